@@ -1,0 +1,29 @@
+"""What all tests share: an environment without a network, and one tiny model on disk."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from pathlib import Path  # noqa: E402 - the environment is read when the libraries are imported
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete random model in the layout of assets/toybox; do not write into it."""
+    from tests.tiny_models import tiny_bundle
+
+    return tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def other_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second random model of the same shape with other weights."""
+    from tests.tiny_models import tiny_bundle
+
+    return tiny_bundle(tmp_path_factory.mktemp("models") / "other", seed=7)

@@ -1,0 +1,269 @@
+"""Small random models of the real classes, and a whole bundle of them in the layout of the bundled model.
+
+They draw noise, but every line of code they run is the one the big models run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import save_file
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+CROSS_ATTENTION_DIM = 32
+CLIP_HIDDEN = 32
+CLIP_PROJECTION = 24
+PICTURE_SIZE = 64
+WORDS = {
+    "animals": ["bear", "cat", "dog", "frog", "rabbit"],
+    "colours": ["blue", "green", "red", "yellow"],
+    "things": ["crown", "hat", "shirt", "beach", "meadow"],
+    "small words": ["a", "in", "on", "the", "with"],
+}
+
+
+def tiny_unet(*, seed: int = 0, cross_attention_dim: int = CROSS_ATTENTION_DIM) -> UNet2DConditionModel:
+    """A Stable-Diffusion-shaped UNet of 32 and 64 channels, 4 latent channels, with cross-attention below and in the middle."""
+    torch.manual_seed(seed)
+    return UNet2DConditionModel(
+        sample_size=PICTURE_SIZE // 8,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=cross_attention_dim,
+        attention_head_dim=4,
+        norm_num_groups=8,
+    ).eval()
+
+
+def tiny_sdxl_unet(*, seed: int = 0, cross_attention_dim: int = 64) -> UNet2DConditionModel:
+    """An SDXL-shaped UNet: transformer depths 1 and 2, linear projections, text_time conditioning.
+
+    Its added conditions are `text_embeds` (batch, 32) and `time_ids` (batch, 6).
+    """
+    torch.manual_seed(seed)
+    return UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        transformer_layers_per_block=(1, 2),
+        projection_class_embeddings_input_dim=6 * 8 + 32,
+        cross_attention_dim=cross_attention_dim,
+        norm_num_groups=8,
+    ).eval()
+
+
+def tiny_clip_vision(*, seed: int = 0) -> CLIPVisionModelWithProjection:
+    """A vision tower of 32 px pictures: 16 patches and the class token, hidden 32, projected to 24."""
+    torch.manual_seed(seed)
+    config = CLIPVisionConfig(
+        hidden_size=CLIP_HIDDEN,
+        intermediate_size=64,
+        projection_dim=CLIP_PROJECTION,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=8,
+    )
+    tower = CLIPVisionModelWithProjection(config).eval()
+    _amplify(tower)
+    return tower
+
+
+def tiny_image_processor() -> CLIPImageProcessor:
+    """The picture preparation that goes with `tiny_clip_vision`."""
+    return CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+
+
+def tiny_tokenizer() -> CLIPTokenizer:
+    """A CLIP tokenizer that knows WORDS whole and spells everything else."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(letter + "</w>" for letter in letters)]
+    merges: list[tuple[str, str]] = []
+    for word in (word for group in WORDS.values() for word in group if len(word) > 1):
+        parts = [*word[:-1], word[-1] + "</w>"]
+        while len(parts) > 1:
+            pair, merged = (parts[-2], parts[-1]), parts[-2] + parts[-1]
+            parts[-2:] = [merged]
+            if merged not in tokens:
+                tokens.append(merged)
+                merges.append(pair)
+    vocab = {token: index for index, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=24)
+
+
+def tiny_text_encoder(tokenizer: CLIPTokenizer, *, seed: int = 0) -> CLIPTextModel:
+    """A text tower of hidden size CROSS_ATTENTION_DIM over the given vocabulary."""
+    torch.manual_seed(seed)
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=CROSS_ATTENTION_DIM,
+        intermediate_size=64,
+        projection_dim=CLIP_PROJECTION,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=24,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    tower = CLIPTextModel(config).eval()
+    _amplify(tower)
+    return tower
+
+
+def tiny_vae(*, seed: int = 0) -> AutoencoderKL:
+    """An autoencoder that shrinks eight times to 4 latent channels."""
+    torch.manual_seed(seed)
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=PICTURE_SIZE,
+    ).eval()
+
+
+def tiny_controlnet(unet: UNet2DConditionModel, *, seed: int = 0) -> ControlNetModel:
+    """A ControlNet over `unet`; its outputs, zero in a fresh one, are given weight so that it counts."""
+    torch.manual_seed(seed)
+    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 8, 16, 16)).eval()
+    with torch.no_grad():
+        for block in [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]:
+            block.weight.normal_(std=0.1)
+        controlnet.controlnet_cond_embedding.conv_out.weight.normal_(std=0.2)
+    return controlnet
+
+
+def tiny_scheduler() -> DDIMScheduler:
+    """The schedule of the bundled model: v-prediction, zero terminal SNR, trailing steps."""
+    return DDIMScheduler(
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,
+    )
+
+
+def random_adapter_tensors(unet: UNet2DConditionModel, *, kind: str, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random weights in the published flat layout, fitting `unet` and `tiny_clip_vision`.
+
+    Args:
+        unet: the base the key/value pairs are shaped for.
+        kind: "base" (4 tokens from the pooled embedding) or "plus" (16 tokens from the patch tokens).
+        seed: of the weights.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    cross_dim = unet.config.cross_attention_dim
+
+    def weight(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator) * 1.5 / shape[-1] ** 0.5
+
+    tensors = _base_projection(cross_dim, weight) if kind == "base" else _plus_projection(cross_dim, weight)
+    for index, name in enumerate(unet.attn_processors):
+        if name.endswith("attn2.processor"):
+            attention = unet.get_submodule(name.removesuffix(".processor"))
+            for part in ("to_k_ip", "to_v_ip"):
+                tensors[f"ip_adapter.{index}.{part}.weight"] = weight(attention.inner_dim, cross_dim)
+    return tensors
+
+
+def _base_projection(cross_dim: int, weight: Callable[..., torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
+        "image_proj.proj.weight": weight(4 * cross_dim, CLIP_PROJECTION),
+        "image_proj.proj.bias": weight(4 * cross_dim),
+        "image_proj.norm.weight": torch.ones(cross_dim),
+        "image_proj.norm.bias": torch.zeros(cross_dim),
+    }
+
+
+def _plus_projection(cross_dim: int, weight: Callable[..., torch.Tensor]) -> dict[str, torch.Tensor]:
+    dim, inner = cross_dim, 64
+    tensors = {"latents": weight(1, 16, dim)}
+    tensors |= {"proj_in.weight": weight(dim, CLIP_HIDDEN), "proj_in.bias": torch.zeros(dim)}
+    tensors |= {"proj_out.weight": weight(cross_dim, dim), "proj_out.bias": torch.zeros(cross_dim)}
+    norms = ["norm_out"]
+    for layer in (f"layers.{depth}" for depth in range(4)):
+        norms += [f"{layer}.0.norm1", f"{layer}.0.norm2", f"{layer}.1.0"]
+        tensors |= {
+            f"{layer}.0.to_q.weight": weight(inner, dim),
+            f"{layer}.0.to_kv.weight": weight(2 * inner, dim),
+            f"{layer}.0.to_out.weight": weight(dim, inner),
+            f"{layer}.1.1.weight": weight(4 * dim, dim),
+            f"{layer}.1.3.weight": weight(dim, 4 * dim),
+        }
+    for norm in norms:
+        tensors |= {f"{norm}.weight": torch.ones(dim), f"{norm}.bias": torch.zeros(dim)}
+    return {f"image_proj.{key}": value for key, value in tensors.items()}
+
+
+def tiny_bundle(folder: Path | str, *, seed: int = 0) -> Path:
+    """Write a complete random model in the layout of the bundled one and return its folder.
+
+    Args:
+        folder: where to; made when missing.
+        seed: of all weights; two seeds give two models of the same shape.
+    """
+    folder = Path(folder)
+    unet, tokenizer = tiny_unet(seed=seed), tiny_tokenizer()
+    pipeline = StableDiffusionPipeline(
+        unet=unet,
+        vae=tiny_vae(seed=seed),
+        text_encoder=tiny_text_encoder(tokenizer, seed=seed),
+        tokenizer=tokenizer,
+        scheduler=tiny_scheduler(),
+        safety_checker=None,
+        feature_extractor=tiny_image_processor(),
+        image_encoder=tiny_clip_vision(seed=seed),
+        requires_safety_checker=False,
+    )
+    pipeline.to(torch.float16)
+    pipeline.save_pretrained(folder)
+    tiny_controlnet(unet.float(), seed=seed).half().save_pretrained(folder / "controlnet")
+    (folder / "adapters").mkdir(exist_ok=True)
+    for number, (kind, name) in enumerate([("base", "ip-adapter_toybox"), ("plus", "ip-adapter-plus_toybox")]):
+        tensors = random_adapter_tensors(unet, kind=kind, seed=seed + number + 1)
+        save_file({key: value.half() for key, value in tensors.items()}, folder / "adapters" / f"{name}.safetensors")
+    settings = {
+        "title": "Tiny",
+        "about": "A random model that draws noise.",
+        "width": PICTURE_SIZE,
+        "height": PICTURE_SIZE,
+        "steps": 2,
+        "guidance_scale": 3.0,
+        "licence": "apache-2.0",
+    }
+    (folder / "ipa_studio.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    (folder / "words.json").write_text(json.dumps(WORDS, indent=2), encoding="utf-8")
+    (folder / "README.md").write_text("# Tiny\n\nA random model for tests.\n", encoding="utf-8")
+    return folder
+
+
+def _amplify(module: torch.nn.Module, factor: float = 8.0) -> None:
+    """Make a fresh transformer's outputs depend visibly on its inputs: its initial weights of std 0.02 hardly do."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(factor)
