@@ -1,0 +1,149 @@
+"""The training loop that every stage of the recipe shares: resumes, warms up, cools down, averages weights."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch import nn
+
+from ipa_app.toybox.settings import StageSettings
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 180
+LOG_STEPS = 50
+WARMUP_STEPS = 100
+
+
+@dataclass
+class Progress:
+    """How far a stage has come; saved with every checkpoint."""
+
+    step: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+
+    def fraction(self, settings: StageSettings) -> float:
+        """Share of the budget used, in [0, 1]."""
+        by_clock = self.seconds / (60 * settings.minutes) if settings.minutes else 0.0
+        return min(1.0, max(self.samples / settings.samples, by_clock))
+
+
+def pick_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fit(
+    name: str,
+    *,
+    module: nn.Module,
+    loss: Callable[[torch.Generator, float], tuple[torch.Tensor, dict[str, float]]],
+    settings: StageSettings,
+    folder: Path,
+    on_checkpoint: Callable[[], None] = lambda: None,
+) -> Progress:
+    """Train ``module`` in place until its budget is spent; it ends with the averaged weights.
+
+    Stops and resumes at will: model, optimiser, average and counters are saved every few minutes, and the
+    random draws of step n depend on n alone.
+
+    Args:
+        name: of the stage; also the name of its checkpoint and log.
+        module: everything that trains in this stage; its trainable parameters are optimised.
+        loss: given the step's CPU generator and the fraction of the budget used, the loss of one fresh batch of
+            ``settings.batch_size`` and figures to log.
+        settings: budget and learning rate.
+        folder: where checkpoints and logs go.
+        on_checkpoint: called with the averaged weights in place, to draw sample sheets.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=0.01, betas=(0.9, 0.99))
+    average = EMAModel(parameters, decay=0.9995, use_ema_warmup=True, power=0.75)
+    progress = _resume(folder / f"{name}.ckpt", module, optimizer, average)
+    saved_at = started = time.monotonic()
+    before = progress.seconds
+    while progress.fraction(settings) < 1:
+        _step(loss, progress, settings, optimizer, parameters, folder / f"{name}.jsonl")
+        average.step(parameters)
+        progress.step += 1
+        progress.samples += settings.batch_size
+        progress.seconds = before + time.monotonic() - started
+        if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+            _save(folder / f"{name}.ckpt", module, optimizer, average, progress)
+            _with_average(average, parameters, on_checkpoint)
+            saved_at = time.monotonic()
+    _save(folder / f"{name}.ckpt", module, optimizer, average, progress)
+    average.copy_to(parameters)
+    on_checkpoint()
+    logger.info("%s done: %d samples in %.1f minutes", name, progress.samples, progress.seconds / 60)
+    return progress
+
+
+def _step(
+    loss: Callable[[torch.Generator, float], tuple[torch.Tensor, dict[str, float]]],
+    progress: Progress,
+    settings: StageSettings,
+    optimizer: torch.optim.Optimizer,
+    parameters: list[nn.Parameter],
+    log: Path,
+) -> None:
+    fraction = progress.fraction(settings)
+    cosine = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * fraction))
+    for group in optimizer.param_groups:
+        group["lr"] = settings.lr * cosine * min(1.0, (progress.step + 1) / WARMUP_STEPS)
+    value, figures = loss(torch.Generator().manual_seed(progress.step), fraction)
+    value.backward()
+    norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    if progress.step % LOG_STEPS == 0:
+        entry = {"step": progress.step, "samples": progress.samples, "minutes": round(progress.seconds / 60, 2)}
+        entry |= {"loss": float(value), "grad_norm": float(norm), **figures}
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        logger.info("%s", entry)
+        if not math.isfinite(entry["loss"]):
+            raise FloatingPointError(f"the loss of {log.stem} is {entry['loss']} at step {progress.step}")
+
+
+def _with_average(average: EMAModel, parameters: list[nn.Parameter], action: Callable[[], None]) -> None:
+    average.store(parameters)
+    average.copy_to(parameters)
+    action()
+    average.restore(parameters)
+
+
+def _save(
+    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: EMAModel, progress: Progress
+) -> None:
+    state = {
+        "module": module.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": average.state_dict(),
+        "progress": vars(progress),
+    }
+    partial_path = path.with_suffix(".part")
+    torch.save(state, partial_path)
+    os.replace(partial_path, path)
+
+
+def _resume(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: EMAModel) -> Progress:
+    if not path.exists():
+        return Progress()
+    state = torch.load(path, weights_only=True, map_location=pick_device())
+    module.load_state_dict(state["module"])
+    optimizer.load_state_dict(state["optimizer"])
+    average.load_state_dict(state["average"])
+    progress = Progress(**state["progress"])
+    logger.info("%s resumes at step %d", path.stem, progress.step)
+    return progress

@@ -1,0 +1,122 @@
+"""Sizes and budgets of the recipe: everything that differs between a laptop and a big GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """How long and how fast one stage trains.
+
+    Attributes:
+        samples: training samples to see; the stage ends there.
+        batch_size: samples per optimiser step.
+        lr: peak learning rate; warmed up, then lowered along a cosine to a twentieth.
+        minutes: wall-clock limit; whichever of ``samples`` and ``minutes`` is nearer its end sets the
+            learning rate, so that a run cut short by the clock still ends on a low one.
+    """
+
+    samples: int
+    batch_size: int
+    lr: float
+    minutes: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One complete setting of the recipe.
+
+    Attributes:
+        size: width and height of the pictures in pixels, a multiple of 8.
+        subjects: training subjects drawn; each is seen in two scenes.
+        heldout_subjects: subjects whose combination of attributes never occurs in training.
+        captions_per_picture: differently worded captions kept per picture.
+        vision_size: side of the square the vision tower sees, in pixels.
+    """
+
+    name: str
+    size: int
+    subjects: int
+    heldout_subjects: int = 512
+    captions_per_picture: int = 8
+    seed: int = 2024
+
+    text_tokens: int = 48
+    text_hidden: int = 128
+    text_layers: int = 4
+    vision_size: int = 128
+    vision_patch: int = 16
+    vision_hidden: int = 160
+    vision_layers: int = 4
+    projection_dim: int = 128
+    vae_channels: tuple[int, ...] = (16, 32, 64, 128)
+    unet_channels: tuple[int, ...] = (64, 128, 192)
+    unet_heads: int = 4
+
+    vae: StageSettings
+    clip: StageSettings
+    unet: StageSettings
+    controlnet: StageSettings
+    base_adapter: StageSettings
+    fine_adapter: StageSettings
+
+
+CPU_128 = Recipe(
+    name="cpu128",
+    size=128,
+    subjects=16_000,
+    vae=StageSettings(samples=60_000, batch_size=32, lr=1.5e-3, minutes=18),
+    clip=StageSettings(samples=150_000, batch_size=256, lr=1e-3, minutes=13),
+    unet=StageSettings(samples=240_000, batch_size=64, lr=6e-4, minutes=50),
+    controlnet=StageSettings(samples=30_000, batch_size=48, lr=5e-4, minutes=9),
+    base_adapter=StageSettings(samples=40_000, batch_size=48, lr=5e-4, minutes=10),
+    fine_adapter=StageSettings(samples=40_000, batch_size=48, lr=5e-4, minutes=12),
+)
+"""Two CPU cores, about two hours."""
+
+GPU_256 = Recipe(
+    name="gpu256",
+    size=256,
+    subjects=100_000,
+    vision_size=224,
+    vision_hidden=256,
+    vision_layers=6,
+    text_hidden=192,
+    projection_dim=192,
+    vae_channels=(32, 64, 96, 128),
+    unet_channels=(64, 128, 192, 256),
+    vae=StageSettings(samples=1_500_000, batch_size=64, lr=1e-3, minutes=9),
+    clip=StageSettings(samples=4_000_000, batch_size=1024, lr=1e-3, minutes=8),
+    unet=StageSettings(samples=6_000_000, batch_size=512, lr=8e-4, minutes=9),
+    controlnet=StageSettings(samples=1_000_000, batch_size=256, lr=5e-4, minutes=6),
+    base_adapter=StageSettings(samples=1_000_000, batch_size=256, lr=5e-4, minutes=6),
+    fine_adapter=StageSettings(samples=1_000_000, batch_size=256, lr=5e-4, minutes=6),
+)
+"""One big GPU, every stage under ten minutes."""
+
+TINY = Recipe(
+    name="tiny",
+    size=64,
+    subjects=24,
+    heldout_subjects=8,
+    captions_per_picture=3,
+    vision_size=32,
+    vision_hidden=32,
+    vision_layers=2,
+    text_hidden=32,
+    text_layers=2,
+    projection_dim=32,
+    vae_channels=(16, 16, 32, 32),
+    unet_channels=(32, 64),
+    unet_heads=2,
+    vae=StageSettings(samples=8, batch_size=4, lr=1e-3),
+    clip=StageSettings(samples=16, batch_size=8, lr=1e-3),
+    unet=StageSettings(samples=8, batch_size=4, lr=1e-3),
+    controlnet=StageSettings(samples=8, batch_size=4, lr=1e-3),
+    base_adapter=StageSettings(samples=8, batch_size=4, lr=1e-3),
+    fine_adapter=StageSettings(samples=8, batch_size=4, lr=1e-3),
+)
+"""The whole recipe in seconds, for the tests."""
+
+RECIPES = {recipe.name: recipe for recipe in (CPU_128, GPU_256, TINY)}

@@ -1,0 +1,109 @@
+"""Stage: the autoencoder, an ordinary AutoencoderKL with four latent channels at an eighth of the size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+
+from ipa_app.toybox import sheets
+from ipa_app.toybox.dataset import ToyData
+from ipa_app.toybox.fit import fit, pick_device
+from ipa_app.toybox.settings import Recipe
+from ipa_app.toybox.tensors import pixels
+
+KL_WEIGHT = 3e-5
+EDGE_WEIGHT = 0.5
+CROP_UNTIL = 0.75
+"""Share of the budget trained on half-size crops, which cost a quarter; the rest on whole pictures, because
+group normalisation sees other statistics on crops."""
+
+
+def new_vae(recipe: Recipe) -> AutoencoderKL:
+    """An untrained autoencoder of the recipe's size."""
+    levels = len(recipe.vae_channels)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=recipe.vae_channels,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=recipe.size,
+        mid_block_add_attention=False,
+        scaling_factor=1.0,  # normalise_latents folds the statistics into the weights instead
+    )
+
+
+def load_vae(folder: Path) -> AutoencoderKL:
+    """The trained autoencoder, frozen."""
+    return AutoencoderKL.from_pretrained(folder / "vae").to(pick_device()).requires_grad_(False).eval()
+
+
+def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
+    """Train the autoencoder and write it to ``folder/vae`` with latents of mean 0 and deviation 1."""
+    device = pick_device()
+    vae = new_vae(recipe).to(device, memory_format=torch.channels_last)
+
+    def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+        batch_size = recipe.vae.batch_size
+        if fraction < CROP_UNTIL:
+            rows = torch.randint(len(data), (batch_size,), generator=generator)
+            batch = _random_crops(pixels(data.images, rows, device), recipe.size // 2, generator)
+        else:
+            # A whole picture costs as much as four crops.
+            rows = torch.randint(len(data), (max(1, batch_size // 4),), generator=generator)
+            batch = pixels(data.images, rows, device)
+        return _loss(vae, batch)
+
+    def sheet() -> None:
+        figures = sheets.reconstruction_sheet(vae, heldout, folder / "sheets" / "vae.png")
+        sheets.note(folder, "vae", figures)
+
+    fit("vae", module=vae, loss=loss, settings=recipe.vae, folder=folder, on_checkpoint=sheet)
+    normalise_latents(vae, data)
+    vae.save_pretrained(folder / "vae")
+
+
+def _loss(vae: AutoencoderKL, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+    posterior = vae.encode(batch).latent_dist
+    picture = vae.decode(posterior.sample()).sample
+    error = (picture - batch).abs().mean()
+    # The difference of neighbours' differences: outlines cost more than flat areas, which keeps faces crisp.
+    edges = sum(((picture - batch).diff(dim=axis)).abs().mean() for axis in (2, 3))
+    kl = posterior.kl().mean() / posterior.mean[0].numel()
+    mse = (picture.detach() - batch).pow(2).mean()
+    figures = {"psnr": float(10 * torch.log10(4 / mse)), "kl": float(kl)}
+    return error + EDGE_WEIGHT * edges + KL_WEIGHT * kl, figures
+
+
+def _random_crops(batch: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
+    # Multiples of 8 keep crops on the latent grid of the whole picture.
+    offsets = 8 * torch.randint((batch.shape[-1] - size) // 8 + 1, (len(batch), 2), generator=generator)
+    crops = [image[:, y : y + size, x : x + size] for image, (y, x) in zip(batch, offsets.tolist(), strict=True)]
+    return torch.stack(crops).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def normalise_latents(vae: AutoencoderKL, data: ToyData, pictures: int = 512) -> None:
+    """Fold the latents' mean and deviation into the 1x1 convolutions round them.
+
+    A diffusion model wants latents of mean 0 and deviation 1 per channel; the config has room for one number
+    (``scaling_factor``), the convolutions for exact ones. What comes out of ``decode(encode(x))`` stays the same.
+    """
+    rows = torch.from_numpy(np.linspace(0, len(data) - 1, min(pictures, len(data))).astype(np.int64))
+    device = pick_device()
+    means = torch.cat([vae.encode(pixels(data.images, part, device)).latent_dist.mean for part in rows.split(32)])
+    mean, deviation = means.mean(dim=(0, 2, 3)), means.std(dim=(0, 2, 3))
+    quant, post_quant = vae.quant_conv, vae.post_quant_conv
+    if not isinstance(quant, nn.Conv2d) or not isinstance(post_quant, nn.Conv2d):
+        raise TypeError("normalise_latents needs an autoencoder with quant_conv and post_quant_conv")
+    channels = len(mean)
+    post_quant.bias += post_quant.weight[:, :, 0, 0] @ mean
+    post_quant.weight *= deviation.view(1, -1, 1, 1)
+    quant.bias[:channels] = (quant.bias[:channels] - mean) / deviation
+    quant.weight[:channels] /= deviation.view(-1, 1, 1, 1)
+    quant.bias[channels:] -= 2 * deviation.log()

@@ -1,0 +1,43 @@
+"""The drawn world of toy characters: attributes, pictures, keypoints, masks and captions."""
+
+from __future__ import annotations
+
+from ipa_app.toybox.world.captions import caption, full_caption, words
+from ipa_app.toybox.world.palette import PALETTE
+from ipa_app.toybox.world.render import render, render_mask, svg
+from ipa_app.toybox.world.scene import (
+    ATTRIBUTES,
+    POSES,
+    SCENE_ATTRIBUTES,
+    Scene,
+    View,
+    labels,
+    sample_scene,
+    sample_view,
+)
+from ipa_app.toybox.world.skeleton import keypoints, pose_keypoints
+from ipa_app.toybox.world.subject import SUBJECT_ATTRIBUTES, Subject, is_held_out, sample_subject
+
+__all__ = [
+    "ATTRIBUTES",
+    "PALETTE",
+    "POSES",
+    "SCENE_ATTRIBUTES",
+    "SUBJECT_ATTRIBUTES",
+    "Scene",
+    "Subject",
+    "View",
+    "caption",
+    "full_caption",
+    "is_held_out",
+    "keypoints",
+    "labels",
+    "pose_keypoints",
+    "render",
+    "render_mask",
+    "sample_scene",
+    "sample_subject",
+    "sample_view",
+    "svg",
+    "words",
+]
