@@ -1,0 +1,147 @@
+"""Decoupled cross-attention: ``Attn(Q, K_text, V_text) + scale * Attn(Q, K_img, V_img)``.
+
+One processor class serves every attention layer of a UNet. It holds no weights, no scale and no state:
+what a picture says comes with the call, as an :class:`ipa_app.adapter.image_prompt.ImagePromptBatch`.
+So one UNet serves calls with different adapters, or none, at the same time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+
+from ipa_app.adapter.layers import attention_layers, is_cross_attention
+from ipa_app.errors import UserError
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+    from diffusers.models.attention_processor import Attention
+    from torch import Tensor
+
+    from ipa_app.adapter.image_prompt import ImagePromptBatch
+
+
+@dataclass(frozen=True, slots=True)
+class IPAttnProcessor:
+    """Attention processor for self-attention, text cross-attention and image prompts.
+
+    Without an image prompt it does what diffusers' ``AttnProcessor2_0`` does, operation for operation,
+    so results are equal bit for bit.
+
+    Attributes:
+        layer: the name by which image prompts know this layer; None where they play no part (self-attention).
+
+    Source: arXiv 2308.06721, equation 5; diffusers models/attention_processor.py ``AttnProcessor2_0``.
+    """
+
+    layer: str | None = None
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        image_prompt: ImagePromptBatch | None = None,
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            attn: the layer, with its projections.
+            hidden_states: (batch, sequence, channels), or (batch, channels, height, width).
+            encoder_hidden_states: text tokens (batch, tokens, cross_attention_dim); None for self-attention.
+            attention_mask: bias that is added to the text scores, as diffusers prepares it.
+            temb: time embedding, used by layers with a spatial norm.
+            image_prompt: the pictures that guide this call, for the same rows as hidden_states.
+
+        Returns:
+            The shape of hidden_states.
+        """
+        residual = hidden_states
+        if attn.spatial_norm is not None:
+            hidden_states = attn.spatial_norm(hidden_states, temb)
+        spatial_shape = hidden_states.shape[2:] if hidden_states.ndim == 4 else None
+        if spatial_shape is not None:
+            hidden_states = hidden_states.flatten(2).transpose(1, 2)
+        if attn.group_norm is not None:
+            hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
+
+        query = _split_heads(attn.to_q(hidden_states), attn.heads)
+        out = _text_attention(attn, query, _context(attn, hidden_states, encoder_hidden_states), attention_mask)
+        if image_prompt is not None and self.layer is not None:
+            out = _add_image_terms(out, query=query, image_prompt=image_prompt, layer=self.layer)
+
+        out = attn.to_out[1](attn.to_out[0](out))
+        if spatial_shape is not None:
+            out = out.transpose(-1, -2).unflatten(-1, spatial_shape)
+        if attn.residual_connection:
+            out = out + residual
+        return out / attn.rescale_output_factor
+
+
+def install_processors(unet: UNet2DConditionModel) -> None:
+    """Give every attention layer of a UNet its processor, once, when the model is loaded.
+
+    No weight changes: the UNet then serves plain calls and calls with any adapter.
+
+    Raises:
+        UserError: the UNet's attention is of a sort that Stable Diffusion does not have.
+    """
+    attention_layers(unet)
+    for name in unet.attn_processors:
+        if unet.get_submodule(name.removesuffix(".processor")).added_kv_proj_dim is not None:
+            raise UserError("An IP-Adapter cannot work with this base model: its attention is not Stable Diffusion's.")
+    unet.set_attn_processor(
+        {name: IPAttnProcessor(name if is_cross_attention(name) else None) for name in unet.attn_processors}
+    )
+
+
+def _context(attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None) -> Tensor:
+    """What keys and values are made from: the text, or the picture itself."""
+    if encoder_hidden_states is None:
+        return hidden_states
+    return attn.norm_encoder_hidden_states(encoder_hidden_states) if attn.norm_cross else encoder_hidden_states
+
+
+def _text_attention(attn: Attention, query: Tensor, context: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Attend from query (batch, heads, sequence, head_dim) to context; returns (batch, sequence, hidden)."""
+    if attention_mask is not None:
+        attention_mask = attn.prepare_attention_mask(attention_mask, context.shape[1], context.shape[0])
+        attention_mask = attention_mask.view(context.shape[0], attn.heads, -1, attention_mask.shape[-1])
+    key = _split_heads(attn.to_k(context), attn.heads)
+    value = _split_heads(attn.to_v(context), attn.heads)
+    if attn.norm_q is not None:
+        query = attn.norm_q(query)
+    if attn.norm_k is not None:
+        key = attn.norm_k(key)
+    return _merge_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)).to(query.dtype)
+
+
+def _add_image_terms(out: Tensor, *, query: Tensor, image_prompt: ImagePromptBatch, layer: str) -> Tensor:
+    """Add ``scale * Attn(Q, K_img, V_img)`` to the rows that have an image prompt.
+
+    Other rows are not touched, not even by adding zero: they stay equal to plain Stable Diffusion bit for
+    bit. Not in place, because the backward pass of the text attention may need its output as it was.
+    """
+    image_prompt.check_rows(out.shape[0])
+    for term in image_prompt.terms(layer):
+        rows = term.rows.to(query.device)
+        key, value = (_split_heads(x.to(query), query.shape[1]) for x in (term.key, term.value))
+        image_out = _merge_heads(F.scaled_dot_product_attention(query.index_select(0, rows), key, value))
+        if term.mask is not None:
+            image_out = image_out * term.mask_for(image_out.shape[1]).to(image_out)
+        out = out.index_add(0, rows, image_out.to(out.dtype))
+    return out
+
+
+def _split_heads(x: Tensor, heads: int) -> Tensor:
+    """(batch, length, hidden) to (batch, heads, length, head_dim)."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _merge_heads(x: Tensor) -> Tensor:
+    """(batch, heads, length, head_dim) to (batch, length, hidden)."""
+    return x.transpose(1, 2).flatten(2)

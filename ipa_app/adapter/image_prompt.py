@@ -1,0 +1,279 @@
+"""An image prompt is data: ready-made keys and values per layer, and how strongly they count.
+
+:class:`ImagePrompt` is what one picture says, made once per picture and adapter and never changed.
+:class:`ImagePromptBatch` is what one pipeline call carries: the prompts of all its rows, stacked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ipa_app.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyValue:
+    """Keys and values of one layer, each (tokens, hidden)."""
+
+    key: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ImagePrompt:
+    """What one picture (or several, their tokens joined) says to every cross-attention layer.
+
+    Attributes:
+        cond: keys and values by layer name.
+        uncond: the same for the unconditional side of classifier-free guidance; None where there is none.
+        scale: how strongly it counts: one number, or numbers by layer name or block (``up_blocks.1``), where
+            the longest matching name counts and layers without one are left out.
+        start: first moment it counts, as a fraction of the denoising steps, in [0, 1].
+        end: the moment it stops to count, as a fraction, in [start, 1].
+        mask: where in the picture it counts: (height, width) in [0, 1], of any size; None for everywhere.
+    """
+
+    cond: Mapping[str, KeyValue]
+    uncond: Mapping[str, KeyValue] | None = None
+    scale: float | Mapping[str, float] = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            UserError: a scale is not finite, or the range is not within 0 to 1.
+        """
+        scales = self.scale.values() if isinstance(self.scale, Mapping) else (self.scale,)
+        if not all(math.isfinite(scale) for scale in scales):
+            raise UserError("The scale of an image prompt must be a finite number, such as 0.6.")
+        if not 0.0 <= self.start <= self.end <= 1.0:
+            raise UserError(f"An image prompt's range must lie within 0 to 1; it was {self.start} to {self.end}.")
+
+    @classmethod
+    def concat(cls, prompts: Sequence[ImagePrompt], *, weights: Sequence[float] | None = None) -> ImagePrompt:
+        """Join several references: the layers attend to all their tokens together, in one softmax.
+
+        Args:
+            prompts: at least one, made by the same adapter. Their scale, range and mask are not kept.
+            weights: a factor on the values of each, 1 where not given.
+        """
+        weights = [1.0] * len(prompts) if weights is None else weights
+        sides = [prompt.uncond for prompt in prompts]
+        uncond = [side for side in sides if side is not None]
+        return cls(
+            cond=_concat([prompt.cond for prompt in prompts], weights),
+            uncond=_concat(uncond, weights) if len(uncond) == len(prompts) else None,
+        )
+
+    def with_scale(self, scale: float | Mapping[str, float]) -> ImagePrompt:
+        """Give the same prompt with another scale; no tensor is copied."""
+        return replace(self, scale=scale)
+
+    def with_range(self, start: float, end: float) -> ImagePrompt:
+        """Give the same prompt counting from start to end only; no tensor is copied."""
+        return replace(self, start=start, end=end)
+
+    def with_mask(self, mask: Tensor | None) -> ImagePrompt:
+        """Give the same prompt counting only where mask (height, width) is above 0."""
+        return replace(self, mask=mask)
+
+    def scale_at(self, layer: str) -> float:
+        """Tell the scale for one layer, by its name."""
+        if not isinstance(self.scale, Mapping):
+            return self.scale
+        matches = [name for name in self.scale if layer == name or layer.startswith(f"{name}.")]
+        return self.scale[max(matches, key=len)] if matches else 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ImageTerm:
+    """Terms of one layer that are computed together: one each for some rows of the batch.
+
+    Attributes:
+        rows: (terms,) int64, each row at most once, so that adding them up is deterministic on a GPU too.
+        key: (terms, tokens, hidden).
+        value: (terms, tokens, hidden), already multiplied by the scale of each.
+        steps: the denoising steps in which they count.
+        mask: (terms, 1, height, width) on the latent grid, or None.
+    """
+
+    rows: Tensor
+    key: Tensor
+    value: Tensor
+    steps: range
+    mask: Tensor | None = None
+
+    def mask_for(self, sequence_length: int) -> Tensor:
+        """Reduce the mask to a layer's own grid: (terms, sequence_length, 1).
+
+        Raises:
+            ValueError: the layer's length belongs to no grid of this latent size.
+        """
+        if self.mask is None:
+            raise ValueError("These terms have no mask.")
+        height, width = self.mask.shape[-2:]
+        while height * width > sequence_length:
+            # Downsampling convolutions (kernel 3, stride 2, padding 1) round up.
+            height, width = math.ceil(height / 2), math.ceil(width / 2)
+        if height * width != sequence_length:
+            raise ValueError(f"{sequence_length} positions are no halving of a {tuple(self.mask.shape[-2:])} latent.")
+        return _resize_mask(self.mask, height, width).flatten(2).transpose(1, 2)
+
+
+class ImagePromptBatch:
+    """The image prompts of all rows of one pipeline call, as its UNet sees them.
+
+    Owned by one call. Only prompts with a range need :meth:`at_step`.
+    """
+
+    def __init__(self, terms: Mapping[str, Sequence[ImageTerm]], *, num_rows: int, num_steps: int) -> None:
+        """Hold terms by layer name; see :meth:`stack`."""
+        self._terms = terms
+        self._num_rows = num_rows
+        self._num_steps = num_steps
+        self._step = 0
+
+    @classmethod
+    def stack(
+        cls,
+        rows: Sequence[Sequence[ImagePrompt]],
+        *,
+        guidance: bool,
+        steps: int,
+        latent_size: tuple[int, int] | None = None,
+    ) -> ImagePromptBatch:
+        """Stack the prompts of the pictures of one call.
+
+        Args:
+            rows: for each picture its prompts, perhaps none; several are added up.
+            guidance: whether the call uses classifier-free guidance, so that the UNet sees
+                ``[unconditional rows..., conditional rows...]``, as diffusers' pipelines stack them.
+            steps: denoising steps of the call.
+            latent_size: (height, width) of the latents; needed where a prompt has a mask.
+
+        Raises:
+            ValueError: prompts of different base models; guidance with a prompt that has no unconditional
+                side; a mask without latent_size.
+        """
+        entries = _entries(rows, guidance=guidance)
+        layers = {frozenset(entry.tensors) for entry in entries}
+        if len(layers) > 1:
+            raise ValueError("Image prompts of different base models cannot go into one call.")
+        terms = {
+            layer: _terms_of_layer(entries, layer=layer, steps=steps, latent_size=latent_size)
+            for layer in (entries[0].tensors if entries else ())
+        }
+        return cls(terms, num_rows=len(rows) * (2 if guidance else 1), num_steps=steps)
+
+    def at_step(self, step: int) -> None:
+        """Say which denoising step (0 for the first) comes next."""
+        self._step = step
+
+    def terms(self, layer: str) -> Iterator[ImageTerm]:
+        """Give the terms that count in one layer at the present step."""
+        return (term for term in self._terms.get(layer, ()) if self._step in term.steps)
+
+    def check_rows(self, num_rows: int) -> None:
+        """Make sure that the UNet's batch is the one this was stacked for.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if num_rows != self._num_rows:
+            raise ValueError(
+                f"The image prompts were stacked for {self._num_rows} rows but the UNet got {num_rows}: "
+                "guidance must be True exactly where the pipeline's guidance_scale is above 1."
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entry:
+    """One prompt's one side in one row."""
+
+    row: int
+    prompt: ImagePrompt
+    tensors: Mapping[str, KeyValue]
+
+
+def _entries(rows: Sequence[Sequence[ImagePrompt]], *, guidance: bool) -> list[_Entry]:
+    first_cond = len(rows) if guidance else 0
+    entries = []
+    for row, prompts in enumerate(rows):
+        for prompt in prompts:
+            entries.append(_Entry(first_cond + row, prompt, prompt.cond))
+            if guidance:
+                if prompt.uncond is None:
+                    raise ValueError("Guidance needs the unconditional side of every image prompt.")
+                entries.append(_Entry(row, prompt, prompt.uncond))
+    return entries
+
+
+def _terms_of_layer(
+    entries: Sequence[_Entry], *, layer: str, steps: int, latent_size: tuple[int, int] | None
+) -> list[ImageTerm]:
+    """Group the entries that count in a layer so that each group is one dense attention, without padding.
+
+    Grouped are entries with the same number of tokens and the same steps; a row's second entry of the same
+    sort goes to another group, so that no row occurs twice in one.
+    """
+    groups: dict[tuple[object, ...], list[_Entry]] = defaultdict(list)
+    seen: Counter[tuple[object, ...]] = Counter()
+    for entry in entries:
+        prompt = entry.prompt
+        if prompt.scale_at(layer) == 0:
+            continue
+        first, last = round(prompt.start * steps), round(prompt.end * steps)
+        sort = (len(entry.tensors[layer].key), first, last, prompt.mask is None)
+        groups[(sort, seen[entry.row, sort])].append(entry)
+        seen[entry.row, sort] += 1
+    return [_stack_group(group, layer=layer, steps=steps, latent_size=latent_size) for group in groups.values()]
+
+
+def _stack_group(group: Sequence[_Entry], *, layer: str, steps: int, latent_size: tuple[int, int] | None) -> ImageTerm:
+    key = torch.stack([entry.tensors[layer].key for entry in group])
+    value = torch.stack([entry.tensors[layer].value for entry in group])
+    # scale * (softmax(Q K^T) V) = softmax(Q K^T) (scale * V): once per call instead of once per step.
+    scales = torch.tensor([entry.prompt.scale_at(layer) for entry in group], dtype=torch.float32, device=value.device)
+    prompt = group[0].prompt
+    return ImageTerm(
+        rows=torch.tensor([entry.row for entry in group], device=key.device),
+        key=key,
+        value=(value * scales[:, None, None]).to(value.dtype),
+        steps=range(round(prompt.start * steps), round(prompt.end * steps)),
+        mask=_stack_masks(group, latent_size),
+    )
+
+
+def _stack_masks(group: Sequence[_Entry], latent_size: tuple[int, int] | None) -> Tensor | None:
+    """Bring the masks of a group, which all have one or none, to the latent grid: (terms, 1, height, width)."""
+    masks = [entry.prompt.mask for entry in group if entry.prompt.mask is not None]
+    if not masks:
+        return None
+    if latent_size is None:
+        raise ValueError("An image prompt with a mask needs the size of the latents.")
+    return torch.cat([_resize_mask(mask[None, None].float(), *latent_size) for mask in masks])
+
+
+def _resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
+    """Average a mask (n, 1, h, w) over the cells of another grid: the share of each cell that it covers."""
+    return F.interpolate(mask, size=(height, width), mode="area")
+
+
+def _concat(sides: Sequence[Mapping[str, KeyValue]], weights: Sequence[float]) -> dict[str, KeyValue]:
+    return {
+        layer: KeyValue(
+            torch.cat([side[layer].key for side in sides]),
+            torch.cat([side[layer].value * weight for side, weight in zip(sides, weights, strict=True)]),
+        )
+        for layer in sides[0]
+    }

@@ -1,0 +1,181 @@
+"""The adapter itself: all that is ever trained, apart from the model it works with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from ipa_app.adapter.image_prompt import ImagePrompt, KeyValue
+from ipa_app.adapter.kinds import DEFAULT_NUM_TOKENS, RESAMPLER_DIM_HEAD, AdapterKind
+from ipa_app.adapter.layers import AttentionLayer, attention_layers
+from ipa_app.adapter.projection import ImageProjModel, MLPProjModel
+from ipa_app.adapter.resampler import Resampler
+from ipa_app.errors import UserError
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+    from torch import Tensor
+
+ImageProjection = ImageProjModel | MLPProjModel | Resampler
+
+
+class KeyValueProjection(nn.Module):
+    """``W'_k`` and ``W'_v`` of one cross-attention layer."""
+
+    def __init__(self, *, cross_attention_dim: int, hidden_size: int) -> None:
+        """Make one with random weights."""
+        super().__init__()
+        self.to_k_ip = nn.Linear(cross_attention_dim, hidden_size, bias=False)
+        self.to_v_ip = nn.Linear(cross_attention_dim, hidden_size, bias=False)
+
+
+class IPAdapter(nn.Module):
+    """Projection to image tokens, and a key and value projection for each cross-attention layer.
+
+    Its ``state_dict()`` is the published flat layout: ``image_proj.*`` and ``ip_adapter.<n>.to_k_ip.weight``.
+    It never touches a UNet; it makes :class:`ImagePrompt` objects. All of it is differentiable.
+    """
+
+    def __init__(self, image_proj: ImageProjection, layers: Sequence[AttentionLayer]) -> None:
+        """Make one with random keys and values for these layers."""
+        super().__init__()
+        self.image_proj = image_proj
+        self.layer_names: tuple[str, ...] = tuple(layer.name for layer in layers)
+        self.ip_adapter = nn.ModuleDict(
+            {
+                str(layer.index): KeyValueProjection(
+                    cross_attention_dim=layer.cross_attention_dim, hidden_size=layer.hidden_size
+                )
+                for layer in layers
+            }
+        )
+
+    @classmethod
+    def for_unet(
+        cls,
+        unet: UNet2DConditionModel,
+        *,
+        kind: AdapterKind,
+        clip_dim: int,
+        num_tokens: int | None = None,
+        depth: int = 4,
+        dim_head: int = RESAMPLER_DIM_HEAD,
+        heads: int = 12,
+        dim: int | None = None,
+    ) -> IPAdapter:
+        """Make a new adapter for a base model, ready to be trained.
+
+        Keys and values start as copies of the UNet's own for text, in float32; the projection is random.
+
+        Args:
+            unet: the base model; read only.
+            kind: base, plus (Resampler) or full.
+            clip_dim: width of the features: the vision tower's projection_dim for base, its hidden_size otherwise.
+            num_tokens: image tokens per picture; by default 4 for base, 16 for plus.
+            depth: blocks of the Resampler.
+            dim_head: width of a Resampler head; the published layout allows 64 only.
+            heads: heads of the Resampler.
+            dim: width of the Resampler; by default ``heads * dim_head``, as in the published ones.
+
+        Raises:
+            UserError: dim_head is not 64.
+        """
+        layers = attention_layers(unet)
+        if dim_head != RESAMPLER_DIM_HEAD:
+            raise UserError(f"dim_head must be {RESAMPLER_DIM_HEAD}: published files do not record any other.")
+        image_proj = build_projection(
+            kind,
+            clip_dim=clip_dim,
+            cross_attention_dim=layers[0].cross_attention_dim,
+            num_tokens=num_tokens or DEFAULT_NUM_TOKENS[kind],
+            depth=depth,
+            heads=heads,
+            dim=dim or heads * dim_head,
+        )
+        adapter = cls(image_proj, layers).to(unet.device)
+        with torch.no_grad():
+            for layer in layers:
+                attn = unet.get_submodule(layer.name.removesuffix(".processor"))
+                projection = adapter.ip_adapter[str(layer.index)]
+                projection.to_k_ip.weight.copy_(attn.to_k.weight)
+                projection.to_v_ip.weight.copy_(attn.to_v.weight)
+        return adapter
+
+    @property
+    def kind(self) -> AdapterKind:
+        """Which features it takes and how it projects them."""
+        return self.image_proj.kind
+
+    @property
+    def num_tokens(self) -> int:
+        """Image tokens per picture."""
+        return self.image_proj.num_tokens
+
+    @property
+    def cross_attention_dim(self) -> int:
+        """Width of its tokens, which is that of the base model's text tokens."""
+        return self.image_proj.cross_attention_dim
+
+    @property
+    def clip_dim(self) -> int:
+        """Width of the image features that it takes."""
+        return self.image_proj.clip_dim
+
+    def tokens(self, features: Tensor) -> Tensor:
+        """Project features to image tokens (batch, num_tokens, cross_attention_dim).
+
+        Args:
+            features: base (batch, clip_dim); plus and full (batch, sequence, clip_dim).
+        """
+        weight = next(self.image_proj.parameters())
+        return self.image_proj(features.to(device=weight.device, dtype=weight.dtype))
+
+    def image_prompt(
+        self, features: Tensor, uncond_features: Tensor | None, *, scale: float | Mapping[str, float] = 1.0
+    ) -> ImagePrompt:
+        """Make the prompt of one picture; of several references, all their tokens together.
+
+        Args:
+            features: one row per reference; see :meth:`tokens`.
+            uncond_features: what stands for "no picture"; None where guidance is not used.
+            scale: see :class:`ImagePrompt`.
+        """
+        cond = self._keys_values(self.tokens(features).flatten(0, 1)[None])
+        uncond = None
+        if uncond_features is not None:
+            uncond = self._keys_values(self.tokens(uncond_features).flatten(0, 1)[None])[0]
+        return ImagePrompt(cond=cond[0], uncond=uncond, scale=scale)
+
+    def image_prompts(self, features: Tensor, *, scale: float | Mapping[str, float] = 1.0) -> list[ImagePrompt]:
+        """Make a prompt for each row of features, without an unconditional side: a training batch."""
+        return [ImagePrompt(cond=side, scale=scale) for side in self._keys_values(self.tokens(features))]
+
+    def _keys_values(self, tokens: Tensor) -> list[dict[str, KeyValue]]:
+        """Project tokens (batch, tokens, cross_attention_dim): for each row keys and values by layer name."""
+        rows: list[dict[str, KeyValue]] = [{} for _ in tokens]
+        for name, projection in zip(self.layer_names, self.ip_adapter.values(), strict=True):
+            keys, values = projection.to_k_ip(tokens), projection.to_v_ip(tokens)
+            for row, key, value in zip(rows, keys.unbind(), values.unbind(), strict=True):
+                row[name] = KeyValue(key, value)
+        return rows
+
+
+def build_projection(
+    kind: AdapterKind, *, clip_dim: int, cross_attention_dim: int, num_tokens: int, depth: int, heads: int, dim: int
+) -> ImageProjection:
+    """Make a projection of a kind with random weights; depth, heads and dim are the Resampler's."""
+    if kind == "base":
+        return ImageProjModel(clip_dim=clip_dim, cross_attention_dim=cross_attention_dim, num_tokens=num_tokens)
+    if kind == "full":
+        return MLPProjModel(clip_dim=clip_dim, cross_attention_dim=cross_attention_dim, num_tokens=num_tokens)
+    return Resampler(
+        clip_dim=clip_dim,
+        cross_attention_dim=cross_attention_dim,
+        num_tokens=num_tokens,
+        depth=depth,
+        heads=heads,
+        dim=dim,
+    )
