@@ -1,0 +1,71 @@
+"""Bring pictures to the shapes models want, always in a way a person can predict."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from PIL import Image
+
+from ipa_app.imaging.opening import BLACK, CLIP_MEAN, Colour
+
+SquareMode = Literal["crop", "pad", "stretch"]
+
+# CLIP towers look at 224 to 448 pixels; beyond this a padded or stretched square only costs memory
+# (8 x 1,000,000 pixels is a small file, its padded square would not be).
+_LARGEST_SQUARE = 1024
+
+
+def square_for_clip(
+    image: Image.Image, *, mode: SquareMode = "crop", centre: tuple[float, float] = (0.5, 0.5)
+) -> Image.Image:
+    """Make the exact square that the vision tower will see.
+
+    Args:
+        image: mode "RGB".
+        mode: "crop" keeps the largest square around `centre`; "pad" keeps everything, with bars in CLIP's mean
+            colour (zero after normalisation, so that bars do not leak into results); "stretch" squeezes.
+        centre: where the crop's centre should be, as fractions 0..1 of width and height; kept inside the picture.
+
+    Returns:
+        A square of mode "RGB"; "pad" and "stretch" are at most 1024 pixels wide.
+
+    Raises:
+        ValueError: `mode` is none of the three.
+    """
+    width, height = image.size
+    if mode == "crop":
+        side = min(width, height)
+        left = _clamp(round(centre[0] * width - side / 2), upper=width - side)
+        top = _clamp(round(centre[1] * height - side / 2), upper=height - side)
+        return image.crop((left, top, left + side, top + side))
+    side = min(max(width, height), _LARGEST_SQUARE)
+    if mode == "pad":
+        return fit_padded(image, (side, side), colour=CLIP_MEAN)
+    if mode == "stretch":
+        return image.resize((side, side), Image.Resampling.LANCZOS)
+    raise ValueError(f"mode must be crop, pad or stretch, not {mode!r}")
+
+
+def fit_padded(
+    image: Image.Image,
+    size: tuple[int, int],
+    *,
+    colour: Colour = BLACK,
+    resample: Image.Resampling = Image.Resampling.LANCZOS,
+) -> Image.Image:
+    """Scale a picture to fit inside `size` (width, height) whole and unsqueezed, centred on `colour`."""
+    width, height = size
+    fitted = fitted_size(image.size, size)
+    canvas = Image.new("RGB", size, colour)
+    canvas.paste(image.resize(fitted, resample), ((width - fitted[0]) // 2, (height - fitted[1]) // 2))
+    return canvas
+
+
+def fitted_size(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:
+    """Largest (width, height) of the shape of `size` inside `frame`, at least one pixel each way."""
+    scale = min(frame[0] / size[0], frame[1] / size[1])
+    return max(1, min(frame[0], round(size[0] * scale))), max(1, min(frame[1], round(size[1] * scale)))
+
+
+def _clamp(value: int, *, upper: int) -> int:
+    return max(0, min(value, upper))
