@@ -1,0 +1,141 @@
+"""From whatever picture a person gives to the pose picture a ControlNet needs."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from ipa_app.errors import UserError
+from ipa_app.imaging.cropping import fitted_size
+from ipa_app.pose.draw import draw_skeleton, fit_skeleton_picture
+from ipa_app.pose.skeleton import Keypoint, Person, Skeleton
+
+if TYPE_CHECKING:
+    from controlnet_aux.open_pose import OpenposeDetector, PoseResult
+
+OPENPOSE_WEIGHTS = "lllyasviel/Annotators"
+
+# Detection works on pictures whose shorter side is 512, as controlnet-aux does by default.
+_DETECT_RESOLUTION = 512
+_DARK = 40  # of 255: black after JPEG compression
+
+
+def is_skeleton(image: Image.Image) -> bool:
+    """Tell a drawn OpenPose skeleton from a photo.
+
+    A skeleton is mostly black, and what is not black is thin, pure colours from all round the colour circle.
+
+    Args:
+        image: mode "RGB".
+    """
+    pixels = np.asarray(image.resize((256, 256), Image.Resampling.BILINEAR), dtype=np.float32).reshape(-1, 3)
+    brightest = pixels.max(axis=1)
+    lit = brightest > _DARK
+    if not 0.001 <= lit.mean() <= 0.4:
+        return False
+    saturation = 1 - pixels[lit].min(axis=1) / brightest[lit]
+    if (saturation > 0.6).mean() < 0.75:  # face points are white, and JPEG greys the edges
+        return False
+    hues = np.asarray(image.convert("HSV").resize((256, 256), Image.Resampling.NEAREST)).reshape(-1, 3)
+    vivid = hues[(hues[:, 2] > _DARK) & (hues[:, 1] > 150), 0]
+    if vivid.size == 0:
+        return False
+    shares = np.bincount(vivid.astype(np.int64) * 12 // 256, minlength=12) / vivid.size
+    return bool((shares > 0.01).sum() >= 3)
+
+
+def pose_image(source: Image.Image, size: tuple[int, int], *, detector: PoseDetector) -> Image.Image:
+    """Make the pose picture for an output of `size`.
+
+    Args:
+        source: mode "RGB": a drawn skeleton, which is kept as it is, or a photo of people.
+        size: the output's (width, height); another shape than the source's is padded with black.
+        detector: finds the people in a photo.
+
+    Returns:
+        Mode "RGB" of `size`.
+
+    Raises:
+        UserError: the picture is black, nobody is seen in it, or photos cannot be read here.
+    """
+    if max(high for _, high in source.getextrema()) <= _DARK:
+        raise UserError("The pose picture is black, so no pose is in it: please choose a preset or another picture.")
+    if is_skeleton(source):
+        return fit_skeleton_picture(source, size)
+    skeleton = detector.detect(source)
+    return fit_skeleton_picture(draw_skeleton(skeleton, fitted_size(source.size, size)), size)
+
+
+class PoseDetector:
+    """Finds people's poses in photos, by controlnet-aux's OpenPose. Loads its weights at the first photo."""
+
+    def __init__(self, weights: str = OPENPOSE_WEIGHTS, *, device: str = "cpu") -> None:
+        """Name the weights (a folder or a Hub repository) and the torch device to detect on."""
+        self._weights = weights
+        self._device = device
+        self._openpose: OpenposeDetector | None = None
+        self._lock = threading.Lock()
+
+    def detect(self, photo: Image.Image) -> Skeleton:
+        """Find everybody in a photo.
+
+        Args:
+            photo: mode "RGB".
+
+        Raises:
+            UserError: nobody is seen, or the detector's weights cannot be had.
+        """
+        with self._lock:
+            if self._openpose is None:
+                self._openpose = _load_openpose(self._weights, device=self._device)
+            poses = self._openpose.detect_poses(np.asarray(_at_detect_resolution(photo)))
+        return skeleton_from_poses(poses)
+
+
+def skeleton_from_poses(poses: list[PoseResult]) -> Skeleton:
+    """Turn controlnet-aux's detections into a skeleton.
+
+    Raises:
+        UserError: there are none.
+    """
+    people = [_person(pose) for pose in poses]
+    people = [person for person in people if sum(point is not None for point in person) >= 2]
+    if not people:
+        raise UserError(
+            "No person was found in this picture: please show a whole body, or use a skeleton picture or a preset."
+        )
+    return Skeleton(tuple(people))
+
+
+def _person(pose: PoseResult) -> Person:
+    return tuple(
+        None if point is None else Keypoint(min(1.0, max(0.0, float(point.x))), min(1.0, max(0.0, float(point.y))))
+        for point in pose.body.keypoints
+    )
+
+
+def _at_detect_resolution(photo: Image.Image) -> Image.Image:
+    """Scale the shorter side to the detector's resolution, and the longer one to four times that at most."""
+    scale = _DETECT_RESOLUTION / min(photo.size)
+    width, height = (max(64, min(4 * _DETECT_RESOLUTION, round(side * scale / 64) * 64)) for side in photo.size)
+    return photo.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _load_openpose(weights: str, *, device: str) -> OpenposeDetector:
+    """Load the detector from a folder, the local cache or the Hub (unless HF_HUB_OFFLINE says not to ask)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # controlnet-aux registers models nobody asked for, and warns about each
+        from controlnet_aux.open_pose import OpenposeDetector
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    try:
+        return OpenposeDetector.from_pretrained(weights).to(device)
+    except (OSError, HfHubHTTPError, EntryNotFoundError) as error:
+        raise UserError(
+            "Poses cannot be read from photos here, because the pose detector's weights "
+            f"({weights}) could not be found or downloaded: please use a skeleton picture or one of the presets."
+        ) from error

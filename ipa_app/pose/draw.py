@@ -1,0 +1,45 @@
+"""Draw skeletons as the pictures that OpenPose ControlNets know."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from ipa_app.imaging.cropping import fit_padded
+from ipa_app.pose.skeleton import Skeleton
+
+# controlnet-aux draws sticks of a fixed number of pixels, and the published ControlNets were trained on
+# skeletons drawn on pictures whose shorter side is 512.
+_CANVAS_SHORT_SIDE = 512
+# No ringing around the sticks, and smooth both when shrinking and when enlarging.
+_RESAMPLE = Image.Resampling.BILINEAR
+
+
+def draw_skeleton(skeleton: Skeleton, size: tuple[int, int]) -> Image.Image:
+    """Draw a skeleton on black.
+
+    Args:
+        skeleton: whom to draw; 0..1 spans the whole picture.
+        size: (width, height) in pixels. Whatever it is, sticks are 1/64 of the shorter side thick.
+
+    Returns:
+        Mode "RGB".
+    """
+    # Imported here: it brings torch and takes seconds, and the page must open at once.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # controlnet-aux registers models nobody asked for, and warns about each
+        from controlnet_aux.open_pose.util import draw_bodypose
+
+    width, height = size
+    unit = _CANVAS_SHORT_SIDE / min(size)
+    canvas = np.zeros((round(height * unit), round(width * unit), 3), dtype=np.uint8)
+    for person in skeleton.people:
+        canvas = draw_bodypose(canvas, list(person))
+    return Image.fromarray(canvas).resize(size, _RESAMPLE)
+
+
+def fit_skeleton_picture(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Bring a drawn skeleton (mode "RGB") to `size` (width, height): whole, unsqueezed, on black."""
+    return fit_padded(picture, size, resample=_RESAMPLE)

@@ -1,0 +1,39 @@
+"""The poses that ship with the app: OpenPose files with a drawn picture beside each."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+from ipa_app.pose.skeleton import Skeleton
+
+POSES_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "poses"
+
+
+def presets() -> dict[str, Skeleton]:
+    """All preset poses by name ("arms up"), in alphabetical order."""
+    return dict(_read_presets())
+
+
+def preset_pictures() -> dict[str, Path]:
+    """The drawn skeleton of every preset, as a PNG file that serves as preview and as pose picture alike.
+
+    Drawn beforehand, because drawing needs torch and the page shows presets before torch is there.
+    """
+    return {_name(path): path for path in sorted(POSES_FOLDER.glob("*.png"))}
+
+
+def preset_file(name: str) -> Path:
+    """Where the preset called `name` is kept."""
+    return POSES_FOLDER / f"{name.replace(' ', '_')}.json"
+
+
+@cache
+def _read_presets() -> tuple[tuple[str, Skeleton], ...]:
+    paths = sorted(POSES_FOLDER.glob("*.json"))
+    return tuple((_name(path), Skeleton.from_openpose(json.loads(path.read_text("utf-8")))) for path in paths)
+
+
+def _name(path: Path) -> str:
+    return path.stem.replace("_", " ")

@@ -1,0 +1,117 @@
+"""Skeletons as data: the 18 points OpenPose finds on a body, for any number of people.
+
+The order of the points (COCO-18, as the OpenPose ControlNets were trained on): nose, neck, right shoulder, elbow,
+wrist, left shoulder, elbow, wrist, right hip, knee, ankle, left hip, knee, ankle, right eye, left eye, right ear,
+left ear. Right and left are the person's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ipa_app.errors import UserError
+
+KEYPOINTS_PER_PERSON = 18
+_MAX_PEOPLE = 32
+
+
+class Keypoint(NamedTuple):
+    """A point of a body, as fractions 0..1 of the picture's width (x) and height (y, downwards)."""
+
+    x: float
+    y: float
+
+
+Person = tuple[Keypoint | None, ...]
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The people in a picture; a point that is not seen is None.
+
+    Attributes:
+        people: 18 points each, at least two of them seen.
+
+    Raises:
+        UserError: at construction, when there is nobody, or a person's points are too few, too many or out of 0..1.
+    """
+
+    people: tuple[Person, ...]
+
+    def __post_init__(self) -> None:
+        """Check every person, so that whoever holds a skeleton can draw it."""
+        if not self.people:
+            raise UserError("This pose has no person in it: please choose another one.")
+        if len(self.people) > _MAX_PEOPLE:
+            raise UserError(f"This pose has {len(self.people)} people in it: please use at most {_MAX_PEOPLE}.")
+        for number, person in enumerate(self.people, start=1):
+            _check_person(person, number=number)
+
+    @classmethod
+    def from_openpose(cls, data: object) -> Skeleton:
+        """Read OpenPose's JSON, already parsed.
+
+        Args:
+            data: {"people": [{"pose_keypoints_2d": [x, y, confidence, ...]}], "canvas_width": w, "canvas_height": h}
+                in pixels, 18 points a person; confidence 0 means "not seen".
+
+        Raises:
+            UserError: the data has another form.
+        """
+        if not isinstance(data, Mapping) or not isinstance(data.get("people"), Sequence):
+            raise UserError('This is not an OpenPose file: it needs a list named "people".')
+        width, height = (_canvas_side(data, name=name) for name in ("canvas_width", "canvas_height"))
+        people = enumerate(data["people"], start=1)
+        return cls(tuple(_read_person(person, number=number, canvas=(width, height)) for number, person in people))
+
+    def to_openpose(self, width: int, height: int) -> dict[str, Any]:
+        """Write OpenPose's JSON for a canvas of `width` x `height` pixels, to a hundredth of a pixel."""
+        people = []
+        for person in self.people:
+            values: list[float] = []
+            for point in person:
+                values += [0.0, 0.0, 0.0] if point is None else [_cents(point.x * width), _cents(point.y * height), 1.0]
+            people.append({"pose_keypoints_2d": values})
+        return {"people": people, "canvas_width": width, "canvas_height": height}
+
+
+def _check_person(person: Person, *, number: int) -> None:
+    if len(person) != KEYPOINTS_PER_PERSON:
+        raise UserError(f"Person {number} of this pose has {len(person)} points: a body has {KEYPOINTS_PER_PERSON}.")
+    seen = [point for point in person if point is not None]
+    if len(seen) < 2:
+        raise UserError(f"Person {number} of this pose has fewer than two points: there is nothing to draw.")
+    for point in seen:
+        if not (0 <= point.x <= 1 and 0 <= point.y <= 1):
+            raise UserError(f"Person {number} of this pose has a point outside the picture: please move it inside.")
+
+
+def _read_person(data: object, *, number: int, canvas: tuple[float, float]) -> Person:
+    values = data.get("pose_keypoints_2d") if isinstance(data, Mapping) else None
+    if not isinstance(values, Sequence) or len(values) != 3 * KEYPOINTS_PER_PERSON:
+        raise UserError(
+            f'Person {number} of this OpenPose file needs "pose_keypoints_2d" with {3 * KEYPOINTS_PER_PERSON} numbers '
+            f"({KEYPOINTS_PER_PERSON} points of x, y and confidence)."
+        )
+    if not all(_is_number(value) for value in values):
+        raise UserError(f"Person {number} of this OpenPose file has a value that is not a number.")
+    points = zip(values[0::3], values[1::3], values[2::3], strict=True)
+    return tuple(Keypoint(x / canvas[0], y / canvas[1]) if confidence > 0 else None for x, y, confidence in points)
+
+
+def _canvas_side(data: Mapping[str, Any], *, name: str) -> float:
+    value = data.get(name)
+    if not _is_number(value) or value <= 0:
+        raise UserError(f'This OpenPose file needs "{name}", the size of its canvas in pixels.')
+    return float(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _cents(value: float) -> float:
+    return round(value, 2)
