@@ -1,0 +1,161 @@
+"""Rules that hold for the project as a whole: its layers, its files, and what README promises."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+IGNORED_FOLDERS = {"__pycache__", "runs", "venv", "htmlcov", "node_modules", "shared"}
+
+# Who may import whom inside ipa_app; errors is open to everybody.
+ALLOWED_IMPORTS = {
+    "adapter": set(),
+    "imaging": set(),
+    "pose": {"imaging"},
+    "models": {"adapter", "imaging"},
+    "engine": {"models", "pose", "imaging", "adapter"},
+    "ui": {"engine", "models", "pose", "imaging"},
+}
+MODEL_LIBRARIES = {"torch", "torchvision", "diffusers", "transformers", "accelerate"}
+FORBIDDEN_LIBRARIES = {
+    "adapter": {"gradio", "PIL", "controlnet_aux"},
+    "imaging": MODEL_LIBRARIES | {"gradio"},
+    "pose": {"gradio", "diffusers", "transformers"},
+    "models": {"gradio"},
+    "engine": {"gradio"},
+    "ui": MODEL_LIBRARIES | {"controlnet_aux"},
+}
+MAX_LINES = 400
+MAX_FILE_BYTES = 16 * 2**20
+MAX_MODEL_BYTES = 100 * 10**6
+
+
+def project_files() -> list[Path]:
+    """Every file of the project itself, whether or not git is there to list them."""
+    found: list[Path] = []
+    for folder, subfolders, names in os.walk(ROOT):
+        subfolders[:] = [
+            name for name in subfolders if name not in IGNORED_FOLDERS and (name == ".ci" or not name.startswith("."))
+        ]
+        found.extend(Path(folder, name) for name in names if Path(name).suffix not in {".pyc", ".pyi"})
+    return found
+
+
+PROJECT_FILES = project_files()
+PYTHON_FILES = [path for path in PROJECT_FILES if path.suffix == ".py"]
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Dotted names of every module a file imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from ipa_app import engine` imports a part just as `import ipa_app.engine` does.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def files_of(part: str) -> list[Path]:
+    return [path for path in PYTHON_FILES if relative(path).startswith(f"ipa_app/{part}/")]
+
+
+def imported_parts(path: Path) -> set[str]:
+    names = [module.split(".") for module in imported_modules(path)]
+    return {name[1] for name in names if name[0] == "ipa_app" and len(name) > 1 and name[1] != "errors"}
+
+
+def imported_libraries(path: Path) -> set[str]:
+    return {module.split(".")[0] for module in imported_modules(path)}
+
+
+@pytest.mark.parametrize("part", sorted(ALLOWED_IMPORTS))
+def test_dependencies_point_one_way(part):
+    allowed = ALLOWED_IMPORTS[part] | {part}
+    wrong = {relative(path): imported_parts(path) - allowed for path in files_of(part)}
+    assert not {name: parts for name, parts in wrong.items() if parts}
+
+
+@pytest.mark.parametrize("part", sorted(FORBIDDEN_LIBRARIES))
+def test_each_part_keeps_to_its_own_libraries(part):
+    wrong = {relative(path): imported_libraries(path) & FORBIDDEN_LIBRARIES[part] for path in files_of(part)}
+    assert not {name: libraries for name, libraries in wrong.items() if libraries}
+
+
+def test_entry_point_imports_neither_model_libraries_nor_training():
+    entry = ROOT / "app.py"
+    assert not imported_libraries(entry) & MODEL_LIBRARIES
+    assert not imported_parts(entry) & {"training", "toybox", "adapter"}
+
+
+def test_every_part_of_the_package_has_rules_or_is_known_to_be_for_developers():
+    parts = {path.name for path in (ROOT / "ipa_app").iterdir() if any(path.glob("*.py"))}
+    assert parts <= set(ALLOWED_IMPORTS) | {"training", "toybox"}
+
+
+def test_files_stay_small():
+    too_long = {relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in PYTHON_FILES}
+    assert not {name: lines for name, lines in too_long.items() if lines > MAX_LINES}
+    assert not [relative(path) for path in PROJECT_FILES if path.stat().st_size > MAX_FILE_BYTES]
+
+
+def test_bundled_model_is_light():
+    total = sum(path.stat().st_size for path in PROJECT_FILES if relative(path).startswith("assets/toybox/"))
+    assert total <= MAX_MODEL_BYTES
+
+
+def test_no_text_holds_a_path_of_somebodys_machine():
+    somebodys_path = re.compile(r"(?<![\w.:/*-])/(?:root|home|Users|work)/[\w.]")
+    texts = [
+        path for path in PROJECT_FILES if path.suffix in {".py", ".md", ".toml", ".txt", ".json", ".css", ".js", ""}
+    ]
+    assert not [relative(path) for path in texts if somebodys_path.search(path.read_text(encoding="utf-8"))]
+
+
+def front_matter() -> dict[str, object]:
+    return yaml.safe_load(README.split("---\n")[1])
+
+
+def requirement(name: str, *, file: str = "requirements.txt") -> str:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    return next(line for line in lines if re.match(rf"{re.escape(name)}\b", line))
+
+
+def test_space_and_requirements_agree_on_gradio():
+    assert requirement("gradio") == f"gradio=={front_matter()['sdk_version']}"
+
+
+def test_space_names_an_entry_point_and_a_python_that_exist():
+    space = front_matter()
+    assert space["sdk"] == "gradio"
+    assert (ROOT / str(space["app_file"])).is_file()
+    assert space["python_version"] in {"3.10", "3.11", "3.12"}
+    assert space["license"] == "apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_readme_commands_name_files_that_exist():
+    blocks = "".join(re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL))
+    files = set(re.findall(r"[\w./-]+\.(?:py|txt|sh)\b", blocks))
+    modules = set(re.findall(r"-m (ipa_app[\w.]*)", blocks))
+    assert {"app.py", "requirements.txt", "requirements-dev.txt"} <= files
+    assert not [name for name in files if not (ROOT / name).is_file()]
+    for module in modules:
+        place = ROOT / module.replace(".", "/")
+        assert (place / "__main__.py").is_file() or place.with_suffix(".py").is_file(), module
+
+
+def test_readme_links_lead_somewhere():
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", README)
+    assert not [link for link in links if not (ROOT / link).exists()]
