@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipa_app.toybox.world.palette import PALETTE, darker, lighter
-from ipa_app.toybox.world.shapes import ellipse, mirrored, path, rect
+from ipa_app.toybox.world.shapes import ellipse, group, mirrored, path, rect
 from ipa_app.toybox.world.skeleton import eye_offset
 from ipa_app.toybox.world.subject import NONE, Subject
 
@@ -29,7 +29,9 @@ def _cap(line: str, band: str) -> str:
 
 def _crown(line: str, band: str) -> str:
     return (
-        path("M-31,-28 L-37,-60 L-18,-46 L0,-66 L18,-46 L37,-60 L31,-28 C14,-22 -14,-22 -31,-28 Z", fill=FILL, line=line)
+        path(
+            "M-31,-28 L-37,-60 L-18,-46 L0,-66 L18,-46 L37,-60 L31,-28 C14,-22 -14,-22 -31,-28 Z", fill=FILL, line=line
+        )
         + path("M-31,-32 C-14,-26 14,-26 31,-32", line=band, width=4)
         + mirrored(ellipse(-36, -59, 4, 4, fill=band, line=line, width=1.8))
         + ellipse(0, -63, 4.2, 4.2, fill=band, line=line, width=1.8)
@@ -39,17 +41,24 @@ def _crown(line: str, band: str) -> str:
 
 def _glasses(subject: Subject, line: str, color: str) -> str:
     x, y = eye_offset(subject.species)
-    rim = ellipse(x, y, 16, 16, fill="none", line=line, width=8) + ellipse(x, y, 16, 16, fill="none", line=color, width=5)
+    rim = ellipse(x, y, 16, 16, fill="none", line=line, width=8) + ellipse(
+        x, y, 16, 16, fill="none", line=color, width=5
+    )
     lens = ellipse(x, y, 14, 14, fill="#ffffff", opacity=0.2)
     side = path(f"M{x - 16},{y} L-44,{y - 3}", line=line, width=4.5) if subject.species != "frog" else ""
     bridge = path(f"M{x + 15},{y - 3} Q0,{y - 8} {-x - 15},{y - 3}", line=line, width=6)
-    return mirrored(side + lens + rim) + bridge + path(f"M{x + 14},{y - 3} Q0,{y - 8} {-x - 14},{y - 3}", line=color, width=3.4)
+    return (
+        mirrored(lens + rim + side)
+        + bridge
+        + path(f"M{x + 14},{y - 3} Q0,{y - 8} {-x - 14},{y - 3}", line=color, width=3.4)
+    )
 
 
-def _bow(line: str, band: str) -> str:
+def _bow(subject: Subject, line: str, band: str) -> str:
     lobe = path("M-2,0 C-8,-16 -30,-20 -31,-8 C-31,-2 -31,4 -30,9 C-27,18 -8,13 -2,0 Z", fill=FILL, line=line)
     fold = path("M-6,0 C-12,-3 -18,-4 -23,-3", line=line, width=2, opacity=0.6)
-    return f'<g transform="translate(22 -37) rotate(16)">{mirrored(lobe + fold)}{ellipse(0, 0, 7.5, 8.5, fill=band, line=line)}</g>'
+    at, turn = ((0, -48), 0) if subject.species == "frog" else ((22, -37), 16)
+    return group(mirrored(lobe + fold) + ellipse(0, 0, 7.5, 8.5, fill=band, line=line), at=at, turn=turn)
 
 
 def _headphones(line: str, band: str) -> str:
@@ -66,10 +75,12 @@ def headwear(subject: Subject) -> str:
     line = darker(color, 0.55)
     if subject.accessory == "glasses":
         return _glasses(subject, line, color)
+    if subject.accessory == "bow":
+        return _bow(subject, line, darker(color, 0.3))
     band = lighter(color, 0.55) if subject.accessory in ("cap", "crown") else darker(color, 0.3)
     if subject.accessory == "headphones":
         band = lighter(color, 0.35)
-    draw = {"top hat": _top_hat, "cap": _cap, "crown": _crown, "bow": _bow, "headphones": _headphones}
+    draw = {"top hat": _top_hat, "cap": _cap, "crown": _crown, "headphones": _headphones}
     return draw[subject.accessory](line, band)
 
 
@@ -82,5 +93,7 @@ def neckwear(subject: Subject) -> str:
     tail = path("M8,4 L24,6 L29,38 L13,41 Z", fill=FILL, line=line) + path(
         "M13.5,31 L28,28 M15,36 L28.6,33.5", line=lighter(color, 0.55), width=2.4
     )
-    wrap = path("M-33,-8 C-20,2 20,2 33,-8 C38,-2 38,8 32,11 C18,19 -18,19 -32,11 C-38,8 -38,-2 -33,-8 Z", fill=FILL, line=line)
+    wrap = path(
+        "M-33,-8 C-20,2 20,2 33,-8 C38,-2 38,8 32,11 C18,19 -18,19 -32,11 C-38,8 -38,-2 -33,-8 Z", fill=FILL, line=line
+    )
     return tail + wrap + path("M-28,4 C-14,11 14,11 28,4", line=line, width=2, opacity=0.45)

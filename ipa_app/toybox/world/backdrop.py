@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from ipa_app.toybox.world.palette import PALETTE, darker, lighter, mix
+from ipa_app.toybox.world.palette import PALETTE, darker, lighter
 from ipa_app.toybox.world.scene import Scene
 from ipa_app.toybox.world.shapes import ellipse, path, rect
 
@@ -36,14 +36,15 @@ def _clouds(rng: random.Random) -> str:
 
 def _wall(scene: Scene, _rng: random.Random) -> str:
     color = PALETTE[scene.background_color]
-    tint = mix(color, "#ffffff", 0.42) if scene.background_color != "white" else "#f1ede4"
+    tint = lighter(color, 0.5) if scene.background_color != "white" else "#f1ede4"
     floor = darker(tint, 0.16)
     return _sky(lighter(tint, 0.12), tint) + _ground("M0,208 H256 V256 H0 Z", floor, lighter(floor, 0.14))
 
 
 def _meadow(_scene: Scene, rng: random.Random) -> str:
     flowers = "".join(
-        ellipse(x, y, 3.4, 3.4, fill=rng.choice(("#ffffff", "#ffe066", "#ff8fab"))) + ellipse(x, y, 1.2, 1.2, fill="#f59f00")
+        ellipse(x, y, 3.4, 3.4, fill=rng.choice(("#ffffff", "#ffe066", "#ff8fab")))
+        + ellipse(x, y, 1.2, 1.2, fill="#f59f00")
         for x, y in ((rng.uniform(6, 250), rng.uniform(200, 248)) for _ in range(9))
     )
     return (
@@ -72,20 +73,27 @@ def _beach(_scene: Scene, rng: random.Random) -> str:
     )  # fmt: skip
 
 
+def _triangle(x: float, base: float, half: float, top: float, color: str) -> str:
+    return path(f"M{x - half:.1f},{base:.1f} L{x:.1f},{top:.1f} L{x + half:.1f},{base:.1f} Z", fill=color)
+
+
 def _fir(x: float, y: float, size: float, color: str, *, snow: bool = False) -> str:
     tiers = "".join(
-        path(f"M{x - size * w:.1f},{y - size * b:.1f} L{x:.1f},{y - size * t:.1f} L{x + size * w:.1f},{y - size * b:.1f} Z", fill=color)
-        for w, b, t in ((0.5, 0.2, 1.1), (0.4, 0.65, 1.45), (0.3, 1.05, 1.75))
+        _triangle(x, y - size * base, size * half, y - size * top, color)
+        for half, base, top in ((0.5, 0.2, 1.1), (0.4, 0.65, 1.45), (0.3, 1.05, 1.75))
     )
-    cap = path(f"M{x - size * 0.17:.1f},{y - size * 1.35:.1f} L{x:.1f},{y - size * 1.75:.1f} L{x + size * 0.17:.1f},{y - size * 1.35:.1f} Z", fill="#ffffff")
-    return rect(round(x - size * 0.08, 1), round(y - size * 0.25, 1), round(size * 0.16, 1), round(size * 0.28, 1), fill="#7a5230") + tiers + (cap if snow else "")
+    cap = _triangle(x, y - size * 1.35, size * 0.19, y - size * 1.75, "#ffffff") if snow else ""
+    trunk = path(f"M{x:.1f},{y - size * 0.22:.1f} V{y:.1f}", line="#7a5230", width=size * 0.15)
+    return trunk + tiers + cap
 
 
 def _snow(_scene: Scene, rng: random.Random) -> str:
     flakes = "".join(ellipse(rng.uniform(0, 256), rng.uniform(0, 190), 2.6, 2.6, fill="#ffffff") for _ in range(16))
     return (
-        _sky("#9cc3e6", "#e3eef8") + path("M0,190 C60,150 110,176 160,184 C200,160 236,164 256,176 V256 H0 Z", fill="#cfe0f0")
-        + _fir(rng.uniform(14, 40), 204, 56, "#4f8a73", snow=True) + _fir(rng.uniform(216, 244), 202, 50, "#5b967d", snow=True)
+        _sky("#9cc3e6", "#e3eef8")
+        + path("M0,190 C60,150 110,176 160,184 C200,160 236,164 256,176 V256 H0 Z", fill="#cfe0f0")
+        + _fir(rng.uniform(14, 40), 204, 56, "#4f8a73", snow=True)
+        + _fir(rng.uniform(216, 244), 202, 50, "#5b967d", snow=True)
         + _ground("M0,200 C70,188 180,190 256,200 V256 H0 Z", "#ffffff", "#dbe7f3") + flakes
     )  # fmt: skip
 
@@ -95,9 +103,10 @@ def _night(_scene: Scene, rng: random.Random) -> str:
         ellipse(rng.uniform(4, 252), rng.uniform(4, 160), r, r, fill="#fff6c9") for r in (1.6, 1.8, 2.2, 2.4, 3) * 4
     )
     x = rng.choice((38, 218))
-    moon = ellipse(x, 42, 21, 21, fill="#fdf3c4") + ellipse(x + 9, 36, 17, 17, fill="#1e2a63")
+    moon = path(f"M{x},20 A21,21 0 1 0 {x + 20},48 A17,17 0 1 1 {x},20 Z", fill="#fdf3c4")
     return (
-        _sky("#141c4d", "#3d4e9c") + stars + moon + path("M0,186 C60,158 120,176 170,182 C210,164 240,168 256,176 V256 H0 Z", fill="#2c3a78")
+        _sky("#141c4d", "#3d4e9c") + stars + moon
+        + path("M0,186 C60,158 120,176 170,182 C210,164 240,168 256,176 V256 H0 Z", fill="#2c3a78")
         + _ground("M0,202 C70,190 180,192 256,202 V256 H0 Z", "#3f5c72", "#2b4258")
     )  # fmt: skip
 
@@ -115,7 +124,7 @@ def _city(_scene: Scene, rng: random.Random) -> str:
     rng.shuffle(colors)
     slots = ((-6, 54), (50, 44), (96, 52), (150, 46), (198, 62))
     houses = "".join(_house(x, w, rng.choice((52, 70, 88, 106)), c) for (x, w), c in zip(slots, colors, strict=True))
-    dashes = path("M-10,246 H266", line="#f5f0dc", width=4) .replace("/>", ' stroke-dasharray="22 18"/>')
+    dashes = path("M-10,246 H266", line="#f5f0dc", width=4).replace("/>", ' stroke-dasharray="22 18"/>')
     return (
         _sky("#a8d5f0", "#f3f4e4") + houses + rect(0, 200, 256, 14, fill="#cfc9c2")
         + _ground("M0,212 H256 V256 H0 Z", "#868a96", "#6c707d") + dashes
@@ -125,14 +134,16 @@ def _city(_scene: Scene, rng: random.Random) -> str:
 def _room(_scene: Scene, rng: random.Random) -> str:
     left = rng.random() < 0.5
     window_x, frame_x = (12, 200) if left else (188, 18)
-    window = (
-        rect(window_x, 40, 56, 66, fill="#a9ddf8", line="#ffffff", round_=3).replace('stroke-width="2.6"', 'stroke-width="7"')
-        + path(f"M{window_x + 28},42 V104 M{window_x + 2},73 H{window_x + 54}", line="#ffffff", width=4)
-    )
+    window = rect(window_x, 40, 56, 66, fill="#a9ddf8", line="#ffffff", round_=3).replace(
+        'stroke-width="2.6"', 'stroke-width="7"'
+    ) + path(f"M{window_x + 28},42 V104 M{window_x + 2},73 H{window_x + 54}", line="#ffffff", width=4)
     picture = rect(frame_x, 50, 38, 34, fill="#fff8e8", line="#8a5a33", round_=2) + path(
-        f"M{frame_x + 4},80 L{frame_x + 15},62 L{frame_x + 24},74 L{frame_x + 29},68 L{frame_x + 35},80 Z", fill="#79b473"
+        f"M{frame_x + 4},80 L{frame_x + 15},62 L{frame_x + 24},74 L{frame_x + 29},68 L{frame_x + 35},80 Z",
+        fill="#79b473",
     )
-    boards = path("M30,206 L0,240 M88,206 L64,256 M168,206 L192,256 M226,206 L256,240", line="#a8713f", width=2, opacity=0.6)
+    boards = path(
+        "M30,206 L0,240 M88,206 L64,256 M168,206 L192,256 M226,206 L256,240", line="#a8713f", width=2, opacity=0.6
+    )
     return (
         _sky("#f8e3c8", "#f2d3ae") + window + picture + _ground("M0,204 H256 V256 H0 Z", "#c99560", "#b57f4c") + boards
         + rect(0, 198, 256, 7, fill="#fff6ea") + ellipse(128, 236, 104, 17, fill="#d96c6c", opacity=0.75)
@@ -167,7 +178,12 @@ def _tree(x: float, y: float, color: str) -> str:
 def _forest(_scene: Scene, rng: random.Random) -> str:
     back = "".join(_fir(x + rng.uniform(-6, 6), 196, 74, "#5f9f78") for x in (20, 70, 128, 186, 236))
     front = _tree(rng.uniform(8, 26), 214, "#3c8a4c") + _tree(rng.uniform(230, 248), 214, "#44965a")
-    return _sky("#bfe3d0", "#e8f4da") + back + _ground("M0,194 C70,186 180,186 256,194 V256 H0 Z", "#6fae55", "#4c8a41") + front
+    return (
+        _sky("#bfe3d0", "#e8f4da")
+        + back
+        + _ground("M0,194 C70,186 180,186 256,194 V256 H0 Z", "#6fae55", "#4c8a41")
+        + front
+    )
 
 
 _PLACES: dict[str, Callable[[Scene, random.Random], str]] = {

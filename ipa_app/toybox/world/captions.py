@@ -59,11 +59,11 @@ _POSES: dict[str, tuple[str, ...]] = {
     "jumping": ("jumping", "jumping high"),
     "running": ("running", "running fast"),
     "kicking": ("kicking", "kicking with one leg"),
-    "hands on hips": ("with hands on hips", "standing with hands on hips"),
+    "hands on hips": ("hands on hips", "with hands on hips", "standing with hands on hips"),
     "pointing": ("pointing", "pointing to the side"),
 }
 _BACKGROUNDS: dict[str, tuple[str, ...]] = {
-    "wall": ("in front of a {} wall", "by a {} wall", "on a {} background"),
+    "wall": ("by a {} wall", "in front of a {} wall", "on a {} background"),
     "meadow": ("in a meadow", "on the grass", "on a green meadow"),
     "beach": ("on the beach", "at the beach", "by the sea"),
     "snow": ("in the snow", "in winter"),

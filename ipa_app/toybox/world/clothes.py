@@ -29,7 +29,7 @@ def _pattern(subject: Subject) -> str:
     if subject.pattern == "striped":
         return "".join(path(f"M-40,{y} C-20,{y + 5} 20,{y + 5} 40,{y}", line=color, width=7.5) for y in (9, 24, 39))
     if subject.pattern == "dotted":
-        return "".join(ellipse(x, y, 5, 5, fill=color) for x, y in _DOTS)
+        return "".join(ellipse(x, y, 5.4, 5.4, fill=color) for x, y in _DOTS)
     shape = STAR if subject.pattern == "star" else HEART
     big = path(shape, fill=color, line=edge, width=1.8)
     return f'<g transform="translate(0 27) scale(1.2)">{big}</g>'

@@ -58,7 +58,8 @@ def beak_mouth(subject: Subject, *, y: float, reach: float, drop: float) -> str:
     lower = f"M{-reach * 0.8},{y} C{-reach * 0.7},{y + depth} {reach * 0.7},{y + depth} {reach * 0.8},{y} Z"
     inside = ""
     if subject.mouth == "open":
-        gape = f"M{-reach * 0.66},{y} C{-reach * 0.5},{y + depth * 0.74} {reach * 0.5},{y + depth * 0.74} {reach * 0.66},{y} Z"
+        low = y + depth * 0.74
+        gape = f"M{-reach * 0.66},{y} C{-reach * 0.5},{low} {reach * 0.5},{low} {reach * 0.66},{y} Z"
         inside = path(gape, fill=INSIDE) + ellipse(0, y + depth * 0.42, reach * 0.3, 2.6, fill=TONGUE)
     nostrils = mirrored(ellipse(-reach * 0.22, y - drop * 0.5, 1.8, 1.4, fill=BEAK_LINE))
     return (

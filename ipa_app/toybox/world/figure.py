@@ -11,6 +11,7 @@ from ipa_app.toybox.world.palette import PALETTE, darker, gradient, lighter
 from ipa_app.toybox.world.shapes import OUTLINE_WIDTH, ellipse, group, path
 from ipa_app.toybox.world.skeleton import Point, Skeleton
 from ipa_app.toybox.world.subject import NONE, Subject
+from ipa_app.toybox.world.tails import tail
 
 ARM_WIDTH = 14.0
 SLEEVE_WIDTH = 18.0
@@ -53,11 +54,12 @@ def _leg(subject: Subject, bones: Skeleton, side: str) -> list[Part]:
     hip, knee, ankle = (bones.joints[f"{side}_{name}"] for name in ("hip", "knee", "ankle"))
     outward = -1 if side == "r" else 1
     angle = math.degrees(math.atan2(ankle[1] - knee[1], ankle[0] - knee[0])) - 90
-    line = darker(PALETTE[subject.fur], 0.55)
-    if abs(angle) > 45:  # a leg that lies or kicks shows its sole
-        foot = ellipse(0, 5, 13, 10, fill="url(#g-fur)", line=line) + ellipse(0, 6.5, 6, 4.4, fill="url(#g-pale)")
+    if subject.species in ("duck", "penguin"):
+        fill, line = "url(#g-beak)", "#a8530a"
     else:
-        foot = ellipse(outward * 4, 5, 14.5, 8.5, fill="url(#g-fur)", line=line)
+        fill, line = "url(#g-fur)", darker(PALETTE[subject.fur], 0.55)
+    # A leg that lies or kicks shows its foot from the side.
+    foot = ellipse(0 if abs(angle) > 45 else outward * 4, 5, 14.5, 8.8, fill=fill, line=line)
     color = PALETTE[subject.trousers]
     leg = _limb((hip, knee, ankle), color=color, width=LEG_WIDTH, line=trousers_line(subject))
     return [("skin", group(foot, at=ankle, turn=angle)), ("trousers", leg)]
@@ -95,6 +97,8 @@ def parts(subject: Subject, bones: Skeleton, *, pose: str) -> list[Part]:
     lean = _spine_angle(bones)
     neck = bones.joints["neck"]
     seat = group(trousers(subject), at=neck, turn=lean)
+    fur = PALETTE[subject.fur]
+    throat = _limb((_toward(neck, bones.head, -0.2), bones.head), color=fur, width=22, line=darker(fur, 0.55))
     body = group(shirt(subject), at=neck, turn=lean)
     raised = min(("r", "l"), key=lambda side: bones.joints[f"{side}_wrist"][1]) if pose == "pointing" else None
     arms = [part for side in ("r", "l") for part in _arm(subject, bones, side, points=side == raised)]
@@ -104,8 +108,9 @@ def parts(subject: Subject, bones: Skeleton, *, pose: str) -> list[Part]:
     else:
         lower = [*legs, ("trousers", seat), ("shirt", body)]
     return [
+        ("skin", group(tail(subject), at=neck, turn=lean) + throat),
         *lower,
         *arms,
         ("scarf", group(neckwear(subject), at=neck, turn=lean)),
-        ("head", group(head(subject) + headwear(subject), at=bones.head, turn=bones.tilt)),
+        ("head", group(head(subject, headwear(subject)), at=bones.head, turn=bones.tilt)),
     ]

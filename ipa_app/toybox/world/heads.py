@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ipa_app.toybox.world.faces import beak_mouth, eyes, mouth, robot_mouth
 from ipa_app.toybox.world.palette import PALETTE, darker
-from ipa_app.toybox.world.shapes import ellipse, mirrored, path, rect
+from ipa_app.toybox.world.shapes import ellipse, group, mirrored, path, rect
 from ipa_app.toybox.world.subject import Subject
 
 FUR, PALE, DEEP = "url(#g-fur)", "url(#g-pale)", "url(#g-deep)"
@@ -61,17 +61,17 @@ def _bear(subject: Subject) -> str:
     ear = ellipse(-34, -31, 16, 16, fill=FUR, line=_line(subject)) + ellipse(-33, -29, 8.5, 8.5, fill=PALE)
     muzzle = ellipse(0, 17, 20, 15.5, fill=PALE)
     nose = ellipse(0, 9, 8, 5.5, fill=NOSE) + ellipse(-2.5, 7, 2.4, 1.5, fill="#ffffff", opacity=0.7)
-    return (
-        mirrored(ear) + _skull(subject, 46, 41) + _cheeks() + muzzle + eyes(subject) + nose + mouth(subject, y=19)
-    )
+    return mirrored(ear) + _skull(subject, 46, 41) + _cheeks() + muzzle + eyes(subject) + nose + mouth(subject, y=19)
 
 
 def _rabbit(subject: Subject) -> str:
     line = _line(subject)
-    ear = ellipse(-20, -44, 11.5, 27, fill=FUR, line=line, turn=-10)
-    inner = ellipse(-20, -44, 6, 20, fill=PINK, turn=-10)
+    ear = ellipse(-28, -45, 12, 30, fill=FUR, line=line, turn=-17)
+    inner = ellipse(-28, -45, 6.2, 23, fill=PINK, turn=-17)
     muzzle = mirrored(ellipse(-8, 17, 11, 9.5, fill=PALE))
-    teeth = rect(-5.5, 24, 11, 11, fill="#ffffff", line="#8a7f86", round_=2) + path("M0,25 V34", line="#8a7f86", width=1.4)
+    teeth = rect(-5.5, 24, 11, 11, fill="#ffffff", line="#8a7f86", round_=2) + path(
+        "M0,25 V34", line="#8a7f86", width=1.4
+    )
     nose = path("M-5.5,7 C-5.5,4 5.5,4 5.5,7 C5.5,10 2,13 0,13 C-2,13 -5.5,10 -5.5,7 Z", fill="#e8607a")
     return (
         mirrored(ear + inner) + _skull(subject, 43, 38) + _cheeks(14, 31) + teeth + muzzle + eyes(subject)
@@ -87,27 +87,61 @@ def _mouse(subject: Subject) -> str:
     muzzle = ellipse(0, 19, 16, 14, fill=PALE)
     nose = ellipse(0, 11, 6.5, 5.2, fill="#ee5f82", line="#a53b52", width=1.6)
     return (
-        mirrored(ear) + face + _cheeks(10, 26) + muzzle + _whiskers(subject) + eyes(subject) + nose + mouth(subject, y=20)
+        mirrored(ear)
+        + face
+        + _cheeks(10, 26)
+        + muzzle
+        + _whiskers(subject)
+        + eyes(subject)
+        + nose
+        + mouth(subject, y=20)
     )
 
 
-def _frog(subject: Subject) -> str:
+def _frog(subject: Subject, worn: str) -> str:
     line = _line(subject)
-    bump = ellipse(-24, -33, 17, 17, fill=FUR, line=line)
-    face = path("M-52,2 C-52,-26 -28,-34 0,-34 C28,-34 52,-26 52,2 C52,28 28,39 0,39 C-28,39 -52,28 -52,2 Z", fill=FUR, line=line)
+    bump = ellipse(-28, -30, 17.5, 17.5, fill=FUR, line=line)
+    face = path(
+        "M-52,2 C-52,-26 -28,-34 0,-34 C28,-34 52,-26 52,2 C52,28 28,39 0,39 C-28,39 -52,28 -52,2 Z",
+        fill=FUR,
+        line=line,
+    )
     belly = path("M-40,18 C-24,30 24,30 40,18 C34,32 16,36 0,36 C-16,36 -34,32 -40,18 Z", fill=PALE)
-    cover = mirrored(ellipse(-24, -31, 14.5, 14.5, fill=FUR))
+    cover = ellipse(-28, -24, 13, 14, fill=FUR)
     nostrils = mirrored(ellipse(-5, -3, 2, 2.6, fill=line))
-    return mirrored(bump) + face + cover + belly + _cheeks(6, 38) + nostrils + eyes(subject) + mouth(subject, y=8, reach=27)
+    hat = group(worn, at=(0, 0 if subject.accessory == "headphones" else -6))
+    return (
+        face
+        + hat
+        + mirrored(bump + cover)
+        + belly
+        + _cheeks(6, 38)
+        + nostrils
+        + eyes(subject)
+        + mouth(subject, y=8, reach=27)
+    )
 
 
 def _pig(subject: Subject) -> str:
     line = _line(subject)
     ear = path("M-42,-16 C-52,-34 -50,-48 -44,-54 C-32,-54 -18,-46 -12,-36 Z", fill=FUR, line=line)
-    fold = path("M-44,-54 C-32,-54 -20,-46 -14,-37 C-26,-32 -36,-32 -40,-22 C-46,-34 -47,-46 -44,-54 Z", fill=DEEP, line=line, width=2)
+    fold = path(
+        "M-44,-54 C-32,-54 -20,-46 -14,-37 C-26,-32 -36,-32 -40,-22 C-46,-34 -47,-46 -44,-54 Z",
+        fill=DEEP,
+        line=line,
+        width=2,
+    )
     snout = ellipse(0, 10, 20, 14, fill=PALE, line=line)
     holes = mirrored(ellipse(-7.5, 10, 3.6, 5.4, fill=line))
-    return mirrored(ear + fold) + _skull(subject, 46, 40) + _cheeks(14, 34) + eyes(subject) + snout + holes + mouth(subject, y=27)
+    return (
+        mirrored(ear + fold)
+        + _skull(subject, 46, 40)
+        + _cheeks(14, 34)
+        + eyes(subject)
+        + snout
+        + holes
+        + mouth(subject, y=27)
+    )
 
 
 def _panda(subject: Subject) -> str:
@@ -116,8 +150,8 @@ def _panda(subject: Subject) -> str:
     muzzle = ellipse(0, 20, 15, 11, fill=PALE)
     nose = ellipse(0, 13, 7.5, 5, fill=NOSE)
     return (
-        mirrored(ear) + _skull(subject, 48, 41) + mirrored(patch) + _cheeks(18, 36) + muzzle + eyes(subject, on_dark=True)
-        + nose + mouth(subject, y=21)
+        mirrored(ear) + _skull(subject, 48, 41) + mirrored(patch) + _cheeks(18, 36) + muzzle
+        + eyes(subject, on_dark=True) + nose + mouth(subject, y=21)
     )  # fmt: skip
 
 
@@ -125,16 +159,28 @@ def _penguin(subject: Subject) -> str:
     mask = path(
         "M0,-20 C-8,-34 -38,-30 -38,-4 C-38,18 -20,36 0,36 C20,36 38,18 38,-4 C38,-30 8,-34 0,-20 Z", fill="#fffdf6"
     )
-    tuft = path("M-5,-38 C-12,-46 -10,-52 -4,-54 C-5,-50 0,-50 2,-58 C9,-52 8,-44 5,-38 Z", fill=FUR, line=_line(subject))
-    return tuft + _skull(subject, 46, 41) + mask + _cheeks(14, 26) + eyes(subject) + beak_mouth(subject, y=8, reach=13, drop=11)
+    tuft = path(
+        "M-5,-38 C-12,-46 -10,-52 -4,-54 C-5,-50 0,-50 2,-58 C9,-52 8,-44 5,-38 Z", fill=FUR, line=_line(subject)
+    )
+    return (
+        tuft
+        + _skull(subject, 46, 41)
+        + mask
+        + _cheeks(14, 26)
+        + eyes(subject)
+        + beak_mouth(subject, y=8, reach=13, drop=11)
+    )
 
 
 def _duck(subject: Subject) -> str:
     tuft = path(
-        "M-4,-36 C-18,-44 -22,-56 -14,-60 C-12,-54 -6,-52 -3,-62 C6,-62 5,-52 5,-50 C12,-54 16,-50 14,-44 C12,-38 8,-36 4,-36 Z",
+        "M-4,-36 C-18,-44 -22,-56 -14,-60 C-12,-54 -6,-52 -3,-62 C6,-62 5,-52 5,-50 "
+        "C12,-54 16,-50 14,-44 C12,-38 8,-36 4,-36 Z",
         fill=FUR, line=_line(subject),
     )  # fmt: skip
-    return tuft + _skull(subject, 43, 41) + _cheeks(6, 34) + eyes(subject) + beak_mouth(subject, y=13, reach=31, drop=13)
+    return (
+        tuft + _skull(subject, 43, 41) + _cheeks(6, 34) + eyes(subject) + beak_mouth(subject, y=13, reach=31, drop=13)
+    )
 
 
 def _robot(subject: Subject) -> str:
@@ -149,22 +195,25 @@ def _robot(subject: Subject) -> str:
 
 def _alien(subject: Subject) -> str:
     line = _line(subject)
-    antenna = path("M-18,-30 C-20,-44 -26,-50 -32,-53", line=line, width=4.2) + ellipse(
-        -34, -55, 7.5, 7.5, fill=PALE, line=line
+    antenna = path("M-26,-28 C-30,-40 -36,-46 -42,-49", line=line, width=4.2) + ellipse(
+        -45, -52, 7.5, 7.5, fill=PALE, line=line
     )
     face = path("M-50,-10 C-50,-50 50,-50 50,-10 C50,14 22,39 0,39 C-22,39 -50,14 -50,-10 Z", fill=FUR, line=line)
-    spots = ellipse(-37, -20, 4, 5, fill=DEEP) + ellipse(37, -20, 4, 5, fill=DEEP) + ellipse(-30, 12, 3.2, 3.2, fill=DEEP)
+    spots = (
+        ellipse(-37, -20, 4, 5, fill=DEEP) + ellipse(37, -20, 4, 5, fill=DEEP) + ellipse(-30, 12, 3.2, 3.2, fill=DEEP)
+    )
     return mirrored(antenna) + face + spots + eyes(subject, third=True) + mouth(subject, y=19)
 
 
 _HEADS: dict[str, Callable[[Subject], str]] = {
-    "cat": _cat, "dog": _dog, "bear": _bear, "rabbit": _rabbit, "mouse": _mouse, "frog": _frog,
+    "cat": _cat, "dog": _dog, "bear": _bear, "rabbit": _rabbit, "mouse": _mouse,
     "pig": _pig, "panda": _panda, "penguin": _penguin, "duck": _duck, "robot": _robot, "alien": _alien,
 }  # fmt: skip
 
 
-def head(subject: Subject) -> str:
-    """The head with its face, without accessories."""
-    return _HEADS[subject.species](subject)
-
-
+def head(subject: Subject, worn: str) -> str:
+    """The head with its face and what is `worn` on it; a frog's eyes stay in front of its hat."""
+    if subject.species == "frog":
+        in_front = subject.accessory == "glasses"
+        return _frog(subject, "" if in_front else worn) + (worn if in_front else "")
+    return _HEADS[subject.species](subject) + worn

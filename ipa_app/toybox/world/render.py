@@ -17,7 +17,7 @@ from ipa_app.toybox.world.skeleton import GROUND, placement, skeleton
 
 Layer = Literal["picture", "figure", "head", "shirt"]
 _PAINT = re.compile(r'\b(fill|stroke)="(?!none)[^"]*"')
-_GLASS = re.compile(r' opacity="[^"]*"')
+_GLASS = re.compile(r' (fill|stroke)-opacity="[^"]*"')
 
 
 def _flat(shapes: str, color: str) -> str:

@@ -62,7 +62,7 @@ def sample_scene(rng: random.Random, *, pose: str | None = None) -> Scene:
         background_color=rng.choice(CLOTHES_COLORS) if background == "wall" else NONE,
         mirrored=rng.random() < 0.5,
         x=rng.uniform(-0.05, 0.05),
-        size=rng.uniform(0.94, 1.03),
+        size=rng.uniform(0.93, 1.01),
         seed=rng.randrange(1, 2**31),
     )
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 OUTLINE_WIDTH = 2.6
 
 
-def _paint(fill: str, line: str | None, width: float) -> str:
+def _paint(fill: str, line: str | None, width: float, opacity: float = 1.0) -> str:
     stroke = f' stroke="{line}" stroke-width="{width}" stroke-linejoin="round"' if line else ""
-    return f'fill="{fill}"{stroke}'
+    # Not `opacity`, for which the renderer blends a layer of its own.
+    glass = f' fill-opacity="{opacity}" stroke-opacity="{opacity}"' if opacity < 1 else ""
+    return f'fill="{fill}"{stroke}{glass}'
 
 
 def ellipse(
@@ -16,16 +18,14 @@ def ellipse(
 ) -> str:  # fmt: skip
     """A filled ellipse about (x, y), turned by degrees."""
     place = f' transform="rotate({turn} {x:.1f} {y:.1f})"' if turn else ""
-    glass = f' opacity="{opacity}"' if opacity < 1 else ""
-    return f'<ellipse cx="{x:.1f}" cy="{y:.1f}" rx="{rx}" ry="{ry}" {_paint(fill, line, width)}{glass}{place}/>'
+    return f'<ellipse cx="{x:.1f}" cy="{y:.1f}" rx="{rx}" ry="{ry}" {_paint(fill, line, width, opacity)}{place}/>'
 
 
 def path(
     d: str, *, fill: str = "none", line: str | None = None, width: float = OUTLINE_WIDTH, opacity: float = 1.0
 ) -> str:
     """A path with round joins and ends."""
-    glass = f' opacity="{opacity}"' if opacity < 1 else ""
-    return f'<path d="{d}" {_paint(fill, line, width)} stroke-linecap="round"{glass}/>'
+    return f'<path d="{d}" {_paint(fill, line, width, opacity)} stroke-linecap="round"/>'
 
 
 def rect(

@@ -11,7 +11,7 @@ from ipa_app.toybox.world.scene import POSES, Scene, View
 Point = tuple[float, float]
 CANVAS = 256.0
 GROUND = 238.0
-NECK_TO_HEAD = 46.0
+NECK_TO_HEAD = 44.0
 BODY_JOINTS: tuple[str, ...] = (
     "neck", "r_shoulder", "r_elbow", "r_wrist", "l_shoulder", "l_elbow", "l_wrist",
     "r_hip", "r_knee", "r_ankle", "l_hip", "l_knee", "l_ankle",
@@ -19,7 +19,7 @@ BODY_JOINTS: tuple[str, ...] = (
 # Where the eyes sit in the head, right eye (seen on the left); origin = centre of the head.
 DEFAULT_EYE: Point = (-18.0, -5.0)
 EYE_OF_SPECIES: dict[str, Point] = {
-    "frog": (-24.0, -34.0), "penguin": (-16.0, -5.0), "duck": (-18.0, -9.0), "alien": (-19.0, -6.0),
+    "frog": (-28.0, -31.0), "penguin": (-16.0, -5.0), "duck": (-18.0, -9.0), "alien": (-19.0, -6.0),
     "panda": (-19.0, -4.0), "mouse": (-16.0, -4.0), "pig": (-20.0, -9.0), "dog": (-18.0, -9.0),
 }  # fmt: skip
 NOSE: Point = (0.0, 10.0)

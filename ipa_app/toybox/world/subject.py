@@ -17,6 +17,11 @@ EYES: tuple[str, ...] = ("round", "big", "sleepy")
 MOUTHS: tuple[str, ...] = ("smile", "open", "flat")
 NONE = "none"
 HELD_OUT_SHARE = 0.05
+# Pattern on shirt must be readable at 128 pixels.
+_TOO_CLOSE: tuple[frozenset[str], ...] = tuple(
+    frozenset(pair)
+    for pair in (("red", "orange"), ("orange", "yellow"), ("yellow", "white"), ("blue", "purple"), ("pink", "red"))
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +68,10 @@ def _other(rng: random.Random, *taken: str) -> str:
     return rng.choice([color for color in CLOTHES_COLORS if color not in taken])
 
 
+def _on(rng: random.Random, shirt: str) -> str:
+    return _other(rng, shirt, *(color for color in CLOTHES_COLORS if frozenset((shirt, color)) in _TOO_CLOSE))
+
+
 def _draw(rng: random.Random) -> Subject:
     shirt = rng.choice(CLOTHES_COLORS)
     fur = rng.choice(FUR_COLORS)
@@ -75,7 +84,7 @@ def _draw(rng: random.Random) -> Subject:
         mouth=rng.choice(MOUTHS),
         shirt=shirt,
         pattern=pattern,
-        pattern_color=NONE if pattern == "plain" else _other(rng, shirt),
+        pattern_color=NONE if pattern == "plain" else _on(rng, shirt),
         trousers=_other(rng, shirt),
         accessory=accessory,
         accessory_color=NONE if accessory == NONE else _other(rng, shirt, fur),
