@@ -44,7 +44,7 @@ def _glasses(subject: Subject, line: str, color: str) -> str:
     rim = ellipse(x, y, 16, 16, fill="none", line=line, width=8) + ellipse(
         x, y, 16, 16, fill="none", line=color, width=5
     )
-    lens = ellipse(x, y, 14, 14, fill="#ffffff", opacity=0.2)
+    lens = ellipse(x, y, 14, 14, fill="#ffffff", opacity=0.12)
     side = path(f"M{x - 16},{y} L-44,{y - 3}", line=line, width=4.5) if subject.species != "frog" else ""
     bridge = path(f"M{x + 15},{y - 3} Q0,{y - 8} {-x - 15},{y - 3}", line=line, width=6)
     return (

@@ -6,7 +6,7 @@ from ipa_app.toybox.world.palette import PALETTE, darker
 from ipa_app.toybox.world.shapes import HEART, STAR, ellipse, path
 from ipa_app.toybox.world.subject import Subject
 
-_SHIRT = "M-15,0 C-26,2 -30,9 -31,18 C-32,30 -34,40 -34,49 C-20,55 20,55 34,49 C34,40 32,30 31,18 C30,9 26,2 15,0 Z"
+_SHIRT = "M-15,-2 C-26,0 -30,8 -31,18 C-32,30 -34,40 -34,49 C-20,55 20,55 34,49 C34,40 32,30 31,18 C30,9 26,0 15,-2 Z"
 _TROUSERS = "M-33,44 C-34,56 -29,67 -17,69 C-6,70 6,70 17,69 C29,67 34,56 33,44 Z"
 _DOTS = ((-22, 12), (0, 12), (22, 12), (-11, 25), (11, 25), (-25, 37), (0, 37), (25, 37), (-12, 49), (12, 49))
 

@@ -66,8 +66,8 @@ def _bear(subject: Subject) -> str:
 
 def _rabbit(subject: Subject) -> str:
     line = _line(subject)
-    ear = ellipse(-28, -45, 12, 30, fill=FUR, line=line, turn=-17)
-    inner = ellipse(-28, -45, 6.2, 23, fill=PINK, turn=-17)
+    ear = ellipse(-28, -43, 12, 28.5, fill=FUR, line=line, turn=-17)
+    inner = ellipse(-28, -43, 6.2, 21.5, fill=PINK, turn=-17)
     muzzle = mirrored(ellipse(-8, 17, 11, 9.5, fill=PALE))
     teeth = rect(-5.5, 24, 11, 11, fill="#ffffff", line="#8a7f86", round_=2) + path(
         "M0,25 V34", line="#8a7f86", width=1.4

@@ -11,7 +11,7 @@ from ipa_app.toybox.world.scene import POSES, Scene, View
 Point = tuple[float, float]
 CANVAS = 256.0
 GROUND = 238.0
-NECK_TO_HEAD = 44.0
+NECK_TO_HEAD = 46.0
 BODY_JOINTS: tuple[str, ...] = (
     "neck", "r_shoulder", "r_elbow", "r_wrist", "l_shoulder", "l_elbow", "l_wrist",
     "r_hip", "r_knee", "r_ankle", "l_hip", "l_knee", "l_ankle",
