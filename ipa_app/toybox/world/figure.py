@@ -101,7 +101,11 @@ def parts(subject: Subject, bones: Skeleton, *, pose: str) -> list[Part]:
     throat = _limb((_toward(neck, bones.head, -0.2), bones.head), color=fur, width=22, line=darker(fur, 0.55))
     body = group(shirt(subject), at=neck, turn=lean)
     raised = min(("r", "l"), key=lambda side: bones.joints[f"{side}_wrist"][1]) if pose == "pointing" else None
-    arms = [part for side in ("r", "l") for part in _arm(subject, bones, side, points=side == raised)]
+    # A raised arm is drawn in front of the head, so that ears and headphones do not hide the hand.
+    arms: dict[bool, list[Part]] = {False: [], True: []}
+    for side in ("r", "l"):
+        in_front = bones.joints[f"{side}_wrist"][1] < neck[1] - 8
+        arms[in_front] += _arm(subject, bones, side, points=side == raised)
     legs = [part for side in ("r", "l") for part in _leg(subject, bones, side)]
     if pose in ("sitting", "kicking"):  # legs come toward the viewer
         lower = [("trousers", seat), *legs, ("shirt", body)]
@@ -110,7 +114,8 @@ def parts(subject: Subject, bones: Skeleton, *, pose: str) -> list[Part]:
     return [
         ("skin", group(tail(subject), at=neck, turn=lean) + throat),
         *lower,
-        *arms,
+        *arms[False],
         ("scarf", group(neckwear(subject), at=neck, turn=lean)),
         ("head", group(head(subject, headwear(subject)), at=bones.head, turn=bones.tilt)),
+        *arms[True],
     ]

@@ -76,6 +76,7 @@ def _draw(rng: random.Random) -> Subject:
     shirt = rng.choice(CLOTHES_COLORS)
     fur = rng.choice(FUR_COLORS)
     pattern = rng.choice(PATTERNS)
+    pattern_color = NONE if pattern == "plain" else _on(rng, shirt)
     accessory = rng.choice(ACCESSORIES)
     return Subject(
         species=rng.choice(SPECIES),
@@ -84,10 +85,10 @@ def _draw(rng: random.Random) -> Subject:
         mouth=rng.choice(MOUTHS),
         shirt=shirt,
         pattern=pattern,
-        pattern_color=NONE if pattern == "plain" else _on(rng, shirt),
+        pattern_color=pattern_color,
         trousers=_other(rng, shirt),
         accessory=accessory,
-        accessory_color=NONE if accessory == NONE else _other(rng, shirt, fur),
+        accessory_color=NONE if accessory == NONE else _other(rng, shirt, fur, pattern_color),
     )
 
 
