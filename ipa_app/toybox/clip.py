@@ -133,11 +133,10 @@ def _retrieval(pair: ClipPair, ids: torch.Tensor, data: ToyData, recipe: Recipe)
 
 
 def _write(pair: ClipPair, recipe: Recipe, folder: Path) -> None:
-    text = CLIPTextModel(pair.text.config)
-    wanted = text.state_dict().keys()
-    # Stable Diffusion's text encoder is the tower without its projection.
-    text.load_state_dict({key: value for key, value in pair.text.state_dict().items() if key in wanted})
-    text.save_pretrained(folder / "text_encoder")
+    # Stable Diffusion's text encoder is the tower without its projection. Going through the base class of
+    # transformers (from_pretrained drops the projection) keeps the key names that other loaders expect.
+    pair.text.save_pretrained(folder / "text_encoder")
+    CLIPTextModel.from_pretrained(folder / "text_encoder").save_pretrained(folder / "text_encoder")
     pair.vision.save_pretrained(folder / "image_encoder")
     side = recipe.vision_size
     CLIPImageProcessor(

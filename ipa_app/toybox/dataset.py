@@ -33,12 +33,14 @@ class ToyData:
         keypoints: (N, 18, 2) float32 in [0, 1], OpenPose order.
         labels: (N, len(world.ATTRIBUTES)) int64, an index into each attribute's words.
         captions: per picture, the canonical caption first, then differently worded ones.
+        scene_captions: per picture, one that names pose and place and leaves the subject to a reference picture.
     """
 
     images: np.ndarray
     keypoints: np.ndarray
     labels: np.ndarray
     captions: list[list[str]]
+    scene_captions: list[str]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -67,7 +69,7 @@ def load_or_draw(recipe: Recipe, folder: Path, split: Split) -> ToyData:
         images=np.load(target / "images.npy", mmap_mode="r"),
         keypoints=np.load(target / "keypoints.npy"),
         labels=np.load(target / "labels.npy"),
-        captions=json.loads((target / "captions.json").read_text("utf-8")),
+        **json.loads((target / "captions.json").read_text("utf-8")),
     )
 
 
@@ -80,31 +82,34 @@ def _draw(recipe: Recipe, target: Path, split: Split) -> None:
     keypoints = np.zeros((count, 18, 2), np.float32)
     labels = np.zeros((count, len(world.ATTRIBUTES)), np.int64)
     captions: list[list[str]] = []
+    scene_captions: list[str] = []
     # spawn, not fork: the parent may already run torch's threads, which do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with context.Pool(os.cpu_count()) as pool:
         for row, drawn in enumerate(pool.imap(partial(_draw_subject, recipe, split), range(subjects), chunksize=16)):
-            for offset, (pixels, points, classes, texts) in enumerate(drawn):
+            for offset, (pixels, points, classes, texts, scene_text) in enumerate(drawn):
                 index = row * VIEWS + offset
                 images[index], keypoints[index], labels[index] = pixels, points, classes
                 captions.append(texts)
+                scene_captions.append(scene_text)
             if row % 2000 == 0:
                 logger.info("%s: %d of %d subjects drawn", split, row, subjects)
     images.flush()
     np.save(target / "keypoints.npy", keypoints)
     np.save(target / "labels.npy", labels)
     # Written last: its presence is what says that the split is complete.
-    (target / "captions.json").write_text(json.dumps(captions), "utf-8")
+    texts = {"captions": captions, "scene_captions": scene_captions}
+    (target / "captions.json").write_text(json.dumps(texts), "utf-8")
 
 
 def _draw_subject(
     recipe: Recipe, split: Split, subject: int
-) -> list[tuple[np.ndarray, np.ndarray, list[int], list[str]]]:
+) -> list[tuple[np.ndarray, np.ndarray, list[int], list[str], str]]:
     rng = random.Random(f"{recipe.seed}-captions-{split}-{subject}")
     drawn = []
     for view in views_of(recipe, split, subject):
         texts = [world.full_caption(view), *(world.caption(view, rng) for _ in range(recipe.captions_per_picture))]
         pixels = np.asarray(world.render(view, recipe.size))
         points = np.asarray(world.keypoints(view), np.float32)
-        drawn.append((pixels, points, list(world.labels(view).values()), texts))
+        drawn.append((pixels, points, list(world.labels(view).values()), texts, world.scene_caption(view, rng)))
     return drawn

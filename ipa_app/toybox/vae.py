@@ -76,7 +76,7 @@ def _loss(vae: AutoencoderKL, batch: torch.Tensor) -> tuple[torch.Tensor, dict[s
     edges = sum(((picture - batch).diff(dim=axis)).abs().mean() for axis in (2, 3))
     kl = posterior.kl().mean() / posterior.mean[0].numel()
     mse = (picture.detach() - batch).pow(2).mean()
-    figures = {"psnr": float(10 * torch.log10(4 / mse)), "kl": float(kl)}
+    figures = {"psnr": float(10 * torch.log10(4 / mse)), "kl": float(kl.detach())}
     return error + EDGE_WEIGHT * edges + KL_WEIGHT * kl, figures
 
 

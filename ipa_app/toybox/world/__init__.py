@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipa_app.toybox.world.captions import caption, full_caption, words
+from ipa_app.toybox.world.captions import caption, full_caption, scene_caption, words
 from ipa_app.toybox.world.palette import PALETTE
 from ipa_app.toybox.world.render import render, render_mask, svg
 from ipa_app.toybox.world.scene import (
@@ -29,6 +29,7 @@ __all__ = [
     "View",
     "caption",
     "full_caption",
+    "scene_caption",
     "is_held_out",
     "keypoints",
     "labels",
@@ -38,6 +39,7 @@ __all__ = [
     "sample_scene",
     "sample_subject",
     "sample_view",
+    "scene_caption",
     "svg",
     "words",
 ]

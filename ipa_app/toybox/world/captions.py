@@ -175,6 +175,16 @@ def _split(*wordings: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(re.findall(r"[a-z]+(?:-[a-z]+)*", re.sub(r"\{\w*\}", " ", text))))
 
 
+def scene_caption(view: View, rng: random.Random) -> str:
+    """A caption that says only what the character does and where, as one writes beside a reference picture."""
+    say = _Wording(rng)
+    doing, where = say.pick(_POSES[view.scene.pose]), say.pick(_BACKGROUNDS[view.scene.background])
+    color = view.scene.background_color
+    place = where.format("" if color == NONE else say.color(color))
+    pieces = [piece for piece, chance in ((doing, 0.8), (place, 0.8)) if rng.random() < chance]
+    return _articles(" ".join((say.pick(_OPENINGS) + "a toy", *pieces)))
+
+
 def words() -> dict[str, list[str]]:
     """Every word captions may use, grouped; a word may stand in several groups."""
     return {

@@ -1,0 +1,76 @@
+"""Make the bundled model: ``python -m ipa_app.toybox --work DIR [--recipe cpu128] [stage ...]``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from ipa_app.toybox.clip import train_clip
+from ipa_app.toybox.dataset import ToyData, load_or_draw
+from ipa_app.toybox.settings import RECIPES, Recipe, StageSettings
+from ipa_app.toybox.tokenizer import train_tokenizer
+from ipa_app.toybox.unet import train_unet
+from ipa_app.toybox.vae import train_vae
+
+Stage = Callable[[Recipe, ToyData, ToyData, Path], None]
+
+
+def _tokenizer(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: Path) -> None:
+    captions = (text for texts in data.captions for text in texts)
+    train_tokenizer(captions, folder, text_tokens=recipe.text_tokens)
+
+
+STAGES: dict[str, Stage] = {
+    "tokenizer": _tokenizer,
+    "vae": train_vae,
+    "clip": train_clip,
+    "unet": train_unet,
+}
+"""In the order in which they need one another."""
+
+
+def main() -> None:
+    """Run the stages that are not done yet, or those named."""
+    parser = argparse.ArgumentParser(prog="python -m ipa_app.toybox", description=__doc__)
+    parser.add_argument("stages", nargs="*", metavar="stage", help=f"of {', '.join(STAGES)}; all unfinished by default")
+    parser.add_argument("--work", type=Path, required=True, help="folder for data, checkpoints, sheets and results")
+    parser.add_argument("--recipe", choices=RECIPES, default="cpu128")
+    parser.add_argument("--minutes", type=float, help="limit of each trained stage, in place of the recipe's")
+    arguments = parser.parse_args()
+    unknown = set(arguments.stages) - set(STAGES)
+    if unknown:
+        parser.error(f"no stage is called {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    recipe = RECIPES[arguments.recipe]
+    if arguments.minutes:
+        recipe = _limited(recipe, arguments.minutes)
+    run(recipe, arguments.work, arguments.stages)
+
+
+def run(recipe: Recipe, folder: Path, stages: list[str]) -> None:
+    """Run ``stages`` (all that are unfinished where empty) in order; each leaves ``done/<stage>``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "done").mkdir(exist_ok=True)
+    data = load_or_draw(recipe, folder / "data", "train")
+    heldout = load_or_draw(recipe, folder / "data", "heldout")
+    for name, stage in STAGES.items():
+        marker = folder / "done" / name
+        if name in stages or (not stages and not marker.exists()):
+            stage(recipe, data, heldout, folder)
+            marker.touch()
+
+
+def _limited(recipe: Recipe, minutes: float) -> Recipe:
+    limits = {
+        field.name: dataclasses.replace(value, minutes=minutes)
+        for field in dataclasses.fields(recipe)
+        if isinstance(value := getattr(recipe, field.name), StageSettings)
+    }
+    return dataclasses.replace(recipe, **limits)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Stage: everything trained, gathered as one ordinary Stable Diffusion folder in half precision."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import ControlNetModel, StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+from transformers import CLIPImageProcessor
+
+from ipa_app.toybox import world
+from ipa_app.toybox.clip import load_image_encoder
+from ipa_app.toybox.dataset import ToyData
+from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pipeline
+from ipa_app.toybox.settings import Recipe
+from ipa_app.toybox.unet import load_unet
+
+SHARD_SIZE = "15MB"
+ADAPTER_FILES = {"base": "ip-adapter_toybox.safetensors", "plus": "ip-adapter-plus_toybox.safetensors"}
+TITLE = "Toybox"
+ABOUT = "A small model that ships with the app. It draws toy characters and nothing else."
+
+
+def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path) -> None:
+    """Write ``folder/bundle``; copied to assets/toybox by hand, once its pictures have been looked at."""
+    target = folder / "bundle"
+    shutil.rmtree(target, ignore_errors=True)
+    plain = pipeline(folder, load_unet(folder))
+    components = plain.components | {
+        "image_encoder": load_image_encoder(folder),
+        "feature_extractor": CLIPImageProcessor.from_pretrained(folder / "feature_extractor"),
+    }
+    complete = StableDiffusionPipeline(**components, requires_safety_checker=False).to(dtype=torch.float16)
+    complete.save_pretrained(target, max_shard_size=SHARD_SIZE)
+    controlnet = ControlNetModel.from_pretrained(folder / "controlnet").to(dtype=torch.float16)
+    controlnet.save_pretrained(target / "controlnet", max_shard_size=SHARD_SIZE)
+    (target / "adapters").mkdir()
+    for name in ADAPTER_FILES.values():
+        tensors = {key: tensor.half() for key, tensor in load_file(folder / "adapters" / name).items()}
+        save_file(tensors, target / "adapters" / name)
+    _write_facts(recipe, target)
+
+
+def _write_facts(recipe: Recipe, target: Path) -> None:
+    (target / "words.json").write_text(json.dumps(world.words(), indent=1) + "\n", "utf-8")
+    facts = {
+        "title": TITLE,
+        "about": ABOUT,
+        "licence": "Apache-2.0",
+        "width": recipe.size,
+        "height": recipe.size,
+        "steps": STEPS,
+        "guidance_scale": GUIDANCE_SCALE,
+    }
+    (target / "ipa_studio.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")

@@ -1,0 +1,84 @@
+"""What the later stages need of the frozen parts: latents of pictures and hidden states of captions."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from ipa_app.toybox.clip import encode_captions, load_text_encoder
+from ipa_app.toybox.dataset import ToyData
+from ipa_app.toybox.fit import pick_device
+from ipa_app.toybox.tensors import pixels
+from ipa_app.toybox.tokenizer import load_tokenizer
+from ipa_app.toybox.vae import load_vae
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Latents of a split.
+
+    Attributes:
+        mean: (N, 4, h, w) float16, mean of the autoencoder's posterior.
+        deviation: (N, 4, h, w) float16, its standard deviation.
+    """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def sample(self, rows: torch.Tensor, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+        """(B, 4, h, w) float32 draws from the posterior, as training on pictures would give."""
+        noise = torch.randn(len(rows), *self.mean.shape[1:], generator=generator)
+        return (self.mean[rows].float() + self.deviation[rows].float() * noise).to(device)
+
+
+@torch.no_grad()
+def latents_of(data: ToyData, folder: Path, split: str) -> Latents:
+    """Encode a split once; cached in ``folder``."""
+    path = folder / f"latents-{split}.pt"
+    if not path.exists():
+        logger.info("encoding %d pictures of %s", len(data), split)
+        vae, device = load_vae(folder).to(memory_format=torch.channels_last), pick_device()
+        means, deviations = [], []
+        for rows in torch.arange(len(data)).split(64):
+            posterior = vae.encode(pixels(data.images, rows, device)).latent_dist
+            means.append(posterior.mean.half().cpu().contiguous())
+            deviations.append(posterior.std.half().cpu().contiguous())
+        torch.save({"mean": torch.cat(means), "deviation": torch.cat(deviations)}, path)
+    return Latents(**torch.load(path, weights_only=True))
+
+
+class Captions:
+    """The captions of a split, encoded as they are asked for (the text tower is small)."""
+
+    def __init__(self, data: ToyData, folder: Path) -> None:
+        self.tokenizer: CLIPTokenizer = load_tokenizer(folder)
+        self.encoder: CLIPTextModel = load_text_encoder(folder)
+        self.ids = encode_captions(self.tokenizer, data.captions)
+        self.scene_ids = encode_captions(self.tokenizer, [[text] for text in data.scene_captions])[:, 0]
+        self.empty = encode_captions(self.tokenizer, [[""]])[0, 0]
+
+    def draw(self, rows: torch.Tensor, generator: torch.Generator, *, drop: float, scene: float) -> torch.Tensor:
+        """Token ids of one caption per picture, (B, tokens).
+
+        Args:
+            rows: (B,) pictures.
+            generator: decides the wording.
+            drop: share of empty captions.
+            scene: share of captions that name only pose and place.
+        """
+        wording = torch.randint(self.ids.shape[1], (len(rows),), generator=generator)
+        lot = torch.rand(len(rows), generator=generator)[:, None]
+        ids = torch.where(lot < drop + scene, self.scene_ids[rows], self.ids[rows, wording])
+        return torch.where(lot < drop, self.empty, ids)
+
+    @torch.no_grad()
+    def hidden_states(self, ids: torch.Tensor) -> torch.Tensor:
+        """(B, tokens, text_hidden), what Stable Diffusion's UNet attends to."""
+        device = next(self.encoder.parameters()).device
+        return self.encoder(ids.to(device)).last_hidden_state

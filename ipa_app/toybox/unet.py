@@ -1,0 +1,92 @@
+"""Stage: the UNet, text to latents, trained on v-prediction with a schedule that ends in pure noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from diffusers import DDIMScheduler, UNet2DConditionModel
+
+from ipa_app.toybox import sheets
+from ipa_app.toybox.dataset import ToyData
+from ipa_app.toybox.fit import fit, pick_device
+from ipa_app.toybox.frozen import Captions, latents_of
+from ipa_app.toybox.sampling import picture_sheet
+from ipa_app.toybox.settings import Recipe
+
+TEXT_DROP = 0.1
+"""Share of empty captions, for classifier-free guidance (Ho & Salimans 2022)."""
+SCENE_SHARE = 0.1
+"""Share of captions that leave the subject open, as prompts beside a reference picture do."""
+
+
+def new_scheduler() -> DDIMScheduler:
+    """The bundle's noise schedule: zero terminal SNR, so that trailing steps start from pure noise (Lin et al. 2023)."""
+    return DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,  # unused by trailing spacing; diffusers warns about other values
+    )
+
+
+def new_unet(recipe: Recipe) -> UNet2DConditionModel:
+    """An untrained UNet with cross-attention at every level."""
+    levels = len(recipe.unet_channels)
+    return UNet2DConditionModel(
+        sample_size=recipe.size // 8,
+        block_out_channels=recipe.unet_channels,
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D",) * levels,
+        up_block_types=("CrossAttnUpBlock2D",) * levels,
+        cross_attention_dim=recipe.text_hidden,
+        attention_head_dim=recipe.unet_heads,
+        norm_num_groups=16,
+    )
+
+
+def load_unet(folder: Path) -> UNet2DConditionModel:
+    """The trained UNet, frozen."""
+    return UNet2DConditionModel.from_pretrained(folder / "unet").to(pick_device()).requires_grad_(False).eval()
+
+
+def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
+    """Train the UNet and write ``unet`` and ``scheduler``."""
+    device = pick_device()
+    scheduler = new_scheduler()
+    scheduler.save_pretrained(folder / "scheduler")
+    unet = new_unet(recipe).to(device, memory_format=torch.channels_last)
+    latents, captions = latents_of(data, folder, "train"), Captions(data, folder)
+
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+        rows = torch.randint(len(data), (recipe.unet.batch_size,), generator=generator)
+        clean = latents.sample(rows, generator, device)
+        hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=SCENE_SHARE))
+        noisy, timesteps, target = noised(scheduler, clean, generator)
+        prediction = unet(noisy.contiguous(memory_format=torch.channels_last), timesteps, hidden).sample
+        return F.mse_loss(prediction.float(), target), {}
+
+    def sheet() -> None:
+        prompts = [texts[0] for texts in heldout.captions[:16:2]]
+        picture_sheet(folder, unet, prompts, folder / "sheets" / "unet.png")
+        sheets.note(folder, "unet", {"pictures": len(prompts)})
+
+    fit("unet", module=unet, loss=loss, settings=recipe.unet, folder=folder, on_checkpoint=sheet)
+    unet.save_pretrained(folder / "unet")
+
+
+def noised(
+    scheduler: DDIMScheduler, clean: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Draw noise and timesteps; (noisy latents, timesteps, v target), after Salimans & Ho 2022, appendix D."""
+    noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+    timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(clean),), generator=generator)
+    timesteps = timesteps.to(clean.device)
+    noisy = scheduler.add_noise(clean, noise, timesteps)
+    return noisy, timesteps, scheduler.get_velocity(clean, noise, timesteps)
