@@ -139,9 +139,9 @@ def _write(pair: ClipPair, recipe: Recipe, folder: Path) -> None:
     CLIPTextModel.from_pretrained(folder / "text_encoder").save_pretrained(folder / "text_encoder")
     pair.vision.save_pretrained(folder / "image_encoder")
     side = recipe.vision_size
-    CLIPImageProcessor(
-        size={"shortest_edge": side}, crop_size={"height": side, "width": side}
-    ).save_pretrained(folder / "feature_extractor")
+    CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}).save_pretrained(
+        folder / "feature_extractor"
+    )
 
 
 def load_text_encoder(folder: Path) -> CLIPTextModel:

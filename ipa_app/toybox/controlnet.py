@@ -45,7 +45,7 @@ def skeleton_pictures(data: ToyData, size: int, path: Path) -> np.ndarray:
             for row, picture in enumerate(pool.imap(partial(_draw, size), data.keypoints, chunksize=64)):
                 pictures[row] = picture
         pictures.flush()
-        os.replace(part, path)
+        part.replace(path)
     return np.load(path, mmap_mode="r")
 
 
@@ -74,9 +74,7 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
         clean = latents.sample(rows, generator, device)
         hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=0))
         noisy, timesteps, target = noised(scheduler, clean, generator)
-        down, middle = controlnet(
-            noisy, timesteps, hidden, control_pixels(skeletons, rows, device), return_dict=False
-        )
+        down, middle = controlnet(noisy, timesteps, hidden, control_pixels(skeletons, rows, device), return_dict=False)
         prediction = unet(
             noisy,
             timesteps,

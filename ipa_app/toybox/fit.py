@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -134,7 +133,7 @@ def _save(
     }
     partial_path = path.with_suffix(".part")
     torch.save(state, partial_path)
-    os.replace(partial_path, path)
+    partial_path.replace(path)
 
 
 def _resume(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: EMAModel) -> Progress:

@@ -22,7 +22,7 @@ SCENE_SHARE = 0.1
 
 
 def new_scheduler() -> DDIMScheduler:
-    """The bundle's noise schedule: zero terminal SNR, so that trailing steps start from pure noise (Lin et al. 2023)."""
+    """The bundle's noise schedule: zero terminal SNR, so that sampling starts from pure noise (Lin et al. 2023)."""
     return DDIMScheduler(
         beta_schedule="scaled_linear",
         beta_start=0.00085,
