@@ -34,7 +34,7 @@ WORDS = {
 
 
 def tiny_unet(*, seed: int = 0, cross_attention_dim: int = CROSS_ATTENTION_DIM) -> UNet2DConditionModel:
-    """A Stable-Diffusion-shaped UNet of 32 and 64 channels, 4 latent channels, with cross-attention below and in the middle."""
+    """A Stable-Diffusion-shaped UNet of 32 and 64 channels, 4 latent channels and 3 cross-attentions."""
     torch.manual_seed(seed)
     return UNet2DConditionModel(
         sample_size=PICTURE_SIZE // 8,

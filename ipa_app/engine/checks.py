@@ -1,0 +1,105 @@
+"""Checking single values of a request. Each gives the value back, or says what is wrong in one sentence."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+
+from PIL import Image
+
+from ipa_app.errors import UserError
+
+_SHOWN_CHARACTERS = 40
+
+
+def checked_number(name: str, value: object, *, least: float, most: float, or_zero: bool = False) -> float:
+    """Check a finite number.
+
+    Args:
+        name: of the field, as people know it.
+        value: what came.
+        least: smallest value allowed.
+        most: largest value allowed.
+        or_zero: 0 is allowed too.
+
+    Raises:
+        UserError: it is not a number, not finite or out of range.
+    """
+    allowed = f"{'0 or ' if or_zero else ''}a number from {least:g} to {most:g}"
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise _wrong(name, value, allowed)
+    if not (math.isfinite(value) and (least <= value <= most or (or_zero and value == 0))):
+        raise _wrong(name, value, allowed)
+    return float(value)
+
+
+def checked_whole(name: str, value: object, *, least: int, most: int, or_zero: bool = False, multiple: int = 1) -> int:
+    """Check a whole number; 4.0 is one too, as sliders send it.
+
+    Args:
+        name: of the field, as people know it.
+        value: what came.
+        least: smallest value allowed.
+        most: largest value allowed.
+        or_zero: 0 is allowed too.
+        multiple: what it must be divisible by.
+
+    Raises:
+        UserError: it is not a whole number, out of range or not divisible.
+    """
+    kind = f"a multiple of {multiple}" if multiple > 1 else "a whole number"
+    allowed = f"{'0 or ' if or_zero else ''}{kind} from {least} to {most}"
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise _wrong(name, value, allowed)
+    if not math.isfinite(value) or value != int(value) or value % multiple:
+        raise _wrong(name, value, allowed)
+    if not (least <= value <= most or (or_zero and value == 0)):
+        raise _wrong(name, value, allowed)
+    return int(value)
+
+
+def checked_text(name: str, value: object, *, longest: int) -> str:
+    """Check a text.
+
+    Raises:
+        UserError: it is not text, too long, or holds something that is not a character.
+    """
+    if not isinstance(value, str):
+        raise _wrong(name, value, "text")
+    if len(value) > longest:
+        raise UserError(f"{name} is {len(value)} characters long; it must have at most {longest}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _wrong(name, value, "text without broken characters") from None
+    return value
+
+
+def checked_choice(name: str, value: object, choices: Sequence[str]) -> str:
+    """Check that a value is one of a few.
+
+    Raises:
+        UserError: it is none of them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise _wrong(name, value, " or ".join(choices))
+    return value
+
+
+def checked_image(name: str, value: object) -> Image.Image:
+    """Check an opened picture.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not isinstance(value, Image.Image):
+        raise _wrong(name, value, "a picture")
+    return value
+
+
+def _wrong(name: str, value: object, allowed: str) -> UserError:
+    shown = repr(value)
+    if len(shown) > _SHOWN_CHARACTERS:
+        shown = shown[:_SHOWN_CHARACTERS] + "…"
+    return UserError(f"{name} is {shown}; it must be {allowed}.")

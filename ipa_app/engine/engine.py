@@ -1,0 +1,136 @@
+"""The engine: a queue of requests, and the one thread that draws them on this process's device."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ipa_app.engine.job import InternalError, Job
+from ipa_app.engine.plan import make_plan
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.worker import run_jobs, wait_for_model
+from ipa_app.errors import Cancelled, UserError
+from ipa_app.pose.detect import PoseDetector
+
+if TYPE_CHECKING:
+    from ipa_app.models.loaded import LoadedModel
+    from ipa_app.models.manager import ModelManager
+
+logger = logging.getLogger(__name__)
+
+BATCH_LIMITS: Mapping[str, int] = {"cpu": 1, "mps": 1, "cuda": 1}
+
+
+class Engine:
+    """Takes requests from any thread and draws them in turn, those that fit together in one batch."""
+
+    def __init__(self, manager: ModelManager, *, max_waiting: int = 32, batch_limit: int | None = None) -> None:
+        """Start the worker.
+
+        Args:
+            manager: where models come from.
+            max_waiting: most requests that may wait; further ones are turned away.
+            batch_limit: most pictures drawn in one batch; by default BATCH_LIMITS of the device.
+        """
+        self._manager = manager
+        self._max_waiting = max_waiting
+        self._batch_limit = batch_limit
+        self._detector = PoseDetector()
+        self._waiting: list[Job] = []
+        self._running: list[Job] = []
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def manager(self) -> ModelManager:
+        """Where models come from."""
+        return self._manager
+
+    def submit(self, request: GenerateRequest) -> Job:
+        """Put a request into the queue.
+
+        Raises:
+            UserError: there is no such model, it cannot do this, or too many requests are waiting.
+        """
+        job = Job(make_plan(request, self._manager.entry(request.model)), on_cancel=self._drop)
+        with self._changed:
+            if self._closed:
+                raise UserError("The studio is closing down; please try again in a minute.")
+            if len(self._waiting) >= self._max_waiting:
+                raise UserError(
+                    f"The studio is busy ({self._max_waiting} requests wait); please try again in a minute."
+                )
+            self._waiting.append(job)
+            self._announce_positions()
+            self._changed.notify_all()
+        return job
+
+    def close(self) -> None:
+        """Cancel everything and stop the worker."""
+        with self._changed:
+            self._closed = True
+            jobs = [*self._waiting, *self._running]
+            self._changed.notify_all()
+        for job in jobs:
+            job.cancel()
+        self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        """Draw until the engine is closed."""
+        while (job := self._next()) is not None:
+            model = wait_for_model(job, self._manager)
+            if model is not None:
+                self._work(job, model)
+            with self._changed:
+                self._running = []
+                self._announce_positions()
+
+    def _work(self, job: Job, model: LoadedModel) -> None:
+        limit = self._batch_limit or BATCH_LIMITS.get(model.device.type, 1)
+        jobs = [job, *self._companions(job, limit=limit)]
+        # What escapes the jobs' own error handling must end them, never the worker.
+        with job.owning_errors():
+            run_jobs(jobs, model, detector=self._detector, batch_limit=limit)
+        for each in jobs:
+            each.fail(InternalError())
+
+    def _next(self) -> Job | None:
+        """Wait for the request whose turn it is; None when the engine is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if self._closed:
+                return None
+            self._running = [self._waiting.pop(0)]
+            self._announce_positions()
+            return self._running[0]
+
+    def _companions(self, job: Job, *, limit: int) -> list[Job]:
+        """Take from the queue what can be drawn in one batch with a job, in the order of the queue."""
+        room = limit - job.plan.request.count
+        with self._changed:
+            taken = []
+            for other in list(self._waiting):
+                if other.plan.batch_key == job.plan.batch_key and other.plan.request.count <= room:
+                    room -= other.plan.request.count
+                    self._waiting.remove(other)
+                    taken.append(other)
+            self._running += taken
+            self._announce_positions()
+        return taken
+
+    def _drop(self, job: Job) -> None:
+        """Take a cancelled request out of the queue; one that is being drawn notices by itself."""
+        with self._changed:
+            if job in self._waiting:
+                self._waiting.remove(job)
+                job.fail(Cancelled())
+                self._announce_positions()
+
+    def _announce_positions(self) -> None:
+        """Tell those who wait how many are before them."""
+        for index, job in enumerate(self._waiting):
+            job.move_to(index + len(self._running))

@@ -1,0 +1,151 @@
+"""A request with every default filled in from its model: what exactly will be drawn. Data only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal
+
+from ipa_app.engine.checks import checked_whole
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.seeds import picture_seeds
+from ipa_app.errors import UserError
+from ipa_app.models.hashing import picture_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from PIL import Image
+
+    from ipa_app.models.catalog import ModelEntry
+
+_NEEDS_PIPELINE = {"variation": "text_to_image", "mix": "text_to_image", "inpaint": "inpaint", "pose": "pose"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A request as it will be carried out.
+
+    Attributes:
+        request: as it came.
+        entry: its model.
+        width: of the result in pixels.
+        height: of the result in pixels.
+        steps: denoising steps.
+        guidance_scale: 1 or more; 1 means no guidance.
+        negative_prompt: the request's, or else the model's.
+        seeds: one per picture.
+    """
+
+    request: GenerateRequest
+    entry: ModelEntry
+    width: int
+    height: int
+    steps: int
+    guidance_scale: float
+    negative_prompt: str
+    seeds: tuple[int, ...]
+
+    @property
+    def pipeline_task(self) -> Literal["text_to_image", "inpaint", "pose"]:
+        """Which of the model's pipelines carries this out."""
+        return _NEEDS_PIPELINE[self.request.task]  # type: ignore[return-value]
+
+    @property
+    def canvas_size(self) -> tuple[int, int]:
+        """Width and height that the model draws at. Inpainting draws a part of the picture, at the native size."""
+        if self.request.task == "inpaint":
+            return self.entry.width, self.entry.height
+        return self.width, self.height
+
+    @property
+    def uses_references(self) -> bool:
+        """Whether references have any effect; with scale 0 they have none, exactly."""
+        return self.request.scale > 0 and any(reference.weight > 0 for reference in self.request.references)
+
+    @property
+    def batch_key(self) -> Hashable:
+        """Pictures of plans with equal keys can be drawn in one batch."""
+        control_scale = self.request.control_scale if self.request.task == "pose" else None
+        return (
+            self.entry.name,
+            self.pipeline_task,
+            self.canvas_size,
+            self.steps,
+            self.guidance_scale,
+            control_scale,
+        )
+
+
+def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
+    """Fill in a model's defaults and check what depends on the model.
+
+    Raises:
+        UserError: the size is not one of this model's, or it lacks the adapter or the ControlNet.
+    """
+    width, height = _result_size(request, entry)
+    plan = Plan(
+        request=request,
+        entry=entry,
+        width=width,
+        height=height,
+        steps=request.steps or entry.steps,
+        guidance_scale=request.guidance_scale or entry.guidance_scale,
+        negative_prompt=request.negative_prompt or entry.negative_prompt,
+        seeds=picture_seeds(request.seed, request.count),
+    )
+    if plan.uses_references and request.adapter not in entry.adapters:
+        has = " and ".join(entry.adapters) or "none"
+        raise UserError(f"The model {entry.title} has no adapter {request.adapter!r} (it has {has}).")
+    if request.task == "pose" and "pose" not in entry.controlnets:
+        raise UserError(f"The model {entry.title} has no ControlNet for poses; please choose another model.")
+    return plan
+
+
+def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
+    """Every input as it was used, for JSON. Pictures are named by the SHA-256 of their pixels.
+
+    Args:
+        plan: what was drawn.
+        scheduler: class name of the sampler.
+    """
+    request = plan.request
+    settings: dict[str, Any] = {
+        "task": request.task,
+        "model": request.model,
+        "prompt": request.prompt,
+        "negative_prompt": plan.negative_prompt,
+        "adapter": request.adapter,
+        "scale": request.scale,
+        "references": [
+            {"sha256": picture_hash(reference.image), "weight": reference.weight} for reference in request.references
+        ],
+        "count": request.count,
+        "seed": plan.seeds[0],
+        "seeds": list(plan.seeds),
+        "steps": plan.steps,
+        "guidance_scale": plan.guidance_scale,
+        "width": plan.width,
+        "height": plan.height,
+        "scheduler": scheduler,
+        "versions": {name: version(name) for name in ("diffusers", "torch", "transformers")},
+    }
+    if request.task == "inpaint":
+        settings |= {"image": _hash(request.image), "mask": _hash(request.mask)}
+    if request.task == "pose":
+        settings |= {"pose": _hash(request.pose), "control_scale": request.control_scale}
+    return settings
+
+
+def _result_size(request: GenerateRequest, entry: ModelEntry) -> tuple[int, int]:
+    if request.task == "inpaint" and request.image is not None:
+        return request.width or request.image.width, request.height or request.image.height
+    least, most = entry.side_limits
+    return (
+        checked_whole("The width", request.width, least=least, most=most, or_zero=True, multiple=8) or entry.width,
+        checked_whole("The height", request.height, least=least, most=most, or_zero=True, multiple=8) or entry.height,
+    )
+
+
+def _hash(image: Image.Image | None) -> str | None:
+    return None if image is None else picture_hash(image)

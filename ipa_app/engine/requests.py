@@ -1,0 +1,140 @@
+"""What a person asks for, validated when it is made and never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from PIL import Image
+
+from ipa_app.engine.checks import checked_choice, checked_image, checked_number, checked_text, checked_whole
+from ipa_app.engine.seeds import LARGEST_SEED
+from ipa_app.errors import UserError
+
+Task = Literal["variation", "mix", "inpaint", "pose"]
+AdapterName = Literal["base", "fine"]
+
+LONGEST_PROMPT = 2000
+MOST_PICTURES = 8
+MOST_REFERENCES = 4
+MOST_STEPS = 100
+LARGEST_SIDE = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A picture used as a prompt.
+
+    Attributes:
+        image: mode "RGB", of any size and shape.
+        weight: how much it counts beside the others, 0 to 2.
+    """
+
+    image: Image.Image
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            UserError: one is not allowed.
+        """
+        checked_image("The reference", self.image)
+        _set(self, "weight", checked_number("The reference's weight", self.weight, least=0, most=2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRequest:
+    """One order of pictures. Numbers that are 0 mean the model's own default.
+
+    Attributes:
+        task: variation (of a reference), mix (of text and references), inpaint or pose.
+        model: a name of the catalogue.
+        prompt: what to draw; may be empty.
+        negative_prompt: what not to draw.
+        references: pictures used as a prompt; none means plain Stable Diffusion.
+        adapter: how references are read: base (the gist) or fine (the details).
+        scale: how strongly references count, 0 to 1.5.
+        count: how many pictures, 1 to 8; picture i has the seed `seed + i`.
+        seed: -1 for a random one.
+        steps: denoising steps, 1 to 100.
+        guidance_scale: 1 (no guidance) to 20.
+        width: of the result in pixels, a multiple of 8. For inpaint 0 is the picture's own size.
+        height: likewise.
+        image: inpaint only: the picture to change, mode "RGB".
+        mask: inpaint only: white where it should change; of any size, scaled to the picture's.
+        pose: pose only: a drawn skeleton, or a photo.
+        control_scale: how strictly the pose is kept, 0 to 2.
+    """
+
+    task: Task
+    model: str = "toybox"
+    prompt: str = ""
+    negative_prompt: str = ""
+    references: tuple[Reference, ...] = ()
+    adapter: AdapterName = "base"
+    scale: float = 1.0
+    count: int = 1
+    seed: int = -1
+    steps: int = 0
+    guidance_scale: float = 0.0
+    width: int = 0
+    height: int = 0
+    image: Image.Image | None = None
+    mask: Image.Image | None = None
+    pose: Image.Image | None = None
+    control_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check every value, and that the task has what it needs.
+
+        Raises:
+            UserError: names the field, its value and what is allowed.
+        """
+        checked_choice("The task", self.task, get_args(Task))
+        checked_choice("The adapter", self.adapter, get_args(AdapterName))
+        checked_text("The model", self.model, longest=100)
+        checked_text("The prompt", self.prompt, longest=LONGEST_PROMPT)
+        checked_text("The negative prompt", self.negative_prompt, longest=LONGEST_PROMPT)
+        _set(self, "scale", checked_number("The scale", self.scale, least=0, most=1.5))
+        _set(self, "count", checked_whole("The count", self.count, least=1, most=MOST_PICTURES))
+        _set(self, "seed", checked_whole("The seed", self.seed, least=-1, most=LARGEST_SEED))
+        _set(self, "steps", checked_whole("The number of steps", self.steps, least=0, most=MOST_STEPS))
+        guidance = checked_number("The guidance", self.guidance_scale, least=1, most=20, or_zero=True)
+        _set(self, "guidance_scale", guidance)
+        for side in ("width", "height"):
+            value = getattr(self, side)
+            value = checked_whole(f"The {side}", value, least=8, most=LARGEST_SIDE, or_zero=True, multiple=8)
+            _set(self, side, value)
+        _set(self, "control_scale", checked_number("The pose's strength", self.control_scale, least=0, most=2))
+        self._check_references()
+        self._check_task()
+
+    def _check_references(self) -> None:
+        _set(self, "references", tuple(self.references))
+        if len(self.references) > MOST_REFERENCES:
+            raise UserError(f"There are {len(self.references)} references; there may be at most {MOST_REFERENCES}.")
+        if not all(isinstance(reference, Reference) for reference in self.references):
+            raise UserError("The references must be pictures, each with a weight.")
+
+    def _check_task(self) -> None:
+        if self.task == "variation" and not self.references:
+            raise UserError("There is no reference: please add the picture that you want variations of.")
+        if self.task == "mix" and not (self.references or self.prompt.strip()):
+            raise UserError("There is nothing to draw: please write a prompt, add a reference, or both.")
+        if self.task == "inpaint":
+            if self.image is None:
+                raise UserError("There is no picture: please add the one that you want to change.")
+            if self.mask is None:
+                raise UserError("There is no mask: please paint over the part that should change (white = repaint).")
+            checked_image("The picture", self.image)
+            checked_image("The mask", self.mask)
+        if self.task == "pose":
+            if self.pose is None:
+                raise UserError("There is no pose: please choose one, or add a skeleton or a photo.")
+            checked_image("The pose", self.pose)
+
+
+def _set(instance: object, name: str, value: object) -> None:
+    """Keep the checked value (4 for 4.0) in a frozen instance that is still being made."""
+    object.__setattr__(instance, name, value)

@@ -1,0 +1,43 @@
+"""What comes back while a request is worked on, and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from PIL import Image
+
+Phase = Literal["queued", "loading", "encoding", "denoising", "decoding"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a request is.
+
+    Attributes:
+        phase: what is being done.
+        step: how much of it is done. While denoising these are the steps of all pictures together.
+        steps: out of how many; 0 when that is not known.
+        message: a few words for people.
+    """
+
+    phase: Phase
+    step: int = 0
+    steps: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateResult:
+    """The pictures of a request.
+
+    Attributes:
+        images: mode "RGB", as many as were asked for.
+        seeds: the seed of each.
+        settings: every input as it was used, ready to be written as JSON.
+    """
+
+    images: tuple[Image.Image, ...]
+    seeds: tuple[int, ...]
+    settings: Mapping[str, Any]

@@ -1,0 +1,34 @@
+"""One picture to draw: everything that is its own and not its batch's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ipa_app.adapter import ImagePrompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One picture of a batch.
+
+    Attributes:
+        prompt: what to draw.
+        negative_prompt: what not to draw.
+        seed: of its noise.
+        image_prompts: pictures used as a prompt, with their scales; none for plain Stable Diffusion.
+        image: for inpainting the picture to change, at the size that is drawn.
+        mask: for inpainting, mode "L", white where it changes.
+        pose: for poses the skeleton, at the size that is drawn.
+    """
+
+    prompt: str
+    negative_prompt: str
+    seed: int
+    image_prompts: tuple[ImagePrompt, ...] = ()
+    image: Image.Image | None = None
+    mask: Image.Image | None = None
+    pose: Image.Image | None = None

@@ -1,0 +1,97 @@
+"""A job being carried out: its inputs prepared for the model, and the pictures made so far."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ipa_app.adapter import ImagePrompt
+from ipa_app.engine.inpaint import Canvas, make_canvas
+from ipa_app.engine.job import Job
+from ipa_app.engine.plan import settings_of
+from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.engine.rows import Row
+from ipa_app.imaging.cropping import square_for_clip
+from ipa_app.pose.detect import PoseDetector, pose_image
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ipa_app.models.loaded import LoadedModel
+
+
+class Work:
+    """One job's share of the drawing. Owned by the worker."""
+
+    def __init__(self, job: Job, model: LoadedModel, *, detector: PoseDetector) -> None:
+        """Prepare a job's inputs.
+
+        Raises:
+            UserError: one of them cannot be used, such as a photo without a person for a pose.
+        """
+        self.job = job
+        self._model = model
+        job.check_cancelled()
+        job.emit(Progress(phase="encoding", message="looking at the pictures"))
+        plan = job.plan
+        self._image_prompts = _image_prompts(job, model)
+        self._canvas: Canvas | None = None
+        self._pose: Image.Image | None = None
+        if plan.request.task == "inpaint":
+            self._canvas = make_canvas(plan, cell=model.pipelines["inpaint"].vae_scale_factor)
+        if plan.request.pose is not None and plan.request.task == "pose":
+            self._pose = pose_image(plan.request.pose.convert("RGB"), plan.canvas_size, detector=detector)
+        self._images: list[Image.Image] = []
+
+    def rows(self) -> list[Row]:
+        """Give a row for every picture."""
+        plan = self.job.plan
+        return [
+            Row(
+                prompt=plan.request.prompt,
+                negative_prompt=plan.negative_prompt,
+                seed=seed,
+                image_prompts=self._image_prompts,
+                image=self._canvas.view if self._canvas else None,
+                mask=self._canvas.view_mask if self._canvas else None,
+                pose=self._pose,
+            )
+            for seed in plan.seeds
+        ]
+
+    def report(self, step: int, *, pictures: int) -> None:
+        """Tell the job's watchers how far the drawing is.
+
+        Args:
+            step: denoising steps done of the batch that is being drawn.
+            pictures: how many of its pictures are this job's.
+        """
+        plan, made = self.job.plan, len(self._images)
+        done, total = made * plan.steps + step * pictures, len(plan.seeds) * plan.steps
+        if step >= plan.steps:
+            progress = Progress(phase="decoding", step=done, steps=total, message="developing the picture")
+        else:
+            which = f"picture {made + 1} of {len(plan.seeds)}" if len(plan.seeds) > 1 else "drawing"
+            progress = Progress(phase="denoising", step=done, steps=total, message=which)
+        self.job.emit(progress)
+
+    def add(self, drawn: Image.Image) -> None:
+        """Take the next picture; after the last one the job is finished."""
+        self._images.append(self._canvas.finish(drawn) if self._canvas else drawn)
+        plan = self.job.plan
+        if len(self._images) == len(plan.seeds):
+            scheduler = type(self._model.pipelines["text_to_image"].scheduler).__name__
+            settings = settings_of(plan, scheduler=scheduler)
+            self.job.finish(GenerateResult(images=tuple(self._images), seeds=plan.seeds, settings=settings))
+
+
+@torch.inference_mode()
+def _image_prompts(job: Job, model: LoadedModel) -> tuple[ImagePrompt, ...]:
+    """Encode a job's references: one prompt with the tokens of all, their values weighted; none at scale 0."""
+    request = job.plan.request
+    if not job.plan.uses_references:
+        return ()
+    prompts = [model.encode(square_for_clip(each.image.convert("RGB")), request.adapter) for each in request.references]
+    weights = [reference.weight for reference in request.references]
+    return (ImagePrompt.concat(prompts, weights=weights).with_scale(request.scale),)

@@ -1,0 +1,94 @@
+"""Carrying out jobs on one device. Runs in the engine's thread; torch comes in with the first model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ipa_app.engine.job import Job
+from ipa_app.engine.results import Progress
+from ipa_app.errors import Cancelled
+
+if TYPE_CHECKING:
+    from ipa_app.engine.rows import Row
+    from ipa_app.engine.work import Work
+    from ipa_app.models.loaded import LoadedModel
+    from ipa_app.models.manager import ModelManager
+    from ipa_app.pose.detect import PoseDetector
+
+_LOOK_EVERY_S = 0.2
+
+
+def wait_for_model(job: Job, manager: ModelManager) -> LoadedModel | None:
+    """Wait until a job's model is loaded, telling the job's watchers how far it is.
+
+    Returns:
+        The model; None when the job has failed, because the model did or its owner cancelled.
+    """
+    with job.owning_errors():
+        name = job.plan.entry.name
+        manager.start(name)
+        while True:
+            job.check_cancelled()
+            try:
+                return manager.get(name, timeout=_LOOK_EVERY_S)
+            except TimeoutError:
+                state = manager.state(name)
+                message = f"loading {job.plan.entry.title}: {state.message}"
+                job.emit(Progress(phase="loading", step=int(state.progress * 100), steps=100, message=message))
+    return None
+
+
+def run_jobs(jobs: Sequence[Job], model: LoadedModel, *, detector: PoseDetector, batch_limit: int) -> None:
+    """Carry out jobs of equal batch keys; each ends with its result or with its own error.
+
+    Args:
+        jobs: at least one.
+        model: their model.
+        detector: for poses from photos.
+        batch_limit: most pictures per batch.
+    """
+    from ipa_app.engine.work import Work
+
+    waiting: list[tuple[Work, Row]] = []
+    for job in jobs:
+        with job.owning_errors():
+            work = Work(job, model, detector=detector)
+            waiting += [(work, row) for row in work.rows()]
+    while waiting := [(work, row) for work, row in waiting if not work.job.done]:
+        batch, waiting = waiting[:batch_limit], waiting[batch_limit:]
+        _draw_batch(batch, model)
+
+
+def _draw_batch(batch: Sequence[tuple[Work, Row]], model: LoadedModel) -> None:
+    """Draw one batch. When one of several jobs spoils it, they are drawn apart, so that only that one fails."""
+    works = list(dict.fromkeys(work for work, _ in batch))
+    if len(works) == 1:
+        with works[0].job.owning_errors():
+            _draw(batch, model)
+        return
+    try:
+        _draw(batch, model)
+    except Exception:  # noqa: BLE001 - whose error it is shows, and is logged, when each is drawn alone
+        for work in works:
+            _draw_batch([(each, row) for each, row in batch if each is work], model)
+
+
+def _draw(batch: Sequence[tuple[Work, Row]], model: LoadedModel) -> None:
+    from ipa_app.engine.drawing import draw
+
+    works = list(dict.fromkeys(work for work, _ in batch))
+
+    def on_step(step: int) -> None:
+        if all(work.job.cancelled for work in works):
+            raise Cancelled
+        for work in works:
+            work.report(step, pictures=sum(each is work for each, _ in batch))
+
+    on_step(0)
+    pictures = draw(model, [row for _, row in batch], like=works[0].job.plan, on_step=on_step)
+    for (work, _), picture in zip(batch, pictures, strict=True):
+        if work.job.cancelled:
+            work.job.fail(Cancelled())
+        else:
+            work.add(picture)

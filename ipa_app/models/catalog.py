@@ -1,0 +1,118 @@
+"""What base models there are. An entry is data; nothing is loaded here and torch is not imported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from ipa_app.errors import UserError
+from ipa_app.models.folder import find_adapters, find_controlnets, native_side, read_words
+from ipa_app.models.studio_file import StudioFile
+
+BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "toybox"
+MODELS_VARIABLE = "IPA_MODELS"
+WORDS_FILE = "words.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """A base model: where its weights are and how it likes to be used.
+
+    Attributes:
+        name: what requests call it.
+        title: what people call it.
+        about: one or two sentences on what it draws.
+        location: its folder, in diffusers layout.
+        adapters: "base" and "fine" to the adapter's file; a model may lack either.
+        image_encoder: folder of the CLIP vision tower, None when the model has none.
+        controlnets: "pose" to the ControlNet's folder, where there is one.
+        width: native width in pixels, used where a request says 0.
+        height: native height in pixels.
+        steps: default number of denoising steps.
+        guidance_scale: default classifier-free guidance, 1 means none.
+        negative_prompt: used where a request has none.
+        licence: of the weights.
+        scheduler: a word on the sampling schedule, for people.
+        words: every word the model knows by group; empty when it knows ordinary English.
+    """
+
+    name: str
+    title: str
+    about: str = ""
+    location: Path
+    adapters: Mapping[str, Path] = field(default_factory=dict)
+    image_encoder: Path | None = None
+    controlnets: Mapping[str, Path] = field(default_factory=dict)
+    width: int = 512
+    height: int = 512
+    steps: int = 25
+    guidance_scale: float = 7.0
+    negative_prompt: str = ""
+    licence: str = ""
+    scheduler: str = ""
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def side_limits(self) -> tuple[int, int]:
+        """The smallest and the largest side in pixels at which this model still draws sensibly."""
+        return min(self.width, self.height) // 2, max(self.width, self.height) * 2
+
+
+def catalog() -> Mapping[str, ModelEntry]:
+    """List the bundled model and every folder named by the environment variable IPA_MODELS.
+
+    IPA_MODELS holds folders in diffusers layout, separated as in PATH. A folder called "toybox" stands in for the
+    bundled model.
+
+    Returns:
+        Entries by name, the bundled model first.
+
+    Raises:
+        UserError: a folder of IPA_MODELS is not a model, or two have the same name.
+    """
+    entries = {"toybox": entry_from_folder(BUNDLED, name="toybox")}
+    named: set[str] = set()
+    for text in filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)):
+        folder = Path(text).expanduser().resolve()
+        if not (folder / "model_index.json").is_file():
+            raise UserError(f"{MODELS_VARIABLE} names {folder}, which is no model folder (it has no model_index.json).")
+        if folder.name in named:
+            raise UserError(f"{MODELS_VARIABLE} names two folders called {folder.name}; rename one of them.")
+        named.add(folder.name)
+        entries[folder.name] = entry_from_folder(folder, name=folder.name)
+    return MappingProxyType(entries)
+
+
+def entry_from_folder(folder: Path, *, name: str) -> ModelEntry:
+    """Describe the model in a folder from what lies in it; an optional ipa_studio.json has the last word.
+
+    Args:
+        folder: in diffusers layout; a missing one gives an entry that fails when it is loaded.
+        name: of the entry.
+
+    Raises:
+        UserError: ipa_studio.json or words.json cannot be understood.
+    """
+    settings = StudioFile(folder)
+    side = native_side(folder)
+    image_encoder = folder / "image_encoder"
+    return ModelEntry(
+        name=name,
+        title=settings.text("title", name.replace("_", " ").replace("-", " ").title()),
+        about=settings.text("about"),
+        location=folder,
+        adapters=MappingProxyType(find_adapters(folder / "adapters")),
+        image_encoder=image_encoder if image_encoder.is_dir() else None,
+        controlnets=MappingProxyType(find_controlnets(folder)),
+        width=settings.whole("width", side),
+        height=settings.whole("height", side),
+        steps=settings.whole("steps", 25),
+        guidance_scale=settings.number("guidance_scale", 7.0),
+        negative_prompt=settings.text("negative_prompt"),
+        licence=settings.text("licence"),
+        scheduler=settings.text("scheduler"),
+        words=MappingProxyType(read_words(folder / WORDS_FILE)),
+    )
