@@ -17,6 +17,7 @@ from ipa_app.imaging.opening import BLACK, PictureSource, decode, flatten
 Box = tuple[int, int, int, int]
 
 _THRESHOLD = 127
+_TO_HARD = [255 if value > _THRESHOLD else 0 for value in range(256)]
 
 
 def open_mask(source: PictureSource, size: tuple[int, int]) -> Image.Image:
@@ -73,7 +74,8 @@ def editor_mask(editor_value: Mapping[str, Any] | None) -> tuple[Image.Image, Im
         raise no_picture
     picture = flatten(canvas.crop(frame))
     # Painting without a picture sends a blank canvas as the background.
-    if all(low == high for low, high in picture.getextrema()):
+    pixels = np.asarray(picture)
+    if (pixels == pixels[0, 0]).all():
         raise no_picture
     mask = _painted(editor_value.get("layers") or (), canvas.size).crop(frame)
     if mask.getbbox() is None:
@@ -172,7 +174,7 @@ def _painted(layers: Sequence[PictureSource | None], size: tuple[int, int]) -> I
 
 def _hard(mask: Image.Image) -> Image.Image:
     """Mode "L", 255 above the threshold and 0 elsewhere."""
-    return mask.convert("L").point(lambda value: 255 if value > _THRESHOLD else 0)
+    return mask.convert("L").point(_TO_HARD)
 
 
 def _span(centre: float, *, length: float, limit: int, multiple: int) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Open pictures from people nobody knows: any file becomes an upright RGB picture or one clear sentence.
 
-Only the header is read until the size is known to be bearable, only common raster formats are tried
+Only the header is decoded until the size is known to be bearable, only common raster formats are tried
 (no PostScript, no vector formats), and every way in which a decoder can trip over a damaged file ends in
 a `UserError`.
 """
@@ -50,7 +50,7 @@ _DAMAGED = (
     OverflowError,
     AttributeError,
     MemoryError,
-    NotImplementedError,
+    RuntimeError,
     struct.error,
     zlib.error,
 )
@@ -150,7 +150,9 @@ def _open(source: PictureSource, *, max_pixels: int) -> Image.Image:
     Image.init()
     formats = [name for name in _FORMATS if name in Image.OPEN]  # AVIF depends on how Pillow was built
     try:
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
+        # Read whole, so that no file stays open behind a picture that is refused or animated.
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        return Image.open(io.BytesIO(data), formats=formats)
     except Image.DecompressionBombError as error:
         raise _too_large(max_pixels) from error
     except _DAMAGED as error:

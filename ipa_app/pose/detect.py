@@ -21,6 +21,7 @@ OPENPOSE_WEIGHTS = "lllyasviel/Annotators"
 
 # Detection works on pictures whose shorter side is 512, as controlnet-aux does by default.
 _DETECT_RESOLUTION = 512
+_HUB_TIMEOUT_S = 5
 _DARK = 40  # of 255: black after JPEG compression
 
 
@@ -62,7 +63,7 @@ def pose_image(source: Image.Image, size: tuple[int, int], *, detector: PoseDete
     Raises:
         UserError: the picture is black, nobody is seen in it, or photos cannot be read here.
     """
-    if max(high for _, high in source.getextrema()) <= _DARK:
+    if np.asarray(source).max() <= _DARK:
         raise UserError("The pose picture is black, so no pose is in it: please choose a preset or another picture.")
     if is_skeleton(source):
         return fit_skeleton_picture(source, size)
@@ -130,12 +131,19 @@ def _load_openpose(weights: str, *, device: str) -> OpenposeDetector:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # controlnet-aux registers models nobody asked for, and warns about each
         from controlnet_aux.open_pose import OpenposeDetector
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError, HTTPError  # HTTPError: of whichever client the Hub uses
 
     try:
-        return OpenposeDetector.from_pretrained(weights).to(device)
-    except (OSError, HfHubHTTPError, EntryNotFoundError) as error:
+        try:
+            openpose = OpenposeDetector.from_pretrained(weights, local_files_only=True)
+        except EntryNotFoundError:
+            # One short question first: without a network a download gives up only after half a minute of retries.
+            get_hf_file_metadata(hf_hub_url(weights, "body_pose_model.pth"), timeout=_HUB_TIMEOUT_S)
+            openpose = OpenposeDetector.from_pretrained(weights)
+    except (OSError, HTTPError, EntryNotFoundError) as error:
         raise UserError(
             "Poses cannot be read from photos here, because the pose detector's weights "
             f"({weights}) could not be found or downloaded: please use a skeleton picture or one of the presets."
         ) from error
+    return openpose.to(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,7 +23,7 @@ def draw_skeleton(skeleton: Skeleton, size: tuple[int, int]) -> Image.Image:
 
     Args:
         skeleton: whom to draw; 0..1 spans the whole picture.
-        size: (width, height) in pixels. Whatever it is, sticks are 1/64 of the shorter side thick.
+        size: (width, height) in pixels. Whatever it is, sticks are 9/512 of the shorter side thick.
 
     Returns:
         Mode "RGB".
@@ -36,7 +37,8 @@ def draw_skeleton(skeleton: Skeleton, size: tuple[int, int]) -> Image.Image:
     unit = _CANVAS_SHORT_SIDE / min(size)
     canvas = np.zeros((round(height * unit), round(width * unit), 3), dtype=np.uint8)
     for person in skeleton.people:
-        canvas = draw_bodypose(canvas, list(person))
+        keypoints: list[Any] = list(person)  # its annotation leaves out that points may be missing
+        canvas = draw_bodypose(canvas, keypoints)
     return Image.fromarray(canvas).resize(size, _RESAMPLE)
 
 

@@ -1,0 +1,76 @@
+"""The square the vision tower sees is the one a person expects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ipa_app.imaging.cropping import fit_padded, fitted_size, square_for_clip
+from ipa_app.imaging.opening import CLIP_MEAN
+
+
+@pytest.fixture
+def wide() -> Image.Image:
+    """Columns numbered in red, rows in green: 60 x 20."""
+    pixels = np.zeros((20, 60, 3), np.uint8)
+    pixels[:, :, 0] = np.arange(60)
+    pixels[:, :, 1] = np.arange(20)[:, None]
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize(("centre", "first_column"), [(0.5, 20), (0.0, 0), (1.0, 40), (0.25, 5), (-3.0, 0), (9.0, 40)])
+def test_crop_follows_its_centre_and_stays_inside(wide: Image.Image, centre: float, first_column: int) -> None:
+    square = square_for_clip(wide, mode="crop", centre=(centre, 0.5))
+    assert square.size == (20, 20)
+    assert square.getpixel((0, 0)) == (first_column, 0, 0)
+
+
+def test_crop_of_a_tall_picture(wide: Image.Image) -> None:
+    tall = wide.transpose(Image.Transpose.TRANSPOSE)
+    assert square_for_clip(tall, centre=(0.5, 1.0)).getpixel((0, 0)) == (40, 0, 0)
+
+
+def test_a_square_is_kept_as_it_is() -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (33, 33, 3), dtype=np.uint8))
+    for mode in ("crop", "pad", "stretch"):
+        assert square_for_clip(image, mode=mode).tobytes() == image.tobytes()
+
+
+def test_pad_shows_everything_between_bars_of_clips_mean(wide: Image.Image) -> None:
+    square = square_for_clip(wide, mode="pad")
+    assert square.size == (60, 60)
+    assert square.getpixel((30, 0)) == square.getpixel((30, 59)) == CLIP_MEAN
+    assert square.crop((0, 20, 60, 40)).tobytes() == wide.tobytes()
+
+
+def test_stretch_fills_the_square(wide: Image.Image) -> None:
+    square = square_for_clip(wide, mode="stretch")
+    assert square.size == (60, 60)
+    assert square.getpixel((0, 59))[1] == 19
+
+
+@pytest.mark.parametrize("mode", ["pad", "stretch"])
+def test_very_long_pictures_do_not_become_huge_squares(mode: str) -> None:
+    assert square_for_clip(Image.new("RGB", (200_000, 8)), mode=mode).size == (1024, 1024)  # type: ignore[arg-type]
+
+
+def test_unknown_mode() -> None:
+    with pytest.raises(ValueError, match="tile"):
+        square_for_clip(Image.new("RGB", (10, 10)), mode="tile")  # type: ignore[arg-type]
+
+
+def test_fit_padded_is_centred_and_unsqueezed(wide: Image.Image) -> None:
+    fitted = fit_padded(wide, (120, 80), colour=(1, 2, 3))
+    assert fitted.size == (120, 80)
+    assert fitted.getpixel((60, 19)) == (1, 2, 3)
+    assert fitted.getpixel((60, 60)) == (1, 2, 3)
+    assert fitted.getpixel((119, 40))[0] == 59
+
+
+@pytest.mark.parametrize(
+    ("size", "frame", "expected"),
+    [((100, 50), (64, 64), (64, 32)), ((10_000, 8), (64, 64), (64, 1)), ((3, 3), (8, 16), (8, 8))],
+)
+def test_fitted_size(size: tuple[int, int], frame: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert fitted_size(size, frame) == expected

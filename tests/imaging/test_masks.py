@@ -1,0 +1,186 @@
+"""Masks mean what people paint, and nothing outside them changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ipa_app.errors import UserError
+from ipa_app.imaging.masks import editor_mask, feather, mask_box, open_mask, paste_back
+
+CLEAR = (0, 0, 0, 0)
+
+
+def mask_with(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (100, 60)) -> Image.Image:
+    mask = Image.new("L", size, 0)
+    for box in boxes:
+        mask.paste(255, box)
+    return mask
+
+
+def noise(size: tuple[int, int], seed: int = 0) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+def layer(box: tuple[int, int, int, int], size: tuple[int, int], colour: tuple[int, int, int, int]) -> Image.Image:
+    image = Image.new("RGBA", size, CLEAR)
+    image.paste(colour, box)
+    return image
+
+
+def test_white_is_repainted_at_the_pictures_size() -> None:
+    mask = open_mask(mask_with((10, 10, 30, 20)), (200, 120))
+    assert mask.mode == "L"
+    assert mask.size == (200, 120)
+    assert mask.getbbox() == (20, 20, 60, 40)
+    assert {value for _, value in mask.getcolors()} == {0, 255}
+
+
+def test_grey_counts_as_white_from_the_middle_on() -> None:
+    ramp = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (4, 1)))
+    assert open_mask(ramp, (256, 4)).getbbox() == (128, 0, 256, 4)
+
+
+def test_a_single_white_pixel_and_another_shape_are_masks() -> None:
+    assert open_mask(Image.new("L", (1, 1), 255), (30, 20)).getbbox() == (0, 0, 30, 20)
+    assert open_mask(mask_with((0, 0, 50, 60)), (30, 90)).getbbox() == (0, 0, 15, 90)
+
+
+@pytest.mark.parametrize("colour", [(255, 255, 255, 255), (0, 0, 0, 255), (255, 45, 120, 255)])
+def test_strokes_on_a_transparent_ground_are_painted_whatever_their_colour(colour: tuple[int, int, int, int]) -> None:
+    assert open_mask(layer((5, 6, 20, 30), (40, 40), colour), (40, 40)).getbbox() == (5, 6, 20, 30)
+
+
+@pytest.mark.parametrize(
+    "empty", [Image.new("L", (20, 20)), Image.new("RGBA", (20, 20), CLEAR), Image.new("RGBA", (20, 20), (0, 0, 0, 255))]
+)
+def test_an_empty_mask_is_refused(empty: Image.Image) -> None:
+    with pytest.raises(UserError, match="mask is empty.*paint over"):
+        open_mask(empty, (20, 20))
+
+
+def test_a_mask_that_is_not_a_picture_is_refused() -> None:
+    with pytest.raises(UserError, match="cannot be opened"):
+        open_mask(b"white", (20, 20))
+
+
+def test_the_editor_gives_picture_and_mask() -> None:
+    picture = noise((40, 30))
+    value = {
+        "background": picture.convert("RGBA"),
+        "layers": [layer((5, 5, 9, 9), (40, 30), (255, 45, 120, 255)), layer((20, 6, 22, 8), (40, 30), (0, 0, 0, 255))],
+        "composite": None,
+    }
+    image, mask = editor_mask(value)
+    assert image.tobytes() == picture.tobytes()
+    assert np.count_nonzero(np.asarray(mask)) == 16 + 4
+
+
+def test_the_editors_transparent_frame_is_cut_from_both() -> None:
+    picture = noise((100, 40))
+    canvas = Image.new("RGBA", (100, 100), CLEAR)
+    canvas.paste(picture, (0, 30))
+    image, mask = editor_mask({"background": canvas, "layers": [layer((10, 40, 20, 50), (100, 100), (9, 9, 9, 255))]})
+    assert image.tobytes() == picture.tobytes()
+    assert mask.getbbox() == (10, 10, 20, 20)
+
+
+PICTURE = noise((20, 20)).convert("RGBA")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {},
+        {"background": None, "layers": [], "composite": None},
+        {"background": Image.new("RGBA", (20, 20), CLEAR), "layers": []},
+        {"background": Image.new("RGBA", (20, 20), (255, 255, 255, 255)), "layers": [PICTURE]},
+    ],
+)
+def test_an_editor_without_a_picture_is_refused(value: Any) -> None:
+    with pytest.raises(UserError, match="no picture"):
+        editor_mask(value)
+
+
+@pytest.mark.parametrize("layers", [None, [], [None], [Image.new("RGBA", (20, 20), CLEAR)]])
+def test_an_editor_without_strokes_is_refused(layers: Any) -> None:
+    with pytest.raises(UserError, match="Nothing is painted"):
+        editor_mask({"background": PICTURE, "layers": layers})
+
+
+@pytest.mark.parametrize(
+    "painted", [(0, 0, 3, 3), (97, 57, 100, 60), (40, 20, 60, 40), (0, 0, 100, 60), (50, 0, 51, 60), (7, 31, 90, 33)]
+)
+def test_the_box_is_inside_and_around_the_mask(painted: tuple[int, int, int, int]) -> None:
+    left, top, right, bottom = mask_box(mask_with(painted), min_side=32)
+    assert 0 <= left <= painted[0]
+    assert 0 <= top <= painted[1]
+    assert painted[2] <= right <= 100
+    assert painted[3] <= bottom <= 60
+    assert right - left >= 32
+    assert bottom - top >= 32
+
+
+def test_the_box_has_the_shape_and_surroundings_asked_for() -> None:
+    mask = mask_with((500, 500, 600, 540), size=(1000, 1000))
+    left, top, right, bottom = mask_box(mask, padding=0.5, aspect=1.0)
+    assert right - left == bottom - top == 200
+    assert (left + right) / 2 == pytest.approx(550, abs=1)
+    wide = mask_box(mask, padding=0.25, aspect=2.0)
+    assert (wide[2] - wide[0]) / (wide[3] - wide[1]) == pytest.approx(2, abs=0.15)
+    assert all((wide[i + 2] - wide[i]) % 8 == 0 for i in (0, 1))
+
+
+def test_an_empty_mask_has_no_box() -> None:
+    with pytest.raises(UserError, match="mask is empty"):
+        mask_box(Image.new("L", (20, 20)))
+
+
+def test_feathering_goes_inwards_only() -> None:
+    mask = mask_with((20, 10, 80, 50))
+    soft = np.asarray(feather(mask, 8))
+    assert (soft[np.asarray(mask) == 0] == 0).all()
+    assert (soft[np.asarray(mask) == 255] > 0).all()
+    assert (soft[18:42, 28:72] == 255).all()
+    ramp = soft[30, 20:30].astype(int)
+    assert (np.diff(ramp) >= 0).all()
+    assert 0 < ramp[0] < 64
+
+
+def test_thin_strokes_do_not_fade_away() -> None:
+    assert np.asarray(feather(mask_with((20, 30, 80, 34)), 16)).max() == 255
+
+
+def test_no_seam_at_the_pictures_own_edge() -> None:
+    soft = np.asarray(feather(mask_with((0, 0, 50, 60)), 8))
+    assert (soft[:, 0] == 255).all()
+    assert (soft[0, :40] == 255).all()
+
+
+@pytest.mark.parametrize("size", [(100, 60), (101, 67)])
+@pytest.mark.parametrize("radius", [0, 1, 6])
+def test_outside_the_mask_every_byte_is_kept(size: tuple[int, int], radius: int) -> None:
+    original = noise(size)
+    mask = mask_with((13, 9, 44, 41), (60, 20, 63, 23), size=size)
+    box = mask_box(mask, min_side=16)
+    result = paste_back(original, Image.new("RGB", (64, 64), (255, 0, 255)), mask, box, feather_radius=radius)
+    kept = np.asarray(mask) <= 127
+    assert result.size == size
+    assert (np.asarray(result)[kept] == np.asarray(original)[kept]).all()
+    assert result.getpixel((28, 25)) == (255, 0, 255)
+    if radius == 0:
+        assert (np.asarray(result)[~kept] == (255, 0, 255)).all()
+    assert original.tobytes() == noise(size).tobytes()
+
+
+def test_a_grey_mask_is_cut_at_the_middle() -> None:
+    original = noise((256, 8))
+    grey = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (8, 1)))
+    result = paste_back(original, Image.new("RGB", (256, 8)), grey, (0, 0, 256, 8))
+    assert (np.asarray(result)[:, :128] == np.asarray(original)[:, :128]).all()
+    assert (np.asarray(result)[:, 128:] == 0).all()
