@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ipa_app.errors import UserError
+from ipa_app.models.catalog import catalog, entry_from_folder
+
+
+def test_the_bundled_model_is_always_listed_first(tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPA_MODELS", str(tiny_bundle_dir))
+    assert list(catalog()) == ["toybox", "tiny"]
+    monkeypatch.delenv("IPA_MODELS")
+    assert list(catalog()) == ["toybox"]
+
+
+def test_a_folder_describes_itself(tiny_bundle_dir: Path) -> None:
+    entry = entry_from_folder(tiny_bundle_dir, name="mine")
+    assert (entry.name, entry.title, entry.width, entry.steps, entry.guidance_scale) == ("mine", "Tiny", 64, 2, 3.0)
+    assert entry.side_limits == (32, 128)
+    assert set(entry.adapters) == {"base", "fine"}
+    assert entry.image_encoder == tiny_bundle_dir / "image_encoder"
+    assert set(entry.controlnets) == {"pose"}
+    assert "cat" in entry.words["animals"]
+
+
+def test_adapters_are_told_apart_by_content_not_by_name(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    adapters = tmp_path / "adapters"
+    adapters.mkdir()
+    shutil.copy(tiny_bundle_dir / "adapters" / "ip-adapter-plus_toybox.safetensors", adapters / "a.safetensors")
+    shutil.copy(tiny_bundle_dir / "adapters" / "ip-adapter_toybox.safetensors", adapters / "plus.safetensors")
+    (adapters / "broken.safetensors").write_bytes(b"not a file of tensors")
+    entry = entry_from_folder(tmp_path, name="x")
+    assert {kind: path.name for kind, path in entry.adapters.items()} == {
+        "fine": "a.safetensors",
+        "base": "plus.safetensors",
+    }
+
+
+def test_without_settings_the_size_comes_from_the_configuration(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    for part in ("unet", "vae"):
+        (tmp_path / part).mkdir()
+        shutil.copy(tiny_bundle_dir / part / "config.json", tmp_path / part)
+    entry = entry_from_folder(tmp_path, name="my-model")
+    assert (entry.width, entry.height, entry.title) == (64, 64, "My Model")
+    assert entry.adapters == {}
+    assert entry.words == {}
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"steps": 0}, {"width": "big"}, {"guidance_scale": True}, {"title": 3}, {"guidance_scale": float("nan")}],
+)
+def test_wrong_settings_are_named(tmp_path: Path, setting: dict) -> None:
+    (tmp_path / "ipa_studio.json").write_text(json.dumps(setting))
+    with pytest.raises(UserError, match=rf"ipa_studio.json: {next(iter(setting))} is "):
+        entry_from_folder(tmp_path, name="x")
+
+
+def test_settings_that_are_no_json_are_named(tmp_path: Path) -> None:
+    (tmp_path / "ipa_studio.json").write_text("{")
+    with pytest.raises(UserError, match="ipa_studio.json is not readable JSON"):
+        entry_from_folder(tmp_path, name="x")
+
+
+def test_a_folder_that_is_no_model_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPA_MODELS", str(tmp_path))
+    with pytest.raises(UserError, match="IPA_MODELS names .* no model folder"):
+        catalog()
+
+
+def test_two_folders_of_the_same_name_are_refused(
+    tiny_bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twin = tmp_path / tiny_bundle_dir.name
+    twin.mkdir()
+    (twin / "model_index.json").write_text("{}")
+    monkeypatch.setenv("IPA_MODELS", os.pathsep.join([str(tiny_bundle_dir), str(twin)]))
+    with pytest.raises(UserError, match="two folders called tiny"):
+        catalog()
+
+
+def test_a_folder_called_toybox_stands_in_for_the_bundled_model(
+    tiny_bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "toybox"
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    monkeypatch.setenv("IPA_MODELS", str(folder))
+    assert catalog()["toybox"].location == folder

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from ipa_app.errors import UserError
+from ipa_app.models.catalog import ModelEntry, entry_from_folder
+from ipa_app.models.loaded import LoadedModel, PromptCache
+from ipa_app.models.loading import load_model
+
+
+def load(entry: ModelEntry, **changes: object) -> LoadedModel:
+    entry = dataclasses.replace(entry, **changes)
+    return load_model(entry, device="cpu", dtype=torch.float32, report=lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle_dir: Path) -> LoadedModel:
+    return load(entry_from_folder(tiny_bundle_dir, name="tiny"))
+
+
+def test_all_pipelines_share_one_set_of_weights(model: LoadedModel) -> None:
+    assert set(model.pipelines) == {"text_to_image", "inpaint", "pose"}
+    for part in ("unet", "vae", "text_encoder", "image_encoder"):
+        assert len({id(getattr(pipeline, part)) for pipeline in model.pipelines.values()}) == 1
+    assert {module.dtype for module in (model.pipelines["pose"].unet, model.pipelines["pose"].controlnet)} == {
+        torch.float32
+    }
+
+
+def test_nothing_can_be_trained_by_accident(model: LoadedModel) -> None:
+    modules = [model.pipelines["pose"].unet, model.pipelines["pose"].controlnet, *model.adapters.values()]
+    assert not any(parameter.requires_grad for module in modules for parameter in module.parameters())
+    assert not any(module.training for module in modules)
+
+
+def test_each_call_gets_a_scheduler_of_its_own(model: LoadedModel) -> None:
+    first, second = model.pipeline("inpaint"), model.pipeline("inpaint")
+    first.scheduler.set_timesteps(7)
+    assert second.scheduler.num_inference_steps is None
+    assert model.pipelines["inpaint"].scheduler.num_inference_steps is None
+    assert first.scheduler.config == second.scheduler.config
+    assert first.unet is second.unet
+
+
+def test_loading_says_how_far_it_is(tiny_bundle_dir: Path) -> None:
+    told: list[tuple[float, str]] = []
+    entry = entry_from_folder(tiny_bundle_dir, name="tiny")
+    load_model(entry, device="cpu", dtype=torch.float32, report=lambda share, message: told.append((share, message)))
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares)
+    assert len({message for _, message in told}) >= 3
+
+
+def test_a_picture_is_encoded_once_per_adapter(model: LoadedModel) -> None:
+    picture = Image.effect_noise((40, 40), 80).convert("RGB")
+    base = model.encode(picture, "base")
+    assert model.encode(picture.copy(), "base") is base
+    assert model.encode(picture, "fine") is not base
+    assert model.encode(Image.new("RGB", (40, 40), "red"), "base") is not base
+
+
+def test_the_cache_forgets_what_was_unused_for_longest(model: LoadedModel) -> None:
+    cache = PromptCache(limit=2)
+    prompt = model.encode(Image.new("RGB", (8, 8)), "base")
+    for name in ("a", "b"):
+        cache.put((name, "base"), prompt)
+    cache.get(("a", "base"))
+    cache.put(("c", "base"), prompt)
+    assert cache.get(("b", "base")) is None
+    assert cache.get(("a", "base")) is prompt
+    assert len(cache) == 2
+
+
+def test_a_model_without_a_controlnet_or_adapters_says_so(tiny_bundle_dir: Path) -> None:
+    plain = load(entry_from_folder(tiny_bundle_dir, name="tiny"), controlnets={}, adapters={})
+    with pytest.raises(UserError, match="no ControlNet"):
+        plain.pipeline("pose")
+    with pytest.raises(UserError, match="no adapter 'fine'"):
+        plain.encode(Image.new("RGB", (8, 8)), "fine")
+
+
+def test_a_missing_folder_is_named(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not there: .*nowhere"):
+        load(entry_from_folder(tiny_bundle_dir, name="tiny"), location=tmp_path / "nowhere")

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import gc
+import shutil
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from ipa_app.errors import UserError
+from ipa_app.models.catalog import ModelEntry, entry_from_folder
+from ipa_app.models.manager import ModelManager
+
+TIMEOUT_S = 120
+
+
+@pytest.fixture
+def two_models(tiny_bundle_dir: Path, other_bundle_dir: Path) -> Mapping[str, ModelEntry]:
+    return {
+        "one": entry_from_folder(tiny_bundle_dir, name="one"),
+        "two": entry_from_folder(other_bundle_dir, name="two"),
+    }
+
+
+def test_a_model_goes_from_absent_over_loading_to_ready(two_models: Mapping[str, ModelEntry]) -> None:
+    manager = ModelManager(two_models, device="cpu")
+    assert manager.state("one").phase == "absent"
+    manager.start("one")
+    assert manager.state("one").phase in ("loading", "ready")
+    model = manager.get("one", timeout=TIMEOUT_S)
+    assert (manager.state("one").phase, manager.state("one").progress) == ("ready", 1.0)
+    assert manager.get("one") is model
+    assert {name: state.phase for name, state in manager.states().items()} == {"one": "ready", "two": "absent"}
+
+
+def test_the_model_unused_for_longest_makes_room(two_models: Mapping[str, ModelEntry]) -> None:
+    manager = ModelManager(two_models, device="cpu", max_resident=1)
+    first = weakref.ref(manager.get("one", timeout=TIMEOUT_S))
+    manager.get("two", timeout=TIMEOUT_S)
+    assert manager.state("one").phase == "absent"
+    gc.collect()
+    assert first() is None
+
+
+def test_more_models_stay_where_allowed(two_models: Mapping[str, ModelEntry]) -> None:
+    manager = ModelManager(two_models, device="cpu", max_resident=2)
+    for name in two_models:
+        manager.get(name, timeout=TIMEOUT_S)
+    assert {state.phase for state in manager.states().values()} == {"ready"}
+
+
+def test_a_freed_model_can_be_had_again(two_models: Mapping[str, ModelEntry]) -> None:
+    manager = ModelManager(two_models, device="cpu")
+    model = manager.get("one", timeout=TIMEOUT_S)
+    manager.free("one")
+    assert manager.state("one").phase == "absent"
+    assert manager.get("one", timeout=TIMEOUT_S) is not model
+
+
+def test_waiting_ends_after_the_timeout(two_models: Mapping[str, ModelEntry]) -> None:
+    with pytest.raises(TimeoutError):
+        ModelManager(two_models, device="cpu").get("one", timeout=0.0)
+
+
+@pytest.mark.parametrize("name", ["three", "../one", "", "x" * 1000])
+def test_an_unknown_model_is_refused_with_those_there_are(two_models: Mapping[str, ModelEntry], name: str) -> None:
+    manager = ModelManager(two_models, device="cpu")
+    for ask in (manager.start, manager.get, manager.state, manager.free, manager.entry):
+        with pytest.raises(UserError, match="there is one, two"):
+            ask(name)
+
+
+def test_a_failed_load_is_reported_leaves_nothing_and_can_be_retried(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(good[: len(good) // 2])
+    manager = ModelManager({"model": entry_from_folder(folder, name="model")}, device="cpu")
+
+    with pytest.raises(UserError, match="could not be loaded"):
+        manager.get("model", timeout=TIMEOUT_S)
+    assert manager.state("model").phase == "failed"
+    assert "could not be loaded" in manager.state("model").message
+
+    weights.write_bytes(good)
+    manager.start("model")
+    assert manager.get("model", timeout=TIMEOUT_S).entry.name == "model"
+    assert manager.state("model").phase == "ready"
+
+
+def test_an_adapter_of_another_model_is_explained(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
+    path = folder / "adapters" / "ip-adapter_toybox.safetensors"
+    tensors = load_file(path)
+    save_file({key: value.repeat(2, 1) if ".to_" in key else value for key, value in tensors.items()}, path)
+    manager = ModelManager({"model": entry_from_folder(folder, name="model")}, device="cpu")
+    with pytest.raises(UserError):
+        manager.get("model", timeout=TIMEOUT_S)
+    assert "damaged" not in manager.state("model").message
