@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from ipa_app.adapter.attention import IPAttnProcessor, install_processors
 from ipa_app.adapter.features import ImageFeatures, encode_image
+from ipa_app.adapter.files import AdapterFile, check_encoder, load_adapter, read_adapter, save_adapter
 from ipa_app.adapter.image_prompt import ImagePrompt, ImagePromptBatch
 from ipa_app.adapter.ip_adapter import IPAdapter
 from ipa_app.adapter.kinds import AdapterKind
 from ipa_app.adapter.layers import AttentionLayer, attention_layers
 
 __all__ = [
+    "AdapterFile",
     "AdapterKind",
     "AttentionLayer",
     "IPAdapter",
@@ -24,6 +26,10 @@ __all__ = [
     "ImagePrompt",
     "ImagePromptBatch",
     "attention_layers",
+    "check_encoder",
     "encode_image",
     "install_processors",
+    "load_adapter",
+    "read_adapter",
+    "save_adapter",
 ]
