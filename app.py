@@ -1,0 +1,51 @@
+"""IP-Adapter Studio: `python app.py`, `gradio app.py`, or a Space."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import gradio as gr  # noqa: E402 - Gradio reads the environment when it is imported
+
+from ipa_app.engine.engine import Engine  # noqa: E402
+from ipa_app.models.catalog import catalog  # noqa: E402
+from ipa_app.models.manager import ModelManager  # noqa: E402
+from ipa_app.ui.examples import read_examples  # noqa: E402
+from ipa_app.ui.page import build_page  # noqa: E402
+from ipa_app.ui.studio import Studio  # noqa: E402
+from ipa_app.ui.theme import CSS_FILE, build_theme  # noqa: E402
+
+DEFAULT_MODEL = "toybox"
+EXAMPLES = Path(__file__).resolve().parent / "assets" / "examples"
+MOST_WAITING = 64
+
+manager = ModelManager(catalog(), device=os.environ.get("IPA_DEVICE") or None)
+engine = Engine(manager)
+demo = build_page(
+    Studio(engine=engine, manager=manager), examples=read_examples(EXAMPLES), default_model=DEFAULT_MODEL
+).queue(max_size=MOST_WAITING)
+
+
+def launch(page: gr.Blocks) -> None:
+    """Open the page first, then load the model behind it; returns when the server is stopped."""
+    page.launch(
+        theme=build_theme(),
+        css_paths=[CSS_FILE],
+        footer_links=["api", "settings"],
+        max_file_size="32mb",
+        ssr_mode=False,
+        run_history=False,
+        enable_monitoring=False,
+        prevent_thread_lock=True,
+    )
+    manager.start(DEFAULT_MODEL)
+    page.block_thread()
+    engine.close()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    launch(demo)

@@ -1,0 +1,44 @@
+"""What the page says about a model: what it draws, the words it knows, and kindly which ones it does not."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from ipa_app.models.catalog import ModelEntry
+from ipa_app.models.words import unknown_words
+from ipa_app.ui import texts
+
+BUNDLED_MODEL = "toybox"
+
+
+def model_note(entry: ModelEntry) -> str:
+    """Return the line under the header; that the bundled model draws toys and nothing else is said plainly."""
+    text = texts.TOYBOX_NOTE if entry.name == BUNDLED_MODEL else html.escape(entry.about)
+    return f'<p class="ipa-model-note">{text}</p>' if text else ""
+
+
+def words_heading(entry: ModelEntry) -> str:
+    """Return the title of the list of words."""
+    return texts.WORDS_HEADING.format(title=entry.title)
+
+
+def words_html(entry: ModelEntry) -> str:
+    """Return the words the model knows, grouped; empty when it knows ordinary English."""
+    groups = "".join(_group(name, words) for name, words in entry.words.items())
+    return f'<p class="ipa-help">{texts.WORDS_HELP}</p>{groups}' if groups else ""
+
+
+def unknown_words_note(prompt: str | None, *, entry: ModelEntry) -> str:
+    """Name the words of a prompt that the model does not know; empty when there are none."""
+    unknown = unknown_words(prompt or "", entry.words)
+    if not unknown:
+        return ""
+    named = ", ".join(f"<em>{html.escape(word)}</em>" for word in unknown)
+    text = texts.UNKNOWN_ONE if len(unknown) == 1 else texts.UNKNOWN_MANY
+    return f'<p class="ipa-note">{text.format(title=html.escape(entry.title), words=named)}</p>'
+
+
+def _group(name: str, words: Sequence[str]) -> str:
+    chips = "".join(f"<li>{html.escape(word)}</li>" for word in words)
+    return f'<section class="ipa-words"><h4>{html.escape(name.replace("_", " "))}</h4><ul>{chips}</ul></section>'

@@ -1,0 +1,181 @@
+"""The public API: named, typed endpoints for other programs, over the same code path as the page.
+
+The signatures below are a promise to those programs. Each endpoint's inputs are components that never show, made
+from the signature: they give every parameter its type, its default and a line of documentation.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, get_type_hints
+
+import gradio as gr
+
+from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.ui import texts
+from ipa_app.ui.failures import explained
+from ipa_app.ui.form import build_request
+from ipa_app.ui.studio import Studio, save_pictures
+
+Adapter = Literal["base", "fine"]
+Outcome = tuple[list[str], dict[str, Any]]
+
+
+class Picture:
+    """Marks a parameter that is an uploaded image file; it arrives undecoded."""
+
+
+def add_api(studio: Studio) -> None:
+    """Add the public endpoints to the Blocks being built."""
+    api = PublicApi(studio)
+    trigger = gr.Button(visible=False)
+    for endpoint in (api.variation, api.mix, api.inpaint, api.pose):
+        outputs = [
+            gr.File(file_count="multiple", label=texts.API_PICTURES, visible=False),
+            gr.JSON(label=texts.API_SETTINGS, visible=False),
+        ]
+        trigger.click(
+            endpoint,
+            outputs=outputs,
+            inputs_kwargs=hidden_inputs(endpoint),
+            api_name=endpoint.__name__,
+            preprocess=False,
+            show_progress="hidden",
+            # The engine has the queue; here everybody may wait in it.
+            concurrency_limit=None,
+        )
+    models = gr.JSON(label=texts.API_MODELS, visible=False)
+    trigger.click(api.models, None, models, api_name="models", queue=False)
+
+
+class PublicApi:
+    """The endpoints as methods named like them."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+
+    def variation(
+        self,
+        *,
+        reference: Picture,
+        adapter: Adapter = "base",
+        scale: float = 1.0,
+        prompt: str = "",
+        negative_prompt: str = "",
+        count: int = 1,
+        seed: int = -1,
+        steps: int = 0,
+        guidance: float = 0,
+        width: int = 0,
+        height: int = 0,
+        model: str = "toybox",
+        progress: gr.Progress = gr.Progress(),
+    ) -> Outcome:
+        """Make new pictures that take after a reference picture."""
+        return self._make("variation", locals())
+
+    def mix(
+        self,
+        *,
+        prompt: str,
+        reference: Picture | None = None,
+        adapter: Adapter = "base",
+        scale: float = 0.6,
+        negative_prompt: str = "",
+        count: int = 1,
+        seed: int = -1,
+        steps: int = 0,
+        guidance: float = 0,
+        width: int = 0,
+        height: int = 0,
+        model: str = "toybox",
+        progress: gr.Progress = gr.Progress(),
+    ) -> Outcome:
+        """Make pictures from words together with a reference picture; without one it is plain text-to-image."""
+        return self._make("mix", locals())
+
+    def inpaint(
+        self,
+        *,
+        image: Picture,
+        mask: Picture,
+        reference: Picture | None = None,
+        prompt: str = "",
+        adapter: Adapter = "base",
+        scale: float = 1.0,
+        negative_prompt: str = "",
+        count: int = 1,
+        seed: int = -1,
+        steps: int = 0,
+        guidance: float = 0,
+        width: int = 0,
+        height: int = 0,
+        model: str = "toybox",
+        progress: gr.Progress = gr.Progress(),
+    ) -> Outcome:
+        """Redraw the white part of a mask; every other pixel of the picture stays as it is."""
+        return self._make("inpaint", locals())
+
+    def pose(
+        self,
+        *,
+        pose: Picture,
+        reference: Picture | None = None,
+        prompt: str = "",
+        adapter: Adapter = "base",
+        scale: float = 1.0,
+        control_scale: float = 1.0,
+        negative_prompt: str = "",
+        count: int = 1,
+        seed: int = -1,
+        steps: int = 0,
+        guidance: float = 0,
+        width: int = 0,
+        height: int = 0,
+        model: str = "toybox",
+        progress: gr.Progress = gr.Progress(),
+    ) -> Outcome:
+        """Make pictures of the reference's subject in a given pose: a drawn skeleton or a photo of a person."""
+        return self._make("pose", locals())
+
+    def models(self) -> dict[str, dict[str, Any]]:
+        """List the models, what each can do, and whether it is loaded."""
+        return self._studio.models()
+
+    def _make(self, task: str, arguments: dict[str, Any]) -> Outcome:
+        """Run a request and wait for it; `arguments` are an endpoint's own."""
+        values = {name: value for name, value in arguments.items() if name not in ("self", "progress", "guidance")}
+        values["references"] = (values.pop("reference"),)
+        with explained():
+            request = build_request(task=task, guidance_scale=arguments["guidance"], **values)
+            job_id = self._studio.submit(request)
+            for event in self._studio.follow(job_id):
+                if isinstance(event, GenerateResult):
+                    return save_pictures(event, job_id=job_id), dict(event.settings)
+                _report(arguments["progress"], event)
+            raise RuntimeError("a job ended without a result")
+
+
+def hidden_inputs(endpoint: Callable[..., Any]) -> dict[str, gr.components.Component]:
+    """Make the components behind an endpoint's parameters."""
+    hints = get_type_hints(endpoint)
+    parameters = inspect.signature(endpoint).parameters.values()
+    return {item.name: _component(item, hint=hints[item.name]) for item in parameters if item.name != "progress"}
+
+
+def _component(parameter: inspect.Parameter, *, hint: Any) -> gr.components.Component:
+    common: dict[str, Any] = {"label": texts.API_PARAMETERS[parameter.name], "visible": False}
+    if hint in (Picture, Picture | None):
+        return gr.File(file_count="single", type="filepath", **common)
+    if parameter.default is not inspect.Parameter.empty:
+        common["value"] = parameter.default
+    if hint is str:
+        return gr.Textbox(**common)
+    if hint == Adapter:
+        return gr.Radio(choices=["base", "fine"], **common)
+    return gr.Number(precision=0 if hint is int else None, **common)
+
+
+def _report(progress: gr.Progress, event: Progress) -> None:
+    progress((event.step, event.steps) if event.steps else None, desc=event.message or event.phase)

@@ -1,0 +1,64 @@
+"""The example pictures on the page, read from a folder; an empty folder just means no examples.
+
+`examples.json` is a list of objects. "file" (the reference picture) and "tab" (the task's name) are needed;
+"prompt", "adapter", "scale", "seed" and "caption" are optional, and so are "image" and "mask" (inpainting) and
+"pose" (the name of a preset).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TABS = ("variation", "mix", "inpaint", "pose")
+DEFAULT_SCALES = {"variation": 1.0, "mix": 0.6, "inpaint": 1.0, "pose": 1.0}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One click's worth of inputs. `file`, `image` and `mask` exist."""
+
+    tab: str
+    file: Path
+    prompt: str = ""
+    adapter: str = "base"
+    scale: float = 1.0
+    seed: int = -1
+    caption: str = ""
+    image: Path | None = None
+    mask: Path | None = None
+    pose: str | None = None
+
+
+def read_examples(folder: Path) -> tuple[Example, ...]:
+    """Read the folder's `examples.json`; an entry that is not usable is logged and left out."""
+    listing = folder / "examples.json"
+    if not listing.is_file():
+        return ()
+    entries = json.loads(listing.read_text(encoding="utf-8"))
+    examples = []
+    for entry in entries:
+        try:
+            examples.append(_example(entry, folder=folder))
+        except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
+            _log.warning("Example left out of the page: %r (%s)", entry, error)
+    return tuple(examples)
+
+
+def _example(entry: dict[str, Any], *, folder: Path) -> Example:
+    if entry["tab"] not in TABS:
+        raise ValueError(f"unknown tab {entry['tab']!r}")
+    files = {key: _existing(folder / entry[key]) for key in ("file", "image", "mask") if entry.get(key)}
+    scale = entry.get("scale", DEFAULT_SCALES[entry["tab"]])
+    return Example(**{**entry, **files, "scale": float(scale)})
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(path.name)
+    return path.resolve()

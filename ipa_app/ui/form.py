@@ -1,0 +1,39 @@
+"""From the values of a form, page or API alike, to a validated request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.imaging.masks import open_mask
+from ipa_app.imaging.opening import open_image
+from ipa_app.ui.uploads import file_path
+
+
+def build_request(*, references: Sequence[Any] = (), mask: Any = None, **values: Any) -> GenerateRequest:
+    """Open the uploaded pictures and check everything.
+
+    Args:
+        references: uploads, any of them None.
+        mask: an upload, or the path of a mask that the page has saved.
+        **values: the request's other fields by name; "image" and "pose" are uploads. None means "not given".
+
+    Raises:
+        UserError: something a person can put right, named.
+    """
+    fields = {name: value for name, value in values.items() if value is not None}
+    for name in ("image", "pose"):
+        if name in fields:
+            fields[name] = _picture(fields[name], field=name)
+    if mask is not None and "image" in fields:
+        path = mask if isinstance(mask, str) else file_path(mask, field="mask")
+        fields["mask"] = open_mask(path, fields["image"].size)
+    opened = (_picture(reference, field="reference") for reference in references if reference is not None)
+    return GenerateRequest(references=tuple(Reference(image=image) for image in opened), **fields)
+
+
+def _picture(payload: Any, *, field: str) -> Image.Image:
+    return open_image(file_path(payload, field=field))

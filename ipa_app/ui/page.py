@@ -1,0 +1,88 @@
+"""The page: three columns that tell the story from left to right. What its parts do is in `wiring`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from ipa_app.pose.presets import preset_pictures
+from ipa_app.ui import texts
+from ipa_app.ui.about import model_note, words_heading, words_html
+from ipa_app.ui.api import add_api
+from ipa_app.ui.examples import Example
+from ipa_app.ui.panel import PicturePanel, picture_panel, settings_panel
+from ipa_app.ui.parts import Parts
+from ipa_app.ui.results import results_panel
+from ipa_app.ui.status import model_pill
+from ipa_app.ui.studio import Studio
+from ipa_app.ui.tabs.inpaint import inpaint_tab
+from ipa_app.ui.tabs.mix import mix_tab
+from ipa_app.ui.tabs.pose import pose_tab
+from ipa_app.ui.tabs.variation import variation_tab
+from ipa_app.ui.wiring import connect
+
+_CACHE_SECONDS = (3600, 86400)
+
+
+def build_page(studio: Studio, *, examples: Sequence[Example] = (), default_model: str = "toybox") -> gr.Blocks:
+    """Build the page and the public API over it; nothing heavy is imported or loaded by this.
+
+    Args:
+        studio: runs what is asked for.
+        examples: the first one of the variation tab is what the page opens with.
+        default_model: the chosen one when the page opens; of the catalogue.
+    """
+    files = [*(example.file for example in examples), *preset_pictures().values()]
+    gr.set_static_paths(sorted({str(path.parent.resolve()) for path in files}))
+    with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=_CACHE_SECONDS, fill_width=True) as page:
+        parts = _layout(studio, examples=examples, model=default_model)
+        connect(parts, studio=studio, examples=examples)
+        add_api(studio)
+    return page
+
+
+def _layout(studio: Studio, *, examples: Sequence[Example], model: str) -> Parts:
+    header = _header(studio, model=model)
+    with gr.Row(elem_classes="ipa-columns", equal_height=False):
+        with gr.Column(scale=3, min_width=290, elem_classes="ipa-card"):
+            panel = _picture_column(examples)
+        with gr.Column(scale=4, min_width=340, elem_classes="ipa-card"):
+            task_parts = _task_column(studio, model=model)
+        with gr.Column(scale=5, min_width=340, elem_classes="ipa-card ipa-results"):
+            _heading(3, texts.RESULTS_HEADING)
+            results = results_panel()
+    return Parts(panel=panel, results=results, **header, **task_parts)
+
+
+def _header(studio: Studio, *, model: str) -> dict[str, Any]:
+    entry = studio.entry(model)
+    with gr.Row(elem_classes="ipa-header", equal_height=True):
+        gr.HTML(f"<h1>{texts.TITLE}</h1><p>{texts.TAGLINE}</p>", padding=False, elem_classes="ipa-title")
+        pill = gr.HTML(
+            model_pill(studio.manager.state(entry.name), title=entry.title), padding=False, elem_id="model-state"
+        )
+    note = gr.HTML(model_note(entry), padding=False, elem_id="model-note")
+    return {"pill": pill, "note": note}
+
+
+def _picture_column(examples: Sequence[Example]) -> PicturePanel:
+    _heading(1, texts.PICTURE_HEADING)
+    first = next((example.file for example in examples if example.tab == "variation"), None)
+    return picture_panel(first_picture=first)
+
+
+def _task_column(studio: Studio, *, model: str) -> dict[str, Any]:
+    _heading(2, texts.TASK_HEADING)
+    with gr.Tabs(elem_id="tasks"):
+        tabs = (variation_tab(), mix_tab(), inpaint_tab(), pose_tab())
+    settings = settings_panel(catalog=studio.catalog, default_model=model)
+    entry = studio.entry(model)
+    with gr.Accordion(words_heading(entry), open=False, elem_id="words-panel", visible=bool(entry.words)) as panel:
+        words = gr.HTML(words_html(entry), padding=False, elem_id="words")
+    return {"tabs": tabs, "settings": settings, "words_panel": panel, "words": words}
+
+
+def _heading(number: int, text: str) -> None:
+    gr.HTML(f"<h2><b>{number}</b>{text}</h2>", padding=False, elem_classes="ipa-heading")

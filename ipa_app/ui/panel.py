@@ -1,0 +1,121 @@
+"""The parts that every task shares: the reference pictures on the left, the settings under the tabs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from ipa_app.models.catalog import ModelEntry
+from ipa_app.ui import texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class PicturePanel:
+    """The picture prompt: reference pictures, adapter and strength."""
+
+    reference: gr.Image
+    second_reference: gr.Image
+    adapter: gr.Radio
+    scale: gr.Slider
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingsPanel:
+    """Settings with good defaults that most visitors never open."""
+
+    count: gr.Slider
+    seed: gr.Number
+    steps: gr.Slider
+    guidance: gr.Slider
+    width: gr.Number
+    height: gr.Number
+    negative_prompt: gr.Textbox
+    model: gr.Dropdown
+
+
+def picture_input(*, label: str, elem_id: str, height: int = 240, value: Path | None = None) -> gr.Image:
+    """Return an upload box for one picture; what it is stands above it, not on it."""
+    return gr.Image(
+        value=None if value is None else str(value),
+        label=label,
+        show_label=False,
+        elem_id=elem_id,
+        elem_classes="ipa-picture",
+        height=height,
+        type="filepath",
+        sources=["upload", "clipboard"],
+        buttons=["fullscreen"],
+        interactive=True,
+        placeholder=texts.REFERENCE_PLACEHOLDER,
+    )
+
+
+def picture_panel(*, first_picture: Path | None) -> PicturePanel:
+    """Lay out the reference pictures, the adapter switch and the strength."""
+    reference = picture_input(label=texts.REFERENCE_LABEL, elem_id="reference", value=first_picture)
+    adapter = gr.Radio(
+        label=texts.ADAPTER_LABEL,
+        choices=list(texts.ADAPTER_CHOICES),
+        value="base",
+        info=texts.ADAPTER_HELP,
+        elem_id="adapter",
+    )
+    scale = gr.Slider(
+        label=texts.SCALE_LABEL,
+        info=texts.SCALE_HELP,
+        minimum=0,
+        maximum=1.5,
+        step=0.05,
+        value=1.0,
+        buttons=[],
+        elem_id="scale",
+    )
+    with gr.Accordion(texts.SECOND_REFERENCE, open=False, elem_id="second-reference-panel"):
+        second = picture_input(label=texts.SECOND_REFERENCE_LABEL, elem_id="second-reference", height=180)
+    return PicturePanel(reference=reference, second_reference=second, adapter=adapter, scale=scale)
+
+
+def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> SettingsPanel:
+    """Lay out count, seed, steps, guidance, size, negative words and model."""
+    count = gr.Slider(label=texts.COUNT_LABEL, minimum=1, maximum=8, step=1, value=4, buttons=[], elem_id="count")
+    with gr.Accordion(texts.SETTINGS_HEADING, open=False, elem_id="more-settings"):
+        seed = gr.Number(label=texts.SEED_LABEL, info=texts.SEED_HELP, value=-1, precision=0, elem_id="seed")
+        random_seed = gr.Button(texts.RANDOM_SEED, size="sm", elem_id="random-seed")
+        random_seed.click(lambda: -1, None, seed, queue=False, show_progress="hidden", api_visibility="private")
+        negative_prompt = gr.Textbox(
+            label=texts.NEGATIVE_LABEL, placeholder=texts.NEGATIVE_PLACEHOLDER, elem_id="negative-prompt"
+        )
+        steps = gr.Slider(
+            label=texts.STEPS_LABEL, info=texts.STEPS_HELP, minimum=0, maximum=100, step=1, value=0, elem_id="steps"
+        )
+        guidance = gr.Slider(
+            label=texts.GUIDANCE_LABEL,
+            info=texts.GUIDANCE_HELP,
+            minimum=0,
+            maximum=20,
+            step=0.5,
+            value=0,
+            elem_id="guidance",
+        )
+        with gr.Row():
+            width = gr.Number(label=texts.WIDTH_LABEL, info=texts.SIZE_HELP, value=0, precision=0, elem_id="width")
+            height = gr.Number(label=texts.HEIGHT_LABEL, info=texts.SIZE_HELP, value=0, precision=0, elem_id="height")
+        model = gr.Dropdown(
+            label=texts.MODEL_LABEL,
+            choices=[(entry.title, name) for name, entry in catalog.items()],
+            value=default_model,
+            elem_id="model",
+        )
+    return SettingsPanel(
+        count=count,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        width=width,
+        height=height,
+        negative_prompt=negative_prompt,
+        model=model,
+    )

@@ -1,0 +1,102 @@
+"""Running requests: one code path for the page's buttons and the public endpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gradio.utils import get_upload_folder
+
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.job import Job
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.imaging.png import write_png
+from ipa_app.models.catalog import ModelEntry
+from ipa_app.models.manager import ModelManager
+
+
+class Studio:
+    """What the page and the API talk to: the engine, the models, and the jobs that visitors have running."""
+
+    def __init__(self, *, engine: Engine, manager: ModelManager) -> None:
+        self.engine = engine
+        self.manager = manager
+        self._jobs: dict[str, Job] = {}
+
+    def submit(self, request: GenerateRequest) -> str:
+        """Queue a request and return its job's id, by which it can be followed and cancelled."""
+        job = self.engine.submit(request)
+        self._jobs[str(job.id)] = job
+        return str(job.id)
+
+    def follow(self, job_id: str) -> Iterator[Progress | GenerateResult]:
+        """Yield the job's progress and at last its result.
+
+        A follower that goes away takes the job with it: nobody is left to see the pictures.
+
+        Raises:
+            Cancelled: the job was stopped.
+            UserError: the request failed, and why.
+        """
+        job = self._jobs[job_id]
+        try:
+            yield from job.events()
+        finally:
+            job.cancel()
+            self._jobs.pop(job_id, None)
+
+    def cancel(self, job_id: str | None) -> None:
+        """Stop a job, queued or running; one that is over or unknown is left alone."""
+        job = self._jobs.get(job_id or "")
+        if job is not None:
+            job.cancel()
+
+    @property
+    def catalog(self) -> Mapping[str, ModelEntry]:
+        """The models there are, by name."""
+        return self.manager.catalog
+
+    def entry(self, model: str) -> ModelEntry:
+        """Return a model's catalogue entry, the first one's for a name that is not there."""
+        return self.catalog.get(model) or next(iter(self.catalog.values()))
+
+    def models(self) -> dict[str, dict[str, Any]]:
+        """Describe every model of the catalogue and its state, for programs."""
+        return {name: self._describe(entry) for name, entry in self.catalog.items()}
+
+    def _describe(self, entry: ModelEntry) -> dict[str, Any]:
+        state = self.manager.state(entry.name)
+        return {
+            "title": entry.title,
+            "about": entry.about,
+            "licence": entry.licence,
+            "adapters": sorted(entry.adapters),
+            "pose": "pose" in entry.controlnets,
+            "width": entry.width,
+            "height": entry.height,
+            "steps": entry.steps,
+            "guidance": entry.guidance_scale,
+            "words": {group: list(words) for group, words in entry.words.items()},
+            "state": state.phase,
+            "message": state.message,
+            "progress": state.progress,
+        }
+
+
+def save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
+    """Write the result's pictures as PNG, each with its own settings, among the files Gradio serves and clears away.
+
+    Returns:
+        The files' paths, in the order of the seeds.
+    """
+    folder = Path(get_upload_folder()) / f"job-{re.sub(r'[^0-9A-Za-z-]', '', job_id)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for image, seed in zip(result.images, result.seeds, strict=True):
+        path = folder / f"{result.settings['task']}-{seed}.png"
+        write_png(image, path, {**result.settings, "seed": seed})
+        paths.append(str(path))
+    return paths

@@ -1,0 +1,90 @@
+"""Inpaint: paint over part of a picture and have it redrawn after the reference.
+
+The picture keeps its own full size on the server; the editor shows a handy copy to paint on, and only the
+painted mask is taken from it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_pil_to_cache
+from gradio.utils import get_upload_folder
+
+from ipa_app.errors import UserError
+from ipa_app.imaging.masks import editor_mask
+from ipa_app.imaging.opening import open_image
+from ipa_app.ui import texts
+from ipa_app.ui.failures import explained
+from ipa_app.ui.panel import picture_input
+from ipa_app.ui.tabs.shared import TaskTab, finish_tab, help_text, subheading
+from ipa_app.ui.uploads import file_path
+
+_COPY_SIDE = 768
+_BRUSH = 72
+
+
+def inpaint_tab() -> TaskTab:
+    """Lay out the tab and its chain from uploaded picture to editor."""
+    with gr.Tab(texts.INPAINT_TAB, id="inpaint", elem_id="tab-inpaint") as tab:
+        help_text(texts.INPAINT_HELP)
+        subheading(texts.INPAINT_IMAGE_LABEL)
+        with gr.Column(elem_id="inpaint-upload") as upload:
+            image = picture_input(label=texts.INPAINT_IMAGE_LABEL, elem_id="inpaint-image", height=300)
+        with gr.Column(visible=False, elem_id="inpaint-paint") as paint:
+            editor = _editor()
+            other = gr.Button(texts.INPAINT_OTHER_PICTURE, size="sm", elem_id="inpaint-other")
+        with gr.Accordion(texts.INPAINT_MASK_ACCORDION, open=False):
+            help_text(texts.INPAINT_MASK_LABEL)
+            mask_file = picture_input(label=texts.INPAINT_MASK_LABEL, elem_id="inpaint-mask", height=160)
+        finished = finish_tab(
+            task="inpaint",
+            tab=tab,
+            label=texts.PROMPT_OPTIONAL_LABEL,
+            inputs={"image": image, "mask": mask_file, "painted": editor},
+        )
+    private: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    image.change(_paintable_copy, image, [upload, paint, editor], preprocess=False, **private)
+    other.click(lambda: None, None, image, **private)
+    return finished
+
+
+def keep_mask(editor_value: dict[str, Any] | None) -> str | None:
+    """Save what was painted as a black and white PNG and return its path; None when nothing was painted."""
+    try:
+        mask = editor_mask(editor_value)[1]
+    except UserError:
+        return None
+    return save_pil_to_cache(mask, cache_dir=get_upload_folder(), format="png")
+
+
+def _editor() -> gr.ImageEditor:
+    return gr.ImageEditor(
+        label=texts.INPAINT_EDITOR_LABEL,
+        show_label=False,
+        elem_id="inpaint-editor",
+        type="pil",
+        image_mode="RGBA",
+        sources=(),
+        transforms=(),
+        layers=False,
+        brush=gr.Brush(colors=["#ff2d78"], color_mode="fixed", default_size=_BRUSH),
+        eraser=gr.Eraser(default_size=_BRUSH),
+        canvas_size=(_COPY_SIDE, _COPY_SIDE),
+        height=460,
+        buttons=["fullscreen"],
+        interactive=True,
+    )
+
+
+def _paintable_copy(payload: Any) -> tuple[Any, Any, Any]:
+    """Show the editor with a copy of the picture, of a size that is handy to paint on."""
+    with explained():
+        if payload is None:
+            return gr.update(visible=True), gr.update(visible=False), None
+        copy = open_image(file_path(payload, field="image"))
+        factor = _COPY_SIDE / max(copy.size)
+        copy = copy.resize((max(1, round(copy.width * factor)), max(1, round(copy.height * factor))))
+        value = {"background": copy, "layers": [], "composite": None}
+        return gr.update(visible=False), gr.update(visible=True), value

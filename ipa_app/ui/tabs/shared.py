@@ -1,0 +1,78 @@
+"""What the four tabs have in common: words and the buttons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from ipa_app.ui import texts
+from ipa_app.ui.examples import DEFAULT_SCALES
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskTab:
+    """One tab.
+
+    Attributes:
+        task: the engine's name for it.
+        tab: the tab itself.
+        prompt: its box for words.
+        unknown: where words that the model does not know are named.
+        generate: its main button.
+        stop: the button that stops its job.
+        examples: slot that the page fills with the tab's examples.
+        inputs: further inputs by the request's field.
+    """
+
+    task: str
+    tab: gr.Tab
+    prompt: gr.Textbox
+    unknown: gr.HTML
+    generate: gr.Button
+    stop: gr.Button
+    examples: gr.Column
+    inputs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def default_scale(self) -> float:
+        """The strength of the picture that suits this task."""
+        return DEFAULT_SCALES[self.task]
+
+
+def help_text(text: str) -> None:
+    """Say in a line or two what the tab does."""
+    gr.HTML(f'<p class="ipa-help">{text}</p>', padding=False, elem_classes="ipa-text")
+
+
+def subheading(text: str) -> None:
+    """Name what follows."""
+    gr.HTML(f"<h3>{text}</h3>", padding=False, elem_classes="ipa-subheading")
+
+
+def finish_tab(*, task: str, tab: gr.Tab, label: str, inputs: dict[str, Any] | None = None) -> TaskTab:
+    """Lay out the words, the buttons and room for examples, the same way in every tab."""
+    prompt = gr.Textbox(
+        label=label,
+        placeholder=texts.PROMPT_EXAMPLES[task],
+        lines=2,
+        max_lines=4,
+        elem_id=f"{task}-prompt",
+        submit_btn=False,
+    )
+    unknown = gr.HTML("", elem_id=f"{task}-unknown", padding=False)
+    with gr.Row(elem_classes="ipa-actions"):
+        generate = gr.Button(texts.GENERATE, variant="primary", size="lg", scale=3, elem_id=f"{task}-generate")
+        stop = gr.Button(texts.STOP, size="lg", scale=1, min_width=90, interactive=False, elem_id=f"{task}-stop")
+    examples = gr.Column(elem_classes="ipa-examples")
+    return TaskTab(
+        task=task,
+        tab=tab,
+        prompt=prompt,
+        unknown=unknown,
+        generate=generate,
+        stop=stop,
+        examples=examples,
+        inputs=inputs or {},
+    )

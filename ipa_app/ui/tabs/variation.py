@@ -1,0 +1,15 @@
+"""Variation: new pictures after a picture."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from ipa_app.ui import texts
+from ipa_app.ui.tabs.shared import TaskTab, finish_tab, help_text
+
+
+def variation_tab() -> TaskTab:
+    """Lay out the tab."""
+    with gr.Tab(texts.VARIATION_TAB, id="variation", elem_id="tab-variation") as tab:
+        help_text(texts.VARIATION_HELP)
+        return finish_tab(task="variation", tab=tab, label=texts.PROMPT_OPTIONAL_LABEL)

@@ -1,0 +1,134 @@
+"""Every sentence on the page, in one place, in plain words."""
+
+from __future__ import annotations
+
+TITLE = "IP-Adapter Studio"
+TAGLINE = "Show it a picture. Get new pictures that take after it."
+
+# --- 1: the picture
+PICTURE_HEADING = "Your picture"
+PICTURE_HELP = "The picture is the prompt: what you see in it is what the new pictures will take after."
+REFERENCE_LABEL = "Reference picture"
+REFERENCE_PLACEHOLDER = "Drop a picture here\nor click to choose one"
+SECOND_REFERENCE = "Blend in a second picture"
+SECOND_REFERENCE_LABEL = "Second picture"
+ADAPTER_LABEL = "What to take from it"
+ADAPTER_CHOICES = (("Base — overall look", "base"), ("Fine-grained — more detail", "fine"))
+ADAPTER_HELP = (
+    "Base keeps the idea and leaves room for words. Fine-grained keeps the small things too: patterns, faces, hats."
+)
+SCALE_LABEL = "Strength of the picture"
+SCALE_HELP = "0: the picture is ignored. 1: it is followed closely. Above 1: it is exaggerated."
+
+# --- 2: what to make
+TASK_HEADING = "What to make"
+VARIATION_TAB = "Variation"
+VARIATION_HELP = "New pictures of the same kind of thing. A picture is enough; words are optional."
+MIX_TAB = "Text + image"
+MIX_HELP = (
+    "The picture says who, your words say where and how. If the words are drowned out, lower the strength; "
+    "with no picture at all the words alone decide."
+)
+INPAINT_TAB = "Inpaint"
+INPAINT_HELP = "Paint over part of a picture. Only what you painted is redrawn, after the reference; the rest stays."
+POSE_TAB = "Pose"
+POSE_HELP = "The reference says who, a stick figure says in which pose."
+
+PROMPT_OPTIONAL_LABEL = "Words (optional)"
+PROMPT_LABEL = "Words"
+PROMPT_EXAMPLES = {
+    "variation": "leave empty, or add a wish: on a beach",
+    "mix": "waving, on a beach",
+    "inpaint": "what should appear there, if the picture alone should not decide",
+    "pose": "in a meadow",
+}
+GENERATE = "Generate"
+STOP = "Stop"
+
+INPAINT_IMAGE_LABEL = "Picture to change"
+INPAINT_EDITOR_LABEL = "Paint over what should change"
+INPAINT_OTHER_PICTURE = "Choose another picture"
+INPAINT_MASK_ACCORDION = "Use a mask file instead of painting"
+INPAINT_MASK_LABEL = "Mask: white is redrawn, black is kept"
+
+POSE_PRESETS_LABEL = "Choose a pose"
+POSE_IMAGE_LABEL = "… or bring your own: a stick figure or a photo of a person"
+CONTROL_SCALE_LABEL = "Strength of the pose"
+CONTROL_SCALE_HELP = "0: the pose is ignored. 1: it is followed. Up to 2."
+
+# --- more settings
+SETTINGS_HEADING = "More settings"
+COUNT_LABEL = "How many pictures"
+SEED_LABEL = "Seed"
+SEED_HELP = "The same seed and settings give the same picture. -1: a new one every time."
+RANDOM_SEED = "🎲 New seed every time"
+STEPS_LABEL = "Steps"
+STEPS_HELP = "More is slower and a little finer. 0: the model's own number."
+GUIDANCE_LABEL = "Guidance"
+GUIDANCE_HELP = "How strictly picture and words are obeyed, 1 to 20. 0: the model's own number."
+WIDTH_LABEL = "Width"
+HEIGHT_LABEL = "Height"
+SIZE_HELP = "In pixels. 0: the model's own size."
+NEGATIVE_LABEL = "Not in the picture"
+NEGATIVE_PLACEHOLDER = "words for what you do not want"
+MODEL_LABEL = "Model"
+
+# --- 3: results
+RESULTS_HEADING = "Results"
+GALLERY_LABEL = "Your new pictures"
+RESULT_SETTINGS = "How these were made"
+EXAMPLES_LABEL = "Or start from an example"
+SEED_CAPTION = "seed {seed}"
+
+IDLE = "Ready when you are."
+NOTHING_YET = "Your new pictures will appear here.<br>Press <strong>Generate</strong> to make the first ones."
+STARTING = "Sending your picture …"
+PHASES = {"queued": "Waiting for your turn", "denoising": "Drawing"}
+DONE_ONE = "One picture in {seconds:.1f} seconds."
+DONE_MANY = "{count} pictures in {seconds:.1f} seconds."
+STOPPED = "Stopped."
+FAILED_TITLE = "That did not work"
+FAILED_INSIDE = "Something went wrong inside the app (details are in its log). Please try again."
+
+MODEL_ABSENT = "{title}: not loaded yet"
+MODEL_DOWNLOADING = "{title}: downloading"
+MODEL_LOADING = "{title}: loading"
+MODEL_READY = "{title} is ready"
+MODEL_FAILED = "{title} could not be loaded"
+
+# --- what the model can draw
+WORDS_HEADING = "Words {title} knows"
+WORDS_HELP = "Use these in any order. Other words are ignored."
+UNKNOWN_ONE = "{title} does not know the word {words}; it is ignored."
+UNKNOWN_MANY = "{title} does not know the words {words}; they are ignored."
+TOYBOX_NOTE = (
+    "<strong>Toybox</strong>, the built-in model, is small and draws <strong>toy characters only</strong>: "
+    "cats, robots, ducks and their friends. It needs no internet. Pictures of other things come out as toys."
+)
+
+# --- mistakes the page itself finds
+NOT_A_FILE = "{field} must be an image file."
+ONE_FILE = "{field} must be one image file, not several."
+
+# --- the API's own documentation
+API_PICTURES = "PNG files, one per picture"
+API_SETTINGS = "every input as used, and seeds: one per picture"
+API_MODELS = "every model by name: title, licence, adapters, defaults, state"
+API_PARAMETERS = {
+    "reference": "reference: the picture that serves as prompt",
+    "image": "image: the picture to change",
+    "mask": "mask: white is redrawn, black is kept; any size",
+    "pose": "pose: a drawn skeleton, or a photo of a person",
+    "adapter": "adapter: base (overall look) or fine (more detail)",
+    "scale": "scale: strength of the picture, 0 to 1.5",
+    "control_scale": "control_scale: strength of the pose, 0 to 2",
+    "prompt": "prompt: words",
+    "negative_prompt": "negative_prompt: words for what should not be there",
+    "count": "count: number of pictures, 1 to 8",
+    "seed": "seed: of the first picture, the next ones count up; -1 draws one",
+    "steps": "steps: denoising steps, 0 for the model's own number",
+    "guidance": "guidance: 1 to 20, 0 for the model's own",
+    "width": "width: in pixels, 0 for the model's own",
+    "height": "height: in pixels, 0 for the model's own",
+    "model": "model: a name from /models",
+}

@@ -1,0 +1,150 @@
+"""What happens when something on the page is pressed, chosen or typed. All of it is private to the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+
+from ipa_app.pose.presets import preset_pictures
+from ipa_app.ui import texts
+from ipa_app.ui.about import model_note, unknown_words_note, words_heading, words_html
+from ipa_app.ui.examples import DEFAULT_SCALES, Example
+from ipa_app.ui.parts import Parts
+from ipa_app.ui.running import Runner
+from ipa_app.ui.status import model_pill
+from ipa_app.ui.studio import Studio
+from ipa_app.ui.tabs.inpaint import keep_mask
+from ipa_app.ui.tabs.shared import TaskTab
+
+PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+AT_ONCE: dict[str, Any] = {"queue": False, **PRIVATE}
+
+
+def connect(parts: Parts, *, studio: Studio, examples: Sequence[Example]) -> None:
+    """Connect every part of the page; called inside its Blocks."""
+    _connect_generate(parts, studio=studio)
+    _connect_prompts(parts, studio=studio)
+    _connect_model(parts, studio=studio)
+    _connect_scale(parts)
+    for tab in parts.tabs:
+        _add_examples(tab, parts=parts, examples=[example for example in examples if example.tab == tab.task])
+
+
+def _connect_generate(parts: Parts, *, studio: Studio) -> None:
+    runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)
+    for tab in parts.tabs:
+        inputs = {**_shared_inputs(parts), "prompt": tab.prompt, **tab.inputs}
+        press = tab.generate.click
+        if "painted" in inputs:
+            # The editor's strokes need its own decoding, all other inputs must reach us undecoded: two listeners.
+            mask_file = gr.State(None)
+            press = tab.generate.click(keep_mask, inputs["painted"], mask_file, **AT_ONCE).success
+            inputs["painted"] = mask_file
+        press(
+            runner.run(tab.task),
+            inputs_kwargs=inputs,
+            outputs=runner.outputs,
+            preprocess=False,
+            # The engine has the queue, with everybody's place in it; here nobody waits.
+            concurrency_limit=None,
+            **PRIVATE,
+        )
+        tab.stop.click(runner.stop, parts.results.job, None, **AT_ONCE)
+
+
+def _shared_inputs(parts: Parts) -> dict[str, Any]:
+    panel, settings = parts.panel, parts.settings
+    return {
+        "reference": panel.reference,
+        "second_reference": panel.second_reference,
+        "adapter": panel.adapter,
+        "scale": panel.scale,
+        "count": settings.count,
+        "seed": settings.seed,
+        "steps": settings.steps,
+        "guidance": settings.guidance,
+        "width": settings.width,
+        "height": settings.height,
+        "negative_prompt": settings.negative_prompt,
+        "model": settings.model,
+    }
+
+
+def _connect_prompts(parts: Parts, *, studio: Studio) -> None:
+    def note(prompt: str, model: str) -> str:
+        return unknown_words_note(prompt, entry=studio.entry(model))
+
+    for tab in parts.tabs:
+        inputs = [tab.prompt, parts.settings.model]
+        tab.prompt.change(note, inputs, tab.unknown, trigger_mode="always_last", **AT_ONCE)
+
+
+def _connect_model(parts: Parts, *, studio: Studio) -> None:
+    """Keep the model's state in the header up to date while it loads, and load another one when it is chosen."""
+    timer = gr.Timer(1.0)
+    model = parts.settings.model
+
+    def look(name: str) -> tuple[str, Any]:
+        entry = studio.entry(name)
+        state = studio.manager.state(entry.name)
+        return model_pill(state, title=entry.title), gr.Timer(active=state.phase not in ("ready", "failed"))
+
+    def choose(name: str) -> tuple[Any, ...]:
+        entry = studio.entry(name)
+        studio.manager.start(entry.name)
+        panel = gr.update(label=words_heading(entry), visible=bool(entry.words))
+        return gr.Timer(active=True), model_note(entry), panel, words_html(entry)
+
+    timer.tick(look, model, [parts.pill, timer], **AT_ONCE)
+    model.input(choose, model, [timer, parts.note, parts.words_panel, parts.words], **AT_ONCE)
+
+
+def _connect_scale(parts: Parts) -> None:
+    """Move the strength to what suits the tab, unless the visitor has set it."""
+    suited = gr.State(DEFAULT_SCALES["variation"])
+    scale = parts.panel.scale
+    for tab in parts.tabs:
+        tab.tab.select(_follow_tab(tab.default_scale), [scale, suited], [scale, suited], **AT_ONCE)
+
+
+def _follow_tab(default: float) -> Callable[[float, float], tuple[Any, float]]:
+    def follow(scale: float, suited: float) -> tuple[Any, float]:
+        return (default if scale == suited else gr.skip()), default
+
+    return follow
+
+
+def _add_examples(tab: TaskTab, *, parts: Parts, examples: Sequence[Example]) -> None:
+    """Show the tab's examples as thumbnails; choosing one fills the form."""
+    if not examples:
+        return
+    panel, settings = parts.panel, parts.settings
+    with tab.examples:
+        shown = gr.Dataset(
+            components=["image"],
+            samples=[[str(example.file)] for example in examples],
+            label=texts.EXAMPLES_LABEL,
+            type="index",
+            layout="gallery",
+            elem_id=f"{tab.task}-examples",
+        )
+    extra = {name: tab.inputs[name] for name in ("image", "mask", "pose") if name in tab.inputs}
+
+    def fill(index: int) -> list[Any]:
+        example = examples[index]
+        values = [str(example.file), example.adapter, example.scale, example.prompt, example.seed]
+        return values + [_extra_value(example, name) for name in extra]
+
+    outputs = [panel.reference, panel.adapter, panel.scale, tab.prompt, settings.seed, *extra.values()]
+    shown.click(fill, shown, outputs, **AT_ONCE)
+
+
+def _extra_value(example: Example, name: str) -> Any:
+    """Return the example's own picture for a box of its tab; a box it has nothing for is left as it is."""
+    if name == "pose":
+        picture = preset_pictures().get(example.pose or "")
+    else:
+        picture = {"image": example.image, "mask": example.mask}[name]
+    return gr.skip() if picture is None else str(picture)
