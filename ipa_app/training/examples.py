@@ -1,0 +1,133 @@
+"""The batch contract between whoever prepares data and the training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingBatch:
+    """Examples for one pass, each part either raw or already encoded by the frozen base model.
+
+    Everything the base model computes from an example stays the same for the whole run, so a caller with memory
+    to spare gives the encoded parts; the loop encodes what comes raw. No part is ever dropped here: the loop
+    draws which examples go without text or picture.
+
+    Exactly one of each pair must be given; all have the same number of rows B.
+
+    Attributes:
+        latents: (B, C, h, w) mean of the VAE's posterior times its scaling factor: what the UNet works on.
+        latents_std: (B, C, h, w) its standard deviation times the scaling factor; None takes the mean as it is.
+        pixel_values: (B, 3, H, W) in [-1, 1], instead of ``latents``.
+        text_states: (B, L, D) last hidden states of the text encoder.
+        input_ids: (B, L) token ids, padded to the tokenizer's length, instead of ``text_states``.
+        features: what the vision tower says of the reference: (B, clip_dim) ``image_embeds`` for a base adapter,
+            (B, S, hidden) ``hidden_states[-2]`` for a plus adapter.
+        clip_pixels: (B, 3, S, S) normalised input of the vision tower, instead of ``features``.
+    """
+
+    latents: Tensor | None = None
+    latents_std: Tensor | None = None
+    pixel_values: Tensor | None = None
+    text_states: Tensor | None = None
+    input_ids: Tensor | None = None
+    features: Tensor | None = None
+    clip_pixels: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check the contract: a batch is made by code, so a breach is a bug there."""
+        for encoded, raw in (("latents", "pixel_values"), ("text_states", "input_ids"), ("features", "clip_pixels")):
+            if (getattr(self, encoded) is None) == (getattr(self, raw) is None):
+                raise ValueError(f"a TrainingBatch needs either {encoded} or {raw}")
+        if len({len(part) for part in self._parts()}) != 1:
+            raise ValueError("the parts of a TrainingBatch differ in their number of rows")
+
+    def __len__(self) -> int:
+        """Number of examples B."""
+        return len(self._parts()[0])
+
+    def _parts(self) -> list[Tensor]:
+        values = (getattr(self, item.name) for item in fields(self))
+        return [value for value in values if value is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedBatch:
+    """A batch as the loop uses it, on the device and in the precision of the frozen model.
+
+    Attributes:
+        latents: (B, C, h, w) posterior mean, scaled.
+        latents_std: (B, C, h, w) or None, see :class:`TrainingBatch`.
+        text_states: (B, L, D).
+        features: (B, clip_dim) or (B, S, hidden).
+    """
+
+    latents: Tensor
+    latents_std: Tensor | None
+    text_states: Tensor
+    features: Tensor
+
+    def __len__(self) -> int:
+        """Number of examples B."""
+        return len(self.latents)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """All that is random about one batch.
+
+    Attributes:
+        timesteps: (B,) integers, uniform over the schedule.
+        noise: (B, C, h, w) standard normal, what is added to the latents.
+        posterior_noise: (B, C, h, w) standard normal, which sample of the VAE's posterior is taken.
+        no_text: (B,) bool, examples trained without text.
+        no_image: (B,) bool, examples trained without picture.
+    """
+
+    timesteps: Tensor
+    noise: Tensor
+    posterior_noise: Tensor
+    no_text: Tensor
+    no_image: Tensor
+
+    def to(self, device: torch.device) -> Draws:
+        """The same draws on another device."""
+        return Draws(**{item.name: getattr(self, item.name).to(device) for item in fields(self)})
+
+
+def draw(
+    shape: torch.Size,
+    *,
+    generator: torch.Generator,
+    num_train_timesteps: int,
+    drop_text: float,
+    drop_image: float,
+    drop_both: float,
+) -> Draws:
+    """Draw what is random about one batch.
+
+    One number per example decides whether it loses its text, its picture, both or neither, so the three shares
+    are exact and exclude one another.
+
+    Args:
+        shape: of the latents, (B, C, h, w).
+        generator: a CPU generator, so that every device trains on the same draws.
+        num_train_timesteps: timesteps run from 0 to this, exclusive.
+        drop_text: share without text, in [0, 1].
+        drop_image: share without picture.
+        drop_both: share without either.
+
+    Source: tencent-ailab/IP-Adapter tutorial_train.py, MyDataset.__getitem__.
+    """
+    lot = torch.rand(shape[0], generator=generator)
+    both = (lot >= drop_text + drop_image) & (lot < drop_text + drop_image + drop_both)
+    return Draws(
+        timesteps=torch.randint(0, num_train_timesteps, (shape[0],), generator=generator),
+        noise=torch.randn(shape, generator=generator),
+        posterior_noise=torch.randn(shape, generator=generator),
+        no_text=(lot < drop_text) | both,
+        no_image=((lot >= drop_text) & (lot < drop_text + drop_image)) | both,
+    )

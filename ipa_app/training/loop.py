@@ -1,0 +1,203 @@
+"""The training loop proper: frozen UNet, trained adapter, one optimizer step after another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from ipa_app.adapter.image_prompt import ImagePromptBatch, ImageTerm
+from ipa_app.adapter.ip_adapter import IPAdapter
+from ipa_app.training.checkpoint import Checkpoint
+from ipa_app.training.components import Components
+from ipa_app.training.config import TrainConfig
+from ipa_app.training.encoding import FrozenEncoder
+from ipa_app.training.examples import Draws, TrainingBatch, draw
+from ipa_app.training.loss import clean_latents, mse, prediction_target
+
+COSINE_FLOOR = 0.05
+"""Share of the learning rate that the cosine schedule ends on."""
+
+
+class GuidedUNet(nn.Module):
+    """The frozen UNet guided by the adapter at scale 1: one forward pass of training."""
+
+    def __init__(self, unet: UNet2DConditionModel, adapter: IPAdapter) -> None:
+        """Join the two.
+
+        Args:
+            unet: with our attention processors installed.
+            adapter: made for it.
+        """
+        super().__init__()
+        self.unet = unet
+        self.adapter = adapter
+
+    def forward(self, noisy: Tensor, timesteps: Tensor, text_states: Tensor, features: Tensor | None) -> Tensor:
+        """Predict for a batch.
+
+        Args:
+            noisy: (B, C, h, w) latents with noise.
+            timesteps: (B,).
+            text_states: (B, L, D).
+            features: of the references, (B, ...); None predicts without pictures.
+
+        Returns:
+            (B, C, h, w), noise or velocity, whatever the UNet predicts.
+        """
+        prompt = None if features is None else {"image_prompt": self._image_prompt(features)}
+        return self.unet(noisy, timesteps, text_states, cross_attention_kwargs=prompt).sample
+
+    def _image_prompt(self, features: Tensor) -> ImagePromptBatch:
+        """One picture for every row, as one dense term per layer: no row is taken apart and stacked again."""
+        tokens = self.adapter.tokens(features)
+        rows = torch.arange(len(tokens), device=tokens.device)
+        projections = zip(self.adapter.layer_names, self.adapter.ip_adapter.values(), strict=True)
+        terms = {
+            name: [ImageTerm(rows=rows, key=pair.to_k_ip(tokens), value=pair.to_v_ip(tokens), steps=range(1))]
+            for name, pair in projections
+        }
+        return ImagePromptBatch(terms, num_rows=len(tokens), num_steps=1)
+
+
+def weight_dtype(config: TrainConfig) -> torch.dtype:
+    """Precision of the frozen model."""
+    return {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[config.mixed_precision]
+
+
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """Device, precision and processes of a run; ``accelerate launch`` sets up several processes."""
+    return Accelerator(
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+    )
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Learning rate of the step after ``step`` others."""
+    if config.lr_schedule == "constant":
+        return config.learning_rate
+    cosine = (1 + math.cos(math.pi * min(step / config.max_steps, 1))) / 2
+    return config.learning_rate * (COSINE_FLOOR + (1 - COSINE_FLOOR) * cosine)
+
+
+class Trainer:
+    """Owns what changes during a run: the adapter, its optimizer and the number of the step.
+
+    Attributes:
+        adapter: in float32, on the accelerator's device.
+        encoder: of the frozen base model.
+        schedule: noise schedule of the base model.
+        step: steps done.
+    """
+
+    def __init__(self, config: TrainConfig, *, base: Components, adapter: IPAdapter, accelerator: Accelerator) -> None:
+        """Set up the optimizer.
+
+        Args:
+            config: of the run.
+            base: frozen, on the accelerator's device, with our attention processors installed.
+            adapter: what is trained.
+            accelerator: see :func:`make_accelerator`.
+        """
+        self._config = config
+        self._accelerator = accelerator
+        self.adapter = adapter.to(accelerator.device, torch.float32).train().requires_grad_(True)
+        self.encoder = FrozenEncoder(base, kind=config.adapter)
+        self.schedule = base.noise_schedule()
+        self.step = 0
+        optimizer = torch.optim.AdamW(
+            self.adapter.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self._guided = GuidedUNet(base.unet, self.adapter)
+        # With several processes the prepared model exchanges gradients; measuring must not, so it uses the other.
+        self._model, self._optimizer = accelerator.prepare(self._guided, optimizer)
+
+    def run(self, batches: Iterator[TrainingBatch]) -> Iterator[Tensor]:
+        """Train for ever, yielding the loss () after each step, still on the device.
+
+        The adapter may be used, saved or measured between two steps. The caller stops when it has enough.
+
+        Args:
+            batches: from the one that follows the steps done; ``gradient_accumulation_steps`` are taken per step.
+        """
+        for first in batches:
+            losses = [self._backward(first, 0)]
+            for part in range(1, self._config.gradient_accumulation_steps):
+                losses.append(self._backward(next(batches), part))
+            self.step += 1
+            yield torch.stack(losses).mean()
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, text_states: Tensor, features: Tensor | None) -> Tensor:
+        """What :class:`GuidedUNet` predicts now, in the precision of the run; for measuring."""
+        with self._accelerator.autocast():
+            return self._guided(noisy, timesteps, text_states, features)
+
+    def checkpoint(self, *, seconds: float) -> Checkpoint:
+        """The state after the latest step.
+
+        Args:
+            seconds: training time so far.
+        """
+        scaler = self._accelerator.scaler
+        return Checkpoint(
+            step=self.step,
+            seconds=seconds,
+            adapter=self.adapter.state_dict(),
+            optimizer=self._optimizer.state_dict(),
+            scaler={} if scaler is None else scaler.state_dict(),
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to a state; the steps that follow are those that followed it then."""
+        self.adapter.load_state_dict(checkpoint.adapter)
+        self._optimizer.load_state_dict(checkpoint.optimizer)
+        if self._accelerator.scaler is not None:
+            self._accelerator.scaler.load_state_dict(checkpoint.scaler)
+        self.step = checkpoint.step
+
+    def _backward(self, batch: TrainingBatch, part: int) -> Tensor:
+        """Forward and backward pass of one batch; the weights move when the last of a step is done."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self._config, self.step)
+        with self._accelerator.accumulate(self._model):
+            loss = self._loss(batch, part)
+            self._accelerator.backward(loss)
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+        return loss.detach()
+
+    def _loss(self, batch: TrainingBatch, part: int) -> Tensor:
+        encoded = self.encoder.encode(batch)
+        draws = self._draw(encoded.latents.shape, part).to(encoded.latents.device)
+        latents = clean_latents(encoded, draws)
+        noise = draws.noise.to(latents.dtype)
+        noisy = self.schedule.add_noise(latents, noise, draws.timesteps)
+        text = _replace_rows(encoded.text_states, draws.no_text, self.encoder.empty_text)
+        features = _replace_rows(encoded.features, draws.no_image, self.encoder.empty_features)
+        prediction = self._model(noisy, draws.timesteps, text, features)
+        target = prediction_target(self.schedule, latents, noise=noise, timesteps=draws.timesteps)
+        return mse(prediction, target).mean()
+
+    def _draw(self, shape: torch.Size, part: int) -> Draws:
+        """Random numbers that follow from the seed and the place in the run alone: nothing to save, exact to resume."""
+        place = [self._config.seed, self._accelerator.process_index, self.step, part]
+        seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
+        return draw(
+            shape,
+            generator=torch.Generator().manual_seed(seed),
+            num_train_timesteps=self.schedule.config["num_train_timesteps"],
+            drop_text=self._config.drop_text,
+            drop_image=self._config.drop_image,
+            drop_both=self._config.drop_both,
+        )
+
+
+def _replace_rows(rows: Tensor, which: Tensor, empty: Tensor) -> Tensor:
+    """``rows`` (B, ...) with ``empty`` (1, ...) in place of those where ``which`` (B,) is true."""
+    return torch.where(which.view(-1, *[1] * (rows.ndim - 1)), empty.to(rows.dtype), rows)

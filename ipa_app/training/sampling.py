@@ -1,0 +1,161 @@
+"""Sheets of samples on fixed seeds: the only honest way to see how a training is doing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ipa_app.adapter.image_prompt import ImagePrompt, ImagePromptBatch
+from ipa_app.adapter.ip_adapter import IPAdapter
+from ipa_app.imaging.cropping import square_for_clip
+from ipa_app.training.components import Components
+from ipa_app.training.config import TrainConfig
+from ipa_app.training.encoding import FrozenEncoder
+
+GAP = 4
+HEADER = 14
+ROWS_AT_A_TIME = 4
+"""Pictures drawn by one pipeline call; bounded, as a whole sheet may not fit in memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A reference picture and the text that goes with it, one row of the sheet."""
+
+    reference: Image.Image
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One way of using a sample.
+
+    Attributes:
+        scale: of the image prompt; 0 leaves it out.
+        text: whether the sample's text is used, else the empty one.
+    """
+
+    title: str
+    scale: float
+    text: bool
+
+
+COLUMNS = (
+    Column(title="text", scale=0.0, text=True),
+    Column(title="picture", scale=1.0, text=False),
+    Column(title="both, 0.6", scale=0.6, text=True),
+)
+
+
+class Sampler:
+    """Draws with an adapter through the ordinary diffusers pipeline, as the app does."""
+
+    def __init__(self, base: Components, *, encoder: FrozenEncoder, config: TrainConfig) -> None:
+        """Build the pipeline around the frozen parts; nothing is copied.
+
+        Args:
+            base: frozen, with our attention processors installed.
+            encoder: of the same base.
+            config: steps, guidance and seed of the samples.
+        """
+        self._encoder = encoder
+        self._config = config
+        self._scheduler = base.scheduler
+        self._pipe = StableDiffusionPipeline(
+            vae=base.vae,
+            text_encoder=base.text_encoder,
+            tokenizer=base.tokenizer,
+            unet=base.unet,
+            scheduler=base.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        self._pipe.set_progress_bar_config(disable=True)
+
+    def features(self, reference: Image.Image) -> Tensor:
+        """What the vision tower says of a reference, (1, ...)."""
+        return self._encoder.image_features(self._encoder.clip_pixels([reference])).cond
+
+    @torch.no_grad()
+    def prompt(self, adapter: IPAdapter, features: Tensor, *, scale: float) -> ImagePrompt:
+        """The image prompt an adapter makes of features (1, ...)."""
+        return adapter.image_prompt(features, self._encoder.empty_features, scale=scale)
+
+    def draw(self, texts: Sequence[str], prompts: Sequence[ImagePrompt]) -> list[Image.Image]:
+        """One picture per text and image prompt; picture i of a call is always drawn from the same noise.
+
+        Args:
+            texts: the prompts in words.
+            prompts: the prompts in pictures, one each.
+        """
+        return self._call(texts, prompts, "pil")
+
+    def draw_latents(self, texts: Sequence[str], prompts: Sequence[ImagePrompt]) -> Tensor:
+        """The same before the VAE: (B, C, h, w)."""
+        return self._call(texts, prompts, "latent")
+
+    @torch.no_grad()
+    def _call(self, texts: Sequence[str], prompts: Sequence[ImagePrompt], output_type: str) -> Any:
+        guidance = self._config.guidance_scale > 1
+        steps = self._config.num_inference_steps
+        # The pipeline sets up its scheduler's timesteps in place; the base model's own stays as it was loaded.
+        self._pipe.scheduler = type(self._scheduler).from_config(self._scheduler.config)
+        batch = ImagePromptBatch.stack([[prompt] for prompt in prompts], guidance=guidance, steps=steps)
+        return self._pipe(
+            list(texts),
+            num_inference_steps=steps,
+            guidance_scale=self._config.guidance_scale,
+            generator=[torch.Generator().manual_seed(self._config.seed + row) for row in range(len(texts))],
+            cross_attention_kwargs={"image_prompt": batch},
+            output_type=output_type,
+        ).images
+
+
+class SampleSheet:
+    """The same samples every time, one per row: the reference, text alone, picture alone, both."""
+
+    def __init__(self, sampler: Sampler, samples: Sequence[Sample]) -> None:
+        """Encode the references once.
+
+        Args:
+            sampler: draws the pictures.
+            samples: at least one.
+        """
+        self._sampler = sampler
+        self._samples = samples
+        self._features = [sampler.features(sample.reference) for sample in samples]
+
+    def draw(self, adapter: IPAdapter) -> Image.Image:
+        """The whole sheet, mode RGB."""
+        columns = [self._column(adapter, column) for column in COLUMNS]
+        side = columns[0][0].width
+        references = [square_for_clip(sample.reference).resize((side, side)) for sample in self._samples]
+        titles = ["reference", *(column.title for column in COLUMNS)]
+        return _sheet(titles, [references, *columns], side)
+
+    def _column(self, adapter: IPAdapter, column: Column) -> list[Image.Image]:
+        pictures: list[Image.Image] = []
+        for first in range(0, len(self._samples), ROWS_AT_A_TIME):
+            rows = range(first, min(first + ROWS_AT_A_TIME, len(self._samples)))
+            texts = [self._samples[row].text if column.text else "" for row in rows]
+            prompts = [self._sampler.prompt(adapter, self._features[row], scale=column.scale) for row in rows]
+            pictures.extend(self._sampler.draw(texts, prompts))
+        return pictures
+
+
+def _sheet(titles: Sequence[str], columns: Sequence[Sequence[Image.Image]], side: int) -> Image.Image:
+    cell = side + GAP
+    sheet = Image.new("RGB", (cell * len(columns) + GAP, cell * len(columns[0]) + GAP + HEADER), "white")
+    pen = ImageDraw.Draw(sheet)
+    for x, (title, column) in enumerate(zip(titles, columns, strict=True)):
+        pen.text((GAP + x * cell, 2), title, fill="black")
+        for y, picture in enumerate(column):
+            sheet.paste(picture, (GAP + x * cell, HEADER + GAP + y * cell))
+    return sheet

@@ -1,0 +1,162 @@
+"""What is trained on, and what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from ipa_app.adapter.attention import install_processors
+from ipa_app.adapter.image_prompt import ImagePromptBatch
+from ipa_app.training.components import Components
+from ipa_app.training.config import TrainConfig
+from ipa_app.training.examples import TrainingBatch, draw
+from ipa_app.training.heldout import HeldoutLoss
+from ipa_app.training.loop import GuidedUNet, Trainer, learning_rate, make_accelerator
+from ipa_app.training.loss import prediction_target
+from ipa_app.training.run import new_adapter, prepare_base
+
+Batches = Callable[..., Iterator[TrainingBatch]]
+
+
+def make_trainer(config: TrainConfig, base: Components) -> Trainer:
+    accelerator = make_accelerator(config)
+    prepare_base(base, config, accelerator)
+    return Trainer(config, base=base, adapter=new_adapter(config, base), accelerator=accelerator)
+
+
+def weights_after(config: TrainConfig, base: Components, batches: Iterator[TrainingBatch]) -> dict[str, torch.Tensor]:
+    trainer = make_trainer(config, base)
+    for loss in trainer.run(batches):
+        assert loss.isfinite()
+        if trainer.step == config.max_steps:
+            break
+    return trainer.adapter.state_dict()
+
+
+@pytest.mark.parametrize("kind", ["base", "plus"])
+def test_every_weight_of_the_adapter_is_trained_and_none_of_the_base(
+    kind: str, base: Components, make_config: Callable[..., TrainConfig], batches: Batches, frozen_weights: None
+) -> None:
+    config = make_config(adapter=kind, max_steps=2)
+    before = new_adapter(config, base).state_dict()
+    after = weights_after(config, base, batches(kind=kind))
+    unchanged = [name for name in before if torch.equal(before[name], after[name])]
+    assert unchanged == []
+
+
+def test_new_keys_and_values_start_as_the_text_ones(base: Components, make_config: Callable[..., TrainConfig]) -> None:
+    adapter = new_adapter(make_config(), base)
+    for number, name in zip(adapter.ip_adapter, adapter.layer_names, strict=True):
+        attention = base.unet.get_submodule(name.removesuffix(".processor"))
+        assert torch.equal(adapter.ip_adapter[number].to_k_ip.weight, attention.to_k.weight)
+        assert torch.equal(adapter.ip_adapter[number].to_v_ip.weight, attention.to_v.weight)
+
+
+@pytest.mark.parametrize("kind", ["base", "plus"])
+def test_the_loop_guides_the_unet_as_the_app_does(
+    kind: str, base: Components, make_config: Callable[..., TrainConfig], batches: Batches
+) -> None:
+    install_processors(base.unet)
+    adapter = new_adapter(make_config(adapter=kind), base)
+    batch = next(batches(kind=kind))
+    timesteps = torch.tensor([10, 600])
+    with torch.no_grad():
+        trained = GuidedUNet(base.unet, adapter)(batch.latents, timesteps, batch.text_states, batch.features)
+        prompts = [[adapter.image_prompt(row[None], None)] for row in batch.features]
+        stacked = ImagePromptBatch.stack(prompts, guidance=False, steps=1)
+        drawn = base.unet(
+            batch.latents, timesteps, batch.text_states, cross_attention_kwargs={"image_prompt": stacked}
+        ).sample
+        plain = base.unet(batch.latents, timesteps, batch.text_states).sample
+    assert torch.allclose(trained, drawn, atol=1e-5)
+    assert not torch.allclose(trained, plain, atol=1e-3)
+
+
+@pytest.mark.parametrize(("drop", "part"), [("drop_text", "text_states"), ("drop_image", "features")])
+@pytest.mark.parametrize("kind", ["base", "plus"])
+def test_a_dropped_part_is_trained_as_the_unconditional_side(
+    kind: str, drop: str, part: str, base: Components, make_config: Callable[..., TrainConfig], batches: Batches
+) -> None:
+    none = {"drop_text": 0.0, "drop_image": 0.0, "drop_both": 0.0}
+    trainer = make_trainer(make_config(adapter=kind), base)
+    empty = trainer.encoder.empty_text if part == "text_states" else trainer.encoder.empty_features
+    emptied = (replace(batch, **{part: empty.expand(2, *empty.shape[1:])}) for batch in batches(kind=kind))
+    dropped = weights_after(make_config(adapter=kind, **none | {drop: 1.0}), base, batches(kind=kind))
+    expected = weights_after(make_config(adapter=kind, **none), base, emptied)
+    assert all(torch.allclose(dropped[name], expected[name], atol=1e-6) for name in expected)
+
+
+def test_no_picture_is_a_zero_embedding_or_the_tower_on_zeros(
+    base: Components, make_config: Callable[..., TrainConfig]
+) -> None:
+    assert make_trainer(make_config(adapter="base"), base).encoder.empty_features.count_nonzero() == 0
+    with torch.no_grad():
+        tower = base.image_encoder(torch.zeros(1, 3, 32, 32), output_hidden_states=True).hidden_states[-2]
+    assert torch.equal(make_trainer(make_config(adapter="plus"), base).encoder.empty_features, tower)
+
+
+def test_drops_are_exclusive_and_in_the_shares_asked_for() -> None:
+    draws = draw(
+        torch.Size([20_000, 1, 1, 1]),
+        generator=torch.Generator().manual_seed(0),
+        num_train_timesteps=1000,
+        drop_text=0.05,
+        drop_image=0.1,
+        drop_both=0.2,
+    )
+    both = draws.no_text & draws.no_image
+    shares = [(draws.no_text & ~both), (draws.no_image & ~both), both]
+    assert [share.float().mean().item() for share in shares] == pytest.approx([0.05, 0.1, 0.2], abs=0.01)
+    assert draws.timesteps.min() == 0
+    assert draws.timesteps.max() == 999
+
+
+def test_targets_are_the_formulas() -> None:
+    latents, noise = torch.randn(2, 2, 4, 3, 3)
+    timesteps = torch.tensor([3, 700])
+    schedule = DDPMScheduler(prediction_type="epsilon")
+    assert torch.equal(prediction_target(schedule, latents, noise=noise, timesteps=timesteps), noise)
+    schedule = DDPMScheduler(prediction_type="v_prediction")
+    alpha_bar = schedule.alphas_cumprod[timesteps].view(2, 1, 1, 1)
+    velocity = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * latents
+    assert torch.allclose(prediction_target(schedule, latents, noise=noise, timesteps=timesteps), velocity)
+
+
+def test_accumulating_takes_that_many_batches_per_step(
+    base: Components, make_config: Callable[..., TrainConfig], batches: Batches
+) -> None:
+    config = make_config(gradient_accumulation_steps=2, max_steps=3)
+    trainer = make_trainer(config, base)
+    source = batches()
+    steps = trainer.run(source)
+    for _ in range(3):
+        next(steps)
+    assert trainer.step == 3
+    assert torch.equal(next(source).latents, next(batches(start=6)).latents)
+
+
+def test_training_makes_the_picture_help(
+    base: Components, make_config: Callable[..., TrainConfig], batches: Batches
+) -> None:
+    config = make_config(max_steps=120, learning_rate=3e-3)
+    trainer = make_trainer(config, base)
+    few = [replace(next(batches(rows=8)), latents_std=None)]
+    heldout = HeldoutLoss(few, encoder=trainer.encoder, schedule=trainer.schedule, seed=0)
+    before = heldout.measure(trainer.predict, step=0)
+    for _ in trainer.run(iter(few * config.max_steps)):
+        pass
+    after = heldout.measure(trainer.predict, step=trainer.step)
+    assert after.without_image == before.without_image
+    assert after.with_image < before.with_image - 0.01
+    assert after.with_image < after.without_image - 0.01
+
+
+def test_the_cosine_schedule_falls_to_its_floor(make_config: Callable[..., TrainConfig]) -> None:
+    config = make_config(lr_schedule="cosine", learning_rate=1e-3, max_steps=100)
+    rates = [learning_rate(config, step) for step in (0, 50, 100)]
+    assert rates == pytest.approx([1e-3, 5.25e-4, 5e-5])
+    assert learning_rate(make_config(learning_rate=1e-3), 3) == 1e-3

@@ -1,0 +1,146 @@
+"""Whole runs on encoded batches: resume, checkpoints, the finished file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from ipa_app.adapter.files import read_adapter, save_adapter
+from ipa_app.errors import UserError
+from ipa_app.training.checkpoint import resume_step
+from ipa_app.training.components import Components
+from ipa_app.training.config import TrainConfig
+from ipa_app.training.examples import TrainingBatch
+from ipa_app.training.publish import UnusableAdapterError
+from ipa_app.training.reports import CheckpointReport, FinishedReport, HeldoutReport, SampleReport, StepReport
+from ipa_app.training.run import new_adapter, train
+from ipa_app.training.sampling import Sample
+from tests.training.conftest import encoded_batch
+
+Batches = Callable[..., Iterator[TrainingBatch]]
+MakeConfig = Callable[..., TrainConfig]
+
+
+@pytest.mark.parametrize(("kind", "accumulate"), [("base", 1), ("plus", 2)])
+def test_a_run_stopped_and_resumed_ends_as_one_that_was_not(
+    kind: str, accumulate: int, base: Components, make_config: MakeConfig, batches: Batches, tmp_path: Path
+) -> None:
+    changes = {"adapter": kind, "gradient_accumulation_steps": accumulate, "save_precision": "fp32", "save_steps": 2}
+    whole = make_config(output=tmp_path / "whole", max_steps=5, **changes)
+    *_, finished = train(whole, base=base, batches=batches(kind=kind))
+
+    parts = make_config(output=tmp_path / "parts", max_steps=5, **changes)
+    for report in train(parts, base=base, batches=batches(kind=kind)):
+        if isinstance(report, StepReport) and report.step == 3:
+            break  # killed one step after a checkpoint
+    assert resume_step(parts.output) == 2
+    rest = batches(kind=kind, start=2 * accumulate)
+    *_, again = train(parts, base=base, batches=rest)
+
+    expected, found = load_file(finished.path), load_file(again.path)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_run_reports_saves_and_publishes(
+    base: Components, make_config: MakeConfig, batches: Batches, frozen_weights: None
+) -> None:
+    config = make_config(max_steps=4, save_steps=2, eval_steps=2, sample_steps=4, keep_checkpoints=1)
+    sample = Sample(reference=Image.new("RGB", (50, 30), "red"), text="a red hat")
+    reports = list(train(config, base=base, batches=batches(), heldout=[encoded_batch(99)], samples=[sample]))
+    steps = {kind: [r.step for r in reports if isinstance(r, kind)] for kind in (StepReport, HeldoutReport)}
+    assert steps == {StepReport: [1, 2, 3, 4], HeldoutReport: [0, 2, 4]}
+    assert [r.step for r in reports if isinstance(r, CheckpointReport)] == [2, 4]
+    assert [path.name for path in config.output.glob("checkpoint-*")] == ["checkpoint-00000004"]
+    sheet = Image.open(next(r.path for r in reports if isinstance(r, SampleReport)))
+    assert sheet.width > 4 * 64
+    finished = reports[-1]
+    assert isinstance(finished, FinishedReport)
+    assert read_adapter(finished.path).kind == "base"
+    lines = [json.loads(line) for line in (config.output / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [report.step for report in reports]
+    assert all(str(report) for report in reports)
+
+
+def test_a_pretrained_file_is_where_training_starts(base: Components, make_config: MakeConfig, tmp_path: Path) -> None:
+    adapter = new_adapter(make_config(seed=5), base)
+    save_adapter(adapter, tmp_path / "published.safetensors")
+    started = new_adapter(make_config(pretrained=tmp_path / "published.safetensors"), base).state_dict()
+    assert all(torch.equal(started[name], tensor) for name, tensor in adapter.state_dict().items())
+    with pytest.raises(UserError, match="--adapter base"):
+        new_adapter(make_config(adapter="plus", pretrained=tmp_path / "published.safetensors"), base)
+
+
+def test_other_settings_do_not_continue_a_run(base: Components, make_config: MakeConfig, batches: Batches) -> None:
+    list(train(make_config(max_steps=1), base=base, batches=batches()))
+    with pytest.raises(UserError, match="learning_rate"):
+        train(make_config(max_steps=1, learning_rate=1e-3), base=base, batches=batches())
+
+
+def test_a_finished_run_can_be_lengthened_and_a_half_written_checkpoint_does_no_harm(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    list(train(make_config(max_steps=1), base=base, batches=batches()))
+    (make_config().output / "unfinished-checkpoint-00000009").mkdir()
+    reports = list(train(make_config(max_steps=2), base=base, batches=batches(start=1)))
+    assert [report.step for report in reports if isinstance(report, StepReport)] == [2]
+    assert not list(make_config().output.glob("unfinished*"))
+
+
+def test_minutes_end_a_run_that_still_publishes(base: Components, make_config: MakeConfig, batches: Batches) -> None:
+    config = make_config(max_steps=10**6, max_minutes=1e-6)
+    *_, finished = train(config, base=base, batches=batches())
+    assert isinstance(finished, FinishedReport)
+    assert finished.step == 1
+
+
+def test_numbers_gone_wrong_end_the_run_and_spare_the_checkpoint(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    def ruined() -> Iterator[TrainingBatch]:
+        for batch, factor in zip(batches(), (1, 1, float("nan"), 1), strict=False):
+            yield TrainingBatch(latents=batch.latents * factor, text_states=batch.text_states, features=batch.features)
+
+    config = make_config(save_steps=1, log_steps=2)
+    with pytest.raises(UserError, match="no longer a number at step 3"):
+        list(train(config, base=base, batches=ruined()))
+    assert resume_step(config.output) == 2
+
+
+def test_a_file_that_does_not_hold_the_adapter_is_not_called_done(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    config = make_config(max_steps=1)
+    run = train(config, base=base, batches=batches())
+    reports = []
+    with pytest.raises(UnusableAdapterError, match="not finite"):
+        for report in run:
+            reports.append(report)
+            if isinstance(report, CheckpointReport):  # weights too large for the file's fp16
+                run_adapter_of(run).ip_adapter["1"].to_k_ip.weight.data.fill_(1e30)
+    assert not any(isinstance(report, FinishedReport) for report in reports)
+
+
+def run_adapter_of(run: Iterator[object]) -> torch.nn.Module:
+    """The adapter inside a run in progress."""
+    return run.gi_frame.f_locals["reports"].gi_frame.f_locals["self"].trainer.adapter
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"adapter": "full"}, "adapter"),
+        ({"num_tokens": 8}, "num_tokens"),
+        ({"drop_text": 0.6, "drop_both": 0.6}, "drop_text"),
+    ],
+)
+def test_impossible_settings_are_refused(changes: dict[str, object], words: str, make_config: MakeConfig) -> None:
+    with pytest.raises(UserError, match=words):
+        make_config(**changes)
