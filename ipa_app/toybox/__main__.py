@@ -8,8 +8,12 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from ipa_app.toybox.adapters import train_base_adapter, train_fine_adapter
+from ipa_app.toybox.bundle import write_bundle
 from ipa_app.toybox.clip import train_clip
+from ipa_app.toybox.controlnet import train_controlnet
 from ipa_app.toybox.dataset import ToyData, load_or_draw
+from ipa_app.toybox.probe import train_probe
 from ipa_app.toybox.settings import RECIPES, Recipe, StageSettings
 from ipa_app.toybox.tokenizer import train_tokenizer
 from ipa_app.toybox.unet import train_unet
@@ -28,6 +32,11 @@ STAGES: dict[str, Stage] = {
     "vae": train_vae,
     "clip": train_clip,
     "unet": train_unet,
+    "base_adapter": train_base_adapter,
+    "fine_adapter": train_fine_adapter,
+    "controlnet": train_controlnet,
+    "probe": train_probe,
+    "bundle": write_bundle,
 }
 """In the order in which they need one another."""
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from diffusers import ControlNetModel, StableDiffusionPipeline
-from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessor
 
 from ipa_app.toybox import world
@@ -19,7 +18,6 @@ from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.unet import load_unet
 
 SHARD_SIZE = "15MB"
-ADAPTER_FILES = {"base": "ip-adapter_toybox.safetensors", "plus": "ip-adapter-plus_toybox.safetensors"}
 TITLE = "Toybox"
 ABOUT = "A small model that ships with the app. It draws toy characters and nothing else."
 
@@ -37,10 +35,7 @@ def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path
     complete.save_pretrained(target, max_shard_size=SHARD_SIZE)
     controlnet = ControlNetModel.from_pretrained(folder / "controlnet").to(dtype=torch.float16)
     controlnet.save_pretrained(target / "controlnet", max_shard_size=SHARD_SIZE)
-    (target / "adapters").mkdir()
-    for name in ADAPTER_FILES.values():
-        tensors = {key: tensor.half() for key, tensor in load_file(folder / "adapters" / name).items()}
-        save_file(tensors, target / "adapters" / name)
+    shutil.copytree(folder / "adapters", target / "adapters")
     _write_facts(recipe, target)
 
 

@@ -60,6 +60,7 @@ class Recipe:
     controlnet: StageSettings
     base_adapter: StageSettings
     fine_adapter: StageSettings
+    probe: StageSettings
 
 
 CPU_128 = Recipe(
@@ -72,6 +73,7 @@ CPU_128 = Recipe(
     controlnet=StageSettings(samples=30_000, batch_size=48, lr=5e-4, minutes=9),
     base_adapter=StageSettings(samples=40_000, batch_size=48, lr=5e-4, minutes=10),
     fine_adapter=StageSettings(samples=40_000, batch_size=48, lr=5e-4, minutes=12),
+    probe=StageSettings(samples=120_000, batch_size=64, lr=1e-3, minutes=6),
 )
 """Two CPU cores, about two hours."""
 
@@ -92,6 +94,7 @@ GPU_256 = Recipe(
     controlnet=StageSettings(samples=1_000_000, batch_size=256, lr=5e-4, minutes=6),
     base_adapter=StageSettings(samples=1_000_000, batch_size=256, lr=5e-4, minutes=6),
     fine_adapter=StageSettings(samples=1_000_000, batch_size=256, lr=5e-4, minutes=6),
+    probe=StageSettings(samples=1_000_000, batch_size=256, lr=1e-3, minutes=4),
 )
 """One big GPU, every stage under ten minutes."""
 
@@ -116,6 +119,7 @@ TINY = Recipe(
     controlnet=StageSettings(samples=8, batch_size=4, lr=1e-3),
     base_adapter=StageSettings(samples=8, batch_size=4, lr=1e-3),
     fine_adapter=StageSettings(samples=8, batch_size=4, lr=1e-3),
+    probe=StageSettings(samples=8, batch_size=4, lr=1e-3),
 )
 """The whole recipe in seconds, for the tests."""
 

@@ -1,0 +1,148 @@
+"""Stages: the base and the fine-grained adapter, trained by ipa_app.training on pairs from the drawn world."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from diffusers import DDIMScheduler
+from PIL import Image
+from transformers import CLIPImageProcessor
+
+from ipa_app.adapter.features import encode_image
+from ipa_app.toybox.clip import load_image_encoder, load_text_encoder
+from ipa_app.toybox.dataset import ToyData
+from ipa_app.toybox.fit import pick_device
+from ipa_app.toybox.frozen import Captions, Latents, latents_of
+from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS
+from ipa_app.toybox.settings import Recipe, StageSettings
+from ipa_app.toybox.tensors import clip_pixels, pixels
+from ipa_app.toybox.tokenizer import load_tokenizer
+from ipa_app.toybox.unet import load_unet
+from ipa_app.toybox.vae import load_vae
+from ipa_app.training.components import Components
+from ipa_app.training.config import TrainConfig
+from ipa_app.training.examples import TrainingBatch
+from ipa_app.training.reports import FinishedReport
+from ipa_app.training.run import resume_step, train
+from ipa_app.training.sampling import Sample
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["base", "plus"]
+FILES: dict[Kind, str] = {"base": "ip-adapter_toybox.safetensors", "plus": "ip-adapter-plus_toybox.safetensors"}
+
+OTHER_VIEW_SHARE = 0.7
+"""Share of pairs whose reference shows the same subject in another scene; the others are picture = target, as in
+the paper. Another view teaches "this subject, elsewhere" instead of "copy this picture"."""
+SCENE_SHARE = 0.5
+"""Share of texts that leave the subject to the picture."""
+
+
+def train_adapter(kind: Kind, recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
+    """Train one adapter on the frozen base and write ``folder/adapters/<published name>``."""
+    settings = recipe.base_adapter if kind == "base" else recipe.fine_adapter
+    output = folder / f"adapter-{kind}"
+    config = _config(kind, recipe, settings, output)
+    train_pairs = _Pairs(kind, recipe, data, folder, "train")
+    heldout_pairs = _Pairs(kind, recipe, heldout, folder, "heldout")
+    reports = train(
+        config,
+        base=_components(folder),
+        batches=train_pairs.batches(config.batch_size, first=resume_step(output)),
+        heldout=[heldout_pairs.batch(torch.arange(0, min(64, len(heldout))), torch.Generator().manual_seed(0))],
+        samples=[_sample(heldout, row) for row in range(0, min(16, len(heldout)), 2)],
+    )
+    for report in reports:
+        logger.info("%s adapter, %s", kind, report)
+        if isinstance(report, FinishedReport):
+            (folder / "adapters").mkdir(exist_ok=True)
+            shutil.copyfile(report.path, folder / "adapters" / FILES[kind])
+
+
+train_base_adapter = partial(train_adapter, "base")
+train_fine_adapter = partial(train_adapter, "plus")
+
+
+def _config(kind: Kind, recipe: Recipe, settings: StageSettings, output: Path) -> TrainConfig:
+    return TrainConfig(
+        output=output,
+        adapter=kind,
+        max_steps=max(1, settings.samples // settings.batch_size),
+        max_minutes=settings.minutes or 0.0,
+        batch_size=settings.batch_size,
+        learning_rate=settings.lr,
+        lr_schedule="cosine",
+        resampler_heads=max(1, recipe.text_hidden // 64),
+        resampler_dim=recipe.text_hidden,
+        log_steps=50,
+        save_minutes=4.0,
+        eval_steps=250,
+        sample_steps=250,
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE_SCALE,
+        seed=recipe.seed,
+    )
+
+
+def _components(folder: Path) -> Components:
+    return Components(
+        unet=load_unet(folder),
+        vae=load_vae(folder),
+        text_encoder=load_text_encoder(folder),
+        tokenizer=load_tokenizer(folder),
+        scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
+        image_encoder=load_image_encoder(folder),
+        image_processor=CLIPImageProcessor.from_pretrained(folder / "feature_extractor"),
+    )
+
+
+def _sample(heldout: ToyData, row: int) -> Sample:
+    """A held-out subject, with the words of the scene of its other view."""
+    return Sample(reference=Image.fromarray(heldout.images[row]), text=heldout.scene_captions[row + 1])
+
+
+class _Pairs:
+    """Reference and target pictures of one split, everything frozen encoded beforehand."""
+
+    def __init__(self, kind: Kind, recipe: Recipe, data: ToyData, folder: Path, split: str) -> None:
+        self._latents: Latents = latents_of(data, folder, split)
+        self._captions = Captions(data, folder)
+        self._features = _features(kind, recipe, data, folder)
+
+    def batches(self, size: int, *, first: int) -> Iterator[TrainingBatch]:
+        """Endless batches; the draws of batch n depend on n alone, so that a run can be resumed."""
+        number = first
+        while True:
+            generator = torch.Generator().manual_seed(number)
+            rows = torch.randint(len(self._features), (size,), generator=generator)
+            yield self.batch(rows, generator)
+            number += 1
+
+    def batch(self, rows: torch.Tensor, generator: torch.Generator) -> TrainingBatch:
+        """Targets ``rows``, each with its reference and one of its captions."""
+        other = torch.rand(len(rows), generator=generator) < OTHER_VIEW_SHARE
+        # Pictures 2 i and 2 i + 1 show the same subject.
+        references = torch.where(other, rows ^ 1, rows)
+        return TrainingBatch(
+            latents=self._latents.mean[rows].float(),
+            latents_std=self._latents.deviation[rows].float(),
+            input_ids=self._captions.draw(rows, generator, drop=0, scene=SCENE_SHARE),
+            features=self._features[references].float(),
+        )
+
+
+@torch.no_grad()
+def _features(kind: Kind, recipe: Recipe, data: ToyData, folder: Path) -> torch.Tensor:
+    """What the vision tower says of every picture of a split, float16."""
+    encoder, device = load_image_encoder(folder), pick_device()
+    parts = []
+    for rows in torch.arange(len(data)).split(64):
+        batch = clip_pixels(pixels(data.images, rows, device), recipe.vision_size)
+        parts.append(encode_image(encoder, batch, kind).cond.half().cpu())
+    return torch.cat(parts)

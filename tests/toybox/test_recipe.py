@@ -1,0 +1,105 @@
+"""The whole recipe in miniature: every stage runs, resumes, and leaves a folder that plain diffusers loads."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from safetensors import safe_open
+
+from ipa_app.adapter.files import load_adapter
+from ipa_app.toybox.__main__ import STAGES, run
+from ipa_app.toybox.dataset import VIEWS, load_or_draw, views_of
+from ipa_app.toybox.fit import fit
+from ipa_app.toybox.settings import TINY, StageSettings
+from ipa_app.toybox.tensors import pixels
+from ipa_app.toybox.vae import new_vae, normalise_latents
+from ipa_app.toybox.world import is_held_out
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one complete run."""
+    folder = tmp_path_factory.mktemp("recipe")
+    run(TINY, folder, [])
+    return folder
+
+
+def test_every_stage_is_done_once(work: Path) -> None:
+    assert {path.name for path in (work / "done").iterdir()} == set(STAGES)
+    written = (work / "bundle" / "model_index.json").stat().st_mtime_ns
+    run(TINY, work, [])
+    assert (work / "bundle" / "model_index.json").stat().st_mtime_ns == written
+
+
+def test_plain_diffusers_draws_with_the_bundle(work: Path) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(work / "bundle", torch_dtype=torch.float32, safety_checker=None)
+    picture = pipe("a red cat", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
+    assert picture.size == (TINY.size, TINY.size)
+
+
+def test_the_bundle_is_half_precision_in_small_shards(work: Path) -> None:
+    for path in (work / "bundle").rglob("*.safetensors"):
+        assert path.stat().st_size <= 16 * 2**20
+        with safe_open(path, "pt") as file:
+            dtypes = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118 - not a mapping
+        assert dtypes <= {"F16", "I64"}
+
+
+def test_the_adapters_fit_the_bundles_unet(work: Path) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(work / "bundle", torch_dtype=torch.float32, safety_checker=None)
+    kinds = [load_adapter(path, pipe.unet).kind for path in sorted((work / "bundle" / "adapters").iterdir())]
+    assert kinds == ["plus", "base"]
+
+
+def test_training_never_sees_a_held_out_subject() -> None:
+    train = [views_of(TINY, "train", number) for number in range(TINY.subjects)]
+    heldout = [views_of(TINY, "heldout", number) for number in range(TINY.heldout_subjects)]
+    assert not any(is_held_out(views[0].subject) for views in train)
+    assert all(is_held_out(views[0].subject) for views in heldout)
+    assert all(len(views) == VIEWS and views[0].subject == views[1].subject for views in train)
+
+
+def test_folding_the_statistics_in_changes_latents_and_not_pictures(work: Path) -> None:
+    data = load_or_draw(TINY, work / "data", "train")
+    torch.manual_seed(0)
+    vae = new_vae(TINY).eval()
+    batch = pixels(data.images, torch.arange(len(data)), torch.device("cpu"))
+    with torch.no_grad():
+        before = vae.encode(batch).latent_dist
+        decoded = vae.decode(before.mean).sample
+        normalise_latents(vae, data)
+        after = vae.encode(batch).latent_dist
+        assert torch.allclose(vae.decode(after.mean).sample, decoded, atol=1e-4)
+    assert torch.allclose(after.mean.mean(dim=(0, 2, 3)), torch.zeros(4), atol=1e-3)
+    assert torch.allclose(after.mean.std(dim=(0, 2, 3)), torch.ones(4), atol=1e-3)
+    # The posterior's noise shrinks or grows by the same factor as its mean.
+    assert torch.allclose(after.std / before.std, 1 / before.mean.std(dim=(0, 2, 3)).view(1, 4, 1, 1), rtol=1e-3)
+
+
+def test_a_stopped_stage_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    def weights(folder: Path, *sittings: int) -> torch.Tensor:
+        folder.mkdir()
+        for samples in sittings:
+            torch.manual_seed(1)
+            module = torch.nn.Linear(4, 1)
+
+            def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+                batch = torch.randn(8, 4, generator=generator)
+                return (module(batch) - batch.sum(dim=1, keepdim=True)).pow(2).mean(), {}  # noqa: B023
+
+            settings = dataclasses.replace(_LONG, samples=samples)
+            fit("line", module=module, loss=loss, settings=settings, folder=folder)
+        return module.weight.detach()
+
+    # The learning rate follows the budget, so the second sitting is compared with its own straight run:
+    # one step more after a resume moves on from where the first one stopped.
+    first, resumed = weights(tmp_path / "a", 80), weights(tmp_path / "b", 80, 160)
+    target = torch.ones(1, 4)
+    assert (resumed - target).abs().mean() < (first - target).abs().mean()
+
+
+_LONG = StageSettings(samples=80, batch_size=8, lr=0.1)
