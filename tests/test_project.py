@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -10,6 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from ipa_app.training.config import DataConfig, TrainConfig, options
+from ipa_app.ui.api import PublicApi
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -154,6 +159,28 @@ def test_readme_commands_name_files_that_exist():
     for module in modules:
         place = ROOT / module.replace(".", "/")
         assert (place / "__main__.py").is_file() or place.with_suffix(".py").is_file(), module
+
+
+def test_readme_trains_with_options_that_exist():
+    used = set(re.findall(r"--([\w-]+)", README.split("## Train an adapter")[1].split("\n## ")[0]))
+    known = {item.name.replace("_", "-") for config in (TrainConfig, DataConfig) for item in options(config)}
+    assert {"base", "data", "output", "adapter"} <= used
+    assert used <= known | {"dry-run", "help"}
+
+
+@pytest.mark.parametrize("endpoint", ["variation", "mix", "inpaint", "pose"])
+def test_readme_gives_every_parameter_of_the_api_with_its_default(endpoint):
+    own_row = next(line for line in README.splitlines() if line.startswith(f"| `/{endpoint}` |"))
+    shared_rows = README.split("The four that make pictures share these:")[1].split("\n\n")[1]
+    promised = re.findall(r"`(\w+)(?:=([^`]*))?`", own_row.split("|", 2)[2]) + re.findall(
+        r"`(\w+)(?:=([^`]*))?`(?=[^|\n]*\|[^|\n]*\|$)", shared_rows, flags=re.MULTILINE
+    )
+    parameters = inspect.signature(getattr(PublicApi, endpoint)).parameters
+    for name, parameter in parameters.items():
+        if name in {"self", "progress"}:
+            continue
+        default = "" if parameter.default is inspect.Parameter.empty else json.dumps(parameter.default)
+        assert (name, default.replace("null", "None")) in promised, name
 
 
 def test_readme_links_lead_somewhere():
