@@ -25,11 +25,12 @@ from ipa_app.toybox.tensors import clip_pixels, pixels
 from ipa_app.toybox.tokenizer import load_tokenizer
 from ipa_app.toybox.unet import load_unet
 from ipa_app.toybox.vae import load_vae
+from ipa_app.training.checkpoint import resume_step
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.examples import TrainingBatch
 from ipa_app.training.reports import FinishedReport
-from ipa_app.training.run import resume_step, train
+from ipa_app.training.run import train
 from ipa_app.training.sampling import Sample
 
 logger = logging.getLogger(__name__)

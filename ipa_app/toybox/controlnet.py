@@ -63,7 +63,9 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
     """Train the ControlNet on the frozen UNet and write ``controlnet``."""
     device = pick_device()
     unet = load_unet(folder).to(memory_format=torch.channels_last)
-    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 32, 64, 96))
+    # One stage per halving from pixels to latents.
+    stages = (16, 32, 64, 96)[: len(recipe.vae_channels)]
+    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=stages)
     controlnet = controlnet.requires_grad_(True).train().to(device, memory_format=torch.channels_last)
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
     latents, captions = latents_of(data, folder, "train"), Captions(data, folder)

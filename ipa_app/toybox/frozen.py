@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ipa_app.toybox.clip import encode_captions, load_text_encoder
@@ -38,15 +39,26 @@ class Latents:
 
 
 @torch.no_grad()
-def latents_of(data: ToyData, folder: Path, split: str) -> Latents:
-    """Encode a split once; cached in ``folder``."""
-    path = folder / f"latents-{split}.pt"
+def latents_of(data: ToyData, folder: Path, split: str, *, shrink: int = 1) -> Latents:
+    """Encode a split once; cached in ``folder``.
+
+    Args:
+        data: the split.
+        folder: of the recipe's results.
+        split: its name.
+        shrink: encode the pictures at this fraction of their size, for training that begins small.
+    """
+    path = folder / f"latents-{split}-{shrink}.pt"
     if not path.exists():
         logger.info("encoding %d pictures of %s", len(data), split)
         vae, device = load_vae(folder).to(memory_format=torch.channels_last), pick_device()
         means, deviations = [], []
         for rows in torch.arange(len(data)).split(64):
-            posterior = vae.encode(pixels(data.images, rows, device)).latent_dist
+            batch = pixels(data.images, rows, device)
+            if shrink > 1:
+                side = batch.shape[-1] // shrink
+                batch = F.interpolate(batch, size=(side, side), mode="bicubic", antialias=True).clamp(-1, 1)
+            posterior = vae.encode(batch).latent_dist
             means.append(posterior.mean.half().cpu().contiguous())
             deviations.append(posterior.std.half().cpu().contiguous())
         torch.save({"mean": torch.cat(means), "deviation": torch.cat(deviations)}, path)

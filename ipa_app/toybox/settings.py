@@ -29,6 +29,7 @@ class Recipe:
 
     Attributes:
         size: width and height of the pictures in pixels, a multiple of 8.
+        vae_channels: of the autoencoder's levels; each level after the first halves the size of the latents.
         subjects: training subjects drawn; each is seen in two scenes.
         heldout_subjects: subjects whose combination of attributes never occurs in training.
         captions_per_picture: differently worded captions kept per picture.
@@ -50,8 +51,8 @@ class Recipe:
     vision_hidden: int = 160
     vision_layers: int = 4
     projection_dim: int = 128
-    vae_channels: tuple[int, ...] = (16, 32, 64, 128)
-    unet_channels: tuple[int, ...] = (64, 128, 192)
+    vae_channels: tuple[int, ...] = (16, 32, 64)
+    unet_channels: tuple[int, ...] = (32, 96, 160)
     unet_heads: int = 4
 
     vae: StageSettings
@@ -62,14 +63,19 @@ class Recipe:
     fine_adapter: StageSettings
     probe: StageSettings
 
+    @property
+    def latent_size(self) -> int:
+        """Side of the latents."""
+        return self.size // 2 ** (len(self.vae_channels) - 1)
+
 
 CPU_128 = Recipe(
     name="cpu128",
     size=128,
     subjects=16_000,
-    vae=StageSettings(samples=60_000, batch_size=32, lr=1.5e-3, minutes=18),
-    clip=StageSettings(samples=150_000, batch_size=256, lr=1e-3, minutes=13),
-    unet=StageSettings(samples=240_000, batch_size=64, lr=6e-4, minutes=50),
+    vae=StageSettings(samples=60_000, batch_size=8, lr=1.2e-3, minutes=14),
+    clip=StageSettings(samples=100_000, batch_size=192, lr=1e-3, minutes=18),
+    unet=StageSettings(samples=240_000, batch_size=64, lr=6e-4, minutes=45),
     controlnet=StageSettings(samples=30_000, batch_size=48, lr=5e-4, minutes=9),
     base_adapter=StageSettings(samples=40_000, batch_size=48, lr=5e-4, minutes=10),
     fine_adapter=StageSettings(samples=40_000, batch_size=48, lr=5e-4, minutes=12),

@@ -1,4 +1,4 @@
-"""Stage: the autoencoder, an ordinary AutoencoderKL with four latent channels at an eighth of the size."""
+"""Stage: the autoencoder, an ordinary AutoencoderKL with four latent channels."""
 
 from __future__ import annotations
 
