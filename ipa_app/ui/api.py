@@ -72,7 +72,10 @@ class PublicApi:
         model: str = "toybox",
         progress: gr.Progress = gr.Progress(),
     ) -> Outcome:
-        """Make new pictures that take after a reference picture."""
+        """Make new pictures that take after a reference picture.
+
+        Returns PNG files, and the settings: every input as used, with `seeds`, one per picture. So do all others.
+        """
         return self._make("variation", locals())
 
     def mix(

@@ -111,9 +111,9 @@ NOT_A_FILE = "{field} must be an image file."
 ONE_FILE = "{field} must be one image file, not several."
 
 # --- the API's own documentation
-API_PICTURES = "PNG files, one per picture"
-API_SETTINGS = "every input as used, and seeds: one per picture"
-API_MODELS = "every model by name: title, licence, adapters, defaults, state"
+API_PICTURES = "pictures"
+API_SETTINGS = "settings"
+API_MODELS = "models"
 API_PARAMETERS = {
     "reference": "reference: the picture that serves as prompt",
     "image": "image: the picture to change",

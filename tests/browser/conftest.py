@@ -1,0 +1,97 @@
+"""The app in a real browser: Chromium with software WebGL, which the mask editor needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw
+
+from ipa_app.ui.examples import Example
+from tests.ui.serving import served
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+)
+PATIENCE_MS = 120_000
+
+
+@pytest.fixture(scope="session")
+def reference_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture of 300 x 200 pixels in one colour with a circle."""
+    path = tmp_path_factory.mktemp("reference") / "circle.png"
+    image = Image.new("RGB", (300, 200), (120, 190, 230))
+    ImageDraw.Draw(image).ellipse((100, 50, 200, 150), fill=(230, 120, 60))
+    image.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def page_url(tiny_bundle_dir: Path, reference_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    example = Example(tab="variation", file=reference_file)
+    with served(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio"), examples=[example]) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("needs chromium on the PATH")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Any, page_url: str) -> Iterator[Callable[..., Any]]:
+    """Open the page; at the end of the test nothing may have gone wrong in it or left the machine."""
+    problems: list[str] = []
+    contexts = []
+
+    def open_one(*, width: int = 1440, height: int = 900, dark: bool = False) -> Any:
+        scheme = "dark" if dark else "light"
+        context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("pageerror", lambda error: problems.append(f"page error: {error}"))
+        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+        page.on("request", lambda request: _note_outside(request.url, page_url, problems))
+        page.on("response", lambda got: problems.append(f"{got.status} {got.url}") if got.status >= 400 else None)
+        page.goto(page_url)
+        page.wait_for_selector("#variation-generate")
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+@pytest.fixture
+def shoot(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., None]:
+    """Keep a screenshot, in the folder that IPA_SHOTS names or in the test's own."""
+    folder = Path(os.environ.get("IPA_SHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def save(page: Any, name: str = "") -> None:
+        stem = "-".join(filter(None, (request.node.name, name)))
+        page.screenshot(path=folder / f"{stem}.png", full_page=True, timeout=PATIENCE_MS)
+
+    return save
+
+
+def _note_outside(url: str, home: str, problems: list[str]) -> None:
+    if not url.startswith((home, "data:", "blob:")):
+        problems.append(f"request to {url}")

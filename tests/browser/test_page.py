@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+RESULTS = "#results .grid-wrap img"
+
+
+def result_pictures(page: Any) -> list[np.ndarray]:
+    page.wait_for_selector(RESULTS)
+    sources = [image.get_attribute("src") for image in page.query_selector_all(RESULTS)]
+    bodies = [page.request.get(source).body() for source in sources]
+    return [np.asarray(Image.open(io.BytesIO(body)).convert("RGB")) for body in bodies]
+
+
+def press_generate(page: Any, task: str, *, count: int = 1) -> None:
+    page.fill("#count input[type=number]", str(count))
+    page.click(f"#{task}-generate")
+
+
+def test_the_first_click_gives_pictures(open_page: Any, shoot: Any) -> None:
+    page = open_page()
+    shoot(page, "opened")
+    page.click("#variation-generate")
+    assert len(result_pictures(page)) == 4
+    captions = page.locator("#results .caption-label").all_inner_texts()
+    seeds = [int(re.fullmatch(r"seed (\d+)", caption.strip())[1]) for caption in captions]
+    assert seeds == list(range(seeds[0], seeds[0] + 4))
+    page.wait_for_selector("#status .ipa-done")
+    assert "toy characters only" in page.inner_text("#model-note")
+    shoot(page, "pictures")
+
+
+def test_tabs_keep_what_was_entered(open_page: Any, shoot: Any) -> None:
+    page = open_page()
+    page.fill("#variation-prompt textarea", "a red frog")
+    page.get_by_role("tab", name="Text + image").click()
+    page.fill("#mix-prompt textarea", "a purple frog")
+    page.wait_for_selector("#mix-unknown em")
+    assert page.inner_text("#mix-unknown em") == "purple"
+    page.wait_for_function("document.querySelector('#scale input[type=number]').value === '0.6'")
+    shoot(page)
+    page.get_by_role("tab", name="Variation").click()
+    assert page.input_value("#variation-prompt textarea") == "a red frog"
+    page.wait_for_function("document.querySelector('#scale input[type=number]').value === '1'")
+    assert page.is_visible("#reference img")
+
+
+def test_a_mask_painted_with_the_mouse_is_where_the_picture_changes(
+    open_page: Any, shoot: Any, reference_file: Path
+) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Inpaint").click()
+    page.set_input_files("#inpaint-image input[type=file]", str(reference_file))
+    page.wait_for_selector("#inpaint-editor canvas")
+    page.get_by_role("button", name="Brush").first.wait_for()
+    page.wait_for_timeout(3000)
+    box = page.locator("#inpaint-editor canvas").bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.move(middle[0] - 20, middle[1])
+    page.mouse.down()
+    page.mouse.move(*middle, steps=4)
+    page.mouse.move(middle[0] + 20, middle[1], steps=4)
+    page.mouse.up()
+    page.wait_for_timeout(1000)
+    shoot(page, "painted")
+    press_generate(page, "inpaint")
+    (after,) = result_pictures(page)
+    shoot(page, "done")
+    with Image.open(reference_file) as image:
+        before = np.asarray(image)
+    assert after.shape == before.shape
+    rows, columns = np.nonzero((before != after).any(axis=2))
+    assert rows.size > 100
+    assert abs(rows.mean() - 100) < 15
+    assert abs(columns.mean() - 150) < 20
+    assert rows.max() - rows.min() < 100
+
+
+def test_inpainting_without_a_mask_asks_for_one(open_page: Any, reference_file: Path) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Inpaint").click()
+    page.set_input_files("#inpaint-image input[type=file]", str(reference_file))
+    page.wait_for_selector("#inpaint-editor canvas")
+    page.wait_for_timeout(2000)
+    press_generate(page, "inpaint")
+    page.wait_for_selector("#status .ipa-failed")
+    assert "mask" in page.inner_text("#status")
+    assert page.is_enabled("#inpaint-generate")
+
+
+def test_a_chosen_pose_is_followed(open_page: Any, shoot: Any) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Pose").click()
+    page.wait_for_selector("#pose-image img")
+    before = page.get_attribute("#pose-image img", "src")
+    page.locator("#pose-presets .grid-wrap button").nth(3).click()
+    page.wait_for_function("before => document.querySelector('#pose-image img').src !== before", arg=before)
+    press_generate(page, "pose")
+    assert len(result_pictures(page)) == 1
+    shoot(page)
+
+
+def test_stop_ends_a_long_job_and_the_next_one_works(open_page: Any) -> None:
+    page = open_page()
+    page.click("#more-settings button")
+    page.fill("#steps input[type=number]", "100")
+    press_generate(page, "variation", count=8)
+    page.wait_for_selector("#status .ipa-busy")
+    page.click("#variation-stop:not([disabled])")
+    page.wait_for_selector("#status .ipa-done")
+    assert page.inner_text("#status") == "Stopped."
+    page.fill("#steps input[type=number]", "0")
+    press_generate(page, "variation")
+    assert len(result_pictures(page)) == 1
+
+
+@pytest.mark.parametrize("width", [390, 1100, 1440])
+def test_it_fits_the_screen_and_the_dark(open_page: Any, shoot: Any, width: int) -> None:
+    page = open_page(width=width, dark=True)
+    page.wait_for_timeout(1500)
+    shoot(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,0 +1,42 @@
+"""The whole app over a tiny random model, served on a free port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ipa_app.engine.engine import Engine
+from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.manager import ModelManager
+from ipa_app.ui.examples import Example
+from ipa_app.ui.page import build_page
+from ipa_app.ui.studio import Studio
+from ipa_app.ui.theme import CSS_FILE, build_theme
+
+
+@contextmanager
+def served(bundle: Path, *, temporary: Path, examples: Sequence[Example] = ()) -> Iterator[str]:
+    """Serve the app with `bundle` as its model "toybox" and yield its address."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(temporary))
+        manager = ModelManager({"toybox": entry_from_folder(bundle, name="toybox")}, device="cpu")
+        engine = Engine(manager)
+        page = build_page(Studio(engine=engine, manager=manager), examples=examples).queue()
+        _, url, _ = page.launch(
+            prevent_thread_lock=True,
+            quiet=True,
+            server_name="127.0.0.1",
+            theme=build_theme(),
+            css_paths=[CSS_FILE],
+            ssr_mode=False,
+            run_history=False,
+        )
+        manager.start("toybox")
+        try:
+            yield url
+        finally:
+            page.close(verbose=False)
+            engine.close()

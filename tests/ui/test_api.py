@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from ipa_app.imaging.png import read_settings
+from ipa_app.pose.presets import preset_pictures
+
+Pictures = dict[str, str]
+COMMON = {
+    "negative_prompt": "",
+    "count": 1,
+    "seed": -1,
+    "steps": 0,
+    "guidance": 0,
+    "width": 0,
+    "height": 0,
+    "model": "toybox",
+}
+REQUIRED = object()
+PROMISED = {
+    "/variation": {"reference": REQUIRED, "adapter": "base", "scale": 1.0, "prompt": "", **COMMON},
+    "/mix": {"prompt": REQUIRED, "reference": None, "adapter": "base", "scale": 0.6, **COMMON},
+    "/inpaint": {
+        "image": REQUIRED,
+        "mask": REQUIRED,
+        "reference": None,
+        "prompt": "",
+        "adapter": "base",
+        "scale": 1.0,
+        **COMMON,
+    },
+    "/pose": {
+        "pose": REQUIRED,
+        "reference": None,
+        "prompt": "",
+        "adapter": "base",
+        "scale": 1.0,
+        "control_scale": 1.0,
+        **COMMON,
+    },
+    "/models": {},
+}
+
+
+def pixels(path: str) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_the_api_is_what_was_promised(client: Client) -> None:
+    api: Any = client.view_api(return_format="dict", print_info=False)
+    assert set(api["named_endpoints"]) == set(PROMISED)
+    assert not api["unnamed_endpoints"]
+    for name, promised in PROMISED.items():
+        parameters = api["named_endpoints"][name]["parameters"]
+        offered = {
+            item["parameter_name"]: item["parameter_default"] if item["parameter_has_default"] else REQUIRED
+            for item in parameters
+        }
+        assert offered == promised, name
+        assert list(offered) == list(promised), name
+
+
+def test_variation_gives_png_files_with_their_settings(client: Client, pictures: Pictures) -> None:
+    files, settings = client.predict(
+        reference=handle_file(pictures["plain.png"]), adapter="fine", count=2, seed=7, api_name="/variation"
+    )
+    assert settings["seeds"] == [7, 8]
+    assert settings["task"] == "variation"
+    assert settings["adapter"] == "fine"
+    assert [Path(path).suffix for path in files] == [".png", ".png"]
+    assert Image.open(files[0]).format == "PNG"
+    noted = read_settings(files[1])
+    assert noted is not None
+    assert noted["seed"] == 8
+    assert not np.array_equal(pixels(files[0]), pixels(files[1]))
+
+
+def test_same_seed_same_bytes_and_scale_0_is_no_reference(client: Client, pictures: Pictures) -> None:
+    def mix(**values: Any) -> np.ndarray:
+        files, _ = client.predict("a red cat", seed=3, api_name="/mix", **values)
+        return pixels(files[0])
+
+    plain = mix()
+    assert np.array_equal(plain, mix())
+    reference = handle_file(pictures["plain.png"])
+    assert np.array_equal(plain, mix(reference=reference, scale=0))
+    assert not np.array_equal(plain, mix(reference=reference, scale=1))
+
+
+@pytest.mark.parametrize("mask_name", ["mask.png", "other_size_mask.png"])
+def test_inpaint_leaves_everything_else_as_it_was(client: Client, pictures: Pictures, mask_name: str) -> None:
+    files, settings = client.predict(
+        image=handle_file(pictures["plain.png"]),
+        mask=handle_file(pictures[mask_name]),
+        reference=handle_file(pictures["plain.png"]),
+        seed=1,
+        api_name="/inpaint",
+    )
+    before, after = pixels(pictures["plain.png"]), pixels(files[0])
+    with Image.open(pictures[mask_name]) as mask:
+        painted = np.asarray(mask.resize((80, 60), Image.Resampling.NEAREST)) > 127
+    assert settings["seeds"] == [1]
+    assert np.array_equal(before[~painted], after[~painted])
+    assert not np.array_equal(before[painted], after[painted])
+
+
+def test_pose_follows_a_skeleton_and_says_what_a_photo_needs(client: Client, pictures: Pictures) -> None:
+    skeleton = handle_file(str(preset_pictures()["waving"]))
+    values = {"pose": skeleton, "prompt": "a cat", "seed": 5, "api_name": "/pose"}
+    strict, _ = client.predict(**values)
+    free, _ = client.predict(control_scale=0, **values)
+    assert not np.array_equal(pixels(strict[0]), pixels(free[0]))
+    with pytest.raises(AppError, match="skeleton"):
+        client.predict(pose=handle_file(pictures["plain.png"]), api_name="/pose")
+
+
+def test_models_says_what_there_is_and_its_state(client: Client) -> None:
+    models = client.predict(api_name="/models")
+    assert set(models) == {"toybox"}
+    assert models["toybox"]["state"] in {"loading", "ready"}
+    assert models["toybox"]["adapters"] == ["base", "fine"]
+
+
+def test_two_clients_at_once_get_what_each_gets_alone(client: Client, app_url: str, pictures: Pictures) -> None:
+    reference = handle_file(pictures["plain.png"])
+    wishes = [{"adapter": "base", "scale": 0.5, "seed": 1}, {"adapter": "fine", "scale": 1.0, "seed": 2}]
+
+    def ask(one: Client, wish: dict[str, Any]) -> np.ndarray:
+        files, _ = one.predict(reference=reference, api_name="/variation", **wish)
+        return pixels(files[0])
+
+    alone = [ask(client, wish) for wish in wishes]
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(ask, [client, Client(app_url, verbose=False)], wishes))
+    for one, other in zip(alone, together, strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["cmyk.jpg", "animated.gif", "rotated.jpg", "transparent.webp"])
+def test_odd_pictures_are_welcome(client: Client, pictures: Pictures, name: str) -> None:
+    files, _ = client.predict(reference=handle_file(pictures[name]), api_name="/variation")
+    assert len(files) == 1
+
+
+BAD = [
+    ("text.png", {}, "picture"),
+    ("cut.png", {}, "picture"),
+    ("one_pixel.png", {}, "small|1 x 1"),
+    ("huge.png", {}, "50 million pixels"),
+    ("plain.png", {"count": 10_000}, "10000"),
+    ("plain.png", {"count": 1.5}, "1.5"),
+    ("plain.png", {"scale": 9}, "9"),
+    ("plain.png", {"scale": "strong"}, "strong"),
+    ("plain.png", {"seed": -7}, "-7"),
+    ("plain.png", {"width": 33}, "33"),
+    ("plain.png", {"adapter": "best"}, "best"),
+    ("plain.png", {"model": "<b>dream</b>"}, "&lt;b&gt;dream.*toybox"),
+    ("plain.png", {"prompt": 12}, "12"),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "told"), BAD)
+def test_what_cannot_work_is_said_plainly_and_the_next_request_works(
+    client: Client, pictures: Pictures, name: str, values: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(AppError, match=told) as refused:
+        client.predict(reference=handle_file(pictures[name]), api_name="/variation", **values)
+    assert str(refused.value).endswith(".")
+    assert "Traceback" not in str(refused.value)
+    assert client.predict("a cat", api_name="/mix")[0]
+
+
+def test_a_missing_picture_a_missing_prompt_and_an_empty_mask_are_named(client: Client, pictures: Pictures) -> None:
+    with pytest.raises(AppError, match="reference"):
+        client.predict(reference=None, api_name="/variation")
+    with pytest.raises(AppError, match="prompt"):
+        client.predict("", api_name="/mix")
+    picture, empty = handle_file(pictures["plain.png"]), handle_file(pictures["empty_mask.png"])
+    with pytest.raises(AppError, match="mask"):
+        client.predict(image=picture, mask=empty, api_name="/inpaint")
+
+
+def test_scale_nan_is_refused(app_url: str) -> None:
+    values = json.dumps(["a cat", None, "base", float("nan"), "", 1, -1, 0, 0, 0, 0, "toybox"])
+    call = f"{app_url}gradio_api/call/mix"
+    event = httpx.post(call, content=f'{{"data": {values}}}', headers={"content-type": "application/json"}).json()
+    answer = httpx.get(f"{call}/{event['event_id']}", timeout=60).text
+    assert "event: error" in answer
+    assert "nan" in answer
+
+
+def test_a_path_that_was_never_uploaded_is_refused(client: Client) -> None:
+    stolen = {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(Exception, match=r"(?i)not allowed|error|cannot"):
+        client.predict(reference=stolen, api_name="/variation")

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from ipa_app.engine.results import Progress
+from ipa_app.errors import Cancelled, UserError
+from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.manager import ModelState
+from ipa_app.ui.about import model_note, unknown_words_note, words_html
+from ipa_app.ui.examples import read_examples
+from ipa_app.ui.failures import explain, gradio_error
+from ipa_app.ui.status import model_pill, progress_line, status_line
+
+
+def test_the_page_is_built_without_importing_a_model_library(tiny_bundle_dir: Path) -> None:
+    code = "import sys, app; print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
+    environment = {**os.environ, "IPA_MODELS": str(tiny_bundle_dir)}
+    root = Path(__file__).parents[2]
+    built = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True, check=True
+    )
+    assert built.stdout.strip() == "[]"
+
+
+def test_no_examples_and_broken_ones_do_no_harm(tmp_path: Path) -> None:
+    assert read_examples(tmp_path) == ()
+    Image.new("RGB", (8, 8)).save(tmp_path / "cat.png")
+    entries = [
+        {"file": "cat.png", "tab": "mix", "prompt": "on a beach", "seed": 3, "caption": "a cat"},
+        {"file": "cat.png", "tab": "painting"},
+        {"file": "gone.png", "tab": "mix"},
+        {"tab": "mix"},
+    ]
+    (tmp_path / "examples.json").write_text(json.dumps(entries), encoding="utf-8")
+    (example,) = read_examples(tmp_path)
+    assert (example.prompt, example.seed, example.scale) == ("on a beach", 3, 0.6)
+    assert example.file == (tmp_path / "cat.png").resolve()
+
+
+def test_unknown_words_are_named_and_never_become_markup(tiny_bundle_dir: Path) -> None:
+    entry = entry_from_folder(tiny_bundle_dir, name="toybox")
+    assert unknown_words_note("a red cat", entry=entry) == ""
+    assert unknown_words_note(None, entry=entry) == ""
+    note = unknown_words_note("a purple cat <img src=x>", entry=entry)
+    assert "purple" in note
+    assert "<img" not in note
+
+
+def test_the_page_lists_the_words_and_says_what_the_model_draws(tiny_bundle_dir: Path) -> None:
+    entry = entry_from_folder(tiny_bundle_dir, name="toybox")
+    assert "<li>frog</li>" in words_html(entry)
+    assert "toy characters only" in model_note(entry)
+
+
+def test_the_status_line_is_plain_text_with_a_bar_while_busy() -> None:
+    assert "<b>" not in status_line("<b>hello</b>", kind="busy")
+    line = progress_line(Progress(phase="denoising", step=5, steps=20, message="picture 1 of 2"))
+    assert "Drawing: picture 1 of 2" in line
+    assert "width:25%" in line
+    assert "1 request before" in progress_line(Progress(phase="queued", message="1 request before"))
+
+
+def test_a_model_that_failed_says_why() -> None:
+    pill = model_pill(ModelState(phase="failed", message="no <unet> folder"), title="Toybox")
+    assert "could not be loaded" in pill
+    assert "no &lt;unet&gt; folder" in pill
+
+
+def test_only_sentences_for_people_leave_the_app() -> None:
+    assert explain(UserError("Add a picture.")) == "Add a picture."
+    assert explain(Cancelled()) == "Stopped."
+    assert "secret" not in explain(ValueError("secret path"))
+    assert gradio_error("a <b> c").message == "a &lt;b&gt; c"
