@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from ipa_app.engine.plan import Plan
-from ipa_app.imaging.masks import Box, mask_box, open_mask, paste_back
+from ipa_app.imaging.masks import Box, feather, mask_box, open_mask, paste_back
 
-# One part in this many of the window's width: 2 pixels at 128, 8 at 512.
+# The patch fades in over one part in this many of the drawn width: 2 pixels at 128, 8 at 512.
 _FEATHER = 64
 
 
@@ -24,6 +24,7 @@ class Canvas:
         window: (left, top, right, bottom) of what the model sees, in the model's shape; may reach over the edges.
         view: the window at the model's size, edges continued outwards.
         view_mask: mode "L", the cells of the latent grid that hold any masked pixel.
+        ramp: mode "L", at the model's size: how much of what is drawn shows, rising inwards from the mask's edge.
     """
 
     picture: Image.Image
@@ -31,15 +32,18 @@ class Canvas:
     window: Box
     view: Image.Image
     view_mask: Image.Image
+    ramp: Image.Image
 
     def finish(self, drawn: Image.Image) -> Image.Image:
         """Put what was drawn for the window into the picture; pixels outside the mask keep their bytes."""
         left, top, right, bottom = self.window
-        patch = drawn.resize((right - left, bottom - top), Image.Resampling.LANCZOS)
+        size = (right - left, bottom - top)
         box = (max(0, left), max(0, top), min(self.picture.width, right), min(self.picture.height, bottom))
-        patch = patch.crop((box[0] - left, box[1] - top, box[2] - left, box[3] - top))
-        feather_radius = max(1, (right - left) // _FEATHER)
-        return paste_back(self.picture, patch, self.mask, box, feather_radius=feather_radius)
+        inside = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+        patch = drawn.resize(size, Image.Resampling.LANCZOS).crop(inside)
+        ramp = self.ramp.resize(size, Image.Resampling.BILINEAR).crop(inside)
+        patch = Image.composite(patch, self.picture.crop(box), ramp)
+        return paste_back(self.picture, patch, self.mask, box)
 
 
 def make_canvas(plan: Plan, *, cell: int) -> Canvas:
@@ -61,12 +65,16 @@ def make_canvas(plan: Plan, *, cell: int) -> Canvas:
     mask = open_mask(plan.request.mask, picture.size)
     aspect = size[0] / size[1]
     window = _reach_aspect(mask_box(mask, aspect=aspect, min_side=max(size)), aspect=aspect)
+    mask_in_window = _cut(mask, window)
+    # Feathered at the size that is drawn: at the picture's own size, many megapixels perhaps, it takes minutes.
+    ramp = feather(_cover_cells(mask_in_window, size, cell=1), max(1, size[0] // _FEATHER))
     return Canvas(
         picture=picture,
         mask=mask,
         window=window,
-        view=_cut(picture, window, pad_mode="edge").resize(size, Image.Resampling.LANCZOS),
-        view_mask=_cover_cells(_cut(mask, window, pad_mode="constant"), size, cell=cell),
+        view=_cut(picture, window).resize(size, Image.Resampling.LANCZOS),
+        view_mask=_cover_cells(mask_in_window, size, cell=cell),
+        ramp=ramp,
     )
 
 
@@ -80,21 +88,21 @@ def _reach_aspect(box: Box, *, aspect: float) -> Box:
     return left, top, left + width, top + height
 
 
-def _cut(image: Image.Image, window: Box, *, pad_mode: str) -> Image.Image:
-    """Cut out a window that may reach over the edges, continued there in numpy.pad's `pad_mode`."""
+def _cut(image: Image.Image, window: Box) -> Image.Image:
+    """Cut out a window that may reach over the edges; the outermost pixels are continued there."""
     left, top, right, bottom = window
     inside = image.crop((max(0, left), max(0, top), min(image.width, right), min(image.height, bottom)))
     rows = (max(0, -top), max(0, bottom - image.height))
     columns = (max(0, -left), max(0, right - image.width))
     pixels = np.asarray(inside)
     widths = (rows, columns) if pixels.ndim == 2 else (rows, columns, (0, 0))
-    return Image.fromarray(np.pad(pixels, widths, mode=pad_mode))  # type: ignore[call-overload]
+    return Image.fromarray(np.pad(pixels, widths, mode="edge"))
 
 
 def _cover_cells(mask: Image.Image, size: tuple[int, int], *, cell: int) -> Image.Image:
-    """Mark every latent cell that any masked pixel falls into, so that all of them are really repainted.
+    """Scale a mask so that every cell of `cell` pixels that any masked pixel falls into is marked whole.
 
-    The pipeline would look at one pixel per cell, and miss thin strokes.
+    The pipeline itself would look at one pixel per latent cell, and miss thin strokes.
     """
     grid = (size[0] // cell, size[1] // cell)
     covered = np.asarray(mask.convert("F").resize(grid, Image.Resampling.BOX)) > 0

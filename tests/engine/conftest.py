@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.engine.results import GenerateResult
+from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.manager import ModelManager
+
+TIMEOUT_S = 200
+
+Generate = Callable[..., GenerateResult]
+
+
+def noise_picture(seed: int = 0, size: tuple[int, int] = (48, 40)) -> Image.Image:
+    """A picture full of detail that is the same every time."""
+    values = bytes((index * (seed * 2 + 7919) + index * index * 31) % 251 for index in range(size[0] * size[1] * 3))
+    return Image.frombytes("RGB", size, values)
+
+
+def reference(seed: int = 0, weight: float = 1.0) -> Reference:
+    return Reference(image=noise_picture(seed), weight=weight)
+
+
+def pixels(result: GenerateResult) -> list[bytes]:
+    return [image.tobytes() for image in result.images]
+
+
+@pytest.fixture(scope="session")
+def manager(tiny_bundle_dir: Path) -> ModelManager:
+    manager = ModelManager({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
+    manager.start("toybox")
+    return manager
+
+
+@pytest.fixture(scope="session")
+def engine(manager: ModelManager) -> Iterator[Engine]:
+    engine = Engine(manager, max_waiting=6)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def generate(engine: Engine) -> Generate:
+    """Submit a request made of keywords and wait for its result."""
+    return lambda **fields: engine.submit(GenerateRequest(**fields)).result(TIMEOUT_S)

@@ -1,0 +1,126 @@
+"""What is drawn: equal to plain diffusers where it should be, and the same bytes every time."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.manager import ModelManager
+from ipa_app.pose.draw import draw_skeleton
+from ipa_app.pose.presets import presets
+from tests.engine.conftest import TIMEOUT_S, Generate, noise_picture, pixels, reference
+
+SKELETON = draw_skeleton(next(iter(presets().values())), (64, 64))
+
+
+def test_without_a_reference_it_is_plain_stable_diffusion(generate: Generate, tiny_bundle_dir: Path) -> None:
+    plain = StableDiffusionPipeline.from_pretrained(tiny_bundle_dir, local_files_only=True, dtype=torch.float32)
+    plain.set_progress_bar_config(disable=True)
+    latents = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(5))
+    settings = {"num_inference_steps": 2, "guidance_scale": 3.0, "width": 64, "height": 64}
+    expected = plain("a red cat", negative_prompt="a dog", latents=latents, **settings).images[0]
+    drawn = generate(task="mix", prompt="a red cat", negative_prompt="a dog", seed=5)
+    assert pixels(drawn) == [expected.tobytes()]
+
+
+@pytest.mark.parametrize("adapter", ["base", "fine"])
+def test_scale_zero_and_no_reference_are_the_same_bytes(generate: Generate, adapter: str) -> None:
+    none = generate(task="mix", prompt="a red cat", seed=5)
+    zero = generate(task="mix", prompt="a red cat", seed=5, references=(reference(),), scale=0, adapter=adapter)
+    some = generate(task="mix", prompt="a red cat", seed=5, references=(reference(),), scale=0.5, adapter=adapter)
+    assert pixels(none) == pixels(zero) != pixels(some)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"task": "variation"},
+        {"task": "mix", "prompt": "a dog", "adapter": "fine", "guidance_scale": 1},
+        {"task": "inpaint", "image": noise_picture(3, (50, 70)), "mask": noise_picture(4).convert("L")},
+        {"task": "pose", "pose": SKELETON},
+    ],
+    ids=lambda fields: fields["task"],
+)
+def test_the_same_request_gives_the_same_bytes(generate: Generate, fields: dict) -> None:
+    first, second = (generate(references=(reference(),), seed=3, **fields) for _ in range(2))
+    assert pixels(first) == pixels(second)
+    assert first.settings == second.settings
+    assert pixels(first) != pixels(generate(references=(reference(),), seed=4, **fields))
+
+
+def test_a_picture_of_a_series_can_be_made_again_alone(generate: Generate) -> None:
+    series = generate(task="variation", references=(reference(),), seed=10, count=3)
+    assert series.seeds == (10, 11, 12)
+    alone = generate(task="variation", references=(reference(),), seed=series.seeds[2])
+    assert pixels(alone) == pixels(series)[2:]
+    assert len(set(pixels(series))) == 3
+
+
+def test_every_input_changes_the_picture(generate: Generate) -> None:
+    base = {"task": "pose", "pose": SKELETON, "prompt": "a cat", "references": (reference(),), "seed": 1}
+    changes: list[dict] = [
+        {},
+        {"prompt": "a dog"},
+        {"negative_prompt": "a dog"},
+        {"references": (reference(1),)},
+        {"references": (reference(0, weight=0.25),)},
+        {"references": (reference(0), reference(1))},
+        {"adapter": "fine"},
+        {"scale": 0.5},
+        {"seed": 2},
+        {"steps": 3},
+        {"guidance_scale": 5},
+        {"control_scale": 0.2},
+        {"pose": draw_skeleton(list(presets().values())[-1], (64, 64))},
+        {"width": 72},
+    ]
+    drawn = [pixels(generate(**{**base, **change}))[0] for change in changes]
+    same = [(changes[i], changes[j]) for i, j in itertools.combinations(range(len(drawn)), 2) if drawn[i] == drawn[j]]
+    assert same == []
+
+
+def test_a_size_that_is_asked_for_is_what_comes(generate: Generate) -> None:
+    assert generate(task="mix", prompt="a cat", width=96, height=40).images[0].size == (96, 40)
+
+
+def test_two_clients_at_once_get_what_each_gets_alone(engine: Engine, generate: Generate) -> None:
+    orders = [
+        {"task": "variation", "references": (reference(1),), "adapter": "base", "scale": 1.0, "seed": 1, "count": 2},
+        {"task": "variation", "references": (reference(2),), "adapter": "fine", "scale": 0.4, "seed": 2, "count": 2},
+    ]
+    alone = [pixels(generate(**order)) for order in orders]
+    together: list[list[bytes]] = [[], []]
+
+    def client(index: int) -> None:
+        together[index] = pixels(generate(**orders[index]))
+
+    threads = [threading.Thread(target=client, args=(index,)) for index in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+    assert together == alone
+
+
+def test_swapping_adapters_reads_no_file(tiny_bundle_dir: Path, tmp_path: Path, generate: Generate) -> None:
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
+    manager = ModelManager({"toybox": entry_from_folder(folder, name="toybox")}, device="cpu")
+    engine = Engine(manager)
+    manager.get("toybox", timeout=TIMEOUT_S)
+    shutil.rmtree(folder)
+    try:
+        for adapter in ("base", "fine", "base"):
+            order = {"task": "variation", "references": (reference(),), "adapter": adapter, "seed": 1}
+            drawn = engine.submit(GenerateRequest(**order)).result(TIMEOUT_S)
+            assert pixels(drawn) == pixels(generate(**order))
+    finally:
+        engine.close()

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ipa_app.engine.plan import make_plan, settings_of
+from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.engine.seeds import LARGEST_SEED, picture_seeds
+from ipa_app.errors import UserError
+from ipa_app.models.catalog import ModelEntry
+
+ENTRY = ModelEntry(
+    name="m",
+    title="M",
+    location=Path("m"),
+    adapters={"base": Path("a")},
+    width=128,
+    height=96,
+    steps=20,
+    guidance_scale=3.0,
+    negative_prompt="blurry",
+)
+PICTURE = Image.new("RGB", (50, 30), "red")
+
+
+def test_zeros_become_the_models_own_defaults() -> None:
+    plan = make_plan(GenerateRequest(task="mix", prompt="a cat"), ENTRY)
+    assert (plan.width, plan.height, plan.steps, plan.guidance_scale) == (128, 96, 20, 3.0)
+    assert plan.negative_prompt == "blurry"
+
+
+def test_what_is_asked_for_counts() -> None:
+    request = GenerateRequest(
+        task="mix", prompt="a cat", width=64, height=256, steps=7, guidance_scale=1, negative_prompt="dark", seed=5
+    )
+    plan = make_plan(request, ENTRY)
+    assert (plan.width, plan.height, plan.steps, plan.guidance_scale) == (64, 256, 7, 1.0)
+    assert (plan.negative_prompt, plan.seeds) == ("dark", (5,))
+
+
+@pytest.mark.parametrize("size", [{"width": 40}, {"height": 264}])
+def test_a_size_far_from_the_models_own_is_refused(size: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="it must be 0 or a multiple of 8 from 48 to 256"):
+        make_plan(GenerateRequest(task="mix", prompt="a cat", **size), ENTRY)
+
+
+def test_inpainting_keeps_the_pictures_own_size_and_draws_at_the_models() -> None:
+    plan = make_plan(GenerateRequest(task="inpaint", image=PICTURE, mask=PICTURE), ENTRY)
+    assert (plan.width, plan.height) == (50, 30)
+    assert plan.canvas_size == (128, 96)
+
+
+def test_what_the_model_lacks_is_said_before_anything_is_loaded() -> None:
+    with pytest.raises(UserError, match=r"no adapter 'fine' \(it has base\)"):
+        make_plan(GenerateRequest(task="variation", references=(Reference(image=PICTURE),), adapter="fine"), ENTRY)
+    with pytest.raises(UserError, match="no ControlNet"):
+        make_plan(GenerateRequest(task="pose", pose=PICTURE), ENTRY)
+
+
+def test_the_settings_hold_every_input_as_used_and_are_json() -> None:
+    request = GenerateRequest(task="variation", references=(Reference(image=PICTURE, weight=0.5),), count=3, seed=8)
+    settings = json.loads(json.dumps(settings_of(make_plan(request, ENTRY), scheduler="S"), allow_nan=False))
+    assert settings["seeds"] == [8, 9, 10]
+    assert (settings["steps"], settings["guidance_scale"], settings["scheduler"]) == (20, 3.0, "S")
+    assert (settings["width"], settings["height"], settings["adapter"]) == (128, 96, "base")
+    assert settings["references"][0]["weight"] == 0.5
+    assert len(settings["references"][0]["sha256"]) == 64
+
+
+def test_seeds_count_up_and_start_over() -> None:
+    assert picture_seeds(4, 3) == (4, 5, 6)
+    assert picture_seeds(LARGEST_SEED, 2) == (LARGEST_SEED, 0)
+
+
+def test_random_seeds_differ_and_can_be_asked_for() -> None:
+    first, second = picture_seeds(-1, 2), picture_seeds(-1, 2)
+    assert first != second
+    assert all(0 <= seed <= LARGEST_SEED for seed in first + second)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.errors import UserError
+
+PICTURE = Image.new("RGB", (16, 16))
+REFERENCE = Reference(image=PICTURE)
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"task": "upscale"}, "The task is 'upscale'; it must be variation or mix or inpaint or pose."),
+    ({"adapter": "plus"}, "The adapter is 'plus'; it must be base or fine."),
+    ({"adapter": None}, "The adapter is None"),
+    ({"model": 3}, "The model is 3"),
+    ({"model": "x" * 101}, "The model is 101 characters"),
+    ({"prompt": 3}, "The prompt is 3"),
+    ({"prompt": "x" * 2001}, "The prompt is 2001 characters long; it must have at most 2000."),
+    ({"prompt": "\ud800"}, "broken characters"),
+    ({"negative_prompt": ["x"]}, "The negative prompt is"),
+    ({"scale": float("nan")}, "The scale is nan; it must be a number from 0 to 1.5."),
+    ({"scale": float("inf")}, "The scale is inf"),
+    ({"scale": -0.1}, "The scale is -0.1"),
+    ({"scale": 1.6}, "The scale is 1.6"),
+    ({"scale": True}, "The scale is True"),
+    ({"scale": "1"}, "The scale is '1'"),
+    ({"scale": None}, "The scale is None"),
+    ({"scale": 10**5000}, "The scale is a huge number"),
+    ({"count": 0}, "The count is 0; it must be a whole number from 1 to 8."),
+    ({"count": 10_000}, "The count is 10000"),
+    ({"count": 1.5}, "The count is 1.5"),
+    ({"count": float("nan")}, "The count is nan"),
+    ({"count": "x" * 100}, "xxx…; it must be a whole number"),
+    ({"seed": -2}, "The seed is -2; it must be a whole number from -1 to 4294967295."),
+    ({"seed": 2**32}, "The seed is 4294967296"),
+    ({"seed": -(10**5000)}, "The seed is a huge number"),
+    ({"steps": 101}, "The number of steps is 101; it must be a whole number from 0 to 100."),
+    ({"steps": -1}, "The number of steps is -1"),
+    ({"guidance_scale": 0.5}, "The guidance is 0.5; it must be 0 or a number from 1 to 20."),
+    ({"guidance_scale": 21}, "The guidance is 21"),
+    ({"width": 100}, "The width is 100; it must be 0 or a multiple of 8 from 8 to 2048."),
+    ({"height": 4096}, "The height is 4096"),
+    ({"height": -8}, "The height is -8"),
+    ({"control_scale": 2.1}, "The pose's strength is 2.1; it must be a number from 0 to 2."),
+    ({"references": ()}, "There is no reference"),
+    ({"references": (REFERENCE,) * 5}, "There are 5 references; there may be at most 4."),
+    ({"references": (PICTURE,)}, "must be pictures, each with a weight"),
+    ({"task": "mix", "references": (), "prompt": "  "}, "nothing to draw"),
+    ({"task": "inpaint"}, "There is no picture"),
+    ({"task": "inpaint", "image": PICTURE}, "There is no mask"),
+    ({"task": "inpaint", "image": "a.png", "mask": PICTURE}, "The picture is 'a.png'; it must be a picture."),
+    ({"task": "pose"}, "There is no pose"),
+]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"), REFUSED, ids=[f"{next(iter(fields))} {index}" for index, (fields, _) in enumerate(REFUSED)]
+)
+def test_bad_values_are_refused_in_one_sentence(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        GenerateRequest(**{"task": "variation", "references": (REFERENCE,), **fields})
+    assert message in str(refused.value)
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("weight", [-1, 2.5, float("nan"), "1", None])
+def test_a_bad_weight_is_refused(weight: object) -> None:
+    with pytest.raises(UserError, match="The reference's weight is"):
+        Reference(image=PICTURE, weight=weight)
+
+
+def test_a_reference_must_be_a_picture() -> None:
+    with pytest.raises(UserError, match="it must be a picture"):
+        Reference(image="cat.png")
+
+
+def test_whole_numbers_as_sliders_send_them_are_fine() -> None:
+    request = GenerateRequest(
+        task="variation", references=[REFERENCE], count=4.0, steps=np.int64(3), seed=7.0, scale=1, width=64.0
+    )
+    assert (request.count, request.steps, request.seed, request.scale, request.width) == (4, 3, 7, 1.0, 64)
+    assert isinstance(request.count, int)
+    assert isinstance(request.scale, float)
+    assert request.references == (REFERENCE,)
+
+
+def test_a_request_cannot_be_changed() -> None:
+    request = GenerateRequest(task="mix", prompt="a cat")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        request.count = 9
