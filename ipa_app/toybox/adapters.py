@@ -18,7 +18,7 @@ from ipa_app.adapter.features import encode_image
 from ipa_app.toybox.clip import load_image_encoder, load_text_encoder
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import pick_device
-from ipa_app.toybox.frozen import Captions, Latents, latents_of
+from ipa_app.toybox.frozen import Captions, Latents, TwoSizes
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS
 from ipa_app.toybox.settings import Recipe, StageSettings
 from ipa_app.toybox.tensors import clip_pixels, pixels
@@ -55,8 +55,8 @@ def train_adapter(kind: Kind, recipe: Recipe, data: ToyData, heldout: ToyData, f
     reports = train(
         config,
         base=_components(folder),
-        batches=train_pairs.batches(config.batch_size, first=resume_step(output)),
-        heldout=[heldout_pairs.batch(torch.arange(0, min(64, len(heldout))), torch.Generator().manual_seed(0))],
+        batches=train_pairs.batches(config, first=resume_step(output)),
+        heldout=[heldout_pairs.whole_batch(torch.arange(min(64, len(heldout))))],
         samples=[_sample(heldout, row) for row in range(0, min(16, len(heldout)), 2)],
     )
     for report in reports:
@@ -112,27 +112,32 @@ class _Pairs:
     """Reference and target pictures of one split, everything frozen encoded beforehand."""
 
     def __init__(self, kind: Kind, recipe: Recipe, data: ToyData, folder: Path, split: str) -> None:
-        self._latents: Latents = latents_of(data, folder, split)
+        self._latents = TwoSizes(data, folder, split)
         self._captions = Captions(data, folder)
         self._features = _features(kind, recipe, data, folder)
 
-    def batches(self, size: int, *, first: int) -> Iterator[TrainingBatch]:
+    def batches(self, config: TrainConfig, *, first: int) -> Iterator[TrainingBatch]:
         """Endless batches; the draws of batch n depend on n alone, so that a run can be resumed."""
         number = first
         while True:
             generator = torch.Generator().manual_seed(number)
-            rows = torch.randint(len(self._features), (size,), generator=generator)
-            yield self.batch(rows, generator)
+            rows = torch.randint(len(self._features), (config.batch_size,), generator=generator)
+            latents = self._latents.sized(number / config.max_steps, generator)[1]
+            yield self._batch(rows, generator, latents)
             number += 1
 
-    def batch(self, rows: torch.Tensor, generator: torch.Generator) -> TrainingBatch:
-        """Targets ``rows``, each with its reference and one of its captions."""
+    def whole_batch(self, rows: torch.Tensor) -> TrainingBatch:
+        """The same batch for ``rows`` every time, at the pictures' own size."""
+        generator = torch.Generator().manual_seed(0)
+        return self._batch(rows, generator, self._latents.whole)
+
+    def _batch(self, rows: torch.Tensor, generator: torch.Generator, latents: Latents) -> TrainingBatch:
         other = torch.rand(len(rows), generator=generator) < OTHER_VIEW_SHARE
         # Pictures 2 i and 2 i + 1 show the same subject.
         references = torch.where(other, rows ^ 1, rows)
         return TrainingBatch(
-            latents=self._latents.mean[rows].float(),
-            latents_std=self._latents.deviation[rows].float(),
+            latents=latents.mean[rows].float(),
+            latents_std=latents.deviation[rows].float(),
             input_ids=self._captions.draw(rows, generator, drop=0, scene=SCENE_SHARE),
             features=self._features[references].float(),
         )

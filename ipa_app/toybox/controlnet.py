@@ -19,7 +19,7 @@ from ipa_app.pose.skeleton import Skeleton
 from ipa_app.toybox import sheets
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import fit, pick_device
-from ipa_app.toybox.frozen import Captions, latents_of
+from ipa_app.toybox.frozen import Captions, TwoSizes
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pose_pipeline
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.unet import load_unet, noised
@@ -68,12 +68,13 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
     controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=stages)
     controlnet = controlnet.requires_grad_(True).train().to(device, memory_format=torch.channels_last)
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-    latents, captions = latents_of(data, folder, "train"), Captions(data, folder)
+    latents, captions = TwoSizes(data, folder, "train"), Captions(data, folder)
     skeletons = skeleton_pictures(data, recipe.size, folder / "skeletons-train.npy")
 
-    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         rows = torch.randint(len(data), (recipe.controlnet.batch_size,), generator=generator)
-        clean = latents.sample(rows, generator, device)
+        shrink, sized = latents.sized(fraction, generator)
+        clean = sized.sample(rows, generator, device)
         hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=0))
         noisy, timesteps, target = noised(scheduler, clean, generator)
         down, middle = controlnet(noisy, timesteps, hidden, control_pixels(skeletons, rows, device), return_dict=False)

@@ -65,6 +65,38 @@ def latents_of(data: ToyData, folder: Path, split: str, *, shrink: int = 1) -> L
     return Latents(**torch.load(path, weights_only=True))
 
 
+class TwoSizes:
+    """Latents of the pictures and of the pictures at half size, where a step costs a quarter.
+
+    What words and references mean is learned as well on small pictures, so training begins with them; some remain
+    to the end, so that the model keeps both.
+    """
+
+    SMALL_UNTIL = 0.4
+    """Share of the budget trained on small pictures alone."""
+    SMALL_AFTER = 0.25
+    """Share of the steps on small pictures after that."""
+
+    def __init__(self, data: ToyData, folder: Path, split: str) -> None:
+        self._by_shrink = {shrink: latents_of(data, folder, split, shrink=shrink) for shrink in (2, 1)}
+
+    @property
+    def whole(self) -> Latents:
+        """Latents of the pictures at their own size."""
+        return self._by_shrink[1]
+
+    def sized(self, fraction: float, generator: torch.Generator) -> tuple[int, Latents]:
+        """The divisor of the pictures' side that a step is trained at, and the latents.
+
+        Args:
+            fraction: of the budget used, in [0, 1].
+            generator: of the step.
+        """
+        is_small = fraction < self.SMALL_UNTIL or float(torch.rand((), generator=generator)) < self.SMALL_AFTER
+        shrink = 2 if is_small else 1
+        return shrink, self._by_shrink[shrink]
+
+
 class Captions:
     """The captions of a split, encoded as they are asked for (the text tower is small)."""
 

@@ -75,11 +75,11 @@ CPU_128 = Recipe(
     subjects=16_000,
     vae=StageSettings(samples=60_000, batch_size=8, lr=1.2e-3, minutes=14),
     clip=StageSettings(samples=100_000, batch_size=192, lr=1e-3, minutes=18),
-    unet=StageSettings(samples=240_000, batch_size=64, lr=6e-4, minutes=45),
-    controlnet=StageSettings(samples=30_000, batch_size=48, lr=5e-4, minutes=9),
-    base_adapter=StageSettings(samples=40_000, batch_size=48, lr=5e-4, minutes=10),
-    fine_adapter=StageSettings(samples=40_000, batch_size=48, lr=5e-4, minutes=12),
-    probe=StageSettings(samples=120_000, batch_size=64, lr=1e-3, minutes=6),
+    unet=StageSettings(samples=240_000, batch_size=32, lr=6e-4, minutes=42),
+    controlnet=StageSettings(samples=24_000, batch_size=24, lr=5e-4, minutes=12),
+    base_adapter=StageSettings(samples=28_000, batch_size=32, lr=5e-4, minutes=16),
+    fine_adapter=StageSettings(samples=28_000, batch_size=32, lr=5e-4, minutes=16),
+    probe=StageSettings(samples=60_000, batch_size=64, lr=1e-3, minutes=6),
 )
 """Two CPU cores, about two hours."""
 

@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from ipa_app.toybox import sheets
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import fit, pick_device
-from ipa_app.toybox.frozen import Captions, latents_of
+from ipa_app.toybox.frozen import Captions, TwoSizes
 from ipa_app.toybox.sampling import picture_sheet
 from ipa_app.toybox.settings import Recipe
 
@@ -19,11 +19,6 @@ TEXT_DROP = 0.1
 """Share of empty captions, for classifier-free guidance (Ho & Salimans 2022)."""
 SCENE_SHARE = 0.1
 """Share of captions that leave the subject open, as prompts beside a reference picture do."""
-
-
-SMALL_UNTIL = 0.35
-"""Share of the budget trained on pictures of half the size, which cost a quarter: words and layout are learned
-there, details after."""
 
 
 def new_scheduler() -> DDIMScheduler:
@@ -67,12 +62,11 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
     scheduler = new_scheduler()
     scheduler.save_pretrained(folder / "scheduler")
     unet = new_unet(recipe).to(device, memory_format=torch.channels_last)
-    small, large = (latents_of(data, folder, "train", shrink=shrink) for shrink in (2, 1))
-    captions = Captions(data, folder)
+    latents, captions = TwoSizes(data, folder, "train"), Captions(data, folder)
 
     def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         rows = torch.randint(len(data), (recipe.unet.batch_size,), generator=generator)
-        clean = (small if fraction < SMALL_UNTIL else large).sample(rows, generator, device)
+        clean = latents.sized(fraction, generator)[1].sample(rows, generator, device)
         hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=SCENE_SHARE))
         noisy, timesteps, target = noised(scheduler, clean, generator)
         prediction = unet(noisy.contiguous(memory_format=torch.channels_last), timesteps, hidden).sample
