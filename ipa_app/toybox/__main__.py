@@ -17,7 +17,7 @@ from ipa_app.toybox.probe import train_probe
 from ipa_app.toybox.settings import RECIPES, Recipe, StageSettings
 from ipa_app.toybox.tokenizer import train_tokenizer
 from ipa_app.toybox.unet import train_unet
-from ipa_app.toybox.vae import train_vae
+from ipa_app.toybox.vae import refine_decoder, train_vae
 
 Stage = Callable[[Recipe, ToyData, ToyData, Path], None]
 
@@ -35,6 +35,7 @@ STAGES: dict[str, Stage] = {
     "base_adapter": train_base_adapter,
     "fine_adapter": train_fine_adapter,
     "controlnet": train_controlnet,
+    "decoder": refine_decoder,
     "probe": train_probe,
     "bundle": write_bundle,
 }

@@ -15,7 +15,7 @@ from diffusers import ControlNetModel, DDIMScheduler
 from PIL import Image
 
 from ipa_app.pose.draw import draw_skeleton
-from ipa_app.pose.skeleton import Skeleton
+from ipa_app.pose.skeleton import Keypoint, Skeleton
 from ipa_app.toybox import sheets
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import fit, pick_device
@@ -32,7 +32,7 @@ TEXT_DROP = 0.4
 
 def skeleton_of(keypoints: np.ndarray) -> Skeleton:
     """The data set's (18, 2) keypoints as the app's own skeleton of one person."""
-    return Skeleton(people=(tuple((float(x), float(y)) for x, y in keypoints),))
+    return Skeleton(people=(tuple(Keypoint(float(x), float(y)) for x, y in keypoints),))
 
 
 def skeleton_pictures(data: ToyData, size: int, path: Path) -> np.ndarray:

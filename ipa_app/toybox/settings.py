@@ -62,6 +62,7 @@ class Recipe:
     base_adapter: StageSettings
     fine_adapter: StageSettings
     probe: StageSettings
+    decoder: StageSettings
 
     @property
     def latent_size(self) -> int:
@@ -72,7 +73,7 @@ class Recipe:
 CPU_128 = Recipe(
     name="cpu128",
     size=128,
-    subjects=16_000,
+    subjects=8_000,
     vae=StageSettings(samples=60_000, batch_size=8, lr=1.2e-3, minutes=14),
     clip=StageSettings(samples=100_000, batch_size=192, lr=1e-3, minutes=18),
     unet=StageSettings(samples=240_000, batch_size=32, lr=6e-4, minutes=42),
@@ -80,6 +81,7 @@ CPU_128 = Recipe(
     base_adapter=StageSettings(samples=28_000, batch_size=32, lr=5e-4, minutes=16),
     fine_adapter=StageSettings(samples=28_000, batch_size=32, lr=5e-4, minutes=16),
     probe=StageSettings(samples=60_000, batch_size=64, lr=1e-3, minutes=6),
+    decoder=StageSettings(samples=12_000, batch_size=4, lr=4e-4, minutes=12),
 )
 """Two CPU cores, about two hours."""
 
@@ -101,6 +103,7 @@ GPU_256 = Recipe(
     base_adapter=StageSettings(samples=1_000_000, batch_size=256, lr=5e-4, minutes=6),
     fine_adapter=StageSettings(samples=1_000_000, batch_size=256, lr=5e-4, minutes=6),
     probe=StageSettings(samples=1_000_000, batch_size=256, lr=1e-3, minutes=4),
+    decoder=StageSettings(samples=500_000, batch_size=64, lr=4e-4, minutes=6),
 )
 """One big GPU, every stage under ten minutes."""
 
@@ -126,6 +129,7 @@ TINY = Recipe(
     base_adapter=StageSettings(samples=8, batch_size=4, lr=1e-3),
     fine_adapter=StageSettings(samples=8, batch_size=4, lr=1e-3),
     probe=StageSettings(samples=8, batch_size=4, lr=1e-3),
+    decoder=StageSettings(samples=8, batch_size=4, lr=1e-3),
 )
 """The whole recipe in seconds, for the tests."""
 

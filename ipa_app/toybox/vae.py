@@ -68,16 +68,42 @@ def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> 
     vae.save_pretrained(folder / "vae")
 
 
+def refine_decoder(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
+    """Train the decoder further, for latents that stay as they are, and write ``folder/vae`` again.
+
+    May run at any time after the other stages: none of them sees the decoder.
+    """
+    device = pick_device()
+    vae = load_vae(folder).to(memory_format=torch.channels_last)
+    decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder]).requires_grad_(True).train()
+
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+        rows = torch.randint(len(data), (recipe.decoder.batch_size,), generator=generator)
+        batch = pixels(data.images, rows, device)
+        with torch.no_grad():
+            latents = vae.encode(batch).latent_dist.sample()
+        return _picture_loss(vae.decode(latents).sample, batch)
+
+    def sheet() -> None:
+        sheets.note(folder, "decoder", sheets.reconstruction_sheet(vae, heldout, folder / "sheets" / "vae.png"))
+
+    fit("decoder", module=decoder, loss=loss, settings=recipe.decoder, folder=folder, on_checkpoint=sheet)
+    vae.save_pretrained(folder / "vae")
+
+
 def _loss(vae: AutoencoderKL, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
     posterior = vae.encode(batch).latent_dist
-    picture = vae.decode(posterior.sample()).sample
+    loss, figures = _picture_loss(vae.decode(posterior.sample()).sample, batch)
+    kl = posterior.kl().mean() / posterior.mean[0].numel()
+    return loss + KL_WEIGHT * kl, {**figures, "kl": float(kl.detach())}
+
+
+def _picture_loss(picture: torch.Tensor, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
     error = (picture - batch).abs().mean()
     # The difference of neighbours' differences: outlines cost more than flat areas, which keeps faces crisp.
-    edges = sum(((picture - batch).diff(dim=axis)).abs().mean() for axis in (2, 3))
-    kl = posterior.kl().mean() / posterior.mean[0].numel()
+    edges = (picture - batch).diff(dim=2).abs().mean() + (picture - batch).diff(dim=3).abs().mean()
     mse = (picture.detach() - batch).pow(2).mean()
-    figures = {"psnr": float(10 * torch.log10(4 / mse)), "kl": float(kl.detach())}
-    return error + EDGE_WEIGHT * edges + KL_WEIGHT * kl, figures
+    return error + EDGE_WEIGHT * edges, {"psnr": float(10 * torch.log10(4 / mse))}
 
 
 def _random_crops(batch: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
