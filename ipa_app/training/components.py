@@ -10,7 +10,6 @@ import diffusers
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from torch import nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from ipa_app.errors import UserError
@@ -34,9 +33,11 @@ class Components:
 
     def freeze(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move every part to ``device`` and ``dtype``, in eval mode, with no gradient asked for its weights."""
-        modules: tuple[nn.Module, ...] = (self.unet, self.vae, self.text_encoder, self.image_encoder)
+        modules = (self.unet, self.vae, self.text_encoder, self.image_encoder)
         for module in modules:
-            module.requires_grad_(False).eval().to(device, dtype)
+            module.requires_grad_(False).eval().to(device)
+            if module.dtype != dtype:
+                module.to(dtype)
 
     def noise_schedule(self) -> DDPMScheduler:
         """The schedule the base model was trained with.
@@ -86,10 +87,11 @@ def load_components(folder: Path, *, image_encoder: Path | None = None) -> Compo
     if not (vision / "config.json").is_file():
         raise UserError(f"There is no CLIP vision tower in {vision}; name one with --image-encoder.")
     scheduler_class = getattr(diffusers, parts["scheduler"][1])
+    loading = {"local_files_only": True, "torch_dtype": torch.float32}
     try:
         return Components(
-            unet=UNet2DConditionModel.from_pretrained(folder / "unet", local_files_only=True),
-            vae=AutoencoderKL.from_pretrained(folder / "vae", local_files_only=True),
+            unet=UNet2DConditionModel.from_pretrained(folder / "unet", **loading),
+            vae=AutoencoderKL.from_pretrained(folder / "vae", **loading),
             text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", local_files_only=True),
             tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
             scheduler=scheduler_class.from_pretrained(folder / "scheduler", local_files_only=True),

@@ -142,7 +142,8 @@ class ExampleReader:
             return open_example(self._examples[index], self._size)
         except (UserError, OSError) as error:
             self.skipped.add(index)
-            logger.warning("skipped %s: %s", self._examples[index].image, error)
+            example = self._examples[index]
+            logger.warning("skipped %s (%d so far): %s", example.image, len(self.skipped), error)
             return None
 
     def open_or_next(self, index: int) -> OpenedExample:

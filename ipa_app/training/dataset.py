@@ -72,9 +72,10 @@ class Dataset:
 
     def heldout_batches(self) -> list[TrainingBatch]:
         """The held-out examples, encoded; bad ones are left out."""
-        if not self.heldout:
+        reader = ExampleReader(self.heldout, size=self.size)
+        if all(reader.open(number) is None for number in range(len(reader))):
             return []
-        encoded = encode_examples(self.heldout, ExampleReader(self.heldout, size=self.size), self.encoder)
+        encoded = encode_examples(self.heldout, reader, self.encoder)
         rows = range(len(encoded))
         return [
             encoded.batch(rows[first : first + self.config.batch_size]) for first in rows[:: self.config.batch_size]

@@ -146,13 +146,13 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _train(self, batches: Iterator[TrainingBatch]) -> Iterator[Report]:
-        if self._is_over():
+        if self._is_over(self.seconds_before):  # by earlier sittings; a fresh run takes one step at least
             return
         began = time.monotonic()
         for loss in self.trainer.run(batches):
             self._losses.append(loss)
             self._interval += time.monotonic() - began
-            over = self._is_over()
+            over = self._is_over(self._seconds())
             if over or _due(self.trainer.step, self.config.log_steps):
                 yield self._progress()
             if over:
@@ -168,11 +168,11 @@ class _Run:
         if _due(self.trainer.step, self.config.sample_steps):
             yield from self._draw_sheet()
 
-    def _is_over(self) -> bool:
+    def _is_over(self, seconds: float) -> bool:
         """Whether the steps or the minutes are used up; the main process decides for all of them."""
         if self.trainer.step >= self.config.max_steps:
             return True
-        return self.config.max_minutes > 0 and self._agreed(self._seconds() >= self.config.max_minutes * 60)
+        return self.config.max_minutes > 0 and self._agreed(seconds >= self.config.max_minutes * 60)
 
     def _save_is_due(self) -> bool:
         minutes = (time.monotonic() - self._last_save) / 60

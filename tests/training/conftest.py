@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image, ImageDraw
 
 from ipa_app.training.components import Components, load_components
@@ -87,6 +88,14 @@ def pictures(tmp_path: Path) -> Path:
         entries.append({"image_file": f"{number}.png", "text": f"a {COLOURS[number % 4]} hat"})
     (folder / "data.json").write_text(json.dumps(entries))
     return folder
+
+
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    """Lets one test train in another precision: accelerate allows a process only one."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from ipa_app.errors import UserError
 from ipa_app.training.cli import main
+from ipa_app.training.components import Components
+from ipa_app.training.config import DataConfig, TrainConfig
 from ipa_app.training.data import ExampleReader, batch_indices, open_example, read_examples, split_heldout
+from ipa_app.training.dataset import open_dataset
+from ipa_app.training.examples import EncodedBatch
+from ipa_app.training.loop import make_accelerator
+from ipa_app.training.prepared import fingerprint
+from ipa_app.training.run import prepare_base
 
 FAST = ["--max-steps", "2", "--batch-size", "2", "--num-inference-steps", "1", "--log-steps", "1", "--size", "64"]
 
@@ -48,19 +57,60 @@ def test_the_command_line_trains_past_bad_pictures_and_names_them(
     assert reports[-1] == "FinishedReport"
 
 
-def test_examples_kept_encoded_train_as_those_opened_each_time(
+def test_run_again_the_command_line_goes_on_with_the_data_where_it_stopped(
     tiny_bundle_dir: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    common = ["--adapter", "plus", "--resampler-heads", "1", "--resampler-depth", "1", "--save-precision", "fp32"]
-    for name, cache in (("kept", "8"), ("opened", "0"), ("kept again", "8")):
-        assert main(arguments(tiny_bundle_dir, pictures, tmp_path / name, "--cache-gb", cache, *common)) == 0
-    kept, opened, again = (
-        load_file(tmp_path / name / "ip-adapter-plus.safetensors") for name in ("kept", "opened", "kept again")
-    )
-    assert all(torch.allclose(kept[name], opened[name], atol=1e-4) for name in kept)
-    assert all(torch.equal(kept[name], again[name]) for name in kept)
-    assert list((tmp_path / "kept").glob("encoded-*.safetensors"))
-    assert not list((tmp_path / "opened").glob("encoded-*.safetensors"))
+    for name, steps in (("whole", "5"), ("parts", "2"), ("parts", "5")):
+        more = ["--max-steps", steps, "--sample-steps", "0", "--eval-steps", "0", "--save-precision", "fp32"]
+        assert main(arguments(tiny_bundle_dir, pictures, tmp_path / name, *more)) == 0
+    whole, parts = (load_file(tmp_path / name / "ip-adapter.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_run_whose_held_out_pictures_are_all_bad_goes_on_without_them(
+    tiny_bundle_dir: Path, pictures: Path, tmp_path: Path
+) -> None:
+    (pictures / "heldout.json").write_text('[{"image_file": "none.png", "text": "a hat"}]')
+    more = ["--heldout-data", str(pictures / "heldout.json"), "--sample-steps", "0"]
+    assert main(arguments(tiny_bundle_dir, pictures, tmp_path / "out", *more)) == 0
+    assert "HeldoutReport" not in (tmp_path / "out" / "log.jsonl").read_text()
+
+
+@pytest.mark.parametrize("kind", ["base", "plus"])
+def test_examples_kept_encoded_are_those_opened_each_time(
+    kind: str, base: Components, make_config: Callable[..., TrainConfig], tiny_bundle_dir: Path, pictures: Path
+) -> None:
+    config = make_config(adapter=kind, batch_size=5)
+    accelerator = make_accelerator(config)
+    prepare_base(base, config, accelerator)
+
+    def encoded_batches(cache_gb: float) -> list[EncodedBatch]:
+        data = DataConfig(base=tiny_bundle_dir, data=pictures / "data.json", cache_gb=cache_gb)
+        dataset = open_dataset(config, data, base)
+        assert len(dataset.train) == 11
+        assert len(dataset.heldout) == 1
+        return [dataset.encoder.encode(batch) for batch in islice(dataset.batches(accelerator), 3)]
+
+    opened = encoded_batches(0)
+    assert not config.output.exists()
+    kept = encoded_batches(8)
+    (file,) = config.output.glob("encoded-*.safetensors")
+    written = file.stat().st_mtime_ns
+    again = encoded_batches(8)
+    assert file.stat().st_mtime_ns == written
+    for one, other, third in zip(opened, kept, again, strict=True):
+        for name in ("latents", "latents_std", "text_states", "features"):
+            assert torch.allclose(getattr(one, name), getattr(other, name), atol=1e-5)
+            assert torch.equal(getattr(other, name), getattr(third, name))
+
+
+def test_a_changed_picture_is_encoded_anew(pictures: Path) -> None:
+    examples = read_examples(pictures / "data.json", pictures)
+    before = fingerprint(examples, "base")
+    assert fingerprint(examples, "base") == before
+    assert fingerprint(examples, "plus") != before
+    Image.new("RGB", (9, 9), "white").save(pictures / "5.png")
+    assert fingerprint(examples, "base") != before
 
 
 def test_a_dry_run_prints_the_cost_and_writes_nothing(

@@ -14,13 +14,15 @@ from safetensors.torch import load_file
 from ipa_app.adapter.files import read_adapter, save_adapter
 from ipa_app.errors import UserError
 from ipa_app.training.checkpoint import resume_step
-from ipa_app.training.components import Components
+from ipa_app.training.components import Components, load_components
 from ipa_app.training.config import TrainConfig
+from ipa_app.training.encoding import FrozenEncoder
 from ipa_app.training.examples import TrainingBatch
-from ipa_app.training.publish import UnusableAdapterError
+from ipa_app.training.loop import make_accelerator
+from ipa_app.training.publish import UnusableAdapterError, publish
 from ipa_app.training.reports import CheckpointReport, FinishedReport, HeldoutReport, SampleReport, StepReport
-from ipa_app.training.run import new_adapter, train
-from ipa_app.training.sampling import Sample
+from ipa_app.training.run import new_adapter, prepare_base, train
+from ipa_app.training.sampling import Sample, Sampler
 from tests.training.conftest import encoded_batch
 
 Batches = Callable[..., Iterator[TrainingBatch]]
@@ -65,6 +67,17 @@ def test_a_run_reports_saves_and_publishes(
     lines = [json.loads(line) for line in (config.output / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [report.step for report in reports]
     assert all(str(report) for report in reports)
+
+
+def test_a_base_model_in_bf16_trains_an_adapter_in_float32(
+    tiny_bundle_dir: Path, make_config: MakeConfig, batches: Batches, fresh_accelerate: None
+) -> None:
+    own = load_components(tiny_bundle_dir)  # not the shared one: its weights are rounded
+    config = make_config(mixed_precision="bf16", save_precision="fp32", max_steps=2, save_steps=1)
+    *_, finished = train(config, base=own, batches=batches(), heldout=[encoded_batch(99)])
+    assert own.unet.dtype == torch.bfloat16
+    tensors = load_file(finished.path)
+    assert not torch.equal(tensors["image_proj.proj.weight"].bfloat16().float(), tensors["image_proj.proj.weight"])
 
 
 def test_a_pretrained_file_is_where_training_starts(base: Components, make_config: MakeConfig, tmp_path: Path) -> None:
@@ -112,23 +125,18 @@ def test_numbers_gone_wrong_end_the_run_and_spare_the_checkpoint(
     assert resume_step(config.output) == 2
 
 
-def test_a_file_that_does_not_hold_the_adapter_is_not_called_done(
-    base: Components, make_config: MakeConfig, batches: Batches
+@pytest.mark.parametrize("weight", [float("nan"), 1e30])  # the second is too large for the file's fp16
+def test_an_adapter_that_cannot_draw_is_not_called_done(
+    weight: float, base: Components, make_config: MakeConfig
 ) -> None:
-    config = make_config(max_steps=1)
-    run = train(config, base=base, batches=batches())
-    reports = []
-    with pytest.raises(UnusableAdapterError, match="not finite"):
-        for report in run:
-            reports.append(report)
-            if isinstance(report, CheckpointReport):  # weights too large for the file's fp16
-                run_adapter_of(run).ip_adapter["1"].to_k_ip.weight.data.fill_(1e30)
-    assert not any(isinstance(report, FinishedReport) for report in reports)
-
-
-def run_adapter_of(run: Iterator[object]) -> torch.nn.Module:
-    """The adapter inside a run in progress."""
-    return run.gi_frame.f_locals["reports"].gi_frame.f_locals["self"].trainer.adapter
+    config = make_config()
+    prepare_base(base, config, make_accelerator(config))
+    adapter = new_adapter(config, base)
+    adapter.ip_adapter["1"].to_k_ip.weight.data.fill_(weight)
+    sampler = Sampler(base, encoder=FrozenEncoder(base, kind="base"), config=config)
+    features = sampler.features(Image.new("RGB", (40, 40), "blue"))
+    with pytest.raises(UnusableAdapterError, match="not finite in ip_adapter.1.to_k_ip.weight"):
+        publish(adapter, config=config, unet=base.unet, sampler=sampler, features=features, step=1)
 
 
 @pytest.mark.parametrize(
