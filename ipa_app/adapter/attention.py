@@ -8,17 +8,17 @@ So one UNet serves calls with different adapters, or none, at the same time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch.nn.functional as F
 
-from ipa_app.adapter.layers import attention_layers, is_cross_attention
+from ipa_app.adapter.layers import attention_layers, attention_module, is_cross_attention
 from ipa_app.errors import UserError
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
-    from diffusers.models.attention_processor import Attention
-    from torch import Tensor
+    from diffusers.models.attention_processor import Attention, AttentionProcessor
+    from torch import Tensor, nn
 
     from ipa_app.adapter.image_prompt import ImagePromptBatch
 
@@ -74,7 +74,8 @@ class IPAttnProcessor:
         if image_prompt is not None and self.layer is not None:
             out = _add_image_terms(out, query=query, image_prompt=image_prompt, layer=self.layer)
 
-        out = attn.to_out[1](attn.to_out[0](out))
+        to_out, dropout = cast("nn.ModuleList", attn.to_out)
+        out = dropout(to_out(out))
         if spatial_shape is not None:
             out = out.transpose(-1, -2).unflatten(-1, spatial_shape)
         if attn.residual_connection:
@@ -85,18 +86,19 @@ class IPAttnProcessor:
 def install_processors(unet: UNet2DConditionModel) -> None:
     """Give every attention layer of a UNet its processor, once, when the model is loaded.
 
-    No weight changes: the UNet then serves plain calls and calls with any adapter.
+    No weight changes: the UNet then serves plain calls and calls with any adapter. What puts other processors in
+    their place later (``enable_attention_slicing``, ``enable_xformers_memory_efficient_attention``) would end that.
 
     Raises:
         UserError: the UNet's attention is of a sort that Stable Diffusion does not have.
     """
     attention_layers(unet)
     for name in unet.attn_processors:
-        if unet.get_submodule(name.removesuffix(".processor")).added_kv_proj_dim is not None:
+        if attention_module(unet, name).added_kv_proj_dim is not None:
             raise UserError("An IP-Adapter cannot work with this base model: its attention is not Stable Diffusion's.")
-    unet.set_attn_processor(
-        {name: IPAttnProcessor(name if is_cross_attention(name) else None) for name in unet.attn_processors}
-    )
+    processors = {name: IPAttnProcessor(name if is_cross_attention(name) else None) for name in unet.attn_processors}
+    # The annotation lists diffusers' own processors; any object that is called as they are will do.
+    unet.set_attn_processor(cast("dict[str, AttentionProcessor]", processors))
 
 
 def _context(attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None) -> Tensor:
@@ -111,8 +113,8 @@ def _text_attention(attn: Attention, query: Tensor, context: Tensor, attention_m
     if attention_mask is not None:
         attention_mask = attn.prepare_attention_mask(attention_mask, context.shape[1], context.shape[0])
         attention_mask = attention_mask.view(context.shape[0], attn.heads, -1, attention_mask.shape[-1])
-    key = _split_heads(attn.to_k(context), attn.heads)
-    value = _split_heads(attn.to_v(context), attn.heads)
+    to_k, to_v = cast("nn.Linear", attn.to_k), cast("nn.Linear", attn.to_v)
+    key, value = _split_heads(to_k(context), attn.heads), _split_heads(to_v(context), attn.heads)
     if attn.norm_q is not None:
         query = attn.norm_q(query)
     if attn.norm_k is not None:

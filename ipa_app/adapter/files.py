@@ -176,6 +176,8 @@ def _read_content(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError:
         raise UserError(f"{path.name} is damaged or cut off; fetch it again.") from None
+    except OSError as error:
+        raise UserError(f"{path.name} cannot be read ({error.strerror}); fetch it again.") from None
     except _LOAD_ERRORS:
         raise UserError(
             f"{path.name} is not a file of plain weights (damaged, or it holds program code, which is never run); "

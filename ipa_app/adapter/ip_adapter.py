@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 
 from ipa_app.adapter.image_prompt import ImagePrompt, KeyValue
 from ipa_app.adapter.kinds import DEFAULT_NUM_TOKENS, RESAMPLER_DIM_HEAD, AdapterKind
-from ipa_app.adapter.layers import AttentionLayer, attention_layers
+from ipa_app.adapter.layers import AttentionLayer, attention_layers, text_projections
 from ipa_app.adapter.projection import ImageProjModel, MLPProjModel
 from ipa_app.adapter.resampler import Resampler
 from ipa_app.errors import UserError
@@ -75,7 +75,7 @@ class IPAdapter(nn.Module):
             kind: base, plus (Resampler) or full.
             clip_dim: width of the features: the vision tower's projection_dim for base, its hidden_size otherwise.
             num_tokens: image tokens per picture; by default 4 for base, 16 for plus.
-            depth: blocks of the Resampler.
+            depth: blocks of the Resampler; diffusers reads files with 4 only.
             dim_head: width of a Resampler head; the published layout allows 64 only.
             heads: heads of the Resampler.
             dim: width of the Resampler; by default ``heads * dim_head``, as in the published ones.
@@ -86,22 +86,18 @@ class IPAdapter(nn.Module):
         layers = attention_layers(unet)
         if dim_head != RESAMPLER_DIM_HEAD:
             raise UserError(f"dim_head must be {RESAMPLER_DIM_HEAD}: published files do not record any other.")
-        image_proj = build_projection(
-            kind,
-            clip_dim=clip_dim,
-            cross_attention_dim=layers[0].cross_attention_dim,
-            num_tokens=num_tokens or DEFAULT_NUM_TOKENS[kind],
-            depth=depth,
-            heads=heads,
-            dim=dim or heads * dim_head,
-        )
-        adapter = cls(image_proj, layers).to(unet.device)
-        with torch.no_grad():
-            for layer in layers:
-                attn = unet.get_submodule(layer.name.removesuffix(".processor"))
-                projection = adapter.ip_adapter[str(layer.index)]
-                projection.to_k_ip.weight.copy_(attn.to_k.weight)
-                projection.to_v_ip.weight.copy_(attn.to_v.weight)
+        with torch.device(unet.device):
+            image_proj = build_projection(
+                kind,
+                clip_dim=clip_dim,
+                cross_attention_dim=layers[0].cross_attention_dim,
+                num_tokens=num_tokens or DEFAULT_NUM_TOKENS[kind],
+                depth=depth,
+                heads=heads,
+                dim=dim or heads * dim_head,
+            )
+            adapter = cls(image_proj, layers)
+        adapter._start_from_text(unet)
         return adapter
 
     @property
@@ -153,10 +149,23 @@ class IPAdapter(nn.Module):
         """Make a prompt for each row of features, without an unconditional side: a training batch."""
         return [ImagePrompt(cond=side, scale=scale) for side in self._keys_values(self.tokens(features))]
 
+    @torch.no_grad()
+    def _start_from_text(self, unet: UNet2DConditionModel) -> None:
+        """Copy the UNet's own key and value projections for text."""
+        for name, projection in self._projections():
+            to_k, to_v = text_projections(unet, name)
+            projection.to_k_ip.weight.copy_(to_k.weight)
+            projection.to_v_ip.weight.copy_(to_v.weight)
+
+    def _projections(self) -> Iterator[tuple[str, KeyValueProjection]]:
+        """Go through the layers with their names."""
+        projections = (cast(KeyValueProjection, projection) for projection in self.ip_adapter.values())
+        return zip(self.layer_names, projections, strict=True)
+
     def _keys_values(self, tokens: Tensor) -> list[dict[str, KeyValue]]:
         """Project tokens (batch, tokens, cross_attention_dim): for each row keys and values by layer name."""
         rows: list[dict[str, KeyValue]] = [{} for _ in tokens]
-        for name, projection in zip(self.layer_names, self.ip_adapter.values(), strict=True):
+        for name, projection in self._projections():
             keys, values = projection.to_k_ip(tokens), projection.to_v_ip(tokens)
             for row, key, value in zip(rows, keys.unbind(), values.unbind(), strict=True):
                 row[name] = KeyValue(key, value)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ipa_app.errors import UserError
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
+    from diffusers.models.attention_processor import Attention
+    from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,17 @@ def is_cross_attention(name: str) -> bool:
     return name.endswith("attn2.processor")
 
 
+def attention_module(unet: UNet2DConditionModel, name: str) -> Attention:
+    """Find the attention layer that a processor's name belongs to."""
+    return cast("Attention", unet.get_submodule(name.removesuffix(".processor")))
+
+
+def text_projections(unet: UNet2DConditionModel, name: str) -> tuple[nn.Linear, nn.Linear]:
+    """Find the key and value projections of a cross-attention layer; it always has both."""
+    attn = attention_module(unet, name)
+    return cast("nn.Linear", attn.to_k), cast("nn.Linear", attn.to_v)
+
+
 def attention_layers(unet: UNet2DConditionModel) -> tuple[AttentionLayer, ...]:
     """List the text cross-attention layers of a UNet in the order of the published layout.
 
@@ -46,8 +59,8 @@ def attention_layers(unet: UNet2DConditionModel) -> tuple[AttentionLayer, ...]:
     layers = []
     for index, name in enumerate(unet.attn_processors):
         if is_cross_attention(name):
-            attn = unet.get_submodule(name.removesuffix(".processor"))
-            layers.append(AttentionLayer(index, name, attn.to_k.out_features, attn.to_k.in_features))
+            to_k, _ = text_projections(unet, name)
+            layers.append(AttentionLayer(index, name, to_k.out_features, to_k.in_features))
     if not layers:
         raise UserError("This base model has no text cross-attention, so an IP-Adapter cannot work with it.")
     return tuple(layers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -96,7 +96,8 @@ class Resampler(nn.Module):
         """Resample (batch, sequence, clip_dim) to tokens (batch, num_tokens, cross_attention_dim)."""
         image_tokens = self.proj_in(hidden_states)
         latents = self.latents.expand(hidden_states.shape[0], -1, -1)
-        for attention, feed_forward_block in self.layers:
+        for block in self.layers:
+            attention, feed_forward_block = cast(nn.ModuleList, block)
             latents = attention(image_tokens, latents) + latents
             latents = feed_forward_block(latents) + latents
         return self.norm_out(self.proj_out(latents))

@@ -1,0 +1,53 @@
+"""What each kind of adapter takes from the vision tower, with a picture and without."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import CLIPVisionModelWithProjection
+
+from ipa_app.adapter import IPAdapter, encode_image
+from ipa_app.adapter.kinds import AdapterKind
+from tests.adapter.conftest import random_pixels
+
+
+@torch.no_grad()
+def test_base_takes_the_projected_embedding_and_zeros(tower: CLIPVisionModelWithProjection) -> None:
+    pixels = random_pixels(1, 2)
+    cond, uncond = encode_image(tower, pixels, "base")
+    pooled = tower.vision_model(pixels).pooler_output
+    torch.testing.assert_close(cond, tower.visual_projection(pooled))
+    assert torch.equal(uncond, torch.zeros(2, 24))
+
+
+@pytest.mark.parametrize("kind", ["plus", "full"])
+@torch.no_grad()
+def test_the_others_take_all_tokens_before_the_last_layer(
+    tower: CLIPVisionModelWithProjection, kind: AdapterKind
+) -> None:
+    def by_hand(pixels: torch.Tensor) -> torch.Tensor:
+        vision = tower.vision_model
+        hidden_states = vision.pre_layrnorm(vision.embeddings(pixels))
+        for layer in vision.encoder.layers[:-1]:
+            output = layer(hidden_states, attention_mask=None)
+            hidden_states = output if isinstance(output, torch.Tensor) else output[0]
+        return hidden_states
+
+    pixels = random_pixels(1, 2)
+    cond, uncond = encode_image(tower, pixels, kind)
+    assert cond.shape == (2, 17, 32)
+    torch.testing.assert_close(cond, by_hand(pixels))
+    # "No picture" is zero after normalisation, a picture of the mean colour; not zero features.
+    torch.testing.assert_close(uncond, by_hand(torch.zeros_like(pixels)))
+    assert uncond.abs().max() > 0.1
+
+
+@torch.no_grad()
+def test_no_picture_is_not_zero_tokens(
+    adapters: dict[AdapterKind, IPAdapter], tower: CLIPVisionModelWithProjection
+) -> None:
+    adapter = adapters["base"]
+    _, uncond = encode_image(tower, random_pixels(1), "base")
+    bias = adapter.image_proj.proj.bias.view(4, 32)
+    torch.testing.assert_close(adapter.tokens(uncond)[0], adapter.image_proj.norm(bias))
+    assert adapter.tokens(uncond).abs().max() > 0.1

@@ -1,0 +1,359 @@
+"""Adapter files: the published layout to the letter, variants of it, and what must be refused."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import CLIPVisionConfig
+
+from ipa_app.adapter import IPAdapter, attention_layers, check_encoder, load_adapter, read_adapter, save_adapter
+from ipa_app.adapter.kinds import AdapterKind
+from ipa_app.errors import UserError
+from tests.adapter.conftest import new_adapter
+from tests.tiny_models import tiny_unet
+
+KINDS: list[AdapterKind] = ["base", "plus", "full"]
+
+
+def assert_same_weights(loaded: IPAdapter, adapter: IPAdapter) -> None:
+    expected = adapter.state_dict()
+    assert loaded.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_round_trip_keeps_every_weight(
+    kind: AdapterKind, suffix: str, tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[AdapterKind, IPAdapter]
+) -> None:
+    path = tmp_path / "new" / f"adapter{suffix}"
+    save_adapter(adapters[kind], path)
+    loaded = load_adapter(path, unet)
+    assert_same_weights(loaded, adapters[kind])
+    assert loaded.kind == kind and loaded.layer_names == adapters[kind].layer_names
+    assert not loaded.training and not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_half_precision_files_load_in_the_unets_precision(
+    tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[AdapterKind, IPAdapter]
+) -> None:
+    path = tmp_path / "adapter.safetensors"
+    save_adapter(adapters["base"], path, dtype=torch.float16)
+    assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
+    assert {parameter.dtype for parameter in load_adapter(path, unet).parameters()} == {torch.float32}
+    half = tiny_unet().half()
+    assert {parameter.dtype for parameter in load_adapter(path, half).parameters()} == {torch.float16}
+
+
+def test_a_loaded_adapter_does_not_depend_on_its_file(
+    tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[AdapterKind, IPAdapter]
+) -> None:
+    path = tmp_path / "adapter.safetensors"
+    save_adapter(adapters["base"], path)
+    loaded = load_adapter(path, unet)
+    path.write_bytes(b"\0" * path.stat().st_size)
+    assert_same_weights(loaded, adapters["base"])
+
+
+def test_any_number_of_base_tokens_is_read(tmp_path: Path, unet: UNet2DConditionModel) -> None:
+    save_adapter(IPAdapter.for_unet(unet, kind="base", clip_dim=24, num_tokens=8), tmp_path / "a.safetensors")
+    assert read_adapter(tmp_path / "a.safetensors").num_tokens == 8
+
+
+# The published tables
+
+SDXL = {
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "attention_head_dim": (5, 10, 20),
+    "transformer_layers_per_block": (1, 2, 10),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+
+
+@pytest.fixture(scope="module")
+def published_unets() -> dict[str, UNet2DConditionModel]:
+    """UNets of the published sizes without memory for their weights."""
+    with torch.device("meta"):
+        return {"sd15": UNet2DConditionModel(cross_attention_dim=768), "sdxl": UNet2DConditionModel(**SDXL)}
+
+
+def test_sd15_layers_are_numbered_as_published(published_unets: dict[str, UNet2DConditionModel]) -> None:
+    found = attention_layers(published_unets["sd15"])
+    layers = {layer.index: (layer.hidden_size, layer.cross_attention_dim) for layer in found}
+    widths = {1: 320, 3: 320, 5: 640, 7: 640, 9: 1280, 11: 1280}
+    widths |= {13: 1280, 15: 1280, 17: 1280, 19: 640, 21: 640, 23: 640, 25: 320, 27: 320, 29: 320, 31: 1280}
+    assert layers == {index: (width, 768) for index, width in widths.items()}
+
+
+def test_sdxl_layers_are_numbered_as_published(published_unets: dict[str, UNet2DConditionModel]) -> None:
+    layers = {layer.index: layer.hidden_size for layer in attention_layers(published_unets["sdxl"])}
+    spans = [(1, 7, 640), (9, 47, 1280), (49, 107, 1280), (109, 119, 640), (121, 139, 1280)]
+    assert layers == {index: width for first, last, width in spans for index in range(first, last + 1, 2)}
+    assert all(layer.cross_attention_dim == 2048 for layer in attention_layers(published_unets["sdxl"]))
+
+
+PUBLISHED = [
+    ("sd15", "base", {"clip_dim": 1024}, 4, 3_150_336, 22_319_616),
+    ("sd15", "base", {"clip_dim": 1280}, 4, 3_936_768, 23_106_048),
+    ("sd15", "plus", {"clip_dim": 1280}, 51, 29_918_208, 49_087_488),
+    ("sd15", "full", {"clip_dim": 1280}, 6, 2_625_024, 21_794_304),
+    ("sdxl", "base", {"clip_dim": 1280}, 4, 10_498_048, 351_285_248),
+    ("sdxl", "base", {"clip_dim": 1024}, 4, 8_400_896, 349_188_096),
+    ("sdxl", "plus", {"clip_dim": 1280, "heads": 20}, 51, 82_961_664, 423_748_864),
+]
+
+
+@pytest.mark.parametrize(("base", "kind", "sizes", "num_keys", "projection", "total"), PUBLISHED)
+def test_sizes_are_those_of_the_published_files(
+    published_unets: dict[str, UNet2DConditionModel],
+    base: str,
+    kind: AdapterKind,
+    sizes: dict[str, int],
+    num_keys: int,
+    projection: int,
+    total: int,
+) -> None:
+    adapter = IPAdapter.for_unet(published_unets[base], kind=kind, **sizes)
+    keys = adapter.state_dict()
+    assert sum(key.startswith("image_proj.") for key in keys) == num_keys
+    assert sum(parameter.numel() for parameter in adapter.image_proj.parameters()) == projection
+    assert sum(parameter.numel() for parameter in adapter.parameters()) == total
+
+
+def test_base_keys_and_shapes_are_the_published_ones(published_unets: dict[str, UNet2DConditionModel]) -> None:
+    shapes = shapes_of(IPAdapter.for_unet(published_unets["sd15"], kind="base", clip_dim=1024))
+    assert {key: shape for key, shape in shapes.items() if key.startswith("image_proj.")} == {
+        "image_proj.proj.weight": (3072, 1024),
+        "image_proj.proj.bias": (3072,),
+        "image_proj.norm.weight": (768,),
+        "image_proj.norm.bias": (768,),
+    }
+    assert shapes["ip_adapter.1.to_k_ip.weight"] == (320, 768)
+    assert shapes["ip_adapter.31.to_v_ip.weight"] == (1280, 768)
+
+
+def test_plus_keys_and_shapes_are_the_published_ones(published_unets: dict[str, UNet2DConditionModel]) -> None:
+    shapes = shapes_of(IPAdapter.for_unet(published_unets["sdxl"], kind="plus", clip_dim=1280, heads=20))
+    expected = {
+        "latents": (1, 16, 1280),
+        "proj_in.weight": (1280, 1280),
+        "proj_in.bias": (1280,),
+        "proj_out.weight": (2048, 1280),
+        "proj_out.bias": (2048,),
+        "norm_out.weight": (2048,),
+        "norm_out.bias": (2048,),
+    }
+    for layer in (f"layers.{depth}" for depth in range(4)):
+        norms = (f"{layer}.0.norm1", f"{layer}.0.norm2", f"{layer}.1.0")
+        expected |= {f"{norm}.{part}": (1280,) for norm in norms for part in ("weight", "bias")}
+        expected |= {f"{layer}.0.to_q.weight": (1280, 1280), f"{layer}.0.to_kv.weight": (2560, 1280)}
+        expected |= {f"{layer}.0.to_out.weight": (1280, 1280)}
+        expected |= {f"{layer}.1.1.weight": (5120, 1280), f"{layer}.1.3.weight": (1280, 5120)}
+    found = {key.removeprefix("image_proj."): shape for key, shape in shapes.items() if key.startswith("image_proj.")}
+    assert found == expected
+
+
+def test_full_face_keys_and_shapes_are_the_published_ones(published_unets: dict[str, UNet2DConditionModel]) -> None:
+    shapes = shapes_of(IPAdapter.for_unet(published_unets["sd15"], kind="full", clip_dim=1280))
+    assert {key: shape for key, shape in shapes.items() if key.startswith("image_proj.")} == {
+        "image_proj.proj.0.weight": (1280, 1280),
+        "image_proj.proj.0.bias": (1280,),
+        "image_proj.proj.2.weight": (768, 1280),
+        "image_proj.proj.2.bias": (768,),
+        "image_proj.proj.3.weight": (768,),
+        "image_proj.proj.3.bias": (768,),
+    }
+
+
+def shapes_of(adapter: IPAdapter) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(tensor.shape) for key, tensor in adapter.state_dict().items()}
+
+
+# Variants
+
+
+def renamed(adapter: IPAdapter, names: dict[str, str], prefix: str = "") -> dict[str, Tensor]:
+    tensors = {}
+    for key, tensor in adapter.state_dict().items():
+        part, _, rest = key.partition(".")
+        tensors[f"{prefix}{names.get(part, part)}.{rest}"] = tensor.clone()
+    return tensors
+
+
+def test_training_time_prefixes_are_read(
+    tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[AdapterKind, IPAdapter]
+) -> None:
+    names = {"image_proj": "image_proj_model", "ip_adapter": "adapter_modules"}
+    save_file(renamed(adapters["plus"], names, "module."), tmp_path / "a.safetensors")
+    assert_same_weights(load_adapter(tmp_path / "a.safetensors", unet), adapters["plus"])
+    torch.save({"state_dict": renamed(adapters["plus"], names)}, tmp_path / "a.bin")
+    assert_same_weights(load_adapter(tmp_path / "a.bin", unet), adapters["plus"])
+
+
+def test_a_whole_training_checkpoint_is_read(tmp_path: Path, sdxl_unet: UNet2DConditionModel) -> None:
+    """Accelerate keeps one of two names for a tensor: that of the UNet's processor. Numbers follow down, up, mid."""
+    adapter = new_adapter(sdxl_unet, "base")
+    tensors = {f"unet.{key}": tensor for key, tensor in sdxl_unet.state_dict().items()}
+    names = {str(layer.index): f"unet.{layer.name}" for layer in attention_layers(sdxl_unet)}
+    for key, tensor in adapter.state_dict().items():
+        part, _, rest = key.partition(".")
+        number, _, last = rest.partition(".")
+        tensors[f"image_proj_model.{rest}" if part == "image_proj" else f"{names[number]}.{last}"] = tensor
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert_same_weights(load_adapter(tmp_path / "model.safetensors", sdxl_unet), adapter)
+
+
+def test_the_content_counts_and_not_the_name(
+    tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[AdapterKind, IPAdapter]
+) -> None:
+    save_adapter(adapters["base"], tmp_path / "ip-adapter-plus.safetensors")
+    (tmp_path / "ip-adapter-plus.safetensors").rename(tmp_path / "ip-adapter-plus.bin")
+    file = read_adapter(tmp_path / "ip-adapter-plus.bin")
+    assert (file.kind, file.num_tokens, file.clip_dim, file.cross_attention_dim) == ("base", 4, 24, 32)
+    assert_same_weights(load_adapter(tmp_path / "ip-adapter-plus.bin", unet), adapters["base"])
+
+
+# What must be refused
+
+
+class Malicious:
+    """Unpickling makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, legacy: bool) -> None:
+    proof, path = tmp_path / "proof", tmp_path / "evil.bin"
+    if legacy:
+        path.write_bytes(pickle.dumps(Malicious(proof)))
+    else:
+        torch.save({"image_proj": {"proj.weight": Malicious(proof)}}, path)
+    with pytest.raises(UserError, match=r"evil\.bin is not a file of plain weights.*never run"):
+        read_adapter(path)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_damaged_files_are_refused_in_words(
+    suffix: str, tmp_path: Path, adapters: dict[AdapterKind, IPAdapter]
+) -> None:
+    path = tmp_path / f"adapter{suffix}"
+    save_adapter(adapters["base"], path)
+    whole = path.read_bytes()
+    for content in (b"", b"\0" * 100, b"hello", whole[:9], whole[:300], whole[: len(whole) // 2], whole[:-1]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=rf"^adapter\{suffix} (is|cannot)"):
+            read_adapter(path)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="There is no adapter file"):
+        read_adapter(tmp_path / "none.safetensors")
+    with pytest.raises(UserError, match="There is no adapter file"):
+        read_adapter(tmp_path)
+
+
+def refusal(tmp_path: Path, tensors: dict[str, Tensor]) -> str:
+    save_file(tensors, tmp_path / "file.safetensors")
+    with pytest.raises(UserError) as error:
+        read_adapter(tmp_path / "file.safetensors")
+    return str(error.value)
+
+
+def test_face_id_is_told_apart(tmp_path: Path, adapters: dict[AdapterKind, IPAdapter]) -> None:
+    base = renamed(adapters["base"], {})
+    plain = {key: tensor for key, tensor in base.items() if not key.startswith("image_proj.")}
+    face_id = plain | {"image_proj.proj.0.weight": torch.ones(4, 4), "image_proj.norm.weight": torch.ones(4)}
+    face_id_plus = plain | {"image_proj.perceiver_resampler.proj_in.weight": torch.ones(4, 4)}
+    lora = base | {"ip_adapter.1.to_q_lora.down.weight": torch.ones(4, 4)}
+    for tensors in (face_id, face_id_plus, lora):
+        assert "is a FaceID adapter" in refusal(tmp_path, tensors)
+
+
+def test_incomplete_and_foreign_files_are_named(tmp_path: Path, adapters: dict[AdapterKind, IPAdapter]) -> None:
+    base = renamed(adapters["base"], {})
+    assert "no image projection" in refusal(tmp_path, {"lora.weight": torch.ones(2)} | {"a": torch.ones(2)})
+    for key in base:
+        message = refusal(tmp_path, {name: tensor for name, tensor in base.items() if name != key})
+        assert message.startswith("file.safetensors is")
+    cut = {name: tensor for name, tensor in base.items() if name != "image_proj.norm.bias"}
+    assert refusal(tmp_path, cut) == "file.safetensors is incomplete: image_proj.norm.bias is missing."
+    bent = base | {"ip_adapter.1.to_v_ip.weight": torch.ones(32, 31)}
+    assert "ip_adapter.1.to_v_ip.weight is 32 x 31 but must be 32 x 32" in refusal(tmp_path, bent)
+    quantised = base | {"ip_adapter.1.to_v_ip.weight": torch.ones(32, 32, dtype=torch.int8)}
+    assert "not floating-point" in refusal(tmp_path, quantised)
+    assert "extra belongs to no base adapter" in refusal(tmp_path, base | {"image_proj.extra": torch.ones(1)})
+    numberless = {key.replace("ip_adapter.", "ip_adapter.x"): tensor for key, tensor in base.items()}
+    assert "no numbered keys" in refusal(tmp_path, numberless)
+    plus = renamed(adapters["plus"], {})
+    for key in ("latents", "proj_in.weight", "proj_out.bias", "layers.0.0.to_q.weight", "layers.3.1.3.weight"):
+        plus_key = f"image_proj.{key}"
+        refusal(tmp_path, {name: tensor for name, tensor in plus.items() if name != plus_key})
+
+
+def test_a_wrong_base_is_explained_with_both_sides(
+    tmp_path: Path,
+    published_unets: dict[str, UNet2DConditionModel],
+    unet: UNet2DConditionModel,
+    sdxl_unet: UNet2DConditionModel,
+    adapters: dict[AdapterKind, IPAdapter],
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_adapter(adapters["base"], path)
+    with pytest.raises(
+        UserError,
+        match=r"mine\.safetensors was made for a model of its own \(4 .*32 wide\), but .* SDXL \(70 .* 2048 wide\)",
+    ):
+        load_adapter(path, published_unets["sdxl"])
+    with pytest.raises(UserError, match="this base model is Stable Diffusion 1.x"):
+        load_adapter(path, published_unets["sd15"])
+    wider = {
+        key: torch.ones(64, 32) if "ip_adapter.3." in key else tensor
+        for key, tensor in renamed(adapters["base"], {}).items()
+    }
+    save_file(wider, path)
+    with pytest.raises(UserError, match="its layer 3 is 64 wide, this model's layer 3 is 32 wide"):
+        load_adapter(path, unet)
+
+
+def test_a_wrong_encoder_is_explained_with_both_sides(
+    published_unets: dict[str, UNet2DConditionModel],
+) -> None:
+    vit_h = CLIPVisionConfig(hidden_size=1280, projection_dim=1024, num_attention_heads=16)
+    vit_g = CLIPVisionConfig(hidden_size=1664, projection_dim=1280, num_attention_heads=16)
+    for kind, clip_dim in (("base", 1024), ("plus", 1280)):
+        adapter = IPAdapter.for_unet(published_unets["sd15"], kind=kind, clip_dim=clip_dim)
+        check_encoder(adapter, vit_h)
+        with pytest.raises(UserError, match=r"needs .*\(OpenCLIP ViT-H/14\).*but this model's is .*ViT-bigG/14"):
+            check_encoder(adapter, vit_g)
+
+
+def test_a_name_with_another_ending_is_refused(tmp_path: Path, adapters: dict[AdapterKind, IPAdapter]) -> None:
+    with pytest.raises(UserError, match=r"must end in \.safetensors or \.bin"):
+        save_adapter(adapters["base"], tmp_path / "adapter.pt")
+
+
+def test_metadata_tells_the_framework(tmp_path: Path, adapters: dict[AdapterKind, IPAdapter]) -> None:
+    save_adapter(adapters["base"], tmp_path / "a.safetensors")
+    with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
+        assert file.metadata() == {"format": "pt"}
