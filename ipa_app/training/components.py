@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import diffusers
 import torch
@@ -45,7 +46,7 @@ class Components:
         Raises:
             UserError: the model predicts something the loss has no target for.
         """
-        schedule = DDPMScheduler.from_config(self.scheduler.config)
+        schedule = cast(DDPMScheduler, DDPMScheduler.from_config(self.scheduler.config))
         predicted = schedule.config["prediction_type"]
         if predicted not in ("epsilon", "v_prediction"):
             raise UserError(
