@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
+from typing import cast
 
 from PIL import Image
 
@@ -26,12 +27,11 @@ def checked_number(name: str, value: object, *, least: float, most: float, or_ze
         UserError: it is not a number, not finite or out of range.
     """
     allowed = f"{'0 or ' if or_zero else ''}a number from {least:g} to {most:g}"
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise _wrong(name, value, allowed)
+    number = _real(value)
     # Neither NaN nor infinity is within any range.
-    if not (least <= value <= most or (or_zero and value == 0)):
+    if number is None or not (least <= number <= most or (or_zero and number == 0)):
         raise _wrong(name, value, allowed)
-    return float(value)
+    return float(number)
 
 
 def checked_whole(name: str, value: object, *, least: int, most: int, or_zero: bool = False, multiple: int = 1) -> int:
@@ -50,11 +50,10 @@ def checked_whole(name: str, value: object, *, least: int, most: int, or_zero: b
     """
     kind = f"a multiple of {multiple}" if multiple > 1 else "a whole number"
     allowed = f"{'0 or ' if or_zero else ''}{kind} from {least} to {most}"
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    number = _real(value)
+    if number is None or not (least <= number <= most or (or_zero and number == 0)) or number % multiple:
         raise _wrong(name, value, allowed)
-    if not (least <= value <= most or (or_zero and value == 0)) or value % multiple:
-        raise _wrong(name, value, allowed)
-    return int(value)
+    return int(number)
 
 
 def checked_text(name: str, value: object, *, longest: int) -> str:
@@ -94,6 +93,13 @@ def checked_image(name: str, value: object) -> Image.Image:
     if not isinstance(value, Image.Image):
         raise _wrong(name, value, "a picture")
     return value
+
+
+def _real(value: object) -> float | None:
+    """Give a real number of any kind, numpy's too, as it is, and None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    return cast(float, value)
 
 
 def _wrong(name: str, value: object, allowed: str) -> UserError:

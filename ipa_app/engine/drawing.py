@@ -38,7 +38,7 @@ def draw(model: LoadedModel, rows: Sequence[Row], *, like: Plan, on_step: OnStep
     Raises:
         UserError: the model's numbers ran out of range.
     """
-    pipeline = model.pipeline(like.pipeline_task)
+    pipeline: Any = model.pipeline(like.pipeline_task)
     batch = _image_prompt_batch(rows, like=like)
 
     def after_step(_pipeline: DiffusionPipeline, step: int, _timestep: object, _tensors: dict) -> dict:

@@ -53,7 +53,7 @@ def load_model(entry: ModelEntry, *, device: str, dtype: torch.dtype, report: Re
     """
     if not (entry.location / "model_index.json").is_file():
         raise UserError(f"The model {entry.title} is not there: {entry.location} holds no model_index.json.")
-    _silence_progress_bars()
+    _quieten_libraries()
     report(0.0, "reading the base model")
     pipeline = _load_text_to_image(entry, dtype=dtype).to(device)
     install_processors(pipeline.unet)
@@ -114,7 +114,8 @@ def _load_adapters(entry: ModelEntry, pipeline: StableDiffusionPipeline) -> dict
     return adapters
 
 
-def _silence_progress_bars() -> None:
-    """Keep the libraries' own progress bars out of the log; `report` tells people how far it is."""
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
+def _quieten_libraries() -> None:
+    """Keep progress bars out of the log, as `report` tells how far it is, and prompts, which diffusers warns with."""
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()
