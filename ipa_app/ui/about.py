@@ -11,6 +11,13 @@ from ipa_app.ui import texts
 
 BUNDLED_MODEL = "toybox"
 
+# The model knows them, but nobody needs to be told.
+_SILENT_GROUPS = ("glue", "small words")
+_LITTLE_WORDS = frozenset(
+    ("a", "among", "an", "and", "at", "both", "by", "for", "from", "in", "of", "on", "one", "out", "the", "to")
+    + ("under", "up", "with")
+)
+
 
 def model_note(entry: ModelEntry) -> str:
     """Return the line under the header; that the bundled model draws toys and nothing else is said plainly."""
@@ -40,5 +47,8 @@ def unknown_words_note(prompt: str | None, *, entry: ModelEntry) -> str:
 
 
 def _group(name: str, words: Sequence[str]) -> str:
-    chips = "".join(f"<li>{html.escape(word)}</li>" for word in words)
+    told = [word for word in words if word not in _LITTLE_WORDS and any(map(str.isalpha, word))]
+    if name in _SILENT_GROUPS or not told:
+        return ""
+    chips = "".join(f"<li>{html.escape(word)}</li>" for word in told)
     return f'<section class="ipa-words"><h4>{html.escape(name.replace("_", " "))}</h4><ul>{chips}</ul></section>'

@@ -46,11 +46,11 @@ def build_page(studio: Studio, *, examples: Sequence[Example] = (), default_mode
 def _layout(studio: Studio, *, examples: Sequence[Example], model: str) -> Parts:
     header = _header(studio, model=model)
     with gr.Row(elem_classes="ipa-columns", equal_height=False):
-        with gr.Column(scale=3, min_width=290, elem_classes="ipa-card"):
+        with gr.Column(scale=3, min_width=250, elem_classes="ipa-card"):
             panel = _picture_column(examples)
-        with gr.Column(scale=4, min_width=340, elem_classes="ipa-card"):
+        with gr.Column(scale=4, min_width=300, elem_classes="ipa-card"):
             task_parts = _task_column(studio, model=model)
-        with gr.Column(scale=5, min_width=340, elem_classes="ipa-card ipa-results"):
+        with gr.Column(scale=5, min_width=300, elem_classes="ipa-card ipa-results"):
             _heading(3, texts.RESULTS_HEADING)
             results = results_panel()
     return Parts(panel=panel, results=results, **header, **task_parts)

@@ -28,7 +28,9 @@ class ResultsPanel:
 def results_panel() -> ResultsPanel:
     """Lay out the results."""
     status = gr.HTML(status_line(texts.IDLE), elem_id="status", padding=False)
-    nothing = gr.HTML(f'<div class="ipa-nothing">{texts.NOTHING_YET}</div>', padding=False, elem_id="nothing-yet")
+    nothing = gr.HTML(
+        f'<div class="ipa-nothing"><p>{texts.NOTHING_YET}</p></div>', padding=False, elem_id="nothing-yet"
+    )
     gallery = gr.Gallery(
         label=texts.GALLERY_LABEL,
         show_label=False,

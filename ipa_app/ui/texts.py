@@ -61,7 +61,7 @@ SETTINGS_HEADING = "More settings"
 COUNT_LABEL = "How many pictures"
 SEED_LABEL = "Seed"
 SEED_HELP = "The same seed and settings give the same picture. -1: a new one every time."
-RANDOM_SEED = "🎲 New seed every time"
+RANDOM_SEED = "A new seed every time"
 STEPS_LABEL = "Steps"
 STEPS_HELP = "More is slower and a little finer. 0: the model's own number."
 GUIDANCE_LABEL = "Guidance"
@@ -98,7 +98,7 @@ MODEL_FAILED = "{title} could not be loaded"
 
 # --- what the model can draw
 WORDS_HEADING = "Words {title} knows"
-WORDS_HELP = "Use these in any order. Other words are ignored."
+WORDS_HELP = "Use them in any order, with or without little words such as “a” and “in”. Other words are ignored."
 UNKNOWN_ONE = "{title} does not know the word {words}; it is ignored."
 UNKNOWN_MANY = "{title} does not know the words {words}; they are ignored."
 TOYBOX_NOTE = (

@@ -60,10 +60,10 @@ def test_a_mask_painted_with_the_mouse_is_where_the_picture_changes(
     page = open_page()
     page.get_by_role("tab", name="Inpaint").click()
     page.set_input_files("#inpaint-image input[type=file]", str(reference_file))
-    page.wait_for_selector("#inpaint-editor canvas")
+    page.wait_for_selector("#inpaint-editor .pixi-target canvas")
     page.get_by_role("button", name="Brush").first.wait_for()
     page.wait_for_timeout(3000)
-    box = page.locator("#inpaint-editor canvas").bounding_box()
+    box = page.locator("#inpaint-editor .pixi-target canvas").bounding_box()
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.move(middle[0] - 20, middle[1])
     page.mouse.down()
@@ -89,7 +89,7 @@ def test_inpainting_without_a_mask_asks_for_one(open_page: Any, reference_file: 
     page = open_page()
     page.get_by_role("tab", name="Inpaint").click()
     page.set_input_files("#inpaint-image input[type=file]", str(reference_file))
-    page.wait_for_selector("#inpaint-editor canvas")
+    page.wait_for_selector("#inpaint-editor .pixi-target canvas")
     page.wait_for_timeout(2000)
     press_generate(page, "inpaint")
     page.wait_for_selector("#status .ipa-failed")
@@ -123,7 +123,7 @@ def test_stop_ends_a_long_job_and_the_next_one_works(open_page: Any) -> None:
     assert len(result_pictures(page)) == 1
 
 
-@pytest.mark.parametrize("width", [390, 1100, 1440])
+@pytest.mark.parametrize("width", [360, 1100, 1440])
 def test_it_fits_the_screen_and_the_dark(open_page: Any, shoot: Any, width: int) -> None:
     page = open_page(width=width, dark=True)
     page.wait_for_timeout(1500)
