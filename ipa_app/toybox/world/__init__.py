@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipa_app.toybox.world.captions import caption, full_caption, scene_caption, words
+from ipa_app.toybox.world.captions import caption, full_caption, scene_caption, scene_text, words
 from ipa_app.toybox.world.palette import PALETTE
 from ipa_app.toybox.world.render import render, render_mask, svg
 from ipa_app.toybox.world.scene import (
@@ -30,6 +30,7 @@ __all__ = [
     "caption",
     "full_caption",
     "scene_caption",
+    "scene_text",
     "is_held_out",
     "keypoints",
     "labels",
@@ -40,6 +41,7 @@ __all__ = [
     "sample_subject",
     "sample_view",
     "scene_caption",
+    "scene_text",
     "svg",
     "words",
 ]

@@ -6,7 +6,7 @@ import random
 import re
 
 from ipa_app.toybox.world.palette import PALETTE
-from ipa_app.toybox.world.scene import BACKGROUNDS, POSES, View
+from ipa_app.toybox.world.scene import BACKGROUNDS, POSES, Scene, View
 from ipa_app.toybox.world.subject import ACCESSORIES, EYES, MOUTHS, NONE, SPECIES, Subject
 
 MAX_WORDS = 32
@@ -183,6 +183,13 @@ def scene_caption(view: View, rng: random.Random) -> str:
     place = where.format("" if color == NONE else say.color(color))
     pieces = [piece for piece, chance in ((doing, 0.8), (place, 0.8)) if rng.random() < chance]
     return _articles(" ".join((say.pick(_OPENINGS) + "a toy", *pieces)))
+
+
+def scene_text(scene: Scene) -> str:
+    """The canonical words for a pose and a place, with the subject left open."""
+    color = "" if scene.background_color == NONE else scene.background_color
+    place = _BACKGROUNDS[scene.background][0].format(color)
+    return _articles(f"a toy {_POSES[scene.pose][0]} {place}")
 
 
 def words() -> dict[str, list[str]]:
