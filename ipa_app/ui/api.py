@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Literal, get_type_hints
 
 import gradio as gr
+from gradio.blocks import Block
 
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.ui import texts
@@ -160,7 +161,7 @@ class PublicApi:
             raise RuntimeError("a job ended without a result")
 
 
-def hidden_inputs(endpoint: Callable[..., Any]) -> dict[str, gr.components.Component]:
+def hidden_inputs(endpoint: Callable[..., Any]) -> dict[str, Block]:
     """Make the components behind an endpoint's parameters."""
     hints = get_type_hints(endpoint)
     parameters = inspect.signature(endpoint).parameters.values()

@@ -38,7 +38,7 @@ PLUM = gr.themes.Color(
 )
 
 
-def build_theme() -> gr.themes.Soft:
+def build_theme() -> gr.themes.Base:
     """Return the theme of the page, light and dark."""
     return gr.themes.Soft(
         primary_hue=PLUM,
