@@ -105,21 +105,23 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
 def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
     """Every input as it was used, for JSON. Pictures are named by the SHA-256 of their pixels.
 
+    Without a reference, or with its scale at 0, the picture is plain Stable Diffusion's either way, and both are
+    written down as the same: no references, scale 0.
+
     Args:
         plan: what was drawn.
         scheduler: class name of the sampler.
     """
     request = plan.request
+    references = request.references if plan.uses_references else ()
     settings: dict[str, Any] = {
         "task": request.task,
         "model": request.model,
         "prompt": request.prompt,
         "negative_prompt": plan.negative_prompt,
         "adapter": request.adapter,
-        "scale": request.scale,
-        "references": [
-            {"sha256": picture_hash(reference.image), "weight": reference.weight} for reference in request.references
-        ],
+        "scale": request.scale if plan.uses_references else 0.0,
+        "references": [{"sha256": picture_hash(each.image), "weight": each.weight} for each in references],
         "count": request.count,
         "seed": plan.seeds[0],
         "seeds": list(plan.seeds),

@@ -156,7 +156,9 @@ class PublicApi:
             job_id = self._studio.submit(request)
             for event in self._studio.follow(job_id):
                 if isinstance(event, GenerateResult):
-                    return save_pictures(event, job_id=job_id), dict(event.settings)
+                    # Beside the engine's own names, the one that the endpoint itself gives to its parameter.
+                    settings = {**event.settings, "guidance": event.settings["guidance_scale"]}
+                    return save_pictures(event, job_id=job_id), settings
                 _report(arguments["progress"], event)
             raise RuntimeError("a job ended without a result")
 

@@ -9,8 +9,12 @@ from PIL import Image
 
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.imaging.masks import open_mask
-from ipa_app.imaging.opening import open_image
+from ipa_app.imaging.opening import BLACK, CLIP_MEAN, WHITE, open_image
 from ipa_app.ui.uploads import file_path
+
+_BEHIND_TRANSPARENCY = {"reference": CLIP_MEAN, "image": WHITE, "pose": BLACK}
+"""What shows through where an upload is transparent: for a reference the colour that says nothing to CLIP, for a
+pose the ground that skeletons are drawn on."""
 
 
 def build_request(*, references: Sequence[Any] = (), mask: Any = None, **values: Any) -> GenerateRequest:
@@ -36,4 +40,4 @@ def build_request(*, references: Sequence[Any] = (), mask: Any = None, **values:
 
 
 def _picture(payload: Any, *, field: str) -> Image.Image:
-    return open_image(file_path(payload, field=field))
+    return open_image(file_path(payload, field=field), background=_BEHIND_TRANSPARENCY[field])

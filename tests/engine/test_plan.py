@@ -70,6 +70,14 @@ def test_the_settings_hold_every_input_as_used_and_are_json() -> None:
     assert len(settings["references"][0]["sha256"]) == 64
 
 
+def test_scale_0_and_no_reference_are_written_down_alike() -> None:
+    nothing = GenerateRequest(task="mix", prompt="a cat", seed=1)
+    ignored = GenerateRequest(task="mix", prompt="a cat", seed=1, references=(Reference(image=PICTURE),), scale=0)
+    first, second = (settings_of(make_plan(request, ENTRY), scheduler="S") for request in (nothing, ignored))
+    assert first == second
+    assert (first["scale"], first["references"]) == (0.0, [])
+
+
 def test_seeds_count_up_and_start_over() -> None:
     assert picture_seeds(4, 3) == (4, 5, 6)
     assert picture_seeds(LARGEST_SEED, 2) == (LARGEST_SEED, 0)
