@@ -112,7 +112,8 @@ class _Pairs:
     """Reference and target pictures of one split, everything frozen encoded beforehand."""
 
     def __init__(self, kind: Kind, recipe: Recipe, data: ToyData, folder: Path, split: str) -> None:
-        self._latents = TwoSizes(data, folder, split)
+        # What a reference says hardly depends on the size it is drawn at.
+        self._latents = TwoSizes(data, folder, split, small_until=0.7)
         self._captions = Captions(data, folder)
         self._features = _features(kind, recipe, data, folder)
 

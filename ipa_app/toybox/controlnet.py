@@ -68,7 +68,7 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
     controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=stages)
     controlnet = controlnet.requires_grad_(True).train().to(device, memory_format=torch.channels_last)
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-    latents, captions = TwoSizes(data, folder, "train"), Captions(data, folder)
+    latents, captions = TwoSizes(data, folder, "train", small_until=0.5), Captions(data, folder)
     skeletons = skeleton_pictures(data, recipe.size, folder / "skeletons-train.npy")
 
     def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:

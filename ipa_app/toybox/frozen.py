@@ -72,12 +72,19 @@ class TwoSizes:
     to the end, so that the model keeps both.
     """
 
-    SMALL_UNTIL = 0.4
-    """Share of the budget trained on small pictures alone."""
     SMALL_AFTER = 0.25
-    """Share of the steps on small pictures after that."""
+    """Share of the steps on small pictures after they have had their time."""
 
-    def __init__(self, data: ToyData, folder: Path, split: str) -> None:
+    def __init__(self, data: ToyData, folder: Path, split: str, *, small_until: float) -> None:
+        """Load both.
+
+        Args:
+            data: the split.
+            folder: of the recipe's results.
+            split: its name.
+            small_until: share of the budget trained on small pictures alone.
+        """
+        self._small_until = small_until
         self._by_shrink = {shrink: latents_of(data, folder, split, shrink=shrink) for shrink in (2, 1)}
 
     @property
@@ -92,7 +99,7 @@ class TwoSizes:
             fraction: of the budget used, in [0, 1].
             generator: of the step.
         """
-        is_small = fraction < self.SMALL_UNTIL or float(torch.rand((), generator=generator)) < self.SMALL_AFTER
+        is_small = fraction < self._small_until or float(torch.rand((), generator=generator)) < self.SMALL_AFTER
         shrink = 2 if is_small else 1
         return shrink, self._by_shrink[shrink]
 

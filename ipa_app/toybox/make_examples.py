@@ -19,8 +19,39 @@ SIDE = 512
 MASK_MARGIN = 24
 """How far a mask reaches beyond the figure it covers, in pixels, so that another one has room."""
 
-CHARACTERS = {f"toy-{number}": number for number in range(1, 13)}
+CHARACTERS = {
+    "panda": 3,
+    "frog": 4,
+    "dog": 9,
+    "beach-rabbit": 12,
+    "penguin": 14,
+    "pink-rabbit": 15,
+    "robot": 20,
+    "crowned-panda": 23,
+}
 """File name of a picture to the seed its subject and scene are drawn from."""
+
+MASKED = "dog"
+"""The character that the inpainting example replaces."""
+
+EXAMPLES: list[dict[str, Any]] = [
+    {"tab": "variation", "file": "pink-rabbit.png", "adapter": "fine"},
+    {"tab": "variation", "file": "robot.png", "adapter": "fine"},
+    {"tab": "variation", "file": "penguin.png", "adapter": "fine"},
+    {"tab": "variation", "file": "frog.png", "adapter": "base"},
+    {"tab": "mix", "file": "panda.png", "adapter": "fine", "prompt": "a toy jumping in the snow"},
+    {"tab": "mix", "file": "crowned-panda.png", "adapter": "fine", "prompt": "a toy waving at night"},
+    {"tab": "mix", "file": "beach-rabbit.png", "adapter": "base", "prompt": "a toy with arms up in the forest"},
+    {
+        "tab": "inpaint",
+        "file": "frog.png",
+        "adapter": "fine",
+        "image": f"{MASKED}.png",
+        "mask": f"{MASKED}-mask.png",
+    },
+    {"tab": "pose", "file": "pink-rabbit.png", "adapter": "fine", "pose": "arms up"},
+    {"tab": "pose", "file": "penguin.png", "adapter": "fine", "pose": "arms out"},
+]
 
 
 def draw_view(seed: int) -> world.View:
@@ -39,10 +70,9 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, seed in CHARACTERS.items():
         world.render(draw_view(seed), SIDE).save(FOLDER / f"{name}.png", optimize=True)
+    mask_of(draw_view(CHARACTERS[MASKED])).save(FOLDER / f"{MASKED}-mask.png", optimize=True)
     (FOLDER / "examples.json").write_text(json.dumps(EXAMPLES, indent=1) + "\n", "utf-8")
 
-
-EXAMPLES: list[dict[str, Any]] = []
 
 if __name__ == "__main__":
     main()

@@ -62,7 +62,7 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
     scheduler = new_scheduler()
     scheduler.save_pretrained(folder / "scheduler")
     unet = new_unet(recipe).to(device, memory_format=torch.channels_last)
-    latents, captions = TwoSizes(data, folder, "train"), Captions(data, folder)
+    latents, captions = TwoSizes(data, folder, "train", small_until=0.5), Captions(data, folder)
 
     def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         rows = torch.randint(len(data), (recipe.unet.batch_size,), generator=generator)
