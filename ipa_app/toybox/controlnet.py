@@ -77,7 +77,8 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
         clean = sized.sample(rows, generator, device)
         hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=0))
         noisy, timesteps, target = noised(scheduler, clean, generator)
-        down, middle = controlnet(noisy, timesteps, hidden, control_pixels(skeletons, rows, device), return_dict=False)
+        control = F.avg_pool2d(control_pixels(skeletons, rows, device), shrink)
+        down, middle = controlnet(noisy, timesteps, hidden, control, return_dict=False)
         prediction = unet(
             noisy,
             timesteps,
