@@ -15,6 +15,7 @@ from ipa_app.toybox.controlnet import train_controlnet
 from ipa_app.toybox.dataset import ToyData, load_or_draw
 from ipa_app.toybox.probe import train_probe
 from ipa_app.toybox.settings import RECIPES, Recipe, StageSettings
+from ipa_app.toybox.start import start_from
 from ipa_app.toybox.tokenizer import train_tokenizer
 from ipa_app.toybox.unet import train_unet
 from ipa_app.toybox.vae import refine_decoder, train_vae
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for data, checkpoints, sheets and results")
     parser.add_argument("--recipe", choices=RECIPES, default="cpu128")
     parser.add_argument("--minutes", type=float, help="limit of each trained stage, in place of the recipe's")
+    parser.add_argument("--start-from", type=Path, metavar="BUNDLE", help="go on from a bundle, such as assets/toybox")
     arguments = parser.parse_args()
     unknown = set(arguments.stages) - set(STAGES)
     if unknown:
@@ -57,6 +59,8 @@ def main() -> None:
     recipe = RECIPES[arguments.recipe]
     if arguments.minutes:
         recipe = _limited(recipe, arguments.minutes)
+    if arguments.start_from:
+        start_from(arguments.start_from, arguments.work)
     run(recipe, arguments.work, arguments.stages)
 
 

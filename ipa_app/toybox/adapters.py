@@ -21,6 +21,7 @@ from ipa_app.toybox.fit import pick_device
 from ipa_app.toybox.frozen import Captions, Latents, TwoSizes
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS
 from ipa_app.toybox.settings import Recipe, StageSettings
+from ipa_app.toybox.start import start_of
 from ipa_app.toybox.tensors import clip_pixels, pixels
 from ipa_app.toybox.tokenizer import load_tokenizer
 from ipa_app.toybox.unet import load_unet
@@ -49,7 +50,8 @@ def train_adapter(kind: Kind, recipe: Recipe, data: ToyData, heldout: ToyData, f
     """Train one adapter on the frozen base and write ``folder/adapters/<published name>``."""
     settings = recipe.base_adapter if kind == "base" else recipe.fine_adapter
     output = folder / f"adapter-{kind}"
-    config = _config(kind, recipe, settings, output)
+    start = start_of(folder, "adapters") / FILES[kind]
+    config = _config(kind, recipe, settings, output, pretrained=start if start.exists() else None)
     train_pairs = _Pairs(kind, recipe, data, folder, "train")
     heldout_pairs = _Pairs(kind, recipe, heldout, folder, "heldout")
     reports = train(
@@ -70,9 +72,12 @@ train_base_adapter = partial(train_adapter, "base")
 train_fine_adapter = partial(train_adapter, "plus")
 
 
-def _config(kind: Kind, recipe: Recipe, settings: StageSettings, output: Path) -> TrainConfig:
+def _config(
+    kind: Kind, recipe: Recipe, settings: StageSettings, output: Path, *, pretrained: Path | None
+) -> TrainConfig:
     return TrainConfig(
         output=output,
+        pretrained=pretrained,
         adapter=kind,
         max_steps=max(1, settings.samples // settings.batch_size),
         max_minutes=settings.minutes or 0.0,

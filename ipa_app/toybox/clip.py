@@ -146,10 +146,15 @@ def _write(pair: ClipPair, recipe: Recipe, folder: Path) -> None:
 
 def load_text_encoder(folder: Path) -> CLIPTextModel:
     """The trained text tower, frozen."""
-    return CLIPTextModel.from_pretrained(folder / "text_encoder").to(pick_device()).requires_grad_(False).eval()
+    return (
+        CLIPTextModel.from_pretrained(folder / "text_encoder")
+        .to(pick_device(), torch.float32)
+        .requires_grad_(False)
+        .eval()
+    )
 
 
 def load_image_encoder(folder: Path) -> CLIPVisionModelWithProjection:
     """The trained vision tower, frozen."""
     encoder = CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder")
-    return encoder.to(pick_device()).requires_grad_(False).eval()
+    return encoder.to(pick_device(), torch.float32).requires_grad_(False).eval()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
-from diffusers import ControlNetModel, DDIMScheduler
+from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 
 from ipa_app.pose.draw import draw_skeleton
@@ -22,6 +22,7 @@ from ipa_app.toybox.fit import fit, pick_device
 from ipa_app.toybox.frozen import Captions, TwoSizes
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pose_pipeline
 from ipa_app.toybox.settings import Recipe
+from ipa_app.toybox.start import start_of
 from ipa_app.toybox.unet import load_unet, noised
 
 logger = logging.getLogger(__name__)
@@ -63,10 +64,8 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
     """Train the ControlNet on the frozen UNet and write ``controlnet``."""
     device = pick_device()
     unet = load_unet(folder).to(memory_format=torch.channels_last)
-    # One stage per halving from pixels to latents.
-    stages = (16, 32, 64, 96)[: len(recipe.vae_channels)]
-    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=stages)
-    controlnet = controlnet.requires_grad_(True).train().to(device, memory_format=torch.channels_last)
+    controlnet = _new_controlnet(recipe, unet, folder)
+    controlnet = controlnet.requires_grad_(True).train().to(device, torch.float32).to(memory_format=torch.channels_last)
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
     latents, captions = TwoSizes(data, folder, "train", small_until=0.5), Captions(data, folder)
     skeletons = skeleton_pictures(data, recipe.size, folder / "skeletons-train.npy")
@@ -93,6 +92,15 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
 
     fit("controlnet", module=controlnet, loss=loss, settings=recipe.controlnet, folder=folder, on_checkpoint=sheet)
     controlnet.save_pretrained(folder / "controlnet")
+
+
+def _new_controlnet(recipe: Recipe, unet: UNet2DConditionModel, folder: Path) -> ControlNetModel:
+    start = start_of(folder, "controlnet")
+    if start.exists():
+        return ControlNetModel.from_pretrained(start)
+    # One stage per halving from pixels to latents.
+    stages = (16, 32, 64, 96)[: len(recipe.vae_channels)]
+    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=stages)
 
 
 @torch.no_grad()

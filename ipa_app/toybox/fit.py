@@ -107,7 +107,7 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     if progress.step % LOG_STEPS == 0:
         entry = {"step": progress.step, "samples": progress.samples, "minutes": round(progress.seconds / 60, 2)}
-        entry |= {"loss": float(value), "grad_norm": float(norm), **figures}
+        entry |= {"loss": float(value.detach()), "grad_norm": float(norm), **figures}
         with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         logger.info("%s", entry)

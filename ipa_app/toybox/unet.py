@@ -14,6 +14,7 @@ from ipa_app.toybox.fit import fit, pick_device
 from ipa_app.toybox.frozen import Captions, TwoSizes
 from ipa_app.toybox.sampling import picture_sheet
 from ipa_app.toybox.settings import Recipe
+from ipa_app.toybox.start import start_of
 
 TEXT_DROP = 0.1
 """Share of empty captions, for classifier-free guidance (Ho & Salimans 2022)."""
@@ -53,7 +54,12 @@ def new_unet(recipe: Recipe) -> UNet2DConditionModel:
 
 def load_unet(folder: Path) -> UNet2DConditionModel:
     """The trained UNet, frozen."""
-    return UNet2DConditionModel.from_pretrained(folder / "unet").to(pick_device()).requires_grad_(False).eval()
+    return (
+        UNet2DConditionModel.from_pretrained(folder / "unet")
+        .to(pick_device(), torch.float32)
+        .requires_grad_(False)
+        .eval()
+    )
 
 
 def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
@@ -61,7 +67,9 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
     device = pick_device()
     scheduler = new_scheduler()
     scheduler.save_pretrained(folder / "scheduler")
-    unet = new_unet(recipe).to(device, memory_format=torch.channels_last)
+    start = start_of(folder, "unet")
+    unet = UNet2DConditionModel.from_pretrained(start) if start.exists() else new_unet(recipe)
+    unet = unet.train().to(device, dtype=torch.float32, memory_format=torch.channels_last)
     latents, captions = TwoSizes(data, folder, "train", small_until=0.5), Captions(data, folder)
 
     def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:

@@ -40,7 +40,7 @@ def new_vae(recipe: Recipe) -> AutoencoderKL:
 
 def load_vae(folder: Path) -> AutoencoderKL:
     """The trained autoencoder, frozen."""
-    return AutoencoderKL.from_pretrained(folder / "vae").to(pick_device()).requires_grad_(False).eval()
+    return AutoencoderKL.from_pretrained(folder / "vae").to(pick_device(), torch.float32).requires_grad_(False).eval()
 
 
 def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors import safe_open
 
 from ipa_app.adapter.files import load_adapter
+from ipa_app.errors import UserError
 from ipa_app.toybox.__main__ import STAGES, run
 from ipa_app.toybox.dataset import VIEWS, load_or_draw, views_of
 from ipa_app.toybox.fit import fit
 from ipa_app.toybox.settings import TINY, StageSettings
+from ipa_app.toybox.start import start_from
 from ipa_app.toybox.tensors import pixels
 from ipa_app.toybox.vae import new_vae, normalise_latents
 from ipa_app.toybox.world import is_held_out
@@ -36,7 +39,7 @@ def test_every_stage_is_done_once(work: Path) -> None:
 
 
 def test_plain_diffusers_draws_with_the_bundle(work: Path) -> None:
-    pipe = StableDiffusionPipeline.from_pretrained(work / "bundle", torch_dtype=torch.float32, safety_checker=None)
+    pipe = StableDiffusionPipeline.from_pretrained(work / "bundle", dtype=torch.float32, safety_checker=None)
     picture = pipe("a red cat", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
     assert picture.size == (TINY.size, TINY.size)
 
@@ -50,9 +53,25 @@ def test_the_bundle_is_half_precision_in_small_shards(work: Path) -> None:
 
 
 def test_the_adapters_fit_the_bundles_unet(work: Path) -> None:
-    pipe = StableDiffusionPipeline.from_pretrained(work / "bundle", torch_dtype=torch.float32, safety_checker=None)
+    pipe = StableDiffusionPipeline.from_pretrained(work / "bundle", dtype=torch.float32, safety_checker=None)
     kinds = [load_adapter(path, pipe.unet).kind for path in sorted((work / "bundle" / "adapters").iterdir())]
     assert kinds == ["plus", "base"]
+
+
+def test_a_bundle_can_be_trained_on(work: Path, tmp_path: Path) -> None:
+    start_from(work / "bundle", tmp_path)
+    shutil.copytree(work / "data", tmp_path / "data")
+    run(TINY, tmp_path, [])
+    before, after = (UNet2DConditionModel.from_pretrained(folder / "unet") for folder in (work, tmp_path))
+    # Two small steps away from where it began, and nowhere near a new network.
+    difference = max(float((a - b).abs().max()) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+    assert 0 < difference < 0.02
+    assert (tmp_path / "bundle" / "vae" / "config.json").read_bytes()
+
+
+def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no tokenizer"):
+        start_from(tmp_path, tmp_path / "work")
 
 
 def test_training_never_sees_a_held_out_subject() -> None:

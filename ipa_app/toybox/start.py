@@ -1,0 +1,49 @@
+"""Going on from a bundle: its finished parts are taken over, the others train on from where they are."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from ipa_app.errors import UserError
+
+FINISHED = {
+    "tokenizer": ("tokenizer",),
+    "vae": ("vae",),
+    "clip": ("text_encoder", "image_encoder", "feature_extractor"),
+}
+"""Stages that count as done, and what they leave."""
+CONTINUED = ("unet", "controlnet", "adapters")
+"""Parts that the later stages start from."""
+
+
+def start_from(bundle: Path, folder: Path) -> None:
+    """Lay out a work folder so that the recipe goes on from a bundle; one that is begun already is left alone.
+
+    Latents and embeddings are what the later parts learn on, so the parts that make them stay as they are.
+
+    Args:
+        bundle: a folder that the recipe wrote, such as assets/toybox.
+        folder: the work folder.
+
+    Raises:
+        UserError: the bundle lacks a part.
+    """
+    wanted = [part for parts in FINISHED.values() for part in parts] + list(CONTINUED)
+    missing = [part for part in wanted if not (bundle / part).is_dir()]
+    if missing:
+        raise UserError(f"{bundle} is no bundle of the recipe: it has no {', '.join(missing)}.")
+    (folder / "done").mkdir(parents=True, exist_ok=True)
+    for stage, parts in FINISHED.items():
+        if not (folder / "done" / stage).exists():
+            for part in parts:
+                shutil.copytree(bundle / part, folder / part, dirs_exist_ok=True)
+            (folder / "done" / stage).touch()
+    for part in CONTINUED:
+        if not start_of(folder, part).exists():
+            shutil.copytree(bundle / part, start_of(folder, part))
+
+
+def start_of(folder: Path, part: str) -> Path:
+    """Where a part lies that training starts from; there only when the recipe goes on from a bundle."""
+    return folder / "start" / part
