@@ -35,22 +35,22 @@ MASKED = "dog"
 """The character that the inpainting example replaces."""
 
 EXAMPLES: list[dict[str, Any]] = [
-    {"tab": "variation", "file": "pink-rabbit.png", "adapter": "fine"},
-    {"tab": "variation", "file": "robot.png", "adapter": "fine"},
-    {"tab": "variation", "file": "penguin.png", "adapter": "fine"},
+    {"tab": "variation", "file": "pink-rabbit.png", "adapter": "base"},
+    {"tab": "variation", "file": "robot.png", "adapter": "base"},
+    {"tab": "variation", "file": "penguin.png", "adapter": "base"},
     {"tab": "variation", "file": "frog.png", "adapter": "base"},
-    {"tab": "mix", "file": "panda.png", "adapter": "fine", "prompt": "a toy jumping in the snow"},
-    {"tab": "mix", "file": "crowned-panda.png", "adapter": "fine", "prompt": "a toy waving at night"},
+    {"tab": "mix", "file": "panda.png", "adapter": "base", "prompt": "a toy jumping in the snow"},
+    {"tab": "mix", "file": "crowned-panda.png", "adapter": "base", "prompt": "a toy waving at night"},
     {"tab": "mix", "file": "beach-rabbit.png", "adapter": "base", "prompt": "a toy with arms up in the forest"},
     {
         "tab": "inpaint",
         "file": "frog.png",
-        "adapter": "fine",
+        "adapter": "base",
         "image": f"{MASKED}.png",
         "mask": f"{MASKED}-mask.png",
     },
-    {"tab": "pose", "file": "pink-rabbit.png", "adapter": "fine", "pose": "arms up"},
-    {"tab": "pose", "file": "penguin.png", "adapter": "fine", "pose": "arms out"},
+    {"tab": "pose", "file": "pink-rabbit.png", "adapter": "base", "pose": "arms up"},
+    {"tab": "pose", "file": "penguin.png", "adapter": "base", "pose": "arms out"},
 ]
 
 
