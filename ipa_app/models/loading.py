@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from types import MappingProxyType
 
@@ -25,6 +26,11 @@ from ipa_app.models.loaded import LoadedModel, PipelineTask
 
 Report = Callable[[float, str], None]
 """Called with the share that is done, 0 to 1, and a few words on what comes next."""
+
+
+_ONE_AT_A_TIME = threading.Lock()
+"""While from_pretrained() runs, diffusers has torch build every module of the process without weights. Two loads that
+overlap would leave it so for ever."""
 
 
 def best_device() -> str:
@@ -53,6 +59,11 @@ def load_model(entry: ModelEntry, *, device: str, dtype: torch.dtype, report: Re
     """
     if not (entry.location / "model_index.json").is_file():
         raise UserError(f"The model {entry.title} is not there: {entry.location} holds no model_index.json.")
+    with _ONE_AT_A_TIME:
+        return _load(entry, device=device, dtype=dtype, report=report)
+
+
+def _load(entry: ModelEntry, *, device: str, dtype: torch.dtype, report: Report) -> LoadedModel:
     _quieten_libraries()
     report(0.0, "reading the base model")
     pipeline = _load_text_to_image(entry, dtype=dtype).to(device)

@@ -36,7 +36,16 @@ def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path
     controlnet = ControlNetModel.from_pretrained(folder / "controlnet").to(dtype=torch.float16)
     controlnet.save_pretrained(target / "controlnet", max_shard_size=SHARD_SIZE)
     shutil.copytree(folder / "adapters", target / "adapters")
+    _forget_origins(target)
     _write_facts(recipe, target)
+
+
+def _forget_origins(target: Path) -> None:
+    """Take the paths of the work folder out of the configs, where diffusers notes what each part was loaded from."""
+    for path in target.glob("*/config.json"):
+        config = json.loads(path.read_text("utf-8"))
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
 def _write_facts(recipe: Recipe, target: Path) -> None:
