@@ -105,7 +105,7 @@ GPU_256 = Recipe(
     probe=StageSettings(samples=1_000_000, batch_size=256, lr=1e-3, minutes=4),
     decoder=StageSettings(samples=500_000, batch_size=64, lr=4e-4, minutes=6),
 )
-"""One big GPU, every stage under ten minutes."""
+"""Meant for one big GPU, every stage under ten minutes; not yet run on one."""
 
 TINY = Recipe(
     name="tiny",
