@@ -1,10 +1,11 @@
-"""Stage: a ControlNet that makes figures take the pose of an OpenPose skeleton; the UNet stays frozen."""
+"""Stage: a ControlNet that makes figures take the pose of an OpenPose skeleton; the UNet learns on beside it."""
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
 import os
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,21 +14,24 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
+from torch import nn
 
 from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.skeleton import Keypoint, Skeleton
-from ipa_app.toybox import sheets
+from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import fit, pick_device
-from ipa_app.toybox.frozen import Captions, TwoSizes
+from ipa_app.toybox.frozen import Captions, latents_of
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pose_pipeline
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.start import start_of
-from ipa_app.toybox.unet import load_unet, noised
+from ipa_app.toybox.unet import SCENE_SHARE, TEXT_DROP, load_unet, noised, text_sheet
 
 logger = logging.getLogger(__name__)
 
-TEXT_DROP = 0.4
+POSED_SHARE = 0.375
+"""Share of a batch that has a skeleton."""
+POSED_TEXT_DROP = 0.3
 """Captions often name the pose; dropping many of them makes the skeleton the one thing to rely on."""
 
 
@@ -57,41 +61,97 @@ def _draw(size: int, keypoints: np.ndarray) -> np.ndarray:
 def control_pixels(pictures: np.ndarray, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
     """(B, 3, H, W) in [0, 1], as diffusers' ControlNet pipelines feed it."""
     batch = torch.from_numpy(np.ascontiguousarray(pictures[rows.numpy()])).to(device)
-    return batch.permute(0, 3, 1, 2).to(dtype=torch.float32, memory_format=torch.channels_last) / 255
+    return batch.permute(0, 3, 1, 2).float() / 255
 
 
 def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train the ControlNet on the frozen UNet and write ``controlnet``."""
-    device = pick_device()
-    unet = load_unet(folder).to(memory_format=torch.channels_last)
-    controlnet = _new_controlnet(recipe, unet, folder)
-    controlnet = controlnet.requires_grad_(True).train().to(device, torch.float32).to(memory_format=torch.channels_last)
-    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-    latents, captions = TwoSizes(data, folder, "train", small_until=0.5), Captions(data, folder)
-    skeletons = skeleton_pictures(data, recipe.size, folder / "skeletons-train.npy")
+    """Train the ControlNet and the UNet together; write ``controlnet`` and ``unet``.
 
-    def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
-        rows = torch.randint(len(data), (recipe.controlnet.batch_size,), generator=generator)
-        shrink, sized = latents.sized(fraction, generator)
-        clean = sized.sample(rows, generator, device)
-        hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=0))
-        noisy, timesteps, target = noised(scheduler, clean, generator)
-        control = F.avg_pool2d(control_pixels(skeletons, rows, device), shrink)
-        down, middle = controlnet(noisy, timesteps, hidden, control, return_dict=False)
-        prediction = unet(
-            noisy,
-            timesteps,
-            hidden,
-            down_block_additional_residuals=down,
-            mid_block_additional_residual=middle,
-        ).sample
-        return F.mse_loss(prediction.float(), target), {}
+    A UNet trained for minutes has little of what a ControlNet could steer, so it learns on; the rows without a
+    skeleton keep it good at pictures without one.
+    """
+    device = pick_device()
+    unet = load_unet(folder)
+    both = nn.ModuleDict({"unet": unet, "controlnet": _new_controlnet(recipe, unet, folder)})
+    both = both.requires_grad_(True).train().to(device, torch.float32)
+    batches = _Batches(recipe, data, folder, device)
+
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+        batch = batches.draw(recipe.controlnet.batch_size, generator)
+        return F.mse_loss(_predicted(both["unet"], both["controlnet"], batch), batch.target), {}
 
     def sheet() -> None:
-        _pose_sheet(folder, controlnet, heldout, recipe.size)
+        text_sheet(folder, both["unet"], heldout)
+        _pose_sheet(folder, both["unet"], both["controlnet"], heldout, recipe.size)
 
-    fit("controlnet", module=controlnet, loss=loss, settings=recipe.controlnet, folder=folder, on_checkpoint=sheet)
-    controlnet.save_pretrained(folder / "controlnet")
+    fit("controlnet", module=both, loss=loss, settings=recipe.controlnet, folder=folder, on_checkpoint=sheet)
+    if processes.is_main():
+        both["controlnet"].save_pretrained(folder / "controlnet")
+        both["unet"].save_pretrained(folder / "unet")
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One batch; the first ``len(control)`` of its rows have a skeleton."""
+
+    noisy: torch.Tensor
+    timesteps: torch.Tensor
+    target: torch.Tensor
+    hidden: torch.Tensor
+    control: torch.Tensor
+
+
+class _Batches:
+    """Draws batches from a split."""
+
+    def __init__(self, recipe: Recipe, data: ToyData, folder: Path, device: torch.device) -> None:
+        self._device, self._count = device, len(data)
+        self._scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+        self._latents, self._captions = latents_of(data, folder, "train"), Captions(data, folder)
+        self._skeletons = skeleton_pictures(data, recipe.size, folder / "skeletons-train.npy")
+
+    def draw(self, size: int, generator: torch.Generator) -> _Batch:
+        """``size`` random rows, the first of them with a skeleton."""
+        rows = torch.randint(self._count, (size,), generator=generator)
+        posed, free = rows.split([round(size * POSED_SHARE), size - round(size * POSED_SHARE)])
+        ids = [
+            self._captions.draw(posed, generator, drop=POSED_TEXT_DROP, scene=0),
+            self._captions.draw(free, generator, drop=TEXT_DROP, scene=SCENE_SHARE),
+        ]
+        clean = self._latents.sample(rows, generator, self._device)
+        halves = [
+            noised(self._scheduler, clean[: len(posed)], generator, late=True),
+            noised(self._scheduler, clean[len(posed) :], generator),
+        ]
+        noisy, timesteps, target = (torch.cat(parts) for parts in zip(*halves, strict=True))
+        return _Batch(
+            noisy=noisy,
+            timesteps=timesteps,
+            target=target,
+            hidden=self._captions.hidden_states(torch.cat(ids)),
+            control=control_pixels(self._skeletons, posed, self._device),
+        )
+
+
+def _predicted(unet: UNet2DConditionModel, controlnet: ControlNetModel, batch: _Batch) -> torch.Tensor:
+    """What the UNet says of a batch, helped by the ControlNet where there is a skeleton."""
+    posed = len(batch.control)
+    down, middle = controlnet(
+        batch.noisy[:posed], batch.timesteps[:posed], batch.hidden[:posed], batch.control, return_dict=False
+    )
+    free = len(batch.noisy) - posed
+
+    def padded(residual: torch.Tensor) -> torch.Tensor:
+        return torch.cat([residual, residual.new_zeros(free, *residual.shape[1:])])
+
+    prediction = unet(
+        batch.noisy,
+        batch.timesteps,
+        batch.hidden,
+        down_block_additional_residuals=[padded(residual) for residual in down],
+        mid_block_additional_residual=padded(middle),
+    ).sample
+    return prediction.float()
 
 
 def _new_controlnet(recipe: Recipe, unet: UNet2DConditionModel, folder: Path) -> ControlNetModel:
@@ -104,12 +164,14 @@ def _new_controlnet(recipe: Recipe, unet: UNet2DConditionModel, folder: Path) ->
 
 
 @torch.no_grad()
-def _pose_sheet(folder: Path, controlnet: ControlNetModel, heldout: ToyData, size: int) -> None:
+def _pose_sheet(
+    folder: Path, unet: UNet2DConditionModel, controlnet: ControlNetModel, heldout: ToyData, size: int
+) -> None:
     """Skeletons of held-out pictures above what their subject looks like in that pose."""
     rows = range(1, 16, 2)
     skeletons = [draw_skeleton(skeleton_of(heldout.keypoints[row]), (size, size)) for row in rows]
     prompts = [heldout.captions[row - 1][0] for row in rows]  # the other view: its words name another pose
-    pictures = pose_pipeline(folder, load_unet(folder), controlnet)(
+    pictures = pose_pipeline(folder, unet, controlnet)(
         prompts,
         image=skeletons,
         num_inference_steps=STEPS,

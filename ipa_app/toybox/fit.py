@@ -14,6 +14,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
 
+from ipa_app.toybox import processes
 from ipa_app.toybox.settings import StageSettings
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def fit(
         on_checkpoint: called with the averaged weights in place, to draw sample sheets.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=0.01, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     average = EMAModel(parameters, decay=0.9995, use_ema_warmup=True, power=0.75)
     progress = _resume(folder / f"{name}.ckpt", module, optimizer, average)
     saved_at = started = time.monotonic()
@@ -75,15 +76,17 @@ def fit(
         _step(loss, progress, settings, optimizer, parameters, folder / f"{name}.jsonl")
         average.step(parameters)
         progress.step += 1
-        progress.samples += settings.batch_size
-        progress.seconds = before + time.monotonic() - started
-        if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+        progress.samples += settings.batch_size * processes.count()
+        progress.seconds = processes.agreed(before + time.monotonic() - started)
+        if processes.is_main() and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
             _save(folder / f"{name}.ckpt", module, optimizer, average, progress)
             _with_average(average, parameters, on_checkpoint)
             saved_at = time.monotonic()
-    _save(folder / f"{name}.ckpt", module, optimizer, average, progress)
+    if processes.is_main():
+        _save(folder / f"{name}.ckpt", module, optimizer, average, progress)
     average.copy_to(parameters)
-    on_checkpoint()
+    if processes.is_main():
+        on_checkpoint()
     logger.info("%s done: %d samples in %.1f minutes", name, progress.samples, progress.seconds / 60)
     return progress
 
@@ -100,12 +103,14 @@ def _step(
     cosine = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * fraction))
     for group in optimizer.param_groups:
         group["lr"] = settings.lr * cosine * min(1.0, (progress.step + 1) / WARMUP_STEPS)
-    value, figures = loss(torch.Generator().manual_seed(progress.step), fraction)
+    seed = progress.step * processes.count() + processes.rank()
+    value, figures = loss(torch.Generator().manual_seed(seed), fraction)
     value.backward()
+    processes.average_gradients(parameters)
     norm = nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    if progress.step % LOG_STEPS == 0:
+    if processes.is_main() and progress.step % LOG_STEPS == 0:
         entry = {"step": progress.step, "samples": progress.samples, "minutes": round(progress.seconds / 60, 2)}
         entry |= {"loss": float(value.detach()), "grad_norm": float(norm), **figures}
         with log.open("a", encoding="utf-8") as file:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
-from ipa_app.toybox import sheets
+from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import fit, pick_device
 from ipa_app.toybox.frozen import Captions, TwoSizes
@@ -69,7 +69,7 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
     scheduler.save_pretrained(folder / "scheduler")
     start = start_of(folder, "unet")
     unet = UNet2DConditionModel.from_pretrained(start) if start.exists() else new_unet(recipe)
-    unet = unet.train().to(device, dtype=torch.float32, memory_format=torch.channels_last)
+    unet = unet.train().to(device, dtype=torch.float32)
     latents, captions = TwoSizes(data, folder, "train", small_until=0.5), Captions(data, folder)
 
     def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
@@ -77,24 +77,43 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
         clean = latents.sized(fraction, generator)[1].sample(rows, generator, device)
         hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=SCENE_SHARE))
         noisy, timesteps, target = noised(scheduler, clean, generator)
-        prediction = unet(noisy.contiguous(memory_format=torch.channels_last), timesteps, hidden).sample
+        prediction = unet(noisy, timesteps, hidden).sample
         return F.mse_loss(prediction.float(), target), {}
 
     def sheet() -> None:
-        prompts = [texts[0] for texts in heldout.captions[:16:2]]
-        picture_sheet(folder, unet, prompts, folder / "sheets" / "unet.png")
-        sheets.note(folder, "unet", {"pictures": len(prompts)})
+        text_sheet(folder, unet, heldout)
 
     fit("unet", module=unet, loss=loss, settings=recipe.unet, folder=folder, on_checkpoint=sheet)
-    unet.save_pretrained(folder / "unet")
+    if processes.is_main():
+        unet.save_pretrained(folder / "unet")
+
+
+def text_sheet(folder: Path, unet: UNet2DConditionModel, heldout: ToyData) -> None:
+    """What the UNet makes of the captions of eight held-out pictures, in ``sheets/unet.png``."""
+    prompts = [texts[0] for texts in heldout.captions[:16:2]]
+    picture_sheet(folder, unet, prompts, folder / "sheets" / "unet.png")
+    sheets.note(folder, "unet", {"pictures": len(prompts)})
 
 
 def noised(
-    scheduler: DDIMScheduler, clean: torch.Tensor, generator: torch.Generator
+    scheduler: DDIMScheduler, clean: torch.Tensor, generator: torch.Generator, *, late: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Draw noise and timesteps; (noisy latents, timesteps, v target), after Salimans & Ho 2022, appendix D."""
+    """Draw noise and timesteps; (noisy latents, timesteps, v target), after Salimans & Ho 2022, appendix D.
+
+    The timesteps of a batch lie one in each of equal stretches of the schedule, so that the loss of a small batch
+    varies less from step to step (Kingma et al. 2021, appendix I.1).
+
+    Args:
+        scheduler: gives the schedule.
+        clean: (B, 4, h, w) latents.
+        generator: of the step, on the CPU.
+        late: prefer noisy timesteps, where the layout of a picture is decided (Mou et al. 2023, section 3.3).
+    """
     noise = torch.randn(clean.shape, generator=generator).to(clean.device)
-    timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(clean),), generator=generator)
-    timesteps = timesteps.to(clean.device)
+    places = (torch.arange(len(clean)) + torch.rand(len(clean), generator=generator)) / len(clean)
+    steps = scheduler.config.num_train_timesteps
+    if late:
+        places = 1 - places**3
+    timesteps = (places * steps).long().clamp(max=steps - 1).to(clean.device)
     noisy = scheduler.add_noise(clean, noise, timesteps)
     return noisy, timesteps, scheduler.get_velocity(clean, noise, timesteps)
