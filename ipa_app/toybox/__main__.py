@@ -1,4 +1,7 @@
-"""Make the bundled model: ``python -m ipa_app.toybox --work DIR [--recipe cpu128] [stage ...]``."""
+"""Make the bundled model: ``python -m ipa_app.toybox --work DIR [--recipe cpu128] [stage ...]``.
+
+The long stages can share the work: ``torchrun --nproc-per-node 2 -m ipa_app.toybox --work DIR unet controlnet``.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from ipa_app.toybox import processes
 from ipa_app.toybox.adapters import train_base_adapter, train_fine_adapter
 from ipa_app.toybox.bundle import write_bundle
 from ipa_app.toybox.clip import train_clip
@@ -41,6 +45,8 @@ STAGES: dict[str, Stage] = {
     "bundle": write_bundle,
 }
 """In the order in which they need one another."""
+SHARED_STAGES = ("unet", "controlnet")
+"""Stages that several processes can train together."""
 
 
 def main() -> None:
@@ -55,6 +61,8 @@ def main() -> None:
     unknown = set(arguments.stages) - set(STAGES)
     if unknown:
         parser.error(f"no stage is called {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
+    if processes.join() > 1 and not (arguments.stages and set(arguments.stages) <= set(SHARED_STAGES)):
+        parser.error(f"several processes can train only {' and '.join(SHARED_STAGES)}; please name the stage")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     recipe = RECIPES[arguments.recipe]
     if arguments.minutes:
@@ -74,6 +82,7 @@ def run(recipe: Recipe, folder: Path, stages: list[str]) -> None:
         marker = folder / "done" / name
         if name in stages or (not stages and not marker.exists()):
             stage(recipe, data, heldout, folder)
+            processes.wait()
             marker.touch()
 
 

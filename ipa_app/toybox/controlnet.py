@@ -77,7 +77,7 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
     batches = _Batches(recipe, data, folder, device)
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
-        batch = batches.draw(recipe.controlnet.batch_size, generator)
+        batch = batches.draw(processes.share(recipe.controlnet.batch_size), generator)
         return F.mse_loss(_predicted(both["unet"], both["controlnet"], batch), batch.target), {}
 
     def sheet() -> None:

@@ -60,8 +60,8 @@ def fit(
     Args:
         name: of the stage; also the name of its checkpoint and log.
         module: everything that trains in this stage; its trainable parameters are optimised.
-        loss: given the step's CPU generator and the fraction of the budget used, the loss of one fresh batch of
-            ``settings.batch_size`` and figures to log.
+        loss: given the step's CPU generator and the fraction of the budget used, the loss of this process's share
+            of one fresh batch of ``settings.batch_size``, and figures to log.
         settings: budget and learning rate.
         folder: where checkpoints and logs go.
         on_checkpoint: called with the averaged weights in place, to draw sample sheets.
@@ -76,7 +76,7 @@ def fit(
         _step(loss, progress, settings, optimizer, parameters, folder / f"{name}.jsonl")
         average.step(parameters)
         progress.step += 1
-        progress.samples += settings.batch_size * processes.count()
+        progress.samples += settings.batch_size
         progress.seconds = processes.agreed(before + time.monotonic() - started)
         if processes.is_main() and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
             _save(folder / f"{name}.ckpt", module, optimizer, average, progress)

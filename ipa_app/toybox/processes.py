@@ -5,9 +5,30 @@ On a CPU two processes of one thread train a small model a third faster than one
 
 from __future__ import annotations
 
+import os
+from datetime import timedelta
+
 import torch
 import torch.distributed as dist
 from torch import nn
+
+from ipa_app.errors import UserError
+
+_LONGEST_WAIT = timedelta(hours=6)
+"""For another process; one draws sample sheets while the others wait."""
+
+
+def join() -> int:
+    """Meet the other processes, where torchrun has started several; how many there are.
+
+    Raises:
+        UserError: there is a GPU, which one process keeps busy.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if torch.cuda.is_available():
+            raise UserError("Several processes share a CPU; on a GPU, please start one.")
+        dist.init_process_group("gloo", timeout=_LONGEST_WAIT)
+    return count()
 
 
 def count() -> int:
@@ -23,6 +44,17 @@ def rank() -> int:
 def is_main() -> bool:
     """Whether this process is the one that writes files."""
     return rank() == 0
+
+
+def share(batch_size: int) -> int:
+    """This process's part of a batch.
+
+    Raises:
+        UserError: the batch cannot be parted evenly.
+    """
+    if batch_size % count():
+        raise UserError(f"A batch of {batch_size} cannot be parted among {count()} processes.")
+    return batch_size // count()
 
 
 def wait() -> None:

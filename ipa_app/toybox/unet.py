@@ -73,7 +73,7 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
     latents, captions = TwoSizes(data, folder, "train", small_until=0.5), Captions(data, folder)
 
     def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
-        rows = torch.randint(len(data), (recipe.unet.batch_size,), generator=generator)
+        rows = torch.randint(len(data), (processes.share(recipe.unet.batch_size),), generator=generator)
         clean = latents.sized(fraction, generator)[1].sample(rows, generator, device)
         hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=SCENE_SHARE))
         noisy, timesteps, target = noised(scheduler, clean, generator)

@@ -1,0 +1,72 @@
+"""Two processes that share every batch train the very model that one would."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing
+from torch import nn
+
+from ipa_app.errors import UserError
+from ipa_app.toybox import processes
+from ipa_app.toybox.fit import fit
+from ipa_app.toybox.settings import StageSettings
+
+SETTINGS = StageSettings(samples=64, batch_size=8, lr=0.1)
+
+
+def _model() -> nn.Linear:
+    torch.manual_seed(1)
+    return nn.Linear(4, 1)
+
+
+def _error(model: nn.Linear, batch: torch.Tensor) -> torch.Tensor:
+    return (model(batch) - batch.sum(dim=1, keepdim=True)).pow(2).mean()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _train_share(rank: int, folder: Path, port: int) -> None:
+    os.environ.update(WORLD_SIZE="2", RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    processes.join()
+    model = _model()
+
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+        return _error(model, torch.randn(processes.share(SETTINGS.batch_size), 4, generator=generator)), {}
+
+    fit("line", module=model, loss=loss, settings=SETTINGS, folder=folder)
+    torch.save(model.state_dict(), folder / f"rank{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_sharing_a_batch_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "two").mkdir()
+    torch.multiprocessing.spawn(_train_share, args=(tmp_path / "two", _free_port()), nprocs=2)
+    first, second = (torch.load(tmp_path / "two" / f"rank{rank}.pt", weights_only=True) for rank in range(2))
+    model = _model()
+    step = -1
+
+    def whole(_generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+        nonlocal step
+        step += 1
+        halves = [torch.randn(4, 4, generator=torch.Generator().manual_seed(2 * step + rank)) for rank in range(2)]
+        return _error(model, torch.cat(halves)), {}
+
+    fit("line", module=model, loss=whole, settings=SETTINGS, folder=tmp_path)
+    for name, value in model.state_dict().items():
+        assert torch.equal(first[name], second[name])
+        assert torch.allclose(first[name], value, atol=1e-5)
+
+
+def test_a_batch_that_cannot_be_parted_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    with pytest.raises(UserError, match="batch of 8"):
+        processes.share(8)
