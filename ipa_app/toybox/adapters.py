@@ -84,6 +84,7 @@ def _config(
         batch_size=settings.batch_size,
         learning_rate=settings.lr,
         lr_schedule="cosine",
+        timestep_sampling="late",
         resampler_heads=max(1, recipe.text_hidden // 64),
         resampler_dim=recipe.text_hidden,
         log_steps=50,

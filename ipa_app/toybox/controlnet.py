@@ -1,4 +1,4 @@
-"""Stage: a ControlNet that makes figures take the pose of an OpenPose skeleton; the UNet learns on beside it."""
+"""Stage: a ControlNet for OpenPose skeletons; the UNet and the text tower learn on beside it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ipa_app.toybox.frozen import Captions, latents_of
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pose_pipeline
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.start import start_of
-from ipa_app.toybox.unet import SCENE_SHARE, TEXT_DROP, load_unet, noised, text_sheet
+from ipa_app.toybox.unet import SCENE_SHARE, TEXT_DROP, load_unet, noised, save_text_encoder, text_sheet
 
 logger = logging.getLogger(__name__)
 
@@ -65,29 +65,31 @@ def control_pixels(pictures: np.ndarray, rows: torch.Tensor, device: torch.devic
 
 
 def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train the ControlNet and the UNet together; write ``controlnet`` and ``unet``.
+    """Train the ControlNet with the UNet and the text tower; write all three.
 
     A UNet trained for minutes has little of what a ControlNet could steer, so it learns on; the rows without a
     skeleton keep it good at pictures without one.
     """
     device = pick_device()
     unet = load_unet(folder)
-    both = nn.ModuleDict({"unet": unet, "controlnet": _new_controlnet(recipe, unet, folder)})
-    both = both.requires_grad_(True).train().to(device, torch.float32)
     batches = _Batches(recipe, data, folder, device)
+    controlnet, text_encoder = _new_controlnet(recipe, unet, folder), batches.captions.encoder
+    parts = nn.ModuleDict({"unet": unet, "controlnet": controlnet, "text_encoder": text_encoder})
+    parts = parts.requires_grad_(True).train().to(device, torch.float32)
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         batch = batches.draw(processes.share(recipe.controlnet.batch_size), generator)
-        return F.mse_loss(_predicted(both["unet"], both["controlnet"], batch), batch.target), {}
+        return F.mse_loss(_predicted(unet, controlnet, batch), batch.target), {}
 
     def sheet() -> None:
-        text_sheet(folder, both["unet"], heldout)
-        _pose_sheet(folder, both["unet"], both["controlnet"], heldout, recipe.size)
+        save_text_encoder(text_encoder, folder)
+        text_sheet(folder, unet, heldout)
+        _pose_sheet(folder, unet, controlnet, heldout, recipe.size)
 
-    fit("controlnet", module=both, loss=loss, settings=recipe.controlnet, folder=folder, on_checkpoint=sheet)
+    fit("controlnet", module=parts, loss=loss, settings=recipe.controlnet, folder=folder, on_checkpoint=sheet)
     if processes.is_main():
-        both["controlnet"].save_pretrained(folder / "controlnet")
-        both["unet"].save_pretrained(folder / "unet")
+        controlnet.save_pretrained(folder / "controlnet")
+        unet.save_pretrained(folder / "unet")
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class _Batches:
     def __init__(self, recipe: Recipe, data: ToyData, folder: Path, device: torch.device) -> None:
         self._device, self._count = device, len(data)
         self._scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-        self._latents, self._captions = latents_of(data, folder, "train"), Captions(data, folder)
+        self._latents, self.captions = latents_of(data, folder, "train"), Captions(data, folder)
         self._skeletons = skeleton_pictures(data, recipe.size, folder / "skeletons-train.npy")
 
     def draw(self, size: int, generator: torch.Generator) -> _Batch:
@@ -115,20 +117,16 @@ class _Batches:
         rows = torch.randint(self._count, (size,), generator=generator)
         posed, free = rows.split([round(size * POSED_SHARE), size - round(size * POSED_SHARE)])
         ids = [
-            self._captions.draw(posed, generator, drop=POSED_TEXT_DROP, scene=0),
-            self._captions.draw(free, generator, drop=TEXT_DROP, scene=SCENE_SHARE),
+            self.captions.draw(posed, generator, drop=POSED_TEXT_DROP, scene=0),
+            self.captions.draw(free, generator, drop=TEXT_DROP, scene=SCENE_SHARE),
         ]
         clean = self._latents.sample(rows, generator, self._device)
-        halves = [
-            noised(self._scheduler, clean[: len(posed)], generator, late=True),
-            noised(self._scheduler, clean[len(posed) :], generator),
-        ]
-        noisy, timesteps, target = (torch.cat(parts) for parts in zip(*halves, strict=True))
+        noisy, timesteps, target = noised(self._scheduler, clean, generator, late=True)
         return _Batch(
             noisy=noisy,
             timesteps=timesteps,
             target=target,
-            hidden=self._captions.hidden_states(torch.cat(ids)),
+            hidden=self.captions.hidden_states(torch.cat(ids)),
             control=control_pixels(self._skeletons, posed, self._device),
         )
 

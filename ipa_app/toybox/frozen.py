@@ -128,8 +128,7 @@ class Captions:
         ids = torch.where(lot < drop + scene, self.scene_ids[rows], self.ids[rows, wording])
         return torch.where(lot < drop, self.empty, ids)
 
-    @torch.no_grad()
     def hidden_states(self, ids: torch.Tensor) -> torch.Tensor:
-        """(B, tokens, text_hidden), what Stable Diffusion's UNet attends to."""
+        """(B, tokens, text_hidden), what Stable Diffusion's UNet attends to; the tower learns if it is not frozen."""
         device = next(self.encoder.parameters()).device
         return self.encoder(ids.to(device)).last_hidden_state

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextModel
 
 from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
@@ -63,7 +65,10 @@ def load_unet(folder: Path) -> UNet2DConditionModel:
 
 
 def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train the UNet and write ``unet`` and ``scheduler``."""
+    """Train the UNet with the text tower, as Rombach et al. 2022 do; write both, and ``scheduler``.
+
+    Contrast taught the tower which words a picture has, and hardly which colour belongs to which garment.
+    """
     device = pick_device()
     scheduler = new_scheduler()
     scheduler.save_pretrained(folder / "scheduler")
@@ -71,21 +76,28 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
     unet = UNet2DConditionModel.from_pretrained(start) if start.exists() else new_unet(recipe)
     unet = unet.train().to(device, dtype=torch.float32)
     latents, captions = TwoSizes(data, folder, "train", small_until=0.5), Captions(data, folder)
+    parts = nn.ModuleDict({"unet": unet, "text_encoder": captions.encoder.requires_grad_(True).train()})
 
     def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         rows = torch.randint(len(data), (processes.share(recipe.unet.batch_size),), generator=generator)
         clean = latents.sized(fraction, generator)[1].sample(rows, generator, device)
         hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=SCENE_SHARE))
-        noisy, timesteps, target = noised(scheduler, clean, generator)
+        noisy, timesteps, target = noised(scheduler, clean, generator, late=True)
         prediction = unet(noisy, timesteps, hidden).sample
         return F.mse_loss(prediction.float(), target), {}
 
     def sheet() -> None:
+        save_text_encoder(captions.encoder, folder)
         text_sheet(folder, unet, heldout)
 
-    fit("unet", module=unet, loss=loss, settings=recipe.unet, folder=folder, on_checkpoint=sheet)
+    fit("unet", module=parts, loss=loss, settings=recipe.unet, folder=folder, on_checkpoint=sheet)
     if processes.is_main():
         unet.save_pretrained(folder / "unet")
+
+
+def save_text_encoder(text_encoder: CLIPTextModel, folder: Path) -> None:
+    """Write ``text_encoder``, which the sheets' pipelines read."""
+    text_encoder.save_pretrained(folder / "text_encoder")
 
 
 def text_sheet(folder: Path, unet: UNet2DConditionModel, heldout: ToyData) -> None:

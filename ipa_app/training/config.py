@@ -42,6 +42,9 @@ class TrainConfig:
     drop_text: float = _option("share of examples trained without their text", default=0.05)
     drop_image: float = _option("share of examples trained without their picture", default=0.05)
     drop_both: float = _option("share of examples trained without either", default=0.05)
+    timestep_sampling: Literal["uniform", "late"] = _option(
+        "late: train more on noisy timesteps, where layout and main colours are decided", default="uniform"
+    )
     num_tokens: int = _option("image tokens; 0 = 4 for base, 16 for plus", default=0)
     resampler_depth: int = _option("plus only: layers of the Resampler", default=4)
     resampler_heads: int = _option("plus only: attention heads of the Resampler, 64 channels each", default=12)
@@ -64,6 +67,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse values that would only fail, or quietly train nonsense, hours later."""
         _check_choices(self, adapter=("base", "plus"), lr_schedule=("constant", "cosine"))
+        _check_choices(self, timestep_sampling=("uniform", "late"))
         _check_choices(self, mixed_precision=("no", "fp16", "bf16"), save_precision=("fp16", "fp32"))
         _check_at_least(self, 1, "max_steps", "batch_size", "gradient_accumulation_steps", "resampler_depth")
         _check_at_least(self, 1, "resampler_heads", "log_steps", "keep_checkpoints", "num_inference_steps")

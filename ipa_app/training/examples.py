@@ -80,7 +80,7 @@ class Draws:
     """All that is random about one batch.
 
     Attributes:
-        timesteps: (B,) integers, uniform over the schedule.
+        timesteps: (B,) integers within the schedule.
         noise: (B, C, h, w) standard normal, what is added to the latents.
         posterior_noise: (B, C, h, w) standard normal, which sample of the VAE's posterior is taken.
         no_text: (B,) bool, examples trained without text.
@@ -106,6 +106,7 @@ def draw(
     drop_text: float,
     drop_image: float,
     drop_both: float,
+    late: bool = False,
 ) -> Draws:
     """Draw what is random about one batch.
 
@@ -119,13 +120,18 @@ def draw(
         drop_text: share without text, in [0, 1].
         drop_image: share without picture.
         drop_both: share without either.
+        late: prefer noisy timesteps, where the layout and the main colours of a picture are decided.
 
-    Source: tencent-ailab/IP-Adapter tutorial_train.py, MyDataset.__getitem__.
+    Source: tencent-ailab/IP-Adapter tutorial_train.py, MyDataset.__getitem__; Mou et al. 2023 (T2I-Adapter),
+    section 3.3, for ``late``.
     """
     lot = torch.rand(shape[0], generator=generator)
+    places = torch.rand(shape[0], generator=generator, dtype=torch.float64)
+    if late:
+        places = 1 - places**3
     both = (lot >= drop_text + drop_image) & (lot < drop_text + drop_image + drop_both)
     return Draws(
-        timesteps=torch.randint(0, num_train_timesteps, (shape[0],), generator=generator),
+        timesteps=(places * num_train_timesteps).long().clamp(max=num_train_timesteps - 1),
         noise=torch.randn(shape, generator=generator),
         posterior_noise=torch.randn(shape, generator=generator),
         no_text=(lot < drop_text) | both,

@@ -195,6 +195,7 @@ class Trainer:
             drop_text=self._config.drop_text,
             drop_image=self._config.drop_image,
             drop_both=self._config.drop_both,
+            late=self._config.timestep_sampling == "late",
         )
 
 

@@ -115,6 +115,20 @@ def test_drops_are_exclusive_and_in_the_shares_asked_for() -> None:
     assert draws.timesteps.max() == 999
 
 
+def test_late_timesteps_are_noisier_and_still_all_there() -> None:
+    def timesteps(*, late: bool) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        shares = {"drop_text": 0.0, "drop_image": 0.0, "drop_both": 0.0}
+        shape = torch.Size([20_000, 1, 1, 1])
+        return draw(shape, generator=generator, num_train_timesteps=1000, late=late, **shares).timesteps.float()
+
+    # 1 - u^3 has the mean 3/4, u has 1/2.
+    assert timesteps(late=True).mean().item() == pytest.approx(749.5, abs=10)
+    assert timesteps(late=False).mean().item() == pytest.approx(499.5, abs=10)
+    assert timesteps(late=True).min() < 10
+    assert timesteps(late=True).max() == 999
+
+
 def test_targets_are_the_formulas() -> None:
     latents, noise = torch.randn(2, 2, 4, 3, 3)
     timesteps = torch.tensor([3, 700])
