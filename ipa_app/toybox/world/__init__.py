@@ -40,8 +40,6 @@ __all__ = [
     "sample_scene",
     "sample_subject",
     "sample_view",
-    "scene_caption",
-    "scene_text",
     "svg",
     "words",
 ]

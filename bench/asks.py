@@ -1,0 +1,162 @@
+"""What the bundled model is asked for, and what must be seen in its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image, ImageFilter
+
+from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.pose.draw import draw_skeleton
+from ipa_app.toybox import world
+from ipa_app.toybox.controlnet import skeleton_of
+
+REFERENCE_SIDE = 256
+SCALES = (0.25, 0.5, 0.75, 1.0)
+MIX_SCALE = 0.6
+ADAPTERS = ("base", "fine")
+PLACE = ("pose", "background")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One held-out character and what it is tried on.
+
+    Attributes:
+        view: the reference shows this.
+        other: the same character in another scene.
+        stranger: another character, which inpainting replaces.
+        seed: of the pictures.
+    """
+
+    view: world.View
+    other: world.View
+    stranger: world.View
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One thing to look for in a picture.
+
+    Attributes:
+        name: as printed.
+        kind: attributes read by the probe, joints where they should be, or pixels outside the mask untouched.
+        of: the view of the case that says how it should be.
+        attributes: by the probe's names.
+    """
+
+    name: str
+    kind: Literal["attributes", "joints", "outside"] = "attributes"
+    of: Literal["view", "other", "stranger"] = "view"
+    attributes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One way of asking."""
+
+    name: str
+    ask: Callable[[Case], GenerateRequest]
+    measures: tuple[Measure, ...]
+
+
+SUBJECT = Measure(name="subject", attributes=world.SUBJECT_ATTRIBUTES)
+ALL_ATTRIBUTES = tuple(world.ATTRIBUTES)
+
+
+def rows(*, side: int) -> Iterator[Row]:
+    """Everything that is measured, in the order of the table.
+
+    Args:
+        side: of the model's pictures in pixels.
+    """
+    yield text_row()
+    yield variation_row("base", 0.0)
+    for adapter in ADAPTERS:
+        for scale in SCALES:
+            yield variation_row(adapter, scale)
+    for adapter in ADAPTERS:
+        yield _mix_row(adapter)
+    for adapter in ADAPTERS:
+        yield _pose_row(adapter, side)
+    for adapter in ADAPTERS:
+        yield _inpaint_row(adapter, side)
+
+
+def step_rows(steps: Sequence[int]) -> Iterator[Row]:
+    """The same questions at several numbers of denoising steps."""
+    for number in steps:
+        yield text_row(steps=number)
+        yield variation_row("base", 1.0, steps=number)
+
+
+def text_row(*, steps: int = 0) -> Row:
+    """Words alone that name everything."""
+
+    def ask(case: Case) -> GenerateRequest:
+        return GenerateRequest(task="mix", prompt=world.full_caption(case.view), seed=case.seed, steps=steps)
+
+    measures = (SUBJECT, Measure(name="pose and place", attributes=PLACE))
+    return Row(name=f"text only{_steps(steps)}", ask=ask, measures=measures)
+
+
+def variation_row(adapter: str, scale: float, *, steps: int = 0) -> Row:
+    """A reference alone."""
+
+    def ask(case: Case) -> GenerateRequest:
+        return GenerateRequest(
+            task="variation", references=_reference(case), adapter=adapter, scale=scale, seed=case.seed, steps=steps
+        )
+
+    name = f"variation, {adapter}, scale {scale:g}{_steps(steps)}"
+    return Row(name=name, ask=ask, measures=(SUBJECT,))
+
+
+def _mix_row(adapter: str) -> Row:
+    def ask(case: Case) -> GenerateRequest:
+        prompt = world.scene_text(case.other.scene)
+        return GenerateRequest(
+            task="mix", prompt=prompt, references=_reference(case), adapter=adapter, scale=MIX_SCALE, seed=case.seed
+        )
+
+    measures = (SUBJECT, Measure(name="pose and place", of="other", attributes=PLACE))
+    return Row(name=f"mix, {adapter}, scale {MIX_SCALE:g}", ask=ask, measures=measures)
+
+
+def _pose_row(adapter: str, side: int) -> Row:
+    def ask(case: Case) -> GenerateRequest:
+        pose = draw_skeleton(skeleton_of(world.keypoints(case.other)), (side, side))
+        return GenerateRequest(
+            task="pose", pose=pose, references=_reference(case), adapter=adapter, scale=1.0, seed=case.seed
+        )
+
+    measures = (SUBJECT, Measure(name="joints in place", kind="joints", of="other"))
+    return Row(name=f"pose, {adapter}", ask=ask, measures=measures)
+
+
+def _inpaint_row(adapter: str, side: int) -> Row:
+    def ask(case: Case) -> GenerateRequest:
+        image, mask = inpaint_inputs(case, side)
+        return GenerateRequest(
+            task="inpaint", image=image, mask=mask, references=_reference(case), adapter=adapter, seed=case.seed
+        )
+
+    measures = (SUBJECT, Measure(name="outside untouched", kind="outside", of="stranger"))
+    return Row(name=f"inpaint, {adapter}", ask=ask, measures=measures)
+
+
+def inpaint_inputs(case: Case, side: int) -> tuple[Image.Image, Image.Image]:
+    """The stranger's picture, and a mask over the whole stranger with a margin."""
+    mask = world.render_mask(case.stranger, side).filter(ImageFilter.MaxFilter(9))
+    return world.render(case.stranger, side), mask.point(lambda value: 255 if value > 127 else 0)
+
+
+def _reference(case: Case) -> tuple[Reference, ...]:
+    return (Reference(image=world.render(case.view, REFERENCE_SIDE)),)
+
+
+def _steps(steps: int) -> str:
+    return f", {steps} steps" if steps else ""
