@@ -83,6 +83,12 @@ class ImagePrompt:
         """Give the same prompt counting from start to end only; no tensor is copied."""
         return replace(self, start=start, end=end)
 
+    def to(self, dtype: torch.dtype) -> ImagePrompt:
+        """Give the same prompt with keys and values of another precision."""
+        return replace(
+            self, cond=_cast(self.cond, dtype), uncond=None if self.uncond is None else _cast(self.uncond, dtype)
+        )
+
     def with_mask(self, mask: Tensor | None) -> ImagePrompt:
         """Give the same prompt counting only where mask (height, width) is above 0."""
         return replace(self, mask=mask)
@@ -267,6 +273,10 @@ def _stack_masks(group: Sequence[_Entry], latent_size: tuple[int, int] | None) -
 def _resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
     """Average a mask (n, 1, h, w) over the cells of another grid: the share of each cell that it covers."""
     return F.interpolate(mask, size=(height, width), mode="area")
+
+
+def _cast(side: Mapping[str, KeyValue], dtype: torch.dtype) -> dict[str, KeyValue]:
+    return {layer: KeyValue(pair.key.to(dtype), pair.value.to(dtype)) for layer, pair in side.items()}
 
 
 def _concat(sides: Sequence[Mapping[str, KeyValue]], weights: Sequence[float]) -> dict[str, KeyValue]:

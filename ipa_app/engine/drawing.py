@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ipa_app.models.loaded import LoadedModel
+
+logger = logging.getLogger(__name__)
 
 OnStep = Callable[[int], None]
 """Told how many denoising steps are done; may raise to stop."""
@@ -36,10 +39,16 @@ def draw(model: LoadedModel, rows: Sequence[Row], *, like: Plan, on_step: OnStep
         A picture per row, mode "RGB".
 
     Raises:
-        UserError: the model's numbers ran out of range.
+        UserError: the model's numbers ran out of range, in single precision too.
     """
+    latents = _finite(model, lambda: _denoise(model, rows, like=like, on_step=on_step), when="while denoising")
+    return [_decode(model, latents[index : index + 1]) for index in range(len(rows))]
+
+
+def _denoise(model: LoadedModel, rows: Sequence[Row], *, like: Plan, on_step: OnStep) -> torch.Tensor:
+    """Denoise the rows' latents (batch, channels, height, width)."""
     pipeline: Any = model.pipeline(like.pipeline_task)
-    batch = _image_prompt_batch(rows, like=like)
+    batch = _image_prompt_batch(rows, like=like, dtype=pipeline.unet.dtype)
 
     def after_step(_pipeline: DiffusionPipeline, step: int, _timestep: object, _tensors: dict) -> dict:
         if batch is not None:
@@ -48,27 +57,28 @@ def draw(model: LoadedModel, rows: Sequence[Row], *, like: Plan, on_step: OnStep
         return {}
 
     generators = [torch.Generator().manual_seed(row.seed) for row in rows]
-    latents = pipeline(
+    return pipeline(
         prompt=[row.prompt for row in rows],
         negative_prompt=[row.negative_prompt for row in rows],
         num_inference_steps=like.steps,
         guidance_scale=like.guidance_scale,
-        latents=_noise(pipeline, generators, size=like.canvas_size).to(model.dtype),
+        latents=_noise(pipeline, generators, size=like.canvas_size).to(pipeline.unet.dtype),
         generator=generators,
         cross_attention_kwargs=None if batch is None else {"image_prompt": batch},
         callback_on_step_end=after_step,
         output_type="latent",
         **_task_inputs(rows, like=like),
     ).images
-    return [_decode(pipeline, latents[index : index + 1]) for index in range(len(rows))]
 
 
-def _image_prompt_batch(rows: Sequence[Row], *, like: Plan) -> ImagePromptBatch | None:
+def _image_prompt_batch(rows: Sequence[Row], *, like: Plan, dtype: torch.dtype) -> ImagePromptBatch | None:
     """Stack the rows' image prompts; None where no row has any, which is plain Stable Diffusion."""
     if not any(row.image_prompts for row in rows):
         return None
     return ImagePromptBatch.stack(
-        [row.image_prompts for row in rows], guidance=like.guidance_scale > 1, steps=like.steps
+        [[prompt.to(dtype) for prompt in row.image_prompts] for row in rows],
+        guidance=like.guidance_scale > 1,
+        steps=like.steps,
     )
 
 
@@ -98,21 +108,32 @@ def _noise(
     return torch.cat([torch.randn(shape, generator=generator) for generator in generators])
 
 
-def _decode(pipeline: DiffusionPipeline, latents: torch.Tensor) -> Image.Image:
-    """Turn the latents (1, channels, height, width) of one picture into it.
+def _decode(model: LoadedModel, latents: torch.Tensor) -> Image.Image:
+    """Turn the latents (1, channels, height, width) of one picture into it."""
+    pipeline: Any = model.pipelines["text_to_image"]
+    vae = pipeline.vae
 
-    Raises:
-        UserError: there are infinities or NaN in them, which would give a black picture.
-    """
-    _check_finite(latents, "while denoising")
-    pixels = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor, return_dict=False)[0]
-    _check_finite(pixels, "while decoding")
+    def decode() -> torch.Tensor:
+        return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+
+    pixels = _finite(model, decode, when="while decoding")
     return pipeline.image_processor.postprocess(pixels, output_type="pil")[0]
 
 
-def _check_finite(values: torch.Tensor, when: str) -> None:
+def _finite(model: LoadedModel, work: Callable[[], torch.Tensor], *, when: str) -> torch.Tensor:
+    """Carry out work, once more in single precision where its result has infinities or NaN: a black picture.
+
+    Raises:
+        UserError: it has them still.
+    """
+    values = work()
+    if not torch.isfinite(values).all() and model.dtype != torch.float32:
+        logger.warning("%s ran out of range %s; once more in float32", model.dtype, when)
+        with model.in_float32():
+            values = work()
     if not torch.isfinite(values).all():
         raise UserError(
-            f"The model's numbers ran out of range {when} ({str(values.dtype).removeprefix('torch.')} on "
-            f"{values.device.type}), so there is no picture; please lower the guidance or the scale."
+            f"The model's numbers ran out of range {when}, so there is no picture; please lower the guidance or the "
+            "scale."
         )
+    return values

@@ -48,11 +48,12 @@ def run_jobs(jobs: Sequence[Job], model: LoadedModel, *, detector: PoseDetector,
         detector: for poses from photos.
         batch_limit: most pictures per batch.
     """
+    from ipa_app.engine.memory import memory_errors
     from ipa_app.engine.work import Work
 
     waiting: list[tuple[Work, Row]] = []
     for job in jobs:
-        with job.owning_errors():
+        with job.owning_errors(), memory_errors():
             work = Work(job, model, detector=detector)
             waiting += [(work, row) for row in work.rows()]
     while waiting := [(work, row) for work, row in waiting if not work.job.done]:
@@ -76,6 +77,7 @@ def _draw_batch(batch: Sequence[tuple[Work, Row]], model: LoadedModel) -> None:
 
 def _draw(batch: Sequence[tuple[Work, Row]], model: LoadedModel) -> None:
     from ipa_app.engine.drawing import draw
+    from ipa_app.engine.memory import memory_errors
 
     works = list(dict.fromkeys(work for work, _ in batch))
 
@@ -86,7 +88,8 @@ def _draw(batch: Sequence[tuple[Work, Row]], model: LoadedModel) -> None:
             work.report(step, pictures=sum(each is work for each, _ in batch))
 
     on_step(0)
-    pictures = draw(model, [row for _, row in batch], like=works[0].job.plan, on_step=on_step)
+    with memory_errors():
+        pictures = draw(model, [row for _, row in batch], like=works[0].job.plan, on_step=on_step)
     for (work, _), picture in zip(batch, pictures, strict=True):
         if work.job.cancelled:
             work.job.fail(Cancelled())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +15,7 @@ import torch
 from ipa_app.adapter import ImagePrompt, IPAdapter, encode_image
 from ipa_app.errors import UserError
 from ipa_app.models.hashing import picture_hash
+from ipa_app.models.precision import in_float32
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -93,6 +95,13 @@ class LoadedModel:
         pipeline = copy.copy(self.pipelines[task])
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
         return pipeline
+
+    @contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Draw in single precision for a while; for the thread that draws alone."""
+        components = {id(part): part for pipeline in self.pipelines.values() for part in pipeline.components.values()}
+        with in_float32(part for part in components.values() if isinstance(part, torch.nn.Module)):
+            yield
 
     def adapter(self, name: str) -> IPAdapter:
         """Give an adapter by what requests call it.

@@ -121,7 +121,11 @@ class _Batches:
             self.captions.draw(free, generator, drop=TEXT_DROP, scene=SCENE_SHARE),
         ]
         clean = self._latents.sample(rows, generator, self._device)
-        noisy, timesteps, target = noised(self._scheduler, clean, generator, late=True)
+        halves = [
+            noised(self._scheduler, clean[: len(posed)], generator, late=True),
+            noised(self._scheduler, clean[len(posed) :], generator),
+        ]
+        noisy, timesteps, target = (torch.cat(parts) for parts in zip(*halves, strict=True))
         return _Batch(
             noisy=noisy,
             timesteps=timesteps,

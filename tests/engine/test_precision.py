@@ -1,0 +1,68 @@
+"""Half precision that runs out of range is drawn again in single precision, and the model is as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ipa_app.engine.drawing import draw
+from ipa_app.engine.plan import make_plan
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.rows import Row
+from ipa_app.imaging.cropping import square_for_clip
+from ipa_app.models.catalog import ModelEntry, entry_from_folder
+from ipa_app.models.loaded import LoadedModel
+from ipa_app.models.loading import load_model
+from tests.engine.conftest import noise_picture
+
+TOO_LOUD = 100_000
+"""What the first convolution is multiplied with; the group norm behind it takes the loudness away again."""
+
+
+@pytest.fixture(scope="module")
+def entry(tiny_bundle_dir: Path) -> ModelEntry:
+    return entry_from_folder(tiny_bundle_dir, name="tiny")
+
+
+@pytest.fixture
+def half_model(entry: ModelEntry) -> LoadedModel:
+    return load_model(entry, device="cpu", dtype=torch.float16, report=lambda *_: None)
+
+
+def _drawn(model: LoadedModel, entry: ModelEntry) -> bytes:
+    plan = make_plan(GenerateRequest(task="mix", prompt="a red cat", seed=3), entry)
+    prompt = model.encode(square_for_clip(noise_picture()), "base").to(model.pipelines["text_to_image"].unet.dtype)
+    row = Row(prompt="a red cat", negative_prompt="", seed=3, image_prompts=(prompt,))
+    return draw(model, [row], like=plan, on_step=lambda _: None)[0].tobytes()
+
+
+@torch.no_grad()
+def _shout(model: LoadedModel, part: str) -> None:
+    module = getattr(model.pipelines["text_to_image"], part)
+    first = module.conv_in if part == "unet" else module.decoder.conv_in
+    first.weight *= TOO_LOUD
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_what_runs_out_of_range_is_drawn_in_single_precision(
+    half_model: LoadedModel, entry: ModelEntry, part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    calm = _drawn(half_model, entry)
+    _shout(half_model, part)
+    before = {name: value.clone() for name, value in half_model.pipelines["pose"].unet.state_dict().items()}
+    drawn = _drawn(half_model, entry)
+    assert "once more in float32" in caplog.text
+    assert len(set(drawn)) > 10  # neither black nor of one colour
+    assert drawn != calm
+    after = half_model.pipelines["pose"].unet.state_dict()
+    assert all(torch.equal(after[name], value) and value.dtype == torch.float16 for name, value in before.items())
+
+
+def test_single_precision_gives_what_it_gives_from_the_start(half_model: LoadedModel, entry: ModelEntry) -> None:
+    _shout(half_model, "unet")
+    _shout(half_model, "vae")
+    drawn = _drawn(half_model, entry)
+    with half_model.in_float32():
+        assert _drawn(half_model, entry) == drawn
