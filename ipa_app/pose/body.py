@@ -85,3 +85,26 @@ def _mirrored(name: str) -> str:
 
 MIRRORED = tuple(JOINT_NAMES.index(_mirrored(name)) for name in JOINT_NAMES)
 """For every joint the one that it becomes in a mirror: left and right change places."""
+
+REST_POSE = (
+    (0.0, -0.12),
+    (0.0, 0.0),
+    (-0.09, 0.03),
+    (-0.12, 0.16),
+    (-0.13, 0.28),
+    (0.09, 0.03),
+    (0.12, 0.16),
+    (0.13, 0.28),
+    (-0.06, 0.3),
+    (-0.06, 0.5),
+    (-0.06, 0.7),
+    (0.06, 0.3),
+    (0.06, 0.5),
+    (0.06, 0.7),
+    (-0.03, -0.15),
+    (0.03, -0.15),
+    (-0.06, -0.13),
+    (0.06, -0.13),
+)
+"""Where the joints of somebody who stands lie from the neck, as fractions of the canvas's shorter side: a first place
+for a joint that was not seen."""

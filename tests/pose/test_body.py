@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ipa_app.pose.body import BONE_COLOURS, BONES, JOINT_COLOURS, JOINT_NAMES, MIRRORED
+from ipa_app.pose.body import BONE_COLOURS, BONES, JOINT_COLOURS, JOINT_NAMES, MIRRORED, REST_POSE
 from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.skeleton import KEYPOINTS_PER_PERSON, Keypoint, Skeleton
 
@@ -33,3 +33,9 @@ def test_a_mirror_swaps_left_and_right() -> None:
         swapped = name.replace("left", "?").replace("right", "left").replace("?", "right")
         assert JOINT_NAMES[other] == swapped
     assert [MIRRORED[other] for other in MIRRORED] == list(range(KEYPOINTS_PER_PERSON))
+
+
+def test_the_rest_pose_has_a_place_of_its_own_for_every_joint() -> None:
+    assert len(set(REST_POSE)) == len(REST_POSE) == KEYPOINTS_PER_PERSON
+    for (x, y), other in zip(REST_POSE, MIRRORED, strict=True):
+        assert REST_POSE[other] == (-x, y)

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.pose.body import BONE_COLOURS, BONES, JOINT_COLOURS, JOINT_NAMES, MIRRORED, Rgb
+from ipa_app.pose.body import BONE_COLOURS, BONES, JOINT_COLOURS, JOINT_NAMES, MIRRORED, REST_POSE, Rgb
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui import texts
 
@@ -39,6 +39,7 @@ def _setup() -> dict[str, Any]:
         "bones": BONES,
         "boneColours": [_css(colour) for colour in BONE_COLOURS],
         "mirrored": MIRRORED,
+        "restPose": REST_POSE,
         "behind": _BEHIND,
         "labels": texts.SKELETON_LABELS,
     }

@@ -81,7 +81,7 @@ function html(tag, className, text = "") {
 const root = element.querySelector(".ipa-skeleton");
 const svg = make("svg", { class: "ipa-skel-picture", role: "application", "aria-label": labels.picture });
 const tools = html("div", "ipa-skel-tools");
-const said = html("p", "ipa-skel-said");
+const said = html("p", "ipa-help ipa-skel-said");
 let backdrop = null;
 let figures = []; // per person: {lines, dots}
 
@@ -301,5 +301,5 @@ watch("value", () => {
   show(text);
 });
 
-root.append(html("p", "ipa-skel-help", labels.help), svg, said, tools);
+root.append(html("p", "ipa-help", labels.help), svg, said, tools);
 draw();

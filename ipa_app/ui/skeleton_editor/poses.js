@@ -3,7 +3,7 @@
 // function (see component.py); knows nothing of the page.
 "use strict";
 
-const { joints, bones, mirrored } = props.setup;
+const { joints, bones, mirrored, restPose } = props.setup;
 const SMALLEST = 0.1; // of the canvas's shorter side: how small a pose may get
 
 const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
@@ -20,16 +20,17 @@ function readPose(text) {
   return { width, height, people };
 }
 
-// A joint that is not seen has no place in OpenPose's files: it waits beside its neighbour to be shown.
+// A joint that is not seen has no place in OpenPose's files: it waits to be shown where it would be on somebody who
+// stands, seen from its neighbour.
 function placeUnseen(person, canvas) {
-  const aside = 0.05 * shorterSide(canvas);
   const known = person.map(({ x, y, seen }) => seen || x !== 0 || y !== 0);
   for (let round = 0; round < joints.length; round += 1) {
     for (const [a, b] of bones) {
       if (known[a] === known[b]) continue;
       const [from, to] = known[a] ? [a, b] : [b, a];
-      person[to].x = clamp(person[from].x + Math.sign(to - mirrored[to]) * aside, 0, canvas.width);
-      person[to].y = clamp(person[from].y + aside, 0, canvas.height);
+      const [dx, dy] = [0, 1].map((axis) => (restPose[to][axis] - restPose[from][axis]) * shorterSide(canvas));
+      person[to].x = clamp(cents(person[from].x + dx), 0, canvas.width);
+      person[to].y = clamp(cents(person[from].y + dy), 0, canvas.height);
       known[to] = true;
     }
   }
