@@ -57,10 +57,13 @@ def points_of(openpose: dict[str, Any]) -> Points:
 
 def generated_from(page: Any) -> dict[str, Any]:
     """Generate a picture and return the pose that it says it was made from."""
+    result = "#results .grid-wrap img"
+    before = page.get_attribute(result, "src") if page.locator(result).count() else None
     page.fill("#count input[type=number]", "1")
     page.click("#pose-generate")
-    page.wait_for_selector("#status .ipa-done")
-    body = page.request.get(page.get_attribute("#results .grid-wrap img", "src")).body()
+    changed = "([result, before]) => (document.querySelector(result)?.src ?? before) !== before"
+    page.wait_for_function(changed, arg=[result, before])
+    body = page.request.get(page.get_attribute(result, "src")).body()
     return json.loads(Image.open(io.BytesIO(body)).info[SETTINGS_KEY])["pose"]
 
 
@@ -174,7 +177,9 @@ def test_keypoints_come_in_checked_and_go_out(open_page: Any, shoot: Any, tmp_pa
     assert points_of(saved) == shown(page) != points_of(json.loads(both))
     path = tmp_path / "jumping.json"
     path.write_text(preset_file("jumping").read_text("utf-8"), encoding="utf-8")
-    page.set_input_files("#keypoints-file input[type=file], input[data-testid=keypoints-file-upload-button]", str(path))
+    with page.expect_file_chooser() as choosing:
+        page.click("#keypoints-file")
+    choosing.value.set_files(path)
     joint(page, "left wrist").wait_for()
     assert shown(page) == preset_points("jumping")
 
@@ -201,8 +206,9 @@ def test_a_picture_of_ones_own_makes_the_editor_step_aside(open_page: Any, shoot
     assert points_of(generated_from(page)) == preset_points("sitting")
 
 
-def test_a_photo_that_cannot_be_read_is_explained_and_stays(open_page: Any, reference_file: Path) -> None:
-    page = open_pose_tab(open_page)
+def test_a_photo_that_cannot_be_read_is_explained_and_stays(open_page: Any, shoot: Any, reference_file: Path) -> None:
+    page = open_pose_tab(open_page, dark=True)
+    shoot(page)
     page.set_input_files("#pose-image input[type=file]", str(reference_file))
     page.click("#pose-find")
     page.get_by_text("Poses cannot be read from photos here").wait_for()

@@ -29,6 +29,8 @@ FindPose = Callable[[Image.Image], PoseSheet]
 
 _PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
 _AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", **_PRIVATE}
+# Only from the queue do errors come with their sentence; without it they are a bare HTTP 500.
+_CHECKED: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", **_PRIVATE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +142,8 @@ def _connect(parts: _PoseParts, *, find_pose: FindPose) -> None:
 
     into_editor = [parts.skeleton, parts.picture]
     parts.presets.select(chosen, None, into_editor, **_AT_ONCE)
-    parts.use.click(read_keypoints, parts.keypoints, parts.skeleton, **_AT_ONCE)
-    parts.file.upload(read_keypoints_file, parts.file, parts.skeleton, **_AT_ONCE)
+    parts.use.click(read_keypoints, parts.keypoints, parts.skeleton, **_CHECKED)
+    parts.file.upload(read_keypoints_file, parts.file, parts.skeleton, **_CHECKED)
     parts.picture.change(_step_aside, parts.picture, [parts.editing, parts.aside], **_AT_ONCE)
     parts.back.click(lambda: None, None, parts.picture, **_AT_ONCE)
     parts.find.click(find, parts.picture, into_editor, show_progress_on=parts.aside, **_PRIVATE)
