@@ -214,3 +214,29 @@ def test_a_photo_that_cannot_be_read_is_explained_and_stays(open_page: Any, shoo
     page.get_by_text("Poses cannot be read from photos here").wait_for()
     assert page.is_visible("#pose-image img")
     assert not page.is_visible("#skeleton svg")
+
+
+def test_a_bone_moves_the_whole_figure_and_a_picture_shows_behind_it(open_page: Any, shoot: Any) -> None:
+    page = open_pose_tab(open_page)
+    before = shown(page)
+    page.locator("#skeleton svg").scroll_into_view_if_needed()
+    canvas = page.locator("#skeleton svg").bounding_box()
+    scale = canvas["width"] / 512
+    # In the middle between neck and right hip, far from every joint.
+    neck, hip = before[1], before[8]
+    x, y = (canvas[side] + scale * (neck[i] + hip[i]) / 2 for i, side in enumerate(("x", "y")))
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 40 * scale, y - 20 * scale, steps=4)
+    page.mouse.up()
+    moved = [
+        value for old, new in zip(before, shown(page), strict=True) for value in (new[0] - old[0], new[1] - old[1])
+    ]
+    assert moved == pytest.approx([40, -20] * 18, abs=1)
+    press(page, "behind")
+    assert page.get_attribute("#skeleton image", "href") == page.get_attribute("#reference img", "src")
+    shoot(page)
+    press(page, "behind")
+    assert page.locator("#skeleton image").count() == 0
+    press(page, "copy")
+    page.get_by_text("The keypoints are copied.").or_(page.get_by_text("use the download instead")).wait_for()
