@@ -11,11 +11,14 @@ from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.worker import run_jobs, wait_for_model
 from ipa_app.errors import Cancelled, UserError
-from ipa_app.pose.detect import PoseDetector
+from ipa_app.pose.detect import PoseDetector, find_pose
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ipa_app.models.loaded import LoadedModel
     from ipa_app.models.manager import ModelManager
+    from ipa_app.pose.sheet import PoseSheet
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,14 @@ class Engine:
             self._announce_positions()
             self._changed.notify_all()
         return job
+
+    def find_pose(self, photo: Image.Image) -> PoseSheet:
+        """Find the pose in a photo (mode "RGB") as keypoints, at once and in the caller's thread.
+
+        Raises:
+            UserError: there is none, or photos cannot be read here.
+        """
+        return find_pose(photo, detector=self._detector)
 
     def close(self) -> None:
         """Cancel everything and stop the worker."""

@@ -11,6 +11,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.seeds import picture_seeds
 from ipa_app.errors import UserError
 from ipa_app.models.hashing import picture_hash
+from ipa_app.pose.sheet import PoseSheet
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -103,8 +104,9 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
 
 
 def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
-    """Every input as it was used, for JSON. Pictures are named by the SHA-256 of their pixels.
+    """Every input as it was used, for JSON.
 
+    Pictures are named by the SHA-256 of their pixels; a skeleton's keypoints are given whole, as OpenPose writes them.
     Without a reference, or with its scale at 0, the picture is plain Stable Diffusion's either way, and both are
     written down as the same: no references, scale 0.
 
@@ -135,7 +137,9 @@ def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
     if request.task == "inpaint":
         settings |= {"image": _hash(request.image), "mask": _hash(request.mask)}
     if request.task == "pose":
-        settings |= {"pose": _hash(request.pose), "control_scale": request.control_scale}
+        pose = request.pose
+        kept = pose.to_openpose() if isinstance(pose, PoseSheet) else _hash(pose)
+        settings |= {"pose": kept, "control_scale": request.control_scale}
     return settings
 
 

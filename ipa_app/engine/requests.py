@@ -10,6 +10,7 @@ from PIL import Image
 from ipa_app.engine.checks import checked_choice, checked_image, checked_number, checked_text, checked_whole
 from ipa_app.engine.seeds import LARGEST_SEED
 from ipa_app.errors import UserError
+from ipa_app.pose.sheet import PoseSheet
 
 Task = Literal["variation", "mix", "inpaint", "pose"]
 AdapterName = Literal["base", "fine"]
@@ -63,7 +64,7 @@ class GenerateRequest:
         height: likewise.
         image: inpaint only: the picture to change, mode "RGB".
         mask: inpaint only: white where it should change; of any size, scaled to the picture's.
-        pose: pose only: a drawn skeleton, or a photo.
+        pose: pose only: a drawn skeleton or a photo, or a skeleton as keypoints.
         control_scale: how strictly the pose is kept, 0 to 2.
     """
 
@@ -82,7 +83,7 @@ class GenerateRequest:
     height: int = 0
     image: Image.Image | None = None
     mask: Image.Image | None = None
-    pose: Image.Image | None = None
+    pose: Image.Image | PoseSheet | None = None
     control_scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -132,7 +133,8 @@ class GenerateRequest:
         if self.task == "pose":
             if self.pose is None:
                 raise UserError("There is no pose: please choose one, or add a skeleton or a photo.")
-            checked_image("The pose", self.pose)
+            if not isinstance(self.pose, PoseSheet):
+                checked_image("The pose", self.pose)
 
 
 def _set(instance: object, name: str, value: object) -> None:

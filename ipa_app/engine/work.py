@@ -9,11 +9,13 @@ import torch
 from ipa_app.adapter import ImagePrompt
 from ipa_app.engine.inpaint import Canvas, make_canvas
 from ipa_app.engine.job import Job
-from ipa_app.engine.plan import settings_of
+from ipa_app.engine.plan import Plan, settings_of
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.rows import Row
 from ipa_app.imaging.cropping import square_for_clip
 from ipa_app.pose.detect import PoseDetector, pose_image
+from ipa_app.pose.draw import draw_sheet
+from ipa_app.pose.sheet import PoseSheet
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,8 +42,8 @@ class Work:
         self._pose: Image.Image | None = None
         if plan.request.task == "inpaint":
             self._canvas = make_canvas(plan, cell=model.pipelines["inpaint"].vae_scale_factor)
-        if plan.request.pose is not None and plan.request.task == "pose":
-            self._pose = pose_image(plan.request.pose.convert("RGB"), plan.canvas_size, detector=detector)
+        if plan.request.task == "pose":
+            self._pose = _pose_picture(plan, detector=detector)
         self._images: list[Image.Image] = []
 
     def rows(self) -> list[Row]:
@@ -84,6 +86,16 @@ class Work:
             scheduler = type(self._model.pipelines["text_to_image"].scheduler).__name__
             settings = settings_of(plan, scheduler=scheduler)
             self.job.finish(GenerateResult(images=tuple(self._images), seeds=plan.seeds, settings=settings))
+
+
+def _pose_picture(plan: Plan, *, detector: PoseDetector) -> Image.Image | None:
+    """Bring whatever the request gives as its pose to a picture of the size that is drawn at."""
+    pose = plan.request.pose
+    if pose is None:
+        return None
+    if isinstance(pose, PoseSheet):
+        return draw_sheet(pose, plan.canvas_size)
+    return pose_image(pose.convert("RGB"), plan.canvas_size, detector=detector)
 
 
 @torch.inference_mode()

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ipa_app.errors import UserError
-from ipa_app.imaging.cropping import fitted_size
-from ipa_app.pose.draw import draw_skeleton, fit_skeleton_picture
+from ipa_app.pose.draw import draw_sheet, fit_skeleton_picture
+from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Keypoint, Person, Skeleton
 
 if TYPE_CHECKING:
@@ -67,8 +67,25 @@ def pose_image(source: Image.Image, size: tuple[int, int], *, detector: PoseDete
         raise UserError("The pose picture is black, so no pose is in it: please choose a preset or another picture.")
     if is_skeleton(source):
         return fit_skeleton_picture(source, size)
-    skeleton = detector.detect(source)
-    return fit_skeleton_picture(draw_skeleton(skeleton, fitted_size(source.size, size)), size)
+    return draw_sheet(PoseSheet(detector.detect(source), *source.size), size)
+
+
+def find_pose(source: Image.Image, *, detector: PoseDetector) -> PoseSheet:
+    """Find the pose in a photo as data, so that it can be edited.
+
+    Args:
+        source: mode "RGB".
+        detector: finds the people.
+
+    Raises:
+        UserError: it is a drawn skeleton, nobody is seen in it, or photos cannot be read here.
+    """
+    if is_skeleton(source):
+        raise UserError(
+            "This is a drawn skeleton, whose joints cannot be read back: generate from it as it is, or use its "
+            "keypoints file instead."
+        )
+    return PoseSheet(detector.detect(source), *source.size)
 
 
 class PoseDetector:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ipa_app.imaging.cropping import fit_padded
+from ipa_app.imaging.cropping import fit_padded, fitted_size
+from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton
 
 # controlnet-aux draws sticks of a fixed number of pixels, and the published ControlNets were trained on
@@ -40,6 +41,12 @@ def draw_skeleton(skeleton: Skeleton, size: tuple[int, int]) -> Image.Image:
         keypoints: list[Any] = list(person)  # its annotation leaves out that points may be missing
         canvas = draw_bodypose(canvas, keypoints)
     return Image.fromarray(canvas).resize(size, _RESAMPLE)
+
+
+def draw_sheet(sheet: PoseSheet, size: tuple[int, int]) -> Image.Image:
+    """Draw a sheet's skeleton for an output of `size` (width, height): whole, unsqueezed, on black, mode "RGB"."""
+    fitted = fitted_size((sheet.width, sheet.height), size)
+    return fit_skeleton_picture(draw_skeleton(sheet.skeleton, fitted), size)
 
 
 def fit_skeleton_picture(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 
+from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton
 
 POSES_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "poses"
@@ -13,6 +13,11 @@ POSES_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "poses"
 
 def presets() -> dict[str, Skeleton]:
     """All preset poses by name ("arms up"), in alphabetical order."""
+    return {name: sheet.skeleton for name, sheet in _read_presets()}
+
+
+def preset_sheets() -> dict[str, PoseSheet]:
+    """All preset poses by name, each on its canvas, in alphabetical order."""
     return dict(_read_presets())
 
 
@@ -30,9 +35,9 @@ def preset_file(name: str) -> Path:
 
 
 @cache
-def _read_presets() -> tuple[tuple[str, Skeleton], ...]:
+def _read_presets() -> tuple[tuple[str, PoseSheet], ...]:
     paths = sorted(POSES_FOLDER.glob("*.json"))
-    return tuple((_name(path), Skeleton.from_openpose(json.loads(path.read_text("utf-8")))) for path in paths)
+    return tuple((_name(path), PoseSheet.from_json(path.read_text("utf-8"))) for path in paths)
 
 
 def _name(path: Path) -> str:

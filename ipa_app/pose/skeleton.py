@@ -7,7 +7,6 @@ left ear. Right and left are the person's own.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeGuard
@@ -16,6 +15,8 @@ from ipa_app.errors import UserError
 
 KEYPOINTS_PER_PERSON = 18
 _MAX_PEOPLE = 32
+# Far beyond any canvas; whole numbers of any length can be compared with it, which not all arithmetic survives.
+_LARGEST_NUMBER = 1e9
 
 
 class Keypoint(NamedTuple):
@@ -110,7 +111,7 @@ def _canvas_side(data: Mapping[str, Any], *, name: str) -> float:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST_NUMBER
 
 
 def _cents(value: float) -> float:

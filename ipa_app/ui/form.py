@@ -10,6 +10,7 @@ from PIL import Image
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.imaging.masks import open_mask
 from ipa_app.imaging.opening import BLACK, CLIP_MEAN, WHITE, open_image
+from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.uploads import file_path
 
 _BEHIND_TRANSPARENCY = {"reference": CLIP_MEAN, "image": WHITE, "pose": BLACK}
@@ -17,12 +18,15 @@ _BEHIND_TRANSPARENCY = {"reference": CLIP_MEAN, "image": WHITE, "pose": BLACK}
 pose the ground that skeletons are drawn on."""
 
 
-def build_request(*, references: Sequence[Any] = (), mask: Any = None, **values: Any) -> GenerateRequest:
+def build_request(
+    *, references: Sequence[Any] = (), mask: Any = None, skeleton: Any = None, **values: Any
+) -> GenerateRequest:
     """Open the uploaded pictures and check everything.
 
     Args:
         references: uploads, any of them None.
         mask: an upload, or the path of a mask that the page has saved.
+        skeleton: the text of an OpenPose file, used as the pose where no picture of one is given.
         **values: the request's other fields by name; "image" and "pose" are uploads. None means "not given".
 
     Raises:
@@ -32,6 +36,8 @@ def build_request(*, references: Sequence[Any] = (), mask: Any = None, **values:
     for name in ("image", "pose"):
         if name in fields:
             fields[name] = _picture(fields[name], field=name)
+    if skeleton and "pose" not in fields:
+        fields["pose"] = PoseSheet.from_json(skeleton)
     if mask is not None and "image" in fields:
         path = mask if isinstance(mask, str) else file_path(mask, field="mask")
         fields["mask"] = open_mask(path, fields["image"].size)

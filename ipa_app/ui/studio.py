@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradio.utils import get_upload_folder
+from PIL import Image
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
@@ -16,6 +17,7 @@ from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.imaging.png import write_png
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.manager import ModelManager
+from ipa_app.pose.sheet import PoseSheet
 
 
 class Studio:
@@ -53,6 +55,14 @@ class Studio:
         job = self._jobs.get(job_id or "")
         if job is not None:
             job.cancel()
+
+    def find_pose(self, photo: Image.Image) -> PoseSheet:
+        """Find the pose in a photo (mode "RGB"), so that it can be edited.
+
+        Raises:
+            UserError: there is none, or photos cannot be read here.
+        """
+        return self.engine.find_pose(photo)
 
     @property
     def catalog(self) -> Mapping[str, ModelEntry]:

@@ -52,7 +52,49 @@ INPAINT_MASK_ACCORDION = "Use a mask file instead of painting"
 INPAINT_MASK_LABEL = "Mask: white is redrawn, black is kept"
 
 POSE_PRESETS_LABEL = "Choose a pose"
+POSE_EDITOR_LABEL = "Change it as you like"
 POSE_IMAGE_LABEL = "… or bring your own: a stick figure or a photo of a person"
+POSE_ASIDE = (
+    "<strong>Your own picture sets the pose now</strong>; the skeleton editor has stepped aside. "
+    "Choose a pose above, or press the button, to go back to it."
+)
+POSE_BACK = "Back to the skeleton editor"
+POSE_FIND = "Find the pose in my photo and edit it"
+POSE_KEYPOINTS_ACCORDION = "Keypoints from elsewhere (OpenPose JSON)"
+POSE_KEYPOINTS_LABEL = "Paste the content of an OpenPose file: 18 points a person, with the canvas size"
+POSE_KEYPOINTS_USE = "Edit these keypoints"
+POSE_KEYPOINTS_UPLOAD = "Choose a file"
+POSE_NO_PHOTO = "There is no photo: please add one under “bring your own” first."
+POSE_NOTHING_PASTED = "There is nothing to read: please paste the content of an OpenPose file first."
+POSE_FILE_TOO_LONG = "This file is too long for an OpenPose file: please choose another one."
+POSE_FILE_NOT_TEXT = "This file is not text: please choose an OpenPose file (JSON)."
+SKELETON_LABELS = {
+    "picture": "Skeleton editor",
+    "help": (
+        "Drag a joint to move it, a bone to move the whole figure. Double click hides or shows a joint. "
+        "By keyboard: Tab to a joint, arrow keys move it (with Shift further), Delete hides it."
+    ),
+    "person": "person {number}",
+    "hidden": "hidden",
+    "undo": "Undo",
+    "redo": "Redo",
+    "mirror": "Mirror",
+    "mirror_help": "Swap left and right",
+    "bigger": "Bigger",
+    "smaller": "Smaller",
+    "hide": "Hide or show joint",
+    "hide_help": "The joint that was touched last",
+    "reset": "Reset",
+    "reset_help": "Back to the pose as it was chosen",
+    "behind": "Picture behind",
+    "behind_help": "Show the newest result, or your picture, faintly behind the skeleton",
+    "nothing_behind": "There is no picture yet to show behind.",
+    "copy": "Copy keypoints",
+    "copied": "The keypoints are copied.",
+    "not_copied": "This browser does not let the page copy: please use the download instead.",
+    "download": "Download keypoints",
+    "download_help": "An OpenPose file (JSON)",
+}
 CONTROL_SCALE_LABEL = "Strength of the pose"
 CONTROL_SCALE_HELP = "0: the pose is ignored. 1: it is followed. Up to 2."
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.pose.presets import preset_pictures
+from ipa_app.pose.presets import preset_sheets
 from ipa_app.ui import texts
 from ipa_app.ui.about import model_note, unknown_words_note, words_heading, words_html
 from ipa_app.ui.examples import DEFAULT_SCALES, Example
@@ -130,7 +130,7 @@ def _add_examples(tab: TaskTab, *, parts: Parts, examples: Sequence[Example]) ->
             layout="gallery",
             elem_id=f"{tab.task}-examples",
         )
-    extra = {name: tab.inputs[name] for name in ("image", "mask", "pose") if name in tab.inputs}
+    extra = {name: tab.inputs[name] for name in ("image", "mask", "pose", "skeleton") if name in tab.inputs}
 
     def fill(index: int) -> list[Any]:
         example = examples[index]
@@ -142,9 +142,12 @@ def _add_examples(tab: TaskTab, *, parts: Parts, examples: Sequence[Example]) ->
 
 
 def _extra_value(example: Example, name: str) -> Any:
-    """Return the example's own picture for a box of its tab; a box it has nothing for is left as it is."""
-    if name == "pose":
-        picture = preset_pictures().get(example.pose or "")
-    else:
-        picture = {"image": example.image, "mask": example.mask}[name]
+    """Return the example's own value for an input of its tab; one that it has nothing for is left as it is."""
+    if name in ("pose", "skeleton"):
+        sheet = preset_sheets().get(example.pose or "")
+        if sheet is None:
+            return gr.skip()
+        # The preset goes into the editor, and a picture would be used instead of it.
+        return sheet.to_json() if name == "skeleton" else None
+    picture = {"image": example.image, "mask": example.mask}[name]
     return gr.skip() if picture is None else str(picture)

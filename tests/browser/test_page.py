@@ -100,10 +100,12 @@ def test_inpainting_without_a_mask_asks_for_one(open_page: Any, reference_file: 
 def test_a_chosen_pose_is_followed(open_page: Any, shoot: Any) -> None:
     page = open_page()
     page.get_by_role("tab", name="Pose").click()
-    page.wait_for_selector("#pose-image img")
-    before = page.get_attribute("#pose-image img", "src")
+    wrist = "#skeleton [aria-label='left wrist']"
+    page.wait_for_selector(wrist)
+    before = page.get_attribute(wrist, "transform")
     page.locator("#pose-presets .grid-wrap button").nth(3).click()
-    page.wait_for_function("before => document.querySelector('#pose-image img').src !== before", arg=before)
+    moved = "([wrist, before]) => document.querySelector(wrist).getAttribute('transform') !== before"
+    page.wait_for_function(moved, arg=[wrist, before])
     press_generate(page, "pose")
     assert len(result_pictures(page)) == 1
     shoot(page)

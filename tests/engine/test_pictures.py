@@ -15,8 +15,8 @@ from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
-from ipa_app.pose.draw import draw_skeleton
-from ipa_app.pose.presets import presets
+from ipa_app.pose.draw import draw_sheet, draw_skeleton
+from ipa_app.pose.presets import preset_sheets, presets
 from tests.engine.conftest import TIMEOUT_S, Generate, noise_picture, pixels, reference
 
 SKELETON = draw_skeleton(next(iter(presets().values())), (64, 64))
@@ -86,6 +86,16 @@ def test_every_input_changes_the_picture(generate: Generate) -> None:
     drawn = [pixels(generate(**{**base, **change}))[0] for change in changes]
     same = [(changes[i], changes[j]) for i, j in itertools.combinations(range(len(drawn)), 2) if drawn[i] == drawn[j]]
     assert same == []
+
+
+def test_keypoints_draw_the_same_as_their_picture_at_the_size_of_the_output(generate: Generate) -> None:
+    sheet = preset_sheets()["waving"]
+    for size in ((64, 64), (96, 40)):
+        width, height = size
+        base = {"task": "pose", "prompt": "a cat", "seed": 1, "width": width, "height": height}
+        from_keypoints = generate(**base, pose=sheet)
+        assert pixels(from_keypoints) == pixels(generate(**base, pose=draw_sheet(sheet, size)))
+        assert from_keypoints.settings["pose"] == sheet.to_openpose()
 
 
 def test_a_size_that_is_asked_for_is_what_comes(generate: Generate) -> None:

@@ -1,41 +1,59 @@
-"""Pose: the reference says who, a stick figure says how they stand."""
+"""Pose: the reference says who, a stick figure says how they stand.
+
+The stick figure is the one in the editor, whose keypoints are drawn for the size of the output, unless there is a
+picture of one in the upload box: then the editor steps aside.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import gradio as gr
+from PIL import Image
 
-from ipa_app.pose.presets import preset_pictures
+from ipa_app.errors import UserError
+from ipa_app.imaging.opening import open_image
+from ipa_app.pose.presets import preset_pictures, preset_sheets
+from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
 from ipa_app.ui import texts
+from ipa_app.ui.failures import explained
 from ipa_app.ui.panel import picture_input
+from ipa_app.ui.skeleton_editor.component import skeleton_editor
 from ipa_app.ui.tabs.shared import TaskTab, finish_tab, help_text, subheading
+from ipa_app.ui.uploads import file_path
+
+FindPose = Callable[[Image.Image], PoseSheet]
+
+_PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
+_AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", **_PRIVATE}
+# Only from the queue do errors come with their sentence; without it they are a bare HTTP 500.
+_CHECKED: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", **_PRIVATE}
 
 
-def pose_tab() -> TaskTab:
-    """Lay out the tab; choosing a preset puts its stick figure into the pose box, where an upload goes too."""
-    pictures = preset_pictures()
-    names = list(pictures)
+@dataclass(frozen=True, kw_only=True)
+class _PoseParts:
+    """Everything that says which pose it is."""
+
+    presets: gr.Gallery
+    editing: gr.Column
+    skeleton: gr.HTML
+    keypoints: gr.Textbox
+    use: gr.Button
+    file: gr.UploadButton
+    aside: gr.Column
+    back: gr.Button
+    find: gr.Button
+    picture: gr.Image
+
+
+def pose_tab(*, find_pose: FindPose) -> TaskTab:
+    """Lay out the tab; `find_pose` finds the pose in a photo (mode "RGB")."""
     with gr.Tab(texts.POSE_TAB, id="pose", elem_id="tab-pose") as tab:
         help_text(texts.POSE_HELP)
-        subheading(texts.POSE_PRESETS_LABEL)
-        presets = gr.Gallery(
-            value=[(str(pictures[name]), name) for name in names],
-            label=texts.POSE_PRESETS_LABEL,
-            show_label=False,
-            elem_id="pose-presets",
-            columns=5,
-            height="auto",
-            allow_preview=False,
-            buttons=[],
-            interactive=False,
-            visible=bool(names),
-        )
-        subheading(texts.POSE_IMAGE_LABEL)
-        pose = picture_input(
-            label=texts.POSE_IMAGE_LABEL,
-            elem_id="pose-image",
-            height=190,
-            value=pictures[names[0]] if names else None,
-        )
+        parts = _lay_out()
         control_scale = gr.Slider(
             label=texts.CONTROL_SCALE_LABEL,
             info=texts.CONTROL_SCALE_HELP,
@@ -50,11 +68,118 @@ def pose_tab() -> TaskTab:
             task="pose",
             tab=tab,
             label=texts.PROMPT_OPTIONAL_LABEL,
-            inputs={"pose": pose, "control_scale": control_scale},
+            inputs={"pose": parts.picture, "skeleton": parts.skeleton, "control_scale": control_scale},
         )
-
-    def chosen(event: gr.SelectData) -> str:
-        return str(pictures[names[event.index]])
-
-    presets.select(chosen, None, pose, queue=False, show_progress="hidden", api_visibility="private")
+    _connect(parts, find_pose=find_pose)
     return finished
+
+
+def _lay_out() -> _PoseParts:
+    presets = _presets_gallery()
+    with gr.Column(elem_id="pose-editing") as editing:
+        subheading(texts.POSE_EDITOR_LABEL)
+        skeleton = skeleton_editor(next(iter(preset_sheets().values()), None))
+        with gr.Accordion(texts.POSE_KEYPOINTS_ACCORDION, open=False, elem_id="keypoints-panel"):
+            keypoints = gr.Textbox(
+                label=texts.POSE_KEYPOINTS_LABEL, lines=4, max_lines=8, max_length=LONGEST_JSON, elem_id="keypoints"
+            )
+            with gr.Row():
+                use = gr.Button(texts.POSE_KEYPOINTS_USE, size="sm", elem_id="keypoints-use")
+                file = gr.UploadButton(
+                    texts.POSE_KEYPOINTS_UPLOAD, size="sm", file_types=[".json"], elem_id="keypoints-file"
+                )
+    with gr.Column(visible=False, elem_id="pose-aside") as aside:
+        gr.HTML(f'<p class="ipa-note" role="status">{texts.POSE_ASIDE}</p>', padding=False)
+        with gr.Row():
+            back = gr.Button(texts.POSE_BACK, size="sm", elem_id="pose-back")
+            find = gr.Button(texts.POSE_FIND, size="sm", elem_id="pose-find")
+    subheading(texts.POSE_IMAGE_LABEL)
+    picture = picture_input(label=texts.POSE_IMAGE_LABEL, elem_id="pose-image", height=190)
+    return _PoseParts(
+        presets=presets,
+        editing=editing,
+        skeleton=skeleton,
+        keypoints=keypoints,
+        use=use,
+        file=file,
+        aside=aside,
+        back=back,
+        find=find,
+        picture=picture,
+    )
+
+
+def _presets_gallery() -> gr.Gallery:
+    pictures = preset_pictures()
+    subheading(texts.POSE_PRESETS_LABEL)
+    return gr.Gallery(
+        value=[(str(path), name) for name, path in pictures.items()],
+        label=texts.POSE_PRESETS_LABEL,
+        show_label=False,
+        elem_id="pose-presets",
+        columns=5,
+        height="auto",
+        allow_preview=False,
+        buttons=[],
+        interactive=False,
+        visible=bool(pictures),
+    )
+
+
+def _connect(parts: _PoseParts, *, find_pose: FindPose) -> None:
+    """Let every way to a pose lead into the editor, except a picture, which makes it step aside."""
+    sheets = list(preset_sheets().values())
+
+    def chosen(event: gr.SelectData) -> tuple[str, None]:
+        return sheets[event.index].to_json(), None
+
+    def find(payload: Any) -> tuple[str, None]:
+        with explained():
+            if payload is None:
+                raise UserError(texts.POSE_NO_PHOTO)
+            photo = open_image(file_path(payload, field="pose"))
+            return find_pose(photo).to_json(), None
+
+    into_editor = [parts.skeleton, parts.picture]
+    parts.presets.select(chosen, None, into_editor, **_AT_ONCE)
+    parts.use.click(read_keypoints, parts.keypoints, parts.skeleton, **_CHECKED)
+    parts.file.upload(read_keypoints_file, parts.file, parts.skeleton, **_CHECKED)
+    parts.picture.change(_step_aside, parts.picture, [parts.editing, parts.aside], **_AT_ONCE)
+    parts.back.click(lambda: None, None, parts.picture, **_AT_ONCE)
+    parts.find.click(find, parts.picture, into_editor, show_progress_on=parts.aside, **_PRIVATE)
+
+
+def read_keypoints(text: Any) -> str:
+    """Check what was pasted, and return it as the editor takes it.
+
+    Raises:
+        gr.Error: it is no OpenPose file, and why.
+    """
+    with explained():
+        if not text:
+            raise UserError(texts.POSE_NOTHING_PASTED)
+        return PoseSheet.from_json(text).to_json()
+
+
+def read_keypoints_file(payload: Any) -> str:
+    """Check an uploaded OpenPose file, and return it as the editor takes it.
+
+    Raises:
+        gr.Error: it is none, and why.
+    """
+    with explained():
+        path = Path(file_path(payload, field="keypoints"))
+        # No character is written with more bytes than four.
+        if path.stat().st_size > 4 * LONGEST_JSON:
+            raise UserError(texts.POSE_FILE_TOO_LONG)
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise UserError(texts.POSE_FILE_NOT_TEXT) from None
+        return PoseSheet.from_json(text).to_json()
+
+
+def _step_aside(payload: Any) -> tuple[Any, Any]:
+    """Hide the editor, with what was done in it, while a picture sets the pose."""
+    free = payload is None
+    return gr.update(visible=True if free else "hidden"), gr.update(visible=not free)

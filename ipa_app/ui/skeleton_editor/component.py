@@ -1,0 +1,49 @@
+"""The editor as a Gradio component: an empty box, the script that fills it, and the body's data for the script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ipa_app.pose.body import BONE_COLOURS, BONES, JOINT_COLOURS, JOINT_NAMES, MIRRORED, REST_POSE, Rgb
+from ipa_app.pose.sheet import PoseSheet
+from ipa_app.ui import texts
+
+_FOLDER = Path(__file__).parent
+_SCRIPTS = ("poses.js", "editor.js")
+# Where the page shows pictures that can be laid behind the skeleton; the first one found is taken.
+_BEHIND = ("#results img", "#reference img")
+
+
+def skeleton_editor(sheet: PoseSheet | None) -> gr.HTML:
+    """Make an editor that opens with `sheet`; its value is the edited sheet as OpenPose's JSON, empty for None."""
+    return gr.HTML(
+        value="" if sheet is None else sheet.to_json(),
+        html_template='<div class="ipa-skeleton"></div>',
+        css_template=(_FOLDER / "editor.css").read_text(encoding="utf-8"),
+        js_on_load="".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS),
+        apply_default_css=False,
+        padding=False,
+        elem_id="skeleton",
+        setup=_setup(),
+    )
+
+
+def _setup() -> dict[str, Any]:
+    """Return what the script knows about bodies, and every word that it shows."""
+    return {
+        "joints": JOINT_NAMES,
+        "jointColours": [_css(colour) for colour in JOINT_COLOURS],
+        "bones": BONES,
+        "boneColours": [_css(colour) for colour in BONE_COLOURS],
+        "mirrored": MIRRORED,
+        "restPose": REST_POSE,
+        "behind": _BEHIND,
+        "labels": texts.SKELETON_LABELS,
+    }
+
+
+def _css(colour: Rgb) -> str:
+    return f"rgb({colour[0]} {colour[1]} {colour[2]})"

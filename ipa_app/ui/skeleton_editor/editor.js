@@ -1,0 +1,305 @@
+// The skeleton editor. Gradio runs poses.js and this file as the body of one function of `element`, `props` and
+// `watch`: `element` holds the empty box, `props.value` is the text of an OpenPose file, `props.setup` is written by
+// component.py, and `watch` calls back when Python sets the value.
+
+const { jointColours, boneColours, behind, labels } = props.setup;
+const STEP = 0.01; // of the shorter side, for an arrow key
+const BIG_STEP = 0.05; // with Shift
+const GROWTH = 1.1;
+const MOST_UNDO = 200;
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+// ---------------------------------------------------------------- what is chosen, done and undone
+
+let current = props.value ?? ""; // as the page holds it
+let chosen = current; // what reset goes back to
+let pose = readPose(current);
+let selected = null; // {person, joint}: the last one touched
+let touched = null; // the joint under the last press, null where there was none
+let drag = null;
+const done = [];
+const undone = [];
+
+function show(text) {
+  current = text;
+  pose = readPose(text);
+  drag = null;
+  if (selected && !pose?.people[selected.person]) selected = null;
+  draw();
+}
+
+function remember() {
+  done.push(current);
+  if (done.length > MOST_UNDO) done.shift();
+  undone.length = 0;
+}
+
+function commit() {
+  const text = writePose(pose, { whole: true });
+  if (text !== writePose(readPose(current), { whole: true })) {
+    remember();
+    current = text;
+    props.value = text;
+  }
+  draw();
+}
+
+function travel(from, to) {
+  if (!from.length) return;
+  to.push(current);
+  show(from.pop());
+  props.value = current;
+}
+
+function toggle({ person, joint }) {
+  const point = pose.people[person][joint];
+  point.seen = !point.seen;
+  commit();
+  say(jointLabel({ person, joint }));
+}
+
+// ---------------------------------------------------------------- the picture
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function make(tag, attributes = {}, parent = null) {
+  const node = document.createElementNS(SVG, tag);
+  set(node, attributes);
+  parent?.append(node);
+  return node;
+}
+
+const set = (node, attributes) => Object.entries(attributes).forEach((entry) => node.setAttribute(...entry));
+
+function html(tag, className, text = "") {
+  const node = document.createElement(tag);
+  node.className = className;
+  node.textContent = text;
+  return node;
+}
+
+const root = element.querySelector(".ipa-skeleton");
+const svg = make("svg", { class: "ipa-skel-picture", role: "application", "aria-label": labels.picture });
+const tools = html("div", "ipa-skel-tools");
+const said = html("p", "ipa-help ipa-skel-said");
+let backdrop = null;
+let figures = []; // per person: {lines, dots}
+
+function jointLabel({ person, joint }) {
+  const parts = [joints[joint]];
+  if (pose.people.length > 1) parts.push(labels.person.replace("{number}", person + 1));
+  if (!pose.people[person][joint].seen) parts.push(labels.hidden);
+  return parts.join(", ");
+}
+
+const say = (text) => (said.textContent = text);
+
+// New elements only where the number of people changes: the one that has the focus must stay.
+function build() {
+  svg.replaceChildren();
+  if (backdrop) svg.append(backdrop);
+  figures = pose.people.map((_, person) => {
+    const group = make("g", {}, svg);
+    const lines = bones.map((_, i) => make("line", { class: "ipa-skel-bone", stroke: boneColours[i] }, group));
+    lines.forEach((line) => (line.dataset.person = person));
+    const dots = joints.map((_, joint) => {
+      const node = make("g", { class: "ipa-skel-joint", tabindex: 0, role: "button" }, group);
+      Object.assign(node.dataset, { person, joint });
+      for (const part of ["hit", "ring", "dot"]) make("circle", { class: `ipa-skel-${part}` }, node);
+      return node;
+    });
+    return { lines, dots };
+  });
+}
+
+function draw() {
+  root.hidden = !pose;
+  if (!pose) return;
+  if (figures.length !== pose.people.length) build();
+  set(svg, { viewBox: `0 0 ${pose.width} ${pose.height}` });
+  if (backdrop) set(backdrop, { width: pose.width, height: pose.height });
+  pose.people.forEach((person, number) => {
+    const { lines, dots } = figures[number];
+    lines.forEach((line, i) => drawBone(line, ...bones[i].map((joint) => person[joint])));
+    dots.forEach((node, joint) => drawJoint(node, person[joint], { person: number, joint }));
+  });
+  buttons.undo.disabled = !done.length;
+  buttons.redo.disabled = !undone.length;
+  buttons.hide.disabled = !selected;
+}
+
+function drawBone(line, from, to) {
+  line.style.display = from.seen && to.seen ? "" : "none";
+  set(line, { x1: from.x, y1: from.y, x2: to.x, y2: to.y, "stroke-width": (9 / 512) * shorterSide(pose) });
+}
+
+function drawJoint(node, { x, y, seen }, which) {
+  const [hit, ring, dot] = node.children;
+  const unit = shorterSide(pose);
+  set(node, { transform: `translate(${x} ${y})`, "aria-label": jointLabel(which) });
+  node.classList.toggle("ipa-skel-hidden", !seen);
+  set(hit, { r: 0.05 * unit });
+  set(ring, { r: 0.026 * unit, "stroke-width": 0.008 * unit });
+  // With a length of its own, the dashes of a hidden joint are the same on every canvas.
+  set(dot, { r: 0.014 * unit, fill: jointColours[which.joint], "stroke-width": 0.004 * unit, pathLength: 40 });
+}
+
+// ---------------------------------------------------------------- mouse, finger and keys
+
+function spot(event) {
+  return new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+}
+
+function which(node) {
+  const found = node.closest?.(".ipa-skel-joint");
+  return found && { person: Number(found.dataset.person), joint: Number(found.dataset.joint) };
+}
+
+// Joints of a face lie close together: the one nearest to the pointer is meant, not the one drawn last.
+function nearest(event) {
+  if (!which(event.target)) return null;
+  const at = spot(event);
+  const all = pose.people.flatMap((points, person) => points.map((point, joint) => ({ person, joint, point })));
+  const far = ({ point }) => Math.hypot(point.x - at.x, point.y - at.y);
+  return all.reduce((best, one) => (far(one) < far(best) ? one : best));
+}
+
+function select(one) {
+  selected = { person: one.person, joint: one.joint };
+  say(jointLabel(selected));
+  buttons.hide.disabled = false;
+}
+
+svg.addEventListener("pointerdown", (event) => {
+  if (event.button !== 0 || drag) return;
+  const joint = nearest(event);
+  touched = joint;
+  const bone = event.target.closest(".ipa-skel-bone");
+  if (!joint && !bone) return;
+  if (joint) figures[joint.person].dots[joint.joint].focus({ preventScroll: true });
+  const points = joint ? [joint.point] : pose.people[bone.dataset.person];
+  drag = { pointer: event.pointerId, from: spot(event), points, starts: points.map((point) => ({ ...point })) };
+  svg.setPointerCapture(event.pointerId);
+});
+
+svg.addEventListener("pointermove", (event) => {
+  if (drag?.pointer !== event.pointerId) return;
+  const to = spot(event);
+  const [dx, dy] = [to.x - drag.from.x, to.y - drag.from.y];
+  shift(drag.points, { starts: drag.starts, canvas: pose, dx, dy });
+  draw();
+});
+
+svg.addEventListener("pointerup", (event) => {
+  if (drag?.pointer !== event.pointerId) return;
+  drag = null;
+  commit();
+});
+
+svg.addEventListener("pointercancel", (event) => drag?.pointer === event.pointerId && show(current));
+svg.addEventListener("focusin", (event) => which(event.target) && select(which(event.target)));
+svg.addEventListener("dblclick", () => touched && toggle(touched));
+// Or else the focus goes on to the joint on top.
+svg.addEventListener("mousedown", (event) => drag && event.preventDefault());
+
+svg.addEventListener("keydown", (event) => {
+  const one = which(event.target);
+  if (!one || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key in ARROWS) {
+    const by = (event.shiftKey ? BIG_STEP : STEP) * shorterSide(pose);
+    const [dx, dy] = ARROWS[event.key].map((way) => way * by);
+    const point = pose.people[one.person][one.joint];
+    shift([point], { starts: [{ ...point }], canvas: pose, dx, dy });
+    commit();
+  } else if (["Delete", "Backspace", "Enter", " "].includes(event.key)) {
+    toggle(one);
+  } else return;
+  event.preventDefault();
+});
+
+root.addEventListener("keydown", (event) => {
+  const key = event.key.toLowerCase();
+  if (!(event.ctrlKey || event.metaKey) || !["z", "y"].includes(key)) return;
+  event.preventDefault();
+  if (key === "y" || event.shiftKey) travel(undone, done);
+  else travel(done, undone);
+});
+
+// ---------------------------------------------------------------- the buttons
+
+function change(how) {
+  return () => {
+    how(pose);
+    commit();
+  };
+}
+
+function reset() {
+  pose = readPose(chosen);
+  commit();
+}
+
+function toggleBehind() {
+  const source = backdrop ? null : behind.map((where) => document.querySelector(where)?.src).find(Boolean);
+  if (!backdrop && !source) return say(labels.nothing_behind);
+  backdrop?.remove();
+  backdrop = source ? make("image", { class: "ipa-skel-behind", href: source }) : null;
+  if (backdrop) svg.prepend(backdrop);
+  buttons.behind.setAttribute("aria-pressed", String(Boolean(backdrop)));
+  return draw();
+}
+
+async function copy() {
+  const text = writePose(pose, { whole: false });
+  try {
+    await navigator.clipboard.writeText(text);
+    say(labels.copied);
+  } catch {
+    // Browsers give the clipboard only to pages that came over https or from this machine, and only if allowed.
+    say(labels.not_copied);
+  }
+}
+
+function download() {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([writePose(pose, { whole: false })], { type: "application/json" }));
+  link.download = "pose.json";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+const actions = {
+  undo: () => travel(done, undone),
+  redo: () => travel(undone, done),
+  mirror: change(mirror),
+  bigger: change(() => resize(pose, GROWTH)),
+  smaller: change(() => resize(pose, 1 / GROWTH)),
+  hide: () => selected && toggle(selected),
+  reset,
+  behind: toggleBehind,
+  copy,
+  download,
+};
+const buttons = {};
+for (const [name, action] of Object.entries(actions)) {
+  buttons[name] = html("button", "", labels[name]);
+  Object.assign(buttons[name], { type: "button", title: labels[`${name}_help`] ?? "" });
+  buttons[name].dataset.action = name;
+  buttons[name].addEventListener("click", action);
+  tools.append(buttons[name]);
+}
+buttons.behind.setAttribute("aria-pressed", "false");
+said.setAttribute("role", "status");
+
+watch("value", () => {
+  const text = props.value ?? "";
+  if (text === current) return;
+  if (pose) remember();
+  chosen = text;
+  selected = null;
+  say("");
+  show(text);
+});
+
+root.append(html("p", "ipa-help", labels.help), svg, said, tools);
+draw();

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from ipa_app.imaging.png import SETTINGS_KEY
+from ipa_app.pose.body import JOINT_NAMES, MIRRORED
+from ipa_app.pose.draw import draw_sheet
+from ipa_app.pose.presets import preset_file, preset_pictures, preset_sheets
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+PRESETS = list(preset_sheets())
+# The first one is what the editor opens with.
+OPENED = PRESETS[0]
+Points = list[tuple[float, float, bool]]
+
+
+def joint(page: Any, name: str) -> Any:
+    return page.locator(f'#skeleton [aria-label="{name}"]')
+
+
+def press(page: Any, action: str) -> None:
+    page.click(f"#skeleton [data-action={action}]")
+
+
+def open_pose_tab(open_page: Any, **screen: Any) -> Any:
+    page = open_page(**screen)
+    page.get_by_role("tab", name="Pose").click()
+    joint(page, "nose").wait_for()
+    return page
+
+
+def shown(page: Any) -> Points:
+    """Joints as drawn, in pixels of the canvas, and whether each is shown."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('#skeleton .ipa-skel-joint')].map((node) => {
+            const {e, f} = node.transform.baseVal.consolidate().matrix;
+            return [Math.round(e * 100) / 100, Math.round(f * 100) / 100, !node.classList.contains('ipa-skel-hidden')];
+        })"""
+    )
+
+
+def preset_points(name: str) -> Points:
+    return points_of(json.loads(preset_file(name).read_text("utf-8")))
+
+
+def points_of(openpose: dict[str, Any]) -> Points:
+    values = [value for person in openpose["people"] for value in person["pose_keypoints_2d"]]
+    return [list(point) for point in zip(values[0::3], values[1::3], [c > 0 for c in values[2::3]], strict=True)]
+
+
+def generated_from(page: Any) -> dict[str, Any]:
+    """Generate a picture and return the pose that it says it was made from."""
+    result = "#results .grid-wrap img"
+    before = page.get_attribute(result, "src") if page.locator(result).count() else None
+    page.fill("#count input[type=number]", "1")
+    page.click("#pose-generate")
+    changed = "([result, before]) => (document.querySelector(result)?.src ?? before) !== before"
+    page.wait_for_function(changed, arg=[result, before])
+    body = page.request.get(page.get_attribute(result, "src")).body()
+    return json.loads(Image.open(io.BytesIO(body)).info[SETTINGS_KEY])["pose"]
+
+
+def drag(page: Any, name: str, *, by: tuple[float, float]) -> tuple[float, float]:
+    """Drag a joint by pixels of the screen, and return the distance in pixels of the canvas."""
+    joint(page, name).scroll_into_view_if_needed()
+    dot = joint(page, name).locator(".ipa-skel-dot").bounding_box()
+    x, y = dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + by[0] / 2, y + by[1] / 2, steps=3)
+    page.mouse.move(x + by[0], y + by[1], steps=3)
+    page.mouse.up()
+    scale = 512 / page.locator("#skeleton svg").bounding_box()["width"]
+    return by[0] * scale, by[1] * scale
+
+
+def test_a_joint_dragged_with_the_mouse_is_what_is_drawn_from(open_page: Any, shoot: Any) -> None:
+    page = open_pose_tab(open_page)
+    assert shown(page) == preset_points(OPENED)
+    shoot(page, "opened")
+    wrist = JOINT_NAMES.index("left wrist")
+    dx, dy = drag(page, "left wrist", by=(-30, -45))
+    shoot(page, "dragged")
+    expected = preset_points(OPENED)
+    used = generated_from(page)
+    assert (used["canvas_width"], used["canvas_height"]) == (512, 512)
+    moved = points_of(used)
+    assert moved[wrist][:2] == pytest.approx([expected[wrist][0] + dx, expected[wrist][1] + dy], abs=1)
+    assert [p for i, p in enumerate(moved) if i != wrist] == [p for i, p in enumerate(expected) if i != wrist]
+    press(page, "undo")
+    assert shown(page) == expected
+    press(page, "redo")
+    assert shown(page) == moved
+    press(page, "reset")
+    assert points_of(generated_from(page)) == expected
+
+
+def test_the_keyboard_does_all_that_the_mouse_does(open_page: Any, shoot: Any) -> None:
+    page = open_pose_tab(open_page, dark=True)
+    before = preset_points(OPENED)
+    joint(page, "nose").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "neck"
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Shift+ArrowDown")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "neck"
+    neck = [before[1][0] - 5.12, before[1][1] + 25.6]
+    assert shown(page)[1][:2] == pytest.approx(neck, abs=0.02)
+    page.keyboard.press("Delete")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "neck, hidden"
+    shoot(page)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Delete")
+    used = points_of(generated_from(page))
+    assert used[1:3] == [[0, 0, False], [0, 0, False]]
+    assert used[3:] == before[3:]
+    for _ in range(4):
+        page.keyboard.press("Control+z")
+    joint(page, "nose").focus()
+    for _ in range(4):
+        page.keyboard.press("Control+z")
+    assert shown(page) == before
+
+
+def test_mirror_size_and_hiding(open_page: Any, shoot: Any) -> None:
+    page = open_pose_tab(open_page, width=390, height=844)
+    page.locator("#pose-presets .grid-wrap button").nth(PRESETS.index("waving")).click()
+    waving = preset_points("waving")
+    page.wait_for_selector(f"#skeleton [transform='translate({waving[4][0]:g} {waving[4][1]:g})']")
+    press(page, "mirror")
+    assert shown(page) == [[512 - waving[i][0], waving[i][1], True] for i in MIRRORED]
+    shoot(page, "mirrored")
+    press(page, "mirror")
+    assert shown(page) == waving
+    press(page, "smaller")
+    small = shown(page)
+    assert small[0][1] - small[10][1] == pytest.approx((waving[0][1] - waving[10][1]) / 1.1, abs=0.1)
+    for _ in range(20):
+        press(page, "bigger")
+    assert all(0 <= x <= 512 and 0 <= y <= 512 for x, y, _ in shown(page))
+    shoot(page, "bigger")
+    press(page, "reset")
+    joint(page, "right wrist").locator(".ipa-skel-dot").dblclick()
+    assert shown(page)[4] == [*waving[4][:2], False]
+    assert points_of(generated_from(page))[4] == [0, 0, False]
+    shoot(page, "hidden")
+    joint(page, "right wrist, hidden").locator(".ipa-skel-dot").dblclick()
+    assert shown(page) == waving
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_keypoints_come_in_checked_and_go_out(open_page: Any, shoot: Any, tmp_path: Path) -> None:
+    page = open_pose_tab(open_page)
+    people = [json.loads(preset_file(name).read_text("utf-8"))["people"][0] for name in ("waving", "sitting")]
+    both = json.dumps({"people": people, "canvas_width": 512, "canvas_height": 640})
+    page.click("#keypoints-panel button")
+    page.fill("#keypoints textarea", '{"people": "<img src=x onerror=alert(1)>"}')
+    page.click("#keypoints-use")
+    page.get_by_text("This OpenPose file needs").wait_for()
+    page.fill("#keypoints textarea", both)
+    page.click("#keypoints-use")
+    joint(page, "left wrist, person 2").wait_for()
+    assert shown(page) == points_of(json.loads(both))
+    joint(page, "left wrist, person 2").focus()
+    page.keyboard.press("Shift+ArrowUp")
+    shoot(page)
+    with page.expect_download() as arriving:
+        press(page, "download")
+    saved = json.loads(Path(arriving.value.path()).read_text("utf-8"))
+    assert points_of(saved) == shown(page) != points_of(json.loads(both))
+    path = tmp_path / "jumping.json"
+    path.write_text(preset_file("jumping").read_text("utf-8"), encoding="utf-8")
+    with page.expect_file_chooser() as choosing:
+        page.click("#keypoints-file")
+    choosing.value.set_files(path)
+    joint(page, "left wrist").wait_for()
+    assert shown(page) == preset_points("jumping")
+
+
+def test_a_picture_of_ones_own_makes_the_editor_step_aside(open_page: Any, shoot: Any, tmp_path: Path) -> None:
+    page = open_pose_tab(open_page)
+    drag(page, "left wrist", by=(-30, -45))
+    edited = shown(page)
+    own = tmp_path / "own.png"
+    draw_sheet(preset_sheets()["kicking"], (128, 128)).save(own)
+    page.set_input_files("#pose-image input[type=file]", str(own))
+    page.wait_for_selector("#pose-aside :text('stepped aside')")
+    assert not page.is_visible("#skeleton svg")
+    shoot(page)
+    assert isinstance(generated_from(page), str)
+    page.click("#pose-back")
+    page.wait_for_selector("#skeleton svg", state="visible")
+    assert not page.is_visible("#pose-aside")
+    assert shown(page) == edited
+    page.set_input_files("#pose-image input[type=file]", str(preset_pictures()["kicking"]))
+    page.wait_for_selector("#pose-aside", state="visible")
+    page.locator("#pose-presets .grid-wrap button").nth(PRESETS.index("sitting")).click()
+    page.wait_for_selector("#skeleton svg", state="visible")
+    assert points_of(generated_from(page)) == preset_points("sitting")
+
+
+def test_a_photo_that_cannot_be_read_is_explained_and_stays(open_page: Any, shoot: Any, reference_file: Path) -> None:
+    page = open_pose_tab(open_page, dark=True)
+    shoot(page)
+    page.set_input_files("#pose-image input[type=file]", str(reference_file))
+    page.click("#pose-find")
+    page.get_by_text("Poses cannot be read from photos here").wait_for()
+    assert page.is_visible("#pose-image img")
+    assert not page.is_visible("#skeleton svg")
+
+
+def test_a_bone_moves_the_whole_figure_and_a_picture_shows_behind_it(open_page: Any, shoot: Any) -> None:
+    page = open_pose_tab(open_page)
+    before = shown(page)
+    page.locator("#skeleton svg").scroll_into_view_if_needed()
+    canvas = page.locator("#skeleton svg").bounding_box()
+    scale = canvas["width"] / 512
+    # In the middle between neck and right hip, far from every joint.
+    neck, hip = before[1], before[8]
+    x, y = (canvas[side] + scale * (neck[i] + hip[i]) / 2 for i, side in enumerate(("x", "y")))
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 40 * scale, y - 20 * scale, steps=4)
+    page.mouse.up()
+    moved = [
+        value for old, new in zip(before, shown(page), strict=True) for value in (new[0] - old[0], new[1] - old[1])
+    ]
+    assert moved == pytest.approx([40, -20] * 18, abs=1)
+    press(page, "behind")
+    assert page.get_attribute("#skeleton image", "href") == page.get_attribute("#reference img", "src")
+    shoot(page)
+    press(page, "behind")
+    assert page.locator("#skeleton image").count() == 0
+    press(page, "copy")
+    page.get_by_text("The keypoints are copied.").or_(page.get_by_text("use the download instead")).wait_for()
