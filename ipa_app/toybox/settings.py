@@ -76,14 +76,14 @@ CPU_128 = Recipe(
     subjects=8_000,
     vae=StageSettings(samples=60_000, batch_size=8, lr=1.2e-3, minutes=14),
     clip=StageSettings(samples=100_000, batch_size=192, lr=1e-3, minutes=18),
-    unet=StageSettings(samples=240_000, batch_size=32, lr=6e-4, minutes=42),
-    controlnet=StageSettings(samples=24_000, batch_size=24, lr=5e-4, minutes=12),
-    base_adapter=StageSettings(samples=28_000, batch_size=32, lr=5e-4, minutes=16),
-    fine_adapter=StageSettings(samples=28_000, batch_size=32, lr=5e-4, minutes=16),
+    unet=StageSettings(samples=240_000, batch_size=16, lr=1e-3, minutes=60),
+    controlnet=StageSettings(samples=240_000, batch_size=16, lr=1e-3, minutes=80),
+    base_adapter=StageSettings(samples=60_000, batch_size=16, lr=6e-4, minutes=30),
+    fine_adapter=StageSettings(samples=60_000, batch_size=16, lr=6e-4, minutes=30),
     probe=StageSettings(samples=60_000, batch_size=64, lr=1e-3, minutes=6),
     decoder=StageSettings(samples=12_000, batch_size=4, lr=4e-4, minutes=12),
 )
-"""Two CPU cores, about two hours."""
+"""Two CPU cores, about four hours."""
 
 GPU_256 = Recipe(
     name="gpu256",
