@@ -11,6 +11,8 @@ from gradio.utils import get_upload_folder
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
+from ipa_app.engine.plan import make_plan
+from ipa_app.engine.recipes import pack_inputs
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.imaging.png import write_png
@@ -31,6 +33,14 @@ class Studio:
         job = self.engine.submit(request)
         self._jobs[str(job.id)] = job
         return str(job.id)
+
+    def check(self, request: GenerateRequest) -> None:
+        """Make sure that a request could be submitted, without submitting it.
+
+        Raises:
+            UserError: there is no such model, or it cannot do this.
+        """
+        make_plan(request, self.manager.entry(request.model))
 
     def follow(self, job_id: str) -> Iterator[Progress | GenerateResult]:
         """Yield the job's progress and at last its result.
@@ -87,16 +97,19 @@ class Studio:
 
 
 def save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
-    """Write the result's pictures as PNG, each with its own settings, among the files Gradio serves and clears away.
+    """Write the result's pictures as PNG, each with its own settings and the pictures it was made from.
+
+    They lie among the files that Gradio serves and clears away.
 
     Returns:
         The files' paths, in the order of the seeds.
     """
     folder = Path(get_upload_folder()) / f"job-{re.sub(r'[^0-9A-Za-z-]', '', job_id)}"
     folder.mkdir(parents=True, exist_ok=True)
+    inputs = pack_inputs(result.inputs)
     paths = []
     for image, seed in zip(result.images, result.seeds, strict=True):
         path = folder / f"{result.settings['task']}-{seed}.png"
-        write_png(image, path, {**result.settings, "seed": seed})
+        write_png(image, path, {**result.settings, "seed": seed}, inputs=inputs)
         paths.append(str(path))
     return paths
