@@ -89,7 +89,7 @@ def read_record(path: str | Path, *, names: Mapping[str, str]) -> tuple[dict[str
     """
     foreign = UserError(
         "This file does not say how it was made: please use a PNG picture from here, just as it was downloaded "
-        "(messengers and picture editors strip the settings)."
+        "(messengers and picture editors often strip the settings)."
     )
     try:
         notes = _notes(path)

@@ -18,6 +18,7 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.png import write_png
 from ipa_app.models.catalog import ModelEntry
 from tests.engine.conftest import noise_picture, reference
+from tests.sample_requests import EVERYWHERE, OF_TASK, differences, plain, sample_request
 
 ENTRY = ModelEntry(
     name="m",
@@ -28,28 +29,6 @@ ENTRY = ModelEntry(
     width=128,
     height=96,
 )
-# A value for every field of a request, none of them the default.
-COMMON: dict[str, Any] = {
-    "model": "m",
-    "prompt": "a cat, on a beach",
-    "negative_prompt": "a dog",
-    "references": (reference(0, 0.5), reference(1), reference(2, 2), reference(3, 0)),
-    "adapter": "fine",
-    "scale": 0.35,
-    "count": 3,
-    "seed": 77,
-    "steps": 9,
-    "guidance_scale": 4.5,
-    "width": 64,
-    "height": 72,
-}
-MASK = noise_picture(8).convert("L").point(lambda value: 255 * (value > 127))
-OWN: dict[str, dict[str, Any]] = {
-    "variation": {},
-    "mix": {},
-    "inpaint": {"image": noise_picture(7), "mask": MASK},
-    "pose": {"pose": noise_picture(9), "control_scale": 0.85},
-}
 
 
 def write_result(request: GenerateRequest, path: Path, **changes: Any) -> Path:
@@ -60,31 +39,18 @@ def write_result(request: GenerateRequest, path: Path, **changes: Any) -> Path:
     return path
 
 
-def plain(value: Any) -> Any:
-    """What two requests must have in common, pictures by their pixels."""
-    if isinstance(value, Image.Image):
-        return value.size, value.convert("RGB").tobytes()
-    if isinstance(value, Reference):
-        return plain(value.image), value.weight
-    if isinstance(value, tuple):
-        return [plain(item) for item in value]
-    return value
-
-
 def test_every_field_of_a_request_is_tried_below() -> None:
-    tried = {"task", *COMMON, *(name for own in OWN.values() for name in own)}
+    tried = {"task", *EVERYWHERE, *(name for own in OF_TASK.values() for name in own)}
     assert {field.name for field in dataclasses.fields(GenerateRequest)} == tried
     for field in dataclasses.fields(GenerateRequest):
-        values = [values[field.name] for values in (COMMON, *OWN.values()) if field.name in values]
+        values = [values[field.name] for values in (EVERYWHERE, *OF_TASK.values()) if field.name in values]
         assert field.default not in values, field.name
 
 
-@pytest.mark.parametrize("task", OWN)
+@pytest.mark.parametrize("task", OF_TASK)
 def test_a_request_comes_back_from_its_result(task: str, tmp_path: Path) -> None:
-    request = GenerateRequest(task=task, **COMMON, **OWN[task])
-    again = read_request(write_result(request, tmp_path / "a.png"))
-    for field in dataclasses.fields(GenerateRequest):
-        assert plain(getattr(again, field.name)) == plain(getattr(request, field.name)), field.name
+    request = sample_request(task, model="m")
+    assert differences(read_request(write_result(request, tmp_path / "a.png")), request) == []
 
 
 def test_the_seed_is_the_one_of_the_picture(tmp_path: Path) -> None:
