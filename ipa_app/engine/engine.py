@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ipa_app.engine.job import InternalError, Job
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.series import Part, Series
 from ipa_app.engine.worker import run_jobs, wait_for_model
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.pose.detect import PoseDetector, find_pose
@@ -81,6 +83,22 @@ class Engine:
             UserError: there is none, or photos cannot be read here.
         """
         return find_pose(photo, detector=self._detector)
+
+    def submit_series(self, parts: Sequence[Part]) -> Series:
+        """Put the requests of a series into the queue one behind the other: all of them, or none.
+
+        Raises:
+            UserError: as for `submit`, about any of them.
+        """
+        jobs: list[tuple[str, Job]] = []
+        try:
+            for part in parts:
+                jobs.append((part.title, self.submit(part.request)))
+        except UserError:
+            for _, job in reversed(jobs):
+                job.cancel()
+            raise
+        return Series(jobs)
 
     def close(self) -> None:
         """Cancel everything and stop the worker."""

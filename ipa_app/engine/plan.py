@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 from ipa_app.engine.checks import checked_whole
-from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.seeds import picture_seeds
 from ipa_app.errors import UserError
 from ipa_app.models.hashing import picture_hash
@@ -65,6 +65,11 @@ class Plan:
         return self.request.scale > 0 and any(reference.weight > 0 for reference in self.request.references)
 
     @property
+    def noted_references(self) -> tuple[Reference, ...]:
+        """The references that are written down: those with an effect, and a variation's, which is none without."""
+        return self.request.references if self.uses_references or self.request.task == "variation" else ()
+
+    @property
     def batch_key(self) -> Hashable:
         """Pictures of plans with equal keys can be drawn in one batch."""
         control_scale = self.request.control_scale if self.request.task == "pose" else None
@@ -108,14 +113,13 @@ def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
 
     Pictures are named by the SHA-256 of their pixels; a skeleton's keypoints are given whole, as OpenPose writes them.
     Without a reference, or with its scale at 0, the picture is plain Stable Diffusion's either way, and both are
-    written down as the same: no references, scale 0.
+    written down as the same: no references, scale 0. Only a variation keeps its references, as it must have some.
 
     Args:
         plan: what was drawn.
         scheduler: class name of the sampler.
     """
     request = plan.request
-    references = request.references if plan.uses_references else ()
     settings: dict[str, Any] = {
         "task": request.task,
         "model": request.model,
@@ -123,7 +127,7 @@ def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
         "negative_prompt": plan.negative_prompt,
         "adapter": request.adapter,
         "scale": request.scale if plan.uses_references else 0.0,
-        "references": [{"sha256": picture_hash(each.image), "weight": each.weight} for each in references],
+        "references": [{"sha256": picture_hash(each.image), "weight": each.weight} for each in plan.noted_references],
         "count": request.count,
         "seed": plan.seeds[0],
         "seeds": list(plan.seeds),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from PIL import Image
@@ -36,8 +36,10 @@ class GenerateResult:
         images: mode "RGB", as many as were asked for.
         seeds: the seed of each.
         settings: every input as it was used, ready to be written as JSON.
+        inputs: the pictures that were used, by the name under which a result's file keeps them.
     """
 
     images: tuple[Image.Image, ...]
     seeds: tuple[int, ...]
     settings: Mapping[str, Any]
+    inputs: Mapping[str, Image.Image] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from ipa_app.adapter import ImagePrompt
 from ipa_app.engine.inpaint import Canvas, make_canvas
 from ipa_app.engine.job import Job
 from ipa_app.engine.plan import Plan, settings_of
+from ipa_app.engine.recipes import input_pictures
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.rows import Row
 from ipa_app.imaging.cropping import square_for_clip
@@ -85,7 +86,11 @@ class Work:
         if len(self._images) == len(plan.seeds):
             scheduler = type(self._model.pipelines["text_to_image"].scheduler).__name__
             settings = settings_of(plan, scheduler=scheduler)
-            self.job.finish(GenerateResult(images=tuple(self._images), seeds=plan.seeds, settings=settings))
+            self.job.finish(
+                GenerateResult(
+                    images=tuple(self._images), seeds=plan.seeds, settings=settings, inputs=input_pictures(plan)
+                )
+            )
 
 
 def _pose_picture(plan: Plan, *, detector: PoseDetector) -> Image.Image | None:

@@ -1,41 +1,56 @@
-"""Results as PNG files that carry how they were made, for this program and for others that read such notes."""
+"""Results as PNG files that carry how they were made, for this program and for others that read such notes.
+
+The notes are plain PNG text chunks: the settings as JSON, a paragraph for other programs, and every input picture
+(see `packing`). None is compressed again, so that reading them can never unfold into more than the file holds.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from ipa_app.errors import UserError
+from ipa_app.imaging.packing import LONGEST_SIDE, unpack_picture
 
 SETTINGS_KEY = "ip_adapter_studio"
 # The name under which most Stable Diffusion programs look for a one-paragraph description.
 PARAMETERS_KEY = "parameters"
 
+# In the order in which the programs that read them expect them; Size comes after Seed.
 _PARAMETER_NAMES = {
     "steps": "Steps",
     "scheduler": "Sampler",
     "guidance_scale": "CFG scale",
     "seed": "Seed",
+    "size": "Size",
     "model": "Model",
     "task": "Task",
     "adapter": "IP-Adapter",
     "scale": "IP-Adapter scale",
     "control_scale": "ControlNet scale",
 }
+_LARGEST_FILE = 64 * 2**20
+# What Pillow raises at files that are no PNG, or a broken one; and at notes beyond its own limits.
+_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, RecursionError, Image.DecompressionBombError)
 
 
-def write_png(image: Image.Image, path: str | Path, settings: Mapping[str, Any]) -> None:
+def write_png(
+    image: Image.Image, path: str | Path, settings: Mapping[str, Any], *, inputs: Mapping[str, str] | None = None
+) -> None:
     """Write a picture losslessly with its settings.
 
-    The same picture and settings give the same bytes.
+    The same picture, settings and inputs give the same bytes.
 
     Args:
         image: the result.
         path: where to; the folder exists.
         settings: JSON-able, finite numbers; "seed" is this picture's own.
+        inputs: the packed pictures it was made from, by name.
 
     Raises:
         ValueError: a setting is not finite.
@@ -44,17 +59,70 @@ def write_png(image: Image.Image, path: str | Path, settings: Mapping[str, Any])
     notes = PngInfo()
     notes.add_text(SETTINGS_KEY, json.dumps(settings, allow_nan=False, sort_keys=True))
     notes.add_text(PARAMETERS_KEY, _parameters(settings, image.size))
+    for name, text in sorted((inputs or {}).items()):
+        notes.add_text(_input_key(name), text)
     image.save(path, format="PNG", pnginfo=notes)
 
 
 def read_settings(path: str | Path) -> dict[str, Any] | None:
     """Read back what `write_png` noted; None for any other file. Only the header is read."""
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            settings = json.loads(image.info[SETTINGS_KEY])
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, RecursionError, Image.DecompressionBombError):
+        settings = json.loads(_notes(path)[SETTINGS_KEY])
+    except (*_UNREADABLE, KeyError):
         return None
     return settings if isinstance(settings, dict) else None
+
+
+def read_record(path: str | Path, *, names: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Image.Image]]:
+    """Read back settings and input pictures from a file that anybody may have made.
+
+    Args:
+        path: of any file at all.
+        names: the inputs that may be in it, each with its kind ("reference", "image", "mask" or "pose"); others
+            are not looked at.
+
+    Returns:
+        The settings, finite and of any content, and the pictures that are there, mode "RGB".
+
+    Raises:
+        UserError: it is no picture made here, or damaged.
+    """
+    foreign = UserError(
+        "This file does not say how it was made: please use a PNG picture from here, just as it was downloaded "
+        "(messengers and picture editors often strip the settings)."
+    )
+    try:
+        notes = _notes(path)
+    except _UNREADABLE as error:
+        raise foreign from error
+    if not isinstance(notes.get(SETTINGS_KEY), str):
+        raise foreign
+    try:
+        settings = json.loads(notes[SETTINGS_KEY], parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise UserError("The settings inside this picture are damaged: please use another copy of the file.")
+    packed = {name: notes[_input_key(name)] for name in names if _input_key(name) in notes}
+    return settings, {
+        name: unpack_picture(str(text), longest=LONGEST_SIDE[names[name]]) for name, text in packed.items()
+    }
+
+
+def _notes(path: str | Path) -> dict[Any, Any]:
+    """Read the notes of a PNG without decoding its pixels."""
+    if Path(path).stat().st_size > _LARGEST_FILE:
+        raise ValueError("far larger than anything written here")
+    with Image.open(path, formats=["PNG"]) as image:
+        return dict(image.info)
+
+
+def _input_key(name: str) -> str:
+    return f"{SETTINGS_KEY}:{name}"
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no setting")
 
 
 def _parameters(settings: Mapping[str, Any], size: tuple[int, int]) -> str:
@@ -62,7 +130,17 @@ def _parameters(settings: Mapping[str, Any], size: tuple[int, int]) -> str:
     lines = [str(settings.get("prompt", ""))]
     if settings.get("negative_prompt"):
         lines.append(f"Negative prompt: {settings['negative_prompt']}")
-    pairs = [f"{title}: {settings[key]}" for key, title in _PARAMETER_NAMES.items() if settings.get(key) is not None]
-    lines.append(", ".join([*pairs, f"Size: {size[0]}x{size[1]}"]))
+    values = {**settings, "size": f"{size[0]}x{size[1]}"}
+    lines.append(
+        ", ".join(
+            f"{title}: {_quoted(values[key])}" for key, title in _PARAMETER_NAMES.items() if values.get(key) is not None
+        )
+    )
     # Half surrogates and zero bytes can be typed into a prompt but not written into a PNG note.
     return "\n".join(lines).replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def _quoted(value: Any) -> str:
+    """Write a value so that its own commas, colons and line breaks end nothing, as the convention has it."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ',:"\n') else text

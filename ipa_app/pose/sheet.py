@@ -66,8 +66,15 @@ class PoseSheet:
             data: Any = json.loads(text)
         except (ValueError, RecursionError):
             raise UserError("This is not JSON: please paste or upload the whole content of an OpenPose file.") from None
-        if isinstance(data, list) and len(data) == 1:
-            data = data[0]
+        return cls.from_openpose(data[0] if isinstance(data, list) and len(data) == 1 else data)
+
+    @classmethod
+    def from_openpose(cls, data: Any) -> PoseSheet:
+        """Read OpenPose's data, whoever it comes from.
+
+        Raises:
+            UserError: it is not a pose.
+        """
         skeleton = Skeleton.from_openpose(data)
         return cls(skeleton, round(data["canvas_width"]), round(data["canvas_height"]))
 

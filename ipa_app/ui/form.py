@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from PIL import Image
@@ -19,12 +20,18 @@ pose the ground that skeletons are drawn on."""
 
 
 def build_request(
-    *, references: Sequence[Any] = (), mask: Any = None, skeleton: Any = None, **values: Any
+    *,
+    references: Sequence[Any] = (),
+    weights: Sequence[Any] = (),
+    mask: Any = None,
+    skeleton: Any = None,
+    **values: Any,
 ) -> GenerateRequest:
     """Open the uploaded pictures and check everything.
 
     Args:
         references: uploads, any of them None.
+        weights: how much each reference counts beside the others; 1 where there is none.
         mask: an upload, or the path of a mask that the page has saved.
         skeleton: the text of an OpenPose file, used as the pose where no picture of one is given.
         **values: the request's other fields by name; "image" and "pose" are uploads. None means "not given".
@@ -41,8 +48,14 @@ def build_request(
     if mask is not None and "image" in fields:
         path = mask if isinstance(mask, str) else file_path(mask, field="mask")
         fields["mask"] = open_mask(path, fields["image"].size)
-    opened = (_picture(reference, field="reference") for reference in references if reference is not None)
-    return GenerateRequest(references=tuple(Reference(image=image) for image in opened), **fields)
+    weighted = zip_longest(references, weights[: len(references)])
+    opened = tuple(_reference(upload, weight=weight) for upload, weight in weighted if upload is not None)
+    return GenerateRequest(references=opened, **fields)
+
+
+def _reference(upload: Any, *, weight: Any) -> Reference:
+    image = _picture(upload, field="reference")
+    return Reference(image=image) if weight is None else Reference(image=image, weight=weight)
 
 
 def _picture(payload: Any, *, field: str) -> Image.Image:

@@ -14,6 +14,8 @@ from ipa_app.ui.api import add_api
 from ipa_app.ui.examples import Example
 from ipa_app.ui.panel import PicturePanel, picture_panel, settings_panel
 from ipa_app.ui.parts import Parts
+from ipa_app.ui.references import reference_slots
+from ipa_app.ui.restore_panel import restore_panel
 from ipa_app.ui.results import results_panel
 from ipa_app.ui.status import model_pill
 from ipa_app.ui.studio import Studio
@@ -37,13 +39,14 @@ def build_page(studio: Studio, *, examples: Sequence[Example] = (), default_mode
     files = [*(example.file for example in examples), *preset_pictures().values()]
     gr.set_static_paths(sorted({str(path.parent.resolve()) for path in files}))
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=_CACHE_SECONDS, fill_width=True) as page:
-        parts = _layout(studio, examples=examples, model=default_model)
+        parts = lay_out(studio, examples=examples, model=default_model)
         connect(parts, studio=studio, examples=examples)
         add_api(studio)
     return page
 
 
-def _layout(studio: Studio, *, examples: Sequence[Example], model: str) -> Parts:
+def lay_out(studio: Studio, *, examples: Sequence[Example], model: str) -> Parts:
+    """Lay out every part of the page, not yet connected; called inside its Blocks."""
     header = _header(studio, model=model)
     with gr.Row(elem_classes="ipa-columns", equal_height=False):
         with gr.Column(scale=3, min_width=250, elem_classes="ipa-card"):
@@ -70,18 +73,26 @@ def _header(studio: Studio, *, model: str) -> dict[str, Any]:
 def _picture_column(examples: Sequence[Example]) -> PicturePanel:
     _heading(1, texts.PICTURE_HEADING)
     first = next((example.file for example in examples if example.tab == "variation"), None)
-    return picture_panel(first_picture=first)
+    return picture_panel(references=reference_slots(first_picture=first))
 
 
 def _task_column(studio: Studio, *, model: str) -> dict[str, Any]:
     _heading(2, texts.TASK_HEADING)
-    with gr.Tabs(elem_id="tasks"):
+    with gr.Tabs(elem_id="tasks") as tasks:
         tabs = (variation_tab(), mix_tab(), inpaint_tab(), pose_tab(find_pose=studio.find_pose))
     settings = settings_panel(catalog=studio.catalog, default_model=model)
     entry = studio.entry(model)
     with gr.Accordion(words_heading(entry), open=False, elem_id="words-panel", visible=bool(entry.words)) as panel:
         words = gr.HTML(words_html(entry), padding=False, elem_id="words")
-    return {"tabs": tabs, "settings": settings, "words_panel": panel, "words": words}
+    restore = restore_panel()
+    return {
+        "tasks": tasks,
+        "tabs": tabs,
+        "settings": settings,
+        "words_panel": panel,
+        "words": words,
+        "restore": restore,
+    }
 
 
 def _heading(number: int, text: str) -> None:

@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.ui import texts
+from ipa_app.ui.examples import DEFAULT_SCALES
+
+if TYPE_CHECKING:
+    from ipa_app.ui.references import References
 
 
 @dataclass(frozen=True, kw_only=True)
 class PicturePanel:
-    """The picture prompt: reference pictures, adapter and strength."""
+    """The picture prompt: reference pictures, adapter and strength.
 
-    reference: gr.Image
-    second_reference: gr.Image
+    `suited_scale` is the strength that suits the present tab: one that is still at it moves along to the next tab.
+    """
+
+    references: References
     adapter: gr.Radio
     scale: gr.Slider
+    suited_scale: gr.State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +61,8 @@ def picture_input(*, label: str, elem_id: str, height: int = 240, value: Path | 
     )
 
 
-def picture_panel(*, first_picture: Path | None) -> PicturePanel:
-    """Lay out the reference pictures, the adapter switch and the strength."""
-    reference = picture_input(label=texts.REFERENCE_LABEL, elem_id="reference", value=first_picture)
+def picture_panel(*, references: References) -> PicturePanel:
+    """Lay out the adapter switch and the strength, under the reference pictures."""
     adapter = gr.Radio(
         label=texts.ADAPTER_LABEL,
         choices=list(texts.ADAPTER_CHOICES),
@@ -73,9 +80,8 @@ def picture_panel(*, first_picture: Path | None) -> PicturePanel:
         buttons=[],
         elem_id="scale",
     )
-    with gr.Accordion(texts.SECOND_REFERENCE, open=False, elem_id="second-reference-panel"):
-        second = picture_input(label=texts.SECOND_REFERENCE_LABEL, elem_id="second-reference", height=180)
-    return PicturePanel(reference=reference, second_reference=second, adapter=adapter, scale=scale)
+    suited_scale = gr.State(DEFAULT_SCALES["variation"])
+    return PicturePanel(references=references, adapter=adapter, scale=scale, suited_scale=suited_scale)
 
 
 def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> SettingsPanel:

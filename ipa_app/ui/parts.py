@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
 from ipa_app.ui.panel import PicturePanel, SettingsPanel
+from ipa_app.ui.restore_panel import RestorePanel
 from ipa_app.ui.results import ResultsPanel
 from ipa_app.ui.tabs.shared import TaskTab
 
@@ -18,8 +20,33 @@ class Parts:
     pill: gr.HTML
     note: gr.HTML
     panel: PicturePanel
+    tasks: gr.Tabs
     tabs: tuple[TaskTab, ...]
     settings: SettingsPanel
     words_panel: gr.Accordion
     words: gr.HTML
+    restore: RestorePanel
     results: ResultsPanel
+
+    def tab_of(self, task: str) -> TaskTab:
+        """The tab of a task."""
+        return next(tab for tab in self.tabs if tab.task == task)
+
+    def inputs_of(self, tab: TaskTab) -> dict[str, Any]:
+        """Everything that a tab's request is made from, by the names that the page's handlers know."""
+        panel, settings = self.panel, self.settings
+        return {
+            **panel.references.inputs,
+            "adapter": panel.adapter,
+            "scale": panel.scale,
+            "count": settings.count,
+            "seed": settings.seed,
+            "steps": settings.steps,
+            "guidance": settings.guidance,
+            "width": settings.width,
+            "height": settings.height,
+            "negative_prompt": settings.negative_prompt,
+            "model": settings.model,
+            "prompt": tab.prompt,
+            **tab.inputs,
+        }

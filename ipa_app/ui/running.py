@@ -1,9 +1,10 @@
-"""What happens between Generate and the pictures, step by step, as updates of the page."""
+"""What happens between a button and the pictures, step by step, as updates of the page."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -13,12 +14,23 @@ from ipa_app.errors import Cancelled
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explain, gradio_error
 from ipa_app.ui.form import build_request
-from ipa_app.ui.results import ResultsPanel, show_pictures
+from ipa_app.ui.orders import Order
+from ipa_app.ui.references import collect
+from ipa_app.ui.results import ResultsPanel, columns_for, remember, show_pictures
 from ipa_app.ui.status import progress_line, status_line
-from ipa_app.ui.studio import Studio, save_pictures
+from ipa_app.ui.studio import Studio, save_pictures, save_zip
 from ipa_app.ui.tabs.shared import TaskTab
 
 Update = dict[Any, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wish:
+    """What was pressed, and with what on the page."""
+
+    order: Order | None
+    history: Sequence[str]
+    values: dict[str, Any]
 
 
 class Runner:
@@ -27,38 +39,30 @@ class Runner:
     def __init__(self, *, studio: Studio, results: ResultsPanel, tabs: Sequence[TaskTab]) -> None:
         self.studio = studio
         self.results = results
-        self.generate_buttons = [tab.generate for tab in tabs]
+        self.generate_buttons = [tab.generate for tab in tabs] + [
+            *(button for tab in tabs for button in tab.extras.values()),
+            results.more_like_this,
+        ]
         self.stop_buttons = [tab.stop for tab in tabs]
 
     @property
     def outputs(self) -> list[Any]:
         """Every component that an update may name."""
-        results = self.results
-        return [
-            results.status,
-            results.nothing,
-            results.gallery,
-            results.details,
-            results.settings,
-            results.job,
-            *self.generate_buttons,
-            *self.stop_buttons,
-        ]
+        return list(dict.fromkeys([*vars(self.results).values(), *self.generate_buttons, *self.stop_buttons]))
 
-    def run(self, task: str) -> Callable[..., Iterator[Update]]:
-        """Return the handler of the task's Generate button."""
+    def run(self, task: str, order: Order | None = None) -> Callable[..., Iterator[Update]]:
+        """Return the handler of one of the task's buttons: Generate, or the one of a series."""
 
         def generate(
             *,
-            reference: Any,
-            second_reference: Any,
             guidance: Any,
+            history: Sequence[str] = (),
             mask: Any = None,
             painted: Any = None,
             **values: Any,
         ) -> Iterator[Update]:
-            values.update(references=(reference, second_reference), guidance_scale=guidance, mask=mask or painted)
-            yield from self._guarded(task=task, **values)
+            values.update(collect(values), task=task, guidance_scale=guidance, mask=mask or painted)
+            yield from self._guarded(_Wish(order=order, history=history, values=values))
 
         return generate
 
@@ -66,10 +70,10 @@ class Runner:
         """Stop the visitor's job; its own handler then says so on the page."""
         self.studio.cancel(job_id)
 
-    def _guarded(self, **values: Any) -> Iterator[Update]:
+    def _guarded(self, wish: _Wish) -> Iterator[Update]:
         """Run the request; whatever goes wrong is said in the status line, and errors in a message as well."""
         try:
-            yield from self._updates(**values)
+            yield from self._updates(wish)
         except Cancelled:
             yield self._finished(status_line(texts.STOPPED, kind="done"))
         except Exception as error:
@@ -77,29 +81,52 @@ class Runner:
             yield self._finished(status_line(text, kind="failed"))
             raise gradio_error(text) from None
 
-    def _updates(self, **values: Any) -> Iterator[Update]:
+    def _updates(self, wish: _Wish) -> Iterator[Update]:
         began = time.monotonic()
         yield self._started()
-        job_id = self.studio.submit(build_request(**values))
+        request = build_request(**wish.values)
+        job_id = self.studio.submit_series(wish.order.parts(request)) if wish.order else self.studio.submit(request)
         yield {self.results.job: job_id}
+        results = []
         for event in self.studio.follow(job_id):
             if isinstance(event, Progress):
                 yield {self.results.status: progress_line(event)}
             else:
-                yield self._pictures(event, job_id=job_id, seconds=time.monotonic() - began)
+                results.append(event)
+        yield self._pictures(wish, results, job_id=job_id, seconds=time.monotonic() - began)
 
     def _started(self) -> Update:
         busy: Update = dict.fromkeys(self.generate_buttons, gr.update(interactive=False))
         busy |= dict.fromkeys(self.stop_buttons, gr.update(interactive=True))
         return busy | {self.results.status: status_line(texts.STARTING, kind="busy"), self.results.job: None}
 
-    def _pictures(self, result: GenerateResult, *, job_id: str, seconds: float) -> Update:
-        paths = save_pictures(result, job_id=job_id)
+    def _pictures(self, wish: _Wish, results: Sequence[GenerateResult], *, job_id: str, seconds: float) -> Update:
+        """Save and show what came."""
+        order, pictures = wish.order, []
+        for part, result in enumerate(results):
+            # In a series all pictures have one seed, and thus one name: a folder for each.
+            paths = save_pictures(result, job_id=f"{job_id}-{part}")
+            pictures += zip(paths, _captions(result, order=order), strict=True)
+        paths = [path for path, _ in pictures]
+        shown = show_pictures(
+            self.results,
+            pictures,
+            columns=order.columns if order else columns_for(len(paths)),
+            download=save_zip(paths) if len(paths) > 1 else paths[0],
+            compared=bool(order and order.compared),
+        )
         text = texts.DONE_ONE if len(paths) == 1 else texts.DONE_MANY
+        text = f"{order.done.format(seed=results[0].seeds[0])} {text}" if order else text
         done = self._finished(status_line(text.format(count=len(paths), seconds=seconds), kind="done"))
-        return done | show_pictures(self.results, paths, result=result)
+        return {**done, **shown, **remember(self.results, wish.history, paths)}
 
     def _finished(self, status: str) -> Update:
         idle: Update = dict.fromkeys(self.generate_buttons, gr.update(interactive=True))
         idle |= dict.fromkeys(self.stop_buttons, gr.update(interactive=False))
         return idle | {self.results.status: status, self.results.job: None}
+
+
+def _captions(result: GenerateResult, *, order: Order | None) -> list[str]:
+    if order:
+        return [order.caption(result)]
+    return [texts.SEED_CAPTION.format(seed=seed) for seed in result.seeds]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from PIL import Image
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
+from ipa_app.engine.plan import make_plan
+from ipa_app.engine.recipes import pack_inputs
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.engine.series import Part, Series
 from ipa_app.imaging.png import write_png
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.manager import ModelManager
@@ -26,7 +30,7 @@ class Studio:
     def __init__(self, *, engine: Engine, manager: ModelManager) -> None:
         self.engine = engine
         self.manager = manager
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, Job | Series] = {}
 
     def submit(self, request: GenerateRequest) -> str:
         """Queue a request and return its job's id, by which it can be followed and cancelled."""
@@ -34,8 +38,22 @@ class Studio:
         self._jobs[str(job.id)] = job
         return str(job.id)
 
+    def submit_series(self, parts: Sequence[Part]) -> str:
+        """Queue the requests of a series and return one id, by which they are followed and cancelled together."""
+        series = self.engine.submit_series(parts)
+        self._jobs[series.id] = series
+        return series.id
+
+    def check(self, request: GenerateRequest) -> None:
+        """Make sure that a request could be submitted, without submitting it.
+
+        Raises:
+            UserError: there is no such model, or it cannot do this.
+        """
+        make_plan(request, self.manager.entry(request.model))
+
     def follow(self, job_id: str) -> Iterator[Progress | GenerateResult]:
-        """Yield the job's progress and at last its result.
+        """Yield the job's progress and at last its result; of a series each result when it is there.
 
         A follower that goes away takes the job with it: nobody is left to see the pictures.
 
@@ -97,16 +115,31 @@ class Studio:
 
 
 def save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
-    """Write the result's pictures as PNG, each with its own settings, among the files Gradio serves and clears away.
+    """Write the result's pictures as PNG, each with its own settings and the pictures it was made from.
+
+    They lie among the files that Gradio serves and clears away.
 
     Returns:
         The files' paths, in the order of the seeds.
     """
     folder = Path(get_upload_folder()) / f"job-{re.sub(r'[^0-9A-Za-z-]', '', job_id)}"
     folder.mkdir(parents=True, exist_ok=True)
+    inputs = pack_inputs(result.inputs)
     paths = []
     for image, seed in zip(result.images, result.seeds, strict=True):
         path = folder / f"{result.settings['task']}-{seed}.png"
-        write_png(image, path, {**result.settings, "seed": seed})
+        write_png(image, path, {**result.settings, "seed": seed}, inputs=inputs)
         paths.append(str(path))
     return paths
+
+
+def save_zip(paths: Sequence[str]) -> str:
+    """Put result files into a ZIP file beside the first one, numbered, and return its path.
+
+    They are stored as they are: PNG files cannot be packed any tighter.
+    """
+    target = Path(paths[0]).with_name("pictures.zip")
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for number, path in enumerate(paths, start=1):
+            archive.write(path, f"{number}-{Path(path).name}")
+    return str(target)

@@ -10,8 +10,14 @@ PICTURE_HEADING = "Your picture"
 PICTURE_HELP = "The picture is the prompt: what you see in it is what the new pictures will take after."
 REFERENCE_LABEL = "Reference picture"
 REFERENCE_PLACEHOLDER = "Drop a picture here\nor click to choose one"
-SECOND_REFERENCE = "Blend in a second picture"
-SECOND_REFERENCE_LABEL = "Second picture"
+ADD_REFERENCE = "Add another picture"
+MORE_REFERENCE_LABEL = "Reference picture {number}"
+WEIGHT_LABEL = "Weight of picture {number}"
+REFERENCES_TOGETHER = (
+    "Every spot of the new picture looks at all your pictures at once and takes most from the one that fits it best. "
+    "What it takes from a picture is multiplied by that picture's weight: 1 is as it is, 2 is double. At 0 a picture "
+    "gives nothing, yet still draws looks away from the others; to leave it out, take it out of its box."
+)
 ADAPTER_LABEL = "What to take from it"
 ADAPTER_CHOICES = (("Base — overall look", "base"), ("Fine-grained — more detail", "fine"))
 ADAPTER_HELP = (
@@ -115,10 +121,30 @@ NEGATIVE_LABEL = "Not in the picture"
 NEGATIVE_PLACEHOLDER = "words for what you do not want"
 MODEL_LABEL = "Model"
 
+# --- series
+SERIES_BUTTONS = {"scale-strip": "Compare strengths 0 to 1", "both-adapters": "Compare base and fine-grained"}
+STRIP_DONE = "Strengths from 0 to 1, all on seed {seed}."
+BOTH_DONE = "Left of the handle base, right of it fine-grained, both on seed {seed}."
+ADAPTER_CAPTIONS = {"base": "base", "fine": "fine-grained"}
+
 # --- 3: results
 RESULTS_HEADING = "Results"
 GALLERY_LABEL = "Your new pictures"
 RESULT_SETTINGS = "How these were made"
+COMPARED_LABEL = "Base and fine-grained"
+MORE_LIKE_THIS = "More like this"
+USE_SETTINGS = "Use its settings again"
+DOWNLOAD_ALL = "Download all (ZIP)"
+DOWNLOAD_ONE = "Download"
+PICKED = "Picked: picture {number} of {count}, seed {seed}. Click another one to pick it."
+PICKED_ONE = "Picked: the picture with seed {seed}."
+HISTORY_HEADING = "Pictures of this visit"
+FROM_HISTORY = "A picture from earlier in this visit."
+PICTURE_GONE = "This picture is no longer there: please make it again."
+RESULT_SETTINGS_HELP = (
+    "The PNG file holds all this, and small copies of the pictures it was made from: "
+    "whoever gets the file gets them, too."
+)
 EXAMPLES_LABEL = "Or start from an example"
 SEED_CAPTION = "seed {seed}"
 
@@ -137,6 +163,15 @@ MODEL_DOWNLOADING = "{title}: downloading"
 MODEL_LOADING = "{title}: loading"
 MODEL_READY = "{title} is ready"
 MODEL_FAILED = "{title} could not be loaded"
+
+# --- settings from a picture
+RESTORE_HEADING = "Take settings from a picture made here"
+RESTORE_HELP = (
+    "Drop a PNG file that was made here, and everything is set as it was for that picture: words, reference pictures, "
+    "seed and all."
+)
+RESTORE_FILE = "A picture made here (PNG)"
+RESTORED = "Everything is set as it was. Press Generate to make the picture again."
 
 # --- what the model can draw
 WORDS_HEADING = "Words {title} knows"

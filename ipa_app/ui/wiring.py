@@ -10,32 +10,34 @@ import gradio as gr
 from ipa_app.pose.presets import preset_sheets
 from ipa_app.ui import texts
 from ipa_app.ui.about import model_note, unknown_words_note, words_heading, words_html
-from ipa_app.ui.examples import DEFAULT_SCALES, Example
+from ipa_app.ui.examples import Example
+from ipa_app.ui.extras import AT_ONCE, PRIVATE, connect_extras, drawing_inputs
 from ipa_app.ui.parts import Parts
+from ipa_app.ui.restore import Restorer, connect_restore
 from ipa_app.ui.running import Runner
 from ipa_app.ui.status import model_pill
 from ipa_app.ui.studio import Studio
 from ipa_app.ui.tabs.inpaint import keep_mask
 from ipa_app.ui.tabs.shared import TaskTab
 
-PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-AT_ONCE: dict[str, Any] = {"queue": False, **PRIVATE}
-
 
 def connect(parts: Parts, *, studio: Studio, examples: Sequence[Example]) -> None:
     """Connect every part of the page; called inside its Blocks."""
-    _connect_generate(parts, studio=studio)
+    runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)
+    restorer = Restorer(parts, studio=studio)
+    _connect_generate(parts, runner=runner)
     _connect_prompts(parts, studio=studio)
     _connect_model(parts, studio=studio)
     _connect_scale(parts)
+    connect_restore(parts, restorer=restorer)
+    connect_extras(parts, runner=runner, restorer=restorer)
     for tab in parts.tabs:
         _add_examples(tab, parts=parts, examples=[example for example in examples if example.tab == tab.task])
 
 
-def _connect_generate(parts: Parts, *, studio: Studio) -> None:
-    runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)
+def _connect_generate(parts: Parts, *, runner: Runner) -> None:
     for tab in parts.tabs:
-        inputs = {**_shared_inputs(parts), "prompt": tab.prompt, **tab.inputs}
+        inputs = drawing_inputs(parts, tab.task)
         press = tab.generate.click
         if "painted" in inputs:
             # The editor's strokes need its own decoding, all other inputs must reach us undecoded: two listeners.
@@ -52,24 +54,6 @@ def _connect_generate(parts: Parts, *, studio: Studio) -> None:
             **PRIVATE,
         )
         tab.stop.click(runner.stop, parts.results.job, None, **AT_ONCE)
-
-
-def _shared_inputs(parts: Parts) -> dict[str, Any]:
-    panel, settings = parts.panel, parts.settings
-    return {
-        "reference": panel.reference,
-        "second_reference": panel.second_reference,
-        "adapter": panel.adapter,
-        "scale": panel.scale,
-        "count": settings.count,
-        "seed": settings.seed,
-        "steps": settings.steps,
-        "guidance": settings.guidance,
-        "width": settings.width,
-        "height": settings.height,
-        "negative_prompt": settings.negative_prompt,
-        "model": settings.model,
-    }
 
 
 def _connect_prompts(parts: Parts, *, studio: Studio) -> None:
@@ -98,13 +82,12 @@ def _connect_model(parts: Parts, *, studio: Studio) -> None:
         return gr.Timer(active=True), model_note(entry), panel, words_html(entry)
 
     timer.tick(look, model, [parts.pill, timer], **AT_ONCE)
-    model.input(choose, model, [timer, parts.note, parts.words_panel, parts.words], **AT_ONCE)
+    model.change(choose, model, [timer, parts.note, parts.words_panel, parts.words], **AT_ONCE)
 
 
 def _connect_scale(parts: Parts) -> None:
     """Move the strength to what suits the tab, unless the visitor has set it."""
-    suited = gr.State(DEFAULT_SCALES["variation"])
-    scale = parts.panel.scale
+    scale, suited = parts.panel.scale, parts.panel.suited_scale
     for tab in parts.tabs:
         tab.tab.select(_follow_tab(tab.default_scale), [scale, suited], [scale, suited], **AT_ONCE)
 
@@ -137,7 +120,7 @@ def _add_examples(tab: TaskTab, *, parts: Parts, examples: Sequence[Example]) ->
         values = [str(example.file), example.adapter, example.scale, example.prompt, example.seed]
         return values + [_extra_value(example, name) for name in extra]
 
-    outputs = [panel.reference, panel.adapter, panel.scale, tab.prompt, settings.seed, *extra.values()]
+    outputs = [panel.references.slots[0].image, panel.adapter, panel.scale, tab.prompt, settings.seed, *extra.values()]
     shown.click(fill, shown, outputs, **AT_ONCE)
 
 

@@ -35,7 +35,7 @@ def inpaint_tab() -> TaskTab:
         with gr.Column(visible=False, elem_id="inpaint-paint") as paint:
             editor = _editor()
             other = gr.Button(texts.INPAINT_OTHER_PICTURE, size="sm", elem_id="inpaint-other")
-        with gr.Accordion(texts.INPAINT_MASK_ACCORDION, open=False):
+        with gr.Accordion(texts.INPAINT_MASK_ACCORDION, open=False, elem_id="inpaint-mask-panel") as mask_fold:
             help_text(texts.INPAINT_MASK_LABEL)
             mask_file = picture_input(label=texts.INPAINT_MASK_LABEL, elem_id="inpaint-mask", height=160)
         finished = finish_tab(
@@ -43,6 +43,7 @@ def inpaint_tab() -> TaskTab:
             tab=tab,
             label=texts.PROMPT_OPTIONAL_LABEL,
             inputs={"image": image, "mask": mask_file, "painted": editor},
+            folds={"mask": mask_fold},
         )
     private: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     image.change(_paintable_copy, image, [upload, paint, editor], preprocess=False, **private)

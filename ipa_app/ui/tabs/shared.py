@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -24,6 +26,8 @@ class TaskTab:
         stop: the button that stops its job.
         examples: slot that the page fills with the tab's examples.
         inputs: further inputs by the request's field.
+        folds: the accordion that an input lies in, by the input's name.
+        extras: further buttons that draw something, by the name of their series.
     """
 
     task: str
@@ -34,6 +38,8 @@ class TaskTab:
     stop: gr.Button
     examples: gr.Column
     inputs: dict[str, Any] = field(default_factory=dict)
+    folds: dict[str, gr.Accordion] = field(default_factory=dict)
+    extras: dict[str, gr.Button] = field(default_factory=dict)
 
     @property
     def default_scale(self) -> float:
@@ -51,8 +57,25 @@ def subheading(text: str) -> None:
     gr.HTML(f"<h3>{text}</h3>", padding=False, elem_classes="ipa-subheading")
 
 
-def finish_tab(*, task: str, tab: gr.Tab, label: str, inputs: dict[str, Any] | None = None) -> TaskTab:
-    """Lay out the words, the buttons and room for examples, the same way in every tab."""
+def finish_tab(
+    *,
+    task: str,
+    tab: gr.Tab,
+    label: str,
+    inputs: dict[str, Any] | None = None,
+    folds: dict[str, gr.Accordion] | None = None,
+    extras: Mapping[str, str] = MappingProxyType({}),
+) -> TaskTab:
+    """Lay out the words, the buttons and room for examples, the same way in every tab.
+
+    Args:
+        task: the engine's name for it.
+        tab: the tab itself.
+        label: of the words.
+        inputs: as in `TaskTab`.
+        folds: as in `TaskTab`.
+        extras: what the further buttons say, by the name of their series.
+    """
     prompt = gr.Textbox(
         label=label,
         placeholder=texts.PROMPT_EXAMPLES[task],
@@ -65,6 +88,13 @@ def finish_tab(*, task: str, tab: gr.Tab, label: str, inputs: dict[str, Any] | N
     with gr.Row(elem_classes="ipa-actions"):
         generate = gr.Button(texts.GENERATE, variant="primary", size="lg", scale=3, elem_id=f"{task}-generate")
         stop = gr.Button(texts.STOP, size="lg", scale=1, min_width=90, interactive=False, elem_id=f"{task}-stop")
+    further = {}
+    if extras:
+        with gr.Row(elem_classes="ipa-extras"):
+            further = {
+                name: gr.Button(text, size="sm", min_width=140, elem_id=f"{task}-{name}")
+                for name, text in extras.items()
+            }
     examples = gr.Column(elem_classes="ipa-examples")
     return TaskTab(
         task=task,
@@ -75,4 +105,6 @@ def finish_tab(*, task: str, tab: gr.Tab, label: str, inputs: dict[str, Any] | N
         stop=stop,
         examples=examples,
         inputs=inputs or {},
+        folds=folds or {},
+        extras=further,
     )

@@ -12,4 +12,4 @@ def variation_tab() -> TaskTab:
     """Lay out the tab."""
     with gr.Tab(texts.VARIATION_TAB, id="variation", elem_id="tab-variation") as tab:
         help_text(texts.VARIATION_HELP)
-        return finish_tab(task="variation", tab=tab, label=texts.PROMPT_OPTIONAL_LABEL)
+        return finish_tab(task="variation", tab=tab, label=texts.PROMPT_OPTIONAL_LABEL, extras=texts.SERIES_BUTTONS)

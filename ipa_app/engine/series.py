@@ -1,0 +1,90 @@
+"""Several ordinary requests that belong together: watched one after the other, stopped all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from ipa_app.engine.job import Job
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.engine.seeds import picture_seeds
+
+STRIP_SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One request of a series.
+
+    Attributes:
+        title: a few words for people, by which progress names it.
+        request: what is to be drawn.
+    """
+
+    title: str
+    request: GenerateRequest
+
+
+def scale_strip(request: GenerateRequest) -> tuple[Part, ...]:
+    """Plan the same picture, on one seed, at rising strengths of its references."""
+    return tuple(
+        Part(title=f"strength {scale:g}", request=replace(one, scale=scale))
+        for one in (_on_one_seed(request),)
+        for scale in STRIP_SCALES
+    )
+
+
+def both_adapters(request: GenerateRequest) -> tuple[Part, ...]:
+    """Plan the same picture, on one seed, by the base and by the fine-grained adapter."""
+    one = _on_one_seed(request)
+    return (
+        Part(title="base", request=replace(one, adapter="base")),
+        Part(title="fine-grained", request=replace(one, adapter="fine")),
+    )
+
+
+class Series:
+    """The jobs of a series. Offers what a job does: an id, its events, and cancelling."""
+
+    def __init__(self, jobs: Sequence[tuple[str, Job]]) -> None:
+        """Watch over jobs.
+
+        Args:
+            jobs: at least one, submitted in this order, each with its title.
+        """
+        self.id = jobs[0][1].id
+        self._jobs = tuple(jobs)
+
+    def events(self) -> Iterator[Progress | GenerateResult]:
+        """Give the progress of each job, saying which it is, and the result of each as soon as it is there.
+
+        Raises:
+            UserError: one of them failed, and why; the others go on until they are cancelled.
+            Cancelled: it was cancelled.
+        """
+        for index, (title, job) in enumerate(self._jobs):
+            for event in job.events():
+                if isinstance(event, GenerateResult):
+                    yield event
+                elif index == 0 or event.phase != "queued":
+                    # Later jobs have waited behind the first one, which is no news any more.
+                    yield self._told(event, index=index, title=title)
+
+    def cancel(self) -> None:
+        """Stop all of them; those that wait go first, so that none begins meanwhile."""
+        for _, job in reversed(self._jobs):
+            job.cancel()
+
+    def _told(self, event: Progress, *, index: int, title: str) -> Progress:
+        """Say which job an event belongs to, and how far the whole series is."""
+        if event.phase in ("queued", "loading"):
+            return event
+        which, count = f"{title} ({index + 1} of {len(self._jobs)})", len(self._jobs)
+        message = which if event.phase == "denoising" else f"{which}, {event.message}"
+        steps = event.steps or 1
+        return replace(event, step=index * steps + event.step, steps=count * steps, message=message)
+
+
+def _on_one_seed(request: GenerateRequest) -> GenerateRequest:
+    return replace(request, count=1, seed=picture_seeds(request.seed, 1)[0])

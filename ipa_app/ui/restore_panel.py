@@ -1,0 +1,28 @@
+"""Where a picture made here can be dropped, to have everything set as it was for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from ipa_app.ui import texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestorePanel:
+    """The drop box, and the line that says how it went."""
+
+    file: gr.File
+    note: gr.HTML
+
+
+def restore_panel() -> RestorePanel:
+    """Lay out the accordion."""
+    with gr.Accordion(texts.RESTORE_HEADING, open=False, elem_id="restore-panel"):
+        gr.HTML(f'<p class="ipa-help">{texts.RESTORE_HELP}</p>', padding=False)
+        file = gr.File(
+            label=texts.RESTORE_FILE, show_label=False, file_types=[".png"], height=110, elem_id="restore-file"
+        )
+        note = gr.HTML("", padding=False, elem_id="restore-note")
+    return RestorePanel(file=file, note=note)

@@ -1,0 +1,146 @@
+"""What a visitor does with results: take settings back, compare, go on, download, look again."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+RESULTS = "#results .grid-wrap img"
+
+
+def wait_done(page: Any) -> None:
+    page.wait_for_selector("#status .ipa-done")
+
+
+def press(page: Any, selector: str) -> None:
+    """Press a button that draws, and wait until its pictures are there."""
+    page.click(selector)
+    page.wait_for_selector("#status .ipa-busy")
+    wait_done(page)
+
+
+def body(page: Any, selector: str) -> bytes:
+    return page.request.get(page.locator(selector).first.get_attribute("src")).body()
+
+
+def drop(page: Any, data: bytes) -> None:
+    if not page.is_visible("#restore-file"):
+        page.click("#restore-panel > button")
+    page.set_input_files(
+        "#restore-file input[type=file]", {"name": "result.png", "mimeType": "image/png", "buffer": data}
+    )
+
+
+def value(page: Any, box: str) -> str:
+    return page.input_value(f"#{box} input[type=number]")
+
+
+def test_a_dropped_result_sets_everything_and_draws_the_same_file(
+    open_page: Any, shoot: Any, reference_file: Path
+) -> None:
+    page = open_page()
+    page.click("#add-reference")
+    page.set_input_files("#reference-2 input[type=file]", str(reference_file))
+    page.wait_for_selector("#reference-2 img")
+    page.fill("#weight-2 input[type=number]", "0.4")
+    page.get_by_role("tab", name="Text + image").click()
+    page.wait_for_function("document.querySelector('#scale input[type=number]').value === '0.6'")
+    page.fill("#mix-prompt textarea", "a red frog")
+    page.get_by_label("Fine-grained").check()
+    page.fill("#count input[type=number]", "2")
+    press(page, "#mix-generate")
+    shoot(page, "made")
+    made = body(page, RESULTS)
+
+    fresh = open_page()
+    drop(fresh, made)
+    fresh.wait_for_selector("#restore-note .ipa-note")
+    fresh.wait_for_selector("#mix-prompt textarea")
+    assert fresh.input_value("#mix-prompt textarea") == "a red frog"
+    fresh.wait_for_selector("#reference-2 img")
+    fresh.wait_for_timeout(1500)
+    assert [value(fresh, box) for box in ("scale", "count", "weight-1", "weight-2")] == ["0.6", "2", "1", "0.4"]
+    shoot(fresh, "restored")
+    press(fresh, "#mix-generate")
+    assert body(fresh, RESULTS) == made
+
+
+def test_an_inpainting_comes_back_with_picture_and_mask(open_page: Any, shoot: Any, reference_file: Path) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Inpaint").click()
+    page.set_input_files("#inpaint-image input[type=file]", str(reference_file))
+    mask = io.BytesIO()
+    Image.linear_gradient("L").resize((300, 200)).save(mask, format="PNG")
+    page.click("#inpaint-mask-panel > button")
+    page.set_input_files(
+        "#inpaint-mask input[type=file]", {"name": "mask.png", "mimeType": "image/png", "buffer": mask.getvalue()}
+    )
+    page.wait_for_selector("#inpaint-mask img")
+    page.fill("#count input[type=number]", "1")
+    press(page, "#inpaint-generate")
+    made = body(page, RESULTS)
+
+    fresh = open_page()
+    drop(fresh, made)
+    fresh.wait_for_selector("#inpaint-mask img")
+    fresh.wait_for_selector("#inpaint-editor .pixi-target canvas")
+    fresh.wait_for_timeout(2000)
+    shoot(fresh, "restored")
+    press(fresh, "#inpaint-generate")
+    assert body(fresh, RESULTS) == made
+
+
+def test_a_picture_from_elsewhere_is_told_plainly_and_changes_nothing(open_page: Any, reference_file: Path) -> None:
+    page = open_page()
+    page.fill("#variation-prompt textarea", "a red frog")
+    drop(page, reference_file.read_bytes())
+    page.wait_for_selector("#restore-note .ipa-note")
+    assert "does not say how it was made" in page.inner_text("#restore-note")
+    assert page.input_value("#variation-prompt textarea") == "a red frog"
+    assert page.is_visible("#restore-file input[type=file], #restore-file button")
+
+
+def test_compare_pick_go_on_download_and_look_again(open_page: Any, shoot: Any) -> None:
+    page = open_page()
+    press(page, "#variation-both-adapters")
+    page.wait_for_selector("#compared img")
+    assert page.locator("#compared img").count() >= 2
+    shoot(page, "both")
+
+    press(page, "#variation-scale-strip")
+    captions = [text.strip() for text in page.locator("#results .caption-label").all_inner_texts()]
+    assert captions == ["0", "0.25", "0.5", "0.75", "1"]
+    tops = {round(box.bounding_box()["y"]) for box in page.locator("#results .thumbnail-item").all()}
+    assert len(tops) == 1, "they stand in one row"
+    assert not page.is_visible("#compared img")
+    shoot(page, "strip")
+
+    with page.expect_download() as download:
+        page.click("#download-all")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert len(archive.namelist()) == 5
+
+    page.locator("#results .thumbnail-item").nth(4).click()
+    page.wait_for_function("document.querySelector('#picked').innerText.includes('picture 5 of 5')")
+    strongest = body(page, "#results .preview img")
+    page.fill("#count input[type=number]", "1")
+    press(page, "#more-like-this")
+    assert body(page, "#reference img") == strongest
+    shoot(page, "more")
+
+    page.click("#history-panel > button")
+    page.wait_for_selector("#history .thumbnail-item img")
+    assert page.locator("#history .thumbnail-item").count() == 8
+    shoot(page, "history")
+    page.locator("#history .thumbnail-item").nth(5).click()
+    page.wait_for_function("document.querySelector('#status').innerText.includes('earlier')")
+    assert body(page, RESULTS) == strongest
+    page.click("#use-settings")
+    page.wait_for_function("document.querySelector('#scale input[type=number]').value === '1'")

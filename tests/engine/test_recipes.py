@@ -1,0 +1,133 @@
+"""From a request to a result's file and back: nothing that was asked for is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageChops
+from PIL.PngImagePlugin import PngInfo
+
+from ipa_app.engine.plan import make_plan, settings_of
+from ipa_app.engine.recipes import input_pictures, pack_inputs, read_request
+from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.errors import UserError
+from ipa_app.imaging.png import write_png
+from ipa_app.models.catalog import ModelEntry
+from ipa_app.pose.presets import preset_sheets
+from tests.engine.conftest import noise_picture, reference
+from tests.sample_requests import EVERYWHERE, OF_TASK, differences, plain, sample_request
+
+ENTRY = ModelEntry(
+    name="m",
+    title="M",
+    location=Path("m"),
+    adapters={"base": Path("a"), "fine": Path("b")},
+    controlnets={"pose": Path("c")},
+    width=128,
+    height=96,
+)
+
+
+def write_result(request: GenerateRequest, path: Path, **changes: Any) -> Path:
+    """Write a file as a result of the request, with some settings changed."""
+    plan = make_plan(request, ENTRY)
+    settings = {**settings_of(plan, scheduler="S"), **changes}
+    write_png(Image.new("RGB", (8, 8)), path, settings, inputs=pack_inputs(input_pictures(plan)))
+    return path
+
+
+def test_every_field_of_a_request_is_tried_below() -> None:
+    tried = {"task", *EVERYWHERE, *(name for own in OF_TASK.values() for name in own)}
+    assert {field.name for field in dataclasses.fields(GenerateRequest)} == tried
+    for field in dataclasses.fields(GenerateRequest):
+        values = [values[field.name] for values in (EVERYWHERE, *OF_TASK.values()) if field.name in values]
+        assert field.default not in values, field.name
+
+
+@pytest.mark.parametrize("task", OF_TASK)
+def test_a_request_comes_back_from_its_result(task: str, tmp_path: Path) -> None:
+    request = sample_request(task, model="m")
+    assert differences(read_request(write_result(request, tmp_path / "a.png")), request) == []
+
+
+def test_keypoints_come_back_as_keypoints(tmp_path: Path) -> None:
+    request = sample_request("pose", model="m", pose=next(iter(preset_sheets().values())))
+    assert differences(read_request(write_result(request, tmp_path / "a.png")), request) == []
+
+
+def test_the_seed_is_the_one_of_the_picture(tmp_path: Path) -> None:
+    request = GenerateRequest(task="mix", prompt="a cat", seed=5, count=3, model="m")
+    assert read_request(write_result(request, tmp_path / "a.png", seed=7)).seed == 7
+
+
+def test_defaults_come_back_as_what_was_used(tmp_path: Path) -> None:
+    request = GenerateRequest(task="inpaint", image=noise_picture(7, (51, 37)), mask=Image.new("L", (9, 9), 255))
+    again = read_request(write_result(request, tmp_path / "a.png"))
+    assert (again.steps, again.guidance_scale, again.seed >= 0) == (ENTRY.steps, ENTRY.guidance_scale, True)
+    assert (again.width, again.height) == (0, 0)
+
+
+def test_large_pictures_come_back_smaller_and_can_be_used(tmp_path: Path) -> None:
+    large = noise_picture(1).resize((2000, 1604), Image.Resampling.BICUBIC)
+    request = GenerateRequest(
+        task="inpaint", image=large, mask=Image.new("L", (9, 9), 255), references=(Reference(image=large),)
+    )
+    again = read_request(write_result(request, tmp_path / "a.png"))
+    assert again.image is not None
+    assert again.mask is not None
+    assert (max(again.image.size), max(again.references[0].image.size)) == (1536, 512)
+    small = large.resize(again.image.size, Image.Resampling.LANCZOS)
+    assert max(high for _, high in ImageChops.difference(small, again.image).getextrema()) < 32
+    make_plan(again, ENTRY)
+
+
+def test_a_variation_at_scale_0_comes_back_with_its_reference(tmp_path: Path) -> None:
+    request = GenerateRequest(task="variation", references=(reference(),), scale=0, model="m")
+    again = read_request(write_result(request, tmp_path / "a.png"))
+    assert plain(again.references) == plain(request.references)
+
+
+HOSTILE: list[tuple[dict[str, Any], str]] = [
+    ({"adapter": "best"}, "adapter"),
+    ({"scale": "strong"}, "scale"),
+    ({"scale": 1e999}, "damaged"),
+    ({"scale": 10**400}, "scale"),
+    ({"count": 1000}, "count"),
+    ({"prompt": 12}, "prompt"),
+    ({"prompt": "x" * 3000}, "3000"),
+    ({"prompt": "half \ud83d"}, "prompt"),
+    ({"task": "<b>"}, "task"),
+    ({"task": ["mix"]}, "task"),
+    ({"task": "pose"}, "missing in the file"),
+    ({"task": "pose", "pose": {"people": 5}}, "."),
+    ({"seed": [1]}, "seed"),
+    ({"references": 5}, "not complete"),
+    ({"references": [5]}, "not complete"),
+    ({"references": [{"weight": 9}]}, "weight"),
+    ({"references": [{"weight": 1}] * 4}, "missing in the file"),
+    ({"references": [{"weight": 1}] * 5}, "at most 4"),
+    ({"colour": "<img src=x>"}, "not known here .colour"),
+]
+
+
+@pytest.mark.parametrize(("changes", "told"), HOSTILE, ids=lambda value: str(value)[:30])
+def test_what_is_not_allowed_is_said_in_one_sentence(changes: dict[str, Any], told: str, tmp_path: Path) -> None:
+    request = GenerateRequest(task="variation", references=(reference(),), model="m")
+    plan = make_plan(request, ENTRY)
+    notes = PngInfo()
+    notes.add_text("ip_adapter_studio", json.dumps({**settings_of(plan, scheduler="S"), **changes}))
+    notes.add_text("ip_adapter_studio:reference_1", pack_inputs(input_pictures(plan))["reference_1"])
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=notes)
+    with pytest.raises(UserError, match=told) as refused:
+        read_request(tmp_path / "a.png")
+    assert str(refused.value).endswith(".")
+
+
+def test_settings_without_a_task_are_not_complete(tmp_path: Path) -> None:
+    write_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", {"prompt": "a cat"})
+    with pytest.raises(UserError, match="not complete"):
+        read_request(tmp_path / "a.png")

@@ -1,0 +1,58 @@
+"""A request of each task in which every field has a value, none of them the default: nothing of it may get lost."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from PIL import Image
+
+from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.pose.presets import preset_pictures
+from tests.engine.conftest import noise_picture, reference
+
+EVERYWHERE: dict[str, Any] = {
+    "model": "other",
+    "prompt": "a cat, on a beach",
+    "negative_prompt": "a dog",
+    "references": (reference(0, 0.5), reference(1), reference(2, 2), reference(3, 0)),
+    "adapter": "fine",
+    "scale": 0.35,
+    "count": 2,
+    "seed": 77,
+    "steps": 3,
+    "guidance_scale": 4.5,
+    "width": 64,
+    "height": 72,
+}
+OF_TASK: dict[str, dict[str, Any]] = {
+    "variation": {},
+    "mix": {},
+    "inpaint": {
+        "image": noise_picture(7),
+        "mask": noise_picture(8).convert("L").point(lambda level: 255 * (level > 127)),
+    },
+    "pose": {"pose": Image.open(next(iter(preset_pictures().values()))).convert("RGB"), "control_scale": 0.85},
+}
+
+
+def sample_request(task: str, **changes: Any) -> GenerateRequest:
+    """The sample of a task, with some fields changed."""
+    return GenerateRequest(task=task, **{**EVERYWHERE, **OF_TASK[task], **changes})  # type: ignore[arg-type]
+
+
+def differences(one: GenerateRequest, other: GenerateRequest) -> list[str]:
+    """Names of the fields in which two requests differ; pictures are compared by their pixels."""
+    names = [field.name for field in dataclasses.fields(GenerateRequest)]
+    return [name for name in names if plain(getattr(one, name)) != plain(getattr(other, name))]
+
+
+def plain(value: Any) -> Any:
+    """What can be compared: pictures by their size and pixels."""
+    if isinstance(value, Image.Image):
+        return value.size, value.convert("RGB").tobytes()
+    if isinstance(value, Reference):
+        return plain(value.image), value.weight
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    return value

@@ -1,0 +1,50 @@
+"""The page's parts without a browser: what its handlers are given, and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from ipa_app.engine.engine import Engine
+from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.manager import ModelManager
+from ipa_app.ui.page import lay_out
+from ipa_app.ui.parts import Parts
+from ipa_app.ui.studio import Studio
+
+Update = Mapping[Any, Any]
+
+
+@contextmanager
+def opened_page(bundle: Path, *, temporary: Path) -> Iterator[tuple[Parts, Studio]]:
+    """Yield the parts and the studio of a page with two models, "toybox" and "other"."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(temporary))
+        names = ("toybox", "other")
+        manager = ModelManager({name: entry_from_folder(bundle, name=name) for name in names}, device="cpu")
+        engine = Engine(manager)
+        studio = Studio(engine=engine, manager=manager)
+        with gr.Blocks(analytics_enabled=False):
+            parts = lay_out(studio, examples=(), model="toybox")
+        yield parts, studio
+        engine.close()
+
+
+def value_after(component: Any, update: Update) -> Any:
+    """The value of a component after an update, as its handlers get it: pictures as uploaded files."""
+    value = update.get(component, component.value)
+    if isinstance(value, dict) and value.get("__type__") == "update":
+        value = value.get("value", component.value)
+    return {"path": value} if isinstance(component, gr.Image) and isinstance(value, str) else value
+
+
+def inputs_after(parts: Parts, task: str, update: Update) -> dict[str, Any]:
+    """What a tab's Generate button sends after an update of a freshly opened page."""
+    inputs = parts.inputs_of(parts.tab_of(task))
+    # Strokes reach the handler as a file that another one has saved.
+    return {name: None if name == "painted" else value_after(part, update) for name, part in inputs.items()}

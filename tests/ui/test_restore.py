@@ -1,0 +1,131 @@
+"""Drop a result on the page, press Generate, and the same file comes out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.results import GenerateResult
+from ipa_app.imaging.png import read_settings
+from ipa_app.pose.presets import preset_sheets
+from ipa_app.pose.sheet import PoseSheet
+from ipa_app.ui.parts import Parts
+from ipa_app.ui.restore import Restorer
+from ipa_app.ui.running import Runner
+from ipa_app.ui.studio import Studio, save_pictures
+from tests.sample_requests import OF_TASK, differences, sample_request
+from tests.ui.page_parts import inputs_after, opened_page, value_after
+
+Opened = tuple[Parts, Studio]
+
+
+@pytest.fixture(scope="module")
+def page(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    with opened_page(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as opened:
+        yield opened
+
+
+def result_file(studio: Studio, request: GenerateRequest) -> str:
+    """The first file that comes out of a request."""
+    job_id = studio.submit(request)
+    *_, result = studio.follow(job_id)
+    assert isinstance(result, GenerateResult)
+    return save_pictures(result, job_id=job_id)[0]
+
+
+def drop(page: Opened, path: str | Path) -> dict[Any, Any]:
+    parts, studio = page
+    return Restorer(parts, studio=studio).from_upload({"path": str(path)})
+
+
+@pytest.mark.parametrize("task", OF_TASK)
+def test_a_dropped_result_makes_the_same_request_and_the_same_file(
+    page: Opened, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, studio = page
+    request = sample_request(task)
+    path = result_file(studio, request)
+    update = drop(page, path)
+    sent: list[GenerateRequest] = []
+    submit = studio.submit
+    monkeypatch.setattr(studio, "submit", lambda request: (sent.append(request), submit(request))[1])
+    runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)
+    *_, last = runner.run(task)(**inputs_after(parts, task, update))
+    assert differences(sent[0], request) == []
+    again = last[parts.results.gallery]["value"][0][0]
+    assert Path(again).read_bytes() == Path(path).read_bytes()
+    assert update[parts.tasks]["selected"] == task
+
+
+def test_a_skeleton_comes_back_into_the_editor(page: Opened) -> None:
+    parts, studio = page
+    sheet = list(preset_sheets().values())[-1]
+    update = drop(page, result_file(studio, sample_request("pose", pose=sheet)))
+    inputs = inputs_after(parts, "pose", update)
+    assert PoseSheet.from_json(inputs["skeleton"]) == sheet
+    assert inputs["pose"] is None
+
+
+def test_the_second_picture_of_a_series_comes_back_with_its_own_seed(page: Opened) -> None:
+    parts, studio = page
+    request = sample_request("mix", references=())
+    second = Path(result_file(studio, request)).with_name("mix-78.png")
+    update = drop(page, second)
+    assert value_after(parts.settings.seed, update) == 78
+    assert value_after(parts.panel.references.slots[0].image, update) is None
+
+
+def test_more_pictures_show_as_many_boxes_and_their_weights(page: Opened) -> None:
+    parts, studio = page
+    two = sample_request("variation").references[:2]
+    update = drop(page, result_file(studio, sample_request("variation", references=two)))
+    slots = parts.panel.references.slots
+    assert [update[slot.box]["visible"] for slot in slots] == [True, True, False, False]
+    assert [value_after(slot.weight, update) for slot in slots] == [0.5, 1, 1, 1]
+    assert value_after(slots[2].image, update) is None
+
+
+def hostile(path: Path, settings: dict[str, Any]) -> Path:
+    notes = PngInfo()
+    notes.add_text("ip_adapter_studio", json.dumps(settings))
+    Image.new("RGB", (8, 8)).save(path, pnginfo=notes)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model": "<img src=x>"}, "no model &#x27;&lt;img src=x&gt;&#x27;"),
+        ({"scale": float("nan")}, "damaged"),
+        ({"scale": 7}, "7.0; it must be|scale is 7"),
+        ({"width": 2040}, "width"),
+        ({"<b>": 1}, "&lt;b&gt;"),
+    ],
+    ids=str,
+)
+def test_a_file_that_cannot_be_used_changes_nothing_but_the_note(
+    page: Opened, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    parts, _ = page
+    settings = {"task": "mix", "prompt": "a cat", "model": "toybox", "seed": 1, **changes}
+    update = drop(page, hostile(tmp_path / "a.png", settings))
+    assert set(update) == {parts.restore.note, parts.restore.file}
+    assert update[parts.restore.file] is None
+    assert any(words in update[parts.restore.note] for words in told.split("|"))
+    assert "<b>" not in update[parts.restore.note]
+
+
+def test_a_picture_from_elsewhere_is_told_plainly(page: Opened, tmp_path: Path) -> None:
+    parts, _ = page
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert read_settings(tmp_path / "a.png") is None
+    update = drop(page, tmp_path / "a.png")
+    assert set(update) == {parts.restore.note, parts.restore.file}
+    assert "does not say how it was made" in update[parts.restore.note]
