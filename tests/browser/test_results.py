@@ -119,6 +119,9 @@ def test_compare_pick_go_on_download_and_look_again(open_page: Any, shoot: Any) 
     assert captions == ["0", "0.25", "0.5", "0.75", "1"]
     tops = {round(box.bounding_box()["y"]) for box in page.locator("#results .thumbnail-item").all()}
     assert len(tops) == 1, "they stand in one row"
+    assert page.evaluate("document.querySelector('#results .grid-wrap').scrollWidth") <= (
+        page.locator("#results").bounding_box()["width"] + 1
+    )
     assert not page.is_visible("#compared img")
     shoot(page, "strip")
 
