@@ -181,7 +181,7 @@ UNKNOWN_MANY = "{title} does not know the words {words}; they are ignored."
 TOYBOX_NOTE = (
     "<strong>Toybox</strong>, the built-in model, is small and draws <strong>toy characters only</strong>: "
     "cats, robots, ducks and their friends. It needs no internet. Pictures of other things come out as toys. "
-    "This is its first, rough version: it draws colours and places better than faces, and does not follow poses yet."
+    "It is good at colours, clothes, places and poses; faces come out rough."
 )
 
 # --- mistakes the page itself finds
