@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from PIL import Image, ImageFilter
@@ -86,33 +86,42 @@ def rows(*, side: int) -> Iterator[Row]:
         yield _inpaint_row(adapter, side)
 
 
-def step_rows(steps: Sequence[int]) -> Iterator[Row]:
-    """The same questions at several numbers of denoising steps."""
+def sweep_rows(*, steps: Sequence[int] = (), guidance_scales: Sequence[float] = ()) -> Iterator[Row]:
+    """The same questions at several numbers of denoising steps, then at several guidance scales."""
     for number in steps:
-        yield text_row(steps=number)
-        yield variation_row("base", 1.0, steps=number)
+        yield from _swept(f"{number} steps", steps=number)
+    for scale in guidance_scales:
+        yield from _swept(f"guidance {scale:g}", guidance_scale=scale)
 
 
-def text_row(*, steps: int = 0) -> Row:
+def _swept(name: str, **settings: float) -> Iterator[Row]:
+    for row in (text_row(), *(variation_row(adapter, 1.0) for adapter in ADAPTERS)):
+
+        def ask(case: Case, plain: Callable[[Case], GenerateRequest] = row.ask) -> GenerateRequest:
+            return replace(plain(case), **settings)
+
+        yield replace(row, name=f"{row.name}, {name}", ask=ask)
+
+
+def text_row() -> Row:
     """Words alone that name everything."""
 
     def ask(case: Case) -> GenerateRequest:
-        return GenerateRequest(task="mix", prompt=world.full_caption(case.view), seed=case.seed, steps=steps)
+        return GenerateRequest(task="mix", prompt=world.full_caption(case.view), seed=case.seed)
 
     measures = (SUBJECT, Measure(name="pose and place", attributes=PLACE))
-    return Row(name=f"text only{_steps(steps)}", ask=ask, measures=measures)
+    return Row(name="text only", ask=ask, measures=measures)
 
 
-def variation_row(adapter: str, scale: float, *, steps: int = 0) -> Row:
+def variation_row(adapter: str, scale: float) -> Row:
     """A reference alone."""
 
     def ask(case: Case) -> GenerateRequest:
         return GenerateRequest(
-            task="variation", references=_reference(case), adapter=adapter, scale=scale, seed=case.seed, steps=steps
+            task="variation", references=_reference(case), adapter=adapter, scale=scale, seed=case.seed
         )
 
-    name = f"variation, {adapter}, scale {scale:g}{_steps(steps)}"
-    return Row(name=name, ask=ask, measures=(SUBJECT,))
+    return Row(name=f"variation, {adapter}, scale {scale:g}", ask=ask, measures=(SUBJECT,))
 
 
 def _mix_row(adapter: str) -> Row:
@@ -156,7 +165,3 @@ def inpaint_inputs(case: Case, side: int) -> tuple[Image.Image, Image.Image]:
 
 def _reference(case: Case) -> tuple[Reference, ...]:
     return (Reference(image=world.render(case.view, REFERENCE_SIDE)),)
-
-
-def _steps(steps: int) -> str:
-    return f", {steps} steps" if steps else ""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from bench.asks import ALL_ATTRIBUTES, SUBJECT, Case, Measure, Row, rows, step_rows
+from bench.asks import ALL_ATTRIBUTES, SUBJECT, Case, Measure, Row, rows, sweep_rows
 from bench.contact_sheet import contact_sheet
 from bench.judging import interval, judge
 from ipa_app.engine.engine import Engine
@@ -74,7 +74,7 @@ def limits(probe: Probe, tried: Sequence[Case], side: int) -> list[dict]:
 def show(figures: dict) -> None:
     """Print one line."""
     seconds = f"  ({figures['seconds_per_picture']} s a picture)" if "seconds_per_picture" in figures else ""
-    print("{row:34} {measure:18} {right:6.1%} ± {plus_minus:5.1%}".format(**figures) + seconds, flush=True)
+    print("{row:42} {measure:18} {right:6.1%} ± {plus_minus:5.1%}".format(**figures) + seconds, flush=True)
 
 
 def main() -> None:
@@ -84,7 +84,8 @@ def main() -> None:
     engine = Engine(ModelManager(catalog(), device="cpu"))
     side = engine.manager.entry("toybox").width
     tried = cases(QUICK_SUBJECTS if arguments.quick else arguments.subjects)
-    asked = step_rows(arguments.steps) if arguments.steps else rows(side=side)
+    sweep = arguments.steps or arguments.guidance
+    asked = sweep_rows(steps=arguments.steps, guidance_scales=arguments.guidance) if sweep else rows(side=side)
     table: list[dict] = []
     sheet = [("reference", [world.render(case.view, side) for case in tried[:SHEET_COLUMNS]])]
     for row in asked:
@@ -109,7 +110,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--probe", type=Path, required=True, help="probe.pt of the recipe")
     parser.add_argument("--subjects", type=int, default=48, help="held-out subjects, one picture each per row")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SUBJECTS} subjects, for a first impression")
-    parser.add_argument("--steps", type=int, nargs="+", help="instead: quality at these numbers of denoising steps")
+    parser.add_argument("--steps", type=int, nargs="+", default=(), help="instead: at these numbers of steps")
+    parser.add_argument("--guidance", type=float, nargs="+", default=(), help="instead: at these guidance scales")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first subjects here (PNG)")
     return parser.parse_args()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.asks import Measure, inpaint_inputs, rows, step_rows
+from bench.asks import Measure, inpaint_inputs, rows, sweep_rows
 from bench.contact_sheet import contact_sheet
 from bench.judging import interval, judge
 from bench.quality import cases
@@ -27,10 +27,11 @@ def test_every_case_is_a_character_that_training_never_sees() -> None:
 
 def test_every_row_asks_for_something_that_the_engine_takes() -> None:
     case = cases(2)[0]
-    requests = {row.name: row.ask(case) for row in [*rows(side=SIDE), *step_rows([5])]}
+    requests = {row.name: row.ask(case) for row in [*rows(side=SIDE), *sweep_rows(steps=[5], guidance_scales=[3.0])]}
     assert {request.task for request in requests.values()} == {"variation", "mix", "inpaint", "pose"}
     assert {request.adapter for request in requests.values()} == {"base", "fine"}
     assert requests["text only, 5 steps"].steps == 5
+    assert requests["variation, fine, scale 1, guidance 3"].guidance_scale == 3
 
 
 @pytest.mark.parametrize(("where", "untouched"), [("inside", 1.0), ("outside", 0.0)])
