@@ -20,11 +20,8 @@ MASK_MARGIN = 24
 """How far a mask reaches beyond the figure it covers, in pixels, so that another one has room."""
 
 CHARACTERS = {
-    "panda": 3,
-    "frog": 4,
     "dog": 9,
     "beach-rabbit": 12,
-    "penguin": 14,
     "pink-rabbit": 15,
     "robot": 20,
     "crowned-panda": 23,
@@ -35,22 +32,22 @@ MASKED = "dog"
 """The character that the inpainting example replaces."""
 
 EXAMPLES: list[dict[str, Any]] = [
-    {"tab": "variation", "file": "pink-rabbit.png", "adapter": "base"},
-    {"tab": "variation", "file": "robot.png", "adapter": "base"},
-    {"tab": "variation", "file": "penguin.png", "adapter": "base"},
-    {"tab": "variation", "file": "frog.png", "adapter": "base"},
-    {"tab": "mix", "file": "panda.png", "adapter": "base", "prompt": "a toy jumping in the snow"},
-    {"tab": "mix", "file": "crowned-panda.png", "adapter": "base", "prompt": "a toy waving at night"},
-    {"tab": "mix", "file": "beach-rabbit.png", "adapter": "base", "prompt": "a toy with arms up in the forest"},
+    {"tab": "variation", "file": "crowned-panda.png", "adapter": "fine"},
+    {"tab": "variation", "file": "dog.png", "adapter": "fine"},
+    {"tab": "variation", "file": "pink-rabbit.png", "adapter": "fine"},
+    {"tab": "variation", "file": "robot.png", "adapter": "fine"},
+    {"tab": "mix", "file": "crowned-panda.png", "adapter": "fine", "prompt": "a toy jumping in the snow"},
+    {"tab": "mix", "file": "beach-rabbit.png", "adapter": "fine", "prompt": "a toy waving at night"},
+    {"tab": "mix", "file": "dog.png", "adapter": "base", "prompt": "a toy with arms up in the forest"},
     {
         "tab": "inpaint",
-        "file": "frog.png",
-        "adapter": "base",
+        "file": "crowned-panda.png",
+        "adapter": "fine",
         "image": f"{MASKED}.png",
         "mask": f"{MASKED}-mask.png",
     },
-    {"tab": "pose", "file": "pink-rabbit.png", "adapter": "base", "pose": "arms up"},
-    {"tab": "pose", "file": "penguin.png", "adapter": "base", "pose": "arms out"},
+    {"tab": "pose", "file": "crowned-panda.png", "adapter": "fine", "pose": "arms up"},
+    {"tab": "pose", "file": "dog.png", "adapter": "fine", "pose": "arms out"},
 ]
 
 

@@ -72,8 +72,9 @@ def _header(studio: Studio, *, model: str) -> dict[str, Any]:
 
 def _picture_column(examples: Sequence[Example]) -> PicturePanel:
     _heading(1, texts.PICTURE_HEADING)
-    first = next((example.file for example in examples if example.tab == "variation"), None)
-    return picture_panel(references=reference_slots(first_picture=first))
+    first = next((example for example in examples if example.tab == "variation"), None)
+    slots = reference_slots(first_picture=first.file if first else None)
+    return picture_panel(references=slots, adapter=first.adapter if first else "base")
 
 
 def _task_column(studio: Studio, *, model: str) -> dict[str, Any]:

@@ -61,12 +61,12 @@ def picture_input(*, label: str, elem_id: str, height: int = 240, value: Path | 
     )
 
 
-def picture_panel(*, references: References) -> PicturePanel:
+def picture_panel(*, references: References, adapter: str) -> PicturePanel:
     """Lay out the adapter switch and the strength, under the reference pictures."""
-    adapter = gr.Radio(
+    adapter_switch = gr.Radio(
         label=texts.ADAPTER_LABEL,
         choices=list(texts.ADAPTER_CHOICES),
-        value="base",
+        value=adapter,
         info=texts.ADAPTER_HELP,
         elem_id="adapter",
     )
@@ -81,7 +81,7 @@ def picture_panel(*, references: References) -> PicturePanel:
         elem_id="scale",
     )
     suited_scale = gr.State(DEFAULT_SCALES["variation"])
-    return PicturePanel(references=references, adapter=adapter, scale=scale, suited_scale=suited_scale)
+    return PicturePanel(references=references, adapter=adapter_switch, scale=scale, suited_scale=suited_scale)
 
 
 def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> SettingsPanel:
