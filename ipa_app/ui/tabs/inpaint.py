@@ -45,11 +45,9 @@ def inpaint_tab() -> TaskTab:
             inputs={"image": image, "mask": mask_file, "painted": editor},
             folds={"mask": mask_fold},
         )
-    private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    # Only from the queue do errors come with their sentence; without it they are a bare HTTP 500.
-    shown = [upload, paint, editor]
-    image.change(_paintable_copy, image, shown, preprocess=False, concurrency_limit=None, **private)
-    other.click(lambda: None, None, image, queue=False, **private)
+    private: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    image.change(_paintable_copy, image, [upload, paint, editor], preprocess=False, **private)
+    other.click(lambda: None, None, image, **private)
     return finished
 
 
