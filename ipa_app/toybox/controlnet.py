@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 from torch import nn
@@ -22,6 +21,7 @@ from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import fit, pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
+from ipa_app.toybox.heads import weighted_mse
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pose_pipeline
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.start import start_of
@@ -79,7 +79,7 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         batch = batches.draw(processes.share(recipe.controlnet.batch_size), generator)
-        return F.mse_loss(_predicted(unet, controlnet, batch), batch.target), {}
+        return weighted_mse(_predicted(unet, controlnet, batch), batch.target, batch.keypoints), {}
 
     def sheet() -> None:
         save_text_encoder(text_encoder, folder)
@@ -101,6 +101,7 @@ class _Batch:
     target: torch.Tensor
     hidden: torch.Tensor
     control: torch.Tensor
+    keypoints: np.ndarray
 
 
 class _Batches:
@@ -111,6 +112,7 @@ class _Batches:
         self._scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
         self._latents, self.captions = latents_of(data, folder, "train"), Captions(data, folder)
         self._skeletons = skeleton_pictures(data, recipe.size, folder / "skeletons-train.npy")
+        self._keypoints = data.keypoints
 
     def draw(self, size: int, generator: torch.Generator) -> _Batch:
         """``size`` random rows, the first of them with a skeleton."""
@@ -132,6 +134,7 @@ class _Batches:
             target=target,
             hidden=self.captions.hidden_states(torch.cat(ids)),
             control=control_pixels(self._skeletons, posed, self._device),
+            keypoints=self._keypoints[rows.numpy()],
         )
 
 
@@ -153,7 +156,7 @@ def _predicted(unet: UNet2DConditionModel, controlnet: ControlNetModel, batch: _
         down_block_additional_residuals=[padded(residual) for residual in down],
         mid_block_additional_residual=padded(middle),
     ).sample
-    return prediction.float()
+    return prediction
 
 
 def _new_controlnet(recipe: Recipe, unet: UNet2DConditionModel, folder: Path) -> ControlNetModel:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel
@@ -14,6 +13,7 @@ from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import fit, pick_device
 from ipa_app.toybox.frozen import Captions, TwoSizes
+from ipa_app.toybox.heads import weighted_mse
 from ipa_app.toybox.sampling import picture_sheet
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.start import start_of
@@ -82,9 +82,9 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
         rows = torch.randint(len(data), (processes.share(recipe.unet.batch_size),), generator=generator)
         clean = latents.sized(fraction, generator)[1].sample(rows, generator, device)
         hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=SCENE_SHARE))
-        noisy, timesteps, target = noised(scheduler, clean, generator, late=True)
+        noisy, timesteps, target = noised(scheduler, clean, generator)
         prediction = unet(noisy, timesteps, hidden).sample
-        return F.mse_loss(prediction.float(), target), {}
+        return weighted_mse(prediction, target, data.keypoints[rows.numpy()]), {}
 
     def sheet() -> None:
         save_text_encoder(captions.encoder, folder)
