@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from accelerate import PartialState
+
 from ipa_app.toybox import processes
 from ipa_app.toybox.adapters import train_base_adapter, train_fine_adapter
 from ipa_app.toybox.bundle import write_bundle
@@ -61,7 +63,7 @@ def main() -> None:
     unknown = set(arguments.stages) - set(STAGES)
     if unknown:
         parser.error(f"no stage is called {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
-    if processes.join() > 1 and not (arguments.stages and set(arguments.stages) <= set(SHARED_STAGES)):
+    if processes.join().num_processes > 1 and not (arguments.stages and set(arguments.stages) <= set(SHARED_STAGES)):
         parser.error(f"several processes can train only {' and '.join(SHARED_STAGES)}; please name the stage")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     recipe = RECIPES[arguments.recipe]
@@ -82,7 +84,7 @@ def run(recipe: Recipe, folder: Path, stages: list[str]) -> None:
         marker = folder / "done" / name
         if name in stages or (not stages and not marker.exists()):
             stage(recipe, data, heldout, folder)
-            processes.wait()
+            PartialState().wait_for_everyone()
             marker.touch()
 
 

@@ -129,7 +129,7 @@ class _Pairs:
         while True:
             generator = torch.Generator().manual_seed(number)
             rows = torch.randint(len(self._features), (config.batch_size,), generator=generator)
-            latents = self._latents.sized(number / config.max_steps, generator)[1]
+            latents = self._latents.sized(number / config.max_steps, generator)
             yield self._batch(rows, generator, latents)
             number += 1
 

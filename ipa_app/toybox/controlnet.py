@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 from torch import nn
@@ -42,16 +43,21 @@ def skeleton_of(keypoints: np.ndarray) -> Skeleton:
 
 def skeleton_pictures(data: ToyData, size: int, path: Path) -> np.ndarray:
     """Skeleton pictures of a split, (N, size, size, 3) uint8, drawn once and kept at ``path``."""
-    if not path.exists():
-        logger.info("drawing %d skeletons", len(data))
-        part = path.with_suffix(".part.npy")
-        pictures = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(data), size, size, 3))
-        with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-            for row, picture in enumerate(pool.imap(partial(_draw, size), data.keypoints, chunksize=64)):
-                pictures[row] = picture
-        pictures.flush()
-        part.replace(path)
+    with PartialState().main_process_first():
+        if not path.exists():
+            _draw_all(data, size, path)
     return np.load(path, mmap_mode="r")
+
+
+def _draw_all(data: ToyData, size: int, path: Path) -> None:
+    logger.info("drawing %d skeletons", len(data))
+    part = path.with_suffix(".part.npy")
+    pictures = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(data), size, size, 3))
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        for row, picture in enumerate(pool.imap(partial(_draw, size), data.keypoints, chunksize=64)):
+            pictures[row] = picture
+    pictures.flush()
+    part.replace(path)
 
 
 def _draw(size: int, keypoints: np.ndarray) -> np.ndarray:
@@ -87,7 +93,7 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
         _pose_sheet(folder, unet, controlnet, heldout, recipe.size)
 
     fit("controlnet", module=parts, loss=loss, settings=recipe.controlnet, folder=folder, on_checkpoint=sheet)
-    if processes.is_main():
+    if PartialState().is_main_process:
         controlnet.save_pretrained(folder / "controlnet")
         unet.save_pretrained(folder / "unet")
 
@@ -149,14 +155,13 @@ def _predicted(unet: UNet2DConditionModel, controlnet: ControlNetModel, batch: _
     def padded(residual: torch.Tensor) -> torch.Tensor:
         return torch.cat([residual, residual.new_zeros(free, *residual.shape[1:])])
 
-    prediction = unet(
+    return unet(
         batch.noisy,
         batch.timesteps,
         batch.hidden,
         down_block_additional_residuals=[padded(residual) for residual in down],
         mid_block_additional_residual=padded(middle),
     ).sample
-    return prediction
 
 
 def _new_controlnet(recipe: Recipe, unet: UNet2DConditionModel, folder: Path) -> ControlNetModel:

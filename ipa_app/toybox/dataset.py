@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from accelerate import PartialState
 
 from ipa_app.toybox import world
 from ipa_app.toybox.settings import Recipe
@@ -62,9 +63,10 @@ def load_or_draw(recipe: Recipe, folder: Path, split: Split) -> ToyData:
         split: ``heldout`` holds only subjects that training never sees.
     """
     target = folder / split
-    if not (target / "captions.json").exists():
-        target.mkdir(parents=True, exist_ok=True)
-        _draw(recipe, target, split)
+    with PartialState().main_process_first():
+        if not (target / "captions.json").exists():
+            target.mkdir(parents=True, exist_ok=True)
+            _draw(recipe, target, split)
     return ToyData(
         images=np.load(target / "images.npy", mmap_mode="r"),
         keypoints=np.load(target / "keypoints.npy"),

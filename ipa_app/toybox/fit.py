@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from diffusers.training_utils import EMAModel
 from torch import nn
 
@@ -70,6 +71,7 @@ def fit(
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     average = EMAModel(parameters, decay=0.9995, use_ema_warmup=True, power=0.75)
     progress = _resume(folder / f"{name}.ckpt", module, optimizer, average)
+    is_main = PartialState().is_main_process
     saved_at = started = time.monotonic()
     before = progress.seconds
     while progress.fraction(settings) < 1:
@@ -78,14 +80,14 @@ def fit(
         progress.step += 1
         progress.samples += settings.batch_size
         progress.seconds = processes.agreed(before + time.monotonic() - started)
-        if processes.is_main() and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+        if is_main and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
             _save(folder / f"{name}.ckpt", module, optimizer, average, progress)
             _with_average(average, parameters, on_checkpoint)
             saved_at = time.monotonic()
-    if processes.is_main():
+    if is_main:
         _save(folder / f"{name}.ckpt", module, optimizer, average, progress)
     average.copy_to(parameters)
-    if processes.is_main():
+    if is_main:
         on_checkpoint()
     logger.info("%s done: %d samples in %.1f minutes", name, progress.samples, progress.seconds / 60)
     return progress
@@ -103,14 +105,15 @@ def _step(
     cosine = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * fraction))
     for group in optimizer.param_groups:
         group["lr"] = settings.lr * cosine * min(1.0, (progress.step + 1) / WARMUP_STEPS)
-    seed = progress.step * processes.count() + processes.rank()
+    processes_here = PartialState()
+    seed = progress.step * processes_here.num_processes + processes_here.process_index
     value, figures = loss(torch.Generator().manual_seed(seed), fraction)
     value.backward()
     processes.average_gradients(parameters)
     norm = nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    if processes.is_main() and progress.step % LOG_STEPS == 0:
+    if processes_here.is_main_process and progress.step % LOG_STEPS == 0:
         entry = {"step": progress.step, "samples": progress.samples, "minutes": round(progress.seconds / 60, 2)}
         entry |= {"loss": float(value.detach()), "grad_norm": float(norm), **figures}
         with log.open("a", encoding="utf-8") as file:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from accelerate import PartialState
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ipa_app.toybox.clip import encode_captions, load_text_encoder
@@ -49,20 +50,25 @@ def latents_of(data: ToyData, folder: Path, split: str, *, shrink: int = 1) -> L
         shrink: encode the pictures at this fraction of their size, for training that begins small.
     """
     path = folder / f"latents-{split}-{shrink}.pt"
-    if not path.exists():
-        logger.info("encoding %d pictures of %s", len(data), split)
-        vae, device = load_vae(folder).to(memory_format=torch.channels_last), pick_device()
-        means, deviations = [], []
-        for rows in torch.arange(len(data)).split(64):
-            batch = pixels(data.images, rows, device)
-            if shrink > 1:
-                side = batch.shape[-1] // shrink
-                batch = F.interpolate(batch, size=(side, side), mode="bicubic", antialias=True).clamp(-1, 1)
-            posterior = vae.encode(batch).latent_dist
-            means.append(posterior.mean.half().cpu().contiguous())
-            deviations.append(posterior.std.half().cpu().contiguous())
-        torch.save({"mean": torch.cat(means), "deviation": torch.cat(deviations)}, path)
+    with PartialState().main_process_first():
+        if not path.exists():
+            logger.info("encoding %d pictures of %s", len(data), split)
+            torch.save(_encoded(data, folder, shrink), path)
     return Latents(**torch.load(path, weights_only=True))
+
+
+def _encoded(data: ToyData, folder: Path, shrink: int) -> dict[str, torch.Tensor]:
+    vae, device = load_vae(folder).to(memory_format=torch.channels_last), pick_device()
+    means, deviations = [], []
+    for rows in torch.arange(len(data)).split(64):
+        batch = pixels(data.images, rows, device)
+        if shrink > 1:
+            side = batch.shape[-1] // shrink
+            batch = F.interpolate(batch, size=(side, side), mode="bicubic", antialias=True).clamp(-1, 1)
+        posterior = vae.encode(batch).latent_dist
+        means.append(posterior.mean.half().cpu().contiguous())
+        deviations.append(posterior.std.half().cpu().contiguous())
+    return {"mean": torch.cat(means), "deviation": torch.cat(deviations)}
 
 
 class TwoSizes:
@@ -92,16 +98,15 @@ class TwoSizes:
         """Latents of the pictures at their own size."""
         return self._by_shrink[1]
 
-    def sized(self, fraction: float, generator: torch.Generator) -> tuple[int, Latents]:
-        """The divisor of the pictures' side that a step is trained at, and the latents.
+    def sized(self, fraction: float, generator: torch.Generator) -> Latents:
+        """The latents that a step is trained on.
 
         Args:
             fraction: of the budget used, in [0, 1].
             generator: of the step.
         """
         is_small = fraction < self._small_until or float(torch.rand((), generator=generator)) < self.SMALL_AFTER
-        shrink = 2 if is_small else 1
-        return shrink, self._by_shrink[shrink]
+        return self._by_shrink[2 if is_small else 1]
 
 
 class Captions:

@@ -20,7 +20,8 @@ CONTINUED = ("unet", "controlnet", "adapters")
 def start_from(bundle: Path, folder: Path) -> None:
     """Lay out a work folder so that the recipe goes on from a bundle; one that is begun already is left alone.
 
-    Latents and embeddings are what the later parts learn on, so the parts that make them stay as they are.
+    Latents and image embeddings are what the later parts learn on, so the parts that make them stay as they are; the
+    text tower learns on with the UNet.
 
     Args:
         bundle: a folder that the recipe wrote, such as assets/toybox.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel
@@ -80,7 +81,7 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
 
     def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         rows = torch.randint(len(data), (processes.share(recipe.unet.batch_size),), generator=generator)
-        clean = latents.sized(fraction, generator)[1].sample(rows, generator, device)
+        clean = latents.sized(fraction, generator).sample(rows, generator, device)
         hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=SCENE_SHARE))
         noisy, timesteps, target = noised(scheduler, clean, generator)
         prediction = unet(noisy, timesteps, hidden).sample
@@ -91,7 +92,7 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
         text_sheet(folder, unet, heldout)
 
     fit("unet", module=parts, loss=loss, settings=recipe.unet, folder=folder, on_checkpoint=sheet)
-    if processes.is_main():
+    if PartialState().is_main_process:
         unet.save_pretrained(folder / "unet")
 
 

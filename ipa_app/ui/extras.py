@@ -11,6 +11,7 @@ import gradio as gr
 from ipa_app.imaging.png import read_settings
 from ipa_app.ui import texts
 from ipa_app.ui.failures import gradio_error
+from ipa_app.ui.listeners import CHECKED
 from ipa_app.ui.orders import SERIES
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.restore import Restorer
@@ -19,8 +20,6 @@ from ipa_app.ui.running import Runner
 from ipa_app.ui.status import status_line
 
 Update = dict[Any, Any]
-PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-AT_ONCE: dict[str, Any] = {"queue": False, **PRIVATE}
 
 
 def connect_extras(parts: Parts, *, runner: Runner, restorer: Restorer) -> None:
@@ -29,25 +28,18 @@ def connect_extras(parts: Parts, *, runner: Runner, restorer: Restorer) -> None:
     _connect_picking(parts)
     _connect_more_like_this(parts, runner=runner)
     _connect_history(parts)
-    parts.results.use_settings.click(restorer.from_result, parts.results.picked, restorer.outputs, **AT_ONCE)
+    parts.results.use_settings.click(restorer.from_result, parts.results.picked, restorer.outputs, **CHECKED)
 
 
 def drawing_inputs(parts: Parts, task: str) -> dict[str, Any]:
-    """What the handlers of `Runner.run` are given: the form, and what this visit has made so far."""
+    """What `Runner.connect` is given: the form, and what this visit has made so far."""
     return {**parts.inputs_of(parts.tab_of(task)), "history": parts.results.history}
 
 
 def _connect_series(parts: Parts, *, runner: Runner) -> None:
     for tab in parts.tabs:
         for name, button in tab.extras.items():
-            button.click(
-                runner.run(tab.task, SERIES[name]),
-                inputs_kwargs=drawing_inputs(parts, tab.task),
-                outputs=runner.outputs,
-                preprocess=False,
-                concurrency_limit=None,
-                **PRIVATE,
-            )
+            runner.connect(button.click, task=tab.task, order=SERIES[name], inputs=drawing_inputs(parts, tab.task))
 
 
 def _connect_picking(parts: Parts) -> None:
@@ -57,7 +49,7 @@ def _connect_picking(parts: Parts) -> None:
     def pick(shown: Sequence[str], event: gr.SelectData) -> Update:
         return show_picked(results, shown, index=_index(event, shown))
 
-    results.gallery.select(pick, results.shown, outputs, **AT_ONCE)
+    results.gallery.select(pick, results.shown, outputs, **CHECKED)
 
 
 def _connect_more_like_this(parts: Parts, *, runner: Runner) -> None:
@@ -75,16 +67,9 @@ def _connect_more_like_this(parts: Parts, *, runner: Runner) -> None:
         take,
         [parts.results.picked, panel.scale, panel.suited_scale],
         [parts.tasks, panel.scale, panel.suited_scale, *panel.references.outputs],
-        **AT_ONCE,
+        **CHECKED,
     )
-    taken.success(
-        runner.run(tab.task),
-        inputs_kwargs=drawing_inputs(parts, tab.task),
-        outputs=runner.outputs,
-        preprocess=False,
-        concurrency_limit=None,
-        **PRIVATE,
-    )
+    runner.connect(taken.success, task=tab.task, inputs=drawing_inputs(parts, tab.task))
 
 
 def _connect_history(parts: Parts) -> None:
@@ -98,7 +83,7 @@ def _connect_history(parts: Parts) -> None:
         shown = show_pictures(results, [(path, caption)], columns=1, download=path)
         return {**shown, results.status: status_line(texts.FROM_HISTORY, kind="done")}
 
-    results.earlier_gallery.select(look_again, results.history, list(vars(results).values()), **AT_ONCE)
+    results.earlier_gallery.select(look_again, results.history, list(vars(results).values()), **CHECKED)
 
 
 def _index(event: gr.SelectData, paths: Sequence[str]) -> int:

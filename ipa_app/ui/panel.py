@@ -12,6 +12,7 @@ import gradio as gr
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.ui import texts
 from ipa_app.ui.examples import DEFAULT_SCALES
+from ipa_app.ui.listeners import AT_ONCE
 
 if TYPE_CHECKING:
     from ipa_app.ui.references import References
@@ -90,7 +91,7 @@ def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> 
     with gr.Accordion(texts.SETTINGS_HEADING, open=False, elem_id="more-settings"):
         seed = gr.Number(label=texts.SEED_LABEL, info=texts.SEED_HELP, value=-1, precision=0, elem_id="seed")
         random_seed = gr.Button(texts.RANDOM_SEED, size="sm", elem_id="random-seed")
-        random_seed.click(lambda: -1, None, seed, queue=False, show_progress="hidden", api_visibility="private")
+        random_seed.click(lambda: -1, None, seed, **AT_ONCE)
         negative_prompt = gr.Textbox(
             label=texts.NEGATIVE_LABEL, placeholder=texts.NEGATIVE_PLACEHOLDER, elem_id="negative-prompt"
         )

@@ -10,6 +10,7 @@ import gradio as gr
 
 from ipa_app.engine.requests import MOST_REFERENCES
 from ipa_app.ui import texts
+from ipa_app.ui.listeners import AT_ONCE
 from ipa_app.ui.panel import picture_input
 
 
@@ -83,9 +84,7 @@ def reference_slots(*, first_picture: Path | None) -> References:
         lambda shown: references.show(min(shown + 1, MOST_REFERENCES)),
         references.shown,
         references.outputs,
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
+        **AT_ONCE,
     )
     return references
 

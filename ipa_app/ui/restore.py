@@ -16,6 +16,7 @@ from ipa_app.errors import UserError
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
+from ipa_app.ui.listeners import CHECKED
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.studio import Studio
 from ipa_app.ui.uploads import file_path
@@ -30,9 +31,7 @@ def connect_restore(parts: Parts, *, restorer: Restorer) -> None:
         parts.restore.file,
         restorer.outputs,
         preprocess=False,
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
+        **CHECKED,
     )
 
 

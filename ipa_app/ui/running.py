@@ -14,6 +14,7 @@ from ipa_app.errors import Cancelled
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explain, gradio_error
 from ipa_app.ui.form import build_request
+from ipa_app.ui.listeners import CHECKED
 from ipa_app.ui.orders import Order
 from ipa_app.ui.references import collect
 from ipa_app.ui.results import ResultsPanel, columns_for, remember, show_pictures
@@ -49,6 +50,20 @@ class Runner:
     def outputs(self) -> list[Any]:
         """Every component that an update may name."""
         return list(dict.fromkeys([*vars(self.results).values(), *self.generate_buttons, *self.stop_buttons]))
+
+    def connect(
+        self, press: Callable[..., Any], *, task: str, inputs: dict[str, Any], order: Order | None = None
+    ) -> None:
+        """Let something that is pressed draw.
+
+        Args:
+            press: the event, such as a button's `click`.
+            task: the tab's.
+            inputs: components by the names that `run` takes; they reach it as the browser sent them.
+            order: of a series; None draws what the form asks for.
+        """
+        handler = self.run(task, order)
+        press(handler, inputs_kwargs=inputs, outputs=self.outputs, preprocess=False, **CHECKED)
 
     def run(self, task: str, order: Order | None = None) -> Callable[..., Iterator[Update]]:
         """Return the handler of one of the task's buttons: Generate, or the one of a series."""

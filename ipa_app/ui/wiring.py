@@ -11,7 +11,8 @@ from ipa_app.pose.presets import preset_sheets
 from ipa_app.ui import texts
 from ipa_app.ui.about import model_note, unknown_words_note, words_heading, words_html
 from ipa_app.ui.examples import Example
-from ipa_app.ui.extras import AT_ONCE, PRIVATE, connect_extras, drawing_inputs
+from ipa_app.ui.extras import connect_extras, drawing_inputs
+from ipa_app.ui.listeners import AT_ONCE
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.restore import Restorer, connect_restore
 from ipa_app.ui.running import Runner
@@ -44,15 +45,7 @@ def _connect_generate(parts: Parts, *, runner: Runner) -> None:
             mask_file = gr.State(None)
             press = tab.generate.click(keep_mask, inputs["painted"], mask_file, **AT_ONCE).success
             inputs["painted"] = mask_file
-        press(
-            runner.run(tab.task),
-            inputs_kwargs=inputs,
-            outputs=runner.outputs,
-            preprocess=False,
-            # The engine has the queue, with everybody's place in it; here nobody waits.
-            concurrency_limit=None,
-            **PRIVATE,
-        )
+        runner.connect(press, task=tab.task, inputs=inputs)
         tab.stop.click(runner.stop, parts.results.job, None, **AT_ONCE)
 
 

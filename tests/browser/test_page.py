@@ -131,3 +131,16 @@ def test_it_fits_the_screen_and_the_dark(open_page: Any, shoot: Any, width: int)
     page.wait_for_timeout(1500)
     shoot(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_broken_picture_to_paint_on_is_told_in_words(open_page: Any, shoot: Any, tmp_path: Path) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Inpaint").click()
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    page.set_input_files("#inpaint-image input[type=file]", broken)
+    page.wait_for_selector(".toast-body.error")
+    shoot(page)
+    told = page.inner_text(".toast-body.error")
+    assert "picture" in told
+    assert "500" not in told

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing
+from accelerate import PartialState
 from torch import nn
 
 from ipa_app.errors import UserError
@@ -35,7 +36,8 @@ def _free_port() -> int:
 
 
 def _train_share(rank: int, folder: Path, port: int) -> None:
-    os.environ.update(WORLD_SIZE="2", RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update(WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     processes.join()
     model = _model()
 
@@ -44,7 +46,7 @@ def _train_share(rank: int, folder: Path, port: int) -> None:
 
     fit("line", module=model, loss=loss, settings=SETTINGS, folder=folder)
     torch.save(model.state_dict(), folder / f"rank{rank}.pt")
-    torch.distributed.destroy_process_group()
+    PartialState().destroy_process_group()
 
 
 def test_sharing_a_batch_changes_nothing(tmp_path: Path) -> None:
@@ -67,6 +69,6 @@ def test_sharing_a_batch_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_cannot_be_parted_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "count", lambda: 3)
+    monkeypatch.setattr(PartialState, "num_processes", 3, raising=False)
     with pytest.raises(UserError, match="batch of 8"):
         processes.share(8)

@@ -12,7 +12,7 @@ from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui import texts
 
 _FOLDER = Path(__file__).parent
-_SCRIPTS = ("poses.js", "editor.js")
+_SCRIPTS = ("poses.js", "elements.js", "editor.js")
 # Where the page shows pictures that can be laid behind the skeleton; the first one found is taken.
 _BEHIND = ("#results img", "#reference img")
 

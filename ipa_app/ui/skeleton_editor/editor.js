@@ -1,6 +1,6 @@
-// The skeleton editor. Gradio runs poses.js and this file as the body of one function of `element`, `props` and
-// `watch`: `element` holds the empty box, `props.value` is the text of an OpenPose file, `props.setup` is written by
-// component.py, and `watch` calls back when Python sets the value.
+// The skeleton editor. Gradio runs poses.js, elements.js and this file as the body of one function of `element`,
+// `props` and `watch`: `element` holds the empty box, `props.value` is the text of an OpenPose file, `props.setup` is
+// written by component.py, and `watch` calls back when Python sets the value.
 
 const { jointColours, boneColours, behind, labels } = props.setup;
 const STEP = 0.01; // of the shorter side, for an arrow key
@@ -59,24 +59,6 @@ function toggle({ person, joint }) {
 }
 
 // ---------------------------------------------------------------- the picture
-
-const SVG = "http://www.w3.org/2000/svg";
-
-function make(tag, attributes = {}, parent = null) {
-  const node = document.createElementNS(SVG, tag);
-  set(node, attributes);
-  parent?.append(node);
-  return node;
-}
-
-const set = (node, attributes) => Object.entries(attributes).forEach((entry) => node.setAttribute(...entry));
-
-function html(tag, className, text = "") {
-  const node = document.createElement(tag);
-  node.className = className;
-  node.textContent = text;
-  return node;
-}
 
 const root = element.querySelector(".ipa-skeleton");
 const svg = make("svg", { class: "ipa-skel-picture", role: "application", "aria-label": labels.picture });

@@ -17,6 +17,7 @@ from ipa_app.imaging.masks import editor_mask
 from ipa_app.imaging.opening import open_image
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
+from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.panel import picture_input
 from ipa_app.ui.tabs.shared import TaskTab, finish_tab, help_text, subheading
 from ipa_app.ui.uploads import file_path
@@ -45,9 +46,8 @@ def inpaint_tab() -> TaskTab:
             inputs={"image": image, "mask": mask_file, "painted": editor},
             folds={"mask": mask_fold},
         )
-    private: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    image.change(_paintable_copy, image, [upload, paint, editor], preprocess=False, **private)
-    other.click(lambda: None, None, image, **private)
+    image.change(_paintable_copy, image, [upload, paint, editor], preprocess=False, **CHECKED)
+    other.click(lambda: None, None, image, **AT_ONCE)
     return finished
 
 

@@ -20,17 +20,13 @@ from ipa_app.pose.presets import preset_pictures, preset_sheets
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
+from ipa_app.ui.listeners import AT_ONCE, CHECKED, PRIVATE
 from ipa_app.ui.panel import picture_input
 from ipa_app.ui.skeleton_editor.component import skeleton_editor
 from ipa_app.ui.tabs.shared import TaskTab, finish_tab, help_text, subheading
 from ipa_app.ui.uploads import file_path
 
 FindPose = Callable[[Image.Image], PoseSheet]
-
-_PRIVATE: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
-_AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", **_PRIVATE}
-# Only from the queue do errors come with their sentence; without it they are a bare HTTP 500.
-_CHECKED: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", **_PRIVATE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,12 +137,13 @@ def _connect(parts: _PoseParts, *, find_pose: FindPose) -> None:
             return find_pose(photo).to_json(), None
 
     into_editor = [parts.skeleton, parts.picture]
-    parts.presets.select(chosen, None, into_editor, **_AT_ONCE)
-    parts.use.click(read_keypoints, parts.keypoints, parts.skeleton, **_CHECKED)
-    parts.file.upload(read_keypoints_file, parts.file, parts.skeleton, **_CHECKED)
-    parts.picture.change(_step_aside, parts.picture, [parts.editing, parts.aside], **_AT_ONCE)
-    parts.back.click(lambda: None, None, parts.picture, **_AT_ONCE)
-    parts.find.click(find, parts.picture, into_editor, show_progress_on=parts.aside, **_PRIVATE)
+    parts.presets.select(chosen, None, into_editor, **AT_ONCE)
+    parts.use.click(read_keypoints, parts.keypoints, parts.skeleton, preprocess=False, **CHECKED)
+    parts.file.upload(read_keypoints_file, parts.file, parts.skeleton, preprocess=False, **CHECKED)
+    parts.picture.change(_step_aside, parts.picture, [parts.editing, parts.aside], preprocess=False, **AT_ONCE)
+    parts.back.click(lambda: None, None, parts.picture, **AT_ONCE)
+    waiting = {**PRIVATE, "show_progress": "full", "show_progress_on": parts.aside}
+    parts.find.click(find, parts.picture, into_editor, preprocess=False, **waiting)
 
 
 def read_keypoints(text: Any) -> str:
