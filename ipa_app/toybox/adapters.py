@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,8 @@ from ipa_app.adapter.features import encode_image
 from ipa_app.toybox.clip import load_image_encoder, load_text_encoder
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import pick_device
-from ipa_app.toybox.frozen import Captions, Latents, TwoSizes
+from ipa_app.toybox.frozen import Captions, latents_of
+from ipa_app.toybox.heads import head_weights
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS
 from ipa_app.toybox.settings import Recipe, StageSettings
 from ipa_app.toybox.start import start_of
@@ -118,10 +120,10 @@ class _Pairs:
     """Reference and target pictures of one split, everything frozen encoded beforehand."""
 
     def __init__(self, kind: Kind, recipe: Recipe, data: ToyData, folder: Path, split: str) -> None:
-        # What a reference says hardly depends on the size it is drawn at.
-        self._latents = TwoSizes(data, folder, split, small_until=0.7)
+        self._latents = latents_of(data, folder, split)
         self._captions = Captions(data, folder)
         self._features = _features(kind, recipe, data, folder)
+        self._keypoints = data.keypoints
 
     def batches(self, config: TrainConfig, *, first: int) -> Iterator[TrainingBatch]:
         """Endless batches; the draws of batch n depend on n alone, so that a run can be resumed."""
@@ -129,22 +131,22 @@ class _Pairs:
         while True:
             generator = torch.Generator().manual_seed(number)
             rows = torch.randint(len(self._features), (config.batch_size,), generator=generator)
-            latents = self._latents.sized(number / config.max_steps, generator)
-            yield self._batch(rows, generator, latents)
+            batch = self._batch(rows, generator)
+            yield replace(batch, loss_weights=head_weights(self._keypoints[rows.numpy()], batch.latents.shape))
             number += 1
 
     def whole_batch(self, rows: torch.Tensor) -> TrainingBatch:
-        """The same batch for ``rows`` every time, at the pictures' own size."""
+        """The same batch for ``rows`` every time, all of a picture counted alike."""
         generator = torch.Generator().manual_seed(0)
-        return self._batch(rows, generator, self._latents.whole)
+        return self._batch(rows, generator)
 
-    def _batch(self, rows: torch.Tensor, generator: torch.Generator, latents: Latents) -> TrainingBatch:
+    def _batch(self, rows: torch.Tensor, generator: torch.Generator) -> TrainingBatch:
         other = torch.rand(len(rows), generator=generator) < OTHER_VIEW_SHARE
         # Pictures 2 i and 2 i + 1 show the same subject.
         references = torch.where(other, rows ^ 1, rows)
         return TrainingBatch(
-            latents=latents.mean[rows].float(),
-            latents_std=latents.deviation[rows].float(),
+            latents=self._latents.mean[rows].float(),
+            latents_std=self._latents.deviation[rows].float(),
             input_ids=self._captions.draw(rows, generator, drop=0, scene=SCENE_SHARE),
             features=self._features[references].float(),
         )

@@ -22,11 +22,12 @@ from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import fit, pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
-from ipa_app.toybox.heads import weighted_mse
+from ipa_app.toybox.heads import head_weights
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pose_pipeline
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.start import start_of
 from ipa_app.toybox.unet import SCENE_SHARE, TEXT_DROP, load_unet, noised, save_text_encoder, text_sheet
+from ipa_app.training.loss import mse
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         batch = batches.draw(processes.share(recipe.controlnet.batch_size), generator)
-        return weighted_mse(_predicted(unet, controlnet, batch), batch.target, batch.keypoints), {}
+        return mse(_predicted(unet, controlnet, batch), batch.target, batch.weights).mean(), {}
 
     def sheet() -> None:
         save_text_encoder(text_encoder, folder)
@@ -107,7 +108,7 @@ class _Batch:
     target: torch.Tensor
     hidden: torch.Tensor
     control: torch.Tensor
-    keypoints: np.ndarray
+    weights: torch.Tensor
 
 
 class _Batches:
@@ -140,7 +141,7 @@ class _Batches:
             target=target,
             hidden=self.captions.hidden_states(torch.cat(ids)),
             control=control_pixels(self._skeletons, posed, self._device),
-            keypoints=self._keypoints[rows.numpy()],
+            weights=head_weights(self._keypoints[rows.numpy()], clean.shape).to(self._device),
         )
 
 

@@ -71,44 +71,6 @@ def _encoded(data: ToyData, folder: Path, shrink: int) -> dict[str, torch.Tensor
     return {"mean": torch.cat(means), "deviation": torch.cat(deviations)}
 
 
-class TwoSizes:
-    """Latents of the pictures and of the pictures at half size, where a step costs a quarter.
-
-    What words and references mean is learned as well on small pictures, so training begins with them; some remain
-    to the end, so that the model keeps both.
-    """
-
-    SMALL_AFTER = 0.25
-    """Share of the steps on small pictures after they have had their time."""
-
-    def __init__(self, data: ToyData, folder: Path, split: str, *, small_until: float) -> None:
-        """Load both.
-
-        Args:
-            data: the split.
-            folder: of the recipe's results.
-            split: its name.
-            small_until: share of the budget trained on small pictures alone.
-        """
-        self._small_until = small_until
-        self._by_shrink = {shrink: latents_of(data, folder, split, shrink=shrink) for shrink in (2, 1)}
-
-    @property
-    def whole(self) -> Latents:
-        """Latents of the pictures at their own size."""
-        return self._by_shrink[1]
-
-    def sized(self, fraction: float, generator: torch.Generator) -> Latents:
-        """The latents that a step is trained on.
-
-        Args:
-            fraction: of the budget used, in [0, 1].
-            generator: of the step.
-        """
-        is_small = fraction < self._small_until or float(torch.rand((), generator=generator)) < self.SMALL_AFTER
-        return self._by_shrink[2 if is_small else 1]
-
-
 class Captions:
     """The captions of a split, encoded as they are asked for (the text tower is small)."""
 

@@ -13,16 +13,20 @@ from transformers import CLIPTextModel
 from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import fit, pick_device
-from ipa_app.toybox.frozen import Captions, TwoSizes
-from ipa_app.toybox.heads import weighted_mse
+from ipa_app.toybox.frozen import Captions, latents_of
+from ipa_app.toybox.heads import head_weights
 from ipa_app.toybox.sampling import picture_sheet
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.start import start_of
+from ipa_app.training.loss import mse
 
 TEXT_DROP = 0.1
 """Share of empty captions, for classifier-free guidance (Ho & Salimans 2022)."""
 SCENE_SHARE = 0.1
 """Share of captions that leave the subject open, as prompts beside a reference picture do."""
+SMALL_UNTIL = 0.5
+"""Share of the budget that is trained on pictures of half the side, where a step costs a quarter: what words mean is
+learned as well on those."""
 
 
 def new_scheduler() -> DDIMScheduler:
@@ -76,16 +80,18 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
     start = start_of(folder, "unet")
     unet = UNet2DConditionModel.from_pretrained(start) if start.exists() else new_unet(recipe)
     unet = unet.train().to(device, dtype=torch.float32)
-    latents, captions = TwoSizes(data, folder, "train", small_until=0.5), Captions(data, folder)
+    small, whole = (latents_of(data, folder, "train", shrink=shrink) for shrink in (2, 1))
+    captions = Captions(data, folder)
     parts = nn.ModuleDict({"unet": unet, "text_encoder": captions.encoder.requires_grad_(True).train()})
 
     def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         rows = torch.randint(len(data), (processes.share(recipe.unet.batch_size),), generator=generator)
-        clean = latents.sized(fraction, generator).sample(rows, generator, device)
+        clean = (small if fraction < SMALL_UNTIL else whole).sample(rows, generator, device)
         hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=SCENE_SHARE))
         noisy, timesteps, target = noised(scheduler, clean, generator)
         prediction = unet(noisy, timesteps, hidden).sample
-        return weighted_mse(prediction, target, data.keypoints[rows.numpy()]), {}
+        weights = head_weights(data.keypoints[rows.numpy()], clean.shape).to(device)
+        return mse(prediction, target, weights).mean(), {}
 
     def sheet() -> None:
         save_text_encoder(captions.encoder, folder)

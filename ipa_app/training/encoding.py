@@ -91,6 +91,7 @@ class FrozenEncoder:
             latents_std=None if std is None else std.to(self.device, self.dtype),
             text_states=states.to(self.device, self.dtype),
             features=features.to(self.device, self.dtype),
+            loss_weights=None if batch.loss_weights is None else batch.loss_weights.to(self.device),
         )
 
 

@@ -27,6 +27,7 @@ class TrainingBatch:
         features: what the vision tower says of the reference: (B, clip_dim) ``image_embeds`` for a base adapter,
             (B, S, hidden) ``hidden_states[-2]`` for a plus adapter.
         clip_pixels: (B, 3, S, S) normalised input of the vision tower, instead of ``features``.
+        loss_weights: (B, 1, h, w), how much each latent counts in the loss, 1 on average; None counts all alike.
     """
 
     latents: Tensor | None = None
@@ -36,6 +37,7 @@ class TrainingBatch:
     input_ids: Tensor | None = None
     features: Tensor | None = None
     clip_pixels: Tensor | None = None
+    loss_weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check the contract: a batch is made by code, so a breach is a bug there."""
@@ -63,12 +65,14 @@ class EncodedBatch:
         latents_std: (B, C, h, w) or None, see :class:`TrainingBatch`.
         text_states: (B, L, D).
         features: (B, clip_dim) or (B, S, hidden).
+        loss_weights: (B, 1, h, w) float32 or None, see :class:`TrainingBatch`.
     """
 
     latents: Tensor
     latents_std: Tensor | None
     text_states: Tensor
     features: Tensor
+    loss_weights: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of examples B."""

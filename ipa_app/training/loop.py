@@ -182,7 +182,7 @@ class Trainer:
         features = _replace_rows(encoded.features, draws.no_image, self.encoder.empty_features)
         prediction = self._model(noisy, draws.timesteps, text, features)
         target = prediction_target(self.schedule, latents, noise=noise, timesteps=draws.timesteps)
-        return mse(prediction, target).mean()
+        return mse(prediction, target, encoded.loss_weights).mean()
 
     def _draw(self, shape: torch.Size, part: int) -> Draws:
         """Random numbers that follow from the seed and the place in the run alone: nothing to save, exact to resume."""

@@ -34,6 +34,13 @@ def prediction_target(schedule: DDPMScheduler, latents: Tensor, *, noise: Tensor
     return schedule.get_velocity(latents, noise, timesteps)
 
 
-def mse(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of each example (B,), in float32 whatever the inputs are."""
-    return functional.mse_loss(prediction.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
+def mse(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean squared error of each example (B,), in float32 whatever the inputs are.
+
+    Args:
+        prediction: (B, C, h, w).
+        target: (B, C, h, w).
+        weights: (B, 1, h, w), how much each place counts, 1 on average; None counts all alike.
+    """
+    squares = functional.mse_loss(prediction.float(), target.float(), reduction="none")
+    return (squares if weights is None else squares * weights).mean(dim=(1, 2, 3))

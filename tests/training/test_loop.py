@@ -16,7 +16,7 @@ from ipa_app.training.config import TrainConfig
 from ipa_app.training.examples import TrainingBatch, draw
 from ipa_app.training.heldout import HeldoutLoss
 from ipa_app.training.loop import GuidedUNet, Trainer, learning_rate, make_accelerator
-from ipa_app.training.loss import prediction_target
+from ipa_app.training.loss import mse, prediction_target
 from ipa_app.training.run import new_adapter, prepare_base
 
 Batches = Callable[..., Iterator[TrainingBatch]]
@@ -176,3 +176,20 @@ def test_the_cosine_schedule_falls_to_its_floor(make_config: Callable[..., Train
     rates = [learning_rate(config, step) for step in (0, 50, 100)]
     assert rates == pytest.approx([1e-3, 5.25e-4, 5e-5])
     assert learning_rate(make_config(learning_rate=1e-3), 3) == 1e-3
+
+
+def test_places_that_count_nothing_teach_nothing(
+    base: Components, make_config: Callable[..., TrainConfig], batches: Batches
+) -> None:
+    nothing = (replace(batch, loss_weights=torch.zeros(2, 1, 8, 8)) for batch in batches())
+    config = make_config(max_steps=1)
+    trainer = make_trainer(config, base)
+    assert next(trainer.run(nothing)).item() == 0
+
+
+def test_the_weights_of_the_loss_are_those_of_its_places() -> None:
+    prediction, target = torch.zeros(1, 4, 2, 2), torch.ones(1, 4, 2, 2)
+    weights = torch.tensor([[[[4.0, 0.0], [0.0, 0.0]]]])
+    assert mse(prediction, target, weights).item() == mse(prediction, target).item() == 1
+    prediction[..., 0, 0] = 1
+    assert mse(prediction, target, weights).item() == 0
