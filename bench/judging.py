@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,22 +14,40 @@ from ipa_app.toybox import world
 from ipa_app.toybox.probe import Probe, Reading, joints_right, right
 
 
-def judge(probe: Probe, picture: Image.Image, case: Case, measure: Measure) -> float:
-    """How far a picture is as it should be, 0 to 1."""
-    view: world.View = getattr(case, measure.of)
-    if measure.kind == "outside":
-        return float(_untouched(picture, case))
-    reading = read(probe, picture)
-    if measure.kind == "joints":
-        return float(joints_right(reading, torch.tensor([world.keypoints(view)])).float().mean())
-    readings = right(reading, torch.tensor([list(world.labels(view).values())]))
-    return sum(bool(readings[name]) for name in measure.attributes) / len(measure.attributes)
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """A picture that was drawn for a case, and what the probe sees in it."""
+
+    picture: Image.Image
+    case: Case
+    reading: Reading
 
 
 @torch.no_grad()
-def read(probe: Probe, picture: Image.Image) -> Reading:
-    """What the probe sees."""
-    return probe(torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[None].float() / 127.5 - 1)
+def look(probe: Probe, picture: Image.Image, case: Case) -> Look:
+    """Let the probe see a picture."""
+    pixels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return Look(picture=picture, case=case, reading=probe(pixels))
+
+
+def judge(seen: Look, measure: Measure) -> float:
+    """How far a picture is as it should be, 0 to 1."""
+    if measure.kind == "outside":
+        return float(_untouched(seen.picture, seen.case))
+    if measure.kind == "joints":
+        joints = torch.tensor([world.keypoints(_meant(seen, measure))])
+        return float(joints_right(seen.reading, joints).float().mean())
+    return sum(attributes_right(seen, measure).values()) / len(measure.attributes)
+
+
+def attributes_right(seen: Look, measure: Measure) -> dict[str, bool]:
+    """Which of a measure's attributes are as they should be."""
+    readings = right(seen.reading, torch.tensor([list(world.labels(_meant(seen, measure)).values())]))
+    return {name: bool(readings[name]) for name in measure.attributes}
+
+
+def _meant(seen: Look, measure: Measure) -> world.View:
+    return getattr(seen.case, measure.of)
 
 
 def interval(shares: list[float]) -> dict[str, float]:

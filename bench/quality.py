@@ -21,7 +21,7 @@ from PIL import Image
 
 from bench.asks import ALL_ATTRIBUTES, SUBJECT, Case, Measure, Row, rows, sweep_rows
 from bench.contact_sheet import contact_sheet
-from bench.judging import interval, judge
+from bench.judging import Look, attributes_right, interval, judge, look
 from ipa_app.engine.engine import Engine
 from ipa_app.models.catalog import catalog
 from ipa_app.models.manager import ModelManager
@@ -50,25 +50,30 @@ def pictures_of(engine: Engine, row: Row, tried: Sequence[Case]) -> tuple[list[I
     return pictures, (time.monotonic() - started) / len(tried)
 
 
-def figures_of(
-    probe: Probe, name: str, pictures: Sequence[Image.Image], tried: Sequence[Case], measure: Measure
-) -> dict:
-    """One line of the table."""
-    shares = [judge(probe, picture, case, measure) for picture, case in zip(pictures, tried, strict=True)]
-    return {"row": name, "measure": measure.name, **interval(shares)}
+def figures_of(name: str, looks: Sequence[Look], measure: Measure) -> dict:
+    """One line of the table, with the share of every single attribute."""
+    figures = {"row": name, "measure": measure.name, **interval([judge(seen, measure) for seen in looks])}
+    if measure.attributes:
+        single = [attributes_right(seen, measure) for seen in looks]
+        figures["attributes"] = {key: round(sum(one[key] for one in single) / len(single), 3) for key in single[0]}
+    return figures
 
 
 def limits(probe: Probe, tried: Sequence[Case], side: int) -> list[dict]:
     """What the probe reads in renders: of the very view, and of another character in the same scene."""
     drawn = [world.render(case.view, side) for case in tried]
-    joints = Measure(name="joints in place", kind="joints")
-    everything = Measure(name="everything", attributes=ALL_ATTRIBUTES)
     others = [world.render(world.View(case.stranger.subject, case.view.scene), side) for case in tried]
+    looks = looks_at(probe, drawn, tried)
     return [
-        figures_of(probe, "the drawings themselves", drawn, tried, everything),
-        figures_of(probe, "the drawings themselves", drawn, tried, joints),
-        figures_of(probe, "another character", others, tried, SUBJECT),
+        figures_of("the drawings themselves", looks, Measure(name="everything", attributes=ALL_ATTRIBUTES)),
+        figures_of("the drawings themselves", looks, Measure(name="joints in place", kind="joints")),
+        figures_of("another character", looks_at(probe, others, tried), SUBJECT),
     ]
+
+
+def looks_at(probe: Probe, pictures: Sequence[Image.Image], tried: Sequence[Case]) -> list[Look]:
+    """What the probe sees in a picture of every case."""
+    return [look(probe, picture, case) for picture, case in zip(pictures, tried, strict=True)]
 
 
 def show(figures: dict) -> None:
@@ -91,8 +96,9 @@ def main() -> None:
     for row in asked:
         pictures, seconds = pictures_of(engine, row, tried)
         sheet.append((row.name, pictures[:SHEET_COLUMNS]))
+        looks = looks_at(probe, pictures, tried)
         for measure in row.measures:
-            table.append(figures_of(probe, row.name, pictures, tried, measure))
+            table.append(figures_of(row.name, looks, measure))
             table[-1]["seconds_per_picture"] = round(seconds, 2)
             show(table[-1])
     for figures in limits(probe, tried, side):

@@ -138,7 +138,7 @@ def requirement(name: str, *, file: str = "requirements.txt") -> str:
 
 
 def test_space_and_requirements_agree_on_gradio():
-    assert requirement("gradio") == f"gradio=={front_matter()['sdk_version']}"
+    assert requirement("gradio") == f"gradio[mcp]=={front_matter()['sdk_version']}"
 
 
 def test_space_names_an_entry_point_and_a_python_that_exist():

@@ -10,7 +10,7 @@ from PIL import Image
 
 from bench.asks import Measure, inpaint_inputs, rows, sweep_rows
 from bench.contact_sheet import contact_sheet
-from bench.judging import interval, judge
+from bench.judging import interval, judge, look
 from bench.quality import cases
 from ipa_app.toybox import world
 from ipa_app.toybox.probe import Probe
@@ -43,7 +43,7 @@ def test_one_changed_pixel_outside_the_mask_is_seen(where: str, untouched: float
     pixels = np.array(image)
     pixels[row, column, 0] ^= 1
     measure = Measure(name="outside untouched", kind="outside", of="stranger")
-    assert judge(Probe().eval(), Image.fromarray(pixels), case, measure) == untouched
+    assert judge(look(Probe().eval(), Image.fromarray(pixels), case), measure) == untouched
 
 
 def test_the_interval_is_the_normal_one() -> None:

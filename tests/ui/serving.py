@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,8 @@ from ipa_app.ui.theme import CSS_FILE, build_theme
 
 
 @contextmanager
-def served(bundle: Path, *, temporary: Path, examples: Sequence[Example] = ()) -> Iterator[str]:
-    """Serve the app with `bundle` as its model "toybox" and yield its address."""
+def served(bundle: Path, *, temporary: Path, examples: Sequence[Example] = (), **launch: Any) -> Iterator[str]:
+    """Serve the app with `bundle` as its model "toybox" and yield its address; `launch` goes to Gradio."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(temporary))
         manager = ModelManager({"toybox": entry_from_folder(bundle, name="toybox")}, device="cpu")
@@ -33,6 +34,7 @@ def served(bundle: Path, *, temporary: Path, examples: Sequence[Example] = ()) -
             css_paths=[CSS_FILE],
             ssr_mode=False,
             run_history=False,
+            **launch,
         )
         manager.start("toybox")
         try:
