@@ -1,0 +1,96 @@
+"""Screenshots for README, of the app as a new visitor meets it: ``python -m bench.tour URL [--folder assets/tour]``.
+
+The app runs at URL, on the bundled model. Every tab is opened, filled with its first example and drawn once; the
+script ends with an error where the page leaves the machine or puts an error on the browser's console.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+FLAGS = ("--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+PATIENCE_MS = 180_000
+WIDTH, HEIGHT = 1440, 900
+COLOURS = 255
+TABS = {"variation": "Variation", "mix": "Text + image", "inpaint": "Inpaint", "pose": "Pose"}
+SERIES = {"strengths": "#variation-scale-strip", "adapters": "#variation-both-adapters"}
+
+
+class Visitor:
+    """Somebody at the page, who keeps a screenshot of what they see."""
+
+    def __init__(self, page: Any, folder: Path) -> None:
+        self._page = page
+        self._folder = folder
+
+    def draw(self, button: str, name: str) -> None:
+        """Press a button and keep a screenshot of what it drew."""
+        page = self._page
+        # What is said of the pictures before is marked, so that it is not taken for the answer.
+        page.evaluate("document.querySelector('#status .ipa-status')?.setAttribute('data-before', '')")
+        page.click(button)
+        page.wait_for_selector("#status .ipa-done:not([data-before])")
+        self.keep(name)
+
+    def fill_in(self, task: str) -> None:
+        """Open a tab and take its first example."""
+        page = self._page
+        page.get_by_role("tab", name=TABS[task]).click()
+        page.locator(f"#{task}-examples button:visible").first.click()
+        if task == "inpaint":
+            page.wait_for_selector("#inpaint-editor .pixi-target canvas")
+        page.wait_for_timeout(3000)
+
+    def keep(self, name: str) -> None:
+        """Save what is seen as a PNG of few colours, which is small."""
+        self._page.wait_for_timeout(1500)
+        path = self._folder / f"{name}.png"
+        self._page.screenshot(path=path, full_page=True)
+        with Image.open(path) as picture:
+            picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+        print(path, flush=True)
+
+
+def tour(browser: Any, url: str, folder: Path) -> list[str]:
+    """Walk through the page; what went wrong in it."""
+    problems: list[str] = []
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+    page.set_default_timeout(PATIENCE_MS)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    page.on("request", lambda sent: None if sent.url.startswith((url, "data:", "blob:")) else problems.append(sent.url))
+    page.goto(url)
+    page.wait_for_selector("#variation-generate")
+    visitor = Visitor(page, folder)
+    visitor.draw("#variation-generate", "variation")
+    for name, button in SERIES.items():
+        visitor.draw(button, name)
+    for task in ("mix", "inpaint", "pose"):
+        visitor.fill_in(task)
+        visitor.draw(f"#{task}-generate", task)
+    return problems
+
+
+def main() -> None:
+    """Take the screenshots."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", help="where the app runs, such as http://127.0.0.1:7860/")
+    parser.add_argument("--folder", type=Path, default=Path("assets/tour"), help="where the screenshots go")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
+        problems = tour(browser, arguments.url, arguments.folder)
+        browser.close()
+    if problems:
+        raise SystemExit("The page had problems:\n" + "\n".join(problems))
+
+
+if __name__ == "__main__":
+    main()
