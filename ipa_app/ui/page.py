@@ -12,6 +12,7 @@ from ipa_app.ui import texts
 from ipa_app.ui.about import model_note, words_heading, words_html
 from ipa_app.ui.api import add_api
 from ipa_app.ui.examples import Example
+from ipa_app.ui.language.switch import language_switch
 from ipa_app.ui.panel import PicturePanel, picture_panel, settings_panel
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.references import reference_slots
@@ -66,6 +67,7 @@ def _header(studio: Studio, *, model: str) -> dict[str, Any]:
         pill = gr.HTML(
             model_pill(studio.manager.state(entry.name), title=entry.title), padding=False, elem_id="model-state"
         )
+        language_switch()
     note = gr.HTML(model_note(entry), padding=False, elem_id="model-note")
     return {"pill": pill, "note": note}
 

@@ -59,9 +59,10 @@ def open_page(chromium: Any, page_url: str) -> Iterator[Callable[..., Any]]:
     problems: list[str] = []
     contexts = []
 
-    def open_one(*, width: int = 1440, height: int = 900, dark: bool = False) -> Any:
+    def open_one(*, width: int = 1440, height: int = 900, dark: bool = False, locale: str = "en-US") -> Any:
         scheme = "dark" if dark else "light"
-        context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        size = {"width": width, "height": height}
+        context = chromium.new_context(viewport=size, color_scheme=scheme, locale=locale)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)

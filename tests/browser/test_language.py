@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+
+def test_the_page_is_chinese_in_a_chinese_browser_and_what_is_typed_stays(open_page: Any, shoot: Any) -> None:
+    page = open_page(locale="zh-CN")
+    page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('生成')")
+    assert page.get_attribute("html", "lang") == "zh-CN"
+    page.fill("#variation-prompt textarea", "Stop")
+    page.fill("#count input[type=number]", "1")
+    page.click("#variation-generate")
+    page.wait_for_selector("#results .grid-wrap img")
+    page.wait_for_function("document.querySelector('#status').textContent.includes('用时')")
+    assert page.input_value("#variation-prompt textarea") == "Stop"
+    shoot(page)
+    for name in ("文字 + 图片", "局部重绘", "姿势"):
+        page.get_by_role("tab", name=name).click()
+    page.wait_for_selector("#skeleton [aria-label]")
+    shoot(page, "pose")
+
+
+def test_the_button_goes_back_and_forth_and_is_remembered(open_page: Any) -> None:
+    page = open_page()
+    assert not CHINESE.search(page.inner_text("#variation-generate"))
+    page.click("#language button")
+    page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('生成')")
+    page.reload()
+    page.wait_for_function("document.querySelector('#variation-generate')?.textContent.includes('生成')")
+    page.click("#language button")
+    page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('Generate')")
+    left = page.inner_text("body")
+    assert CHINESE.findall(left.replace("中文", "")) == []
