@@ -24,6 +24,8 @@ EVERYWHERE: dict[str, Any] = {
     "guidance_scale": 4.5,
     "width": 64,
     "height": 72,
+    "start": 0.35,
+    "end": 0.9,
 }
 OF_TASK: dict[str, dict[str, Any]] = {
     "variation": {},
@@ -32,7 +34,12 @@ OF_TASK: dict[str, dict[str, Any]] = {
         "image": noise_picture(7),
         "mask": noise_picture(8).convert("L").point(lambda level: 255 * (level > 127)),
     },
-    "pose": {"pose": Image.open(next(iter(preset_pictures().values()))).convert("RGB"), "control_scale": 0.85},
+    "pose": {
+        "pose": Image.open(next(iter(preset_pictures().values()))).convert("RGB"),
+        "control_scale": 0.85,
+        "control_start": 0.3,
+        "control_end": 0.95,
+    },
 }
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from PIL import Image
 
+    from ipa_app.engine.previews import Previewer
     from ipa_app.models.loaded import LoadedModel
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,9 @@ OnStep = Callable[[int], None]
 
 
 @torch.inference_mode()
-def draw(model: LoadedModel, rows: Sequence[Row], *, like: Plan, on_step: OnStep) -> list[Image.Image]:
+def draw(
+    model: LoadedModel, rows: Sequence[Row], *, like: Plan, on_step: OnStep, previewer: Previewer | None = None
+) -> list[Image.Image]:
     """Draw pictures in one batch.
 
     Args:
@@ -34,6 +37,7 @@ def draw(model: LoadedModel, rows: Sequence[Row], *, like: Plan, on_step: OnStep
         rows: one per picture.
         like: whose size, steps, guidance and task all of them share.
         on_step: told after every step, and when the last one is done before the pictures are decoded.
+        previewer: looks at the pictures while they are drawn, and changes nothing in them.
 
     Returns:
         A picture per row, mode "RGB".
@@ -41,18 +45,28 @@ def draw(model: LoadedModel, rows: Sequence[Row], *, like: Plan, on_step: OnStep
     Raises:
         UserError: the model's numbers ran out of range, in single precision too.
     """
-    latents = _finite(model, lambda: _denoise(model, rows, like=like, on_step=on_step), when="while denoising")
+
+    def denoise() -> torch.Tensor:
+        return _denoise(model, rows, like=like, on_step=on_step, previewer=previewer)
+
+    latents = _finite(model, denoise, when="while denoising")
     return [_decode(model, latents[index : index + 1]) for index in range(len(rows))]
 
 
-def _denoise(model: LoadedModel, rows: Sequence[Row], *, like: Plan, on_step: OnStep) -> torch.Tensor:
+def _denoise(
+    model: LoadedModel, rows: Sequence[Row], *, like: Plan, on_step: OnStep, previewer: Previewer | None
+) -> torch.Tensor:
     """Denoise the rows' latents (batch, channels, height, width)."""
     pipeline: Any = model.pipeline(like.pipeline_task)
+    if previewer is not None:
+        previewer.follow(pipeline.scheduler)
     batch = _image_prompt_batch(rows, like=like, dtype=pipeline.unet.dtype)
 
-    def after_step(_pipeline: DiffusionPipeline, step: int, _timestep: object, _tensors: dict) -> dict:
+    def after_step(_pipeline: DiffusionPipeline, step: int, _timestep: object, tensors: dict) -> dict:
         if batch is not None:
             batch.at_step(step + 1)
+        if previewer is not None:
+            previewer.after_step(pipeline, rows, step=step + 1, steps=like.steps, latents=tensors["latents"])
         on_step(step + 1)
         return {}
 
@@ -90,8 +104,9 @@ def _task_inputs(rows: Sequence[Row], *, like: Plan) -> dict[str, Any]:
         # Strength 1 starts from pure noise: what was there before shall not shine through.
         inputs |= {"image": [row.image for row in rows], "mask_image": [row.mask for row in rows], "strength": 1.0}
     if like.pipeline_task == "pose":
-        control_scale = like.request.control_scale
-        inputs |= {"image": [row.pose for row in rows], "controlnet_conditioning_scale": control_scale}
+        request = like.request
+        inputs |= {"image": [row.pose for row in rows], "controlnet_conditioning_scale": request.control_scale}
+        inputs |= {"control_guidance_start": request.control_start, "control_guidance_end": request.control_end}
     return inputs
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -57,13 +58,20 @@ class Engine:
         """Where models come from."""
         return self._manager
 
-    def submit(self, request: GenerateRequest) -> Job:
+    def submit(self, request: GenerateRequest, *, previews: bool = False, party: str | None = None) -> Job:
         """Put a request into the queue.
+
+        Args:
+            request: what to draw.
+            previews: whether its progress shows the pictures while they are drawn, which takes a tenth longer at
+                most; never while anybody else waits.
+            party: as for `Job`.
 
         Raises:
             UserError: there is no such model, it cannot do this, or too many requests are waiting.
         """
-        job = Job(make_plan(request, self._manager.entry(request.model)), on_cancel=self._drop)
+        plan = make_plan(request, self._manager.entry(request.model))
+        job = Job(plan, on_cancel=self._drop, previews=previews, party=party)
         with self._changed:
             if self._closed:
                 raise UserError("The studio is closing down; please try again in a minute.")
@@ -84,16 +92,17 @@ class Engine:
         """
         return find_pose(photo, detector=self._detector)
 
-    def submit_series(self, parts: Sequence[Part]) -> Series:
+    def submit_series(self, parts: Sequence[Part], *, previews: bool = False) -> Series:
         """Put the requests of a series into the queue one behind the other: all of them, or none.
 
         Raises:
             UserError: as for `submit`, about any of them.
         """
         jobs: list[tuple[str, Job]] = []
+        party = uuid.uuid4().hex
         try:
             for part in parts:
-                jobs.append((part.title, self.submit(part.request)))
+                jobs.append((part.title, self.submit(part.request, previews=previews, party=party)))
         except UserError:
             for _, job in reversed(jobs):
                 job.cancel()
@@ -124,9 +133,21 @@ class Engine:
         jobs = [job, *self._companions(job)]
         # What escapes the jobs' own error handling must end them, never the worker.
         with job.owning_errors():
-            run_jobs(jobs, model, detector=self._detector, batch_limit=self._batch_limit)
+            run_jobs(
+                jobs,
+                model,
+                detector=self._detector,
+                batch_limit=self._batch_limit,
+                has_time=lambda: self._nobody_else_waits(jobs),
+            )
         for each in jobs:
             each.fail(InternalError())
+
+    def _nobody_else_waits(self, jobs: Sequence[Job]) -> bool:
+        """Whether all that wait belong to the parties of these jobs."""
+        parties = {job.party for job in jobs}
+        with self._changed:
+            return all(job.party in parties for job in self._waiting)
 
     def _next(self) -> Job | None:
         """Wait for the request whose turn it is; None when the engine is closed."""

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from ipa_app.engine.plan import Plan
 from ipa_app.engine.results import GenerateResult, Progress
@@ -25,14 +26,20 @@ class InternalError(UserError):
 class Job:
     """One submitted request. All methods may be called from any thread, by any number of watchers."""
 
-    def __init__(self, plan: Plan, *, on_cancel: Callable[[Job], None]) -> None:
+    def __init__(
+        self, plan: Plan, *, on_cancel: Callable[[Job], None], previews: bool = False, party: str | None = None
+    ) -> None:
         """Make a job that waits.
 
         Args:
             plan: what is to be drawn.
             on_cancel: told when the owner cancels, so that a waiting job can be dropped at once.
+            previews: whether its watchers want to see the pictures while they are drawn.
+            party: whom it belongs to, where several jobs are one visitor's; by default nobody else's.
         """
         self.id = uuid.uuid4().hex
+        self.party = party or self.id
+        self.wants_previews = previews
         self.plan = plan
         self._on_cancel = on_cancel
         self._cancelled = threading.Event()
@@ -108,9 +115,14 @@ class Job:
             raise Cancelled
 
     def emit(self, progress: Progress) -> None:
-        """Tell the watchers how far it is; saying the same thing twice is saying it once."""
+        """Tell the watchers how far it is; saying the same thing twice is saying it once.
+
+        Only the latest preview is kept: who comes late has no use for the ones before.
+        """
         with self._changed:
             if not self.done and self._events[-1:] != [progress]:
+                if progress.preview is not None:
+                    self._events = [replace(each, preview=None) for each in self._events]
                 self._events.append(progress)
                 self._changed.notify_all()
 

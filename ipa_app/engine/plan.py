@@ -72,14 +72,15 @@ class Plan:
     @property
     def batch_key(self) -> Hashable:
         """Pictures of plans with equal keys can be drawn in one batch."""
-        control_scale = self.request.control_scale if self.request.task == "pose" else None
+        request = self.request
+        control = (request.control_scale, request.control_start, request.control_end)
         return (
             self.entry.name,
             self.pipeline_task,
             self.canvas_size,
             self.steps,
             self.guidance_scale,
-            control_scale,
+            control if request.task == "pose" else None,
         )
 
 
@@ -105,7 +106,25 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         raise UserError(f"The model {entry.title} has no adapter {request.adapter!r} (it has {has}).")
     if request.task == "pose" and "pose" not in entry.controlnets:
         raise UserError(f"The model {entry.title} has no ControlNet for poses; please choose another model.")
+    _check_ranges(plan)
     return plan
+
+
+def _check_ranges(plan: Plan) -> None:
+    """Make sure that what shall count for a part of the steps counts for one at least."""
+    request, steps = plan.request, plan.steps
+    ranges = []
+    if plan.uses_references and round(request.start * steps) == round(request.end * steps):
+        ranges.append(("picture", request.start, request.end))
+    # The steps that diffusers' ControlNet pipelines keep.
+    kept = [i for i in range(steps) if i / steps >= request.control_start and (i + 1) / steps <= request.control_end]
+    if request.task == "pose" and not kept:
+        ranges.append(("pose", request.control_start, request.control_end))
+    for what, start, end in ranges:
+        raise UserError(
+            f"From {start:g} to {end:g} of {steps} steps there is no whole step in which the {what} would count: "
+            "please let it count for longer, or take more steps."
+        )
 
 
 def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
@@ -127,6 +146,8 @@ def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
         "negative_prompt": plan.negative_prompt,
         "adapter": request.adapter,
         "scale": request.scale if plan.uses_references else 0.0,
+        "start": request.start if plan.uses_references else 0.0,
+        "end": request.end if plan.uses_references else 1.0,
         "references": [{"sha256": picture_hash(each.image), "weight": each.weight} for each in plan.noted_references],
         "count": request.count,
         "seed": plan.seeds[0],
@@ -144,6 +165,7 @@ def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
         pose = request.pose
         kept = pose.to_openpose() if isinstance(pose, PoseSheet) else _hash(pose)
         settings |= {"pose": kept, "control_scale": request.control_scale}
+        settings |= {"control_start": request.control_start, "control_end": request.control_end}
     return settings
 
 

@@ -66,6 +66,10 @@ class GenerateRequest:
         mask: inpaint only: white where it should change; of any size, scaled to the picture's.
         pose: pose only: a drawn skeleton or a photo, or a skeleton as keypoints.
         control_scale: how strictly the pose is kept, 0 to 2.
+        start: when references begin to count, as a share of the steps, 0 to 1.
+        end: when they cease to; later than `start`.
+        control_start: pose only: when the pose begins to count, likewise.
+        control_end: pose only: when it ceases to; later than `control_start`.
     """
 
     task: Task
@@ -85,6 +89,10 @@ class GenerateRequest:
     mask: Image.Image | None = None
     pose: Image.Image | PoseSheet | None = None
     control_scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    control_start: float = 0.0
+    control_end: float = 1.0
 
     def __post_init__(self) -> None:
         """Check every value, and that the task has what it needs.
@@ -108,8 +116,19 @@ class GenerateRequest:
             value = checked_whole(f"The {side}", value, least=8, most=LARGEST_SIDE, or_zero=True, multiple=8)
             _set(self, side, value)
         _set(self, "control_scale", checked_number("The pose's strength", self.control_scale, least=0, most=2))
+        self._check_range("start", "end", of="The picture's strength")
+        self._check_range("control_start", "control_end", of="The pose's strength")
         self._check_references()
         self._check_task()
+
+    def _check_range(self, start: str, end: str, *, of: str) -> None:
+        for name, word in ((start, "beginning"), (end, "end")):
+            _set(self, name, checked_number(f"The {word} of {of.lower()}", getattr(self, name), least=0, most=1))
+        if getattr(self, start) >= getattr(self, end):
+            raise UserError(
+                f"{of} begins at {getattr(self, start):g} of the steps and ends at {getattr(self, end):g}; it must "
+                "end later than it begins."
+            )
 
     def _check_references(self) -> None:
         _set(self, "references", tuple(self.references))

@@ -20,12 +20,14 @@ class Progress:
         step: how much of it is done. While denoising these are the steps of all pictures together.
         steps: out of how many; 0 when that is not known.
         message: a few words for people.
+        preview: what is there so far: the pictures side by side, small, mode "RGB"; None where there is no news.
     """
 
     phase: Phase
     step: int = 0
     steps: int = 0
     message: str = ""
+    preview: Image.Image | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +14,7 @@ from ipa_app.engine.plan import Plan, settings_of
 from ipa_app.engine.recipes import input_pictures
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.rows import Row
-from ipa_app.imaging.cropping import square_for_clip
+from ipa_app.imaging.cropping import side_by_side, square_for_clip
 from ipa_app.pose.detect import PoseDetector, pose_image
 from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.sheet import PoseSheet
@@ -46,6 +47,7 @@ class Work:
         if plan.request.task == "pose":
             self._pose = _pose_picture(plan, detector=detector)
         self._images: list[Image.Image] = []
+        self._preview: Image.Image | None = None
 
     def rows(self) -> list[Row]:
         """Give a row for every picture."""
@@ -63,6 +65,12 @@ class Work:
             for seed in plan.seeds
         ]
 
+    def look(self, previews: Sequence[Image.Image]) -> None:
+        """Take small pictures of those being drawn, for the next report; finished ones are shown before them."""
+        if self.job.wants_previews and previews:
+            tile = previews[0].size
+            self._preview = side_by_side([*(image.resize(tile) for image in self._images), *previews])
+
     def report(self, step: int, *, pictures: int) -> None:
         """Tell the job's watchers how far the drawing is.
 
@@ -76,7 +84,8 @@ class Work:
             progress = Progress(phase="decoding", step=done, steps=total, message="developing the picture")
         else:
             which = f"picture {made + 1} of {len(plan.seeds)}" if len(plan.seeds) > 1 else "drawing"
-            progress = Progress(phase="denoising", step=done, steps=total, message=which)
+            progress = Progress(phase="denoising", step=done, steps=total, message=which, preview=self._preview)
+        self._preview = None
         self.job.emit(progress)
 
     def add(self, drawn: Image.Image) -> None:
@@ -111,4 +120,5 @@ def _image_prompts(job: Job, model: LoadedModel) -> tuple[ImagePrompt, ...]:
         return ()
     prompts = [model.encode(square_for_clip(each.image.convert("RGB")), request.adapter) for each in request.references]
     weights = [reference.weight for reference in request.references]
-    return (ImagePrompt.concat(prompts, weights=weights).with_scale(request.scale),)
+    prompt = ImagePrompt.concat(prompts, weights=weights).with_scale(request.scale)
+    return (prompt.with_range(request.start, request.end),)

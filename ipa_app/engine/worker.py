@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ipa_app.engine.job import Job
@@ -10,6 +10,9 @@ from ipa_app.engine.results import Progress
 from ipa_app.errors import Cancelled
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from ipa_app.engine.previews import TimeBudget
     from ipa_app.engine.rows import Row
     from ipa_app.engine.work import Work
     from ipa_app.models.loaded import LoadedModel
@@ -39,7 +42,14 @@ def wait_for_model(job: Job, manager: ModelManager) -> LoadedModel | None:
     return None
 
 
-def run_jobs(jobs: Sequence[Job], model: LoadedModel, *, detector: PoseDetector, batch_limit: int) -> None:
+def run_jobs(
+    jobs: Sequence[Job],
+    model: LoadedModel,
+    *,
+    detector: PoseDetector,
+    batch_limit: int,
+    has_time: Callable[[], bool] = lambda: True,
+) -> None:
     """Carry out jobs of equal batch keys; each ends with its result or with its own error.
 
     Args:
@@ -47,10 +57,13 @@ def run_jobs(jobs: Sequence[Job], model: LoadedModel, *, detector: PoseDetector,
         model: their model.
         detector: for poses from photos.
         batch_limit: most pictures per batch.
+        has_time: whether previews may be made just now.
     """
     from ipa_app.engine.memory import memory_errors
+    from ipa_app.engine.previews import TimeBudget
     from ipa_app.engine.work import Work
 
+    budget = TimeBudget()
     waiting: list[tuple[Work, Row]] = []
     for job in jobs:
         with job.owning_errors(), memory_errors():
@@ -58,26 +71,32 @@ def run_jobs(jobs: Sequence[Job], model: LoadedModel, *, detector: PoseDetector,
             waiting += [(work, row) for row in work.rows()]
     while waiting := [(work, row) for work, row in waiting if not work.job.done]:
         batch, waiting = waiting[:batch_limit], waiting[batch_limit:]
-        _draw_batch(batch, model)
+        _draw_batch(batch, model, budget=budget, has_time=has_time)
 
 
-def _draw_batch(batch: Sequence[tuple[Work, Row]], model: LoadedModel) -> None:
+def _draw_batch(
+    batch: Sequence[tuple[Work, Row]], model: LoadedModel, *, budget: TimeBudget, has_time: Callable[[], bool]
+) -> None:
     """Draw one batch. When one of several jobs spoils it, they are drawn apart, so that only that one fails."""
     works = list(dict.fromkeys(work for work, _ in batch))
     if len(works) == 1:
         with works[0].job.owning_errors():
-            _draw(batch, model)
+            _draw(batch, model, budget=budget, has_time=has_time)
         return
     try:
-        _draw(batch, model)
+        _draw(batch, model, budget=budget, has_time=has_time)
     except Exception:  # noqa: BLE001 - whose error it is shows, and is logged, when each is drawn alone
         for work in works:
-            _draw_batch([(each, row) for each, row in batch if each is work], model)
+            alone = [(each, row) for each, row in batch if each is work]
+            _draw_batch(alone, model, budget=budget, has_time=has_time)
 
 
-def _draw(batch: Sequence[tuple[Work, Row]], model: LoadedModel) -> None:
+def _draw(
+    batch: Sequence[tuple[Work, Row]], model: LoadedModel, *, budget: TimeBudget, has_time: Callable[[], bool]
+) -> None:
     from ipa_app.engine.drawing import draw
     from ipa_app.engine.memory import memory_errors
+    from ipa_app.engine.previews import Previewer
 
     works = list(dict.fromkeys(work for work, _ in batch))
 
@@ -87,9 +106,17 @@ def _draw(batch: Sequence[tuple[Work, Row]], model: LoadedModel) -> None:
         for work in works:
             work.report(step, pictures=sum(each is work for each, _ in batch))
 
+    def show(pictures: Sequence[Image.Image]) -> None:
+        for work in works:
+            work.look([picture for picture, (each, _) in zip(pictures, batch, strict=True) if each is work])
+
+    previewer = None
+    if all(work.job.wants_previews for work in works):
+        previewer = Previewer(budget=budget, wanted=has_time, show=show)
     on_step(0)
     with memory_errors():
-        pictures = draw(model, [row for _, row in batch], like=works[0].job.plan, on_step=on_step)
+        rows = [row for _, row in batch]
+        pictures = draw(model, rows, like=works[0].job.plan, on_step=on_step, previewer=previewer)
     for (work, _), picture in zip(batch, pictures, strict=True):
         if work.job.cancelled:
             work.job.fail(Cancelled())

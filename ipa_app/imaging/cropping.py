@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from PIL import Image
 
-from ipa_app.imaging.opening import BLACK, CLIP_MEAN, Colour
+from ipa_app.imaging.opening import BLACK, CLIP_MEAN, WHITE, Colour
 
 SquareMode = Literal["crop", "pad", "stretch"]
 
@@ -65,6 +66,15 @@ def fitted_size(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int
     """Largest (width, height) of the shape of `size` inside `frame`, at least one pixel each way."""
     scale = min(frame[0] / size[0], frame[1] / size[1])
     return max(1, min(frame[0], round(size[0] * scale))), max(1, min(frame[1], round(size[1] * scale)))
+
+
+def side_by_side(images: Sequence[Image.Image], *, gap: int = 2) -> Image.Image:
+    """Lay pictures of one size in a row, mode "RGB", with a gap of so many pixels between them."""
+    width, height = images[0].size
+    strip = Image.new("RGB", (len(images) * (width + gap) - gap, height), WHITE)
+    for index, image in enumerate(images):
+        strip.paste(image, (index * (width + gap), 0))
+    return strip
 
 
 def _clamp(value: int, *, upper: int) -> int:

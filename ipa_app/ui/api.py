@@ -71,6 +71,8 @@ class PublicApi:
         width: int = 0,
         height: int = 0,
         model: str = "toybox",
+        start: float = 0.0,
+        end: float = 1.0,
         progress: gr.Progress = gr.Progress(),
     ) -> Outcome:
         """Make new pictures that take after a reference picture.
@@ -94,6 +96,8 @@ class PublicApi:
         width: int = 0,
         height: int = 0,
         model: str = "toybox",
+        start: float = 0.0,
+        end: float = 1.0,
         progress: gr.Progress = gr.Progress(),
     ) -> Outcome:
         """Make pictures from words together with a reference picture; without one it is plain text-to-image."""
@@ -116,6 +120,8 @@ class PublicApi:
         width: int = 0,
         height: int = 0,
         model: str = "toybox",
+        start: float = 0.0,
+        end: float = 1.0,
         progress: gr.Progress = gr.Progress(),
     ) -> Outcome:
         """Redraw the white part of a mask; every other pixel of the picture stays as it is."""
@@ -138,6 +144,10 @@ class PublicApi:
         width: int = 0,
         height: int = 0,
         model: str = "toybox",
+        start: float = 0.0,
+        end: float = 1.0,
+        control_start: float = 0.0,
+        control_end: float = 1.0,
         progress: gr.Progress = gr.Progress(),
     ) -> Outcome:
         """Make pictures of the reference's subject in a given pose: a drawn skeleton or a photo of a person."""

@@ -28,6 +28,8 @@ class PicturePanel:
     references: References
     adapter: gr.Radio
     scale: gr.Slider
+    start: gr.Slider
+    end: gr.Slider
     suited_scale: gr.State
 
 
@@ -81,8 +83,27 @@ def picture_panel(*, references: References, adapter: str) -> PicturePanel:
         buttons=[],
         elem_id="scale",
     )
-    suited_scale = gr.State(DEFAULT_SCALES["variation"])
-    return PicturePanel(references=references, adapter=adapter_switch, scale=scale, suited_scale=suited_scale)
+    with gr.Accordion(texts.WHEN_HEADING, open=False, elem_id="when-panel"):
+        start, end = share_sliders(help_text=texts.WHEN_HELP, elem_ids=("start", "end"))
+    return PicturePanel(
+        references=references,
+        adapter=adapter_switch,
+        scale=scale,
+        start=start,
+        end=end,
+        suited_scale=gr.State(DEFAULT_SCALES["variation"]),
+    )
+
+
+def share_sliders(*, help_text: str, elem_ids: tuple[str, str]) -> tuple[gr.Slider, gr.Slider]:
+    """Lay out two sliders that say from when to when something counts, in shares of the work."""
+    gr.HTML(f'<p class="ipa-help">{help_text}</p>', padding=False)
+    labels, values = (texts.WHEN_BEGIN, texts.WHEN_END), (0.0, 1.0)
+    begin, end = (
+        gr.Slider(label=label, minimum=0, maximum=1, step=0.05, value=value, buttons=[], elem_id=elem_id)
+        for label, value, elem_id in zip(labels, values, elem_ids, strict=True)
+    )
+    return begin, end
 
 
 def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> SettingsPanel:

@@ -39,6 +39,8 @@ class Parts:
             **panel.references.inputs,
             "adapter": panel.adapter,
             "scale": panel.scale,
+            "start": panel.start,
+            "end": panel.end,
             "count": settings.count,
             "seed": settings.seed,
             "steps": settings.steps,

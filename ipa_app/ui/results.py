@@ -23,6 +23,7 @@ class ResultsPanel:
     the one that the buttons below act on, `history` the latest files, newest first.
     """
 
+    preview: gr.HTML
     status: gr.HTML
     nothing: gr.HTML
     compared: gr.ImageSlider
@@ -44,6 +45,7 @@ class ResultsPanel:
 
 def results_panel() -> ResultsPanel:
     """Lay out the results."""
+    preview = gr.HTML("", visible=False, elem_id="preview", padding=False)
     status = gr.HTML(status_line(texts.IDLE), elem_id="status", padding=False)
     nothing = gr.HTML(
         f'<div class="ipa-nothing"><p>{texts.NOTHING_YET}</p></div>', padding=False, elem_id="nothing-yet"
@@ -71,6 +73,7 @@ def results_panel() -> ResultsPanel:
     with gr.Accordion(texts.HISTORY_HEADING, open=False, visible=False, elem_id="history-panel") as earlier:
         earlier_gallery = _gallery(elem_id="history", label=texts.HISTORY_HEADING, columns=6, allow_preview=False)
     return ResultsPanel(
+        preview=preview,
         status=status,
         nothing=nothing,
         compared=compared,

@@ -9,11 +9,13 @@ from typing import Any
 
 import gradio as gr
 
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.errors import Cancelled
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explain, gradio_error
 from ipa_app.ui.form import build_request
+from ipa_app.ui.inline_pictures import inline_picture
 from ipa_app.ui.listeners import CHECKED
 from ipa_app.ui.orders import Order
 from ipa_app.ui.references import collect
@@ -100,15 +102,27 @@ class Runner:
         began = time.monotonic()
         yield self._started()
         request = build_request(**wish.values)
-        job_id = self.studio.submit_series(wish.order.parts(request)) if wish.order else self.studio.submit(request)
+        job_id = self._submit(request, order=wish.order)
         yield {self.results.job: job_id}
         results = []
         for event in self.studio.follow(job_id):
             if isinstance(event, Progress):
-                yield {self.results.status: progress_line(event)}
+                yield {self.results.status: progress_line(event), **self._preview(event)}
             else:
                 results.append(event)
         yield self._pictures(wish, results, job_id=job_id, seconds=time.monotonic() - began)
+
+    def _submit(self, request: GenerateRequest, *, order: Order | None) -> str:
+        if order:
+            return self.studio.submit_series(order.parts(request), previews=True)
+        return self.studio.submit(request, previews=True)
+
+    def _preview(self, progress: Progress) -> Update:
+        """Show what is there so far; the last look stays until there is another."""
+        if progress.preview is None:
+            return {}
+        strip = inline_picture(progress.preview, alt=texts.PREVIEW_LABEL, css_class="ipa-preview")
+        return {self.results.preview: gr.update(value=strip, visible=True)}
 
     def _started(self) -> Update:
         busy: Update = dict.fromkeys(self.generate_buttons, gr.update(interactive=False))
@@ -138,7 +152,8 @@ class Runner:
     def _finished(self, status: str) -> Update:
         idle: Update = dict.fromkeys(self.generate_buttons, gr.update(interactive=True))
         idle |= dict.fromkeys(self.stop_buttons, gr.update(interactive=False))
-        return idle | {self.results.status: status, self.results.job: None}
+        gone = gr.update(value="", visible=False)
+        return idle | {self.results.status: status, self.results.job: None, self.results.preview: gone}
 
 
 def _captions(result: GenerateResult, *, order: Order | None) -> list[str]:

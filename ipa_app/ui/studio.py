@@ -32,15 +32,18 @@ class Studio:
         self.manager = manager
         self._jobs: dict[str, Job | Series] = {}
 
-    def submit(self, request: GenerateRequest) -> str:
-        """Queue a request and return its job's id, by which it can be followed and cancelled."""
-        job = self.engine.submit(request)
+    def submit(self, request: GenerateRequest, *, previews: bool = False) -> str:
+        """Queue a request and return its job's id, by which it can be followed and cancelled.
+
+        With previews, its progress now and then shows what is there so far.
+        """
+        job = self.engine.submit(request, previews=previews)
         self._jobs[str(job.id)] = job
         return str(job.id)
 
-    def submit_series(self, parts: Sequence[Part]) -> str:
+    def submit_series(self, parts: Sequence[Part], *, previews: bool = False) -> str:
         """Queue the requests of a series and return one id, by which they are followed and cancelled together."""
-        series = self.engine.submit_series(parts)
+        series = self.engine.submit_series(parts, previews=previews)
         self._jobs[series.id] = series
         return series.id
 

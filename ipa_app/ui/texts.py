@@ -25,6 +25,13 @@ ADAPTER_HELP = (
 )
 SCALE_LABEL = "Strength of the picture"
 SCALE_HELP = "0: the picture is ignored. 1: it is followed closely. Above 1: it is exaggerated."
+WHEN_HEADING = "When it counts"
+WHEN_HELP = (
+    "A picture is drawn in steps: place and main colours come first, small things last. Let your picture count only "
+    "later, and the words decide the layout; let it stop earlier, and the details are left to the model."
+)
+WHEN_BEGIN = "From (0: the beginning)"
+WHEN_END = "To (1: the end)"
 
 # --- 2: what to make
 TASK_HEADING = "What to make"
@@ -103,6 +110,10 @@ SKELETON_LABELS = {
 }
 CONTROL_SCALE_LABEL = "Strength of the pose"
 CONTROL_SCALE_HELP = "0: the pose is ignored. 1: it is followed. Up to 2."
+CONTROL_WHEN_HEADING = "When the pose counts"
+CONTROL_WHEN_HELP = (
+    "Stop earlier, at 0.6 say, and the figure keeps its pose while the last steps are free for the details."
+)
 
 # --- more settings
 SETTINGS_HEADING = "More settings"
@@ -148,6 +159,7 @@ RESULT_SETTINGS_HELP = (
 EXAMPLES_LABEL = "Or start from an example"
 SEED_CAPTION = "seed {seed}"
 
+PREVIEW_LABEL = "What is there so far"
 IDLE = "Ready when you are."
 NOTHING_YET = "Your new pictures will appear here.<br>Press <strong>Generate</strong> to make the first ones."
 STARTING = "Sending your picture …"
@@ -209,4 +221,8 @@ API_PARAMETERS = {
     "width": "width: in pixels, 0 for the model's own",
     "height": "height: in pixels, 0 for the model's own",
     "model": "model: a name from /models",
+    "start": "start: when the picture begins to count, as a share of the steps, 0 to 1",
+    "end": "end: when it ceases to count; later than start",
+    "control_start": "control_start: when the pose begins to count, as a share of the steps, 0 to 1",
+    "control_end": "control_end: when it ceases to count; later than control_start",
 }

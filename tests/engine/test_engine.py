@@ -190,6 +190,16 @@ def test_unlike_requests_share_a_batch_and_get_what_they_get_alone(batching_engi
         assert difference.max() <= 1
 
 
+def test_one_persons_range_of_steps_is_not_anothers(batching_engine: Engine, generate: Generate) -> None:
+    base = {"task": "variation", "references": (reference(1),), "steps": 5}
+    orders = [{**base, "seed": 1, "start": 0.2, "end": 0.8}, {**base, "seed": 2}, {**base, "seed": 1}]
+    jobs = submit_together(batching_engine, orders)
+    together = [np.asarray(job.result(TIMEOUT_S).images[0], dtype=int) for job in jobs]
+    for drawn, order in zip(together, orders, strict=True):
+        assert np.abs(drawn - np.asarray(generate(**order).images[0], dtype=int)).max() <= 1
+    assert np.abs(together[0] - together[2]).max() > 1
+
+
 def test_numbers_out_of_range_are_an_error_of_that_request_alone(batching_engine: Engine, generate: Generate) -> None:
     spoilt = {"task": "variation", "references": (reference(1),), "adapter": "fine", "seed": 2}
     jobs = submit_together(batching_engine, [SHORT, spoilt, SHORT])

@@ -80,6 +80,10 @@ def test_every_input_changes_the_picture(generate: Generate) -> None:
         {"steps": 3},
         {"guidance_scale": 5},
         {"control_scale": 0.2},
+        {"end": 0.5},
+        {"start": 0.5},
+        {"control_end": 0.5},
+        {"control_start": 0.5},
         {"pose": draw_skeleton(list(presets().values())[-1], (64, 64))},
         {"width": 72},
     ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -76,6 +77,21 @@ def test_scale_0_and_no_reference_are_written_down_alike() -> None:
     first, second = (settings_of(make_plan(request, ENTRY), scheduler="S") for request in (nothing, ignored))
     assert first == second
     assert (first["scale"], first["references"]) == (0.0, [])
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.0, 0.02), (0.4, 0.42), (0.98, 1.0)])
+def test_a_range_without_a_whole_step_is_refused(start: float, end: float) -> None:
+    request = GenerateRequest(task="variation", references=(Reference(image=PICTURE),), start=start, end=end)
+    with pytest.raises(UserError, match="of 20 steps there is no whole step in which the picture would count"):
+        make_plan(request, ENTRY)
+    make_plan(GenerateRequest(task="mix", prompt="a cat", start=start, end=end), ENTRY)
+
+
+def test_a_pose_needs_a_whole_step_too() -> None:
+    entry = dataclasses.replace(ENTRY, controlnets={"pose": Path("c")})
+    with pytest.raises(UserError, match="in which the pose would count"):
+        make_plan(GenerateRequest(task="pose", pose=PICTURE, control_start=0.5, control_end=0.54), entry)
+    make_plan(GenerateRequest(task="pose", pose=PICTURE, control_start=0.5, control_end=0.55), entry)
 
 
 def test_seeds_count_up_and_start_over() -> None:

@@ -25,6 +25,8 @@ COMMON = {
     "width": 0,
     "height": 0,
     "model": "toybox",
+    "start": 0.0,
+    "end": 1.0,
 }
 REQUIRED = object()
 PROMISED = {
@@ -47,6 +49,8 @@ PROMISED = {
         "scale": 1.0,
         "control_scale": 1.0,
         **COMMON,
+        "control_start": 0.0,
+        "control_end": 1.0,
     },
     "/models": {},
 }
@@ -203,7 +207,7 @@ def test_a_missing_picture_a_missing_prompt_and_an_empty_mask_are_named(client: 
 
 
 def test_scale_nan_is_refused(app_url: str) -> None:
-    values = json.dumps(["a cat", None, "base", float("nan"), "", 1, -1, 0, 0, 0, 0, "toybox"])
+    values = json.dumps(["a cat", None, "base", float("nan"), "", 1, -1, 0, 0, 0, 0, "toybox", 0, 1])
     call = f"{app_url}gradio_api/call/mix"
     event = httpx.post(call, content=f'{{"data": {values}}}', headers={"content-type": "application/json"}).json()
     answer = httpx.get(f"{call}/{event['event_id']}", timeout=60).text

@@ -21,7 +21,7 @@ from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
 from ipa_app.ui.listeners import AT_ONCE, CHECKED, PRIVATE
-from ipa_app.ui.panel import picture_input
+from ipa_app.ui.panel import picture_input, share_sliders
 from ipa_app.ui.skeleton_editor.component import skeleton_editor
 from ipa_app.ui.tabs.shared import TaskTab, finish_tab, help_text, subheading
 from ipa_app.ui.uploads import file_path
@@ -60,11 +60,19 @@ def pose_tab(*, find_pose: FindPose) -> TaskTab:
             buttons=[],
             elem_id="control-scale",
         )
+        with gr.Accordion(texts.CONTROL_WHEN_HEADING, open=False, elem_id="control-when-panel"):
+            begin, end = share_sliders(help_text=texts.CONTROL_WHEN_HELP, elem_ids=("control-start", "control-end"))
         finished = finish_tab(
             task="pose",
             tab=tab,
             label=texts.PROMPT_OPTIONAL_LABEL,
-            inputs={"pose": parts.picture, "skeleton": parts.skeleton, "control_scale": control_scale},
+            inputs={
+                "pose": parts.picture,
+                "skeleton": parts.skeleton,
+                "control_scale": control_scale,
+                "control_start": begin,
+                "control_end": end,
+            },
         )
     _connect(parts, find_pose=find_pose)
     return finished

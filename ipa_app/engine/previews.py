@@ -1,0 +1,143 @@
+"""Small pictures of what is there so far, made while a batch is denoised, at a bounded share of the time.
+
+They are looked at and forgotten: nothing here writes to a tensor or draws a random number that the batch uses.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ipa_app.engine.rows import Row
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# At most this share of a job's time goes into previews, the very first one apart, whose cost nobody knows yet.
+TIME_SHARE = 0.1
+# So many looks per picture at most; more would only flicker.
+_LOOKS = 10
+# Decoders up to this size (a toy model's, or a distilled one) are asked themselves; Stable Diffusion's has 50 million.
+_MOST_DECODER_WEIGHTS = 5_000_000
+_LONGEST_LATENT_SIDE = 32
+
+_SD_SCALING_FACTOR = 0.18215
+# Red, green and blue, -1 to 1, per latent channel of Stable Diffusion 1 and 2, by least squares.
+# Source: discuss.huggingface.co/t/decoding-latents-to-rgb-without-upscaling/23204
+_SD_FACTORS = ((0.298, 0.207, 0.208), (0.187, 0.286, 0.173), (-0.158, 0.189, 0.264), (-0.184, -0.271, -0.473))
+
+
+class TimeBudget:
+    """Keeps the time spent on previews to a share of the time that has passed. For one thread."""
+
+    def __init__(self, *, share: float = TIME_SHARE) -> None:
+        """Begin now."""
+        self._share = share
+        self._began = time.perf_counter()
+        self._spent = self._last = 0.0
+
+    def allows_one_more(self) -> bool:
+        """Whether one that takes as long as the last one keeps to the share."""
+        return self._spent + self._last <= self._share * (time.perf_counter() - self._began)
+
+    def spend(self, seconds: float) -> None:
+        """Note what one took."""
+        self._last = seconds
+        self._spent += seconds
+
+
+class Previewer:
+    """Looks at one batch every few steps. Owned by one drawing."""
+
+    def __init__(
+        self, *, budget: TimeBudget, wanted: Callable[[], bool], show: Callable[[Sequence[Image.Image]], None]
+    ) -> None:
+        """Make one.
+
+        Args:
+            budget: of the job.
+            wanted: asked before each look.
+            show: given a picture per row, mode "RGB".
+        """
+        self._budget = budget
+        self._wanted = wanted
+        self._show = show
+        self._outcome: tuple[Tensor, ...] = ()
+
+    def follow(self, scheduler: Any) -> None:
+        """Take note of what a scheduler's steps give. The scheduler must be this drawing's own.
+
+        Pipelines only pass on the noisier latents; many schedulers also give the clean ones that they predict.
+        """
+        step = scheduler.step
+
+        # Pipelines look at the signature, which functools.wraps() keeps.
+        @functools.wraps(step)
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            outcome = step(*args, **kwargs)
+            self._outcome = outcome if isinstance(outcome, tuple) else ()
+            return outcome
+
+        scheduler.step = noted
+
+    def after_step(self, pipeline: Any, rows: Sequence[Row], *, step: int, steps: int, latents: Tensor) -> None:
+        """Show what is there, where it is time for it.
+
+        Args:
+            pipeline: what draws.
+            rows: of the batch.
+            step: denoising steps done; after the last one the picture itself is due.
+            steps: denoising steps in all.
+            latents: (batch, channels, height, width) after the step.
+        """
+        if step >= steps or step % max(1, steps // _LOOKS):
+            return
+        if not self._wanted() or not self._budget.allows_one_more():
+            return
+        latents = self._outcome[1] if len(self._outcome) > 1 else latents
+        if not torch.isfinite(latents).all():  # waits for the device too, so that the clock runs for the preview only
+            return
+        began = time.perf_counter()
+        pictures = pictures_of(pipeline, latents)
+        if pictures:
+            self._show([_in_its_place(picture, row) for picture, row in zip(pictures, rows, strict=True)])
+        self._budget.spend(time.perf_counter() - began)
+
+
+def pictures_of(pipeline: Any, latents: Tensor) -> list[Image.Image]:
+    """Turn latents into small pictures, cheaply; none where only the model's own large decoder could.
+
+    Args:
+        pipeline: whose VAE they belong to.
+        latents: (batch, channels, height, width), scaled as the UNet sees them.
+    """
+    vae = pipeline.vae
+    longest = max(latents.shape[-2:])
+    if longest > _LONGEST_LATENT_SIDE:
+        size = [max(1, round(side * _LONGEST_LATENT_SIDE / longest)) for side in latents.shape[-2:]]
+        small = F.interpolate(latents.float(), size=size, mode="area")
+    else:
+        small = latents.float()
+    if sum(weight.numel() for weight in vae.decoder.parameters()) <= _MOST_DECODER_WEIGHTS:
+        pixels = vae.decode((small / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
+    elif latents.shape[1] == len(_SD_FACTORS) and vae.config.scaling_factor == _SD_SCALING_FACTOR:
+        pixels = torch.einsum("bchw,cr->brhw", small.cpu(), torch.tensor(_SD_FACTORS))
+    else:
+        return []
+    pixels = torch.nan_to_num(pixels.float().cpu()) / 2 + 0.5
+    values = pixels.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return [Image.fromarray(each.numpy()) for each in values]
+
+
+def _in_its_place(picture: Image.Image, row: Row) -> Image.Image:
+    """Show what is painted inside the mask only, as the result will have it."""
+    if row.image is None or row.mask is None:
+        return picture
+    around = row.image.convert("RGB").resize(picture.size, Image.Resampling.BILINEAR)
+    return Image.composite(picture, around, row.mask.convert("L").resize(picture.size, Image.Resampling.BILINEAR))
