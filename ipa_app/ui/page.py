@@ -41,7 +41,7 @@ def build_page(studio: Studio, *, examples: Sequence[Example] = (), default_mode
     gr.set_static_paths(sorted({str(path.parent.resolve()) for path in files}))
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=_CACHE_SECONDS, fill_width=True) as page:
         parts = lay_out(studio, examples=examples, model=default_model)
-        connect(parts, studio=studio, examples=examples)
+        connect(parts, page=page, studio=studio, examples=examples)
         add_api(studio)
     return page
 

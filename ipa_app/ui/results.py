@@ -19,7 +19,8 @@ LONGEST_HISTORY = 30
 class ResultsPanel:
     """Where pictures appear.
 
-    The states hold what is this visitor's: `job` the id of the running job, `shown` the files in the gallery, `picked`
+    The states hold what is this visitor's: `job` the id of the running job, `running` the same where it outlives the
+    page, `shown` the files in the gallery, `picked`
     the one that the buttons below act on, `history` the latest files, newest first.
     """
 
@@ -38,6 +39,7 @@ class ResultsPanel:
     earlier: gr.Accordion
     earlier_gallery: gr.Gallery
     job: gr.State
+    running: gr.BrowserState
     shown: gr.State
     picked: gr.State
     history: gr.State
@@ -88,6 +90,8 @@ def results_panel() -> ResultsPanel:
         earlier=earlier,
         earlier_gallery=earlier_gallery,
         job=gr.State(None),
+        # Its secret keeps nothing from anybody: a job's id cannot be guessed, and means nothing to another server.
+        running=gr.BrowserState(None, storage_key="ipa-running", secret="ipa-running"),
         shown=gr.State([]),
         picked=gr.State(None),
         history=gr.State([]),

@@ -17,7 +17,7 @@ from ipa_app.ui.failures import explain, gradio_error
 from ipa_app.ui.form import build_request
 from ipa_app.ui.inline_pictures import inline_picture
 from ipa_app.ui.listeners import CHECKED
-from ipa_app.ui.orders import Order
+from ipa_app.ui.orders import SERIES, Order
 from ipa_app.ui.references import collect
 from ipa_app.ui.results import ResultsPanel, columns_for, remember, show_pictures
 from ipa_app.ui.status import progress_line, status_line
@@ -25,6 +25,9 @@ from ipa_app.ui.studio import Studio, save_pictures, save_zip
 from ipa_app.ui.tabs.shared import TaskTab
 
 Update = dict[Any, Any]
+
+_PATIENCE = 30.0
+"""Seconds that a job goes on with nobody watching: long enough to load the page anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,7 @@ class Runner:
             **values: Any,
         ) -> Iterator[Update]:
             values.update(collect(values), task=task, guidance_scale=guidance, mask=mask or painted)
-            yield from self._guarded(_Wish(order=order, history=history, values=values))
+            yield from self._guarded(self._begin(_Wish(order=order, history=history, values=values)))
 
         return generate
 
@@ -87,10 +90,10 @@ class Runner:
         """Stop the visitor's job; its own handler then says so on the page."""
         self.studio.cancel(job_id)
 
-    def _guarded(self, wish: _Wish) -> Iterator[Update]:
-        """Run the request; whatever goes wrong is said in the status line, and errors in a message as well."""
+    def _guarded(self, updates: Iterator[Update]) -> Iterator[Update]:
+        """Go through a job's updates; what goes wrong is said in the status line, and errors in a message as well."""
         try:
-            yield from self._updates(wish)
+            yield from updates
         except Cancelled:
             yield self._finished(status_line(texts.STOPPED, kind="done"))
         except Exception as error:
@@ -98,14 +101,33 @@ class Runner:
             yield self._finished(status_line(text, kind="failed"))
             raise gradio_error(text) from None
 
-    def _updates(self, wish: _Wish) -> Iterator[Update]:
-        began = time.monotonic()
+    def resume(self, running: Any, history: Sequence[str]) -> Iterator[Update]:
+        """Follow on the job that ran when the page was left or loaded anew.
+
+        Args:
+            running: what the browser kept, as `_begin` gave it.
+            history: the files of this visit.
+        """
+        job_id, series = (running.get("job"), running.get("series")) if isinstance(running, dict) else (None, None)
+        if isinstance(job_id, str) and self.studio.knows(job_id):
+            order = SERIES.get(series) if isinstance(series, str) else None
+            yield self._started()
+            yield from self._guarded(self._follow(_Wish(order=order, history=history, values={}), job_id=job_id))
+        else:
+            yield {self.results.running: None}
+
+    def _begin(self, wish: _Wish) -> Iterator[Update]:
         yield self._started()
         request = build_request(**wish.values)
         job_id = self._submit(request, order=wish.order)
+        series = next((name for name, order in SERIES.items() if order is wish.order), None)
+        yield {self.results.running: {"job": job_id, "series": series}}
+        yield from self._follow(wish, job_id=job_id)
+
+    def _follow(self, wish: _Wish, *, job_id: str) -> Iterator[Update]:
         yield {self.results.job: job_id}
-        results = []
-        for event in self.studio.follow(job_id):
+        began, results = self.studio.began(job_id), []
+        for event in self.studio.follow(job_id, patience=_PATIENCE):
             if isinstance(event, Progress):
                 yield {self.results.status: progress_line(event), **self._preview(event)}
             else:
@@ -153,7 +175,8 @@ class Runner:
         idle: Update = dict.fromkeys(self.generate_buttons, gr.update(interactive=True))
         idle |= dict.fromkeys(self.stop_buttons, gr.update(interactive=False))
         gone = gr.update(value="", visible=False)
-        return idle | {self.results.status: status, self.results.job: None, self.results.preview: gone}
+        over = {self.results.job: None, self.results.running: None}
+        return idle | over | {self.results.status: status, self.results.preview: gone}
 
 
 def _captions(result: GenerateResult, *, order: Order | None) -> list[str]:

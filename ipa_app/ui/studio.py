@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +27,23 @@ from ipa_app.models.manager import ModelManager
 from ipa_app.pose.sheet import PoseSheet
 
 
+@dataclass
+class _Running:
+    """A job of a visitor, since when (seconds of the monotonic clock), and how many follow it."""
+
+    job: Job | Series
+    began: float = field(default_factory=time.monotonic)
+    followers: int = 0
+
+
 class Studio:
     """What the page and the API talk to: the engine, the models, and the jobs that visitors have running."""
 
     def __init__(self, *, engine: Engine, manager: ModelManager) -> None:
         self.engine = engine
         self.manager = manager
-        self._jobs: dict[str, Job | Series] = {}
+        self._jobs: dict[str, _Running] = {}
+        self._lock = threading.Lock()
 
     def submit(self, request: GenerateRequest, *, previews: bool = False) -> str:
         """Queue a request and return its job's id, by which it can be followed and cancelled.
@@ -38,13 +51,13 @@ class Studio:
         With previews, its progress now and then shows what is there so far.
         """
         job = self.engine.submit(request, previews=previews)
-        self._jobs[str(job.id)] = job
+        self._jobs[str(job.id)] = _Running(job)
         return str(job.id)
 
     def submit_series(self, parts: Sequence[Part], *, previews: bool = False) -> str:
         """Queue the requests of a series and return one id, by which they are followed and cancelled together."""
         series = self.engine.submit_series(parts, previews=previews)
-        self._jobs[series.id] = series
+        self._jobs[series.id] = _Running(series)
         return series.id
 
     def check(self, request: GenerateRequest) -> None:
@@ -55,27 +68,57 @@ class Studio:
         """
         make_plan(request, self.manager.entry(request.model))
 
-    def follow(self, job_id: str) -> Iterator[Progress | GenerateResult]:
-        """Yield the job's progress and at last its result; of a series each result when it is there.
+    def knows(self, job_id: str) -> bool:
+        """Whether a job can be followed: it runs, or ended so lately that nobody may have seen its result."""
+        return job_id in self._jobs
 
-        A follower that goes away takes the job with it: nobody is left to see the pictures.
+    def began(self, job_id: str) -> float:
+        """When a job was submitted, by the monotonic clock in seconds."""
+        return self._jobs[job_id].began
+
+    def follow(self, job_id: str, *, patience: float = 0.0) -> Iterator[Progress | GenerateResult]:
+        """Yield the job's progress from its beginning, and at last its result; of a series each when it is there.
+
+        The last follower that goes away takes the job with it: nobody is left to see the pictures.
+
+        Args:
+            job_id: of a job that `knows` knows.
+            patience: seconds to wait for somebody to follow the job again, as a page does that is loaded anew.
 
         Raises:
             Cancelled: the job was stopped.
             UserError: the request failed, and why.
         """
-        job = self._jobs[job_id]
+        with self._lock:
+            running = self._jobs[job_id]
+            running.followers += 1
+        wait = 0.0
         try:
-            yield from job.events()
+            yield from running.job.events()
+        except GeneratorExit:
+            wait = patience
+            raise
         finally:
-            job.cancel()
-            self._jobs.pop(job_id, None)
+            with self._lock:
+                running.followers -= 1
+            leave = threading.Timer(wait, self._leave, [job_id])
+            leave.daemon = True
+            leave.start()
+
+    def _leave(self, job_id: str) -> None:
+        """Forget a job that nobody follows."""
+        with self._lock:
+            running = self._jobs.get(job_id)
+            if running is None or running.followers:
+                return
+            del self._jobs[job_id]
+        running.job.cancel()
 
     def cancel(self, job_id: str | None) -> None:
         """Stop a job, queued or running; one that is over or unknown is left alone."""
-        job = self._jobs.get(job_id or "")
-        if job is not None:
-            job.cancel()
+        running = self._jobs.get(job_id or "")
+        if running is not None:
+            running.job.cancel()
 
     def find_pose(self, photo: Image.Image) -> PoseSheet:
         """Find the pose in a photo (mode "RGB"), so that it can be edited.

@@ -12,7 +12,7 @@ from ipa_app.ui import texts
 from ipa_app.ui.about import model_note, unknown_words_note, words_heading, words_html
 from ipa_app.ui.examples import Example
 from ipa_app.ui.extras import connect_extras, drawing_inputs
-from ipa_app.ui.listeners import AT_ONCE
+from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.restore import Restorer, connect_restore
 from ipa_app.ui.running import Runner
@@ -22,11 +22,12 @@ from ipa_app.ui.tabs.inpaint import keep_mask
 from ipa_app.ui.tabs.shared import TaskTab
 
 
-def connect(parts: Parts, *, studio: Studio, examples: Sequence[Example]) -> None:
+def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence[Example]) -> None:
     """Connect every part of the page; called inside its Blocks."""
     runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)
     restorer = Restorer(parts, studio=studio)
     _connect_generate(parts, runner=runner)
+    _connect_reload(parts, page=page, runner=runner)
     _connect_prompts(parts, studio=studio)
     _connect_model(parts, studio=studio)
     _connect_scale(parts)
@@ -47,6 +48,12 @@ def _connect_generate(parts: Parts, *, runner: Runner) -> None:
             inputs["painted"] = mask_file
         runner.connect(press, task=tab.task, inputs=inputs)
         tab.stop.click(runner.stop, parts.results.job, None, **AT_ONCE)
+
+
+def _connect_reload(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
+    """Go on with a job that was running when the page was loaded anew."""
+    results = parts.results
+    page.load(runner.resume, [results.running, results.history], runner.outputs, **CHECKED)
 
 
 def _connect_prompts(parts: Parts, *, studio: Studio) -> None:

@@ -125,6 +125,19 @@ def test_stop_ends_a_long_job_and_the_next_one_works(open_page: Any) -> None:
     assert len(result_pictures(page)) == 1
 
 
+def test_a_job_survives_that_the_page_is_loaded_anew(open_page: Any, shoot: Any) -> None:
+    page = open_page()
+    page.click("#more-settings button")
+    page.fill("#steps input[type=number]", "100")
+    press_generate(page, "variation", count=4)
+    page.wait_for_selector("#status .ipa-bar span")
+    page.reload()
+    page.wait_for_selector("#variation-stop:not([disabled])")
+    page.wait_for_selector("#status .ipa-done")
+    assert len(result_pictures(page)) == 4
+    shoot(page)
+
+
 @pytest.mark.parametrize("width", [360, 1100, 1440])
 def test_it_fits_the_screen_and_the_dark(open_page: Any, shoot: Any, width: int) -> None:
     page = open_page(width=width, dark=True)

@@ -1,0 +1,82 @@
+"""A job outlives the page that started it, long enough for the page to be loaded anew."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipa_app.ui import running
+from ipa_app.ui.orders import SERIES
+from ipa_app.ui.parts import Parts
+from ipa_app.ui.running import Runner
+from ipa_app.ui.studio import Studio
+from tests.engine.conftest import noise_picture
+from tests.ui.page_parts import inputs_after, opened_page
+
+Opened = tuple[Parts, Studio]
+
+
+@pytest.fixture(scope="module")
+def page(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    with opened_page(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def runner(page: Opened) -> Runner:
+    parts, studio = page
+    return Runner(studio=studio, results=parts.results, tabs=parts.tabs)
+
+
+@pytest.fixture
+def entered(page: Opened, tmp_path: Path) -> dict[str, Any]:
+    parts, _ = page
+    noise_picture(3).save(tmp_path / "reference.png")
+    update = {parts.panel.references.slots[0].image: str(tmp_path / "reference.png"), parts.settings.steps: 30}
+    return inputs_after(parts, "variation", update)
+
+
+def left_while_running(runner: Runner, updates: Iterator[dict[Any, Any]]) -> dict[str, Any]:
+    """Leave the page at the first progress; what the browser keeps."""
+    kept = None
+    for update in updates:
+        kept = update.get(runner.results.running) or kept
+        if kept and runner.results.status in update:
+            break
+    updates.close()  # type: ignore[attr-defined]
+    assert kept
+    return kept
+
+
+def test_the_page_that_is_loaded_anew_gets_the_pictures(page: Opened, runner: Runner, entered: dict[str, Any]) -> None:
+    kept = left_while_running(runner, runner.run("variation")(**entered))
+    first, *_, last = runner.resume(kept, [])
+    assert first[runner.stop_buttons[0]]["interactive"]
+    assert len(last[runner.results.gallery]["value"]) == entered["count"]
+    assert last[runner.results.running] is None
+
+
+def test_a_series_comes_back_as_one(runner: Runner, entered: dict[str, Any]) -> None:
+    kept = left_while_running(runner, runner.run("variation", SERIES["scale-strip"])(**entered))
+    *_, last = runner.resume(kept, [])
+    assert [caption for _, caption in last[runner.results.gallery]["value"]] == ["0", "0.25", "0.5", "0.75", "1"]
+
+
+def test_a_job_that_nobody_comes_back_for_is_stopped(
+    page: Opened, runner: Runner, entered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_PATIENCE", 0.2)
+    kept = left_while_running(runner, runner.run("variation")(**{**entered, "steps": 100, "count": 8}))
+    deadline = time.monotonic() + 20
+    while page[1].knows(kept["job"]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(runner.resume(kept, [])) == [{runner.results.running: None}]
+
+
+@pytest.mark.parametrize("kept", [None, {}, {"job": "no such job"}, {"job": 3, "series": []}, "text"])
+def test_what_a_browser_made_up_changes_nothing(runner: Runner, kept: Any) -> None:
+    assert list(runner.resume(kept, [])) == [{runner.results.running: None}]
