@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from ipa_app.imaging.png import write_png
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.pose.sheet import PoseSheet
+
+_LOOK_EVERY_S = 0.05
 
 
 class Studio:
@@ -76,6 +79,12 @@ class Studio:
         job = self._jobs.get(job_id or "")
         if job is not None:
             job.cancel()
+
+    def wait_until_over(self, job_id: str | None, *, timeout_s: float = 15) -> None:
+        """Wait until nobody follows a job any more, for so long at most."""
+        latest = time.monotonic() + timeout_s
+        while (job_id or "") in self._jobs and time.monotonic() < latest:
+            time.sleep(_LOOK_EVERY_S)
 
     def find_pose(self, photo: Image.Image) -> PoseSheet:
         """Find the pose in a photo (mode "RGB"), so that it can be edited.
