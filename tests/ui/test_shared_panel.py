@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.errors import Cancelled
 from ipa_app.imaging.png import write_png
 from ipa_app.ui.live import last_seed
 from ipa_app.ui.parts import Parts
@@ -85,7 +86,12 @@ def test_live_mode_draws_on_the_seed_of_the_first_picture_shown(tmp_path: Path) 
 def test_a_stopped_job_makes_way(page: Opened) -> None:
     _, studio = page
     job = studio.submit(GenerateRequest(task="mix", prompt="a cat", steps=100, count=8))
-    follower = threading.Thread(target=lambda: pytest.raises(Exception, list, studio.follow(job)))
+
+    def follow() -> None:
+        with pytest.raises(Cancelled):
+            list(studio.follow(job))
+
+    follower = threading.Thread(target=follow)
     follower.start()
     studio.wait_until_over(job, timeout_s=0.1)
     assert follower.is_alive()
