@@ -31,8 +31,8 @@ def connect_live(parts: Parts, *, runner: Runner) -> None:
         tab.tab.select(_constant(tab.task), None, task, **AT_ONCE)
         connect_drawing(parts, tickets[tab.task].change, tab=tab, runner=runner, instead={"seed": seed})
 
-    def redraw(live: bool, task: str, job: str | None, shown: Sequence[str]) -> Any:
-        last = last_seed(shown) if live else None
+    def redraw(live: bool, scale: float, task: str, job: str | None, shown: Sequence[str]) -> Any:
+        last = seed_to_redraw(shown, scale=scale) if live else None
         if last is None:
             return gr.skip()
         _make_way(runner.studio, job)
@@ -40,16 +40,23 @@ def connect_live(parts: Parts, *, runner: Runner) -> None:
 
     parts.panel.scale.release(
         redraw,
-        [parts.panel.live, task, parts.results.job, parts.results.shown],
+        [parts.panel.live, parts.panel.scale, task, parts.results.job, parts.results.shown],
         [*tickets.values(), seed],
         trigger_mode="always_last",
         **CHECKED,
     )
 
 
-def last_seed(shown: Sequence[str]) -> int | None:
-    """The seed of the first of the pictures shown; None where there is none yet, or it has been cleared away."""
-    seed = (read_settings(shown[0]) or {}).get("seed") if shown else None
+def seed_to_redraw(shown: Sequence[str], *, scale: float) -> int | None:
+    """The seed of the first of the pictures shown.
+
+    None where there is none yet, where it has been cleared away, and where it already has this strength: clicks on the
+    slider that change nothing count as letting go of it, too.
+    """
+    settings = read_settings(shown[0]) if shown else None
+    if settings is None or settings.get("scale") == scale:
+        return None
+    seed = settings.get("seed")
     return seed if isinstance(seed, int) else None
 
 

@@ -58,8 +58,14 @@ class Filling:
 
     path: str | None = None
     weight: float = 1.0
-    view: str = "crop"
+    view: SquareMode = "crop"
     centre: tuple[float, float] = (0.5, 0.5)
+
+    @property
+    def seen(self) -> str:
+        """What the model looks at, as HTML."""
+        upload = None if self.path is None else {"path": self.path}
+        return seen_html(upload, view=self.view, centre=self.centre)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +100,15 @@ class References:
         return updates | {self.shown: count, self.add: gr.update(visible=count < len(self.slots))}
 
     def fill(self, references: Sequence[Filling]) -> dict[Any, Any]:
-        """Return the updates that fill so many slots, and empty the others; the squares follow by themselves."""
+        """Return the updates that fill so many slots, and empty the others."""
         updates = self.show(max(1, len(references)))
         for index, slot in enumerate(self.slots):
             filling = references[index] if index < len(references) else Filling()
             visible = index > 0 or len(references) > 1 or filling.weight != 1.0
             updates |= {slot.image: filling.path, slot.weight: gr.update(value=filling.weight, visible=visible)}
             updates |= {slot.view: filling.view, slot.across: filling.centre[0], slot.down: filling.centre[1]}
+            # What lies in a closed accordion tells of no change, so that the square is set here.
+            updates |= {slot.seen: filling.seen, slot.place: gr.update(visible=filling.view == "crop")}
         return updates
 
 
@@ -160,8 +168,8 @@ def _slot(number: int, *, picture: Path | None) -> Slot:
 
 def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dict[str, Any]:
     """Lay out what the model looks at and the choice of it, and let the one follow the other."""
-    first = None if picture is None else {"path": str(picture)}
-    seen = gr.HTML(seen_html(first, view="crop", centre=(0.5, 0.5)), padding=False, elem_id=f"seen-{number}")
+    first = Filling(path=None if picture is None else str(picture))
+    seen = gr.HTML(first.seen, padding=False, elem_id=f"seen-{number}")
     with gr.Accordion(texts.SEEN_HEADING, open=False, elem_id=f"seen-panel-{number}") as fold:
         view = gr.Radio(
             label=texts.VIEW_LABEL, choices=list(texts.VIEW_CHOICES), value="crop", elem_id=f"view-{number}"

@@ -15,7 +15,7 @@ from PIL import Image
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import Cancelled
 from ipa_app.imaging.png import write_png
-from ipa_app.ui.live import last_seed
+from ipa_app.ui.live import seed_to_redraw
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.running import Runner
 from ipa_app.ui.seen import seen_html
@@ -75,12 +75,13 @@ def test_previews_come_before_the_pictures_and_go_when_those_are_there(page: Ope
 
 
 def test_live_mode_draws_on_the_seed_of_the_first_picture_shown(tmp_path: Path) -> None:
-    write_png(noise_picture(), tmp_path / "a.png", {"seed": 41})
-    assert last_seed([str(tmp_path / "a.png"), "b.png"]) == 41
-    assert last_seed([]) is None
-    assert last_seed([str(tmp_path / "gone.png")]) is None
+    write_png(noise_picture(), tmp_path / "a.png", {"seed": 41, "scale": 0.5})
     noise_picture().save(tmp_path / "foreign.png")
-    assert last_seed([str(tmp_path / "foreign.png")]) is None
+    shown = [str(tmp_path / "a.png"), "b.png"]
+    assert seed_to_redraw(shown, scale=0.6) == 41
+    assert seed_to_redraw(shown, scale=0.5) is None, "nothing has changed"
+    for nothing in ([], [str(tmp_path / "gone.png")], [str(tmp_path / "foreign.png")]):
+        assert seed_to_redraw(nothing, scale=0.6) is None
 
 
 def test_a_stopped_job_makes_way(page: Opened) -> None:
