@@ -15,7 +15,13 @@ EVERYWHERE: dict[str, Any] = {
     "model": "other",
     "prompt": "a cat, on a beach",
     "negative_prompt": "a dog",
-    "references": (reference(0, 0.5), reference(1), reference(2, 2), reference(3, 0)),
+    "references": (
+        Reference(image=noise_picture(0), weight=0.5, view="pad", centre_x=0.1),
+        Reference(image=noise_picture(1), centre_x=0.25, centre_y=0.75),
+        Reference(image=noise_picture(2), weight=2, view="stretch"),
+        reference(3, 0),
+    ),
+    "negative_reference": noise_picture(4),
     "adapter": "fine",
     "scale": 0.35,
     "count": 2,
@@ -29,7 +35,7 @@ EVERYWHERE: dict[str, Any] = {
 }
 OF_TASK: dict[str, dict[str, Any]] = {
     "variation": {},
-    "mix": {},
+    "mix": {"start_image": noise_picture(5), "strength": 0.7},
     "inpaint": {
         "image": noise_picture(7),
         "mask": noise_picture(8).convert("L").point(lambda level: 255 * (level > 127)),
@@ -59,7 +65,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Image.Image):
         return value.size, value.convert("RGB").tobytes()
     if isinstance(value, Reference):
-        return plain(value.image), value.weight
+        return [plain(part) for part in vars(value).values()]
     if isinstance(value, tuple):
         return [plain(item) for item in value]
     return value

@@ -79,6 +79,16 @@ class ImagePrompt:
         """Give the same prompt with another scale; no tensor is copied."""
         return replace(self, scale=scale)
 
+    def against(self, negative: ImagePrompt) -> ImagePrompt:
+        """Give the same prompt with another picture in the place of "no picture"; no tensor is copied.
+
+        Guidance then leads away from that picture: ``eps = eps(c_neg, i_neg) + g * (eps(c, i) - eps(c_neg, i_neg))``
+        with texts c and pictures i, where i_neg otherwise is the zero embedding or the zero image.
+
+        Source: diffusers ``ip_adapter_image_embeds``, whose first half is the negative picture's embeds.
+        """
+        return replace(self, uncond=negative.cond)
+
     def with_range(self, start: float, end: float) -> ImagePrompt:
         """Give the same prompt counting from start to end only; no tensor is copied."""
         return replace(self, start=start, end=end)

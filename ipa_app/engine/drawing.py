@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from diffusers import StableDiffusionImg2ImgPipeline
 
 from ipa_app.adapter import ImagePromptBatch
 from ipa_app.engine.plan import Plan
@@ -57,7 +58,7 @@ def _denoise(
     model: LoadedModel, rows: Sequence[Row], *, like: Plan, on_step: OnStep, previewer: Previewer | None
 ) -> torch.Tensor:
     """Denoise the rows' latents (batch, channels, height, width)."""
-    pipeline: Any = model.pipeline(like.pipeline_task)
+    pipeline: Any = _pipeline(model, like)
     if previewer is not None:
         previewer.follow(pipeline.scheduler)
     batch = _image_prompt_batch(rows, like=like, dtype=pipeline.unet.dtype)
@@ -66,7 +67,7 @@ def _denoise(
         if batch is not None:
             batch.at_step(step + 1)
         if previewer is not None:
-            previewer.after_step(pipeline, rows, step=step + 1, steps=like.steps, latents=tensors["latents"])
+            previewer.after_step(pipeline, rows, step=step + 1, steps=like.drawn_steps, latents=tensors["latents"])
         on_step(step + 1)
         return {}
 
@@ -76,13 +77,35 @@ def _denoise(
         negative_prompt=[row.negative_prompt for row in rows],
         num_inference_steps=like.steps,
         guidance_scale=like.guidance_scale,
-        latents=_noise(pipeline, generators, size=like.canvas_size).to(pipeline.unet.dtype),
         generator=generators,
         cross_attention_kwargs=None if batch is None else {"image_prompt": batch},
         callback_on_step_end=after_step,
         output_type="latent",
+        **_start_inputs(pipeline, rows, like=like, generators=generators),
         **_task_inputs(rows, like=like),
     ).images
+
+
+def _pipeline(model: LoadedModel, like: Plan) -> Any:
+    """Give the pipeline for one call; the one that starts from a picture is made of the parts of text-to-image."""
+    if like.pipeline_task != "image_to_image":
+        return model.pipeline(like.pipeline_task)
+    pipeline = StableDiffusionImg2ImgPipeline(
+        **model.pipeline("text_to_image").components, requires_safety_checker=False
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _start_inputs(
+    pipeline: Any, rows: Sequence[Row], *, like: Plan, generators: Sequence[torch.Generator]
+) -> dict[str, Any]:
+    """Give what denoising starts from: every picture's noise, or a picture that diffusers adds noise to."""
+    if like.pipeline_task == "image_to_image":
+        return {"image": [row.image for row in rows], "strength": like.request.strength}
+    width, height = like.canvas_size
+    latents = _noise(pipeline, generators, size=like.canvas_size).to(pipeline.unet.dtype)
+    return {"latents": latents, "width": width, "height": height}
 
 
 def _image_prompt_batch(rows: Sequence[Row], *, like: Plan, dtype: torch.dtype) -> ImagePromptBatch | None:
@@ -92,14 +115,13 @@ def _image_prompt_batch(rows: Sequence[Row], *, like: Plan, dtype: torch.dtype) 
     return ImagePromptBatch.stack(
         [[prompt.to(dtype) for prompt in row.image_prompts] for row in rows],
         guidance=like.guidance_scale > 1,
-        steps=like.steps,
+        steps=like.drawn_steps,
     )
 
 
 def _task_inputs(rows: Sequence[Row], *, like: Plan) -> dict[str, Any]:
     """Give the arguments that only this task's pipeline has."""
-    width, height = like.canvas_size
-    inputs: dict[str, Any] = {"width": width, "height": height}
+    inputs: dict[str, Any] = {}
     if like.pipeline_task == "inpaint":
         # Strength 1 starts from pure noise: what was there before shall not shine through.
         inputs |= {"image": [row.image for row in rows], "mask_image": [row.mask for row in rows], "strength": 1.0}

@@ -48,8 +48,10 @@ class Plan:
     seeds: tuple[int, ...]
 
     @property
-    def pipeline_task(self) -> Literal["text_to_image", "inpaint", "pose"]:
+    def pipeline_task(self) -> Literal["text_to_image", "image_to_image", "inpaint", "pose"]:
         """Which of the model's pipelines carries this out."""
+        if self.start_image is not None:
+            return "image_to_image"
         return _NEEDS_PIPELINE[self.request.task]  # type: ignore[return-value]
 
     @property
@@ -70,6 +72,21 @@ class Plan:
         return self.request.references if self.uses_references or self.request.task == "variation" else ()
 
     @property
+    def negative_reference(self) -> Image.Image | None:
+        """The picture to stay away from, where it has an effect: beside references, and with guidance."""
+        return self.request.negative_reference if self.uses_references and self.guidance_scale > 1 else None
+
+    @property
+    def start_image(self) -> Image.Image | None:
+        """The picture that is drawn over, if there is one."""
+        return self.request.start_image if self.request.task == "mix" else None
+
+    @property
+    def drawn_steps(self) -> int:
+        """How many steps are carried out; of those with a start picture only the last ones, as diffusers counts."""
+        return self.steps if self.start_image is None else min(int(self.steps * self.request.strength), self.steps)
+
+    @property
     def batch_key(self) -> Hashable:
         """Pictures of plans with equal keys can be drawn in one batch."""
         request = self.request
@@ -81,6 +98,7 @@ class Plan:
             self.steps,
             self.guidance_scale,
             control if request.task == "pose" else None,
+            request.strength if self.start_image is not None else None,
         )
 
 
@@ -106,13 +124,18 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         raise UserError(f"The model {entry.title} has no adapter {request.adapter!r} (it has {has}).")
     if request.task == "pose" and "pose" not in entry.controlnets:
         raise UserError(f"The model {entry.title} has no ControlNet for poses; please choose another model.")
+    if plan.drawn_steps == 0:
+        raise UserError(
+            f"With a change of {request.strength:g} none of the {plan.steps} steps would be drawn, and the start "
+            "picture would stay as it is: please choose a larger one."
+        )
     _check_ranges(plan)
     return plan
 
 
 def _check_ranges(plan: Plan) -> None:
     """Make sure that what shall count for a part of the steps counts for one at least."""
-    request, steps = plan.request, plan.steps
+    request, steps = plan.request, plan.drawn_steps
     ranges = []
     if plan.uses_references and round(request.start * steps) == round(request.end * steps):
         ranges.append(("picture", request.start, request.end))
@@ -148,7 +171,7 @@ def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
         "scale": request.scale if plan.uses_references else 0.0,
         "start": request.start if plan.uses_references else 0.0,
         "end": request.end if plan.uses_references else 1.0,
-        "references": [{"sha256": picture_hash(each.image), "weight": each.weight} for each in plan.noted_references],
+        "references": [_noted(each) for each in plan.noted_references],
         "count": request.count,
         "seed": plan.seeds[0],
         "seeds": list(plan.seeds),
@@ -159,6 +182,10 @@ def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
         "scheduler": scheduler,
         "versions": {name: version(name) for name in ("diffusers", "torch", "transformers")},
     }
+    if plan.negative_reference is not None:
+        settings["negative_reference"] = picture_hash(plan.negative_reference)
+    if plan.start_image is not None:
+        settings |= {"start_image": picture_hash(plan.start_image), "strength": request.strength}
     if request.task == "inpaint":
         settings |= {"image": _hash(request.image), "mask": _hash(request.mask)}
     if request.task == "pose":
@@ -177,6 +204,11 @@ def _result_size(request: GenerateRequest, entry: ModelEntry) -> tuple[int, int]
         checked_whole("The width", request.width, least=least, most=most, or_zero=True, multiple=8) or entry.width,
         checked_whole("The height", request.height, least=least, most=most, or_zero=True, multiple=8) or entry.height,
     )
+
+
+def _noted(reference: Reference) -> dict[str, Any]:
+    view = {"view": reference.view, "centre_x": reference.centre_x, "centre_y": reference.centre_y}
+    return {"sha256": picture_hash(reference.image), "weight": reference.weight, **view}
 
 
 def _hash(image: Image.Image | None) -> str | None:

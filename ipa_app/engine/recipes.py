@@ -21,10 +21,17 @@ from ipa_app.pose.sheet import PoseSheet
 
 _REFERENCES = tuple(f"reference_{number}" for number in range(1, MOST_REFERENCES + 1))
 _TASK_PICTURES = {"inpaint": ("image", "mask"), "pose": ("pose",)}
-_PICTURES = ("image", "mask", "pose")
-INPUT_KINDS = {**dict.fromkeys(_REFERENCES, "reference"), **{name: name for name in _PICTURES}}
+# Those that may be missing, of any task.
+_OPTIONAL_PICTURES = {"negative_reference": "reference", "start_image": "image"}
+_PICTURES = ("image", "mask", "pose", *_OPTIONAL_PICTURES)
+INPUT_KINDS = {
+    **dict.fromkeys(_REFERENCES, "reference"),
+    **{name: name for task in _TASK_PICTURES.values() for name in task},
+    **_OPTIONAL_PICTURES,
+}
 """The names of all input pictures, and what kind each is."""
 
+_REFERENCE_NOTES = tuple(field.name for field in fields(Reference) if field.name != "image")
 _REQUEST_FIELDS = frozenset(field.name for field in fields(GenerateRequest))
 # Noted beside the request: what follows from it, or what it was drawn with.
 _NOTED_BESIDE = frozenset(("seeds", "scheduler", "versions"))
@@ -37,7 +44,8 @@ def input_pictures(plan: Plan) -> dict[str, Image.Image]:
         picture = getattr(plan.request, name)
         if not isinstance(picture, PoseSheet):  # which the settings give whole
             pictures[name] = picture
-    return pictures
+    optional = {name: getattr(plan, name) for name in _OPTIONAL_PICTURES}
+    return pictures | {name: picture for name, picture in optional.items() if picture is not None}
 
 
 def pack_inputs(pictures: Mapping[str, Image.Image]) -> dict[str, str]:
@@ -71,6 +79,9 @@ def read_request(path: str | Path) -> GenerateRequest:
     for name in wanted:
         is_sheet = name == "pose" and isinstance(keypoints, dict)
         values[name] = PoseSheet.from_openpose(keypoints) if is_sheet else _existing(pictures, name)
+    for name in _OPTIONAL_PICTURES:
+        if settings.get(name) is not None:
+            values[name] = _existing(pictures, name)
     values["references"] = _references(settings.get("references"), pictures)
     if task == "inpaint":
         values |= _asked_size(values)
@@ -81,7 +92,7 @@ def read_request(path: str | Path) -> GenerateRequest:
 
 
 def _references(notes: object, pictures: Mapping[str, Image.Image]) -> tuple[Reference, ...]:
-    """Put pictures and weights together."""
+    """Put pictures and what is noted of them together."""
     if notes is None:
         return ()
     if not isinstance(notes, list) or not all(isinstance(note, dict) and "weight" in note for note in notes):
@@ -89,7 +100,10 @@ def _references(notes: object, pictures: Mapping[str, Image.Image]) -> tuple[Ref
     if len(notes) > MOST_REFERENCES:
         raise UserError(f"This file names {len(notes)} references; there may be at most {MOST_REFERENCES}.")
     named = zip(_REFERENCES, notes, strict=False)
-    return tuple(Reference(image=_existing(pictures, name), weight=note["weight"]) for name, note in named)
+    return tuple(
+        Reference(image=_existing(pictures, name), **{key: note[key] for key in _REFERENCE_NOTES if key in note})
+        for name, note in named
+    )
 
 
 def _asked_size(values: Mapping[str, Any]) -> dict[str, Any]:

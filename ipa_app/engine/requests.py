@@ -10,6 +10,7 @@ from PIL import Image
 from ipa_app.engine.checks import checked_choice, checked_image, checked_number, checked_text, checked_whole
 from ipa_app.engine.seeds import LARGEST_SEED
 from ipa_app.errors import UserError
+from ipa_app.imaging.cropping import SquareMode
 from ipa_app.pose.sheet import PoseSheet
 
 Task = Literal["variation", "mix", "inpaint", "pose"]
@@ -20,6 +21,7 @@ MOST_PICTURES = 8
 MOST_REFERENCES = 4
 MOST_STEPS = 100
 LARGEST_SIDE = 2048
+DEFAULT_STRENGTH = 0.75
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +31,16 @@ class Reference:
     Attributes:
         image: mode "RGB", of any size and shape.
         weight: how much it counts beside the others, 0 to 2.
+        view: how it is made the square that the vision tower looks at: crop, pad or stretch.
+        centre_x: where the crop's middle should be, 0 (left) to 1 (right).
+        centre_y: likewise, 0 (top) to 1 (bottom).
     """
 
     image: Image.Image
     weight: float = 1.0
+    view: SquareMode = "crop"
+    centre_x: float = 0.5
+    centre_y: float = 0.5
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -42,6 +50,10 @@ class Reference:
         """
         checked_image("The reference", self.image)
         _set(self, "weight", checked_number("The reference's weight", self.weight, least=0, most=2))
+        checked_choice("The reference's view", self.view, get_args(SquareMode))
+        for name, word in (("centre_x", "across"), ("centre_y", "down")):
+            value = checked_number(f"The crop's centre {word}", getattr(self, name), least=0, most=1)
+            _set(self, name, value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +82,10 @@ class GenerateRequest:
         end: when they cease to; later than `start`.
         control_start: pose only: when the pose begins to count, likewise.
         control_end: pose only: when it ceases to; later than `control_start`.
+        negative_reference: a picture to stay away from, as the negative prompt says it in words. Counts beside
+            references only, and where there is guidance.
+        start_image: mix only: the picture to start from instead of noise, mode "RGB".
+        strength: how much of it is drawn anew: 0 (nothing, which is refused) to 1 (all).
     """
 
     task: Task
@@ -93,6 +109,9 @@ class GenerateRequest:
     end: float = 1.0
     control_start: float = 0.0
     control_end: float = 1.0
+    negative_reference: Image.Image | None = None
+    start_image: Image.Image | None = None
+    strength: float = DEFAULT_STRENGTH
 
     def __post_init__(self) -> None:
         """Check every value, and that the task has what it needs.
@@ -118,6 +137,10 @@ class GenerateRequest:
         _set(self, "control_scale", checked_number("The pose's strength", self.control_scale, least=0, most=2))
         self._check_range("start", "end", of="The picture's strength")
         self._check_range("control_start", "control_end", of="The pose's strength")
+        _set(self, "strength", checked_number("The strength of the change", self.strength, least=0, most=1))
+        for name, words in (("negative_reference", "The picture to stay away from"), ("start_image", "The start")):
+            if getattr(self, name) is not None:
+                checked_image(words, getattr(self, name))
         self._check_references()
         self._check_task()
 

@@ -20,7 +20,7 @@ class Row:
         negative_prompt: what not to draw.
         seed: of its noise.
         image_prompts: pictures used as a prompt, with their scales; none for plain Stable Diffusion.
-        image: for inpainting the picture to change, at the size that is drawn.
+        image: for inpainting the picture to change, otherwise one to start from, at the size that is drawn.
         mask: for inpainting, mode "L", white where it changes.
         pose: for poses the skeleton, at the size that is drawn.
     """

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from PIL import Image, ImageOps
 
 from ipa_app.adapter import ImagePrompt
 from ipa_app.engine.inpaint import Canvas, make_canvas
@@ -20,8 +21,6 @@ from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.sheet import PoseSheet
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from ipa_app.models.loaded import LoadedModel
 
 
@@ -40,6 +39,7 @@ class Work:
         job.emit(Progress(phase="encoding", message="looking at the pictures"))
         plan = job.plan
         self._image_prompts = _image_prompts(job, model)
+        self._start = _start_picture(plan)
         self._canvas: Canvas | None = None
         self._pose: Image.Image | None = None
         if plan.request.task == "inpaint":
@@ -58,7 +58,7 @@ class Work:
                 negative_prompt=plan.negative_prompt,
                 seed=seed,
                 image_prompts=self._image_prompts,
-                image=self._canvas.view if self._canvas else None,
+                image=self._canvas.view if self._canvas else self._start,
                 mask=self._canvas.view_mask if self._canvas else None,
                 pose=self._pose,
             )
@@ -79,8 +79,9 @@ class Work:
             pictures: how many of its pictures are this job's.
         """
         plan, made = self.job.plan, len(self._images)
-        done, total = made * plan.steps + step * pictures, len(plan.seeds) * plan.steps
-        if step >= plan.steps:
+        steps = plan.drawn_steps
+        done, total = made * steps + step * pictures, len(plan.seeds) * steps
+        if step >= steps:
             progress = Progress(phase="decoding", step=done, steps=total, message="developing the picture")
         else:
             which = f"picture {made + 1} of {len(plan.seeds)}" if len(plan.seeds) > 1 else "drawing"
@@ -102,6 +103,14 @@ class Work:
             )
 
 
+def _start_picture(plan: Plan) -> Image.Image | None:
+    """Bring the start picture to the size that is drawn at; what does not fit its shape is cut off all around."""
+    picture = plan.start_image
+    if picture is None:
+        return None
+    return ImageOps.fit(picture.convert("RGB"), plan.canvas_size, Image.Resampling.LANCZOS)
+
+
 def _pose_picture(plan: Plan, *, detector: PoseDetector) -> Image.Image | None:
     """Bring whatever the request gives as its pose to a picture of the size that is drawn at."""
     pose = plan.request.pose
@@ -118,7 +127,17 @@ def _image_prompts(job: Job, model: LoadedModel) -> tuple[ImagePrompt, ...]:
     request = job.plan.request
     if not job.plan.uses_references:
         return ()
-    prompts = [model.encode(square_for_clip(each.image.convert("RGB")), request.adapter) for each in request.references]
+    prompts = [
+        model.encode(
+            square_for_clip(each.image.convert("RGB"), mode=each.view, centre=(each.centre_x, each.centre_y)),
+            request.adapter,
+        )
+        for each in request.references
+    ]
+    negative = job.plan.negative_reference
+    if negative is not None:
+        away = model.encode(square_for_clip(negative.convert("RGB")), request.adapter)
+        prompts = [prompt.against(away) for prompt in prompts]
     weights = [reference.weight for reference in request.references]
     prompt = ImagePrompt.concat(prompts, weights=weights).with_scale(request.scale)
     return (prompt.with_range(request.start, request.end),)

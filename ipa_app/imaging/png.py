@@ -33,6 +33,7 @@ _PARAMETER_NAMES = {
     "adapter": "IP-Adapter",
     "scale": "IP-Adapter scale",
     "control_scale": "ControlNet scale",
+    "strength": "Denoising strength",
 }
 _LARGEST_FILE = 64 * 2**20
 # What Pillow raises at files that are no PNG, or a broken one; and at notes beyond its own limits.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import gradio as gr
 from gradio.blocks import Block
@@ -20,6 +20,7 @@ from ipa_app.ui.form import build_request
 from ipa_app.ui.studio import Studio, save_pictures
 
 Adapter = Literal["base", "fine"]
+View = Literal["crop", "pad", "stretch"]
 Outcome = tuple[list[str], dict[str, Any]]
 
 
@@ -73,6 +74,10 @@ class PublicApi:
         model: str = "toybox",
         start: float = 0.0,
         end: float = 1.0,
+        view: View = "crop",
+        centre_x: float = 0.5,
+        centre_y: float = 0.5,
+        negative_reference: Picture | None = None,
         progress: gr.Progress = gr.Progress(),
     ) -> Outcome:
         """Make new pictures that take after a reference picture.
@@ -98,6 +103,12 @@ class PublicApi:
         model: str = "toybox",
         start: float = 0.0,
         end: float = 1.0,
+        view: View = "crop",
+        centre_x: float = 0.5,
+        centre_y: float = 0.5,
+        negative_reference: Picture | None = None,
+        start_image: Picture | None = None,
+        strength: float = 0.75,
         progress: gr.Progress = gr.Progress(),
     ) -> Outcome:
         """Make pictures from words together with a reference picture; without one it is plain text-to-image."""
@@ -122,6 +133,10 @@ class PublicApi:
         model: str = "toybox",
         start: float = 0.0,
         end: float = 1.0,
+        view: View = "crop",
+        centre_x: float = 0.5,
+        centre_y: float = 0.5,
+        negative_reference: Picture | None = None,
         progress: gr.Progress = gr.Progress(),
     ) -> Outcome:
         """Redraw the white part of a mask; every other pixel of the picture stays as it is."""
@@ -146,6 +161,10 @@ class PublicApi:
         model: str = "toybox",
         start: float = 0.0,
         end: float = 1.0,
+        view: View = "crop",
+        centre_x: float = 0.5,
+        centre_y: float = 0.5,
+        negative_reference: Picture | None = None,
         control_start: float = 0.0,
         control_end: float = 1.0,
         progress: gr.Progress = gr.Progress(),
@@ -160,7 +179,8 @@ class PublicApi:
     def _make(self, task: str, arguments: dict[str, Any]) -> Outcome:
         """Run a request and wait for it; `arguments` are an endpoint's own."""
         values = {name: value for name, value in arguments.items() if name not in ("self", "progress", "guidance")}
-        values["references"] = (values.pop("reference"),)
+        square = {name: values.pop(name) for name in ("view", "centre_x", "centre_y")}
+        values["references"] = ({"image": values.pop("reference"), **square},)
         with explained():
             request = build_request(task=task, guidance_scale=arguments["guidance"], **values)
             job_id = self._studio.submit(request)
@@ -188,8 +208,8 @@ def _component(parameter: inspect.Parameter, *, hint: Any) -> gr.components.Comp
         common["value"] = parameter.default
     if hint is str:
         return gr.Textbox(**common)
-    if hint == Adapter:
-        return gr.Radio(choices=["base", "fine"], **common)
+    if get_origin(hint) is Literal:
+        return gr.Radio(choices=list(get_args(hint)), **common)
     return gr.Number(precision=0 if hint is int else None, **common)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -11,13 +12,16 @@ import gradio as gr
 from ipa_app.imaging.png import read_settings
 from ipa_app.ui import texts
 from ipa_app.ui.failures import gradio_error
-from ipa_app.ui.listeners import CHECKED
+from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.orders import SERIES
 from ipa_app.ui.parts import Parts
+from ipa_app.ui.references import Filling
 from ipa_app.ui.restore import Restorer
 from ipa_app.ui.results import show_picked, show_pictures
 from ipa_app.ui.running import Runner
 from ipa_app.ui.status import status_line
+from ipa_app.ui.tabs.inpaint import keep_mask
+from ipa_app.ui.tabs.shared import TaskTab
 
 Update = dict[Any, Any]
 
@@ -34,6 +38,32 @@ def connect_extras(parts: Parts, *, runner: Runner, restorer: Restorer) -> None:
 def drawing_inputs(parts: Parts, task: str) -> dict[str, Any]:
     """What `Runner.connect` is given: the form, and what this visit has made so far."""
     return {**parts.inputs_of(parts.tab_of(task)), "history": parts.results.history}
+
+
+def connect_drawing(
+    parts: Parts,
+    press: Callable[..., Any],
+    *,
+    tab: TaskTab,
+    runner: Runner,
+    instead: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Let something that is pressed draw what a tab's form asks for.
+
+    Args:
+        parts: of the page.
+        press: the event.
+        tab: whose form.
+        runner: that draws.
+        instead: components that are read in place of the form's own, by the input's name.
+    """
+    inputs = {**drawing_inputs(parts, tab.task), **instead}
+    if "painted" in inputs:
+        # The editor's strokes need its own decoding, all other inputs must reach us undecoded: two listeners.
+        mask_file = gr.State(None)
+        press = press(keep_mask, inputs["painted"], mask_file, **AT_ONCE).success
+        inputs["painted"] = mask_file
+    runner.connect(press, task=tab.task, inputs=inputs)
 
 
 def _connect_series(parts: Parts, *, runner: Runner) -> None:
@@ -61,7 +91,7 @@ def _connect_more_like_this(parts: Parts, *, runner: Runner) -> None:
         updates = {parts.tasks: gr.update(selected=tab.task), panel.suited_scale: tab.default_scale}
         if scale == suited:
             updates[panel.scale] = tab.default_scale
-        return {**updates, **panel.references.fill([(picked, 1.0)])}
+        return {**updates, **panel.references.fill([Filling(path=picked)])}
 
     taken = parts.results.more_like_this.click(
         take,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import zip_longest
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
@@ -14,15 +13,20 @@ from ipa_app.imaging.opening import BLACK, CLIP_MEAN, WHITE, open_image
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.uploads import file_path
 
-_BEHIND_TRANSPARENCY = {"reference": CLIP_MEAN, "image": WHITE, "pose": BLACK}
+_BEHIND_TRANSPARENCY = {
+    "reference": CLIP_MEAN,
+    "negative_reference": CLIP_MEAN,
+    "image": WHITE,
+    "start_image": WHITE,
+    "pose": BLACK,
+}
 """What shows through where an upload is transparent: for a reference the colour that says nothing to CLIP, for a
 pose the ground that skeletons are drawn on."""
 
 
 def build_request(
     *,
-    references: Sequence[Any] = (),
-    weights: Sequence[Any] = (),
+    references: Sequence[Mapping[str, Any]] = (),
     mask: Any = None,
     skeleton: Any = None,
     **values: Any,
@@ -30,17 +34,16 @@ def build_request(
     """Open the uploaded pictures and check everything.
 
     Args:
-        references: uploads, any of them None.
-        weights: how much each reference counts beside the others; 1 where there is none.
+        references: of each the upload as "image", perhaps None, and a `Reference`'s other fields by name.
         mask: an upload, or the path of a mask that the page has saved.
         skeleton: the text of an OpenPose file, used as the pose where no picture of one is given.
-        **values: the request's other fields by name; "image" and "pose" are uploads. None means "not given".
+        **values: the request's other fields by name, pictures as uploads. None means "not given".
 
     Raises:
         UserError: something a person can put right, named.
     """
     fields = {name: value for name, value in values.items() if value is not None}
-    for name in ("image", "pose"):
+    for name in _BEHIND_TRANSPARENCY:
         if name in fields:
             fields[name] = _picture(fields[name], field=name)
     if skeleton and "pose" not in fields:
@@ -48,14 +51,22 @@ def build_request(
     if mask is not None and "image" in fields:
         path = mask if isinstance(mask, str) else file_path(mask, field="mask")
         fields["mask"] = open_mask(path, fields["image"].size)
-    weighted = zip_longest(references, weights[: len(references)])
-    opened = tuple(_reference(upload, weight=weight) for upload, weight in weighted if upload is not None)
+    opened = tuple(_reference(**each) for each in references if each["image"] is not None)
     return GenerateRequest(references=opened, **fields)
 
 
-def _reference(upload: Any, *, weight: Any) -> Reference:
-    image = _picture(upload, field="reference")
-    return Reference(image=image) if weight is None else Reference(image=image, weight=weight)
+def open_reference(upload: Any) -> Image.Image:
+    """Open an uploaded reference as it is used, mode "RGB".
+
+    Raises:
+        UserError: it is no picture that can be used.
+    """
+    return _picture(upload, field="reference")
+
+
+def _reference(*, image: Any, **values: Any) -> Reference:
+    given = {name: value for name, value in values.items() if value is not None}
+    return Reference(image=open_reference(image), **given)
 
 
 def _picture(payload: Any, *, field: str) -> Image.Image:

@@ -23,13 +23,17 @@ class PicturePanel:
     """The picture prompt: reference pictures, adapter and strength.
 
     `suited_scale` is the strength that suits the present tab: one that is still at it moves along to the next tab.
+    `folds` are the accordions that inputs lie in, by the input's name.
     """
 
     references: References
     adapter: gr.Radio
     scale: gr.Slider
+    live: gr.Checkbox
     start: gr.Slider
     end: gr.Slider
+    negative_reference: gr.Image
+    folds: Mapping[str, gr.Accordion]
     suited_scale: gr.State
 
 
@@ -83,14 +87,21 @@ def picture_panel(*, references: References, adapter: str) -> PicturePanel:
         buttons=[],
         elem_id="scale",
     )
-    with gr.Accordion(texts.WHEN_HEADING, open=False, elem_id="when-panel"):
+    live = gr.Checkbox(label=texts.LIVE_LABEL, info=texts.LIVE_HELP, value=False, elem_id="live")
+    with gr.Accordion(texts.WHEN_HEADING, open=False, elem_id="when-panel") as when:
         start, end = share_sliders(help_text=texts.WHEN_HELP, elem_ids=("start", "end"))
+    with gr.Accordion(texts.AWAY_HEADING, open=False, elem_id="away-panel") as away:
+        gr.HTML(f'<p class="ipa-help">{texts.AWAY_HELP}</p>', padding=False)
+        negative = picture_input(label=texts.AWAY_LABEL, elem_id="negative-reference", height=150)
     return PicturePanel(
         references=references,
         adapter=adapter_switch,
         scale=scale,
+        live=live,
         start=start,
         end=end,
+        negative_reference=negative,
+        folds={"start": when, "end": when, "negative_reference": away},
         suited_scale=gr.State(DEFAULT_SCALES["variation"]),
     )
 

@@ -41,6 +41,7 @@ class Parts:
             "scale": panel.scale,
             "start": panel.start,
             "end": panel.end,
+            "negative_reference": panel.negative_reference,
             "count": settings.count,
             "seed": settings.seed,
             "steps": settings.steps,

@@ -2,25 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from ipa_app.engine.requests import MOST_REFERENCES
+from ipa_app.engine.requests import MOST_REFERENCES, Reference
+from ipa_app.imaging.cropping import SquareMode
 from ipa_app.ui import texts
 from ipa_app.ui.listeners import AT_ONCE
 from ipa_app.ui.panel import picture_input
+from ipa_app.ui.seen import seen_html
+
+_FIELDS = tuple(field.name for field in fields(Reference))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """Room for one reference: its box on the page, the picture and how much it counts beside the others."""
+    """Room for one reference: its box on the page, the picture, its square and how much it counts beside the others.
+
+    Attributes:
+        box: holds the others.
+        image: the picture.
+        seen: the square of it that the model looks at.
+        fold: holds the choice of the square.
+        view: how the picture becomes a square.
+        place: holds the sliders that move the crop.
+        across: the crop's middle, from left to right.
+        down: the crop's middle, from top to bottom.
+        weight: beside the other references.
+    """
 
     box: gr.Column
     image: gr.Image
+    seen: gr.HTML
+    fold: gr.Accordion
+    view: gr.Radio
+    place: gr.Column
+    across: gr.Slider
+    down: gr.Slider
     weight: gr.Slider
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What a reference is made from, by the names of its fields."""
+        square = {"view": self.view, "centre_x": self.across, "centre_y": self.down}
+        return {"image": self.image, "weight": self.weight, **square}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filling:
+    """What goes into a slot: a picture's file, and the values that belong to it."""
+
+    path: str | None = None
+    weight: float = 1.0
+    view: SquareMode = "crop"
+    centre: tuple[float, float] = (0.5, 0.5)
+
+    @property
+    def seen(self) -> str:
+        """What the model looks at, as HTML."""
+        upload = None if self.path is None else {"path": self.path}
+        return seen_html(upload, view=self.view, centre=self.centre)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +79,12 @@ class References:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """The pictures and weights, named as `collect` reads them."""
-        named: dict[str, Any] = {}
-        for number, slot in enumerate(self.slots, start=1):
-            named |= {f"reference_{number}": slot.image, f"weight_{number}": slot.weight}
-        return named
+        """What the references are made from, named as `collect` reads them."""
+        return {
+            _input_name(field, number): part
+            for number, slot in enumerate(self.slots, start=1)
+            for field, part in slot.inputs.items()
+        }
 
     @property
     def outputs(self) -> list[Any]:
@@ -53,23 +99,31 @@ class References:
         updates[self.together] = gr.update(visible=several)
         return updates | {self.shown: count, self.add: gr.update(visible=count < len(self.slots))}
 
-    def fill(self, references: list[tuple[str, float]]) -> dict[Any, Any]:
-        """Return the updates that put files and weights into the slots, and empty the others."""
+    def fill(self, references: Sequence[Filling]) -> dict[Any, Any]:
+        """Return the updates that fill so many slots, and empty the others."""
         updates = self.show(max(1, len(references)))
         for index, slot in enumerate(self.slots):
-            path, weight = references[index] if index < len(references) else (None, 1.0)
-            visible = index > 0 or len(references) > 1 or weight != 1.0
-            updates |= {slot.image: path, slot.weight: gr.update(value=weight, visible=visible)}
+            filling = references[index] if index < len(references) else Filling()
+            visible = index > 0 or len(references) > 1 or filling.weight != 1.0
+            updates |= {slot.image: filling.path, slot.weight: gr.update(value=filling.weight, visible=visible)}
+            updates |= {slot.view: filling.view, slot.across: filling.centre[0], slot.down: filling.centre[1]}
+            # What lies in a closed accordion tells of no change, so that the square is set here.
+            updates |= {slot.seen: filling.seen, slot.place: gr.update(visible=filling.view == "crop")}
         return updates
 
 
 def collect(values: dict[str, Any]) -> dict[str, Any]:
-    """Take the pictures and weights, named as in `References.inputs`, out of `values` and give them as lists."""
-    numbers = range(1, MOST_REFERENCES + 1)
+    """Take what is named as in `References.inputs` out of `values` and give it reference by reference."""
     return {
-        "references": [values.pop(f"reference_{number}") for number in numbers],
-        "weights": [values.pop(f"weight_{number}") for number in numbers],
+        "references": [
+            {field: values.pop(_input_name(field, number)) for field in _FIELDS}
+            for number in range(1, MOST_REFERENCES + 1)
+        ]
     }
+
+
+def _input_name(field: str, number: int) -> str:
+    return f"{'reference' if field == 'image' else field}_{number}"
 
 
 def reference_slots(*, first_picture: Path | None) -> References:
@@ -98,6 +152,7 @@ def _slot(number: int, *, picture: Path | None) -> Slot:
             height=240 if is_first else 150,
             value=picture if is_first else None,
         )
+        square = _square_choice(number, image=image, picture=picture if is_first else None)
         weight = gr.Slider(
             label=texts.WEIGHT_LABEL.format(number=number),
             minimum=0,
@@ -108,4 +163,39 @@ def _slot(number: int, *, picture: Path | None) -> Slot:
             visible=not is_first,
             elem_id=f"weight-{number}",
         )
-    return Slot(box=box, image=image, weight=weight)
+    return Slot(box=box, image=image, weight=weight, **square)
+
+
+def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dict[str, Any]:
+    """Lay out what the model looks at and the choice of it, and let the one follow the other."""
+    first = Filling(path=None if picture is None else str(picture))
+    seen = gr.HTML(first.seen, padding=False, elem_id=f"seen-{number}")
+    with gr.Accordion(texts.SEEN_HEADING, open=False, elem_id=f"seen-panel-{number}") as fold:
+        view = gr.Radio(
+            label=texts.VIEW_LABEL, choices=list(texts.VIEW_CHOICES), value="crop", elem_id=f"view-{number}"
+        )
+        with gr.Column() as place:
+            across, down = (
+                gr.Slider(
+                    label=label, minimum=0, maximum=1, step=0.01, value=0.5, buttons=[], elem_id=f"{name}-{number}"
+                )
+                for label, name in ((texts.ACROSS_LABEL, "across"), (texts.DOWN_LABEL, "down"))
+            )
+    choice = [view, across, down]
+    gr.on(
+        [image.change, *(part.change for part in choice)],
+        _look,
+        [image, *choice],
+        [seen, place],
+        preprocess=False,
+        trigger_mode="always_last",
+        **AT_ONCE,
+    )
+    return {"seen": seen, "fold": fold, "view": view, "place": place, "across": across, "down": down}
+
+
+def _look(payload: Any, view: SquareMode, across: float | None, down: float | None) -> tuple[str, Any]:
+    """Show the square as it is now; only a crop can be moved."""
+    # A number that was cleared counts as the middle, as in a request.
+    centre = (0.5 if across is None else across, 0.5 if down is None else down)
+    return seen_html(payload, view=view, centre=centre), gr.update(visible=view == "crop")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import gradio as gr
@@ -18,10 +20,13 @@ from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
 from ipa_app.ui.listeners import CHECKED
 from ipa_app.ui.parts import Parts
+from ipa_app.ui.references import Filling
 from ipa_app.ui.studio import Studio
 from ipa_app.ui.uploads import file_path
 
 Update = dict[Any, Any]
+
+_USUAL = {field.name: field.default for field in fields(GenerateRequest)}
 
 
 def connect_restore(parts: Parts, *, restorer: Restorer) -> None:
@@ -52,6 +57,7 @@ class Restorer:
             parts.restore.note,
             parts.panel.suited_scale,
             *parts.panel.references.outputs,
+            *parts.panel.folds.values(),
         ]
         for tab in parts.tabs:
             components += [*parts.inputs_of(tab).values(), *tab.folds.values()]
@@ -79,7 +85,10 @@ class Restorer:
 
     def _controls(self, request: GenerateRequest) -> Update:
         parts, tab = self._parts, self._parts.tab_of(request.task)
-        references = [(_saved(each.image), each.weight) for each in request.references]
+        references = [
+            Filling(path=_saved(each.image), weight=each.weight, view=each.view, centre=(each.centre_x, each.centre_y))
+            for each in request.references
+        ]
         updates: Update = {
             parts.tasks: gr.update(selected=request.task),
             # The strength stays as it is set here when the tab changes.
@@ -94,8 +103,15 @@ class Restorer:
             if name in values:
                 value = values[name]
                 updates[component] = _saved(value) if isinstance(value, Image.Image) else value
-        folds = {fold: gr.update(open=values[name] is not None) for name, fold in tab.folds.items()}
-        return updates | folds
+        return updates | _opened({**parts.panel.folds, **tab.folds}, values=values)
+
+
+def _opened(folds: Mapping[str, gr.Accordion], *, values: Mapping[str, Any]) -> Update:
+    """Open the accordions in which anything is other than usual, and close the others."""
+    unusual: dict[gr.Accordion, bool] = {}
+    for name, fold in folds.items():
+        unusual[fold] = unusual.get(fold, False) or values[name] != _USUAL[name]
+    return {fold: gr.update(open=is_unusual) for fold, is_unusual in unusual.items()}
 
 
 def _saved(image: Image.Image) -> str:

@@ -26,6 +26,8 @@ from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.pose.sheet import PoseSheet
 
+_LOOK_EVERY_S = 0.05
+
 
 @dataclass
 class _Running:
@@ -119,6 +121,12 @@ class Studio:
         running = self._jobs.get(job_id or "")
         if running is not None:
             running.job.cancel()
+
+    def wait_until_over(self, job_id: str | None, *, timeout_s: float = 15) -> None:
+        """Wait until nobody follows a job any more, for so long at most."""
+        latest = time.monotonic() + timeout_s
+        while (job_id or "") in self._jobs and time.monotonic() < latest:
+            time.sleep(_LOOK_EVERY_S)
 
     def find_pose(self, photo: Image.Image) -> PoseSheet:
         """Find the pose in a photo (mode "RGB"), so that it can be edited.

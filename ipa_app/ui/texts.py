@@ -13,6 +13,12 @@ REFERENCE_PLACEHOLDER = "Drop a picture here\nor click to choose one"
 ADD_REFERENCE = "Add another picture"
 MORE_REFERENCE_LABEL = "Reference picture {number}"
 WEIGHT_LABEL = "Weight of picture {number}"
+SEEN_LABEL = "What the model looks at"
+SEEN_HEADING = "Choose what it looks at"
+VIEW_LABEL = "The model only sees a square"
+VIEW_CHOICES = (("Cut one out", "crop"), ("Show all, with bars", "pad"), ("Squeeze", "stretch"))
+ACROSS_LABEL = "Cut further left (0) or right (1)"
+DOWN_LABEL = "Cut further up (0) or down (1)"
 REFERENCES_TOGETHER = (
     "Every spot of the new picture looks at all your pictures at once and takes most from the one that fits it best. "
     "What it takes from a picture is multiplied by that picture's weight: 1 is as it is, 2 is double. At 0 a picture "
@@ -25,6 +31,8 @@ ADAPTER_HELP = (
 )
 SCALE_LABEL = "Strength of the picture"
 SCALE_HELP = "0: the picture is ignored. 1: it is followed closely. Above 1: it is exaggerated."
+LIVE_LABEL = "Redraw when the strength changes"
+LIVE_HELP = "Letting go of the slider draws again, on the seed of the last picture."
 WHEN_HEADING = "When it counts"
 WHEN_HELP = (
     "A picture is drawn in steps: place and main colours come first, small things last. Let your picture count only "
@@ -32,6 +40,12 @@ WHEN_HELP = (
 )
 WHEN_BEGIN = "From (0: the beginning)"
 WHEN_END = "To (1: the end)"
+AWAY_HEADING = "A picture to stay away from"
+AWAY_LABEL = "Picture to stay away from"
+AWAY_HELP = (
+    "The new pictures will have less of what is in this one: a style, a colour, a kind of background. It counts only "
+    "beside a reference picture."
+)
 
 # --- 2: what to make
 TASK_HEADING = "What to make"
@@ -42,6 +56,13 @@ MIX_HELP = (
     "The picture says who, your words say where and how. If the words are drowned out, lower the strength; "
     "with no picture at all the words alone decide."
 )
+START_HEADING = "Start from a picture"
+START_HELP = (
+    "Optional. The new picture is drawn over this one and keeps its layout and colours, as far as you let it; "
+    "it is cut to the shape of the result."
+)
+STRENGTH_LABEL = "How much to change"
+STRENGTH_HELP = "Small: it stays nearly as it is. 1: nothing of it is left. Counts with a start picture only."
 INPAINT_TAB = "Inpaint"
 INPAINT_HELP = "Paint over part of a picture. Only what you painted is redrawn, after the reference; the rest stays."
 POSE_TAB = "Pose"
@@ -223,6 +244,12 @@ API_PARAMETERS = {
     "model": "model: a name from /models",
     "start": "start: when the picture begins to count, as a share of the steps, 0 to 1",
     "end": "end: when it ceases to count; later than start",
+    "view": "view: how the picture becomes the square that the model looks at: crop, pad or stretch",
+    "centre_x": "centre_x: where the crop's middle should be, 0 (left) to 1 (right)",
+    "centre_y": "centre_y: where the crop's middle should be, 0 (top) to 1 (bottom)",
+    "negative_reference": "negative_reference: a picture to stay away from; counts beside a reference only",
+    "start_image": "start_image: a picture to start from",
+    "strength": "strength: how much of the start picture is drawn anew, up to 1",
     "control_start": "control_start: when the pose begins to count, as a share of the steps, 0 to 1",
     "control_end": "control_end: when it ceases to count; later than control_start",
 }

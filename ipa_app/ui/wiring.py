@@ -11,14 +11,14 @@ from ipa_app.pose.presets import preset_sheets
 from ipa_app.ui import texts
 from ipa_app.ui.about import model_note, unknown_words_note, words_heading, words_html
 from ipa_app.ui.examples import Example
-from ipa_app.ui.extras import connect_extras, drawing_inputs
+from ipa_app.ui.extras import connect_drawing, connect_extras
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
+from ipa_app.ui.live import connect_live
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.restore import Restorer, connect_restore
 from ipa_app.ui.running import Runner
 from ipa_app.ui.status import model_pill
 from ipa_app.ui.studio import Studio
-from ipa_app.ui.tabs.inpaint import keep_mask
 from ipa_app.ui.tabs.shared import TaskTab
 
 
@@ -33,20 +33,14 @@ def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence
     _connect_scale(parts)
     connect_restore(parts, restorer=restorer)
     connect_extras(parts, runner=runner, restorer=restorer)
+    connect_live(parts, runner=runner)
     for tab in parts.tabs:
         _add_examples(tab, parts=parts, examples=[example for example in examples if example.tab == tab.task])
 
 
 def _connect_generate(parts: Parts, *, runner: Runner) -> None:
     for tab in parts.tabs:
-        inputs = drawing_inputs(parts, tab.task)
-        press = tab.generate.click
-        if "painted" in inputs:
-            # The editor's strokes need its own decoding, all other inputs must reach us undecoded: two listeners.
-            mask_file = gr.State(None)
-            press = tab.generate.click(keep_mask, inputs["painted"], mask_file, **AT_ONCE).success
-            inputs["painted"] = mask_file
-        runner.connect(press, task=tab.task, inputs=inputs)
+        connect_drawing(parts, tab.generate.click, tab=tab, runner=runner)
         tab.stop.click(runner.stop, parts.results.job, None, **AT_ONCE)
 
 

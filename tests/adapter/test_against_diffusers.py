@@ -90,6 +90,34 @@ def test_two_references_draw_the_same(
     torch.testing.assert_close(drawn, expected, rtol=0, atol=1e-4)
 
 
+@torch.no_grad()
+def test_a_negative_picture_draws_the_same(
+    make_pipeline: MakePipeline,
+    unet: UNet2DConditionModel,
+    adapters: dict[AdapterKind, IPAdapter],
+    tower: CLIPVisionModelWithProjection,
+) -> None:
+    """The first half of the embeds that diffusers takes are the negative picture's."""
+    (cond, uncond), (away, _) = (encode_image(tower, random_pixels(seed), "base") for seed in (3, 4))
+    theirs = make_pipeline(tiny_unet())
+    theirs.load_ip_adapter(nested(adapters["base"]), subfolder="", weight_name="", image_encoder_folder=None)
+    expected = draw(theirs, 5.0, ip_adapter_image_embeds=[torch.stack([away, cond])])
+
+    plain = adapters["base"].image_prompt(cond, uncond)
+    prompt = plain.against(adapters["base"].image_prompt(away, uncond))
+    ours = make_pipeline(unet)
+    drawn, without = (
+        draw(
+            ours,
+            5.0,
+            cross_attention_kwargs={"image_prompt": ImagePromptBatch.stack([[each]] * 2, guidance=True, steps=2)},
+        )
+        for each in (prompt, plain)
+    )
+    torch.testing.assert_close(drawn, expected, rtol=0, atol=1e-4)
+    assert (drawn - without).abs().max() > 1e-2
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_an_sdxl_shaped_unet_predicts_the_same(kind: AdapterKind, sdxl_unet: UNet2DConditionModel) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 
 from ipa_app.engine.engine import Engine
-from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from ipa_app.pose.draw import draw_sheet, draw_skeleton
@@ -30,6 +30,29 @@ def test_without_a_reference_it_is_plain_stable_diffusion(generate: Generate, ti
     expected = plain("a red cat", negative_prompt="a dog", latents=latents, **settings).images[0]
     drawn = generate(task="mix", prompt="a red cat", negative_prompt="a dog", seed=5)
     assert pixels(drawn) == [expected.tobytes()]
+
+
+@pytest.mark.parametrize("strength", [0.6, 1.0])
+def test_a_start_picture_is_plain_image_to_image(generate: Generate, tiny_bundle_dir: Path, strength: float) -> None:
+    plain = StableDiffusionImg2ImgPipeline.from_pretrained(tiny_bundle_dir, local_files_only=True, dtype=torch.float32)
+    plain.set_progress_bar_config(disable=True)
+    start = noise_picture(6, (64, 64))
+    settings = {"image": start, "strength": strength, "num_inference_steps": 5, "guidance_scale": 3.0}
+    generator = torch.Generator().manual_seed(5)
+    expected = plain("a red cat", negative_prompt="a dog", generator=generator, **settings).images[0]
+    wish = {"task": "mix", "prompt": "a red cat", "negative_prompt": "a dog", "steps": 5, "seed": 5}
+    drawn = generate(**wish, start_image=start, strength=strength)
+    assert pixels(drawn) == [expected.tobytes()]
+    assert pixels(drawn) != pixels(generate(**wish))
+
+
+def test_start_picture_reference_and_range_work_together(generate: Generate) -> None:
+    wish = {"task": "mix", "prompt": "a cat", "references": (reference(),), "seed": 1, "steps": 6, "strength": 0.7}
+    start = noise_picture(6, (90, 40))
+    whole, late = (generate(**wish, start_image=start, start=begin) for begin in (0, 0.5))
+    assert whole.images[0].size == (64, 64)
+    assert pixels(whole) != pixels(late)
+    assert pixels(whole) != pixels(generate(**wish, start_image=start, scale=0))
 
 
 @pytest.mark.parametrize("adapter", ["base", "fine"])
@@ -80,6 +103,10 @@ def test_every_input_changes_the_picture(generate: Generate) -> None:
         {"steps": 3},
         {"guidance_scale": 5},
         {"control_scale": 0.2},
+        {"references": (Reference(image=noise_picture(), view="pad"),)},
+        {"references": (Reference(image=noise_picture(), view="stretch"),)},
+        {"references": (Reference(image=noise_picture(), centre_x=0),)},
+        {"negative_reference": noise_picture(9)},
         {"end": 0.5},
         {"start": 0.5},
         {"control_end": 0.5},

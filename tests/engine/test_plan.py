@@ -94,6 +94,25 @@ def test_a_pose_needs_a_whole_step_too() -> None:
     make_plan(GenerateRequest(task="pose", pose=PICTURE, control_start=0.5, control_end=0.55), entry)
 
 
+def test_a_picture_to_stay_away_from_is_noted_where_it_counts() -> None:
+    wish = GenerateRequest(task="variation", references=(Reference(image=PICTURE),), negative_reference=PICTURE)
+    counts = settings_of(make_plan(wish, ENTRY), scheduler="S")
+    assert counts["negative_reference"] == counts["references"][0]["sha256"]
+    for change in ({"guidance_scale": 1}, {"scale": 0}, {"task": "mix", "prompt": "a cat", "references": ()}):
+        plan = make_plan(dataclasses.replace(wish, **change), ENTRY)
+        assert plan.negative_reference is None
+        assert "negative_reference" not in settings_of(plan, scheduler="S")
+
+
+def test_a_start_picture_leaves_only_the_last_steps_to_be_drawn() -> None:
+    wish = GenerateRequest(task="mix", prompt="a cat", start_image=PICTURE, strength=0.3)
+    assert make_plan(wish, ENTRY).drawn_steps == 6
+    assert make_plan(dataclasses.replace(wish, strength=1), ENTRY).drawn_steps == 20
+    with pytest.raises(UserError, match="none of the 20 steps would be drawn"):
+        make_plan(dataclasses.replace(wish, strength=0.04), ENTRY)
+    assert make_plan(dataclasses.replace(wish, start_image=None, strength=0), ENTRY).drawn_steps == 20
+
+
 def test_seeds_count_up_and_start_over() -> None:
     assert picture_seeds(4, 3) == (4, 5, 6)
     assert picture_seeds(LARGEST_SEED, 2) == (LARGEST_SEED, 0)

@@ -52,6 +52,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"start": 0.5, "end": 0.5}, "begins at 0.5 of the steps and ends at 0.5; it must end later than it begins."),
     ({"control_start": 0.8, "control_end": 0.2}, "The pose's strength begins at 0.8"),
     ({"control_end": float("nan")}, "The end of the pose's strength is nan"),
+    ({"strength": 1.5}, "The strength of the change is 1.5; it must be a number from 0 to 1."),
+    ({"negative_reference": "a.png"}, "The picture to stay away from is 'a.png'; it must be a picture."),
+    ({"start_image": 3}, "The start is 3"),
     ({"references": ()}, "There is no reference"),
     ({"references": (REFERENCE,) * 5}, "There are 5 references; there may be at most 4."),
     ({"references": (PICTURE,)}, "must be pictures, each with a weight"),
@@ -77,6 +80,20 @@ def test_bad_values_are_refused_in_one_sentence(fields: dict[str, Any], message:
 def test_a_bad_weight_is_refused(weight: object) -> None:
     with pytest.raises(UserError, match="The reference's weight is"):
         Reference(image=PICTURE, weight=weight)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("view", "tile", "view is 'tile'; it must be crop or pad or stretch."),
+        ("centre_x", 1.1, "centre across is 1.1"),
+        ("centre_y", -1, "centre down is -1"),
+        ("centre_y", float("nan"), "centre down is nan"),
+    ],
+)
+def test_a_bad_square_is_refused(field: str, value: object, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        Reference(image=PICTURE, **{field: value})
 
 
 def test_a_reference_must_be_a_picture() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ipa_app.imaging.cropping import fit_padded, fitted_size, square_for_clip
+from ipa_app.imaging.cropping import fit_padded, fitted_size, side_by_side, square_for_clip
 from ipa_app.imaging.opening import CLIP_MEAN
 
 
@@ -53,6 +53,14 @@ def test_stretch_fills_the_square(wide: Image.Image) -> None:
 @pytest.mark.parametrize("mode", ["pad", "stretch"])
 def test_very_long_pictures_do_not_become_huge_squares(mode: str) -> None:
     assert square_for_clip(Image.new("RGB", (200_000, 8)), mode=mode).size == (1024, 1024)  # type: ignore[arg-type]
+
+
+def test_side_by_side_keeps_every_picture_and_its_place() -> None:
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    strip = side_by_side([Image.new("RGB", (10, 6), colour) for colour in colours], gap=2)
+    assert strip.size == (34, 6)
+    assert [strip.getpixel((x, 5)) for x in (9, 12, 33)] == colours
+    assert strip.getpixel((10, 0)) == (255, 255, 255)
 
 
 def test_unknown_mode() -> None:

@@ -27,11 +27,23 @@ COMMON = {
     "model": "toybox",
     "start": 0.0,
     "end": 1.0,
+    "view": "crop",
+    "centre_x": 0.5,
+    "centre_y": 0.5,
+    "negative_reference": None,
 }
 REQUIRED = object()
 PROMISED = {
     "/variation": {"reference": REQUIRED, "adapter": "base", "scale": 1.0, "prompt": "", **COMMON},
-    "/mix": {"prompt": REQUIRED, "reference": None, "adapter": "base", "scale": 0.6, **COMMON},
+    "/mix": {
+        "prompt": REQUIRED,
+        "reference": None,
+        "adapter": "base",
+        "scale": 0.6,
+        **COMMON,
+        "start_image": None,
+        "strength": 0.75,
+    },
     "/inpaint": {
         "image": REQUIRED,
         "mask": REQUIRED,
@@ -140,6 +152,24 @@ def test_a_skeleton_on_a_transparent_ground_is_a_skeleton(client: Client, tmp_pa
     assert len(files) == 1
 
 
+def test_what_was_added_later_counts(client: Client, pictures: Pictures) -> None:
+    picture, other = handle_file(pictures["plain.png"]), handle_file(pictures["mask.png"])
+    wish = {"reference": picture, "seed": 5, "api_name": "/variation"}
+    changes = [
+        {},
+        {"start": 0.5},
+        {"end": 0.5},
+        {"view": "pad"},
+        {"centre_x": 0.0},
+        {"negative_reference": other},
+    ]
+    drawn = [pixels(client.predict(**wish, **change)[0][0]).tobytes() for change in changes]
+    assert len(set(drawn)) == len(changes)
+    files, settings = client.predict(prompt="a cat", start_image=picture, strength=0.5, seed=5, api_name="/mix")
+    assert settings["strength"] == 0.5
+    assert len(files) == 1
+
+
 def test_models_says_what_there_is_and_its_state(client: Client) -> None:
     models = client.predict(api_name="/models")
     assert set(models) == {"toybox"}
@@ -207,7 +237,8 @@ def test_a_missing_picture_a_missing_prompt_and_an_empty_mask_are_named(client: 
 
 
 def test_scale_nan_is_refused(app_url: str) -> None:
-    values = json.dumps(["a cat", None, "base", float("nan"), "", 1, -1, 0, 0, 0, 0, "toybox", 0, 1])
+    added_later = [0, 1, "crop", 0.5, 0.5, None, None, 1]
+    values = json.dumps(["a cat", None, "base", float("nan"), "", 1, -1, 0, 0, 0, 0, "toybox", *added_later])
     call = f"{app_url}gradio_api/call/mix"
     event = httpx.post(call, content=f'{{"data": {values}}}', headers={"content-type": "application/json"}).json()
     answer = httpx.get(f"{call}/{event['event_id']}", timeout=60).text

@@ -55,7 +55,7 @@ def test_a_dropped_result_makes_the_same_request_and_the_same_file(
     update = drop(page, path)
     sent: list[GenerateRequest] = []
     submit = studio.submit
-    monkeypatch.setattr(studio, "submit", lambda request, **how: (sent.append(request), submit(request, **how))[1])
+    monkeypatch.setattr(studio, "submit", lambda request, **more: (sent.append(request), submit(request, **more))[1])
     runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)
     *_, last = runner.run(task)(**inputs_after(parts, task, update))
     assert differences(sent[0], request) == []

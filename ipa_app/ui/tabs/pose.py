@@ -60,7 +60,7 @@ def pose_tab(*, find_pose: FindPose) -> TaskTab:
             buttons=[],
             elem_id="control-scale",
         )
-        with gr.Accordion(texts.CONTROL_WHEN_HEADING, open=False, elem_id="control-when-panel"):
+        with gr.Accordion(texts.CONTROL_WHEN_HEADING, open=False, elem_id="control-when-panel") as when:
             begin, end = share_sliders(help_text=texts.CONTROL_WHEN_HELP, elem_ids=("control-start", "control-end"))
         finished = finish_tab(
             task="pose",
@@ -73,6 +73,7 @@ def pose_tab(*, find_pose: FindPose) -> TaskTab:
                 "control_start": begin,
                 "control_end": end,
             },
+            folds={"control_start": when, "control_end": when},
         )
     _connect(parts, find_pose=find_pose)
     return finished

@@ -1,0 +1,35 @@
+"""The square of a reference that the vision tower looks at, shown beside the choice of it."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from PIL import Image
+
+from ipa_app.errors import UserError
+from ipa_app.imaging.cropping import SquareMode, square_for_clip
+from ipa_app.ui import texts
+from ipa_app.ui.form import open_reference
+from ipa_app.ui.inline_pictures import inline_picture
+
+_SIDE = 144
+
+
+def seen_html(payload: Any, *, view: SquareMode, centre: tuple[float, float]) -> str:
+    """Show what the model looks at; nothing where there is no picture, and why where it is none.
+
+    Args:
+        payload: an upload, or None.
+        view: as in `square_for_clip`.
+        centre: as in `square_for_clip`.
+    """
+    if payload is None:
+        return ""
+    try:
+        square = square_for_clip(open_reference(payload), mode=view, centre=centre)
+    except UserError as error:
+        return f'<p class="ipa-note">{html.escape(str(error))}</p>'
+    small = square.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+    shown = inline_picture(small, alt=texts.SEEN_LABEL, css_class="ipa-seen-square")
+    return f'<div class="ipa-seen">{shown}<span>{texts.SEEN_LABEL}</span></div>'

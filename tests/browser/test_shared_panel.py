@@ -1,0 +1,108 @@
+"""The reference panel as a visitor uses it: watching, redrawing by the slider, taking everything back from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.test_results import RESULTS, body, drop, press, value
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def test_a_picture_is_seen_while_it_is_drawn(open_page: Any, shoot: Any) -> None:
+    page = open_page()
+    page.click("#more-settings > button")
+    page.fill("#steps input[type=number]", "100")
+    page.click("#variation-generate")
+    page.wait_for_selector("#preview img")
+    assert not page.is_visible(RESULTS), "the result is not there yet"
+    assert page.evaluate("document.querySelector('#preview img').naturalWidth") >= 64
+    shoot(page, "watching")
+    page.wait_for_selector("#status .ipa-done")
+    assert page.locator(RESULTS).count() == 4
+    assert not page.is_visible("#preview img")
+
+
+def test_letting_go_of_the_strength_draws_again_on_the_same_seed(open_page: Any, shoot: Any) -> None:
+    page = open_page()
+    page.fill("#count input[type=number]", "2")
+    press(page, "#variation-generate")
+    captions = page.locator("#results .caption-label").all_inner_texts()
+    before = body(page, RESULTS)
+    slide(page, 0.2)
+    page.wait_for_timeout(1500)
+    assert body(page, RESULTS) == before, "it is off until it is asked for"
+
+    page.get_by_label("Redraw when the strength changes").check()
+    page.evaluate("document.querySelector('#status .ipa-status').setAttribute('data-before', '')")
+    slide(page, 0.5)
+    page.wait_for_selector("#status .ipa-done:not([data-before])")
+    assert page.locator("#results .caption-label").all_inner_texts() == captions
+    assert body(page, RESULTS) != before
+    shoot(page, "redrawn")
+
+
+def slide(page: Any, share: float) -> None:
+    """Take the strength's slider to a share of its length with the mouse, and let go."""
+    page.locator("#scale").scroll_into_view_if_needed()
+    box = page.locator("#scale input[type=range]").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.9, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * share, middle, steps=3)
+    page.mouse.up()
+
+
+def test_the_square_follows_its_choice(open_page: Any, shoot: Any) -> None:
+    page = open_page()
+    square = "#seen-1 img"
+    page.wait_for_selector(square)
+    first = page.get_attribute(square, "src")
+    page.click("#seen-panel-1 > button")
+    page.fill("#across-1 input[type=number]", "0")
+    page.locator("#across-1 input[type=number]").blur()
+    page.wait_for_function("([s, first]) => document.querySelector(s).src !== first", arg=[square, first])
+    moved = page.get_attribute(square, "src")
+    shoot(page, "moved")
+    page.get_by_label("Show all, with bars").first.check()
+    page.wait_for_function("([s, moved]) => document.querySelector(s).src !== moved", arg=[square, moved])
+    page.wait_for_selector("#across-1", state="hidden")
+    shoot(page, "padded")
+
+
+def test_everything_comes_back_from_the_file(open_page: Any, shoot: Any, reference_file: Path) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Text + image").click()
+    page.wait_for_function("document.querySelector('#scale input[type=number]').value === '0.6'")
+    page.fill("#mix-prompt textarea", "a red frog")
+    page.click("#start-panel > button")
+    page.set_input_files("#start-image input[type=file]", str(reference_file))
+    page.wait_for_selector("#start-image img")
+    page.fill("#strength input[type=number]", "0.5")
+    page.click("#when-panel > button")
+    page.fill("#end input[type=number]", "0.8")
+    page.click("#away-panel > button")
+    page.set_input_files("#negative-reference input[type=file]", str(reference_file))
+    page.wait_for_selector("#negative-reference img")
+    page.click("#seen-panel-1 > button")
+    page.get_by_label("Squeeze").first.check()
+    page.click("#more-settings > button")
+    page.fill("#steps input[type=number]", "10")
+    page.fill("#count input[type=number]", "1")
+    press(page, "#mix-generate")
+    shoot(page, "made")
+    made = body(page, RESULTS)
+
+    fresh = open_page()
+    drop(fresh, made)
+    fresh.wait_for_selector("#restore-note .ipa-note")
+    for picture in ("#start-image img", "#negative-reference img"):
+        fresh.wait_for_selector(picture)
+    fresh.wait_for_timeout(1500)
+    assert [value(fresh, box) for box in ("strength", "start", "end")] == ["0.5", "0", "0.8"]
+    shoot(fresh, "restored")
+    press(fresh, "#mix-generate")
+    assert body(fresh, RESULTS) == made

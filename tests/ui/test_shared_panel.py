@@ -1,0 +1,103 @@
+"""What the reference panel answers: the square that is looked at, previews, and the seed that live mode draws on."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.errors import Cancelled
+from ipa_app.imaging.png import write_png
+from ipa_app.ui.live import seed_to_redraw
+from ipa_app.ui.parts import Parts
+from ipa_app.ui.running import Runner
+from ipa_app.ui.seen import seen_html
+from ipa_app.ui.studio import Studio
+from tests.engine.conftest import noise_picture
+from tests.ui.page_parts import inputs_after, opened_page
+
+Opened = tuple[Parts, Studio]
+
+
+@pytest.fixture(scope="module")
+def page(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    with opened_page(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as opened:
+        yield opened
+
+
+def picture_in(html: str) -> Image.Image:
+    found = re.search(r'src="data:image/jpeg;base64,([^"]+)"', html)
+    assert found
+    return Image.open(io.BytesIO(base64.b64decode(found[1])))
+
+
+def test_the_square_is_shown_as_it_is_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "wide.png"
+    wide = Image.new("RGB", (90, 30), (200, 0, 0))
+    wide.paste((0, 0, 200), (60, 0, 90, 30))
+    wide.save(path)
+    upload = {"path": str(path)}
+    left, right = (picture_in(seen_html(upload, view="crop", centre=(x, 0.5))) for x in (0, 1))
+    assert left.size == (144, 144)
+    assert left.getpixel((72, 72))[0] > 150
+    assert right.getpixel((72, 72))[2] > 150
+    padded = picture_in(seen_html(upload, view="pad", centre=(0.5, 0.5)))
+    assert max(padded.getpixel((72, 5))) < 150
+    assert seen_html(None, view="crop", centre=(0.5, 0.5)) == ""
+
+
+def test_a_broken_reference_is_told_where_its_square_would_be(tmp_path: Path) -> None:
+    path = tmp_path / "broken.png"
+    path.write_bytes(b"<b>no picture</b>")
+    told = seen_html({"path": str(path)}, view="crop", centre=(0.5, 0.5))
+    assert "cannot be opened" in told
+    assert "<img" not in told
+
+
+def test_previews_come_before_the_pictures_and_go_when_those_are_there(page: Opened) -> None:
+    parts, studio = page
+    runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)
+    entered = {**inputs_after(parts, "mix", {}), "prompt": "a cat", "steps": 60, "count": 2}
+    updates = list(runner.run("mix")(**entered))
+    shown = [update[parts.results.preview] for update in updates if parts.results.preview in update]
+    assert len(shown) >= 2
+    assert all(update["visible"] for update in shown[:-1])
+    assert picture_in(shown[0]["value"]).height == 64
+    assert shown[-1] == {"__type__": "update", "value": "", "visible": False}
+    assert parts.results.gallery in updates[-1]
+
+
+def test_live_mode_draws_on_the_seed_of_the_first_picture_shown(tmp_path: Path) -> None:
+    write_png(noise_picture(), tmp_path / "a.png", {"seed": 41, "scale": 0.5})
+    noise_picture().save(tmp_path / "foreign.png")
+    shown = [str(tmp_path / "a.png"), "b.png"]
+    assert seed_to_redraw(shown, scale=0.6) == 41
+    assert seed_to_redraw(shown, scale=0.5) is None, "nothing has changed"
+    for nothing in ([], [str(tmp_path / "gone.png")], [str(tmp_path / "foreign.png")]):
+        assert seed_to_redraw(nothing, scale=0.6) is None
+
+
+def test_a_stopped_job_makes_way(page: Opened) -> None:
+    _, studio = page
+    job = studio.submit(GenerateRequest(task="mix", prompt="a cat", steps=100, count=8))
+
+    def follow() -> None:
+        with pytest.raises(Cancelled):
+            list(studio.follow(job))
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    studio.wait_until_over(job, timeout_s=0.1)
+    assert follower.is_alive()
+    studio.cancel(job)
+    studio.wait_until_over(job)
+    follower.join(5)
+    assert not follower.is_alive()
+    studio.wait_until_over(None)
