@@ -4,61 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from ipa_app.errors import UserError
+from ipa_app.models.entry import ModelEntry
 from ipa_app.models.folder import find_adapters, find_controlnets, native_side, read_words
 from ipa_app.models.studio_file import StudioFile
 
 BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "toybox"
 MODELS_VARIABLE = "IPA_MODELS"
 WORDS_FILE = "words.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelEntry:
-    """A base model: where its weights are and how it likes to be used.
-
-    Attributes:
-        name: what requests call it.
-        title: what people call it.
-        about: one or two sentences on what it draws.
-        location: its folder, in diffusers layout.
-        adapters: "base" and "fine" to the adapter's file; a model may lack either.
-        image_encoder: folder of the CLIP vision tower, None when the model has none.
-        controlnets: "pose" to the ControlNet's folder, where there is one.
-        width: native width in pixels, used where a request says 0.
-        height: native height in pixels.
-        steps: default number of denoising steps.
-        guidance_scale: default classifier-free guidance, 1 means none.
-        negative_prompt: used where a request has none.
-        licence: of the weights.
-        scheduler: a word on the sampling schedule, for people.
-        words: every word the model knows by group; empty when it knows ordinary English.
-    """
-
-    name: str
-    title: str
-    about: str = ""
-    location: Path
-    adapters: Mapping[str, Path] = field(default_factory=dict)
-    image_encoder: Path | None = None
-    controlnets: Mapping[str, Path] = field(default_factory=dict)
-    width: int = 512
-    height: int = 512
-    steps: int = 25
-    guidance_scale: float = 7.0
-    negative_prompt: str = ""
-    licence: str = ""
-    scheduler: str = ""
-    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def side_limits(self) -> tuple[int, int]:
-        """The smallest and the largest side in pixels at which this model still draws sensibly."""
-        return min(self.width, self.height) // 2, max(self.width, self.height) * 2
 
 
 def catalog() -> Mapping[str, ModelEntry]:
