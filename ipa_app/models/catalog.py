@@ -10,26 +10,29 @@ from types import MappingProxyType
 from ipa_app.errors import UserError
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.folder import find_adapters, find_controlnets, native_side, read_words
+from ipa_app.models.published import published_models
 from ipa_app.models.studio_file import StudioFile
 
 BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "toybox"
 MODELS_VARIABLE = "IPA_MODELS"
+HUB_VARIABLE = "IPA_HUB_MODELS"
 WORDS_FILE = "words.json"
 
 
 def catalog() -> Mapping[str, ModelEntry]:
-    """List the bundled model and every folder named by the environment variable IPA_MODELS.
+    """List the bundled model, those offered from the Hub, and every folder that the variable IPA_MODELS names.
 
-    IPA_MODELS holds folders in diffusers layout, separated as in PATH. A folder called "toybox" stands in for the
-    bundled model.
+    IPA_MODELS holds folders in diffusers layout, separated as in PATH. A folder called like another model here stands
+    in for it. IPA_HUB_MODELS names the models offered from the Hub, separated by commas; without it all are, except on
+    a Space, where any visitor could fill the disk.
 
     Returns:
         Entries by name, the bundled model first.
 
     Raises:
-        UserError: a folder of IPA_MODELS is not a model, or two have the same name.
+        UserError: a folder of IPA_MODELS is not a model, or two have the same name; IPA_HUB_MODELS names another model.
     """
-    entries = {"toybox": entry_from_folder(BUNDLED, name="toybox")}
+    entries = {"toybox": entry_from_folder(BUNDLED, name="toybox"), **_offered()}
     named: set[str] = set()
     for text in filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)):
         folder = Path(text).expanduser().resolve()
@@ -40,6 +43,16 @@ def catalog() -> Mapping[str, ModelEntry]:
         named.add(folder.name)
         entries[folder.name] = entry_from_folder(folder, name=folder.name)
     return MappingProxyType(entries)
+
+
+def _offered() -> dict[str, ModelEntry]:
+    published = {entry.name: entry for entry in published_models()}
+    default = "" if "SPACE_ID" in os.environ else ",".join(published)
+    names = [name.strip() for name in os.environ.get(HUB_VARIABLE, default).split(",") if name.strip()]
+    for name in names:
+        if name not in published:
+            raise UserError(f"{HUB_VARIABLE} names {name!r}; there is {', '.join(published)}.")
+    return {name: published[name] for name in names}
 
 
 def entry_from_folder(folder: Path, *, name: str) -> ModelEntry:
