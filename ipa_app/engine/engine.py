@@ -61,8 +61,9 @@ class Engine:
         """Put a request into the queue.
 
         Raises:
-            UserError: there is no such model, it cannot do this, or too many requests are waiting.
+            UserError: there is no such model, it is not downloaded, it cannot do this, or too many requests wait.
         """
+        self._manager.check_available(request.model)
         job = Job(make_plan(request, self._manager.entry(request.model)), on_cancel=self._drop)
         with self._changed:
             if self._closed:

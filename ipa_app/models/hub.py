@@ -109,6 +109,8 @@ def discard_damaged(entry: ModelEntry, *, cancel: threading.Event) -> list[str]:
 
 def doubt(entry: ModelEntry) -> None:
     """Have a model's files read through at the next check, as they may have spoiled without a trace."""
+    if not entry.parts:
+        return
     checked = _checked()
     for _, _, blob in _blobs(entry):
         checked.forget(blob)

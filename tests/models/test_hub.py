@@ -18,8 +18,8 @@ from ipa_app.errors import Cancelled, UserError
 from ipa_app.models import fetching, hub_errors
 from ipa_app.models.entry import HubPart, ModelEntry
 from ipa_app.models.hub import discard_damaged, doubt, download, is_downloaded, put_together
+from tests.hub_fixtures import LARGE, SMALL
 from tests.hub_server import FakeHub, etag
-from tests.models.conftest import LARGE, SMALL
 
 WEIGHTS = "unet/w.fp16.safetensors"
 Make = Callable[..., ModelEntry]
