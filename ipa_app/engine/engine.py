@@ -68,8 +68,9 @@ class Engine:
             party: as for `Job`.
 
         Raises:
-            UserError: there is no such model, it cannot do this, or too many requests are waiting.
+            UserError: there is no such model, it is not downloaded, it cannot do this, or too many requests wait.
         """
+        self._manager.check_available(request.model)
         plan = make_plan(request, self._manager.entry(request.model))
         job = Job(plan, on_cancel=self._drop, previews=previews, party=party)
         with self._changed:

@@ -4,76 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from ipa_app.errors import UserError
+from ipa_app.models.entry import ModelEntry
 from ipa_app.models.folder import find_adapters, find_controlnets, native_side, read_words
+from ipa_app.models.published import published_models
 from ipa_app.models.studio_file import StudioFile
 
 BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "toybox"
 MODELS_VARIABLE = "IPA_MODELS"
+HUB_VARIABLE = "IPA_HUB_MODELS"
 WORDS_FILE = "words.json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelEntry:
-    """A base model: where its weights are and how it likes to be used.
-
-    Attributes:
-        name: what requests call it.
-        title: what people call it.
-        about: one or two sentences on what it draws.
-        location: its folder, in diffusers layout.
-        adapters: "base" and "fine" to the adapter's file; a model may lack either.
-        image_encoder: folder of the CLIP vision tower, None when the model has none.
-        controlnets: "pose" to the ControlNet's folder, where there is one.
-        width: native width in pixels, used where a request says 0.
-        height: native height in pixels.
-        steps: default number of denoising steps.
-        guidance_scale: default classifier-free guidance, 1 means none.
-        negative_prompt: used where a request has none.
-        licence: of the weights.
-        scheduler: a word on the sampling schedule, for people.
-        words: every word the model knows by group; empty when it knows ordinary English.
-    """
-
-    name: str
-    title: str
-    about: str = ""
-    location: Path
-    adapters: Mapping[str, Path] = field(default_factory=dict)
-    image_encoder: Path | None = None
-    controlnets: Mapping[str, Path] = field(default_factory=dict)
-    width: int = 512
-    height: int = 512
-    steps: int = 25
-    guidance_scale: float = 7.0
-    negative_prompt: str = ""
-    licence: str = ""
-    scheduler: str = ""
-    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def side_limits(self) -> tuple[int, int]:
-        """The smallest and the largest side in pixels at which this model still draws sensibly."""
-        return min(self.width, self.height) // 2, max(self.width, self.height) * 2
-
-
 def catalog() -> Mapping[str, ModelEntry]:
-    """List the bundled model and every folder named by the environment variable IPA_MODELS.
+    """List the bundled model, those offered from the Hub, and every folder that the variable IPA_MODELS names.
 
-    IPA_MODELS holds folders in diffusers layout, separated as in PATH. A folder called "toybox" stands in for the
-    bundled model.
+    IPA_MODELS holds folders in diffusers layout, separated as in PATH. A folder called like another model here stands
+    in for it. IPA_HUB_MODELS names the models offered from the Hub, separated by commas; without it all are, except on
+    a Space, where any visitor could fill the disk.
 
     Returns:
         Entries by name, the bundled model first.
 
     Raises:
-        UserError: a folder of IPA_MODELS is not a model, or two have the same name.
+        UserError: a folder of IPA_MODELS is not a model, or two have the same name; IPA_HUB_MODELS names another model.
     """
-    entries = {"toybox": entry_from_folder(BUNDLED, name="toybox")}
+    entries = {"toybox": entry_from_folder(BUNDLED, name="toybox"), **_offered()}
     named: set[str] = set()
     for text in filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)):
         folder = Path(text).expanduser().resolve()
@@ -84,6 +43,16 @@ def catalog() -> Mapping[str, ModelEntry]:
         named.add(folder.name)
         entries[folder.name] = entry_from_folder(folder, name=folder.name)
     return MappingProxyType(entries)
+
+
+def _offered() -> dict[str, ModelEntry]:
+    published = {entry.name: entry for entry in published_models()}
+    default = "" if "SPACE_ID" in os.environ else ",".join(published)
+    names = [name.strip() for name in os.environ.get(HUB_VARIABLE, default).split(",") if name.strip()]
+    for name in names:
+        if name not in published:
+            raise UserError(f"{HUB_VARIABLE} names {name!r}; there is {', '.join(published)}.")
+    return {name: published[name] for name in names}
 
 
 def entry_from_folder(folder: Path, *, name: str) -> ModelEntry:

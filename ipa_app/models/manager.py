@@ -1,4 +1,4 @@
-"""Who holds the loaded models: loads in the background, says what it does, and keeps at most a few."""
+"""Who holds the loaded models: downloads and loads in the background, says what it does, and keeps at most a few."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ipa_app.errors import UserError
-from ipa_app.models.catalog import ModelEntry
+from ipa_app.errors import Cancelled, UserError
+from ipa_app.models.amounts import size_text
+from ipa_app.models.entry import ModelEntry
+from ipa_app.models.hub import discard_damaged, doubt, download, is_downloaded, put_together
 
 if TYPE_CHECKING:
     from ipa_app.models.loaded import LoadedModel
@@ -29,7 +31,7 @@ class ModelState:
     Attributes:
         phase: where it stands.
         message: a few words for people: what is being done, or why it failed.
-        progress: share of the loading that is done, 0 to 1.
+        progress: share of the downloading or loading that is done, 0 to 1.
     """
 
     phase: ModelPhase = "absent"
@@ -44,7 +46,15 @@ class _Slot:
         self.state = ModelState()
         self.model: LoadedModel | None = None
         self.last_used = 0.0
-        self.load: object = None  # token of the load that may fill this place; freeing takes it away
+        self.load: _Load | None = None  # the one that may fill this place; freeing takes it away
+
+
+class _Load:
+    """One attempt to get a model ready."""
+
+    def __init__(self, *, fetch: bool) -> None:
+        self.fetch = fetch
+        self.cancel = threading.Event()
 
 
 class ModelManager:
@@ -65,6 +75,7 @@ class ModelManager:
         self._changed = threading.Condition()
         # One load at a time: diffusers and transformers patch torch while they build a model.
         self._loading = threading.Lock()
+        self._downloading = threading.Lock()
 
     @property
     def catalog(self) -> Mapping[str, ModelEntry]:
@@ -94,8 +105,55 @@ class ModelManager:
         """Say where every model stands."""
         return {name: slot.state for name, slot in self._slots.items()}
 
+    def needs_download(self, name: str) -> bool:
+        """Whether a model's parts must be downloaded before it can be loaded.
+
+        Raises:
+            UserError: there is no such model.
+        """
+        entry = self.entry(name)
+        return self._slots[name].model is None and not is_downloaded(entry)
+
+    def check_available(self, name: str) -> None:
+        """Make sure that a model is ready or can be loaded at once.
+
+        Raises:
+            UserError: there is no such model, it must be downloaded first, or it is just being downloaded.
+        """
+        entry, state = self.entry(name), self.state(name)
+        if state.phase == "downloading":
+            raise UserError(
+                f"{entry.title} is still being downloaded ({state.message}); please wait until it is there."
+            )
+        if self.needs_download(name):
+            size = size_text(entry.download_bytes)
+            raise UserError(
+                f"{entry.title} is not on this computer yet: please download it first ({size}), "
+                "by choosing it on the page, under More settings."
+            )
+
     def start(self, name: str) -> None:
         """Begin to load a model in the background, unless it is there or on its way. A failed one is tried again.
+
+        Raises:
+            UserError: there is no such model, or it must be downloaded first.
+        """
+        if self.state(name).phase not in ("loading", "ready"):
+            self.check_available(name)
+        self._begin(name, _Load(fetch=False), ModelState(phase="loading", message="waiting to be loaded"))
+
+    def download(self, name: str) -> None:
+        """Begin to download a model's missing parts in the background, and then to load it.
+
+        Other models go on working meanwhile. What an earlier download has fetched is not fetched again.
+
+        Raises:
+            UserError: there is no such model.
+        """
+        self._begin(name, _Load(fetch=True), ModelState(phase="downloading", message="waiting to be downloaded"))
+
+    def cancel(self, name: str) -> None:
+        """Stop a model's download; what has arrived is kept for the next one. Where there is none, nothing happens.
 
         Raises:
             UserError: there is no such model.
@@ -103,11 +161,8 @@ class ModelManager:
         self.entry(name)
         slot = self._slots[name]
         with self._changed:
-            if slot.state.phase in ("downloading", "loading", "ready"):
-                return
-            token = slot.load = object()
-            self._set(slot, ModelState(phase="loading", message="waiting to be loaded"))
-        threading.Thread(target=self._load, args=(name, token), name=f"load {name}", daemon=True).start()
+            if slot.state.phase == "downloading":
+                self._empty(slot, ModelState())
 
     def get(self, name: str, timeout: float | None = None) -> LoadedModel:
         """Give a model, waiting for it; one that nobody asked for yet is loaded.
@@ -117,7 +172,8 @@ class ModelManager:
             timeout: longest wait in seconds; None waits as long as it takes.
 
         Raises:
-            UserError: there is no such model, or it could not be loaded, and why. `start` tries again.
+            UserError: there is no such model, it must be downloaded first, or it could not be loaded, and why. `start`
+                tries again.
             TimeoutError: it is still not ready.
         """
         if self.state(name).phase == "absent":
@@ -142,42 +198,71 @@ class ModelManager:
             self._empty(self._slots[name], ModelState())
         _release_memory()
 
-    def _load(self, name: str, token: object) -> None:
-        """Load in this thread; the one place where a load's errors, of whatever kind, become a state."""
+    def _begin(self, name: str, load: _Load, state: ModelState) -> None:
+        self.entry(name)
         slot = self._slots[name]
+        with self._changed:
+            if slot.state.phase in ("downloading", "loading", "ready"):
+                return
+            slot.load = load
+            self._set(slot, state)
+        threading.Thread(target=self._load, args=(name, load), name=f"load {name}", daemon=True).start()
+
+    def _load(self, name: str, load: _Load) -> None:
+        """Load in this thread; the one place where a load's errors, of whatever kind, become a state."""
+        slot, entry = self._slots[name], self._catalog[name]
         try:
+            self._gather(entry, load)
             with self._loading:
-                model = self._load_model(name, token)
+                model = self._load_model(entry, load)
+        except Cancelled:
+            return
         except UserError as error:
             failure = str(error)
         except Exception:
             logger.exception("The model %s could not be loaded.", name)
-            failure = f"The model {self._catalog[name].title} could not be loaded: its files are damaged or incomplete"
+            failure = f"The model {entry.title} could not be loaded: its files are damaged or incomplete"
             failure += " (details in the log)."
         else:
             with self._changed:
-                if slot.load is token:
+                if slot.load is load:
                     slot.model, slot.last_used = model, time.monotonic()
                     self._set(slot, ModelState(phase="ready", message="ready", progress=1.0))
             return
+        doubt(entry)
         with self._changed:
-            if slot.load is token:
+            if slot.load is load:
                 self._empty(slot, ModelState(phase="failed", message=failure))
         _release_memory()
 
-    def _load_model(self, name: str, token: object) -> LoadedModel:
-        self._make_room(name)
-        self._report(name, token, 0.0, "starting")
+    def _gather(self, entry: ModelEntry, load: _Load) -> None:
+        """Put a downloaded model's folder together, after its files are checked and the missing ones are fetched."""
+        if not entry.parts:
+            return
+
+        def report(share: float, message: str) -> None:
+            self._report(entry.name, load, ModelState(phase="downloading", message=message, progress=share))
+
+        checking = ModelState(phase="downloading" if load.fetch else "loading", message="checking the files")
+        self._report(entry.name, load, checking)
+        if discard_damaged(entry, cancel=load.cancel) or load.fetch:
+            with self._downloading:
+                download(entry, report=report, cancel=load.cancel)
+        put_together(entry)
+
+    def _load_model(self, entry: ModelEntry, load: _Load) -> LoadedModel:
+        def report(share: float, message: str) -> None:
+            self._report(entry.name, load, ModelState(phase="loading", message=message, progress=share))
+
+        if load.cancel.is_set():
+            raise Cancelled
+        self._make_room(entry.name)
+        report(0.0, "starting")
         # Imported here, in the background: these take many seconds, and the page should be up before.
         from ipa_app.models.loading import best_device, default_dtype, load_model
 
         device = self._device or best_device()
-        return load_model(
-            self._catalog[name],
-            device=device,
-            dtype=default_dtype(device),
-            report=lambda share, message: self._report(name, token, share, message),
-        )
+        return load_model(entry, device=device, dtype=default_dtype(device), report=report)
 
     def _make_room(self, name: str) -> None:
         """Free the models unused for longest, before the next is read, so that both are never in memory at once."""
@@ -190,13 +275,15 @@ class ModelManager:
         if surplus:
             _release_memory()
 
-    def _report(self, name: str, token: object, share: float, message: str) -> None:
+    def _report(self, name: str, load: _Load, state: ModelState) -> None:
         slot = self._slots[name]
         with self._changed:
-            if slot.load is token:
-                self._set(slot, ModelState(phase="loading", message=message, progress=share))
+            if slot.load is load:
+                self._set(slot, state)
 
     def _empty(self, slot: _Slot, state: ModelState) -> None:
+        if slot.load is not None:
+            slot.load.cancel.set()
         slot.model = slot.load = None
         self._set(slot, state)
 

@@ -13,6 +13,7 @@ from ipa_app.models.catalog import ModelEntry
 from ipa_app.ui import texts
 from ipa_app.ui.examples import DEFAULT_SCALES
 from ipa_app.ui.listeners import AT_ONCE
+from ipa_app.ui.offer import OfferPanel, offer_panel
 
 if TYPE_CHECKING:
     from ipa_app.ui.references import References
@@ -49,6 +50,7 @@ class SettingsPanel:
     height: gr.Number
     negative_prompt: gr.Textbox
     model: gr.Dropdown
+    offer: OfferPanel
 
 
 def picture_input(*, label: str, elem_id: str, height: int = 240, value: Path | None = None) -> gr.Image:
@@ -148,6 +150,7 @@ def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> 
             value=default_model,
             elem_id="model",
         )
+        offer = offer_panel(chosen=default_model)
     return SettingsPanel(
         count=count,
         seed=seed,
@@ -157,4 +160,5 @@ def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> 
         height=height,
         negative_prompt=negative_prompt,
         model=model,
+        offer=offer,
     )

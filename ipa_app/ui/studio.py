@@ -162,6 +162,8 @@ class Studio:
             "steps": entry.steps,
             "guidance": entry.guidance_scale,
             "words": {group: list(words) for group, words in entry.words.items()},
+            "downloaded": not self.manager.needs_download(entry.name),
+            "download_bytes": entry.download_bytes,
             "state": state.phase,
             "message": state.message,
             "progress": state.progress,

@@ -197,6 +197,21 @@ MODEL_LOADING = "{title}: loading"
 MODEL_READY = "{title} is ready"
 MODEL_FAILED = "{title} could not be loaded"
 
+OFFER_HEADING = "{title} is not on this computer yet"
+OFFER_SIZE = "Download"
+OFFER_SIZE_TEXT = "{size}, once. You can stop at any time and go on later."
+OFFER_MEMORY = "Memory"
+OFFER_MEMORY_TEXT = (
+    "{gpu} GB on a graphics card. Without such a card {main} GB of ordinary memory, and each picture takes minutes."
+)
+OFFER_LICENCE = "Licence"
+OFFER_DOWNLOAD = "Download and load"
+OFFER_AGAIN = "Try again"
+OFFER_DISMISS = "Not now"
+OFFER_CANCEL = "Cancel"
+OFFER_MEANWHILE = "You can go on with {title} meanwhile."
+OFFER_STILL_WORKS = "{title} stays chosen and goes on working."
+
 # --- settings from a picture
 RESTORE_HEADING = "Take settings from a picture made here"
 RESTORE_HELP = (

@@ -9,15 +9,15 @@ import gradio as gr
 
 from ipa_app.pose.presets import preset_sheets
 from ipa_app.ui import texts
-from ipa_app.ui.about import model_note, unknown_words_note, words_heading, words_html
+from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.examples import Example
 from ipa_app.ui.extras import connect_drawing, connect_extras
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.live import connect_live
+from ipa_app.ui.model_choice import connect_model_choice
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.restore import Restorer, connect_restore
 from ipa_app.ui.running import Runner
-from ipa_app.ui.status import model_pill
 from ipa_app.ui.studio import Studio
 from ipa_app.ui.tabs.shared import TaskTab
 
@@ -29,7 +29,7 @@ def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence
     _connect_generate(parts, runner=runner)
     _connect_reload(parts, page=page, runner=runner)
     _connect_prompts(parts, studio=studio)
-    _connect_model(parts, studio=studio)
+    connect_model_choice(parts, studio=studio)
     _connect_scale(parts)
     connect_restore(parts, restorer=restorer)
     connect_extras(parts, runner=runner, restorer=restorer)
@@ -57,26 +57,6 @@ def _connect_prompts(parts: Parts, *, studio: Studio) -> None:
     for tab in parts.tabs:
         inputs = [tab.prompt, parts.settings.model]
         tab.prompt.change(note, inputs, tab.unknown, trigger_mode="always_last", **AT_ONCE)
-
-
-def _connect_model(parts: Parts, *, studio: Studio) -> None:
-    """Keep the model's state in the header up to date while it loads, and load another one when it is chosen."""
-    timer = gr.Timer(1.0)
-    model = parts.settings.model
-
-    def look(name: str) -> tuple[str, Any]:
-        entry = studio.entry(name)
-        state = studio.manager.state(entry.name)
-        return model_pill(state, title=entry.title), gr.Timer(active=state.phase not in ("ready", "failed"))
-
-    def choose(name: str) -> tuple[Any, ...]:
-        entry = studio.entry(name)
-        studio.manager.start(entry.name)
-        panel = gr.update(label=words_heading(entry), visible=bool(entry.words))
-        return gr.Timer(active=True), model_note(entry), panel, words_html(entry)
-
-    timer.tick(look, model, [parts.pill, timer], **AT_ONCE)
-    model.change(choose, model, [timer, parts.note, parts.words_panel, parts.words], **AT_ONCE)
 
 
 def _connect_scale(parts: Parts) -> None:

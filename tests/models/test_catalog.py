@@ -13,9 +13,26 @@ from ipa_app.models.catalog import catalog, entry_from_folder
 
 def test_the_bundled_model_is_always_listed_first(tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPA_MODELS", str(tiny_bundle_dir))
-    assert list(catalog()) == ["toybox", "tiny"]
+    assert list(catalog()) == ["toybox", "sd15", "sdxl", "tiny"]
     monkeypatch.delenv("IPA_MODELS")
+    assert list(catalog()) == ["toybox", "sd15", "sdxl"]
+
+
+def test_what_is_offered_from_the_hub_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPA_HUB_MODELS", "sdxl")
+    assert list(catalog()) == ["toybox", "sdxl"]
+    monkeypatch.setenv("IPA_HUB_MODELS", "")
     assert list(catalog()) == ["toybox"]
+    monkeypatch.setenv("IPA_HUB_MODELS", "sd15, dream")
+    with pytest.raises(UserError, match="IPA_HUB_MODELS names 'dream'; there is sd15, sdxl"):
+        catalog()
+
+
+def test_on_a_space_nothing_is_offered_unless_its_owner_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACE_ID", "somebody/something")
+    assert list(catalog()) == ["toybox"]
+    monkeypatch.setenv("IPA_HUB_MODELS", "sd15")
+    assert list(catalog()) == ["toybox", "sd15"]
 
 
 def test_a_folder_describes_itself(tiny_bundle_dir: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from gradio_client import Client
 from PIL import Image
 
+from tests.hub_fixtures import cache, hub, hub_entry  # noqa: F401 - fixtures are found by being here
 from tests.ui.serving import served
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from ipa_app.engine.engine import Engine
 from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.ui.examples import Example
 from ipa_app.ui.page import build_page
@@ -19,11 +20,22 @@ from ipa_app.ui.theme import CSS_FILE, build_theme
 
 
 @contextmanager
-def served(bundle: Path, *, temporary: Path, examples: Sequence[Example] = (), **launch: Any) -> Iterator[str]:
-    """Serve the app with `bundle` as its model "toybox" and yield its address; `launch` goes to Gradio."""
+def served(
+    bundle: Path,
+    *,
+    temporary: Path,
+    examples: Sequence[Example] = (),
+    others: Sequence[ModelEntry] = (),
+    **launch: Any,
+) -> Iterator[str]:
+    """Serve the app with `bundle` as its model "toybox", and others beside it, and yield its address.
+
+    What else is given goes to Gradio's `launch`.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(temporary))
-        manager = ModelManager({"toybox": entry_from_folder(bundle, name="toybox")}, device="cpu")
+        entries = [entry_from_folder(bundle, name="toybox"), *others]
+        manager = ModelManager({entry.name: entry for entry in entries}, device="cpu")
         engine = Engine(manager)
         page = build_page(Studio(engine=engine, manager=manager), examples=examples).queue()
         _, url, _ = page.launch(

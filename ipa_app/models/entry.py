@@ -1,0 +1,83 @@
+"""What the catalogue knows of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+_HARMLESS = {".safetensors", ".json", ".txt"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubPart:
+    """Files of one repository on the Hugging Face Hub.
+
+    Attributes:
+        repo: "owner/name".
+        revision: the commit they are taken from.
+        files: their paths in the repository, to where they belong in the model's folder. Only formats that cannot run
+            code when they are read.
+    """
+
+    repo: str
+    revision: str
+    files: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        """Let nothing in that could run code or lie outside the folder."""
+        for path in (*self.files, *self.files.values()):
+            if PurePosixPath(path).suffix not in _HARMLESS or path.startswith("/") or ".." in PurePosixPath(path).parts:
+                raise ValueError(f"{self.repo}: {path} must not be downloaded")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """A base model: where its weights are and how it likes to be used.
+
+    Attributes:
+        name: what requests call it.
+        title: what people call it.
+        about: one or two sentences on what it draws.
+        location: its folder, in diffusers layout.
+        adapters: "base" and "fine" to the adapter's file; a model may lack either.
+        image_encoder: folder of the CLIP vision tower, None when the model has none.
+        controlnets: "pose" to the ControlNet's folder, where there is one.
+        width: native width in pixels, used where a request says 0.
+        height: native height in pixels.
+        steps: default number of denoising steps.
+        guidance_scale: default classifier-free guidance, 1 means none.
+        negative_prompt: used where a request has none.
+        licence: of the weights.
+        scheduler: a word on the sampling schedule, for people.
+        words: every word the model knows by group; empty when it knows ordinary English.
+        parts: what has to be downloaded before the folder can be put together; empty for a model that simply is there.
+        download_bytes: size of all parts, where nothing of them is there yet.
+        gpu_memory_gb: graphics memory that it runs in comfortably, in GB; 0 where nobody needs to be told.
+        memory_gb: ordinary memory that it needs without a graphics card, in GB; 0 where nobody needs to be told.
+    """
+
+    name: str
+    title: str
+    about: str = ""
+    location: Path
+    adapters: Mapping[str, Path] = field(default_factory=dict)
+    image_encoder: Path | None = None
+    controlnets: Mapping[str, Path] = field(default_factory=dict)
+    width: int = 512
+    height: int = 512
+    steps: int = 25
+    guidance_scale: float = 7.0
+    negative_prompt: str = ""
+    licence: str = ""
+    scheduler: str = ""
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    parts: tuple[HubPart, ...] = ()
+    download_bytes: int = 0
+    gpu_memory_gb: int = 0
+    memory_gb: int = 0
+
+    @property
+    def side_limits(self) -> tuple[int, int]:
+        """The smallest and the largest side in pixels at which this model still draws sensibly."""
+        return min(self.width, self.height) // 2, max(self.width, self.height) * 2

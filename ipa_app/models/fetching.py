@@ -1,0 +1,188 @@
+"""Fetching one file of the Hub into huggingface_hub's cache, so that nothing that has arrived is ever fetched twice.
+
+The library's own download throws a file away that it could not finish. Here the part that has arrived stays under the
+name that the library once gave it, `<etag>.incomplete`, whatever ends the program, and the next try goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from huggingface_hub import constants, get_session, hf_hub_url
+from huggingface_hub.errors import HTTPError
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+from ipa_app.errors import Cancelled, UserError
+from ipa_app.models.hub_errors import is_passing
+
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES = 2**20
+_TIMEOUT_S = 10.0
+_TRIES = 5
+_PAUSE_S = 1.0
+_DIGEST = re.compile("[0-9a-f]{64}|[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteFile:
+    """A file as the Hub lists it.
+
+    Attributes:
+        repo: its repository.
+        revision: its commit.
+        path: in the repository.
+        size: in bytes.
+        digest: its etag: SHA-256 of the content, or for small files the name that git gives to it.
+    """
+
+    repo: str
+    revision: str
+    path: str
+    size: int
+    digest: str
+
+    @property
+    def blob(self) -> Path:
+        """Where the cache keeps its content."""
+        folder = repo_folder_name(repo_id=self.repo, repo_type="model")
+        return Path(constants.HF_HUB_CACHE) / folder / "blobs" / self.digest
+
+    @property
+    def partial(self) -> Path:
+        """Where the content is while it is not complete."""
+        return self.blob.with_name(f"{self.digest}.incomplete")
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text can be a file's digest."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def has_digest(path: Path, digest: str, *, cancel: threading.Event | None = None) -> bool:
+    """Whether a file's content is the one that its digest says.
+
+    Raises:
+        Cancelled: `cancel` was set meanwhile.
+    """
+    # Git names a file by the SHA-1 of its content with a word and the size before it.
+    is_git = len(digest) == 40
+    state = hashlib.sha1(f"blob {path.stat().st_size}\0".encode()) if is_git else hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(8 * CHUNK_BYTES):
+            _check(cancel)
+            state.update(chunk)
+    return state.hexdigest() == digest
+
+
+def fetch(file: RemoteFile, *, count: Callable[[int], None], cancel: threading.Event) -> None:
+    """Bring a file's content into the cache, going on where an earlier try ended; a damaged one is fetched again once.
+
+    Args:
+        file: what to fetch.
+        count: told the bytes as they arrive, and fewer than 0 when some are thrown away.
+        cancel: when set, ends it soon; what has arrived is kept.
+
+    Raises:
+        Cancelled: `cancel` was set.
+        UserError: the content arrived damaged twice.
+        HTTPError, OSError: the Hub, the network or the disk failed, and trying again did not help.
+    """
+    file.blob.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(file, cancel=cancel):
+        if _size(file.blob) == file.size:
+            return
+        for _ in range(2):
+            _complete(file, count=count, cancel=cancel)
+            if has_digest(file.partial, file.digest, cancel=cancel):
+                file.partial.replace(file.blob)
+                return
+            logger.warning("%s of %s arrived damaged and is thrown away.", file.path, file.repo)
+            count(-_size(file.partial))
+            file.partial.unlink()
+    raise UserError(
+        f"{file.path} of {file.repo} arrived damaged twice: please try again later, perhaps over another network."
+    )
+
+
+def _complete(file: RemoteFile, *, count: Callable[[int], None], cancel: threading.Event) -> None:
+    """Fetch what is missing of a file, again after a broken connection for as long as something arrives."""
+    file.partial.touch()
+    tries = 0
+    while (had := _size(file.partial)) < file.size:
+        try:
+            _stream(file, count=count, cancel=cancel)
+        except HTTPError as error:
+            if _size(file.partial) > had:
+                tries = 0
+            tries += 1
+            if tries >= _TRIES or not is_passing(error):
+                raise
+            logger.info("%s of %s: %s; trying again.", file.path, file.repo, type(error).__name__)
+            cancel.wait(_PAUSE_S * tries)
+        else:
+            tries += _size(file.partial) <= had
+            if tries >= _TRIES:
+                raise OSError(f"{file.path} ends before its {file.size} bytes")
+
+
+def _stream(file: RemoteFile, *, count: Callable[[int], None], cancel: threading.Event) -> None:
+    _check(cancel)
+    had = _size(file.partial)
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    if had:
+        headers["Range"] = f"bytes={had}-"
+    url = hf_hub_url(file.repo, file.path, revision=file.revision)
+    with get_session().stream("GET", url, headers=headers, timeout=_TIMEOUT_S) as response:
+        if response.is_error:
+            response.read()
+        hf_raise_for_status(response)
+        goes_on = response.status_code == 206
+        if not goes_on:
+            count(-had)
+        with file.partial.open("ab" if goes_on else "wb") as target:
+            for chunk in response.iter_bytes(CHUNK_BYTES):
+                _check(cancel)
+                target.write(chunk)
+                count(len(chunk))
+                if target.tell() > file.size:
+                    return
+
+
+@contextmanager
+def _alone(file: RemoteFile, *, cancel: threading.Event) -> Iterator[None]:
+    """Wait until no other program fetches the same file; the lock is the one that huggingface_hub uses."""
+    folder = Path(constants.HF_HUB_CACHE) / ".locks" / repo_folder_name(repo_id=file.repo, repo_type="model")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{file.digest}.lock", mode=0o664)
+    while not lock.is_locked:
+        _check(cancel)
+        try:
+            lock.acquire(timeout=0.5)
+        except Timeout:
+            logger.info("Another program is fetching %s of %s.", file.path, file.repo)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _check(cancel: threading.Event | None) -> None:
+    if cancel is not None and cancel.is_set():
+        raise Cancelled

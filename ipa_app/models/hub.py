@@ -1,0 +1,229 @@
+"""Models whose parts lie on the Hugging Face Hub: downloading them, checking them, putting them together.
+
+The parts go into huggingface_hub's own cache, shared with every other program. A model's folder, in the layout of any
+other model here, is made of links into it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from huggingface_hub import HfApi, constants, hf_hub_download, is_offline_mode, try_to_load_from_cache
+
+from ipa_app.errors import Cancelled, UserError
+from ipa_app.models.amounts import size_text
+from ipa_app.models.checked import CheckedFiles
+from ipa_app.models.entry import HubPart, ModelEntry
+from ipa_app.models.fetching import RemoteFile, fetch, has_digest, is_digest
+from ipa_app.models.hub_errors import OFFLINE, hub_errors
+from ipa_app.models.meter import Meter
+
+logger = logging.getLogger(__name__)
+
+Report = Callable[[float, str], None]
+"""Called with the share that is done, 0 to 1, and a few words on what is being done."""
+
+_LIBRARY = "ip-adapter-studio"
+_LISTING_TIMEOUT_S = 15.0
+_SPARE_BYTES = 200 * 10**6
+
+
+def model_folder(name: str) -> Path:
+    """Where the parts of a model are put together; it need not be there yet."""
+    return Path(constants.HF_ASSETS_CACHE) / _LIBRARY / name
+
+
+def is_downloaded(entry: ModelEntry) -> bool:
+    """Whether every part of a model is in the cache; always so for a model without any."""
+    return not any(_missing(part) for part in entry.parts)
+
+
+def download(entry: ModelEntry, *, report: Report, cancel: threading.Event) -> None:
+    """Fetch what is missing of a model's parts; what an earlier try has fetched is not fetched again.
+
+    Args:
+        entry: of the model.
+        report: told how far it is, some times a second.
+        cancel: when set, ends it soon; what has arrived is kept.
+
+    Raises:
+        Cancelled: `cancel` was set.
+        UserError: it is not possible, and why: no network, no permission, no room.
+    """
+    missing = [(part, paths) for part in entry.parts if (paths := _missing(part))]
+    if missing and is_offline_mode():
+        raise UserError(f"{entry.title} is not on this computer, and {OFFLINE}.")
+    report(0.0, "asking the Hub for the files")
+    files: list[RemoteFile] = []
+    for part, paths in missing:
+        _check(cancel)
+        files += _listed(part, paths)
+    _check_room(entry, files)
+    meter = Meter(sum(file.size for file in files), done=sum(_arrived(file) for file in files))
+    checked = _checked()
+
+    def count(arrived: int) -> None:
+        meter.add(arrived)
+        report(meter.share, meter.text())
+
+    for file in files:
+        with hub_errors(file.repo):
+            fetch(file, count=count, cancel=cancel)
+            # With its content in place, this only makes the name under which the cache lists it.
+            hf_hub_download(file.repo, file.path, revision=file.revision)
+        checked.remember(file.blob)
+        checked.save()
+
+
+def discard_damaged(entry: ModelEntry, *, cancel: threading.Event) -> list[str]:
+    """Delete the cached files of a model whose content is not what the Hub says.
+
+    A file that was read through before, and has not changed since, is not read again.
+
+    Returns:
+        The names of those that were deleted.
+
+    Raises:
+        Cancelled: `cancel` was set.
+    """
+    checked, damaged = _checked(), []
+    for name, link, blob in _blobs(entry):
+        if checked.knows(blob):
+            continue
+        if has_digest(blob, blob.name, cancel=cancel):
+            checked.remember(blob)
+        else:
+            logger.warning("%s is damaged and is deleted.", blob)
+            checked.forget(blob)
+            link.unlink()
+            blob.unlink()
+            damaged.append(name)
+    checked.save()
+    return damaged
+
+
+def doubt(entry: ModelEntry) -> None:
+    """Have a model's files read through at the next check, as they may have spoiled without a trace."""
+    if not entry.parts:
+        return
+    checked = _checked()
+    for _, _, blob in _blobs(entry):
+        checked.forget(blob)
+    checked.save()
+
+
+def put_together(entry: ModelEntry) -> None:
+    """Make a model's folder out of its downloaded parts.
+
+    Raises:
+        UserError: a part is missing, or the folder cannot be written.
+    """
+    wanted: dict[Path, Path] = {}
+    for part in entry.parts:
+        for path, place in part.files.items():
+            found = _cached(part, path)
+            if found is None:
+                raise UserError(f"{entry.title} is not complete: {path} of {part.repo} is missing; please download it.")
+            wanted[entry.location / place] = found
+    try:
+        for link in [path for path in entry.location.rglob("*") if path.is_symlink() and path not in wanted]:
+            link.unlink()
+        for link, target in wanted.items():
+            _link(link, target)
+    except OSError as error:
+        raise UserError(
+            f"{entry.location} cannot be written to ({error.strerror}): please let HF_HOME name a folder that can."
+        ) from error
+
+
+def _link(link: Path, target: Path) -> None:
+    if link.is_symlink() and link.readlink() == target:
+        return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    new = link.with_name(f"{link.name}.{os.getpid()}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    new.replace(link)
+
+
+def _cached(part: HubPart, path: str) -> Path | None:
+    found = try_to_load_from_cache(part.repo, path, revision=part.revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _missing(part: HubPart) -> list[str]:
+    return [path for path in part.files if _cached(part, path) is None]
+
+
+def _blobs(entry: ModelEntry) -> Iterator[tuple[str, Path, Path]]:
+    """Every cached file of a model whose content has a name to check it by: its name, its link and its content."""
+    for part in entry.parts:
+        for path in part.files:
+            link = _cached(part, path)
+            if link is None or not link.is_symlink():
+                continue
+            # One step only: the cache may keep the content of several repositories' files in one place of its own.
+            blob = link.parent / link.readlink()
+            if is_digest(blob.name):
+                yield path, link, Path(os.path.normpath(blob))
+
+
+def _listed(part: HubPart, paths: list[str]) -> list[RemoteFile]:
+    """Ask the Hub for the sizes and digests of files.
+
+    Raises:
+        UserError: it cannot be asked, or no longer has one of them.
+    """
+    with hub_errors(part.repo):
+        info = HfApi().model_info(part.repo, revision=part.revision, files_metadata=True, timeout=_LISTING_TIMEOUT_S)
+    listed = {each.rfilename: each for each in info.siblings or ()}
+    files = []
+    for path in paths:
+        known = listed.get(path)
+        digest = known and (known.lfs.sha256 if known.lfs else known.blob_id)
+        if known is None or known.size is None or not digest or not is_digest(digest):
+            raise UserError(f"{part.repo} could not be downloaded: the Hub does not have {path} of it.")
+        files.append(
+            RemoteFile(repo=part.repo, revision=part.revision, path=path, size=known.size, digest=digest),
+        )
+    return files
+
+
+def _arrived(file: RemoteFile) -> int:
+    """How many bytes of a file are on the disk."""
+    for path in (file.blob, file.partial):
+        if path.exists():
+            return min(path.stat().st_size, file.size)
+    return 0
+
+
+def _check_room(entry: ModelEntry, files: list[RemoteFile]) -> None:
+    """Make sure that what is still to come fits onto the disk.
+
+    Raises:
+        UserError: it does not, and how much is missing.
+    """
+    needed = sum(file.size - _arrived(file) for file in files)
+    folder = Path(constants.HF_HUB_CACHE)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if needed and needed + _SPARE_BYTES > free:
+        raise UserError(
+            f"{entry.title} needs {size_text(needed)} on the disk of {constants.HF_HUB_CACHE}, and {size_text(free)} "
+            "are free: please make room there, or let HF_HOME name a folder on a larger disk."
+        )
+
+
+def _checked() -> CheckedFiles:
+    return CheckedFiles(Path(constants.HF_ASSETS_CACHE) / _LIBRARY / "checked.json")
+
+
+def _check(cancel: threading.Event) -> None:
+    if cancel.is_set():
+        raise Cancelled

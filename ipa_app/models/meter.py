@@ -1,0 +1,59 @@
+"""How far a download is, how fast, and how long it will still take."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from ipa_app.models.amounts import size_text, time_text
+
+_WINDOW_S = 15.0
+_SPEED_AFTER_S = 1.0
+
+
+class Meter:
+    """Counts the bytes of a download. For one thread."""
+
+    def __init__(self, total: int, *, done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin to count.
+
+        Args:
+            total: bytes in all.
+            done: bytes that are there from an earlier try.
+            clock: gives the time in seconds.
+        """
+        self.total = total
+        self.done = done
+        self._clock = clock
+        self._arrived: deque[tuple[float, int]] = deque([(clock(), 0)])
+
+    def add(self, count: int) -> None:
+        """Count bytes that have arrived; fewer than 0 take back what has to be fetched again."""
+        self.done += count
+        now = self._clock()
+        self._arrived.append((now, max(count, 0)))
+        while len(self._arrived) > 2 and now - self._arrived[0][0] > _WINDOW_S:
+            self._arrived.popleft()
+
+    @property
+    def share(self) -> float:
+        """How much is done, 0 to 1."""
+        return min(1.0, max(0.0, self.done / self.total)) if self.total else 1.0
+
+    @property
+    def speed(self) -> float:
+        """Bytes per second over the last seconds; 0 where that is not known yet."""
+        began = self._arrived[0][0]
+        elapsed = self._clock() - began
+        # The first one only marks when the window begins: its bytes came before.
+        return sum(count for when, count in self._arrived if when > began) / elapsed if elapsed > _SPEED_AFTER_S else 0
+
+    def text(self) -> str:
+        """Say it for people: "1.2 of 4.0 GB, 23 MB/s, 2 minutes left"."""
+        done, total = size_text(self.done), size_text(self.total)
+        words = [f"{done.removesuffix(total[-3:])} of {total}"]
+        speed = self.speed
+        if speed > 0 and self.done < self.total:
+            words += [f"{size_text(speed)}/s", f"{time_text((self.total - self.done) / speed)} left"]
+        return ", ".join(words)

@@ -1,0 +1,157 @@
+"""The well-known models that can be had from the Hugging Face Hub. Data only: nothing is downloaded by this.
+
+Every revision is the commit that a number of public projects pin for the same files. Half-precision files are taken
+where they are published, and safetensors always. In the model's folder they get the names without a variant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import MappingProxyType
+
+from ipa_app.models.entry import HubPart, ModelEntry
+from ipa_app.models.hub import model_folder
+
+_IP_ADAPTER = ("h94/IP-Adapter", "018e402774aeeddd60609b4ecdb7e298259dc729")
+# OpenCLIP ViT-H/14. The adapters named "vit-h" were trained with it, those for SDXL as well, whose own folder on the
+# Hub holds another tower.
+_VIT_H = {f"models/image_encoder/{name}": f"image_encoder/{name}" for name in ("config.json", "model.safetensors")}
+
+_SD15_PARTS = (
+    HubPart(
+        repo="stable-diffusion-v1-5/stable-diffusion-v1-5",
+        revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+        files={
+            "model_index.json": "model_index.json",
+            "feature_extractor/preprocessor_config.json": "feature_extractor/preprocessor_config.json",
+            "scheduler/scheduler_config.json": "scheduler/scheduler_config.json",
+            "tokenizer/merges.txt": "tokenizer/merges.txt",
+            "tokenizer/special_tokens_map.json": "tokenizer/special_tokens_map.json",
+            "tokenizer/tokenizer_config.json": "tokenizer/tokenizer_config.json",
+            "tokenizer/vocab.json": "tokenizer/vocab.json",
+            "safety_checker/config.json": "safety_checker/config.json",
+            "safety_checker/model.fp16.safetensors": "safety_checker/model.safetensors",
+            "text_encoder/config.json": "text_encoder/config.json",
+            "text_encoder/model.fp16.safetensors": "text_encoder/model.safetensors",
+            "unet/config.json": "unet/config.json",
+            "unet/diffusion_pytorch_model.fp16.safetensors": "unet/diffusion_pytorch_model.safetensors",
+            "vae/config.json": "vae/config.json",
+            "vae/diffusion_pytorch_model.fp16.safetensors": "vae/diffusion_pytorch_model.safetensors",
+        },
+    ),
+    HubPart(
+        repo="lllyasviel/control_v11p_sd15_openpose",
+        revision="9ae9f970358db89e211b87c915f9535c6686d5ba",
+        files={
+            "config.json": "controlnet/config.json",
+            "diffusion_pytorch_model.fp16.safetensors": "controlnet/diffusion_pytorch_model.safetensors",
+        },
+    ),
+    HubPart(
+        repo=_IP_ADAPTER[0],
+        revision=_IP_ADAPTER[1],
+        files={
+            "models/ip-adapter_sd15.safetensors": "adapters/ip-adapter_sd15.safetensors",
+            "models/ip-adapter-plus_sd15.safetensors": "adapters/ip-adapter-plus_sd15.safetensors",
+            **_VIT_H,
+        },
+    ),
+)
+
+_SDXL_PARTS = (
+    HubPart(
+        repo="stabilityai/stable-diffusion-xl-base-1.0",
+        revision="462165984030d82259a11f4367a4eed129e94a7b",
+        files={
+            "model_index.json": "model_index.json",
+            "scheduler/scheduler_config.json": "scheduler/scheduler_config.json",
+            "tokenizer/merges.txt": "tokenizer/merges.txt",
+            "tokenizer/special_tokens_map.json": "tokenizer/special_tokens_map.json",
+            "tokenizer/tokenizer_config.json": "tokenizer/tokenizer_config.json",
+            "tokenizer/vocab.json": "tokenizer/vocab.json",
+            "tokenizer_2/merges.txt": "tokenizer_2/merges.txt",
+            "tokenizer_2/special_tokens_map.json": "tokenizer_2/special_tokens_map.json",
+            "tokenizer_2/tokenizer_config.json": "tokenizer_2/tokenizer_config.json",
+            "tokenizer_2/vocab.json": "tokenizer_2/vocab.json",
+            "text_encoder/config.json": "text_encoder/config.json",
+            "text_encoder/model.fp16.safetensors": "text_encoder/model.safetensors",
+            "text_encoder_2/config.json": "text_encoder_2/config.json",
+            "text_encoder_2/model.fp16.safetensors": "text_encoder_2/model.safetensors",
+            "unet/config.json": "unet/config.json",
+            "unet/diffusion_pytorch_model.fp16.safetensors": "unet/diffusion_pytorch_model.safetensors",
+        },
+    ),
+    # SDXL's own VAE gives black pictures in half precision; this one does not.
+    HubPart(
+        repo="madebyollin/sdxl-vae-fp16-fix",
+        revision="207b116dae70ace3637169f1ddd2434b91b3a8cd",
+        files={
+            "config.json": "vae/config.json",
+            "diffusion_pytorch_model.safetensors": "vae/diffusion_pytorch_model.safetensors",
+        },
+    ),
+    HubPart(
+        repo="xinsir/controlnet-openpose-sdxl-1.0",
+        revision="23f966cd5cfdd3f7729c903e243d87152162d2b7",
+        files={
+            "config.json": "controlnet/config.json",
+            "diffusion_pytorch_model.safetensors": "controlnet/diffusion_pytorch_model.safetensors",
+        },
+    ),
+    HubPart(
+        repo=_IP_ADAPTER[0],
+        revision=_IP_ADAPTER[1],
+        files={
+            "sdxl_models/ip-adapter_sdxl_vit-h.safetensors": "adapters/ip-adapter_sdxl_vit-h.safetensors",
+            "sdxl_models/ip-adapter-plus_sdxl_vit-h.safetensors": "adapters/ip-adapter-plus_sdxl_vit-h.safetensors",
+            **_VIT_H,
+        },
+    ),
+)
+
+
+def published_models() -> Iterator[ModelEntry]:
+    """Give the entries, each with the paths that its parts will have once they are downloaded and put together."""
+    yield _entry(
+        name="sd15",
+        title="Stable Diffusion 1.5",
+        about="Stable Diffusion 1.5 draws photos, paintings and drawings of almost anything, at 512 × 512 pixels.",
+        adapters=("ip-adapter_sd15", "ip-adapter-plus_sd15"),
+        parts=_SD15_PARTS,
+        download_bytes=6_140_000_000,
+        side=512,
+        steps=30,
+        guidance_scale=7.5,
+        licence="CreativeML OpenRAIL-M (model), Apache-2.0 (adapters), OpenRAIL (poses)",
+        gpu_memory_gb=6,
+        memory_gb=14,
+    )
+    yield _entry(
+        name="sdxl",
+        title="Stable Diffusion XL",
+        about="Stable Diffusion XL draws almost anything, finer than 1.5, at 1024 × 1024 pixels.",
+        adapters=("ip-adapter_sdxl_vit-h", "ip-adapter-plus_sdxl_vit-h"),
+        parts=_SDXL_PARTS,
+        download_bytes=13_690_000_000,
+        side=1024,
+        steps=30,
+        guidance_scale=6.0,
+        licence="CreativeML Open RAIL++-M (model), MIT (VAE), Apache-2.0 (adapters, poses)",
+        gpu_memory_gb=16,
+        memory_gb=32,
+    )
+
+
+def _entry(*, name: str, adapters: tuple[str, str], side: int, **fields: object) -> ModelEntry:
+    folder = model_folder(name)
+    base, fine = (folder / "adapters" / f"{adapter}.safetensors" for adapter in adapters)
+    return ModelEntry(
+        name=name,
+        location=folder,
+        adapters=MappingProxyType({"base": base, "fine": fine}),
+        image_encoder=folder / "image_encoder",
+        controlnets=MappingProxyType({"pose": folder / "controlnet"}),
+        width=side,
+        height=side,
+        **fields,
+    )

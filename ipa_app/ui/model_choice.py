@@ -1,0 +1,95 @@
+"""Choosing a model: one that is there is loaded, one that is not is offered, and nothing is downloaded unasked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from ipa_app.ui.about import model_note, words_heading, words_html
+from ipa_app.ui.failures import explained
+from ipa_app.ui.listeners import AT_ONCE
+from ipa_app.ui.parts import Parts
+from ipa_app.ui.status import model_pill
+from ipa_app.ui.studio import Studio
+
+Update = dict[Any, Any]
+_ON_ITS_WAY = ("downloading", "loading")
+
+
+def connect_model_choice(parts: Parts, *, studio: Studio) -> None:
+    """Connect the choice of models, the offer under it and the state in the header."""
+    choice = ModelChoice(parts, studio=studio, timer=gr.Timer(1.0))
+    offer, model = parts.settings.offer, parts.settings.model
+    choice.timer.tick(choice.look, [offer.chosen, offer.model], choice.outputs, **AT_ONCE)
+    model.change(choice.choose, [model, offer.chosen, offer.model], choice.outputs, **AT_ONCE)
+    offer.download.click(choice.download, [offer.model, offer.chosen], choice.outputs, **AT_ONCE)
+    offer.dismiss.click(choice.dismiss, [offer.model, offer.chosen], choice.outputs, **AT_ONCE)
+
+
+class ModelChoice:
+    """What the page shows of its models. A model on offer becomes the chosen one when it is ready, and not before."""
+
+    def __init__(self, parts: Parts, *, studio: Studio, timer: gr.Timer) -> None:
+        self.timer = timer
+        self._parts = parts
+        self._studio = studio
+        self._offer = parts.settings.offer
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Every component that an update may name."""
+        parts = self._parts
+        shown = [parts.settings.model, parts.pill, parts.note, parts.words_panel, parts.words]
+        return [self.timer, *shown, *self._offer.outputs]
+
+    def look(self, chosen: str, offered: str) -> Update:
+        """Tell where the chosen model stands, and the one on offer; the latter is chosen as soon as it is ready."""
+        manager, entry = self._studio.manager, self._studio.entry(chosen)
+        state = manager.state(entry.name)
+        pill = model_pill(state, title=entry.title)
+        updates: Update = {}
+        awaited = state.phase not in ("ready", "failed")
+        if offered:
+            far, far_state = self._studio.entry(offered), manager.state(offered)
+            if far_state.phase == "ready":
+                return {**self._offer.hide(), self._parts.settings.model: far.name}
+            updates = self._offer.show(far, far_state, meanwhile=entry.title)
+            if far_state.phase in _ON_ITS_WAY:
+                pill, awaited = model_pill(far_state, title=far.title), True
+        return {**updates, self._parts.pill: pill, self.timer: gr.Timer(active=awaited)}
+
+    def choose(self, name: str, chosen: str, offered: str) -> Update:
+        """Load the chosen model; offer one that is not there, and stay with the one before it until it is."""
+        manager, entry = self._studio.manager, self._studio.entry(name)
+        with explained():
+            if manager.needs_download(entry.name) or manager.state(entry.name).phase == "downloading":
+                return {self._parts.settings.model: chosen, **self._offered(entry.name, chosen)}
+            manager.start(entry.name)
+        return {
+            **(self._offer.hide() if offered == entry.name else {}),
+            self._offer.chosen: entry.name,
+            self.timer: gr.Timer(active=True),
+            self._parts.note: model_note(entry),
+            self._parts.words_panel: gr.update(label=words_heading(entry), visible=bool(entry.words)),
+            self._parts.words: words_html(entry),
+        }
+
+    def download(self, offered: str, chosen: str) -> Update:
+        """Begin to download the model on offer."""
+        with explained():
+            self._studio.manager.download(offered)
+            return self._offered(offered, chosen)
+
+    def dismiss(self, offered: str, chosen: str) -> Update:
+        """Stop the download, or take the offer away where there is none."""
+        with explained():
+            if self._studio.manager.state(offered).phase == "downloading":
+                self._studio.manager.cancel(offered)
+                return self._offered(offered, chosen)
+        return self._offer.hide()
+
+    def _offered(self, name: str, chosen: str) -> Update:
+        entry, state = self._studio.entry(name), self._studio.manager.state(name)
+        shown = self._offer.show(entry, state, meanwhile=self._studio.entry(chosen).title)
+        return {**shown, self.timer: gr.Timer(active=True)}

@@ -1,0 +1,72 @@
+"""A model that has to be downloaded, from choosing it to drawing with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipa_app.models.entry import ModelEntry
+from tests.hub_fixtures import cache, point_at, real_entry, real_files  # noqa: F401 - fixtures are found by being here
+from tests.hub_server import FakeHub, serving
+from tests.ui.serving import served
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+@pytest.fixture
+def hub(cache: Path, tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:  # noqa: F811
+    with serving(FakeHub({"maker/real": real_files(tiny_bundle_dir)})) as served_hub:
+        point_at(served_hub, monkeypatch)
+        yield served_hub
+
+
+@pytest.fixture
+def page_url(hub: FakeHub, real_entry: ModelEntry, tiny_bundle_dir: Path, tmp_path: Path) -> Iterator[str]:  # noqa: F811
+    with served(tiny_bundle_dir, temporary=tmp_path / "gradio", others=[real_entry]) as url:
+        yield url
+
+
+def choose(page: Any, title: str) -> None:
+    page.click("#model input")
+    page.get_by_role("option", name=title).click()
+
+
+def chosen(page: Any) -> str:
+    return page.input_value("#model input")
+
+
+def test_a_model_is_offered_fails_is_downloaded_and_draws(open_page: Any, shoot: Any, hub: FakeHub) -> None:
+    page = open_page()
+    page.click("#more-settings button")
+    choose(page, "Real")
+    page.wait_for_selector("#offer-download")
+    assert "Real is not on this computer yet" in page.inner_text("#offer-text")
+    assert "Apache-2.0" in page.inner_text("#offer-text")
+    page.wait_for_function("document.querySelector('#model input').value === 'Tiny'")
+    shoot(page, "offered")
+    assert hub.asked == []
+
+    hub.refusals["maker/real"] = (503, "")
+    page.click("#offer-download")
+    page.wait_for_selector("#offer-text .ipa-failed")
+    assert "please try again later" in page.inner_text("#offer-text")
+    assert chosen(page) == "Tiny"
+    shoot(page, "failed")
+
+    hub.refusals.clear()
+    hub.pause_s = 0.5
+    page.get_by_role("button", name="Try again").click()
+    page.wait_for_selector("#offer-text .ipa-busy")
+    page.get_by_role("button", name="Cancel").wait_for()
+    shoot(page, "busy")
+    hub.pause_s = 0.0
+    page.wait_for_function("document.querySelector('#model input').value === 'Real'")
+    page.wait_for_selector("#offer-text", state="hidden")
+    page.get_by_role("tab", name="Text + image").click()
+    page.fill("#mix-prompt textarea", "a cat")
+    page.fill("#count input[type=number]", "1")
+    page.click("#mix-generate")
+    page.wait_for_selector("#results .grid-wrap img")

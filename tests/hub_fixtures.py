@@ -1,0 +1,90 @@
+"""Fixtures for tests of models that lie on the Hub: a Hub on this machine, and an empty cache for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.entry import HubPart, ModelEntry
+from tests.hub_server import COMMIT, FakeHub, serving
+
+SMALL = b'{"a": 1}'
+LARGE = bytes(range(256)) * 4096 * 3
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache; downloading is switched off, as everywhere in the tests."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A Hub with a base repository of a small and a large file, and one of adapters; downloading is switched on."""
+    repos = {
+        "maker/base": {"model_index.json": SMALL, "unet/w.fp16.safetensors": LARGE, "unet/w.bin": b"a pickle"},
+        "maker/adapters": {"models/a.safetensors": LARGE[::-1]},
+    }
+    with serving(FakeHub(repos)) as served:
+        point_at(served, monkeypatch)
+        yield served
+
+
+def point_at(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let huggingface_hub believe that a Hub of ours is the real one."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+
+
+@pytest.fixture
+def hub_entry(tmp_path: Path) -> Callable[..., ModelEntry]:
+    """Make an entry of parts, by default of everything harmless in `hub`."""
+
+    def make(files: Mapping[str, Mapping[str, str]] | None = None) -> ModelEntry:
+        files = files or {
+            "maker/base": {"model_index.json": "model_index.json", "unet/w.fp16.safetensors": "unet/w.safetensors"},
+            "maker/adapters": {"models/a.safetensors": "adapters/a.safetensors"},
+        }
+        parts = tuple(HubPart(repo=repo, revision=COMMIT, files=paths) for repo, paths in files.items())
+        return ModelEntry(name="far", title="Far", location=tmp_path / "assets" / "far", parts=parts)
+
+    return make
+
+
+def real_files(bundle: Path) -> dict[str, bytes]:
+    """The content of a tiny bundle, as a repository would have it."""
+    harmless = {".json", ".txt", ".safetensors"}
+    paths = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.suffix in harmless}
+    return {name: path.read_bytes() for name, path in paths.items() if name not in ("ipa_studio.json", "words.json")}
+
+
+@pytest.fixture
+def real_entry(tiny_bundle_dir: Path, tmp_path: Path) -> ModelEntry:
+    """A tiny model that is all in the repository "maker/real"."""
+    here = entry_from_folder(tiny_bundle_dir, name="real")
+    folder = tmp_path / "assets" / "real"
+    content = real_files(tiny_bundle_dir)
+    return ModelEntry(
+        name="real",
+        title="Real",
+        about="Noise.",
+        location=folder,
+        adapters={kind: folder / "adapters" / path.name for kind, path in here.adapters.items()},
+        image_encoder=folder / "image_encoder",
+        controlnets={"pose": folder / "controlnet"},
+        width=here.width,
+        height=here.height,
+        steps=here.steps,
+        licence="Apache-2.0",
+        parts=(HubPart(repo="maker/real", revision=COMMIT, files={path: path for path in content}),),
+        download_bytes=sum(map(len, content.values())),
+        gpu_memory_gb=6,
+        memory_gb=14,
+    )

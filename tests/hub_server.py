@@ -1,0 +1,153 @@
+"""A Hugging Face Hub of one's own: as much of its HTTP as a download needs, with every mishap on demand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+_API = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/revision/(?P<revision>.+)")
+_FILE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
+
+
+@dataclass
+class FakeHub:
+    """What the server serves, and what it was asked.
+
+    Attributes:
+        repos: repository to the content of its files; all of them are at the commit COMMIT.
+        url: of the server.
+        cut_after: path to the number of bytes after which the connection is cut, once.
+        spoiled: path to how many more times its content arrives with one byte changed.
+        refusals: repository to the status and the Hub's own error code that every question about it is answered with.
+        pause_s: wait in seconds before each 64 KiB of content.
+        sent: bytes of content sent, by path.
+        begun: path and first byte of every sending of a content.
+        asked: method and path of every request.
+    """
+
+    repos: dict[str, dict[str, bytes]]
+    url: str = ""
+    cut_after: dict[str, int] = field(default_factory=dict)
+    spoiled: Counter[str] = field(default_factory=Counter)
+    refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
+    pause_s: float = 0.0
+    sent: Counter[str] = field(default_factory=Counter)
+    begun: list[tuple[str, int]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def serving(hub: FakeHub) -> Iterator[FakeHub]:
+    """Serve a Hub on a free port of this machine."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    server.daemon_threads = True
+    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: FakeHub
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:  # noqa: N802 - the base class calls it so
+        self.answer()
+
+    def do_GET(self) -> None:  # noqa: N802
+        self.answer()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def answer(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.asked.append(f"{self.command} {path}")
+        if match := _API.fullmatch(path):
+            self.tell(match["repo"], match["revision"])
+        elif match := _FILE.fullmatch(path):
+            self.give(match["repo"], match["path"])
+        else:
+            self.refuse(404, "EntryNotFound")
+
+    def refuse(self, status: int, code: str) -> None:
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def tell(self, repo: str, revision: str) -> None:
+        if repo in self.hub.refusals or repo not in self.hub.repos:
+            return self.refuse(*self.hub.refusals.get(repo, (404, "RepoNotFound")))
+        if revision not in (COMMIT, "main"):
+            return self.refuse(404, "RevisionNotFound")
+        siblings = [_sibling(path, content) for path, content in self.hub.repos[repo].items()]
+        body = json.dumps({"id": repo, "sha": COMMIT, "siblings": siblings}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        return None
+
+    def give(self, repo: str, path: str) -> None:
+        content = self.hub.repos.get(repo, {}).get(path)
+        if repo in self.hub.refusals or content is None:
+            return self.refuse(*self.hub.refusals.get(repo, (404, "EntryNotFound")))
+        begin = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
+        self.send_response(206 if "Range" in self.headers else 200)
+        self.send_header("ETag", f'"{etag(path, content)}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", str(len(content) - begin))
+        if "Range" in self.headers:
+            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+        self.end_headers()
+        if self.command == "GET":
+            self.pour(path, content, begin=begin)
+        return None
+
+    def pour(self, path: str, content: bytes, *, begin: int) -> None:
+        """Send the content, with the mishaps that the Hub is told to have."""
+        self.hub.begun.append((path, begin))
+        if self.hub.spoiled[path] > 0:
+            self.hub.spoiled[path] -= 1
+            content = content[:-1] + bytes([content[-1] ^ 1])
+        end = min(len(content), self.hub.cut_after.get(path, len(content)))
+        for start in range(begin, end, 2**16):
+            time.sleep(self.hub.pause_s)
+            piece = content[start : min(start + 2**16, end)]
+            try:
+                self.wfile.write(piece)
+            except OSError:
+                break
+            self.hub.sent[path] += len(piece)
+        if end < len(content):
+            del self.hub.cut_after[path]
+            self.close_connection = True
+
+
+def etag(path: str, content: bytes) -> str:
+    """The Hub's name for a content: SHA-256 for weights, what git calls it for small files."""
+    if path.endswith(".safetensors"):
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+
+
+def _sibling(path: str, content: bytes) -> dict[str, object]:
+    told: dict[str, object] = {"rfilename": path, "size": len(content), "blobId": etag("", content)}
+    if path.endswith(".safetensors"):
+        told["lfs"] = {"sha256": etag(path, content), "size": len(content), "pointerSize": 130}
+    return told

@@ -1,0 +1,135 @@
+"""The manager and models from the Hub: what is downloaded when, and what is left when it fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.errors import UserError
+from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.entry import ModelEntry
+from ipa_app.models.manager import ModelManager, ModelState
+from tests.hub_fixtures import point_at, real_files
+from tests.hub_server import FakeHub, serving
+
+TIMEOUT_S = 120
+Make = Callable[..., ModelEntry]
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + TIMEOUT_S
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def manager(hub: FakeHub, hub_entry: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelManager:
+    """A model from the Hub whose files are no model, so that loading it is left out, and one in an empty folder."""
+
+    def no_model(*_: object) -> None:
+        raise UserError("These files are no model.")
+
+    monkeypatch.setattr(ModelManager, "_load_model", no_model)
+    return ModelManager({"far": hub_entry(), "near": entry_from_folder(tmp_path, name="near")}, device="cpu")
+
+
+def test_nothing_is_downloaded_by_asking_for_it(manager: ModelManager, hub: FakeHub) -> None:
+    assert manager.needs_download("far")
+    assert not manager.needs_download("near")
+    for ask in (manager.check_available, manager.start, manager.get):
+        with pytest.raises(UserError, match="Far is not on this computer yet: please download it first"):
+            ask("far")
+    assert manager.state("far") == ModelState()
+    assert hub.asked == []
+
+
+def test_a_request_for_it_is_refused_at_once(manager: ModelManager, hub: FakeHub) -> None:
+    engine = Engine(manager)
+    request = GenerateRequest(task="mix", prompt="a cat", model="far")
+    with pytest.raises(UserError, match="please download it first"):
+        engine.submit(request)
+    hub.pause_s = 0.05
+    manager.download("far")
+    with pytest.raises(UserError, match="Far is still being downloaded"):
+        engine.submit(request)
+    manager.cancel("far")
+    engine.close()
+
+
+def test_a_download_tells_how_far_it_is_and_can_be_stopped(manager: ModelManager, hub: FakeHub) -> None:
+    hub.pause_s = 0.02
+    manager.download("far")
+    wait_until(lambda: manager.state("far").progress > 0.3)
+    state = manager.state("far")
+    assert state.phase == "downloading"
+    assert " of 6 MB" in state.message
+    manager.cancel("far")
+    assert manager.state("far") == ModelState()
+    assert manager.needs_download("far")
+    hub.pause_s = 0.0
+    manager.download("far")
+    wait_until(lambda: not manager.needs_download("far"))
+    assert hub.begun[-1][1] == 0
+    assert any(begin > 0 for _, begin in hub.begun)
+
+
+def test_stopping_what_is_not_being_downloaded_does_nothing(manager: ModelManager) -> None:
+    manager.cancel("far")
+    manager.cancel("near")
+    assert set(manager.states().values()) == {ModelState()}
+    with pytest.raises(UserError, match="there is far, near"):
+        manager.cancel("other")
+
+
+def test_a_failed_download_says_why_and_can_be_tried_again(manager: ModelManager, hub: FakeHub) -> None:
+    hub.refusals["maker/adapters"] = (401, "GatedRepo")
+    manager.download("far")
+    wait_until(lambda: manager.state("far").phase == "failed")
+    assert "licence accepted first" in manager.state("far").message
+    del hub.refusals["maker/adapters"]
+    manager.download("far")
+    assert manager.state("far").phase == "downloading"
+    wait_until(lambda: not manager.needs_download("far"))
+
+
+def test_a_model_is_downloaded_loaded_and_mended(
+    real_entry: ModelEntry, cache: Path, tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(FakeHub({"maker/real": real_files(tiny_bundle_dir)})) as hub:
+        point_at(hub, monkeypatch)
+        manager = ModelManager({"real": real_entry}, device="cpu")
+        manager.download("real")
+        model = manager.get("real", timeout=TIMEOUT_S)
+        assert set(model.adapters) == {"base", "fine"}
+        assert manager.state("real").phase == "ready"
+        manager.free("real")
+        spoiled = max((cache / "models--maker--real" / "blobs").iterdir(), key=lambda path: path.stat().st_size)
+        whole = spoiled.read_bytes()
+        spoiled.write_bytes(whole[: len(whole) // 2] + b"?" + whole[len(whole) // 2 + 1 :])
+        hub.begun.clear()
+        manager.get("real", timeout=TIMEOUT_S)
+        assert spoiled.read_bytes() == whole
+        assert len(hub.begun) == 1
+    # The Hub is gone: what is in the cache is enough.
+    manager.free("real")
+    assert manager.get("real", timeout=TIMEOUT_S).entry.name == "real"
+
+
+def test_another_model_draws_while_one_is_downloaded(hub: FakeHub, hub_entry: Make, tiny_bundle_dir: Path) -> None:
+    hub.pause_s = 0.5
+    both = ModelManager({"far": hub_entry(), "toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
+    engine = Engine(both)
+    both.get("toybox", timeout=TIMEOUT_S)
+    both.download("far")
+    result = engine.submit(GenerateRequest(task="mix", prompt="a cat")).result(TIMEOUT_S)
+    assert len(result.images) == 1
+    assert both.state("far").phase == "downloading"
+    both.cancel("far")
+    assert both.state("toybox").phase == "ready"
+    engine.close()

@@ -1,0 +1,157 @@
+"""Choosing a model that is not there yet: what the page says, and which model requests go to meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from ipa_app.engine.engine import Engine
+from ipa_app.errors import UserError
+from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.entry import ModelEntry
+from ipa_app.models.manager import ModelManager, ModelState
+from ipa_app.ui.model_choice import ModelChoice
+from ipa_app.ui.offer import offer_html
+from ipa_app.ui.page import lay_out
+from ipa_app.ui.parts import Parts
+from ipa_app.ui.studio import Studio
+from tests.hub_server import FakeHub
+
+FACTS = {
+    "title": "Far & away",
+    "about": "Draws <everything>.",
+    "licence": "Open",
+    "download_bytes": 6_100_000_000,
+    "gpu_memory_gb": 6,
+    "memory_gb": 14,
+}
+
+
+@pytest.fixture
+def far(hub_entry: Callable[..., ModelEntry]) -> ModelEntry:
+    return replace(hub_entry(), **FACTS)
+
+
+@pytest.fixture
+def page(
+    hub: FakeHub, far: ModelEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[ModelChoice, Parts, ModelManager]]:
+    """A page with a model that cannot be loaded for want of files, and one on the Hub."""
+
+    def no_model(*_: object) -> None:
+        raise UserError("These files are no model.")
+
+    monkeypatch.setattr(ModelManager, "_load_model", no_model)
+    near = replace(entry_from_folder(tmp_path / "near", name="toybox"), title="Toybox")
+    manager = ModelManager({"toybox": near, "far": far}, device="cpu")
+    engine = Engine(manager)
+    studio = Studio(engine=engine, manager=manager)
+    with gr.Blocks(analytics_enabled=False):
+        parts = lay_out(studio, examples=(), model="toybox")
+        choice = ModelChoice(parts, studio=studio, timer=gr.Timer(1.0))
+    yield choice, parts, manager
+    manager.cancel("far")
+    engine.close()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def visible(update: Any) -> bool:
+    return update["visible"]
+
+
+def test_an_absent_model_is_offered_and_the_one_before_stays_chosen(
+    page: tuple[ModelChoice, Parts, ModelManager], hub: FakeHub
+) -> None:
+    choice, parts, manager = page
+    offer = parts.settings.offer
+    update = choice.choose("far", "toybox", "")
+    assert update[parts.settings.model] == "toybox"
+    assert offer.chosen not in update
+    assert update[offer.model] == "far"
+    assert visible(update[offer.column])
+    assert "6.1 GB" in update[offer.text]
+    assert (update[offer.download]["value"], visible(update[offer.download])) == ("Download and load", True)
+    assert update[offer.dismiss]["value"] == "Not now"
+    assert manager.state("far").phase == "absent"
+    assert hub.asked == []
+    assert not visible(choice.dismiss("far", "toybox")[offer.column])
+
+
+def test_a_download_shows_how_far_it_is_and_can_be_cancelled(
+    page: tuple[ModelChoice, Parts, ModelManager], hub: FakeHub
+) -> None:
+    choice, parts, manager = page
+    offer = parts.settings.offer
+    hub.pause_s = 0.02
+    update = choice.download("far", "toybox")
+    assert not visible(update[offer.download])
+    assert update[offer.dismiss]["value"] == "Cancel"
+    wait_until(lambda: manager.state("far").progress > 0.2)
+    update = choice.look("toybox", "far")
+    assert " of 6 MB" in update[offer.text]
+    assert "You can go on with Toybox meanwhile" in update[offer.text]
+    assert "downloading" in update[parts.pill]
+    assert update[choice.timer].active
+    update = choice.dismiss("far", "toybox")
+    assert manager.state("far").phase == "absent"
+    assert visible(update[offer.download])
+
+
+def test_a_failed_download_says_why_and_toybox_stays(
+    page: tuple[ModelChoice, Parts, ModelManager], hub: FakeHub
+) -> None:
+    choice, parts, manager = page
+    offer = parts.settings.offer
+    hub.refusals["maker/base"] = (401, "GatedRepo")
+    choice.download("far", "toybox")
+    wait_until(lambda: manager.state("far").phase == "failed")
+    update = choice.look("toybox", "far")
+    assert "licence accepted first" in update[offer.text]
+    assert "Toybox stays chosen and goes on working." in update[offer.text]
+    assert update[offer.download]["value"] == "Try again"
+    assert parts.settings.model not in update
+
+
+def test_a_model_on_offer_is_chosen_when_it_is_ready(
+    page: tuple[ModelChoice, Parts, ModelManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice, parts, manager = page
+    offer = parts.settings.offer
+    monkeypatch.setattr(ModelManager, "_load_model", lambda *_: object())
+    choice.download("far", "toybox")
+    wait_until(lambda: manager.state("far").phase == "ready")
+    update = choice.look("toybox", "far")
+    assert update[parts.settings.model] == "far"
+    assert not visible(update[offer.column])
+    update = choice.choose("far", "toybox", "")
+    assert update[offer.chosen] == "far"
+    assert "Draws &lt;everything&gt;." in update[parts.note]
+
+
+def test_the_facts_are_plain_text(far: ModelEntry) -> None:
+    shown = offer_html(far, ModelState(), meanwhile="Toy<box>")
+    for told in ("Far &amp; away is not on this computer yet", "6.1 GB, once", "6 GB on a graphics card", "14 GB of"):
+        assert told in shown
+    failed = offer_html(far, ModelState(phase="failed", message="no <room>"), meanwhile="Toy<box>")
+    assert "no &lt;room&gt;" in failed
+    assert "Toy&lt;box&gt;" in failed
+
+
+def test_programs_are_told_what_is_there(page: tuple[ModelChoice, Parts, ModelManager], hub: FakeHub) -> None:
+    choice, _, manager = page
+    models = Studio(engine=None, manager=manager).models()  # type: ignore[arg-type]
+    assert models["far"]["downloaded"] is False
+    assert models["far"]["download_bytes"] == 6_100_000_000
+    assert models["toybox"]["downloaded"] is True
