@@ -8,7 +8,7 @@ import gradio as gr
 
 from ipa_app.ui.about import model_note, words_heading, words_html
 from ipa_app.ui.failures import explained
-from ipa_app.ui.listeners import AT_ONCE
+from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.status import model_pill
 from ipa_app.ui.studio import Studio
@@ -22,9 +22,9 @@ def connect_model_choice(parts: Parts, *, studio: Studio) -> None:
     choice = ModelChoice(parts, studio=studio, timer=gr.Timer(1.0))
     offer, model = parts.settings.offer, parts.settings.model
     choice.timer.tick(choice.look, [offer.chosen, offer.model], choice.outputs, **AT_ONCE)
-    model.change(choice.choose, [model, offer.chosen, offer.model], choice.outputs, **AT_ONCE)
-    offer.download.click(choice.download, [offer.model, offer.chosen], choice.outputs, **AT_ONCE)
-    offer.dismiss.click(choice.dismiss, [offer.model, offer.chosen], choice.outputs, **AT_ONCE)
+    model.change(choice.choose, [model, offer.chosen, offer.model], choice.outputs, **CHECKED)
+    offer.download.click(choice.download, [offer.model, offer.chosen], choice.outputs, **CHECKED)
+    offer.dismiss.click(choice.dismiss, [offer.model, offer.chosen], choice.outputs, **CHECKED)
 
 
 class ModelChoice:
