@@ -94,4 +94,5 @@ def _draw(batch: Sequence[tuple[Work, Row]], model: LoadedModel) -> None:
         if work.job.cancelled:
             work.job.fail(Cancelled())
         else:
-            work.add(picture)
+            with work.job.owning_errors():
+                work.add(picture)
