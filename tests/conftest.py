@@ -29,3 +29,11 @@ def other_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_models import tiny_bundle
 
     return tiny_bundle(tmp_path_factory.mktemp("models") / "other", seed=7)
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete random SDXL; do not write into it."""
+    from tests.tiny_sdxl import tiny_sdxl_bundle
+
+    return tiny_sdxl_bundle(tmp_path_factory.mktemp("models") / "tiny-xl")

@@ -16,6 +16,7 @@ from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
@@ -113,11 +114,25 @@ def tiny_tokenizer() -> CLIPTokenizer:
 def tiny_text_encoder(tokenizer: CLIPTokenizer, *, seed: int = 0) -> CLIPTextModel:
     """A text tower of hidden size CROSS_ATTENTION_DIM over the given vocabulary."""
     torch.manual_seed(seed)
-    config = CLIPTextConfig(
+    tower = CLIPTextModel(_text_config(tokenizer)).eval()
+    _amplify(tower)
+    return tower
+
+
+def tiny_second_text_encoder(tokenizer: CLIPTokenizer, *, seed: int = 0) -> CLIPTextModelWithProjection:
+    """The second text tower of an SDXL: as large, its pooled embedding 32 wide."""
+    torch.manual_seed(seed + 100)
+    tower = CLIPTextModelWithProjection(_text_config(tokenizer, projection_dim=32)).eval()
+    _amplify(tower)
+    return tower
+
+
+def _text_config(tokenizer: CLIPTokenizer, *, projection_dim: int = CLIP_PROJECTION) -> CLIPTextConfig:
+    return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=CROSS_ATTENTION_DIM,
         intermediate_size=64,
-        projection_dim=CLIP_PROJECTION,
+        projection_dim=projection_dim,
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=24,
@@ -125,9 +140,6 @@ def tiny_text_encoder(tokenizer: CLIPTokenizer, *, seed: int = 0) -> CLIPTextMod
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    tower = CLIPTextModel(config).eval()
-    _amplify(tower)
-    return tower
 
 
 def tiny_vae(*, seed: int = 0) -> AutoencoderKL:
@@ -241,13 +253,19 @@ def tiny_bundle(folder: Path | str, *, seed: int = 0) -> Path:
     )
     pipeline.to(torch.float16)
     pipeline.save_pretrained(folder)
+    save_extras(folder, unet, seed=seed)
+    return folder
+
+
+def save_extras(folder: Path, unet: UNet2DConditionModel, *, seed: int, title: str = "Tiny") -> None:
+    """Put beside a saved pipeline what the app finds there: ControlNet, both adapters, settings, words."""
     tiny_controlnet(unet.float(), seed=seed).half().save_pretrained(folder / "controlnet")
     (folder / "adapters").mkdir(exist_ok=True)
     for number, (kind, name) in enumerate([("base", "ip-adapter_toybox"), ("plus", "ip-adapter-plus_toybox")]):
         tensors = random_adapter_tensors(unet, kind=kind, seed=seed + number + 1)
         save_file({key: value.half() for key, value in tensors.items()}, folder / "adapters" / f"{name}.safetensors")
     settings = {
-        "title": "Tiny",
+        "title": title,
         "about": "A random model that draws noise.",
         "width": PICTURE_SIZE,
         "height": PICTURE_SIZE,
@@ -258,7 +276,6 @@ def tiny_bundle(folder: Path | str, *, seed: int = 0) -> Path:
     (folder / "ipa_studio.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
     (folder / "words.json").write_text(json.dumps(WORDS, indent=2), encoding="utf-8")
     (folder / "README.md").write_text("# Tiny\n\nA random model for tests.\n", encoding="utf-8")
-    return folder
 
 
 def _amplify(module: torch.nn.Module, factor: float = 8.0) -> None:

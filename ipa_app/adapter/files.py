@@ -95,7 +95,15 @@ def load_adapter(path: Path | str, unet: UNet2DConditionModel) -> IPAdapter:
     Raises:
         UserError: the file cannot be read, or was made for another base model.
     """
-    file = read_adapter(path)
+    return build_adapter(read_adapter(path), unet)
+
+
+def build_adapter(file: AdapterFile, unet: UNet2DConditionModel) -> IPAdapter:
+    """Build the adapter of a file for a base model: frozen, on the UNet's device and in its dtype.
+
+    Raises:
+        UserError: it was made for another base model.
+    """
     layers = attention_layers(unet)
     check_base(file, layers)
     with torch.device("meta"):
@@ -136,10 +144,17 @@ def check_encoder(adapter: IPAdapter | AdapterFile, config: CLIPVisionConfig) ->
     names = _ENCODERS_BY_PROJECTION if pooled else _ENCODERS_BY_HIDDEN
     given = config.projection_dim if pooled else config.hidden_size
     if given != adapter.clip_dim:
+        what = adapter.path.name if isinstance(adapter, AdapterFile) else f"This {adapter.kind} adapter"
         raise UserError(
-            f"This {adapter.kind} adapter needs an image encoder whose {'embedding is' if pooled else 'layers are'} "
+            f"{what} needs an image encoder whose {'embedding is' if pooled else 'layers are'} "
             f"{_describe_width(adapter.clip_dim, names)} wide, but this model's is {_describe_width(given, names)}."
         )
+
+
+def base_name(cross_attention_dim: object) -> str:
+    """Name the family of base models whose text tokens are this wide."""
+    known = isinstance(cross_attention_dim, int) and cross_attention_dim in _BASE_MODELS
+    return _BASE_MODELS[cross_attention_dim] if known else "a model of its own"
 
 
 def save_adapter(adapter: IPAdapter, path: Path | str, *, dtype: torch.dtype | None = None) -> None:
@@ -201,8 +216,7 @@ def _nest(tensors: Tensors) -> dict[str, dict[str, torch.Tensor]]:
 
 def _describe_base(layers: Sequence[AttentionLayer]) -> str:
     width = layers[0].cross_attention_dim
-    name = _BASE_MODELS.get(width, "a model of its own")
-    return f"{name} ({len(layers)} cross-attention layers, text tokens {width} wide)"
+    return f"{base_name(width)} ({len(layers)} cross-attention layers, text tokens {width} wide)"
 
 
 def _describe_width(width: int, names: dict[int, str]) -> str:

@@ -93,11 +93,10 @@ class ImagePrompt:
         """Give the same prompt counting from start to end only; no tensor is copied."""
         return replace(self, start=start, end=end)
 
-    def to(self, dtype: torch.dtype) -> ImagePrompt:
-        """Give the same prompt with keys and values of another precision."""
-        return replace(
-            self, cond=_cast(self.cond, dtype), uncond=None if self.uncond is None else _cast(self.uncond, dtype)
-        )
+    def to(self, dtype: torch.dtype, *, device: torch.device | None = None) -> ImagePrompt:
+        """Give the same prompt with keys and values of another precision, and on another device if one is named."""
+        uncond = None if self.uncond is None else _cast(self.uncond, dtype, device)
+        return replace(self, cond=_cast(self.cond, dtype, device), uncond=uncond)
 
     def with_mask(self, mask: Tensor | None) -> ImagePrompt:
         """Give the same prompt counting only where mask (height, width) is above 0."""
@@ -285,8 +284,11 @@ def _resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(mask, size=(height, width), mode="area")
 
 
-def _cast(side: Mapping[str, KeyValue], dtype: torch.dtype) -> dict[str, KeyValue]:
-    return {layer: KeyValue(pair.key.to(dtype), pair.value.to(dtype)) for layer, pair in side.items()}
+def _cast(side: Mapping[str, KeyValue], dtype: torch.dtype, device: torch.device | None) -> dict[str, KeyValue]:
+    def cast(tensor: Tensor) -> Tensor:
+        return tensor.to(device=device, dtype=dtype)
+
+    return {layer: KeyValue(cast(pair.key), cast(pair.value)) for layer, pair in side.items()}
 
 
 def _concat(sides: Sequence[Mapping[str, KeyValue]], weights: Sequence[float]) -> dict[str, KeyValue]:

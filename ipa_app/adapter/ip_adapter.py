@@ -120,6 +120,14 @@ class IPAdapter(nn.Module):
         """Width of the image features that it takes."""
         return self.image_proj.clip_dim
 
+    @property
+    def prompt_numbers(self) -> int:
+        """How many numbers an image prompt of one picture holds, both sides of guidance together."""
+        widths = sum(
+            projection.to_k_ip.out_features + projection.to_v_ip.out_features for _, projection in self._projections()
+        )
+        return 2 * self.num_tokens * widths
+
     def tokens(self, features: Tensor) -> Tensor:
         """Project features to image tokens (batch, num_tokens, cross_attention_dim).
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import StableDiffusionImg2ImgPipeline
 
 from ipa_app.adapter import ImagePromptBatch
 from ipa_app.engine.plan import Plan
+from ipa_app.engine.prompts import text_inputs
 from ipa_app.engine.rows import Row
 from ipa_app.errors import UserError
+from ipa_app.models.precision import in_float32
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -30,7 +31,7 @@ OnStep = Callable[[int], None]
 @torch.inference_mode()
 def draw(
     model: LoadedModel, rows: Sequence[Row], *, like: Plan, on_step: OnStep, previewer: Previewer | None = None
-) -> list[Image.Image]:
+) -> list[Image.Image | None]:
     """Draw pictures in one batch.
 
     Args:
@@ -41,60 +42,58 @@ def draw(
         previewer: looks at the pictures while they are drawn, and changes nothing in them.
 
     Returns:
-        A picture per row, mode "RGB".
+        A picture per row, mode "RGB"; None for one that the model's safety checker holds back.
 
     Raises:
         UserError: the model's numbers ran out of range, in single precision too.
     """
 
-    def denoise() -> torch.Tensor:
-        return _denoise(model, rows, like=like, on_step=on_step, previewer=previewer)
+    def attempt() -> torch.Tensor:
+        return denoise(model, rows, like=like, on_step=on_step, previewer=previewer)
 
-    latents = _finite(model, denoise, when="while denoising")
-    return [_decode(model, latents[index : index + 1]) for index in range(len(rows))]
+    latents = _finite(model, attempt, when="while denoising")
+    pictures = (_decode(model, latents[index : index + 1]) for index in range(len(rows)))
+    return [None if model.safety is not None and model.safety.flags(picture) else picture for picture in pictures]
 
 
-def _denoise(
-    model: LoadedModel, rows: Sequence[Row], *, like: Plan, on_step: OnStep, previewer: Previewer | None
+def denoise(
+    model: LoadedModel, rows: Sequence[Row], *, like: Plan, on_step: OnStep, previewer: Previewer | None = None
 ) -> torch.Tensor:
-    """Denoise the rows' latents (batch, channels, height, width)."""
-    pipeline: Any = _pipeline(model, like)
+    """Denoise the rows' latents; see `draw`.
+
+    Returns:
+        (batch, channels, height / factor, width / factor), in the range that the model draws in.
+    """
+    pipeline: Any = model.pipeline(like.pipeline_task)
     if previewer is not None:
         previewer.follow(pipeline.scheduler)
-    batch = _image_prompt_batch(rows, like=like, dtype=pipeline.unet.dtype)
+    # A model distilled to follow a guidance it is told, as LCM, is run once per step and not on both sides.
+    guidance = like.guidance_scale > 1 and pipeline.unet.config.time_cond_proj_dim is None
+    steps = like.drawn_steps
+    batch = _image_prompt_batch(rows, model=model, guidance=guidance, steps=steps)
 
     def after_step(_pipeline: DiffusionPipeline, step: int, _timestep: object, tensors: dict) -> dict:
+        # Some schedules take more turns than steps: PNDM, which Stable Diffusion 1.5 comes with, one more.
+        done = (step + 1) * steps // _pipeline.num_timesteps
         if batch is not None:
-            batch.at_step(step + 1)
+            batch.at_step(done)
         if previewer is not None:
-            previewer.after_step(pipeline, rows, step=step + 1, steps=like.drawn_steps, latents=tensors["latents"])
-        on_step(step + 1)
+            previewer.after_step(pipeline, rows, step=done, steps=steps, latents=tensors["latents"])
+        on_step(done)
         return {}
 
     generators = [torch.Generator().manual_seed(row.seed) for row in rows]
     return pipeline(
-        prompt=[row.prompt for row in rows],
-        negative_prompt=[row.negative_prompt for row in rows],
         num_inference_steps=like.steps,
         guidance_scale=like.guidance_scale,
         generator=generators,
         cross_attention_kwargs=None if batch is None else {"image_prompt": batch},
         callback_on_step_end=after_step,
         output_type="latent",
+        **text_inputs(pipeline, rows, guidance=guidance),
         **_start_inputs(pipeline, rows, like=like, generators=generators),
         **_task_inputs(rows, like=like),
     ).images
-
-
-def _pipeline(model: LoadedModel, like: Plan) -> Any:
-    """Give the pipeline for one call; the one that starts from a picture is made of the parts of text-to-image."""
-    if like.pipeline_task != "image_to_image":
-        return model.pipeline(like.pipeline_task)
-    pipeline = StableDiffusionImg2ImgPipeline(
-        **model.pipeline("text_to_image").components, requires_safety_checker=False
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
 
 
 def _start_inputs(
@@ -108,14 +107,17 @@ def _start_inputs(
     return {"latents": latents, "width": width, "height": height}
 
 
-def _image_prompt_batch(rows: Sequence[Row], *, like: Plan, dtype: torch.dtype) -> ImagePromptBatch | None:
+def _image_prompt_batch(
+    rows: Sequence[Row], *, model: LoadedModel, guidance: bool, steps: int
+) -> ImagePromptBatch | None:
     """Stack the rows' image prompts; None where no row has any, which is plain Stable Diffusion."""
     if not any(row.image_prompts for row in rows):
         return None
+    dtype = model.pipelines["text_to_image"].unet.dtype
     return ImagePromptBatch.stack(
-        [[prompt.to(dtype) for prompt in row.image_prompts] for row in rows],
-        guidance=like.guidance_scale > 1,
-        steps=like.drawn_steps,
+        [[prompt.to(dtype, device=model.device) for prompt in row.image_prompts] for row in rows],
+        guidance=guidance,
+        steps=steps,
     )
 
 
@@ -149,12 +151,24 @@ def _decode(model: LoadedModel, latents: torch.Tensor) -> Image.Image:
     """Turn the latents (1, channels, height, width) of one picture into it."""
     pipeline: Any = model.pipelines["text_to_image"]
     vae = pipeline.vae
+    # SDXL's own decoder runs out of float16's range, as its configuration tells. Other families' says so by default.
+    upcast = hasattr(pipeline, "upcast_vae") and vae.config.force_upcast
 
     def decode() -> torch.Tensor:
-        return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+        with in_float32([vae] if upcast and vae.dtype == torch.float16 else []):
+            return vae.decode(_unscaled(latents.to(vae.dtype), vae.config), return_dict=False)[0]
 
     pixels = _finite(model, decode, when="while decoding")
     return pipeline.image_processor.postprocess(pixels, output_type="pil")[0]
+
+
+def _unscaled(latents: torch.Tensor, config: Any) -> torch.Tensor:
+    """Bring latents from the range they are drawn in back to the one the decoder takes."""
+    mean, deviation = config.get("latents_mean"), config.get("latents_std")
+    if mean is None or deviation is None:
+        return latents / config.scaling_factor
+    mean, deviation = (torch.tensor(values).view(1, -1, 1, 1).to(latents) for values in (mean, deviation))
+    return latents * deviation / config.scaling_factor + mean
 
 
 def _finite(model: LoadedModel, work: Callable[[], torch.Tensor], *, when: str) -> torch.Tensor:

@@ -15,6 +15,8 @@ from ipa_app.engine.plan import Plan, settings_of
 from ipa_app.engine.recipes import input_pictures
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.rows import Row
+from ipa_app.engine.withheld import notice
+from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import side_by_side, square_for_clip
 from ipa_app.pose.detect import PoseDetector, pose_image
 from ipa_app.pose.draw import draw_sheet
@@ -48,6 +50,7 @@ class Work:
             self._pose = _pose_picture(plan, detector=detector)
         self._images: list[Image.Image] = []
         self._preview: Image.Image | None = None
+        self._withheld: list[int] = []
 
     def rows(self) -> list[Row]:
         """Give a row for every picture."""
@@ -89,18 +92,35 @@ class Work:
         self._preview = None
         self.job.emit(progress)
 
-    def add(self, drawn: Image.Image) -> None:
-        """Take the next picture; after the last one the job is finished."""
-        self._images.append(self._canvas.finish(drawn) if self._canvas else drawn)
+    def add(self, drawn: Image.Image | None) -> None:
+        """Take the next picture, None for one that was held back; after the last one the job is finished.
+
+        Raises:
+            UserError: every picture was held back.
+        """
         plan = self.job.plan
+        if drawn is None:
+            self._withheld.append(plan.seeds[len(self._images)])
+            self._images.append(notice((plan.width, plan.height)))
+        else:
+            self._images.append(self._canvas.finish(drawn) if self._canvas else drawn)
         if len(self._images) == len(plan.seeds):
-            scheduler = type(self._model.pipelines["text_to_image"].scheduler).__name__
-            settings = settings_of(plan, scheduler=scheduler)
-            self.job.finish(
-                GenerateResult(
-                    images=tuple(self._images), seeds=plan.seeds, settings=settings, inputs=input_pictures(plan)
-                )
+            self._finish()
+
+    def _finish(self) -> None:
+        plan = self.job.plan
+        if len(self._withheld) == len(plan.seeds):
+            raise UserError(
+                f"The safety checker of {plan.entry.title} took what was drawn for unsuitable and withheld it: please "
+                "try another seed or prompt."
             )
+        scheduler = type(self._model.pipelines["text_to_image"].scheduler).__name__
+        settings = settings_of(plan, scheduler=scheduler)
+        if self._withheld:
+            settings["withheld"] = self._withheld
+        self.job.finish(
+            GenerateResult(images=tuple(self._images), seeds=plan.seeds, settings=settings, inputs=input_pictures(plan))
+        )
 
 
 def _start_picture(plan: Plan) -> Image.Image | None:

@@ -121,4 +121,5 @@ def _draw(
         if work.job.cancelled:
             work.job.fail(Cancelled())
         else:
-            work.add(picture)
+            with work.job.owning_errors():
+                work.add(picture)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
     from ipa_app.models.catalog import ModelEntry
-
-PipelineTask = Literal["text_to_image", "inpaint", "pose"]
+    from ipa_app.models.families import PipelineTask
+    from ipa_app.models.safety import SafetyChecker
 
 CACHED_PROMPTS = 64
-"""Image prompts kept per model. One is small: 16 tokens over 16 layers of SD 1.5 make 1 MB in half precision."""
+"""Most image prompts kept per model."""
+_CACHED_BYTES = 256 * 2**20
 
 
 class PromptCache:
@@ -59,6 +60,15 @@ class PromptCache:
                 self._prompts.popitem(last=False)
 
 
+def cache_limit(adapters: Iterable[IPAdapter], dtype: torch.dtype) -> int:
+    """Say how many image prompts of a model's adapters may be kept.
+
+    One of 16 tokens takes 1 MB in half precision for SD 1.5 with its 16 layers, 11 MB for SDXL with its 70.
+    """
+    largest = max((adapter.prompt_numbers for adapter in adapters), default=1) * dtype.itemsize
+    return max(4, min(CACHED_PROMPTS, _CACHED_BYTES // largest))
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
     """A base model ready to draw. Nothing in it changes from call to call, except the cache of image prompts.
@@ -69,8 +79,10 @@ class LoadedModel:
         adapters: by what requests call them, "base" and "fine".
         image_encoder: the CLIP vision tower of the adapters.
         image_processor: the picture preparation of that tower.
-        device: where the weights are.
+        device: where the weights are, or where they move when it is their turn.
         dtype: of the weights.
+        safety: looks at finished pictures; None where the model brings no safety checker.
+        memory_note: a sentence for people on where the model runs and what was done to save memory.
     """
 
     entry: ModelEntry
@@ -80,6 +92,8 @@ class LoadedModel:
     image_processor: CLIPImageProcessor | None
     device: torch.device
     dtype: torch.dtype
+    safety: SafetyChecker | None = None
+    memory_note: str = ""
     prompt_cache: PromptCache = field(default_factory=PromptCache)
 
     def pipeline(self, task: PipelineTask) -> DiffusionPipeline:

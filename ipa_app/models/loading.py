@@ -1,128 +1,218 @@
-"""From a folder in diffusers layout to a model that can draw. Reads local files only."""
+"""From files on this machine to a model that can draw. Nothing is fetched."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import diffusers
 import torch
 import transformers
-from diffusers import (
-    ControlNetModel,
-    DiffusionPipeline,
-    StableDiffusionControlNetPipeline,
-    StableDiffusionInpaintPipeline,
-    StableDiffusionPipeline,
-)
+from diffusers import AutoencoderKL, ControlNetModel, DiffusionPipeline
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-from ipa_app.adapter import IPAdapter, install_processors
-from ipa_app.adapter.files import check_encoder, load_adapter
-from ipa_app.errors import UserError
+from ipa_app.adapter import install_processors
+from ipa_app.adapter.files import AdapterFile, build_adapter
 from ipa_app.models.catalog import ModelEntry
-from ipa_app.models.loaded import LoadedModel, PipelineTask
+from ipa_app.models.checks import check_controlnet, read_fitting_adapters
+from ipa_app.models.families import PipelineTask
+from ipa_app.models.loaded import LoadedModel, PromptCache, cache_limit
+from ipa_app.models.memory import (
+    TILE_SIDE,
+    MemoryPlan,
+    Needs,
+    best_device,
+    default_dtype,
+    free_bytes,
+    free_main_memory,
+    plan_memory,
+)
+from ipa_app.models.safety import SafetyChecker
+from ipa_app.models.source import Source, load_module, open_source, require_weights
+from ipa_app.models.weights import find_weights
+
+__all__ = ["Report", "best_device", "default_dtype", "load_model"]
 
 Report = Callable[[float, str], None]
 """Called with the share that is done, 0 to 1, and a few words on what comes next."""
-
 
 _ONE_AT_A_TIME = threading.Lock()
 """While from_pretrained() runs, diffusers has torch build every module of the process without weights. Two loads that
 overlap would leave it so for ever."""
 
-
-def best_device() -> str:
-    """Name the fastest torch device of this machine: "cuda", "mps" or "cpu"."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def default_dtype(device: str) -> torch.dtype:
-    """Half precision on CUDA. Elsewhere single: CPUs are slow at half, and MPS turns pictures black with it."""
-    return torch.float16 if torch.device(device).type == "cuda" else torch.float32
+_NAMES = {
+    "unet": "the UNet",
+    "vae": "the picture decoder",
+    "text_encoder": "the text encoder",
+    "text_encoder_2": "the second text encoder",
+}
 
 
 def load_model(entry: ModelEntry, *, device: str, dtype: torch.dtype, report: Report) -> LoadedModel:
     """Load a base model, its ControlNet and its adapters.
 
+    Whether everything fits together, and into memory, is found out from the files first.
+
     Args:
         entry: from the catalogue.
         device: a torch device.
-        dtype: of the weights in memory, whatever they are on disk.
+        dtype: of the weights in memory, whatever they are on disk; where memory is short it may be half of it.
         report: told how far it is.
 
     Raises:
-        UserError: the folder or something in it is missing or does not fit together.
+        UserError: something is missing, does not fit together, or does not fit into memory.
     """
-    if not (entry.location / "model_index.json").is_file():
-        raise UserError(f"The model {entry.title} is not there: {entry.location} holds no model_index.json.")
     with _ONE_AT_A_TIME:
-        return _load(entry, device=device, dtype=dtype, report=report)
+        return _load(entry, device=torch.device(device), dtype=dtype, report=report)
 
 
-def _load(entry: ModelEntry, *, device: str, dtype: torch.dtype, report: Report) -> LoadedModel:
+def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report: Report) -> LoadedModel:
     _quieten_libraries()
-    report(0.0, "reading the base model")
-    pipeline = _load_text_to_image(entry, dtype=dtype).to(device)
-    install_processors(pipeline.unet)
-    pipelines: dict[PipelineTask, DiffusionPipeline] = {"text_to_image": pipeline}
-    # The constructor, not from_pipe(): that one casts the shared weights to float32 unless told otherwise.
-    pipelines["inpaint"] = StableDiffusionInpaintPipeline(**pipeline.components, requires_safety_checker=False)
+    report(0.0, "looking at the files")
+    source = open_source(entry)
+    unet = source.unet_layout()
+    adapters = read_fitting_adapters(entry, unet)
     if "pose" in entry.controlnets:
-        report(0.6, "reading the ControlNet")
-        controlnet = ControlNetModel.from_pretrained(entry.controlnets["pose"], local_files_only=True, dtype=dtype)
-        pipelines["pose"] = StableDiffusionControlNetPipeline(
-            **pipeline.components, controlnet=controlnet.to(device), requires_safety_checker=False
-        )
-    for each in pipelines.values():
-        each.set_progress_bar_config(disable=True)
+        check_controlnet(entry.controlnets["pose"], unet)
+    plan = plan_memory(
+        _needs(entry, source, adapters),
+        device=device.type,
+        dtype=dtype,
+        free=free_bytes(device),
+        free_main=free_main_memory(),
+    )
+    parts = _load_parts(entry, source, dtype=plan.dtype, report=report)
+    controlnet = None
+    if "pose" in entry.controlnets:
+        report(0.72, "reading the ControlNet")
+        controlnet = load_module(ControlNetModel, entry.controlnets["pose"], dtype=plan.dtype, title=entry.title)
+    safety = _load_safety_checker(entry, source, dtype=plan.dtype)
+    install_processors(parts["unet"])
+    pipelines = source.family.build(parts, index=source.index, controlnet=controlnet)
     report(0.8, "reading the adapters")
-    adapters = _load_adapters(entry, pipeline)
-    for module in (*pipelines.get("pose", pipeline).components.values(), *adapters.values()):
-        if isinstance(module, torch.nn.Module):
-            module.requires_grad_(False).eval()
+    built = {name: build_adapter(file, parts["unet"]) for name, file in adapters.items()}
+    modules = [part for part in (*parts.values(), controlnet) if isinstance(part, torch.nn.Module)]
+    extras = [*built.values(), *([safety.network] if safety else [])]
+    for module in (*modules, *extras):
+        module.requires_grad_(False).eval()
+    report(0.9, "taking its place in memory")
+    _place(pipelines, extras, plan=plan, device=device)
     return LoadedModel(
         entry=entry,
-        pipelines=MappingProxyType(pipelines),
-        adapters=MappingProxyType(adapters),
-        image_encoder=pipeline.image_encoder,
-        image_processor=pipeline.feature_extractor,
-        device=torch.device(device),
-        dtype=dtype,
+        pipelines=pipelines,
+        adapters=MappingProxyType(built),
+        image_encoder=parts["image_encoder"],
+        image_processor=parts["feature_extractor"],
+        safety=safety,
+        device=device,
+        dtype=plan.dtype,
+        memory_note=plan.note,
+        prompt_cache=PromptCache(cache_limit(built.values(), plan.dtype)),
     )
 
 
-def _load_text_to_image(entry: ModelEntry, *, dtype: torch.dtype) -> StableDiffusionPipeline:
-    """Load the pipeline that all others share, with the vision tower of the adapters where there is one."""
-    parts: dict[str, object] = {"safety_checker": None, "requires_safety_checker": False}
+def _needs(entry: ModelEntry, source: Source, adapters: Mapping[str, AdapterFile]) -> Needs:
+    """Add up what memory will be filled with."""
+    parts = source.numbers()
+    for name, file in adapters.items():
+        parts[f"adapter {name}"] = sum(tensor.numel() for tensor in file.tensors.values())
+    folders = {"image_encoder": entry.image_encoder, "controlnet": entry.controlnets.get("pose")}
+    for name, folder in folders.items():
+        if folder is not None:
+            parts[name] = require_weights(folder, title=entry.title).numbers
+    if (checker := find_weights(source.folder / "safety_checker", prefer_half=False)) is not None:
+        parts["safety_checker"] = checker.numbers
+    return Needs(
+        title=entry.title,
+        parts=parts,
+        pixels=entry.width * entry.height,
+        stored_bfloat16=source.stored_bfloat16(),
+    )
+
+
+def _load_parts(entry: ModelEntry, source: Source, *, dtype: torch.dtype, report: Report) -> dict[str, Any]:
+    """Read what all pipelines share, with the vision tower of the adapters where there is one."""
+    parts: dict[str, Any] = {"image_encoder": None, "feature_extractor": None}
     if entry.image_encoder is not None:
-        tower = CLIPVisionModelWithProjection.from_pretrained(entry.image_encoder, local_files_only=True, dtype=dtype)
-        side = tower.config.image_size
+        report(0.05, "reading the image encoder")
+        tower = load_module(CLIPVisionModelWithProjection, entry.image_encoder, dtype=dtype, title=entry.title)
         parts["image_encoder"] = tower
-        if not (entry.location / "feature_extractor").is_dir():
-            parts["feature_extractor"] = CLIPImageProcessor(
-                size={"shortest_edge": side}, crop_size={"height": side, "width": side}
-            )
-    return StableDiffusionPipeline.from_pretrained(entry.location, local_files_only=True, dtype=dtype, **parts)
+        parts["feature_extractor"] = _tower_processor(entry, side=tower.config.image_size)
+    report(0.1, "reading the base model")
+    for name, part in source.load(dtype=dtype):
+        parts[name] = part
+        if name in _NAMES:
+            done = len(parts.keys() & _NAMES.keys()) / len(source.family.modules)
+            report(0.1 + 0.6 * done, f"read {_NAMES[name]}")
+    return parts
 
 
-def _load_adapters(entry: ModelEntry, pipeline: StableDiffusionPipeline) -> dict[str, IPAdapter]:
-    """Load every adapter of a model and check each against the model's UNet and vision tower.
+def _tower_processor(entry: ModelEntry, *, side: int) -> CLIPImageProcessor:
+    """Find the picture preparation that gives a vision tower what it takes: side by side pixels.
 
-    Raises:
-        UserError: one does not fit, or there is no vision tower for them.
+    The model's own may be meant for the safety checker, which sees another size.
     """
-    adapters: dict[str, IPAdapter] = {}
-    for name, path in entry.adapters.items():
-        if pipeline.image_encoder is None:
-            raise UserError(f"The model {entry.title} has adapters but no image_encoder folder for them.")
-        adapter = load_adapter(path, pipeline.unet)
-        check_encoder(adapter, pipeline.image_encoder.config)
-        adapters[name] = adapter.to(device=pipeline.device, dtype=pipeline.dtype)
-    return adapters
+    for folder in (entry.image_encoder, entry.location / "feature_extractor"):
+        if folder is not None and (folder / "preprocessor_config.json").is_file():
+            processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+            if processor.crop_size["height"] == side:
+                return processor
+    return CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+
+
+def _load_safety_checker(entry: ModelEntry, source: Source, *, dtype: torch.dtype) -> SafetyChecker | None:
+    """Load the safety checker of a model that has one on disk."""
+    folder = source.folder / "safety_checker"
+    if find_weights(folder, prefer_half=False) is None:
+        return None
+    network = load_module(StableDiffusionSafetyChecker, folder, dtype=dtype, title=entry.title)
+    side = network.config.vision_config.image_size
+    own = source.folder / "feature_extractor"
+    if (own / "preprocessor_config.json").is_file():
+        processor = CLIPImageProcessor.from_pretrained(own, local_files_only=True)
+    else:
+        processor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    return SafetyChecker(network=network, processor=processor)
+
+
+def _place(
+    pipelines: Mapping[PipelineTask, DiffusionPipeline],
+    extras: list[torch.nn.Module],
+    *,
+    plan: MemoryPlan,
+    device: torch.device,
+) -> None:
+    """Bring everything to where it works, as was planned.
+
+    With offloading, the pipelines' parts move to the device for their turn; adapters and the safety checker, which work
+    once per picture, stay in main memory.
+    """
+    fullest = pipelines.get("pose", pipelines["text_to_image"])
+    if plan.tiled:
+        _tile(fullest.vae)
+    if device.type == "cuda":
+        for name in ("unet", "controlnet", "vae"):
+            module = fullest.components.get(name)
+            if module is not None:
+                module.to(memory_format=torch.channels_last)
+    if plan.offload:
+        fullest.enable_model_cpu_offload(device=device)
+        return
+    for module in (*fullest.components.values(), *extras):
+        if isinstance(module, torch.nn.Module):
+            module.to(device)
+
+
+def _tile(vae: AutoencoderKL) -> None:
+    """Have pictures larger than a tile decoded and encoded in tiles, one after the other."""
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    vae.tile_sample_min_size = min(vae.tile_sample_min_size, TILE_SIDE)
+    vae.tile_latent_min_size = vae.tile_sample_min_size // factor
+    vae.enable_tiling()
+    vae.enable_slicing()
 
 
 def _quieten_libraries() -> None:

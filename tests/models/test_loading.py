@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 
+from ipa_app.adapter import IPAdapter
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry, entry_from_folder
-from ipa_app.models.loaded import LoadedModel, PromptCache
+from ipa_app.models.loaded import LoadedModel, PromptCache, cache_limit
 from ipa_app.models.loading import load_model
+from tests.adapter.test_files import SDXL
 
 
 def load(entry: ModelEntry, **changes: object) -> LoadedModel:
@@ -74,6 +77,18 @@ def test_the_cache_forgets_what_was_unused_for_longest(model: LoadedModel) -> No
     assert cache.get(("b", "base")) is None
     assert cache.get(("a", "base")) is prompt
     assert len(cache) == 2
+
+
+def test_prompts_of_large_models_are_kept_in_smaller_number(model: LoadedModel) -> None:
+    with torch.device("meta"):
+        unets = (UNet2DConditionModel(cross_attention_dim=768), UNet2DConditionModel(**SDXL))
+        small, large = (IPAdapter.for_unet(unet, kind="plus", clip_dim=1280) for unet in unets)
+    assert cache_limit([small], torch.float16) == 64
+    assert cache_limit([small, large], torch.float16) == 25
+    assert cache_limit([], torch.float32) == 64
+    prompt = model.encode(Image.new("RGB", (8, 8), "blue"), "fine")
+    sides = [*prompt.cond.values(), *prompt.uncond.values()]
+    assert sum(side.key.numel() + side.value.numel() for side in sides) == model.adapters["fine"].prompt_numbers
 
 
 def test_a_model_without_a_controlnet_or_adapters_says_so(tiny_bundle_dir: Path) -> None:

@@ -1,0 +1,193 @@
+"""How a model is held in the memory there is: the one place where precision, tiling and offloading are decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+import torch
+
+from ipa_app.errors import UserError
+
+Device = Literal["cuda", "mps", "cpu"]
+
+TILE_SIDE = 512
+"""Pixels of a tile when pictures are decoded piece by piece."""
+
+# Decoding is where a picture takes the most memory: some 256 channels at full size, held about four times.
+_NUMBERS_PER_PIXEL = 1024
+# Beside the weights the libraries themselves take this much.
+_OVERHEAD = 300 * 10**6
+_PLACES: dict[str, str] = {"cuda": "the graphics card", "mps": "the graphics chip", "cpu": "the processor"}
+_PRECISIONS = {torch.float32: "single precision", torch.float16: "half precision", torch.bfloat16: "half precision"}
+
+
+def best_device() -> str:
+    """Name the fastest torch device of this machine: "cuda", "mps" or "cpu"."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def default_dtype(device: str) -> torch.dtype:
+    """The precision to wish for: half on CUDA, else single, as CPUs are slow at half and MPS blackens pictures."""
+    return torch.float16 if torch.device(device).type == "cuda" else torch.float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a model would fill memory with.
+
+    Attributes:
+        title: of the model.
+        parts: how many numbers each part has, by name; adapters and the safety checker among them.
+        pixels: of a picture of native size.
+        stored_bfloat16: the weights lie on disk in bfloat16, whose range half precision may not have.
+    """
+
+    title: str
+    parts: Mapping[str, int]
+    pixels: int
+    stored_bfloat16: bool = False
+
+    def resident(self, dtype: torch.dtype) -> int:
+        """Bytes with every part in memory."""
+        return _OVERHEAD + sum(self.parts.values()) * dtype.itemsize
+
+    def by_turns(self, dtype: torch.dtype) -> int:
+        """Bytes with only the part at work in memory; UNet and ControlNet work together."""
+        together = self.parts.get("unet", 0) + self.parts.get("controlnet", 0)
+        return _OVERHEAD + max(together, *self.parts.values(), 0) * dtype.itemsize
+
+    def drawing(self, dtype: torch.dtype, *, tiled: bool) -> int:
+        """Bytes that drawing one picture takes on top."""
+        pixels = min(self.pixels, TILE_SIDE**2) if tiled else self.pixels
+        return pixels * _NUMBERS_PER_PIXEL * dtype.itemsize
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """How a model is held in memory.
+
+    Attributes:
+        dtype: of the weights.
+        offload: parts wait in main memory until it is their turn.
+        tiled: pictures are decoded, and encoded, piece by piece.
+        note: a sentence for people.
+    """
+
+    dtype: torch.dtype
+    offload: bool = False
+    tiled: bool = False
+    note: str = ""
+
+
+def plan_memory(
+    needs: Needs, *, device: Device, dtype: torch.dtype, free: int | None, free_main: int | None = None
+) -> MemoryPlan:
+    """Choose the way of holding a model that costs the least and fits.
+
+    On CUDA what saves memory is to let parts wait in main memory; where the device works in main memory itself (MPS,
+    CPU) that would save nothing, and half precision does.
+
+    Args:
+        needs: of the model.
+        device: the type of the device.
+        dtype: the precision that is wanted; float16 becomes bfloat16 where the weights are stored so.
+        free: bytes that are free on the device; None when that cannot be told, and then nothing is saved.
+        free_main: bytes that are free in main memory, for CUDA; None when that cannot be told.
+
+    Raises:
+        UserError: it does not fit in any way.
+    """
+    if device == "cuda" and dtype == torch.float16 and needs.stored_bfloat16:
+        dtype = torch.bfloat16
+    ways = list(_ways(device, dtype))
+    for way in ways:
+        needed = _needed(needs, way)
+        fits_main = not way.offload or free_main is None or needs.resident(way.dtype) <= free_main
+        if free is None or (needed <= free and fits_main):
+            return MemoryPlan(
+                dtype=way.dtype,
+                offload=way.offload,
+                tiled=way.tiled,
+                note=_note(needs, way, device=device, wanted=ways[0], free=free),
+            )
+    needed, short, where = _needed(needs, ways[-1]), free or 0, "in main memory"
+    if device == "cuda" and needed > short:
+        where = "on the graphics card"
+    elif device == "cuda":
+        needed, short = needs.resident(ways[-1].dtype), free_main or 0
+    raise UserError(
+        f"The model {needs.title} needs at least {_gigabytes(needed)} of memory, but only {_gigabytes(short)} are free "
+        f"{where}; please close other programs or choose a smaller model."
+    )
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Tell how much memory is free where a device works; None where that cannot be told."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return max(0, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return free_main_memory()
+
+
+def free_main_memory(*, group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Tell how much main memory is free for this process; in a container less may be allowed than the machine has.
+
+    Args:
+        group: of the container's limits (Linux control groups, version 2).
+    """
+    free = psutil.virtual_memory().available
+    try:
+        most = (group / "memory.max").read_text().strip()
+        used = int((group / "memory.current").read_text())
+        lines = (group / "memory.stat").read_text().splitlines()
+    except (OSError, ValueError):
+        return free
+    if not most.isdecimal():
+        return free
+    # Files that are merely cached make way for whoever needs the memory.
+    cached = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    return max(0, min(free, int(most) - used + cached))
+
+
+def _ways(device: Device, dtype: torch.dtype) -> Iterator[MemoryPlan]:
+    """List the ways of holding a model, from the fastest to the thriftiest."""
+    yield MemoryPlan(dtype=dtype)
+    yield MemoryPlan(dtype=dtype, tiled=True)
+    if device == "cuda":
+        yield MemoryPlan(dtype=dtype, tiled=True, offload=True)
+    elif dtype == torch.float32:
+        half = torch.float16 if device == "mps" else torch.bfloat16
+        yield MemoryPlan(dtype=half)
+        yield MemoryPlan(dtype=half, tiled=True)
+
+
+def _needed(needs: Needs, way: MemoryPlan) -> int:
+    weights = needs.by_turns(way.dtype) if way.offload else needs.resident(way.dtype)
+    return weights + needs.drawing(way.dtype, tiled=way.tiled)
+
+
+def _note(needs: Needs, way: MemoryPlan, *, device: Device, wanted: MemoryPlan, free: int | None) -> str:
+    runs = f"runs on {_PLACES[device]} in {_PRECISIONS.get(way.dtype, str(way.dtype))}"
+    note = f"{needs.title} {runs} and takes about {_gigabytes(_needed(needs, way))} of memory."
+    if free is None or way == wanted:
+        return note
+    savings = []
+    if way.dtype != wanted.dtype:
+        savings.append("it is held in half precision")
+    if way.offload:
+        savings.append("parts of it wait in main memory until it is their turn, which takes longer")
+    if way.tiled:
+        savings.append("large pictures are developed piece by piece")
+    short = f"Memory is short ({_gigabytes(free)} of {_gigabytes(_needed(needs, wanted))} are free)"
+    return f"{note} {short}, so {' and '.join(savings)}."
+
+
+def _gigabytes(number: int) -> str:
+    return f"{number / 10**9:.1f} GB"

@@ -1,0 +1,54 @@
+"""A whole random SDXL in the layout of a published one, small enough for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+
+from tests.tiny_models import (
+    save_extras,
+    tiny_clip_vision,
+    tiny_image_processor,
+    tiny_sdxl_unet,
+    tiny_second_text_encoder,
+    tiny_text_encoder,
+    tiny_tokenizer,
+    tiny_vae,
+)
+
+
+def tiny_sdxl_scheduler() -> EulerDiscreteScheduler:
+    """The schedule of the published model, whose first noise is far above variance 1."""
+    return EulerDiscreteScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1, timestep_spacing="leading"
+    )
+
+
+def tiny_sdxl_bundle(folder: Path | str, *, seed: int = 0) -> Path:
+    """Write a complete random SDXL with ControlNet and adapters and return its folder.
+
+    Args:
+        folder: where to; made when missing.
+        seed: of all weights.
+    """
+    folder = Path(folder)
+    unet, tokenizer = tiny_sdxl_unet(seed=seed), tiny_tokenizer()
+    pipeline = StableDiffusionXLPipeline(
+        unet=unet,
+        vae=tiny_vae(seed=seed),
+        text_encoder=tiny_text_encoder(tokenizer, seed=seed),
+        text_encoder_2=tiny_second_text_encoder(tokenizer, seed=seed),
+        tokenizer=tokenizer,
+        tokenizer_2=tiny_tokenizer(),
+        scheduler=tiny_sdxl_scheduler(),
+        feature_extractor=tiny_image_processor(),
+        image_encoder=tiny_clip_vision(seed=seed),
+        force_zeros_for_empty_prompt=True,
+        add_watermarker=False,
+    )
+    pipeline.to(torch.float16)
+    pipeline.save_pretrained(folder)
+    save_extras(folder, unet, seed=seed, title="Tiny XL")
+    return folder
