@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from ipa_app.errors import UserError
 from ipa_app.models.entry import ModelEntry
-from ipa_app.models.folder import find_adapters, find_controlnets, native_side, read_words
+from ipa_app.models.folder import checkpoint_side, find_adapters, find_controlnets, native_side, read_words
 from ipa_app.models.published import published_models
 from ipa_app.models.studio_file import StudioFile
 
@@ -22,26 +23,24 @@ WORDS_FILE = "words.json"
 def catalog() -> Mapping[str, ModelEntry]:
     """List the bundled model, those offered from the Hub, and every folder that the variable IPA_MODELS names.
 
-    IPA_MODELS holds folders in diffusers layout, separated as in PATH. A folder called like another model here stands
-    in for it. IPA_HUB_MODELS names the models offered from the Hub, separated by commas; without it all are, except on
-    a Space, where any visitor could fill the disk.
+    IPA_MODELS holds folders in diffusers layout and checkpoint files, separated as in PATH. One called like another
+    model here stands in for it. IPA_HUB_MODELS names the models offered from the Hub, separated by commas; without it
+    all are, except on a Space, where any visitor could fill the disk.
 
     Returns:
         Entries by name, the bundled model first.
 
     Raises:
-        UserError: a folder of IPA_MODELS is not a model, or two have the same name; IPA_HUB_MODELS names another model.
+        UserError: IPA_MODELS names something else, or two of the same name; IPA_HUB_MODELS names another model.
     """
     entries = {"toybox": entry_from_folder(BUNDLED, name="toybox"), **_offered()}
     named: set[str] = set()
     for text in filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)):
-        folder = Path(text).expanduser().resolve()
-        if not (folder / "model_index.json").is_file():
-            raise UserError(f"{MODELS_VARIABLE} names {folder}, which is no model folder (it has no model_index.json).")
-        if folder.name in named:
-            raise UserError(f"{MODELS_VARIABLE} names two folders called {folder.name}; rename one of them.")
-        named.add(folder.name)
-        entries[folder.name] = entry_from_folder(folder, name=folder.name)
+        entry = _entry_from_path(Path(text).expanduser().resolve())
+        if entry.name in named:
+            raise UserError(f"{MODELS_VARIABLE} names two models called {entry.name}; rename one of them.")
+        named.add(entry.name)
+        entries[entry.name] = entry
     return MappingProxyType(entries)
 
 
@@ -55,18 +54,44 @@ def _offered() -> dict[str, ModelEntry]:
     return {name: published[name] for name in names}
 
 
-def entry_from_folder(folder: Path, *, name: str) -> ModelEntry:
-    """Describe the model in a folder from what lies in it; an optional ipa_studio.json has the last word.
+def _entry_from_path(path: Path) -> ModelEntry:
+    if path.is_file() and path.suffix == ".safetensors":
+        return entry_from_file(path, name=path.stem)
+    if not (path / "model_index.json").is_file():
+        raise UserError(
+            f"{MODELS_VARIABLE} names {path}, which is no model folder (it has no model_index.json) and no "
+            ".safetensors file."
+        )
+    return entry_from_folder(path, name=path.name)
+
+
+def entry_from_file(file: Path, *, name: str) -> ModelEntry:
+    """Describe a checkpoint, one file with all weights. Its adapters and settings lie in the folder named like it.
 
     Args:
-        folder: in diffusers layout; a missing one gives an entry that fails when it is loaded.
+        file: the .safetensors file; `dream.safetensors` has the folder `dream` beside it, which may be missing.
         name: of the entry.
 
     Raises:
         UserError: ipa_studio.json or words.json cannot be understood.
     """
+    entry = entry_from_folder(file.with_suffix(""), name=name, side=checkpoint_side(file))
+    return replace(entry, location=file)
+
+
+def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> ModelEntry:
+    """Describe the model in a folder from what lies in it; an optional ipa_studio.json has the last word.
+
+    Args:
+        folder: in diffusers layout; a missing one gives an entry that fails when it is loaded.
+        name: of the entry.
+        side: native side in pixels; None takes it from the configuration files.
+
+    Raises:
+        UserError: ipa_studio.json or words.json cannot be understood.
+    """
     settings = StudioFile(folder)
-    side = native_side(folder)
+    side = side or native_side(folder)
     image_encoder = folder / "image_encoder"
     return ModelEntry(
         name=name,

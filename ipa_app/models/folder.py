@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from ipa_app.errors import UserError
 
 DEFAULT_SIDE = 512
+_SDXL_SIDE = 1024
 
 
 def read_json(path: Path) -> dict:
@@ -71,13 +72,22 @@ def native_side(folder: Path) -> int:
     return sample_size * 2 ** (len(blocks) - 1)
 
 
-def _adapter_kind(path: Path) -> str | None:
+def checkpoint_side(file: Path) -> int:
+    """The side in pixels of the pictures that a checkpoint file's model was trained on, by the encoders it has."""
+    return _SDXL_SIDE if any(key.startswith("conditioner.embedders.1.") for key in _keys(file)) else DEFAULT_SIDE
+
+
+def _keys(path: Path) -> set[str]:
+    """The names of a safetensors file's tensors; none where it cannot be read."""
     try:
         with safe_open(path, framework="np") as file:
-            keys = set(file.keys())
+            return set(file.keys())
     except (OSError, SafetensorError):
-        return None
-    stripped = {key.removeprefix("image_proj_model.").removeprefix("image_proj.") for key in keys}
+        return set()
+
+
+def _adapter_kind(path: Path) -> str | None:
+    stripped = {key.removeprefix("image_proj_model.").removeprefix("image_proj.") for key in _keys(path)}
     if "latents" in stripped:
         return "fine"
     return "base" if "proj.weight" in stripped else None

@@ -5,7 +5,9 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import catalog, entry_from_folder
@@ -97,7 +99,7 @@ def test_two_folders_of_the_same_name_are_refused(
     twin.mkdir()
     (twin / "model_index.json").write_text("{}")
     monkeypatch.setenv("IPA_MODELS", os.pathsep.join([str(tiny_bundle_dir), str(twin)]))
-    with pytest.raises(UserError, match="two folders called tiny"):
+    with pytest.raises(UserError, match="two models called tiny"):
         catalog()
 
 
@@ -109,3 +111,26 @@ def test_a_folder_called_toybox_stands_in_for_the_bundled_model(
     (folder / "model_index.json").write_text("{}")
     monkeypatch.setenv("IPA_MODELS", str(folder))
     assert catalog()["toybox"].location == folder
+
+
+@pytest.mark.parametrize(("key", "side"), [("conditioner.embedders.1.logit_scale", 1024), ("cond_stage_model.x", 512)])
+def test_a_checkpoint_file_is_a_model_with_its_adapters_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, side: int
+) -> None:
+    file = tmp_path / "my-dream.safetensors"
+    save_file({key: np.zeros(1, dtype=np.float32)}, file)
+    adapters = tmp_path / "my-dream" / "adapters"
+    adapters.mkdir(parents=True)
+    save_file({"image_proj.latents": np.zeros(1, dtype=np.float32)}, adapters / "any.safetensors")
+    (tmp_path / "my-dream" / "ipa_studio.json").write_text(json.dumps({"steps": 9}))
+    monkeypatch.setenv("IPA_MODELS", str(file))
+    entry = catalog()["my-dream"]
+    assert (entry.title, entry.location, entry.width, entry.steps) == ("My Dream", file, side, 9)
+    assert entry.adapters == {"fine": adapters / "any.safetensors"}
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dream.ckpt").write_bytes(b"a pickle")
+    monkeypatch.setenv("IPA_MODELS", str(tmp_path / "dream.ckpt"))
+    with pytest.raises(UserError, match="no model folder .* and no .safetensors file"):
+        catalog()
