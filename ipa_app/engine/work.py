@@ -23,6 +23,8 @@ from ipa_app.pose.sheet import PoseSheet
 if TYPE_CHECKING:
     from ipa_app.models.loaded import LoadedModel
 
+_LONGEST_PREVIEW = 256
+
 
 class Work:
     """One job's share of the drawing. Owned by the worker."""
@@ -47,6 +49,7 @@ class Work:
         if plan.request.task == "pose":
             self._pose = _pose_picture(plan, detector=detector)
         self._images: list[Image.Image] = []
+        self._finished: list[Image.Image] = []  # small, for previews
         self._preview: Image.Image | None = None
 
     def rows(self) -> list[Row]:
@@ -69,7 +72,7 @@ class Work:
         """Take small pictures of those being drawn, for the next report; finished ones are shown before them."""
         if self.job.wants_previews and previews:
             tile = previews[0].size
-            self._preview = side_by_side([*(image.resize(tile) for image in self._images), *previews])
+            self._preview = side_by_side([*(image.resize(tile) for image in self._finished), *previews])
 
     def report(self, step: int, *, pictures: int) -> None:
         """Tell the job's watchers how far the drawing is.
@@ -91,6 +94,8 @@ class Work:
 
     def add(self, drawn: Image.Image) -> None:
         """Take the next picture; after the last one the job is finished."""
+        if self.job.wants_previews:
+            self._finished.append(ImageOps.contain(drawn, (_LONGEST_PREVIEW, _LONGEST_PREVIEW)))
         self._images.append(self._canvas.finish(drawn) if self._canvas else drawn)
         plan = self.job.plan
         if len(self._images) == len(plan.seeds):
