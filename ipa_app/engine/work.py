@@ -25,6 +25,8 @@ from ipa_app.pose.sheet import PoseSheet
 if TYPE_CHECKING:
     from ipa_app.models.loaded import LoadedModel
 
+_LONGEST_PREVIEW = 256
+
 
 class Work:
     """One job's share of the drawing. Owned by the worker."""
@@ -49,6 +51,7 @@ class Work:
         if plan.request.task == "pose":
             self._pose = _pose_picture(plan, detector=detector)
         self._images: list[Image.Image] = []
+        self._finished: list[Image.Image] = []  # small, for previews
         self._preview: Image.Image | None = None
         self._withheld: list[int] = []
 
@@ -72,7 +75,7 @@ class Work:
         """Take small pictures of those being drawn, for the next report; finished ones are shown before them."""
         if self.job.wants_previews and previews:
             tile = previews[0].size
-            self._preview = side_by_side([*(image.resize(tile) for image in self._images), *previews])
+            self._preview = side_by_side([*(image.resize(tile) for image in self._finished), *previews])
 
     def report(self, step: int, *, pictures: int) -> None:
         """Tell the job's watchers how far the drawing is.
@@ -104,6 +107,8 @@ class Work:
             self._images.append(notice((plan.width, plan.height)))
         else:
             self._images.append(self._canvas.finish(drawn) if self._canvas else drawn)
+        if self.job.wants_previews:
+            self._finished.append(ImageOps.contain(drawn or self._images[-1], (_LONGEST_PREVIEW, _LONGEST_PREVIEW)))
         if len(self._images) == len(plan.seeds):
             self._finish()
 

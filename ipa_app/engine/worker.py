@@ -111,7 +111,8 @@ def _draw(
             work.look([picture for picture, (each, _) in zip(pictures, batch, strict=True) if each is work])
 
     previewer = None
-    if all(work.job.wants_previews for work in works):
+    # Nobody shall see in a preview what the safety checker would hold back.
+    if model.safety is None and all(work.job.wants_previews for work in works):
         previewer = Previewer(budget=budget, wanted=has_time, show=show)
     on_step(0)
     with memory_errors():

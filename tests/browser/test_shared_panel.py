@@ -22,6 +22,7 @@ def test_a_picture_is_seen_while_it_is_drawn(open_page: Any, shoot: Any) -> None
     assert page.evaluate("document.querySelector('#preview img').naturalWidth") >= 64
     shoot(page, "watching")
     page.wait_for_selector("#status .ipa-done")
+    page.wait_for_selector(RESULTS)
     assert page.locator(RESULTS).count() == 4
     assert not page.is_visible("#preview img")
 
