@@ -1,0 +1,194 @@
+"""The layouts in which models lie on disk: variants, PyTorch files, parts from elsewhere, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ipa_app.errors import UserError
+from ipa_app.models.catalog import ModelEntry, entry_from_folder
+from ipa_app.models.loaded import LoadedModel
+from ipa_app.models.loading import load_model
+from tests.tiny_models import tiny_clip_vision
+
+LoadPlain = Callable[..., LoadedModel]
+PARTS = ("unet", "vae", "text_encoder", "image_encoder", "controlnet")
+
+
+def load(entry: ModelEntry, **changes: object) -> LoadedModel:
+    entry = dataclasses.replace(entry, **changes)
+    return load_model(entry, device="cpu", dtype=torch.float32, report=lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def usual(tiny_bundle_dir: Path) -> LoadedModel:
+    return load(entry_from_folder(tiny_bundle_dir, name="tiny"))
+
+
+@pytest.fixture
+def copy(tiny_bundle_dir: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_bundle_dir, tmp_path / "copy")
+
+
+def assert_same_weights(model: LoadedModel, usual: LoadedModel) -> None:
+    for part in PARTS:
+        ours, theirs = (getattr(each.pipelines["pose"], part).state_dict() for each in (model, usual))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), part
+
+
+def weight_files(folder: Path) -> list[Path]:
+    return [path for part in PARTS for path in (folder / part).glob("*.safetensors")]
+
+
+def test_half_precision_files_are_taken_where_there_are_no_others(copy: Path, usual: LoadedModel) -> None:
+    for path in weight_files(copy):
+        path.rename(path.with_name(f"{path.stem}.fp16.safetensors"))
+    assert_same_weights(load(entry_from_folder(copy, name="x")), usual)
+
+
+@pytest.mark.parametrize("ending", ["bin", "fp16.bin"])
+def test_pytorch_files_are_taken_where_there_are_no_others(copy: Path, usual: LoadedModel, ending: str) -> None:
+    for path in weight_files(copy):
+        stem = "pytorch_model" if path.stem == "model" else path.stem
+        torch.save(load_file(path), path.with_name(f"{stem}.{ending}"))
+        path.unlink()
+    assert_same_weights(load(entry_from_folder(copy, name="x")), usual)
+
+
+class Malicious:
+    """Unpickling makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize(
+    ("part", "name"), [("unet", "diffusion_pytorch_model.bin"), ("text_encoder", "pytorch_model.bin")]
+)
+def test_code_in_a_pytorch_file_is_refused_and_not_run(copy: Path, part: str, name: str) -> None:
+    proof = copy / "proof"
+    for path in (copy / part).glob("*.safetensors"):
+        path.unlink()
+    torch.save({"weight": Malicious(proof)}, copy / part / name)
+    with pytest.raises(UserError, match=rf"{part}/{name} is not a file of plain weights .* never run"):
+        load(entry_from_folder(copy, name="x"))
+    assert not proof.exists()
+
+
+def test_a_vision_tower_may_lie_elsewhere(copy: Path, tmp_path: Path, usual: LoadedModel) -> None:
+    """As with the published models, which share one; such a folder has no preprocessor_config.json."""
+    elsewhere = shutil.move(copy / "image_encoder", tmp_path / "elsewhere")
+    model = load(entry_from_folder(copy, name="x"), image_encoder=Path(elsewhere))
+    assert_same_weights(model, usual)
+    assert model.image_processor.crop_size["height"] == 32
+
+
+def test_a_processor_of_another_size_is_not_the_towers(copy: Path) -> None:
+    path = copy / "feature_extractor" / "preprocessor_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps(settings | {"crop_size": {"height": 16, "width": 16}, "size": {"shortest_edge": 16}}))
+    model = load(entry_from_folder(copy, name="x"))
+    assert model.image_processor.crop_size["height"] == model.image_encoder.config.image_size == 32
+
+
+def test_a_part_without_weights_is_named(copy: Path) -> None:
+    (copy / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"Tiny is incomplete: .*vae holds no weights"):
+        load(entry_from_folder(copy, name="x"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"_class_name": "FluxPipeline"}, "is of the sort FluxPipeline, but only Stable Diffusion"),
+        ({"_class_name": None}, "is of the sort None"),
+        ({"vae": ["diffusers", "AutoencoderTiny"]}, "has AutoencoderTiny as its vae, but .* need AutoencoderKL"),
+        ({"text_encoder": None}, "has nothing as its text_encoder"),
+        ({"scheduler": ["diffusers", "AutoencoderKL"]}, "sampling schedule 'AutoencoderKL' that is not known"),
+        ({"_class_name": "StableDiffusionXLPipeline"}, "has nothing as its text_encoder_2, but SDXL models"),
+    ],
+)
+def test_models_of_other_sorts_are_refused_in_words(copy: Path, changes: dict, words: str) -> None:
+    path = copy / "model_index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(UserError, match=words):
+        load(entry_from_folder(copy, name="x"))
+
+
+def test_a_model_for_inpainting_alone_is_refused(copy: Path) -> None:
+    path = copy / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"in_channels": 9}))
+    with pytest.raises(UserError, match=r"made for inpainting alone \(9 input channels\)"):
+        load(entry_from_folder(copy, name="x"))
+
+
+# What does not belong together is told before any weights are read.
+
+
+@pytest.fixture
+def no_weights_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where a part's weights are read all the same."""
+    monkeypatch.setattr("ipa_app.models.source.load_module", lambda *_, **__: pytest.fail("weights were read"))
+    monkeypatch.setattr("ipa_app.models.loading.load_module", lambda *_, **__: pytest.fail("weights were read"))
+
+
+@pytest.mark.usefixtures("no_weights_are_read")
+@pytest.mark.parametrize("adapter", ["base", "fine"])
+def test_an_adapter_of_the_other_family_is_refused(tiny_bundle_dir: Path, tiny_sdxl_dir: Path, adapter: str) -> None:
+    small, large = (entry_from_folder(folder, name="x") for folder in (tiny_bundle_dir, tiny_sdxl_dir))
+    with pytest.raises(UserError, match=r"\.safetensors was made for .* \(4 .* 32 wide\), but .* \(\d+ .* 64 wide\)"):
+        load(large, adapters={adapter: small.adapters[adapter]})
+    with pytest.raises(UserError, match=r"\.safetensors was made for .* 64 wide\), but .* \(4 .* 32 wide\)"):
+        load(small, adapters={adapter: large.adapters[adapter]})
+
+
+@pytest.mark.usefixtures("no_weights_are_read")
+def test_a_controlnet_of_the_other_family_is_refused(tiny_bundle_dir: Path, tiny_sdxl_dir: Path) -> None:
+    small, large = (entry_from_folder(folder, name="x") for folder in (tiny_bundle_dir, tiny_sdxl_dir))
+    with pytest.raises(UserError, match=r"ControlNet .* \(text tokens 32 wide\), but .* \(text tokens 64 wide\)"):
+        load(large, controlnets=small.controlnets)
+    with pytest.raises(UserError, match=r"ControlNet .* \(text tokens 64 wide\), but .* \(text tokens 32 wide\)"):
+        load(small, controlnets=large.controlnets)
+
+
+@pytest.mark.usefixtures("no_weights_are_read")
+@pytest.mark.parametrize(("adapter", "field"), [("base", "projection_dim"), ("fine", "hidden_size")])
+def test_a_vision_tower_of_another_width_is_refused(
+    tiny_bundle_dir: Path, tmp_path: Path, adapter: str, field: str
+) -> None:
+    entry = entry_from_folder(tiny_bundle_dir, name="x")
+    config = tiny_clip_vision().config.to_dict() | {field: 48}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"\.safetensors needs an image encoder .*, but this model's is 48"):
+        load(entry, adapters={adapter: entry.adapters[adapter]}, image_encoder=tmp_path)
+
+
+def test_memory_that_is_short_is_told_before_anything_is_read(
+    tiny_bundle_dir: Path, no_weights_are_read: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ipa_app.models.loading.free_bytes", lambda _: 10**8)
+    with pytest.raises(UserError, match=r"Tiny needs at least 0\.3 GB of memory, but only 0\.1 GB are free"):
+        load(entry_from_folder(tiny_bundle_dir, name="x"))
+
+
+def test_short_memory_saves_and_says_so(tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = dataclasses.replace(entry_from_folder(tiny_bundle_dir, name="x"), width=2048, height=2048)
+    monkeypatch.setattr("ipa_app.models.loading.free_bytes", lambda _: 2 * 10**9)
+    model = load(entry)
+    vae = model.pipelines["inpaint"].vae
+    assert vae.use_tiling
+    assert model.dtype == torch.float32
+    assert "large pictures are developed piece by piece" in model.memory_note
+    assert "runs on the processor in single precision" in load(entry_from_folder(tiny_bundle_dir, name="x")).memory_note

@@ -1,0 +1,96 @@
+"""The original one-file layout of Stable Diffusion 1.x, written from a folder in diffusers layout.
+
+The names are those of CompVis/stable-diffusion, whose checkpoints these are.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+UNET_OUTSIDE = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+UNET_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+
+
+def write_single_file(folder: Path, path: Path, *, layers_per_block: int = 1) -> None:
+    """Write the UNet, VAE and text encoder of a folder into one file.
+
+    Args:
+        folder: of a Stable Diffusion 1.x in diffusers layout, safetensors.
+        path: of the file.
+        layers_per_block: of its UNet.
+    """
+    unet = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    vae = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
+    text = load_file(folder / "text_encoder" / "model.safetensors")
+    tensors: dict[str, Tensor] = {}
+    attentive_blocks = {key.split(".")[1] for key in unet if key.startswith("up_blocks") and ".attentions." in key}
+    for key, tensor in unet.items():
+        tensors[f"model.diffusion_model.{_unet_key(key, layers_per_block, attentive_blocks)}"] = tensor
+    up_blocks = 1 + max(int(key.split(".")[2]) for key in vae if key.startswith("decoder.up_blocks"))
+    for key, tensor in vae.items():
+        is_attention = "attentions" in key and key.endswith("weight") and tensor.ndim == 2
+        name = f"first_stage_model.{_vae_key(key, up_blocks)}"
+        tensors[name] = tensor[:, :, None, None].contiguous() if is_attention else tensor
+    for key, tensor in text.items():
+        tensors[f"cond_stage_model.transformer.{key if key.startswith('text_model.') else f'text_model.{key}'}"] = (
+            tensor
+        )
+    save_file(tensors, path)
+
+
+def _unet_key(key: str, layers_per_block: int, attentive_blocks: set[str]) -> str:
+    for ours, theirs in UNET_OUTSIDE.items():
+        if key.startswith(f"{ours}."):
+            return key.replace(ours, theirs, 1)
+    per_block = layers_per_block + 1
+    if match := re.fullmatch(r"mid_block\.(resnets|attentions)\.(\d)\.(.+)", key):
+        place = 1 if match[1] == "attentions" else 2 * int(match[2])
+        return f"middle_block.{place}.{_resnet_key(match[3]) if match[1] == 'resnets' else match[3]}"
+    match = re.fullmatch(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)", key)
+    assert match, key
+    side, block, sort, layer, rest = match[1], int(match[2]), match[3], int(match[4]), match[5]
+    if sort == "downsamplers":
+        return f"input_blocks.{per_block * (block + 1)}.0.{rest.replace('conv', 'op', 1)}"
+    if sort == "upsamplers":
+        return f"output_blocks.{per_block * (block + 1) - 1}.{2 if str(block) in attentive_blocks else 1}.{rest}"
+    number = per_block * block + layer + (1 if side == "down" else 0)
+    blocks = "input_blocks" if side == "down" else "output_blocks"
+    return f"{blocks}.{number}.0.{_resnet_key(rest)}" if sort == "resnets" else f"{blocks}.{number}.1.{rest}"
+
+
+def _resnet_key(key: str) -> str:
+    name, _, rest = key.partition(".")
+    return f"{UNET_RESNET[name]}.{rest}"
+
+
+def _vae_key(key: str, up_blocks: int) -> str:
+    key = key.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
+    key = re.sub(r"mid_block\.resnets\.(\d)", lambda match: f"mid.block_{int(match[1]) + 1}", key)
+    key = re.sub(r"down_blocks\.(\d)\.resnets\.", r"down.\1.block.", key)
+    key = re.sub(r"down_blocks\.(\d)\.downsamplers\.0\.", r"down.\1.downsample.", key)
+    for sort, theirs in (("resnets.", "block."), ("upsamplers.0.", "upsample.")):
+        pattern = rf"up_blocks\.(\d)\.{re.escape(sort)}"
+        key = re.sub(pattern, lambda match, name=theirs: f"up.{up_blocks - 1 - int(match[1])}.{name}", key)
+    if "mid_block.attentions.0." in key:
+        key = key.replace("mid_block.attentions.0.", "mid.attn_1.")
+        for ours, theirs in VAE_ATTENTION.items():
+            key = key.replace(f".{ours}.", f".{theirs}.")
+    return key
