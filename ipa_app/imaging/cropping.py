@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 from PIL import Image
 
 from ipa_app.imaging.opening import BLACK, CLIP_MEAN, Colour
@@ -65,6 +66,22 @@ def fitted_size(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int
     """Largest (width, height) of the shape of `size` inside `frame`, at least one pixel each way."""
     scale = min(frame[0] / size[0], frame[1] / size[1])
     return max(1, min(frame[0], round(size[0] * scale))), max(1, min(frame[1], round(size[1] * scale)))
+
+
+def cut_window(image: Image.Image, window: tuple[int, int, int, int]) -> Image.Image:
+    """Cut out a window (left, top, right, bottom) that may reach over the edges; outermost pixels continue there.
+
+    Args:
+        image: mode "L" or "RGB".
+        window: shares at least one pixel with the picture.
+    """
+    left, top, right, bottom = window
+    inside = image.crop((max(0, left), max(0, top), min(image.width, right), min(image.height, bottom)))
+    rows = (max(0, -top), max(0, bottom - image.height))
+    columns = (max(0, -left), max(0, right - image.width))
+    pixels = np.asarray(inside)
+    widths = (rows, columns) if pixels.ndim == 2 else (rows, columns, (0, 0))
+    return Image.fromarray(np.pad(pixels, widths, mode="edge"))
 
 
 def _clamp(value: int, *, upper: int) -> int:
