@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from dataclasses import fields
 from typing import Any
 
 import gradio as gr
@@ -22,6 +23,8 @@ from ipa_app.ui.studio import Studio
 from ipa_app.ui.uploads import file_path
 
 Update = dict[Any, Any]
+
+_DEFAULTS = {field.name: field.default for field in fields(GenerateRequest)}
 
 
 def connect_restore(parts: Parts, *, restorer: Restorer) -> None:
@@ -54,7 +57,7 @@ class Restorer:
             *parts.panel.references.outputs,
         ]
         for tab in parts.tabs:
-            components += [*parts.inputs_of(tab).values(), *tab.folds.values()]
+            components += [*parts.inputs_of(tab).values(), *tab.folds]
         return list(dict.fromkeys(components))
 
     def from_upload(self, payload: Any) -> Update:
@@ -94,7 +97,8 @@ class Restorer:
             if name in values:
                 value = values[name]
                 updates[component] = _saved(value) if isinstance(value, Image.Image) else value
-        folds = {fold: gr.update(open=values[name] is not None) for name, fold in tab.folds.items()}
+        changed = {name for name, value in values.items() if name in _DEFAULTS and value != _DEFAULTS[name]}
+        folds = {fold: gr.update(open=bool(changed & names)) for fold, names in tab.folds.items()}
         return updates | folds
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from gradio.utils import get_upload_folder
 from PIL import Image
 
+from ipa_app.engine.area import mark_area, show_area
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
 from ipa_app.engine.plan import make_plan
@@ -51,6 +52,14 @@ class Studio:
             UserError: there is no such model, or it cannot do this.
         """
         make_plan(request, self.manager.entry(request.model))
+
+    def show_mask(self, request: GenerateRequest) -> Image.Image:
+        """Draw which part of its picture an inpainting would change, mode "RGB", without submitting it.
+
+        Raises:
+            UserError: nothing is masked, there is no such model, or it cannot do this.
+        """
+        return show_area(mark_area(make_plan(request, self.manager.entry(request.model))))
 
     def follow(self, job_id: str) -> Iterator[Progress | GenerateResult]:
         """Yield the job's progress and at last its result; of a series each result when it is there.

@@ -13,6 +13,7 @@ from ipa_app.ui.about import model_note, unknown_words_note, words_heading, word
 from ipa_app.ui.examples import Example
 from ipa_app.ui.extras import connect_extras, drawing_inputs
 from ipa_app.ui.listeners import AT_ONCE
+from ipa_app.ui.mask_view import connect_mask_view
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.restore import Restorer, connect_restore
 from ipa_app.ui.running import Runner
@@ -30,6 +31,7 @@ def connect(parts: Parts, *, studio: Studio, examples: Sequence[Example]) -> Non
     _connect_prompts(parts, studio=studio)
     _connect_model(parts, studio=studio)
     _connect_scale(parts)
+    connect_mask_view(parts, studio=studio)
     connect_restore(parts, restorer=restorer)
     connect_extras(parts, runner=runner, restorer=restorer)
     for tab in parts.tabs:
