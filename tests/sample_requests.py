@@ -39,6 +39,15 @@ OF_TASK: dict[str, dict[str, Any]] = {
     "inpaint": {
         "image": noise_picture(7),
         "mask": noise_picture(8).convert("L").point(lambda level: 255 * (level > 127)),
+        "mask_invert": True,
+        "mask_grow": 2.5,
+        "mask_feather": 3.0,
+        "area": "whole",
+        "mask_padding": 40.0,
+        "extend_left": 10.0,
+        "extend_right": 20.0,
+        "extend_up": 30.0,
+        "extend_down": 5.0,
     },
     "pose": {
         "pose": Image.open(next(iter(preset_pictures().values()))).convert("RGB"),

@@ -180,7 +180,9 @@ def test_readme_gives_every_parameter_of_the_api_with_its_default(endpoint):
         if name in {"self", "progress"}:
             continue
         default = "" if parameter.default is inspect.Parameter.empty else json.dumps(parameter.default)
-        assert (name, default.replace("null", "None")) in promised, name
+        for in_json, in_python in (("null", "None"), ("false", "False")):
+            default = default.replace(in_json, in_python)
+        assert (name, default) in promised, name
 
 
 def test_readme_links_lead_somewhere():

@@ -84,6 +84,17 @@ def checked_choice(name: str, value: object, choices: Sequence[str]) -> str:
     return value
 
 
+def checked_switch(name: str, value: object) -> bool:
+    """Check something that is on or off.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise _wrong(name, value, "true or false")
+    return value
+
+
 def checked_image(name: str, value: object) -> Image.Image:
     """Check an opened picture.
 

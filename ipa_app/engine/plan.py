@@ -7,7 +7,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 from ipa_app.engine.checks import checked_whole
-from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.engine.extending import margins
+from ipa_app.engine.requests import MASK_FIELDS, GenerateRequest, Reference
 from ipa_app.engine.seeds import picture_seeds
 from ipa_app.errors import UserError
 from ipa_app.models.hashing import picture_hash
@@ -30,8 +31,8 @@ class Plan:
     Attributes:
         request: as it came.
         entry: its model.
-        width: of the result in pixels.
-        height: of the result in pixels.
+        width: of the result in pixels; of an extended picture, before that.
+        height: likewise.
         steps: denoising steps.
         guidance_scale: 1 or more; 1 means no guidance.
         negative_prompt: the request's, or else the model's.
@@ -56,7 +57,7 @@ class Plan:
 
     @property
     def canvas_size(self) -> tuple[int, int]:
-        """Width and height that the model draws at. Inpainting draws a part of the picture, at the native size."""
+        """Width and height that the model draws at. Inpainting draws all or part of a picture, at the native size."""
         if self.request.task == "inpaint":
             return self.entry.width, self.entry.height
         return self.width, self.height
@@ -106,7 +107,8 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
     """Fill in a model's defaults and check what depends on the model.
 
     Raises:
-        UserError: the size is not one of this model's, or it lacks the adapter or the ControlNet.
+        UserError: the size is not one of this model's, an extended picture would be too large, or the model lacks the
+            adapter or the ControlNet.
     """
     width, height = _result_size(request, entry)
     plan = Plan(
@@ -188,6 +190,7 @@ def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
         settings |= {"start_image": picture_hash(plan.start_image), "strength": request.strength}
     if request.task == "inpaint":
         settings |= {"image": _hash(request.image), "mask": _hash(request.mask)}
+        settings |= {name: getattr(request, name) for name in MASK_FIELDS}
     if request.task == "pose":
         pose = request.pose
         kept = pose.to_openpose() if isinstance(pose, PoseSheet) else _hash(pose)
@@ -198,7 +201,9 @@ def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
 
 def _result_size(request: GenerateRequest, entry: ModelEntry) -> tuple[int, int]:
     if request.task == "inpaint" and request.image is not None:
-        return request.width or request.image.width, request.height or request.image.height
+        size = (request.width or request.image.width, request.height or request.image.height)
+        margins(request, size)  # which refuses what would get too large
+        return size
     least, most = entry.side_limits
     return (
         checked_whole("The width", request.width, least=least, most=most, or_zero=True, multiple=8) or entry.width,

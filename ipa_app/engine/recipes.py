@@ -42,7 +42,8 @@ def input_pictures(plan: Plan) -> dict[str, Image.Image]:
     pictures = dict(zip(_REFERENCES, (each.image for each in plan.noted_references), strict=False))
     for name in _TASK_PICTURES.get(plan.request.task, ()):
         picture = getattr(plan.request, name)
-        if not isinstance(picture, PoseSheet):  # which the settings give whole
+        # The settings give keypoints whole; a picture that is only extended may have no mask.
+        if isinstance(picture, Image.Image):
             pictures[name] = picture
     optional = {name: getattr(plan, name) for name in _OPTIONAL_PICTURES}
     return pictures | {name: picture for name, picture in optional.items() if picture is not None}
@@ -77,6 +78,8 @@ def read_request(path: str | Path) -> GenerateRequest:
     wanted = _TASK_PICTURES.get(task, ()) if isinstance(task, str) else ()
     keypoints = settings.get("pose")
     for name in wanted:
+        if name == "mask" and settings.get(name, "") is None:
+            continue
         is_sheet = name == "pose" and isinstance(keypoints, dict)
         values[name] = PoseSheet.from_openpose(keypoints) if is_sheet else _existing(pictures, name)
     for name in _OPTIONAL_PICTURES:

@@ -7,7 +7,14 @@ from typing import Literal, get_args
 
 from PIL import Image
 
-from ipa_app.engine.checks import checked_choice, checked_image, checked_number, checked_text, checked_whole
+from ipa_app.engine.checks import (
+    checked_choice,
+    checked_image,
+    checked_number,
+    checked_switch,
+    checked_text,
+    checked_whole,
+)
 from ipa_app.engine.seeds import LARGEST_SEED
 from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import SquareMode
@@ -15,6 +22,7 @@ from ipa_app.pose.sheet import PoseSheet
 
 Task = Literal["variation", "mix", "inpaint", "pose"]
 AdapterName = Literal["base", "fine"]
+AreaName = Literal["masked", "whole"]
 
 LONGEST_PROMPT = 2000
 MOST_PICTURES = 8
@@ -22,6 +30,14 @@ MOST_REFERENCES = 4
 MOST_STEPS = 100
 LARGEST_SIDE = 2048
 DEFAULT_STRENGTH = 0.75
+MOST_GROWTH = 20
+MOST_FEATHER = 8
+MOST_PADDING = 200
+MOST_EXTENSION = 100
+
+EXTENSIONS = ("extend_left", "extend_right", "extend_up", "extend_down")
+MASK_FIELDS = ("mask_invert", "mask_grow", "mask_feather", "area", "mask_padding", *EXTENSIONS)
+"""What an inpainting asks for beside its picture and its mask."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +88,12 @@ class GenerateRequest:
         seed: -1 for a random one.
         steps: denoising steps, 1 to 100.
         guidance_scale: 1 (no guidance) to 20.
-        width: of the result in pixels, a multiple of 8. For inpaint 0 is the picture's own size.
+        width: of the result in pixels, a multiple of 8. For inpaint 0 is the picture's own size, and what the picture
+            is extended by comes on top.
         height: likewise.
         image: inpaint only: the picture to change, mode "RGB".
-        mask: inpaint only: white where it should change; of any size, scaled to the picture's.
+        mask: inpaint only: white where it should change; of any size, scaled to the picture's. Only where the picture
+            is extended it may be empty or missing.
         pose: pose only: a drawn skeleton or a photo, or a skeleton as keypoints.
         control_scale: how strictly the pose is kept, 0 to 2.
         start: when references begin to count, as a share of the steps, 0 to 1.
@@ -86,6 +104,17 @@ class GenerateRequest:
             references only, and where there is guidance.
         start_image: mix only: the picture to start from instead of noise, mode "RGB".
         strength: how much of it is drawn anew: 0 (nothing, which is refused) to 1 (all).
+        mask_invert: inpaint only, as all that follow: change what is not masked, and keep what is.
+        mask_grow: by how much the masked part grows, or shrinks below 0: -20 to 20 percent of the picture's longer
+            side.
+        mask_feather: how softly the new part begins, inwards from the mask's edge: 0 is hard, 1 is a 64th of what the
+            model sees, up to 8 of them.
+        area: what the model sees: the masked part, or the whole picture.
+        mask_padding: surroundings that it sees of the masked part, 0 to 200 percent of that part's longer side.
+        extend_left: by how much the picture is continued there, 0 to 100 percent of its width.
+        extend_right: likewise.
+        extend_up: likewise, of its height.
+        extend_down: likewise.
     """
 
     task: Task
@@ -112,6 +141,20 @@ class GenerateRequest:
     negative_reference: Image.Image | None = None
     start_image: Image.Image | None = None
     strength: float = DEFAULT_STRENGTH
+    mask_invert: bool = False
+    mask_grow: float = 0.0
+    mask_feather: float = 1.0
+    area: AreaName = "masked"
+    mask_padding: float = 25.0
+    extend_left: float = 0.0
+    extend_right: float = 0.0
+    extend_up: float = 0.0
+    extend_down: float = 0.0
+
+    @property
+    def extends(self) -> bool:
+        """Whether the picture is continued on any side."""
+        return any(getattr(self, side) > 0 for side in EXTENSIONS)
 
     def __post_init__(self) -> None:
         """Check every value, and that the task has what it needs.
@@ -141,6 +184,7 @@ class GenerateRequest:
         for name, words in (("negative_reference", "The picture to stay away from"), ("start_image", "The start")):
             if getattr(self, name) is not None:
                 checked_image(words, getattr(self, name))
+        self._check_mask_fields()
         self._check_references()
         self._check_task()
 
@@ -152,6 +196,19 @@ class GenerateRequest:
                 f"{of} begins at {getattr(self, start):g} of the steps and ends at {getattr(self, end):g}; it must "
                 "end later than it begins."
             )
+
+    def _check_mask_fields(self) -> None:
+        checked_switch("The swapping of the mask", self.mask_invert)
+        checked_choice("The area", self.area, get_args(AreaName))
+        growth = checked_number("The growth of the mask", self.mask_grow, least=-MOST_GROWTH, most=MOST_GROWTH)
+        _set(self, "mask_grow", growth)
+        feather = checked_number("The softness of the mask", self.mask_feather, least=0, most=MOST_FEATHER)
+        _set(self, "mask_feather", feather)
+        padding = checked_number("The surroundings of the mask", self.mask_padding, least=0, most=MOST_PADDING)
+        _set(self, "mask_padding", padding)
+        for side in EXTENSIONS:
+            name = f"The extension {side.removeprefix('extend_')}"
+            _set(self, side, checked_number(name, getattr(self, side), least=0, most=MOST_EXTENSION))
 
     def _check_references(self) -> None:
         _set(self, "references", tuple(self.references))
@@ -168,10 +225,11 @@ class GenerateRequest:
         if self.task == "inpaint":
             if self.image is None:
                 raise UserError("There is no picture: please add the one that you want to change.")
-            if self.mask is None:
-                raise UserError("There is no mask: please paint over the part that should change (white = repaint).")
             checked_image("The picture", self.image)
-            checked_image("The mask", self.mask)
+            if self.mask is not None:
+                checked_image("The mask", self.mask)
+            elif not self.extends:
+                raise UserError("There is no mask: please paint over the part that should change (white = repaint).")
         if self.task == "pose":
             if self.pose is None:
                 raise UserError("There is no pose: please choose one, or add a skeleton or a photo.")

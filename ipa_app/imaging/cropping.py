@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 from PIL import Image
 
 from ipa_app.imaging.opening import BLACK, CLIP_MEAN, WHITE, Colour
@@ -75,6 +76,22 @@ def side_by_side(images: Sequence[Image.Image], *, gap: int = 2) -> Image.Image:
     for index, image in enumerate(images):
         strip.paste(image, (index * (width + gap), 0))
     return strip
+
+
+def cut_window(image: Image.Image, window: tuple[int, int, int, int]) -> Image.Image:
+    """Cut out a window (left, top, right, bottom) that may reach over the edges; outermost pixels continue there.
+
+    Args:
+        image: mode "L" or "RGB".
+        window: shares at least one pixel with the picture.
+    """
+    left, top, right, bottom = window
+    inside = image.crop((max(0, left), max(0, top), min(image.width, right), min(image.height, bottom)))
+    rows = (max(0, -top), max(0, bottom - image.height))
+    columns = (max(0, -left), max(0, right - image.width))
+    pixels = np.asarray(inside)
+    widths = (rows, columns) if pixels.ndim == 2 else (rows, columns, (0, 0))
+    return Image.fromarray(np.pad(pixels, widths, mode="edge"))
 
 
 def _clamp(value: int, *, upper: int) -> int:

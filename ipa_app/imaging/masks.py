@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageChops
 
 from ipa_app.errors import UserError
 from ipa_app.imaging.opening import BLACK, PictureSource, decode, flatten
@@ -20,7 +20,7 @@ _THRESHOLD = 127
 _TO_HARD = [255 if value > _THRESHOLD else 0 for value in range(256)]
 
 
-def open_mask(source: PictureSource, size: tuple[int, int]) -> Image.Image:
+def open_mask(source: PictureSource, size: tuple[int, int], *, may_be_empty: bool = False) -> Image.Image:
     """Open a mask of any size and kind for a picture of `size`.
 
     White is repainted. A layer of strokes in any colour on a transparent ground counts as painted where it is opaque.
@@ -28,6 +28,7 @@ def open_mask(source: PictureSource, size: tuple[int, int]) -> Image.Image:
     Args:
         source: as for `open_image`; one pixel is enough, and another shape than the picture's is stretched.
         size: the picture's (width, height).
+        may_be_empty: a mask in which nothing is white is one, too.
 
     Returns:
         Mode "L" of `size`, 0 or 255 only.
@@ -43,7 +44,7 @@ def open_mask(source: PictureSource, size: tuple[int, int]) -> Image.Image:
         if alpha.getextrema() == (0, 255):
             mask = alpha
     mask = mask.resize(size, Image.Resampling.NEAREST)
-    if mask.getbbox() is None:
+    if mask.getbbox() is None and not may_be_empty:
         raise UserError("The mask is empty: please paint over the part that should change (white = repaint).")
     return mask
 
@@ -84,7 +85,13 @@ def editor_mask(editor_value: Mapping[str, Any] | None) -> tuple[Image.Image, Im
 
 
 def mask_box(
-    mask: Image.Image, *, padding: float = 0.25, aspect: float = 1.0, min_side: int = 64, multiple: int = 8
+    mask: Image.Image,
+    *,
+    padding: float = 0.25,
+    aspect: float = 1.0,
+    min_side: int = 64,
+    multiple: int = 8,
+    inside: bool = False,
 ) -> Box:
     """Choose the part of the picture to work on: the painted area with some surroundings.
 
@@ -94,6 +101,7 @@ def mask_box(
         aspect: width / height wished for, reached as far as the picture's edges allow.
         min_side: least width and height wished for, in pixels.
         multiple: width and height are multiples of this, unless the picture itself is smaller.
+        inside: surroundings end at the picture's edges. Otherwise what is missing there is added on the other side.
 
     Returns:
         (left, top, right, bottom) inside the picture, around the whole painted area.
@@ -105,12 +113,43 @@ def mask_box(
     if painted is None:
         raise UserError("The mask is empty: please paint over the part of the picture that should change.")
     left, top, right, bottom = painted
-    margin = 2 * padding * max(right - left, bottom - top)
-    width, height = max(right - left + margin, min_side), max(bottom - top + margin, min_side)
+    margin = padding * max(right - left, bottom - top)
+    if inside:
+        left, top = max(0, left - margin), max(0, top - margin)
+        right, bottom = min(mask.width, right + margin), min(mask.height, bottom + margin)
+        margin = 0
+    width, height = max(right - left + 2 * margin, min_side), max(bottom - top + 2 * margin, min_side)
     width, height = max(width, height * aspect), max(height, width / aspect)
     box_left, box_right = _span((left + right) / 2, length=width, limit=mask.width, multiple=multiple)
     box_top, box_bottom = _span((top + bottom) / 2, length=height, limit=mask.height, multiple=multiple)
     return box_left, box_top, box_right, box_bottom
+
+
+def grow(mask: Image.Image, radius: float) -> Image.Image:
+    """Let the painted area grow by `radius` pixels on all sides, or shrink below 0; corners get round.
+
+    Args:
+        mask: as `open_mask` gives it.
+        radius: in pixels. A growth of less than one, which could not be seen, does nothing.
+
+    Returns:
+        Mode "L", 0 or 255. Where the area touches the picture's edge, it does not shrink away from there.
+    """
+    hard = _hard(mask)
+    if abs(radius) < 1 or hard.getextrema() in ((0, 0), (255, 255)):
+        return hard
+    grown = _depth(ImageChops.invert(hard)) <= radius if radius > 0 else _depth(hard) > -radius
+    return Image.fromarray(grown.astype(np.uint8) * 255)
+
+
+def cover_cells(mask: Image.Image, size: tuple[int, int], *, cell: int) -> Image.Image:
+    """Scale a mask so that every cell of `cell` pixels that any masked pixel falls into is marked whole.
+
+    A pipeline itself looks at one pixel per latent cell, and misses thin strokes.
+    """
+    grid = (size[0] // cell, size[1] // cell)
+    covered = np.asarray(mask.convert("F").resize(grid, Image.Resampling.BOX)) > 0
+    return Image.fromarray(covered.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
 
 
 def feather(mask: Image.Image, radius: int) -> Image.Image:
@@ -123,18 +162,12 @@ def feather(mask: Image.Image, radius: int) -> Image.Image:
     Returns:
         Mode "L": 0 wherever the mask is not above 127, rising inwards to 255. No ramp along the picture's own edges.
     """
-    levels = [_hard(mask)]
-    while len(levels) < 2 * radius:
-        # Erosion by one pixel; Pillow continues the picture beyond its edges, where no seam can show.
-        eroded = levels[-1].filter(ImageFilter.MinFilter(3))
-        if eroded.getbbox() is None:
-            break
-        levels.append(eroded)
-    ramp = levels[: max(1, min(radius, len(levels) // 2))]
-    depth = np.zeros((mask.height, mask.width), dtype=np.uint32)
-    for level in ramp:
-        depth += np.asarray(level)
-    return Image.fromarray(np.rint(depth / len(ramp)).astype(np.uint8))
+    hard = _hard(mask)
+    if hard.getextrema() in ((0, 0), (255, 255)):
+        return hard
+    depth = _depth(hard, diagonals_count_as_one=True).astype(np.float64)
+    width = max(1, min(radius, int(depth.max()) // 2))
+    return Image.fromarray(np.rint(np.minimum(depth, width) * 255 / width).astype(np.uint8))
 
 
 def paste_back(
@@ -175,6 +208,23 @@ def _painted(layers: Sequence[PictureSource | None], size: tuple[int, int]) -> I
 def _hard(mask: Image.Image) -> Image.Image:
     """Mode "L", 255 above the threshold and 0 elsewhere."""
     return mask.convert("L").point(_TO_HARD)
+
+
+def _depth(mask: Image.Image, *, diagonals_count_as_one: bool = False) -> np.ndarray:
+    """How far every pixel is from the nearest one that is 0, in pixels.
+
+    Args:
+        mask: mode "L" with at least one 0. Beyond its edges nothing is 0.
+        diagonals_count_as_one: as a king walks, in place of the straight way.
+
+    Returns:
+        (height, width) float32, 0 where the mask is.
+    """
+    # Slow to import, and not needed before the first mask. Its distances take milliseconds at any radius.
+    import cv2
+
+    kind, size = (cv2.DIST_C, cv2.DIST_MASK_3) if diagonals_count_as_one else (cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return cv2.distanceTransform(np.asarray(mask), kind, size)
 
 
 def _span(centre: float, *, length: float, limit: int, multiple: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import gradio as gr
 from gradio.blocks import Block
 
+from ipa_app.engine.requests import AreaName
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
@@ -118,7 +119,7 @@ class PublicApi:
         self,
         *,
         image: Picture,
-        mask: Picture,
+        mask: Picture | None,
         reference: Picture | None = None,
         prompt: str = "",
         adapter: Adapter = "base",
@@ -137,9 +138,21 @@ class PublicApi:
         centre_x: float = 0.5,
         centre_y: float = 0.5,
         negative_reference: Picture | None = None,
+        mask_invert: bool = False,
+        mask_grow: float = 0,
+        mask_feather: float = 1,
+        area: AreaName = "masked",
+        mask_padding: float = 25,
+        extend_left: float = 0,
+        extend_right: float = 0,
+        extend_up: float = 0,
+        extend_down: float = 0,
         progress: gr.Progress = gr.Progress(),
     ) -> Outcome:
-        """Redraw the white part of a mask; every other pixel of the picture stays as it is."""
+        """Redraw the white part of a mask; every other pixel of the picture stays as it is.
+
+        With `extend_...` the picture is continued beyond its edges as well; then `mask` may be None.
+        """
         return self._make("inpaint", locals())
 
     def pose(
@@ -208,6 +221,8 @@ def _component(parameter: inspect.Parameter, *, hint: Any) -> gr.components.Comp
         common["value"] = parameter.default
     if hint is str:
         return gr.Textbox(**common)
+    if hint is bool:
+        return gr.Checkbox(**common)
     if get_origin(hint) is Literal:
         return gr.Radio(choices=list(get_args(hint)), **common)
     return gr.Number(precision=0 if hint is int else None, **common)

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.engine.requests import EXTENSIONS, GenerateRequest, Reference
 from ipa_app.imaging.masks import open_mask
 from ipa_app.imaging.opening import BLACK, CLIP_MEAN, WHITE, open_image
 from ipa_app.pose.sheet import PoseSheet
@@ -50,7 +50,8 @@ def build_request(
         fields["pose"] = PoseSheet.from_json(skeleton)
     if mask is not None and "image" in fields:
         path = mask if isinstance(mask, str) else file_path(mask, field="mask")
-        fields["mask"] = open_mask(path, fields["image"].size)
+        extends = any(fields.get(side) for side in EXTENSIONS)
+        fields["mask"] = open_mask(path, fields["image"].size, may_be_empty=extends)
     opened = tuple(_reference(**each) for each in references if each["image"] is not None)
     return GenerateRequest(references=opened, **fields)
 

@@ -14,6 +14,7 @@ from typing import Any
 from gradio.utils import get_upload_folder
 from PIL import Image
 
+from ipa_app.engine.area import mark_area, show_area
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
 from ipa_app.engine.plan import make_plan
@@ -73,6 +74,14 @@ class Studio:
     def knows(self, job_id: str) -> bool:
         """Whether a job can be followed: it runs, or ended so lately that nobody may have seen its result."""
         return job_id in self._jobs
+
+    def show_mask(self, request: GenerateRequest) -> Image.Image:
+        """Draw which part of its picture an inpainting would change, mode "RGB", without submitting it.
+
+        Raises:
+            UserError: nothing is masked, there is no such model, or it cannot do this.
+        """
+        return show_area(mark_area(make_plan(request, self.manager.entry(request.model))))
 
     def began(self, job_id: str) -> float:
         """When a job was submitted, by the monotonic clock in seconds."""

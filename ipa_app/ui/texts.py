@@ -84,6 +84,37 @@ INPAINT_EDITOR_LABEL = "Paint over what should change"
 INPAINT_OTHER_PICTURE = "Choose another picture"
 INPAINT_MASK_ACCORDION = "Use a mask file instead of painting"
 INPAINT_MASK_LABEL = "Mask: white is redrawn, black is kept"
+EDGES_ACCORDION = "Mask and edges"
+MASK_INVERT_LABEL = "Swap: keep what I painted, redraw everything else"
+MASK_GROW_LABEL = "Grow or shrink the mask"
+MASK_GROW_HELP = (
+    "Above 0 what you painted gets larger on all sides, below 0 smaller. In percent of the picture's longer side."
+)
+MASK_FEATHER_LABEL = "Softness of its edge"
+MASK_FEATHER_HELP = (
+    "0: a hard cut. 1: as usual. More: the new part fades in over a wider rim. The rim always lies inside the mask."
+)
+AREA_LABEL = "What the model looks at"
+AREA_CHOICES = (("Only the masked part, at full resolution", "masked"), ("The whole picture", "whole"))
+AREA_HELP = (
+    "Only the masked part: it and its surroundings are drawn, as finely as the model can. The whole picture: the model "
+    "sees everything around, so that the new part suits it better, but draws it more coarsely."
+)
+MASK_PADDING_LABEL = "Surroundings of the masked part"
+MASK_PADDING_HELP = (
+    "How much of what lies around it the model sees when it looks at the masked part only, in percent of that part's "
+    "size. Less gives finer drawing, more a better match."
+)
+EXTEND_HEADING = "Continue the picture beyond its edges"
+EXTEND_HELP = "In percent of its width or height. What is there already stays as it is; nothing needs to be painted."
+EXTEND_LABELS = {
+    "extend_left": "To the left",
+    "extend_right": "To the right",
+    "extend_up": "Upwards",
+    "extend_down": "Downwards",
+}
+MASK_SHOW = "Show the mask"
+MASK_SHOWN = "What will be redrawn is pink, the more the stronger. The model sees what is inside the frame."
 
 POSE_PRESETS_LABEL = "Choose a pose"
 POSE_EDITOR_LABEL = "Change it as you like"
@@ -243,7 +274,16 @@ API_MODELS = "models"
 API_PARAMETERS = {
     "reference": "reference: the picture that serves as prompt",
     "image": "image: the picture to change",
-    "mask": "mask: white is redrawn, black is kept; any size",
+    "mask_invert": "mask_invert: keep the white part of the mask and redraw the rest",
+    "mask_grow": "mask_grow: grow the mask, or shrink it below 0; percent of the longer side, -20 to 20",
+    "mask_feather": "mask_feather: softness of the mask's edge, always inwards; 0 is hard, 1 as usual, up to 8",
+    "area": "area: what the model looks at, masked (that part only, at full resolution) or whole (the whole picture)",
+    "mask_padding": "mask_padding: surroundings seen of the masked part, percent of its size, 0 to 200",
+    "extend_left": "extend_left: continue the picture there by 0 to 100 percent of its width",
+    "extend_right": "extend_right: continue the picture there by 0 to 100 percent of its width",
+    "extend_up": "extend_up: continue the picture there by 0 to 100 percent of its height",
+    "extend_down": "extend_down: continue the picture there by 0 to 100 percent of its height",
+    "mask": "mask: white is redrawn, black is kept; any size; may be missing where the picture is extended",
     "pose": "pose: a drawn skeleton, or a photo of a person",
     "adapter": "adapter: base (overall look) or fine (more detail)",
     "scale": "scale: strength of the picture, 0 to 1.5",

@@ -14,6 +14,7 @@ from ipa_app.ui.examples import Example
 from ipa_app.ui.extras import connect_drawing, connect_extras
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.live import connect_live
+from ipa_app.ui.mask_view import connect_mask_view
 from ipa_app.ui.model_choice import connect_model_choice
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.restore import Restorer, connect_restore
@@ -31,6 +32,7 @@ def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence
     _connect_prompts(parts, studio=studio)
     connect_model_choice(parts, studio=studio)
     _connect_scale(parts)
+    connect_mask_view(parts, studio=studio)
     connect_restore(parts, restorer=restorer)
     connect_extras(parts, runner=runner, restorer=restorer)
     connect_live(parts, runner=runner)

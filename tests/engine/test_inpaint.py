@@ -67,7 +67,7 @@ def test_the_view_holds_the_mask_and_thin_strokes_reach_the_model(manager: Model
     request = GenerateRequest(task="inpaint", image=noise_picture(1, (400, 90)), mask=mask)
     canvas = make_canvas(make_plan(request, manager.entry("toybox")), cell=8)
     assert canvas.view.size == canvas.view_mask.size == (64, 64)
-    left, top, right, bottom = canvas.window
+    left, top, right, bottom = canvas.area.window
     assert right - left == bottom - top
     assert left <= 10
     assert right >= 390

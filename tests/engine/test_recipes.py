@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ipa_app.engine.plan import make_plan, settings_of
 from ipa_app.engine.recipes import input_pictures, pack_inputs, read_request
-from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.engine.requests import MASK_FIELDS, GenerateRequest, Reference
 from ipa_app.errors import UserError
 from ipa_app.imaging.png import write_png
 from ipa_app.models.catalog import ModelEntry
@@ -57,6 +57,21 @@ def test_a_request_comes_back_from_its_result(task: str, tmp_path: Path) -> None
 def test_keypoints_come_back_as_keypoints(tmp_path: Path) -> None:
     request = sample_request("pose", model="m", pose=next(iter(preset_sheets().values())))
     assert differences(read_request(write_result(request, tmp_path / "a.png")), request) == []
+
+
+def test_a_picture_that_is_only_extended_comes_back_without_a_mask(tmp_path: Path) -> None:
+    request = sample_request("inpaint", model="m", mask=None)
+    again = read_request(write_result(request, tmp_path / "a.png"))
+    assert again.mask is None
+    assert differences(again, request) == []
+
+
+def test_a_result_from_before_masks_had_edges_comes_back_as_it_was(tmp_path: Path) -> None:
+    request = sample_request("inpaint", model="m")
+    plan = make_plan(request, ENTRY)
+    settings = {name: value for name, value in settings_of(plan, scheduler="S").items() if name not in MASK_FIELDS}
+    write_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
+    assert differences(read_request(tmp_path / "a.png"), request) == list(MASK_FIELDS)
 
 
 def test_the_seed_is_the_one_of_the_picture(tmp_path: Path) -> None:
@@ -105,6 +120,9 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"task": "pose"}, "missing in the file"),
     ({"task": "pose", "pose": {"people": 5}}, "."),
     ({"seed": [1]}, "seed"),
+    ({"task": "inpaint", "mask": None}, "missing in the file"),
+    ({"extend_left": 1e9}, "extension left"),
+    ({"mask_invert": "yes"}, "true or false"),
     ({"references": 5}, "not complete"),
     ({"references": [5]}, "not complete"),
     ({"references": [{"weight": 9}]}, "weight"),

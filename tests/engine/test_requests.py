@@ -62,6 +62,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"task": "inpaint"}, "There is no picture"),
     ({"task": "inpaint", "image": PICTURE}, "There is no mask"),
     ({"task": "inpaint", "image": "a.png", "mask": PICTURE}, "The picture is 'a.png'; it must be a picture."),
+    ({"task": "inpaint", "image": PICTURE, "extend_up": 0}, "There is no mask"),
+    ({"task": "inpaint", "image": PICTURE, "mask": "a.png", "extend_up": 1}, "The mask is 'a.png'"),
+    ({"mask_invert": 1}, "The swapping of the mask is 1; it must be true or false."),
+    ({"mask_grow": 20.5}, "The growth of the mask is 20.5; it must be a number from -20 to 20."),
+    ({"mask_grow": float("nan")}, "The growth of the mask is nan"),
+    ({"mask_feather": 9}, "The softness of the mask is 9; it must be a number from 0 to 8."),
+    ({"area": "half"}, "The area is 'half'; it must be masked or whole."),
+    ({"mask_padding": 201}, "The surroundings of the mask is 201; it must be a number from 0 to 200."),
+    ({"extend_left": -1}, "The extension left is -1; it must be a number from 0 to 100."),
+    ({"extend_down": 101}, "The extension down is 101"),
     ({"task": "pose"}, "There is no pose"),
 ]
 

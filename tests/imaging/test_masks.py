@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
 from ipa_app.errors import UserError
-from ipa_app.imaging.masks import editor_mask, feather, mask_box, open_mask, paste_back
+from ipa_app.imaging.masks import editor_mask, feather, grow, mask_box, open_mask, paste_back
 
 CLEAR = (0, 0, 0, 0)
 
@@ -139,6 +140,57 @@ def test_the_box_has_the_shape_and_surroundings_asked_for() -> None:
 def test_an_empty_mask_has_no_box() -> None:
     with pytest.raises(UserError, match="mask is empty"):
         mask_box(Image.new("L", (20, 20)))
+
+
+def test_surroundings_may_end_at_the_pictures_edges() -> None:
+    # The right half is painted: there is nothing to its right, above or below.
+    mask = mask_with((100, 0, 200, 200), size=(200, 200))
+    assert mask_box(mask, padding=0.25, aspect=1.0, inside=True) == (0, 0, 200, 200)
+    assert mask_box(mask, padding=0.25, aspect=0.75, inside=True) == (48, 0, 200, 200)
+    middle = mask_with((80, 80, 120, 120), size=(200, 200))
+    assert mask_box(middle, padding=0.5, inside=True) == mask_box(middle, padding=0.5)
+
+
+def test_a_mask_grows_and_shrinks_evenly_on_all_sides() -> None:
+    size = (400, 300)
+    disc = Image.new("L", size)
+    ImageDraw.Draw(disc).ellipse((150, 100, 250, 200), fill=255)
+    columns, rows = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    from_middle = np.hypot(columns - 200, rows - 150)
+    for radius in (1, 7.5, 40, -1, -20.0):
+        changed = np.asarray(grow(disc, radius)) > 0
+        assert abs(from_middle[changed].max() - (50 + radius)) <= 1
+        assert abs(from_middle[~changed].min() - (50 + radius)) <= 1.5
+    assert grow(disc, 0).tobytes() == disc.tobytes()
+    assert grow(disc, -51).getbbox() is None
+
+
+def test_a_mask_does_not_shrink_away_from_the_pictures_edge() -> None:
+    assert grow(mask_with((0, 0, 50, 60)), -10).getbbox() == (0, 0, 40, 60)
+    assert grow(mask_with((0, 0, 100, 60)), -10).getbbox() == (0, 0, 100, 60)
+    assert grow(mask_with(), 10).getbbox() is None
+
+
+def test_growing_and_softening_a_huge_mask_is_quick() -> None:
+    mask = mask_with((400, 300, 2600, 2700), size=(3000, 3000))
+    begun = time.process_time()
+    assert grow(mask, 300).getbbox() == (100, 0, 2900, 3000)
+    assert np.asarray(feather(mask, 300)).max() == 255
+    assert time.process_time() - begun < 4
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2, 5, 40])
+def test_a_soft_edge_rises_evenly_with_every_pixel_inwards(radius: int) -> None:
+    mask = mask_with((0, 5, 40, 33), (60, 10, 63, 50), (55, 55, 56, 56))
+    levels = [mask]
+    while len(levels) < 2 * radius:
+        eroded = levels[-1].filter(ImageFilter.MinFilter(3))
+        if eroded.getbbox() is None:
+            break
+        levels.append(eroded)
+    ramp = levels[: max(1, min(radius, len(levels) // 2))]
+    expected = np.rint(sum(np.asarray(level, dtype=np.float64) for level in ramp) / len(ramp))
+    assert np.array_equal(np.asarray(feather(mask, radius)), expected)
 
 
 def test_feathering_goes_inwards_only() -> None:

@@ -52,6 +52,15 @@ PROMISED = {
         "adapter": "base",
         "scale": 1.0,
         **COMMON,
+        "mask_invert": False,
+        "mask_grow": 0,
+        "mask_feather": 1,
+        "area": "masked",
+        "mask_padding": 25,
+        "extend_left": 0,
+        "extend_right": 0,
+        "extend_up": 0,
+        "extend_down": 0,
     },
     "/pose": {
         "pose": REQUIRED,
@@ -130,6 +139,60 @@ def test_inpaint_leaves_everything_else_as_it_was(client: Client, pictures: Pict
     assert settings["seeds"] == [1]
     assert np.array_equal(before[~painted], after[~painted])
     assert not np.array_equal(before[painted], after[painted])
+
+
+def test_inpaint_swaps_the_mask_and_continues_the_picture(client: Client, pictures: Pictures) -> None:
+    image, mask = handle_file(pictures["plain.png"]), handle_file(pictures["mask.png"])
+    before = pixels(pictures["plain.png"])
+    with Image.open(pictures["mask.png"]) as opened:
+        painted = np.asarray(opened) > 127
+
+    swapped, settings = client.predict(
+        image=image, mask=mask, prompt="a cat", seed=1, mask_invert=True, mask_feather=0, api_name="/inpaint"
+    )
+    after = pixels(swapped[0])
+    assert (settings["mask_invert"], settings["mask_feather"]) == (True, 0)
+    assert np.array_equal(before[painted], after[painted])
+    assert (before[~painted] != after[~painted]).any(axis=1).mean() > 0.9
+
+    wider, settings = client.predict(
+        image=image, mask=None, prompt="a cat", seed=1, extend_right=25, area="whole", api_name="/inpaint"
+    )
+    after = pixels(wider[0])
+    assert (settings["mask"], settings["width"], settings["extend_right"]) == (None, 80, 25)
+    assert after.shape == (60, 100, 3)
+    assert np.array_equal(after[:, :80], before)
+
+    both, _ = client.predict(
+        image=image, mask=mask, prompt="a cat", seed=1, extend_up=50, mask_grow=-5, api_name="/inpaint"
+    )
+    after = pixels(both[0])
+    assert after.shape == (90, 80, 3)
+    assert np.array_equal(after[30:][~painted], before[~painted])
+    assert not np.array_equal(after[30:], before)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"mask_grow": 21}, "21"),
+        ({"mask_grow": -20}, "shrink it less"),
+        ({"mask_feather": -1}, "-1"),
+        ({"mask_padding": "much"}, "much"),
+        ({"mask_invert": "yes"}, "true or false"),
+        ({"area": "half"}, "masked or whole"),
+        ({"extend_up": 101}, "101"),
+        ({"extend_down": 50, "height": 2048}, "3072 pixels high.*2048"),
+    ],
+    ids=str,
+)
+def test_a_mask_that_cannot_be_is_said_plainly(
+    client: Client, pictures: Pictures, values: dict[str, Any], told: str
+) -> None:
+    image, mask = handle_file(pictures["plain.png"]), handle_file(pictures["mask.png"])
+    with pytest.raises(AppError, match=told) as refused:
+        client.predict(image=image, mask=mask, prompt="a cat", api_name="/inpaint", **values)
+    assert str(refused.value).endswith(".")
 
 
 def test_pose_follows_a_skeleton_and_says_what_a_photo_needs(client: Client, pictures: Pictures) -> None:

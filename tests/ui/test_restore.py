@@ -73,6 +73,21 @@ def test_a_skeleton_comes_back_into_the_editor(page: Opened) -> None:
     assert inputs["pose"] is None
 
 
+def test_accordions_open_where_something_in_them_is_set(page: Opened) -> None:
+    parts, studio = page
+    folds = parts.tab_of("inpaint").folds
+    mask_fold, edges_fold = folds["mask"], folds["extend_up"]
+    edges = {"mask_invert": False, "mask_grow": 0, "mask_feather": 1, "area": "masked", "mask_padding": 25}
+    edges |= {"extend_left": 0, "extend_right": 0, "extend_up": 0, "extend_down": 0}
+    plain = sample_request("inpaint", references=(), prompt="a cat", **edges)
+    update = drop(page, result_file(studio, plain))
+    assert (update[mask_fold]["open"], update[edges_fold]["open"]) == (True, False)
+    extended = sample_request("inpaint", references=(), mask=None, **{**edges, "extend_up": 25})
+    update = drop(page, result_file(studio, extended))
+    assert (update[mask_fold]["open"], update[edges_fold]["open"]) == (False, True)
+    assert value_after(parts.tab_of("inpaint").inputs["mask"], update) is None
+
+
 def test_the_second_picture_of_a_series_comes_back_with_its_own_seed(page: Opened) -> None:
     parts, studio = page
     request = sample_request("mix", references=())

@@ -19,6 +19,7 @@ from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.panel import picture_input
+from ipa_app.ui.tabs.mask_edges import mask_edges
 from ipa_app.ui.tabs.shared import TaskTab, finish_tab, help_text, subheading
 from ipa_app.ui.uploads import file_path
 
@@ -39,12 +40,14 @@ def inpaint_tab() -> TaskTab:
         with gr.Accordion(texts.INPAINT_MASK_ACCORDION, open=False, elem_id="inpaint-mask-panel") as mask_fold:
             help_text(texts.INPAINT_MASK_LABEL)
             mask_file = picture_input(label=texts.INPAINT_MASK_LABEL, elem_id="inpaint-mask", height=160)
+        edges = mask_edges()
         finished = finish_tab(
             task="inpaint",
             tab=tab,
             label=texts.PROMPT_OPTIONAL_LABEL,
-            inputs={"image": image, "mask": mask_file, "painted": editor},
-            folds={"mask": mask_fold},
+            inputs={"image": image, "mask": mask_file, "painted": editor, **edges.inputs},
+            folds={"mask": mask_fold, **dict.fromkeys(edges.inputs, edges.fold)},
+            mask_view=edges.view,
         )
     image.change(_paintable_copy, image, [upload, paint, editor], preprocess=False, **CHECKED)
     other.click(lambda: None, None, image, **AT_ONCE)

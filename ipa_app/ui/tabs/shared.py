@@ -14,6 +14,15 @@ from ipa_app.ui.examples import DEFAULT_SCALES
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaskView:
+    """The button that shows the mask as it will be used, the picture it shows it on, and what holds that."""
+
+    show: gr.Button
+    box: gr.Column
+    picture: gr.Image
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskTab:
     """One tab.
 
@@ -26,8 +35,9 @@ class TaskTab:
         stop: the button that stops its job.
         examples: slot that the page fills with the tab's examples.
         inputs: further inputs by the request's field.
-        folds: the accordion that an input lies in, by the input's name.
+        folds: the accordion that an input lies in, by the input's name; opened where one in it is not as usual.
         extras: further buttons that draw something, by the name of their series.
+        mask_view: where the mask can be looked at as it will be used.
     """
 
     task: str
@@ -40,6 +50,7 @@ class TaskTab:
     inputs: dict[str, Any] = field(default_factory=dict)
     folds: dict[str, gr.Accordion] = field(default_factory=dict)
     extras: dict[str, gr.Button] = field(default_factory=dict)
+    mask_view: MaskView | None = None
 
     @property
     def default_scale(self) -> float:
@@ -65,6 +76,7 @@ def finish_tab(
     inputs: dict[str, Any] | None = None,
     folds: dict[str, gr.Accordion] | None = None,
     extras: Mapping[str, str] = MappingProxyType({}),
+    mask_view: MaskView | None = None,
 ) -> TaskTab:
     """Lay out the words, the buttons and room for examples, the same way in every tab.
 
@@ -75,6 +87,7 @@ def finish_tab(
         inputs: as in `TaskTab`.
         folds: as in `TaskTab`.
         extras: what the further buttons say, by the name of their series.
+        mask_view: as in `TaskTab`.
     """
     prompt = gr.Textbox(
         label=label,
@@ -107,4 +120,5 @@ def finish_tab(
         inputs=inputs or {},
         folds=folds or {},
         extras=further,
+        mask_view=mask_view,
     )

@@ -1,0 +1,159 @@
+"""Which part of a picture is redrawn, how softly that begins, and what the model sees of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageChops, ImageDraw
+
+from ipa_app.engine.extending import margins
+from ipa_app.errors import UserError
+from ipa_app.imaging.cropping import cut_window, fitted_size
+from ipa_app.imaging.masks import Box, cover_cells, feather, grow, mask_box, open_mask
+
+if TYPE_CHECKING:
+    from ipa_app.engine.plan import Plan
+    from ipa_app.engine.requests import GenerateRequest
+
+# At softness 1 the new part fades in over one part in this many of the drawn width: 2 pixels at 128, 8 at 512.
+_FEATHER = 64
+
+_TINT = (255, 45, 120)
+_TINT_SHARE = 0.6
+_FRAME = (255, 255, 255)
+_FRAME_EDGE = (20, 20, 20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Area:
+    """What is redrawn of a picture.
+
+    Attributes:
+        picture: the whole picture, extended where that was asked for: the size of the result.
+        mask: of the same size, 255 where it changes.
+        window: (left, top, right, bottom) of what the model sees, in the model's shape; may reach over the edges.
+        ramp: mode "L", at the model's size: how much of what is drawn shows, rising inwards from the mask's edge.
+    """
+
+    picture: Image.Image
+    mask: Image.Image
+    window: Box
+    ramp: Image.Image
+
+    @property
+    def box(self) -> Box:
+        """The part of the window that lies in the picture."""
+        left, top, right, bottom = self.window
+        return max(0, left), max(0, top), min(self.picture.width, right), min(self.picture.height, bottom)
+
+    def to_box(self, view: Image.Image, resample: Image.Resampling) -> Image.Image:
+        """Scale something of the window's from the model's size to the picture's, and cut it to `box`."""
+        left, top, right, bottom = self.window
+        inside = (self.box[0] - left, self.box[1] - top, self.box[2] - left, self.box[3] - top)
+        return view.resize((right - left, bottom - top), resample).crop(inside)
+
+
+def mark_area(plan: Plan) -> Area:
+    """Open the picture and the mask of an inpainting request, and change them as it says.
+
+    Where the picture is extended, its outermost pixels are continued. Drawing begins from pure noise there, so the
+    model is not led by them; they show only where the new part fades in, and that way the seam is no jump.
+
+    Args:
+        plan: of the task "inpaint".
+
+    Raises:
+        UserError: nothing is masked.
+    """
+    request = plan.request
+    if request.image is None:
+        raise ValueError("This is not a plan for inpainting.")
+    picture = request.image.convert("RGB")
+    if picture.size != (plan.width, plan.height):
+        picture = picture.resize((plan.width, plan.height), Image.Resampling.LANCZOS)
+    left, top, right, bottom = margins(request, picture.size)
+    extended = (-left, -top, picture.width + right, picture.height + bottom)
+    mask = Image.new("L", (left + picture.width + right, top + picture.height + bottom), 255)
+    mask.paste(_masked(request, picture.size), (left, top))
+    window = _window(plan, mask)
+    return Area(picture=cut_window(picture, extended), mask=mask, window=window, ramp=_ramp(plan, mask, window))
+
+
+def show_area(area: Area, *, longest: int = 1024) -> Image.Image:
+    """Draw an area for people: tinted as strongly as the new part will show, with a frame around what the model sees.
+
+    Args:
+        area: of any size.
+        longest: most pixels on the longer side of what is shown.
+
+    Returns:
+        Mode "RGB", no larger than the picture.
+    """
+    size = area.picture.size
+    if max(size) > longest:
+        size = fitted_size(size, (longest, longest))
+    strength = Image.new("L", area.picture.size)
+    strength.paste(area.to_box(area.ramp, Image.Resampling.BILINEAR), area.box)
+    strength = ImageChops.multiply(strength, area.mask).resize(size, Image.Resampling.BOX)
+    strength = strength.point([round(level * _TINT_SHARE) for level in range(256)])
+    picture = area.picture.resize(size, Image.Resampling.LANCZOS)
+    shown = Image.composite(Image.new("RGB", size, _TINT), picture, strength)
+    scale = size[0] / area.picture.width, size[1] / area.picture.height
+    left, top, right, bottom = (round(edge * scale[index % 2]) for index, edge in enumerate(area.box))
+    drawing = ImageDraw.Draw(shown)
+    drawing.rectangle((left, top, right - 1, bottom - 1), outline=_FRAME_EDGE, width=3)
+    if right - left > 3 and bottom - top > 3:
+        drawing.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline=_FRAME, width=1)
+    return shown
+
+
+def _masked(request: GenerateRequest, size: tuple[int, int]) -> Image.Image:
+    """What is masked of the picture itself, of `size`, after swapping and growing; mode "L", 0 or 255."""
+    # Without anything painted there is nothing to swap: a picture that is only extended shall stay as it is.
+    if request.mask is None:
+        return Image.new("L", size)
+    mask = open_mask(request.mask, size, may_be_empty=request.extends)
+    if mask.getbbox() is None:
+        return mask
+    if request.mask_invert:
+        mask = ImageChops.invert(mask)
+    mask = grow(mask, request.mask_grow / 100 * max(size))
+    if mask.getbbox() is None and not request.extends:
+        raise UserError(
+            "Nothing of the mask is left to redraw: please shrink it less, or paint more (or less, if it is swapped)."
+        )
+    return mask
+
+
+def _window(plan: Plan, mask: Image.Image) -> Box:
+    """Choose what the model sees, in its own shape: it may reach over the picture's edges for that."""
+    size, request = plan.canvas_size, plan.request
+    aspect = size[0] / size[1]
+    box = (0, 0, *mask.size)
+    if request.area == "masked":
+        # Beyond the edge of an extended picture there is nothing worth seeing at the cost of resolution.
+        box = mask_box(
+            mask, padding=request.mask_padding / 100, aspect=aspect, min_side=max(size), inside=request.extends
+        )
+    return _reach_aspect(box, aspect=aspect)
+
+
+def _ramp(plan: Plan, mask: Image.Image, window: Box) -> Image.Image:
+    """Feather the mask at the size that is drawn: one width suits all pictures, however many pixels they have."""
+    size, softness = plan.canvas_size, plan.request.mask_feather
+    if softness == 0:
+        # Scaled to the picture, even a hard edge of the drawn size would be soft; the mask itself has a hard one.
+        return Image.new("L", size, 255)
+    covered = cover_cells(cut_window(mask, window), size, cell=1)
+    return feather(covered, max(1, round(size[0] // _FEATHER * softness)))
+
+
+def _reach_aspect(box: Box, *, aspect: float) -> Box:
+    """Widen a box about its centre to a shape, beyond the picture's edges where those were in the way."""
+    left, top, right, bottom = box
+    width = max(right - left, round((bottom - top) * aspect))
+    height = max(bottom - top, round((right - left) / aspect))
+    left -= (width - (right - left)) // 2
+    top -= (height - (bottom - top)) // 2
+    return left, top, left + width, top + height

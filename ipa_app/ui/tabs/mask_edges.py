@@ -1,0 +1,114 @@
+"""What can be changed about a mask after it was painted, and how far the picture is continued beyond its edges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ipa_app.engine.requests import EXTENSIONS, MOST_EXTENSION, MOST_FEATHER, MOST_GROWTH, MOST_PADDING
+from ipa_app.ui import texts
+from ipa_app.ui.tabs.shared import MaskView, help_text, subheading
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskEdges:
+    """The accordion, its inputs by the request's field, and where the outcome can be looked at."""
+
+    fold: gr.Accordion
+    inputs: dict[str, Any]
+    view: MaskView
+
+
+def mask_edges() -> MaskEdges:
+    """Lay out the accordion; as it opens, it changes nothing."""
+    with gr.Accordion(texts.EDGES_ACCORDION, open=False, elem_id="edges-panel") as fold:
+        inputs = {**_mask_inputs(), **_area_inputs(), **_extensions()}
+        view = _view()
+    return MaskEdges(fold=fold, inputs=inputs, view=view)
+
+
+def _mask_inputs() -> dict[str, Any]:
+    return {
+        "mask_invert": gr.Checkbox(label=texts.MASK_INVERT_LABEL, value=False, elem_id="mask-invert"),
+        "mask_grow": gr.Slider(
+            label=texts.MASK_GROW_LABEL,
+            info=texts.MASK_GROW_HELP,
+            minimum=-MOST_GROWTH,
+            maximum=MOST_GROWTH,
+            step=0.5,
+            value=0,
+            buttons=[],
+            elem_id="mask-grow",
+        ),
+        "mask_feather": gr.Slider(
+            label=texts.MASK_FEATHER_LABEL,
+            info=texts.MASK_FEATHER_HELP,
+            minimum=0,
+            maximum=MOST_FEATHER,
+            step=0.5,
+            value=1,
+            buttons=[],
+            elem_id="mask-feather",
+        ),
+    }
+
+
+def _area_inputs() -> dict[str, Any]:
+    return {
+        "area": gr.Radio(
+            label=texts.AREA_LABEL,
+            info=texts.AREA_HELP,
+            choices=list(texts.AREA_CHOICES),
+            value="masked",
+            elem_id="inpaint-area",
+        ),
+        "mask_padding": gr.Slider(
+            label=texts.MASK_PADDING_LABEL,
+            info=texts.MASK_PADDING_HELP,
+            minimum=0,
+            maximum=MOST_PADDING,
+            step=5,
+            value=25,
+            buttons=[],
+            elem_id="mask-padding",
+        ),
+    }
+
+
+def _extensions() -> dict[str, Any]:
+    subheading(texts.EXTEND_HEADING)
+    help_text(texts.EXTEND_HELP)
+    sliders = {}
+    for pair in (EXTENSIONS[:2], EXTENSIONS[2:]):
+        with gr.Row():
+            for side in pair:
+                sliders[side] = gr.Slider(
+                    label=texts.EXTEND_LABELS[side],
+                    minimum=0,
+                    maximum=MOST_EXTENSION,
+                    step=5,
+                    value=0,
+                    min_width=120,
+                    buttons=[],
+                    elem_id=side.replace("_", "-"),
+                )
+    return sliders
+
+
+def _view() -> MaskView:
+    show = gr.Button(texts.MASK_SHOW, size="sm", elem_id="mask-show")
+    with gr.Column(visible=False, elem_id="mask-view") as box:
+        picture = gr.Image(
+            label=texts.MASK_SHOW,
+            show_label=False,
+            format="jpeg",
+            height=320,
+            buttons=["fullscreen"],
+            interactive=False,
+            elem_id="mask-shown",
+            elem_classes="ipa-picture",
+        )
+        help_text(texts.MASK_SHOWN)
+    return MaskView(show=show, box=box, picture=picture)

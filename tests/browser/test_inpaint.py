@@ -1,0 +1,176 @@
+"""The Inpaint tab as a visitor uses it: a mask on a large photo, swapped masks, and pictures that go on."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+RESULTS = "#results .grid-wrap img"
+MARK = (40, 200, 60)
+PINK = (255, 45, 120)
+
+
+def load(page: Any, picture: Path) -> None:
+    """Choose a picture to change, and wait until it can be painted on."""
+    page.get_by_role("tab", name="Inpaint").click()
+    page.set_input_files("#inpaint-image input[type=file]", str(picture))
+    page.wait_for_selector("#inpaint-editor .pixi-target canvas")
+    page.get_by_role("button", name="Brush").first.wait_for()
+    page.wait_for_timeout(3000)
+
+
+def place_of(page: Any, colour: tuple[int, int, int]) -> tuple[float, float]:
+    """Where on the screen a colour is seen, which nothing else on the page has: the middle of it."""
+    page.locator("#inpaint-editor").scroll_into_view_if_needed()
+    screen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
+    rows, columns = np.nonzero(np.abs(screen - colour).max(axis=2) < 12)
+    assert rows.size > 20
+    return float(np.median(columns)), float(np.median(rows))
+
+
+def paint(page: Any, at: tuple[float, float]) -> None:
+    """Draw a short stroke with the mouse."""
+    page.mouse.move(at[0] - 4, at[1])
+    page.mouse.down()
+    page.mouse.move(at[0], at[1], steps=3)
+    page.mouse.move(at[0] + 4, at[1], steps=3)
+    page.mouse.up()
+    page.wait_for_timeout(1000)
+
+
+def open_edges(page: Any) -> None:
+    page.click("#edges-panel > button")
+    page.wait_for_selector("#mask-show")
+
+
+def picture_at(page: Any, selector: str) -> Image.Image:
+    page.wait_for_selector(selector)
+    source = page.locator(selector).first.get_attribute("src")
+    return Image.open(io.BytesIO(page.request.get(source).body())).convert("RGB")
+
+
+def shown_mask(page: Any) -> np.ndarray:
+    """Press "Show the mask", and tell where what it shows is pink."""
+    page.click("#mask-show")
+    shown = np.asarray(picture_at(page, "#mask-shown img")).astype(int)
+    return shown[..., 0] - shown[..., 1] > 60
+
+
+def generate(page: Any) -> np.ndarray:
+    page.fill("#count input[type=number]", "1")
+    page.evaluate("document.querySelector('#status .ipa-status')?.setAttribute('data-before', '')")
+    page.click("#inpaint-generate")
+    page.wait_for_selector("#status .ipa-done:not([data-before])")
+    return np.asarray(picture_at(page, RESULTS))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A picture of 3000 x 2000 pixels with detail everywhere, and a green mark off its middle."""
+    columns, rows = np.meshgrid(np.arange(3000), np.arange(2000))
+    pixels = np.stack([rows // 16 + 90, columns // 24 + rows % 2, 200 + columns % 3 + rows % 5], axis=2)
+    image = Image.fromarray(pixels.astype(np.uint8))
+    image.paste(MARK, (2100, 500, 2340, 740))
+    image.save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_a_mask_painted_on_a_large_photo_changes_that_place_and_no_other_pixel(
+    open_page: Any, shoot: Any, photo: Path
+) -> None:
+    page = open_page()
+    load(page, photo)
+    paint(page, place_of(page, MARK))
+    shoot(page, "painted")
+    after = generate(page)
+    shoot(page, "done")
+    with Image.open(photo) as image:
+        before = np.asarray(image)
+    assert after.shape == before.shape
+    rows, columns = np.nonzero((before != after).any(axis=2))
+    assert rows.size > 20_000
+    # The brush is some 280 pixels wide on the photo, and the stroke a little longer.
+    assert abs(rows.mean() - 620) < 40
+    assert abs(columns.mean() - 2220) < 40
+    assert rows.max() - rows.min() < 400
+    assert columns.max() - columns.min() < 460
+
+
+def test_a_swapped_mask_keeps_what_is_painted_and_can_be_looked_at(
+    open_page: Any, shoot: Any, reference_file: Path
+) -> None:
+    page = open_page()
+    load(page, reference_file)
+    with Image.open(reference_file) as image:
+        before = np.asarray(image)
+    paint(page, place_of(page, before[100, 150]))
+    open_edges(page)
+    painted = shown_mask(page)
+    assert painted.shape == before.shape[:2]
+    assert painted[100, 150]
+    assert painted.mean() < 0.1
+    shoot(page, "mask")
+    page.get_by_label("Swap: keep what I painted").check()
+    page.wait_for_selector("#mask-view", state="hidden")
+    swapped = shown_mask(page)
+    assert not swapped[100, 150]
+    assert swapped[5:-5, 5:-5].mean() > 0.9
+    shoot(page, "swapped")
+    same = (before == generate(page)).all(axis=2)
+    assert same[95:105, 145:155].all()
+    assert same[:40].mean() < 0.1
+    assert same[-40:].mean() < 0.1
+    shoot(page, "done")
+
+
+def test_a_picture_is_continued_to_the_right_and_its_settings_come_back(
+    open_page: Any, shoot: Any, reference_file: Path
+) -> None:
+    page = open_page()
+    load(page, reference_file)
+    open_edges(page)
+    page.fill("#extend-right input[type=number]", "50")
+    page.get_by_label("The whole picture").check()
+    assert shown_mask(page).shape == (200, 450)
+    shoot(page, "mask")
+    after = generate(page)
+    shoot(page, "done")
+    with Image.open(reference_file) as image:
+        before = np.asarray(image)
+    assert after.shape == (200, 450, 3)
+    assert np.array_equal(after[:, :300], before)
+    # The last column of the picture is all one colour; what was drawn is not.
+    assert len(np.unique(after[:, 330:].reshape(-1, 3), axis=0)) > 50
+
+    made = page.request.get(page.locator(RESULTS).first.get_attribute("src")).body()
+    fresh = open_page()
+    fresh.click("#restore-panel > button")
+    dropped = {"name": "result.png", "mimeType": "image/png", "buffer": made}
+    fresh.set_input_files("#restore-file input[type=file]", dropped)
+    fresh.wait_for_selector("#mask-show")
+    fresh.wait_for_function("document.querySelector('#extend-right input[type=number]').value === '50'")
+    assert fresh.get_by_label("The whole picture").is_checked()
+    fresh.wait_for_selector("#inpaint-editor .pixi-target canvas")
+    fresh.wait_for_timeout(2000)
+    shoot(fresh, "restored")
+    assert np.array_equal(generate(fresh), after)
+
+
+def test_a_mask_that_is_not_there_is_asked_for_when_it_shall_be_shown(
+    open_page: Any, shoot: Any, reference_file: Path
+) -> None:
+    page = open_page(width=390, height=844)
+    load(page, reference_file)
+    open_edges(page)
+    page.click("#mask-show")
+    page.wait_for_selector(".toast-body.error")
+    assert "paint over" in page.inner_text(".toast-body.error")
+    shoot(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
