@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import json
 import re
 import threading
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -64,35 +65,49 @@ def test_a_cache_that_other_programs_have_filled_is_enough_to_load_it(
     entries: Entries, cache: Path, tiny_bundle_dir: Path
 ) -> None:
     """A tiny model under the published names, downloading switched off."""
-    entry = entries["sd15"]
+    entry = without_safety_checker(entries["sd15"])
     assert not is_downloaded(entry)
     with pytest.raises(UserError, match="Stable Diffusion 1.5 is not on this computer"):
         download(entry, report=lambda *_: None, cancel=threading.Event())
-    fill(cache, entry, source=source_in(tiny_bundle_dir))
+    fill(cache, entry, bundle=tiny_bundle_dir)
     assert is_downloaded(entry)
     model = ModelManager({"sd15": entry}, device="cpu").get("sd15", timeout=TIMEOUT_S)
     assert set(model.adapters) == {"base", "fine"}
     assert set(model.pipelines) == {"text_to_image", "inpaint", "pose"}
 
 
-def fill(cache: Path, entry: ModelEntry, *, source: Callable[[str], bytes]) -> None:
-    """Lay an entry's files into the cache where huggingface_hub would."""
+def without_safety_checker(entry: ModelEntry) -> ModelEntry:
+    """The tiny model has none."""
+    parts = [
+        replace(part, files={path: place for path, place in part.files.items() if "safety_checker" not in path})
+        for part in entry.parts
+    ]
+    return replace(entry, parts=tuple(parts))
+
+
+def fill(cache: Path, entry: ModelEntry, *, bundle: Path) -> None:
+    """Lay an entry's files into the cache where huggingface_hub would, their content taken from a tiny bundle."""
+    # The published tokenizer is of the older kind with two files; the other's one file holds both.
+    tokenizer = json.loads((bundle / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    merges = "\n".join(["#version: 0.2", *map(" ".join, tokenizer["merges"])])
+    made = {
+        "tokenizer/vocab.json": json.dumps(tokenizer["vocab"]).encode(),
+        "tokenizer/merges.txt": merges.encode(),
+        "tokenizer/special_tokens_map.json": b"{}",
+        "adapters/ip-adapter_sd15.safetensors": (bundle / "adapters/ip-adapter_toybox.safetensors").read_bytes(),
+        "adapters/ip-adapter-plus_sd15.safetensors": (
+            bundle / "adapters/ip-adapter-plus_toybox.safetensors"
+        ).read_bytes(),
+    }
     for part in entry.parts:
         snapshot = cache / f"models--{part.repo.replace('/', '--')}" / "snapshots" / part.revision
         for path, place in part.files.items():
             target = snapshot / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(source(place))
+            target.write_bytes(made[place] if place in made else source_of(bundle, place).read_bytes())
 
 
-def source_in(bundle: Path) -> Callable[[str], bytes]:
-    """Find what a place in a model's folder holds in the tiny bundle; what it lacks is an empty object."""
-    adapters = {"ip-adapter_sd15": "ip-adapter_toybox", "ip-adapter-plus_sd15": "ip-adapter-plus_toybox"}
-
-    def content(place: str) -> bytes:
-        path = bundle / place
-        if place.startswith("adapters/"):
-            path = path.with_stem(adapters[path.stem])
-        return path.read_bytes() if path.is_file() else b"{}"
-
-    return content
+def source_of(bundle: Path, place: str) -> Path:
+    """The bundle's file for a place in a model's folder; the picture preparation has another name in newer ones."""
+    path = bundle / place
+    return path if path.is_file() else next(path.parent.glob("*.json"))
