@@ -1,0 +1,70 @@
+"""Plain diffusers, as its documentation has it used: what the app is compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import (
+    ControlNetModel,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLControlNetPipeline,
+    StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPipeline,
+)
+from PIL import Image
+
+from bench.published import Hub
+
+_PIPELINES = {
+    "sd15": (StableDiffusionPipeline, StableDiffusionInpaintPipeline, StableDiffusionControlNetPipeline),
+    "sdxl": (StableDiffusionXLPipeline, StableDiffusionXLInpaintPipeline, StableDiffusionXLControlNetPipeline),
+}
+
+
+class Diffusers:
+    """The three pipelines of a family over one set of weights, with one adapter loaded at a time."""
+
+    def __init__(self, family: str, places: Hub) -> None:
+        """Load everything in single precision, the base adapter first."""
+        text_to_image, inpaint, pose = _PIPELINES[family]
+        pipeline: Any = text_to_image.from_pretrained(
+            places.model, variant="fp16", dtype=torch.float32, local_files_only=True
+        )
+        controlnet = ControlNetModel.from_pretrained(
+            places.controlnet, variant="fp16", dtype=torch.float32, local_files_only=True
+        )
+        self._places = places
+        self._adapter = ""
+        self._load_adapter(pipeline, "base")
+        self._pipelines: dict[str, Any] = {
+            "text_to_image": pipeline,
+            "inpaint": inpaint(**pipeline.components),
+            "pose": pose(**pipeline.components, controlnet=controlnet),
+        }
+        for each in self._pipelines.values():
+            each.set_progress_bar_config(disable=True)
+
+    def draw(self, task: str, adapter: str, scale: float, **arguments: Any) -> Image.Image:
+        """Draw one picture; another adapter than the last one is loaded first."""
+        pipeline = self._pipelines[task]
+        self._load_adapter(pipeline, adapter)
+        pipeline.set_ip_adapter_scale(scale)
+        return pipeline(**arguments).images[0]
+
+    def _load_adapter(self, pipeline: Any, adapter: str) -> None:
+        if adapter == self._adapter:
+            return
+        folder, _, name = getattr(self._places, adapter).partition("/")
+        pipeline.load_ip_adapter(
+            str(self._places.adapters),
+            subfolder=folder,
+            weight_name=name,
+            image_encoder_folder="models/image_encoder",
+            local_files_only=True,
+        )
+        if pipeline.image_encoder.dtype != torch.float32:
+            pipeline.image_encoder.to(torch.float32)
+        self._adapter = adapter

@@ -1,0 +1,256 @@
+"""Do models of the published shapes load and draw here, what does it cost, and is it what plain diffusers draws?
+
+    python -m bench.shape_exact sd15 [--folder DIR] [--size 256]
+    python -m bench.shape_exact sdxl [--folder DIR] [--size 256]
+
+Builds the family with random weights in half precision, in the Hub's file layout (see `published`; some 5 GB), unless
+the folder holds it already. Then two processes, one after the other, draw the same pictures on the CPU in single
+precision: the app through its ordinary ModelManager and Engine, and plain diffusers. SD 1.5 is built whole and needs
+12 GB of memory; SDXL with narrower blocks but every layer it has, and its adapters also at full size, to see that they
+are read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+STEPS, GUIDANCE, SEED = 2, 7.0, 5
+TASKS = ("variation", "mix", "inpaint", "pose")
+PROMPT = "a toy on the beach"
+_MARKER = "FIGURES "
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Build, let both draw, and print what each took; ends with an error where the pictures differ."""
+    options = _options(arguments)
+    if options.draw:
+        figures = draw_with_app(options) if options.draw == "app" else draw_with_diffusers(options)
+        print(_MARKER + json.dumps(figures))
+        return
+    if options.folder is not None:
+        compare(options, options.folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="shape-exact-") as folder:
+        compare(options, Path(folder))
+
+
+def compare(options: argparse.Namespace, folder: Path) -> None:
+    """Build the family where it is missing, have both draw, print the table."""
+    from bench.published import hub
+
+    if not (hub(options.family, folder).model / "model_index.json").is_file():
+        started = time.monotonic()
+        build(options, folder)
+        print(f"built in {time.monotonic() - started:.0f} s: {_size(folder) / 1e9:.1f} GB", flush=True)
+    figures = {who: _run(options, folder, who) for who in ("app", "diffusers")}
+    print(table(figures))
+    differences = {task: difference(folder, task) for task in ("variation", "mix", "pose")}
+    print("largest difference of a pixel, of 255:", ", ".join(f"{task} {value}" for task, value in differences.items()))
+    if max(differences.values()) > 2:
+        raise SystemExit("The pictures are not those of plain diffusers.")
+
+
+def build(options: argparse.Namespace, folder: Path) -> None:
+    """Write the family; for SDXL also look at its adapters at full size, which the narrower model cannot use."""
+    from bench.published import PUBLISHED_NUMBERS, write
+
+    def say(line: str) -> None:
+        name, _, numbers = line.partition(": ")
+        print(f"  {line}", flush=True)
+        is_whole = options.family == "sd15" and not options.tiny
+        if is_whole and name in PUBLISHED_NUMBERS and numbers != f"{PUBLISHED_NUMBERS[name]:,} numbers":
+            raise SystemExit(f"The published {name} has {PUBLISHED_NUMBERS[name]:,} numbers.")
+
+    write(options.family, folder, tiny=options.tiny, say=say)
+    if options.family == "sdxl" and not options.tiny:
+        check_full_adapters(folder)
+
+
+def check_full_adapters(folder: Path) -> None:
+    """Write SDXL's adapters at full size, read them, and check them against the full UNet and ViT-H."""
+    import torch
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPVisionConfig
+
+    from bench.published import SIZES, Widths, hub, unet_config, write_adapters
+    from ipa_app.adapter import attention_layers, check_encoder, read_adapter
+    from ipa_app.adapter.files import check_base
+
+    full = Widths(unet=(320, 640, 1280), heads=(5, 10, 20), text=SIZES["sdxl", False].text, resampler_heads=20)
+    config = unet_config("sdxl", full)
+    places = hub("sdxl", folder / "full-size")
+    vision = CLIPVisionConfig.from_pretrained(hub("sdxl", folder).image_encoder)
+    write_adapters(places, config, vision, resampler_heads=20)
+    with torch.device("meta"):
+        layers = attention_layers(UNet2DConditionModel(**config))
+    for name in (places.base, places.plus):
+        path = places.adapters / name
+        file = read_adapter(path)
+        check_base(file, layers)
+        check_encoder(file, vision)
+        numbers = sum(tensor.numel() for tensor in file.tensors.values())
+        print(f"  {path.name} at full size: {numbers:,} numbers, {path.stat().st_size / 1e6:.1f} MB, fits", flush=True)
+        del file
+        path.unlink()
+
+
+def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
+    """Draw every task by the app's own path."""
+    import torch  # noqa: F401 - what importing takes is not part of loading
+
+    import ipa_app.engine.work
+    import ipa_app.models.loading  # noqa: F401
+    from bench.published import hub
+    from ipa_app.engine.engine import Engine
+    from ipa_app.engine.requests import GenerateRequest, Reference
+    from ipa_app.models.catalog import ModelEntry
+    from ipa_app.models.manager import ModelManager
+
+    places, side = hub(options.family, options.folder), options.size
+    entry = ModelEntry(
+        name=options.family,
+        title=options.family,
+        location=places.model,
+        adapters={"base": places.adapters / places.base, "fine": places.adapters / places.plus},
+        image_encoder=places.image_encoder,
+        controlnets={"pose": places.controlnet},
+        width=side,
+        height=side,
+    )
+    engine = Engine(ModelManager({entry.name: entry}, device="cpu"))
+    started = time.monotonic()
+    engine.manager.get(entry.name)
+    figures = {"load": time.monotonic() - started}
+    picture, mask, skeleton = inputs(side)
+    shared = {"model": entry.name, "seed": SEED, "steps": STEPS, "guidance_scale": GUIDANCE}
+    own: dict[str, dict[str, Any]] = {
+        "variation": {},
+        "mix": {"prompt": PROMPT, "adapter": "fine", "scale": 0.6},
+        "inpaint": {"image": picture, "mask": mask},
+        "pose": {"pose": skeleton},
+    }
+    for task in TASKS:
+        request = GenerateRequest(task=task, references=(Reference(image=picture),), **shared, **own[task])
+        _timed(figures, task, options.folder, "app", lambda request=request: engine.submit(request).result().images[0])
+    print(engine.manager.get(entry.name).memory_note)
+    engine.close()
+    return figures | {"peak_gb": _peak_gb()}
+
+
+def draw_with_diffusers(options: argparse.Namespace) -> dict[str, float]:
+    """Draw the same by plain diffusers, its way of changing tasks and adapters included."""
+    import torch
+
+    from bench.published import hub
+    from bench.published_diffusers import Diffusers
+
+    places, side = hub(options.family, options.folder), options.size
+    started = time.monotonic()
+    plain = Diffusers(options.family, places)
+    figures = {"load": time.monotonic() - started}
+    picture, mask, skeleton = inputs(side)
+    noise = torch.randn((1, 4, side // 8, side // 8), generator=torch.Generator().manual_seed(SEED))
+    shared = {"ip_adapter_image": picture, "num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "latents": noise}
+    shared |= {"width": side, "height": side}
+    own: dict[str, Callable[[], Image.Image]] = {
+        "variation": lambda: plain.draw("text_to_image", "base", 1.0, prompt="", **shared),
+        "mix": lambda: plain.draw("text_to_image", "plus", 0.6, prompt=PROMPT, **shared),
+        "inpaint": lambda: plain.draw(
+            "inpaint", "base", 1.0, prompt="", image=picture, mask_image=mask, strength=1.0, **shared
+        ),
+        "pose": lambda: plain.draw("pose", "base", 1.0, prompt="", image=skeleton, **shared),
+    }
+    for task in TASKS:
+        _timed(figures, task, options.folder, "diffusers", own[task])
+    return figures | {"peak_gb": _peak_gb()}
+
+
+def inputs(side: int) -> tuple[Image.Image, Image.Image, Image.Image]:
+    """Give a square picture, a mask and a skeleton, the same every time."""
+    from ipa_app.pose.draw import draw_skeleton
+    from ipa_app.pose.presets import presets
+
+    ramp = np.linspace(0, 255, side, dtype=np.uint8)
+    picture = np.stack(
+        [np.tile(ramp, (side, 1)), np.tile(ramp[:, None], (1, side)), np.full((side, side), 90)], axis=-1
+    )
+    mask = Image.new("L", (side, side))
+    mask.paste(255, (side // 4, side // 4, side * 3 // 4, side * 3 // 4))
+    skeleton = draw_skeleton(next(iter(presets().values())), (side, side))
+    return Image.fromarray(picture.astype(np.uint8)), mask, skeleton
+
+
+def difference(folder: Path, task: str) -> int:
+    """Give the largest difference of a pixel between the app's picture and that of plain diffusers."""
+    ours, theirs = (np.asarray(Image.open(folder / f"{who}-{task}.png"), int) for who in ("app", "diffusers"))
+    return int(np.abs(ours - theirs).max())
+
+
+def table(figures: dict[str, dict[str, float]]) -> str:
+    """Lay out what each took, in seconds and GB."""
+    rows = ("load", *TASKS, "peak_gb")
+    lines = [f"{'':14}" + "".join(f"{who:>12}" for who in figures)]
+    for row in rows:
+        name = "peak memory" if row == "peak_gb" else row
+        unit = "GB" if row == "peak_gb" else "s"
+        lines.append(f"{name:14}" + "".join(f"{values[row]:>9.1f} {unit:2}" for values in figures.values()))
+    return "\n".join(lines)
+
+
+def _run(options: argparse.Namespace, folder: Path, who: str) -> dict[str, float]:
+    """Have one of both draw in a process of its own, so that its peak memory is its own."""
+    command = [sys.executable, "-m", "bench.shape_exact", options.family, "--folder", str(folder)]
+    command += ["--size", str(options.size), "--draw", who]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=environment, check=False)
+    told = [line for line in done.stdout.splitlines() if not line.startswith(_MARKER)]
+    print("\n".join(f"{who}: {line}" for line in told), flush=True)
+    if done.returncode:
+        raise SystemExit(f"{who} failed:\n{done.stderr[-4000:]}")
+    line = next(line for line in done.stdout.splitlines() if line.startswith(_MARKER))
+    return json.loads(line.removeprefix(_MARKER))
+
+
+def _timed(figures: dict[str, float], task: str, folder: Path, who: str, draw: Callable[[], Image.Image]) -> None:
+    started = time.monotonic()
+    image = draw()
+    figures[task] = time.monotonic() - started
+    image.save(folder / f"{who}-{task}.png")
+
+
+def _peak_gb() -> float:
+    """The most memory this process ever held; Linux tells it in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("family", choices=["sd15", "sdxl"])
+    parser.add_argument("--folder", type=Path, help="where to build and to keep what was built; else a temporary one")
+    parser.add_argument("--size", type=int, default=256, help="side of the pictures in pixels")
+    parser.add_argument("--tiny", action="store_true", help="narrow everywhere: minutes become seconds")
+    parser.add_argument("--draw", choices=["app", "diffusers"], help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
