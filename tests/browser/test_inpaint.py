@@ -26,12 +26,14 @@ def load(page: Any, picture: Path) -> None:
 
 
 def place_of(page: Any, colour: tuple[int, int, int]) -> tuple[float, float]:
-    """Where on the screen a colour is seen, which nothing else on the page has: the middle of it."""
-    page.locator("#inpaint-editor").scroll_into_view_if_needed()
-    screen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
-    rows, columns = np.nonzero(np.abs(screen - colour).max(axis=2) < 12)
+    """Where on the screen the editor shows a colour: the middle of it."""
+    canvas = page.locator("#inpaint-editor .pixi-target canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    seen = np.asarray(Image.open(io.BytesIO(page.screenshot(clip=box))).convert("RGB")).astype(int)
+    rows, columns = np.nonzero(np.abs(seen - colour).max(axis=2) < 12)
     assert rows.size > 20
-    return float(np.median(columns)), float(np.median(rows))
+    return box["x"] + float(np.median(columns)), box["y"] + float(np.median(rows))
 
 
 def paint(page: Any, at: tuple[float, float]) -> None:
