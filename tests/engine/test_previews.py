@@ -25,10 +25,11 @@ def previews_of(job: Job) -> list[Image.Image]:
 @pytest.mark.parametrize("task", ["variation", "mix", "inpaint", "pose"])
 def test_the_pictures_are_the_same_bytes_with_previews_and_without(engine: Engine, task: str) -> None:
     request = sample_request(task, model="toybox", steps=6)
-    with_previews, without = engine.submit(request, previews=True), engine.submit(request)
-    assert previews_of(with_previews)
-    assert not previews_of(without)
-    assert pixels(with_previews.result()) == pixels(without.result())
+    watched = engine.submit(request, previews=True)
+    assert previews_of(watched)
+    unwatched = engine.submit(request)
+    assert not previews_of(unwatched)
+    assert pixels(watched.result()) == pixels(unwatched.result())
 
 
 def test_a_strip_shows_what_is_finished_beside_what_is_being_drawn(engine: Engine) -> None:
