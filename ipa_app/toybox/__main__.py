@@ -22,6 +22,7 @@ from ipa_app.toybox.dataset import ToyData, load_or_draw
 from ipa_app.toybox.probe import train_probe
 from ipa_app.toybox.settings import RECIPES, Recipe, StageSettings
 from ipa_app.toybox.start import start_from
+from ipa_app.toybox.text_teacher import train_base_teacher, train_fine_teacher
 from ipa_app.toybox.tokenizer import train_tokenizer
 from ipa_app.toybox.unet import train_unet
 from ipa_app.toybox.vae import refine_decoder, train_vae
@@ -39,6 +40,8 @@ STAGES: dict[str, Stage] = {
     "vae": train_vae,
     "clip": train_clip,
     "unet": train_unet,
+    "base_teacher": train_base_teacher,
+    "fine_teacher": train_fine_teacher,
     "base_adapter": train_base_adapter,
     "fine_adapter": train_fine_adapter,
     "controlnet": train_controlnet,

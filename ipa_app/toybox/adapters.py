@@ -122,7 +122,7 @@ class _Pairs:
     def __init__(self, kind: Kind, recipe: Recipe, data: ToyData, folder: Path, split: str) -> None:
         self._latents = latents_of(data, folder, split)
         self._captions = Captions(data, folder)
-        self._features = _features(kind, recipe, data, folder)
+        self._features = features_of(kind, recipe, data, folder)
         self._keypoints = data.keypoints
 
     def batches(self, config: TrainConfig, *, first: int) -> Iterator[TrainingBatch]:
@@ -153,7 +153,7 @@ class _Pairs:
 
 
 @torch.no_grad()
-def _features(kind: Kind, recipe: Recipe, data: ToyData, folder: Path) -> torch.Tensor:
+def features_of(kind: Kind, recipe: Recipe, data: ToyData, folder: Path) -> torch.Tensor:
     """What the vision tower says of every picture of a split, float16."""
     encoder, device = load_image_encoder(folder), pick_device()
     parts = []

@@ -59,6 +59,7 @@ class Recipe:
     clip: StageSettings
     unet: StageSettings
     controlnet: StageSettings
+    text_teacher: StageSettings
     base_adapter: StageSettings
     fine_adapter: StageSettings
     probe: StageSettings
@@ -78,6 +79,7 @@ CPU_128 = Recipe(
     clip=StageSettings(samples=100_000, batch_size=192, lr=1e-3, minutes=18),
     unet=StageSettings(samples=240_000, batch_size=16, lr=1e-3, minutes=60),
     controlnet=StageSettings(samples=240_000, batch_size=16, lr=1e-3, minutes=80),
+    text_teacher=StageSettings(samples=400_000, batch_size=64, lr=1e-3, minutes=10),
     base_adapter=StageSettings(samples=60_000, batch_size=16, lr=6e-4, minutes=30),
     fine_adapter=StageSettings(samples=60_000, batch_size=16, lr=6e-4, minutes=30),
     probe=StageSettings(samples=60_000, batch_size=64, lr=1e-3, minutes=6),
@@ -100,6 +102,7 @@ GPU_256 = Recipe(
     clip=StageSettings(samples=4_000_000, batch_size=1024, lr=1e-3, minutes=8),
     unet=StageSettings(samples=6_000_000, batch_size=512, lr=8e-4, minutes=9),
     controlnet=StageSettings(samples=1_000_000, batch_size=256, lr=5e-4, minutes=6),
+    text_teacher=StageSettings(samples=4_000_000, batch_size=256, lr=1e-3, minutes=3),
     base_adapter=StageSettings(samples=1_000_000, batch_size=256, lr=5e-4, minutes=6),
     fine_adapter=StageSettings(samples=1_000_000, batch_size=256, lr=5e-4, minutes=6),
     probe=StageSettings(samples=1_000_000, batch_size=256, lr=1e-3, minutes=4),
@@ -126,6 +129,7 @@ TINY = Recipe(
     clip=StageSettings(samples=16, batch_size=8, lr=1e-3),
     unet=StageSettings(samples=8, batch_size=4, lr=1e-3),
     controlnet=StageSettings(samples=8, batch_size=4, lr=1e-3),
+    text_teacher=StageSettings(samples=8, batch_size=4, lr=1e-3),
     base_adapter=StageSettings(samples=8, batch_size=4, lr=1e-3),
     fine_adapter=StageSettings(samples=8, batch_size=4, lr=1e-3),
     probe=StageSettings(samples=8, batch_size=4, lr=1e-3),

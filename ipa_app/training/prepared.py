@@ -86,7 +86,7 @@ def encode_examples(examples: Sequence[Example], reader: ExampleReader, encoder:
         opened = {number: example for number in numbers if (example := reader.open(number)) is not None}
         if opened:
             rows = encoder.encode(raw_batch(list(opened.values()), encoder))
-            values = {name: value for name, value in vars(rows).items() if name != "text_states"}
+            values = {name: getattr(rows, name) for name in ("latents", "latents_std", "features")}
             _store(parts, values, at=len(good), total=len(examples))
             good.extend(opened)
         logger.info("encoded %d of %d examples", numbers[-1] + 1, len(examples))

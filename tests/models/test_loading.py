@@ -27,7 +27,7 @@ def model(tiny_bundle_dir: Path) -> LoadedModel:
 
 
 def test_all_pipelines_share_one_set_of_weights(model: LoadedModel) -> None:
-    assert set(model.pipelines) == {"text_to_image", "inpaint", "pose"}
+    assert set(model.pipelines) == {"text_to_image", "image_to_image", "inpaint", "pose"}
     for part in ("unet", "vae", "text_encoder", "image_encoder"):
         assert len({id(getattr(pipeline, part)) for pipeline in model.pipelines.values()}) == 1
     assert {module.dtype for module in (model.pipelines["pose"].unet, model.pipelines["pose"].controlnet)} == {

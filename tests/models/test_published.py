@@ -73,7 +73,7 @@ def test_a_cache_that_other_programs_have_filled_is_enough_to_load_it(
     assert is_downloaded(entry)
     model = ModelManager({"sd15": entry}, device="cpu").get("sd15", timeout=TIMEOUT_S)
     assert set(model.adapters) == {"base", "fine"}
-    assert set(model.pipelines) == {"text_to_image", "inpaint", "pose"}
+    assert set(model.pipelines) == {"text_to_image", "image_to_image", "inpaint", "pose"}
 
 
 def without_safety_checker(entry: ModelEntry) -> ModelEntry:

@@ -48,7 +48,7 @@ def test_it_is_the_same_model_as_from_a_folder(entry: ModelEntry, tiny_bundle_di
     for part in ("scheduler", "tokenizer"):
         assert type(getattr(single.pipelines["inpaint"], part)) is type(getattr(usual.pipelines["inpaint"], part))
     assert set(single.adapters) == {"base", "fine"}
-    assert set(single.pipelines) == {"text_to_image", "inpaint", "pose"}
+    assert set(single.pipelines) == {"text_to_image", "image_to_image", "inpaint", "pose"}
 
 
 def test_without_a_configuration_on_this_machine_it_is_told_in_words(

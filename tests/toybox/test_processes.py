@@ -69,6 +69,6 @@ def test_sharing_a_batch_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_cannot_be_parted_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PartialState, "num_processes", 3, raising=False)
+    monkeypatch.setitem(PartialState()._shared_state, "num_processes", 3)
     with pytest.raises(UserError, match="batch of 8"):
         processes.share(8)
