@@ -260,7 +260,7 @@ UNKNOWN_MANY = "{title} does not know the words {words}; they are ignored."
 TOYBOX_NOTE = (
     "<strong>Toybox</strong>, the built-in model, is small and draws <strong>toy characters only</strong>: "
     "cats, robots, ducks and their friends. It needs no internet. Pictures of other things come out as toys. "
-    "It is good at colours, places and poses; heads come out rough."
+    "It is good at places, poses and colours; small things come out rough."
 )
 
 # --- mistakes the page itself finds

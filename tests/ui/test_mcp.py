@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import base64
-import json
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,8 @@ def test_a_picture_goes_in_and_a_picture_with_its_settings_comes_out(mcp_url: st
     arguments = {"reference": f"data:image/png;base64,{data}", "adapter": "fine", "seed": 5}
     answer = ask(mcp_url, lambda session: session.call_tool("variation", arguments))
     assert not answer.isError, answer.content
-    texts = [part.text for part in answer.content if part.type == "text"]
-    settings = next(json.loads(text) for text in texts if text.startswith("{"))
+    files, settings = ast.literal_eval(answer.content[0].text)
+    assert files[0]["url"].startswith("http")
     assert settings["seeds"] == [5]
     assert settings["references"] != []
 

@@ -22,8 +22,8 @@ def test_the_example_of_the_api_runs(
     found = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert found
     example = found.group(1)
-    assert "http://127.0.0.1:7860/" in example
-    (tmp_path / "example.py").write_text(example.replace("http://127.0.0.1:7860/", app_url), encoding="utf-8")
+    assert "http://127.0.0.1:7860" in example
+    (tmp_path / "example.py").write_text(example.replace("http://127.0.0.1:7860", app_url), encoding="utf-8")
     shutil.copyfile(pictures["plain.png"], tmp_path / "my_toy.png")
     monkeypatch.chdir(tmp_path)
     done = runpy.run_path("example.py")
