@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 def test_a_picture_is_seen_while_it_is_drawn(open_page: Any, shoot: Any) -> None:
     page = open_page()
     page.click("#more-settings > button")
-    page.fill("#steps input[type=number]", "100")
+    enter(page, "steps", "100")
     page.click("#variation-generate")
     page.wait_for_selector("#preview img")
     assert not page.is_visible(RESULTS), "the result is not there yet"
@@ -44,6 +44,15 @@ def test_letting_go_of_the_strength_draws_again_on_the_same_seed(open_page: Any,
     assert page.locator("#results .caption-label").all_inner_texts() == captions
     assert body(page, RESULTS) != before
     shoot(page, "redrawn")
+
+
+def enter(page: Any, box: str, number: str) -> None:
+    """Type a number into a slider's box; in an accordion that was just opened it takes a moment to stay."""
+    page.wait_for_selector(f"#{box} input[type=number]")
+    page.wait_for_timeout(700)
+    page.fill(f"#{box} input[type=number]", number)
+    page.wait_for_timeout(300)
+    assert value(page, box) == number
 
 
 def slide(page: Any, share: float) -> None:
@@ -82,16 +91,16 @@ def test_everything_comes_back_from_the_file(open_page: Any, shoot: Any, referen
     page.click("#start-panel > button")
     page.set_input_files("#start-image input[type=file]", str(reference_file))
     page.wait_for_selector("#start-image img")
-    page.fill("#strength input[type=number]", "0.5")
+    enter(page, "strength", "0.5")
     page.click("#when-panel > button")
-    page.fill("#end input[type=number]", "0.8")
+    enter(page, "end", "0.8")
     page.click("#away-panel > button")
     page.set_input_files("#negative-reference input[type=file]", str(reference_file))
     page.wait_for_selector("#negative-reference img")
     page.click("#seen-panel-1 > button")
     page.get_by_label("Squeeze").first.check()
     page.click("#more-settings > button")
-    page.fill("#steps input[type=number]", "10")
+    enter(page, "steps", "10")
     page.fill("#count input[type=number]", "1")
     press(page, "#mix-generate")
     shoot(page, "made")
