@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browser.hands import enter
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 RESULTS = "#results .grid-wrap img"
@@ -114,7 +116,7 @@ def test_a_chosen_pose_is_followed(open_page: Any, shoot: Any) -> None:
 def test_stop_ends_a_long_job_and_the_next_one_works(open_page: Any) -> None:
     page = open_page()
     page.click("#more-settings button")
-    page.fill("#steps input[type=number]", "100")
+    enter(page, "steps", "100")
     press_generate(page, "variation", count=8)
     page.wait_for_selector("#status .ipa-busy")
     page.click("#variation-stop:not([disabled])")
@@ -125,13 +127,16 @@ def test_stop_ends_a_long_job_and_the_next_one_works(open_page: Any) -> None:
     assert len(result_pictures(page)) == 1
 
 
-def test_a_job_survives_that_the_page_is_loaded_anew(open_page: Any, shoot: Any) -> None:
+def test_a_job_survives_that_the_page_is_closed_and_opened_again(open_page: Any, shoot: Any) -> None:
     page = open_page()
     page.click("#more-settings button")
-    page.fill("#steps input[type=number]", "100")
+    enter(page, "steps", "100")
     press_generate(page, "variation", count=4)
     page.wait_for_selector("#status .ipa-bar span")
-    page.reload()
+    context, url = page.context, page.url
+    page.close()
+    page = context.new_page()
+    page.goto(url)
     page.wait_for_selector("#variation-stop:not([disabled])")
     page.wait_for_selector("#status .ipa-done")
     assert len(result_pictures(page)) == 4

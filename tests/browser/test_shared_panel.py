@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.browser.hands import enter
 from tests.browser.test_results import RESULTS, body, drop, press, value
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -46,15 +47,6 @@ def test_letting_go_of_the_strength_draws_again_on_the_same_seed(open_page: Any,
     shoot(page, "redrawn")
 
 
-def enter(page: Any, box: str, number: str) -> None:
-    """Type a number into a slider's box; in an accordion that was just opened it takes a moment to stay."""
-    page.wait_for_selector(f"#{box} input[type=number]")
-    page.wait_for_timeout(700)
-    page.fill(f"#{box} input[type=number]", number)
-    page.wait_for_timeout(300)
-    assert value(page, box) == number
-
-
 def slide(page: Any, share: float) -> None:
     """Take the strength's slider to a share of its length with the mouse, and let go."""
     page.locator("#scale").scroll_into_view_if_needed()
@@ -72,8 +64,7 @@ def test_the_square_follows_its_choice(open_page: Any, shoot: Any) -> None:
     page.wait_for_selector(square)
     first = page.get_attribute(square, "src")
     page.click("#seen-panel-1 > button")
-    page.fill("#across-1 input[type=number]", "0")
-    page.locator("#across-1 input[type=number]").blur()
+    enter(page, "across-1", "0")
     page.wait_for_function("([s, first]) => document.querySelector(s).src !== first", arg=[square, first])
     moved = page.get_attribute(square, "src")
     shoot(page, "moved")
