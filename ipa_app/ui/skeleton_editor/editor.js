@@ -7,6 +7,7 @@ const STEP = 0.01; // of the shorter side, for an arrow key
 const BIG_STEP = 0.05; // with Shift
 const GROWTH = 1.1;
 const MOST_UNDO = 200;
+const ECHO_MS = 1000;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // ---------------------------------------------------------------- what is chosen, done and undone
@@ -19,6 +20,7 @@ let touched = null; // the joint under the last press, null where there was none
 let drag = null;
 const done = [];
 const undone = [];
+const told = new Map(); // what the page was told lately, and when
 
 function show(text) {
   current = text;
@@ -38,17 +40,24 @@ function commit() {
   const text = writePose(pose, { whole: true });
   if (text !== writePose(readPose(current), { whole: true })) {
     remember();
-    current = text;
-    props.value = text;
+    tell(text);
   }
   draw();
+}
+
+function tell(text) {
+  const now = performance.now();
+  for (const [old, when] of told) if (now - when > ECHO_MS) told.delete(old);
+  told.set(text, now);
+  current = text;
+  props.value = text;
 }
 
 function travel(from, to) {
   if (!from.length) return;
   to.push(current);
   show(from.pop());
-  props.value = current;
+  tell(current);
 }
 
 function toggle({ person, joint }) {
@@ -276,6 +285,8 @@ said.setAttribute("role", "status");
 watch("value", () => {
   const text = props.value ?? "";
   if (text === current) return;
+  // What the page was told comes back, and where keys are pressed quickly, after the next one was told.
+  if (performance.now() - (told.get(text) ?? -Infinity) < ECHO_MS) return void (props.value = current);
   if (pose) remember();
   chosen = text;
   selected = null;
