@@ -9,6 +9,7 @@ import gradio as gr
 from ipa_app.engine.requests import MASK_FIELDS
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import build_request
+from ipa_app.ui.kept import keep_picture
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.studio import Studio
@@ -31,7 +32,7 @@ def _connect(view: MaskView, *, task: str, inputs: dict[str, Any], studio: Studi
     def show(*, mask: Any, painted: Any, **values: Any) -> Any:
         with explained():
             request = build_request(task=task, mask=mask or painted, **values)
-            return gr.update(visible=True), studio.show_mask(request)
+            return gr.update(visible=True), keep_picture(studio.show_mask(request), format="jpeg")
 
     # As for drawing: strokes need the editor's own decoding, all other inputs must reach us undecoded.
     kept = gr.State(None)

@@ -8,8 +8,6 @@ from dataclasses import fields
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_pil_to_cache
-from gradio.utils import get_upload_folder
 from PIL import Image
 
 from ipa_app.engine.recipes import read_request
@@ -18,6 +16,7 @@ from ipa_app.errors import UserError
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
+from ipa_app.ui.kept import keep_picture
 from ipa_app.ui.listeners import CHECKED
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.references import Filling
@@ -86,7 +85,9 @@ class Restorer:
     def _controls(self, request: GenerateRequest) -> Update:
         parts, tab = self._parts, self._parts.tab_of(request.task)
         references = [
-            Filling(path=_saved(each.image), weight=each.weight, view=each.view, centre=(each.centre_x, each.centre_y))
+            Filling(
+                path=keep_picture(each.image), weight=each.weight, view=each.view, centre=(each.centre_x, each.centre_y)
+            )
             for each in request.references
         ]
         updates: Update = {
@@ -102,7 +103,7 @@ class Restorer:
         for name, component in parts.inputs_of(tab).items():
             if name in values:
                 value = values[name]
-                updates[component] = _saved(value) if isinstance(value, Image.Image) else value
+                updates[component] = keep_picture(value) if isinstance(value, Image.Image) else value
         return updates | _opened({**parts.panel.folds, **tab.folds}, values=values)
 
 
@@ -112,11 +113,6 @@ def _opened(folds: Mapping[str, gr.Accordion], *, values: Mapping[str, Any]) -> 
     for name, fold in folds.items():
         unusual[fold] = unusual.get(fold, False) or values[name] != _USUAL[name]
     return {fold: gr.update(open=is_unusual) for fold, is_unusual in unusual.items()}
-
-
-def _saved(image: Image.Image) -> str:
-    """Keep a picture among the files that Gradio serves and clears away, exactly."""
-    return save_pil_to_cache(image, cache_dir=get_upload_folder(), format="png")
 
 
 def _note(text: str) -> str:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_pil_to_cache
-from gradio.utils import get_upload_folder
 
 from ipa_app.errors import UserError
 from ipa_app.imaging.masks import editor_mask
 from ipa_app.imaging.opening import open_image
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
+from ipa_app.ui.kept import keep_picture
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.panel import picture_input
 from ipa_app.ui.tabs.mask_edges import mask_edges
@@ -49,7 +48,8 @@ def inpaint_tab() -> TaskTab:
             folds={"mask": mask_fold, **dict.fromkeys(edges.inputs, edges.fold)},
             mask_view=edges.view,
         )
-    image.change(_paintable_copy, image, [upload, paint, editor], preprocess=False, **CHECKED)
+    shown = gr.State(None)
+    image.change(_paintable_copy, [image, shown], [upload, paint, editor, shown], preprocess=False, **CHECKED)
     other.click(lambda: None, None, image, **AT_ONCE)
     return finished
 
@@ -60,7 +60,7 @@ def keep_mask(editor_value: dict[str, Any] | None) -> str | None:
         mask = editor_mask(editor_value)[1]
     except UserError:
         return None
-    return save_pil_to_cache(mask, cache_dir=get_upload_folder(), format="png")
+    return keep_picture(mask)
 
 
 def _editor() -> gr.ImageEditor:
@@ -82,13 +82,19 @@ def _editor() -> gr.ImageEditor:
     )
 
 
-def _paintable_copy(payload: Any) -> tuple[Any, Any, Any]:
-    """Show the editor with a copy of the picture, of a size that is handy to paint on."""
+def _paintable_copy(payload: Any, shown: str | None) -> tuple[Any, Any, Any, str | None]:
+    """Show the editor with a copy of the picture, of a size that is handy to paint on.
+
+    The page tells of a picture once more when it hides it; the strokes that are there by then must stay.
+    """
     with explained():
         if payload is None:
-            return gr.update(visible=True), gr.update(visible=False), None
-        copy = open_image(file_path(payload, field="image"))
+            return gr.update(visible=True), gr.update(visible=False), None, None
+        path = file_path(payload, field="image")
+        if path == shown:
+            return gr.skip(), gr.skip(), gr.skip(), shown
+        copy = open_image(path)
         factor = _COPY_SIDE / max(copy.size)
         copy = copy.resize((max(1, round(copy.width * factor)), max(1, round(copy.height * factor))))
-        value = {"background": copy, "layers": [], "composite": None}
-        return gr.update(visible=False), gr.update(visible=True), value
+        value = {"background": keep_picture(copy), "layers": [], "composite": None}
+        return gr.update(visible=False), gr.update(visible=True), value, path

@@ -9,6 +9,7 @@ import gradio as gr
 
 from ipa_app.engine.requests import EXTENSIONS, MOST_EXTENSION, MOST_FEATHER, MOST_GROWTH, MOST_PADDING
 from ipa_app.ui import texts
+from ipa_app.ui.sliders import slider
 from ipa_app.ui.tabs.shared import MaskView, help_text, subheading
 
 
@@ -32,24 +33,20 @@ def mask_edges() -> MaskEdges:
 def _mask_inputs() -> dict[str, Any]:
     return {
         "mask_invert": gr.Checkbox(label=texts.MASK_INVERT_LABEL, value=False, elem_id="mask-invert"),
-        "mask_grow": gr.Slider(
-            label=texts.MASK_GROW_LABEL,
-            info=texts.MASK_GROW_HELP,
-            minimum=-MOST_GROWTH,
-            maximum=MOST_GROWTH,
+        "mask_grow": slider(
+            texts.MASK_GROW_LABEL,
+            texts.MASK_GROW_HELP,
+            span=(-MOST_GROWTH, MOST_GROWTH),
             step=0.5,
             value=0,
-            buttons=[],
             elem_id="mask-grow",
         ),
-        "mask_feather": gr.Slider(
-            label=texts.MASK_FEATHER_LABEL,
-            info=texts.MASK_FEATHER_HELP,
-            minimum=0,
-            maximum=MOST_FEATHER,
+        "mask_feather": slider(
+            texts.MASK_FEATHER_LABEL,
+            texts.MASK_FEATHER_HELP,
+            span=(0, MOST_FEATHER),
             step=0.5,
             value=1,
-            buttons=[],
             elem_id="mask-feather",
         ),
     }
@@ -64,14 +61,12 @@ def _area_inputs() -> dict[str, Any]:
             value="masked",
             elem_id="inpaint-area",
         ),
-        "mask_padding": gr.Slider(
-            label=texts.MASK_PADDING_LABEL,
-            info=texts.MASK_PADDING_HELP,
-            minimum=0,
-            maximum=MOST_PADDING,
+        "mask_padding": slider(
+            texts.MASK_PADDING_LABEL,
+            texts.MASK_PADDING_HELP,
+            span=(0, MOST_PADDING),
             step=5,
             value=25,
-            buttons=[],
             elem_id="mask-padding",
         ),
     }
@@ -103,7 +98,6 @@ def _view() -> MaskView:
         picture = gr.Image(
             label=texts.MASK_SHOW,
             show_label=False,
-            format="jpeg",
             height=320,
             buttons=["fullscreen"],
             interactive=False,
