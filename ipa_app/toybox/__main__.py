@@ -1,6 +1,6 @@
 """Make the bundled model: ``python -m ipa_app.toybox --work DIR [--recipe cpu128] [stage ...]``.
 
-The long stages can share the work: ``torchrun --nproc-per-node 2 -m ipa_app.toybox --work DIR unet controlnet``.
+The long stages can share the work: ``torchrun --nproc-per-node 2 -m ipa_app.toybox --work DIR vision unet controlnet``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ipa_app.toybox.text_teacher import train_base_teacher, train_fine_teacher
 from ipa_app.toybox.tokenizer import train_tokenizer
 from ipa_app.toybox.unet import train_unet
 from ipa_app.toybox.vae import refine_decoder, train_vae
+from ipa_app.toybox.vision import train_vision
 
 Stage = Callable[[Recipe, ToyData, ToyData, Path], None]
 
@@ -39,6 +40,7 @@ STAGES: dict[str, Stage] = {
     "tokenizer": _tokenizer,
     "vae": train_vae,
     "clip": train_clip,
+    "vision": train_vision,
     "unet": train_unet,
     "base_teacher": train_base_teacher,
     "fine_teacher": train_fine_teacher,
@@ -50,7 +52,7 @@ STAGES: dict[str, Stage] = {
     "bundle": write_bundle,
 }
 """In the order in which they need one another."""
-SHARED_STAGES = ("unet", "controlnet")
+SHARED_STAGES = ("vision", "unet", "controlnet")
 """Stages that several processes can train together."""
 
 
@@ -67,7 +69,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no stage is called {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
     if processes.join().num_processes > 1 and not (arguments.stages and set(arguments.stages) <= set(SHARED_STAGES)):
-        parser.error(f"several processes can train only {' and '.join(SHARED_STAGES)}; please name the stage")
+        parser.error(f"several processes can train only {', '.join(SHARED_STAGES)}; please name the stage")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     recipe = RECIPES[arguments.recipe]
     if arguments.minutes:

@@ -68,6 +68,7 @@ def fit(
         on_checkpoint: called with the averaged weights in place, to draw sample sheets.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
+    processes.start_alike(parameters)
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
     average = EMAModel(parameters, decay=0.9995, use_ema_warmup=True, power=0.75)
     progress = _resume(folder / f"{name}.ckpt", module, optimizer, average)

@@ -48,6 +48,13 @@ def agreed(value: float) -> float:
     return broadcast(torch.tensor(value, dtype=torch.float64)).item()
 
 
+def start_alike(parameters: list[nn.Parameter]) -> None:
+    """Give every process the main one's values: new layers are drawn differently in each."""
+    if PartialState().num_processes > 1:
+        for parameter in parameters:
+            parameter.data.copy_(broadcast(parameter.data.contiguous()))
+
+
 def average_gradients(parameters: list[nn.Parameter]) -> None:
     """Replace every gradient by its mean over the processes."""
     if PartialState().num_processes == 1:

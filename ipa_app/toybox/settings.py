@@ -57,6 +57,7 @@ class Recipe:
 
     vae: StageSettings
     clip: StageSettings
+    vision: StageSettings
     unet: StageSettings
     controlnet: StageSettings
     text_teacher: StageSettings
@@ -77,6 +78,7 @@ CPU_128 = Recipe(
     subjects=8_000,
     vae=StageSettings(samples=60_000, batch_size=8, lr=1.2e-3, minutes=14),
     clip=StageSettings(samples=100_000, batch_size=192, lr=1e-3, minutes=18),
+    vision=StageSettings(samples=400_000, batch_size=128, lr=1e-3, minutes=40),
     unet=StageSettings(samples=240_000, batch_size=16, lr=1e-3, minutes=60),
     controlnet=StageSettings(samples=240_000, batch_size=16, lr=1e-3, minutes=80),
     text_teacher=StageSettings(samples=400_000, batch_size=64, lr=1e-3, minutes=10),
@@ -100,6 +102,7 @@ GPU_256 = Recipe(
     unet_channels=(64, 128, 192, 256),
     vae=StageSettings(samples=1_500_000, batch_size=64, lr=1e-3, minutes=9),
     clip=StageSettings(samples=4_000_000, batch_size=1024, lr=1e-3, minutes=8),
+    vision=StageSettings(samples=4_000_000, batch_size=512, lr=1e-3, minutes=6),
     unet=StageSettings(samples=6_000_000, batch_size=512, lr=8e-4, minutes=9),
     controlnet=StageSettings(samples=1_000_000, batch_size=256, lr=5e-4, minutes=6),
     text_teacher=StageSettings(samples=4_000_000, batch_size=256, lr=1e-3, minutes=3),
@@ -127,6 +130,7 @@ TINY = Recipe(
     unet_heads=2,
     vae=StageSettings(samples=8, batch_size=4, lr=1e-3),
     clip=StageSettings(samples=16, batch_size=8, lr=1e-3),
+    vision=StageSettings(samples=16, batch_size=8, lr=1e-3),
     unet=StageSettings(samples=8, batch_size=4, lr=1e-3),
     controlnet=StageSettings(samples=8, batch_size=4, lr=1e-3),
     text_teacher=StageSettings(samples=8, batch_size=4, lr=1e-3),

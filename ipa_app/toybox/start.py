@@ -11,6 +11,7 @@ FINISHED = {
     "tokenizer": ("tokenizer",),
     "vae": ("vae",),
     "clip": ("text_encoder", "image_encoder", "feature_extractor"),
+    "vision": ("image_encoder",),
 }
 """Stages that count as done, and what they leave."""
 CONTINUED = ("unet", "controlnet", "adapters")

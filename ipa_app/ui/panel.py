@@ -14,6 +14,7 @@ from ipa_app.ui import texts
 from ipa_app.ui.examples import DEFAULT_SCALES
 from ipa_app.ui.listeners import AT_ONCE
 from ipa_app.ui.offer import OfferPanel, offer_panel
+from ipa_app.ui.sliders import slider
 
 if TYPE_CHECKING:
     from ipa_app.ui.references import References
@@ -79,16 +80,7 @@ def picture_panel(*, references: References, adapter: str) -> PicturePanel:
         info=texts.ADAPTER_HELP,
         elem_id="adapter",
     )
-    scale = gr.Slider(
-        label=texts.SCALE_LABEL,
-        info=texts.SCALE_HELP,
-        minimum=0,
-        maximum=1.5,
-        step=0.05,
-        value=1.0,
-        buttons=[],
-        elem_id="scale",
-    )
+    scale = slider(texts.SCALE_LABEL, texts.SCALE_HELP, span=(0, 1.5), step=0.05, value=1.0, elem_id="scale")
     live = gr.Checkbox(label=texts.LIVE_LABEL, info=texts.LIVE_HELP, value=False, elem_id="live")
     with gr.Accordion(texts.WHEN_HEADING, open=False, elem_id="when-panel") as when:
         start, end = share_sliders(help_text=texts.WHEN_HELP, elem_ids=("start", "end"))
@@ -113,7 +105,7 @@ def share_sliders(*, help_text: str, elem_ids: tuple[str, str]) -> tuple[gr.Slid
     gr.HTML(f'<p class="ipa-help">{help_text}</p>', padding=False)
     labels, values = (texts.WHEN_BEGIN, texts.WHEN_END), (0.0, 1.0)
     begin, end = (
-        gr.Slider(label=label, minimum=0, maximum=1, step=0.05, value=value, buttons=[], elem_id=elem_id)
+        slider(label, None, span=(0, 1), step=0.05, value=value, elem_id=elem_id)
         for label, value, elem_id in zip(labels, values, elem_ids, strict=True)
     )
     return begin, end
@@ -121,7 +113,7 @@ def share_sliders(*, help_text: str, elem_ids: tuple[str, str]) -> tuple[gr.Slid
 
 def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> SettingsPanel:
     """Lay out count, seed, steps, guidance, size, negative words and model."""
-    count = gr.Slider(label=texts.COUNT_LABEL, minimum=1, maximum=8, step=1, value=4, buttons=[], elem_id="count")
+    count = slider(texts.COUNT_LABEL, None, span=(1, 8), step=1, value=4, elem_id="count")
     with gr.Accordion(texts.SETTINGS_HEADING, open=False, elem_id="more-settings"):
         seed = gr.Number(label=texts.SEED_LABEL, info=texts.SEED_HELP, value=-1, precision=0, elem_id="seed")
         random_seed = gr.Button(texts.RANDOM_SEED, size="sm", elem_id="random-seed")

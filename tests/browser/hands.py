@@ -2,15 +2,86 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
+
+RESULTS = "#results .grid-wrap img"
+
+
+EDITOR = "#inpaint-editor .pixi-target canvas"
 
 
 def enter(page: Any, box: str, number: str) -> None:
-    """Type a number into a slider's box; in an accordion that was just opened it takes a moment to stay."""
+    """Type a number into a slider's box, again where it does not stay: an accordion that was just opened resets it."""
     field = f"#{box} input[type=number]"
     page.wait_for_selector(field)
-    page.wait_for_timeout(700)
-    page.fill(field, number)
-    page.locator(field).blur()
-    page.wait_for_timeout(300)
-    assert page.input_value(field) == number
+    for _ in range(5):
+        page.wait_for_timeout(700)
+        page.fill(field, number)
+        page.locator(field).blur()
+        page.wait_for_timeout(700)
+        if page.input_value(field) == number:
+            return
+    raise AssertionError(f"{box} does not keep {number}")
+
+
+def expect_values(page: Any, **boxes: str) -> None:
+    """Wait until number boxes show what they should; `_` in a name stands for the page's `-`."""
+    for box, expected in boxes.items():
+        field = f"#{box.replace('_', '-')} input[type=number]"
+        page.wait_for_function(
+            "([field, value]) => document.querySelector(field).value === value", arg=[field, expected]
+        )
+
+
+def settle(page: Any, selector: str) -> None:
+    """Wait until an element looks the same twice in a row."""
+    page.wait_for_selector(selector)
+    before = None
+    for _ in range(60):
+        now = page.locator(selector).screenshot()
+        if now == before:
+            return
+        before = now
+        page.wait_for_timeout(700)
+    raise AssertionError(f"{selector} does not come to rest")
+
+
+def press(page: Any, selector: str) -> None:
+    """Press a button that draws, and wait until its pictures are there."""
+    # What is said of the pictures before is marked: "busy" may come and go unseen while the page is at work.
+    page.evaluate("document.querySelector('#status .ipa-status')?.setAttribute('data-before', '')")
+    page.click(selector)
+    page.wait_for_selector("#status .ipa-done:not([data-before])")
+
+
+def body(page: Any, selector: str) -> bytes:
+    return page.request.get(page.locator(selector).first.get_attribute("src")).body()
+
+
+def drop(page: Any, data: bytes) -> None:
+    if not page.is_visible("#restore-file"):
+        page.click("#restore-panel > button")
+    page.set_input_files(
+        "#restore-file input[type=file]", {"name": "result.png", "mimeType": "image/png", "buffer": data}
+    )
+
+
+def restored(open_page: Any, data: bytes) -> Any:
+    """A page opened anew that a result's file was dropped on, when it has said what came of it."""
+    page = open_page()
+    drop(page, data)
+    page.wait_for_selector("#restore-note .ipa-note")
+    return page
+
+
+def changed(before: Path, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the pixels in which a picture of the same size differs from a file."""
+    with Image.open(before) as image:
+        pixels = np.asarray(image)
+    assert after.shape == pixels.shape
+    rows, columns = np.nonzero((pixels != after).any(axis=2))
+    return rows, columns

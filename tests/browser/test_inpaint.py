@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browser.hands import EDITOR, RESULTS, body, changed, enter, expect_values, press, restored, settle
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-RESULTS = "#results .grid-wrap img"
 MARK = (40, 200, 60)
 
 
@@ -20,14 +21,13 @@ def load(page: Any, picture: Path) -> None:
     """Choose a picture to change, and wait until it can be painted on."""
     page.get_by_role("tab", name="Inpaint").click()
     page.set_input_files("#inpaint-image input[type=file]", str(picture))
-    page.wait_for_selector("#inpaint-editor .pixi-target canvas")
     page.get_by_role("button", name="Brush").first.wait_for()
-    page.wait_for_timeout(3000)
+    settle(page, EDITOR)
 
 
 def place_of(page: Any, colour: tuple[int, int, int]) -> tuple[float, float]:
     """Where on the screen the editor shows a colour: the middle of it."""
-    canvas = page.locator("#inpaint-editor .pixi-target canvas")
+    canvas = page.locator(EDITOR)
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     seen = np.asarray(Image.open(io.BytesIO(page.screenshot(clip=box))).convert("RGB")).astype(int)
@@ -36,12 +36,12 @@ def place_of(page: Any, colour: tuple[int, int, int]) -> tuple[float, float]:
     return box["x"] + float(np.median(columns)), box["y"] + float(np.median(rows))
 
 
-def paint(page: Any, at: tuple[float, float]) -> None:
+def paint(page: Any, at: tuple[float, float], *, reach: float = 4) -> None:
     """Draw a short stroke with the mouse."""
-    page.mouse.move(at[0] - 4, at[1])
+    page.mouse.move(at[0] - reach, at[1])
     page.mouse.down()
     page.mouse.move(at[0], at[1], steps=3)
-    page.mouse.move(at[0] + 4, at[1], steps=3)
+    page.mouse.move(at[0] + reach, at[1], steps=3)
     page.mouse.up()
     page.wait_for_timeout(1000)
 
@@ -53,8 +53,7 @@ def open_edges(page: Any) -> None:
 
 def picture_at(page: Any, selector: str) -> Image.Image:
     page.wait_for_selector(selector)
-    source = page.locator(selector).first.get_attribute("src")
-    return Image.open(io.BytesIO(page.request.get(source).body())).convert("RGB")
+    return Image.open(io.BytesIO(body(page, selector))).convert("RGB")
 
 
 def shown_mask(page: Any) -> np.ndarray:
@@ -67,9 +66,7 @@ def shown_mask(page: Any) -> np.ndarray:
 
 def generate(page: Any) -> np.ndarray:
     page.fill("#count input[type=number]", "1")
-    page.evaluate("document.querySelector('#status .ipa-status')?.setAttribute('data-before', '')")
-    page.click("#inpaint-generate")
-    page.wait_for_selector("#status .ipa-done:not([data-before])")
+    press(page, "#inpaint-generate")
     return np.asarray(picture_at(page, RESULTS))
 
 
@@ -93,16 +90,30 @@ def test_a_mask_painted_on_a_large_photo_changes_that_place_and_no_other_pixel(
     shoot(page, "painted")
     after = generate(page)
     shoot(page, "done")
-    with Image.open(photo) as image:
-        before = np.asarray(image)
-    assert after.shape == before.shape
-    rows, columns = np.nonzero((before != after).any(axis=2))
+    rows, columns = changed(photo, after)
     assert rows.size > 20_000
     # The brush is some 560 pixels wide on the photo, and the stroke a little longer.
     assert abs(rows.mean() - 620) < 40
     assert abs(columns.mean() - 2220) < 40
     assert rows.max() - rows.min() < 620
     assert columns.max() - columns.min() < 720
+
+
+def test_a_mask_painted_with_the_mouse_is_where_the_picture_changes(
+    open_page: Any, shoot: Any, reference_file: Path
+) -> None:
+    page = open_page()
+    load(page, reference_file)
+    box = page.locator(EDITOR).bounding_box()
+    paint(page, (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), reach=20)
+    shoot(page, "painted")
+    after = generate(page)
+    shoot(page, "done")
+    rows, columns = changed(reference_file, after)
+    assert rows.size > 100
+    assert abs(rows.mean() - 100) < 15
+    assert abs(columns.mean() - 150) < 20
+    assert rows.max() - rows.min() < 100
 
 
 def test_a_swapped_mask_keeps_what_is_painted_and_can_be_looked_at(
@@ -138,7 +149,7 @@ def test_a_picture_is_continued_to_the_right_and_its_settings_come_back(
     page = open_page()
     load(page, reference_file)
     open_edges(page)
-    page.fill("#extend-right input[type=number]", "50")
+    enter(page, "extend-right", "50")
     page.get_by_label("The whole picture").check()
     assert shown_mask(page).shape == (200, 450)
     shoot(page, "mask")
@@ -151,16 +162,12 @@ def test_a_picture_is_continued_to_the_right_and_its_settings_come_back(
     # The last column of the picture is all one colour; what was drawn is not.
     assert len(np.unique(after[:, 330:].reshape(-1, 3), axis=0)) > 50
 
-    made = page.request.get(page.locator(RESULTS).first.get_attribute("src")).body()
-    fresh = open_page()
-    fresh.click("#restore-panel > button")
-    dropped = {"name": "result.png", "mimeType": "image/png", "buffer": made}
-    fresh.set_input_files("#restore-file input[type=file]", dropped)
+    made = body(page, RESULTS)
+    fresh = restored(open_page, made)
     fresh.wait_for_selector("#mask-show")
-    fresh.wait_for_function("document.querySelector('#extend-right input[type=number]').value === '50'")
+    expect_values(fresh, extend_right="50")
     assert fresh.get_by_label("The whole picture").is_checked()
-    fresh.wait_for_selector("#inpaint-editor .pixi-target canvas")
-    fresh.wait_for_timeout(2000)
+    settle(fresh, EDITOR)
     shoot(fresh, "restored")
     assert np.array_equal(generate(fresh), after)
 

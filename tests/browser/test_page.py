@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.hands import enter
+from tests.browser.hands import EDITOR, RESULTS, enter, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-RESULTS = "#results .grid-wrap img"
 
 
 def result_pictures(page: Any) -> list[np.ndarray]:
@@ -56,43 +54,11 @@ def test_tabs_keep_what_was_entered(open_page: Any, shoot: Any) -> None:
     assert page.is_visible("#reference img")
 
 
-def test_a_mask_painted_with_the_mouse_is_where_the_picture_changes(
-    open_page: Any, shoot: Any, reference_file: Path
-) -> None:
-    page = open_page()
-    page.get_by_role("tab", name="Inpaint").click()
-    page.set_input_files("#inpaint-image input[type=file]", str(reference_file))
-    page.wait_for_selector("#inpaint-editor .pixi-target canvas")
-    page.get_by_role("button", name="Brush").first.wait_for()
-    page.wait_for_timeout(3000)
-    box = page.locator("#inpaint-editor .pixi-target canvas").bounding_box()
-    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.mouse.move(middle[0] - 20, middle[1])
-    page.mouse.down()
-    page.mouse.move(*middle, steps=4)
-    page.mouse.move(middle[0] + 20, middle[1], steps=4)
-    page.mouse.up()
-    page.wait_for_timeout(1000)
-    shoot(page, "painted")
-    press_generate(page, "inpaint")
-    (after,) = result_pictures(page)
-    shoot(page, "done")
-    with Image.open(reference_file) as image:
-        before = np.asarray(image)
-    assert after.shape == before.shape
-    rows, columns = np.nonzero((before != after).any(axis=2))
-    assert rows.size > 100
-    assert abs(rows.mean() - 100) < 15
-    assert abs(columns.mean() - 150) < 20
-    assert rows.max() - rows.min() < 100
-
-
 def test_inpainting_without_a_mask_asks_for_one(open_page: Any, reference_file: Path) -> None:
     page = open_page()
     page.get_by_role("tab", name="Inpaint").click()
     page.set_input_files("#inpaint-image input[type=file]", str(reference_file))
-    page.wait_for_selector("#inpaint-editor .pixi-target canvas")
-    page.wait_for_timeout(2000)
+    settle(page, EDITOR)
     press_generate(page, "inpaint")
     page.wait_for_selector("#status .ipa-failed")
     assert "mask" in page.inner_text("#status")

@@ -10,33 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.browser.hands import EDITOR, RESULTS, body, drop, enter, expect_values, press, restored, settle
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-RESULTS = "#results .grid-wrap img"
-
-
-def press(page: Any, selector: str) -> None:
-    """Press a button that draws, and wait until its pictures are there."""
-    # What is said of the pictures before is marked: "busy" may come and go unseen while the page is at work.
-    page.evaluate("document.querySelector('#status .ipa-status')?.setAttribute('data-before', '')")
-    page.click(selector)
-    page.wait_for_selector("#status .ipa-done:not([data-before])")
-
-
-def body(page: Any, selector: str) -> bytes:
-    return page.request.get(page.locator(selector).first.get_attribute("src")).body()
-
-
-def drop(page: Any, data: bytes) -> None:
-    if not page.is_visible("#restore-file"):
-        page.click("#restore-panel > button")
-    page.set_input_files(
-        "#restore-file input[type=file]", {"name": "result.png", "mimeType": "image/png", "buffer": data}
-    )
-
-
-def value(page: Any, box: str) -> str:
-    return page.input_value(f"#{box} input[type=number]")
 
 
 def test_a_dropped_result_sets_everything_and_draws_the_same_file(
@@ -46,7 +22,7 @@ def test_a_dropped_result_sets_everything_and_draws_the_same_file(
     page.click("#add-reference")
     page.set_input_files("#reference-2 input[type=file]", str(reference_file))
     page.wait_for_selector("#reference-2 img")
-    page.fill("#weight-2 input[type=number]", "0.4")
+    enter(page, "weight-2", "0.4")
     page.get_by_role("tab", name="Text + image").click()
     page.wait_for_function("document.querySelector('#scale input[type=number]').value === '0.6'")
     page.fill("#mix-prompt textarea", "a red frog")
@@ -56,14 +32,11 @@ def test_a_dropped_result_sets_everything_and_draws_the_same_file(
     shoot(page, "made")
     made = body(page, RESULTS)
 
-    fresh = open_page()
-    drop(fresh, made)
-    fresh.wait_for_selector("#restore-note .ipa-note")
+    fresh = restored(open_page, made)
     fresh.wait_for_selector("#mix-prompt textarea")
     assert fresh.input_value("#mix-prompt textarea") == "a red frog"
     fresh.wait_for_selector("#reference-2 img")
-    fresh.wait_for_timeout(1500)
-    assert [value(fresh, box) for box in ("scale", "count", "weight-1", "weight-2")] == ["0.6", "2", "1", "0.4"]
+    expect_values(fresh, scale="0.6", count="2", weight_1="1", weight_2="0.4")
     shoot(fresh, "restored")
     press(fresh, "#mix-generate")
     assert body(fresh, RESULTS) == made
@@ -84,11 +57,9 @@ def test_an_inpainting_comes_back_with_picture_and_mask(open_page: Any, shoot: A
     press(page, "#inpaint-generate")
     made = body(page, RESULTS)
 
-    fresh = open_page()
-    drop(fresh, made)
+    fresh = restored(open_page, made)
     fresh.wait_for_selector("#inpaint-mask img")
-    fresh.wait_for_selector("#inpaint-editor .pixi-target canvas")
-    fresh.wait_for_timeout(2000)
+    settle(fresh, EDITOR)
     shoot(fresh, "restored")
     press(fresh, "#inpaint-generate")
     assert body(fresh, RESULTS) == made

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.hands import enter
-from tests.browser.test_results import RESULTS, body, drop, press, value
+from tests.browser.hands import RESULTS, body, enter, expect_values, press, restored
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -97,13 +96,10 @@ def test_everything_comes_back_from_the_file(open_page: Any, shoot: Any, referen
     shoot(page, "made")
     made = body(page, RESULTS)
 
-    fresh = open_page()
-    drop(fresh, made)
-    fresh.wait_for_selector("#restore-note .ipa-note")
+    fresh = restored(open_page, made)
     for picture in ("#start-image img", "#negative-reference img"):
         fresh.wait_for_selector(picture)
-    fresh.wait_for_timeout(1500)
-    assert [value(fresh, box) for box in ("strength", "start", "end")] == ["0.5", "0", "0.8"]
+    expect_values(fresh, strength="0.5", start="0", end="0.8")
     shoot(fresh, "restored")
     press(fresh, "#mix-generate")
     assert body(fresh, RESULTS) == made

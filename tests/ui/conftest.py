@@ -10,7 +10,9 @@ import pytest
 from gradio_client import Client
 from PIL import Image
 
+from ipa_app.ui.running import Runner
 from tests.hub_fixtures import cache, hub, hub_entry  # noqa: F401 - fixtures are found by being here
+from tests.ui.page_parts import Opened, opened_page
 from tests.ui.serving import served
 
 
@@ -48,3 +50,15 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (folder / "text.png").write_text("this is no picture", encoding="utf-8")
     (folder / "cut.png").write_bytes((folder / "plain.png").read_bytes()[:2000])
     return {path.name: str(path) for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def page(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    with opened_page(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def runner(page: Opened) -> Runner:
+    parts, studio = page
+    return Runner(studio=studio, results=parts.results, tabs=parts.tabs)

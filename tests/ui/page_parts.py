@@ -17,6 +17,7 @@ from ipa_app.ui.page import lay_out
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.studio import Studio
 
+Opened = tuple[Parts, Studio]
 Update = Mapping[Any, Any]
 
 

@@ -11,25 +11,9 @@ import pytest
 
 from ipa_app.ui import running
 from ipa_app.ui.orders import SERIES
-from ipa_app.ui.parts import Parts
 from ipa_app.ui.running import Runner
-from ipa_app.ui.studio import Studio
 from tests.engine.conftest import noise_picture
-from tests.ui.page_parts import inputs_after, opened_page
-
-Opened = tuple[Parts, Studio]
-
-
-@pytest.fixture(scope="module")
-def page(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
-    with opened_page(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as opened:
-        yield opened
-
-
-@pytest.fixture
-def runner(page: Opened) -> Runner:
-    parts, studio = page
-    return Runner(studio=studio, results=parts.results, tabs=parts.tabs)
+from tests.ui.page_parts import Opened, inputs_after
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,11 @@ from ipa_app.engine.results import GenerateResult
 from ipa_app.imaging.png import read_settings
 from ipa_app.pose.presets import preset_sheets
 from ipa_app.pose.sheet import PoseSheet
-from ipa_app.ui.parts import Parts
 from ipa_app.ui.restore import Restorer
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio, save_pictures
 from tests.sample_requests import OF_TASK, differences, sample_request
-from tests.ui.page_parts import inputs_after, opened_page, value_after
-
-Opened = tuple[Parts, Studio]
-
-
-@pytest.fixture(scope="module")
-def page(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
-    with opened_page(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as opened:
-        yield opened
+from tests.ui.page_parts import Opened, inputs_after, value_after
 
 
 def result_file(studio: Studio, request: GenerateRequest) -> str:

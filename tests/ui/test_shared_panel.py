@@ -6,7 +6,6 @@ import base64
 import io
 import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,20 +15,10 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import Cancelled
 from ipa_app.imaging.png import write_png
 from ipa_app.ui.live import seed_to_redraw
-from ipa_app.ui.parts import Parts
 from ipa_app.ui.running import Runner
 from ipa_app.ui.seen import seen_html
-from ipa_app.ui.studio import Studio
 from tests.engine.conftest import noise_picture
-from tests.ui.page_parts import inputs_after, opened_page
-
-Opened = tuple[Parts, Studio]
-
-
-@pytest.fixture(scope="module")
-def page(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
-    with opened_page(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as opened:
-        yield opened
+from tests.ui.page_parts import Opened, inputs_after
 
 
 def picture_in(html: str) -> Image.Image:

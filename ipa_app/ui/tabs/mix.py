@@ -7,6 +7,7 @@ import gradio as gr
 from ipa_app.engine.requests import DEFAULT_STRENGTH
 from ipa_app.ui import texts
 from ipa_app.ui.panel import picture_input
+from ipa_app.ui.sliders import slider
 from ipa_app.ui.tabs.shared import TaskTab, finish_tab, help_text
 
 
@@ -17,14 +18,12 @@ def mix_tab() -> TaskTab:
         with gr.Accordion(texts.START_HEADING, open=False, elem_id="start-panel") as fold:
             help_text(texts.START_HELP)
             start = picture_input(label=texts.START_HEADING, elem_id="start-image", height=190)
-            strength = gr.Slider(
-                label=texts.STRENGTH_LABEL,
-                info=texts.STRENGTH_HELP,
-                minimum=0.05,
-                maximum=1,
+            strength = slider(
+                texts.STRENGTH_LABEL,
+                texts.STRENGTH_HELP,
+                span=(0.05, 1),
                 step=0.05,
                 value=DEFAULT_STRENGTH,
-                buttons=[],
                 elem_id="strength",
             )
         return finish_tab(

@@ -23,6 +23,7 @@ from ipa_app.ui.failures import explained
 from ipa_app.ui.listeners import AT_ONCE, CHECKED, PRIVATE
 from ipa_app.ui.panel import picture_input, share_sliders
 from ipa_app.ui.skeleton_editor.component import skeleton_editor
+from ipa_app.ui.sliders import slider
 from ipa_app.ui.tabs.shared import TaskTab, finish_tab, help_text, subheading
 from ipa_app.ui.uploads import file_path
 
@@ -50,14 +51,12 @@ def pose_tab(*, find_pose: FindPose) -> TaskTab:
     with gr.Tab(texts.POSE_TAB, id="pose", elem_id="tab-pose") as tab:
         help_text(texts.POSE_HELP)
         parts = _lay_out()
-        control_scale = gr.Slider(
-            label=texts.CONTROL_SCALE_LABEL,
-            info=texts.CONTROL_SCALE_HELP,
-            minimum=0,
-            maximum=2,
+        control_scale = slider(
+            texts.CONTROL_SCALE_LABEL,
+            texts.CONTROL_SCALE_HELP,
+            span=(0, 2),
             step=0.05,
             value=1.0,
-            buttons=[],
             elem_id="control-scale",
         )
         with gr.Accordion(texts.CONTROL_WHEN_HEADING, open=False, elem_id="control-when-panel") as when:

@@ -1,0 +1,89 @@
+"""Stage: the vision tower learns on to tell apart what contrast alone lets it pass over.
+
+A caption is told from the others of its batch mostly by its place, so contrast left the tower blind to much of the
+character: from its embeddings one picture's species in five could be read. Here every attribute must be readable from
+the projected embedding, through a linear layer that is thrown away. What a reference picture can hand on is bounded by
+this.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from accelerate import PartialState
+from torch import nn
+from transformers import CLIPVisionModelWithProjection
+
+from ipa_app.toybox import processes, sheets, world
+from ipa_app.toybox.clip import load_image_encoder
+from ipa_app.toybox.dataset import ToyData
+from ipa_app.toybox.fit import fit, pick_device
+from ipa_app.toybox.settings import Recipe
+from ipa_app.toybox.tensors import clip_pixels, pixels
+
+SHIFT, ZOOM = 0.08, 0.1
+"""Pictures are moved by up to this share of their side and scaled by up to this much, so that the tower does not learn
+the training pictures by heart."""
+
+
+class AttributeReader(nn.Module):
+    """The vision tower with a linear layer for each attribute of the world on its embeddings."""
+
+    def __init__(self, encoder: CLIPVisionModelWithProjection) -> None:
+        super().__init__()
+        self.encoder = encoder
+        # The embeddings' scale is the tower's own affair; layer norm takes it out.
+        self.norm = nn.LayerNorm(encoder.config.projection_dim)
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(encoder.config.projection_dim, len(words)) for name, words in world.ATTRIBUTES.items()}
+        )
+
+    def forward(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        """Logits (B, words) of every attribute, in the order of ``world.ATTRIBUTES``."""
+        embeds = self.norm(self.encoder(pixel_values).image_embeds)
+        return [head(embeds) for head in self.heads.values()]
+
+
+def train_vision(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
+    """Train ``image_encoder`` on and write it anew; held-out shares of attributes read go to figures.jsonl."""
+    device = pick_device()
+    reader = AttributeReader(load_image_encoder(folder).requires_grad_(True).train()).to(device)
+    labels = torch.from_numpy(data.labels)
+
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+        rows = torch.randint(len(data), (processes.share(recipe.vision.batch_size),), generator=generator)
+        batch = _moved(pixels(data.images, rows, device), generator)
+        target = labels[rows].to(device)
+        logits = reader(clip_pixels(batch, recipe.vision_size))
+        return torch.stack([F.cross_entropy(each, target[:, i]) for i, each in enumerate(logits)]).mean(), {}
+
+    def note() -> None:
+        sheets.note(folder, "vision", _accuracy(reader, heldout, recipe))
+
+    fit("vision", module=reader, loss=loss, settings=recipe.vision, folder=folder, on_checkpoint=note)
+    if PartialState().is_main_process:
+        reader.encoder.save_pretrained(folder / "image_encoder")
+
+
+def _moved(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Pictures (B, 3, H, W), each shifted and scaled a little; what comes in at the edges repeats them."""
+    drawn = (2 * torch.rand(3, len(batch), generator=generator) - 1).to(batch)
+    scale, zero = 1 + ZOOM * drawn[0], torch.zeros_like(drawn[0])
+    # affine_grid measures in half sides.
+    x, y = 2 * SHIFT * drawn[1:]
+    grid = torch.stack([torch.stack([scale, zero, x], dim=-1), torch.stack([zero, scale, y], dim=-1)], dim=1)
+    where = F.affine_grid(grid, list(batch.shape), align_corners=False)
+    return F.grid_sample(batch, where, padding_mode="border", align_corners=False)
+
+
+@torch.no_grad()
+def _accuracy(reader: AttributeReader, data: ToyData, recipe: Recipe) -> dict[str, float]:
+    device, labels = pick_device(), torch.from_numpy(data.labels)
+    hits = []
+    for rows in torch.arange(len(data)).split(128):
+        logits = reader(clip_pixels(pixels(data.images, rows, device), recipe.vision_size))
+        hits.append(torch.stack([each.argmax(dim=1).cpu() == labels[rows, i] for i, each in enumerate(logits)]))
+    shares = torch.cat(hits, dim=1).float().mean(dim=1)
+    return {name: round(float(share), 3) for name, share in zip(world.ATTRIBUTES, shares, strict=True)}
