@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -29,6 +30,18 @@ def other_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_models import tiny_bundle
 
     return tiny_bundle(tmp_path_factory.mktemp("models") / "other", seed=7)
+
+
+@pytest.fixture(scope="session")
+def reading_bundle_dir(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first random model with a pose reader of its own, which finds a pose in every picture."""
+    from ipa_app.pose.toy_reader import save_toy_reader
+    from tests.tiny_models import tiny_toy_reader
+
+    folder = tmp_path_factory.mktemp("models") / "reading"
+    shutil.copytree(tiny_bundle_dir, folder)
+    save_toy_reader(tiny_toy_reader(sees=True), folder / "pose_reader" / "model.safetensors")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from ipa_app.pose.toy_reader import ToyReader
+
 CROSS_ATTENTION_DIM = 32
 CLIP_HIDDEN = 32
 CLIP_PROJECTION = 24
@@ -165,6 +167,16 @@ def tiny_controlnet(unet: UNet2DConditionModel, *, seed: int = 0) -> ControlNetM
             block.weight.normal_(std=0.1)
         controlnet.controlnet_cond_embedding.conv_out.weight.normal_(std=0.2)
     return controlnet
+
+
+def tiny_toy_reader(*, sees: bool) -> ToyReader:
+    """A pose reader that finds some pose in every picture, or in none."""
+    torch.manual_seed(0)
+    reader = ToyReader().eval()
+    with torch.no_grad():
+        reader.heat.weight.mul_(30)  # joints apart
+        reader.presence[-1].bias.fill_(20 if sees else -20)
+    return reader
 
 
 def tiny_scheduler() -> DDIMScheduler:

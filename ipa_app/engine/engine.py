@@ -85,13 +85,20 @@ class Engine:
             self._changed.notify_all()
         return job
 
-    def find_pose(self, photo: Image.Image) -> PoseSheet:
-        """Find the pose in a photo (mode "RGB") as keypoints, at once and in the caller's thread.
+    def find_pose(self, photo: Image.Image, *, model: str) -> PoseSheet:
+        """Find the pose in a photo, or in a picture of a toy character, as keypoints.
+
+        It is done at once and in the caller's thread; the model need not be loaded.
+
+        Args:
+            photo: mode "RGB".
+            model: the one to draw with; toy characters are recognised where it draws such.
 
         Raises:
-            UserError: there is none, or photos cannot be read here.
+            UserError: there is no pose or no such model, or photos cannot be read here.
         """
-        return find_pose(photo, detector=self._detector)
+        toy_reader = self._manager.entry(model).pose_reader
+        return find_pose(photo, detector=self._detector, toy_reader=toy_reader)
 
     def submit_series(self, parts: Sequence[Part], *, previews: bool = False) -> Series:
         """Put the requests of a series into the queue one behind the other: all of them, or none.

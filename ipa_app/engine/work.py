@@ -143,7 +143,7 @@ def _pose_picture(plan: Plan, *, detector: PoseDetector) -> Image.Image | None:
         return None
     if isinstance(pose, PoseSheet):
         return draw_sheet(pose, plan.canvas_size)
-    return pose_image(pose.convert("RGB"), plan.canvas_size, detector=detector)
+    return pose_image(pose.convert("RGB"), plan.canvas_size, detector=detector, toy_reader=plan.entry.pose_reader)
 
 
 @torch.inference_mode()

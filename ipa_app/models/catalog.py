@@ -10,7 +10,14 @@ from types import MappingProxyType
 
 from ipa_app.errors import UserError
 from ipa_app.models.entry import ModelEntry
-from ipa_app.models.folder import checkpoint_side, find_adapters, find_controlnets, native_side, read_words
+from ipa_app.models.folder import (
+    checkpoint_side,
+    find_adapters,
+    find_controlnets,
+    find_pose_reader,
+    native_side,
+    read_words,
+)
 from ipa_app.models.published import published_models
 from ipa_app.models.studio_file import StudioFile
 
@@ -101,6 +108,7 @@ def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> Mo
         adapters=MappingProxyType(find_adapters(folder / "adapters")),
         image_encoder=image_encoder if image_encoder.is_dir() else None,
         controlnets=MappingProxyType(find_controlnets(folder)),
+        pose_reader=find_pose_reader(folder),
         width=settings.whole("width", side),
         height=settings.whole("height", side),
         steps=settings.whole("steps", 25),

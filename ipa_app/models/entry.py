@@ -43,6 +43,7 @@ class ModelEntry:
         adapters: "base" and "fine" to the adapter's file; a model may lack either.
         image_encoder: folder of the CLIP vision tower, None when the model has none.
         controlnets: "pose" to the ControlNet's folder, where there is one.
+        pose_reader: weights of a network that reads the poses of what the model itself draws, where it brings one.
         width: native width in pixels, used where a request says 0.
         height: native height in pixels.
         steps: default number of denoising steps.
@@ -64,6 +65,7 @@ class ModelEntry:
     adapters: Mapping[str, Path] = field(default_factory=dict)
     image_encoder: Path | None = None
     controlnets: Mapping[str, Path] = field(default_factory=dict)
+    pose_reader: Path | None = None
     width: int = 512
     height: int = 512
     steps: int = 25

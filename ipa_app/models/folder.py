@@ -63,6 +63,12 @@ def find_controlnets(folder: Path) -> dict[str, Path]:
     return {"pose": path} if (path / "config.json").is_file() else {}
 
 
+def find_pose_reader(folder: Path) -> Path | None:
+    """Find the weights of a model's own pose reader: `pose_reader/model.safetensors`, when it has one."""
+    path = folder / "pose_reader" / "model.safetensors"
+    return path if path.is_file() else None
+
+
 def native_side(folder: Path) -> int:
     """The side in pixels of the pictures that a model was trained on, from its configuration files."""
     sample_size = read_json(folder / "unet" / "config.json").get("sample_size")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,12 +18,15 @@ from ipa_app.pose.skeleton import Keypoint, Person, Skeleton
 if TYPE_CHECKING:
     from controlnet_aux.open_pose import OpenposeDetector, PoseResult
 
+    from ipa_app.pose.toy_reader import ToyReader
+
 OPENPOSE_WEIGHTS = "lllyasviel/Annotators"
 
 # Detection works on pictures whose shorter side is 512, as controlnet-aux does by default.
 _DETECT_RESOLUTION = 512
 _HUB_TIMEOUT_S = 5
 _DARK = 40  # of 255: black after JPEG compression
+_NO_TOY = "No toy character was recognised in this picture (it should show one, whole and upright)."
 
 
 def is_skeleton(image: Image.Image) -> bool:
@@ -49,13 +53,16 @@ def is_skeleton(image: Image.Image) -> bool:
     return bool((shares > 0.01).sum() >= 3)
 
 
-def pose_image(source: Image.Image, size: tuple[int, int], *, detector: PoseDetector) -> Image.Image:
+def pose_image(
+    source: Image.Image, size: tuple[int, int], *, detector: PoseDetector, toy_reader: Path | None = None
+) -> Image.Image:
     """Make the pose picture for an output of `size`.
 
     Args:
-        source: mode "RGB": a drawn skeleton, which is kept as it is, or a photo of people.
+        source: mode "RGB": a drawn skeleton, which is kept as it is, a photo of people, or a toy character.
         size: the output's (width, height); another shape than the source's is padded with black.
-        detector: finds the people in a photo.
+        detector: finds the people in a photo, and the toy.
+        toy_reader: as for `PoseDetector.detect`.
 
     Returns:
         Mode "RGB" of `size`.
@@ -67,15 +74,16 @@ def pose_image(source: Image.Image, size: tuple[int, int], *, detector: PoseDete
         raise UserError("The pose picture is black, so no pose is in it: please choose a preset or another picture.")
     if is_skeleton(source):
         return fit_skeleton_picture(source, size)
-    return draw_sheet(PoseSheet(detector.detect(source), *source.size), size)
+    return draw_sheet(PoseSheet(detector.detect(source, toy_reader=toy_reader), *source.size), size)
 
 
-def find_pose(source: Image.Image, *, detector: PoseDetector) -> PoseSheet:
-    """Find the pose in a photo as data, so that it can be edited.
+def find_pose(source: Image.Image, *, detector: PoseDetector, toy_reader: Path | None = None) -> PoseSheet:
+    """Find the pose in a photo, or in the picture of a toy character, as data, so that it can be edited.
 
     Args:
         source: mode "RGB".
-        detector: finds the people.
+        detector: finds the people, and the toy.
+        toy_reader: as for `PoseDetector.detect`.
 
     Raises:
         UserError: it is a drawn skeleton, nobody is seen in it, or photos cannot be read here.
@@ -85,11 +93,14 @@ def find_pose(source: Image.Image, *, detector: PoseDetector) -> PoseSheet:
             "This is a drawn skeleton, whose joints cannot be read back: generate from it as it is, or use its "
             "keypoints file instead."
         )
-    return PoseSheet(detector.detect(source), *source.size)
+    return PoseSheet(detector.detect(source, toy_reader=toy_reader), *source.size)
 
 
 class PoseDetector:
-    """Finds people's poses in photos, by controlnet-aux's OpenPose. Loads its weights at the first photo."""
+    """Finds people's poses in photos, by controlnet-aux's OpenPose, and those of toys by a network of their model.
+
+    Loads the weights of either when they are first needed. May be used from any thread.
+    """
 
     def __init__(self, weights: str = OPENPOSE_WEIGHTS, *, device: str = "cpu") -> None:
         """Name the weights (a folder or a Hub repository) and the torch device to detect on."""
@@ -97,16 +108,41 @@ class PoseDetector:
         self._device = device
         self._openpose: OpenposeDetector | None = None
         self._lock = threading.Lock()
+        self._toy_readers: dict[Path, ToyReader] = {}
+        # One of their own: toys are read in an instant, and shall not wait for OpenPose, which may be downloading.
+        self._toy_lock = threading.Lock()
 
-    def detect(self, photo: Image.Image) -> Skeleton:
-        """Find everybody in a photo.
+    def detect(self, photo: Image.Image, *, toy_reader: Path | None = None) -> Skeleton:
+        """Find the toy character in a picture, or everybody in a photo.
 
         Args:
             photo: mode "RGB".
+            toy_reader: weights of a network that reads toy characters, which looks first; None where only people are
+                looked for.
 
         Raises:
-            UserError: nobody is seen, or the detector's weights cannot be had.
+            UserError: nobody is seen, or the detector's weights cannot be had; and what was tried before.
         """
+        if toy_reader is None:
+            return self._find_people(photo)
+        toy = self._toy_reader(toy_reader).read(photo)
+        if toy is not None:
+            return Skeleton((toy,))
+        try:
+            return self._find_people(photo)
+        except UserError as error:
+            raise UserError(f"{_NO_TOY} {error}") from error
+
+    def _toy_reader(self, file: Path) -> ToyReader:
+        # Imported here: it brings torch, and the page must open at once.
+        from ipa_app.pose.toy_reader import load_toy_reader
+
+        with self._toy_lock:
+            if file not in self._toy_readers:
+                self._toy_readers[file] = load_toy_reader(file)
+            return self._toy_readers[file]
+
+    def _find_people(self, photo: Image.Image) -> Skeleton:
         with self._lock:
             if self._openpose is None:
                 self._openpose = _load_openpose(self._weights, device=self._device)

@@ -35,7 +35,8 @@ def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path
     complete.save_pretrained(target, max_shard_size=SHARD_SIZE)
     controlnet = ControlNetModel.from_pretrained(folder / "controlnet").to(dtype=torch.float16)
     controlnet.save_pretrained(target / "controlnet", max_shard_size=SHARD_SIZE)
-    shutil.copytree(folder / "adapters", target / "adapters")
+    for part in ("adapters", "pose_reader"):
+        shutil.copytree(folder / part, target / part)
     _forget_origins(target)
     _write_facts(recipe, target)
 

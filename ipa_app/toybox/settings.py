@@ -64,6 +64,7 @@ class Recipe:
     base_adapter: StageSettings
     fine_adapter: StageSettings
     probe: StageSettings
+    pose_reader: StageSettings
     decoder: StageSettings
 
     @property
@@ -85,6 +86,7 @@ CPU_128 = Recipe(
     base_adapter=StageSettings(samples=60_000, batch_size=16, lr=6e-4, minutes=30),
     fine_adapter=StageSettings(samples=60_000, batch_size=16, lr=6e-4, minutes=30),
     probe=StageSettings(samples=60_000, batch_size=64, lr=1e-3, minutes=6),
+    pose_reader=StageSettings(samples=60_000, batch_size=64, lr=1e-3, minutes=8),
     decoder=StageSettings(samples=12_000, batch_size=4, lr=4e-4, minutes=12),
 )
 """Two CPU cores, about four hours."""
@@ -109,6 +111,7 @@ GPU_256 = Recipe(
     base_adapter=StageSettings(samples=1_000_000, batch_size=256, lr=5e-4, minutes=6),
     fine_adapter=StageSettings(samples=1_000_000, batch_size=256, lr=5e-4, minutes=6),
     probe=StageSettings(samples=1_000_000, batch_size=256, lr=1e-3, minutes=4),
+    pose_reader=StageSettings(samples=1_000_000, batch_size=256, lr=1e-3, minutes=4),
     decoder=StageSettings(samples=500_000, batch_size=64, lr=4e-4, minutes=6),
 )
 """Meant for one big GPU, every stage under ten minutes; not yet run on one."""
@@ -137,6 +140,7 @@ TINY = Recipe(
     base_adapter=StageSettings(samples=8, batch_size=4, lr=1e-3),
     fine_adapter=StageSettings(samples=8, batch_size=4, lr=1e-3),
     probe=StageSettings(samples=8, batch_size=4, lr=1e-3),
+    pose_reader=StageSettings(samples=8, batch_size=4, lr=1e-3),
     decoder=StageSettings(samples=8, batch_size=4, lr=1e-3),
 )
 """The whole recipe in seconds, for the tests."""

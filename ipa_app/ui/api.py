@@ -182,7 +182,7 @@ class PublicApi:
         control_end: float = 1.0,
         progress: gr.Progress = gr.Progress(),
     ) -> Outcome:
-        """Make pictures of the reference's subject in a given pose: a drawn skeleton or a photo of a person."""
+        """Make pictures of the reference's subject in the pose of a skeleton, a photo or (Toybox) a toy picture."""
         return self._make("pose", locals())
 
     def models(self) -> dict[str, dict[str, Any]]:

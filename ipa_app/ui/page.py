@@ -82,7 +82,7 @@ def _picture_column(examples: Sequence[Example]) -> PicturePanel:
 def _task_column(studio: Studio, *, model: str) -> dict[str, Any]:
     _heading(2, texts.TASK_HEADING)
     with gr.Tabs(elem_id="tasks") as tasks:
-        tabs = (variation_tab(), mix_tab(), inpaint_tab(), pose_tab(find_pose=studio.find_pose))
+        tabs = (variation_tab(), mix_tab(), inpaint_tab(), pose_tab())
     settings = settings_panel(catalog=studio.catalog, default_model=model)
     entry = studio.entry(model)
     with gr.Accordion(words_heading(entry), open=False, elem_id="words-panel", visible=bool(entry.words)) as panel:

@@ -137,13 +137,15 @@ class Studio:
         while (job_id or "") in self._jobs and time.monotonic() < latest:
             time.sleep(_LOOK_EVERY_S)
 
-    def find_pose(self, photo: Image.Image) -> PoseSheet:
+    def find_pose(self, photo: Image.Image, *, model: str) -> PoseSheet:
         """Find the pose in a photo (mode "RGB"), so that it can be edited.
+
+        With a model that draws toy characters, those are recognised too.
 
         Raises:
             UserError: there is none, or photos cannot be read here.
         """
-        return self.engine.find_pose(photo)
+        return self.engine.find_pose(photo, model=model)
 
     @property
     def catalog(self) -> Mapping[str, ModelEntry]:

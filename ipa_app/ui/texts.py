@@ -118,18 +118,18 @@ MASK_SHOWN = "What will be redrawn is pink, the more the stronger. The model see
 
 POSE_PRESETS_LABEL = "Choose a pose"
 POSE_EDITOR_LABEL = "Change it as you like"
-POSE_IMAGE_LABEL = "… or bring your own: a stick figure or a photo of a person"
+POSE_IMAGE_LABEL = "… or bring your own: a stick figure, a toy (with Toybox) or a photo of a person"
 POSE_ASIDE = (
     "<strong>Your own picture sets the pose now</strong>; the skeleton editor has stepped aside. "
     "Choose a pose above, or press the button, to go back to it."
 )
 POSE_BACK = "Back to the skeleton editor"
-POSE_FIND = "Find the pose in my photo and edit it"
+POSE_FIND = "Find the pose in my picture and edit it"
 POSE_KEYPOINTS_ACCORDION = "Keypoints from elsewhere (OpenPose JSON)"
 POSE_KEYPOINTS_LABEL = "Paste the content of an OpenPose file: 18 points a person, with the canvas size"
 POSE_KEYPOINTS_USE = "Edit these keypoints"
 POSE_KEYPOINTS_UPLOAD = "Choose a file"
-POSE_NO_PHOTO = "There is no photo: please add one under “bring your own” first."
+POSE_NO_PHOTO = "There is no picture: please add one under “bring your own” first."
 POSE_NOTHING_PASTED = "There is nothing to read: please paste the content of an OpenPose file first."
 POSE_FILE_TOO_LONG = "This file is too long for an OpenPose file: please choose another one."
 POSE_FILE_NOT_TEXT = "This file is not text: please choose an OpenPose file (JSON)."
@@ -284,7 +284,7 @@ API_PARAMETERS = {
     "extend_up": "extend_up: continue the picture there by 0 to 100 percent of its height",
     "extend_down": "extend_down: continue the picture there by 0 to 100 percent of its height",
     "mask": "mask: white is redrawn, black is kept; any size; may be missing where the picture is extended",
-    "pose": "pose: a drawn skeleton, or a photo of a person",
+    "pose": "pose: a drawn skeleton, a photo of a person, or, with Toybox, a picture of a toy character",
     "adapter": "adapter: base (overall look) or fine (more detail)",
     "scale": "scale: strength of the picture, 0 to 1.5",
     "control_scale": "control_scale: strength of the pose, 0 to 2",

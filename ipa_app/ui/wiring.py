@@ -17,6 +17,7 @@ from ipa_app.ui.live import connect_live
 from ipa_app.ui.mask_view import connect_mask_view
 from ipa_app.ui.model_choice import connect_model_choice
 from ipa_app.ui.parts import Parts
+from ipa_app.ui.pose_finder import connect_pose_finder
 from ipa_app.ui.restore import Restorer, connect_restore
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio
@@ -33,6 +34,7 @@ def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence
     connect_model_choice(parts, studio=studio)
     _connect_scale(parts)
     connect_mask_view(parts, studio=studio)
+    connect_pose_finder(parts, studio=studio)
     connect_restore(parts, restorer=restorer)
     connect_extras(parts, runner=runner, restorer=restorer)
     connect_live(parts, runner=runner)

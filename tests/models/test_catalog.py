@@ -44,7 +44,13 @@ def test_a_folder_describes_itself(tiny_bundle_dir: Path) -> None:
     assert set(entry.adapters) == {"base", "fine"}
     assert entry.image_encoder == tiny_bundle_dir / "image_encoder"
     assert set(entry.controlnets) == {"pose"}
+    assert entry.pose_reader is None
     assert "cat" in entry.words["animals"]
+
+
+def test_a_models_own_pose_reader_is_found(reading_bundle_dir: Path) -> None:
+    entry = entry_from_folder(reading_bundle_dir, name="mine")
+    assert entry.pose_reader == reading_bundle_dir / "pose_reader" / "model.safetensors"
 
 
 def test_adapters_are_told_apart_by_content_not_by_name(tiny_bundle_dir: Path, tmp_path: Path) -> None:

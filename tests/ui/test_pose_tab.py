@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
 import pytest
+from PIL import Image
 
 from ipa_app.errors import UserError
 from ipa_app.pose.presets import preset_file, preset_pictures, preset_sheets
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
 from ipa_app.ui.form import build_request
+from ipa_app.ui.pose_finder import found_pose
+from ipa_app.ui.studio import Studio
 from ipa_app.ui.tabs.pose import read_keypoints, read_keypoints_file
+from tests.ui.page_parts import opened_page
 
 WAVING = preset_file("waving").read_text("utf-8")
 
@@ -47,3 +52,24 @@ def test_keypoints_files_are_read_as_text_of_bearable_length(tmp_path: Path) -> 
     for path, message in ((bytes_, "not text"), (long, "too long")):
         with pytest.raises(gr.Error, match=message):
             read_keypoints_file({"path": str(path)})
+
+
+@pytest.fixture(scope="module")
+def reading_studio(reading_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    with opened_page(reading_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as (_, studio):
+        yield studio
+
+
+def test_the_pose_of_a_toy_picture_reaches_the_editor(reading_studio: Studio, tmp_path: Path) -> None:
+    Image.new("RGB", (150, 90), (200, 180, 90)).save(tmp_path / "toy.png")
+    text = found_pose({"path": str(tmp_path / "toy.png")}, model="toybox", studio=reading_studio)
+    sheet = PoseSheet.from_json(text)
+    assert (sheet.width, sheet.height) == (150, 90)
+    assert None not in sheet.skeleton.people[0]
+
+
+def test_no_pose_can_be_found_in_nothing_or_in_a_skeleton(reading_studio: Studio) -> None:
+    skeleton = {"path": str(preset_pictures()["waving"])}
+    for payload, message in ((None, "There is no picture"), (skeleton, "drawn skeleton")):
+        with pytest.raises(gr.Error, match=message):
+            found_pose(payload, model="toybox", studio=reading_studio)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipa_app.toybox.world.captions import caption, full_caption, scene_caption, scene_text, words
 from ipa_app.toybox.world.palette import PALETTE
-from ipa_app.toybox.world.render import render, render_mask, svg
+from ipa_app.toybox.world.render import render, render_mask, render_place, svg
 from ipa_app.toybox.world.scene import (
     ATTRIBUTES,
     POSES,
@@ -37,6 +37,7 @@ __all__ = [
     "pose_keypoints",
     "render",
     "render_mask",
+    "render_place",
     "sample_scene",
     "sample_subject",
     "sample_view",

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ipa_app.toybox.world.backdrop import backdrop
 from ipa_app.toybox.world.figure import definitions, parts
-from ipa_app.toybox.world.scene import View
+from ipa_app.toybox.world.scene import Scene, View
 from ipa_app.toybox.world.shapes import ellipse
 from ipa_app.toybox.world.skeleton import GROUND, placement, skeleton
 
@@ -52,10 +52,11 @@ def svg(view: View, *, layer: Layer = "picture") -> str:
     else:
         behind, under = '<rect width="256" height="256" fill="#000000"/>', ""
         shapes = "".join(_flat(shape, "#ffffff" if layer in ("figure", name) else "#000000") for name, shape in figure)
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" width="256" height="256" viewBox="0 0 256 256">'
-        f'{behind}<g transform="translate({x:.2f} {y:.2f}) scale({scale:.4f})">{under}{shapes}</g></svg>'
-    )
+    return _document(f'{behind}<g transform="translate({x:.2f} {y:.2f}) scale({scale:.4f})">{under}{shapes}</g>')
+
+
+def _document(shapes: str) -> str:
+    return f'<svg xmlns="http://www.w3.org/2000/svg" width="256" height="256" viewBox="0 0 256 256">{shapes}</svg>'
 
 
 def _rasterise(document: str, size: int) -> Image.Image:
@@ -66,6 +67,11 @@ def _rasterise(document: str, size: int) -> Image.Image:
 def render(view: View, size: int) -> Image.Image:
     """The picture of a view: mode "RGB", `size` x `size` pixels; the same view gives the same pixels."""
     return _rasterise(svg(view), size).convert("RGB")
+
+
+def render_place(scene: Scene, size: int) -> Image.Image:
+    """A scene's place with nobody in it: mode "RGB", `size` x `size` pixels."""
+    return _rasterise(_document(backdrop(scene)), size).convert("RGB")
 
 
 def render_mask(view: View, size: int, *, part: Literal["figure", "head", "shirt"] = "figure") -> Image.Image:

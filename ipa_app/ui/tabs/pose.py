@@ -6,28 +6,23 @@ picture of one in the upload box: then the editor steps aside.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from ipa_app.errors import UserError
-from ipa_app.imaging.opening import open_image
 from ipa_app.pose.presets import preset_pictures, preset_sheets
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
-from ipa_app.ui.listeners import AT_ONCE, CHECKED, PRIVATE
+from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.panel import picture_input, share_sliders
 from ipa_app.ui.skeleton_editor.component import skeleton_editor
 from ipa_app.ui.sliders import slider
-from ipa_app.ui.tabs.shared import TaskTab, finish_tab, help_text, subheading
+from ipa_app.ui.tabs.shared import PoseFinder, TaskTab, finish_tab, help_text, subheading
 from ipa_app.ui.uploads import file_path
-
-FindPose = Callable[[Image.Image], PoseSheet]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +41,8 @@ class _PoseParts:
     picture: gr.Image
 
 
-def pose_tab(*, find_pose: FindPose) -> TaskTab:
-    """Lay out the tab; `find_pose` finds the pose in a photo (mode "RGB")."""
+def pose_tab() -> TaskTab:
+    """Lay out the tab."""
     with gr.Tab(texts.POSE_TAB, id="pose", elem_id="tab-pose") as tab:
         help_text(texts.POSE_HELP)
         parts = _lay_out()
@@ -73,8 +68,9 @@ def pose_tab(*, find_pose: FindPose) -> TaskTab:
                 "control_end": end,
             },
             folds={"control_start": when, "control_end": when},
+            pose_finder=PoseFinder(find=parts.find, picture=parts.picture, skeleton=parts.skeleton, aside=parts.aside),
         )
-    _connect(parts, find_pose=find_pose)
+    _connect(parts)
     return finished
 
 
@@ -130,28 +126,18 @@ def _presets_gallery() -> gr.Gallery:
     )
 
 
-def _connect(parts: _PoseParts, *, find_pose: FindPose) -> None:
+def _connect(parts: _PoseParts) -> None:
     """Let every way to a pose lead into the editor, except a picture, which makes it step aside."""
     sheets = list(preset_sheets().values())
 
     def chosen(event: gr.SelectData) -> tuple[str, None]:
         return sheets[event.index].to_json(), None
 
-    def find(payload: Any) -> tuple[str, None]:
-        with explained():
-            if payload is None:
-                raise UserError(texts.POSE_NO_PHOTO)
-            photo = open_image(file_path(payload, field="pose"))
-            return find_pose(photo).to_json(), None
-
-    into_editor = [parts.skeleton, parts.picture]
-    parts.presets.select(chosen, None, into_editor, **AT_ONCE)
+    parts.presets.select(chosen, None, [parts.skeleton, parts.picture], **AT_ONCE)
     parts.use.click(read_keypoints, parts.keypoints, parts.skeleton, preprocess=False, **CHECKED)
     parts.file.upload(read_keypoints_file, parts.file, parts.skeleton, preprocess=False, **CHECKED)
     parts.picture.change(_step_aside, parts.picture, [parts.editing, parts.aside], preprocess=False, **AT_ONCE)
     parts.back.click(lambda: None, None, parts.picture, **AT_ONCE)
-    waiting = {**PRIVATE, "show_progress": "full", "show_progress_on": parts.aside}
-    parts.find.click(find, parts.picture, into_editor, preprocess=False, **waiting)
 
 
 def read_keypoints(text: Any) -> str:

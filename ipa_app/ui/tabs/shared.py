@@ -23,6 +23,16 @@ class MaskView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PoseFinder:
+    """The button that finds the pose in the picture, where that goes, and what steps aside for the picture."""
+
+    find: gr.Button
+    picture: gr.Image
+    skeleton: gr.HTML
+    aside: gr.Column
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskTab:
     """One tab.
 
@@ -38,6 +48,7 @@ class TaskTab:
         folds: the accordion that an input lies in, by the input's name; opened where one in it is not as usual.
         extras: further buttons that draw something, by the name of their series.
         mask_view: where the mask can be looked at as it will be used.
+        pose_finder: where a pose can be found in a picture.
     """
 
     task: str
@@ -51,6 +62,7 @@ class TaskTab:
     folds: dict[str, gr.Accordion] = field(default_factory=dict)
     extras: dict[str, gr.Button] = field(default_factory=dict)
     mask_view: MaskView | None = None
+    pose_finder: PoseFinder | None = None
 
     @property
     def default_scale(self) -> float:
@@ -77,6 +89,7 @@ def finish_tab(
     folds: dict[str, gr.Accordion] | None = None,
     extras: Mapping[str, str] = MappingProxyType({}),
     mask_view: MaskView | None = None,
+    pose_finder: PoseFinder | None = None,
 ) -> TaskTab:
     """Lay out the words, the buttons and room for examples, the same way in every tab.
 
@@ -88,6 +101,7 @@ def finish_tab(
         folds: as in `TaskTab`.
         extras: what the further buttons say, by the name of their series.
         mask_view: as in `TaskTab`.
+        pose_finder: as in `TaskTab`.
     """
     prompt = gr.Textbox(
         label=label,
@@ -121,4 +135,5 @@ def finish_tab(
         folds=folds or {},
         extras=further,
         mask_view=mask_view,
+        pose_finder=pose_finder,
     )

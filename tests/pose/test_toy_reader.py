@@ -1,0 +1,160 @@
+"""Toy characters' poses: read by a model's own network, wherever they stand in a picture, and refused elsewhere."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from ipa_app.errors import UserError
+from ipa_app.models.catalog import catalog
+from ipa_app.pose.detect import PoseDetector, find_pose, pose_image
+from ipa_app.pose.draw import draw_sheet
+from ipa_app.pose.toy_reader import SIDE, ToyReader, ToyReading, load_toy_reader, save_toy_reader
+from ipa_app.toybox import world
+from tests.tiny_models import tiny_toy_reader
+
+BUNDLED = catalog()["toybox"].pose_reader
+needs_weights = pytest.mark.skipif(BUNDLED is None, reason="the bundled model has no pose reader yet")
+
+
+class DotReader(ToyReader):
+    """Sees red things only, and all joints in the middle of them, one at either end."""
+
+    def forward(self, batch: torch.Tensor) -> ToyReading:
+        red = (batch[:, 0] > 0) & (batch[:, 1] < 0)
+        down, across = torch.nonzero(red[0], as_tuple=True)
+        if len(across) == 0:
+            return ToyReading(torch.full((1, 18, 2), 0.5), torch.zeros(1, 18, 16, 16), torch.tensor([-9.0]))
+        spots = torch.stack([across, down], dim=1).float().add(0.5) / SIDE
+        points = spots.mean(dim=0).repeat(1, 18, 1)
+        points[0, 0], points[0, 1] = spots.amin(dim=0), spots.amax(dim=0)
+        return ToyReading(points, torch.zeros(1, 18, 16, 16), torch.tensor([9.0]))
+
+
+def noise(size: tuple[int, int]) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+def test_the_network_reads_a_batch() -> None:
+    with torch.no_grad():
+        reading = ToyReader()(torch.randn(3, 3, SIDE, SIDE))
+    assert reading.keypoints.shape == (3, 18, 2)
+    assert float(reading.keypoints.min()) >= 0 and float(reading.keypoints.max()) <= 1
+    assert reading.presence.shape == (3,)
+
+
+def test_a_joint_is_the_mean_of_its_map() -> None:
+    reader = ToyReader()
+    with torch.no_grad():
+        reader.heat.weight.zero_()
+    keypoints = reader(torch.randn(1, 3, SIDE, SIDE)).keypoints
+    assert torch.allclose(keypoints, torch.full_like(keypoints, 0.5))
+
+
+def test_weights_survive_their_file_and_are_small(tmp_path: Path) -> None:
+    reader, file = tiny_toy_reader(sees=True), tmp_path / "reader" / "model.safetensors"
+    save_toy_reader(reader, file)
+    assert file.stat().st_size <= 1.5e6
+    assert {tensor.dtype for tensor in load_file(file).values()} == {torch.float16}
+    batch = torch.randn(2, 3, SIDE, SIDE)
+    with torch.no_grad():
+        expected, loaded = reader(batch), load_toy_reader(file)(batch)
+    assert torch.allclose(loaded.keypoints, expected.keypoints, atol=0.01)
+    assert torch.allclose(loaded.presence, expected.presence, atol=0.05)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    cut, other = tmp_path / "cut.safetensors", tmp_path / "other.safetensors"
+    cut.write_bytes(b"no weights")
+    save_file({"heat.weight": torch.zeros(2)}, other)
+    for file in (cut, other, tmp_path / "missing.safetensors"):
+        with pytest.raises(UserError, match=f"{file.name}.*fetch the model again"):
+            load_toy_reader(file)
+
+
+@pytest.mark.parametrize("size", [(128, 128), (90, 60), (60, 90), (1600, 300), (300, 2400), (2000, 250), (8, 8)])
+def test_points_lie_where_they_are_in_pictures_of_any_shape(size: tuple[int, int]) -> None:
+    width, height = size
+    picture = Image.new("RGB", size, (0, 60, 200))
+    box = (round(width * 0.6), round(height * 0.25), round(width * 0.7) + 3, round(height * 0.5) + 2)
+    picture.paste((255, 0, 0), box)
+    read = DotReader().read(picture)
+    assert read is not None
+    step = max(size) / SIDE  # what one pixel of the network is in the picture
+    for point, x, y in ((read[0], box[0], box[1]), (read[1], min(width, box[2]), min(height, box[3]))):
+        assert point is not None
+        assert point.x * width == pytest.approx(x, abs=step + 0.5)
+        assert point.y * height == pytest.approx(y, abs=step + 0.5)
+        assert 0 <= point.x <= 1 and 0 <= point.y <= 1
+
+
+def test_a_small_figure_is_looked_at_closely() -> None:
+    picture = Image.new("RGB", (1000, 1000), (0, 60, 200))
+    picture.paste((255, 0, 0), (703, 402, 731, 431))
+    read = DotReader().read(picture)
+    assert read is not None and read[0] is not None
+    # At the first look one pixel of the network is eight of the picture.
+    assert read[0].x * 1000 == pytest.approx(703, abs=1.5)
+    assert read[0].y * 1000 == pytest.approx(402, abs=1.5)
+
+
+def test_a_picture_without_a_toy_is_not_read() -> None:
+    assert DotReader().read(Image.new("RGB", (64, 48), (0, 60, 200))) is None
+    assert tiny_toy_reader(sees=False).read(noise((64, 48))) is None
+
+
+def test_the_toy_is_looked_for_before_people(tmp_path: Path) -> None:
+    file, nowhere = tmp_path / "model.safetensors", PoseDetector(str(tmp_path))
+    save_toy_reader(tiny_toy_reader(sees=True), file)
+    sheet = find_pose(noise((200, 100)), detector=nowhere, toy_reader=file)
+    assert (sheet.width, sheet.height) == (200, 100)
+    assert all(point is not None for point in sheet.skeleton.people[0])
+    drawn = pose_image(noise((200, 100)), (64, 64), detector=nowhere, toy_reader=file)
+    assert drawn.tobytes() == draw_sheet(sheet, (64, 64)).tobytes()
+
+
+def test_where_there_is_neither_toy_nor_detector_both_are_named(tmp_path: Path) -> None:
+    file, nowhere = tmp_path / "model.safetensors", PoseDetector(str(tmp_path))
+    save_toy_reader(tiny_toy_reader(sees=False), file)
+    with pytest.raises(UserError, match="No toy character was recognised.*photos.*could not be found or downloaded"):
+        find_pose(noise((96, 64)), detector=nowhere, toy_reader=file)
+
+
+def read_right(picture: Image.Image, expected: np.ndarray, *, height: float) -> float:
+    """Share of the joints (18, 2; fractions of the picture) read to within a tenth of the figure's height."""
+    assert BUNDLED is not None
+    read = load_toy_reader(BUNDLED).read(picture)
+    if read is None:
+        return 0.0
+    points = np.array([(point.x, point.y) for point in read if point is not None])
+    return float((np.linalg.norm((points - expected) * picture.size, axis=1) <= 0.1 * height).mean())
+
+
+@needs_weights
+@pytest.mark.parametrize(("size", "side"), [((128, 128), 128), ((512, 512), 512), ((400, 200), 200), ((300, 500), 220)])
+def test_the_bundled_reader_reads_characters_it_has_never_seen(size: tuple[int, int], side: int) -> None:
+    rng = random.Random("reader")
+    shares = []
+    for _ in range(12):
+        view = world.sample_view(rng, held_out=True)
+        corner = np.array([rng.randint(0, size[0] - side), rng.randint(0, size[1] - side)])
+        picture = Image.new("RGB", size, tuple(rng.randint(0, 255) for _ in range(3)))
+        picture.paste(world.render(view, side), tuple(corner.tolist()))
+        joints = np.array(world.keypoints(view)) * side
+        shares.append(read_right(picture, (joints + corner) / np.array(size), height=float(np.ptp(joints[:, 1]))))
+    assert np.mean(shares) > 0.85
+
+
+@needs_weights
+def test_the_bundled_reader_refuses_what_is_no_toy() -> None:
+    assert BUNDLED is not None
+    reader, rng = load_toy_reader(BUNDLED), random.Random("places")
+    places = [world.render_place(world.sample_scene(rng), 128) for _ in range(12)]
+    refused = [reader.read(picture) is None for picture in (*places, noise((96, 64)), Image.new("RGB", (64, 64)))]
+    assert np.mean(refused) > 0.9
