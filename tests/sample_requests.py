@@ -32,7 +32,11 @@ EVERYWHERE: dict[str, Any] = {
     "height": 72,
     "start": 0.35,
     "end": 0.9,
+    "part": "style",
 }
+PRESETS = {"style": {"up_blocks": 1.0}, "layout": {"down_blocks": 1.0}}
+"""What the model of these requests is to have, for the part of the picture that they ask for."""
+
 OF_TASK: dict[str, dict[str, Any]] = {
     "variation": {},
     "mix": {"start_image": noise_picture(5), "strength": 0.7},

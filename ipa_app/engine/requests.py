@@ -23,6 +23,7 @@ from ipa_app.pose.sheet import PoseSheet
 Task = Literal["variation", "mix", "inpaint", "pose"]
 AdapterName = Literal["base", "fine"]
 AreaName = Literal["masked", "whole"]
+PartName = Literal["all", "style", "layout"]
 
 LONGEST_PROMPT = 2000
 MOST_PICTURES = 8
@@ -115,6 +116,8 @@ class GenerateRequest:
         extend_right: likewise.
         extend_up: likewise, of its height.
         extend_down: likewise.
+        part: what of the references counts: all of them, or only their style or their layout, where the model can tell
+            these apart.
     """
 
     task: Task
@@ -150,6 +153,7 @@ class GenerateRequest:
     extend_right: float = 0.0
     extend_up: float = 0.0
     extend_down: float = 0.0
+    part: PartName = "all"
 
     @property
     def extends(self) -> bool:
@@ -164,6 +168,7 @@ class GenerateRequest:
         """
         checked_choice("The task", self.task, get_args(Task))
         checked_choice("The adapter", self.adapter, get_args(AdapterName))
+        checked_choice("What of the picture counts", self.part, get_args(PartName))
         checked_text("The model", self.model, longest=100)
         checked_text("The prompt", self.prompt, longest=LONGEST_PROMPT)
         checked_text("The negative prompt", self.negative_prompt, longest=LONGEST_PROMPT)

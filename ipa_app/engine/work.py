@@ -164,5 +164,5 @@ def _image_prompts(job: Job, model: LoadedModel) -> tuple[ImagePrompt, ...]:
         away = model.encode(square_for_clip(negative.convert("RGB")), request.adapter)
         prompts = [prompt.against(away) for prompt in prompts]
     weights = [reference.weight for reference in request.references]
-    prompt = ImagePrompt.concat(prompts, weights=weights).with_scale(request.scale)
+    prompt = ImagePrompt.concat(prompts, weights=weights).with_scale(job.plan.image_scale)
     return (prompt.with_range(request.start, request.end),)

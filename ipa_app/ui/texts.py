@@ -29,6 +29,12 @@ ADAPTER_CHOICES = (("Base — overall look", "base"), ("Fine-grained — more de
 ADAPTER_HELP = (
     "Base keeps the idea and leaves room for words. Fine-grained keeps the small things too: patterns, faces, hats."
 )
+PART_LABEL = "What of it counts"
+PART_CHOICES = (("Everything", "all"), ("Only its style", "style"), ("Only its layout", "layout"))
+PART_HELP = (
+    "Style: colours, material and mood. Layout: what is where, and how large. With one of them alone, your words say "
+    "what is drawn."
+)
 SCALE_LABEL = "Strength of the picture"
 SCALE_HELP = "0: the picture is ignored. 1: it is followed closely. Above 1: it is exaggerated."
 LIVE_LABEL = "Redraw when the strength changes"
@@ -307,4 +313,5 @@ API_PARAMETERS = {
     "strength": "strength: how much of the start picture is drawn anew, up to 1",
     "control_start": "control_start: when the pose begins to count, as a share of the steps, 0 to 1",
     "control_end": "control_end: when it ceases to count; later than control_start",
+    "part": "part: what of the reference counts: all, style or layout; other than all for models that /models says can",
 }
