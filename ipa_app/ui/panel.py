@@ -51,6 +51,7 @@ class SettingsPanel:
     height: gr.Number
     negative_prompt: gr.Textbox
     model: gr.Dropdown
+    memory: gr.HTML
     offer: OfferPanel
 
 
@@ -142,6 +143,7 @@ def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> 
             value=default_model,
             elem_id="model",
         )
+        memory = gr.HTML("", padding=False, elem_id="model-memory")
         offer = offer_panel(chosen=default_model)
     return SettingsPanel(
         count=count,
@@ -152,5 +154,6 @@ def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> 
         height=height,
         negative_prompt=negative_prompt,
         model=model,
+        memory=memory,
         offer=offer,
     )
