@@ -52,6 +52,7 @@ class SettingsPanel:
     height: gr.Number
     negative_prompt: gr.Textbox
     model: gr.Dropdown
+    memory: gr.HTML
     offer: OfferPanel
 
 
@@ -163,6 +164,7 @@ def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> 
             value=default_model,
             elem_id="model",
         )
+        memory = gr.HTML("", padding=False, elem_id="model-memory")
         offer = offer_panel(chosen=default_model)
     return SettingsPanel(
         count=count,
@@ -173,5 +175,6 @@ def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> 
         height=height,
         negative_prompt=negative_prompt,
         model=model,
+        memory=memory,
         offer=offer,
     )

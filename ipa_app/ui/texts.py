@@ -224,6 +224,9 @@ STARTING = "Sending your picture …"
 PHASES = {"queued": "Waiting for your turn", "denoising": "Drawing"}
 DONE_ONE = "One picture in {seconds:.1f} seconds."
 DONE_MANY = "{count} pictures in {seconds:.1f} seconds."
+WITHHELD_ONE = "One was withheld, because the model's safety checker took it for unsuitable (seed {seeds})."
+WITHHELD_MANY = "{count} were withheld, because the model's safety checker took them for unsuitable (seeds {seeds})."
+WITHHELD_CAPTION = "withheld (seed {seed})"
 STOPPED = "Stopped."
 FAILED_TITLE = "That did not work"
 FAILED_INSIDE = "Something went wrong inside the app (details are in its log). Please try again."
@@ -233,6 +236,33 @@ MODEL_DOWNLOADING = "{title}: downloading"
 MODEL_LOADING = "{title}: loading"
 MODEL_READY = "{title} is ready"
 MODEL_FAILED = "{title} could not be loaded"
+
+MEMORY_RUNS = {
+    "cuda": {
+        "single": "Runs on the graphics card in single precision and takes about {size} of its memory.",
+        "half": "Runs on the graphics card in half precision and takes about {size} of its memory.",
+    },
+    "mps": {
+        "single": "Runs on the graphics chip in single precision and takes about {size} of memory.",
+        "half": "Runs on the graphics chip in half precision and takes about {size} of memory.",
+    },
+    "cpu": {
+        "single": "Runs on the processor in single precision and takes about {size} of memory.",
+        "half": "Runs on the processor in half precision and takes about {size} of memory.",
+    },
+}
+MEMORY_SAVED = {
+    "half": "Only {free} of {wanted} were free, so it is held in half precision.",
+    "tiled": "Only {free} of {wanted} were free, so large pictures are developed piece by piece.",
+    "half tiled": (
+        "Only {free} of {wanted} were free, so it is held in half precision and large pictures are developed piece by "
+        "piece."
+    ),
+    "turns tiled": (
+        "Only {free} of {wanted} were free, so one part of it is there at a time, which is slower, and large pictures "
+        "are developed piece by piece."
+    ),
+}
 
 OFFER_HEADING = "{title} is not on this computer yet"
 OFFER_SIZE = "Download"
