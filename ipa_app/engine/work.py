@@ -115,10 +115,10 @@ class Work:
     def _finish(self) -> None:
         plan = self.job.plan
         if len(self._withheld) == len(plan.seeds):
-            seeds = f"seed{'s' if len(self._withheld) > 1 else ''} {', '.join(map(str, self._withheld))}"
+            seeds = ", ".join(map(str, self._withheld))
             raise UserError(
-                f"The safety checker of {plan.entry.title} took what was drawn ({seeds}) for unsuitable and withheld "
-                "it: please try another seed or prompt."
+                f"The safety checker of {plan.entry.title} took what was drawn (seed {seeds}) for unsuitable and "
+                "withheld it: please try another seed or prompt."
             )
         scheduler = type(self._model.pipelines["text_to_image"].scheduler).__name__
         settings = settings_of(plan, scheduler=scheduler)

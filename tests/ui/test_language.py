@@ -33,21 +33,7 @@ DRAWN = {"Withheld: the model's safety checker took this picture for unsuitable.
 IN_FILES = {"CFG scale", "IP-Adapter scale", "ControlNet scale", "Denoising strength", "Negative prompt: {}"}
 UNSHOWN = {"blob {}\0", "load {}", "adapter {}"}
 TORCH_SAYS = {"MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory"}
-MEMORY_NOTE = {
-    "the graphics card",
-    "the graphics chip",
-    "the processor",
-    "single precision",
-    "half precision",
-    "runs on {} in {}",
-    "{} {} and takes about {} of memory.",
-    "it is held in half precision",
-    "parts of it wait in main memory until it is their turn, which takes longer",
-    "large pictures are developed piece by piece",
-    "Memory is short ({} of {} are free)",
-    "{} {}, so {}.",
-}
-STAYS = NAMES | JOINED | DRAWN | IN_FILES | UNSHOWN | TORCH_SAYS | MEMORY_NOTE
+STAYS = NAMES | JOINED | DRAWN | IN_FILES | UNSHOWN | TORCH_SAYS
 
 
 def shown_texts() -> dict[str, Any]:
