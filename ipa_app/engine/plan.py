@@ -223,7 +223,8 @@ def _result_size(request: GenerateRequest, entry: ModelEntry) -> tuple[int, int]
 
 def _noted(reference: Reference) -> dict[str, Any]:
     view = {"view": reference.view, "centre_x": reference.centre_x, "centre_y": reference.centre_y}
-    return {"sha256": picture_hash(reference.image), "weight": reference.weight, **view}
+    kept = {"sha256": picture_hash(reference.image), "weight": reference.weight, "region": reference.region}
+    return {**kept, **view}
 
 
 def _hash(image: Image.Image | None) -> str | None:

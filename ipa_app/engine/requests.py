@@ -24,6 +24,7 @@ Task = Literal["variation", "mix", "inpaint", "pose"]
 AdapterName = Literal["base", "fine"]
 AreaName = Literal["masked", "whole"]
 PartName = Literal["all", "style", "layout"]
+RegionName = Literal["everywhere", "left", "right", "upper", "lower"]
 
 LONGEST_PROMPT = 2000
 MOST_PICTURES = 8
@@ -51,6 +52,7 @@ class Reference:
         view: how it is made the square that the vision tower looks at: crop, pad or stretch.
         centre_x: where the crop's middle should be, 0 (left) to 1 (right).
         centre_y: likewise, 0 (top) to 1 (bottom).
+        region: where in the new picture it counts: everywhere, or in one half of it.
     """
 
     image: Image.Image
@@ -58,6 +60,7 @@ class Reference:
     view: SquareMode = "crop"
     centre_x: float = 0.5
     centre_y: float = 0.5
+    region: RegionName = "everywhere"
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -68,6 +71,7 @@ class Reference:
         checked_image("The reference", self.image)
         _set(self, "weight", checked_number("The reference's weight", self.weight, least=0, most=2))
         checked_choice("The reference's view", self.view, get_args(SquareMode))
+        checked_choice("The reference's region", self.region, get_args(RegionName))
         for name, word in (("centre_x", "across"), ("centre_y", "down")):
             value = checked_number(f"The crop's centre {word}", getattr(self, name), least=0, most=1)
             _set(self, name, value)

@@ -14,11 +14,20 @@ ADD_REFERENCE = "Add another picture"
 MORE_REFERENCE_LABEL = "Reference picture {number}"
 WEIGHT_LABEL = "Weight of picture {number}"
 SEEN_LABEL = "What the model looks at"
-SEEN_HEADING = "Choose what it looks at"
+SEEN_HEADING = "What it looks at, and where it counts"
 VIEW_LABEL = "The model only sees a square"
 VIEW_CHOICES = (("Cut one out", "crop"), ("Show all, with bars", "pad"), ("Squeeze", "stretch"))
 ACROSS_LABEL = "Cut further left (0) or right (1)"
 DOWN_LABEL = "Cut further up (0) or down (1)"
+REGION_LABEL = "Where in the new picture it counts"
+REGION_CHOICES = (
+    ("Everywhere", "everywhere"),
+    ("Left half", "left"),
+    ("Right half", "right"),
+    ("Upper half", "upper"),
+    ("Lower half", "lower"),
+)
+REGION_HELP = "Two pictures can have a half each. Pictures for the same place share it."
 REFERENCES_TOGETHER = (
     "Every spot of the new picture looks at all your pictures at once and takes most from the one that fits it best. "
     "What it takes from a picture is multiplied by that picture's weight: 1 is as it is, 2 is double. At 0 a picture "
@@ -343,5 +352,6 @@ API_PARAMETERS = {
     "strength": "strength: how much of the start picture is drawn anew, up to 1",
     "control_start": "control_start: when the pose begins to count, as a share of the steps, 0 to 1",
     "control_end": "control_end: when it ceases to count; later than control_start",
+    "region": "region: where in the new picture the reference counts: everywhere, or left, right, upper or lower half",
     "part": "part: what of the reference counts: all, style or layout; other than all for models that /models says can",
 }

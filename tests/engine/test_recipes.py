@@ -139,6 +139,7 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"references": [{"weight": 1}] * 4}, "missing in the file"),
     ({"references": [{"weight": 1}] * 5}, "at most 4"),
     ({"references": [{"weight": 1, "view": "<b>"}]}, "view"),
+    ({"references": [{"weight": 1, "region": ["left"]}]}, "region"),
     ({"references": [{"weight": 1, "centre_x": "left"}]}, "centre across"),
     ({"negative_reference": "0" * 64}, "missing in the file"),
     ({"start_image": {"path": "a.png"}}, "missing in the file"),

@@ -32,7 +32,7 @@ COMMON = {
     "centre_y": 0.5,
     "negative_reference": None,
 }
-LAST = {"part": "all"}
+LAST = {"part": "all", "region": "everywhere"}
 REQUIRED = object()
 PROMISED = {
     "/variation": {"reference": REQUIRED, "adapter": "base", "scale": 1.0, "prompt": "", **COMMON, **LAST},
@@ -228,6 +228,8 @@ def test_what_was_added_later_counts(client: Client, pictures: Pictures) -> None
         {"end": 0.5},
         {"view": "pad"},
         {"centre_x": 0.0},
+        {"region": "left"},
+        {"region": "lower"},
         {"negative_reference": other},
     ]
     drawn = [pixels(client.predict(**wish, **change)[0][0]).tobytes() for change in changes]
@@ -278,6 +280,7 @@ BAD = [
     ("plain.png", {"seed": -7}, "-7"),
     ("plain.png", {"width": 33}, "33"),
     ("plain.png", {"adapter": "best"}, "best"),
+    ("plain.png", {"region": "corner"}, "everywhere or left or right or upper or lower"),
     ("plain.png", {"part": "colour"}, "all or style or layout"),
     ("plain.png", {"part": "style"}, "Tiny cannot tell a picture's style from the rest"),
     ("plain.png", {"model": "<b>dream</b>"}, "&lt;b&gt;dream.*toybox"),
@@ -307,7 +310,7 @@ def test_a_missing_picture_a_missing_prompt_and_an_empty_mask_are_named(client: 
 
 
 def test_scale_nan_is_refused(app_url: str) -> None:
-    added_later = [0, 1, "crop", 0.5, 0.5, None, None, 1, "all"]
+    added_later = [0, 1, "crop", 0.5, 0.5, None, None, 1, "all", "everywhere"]
     values = json.dumps(["a cat", None, "base", float("nan"), "", 1, -1, 0, 0, 0, 0, "toybox", *added_later])
     call = f"{app_url}gradio_api/call/mix"
     event = httpx.post(call, content=f'{{"data": {values}}}', headers={"content-type": "application/json"}).json()
