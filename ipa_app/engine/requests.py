@@ -49,7 +49,7 @@ class Reference:
     Attributes:
         image: mode "RGB", of any size and shape.
         weight: how much it counts beside the others, 0 to 2.
-        view: how it is made the square that the vision tower looks at: crop, pad or stretch.
+        view: how it is made the square that the vision tower looks at: crop, pad, stretch or tiles (several).
         centre_x: where the crop's middle should be, 0 (left) to 1 (right).
         centre_y: likewise, 0 (top) to 1 (bottom).
         region: where in the new picture it counts: everywhere, or in one half of it.

@@ -20,7 +20,7 @@ from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.rows import Row
 from ipa_app.engine.withheld import notice
 from ipa_app.errors import UserError
-from ipa_app.imaging.cropping import side_by_side, square_for_clip
+from ipa_app.imaging.cropping import side_by_side, square_for_clip, squares_for_clip
 from ipa_app.pose.detect import PoseDetector, pose_image
 from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.sheet import PoseSheet
@@ -187,12 +187,12 @@ def _joined(
     references: Sequence[Reference], *, model: LoadedModel, adapter: str, away: ImagePrompt | None
 ) -> ImagePrompt:
     """Encode references into one prompt that leads away from another picture, if there is one."""
-    prompts = [
-        model.encode(
-            square_for_clip(each.image.convert("RGB"), mode=each.view, centre=(each.centre_x, each.centre_y)), adapter
-        )
-        for each in references
-    ]
+    prompts, weights = [], []
+    for each in references:
+        picture, centre = each.image.convert("RGB"), (each.centre_x, each.centre_y)
+        for square in squares_for_clip(picture, mode=each.view, centre=centre):
+            prompts.append(model.encode(square, adapter))
+            weights.append(each.weight)
     if away is not None:
         prompts = [prompt.against(away) for prompt in prompts]
-    return ImagePrompt.concat(prompts, weights=[reference.weight for reference in references])
+    return ImagePrompt.concat(prompts, weights=weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -10,17 +11,38 @@ from PIL import Image
 
 from ipa_app.imaging.opening import BLACK, CLIP_MEAN, WHITE, Colour
 
-SquareMode = Literal["crop", "pad", "stretch"]
+SquareMode = Literal["crop", "pad", "stretch", "tiles"]
+MOST_TILES = 4
 
 # CLIP towers look at 224 to 448 pixels; beyond this a padded or stretched square only costs memory
 # (8 x 1,000,000 pixels is a small file, its padded square would not be).
 _LARGEST_SQUARE = 1024
 
 
+def squares_for_clip(
+    image: Image.Image, *, mode: SquareMode = "crop", centre: tuple[float, float] = (0.5, 0.5)
+) -> list[Image.Image]:
+    """Make the exact squares that the vision tower will see, one after the other.
+
+    Args:
+        image: mode "RGB".
+        mode: "tiles" cuts as many squares as cover the picture along its longer side, at most 4, evenly spread; the
+            others give one, as in `square_for_clip`.
+        centre: as in `square_for_clip`.
+    """
+    if mode != "tiles":
+        return [square_for_clip(image, mode=mode, centre=centre)]
+    count = min(MOST_TILES, math.ceil(max(image.size) / min(image.size)))
+    # The crop keeps inside the picture, so only the middles' spread along the longer side counts.
+    half = min(image.size) / max(image.size) / 2
+    middles = [half + (1 - 2 * half) * index / max(1, count - 1) for index in range(count)]
+    return [square_for_clip(image, centre=(middle, middle)) for middle in middles]
+
+
 def square_for_clip(
     image: Image.Image, *, mode: SquareMode = "crop", centre: tuple[float, float] = (0.5, 0.5)
 ) -> Image.Image:
-    """Make the exact square that the vision tower will see.
+    """Make the exact square that the vision tower will see, where it sees one.
 
     Args:
         image: mode "RGB".

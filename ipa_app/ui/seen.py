@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from ipa_app.errors import UserError
-from ipa_app.imaging.cropping import SquareMode, square_for_clip
+from ipa_app.imaging.cropping import SquareMode, side_by_side, squares_for_clip
 from ipa_app.ui import texts
 from ipa_app.ui.form import open_reference
 from ipa_app.ui.inline_pictures import inline_picture
@@ -21,15 +21,15 @@ def seen_html(payload: Any, *, view: SquareMode, centre: tuple[float, float]) ->
 
     Args:
         payload: an upload, or None.
-        view: as in `square_for_clip`.
-        centre: as in `square_for_clip`.
+        view: as in `squares_for_clip`.
+        centre: as in `squares_for_clip`.
     """
     if payload is None:
         return ""
     try:
-        square = square_for_clip(open_reference(payload), mode=view, centre=centre)
+        squares = squares_for_clip(open_reference(payload), mode=view, centre=centre)
     except UserError as error:
         return f'<p class="ipa-note">{html.escape(str(error))}</p>'
-    small = square.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
-    shown = inline_picture(small, alt=texts.SEEN_LABEL, css_class="ipa-seen-square")
+    small = [square.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC) for square in squares]
+    shown = inline_picture(side_by_side(small), alt=texts.SEEN_LABEL, css_class="ipa-seen-square")
     return f'<div class="ipa-seen">{shown}<span>{texts.SEEN_LABEL}</span></div>'

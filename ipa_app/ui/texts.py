@@ -16,7 +16,12 @@ WEIGHT_LABEL = "Weight of picture {number}"
 SEEN_LABEL = "What the model looks at"
 SEEN_HEADING = "What it looks at, and where it counts"
 VIEW_LABEL = "The model only sees a square"
-VIEW_CHOICES = (("Cut one out", "crop"), ("Show all, with bars", "pad"), ("Squeeze", "stretch"))
+VIEW_CHOICES = (
+    ("Cut one out", "crop"),
+    ("Show all, with bars", "pad"),
+    ("Squeeze", "stretch"),
+    ("Several squares", "tiles"),
+)
 ACROSS_LABEL = "Cut further left (0) or right (1)"
 DOWN_LABEL = "Cut further up (0) or down (1)"
 REGION_LABEL = "Where in the new picture it counts"
@@ -344,7 +349,7 @@ API_PARAMETERS = {
     "model": "model: a name from /models",
     "start": "start: when the picture begins to count, as a share of the steps, 0 to 1",
     "end": "end: when it ceases to count; later than start",
-    "view": "view: how the picture becomes the square that the model looks at: crop, pad or stretch",
+    "view": "view: how the picture becomes the square that the model looks at: crop, pad, stretch or tiles (several)",
     "centre_x": "centre_x: where the crop's middle should be, 0 (left) to 1 (right)",
     "centre_y": "centre_y: where the crop's middle should be, 0 (top) to 1 (bottom)",
     "negative_reference": "negative_reference: a picture to stay away from; counts beside a reference only",

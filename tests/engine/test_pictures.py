@@ -105,6 +105,7 @@ def test_every_input_changes_the_picture(generate: Generate) -> None:
         {"control_scale": 0.2},
         {"references": (Reference(image=noise_picture(), view="pad"),)},
         {"references": (Reference(image=noise_picture(), view="stretch"),)},
+        {"references": (Reference(image=noise_picture(), view="tiles"),)},
         {"references": (Reference(image=noise_picture(), centre_x=0),)},
         {"negative_reference": noise_picture(9)},
         {"end": 0.5},
@@ -117,6 +118,14 @@ def test_every_input_changes_the_picture(generate: Generate) -> None:
     drawn = [pixels(generate(**{**base, **change}))[0] for change in changes]
     same = [(changes[i], changes[j]) for i, j in itertools.combinations(range(len(drawn)), 2) if drawn[i] == drawn[j]]
     assert same == []
+
+
+def test_tiles_of_a_picture_count_as_its_squares_side_by_side(generate: Generate) -> None:
+    wide = noise_picture(3).resize((100, 50))
+    tiles = Reference(image=wide, view="tiles", weight=0.7)
+    halves = [Reference(image=wide, centre_x=centre, weight=0.7) for centre in (0, 1)]
+    base = {"task": "variation", "seed": 1}
+    assert pixels(generate(**base, references=(tiles,))) == pixels(generate(**base, references=tuple(halves)))
 
 
 def test_keypoints_draw_the_same_as_their_picture_at_the_size_of_the_output(generate: Generate) -> None:

@@ -95,7 +95,7 @@ def test_a_bad_weight_is_refused(weight: object) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "told"),
     [
-        ("view", "tile", "view is 'tile'; it must be crop or pad or stretch."),
+        ("view", "tile", "view is 'tile'; it must be crop or pad or stretch or tiles."),
         ("centre_x", 1.1, "centre across is 1.1"),
         ("centre_y", -1, "centre down is -1"),
         ("centre_y", float("nan"), "centre down is nan"),

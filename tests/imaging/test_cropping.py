@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ipa_app.imaging.cropping import fit_padded, fitted_size, side_by_side, square_for_clip
+from ipa_app.imaging.cropping import fit_padded, fitted_size, side_by_side, square_for_clip, squares_for_clip
 from ipa_app.imaging.opening import CLIP_MEAN
 
 
@@ -48,6 +48,26 @@ def test_stretch_fills_the_square(wide: Image.Image) -> None:
     square = square_for_clip(wide, mode="stretch")
     assert square.size == (60, 60)
     assert square.getpixel((0, 59))[1] == 19
+
+
+@pytest.mark.parametrize(
+    ("size", "columns"),
+    [
+        ((60, 20), [0, 20, 40]),
+        ((50, 20), [0, 15, 30]),
+        ((20, 20), [0]),
+        ((21, 20), [0, 1]),
+        ((260, 20), [0, 80, 160, 240]),
+    ],
+)
+def test_tiles_cover_the_longer_side_as_far_as_four_go(size: tuple[int, int], columns: list[int]) -> None:
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    pixels[:, :, 0] = np.arange(size[0]) % 256
+    long = Image.fromarray(pixels)
+    for picture in (long, long.transpose(Image.Transpose.TRANSPOSE)):
+        tiles = squares_for_clip(picture, mode="tiles")
+        assert [tile.size for tile in tiles] == [(20, 20)] * len(columns)
+        assert [tile.getpixel((0, 0))[0] for tile in tiles] == columns
 
 
 @pytest.mark.parametrize("mode", ["pad", "stretch"])
