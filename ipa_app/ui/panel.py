@@ -88,14 +88,7 @@ def picture_panel(*, references: References, adapter: str, entry: ModelEntry) ->
         info=texts.ADAPTER_HELP,
         elem_id="adapter",
     )
-    part = gr.Radio(
-        label=texts.PART_LABEL,
-        choices=list(texts.PART_CHOICES),
-        value="all",
-        info=texts.PART_HELP,
-        visible=bool(entry.presets),
-        elem_id="part",
-    )
+    part = _part_choice(entry)
     scale = slider(texts.SCALE_LABEL, texts.SCALE_HELP, span=(0, 1.5), step=0.05, value=1.0, elem_id="scale")
     live = gr.Checkbox(label=texts.LIVE_LABEL, info=texts.LIVE_HELP, value=False, elem_id="live")
     with gr.Accordion(texts.WHEN_HEADING, open=False, elem_id="when-panel") as when:
@@ -114,6 +107,17 @@ def picture_panel(*, references: References, adapter: str, entry: ModelEntry) ->
         negative_reference=negative,
         folds={"start": when, "end": when, "negative_reference": away},
         suited_scale=gr.State(DEFAULT_SCALES["variation"]),
+    )
+
+
+def _part_choice(entry: ModelEntry) -> gr.Radio:
+    return gr.Radio(
+        label=texts.PART_LABEL,
+        choices=list(texts.PART_CHOICES),
+        value="all",
+        info=texts.PART_HELP,
+        visible=bool(entry.presets),
+        elem_id="part",
     )
 
 
