@@ -118,6 +118,7 @@ def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
     from ipa_app.engine.requests import GenerateRequest, Reference
     from ipa_app.models.catalog import ModelEntry
     from ipa_app.models.manager import ModelManager
+    from ipa_app.ui.about import memory_text
 
     places, side = hub(options.family, options.folder), options.size
     entry = ModelEntry(
@@ -145,7 +146,7 @@ def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
     for task in TASKS:
         request = GenerateRequest(task=task, references=(Reference(image=picture),), **shared, **own[task])
         _timed(figures, task, options.folder, "app", lambda request=request: engine.submit(request).result().images[0])
-    print(engine.manager.get(entry.name).memory_note)
+    print(memory_text(engine.manager.get(entry.name).memory))
     engine.close()
     return figures | {"peak_gb": _peak_gb()}
 

@@ -17,8 +17,8 @@ EVERYWHERE: dict[str, Any] = {
     "negative_prompt": "a dog",
     "references": (
         Reference(image=noise_picture(0), weight=0.5, view="pad", centre_x=0.1),
-        Reference(image=noise_picture(1), centre_x=0.25, centre_y=0.75),
-        Reference(image=noise_picture(2), weight=2, view="stretch"),
+        Reference(image=noise_picture(1), centre_x=0.25, centre_y=0.75, region="left"),
+        Reference(image=noise_picture(2), weight=2, view="stretch", region="lower"),
         reference(3, 0),
     ),
     "negative_reference": noise_picture(4),
@@ -32,7 +32,11 @@ EVERYWHERE: dict[str, Any] = {
     "height": 72,
     "start": 0.35,
     "end": 0.9,
+    "part": "style",
 }
+PRESETS = {"style": {"up_blocks": 1.0}, "layout": {"down_blocks": 1.0}}
+"""What the model of these requests is to have, for the part of the picture that they ask for."""
+
 OF_TASK: dict[str, dict[str, Any]] = {
     "variation": {},
     "mix": {"start_image": noise_picture(5), "strength": 0.7},

@@ -6,8 +6,10 @@ They draw noise, but every line of code they run is the one the big models run.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -51,23 +53,40 @@ def tiny_unet(*, seed: int = 0, cross_attention_dim: int = CROSS_ATTENTION_DIM) 
     ).eval()
 
 
-def tiny_sdxl_unet(*, seed: int = 0, cross_attention_dim: int = 64) -> UNet2DConditionModel:
+SDXL_BLOCKS = {
+    "block_out_channels": (32, 64, 64),
+    "layers_per_block": 2,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "attention_head_dim": (2, 4, 4),
+    "transformer_layers_per_block": (1, 1, 2),
+}
+"""The blocks of the published SDXL, for `tiny_sdxl_unet`, with narrower channels and fewer layers in each."""
+
+
+def tiny_sdxl_unet(
+    *, seed: int = 0, cross_attention_dim: int = 64, blocks: Mapping[str, Any] = MappingProxyType({})
+) -> UNet2DConditionModel:
     """An SDXL-shaped UNet: transformer depths 1 and 2, linear projections, text_time conditioning.
 
-    Its added conditions are `text_embeds` (batch, 32) and `time_ids` (batch, 6).
+    Its added conditions are `text_embeds` (batch, 32) and `time_ids` (batch, 6). By default it has one block less than
+    the published one on either side; `blocks` may name others.
     """
     torch.manual_seed(seed)
+    shape = {
+        "block_out_channels": (32, 64),
+        "layers_per_block": 1,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "attention_head_dim": (2, 4),
+        "transformer_layers_per_block": (1, 2),
+    }
     return UNet2DConditionModel(
+        **(shape | dict(blocks)),
         sample_size=16,
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=(2, 4),
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
-        transformer_layers_per_block=(1, 2),
         projection_class_embeddings_input_dim=6 * 8 + 32,
         cross_attention_dim=cross_attention_dim,
         norm_num_groups=8,

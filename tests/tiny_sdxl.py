@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
@@ -26,15 +29,16 @@ def tiny_sdxl_scheduler() -> EulerDiscreteScheduler:
     )
 
 
-def tiny_sdxl_bundle(folder: Path | str, *, seed: int = 0) -> Path:
+def tiny_sdxl_bundle(folder: Path | str, *, seed: int = 0, blocks: Mapping[str, Any] = MappingProxyType({})) -> Path:
     """Write a complete random SDXL with ControlNet and adapters and return its folder.
 
     Args:
         folder: where to; made when missing.
         seed: of all weights.
+        blocks: of the UNet, where they shall be others than usual.
     """
     folder = Path(folder)
-    unet, tokenizer = tiny_sdxl_unet(seed=seed), tiny_tokenizer()
+    unet, tokenizer = tiny_sdxl_unet(seed=seed, blocks=blocks), tiny_tokenizer()
     pipeline = StableDiffusionXLPipeline(
         unet=unet,
         vae=tiny_vae(seed=seed),

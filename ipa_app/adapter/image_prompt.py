@@ -94,9 +94,10 @@ class ImagePrompt:
         return replace(self, start=start, end=end)
 
     def to(self, dtype: torch.dtype, *, device: torch.device | None = None) -> ImagePrompt:
-        """Give the same prompt with keys and values of another precision, and on another device if one is named."""
+        """Give the same prompt with keys and values of another precision, and all on another device if one is named."""
         uncond = None if self.uncond is None else _cast(self.uncond, dtype, device)
-        return replace(self, cond=_cast(self.cond, dtype, device), uncond=uncond)
+        mask = None if self.mask is None else self.mask.to(device)
+        return replace(self, cond=_cast(self.cond, dtype, device), uncond=uncond, mask=mask)
 
     def with_mask(self, mask: Tensor | None) -> ImagePrompt:
         """Give the same prompt counting only where mask (height, width) is above 0."""

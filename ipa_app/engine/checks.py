@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 from PIL import Image
@@ -104,6 +104,24 @@ def checked_image(name: str, value: object) -> Image.Image:
     if not isinstance(value, Image.Image):
         raise _wrong(name, value, "a picture")
     return value
+
+
+def check_part(part: str, *, title: str, presets: Collection[str]) -> None:
+    """Check that a model can take a part of a picture alone.
+
+    Args:
+        part: "all", which every model can take, or the name of a preset.
+        title: of the model.
+        presets: the names of those it has.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if part != "all" and part not in presets:
+        raise UserError(
+            f"The model {title} cannot tell a picture's {part} from the rest: please let all of the picture count, or "
+            "choose a model that can, such as Stable Diffusion XL."
+        )
 
 
 def _real(value: object) -> float | None:

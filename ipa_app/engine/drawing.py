@@ -70,7 +70,7 @@ def denoise(
     # A model distilled to follow a guidance it is told, as LCM, is run once per step and not on both sides.
     guidance = like.guidance_scale > 1 and pipeline.unet.config.time_cond_proj_dim is None
     steps = like.drawn_steps
-    batch = _image_prompt_batch(rows, model=model, guidance=guidance, steps=steps)
+    batch = _image_prompt_batch(rows, model=model, like=like, guidance=guidance)
 
     def after_step(_pipeline: DiffusionPipeline, step: int, _timestep: object, tensors: dict) -> dict:
         # Some schedules take more turns than steps: PNDM, which Stable Diffusion 1.5 comes with, one more.
@@ -108,16 +108,19 @@ def _start_inputs(
 
 
 def _image_prompt_batch(
-    rows: Sequence[Row], *, model: LoadedModel, guidance: bool, steps: int
+    rows: Sequence[Row], *, model: LoadedModel, like: Plan, guidance: bool
 ) -> ImagePromptBatch | None:
     """Stack the rows' image prompts; None where no row has any, which is plain Stable Diffusion."""
     if not any(row.image_prompts for row in rows):
         return None
-    dtype = model.pipelines["text_to_image"].unet.dtype
+    pipeline: Any = model.pipelines["text_to_image"]
+    dtype, factor = pipeline.unet.dtype, pipeline.vae_scale_factor
+    width, height = like.canvas_size
     return ImagePromptBatch.stack(
         [[prompt.to(dtype, device=model.device) for prompt in row.image_prompts] for row in rows],
         guidance=guidance,
-        steps=steps,
+        steps=like.drawn_steps,
+        latent_size=(height // factor, width // factor),
     )
 
 

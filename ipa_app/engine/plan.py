@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
-from ipa_app.engine.checks import checked_whole
+from ipa_app.engine.checks import check_part, checked_whole
 from ipa_app.engine.extending import margins
 from ipa_app.engine.requests import MASK_FIELDS, GenerateRequest, Reference
 from ipa_app.engine.seeds import picture_seeds
@@ -68,6 +68,14 @@ class Plan:
         return self.request.scale > 0 and any(reference.weight > 0 for reference in self.request.references)
 
     @property
+    def image_scale(self) -> float | dict[str, float]:
+        """How strongly references count: alike in all layers, or by name in those that take the part asked for."""
+        scale, part = self.request.scale, self.request.part
+        if part == "all":
+            return scale
+        return {layer: share * scale for layer, share in self.entry.presets[part].items()}
+
+    @property
     def noted_references(self) -> tuple[Reference, ...]:
         """The references that are written down: those with an effect, and a variation's, which is none without."""
         return self.request.references if self.uses_references or self.request.task == "variation" else ()
@@ -108,7 +116,7 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
 
     Raises:
         UserError: the size is not one of this model's, an extended picture would be too large, or the model lacks the
-            adapter or the ControlNet.
+            adapter or the ControlNet, or cannot take the part of the references that is asked for.
     """
     width, height = _result_size(request, entry)
     plan = Plan(
@@ -124,6 +132,7 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
     if plan.uses_references and request.adapter not in entry.adapters:
         has = " and ".join(entry.adapters) or "none"
         raise UserError(f"The model {entry.title} has no adapter {request.adapter!r} (it has {has}).")
+    check_part(request.part, title=entry.title, presets=entry.presets)
     if request.task == "pose" and "pose" not in entry.controlnets:
         raise UserError(f"The model {entry.title} has no ControlNet for poses; please choose another model.")
     if plan.drawn_steps == 0:
@@ -173,6 +182,7 @@ def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
         "scale": request.scale if plan.uses_references else 0.0,
         "start": request.start if plan.uses_references else 0.0,
         "end": request.end if plan.uses_references else 1.0,
+        "part": request.part if plan.uses_references else "all",
         "references": [_noted(each) for each in plan.noted_references],
         "count": request.count,
         "seed": plan.seeds[0],
@@ -213,7 +223,8 @@ def _result_size(request: GenerateRequest, entry: ModelEntry) -> tuple[int, int]
 
 def _noted(reference: Reference) -> dict[str, Any]:
     view = {"view": reference.view, "centre_x": reference.centre_x, "centre_y": reference.centre_y}
-    return {"sha256": picture_hash(reference.image), "weight": reference.weight, **view}
+    kept = {"sha256": picture_hash(reference.image), "weight": reference.weight, "region": reference.region}
+    return {**kept, **view}
 
 
 def _hash(image: Image.Image | None) -> str | None:

@@ -23,6 +23,8 @@ from ipa_app.pose.sheet import PoseSheet
 Task = Literal["variation", "mix", "inpaint", "pose"]
 AdapterName = Literal["base", "fine"]
 AreaName = Literal["masked", "whole"]
+PartName = Literal["all", "style", "layout"]
+RegionName = Literal["everywhere", "left", "right", "upper", "lower"]
 
 LONGEST_PROMPT = 2000
 MOST_PICTURES = 8
@@ -50,6 +52,7 @@ class Reference:
         view: how it is made the square that the vision tower looks at: crop, pad or stretch.
         centre_x: where the crop's middle should be, 0 (left) to 1 (right).
         centre_y: likewise, 0 (top) to 1 (bottom).
+        region: where in the new picture it counts: everywhere, or in one half of it.
     """
 
     image: Image.Image
@@ -57,6 +60,7 @@ class Reference:
     view: SquareMode = "crop"
     centre_x: float = 0.5
     centre_y: float = 0.5
+    region: RegionName = "everywhere"
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -67,6 +71,7 @@ class Reference:
         checked_image("The reference", self.image)
         _set(self, "weight", checked_number("The reference's weight", self.weight, least=0, most=2))
         checked_choice("The reference's view", self.view, get_args(SquareMode))
+        checked_choice("The reference's region", self.region, get_args(RegionName))
         for name, word in (("centre_x", "across"), ("centre_y", "down")):
             value = checked_number(f"The crop's centre {word}", getattr(self, name), least=0, most=1)
             _set(self, name, value)
@@ -115,6 +120,8 @@ class GenerateRequest:
         extend_right: likewise.
         extend_up: likewise, of its height.
         extend_down: likewise.
+        part: what of the references counts: all of them, or only their style or their layout, where the model can tell
+            these apart.
     """
 
     task: Task
@@ -150,6 +157,7 @@ class GenerateRequest:
     extend_right: float = 0.0
     extend_up: float = 0.0
     extend_down: float = 0.0
+    part: PartName = "all"
 
     @property
     def extends(self) -> bool:
@@ -164,6 +172,7 @@ class GenerateRequest:
         """
         checked_choice("The task", self.task, get_args(Task))
         checked_choice("The adapter", self.adapter, get_args(AdapterName))
+        checked_choice("What of the picture counts", self.part, get_args(PartName))
         checked_text("The model", self.model, longest=100)
         checked_text("The prompt", self.prompt, longest=LONGEST_PROMPT)
         checked_text("The negative prompt", self.negative_prompt, longest=LONGEST_PROMPT)

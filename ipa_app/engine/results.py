@@ -46,3 +46,8 @@ class GenerateResult:
     seeds: tuple[int, ...]
     settings: Mapping[str, Any]
     inputs: Mapping[str, Image.Image] = field(default_factory=dict)
+
+    @property
+    def withheld(self) -> tuple[int, ...]:
+        """The seeds of the pictures that the safety checker held back."""
+        return tuple(self.settings.get("withheld", ()))

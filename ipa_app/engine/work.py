@@ -9,10 +9,13 @@ import torch
 from PIL import Image, ImageOps
 
 from ipa_app.adapter import ImagePrompt
+from ipa_app.engine.area import Area
 from ipa_app.engine.inpaint import Canvas, make_canvas
 from ipa_app.engine.job import Job
 from ipa_app.engine.plan import Plan, settings_of
 from ipa_app.engine.recipes import input_pictures
+from ipa_app.engine.regions import region_mask
+from ipa_app.engine.requests import Reference, RegionName
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.rows import Row
 from ipa_app.engine.withheld import notice
@@ -42,7 +45,6 @@ class Work:
         job.check_cancelled()
         job.emit(Progress(phase="encoding", message="looking at the pictures"))
         plan = job.plan
-        self._image_prompts = _image_prompts(job, model)
         self._start = _start_picture(plan)
         self._canvas: Canvas | None = None
         self._pose: Image.Image | None = None
@@ -50,6 +52,7 @@ class Work:
             self._canvas = make_canvas(plan, cell=model.pipelines["inpaint"].vae_scale_factor)
         if plan.request.task == "pose":
             self._pose = _pose_picture(plan, detector=detector)
+        self._image_prompts = _image_prompts(job, model, area=self._canvas.area if self._canvas else None)
         self._images: list[Image.Image] = []
         self._finished: list[Image.Image] = []  # small, for previews
         self._preview: Image.Image | None = None
@@ -115,9 +118,10 @@ class Work:
     def _finish(self) -> None:
         plan = self.job.plan
         if len(self._withheld) == len(plan.seeds):
+            seeds = ", ".join(map(str, self._withheld))
             raise UserError(
-                f"The safety checker of {plan.entry.title} took what was drawn for unsuitable and withheld it: please "
-                "try another seed or prompt."
+                f"The safety checker of {plan.entry.title} took what was drawn (seed {seeds}) for unsuitable and "
+                "withheld it: please try another seed or prompt."
             )
         scheduler = type(self._model.pipelines["text_to_image"].scheduler).__name__
         settings = settings_of(plan, scheduler=scheduler)
@@ -147,22 +151,48 @@ def _pose_picture(plan: Plan, *, detector: PoseDetector) -> Image.Image | None:
 
 
 @torch.inference_mode()
-def _image_prompts(job: Job, model: LoadedModel) -> tuple[ImagePrompt, ...]:
-    """Encode a job's references: one prompt with the tokens of all, their values weighted; none at scale 0."""
-    request = job.plan.request
-    if not job.plan.uses_references:
+def _image_prompts(job: Job, model: LoadedModel, *, area: Area | None) -> tuple[ImagePrompt, ...]:
+    """Encode a job's references; none at scale 0.
+
+    Those of one region share a prompt, with the tokens of all and their values weighted. Prompts of several regions are
+    added up, each where it counts.
+
+    Args:
+        job: whose they are.
+        model: that encodes them.
+        area: of an inpainting, which may draw a part of the picture only.
+    """
+    plan, request = job.plan, job.plan.request
+    if not plan.uses_references:
         return ()
+    groups: dict[RegionName, list[Reference]] = {}
+    for reference in request.references:
+        groups.setdefault(reference.region, []).append(reference)
+    away = None
+    if plan.negative_reference is not None:
+        away = model.encode(square_for_clip(plan.negative_reference.convert("RGB")), request.adapter)
+    size, window = (area.picture.size, area.window) if area else (plan.canvas_size, (0, 0, *plan.canvas_size))
+    cell = model.pipelines["text_to_image"].vae_scale_factor
+    grid = plan.canvas_size[0] // cell, plan.canvas_size[1] // cell
+    return tuple(
+        _joined(references, model=model, adapter=request.adapter, away=away)
+        .with_scale(plan.image_scale)
+        .with_range(request.start, request.end)
+        .with_mask(region_mask(region, size=size, window=window, grid=grid))
+        for region, references in groups.items()
+    )
+
+
+def _joined(
+    references: Sequence[Reference], *, model: LoadedModel, adapter: str, away: ImagePrompt | None
+) -> ImagePrompt:
+    """Encode references into one prompt that leads away from another picture, if there is one."""
     prompts = [
         model.encode(
-            square_for_clip(each.image.convert("RGB"), mode=each.view, centre=(each.centre_x, each.centre_y)),
-            request.adapter,
+            square_for_clip(each.image.convert("RGB"), mode=each.view, centre=(each.centre_x, each.centre_y)), adapter
         )
-        for each in request.references
+        for each in references
     ]
-    negative = job.plan.negative_reference
-    if negative is not None:
-        away = model.encode(square_for_clip(negative.convert("RGB")), request.adapter)
+    if away is not None:
         prompts = [prompt.against(away) for prompt in prompts]
-    weights = [reference.weight for reference in request.references]
-    prompt = ImagePrompt.concat(prompts, weights=weights).with_scale(request.scale)
-    return (prompt.with_range(request.start, request.end),)
+    return ImagePrompt.concat(prompts, weights=[reference.weight for reference in references])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, NoReturn
 
 from PIL import Image
@@ -45,7 +46,8 @@ def write_png(
 ) -> None:
     """Write a picture losslessly with its settings.
 
-    The same picture, settings and inputs give the same bytes.
+    The same picture, settings and inputs give the same bytes. A file that is there is replaced whole: two pages may
+    follow one job, and a browser may be loading what the other one wrote.
 
     Args:
         image: the result.
@@ -62,7 +64,9 @@ def write_png(
     notes.add_text(PARAMETERS_KEY, _parameters(settings, image.size))
     for name, text in sorted((inputs or {}).items()):
         notes.add_text(_input_key(name), text)
-    image.save(path, format="PNG", pnginfo=notes)
+    with NamedTemporaryFile(dir=Path(path).parent, suffix=".part", delete=False) as part:
+        image.save(part, format="PNG", pnginfo=notes)
+    Path(part.name).replace(path)
 
 
 def read_settings(path: str | Path) -> dict[str, Any] | None:

@@ -11,13 +11,16 @@ from types import MappingProxyType
 from ipa_app.errors import UserError
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.folder import (
-    checkpoint_side,
+    DEFAULT_SIDE,
+    SDXL_SIDE,
     find_adapters,
     find_controlnets,
     find_pose_reader,
+    is_sdxl_checkpoint,
     native_side,
     read_words,
 )
+from ipa_app.models.presets import NO_PRESETS, SDXL_PRESETS, find_presets
 from ipa_app.models.published import published_models
 from ipa_app.models.studio_file import StudioFile
 
@@ -82,8 +85,9 @@ def entry_from_file(file: Path, *, name: str) -> ModelEntry:
     Raises:
         UserError: ipa_studio.json or words.json cannot be understood.
     """
-    entry = entry_from_folder(file.with_suffix(""), name=name, side=checkpoint_side(file))
-    return replace(entry, location=file)
+    is_sdxl = is_sdxl_checkpoint(file)
+    entry = entry_from_folder(file.with_suffix(""), name=name, side=SDXL_SIDE if is_sdxl else DEFAULT_SIDE)
+    return replace(entry, location=file, presets=SDXL_PRESETS if is_sdxl else NO_PRESETS)
 
 
 def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> ModelEntry:
@@ -116,5 +120,6 @@ def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> Mo
         negative_prompt=settings.text("negative_prompt"),
         licence=settings.text("licence"),
         scheduler=settings.text("scheduler"),
+        presets=find_presets(folder),
         words=MappingProxyType(read_words(folder / WORDS_FILE)),
     )

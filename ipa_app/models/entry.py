@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from ipa_app.models.presets import Presets
+
 _HARMLESS = {".safetensors", ".json", ".txt"}
 
 
@@ -51,6 +53,7 @@ class ModelEntry:
         negative_prompt: used where a request has none.
         licence: of the weights.
         scheduler: a word on the sampling schedule, for people.
+        presets: what of a picture can be taken alone, as layers and their shares; empty when it is all or nothing.
         words: every word the model knows by group; empty when it knows ordinary English.
         parts: what has to be downloaded before the folder can be put together; empty for a model that simply is there.
         download_bytes: size of all parts, where nothing of them is there yet.
@@ -73,6 +76,7 @@ class ModelEntry:
     negative_prompt: str = ""
     licence: str = ""
     scheduler: str = ""
+    presets: Presets = field(default_factory=dict)
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     parts: tuple[HubPart, ...] = ()
     download_bytes: int = 0

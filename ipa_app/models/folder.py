@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from ipa_app.errors import UserError
 
 DEFAULT_SIDE = 512
-_SDXL_SIDE = 1024
+SDXL_SIDE = 1024
 
 
 def read_json(path: Path) -> dict:
@@ -78,9 +78,9 @@ def native_side(folder: Path) -> int:
     return sample_size * 2 ** (len(blocks) - 1)
 
 
-def checkpoint_side(file: Path) -> int:
-    """The side in pixels of the pictures that a checkpoint file's model was trained on, by the encoders it has."""
-    return _SDXL_SIDE if any(key.startswith("conditioner.embedders.1.") for key in _keys(file)) else DEFAULT_SIDE
+def is_sdxl_checkpoint(file: Path) -> bool:
+    """Whether a checkpoint file's model is an SDXL, by the encoders it has."""
+    return any(key.startswith("conditioner.embedders.1.") for key in _keys(file))
 
 
 def _keys(path: Path) -> set[str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ipa_app.models.catalog import ModelEntry
     from ipa_app.models.families import PipelineTask
+    from ipa_app.models.memory_use import MemoryUse
     from ipa_app.models.safety import SafetyChecker
 
 CACHED_PROMPTS = 64
@@ -82,7 +83,7 @@ class LoadedModel:
         device: where the weights are, or where they move when it is their turn.
         dtype: of the weights.
         safety: looks at finished pictures; None where the model brings no safety checker.
-        memory_note: a sentence for people on where the model runs and what was done to save memory.
+        memory: where the model runs and what was done to save memory, for people.
     """
 
     entry: ModelEntry
@@ -92,8 +93,8 @@ class LoadedModel:
     image_processor: CLIPImageProcessor | None
     device: torch.device
     dtype: torch.dtype
+    memory: MemoryUse
     safety: SafetyChecker | None = None
-    memory_note: str = ""
     prompt_cache: PromptCache = field(default_factory=PromptCache)
 
     def pipeline(self, task: PipelineTask) -> DiffusionPipeline:

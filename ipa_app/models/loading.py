@@ -77,7 +77,7 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
     adapters = read_fitting_adapters(entry, unet)
     if "pose" in entry.controlnets:
         check_controlnet(entry.controlnets["pose"], unet)
-    plan = plan_memory(
+    plan, use = plan_memory(
         _needs(entry, source, adapters),
         device=device.type,
         dtype=dtype,
@@ -109,7 +109,7 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
         safety=safety,
         device=device,
         dtype=plan.dtype,
-        memory_note=plan.note,
+        memory=use,
         prompt_cache=PromptCache(cache_limit(built.values(), plan.dtype)),
     )
 

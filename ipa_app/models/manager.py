@@ -8,35 +8,18 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.amounts import size_text
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.hub import discard_damaged, doubt, download, is_downloaded, put_together
+from ipa_app.models.state import ModelState
 
 if TYPE_CHECKING:
     from ipa_app.models.loaded import LoadedModel
 
 logger = logging.getLogger(__name__)
-
-ModelPhase = Literal["absent", "downloading", "loading", "ready", "failed"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelState:
-    """What the manager has of a model.
-
-    Attributes:
-        phase: where it stands.
-        message: a few words for people: what is being done, or why it failed.
-        progress: share of the downloading or loading that is done, 0 to 1.
-    """
-
-    phase: ModelPhase = "absent"
-    message: str = ""
-    progress: float = 0.0
 
 
 class _Slot:
@@ -227,7 +210,7 @@ class ModelManager:
             with self._changed:
                 if slot.load is load:
                     slot.model, slot.last_used = model, time.monotonic()
-                    self._set(slot, ModelState(phase="ready", message="ready", progress=1.0))
+                    self._set(slot, ModelState(phase="ready", message="ready", progress=1.0, memory=model.memory))
             return
         doubt(entry)
         with self._changed:

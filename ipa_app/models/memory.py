@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import psutil
 import torch
 
 from ipa_app.errors import UserError
-
-Device = Literal["cuda", "mps", "cpu"]
+from ipa_app.models.memory_use import Device, MemoryUse, Saving
 
 TILE_SIDE = 512
 """Pixels of a tile when pictures are decoded piece by piece."""
@@ -21,8 +19,6 @@ TILE_SIDE = 512
 _NUMBERS_PER_PIXEL = 1024
 # Beside the weights the libraries themselves take this much.
 _OVERHEAD = 300 * 10**6
-_PLACES: dict[str, str] = {"cuda": "the graphics card", "mps": "the graphics chip", "cpu": "the processor"}
-_PRECISIONS = {torch.float32: "single precision", torch.float16: "half precision", torch.bfloat16: "half precision"}
 
 
 def best_device() -> str:
@@ -76,18 +72,16 @@ class MemoryPlan:
         dtype: of the weights.
         offload: parts wait in main memory until it is their turn.
         tiled: pictures are decoded, and encoded, piece by piece.
-        note: a sentence for people.
     """
 
     dtype: torch.dtype
     offload: bool = False
     tiled: bool = False
-    note: str = ""
 
 
 def plan_memory(
     needs: Needs, *, device: Device, dtype: torch.dtype, free: int | None, free_main: int | None = None
-) -> MemoryPlan:
+) -> tuple[MemoryPlan, MemoryUse]:
     """Choose the way of holding a model that costs the least and fits.
 
     On CUDA what saves memory is to let parts wait in main memory; where the device works in main memory itself (MPS,
@@ -100,6 +94,9 @@ def plan_memory(
         free: bytes that are free on the device; None when that cannot be told, and then nothing is saved.
         free_main: bytes that are free in main memory, for CUDA; None when that cannot be told.
 
+    Returns:
+        The way, and what to tell people of it.
+
     Raises:
         UserError: it does not fit in any way.
     """
@@ -110,12 +107,7 @@ def plan_memory(
         needed = _needed(needs, way)
         fits_main = not way.offload or free_main is None or needs.resident(way.dtype) <= free_main
         if free is None or (needed <= free and fits_main):
-            return MemoryPlan(
-                dtype=way.dtype,
-                offload=way.offload,
-                tiled=way.tiled,
-                note=_note(needs, way, device=device, wanted=ways[0], free=free),
-            )
+            return way, _use(needs, way, device=device, wanted=ways[0], free=free)
     needed, short, where = _needed(needs, ways[-1]), free or 0, "in main memory"
     if device == "cuda" and needed > short:
         where = "on the graphics card"
@@ -173,20 +165,19 @@ def _needed(needs: Needs, way: MemoryPlan) -> int:
     return weights + needs.drawing(way.dtype, tiled=way.tiled)
 
 
-def _note(needs: Needs, way: MemoryPlan, *, device: Device, wanted: MemoryPlan, free: int | None) -> str:
-    runs = f"runs on {_PLACES[device]} in {_PRECISIONS.get(way.dtype, str(way.dtype))}"
-    note = f"{needs.title} {runs} and takes about {_gigabytes(_needed(needs, way))} of memory."
+def _use(needs: Needs, way: MemoryPlan, *, device: Device, wanted: MemoryPlan, free: int | None) -> MemoryUse:
+    precision, needed = "single" if way.dtype == torch.float32 else "half", _needed(needs, way)
     if free is None or way == wanted:
-        return note
-    savings = []
-    if way.dtype != wanted.dtype:
-        savings.append("it is held in half precision")
-    if way.offload:
-        savings.append("parts of it wait in main memory until it is their turn, which takes longer")
-    if way.tiled:
-        savings.append("large pictures are developed piece by piece")
-    short = f"Memory is short ({_gigabytes(free)} of {_gigabytes(_needed(needs, wanted))} are free)"
-    return f"{note} {short}, so {' and '.join(savings)}."
+        return MemoryUse(device=device, precision=precision, needed=needed)
+    done: dict[Saving, bool] = {"half": way.dtype != wanted.dtype, "turns": way.offload, "tiled": way.tiled}
+    return MemoryUse(
+        device=device,
+        precision=precision,
+        needed=needed,
+        savings=tuple(saving for saving, is_done in done.items() if is_done),
+        free=free,
+        wanted=_needed(needs, wanted),
+    )
 
 
 def _gigabytes(number: int) -> str:

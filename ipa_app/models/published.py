@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from ipa_app.models.entry import HubPart, ModelEntry
 from ipa_app.models.hub import model_folder
+from ipa_app.models.presets import SDXL_PRESETS
 
 _IP_ADAPTER = ("h94/IP-Adapter", "018e402774aeeddd60609b4ecdb7e298259dc729")
 # OpenCLIP ViT-H/14. The adapters named "vit-h" were trained with it, those for SDXL as well, whose own folder on the
@@ -132,6 +133,7 @@ def published_models() -> Iterator[ModelEntry]:
         about="Stable Diffusion XL draws almost anything, finer than 1.5, at 1024 × 1024 pixels.",
         adapters=("ip-adapter_sdxl_vit-h", "ip-adapter-plus_sdxl_vit-h"),
         parts=_SDXL_PARTS,
+        presets=SDXL_PRESETS,
         download_bytes=13_690_000_000,
         side=1024,
         steps=30,

@@ -161,3 +161,10 @@ def features_of(kind: Kind, recipe: Recipe, data: ToyData, folder: Path) -> torc
         batch = clip_pixels(pixels(data.images, rows, device), recipe.vision_size)
         parts.append(encode_image(encoder, batch, kind).cond.half().cpu())
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def features_of_nothing(kind: Kind, recipe: Recipe, folder: Path) -> torch.Tensor:
+    """What stands for "no picture", as `features_of` has it for one; float32."""
+    encoder, side = load_image_encoder(folder), recipe.vision_size
+    return encode_image(encoder, torch.zeros(1, 3, side, side), kind).uncond[0]

@@ -22,7 +22,7 @@ from torch import nn
 from ipa_app.adapter.files import load_adapter, save_adapter
 from ipa_app.adapter.ip_adapter import IPAdapter
 from ipa_app.adapter.layers import attention_layers
-from ipa_app.toybox.adapters import FILES, Kind, features_of
+from ipa_app.toybox.adapters import FILES, Kind, features_of, features_of_nothing
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import fit, pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 OWN_VIEW_SHARE = 0.5
 """Share of pairs whose reference is the picture itself and whose words are none, as in a variation; in the others the
 reference is another view and the words name the scene, as in a mix."""
+NO_PICTURE_SHARE = 0.1
+"""Share of pairs without a picture, which must add nothing: guidance leads away from what "no picture" draws."""
 QUERY_BATCHES, QUERY_BATCH, QUERIES_KEPT, QUERIES_ASKED = 24, 16, 256, 64
 """UNet passes that queries are taken from, pictures in each, queries kept of each, queries asked in a step."""
 
@@ -70,15 +72,18 @@ def train_teacher(kind: Kind, recipe: Recipe, data: ToyData, _heldout: ToyData, 
     adapter = _adapter(kind, recipe, unet, folder).to(device, torch.float32).requires_grad_(True).train()
     layers = list(_layers(unet, data, folder))
     full, scene, empty = _text_states(data, folder)
-    features = features_of(kind, recipe, data, folder)
+    features, nothing = features_of(kind, recipe, data, folder), features_of_nothing(kind, recipe, folder)
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         rows = torch.randint(len(data), (recipe.text_teacher.batch_size,), generator=generator)
         own = torch.rand(len(rows), generator=generator) < OWN_VIEW_SHARE
-        # Pictures 2 i and 2 i + 1 show the same subject.
-        tokens = adapter.tokens(features[torch.where(own, rows, rows ^ 1)].to(device).float())
         words = torch.where(own[:, None, None], empty, scene[rows]).to(device).float()
         wanted = full[rows].to(device).float()
+        # Pictures 2 i and 2 i + 1 show the same subject.
+        seen = features[torch.where(own, rows, rows ^ 1)].to(device).float()
+        without = torch.rand(len(rows), generator=generator) < NO_PICTURE_SHARE
+        seen[without], wanted[without] = nothing, words[without]
+        tokens = adapter.tokens(seen)
         errors = [_error(adapter, layer, generator, tokens=tokens, words=words, full=wanted) for layer in layers]
         return torch.stack(errors).mean(), {}
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from ipa_app.models.amounts import size_text
 from ipa_app.models.catalog import ModelEntry
+from ipa_app.models.memory_use import MemoryUse
 from ipa_app.models.words import unknown_words
 from ipa_app.ui import texts
 
@@ -23,6 +25,20 @@ def model_note(entry: ModelEntry) -> str:
     """Return the line under the header; that the bundled model draws toys and nothing else is said plainly."""
     text = texts.TOYBOX_NOTE if entry.name == BUNDLED_MODEL else html.escape(entry.about)
     return f'<p class="ipa-model-note">{text}</p>' if text else ""
+
+
+def memory_text(use: MemoryUse) -> str:
+    """Say where a loaded model runs, how much memory it takes, and what was done because memory was short."""
+    runs = texts.MEMORY_RUNS[use.device][use.precision].format(size=size_text(use.needed))
+    if not use.savings:
+        return runs
+    saved = texts.MEMORY_SAVED[" ".join(use.savings)]
+    return f"{runs} {saved.format(free=size_text(use.free), wanted=size_text(use.wanted))}"
+
+
+def memory_note(use: MemoryUse | None) -> str:
+    """Return the line under the choice of models; empty until the model is ready."""
+    return "" if use is None else f'<p class="ipa-help">{html.escape(memory_text(use))}</p>'
 
 
 def words_heading(entry: ModelEntry) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import gradio as gr
 from gradio.blocks import Block
 
-from ipa_app.engine.requests import AreaName
+from ipa_app.engine.requests import AreaName, PartName, RegionName
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
@@ -79,6 +79,8 @@ class PublicApi:
         centre_x: float = 0.5,
         centre_y: float = 0.5,
         negative_reference: Picture | None = None,
+        part: PartName = "all",
+        region: RegionName = "everywhere",
         progress: gr.Progress = gr.Progress(),
     ) -> Outcome:
         """Make new pictures that take after a reference picture.
@@ -110,6 +112,8 @@ class PublicApi:
         negative_reference: Picture | None = None,
         start_image: Picture | None = None,
         strength: float = 0.75,
+        part: PartName = "all",
+        region: RegionName = "everywhere",
         progress: gr.Progress = gr.Progress(),
     ) -> Outcome:
         """Make pictures from words together with a reference picture; without one it is plain text-to-image."""
@@ -147,6 +151,8 @@ class PublicApi:
         extend_right: float = 0,
         extend_up: float = 0,
         extend_down: float = 0,
+        part: PartName = "all",
+        region: RegionName = "everywhere",
         progress: gr.Progress = gr.Progress(),
     ) -> Outcome:
         """Redraw the white part of a mask; every other pixel of the picture stays as it is.
@@ -180,6 +186,8 @@ class PublicApi:
         negative_reference: Picture | None = None,
         control_start: float = 0.0,
         control_end: float = 1.0,
+        part: PartName = "all",
+        region: RegionName = "everywhere",
         progress: gr.Progress = gr.Progress(),
     ) -> Outcome:
         """Make pictures of the reference's subject in the pose of a skeleton, a photo or (Toybox) a toy picture."""
@@ -192,8 +200,8 @@ class PublicApi:
     def _make(self, task: str, arguments: dict[str, Any]) -> Outcome:
         """Run a request and wait for it; `arguments` are an endpoint's own."""
         values = {name: value for name, value in arguments.items() if name not in ("self", "progress", "guidance")}
-        square = {name: values.pop(name) for name in ("view", "centre_x", "centre_y")}
-        values["references"] = ({"image": values.pop("reference"), **square},)
+        chosen = {name: values.pop(name) for name in ("view", "centre_x", "centre_y", "region")}
+        values["references"] = ({"image": values.pop("reference"), **chosen},)
         with explained():
             request = build_request(task=task, guidance_scale=arguments["guidance"], **values)
             job_id = self._studio.submit(request)

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import tempfile
 from pathlib import Path
 from typing import Literal
 
+from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
 
 def keep_picture(image: Image.Image, *, format: Literal["png", "jpeg"] = "png") -> str:
-    """Write a picture and return its path.
+    """Keep a picture and return its path; the same picture has the same path.
 
-    The same picture has the same path. Gradio's own components write to such a path in place, so that a browser which
-    is just loading the file from an earlier event gets half of it; here a whole file takes the place of the one before.
+    Gradio's components, and `save_pil_to_cache`, write to that path in place, so that a browser which is just loading
+    the file from an earlier event gets half of it. Here nothing is written where the whole file is already there.
 
     Args:
         image: of a mode that the format can hold.
         format: "png" keeps it exactly, "jpeg" is for looking at.
     """
-    buffer = io.BytesIO()
-    image.save(buffer, format=format)
-    data = buffer.getvalue()
-    folder = Path(get_upload_folder()) / hashlib.sha256(data).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
-        file.write(data)
-    path = folder / f"image.{format}"
-    Path(file.name).replace(path)
-    return str(path.resolve())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"image.{format}"
+        image.save(path)
+        return save_file_to_cache(path, cache_dir=get_upload_folder())

@@ -6,9 +6,10 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.ui.about import model_note, words_heading, words_html
+from ipa_app.ui.about import memory_note, model_note, words_heading, words_html
 from ipa_app.ui.failures import explained
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
+from ipa_app.ui.panel import offer_parts
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.status import model_pill
 from ipa_app.ui.studio import Studio
@@ -40,7 +41,8 @@ class ModelChoice:
     def outputs(self) -> list[Any]:
         """Every component that an update may name."""
         parts = self._parts
-        shown = [parts.settings.model, parts.pill, parts.note, parts.words_panel, parts.words]
+        shown = [parts.settings.model, parts.settings.memory, parts.panel.part, parts.pill, parts.note]
+        shown += [parts.words_panel, parts.words]
         return [self.timer, *shown, *self._offer.outputs]
 
     def look(self, chosen: str, offered: str) -> Update:
@@ -57,7 +59,8 @@ class ModelChoice:
             updates = self._offer.show(far, far_state, meanwhile=entry.title)
             if far_state.phase in _ON_ITS_WAY:
                 pill, awaited = model_pill(far_state, title=far.title), True
-        return {**updates, self._parts.pill: pill, self.timer: gr.Timer(active=awaited)}
+        memory = {self._parts.settings.memory: memory_note(state.memory)}
+        return {**updates, **memory, self._parts.pill: pill, self.timer: gr.Timer(active=awaited)}
 
     def choose(self, name: str, chosen: str, offered: str) -> Update:
         """Load the chosen model; offer one that is not there, and stay with the one before it until it is."""
@@ -70,6 +73,7 @@ class ModelChoice:
             **(self._offer.hide() if offered == entry.name else {}),
             self._offer.chosen: entry.name,
             self.timer: gr.Timer(active=True),
+            self._parts.panel.part: offer_parts(entry),
             self._parts.note: model_note(entry),
             self._parts.words_panel: gr.update(label=words_heading(entry), visible=bool(entry.words)),
             self._parts.words: words_html(entry),

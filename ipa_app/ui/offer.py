@@ -10,7 +10,7 @@ import gradio as gr
 
 from ipa_app.models.amounts import size_text
 from ipa_app.models.entry import ModelEntry
-from ipa_app.models.manager import ModelState
+from ipa_app.models.state import ModelState
 from ipa_app.ui import texts
 from ipa_app.ui.status import status_line
 

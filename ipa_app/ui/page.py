@@ -51,7 +51,7 @@ def lay_out(studio: Studio, *, examples: Sequence[Example], model: str) -> Parts
     header = _header(studio, model=model)
     with gr.Row(elem_classes="ipa-columns", equal_height=False):
         with gr.Column(scale=3, min_width=250, elem_classes="ipa-card"):
-            panel = _picture_column(examples)
+            panel = _picture_column(studio, examples, model=model)
         with gr.Column(scale=4, min_width=300, elem_classes="ipa-card"):
             task_parts = _task_column(studio, model=model)
         with gr.Column(scale=5, min_width=300, elem_classes="ipa-card ipa-results"):
@@ -72,11 +72,11 @@ def _header(studio: Studio, *, model: str) -> dict[str, Any]:
     return {"pill": pill, "note": note}
 
 
-def _picture_column(examples: Sequence[Example]) -> PicturePanel:
+def _picture_column(studio: Studio, examples: Sequence[Example], *, model: str) -> PicturePanel:
     _heading(1, texts.PICTURE_HEADING)
     first = next((example for example in examples if example.tab == "variation"), None)
     slots = reference_slots(first_picture=first.file if first else None)
-    return picture_panel(references=slots, adapter=first.adapter if first else "base")
+    return picture_panel(references=slots, adapter=first.adapter if first else "base", entry=studio.entry(model))
 
 
 def _task_column(studio: Studio, *, model: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -30,6 +30,7 @@ class PicturePanel:
 
     references: References
     adapter: gr.Radio
+    part: gr.Radio
     scale: gr.Slider
     live: gr.Checkbox
     start: gr.Slider
@@ -51,6 +52,7 @@ class SettingsPanel:
     height: gr.Number
     negative_prompt: gr.Textbox
     model: gr.Dropdown
+    memory: gr.HTML
     offer: OfferPanel
 
 
@@ -71,14 +73,28 @@ def picture_input(*, label: str, elem_id: str, height: int = 240, value: Path | 
     )
 
 
-def picture_panel(*, references: References, adapter: str) -> PicturePanel:
-    """Lay out the adapter switch and the strength, under the reference pictures."""
+def picture_panel(*, references: References, adapter: str, entry: ModelEntry) -> PicturePanel:
+    """Lay out the adapter switch and the strength, under the reference pictures.
+
+    Args:
+        references: the pictures.
+        adapter: the chosen one when the page opens.
+        entry: the model that is chosen then.
+    """
     adapter_switch = gr.Radio(
         label=texts.ADAPTER_LABEL,
         choices=list(texts.ADAPTER_CHOICES),
         value=adapter,
         info=texts.ADAPTER_HELP,
         elem_id="adapter",
+    )
+    part = gr.Radio(
+        label=texts.PART_LABEL,
+        choices=list(texts.PART_CHOICES),
+        value="all",
+        info=texts.PART_HELP,
+        visible=bool(entry.presets),
+        elem_id="part",
     )
     scale = slider(texts.SCALE_LABEL, texts.SCALE_HELP, span=(0, 1.5), step=0.05, value=1.0, elem_id="scale")
     live = gr.Checkbox(label=texts.LIVE_LABEL, info=texts.LIVE_HELP, value=False, elem_id="live")
@@ -90,6 +106,7 @@ def picture_panel(*, references: References, adapter: str) -> PicturePanel:
     return PicturePanel(
         references=references,
         adapter=adapter_switch,
+        part=part,
         scale=scale,
         live=live,
         start=start,
@@ -98,6 +115,11 @@ def picture_panel(*, references: References, adapter: str) -> PicturePanel:
         folds={"start": when, "end": when, "negative_reference": away},
         suited_scale=gr.State(DEFAULT_SCALES["variation"]),
     )
+
+
+def offer_parts(entry: ModelEntry) -> dict[str, Any]:
+    """Update the choice of what counts for a model; where there is no choice, everything does."""
+    return gr.update(visible=True) if entry.presets else gr.update(visible=False, value="all")
 
 
 def share_sliders(*, help_text: str, elem_ids: tuple[str, str]) -> tuple[gr.Slider, gr.Slider]:
@@ -142,6 +164,7 @@ def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> 
             value=default_model,
             elem_id="model",
         )
+        memory = gr.HTML("", padding=False, elem_id="model-memory")
         offer = offer_panel(chosen=default_model)
     return SettingsPanel(
         count=count,
@@ -152,5 +175,6 @@ def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> 
         height=height,
         negative_prompt=negative_prompt,
         model=model,
+        memory=memory,
         offer=offer,
     )

@@ -38,6 +38,7 @@ class Parts:
         return {
             **panel.references.inputs,
             "adapter": panel.adapter,
+            "part": panel.part,
             "scale": panel.scale,
             "start": panel.start,
             "end": panel.end,

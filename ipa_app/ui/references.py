@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.engine.requests import MOST_REFERENCES, Reference
+from ipa_app.engine.requests import MOST_REFERENCES, Reference, RegionName
 from ipa_app.imaging.cropping import SquareMode
 from ipa_app.ui import texts
 from ipa_app.ui.listeners import AT_ONCE
@@ -27,11 +27,12 @@ class Slot:
         box: holds the others.
         image: the picture.
         seen: the square of it that the model looks at.
-        fold: holds the choice of the square.
+        fold: holds the choice of the square and of the region.
         view: how the picture becomes a square.
         place: holds the sliders that move the crop.
         across: the crop's middle, from left to right.
         down: the crop's middle, from top to bottom.
+        region: where in the new picture it counts.
         weight: beside the other references.
     """
 
@@ -43,13 +44,14 @@ class Slot:
     place: gr.Column
     across: gr.Slider
     down: gr.Slider
+    region: gr.Radio
     weight: gr.Slider
 
     @property
     def inputs(self) -> dict[str, Any]:
         """What a reference is made from, by the names of its fields."""
         square = {"view": self.view, "centre_x": self.across, "centre_y": self.down}
-        return {"image": self.image, "weight": self.weight, **square}
+        return {"image": self.image, "weight": self.weight, "region": self.region, **square}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,7 @@ class Filling:
     weight: float = 1.0
     view: SquareMode = "crop"
     centre: tuple[float, float] = (0.5, 0.5)
+    region: RegionName = "everywhere"
 
     @property
     def seen(self) -> str:
@@ -106,7 +109,12 @@ class References:
             filling = references[index] if index < len(references) else Filling()
             visible = index > 0 or len(references) > 1 or filling.weight != 1.0
             updates |= {slot.image: filling.path, slot.weight: gr.update(value=filling.weight, visible=visible)}
-            updates |= {slot.view: filling.view, slot.across: filling.centre[0], slot.down: filling.centre[1]}
+            updates |= {
+                slot.region: filling.region,
+                slot.view: filling.view,
+                slot.across: filling.centre[0],
+                slot.down: filling.centre[1],
+            }
             # What lies in a closed accordion tells of no change, so that the square is set here.
             updates |= {slot.seen: filling.seen, slot.place: gr.update(visible=filling.view == "crop")}
         return updates
@@ -167,7 +175,7 @@ def _slot(number: int, *, picture: Path | None) -> Slot:
 
 
 def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dict[str, Any]:
-    """Lay out what the model looks at and the choice of it, and let the one follow the other."""
+    """Lay out what the model looks at, the choice of it, which it follows, and where in the new picture it counts."""
     first = Filling(path=None if picture is None else str(picture))
     seen = gr.HTML(first.seen, padding=False, elem_id=f"seen-{number}")
     with gr.Accordion(texts.SEEN_HEADING, open=False, elem_id=f"seen-panel-{number}") as fold:
@@ -181,6 +189,13 @@ def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dic
                 )
                 for label, name in ((texts.ACROSS_LABEL, "across"), (texts.DOWN_LABEL, "down"))
             )
+        region = gr.Radio(
+            label=texts.REGION_LABEL,
+            choices=list(texts.REGION_CHOICES),
+            value="everywhere",
+            info=texts.REGION_HELP,
+            elem_id=f"region-{number}",
+        )
     choice = [view, across, down]
     gr.on(
         [image.change, *(part.change for part in choice)],
@@ -191,7 +206,7 @@ def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dic
         trigger_mode="always_last",
         **AT_ONCE,
     )
-    return {"seen": seen, "fold": fold, "view": view, "place": place, "across": across, "down": down}
+    return {"seen": seen, "fold": fold, "view": view, "place": place, "across": across, "down": down, "region": region}
 
 
 def _look(payload: Any, view: SquareMode, across: float | None, down: float | None) -> tuple[str, Any]:

@@ -86,7 +86,11 @@ class Restorer:
         parts, tab = self._parts, self._parts.tab_of(request.task)
         references = [
             Filling(
-                path=keep_picture(each.image), weight=each.weight, view=each.view, centre=(each.centre_x, each.centre_y)
+                path=keep_picture(each.image),
+                weight=each.weight,
+                view=each.view,
+                centre=(each.centre_x, each.centre_y),
+                region=each.region,
             )
             for each in request.references
         ]

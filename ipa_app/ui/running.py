@@ -166,9 +166,9 @@ class Runner:
             download=save_zip(paths) if len(paths) > 1 else paths[0],
             compared=bool(order and order.compared),
         )
-        text = texts.DONE_ONE if len(paths) == 1 else texts.DONE_MANY
+        text = done_text(results, seconds=seconds)
         text = f"{order.done.format(seed=results[0].seeds[0])} {text}" if order else text
-        done = self._finished(status_line(text.format(count=len(paths), seconds=seconds), kind="done"))
+        done = self._finished(status_line(text, kind="done"))
         return {**done, **shown, **remember(self.results, wish.history, paths)}
 
     def _finished(self, status: str) -> Update:
@@ -179,7 +179,21 @@ class Runner:
         return idle | over | {self.results.status: status, self.results.preview: gone}
 
 
+def done_text(results: Sequence[GenerateResult], *, seconds: float) -> str:
+    """Say how many pictures were made in which time, and which the model's safety checker withheld."""
+    withheld = [seed for result in results for seed in result.withheld]
+    count = sum(len(result.seeds) for result in results) - len(withheld)
+    made = (texts.DONE_ONE if count == 1 else texts.DONE_MANY).format(count=count, seconds=seconds)
+    if not withheld:
+        return made
+    text = texts.WITHHELD_ONE if len(withheld) == 1 else texts.WITHHELD_MANY
+    return f"{made} {text.format(count=len(withheld), seeds=', '.join(map(str, withheld)))}"
+
+
 def _captions(result: GenerateResult, *, order: Order | None) -> list[str]:
     if order:
         return [order.caption(result)]
-    return [texts.SEED_CAPTION.format(seed=seed) for seed in result.seeds]
+    return [
+        (texts.WITHHELD_CAPTION if seed in result.withheld else texts.SEED_CAPTION).format(seed=seed)
+        for seed in result.seeds
+    ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import html
 
 from ipa_app.engine.results import Progress
-from ipa_app.models.manager import ModelState
+from ipa_app.models.state import ModelState
 from ipa_app.ui import texts
+from ipa_app.ui.about import memory_text
 
 _MODEL_PHASES = {
     "absent": texts.MODEL_ABSENT,
@@ -44,12 +45,13 @@ def progress_line(progress: Progress) -> str:
 
 
 def model_pill(state: ModelState, *, title: str) -> str:
-    """Return the model's state for the header; a failure's reason is shown beside it."""
+    """Return the model's state for the header, with more on it where the mouse rests; a failure's reason is shown."""
     text = _MODEL_PHASES[state.phase].format(title=title)
     if state.phase == "downloading" and state.progress:
         text = f"{text} {100 * state.progress:.0f}%"
     reason = f'<span class="ipa-reason">{html.escape(state.message)}</span>' if state.phase == "failed" else ""
+    more = memory_text(state.memory) if state.memory else state.message
     return (
-        f'<div class="ipa-pill ipa-{state.phase}" role="status" title="{html.escape(state.message or "")}">'
+        f'<div class="ipa-pill ipa-{state.phase}" role="status" title="{html.escape(more)}">'
         f"<i></i><span>{html.escape(text)}</span></div>{reason}"
     )

@@ -168,6 +168,7 @@ class Studio:
             "licence": entry.licence,
             "adapters": sorted(entry.adapters),
             "pose": "pose" in entry.controlnets,
+            "parts": ["all", *entry.presets],
             "width": entry.width,
             "height": entry.height,
             "steps": entry.steps,

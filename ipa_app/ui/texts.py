@@ -14,11 +14,20 @@ ADD_REFERENCE = "Add another picture"
 MORE_REFERENCE_LABEL = "Reference picture {number}"
 WEIGHT_LABEL = "Weight of picture {number}"
 SEEN_LABEL = "What the model looks at"
-SEEN_HEADING = "Choose what it looks at"
+SEEN_HEADING = "What it looks at, and where it counts"
 VIEW_LABEL = "The model only sees a square"
 VIEW_CHOICES = (("Cut one out", "crop"), ("Show all, with bars", "pad"), ("Squeeze", "stretch"))
 ACROSS_LABEL = "Cut further left (0) or right (1)"
 DOWN_LABEL = "Cut further up (0) or down (1)"
+REGION_LABEL = "Where in the new picture it counts"
+REGION_CHOICES = (
+    ("Everywhere", "everywhere"),
+    ("Left half", "left"),
+    ("Right half", "right"),
+    ("Upper half", "upper"),
+    ("Lower half", "lower"),
+)
+REGION_HELP = "Two pictures can have a half each. Pictures for the same place share it."
 REFERENCES_TOGETHER = (
     "Every spot of the new picture looks at all your pictures at once and takes most from the one that fits it best. "
     "What it takes from a picture is multiplied by that picture's weight: 1 is as it is, 2 is double. At 0 a picture "
@@ -28,6 +37,12 @@ ADAPTER_LABEL = "What to take from it"
 ADAPTER_CHOICES = (("Base — overall look", "base"), ("Fine-grained — more detail", "fine"))
 ADAPTER_HELP = (
     "Base keeps the idea and leaves room for words. Fine-grained keeps the small things too: patterns, faces, hats."
+)
+PART_LABEL = "What of it counts"
+PART_CHOICES = (("Everything", "all"), ("Only its style", "style"), ("Only its layout", "layout"))
+PART_HELP = (
+    "Style: colours, material and mood. Layout: what is where, and how large. With one of them alone, your words say "
+    "what is drawn."
 )
 SCALE_LABEL = "Strength of the picture"
 SCALE_HELP = "0: the picture is ignored. 1: it is followed closely. Above 1: it is exaggerated."
@@ -218,6 +233,9 @@ STARTING = "Sending your picture …"
 PHASES = {"queued": "Waiting for your turn", "denoising": "Drawing"}
 DONE_ONE = "One picture in {seconds:.1f} seconds."
 DONE_MANY = "{count} pictures in {seconds:.1f} seconds."
+WITHHELD_ONE = "One was withheld, because the model's safety checker took it for unsuitable (seed {seeds})."
+WITHHELD_MANY = "{count} were withheld, because the model's safety checker took them for unsuitable (seeds {seeds})."
+WITHHELD_CAPTION = "withheld (seed {seed})"
 STOPPED = "Stopped."
 FAILED_TITLE = "That did not work"
 FAILED_INSIDE = "Something went wrong inside the app (details are in its log). Please try again."
@@ -227,6 +245,33 @@ MODEL_DOWNLOADING = "{title}: downloading"
 MODEL_LOADING = "{title}: loading"
 MODEL_READY = "{title} is ready"
 MODEL_FAILED = "{title} could not be loaded"
+
+MEMORY_RUNS = {
+    "cuda": {
+        "single": "Runs on the graphics card in single precision and takes about {size} of its memory.",
+        "half": "Runs on the graphics card in half precision and takes about {size} of its memory.",
+    },
+    "mps": {
+        "single": "Runs on the graphics chip in single precision and takes about {size} of memory.",
+        "half": "Runs on the graphics chip in half precision and takes about {size} of memory.",
+    },
+    "cpu": {
+        "single": "Runs on the processor in single precision and takes about {size} of memory.",
+        "half": "Runs on the processor in half precision and takes about {size} of memory.",
+    },
+}
+MEMORY_SAVED = {
+    "half": "Only {free} of {wanted} were free, so it is held in half precision.",
+    "tiled": "Only {free} of {wanted} were free, so large pictures are developed piece by piece.",
+    "half tiled": (
+        "Only {free} of {wanted} were free, so it is held in half precision and large pictures are developed piece by "
+        "piece."
+    ),
+    "turns tiled": (
+        "Only {free} of {wanted} were free, so one part of it is there at a time, which is slower, and large pictures "
+        "are developed piece by piece."
+    ),
+}
 
 OFFER_HEADING = "{title} is not on this computer yet"
 OFFER_SIZE = "Download"
@@ -307,4 +352,6 @@ API_PARAMETERS = {
     "strength": "strength: how much of the start picture is drawn anew, up to 1",
     "control_start": "control_start: when the pose begins to count, as a share of the steps, 0 to 1",
     "control_end": "control_end: when it ceases to count; later than control_start",
+    "region": "region: where in the new picture the reference counts: everywhere, or left, right, upper or lower half",
+    "part": "part: what of the reference counts: all, style or layout; other than all for models that /models says can",
 }

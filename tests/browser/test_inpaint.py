@@ -70,6 +70,17 @@ def generate(page: Any) -> np.ndarray:
     return np.asarray(picture_at(page, RESULTS))
 
 
+def redrawn(
+    page: Any, shoot: Any, picture: Path, *, at: tuple[float, float], reach: float = 4
+) -> tuple[np.ndarray, np.ndarray]:
+    """Paint, generate, and tell the rows and columns of the pixels that changed."""
+    paint(page, at, reach=reach)
+    shoot(page, "painted")
+    after = generate(page)
+    shoot(page, "done")
+    return changed(picture, after)
+
+
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
     """A picture of 3000 x 2000 pixels with detail everywhere, and a green mark off its middle."""
@@ -86,11 +97,7 @@ def test_a_mask_painted_on_a_large_photo_changes_that_place_and_no_other_pixel(
 ) -> None:
     page = open_page()
     load(page, photo)
-    paint(page, place_of(page, MARK))
-    shoot(page, "painted")
-    after = generate(page)
-    shoot(page, "done")
-    rows, columns = changed(photo, after)
+    rows, columns = redrawn(page, shoot, photo, at=place_of(page, MARK))
     assert rows.size > 20_000
     # The brush is some 560 pixels wide on the photo, and the stroke a little longer.
     assert abs(rows.mean() - 620) < 40
@@ -105,11 +112,8 @@ def test_a_mask_painted_with_the_mouse_is_where_the_picture_changes(
     page = open_page()
     load(page, reference_file)
     box = page.locator(EDITOR).bounding_box()
-    paint(page, (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), reach=20)
-    shoot(page, "painted")
-    after = generate(page)
-    shoot(page, "done")
-    rows, columns = changed(reference_file, after)
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    rows, columns = redrawn(page, shoot, reference_file, at=middle, reach=20)
     assert rows.size > 100
     assert abs(rows.mean() - 100) < 15
     assert abs(columns.mean() - 150) < 20

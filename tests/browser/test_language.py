@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser.hands import enter
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+ENGLISH = re.compile("[a-z]{3}")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
@@ -20,6 +24,7 @@ def test_the_page_is_chinese_in_a_chinese_browser_and_what_is_typed_stays(open_p
     page.wait_for_selector("#results .grid-wrap img")
     page.wait_for_function("document.querySelector('#status').textContent.includes('用时')")
     assert page.input_value("#variation-prompt textarea") == "Stop"
+    assert page.inner_text("#variation-unknown") == "Tiny 不认识 stop 这个词，已忽略。"
     shoot(page)
     for name in ("文字 + 图片", "局部重绘", "姿势"):
         page.get_by_role("tab", name=name).click()
@@ -38,3 +43,28 @@ def test_the_button_goes_back_and_forth_and_is_remembered(open_page: Any) -> Non
     page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('Generate')")
     left = page.inner_text("body")
     assert CHINESE.findall(left.replace("中文", "")) == []
+
+
+def test_what_the_engine_says_is_chinese_too(open_page: Any, shoot: Any, reference_file: Path) -> None:
+    page = open_page(locale="zh-CN")
+    page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('生成')")
+    page.click("#more-settings > button")
+    enter(page, "steps", "100")
+    page.fill("#count input[type=number]", "2")
+    page.click("#variation-generate")
+    page.wait_for_function("document.querySelector('#status').textContent.includes('张，共 2 张')")
+    shoot(page, "progress")
+    page.wait_for_selector("#status .ipa-done")
+    assert not ENGLISH.search(page.inner_text("#status"))
+
+    page.get_by_role("tab", name="局部重绘").click()
+    page.set_input_files("#inpaint-image input[type=file]", str(reference_file))
+    page.get_by_role("button", name="Brush").first.wait_for()
+    page.click("#inpaint-generate")
+    page.wait_for_selector(".toast-body.error")
+    page.wait_for_selector("#status .ipa-failed")
+    for place in (".toast-body.error", "#status"):
+        page.wait_for_function("place => document.querySelector(place).innerText.includes('还没有蒙版')", arg=place)
+        told = page.inner_text(place)
+        assert not ENGLISH.search(told), told
+    shoot(page, "error")

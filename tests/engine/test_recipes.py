@@ -19,7 +19,7 @@ from ipa_app.imaging.png import write_png
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.pose.presets import preset_sheets
 from tests.engine.conftest import noise_picture, reference
-from tests.sample_requests import EVERYWHERE, OF_TASK, differences, plain, sample_request
+from tests.sample_requests import EVERYWHERE, OF_TASK, PRESETS, differences, plain, sample_request
 
 ENTRY = ModelEntry(
     name="m",
@@ -29,6 +29,7 @@ ENTRY = ModelEntry(
     controlnets={"pose": Path("c")},
     width=128,
     height=96,
+    presets=PRESETS,
 )
 
 
@@ -72,6 +73,15 @@ def test_a_result_from_before_masks_had_edges_comes_back_as_it_was(tmp_path: Pat
     settings = {name: value for name, value in settings_of(plan, scheduler="S").items() if name not in MASK_FIELDS}
     write_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
     assert differences(read_request(tmp_path / "a.png"), request) == list(MASK_FIELDS)
+
+
+def test_a_result_from_before_parts_could_be_chosen_comes_back_whole(tmp_path: Path) -> None:
+    request = sample_request("variation", model="m", part="all")
+    plan = make_plan(request, ENTRY)
+    settings = settings_of(plan, scheduler="S")
+    assert settings.pop("part") == "all"
+    write_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
+    assert differences(read_request(tmp_path / "a.png"), request) == []
 
 
 def test_the_seed_is_the_one_of_the_picture(tmp_path: Path) -> None:
@@ -129,10 +139,12 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"references": [{"weight": 1}] * 4}, "missing in the file"),
     ({"references": [{"weight": 1}] * 5}, "at most 4"),
     ({"references": [{"weight": 1, "view": "<b>"}]}, "view"),
+    ({"references": [{"weight": 1, "region": ["left"]}]}, "region"),
     ({"references": [{"weight": 1, "centre_x": "left"}]}, "centre across"),
     ({"negative_reference": "0" * 64}, "missing in the file"),
     ({"start_image": {"path": "a.png"}}, "missing in the file"),
     ({"start": 2}, "beginning"),
+    ({"part": "<b>"}, "it must be all or style or layout"),
     ({"colour": "<img src=x>"}, "not known here .colour"),
 ]
 

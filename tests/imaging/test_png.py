@@ -49,6 +49,17 @@ def test_the_same_picture_gives_the_same_file(picture: Image.Image, tmp_path: Pa
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+def test_a_file_that_is_being_read_stays_whole(picture: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_png(picture, path, SETTINGS)
+    whole = path.read_bytes()
+    with path.open("rb") as reading:
+        begun = reading.read(10)
+        write_png(picture, path, SETTINGS)
+        assert begun + reading.read() == whole
+    assert [each.name for each in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_other_programs_find_their_parameters(picture: Image.Image, tmp_path: Path) -> None:
     write_png(picture, tmp_path / "a.png", SETTINGS)
     text = Image.open(tmp_path / "a.png").info["parameters"]

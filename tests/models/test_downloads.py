@@ -13,7 +13,8 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
-from ipa_app.models.manager import ModelManager, ModelState
+from ipa_app.models.manager import ModelManager
+from ipa_app.models.state import ModelState
 from tests.hub_fixtures import point_at, real_files
 from tests.hub_server import FakeHub, serving
 

@@ -190,5 +190,6 @@ def test_short_memory_saves_and_says_so(tiny_bundle_dir: Path, monkeypatch: pyte
     vae = model.pipelines["inpaint"].vae
     assert vae.use_tiling
     assert model.dtype == torch.float32
-    assert "large pictures are developed piece by piece" in model.memory_note
-    assert "runs on the processor in single precision" in load(entry_from_folder(tiny_bundle_dir, name="x")).memory_note
+    assert model.memory.savings == ("tiled",)
+    easy = load(entry_from_folder(tiny_bundle_dir, name="x")).memory
+    assert (easy.device, easy.precision, easy.savings) == ("cpu", "single", ())

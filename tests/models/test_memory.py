@@ -10,6 +10,7 @@ import torch
 
 from ipa_app.errors import UserError
 from ipa_app.models.memory import MemoryPlan, Needs, free_main_memory, plan_memory
+from ipa_app.models.memory_use import MemoryUse
 
 GB = 10**9
 HALF, SINGLE, BRAIN = torch.float16, torch.float32, torch.bfloat16
@@ -39,7 +40,8 @@ SDXL = Needs(
 )
 
 
-def ways(plan: MemoryPlan) -> tuple[torch.dtype, bool, bool]:
+def ways(planned: tuple[MemoryPlan, MemoryUse]) -> tuple[torch.dtype, bool, bool]:
+    plan, _ = planned
     return plan.dtype, plan.offload, plan.tiled
 
 
@@ -78,23 +80,25 @@ def test_shared_memory_halves_the_precision(needs: Needs, free: int, expected: t
 
 def test_weights_stored_in_bfloat16_stay_so_on_a_graphics_card() -> None:
     stored = Needs(title="x", parts={"unet": 10**6}, pixels=64 * 64, stored_bfloat16=True)
-    assert plan_memory(stored, device="cuda", dtype=HALF, free=8 * GB).dtype == BRAIN
-    assert plan_memory(stored, device="cuda", dtype=SINGLE, free=8 * GB).dtype == SINGLE
-    assert plan_memory(stored, device="cpu", dtype=SINGLE, free=8 * GB).dtype == SINGLE
+    assert ways(plan_memory(stored, device="cuda", dtype=HALF, free=8 * GB))[0] == BRAIN
+    assert ways(plan_memory(stored, device="cuda", dtype=SINGLE, free=8 * GB))[0] == SINGLE
+    assert ways(plan_memory(stored, device="cpu", dtype=SINGLE, free=8 * GB))[0] == SINGLE
 
 
 def test_nothing_is_saved_where_free_memory_cannot_be_told() -> None:
     assert ways(plan_memory(SDXL, device="cuda", dtype=HALF, free=None)) == (HALF, False, False)
 
 
-def test_the_note_says_where_it_runs_and_what_was_saved() -> None:
-    easy = plan_memory(SD15, device="cuda", dtype=HALF, free=24 * GB).note
-    assert easy == "SD 1.5 runs on the graphics card in half precision and takes about 5.0 GB of memory."
-    short = plan_memory(SD15, device="cuda", dtype=HALF, free=4 * GB, free_main=16 * GB).note
-    assert "Memory is short (4.0 GB of 5.0 GB are free), so parts of it wait in main memory" in short
-    halved = plan_memory(SDXL, device="cpu", dtype=SINGLE, free=12 * GB).note
-    assert "runs on the processor in half precision" in halved
-    assert "so it is held in half precision." in halved
+def test_it_is_told_where_it_runs_and_what_was_saved() -> None:
+    _, easy = plan_memory(SD15, device="cuda", dtype=HALF, free=24 * GB)
+    assert (easy.device, easy.precision, easy.savings) == ("cuda", "half", ())
+    assert round(easy.needed / GB, 1) == 5.0
+    _, short = plan_memory(SD15, device="cuda", dtype=HALF, free=4 * GB, free_main=16 * GB)
+    assert (short.savings, short.free, short.wanted) == (("turns", "tiled"), 4 * GB, easy.needed)
+    _, halved = plan_memory(SDXL, device="cpu", dtype=SINGLE, free=12 * GB)
+    assert (halved.device, halved.precision, halved.savings) == ("cpu", "half", ("half",))
+    _, unknown = plan_memory(SDXL, device="mps", dtype=SINGLE, free=None)
+    assert (unknown.precision, unknown.savings) == ("single", ())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ipa_app.models.manager import ModelManager
 from ipa_app.ui.page import lay_out
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.studio import Studio
+from tests.sample_requests import PRESETS
 
 Opened = tuple[Parts, Studio]
 Update = Mapping[Any, Any]
@@ -23,11 +25,11 @@ Update = Mapping[Any, Any]
 
 @contextmanager
 def opened_page(bundle: Path, *, temporary: Path) -> Iterator[tuple[Parts, Studio]]:
-    """Yield the parts and the studio of a page with two models, "toybox" and "other"."""
+    """Yield the parts and the studio of a page with two models, "toybox" and "other"; the latter has presets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(temporary))
-        names = ("toybox", "other")
-        manager = ModelManager({name: entry_from_folder(bundle, name=name) for name in names}, device="cpu")
+        other = replace(entry_from_folder(bundle, name="other"), presets=PRESETS)
+        manager = ModelManager({"toybox": entry_from_folder(bundle, name="toybox"), "other": other}, device="cpu")
         engine = Engine(manager)
         studio = Studio(engine=engine, manager=manager)
         with gr.Blocks(analytics_enabled=False):

@@ -32,9 +32,10 @@ COMMON = {
     "centre_y": 0.5,
     "negative_reference": None,
 }
+LAST = {"part": "all", "region": "everywhere"}
 REQUIRED = object()
 PROMISED = {
-    "/variation": {"reference": REQUIRED, "adapter": "base", "scale": 1.0, "prompt": "", **COMMON},
+    "/variation": {"reference": REQUIRED, "adapter": "base", "scale": 1.0, "prompt": "", **COMMON, **LAST},
     "/mix": {
         "prompt": REQUIRED,
         "reference": None,
@@ -43,6 +44,7 @@ PROMISED = {
         **COMMON,
         "start_image": None,
         "strength": 0.75,
+        **LAST,
     },
     "/inpaint": {
         "image": REQUIRED,
@@ -61,6 +63,7 @@ PROMISED = {
         "extend_right": 0,
         "extend_up": 0,
         "extend_down": 0,
+        **LAST,
     },
     "/pose": {
         "pose": REQUIRED,
@@ -72,6 +75,7 @@ PROMISED = {
         **COMMON,
         "control_start": 0.0,
         "control_end": 1.0,
+        **LAST,
     },
     "/models": {},
 }
@@ -224,6 +228,8 @@ def test_what_was_added_later_counts(client: Client, pictures: Pictures) -> None
         {"end": 0.5},
         {"view": "pad"},
         {"centre_x": 0.0},
+        {"region": "left"},
+        {"region": "lower"},
         {"negative_reference": other},
     ]
     drawn = [pixels(client.predict(**wish, **change)[0][0]).tobytes() for change in changes]
@@ -238,6 +244,7 @@ def test_models_says_what_there_is_and_its_state(client: Client) -> None:
     assert set(models) == {"toybox"}
     assert models["toybox"]["state"] in {"loading", "ready"}
     assert models["toybox"]["adapters"] == ["base", "fine"]
+    assert models["toybox"]["parts"] == ["all"]
 
 
 def test_two_clients_at_once_get_what_each_gets_alone(client: Client, app_url: str, pictures: Pictures) -> None:
@@ -273,6 +280,9 @@ BAD = [
     ("plain.png", {"seed": -7}, "-7"),
     ("plain.png", {"width": 33}, "33"),
     ("plain.png", {"adapter": "best"}, "best"),
+    ("plain.png", {"region": "corner"}, "everywhere or left or right or upper or lower"),
+    ("plain.png", {"part": "colour"}, "all or style or layout"),
+    ("plain.png", {"part": "style"}, "Tiny cannot tell a picture's style from the rest"),
     ("plain.png", {"model": "<b>dream</b>"}, "&lt;b&gt;dream.*toybox"),
     ("plain.png", {"prompt": 12}, "12"),
 ]
@@ -300,7 +310,7 @@ def test_a_missing_picture_a_missing_prompt_and_an_empty_mask_are_named(client: 
 
 
 def test_scale_nan_is_refused(app_url: str) -> None:
-    added_later = [0, 1, "crop", 0.5, 0.5, None, None, 1]
+    added_later = [0, 1, "crop", 0.5, 0.5, None, None, 1, "all", "everywhere"]
     values = json.dumps(["a cat", None, "base", float("nan"), "", 1, -1, 0, 0, 0, 0, "toybox", *added_later])
     call = f"{app_url}gradio_api/call/mix"
     event = httpx.post(call, content=f'{{"data": {values}}}', headers={"content-type": "application/json"}).json()

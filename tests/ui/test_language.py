@@ -7,13 +7,33 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ipa_app.ui import texts
-from ipa_app.ui.language.switch import dictionary
+import pytest
 
-CHINESE = json.loads((Path(texts.__file__).parent / "language" / "chinese.json").read_text(encoding="utf-8"))
+from ipa_app.models.catalog import BUNDLED, entry_from_folder
+from ipa_app.pose.body import JOINT_NAMES
+from ipa_app.pose.presets import presets
+from ipa_app.ui import texts
+from ipa_app.ui.about import words_html
+from ipa_app.ui.language.switch import dictionary, phrases
+from tests.ui.said import PACKAGES, blank, said_in
+
+FOLDER = Path(texts.__file__).parent / "language"
+CHINESE = json.loads((FOLDER / "chinese.json").read_text(encoding="utf-8"))
 PLACEHOLDER = re.compile(r"\{\w+(?::[^}]*)?\}")
 TAG = re.compile(r"<[^>]+>")
 ONLY_ENGLISH = {"TITLE"}
+
+# Texts for people that are names, are found as part of a longer one, or are no part of the page.
+NAMES = {"Stable Diffusion", "Stable Diffusion 1.5", "Stable Diffusion 1.x", "Stable Diffusion 2.x"} | {
+    "Stable Diffusion XL", "CLIP ViT-L/14", "OpenCLIP ViT-H/14", "OpenCLIP ViT-bigG/14"
+}  # fmt: skip
+LOAD_FAILED = ("The model {} could not be loaded: its files are damaged or incomplete", " (details in the log).")
+JOINED = {"{} left", *LOAD_FAILED}
+DRAWN = {"Withheld: the model's safety checker took this picture for unsuitable. Please try another seed or prompt."}
+IN_FILES = {"CFG scale", "IP-Adapter scale", "ControlNet scale", "Denoising strength", "Negative prompt: {}"}
+UNSHOWN = {"blob {}\0", "load {}", "adapter {}"}
+TORCH_SAYS = {"MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory"}
+STAYS = NAMES | JOINED | DRAWN | IN_FILES | UNSHOWN | TORCH_SAYS
 
 
 def shown_texts() -> dict[str, Any]:
@@ -44,3 +64,51 @@ def test_translations_have_the_same_placeholders_and_markup() -> None:
 def test_no_english_text_has_two_translations() -> None:
     pairs = dictionary()
     assert len({english for english, _ in pairs}) == len(pairs)
+
+
+def translated() -> set[str]:
+    """Whatever a sentence or a phrase has a translation for, its placeholders nameless."""
+    sentences = json.loads((FOLDER / "sentences.json").read_text(encoding="utf-8"))
+    return {blank(english) for english in (*sentences, *(each for pairs in phrases().values() for each, _ in pairs))}
+
+
+def all_said(*packages: str) -> dict[str, str]:
+    """All texts for people in packages, by default in all, with the file of each."""
+    said = {text: file for package in packages or PACKAGES for text, file in said_in(package).items()}
+    return {_with_name(text, file=file): file for text, file in said.items()}
+
+
+def _with_name(text: str, *, file: str) -> str:
+    # What is wrong with an adapter file is said there without its name, which comes before it.
+    is_about_file = file == "adapter/layout.py" and text.startswith(("is ", "cannot "))
+    return blank(f"{{}} {text}" if is_about_file else text)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_whatever_the_engine_says_has_a_translation(package: str) -> None:
+    said = all_said(package)
+    assert len(said) > 5
+    missing = {text: file for text, file in said.items() if text not in translated() | STAYS}
+    assert missing == {}, "please add them to sentences.json or phrases.json, in ipa_app/ui/language"
+
+
+def test_no_sentence_is_translated_that_nobody_says_any_more() -> None:
+    said = all_said()
+    sentences = json.loads((FOLDER / "sentences.json").read_text(encoding="utf-8"))
+    # What the page puts together from a word and what the engine reports has no full stop.
+    left = {blank(text) for text in sentences if text.endswith(".")} - said.keys()
+    assert left == {"".join(LOAD_FAILED)}
+    assert said.keys() >= STAYS
+
+
+def test_sentences_and_phrases_have_the_same_placeholders() -> None:
+    for english, chinese in [*dictionary(), *(pair for pairs in phrases().values() for pair in pairs)]:
+        assert sorted(PLACEHOLDER.findall(english)) == sorted(PLACEHOLDER.findall(chinese)), english
+
+
+def test_joints_poses_and_groups_of_words_have_names() -> None:
+    named = {kind: {english for english, _ in pairs} for kind, pairs in phrases().items()}
+    assert named["joint"] == set(JOINT_NAMES)
+    assert named["preset"] == set(presets())
+    headings = re.findall("<h4>(.*?)</h4>", words_html(entry_from_folder(BUNDLED, name="toybox")))
+    assert named["group"] == set(headings)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -15,7 +16,9 @@ from ipa_app.engine.engine import Engine
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
-from ipa_app.models.manager import ModelManager, ModelState
+from ipa_app.models.manager import ModelManager
+from ipa_app.models.memory_use import MemoryUse
+from ipa_app.models.state import ModelState
 from ipa_app.ui.model_choice import ModelChoice
 from ipa_app.ui.offer import offer_html
 from ipa_app.ui.page import lay_out
@@ -129,7 +132,8 @@ def test_a_model_on_offer_is_chosen_when_it_is_ready(
 ) -> None:
     choice, parts, manager = page
     offer = parts.settings.offer
-    monkeypatch.setattr(ModelManager, "_load_model", lambda *_: object())
+    use = MemoryUse(device="cpu", precision="half", needed=5 * 10**9, savings=("half",), free=6 * 10**9, wanted=10**10)
+    monkeypatch.setattr(ModelManager, "_load_model", lambda *_: SimpleNamespace(memory=use))
     choice.download("far", "toybox")
     wait_until(lambda: manager.state("far").phase == "ready")
     update = choice.look("toybox", "far")
@@ -137,6 +141,11 @@ def test_a_model_on_offer_is_chosen_when_it_is_ready(
     assert not visible(update[offer.column])
     update = choice.choose("far", "toybox", "")
     assert update[offer.chosen] == "far"
+    update = choice.look("far", "")
+    told = "Runs on the processor in half precision and takes about 5.0 GB of memory. Only 6.0 GB of 10.0 GB were free"
+    assert told in update[parts.settings.memory]
+    assert told in update[parts.pill]
+    update = choice.choose("far", "toybox", "")
     assert "Draws &lt;everything&gt;." in update[parts.note]
 
 

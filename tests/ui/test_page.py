@@ -11,7 +11,7 @@ from PIL import Image
 from ipa_app.engine.results import Progress
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.catalog import entry_from_folder
-from ipa_app.models.manager import ModelState
+from ipa_app.models.state import ModelState
 from ipa_app.ui.about import model_note, unknown_words_note, words_html
 from ipa_app.ui.examples import read_examples
 from ipa_app.ui.failures import explain, gradio_error

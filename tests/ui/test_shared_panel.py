@@ -8,6 +8,7 @@ import re
 import threading
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from PIL import Image
 
@@ -15,6 +16,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import Cancelled
 from ipa_app.imaging.png import write_png
 from ipa_app.ui.live import seed_to_redraw
+from ipa_app.ui.model_choice import ModelChoice
 from ipa_app.ui.running import Runner
 from ipa_app.ui.seen import seen_html
 from tests.engine.conftest import noise_picture
@@ -48,6 +50,19 @@ def test_a_broken_reference_is_told_where_its_square_would_be(tmp_path: Path) ->
     told = seen_html({"path": str(path)}, view="crop", centre=(0.5, 0.5))
     assert "cannot be opened" in told
     assert "<img" not in told
+
+
+def test_what_counts_can_be_chosen_where_the_model_tells_it_apart(page: Opened) -> None:
+    parts, studio = page
+    part = parts.panel.part
+    assert (part.visible, part.value) == (False, "all"), "the first model has no presets"
+    choice = ModelChoice(parts, studio=studio, timer=gr.Timer(1.0))
+    shown = choice.choose("other", "toybox", "")[part]
+    assert shown["visible"]
+    assert "value" not in shown, "what a file has just set stays"
+    hidden = choice.choose("toybox", "other", "")[part]
+    assert (hidden["visible"], hidden["value"]) == (False, "all")
+    assert part in choice.outputs
 
 
 def test_previews_come_before_the_pictures_and_go_when_those_are_there(page: Opened) -> None:

@@ -13,7 +13,10 @@ import gradio as gr
 from ipa_app.ui import texts
 
 _FOLDER = Path(__file__).parent
-_TAG = re.compile(r"<[^>]+>")
+# What the browser cuts a text at: its markup, and {words}, which come with markup of their own.
+_CUT = re.compile(r"<[^>]+>|\{words\}")
+
+Pair = tuple[str, str]
 
 
 def language_switch() -> gr.HTML:
@@ -21,25 +24,37 @@ def language_switch() -> gr.HTML:
     return gr.HTML(
         value="",
         html_template='<button type="button" class="ipa-language"></button>',
-        js_on_load=(_FOLDER / "translate.js").read_text(encoding="utf-8"),
+        js_on_load="\n".join(_read(name) for name in ("matching.js", "translate.js")),
         apply_default_css=False,
         padding=False,
         elem_id="language",
         dictionary=dictionary(),
+        phrases=phrases(),
     )
 
 
-def dictionary() -> list[tuple[str, str]]:
-    """Every English text of the page, as one node of the document holds it, and its Chinese one.
+def dictionary() -> list[Pair]:
+    """Everything the page can say in English, as one node of the document holds it, and the same in Chinese.
 
-    Both may have placeholders such as {seed}.
+    Both may have placeholders such as {seed}. What stands in a placeholder that is called after a kind of `phrases`,
+    with a digit behind it where there are several, must be one of these and is translated, too; in {number} it must
+    be a number. What stands in any other stays as it is.
     """
-    chinese = json.loads((_FOLDER / "chinese.json").read_text(encoding="utf-8"))
-    pairs = [pair for name, text in chinese.items() for pair in _pairs(getattr(texts, name), text)]
-    return list(dict.fromkeys(pairs))
+    mirrored = json.loads(_read("chinese.json"))
+    pairs = [pair for name, text in mirrored.items() for pair in _pairs(getattr(texts, name), text)]
+    return list(dict.fromkeys([*pairs, *json.loads(_read("sentences.json")).items()]))
 
 
-def _pairs(english: Any, chinese: Any) -> Iterator[tuple[str, str]]:
+def phrases() -> dict[str, list[Pair]]:
+    """What may stand in placeholders, by the kind they are called after."""
+    return {kind: list(pairs.items()) for kind, pairs in json.loads(_read("phrases.json")).items()}
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+def _pairs(english: Any, chinese: Any) -> Iterator[Pair]:
     if isinstance(english, dict):
         for key, text in english.items():
             yield from _pairs(text, chinese[key])
@@ -51,8 +66,8 @@ def _pairs(english: Any, chinese: Any) -> Iterator[tuple[str, str]]:
         yield from _nodes(english, chinese)
 
 
-def _nodes(english: str, chinese: str) -> Iterator[tuple[str, str]]:
+def _nodes(english: str, chinese: str) -> Iterator[Pair]:
     """Cut marked-up texts where the browser cuts them."""
-    for here, there in zip(_TAG.split(english), _TAG.split(chinese), strict=True):
+    for here, there in zip(_CUT.split(english), _CUT.split(chinese), strict=True):
         if here.strip():
             yield here.strip(), there.strip()

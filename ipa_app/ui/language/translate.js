@@ -1,52 +1,10 @@
-// Gradio runs this file as the body of a function of `element` and `props`: `element` holds the button,
-// `props.dictionary` the pairs of English and Chinese texts. What is shown later is translated as it appears.
+// Gradio runs this file, behind matching.js, as the body of a function of `element` and `props`: `element` holds the
+// button. What is shown later is translated as it appears.
 
 const STORED = "ipa-language";
 const ATTRIBUTES = ["placeholder", "title", "aria-label"];
-// What visitors type and files say is theirs.
-const UNTOUCHED = "script, style, textarea, pre, code, [contenteditable], #result-settings, #words";
-const SPECIAL = /[.*+?^${}()|[\]\\]/g;
-const PLACEHOLDER = /\{(\w+)(?::[^}]*)?\}/g;
-
-const ANYTHING = "((?:(?!\\.\\s).)+?)"; // within one sentence
-
-const exact = new Map();
-const patterns = [];
-for (const [english, chinese] of props.dictionary) {
-  const names = [...english.matchAll(PLACEHOLDER)].map((match) => match[1]);
-  if (!names.length) {
-    exact.set(english, chinese);
-    continue;
-  }
-  // Splitting at a group leaves its match, the placeholder's name, between the parts.
-  const parts = english.split(PLACEHOLDER).map((part, i) => (i % 2 ? ANYTHING : part.replace(SPECIAL, "\\$&")));
-  patterns.push({ names, chinese, expression: new RegExp(`^${parts.join("")}$`, "s") });
-}
-
-function translated(text) {
-  const english = text.trim();
-  if (!english) return null;
-  const whole = exact.get(english) ?? filled(english) ?? sentences(english);
-  return whole === null ? null : text.replace(english, () => whole);
-}
-
-function filled(english) {
-  for (const { names, chinese, expression } of patterns) {
-    const match = expression.exec(english);
-    if (match) return chinese.replace(PLACEHOLDER, (_, name) => match[names.indexOf(name) + 1]);
-  }
-  return null;
-}
-
-// The status line joins sentences, and puts what is being done before a colon.
-function sentences(english) {
-  const parts = english.split(/(?<=\.)\s+|(?<=:)\s+/);
-  if (parts.length === 1) return null;
-  const known = parts.map((part) => exact.get(part) ?? filled(part) ?? phase(part));
-  return known.some((part) => part !== null) ? known.map((part, i) => part ?? parts[i]).join(" ") : null;
-}
-
-const phase = (part) => (part.endsWith(":") && exact.has(part.slice(0, -1)) ? `${exact.get(part.slice(0, -1))}：` : null);
+// What visitors type and files say is theirs, and the words a model knows have to be typed as they are.
+const UNTOUCHED = "script, style, textarea, pre, code, [contenteditable], #result-settings, #words li, .ipa-note em";
 
 // ---------------------------------------------------------------- putting the words in
 

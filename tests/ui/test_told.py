@@ -1,0 +1,102 @@
+"""What the page tells of a job and of a model: how memory is used, and what a safety checker withheld."""
+
+from __future__ import annotations
+
+import itertools
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ipa_app.engine.withheld import notice
+from ipa_app.imaging.png import read_settings
+from ipa_app.models.loaded import LoadedModel
+from ipa_app.models.memory_use import MemoryUse
+from ipa_app.ui.about import memory_note, memory_text
+from ipa_app.ui.running import Runner
+from ipa_app.ui.texts import MEMORY_RUNS, MEMORY_SAVED
+from tests.engine.conftest import TIMEOUT_S
+from tests.ui.page_parts import Opened, inputs_after
+
+GB = 10**9
+
+
+@pytest.fixture
+def model(page: Opened) -> LoadedModel:
+    return page[1].manager.get("toybox", timeout=TIMEOUT_S)
+
+
+@pytest.fixture
+def entered(page: Opened) -> dict[str, Any]:
+    parts, _ = page
+    update = {parts.settings.steps: 1, parts.settings.seed: 7, parts.settings.count: 4, parts.settings.model: "toybox"}
+    return inputs_after(parts, "mix", {**update, parts.tab_of("mix").prompt: "a cat"})
+
+
+def drawn(runner: Runner, entered: dict[str, Any]) -> Mapping[Any, Any]:
+    *_, last = runner.run("mix")(**entered)
+    return last
+
+
+def withhold(monkeypatch: pytest.MonkeyPatch, model: LoadedModel, *, every: int) -> None:
+    """Let a safety checker take every second picture, or every third, and so on, for unsuitable."""
+    numbers = itertools.count(1)
+    checker = SimpleNamespace(flags=lambda _: next(numbers) % every == 0)
+    # The model is frozen, as nothing in it changes from call to call.
+    monkeypatch.setitem(vars(model), "safety", checker)
+
+
+def test_withheld_pictures_are_counted_and_named_and_neither_shown_nor_saved(
+    runner: Runner, model: LoadedModel, entered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [path for path, _ in drawn(runner, entered)[runner.results.gallery]["value"]]
+    originals = [np.asarray(Image.open(path)) for path in free]
+    withhold(monkeypatch, model, every=2)
+    last = drawn(runner, entered)
+    assert ">2 pictures in " in last[runner.results.status]
+    assert "2 were withheld, because" in last[runner.results.status]
+    assert "(seeds 8, 10)" in last[runner.results.status]
+    paths, captions = zip(*last[runner.results.gallery]["value"], strict=True)
+    assert list(captions) == ["seed 7", "withheld (seed 8)", "seed 9", "withheld (seed 10)"]
+    words = np.asarray(notice(originals[0].shape[1::-1]))
+    for index, path in enumerate(paths):
+        shown = np.asarray(Image.open(path))
+        assert np.array_equal(shown, words if index % 2 else originals[index])
+        assert (read_settings(path) or {})["withheld"] == [8, 10]
+    with zipfile.ZipFile(last[runner.results.download]["value"]) as archive:
+        assert [archive.read(name) for name in archive.namelist()] == [Path(path).read_bytes() for path in paths]
+
+
+def test_one_withheld_picture_is_told_in_the_singular(
+    runner: Runner, model: LoadedModel, entered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    withhold(monkeypatch, model, every=2)
+    status = drawn(runner, {**entered, "count": 2})[runner.results.status]
+    assert "One picture in " in status
+    assert "One was withheld, because" in status
+    assert "(seed 8)" in status
+    assert "withheld" not in drawn(runner, {**entered, "count": 1})[runner.results.status]
+
+
+@pytest.mark.parametrize("device", sorted(MEMORY_RUNS))
+@pytest.mark.parametrize("precision", ["single", "half"])
+def test_it_is_told_where_a_model_runs(device: Any, precision: Any) -> None:
+    text = memory_text(MemoryUse(device=device, precision=precision, needed=2_340_000_000))
+    assert f"{precision} precision and takes about 2.3 GB" in text
+    assert "free" not in text
+
+
+@pytest.mark.parametrize("savings", [("half",), ("tiled",), ("half", "tiled"), ("turns", "tiled")])
+def test_it_is_told_what_short_memory_led_to(savings: Any) -> None:
+    use = MemoryUse(device="cuda", precision="half", needed=3 * GB, savings=savings, free=5_100_000_000, wanted=9 * GB)
+    assert "Only 5.1 GB of 9.0 GB were free, so " in memory_text(use)
+    assert " ".join(savings) in MEMORY_SAVED
+
+
+def test_nothing_is_told_of_the_memory_of_a_model_that_is_not_there() -> None:
+    assert memory_note(None) == ""
