@@ -86,7 +86,7 @@ CPU_128 = Recipe(
     base_adapter=StageSettings(samples=60_000, batch_size=16, lr=6e-4, minutes=30),
     fine_adapter=StageSettings(samples=60_000, batch_size=16, lr=6e-4, minutes=30),
     probe=StageSettings(samples=60_000, batch_size=64, lr=1e-3, minutes=6),
-    pose_reader=StageSettings(samples=60_000, batch_size=64, lr=1e-3, minutes=8),
+    pose_reader=StageSettings(samples=60_000, batch_size=64, lr=2e-3, minutes=8),
     decoder=StageSettings(samples=12_000, batch_size=4, lr=4e-4, minutes=12),
 )
 """Two CPU cores, about four hours."""
