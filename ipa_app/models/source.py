@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -58,7 +58,7 @@ class Source:
         if not config:
             raise UserError(f"The model {self.title} is incomplete: {self.folder / 'unet'} holds no config.json.")
         with torch.device("meta"):
-            unet = UNet2DConditionModel.from_config(config)
+            unet = cast(UNet2DConditionModel, UNet2DConditionModel.from_config(config))
         if unet.config.in_channels != unet.config.out_channels:
             raise UserError(
                 f"The model {self.title} is made for inpainting alone ({unet.config.in_channels} input channels); "

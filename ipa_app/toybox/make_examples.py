@@ -59,7 +59,7 @@ def draw_view(seed: int) -> world.View:
 def mask_of(view: world.View) -> Image.Image:
     """White where the figure is, and a little beyond; mode L."""
     mask = world.render_mask(view, SIDE)
-    return mask.filter(ImageFilter.MaxFilter(2 * MASK_MARGIN + 1)).point(lambda value: 255 if value > 127 else 0)
+    return mask.filter(ImageFilter.MaxFilter(2 * MASK_MARGIN + 1)).point([0] * 128 + [255] * 128)
 
 
 def main() -> None:

@@ -127,6 +127,8 @@ def normalise_latents(vae: AutoencoderKL, data: ToyData, pictures: int = 512) ->
     quant, post_quant = vae.quant_conv, vae.post_quant_conv
     if not isinstance(quant, nn.Conv2d) or not isinstance(post_quant, nn.Conv2d):
         raise TypeError("normalise_latents needs an autoencoder with quant_conv and post_quant_conv")
+    if quant.bias is None or post_quant.bias is None:
+        raise TypeError("normalise_latents needs quant_conv and post_quant_conv with a bias")
     channels = len(mean)
     post_quant.bias += post_quant.weight[:, :, 0, 0] @ mean
     post_quant.weight *= deviation.view(1, -1, 1, 1)

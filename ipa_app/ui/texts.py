@@ -52,7 +52,7 @@ PART_HELP = (
 SCALE_LABEL = "Strength of the picture"
 SCALE_HELP = "0: the picture is ignored. 1: it is followed closely. Above 1: it is exaggerated."
 LIVE_LABEL = "Redraw when the strength changes"
-LIVE_HELP = "Letting go of the slider draws again, on the seed of the last picture."
+LIVE_HELP = "Every new strength is drawn at once, on the seed of the last picture."
 WHEN_HEADING = "When it counts"
 WHEN_HELP = (
     "A picture is drawn in steps: place and main colours come first, small things last. Let your picture count only "

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ipa_app.imaging.png import read_settings
 from tests.browser.hands import RESULTS, body, enter, expect_values, press, restored
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -44,6 +45,55 @@ def test_letting_go_of_the_strength_draws_again_on_the_same_seed(open_page: Any,
     assert page.locator("#results .caption-label").all_inner_texts() == captions
     assert body(page, RESULTS) != before
     shoot(page, "redrawn")
+
+
+def test_each_change_of_the_strength_by_keyboard_draws_again_once(open_page: Any, shoot: Any, tmp_path: Path) -> None:
+    page = open_page()
+    drawings: list[str] = []
+    page.on("request", lambda request: drawings.append(request.url) if is_drawing(request) else None)
+    page.fill("#count input[type=number]", "1")
+    press(page, "#variation-generate")
+    captions = page.locator("#results .caption-label").all_inner_texts()
+    page.get_by_label("Redraw when the strength changes").check()
+    for change, strength in ((press_arrow_twice, 0.9), (type_and_confirm, 0.4), (type_and_leave, 0.0)):
+        drawings.clear()
+        page.evaluate("document.querySelector('#status .ipa-status').setAttribute('data-before', '')")
+        change(page)
+        page.wait_for_selector("#status .ipa-done:not([data-before])")
+        page.wait_for_timeout(1500)
+        assert len(drawings) == 1, change.__name__
+        assert page.locator("#results .caption-label").all_inner_texts() == captions
+        result = tmp_path / "result.png"
+        result.write_bytes(body(page, RESULTS))
+        assert (read_settings(result) or {})["scale"] == strength
+    shoot(page, "redrawn")
+
+
+def is_drawing(request: Any) -> bool:
+    """Whether the page asks for pictures: nothing else is sent a whole form."""
+    return "/queue/join" in request.url and len(request.post_data_json["data"]) > 15
+
+
+def press_arrow_twice(page: Any) -> None:
+    page.locator("#scale input[type=range]").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+
+
+def type_and_confirm(page: Any) -> None:
+    type_strength(page, "0.4")
+    page.keyboard.press("Enter")
+
+
+def type_and_leave(page: Any) -> None:
+    type_strength(page, "0")
+    page.keyboard.press("Tab")
+
+
+def type_strength(page: Any, number: str) -> None:
+    page.locator("#scale input[type=number]").click()
+    page.keyboard.press("Control+a")
+    page.keyboard.type(number)
 
 
 def slide(page: Any, share: float) -> None:

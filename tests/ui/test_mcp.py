@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from mcp import ClientSession
-from mcp.client.streamable_http import streamablehttp_client
+from mcp.client.streamable_http import streamable_http_client
 
 from tests.ui.serving import served
 
@@ -25,7 +25,7 @@ def mcp_url(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def ask(url: str, question: Callable[[ClientSession], Awaitable[Any]]) -> Any:
     async def talk() -> Any:
-        async with streamablehttp_client(url) as (read, write, _), ClientSession(read, write) as session:
+        async with streamable_http_client(url) as (read, write, _), ClientSession(read, write) as session:
             await session.initialize()
             return await question(session)
 

@@ -70,4 +70,4 @@ def _nodes(english: str, chinese: str) -> Iterator[Pair]:
     """Cut marked-up texts where the browser cuts them."""
     for here, there in zip(_CUT.split(english), _CUT.split(chinese), strict=True):
         if here.strip():
-            yield here.strip(), there.strip()
+            yield here.strip(), there  # with its spaces: Latin words have them where Chinese ones meet them
