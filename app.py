@@ -10,20 +10,19 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gradio as gr  # noqa: E402 - Gradio reads the environment when it is imported
 
-from ipa_app.engine.engine import Engine  # noqa: E402
 from ipa_app.models.catalog import catalog  # noqa: E402
-from ipa_app.models.manager import ModelManager  # noqa: E402
 from ipa_app.ui.examples import read_examples  # noqa: E402
 from ipa_app.ui.page import build_page  # noqa: E402
 from ipa_app.ui.studio import Studio  # noqa: E402
 from ipa_app.ui.theme import CSS_FILE, build_theme  # noqa: E402
+from ipa_app.ui.zero_gpu import build_engine  # noqa: E402
 
 DEFAULT_MODEL = "toybox"
 EXAMPLES = Path(__file__).resolve().parent / "assets" / "examples"
 MOST_WAITING = 64
 
-manager = ModelManager(catalog(), device=os.environ.get("IPA_DEVICE") or None)
-engine = Engine(manager)
+engine = build_engine(catalog(), device=os.environ.get("IPA_DEVICE") or None)
+manager = engine.manager
 demo = build_page(
     Studio(engine=engine, manager=manager), examples=read_examples(EXAMPLES), default_model=DEFAULT_MODEL
 ).queue(max_size=MOST_WAITING)

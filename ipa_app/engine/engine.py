@@ -8,11 +8,12 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ipa_app.engine.job import InternalError, Job
+from ipa_app.engine.apart import DrawApart, follow
+from ipa_app.engine.job import Job
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.series import Part, Series
-from ipa_app.engine.worker import run_jobs, wait_for_model
+from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out, wait_for_model
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.pose.detect import PoseDetector, find_pose
 
@@ -25,24 +26,28 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Libraries choose their kernels by the size of the batch, and other kernels round otherwise: on a CPU, rows of a batch
-# of 2 to 8 differed from the same rows alone by 2e-6 in the UNet and 1e-5 in the decoder. A picture shall be the same
-# bytes alone or beside others, so the default is one per batch; more are faster on a GPU, and equal within rounding.
-EXACT_BATCH_LIMIT = 1
-
 
 class Engine:
     """Takes requests from any thread and draws them in turn, those that fit together in one batch."""
 
-    def __init__(self, manager: ModelManager, *, max_waiting: int = 32, batch_limit: int = EXACT_BATCH_LIMIT) -> None:
+    def __init__(
+        self,
+        manager: ModelManager,
+        *,
+        max_waiting: int = 32,
+        batch_limit: int = EXACT_BATCH_LIMIT,
+        draw_apart: DrawApart | None = None,
+    ) -> None:
         """Start the worker.
 
         Args:
             manager: where models come from.
             max_waiting: most requests that may wait; further ones are turned away.
             batch_limit: most pictures drawn in one batch; more than 1 gives up byte-equality for speed.
+            draw_apart: draws in another process, one request at a time; None draws here.
         """
         self._manager = manager
+        self._draw_apart = draw_apart
         self._max_waiting = max_waiting
         self._batch_limit = batch_limit
         self._detector = PoseDetector()
@@ -138,18 +143,17 @@ class Engine:
                 self._announce_positions()
 
     def _work(self, job: Job, model: LoadedModel) -> None:
+        if self._draw_apart is not None:
+            follow(job, self._draw_apart, previews=job.wants_previews and self._nobody_else_waits([job]))
+            return
         jobs = [job, *self._companions(job)]
-        # What escapes the jobs' own error handling must end them, never the worker.
-        with job.owning_errors():
-            run_jobs(
-                jobs,
-                model,
-                detector=self._detector,
-                batch_limit=self._batch_limit,
-                has_time=lambda: self._nobody_else_waits(jobs),
-            )
-        for each in jobs:
-            each.fail(InternalError())
+        carry_out(
+            jobs,
+            model,
+            detector=self._detector,
+            batch_limit=self._batch_limit,
+            has_time=lambda: self._nobody_else_waits(jobs),
+        )
 
     def _nobody_else_waits(self, jobs: Sequence[Job]) -> bool:
         """Whether all that wait belong to the parties of these jobs."""

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import replace
 
 from ipa_app.engine.plan import Plan
@@ -41,6 +42,8 @@ class Job:
         self.party = party or self.id
         self.wants_previews = previews
         self.plan = plan
+        # Of the visitor who submits it.
+        self.context = copy_context()
         self._on_cancel = on_cancel
         self._cancelled = threading.Event()
         self._changed = threading.Condition()

@@ -43,14 +43,23 @@ class _Load:
 class ModelManager:
     """Holds the base models of a process. All methods may be called from any thread."""
 
-    def __init__(self, catalog: Mapping[str, ModelEntry], device: str | None = None, *, max_resident: int = 1) -> None:
+    def __init__(
+        self,
+        catalog: Mapping[str, ModelEntry],
+        device: str | None = None,
+        *,
+        max_resident: int = 1,
+        in_background: bool = True,
+    ) -> None:
         """Hold no model yet.
 
         Args:
             catalog: the models that may be asked for.
             device: a torch device; None takes the fastest there is.
             max_resident: how many models stay in memory; the one unused for longest goes first.
+            in_background: whether `start` and `download` return at once; otherwise they load in the caller's thread.
         """
+        self._in_background = in_background
         self._catalog = catalog
         self._device = device
         self._max_resident = max_resident
@@ -189,6 +198,9 @@ class ModelManager:
                 return
             slot.load = load
             self._set(slot, state)
+        if not self._in_background:
+            self._load(name, load)
+            return
         threading.Thread(target=self._load, args=(name, load), name=f"load {name}", daemon=True).start()
 
     def _load(self, name: str, load: _Load) -> None:

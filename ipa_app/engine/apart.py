@@ -1,0 +1,111 @@
+"""Drawing in another process, the one that has the device: a request goes there, and plain events come back.
+
+What crosses is pickled: requests and results hold numbers, texts and pictures, and nothing of a model.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from ipa_app.engine.job import InternalError, Job
+from ipa_app.engine.plan import make_plan
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out
+from ipa_app.errors import UserError
+
+if TYPE_CHECKING:
+    from ipa_app.models.loaded import LoadedModel
+    from ipa_app.pose.detect import PoseDetector
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A request failed there. Exceptions themselves may lose their words on the way.
+
+    Attributes:
+        message: one clear sentence for people.
+    """
+
+    message: str
+
+
+Events = Generator[Progress | GenerateResult | Refusal, None, None]
+
+
+class DrawApart(Protocol):
+    """Draws a request in another process."""
+
+    def __call__(self, request: GenerateRequest, *, previews: bool) -> Events:
+        """Give all progress as it comes, and at last the result or a refusal; closing it stops the drawing.
+
+        Args:
+            request: its seed is decided.
+            previews: whether the progress shows the pictures while they are drawn.
+
+        Raises:
+            UserError: the other process cannot be had, and why.
+        """
+        ...
+
+
+def draw_there(request: GenerateRequest, *, previews: bool, model: LoadedModel, detector: PoseDetector) -> Events:
+    """Carry out a request; this is what runs in the other process. As in `DrawApart`, but it raises nothing.
+
+    Args:
+        request: as it came.
+        previews: as it came.
+        model: the request's.
+        detector: for poses from photos.
+    """
+    job = Job(make_plan(request, model.entry), on_cancel=lambda _: None, previews=previews)
+    work = threading.Thread(
+        target=carry_out,
+        args=([job], model),
+        kwargs={"detector": detector, "batch_limit": EXACT_BATCH_LIMIT},
+        name="drawing",
+        daemon=True,
+    )
+    work.start()
+    try:
+        yield from job.events()
+    except UserError as error:
+        yield Refusal(str(error))
+    finally:
+        # Does nothing to one that is done; otherwise it stops at the next step.
+        job.cancel()
+        work.join()
+
+
+def follow(job: Job, draw: DrawApart, *, previews: bool) -> None:
+    """Have a job drawn in another process and tell its watchers what comes from there. Ends the job in any case.
+
+    It is done on behalf of whoever submitted the job: what a framework keeps about the visitor in context variables
+    is there.
+    """
+    job.context.run(_follow, job, draw, previews)
+
+
+def _follow(job: Job, draw: DrawApart, previews: bool) -> None:
+    with job.owning_errors():
+        job.check_cancelled()
+        job.emit(Progress(phase="loading", message="waiting for a GPU"))
+        request = replace(job.plan.request, seed=job.plan.seeds[0])
+        with closing(draw(request, previews=previews)) as events:
+            for event in events:
+                job.check_cancelled()
+                _tell(job, event)
+    job.fail(InternalError())
+
+
+def _tell(job: Job, event: Progress | GenerateResult | Refusal) -> None:
+    if isinstance(event, Refusal):
+        raise UserError(event.message)
+    if isinstance(event, GenerateResult):
+        job.finish(event)
+    else:
+        job.emit(event)

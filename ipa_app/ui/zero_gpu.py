@@ -1,0 +1,142 @@
+"""Spaces on ZeroGPU, whose GPU is lent for one call at a time. The only module that knows the package `spaces`.
+
+There, a function decorated by `spaces.GPU` runs in a process forked from this one, and only that process has CUDA.
+Models are put on "cuda" here all the same, before the page opens and in the main thread: `spaces` takes note of them
+and brings them to the GPU in the forked process. A process that was forked once is used again, so that a model loaded
+later would not be in it.
+
+Source: spaces 0.51.3, zero/wrappers.py, zero/client.py and zero/torch/patching.py.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ipa_app.engine.apart import DrawApart, Events, draw_there
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.job import InternalError
+from ipa_app.engine.plan import Plan, make_plan
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.errors import Cancelled, UserError
+from ipa_app.models.entry import ModelEntry
+from ipa_app.models.manager import ModelManager
+from ipa_app.pose.detect import PoseDetector
+
+if TYPE_CHECKING:
+    from ipa_app.models.loaded import LoadedModel
+
+VARIABLE = "SPACES_ZERO_GPU"
+
+# Estimates for the share of an H200 that ZeroGPU lends, on the long side: a call that takes longer is cut off, one
+# that asks for less comes earlier. Stable Diffusion 1.5 needs about a third of this, a first call a few seconds more.
+_SECONDS_AT_FIRST = 10.0
+_SECONDS_PER_PICTURE = 1.0
+_SECONDS_PER_STEP_AND_MEGAPIXEL = 0.25
+
+_VISITOR_LEFT = "Connection closed by visitor"
+_AGAIN = re.compile(r"Try again in ((?:\d+ days?, )?\d[\d:]*)")
+_FEWER = "please ask for fewer pictures or steps"
+_SENTENCES = {
+    "No GPU was available": "No GPU is free at the moment: please try again in a minute.",
+    "GPU task aborted": f"The GPU was taken back before this was done, as it took longer than expected: {_FEWER}.",
+    "ZeroGPU illegal duration": f"This takes more GPU time than one request may have: {_FEWER}.",
+    "ZeroGPU pending credits exceeded": "Other pictures of yours hold your GPU time: please wait until they are done.",
+}
+"""By what the title or the message of an error of `spaces` begins with."""
+
+
+def is_zero_gpu() -> bool:
+    """Whether this process runs on ZeroGPU, told as `spaces` itself tells it."""
+    return os.environ.get(VARIABLE, "").lower() in ("1", "t", "true")
+
+
+def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None) -> Engine:
+    """Build the engine that suits the hardware. On ZeroGPU this loads every model; call it in the main thread.
+
+    Args:
+        catalog: the models that may be asked for.
+        device: a torch device; None takes the fastest there is.
+
+    Raises:
+        UserError: on ZeroGPU, a model could not be loaded or the package `spaces` is missing.
+    """
+    if not is_zero_gpu():
+        return Engine(ModelManager(catalog, device))
+    try:
+        import spaces  # before torch, which comes in with the first model
+    except ImportError:
+        raise UserError(
+            f"{VARIABLE} says that this is ZeroGPU, but the package spaces is not installed: please add it to "
+            "requirements.txt, or choose other hardware."
+        ) from None
+    manager = ModelManager(catalog, device, max_resident=len(catalog), in_background=False)
+    models = {name: _load(manager, name) for name in catalog}
+    return Engine(manager, draw_apart=drawing_on(models, gpu=spaces.GPU))
+
+
+def drawing_on(models: Mapping[str, LoadedModel], *, gpu: Callable[..., Any]) -> DrawApart:
+    """Give what draws on a GPU that is lent for each request.
+
+    Args:
+        models: all that may be asked for, by name; loaded.
+        gpu: the decorator, `spaces.GPU`.
+    """
+    # Never used in this process: its lock must not be taken when the other one is forked.
+    detector = PoseDetector()
+
+    def seconds(request: GenerateRequest, *, previews: bool) -> int:
+        del previews  # keeps to a tenth of the time
+        return estimated_seconds(make_plan(request, models[request.model].entry))
+
+    @gpu(duration=seconds)
+    def on_gpu(request: GenerateRequest, *, previews: bool) -> Events:
+        yield from draw_there(request, previews=previews, model=models[request.model], detector=detector)
+
+    def draw(request: GenerateRequest, *, previews: bool) -> Events:
+        try:
+            yield from on_gpu(request, previews=previews)
+        except gr.Error as error:
+            raise explained(error) from None
+        except RuntimeError as error:
+            if str(error).startswith(_VISITOR_LEFT):
+                raise Cancelled from None
+            raise
+
+    return draw
+
+
+def estimated_seconds(plan: Plan) -> int:
+    """Estimate how long a request needs a GPU; rather too long, as more is cut off."""
+    width, height = plan.canvas_size
+    per_picture = _SECONDS_PER_PICTURE + plan.drawn_steps * _SECONDS_PER_STEP_AND_MEGAPIXEL * width * height / 10**6
+    return math.ceil(_SECONDS_AT_FIRST + len(plan.seeds) * per_picture)
+
+
+def explained(error: gr.Error) -> UserError:
+    """Say in one sentence why there was no GPU, or none for long enough."""
+    title, message = str(error.title), str(error.message)
+    for beginning, sentence in _SENTENCES.items():
+        if message.startswith(beginning) or title.startswith(beginning):
+            return UserError(sentence)
+    if title.startswith("ZeroGPU quota exceeded"):
+        again = _AGAIN.search(message)
+        when = f"in {again[1]}" if again else "later"
+        return UserError(
+            f"Your share of GPU time is used up: please try again {when}, ask for less, or sign in to Hugging Face for "
+            "more of it."
+        )
+    if title.startswith("ZeroGPU worker error"):
+        # A bug in the other process, whose traceback `spaces` has printed.
+        return InternalError()
+    return UserError("There was no GPU for this: please load the page anew and try again in a minute.")
+
+
+def _load(manager: ModelManager, name: str) -> LoadedModel:
+    manager.download(name)
+    return manager.get(name)
