@@ -131,8 +131,9 @@ class _Pairs:
         while True:
             generator = torch.Generator().manual_seed(number)
             rows = torch.randint(len(self._features), (config.batch_size,), generator=generator)
-            batch = self._batch(rows, generator)
-            yield replace(batch, loss_weights=head_weights(self._keypoints[rows.numpy()], batch.latents.shape))
+            shape = torch.Size((len(rows), *self._latents.mean.shape[1:]))
+            weights = head_weights(self._keypoints[rows.numpy()], shape)
+            yield replace(self._batch(rows, generator), loss_weights=weights)
             number += 1
 
     def whole_batch(self, rows: torch.Tensor) -> TrainingBatch:
