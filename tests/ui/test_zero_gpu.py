@@ -17,17 +17,21 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ipa_app.engine.engine import Engine
-from ipa_app.engine.job import InternalError
+from ipa_app.engine.job import InternalError, Job
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.engine.worker import carry_out
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.loaded import LoadedModel
+from ipa_app.models.loading import load_model
 from ipa_app.models.manager import ModelManager
+from ipa_app.pose.detect import PoseDetector
 from ipa_app.ui.zero_gpu import build_engine, drawing_on, estimated_seconds, explained, is_zero_gpu
 from tests.engine.conftest import TIMEOUT_S, noise_picture, pixels, reference
 
@@ -258,12 +262,22 @@ def test_with_the_real_package_and_a_played_gpu(tiny_bundle_dir: Path, tmp_path:
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["device"] == "cuda"
     assert told["settings"]["seeds"] == [5, 6]
-    first, again = ([np.asarray(Image.open(path)) for path in told[name]] for name in ("pictures", "again"))
-    assert np.array_equal(first, again)
+    first = [np.asarray(Image.open(path)) for path in told["pictures"]]
+    for path, picture in zip(told["again"] + told["after_stop"], first * 2, strict=True):
+        assert np.array_equal(np.asarray(Image.open(path)), picture)
+    # In half precision, as on a GPU.
+    entry = entry_from_folder(tiny_bundle_dir, name="toybox")
+    half = load_model(entry, device="cpu", dtype=torch.float16, report=lambda *_: None)
+    job = Job(make_plan(request(seed=5, count=2), entry), on_cancel=lambda _: None)
+    carry_out([job], half, detector=PoseDetector(), batch_limit=1)
+    for image, picture in zip(job.result(TIMEOUT_S).images, first, strict=True):
+        assert np.abs(np.asarray(image).astype(int) - picture).mean() < 2
+    assert told["stopped_after"] < 100
     assert "please try again in 1:02:03" in told["used_up"]
     asked = [(path, values) for path, values in told["asked"] if path in ("/schedule", "/allow")]
     assert [path for path, _ in asked].count("/allow") == 1
     allowed = next(values for path, values in asked if path == "/allow")
     assert int(allowed["pid"]) != told["parent"]
+    # All but the third came from a visitor.
     tokens = [values.get("token") for path, values in asked if path == "/schedule"]
-    assert tokens == ["a.e30.c"] * 3
+    assert tokens == ["a.e30.c", "a.e30.c", None, "a.e30.c", "a.e30.c"]

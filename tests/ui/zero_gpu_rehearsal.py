@@ -6,7 +6,9 @@ and queues), Gradio and the app. Played are the service that lends GPUs, and the
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
 import os
 import sys
 import threading
@@ -14,6 +16,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.results import Progress
+from ipa_app.errors import Cancelled
 
 LENT = {"idle": True, "nvidiaIndex": 0, "nvidiaUUID": "GPU-0", "allowToken": "allowed"}
 USED_UP = {"left": 3, "wait": "PT1H2M3S"}
@@ -84,7 +91,7 @@ def bring_back(callback: Any = None) -> None:
 
 
 def main(folder: Path) -> dict[str, Any]:
-    """Open the page, draw, run out of GPU time, and tell what happened."""
+    """Open the page, draw, stop, run out of GPU time, and tell what happened."""
     play_zero_gpu()
     from gradio_client import Client
 
@@ -103,10 +110,24 @@ def main(folder: Path) -> dict[str, Any]:
     pictures, told["settings"] = client.predict(api_name="/mix", **asked)
     told["pictures"] = pictures
     told["again"] = client.predict(api_name="/mix", **asked)[0]
+    told["stopped_after"] = stop_one(engine)
+    told["after_stop"] = client.predict(api_name="/mix", **asked)[0]
     Lender.is_used_up = True
     told["used_up"] = _error(client, **asked)
     told["asked"] = Lender.asked
     return told
+
+
+def stop_one(engine: Engine) -> int:
+    """Stop a long request at its first step; tell at which step it stopped."""
+    job = engine.submit(GenerateRequest(task="mix", prompt="a cat", steps=100, count=8))
+    last = 0
+    with contextlib.suppress(Cancelled):
+        for event in job.events():
+            if isinstance(event, Progress) and event.phase == "denoising":
+                last = event.step
+                job.cancel()
+    return last
 
 
 def _error(client: Any, **values: Any) -> str:
@@ -119,6 +140,8 @@ def _error(client: Any, **values: Any) -> str:
 
 if __name__ == "__main__":
     outcome = main(Path(sys.argv[1]))
-    print(json.dumps(outcome))
-    sys.stdout.flush()
+    print(json.dumps(outcome), flush=True)
+    # The forked process would outlive this one and keep its output open.
+    for process in multiprocessing.active_children():
+        process.kill()
     os._exit(0)
