@@ -52,6 +52,10 @@ def test_tabs_keep_what_was_entered(open_page: Any, shoot: Any) -> None:
     assert page.input_value("#variation-prompt textarea") == "a red frog"
     page.wait_for_function("document.querySelector('#scale input[type=number]').value === '1'")
     assert page.is_visible("#reference img")
+    for name in ("Inpaint", "Pose"):
+        page.get_by_role("tab", name=name).click()
+        page.wait_for_selector(f"#{name.lower()}-generate")
+    assert page.get_by_role("tab").count() == 4
 
 
 def test_inpainting_without_a_mask_asks_for_one(open_page: Any, reference_file: Path) -> None:

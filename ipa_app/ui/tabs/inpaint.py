@@ -36,6 +36,7 @@ def inpaint_tab() -> TaskTab:
         with gr.Column(visible=False, elem_id="inpaint-paint") as paint:
             editor = _editor()
             other = gr.Button(texts.INPAINT_OTHER_PICTURE, size="sm", elem_id="inpaint-other")
+        shown = gr.State(None)  # in the tab: beside it, Gradio miscounts the tabs and shows the next one twice
         with gr.Accordion(texts.INPAINT_MASK_ACCORDION, open=False, elem_id="inpaint-mask-panel") as mask_fold:
             help_text(texts.INPAINT_MASK_LABEL)
             mask_file = picture_input(label=texts.INPAINT_MASK_LABEL, elem_id="inpaint-mask", height=160)
@@ -48,7 +49,6 @@ def inpaint_tab() -> TaskTab:
             folds={"mask": mask_fold, **dict.fromkeys(edges.inputs, edges.fold)},
             mask_view=edges.view,
         )
-    shown = gr.State(None)
     image.change(_paintable_copy, [image, shown], [upload, paint, editor, shown], preprocess=False, **CHECKED)
     other.click(lambda: None, None, image, **AT_ONCE)
     return finished
