@@ -114,13 +114,13 @@ def _image_prompt_batch(
     if not any(row.image_prompts for row in rows):
         return None
     pipeline: Any = model.pipelines["text_to_image"]
-    dtype, factor = pipeline.unet.dtype, pipeline.vae_scale_factor
-    width, height = like.canvas_size
+    dtype = pipeline.unet.dtype
+    width, height = model.latent_size(like.canvas_size)
     return ImagePromptBatch.stack(
         [[prompt.to(dtype, device=model.device) for prompt in row.image_prompts] for row in rows],
         guidance=guidance,
         steps=like.drawn_steps,
-        latent_size=(height // factor, width // factor),
+        latent_size=(height, width),
     )
 
 

@@ -49,7 +49,7 @@ class Work:
         self._canvas: Canvas | None = None
         self._pose: Image.Image | None = None
         if plan.request.task == "inpaint":
-            self._canvas = make_canvas(plan, cell=model.pipelines["inpaint"].vae_scale_factor)
+            self._canvas = make_canvas(plan, cell=model.latent_cell)
         if plan.request.task == "pose":
             self._pose = _pose_picture(plan, detector=detector)
         self._image_prompts = _image_prompts(job, model, area=self._canvas.area if self._canvas else None)
@@ -172,8 +172,7 @@ def _image_prompts(job: Job, model: LoadedModel, *, area: Area | None) -> tuple[
     if plan.negative_reference is not None:
         away = model.encode(square_for_clip(plan.negative_reference.convert("RGB")), request.adapter)
     size, window = (area.picture.size, area.window) if area else (plan.canvas_size, (0, 0, *plan.canvas_size))
-    cell = model.pipelines["text_to_image"].vae_scale_factor
-    grid = plan.canvas_size[0] // cell, plan.canvas_size[1] // cell
+    grid = model.latent_size(plan.canvas_size)
     return tuple(
         _joined(references, model=model, adapter=request.adapter, away=away)
         .with_scale(plan.image_scale)

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -96,6 +96,16 @@ class LoadedModel:
     memory: MemoryUse
     safety: SafetyChecker | None = None
     prompt_cache: PromptCache = field(default_factory=PromptCache)
+
+    @property
+    def latent_cell(self) -> int:
+        """Side of the square of pixels that one latent stands for."""
+        pipeline: Any = self.pipelines["text_to_image"]
+        return pipeline.vae_scale_factor
+
+    def latent_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height of the latents of a picture of this width and height in pixels."""
+        return size[0] // self.latent_cell, size[1] // self.latent_cell
 
     def pipeline(self, task: PipelineTask) -> DiffusionPipeline:
         """Give a pipeline for one call.

@@ -20,7 +20,7 @@ from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.skeleton import Keypoint, Skeleton
 from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
-from ipa_app.toybox.fit import fit, pick_device
+from ipa_app.toybox.fit import fit, mixed_precision, pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
 from ipa_app.toybox.heads import head_weights
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pose_pipeline
@@ -82,11 +82,13 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
     batches = _Batches(recipe, data, folder, device)
     controlnet, text_encoder = _new_controlnet(recipe, unet, folder), batches.captions.encoder
     parts = nn.ModuleDict({"unet": unet, "controlnet": controlnet, "text_encoder": text_encoder})
-    parts = parts.requires_grad_(True).train().to(device, torch.float32)
+    parts = parts.requires_grad_(True).train().to(device, torch.float32, memory_format=torch.channels_last)
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
-        batch = batches.draw(processes.share(recipe.controlnet.batch_size), generator)
-        return mse(_predicted(unet, controlnet, batch), batch.target, batch.weights).mean(), {}
+        with mixed_precision():
+            batch = batches.draw(processes.share(recipe.controlnet.batch_size), generator)
+            prediction = _predicted(unet, controlnet, batch)
+        return mse(prediction, batch.target, batch.weights).mean(), {}
 
     def sheet() -> None:
         save_text_encoder(text_encoder, folder)

@@ -7,8 +7,10 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -42,6 +44,15 @@ class Progress:
 def pick_device() -> torch.device:
     """The GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def mixed_precision() -> AbstractContextManager[Any]:
+    """Compute in bfloat16 where the hardware is made for it; weights, and what needs the digits, stay in float32."""
+    device = pick_device()
+    # Older PyTorch does not tell what the processor can do.
+    processor = getattr(torch.cpu, "get_capabilities", dict)()
+    capable = device.type == "cuda" or processor.get("avx512_bf16") or processor.get("amx_bf16")
+    return torch.autocast(device.type, torch.bfloat16, enabled=bool(capable))
 
 
 def fit(

@@ -10,8 +10,9 @@ from ipa_app.errors import UserError
 FINISHED = {
     "tokenizer": ("tokenizer",),
     "vae": ("vae",),
-    "clip": ("text_encoder", "image_encoder", "feature_extractor"),
+    "clip": ("text_encoder", "feature_extractor"),
     "vision": ("image_encoder",),
+    "pose_reader": ("pose_reader",),
 }
 """Stages that count as done, and what they leave."""
 CONTINUED = ("unet", "controlnet", "adapters")

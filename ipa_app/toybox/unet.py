@@ -12,7 +12,7 @@ from transformers import CLIPTextModel
 
 from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
-from ipa_app.toybox.fit import fit, pick_device
+from ipa_app.toybox.fit import fit, mixed_precision, pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
 from ipa_app.toybox.heads import head_weights
 from ipa_app.toybox.sampling import picture_sheet
@@ -79,7 +79,7 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
     scheduler.save_pretrained(folder / "scheduler")
     start = start_of(folder, "unet")
     unet = UNet2DConditionModel.from_pretrained(start) if start.exists() else new_unet(recipe)
-    unet = unet.train().to(device, dtype=torch.float32)
+    unet = unet.train().to(device, dtype=torch.float32, memory_format=torch.channels_last)
     small, whole = (latents_of(data, folder, "train", shrink=shrink) for shrink in (2, 1))
     captions = Captions(data, folder)
     parts = nn.ModuleDict({"unet": unet, "text_encoder": captions.encoder.requires_grad_(True).train()})
@@ -87,9 +87,10 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
     def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         rows = torch.randint(len(data), (processes.share(recipe.unet.batch_size),), generator=generator)
         clean = (small if fraction < SMALL_UNTIL else whole).sample(rows, generator, device)
-        hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=SCENE_SHARE))
         noisy, timesteps, target = noised(scheduler, clean, generator)
-        prediction = unet(noisy, timesteps, hidden).sample
+        with mixed_precision():
+            hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=SCENE_SHARE))
+            prediction = unet(noisy, timesteps, hidden).sample
         weights = head_weights(data.keypoints[rows.numpy()], clean.shape).to(device)
         return mse(prediction, target, weights).mean(), {}
 

@@ -1,9 +1,8 @@
 """Stage: the vision tower learns on to tell apart what contrast alone lets it pass over.
 
-A caption is told from the others of its batch mostly by its place, so contrast left the tower blind to much of the
-character: from its embeddings one picture's species in five could be read. Here every attribute must be readable from
-the projected embedding, through a linear layer that is thrown away. What a reference picture can hand on is bounded by
-this.
+A caption is told from the others of its batch mostly by its place, so contrast leaves the tower blind to much of the
+character. Here every attribute must be readable from the projected embedding, through a linear layer that is thrown
+away. What a reference picture can hand on is bounded by this.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from ipa_app.ui import texts
 from ipa_app.ui.listeners import AT_ONCE
 from ipa_app.ui.panel import picture_input
 from ipa_app.ui.seen import seen_html
+from ipa_app.ui.sliders import slider
 
 _FIELDS = tuple(field.name for field in fields(Reference))
 
@@ -161,15 +162,13 @@ def _slot(number: int, *, picture: Path | None) -> Slot:
             value=picture if is_first else None,
         )
         square = _square_choice(number, image=image, picture=picture if is_first else None)
-        weight = gr.Slider(
-            label=texts.WEIGHT_LABEL.format(number=number),
-            minimum=0,
-            maximum=2,
+        weight = slider(
+            texts.WEIGHT_LABEL.format(number=number),
+            span=(0, 2),
             step=0.05,
             value=1.0,
-            buttons=[],
-            visible=not is_first,
             elem_id=f"weight-{number}",
+            visible=not is_first,
         )
     return Slot(box=box, image=image, weight=weight, **square)
 
@@ -184,9 +183,7 @@ def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dic
         )
         with gr.Column() as place:
             across, down = (
-                gr.Slider(
-                    label=label, minimum=0, maximum=1, step=0.01, value=0.5, buttons=[], elem_id=f"{name}-{number}"
-                )
+                slider(label, span=(0, 1), step=0.01, value=0.5, elem_id=f"{name}-{number}")
                 for label, name in ((texts.ACROSS_LABEL, "across"), (texts.DOWN_LABEL, "down"))
             )
         region = gr.Radio(

@@ -9,8 +9,6 @@ import numpy as np
 from PIL import Image
 
 RESULTS = "#results .grid-wrap img"
-
-
 EDITOR = "#inpaint-editor .pixi-target canvas"
 
 
@@ -56,6 +54,12 @@ def press(page: Any, selector: str) -> None:
     page.evaluate("document.querySelector('#status .ipa-status')?.setAttribute('data-before', '')")
     page.click(selector)
     page.wait_for_selector("#status .ipa-done:not([data-before])")
+
+
+def drawn(page: Any, button: str) -> bytes:
+    """The file of the first picture that a button draws."""
+    press(page, button)
+    return body(page, RESULTS)
 
 
 def body(page: Any, selector: str) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.ui.examples import Example
-from tests.browser.hands import RESULTS, body, press, restored
+from tests.browser.hands import drawn, restored
 from tests.tiny_models import SDXL_BLOCKS
 from tests.tiny_sdxl import tiny_sdxl_bundle
 from tests.ui.serving import served
@@ -51,9 +51,8 @@ def test_style_and_place_are_chosen_and_come_back_from_the_file(open_page: Any, 
     page.click("#seen-panel-1 > button")
     page.locator("#region-1").get_by_label("Left half").check()
     page.fill("#count input[type=number]", "1")
-    press(page, "#variation-generate")
+    made = drawn(page, "#variation-generate")
     shoot(page, "made")
-    made = body(page, RESULTS)
 
     fresh = restored(open_page, made)
     fresh.wait_for_selector("#part")
@@ -62,14 +61,12 @@ def test_style_and_place_are_chosen_and_come_back_from_the_file(open_page: Any, 
     fresh.wait_for_selector("#region-1")
     assert checked(fresh, "region-1") == "left"
     shoot(fresh, "restored")
-    press(fresh, "#variation-generate")
-    assert body(fresh, RESULTS) == made
+    assert drawn(fresh, "#variation-generate") == made
 
     fresh.click("#more-settings > button")
     choose_model(fresh, "Tiny")
     fresh.wait_for_selector("#part", state="hidden")
-    press(fresh, "#variation-generate")
-    assert body(fresh, RESULTS) != made
+    assert drawn(fresh, "#variation-generate") != made
     choose_model(fresh, "Tiny XL")
     fresh.wait_for_selector("#part")
     assert checked(fresh, "part") == "all"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.browser.hands import EDITOR, RESULTS, body, drop, enter, expect_values, press, restored, settle
+from tests.browser.hands import EDITOR, RESULTS, body, drawn, drop, enter, expect_values, press, restored, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -28,9 +28,8 @@ def test_a_dropped_result_sets_everything_and_draws_the_same_file(
     page.fill("#mix-prompt textarea", "a red frog")
     page.get_by_label("Fine-grained").check()
     page.fill("#count input[type=number]", "2")
-    press(page, "#mix-generate")
+    made = drawn(page, "#mix-generate")
     shoot(page, "made")
-    made = body(page, RESULTS)
 
     fresh = restored(open_page, made)
     fresh.wait_for_selector("#mix-prompt textarea")
@@ -38,8 +37,7 @@ def test_a_dropped_result_sets_everything_and_draws_the_same_file(
     fresh.wait_for_selector("#reference-2 img")
     expect_values(fresh, scale="0.6", count="2", weight_1="1", weight_2="0.4")
     shoot(fresh, "restored")
-    press(fresh, "#mix-generate")
-    assert body(fresh, RESULTS) == made
+    assert drawn(fresh, "#mix-generate") == made
 
 
 def test_an_inpainting_comes_back_with_picture_and_mask(open_page: Any, shoot: Any, reference_file: Path) -> None:
@@ -54,15 +52,13 @@ def test_an_inpainting_comes_back_with_picture_and_mask(open_page: Any, shoot: A
     )
     page.wait_for_selector("#inpaint-mask img")
     page.fill("#count input[type=number]", "1")
-    press(page, "#inpaint-generate")
-    made = body(page, RESULTS)
+    made = drawn(page, "#inpaint-generate")
 
     fresh = restored(open_page, made)
     fresh.wait_for_selector("#inpaint-mask img")
     settle(fresh, EDITOR)
     shoot(fresh, "restored")
-    press(fresh, "#inpaint-generate")
-    assert body(fresh, RESULTS) == made
+    assert drawn(fresh, "#inpaint-generate") == made
 
 
 def test_a_picture_from_elsewhere_is_told_plainly_and_changes_nothing(open_page: Any, reference_file: Path) -> None:

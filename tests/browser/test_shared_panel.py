@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ipa_app.imaging.png import read_settings
-from tests.browser.hands import RESULTS, body, enter, expect_values, press, restored
+from tests.browser.hands import RESULTS, body, drawn, enter, expect_values, press, restored
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -142,14 +142,12 @@ def test_everything_comes_back_from_the_file(open_page: Any, shoot: Any, referen
     page.click("#more-settings > button")
     enter(page, "steps", "10")
     page.fill("#count input[type=number]", "1")
-    press(page, "#mix-generate")
+    made = drawn(page, "#mix-generate")
     shoot(page, "made")
-    made = body(page, RESULTS)
 
     fresh = restored(open_page, made)
     for picture in ("#start-image img", "#negative-reference img"):
         fresh.wait_for_selector(picture)
     expect_values(fresh, strength="0.5", start="0", end="0.8")
     shoot(fresh, "restored")
-    press(fresh, "#mix-generate")
-    assert body(fresh, RESULTS) == made
+    assert drawn(fresh, "#mix-generate") == made

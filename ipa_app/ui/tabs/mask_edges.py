@@ -79,15 +79,13 @@ def _extensions() -> dict[str, Any]:
     for pair in (EXTENSIONS[:2], EXTENSIONS[2:]):
         with gr.Row():
             for side in pair:
-                sliders[side] = gr.Slider(
-                    label=texts.EXTEND_LABELS[side],
-                    minimum=0,
-                    maximum=MOST_EXTENSION,
+                sliders[side] = slider(
+                    texts.EXTEND_LABELS[side],
+                    span=(0, MOST_EXTENSION),
                     step=5,
                     value=0,
-                    min_width=120,
-                    buttons=[],
                     elem_id=side.replace("_", "-"),
+                    min_width=120,
                 )
     return sliders
 
