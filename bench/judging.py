@@ -25,8 +25,10 @@ class Look:
 
 @torch.no_grad()
 def look(probe: Probe, picture: Image.Image, case: Case) -> Look:
-    """Let the probe see a picture."""
-    pixels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[None].float() / 127.5 - 1
+    """Let the probe see a picture, at the size of those that it knows."""
+    side = int(probe.side)
+    seen = picture.convert("RGB").resize((side, side), Image.Resampling.BOX)
+    pixels = torch.from_numpy(np.array(seen)).permute(2, 0, 1)[None].float() / 127.5 - 1
     return Look(picture=picture, case=case, reading=probe(pixels))
 
 

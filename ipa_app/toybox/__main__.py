@@ -19,6 +19,7 @@ from ipa_app.toybox.bundle import write_bundle
 from ipa_app.toybox.clip import train_clip
 from ipa_app.toybox.controlnet import train_controlnet
 from ipa_app.toybox.dataset import ToyData, load_or_draw
+from ipa_app.toybox.enlarge import enlarge
 from ipa_app.toybox.pose_reader import train_pose_reader
 from ipa_app.toybox.probe import train_probe
 from ipa_app.toybox.settings import RECIPES, Recipe, StageSettings
@@ -49,6 +50,7 @@ STAGES: dict[str, Stage] = {
     "fine_adapter": train_fine_adapter,
     "controlnet": train_controlnet,
     "decoder": refine_decoder,
+    "enlarge": enlarge,
     "probe": train_probe,
     "pose_reader": train_pose_reader,
     "bundle": write_bundle,

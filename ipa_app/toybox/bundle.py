@@ -7,12 +7,13 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import ControlNetModel, StableDiffusionPipeline
+from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionPipeline
 from transformers import CLIPImageProcessor
 
 from ipa_app.toybox import world
 from ipa_app.toybox.clip import load_image_encoder
 from ipa_app.toybox.dataset import ToyData
+from ipa_app.toybox.enlarge import ENLARGED
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pipeline
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.unet import load_unet
@@ -27,13 +28,15 @@ def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path
     target = folder / "bundle"
     shutil.rmtree(target, ignore_errors=True)
     plain = pipeline(folder, load_unet(folder))
+    grown = folder / ENLARGED if recipe.enlarged else folder
     components = plain.components | {
+        "vae": AutoencoderKL.from_pretrained(grown / "vae"),
         "image_encoder": load_image_encoder(folder),
         "feature_extractor": CLIPImageProcessor.from_pretrained(folder / "feature_extractor"),
     }
     complete = StableDiffusionPipeline(**components, requires_safety_checker=False).to(dtype=torch.float16)
     complete.save_pretrained(target, max_shard_size=SHARD_SIZE)
-    controlnet = ControlNetModel.from_pretrained(folder / "controlnet").to(dtype=torch.float16)
+    controlnet = ControlNetModel.from_pretrained(grown / "controlnet").to(dtype=torch.float16)
     controlnet.save_pretrained(target / "controlnet", max_shard_size=SHARD_SIZE)
     for part in ("adapters", "pose_reader"):
         shutil.copytree(folder / part, target / part)
@@ -55,8 +58,8 @@ def _write_facts(recipe: Recipe, target: Path) -> None:
         "title": TITLE,
         "about": ABOUT,
         "licence": "Apache-2.0",
-        "width": recipe.size,
-        "height": recipe.size,
+        "width": recipe.picture_size,
+        "height": recipe.picture_size,
         "steps": STEPS,
         "guidance_scale": GUIDANCE_SCALE,
     }

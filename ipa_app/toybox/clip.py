@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name for it
+import torch.nn.functional as F
 from torch import nn
 from transformers import (
     CLIPImageProcessor,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
-import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +17,7 @@ from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.skeleton import Keypoint, Skeleton
 from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
+from ipa_app.toybox.drawn import drawn_once
 from ipa_app.toybox.fit import fit, mixed_precision, pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
 from ipa_app.toybox.heads import head_weights
@@ -28,8 +26,6 @@ from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.start import start_of
 from ipa_app.toybox.unet import SCENE_SHARE, TEXT_DROP, load_unet, noised, save_text_encoder, text_sheet
 from ipa_app.training.loss import mse
-
-logger = logging.getLogger(__name__)
 
 POSED_SHARE = 0.375
 """Share of a batch that has a skeleton."""
@@ -42,23 +38,9 @@ def skeleton_of(keypoints: np.ndarray) -> Skeleton:
     return Skeleton(people=(tuple(Keypoint(float(x), float(y)) for x, y in keypoints),))
 
 
-def skeleton_pictures(data: ToyData, size: int, path: Path) -> np.ndarray:
-    """Skeleton pictures of a split, (N, size, size, 3) uint8, drawn once and kept at ``path``."""
-    with PartialState().main_process_first():
-        if not path.exists():
-            _draw_all(data, size, path)
-    return np.load(path, mmap_mode="r")
-
-
-def _draw_all(data: ToyData, size: int, path: Path) -> None:
-    logger.info("drawing %d skeletons", len(data))
-    part = path.with_suffix(".part.npy")
-    pictures = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(data), size, size, 3))
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        for row, picture in enumerate(pool.imap(partial(_draw, size), data.keypoints, chunksize=64)):
-            pictures[row] = picture
-    pictures.flush()
-    part.replace(path)
+def skeleton_pictures(data: ToyData, size: int, path: Path, *, count: int | None = None) -> np.ndarray:
+    """Skeleton pictures of a split, or of its first `count` pictures, (N, size, size, 3) uint8, kept at ``path``."""
+    return drawn_once(path, partial(_draw, size), data.keypoints[:count], size=size)
 
 
 def _draw(size: int, keypoints: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ HEAD_WEIGHT = 4.0
 """What a latent in the middle of a face counts beyond the 1 that every latent counts."""
 HEAD_REACH = 0.13
 """Standard deviation of the weight about the face, in widths of the picture; a head is about 0.35 wide."""
-_FACE = (0, 14, 15)
+FACE = (0, 14, 15)
 """Nose and eyes, in OpenPose order."""
 
 
@@ -27,7 +27,7 @@ def head_weights(keypoints: np.ndarray, shape: torch.Size) -> torch.Tensor:
         (B, 1, h, w) float32, 1 on average.
     """
     height, width = shape[-2:]
-    centres = torch.from_numpy(keypoints[:, _FACE].mean(axis=1)).float()
+    centres = torch.from_numpy(keypoints[:, FACE].mean(axis=1)).float()
     down = (torch.arange(height) + 0.5) / height - centres[:, 1, None]
     across = (torch.arange(width) + 0.5) / width - centres[:, 0, None]
     squares = down[:, :, None].square() + across[:, None, :].square()

@@ -13,7 +13,6 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.tensors import pixels
 
 logger = logging.getLogger(__name__)
@@ -44,10 +43,10 @@ def to_pictures(batch: torch.Tensor) -> list[Image.Image]:
 
 
 @torch.no_grad()
-def reconstruction_sheet(vae: AutoencoderKL, heldout: ToyData, path: Path) -> dict[str, float]:
-    """Held-out pictures above their reconstructions; returns the mean PSNR in dB over 64 of them."""
+def reconstruction_sheet(vae: AutoencoderKL, images: np.ndarray, path: Path) -> dict[str, float]:
+    """Held-out pictures (N, H, W, 3) above their reconstructions; returns the mean PSNR in dB over 64 of them."""
     device = next(vae.parameters()).device
-    batch = pixels(heldout.images, torch.from_numpy(np.arange(0, min(128, len(heldout)), 2)), device)
+    batch = pixels(images, torch.from_numpy(np.arange(0, min(128, len(images)), 2)), device)
     decoded = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in batch.split(16)])
     mse = (decoded.clamp(-1, 1) - batch).pow(2).mean(dim=(1, 2, 3))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name for it
+import torch.nn.functional as F
 from transformers import CLIPImageProcessorPil
 
 # OpenAI's CLIP statistics, which CLIPImageProcessor applies by default.

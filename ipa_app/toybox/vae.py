@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import nn
 
 from ipa_app.toybox import sheets
 from ipa_app.toybox.dataset import ToyData
-from ipa_app.toybox.fit import fit, pick_device
+from ipa_app.toybox.fit import fit, mixed_precision, pick_device
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.tensors import pixels
 
@@ -20,6 +21,11 @@ EDGE_WEIGHT = 0.5
 CROP_UNTIL = 0.75
 """Share of the budget trained on half-size crops, which cost a quarter; the rest on whole pictures, because
 group normalisation sees other statistics on crops."""
+
+LATENT_NOISE = 0.3
+"""Largest deviation of the noise that the decoder learns to see through: what a UNet draws is never quite a latent."""
+NOISE_CELLS = (1, 2, 4)
+"""Sizes, in latents, of that noise's grains."""
 
 
 def new_vae(recipe: Recipe) -> AutoencoderKL:
@@ -60,7 +66,7 @@ def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> 
         return _loss(vae, batch)
 
     def sheet() -> None:
-        figures = sheets.reconstruction_sheet(vae, heldout, folder / "sheets" / "vae.png")
+        figures = sheets.reconstruction_sheet(vae, heldout.images, folder / "sheets" / "vae.png")
         sheets.note(folder, "vae", figures)
 
     fit("vae", module=vae, loss=loss, settings=recipe.vae, folder=folder, on_checkpoint=sheet)
@@ -71,7 +77,8 @@ def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> 
 def refine_decoder(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
     """Train the decoder further, for latents that stay as they are, and write ``folder/vae`` again.
 
-    May run at any time after the other stages: none of them sees the decoder.
+    It learns on latents with noise: the encoder's are so exact that a decoder of them alone shows every small error of
+    the UNet as a stain. May run at any time after the other stages: none of them sees the decoder.
     """
     device = pick_device()
     vae = load_vae(folder).to(memory_format=torch.channels_last)
@@ -81,24 +88,36 @@ def refine_decoder(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
         rows = torch.randint(len(data), (recipe.decoder.batch_size,), generator=generator)
         batch = pixels(data.images, rows, device)
         with torch.no_grad():
-            latents = vae.encode(batch).latent_dist.sample()
-        return _picture_loss(vae.decode(latents).sample, batch)
+            latents = vae.encode(batch).latent_dist.mean
+        with mixed_precision():
+            picture = vae.decode(stained(latents, generator)).sample
+        return picture_loss(picture.float(), batch)
 
     def sheet() -> None:
-        sheets.note(folder, "decoder", sheets.reconstruction_sheet(vae, heldout, folder / "sheets" / "vae.png"))
+        sheets.note(folder, "decoder", sheets.reconstruction_sheet(vae, heldout.images, folder / "sheets" / "vae.png"))
 
     fit("decoder", module=decoder, loss=loss, settings=recipe.decoder, folder=folder, on_checkpoint=sheet)
     vae.save_pretrained(folder / "vae")
 
 
+def stained(latents: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Latents (B, C, h, w) with noise of another strength in each, in grains of one of NOISE_CELLS."""
+    cells = NOISE_CELLS[int(torch.randint(len(NOISE_CELLS), (), generator=generator))]
+    height, width = (side // cells for side in latents.shape[-2:])
+    noise = torch.randn(*latents.shape[:2], height, width, generator=generator)
+    strength = LATENT_NOISE * torch.rand(len(latents), 1, 1, 1, generator=generator)
+    return latents + F.interpolate(noise * strength, size=latents.shape[-2:], mode="nearest").to(latents)
+
+
 def _loss(vae: AutoencoderKL, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
     posterior = vae.encode(batch).latent_dist
-    loss, figures = _picture_loss(vae.decode(posterior.sample()).sample, batch)
+    loss, figures = picture_loss(vae.decode(posterior.sample()).sample, batch)
     kl = posterior.kl().mean() / posterior.mean[0].numel()
     return loss + KL_WEIGHT * kl, {**figures, "kl": float(kl.detach())}
 
 
-def _picture_loss(picture: torch.Tensor, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+def picture_loss(picture: torch.Tensor, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+    """How far pictures (B, 3, H, W) in [-1, 1] are from what they should be, and their "psnr" in dB."""
     error = (picture - batch).abs().mean()
     # The difference of neighbours' differences: outlines cost more than flat areas, which keeps faces crisp.
     edges = (picture - batch).diff(dim=2).abs().mean() + (picture - batch).diff(dim=3).abs().mean()

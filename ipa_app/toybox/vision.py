@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name for it
+import torch.nn.functional as F
 from accelerate import PartialState
 from torch import nn
 from transformers import CLIPVisionModelWithProjection

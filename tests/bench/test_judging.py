@@ -43,7 +43,7 @@ def test_one_changed_pixel_outside_the_mask_is_seen(where: str, untouched: float
     pixels = np.array(image)
     pixels[row, column, 0] ^= 1
     measure = Measure(name="outside untouched", kind="outside", of="stranger")
-    assert judge(look(Probe().eval(), Image.fromarray(pixels), case), measure) == untouched
+    assert judge(look(Probe(side=32).eval(), Image.fromarray(pixels), case), measure) == untouched
 
 
 def test_the_interval_is_the_normal_one() -> None:

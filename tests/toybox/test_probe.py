@@ -28,7 +28,7 @@ def test_an_attribute_is_right_when_its_own_word_is_the_likeliest() -> None:
 
 
 def test_the_probe_reads_pictures_of_any_size() -> None:
-    reading = Probe()(torch.zeros(2, 3, 96, 96))
+    reading = Probe(side=96)(torch.zeros(2, 3, 96, 96))
     assert reading.keypoints.shape == (2, 18, 2)
     assert {name: part.shape[1] for name, part in reading.logits.items()} == {
         name: len(values) for name, values in world.ATTRIBUTES.items()

@@ -8,18 +8,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    ControlNetModel,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from PIL import Image
 from safetensors import safe_open
 
 from ipa_app.adapter.files import load_adapter
 from ipa_app.errors import UserError
 from ipa_app.toybox.__main__ import STAGES, run
 from ipa_app.toybox.dataset import VIEWS, load_or_draw, views_of
+from ipa_app.toybox.enlarge import crops, grown_vae
 from ipa_app.toybox.fit import fit
 from ipa_app.toybox.settings import TINY, StageSettings
 from ipa_app.toybox.start import start_from
 from ipa_app.toybox.tensors import pixels
-from ipa_app.toybox.vae import new_vae, normalise_latents
+from ipa_app.toybox.vae import load_vae, new_vae, normalise_latents
 from ipa_app.toybox.world import is_held_out
 
 
@@ -69,6 +76,42 @@ def test_a_bundle_can_be_trained_on(work: Path, tmp_path: Path) -> None:
     )
     assert 0 < difference < 0.02
     assert (tmp_path / "bundle" / "vae" / "config.json").read_bytes()
+
+
+def test_an_enlarged_bundle_draws_at_twice_the_side_with_the_same_unet(work: Path, tmp_path: Path) -> None:
+    enlarged = dataclasses.replace(TINY, enlarged=True)
+    shutil.copytree(work, tmp_path / "work")
+    run(enlarged, tmp_path / "work", ["enlarge", "bundle"])
+    bundle = tmp_path / "work" / "bundle"
+    controlnet = ControlNetModel.from_pretrained(bundle / "controlnet")
+    pipe = StableDiffusionControlNetPipeline.from_pretrained(
+        bundle, controlnet=controlnet, dtype=torch.float32, safety_checker=None
+    )
+    skeleton = Image.new("RGB", (2 * TINY.size, 2 * TINY.size))
+    assert pipe("a red cat", image=skeleton, num_inference_steps=2).images[0].size == skeleton.size
+    before = UNet2DConditionModel.from_pretrained(work / "bundle" / "unet")
+    assert all(torch.equal(a, b) for a, b in zip(before.parameters(), pipe.unet.parameters(), strict=True))
+
+
+def test_the_enlarged_autoencoder_keeps_what_it_took_over(work: Path) -> None:
+    vae = load_vae(work)
+    grown = grown_vae(vae)
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert grown.decode(latents).sample.shape[-1] == 2 * vae.decode(latents).sample.shape[-1]
+        middle = grown.decoder.mid_block(grown.decoder.conv_in(latents))
+        assert torch.equal(middle, vae.decoder.mid_block(vae.decoder.conv_in(latents)))
+    for level, block in enumerate(vae.encoder.down_blocks):
+        later = grown.encoder.down_blocks[level + 1]
+        assert torch.equal(block.resnets[0].conv1.weight, later.resnets[0].conv1.weight)
+
+
+def test_crops_of_pictures_and_latents_show_the_same_place() -> None:
+    latents = torch.rand(3, 4, 8, 8)
+    pictures = torch.nn.functional.interpolate(latents[:, :3], scale_factor=16.0)
+    cut, places = crops(pictures, latents, torch.Generator().manual_seed(0))
+    assert cut.shape == (3, 3, 64, 64)
+    assert torch.equal(cut[:, :, ::16, ::16], places[:, :3])
 
 
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
