@@ -79,9 +79,9 @@ def rows(*, side: int) -> Iterator[Row]:
         for scale in SCALES:
             yield variation_row(adapter, scale)
     for adapter in ADAPTERS:
-        yield _mix_row(adapter)
+        yield mix_row(adapter)
     for adapter in ADAPTERS:
-        yield _pose_row(adapter, side)
+        yield pose_row(adapter, side)
     for adapter in ADAPTERS:
         yield _inpaint_row(adapter, side)
 
@@ -124,7 +124,9 @@ def variation_row(adapter: str, scale: float) -> Row:
     return Row(name=f"variation, {adapter}, scale {scale:g}", ask=ask, measures=(SUBJECT,))
 
 
-def _mix_row(adapter: str) -> Row:
+def mix_row(adapter: str) -> Row:
+    """A reference, and words for another scene."""
+
     def ask(case: Case) -> GenerateRequest:
         prompt = world.scene_text(case.other.scene)
         return GenerateRequest(
@@ -135,7 +137,9 @@ def _mix_row(adapter: str) -> Row:
     return Row(name=f"mix, {adapter}, scale {MIX_SCALE:g}", ask=ask, measures=measures)
 
 
-def _pose_row(adapter: str, side: int) -> Row:
+def pose_row(adapter: str, side: int) -> Row:
+    """A reference, and the skeleton of another scene."""
+
     def ask(case: Case) -> GenerateRequest:
         pose = draw_skeleton(skeleton_of(world.keypoints(case.other)), (side, side))
         return GenerateRequest(

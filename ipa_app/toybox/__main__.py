@@ -14,7 +14,8 @@ from pathlib import Path
 from accelerate import PartialState
 
 from ipa_app.toybox import processes
-from ipa_app.toybox.adapters import train_base_adapter, train_fine_adapter
+from ipa_app.toybox.adapters import train_base_adapter, train_fine_adapter, train_plain_adapter
+from ipa_app.toybox.baseline import train_baseline
 from ipa_app.toybox.bundle import write_bundle
 from ipa_app.toybox.clip import train_clip
 from ipa_app.toybox.controlnet import train_controlnet
@@ -56,6 +57,8 @@ STAGES: dict[str, Stage] = {
     "bundle": write_bundle,
 }
 """In the order in which they need one another."""
+COMPARISON: dict[str, Stage] = {"baseline": train_baseline, "plain_adapter": train_plain_adapter}
+"""What the bundle's adapter is compared with by ``python -m bench.baseline``; trained only where they are named."""
 SHARED_STAGES = ("vision", "unet", "controlnet")
 """Stages that several processes can train together."""
 
@@ -63,47 +66,54 @@ SHARED_STAGES = ("vision", "unet", "controlnet")
 def main() -> None:
     """Run the stages that are not done yet, or those named."""
     parser = argparse.ArgumentParser(prog="python -m ipa_app.toybox", description=__doc__)
-    parser.add_argument("stages", nargs="*", metavar="stage", help=f"of {', '.join(STAGES)}; all unfinished by default")
+    parser.add_argument(
+        "stages",
+        nargs="*",
+        metavar="stage",
+        help=f"of {', '.join(STAGES)}; all unfinished by default. To compare with: {', '.join(COMPARISON)}",
+    )
     parser.add_argument("--work", type=Path, required=True, help="folder for data, checkpoints, sheets and results")
     parser.add_argument("--recipe", choices=RECIPES, default="cpu128")
     parser.add_argument("--minutes", type=float, help="limit of each trained stage, in place of the recipe's")
+    parser.add_argument("--samples", type=int, help="samples that each trained stage sees, in place of the recipe's")
     parser.add_argument("--start-from", type=Path, metavar="BUNDLE", help="go on from a bundle, such as assets/toybox")
     arguments = parser.parse_args()
-    unknown = set(arguments.stages) - set(STAGES)
+    every = {**STAGES, **COMPARISON}
+    unknown = set(arguments.stages) - set(every)
     if unknown:
-        parser.error(f"no stage is called {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
+        parser.error(f"no stage is called {', '.join(sorted(unknown))}; there are {', '.join(every)}")
     if processes.join().num_processes > 1 and not (arguments.stages and set(arguments.stages) <= set(SHARED_STAGES)):
         parser.error(f"several processes can train only {', '.join(SHARED_STAGES)}; please name the stage")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    recipe = RECIPES[arguments.recipe]
-    if arguments.minutes:
-        recipe = _limited(recipe, arguments.minutes)
+    limits = {"minutes": arguments.minutes, "samples": arguments.samples}
+    recipe = _limited(RECIPES[arguments.recipe], **{name: limit for name, limit in limits.items() if limit})
     if arguments.start_from:
         start_from(arguments.start_from, arguments.work)
     run(recipe, arguments.work, arguments.stages)
 
 
 def run(recipe: Recipe, folder: Path, stages: list[str]) -> None:
-    """Run ``stages`` (all that are unfinished where empty) in order; each leaves ``done/<stage>``."""
+    """Run ``stages`` in order, or all that are unfinished but `COMPARISON`; each leaves ``done/<stage>``."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "done").mkdir(exist_ok=True)
     data = load_or_draw(recipe, folder / "data", "train")
     heldout = load_or_draw(recipe, folder / "data", "heldout")
-    for name, stage in STAGES.items():
+    for name, stage in {**STAGES, **COMPARISON}.items():
         marker = folder / "done" / name
-        if name in stages or (not stages and not marker.exists()):
+        if name in stages or (not stages and name in STAGES and not marker.exists()):
             stage(recipe, data, heldout, folder)
             PartialState().wait_for_everyone()
             marker.touch()
 
 
-def _limited(recipe: Recipe, minutes: float) -> Recipe:
-    limits = {
-        field.name: dataclasses.replace(value, minutes=minutes)
+def _limited(recipe: Recipe, **limits: float) -> Recipe:
+    """The recipe with other ``minutes`` or ``samples`` in every stage that trains."""
+    stages = {
+        field.name: dataclasses.replace(value, **limits)
         for field in dataclasses.fields(recipe)
         if isinstance(value := getattr(recipe, field.name), StageSettings)
     }
-    return dataclasses.replace(recipe, **limits)
+    return dataclasses.replace(recipe, **stages)
 
 
 if __name__ == "__main__":

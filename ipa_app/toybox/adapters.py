@@ -16,6 +16,7 @@ from PIL import Image
 from transformers import CLIPImageProcessor
 
 from ipa_app.adapter.features import encode_image
+from ipa_app.toybox import sheets
 from ipa_app.toybox.clip import load_image_encoder, load_text_encoder
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import pick_device
@@ -51,23 +52,41 @@ SCENE_SHARE = 0.5
 def train_adapter(kind: Kind, recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
     """Train one adapter on the frozen base and write ``folder/adapters/<published name>``."""
     settings = recipe.base_adapter if kind == "base" else recipe.fine_adapter
-    output = folder / f"adapter-{kind}"
     start = start_of(folder, "adapters") / FILES[kind]
-    config = _config(kind, recipe, settings, output, pretrained=start if start.exists() else None)
-    train_pairs = _Pairs(kind, recipe, data, folder, "train")
-    heldout_pairs = _Pairs(kind, recipe, heldout, folder, "heldout")
+    config = _config(kind, recipe, settings, folder / f"adapter-{kind}", pretrained=start if start.exists() else None)
+    _train(config, recipe, data, heldout, folder, target=folder / "adapters" / FILES[kind])
+
+
+def train_plain_adapter(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
+    """Train a base adapter as the paper does, from nothing, and write ``folder/plain_adapter/<published name>``.
+
+    It has not learned from the text first, so that it can be compared with `baseline`; not part of the bundle.
+    """
+    config = _config("base", recipe, recipe.base_adapter, folder / "adapter-plain", pretrained=None)
+    _train(config, recipe, data, heldout, folder, target=plain_adapter_path(folder))
+
+
+def plain_adapter_path(folder: Path) -> Path:
+    """Where the adapter that was trained from nothing lies."""
+    return folder / "plain_adapter" / FILES["base"]
+
+
+def _train(config: TrainConfig, recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path, *, target: Path) -> None:
+    train_pairs = Pairs(config.adapter, recipe, data, folder, "train")
+    heldout_pairs = Pairs(config.adapter, recipe, heldout, folder, "heldout")
     reports = train(
         config,
         base=_components(folder),
-        batches=train_pairs.batches(config, first=resume_step(output)),
+        batches=train_pairs.batches(config.batch_size, first=resume_step(config.output)),
         heldout=[heldout_pairs.whole_batch(torch.arange(min(64, len(heldout))))],
         samples=[_sample(heldout, row) for row in range(0, min(16, len(heldout)), 2)],
     )
     for report in reports:
-        logger.info("%s adapter, %s", kind, report)
+        logger.info("%s, %s", config.output.name, report)
         if isinstance(report, FinishedReport):
-            (folder / "adapters").mkdir(exist_ok=True)
-            shutil.copyfile(report.path, folder / "adapters" / FILES[kind])
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(report.path, target)
+            sheets.note(folder, config.output.name, {"samples": report.step * config.batch_size})
 
 
 train_base_adapter = partial(train_adapter, "base")
@@ -116,7 +135,7 @@ def _sample(heldout: ToyData, row: int) -> Sample:
     return Sample(reference=Image.fromarray(heldout.images[row]), text=heldout.scene_captions[row + 1])
 
 
-class _Pairs:
+class Pairs:
     """Reference and target pictures of one split, everything frozen encoded beforehand."""
 
     def __init__(self, kind: Kind, recipe: Recipe, data: ToyData, folder: Path, split: str) -> None:
@@ -125,16 +144,19 @@ class _Pairs:
         self._features = features_of(kind, recipe, data, folder)
         self._keypoints = data.keypoints
 
-    def batches(self, config: TrainConfig, *, first: int) -> Iterator[TrainingBatch]:
+    def batches(self, size: int, *, first: int) -> Iterator[TrainingBatch]:
         """Endless batches; the draws of batch n depend on n alone, so that a run can be resumed."""
         number = first
         while True:
-            generator = torch.Generator().manual_seed(number)
-            rows = torch.randint(len(self._features), (config.batch_size,), generator=generator)
-            shape = torch.Size((len(rows), *self._latents.mean.shape[1:]))
-            weights = head_weights(self._keypoints[rows.numpy()], shape)
-            yield replace(self._batch(rows, generator), loss_weights=weights)
+            yield self.draw(size, torch.Generator().manual_seed(number))
             number += 1
+
+    def draw(self, size: int, generator: torch.Generator) -> TrainingBatch:
+        """``size`` random pairs, heads counted for more."""
+        rows = torch.randint(len(self._features), (size,), generator=generator)
+        shape = torch.Size((size, *self._latents.mean.shape[1:]))
+        weights = head_weights(self._keypoints[rows.numpy()], shape)
+        return replace(self._batch(rows, generator), loss_weights=weights)
 
     def whole_batch(self, rows: torch.Tensor) -> TrainingBatch:
         """The same batch for ``rows`` every time, all of a picture counted alike."""

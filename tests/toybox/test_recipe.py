@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from safetensors import safe_open
 
 from ipa_app.adapter.files import load_adapter
 from ipa_app.errors import UserError
-from ipa_app.toybox.__main__ import STAGES, run
+from ipa_app.toybox.__main__ import COMPARISON, STAGES, run
+from ipa_app.toybox.adapters import FILES, plain_adapter_path
+from ipa_app.toybox.baseline import load_baseline
 from ipa_app.toybox.dataset import VIEWS, load_or_draw, views_of
 from ipa_app.toybox.enlarge import crops, grown_vae
 from ipa_app.toybox.fit import fit
@@ -28,6 +31,15 @@ from ipa_app.toybox.start import start_from
 from ipa_app.toybox.tensors import pixels
 from ipa_app.toybox.vae import load_vae, new_vae, normalise_latents
 from ipa_app.toybox.world import is_held_out
+
+
+@pytest.fixture(scope="module")
+def compared(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same folder with what the adapter is compared with."""
+    folder = tmp_path_factory.mktemp("comparison") / "work"
+    shutil.copytree(work, folder)
+    run(TINY, folder, list(COMPARISON))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +131,53 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
         start_from(tmp_path, tmp_path / "work")
 
 
+def test_the_baseline_and_the_plain_adapter_see_as_many_samples(compared: Path) -> None:
+    figures = [json.loads(line) for line in (compared / "figures.jsonl").read_text("utf-8").splitlines()]
+    seen = {line["stage"]: line["samples"] for line in figures if "samples" in line}
+    assert seen["baseline"] == seen["adapter-plain"] == TINY.base_adapter.samples
+    baseline = load_baseline(compared)
+    assert load_adapter(plain_adapter_path(compared), baseline.unet).kind == "base"
+
+
+def test_the_plain_adapter_does_not_start_from_the_teachers(compared: Path, work: Path) -> None:
+    unet = UNet2DConditionModel.from_pretrained(work / "unet")
+    taught, plain = (
+        load_adapter(folder, unet) for folder in (_base_adapter(work / "adapters"), plain_adapter_path(compared))
+    )
+    # Two small steps do not lead from one to the other.
+    assert not torch.allclose(taught.image_proj.proj.weight, plain.image_proj.proj.weight, atol=0.02)
+
+
+def test_the_baseline_trains_the_whole_unet(compared: Path, work: Path) -> None:
+    before = UNet2DConditionModel.from_pretrained(work / "unet").state_dict()
+    after = load_baseline(compared).unet.state_dict()
+    for part in ("conv_in.weight", "mid_block.attentions.0.transformer_blocks.0.attn2.to_v.weight", "conv_out.weight"):
+        assert 0 < float((before[part] - after[part]).abs().max()) < 0.02
+
+
+@torch.no_grad()
+def test_the_baseline_draws_from_what_its_projection_makes_of_a_picture(compared: Path) -> None:
+    baseline = load_baseline(compared)
+    embeds = torch.randn(2, TINY.projection_dim, generator=torch.Generator().manual_seed(0))
+    assert not baseline.token(torch.zeros_like(embeds)).any()
+    noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)).expand(2, -1, -1, -1)
+    first, second = baseline.unet(noisy, 500, baseline.token(embeds)).sample
+    assert not torch.allclose(first, second, atol=1e-4)
+
+
+def test_the_baseline_goes_on_where_it_stopped(compared: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    shutil.copytree(compared, folder)
+    longer = dataclasses.replace(TINY.base_adapter, samples=2 * TINY.base_adapter.samples)
+    run(dataclasses.replace(TINY, base_adapter=longer), folder, ["baseline"])
+    progress = torch.load(folder / "baseline.ckpt", weights_only=True)["progress"]
+    assert (progress["samples"], progress["step"]) == (longer.samples, longer.samples // longer.batch_size)
+    # The log has the first step once: the second sitting began behind it.
+    assert len((folder / "baseline.jsonl").read_text("utf-8").splitlines()) == 1
+    first, second = (load_baseline(each).projection.weight for each in (compared, folder))
+    assert not torch.equal(first, second)
+
+
 def test_training_never_sees_a_held_out_subject() -> None:
     train = [views_of(TINY, "train", number) for number in range(TINY.subjects)]
     heldout = [views_of(TINY, "heldout", number) for number in range(TINY.heldout_subjects)]
@@ -164,6 +223,11 @@ def test_a_stopped_stage_ends_as_one_that_was_not(tmp_path: Path) -> None:
     first, resumed = weights(tmp_path / "a", 80), weights(tmp_path / "b", 80, 160)
     target = torch.ones(1, 4)
     assert (resumed - target).abs().mean() < (first - target).abs().mean()
+
+
+def _base_adapter(folder: Path) -> Path:
+    """The base adapter of a folder."""
+    return folder / FILES["base"]
 
 
 _LONG = StageSettings(samples=80, batch_size=8, lr=0.1)

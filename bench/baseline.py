@@ -1,0 +1,149 @@
+"""The adapter beside what came before it: the whole UNet fine-tuned on image embeddings (sd-image-variations).
+
+    python -m bench.baseline --work WORK [--subjects 48] [--json FILE] [--sheet FILE]
+
+WORK is where ``python -m ipa_app.toybox --work WORK probe baseline plain_adapter`` has left its results. Three answer
+the same questions, on the same held-out characters, seeds, steps and guidance: the fine-tuned UNet, a base adapter
+that saw as many samples of the same pairs, and the base adapter of the model. Counted is as in ``bench.quality``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from PIL import Image
+
+from bench.asks import Case, Row, mix_row, pose_row, text_row, variation_row
+from bench.contact_sheet import contact_sheet
+from bench.fine_tuned import FineTuned
+from bench.quality import SHEET_COLUMNS, cases, figures_of, looks_at, show
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.errors import UserError
+from ipa_app.models.catalog import BUNDLED, entry_from_folder
+from ipa_app.models.entry import ModelEntry
+from ipa_app.models.manager import ModelManager
+from ipa_app.toybox import world
+from ipa_app.toybox.adapters import plain_adapter_path
+from ipa_app.toybox.baseline import load_baseline
+from ipa_app.toybox.probe import Probe, load_probe
+
+MODEL, PLAIN = "toybox", "plain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answerer:
+    """One of those that are compared.
+
+    Attributes:
+        name: as printed.
+        draw: gives the picture of a request.
+        trained_numbers: how many numbers its training may change.
+    """
+
+    name: str
+    draw: Callable[[GenerateRequest], Image.Image]
+    trained_numbers: int
+
+
+def questions(side: int) -> dict[str, Row]:
+    """What all are asked, by the name that is printed.
+
+    Args:
+        side: of the model's pictures in pixels.
+    """
+    return {
+        "text only": text_row(),
+        "variation": variation_row("base", 1.0),
+        "mix": mix_row("base"),
+        "pose": pose_row("base", side),
+    }
+
+
+def answerers(entry: ModelEntry, work: Path) -> Iterator[Answerer]:
+    """The fine-tuned UNet, the adapter from nothing and the model's own, by turns.
+
+    Args:
+        entry: the model, under the name `MODEL`.
+        work: folder of the recipe.
+
+    Raises:
+        UserError: the model is not the one that the other two were trained on.
+    """
+    check_same_unet(entry.location, work)
+    fine_tuned = FineTuned(entry, load_baseline(work))
+    yield Answerer(name="fine-tuned UNet", draw=fine_tuned.draw, trained_numbers=fine_tuned.trained_numbers)
+    adapters = {PLAIN: plain_adapter_path(work), MODEL: entry.adapters["base"]}
+    entries = {name: replace(entry, name=name, adapters={"base": path}) for name, path in adapters.items()}
+    engine = Engine(ModelManager(entries, device="cpu", max_resident=len(entries)))
+    try:
+        for name, title in ((PLAIN, "adapter, same samples"), (MODEL, "adapter of the model")):
+
+            def draw(request: GenerateRequest, model: str = name) -> Image.Image:
+                return engine.submit(replace(request, model=model)).result().images[0]
+
+            weights = engine.manager.get(name).adapter("base").parameters()
+            yield Answerer(name=title, draw=draw, trained_numbers=sum(part.numel() for part in weights))
+    finally:
+        engine.close()
+
+
+def check_same_unet(model: Path, work: Path) -> None:
+    """Make sure that a model's UNet is the one that a work folder went on from.
+
+    Raises:
+        UserError: it is another one.
+    """
+    ours, theirs = (UNet2DConditionModel.from_pretrained(each / "unet").state_dict() for each in (model, work))
+    # The model's is rounded to half precision.
+    if ours.keys() != theirs.keys() or any(not torch.equal(ours[key].half(), theirs[key].half()) for key in ours):
+        raise UserError(f"{work} goes on from another UNet than that of {model}: name its own model with --model.")
+
+
+def table(probe: Probe, entry: ModelEntry, work: Path, tried: Sequence[Case]) -> tuple[list[dict], list[tuple]]:
+    """Ask everybody everything.
+
+    Returns:
+        The lines of the table, and the rows of the contact sheet, which begin with the references.
+    """
+    lines: list[dict] = []
+    sheet: list[tuple] = [("reference", [world.render(case.view, entry.width) for case in tried[:SHEET_COLUMNS]])]
+    for answerer in answerers(entry, work):
+        for question, row in questions(entry.width).items():
+            name = f"{question}, {answerer.name}"
+            pictures = [answerer.draw(row.ask(case)) for case in tried]
+            looks = looks_at(probe, pictures, tried)
+            sheet.append((name, pictures[:SHEET_COLUMNS]))
+            for measure in row.measures:
+                lines.append({**figures_of(name, looks, measure), "trained_numbers": answerer.trained_numbers})
+                show(lines[-1])
+    return lines, sheet
+
+
+def main() -> None:
+    """Print the table; write it and the contact sheet where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="work folder of the recipe")
+    parser.add_argument("--model", type=Path, default=BUNDLED, help="model that WORK's unet is of; the bundled one")
+    parser.add_argument("--subjects", type=int, default=48, help="held-out subjects, one picture each per row")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first subjects here (PNG)")
+    arguments = parser.parse_args()
+    entry = entry_from_folder(arguments.model, name=MODEL)
+    lines, sheet = table(load_probe(arguments.work / "probe.pt"), entry, arguments.work, cases(arguments.subjects))
+    for name, count in {line["row"].split(", ", 1)[1]: line["trained_numbers"] for line in lines}.items():
+        print(f"{name}: {count:,} numbers trained")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(lines, indent=1) + "\n", "utf-8")
+    if arguments.sheet:
+        contact_sheet(sheet).save(arguments.sheet)
+
+
+if __name__ == "__main__":
+    main()
