@@ -79,6 +79,9 @@ def train_baseline(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         batch = pairs.draw(settings.batch_size, generator)
+        # A batch may come raw elsewhere; pairs come encoded.
+        assert batch.latents is not None and batch.latents_std is not None
+        assert batch.features is not None and batch.loss_weights is not None
         clean = batch.latents + batch.latents_std * torch.randn(batch.latents.shape, generator=generator)
         noisy, timesteps, target = noised(scheduler, clean.to(device), generator, late=True)
         without = torch.rand(len(batch), generator=generator) < NO_PICTURE_SHARE
