@@ -91,7 +91,7 @@ def test_a_reference_counts_through_the_projection_alone(entry: ModelEntry, tiny
 
 
 def test_everybody_is_counted_on_the_same_questions(entry: ModelEntry, work: Path) -> None:
-    lines, sheet = table(Probe().eval(), entry, work, cases(2))
+    lines, sheet = table(Probe(side=32).eval(), entry, work, cases(2))
     counted = [(line["row"].split(", ", 1), line["measure"]) for line in lines]
     names = list(dict.fromkeys(name for (_, name), _ in counted))
     assert len(names) == 3
