@@ -83,7 +83,7 @@ def test_a_dropped_part_is_trained_as_the_unconditional_side(
 ) -> None:
     none = {"drop_text": 0.0, "drop_image": 0.0, "drop_both": 0.0}
     trainer = make_trainer(make_config(adapter=kind), base)
-    empty = trainer.encoder.empty_text if part == "text_states" else trainer.encoder.empty_features
+    empty = trainer.encoder.empty_text.states if part == "text_states" else trainer.encoder.empty_features
     emptied = (replace(batch, **{part: empty.expand(2, *empty.shape[1:])}) for batch in batches(kind=kind))
     dropped = weights_after(make_config(adapter=kind, **none | {drop: 1.0}), base, batches(kind=kind))
     expected = weights_after(make_config(adapter=kind, **none), base, emptied)
