@@ -13,6 +13,9 @@ from ipa_app.adapter.kinds import AdapterKind
 from ipa_app.training.components import Components
 from ipa_app.training.examples import EncodedBatch, TextStates, TrainingBatch
 
+PIXELS_AT_A_TIME = 2**20
+"""Pixels the VAE encodes at a time: it needs some kilobytes for each, which is gigabytes for a few large pictures."""
+
 
 class FrozenEncoder:
     """Turns raw parts of batches into what the loop works on, without gradients.
@@ -87,9 +90,11 @@ class FrozenEncoder:
     def posterior(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (B, C, h, w) of the VAE's posterior, times its scaling factor."""
         vae = self._base.vae
-        distribution = vae.encode(pixel_values.to(self.device, vae.dtype)).latent_dist
         scaling = vae.config["scaling_factor"]
-        return distribution.mean * scaling, distribution.std * scaling
+        rows = max(1, PIXELS_AT_A_TIME // pixel_values[0, 0].numel())
+        parts = [vae.encode(part.to(self.device, vae.dtype)).latent_dist for part in pixel_values.split(rows)]
+        means, deviations = ([getattr(part, name) for part in parts] for name in ("mean", "std"))
+        return torch.cat(means) * scaling, torch.cat(deviations) * scaling
 
     def encode(self, batch: TrainingBatch) -> EncodedBatch:
         """Encode what came raw and move the rest to the device."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -79,8 +80,14 @@ def weight_dtype(config: TrainConfig) -> torch.dtype:
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Device, precision and processes of a run; ``accelerate launch`` sets up several processes."""
+    """Device, precision and processes of a run.
+
+    ``accelerate launch --multi_gpu`` or ``torchrun`` sets up several processes; without GPUs they share the CPU, which
+    accelerate has to be told, or each of them would take itself for the only one.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return Accelerator(
+        cpu=several and not torch.cuda.is_available(),
         mixed_precision=config.mixed_precision,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
     )

@@ -155,6 +155,34 @@ def test_accumulating_takes_that_many_batches_per_step(
     assert torch.equal(next(source).latents, next(batches(start=6)).latents)
 
 
+def test_gradient_checkpointing_computes_twice_and_trains_the_same(
+    base: Components, make_config: Callable[..., TrainConfig], batches: Batches
+) -> None:
+    calls = []
+    hook = base.unet.mid_block.attentions[0].transformer_blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    usual = weights_after(make_config(max_steps=2), base, batches())
+    assert len(calls) == 2
+    saving = weights_after(make_config(max_steps=2, gradient_checkpointing=True), base, batches())
+    assert len(calls) == 2 + 4
+    hook.remove()
+    assert all(torch.allclose(usual[name], saving[name], atol=1e-6) for name in usual)
+
+
+def test_the_same_examples_in_other_batches_are_the_same_step(
+    base: Components, make_config: Callable[..., TrainConfig], batches: Batches
+) -> None:
+    def halves() -> Iterator[TrainingBatch]:
+        for batch in batches(rows=4):
+            parts = ("latents", "latents_std", "text_states", "features")
+            for half in (slice(0, 2), slice(2, 4)):
+                yield TrainingBatch(**{name: getattr(batch, name)[half] for name in parts})
+
+    whole = weights_after(make_config(max_steps=2, batch_size=4), base, batches(rows=4))
+    accumulating = make_config(max_steps=2, batch_size=2, gradient_accumulation_steps=2)
+    parts = weights_after(accumulating, base, halves())
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-6) for name in whole)
+
+
 def test_training_makes_the_picture_help(
     base: Components, make_config: Callable[..., TrainConfig], batches: Batches
 ) -> None:
