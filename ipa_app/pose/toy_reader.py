@@ -129,15 +129,13 @@ def load_toy_reader(file: Path) -> ToyReader:
     """
     reader = ToyReader()
     try:
-        # Assigned, not copied into what is there: while another thread reads a base model, diffusers has torch build
-        # all modules without memory for their weights.
-        reader.load_state_dict(load_file(file), assign=True)
+        reader.load_state_dict(load_file(file))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UserError(
             f"The model's pose reader ({file.parent.name}/{file.name}) is damaged or of another kind; please fetch the "
             "model again."
         ) from error
-    return reader.float().requires_grad_(False).eval()
+    return reader.requires_grad_(False).eval()
 
 
 def _layer(before: int, channels: int, *, stride: int = 1) -> nn.Sequential:
