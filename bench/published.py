@@ -159,18 +159,18 @@ def write(family: str, folder: Path, *, tiny: bool = False, say: Callable[[str],
         model.save_pretrained(to, variant=variant)
 
     part("unet", lambda: UNet2DConditionModel(**unet), places.model / "unet")
-    part("vae", lambda: AutoencoderKL(**_vae_config(family, widths)), places.model / "vae")
+    part("vae", lambda: AutoencoderKL(**vae_config(family, widths)), places.model / "vae")
     if family == "sd15":
         _rename_tensors(places.model / "vae" / "diffusion_pytorch_model.fp16.safetensors", _old_attention_name)
         part("safety_checker", lambda: _safety_checker(tiny=tiny), places.model / "safety_checker")
     for number, (width, layers) in enumerate(widths.text):
         name = "text_encoder" if number == 0 else "text_encoder_2"
         text = CLIPTextModel if number == 0 else CLIPTextModelWithProjection
-        config = _text_config(width, layers, second=number == 1)
+        config = text_config(width, layers, second=number == 1)
         part(name, lambda text=text, config=config: text(config), places.model / name)
         _rename_tensors(places.model / name / "model.fp16.safetensors", _wrapped_text_name)
         write_tokenizer(places.model / name.replace("text_encoder", "tokenizer"))
-    vision = _vision_config(widths)
+    vision = vision_config(widths)
     part("image_encoder", lambda: CLIPVisionModelWithProjection(vision), places.image_encoder, variant=None)
     part("controlnet", lambda: _controlnet(unet), places.controlnet)
     write_adapters(places, unet, vision, resampler_heads=widths.resampler_heads)
@@ -209,7 +209,8 @@ def random_model(build: Callable[[], Any]) -> Any:
     return model
 
 
-def _vae_config(family: str, widths: Widths) -> dict[str, Any]:
+def vae_config(family: str, widths: Widths) -> dict[str, Any]:
+    """Give the VAE's configuration."""
     return {
         "block_out_channels": widths.vae,
         "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -221,7 +222,8 @@ def _vae_config(family: str, widths: Widths) -> dict[str, Any]:
     }
 
 
-def _text_config(width: int, layers: int, *, second: bool) -> CLIPTextConfig:
+def text_config(width: int, layers: int, *, second: bool) -> CLIPTextConfig:
+    """Give the configuration of a text encoder; SDXL's second one is from another family."""
     return CLIPTextConfig(
         vocab_size=VOCABULARY,
         hidden_size=width,
@@ -236,7 +238,8 @@ def _text_config(width: int, layers: int, *, second: bool) -> CLIPTextConfig:
     )
 
 
-def _vision_config(widths: Widths) -> CLIPVisionConfig:
+def vision_config(widths: Widths) -> CLIPVisionConfig:
+    """Give the configuration of the adapters' vision tower."""
     hidden, layers, projection = widths.vision
     return CLIPVisionConfig(
         hidden_size=hidden,

@@ -1,6 +1,7 @@
-"""The original one-file layout of Stable Diffusion 1.x, written from a folder in diffusers layout.
+"""The original one-file layout of Stable Diffusion 1.x and of SDXL, written from a folder in diffusers layout.
 
-The names are those of CompVis/stable-diffusion, whose checkpoints these are.
+The names are those of CompVis/stable-diffusion and Stability-AI/generative-models, whose checkpoints these are; SDXL's
+second text encoder has those of mlfoundations/open_clip.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -17,6 +19,8 @@ UNET_OUTSIDE = {
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
 }
 UNET_RESNET = {
     "norm1": "in_layers.0",
@@ -26,6 +30,16 @@ UNET_RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
+OPEN_CLIP = {
+    "embeddings.token_embedding.weight": "token_embedding.weight",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "final_layer_norm": "ln_final",
+    "encoder.layers": "transformer.resblocks",
+    "layer_norm": "ln_",
+    "self_attn": "attn",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
 VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
@@ -33,7 +47,7 @@ def write_single_file(folder: Path, path: Path, *, layers_per_block: int = 1) ->
     """Write the UNet, VAE and text encoder of a folder into one file.
 
     Args:
-        folder: of a Stable Diffusion 1.x in diffusers layout, safetensors.
+        folder: of a Stable Diffusion 1.x or SDXL in diffusers layout, safetensors.
         path: of the file.
         layers_per_block: of its UNet.
     """
@@ -49,11 +63,28 @@ def write_single_file(folder: Path, path: Path, *, layers_per_block: int = 1) ->
         is_attention = "attentions" in key and key.endswith("weight") and tensor.ndim == 2
         name = f"first_stage_model.{_vae_key(key, up_blocks)}"
         tensors[name] = tensor[:, :, None, None].contiguous() if is_attention else tensor
+    is_xl = (folder / "text_encoder_2").is_dir()
+    prefix = "conditioner.embedders.0" if is_xl else "cond_stage_model"
     for key, tensor in text.items():
-        tensors[f"cond_stage_model.transformer.{key if key.startswith('text_model.') else f'text_model.{key}'}"] = (
-            tensor
-        )
+        tensors[f"{prefix}.transformer.text_model.{key.removeprefix('text_model.')}"] = tensor
+    if is_xl:
+        second = load_file(folder / "text_encoder_2" / "model.safetensors")
+        tensors |= {f"conditioner.embedders.1.model.{key}": tensor for key, tensor in _open_clip(second).items()}
     save_file(tensors, path)
+
+
+def _open_clip(text: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A text encoder with projection under open_clip's names: queries, keys and values are one matrix."""
+    text = {key.removeprefix("text_model."): tensor for key, tensor in text.items()}
+    tensors = {"text_projection": text.pop("text_projection.weight").T.contiguous()}
+    for key in [key for key in text if ".q_proj." in key]:
+        parts = [text.pop(key.replace("q_proj", name)) for name in ("q_proj", "k_proj", "v_proj")]
+        text[key.replace("q_proj.", "in_proj_")] = torch.cat(parts)
+    for key, tensor in text.items():
+        for ours, theirs in OPEN_CLIP.items():
+            key = key.replace(ours, theirs)
+        tensors[key] = tensor
+    return tensors
 
 
 def _unet_key(key: str, layers_per_block: int, attentive_blocks: set[str]) -> str:

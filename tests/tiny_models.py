@@ -140,21 +140,29 @@ def tiny_text_encoder(tokenizer: CLIPTokenizer, *, seed: int = 0) -> CLIPTextMod
     return tower
 
 
-def tiny_second_text_encoder(tokenizer: CLIPTokenizer, *, seed: int = 0) -> CLIPTextModelWithProjection:
-    """The second text tower of an SDXL: as large, its pooled embedding 32 wide."""
+def tiny_second_text_encoder(
+    tokenizer: CLIPTokenizer, *, seed: int = 0, shape: Mapping[str, int] = MappingProxyType({})
+) -> CLIPTextModelWithProjection:
+    """The second text tower of an SDXL, its pooled embedding 32 wide: as large as the first, unless `shape` says so."""
     torch.manual_seed(seed + 100)
-    tower = CLIPTextModelWithProjection(_text_config(tokenizer, projection_dim=32)).eval()
+    tower = CLIPTextModelWithProjection(_text_config(tokenizer, projection_dim=32, **shape)).eval()
     _amplify(tower)
     return tower
 
 
-def _text_config(tokenizer: CLIPTokenizer, *, projection_dim: int = CLIP_PROJECTION) -> CLIPTextConfig:
+def _text_config(
+    tokenizer: CLIPTokenizer,
+    *,
+    projection_dim: int = CLIP_PROJECTION,
+    hidden_size: int = CROSS_ATTENTION_DIM,
+    num_hidden_layers: int = 2,
+) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=CROSS_ATTENTION_DIM,
+        hidden_size=hidden_size,
         intermediate_size=64,
         projection_dim=projection_dim,
-        num_hidden_layers=2,
+        num_hidden_layers=num_hidden_layers,
         num_attention_heads=4,
         max_position_embeddings=24,
         bos_token_id=tokenizer.bos_token_id,

@@ -11,6 +11,7 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 
 from tests.tiny_models import (
+    CROSS_ATTENTION_DIM,
     save_extras,
     tiny_clip_vision,
     tiny_image_processor,
@@ -29,21 +30,29 @@ def tiny_sdxl_scheduler() -> EulerDiscreteScheduler:
     )
 
 
-def tiny_sdxl_bundle(folder: Path | str, *, seed: int = 0, blocks: Mapping[str, Any] = MappingProxyType({})) -> Path:
+def tiny_sdxl_bundle(
+    folder: Path | str,
+    *,
+    seed: int = 0,
+    blocks: Mapping[str, Any] = MappingProxyType({}),
+    second_text: Mapping[str, int] = MappingProxyType({}),
+) -> Path:
     """Write a complete random SDXL with ControlNet and adapters and return its folder.
 
     Args:
         folder: where to; made when missing.
         seed: of all weights.
         blocks: of the UNet, where they shall be others than usual.
+        second_text: `hidden_size` and `num_hidden_layers` of the second text encoder, likewise.
     """
     folder = Path(folder)
-    unet, tokenizer = tiny_sdxl_unet(seed=seed, blocks=blocks), tiny_tokenizer()
+    text_width = CROSS_ATTENTION_DIM + second_text.get("hidden_size", CROSS_ATTENTION_DIM)
+    unet, tokenizer = tiny_sdxl_unet(seed=seed, cross_attention_dim=text_width, blocks=blocks), tiny_tokenizer()
     pipeline = StableDiffusionXLPipeline(
         unet=unet,
         vae=tiny_vae(seed=seed),
         text_encoder=tiny_text_encoder(tokenizer, seed=seed),
-        text_encoder_2=tiny_second_text_encoder(tokenizer, seed=seed),
+        text_encoder_2=tiny_second_text_encoder(tokenizer, seed=seed, shape=second_text),
         tokenizer=tokenizer,
         tokenizer_2=tiny_tokenizer(),
         scheduler=tiny_sdxl_scheduler(),

@@ -34,7 +34,7 @@ from ipa_app.models.safety import SafetyChecker
 from ipa_app.models.source import Source, load_module, open_source, require_weights
 from ipa_app.models.weights import find_weights
 
-__all__ = ["Report", "best_device", "default_dtype", "load_model"]
+__all__ = ["Report", "best_device", "default_dtype", "load_model", "tower_processor"]
 
 Report = Callable[[float, str], None]
 """Called with the share that is done, 0 to 1, and a few words on what comes next."""
@@ -140,7 +140,7 @@ def _load_parts(entry: ModelEntry, source: Source, *, dtype: torch.dtype, report
         report(0.05, "reading the image encoder")
         tower = load_module(CLIPVisionModelWithProjection, entry.image_encoder, dtype=dtype, title=entry.title)
         parts["image_encoder"] = tower
-        parts["feature_extractor"] = _tower_processor(entry, side=tower.config.image_size)
+        parts["feature_extractor"] = tower_processor(entry, side=tower.config.image_size)
     report(0.1, "reading the base model")
     for name, part in source.load(dtype=dtype):
         parts[name] = part
@@ -150,10 +150,14 @@ def _load_parts(entry: ModelEntry, source: Source, *, dtype: torch.dtype, report
     return parts
 
 
-def _tower_processor(entry: ModelEntry, *, side: int) -> CLIPImageProcessor:
+def tower_processor(entry: ModelEntry, *, side: int) -> CLIPImageProcessor:
     """Find the picture preparation that gives a vision tower what it takes: side by side pixels.
 
     The model's own may be meant for the safety checker, which sees another size.
+
+    Args:
+        entry: the model, with the tower's folder.
+        side: of what the tower takes, in pixels.
     """
     for folder in (entry.image_encoder, entry.location / "feature_extractor"):
         if folder is not None and (folder / "preprocessor_config.json").is_file():

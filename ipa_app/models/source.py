@@ -26,6 +26,15 @@ _MARKS = {
     "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight": STABLE_DIFFUSION,
     "cond_stage_model.transformer.embeddings.token_embedding.weight": STABLE_DIFFUSION,
 }
+# What tells the checkpoints of models that are not drawn with here from one file.
+_OTHERS = {
+    "conditioner.embedders.0.model.text_projection": "the SDXL refiner",
+    "cond_stage_model.model.token_embedding.weight": "Stable Diffusion 2.x",
+    "model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias": "Stable Diffusion 3",
+    "model.diffusion_model.double_blocks.0.img_attn.norm.key_norm.scale": "FLUX",
+    "double_blocks.0.img_attn.norm.key_norm.scale": "FLUX",
+}
+_FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
 _CHECKPOINT_PARTS = {"model.diffusion_model.": "unet", "first_stage_model.": "vae"}
 _CONFIGURATIONS = ["*.json", "*/*.json", "*/*.txt"]
 
@@ -59,9 +68,12 @@ class Source:
             raise UserError(f"The model {self.title} is incomplete: {self.folder / 'unet'} holds no config.json.")
         with torch.device("meta"):
             unet = cast(UNet2DConditionModel, UNet2DConditionModel.from_config(config))
-        if unet.config.in_channels != unet.config.out_channels:
+        channels = unet.config.in_channels
+        if self.checkpoint is not None:  # it may be another sort than its family's usual model
+            channels = read_header(self.checkpoint)[_FIRST_LAYER]["shape"][1]
+        if channels != unet.config.out_channels:
             raise UserError(
-                f"The model {self.title} is made for inpainting alone ({unet.config.in_channels} input channels); "
+                f"The model {self.title} is made for inpainting alone ({channels} input channels); "
                 "please choose an ordinary one, which can paint into pictures too."
             )
         return unet
@@ -176,7 +188,14 @@ def _open_checkpoint(entry: ModelEntry) -> Source:
     """
     header = read_header(entry.location)
     family = next((family for mark, family in _MARKS.items() if mark in header), None)
-    if family is None:
+    other = next((name for mark, name in _OTHERS.items() if mark in header), None)
+    if other is not None:
+        raise UserError(
+            f"{entry.location.name} is a checkpoint of {other}, and single files work here for "
+            "Stable Diffusion 1.x and SDXL alone: please choose one of those."
+        )
+    has_parts = all(any(key.startswith(part) for key in header) for part in _CHECKPOINT_PARTS)
+    if family is None or not has_parts or _FIRST_LAYER not in header:
         raise UserError(
             f"{entry.location.name} is not a whole checkpoint of Stable Diffusion 1.x or SDXL: please choose a file "
             "with UNet, VAE and text encoder in it, or a folder in diffusers layout."

@@ -19,6 +19,7 @@ from ipa_app.training.config import TrainConfig, settings
 FREE_TO_CHANGE = frozenset(
     {"output", "max_steps", "max_minutes", "log_steps", "save_steps", "save_minutes", "keep_checkpoints"}
     | {"eval_steps", "sample_steps", "num_inference_steps", "guidance_scale", "save_precision", "pretrained"}
+    | {"gradient_checkpointing"}
 )
 """Settings that do not touch what is learned, and so may differ between a run and its continuation."""
 

@@ -16,7 +16,7 @@ from ipa_app.training.components import load_components
 from ipa_app.training.config import DataConfig, TrainConfig, options
 from ipa_app.training.dataset import open_dataset
 from ipa_app.training.estimate import estimate
-from ipa_app.training.loop import make_accelerator
+from ipa_app.training.loop import make_accelerator, weight_dtype
 from ipa_app.training.run import prepare_base, train
 
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(config: TrainConfig, data: DataConfig, *, dry_run: bool) -> None:
     accelerator = make_accelerator(config)
-    base = load_components(data.base, image_encoder=data.image_encoder)
+    base = load_components(data.base, image_encoder=data.image_encoder, dtype=weight_dtype(config))
     prepare_base(base, config, accelerator)
     dataset = open_dataset(config, data, base)
     if dry_run:
@@ -90,6 +90,8 @@ def _add_options(group: argparse._ArgumentGroup, config: type[DataConfig] | type
 
 def _parsing(hint: Any) -> dict[str, Any]:
     """How argparse reads a value of this type."""
+    if hint is bool:
+        return {"action": "store_true"}
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
     if hint in (Path, Path | None):

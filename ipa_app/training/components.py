@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-import diffusers
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionModelWithProjection,
+)
 
 from ipa_app.errors import UserError
+from ipa_app.models.entry import ModelEntry
+from ipa_app.models.families import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family
+from ipa_app.models.loading import tower_processor
+from ipa_app.models.source import load_module, open_source
 
 
 @dataclass(frozen=True, kw_only=True)
 class Components:
-    """The parts of a Stable Diffusion model and the vision tower its adapters look through.
+    """The parts of a Stable Diffusion model or an SDXL, and the vision tower its adapters look through.
 
     Attributes:
         scheduler: the model's own, used for samples; training noise follows the same betas.
+        text_encoder_2: SDXL's second one, with its tokenizer; None for other models.
+        index: the model's model_index.json, for the options it notes there.
     """
 
     unet: UNet2DConditionModel
@@ -31,14 +42,37 @@ class Components:
     scheduler: SchedulerMixin
     image_encoder: CLIPVisionModelWithProjection
     image_processor: CLIPImageProcessor
+    text_encoder_2: CLIPTextModelWithProjection | None = None
+    tokenizer_2: CLIPTokenizer | None = None
+    index: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def family(self) -> Family:
+        """How such a model is built."""
+        return STABLE_DIFFUSION if self.text_encoder_2 is None else STABLE_DIFFUSION_XL
+
+    @property
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """The parts with weights, by name; all of them stay as they are."""
+        parts = {name: getattr(self, name) for name in self.family.modules}
+        return parts | {"image_encoder": self.image_encoder}
+
+    @property
+    def tokenizers(self) -> list[CLIPTokenizer]:
+        """One per text encoder."""
+        return [getattr(self, name) for name in self.family.tokenizers]
 
     def freeze(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move every part to ``device`` and ``dtype``, in eval mode, with no gradient asked for its weights."""
-        modules = (self.unet, self.vae, self.text_encoder, self.image_encoder)
-        for module in modules:
+        """Move every part to ``device`` and ``dtype``, in eval mode, with no gradient asked for its weights.
+
+        A VAE whose numbers are too large for float16, as SDXL's, works in float32 instead.
+        """
+        for name, module in self.modules.items():
+            upcast = name == "vae" and dtype == torch.float16 and self.vae.config["force_upcast"]
+            wanted = torch.float32 if upcast else dtype
             module.requires_grad_(False).eval().to(device)
-            if module.dtype != dtype:
-                module.to(dtype)
+            if module.dtype != wanted:
+                module.to(wanted)
 
     def noise_schedule(self) -> DDPMScheduler:
         """The schedule the base model was trained with.
@@ -55,57 +89,53 @@ class Components:
             )
         return schedule
 
+    def pipeline(self) -> DiffusionPipeline:
+        """The text-to-image pipeline over these parts; nothing is copied."""
+        names = {*self.family.modules, *self.family.tokenizers, "scheduler"}
+        parts = {name: getattr(self, name) for name in names} | {"image_encoder": None, "feature_extractor": None}
+        return self.family.build(parts, index=self.index, controlnet=None)["text_to_image"]
+
     def clip_dim(self, kind: str) -> int:
         """Width of the features an adapter of this kind reads from the vision tower."""
         config = self.image_encoder.config
         return config.projection_dim if kind == "base" else config.hidden_size
 
     @property
+    def latent_factor(self) -> int:
+        """Pixels per latent, along each side."""
+        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+
+    @property
     def size(self) -> int:
         """Side in pixels of the pictures the base model makes by default."""
-        return self.unet.config["sample_size"] * 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+        return self.unet.config["sample_size"] * self.latent_factor
 
 
-def load_components(folder: Path, *, image_encoder: Path | None = None) -> Components:
-    """Read a base model from disk, touching no network.
+def load_components(base: Path, *, image_encoder: Path | None = None, dtype: torch.dtype = torch.float32) -> Components:
+    """Read a base model from disk, as the app does, touching no network.
 
     Args:
-        folder: Stable Diffusion 1.x or 2.x in diffusers layout.
-        image_encoder: folder of a CLIP vision tower with projection; default: ``folder / "image_encoder"``.
+        base: Stable Diffusion 1.x, 2.x or SDXL: a folder in diffusers layout, or one checkpoint file.
+        image_encoder: folder of a CLIP vision tower with projection; by default ``image_encoder`` in the folder, or
+            in the folder beside the file that is named as the file is.
+        dtype: of the weights in memory, whatever they are on disk.
 
     Raises:
-        UserError: the folder is not such a model, or a part is missing.
+        UserError: there is no such model, or a part is missing.
     """
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise UserError(f"{folder} is not a base model: it has no model_index.json. Name a folder in diffusers layout.")
-    parts = json.loads(index.read_text(encoding="utf-8"))
-    if "text_encoder_2" in parts:
-        raise UserError(
-            f"{folder} has two text encoders (SDXL); adapters are trained on Stable Diffusion 1 and 2 only."
-        )
-    vision = image_encoder or folder / "image_encoder"
+    vision = image_encoder or (base.with_suffix("") if base.is_file() else base) / "image_encoder"
+    entry = ModelEntry(name=base.stem, title=base.name, location=base, image_encoder=vision)
+    source = open_source(entry)
+    source.unet_layout()  # refuses a UNet that is made for inpainting alone
     if not (vision / "config.json").is_file():
         raise UserError(f"There is no CLIP vision tower in {vision}; name one with --image-encoder.")
-    scheduler_class = getattr(diffusers, parts["scheduler"][1])
-    loading = {"local_files_only": True, "torch_dtype": torch.float32}
     try:
+        tower = load_module(CLIPVisionModelWithProjection, vision, dtype=dtype, title=entry.title)
         return Components(
-            unet=UNet2DConditionModel.from_pretrained(folder / "unet", **loading),
-            vae=AutoencoderKL.from_pretrained(folder / "vae", **loading),
-            text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", local_files_only=True),
-            tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-            scheduler=scheduler_class.from_pretrained(folder / "scheduler", local_files_only=True),
-            image_encoder=CLIPVisionModelWithProjection.from_pretrained(vision, local_files_only=True),
-            image_processor=_load_image_processor(folder, vision),
+            **dict(source.load(dtype=dtype)),
+            image_encoder=tower,
+            image_processor=tower_processor(entry, side=tower.config.image_size),
+            index=source.index,
         )
     except OSError as error:
-        raise UserError(f"The base model in {folder} cannot be read: {error}") from error
-
-
-def _load_image_processor(folder: Path, vision: Path) -> CLIPImageProcessor:
-    for place in (vision, folder / "feature_extractor"):
-        if (place / "preprocessor_config.json").is_file():
-            return CLIPImageProcessor.from_pretrained(place, local_files_only=True)
-    side = json.loads((vision / "config.json").read_text(encoding="utf-8"))["image_size"]
-    return CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+        raise UserError(f"The base model in {base} cannot be read: {error}") from error

@@ -47,11 +47,16 @@ class TrainConfig:
     )
     num_tokens: int = _option("image tokens; 0 = 4 for base, 16 for plus", default=0)
     resampler_depth: int = _option("plus only: layers of the Resampler", default=4)
-    resampler_heads: int = _option("plus only: attention heads of the Resampler, 64 channels each", default=12)
+    resampler_heads: int = _option(
+        "plus only: attention heads of the Resampler, 64 channels each; 0 = as published: 12, for SDXL 20", default=0
+    )
     resampler_dim: int = _option("plus only: width of the Resampler; 0 = 64 times its heads", default=0)
     pretrained: Path | None = _option("start from this published adapter file", default=None)
     mixed_precision: Literal["no", "fp16", "bf16"] = _option(
         "arithmetic of the forward pass; the adapter's own weights stay float32", default="no"
+    )
+    gradient_checkpointing: bool = _option(
+        "compute parts of the UNet twice instead of keeping them: slower, in much less memory", default=False
     )
     save_precision: Literal["fp16", "fp32"] = _option("precision of the finished adapter file", default="fp16")
     seed: int = _option("decides the first weights, the order of the data, noise and drops", default=0)
@@ -70,8 +75,10 @@ class TrainConfig:
         _check_choices(self, timestep_sampling=("uniform", "late"))
         _check_choices(self, mixed_precision=("no", "fp16", "bf16"), save_precision=("fp16", "fp32"))
         _check_at_least(self, 1, "max_steps", "batch_size", "gradient_accumulation_steps", "resampler_depth")
-        _check_at_least(self, 1, "resampler_heads", "log_steps", "keep_checkpoints", "num_inference_steps")
-        _check_at_least(self, 0, "max_minutes", "weight_decay", "num_tokens", "resampler_dim", "seed")
+        _check_at_least(self, 1, "log_steps", "keep_checkpoints", "num_inference_steps")
+        _check_at_least(
+            self, 0, "max_minutes", "weight_decay", "num_tokens", "resampler_heads", "resampler_dim", "seed"
+        )
         _check_at_least(self, 0, "save_steps", "save_minutes")
         _check_at_least(self, 0, "eval_steps", "sample_steps", "guidance_scale", "drop_text", "drop_image", "drop_both")
         if not 0 < self.learning_rate < math.inf:
@@ -92,10 +99,10 @@ class DataConfig:
         UserError: a value is outside what is allowed.
     """
 
-    base: Path = _option("frozen base model: a folder in diffusers layout")
+    base: Path = _option("frozen base model: a folder in diffusers layout, or one .safetensors file")
     data: Path = _option('JSON list of {"image_file", "text", "reference_file" (optional: image_file)}')
     data_root: Path | None = _option("folder the file names start from; default: the data file's", default=None)
-    image_encoder: Path | None = _option("CLIP vision tower, where the base folder has none", default=None)
+    image_encoder: Path | None = _option("folder of the CLIP vision tower, where the base has none", default=None)
     heldout_data: Path | None = _option("examples only to measure on; default: some of the data", default=None)
     heldout: int = _option("examples to measure on, never trained on", default=16)
     size: int = _option("side of the training pictures in pixels; 0 = the base model's own", default=0)

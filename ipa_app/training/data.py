@@ -38,11 +38,14 @@ class OpenedExample:
     Attributes:
         pixel_values: (3, size, size) in [-1, 1], short side resized and centre cropped.
         reference: the prompt picture as it is; the base model's image processor crops it.
+        time_ids: what SDXL is told of the target, in pixels: height and width it had, top and left of the crop in
+            the resized picture, height and width it has.
     """
 
     pixel_values: Tensor
     text: str
     reference: Image.Image
+    time_ids: tuple[int, ...]
 
 
 def read_examples(data: Path, root: Path) -> list[Example]:
@@ -109,7 +112,13 @@ def open_example(example: Example, size: int) -> OpenedExample:
     reference = target if example.reference == example.image else open_image(example.reference)
     square = square_for_clip(target, mode="crop").resize((size, size), Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(np.asarray(square, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
-    return OpenedExample(pixel_values=pixels, text=example.text, reference=reference)
+    top, left = (round((side - min(target.size)) / 2 * size / min(target.size)) for side in reversed(target.size))
+    return OpenedExample(
+        pixel_values=pixels,
+        text=example.text,
+        reference=reference,
+        time_ids=(target.height, target.width, top, left, size, size),
+    )
 
 
 class ExampleReader:

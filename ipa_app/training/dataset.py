@@ -27,7 +27,15 @@ from ipa_app.training.sampling import Sample
 logger = logging.getLogger(__name__)
 
 SHEET_ROWS = 6
-ENCODING_PARTS = ("vae", "text_encoder", "tokenizer", "image_encoder", "feature_extractor")
+ENCODING_PARTS = (
+    "vae",
+    "text_encoder",
+    "tokenizer",
+    "text_encoder_2",
+    "tokenizer_2",
+    "image_encoder",
+    "feature_extractor",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +122,7 @@ class Dataset:
         """What the encoding depends on besides the examples."""
         folders = [self.data.base / part for part in ENCODING_PARTS]
         folders.append(self.data.image_encoder or self.data.base / "image_encoder")
-        files = [file for folder in folders for file in sorted(folder.glob("*"))]
+        files = [self.data.base, *(file for folder in folders for file in sorted(folder.glob("*")))]
         stamps = [(str(file), stamp(file)) for file in files]
         return [self.config.adapter, self.size, str(self.encoder.dtype), stamps]
 

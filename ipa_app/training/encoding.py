@@ -11,14 +11,17 @@ from torch import Tensor
 from ipa_app.adapter.features import ImageFeatures, encode_image
 from ipa_app.adapter.kinds import AdapterKind
 from ipa_app.training.components import Components
-from ipa_app.training.examples import EncodedBatch, TrainingBatch
+from ipa_app.training.examples import EncodedBatch, TextStates, TrainingBatch
+
+PIXELS_AT_A_TIME = 2**20
+"""Pixels the VAE encodes at a time: it needs some kilobytes for each, which is gigabytes for a few large pictures."""
 
 
 class FrozenEncoder:
     """Turns raw parts of batches into what the loop works on, without gradients.
 
     Attributes:
-        empty_text: (1, L, D) states of the empty text, what an example without text is trained on.
+        empty_text: of one row, the empty text: what an example without text is trained on.
         empty_features: (1, ...) features of "no picture", the unconditional side of the adapter's kind.
     """
 
@@ -46,24 +49,37 @@ class FrozenEncoder:
         return self._base.unet.dtype
 
     def input_ids(self, texts: Sequence[str]) -> Tensor:
-        """Token ids (B, L), cut and padded to the tokenizer's length."""
-        tokenizer = self._base.tokenizer
-        return tokenizer(
-            list(texts),
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
+        """Token ids (B, E, L) for each of E text encoders, cut and padded to the tokenizer's length."""
+        ids = [
+            tokenizer(
+                list(texts),
+                padding="max_length",
+                max_length=tokenizer.model_max_length,
+                truncation=True,
+                return_tensors="pt",
+            ).input_ids
+            for tokenizer in self._base.tokenizers
+        ]
+        return torch.stack(ids, dim=1)
 
     def clip_pixels(self, images: Sequence[Image.Image]) -> Tensor:
         """Normalised input (B, 3, S, S) of the vision tower, by the base model's own image processor."""
         return self._base.image_processor(images=list(images), return_tensors="pt").pixel_values
 
     @torch.no_grad()
-    def text_states(self, input_ids: Tensor) -> Tensor:
-        """Last hidden states (B, L, D) of the text encoder."""
-        return self._base.text_encoder(input_ids.to(self.device))[0]
+    def text_states(self, input_ids: Tensor) -> TextStates:
+        """What the text encoders say of token ids (B, E, L).
+
+        The last hidden states of a single encoder; the last but one of SDXL's two, and the second one's projection.
+
+        Source: Podell et al. 2023 (SDXL), section 2.1; diffusers StableDiffusionXLPipeline ``encode_prompt``.
+        """
+        first, second = self._base.text_encoder, self._base.text_encoder_2
+        ids = input_ids.to(self.device).unbind(1)
+        if second is None:
+            return TextStates(first(ids[0])[0], None)
+        outputs = [encoder(part, output_hidden_states=True) for encoder, part in zip((first, second), ids, strict=True)]
+        return TextStates(torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), outputs[1].text_embeds)
 
     @torch.no_grad()
     def image_features(self, clip_pixels: Tensor) -> ImageFeatures:
@@ -74,9 +90,11 @@ class FrozenEncoder:
     def posterior(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (B, C, h, w) of the VAE's posterior, times its scaling factor."""
         vae = self._base.vae
-        distribution = vae.encode(pixel_values.to(self.device, self.dtype)).latent_dist
         scaling = vae.config["scaling_factor"]
-        return distribution.mean * scaling, distribution.std * scaling
+        rows = max(1, PIXELS_AT_A_TIME // pixel_values[0, 0].numel())
+        parts = [vae.encode(part.to(self.device, vae.dtype)).latent_dist for part in pixel_values.split(rows)]
+        means, deviations = ([getattr(part, name) for part in parts] for name in ("mean", "std"))
+        return torch.cat(means) * scaling, torch.cat(deviations) * scaling
 
     def encode(self, batch: TrainingBatch) -> EncodedBatch:
         """Encode what came raw and move the rest to the device."""
@@ -84,15 +102,27 @@ class FrozenEncoder:
             latents, std = self.posterior(_given(batch.pixel_values))
         else:
             latents, std = batch.latents, batch.latents_std
-        states = self.text_states(_given(batch.input_ids)) if batch.text_states is None else batch.text_states
+        if batch.text_states is None:
+            states, pooled = self.text_states(_given(batch.input_ids))
+        else:
+            states, pooled = batch.text_states, batch.pooled_text
         features = self.image_features(_given(batch.clip_pixels)).cond if batch.features is None else batch.features
         return EncodedBatch(
             latents=latents.to(self.device, self.dtype),
             latents_std=None if std is None else std.to(self.device, self.dtype),
             text_states=states.to(self.device, self.dtype),
             features=features.to(self.device, self.dtype),
+            pooled_text=None if pooled is None else pooled.to(self.device, self.dtype),
+            time_ids=None if pooled is None else self._time_ids(batch.time_ids, latents.shape),
             loss_weights=None if batch.loss_weights is None else batch.loss_weights.to(self.device),
         )
+
+    def _time_ids(self, given: Tensor | None, shape: torch.Size) -> Tensor:
+        """What SDXL is told of B targets (B, 6); those that nothing is known of are whole pictures."""
+        if given is None:
+            height, width = (side * self._base.latent_factor for side in shape[-2:])
+            given = torch.tensor([[height, width, 0, 0, height, width]]).expand(shape[0], 6)
+        return given.to(self.device, torch.float32)
 
 
 def _given(part: Tensor | None) -> Tensor:

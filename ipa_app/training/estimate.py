@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 
+import psutil
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
@@ -20,6 +23,8 @@ from ipa_app.training.prepared import raw_batch
 from ipa_app.training.run import new_adapter
 
 TIMED_STEPS = 3
+BYTES_PER_TRAINED = 16
+"""Of a trained weight: float32 for itself, its gradient and the two moments that AdamW keeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,27 +33,35 @@ class Estimate:
 
     Attributes:
         step_seconds: of one step, measured.
+        processor_seconds: of one step, added up over all cores; less than those of the step where others work too.
         encode_seconds: to encode all examples once, 0 where they are not kept.
         cache_bytes: of the encoded examples, 0 where they are not kept.
+        frozen: number of frozen weights by part.
         trained: number of trained weights.
-        device_bytes: most memory used on a GPU, 0 on a CPU.
+        place: "GPU" or "main", the memory that is meant by the next.
+        peak_bytes: most of it that was ever held, reading the model and encoding included.
         epochs: times that every example is seen.
         steps: of the run.
     """
 
     step_seconds: float
+    processor_seconds: float
     encode_seconds: float
     cache_bytes: int
+    frozen: Mapping[str, int]
     trained: int
-    device_bytes: int
+    place: str
+    peak_bytes: int
     epochs: float
     steps: int
 
     def __str__(self) -> str:
         """A few lines for a person."""
         lines = [
-            f"trained weights: {self.trained / 1e6:.1f} million",
-            f"one step: {self.step_seconds:.2f} s (mean of {TIMED_STEPS}, after one to warm up)",
+            f"frozen weights: {', '.join(f'{name} {_millions(count)}' for name, count in self.frozen.items())}",
+            f"trained weights: {_millions(self.trained)}; with gradients and optimizer {_size(self.trained_bytes)}",
+            f"one step: {self.step_seconds:.2f} s, {self.processor_seconds:.2f} s of processor time "
+            f"(mean of {TIMED_STEPS}, after one to warm up)",
             f"{self.steps} steps: {_duration(self.step_seconds * self.steps)}",
             f"every example is seen {self.epochs:.1f} times",
         ]
@@ -56,12 +69,16 @@ class Estimate:
             lines.append(f"encoding all examples first: {_duration(self.encode_seconds)}, {_size(self.cache_bytes)}")
         else:
             lines.append("the examples are too many to keep encoded: each step opens and encodes its own")
-        if self.device_bytes:
-            lines.append(f"GPU memory: {_size(self.device_bytes)}")
+        lines.append(f"{self.place} memory: {_size(self.peak_bytes)} at most, reading the model included")
         lines.append(
             "Measurements, samples and checkpoints come on top; other programs on the machine change all this."
         )
         return "\n".join(lines)
+
+    @property
+    def trained_bytes(self) -> int:
+        """Bytes of the trained weights, their gradients and AdamW's two moments, all in float32."""
+        return self.trained * BYTES_PER_TRAINED
 
 
 def estimate(config: TrainConfig, *, base: Components, dataset: Dataset, accelerator: Accelerator) -> Estimate:
@@ -76,13 +93,17 @@ def estimate(config: TrainConfig, *, base: Components, dataset: Dataset, acceler
     kept = dataset.fits_cache()
     encode_seconds, batches = _time_encoding(dataset) if kept else (0.0, dataset.batches(accelerator))
     trainer = Trainer(config, base=base, adapter=new_adapter(config, base), accelerator=accelerator)
+    step_seconds, processor_seconds = _time_steps(trainer, batches, accelerator)
     seen = config.batch_size * config.gradient_accumulation_steps * accelerator.num_processes * config.max_steps
     return Estimate(
-        step_seconds=_time_steps(trainer, batches, accelerator),
+        step_seconds=step_seconds,
+        processor_seconds=processor_seconds,
         encode_seconds=encode_seconds,
         cache_bytes=dataset.needed_bytes() if kept else 0,
-        trained=sum(weight.numel() for weight in trainer.adapter.parameters()),
-        device_bytes=torch.cuda.max_memory_allocated() if accelerator.device.type == "cuda" else 0,
+        frozen={name: _count(module) for name, module in base.modules.items()},
+        trained=_count(trainer.adapter),
+        place="GPU" if accelerator.device.type == "cuda" else "main",
+        peak_bytes=_peak_bytes(accelerator.device),
         epochs=seen / len(dataset.train),
         steps=config.max_steps,
     )
@@ -99,14 +120,35 @@ def _time_encoding(dataset: Dataset) -> tuple[float, Iterator[TrainingBatch]]:
     return seconds, repeat(batch)
 
 
-def _time_steps(trainer: Trainer, batches: Iterator[TrainingBatch], accelerator: Accelerator) -> float:
+def _time_steps(trainer: Trainer, batches: Iterator[TrainingBatch], accelerator: Accelerator) -> tuple[float, float]:
+    """Seconds of a step, and seconds of processor time."""
     steps = trainer.run(batches)
     next(steps).item()
-    began = time.monotonic()
+    began, used = time.monotonic(), time.process_time()
     for _ in range(TIMED_STEPS):
         next(steps).item()  # waits for the device
     accelerator.wait_for_everyone()
-    return (time.monotonic() - began) / TIMED_STEPS
+    return (time.monotonic() - began) / TIMED_STEPS, (time.process_time() - used) / TIMED_STEPS
+
+
+def _count(module: nn.Module) -> int:
+    return sum(weight.numel() for weight in module.parameters())
+
+
+def _peak_bytes(device: torch.device) -> int:
+    """The most memory held so far: on a GPU by tensors, else by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource  # there is none on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS tells bytes, Linux KiB
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.1f} million"
 
 
 def _duration(seconds: float) -> str:

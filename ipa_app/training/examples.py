@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,8 +24,12 @@ class TrainingBatch:
         latents: (B, C, h, w) mean of the VAE's posterior times its scaling factor: what the UNet works on.
         latents_std: (B, C, h, w) its standard deviation times the scaling factor; None takes the mean as it is.
         pixel_values: (B, 3, H, W) in [-1, 1], instead of ``latents``.
-        text_states: (B, L, D) last hidden states of the text encoder.
-        input_ids: (B, L) token ids, padded to the tokenizer's length, instead of ``text_states``.
+        text_states: (B, L, D) hidden states of the text encoder; of SDXL's two, side by side.
+        pooled_text: (B, P) what SDXL's second text encoder says of the whole text, beside ``text_states``.
+        input_ids: (B, E, L) token ids for each of E text encoders, padded to the tokenizer's length, instead of
+            ``text_states``.
+        time_ids: (B, 6) what SDXL is told of the target: height and width it had, top and left of the crop, height
+            and width it has. Without them it is told of whole pictures of the latents' size.
         features: what the vision tower says of the reference: (B, clip_dim) ``image_embeds`` for a base adapter,
             (B, S, hidden) ``hidden_states[-2]`` for a plus adapter.
         clip_pixels: (B, 3, S, S) normalised input of the vision tower, instead of ``features``.
@@ -34,7 +40,9 @@ class TrainingBatch:
     latents_std: Tensor | None = None
     pixel_values: Tensor | None = None
     text_states: Tensor | None = None
+    pooled_text: Tensor | None = None
     input_ids: Tensor | None = None
+    time_ids: Tensor | None = None
     features: Tensor | None = None
     clip_pixels: Tensor | None = None
     loss_weights: Tensor | None = None
@@ -65,6 +73,8 @@ class EncodedBatch:
         latents_std: (B, C, h, w) or None, see :class:`TrainingBatch`.
         text_states: (B, L, D).
         features: (B, clip_dim) or (B, S, hidden).
+        pooled_text: (B, P) for SDXL, else None.
+        time_ids: (B, 6) float32 for SDXL, else None.
         loss_weights: (B, 1, h, w) float32 or None, see :class:`TrainingBatch`.
     """
 
@@ -72,11 +82,43 @@ class EncodedBatch:
     latents_std: Tensor | None
     text_states: Tensor
     features: Tensor
+    pooled_text: Tensor | None = None
+    time_ids: Tensor | None = None
     loss_weights: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of examples B."""
         return len(self.latents)
+
+    @property
+    def added(self) -> dict[str, Tensor] | None:
+        """What SDXL's UNet is told beside the text, by the UNet's own names; None for other models."""
+        if self.pooled_text is None or self.time_ids is None:
+            return None
+        return {"text_embeds": self.pooled_text, "time_ids": self.time_ids}
+
+    def without_text(self, which: Tensor, empty: TextStates) -> EncodedBatch:
+        """The same batch with the empty text in the rows where ``which`` (B,) is true."""
+        states = _replace_rows(self.text_states, which, empty.states)
+        if self.pooled_text is None or empty.pooled is None:
+            return replace(self, text_states=states)
+        return replace(self, text_states=states, pooled_text=_replace_rows(self.pooled_text, which, empty.pooled))
+
+    def without_image(self, which: Tensor, empty: Tensor) -> EncodedBatch:
+        """The same batch with the features ``empty`` (1, ...) of "no picture" where ``which`` (B,) is true."""
+        return replace(self, features=_replace_rows(self.features, which, empty))
+
+
+class TextStates(NamedTuple):
+    """What the text encoders say of B texts.
+
+    Attributes:
+        states: (B, L, D) for every token; of SDXL's two encoders side by side.
+        pooled: (B, P) for the whole text, by SDXL's second encoder; None for other models.
+    """
+
+    states: Tensor
+    pooled: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +138,11 @@ class Draws:
     posterior_noise: Tensor
     no_text: Tensor
     no_image: Tensor
+
+    @classmethod
+    def cat(cls, rows: Sequence[Draws]) -> Draws:
+        """The draws of several batches as those of one."""
+        return cls(**{item.name: torch.cat([getattr(row, item.name) for row in rows]) for item in fields(cls)})
 
     def to(self, device: torch.device) -> Draws:
         """The same draws on another device."""
@@ -141,3 +188,8 @@ def draw(
         no_text=(lot < drop_text) | both,
         no_image=((lot >= drop_text) & (lot < drop_text + drop_image)) | both,
     )
+
+
+def _replace_rows(rows: Tensor, which: Tensor, empty: Tensor) -> Tensor:
+    """``rows`` (B, ...) with ``empty`` (1, ...) in place of those where ``which`` (B,) is true."""
+    return torch.where(which.view(-1, *[1] * (rows.ndim - 1)), empty.to(rows.dtype), rows)

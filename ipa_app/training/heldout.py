@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from diffusers import DDPMScheduler
@@ -16,8 +17,13 @@ from ipa_app.training.reports import HeldoutReport
 TIMESTEPS = 5
 """Noise levels measured at: the centres of so many equal parts of the schedule."""
 
-Predict = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
-"""(noisy latents, timesteps, text states, picture features or None) -> what the UNet predicts."""
+
+class Predict(Protocol):
+    """What the UNet predicts for noisy latents, guided by a batch's texts and, where asked, its pictures."""
+
+    def __call__(self, noisy: Tensor, timesteps: Tensor, batch: EncodedBatch, *, image: bool) -> Tensor:
+        """Predict (B, C, h, w)."""
+        ...
 
 
 class HeldoutLoss:
@@ -72,11 +78,12 @@ class HeldoutLoss:
         total = self._schedule.config["num_train_timesteps"]
         losses = []
         for batch, noise in self._batches:
-            states = batch.text_states if text else self._empty_text.expand_as(batch.text_states)
+            everywhere = torch.ones(len(batch), dtype=torch.bool, device=noise.device)
+            seen = batch if text else batch.without_text(everywhere, self._empty_text)
             for part in range(TIMESTEPS):
                 timesteps = torch.full((len(batch),), int((part + 0.5) * total / TIMESTEPS), device=noise.device)
                 noisy = self._schedule.add_noise(batch.latents, noise, timesteps)
                 target = prediction_target(self._schedule, batch.latents, noise=noise, timesteps=timesteps)
-                prediction = predict(noisy, timesteps, states, batch.features if image else None)
+                prediction = predict(noisy, timesteps, seen, image=image)
                 losses.append(mse(prediction, target))
         return torch.cat(losses).mean().item()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,7 +18,7 @@ from ipa_app.training.checkpoint import Checkpoint
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.encoding import FrozenEncoder
-from ipa_app.training.examples import Draws, TrainingBatch, draw
+from ipa_app.training.examples import Draws, EncodedBatch, TrainingBatch, draw
 from ipa_app.training.loss import clean_latents, mse, prediction_target
 
 COSINE_FLOOR = 0.05
@@ -38,7 +39,14 @@ class GuidedUNet(nn.Module):
         self.unet = unet
         self.adapter = adapter
 
-    def forward(self, noisy: Tensor, timesteps: Tensor, text_states: Tensor, features: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        text_states: Tensor,
+        features: Tensor | None,
+        added: dict[str, Tensor] | None = None,
+    ) -> Tensor:
         """Predict for a batch.
 
         Args:
@@ -46,12 +54,13 @@ class GuidedUNet(nn.Module):
             timesteps: (B,).
             text_states: (B, L, D).
             features: of the references, (B, ...); None predicts without pictures.
+            added: what SDXL is told besides, see :attr:`EncodedBatch.added`.
 
         Returns:
             (B, C, h, w), noise or velocity, whatever the UNet predicts.
         """
         prompt = None if features is None else {"image_prompt": self._image_prompt(features)}
-        return self.unet(noisy, timesteps, text_states, cross_attention_kwargs=prompt).sample
+        return self.unet(noisy, timesteps, text_states, cross_attention_kwargs=prompt, added_cond_kwargs=added).sample
 
     def _image_prompt(self, features: Tensor) -> ImagePromptBatch:
         """One picture for every row, as one dense term per layer: no row is taken apart and stacked again."""
@@ -71,8 +80,14 @@ def weight_dtype(config: TrainConfig) -> torch.dtype:
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Device, precision and processes of a run; ``accelerate launch`` sets up several processes."""
+    """Device, precision and processes of a run.
+
+    ``accelerate launch --multi_gpu`` or ``torchrun`` sets up several processes; without GPUs they share the CPU, which
+    accelerate has to be told, or each of them would take itself for the only one.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return Accelerator(
+        cpu=several and not torch.cuda.is_available(),
         mixed_precision=config.mixed_precision,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
     )
@@ -114,6 +129,10 @@ class Trainer:
         optimizer = torch.optim.AdamW(
             self.adapter.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
+        if config.gradient_checkpointing:
+            base.unet.enable_gradient_checkpointing()
+        else:
+            base.unet.disable_gradient_checkpointing()
         self._guided = GuidedUNet(base.unet, self.adapter)
         # With several processes the prepared model exchanges gradients; measuring must not, so it uses the other.
         self._model, self._optimizer = accelerator.prepare(self._guided, optimizer)
@@ -133,10 +152,14 @@ class Trainer:
             self.step += 1
             yield torch.stack(losses).mean()
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, text_states: Tensor, features: Tensor | None) -> Tensor:
-        """What :class:`GuidedUNet` predicts now, in the precision of the run; for measuring."""
+    def predict(self, noisy: Tensor, timesteps: Tensor, batch: EncodedBatch, *, image: bool) -> Tensor:
+        """What :class:`GuidedUNet` predicts now, with or without the picture, in the precision of the run.
+
+        For measuring; no gradients are exchanged between processes.
+        """
         with self._accelerator.autocast():
-            return self._guided(noisy, timesteps, text_states, features)
+            features = batch.features if image else None
+            return self._guided(noisy, timesteps, batch.text_states, features, batch.added)
 
     def checkpoint(self, *, seconds: float) -> Checkpoint:
         """The state after the latest step.
@@ -178,18 +201,27 @@ class Trainer:
         latents = clean_latents(encoded, draws)
         noise = draws.noise.to(latents.dtype)
         noisy = self.schedule.add_noise(latents, noise, draws.timesteps)
-        text = _replace_rows(encoded.text_states, draws.no_text, self.encoder.empty_text)
-        features = _replace_rows(encoded.features, draws.no_image, self.encoder.empty_features)
-        prediction = self._model(noisy, draws.timesteps, text, features)
+        seen = encoded.without_text(draws.no_text, self.encoder.empty_text)
+        seen = seen.without_image(draws.no_image, self.encoder.empty_features)
+        prediction = self._model(noisy, draws.timesteps, seen.text_states, seen.features, seen.added)
         target = prediction_target(self.schedule, latents, noise=noise, timesteps=draws.timesteps)
         return mse(prediction, target, encoded.loss_weights).mean()
 
     def _draw(self, shape: torch.Size, part: int) -> Draws:
-        """Random numbers that follow from the seed and the place in the run alone: nothing to save, exact to resume."""
-        place = [self._config.seed, self._accelerator.process_index, self.step, part]
-        seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
+        """Random numbers of the examples of one batch.
+
+        Those of the n-th example of the run follow from the seed and n alone. So there is nothing to save, a resumed
+        run is exact, and it is the same run whether its examples come in larger batches, in several batches per step
+        or on several processes.
+        """
+        batch = self.step * self._config.gradient_accumulation_steps + part
+        first = (batch * self._accelerator.num_processes + self._accelerator.process_index) * shape[0]
+        return Draws.cat([self._draw_example(number, shape[1:]) for number in range(first, first + shape[0])])
+
+    def _draw_example(self, number: int, shape: torch.Size) -> Draws:
+        seed = int(np.random.SeedSequence([self._config.seed, number]).generate_state(1, np.uint64)[0] >> 1)
         return draw(
-            shape,
+            torch.Size([1, *shape]),
             generator=torch.Generator().manual_seed(seed),
             num_train_timesteps=self.schedule.config["num_train_timesteps"],
             drop_text=self._config.drop_text,
@@ -197,8 +229,3 @@ class Trainer:
             drop_both=self._config.drop_both,
             late=self._config.timestep_sampling == "late",
         )
-
-
-def _replace_rows(rows: Tensor, which: Tensor, empty: Tensor) -> Tensor:
-    """``rows`` (B, ...) with ``empty`` (1, ...) in place of those where ``which`` (B,) is true."""
-    return torch.where(which.view(-1, *[1] * (rows.ndim - 1)), empty.to(rows.dtype), rows)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ipa_app.training.data import Example, ExampleReader, OpenedExample
 from ipa_app.training.encoding import FrozenEncoder
-from ipa_app.training.examples import TrainingBatch
+from ipa_app.training.examples import TextStates, TrainingBatch
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ class EncodedExamples:
         features: (N, clip_dim) or (N, S, hidden).
         text_states: (M, L, D), one per different text.
         text_rows: (N,) which of them belongs to each example.
+        time_ids: (N, 6) for SDXL, else None.
+        pooled_text: (M, P) one per different text for SDXL, else None.
     """
 
     latents: Tensor
@@ -42,6 +44,8 @@ class EncodedExamples:
     features: Tensor
     text_states: Tensor
     text_rows: Tensor
+    time_ids: Tensor | None = None
+    pooled_text: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of examples N."""
@@ -55,6 +59,8 @@ class EncodedExamples:
             latents_std=self.latents_std[rows],
             features=self.features[rows],
             text_states=self.text_states[self.text_rows[rows]],
+            time_ids=None if self.time_ids is None else self.time_ids[rows],
+            pooled_text=None if self.pooled_text is None else self.pooled_text[self.text_rows[rows]],
         )
 
 
@@ -68,7 +74,8 @@ def encoded_bytes(reader: ExampleReader, encoder: FrozenEncoder, *, texts: int) 
     """
     example = encoder.encode(raw_batch([reader.open_or_next(0)], encoder))
     per_picture = 2 * _bytes(example.latents) + _bytes(example.features)
-    return per_picture * len(reader) + _bytes(example.text_states) * texts
+    per_text = _bytes(example.text_states) + (0 if example.pooled_text is None else _bytes(example.pooled_text))
+    return per_picture * len(reader) + per_text * texts
 
 
 def encode_examples(examples: Sequence[Example], reader: ExampleReader, encoder: FrozenEncoder) -> EncodedExamples:
@@ -86,23 +93,28 @@ def encode_examples(examples: Sequence[Example], reader: ExampleReader, encoder:
         opened = {number: example for number in numbers if (example := reader.open(number)) is not None}
         if opened:
             rows = encoder.encode(raw_batch(list(opened.values()), encoder))
-            values = {name: getattr(rows, name) for name in ("latents", "latents_std", "features")}
-            _store(parts, values, at=len(good), total=len(examples))
+            values = {name: getattr(rows, name) for name in ("latents", "latents_std", "features", "time_ids")}
+            given = {name: value for name, value in values.items() if value is not None}
+            _store(parts, given, at=len(good), total=len(examples))
             good.extend(opened)
         logger.info("encoded %d of %d examples", numbers[-1] + 1, len(examples))
     reader.open_or_next(0)  # raises when nothing was good
     texts = [examples[index].text for index in good]
     row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    words = _encode_texts(list(row_of), encoder)
     return EncodedExamples(
         **{name: tensor[: len(good)] for name, tensor in parts.items()},
-        text_states=_encode_texts(list(row_of), encoder),
+        text_states=words.states,
+        pooled_text=words.pooled,
         text_rows=torch.tensor([row_of[text] for text in texts]),
     )
 
 
-def _encode_texts(texts: Sequence[str], encoder: FrozenEncoder) -> Tensor:
+def _encode_texts(texts: Sequence[str], encoder: FrozenEncoder) -> TextStates:
     chunks = (texts[first : first + ENCODE_ROWS] for first in range(0, len(texts), ENCODE_ROWS))
-    return torch.cat([encoder.text_states(encoder.input_ids(chunk)).cpu() for chunk in chunks])
+    encoded = [encoder.text_states(encoder.input_ids(chunk)) for chunk in chunks]
+    pooled = [words.pooled.cpu() for words in encoded if words.pooled is not None]
+    return TextStates(torch.cat([words.states.cpu() for words in encoded]), torch.cat(pooled) if pooled else None)
 
 
 def _store(parts: dict[str, Tensor], values: dict[str, Tensor], *, at: int, total: int) -> None:
@@ -133,7 +145,8 @@ def cached_examples(
     encoded = encode_examples(examples, reader, encoder)
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(f".{os.getpid()}.unfinished")
-    save_file({name: tensor.contiguous() for name, tensor in vars(encoded).items()}, unfinished)
+    given = {name: tensor.contiguous() for name, tensor in vars(encoded).items() if tensor is not None}
+    save_file(given, unfinished)
     unfinished.replace(file)
     return encoded
 
@@ -159,6 +172,7 @@ def raw_batch(opened: Sequence[OpenedExample], encoder: FrozenEncoder) -> Traini
     return TrainingBatch(
         pixel_values=torch.stack([example.pixel_values for example in opened]),
         input_ids=encoder.input_ids([example.text for example in opened]),
+        time_ids=torch.tensor([example.time_ids for example in opened]),
         clip_pixels=encoder.clip_pixels([example.reference for example in opened]),
     )
 

@@ -77,6 +77,10 @@ def train(
     return logged(reports, config.output / "log.jsonl") if accelerator.is_main_process else reports
 
 
+RESAMPLER_HEADS = {"Stable Diffusion": 12, "SDXL": 20}
+"""Heads of the Resampler in the published fine-grained adapters."""
+
+
 def prepare_base(base: Components, config: TrainConfig, accelerator: Accelerator) -> None:
     """Freeze a base model on the training device; done again it changes nothing."""
     base.freeze(accelerator.device, weight_dtype(config))
@@ -99,7 +103,7 @@ def new_adapter(config: TrainConfig, base: Components) -> IPAdapter:
             clip_dim=base.clip_dim(config.adapter),
             num_tokens=config.num_tokens or None,
             depth=config.resampler_depth,
-            heads=config.resampler_heads,
+            heads=config.resampler_heads or RESAMPLER_HEADS[base.family.title],
             dim=config.resampler_dim or None,
         )
 
@@ -154,7 +158,7 @@ class _Run:
             self._interval += time.monotonic() - began
             over = self._is_over(self._seconds())
             if over or _due(self.trainer.step, self.config.log_steps):
-                yield self._progress()
+                yield from self._progress()
             if over:
                 return
             yield from self._at_intervals()
@@ -189,8 +193,9 @@ class _Run:
         vote = torch.tensor(float(over and self.accelerator.is_main_process), device=self.accelerator.device)
         return bool(self.accelerator.reduce(vote, reduction="sum").item())
 
-    def _progress(self) -> StepReport:
-        loss = torch.stack(self._losses).mean().item()
+    def _progress(self) -> Iterator[Report]:
+        """The mean loss over all processes, told by the main one."""
+        loss = self.accelerator.reduce(torch.stack(self._losses).mean(), reduction="mean").item()
         self._check_finite(loss)
         examples = self.config.batch_size * self.config.gradient_accumulation_steps * self.accelerator.num_processes
         report = StepReport(
@@ -200,7 +205,8 @@ class _Run:
             examples_per_second=examples * len(self._losses) / max(self._interval, 1e-9),
         )
         self._losses, self._interval = [], 0.0
-        return report
+        if self.accelerator.is_main_process:
+            yield report
 
     def _save(self) -> Iterator[Report]:
         self._last_save = time.monotonic()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -67,17 +66,8 @@ class Sampler:
         self._encoder = encoder
         self._config = config
         self._scheduler = base.scheduler
-        self._pipe = StableDiffusionPipeline(
-            vae=base.vae,
-            text_encoder=base.text_encoder,
-            tokenizer=base.tokenizer,
-            unet=base.unet,
-            scheduler=base.scheduler,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-        self._pipe.set_progress_bar_config(disable=True)
+        self._vae = base.vae
+        self._pipe: Any = base.pipeline()
 
     def features(self, reference: Image.Image) -> Tensor:
         """What the vision tower says of a reference, (1, ...)."""
@@ -95,14 +85,11 @@ class Sampler:
             texts: the prompts in words.
             prompts: the prompts in pictures, one each.
         """
-        return self._call(texts, prompts, "pil")
-
-    def draw_latents(self, texts: Sequence[str], prompts: Sequence[ImagePrompt]) -> Tensor:
-        """The same before the VAE: (B, C, h, w)."""
-        return self._call(texts, prompts, "latent")
+        return [self._decode(latents) for latents in self.draw_latents(texts, prompts).split(1)]
 
     @torch.no_grad()
-    def _call(self, texts: Sequence[str], prompts: Sequence[ImagePrompt], output_type: str) -> Any:
+    def draw_latents(self, texts: Sequence[str], prompts: Sequence[ImagePrompt]) -> Tensor:
+        """The same before the VAE: (B, C, h, w)."""
         guidance = self._config.guidance_scale > 1
         steps = self._config.num_inference_steps
         # The pipeline sets up its scheduler's timesteps in place; the base model's own stays as it was loaded.
@@ -114,8 +101,14 @@ class Sampler:
             guidance_scale=self._config.guidance_scale,
             generator=[torch.Generator().manual_seed(self._config.seed + row) for row in range(len(texts))],
             cross_attention_kwargs={"image_prompt": batch},
-            output_type=output_type,
+            output_type="latent",
         ).images
+
+    @torch.no_grad()
+    def _decode(self, latents: Tensor) -> Image.Image:
+        """One picture from latents (1, C, h, w), in the decoder's own precision."""
+        pixels = self._vae.decode(latents.to(self._vae.dtype) / self._vae.config["scaling_factor"]).sample
+        return self._pipe.image_processor.postprocess(pixels)[0]
 
 
 class SampleSheet:

@@ -83,7 +83,7 @@ def test_a_dropped_part_is_trained_as_the_unconditional_side(
 ) -> None:
     none = {"drop_text": 0.0, "drop_image": 0.0, "drop_both": 0.0}
     trainer = make_trainer(make_config(adapter=kind), base)
-    empty = trainer.encoder.empty_text if part == "text_states" else trainer.encoder.empty_features
+    empty = trainer.encoder.empty_text.states if part == "text_states" else trainer.encoder.empty_features
     emptied = (replace(batch, **{part: empty.expand(2, *empty.shape[1:])}) for batch in batches(kind=kind))
     dropped = weights_after(make_config(adapter=kind, **none | {drop: 1.0}), base, batches(kind=kind))
     expected = weights_after(make_config(adapter=kind, **none), base, emptied)
@@ -153,6 +153,35 @@ def test_accumulating_takes_that_many_batches_per_step(
     updates = trainer.checkpoint(seconds=0.0).optimizer["state"].values()
     assert {int(weight["step"]) for weight in updates} == {3}
     assert torch.equal(next(source).latents, next(batches(start=6)).latents)
+
+
+def test_gradient_checkpointing_computes_twice_and_trains_the_same(
+    base: Components, make_config: Callable[..., TrainConfig], batches: Batches
+) -> None:
+    calls = []
+    block = base.unet.mid_block.attentions[0].transformer_blocks[0]
+    hook = block.register_forward_pre_hook(lambda *_: calls.append(1))  # the second time it may stop before its end
+    usual = weights_after(make_config(max_steps=2), base, batches())
+    assert len(calls) == 2
+    saving = weights_after(make_config(max_steps=2, gradient_checkpointing=True), base, batches())
+    assert len(calls) == 2 + 4
+    hook.remove()
+    assert all(torch.allclose(usual[name], saving[name], atol=1e-6) for name in usual)
+
+
+def test_the_same_examples_in_other_batches_are_the_same_step(
+    base: Components, make_config: Callable[..., TrainConfig], batches: Batches
+) -> None:
+    def halves() -> Iterator[TrainingBatch]:
+        for batch in batches(rows=4):
+            parts = ("latents", "latents_std", "text_states", "features")
+            for half in (slice(0, 2), slice(2, 4)):
+                yield TrainingBatch(**{name: getattr(batch, name)[half] for name in parts})
+
+    whole = weights_after(make_config(max_steps=2, batch_size=4), base, batches(rows=4))
+    accumulating = make_config(max_steps=2, batch_size=2, gradient_accumulation_steps=2)
+    parts = weights_after(accumulating, base, halves())
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-6) for name in whole)
 
 
 def test_training_makes_the_picture_help(
