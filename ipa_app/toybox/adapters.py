@@ -170,7 +170,7 @@ class Pairs:
         return TrainingBatch(
             latents=self._latents.mean[rows].float(),
             latents_std=self._latents.deviation[rows].float(),
-            input_ids=self._captions.draw(rows, generator, drop=0, scene=SCENE_SHARE),
+            input_ids=self._captions.draw(rows, generator, drop=0, scene=SCENE_SHARE)[:, None],  # one text encoder
             features=self._features[references].float(),
         )
 
