@@ -109,5 +109,5 @@ def test_joints_poses_and_groups_of_words_have_names() -> None:
     named = {kind: {english for english, _ in pairs} for kind, pairs in phrases().items()}
     assert named["joint"] == set(JOINT_NAMES)
     assert named["preset"] == set(presets())
-    headings = re.findall("<h4>(.*?)</h4>", words_html(entry_from_folder(BUNDLED, name="toybox")))
+    headings = re.findall("<h3>(.*?)</h3>", words_html(entry_from_folder(BUNDLED, name="toybox")))
     assert named["group"] == set(headings)
