@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.hands import EDITOR, RESULTS, body, changed, finger, load, press
+from tests.browser.hands import EDITOR, RESULTS, body, changed, finger, load, open_accordions, press
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -86,4 +86,6 @@ def test_a_mask_is_painted_with_the_finger(open_page: Any, shoot: Any, reference
     assert rows.size > 100
     assert abs(rows.mean() - 100) < 15
     assert abs(columns.mean() - 150) < 20
+    open_accordions(page)
+    shoot(page, "all open")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
