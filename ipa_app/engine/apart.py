@@ -15,6 +15,7 @@ from ipa_app.engine.job import InternalError, Job
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.engine.withheld import AllWithheld
 from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out
 from ipa_app.errors import UserError
 
@@ -29,9 +30,11 @@ class Refusal:
 
     Attributes:
         message: one clear sentence for people.
+        withheld: what came of it where the safety checker held everything back.
     """
 
     message: str
+    withheld: GenerateResult | None = None
 
 
 Events = Generator[Progress | GenerateResult | Refusal, None, None]
@@ -74,7 +77,7 @@ def draw_there(request: GenerateRequest, *, previews: bool, model: LoadedModel, 
     try:
         yield from job.events()
     except UserError as error:
-        yield Refusal(str(error))
+        yield Refusal(str(error), withheld=error.result if isinstance(error, AllWithheld) else None)
     finally:
         # Does nothing to one that is done; otherwise it stops at the next step.
         job.cancel()
@@ -104,7 +107,7 @@ def _follow(job: Job, draw: DrawApart, previews: bool) -> None:
 
 def _tell(job: Job, event: Progress | GenerateResult | Refusal) -> None:
     if isinstance(event, Refusal):
-        raise UserError(event.message)
+        raise AllWithheld(event.message, event.withheld) if event.withheld else UserError(event.message)
     if isinstance(event, GenerateResult):
         job.finish(event)
     else:

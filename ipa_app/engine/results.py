@@ -38,7 +38,7 @@ class GenerateResult:
         images: mode "RGB", as many as were asked for.
         seeds: the seed of each.
         settings: every input as it was used, ready to be written as JSON. Its "withheld", where there is one, lists
-            the seeds of pictures that the model's safety checker held back; a notice in words stands in for each.
+            the seeds of pictures that the model's safety checker held back; a sign stands in for each.
         inputs: the pictures that were used, by the name under which a result's file keeps them.
     """
 

@@ -9,6 +9,7 @@ from ipa_app.engine.job import Job
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.seeds import picture_seeds
+from ipa_app.engine.withheld import AllWithheld
 
 STRIP_SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -59,17 +60,27 @@ class Series:
     def events(self) -> Iterator[Progress | GenerateResult]:
         """Give the progress of each job, saying which it is, and the result of each as soon as it is there.
 
+        What the safety checker held back is among the results, with a sign in its place.
+
         Raises:
+            AllWithheld: the safety checker held back everything.
             UserError: one of them failed, and why; the others go on until they are cancelled.
             Cancelled: it was cancelled.
         """
+        withheld: list[AllWithheld] = []
         for index, (title, job) in enumerate(self._jobs):
-            for event in job.events():
-                if isinstance(event, GenerateResult):
-                    yield event
-                elif index == 0 or event.phase != "queued":
-                    # Later jobs have waited behind the first one, which is no news any more.
-                    yield self._told(event, index=index, title=title)
+            try:
+                for event in job.events():
+                    if isinstance(event, GenerateResult):
+                        yield event
+                    elif index == 0 or event.phase != "queued":
+                        # Later jobs have waited behind the first one, which is no news any more.
+                        yield self._told(event, index=index, title=title)
+            except AllWithheld as error:
+                withheld.append(error)
+                yield error.result
+        if len(withheld) == len(self._jobs):
+            raise withheld[0]
 
     def cancel(self) -> None:
         """Stop all of them; those that wait go first, so that none begins meanwhile."""

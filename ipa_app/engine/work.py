@@ -18,8 +18,7 @@ from ipa_app.engine.regions import region_mask
 from ipa_app.engine.requests import Reference, RegionName
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.rows import Row
-from ipa_app.engine.withheld import notice
-from ipa_app.errors import UserError
+from ipa_app.engine.withheld import AllWithheld, notice
 from ipa_app.imaging.cropping import side_by_side, square_for_clip, squares_for_clip
 from ipa_app.pose.detect import PoseDetector, pose_image
 from ipa_app.pose.draw import draw_sheet
@@ -102,7 +101,7 @@ class Work:
         """Take the next picture, None for one that was held back; after the last one the job is finished.
 
         Raises:
-            UserError: every picture was held back.
+            AllWithheld: every picture was held back.
         """
         plan = self.job.plan
         if drawn is None:
@@ -117,19 +116,21 @@ class Work:
 
     def _finish(self) -> None:
         plan = self.job.plan
-        if len(self._withheld) == len(plan.seeds):
-            seeds = ", ".join(map(str, self._withheld))
-            raise UserError(
-                f"The safety checker of {plan.entry.title} took what was drawn (seed {seeds}) for unsuitable and "
-                "withheld it: please try another seed or prompt."
-            )
         scheduler = type(self._model.pipelines["text_to_image"].scheduler).__name__
         settings = settings_of(plan, scheduler=scheduler)
         if self._withheld:
             settings["withheld"] = self._withheld
-        self.job.finish(
-            GenerateResult(images=tuple(self._images), seeds=plan.seeds, settings=settings, inputs=input_pictures(plan))
+        result = GenerateResult(
+            images=tuple(self._images), seeds=plan.seeds, settings=settings, inputs=input_pictures(plan)
         )
+        if len(self._withheld) == len(plan.seeds):
+            seeds = ", ".join(map(str, self._withheld))
+            raise AllWithheld(
+                f"The safety checker of {plan.entry.title} took what was drawn (seed {seeds}) for unsuitable and "
+                "withheld it: please try another seed or prompt.",
+                result,
+            )
+        self.job.finish(result)
 
 
 def _start_picture(plan: Plan) -> Image.Image | None:

@@ -67,4 +67,4 @@ def _group(name: str, words: Sequence[str]) -> str:
     if name in _SILENT_GROUPS or not told:
         return ""
     chips = "".join(f"<li>{html.escape(word)}</li>" for word in told)
-    return f'<section class="ipa-words"><h4>{html.escape(name.replace("_", " "))}</h4><ul>{chips}</ul></section>'
+    return f'<section class="ipa-words"><h3>{html.escape(name.replace("_", " "))}</h3><ul>{chips}</ul></section>'

@@ -96,4 +96,4 @@ def offer_html(entry: ModelEntry, state: ModelState, *, meanwhile: str) -> str:
         line = status_line(state.message, kind="failed")
         failure = f'{line}<p class="ipa-help">{texts.OFFER_STILL_WORKS.format(title=other)}</p>'
     heading = texts.OFFER_HEADING.format(title=title)
-    return f'<h4>{heading}</h4><p class="ipa-help">{html.escape(entry.about)}</p><dl>{rows}</dl>{failure}'
+    return f'<h3>{heading}</h3><p class="ipa-help">{html.escape(entry.about)}</p><dl>{rows}</dl>{failure}'

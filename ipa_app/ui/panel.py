@@ -147,17 +147,9 @@ def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> 
         negative_prompt = gr.Textbox(
             label=texts.NEGATIVE_LABEL, placeholder=texts.NEGATIVE_PLACEHOLDER, elem_id="negative-prompt"
         )
-        steps = gr.Slider(
-            label=texts.STEPS_LABEL, info=texts.STEPS_HELP, minimum=0, maximum=100, step=1, value=0, elem_id="steps"
-        )
-        guidance = gr.Slider(
-            label=texts.GUIDANCE_LABEL,
-            info=texts.GUIDANCE_HELP,
-            minimum=0,
-            maximum=20,
-            step=0.5,
-            value=0,
-            elem_id="guidance",
+        steps = slider(texts.STEPS_LABEL, texts.STEPS_HELP, span=(0, 100), step=1, value=0, elem_id="steps")
+        guidance = slider(
+            texts.GUIDANCE_LABEL, texts.GUIDANCE_HELP, span=(0, 20), step=0.5, value=0, elem_id="guidance"
         )
         with gr.Row():
             width = gr.Number(label=texts.WIDTH_LABEL, info=texts.SIZE_HELP, value=0, precision=0, elem_id="width")

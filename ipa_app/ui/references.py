@@ -66,6 +66,12 @@ class Filling:
     region: RegionName = "everywhere"
 
     @property
+    def is_usual(self) -> bool:
+        """Whether nothing was changed in the slot's accordion."""
+        usual = Filling()
+        return (self.view, self.centre, self.region) == (usual.view, usual.centre, usual.region)
+
+    @property
     def seen(self) -> str:
         """What the model looks at, as HTML."""
         upload = None if self.path is None else {"path": self.path}
@@ -115,6 +121,7 @@ class References:
                 slot.view: filling.view,
                 slot.across: filling.centre[0],
                 slot.down: filling.centre[1],
+                slot.fold: gr.update(open=not filling.is_usual),
             }
             # What lies in a closed accordion tells of no change, so that the square is set here.
             updates |= {slot.seen: filling.seen, slot.place: gr.update(visible=filling.view == "crop")}

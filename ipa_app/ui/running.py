@@ -164,11 +164,9 @@ class Runner:
             pictures,
             columns=order.columns if order else columns_for(len(paths)),
             download=save_zip(paths) if len(paths) > 1 else paths[0],
-            compared=bool(order and order.compared),
+            compared=bool(order and order.compared) and not any(result.withheld for result in results),
         )
-        text = done_text(results, seconds=seconds)
-        text = f"{order.done.format(seed=results[0].seeds[0])} {text}" if order else text
-        done = self._finished(status_line(text, kind="done"))
+        done = self._finished(status_line(done_text(results, seconds=seconds, order=order), kind="done"))
         return {**done, **shown, **remember(self.results, wish.history, paths)}
 
     def _finished(self, status: str) -> Update:
@@ -179,20 +177,27 @@ class Runner:
         return idle | over | {self.results.status: status, self.results.preview: gone}
 
 
-def done_text(results: Sequence[GenerateResult], *, seconds: float) -> str:
+def done_text(results: Sequence[GenerateResult], *, seconds: float, order: Order | None) -> str:
     """Say how many pictures were made in which time, and which the model's safety checker withheld."""
     withheld = [seed for result in results for seed in result.withheld]
     count = sum(len(result.seeds) for result in results) - len(withheld)
-    made = (texts.DONE_ONE if count == 1 else texts.DONE_MANY).format(count=count, seconds=seconds)
-    if not withheld:
-        return made
-    text = texts.WITHHELD_ONE if len(withheld) == 1 else texts.WITHHELD_MANY
-    return f"{made} {text.format(count=len(withheld), seeds=', '.join(map(str, withheld)))}"
+    said = [(texts.DONE_ONE if count == 1 else texts.DONE_MANY).format(count=count, seconds=seconds)]
+    if order and not (withheld and order.compared):
+        said.insert(0, order.done.format(seed=results[0].seeds[0]))
+    if withheld:
+        one, many = texts.WITHHELD_ONE, texts.WITHHELD_MANY
+        if order:
+            # All have one seed; which it was stands under the picture.
+            one, many = texts.WITHHELD_PART_ONE, texts.WITHHELD_PART_MANY
+        text = one if len(withheld) == 1 else many
+        said.append(text.format(count=len(withheld), seeds=", ".join(map(str, withheld))))
+    return " ".join(said)
 
 
 def _captions(result: GenerateResult, *, order: Order | None) -> list[str]:
     if order:
-        return [order.caption(result)]
+        caption = order.caption(result)
+        return [texts.WITHHELD_PART_CAPTION.format(series=caption) if result.withheld else caption]
     return [
         (texts.WITHHELD_CAPTION if seed in result.withheld else texts.SEED_CAPTION).format(seed=seed)
         for seed in result.seeds

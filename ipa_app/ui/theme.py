@@ -49,6 +49,8 @@ def build_theme() -> gr.themes.Base:
         font=(gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "system-ui", "sans-serif"),
         font_mono=(gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace"),
     ).set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
         background_fill_primary_dark="*neutral_900",
@@ -80,6 +82,8 @@ def build_theme() -> gr.themes.Base:
         input_shadow_focus="0 0 0 3px *primary_100",
         input_shadow_focus_dark="0 0 0 3px *primary_900",
         slider_color="*primary_500",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         button_primary_background_fill_dark="*primary_500",

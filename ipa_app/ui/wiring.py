@@ -21,7 +21,14 @@ from ipa_app.ui.pose_finder import connect_pose_finder
 from ipa_app.ui.restore import Restorer, connect_restore
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio
-from ipa_app.ui.tabs.shared import TaskTab
+from ipa_app.ui.tabs.shared import TaskTab, subheading
+
+# On a phone the results lie far below the buttons.
+_SHOW_RESULTS = """() => {
+    const status = document.querySelector("#status");
+    const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+    if (status.getBoundingClientRect().top > innerHeight) status.scrollIntoView({ behavior });
+}"""
 
 
 def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence[Example]) -> None:
@@ -46,6 +53,8 @@ def _connect_generate(parts: Parts, *, runner: Runner) -> None:
     for tab in parts.tabs:
         connect_drawing(parts, tab.generate.click, tab=tab, runner=runner)
         tab.stop.click(runner.stop, parts.results.job, None, **AT_ONCE)
+        for button in (tab.generate, *tab.extras.values()):
+            button.click(None, js=_SHOW_RESULTS, **AT_ONCE)
 
 
 def _connect_reload(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
@@ -83,23 +92,27 @@ def _add_examples(tab: TaskTab, *, parts: Parts, examples: Sequence[Example]) ->
         return
     panel, settings = parts.panel, parts.settings
     with tab.examples:
-        shown = gr.Dataset(
-            components=["image"],
-            samples=[[str(example.file)] for example in examples],
+        subheading(texts.EXAMPLES_LABEL)
+        shown = gr.Gallery(
+            value=[str(example.file) for example in examples],
             label=texts.EXAMPLES_LABEL,
-            type="index",
-            layout="gallery",
+            show_label=False,
             elem_id=f"{tab.task}-examples",
+            columns=5,
+            height="auto",
+            allow_preview=False,
+            buttons=[],
+            interactive=False,
         )
     extra = {name: tab.inputs[name] for name in ("image", "mask", "pose", "skeleton") if name in tab.inputs}
 
-    def fill(index: int) -> list[Any]:
-        example = examples[index]
+    def fill(event: gr.SelectData) -> list[Any]:
+        example = examples[event.index]
         values = [str(example.file), example.adapter, example.scale, example.prompt, example.seed]
         return values + [_extra_value(example, name) for name in extra]
 
     outputs = [panel.references.slots[0].image, panel.adapter, panel.scale, tab.prompt, settings.seed, *extra.values()]
-    shown.click(fill, shown, outputs, **AT_ONCE)
+    shown.select(fill, None, outputs, **AT_ONCE)
 
 
 def _extra_value(example: Example, name: str) -> Any:

@@ -59,10 +59,14 @@ def open_page(chromium: Any, page_url: str) -> Iterator[Callable[..., Any]]:
     problems: list[str] = []
     contexts = []
 
-    def open_one(*, width: int = 1440, height: int = 900, dark: bool = False, locale: str = "en-US") -> Any:
+    def open_one(
+        *, width: int = 1440, height: int = 900, dark: bool = False, locale: str = "en-US", touch: bool = False
+    ) -> Any:
         scheme = "dark" if dark else "light"
         size = {"width": width, "height": height}
-        context = chromium.new_context(viewport=size, color_scheme=scheme, locale=locale)
+        context = chromium.new_context(
+            viewport=size, color_scheme=scheme, locale=locale, has_touch=touch, is_mobile=touch
+        )
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)

@@ -48,6 +48,35 @@ def settle(page: Any, selector: str) -> None:
     raise AssertionError(f"{selector} does not come to rest")
 
 
+def load(page: Any, picture: Path) -> None:
+    """Choose a picture to change, and wait until it can be painted on."""
+    page.click("#tab-inpaint-button")
+    page.set_input_files("#inpaint-image input[type=file]", str(picture))
+    page.locator("#inpaint-editor .toolbar-wrap button").first.wait_for()
+    settle(page, EDITOR)
+
+
+def open_accordions(page: Any) -> None:
+    """Open every accordion in sight, those inside of others too."""
+    closed = page.locator("button.label-wrap:not(.open):visible")
+    while closed.count():
+        closed.first.click()
+        page.wait_for_timeout(300)
+
+
+def finger(page: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Put a finger on the screen, draw it to another place, and lift it. Needs a page opened with `touch`."""
+    screen = page.context.new_cdp_session(page)
+    steps = 8
+    for step in range(steps + 1):
+        x, y = (a + (b - a) * step / steps for a, b in zip(start, end, strict=True))
+        kind = "touchMove" if step else "touchStart"
+        screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+        page.wait_for_timeout(40)
+    screen.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.wait_for_timeout(500)
+
+
 def press(page: Any, selector: str) -> None:
     """Press a button that draws, and wait until its pictures are there."""
     # What is said of the pictures before is marked: "busy" may come and go unseen while the page is at work.

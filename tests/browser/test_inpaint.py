@@ -10,19 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.hands import EDITOR, RESULTS, body, changed, enter, expect_values, press, restored, settle
+from tests.browser.hands import EDITOR, RESULTS, body, changed, enter, expect_values, load, press, restored, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 MARK = (40, 200, 60)
-
-
-def load(page: Any, picture: Path) -> None:
-    """Choose a picture to change, and wait until it can be painted on."""
-    page.get_by_role("tab", name="Inpaint").click()
-    page.set_input_files("#inpaint-image input[type=file]", str(picture))
-    page.get_by_role("button", name="Brush").first.wait_for()
-    settle(page, EDITOR)
 
 
 def place_of(page: Any, colour: tuple[int, int, int]) -> tuple[float, float]:

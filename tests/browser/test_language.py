@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.hands import enter
+from tests.browser.hands import EDITOR, enter, open_accordions, press
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -37,12 +37,46 @@ def test_the_button_goes_back_and_forth_and_is_remembered(open_page: Any) -> Non
     assert not CHINESE.search(page.inner_text("#variation-generate"))
     page.click("#language button")
     page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('生成')")
+    # A reload that breaks off what is still being asked for leaves an error in the console.
+    page.wait_for_selector("#model-state .ipa-ready")
+    page.wait_for_timeout(1500)
     page.reload()
     page.wait_for_function("document.querySelector('#variation-generate')?.textContent.includes('生成')")
     page.click("#language button")
     page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('Generate')")
     left = page.inner_text("body")
     assert CHINESE.findall(left.replace("中文", "")) == []
+
+
+# All texts and names of what is on the page, but for what visitors type and the words that a model knows.
+SHOWN = """() => [...document.querySelectorAll('body *')]
+    .filter((node) => !node.closest('script, style, textarea, pre, code, #result-settings, #words li'))
+    .flatMap((node) => [
+        ...['aria-label', 'title', 'placeholder', 'alt'].map((name) => node.getAttribute(name) ?? ''),
+        ...[...node.childNodes].filter((child) => child.nodeType === Node.TEXT_NODE).map((child) => child.data),
+    ])"""
+NAMES = {"English", "IP-Adapter Studio", "Toybox", "Tiny"}
+TINY_GROUPS = {"animals", "colours", "things"}
+
+
+def test_the_button_leaves_no_english_on_any_tab(open_page: Any, shoot: Any, reference_file: Path) -> None:
+    page = open_page()
+    page.fill("#count input[type=number]", "1")
+    press(page, "#variation-generate")
+    page.click("#language button")
+    page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('生成')")
+    left: set[str] = set()
+    for task in ("variation", "mix", "inpaint", "pose"):
+        page.click(f"#tab-{task}-button")
+        page.wait_for_selector(f"#{task}-generate")
+        if task == "inpaint":
+            page.set_input_files("#inpaint-image input[type=file]", str(reference_file))
+            page.wait_for_selector(EDITOR)
+        open_accordions(page)
+        page.wait_for_timeout(1000)
+        left |= {text.strip() for text in page.evaluate(SHOWN) if ENGLISH.search(text) and not CHINESE.search(text)}
+    shoot(page)
+    assert left - NAMES - TINY_GROUPS == set()
 
 
 def test_what_the_engine_says_is_chinese_too(open_page: Any, shoot: Any, reference_file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,9 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from transformers import CLIPConfig, CLIPTextConfig
 
 from ipa_app.engine.engine import Engine
-from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.results import GenerateResult
+from ipa_app.engine.series import scale_strip
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.loaded import LoadedModel
@@ -25,6 +27,7 @@ from tests.tiny_models import tiny_clip_vision
 
 NEVER, ALWAYS = 2.0, -2.0
 """Thresholds beyond what a cosine can be."""
+SOME_PICTURE = noise_picture(1, (64, 64))
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +113,32 @@ def test_one_of_several_is_replaced_by_a_notice(
     notice = result.images[1]
     assert notice.size == whole.images[1].size
     assert notice.getpixel((0, 0)) == (236, 236, 240)
-    assert len(notice.getcolors()) > 5  # there are letters on it
+    assert len(notice.getcolors()) > 5  # there is a sign on it
+
+
+@pytest.mark.parametrize("held_back", [[1], [0, 2, 3]])
+def test_a_series_shows_what_is_left_of_it(
+    engine: Engine, model: LoadedModel, monkeypatch: pytest.MonkeyPatch, held_back: list[int]
+) -> None:
+    request = GenerateRequest(task="variation", references=(Reference(image=SOME_PICTURE),), seed=7)
+    whole = pictures_of(engine, request)
+    numbers = itertools.count()
+    monkeypatch.setattr(type(model.safety), "flags", lambda *_: next(numbers) in held_back)
+    results = pictures_of(engine, request)
+    assert [number for number, result in enumerate(results) if result.withheld] == held_back
+    for number, (result, before) in enumerate(zip(results, whole, strict=True)):
+        assert (result.images[0].tobytes() == before.images[0].tobytes()) is (number not in held_back)
+
+
+def test_a_series_of_which_everything_is_withheld_fails_in_words(engine: Engine, model: LoadedModel) -> None:
+    set_threshold(model, ALWAYS)
+    with pytest.raises(UserError, match="please try another seed"):
+        pictures_of(engine, GenerateRequest(task="mix", prompt="a cat", references=(Reference(image=SOME_PICTURE),)))
+
+
+def pictures_of(engine: Engine, request: GenerateRequest) -> list[GenerateResult]:
+    events = engine.submit_series(scale_strip(request)).events()
+    return [event for event in events if isinstance(event, GenerateResult)]
 
 
 def test_settings_of_a_result_with_a_withheld_picture_can_be_restored(

@@ -29,11 +29,10 @@ NAMES = {"Stable Diffusion", "Stable Diffusion 1.5", "Stable Diffusion 1.x", "St
 }  # fmt: skip
 LOAD_FAILED = ("The model {} could not be loaded: its files are damaged or incomplete", " (details in the log).")
 JOINED = {"{} left", *LOAD_FAILED}
-DRAWN = {"Withheld: the model's safety checker took this picture for unsuitable. Please try another seed or prompt."}
 IN_FILES = {"CFG scale", "IP-Adapter scale", "ControlNet scale", "Denoising strength", "Negative prompt: {}"}
 UNSHOWN = {"blob {}\0", "load {}", "adapter {}"}
 TORCH_SAYS = {"MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory"}
-STAYS = NAMES | JOINED | DRAWN | IN_FILES | UNSHOWN | TORCH_SAYS
+STAYS = NAMES | JOINED | IN_FILES | UNSHOWN | TORCH_SAYS
 
 
 def shown_texts() -> dict[str, Any]:
@@ -110,5 +109,5 @@ def test_joints_poses_and_groups_of_words_have_names() -> None:
     named = {kind: {english for english, _ in pairs} for kind, pairs in phrases().items()}
     assert named["joint"] == set(JOINT_NAMES)
     assert named["preset"] == set(presets())
-    headings = re.findall("<h4>(.*?)</h4>", words_html(entry_from_folder(BUNDLED, name="toybox")))
+    headings = re.findall("<h3>(.*?)</h3>", words_html(entry_from_folder(BUNDLED, name="toybox")))
     assert named["group"] == set(headings)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.results import GenerateResult
 from ipa_app.imaging.png import read_settings
 from ipa_app.pose.presets import preset_sheets
@@ -95,6 +95,18 @@ def test_more_pictures_show_as_many_boxes_and_their_weights(page: Opened) -> Non
     assert [update[slot.box]["visible"] for slot in slots] == [True, True, False, False]
     assert [value_after(slot.weight, update) for slot in slots] == [0.5, 1, 1, 1]
     assert value_after(slots[2].image, update) is None
+
+
+def test_the_accordion_of_a_picture_opens_where_something_in_it_is_set(page: Opened) -> None:
+    parts, studio = page
+    picture = sample_request("variation").references[0].image
+    references = [
+        Reference(image=picture),
+        Reference(image=picture, region="left"),
+        Reference(image=picture, view="pad"),
+    ]
+    update = drop(page, result_file(studio, sample_request("variation", references=tuple(references))))
+    assert [update[slot.fold]["open"] for slot in parts.panel.references.slots] == [False, True, True, False]
 
 
 def hostile(path: Path, settings: dict[str, Any]) -> Path:

@@ -18,6 +18,7 @@ from ipa_app.imaging.png import read_settings
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.models.memory_use import MemoryUse
 from ipa_app.ui.about import memory_note, memory_text
+from ipa_app.ui.orders import SERIES
 from ipa_app.ui.running import Runner
 from ipa_app.ui.texts import MEMORY_RUNS, MEMORY_SAVED
 from tests.engine.conftest import TIMEOUT_S
@@ -81,6 +82,18 @@ def test_one_withheld_picture_is_told_in_the_singular(
     assert "One was withheld, because" in status
     assert "(seed 8)" in status
     assert "withheld" not in drawn(runner, {**entered, "count": 1})[runner.results.status]
+
+
+def test_a_comparison_of_which_one_is_withheld_shows_the_other(
+    page: Opened, runner: Runner, model: LoadedModel, entered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    withhold(monkeypatch, model, every=2)
+    parts, _ = page
+    *_, last = runner.run("mix", SERIES["both-adapters"])(**entered)
+    assert [caption for _, caption in last[parts.results.gallery]["value"]] == ["base", "fine-grained: withheld"]
+    assert not last[parts.results.compared]["visible"]
+    assert ">One picture in " in last[parts.results.status]
+    assert last[parts.results.status].count("One was withheld, because") == 1
 
 
 @pytest.mark.parametrize("device", sorted(MEMORY_RUNS))

@@ -57,6 +57,7 @@ function filled(text, table) {
 }
 
 function valueOf(name, text) {
+  if (kindOf(name) === "label") return found(text, page);
   const table = kinds.get(kindOf(name));
   return table ? found(text, table) : text;
 }

@@ -36,13 +36,16 @@ def language_switch() -> gr.HTML:
 def dictionary() -> list[Pair]:
     """Everything the page can say in English, as one node of the document holds it, and the same in Chinese.
 
+    Gradio's own words are among it: it follows the browser's language only, and leaves much in English.
+
     Both may have placeholders such as {seed}. What stands in a placeholder that is called after a kind of `phrases`,
     with a digit behind it where there are several, must be one of these and is translated, too; in {number} it must
-    be a number. What stands in any other stays as it is.
+    be a number, and in {label} any other text of the page. What stands in any other stays as it is.
     """
     mirrored = json.loads(_read("chinese.json"))
     pairs = [pair for name, text in mirrored.items() for pair in _pairs(getattr(texts, name), text)]
-    return list(dict.fromkeys([*pairs, *json.loads(_read("sentences.json")).items()]))
+    others = [pair for name in ("sentences.json", "gradio.json") for pair in json.loads(_read(name)).items()]
+    return list(dict.fromkeys([*pairs, *others]))
 
 
 def phrases() -> dict[str, list[Pair]]:

@@ -2,7 +2,7 @@
 // button. What is shown later is translated as it appears.
 
 const STORED = "ipa-language";
-const ATTRIBUTES = ["placeholder", "title", "aria-label"];
+const ATTRIBUTES = ["placeholder", "title", "aria-label", "alt"];
 // What visitors type and files say is theirs, and the words a model knows have to be typed as they are.
 const UNTOUCHED = "script, style, textarea, pre, code, [contenteditable], #result-settings, #words li, .ipa-note em";
 

@@ -7,7 +7,10 @@ const STEP = 0.01; // of the shorter side, for an arrow key
 const BIG_STEP = 0.05; // with Shift
 const GROWTH = 1.1;
 const MOST_UNDO = 200;
-const ECHO_MS = 1000;
+const ECHO_MS = 5000; // a busy browser takes its time
+// How far from a joint or a bone a press is still meant for it, of the shorter side: fingers are broad.
+const REACH = { joint: 0.05, bone: 0.012 };
+const TOUCH_REACH = { joint: 0.065, bone: 0.035 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // ---------------------------------------------------------------- what is chosen, done and undone
@@ -92,7 +95,6 @@ function build() {
   figures = pose.people.map((_, person) => {
     const group = make("g", {}, svg);
     const lines = bones.map((_, i) => make("line", { class: "ipa-skel-bone", stroke: boneColours[i] }, group));
-    lines.forEach((line) => (line.dataset.person = person));
     const dots = joints.map((_, joint) => {
       const node = make("g", { class: "ipa-skel-joint", tabindex: 0, role: "button" }, group);
       Object.assign(node.dataset, { person, joint });
@@ -129,7 +131,7 @@ function drawJoint(node, { x, y, seen }, which) {
   const unit = shorterSide(pose);
   set(node, { transform: `translate(${x} ${y})`, "aria-label": jointLabel(which) });
   node.classList.toggle("ipa-skel-hidden", !seen);
-  set(hit, { r: 0.05 * unit });
+  set(hit, { r: REACH.joint * unit });
   set(ring, { r: 0.026 * unit, "stroke-width": 0.008 * unit });
   // With a length of its own, the dashes of a hidden joint are the same on every canvas.
   set(dot, { r: 0.014 * unit, fill: jointColours[which.joint], "stroke-width": 0.004 * unit, pathLength: 40 });
@@ -146,13 +148,18 @@ function which(node) {
   return found && { person: Number(found.dataset.person), joint: Number(found.dataset.joint) };
 }
 
-// Joints of a face lie close together: the one nearest to the pointer is meant, not the one drawn last.
-function nearest(event) {
-  if (!which(event.target)) return null;
+// What a press is meant for: a joint or, with no joint, somebody's bone. Told by distance, as joints of a face lie close
+// together and browsers do not report what is thin under a finger.
+function meant(event) {
   const at = spot(event);
+  const reach = event.pointerType === "touch" ? TOUCH_REACH : REACH;
+  const within = (far, part) => far <= reach[part] * shorterSide(pose);
   const all = pose.people.flatMap((points, person) => points.map((point, joint) => ({ person, joint, point })));
   const far = ({ point }) => Math.hypot(point.x - at.x, point.y - at.y);
-  return all.reduce((best, one) => (far(one) < far(best) ? one : best));
+  const joint = all.reduce((best, one) => (far(one) < far(best) ? one : best));
+  if (within(far(joint), "joint")) return joint;
+  const person = pose.people.findIndex((points) => within(distanceToBones(at, points), "bone"));
+  return person < 0 ? null : { person };
 }
 
 function select(one) {
@@ -163,12 +170,11 @@ function select(one) {
 
 svg.addEventListener("pointerdown", (event) => {
   if (event.button !== 0 || drag) return;
-  const joint = nearest(event);
-  touched = joint;
-  const bone = event.target.closest(".ipa-skel-bone");
-  if (!joint && !bone) return;
-  if (joint) figures[joint.person].dots[joint.joint].focus({ preventScroll: true });
-  const points = joint ? [joint.point] : pose.people[bone.dataset.person];
+  const one = meant(event);
+  touched = one?.point ? one : null;
+  if (!one) return;
+  if (touched) figures[one.person].dots[one.joint].focus({ preventScroll: true });
+  const points = touched ? [one.point] : pose.people[one.person];
   drag = { pointer: event.pointerId, from: spot(event), points, starts: points.map((point) => ({ ...point })) };
   svg.setPointerCapture(event.pointerId);
 });
@@ -187,6 +193,9 @@ svg.addEventListener("pointerup", (event) => {
   commit();
 });
 
+// A finger that drags does not scroll the page; beside joints and bones it does. Inside SVG, browsers do not heed
+// `touch-action` on what is drawn.
+svg.addEventListener("touchmove", (event) => drag && event.preventDefault(), { passive: false });
 svg.addEventListener("pointercancel", (event) => drag?.pointer === event.pointerId && show(current));
 svg.addEventListener("focusin", (event) => which(event.target) && select(which(event.target)));
 svg.addEventListener("dblclick", () => touched && toggle(touched));

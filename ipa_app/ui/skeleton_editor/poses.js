@@ -43,6 +43,19 @@ function writePose({ width, height, people }, { whole }) {
   return JSON.stringify({ people: written, canvas_width: width, canvas_height: height });
 }
 
+// How far a spot is from the nearest bone of a person that is drawn; infinite where none is.
+function distanceToBones(spot, points) {
+  const drawn = bones.map((ends) => ends.map((joint) => points[joint])).filter((ends) => ends.every(({ seen }) => seen));
+  return Math.min(...drawn.map(([from, to]) => distanceToLine(spot, from, to)));
+}
+
+function distanceToLine(spot, from, to) {
+  const [dx, dy] = [to.x - from.x, to.y - from.y];
+  const along = ((spot.x - from.x) * dx + (spot.y - from.y) * dy) / (dx * dx + dy * dy || 1);
+  const share = clamp(along, 0, 1);
+  return Math.hypot(from.x + share * dx - spot.x, from.y + share * dy - spot.y);
+}
+
 function box(points) {
   const xs = points.map(({ x }) => x);
   const ys = points.map(({ y }) => y);

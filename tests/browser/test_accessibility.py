@@ -1,0 +1,41 @@
+"""Every tab with everything open, measured by axe-core against WCAG 2.2, levels A and AA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.hands import load, open_accordions, press
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], "resultTypes": ["violations"]}
+
+
+def violations(page: Any) -> list[str]:
+    """What axe-core finds fault with: the rule, the element, and why."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    page.wait_for_timeout(1000)  # colours fade
+    found = axe.run(page, options=RULES).response["violations"]
+    return [f"{rule['id']}: {node['html'][:200]} {node['failureSummary']}" for rule in found for node in rule["nodes"]]
+
+
+@pytest.mark.parametrize(("dark", "locale"), [(False, "en-US"), (True, "zh-CN")], ids=["light", "dark"])
+def test_no_tab_keeps_anybody_out(open_page: Any, shoot: Any, reference_file: Path, dark: bool, locale: str) -> None:
+    page = open_page(dark=dark, locale=locale)
+    page.fill("#variation-prompt textarea", "a purple cat")
+    page.wait_for_selector("#variation-unknown em")
+    page.click("#add-reference")
+    page.wait_for_selector("#reference-2")
+    press(page, "#variation-both-adapters")
+    page.wait_for_selector("#compared img")
+    for task in ("variation", "mix", "inpaint", "pose"):
+        page.click(f"#tab-{task}-button")
+        page.wait_for_selector(f"#{task}-generate")
+        if task == "inpaint":
+            load(page, reference_file)
+        open_accordions(page)
+        shoot(page, task)
+        assert violations(page) == [], task

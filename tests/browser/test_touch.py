@@ -1,0 +1,91 @@
+"""A phone: fingers instead of a mouse."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.browser.hands import EDITOR, RESULTS, body, changed, finger, load, open_accordions, press
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+PHONE = {"width": 390, "height": 844, "touch": True}
+SKELETON = "#skeleton svg"
+
+
+def place_of(page: Any, joint: str) -> tuple[float, float]:
+    """Where in the skeleton's picture a joint is, in pixels of the screen."""
+    canvas = page.locator(SKELETON).bounding_box()
+    x, y = middle(page.locator(f'#skeleton [aria-label="{joint}"] .ipa-skel-dot').bounding_box())
+    return x - canvas["x"], y - canvas["y"]
+
+
+def middle(box: dict[str, float]) -> tuple[float, float]:
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def scrolled(page: Any) -> float:
+    return page.evaluate("scrollY")
+
+
+def test_a_joint_follows_the_finger_and_the_page_scrolls_beside_it(open_page: Any, shoot: Any) -> None:
+    page = open_page(**PHONE)
+    page.get_by_role("tab", name="Pose").tap()
+    page.wait_for_selector(SKELETON)
+    page.locator(SKELETON).scroll_into_view_if_needed()
+    canvas, before = page.locator(SKELETON).bounding_box(), scrolled(page)
+    x, y = place_of(page, "left wrist")
+    neck = place_of(page, "neck")
+    # A little beside the joint, as fingers are.
+    start = (canvas["x"] + x + 12, canvas["y"] + y + 12)
+    finger(page, start, (start[0] - 40, start[1] - 60))
+    assert scrolled(page) == before
+    assert place_of(page, "left wrist") == pytest.approx((x - 40, y - 60), abs=1)
+    assert place_of(page, "neck") == neck
+
+    hip = place_of(page, "right hip")
+    bone = (canvas["x"] + (neck[0] + hip[0]) / 2, canvas["y"] + (neck[1] + hip[1]) / 2)
+    finger(page, bone, (bone[0] + 30, bone[1] - 20))
+    assert scrolled(page) == before
+    assert place_of(page, "neck") == pytest.approx((neck[0] + 30, neck[1] - 20), abs=1)
+    shoot(page, "moved")
+
+    corner = (canvas["x"] + 10, canvas["y"] + canvas["height"] - 10)
+    finger(page, corner, (corner[0], corner[1] - 200))
+    assert scrolled(page) > before + 100
+
+    elbow = page.locator('#skeleton [aria-label="left elbow"] .ipa-skel-dot')
+    elbow.scroll_into_view_if_needed()
+    at = middle(elbow.bounding_box())
+    for _ in range(2):
+        page.touchscreen.tap(*at)
+        page.wait_for_timeout(60)
+    page.wait_for_selector('#skeleton [aria-label="left elbow, hidden"]')
+    assert page.evaluate("visualViewport.scale") == 1
+
+
+def test_a_mask_is_painted_with_the_finger(open_page: Any, shoot: Any, reference_file: Path) -> None:
+    page = open_page(**PHONE)
+    load(page, reference_file)
+    page.locator(EDITOR).scroll_into_view_if_needed()
+    x, y = middle(page.locator(EDITOR).bounding_box())
+    before = scrolled(page)
+    finger(page, (x - 12, y - 12), (x + 12, y + 12))
+    assert scrolled(page) == before
+    page.wait_for_timeout(1000)
+    shoot(page, "painted")
+    page.fill("#count input[type=number]", "1")
+    press(page, "#inpaint-generate")
+    assert 0 <= page.locator("#status").bounding_box()["y"] < 844, "what is happening is in sight"
+    rows, columns = changed(reference_file, np.asarray(Image.open(io.BytesIO(body(page, RESULTS))).convert("RGB")))
+    assert rows.size > 100
+    assert abs(rows.mean() - 100) < 15
+    assert abs(columns.mean() - 150) < 20
+    open_accordions(page)
+    shoot(page, "all open")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
