@@ -12,8 +12,9 @@ from PIL import Image
 
 from ipa_app.errors import UserError
 from ipa_app.pose.draw import draw_sheet, fit_skeleton_picture
+from ipa_app.pose.keypoints import Keypoint
 from ipa_app.pose.sheet import PoseSheet
-from ipa_app.pose.skeleton import Keypoint, Person, Skeleton
+from ipa_app.pose.skeleton import Person, Skeleton
 
 if TYPE_CHECKING:
     from controlnet_aux.open_pose import OpenposeDetector, PoseResult
@@ -26,13 +27,15 @@ OPENPOSE_WEIGHTS = "lllyasviel/Annotators"
 _DETECT_RESOLUTION = 512
 _HUB_TIMEOUT_S = 5
 _DARK = 40  # of 255: black after JPEG compression
+_WHITE = 160  # of 255: likewise white, also where small points were shrunk
 _NO_TOY = "No toy character was recognised in this picture (it should show one, whole and upright)."
 
 
 def is_skeleton(image: Image.Image) -> bool:
     """Tell a drawn OpenPose skeleton from a photo.
 
-    A skeleton is mostly black, and what is not black is thin, pure colours from all round the colour circle.
+    A skeleton is mostly black, and what is not black is thin, pure colours from all round the colour circle, and
+    perhaps a face's white points.
 
     Args:
         image: mode "RGB".
@@ -42,8 +45,10 @@ def is_skeleton(image: Image.Image) -> bool:
     lit = brightest > _DARK
     if not 0.001 <= lit.mean() <= 0.4:
         return False
-    saturation = 1 - pixels[lit].min(axis=1) / brightest[lit]
-    if (saturation > 0.6).mean() < 0.75:  # face points are white, and JPEG greys the edges
+    pure = 1 - pixels[lit].min(axis=1) / brightest[lit] > 0.6
+    white = pixels[lit].min(axis=1) > _WHITE
+    # JPEG greys the edges.
+    if pure.mean() < 0.3 or (pure | white).mean() < 0.75:
         return False
     hues = np.asarray(image.convert("HSV").resize((256, 256), Image.Resampling.NEAREST)).reshape(-1, 3)
     vivid = hues[(hues[:, 2] > _DARK) & (hues[:, 1] > 150), 0]

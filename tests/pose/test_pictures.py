@@ -12,8 +12,9 @@ from PIL import Image
 from ipa_app.errors import UserError
 from ipa_app.pose.detect import PoseDetector, is_skeleton, pose_image, skeleton_from_poses
 from ipa_app.pose.draw import draw_skeleton
+from ipa_app.pose.keypoints import Keypoint
 from ipa_app.pose.presets import preset_pictures, presets
-from ipa_app.pose.skeleton import Keypoint, Skeleton
+from ipa_app.pose.skeleton import Skeleton
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:
