@@ -17,7 +17,7 @@ from ipa_app.engine.series import Part, Series
 from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out, wait_for_model
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.pose.detect import PoseDetector
-from ipa_app.pose.options import PoseOptions, check_installed
+from ipa_app.pose.options import PoseOptions
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -102,10 +102,9 @@ class Engine:
             options: how people are looked for.
 
         Raises:
-            UserError: there is no such model or detector.
+            UserError: there is no such model.
         """
         toy_reader = self._manager.entry(model).pose_reader
-        check_installed(options.detector)
         return PoseSearch(photo, detector=self._detector, options=options, toy_reader=toy_reader)
 
     def submit_series(self, parts: Sequence[Part], *, previews: bool = False) -> Series:

@@ -33,9 +33,6 @@ class Job(Watched[GenerateResult]):
         self._on_cancel = on_cancel
         self._position = 0
 
-    def __str__(self) -> str:
-        return f"Request {self.id} ({self.plan.request.task})"
-
     @property
     def position(self) -> int:
         """How many requests come before this one; 0 for one that is next, at work or done."""

@@ -78,10 +78,7 @@ class PoseSearch(Watched[PoseSheet]):
         """
         super().__init__()
         finder = people_finder(detector, options, toy_reader=toy_reader, emit=self.emit, stop=self.stop)
-        threading.Thread(target=self._look, args=(photo, finder), name="pose search", daemon=True).start()
-
-    def __str__(self) -> str:
-        return f"Pose search {self.id}"
+        threading.Thread(target=self._look, args=(photo, finder), name="pose-search", daemon=True).start()
 
     def _look(self, photo: Image.Image, finder: FindPeople) -> None:
         with self.owning_errors():

@@ -18,7 +18,7 @@ from ipa_app.engine.checks import (
 from ipa_app.engine.seeds import LARGEST_SEED
 from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import SquareMode
-from ipa_app.pose.options import DetectorName, PoseOptions, check_installed
+from ipa_app.pose.options import DetectorName, PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 
 Task = Literal["variation", "mix", "inpaint", "pose"]
@@ -261,7 +261,6 @@ class GenerateRequest:
                 raise UserError("There is no pose: please choose one, or add a skeleton or a photo.")
             if not isinstance(self.pose, PoseSheet):
                 checked_image("The pose", self.pose)
-                check_installed(self.pose_detector)
 
 
 def _set(instance: object, name: str, value: object) -> None:

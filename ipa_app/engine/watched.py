@@ -134,5 +134,5 @@ class Watched(Generic[Result]):
         except (Cancelled, UserError) as error:
             self.fail(error)
         except Exception:
-            logger.exception("%s failed.", self)
+            logger.exception("%s %s failed.", type(self).__name__, self.id)
             self.fail(InternalError())

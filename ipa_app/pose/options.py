@@ -54,7 +54,6 @@ def check_installed(detector: DetectorName) -> None:
         UserError: its packages are missing.
     """
     if detector not in detectors():
-        packages = " ".join(_PACKAGES[detector])
         raise UserError(
-            f"This detector is not installed here: please run `pip install {packages}`, or let OpenPose find the pose."
+            "DWPose is not installed here: please install it as the README says, or let OpenPose find the pose."
         )

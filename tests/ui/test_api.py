@@ -76,6 +76,9 @@ PROMISED = {
         "control_start": 0.0,
         "control_end": 1.0,
         **LAST,
+        "pose_hands": False,
+        "pose_face": False,
+        "pose_detector": "openpose",
     },
     "/models": {},
 }
