@@ -13,6 +13,7 @@ from ipa_app.models import pose_weights
 from tests.hub_server import COMMIT
 
 REPO = "lllyasviel/Annotators"
+DWPOSE_REPO = "yzd-v/DWPose"
 PADDING = 3 * 2**20
 NAMES = ("body_pose_model.pth", "hand_pose_model.pth", "facenet.pth")
 
@@ -49,3 +50,4 @@ def saved(state: Any) -> bytes:
 def pin_to_the_tests_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the weights be looked for at the only commit that a Hub of the tests has."""
     monkeypatch.setattr(pose_weights, "_OPENPOSE", (REPO, COMMIT))
+    monkeypatch.setattr(pose_weights, "_DWPOSE", (DWPOSE_REPO, COMMIT))

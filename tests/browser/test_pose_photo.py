@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from ipa_app.pose.options import detectors
+from tests.dwpose_files import dwpose_files
 from tests.hub_fixtures import cache, point_at  # noqa: F401 - fixtures are found by being here
 from tests.hub_server import FakeHub, serving
-from tests.pose_files import NAMES, REPO, openpose_files, pin_to_the_tests_hub
+from tests.pose_files import DWPOSE_REPO, NAMES, REPO, openpose_files, pin_to_the_tests_hub
 from tests.ui.serving import served
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -58,3 +60,24 @@ def test_a_download_for_a_photo_is_told_stopped_and_goes_on(
     assert page.is_visible("#pose-image img")
     assert page.is_enabled("#pose-find")
     shoot(page, "nobody")
+
+
+@pytest.mark.skipif("dwpose" not in detectors(), reason="needs rtmlib and onnxruntime")
+def test_whom_dwpose_finds_is_in_the_editor_with_hands_and_face(
+    open_page: Any, shoot: Any, hub: FakeHub, reference_file: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx", reason="makes the networks")
+    dwpose_files(tmp_path)
+    hub.repos[DWPOSE_REPO] = {path.name: path.read_bytes() for path in tmp_path.glob("*.onnx")}
+    page = open_page()
+    page.get_by_role("tab", name="Pose").click()
+    page.set_input_files("#pose-image input[type=file]", str(reference_file))
+    page.get_by_label("DWPose").check()
+    page.check("#pose-hands input")
+    page.check("#pose-face input")
+    page.click("#pose-find")
+    page.locator("#status").get_by_text("2 figures were found").wait_for()
+    page.wait_for_selector("#skeleton svg", state="visible")
+    assert page.locator("#skeleton .ipa-skel-details circle").count() > 100
+    assert page.locator("#pose-image img").count() == 0
+    shoot(page)

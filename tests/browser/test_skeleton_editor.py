@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from ipa_app.imaging.png import SETTINGS_KEY
-from ipa_app.pose.body import JOINT_NAMES, MIRRORED
+from ipa_app.pose.body import FACE_MIRRORED, JOINT_NAMES, MIRRORED
 from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.presets import preset_file, preset_pictures, preset_sheets
 
@@ -258,9 +259,10 @@ def detailed() -> dict[str, Any]:
     return {"people": [first, second], "canvas_width": 512, "canvas_height": 640}
 
 
-def spots(pose: dict[str, Any], part: str, person: int = 0) -> list[tuple[float, float]]:
-    values = pose["people"][person].get(part, [])
-    return list(zip(values[0::3], values[1::3], strict=True))
+def spots(pose: dict[str, Any], part: str, person: int = 0) -> np.ndarray:
+    """The points (n, 2) of a hand or a face."""
+    values = np.array(pose["people"][person].get(part, []), dtype=float).reshape(-1, 3)
+    return values[:, :2]
 
 
 def test_hands_and_face_go_with_their_figure(open_page: Any, shoot: Any) -> None:
@@ -281,24 +283,23 @@ def test_hands_and_face_go_with_their_figure(open_page: Any, shoot: Any) -> None
     joint(page, "nose, person 1").focus()
     page.keyboard.press("ArrowDown")
     moved = generated_from(page)
-    assert spots(moved, "hand_left_keypoints_2d") == pytest.approx([(x, y - 25.6) for x, y in hand], abs=0.02)
-    assert spots(moved, "face_keypoints_2d") == pytest.approx([(x, y + 5.12) for x, y in face], abs=0.02)
+    moved_hand, moved_face = spots(moved, "hand_left_keypoints_2d"), spots(moved, "face_keypoints_2d")
+    assert moved_hand == pytest.approx(hand - [0, 25.6], abs=0.02)
+    assert moved_face == pytest.approx(face + [0, 5.12], abs=0.02)
 
     press(page, "mirror")
     shoot(page, "mirrored")
     mirrored = generated_from(page)
-    assert spots(mirrored, "hand_left_keypoints_2d") == []
-    expected = [(512 - x, y) for x, y in spots(moved, "hand_left_keypoints_2d")]
-    assert spots(mirrored, "hand_right_keypoints_2d") == pytest.approx(expected, abs=0.02)
-    assert spots(mirrored, "face_keypoints_2d")[16] == pytest.approx(
-        (512 - spots(moved, "face_keypoints_2d")[0][0], spots(moved, "face_keypoints_2d")[0][1]), abs=0.02
-    )
+    assert spots(mirrored, "hand_left_keypoints_2d").size == 0
+    assert spots(mirrored, "hand_right_keypoints_2d") == pytest.approx([512, 0] + moved_hand * [-1, 1], abs=0.02)
+    turned = [512, 0] + moved_face * [-1, 1]
+    assert spots(mirrored, "face_keypoints_2d") == pytest.approx(turned[list(FACE_MIRRORED)], abs=0.02)
 
     # Hidden with its wrist, and back with it.
     joint(page, "right wrist, person 1").focus()
     page.keyboard.press("Delete")
     assert page.locator("#skeleton .ipa-skel-details line").count() == 0
-    assert spots(generated_from(page), "hand_right_keypoints_2d") == []
+    assert spots(generated_from(page), "hand_right_keypoints_2d").size == 0
     press(page, "undo")
     assert page.locator("#skeleton .ipa-skel-details line").count() == 20
 
@@ -309,13 +310,8 @@ def test_hands_and_face_go_with_their_figure(open_page: Any, shoot: Any) -> None
     assert page.locator("#skeleton [data-action=remove]").is_disabled()
     left = generated_from(page)
     assert len(left["people"]) == 1
-    assert len(spots(left, "hand_right_keypoints_2d")) == 21
     press(page, "smaller")
     small = generated_from(page)
-    wrist, hand = points_of(small)[4], spots(small, "hand_right_keypoints_2d")
-    was = points_of(left)[4]
-    expected = [
-        ((x - was[0]) / 1.1 + wrist[0], (y - was[1]) / 1.1 + wrist[1])
-        for x, y in spots(left, "hand_right_keypoints_2d")
-    ]
-    assert hand == pytest.approx(expected, abs=0.05)
+    wrists = [np.array(points_of(each)[4][:2]) for each in (left, small)]
+    hands = [spots(each, "hand_right_keypoints_2d") for each in (left, small)]
+    assert hands[1] - wrists[1] == pytest.approx((hands[0] - wrists[0]) / 1.1, abs=0.05)
