@@ -55,6 +55,9 @@ OF_TASK: dict[str, dict[str, Any]] = {
     },
     "pose": {
         "pose": Image.open(next(iter(preset_pictures().values()))).convert("RGB"),
+        "pose_hands": True,
+        "pose_face": True,
+        "pose_detector": "dwpose",
         "control_scale": 0.85,
         "control_start": 0.3,
         "control_end": 0.95,

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 from ipa_app.engine.apart import DrawApart, follow
 from ipa_app.engine.job import Job
 from ipa_app.engine.plan import make_plan
+from ipa_app.engine.pose_search import PoseSearch
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.series import Part, Series
 from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out, wait_for_model
 from ipa_app.errors import Cancelled, UserError
-from ipa_app.pose.detect import PoseDetector, find_pose
+from ipa_app.pose.detect import PoseDetector
+from ipa_app.pose.options import PoseOptions
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ipa_app.models.loaded import LoadedModel
     from ipa_app.models.manager import ModelManager
-    from ipa_app.pose.sheet import PoseSheet
 
 logger = logging.getLogger(__name__)
 
@@ -90,20 +91,21 @@ class Engine:
             self._changed.notify_all()
         return job
 
-    def find_pose(self, photo: Image.Image, *, model: str) -> PoseSheet:
-        """Find the pose in a photo, or in a picture of a toy character, as keypoints.
+    def find_pose(self, photo: Image.Image, *, model: str, options: PoseOptions) -> PoseSearch:
+        """Begin to look for the pose in a photo, or in a picture of a toy character, and give the search.
 
-        It is done at once and in the caller's thread; the model need not be loaded.
+        It does not wait in the queue, and the model need not be loaded.
 
         Args:
             photo: mode "RGB".
             model: the one to draw with; toy characters are recognised where it draws such.
+            options: how people are looked for.
 
         Raises:
-            UserError: there is no pose or no such model, or photos cannot be read here.
+            UserError: there is no such model.
         """
         toy_reader = self._manager.entry(model).pose_reader
-        return find_pose(photo, detector=self._detector, toy_reader=toy_reader)
+        return PoseSearch(photo, detector=self._detector, options=options, toy_reader=toy_reader)
 
     def submit_series(self, parts: Sequence[Part], *, previews: bool = False) -> Series:
         """Put the requests of a series into the queue one behind the other: all of them, or none.

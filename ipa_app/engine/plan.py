@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ipa_app.engine.checks import check_part, checked_whole
 from ipa_app.engine.extending import margins
-from ipa_app.engine.requests import MASK_FIELDS, GenerateRequest, Reference
+from ipa_app.engine.requests import MASK_FIELDS, PHOTO_FIELDS, GenerateRequest, Reference
 from ipa_app.engine.seeds import picture_seeds
 from ipa_app.errors import UserError
 from ipa_app.models.hashing import picture_hash
@@ -205,6 +205,8 @@ def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
         pose = request.pose
         kept = pose.to_openpose() if isinstance(pose, PoseSheet) else _hash(pose)
         settings |= {"pose": kept, "control_scale": request.control_scale}
+        if not isinstance(pose, PoseSheet):
+            settings |= {name: getattr(request, name) for name in PHOTO_FIELDS}
         settings |= {"control_start": request.control_start, "control_end": request.control_end}
     return settings
 

@@ -18,6 +18,7 @@ from ipa_app.engine.checks import (
 from ipa_app.engine.seeds import LARGEST_SEED
 from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import SquareMode
+from ipa_app.pose.options import DetectorName, PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 
 Task = Literal["variation", "mix", "inpaint", "pose"]
@@ -40,6 +41,8 @@ MOST_EXTENSION = 100
 EXTENSIONS = ("extend_left", "extend_right", "extend_up", "extend_down")
 MASK_FIELDS = ("mask_invert", "mask_grow", "mask_feather", "area", "mask_padding", *EXTENSIONS)
 """What an inpainting asks for beside its picture and its mask."""
+PHOTO_FIELDS = ("pose_hands", "pose_face", "pose_detector")
+"""How the pose in a photo is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +103,9 @@ class GenerateRequest:
         mask: inpaint only: white where it should change; of any size, scaled to the picture's. Only where the picture
             is extended it may be empty or missing.
         pose: pose only: a drawn skeleton or a photo, or a skeleton as keypoints.
+        pose_hands: in a photo, whether to find fingers too.
+        pose_face: in a photo, whether to find the points of faces too.
+        pose_detector: what finds people in a photo: openpose, or dwpose where it is installed.
         control_scale: how strictly the pose is kept, 0 to 2.
         start: when references begin to count, as a share of the steps, 0 to 1.
         end: when they cease to; later than `start`.
@@ -140,6 +146,9 @@ class GenerateRequest:
     image: Image.Image | None = None
     mask: Image.Image | None = None
     pose: Image.Image | PoseSheet | None = None
+    pose_hands: bool = False
+    pose_face: bool = False
+    pose_detector: DetectorName = "openpose"
     control_scale: float = 1.0
     start: float = 0.0
     end: float = 1.0
@@ -158,6 +167,11 @@ class GenerateRequest:
     extend_up: float = 0.0
     extend_down: float = 0.0
     part: PartName = "all"
+
+    @property
+    def pose_options(self) -> PoseOptions:
+        """How people are looked for in a photo that sets the pose."""
+        return PoseOptions(detector=self.pose_detector, hands=self.pose_hands, face=self.pose_face)
 
     @property
     def extends(self) -> bool:
@@ -194,6 +208,9 @@ class GenerateRequest:
             if getattr(self, name) is not None:
                 checked_image(words, getattr(self, name))
         self._check_mask_fields()
+        checked_switch("The finding of hands", self.pose_hands)
+        checked_switch("The finding of faces", self.pose_face)
+        checked_choice("The pose's detector", self.pose_detector, get_args(DetectorName))
         self._check_references()
         self._check_task()
 

@@ -13,6 +13,7 @@ from ipa_app.engine.area import Area
 from ipa_app.engine.inpaint import Canvas, make_canvas
 from ipa_app.engine.job import Job
 from ipa_app.engine.plan import Plan, settings_of
+from ipa_app.engine.pose_search import people_finder
 from ipa_app.engine.recipes import input_pictures
 from ipa_app.engine.regions import region_mask
 from ipa_app.engine.requests import Reference, RegionName
@@ -50,7 +51,10 @@ class Work:
         if plan.request.task == "inpaint":
             self._canvas = make_canvas(plan, cell=model.latent_cell)
         if plan.request.task == "pose":
-            self._pose = _pose_picture(plan, detector=detector)
+            self._pose = _pose_picture(job, detector=detector)
+            if job.wants_previews:
+                # It is seen before it is used.
+                job.emit(Progress(phase="encoding", message="looking at the pictures", preview=self._pose))
         self._image_prompts = _image_prompts(job, model, area=self._canvas.area if self._canvas else None)
         self._images: list[Image.Image] = []
         self._finished: list[Image.Image] = []  # small, for previews
@@ -141,14 +145,16 @@ def _start_picture(plan: Plan) -> Image.Image | None:
     return ImageOps.fit(picture.convert("RGB"), plan.canvas_size, Image.Resampling.LANCZOS)
 
 
-def _pose_picture(plan: Plan, *, detector: PoseDetector) -> Image.Image | None:
+def _pose_picture(job: Job, *, detector: PoseDetector) -> Image.Image | None:
     """Bring whatever the request gives as its pose to a picture of the size that is drawn at."""
-    pose = plan.request.pose
-    if pose is None:
+    plan, request = job.plan, job.plan.request
+    if request.pose is None:
         return None
-    if isinstance(pose, PoseSheet):
-        return draw_sheet(pose, plan.canvas_size)
-    return pose_image(pose.convert("RGB"), plan.canvas_size, detector=detector, toy_reader=plan.entry.pose_reader)
+    if isinstance(request.pose, PoseSheet):
+        return draw_sheet(request.pose, plan.canvas_size)
+    toy_reader = plan.entry.pose_reader
+    find = people_finder(detector, request.pose_options, toy_reader=toy_reader, emit=job.emit, stop=job.stop)
+    return pose_image(request.pose.convert("RGB"), plan.canvas_size, find=find)
 
 
 @torch.inference_mode()

@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from ipa_app.models.presets import Presets
 
-_HARMLESS = {".safetensors", ".json", ".txt"}
+_HARMLESS = {".safetensors", ".json", ".txt", ".onnx"}
+_PICKLES = {".pth"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,21 +21,37 @@ class HubPart:
         revision: the commit they are taken from.
         files: their paths in the repository, to where they belong in the model's folder. Only formats that cannot run
             code when they are read.
+        pickles: whether PyTorch's pickles may be among them: only where their reader refuses code.
     """
 
     repo: str
     revision: str
     files: Mapping[str, str]
+    pickles: bool = False
 
     def __post_init__(self) -> None:
         """Let nothing in that could run code or lie outside the folder."""
+        allowed = _HARMLESS | _PICKLES if self.pickles else _HARMLESS
         for path in (*self.files, *self.files.values()):
-            if PurePosixPath(path).suffix not in _HARMLESS or path.startswith("/") or ".." in PurePosixPath(path).parts:
+            if PurePosixPath(path).suffix not in allowed or path.startswith("/") or ".." in PurePosixPath(path).parts:
                 raise ValueError(f"{self.repo}: {path} must not be downloaded")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelEntry:
+class HubFiles:
+    """Something whose files are downloaded from the Hub.
+
+    Attributes:
+        title: what people call it.
+        parts: what has to be downloaded.
+    """
+
+    title: str
+    parts: tuple[HubPart, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry(HubFiles):
     """A base model: where its weights are and how it likes to be used.
 
     Attributes:
@@ -62,7 +79,6 @@ class ModelEntry:
     """
 
     name: str
-    title: str
     about: str = ""
     location: Path
     adapters: Mapping[str, Path] = field(default_factory=dict)
@@ -78,7 +94,6 @@ class ModelEntry:
     scheduler: str = ""
     presets: Presets = field(default_factory=dict)
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    parts: tuple[HubPart, ...] = ()
     download_bytes: int = 0
     gpu_memory_gb: int = 0
     memory_gb: int = 0

@@ -1,4 +1,4 @@
-"""Models whose parts lie on the Hugging Face Hub: downloading them, checking them, putting them together.
+"""What lies on the Hugging Face Hub: downloading it, checking it, and putting a model together.
 
 The parts go into huggingface_hub's own cache, shared with every other program. A model's folder, in the layout of any
 other model here, is made of links into it.
@@ -18,7 +18,7 @@ from huggingface_hub import HfApi, constants, hf_hub_download, is_offline_mode, 
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.amounts import size_text
 from ipa_app.models.checked import CheckedFiles
-from ipa_app.models.entry import HubPart, ModelEntry
+from ipa_app.models.entry import HubFiles, HubPart, ModelEntry
 from ipa_app.models.fetching import RemoteFile, fetch, has_digest, is_digest
 from ipa_app.models.hub_errors import OFFLINE, hub_errors
 from ipa_app.models.meter import Meter
@@ -38,12 +38,12 @@ def model_folder(name: str) -> Path:
     return Path(constants.HF_ASSETS_CACHE) / _LIBRARY / name
 
 
-def is_downloaded(entry: ModelEntry) -> bool:
+def is_downloaded(entry: HubFiles) -> bool:
     """Whether every part of a model is in the cache; always so for a model without any."""
     return not any(_missing(part) for part in entry.parts)
 
 
-def download(entry: ModelEntry, *, report: Report, cancel: threading.Event) -> None:
+def download(entry: HubFiles, *, report: Report, cancel: threading.Event) -> None:
     """Fetch what is missing of a model's parts; what an earlier try has fetched is not fetched again.
 
     Args:
@@ -80,7 +80,7 @@ def download(entry: ModelEntry, *, report: Report, cancel: threading.Event) -> N
         checked.save()
 
 
-def discard_damaged(entry: ModelEntry, *, cancel: threading.Event) -> list[str]:
+def discard_damaged(entry: HubFiles, *, cancel: threading.Event) -> list[str]:
     """Delete the cached files of a model whose content is not what the Hub says.
 
     A file that was read through before, and has not changed since, is not read again.
@@ -107,7 +107,7 @@ def discard_damaged(entry: ModelEntry, *, cancel: threading.Event) -> list[str]:
     return damaged
 
 
-def doubt(entry: ModelEntry) -> None:
+def doubt(entry: HubFiles) -> None:
     """Have a model's files read through at the next check, as they may have spoiled without a trace."""
     if not entry.parts:
         return
@@ -115,6 +115,24 @@ def doubt(entry: ModelEntry) -> None:
     for _, _, blob in _blobs(entry):
         checked.forget(blob)
     checked.save()
+
+
+def gather(entry: HubFiles, *, report: Report, cancel: threading.Event) -> dict[str, Path]:
+    """Give the files of something, by their names; those that are missing or damaged are fetched first.
+
+    Args:
+        entry: what to give.
+        report: as for `download`, and called only if there is something to fetch.
+        cancel: likewise.
+
+    Raises:
+        Cancelled: `cancel` was set.
+        UserError: it is not possible, and why.
+    """
+    if discard_damaged(entry, cancel=cancel) or not is_downloaded(entry):
+        download(entry, report=report, cancel=cancel)
+    found = {place: _cached(part, path) for part in entry.parts for path, place in part.files.items()}
+    return {place: path for place, path in found.items() if path is not None}
 
 
 def put_together(entry: ModelEntry) -> None:
@@ -160,7 +178,7 @@ def _missing(part: HubPart) -> list[str]:
     return [path for path in part.files if _cached(part, path) is None]
 
 
-def _blobs(entry: ModelEntry) -> Iterator[tuple[str, Path, Path]]:
+def _blobs(entry: HubFiles) -> Iterator[tuple[str, Path, Path]]:
     """Every cached file of a model whose content has a name to check it by: its name, its link and its content."""
     for part in entry.parts:
         for path in part.files:
@@ -202,7 +220,7 @@ def _arrived(file: RemoteFile) -> int:
     return 0
 
 
-def _check_room(entry: ModelEntry, files: list[RemoteFile]) -> None:
+def _check_room(entry: HubFiles, files: list[RemoteFile]) -> None:
     """Make sure that what is still to come fits onto the disk.
 
     Raises:

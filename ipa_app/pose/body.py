@@ -1,10 +1,12 @@
-"""The body as OpenPose knows it: the names of its 18 joints, the bones between them, and their colours.
+"""The body as OpenPose knows it: the names of its 18 joints, the bones between them, and their colours; and its hands.
 
 Plain data in OpenPose's own order (see `skeleton`), for whoever shows a skeleton without drawing the picture itself;
 a test holds it against what `draw` draws.
 """
 
 from __future__ import annotations
+
+import colorsys
 
 Rgb = tuple[int, int, int]
 
@@ -108,3 +110,30 @@ REST_POSE = (
 )
 """Where the joints of somebody who stands lie from the neck, as fractions of the canvas's shorter side: a first place
 for a joint that was not seen."""
+
+WRISTS = {"left_hand": JOINT_NAMES.index("left wrist"), "right_hand": JOINT_NAMES.index("right wrist")}
+"""The joint that each hand is at."""
+
+HAND_BONES = tuple((tip - 1 if tip % 4 != 1 else 0, tip) for tip in range(1, 21))
+"""The two points at the ends of every bone of a hand (see `details`): the wrist and the fingers' roots are joined."""
+
+HAND_BONE_COLOURS: tuple[Rgb, ...] = tuple(
+    (round(255 * red), round(255 * green), round(255 * blue))
+    for red, green, blue in (colorsys.hsv_to_rgb(bone / len(HAND_BONES), 1, 1) for bone in range(len(HAND_BONES)))
+)
+HAND_POINT_COLOUR: Rgb = (0, 0, 255)
+FACE_POINT_COLOUR: Rgb = (255, 255, 255)
+
+# Points of a face that change places in a mirror: jaw, brows, nostrils, eyes, lips outside and inside, pupils.
+_FACE_PAIRS = (
+    *((left, 16 - left) for left in range(8)),
+    *((left, 43 - left) for left in range(17, 22)),
+    *((31, 35), (32, 34)),
+    *((36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46)),
+    *((48, 54), (49, 53), (50, 52), (55, 59), (56, 58)),
+    *((60, 64), (61, 63), (65, 67)),
+    (68, 69),
+)
+_FACE_OTHERS = {**dict(_FACE_PAIRS), **{right: left for left, right in _FACE_PAIRS}}
+FACE_MIRRORED = tuple(_FACE_OTHERS.get(point, point) for point in range(70))
+"""For every point of a face the one that it becomes in a mirror."""

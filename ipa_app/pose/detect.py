@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,27 +12,34 @@ from PIL import Image
 
 from ipa_app.errors import UserError
 from ipa_app.pose.draw import draw_sheet, fit_skeleton_picture
+from ipa_app.pose.options import DetectorName, PoseOptions, Weights, check_installed
+from ipa_app.pose.people import skeleton_from_people
 from ipa_app.pose.sheet import PoseSheet
-from ipa_app.pose.skeleton import Keypoint, Person, Skeleton
+from ipa_app.pose.skeleton import Skeleton
 
 if TYPE_CHECKING:
-    from controlnet_aux.open_pose import OpenposeDetector, PoseResult
-
+    from ipa_app.pose.dwpose import DWPose
+    from ipa_app.pose.openpose import OpenPose
     from ipa_app.pose.toy_reader import ToyReader
 
-OPENPOSE_WEIGHTS = "lllyasviel/Annotators"
-
-# Detection works on pictures whose shorter side is 512, as controlnet-aux does by default.
-_DETECT_RESOLUTION = 512
-_HUB_TIMEOUT_S = 5
 _DARK = 40  # of 255: black after JPEG compression
+_WHITE = 160  # of 255: likewise white, also where small points were shrunk
+_USUAL = PoseOptions()
 _NO_TOY = "No toy character was recognised in this picture (it should show one, whole and upright)."
+
+FindPeople = Callable[[Image.Image], Skeleton]
+"""Finds whom a picture (mode "RGB") shows.
+
+Raises:
+    UserError: there is nobody, or photos cannot be read here, and why.
+"""
 
 
 def is_skeleton(image: Image.Image) -> bool:
     """Tell a drawn OpenPose skeleton from a photo.
 
-    A skeleton is mostly black, and what is not black is thin, pure colours from all round the colour circle.
+    A skeleton is mostly black, and what is not black is thin, pure colours from all round the colour circle, and
+    perhaps a face's white points.
 
     Args:
         image: mode "RGB".
@@ -42,8 +49,10 @@ def is_skeleton(image: Image.Image) -> bool:
     lit = brightest > _DARK
     if not 0.001 <= lit.mean() <= 0.4:
         return False
-    saturation = 1 - pixels[lit].min(axis=1) / brightest[lit]
-    if (saturation > 0.6).mean() < 0.75:  # face points are white, and JPEG greys the edges
+    pure = 1 - pixels[lit].min(axis=1) / brightest[lit] > 0.6
+    white = pixels[lit].min(axis=1) > _WHITE
+    # JPEG greys the edges.
+    if pure.mean() < 0.3 or (pure | white).mean() < 0.75:
         return False
     hues = np.asarray(image.convert("HSV").resize((256, 256), Image.Resampling.NEAREST)).reshape(-1, 3)
     vivid = hues[(hues[:, 2] > _DARK) & (hues[:, 1] > 150), 0]
@@ -53,16 +62,13 @@ def is_skeleton(image: Image.Image) -> bool:
     return bool((shares > 0.01).sum() >= 3)
 
 
-def pose_image(
-    source: Image.Image, size: tuple[int, int], *, detector: PoseDetector, toy_reader: Path | None = None
-) -> Image.Image:
+def pose_image(source: Image.Image, size: tuple[int, int], *, find: FindPeople) -> Image.Image:
     """Make the pose picture for an output of `size`.
 
     Args:
         source: mode "RGB": a drawn skeleton, which is kept as it is, a photo of people, or a toy character.
         size: the output's (width, height); another shape than the source's is padded with black.
-        detector: finds the people in a photo, and the toy.
-        toy_reader: as for `PoseDetector.detect`.
+        find: finds the people in a photo, and the toy.
 
     Returns:
         Mode "RGB" of `size`.
@@ -74,16 +80,15 @@ def pose_image(
         raise UserError("The pose picture is black, so no pose is in it: please choose a preset or another picture.")
     if is_skeleton(source):
         return fit_skeleton_picture(source, size)
-    return draw_sheet(PoseSheet(detector.detect(source, toy_reader=toy_reader), *source.size), size)
+    return draw_sheet(PoseSheet(find(source), *source.size), size)
 
 
-def find_pose(source: Image.Image, *, detector: PoseDetector, toy_reader: Path | None = None) -> PoseSheet:
+def find_pose(source: Image.Image, *, find: FindPeople) -> PoseSheet:
     """Find the pose in a photo, or in the picture of a toy character, as data, so that it can be edited.
 
     Args:
         source: mode "RGB".
-        detector: finds the people, and the toy.
-        toy_reader: as for `PoseDetector.detect`.
+        find: finds the people, and the toy.
 
     Raises:
         UserError: it is a drawn skeleton, nobody is seen in it, or photos cannot be read here.
@@ -93,43 +98,52 @@ def find_pose(source: Image.Image, *, detector: PoseDetector, toy_reader: Path |
             "This is a drawn skeleton, whose joints cannot be read back: generate from it as it is, or use its "
             "keypoints file instead."
         )
-    return PoseSheet(detector.detect(source, toy_reader=toy_reader), *source.size)
+    return PoseSheet(find(source), *source.size)
 
 
 class PoseDetector:
-    """Finds people's poses in photos, by controlnet-aux's OpenPose, and those of toys by a network of their model.
+    """Finds people's poses in photos, by OpenPose or DWPose, and those of toys by a network of their model.
 
-    Loads the weights of either when they are first needed. May be used from any thread.
+    Loads the weights of each when they are first needed. May be used from any thread.
     """
 
-    def __init__(self, weights: str = OPENPOSE_WEIGHTS, *, device: str = "cpu") -> None:
-        """Name the weights (a folder or a Hub repository) and the torch device to detect on."""
-        self._weights = weights
+    def __init__(self, *, device: str = "cpu") -> None:
+        """Name the torch device to detect people on."""
         self._device = device
-        self._openpose: OpenposeDetector | None = None
+        self._people: dict[DetectorName, OpenPose | DWPose] = {}
         self._lock = threading.Lock()
         self._toy_readers: dict[Path, ToyReader] = {}
-        # One of their own: toys are read in an instant, and shall not wait for OpenPose, which may be downloading.
+        # One of their own: toys are read in an instant, and shall not wait for people to be found.
         self._toy_lock = threading.Lock()
 
-    def detect(self, photo: Image.Image, *, toy_reader: Path | None = None) -> Skeleton:
+    def detect(
+        self,
+        photo: Image.Image,
+        *,
+        weights: Weights,
+        options: PoseOptions = _USUAL,
+        toy_reader: Path | None = None,
+    ) -> Skeleton:
         """Find the toy character in a picture, or everybody in a photo.
 
         Args:
             photo: mode "RGB".
+            weights: gives the weights of the people's detector, if it comes to that.
+            options: how people are looked for.
             toy_reader: weights of a network that reads toy characters, which looks first; None where only people are
                 looked for.
 
         Raises:
             UserError: nobody is seen, or the detector's weights cannot be had; and what was tried before.
+            Cancelled: so says `weights`.
         """
         if toy_reader is None:
-            return self._find_people(photo)
+            return self._find_people(photo, weights, options)
         toy = self._toy_reader(toy_reader).read(photo)
         if toy is not None:
             return Skeleton((toy,))
         try:
-            return self._find_people(photo)
+            return self._find_people(photo, weights, options)
         except UserError as error:
             raise UserError(f"{_NO_TOY} {error}") from error
 
@@ -142,61 +156,30 @@ class PoseDetector:
                 self._toy_readers[file] = load_toy_reader(file)
             return self._toy_readers[file]
 
-    def _find_people(self, photo: Image.Image) -> Skeleton:
+    def _find_people(self, photo: Image.Image, weights: Weights, options: PoseOptions) -> Skeleton:
+        check_installed(options.detector)
+        detector = self._detector(options.detector)
+        # Outside the lock: who only has to be patient with a download keeps nobody else waiting.
+        files = {} if detector.is_ready(options) else weights(options)
         with self._lock:
-            if self._openpose is None:
-                self._openpose = _load_openpose(self._weights, device=self._device)
-            poses = self._openpose.detect_poses(np.asarray(_at_detect_resolution(photo)))
-        return skeleton_from_poses(poses)
+            if not detector.is_ready(options):
+                detector.load(files, options)
+            people = detector.find(photo, options)
+        return skeleton_from_people(people)
+
+    def _detector(self, name: DetectorName) -> OpenPose | DWPose:
+        with self._lock:
+            if name not in self._people:
+                self._people[name] = _new_detector(name, device=self._device)
+            return self._people[name]
 
 
-def skeleton_from_poses(poses: list[PoseResult]) -> Skeleton:
-    """Turn controlnet-aux's detections into a skeleton.
+def _new_detector(name: DetectorName, *, device: str) -> OpenPose | DWPose:
+    # Imported here: they bring torch, or may not be installed.
+    if name == "dwpose":
+        from ipa_app.pose.dwpose import DWPose
 
-    Raises:
-        UserError: there are none.
-    """
-    people = [_person(pose) for pose in poses]
-    people = [person for person in people if sum(point is not None for point in person) >= 2]
-    if not people:
-        raise UserError(
-            "No person was found in this picture: please show a whole body, or use a skeleton picture or a preset."
-        )
-    return Skeleton(tuple(people))
+        return DWPose(device=device)
+    from ipa_app.pose.openpose import OpenPose
 
-
-def _person(pose: PoseResult) -> Person:
-    return tuple(
-        None if point is None else Keypoint(min(1.0, max(0.0, float(point.x))), min(1.0, max(0.0, float(point.y))))
-        for point in pose.body.keypoints
-    )
-
-
-def _at_detect_resolution(photo: Image.Image) -> Image.Image:
-    """Scale the shorter side to the detector's resolution, and the longer one to four times that at most."""
-    scale = _DETECT_RESOLUTION / min(photo.size)
-    width, height = (max(64, min(4 * _DETECT_RESOLUTION, round(side * scale / 64) * 64)) for side in photo.size)
-    return photo.resize((width, height), Image.Resampling.LANCZOS)
-
-
-def _load_openpose(weights: str, *, device: str) -> OpenposeDetector:
-    """Load the detector from a folder, the local cache or the Hub (unless HF_HUB_OFFLINE says not to ask)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # controlnet-aux registers models nobody asked for, and warns about each
-        from controlnet_aux.open_pose import OpenposeDetector
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import EntryNotFoundError, HTTPError  # HTTPError: of whichever client the Hub uses
-
-    try:
-        try:
-            openpose = OpenposeDetector.from_pretrained(weights, local_files_only=True)
-        except EntryNotFoundError:
-            # One short question first: without a network a download gives up only after half a minute of retries.
-            get_hf_file_metadata(hf_hub_url(weights, "body_pose_model.pth"), timeout=_HUB_TIMEOUT_S)
-            openpose = OpenposeDetector.from_pretrained(weights)
-    except (OSError, HTTPError, EntryNotFoundError) as error:
-        raise UserError(
-            "Poses cannot be read from photos here, because the pose detector's weights "
-            f"({weights}) could not be found or downloaded: please use a skeleton picture or one of the presets."
-        ) from error
-    return openpose.to(device)
+    return OpenPose(device=device)

@@ -9,6 +9,9 @@ import numpy as np
 from PIL import Image
 
 from ipa_app.imaging.cropping import fit_padded, fitted_size
+from ipa_app.pose.body import FACE_POINT_COLOUR, HAND_BONE_COLOURS, HAND_BONES, HAND_POINT_COLOUR
+from ipa_app.pose.details import Details
+from ipa_app.pose.keypoints import Points
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton
 
@@ -37,10 +40,36 @@ def draw_skeleton(skeleton: Skeleton, size: tuple[int, int]) -> Image.Image:
     width, height = size
     unit = _CANVAS_SHORT_SIDE / min(size)
     canvas = np.zeros((round(height * unit), round(width * unit), 3), dtype=np.uint8)
-    for person in skeleton.people:
+    for person, details in skeleton.figures:
         keypoints: list[Any] = list(person)  # its annotation leaves out that points may be missing
         canvas = draw_bodypose(canvas, keypoints)
+        _draw_details(canvas, details)
     return Image.fromarray(canvas).resize(size, _RESAMPLE)
+
+
+def _draw_details(canvas: np.ndarray, details: Details) -> None:
+    """Draw hands and face onto a canvas (H, W, 3), as controlnet-aux does.
+
+    Its own drawing of hands needs matplotlib, for twenty colours, and no point of them missing.
+    """
+    import cv2  # here for the same reason as above
+
+    for hand in (details.left_hand, details.right_hand):
+        spots = _spots(hand, canvas)
+        for (first, second), colour in zip(HAND_BONES, HAND_BONE_COLOURS, strict=True):
+            if first in spots and second in spots:
+                cv2.line(canvas, spots[first], spots[second], colour, thickness=2)
+        for spot in spots.values():
+            cv2.circle(canvas, spot, 4, HAND_POINT_COLOUR, thickness=-1)
+    for spot in _spots(details.face, canvas).values():
+        cv2.circle(canvas, spot, 3, FACE_POINT_COLOUR, thickness=-1)
+
+
+def _spots(points: Points | None, canvas: np.ndarray) -> dict[int, tuple[int, int]]:
+    """The pixels of those points that are seen, by their numbers."""
+    height, width = canvas.shape[:2]
+    seen = ((number, point) for number, point in enumerate(points or ()) if point is not None)
+    return {number: (int(point.x * width), int(point.y * height)) for number, point in seen}
 
 
 def draw_sheet(sheet: PoseSheet, size: tuple[int, int]) -> Image.Image:

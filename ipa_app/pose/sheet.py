@@ -10,7 +10,7 @@ from ipa_app.errors import UserError
 from ipa_app.pose.skeleton import Skeleton
 
 LONGEST_JSON = 500_000
-"""Most characters of an OpenPose file: 32 people with hands and faces, which are not read, still fit."""
+"""Most characters of an OpenPose file: 32 people with hands and faces still fit."""
 
 _SIDES = (16, 32_768)
 # Also what bounds the work of drawing: sticks are as thick as the shorter side says.

@@ -1,4 +1,4 @@
-"""Skeletons as data: the 18 points OpenPose finds on a body, for any number of people.
+"""Skeletons as data: the 18 points OpenPose finds on a body, for any number of people, and their hands and faces.
 
 The order of the points (COCO-18, as the OpenPose ControlNets were trained on): nose, neck, right shoulder, elbow,
 wrist, left shoulder, elbow, wrist, right hip, knee, ankle, left hip, knee, ankle, right eye, left eye, right ear,
@@ -9,24 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any
 
 from ipa_app.errors import UserError
+from ipa_app.pose.details import Details
+from ipa_app.pose.keypoints import Points, is_number, read_points, write_points
 
 KEYPOINTS_PER_PERSON = 18
 _MAX_PEOPLE = 32
-# Far beyond any canvas; whole numbers of any length can be compared with it, which not all arithmetic survives.
-_LARGEST_NUMBER = 1e9
 
-
-class Keypoint(NamedTuple):
-    """A point of a body, as fractions 0..1 of the picture's width (x) and height (y, downwards)."""
-
-    x: float
-    y: float
-
-
-Person = tuple[Keypoint | None, ...]
+Person = Points
+"""The 18 points of one body."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +28,14 @@ class Skeleton:
 
     Attributes:
         people: 18 points each, at least two of them seen.
+        details: hands and face of each person, in the same order; empty where nobody has any.
 
     Raises:
         UserError: at construction, when there is nobody, or a person's points are too few, too many or out of 0..1.
     """
 
     people: tuple[Person, ...]
+    details: tuple[Details, ...] = ()
 
     def __post_init__(self) -> None:
         """Check every person, so that whoever holds a skeleton can draw it."""
@@ -50,6 +45,15 @@ class Skeleton:
             raise UserError(f"This pose has {len(self.people)} people in it: please use at most {_MAX_PEOPLE}.")
         for number, person in enumerate(self.people, start=1):
             _check_person(person, number=number)
+        if self.details and len(self.details) != len(self.people):
+            raise ValueError(f"{len(self.people)} people have {len(self.details)} details")
+        if all(details == Details() for details in self.details):
+            object.__setattr__(self, "details", ())
+
+    @property
+    def figures(self) -> tuple[tuple[Person, Details], ...]:
+        """Every person with their details."""
+        return tuple(zip(self.people, self.details or (Details(),) * len(self.people), strict=True))
 
     @classmethod
     def from_openpose(cls, data: object) -> Skeleton:
@@ -57,7 +61,8 @@ class Skeleton:
 
         Args:
             data: {"people": [{"pose_keypoints_2d": [x, y, confidence, ...]}], "canvas_width": w, "canvas_height": h}
-                in pixels, 18 points a person; confidence 0 means "not seen".
+                in pixels, 18 points a person; confidence 0 means "not seen". A person may have hands and a face, too
+                (see `details`).
 
         Raises:
             UserError: the data has another form.
@@ -65,17 +70,18 @@ class Skeleton:
         if not isinstance(data, Mapping) or not isinstance(data.get("people"), Sequence):
             raise UserError('This is not an OpenPose file: it needs a list named "people".')
         width, height = (_canvas_side(data, name=name) for name in ("canvas_width", "canvas_height"))
-        people = enumerate(data["people"], start=1)
-        return cls(tuple(_read_person(person, number=number, canvas=(width, height)) for number, person in people))
+        people, details = [], []
+        for number, person in enumerate(data["people"], start=1):
+            people.append(_read_person(person, number=number, canvas=(width, height)))
+            details.append(Details.from_openpose(person, number=number, canvas=(width, height)))
+        return cls(tuple(people), tuple(details))
 
     def to_openpose(self, width: int, height: int) -> dict[str, Any]:
         """Write OpenPose's JSON for a canvas of `width` x `height` pixels, to a hundredth of a pixel."""
         people = []
-        for person in self.people:
-            values: list[float] = []
-            for point in person:
-                values += [0.0, 0.0, 0.0] if point is None else [_cents(point.x * width), _cents(point.y * height), 1.0]
-            people.append({"pose_keypoints_2d": values})
+        for person, details in self.figures:
+            body = write_points(person, width=width, height=height)
+            people.append({"pose_keypoints_2d": body, **details.to_openpose(width, height)})
         return {"people": people, "canvas_width": width, "canvas_height": height}
 
 
@@ -97,22 +103,11 @@ def _read_person(data: object, *, number: int, canvas: tuple[float, float]) -> P
             f'Person {number} of this OpenPose file needs "pose_keypoints_2d" with {3 * KEYPOINTS_PER_PERSON} numbers '
             f"({KEYPOINTS_PER_PERSON} points of x, y and confidence)."
         )
-    if not all(_is_number(value) for value in values):
-        raise UserError(f"Person {number} of this OpenPose file has a value that is not a number.")
-    points = zip(values[0::3], values[1::3], values[2::3], strict=True)
-    return tuple(Keypoint(x / canvas[0], y / canvas[1]) if confidence > 0 else None for x, y, confidence in points)
+    return read_points(values, number=number, canvas=canvas)
 
 
 def _canvas_side(data: Mapping[str, Any], *, name: str) -> float:
     value = data.get(name)
-    if not _is_number(value) or value <= 0:
+    if not is_number(value) or value <= 0:
         raise UserError(f'This OpenPose file needs "{name}", the size of its canvas in pixels.')
     return float(value)
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST_NUMBER
-
-
-def _cents(value: float) -> float:
-    return round(value, 2)

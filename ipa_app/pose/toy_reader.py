@@ -18,7 +18,8 @@ from torch import nn
 
 from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import cut_window, fitted_size
-from ipa_app.pose.skeleton import KEYPOINTS_PER_PERSON, Keypoint, Person
+from ipa_app.pose.keypoints import Keypoint
+from ipa_app.pose.skeleton import KEYPOINTS_PER_PERSON, Person
 
 SIDE = 128
 """Width and height in pixels of what the network looks at."""

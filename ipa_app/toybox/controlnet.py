@@ -14,7 +14,8 @@ from PIL import Image
 from torch import nn
 
 from ipa_app.pose.draw import draw_skeleton
-from ipa_app.pose.skeleton import Keypoint, Skeleton
+from ipa_app.pose.keypoints import Keypoint
+from ipa_app.pose.skeleton import Skeleton
 from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.drawn import drawn_once

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from ipa_app.pose.draw import draw_skeleton
+from ipa_app.pose.keypoints import Keypoint
 from ipa_app.pose.presets import POSES_FOLDER, preset_file
-from ipa_app.pose.skeleton import Keypoint, Skeleton
+from ipa_app.pose.skeleton import Skeleton
 from ipa_app.toybox.world import POSES, pose_keypoints
 
 CANVAS = 512

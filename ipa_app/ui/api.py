@@ -15,6 +15,7 @@ from gradio.blocks import Block
 
 from ipa_app.engine.requests import AreaName, PartName, RegionName
 from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.pose.options import DetectorName
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import build_request
@@ -188,6 +189,9 @@ class PublicApi:
         control_end: float = 1.0,
         part: PartName = "all",
         region: RegionName = "everywhere",
+        pose_hands: bool = False,
+        pose_face: bool = False,
+        pose_detector: DetectorName = "openpose",
         progress: gr.Progress = gr.Progress(),
     ) -> Outcome:
         """Make pictures of the reference's subject in the pose of a skeleton, a photo or (Toybox) a toy picture."""
@@ -210,7 +214,8 @@ class PublicApi:
                     # Beside the engine's own names, the one that the endpoint itself gives to its parameter.
                     settings = {**event.settings, "guidance": event.settings["guidance_scale"]}
                     return save_pictures(event, job_id=job_id), settings
-                _report(arguments["progress"], event)
+                if isinstance(event, Progress):
+                    _report(arguments["progress"], event)
             raise RuntimeError("a job ended without a result")
 
 

@@ -2,43 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from ipa_app.engine.results import Progress
 from ipa_app.errors import UserError
 from ipa_app.imaging.opening import open_image
+from ipa_app.pose.options import PoseOptions
+from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui import texts
-from ipa_app.ui.failures import explained
-from ipa_app.ui.listeners import PRIVATE
+from ipa_app.ui.listeners import CHECKED
 from ipa_app.ui.parts import Parts
-from ipa_app.ui.studio import Studio
+from ipa_app.ui.running import Runner, Update
+from ipa_app.ui.status import progress_line, status_line
+from ipa_app.ui.tabs.shared import PoseFinder
 from ipa_app.ui.uploads import file_path
 
 
-def connect_pose_finder(parts: Parts, *, studio: Studio) -> None:
+def connect_pose_finder(parts: Parts, *, runner: Runner) -> None:
     """Let the button bring the pose that is found into the skeleton editor, which takes the picture's place."""
-
-    def find(payload: Any, model: str) -> tuple[str, None]:
-        return found_pose(payload, model=model, studio=studio), None
-
     for tab in parts.tabs:
         if (finder := tab.pose_finder) is not None:
-            waiting = {**PRIVATE, "show_progress": "full", "show_progress_on": finder.aside}
-            inputs, outputs = [finder.picture, parts.settings.model], [finder.skeleton, finder.picture]
-            finder.find.click(find, inputs, outputs, preprocess=False, **waiting)
+            inputs = {"picture": finder.picture, "model": parts.settings.model, **finder.options}
+            outputs = [*runner.outputs, finder.skeleton, finder.picture]
+            showing = {**CHECKED, "show_progress": "full", "show_progress_on": finder.aside}
+            finder.find.click(
+                find_pose(finder, runner=runner), inputs_kwargs=inputs, outputs=outputs, preprocess=False, **showing
+            )
 
 
-def found_pose(payload: Any, *, model: str, studio: Studio) -> str:
-    """Find the pose in an uploaded picture, as the text of an OpenPose file.
+def find_pose(finder: PoseFinder, *, runner: Runner) -> Callable[..., Iterator[Update]]:
+    """Return the handler of the button. It tells how far it is where results do, and Stop stops it."""
+
+    def find(*, picture: Any, model: str, **options: Any) -> Iterator[Update]:
+        yield from runner.guarded(_look(finder, runner, picture=picture, model=model, options=options))
+
+    return find
+
+
+def _look(finder: PoseFinder, runner: Runner, *, picture: Any, model: str, options: dict[str, Any]) -> Iterator[Update]:
+    """Look for the pose.
 
     Args:
-        payload: the upload, None where there is none.
+        finder: where the pose goes.
+        runner: knows the studio, and shows what is done.
+        picture: the upload, None where there is none.
         model: name of the chosen model.
-        studio: knows who can find poses.
+        options: the request's fields on how people are looked for.
 
     Raises:
-        gr.Error: there is no picture, or no pose in it, and why.
+        UserError: there is no picture, or no pose in it, and why.
+        Cancelled: it was stopped.
     """
-    with explained():
-        if payload is None:
-            raise UserError(texts.POSE_NO_PHOTO)
-        return studio.find_pose(open_image(file_path(payload, field="pose")), model=model).to_json()
+    if picture is None:
+        raise UserError(texts.POSE_NO_PHOTO)
+    yield runner.started()
+    wanted = PoseOptions(**{name.removeprefix("pose_"): value for name, value in options.items()})
+    photo = open_image(file_path(picture, field="pose"))
+    search = runner.studio.find_pose(photo, model=model, options=wanted)
+    yield {runner.results.job: search}
+    for event in runner.studio.follow(search):
+        if isinstance(event, Progress):
+            yield {runner.results.status: progress_line(event)}
+        elif isinstance(event, PoseSheet):
+            status = status_line(found_text(event), kind="done")
+            yield {**runner.finished(status), finder.skeleton: event.to_json(), finder.picture: None}
+
+
+def found_text(sheet: PoseSheet) -> str:
+    """Say how many were found, and what to do with them."""
+    count = len(sheet.skeleton.people)
+    return (texts.POSE_FOUND_ONE if count == 1 else texts.POSE_FOUND_MANY).format(count=count)

@@ -13,6 +13,7 @@ from PIL import Image
 from ipa_app.engine.recipes import read_request
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
+from ipa_app.pose.options import detectors
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
@@ -108,6 +109,9 @@ class Restorer:
             if name in values:
                 value = values[name]
                 updates[component] = keep_picture(value) if isinstance(value, Image.Image) else value
+        if tab.pose_finder and request.pose_detector not in detectors():
+            # Not offered otherwise; or else nobody could choose another one.
+            updates[tab.pose_finder.options["pose_detector"]] = gr.update(value=request.pose_detector, visible=True)
         return updates | _opened({**parts.panel.folds, **tab.folds}, values=values)
 
 

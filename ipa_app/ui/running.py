@@ -47,6 +47,7 @@ class Runner:
         self.results = results
         self.generate_buttons = [tab.generate for tab in tabs] + [
             *(button for tab in tabs for button in tab.extras.values()),
+            *(tab.pose_finder.find for tab in tabs if tab.pose_finder),
             results.more_like_this,
         ]
         self.stop_buttons = [tab.stop for tab in tabs]
@@ -82,7 +83,7 @@ class Runner:
             **values: Any,
         ) -> Iterator[Update]:
             values.update(collect(values), task=task, guidance_scale=guidance, mask=mask or painted)
-            yield from self._guarded(self._begin(_Wish(order=order, history=history, values=values)))
+            yield from self.guarded(self._begin(_Wish(order=order, history=history, values=values)))
 
         return generate
 
@@ -90,15 +91,15 @@ class Runner:
         """Stop the visitor's job; its own handler then says so on the page."""
         self.studio.cancel(job_id)
 
-    def _guarded(self, updates: Iterator[Update]) -> Iterator[Update]:
+    def guarded(self, updates: Iterator[Update]) -> Iterator[Update]:
         """Go through a job's updates; what goes wrong is said in the status line, and errors in a message as well."""
         try:
             yield from updates
         except Cancelled:
-            yield self._finished(status_line(texts.STOPPED, kind="done"))
+            yield self.finished(status_line(texts.STOPPED, kind="done"))
         except Exception as error:
             text = explain(error)
-            yield self._finished(status_line(text, kind="failed"))
+            yield self.finished(status_line(text, kind="failed"))
             raise gradio_error(text) from None
 
     def resume(self, running: Any, history: Sequence[str]) -> Iterator[Update]:
@@ -111,13 +112,13 @@ class Runner:
         job_id, series = (running.get("job"), running.get("series")) if isinstance(running, dict) else (None, None)
         if isinstance(job_id, str) and self.studio.knows(job_id):
             order = SERIES.get(series) if isinstance(series, str) else None
-            yield self._started()
-            yield from self._guarded(self._follow(_Wish(order=order, history=history, values={}), job_id=job_id))
+            yield self.started()
+            yield from self.guarded(self._follow(_Wish(order=order, history=history, values={}), job_id=job_id))
         else:
             yield {self.results.running: None}
 
     def _begin(self, wish: _Wish) -> Iterator[Update]:
-        yield self._started()
+        yield self.started()
         request = build_request(**wish.values)
         job_id = self._submit(request, order=wish.order)
         series = next((name for name, order in SERIES.items() if order is wish.order), None)
@@ -146,7 +147,8 @@ class Runner:
         strip = inline_picture(progress.preview, alt=texts.PREVIEW_LABEL, css_class="ipa-preview")
         return {self.results.preview: gr.update(value=strip, visible=True)}
 
-    def _started(self) -> Update:
+    def started(self) -> Update:
+        """Return the update that says that something has begun, which can be stopped."""
         busy: Update = dict.fromkeys(self.generate_buttons, gr.update(interactive=False))
         busy |= dict.fromkeys(self.stop_buttons, gr.update(interactive=True))
         return busy | {self.results.status: status_line(texts.STARTING, kind="busy"), self.results.job: None}
@@ -166,10 +168,11 @@ class Runner:
             download=save_zip(paths) if len(paths) > 1 else paths[0],
             compared=bool(order and order.compared) and not any(result.withheld for result in results),
         )
-        done = self._finished(status_line(done_text(results, seconds=seconds, order=order), kind="done"))
+        done = self.finished(status_line(done_text(results, seconds=seconds, order=order), kind="done"))
         return {**done, **shown, **remember(self.results, wish.history, paths)}
 
-    def _finished(self, status: str) -> Update:
+    def finished(self, status: str) -> Update:
+        """Return the update that says how something has ended."""
         idle: Update = dict.fromkeys(self.generate_buttons, gr.update(interactive=True))
         idle |= dict.fromkeys(self.stop_buttons, gr.update(interactive=False))
         gone = gr.update(value="", visible=False)

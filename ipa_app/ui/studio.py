@@ -18,6 +18,7 @@ from ipa_app.engine.area import mark_area, show_area
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
 from ipa_app.engine.plan import make_plan
+from ipa_app.engine.pose_search import PoseSearch
 from ipa_app.engine.recipes import pack_inputs
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
@@ -25,6 +26,7 @@ from ipa_app.engine.series import Part, Series
 from ipa_app.imaging.png import write_png
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.manager import ModelManager
+from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 
 _LOOK_EVERY_S = 0.05
@@ -32,9 +34,9 @@ _LOOK_EVERY_S = 0.05
 
 @dataclass
 class _Running:
-    """A job of a visitor, since when (seconds of the monotonic clock), and how many follow it."""
+    """A job or a search of a visitor, since when (seconds of the monotonic clock), and how many follow it."""
 
-    job: Job | Series
+    job: Job | Series | PoseSearch
     began: float = field(default_factory=time.monotonic)
     followers: int = 0
 
@@ -87,7 +89,7 @@ class Studio:
         """When a job was submitted, by the monotonic clock in seconds."""
         return self._jobs[job_id].began
 
-    def follow(self, job_id: str, *, patience: float = 0.0) -> Iterator[Progress | GenerateResult]:
+    def follow(self, job_id: str, *, patience: float = 0.0) -> Iterator[Progress | GenerateResult | PoseSheet]:
         """Yield the job's progress from its beginning, and at last its result; of a series each when it is there.
 
         The last follower that goes away takes the job with it: nobody is left to see the pictures.
@@ -137,15 +139,17 @@ class Studio:
         while (job_id or "") in self._jobs and time.monotonic() < latest:
             time.sleep(_LOOK_EVERY_S)
 
-    def find_pose(self, photo: Image.Image, *, model: str) -> PoseSheet:
-        """Find the pose in a photo (mode "RGB"), so that it can be edited.
+    def find_pose(self, photo: Image.Image, *, model: str, options: PoseOptions) -> str:
+        """Begin to look for the pose in a photo (mode "RGB"), and return an id by which that is followed and cancelled.
 
-        With a model that draws toy characters, those are recognised too.
+        With a model that draws toy characters, those are recognised too. The last that is followed is the pose.
 
         Raises:
-            UserError: there is none, or photos cannot be read here.
+            UserError: there is no such model.
         """
-        return self.engine.find_pose(photo, model=model)
+        search = self.engine.find_pose(photo, model=model, options=options)
+        self._jobs[search.id] = _Running(search)
+        return search.id
 
     @property
     def catalog(self) -> Mapping[str, ModelEntry]:

@@ -145,8 +145,22 @@ POSE_ASIDE = (
 )
 POSE_BACK = "Back to the skeleton editor"
 POSE_FIND = "Find the pose in my picture and edit it"
+POSE_HANDS_LABEL = "In a photo: fingers, too"
+POSE_FACE_LABEL = "In a photo: faces, too"
+POSE_DETECTOR_LABEL = "Who looks for people in a photo"
+POSE_DETECTOR_CHOICES = (("OpenPose", "openpose"), ("DWPose", "dwpose"))
+POSE_DETECTOR_HELP = "DWPose is downloaded when it is first needed: 0.4 GB."
+POSE_PHOTO_HELP = (
+    "What OpenPose needs to find people is downloaded when it is first needed: 0.2 GB, and 0.15 GB more each for "
+    "fingers and faces. “Stop” ends the download, and the next try goes on from there."
+)
+POSE_FOUND_ONE = "One figure was found, and is in the skeleton editor: look at it, change it, then generate."
+POSE_FOUND_MANY = (
+    "{count} figures were found, and are in the skeleton editor: look at them, remove whom you do not want, then "
+    "generate."
+)
 POSE_KEYPOINTS_ACCORDION = "Keypoints from elsewhere (OpenPose JSON)"
-POSE_KEYPOINTS_LABEL = "Paste the content of an OpenPose file: 18 points a person, with the canvas size"
+POSE_KEYPOINTS_LABEL = "Paste an OpenPose file: 18 points a person, hands and faces if you like, with the canvas size"
 POSE_KEYPOINTS_USE = "Edit these keypoints"
 POSE_KEYPOINTS_UPLOAD = "Choose a file"
 POSE_NO_PHOTO = "There is no picture: please add one under “bring your own” first."
@@ -157,6 +171,7 @@ SKELETON_LABELS = {
     "picture": "Skeleton editor",
     "help": (
         "Drag a joint to move it, a bone to move the whole figure. Double click hides or shows a joint. "
+        "Hands go with their wrists, a face with its nose. "
         "By keyboard: Tab to a joint, arrow keys move it (with Shift further), Delete hides it."
     ),
     "person": "person {number}",
@@ -169,6 +184,8 @@ SKELETON_LABELS = {
     "smaller": "Smaller",
     "hide": "Hide or show joint",
     "hide_help": "The joint that was touched last",
+    "remove": "Remove figure",
+    "remove_help": "The one whose joint was touched last",
     "reset": "Reset",
     "reset_help": "Back to the pose as it was chosen",
     "behind": "Picture behind",
@@ -340,6 +357,9 @@ API_PARAMETERS = {
     "pose": "pose: a drawn skeleton, a photo of a person, or, with Toybox, a picture of a toy character",
     "adapter": "adapter: base (overall look) or fine (more detail)",
     "scale": "scale: strength of the picture, 0 to 1.5",
+    "pose_hands": "pose_hands: whether to find fingers in a photo, too",
+    "pose_face": "pose_face: whether to find the points of faces in a photo, too",
+    "pose_detector": "pose_detector: what finds people in a photo: openpose, or dwpose where it is installed",
     "control_scale": "control_scale: strength of the pose, 0 to 2",
     "prompt": "prompt: words",
     "negative_prompt": "negative_prompt: words for what should not be there",

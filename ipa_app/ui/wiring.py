@@ -41,7 +41,7 @@ def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence
     connect_model_choice(parts, studio=studio)
     _connect_scale(parts)
     connect_mask_view(parts, studio=studio)
-    connect_pose_finder(parts, studio=studio)
+    connect_pose_finder(parts, runner=runner)
     connect_restore(parts, restorer=restorer)
     connect_extras(parts, runner=runner, restorer=restorer)
     connect_live(parts, runner=runner)

@@ -20,9 +20,9 @@ import gradio as gr
 
 from ipa_app.engine.apart import DrawApart, Events, draw_there
 from ipa_app.engine.engine import Engine
-from ipa_app.engine.job import InternalError
 from ipa_app.engine.plan import Plan, make_plan
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.watched import InternalError
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager

@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from ipa_app.imaging.png import SETTINGS_KEY
-from ipa_app.pose.body import JOINT_NAMES, MIRRORED
+from ipa_app.pose.body import FACE_MIRRORED, JOINT_NAMES, MIRRORED
 from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.presets import preset_file, preset_pictures, preset_sheets
 
@@ -211,7 +212,7 @@ def test_a_photo_that_cannot_be_read_is_explained_and_stays(open_page: Any, shoo
     shoot(page)
     page.set_input_files("#pose-image input[type=file]", str(reference_file))
     page.click("#pose-find")
-    page.get_by_text("Poses cannot be read from photos here").wait_for()
+    page.get_by_text("OpenPose is not on this computer").first.wait_for()
     assert page.is_visible("#pose-image img")
     assert not page.is_visible("#skeleton svg")
 
@@ -240,3 +241,77 @@ def test_a_bone_moves_the_whole_figure_and_a_picture_shows_behind_it(open_page: 
     assert page.locator("#skeleton image").count() == 0
     press(page, "copy")
     page.get_by_text("The keypoints are copied.").or_(page.get_by_text("use the download instead")).wait_for()
+
+
+def detailed() -> dict[str, Any]:
+    """Two people, the first one with a hand at the left wrist and a face about the nose."""
+    data = json.loads(preset_file("arms out").read_text("utf-8"))
+    first = data["people"][0]
+    wrist, nose = points_of(data)[7], points_of(data)[0]
+    first["hand_left_keypoints_2d"] = [
+        value for i in range(21) for value in (wrist[0] + 6 * (1 + i % 4), wrist[1] + 6 * (i // 4) - 12, 1)
+    ]
+    first["face_keypoints_2d"] = [
+        value for i in range(70) for value in (nose[0] + 3 * (i % 10) - 13, nose[1] + 4 * (i // 10) - 12, 1)
+    ]
+    second = {"pose_keypoints_2d": list(first["pose_keypoints_2d"])}
+    second["pose_keypoints_2d"][1::3] = [y + 60 for y in second["pose_keypoints_2d"][1::3]]
+    return {"people": [first, second], "canvas_width": 512, "canvas_height": 640}
+
+
+def spots(pose: dict[str, Any], part: str, person: int = 0) -> np.ndarray:
+    """The points (n, 2) of a hand or a face."""
+    values = np.array(pose["people"][person].get(part, []), dtype=float).reshape(-1, 3)
+    return values[:, :2]
+
+
+def test_hands_and_face_go_with_their_figure(open_page: Any, shoot: Any) -> None:
+    page = open_pose_tab(open_page)
+    before = detailed()
+    page.click("#keypoints-panel button")
+    page.fill("#keypoints textarea", json.dumps(before))
+    page.click("#keypoints-use")
+    joint(page, "left wrist, person 2").wait_for()
+    assert page.locator("#skeleton .ipa-skel-details circle").count() == 21 + 70
+    assert page.locator("#skeleton .ipa-skel-details line").count() == 20
+    shoot(page, "shown")
+    hand, face = spots(before, "hand_left_keypoints_2d"), spots(before, "face_keypoints_2d")
+
+    # A hand goes with its wrist, a face with its nose.
+    joint(page, "left wrist, person 1").focus()
+    page.keyboard.press("Shift+ArrowUp")
+    joint(page, "nose, person 1").focus()
+    page.keyboard.press("ArrowDown")
+    moved = generated_from(page)
+    moved_hand, moved_face = spots(moved, "hand_left_keypoints_2d"), spots(moved, "face_keypoints_2d")
+    assert moved_hand == pytest.approx(hand - [0, 25.6], abs=0.02)
+    assert moved_face == pytest.approx(face + [0, 5.12], abs=0.02)
+
+    press(page, "mirror")
+    shoot(page, "mirrored")
+    mirrored = generated_from(page)
+    assert spots(mirrored, "hand_left_keypoints_2d").size == 0
+    assert spots(mirrored, "hand_right_keypoints_2d") == pytest.approx([512, 0] + moved_hand * [-1, 1], abs=0.02)
+    turned = [512, 0] + moved_face * [-1, 1]
+    assert spots(mirrored, "face_keypoints_2d") == pytest.approx(turned[list(FACE_MIRRORED)], abs=0.02)
+
+    # Hidden with its wrist, and back with it.
+    joint(page, "right wrist, person 1").focus()
+    page.keyboard.press("Delete")
+    assert page.locator("#skeleton .ipa-skel-details line").count() == 0
+    assert spots(generated_from(page), "hand_right_keypoints_2d").size == 0
+    press(page, "undo")
+    assert page.locator("#skeleton .ipa-skel-details line").count() == 20
+
+    # Whom nobody wants goes.
+    joint(page, "neck, person 2").focus()
+    press(page, "remove")
+    joint(page, "neck").wait_for()
+    assert page.locator("#skeleton [data-action=remove]").is_disabled()
+    left = generated_from(page)
+    assert len(left["people"]) == 1
+    press(page, "smaller")
+    small = generated_from(page)
+    wrists = [np.array(points_of(each)[4][:2]) for each in (left, small)]
+    hands = [spots(each, "hand_right_keypoints_2d") for each in (left, small)]
+    assert hands[1] - wrists[1] == pytest.approx((hands[0] - wrists[0]) / 1.1, abs=0.05)

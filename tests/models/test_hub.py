@@ -255,6 +255,15 @@ def test_nothing_that_could_run_code_or_lie_elsewhere_is_ever_a_part(path: str) 
         HubPart(repo="maker/base", revision="main", files={"x.json": path})
 
 
+def test_pickles_come_only_where_their_reader_refuses_code() -> None:
+    weights = {"w.pth": "w.pth"}
+    with pytest.raises(ValueError, match="w.pth must not be downloaded"):
+        HubPart(repo="maker/base", revision="main", files=weights)
+    assert HubPart(repo="maker/base", revision="main", files=weights, pickles=True).files == weights
+    with pytest.raises(ValueError, match="must not be downloaded"):
+        HubPart(repo="maker/base", revision="main", files={"model.py": "w.pth"}, pickles=True)
+
+
 def test_two_programs_do_not_fetch_the_same_file_twice(hub: FakeHub, hub_entry: Make) -> None:
     hub.pause_s = 0.005
     entry = hub_entry({"maker/base": {WEIGHTS: "w.safetensors"}})

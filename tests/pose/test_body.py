@@ -7,7 +7,8 @@ import pytest
 
 from ipa_app.pose.body import BONE_COLOURS, BONES, JOINT_COLOURS, JOINT_NAMES, MIRRORED, REST_POSE
 from ipa_app.pose.draw import draw_skeleton
-from ipa_app.pose.skeleton import KEYPOINTS_PER_PERSON, Keypoint, Skeleton
+from ipa_app.pose.keypoints import Keypoint
+from ipa_app.pose.skeleton import KEYPOINTS_PER_PERSON, Skeleton
 
 
 @pytest.mark.parametrize("bone", range(len(BONES)))

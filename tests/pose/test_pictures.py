@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ipa_app.errors import UserError
-from ipa_app.pose.detect import PoseDetector, is_skeleton, pose_image, skeleton_from_poses
+from ipa_app.pose.detect import is_skeleton, pose_image
 from ipa_app.pose.draw import draw_skeleton
+from ipa_app.pose.keypoints import Keypoint
+from ipa_app.pose.people import skeleton_from_people
 from ipa_app.pose.presets import preset_pictures, presets
-from ipa_app.pose.skeleton import Keypoint, Skeleton
+from ipa_app.pose.skeleton import Skeleton
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:
@@ -26,10 +27,9 @@ def photo(size: tuple[int, int] = (96, 64)) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
-@pytest.fixture
-def no_detector(tmp_path: Path) -> PoseDetector:
-    """A detector whose weights are nowhere."""
-    return PoseDetector(str(tmp_path))
+def find_nobody(_: Image.Image) -> Skeleton:
+    """What may not be asked for a drawing."""
+    raise UserError("No person was found.")
 
 
 def test_joints_are_drawn_where_they_are() -> None:
@@ -75,30 +75,31 @@ def test_toy_characters_are_not_skeletons() -> None:
     assert not any(is_skeleton(render(sample_view(rng), 128)) for _ in range(20))
 
 
-def test_a_skeleton_picture_is_kept_and_padded(no_detector: PoseDetector) -> None:
+def test_a_skeleton_picture_is_kept_and_padded() -> None:
     drawn = draw_skeleton(presets()["waving"], (128, 128))
-    assert pose_image(drawn, (128, 128), detector=no_detector).tobytes() == drawn.tobytes()
-    wide = pose_image(drawn, (256, 128), detector=no_detector)
+    assert pose_image(drawn, (128, 128), find=find_nobody).tobytes() == drawn.tobytes()
+    wide = pose_image(drawn, (256, 128), find=find_nobody)
     assert wide.crop((64, 0, 192, 128)).tobytes() == drawn.tobytes()
     assert wide.crop((0, 0, 64, 128)).getbbox() is None
 
 
-def test_a_presets_picture_is_its_pose_picture(no_detector: PoseDetector) -> None:
+def test_a_presets_picture_is_its_pose_picture() -> None:
     for name, path in preset_pictures().items():
         picture = Image.open(path).convert("RGB")
-        made = pose_image(picture, (128, 128), detector=no_detector)
+        made = pose_image(picture, (128, 128), find=find_nobody)
         assert made.tobytes() == draw_skeleton(presets()[name], (128, 128)).tobytes()
 
 
-def test_a_black_picture_is_refused(no_detector: PoseDetector) -> None:
+def test_a_black_picture_is_refused() -> None:
     with pytest.raises(UserError, match="black"):
-        pose_image(Image.new("RGB", (64, 64), (3, 3, 3)), (64, 64), detector=no_detector)
+        pose_image(Image.new("RGB", (64, 64), (3, 3, 3)), (64, 64), find=find_nobody)
 
 
-def test_a_photo_without_the_detectors_weights_is_explained(no_detector: PoseDetector) -> None:
-    for detector in (no_detector, PoseDetector("nobody/no-such-weights")):
-        with pytest.raises(UserError, match="could not be found or downloaded: please use a skeleton picture"):
-            pose_image(photo(), (64, 64), detector=detector)
+def test_a_photo_is_looked_at_and_drawn_on_its_own_canvas() -> None:
+    drawn = pose_image(photo((96, 64)), (192, 128), find=lambda _: presets()["waving"])
+    assert drawn.tobytes() == draw_skeleton(presets()["waving"], (192, 128)).tobytes()
+    with pytest.raises(UserError, match="No person was found"):
+        pose_image(photo(), (64, 64), find=find_nobody)
 
 
 def test_people_found_become_a_skeleton() -> None:
@@ -107,10 +108,4 @@ def test_people_found_become_a_skeleton() -> None:
     points = [Keypoint(0.5, i / 17) for i in range(17)] + [None]
     alone = [Keypoint(0.5, 0.5)] + [None] * 17
     poses = [PoseResult(BodyResult(body, 10.0, 18), None, None, None) for body in (points, alone)]
-    skeleton = skeleton_from_poses(poses)
-    assert skeleton == Skeleton((tuple(points),))
-
-
-def test_nobody_in_the_photo_is_explained() -> None:
-    with pytest.raises(UserError, match="No person was found"):
-        skeleton_from_poses([])
+    assert skeleton_from_people(poses) == Skeleton((tuple(points),))

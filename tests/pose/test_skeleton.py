@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from ipa_app.errors import UserError
+from ipa_app.pose.keypoints import Keypoint
 from ipa_app.pose.presets import preset_pictures, presets
-from ipa_app.pose.skeleton import Keypoint, Person, Skeleton
+from ipa_app.pose.skeleton import Person, Skeleton
 
 
 def person(*, missing: tuple[int, ...] = ()) -> Person:

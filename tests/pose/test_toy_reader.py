@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ipa_app.errors import UserError
 from ipa_app.models.catalog import catalog
 from ipa_app.pose.detect import PoseDetector, find_pose, pose_image
 from ipa_app.pose.draw import draw_sheet
+from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.toy_reader import SIDE, ToyReader, ToyReading, load_toy_reader, save_toy_reader
 from ipa_app.toybox import world
 from tests.tiny_models import tiny_toy_reader
@@ -109,21 +111,26 @@ def test_a_picture_without_a_toy_is_not_read() -> None:
     assert tiny_toy_reader(sees=False).read(noise((64, 48))) is None
 
 
+def no_weights(_: PoseOptions) -> dict[str, Path]:
+    raise UserError("There are no weights.")
+
+
 def test_the_toy_is_looked_for_before_people(tmp_path: Path) -> None:
-    file, nowhere = tmp_path / "model.safetensors", PoseDetector(str(tmp_path))
+    file = tmp_path / "model.safetensors"
+    find = partial(PoseDetector().detect, weights=no_weights, toy_reader=file)
     save_toy_reader(tiny_toy_reader(sees=True), file)
-    sheet = find_pose(noise((200, 100)), detector=nowhere, toy_reader=file)
+    sheet = find_pose(noise((200, 100)), find=find)
     assert (sheet.width, sheet.height) == (200, 100)
     assert all(point is not None for point in sheet.skeleton.people[0])
-    drawn = pose_image(noise((200, 100)), (64, 64), detector=nowhere, toy_reader=file)
+    drawn = pose_image(noise((200, 100)), (64, 64), find=find)
     assert drawn.tobytes() == draw_sheet(sheet, (64, 64)).tobytes()
 
 
 def test_where_there_is_neither_toy_nor_detector_both_are_named(tmp_path: Path) -> None:
-    file, nowhere = tmp_path / "model.safetensors", PoseDetector(str(tmp_path))
+    file = tmp_path / "model.safetensors"
     save_toy_reader(tiny_toy_reader(sees=False), file)
-    with pytest.raises(UserError, match="No toy character was recognised.*photos.*could not be found or downloaded"):
-        find_pose(noise((96, 64)), detector=nowhere, toy_reader=file)
+    with pytest.raises(UserError, match="No toy character was recognised.*There are no weights"):
+        find_pose(noise((96, 64)), find=partial(PoseDetector().detect, weights=no_weights, toy_reader=file))
 
 
 def read_right(picture: Image.Image, expected: np.ndarray, *, height: float) -> float:

@@ -76,6 +76,9 @@ PROMISED = {
         "control_start": 0.0,
         "control_end": 1.0,
         **LAST,
+        "pose_hands": False,
+        "pose_face": False,
+        "pose_detector": "openpose",
     },
     "/models": {},
 }
@@ -205,7 +208,7 @@ def test_pose_follows_a_skeleton_and_says_what_a_photo_needs(client: Client, pic
     strict, _ = client.predict(**values)
     free, _ = client.predict(control_scale=0, **values)
     assert not np.array_equal(pixels(strict[0]), pixels(free[0]))
-    with pytest.raises(AppError, match="skeleton"):
+    with pytest.raises(AppError, match="OpenPose is not on this computer, and downloading is switched off"):
         client.predict(pose=handle_file(pictures["plain.png"]), api_name="/pose")
 
 

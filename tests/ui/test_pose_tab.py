@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import pytest
@@ -13,11 +14,13 @@ from PIL import Image
 from ipa_app.errors import UserError
 from ipa_app.pose.presets import preset_file, preset_pictures, preset_sheets
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
+from ipa_app.pose.skeleton import Skeleton
+from ipa_app.ui import texts
 from ipa_app.ui.form import build_request
-from ipa_app.ui.pose_finder import found_pose
-from ipa_app.ui.studio import Studio
+from ipa_app.ui.pose_finder import find_pose, found_text
+from ipa_app.ui.running import Runner
 from ipa_app.ui.tabs.pose import read_keypoints, read_keypoints_file
-from tests.ui.page_parts import opened_page
+from tests.ui.page_parts import Opened, Update, opened_page
 
 WAVING = preset_file("waving").read_text("utf-8")
 
@@ -55,21 +58,45 @@ def test_keypoints_files_are_read_as_text_of_bearable_length(tmp_path: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def reading_studio(reading_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    with opened_page(reading_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as (_, studio):
-        yield studio
+def reading(reading_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    with opened_page(reading_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as opened:
+        yield opened
 
 
-def test_the_pose_of_a_toy_picture_reaches_the_editor(reading_studio: Studio, tmp_path: Path) -> None:
+def found(opened: Opened, picture: Path | None, **options: Any) -> list[Update]:
+    """What the button changes on the page, one after the other."""
+    parts, studio = opened
+    finder = parts.tab_of("pose").pose_finder
+    assert finder is not None
+    runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)
+    values = {"pose_hands": False, "pose_face": False, "pose_detector": "openpose", **options}
+    payload = None if picture is None else {"path": str(picture)}
+    return list(find_pose(finder, runner=runner)(picture=payload, model="toybox", **values))
+
+
+def test_the_pose_of_a_toy_picture_reaches_the_editor(reading: Opened, tmp_path: Path) -> None:
     Image.new("RGB", (150, 90), (200, 180, 90)).save(tmp_path / "toy.png")
-    text = found_pose({"path": str(tmp_path / "toy.png")}, model="toybox", studio=reading_studio)
-    sheet = PoseSheet.from_json(text)
+    parts, _ = reading
+    started, *_, last = found(reading, tmp_path / "toy.png")
+    tab = parts.tab_of("pose")
+    assert tab.pose_finder is not None
+    assert started[tab.stop]["interactive"] and not started[tab.pose_finder.find]["interactive"]
+    sheet = PoseSheet.from_json(last[tab.pose_finder.skeleton])
     assert (sheet.width, sheet.height) == (150, 90)
     assert None not in sheet.skeleton.people[0]
+    assert last[tab.pose_finder.picture] is None
+    assert texts.POSE_FOUND_ONE in last[parts.results.status]
+    assert last[tab.pose_finder.find]["interactive"] and not last[tab.stop]["interactive"]
 
 
-def test_no_pose_can_be_found_in_nothing_or_in_a_skeleton(reading_studio: Studio) -> None:
-    skeleton = {"path": str(preset_pictures()["waving"])}
-    for payload, message in ((None, "There is no picture"), (skeleton, "drawn skeleton")):
+def test_no_pose_can_be_found_in_nothing_or_in_a_skeleton(reading: Opened) -> None:
+    for picture, message in ((None, "There is no picture"), (preset_pictures()["waving"], "drawn skeleton")):
         with pytest.raises(gr.Error, match=message):
-            found_pose(payload, model="toybox", studio=reading_studio)
+            found(reading, picture)
+
+
+def test_how_many_were_found_is_told() -> None:
+    one = preset_sheets()["waving"]
+    assert found_text(one) == texts.POSE_FOUND_ONE
+    two = PoseSheet(Skeleton(one.skeleton.people * 2), one.width, one.height)
+    assert found_text(two).startswith("2 figures were found")

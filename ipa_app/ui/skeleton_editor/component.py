@@ -7,7 +7,22 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.pose.body import BONE_COLOURS, BONES, JOINT_COLOURS, JOINT_NAMES, MIRRORED, REST_POSE, Rgb
+from ipa_app.pose.body import (
+    BONE_COLOURS,
+    BONES,
+    FACE_MIRRORED,
+    FACE_POINT_COLOUR,
+    HAND_BONE_COLOURS,
+    HAND_BONES,
+    HAND_POINT_COLOUR,
+    JOINT_COLOURS,
+    JOINT_NAMES,
+    MIRRORED,
+    REST_POSE,
+    WRISTS,
+    Rgb,
+)
+from ipa_app.pose.details import PARTS
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui import texts
 
@@ -40,9 +55,21 @@ def _setup() -> dict[str, Any]:
         "boneColours": [_css(colour) for colour in BONE_COLOURS],
         "mirrored": MIRRORED,
         "restPose": REST_POSE,
+        "parts": {part: {"file": name, **_part(part)} for part, (name, _) in PARTS.items()},
         "behind": _BEHIND,
         "labels": texts.SKELETON_LABELS,
     }
+
+
+def _part(part: str) -> dict[str, Any]:
+    """Say where a hand or the face hangs, what it becomes in a mirror, and how it looks on 512 pixels."""
+    if part == "face":
+        look = {"lines": (), "colours": (), "dot": _css(FACE_POINT_COLOUR), "radius": 3}
+        return {"joint": JOINT_NAMES.index("nose"), "mirror": {"other": part, "points": FACE_MIRRORED}, "look": look}
+    other = next(hand for hand in WRISTS if hand != part)
+    colours = [_css(colour) for colour in HAND_BONE_COLOURS]
+    look = {"lines": HAND_BONES, "colours": colours, "dot": _css(HAND_POINT_COLOUR), "radius": 4}
+    return {"joint": WRISTS[part], "mirror": {"other": other}, "look": look}
 
 
 def _css(colour: Rgb) -> str:

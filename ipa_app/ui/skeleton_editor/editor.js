@@ -66,6 +66,7 @@ function travel(from, to) {
 function toggle({ person, joint }) {
   const point = pose.people[person][joint];
   point.seen = !point.seen;
+  hanging(pose, { person, joint }).forEach((one) => (one.seen = point.seen));
   commit();
   say(jointLabel({ person, joint }));
 }
@@ -77,7 +78,7 @@ const svg = make("svg", { class: "ipa-skel-picture", role: "application", "aria-
 const tools = html("div", "ipa-skel-tools");
 const said = html("p", "ipa-help ipa-skel-said");
 let backdrop = null;
-let figures = []; // per person: {lines, dots}
+let figures = []; // per person: {lines, dots, details}
 
 function jointLabel({ person, joint }) {
   const parts = [joints[joint]];
@@ -101,7 +102,9 @@ function build() {
       for (const part of ["hit", "ring", "dot"]) make("circle", { class: `ipa-skel-${part}` }, node);
       return node;
     });
-    return { lines, dots };
+    const details = make("g", { class: "ipa-skel-details" });
+    group.insertBefore(details, dots[0]);
+    return { lines, dots, details };
   });
 }
 
@@ -112,18 +115,36 @@ function draw() {
   set(svg, { viewBox: `0 0 ${pose.width} ${pose.height}` });
   if (backdrop) set(backdrop, { width: pose.width, height: pose.height });
   pose.people.forEach((person, number) => {
-    const { lines, dots } = figures[number];
+    const { lines, dots, details } = figures[number];
     lines.forEach((line, i) => drawBone(line, ...bones[i].map((joint) => person[joint])));
     dots.forEach((node, joint) => drawJoint(node, person[joint], { person: number, joint }));
+    drawDetails(details, pose.parts[number]);
   });
   buttons.undo.disabled = !done.length;
   buttons.redo.disabled = !undone.length;
   buttons.hide.disabled = !selected;
+  buttons.remove.disabled = !selected || pose.people.length < 2;
 }
 
 function drawBone(line, from, to) {
   line.style.display = from.seen && to.seen ? "" : "none";
   set(line, { x1: from.x, y1: from.y, x2: to.x, y2: to.y, "stroke-width": (9 / 512) * shorterSide(pose) });
+}
+
+// Hands and face, which are looked at and not touched.
+function drawDetails(group, details) {
+  const unit = shorterSide(pose) / 512;
+  group.replaceChildren();
+  for (const [name, points] of Object.entries(details)) {
+    const { lines, colours, dot, radius } = parts[name].look;
+    lines.forEach(([from, to], i) => {
+      const [a, b] = [points[from], points[to]];
+      if (!a.seen || !b.seen) return;
+      make("line", { x1: a.x, y1: a.y, x2: b.x, y2: b.y, stroke: colours[i], "stroke-width": 2 * unit }, group);
+    });
+    for (const { x, y, seen } of points)
+      if (seen) make("circle", { cx: x, cy: y, r: radius * unit, fill: dot }, group);
+  }
 }
 
 function drawJoint(node, { x, y, seen }, which) {
@@ -166,6 +187,7 @@ function select(one) {
   selected = { person: one.person, joint: one.joint };
   say(jointLabel(selected));
   buttons.hide.disabled = false;
+  buttons.remove.disabled = pose.people.length < 2;
 }
 
 svg.addEventListener("pointerdown", (event) => {
@@ -174,7 +196,7 @@ svg.addEventListener("pointerdown", (event) => {
   touched = one?.point ? one : null;
   if (!one) return;
   if (touched) figures[one.person].dots[one.joint].focus({ preventScroll: true });
-  const points = touched ? [one.point] : pose.people[one.person];
+  const points = touched ? [one.point, ...hanging(pose, one)] : figure(pose, one.person);
   drag = { pointer: event.pointerId, from: spot(event), points, starts: points.map((point) => ({ ...point })) };
   svg.setPointerCapture(event.pointerId);
 });
@@ -208,8 +230,8 @@ svg.addEventListener("keydown", (event) => {
   if (event.key in ARROWS) {
     const by = (event.shiftKey ? BIG_STEP : STEP) * shorterSide(pose);
     const [dx, dy] = ARROWS[event.key].map((way) => way * by);
-    const point = pose.people[one.person][one.joint];
-    shift([point], { starts: [{ ...point }], canvas: pose, dx, dy });
+    const points = [pose.people[one.person][one.joint], ...hanging(pose, one)];
+    shift(points, { starts: points.map((point) => ({ ...point })), canvas: pose, dx, dy });
     commit();
   } else if (["Delete", "Backspace", "Enter", " "].includes(event.key)) {
     toggle(one);
@@ -232,6 +254,14 @@ function change(how) {
     how(pose);
     commit();
   };
+}
+
+function removeFigure() {
+  if (!selected) return;
+  remove(pose, selected.person);
+  selected = null;
+  commit();
+  say("");
 }
 
 function reset() {
@@ -275,6 +305,7 @@ const actions = {
   bigger: change(() => resize(pose, GROWTH)),
   smaller: change(() => resize(pose, 1 / GROWTH)),
   hide: () => selected && toggle(selected),
+  remove: removeFigure,
   reset,
   behind: toggleBehind,
   copy,

@@ -1,9 +1,11 @@
-// Poses as the editor holds them, {width, height, people: [[{x, y, seen}]]} in pixels of the canvas: reading and
-// writing OpenPose's files, and moving joints about within the canvas. Comes before editor.js in one and the same
-// function (see component.py); knows nothing of the page.
+// Poses as the editor holds them, {width, height, people: [[{x, y, seen}]], parts: [{name: [{x, y, seen}]}]} in pixels of
+// the canvas, the parts being each person's hands and face: reading and writing OpenPose's files, and moving joints about
+// within the canvas. Comes before editor.js in one and the same function (see component.py); knows nothing of the page.
 "use strict";
 
-const { joints, bones, mirrored, restPose } = props.setup;
+// `parts` has for each part of a person its name in OpenPose's files, the joint that it hangs on, and what it becomes in
+// a mirror: which part, and of that which points.
+const { joints, bones, mirrored, restPose, parts } = props.setup;
 const SMALLEST = 0.1; // of the canvas's shorter side: how small a pose may get
 
 const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
@@ -13,12 +15,33 @@ const shorterSide = ({ width, height }) => Math.min(width, height);
 function readPose(text) {
   if (!text) return null;
   const { people: written, canvas_width: width, canvas_height: height } = JSON.parse(text);
-  const people = written.map(({ pose_keypoints_2d: values }) =>
-    joints.map((_, i) => ({ x: values[3 * i], y: values[3 * i + 1], seen: values[3 * i + 2] > 0 })),
-  );
+  const people = written.map((person) => readPoints(person.pose_keypoints_2d));
   people.forEach((person) => placeUnseen(person, { width, height }));
-  return { width, height, people };
+  return { width, height, people, parts: written.map(readParts) };
 }
+
+const readPoints = (values) =>
+  Array.from({ length: values.length / 3 }, (_, i) => {
+    const [x, y, confidence] = values.slice(3 * i, 3 * i + 3);
+    return { x, y, seen: confidence > 0 };
+  });
+
+function readParts(person) {
+  const there = Object.entries(parts).filter(([, { file }]) => person[file]?.length);
+  return Object.fromEntries(there.map(([name, { file }]) => [name, readPoints(person[file])]));
+}
+
+// The points of a part that have a place, seen or hidden; nobody knows where the others are.
+const placed = (points) => points.filter(({ x, y }) => x !== 0 || y !== 0);
+
+// The points that hang on a joint: a hand on its wrist, a face on its nose.
+function hanging(pose, { person, joint }) {
+  const found = Object.entries(pose.parts[person]).find(([name]) => parts[name].joint === joint);
+  return found ? placed(found[1]) : [];
+}
+
+// All points of a person that move with the whole figure.
+const figure = (pose, person) => [...pose.people[person], ...Object.values(pose.parts[person]).flatMap(placed)];
 
 // A joint that is not seen has no place in OpenPose's files: it waits to be shown where it would be on somebody who
 // stands, seen from its neighbour.
@@ -37,9 +60,14 @@ function placeUnseen(person, canvas) {
 }
 
 // `whole`: with the places of hidden joints, for ourselves; other programs expect zeros there.
-function writePose({ width, height, people }, { whole }) {
+function writePose(pose, { whole }) {
+  const { width, height, people } = pose;
   const values = ({ x, y, seen }) => (seen ? [x, y, 1] : whole ? [x, y, 0] : [0, 0, 0]);
-  const written = people.map((person) => ({ pose_keypoints_2d: person.flatMap(values) }));
+  const written = people.map((person, i) => {
+    const shown = Object.entries(pose.parts[i]).filter(([, points]) => whole || points.some(({ seen }) => seen));
+    const more = shown.map(([name, points]) => [parts[name].file, points.flatMap(values)]);
+    return { pose_keypoints_2d: person.flatMap(values), ...Object.fromEntries(more) };
+  });
   return JSON.stringify({ people: written, canvas_width: width, canvas_height: height });
 }
 
@@ -75,7 +103,7 @@ function shift(points, { starts, canvas, dx, dy }) {
 
 // Make everybody bigger or smaller about their common middle, and no bigger than the canvas.
 function resize(pose, factor) {
-  const all = pose.people.flat();
+  const all = pose.people.flatMap((_, person) => figure(pose, person));
   const { left, right, top, bottom } = box(all);
   const [width, height] = [right - left, bottom - top];
   const scale = Math.min(factor, pose.width / width, pose.height / height);
@@ -87,7 +115,21 @@ function resize(pose, factor) {
 
 // Left and right change places, as in a mirror: the right wrist becomes the left one.
 function mirror(pose) {
-  pose.people = pose.people.map((person) =>
-    mirrored.map((from) => ({ ...person[from], x: cents(pose.width - person[from].x) })),
-  );
+  const turned = ({ x, ...point }) => ({ ...point, x: cents(pose.width - x) });
+  pose.people = pose.people.map((person) => mirrored.map((from) => turned(person[from])));
+  pose.parts = pose.parts.map((person) => {
+    const others = Object.entries(person).map(([name, points]) => {
+      const { other, points: order } = parts[name].mirror;
+      const all = points.map((point) => (placed([point]).length ? turned(point) : point));
+      return [other, order ? order.map((from) => all[from]) : all];
+    });
+    return Object.fromEntries(others);
+  });
+}
+
+// Take one figure out of several.
+function remove(pose, person) {
+  if (pose.people.length < 2) return;
+  pose.people.splice(person, 1);
+  pose.parts.splice(person, 1);
 }

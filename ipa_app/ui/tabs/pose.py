@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from ipa_app.errors import UserError
+from ipa_app.pose.options import detectors
 from ipa_app.pose.presets import preset_pictures, preset_sheets
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
 from ipa_app.ui import texts
@@ -38,6 +39,7 @@ class _PoseParts:
     aside: gr.Column
     back: gr.Button
     find: gr.Button
+    options: dict[str, Any]
     picture: gr.Image
 
 
@@ -63,12 +65,19 @@ def pose_tab() -> TaskTab:
             inputs={
                 "pose": parts.picture,
                 "skeleton": parts.skeleton,
+                **parts.options,
                 "control_scale": control_scale,
                 "control_start": begin,
                 "control_end": end,
             },
             folds={"control_start": when, "control_end": when},
-            pose_finder=PoseFinder(find=parts.find, picture=parts.picture, skeleton=parts.skeleton, aside=parts.aside),
+            pose_finder=PoseFinder(
+                find=parts.find,
+                options=parts.options,
+                picture=parts.picture,
+                skeleton=parts.skeleton,
+                aside=parts.aside,
+            ),
         )
     _connect(parts)
     return finished
@@ -93,6 +102,7 @@ def _lay_out() -> _PoseParts:
         with gr.Row():
             back = gr.Button(texts.POSE_BACK, size="sm", elem_id="pose-back")
             find = gr.Button(texts.POSE_FIND, size="sm", elem_id="pose-find")
+        options = _photo_options()
     subheading(texts.POSE_IMAGE_LABEL)
     picture = picture_input(label=texts.POSE_IMAGE_LABEL, elem_id="pose-image", height=190)
     return _PoseParts(
@@ -105,8 +115,26 @@ def _lay_out() -> _PoseParts:
         aside=aside,
         back=back,
         find=find,
+        options=options,
         picture=picture,
     )
+
+
+def _photo_options() -> dict[str, Any]:
+    """Lay out how people are looked for in a photo; by whom only where there is a choice."""
+    with gr.Row():
+        hands = gr.Checkbox(label=texts.POSE_HANDS_LABEL, value=False, elem_id="pose-hands", min_width=140)
+        face = gr.Checkbox(label=texts.POSE_FACE_LABEL, value=False, elem_id="pose-face", min_width=140)
+    detector = gr.Radio(
+        label=texts.POSE_DETECTOR_LABEL,
+        info=texts.POSE_DETECTOR_HELP,
+        choices=list(texts.POSE_DETECTOR_CHOICES),
+        value="openpose",
+        visible=len(detectors()) > 1,
+        elem_id="pose-detector",
+    )
+    help_text(texts.POSE_PHOTO_HELP)
+    return {"pose_hands": hands, "pose_face": face, "pose_detector": detector}
 
 
 def _presets_gallery() -> gr.Gallery:

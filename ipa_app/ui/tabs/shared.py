@@ -24,9 +24,13 @@ class MaskView:
 
 @dataclass(frozen=True, kw_only=True)
 class PoseFinder:
-    """The button that finds the pose in the picture, where that goes, and what steps aside for the picture."""
+    """The button that finds the pose in the picture, where that goes, and what steps aside for the picture.
+
+    `options` are the inputs that say how people are looked for, by the request's field.
+    """
 
     find: gr.Button
+    options: dict[str, Any]
     picture: gr.Image
     skeleton: gr.HTML
     aside: gr.Column

@@ -1,0 +1,88 @@
+"""Poses out of photos: the detectors of `pose` with their weights from the Hub, which `models` fetches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ipa_app.engine.results import Progress
+from ipa_app.engine.watched import Watched
+from ipa_app.models.entry import HubFiles
+from ipa_app.models.hub import gather
+from ipa_app.models.pose_weights import dwpose_weights, openpose_weights
+from ipa_app.pose.detect import FindPeople, PoseDetector, find_pose
+from ipa_app.pose.options import PoseOptions
+from ipa_app.pose.sheet import PoseSheet
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ipa_app.pose.skeleton import Skeleton
+
+
+def people_finder(
+    detector: PoseDetector,
+    options: PoseOptions,
+    *,
+    toy_reader: Path | None,
+    emit: Callable[[Progress], None],
+    stop: threading.Event,
+) -> FindPeople:
+    """Make what finds people in photos, and fetches what it needs for that.
+
+    Args:
+        detector: finds them.
+        options: how they are looked for.
+        toy_reader: weights of the model's network that reads toy characters, where it has one.
+        emit: told how far it is.
+        stop: when set, ends a download soon.
+    """
+
+    def report(share: float, words: str) -> None:
+        message = f"downloading {weights_of(options).title}: {words}"
+        emit(Progress(phase="loading", step=int(share * 100), steps=100, message=message))
+
+    def weights(options: PoseOptions) -> Mapping[str, Path]:
+        files = gather(weights_of(options), report=report, cancel=stop)
+        emit(Progress(phase="encoding", message="looking for people"))
+        return files
+
+    def find(photo: Image.Image) -> Skeleton:
+        return detector.detect(photo, weights=weights, options=options, toy_reader=toy_reader)
+
+    return find
+
+
+def weights_of(options: PoseOptions) -> HubFiles:
+    """Name the weights that a detector needs."""
+    if options.detector == "dwpose":
+        return dwpose_weights()
+    return openpose_weights(hands=options.hands, face=options.face)
+
+
+class PoseSearch(Watched[PoseSheet]):
+    """The search for the pose in a picture, in a thread of its own."""
+
+    def __init__(
+        self, photo: Image.Image, *, detector: PoseDetector, options: PoseOptions, toy_reader: Path | None
+    ) -> None:
+        """Begin to look.
+
+        Args:
+            photo: mode "RGB".
+            detector: finds the pose.
+            options: how people are looked for.
+            toy_reader: as for `people_finder`.
+        """
+        super().__init__()
+        finder = people_finder(detector, options, toy_reader=toy_reader, emit=self.emit, stop=self.stop)
+        threading.Thread(target=self._look, args=(photo, finder), name="pose-search", daemon=True).start()
+
+    def _look(self, photo: Image.Image, finder: FindPeople) -> None:
+        with self.owning_errors():
+            self.emit(Progress(phase="encoding", message="looking at the pictures"))
+            sheet = find_pose(photo, find=finder)
+            self.check_cancelled()
+            self.finish(sheet)

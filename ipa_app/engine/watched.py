@@ -1,0 +1,138 @@
+"""Something under way: what its owner may watch, wait for and cancel."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+from ipa_app.engine.results import Progress
+from ipa_app.errors import Cancelled, UserError
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class InternalError(UserError):
+    """A bug. The message may be shown to people as it is; the traceback is in the log."""
+
+    def __init__(self) -> None:
+        super().__init__("Something went wrong inside the studio (details in the log); please try again.")
+
+
+class Watched(Generic[Result]):
+    """Work that ends with a result or an error. All methods may be called from any thread, by any number of watchers.
+
+    Attributes:
+        id: names it.
+        stop: set when its owner wants it to stop.
+    """
+
+    def __init__(self) -> None:
+        self.id = uuid.uuid4().hex
+        self.stop = threading.Event()
+        self._changed = threading.Condition()
+        self._events: list[Progress] = []
+        self._result: Result | None = None
+        self._error: Exception | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self._result is not None or self._error is not None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether its owner wants it to stop."""
+        return self.stop.is_set()
+
+    def events(self) -> Iterator[Progress | Result]:
+        """Give all progress from the beginning, as it comes, and at last the result.
+
+        Raises:
+            UserError: it failed, and why.
+            Cancelled: it was cancelled.
+        """
+        seen = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda seen=seen: len(self._events) > seen or self.done)
+                news = self._events[seen:]
+            yield from news
+            seen += len(news)
+            if self.done and seen == len(self._events):
+                yield self.result()
+                return
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Wait for the result.
+
+        Args:
+            timeout: longest wait in seconds; None waits as long as it takes.
+
+        Raises:
+            UserError: it failed, and why.
+            Cancelled: it was cancelled.
+            TimeoutError: it is still not done.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self.done, timeout):
+                raise TimeoutError("The request is not done yet.")
+        if self._result is None:
+            raise self._error or Cancelled()
+        return self._result
+
+    def cancel(self) -> None:
+        """Let it stop soon. Does nothing to one that is done."""
+        self.stop.set()
+
+    def check_cancelled(self) -> None:
+        """Stop here if the owner wants to.
+
+        Raises:
+            Cancelled: the owner does.
+        """
+        if self.cancelled:
+            raise Cancelled
+
+    def emit(self, progress: Progress) -> None:
+        """Tell the watchers how far it is; saying the same thing twice is saying it once.
+
+        Only the latest preview is kept: who comes late has no use for the ones before.
+        """
+        with self._changed:
+            if not self.done and self._events[-1:] != [progress]:
+                if progress.preview is not None:
+                    self._events = [replace(each, preview=None) for each in self._events]
+                self._events.append(progress)
+                self._changed.notify_all()
+
+    def finish(self, result: Result) -> None:
+        """End well."""
+        with self._changed:
+            if not self.done:
+                self._result = result
+                self._changed.notify_all()
+
+    def fail(self, error: Exception) -> None:
+        """End with an error, which is this one's alone."""
+        with self._changed:
+            if not self.done:
+                self._error = error
+                self._changed.notify_all()
+
+    @contextmanager
+    def owning_errors(self) -> Iterator[None]:
+        """Turn whatever goes wrong inside into its own failure: the one place where bugs are caught and logged."""
+        try:
+            yield
+        except (Cancelled, UserError) as error:
+            self.fail(error)
+        except Exception:
+            logger.exception("%s %s failed.", type(self).__name__, self.id)
+            self.fail(InternalError())

@@ -1,0 +1,93 @@
+"""Hands and face of a person, finer than the 18 points of the body; any of them may be missing.
+
+The orders are OpenPose's. Hand: wrist, then four points from the root to the tip of thumb, index, middle, ring and
+little finger. Face: the 68 points of iBUG 300-W (jaw 0 to 16, brows to 26, nose to 35, eyes to 47, lips to 67), then
+both pupils, the person's right one first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ipa_app.errors import UserError
+from ipa_app.pose.keypoints import Points, read_points, write_points
+
+HAND_POINTS = 21
+FACE_POINTS = 70
+PARTS = {
+    "left_hand": ("hand_left_keypoints_2d", HAND_POINTS),
+    "right_hand": ("hand_right_keypoints_2d", HAND_POINTS),
+    "face": ("face_keypoints_2d", FACE_POINTS),
+}
+"""Every part: its name in OpenPose's files, and how many points it has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Details:
+    """What is known of a person beside the body.
+
+    A point outside the picture counts as not seen, and a part none of whose points is seen as missing.
+
+    Attributes:
+        left_hand: 21 points; the person's own left.
+        right_hand: likewise.
+        face: 70 points.
+    """
+
+    left_hand: Points | None = None
+    right_hand: Points | None = None
+    face: Points | None = None
+
+    def __post_init__(self) -> None:
+        """Leave out what cannot be drawn."""
+        for name, (_, count) in PARTS.items():
+            points = getattr(self, name)
+            if points is not None and len(points) != count:
+                raise ValueError(f"{name} has {len(points)} points, not {count}")
+            object.__setattr__(self, name, _inside(points or ()))
+
+    @classmethod
+    def from_openpose(cls, data: Mapping[str, Any], *, number: int, canvas: tuple[float, float]) -> Details:
+        """Read a person of OpenPose's JSON.
+
+        Args:
+            data: the person; a part may be missing, null or empty. Of a face some detectors leave out the points that
+                they do not see, and some give the background as one more; such lists are taken as they come.
+            number: of the person, from 1.
+            canvas: width and height that the coordinates are pixels of.
+
+        Raises:
+            UserError: the data has another form.
+        """
+        return cls(**{part: _read(data, part, number=number, canvas=canvas) for part in PARTS})
+
+    def to_openpose(self, width: int, height: int) -> dict[str, list[float]]:
+        """Write those parts that there are, for OpenPose's JSON, as `Skeleton.to_openpose` does."""
+        written = {}
+        for part, (name, _) in PARTS.items():
+            points = getattr(self, part)
+            if points is not None:
+                written[name] = write_points(points, width=width, height=height)
+        return written
+
+
+def _read(data: Mapping[str, Any], part: str, *, number: int, canvas: tuple[float, float]) -> Points | None:
+    name, count = PARTS[part]
+    values = data.get(name)
+    if values is None or values == []:
+        return None
+    is_list = isinstance(values, Sequence) and not isinstance(values, str)
+    if not is_list or (len(values) % 3 if part == "face" else len(values) != 3 * count):
+        raise UserError(
+            f'Person {number} of this OpenPose file needs "{name}" with {3 * count} numbers ({count} points of x, y '
+            "and confidence), or without any."
+        )
+    points = read_points(values[: 3 * count], number=number, canvas=canvas)
+    return points + (None,) * (count - len(points))
+
+
+def _inside(points: Points) -> Points | None:
+    inside = tuple(point if point is not None and 0 <= point.x <= 1 and 0 <= point.y <= 1 else None for point in points)
+    return inside if any(point is not None for point in inside) else None

@@ -1,0 +1,77 @@
+"""People found by DWPose, as rtmlib runs it: body, hands and face at once. Imported where it is installed and wanted.
+
+Source: Yang et al. 2023, "Effective Whole-body Pose Estimation with Two-stages Distillation"; the sizes and thresholds
+are those of its authors' program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rtmlib import YOLOX, RTMPose, Wholebody  # pyright: ignore[reportMissingImports] - it need not be there
+
+from ipa_app.errors import UserError
+from ipa_app.pose.options import PoseOptions
+from ipa_app.pose.people import FoundPerson
+
+_PERSON = 0  # the class, of the many that are told apart
+_FINDER_SIZE = (640, 640)
+_POSE_SIZE = (288, 384)  # width, height
+_LONGEST_SIDE = 2048
+
+
+class DWPose:
+    """Both networks, once they are loaded. For one thread at a time."""
+
+    def __init__(self, *, device: str) -> None:
+        self._device = device
+        self._networks: tuple[YOLOX, RTMPose] | None = None
+
+    def is_ready(self, _: PoseOptions) -> bool:
+        """Whether the networks are loaded."""
+        return self._networks is not None
+
+    def load(self, files: Mapping[str, Path], _: PoseOptions) -> None:
+        """Load the networks, from files by the names under which they are published.
+
+        Raises:
+            UserError: a file is damaged, or of something else.
+        """
+        finder, pose = (str(files[name]) for name in ("yolox_l.onnx", "dw-ll_ucoco_384.onnx"))
+        try:
+            self._networks = (
+                YOLOX(finder, _FINDER_SIZE, det_mode="multiclass", nms_thr=0.45, score_thr=0.3, device=self._device),
+                RTMPose(pose, _POSE_SIZE, to_openpose=True, device=self._device),
+            )
+        # onnxruntime's own errors have no type in common but this.
+        except Exception as error:
+            raise UserError(
+                f"The weights of DWPose cannot be read: please delete {finder} and {pose}, so that they are fetched "
+                "again."
+            ) from error
+
+    def find(self, photo: Image.Image, options: PoseOptions) -> list[FoundPerson]:
+        """Find everybody in a photo (mode "RGB"); points are fractions 0..1 of it."""
+        if self._networks is None:
+            raise RuntimeError("load() comes first")
+        finder, pose = self._networks
+        small = photo.copy()
+        small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+        pixels = np.ascontiguousarray(np.asarray(small)[:, :, ::-1])
+        boxes, classes = finder(pixels)
+        boxes = [box for box, kind in zip(boxes, classes, strict=True) if kind == _PERSON]
+        if not boxes:  # or else the whole picture would be taken for a person
+            return []
+        points, scores = pose(pixels, bboxes=boxes)
+        points = points / small.size
+        people = Wholebody.format_result(np.concatenate([points, scores[..., None]], axis=-1))
+        return [_without(person, options) for person in people]
+
+
+def _without(person: FoundPerson, options: PoseOptions) -> FoundPerson:
+    """Leave out what was not asked for."""
+    changes = {} if options.hands else {"left_hand": None, "right_hand": None}
+    return person._replace(**changes, **({} if options.face else {"face": None}))  # type: ignore[attr-defined]

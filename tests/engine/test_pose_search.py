@@ -1,0 +1,143 @@
+"""Poses from photos: what they need is downloaded as models are, and nothing more of it than that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+from PIL import Image
+
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.pose_search import PoseSearch
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.results import Progress
+from ipa_app.errors import Cancelled, UserError
+from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.manager import ModelManager
+from ipa_app.pose.draw import fit_skeleton_picture
+from ipa_app.pose.options import PoseOptions, detectors
+from ipa_app.pose.presets import preset_pictures
+from tests.engine.conftest import TIMEOUT_S, noise_picture
+from tests.hub_fixtures import cache, point_at  # noqa: F401 - fixtures are found by being here
+from tests.hub_server import FakeHub, serving
+from tests.pose_files import NAMES, REPO, openpose_files, pin_to_the_tests_hub
+
+BODY, HAND, FACE = NAMES
+PHOTO = noise_picture(size=(96, 64))
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, bytes]:
+    return openpose_files()
+
+
+@pytest.fixture
+def hub(cache: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:  # noqa: F811
+    pin_to_the_tests_hub(monkeypatch)
+    with serving(FakeHub({REPO: {**files, "other.pth": b"nobody needs this"}})) as served:
+        point_at(served, monkeypatch)
+        yield served
+
+
+@pytest.fixture
+def engine(tiny_bundle_dir: Path) -> Iterator[Engine]:
+    engine = Engine(ModelManager({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu"))
+    yield engine
+    engine.close()
+
+
+def look(engine: Engine, **options: bool) -> PoseSearch:
+    return engine.find_pose(PHOTO, model="toybox", options=PoseOptions(**options))
+
+
+def told(search: PoseSearch) -> list[str]:
+    """Everything it says until it ends, which is that nobody was found."""
+    said: list[str] = []
+    with pytest.raises(UserError, match="No person was found"):
+        for event in search.events():
+            assert isinstance(event, Progress)
+            said.append(event.message)
+    return said
+
+
+def test_only_what_is_needed_is_downloaded_and_only_once(engine: Engine, hub: FakeHub) -> None:
+    said = told(look(engine))
+    assert set(hub.sent) == {BODY}
+    downloading = [words for words in said if words.startswith("downloading OpenPose: ")]
+    assert downloading[0] == "downloading OpenPose: asking the Hub for the files"
+    assert "3 of 3 MB" in downloading[-1]
+    assert said[-1] == "looking for people"
+    told(look(engine, hands=True, face=True))
+    assert set(hub.sent) == {BODY, HAND, FACE}
+    assert hub.sent[BODY] == len(hub.repos[REPO][BODY])
+    asked = len(hub.asked)
+    assert told(look(engine, hands=True)) == ["looking at the pictures"]
+    assert len(hub.asked) == asked
+
+
+def test_a_search_that_is_stopped_keeps_what_has_arrived(engine: Engine, hub: FakeHub) -> None:
+    hub.pause_s = 0.05
+    search = look(engine)
+    with pytest.raises(Cancelled):
+        for event in search.events():
+            if isinstance(event, Progress) and " of 3 MB" in event.message and event.step > 0:
+                search.cancel()
+    hub.pause_s = 0.0
+    told(look(engine))
+    begun = [first for path, first in hub.begun if path == BODY]
+    assert begun[0] == 0 < begun[1]
+
+
+def test_a_job_tells_of_the_download_and_can_be_stopped_in_it(engine: Engine, hub: FakeHub) -> None:
+    hub.pause_s = 0.05
+    job = engine.submit(GenerateRequest(task="pose", pose=PHOTO))
+    seen = []
+    with pytest.raises(Cancelled):
+        for event in job.events():
+            if isinstance(event, Progress) and event.message.startswith("downloading OpenPose: ") and event.step > 0:
+                seen.append(event)
+                job.cancel()
+    assert (seen[0].phase, seen[0].steps) == ("loading", 100)
+    hub.pause_s = 0.0
+    with pytest.raises(UserError, match="No person was found"):
+        engine.submit(GenerateRequest(task="pose", pose=PHOTO)).result(TIMEOUT_S)
+
+
+def test_offline_is_told_in_one_sentence(engine: Engine, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="^OpenPose is not on this computer, and downloading is.*please"):
+        look(engine).result(TIMEOUT_S)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    hub.refusals[REPO] = (503, "")
+    with pytest.raises(UserError, match=f"^{REPO} could not be downloaded: .*please try again later.$"):
+        look(engine).result(TIMEOUT_S)
+
+
+def test_a_file_that_spoiled_on_the_disk_is_fetched_again(tiny_bundle_dir: Path, hub: FakeHub, cache: Path) -> None:  # noqa: F811
+    for _ in range(2):
+        engine = Engine(ModelManager({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu"))
+        told(look(engine))
+        engine.close()
+        for blob in cache.glob("models--*/blobs/*"):
+            blob.write_bytes(b"spoiled")
+    assert hub.sent[BODY] == 2 * len(hub.repos[REPO][BODY])
+
+
+def test_the_pose_is_seen_before_it_is_used(engine: Engine) -> None:
+    skeleton = Image.open(preset_pictures()["waving"]).convert("RGB")
+    request = GenerateRequest(task="pose", pose=skeleton, prompt="a cat", steps=2)
+    # While another one waits, there are no previews of what is being drawn.
+    job, other = engine.submit(request, previews=True), engine.submit(request)
+    previews = [event.preview for event in job.events() if isinstance(event, Progress) and event.preview is not None]
+    plan = job.plan
+    assert [preview.tobytes() for preview in previews] == [fit_skeleton_picture(skeleton, plan.canvas_size).tobytes()]
+    other.result(TIMEOUT_S)
+
+
+@pytest.mark.skipif("dwpose" in detectors(), reason="DWPose is installed here")
+def test_a_detector_that_is_not_installed_is_told(engine: Engine) -> None:
+    search = engine.find_pose(PHOTO, model="toybox", options=PoseOptions(detector="dwpose"))
+    with pytest.raises(UserError, match="not installed here: please install it"):
+        search.result(TIMEOUT_S)

@@ -1,0 +1,156 @@
+"""Hands and faces: drawn as controlnet-aux draws them, and kept in OpenPose's files."""
+
+from __future__ import annotations
+
+import colorsys
+import io
+import random
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ipa_app.errors import UserError
+from ipa_app.pose.body import FACE_MIRRORED, HAND_BONE_COLOURS, HAND_BONES, JOINT_NAMES, WRISTS
+from ipa_app.pose.details import FACE_POINTS, HAND_POINTS, Details
+from ipa_app.pose.detect import is_skeleton
+from ipa_app.pose.draw import draw_skeleton
+from ipa_app.pose.keypoints import Keypoint, Points
+from ipa_app.pose.presets import presets
+from ipa_app.pose.skeleton import Skeleton
+
+BODY = presets()["arms out"].people[0]
+
+
+def scattered(count: int, *, seed: int, left: float = 0.1, side: float = 0.8) -> Points:
+    rng = random.Random(seed)
+    return tuple(Keypoint(left + side * rng.random(), 0.1 + side * rng.random()) for _ in range(count))
+
+
+def detailed(**changes: Points | None) -> Details:
+    parts = {
+        "left_hand": scattered(HAND_POINTS, seed=1),
+        "right_hand": scattered(HAND_POINTS, seed=2),
+        "face": scattered(FACE_POINTS, seed=3),
+    }
+    return Details(**{**parts, **changes})
+
+
+def missing(points: Points, *numbers: int) -> Points:
+    return tuple(None if number in numbers else point for number, point in enumerate(points))
+
+
+@pytest.fixture
+def oracle(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """controlnet-aux's own drawing, which takes no more from matplotlib than this."""
+    matplotlib = ModuleType("matplotlib")
+    to_rgb = SimpleNamespace(hsv_to_rgb=lambda hsv: np.array(colorsys.hsv_to_rgb(*hsv)))
+    monkeypatch.setattr(matplotlib, "colors", to_rgb, raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", matplotlib)
+    from controlnet_aux.open_pose import BodyResult, PoseResult, draw_poses
+
+    def draw(skeleton: Skeleton, size: tuple[int, int]) -> np.ndarray:
+        poses = [
+            PoseResult(BodyResult(list(body), 1.0, 18), *map(listed, (parts.left_hand, parts.right_hand, parts.face)))
+            for body, parts in skeleton.figures
+        ]
+        return draw_poses(poses, size[1], size[0])
+
+    return draw
+
+
+def listed(points: Points | None) -> list[Keypoint] | None:
+    """Points as controlnet-aux writes them: those that are not seen lie outside."""
+    return None if points is None else [point or Keypoint(-1, -1) for point in points]
+
+
+@pytest.mark.parametrize("size", [(512, 512), (512, 768)])
+def test_hands_and_faces_are_drawn_as_controlnet_aux_draws_them(oracle: Any, size: tuple[int, int]) -> None:
+    skeleton = Skeleton((BODY, BODY), (detailed(), detailed(right_hand=None, face=None)))
+    drawn = np.asarray(draw_skeleton(skeleton, size), dtype=int)
+    expected = oracle(skeleton, size)
+    assert np.abs(drawn - expected).max() <= 1  # halves of a colour may be rounded the other way
+    assert np.abs(drawn - np.asarray(draw_skeleton(Skeleton((BODY, BODY)), size), dtype=int)).max() == 255
+
+
+def test_points_that_are_not_seen_are_not_drawn(oracle: Any) -> None:
+    hand, face = missing(scattered(HAND_POINTS, seed=4), 0, 7), missing(scattered(FACE_POINTS, seed=5), 30)
+    # controlnet-aux would join a missing point to its neighbours only where it is None, and then cannot draw its dot.
+    skeleton = Skeleton((BODY,), (Details(left_hand=hand, face=face),))
+    assert np.abs(np.asarray(draw_skeleton(skeleton, (512, 512)), dtype=int) - oracle(skeleton, (512, 512))).max() <= 1
+
+
+def test_every_bone_of_a_hand_has_a_colour_of_its_own() -> None:
+    assert len(set(HAND_BONE_COLOURS)) == len(HAND_BONES) == 20
+    assert {end for bone in HAND_BONES for end in bone} == set(range(HAND_POINTS))
+    assert [JOINT_NAMES[WRISTS[hand]] for hand in ("left_hand", "right_hand")] == ["left wrist", "right wrist"]
+
+
+def test_a_mirrored_face_is_a_face_again() -> None:
+    assert [FACE_MIRRORED[other] for other in FACE_MIRRORED] == list(range(FACE_POINTS))
+    # What lies on the middle line stays: chin, bridge and tip of the nose, middles of the lips.
+    stays = [point for point, other in enumerate(FACE_MIRRORED) if point == other]
+    assert stays == [8, 27, 28, 29, 30, 33, 51, 57, 62, 66]
+
+
+def test_details_come_back_from_a_file_as_they_were() -> None:
+    skeleton = Skeleton((BODY, BODY), (detailed(face=None), detailed(left_hand=missing(detailed().left_hand or (), 3))))
+    data = skeleton.to_openpose(512, 1024)
+    assert "face_keypoints_2d" not in data["people"][0]
+    assert len(data["people"][1]["hand_left_keypoints_2d"]) == 63
+    assert data["people"][1]["hand_left_keypoints_2d"][9:12] == [0.0, 0.0, 0.0]
+    again = Skeleton.from_openpose(data)
+    assert again.to_openpose(512, 1024) == data
+    assert again.details[1].left_hand is not None and again.details[1].left_hand[3] is None
+    # Nothing is written for who has none.
+    assert set(Skeleton((BODY,)).to_openpose(512, 512)["people"][0]) == {"pose_keypoints_2d"}
+    assert Skeleton((BODY,), (Details(),)) == Skeleton((BODY,))
+
+
+def openpose(**parts: Any) -> dict[str, Any]:
+    person = {"pose_keypoints_2d": [10.0, 20.0, 1.0] * 18, **parts}
+    return {"people": [person], "canvas_width": 64, "canvas_height": 64}
+
+
+@pytest.mark.parametrize("nothing", [None, [], [0.0] * 63, [-9.0, 70.0, 1.0] * 21])
+def test_hands_may_be_missing_in_every_way(nothing: Any) -> None:
+    assert Skeleton.from_openpose(openpose(hand_left_keypoints_2d=nothing)).details == ()
+
+
+@pytest.mark.parametrize(("written", "seen"), [(70, 70), (71, 70), (68, 68), (12, 12)])
+def test_faces_of_other_detectors_are_taken_as_they_come(written: int, seen: int) -> None:
+    face = Skeleton.from_openpose(openpose(face_keypoints_2d=[10.0, 20.0, 0.7] * written)).details[0].face
+    assert face is not None
+    assert len(face) == FACE_POINTS
+    assert sum(point is not None for point in face) == seen
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"hand_left_keypoints_2d": [1.0] * 60}, '"hand_left_keypoints_2d" with 63 numbers'),
+        ({"hand_right_keypoints_2d": "x" * 63}, '"hand_right_keypoints_2d" with 63 numbers'),
+        ({"hand_right_keypoints_2d": {"a": 1}}, '"hand_right_keypoints_2d" with 63 numbers'),
+        ({"face_keypoints_2d": 7}, '"face_keypoints_2d" with 210 numbers'),
+        ({"face_keypoints_2d": [1.0] * 4}, '"face_keypoints_2d" with 210 numbers'),
+        ({"face_keypoints_2d": [float("nan")] * 210}, "not a number"),
+        ({"hand_left_keypoints_2d": [None] * 63}, "not a number"),
+    ],
+)
+def test_bad_details_are_explained(parts: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Skeleton.from_openpose(openpose(**parts))
+
+
+def test_a_portrait_that_is_mostly_a_face_is_recognised_as_a_skeleton() -> None:
+    seen = {0: (0.5, 0.45), 1: (0.5, 0.9), 14: (0.42, 0.35), 15: (0.58, 0.35), 16: (0.3, 0.4), 17: (0.7, 0.4)}
+    body = tuple(Keypoint(*seen[joint]) if joint in seen else None for joint in range(18))
+    face = tuple(Keypoint(0.3 + 0.4 * (i % 10) / 9, 0.2 + 0.5 * (i // 10) / 6) for i in range(FACE_POINTS))
+    drawn = draw_skeleton(Skeleton((body,), (Details(face=face),)), (512, 512))
+    buffer = io.BytesIO()
+    drawn.save(buffer, "JPEG", quality=70)
+    assert is_skeleton(drawn)
+    assert is_skeleton(Image.open(buffer).convert("RGB"))

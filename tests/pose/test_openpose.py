@@ -1,0 +1,139 @@
+"""People found by OpenPose: its weights, of which nothing else is read, and what becomes of what it finds."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ipa_app.errors import UserError
+from ipa_app.pose.details import FACE_POINTS
+from ipa_app.pose.detect import PoseDetector
+from ipa_app.pose.keypoints import Keypoint
+from ipa_app.pose.openpose import NumberedFace, OpenPose
+from ipa_app.pose.options import PoseOptions
+from ipa_app.pose.people import skeleton_from_people
+from tests.pose_files import NAMES, openpose_files, saved
+
+BODY, HAND, FACE = NAMES
+ALL = PoseOptions(hands=True, face=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("openpose")
+    for name, content in openpose_files().items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (PoseOptions(), [BODY]),
+        (PoseOptions(hands=True), [BODY, HAND]),
+        (PoseOptions(face=True), [BODY, FACE]),
+        (ALL, list(NAMES)),
+    ],
+)
+def test_only_the_networks_that_are_needed_are_read(folder: Path, options: PoseOptions, names: list[str]) -> None:
+    openpose = OpenPose(device="cpu")
+    openpose.load({name: folder / name for name in names}, options)
+    assert openpose.is_ready(options)
+    assert openpose.is_ready(ALL) == (options == ALL)
+
+
+def test_more_may_be_asked_for_later(folder: Path) -> None:
+    detector, asked = PoseDetector(), []
+
+    def weights(options: PoseOptions) -> dict[str, Path]:
+        asked.append(options)
+        return {name: folder / name for name in NAMES}
+
+    photo = Image.new("RGB", (64, 64), (200, 180, 160))
+    for options in (PoseOptions(), PoseOptions(), ALL, PoseOptions(hands=True)):
+        with pytest.raises(UserError, match="No person was found"):
+            detector.detect(photo, weights=weights, options=options)
+    assert asked == [PoseOptions(), ALL]
+
+
+class Hostile:
+    """Makes a folder when it is read without care."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.place),)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_code_in_a_file_of_weights_is_not_run(folder: Path, tmp_path: Path, name: str) -> None:
+    trap = tmp_path / "trap"
+    hostile = [saved({"conv1_1.weight": Hostile(trap)}), pickle.dumps(Hostile(trap))]
+    for number, content in enumerate(hostile):
+        file = tmp_path / f"{number}" / name
+        file.parent.mkdir()
+        file.write_bytes(content)
+        files = {**{other: folder / other for other in NAMES}, name: file}
+        with pytest.raises(UserError, match=f"{name} is not a file of plain weights.*please delete {file}"):
+            OpenPose(device="cpu").load(files, ALL)
+        assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no weights", saved({}), saved([1, 2]), saved(torch.zeros(3)), saved({"conv1_1.weight": 1})]
+)
+def test_files_of_something_else_are_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / BODY
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="is not a file of plain weights"):
+        OpenPose(device="cpu").load({BODY: file}, PoseOptions())
+
+
+def test_the_points_of_a_face_keep_their_numbers_where_some_are_not_seen(folder: Path) -> None:
+    heatmaps = np.zeros((71, 8, 8), dtype=np.float32)
+    for point in (0, 30, 69, 70):
+        heatmaps[point, point // 10, 5] = 1
+    peaks = NumberedFace(str(folder / FACE)).compute_peaks_from_heatmaps(heatmaps)
+    assert peaks.shape == (FACE_POINTS, 2)
+    assert {number: tuple(map(int, place)) for number, place in enumerate(peaks) if place.any()} == {
+        0: (5, 0),
+        30: (5, 3),
+        69: (5, 6),
+    }
+
+
+def test_hands_and_faces_that_are_found_belong_to_their_people() -> None:
+    from controlnet_aux.open_pose import BodyResult, PoseResult
+
+    points = [Keypoint(0.5, i / 18) for i in range(18)]
+    body, lost = BodyResult(list(points), 10.0, 18), BodyResult([points[0]] + [None] * 17, 1.0, 1)
+    hand = [Keypoint(0.2, 0.3)] * 20 + [Keypoint(-0.002, -0.002)]
+    face = [Keypoint(0.4, 0.1)] * FACE_POINTS
+    nothing = [Keypoint(-0.002, -0.002)] * 21
+    skeleton = skeleton_from_people(
+        [
+            PoseResult(lost, hand, hand, face),
+            PoseResult(body, hand, nothing, None),
+            PoseResult(body, None, hand, face),
+        ]
+    )
+    assert [len(person) for person in skeleton.people] == [18, 18]
+    first, second = skeleton.details
+    assert first.left_hand == (Keypoint(0.2, 0.3),) * 20 + (None,)
+    assert first.right_hand is None and first.face is None
+    assert second.left_hand is None
+    assert second.right_hand is not None
+    assert second.face == tuple(face)
+
+
+def test_nobody_in_the_photo_is_explained() -> None:
+    with pytest.raises(UserError, match="No person was found"):
+        skeleton_from_people([])
