@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +15,7 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from ipa_app.adapter import install_processors
 from ipa_app.adapter.files import AdapterFile, build_adapter
+from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.checks import check_controlnet, read_fitting_adapters
 from ipa_app.models.families import PipelineTask
@@ -39,10 +39,6 @@ __all__ = ["Report", "best_device", "default_dtype", "load_model", "tower_proces
 Report = Callable[[float, str], None]
 """Called with the share that is done, 0 to 1, and a few words on what comes next."""
 
-_ONE_AT_A_TIME = threading.Lock()
-"""While from_pretrained() runs, diffusers has torch build every module of the process without weights. Two loads that
-overlap would leave it so for ever."""
-
 _NAMES = {
     "unet": "the UNet",
     "vae": "the picture decoder",
@@ -65,7 +61,7 @@ def load_model(entry: ModelEntry, *, device: str, dtype: torch.dtype, report: Re
     Raises:
         UserError: something is missing, does not fit together, or does not fit into memory.
     """
-    with _ONE_AT_A_TIME:
+    with ONE_AT_A_TIME:
         return _load(entry, device=torch.device(device), dtype=dtype, report=report)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
 from ipa_app.pose.draw import draw_sheet, fit_skeleton_picture
 from ipa_app.pose.options import DetectorName, PoseOptions, Weights, check_installed
@@ -153,7 +154,8 @@ class PoseDetector:
 
         with self._toy_lock:
             if file not in self._toy_readers:
-                self._toy_readers[file] = load_toy_reader(file)
+                with ONE_AT_A_TIME:
+                    self._toy_readers[file] = load_toy_reader(file)
             return self._toy_readers[file]
 
     def _find_people(self, photo: Image.Image, weights: Weights, options: PoseOptions) -> Skeleton:
@@ -163,7 +165,8 @@ class PoseDetector:
         files = {} if detector.is_ready(options) else weights(options)
         with self._lock:
             if not detector.is_ready(options):
-                detector.load(files, options)
+                with ONE_AT_A_TIME:
+                    detector.load(files, options)
             people = detector.find(photo, options)
         return skeleton_from_people(people)
 

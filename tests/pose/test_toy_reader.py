@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate import init_empty_weights
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import catalog
 from ipa_app.pose.detect import PoseDetector, find_pose, pose_image
@@ -165,3 +168,14 @@ def test_the_bundled_reader_refuses_what_is_no_toy() -> None:
     places = [world.render_place(world.sample_scene(rng), 128) for _ in range(12)]
     refused = [reader.read(picture) is None for picture in (*places, noise((96, 64)), Image.new("RGB", (64, 64)))]
     assert np.mean(refused) > 0.9
+
+
+def test_a_reader_waits_until_a_model_has_been_built(reading_bundle_dir: Path) -> None:
+    file, detector = reading_bundle_dir / "pose_reader" / "model.safetensors", PoseDetector()
+    with ThreadPoolExecutor() as pool:
+        # As diffusers does while it builds a model, in another thread.
+        with ONE_AT_A_TIME, init_empty_weights():
+            found = pool.submit(detector.detect, noise((128, 128)), weights=no_weights, toy_reader=file)
+            with pytest.raises(TimeoutError):
+                found.result(timeout=1)
+        assert len(found.result(timeout=60).people) == 1
