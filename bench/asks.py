@@ -8,7 +8,7 @@ from typing import Literal
 
 from PIL import Image, ImageFilter
 
-from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.engine.requests import AdapterName, GenerateRequest, Reference
 from ipa_app.pose.draw import draw_skeleton
 from ipa_app.toybox import world
 from ipa_app.toybox.controlnet import skeleton_of
@@ -16,7 +16,7 @@ from ipa_app.toybox.controlnet import skeleton_of
 REFERENCE_SIDE = 256
 SCALES = (0.25, 0.5, 0.75, 1.0)
 MIX_SCALE = 0.6
-ADAPTERS = ("base", "fine")
+ADAPTERS: tuple[AdapterName, ...] = ("base", "fine")
 PLACE = ("pose", "background")
 
 
@@ -113,7 +113,7 @@ def text_row() -> Row:
     return Row(name="text only", ask=ask, measures=measures)
 
 
-def variation_row(adapter: str, scale: float) -> Row:
+def variation_row(adapter: AdapterName, scale: float) -> Row:
     """A reference alone."""
 
     def ask(case: Case) -> GenerateRequest:
@@ -124,7 +124,7 @@ def variation_row(adapter: str, scale: float) -> Row:
     return Row(name=f"variation, {adapter}, scale {scale:g}", ask=ask, measures=(SUBJECT,))
 
 
-def mix_row(adapter: str) -> Row:
+def mix_row(adapter: AdapterName) -> Row:
     """A reference, and words for another scene."""
 
     def ask(case: Case) -> GenerateRequest:
@@ -137,7 +137,7 @@ def mix_row(adapter: str) -> Row:
     return Row(name=f"mix, {adapter}, scale {MIX_SCALE:g}", ask=ask, measures=measures)
 
 
-def pose_row(adapter: str, side: int) -> Row:
+def pose_row(adapter: AdapterName, side: int) -> Row:
     """A reference, and the skeleton of another scene."""
 
     def ask(case: Case) -> GenerateRequest:
@@ -150,7 +150,7 @@ def pose_row(adapter: str, side: int) -> Row:
     return Row(name=f"pose, {adapter}", ask=ask, measures=measures)
 
 
-def _inpaint_row(adapter: str, side: int) -> Row:
+def _inpaint_row(adapter: AdapterName, side: int) -> Row:
     def ask(case: Case) -> GenerateRequest:
         image, mask = inpaint_inputs(case, side)
         return GenerateRequest(

@@ -88,7 +88,7 @@ def main() -> None:
     limits = {"minutes": arguments.minutes, "samples": arguments.samples}
     recipe = _limited(RECIPES[arguments.recipe], **{name: limit for name, limit in limits.items() if limit})
     if arguments.start_from:
-        start_from(arguments.start_from, arguments.work)
+        start_from(arguments.start_from, arguments.work, recipe)
     run(recipe, arguments.work, arguments.stages)
 
 

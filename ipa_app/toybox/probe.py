@@ -57,6 +57,8 @@ class Probe(nn.Module):
     A face is a few pixels of a picture: looked at where it is, it is the same few pixels in every picture.
     """
 
+    side: torch.Tensor
+
     def __init__(self, side: int) -> None:
         """`side`: of the pictures it learns on, in pixels."""
         super().__init__()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 from ipa_app.errors import UserError
+from ipa_app.toybox.settings import Recipe
 
 FINISHED = {
     "tokenizer": ("tokenizer",),
@@ -19,7 +21,7 @@ CONTINUED = ("unet", "controlnet", "adapters")
 """Parts that the later stages start from."""
 
 
-def start_from(bundle: Path, folder: Path) -> None:
+def start_from(bundle: Path, folder: Path, recipe: Recipe) -> None:
     """Lay out a work folder so that the recipe goes on from a bundle; one that is begun already is left alone.
 
     Latents and image embeddings are what the later parts learn on, so the parts that make them stay as they are; the
@@ -28,14 +30,21 @@ def start_from(bundle: Path, folder: Path) -> None:
     Args:
         bundle: a folder that the recipe wrote, such as assets/toybox.
         folder: the work folder.
+        recipe: trains on pictures of the size that the bundle draws.
 
     Raises:
-        UserError: the bundle lacks a part.
+        UserError: the bundle lacks a part, or draws pictures of another size.
     """
     wanted = [part for parts in FINISHED.values() for part in parts] + list(CONTINUED)
     missing = [part for part in wanted if not (bundle / part).is_dir()]
     if missing:
         raise UserError(f"{bundle} is no bundle of the recipe: it has no {', '.join(missing)}.")
+    side = json.loads((bundle / "vae" / "config.json").read_text("utf-8"))["sample_size"]
+    if side != recipe.size:
+        raise UserError(
+            f"{bundle} draws pictures of {side} pixels, and the recipe {recipe.name} learns on such of {recipe.size}: "
+            "please name a recipe of the bundle's size."
+        )
     (folder / "done").mkdir(parents=True, exist_ok=True)
     for stage, parts in FINISHED.items():
         if not (folder / "done" / stage).exists():

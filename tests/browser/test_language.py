@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.hands import EDITOR, enter, open_accordions, press
+from tests.browser.hands import EDITOR, enter, open_accordions, press, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -93,7 +93,7 @@ def test_what_the_engine_says_is_chinese_too(open_page: Any, shoot: Any, referen
 
     page.get_by_role("tab", name="局部重绘").click()
     page.set_input_files("#inpaint-image input[type=file]", str(reference_file))
-    page.get_by_role("button", name="Brush").first.wait_for()
+    settle(page, EDITOR)
     page.click("#inpaint-generate")
     page.wait_for_selector(".toast-body.error")
     page.wait_for_selector("#status .ipa-failed")

@@ -78,7 +78,7 @@ def test_the_adapters_fit_the_bundles_unet(work: Path) -> None:
 
 
 def test_a_bundle_can_be_trained_on(work: Path, tmp_path: Path) -> None:
-    start_from(work / "bundle", tmp_path)
+    start_from(work / "bundle", tmp_path, TINY)
     shutil.copytree(work / "data", tmp_path / "data")
     run(TINY, tmp_path, [])
     before, after = (UNet2DConditionModel.from_pretrained(folder / "unet") for folder in (work, tmp_path))
@@ -126,9 +126,12 @@ def test_crops_of_pictures_and_latents_show_the_same_place() -> None:
     assert torch.equal(cut[:, :, ::16, ::16], places[:, :3])
 
 
-def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_trained_on_is_refused(work: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no tokenizer"):
-        start_from(tmp_path, tmp_path / "work")
+        start_from(tmp_path, tmp_path / "work", TINY)
+    other = dataclasses.replace(TINY, size=2 * TINY.size)
+    with pytest.raises(UserError, match="pictures of 64 pixels"):
+        start_from(work / "bundle", tmp_path / "work", other)
 
 
 def test_the_baseline_and_the_plain_adapter_see_as_many_samples(compared: Path) -> None:
