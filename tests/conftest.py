@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -14,6 +15,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from pathlib import Path  # noqa: E402 - the environment is read when the libraries are imported
 
 import pytest  # noqa: E402
+
+
+def pytest_sessionfinish() -> None:
+    """Wait for models that are still being loaded: Python cannot end while a thread of the background is in PyTorch."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("load "):
+            thread.join(timeout=60)
 
 
 @pytest.fixture(scope="session")

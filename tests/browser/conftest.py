@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ipa_app.ui.examples import Example
+from tests.browser.hands import PATIENCE_MS
 from tests.ui.serving import served
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -22,7 +23,6 @@ FLAGS = (
     "--enable-unsafe-swiftshader",
     "--ignore-gpu-blocklist",
 )
-PATIENCE_MS = 120_000
 
 
 @pytest.fixture(scope="session")

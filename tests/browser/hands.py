@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 RESULTS = "#results .grid-wrap img"
+PATIENCE_MS = 120_000
 EDITOR = "#inpaint-editor .pixi-target canvas"
 
 

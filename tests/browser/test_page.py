@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.hands import EDITOR, RESULTS, enter, settle
+from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, enter, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -101,15 +101,16 @@ def test_a_job_survives_that_the_page_is_closed_and_opened_again(open_page: Any,
     page = open_page()
     page.click("#more-settings button")
     enter(page, "steps", "100")
-    press_generate(page, "variation", count=4)
+    press_generate(page, "variation", count=8)  # on a busy machine, opening a page takes longer than four pictures
     page.wait_for_selector("#status .ipa-bar span")
     context, url = page.context, page.url
     page.close()
     page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
     page.goto(url)
     page.wait_for_selector("#variation-stop:not([disabled])")
     page.wait_for_selector("#status .ipa-done")
-    assert len(result_pictures(page)) == 4
+    assert len(result_pictures(page)) == 8
     shoot(page)
 
 
