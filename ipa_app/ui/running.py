@@ -26,8 +26,8 @@ from ipa_app.ui.tabs.shared import TaskTab
 
 Update = dict[Any, Any]
 
-_PATIENCE = 30.0
-"""Seconds that a job goes on with nobody watching: long enough to load the page anew."""
+_PATIENCE = 120.0
+"""Seconds that a job goes on with nobody watching: long enough to load the page anew, on a busy machine too."""
 
 
 @dataclass(frozen=True, kw_only=True)
