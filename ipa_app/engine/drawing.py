@@ -91,19 +91,21 @@ def denoise(
         callback_on_step_end=after_step,
         output_type="latent",
         **text_inputs(pipeline, rows, guidance=guidance),
-        **_start_inputs(pipeline, rows, like=like, generators=generators),
+        **_start_inputs(model, rows, like=like, generators=generators),
         **_task_inputs(rows, like=like),
     ).images
 
 
 def _start_inputs(
-    pipeline: Any, rows: Sequence[Row], *, like: Plan, generators: Sequence[torch.Generator]
+    model: LoadedModel, rows: Sequence[Row], *, like: Plan, generators: Sequence[torch.Generator]
 ) -> dict[str, Any]:
     """Give what denoising starts from: every picture's noise, or a picture that diffusers adds noise to."""
     if like.pipeline_task == "image_to_image":
         return {"image": [row.image for row in rows], "strength": like.request.strength}
+    pipeline: Any = model.pipelines["text_to_image"]
     width, height = like.canvas_size
-    latents = _noise(pipeline, generators, size=like.canvas_size).to(pipeline.unet.dtype)
+    noise = _noise(generators, channels=pipeline.vae.config.latent_channels, size=model.latent_size(like.canvas_size))
+    latents = noise.to(pipeline.unet.dtype)
     return {"latents": latents, "width": width, "height": height}
 
 
@@ -137,17 +139,19 @@ def _task_inputs(rows: Sequence[Row], *, like: Plan) -> dict[str, Any]:
     return inputs
 
 
-def _noise(
-    pipeline: DiffusionPipeline, generators: Sequence[torch.Generator], *, size: tuple[int, int]
-) -> torch.Tensor:
+def _noise(generators: Sequence[torch.Generator], *, channels: int, size: tuple[int, int]) -> torch.Tensor:
     """Draw every picture's noise from its own generator, on the CPU, so that no other picture or device changes it.
 
+    Args:
+        generators: one per picture.
+        channels: of the latents.
+        size: their width and height.
+
     Returns:
-        (batch, channels, height / factor, width / factor) float32, of variance 1.
+        (batch, channels, height, width) float32, of variance 1.
     """
-    factor = pipeline.vae_scale_factor
-    shape = (1, pipeline.vae.config.latent_channels, size[1] // factor, size[0] // factor)
-    return torch.cat([torch.randn(shape, generator=generator) for generator in generators])
+    width, height = size
+    return torch.cat([torch.randn(1, channels, height, width, generator=generator) for generator in generators])
 
 
 def _decode(model: LoadedModel, latents: torch.Tensor) -> Image.Image:

@@ -89,5 +89,5 @@ def _read(data: Mapping[str, Any], part: str, *, number: int, canvas: tuple[floa
 
 
 def _inside(points: Points) -> Points | None:
-    inside = tuple(point if point is not None and 0 <= point.x <= 1 and 0 <= point.y <= 1 else None for point in points)
+    inside = tuple(point if point is not None and point.is_inside else None for point in points)
     return inside if any(point is not None for point in inside) else None

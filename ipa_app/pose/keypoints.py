@@ -17,6 +17,11 @@ class Keypoint(NamedTuple):
     x: float
     y: float
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether it lies in the picture."""
+        return 0 <= self.x <= 1 and 0 <= self.y <= 1
+
 
 Points = tuple[Keypoint | None, ...]
 """Points in a fixed order; one that is not seen is None."""

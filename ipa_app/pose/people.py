@@ -60,9 +60,5 @@ def skeleton_from_people(people: Sequence[FoundPerson]) -> Skeleton:
 
 
 def _points(points: Sequence[Any]) -> Points:
-    return tuple(
-        Keypoint(float(point.x), float(point.y))
-        if point is not None and 0 <= point.x <= 1 and 0 <= point.y <= 1
-        else None
-        for point in points
-    )
+    found = (None if point is None else Keypoint(float(point.x), float(point.y)) for point in points)
+    return tuple(point if point is not None and point.is_inside else None for point in found)

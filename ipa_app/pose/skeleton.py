@@ -92,7 +92,7 @@ def _check_person(person: Person, *, number: int) -> None:
     if len(seen) < 2:
         raise UserError(f"Person {number} of this pose has fewer than two points: there is nothing to draw.")
     for point in seen:
-        if not (0 <= point.x <= 1 and 0 <= point.y <= 1):
+        if not point.is_inside:
             raise UserError(f"Person {number} of this pose has a point outside the picture: please move it inside.")
 
 

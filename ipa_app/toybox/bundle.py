@@ -28,7 +28,7 @@ def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path
     target = folder / "bundle"
     shutil.rmtree(target, ignore_errors=True)
     plain = pipeline(folder, load_unet(folder))
-    grown = folder / ENLARGED if recipe.enlarged else folder
+    grown = folder / ENLARGED if recipe.enlarge else folder
     components = plain.components | {
         "vae": AutoencoderKL.from_pretrained(grown / "vae"),
         "image_encoder": load_image_encoder(folder),

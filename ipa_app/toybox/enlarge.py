@@ -25,7 +25,7 @@ from ipa_app.toybox.dataset import VIEWS, Split, ToyData, views_of
 from ipa_app.toybox.drawn import drawn_once
 from ipa_app.toybox.fit import fit, mixed_precision, pick_device
 from ipa_app.toybox.frozen import latents_of
-from ipa_app.toybox.settings import Recipe
+from ipa_app.toybox.settings import Recipe, StageSettings
 from ipa_app.toybox.tensors import pixels
 from ipa_app.toybox.vae import CROP_UNTIL, load_vae, picture_loss, stained
 
@@ -41,27 +41,26 @@ LATENT_WEIGHT = 1.0
 
 def enlarge(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
     """Write ``enlarged/vae`` and ``enlarged/controlnet``, where the recipe wants them."""
-    if recipe.picture_size > recipe.size:
-        _enlarge_vae(recipe, data, heldout, folder)
-        _enlarge_controlnet(recipe, data, folder)
+    if recipe.enlarge is not None:
+        _enlarge_vae(recipe, recipe.enlarge.vae, data, heldout, folder)
+        _enlarge_controlnet(recipe, recipe.enlarge.skeletons, data, folder)
 
 
-def _enlarge_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
+def _enlarge_vae(recipe: Recipe, settings: StageSettings, data: ToyData, heldout: ToyData, folder: Path) -> None:
     device = pick_device()
     vae = grown_vae(load_vae(folder)).to(device, memory_format=torch.channels_last).requires_grad_(True).train()
-    pictures = large_pictures(recipe, data, "train", folder)
-    shown = large_pictures(recipe, heldout, "heldout", folder)[:HELDOUT]
+    pictures = large_pictures(recipe, "train", folder, count=min(PICTURES, len(data)))
+    shown = large_pictures(recipe, "heldout", folder, count=min(HELDOUT, len(heldout)))
     latents = latents_of(data, folder, "train")
-    settings = recipe.enlarge
 
     def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
-        if fraction < CROP_UNTIL:
-            rows = torch.randint(len(pictures), (settings.batch_size,), generator=generator)
-            batch, target = crops(pixels(pictures, rows, device), latents.mean[rows].to(device).float(), generator)
-        else:
-            # A whole picture costs as much as four crops.
-            rows = torch.randint(len(pictures), (max(1, settings.batch_size // 4),), generator=generator)
-            batch, target = pixels(pictures, rows, device), latents.mean[rows].to(device).float()
+        is_cropped = fraction < CROP_UNTIL
+        # A whole picture costs as much as four crops.
+        count = settings.batch_size if is_cropped else max(1, settings.batch_size // 4)
+        rows = torch.randint(len(pictures), (count,), generator=generator)
+        batch, target = pixels(pictures, rows, device), latents.mean[rows].to(device).float()
+        if is_cropped:
+            batch, target = crops(batch, target, generator)
         with mixed_precision():
             picture = vae.decode(stained(target, generator)).sample
             encoded = vae.encode(batch[: max(1, round(len(batch) * ENCODED_SHARE))]).latent_dist.mean
@@ -76,7 +75,7 @@ def _enlarge_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) 
     vae.save_pretrained(folder / ENLARGED / "vae")
 
 
-def _enlarge_controlnet(recipe: Recipe, data: ToyData, folder: Path) -> None:
+def _enlarge_controlnet(recipe: Recipe, settings: StageSettings, data: ToyData, folder: Path) -> None:
     """Train the layers that look at skeletons to say of large ones what they say of small ones."""
     device = pick_device()
     small = ControlNetModel.from_pretrained(folder / "controlnet").to(device, torch.float32).requires_grad_(False)
@@ -84,7 +83,6 @@ def _enlarge_controlnet(recipe: Recipe, data: ToyData, folder: Path) -> None:
     embedding = grown.controlnet_cond_embedding.requires_grad_(True).train()
     skeletons = skeleton_pictures(data, recipe.size, folder / "skeletons-train.npy")
     large = skeleton_pictures(data, recipe.picture_size, folder / "skeletons-large.npy", count=PICTURES)
-    settings = recipe.enlarge_skeletons
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         rows = torch.randint(len(large), (settings.batch_size,), generator=generator)
@@ -97,9 +95,8 @@ def _enlarge_controlnet(recipe: Recipe, data: ToyData, folder: Path) -> None:
     grown.save_pretrained(folder / ENLARGED / "controlnet")
 
 
-def large_pictures(recipe: Recipe, data: ToyData, split: Split, folder: Path) -> np.ndarray:
-    """The first pictures of a split at twice the side, (N, 2 size, 2 size, 3) uint8."""
-    count = min(PICTURES, len(data))
+def large_pictures(recipe: Recipe, split: Split, folder: Path, *, count: int) -> np.ndarray:
+    """The first `count` pictures of a split at twice the side, (count, 2 size, 2 size, 3) uint8."""
     path = folder / f"large-{split}.npy"
     return drawn_once(path, partial(_draw, recipe, split), range(count), size=recipe.picture_size)
 

@@ -24,6 +24,19 @@ class StageSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Enlargement:
+    """How the model learns to draw at twice the size it was trained at.
+
+    Attributes:
+        vae: training of the autoencoder.
+        skeletons: training of the ControlNet's layers that look at skeletons.
+    """
+
+    vae: StageSettings
+    skeletons: StageSettings
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One complete setting of the recipe.
 
@@ -32,16 +45,15 @@ class Recipe:
         vae_channels: of the autoencoder's levels; each level after the first halves the size of the latents.
         subjects: training subjects drawn; each is seen in two scenes.
         heldout_subjects: subjects whose combination of attributes never occurs in training.
-        enlarged: whether the bundle draws at twice ``size``, see `enlarge`.
         captions_per_picture: differently worded captions kept per picture.
         vision_size: side of the square the vision tower sees, in pixels.
+        enlarge: of the stage that makes the bundle draw at twice ``size``; None leaves it at that.
     """
 
     name: str
     size: int
     subjects: int
     heldout_subjects: int = 512
-    enlarged: bool = False
     captions_per_picture: int = 8
     seed: int = 2024
 
@@ -68,13 +80,12 @@ class Recipe:
     probe: StageSettings
     pose_reader: StageSettings
     decoder: StageSettings
-    enlarge: StageSettings
-    enlarge_skeletons: StageSettings
+    enlarge: Enlargement | None = None
 
     @property
     def picture_size(self) -> int:
         """Side in pixels of what the finished model draws."""
-        return 2 * self.size if self.enlarged else self.size
+        return 2 * self.size if self.enlarge else self.size
 
     @property
     def latent_size(self) -> int:
@@ -85,7 +96,6 @@ class Recipe:
 CPU_128 = Recipe(
     name="cpu128",
     size=128,
-    enlarged=True,
     subjects=8_000,
     vae=StageSettings(samples=60_000, batch_size=8, lr=1.2e-3, minutes=14),
     clip=StageSettings(samples=100_000, batch_size=192, lr=1e-3, minutes=18),
@@ -98,12 +108,14 @@ CPU_128 = Recipe(
     probe=StageSettings(samples=60_000, batch_size=64, lr=1e-3, minutes=6),
     pose_reader=StageSettings(samples=60_000, batch_size=64, lr=2e-3, minutes=8),
     decoder=StageSettings(samples=12_000, batch_size=4, lr=4e-4, minutes=12),
-    enlarge=StageSettings(samples=40_000, batch_size=8, lr=1e-3, minutes=40),
-    enlarge_skeletons=StageSettings(samples=20_000, batch_size=16, lr=2e-3, minutes=4),
+    enlarge=Enlargement(
+        vae=StageSettings(samples=40_000, batch_size=8, lr=1e-3, minutes=40),
+        skeletons=StageSettings(samples=20_000, batch_size=16, lr=2e-3, minutes=4),
+    ),
 )
 """Two CPU cores, about five hours."""
 
-CPU_256 = replace(CPU_128, name="cpu256", size=256, enlarged=False, vae_channels=(16, *CPU_128.vae_channels))
+CPU_256 = replace(CPU_128, name="cpu256", size=256, enlarge=None, vae_channels=(16, *CPU_128.vae_channels))
 """To train on from a bundle that `cpu128` made."""
 
 GPU_256 = Recipe(
@@ -128,8 +140,6 @@ GPU_256 = Recipe(
     probe=StageSettings(samples=1_000_000, batch_size=256, lr=1e-3, minutes=4),
     pose_reader=StageSettings(samples=1_000_000, batch_size=256, lr=1e-3, minutes=4),
     decoder=StageSettings(samples=500_000, batch_size=64, lr=4e-4, minutes=6),
-    enlarge=StageSettings(samples=500_000, batch_size=64, lr=4e-4, minutes=6),
-    enlarge_skeletons=StageSettings(samples=100_000, batch_size=64, lr=1e-3, minutes=2),
 )
 """Meant for one big GPU, every stage under ten minutes; not yet run on one."""
 
@@ -159,8 +169,6 @@ TINY = Recipe(
     probe=StageSettings(samples=8, batch_size=4, lr=1e-3),
     pose_reader=StageSettings(samples=8, batch_size=4, lr=1e-3),
     decoder=StageSettings(samples=8, batch_size=4, lr=1e-3),
-    enlarge=StageSettings(samples=16, batch_size=4, lr=1e-3),
-    enlarge_skeletons=StageSettings(samples=8, batch_size=4, lr=1e-3),
 )
 """The whole recipe in seconds, for the tests."""
 

@@ -25,6 +25,9 @@ from ipa_app.training.publish import publish
 from ipa_app.training.reports import CheckpointReport, FinishedReport, Report, SampleReport, StepReport, logged
 from ipa_app.training.sampling import Sample, Sampler, SampleSheet
 
+RESAMPLER_HEADS = {"Stable Diffusion": 12, "SDXL": 20}
+"""Heads of the Resampler in the published fine-grained adapters, by the title of the family."""
+
 
 def train(
     config: TrainConfig,
@@ -75,10 +78,6 @@ def train(
     )
     reports = run.reports(batches, base)
     return logged(reports, config.output / "log.jsonl") if accelerator.is_main_process else reports
-
-
-RESAMPLER_HEADS = {"Stable Diffusion": 12, "SDXL": 20}
-"""Heads of the Resampler in the published fine-grained adapters."""
 
 
 def prepare_base(base: Components, config: TrainConfig, accelerator: Accelerator) -> None:

@@ -26,7 +26,7 @@ from ipa_app.toybox.baseline import load_baseline
 from ipa_app.toybox.dataset import VIEWS, load_or_draw, views_of
 from ipa_app.toybox.enlarge import crops, grown_vae
 from ipa_app.toybox.fit import fit
-from ipa_app.toybox.settings import TINY, StageSettings
+from ipa_app.toybox.settings import TINY, Enlargement, StageSettings
 from ipa_app.toybox.start import start_from
 from ipa_app.toybox.tensors import pixels
 from ipa_app.toybox.vae import load_vae, new_vae, normalise_latents
@@ -91,7 +91,8 @@ def test_a_bundle_can_be_trained_on(work: Path, tmp_path: Path) -> None:
 
 
 def test_an_enlarged_bundle_draws_at_twice_the_side_with_the_same_unet(work: Path, tmp_path: Path) -> None:
-    enlarged = dataclasses.replace(TINY, enlarged=True)
+    short = StageSettings(samples=8, batch_size=4, lr=1e-3)
+    enlarged = dataclasses.replace(TINY, enlarge=Enlargement(vae=short, skeletons=short))
     shutil.copytree(work, tmp_path / "work")
     run(enlarged, tmp_path / "work", ["enlarge", "bundle"])
     bundle = tmp_path / "work" / "bundle"
