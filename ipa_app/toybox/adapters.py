@@ -21,7 +21,7 @@ from ipa_app.toybox.clip import load_image_encoder, load_text_encoder
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
-from ipa_app.toybox.heads import head_weights
+from ipa_app.toybox.loss_weights import loss_weights
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS
 from ipa_app.toybox.settings import Recipe, StageSettings
 from ipa_app.toybox.start import start_of
@@ -152,10 +152,10 @@ class Pairs:
             number += 1
 
     def draw(self, size: int, generator: torch.Generator) -> TrainingBatch:
-        """``size`` random pairs, heads counted for more."""
+        """``size`` random pairs, heads and shirts counted for more."""
         rows = torch.randint(len(self._features), (size,), generator=generator)
         shape = torch.Size((size, *self._latents.mean.shape[1:]))
-        weights = head_weights(self._keypoints[rows.numpy()], shape)
+        weights = loss_weights(self._keypoints[rows.numpy()], shape)
         return replace(self._batch(rows, generator), loss_weights=weights)
 
     def whole_batch(self, rows: torch.Tensor) -> TrainingBatch:

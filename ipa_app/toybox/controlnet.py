@@ -21,7 +21,7 @@ from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.drawn import drawn_once
 from ipa_app.toybox.fit import fit, mixed_precision, pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
-from ipa_app.toybox.heads import head_weights
+from ipa_app.toybox.loss_weights import loss_weights
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pose_pipeline
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.start import start_of
@@ -126,7 +126,7 @@ class _Batches:
             target=target,
             hidden=self.captions.hidden_states(torch.cat(ids)),
             control=control_pixels(self._skeletons, posed, self._device),
-            weights=head_weights(self._keypoints[rows.numpy()], clean.shape).to(self._device),
+            weights=loss_weights(self._keypoints[rows.numpy()], clean.shape).to(self._device),
         )
 
 

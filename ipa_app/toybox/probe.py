@@ -16,13 +16,13 @@ from torch import nn
 from ipa_app.toybox import sheets, world
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import fit, mixed_precision, pick_device
-from ipa_app.toybox.heads import FACE
+from ipa_app.toybox.loss_weights import BODY, FACE
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.tensors import pixels
 
 CHANNELS = (24, 48, 96, 128)
 CLOSE_CHANNELS = (32, 64, 128)
-CLOSE_LOOKS = {"face": FACE, "body": (1, 8, 11)}
+CLOSE_LOOKS = {"face": FACE, "body": BODY}
 """What is looked at closely, and the joints whose middle it lies about."""
 CLOSE_SHARE = 0.5
 """Side of the square that is looked at closely, as a share of the picture's."""

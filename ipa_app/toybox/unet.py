@@ -14,7 +14,7 @@ from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import fit, mixed_precision, pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
-from ipa_app.toybox.heads import head_weights
+from ipa_app.toybox.loss_weights import loss_weights
 from ipa_app.toybox.sampling import picture_sheet
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.start import start_of
@@ -91,7 +91,7 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
         with mixed_precision():
             hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=SCENE_SHARE))
             prediction = unet(noisy, timesteps, hidden).sample
-        weights = head_weights(data.keypoints[rows.numpy()], clean.shape).to(device)
+        weights = loss_weights(data.keypoints[rows.numpy()], clean.shape).to(device)
         return mse(prediction, target, weights).mean(), {}
 
     def sheet() -> None:
