@@ -8,10 +8,13 @@ from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
+from ipa_app.imaging.enlarging import enlarge
 from ipa_app.imaging.png import read_settings
 from ipa_app.ui import texts
 from ipa_app.ui.failures import gradio_error
+from ipa_app.ui.kept import keep_picture
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.orders import SERIES
 from ipa_app.ui.parts import Parts
@@ -30,6 +33,7 @@ def connect_extras(parts: Parts, *, runner: Runner, restorer: Restorer) -> None:
     """Connect the buttons under the pictures, the series and the history."""
     _connect_series(parts, runner=runner)
     _connect_picking(parts)
+    _connect_enlarging(parts)
     _connect_more_like_this(parts, runner=runner)
     _connect_history(parts)
     parts.results.use_settings.click(restorer.from_result, parts.results.picked, restorer.outputs, **CHECKED)
@@ -74,12 +78,24 @@ def _connect_series(parts: Parts, *, runner: Runner) -> None:
 
 def _connect_picking(parts: Parts) -> None:
     results = parts.results
-    outputs = [results.picked, results.picked_note, results.settings]
+    outputs = [results.picked, results.picked_note, results.settings, results.enlarged]
 
     def pick(shown: Sequence[str], event: gr.SelectData) -> Update:
         return show_picked(results, shown, index=_index(event, shown))
 
     results.gallery.select(pick, results.shown, outputs, **CHECKED)
+
+
+def _connect_enlarging(parts: Parts) -> None:
+    results = parts.results
+
+    def show(picked: str) -> Any:
+        _check_there(picked)
+        with Image.open(picked) as image:
+            large = enlarge(image.convert("RGB"))
+        return gr.update(value=keep_picture(large), visible=True)
+
+    results.enlarge.click(show, results.picked, results.enlarged, **CHECKED)
 
 
 def _connect_more_like_this(parts: Parts, *, runner: Runner) -> None:

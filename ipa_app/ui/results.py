@@ -33,7 +33,9 @@ class ResultsPanel:
     picked_note: gr.HTML
     more_like_this: gr.Button
     use_settings: gr.Button
+    enlarge: gr.Button
     download: gr.DownloadButton
+    enlarged: gr.Image
     details: gr.Accordion
     settings: gr.JSON
     earlier: gr.Accordion
@@ -68,7 +70,18 @@ def results_panel() -> ResultsPanel:
         with gr.Row(elem_classes="ipa-extras"):
             more_like_this = gr.Button(texts.MORE_LIKE_THIS, size="sm", min_width=120, elem_id="more-like-this")
             use_settings = gr.Button(texts.USE_SETTINGS, size="sm", min_width=120, elem_id="use-settings")
+            enlarge = gr.Button(texts.ENLARGE, size="sm", min_width=120, elem_id="enlarge")
             download = gr.DownloadButton(texts.DOWNLOAD_ALL, size="sm", min_width=120, elem_id="download-all")
+    enlarged = gr.Image(
+        label=texts.ENLARGED_LABEL,
+        show_label=False,
+        elem_id="enlarged",
+        type="filepath",
+        format="png",
+        buttons=["download", "fullscreen"],
+        interactive=False,
+        visible=False,
+    )
     with gr.Accordion(texts.RESULT_SETTINGS, open=False, visible=False, elem_id="result-settings-panel") as details:
         gr.HTML(f'<p class="ipa-help">{texts.RESULT_SETTINGS_HELP}</p>', padding=False)
         settings = gr.JSON(show_label=False, elem_id="result-settings")
@@ -84,7 +97,9 @@ def results_panel() -> ResultsPanel:
         picked_note=picked_note,
         more_like_this=more_like_this,
         use_settings=use_settings,
+        enlarge=enlarge,
         download=download,
+        enlarged=enlarged,
         details=details,
         settings=settings,
         earlier=earlier,
@@ -133,6 +148,8 @@ def show_picked(panel: ResultsPanel, paths: Sequence[str], *, index: int) -> dic
         panel.picked: paths[index],
         panel.picked_note: f'<p class="ipa-help">{note}</p>',
         panel.settings: settings,
+        # It shows the one that was picked before.
+        panel.enlarged: gr.update(value=None, visible=False),
     }
 
 

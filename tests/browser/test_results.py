@@ -111,3 +111,20 @@ def test_compare_pick_go_on_download_and_look_again(open_page: Any, shoot: Any) 
     assert body(page, RESULTS) == strongest
     page.click("#use-settings")
     page.wait_for_function("document.querySelector('#scale input[type=number]').value === '1'")
+
+
+def test_a_picked_picture_is_looked_at_large(open_page: Any, shoot: Any) -> None:
+    page = open_page()
+    page.fill("#count input[type=number]", "2")
+    press(page, "#variation-generate")
+    assert not page.is_visible("#enlarged img")
+    page.locator("#results .thumbnail-item").nth(1).click()
+    page.wait_for_function("document.querySelector('#picked').innerText.includes('picture 2 of 2')")
+    picked = page.locator(RESULTS).nth(0)
+    side = picked.evaluate("image => image.naturalWidth")
+    page.click("#enlarge")
+    page.wait_for_selector("#enlarged img")
+    page.wait_for_function(f"document.querySelector('#enlarged img').naturalWidth === {4 * side}")
+    shoot(page)
+    press(page, "#variation-generate")
+    assert not page.is_visible("#enlarged img"), "it was of another picture"
