@@ -10,6 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from accelerate import PartialState
 
@@ -23,7 +24,7 @@ from ipa_app.toybox.dataset import ToyData, load_or_draw
 from ipa_app.toybox.enlarge import enlarge
 from ipa_app.toybox.pose_reader import train_pose_reader
 from ipa_app.toybox.probe import train_probe
-from ipa_app.toybox.settings import RECIPES, Recipe, StageSettings
+from ipa_app.toybox.settings import RECIPES, Enlargement, Recipe, StageSettings
 from ipa_app.toybox.start import start_from
 from ipa_app.toybox.text_teacher import train_base_teacher, train_fine_teacher
 from ipa_app.toybox.tokenizer import train_tokenizer
@@ -32,6 +33,7 @@ from ipa_app.toybox.vae import refine_decoder, train_vae
 from ipa_app.toybox.vision import train_vision
 
 Stage = Callable[[Recipe, ToyData, ToyData, Path], None]
+Settings = TypeVar("Settings", Recipe, Enlargement, StageSettings)
 
 
 def _tokenizer(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: Path) -> None:
@@ -106,14 +108,15 @@ def run(recipe: Recipe, folder: Path, stages: list[str]) -> None:
             marker.touch()
 
 
-def _limited(recipe: Recipe, **limits: float) -> Recipe:
-    """The recipe with other ``minutes`` or ``samples`` in every stage that trains."""
-    stages = {
-        field.name: dataclasses.replace(value, **limits)
-        for field in dataclasses.fields(recipe)
-        if isinstance(value := getattr(recipe, field.name), StageSettings)
+def _limited(settings: Settings, **limits: float) -> Settings:
+    """The same with other ``minutes`` or ``samples`` in every stage that trains."""
+    if isinstance(settings, StageSettings):
+        return dataclasses.replace(settings, **limits)
+    parts = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    limited = {
+        name: _limited(part, **limits) for name, part in parts.items() if isinstance(part, StageSettings | Enlargement)
     }
-    return dataclasses.replace(recipe, **stages)
+    return dataclasses.replace(settings, **limited)
 
 
 if __name__ == "__main__":
