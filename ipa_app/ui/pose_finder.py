@@ -25,10 +25,8 @@ def connect_pose_finder(parts: Parts, *, runner: Runner) -> None:
         if (finder := tab.pose_finder) is not None:
             inputs = {"picture": finder.picture, "model": parts.settings.model, **finder.options}
             outputs = [*runner.outputs, finder.skeleton, finder.picture]
-            showing = {**CHECKED, "show_progress": "full", "show_progress_on": finder.aside}
-            finder.find.click(
-                find_pose(finder, runner=runner), inputs_kwargs=inputs, outputs=outputs, preprocess=False, **showing
-            )
+            handler = find_pose(finder, runner=runner)
+            finder.find.click(handler, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **CHECKED)
 
 
 def find_pose(finder: PoseFinder, *, runner: Runner) -> Callable[..., Iterator[Update]]:

@@ -53,7 +53,8 @@ def _connect_generate(parts: Parts, *, runner: Runner) -> None:
     for tab in parts.tabs:
         connect_drawing(parts, tab.generate.click, tab=tab, runner=runner)
         tab.stop.click(runner.stop, parts.results.job, None, **AT_ONCE)
-        for button in (tab.generate, *tab.extras.values()):
+        finding = (tab.pose_finder.find,) if tab.pose_finder else ()
+        for button in (tab.generate, *tab.extras.values(), *finding):
             button.click(None, js=_SHOW_RESULTS, **AT_ONCE)
 
 

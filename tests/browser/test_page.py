@@ -114,12 +114,14 @@ def test_a_job_survives_that_the_page_is_closed_and_opened_again(open_page: Any,
     shoot(page)
 
 
-@pytest.mark.parametrize("width", [360, 1100, 1440])
+@pytest.mark.parametrize("width", [360, 800, 1000, 1100, 1280, 1440])
 def test_it_fits_the_screen_and_the_dark(open_page: Any, shoot: Any, width: int) -> None:
     page = open_page(width=width, dark=True)
     page.wait_for_timeout(1500)
     shoot(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for name in ("Variation", "Text + image", "Inpaint", "Pose"):
+        assert page.get_by_role("tab", name=name).is_visible(), f"{name} has gone into a menu"
 
 
 def test_a_broken_picture_to_paint_on_is_told_in_words(open_page: Any, shoot: Any, tmp_path: Path) -> None:

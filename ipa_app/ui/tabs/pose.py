@@ -76,7 +76,6 @@ def pose_tab() -> TaskTab:
                 options=parts.options,
                 picture=parts.picture,
                 skeleton=parts.skeleton,
-                aside=parts.aside,
             ),
         )
     _connect(parts)

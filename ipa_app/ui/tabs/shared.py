@@ -24,7 +24,7 @@ class MaskView:
 
 @dataclass(frozen=True, kw_only=True)
 class PoseFinder:
-    """The button that finds the pose in the picture, where that goes, and what steps aside for the picture.
+    """The button that finds the pose in the picture, and where that goes.
 
     `options` are the inputs that say how people are looked for, by the request's field.
     """
@@ -33,7 +33,6 @@ class PoseFinder:
     options: dict[str, Any]
     picture: gr.Image
     skeleton: gr.HTML
-    aside: gr.Column
 
 
 @dataclass(frozen=True, kw_only=True)
