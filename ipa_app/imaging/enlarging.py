@@ -7,14 +7,13 @@ from PIL import Image, ImageFilter
 MOST_TIMES = 4
 LONGEST_ENLARGED = 4096
 _SHARPENING = 80
-"""Percent; edges come as steep as they look at the picture's own size, and no halo shows."""
+"""Percent of the difference to the blurred picture, chosen by eye: more draws light lines along dark edges."""
 
 
 def enlarge(image: Image.Image) -> Image.Image:
     """Enlarge a picture up to four times, to 4,096 pixels a side at most; nothing is invented.
 
-    Lanczos' filter keeps edges steeper than the linear one of browsers, and unsharp masking steepens them by as much as
-    enlarging has flattened them.
+    Lanczos' filter keeps edges steeper than a linear one, and unsharp masking makes up for some of what it flattens.
 
     Args:
         image: mode "RGB".
