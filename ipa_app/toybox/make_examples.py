@@ -45,6 +45,8 @@ EXAMPLES: list[dict[str, Any]] = [
         "adapter": "fine",
         "image": f"{MASKED}.png",
         "mask": f"{MASKED}-mask.png",
+        "prompt": "a toy in the forest",
+        "scale": 0.6,
     },
     {"tab": "pose", "file": "crowned-panda.png", "adapter": "fine", "pose": "arms up"},
     {"tab": "pose", "file": "dog.png", "adapter": "fine", "pose": "arms out"},
