@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal
 
 from PIL import Image, ImageFilter
@@ -86,15 +87,18 @@ def rows(*, side: int) -> Iterator[Row]:
         yield _inpaint_row(adapter, side)
 
 
-def sweep_rows(*, steps: Sequence[int] = (), guidance_scales: Sequence[float] = ()) -> Iterator[Row]:
-    """The same questions at several numbers of denoising steps, then at several guidance scales."""
-    for number in steps:
-        yield from _swept(f"{number} steps", steps=number)
-    for scale in guidance_scales:
-        yield from _swept(f"guidance {scale:g}", guidance_scale=scale)
+def sweep_rows(
+    *, steps: Sequence[int] = (), guidance_scales: Sequence[float] = (), models: Sequence[str] = ()
+) -> Iterator[Row]:
+    """The same questions at every combination of denoising steps, guidance scales and models; none is the default."""
+    for model, number, scale in product(models or [None], steps or [None], guidance_scales or [None]):
+        settings = {"model": model, "steps": number, "guidance_scale": scale}
+        settings = {name: value for name, value in settings.items() if value is not None}
+        said = [model, number and f"{number} steps", scale and f"guidance {scale:g}"]
+        yield from _swept(", ".join(filter(None, said)), **settings)
 
 
-def _swept(name: str, **settings: float) -> Iterator[Row]:
+def _swept(name: str, **settings: float | str) -> Iterator[Row]:
     for row in (text_row(), *(variation_row(adapter, 1.0) for adapter in ADAPTERS)):
 
         def ask(case: Case, plain: Callable[[Case], GenerateRequest] = row.ask) -> GenerateRequest:

@@ -16,14 +16,16 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from PIL import Image
 
 from bench.asks import ALL_ATTRIBUTES, SUBJECT, Case, Measure, Row, rows, sweep_rows
 from bench.contact_sheet import contact_sheet
 from bench.judging import Look, attributes_right, interval, judge, look
+from bench.samplers import sampled_by
 from ipa_app.engine.engine import Engine
-from ipa_app.models.catalog import catalog
+from ipa_app.models.catalog import BUNDLED, catalog
 from ipa_app.models.manager import ModelManager
 from ipa_app.toybox import world
 from ipa_app.toybox.probe import Probe, load_probe
@@ -86,11 +88,21 @@ def main() -> None:
     """Print the table; write it and the contact sheet where asked."""
     arguments = _arguments()
     probe = load_probe(arguments.probe)
-    engine = Engine(ModelManager(catalog(), device="cpu"))
+    with TemporaryDirectory() as folder:
+        samplers = sampled_by(BUNDLED, arguments.samplers, Path(folder))
+        engine = Engine(ModelManager({**catalog(), **samplers}, device="cpu", max_resident=1 + len(samplers)))
+        try:
+            answer(engine, probe, arguments)
+        finally:
+            engine.close()
+
+
+def answer(engine: Engine, probe: Probe, arguments: argparse.Namespace) -> None:
+    """Ask what the command line wants asked, and print, write and draw what comes of it."""
     side = engine.manager.entry("toybox").width
     tried = cases(QUICK_SUBJECTS if arguments.quick else arguments.subjects)
-    sweep = arguments.steps or arguments.guidance
-    asked = sweep_rows(steps=arguments.steps, guidance_scales=arguments.guidance) if sweep else rows(side=side)
+    sweep = {"steps": arguments.steps, "guidance_scales": arguments.guidance, "models": arguments.samplers}
+    asked = sweep_rows(**sweep) if any(sweep.values()) else rows(side=side)
     table: list[dict] = []
     sheet = [("reference", [world.render(case.view, side) for case in tried[:SHEET_COLUMNS]])]
     for row in asked:
@@ -104,7 +116,6 @@ def main() -> None:
     for figures in limits(probe, tried, side):
         table.append(figures)
         show(figures)
-    engine.close()
     if arguments.json:
         arguments.json.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
     if arguments.sheet:
@@ -118,6 +129,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SUBJECTS} subjects, for a first impression")
     parser.add_argument("--steps", type=int, nargs="+", default=(), help="instead: at these numbers of steps")
     parser.add_argument("--guidance", type=float, nargs="+", default=(), help="instead: at these guidance scales")
+    parser.add_argument("--samplers", nargs="+", default=(), help="instead: with these schedulers of diffusers")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first subjects here (PNG)")
     return parser.parse_args()

@@ -1,0 +1,46 @@
+"""Other samplers for the bundled model: its weights as they are, another scheduler with the same schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.asks import sweep_rows
+from bench.quality import cases
+from bench.samplers import sampled_by
+from ipa_app.engine.engine import Engine
+from ipa_app.errors import UserError
+from ipa_app.models.catalog import BUNDLED
+from ipa_app.models.manager import ModelManager
+
+SAMPLER = "DPMSolverMultistepScheduler"
+
+
+def test_a_sampler_draws_with_the_models_weights(tmp_path: Path) -> None:
+    engine = Engine(ModelManager(sampled_by(BUNDLED, [SAMPLER], tmp_path), device="cpu"))
+    try:
+        row = next(sweep_rows(steps=[2], models=[SAMPLER]))
+        assert row.name == f"text only, {SAMPLER}, 2 steps"
+        result = engine.submit(row.ask(cases(1)[0])).result()
+    finally:
+        engine.close()
+    assert result.settings["scheduler"] == SAMPLER
+    assert result.settings["steps"] == 2
+    scheduler = engine.manager.get(SAMPLER).pipelines["text_to_image"].scheduler
+    assert scheduler.config["prediction_type"] == "v_prediction"
+    assert scheduler.config["rescale_betas_zero_snr"]
+
+
+def test_every_combination_is_asked() -> None:
+    names = {row.name.split(", ", 1)[1] for row in sweep_rows(steps=[10, 20], guidance_scales=[4.0])}
+    assert "10 steps, guidance 4" in names
+    assert {name.removeprefix("base, scale 1, ").removeprefix("fine, scale 1, ") for name in names} == {
+        "10 steps, guidance 4",
+        "20 steps, guidance 4",
+    }
+
+
+def test_what_diffusers_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no scheduler called SystemScheduler"):
+        sampled_by(BUNDLED, ["SystemScheduler"], tmp_path)
