@@ -7,10 +7,8 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -18,9 +16,13 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 
 from ipa_app.toybox import processes
+from ipa_app.toybox.quick import quick
 from ipa_app.toybox.settings import StageSettings
 
 logger = logging.getLogger(__name__)
+
+Loss = Callable[[torch.Generator, float], tuple[torch.Tensor, dict[str, float]]]
+"""Given a step's CPU generator and the fraction of the budget used: the loss of one fresh batch, and figures to log."""
 
 CHECKPOINT_SECONDS = 180
 LOG_STEPS = 50
@@ -46,20 +48,23 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def mixed_precision() -> AbstractContextManager[Any]:
-    """Compute in bfloat16 where the hardware is made for it; weights, and what needs the digits, stay in float32."""
-    device = pick_device()
+def has_bfloat16() -> bool:
+    """Whether the device computes in bfloat16 faster than in float32."""
     # Older PyTorch does not tell what the processor can do.
     processor = getattr(torch.cpu, "get_capabilities", dict)()
-    capable = device.type == "cuda" or processor.get("avx512_bf16") or processor.get("amx_bf16")
-    return torch.autocast(device.type, torch.bfloat16, enabled=bool(capable))
+    return bool(torch.cuda.is_available() or processor.get("avx512_bf16") or processor.get("amx_bf16"))
+
+
+def mixed_precision() -> torch.autocast:
+    """Compute in bfloat16 where the hardware is made for it; weights, and what needs the digits, stay in float32."""
+    return torch.autocast(pick_device().type, torch.bfloat16, enabled=has_bfloat16())
 
 
 def fit(
     name: str,
     *,
     module: nn.Module,
-    loss: Callable[[torch.Generator, float], tuple[torch.Tensor, dict[str, float]]],
+    loss: Loss,
     settings: StageSettings,
     folder: Path,
     on_checkpoint: Callable[[], None] = lambda: None,
@@ -87,7 +92,8 @@ def fit(
     saved_at = started = time.monotonic()
     before = progress.seconds
     while progress.fraction(settings) < 1:
-        _step(loss, progress, settings, optimizer, parameters, folder / f"{name}.jsonl")
+        with quick(module):
+            _step(loss, progress, settings, optimizer, parameters, folder / f"{name}.jsonl")
         average.step(parameters)
         progress.step += 1
         progress.samples += settings.batch_size
@@ -106,7 +112,7 @@ def fit(
 
 
 def _step(
-    loss: Callable[[torch.Generator, float], tuple[torch.Tensor, dict[str, float]]],
+    loss: Loss,
     progress: Progress,
     settings: StageSettings,
     optimizer: torch.optim.Optimizer,
