@@ -1,6 +1,7 @@
 """How well the bundled model does what it was asked, counted by a network on subjects it has never seen.
 
     python -m bench.quality --probe WORK/probe.pt [--quick] [--subjects 48] [--json FILE] [--sheet FILE]
+    python -m bench.quality --probe WORK/probe.pt --steps 10 20 30 --guidance 4 7 [--samplers DDIMScheduler ...]
 
 The probe is made by the recipe (``python -m ipa_app.toybox --work WORK probe``) from renders alone. Every
 picture is drawn through the app's own engine, on fixed seeds. Printed is the share of attributes, or of joints, that
@@ -15,6 +16,7 @@ import json
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,7 +27,7 @@ from bench.contact_sheet import contact_sheet
 from bench.judging import Look, attributes_right, interval, judge, look
 from bench.samplers import sampled_by
 from ipa_app.engine.engine import Engine
-from ipa_app.models.catalog import BUNDLED, catalog
+from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.manager import ModelManager
 from ipa_app.toybox import world
 from ipa_app.toybox.probe import Probe, load_probe
@@ -88,9 +90,12 @@ def main() -> None:
     """Print the table; write it and the contact sheet where asked."""
     arguments = _arguments()
     probe = load_probe(arguments.probe)
+    entry = entry_from_folder(arguments.model, name="toybox")
+    if arguments.base_adapter:
+        entry = replace(entry, adapters={**entry.adapters, "base": arguments.base_adapter})
     with TemporaryDirectory() as folder:
-        samplers = sampled_by(BUNDLED, arguments.samplers, Path(folder))
-        engine = Engine(ModelManager({**catalog(), **samplers}, device="cpu", max_resident=1 + len(samplers)))
+        samplers = sampled_by(arguments.model, arguments.samplers, Path(folder))
+        engine = Engine(ModelManager({entry.name: entry, **samplers}, device="cpu", max_resident=1 + len(samplers)))
         try:
             answer(engine, probe, arguments)
         finally:
@@ -106,6 +111,8 @@ def answer(engine: Engine, probe: Probe, arguments: argparse.Namespace) -> None:
     table: list[dict] = []
     sheet = [("reference", [world.render(case.view, side) for case in tried[:SHEET_COLUMNS]])]
     for row in asked:
+        if not row.name.startswith(tuple(arguments.only)):
+            continue
         pictures, seconds = pictures_of(engine, row, tried)
         sheet.append((row.name, pictures[:SHEET_COLUMNS]))
         looks = looks_at(probe, pictures, tried)
@@ -130,6 +137,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, nargs="+", default=(), help="instead: at these numbers of steps")
     parser.add_argument("--guidance", type=float, nargs="+", default=(), help="instead: at these guidance scales")
     parser.add_argument("--samplers", nargs="+", default=(), help="instead: with these schedulers of diffusers")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="the rows whose names begin like this")
+    parser.add_argument("--model", type=Path, default=BUNDLED, help="another bundle of the recipe")
+    parser.add_argument("--base-adapter", type=Path, help="in place of the model's own")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first subjects here (PNG)")
     return parser.parse_args()
