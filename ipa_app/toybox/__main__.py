@@ -1,6 +1,6 @@
 """Make the bundled model: ``python -m ipa_app.toybox --work DIR [--recipe cpu128] [stage ...]``.
 
-The long stages can share the work: ``torchrun --nproc-per-node 2 -m ipa_app.toybox --work DIR vision unet controlnet``.
+The long stages can share the work: ``torchrun --nproc-per-node 2 -m ipa_app.toybox --work DIR vision controlnet``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from ipa_app.toybox.tokenizer import train_tokenizer
 from ipa_app.toybox.unet import train_unet
 from ipa_app.toybox.vae import refine_decoder, train_vae
 from ipa_app.toybox.vision import train_vision
+from ipa_app.toybox.widen import widen
 
 Stage = Callable[[Recipe, ToyData, ToyData, Path], None]
 Settings = TypeVar("Settings", Recipe, Enlargement, StageSettings)
@@ -46,6 +47,7 @@ STAGES: dict[str, Stage] = {
     "vae": train_vae,
     "clip": train_clip,
     "vision": train_vision,
+    "widen": widen,
     "unet": train_unet,
     "base_teacher": train_base_teacher,
     "fine_teacher": train_fine_teacher,
@@ -61,7 +63,7 @@ STAGES: dict[str, Stage] = {
 """In the order in which they need one another."""
 COMPARISON: dict[str, Stage] = {"baseline": train_baseline, "plain_adapter": train_plain_adapter}
 """What the bundle's adapter is compared with by ``python -m bench.baseline``; trained only where they are named."""
-SHARED_STAGES = ("vision", "unet", "controlnet")
+SHARED_STAGES = ("vision", "widen", "unet", "controlnet")
 """Stages that several processes can train together."""
 
 
@@ -78,6 +80,7 @@ def main() -> None:
     parser.add_argument("--recipe", choices=RECIPES, default="cpu128")
     parser.add_argument("--minutes", type=float, help="limit of each trained stage, in place of the recipe's")
     parser.add_argument("--samples", type=int, help="samples that each trained stage sees, in place of the recipe's")
+    parser.add_argument("--other-view-share", type=float, help="of the adapters' pairs, in place of the recipe's")
     parser.add_argument("--start-from", type=Path, metavar="BUNDLE", help="go on from a bundle, such as assets/toybox")
     arguments = parser.parse_args()
     every = {**STAGES, **COMPARISON}
@@ -89,6 +92,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     limits = {"minutes": arguments.minutes, "samples": arguments.samples}
     recipe = _limited(RECIPES[arguments.recipe], **{name: limit for name, limit in limits.items() if limit})
+    if arguments.other_view_share is not None:
+        recipe = dataclasses.replace(recipe, other_view_share=arguments.other_view_share)
     if arguments.start_from:
         start_from(arguments.start_from, arguments.work, recipe)
     run(recipe, arguments.work, arguments.stages)

@@ -18,10 +18,11 @@ from transformers import CLIPImageProcessor
 from ipa_app.adapter.features import encode_image
 from ipa_app.toybox import sheets
 from ipa_app.toybox.clip import load_image_encoder, load_text_encoder
-from ipa_app.toybox.dataset import ToyData
-from ipa_app.toybox.fit import pick_device
+from ipa_app.toybox.dataset import Split, ToyData
+from ipa_app.toybox.fit import has_bfloat16, mixed_precision, pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
 from ipa_app.toybox.loss_weights import loss_weights
+from ipa_app.toybox.quick import quick
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS
 from ipa_app.toybox.settings import Recipe, StageSettings
 from ipa_app.toybox.start import start_of
@@ -29,6 +30,7 @@ from ipa_app.toybox.tensors import clip_pixels, pixels
 from ipa_app.toybox.tokenizer import load_tokenizer
 from ipa_app.toybox.unet import load_unet
 from ipa_app.toybox.vae import load_vae
+from ipa_app.toybox.vision import as_seen
 from ipa_app.training.checkpoint import resume_step
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
@@ -42,9 +44,6 @@ logger = logging.getLogger(__name__)
 Kind = Literal["base", "plus"]
 FILES: dict[Kind, str] = {"base": "ip-adapter_toybox.safetensors", "plus": "ip-adapter-plus_toybox.safetensors"}
 
-OTHER_VIEW_SHARE = 0.7
-"""Share of pairs whose reference shows the same subject in another scene; the others are picture = target, as in
-the paper. Another view teaches "this subject, elsewhere" instead of "copy this picture"."""
 SCENE_SHARE = 0.5
 """Share of texts that leave the subject to the picture."""
 
@@ -74,19 +73,21 @@ def plain_adapter_path(folder: Path) -> Path:
 def _train(config: TrainConfig, recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path, *, target: Path) -> None:
     train_pairs = Pairs(config.adapter, recipe, data, folder, "train")
     heldout_pairs = Pairs(config.adapter, recipe, heldout, folder, "heldout")
+    base = _components(folder)
     reports = train(
         config,
-        base=_components(folder),
+        base=base,
         batches=train_pairs.batches(config.batch_size, first=resume_step(config.output)),
         heldout=[heldout_pairs.whole_batch(torch.arange(min(64, len(heldout))))],
         samples=[_sample(heldout, row) for row in range(0, min(16, len(heldout)), 2)],
     )
-    for report in reports:
-        logger.info("%s, %s", config.output.name, report)
-        if isinstance(report, FinishedReport):
-            target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(report.path, target)
-            sheets.note(folder, config.output.name, {"samples": report.step * config.batch_size})
+    with quick(base.unet):
+        for report in reports:
+            logger.info("%s, %s", config.output.name, report)
+            if isinstance(report, FinishedReport):
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(report.path, target)
+                sheets.note(folder, config.output.name, {"samples": report.step * config.batch_size})
 
 
 train_base_adapter = partial(train_adapter, "base")
@@ -104,6 +105,7 @@ def _config(
         max_minutes=settings.minutes or 0.0,
         batch_size=settings.batch_size,
         learning_rate=settings.lr,
+        mixed_precision="bf16" if has_bfloat16() else "no",
         lr_schedule="cosine",
         timestep_sampling="late",
         resampler_heads=max(1, recipe.text_hidden // 64),
@@ -120,7 +122,7 @@ def _config(
 
 def _components(folder: Path) -> Components:
     return Components(
-        unet=load_unet(folder),
+        unet=load_unet(folder).to(memory_format=torch.channels_last),
         vae=load_vae(folder),
         text_encoder=load_text_encoder(folder),
         tokenizer=load_tokenizer(folder),
@@ -138,11 +140,12 @@ def _sample(heldout: ToyData, row: int) -> Sample:
 class Pairs:
     """Reference and target pictures of one split, everything frozen encoded beforehand."""
 
-    def __init__(self, kind: Kind, recipe: Recipe, data: ToyData, folder: Path, split: str) -> None:
+    def __init__(self, kind: Kind, recipe: Recipe, data: ToyData, folder: Path, split: Split) -> None:
         self._latents = latents_of(data, folder, split)
         self._captions = Captions(data, folder)
-        self._features = features_of(kind, recipe, data, folder)
+        self._features = features_of(kind, recipe, data, folder, split)
         self._keypoints = data.keypoints
+        self._other_view_share = recipe.other_view_share
 
     def batches(self, size: int, *, first: int) -> Iterator[TrainingBatch]:
         """Endless batches; the draws of batch n depend on n alone, so that a run can be resumed."""
@@ -164,7 +167,7 @@ class Pairs:
         return self._batch(rows, generator)
 
     def _batch(self, rows: torch.Tensor, generator: torch.Generator) -> TrainingBatch:
-        other = torch.rand(len(rows), generator=generator) < OTHER_VIEW_SHARE
+        other = torch.rand(len(rows), generator=generator) < self._other_view_share
         # Pictures 2 i and 2 i + 1 show the same subject.
         references = torch.where(other, rows ^ 1, rows)
         return TrainingBatch(
@@ -176,13 +179,14 @@ class Pairs:
 
 
 @torch.no_grad()
-def features_of(kind: Kind, recipe: Recipe, data: ToyData, folder: Path) -> torch.Tensor:
+def features_of(kind: Kind, recipe: Recipe, data: ToyData, folder: Path, split: Split) -> torch.Tensor:
     """What the vision tower says of every picture of a split, float16."""
     encoder, device = load_image_encoder(folder), pick_device()
-    parts = []
+    parts, pictures = [], as_seen(recipe, data, folder, split)
     for rows in torch.arange(len(data)).split(64):
-        batch = clip_pixels(pixels(data.images, rows, device), recipe.vision_size)
-        parts.append(encode_image(encoder, batch, kind).cond.half().cpu())
+        batch = clip_pixels(pixels(pictures, rows, device), recipe.vision_size)
+        with mixed_precision():
+            parts.append(encode_image(encoder, batch, kind).cond.half().cpu())
     return torch.cat(parts)
 
 

@@ -25,7 +25,7 @@ from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import fit, mixed_precision, pick_device
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pipeline
 from ipa_app.toybox.settings import Recipe
-from ipa_app.toybox.unet import load_unet, noised
+from ipa_app.toybox.unet import LATENESS, load_unet, noised
 from ipa_app.training.loss import mse
 
 NO_PICTURE_SHARE = 0.1
@@ -83,7 +83,7 @@ def train_baseline(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
         assert batch.latents is not None and batch.latents_std is not None
         assert batch.features is not None and batch.loss_weights is not None
         clean = batch.latents + batch.latents_std * torch.randn(batch.latents.shape, generator=generator)
-        noisy, timesteps, target = noised(scheduler, clean.to(device), generator, late=True)
+        noisy, timesteps, target = noised(scheduler, clean.to(device), generator, lateness=LATENESS)
         without = torch.rand(len(batch), generator=generator) < NO_PICTURE_SHARE
         seen = batch.features.masked_fill(without[:, None], 0).to(device)
         with mixed_precision():
@@ -93,7 +93,7 @@ def train_baseline(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
     def sheet() -> None:
         _sheet(baseline, heldout, folder)
 
-    progress = fit("baseline", module=parts, loss=loss, settings=settings, folder=folder, on_checkpoint=sheet)
+    progress = fit("baseline", module=parts, loss=loss, settings=settings, folder=folder, sheet=sheet)
     sheets.note(folder, "baseline", {"samples": progress.samples})
     save_baseline(baseline, folder)
 

@@ -100,7 +100,7 @@ def train_clip(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
     def note() -> None:
         sheets.note(folder, "clip", {"retrieval": _retrieval(pair, heldout_ids.to(device), heldout, recipe)})
 
-    fit("clip", module=pair, loss=loss, settings=recipe.clip, folder=folder, on_checkpoint=note)
+    fit("clip", module=pair, loss=loss, settings=recipe.clip, folder=folder, sheet=note)
     _write(pair, recipe, folder)
 
 

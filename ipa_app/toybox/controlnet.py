@@ -25,10 +25,19 @@ from ipa_app.toybox.loss_weights import loss_weights
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pose_pipeline
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.start import start_of
-from ipa_app.toybox.unet import SCENE_SHARE, TEXT_DROP, load_unet, noised, save_text_encoder, text_sheet
+from ipa_app.toybox.unet import (
+    LATENESS,
+    SCENE_SHARE,
+    TEXT_DROP,
+    WORDS_LATENESS,
+    load_unet,
+    noised,
+    save_text_encoder,
+    text_sheet,
+)
 from ipa_app.training.loss import mse
 
-POSED_SHARE = 0.375
+POSED_SHARE = 0.25
 """Share of a batch that has a skeleton."""
 POSED_TEXT_DROP = 0.3
 """Captions often name the pose; dropping many of them makes the skeleton the one thing to rely on."""
@@ -78,7 +87,7 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
         text_sheet(folder, unet, heldout)
         _pose_sheet(folder, unet, controlnet, heldout, recipe.size)
 
-    fit("controlnet", module=parts, loss=loss, settings=recipe.controlnet, folder=folder, on_checkpoint=sheet)
+    fit("controlnet", module=parts, loss=loss, settings=recipe.controlnet, folder=folder, sheet=sheet)
     if PartialState().is_main_process:
         controlnet.save_pretrained(folder / "controlnet")
         unet.save_pretrained(folder / "unet")
@@ -116,8 +125,8 @@ class _Batches:
         ]
         clean = self._latents.sample(rows, generator, self._device)
         halves = [
-            noised(self._scheduler, clean[: len(posed)], generator, late=True),
-            noised(self._scheduler, clean[len(posed) :], generator),
+            noised(self._scheduler, clean[: len(posed)], generator, lateness=LATENESS),
+            noised(self._scheduler, clean[len(posed) :], generator, lateness=WORDS_LATENESS),
         ]
         noisy, timesteps, target = (torch.cat(parts) for parts in zip(*halves, strict=True))
         return _Batch(

@@ -71,7 +71,7 @@ def _enlarge_vae(recipe: Recipe, settings: StageSettings, data: ToyData, heldout
     def sheet() -> None:
         sheets.note(folder, "enlarge", sheets.reconstruction_sheet(vae, shown, folder / "sheets" / "enlarge.png"))
 
-    fit("enlarge", module=vae, loss=loss, settings=settings, folder=folder, on_checkpoint=sheet)
+    fit("enlarge", module=vae, loss=loss, settings=settings, folder=folder, sheet=sheet)
     vae.save_pretrained(folder / ENLARGED / "vae")
 
 

@@ -25,6 +25,8 @@ Loss = Callable[[torch.Generator, float], tuple[torch.Tensor, dict[str, float]]]
 """Given a step's CPU generator and the fraction of the budget used: the loss of one fresh batch, and figures to log."""
 
 CHECKPOINT_SECONDS = 180
+SHEET_SECONDS = 900
+"""Pictures take long on a processor, and the other processes wait for them."""
 LOG_STEPS = 50
 WARMUP_STEPS = 100
 
@@ -67,7 +69,7 @@ def fit(
     loss: Loss,
     settings: StageSettings,
     folder: Path,
-    on_checkpoint: Callable[[], None] = lambda: None,
+    sheet: Callable[[], None] = lambda: None,
 ) -> Progress:
     """Train ``module`` in place until its budget is spent; it ends with the averaged weights.
 
@@ -81,7 +83,7 @@ def fit(
             of one fresh batch of ``settings.batch_size``, and figures to log.
         settings: budget and learning rate.
         folder: where checkpoints and logs go.
-        on_checkpoint: called with the averaged weights in place, to draw sample sheets.
+        sheet: called now and then and at the end, with the averaged weights in place, to draw or measure samples.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     processes.start_alike(parameters)
@@ -89,7 +91,7 @@ def fit(
     average = EMAModel(parameters, decay=0.9995, use_ema_warmup=True, power=0.75)
     progress = _resume(folder / f"{name}.ckpt", module, optimizer, average)
     is_main = PartialState().is_main_process
-    saved_at = started = time.monotonic()
+    saved_at = shown_at = started = time.monotonic()
     before = progress.seconds
     while progress.fraction(settings) < 1:
         with quick(module):
@@ -100,13 +102,15 @@ def fit(
         progress.seconds = processes.agreed(before + time.monotonic() - started)
         if is_main and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
             _save(folder / f"{name}.ckpt", module, optimizer, average, progress)
-            _with_average(average, parameters, on_checkpoint)
             saved_at = time.monotonic()
+        if is_main and time.monotonic() - shown_at > SHEET_SECONDS:
+            _with_average(average, parameters, sheet)
+            shown_at = time.monotonic()
     if is_main:
         _save(folder / f"{name}.ckpt", module, optimizer, average, progress)
     average.copy_to(parameters)
     if is_main:
-        on_checkpoint()
+        sheet()
     logger.info("%s done: %d samples in %.1f minutes", name, progress.samples, progress.seconds / 60)
     return progress
 

@@ -13,7 +13,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from ipa_app.toybox.clip import encode_captions, load_text_encoder
 from ipa_app.toybox.dataset import ToyData
-from ipa_app.toybox.fit import pick_device
+from ipa_app.toybox.fit import mixed_precision, pick_device
+from ipa_app.toybox.quick import quick
 from ipa_app.toybox.tensors import pixels
 from ipa_app.toybox.tokenizer import load_tokenizer
 from ipa_app.toybox.vae import load_vae
@@ -57,6 +58,12 @@ def latents_of(data: ToyData, folder: Path, split: str, *, shrink: int = 1) -> L
     return Latents(**torch.load(path, weights_only=True))
 
 
+def forget_latents(folder: Path) -> None:
+    """Have every split encoded anew, because the autoencoder is another one."""
+    for path in folder.glob("latents-*.pt"):
+        path.unlink()
+
+
 def _encoded(data: ToyData, folder: Path, shrink: int) -> dict[str, torch.Tensor]:
     vae, device = load_vae(folder).to(memory_format=torch.channels_last), pick_device()
     means, deviations = [], []
@@ -65,7 +72,8 @@ def _encoded(data: ToyData, folder: Path, shrink: int) -> dict[str, torch.Tensor
         if shrink > 1:
             side = batch.shape[-1] // shrink
             batch = F.interpolate(batch, size=(side, side), mode="bicubic", antialias=True).clamp(-1, 1)
-        posterior = vae.encode(batch).latent_dist
+        with mixed_precision(), quick(vae):
+            posterior = vae.encode(batch).latent_dist
         means.append(posterior.mean.half().cpu().contiguous())
         deviations.append(posterior.std.half().cpu().contiguous())
     return {"mean": torch.cat(means), "deviation": torch.cat(deviations)}

@@ -59,7 +59,7 @@ def train_pose_reader(recipe: Recipe, data: ToyData, heldout: ToyData, folder: P
     def note() -> None:
         sheets.note(folder, "pose_reader", _figures(reader, tried))
 
-    fit("pose_reader", module=reader, loss=loss, settings=recipe.pose_reader, folder=folder, on_checkpoint=note)
+    fit("pose_reader", module=reader, loss=loss, settings=recipe.pose_reader, folder=folder, sheet=note)
     save_toy_reader(reader, folder / FILE)
 
 

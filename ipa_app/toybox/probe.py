@@ -166,7 +166,7 @@ def train_probe(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -
     def note() -> None:
         sheets.note(folder, "probe", accuracy(probe, heldout))
 
-    fit("probe", module=probe, loss=loss, settings=recipe.probe, folder=folder, on_checkpoint=note)
+    fit("probe", module=probe, loss=loss, settings=recipe.probe, folder=folder, sheet=note)
     torch.save(probe.state_dict(), folder / "probe.pt")
 
 

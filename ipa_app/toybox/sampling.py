@@ -19,7 +19,7 @@ from ipa_app.toybox.tokenizer import load_tokenizer
 from ipa_app.toybox.vae import load_vae
 
 STEPS = 20
-GUIDANCE_SCALE = 7.0
+GUIDANCE_SCALE = 3.0
 
 
 def pipeline(folder: Path, unet: UNet2DConditionModel) -> StableDiffusionPipeline:

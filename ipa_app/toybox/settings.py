@@ -47,6 +47,11 @@ class Recipe:
         heldout_subjects: subjects whose combination of attributes never occurs in training.
         captions_per_picture: differently worded captions kept per picture.
         vision_size: side of the square the vision tower sees, in pixels.
+        other_view_share: share of the adapters' pairs whose reference shows the same subject in another scene; the
+            others are picture = target, as in the paper. Another view teaches "this subject, elsewhere" instead of
+            "copy this picture".
+        unet: of the stage that trains the UNet alone; None keeps the one that the recipe goes on from.
+        widen: of the stage that gives a narrower autoencoder the ``vae_channels``; None leaves it as it is.
         enlarge: of the stage that makes the bundle draw at twice ``size``; None leaves it at that.
     """
 
@@ -68,11 +73,12 @@ class Recipe:
     vae_channels: tuple[int, ...] = (16, 32, 64)
     unet_channels: tuple[int, ...] = (32, 96, 160)
     unet_heads: int = 4
+    other_view_share: float = 0.6
 
     vae: StageSettings
     clip: StageSettings
     vision: StageSettings
-    unet: StageSettings
+    unet: StageSettings | None
     controlnet: StageSettings
     text_teacher: StageSettings
     base_adapter: StageSettings
@@ -80,6 +86,7 @@ class Recipe:
     probe: StageSettings
     pose_reader: StageSettings
     decoder: StageSettings
+    widen: StageSettings | None = None
     enlarge: Enlargement | None = None
 
     @property
@@ -115,7 +122,17 @@ CPU_128 = Recipe(
 )
 """Two CPU cores, about five hours."""
 
-CPU_256 = replace(CPU_128, name="cpu256", size=256, enlarge=None, vae_channels=(16, *CPU_128.vae_channels))
+CPU_256 = replace(
+    CPU_128,
+    name="cpu256",
+    size=256,
+    subjects=12_000,
+    vae_channels=(32, 32, 64, 128),
+    unet=None,
+    widen=StageSettings(samples=120_000, batch_size=16, lr=1e-3, minutes=36),
+    controlnet=StageSettings(samples=400_000, batch_size=32, lr=1e-3, minutes=60),
+    enlarge=None,
+)
 """To train on from a bundle that `cpu128` made."""
 
 GPU_256 = Recipe(

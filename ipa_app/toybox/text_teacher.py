@@ -28,13 +28,10 @@ from ipa_app.toybox.fit import fit, pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.start import start_of
-from ipa_app.toybox.unet import load_unet, noised
+from ipa_app.toybox.unet import LATENESS, load_unet, noised
 
 logger = logging.getLogger(__name__)
 
-OWN_VIEW_SHARE = 0.5
-"""Share of pairs whose reference is the picture itself and whose words are none, as in a variation; in the others the
-reference is another view and the words name the scene, as in a mix."""
 NO_PICTURE_SHARE = 0.1
 """Share of pairs without a picture, which must add nothing: guidance leads away from what "no picture" draws."""
 QUERY_BATCHES, QUERY_BATCH, QUERIES_KEPT, QUERIES_ASKED = 24, 16, 256, 64
@@ -72,11 +69,12 @@ def train_teacher(kind: Kind, recipe: Recipe, data: ToyData, _heldout: ToyData, 
     adapter = _adapter(kind, recipe, unet, folder).to(device, torch.float32).requires_grad_(True).train()
     layers = list(_layers(unet, data, folder))
     full, scene, empty = _text_states(data, folder)
-    features, nothing = features_of(kind, recipe, data, folder), features_of_nothing(kind, recipe, folder)
+    features, nothing = features_of(kind, recipe, data, folder, "train"), features_of_nothing(kind, recipe, folder)
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         rows = torch.randint(len(data), (recipe.text_teacher.batch_size,), generator=generator)
-        own = torch.rand(len(rows), generator=generator) < OWN_VIEW_SHARE
+        # The picture itself and no words, as in a variation; or another view and words for the scene, as in a mix.
+        own = torch.rand(len(rows), generator=generator) >= recipe.other_view_share
         words = torch.where(own[:, None, None], empty, scene[rows]).to(device).float()
         wanted = full[rows].to(device).float()
         # Pictures 2 i and 2 i + 1 show the same subject.
@@ -148,7 +146,9 @@ def _layers(unet: UNet2DConditionModel, data: ToyData, folder: Path) -> Iterator
     latents, captions = latents_of(data, folder, "train"), Captions(data, folder)
     for _ in range(QUERY_BATCHES):
         rows = torch.randint(len(data), (QUERY_BATCH,), generator=generator)
-        noisy, timesteps, _ = noised(scheduler, latents.sample(rows, generator, unet.device), generator, late=True)
+        noisy, timesteps, _ = noised(
+            scheduler, latents.sample(rows, generator, unet.device), generator, lateness=LATENESS
+        )
         unet(noisy, timesteps, captions.hidden_states(captions.ids[rows, 0]).to(unet.device))
     for hook in hooks:
         hook.remove()

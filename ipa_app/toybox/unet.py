@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel
 
+from ipa_app.errors import UserError
 from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import fit, mixed_precision, pick_device
@@ -22,8 +24,12 @@ from ipa_app.training.loss import mse
 
 TEXT_DROP = 0.1
 """Share of empty captions, for classifier-free guidance (Ho & Salimans 2022)."""
-SCENE_SHARE = 0.1
+SCENE_SHARE = 0.2
 """Share of captions that leave the subject open, as prompts beside a reference picture do."""
+LATENESS = 3.0
+"""Preference for noisy timesteps where a skeleton or a reference decides the layout; see `noised`."""
+WORDS_LATENESS = 1.5
+"""Preference for noisy timesteps where words alone decide a pose; see `noised`."""
 SMALL_UNTIL = 0.5
 """Share of the budget that is trained on pictures of half the side, where a step costs a quarter: what words mean is
 learned as well on those."""
@@ -72,12 +78,19 @@ def load_unet(folder: Path) -> UNet2DConditionModel:
 def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
     """Train the UNet with the text tower, as Rombach et al. 2022 do; write both, and ``scheduler``.
 
+    A recipe that does not want it goes on with the UNet that it starts from.
+
     Contrast taught the tower which words a picture has, and hardly which colour belongs to which garment.
     """
-    device = pick_device()
+    device, settings = pick_device(), recipe.unet
     scheduler = new_scheduler()
     scheduler.save_pretrained(folder / "scheduler")
     start = start_of(folder, "unet")
+    if settings is None:
+        if not start.exists():
+            raise UserError(f"The recipe {recipe.name} goes on from a UNet: name a bundle with --start-from.")
+        shutil.copytree(start, folder / "unet", dirs_exist_ok=True)
+        return
     unet = UNet2DConditionModel.from_pretrained(start) if start.exists() else new_unet(recipe)
     unet = unet.train().to(device, dtype=torch.float32, memory_format=torch.channels_last)
     small, whole = (latents_of(data, folder, "train", shrink=shrink) for shrink in (2, 1))
@@ -85,9 +98,9 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
     parts = nn.ModuleDict({"unet": unet, "text_encoder": captions.encoder.requires_grad_(True).train()})
 
     def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
-        rows = torch.randint(len(data), (processes.share(recipe.unet.batch_size),), generator=generator)
+        rows = torch.randint(len(data), (processes.share(settings.batch_size),), generator=generator)
         clean = (small if fraction < SMALL_UNTIL else whole).sample(rows, generator, device)
-        noisy, timesteps, target = noised(scheduler, clean, generator)
+        noisy, timesteps, target = noised(scheduler, clean, generator, lateness=WORDS_LATENESS)
         with mixed_precision():
             hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=SCENE_SHARE))
             prediction = unet(noisy, timesteps, hidden).sample
@@ -98,7 +111,7 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
         save_text_encoder(captions.encoder, folder)
         text_sheet(folder, unet, heldout)
 
-    fit("unet", module=parts, loss=loss, settings=recipe.unet, folder=folder, on_checkpoint=sheet)
+    fit("unet", module=parts, loss=loss, settings=settings, folder=folder, sheet=sheet)
     if PartialState().is_main_process:
         unet.save_pretrained(folder / "unet")
 
@@ -116,7 +129,7 @@ def text_sheet(folder: Path, unet: UNet2DConditionModel, heldout: ToyData) -> No
 
 
 def noised(
-    scheduler: DDIMScheduler, clean: torch.Tensor, generator: torch.Generator, *, late: bool = False
+    scheduler: DDIMScheduler, clean: torch.Tensor, generator: torch.Generator, *, lateness: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Draw noise and timesteps; (noisy latents, timesteps, v target), after Salimans & Ho 2022, appendix D.
 
@@ -127,13 +140,12 @@ def noised(
         scheduler: gives the schedule.
         clean: (B, 4, h, w) latents.
         generator: of the step, on the CPU.
-        late: prefer noisy timesteps, where the layout of a picture is decided (Mou et al. 2023, section 3.3).
+        lateness: above 1 prefers noisy timesteps, where the layout of a picture is decided (Mou et al. 2023, section
+            3.3, whose timesteps are those of 3).
     """
     noise = torch.randn(clean.shape, generator=generator).to(clean.device)
     places = (torch.arange(len(clean)) + torch.rand(len(clean), generator=generator)) / len(clean)
     steps = scheduler.config.num_train_timesteps
-    if late:
-        places = 1 - places**3
-    timesteps = (places * steps).long().clamp(max=steps - 1).to(clean.device)
+    timesteps = ((1 - places**lateness) * steps).long().clamp(max=steps - 1).to(clean.device)
     noisy = scheduler.add_noise(clean, noise, timesteps)
     return noisy, timesteps, scheduler.get_velocity(clean, noise, timesteps)

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import nn
 
-from ipa_app.toybox import sheets
+from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
-from ipa_app.toybox.fit import fit, mixed_precision, pick_device
+from ipa_app.toybox.fit import Loss, fit, mixed_precision, pick_device
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.tensors import pixels
 
@@ -54,22 +54,13 @@ def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> 
     device = pick_device()
     vae = new_vae(recipe).to(device, memory_format=torch.channels_last)
 
-    def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
-        batch_size = recipe.vae.batch_size
-        if fraction < CROP_UNTIL:
-            rows = torch.randint(len(data), (batch_size,), generator=generator)
-            batch = _random_crops(pixels(data.images, rows, device), recipe.size // 2, generator)
-        else:
-            # A whole picture costs as much as four crops.
-            rows = torch.randint(len(data), (max(1, batch_size // 4),), generator=generator)
-            batch = pixels(data.images, rows, device)
-        return _loss(vae, batch)
+    loss = reconstruction_loss(vae, data, size=recipe.size, batch_size=recipe.vae.batch_size)
 
     def sheet() -> None:
         figures = sheets.reconstruction_sheet(vae, heldout.images, folder / "sheets" / "vae.png")
         sheets.note(folder, "vae", figures)
 
-    fit("vae", module=vae, loss=loss, settings=recipe.vae, folder=folder, on_checkpoint=sheet)
+    fit("vae", module=vae, loss=loss, settings=recipe.vae, folder=folder, sheet=sheet)
     normalise_latents(vae, data)
     vae.save_pretrained(folder / "vae")
 
@@ -96,24 +87,50 @@ def refine_decoder(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
     def sheet() -> None:
         sheets.note(folder, "decoder", sheets.reconstruction_sheet(vae, heldout.images, folder / "sheets" / "vae.png"))
 
-    fit("decoder", module=decoder, loss=loss, settings=recipe.decoder, folder=folder, on_checkpoint=sheet)
+    fit("decoder", module=decoder, loss=loss, settings=recipe.decoder, folder=folder, sheet=sheet)
     vae.save_pretrained(folder / "vae")
 
 
+def reconstruction_loss(vae: AutoencoderKL, data: ToyData, *, size: int, batch_size: int) -> Loss:
+    """What encoder and decoder learn on together, as `fit` asks for it.
+
+    Args:
+        vae: in training.
+        data: pictures.
+        size: their side in pixels.
+        batch_size: crops in a step.
+    """
+    device = pick_device()
+
+    def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+        is_cropped = fraction < CROP_UNTIL
+        # A whole picture costs as much as four crops.
+        count = processes.share(batch_size if is_cropped else max(1, batch_size // 4))
+        rows = torch.randint(len(data), (count,), generator=generator)
+        batch = pixels(data.images, rows, device)
+        if is_cropped:
+            batch = _random_crops(batch, size // 2, generator)
+        with mixed_precision():
+            posterior = vae.encode(batch).latent_dist
+            picture = vae.decode(stained(posterior.sample(), generator)).sample
+        drawn, figures = picture_loss(picture.float(), batch)
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        return drawn + KL_WEIGHT * kl, {**figures, "kl": float(kl.detach())}
+
+    return loss
+
+
 def stained(latents: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Latents (B, C, h, w) with noise of another strength in each, in grains of one of NOISE_CELLS."""
+    """Latents (B, C, h, w) with noise of another strength in each, in grains of one of NOISE_CELLS.
+
+    The strength goes by how far each channel varies, so that an encoder gains nothing by larger latents.
+    """
     cells = NOISE_CELLS[int(torch.randint(len(NOISE_CELLS), (), generator=generator))]
     height, width = (side // cells for side in latents.shape[-2:])
     noise = torch.randn(*latents.shape[:2], height, width, generator=generator)
     strength = LATENT_NOISE * torch.rand(len(latents), 1, 1, 1, generator=generator)
-    return latents + F.interpolate(noise * strength, size=latents.shape[-2:], mode="nearest").to(latents)
-
-
-def _loss(vae: AutoencoderKL, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
-    posterior = vae.encode(batch).latent_dist
-    loss, figures = picture_loss(vae.decode(posterior.sample()).sample, batch)
-    kl = posterior.kl().mean() / posterior.mean[0].numel()
-    return loss + KL_WEIGHT * kl, {**figures, "kl": float(kl.detach())}
+    noise = F.interpolate(noise * strength, size=latents.shape[-2:], mode="nearest").to(latents)
+    return latents + noise * latents.std(dim=(0, 2, 3), keepdim=True)
 
 
 def picture_loss(picture: torch.Tensor, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:

@@ -7,24 +7,28 @@ away. What a reference picture can hand on is bounded by this.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import PartialState
+from PIL import Image
 from torch import nn
 from transformers import CLIPVisionModelWithProjection
 
 from ipa_app.toybox import processes, sheets, world
 from ipa_app.toybox.clip import load_image_encoder
-from ipa_app.toybox.dataset import ToyData
-from ipa_app.toybox.fit import fit, pick_device
+from ipa_app.toybox.dataset import Split, ToyData
+from ipa_app.toybox.drawn import drawn_once
+from ipa_app.toybox.fit import fit, mixed_precision, pick_device
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.tensors import clip_pixels, pixels
 
 SHIFT, ZOOM = 0.08, 0.1
-"""Pictures are moved by up to this share of their side and scaled by up to this much, so that the tower does not learn
-the training pictures by heart."""
+"""Pictures are moved by up to this share of their side and scaled by up to this much, and half of them are mirrored, so
+that the tower does not learn the training pictures by heart."""
 
 
 class AttributeReader(nn.Module):
@@ -50,29 +54,45 @@ def train_vision(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) 
     device = pick_device()
     reader = AttributeReader(load_image_encoder(folder).requires_grad_(True).train()).to(device)
     labels = torch.from_numpy(data.labels)
+    pictures = as_seen(recipe, data, folder, "train")
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         rows = torch.randint(len(data), (processes.share(recipe.vision.batch_size),), generator=generator)
-        batch = _moved(pixels(data.images, rows, device), generator)
+        batch = _moved(pixels(pictures, rows, device), generator)
         target = labels[rows].to(device)
-        logits = reader(clip_pixels(batch, recipe.vision_size))
+        with mixed_precision():
+            logits = reader(clip_pixels(batch, recipe.vision_size))
         return torch.stack([F.cross_entropy(each, target[:, i]) for i, each in enumerate(logits)]).mean(), {}
 
     def note() -> None:
         sheets.note(folder, "vision", _accuracy(reader, heldout, recipe))
 
-    fit("vision", module=reader, loss=loss, settings=recipe.vision, folder=folder, on_checkpoint=note)
+    fit("vision", module=reader, loss=loss, settings=recipe.vision, folder=folder, sheet=note)
     if PartialState().is_main_process:
         reader.encoder.save_pretrained(folder / "image_encoder")
 
 
+def as_seen(recipe: Recipe, data: ToyData, folder: Path, split: Split) -> np.ndarray:
+    """The pictures of a split at the size that the tower sees, resampled once as CLIP's image processor does."""
+    if recipe.size == recipe.vision_size:
+        return data.images
+    return drawn_once(
+        folder / f"seen-{split}.npy", partial(_resampled, recipe.vision_size), data.images, size=recipe.vision_size
+    )
+
+
+def _resampled(side: int, picture: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
+
+
 def _moved(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Pictures (B, 3, H, W), each shifted and scaled a little; what comes in at the edges repeats them."""
-    drawn = (2 * torch.rand(3, len(batch), generator=generator) - 1).to(batch)
+    """Pictures (B, 3, H, W), each shifted, scaled and mirrored or not; what comes in at the edges repeats them."""
+    drawn = (2 * torch.rand(4, len(batch), generator=generator) - 1).to(batch)
     scale, zero = 1 + ZOOM * drawn[0], torch.zeros_like(drawn[0])
     # affine_grid measures in half sides.
-    x, y = 2 * SHIFT * drawn[1:]
-    grid = torch.stack([torch.stack([scale, zero, x], dim=-1), torch.stack([zero, scale, y], dim=-1)], dim=1)
+    x, y = 2 * SHIFT * drawn[1:3]
+    across = scale * drawn[3].sign()
+    grid = torch.stack([torch.stack([across, zero, x], dim=-1), torch.stack([zero, scale, y], dim=-1)], dim=1)
     where = F.affine_grid(grid, list(batch.shape), align_corners=False)
     return F.grid_sample(batch, where, padding_mode="border", align_corners=False)
 

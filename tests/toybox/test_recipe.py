@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import (
+    AutoencoderKL,
     ControlNetModel,
     StableDiffusionControlNetPipeline,
     StableDiffusionPipeline,
@@ -30,6 +31,7 @@ from ipa_app.toybox.settings import TINY, Enlargement, StageSettings
 from ipa_app.toybox.start import start_from
 from ipa_app.toybox.tensors import pixels
 from ipa_app.toybox.vae import load_vae, new_vae, normalise_latents
+from ipa_app.toybox.widen import widened_vae
 from ipa_app.toybox.world import is_held_out
 
 
@@ -77,6 +79,18 @@ def test_the_adapters_fit_the_bundles_unet(work: Path) -> None:
     assert kinds == ["plus", "base"]
 
 
+def test_a_recipe_without_a_stage_for_the_unet_goes_on_from_one(work: Path, tmp_path: Path) -> None:
+    keeping = dataclasses.replace(TINY, unet=None)
+    with pytest.raises(UserError, match="name a bundle with --start-from"):
+        run(keeping, tmp_path / "nothing", ["unet"])
+    start_from(work / "bundle", tmp_path / "work", keeping)
+    run(keeping, tmp_path / "work", ["unet"])
+    before, after = (
+        UNet2DConditionModel.from_pretrained(each / "unet") for each in (work / "bundle", tmp_path / "work")
+    )
+    assert all(torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+
+
 def test_a_bundle_can_be_trained_on(work: Path, tmp_path: Path) -> None:
     start_from(work / "bundle", tmp_path, TINY)
     shutil.copytree(work / "data", tmp_path / "data")
@@ -117,6 +131,37 @@ def test_the_enlarged_autoencoder_keeps_what_it_took_over(work: Path) -> None:
     for level, block in enumerate(vae.encoder.down_blocks):
         later = grown.encoder.down_blocks[level + 1]
         assert torch.equal(block.resnets[0].conv1.weight, later.resnets[0].conv1.weight)
+
+
+def test_a_widened_autoencoder_begins_as_what_it_was(work: Path) -> None:
+    vae = load_vae(work)
+    wide = widened_vae(vae, 2)
+    assert list(wide.config["block_out_channels"]) == [2 * channels for channels in TINY.vae_channels]
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        latents = vae.encode(picture).latent_dist.mean
+        assert torch.allclose(wide.encode(picture).latent_dist.mean, latents, atol=1e-4)
+        assert torch.allclose(wide.decode(latents).sample, vae.decode(latents).sample, atol=1e-4)
+
+
+def test_the_widened_autoencoder_takes_the_place_of_the_old_one(work: Path, tmp_path: Path) -> None:
+    channels = tuple(2 * each for each in TINY.vae_channels)
+    wider = dataclasses.replace(TINY, vae_channels=channels, widen=StageSettings(samples=8, batch_size=4, lr=1e-3))
+    folder = tmp_path / "work"
+    shutil.copytree(work, folder)
+    run(wider, folder, ["widen"])
+    # What was encoded by the old one is of no use any more.
+    assert not list(folder.glob("latents-*.pt"))
+    run(wider, folder, ["unet", "bundle"])
+    new = AutoencoderKL.from_pretrained(folder / "bundle" / "vae")
+    assert tuple(new.config["block_out_channels"]) == channels
+    run(wider, folder, ["widen"])
+    assert load_vae(folder).config["block_out_channels"] == new.config["block_out_channels"], "it is wide enough"
+    data = load_or_draw(TINY, folder / "data", "train")
+    pictures = pixels(data.images, torch.arange(len(data)), torch.device("cpu"))
+    with torch.no_grad():
+        means = load_vae(folder).encode(pictures).latent_dist.mean
+    assert torch.allclose(means.std(dim=(0, 2, 3)), torch.ones(4), atol=1e-2)
 
 
 def test_crops_of_pictures_and_latents_show_the_same_place() -> None:
