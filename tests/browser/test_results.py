@@ -126,5 +126,15 @@ def test_a_picked_picture_is_looked_at_large(open_page: Any, shoot: Any) -> None
     page.wait_for_selector("#enlarged img")
     page.wait_for_function(f"document.querySelector('#enlarged img').naturalWidth === {4 * side}")
     shoot(page)
+    page.get_by_role("button", name="fullscreen").locator("visible=true").and_(page.locator("#enlarged button")).click()
+    page.wait_for_selector("#enlarged.fullscreen")
+    page.wait_for_timeout(1000)  # it grows
+    shoot(page, "whole-screen")
+    uncovered = """() => [0.05, 0.2, 0.4, 0.6, 0.8, 0.95].every(x => [0.1, 0.3, 0.5, 0.7, 0.9].every(y =>
+        document.elementFromPoint(x * innerWidth, y * innerHeight)?.closest("#enlarged")))"""
+    assert page.evaluate(uncovered), "something lies over it"
+    assert page.evaluate("getComputedStyle(document.querySelector('#enlarged')).backgroundColor") != "rgba(0, 0, 0, 0)"
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#enlarged:not(.fullscreen)")
     press(page, "#variation-generate")
     assert not page.is_visible("#enlarged img"), "it was of another picture"
