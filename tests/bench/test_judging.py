@@ -27,7 +27,8 @@ def test_every_case_is_a_character_that_training_never_sees() -> None:
 
 def test_every_row_asks_for_something_that_the_engine_takes() -> None:
     case = cases(2)[0]
-    requests = {row.name: row.ask(case) for row in [*rows(side=SIDE), *sweep_rows(steps=[5], guidance_scales=[3.0])]}
+    asked = [*rows(side=SIDE), *sweep_rows(steps=[5]), *sweep_rows(guidance_scales=[3.0])]
+    requests = {row.name: row.ask(case) for row in asked}
     assert {request.task for request in requests.values()} == {"variation", "mix", "inpaint", "pose"}
     assert {request.adapter for request in requests.values()} == {"base", "fine"}
     assert requests["text only, 5 steps"].steps == 5
