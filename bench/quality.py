@@ -90,12 +90,13 @@ def main() -> None:
     """Print the table; write it and the contact sheet where asked."""
     arguments = _arguments()
     probe = load_probe(arguments.probe)
-    entry = entry_from_folder(arguments.model, name="toybox")
-    if arguments.base_adapter:
-        entry = replace(entry, adapters={**entry.adapters, "base": arguments.base_adapter})
     with TemporaryDirectory() as folder:
-        samplers = sampled_by(arguments.model, arguments.samplers, Path(folder))
-        engine = Engine(ModelManager({entry.name: entry, **samplers}, device="cpu", max_resident=1 + len(samplers)))
+        entries = {"toybox": entry_from_folder(arguments.model, name="toybox")}
+        entries |= sampled_by(arguments.model, arguments.samplers, Path(folder))
+        if arguments.base_adapter:
+            changed = {"base": arguments.base_adapter}
+            entries = {name: replace(each, adapters={**each.adapters, **changed}) for name, each in entries.items()}
+        engine = Engine(ModelManager(entries, device="cpu", max_resident=len(entries)))
         try:
             answer(engine, probe, arguments)
         finally:

@@ -1,8 +1,8 @@
 """Training on a processor: the same arithmetic, by those routines of PyTorch that are fast there.
 
 Measured with PyTorch 2.15 on a core with AMX, in bfloat16: a group norm of channels-last memory takes up to sixteen
-times as long backwards as one of contiguous memory, and fused attention three times as long as its matrix products one
-by one. A step of the UNet takes two thirds of the time.
+times as long backwards as one of contiguous memory, and fused attention several times as long as its matrix products
+one by one. A step of the UNet takes two thirds of the time.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from diffusers import AutoencoderKL
 
 from ipa_app.toybox import sheets
@@ -35,9 +36,10 @@ def widen(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None
 
     loss = reconstruction_loss(vae, data, size=recipe.size, batch_size=recipe.widen.batch_size)
     fit("widen", module=vae, loss=loss, settings=recipe.widen, folder=folder, sheet=sheet)
-    normalise_latents(vae, data)
-    vae.save_pretrained(folder / "vae")
-    forget_latents(folder)
+    if PartialState().is_main_process:
+        normalise_latents(vae, data)
+        vae.save_pretrained(folder / "vae")
+        forget_latents(folder)
 
 
 def widened_vae(vae: AutoencoderKL, times: int) -> AutoencoderKL:
