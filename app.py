@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-# The model shares the cores with the browser: threads that spin while they wait for one another keep those from running
-# that they wait for. Set to ACTIVE, it is faster where nothing else runs.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# On a processor, a core is left to the browser and to this page. The threads of a small model wait for one another
+# thousands of times a picture, and one that cannot run holds up all; those that wait give up spinning before long.
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 1)))
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import gradio as gr  # noqa: E402 - Gradio reads the environment when it is imported
 
