@@ -1,8 +1,11 @@
 """Stage: the vision tower learns on to tell apart what contrast alone lets it pass over.
 
 A caption is told from the others of its batch mostly by its place, so contrast leaves the tower blind to much of the
-character. Here every attribute must be readable from the projected embedding, through a linear layer that is thrown
-away. What a reference picture can hand on is bounded by this.
+character. Here every attribute must follow from the projected embedding by a linear layer that is thrown away. What a
+reference picture can hand on is bounded by this.
+
+The measure is the squared error and not the likelihood of the right word: the base adapter puts a linear layer on the
+embedding, and no softmax afterwards sorts out for it what is merely likelier.
 """
 
 from __future__ import annotations
@@ -32,37 +35,50 @@ that the tower does not learn the training pictures by heart."""
 
 
 class AttributeReader(nn.Module):
-    """The vision tower with a linear layer for each attribute of the world on its embeddings."""
+    """The vision tower with a linear layer on its embeddings that says which words hold."""
 
     def __init__(self, encoder: CLIPVisionModelWithProjection) -> None:
         super().__init__()
         self.encoder = encoder
-        # The embeddings' scale is the tower's own affair; layer norm takes it out.
-        self.norm = nn.LayerNorm(encoder.config.projection_dim)
-        self.heads = nn.ModuleDict(
-            {name: nn.Linear(encoder.config.projection_dim, len(words)) for name, words in world.ATTRIBUTES.items()}
-        )
+        self.words = nn.Linear(encoder.config.projection_dim, sum(map(len, world.ATTRIBUTES.values())))
 
-    def forward(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
-        """Logits (B, words) of every attribute, in the order of ``world.ATTRIBUTES``."""
-        embeds = self.norm(self.encoder(pixel_values).image_embeds)
-        return [head(embeds) for head in self.heads.values()]
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """1 for words that hold and 0 for the others, as nearly as they can be told: (B, words) of every attribute."""
+        values = self.words(self.encoder(pixel_values).image_embeds)
+        return values.split([len(words) for words in world.ATTRIBUTES.values()], dim=1)
+
+
+class WordTargets:
+    """Which words hold of the pictures of a split, and what there is to explain of each attribute."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        """``labels`` are the data set's, (N, attributes)."""
+        attributes = zip(torch.from_numpy(labels).T, world.ATTRIBUTES.values(), strict=True)
+        self._holds = [F.one_hot(column, len(words)).float() for column, words in attributes]
+        self._variances = [holds.var(dim=0, correction=0).sum().clamp(min=1e-6) for holds in self._holds]
+
+    def unexplained(self, told: tuple[torch.Tensor, ...], rows: torch.Tensor) -> torch.Tensor:
+        """Share of each attribute's variance that ``told`` leaves unexplained in ``rows``, (attributes,)."""
+        shares = [
+            (values - holds[rows].to(values)).square().sum(dim=1).mean() / variance
+            for values, holds, variance in zip(told, self._holds, self._variances, strict=True)
+        ]
+        return torch.stack(shares)
 
 
 def train_vision(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
     """Train ``image_encoder`` on and write it anew; held-out shares of attributes read go to figures.jsonl."""
     device = pick_device()
     reader = AttributeReader(load_image_encoder(folder).requires_grad_(True).train()).to(device)
-    labels = torch.from_numpy(data.labels)
+    targets = WordTargets(data.labels)
     pictures = as_seen(recipe, data, folder, "train")
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         rows = torch.randint(len(data), (processes.share(recipe.vision.batch_size),), generator=generator)
         batch = _moved(pixels(pictures, rows, device), generator)
-        target = labels[rows].to(device)
         with mixed_precision():
-            logits = reader(clip_pixels(batch, recipe.vision_size))
-        return torch.stack([F.cross_entropy(each, target[:, i]) for i, each in enumerate(logits)]).mean(), {}
+            told = reader(clip_pixels(batch, recipe.vision_size))
+        return targets.unexplained(told, rows).mean(), {}
 
     def note() -> None:
         sheets.note(folder, "vision", _accuracy(reader, heldout, recipe))
@@ -99,10 +115,12 @@ def _moved(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 @torch.no_grad()
 def _accuracy(reader: AttributeReader, data: ToyData, recipe: Recipe) -> dict[str, float]:
-    device, labels = pick_device(), torch.from_numpy(data.labels)
-    hits = []
+    """Share of pictures in which the right word of each attribute is told strongest, and what is left unexplained."""
+    device, labels, targets = pick_device(), torch.from_numpy(data.labels), WordTargets(data.labels)
+    told = []
     for rows in torch.arange(len(data)).split(128):
-        logits = reader(clip_pixels(pixels(data.images, rows, device), recipe.vision_size))
-        hits.append(torch.stack([each.argmax(dim=1).cpu() == labels[rows, i] for i, each in enumerate(logits)]))
-    shares = torch.cat(hits, dim=1).float().mean(dim=1)
-    return {name: round(float(share), 3) for name, share in zip(world.ATTRIBUTES, shares, strict=True)}
+        told.append(reader(clip_pixels(pixels(data.images, rows, device), recipe.vision_size)))
+    whole = tuple(torch.cat(parts).cpu() for parts in zip(*told, strict=True))
+    right = [(each.argmax(dim=1) == labels[:, i]).float().mean() for i, each in enumerate(whole)]
+    shares = {name: round(float(share), 3) for name, share in zip(world.ATTRIBUTES, right, strict=True)}
+    return shares | {"unexplained": round(float(targets.unexplained(whole, torch.arange(len(data))).mean()), 4)}
