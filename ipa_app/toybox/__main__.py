@@ -24,6 +24,7 @@ from ipa_app.toybox.dataset import ToyData, load_or_draw
 from ipa_app.toybox.enlarge import enlarge
 from ipa_app.toybox.pose_reader import train_pose_reader
 from ipa_app.toybox.probe import train_probe
+from ipa_app.toybox.quiet_words import train_quiet_words
 from ipa_app.toybox.settings import RECIPES, Enlargement, Recipe, StageSettings
 from ipa_app.toybox.start import start_from
 from ipa_app.toybox.text_teacher import train_base_teacher, train_fine_teacher
@@ -48,6 +49,7 @@ STAGES: dict[str, Stage] = {
     "clip": train_clip,
     "vision": train_vision,
     "widen": widen,
+    "quiet_words": train_quiet_words,
     "unet": train_unet,
     "base_teacher": train_base_teacher,
     "fine_teacher": train_fine_teacher,

@@ -78,6 +78,7 @@ class Recipe:
     vae: StageSettings
     clip: StageSettings
     vision: StageSettings
+    quiet_words: StageSettings
     unet: StageSettings | None
     controlnet: StageSettings
     text_teacher: StageSettings
@@ -107,6 +108,7 @@ CPU_128 = Recipe(
     vae=StageSettings(samples=60_000, batch_size=8, lr=1.2e-3, minutes=14),
     clip=StageSettings(samples=100_000, batch_size=192, lr=1e-3, minutes=18),
     vision=StageSettings(samples=400_000, batch_size=128, lr=1e-3, minutes=40),
+    quiet_words=StageSettings(samples=60_000, batch_size=64, lr=1.5e-3, minutes=5),
     unet=StageSettings(samples=240_000, batch_size=16, lr=1e-3, minutes=60),
     controlnet=StageSettings(samples=240_000, batch_size=16, lr=1e-3, minutes=80),
     text_teacher=StageSettings(samples=400_000, batch_size=64, lr=1e-3, minutes=10),
@@ -149,6 +151,7 @@ GPU_256 = Recipe(
     vae=StageSettings(samples=1_500_000, batch_size=64, lr=1e-3, minutes=9),
     clip=StageSettings(samples=4_000_000, batch_size=1024, lr=1e-3, minutes=8),
     vision=StageSettings(samples=4_000_000, batch_size=512, lr=1e-3, minutes=6),
+    quiet_words=StageSettings(samples=200_000, batch_size=64, lr=1.5e-3, minutes=2),
     unet=StageSettings(samples=6_000_000, batch_size=512, lr=8e-4, minutes=9),
     controlnet=StageSettings(samples=1_000_000, batch_size=256, lr=5e-4, minutes=6),
     text_teacher=StageSettings(samples=4_000_000, batch_size=256, lr=1e-3, minutes=3),
@@ -178,6 +181,7 @@ TINY = Recipe(
     vae=StageSettings(samples=8, batch_size=4, lr=1e-3),
     clip=StageSettings(samples=16, batch_size=8, lr=1e-3),
     vision=StageSettings(samples=16, batch_size=8, lr=1e-3),
+    quiet_words=StageSettings(samples=8, batch_size=4, lr=1e-3),
     unet=StageSettings(samples=8, batch_size=4, lr=1e-3),
     controlnet=StageSettings(samples=8, batch_size=4, lr=1e-3),
     text_teacher=StageSettings(samples=8, batch_size=4, lr=1e-3),

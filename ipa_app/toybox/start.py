@@ -14,6 +14,7 @@ FINISHED = {
     "vae": ("vae",),
     "clip": ("text_encoder", "feature_extractor"),
     "vision": ("image_encoder",),
+    "quiet_words": ("text_encoder",),
     "pose_reader": ("pose_reader",),
 }
 """Stages that count as done, and what they leave."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipa_app.toybox.world.captions import caption, full_caption, scene_caption, scene_text, words
+from ipa_app.toybox.world.captions import caption, full_caption, says, scene_caption, scene_text, words
 from ipa_app.toybox.world.palette import PALETTE
 from ipa_app.toybox.world.render import render, render_mask, render_place, svg
 from ipa_app.toybox.world.scene import (
@@ -29,6 +29,7 @@ __all__ = [
     "View",
     "caption",
     "full_caption",
+    "says",
     "scene_caption",
     "scene_text",
     "is_held_out",

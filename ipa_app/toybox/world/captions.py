@@ -185,6 +185,12 @@ def scene_caption(view: View, rng: random.Random) -> str:
     return _articles(" ".join((say.pick(_OPENINGS) + "a toy", *pieces)))
 
 
+def says(text: str, attribute: str, word: str) -> bool:
+    """Whether a caption names a pose or a mouth, in whichever wording; ``attribute`` is ``pose`` or ``mouth``."""
+    wordings = {"pose": _POSES, "mouth": _MOUTHS}[attribute][word]
+    return any(wording in text for wording in wordings)
+
+
 def scene_text(scene: Scene) -> str:
     """The canonical words for a pose and a place, with the subject left open."""
     color = "" if scene.background_color == NONE else scene.background_color

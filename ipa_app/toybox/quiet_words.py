@@ -1,0 +1,113 @@
+"""Stage: the text tower makes heard what a UNet would pass over.
+
+Words that rarely tell one caption from another, those for poses and mouths, come out of contrast with states much like
+those of fill words. A UNet that has learned to attend elsewhere passes them over for good, because what is not attended
+to gets no gradient. Every cross-attention looks at the end of the text, though: there is most room. Here the states
+from the end token on learn to carry a direction of their own for each such word, and all states before it stay what
+they were. What the directions mean in a picture is for the UNet to find out, in the stages after this one.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from transformers import CLIPTextModel
+
+from ipa_app.toybox import sheets, world
+from ipa_app.toybox.clip import load_text_encoder
+from ipa_app.toybox.dataset import ToyData
+from ipa_app.toybox.fit import fit, mixed_precision, pick_device
+from ipa_app.toybox.frozen import Captions
+from ipa_app.toybox.settings import Recipe
+
+QUIET = ("pose", "mouth")
+"""Attributes whose words are passed over."""
+LENGTH = 0.8
+"""Of a direction, in mean lengths of the states that it is added to."""
+MEASURED = 256
+"""Captions that are looked at to measure those lengths, and what has been learned."""
+
+
+def train_quiet_words(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
+    """Train ``text_encoder`` on and write it anew."""
+    encoder = load_text_encoder(folder).requires_grad_(True).train()
+    marks = Marks(recipe, data, folder)
+
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+        rows = torch.randint(len(data), (recipe.quiet_words.batch_size,), generator=generator)
+        wording = torch.randint(marks.wordings, (len(rows),), generator=generator)
+        return marks.error(encoder, rows, wording), {}
+
+    def note() -> None:
+        with torch.no_grad():
+            held = Marks(recipe, heldout, folder)
+            rows = torch.arange(min(MEASURED, len(heldout)))
+            missed = held.error(encoder, rows, torch.zeros_like(rows)) / held.power(rows)
+        sheets.note(folder, "quiet_words", {"missed": round(float(missed), 4)})
+
+    fit("quiet_words", module=encoder, loss=loss, settings=recipe.quiet_words, folder=folder, sheet=note)
+    encoder.save_pretrained(folder / "text_encoder")
+
+
+class Marks:
+    """What the states of a split's captions are to become."""
+
+    def __init__(self, recipe: Recipe, data: ToyData, folder: Path) -> None:
+        self._before, self._device = copy.deepcopy(load_text_encoder(folder)), pick_device()
+        captions = Captions(data, folder)
+        self._ids = torch.cat([captions.ids, captions.scene_ids[:, None]], dim=1)
+        self._end = captions.tokenizer.eos_token_id
+        self._said = said_words(data)
+        self._directions = self._length() * orthogonal(self._said.shape[-1], recipe.text_hidden, seed=recipe.seed)
+
+    @property
+    def wordings(self) -> int:
+        """Captions of each picture."""
+        return self._ids.shape[1]
+
+    def error(self, encoder: CLIPTextModel, rows: torch.Tensor, wording: torch.Tensor) -> torch.Tensor:
+        """Mean squared distance of ``encoder``'s states from what they are to become."""
+        ids = self._ids[rows, wording].to(self._device)
+        ended = (ids == self._end)[..., None]
+        with torch.no_grad():
+            target = self._before(ids).last_hidden_state + ended * self._added(rows, wording)[:, None]
+        with mixed_precision():
+            states = encoder(ids).last_hidden_state
+        return (states - target).square().mean()
+
+    def power(self, rows: torch.Tensor) -> torch.Tensor:
+        """Mean square of what is to be added to the states of the canonical captions."""
+        wording = torch.zeros_like(rows)
+        ended = (self._ids[rows, wording] == self._end).to(self._device)[..., None]
+        return (ended * self._added(rows, wording)[:, None]).square().mean()
+
+    def _added(self, rows: torch.Tensor, wording: torch.Tensor) -> torch.Tensor:
+        return (self._said[rows, wording].float() @ self._directions).to(self._device)
+
+    @torch.no_grad()
+    def _length(self) -> float:
+        ids = self._ids[:MEASURED, 0].to(self._device)
+        return LENGTH * float(self._before(ids).last_hidden_state[ids == self._end].norm(dim=-1).mean())
+
+
+def said_words(data: ToyData) -> torch.Tensor:
+    """Which quiet words hold and are said: (N, captions per picture and that of its scene, words) of 0 and 1."""
+    shape = (len(data), len(data.captions[0]) + 1, sum(len(world.ATTRIBUTES[name]) for name in QUIET))
+    said = torch.zeros(shape, dtype=torch.int8)
+    first = 0
+    for name in QUIET:
+        column = list(world.ATTRIBUTES).index(name)
+        for row, label in enumerate(data.labels[:, column].tolist()):
+            texts = (*data.captions[row], data.scene_captions[row])
+            word = world.ATTRIBUTES[name][label]
+            said[row, :, first + label] = torch.tensor([world.says(text, name, word) for text in texts])
+        first += len(world.ATTRIBUTES[name])
+    return said
+
+
+def orthogonal(count: int, size: int, *, seed: int) -> torch.Tensor:
+    """``count`` directions of length 1 in ``size`` dimensions, at right angles to one another."""
+    drawn = torch.randn(size, count, generator=torch.Generator().manual_seed(seed))
+    return torch.linalg.qr(drawn)[0].T
