@@ -9,7 +9,6 @@ they were. What the directions mean in a picture is for the UNet to find out, in
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import torch
@@ -55,7 +54,7 @@ class Marks:
     """What the states of a split's captions are to become."""
 
     def __init__(self, recipe: Recipe, data: ToyData, folder: Path) -> None:
-        self._before, self._device = copy.deepcopy(load_text_encoder(folder)), pick_device()
+        self._before, self._device = load_text_encoder(folder), pick_device()
         captions = Captions(data, folder)
         self._ids = torch.cat([captions.ids, captions.scene_ids[:, None]], dim=1)
         self._end = captions.tokenizer.eos_token_id
