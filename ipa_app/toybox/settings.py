@@ -48,8 +48,8 @@ class Recipe:
         captions_per_picture: differently worded captions kept per picture.
         vision_size: side of the square the vision tower sees, in pixels.
         other_view_share: share of the adapters' pairs whose reference shows the same subject in another scene; the
-            others are picture = target, as in the paper, which taught more of the character and left the words as much
-            say (see the model card).
+            others are picture = target, as in the paper. Another view teaches "this subject, elsewhere" instead of
+            "copy this picture".
         unet: of the stage that trains the UNet alone; None keeps the one that the recipe goes on from.
         widen: of the stage that gives a narrower autoencoder the ``vae_channels``; None leaves it as it is.
         enlarge: of the stage that makes the bundle draw at twice ``size``; None leaves it at that.
@@ -73,7 +73,7 @@ class Recipe:
     vae_channels: tuple[int, ...] = (16, 32, 64)
     unet_channels: tuple[int, ...] = (32, 96, 160)
     unet_heads: int = 4
-    other_view_share: float = 0.0
+    other_view_share: float = 0.6
 
     vae: StageSettings
     clip: StageSettings
@@ -165,7 +165,6 @@ GPU_256 = Recipe(
 
 TINY = Recipe(
     name="tiny",
-    other_view_share=0.5,
     size=64,
     subjects=24,
     heldout_subjects=8,
