@@ -6,13 +6,15 @@ import logging
 import os
 from pathlib import Path
 
+from ipa_app.processor import thread_count
+
+# The environment is read when the libraries are imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-# On a processor, a core is left to the browser and to this page. The threads of a small model wait for one another
-# thousands of times a picture, and one that cannot run holds up all; those that wait give up spinning before long.
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - 1)))
+os.environ.setdefault("OMP_NUM_THREADS", str(thread_count()))
+# Threads that wait give up spinning before long: the core may be another program's.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-import gradio as gr  # noqa: E402 - Gradio reads the environment when it is imported
+import gradio as gr  # noqa: E402
 
 from ipa_app.models.catalog import catalog  # noqa: E402
 from ipa_app.ui.examples import read_examples  # noqa: E402

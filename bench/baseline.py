@@ -29,6 +29,7 @@ from ipa_app.errors import UserError
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
+from ipa_app.processor import thread_count
 from ipa_app.toybox import world
 from ipa_app.toybox.adapters import plain_adapter_path
 from ipa_app.toybox.baseline import load_baseline
@@ -135,6 +136,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first subjects here (PNG)")
     arguments = parser.parse_args()
+    torch.set_num_threads(thread_count())  # as in the app
     entry = entry_from_folder(arguments.model, name=MODEL)
     lines, sheet = table(load_probe(arguments.work / "probe.pt"), entry, arguments.work, cases(arguments.subjects))
     for name, count in {line["row"].split(", ", 1)[1]: line["trained_numbers"] for line in lines}.items():

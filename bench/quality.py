@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
 from PIL import Image
 
 from bench.asks import ALL_ATTRIBUTES, SUBJECT, Case, Measure, Row, rows, sweep_rows
@@ -29,6 +30,7 @@ from bench.samplers import sampled_by
 from ipa_app.engine.engine import Engine
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.manager import ModelManager
+from ipa_app.processor import thread_count
 from ipa_app.toybox import world
 from ipa_app.toybox.probe import Probe, load_probe
 
@@ -89,6 +91,7 @@ def show(figures: dict) -> None:
 def main() -> None:
     """Print the table; write it and the contact sheet where asked."""
     arguments = _arguments()
+    torch.set_num_threads(thread_count())  # as in the app
     probe = load_probe(arguments.probe)
     with TemporaryDirectory() as folder:
         entries = {"toybox": entry_from_folder(arguments.model, name="toybox")}

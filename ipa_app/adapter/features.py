@@ -43,7 +43,7 @@ def encode_image(
     if kind == "base":
         image_embeds = image_encoder(pixel_values).image_embeds
         return ImageFeatures(image_embeds, torch.zeros_like(image_embeds))
-    return ImageFeatures(
-        image_encoder(pixel_values, output_hidden_states=True).hidden_states[-2],
-        image_encoder(torch.zeros_like(pixel_values), output_hidden_states=True).hidden_states[-2],
-    )
+    hidden = image_encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
+    # "No picture" is the same for every row.
+    nothing = image_encoder(torch.zeros_like(pixel_values[:1]), output_hidden_states=True).hidden_states[-2]
+    return ImageFeatures(hidden, nothing.expand_as(hidden))

@@ -24,15 +24,17 @@ from ipa_app.toybox.settings import Recipe
 QUIET = ("pose", "mouth")
 """Attributes whose words are passed over."""
 LENGTH = 0.8
-"""Of a direction, in mean lengths of the states that it is added to."""
+"""Of a direction, in mean lengths of the states of no words, which are the end's but for the first."""
 MEASURED = 256
-"""Captions that are looked at to measure those lengths, and what has been learned."""
+"""Held-out captions that are looked at to measure what has been learned."""
 
 
 def train_quiet_words(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train ``text_encoder`` on and write it anew."""
+    """Train ``text_encoder`` on and write it anew; one that this has been done to already stays as it is."""
+    if (folder / "done" / "quiet_words").exists():
+        return
     encoder = load_text_encoder(folder).requires_grad_(True).train()
-    marks = Marks(recipe, data, folder)
+    marks, held = Marks(recipe, data, folder), Marks(recipe, heldout, folder)
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
         rows = torch.randint(len(data), (recipe.quiet_words.batch_size,), generator=generator)
@@ -40,9 +42,8 @@ def train_quiet_words(recipe: Recipe, data: ToyData, heldout: ToyData, folder: P
         return marks.error(encoder, rows, wording), {}
 
     def note() -> None:
+        rows = torch.arange(min(MEASURED, len(heldout)))
         with torch.no_grad():
-            held = Marks(recipe, heldout, folder)
-            rows = torch.arange(min(MEASURED, len(heldout)))
             missed = held.error(encoder, rows, torch.zeros_like(rows)) / held.power(rows)
         sheets.note(folder, "quiet_words", {"missed": round(float(missed), 4)})
 
@@ -54,10 +55,8 @@ class Marks:
     """What the states of a split's captions are to become."""
 
     def __init__(self, recipe: Recipe, data: ToyData, folder: Path) -> None:
-        self._before, self._device = load_text_encoder(folder), pick_device()
-        captions = Captions(data, folder)
-        self._ids = torch.cat([captions.ids, captions.scene_ids[:, None]], dim=1)
-        self._end = captions.tokenizer.eos_token_id
+        self._captions, self._device = Captions(data, folder), pick_device()
+        self._ids = torch.cat([self._captions.ids, self._captions.scene_ids[:, None]], dim=1)
         self._said = said_words(data)
         self._directions = self._length() * orthogonal(self._said.shape[-1], recipe.text_hidden, seed=recipe.seed)
 
@@ -68,27 +67,27 @@ class Marks:
 
     def error(self, encoder: CLIPTextModel, rows: torch.Tensor, wording: torch.Tensor) -> torch.Tensor:
         """Mean squared distance of ``encoder``'s states from what they are to become."""
-        ids = self._ids[rows, wording].to(self._device)
-        ended = (ids == self._end)[..., None]
+        ids = self._ids[rows, wording]
         with torch.no_grad():
-            target = self._before(ids).last_hidden_state + ended * self._added(rows, wording)[:, None]
+            target = self._captions.hidden_states(ids) + self._added(rows, wording)
         with mixed_precision():
-            states = encoder(ids).last_hidden_state
+            states = encoder(ids.to(self._device)).last_hidden_state
         return (states - target).square().mean()
 
     def power(self, rows: torch.Tensor) -> torch.Tensor:
         """Mean square of what is to be added to the states of the canonical captions."""
-        wording = torch.zeros_like(rows)
-        ended = (self._ids[rows, wording] == self._end).to(self._device)[..., None]
-        return (ended * self._added(rows, wording)[:, None]).square().mean()
+        return self._added(rows, torch.zeros_like(rows)).square().mean()
 
     def _added(self, rows: torch.Tensor, wording: torch.Tensor) -> torch.Tensor:
-        return (self._said[rows, wording].float() @ self._directions).to(self._device)
+        """(B, tokens, text_hidden), zero before the end of each caption."""
+        ended = self._ids[rows, wording] == self._captions.tokenizer.eos_token_id
+        directions = self._said[rows, wording].float() @ self._directions
+        return (ended[..., None] * directions[:, None]).to(self._device)
 
     @torch.no_grad()
     def _length(self) -> float:
-        ids = self._ids[:MEASURED, 0].to(self._device)
-        return LENGTH * float(self._before(ids).last_hidden_state[ids == self._end].norm(dim=-1).mean())
+        states = self._captions.hidden_states(self._captions.empty[None])
+        return LENGTH * float(states.norm(dim=-1).mean())
 
 
 def said_words(data: ToyData) -> torch.Tensor:

@@ -47,6 +47,13 @@ def test_only_the_states_after_the_end_change_much(towers: tuple[Path, Path]) ->
     assert change[ended].mean() > 3 * change[~ended].mean()
 
 
+def test_words_are_made_heard_only_once(towers: tuple[Path, Path]) -> None:
+    _, after = towers
+    written = (after / "text_encoder" / "model.safetensors").read_bytes()
+    run(dataclasses.replace(TINY, quiet_words=LONG_ENOUGH), after, ["quiet_words"])
+    assert (after / "text_encoder" / "model.safetensors").read_bytes() == written
+
+
 def test_the_pose_can_be_told_from_the_last_state_alone(towers: tuple[Path, Path]) -> None:
     before, after = towers
     data = load_or_draw(TINY, after / "data", "train")

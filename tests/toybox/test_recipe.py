@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from diffusers import (
     AutoencoderKL,
     ControlNetModel,
@@ -35,14 +34,14 @@ from ipa_app.toybox.tensors import pixels
 from ipa_app.toybox.vae import load_vae, new_vae, normalise_latents
 from ipa_app.toybox.widen import widened_vae
 from ipa_app.toybox.world import is_held_out
+from tests.precision import own_precision
 
 
 @pytest.fixture(scope="module", autouse=True)
-def fresh_accelerate() -> Iterator[None]:
-    """Lets the recipe train in the precision that suits the processor: accelerate allows a process only one."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+def recipes_precision() -> Iterator[None]:
+    """Lets the recipe train in the precision that suits the processor."""
+    with own_precision():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from PIL import Image, ImageDraw
 
 from ipa_app.training.components import Components, load_components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.examples import TrainingBatch
+from tests.precision import own_precision
 from tests.tiny_models import CLIP_HIDDEN, CLIP_PROJECTION, CROSS_ATTENTION_DIM
 
 COLOURS = ("red", "green", "blue", "yellow")
@@ -92,10 +92,9 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fresh_accelerate() -> Iterator[None]:
-    """Lets one test train in another precision: accelerate allows a process only one."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+    """Lets one test train in another precision."""
+    with own_precision():
+        yield
 
 
 @pytest.fixture
