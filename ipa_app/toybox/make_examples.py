@@ -20,11 +20,11 @@ MASK_MARGIN = 24
 """How far a mask reaches beyond the figure it covers, in pixels, so that another one has room."""
 
 CHARACTERS = {
+    "mouse": 1,
     "dog": 9,
     "beach-rabbit": 12,
-    "pink-rabbit": 15,
-    "robot": 20,
-    "crowned-panda": 23,
+    "pink-rabbit": 31,
+    "frog": 33,
 }
 """File name of a picture to the seed its subject and scene are drawn from."""
 
@@ -32,24 +32,24 @@ MASKED = "dog"
 """The character that the inpainting example replaces."""
 
 EXAMPLES: list[dict[str, Any]] = [
-    {"tab": "variation", "file": "crowned-panda.png", "adapter": "fine"},
+    {"tab": "variation", "file": "mouse.png", "adapter": "fine"},
     {"tab": "variation", "file": "dog.png", "adapter": "fine"},
     {"tab": "variation", "file": "pink-rabbit.png", "adapter": "fine"},
-    {"tab": "variation", "file": "robot.png", "adapter": "fine"},
-    {"tab": "mix", "file": "crowned-panda.png", "adapter": "fine", "prompt": "a toy jumping in the snow"},
+    {"tab": "variation", "file": "frog.png", "adapter": "fine"},
+    {"tab": "mix", "file": "mouse.png", "adapter": "fine", "prompt": "a toy jumping in the snow"},
     {"tab": "mix", "file": "beach-rabbit.png", "adapter": "fine", "prompt": "a toy waving at night"},
-    {"tab": "mix", "file": "dog.png", "adapter": "base", "prompt": "a toy with arms up in the forest"},
+    {"tab": "mix", "file": "dog.png", "adapter": "base", "prompt": "a toy sitting on the beach"},
     {
         "tab": "inpaint",
-        "file": "crowned-panda.png",
+        "file": "mouse.png",
         "adapter": "fine",
         "image": f"{MASKED}.png",
         "mask": f"{MASKED}-mask.png",
         "prompt": "a toy in the forest",
         "scale": 0.6,
     },
-    {"tab": "pose", "file": "crowned-panda.png", "adapter": "fine", "pose": "arms up"},
-    {"tab": "pose", "file": "dog.png", "adapter": "fine", "pose": "arms out"},
+    {"tab": "pose", "file": "mouse.png", "adapter": "fine", "pose": "arms up"},
+    {"tab": "pose", "file": "frog.png", "adapter": "fine", "pose": "arms out"},
 ]
 
 
