@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--recipe", choices=RECIPES, default="cpu128")
     parser.add_argument("--minutes", type=float, help="limit of each trained stage, in place of the recipe's")
     parser.add_argument("--samples", type=int, help="samples that each trained stage sees, in place of the recipe's")
+    parser.add_argument("--subjects", type=int, help="subjects drawn to train on, in place of the recipe's")
     parser.add_argument("--other-view-share", type=float, help="of the adapters' pairs, in place of the recipe's")
     parser.add_argument("--start-from", type=Path, metavar="BUNDLE", help="go on from a bundle, such as assets/toybox")
     arguments = parser.parse_args()
@@ -94,8 +95,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     limits = {"minutes": arguments.minutes, "samples": arguments.samples}
     recipe = _limited(RECIPES[arguments.recipe], **{name: limit for name, limit in limits.items() if limit})
-    if arguments.other_view_share is not None:
-        recipe = dataclasses.replace(recipe, other_view_share=arguments.other_view_share)
+    changes = {"subjects": arguments.subjects, "other_view_share": arguments.other_view_share}
+    recipe = dataclasses.replace(recipe, **{name: value for name, value in changes.items() if value is not None})
     if arguments.start_from:
         start_from(arguments.start_from, arguments.work, recipe)
     run(recipe, arguments.work, arguments.stages)

@@ -26,7 +26,7 @@ from ipa_app.toybox.quick import quick
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS
 from ipa_app.toybox.settings import Recipe, StageSettings
 from ipa_app.toybox.start import start_of
-from ipa_app.toybox.tensors import clip_pixels, pixels
+from ipa_app.toybox.tensors import at_hand, clip_pixels, pixels, taken
 from ipa_app.toybox.tokenizer import load_tokenizer
 from ipa_app.toybox.unet import load_unet
 from ipa_app.toybox.vae import load_vae
@@ -97,11 +97,12 @@ train_fine_adapter = partial(train_adapter, "plus")
 def _config(
     kind: Kind, recipe: Recipe, settings: StageSettings, output: Path, *, pretrained: Path | None
 ) -> TrainConfig:
+    max_steps = max(1, settings.samples // settings.batch_size)
     return TrainConfig(
         output=output,
         pretrained=pretrained,
         adapter=kind,
-        max_steps=max(1, settings.samples // settings.batch_size),
+        max_steps=max_steps,
         max_minutes=settings.minutes or 0.0,
         batch_size=settings.batch_size,
         learning_rate=settings.lr,
@@ -112,8 +113,8 @@ def _config(
         resampler_dim=recipe.text_hidden,
         log_steps=50,
         save_minutes=4.0,
-        eval_steps=250,
-        sample_steps=250,
+        eval_steps=max(250, max_steps // 4),
+        sample_steps=max(250, max_steps // 4),
         num_inference_steps=STEPS,
         guidance_scale=GUIDANCE_SCALE,
         seed=recipe.seed,
@@ -142,9 +143,10 @@ class Pairs:
 
     def __init__(self, kind: Kind, recipe: Recipe, data: ToyData, folder: Path, split: Split) -> None:
         self._latents = latents_of(data, folder, split)
-        self._captions = Captions(data, folder)
+        self._captions = Captions(data, folder, split)
         self._features = features_of(kind, recipe, data, folder, split)
-        self._keypoints = data.keypoints
+        self._device = pick_device()
+        self._keypoints = at_hand(data.keypoints, self._device)
         self._other_view_share = recipe.other_view_share
 
     def batches(self, size: int, *, first: int) -> Iterator[TrainingBatch]:
@@ -158,7 +160,7 @@ class Pairs:
         """``size`` random pairs, heads and shirts counted for more."""
         rows = torch.randint(len(self._features), (size,), generator=generator)
         shape = torch.Size((size, *self._latents.mean.shape[1:]))
-        weights = loss_weights(self._keypoints[rows.numpy()], shape)
+        weights = loss_weights(taken(self._keypoints, rows, self._device), shape)
         return replace(self._batch(rows, generator), loss_weights=weights)
 
     def whole_batch(self, rows: torch.Tensor) -> TrainingBatch:
@@ -171,22 +173,22 @@ class Pairs:
         # Pictures 2 i and 2 i + 1 show the same subject.
         references = torch.where(other, rows ^ 1, rows)
         return TrainingBatch(
-            latents=self._latents.mean[rows].float(),
-            latents_std=self._latents.deviation[rows].float(),
+            latents=taken(self._latents.mean, rows, self._device).float(),
+            latents_std=taken(self._latents.deviation, rows, self._device).float(),
             input_ids=self._captions.draw(rows, generator, drop=0, scene=SCENE_SHARE)[:, None],  # one text encoder
-            features=self._features[references].float(),
+            features=taken(self._features, references, self._device).float(),
         )
 
 
 @torch.no_grad()
 def features_of(kind: Kind, recipe: Recipe, data: ToyData, folder: Path, split: Split) -> torch.Tensor:
-    """What the vision tower says of every picture of a split, float16."""
+    """What the vision tower says of every picture of a split, float16, on the device."""
     encoder, device = load_image_encoder(folder), pick_device()
     parts, pictures = [], as_seen(recipe, data, folder, split)
     for rows in torch.arange(len(data)).split(64):
         batch = clip_pixels(pixels(pictures, rows, device), recipe.vision_size)
         with mixed_precision():
-            parts.append(encode_image(encoder, batch, kind).cond.half().cpu())
+            parts.append(encode_image(encoder, batch, kind).cond.half())
     return torch.cat(parts)
 
 

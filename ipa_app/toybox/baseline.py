@@ -22,9 +22,10 @@ from ipa_app.toybox import sheets
 from ipa_app.toybox.adapters import Pairs
 from ipa_app.toybox.clip import load_image_encoder
 from ipa_app.toybox.dataset import ToyData
-from ipa_app.toybox.fit import fit, mixed_precision, pick_device
+from ipa_app.toybox.fit import Figures, fit, mixed_precision, pick_device
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pipeline
 from ipa_app.toybox.settings import Recipe
+from ipa_app.toybox.tensors import normal
 from ipa_app.toybox.unet import LATENESS, load_unet, noised
 from ipa_app.training.loss import mse
 
@@ -77,18 +78,18 @@ def train_baseline(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
     pairs = Pairs("base", recipe, data, folder, "train")
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
 
-    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         batch = pairs.draw(settings.batch_size, generator)
         # A batch may come raw elsewhere; pairs come encoded.
         assert batch.latents is not None and batch.latents_std is not None
         assert batch.features is not None and batch.loss_weights is not None
-        clean = batch.latents + batch.latents_std * torch.randn(batch.latents.shape, generator=generator)
-        noisy, timesteps, target = noised(scheduler, clean.to(device), generator, lateness=LATENESS)
+        clean = batch.latents + batch.latents_std * normal(batch.latents.shape, generator, device)
+        noisy, timesteps, target = noised(scheduler, clean, generator, lateness=LATENESS)
         without = torch.rand(len(batch), generator=generator) < NO_PICTURE_SHARE
-        seen = batch.features.masked_fill(without[:, None], 0).to(device)
+        seen = batch.features.masked_fill(without[:, None].to(device), 0)
         with mixed_precision():
             prediction = baseline.unet(noisy, timesteps, baseline.token(seen)).sample
-        return mse(prediction, target, batch.loss_weights.to(device)).mean(), {}
+        return mse(prediction, target, batch.loss_weights).mean(), {}
 
     def sheet() -> None:
         _sheet(baseline, heldout, folder)

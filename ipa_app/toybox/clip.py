@@ -20,9 +20,9 @@ from transformers import (
 
 from ipa_app.toybox import sheets
 from ipa_app.toybox.dataset import ToyData
-from ipa_app.toybox.fit import fit, pick_device
+from ipa_app.toybox.fit import Figures, fit, pick_device
 from ipa_app.toybox.settings import Recipe
-from ipa_app.toybox.tensors import clip_pixels, pixels
+from ipa_app.toybox.tensors import at_hand, clip_pixels, pixels
 from ipa_app.toybox.tokenizer import load_tokenizer
 
 MAX_LOGIT_SCALE = math.log(100)
@@ -88,13 +88,14 @@ def train_clip(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
     device = pick_device()
     tokenizer = load_tokenizer(folder)
     pair = ClipPair(recipe, tokenizer).to(device)
+    images = at_hand(data.images, device)
     ids = encode_captions(tokenizer, data.captions)
     heldout_ids = encode_captions(tokenizer, heldout.captions)[:, 0]
 
-    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         rows = torch.randint(len(data), (recipe.clip.batch_size,), generator=generator)
         wording = torch.randint(ids.shape[1], (len(rows),), generator=generator)
-        batch = clip_pixels(pixels(data.images, rows, device), recipe.vision_size)
+        batch = clip_pixels(pixels(images, rows, device), recipe.vision_size)
         return _contrast(pair, _trim(ids[rows, wording], tokenizer).to(device), batch)
 
     def note() -> None:
@@ -110,14 +111,12 @@ def _trim(ids: torch.Tensor, tokenizer: CLIPTokenizer) -> torch.Tensor:
     return ids[:, :used]
 
 
-def _contrast(
-    pair: ClipPair, input_ids: torch.Tensor, pixel_values: torch.Tensor
-) -> tuple[torch.Tensor, dict[str, float]]:
+def _contrast(pair: ClipPair, input_ids: torch.Tensor, pixel_values: torch.Tensor) -> tuple[torch.Tensor, Figures]:
     text, image = pair(input_ids, pixel_values)
     logits = pair.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp() * text @ image.T
     target = torch.arange(len(logits), device=logits.device)
     loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-    return loss, {"right": float((logits.argmax(dim=1) == target).float().mean())}
+    return loss, {"right": (logits.argmax(dim=1) == target).float().mean()}
 
 
 @torch.no_grad()

@@ -19,12 +19,14 @@ from ipa_app.pose.skeleton import Skeleton
 from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.drawn import drawn_once
-from ipa_app.toybox.fit import fit, mixed_precision, pick_device
+from ipa_app.toybox.fit import Figures, fit, mixed_precision, pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
 from ipa_app.toybox.loss_weights import loss_weights
+from ipa_app.toybox.quick import compile_for_gpu
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pose_pipeline
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.start import start_of
+from ipa_app.toybox.tensors import Rows, at_hand, taken
 from ipa_app.toybox.unet import (
     LATENESS,
     SCENE_SHARE,
@@ -57,10 +59,9 @@ def _draw(size: int, keypoints: np.ndarray) -> np.ndarray:
     return np.asarray(draw_skeleton(skeleton_of(keypoints), (size, size)))
 
 
-def control_pixels(pictures: np.ndarray, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
+def control_pixels(pictures: Rows, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
     """(B, 3, H, W) in [0, 1], as diffusers' ControlNet pipelines feed it."""
-    batch = torch.from_numpy(np.ascontiguousarray(pictures[rows.numpy()])).to(device)
-    return batch.permute(0, 3, 1, 2).float() / 255
+    return taken(pictures, rows, device).permute(0, 3, 1, 2).float() / 255
 
 
 def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
@@ -75,8 +76,10 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
     controlnet, text_encoder = _new_controlnet(recipe, unet, folder), batches.captions.encoder
     parts = nn.ModuleDict({"unet": unet, "controlnet": controlnet, "text_encoder": text_encoder})
     parts = parts.requires_grad_(True).train().to(device, torch.float32, memory_format=torch.channels_last)
+    for part in (unet, controlnet):
+        compile_for_gpu(part)
 
-    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         with mixed_precision():
             batch = batches.draw(processes.share(recipe.controlnet.batch_size), generator)
             prediction = _predicted(unet, controlnet, batch)
@@ -111,9 +114,9 @@ class _Batches:
     def __init__(self, recipe: Recipe, data: ToyData, folder: Path, device: torch.device) -> None:
         self._device, self._count = device, len(data)
         self._scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-        self._latents, self.captions = latents_of(data, folder, "train"), Captions(data, folder)
-        self._skeletons = skeleton_pictures(data, recipe.size, folder / "skeletons-train.npy")
-        self._keypoints = data.keypoints
+        self._latents, self.captions = latents_of(data, folder, "train"), Captions(data, folder, "train")
+        self._skeletons = at_hand(skeleton_pictures(data, recipe.size, folder / "skeletons-train.npy"), device)
+        self._keypoints = at_hand(data.keypoints, device)
 
     def draw(self, size: int, generator: torch.Generator) -> _Batch:
         """``size`` random rows, the first of them with a skeleton."""
@@ -135,7 +138,7 @@ class _Batches:
             target=target,
             hidden=self.captions.hidden_states(torch.cat(ids)),
             control=control_pixels(self._skeletons, posed, self._device),
-            weights=loss_weights(self._keypoints[rows.numpy()], clean.shape).to(self._device),
+            weights=loss_weights(taken(self._keypoints, rows, self._device), clean.shape),
         )
 
 

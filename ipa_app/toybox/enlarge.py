@@ -23,10 +23,10 @@ from ipa_app.toybox import sheets, world
 from ipa_app.toybox.controlnet import control_pixels, skeleton_pictures
 from ipa_app.toybox.dataset import VIEWS, Split, ToyData, views_of
 from ipa_app.toybox.drawn import drawn_once
-from ipa_app.toybox.fit import fit, mixed_precision, pick_device
+from ipa_app.toybox.fit import Figures, fit, mixed_precision, pick_device
 from ipa_app.toybox.frozen import latents_of
 from ipa_app.toybox.settings import Recipe, StageSettings
-from ipa_app.toybox.tensors import pixels
+from ipa_app.toybox.tensors import pixels, taken
 from ipa_app.toybox.vae import CROP_UNTIL, load_vae, picture_loss, stained
 
 ENLARGED = "enlarged"
@@ -53,12 +53,12 @@ def _enlarge_vae(recipe: Recipe, settings: StageSettings, data: ToyData, heldout
     shown = large_pictures(recipe, "heldout", folder, count=min(HELDOUT, len(heldout)))
     latents = latents_of(data, folder, "train")
 
-    def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, Figures]:
         is_cropped = fraction < CROP_UNTIL
         # A whole picture costs as much as four crops.
         count = settings.batch_size if is_cropped else max(1, settings.batch_size // 4)
         rows = torch.randint(len(pictures), (count,), generator=generator)
-        batch, target = pixels(pictures, rows, device), latents.mean[rows].to(device).float()
+        batch, target = pixels(pictures, rows, device), taken(latents.mean, rows, device).float()
         if is_cropped:
             batch, target = crops(batch, target, generator)
         with mixed_precision():
@@ -66,7 +66,7 @@ def _enlarge_vae(recipe: Recipe, settings: StageSettings, data: ToyData, heldout
             encoded = vae.encode(batch[: max(1, round(len(batch) * ENCODED_SHARE))]).latent_dist.mean
         off = F.mse_loss(encoded.float(), target[: len(encoded)])
         drawn, figures = picture_loss(picture.float(), batch)
-        return drawn + LATENT_WEIGHT * off, figures | {"latents_off": float(off.detach())}
+        return drawn + LATENT_WEIGHT * off, figures | {"latents_off": off.detach()}
 
     def sheet() -> None:
         sheets.note(folder, "enlarge", sheets.reconstruction_sheet(vae, shown, folder / "sheets" / "enlarge.png"))
@@ -84,7 +84,7 @@ def _enlarge_controlnet(recipe: Recipe, settings: StageSettings, data: ToyData, 
     skeletons = skeleton_pictures(data, recipe.size, folder / "skeletons-train.npy")
     large = skeleton_pictures(data, recipe.picture_size, folder / "skeletons-large.npy", count=PICTURES)
 
-    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         rows = torch.randint(len(large), (settings.batch_size,), generator=generator)
         target = small.controlnet_cond_embedding(control_pixels(skeletons, rows, device))
         given = embedding(control_pixels(large, rows, device))

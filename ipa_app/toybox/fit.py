@@ -21,7 +21,8 @@ from ipa_app.toybox.settings import StageSettings
 
 logger = logging.getLogger(__name__)
 
-Loss = Callable[[torch.Generator, float], tuple[torch.Tensor, dict[str, float]]]
+Figures = dict[str, torch.Tensor]
+Loss = Callable[[torch.Generator, float], tuple[torch.Tensor, Figures]]
 """Given a step's CPU generator and the fraction of the budget used: the loss of one fresh batch, and figures to log."""
 
 CHECKPOINT_SECONDS = 180
@@ -88,7 +89,7 @@ def fit(
     parameters = [p for p in module.parameters() if p.requires_grad]
     processes.start_alike(parameters)
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
-    average = EMAModel(parameters, decay=0.9995, use_ema_warmup=True, power=0.75)
+    average = EMAModel(parameters, decay=0.9995, use_ema_warmup=True, power=0.75, foreach=True)
     progress = _resume(folder / f"{name}.ckpt", module, optimizer, average)
     is_main = PartialState().is_main_process
     saved_at = shown_at = started = time.monotonic()
@@ -110,7 +111,7 @@ def fit(
         _save(folder / f"{name}.ckpt", module, optimizer, average, progress)
     average.copy_to(parameters)
     if is_main:
-        sheet()
+        _as_it_is(sheet)
     logger.info("%s done: %d samples in %.1f minutes", name, progress.samples, progress.seconds / 60)
     return progress
 
@@ -133,11 +134,15 @@ def _step(
     value.backward()
     processes.average_gradients(parameters)
     norm = nn.utils.clip_grad_norm_(parameters, 1.0)
-    optimizer.step()
+    if norm.isfinite():
+        optimizer.step()
+    else:
+        logger.warning("step %d is left out: its gradients are no numbers", progress.step)
     optimizer.zero_grad(set_to_none=True)
     if processes_here.is_main_process and progress.step % LOG_STEPS == 0:
         entry = {"step": progress.step, "samples": progress.samples, "minutes": round(progress.seconds / 60, 2)}
-        entry |= {"loss": float(value.detach()), "grad_norm": float(norm), **figures}
+        entry |= {"loss": float(value.detach()), "grad_norm": float(norm)}
+        entry |= {name: float(figure) for name, figure in figures.items()}
         with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         logger.info("%s", entry)
@@ -148,8 +153,14 @@ def _step(
 def _with_average(average: EMAModel, parameters: list[nn.Parameter], action: Callable[[], None]) -> None:
     average.store(parameters)
     average.copy_to(parameters)
-    action()
+    _as_it_is(action)
     average.restore(parameters)
+
+
+def _as_it_is(action: Callable[[], None]) -> None:
+    """Without compiling anew for the few pictures of a sheet, which have other shapes than a batch."""
+    with torch.compiler.set_stance("force_eager"):
+        action()
 
 
 def _save(

@@ -15,7 +15,7 @@ from ipa_app.toybox.clip import encode_captions, load_text_encoder
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import mixed_precision, pick_device
 from ipa_app.toybox.quick import quick
-from ipa_app.toybox.tensors import pixels
+from ipa_app.toybox.tensors import normal, pixels, taken
 from ipa_app.toybox.tokenizer import load_tokenizer
 from ipa_app.toybox.vae import load_vae
 
@@ -27,8 +27,8 @@ class Latents:
     """Latents of a split.
 
     Attributes:
-        mean: (N, 4, h, w) float16, mean of the autoencoder's posterior.
-        deviation: (N, 4, h, w) float16, its standard deviation.
+        mean: (N, 4, h, w) float16, mean of the autoencoder's posterior; in a GPU's memory where there is one.
+        deviation: (N, 4, h, w) float16, its standard deviation, at the same place.
     """
 
     mean: torch.Tensor
@@ -36,8 +36,8 @@ class Latents:
 
     def sample(self, rows: torch.Tensor, generator: torch.Generator, device: torch.device) -> torch.Tensor:
         """(B, 4, h, w) float32 draws from the posterior, as training on pictures would give."""
-        noise = torch.randn(len(rows), *self.mean.shape[1:], generator=generator)
-        return (self.mean[rows].float() + self.deviation[rows].float() * noise).to(device)
+        mean, deviation = (taken(part, rows, device).float() for part in (self.mean, self.deviation))
+        return mean + deviation * normal(mean.shape, generator, device)
 
 
 @torch.no_grad()
@@ -55,13 +55,7 @@ def latents_of(data: ToyData, folder: Path, split: str, *, shrink: int = 1) -> L
         if not path.exists():
             logger.info("encoding %d pictures of %s", len(data), split)
             torch.save(_encoded(data, folder, shrink), path)
-    return Latents(**torch.load(path, weights_only=True))
-
-
-def forget_latents(folder: Path) -> None:
-    """Have every split encoded anew, because the autoencoder is another one."""
-    for path in folder.glob("latents-*.pt"):
-        path.unlink()
+    return Latents(**torch.load(path, weights_only=True, map_location=pick_device()))
 
 
 def _encoded(data: ToyData, folder: Path, shrink: int) -> dict[str, torch.Tensor]:
@@ -82,11 +76,10 @@ def _encoded(data: ToyData, folder: Path, shrink: int) -> dict[str, torch.Tensor
 class Captions:
     """The captions of a split, encoded as they are asked for (the text tower is small)."""
 
-    def __init__(self, data: ToyData, folder: Path) -> None:
+    def __init__(self, data: ToyData, folder: Path, split: str) -> None:
         self.tokenizer: CLIPTokenizer = load_tokenizer(folder)
         self.encoder: CLIPTextModel = load_text_encoder(folder)
-        self.ids = encode_captions(self.tokenizer, data.captions)
-        self.scene_ids = encode_captions(self.tokenizer, [[text] for text in data.scene_captions])[:, 0]
+        self.ids, self.scene_ids = _token_ids(self.tokenizer, data, folder / f"token-ids-{split}.pt")
         self.empty = encode_captions(self.tokenizer, [[""]])[0, 0]
 
     def draw(self, rows: torch.Tensor, generator: torch.Generator, *, drop: float, scene: float) -> torch.Tensor:
@@ -106,4 +99,15 @@ class Captions:
     def hidden_states(self, ids: torch.Tensor) -> torch.Tensor:
         """(B, tokens, text_hidden), what Stable Diffusion's UNet attends to; the tower learns if it is not frozen."""
         device = next(self.encoder.parameters()).device
-        return self.encoder(ids.to(device)).last_hidden_state
+        return self.encoder(ids.to(device, non_blocking=True)).last_hidden_state
+
+
+def _token_ids(tokenizer: CLIPTokenizer, data: ToyData, path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of all captions (N, captions per picture, tokens) and of those of the scenes (N, tokens); kept at ``path``."""
+    with PartialState().main_process_first():
+        if not path.exists():
+            scenes = [[text] for text in data.scene_captions]
+            ids = {"captions": encode_captions(tokenizer, data.captions), "scenes": encode_captions(tokenizer, scenes)}
+            torch.save(ids, path)
+    ids = torch.load(path, weights_only=True)
+    return ids["captions"], ids["scenes"][:, 0]

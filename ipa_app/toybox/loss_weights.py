@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 FACE = (0, 14, 15)
@@ -37,7 +36,7 @@ EMPHASES = (
 """A head is about 0.35 wide with its hat on, the front of a shirt 0.2, an arm 0.07."""
 
 
-def loss_weights(keypoints: np.ndarray, shape: torch.Size) -> torch.Tensor:
+def loss_weights(keypoints: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     """Weights that count heads, shirts and limbs for more.
 
     A head is a tenth of the picture and holds species, face and most of what a character wears, a shirt holds its
@@ -48,14 +47,14 @@ def loss_weights(keypoints: np.ndarray, shape: torch.Size) -> torch.Tensor:
         shape: of the latents, (B, C, h, w).
 
     Returns:
-        (B, 1, h, w) float32, 1 on average over each picture.
+        (B, 1, h, w) float32, 1 on average over each picture, where the keypoints are.
     """
     height, width = shape[-2:]
-    weights = torch.ones(len(keypoints), height, width)
+    weights = keypoints.new_ones(len(keypoints), height, width)
     for part in EMPHASES:
-        centres = torch.from_numpy(keypoints[:, part.joints].mean(axis=1)).float()
-        down = (torch.arange(height) + 0.5) / height - centres[:, 1, None]
-        across = (torch.arange(width) + 0.5) / width - centres[:, 0, None]
+        centres = keypoints[:, list(part.joints)].mean(dim=1)
+        down = (torch.arange(height).to(weights) + 0.5) / height - centres[:, 1, None]
+        across = (torch.arange(width).to(weights) + 0.5) / width - centres[:, 0, None]
         squares = down[:, :, None].square() + across[:, None, :].square()
         weights += part.weight * torch.exp(-squares / (2 * part.reach**2))
     return (weights / weights.mean(dim=(1, 2), keepdim=True))[:, None]

@@ -16,7 +16,7 @@ from ipa_app.toybox import sheets, world
 from ipa_app.toybox.controlnet import skeleton_of
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.disguise import MISUSES, clouds, pasted_anywhere, pasted_toys, spoiled
-from ipa_app.toybox.fit import fit, pick_device
+from ipa_app.toybox.fit import Figures, fit, pick_device
 from ipa_app.toybox.probe import Reading, joints_right
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.tensors import pixels
@@ -52,7 +52,7 @@ def train_pose_reader(recipe: Recipe, data: ToyData, heldout: ToyData, folder: P
     reader = ToyReader().to(device, memory_format=torch.channels_last)
     batches, tried = _Batches(data, "train", device), _Batches(heldout, "heldout", device)
 
-    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         batch = batches.draw(recipe.pose_reader.batch_size, generator)
         return _loss(reader(batch.pictures), batch.keypoints)
 
@@ -63,7 +63,7 @@ def train_pose_reader(recipe: Recipe, data: ToyData, heldout: ToyData, folder: P
     save_toy_reader(reader, folder / FILE)
 
 
-def _loss(reading: ToyReading, keypoints: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+def _loss(reading: ToyReading, keypoints: torch.Tensor) -> tuple[torch.Tensor, Figures]:
     """How far a batch's reading is off, of joints only where there are some."""
     toys = len(keypoints)
     presence = (torch.arange(len(reading.presence), device=keypoints.device) < toys).float()
@@ -71,7 +71,7 @@ def _loss(reading: ToyReading, keypoints: torch.Tensor) -> tuple[torch.Tensor, d
     heat = reading.heat[:toys]
     spots = -(_spots(keypoints, heat.shape[-1]) * heat.flatten(2).log_softmax(dim=-1)).sum(dim=-1).mean()
     offset = (reading.keypoints[:toys] - keypoints).norm(dim=-1).mean()
-    figures = {"seen": float(seen.detach()), "spots": float(spots.detach()), "offset": float(offset.detach())}
+    figures = {"seen": seen.detach(), "spots": spots.detach(), "offset": offset.detach()}
     return seen + spots + OFFSET_WEIGHT * offset, figures
 
 

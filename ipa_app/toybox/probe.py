@@ -8,17 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ipa_app.toybox import sheets, world
 from ipa_app.toybox.dataset import ToyData
-from ipa_app.toybox.fit import fit, mixed_precision, pick_device
+from ipa_app.toybox.fit import Figures, fit, mixed_precision, pick_device
 from ipa_app.toybox.loss_weights import BODY, FACE
 from ipa_app.toybox.settings import Recipe
-from ipa_app.toybox.tensors import pixels
+from ipa_app.toybox.tensors import at_hand, normal, pixels
 
 CHANNELS = (24, 48, 96, 128)
 CLOSE_CHANNELS = (32, 64, 128)
@@ -149,19 +148,20 @@ def train_probe(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -
     """Train the probe and write ``folder/probe.pt``; its own accuracy on held-out renders goes to figures.jsonl."""
     device = pick_device()
     probe = Probe(recipe.size).to(device, memory_format=torch.channels_last)
-    labels, keypoints = torch.from_numpy(data.labels), torch.from_numpy(np.array(data.keypoints))
+    labels, keypoints = torch.from_numpy(data.labels), torch.from_numpy(data.keypoints)
+    images = at_hand(data.images, device)
 
-    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         rows = torch.randint(len(data), (recipe.probe.batch_size,), generator=generator)
-        batch = pixels(data.images, rows, device)
-        batch = batch + NOISE * torch.randn(batch.shape, generator=generator).to(device)
+        batch = pixels(images, rows, device)
+        batch = batch + NOISE * normal(batch.shape, generator, device)
         target, joints = labels[rows].to(device), keypoints[rows].to(device)
         about = joints + JITTER * torch.randn(len(rows), 1, 2, generator=generator).to(device)
         with mixed_precision():
             reading = probe(batch, about)
         losses = [F.cross_entropy(reading.logits[name], target[:, i]) for i, name in enumerate(world.ATTRIBUTES)]
         offset = F.mse_loss(reading.keypoints, joints)
-        return torch.stack(losses).mean() + KEYPOINT_WEIGHT * offset, {"offset": float(offset.detach())}
+        return torch.stack(losses).mean() + KEYPOINT_WEIGHT * offset, {"offset": offset.detach()}
 
     def note() -> None:
         sheets.note(folder, "probe", accuracy(probe, heldout))

@@ -1,4 +1,4 @@
-"""Training on a processor: the same arithmetic, by those routines of PyTorch that are fast there.
+"""Training in less time: the same arithmetic, by those routines of PyTorch that are fast where it runs.
 
 Measured with PyTorch 2.15 on a core with AMX, in bfloat16: a group norm of channels-last memory takes up to sixteen
 times as long backwards as one of contiguous memory, and fused attention several times as long as its matrix products
@@ -15,15 +15,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+SOUND_ON_GPUS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""All of PyTorch's attention but cuDNN's, whose gradients on an H100 or H200 are now and then no numbers; PyTorch 2.11
+and later prefer it there (pytorch/pytorch issue 196678, NVIDIA/cudnn-frontend issue 1072)."""
+
+
+def compile_for_gpu(module: nn.Module) -> None:
+    """Have a network that lies on a GPU compiled, in place, as it is first called; on a CPU nothing changes.
+
+    The compiler joins the many small steps of a small network, which would keep a GPU waiting for them one by one.
+    """
+    if all(parameter.device.type == "cuda" for parameter in module.parameters()):
+        module.compile()
+
 
 @contextmanager
 def quick(module: nn.Module) -> Iterator[None]:
-    """While it is open, passes through a module on the CPU take less time; one on a GPU is left alone."""
-    if any(parameter.device.type != "cpu" for parameter in module.parameters()):
-        yield
-        return
-    with _attention_as_products(), _contiguous_norms(module):
-        yield
+    """While it is open, passes through a module take less time on a CPU, and end in numbers on a GPU."""
+    devices = {parameter.device.type for parameter in module.parameters()}
+    if devices == {"cpu"}:
+        with _attention_as_products(), _contiguous_norms(module):
+            yield
+    else:
+        with sdpa_kernel(SOUND_ON_GPUS):
+            yield
 
 
 @contextmanager

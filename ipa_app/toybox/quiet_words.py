@@ -17,7 +17,7 @@ from transformers import CLIPTextModel
 from ipa_app.toybox import sheets, world
 from ipa_app.toybox.clip import load_text_encoder
 from ipa_app.toybox.dataset import ToyData
-from ipa_app.toybox.fit import fit, mixed_precision, pick_device
+from ipa_app.toybox.fit import Figures, fit, mixed_precision, pick_device
 from ipa_app.toybox.frozen import Captions
 from ipa_app.toybox.settings import Recipe
 
@@ -34,9 +34,9 @@ def train_quiet_words(recipe: Recipe, data: ToyData, heldout: ToyData, folder: P
     if (folder / "done" / "quiet_words").exists():
         return
     encoder = load_text_encoder(folder).requires_grad_(True).train()
-    marks, held = Marks(recipe, data, folder), Marks(recipe, heldout, folder)
+    marks, held = Marks(recipe, data, folder, "train"), Marks(recipe, heldout, folder, "heldout")
 
-    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         rows = torch.randint(len(data), (recipe.quiet_words.batch_size,), generator=generator)
         wording = torch.randint(marks.wordings, (len(rows),), generator=generator)
         return marks.error(encoder, rows, wording), {}
@@ -54,8 +54,8 @@ def train_quiet_words(recipe: Recipe, data: ToyData, heldout: ToyData, folder: P
 class Marks:
     """What the states of a split's captions are to become."""
 
-    def __init__(self, recipe: Recipe, data: ToyData, folder: Path) -> None:
-        self._captions, self._device = Captions(data, folder), pick_device()
+    def __init__(self, recipe: Recipe, data: ToyData, folder: Path, split: str) -> None:
+        self._captions, self._device = Captions(data, folder, split), pick_device()
         self._ids = torch.cat([self._captions.ids, self._captions.scene_ids[:, None]], dim=1)
         self._said = said_words(data)
         self._directions = self._length() * orthogonal(self._said.shape[-1], recipe.text_hidden, seed=recipe.seed)

@@ -15,18 +15,19 @@ FINISHED = {
     "clip": ("text_encoder", "feature_extractor"),
     "vision": ("image_encoder",),
     "quiet_words": ("text_encoder",),
+    "unet": ("unet", "scheduler"),
     "pose_reader": ("pose_reader",),
 }
 """Stages that count as done, and what they leave."""
-CONTINUED = ("unet", "controlnet", "adapters")
-"""Parts that the later stages start from."""
+CONTINUED = ("controlnet", "adapters")
+"""Parts that their own stages start from."""
 
 
 def start_from(bundle: Path, folder: Path, recipe: Recipe) -> None:
     """Lay out a work folder so that the recipe goes on from a bundle; one that is begun already is left alone.
 
-    Latents and image embeddings are what the later parts learn on, so the parts that make them stay as they are; the
-    text tower learns on with the UNet.
+    A stage of `FINISHED` runs only where it is named, and then trains its part on. UNet and text tower learn on in the
+    stage `controlnet` anyway.
 
     Args:
         bundle: a folder that the recipe wrote, such as assets/toybox.

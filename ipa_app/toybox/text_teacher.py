@@ -24,10 +24,11 @@ from ipa_app.adapter.ip_adapter import IPAdapter
 from ipa_app.adapter.layers import attention_layers
 from ipa_app.toybox.adapters import FILES, Kind, features_of, features_of_nothing
 from ipa_app.toybox.dataset import ToyData
-from ipa_app.toybox.fit import fit, pick_device
+from ipa_app.toybox.fit import Figures, fit, pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.start import start_of
+from ipa_app.toybox.tensors import taken
 from ipa_app.toybox.unet import LATENESS, load_unet, noised
 
 logger = logging.getLogger(__name__)
@@ -71,15 +72,15 @@ def train_teacher(kind: Kind, recipe: Recipe, data: ToyData, _heldout: ToyData, 
     full, scene, empty = _text_states(data, folder)
     features, nothing = features_of(kind, recipe, data, folder, "train"), features_of_nothing(kind, recipe, folder)
 
-    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         rows = torch.randint(len(data), (recipe.text_teacher.batch_size,), generator=generator)
         # The picture itself and no words, as in a variation; or another view and words for the scene, as in a mix.
         own = torch.rand(len(rows), generator=generator) >= recipe.other_view_share
-        words = torch.where(own[:, None, None], empty, scene[rows]).to(device).float()
-        wanted = full[rows].to(device).float()
+        words = torch.where(own[:, None, None].to(device), empty, taken(scene, rows, device)).float()
+        wanted = taken(full, rows, device).float()
         # Pictures 2 i and 2 i + 1 show the same subject.
-        seen = features[torch.where(own, rows, rows ^ 1)].to(device).float()
-        without = torch.rand(len(rows), generator=generator) < NO_PICTURE_SHARE
+        seen = taken(features, torch.where(own, rows, rows ^ 1), device).float()
+        without = (torch.rand(len(rows), generator=generator) < NO_PICTURE_SHARE).to(device)
         seen[without], wanted[without] = nothing, words[without]
         tokens = adapter.tokens(seen)
         errors = [_error(adapter, layer, generator, tokens=tokens, words=words, full=wanted) for layer in layers]
@@ -107,7 +108,7 @@ def _error(
 ) -> torch.Tensor:
     """Squared error of what the picture adds in a layer, in units of what it should add."""
     asked = torch.randint(layer.queries.shape[1], (QUERIES_ASKED,), generator=generator)
-    query = layer.queries[:, asked]
+    query = layer.queries[:, asked.to(tokens.device, non_blocking=True)]
     with torch.no_grad():
         target = layer.text(query, full) - layer.text(query, words)
     projection = adapter.ip_adapter[layer.index]
@@ -143,7 +144,7 @@ def _layers(unet: UNet2DConditionModel, data: ToyData, folder: Path) -> Iterator
 
         hooks.append(module.register_forward_pre_hook(keep))
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-    latents, captions = latents_of(data, folder, "train"), Captions(data, folder)
+    latents, captions = latents_of(data, folder, "train"), Captions(data, folder, "train")
     for _ in range(QUERY_BATCHES):
         rows = torch.randint(len(data), (QUERY_BATCH,), generator=generator)
         noisy, timesteps, _ = noised(
@@ -159,11 +160,10 @@ def _layers(unet: UNet2DConditionModel, data: ToyData, folder: Path) -> Iterator
 
 @torch.no_grad()
 def _text_states(data: ToyData, folder: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """States of the captions that name everything, of those that name the scene, and of no words; float16."""
-    captions = Captions(data, folder)
-    captions.encoder.to(pick_device())
+    """States of captions that name everything, of those that name the scene, of no words; float16, on the device."""
+    captions = Captions(data, folder, "train")
 
     def encode(ids: torch.Tensor) -> torch.Tensor:
-        return torch.cat([captions.hidden_states(part).half().cpu() for part in ids.split(256)])
+        return torch.cat([captions.hidden_states(part).half() for part in ids.split(256)])
 
     return encode(captions.ids[:, 0]), encode(captions.scene_ids), encode(captions.empty[None])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import torch
@@ -11,15 +10,15 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel
 
-from ipa_app.errors import UserError
 from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
-from ipa_app.toybox.fit import fit, mixed_precision, pick_device
+from ipa_app.toybox.fit import Figures, fit, mixed_precision, pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
 from ipa_app.toybox.loss_weights import loss_weights
+from ipa_app.toybox.quick import compile_for_gpu
 from ipa_app.toybox.sampling import picture_sheet
 from ipa_app.toybox.settings import Recipe
-from ipa_app.toybox.start import start_of
+from ipa_app.toybox.tensors import at_hand, normal, taken
 from ipa_app.training.loss import mse
 
 TEXT_DROP = 0.1
@@ -78,33 +77,29 @@ def load_unet(folder: Path) -> UNet2DConditionModel:
 def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
     """Train the UNet with the text tower, as Rombach et al. 2022 do; write both, and ``scheduler``.
 
-    A recipe that does not want it goes on with the UNet that it starts from.
+    A UNet that lies there already, of the bundle that the recipe goes on from, trains on.
 
     Contrast taught the tower which words a picture has, and hardly which colour belongs to which garment.
     """
     device, settings = pick_device(), recipe.unet
     scheduler = new_scheduler()
     scheduler.save_pretrained(folder / "scheduler")
-    start = start_of(folder, "unet")
-    if settings is None:
-        if not start.exists():
-            raise UserError(f"The recipe {recipe.name} goes on from a UNet: name a bundle with --start-from.")
-        shutil.copytree(start, folder / "unet", dirs_exist_ok=True)
-        return
-    unet = UNet2DConditionModel.from_pretrained(start) if start.exists() else new_unet(recipe)
+    unet = load_unet(folder).requires_grad_(True) if (folder / "unet").exists() else new_unet(recipe)
     unet = unet.train().to(device, dtype=torch.float32, memory_format=torch.channels_last)
+    compile_for_gpu(unet)
     small, whole = (latents_of(data, folder, "train", shrink=shrink) for shrink in (2, 1))
-    captions = Captions(data, folder)
+    captions = Captions(data, folder, "train")
     parts = nn.ModuleDict({"unet": unet, "text_encoder": captions.encoder.requires_grad_(True).train()})
+    keypoints = at_hand(data.keypoints, device)
 
-    def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, Figures]:
         rows = torch.randint(len(data), (processes.share(settings.batch_size),), generator=generator)
         clean = (small if fraction < SMALL_UNTIL else whole).sample(rows, generator, device)
         noisy, timesteps, target = noised(scheduler, clean, generator, lateness=WORDS_LATENESS)
         with mixed_precision():
             hidden = captions.hidden_states(captions.draw(rows, generator, drop=TEXT_DROP, scene=SCENE_SHARE))
             prediction = unet(noisy, timesteps, hidden).sample
-        weights = loss_weights(data.keypoints[rows.numpy()], clean.shape).to(device)
+        weights = loss_weights(taken(keypoints, rows, device), clean.shape)
         return mse(prediction, target, weights).mean(), {}
 
     def sheet() -> None:
@@ -143,9 +138,9 @@ def noised(
         lateness: above 1 prefers noisy timesteps, where the layout of a picture is decided (Mou et al. 2023, section
             3.3, whose timesteps are those of 3).
     """
-    noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+    noise = normal(clean.shape, generator, clean.device)
     places = (torch.arange(len(clean)) + torch.rand(len(clean), generator=generator)) / len(clean)
     steps = scheduler.config.num_train_timesteps
-    timesteps = ((1 - places**lateness) * steps).long().clamp(max=steps - 1).to(clean.device)
+    timesteps = ((1 - places**lateness) * steps).long().clamp(max=steps - 1).to(clean.device, non_blocking=True)
     noisy = scheduler.add_noise(clean, noise, timesteps)
     return noisy, timesteps, scheduler.get_velocity(clean, noise, timesteps)

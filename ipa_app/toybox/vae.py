@@ -12,9 +12,9 @@ from torch import nn
 
 from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
-from ipa_app.toybox.fit import Loss, fit, mixed_precision, pick_device
+from ipa_app.toybox.fit import Figures, Loss, fit, mixed_precision, pick_device
 from ipa_app.toybox.settings import Recipe
-from ipa_app.toybox.tensors import pixels
+from ipa_app.toybox.tensors import at_hand, normal, pixels
 
 KL_WEIGHT = 3e-5
 EDGE_WEIGHT = 0.5
@@ -50,10 +50,13 @@ def load_vae(folder: Path) -> AutoencoderKL:
 
 
 def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train the autoencoder and write it to ``folder/vae`` with latents of mean 0 and deviation 1."""
-    device = pick_device()
-    vae = new_vae(recipe).to(device, memory_format=torch.channels_last)
+    """Train the autoencoder and write it to ``folder/vae`` with latents of mean 0 and deviation 1.
 
+    One that lies there already, of the bundle that the recipe goes on from, trains on.
+    """
+    device = pick_device()
+    vae = load_vae(folder).requires_grad_(True) if (folder / "vae").exists() else new_vae(recipe)
+    vae = vae.train().to(device, memory_format=torch.channels_last)
     loss = reconstruction_loss(vae, data, size=recipe.size, batch_size=recipe.vae.batch_size)
 
     def sheet() -> None:
@@ -63,6 +66,13 @@ def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> 
     fit("vae", module=vae, loss=loss, settings=recipe.vae, folder=folder, sheet=sheet)
     normalise_latents(vae, data)
     vae.save_pretrained(folder / "vae")
+    forget_latents(folder)
+
+
+def forget_latents(folder: Path) -> None:
+    """Have every split encoded anew, because the autoencoder is another one."""
+    for path in folder.glob("latents-*.pt"):
+        path.unlink()
 
 
 def refine_decoder(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
@@ -74,10 +84,11 @@ def refine_decoder(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
     device = pick_device()
     vae = load_vae(folder).to(memory_format=torch.channels_last)
     decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder]).requires_grad_(True).train()
+    images = at_hand(data.images, device)
 
-    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         rows = torch.randint(len(data), (recipe.decoder.batch_size,), generator=generator)
-        batch = pixels(data.images, rows, device)
+        batch = pixels(images, rows, device)
         with torch.no_grad():
             latents = vae.encode(batch).latent_dist.mean
         with mixed_precision():
@@ -101,13 +112,14 @@ def reconstruction_loss(vae: AutoencoderKL, data: ToyData, *, size: int, batch_s
         batch_size: crops in a step.
     """
     device = pick_device()
+    images = at_hand(data.images, device)
 
-    def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, Figures]:
         is_cropped = fraction < CROP_UNTIL
         # A whole picture costs as much as four crops.
         count = processes.share(batch_size if is_cropped else max(1, batch_size // 4))
         rows = torch.randint(len(data), (count,), generator=generator)
-        batch = pixels(data.images, rows, device)
+        batch = pixels(images, rows, device)
         if is_cropped:
             batch = _random_crops(batch, size // 2, generator)
         with mixed_precision():
@@ -115,7 +127,7 @@ def reconstruction_loss(vae: AutoencoderKL, data: ToyData, *, size: int, batch_s
             picture = vae.decode(stained(posterior.sample(), generator)).sample
         drawn, figures = picture_loss(picture.float(), batch)
         kl = posterior.kl().mean() / posterior.mean[0].numel()
-        return drawn + KL_WEIGHT * kl, {**figures, "kl": float(kl.detach())}
+        return drawn + KL_WEIGHT * kl, {**figures, "kl": kl.detach()}
 
     return loss
 
@@ -127,19 +139,19 @@ def stained(latents: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """
     cells = NOISE_CELLS[int(torch.randint(len(NOISE_CELLS), (), generator=generator))]
     height, width = (side // cells for side in latents.shape[-2:])
-    noise = torch.randn(*latents.shape[:2], height, width, generator=generator)
+    noise = normal((*latents.shape[:2], height, width), generator, latents.device)
     strength = LATENT_NOISE * torch.rand(len(latents), 1, 1, 1, generator=generator)
-    noise = F.interpolate(noise * strength, size=latents.shape[-2:], mode="nearest").to(latents)
+    noise = F.interpolate(noise * strength.to(noise), size=latents.shape[-2:], mode="nearest").to(latents)
     return latents + noise * latents.std(dim=(0, 2, 3), keepdim=True)
 
 
-def picture_loss(picture: torch.Tensor, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+def picture_loss(picture: torch.Tensor, batch: torch.Tensor) -> tuple[torch.Tensor, Figures]:
     """How far pictures (B, 3, H, W) in [-1, 1] are from what they should be, and their "psnr" in dB."""
     error = (picture - batch).abs().mean()
     # The difference of neighbours' differences: outlines cost more than flat areas, which keeps faces crisp.
     edges = (picture - batch).diff(dim=2).abs().mean() + (picture - batch).diff(dim=3).abs().mean()
     mse = (picture.detach() - batch).pow(2).mean()
-    return error + EDGE_WEIGHT * edges, {"psnr": float(10 * torch.log10(4 / mse))}
+    return error + EDGE_WEIGHT * edges, {"psnr": 10 * torch.log10(4 / mse)}
 
 
 def _random_crops(batch: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:

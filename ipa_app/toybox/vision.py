@@ -25,13 +25,16 @@ from ipa_app.toybox import processes, sheets, world
 from ipa_app.toybox.clip import load_image_encoder
 from ipa_app.toybox.dataset import Split, ToyData
 from ipa_app.toybox.drawn import drawn_once
-from ipa_app.toybox.fit import fit, mixed_precision, pick_device
+from ipa_app.toybox.fit import Figures, fit, mixed_precision, pick_device
 from ipa_app.toybox.settings import Recipe
-from ipa_app.toybox.tensors import clip_pixels, pixels
+from ipa_app.toybox.tensors import at_hand, clip_pixels, pixels, taken
 
 SHIFT, ZOOM = 0.08, 0.1
 """Pictures are moved by up to this share of their side and scaled by up to this much, and half of them are mirrored, so
 that the tower does not learn the training pictures by heart."""
+
+
+CPU = torch.device("cpu")
 
 
 class AttributeReader(nn.Module):
@@ -51,16 +54,16 @@ class AttributeReader(nn.Module):
 class WordTargets:
     """Which words hold of the pictures of a split, and what there is to explain of each attribute."""
 
-    def __init__(self, labels: np.ndarray) -> None:
-        """``labels`` are the data set's, (N, attributes)."""
+    def __init__(self, labels: np.ndarray, device: torch.device = CPU) -> None:
+        """``labels`` are the data set's, (N, attributes); the pictures are read on ``device``."""
         attributes = zip(torch.from_numpy(labels).T, world.ATTRIBUTES.values(), strict=True)
-        self._holds = [F.one_hot(column, len(words)).float() for column, words in attributes]
+        self._holds = [F.one_hot(column, len(words)).float().to(device) for column, words in attributes]
         self._variances = [holds.var(dim=0, correction=0).sum().clamp(min=1e-6) for holds in self._holds]
 
     def unexplained(self, told: tuple[torch.Tensor, ...], rows: torch.Tensor) -> torch.Tensor:
         """Share of each attribute's variance that ``told`` leaves unexplained in ``rows``, (attributes,)."""
         shares = [
-            (values - holds[rows].to(values)).square().sum(dim=1).mean() / variance
+            (values - taken(holds, rows, values.device)).square().sum(dim=1).mean() / variance
             for values, holds, variance in zip(told, self._holds, self._variances, strict=True)
         ]
         return torch.stack(shares)
@@ -70,10 +73,10 @@ def train_vision(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) 
     """Train ``image_encoder`` on and write it anew; held-out shares of attributes read go to figures.jsonl."""
     device = pick_device()
     reader = AttributeReader(load_image_encoder(folder).requires_grad_(True).train()).to(device)
-    targets = WordTargets(data.labels)
-    pictures = as_seen(recipe, data, folder, "train")
+    targets = WordTargets(data.labels, device)
+    pictures = at_hand(as_seen(recipe, data, folder, "train"), device)
 
-    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         rows = torch.randint(len(data), (processes.share(recipe.vision.batch_size),), generator=generator)
         batch = _moved(pixels(pictures, rows, device), generator)
         with mixed_precision():

@@ -17,9 +17,8 @@ from diffusers import AutoencoderKL
 from ipa_app.toybox import sheets
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import fit, pick_device
-from ipa_app.toybox.frozen import forget_latents
 from ipa_app.toybox.settings import Recipe
-from ipa_app.toybox.vae import load_vae, normalise_latents, reconstruction_loss
+from ipa_app.toybox.vae import forget_latents, load_vae, normalise_latents, reconstruction_loss
 
 
 def widen(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:

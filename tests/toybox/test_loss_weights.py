@@ -16,7 +16,7 @@ def test_face_shirt_and_wrists_count_for_more_than_corners() -> None:
     rng = random.Random(3)
     view = world.View(world.sample_subject(rng), world.sample_scene(rng))
     keypoints = np.asarray(world.keypoints(view), np.float32)[None]
-    weights = loss_weights(keypoints, torch.Size((1, 4, 32, 32)))[0, 0]
+    weights = loss_weights(torch.from_numpy(keypoints), torch.Size((1, 4, 32, 32)))[0, 0]
     nose = (keypoints[0, 0] * 32).astype(int)
     shirt = (keypoints[0, [1, 8, 11]].mean(axis=0) * 32).astype(int)
     wrist = (keypoints[0, 4] * 32).astype(int)

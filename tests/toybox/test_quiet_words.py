@@ -32,7 +32,7 @@ def towers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def states(folder: Path, data: ToyData, tokens_of: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """States of the canonical captions, and where the captions have ended."""
-    captions = Captions(data, tokens_of)
+    captions = Captions(data, tokens_of, "train")
     ids = captions.ids[:, 0]
     with torch.no_grad():
         return load_text_encoder(folder)(ids).last_hidden_state, ids == captions.tokenizer.eos_token_id
