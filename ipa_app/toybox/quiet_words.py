@@ -80,7 +80,7 @@ class Marks:
 
     def _added(self, rows: torch.Tensor, wording: torch.Tensor) -> torch.Tensor:
         """(B, tokens, text_hidden), zero before the end of each caption."""
-        ended = self._ids[rows, wording] == self._captions.tokenizer.eos_token_id
+        ended = self._ids[rows, wording].eq(self._captions.tokenizer.eos_token_id)
         directions = self._said[rows, wording].float() @ self._directions
         return (ended[..., None] * directions[:, None]).to(self._device)
 

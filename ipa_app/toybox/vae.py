@@ -37,7 +37,7 @@ def new_vae(recipe: Recipe) -> AutoencoderKL:
         block_out_channels=recipe.vae_channels,
         layers_per_block=1,
         latent_channels=4,
-        norm_num_groups=8,
+        norm_num_groups=recipe.vae_channels[0] // 2,  # widening doubles both
         sample_size=recipe.size,
         mid_block_add_attention=False,
         scaling_factor=1.0,  # normalise_latents folds the statistics into the weights instead

@@ -146,7 +146,11 @@ def test_the_enlarged_autoencoder_keeps_what_it_took_over(work: Path) -> None:
 def test_a_widened_autoencoder_begins_as_what_it_was(work: Path) -> None:
     vae = load_vae(work)
     wide = widened_vae(vae, 2)
-    assert list(wide.config["block_out_channels"]) == [2 * channels for channels in TINY.vae_channels]
+    channels = [2 * each for each in TINY.vae_channels]
+    anew = new_vae(dataclasses.replace(TINY, vae_channels=tuple(channels)))
+    # One made anew at that width is built alike, so that the checkpoint of either fits both.
+    assert [list(each.config["block_out_channels"]) for each in (wide, anew)] == [channels, channels]
+    assert wide.config["norm_num_groups"] == anew.config["norm_num_groups"]
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
         latents = vae.encode(picture).latent_dist.mean
