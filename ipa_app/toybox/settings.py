@@ -138,7 +138,7 @@ CPU_256 = replace(
 GPU_256 = replace(
     CPU_256,
     name="gpu256",
-    subjects=30_000,
+    subjects=20_000,
     widen=None,
     vae=StageSettings(samples=1_500_000, batch_size=128, lr=1e-3, minutes=3),
     clip=StageSettings(samples=4_000_000, batch_size=1024, lr=1e-3, minutes=3),
