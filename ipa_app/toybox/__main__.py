@@ -18,7 +18,7 @@ from ipa_app.toybox import processes
 from ipa_app.toybox.adapters import train_base_adapter, train_fine_adapter, train_plain_adapter
 from ipa_app.toybox.baseline import train_baseline
 from ipa_app.toybox.bundle import write_bundle
-from ipa_app.toybox.clip import train_clip
+from ipa_app.toybox.clip import forget_token_ids, train_clip
 from ipa_app.toybox.controlnet import train_controlnet
 from ipa_app.toybox.dataset import ToyData, load_or_draw
 from ipa_app.toybox.enlarge import enlarge
@@ -41,6 +41,7 @@ Settings = TypeVar("Settings", Recipe, Enlargement, StageSettings)
 def _tokenizer(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: Path) -> None:
     captions = (text for texts in data.captions for text in texts)
     train_tokenizer(captions, folder, text_tokens=recipe.text_tokens)
+    forget_token_ids(folder)
 
 
 STAGES: dict[str, Stage] = {
@@ -65,7 +66,7 @@ STAGES: dict[str, Stage] = {
 """In the order in which they need one another."""
 COMPARISON: dict[str, Stage] = {"baseline": train_baseline, "plain_adapter": train_plain_adapter}
 """What the bundle's adapter is compared with by ``python -m bench.baseline``; trained only where they are named."""
-SHARED_STAGES = ("vision", "widen", "unet", "controlnet")
+SHARED_STAGES = ("vae", "vision", "widen", "unet", "controlnet")
 """Stages that several processes can train together."""
 
 

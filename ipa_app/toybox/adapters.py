@@ -98,6 +98,7 @@ def _config(
     kind: Kind, recipe: Recipe, settings: StageSettings, output: Path, *, pretrained: Path | None
 ) -> TrainConfig:
     max_steps = max(1, settings.samples // settings.batch_size)
+    between_looks = max(250, max_steps // 4)
     return TrainConfig(
         output=output,
         pretrained=pretrained,
@@ -113,8 +114,8 @@ def _config(
         resampler_dim=recipe.text_hidden,
         log_steps=50,
         save_minutes=4.0,
-        eval_steps=max(250, max_steps // 4),
-        sample_steps=max(250, max_steps // 4),
+        eval_steps=between_looks,
+        sample_steps=between_looks,
         num_inference_steps=STEPS,
         guidance_scale=GUIDANCE_SCALE,
         seed=recipe.seed,

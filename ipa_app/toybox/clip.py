@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from torch import nn
 from transformers import (
     CLIPImageProcessor,
@@ -19,7 +20,7 @@ from transformers import (
 )
 
 from ipa_app.toybox import sheets
-from ipa_app.toybox.dataset import ToyData
+from ipa_app.toybox.dataset import Split, ToyData
 from ipa_app.toybox.fit import Figures, fit, pick_device
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.tensors import at_hand, clip_pixels, pixels
@@ -83,14 +84,35 @@ def encode_captions(tokenizer: CLIPTokenizer, captions: list[list[str]]) -> torc
     return ids.view(len(captions), -1, ids.shape[-1])
 
 
+def token_ids(tokenizer: CLIPTokenizer, data: ToyData, folder: Path, split: Split) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of all captions of a split (N, captions per picture, tokens), and of those of the scenes (N, tokens).
+
+    Kept in ``folder``, until `forget_token_ids`: every stage with captions needs them.
+    """
+    path = folder / f"token-ids-{split}.pt"
+    with PartialState().main_process_first():
+        if not path.exists():
+            scenes = [[text] for text in data.scene_captions]
+            ids = {"captions": encode_captions(tokenizer, data.captions), "scenes": encode_captions(tokenizer, scenes)}
+            torch.save(ids, path)
+    ids = torch.load(path, weights_only=True)
+    return ids["captions"], ids["scenes"][:, 0]
+
+
+def forget_token_ids(folder: Path) -> None:
+    """Have the captions of every split taken apart anew, because the tokenizer is another one."""
+    for path in folder.glob("token-ids-*.pt"):
+        path.unlink()
+
+
 def train_clip(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
     """Train both towers and write ``text_encoder``, ``image_encoder`` and ``feature_extractor``."""
     device = pick_device()
     tokenizer = load_tokenizer(folder)
     pair = ClipPair(recipe, tokenizer).to(device)
     images = at_hand(data.images, device)
-    ids = encode_captions(tokenizer, data.captions)
-    heldout_ids = encode_captions(tokenizer, heldout.captions)[:, 0]
+    ids, _ = token_ids(tokenizer, data, folder, "train")
+    heldout_ids = token_ids(tokenizer, heldout, folder, "heldout")[0][:, 0]
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         rows = torch.randint(len(data), (recipe.clip.batch_size,), generator=generator)

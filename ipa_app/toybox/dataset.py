@@ -68,7 +68,7 @@ def load_or_draw(recipe: Recipe, folder: Path, split: Split) -> ToyData:
             target.mkdir(parents=True, exist_ok=True)
             _draw(recipe, target, split)
     return ToyData(
-        images=np.load(target / "images.npy", mmap_mode="c"),
+        images=np.load(target / "images.npy", mmap_mode="c"),  # PyTorch takes arrays that can be written
         keypoints=np.load(target / "keypoints.npy"),
         labels=np.load(target / "labels.npy"),
         **json.loads((target / "captions.json").read_text("utf-8")),

@@ -38,4 +38,4 @@ def drawn_once(path: Path, draw: Callable[[Any], np.ndarray], items: Sequence[An
                     pictures[row] = picture
             pictures.flush()
             part.replace(path)
-    return np.load(path, mmap_mode="c")
+    return np.load(path, mmap_mode="c")  # PyTorch takes arrays that can be written

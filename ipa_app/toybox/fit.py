@@ -30,15 +30,18 @@ SHEET_SECONDS = 900
 """Pictures take long on a processor, and the other processes wait for them."""
 LOG_STEPS = 50
 WARMUP_STEPS = 100
+MOST_LEFT_OUT = 20
+"""Steps on end whose gradients are no numbers, before training gives up."""
 
 
 @dataclass
 class Progress:
-    """How far a stage has come; saved with every checkpoint."""
+    """How far a stage has come, and how many steps on end were left out last; saved with every checkpoint."""
 
     step: int = 0
     samples: int = 0
     seconds: float = 0.0
+    left_out: int = 0
 
     def fraction(self, settings: StageSettings) -> float:
         """Share of the budget used, in [0, 1]."""
@@ -136,8 +139,12 @@ def _step(
     norm = nn.utils.clip_grad_norm_(parameters, 1.0)
     if norm.isfinite():
         optimizer.step()
+        progress.left_out = 0
     else:
+        progress.left_out += 1
         logger.warning("step %d is left out: its gradients are no numbers", progress.step)
+        if progress.left_out == MOST_LEFT_OUT:
+            raise FloatingPointError(f"the gradients of {log.stem} are no numbers in {MOST_LEFT_OUT} steps on end")
     optimizer.zero_grad(set_to_none=True)
     if processes_here.is_main_process and progress.step % LOG_STEPS == 0:
         entry = {"step": progress.step, "samples": progress.samples, "minutes": round(progress.seconds / 60, 2)}

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from accelerate import PartialState
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from ipa_app.toybox.clip import encode_captions, load_text_encoder
-from ipa_app.toybox.dataset import ToyData
+from ipa_app.toybox.clip import encode_captions, load_text_encoder, token_ids
+from ipa_app.toybox.dataset import Split, ToyData
 from ipa_app.toybox.fit import mixed_precision, pick_device
 from ipa_app.toybox.quick import quick
 from ipa_app.toybox.tensors import normal, pixels, taken
@@ -76,10 +76,10 @@ def _encoded(data: ToyData, folder: Path, shrink: int) -> dict[str, torch.Tensor
 class Captions:
     """The captions of a split, encoded as they are asked for (the text tower is small)."""
 
-    def __init__(self, data: ToyData, folder: Path, split: str) -> None:
+    def __init__(self, data: ToyData, folder: Path, split: Split) -> None:
         self.tokenizer: CLIPTokenizer = load_tokenizer(folder)
         self.encoder: CLIPTextModel = load_text_encoder(folder)
-        self.ids, self.scene_ids = _token_ids(self.tokenizer, data, folder / f"token-ids-{split}.pt")
+        self.ids, self.scene_ids = token_ids(self.tokenizer, data, folder, split)
         self.empty = encode_captions(self.tokenizer, [[""]])[0, 0]
 
     def draw(self, rows: torch.Tensor, generator: torch.Generator, *, drop: float, scene: float) -> torch.Tensor:
@@ -100,14 +100,3 @@ class Captions:
         """(B, tokens, text_hidden), what Stable Diffusion's UNet attends to; the tower learns if it is not frozen."""
         device = next(self.encoder.parameters()).device
         return self.encoder(ids.to(device, non_blocking=True)).last_hidden_state
-
-
-def _token_ids(tokenizer: CLIPTokenizer, data: ToyData, path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of all captions (N, captions per picture, tokens) and of those of the scenes (N, tokens); kept at ``path``."""
-    with PartialState().main_process_first():
-        if not path.exists():
-            scenes = [[text] for text in data.scene_captions]
-            ids = {"captions": encode_captions(tokenizer, data.captions), "scenes": encode_captions(tokenizer, scenes)}
-            torch.save(ids, path)
-    ids = torch.load(path, weights_only=True)
-    return ids["captions"], ids["scenes"][:, 0]

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel
 
 from ipa_app.toybox import sheets, world
 from ipa_app.toybox.clip import load_text_encoder
-from ipa_app.toybox.dataset import ToyData
+from ipa_app.toybox.dataset import Split, ToyData
 from ipa_app.toybox.fit import Figures, fit, mixed_precision, pick_device
 from ipa_app.toybox.frozen import Captions
 from ipa_app.toybox.settings import Recipe
@@ -54,7 +54,7 @@ def train_quiet_words(recipe: Recipe, data: ToyData, heldout: ToyData, folder: P
 class Marks:
     """What the states of a split's captions are to become."""
 
-    def __init__(self, recipe: Recipe, data: ToyData, folder: Path, split: str) -> None:
+    def __init__(self, recipe: Recipe, data: ToyData, folder: Path, split: Split) -> None:
         self._captions, self._device = Captions(data, folder, split), pick_device()
         self._ids = torch.cat([self._captions.ids, self._captions.scene_ids[:, None]], dim=1)
         self._said = said_words(data)

@@ -153,10 +153,10 @@ GPU_256 = replace(
     pose_reader=StageSettings(samples=300_000, batch_size=256, lr=1e-3, minutes=3),
     decoder=StageSettings(samples=300_000, batch_size=64, lr=4e-4, minutes=3),
 )
-"""One big GPU, every stage under ten minutes; from nothing, or from a bundle that `cpu256` made.
+"""One big GPU, no stage longer than nine minutes and what it draws first; from nothing, or on from a bundle.
 
-On an H200, `vae` sees 1,270 crops a second, `vision` 15,000 pictures, `controlnet` 4,900 once it is compiled and the
-teachers 26,000 pairs. The other stages have not run there yet.
+On an H200, `vae`, `vision` and `controlnet` have trained so, the last with half its budget, and both teachers for some
+seconds; the other stages have not run there.
 """
 
 TINY = Recipe(

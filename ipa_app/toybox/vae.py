@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from diffusers import AutoencoderKL
 from torch import nn
 
 from ipa_app.toybox import processes, sheets
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import Figures, Loss, fit, mixed_precision, pick_device
-from ipa_app.toybox.settings import Recipe
+from ipa_app.toybox.settings import Recipe, StageSettings
 from ipa_app.toybox.tensors import at_hand, normal, pixels
 
 KL_WEIGHT = 3e-5
@@ -50,23 +51,27 @@ def load_vae(folder: Path) -> AutoencoderKL:
 
 
 def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train the autoencoder and write it to ``folder/vae`` with latents of mean 0 and deviation 1.
+    """Train the autoencoder; one that lies there already, of a bundle that the recipe goes on from, trains on."""
+    vae = load_vae(folder) if (folder / "vae").exists() else new_vae(recipe)
+    train_reconstruction("vae", vae, recipe.vae, data, heldout, folder)
 
-    One that lies there already, of the bundle that the recipe goes on from, trains on.
-    """
-    device = pick_device()
-    vae = load_vae(folder).requires_grad_(True) if (folder / "vae").exists() else new_vae(recipe)
-    vae = vae.train().to(device, memory_format=torch.channels_last)
-    loss = reconstruction_loss(vae, data, size=recipe.size, batch_size=recipe.vae.batch_size)
+
+def train_reconstruction(
+    name: str, vae: AutoencoderKL, settings: StageSettings, data: ToyData, heldout: ToyData, folder: Path
+) -> None:
+    """Train encoder and decoder together, and write them to ``folder/vae`` with latents of mean 0 and deviation 1."""
+    vae = vae.to(pick_device(), memory_format=torch.channels_last).requires_grad_(True).train()
 
     def sheet() -> None:
-        figures = sheets.reconstruction_sheet(vae, heldout.images, folder / "sheets" / "vae.png")
-        sheets.note(folder, "vae", figures)
+        path = folder / "sheets" / f"{name}.png"
+        sheets.note(folder, name, sheets.reconstruction_sheet(vae, heldout.images, path))
 
-    fit("vae", module=vae, loss=loss, settings=recipe.vae, folder=folder, sheet=sheet)
-    normalise_latents(vae, data)
-    vae.save_pretrained(folder / "vae")
-    forget_latents(folder)
+    loss = reconstruction_loss(vae, data, settings.batch_size)
+    fit(name, module=vae, loss=loss, settings=settings, folder=folder, sheet=sheet)
+    if PartialState().is_main_process:
+        normalise_latents(vae, data)
+        vae.save_pretrained(folder / "vae")
+        forget_latents(folder)
 
 
 def forget_latents(folder: Path) -> None:
@@ -102,13 +107,12 @@ def refine_decoder(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
     vae.save_pretrained(folder / "vae")
 
 
-def reconstruction_loss(vae: AutoencoderKL, data: ToyData, *, size: int, batch_size: int) -> Loss:
+def reconstruction_loss(vae: AutoencoderKL, data: ToyData, batch_size: int) -> Loss:
     """What encoder and decoder learn on together, as `fit` asks for it.
 
     Args:
         vae: in training.
         data: pictures.
-        size: their side in pixels.
         batch_size: crops in a step.
     """
     device = pick_device()
@@ -121,7 +125,7 @@ def reconstruction_loss(vae: AutoencoderKL, data: ToyData, *, size: int, batch_s
         rows = torch.randint(len(data), (count,), generator=generator)
         batch = pixels(images, rows, device)
         if is_cropped:
-            batch = _random_crops(batch, size // 2, generator)
+            batch = _random_crops(batch, batch.shape[-1] // 2, generator)
         with mixed_precision():
             posterior = vae.encode(batch).latent_dist
             picture = vae.decode(stained(posterior.sample(), generator)).sample

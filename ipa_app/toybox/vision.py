@@ -34,9 +34,6 @@ SHIFT, ZOOM = 0.08, 0.1
 that the tower does not learn the training pictures by heart."""
 
 
-CPU = torch.device("cpu")
-
-
 class AttributeReader(nn.Module):
     """The vision tower with a linear layer on its embeddings that says which words hold."""
 
@@ -54,10 +51,10 @@ class AttributeReader(nn.Module):
 class WordTargets:
     """Which words hold of the pictures of a split, and what there is to explain of each attribute."""
 
-    def __init__(self, labels: np.ndarray, device: torch.device = CPU) -> None:
-        """``labels`` are the data set's, (N, attributes); the pictures are read on ``device``."""
-        attributes = zip(torch.from_numpy(labels).T, world.ATTRIBUTES.values(), strict=True)
-        self._holds = [F.one_hot(column, len(words)).float().to(device) for column, words in attributes]
+    def __init__(self, labels: torch.Tensor) -> None:
+        """``labels`` are the data set's, (N, attributes), on the device that the pictures are read on."""
+        attributes = zip(labels.T, world.ATTRIBUTES.values(), strict=True)
+        self._holds = [F.one_hot(column, len(words)).float() for column, words in attributes]
         self._variances = [holds.var(dim=0, correction=0).sum().clamp(min=1e-6) for holds in self._holds]
 
     def unexplained(self, told: tuple[torch.Tensor, ...], rows: torch.Tensor) -> torch.Tensor:
@@ -73,7 +70,7 @@ def train_vision(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) 
     """Train ``image_encoder`` on and write it anew; held-out shares of attributes read go to figures.jsonl."""
     device = pick_device()
     reader = AttributeReader(load_image_encoder(folder).requires_grad_(True).train()).to(device)
-    targets = WordTargets(data.labels, device)
+    targets = WordTargets(torch.from_numpy(data.labels).to(device))
     pictures = at_hand(as_seen(recipe, data, folder, "train"), device)
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
@@ -119,11 +116,13 @@ def _moved(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 @torch.no_grad()
 def _accuracy(reader: AttributeReader, data: ToyData, recipe: Recipe) -> dict[str, float]:
     """Share of pictures in which the right word of each attribute is told strongest, and what is left unexplained."""
-    device, labels, targets = pick_device(), torch.from_numpy(data.labels), WordTargets(data.labels)
+    device, labels = pick_device(), torch.from_numpy(data.labels)
     told = []
     for rows in torch.arange(len(data)).split(128):
         told.append(reader(clip_pixels(pixels(data.images, rows, device), recipe.vision_size)))
     whole = tuple(torch.cat(parts).cpu() for parts in zip(*told, strict=True))
     right = [(each.argmax(dim=1) == labels[:, i]).float().mean() for i, each in enumerate(whole)]
     shares = {name: round(float(share), 3) for name, share in zip(world.ATTRIBUTES, right, strict=True)}
-    return shares | {"unexplained": round(float(targets.unexplained(whole, torch.arange(len(data))).mean()), 4)}
+    return shares | {
+        "unexplained": round(float(WordTargets(labels).unexplained(whole, torch.arange(len(data))).mean()), 4)
+    }

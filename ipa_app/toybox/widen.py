@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from diffusers import AutoencoderKL
 
-from ipa_app.toybox import sheets
 from ipa_app.toybox.dataset import ToyData
-from ipa_app.toybox.fit import fit, pick_device
 from ipa_app.toybox.settings import Recipe
-from ipa_app.toybox.vae import forget_latents, load_vae, normalise_latents, reconstruction_loss
+from ipa_app.toybox.vae import load_vae, train_reconstruction
 
 
 def widen(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
@@ -27,18 +24,7 @@ def widen(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None
     times = recipe.vae_channels[0] // narrow.config["block_out_channels"][0]
     if recipe.widen is None or times < 2:
         return
-    vae = widened_vae(narrow, times).to(pick_device(), memory_format=torch.channels_last)
-    vae.requires_grad_(True).train()
-
-    def sheet() -> None:
-        sheets.note(folder, "widen", sheets.reconstruction_sheet(vae, heldout.images, folder / "sheets" / "widen.png"))
-
-    loss = reconstruction_loss(vae, data, size=recipe.size, batch_size=recipe.widen.batch_size)
-    fit("widen", module=vae, loss=loss, settings=recipe.widen, folder=folder, sheet=sheet)
-    if PartialState().is_main_process:
-        normalise_latents(vae, data)
-        vae.save_pretrained(folder / "vae")
-        forget_latents(folder)
+    train_reconstruction("widen", widened_vae(narrow, times), recipe.widen, data, heldout, folder)
 
 
 def widened_vae(vae: AutoencoderKL, times: int) -> AutoencoderKL:

@@ -21,7 +21,7 @@ def test_the_right_words_leave_nothing_unexplained_and_the_means_everything() ->
     sizes = [len(words) for words in world.ATTRIBUTES.values()]
     right = tuple(torch.eye(size)[drawn[:, column]] for column, size in enumerate(sizes))
     means = tuple(each.mean(dim=0).expand(400, -1) for each in right)
-    targets = WordTargets(drawn)
+    targets = WordTargets(torch.from_numpy(drawn))
     assert targets.unexplained(right, rows).max() == 0
     assert targets.unexplained(means, rows) == pytest.approx(torch.ones(len(sizes)).tolist(), abs=1e-4)
 
@@ -33,4 +33,4 @@ def test_every_attribute_counts_alike_however_many_words_it_has() -> None:
         (torch.eye(len(words))[drawn[:, column]] + torch.eye(len(words))[drawn[:, column]].mean(dim=0)) / 2
         for column, words in enumerate(world.ATTRIBUTES.values())
     )
-    assert WordTargets(drawn).unexplained(half, rows) == pytest.approx([0.25] * len(half), abs=1e-4)
+    assert WordTargets(torch.from_numpy(drawn)).unexplained(half, rows) == pytest.approx([0.25] * len(half), abs=1e-4)
