@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+from accelerate import PartialState
+
 from ipa_app.errors import UserError
 from ipa_app.toybox.settings import Recipe
 
@@ -47,6 +49,11 @@ def start_from(bundle: Path, folder: Path, recipe: Recipe) -> None:
             f"{bundle} draws pictures of {side} pixels, and the recipe {recipe.name} learns on such of {recipe.size}: "
             "please name a recipe of the bundle's size."
         )
+    with PartialState().main_process_first():  # of several that train together, the others find it laid out
+        _lay_out(bundle, folder)
+
+
+def _lay_out(bundle: Path, folder: Path) -> None:
     (folder / "done").mkdir(parents=True, exist_ok=True)
     for stage, parts in FINISHED.items():
         if not (folder / "done" / stage).exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -15,7 +16,8 @@ from torch import nn
 from ipa_app.errors import UserError
 from ipa_app.toybox import processes
 from ipa_app.toybox.fit import fit
-from ipa_app.toybox.settings import StageSettings
+from ipa_app.toybox.settings import TINY, StageSettings
+from ipa_app.toybox.start import CONTINUED, FINISHED, start_from
 
 SETTINGS = StageSettings(samples=64, batch_size=8, lr=0.1)
 
@@ -35,10 +37,14 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _train_share(rank: int, folder: Path, port: int) -> None:
+def _join(rank: int, port: int) -> None:
     os.environ.update(WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     processes.join()
+
+
+def _train_share(rank: int, folder: Path, port: int) -> None:
+    _join(rank, port)
     model = _model()
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
@@ -66,6 +72,28 @@ def test_sharing_a_batch_changes_nothing(tmp_path: Path) -> None:
     for name, value in model.state_dict().items():
         assert torch.equal(first[name], second[name])
         assert torch.allclose(first[name], value, atol=1e-5)
+
+
+def _start(rank: int, bundle: Path, folder: Path, port: int) -> None:
+    _join(rank, port)
+    start_from(bundle, folder, TINY)
+    # What a process finds as soon as it may go on.
+    names = sorted(path.name for path in (folder / "start" / "adapters").iterdir())
+    (folder.parent / f"rank{rank}.txt").write_text(" ".join(names), "utf-8")
+    PartialState().destroy_process_group()
+
+
+def test_processes_that_go_on_from_a_bundle_do_not_meet(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    for part in (*(part for parts in FINISHED.values() for part in parts), *CONTINUED):
+        (bundle / part).mkdir(parents=True, exist_ok=True)
+    (bundle / "vae" / "config.json").write_text(json.dumps({"sample_size": TINY.size}), "utf-8")
+    names = [f"file{number:03}" for number in range(200)]
+    for name in names:
+        (bundle / "adapters" / name).touch()
+    torch.multiprocessing.spawn(_start, args=(bundle, tmp_path / "work", _free_port()), nprocs=2)
+    for rank in range(2):
+        assert (tmp_path / f"rank{rank}.txt").read_text("utf-8").split() == names
 
 
 def test_a_batch_that_cannot_be_parted_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
