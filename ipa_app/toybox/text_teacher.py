@@ -9,6 +9,7 @@ attention into another (Romero et al. 2015, on hints from inner layers). The ada
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ from ipa_app.toybox.adapters import FILES, Kind, features_of, features_of_nothin
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import Figures, fit, pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
+from ipa_app.toybox.loss_weights import loss_weights
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.start import start_of
 from ipa_app.toybox.tensors import taken
@@ -133,16 +135,16 @@ def _adapter(kind: Kind, recipe: Recipe, unet: UNet2DConditionModel, folder: Pat
 def _layers(unet: UNet2DConditionModel, data: ToyData, folder: Path) -> Iterator[_Layer]:
     """Every cross-attention, with queries that it asked while noisy pictures passed through the UNet."""
     modules = {layer: unet.get_submodule(layer.name.removesuffix(".processor")) for layer in attention_layers(unet)}
-    asked: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in modules}
-    generator = torch.Generator().manual_seed(0)
+    asked: dict[str, torch.Tensor] = {}
     hooks = []
     for layer, module in modules.items():
 
         def keep(attention: nn.Module, arguments: tuple[torch.Tensor, ...], name: str = layer.name) -> None:
-            queries = attention.to_q(arguments[0]).flatten(0, 1)
-            asked[name].append(queries[torch.randperm(len(queries), generator=generator)[:QUERIES_KEPT]])
+            asked[name] = attention.to_q(arguments[0])
 
         hooks.append(module.register_forward_pre_hook(keep))
+    kept: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in modules}
+    generator = torch.Generator().manual_seed(0)
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
     latents, captions = latents_of(data, folder, "train"), Captions(data, folder, "train")
     for _ in range(QUERY_BATCHES):
@@ -151,11 +153,32 @@ def _layers(unet: UNet2DConditionModel, data: ToyData, folder: Path) -> Iterator
             scheduler, latents.sample(rows, generator, unet.device), generator, lateness=LATENESS
         )
         unet(noisy, timesteps, captions.hidden_states(captions.ids[rows, 0]).to(unet.device))
+        weights = loss_weights(torch.from_numpy(data.keypoints)[rows], noisy.shape)
+        for name, queries in asked.items():
+            kept[name].append(queries_that_count(queries, weights, QUERIES_KEPT, generator))
     for hook in hooks:
         hook.remove()
     for layer, module in modules.items():
-        queries = torch.cat(asked[layer.name]).unflatten(-1, (module.heads, -1)).transpose(0, 1).contiguous()
+        queries = torch.cat(kept[layer.name]).unflatten(-1, (module.heads, -1)).transpose(0, 1).contiguous()
         yield _Layer(str(layer.index), module, queries)
+
+
+def queries_that_count(
+    queries: torch.Tensor, weights: torch.Tensor, count: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Draw queries as often as what they ask for counts, so that the face is not lost among those of the background.
+
+    Args:
+        queries: (B, n, hidden) of a layer, row by row of square pictures.
+        weights: (B, 1, h, w), `loss_weights` of the same pictures.
+        count: how many to draw; one may come more than once.
+        generator: decides which.
+
+    Returns:
+        (count, hidden).
+    """
+    shares = F.adaptive_avg_pool2d(weights, math.isqrt(queries.shape[1])).flatten()
+    return queries.flatten(0, 1)[torch.multinomial(shares, count, replacement=True, generator=generator)]
 
 
 @torch.no_grad()
