@@ -90,7 +90,10 @@ def rows(*, side: int) -> Iterator[Row]:
 def sweep_rows(
     *, steps: Sequence[int] = (), guidance_scales: Sequence[float] = (), models: Sequence[str] = ()
 ) -> Iterator[Row]:
-    """The same questions at every combination of denoising steps, guidance scales and models; none is the default."""
+    """Words, a reference, and both together, at every combination of denoising steps, guidance scales and models.
+
+    Where none are given, the model's own are used.
+    """
     for model, number, scale in product(models or [None], steps or [None], guidance_scales or [None]):
         settings = {"model": model, "steps": number, "guidance_scale": scale}
         settings = {name: value for name, value in settings.items() if value is not None}
@@ -99,7 +102,7 @@ def sweep_rows(
 
 
 def _swept(name: str, **settings: float | str) -> Iterator[Row]:
-    for row in (text_row(), *(variation_row(adapter, 1.0) for adapter in ADAPTERS)):
+    for row in (text_row(), *(variation_row(adapter, 1.0) for adapter in ADAPTERS), mix_row("base")):
 
         def ask(case: Case, plain: Callable[[Case], GenerateRequest] = row.ask) -> GenerateRequest:
             return replace(plain(case), **settings)

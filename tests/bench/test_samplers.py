@@ -33,11 +33,11 @@ def test_a_sampler_draws_with_the_models_weights(tmp_path: Path) -> None:
 
 
 def test_every_combination_is_asked() -> None:
-    names = {row.name.split(", ", 1)[1] for row in sweep_rows(steps=[10, 20], guidance_scales=[4.0])}
-    assert "10 steps, guidance 4" in names
-    assert {name.removeprefix("base, scale 1, ").removeprefix("fine, scale 1, ") for name in names} == {
-        "10 steps, guidance 4",
-        "20 steps, guidance 4",
+    names = {row.name for row in sweep_rows(steps=[10, 20], guidance_scales=[4.0])}
+    assert names == {
+        f"{asked}, {number} steps, guidance 4"
+        for asked in ("text only", "variation, base, scale 1", "variation, fine, scale 1", "mix, base, scale 0.6")
+        for number in (10, 20)
     }
 
 
