@@ -34,7 +34,7 @@ from ipa_app.processor import thread_count
 from ipa_app.toybox import world
 from ipa_app.toybox.probe import Probe, load_probe
 
-QUICK_SUBJECTS = 8
+QUICK_SUBJECTS = 6
 SHEET_COLUMNS = 6
 
 

@@ -158,7 +158,7 @@ class Pairs:
             number += 1
 
     def draw(self, size: int, generator: torch.Generator) -> TrainingBatch:
-        """``size`` random pairs, heads and shirts counted for more."""
+        """``size`` random pairs, weighted by `loss_weights`."""
         rows = torch.randint(len(self._features), (size,), generator=generator)
         shape = torch.Size((size, *self._latents.mean.shape[1:]))
         weights = loss_weights(taken(self._keypoints, rows, self._device), shape)
