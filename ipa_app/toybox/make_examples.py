@@ -46,7 +46,6 @@ EXAMPLES: list[dict[str, Any]] = [
         "image": f"{MASKED}.png",
         "mask": f"{MASKED}-mask.png",
         "prompt": "a toy in the forest",
-        "scale": 0.6,
     },
     {"tab": "pose", "file": "mouse.png", "adapter": "fine", "pose": "arms up"},
     {"tab": "pose", "file": "frog.png", "adapter": "fine", "pose": "arms out"},
