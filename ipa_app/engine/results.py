@@ -35,7 +35,7 @@ class GenerateResult:
     """The pictures of a request.
 
     Attributes:
-        images: mode "RGB", as many as were asked for.
+        images: mode "RGB", as many as were asked for; "RGBA" where the picture that was changed is transparent.
         seeds: the seed of each.
         settings: every input as it was used, ready to be written as JSON. Its "withheld", where there is one, lists
             the seeds of pictures that the model's safety checker held back; a sign stands in for each.

@@ -71,6 +71,16 @@ def test_keypoints_come_back_as_keypoints(tmp_path: Path) -> None:
     assert differences(read_request(write_result(request, tmp_path / "a.png")), request) == []
 
 
+def test_transparent_pictures_come_back_transparent(tmp_path: Path) -> None:
+    picture = noise_picture(1).convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    for task, field in (("inpaint", "image"), ("mix", "start_image")):
+        request = sample_request(task, model="m", **{field: picture})
+        again = getattr(read_request(write_result(request, tmp_path / "a.png")), field)
+        assert again.mode == "RGBA"
+        assert again.tobytes() == picture.tobytes()
+
+
 def test_a_picture_that_is_only_extended_comes_back_without_a_mask(tmp_path: Path) -> None:
     request = sample_request("inpaint", model="m", mask=None)
     again = read_request(write_result(request, tmp_path / "a.png"))
