@@ -15,10 +15,11 @@ from ipa_app.ui.examples import DEFAULT_SCALES
 
 @dataclass(frozen=True, kw_only=True)
 class MaskView:
-    """The button that shows the mask as it will be used, the picture it shows it on, and what holds that."""
+    """The button that shows the mask as it will be used, and what holds the notes on it and the picture it is on."""
 
     show: gr.Button
     box: gr.Column
+    notes: gr.HTML
     picture: gr.Image
 
 
