@@ -257,8 +257,9 @@ def _of_copy(drawn: _Drawn, picture: Image.Image) -> _Meaning:
     if picture.size != (width, height) or not _is_copy(drawn, picture, least=0.4):
         raise _unclear()
     unlike = np.abs(drawn.colours.astype(np.int16) - np.asarray(picture.convert("RGB"))).max(axis=2) > _UNLIKE
-    # Single pixels are what saving it again has changed.
-    painted = np.asarray(Image.fromarray(unlike.astype(np.uint8) * 255).filter(ImageFilter.MedianFilter(5))) > 127
+    # Single pixels are what saving it again has changed; small gaps are where the picture had the colour of the paint.
+    cleaned = Image.fromarray(unlike.astype(np.uint8) * 255).filter(ImageFilter.MedianFilter(5))
+    painted = np.asarray(cleaned.filter(ImageFilter.MaxFilter(9)).filter(ImageFilter.MinFilter(9))) > 127
     if painted.mean() <= _FEW:
         raise _unmarked()
     return _Meaning(painted=painted, note="The mask is the picture with something painted over, and that is redrawn.")

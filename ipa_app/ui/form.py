@@ -54,10 +54,8 @@ def build_request(
     if skeleton and "pose" not in fields:
         fields["pose"] = PoseSheet.from_json(skeleton)
     if mask is not None and "image" in opened:
-        extends = any(fields.get(side) for side in EXTENSIONS)
-        fields["mask"], told = _open_mask(mask, opened["image"], may_be_empty=extends)
-        # Who swaps a mask has seen how much of the picture it marks.
-        notes += told if fields.get("mask_invert") else [*told, *_note_of_size(fields["mask"])]
+        fields["mask"], told = _open_mask(mask, opened["image"], fields)
+        notes += told
     return GenerateRequest(
         references=tuple(_reference(one.image, **each) for one, each in zip(shown, given, strict=True)),
         notes=tuple(dict.fromkeys(notes)),
@@ -97,12 +95,14 @@ def _reference(picture: Image.Image, **values: Any) -> Reference:
     return Reference(**{name: value for name, value in {**values, "image": picture}.items() if value is not None})
 
 
-def _open_mask(mask: Any, picture: Opened, *, may_be_empty: bool) -> tuple[Image.Image, list[str]]:
+def _open_mask(mask: Any, picture: Opened, fields: Mapping[str, Any]) -> tuple[Image.Image, list[str]]:
     """Open what was painted on the page, which means what it shows, or a file, which may be anything."""
+    may_be_empty = any(fields.get(side) for side in EXTENSIONS)
     if isinstance(mask, str):
         return fit_mask(open_image(mask, min_side=1), picture.image.size, may_be_empty=may_be_empty), []
     read = read_mask(file_path(mask, field="mask"), picture, may_be_empty=may_be_empty)
-    return read.mask, [*read.notes]
+    # Who swaps a mask has seen how much of the picture it marks.
+    return read.mask, [*read.notes, *([] if fields.get("mask_invert") else _note_of_size(read.mask))]
 
 
 def _note_of_size(mask: Image.Image) -> list[str]:

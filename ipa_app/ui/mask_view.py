@@ -34,26 +34,31 @@ def connect_mask_view(parts: Parts, *, studio: Studio) -> None:
 
 def _connect(view: MaskView, *, task: str, inputs: dict[str, Any], studio: Studio) -> None:
     shown_of = {name: inputs[name] for name in _SHOWN_OF}
-    outputs = [view.box, view.notes, view.picture]
+    outputs = [view.box, view.notes, view.understood, view.picture]
 
-    def update(mask: Any, values: dict[str, Any]) -> tuple[Any, Any, Any]:
+    def shown(mask: Any, values: dict[str, Any]) -> dict[Any, Any]:
         request = build_request(task=task, mask=mask, **values)
         picture, notes = studio.show_mask(request)
-        shown = keep_picture(picture, format="jpeg")
-        return gr.update(visible=True), notes_html((*request.notes, *notes)), gr.update(value=shown, visible=True)
+        return {
+            view.box: gr.update(visible=True),
+            view.notes: notes_html((*request.notes, *notes)),
+            view.understood: gr.update(visible=True),
+            view.picture: keep_picture(picture, format="jpeg"),
+        }
 
-    def show(*, mask: Any, painted: Any, **values: Any) -> tuple[Any, Any, Any]:
+    def show(*, mask: Any, painted: Any, **values: Any) -> dict[Any, Any]:
         with explained():
-            return update(mask or painted, values)
+            return shown(mask or painted, values)
 
-    def show_file(*, mask: Any, **values: Any) -> tuple[Any, Any, Any]:
+    def show_file(*, mask: Any, **values: Any) -> dict[Any, Any]:
         if mask is None or values["image"] is None:
-            return gr.update(visible=False), gr.skip(), gr.skip()
+            return {view.box: gr.update(visible=False)}
         with explained():
             try:
-                return update(mask, values)
+                return shown(mask, values)
             except UserError as error:
-                return gr.update(visible=True), notes_html([str(error)]), gr.update(visible=False)
+                why = {view.notes: notes_html([str(error)]), view.understood: gr.update(visible=False)}
+                return {view.box: gr.update(visible=True), **why}
 
     # As for drawing: strokes need the editor's own decoding, all other inputs must reach us undecoded.
     kept = gr.State(None)

@@ -94,14 +94,15 @@ def _extensions() -> dict[str, Any]:
 def _view(show: gr.Button) -> MaskView:
     with gr.Column(visible=False, elem_id="mask-view") as box:
         notes = gr.HTML("", padding=False, elem_id="mask-notes")
-        picture = gr.Image(
-            label=texts.MASK_SHOW,
-            show_label=False,
-            height=320,
-            buttons=["fullscreen"],
-            interactive=False,
-            elem_id="mask-shown",
-            elem_classes="ipa-picture",
-        )
-        help_text(texts.MASK_SHOWN)
-    return MaskView(show=show, box=box, notes=notes, picture=picture)
+        with gr.Column() as understood:
+            picture = gr.Image(
+                label=texts.MASK_SHOW,
+                show_label=False,
+                height=320,
+                buttons=["fullscreen"],
+                interactive=False,
+                elem_id="mask-shown",
+                elem_classes="ipa-picture",
+            )
+            help_text(texts.MASK_SHOWN)
+    return MaskView(show=show, box=box, notes=notes, understood=understood, picture=picture)
