@@ -19,6 +19,8 @@ from ipa_app.imaging.profiles import named_space
 _UNSEEN = 1
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 """Pillow's modes by what ICC calls the colours of a profile."""
+# What some programs write for opaque.
+_OPAQUE = 250
 _WITH_ALPHA = {"L": "LA", "LA": "LA", "La": "LA"}
 
 
@@ -91,7 +93,7 @@ def apart(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Take colours and opacity of a picture of eight bits apart.
 
     Returns:
-        The colours as "L", "RGB", "CMYK" or "LAB", and the opacity as "L", None where it is opaque all over.
+        The colours as "L", "RGB", "CMYK" or "LAB", and the opacity as "L", None where it is as good as opaque all over.
     """
     if not image.has_transparency_data:
         kept = image.mode if image.mode in ("CMYK", "LAB") else "L" if image.mode in ("1", "L") else "RGB"
@@ -99,7 +101,7 @@ def apart(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     image = image.convert(_WITH_ALPHA.get(image.mode, "RGBA"))
     alpha = image.getchannel("A")
     colours = image.convert("L" if image.mode == "LA" else "RGB")
-    return colours, alpha if alpha.getextrema() != (255, 255) else None
+    return colours, alpha if any(alpha.histogram()[:_OPAQUE]) else None
 
 
 def _converted(colours: Image.Image, profile: bytes | None) -> Image.Image:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from ipa_app.errors import UserError
 from ipa_app.imaging.colour import to_srgb
@@ -31,6 +31,8 @@ _FEW = 0.0005
 # For judging what kind of picture a mask is, no more pixels than this along a side are looked at.
 _JUDGED_SIDE = 256
 _ALIKE, _UNLIKE = 24, 64
+# Shares of a mask that may be a copy of the picture: one that is painted over, one with a hole, and the picture itself.
+_MOSTLY, _NEARLY, _WHOLLY = 0.4, 0.85, 0.97
 _MOST_TRANSITIONS = 0.02
 _MOST_COLOURS = 4
 
@@ -113,14 +115,13 @@ def read_mask(source: PictureSource, picture: Opened, *, may_be_empty: bool = Fa
         )
     # A copy of the picture shows which way it lies; any other mask most likely lies as it is seen.
     ways = {turn: _drawn(decoded, turn) for turn in turns}
-    turn = next((turn for turn, drawn in ways.items() if _is_copy(drawn, picture.image)), turns[0])
+    copies = [turn for turn, drawn in ways.items() if _is_copy(drawn, picture.image)]
+    turn = copies[0] if copies else turns[0]
     meaning = _meaning(ways[turn], picture.image)
     notes = [*decoded.notes]
     if turn is not None:
         notes.append("The mask was turned to fit the picture, as one of the two is stored turned.")
-    elif (
-        picture.turn is not None and len(turns) > 1 and decoded.turn is None and not _is_copy(ways[turn], picture.image)
-    ):
+    elif len(turns) > 1 and decoded.turn is None and not copies:
         notes.append("The picture is stored turned, and the mask was taken to lie on it as it is seen.")
     if meaning.note:
         notes.append(meaning.note)
@@ -222,8 +223,8 @@ def _of_transparency(drawn: _Drawn, opaque: np.ndarray, picture: Image.Image) ->
 
 def _of_colours(drawn: _Drawn, coloured: np.ndarray, strongest: np.ndarray, picture: Image.Image) -> _Meaning:
     rest = drawn.colours[~coloured]
-    on_black = rest.size == 0 or (rest.max(axis=1) < 255 * _MIDDLE).mean() > 0.95
-    if on_black and rest.size and _is_flat(drawn.colours.reshape(-1, 3)):
+    is_on_black = rest.size > 0 and (rest.max(axis=1) < 255 * _MIDDLE).mean() > 0.95
+    if is_on_black and _is_flat(drawn.colours.reshape(-1, 3)) and not _is_copy(drawn, picture, least=_MOSTLY):
         painted = strongest > strongest.max() / 2
         return _Meaning(painted=painted, note="What is not black in the mask is redrawn.")
     return _of_copy(drawn, picture)
@@ -239,11 +240,10 @@ def _of_grey(drawn: _Drawn, picture: Image.Image) -> _Meaning:
     if least == most:
         raise _unclear()
     has_two = not drawn.is_lossy and bool(((grey == least) | (grey == most)).all())
-    if not has_two:
-        if most <= _DARK:
-            raise _unclear()
-        if _is_photo(grey):
-            return _of_copy(drawn, picture)
+    if not has_two and most <= _DARK:
+        raise _unclear()
+    if (not has_two and _is_photo(grey)) or _is_copy(drawn, picture, least=_WHOLLY):
+        return _of_copy(drawn, picture)
     if least <= _MIDDLE < most:
         return _Meaning(painted=grey > _MIDDLE)
     return _Meaning(
@@ -253,13 +253,15 @@ def _of_grey(drawn: _Drawn, picture: Image.Image) -> _Meaning:
 
 def _of_copy(drawn: _Drawn, picture: Image.Image) -> _Meaning:
     """Take what differs from the picture, where a mask is the picture with something painted over."""
+    import cv2
+
     height, width = drawn.grey.shape
-    if picture.size != (width, height) or not _is_copy(drawn, picture, least=0.4):
+    if picture.size != (width, height) or not _is_copy(drawn, picture, least=_MOSTLY):
         raise _unclear()
     unlike = np.abs(drawn.colours.astype(np.int16) - np.asarray(picture.convert("RGB"))).max(axis=2) > _UNLIKE
     # Single pixels are what saving it again has changed; small gaps are where the picture had the colour of the paint.
-    cleaned = Image.fromarray(unlike.astype(np.uint8) * 255).filter(ImageFilter.MedianFilter(5))
-    painted = np.asarray(cleaned.filter(ImageFilter.MaxFilter(9)).filter(ImageFilter.MinFilter(9))) > 127
+    cleaned = cv2.medianBlur(unlike.astype(np.uint8), 5)
+    painted = cv2.morphologyEx(cleaned, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8)) > 0
     if painted.mean() <= _FEW:
         raise _unmarked()
     return _Meaning(painted=painted, note="The mask is the picture with something painted over, and that is redrawn.")
@@ -268,7 +270,7 @@ def _of_copy(drawn: _Drawn, picture: Image.Image) -> _Meaning:
 # ---------------------------------------------------------------- what kind of picture it is
 
 
-def _is_copy(drawn: _Drawn, picture: Image.Image, *, least: float = 0.85) -> bool:
+def _is_copy(drawn: _Drawn, picture: Image.Image, *, least: float = _NEARLY) -> bool:
     """Whether what is opaque of a mask is the picture, in at least such a share of it.
 
     A mask's ground on an equal ground of the picture proves nothing.

@@ -302,3 +302,26 @@ def test_what_is_transparent_in_the_picture_itself_was_not_cut_out_of_its_copy()
 def test_a_mask_is_brought_to_the_size_of_a_large_picture(draw: Callable[[], bytes]) -> None:
     large = photo().resize((3200, 2400))
     assert agreement(read_mask(draw(), Opened(image=large)), np.asarray(spot().resize((3200, 2400))) > 127) > 0.9
+
+
+def test_a_drawing_in_black_and_white_is_no_mask_of_itself() -> None:
+    drawing = Image.new("RGB", SIZE, (255, 255, 255))
+    lines = ImageDraw.Draw(drawing)
+    for at in range(0, 160, 12):
+        lines.line((at, 0, 160 - at, 120), fill=(0, 0, 0), width=3)
+    picture = Opened(image=drawing)
+    with pytest.raises(UserError) as asked:
+        read_mask(encoded(drawing), picture)
+    assert str(asked.value) == UNMARKED
+    assert agreement(read_mask(encoded(spot()), picture)) == 1
+    assert agreement(read_mask(encoded(numbers(0, 255)), picture), ~MARKED) == 1
+    assert agreement(read_mask(encoded(with_hole(drawing)), picture)) == 1
+
+
+def test_a_figure_on_black_painted_over_is_no_mask_of_colours() -> None:
+    figure = Image.new("RGB", SIZE)
+    figure.paste((40, 90, 220), (20, 20, 70, 110))
+    figure.paste((220, 160, 40), (60, 40, 88, 80))
+    over = figure.copy()
+    over.paste((230, 30, 60), mask=spot())
+    assert agreement(read_mask(encoded(over), Opened(image=figure))) > 0.95
