@@ -12,7 +12,8 @@ import gradio as gr
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.ui import texts
 from ipa_app.ui.examples import DEFAULT_SCALES
-from ipa_app.ui.listeners import AT_ONCE
+from ipa_app.ui.kept import show_anywhere
+from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.offer import OfferPanel, offer_panel
 from ipa_app.ui.sliders import slider
 
@@ -56,9 +57,19 @@ class SettingsPanel:
     offer: OfferPanel
 
 
-def picture_input(*, label: str, elem_id: str, height: int = 240, value: Path | None = None) -> gr.Image:
-    """Return an upload box for one picture; what it is stands above it, not on it."""
-    return gr.Image(
+def picture_input(
+    *, label: str, elem_id: str, height: int = 240, value: Path | None = None, is_kept: bool = False
+) -> gr.Image:
+    """Return an upload box for one picture; what it is stands above it, not on it.
+
+    Args:
+        label: what it is.
+        elem_id: of the box.
+        height: in pixels.
+        value: a picture that is in it from the beginning.
+        is_kept: the file stays as it was uploaded. Otherwise what browsers do not show is exchanged for what they do.
+    """
+    box = gr.Image(
         value=None if value is None else str(value),
         label=label,
         show_label=False,
@@ -71,6 +82,9 @@ def picture_input(*, label: str, elem_id: str, height: int = 240, value: Path | 
         interactive=True,
         placeholder=texts.REFERENCE_PLACEHOLDER,
     )
+    if not is_kept:
+        box.upload(show_anywhere, box, box, preprocess=False, **CHECKED)
+    return box
 
 
 def picture_panel(*, references: References, adapter: str, entry: ModelEntry) -> PicturePanel:

@@ -77,13 +77,16 @@ class Studio:
         """Whether a job can be followed: it runs, or ended so lately that nobody may have seen its result."""
         return job_id in self._jobs
 
-    def show_mask(self, request: GenerateRequest) -> Image.Image:
-        """Draw which part of its picture an inpainting would change, mode "RGB", without submitting it.
+    def show_mask(self, request: GenerateRequest) -> tuple[Image.Image, tuple[str, ...]]:
+        """Draw which part of its picture an inpainting would change, mode "RGB", and what is to be said of it.
+
+        Nothing is submitted.
 
         Raises:
             UserError: nothing is masked, there is no such model, or it cannot do this.
         """
-        return show_area(mark_area(make_plan(request, self.manager.entry(request.model))))
+        area = mark_area(make_plan(request, self.manager.entry(request.model)))
+        return show_area(area), area.notes
 
     def began(self, job_id: str) -> float:
         """When a job was submitted, by the monotonic clock in seconds."""

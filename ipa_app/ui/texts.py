@@ -103,7 +103,7 @@ INPAINT_IMAGE_LABEL = "Picture to change"
 INPAINT_EDITOR_LABEL = "Paint over what should change"
 INPAINT_OTHER_PICTURE = "Choose another picture"
 INPAINT_MASK_ACCORDION = "Use a mask file instead of painting"
-INPAINT_MASK_LABEL = "Mask: white is redrawn, black is kept"
+INPAINT_MASK_LABEL = "Mask: white is redrawn, black is kept; or a copy of the picture with a hole where to redraw"
 EDGES_ACCORDION = "Mask and edges"
 MASK_INVERT_LABEL = "Swap: keep what I painted, redraw everything else"
 MASK_GROW_LABEL = "Grow or shrink the mask"
@@ -335,7 +335,19 @@ TOYBOX_NOTE = (
     "It is good at places, poses and colours; small things come out rough."
 )
 
-# --- mistakes the page itself finds
+# --- what is said of uploads
+UPLOADED = "This picture"
+UPLOAD_NAMES = {
+    "reference": "The reference",
+    "negative_reference": "The picture to stay away from",
+    "image": "The picture",
+    "start_image": "The start picture",
+    "pose": "The pose",
+}
+TRANSPARENT_REFERENCE = "{field} is transparent in places, which count as a plain grey that says nothing to the model."
+TRANSPARENT_POSE = "{field} is transparent in places, which count as black."
+MASK_LARGE = "The mask marks {number} % of the picture; if the rest was meant, swap the mask."
+MASK_ALL = "The mask is white all over, so all of the picture is redrawn."
 NOT_A_FILE = "{field} must be an image file."
 ONE_FILE = "{field} must be one image file, not several."
 
@@ -355,7 +367,7 @@ API_PARAMETERS = {
     "extend_right": "extend_right: continue the picture there by 0 to 100 percent of its width",
     "extend_up": "extend_up: continue the picture there by 0 to 100 percent of its height",
     "extend_down": "extend_down: continue the picture there by 0 to 100 percent of its height",
-    "mask": "mask: white is redrawn, black is kept; any size; may be missing where the picture is extended",
+    "mask": "mask: white is redrawn, or the hole in a copy of the picture; not needed where the picture is extended",
     "pose": "pose: a drawn skeleton, a photo of a person, or, with Toybox, a picture of a toy character",
     "adapter": "adapter: base (overall look) or fine (more detail)",
     "scale": "scale: strength of the picture, 0 to 1.5",
