@@ -141,7 +141,9 @@ def sampling_of_yaml(path: Path) -> Sampling | None:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is not readable YAML: {str(error).splitlines()[0]}.") from error
+        mark = getattr(error, "problem_mark", None)
+        reason = f"line {mark.line + 1}" if mark else str(error).splitlines()[0]
+        raise UserError(f"{path} is not readable YAML: {reason}.") from error
     model = content.get("model") if isinstance(content, dict) else None
     params = model.get("params") if isinstance(model, dict) else None
     if not isinstance(params, dict):
@@ -196,8 +198,8 @@ def build_scheduler(
     except Exception as error:
         if kind.__name__.startswith("Flow"):
             raise UserError(
-                f"The model {title} draws with {kind.__name__}, which is for flow-matching models as Stable Diffusion "
-                "3 and FLUX, and the pipelines here cannot draw with it; please choose another model."
+                f"The model {title} draws with {kind.__name__}, which is for flow-matching models such as Stable "
+                "Diffusion 3 and FLUX, and the pipelines here cannot draw with it; please choose another model."
             ) from error
         logger.exception("%s does not work with %s", kind.__name__, settings)
         raise UserError(
