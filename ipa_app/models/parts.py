@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors import safe_open
+from torch import Tensor, nn
 
 from ipa_app.errors import UserError
 from ipa_app.models.folder import read_json
-from ipa_app.models.weights import WeightFiles, find_weights, quantised
+from ipa_app.models.schedule import MARKS
+from ipa_app.models.weights import WeightFiles, find_weights, load_pickled, quantised, read_header
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +104,15 @@ class Part:
         except Exception as error:
             raise self.undescribed(module, error) from error
 
+    def tensor(self, name: str) -> Tensor:
+        """Read one of its tensors."""
+        files = self.weights()
+        if not files.is_safetensors:
+            return next(tensors[name] for tensors in map(load_pickled, files.paths) if name in tensors)
+        path = next(path for path in files.paths if name in read_header(path))
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor(name)
+
     def load(self, module: Any, *, dtype: torch.dtype, **options: Any) -> Any:
         """Read it into main memory.
 
@@ -183,4 +194,4 @@ def check_finite(module: nn.Module, place: str) -> None:
 
 
 def _is_harmless(key: str) -> bool:
-    return key.endswith(_SURPLUS) or key.startswith(_OTHER_TOWERS) or ".processor." in key
+    return key.endswith(_SURPLUS) or key.startswith((*_OTHER_TOWERS, *MARKS)) or ".processor." in key

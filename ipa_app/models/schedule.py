@@ -28,6 +28,8 @@ from ipa_app.models.weights import Header
 
 logger = logging.getLogger(__name__)
 
+# The tensors of a file that say how its model is sampled.
+MARKS = ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.")
 _PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 _STEPS_TRIED = 3
 # Source: Stability AI's CosXL in diffusers: EDMEulerScheduler with an exponential schedule and data of deviation 1.
@@ -78,12 +80,12 @@ class Sampling:
 
 
 def sampling_of_tensors(header: Header, value: Callable[[str], Tensor], *, name: str) -> Sampling:
-    """Read what the tensors of a checkpoint file say.
+    """Read what tensors beside a UNet's weights say.
 
     Args:
         header: of the file.
         value: gives a tensor of it.
-        name: of the file, for the message.
+        name: of the file or the model, for the message.
 
     Raises:
         UserError: the numbers of an EDM model are there in part.

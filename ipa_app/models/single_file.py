@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,7 @@ from ipa_app.models.contents import (
 )
 from ipa_app.models.folder import own_configuration, read_json
 from ipa_app.models.parts import check_finite, tensor_named_in
+from ipa_app.models.published import published_models
 from ipa_app.models.schedule import (
     Sampling,
     sampling_of_layers,
@@ -42,10 +44,10 @@ from ipa_app.models.schedule import (
 from ipa_app.models.weights import Header, quantised, read_header
 
 # Repositories of the Hub whose configuration files fit the usual checkpoints of a family.
-_REFERENCE: dict[CheckpointFamily, str] = {
-    "sd1": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "sd2": "stabilityai/stable-diffusion-2-1",
-    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
+_REFERENCE: dict[CheckpointFamily, tuple[str, ...]] = {
+    "sd1": ("stable-diffusion-v1-5/stable-diffusion-v1-5", "runwayml/stable-diffusion-v1-5"),
+    "sd2": ("stabilityai/stable-diffusion-2-1",),
+    "sdxl": ("stabilityai/stable-diffusion-xl-base-1.0",),
 }
 _CONFIGURATIONS = ["*.json", "*/*.json", "*/*.txt"]
 # Parts of a text encoder that stood directly under its name before transformers put them under "text_model.", and that
@@ -171,12 +173,18 @@ class Checkpoint:
         converters = {"UNet": (unet, convert_ldm_unet_checkpoint), "VAE": (vae, convert_ldm_vae_checkpoint)}
         for name, (module, convert) in converters.items():
             try:
-                given = {key: tensor.shape for key, tensor in convert(tensors, dict(module.config)).items()}
+                given = convert(tensors, dict(module.config))
+                shapes = {key: tensor.shape for key, tensor in given.items()}
             except (AttributeError, KeyError, IndexError) as error:
                 raise self._unfitting(name, type(error).__name__) from error
             wanted = {key: tensor.shape for key, tensor in module.state_dict().items()}
-            if different := sorted(key for key in given.keys() | wanted.keys() if given.get(key) != wanted.get(key)):
-                raise self._unfitting(name, different[0])
+            different = [key for key in shapes.keys() | wanted.keys() if shapes.get(key) != wanted.get(key)]
+            if name == "UNet":  # beside a VAE there may be parts of its training
+                taken = {id(tensor) for tensor in given.values()}
+                left = {key for key, tensor in tensors.items() if id(tensor) not in taken}
+                different += [key for key in left if key.startswith(UNET)]
+            if different:
+                raise self._unfitting(name, min(different))
 
     def load(self, parts: Mapping[str, Any], *, dtype: torch.dtype) -> Iterator[tuple[str, Any]]:
         """Read the parts one by one into main memory.
@@ -249,19 +257,22 @@ class Checkpoint:
         )
 
 
-def _reference_configuration(repo: str, *, name: str) -> Path:
+def _reference_configuration(repos: tuple[str, ...], *, name: str) -> Path:
     """Find the configuration files of a family's usual model among what the Hub's client keeps on this machine.
 
     diffusers would fetch them itself, even where it is told to use local files only; so it is always handed a folder.
     """
-    try:
-        return Path(snapshot_download(repo, local_files_only=True, allow_patterns=_CONFIGURATIONS))
-    except LocalEntryNotFoundError:
-        raise UserError(
-            f"{name} holds weights only, and the configuration that goes with them ({repo}: its .json and .txt "
-            "files, a few megabytes) is not on this machine; please fetch that once, or put them into a folder "
-            f"{Path(name).stem} beside the file."
-        ) from None
+    for repo in repos:
+        with suppress(LocalEntryNotFoundError):
+            return Path(snapshot_download(repo, local_files_only=True, allow_patterns=_CONFIGURATIONS))
+    for entry in published_models():  # which may have been downloaded by this app, at a version of its own
+        if any(part.repo in repos for part in entry.parts) and (entry.location / "model_index.json").is_file():
+            return entry.location
+    raise UserError(
+        f"{name} holds weights only, and the configuration that goes with them ({repos[0]}: its .json and .txt "
+        "files, a few megabytes) is not on this machine; please fetch that once, or put them into a folder "
+        f"{Path(name).stem} beside the file."
+    )
 
 
 def _present_name(name: str) -> str:

@@ -17,7 +17,7 @@ from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.families import Family, class_name, family_of
 from ipa_app.models.folder import read_json
 from ipa_app.models.parts import Part
-from ipa_app.models.schedule import build_scheduler
+from ipa_app.models.schedule import Sampling, build_scheduler, sampling_of_tensors
 from ipa_app.models.single_file import Checkpoint
 
 # UNets that draw nothing from noise alone, by the channels that they take.
@@ -39,6 +39,7 @@ class Source(ABC):
         folder: its configuration files, in diffusers layout; the weights too, unless there is a checkpoint.
         index: its model_index.json.
         scheduler: its scheduler; each drawing needs one of its own.
+        sampling: what is told of how it is sampled beside its configuration.
         parts: the parts of the folder that have weights, by name.
     """
 
@@ -47,6 +48,7 @@ class Source(ABC):
     folder: Path
     index: Mapping[str, Any]
     scheduler: SchedulerMixin
+    sampling: Sampling
     parts: Mapping[str, Part] = field(repr=False)
 
     @property
@@ -168,8 +170,11 @@ class _Folder(Source):
             part.check()
 
     def load_modules(self, *, dtype: torch.dtype) -> Iterator[tuple[str, Any]]:
-        for name, module in self.family.modules.items():
-            yield name, self.parts[name].load(module, dtype=dtype)
+        for name, kind in self.family.modules.items():
+            module = self.parts[name].load(kind, dtype=dtype)
+            if name == "vae":
+                module.register_to_config(**self.sampling.vae)
+            yield name, module
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,25 +210,26 @@ def open_source(entry: ModelEntry) -> Source:
     Raises:
         UserError: there is nothing, or nothing that works here.
     """
-    title, checkpoint, sampling = entry.title, None, None
-    folder = entry.location
+    title, folder, checkpoint = entry.title, entry.location, None
     if folder.is_file():
         checkpoint = Checkpoint(folder)
-        folder, sampling = checkpoint.folder, checkpoint.sampling
+        folder = checkpoint.folder
     elif not folder.exists():
         raise UserError(f"The model {title} is not there: {folder} is gone; please look whether its disk is there.")
     elif not (folder / "model_index.json").is_file():
         raise UserError(f"The model {title} is not there: {folder} holds no model_index.json.")
     index = read_json(folder / "model_index.json")
     family = family_of(index, title=title)
+    parts = {name: Part(folder / name, title) for name in family.modules}
     name = class_name(index, "scheduler")
     if checkpoint is not None:
-        name, config = checkpoint.scheduler(name)
+        (name, config), sampling = checkpoint.scheduler(name), checkpoint.sampling
     else:
         config = read_json(folder / "scheduler" / "scheduler_config.json")
+        sampling = sampling_of_tensors(parts["unet"].weights().header, parts["unet"].tensor, name=title)
     if not config:
         raise UserError(f"The model {title} is incomplete: {folder / 'scheduler'} holds no scheduler_config.json.")
     scheduler = build_scheduler(name, config, title=title, sampling=sampling)
-    shared: dict[str, Any] = {"title": title, "family": family, "folder": folder, "index": index}
-    shared |= {"scheduler": scheduler, "parts": {part: Part(folder / part, title) for part in family.modules}}
-    return _Folder(**shared) if checkpoint is None else _SingleFile(**shared, checkpoint=checkpoint)
+    found: dict[str, Any] = {"title": title, "family": family, "folder": folder, "index": index}
+    found |= {"scheduler": scheduler, "sampling": sampling, "parts": parts}
+    return _Folder(**found) if checkpoint is None else _SingleFile(**found, checkpoint=checkpoint)

@@ -20,6 +20,7 @@ from diffusers import (
     PNDMScheduler,
     SchedulerMixin,
 )
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ipa_app.errors import UserError
@@ -270,6 +271,28 @@ def test_a_yaml_tells_the_factor_of_the_latents(small: Path, tmp_path: Path) -> 
     entry = write_checkpoint(small, tmp_path / "dream.safetensors")
     (tmp_path / "dream.yaml").write_text(STABILITY)
     assert load(entry).pipelines["text_to_image"].vae.config.scaling_factor == 0.13025
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+def test_a_folders_unet_may_say_it_too(small: Path, tmp_path: Path, ending: str) -> None:
+    """As where somebody has converted a checkpoint, with all that stood in it."""
+    folder = shutil.copytree(small, tmp_path / "folder")
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    statistics = {"edm_mean": torch.full((1, 4, 1, 1), 2.0), "edm_std": torch.full((1, 4, 1, 1), 3.0)}
+    tensors = load_file(path)
+    path.unlink()
+    for marks in (V_PRED | ZTSNR, statistics):
+        if ending == "bin":
+            torch.save(tensors | marks, path.with_suffix(".bin"))
+        else:
+            save_file(tensors | marks, path, metadata={"format": "pt"})
+        pipeline = load(entry_from_folder(folder, name="x")).pipelines["text_to_image"]
+        if marks is statistics:
+            assert isinstance(pipeline.scheduler, EDMDPMSolverMultistepScheduler)
+            assert pipeline.vae.config.latents_std == [3.0] * 4
+        else:
+            assert pipeline.scheduler.config.prediction_type == "v_prediction"
+            assert pipeline.scheduler.config.rescale_betas_zero_snr
 
 
 # Schedulers that do not work with Stable Diffusion, or not with these settings, are told before anything is drawn.

@@ -17,9 +17,17 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.rows import Row
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry, entry_from_file, entry_from_folder
+from ipa_app.models.hub import model_folder
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.models.loading import load_model
-from tests.checkpoints import copy_configuration, draw_ours, draw_plainly, plain_pipeline, write_checkpoint
+from tests.checkpoints import (
+    cache_configuration,
+    copy_configuration,
+    draw_ours,
+    draw_plainly,
+    plain_pipeline,
+    write_checkpoint,
+)
 from tests.single_file import write_single_file
 from tests.tiny_models import SDXL_BLOCKS
 from tests.tiny_sdxl import tiny_sdxl_bundle
@@ -191,6 +199,39 @@ def test_a_model_cut_from_another_one_needs_its_own_configuration(tmp_path: Path
     shutil.rmtree(tmp_path / "ssd")
     copy_configuration(folder, tmp_path / "ssd")
     assert torch.equal(draw_ours(load(entry)), draw_plainly(plain_pipeline(folder)))
+
+
+def test_a_part_that_the_configuration_does_not_know_is_told(entry: ModelEntry) -> None:
+    """Such as what an unCLIP is told beside the prompt: without it, it would draw something else."""
+    save_file(
+        {**load_file(entry.location), "model.diffusion_model.label_emb.0.0.weight": torch.zeros(4)}, entry.location
+    )
+    with pytest.raises(UserError, match=r"its UNet is built otherwise \(model\.diffusion_model\.label_emb\.0\.0"):
+        load(entry)
+
+
+def test_what_the_vae_was_trained_with_beside_it_does_not_matter(entry: ModelEntry) -> None:
+    more = {"first_stage_model.loss.logvar": torch.zeros(()), "first_stage_model.loss.discriminator.x": torch.zeros(3)}
+    save_file({**load_file(entry.location), **more}, entry.location)
+    load(entry)
+
+
+@pytest.mark.parametrize("place", ["the other name of its repository", "what the app has downloaded itself"])
+def test_the_usual_configuration_is_found_wherever_it_is(
+    tiny_bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    cache_configuration(
+        tiny_bundle_dir,
+        repo="runwayml/stable-diffusion-v1-5" if "other" in place else "somebody/something",
+        cache=tmp_path / "cache",
+        monkeypatch=monkeypatch,
+    )
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "assets"))
+    if "app" in place:
+        copy_configuration(tiny_bundle_dir, model_folder("sd15"))
+    entry = write_checkpoint(tiny_bundle_dir, tmp_path / "here" / "dream.safetensors", beside=False)
+    usual = load(entry_from_folder(tiny_bundle_dir, name="tiny"))
+    assert torch.equal(draw_ours(load(entry)), draw_ours(dataclasses.replace(usual, entry=entry)))
 
 
 @pytest.mark.parametrize(("part", "name"), [("first_stage_model.", "VAE"), ("model.diffusion_model.", "UNet")])
