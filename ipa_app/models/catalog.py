@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ipa_app.errors import UserError
-from ipa_app.models.contents import CheckpointFamily, contents_of
+from ipa_app.models.contents import CheckpointFamily, check_pipeline, contents_of
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.folder import (
     find_adapters,
@@ -147,7 +147,10 @@ def _entry_from_path(path: Path) -> ModelEntry:
         return entry_from_file(path, name=path.stem)
     if not (path / "model_index.json").is_file():
         raise _no_model_folder(path)
-    return entry_from_folder(path, name=path.name)
+    entry, index = entry_from_folder(path, name=path.name), read_json(path / "model_index.json")
+    if "_class_name" in index:
+        check_pipeline(index, title=entry.title)
+    return entry
 
 
 def _no_model_folder(path: Path) -> UserError:

@@ -57,6 +57,19 @@ def pipeline_family(index: Mapping[str, Any]) -> Literal["sd", "sdxl"] | None:
     return "sd" if name.removeprefix("StableDiffusion") in _PIPELINES else None
 
 
+def check_pipeline(index: Mapping[str, Any], *, title: str) -> None:
+    """Refuse a folder of another family by its model_index.json.
+
+    Raises:
+        UserError: it is one.
+    """
+    if pipeline_family(index) is None:
+        raise UserError(
+            f"The model {title} is of the sort {str(index.get('_class_name'))[:60]}, but only Stable Diffusion 1.x and "
+            "2.x (StableDiffusionPipeline) and SDXL (StableDiffusionXLPipeline) work here; please choose another model."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contents:
     """What a file is.

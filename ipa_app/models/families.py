@@ -24,7 +24,7 @@ from diffusers import (
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from ipa_app.errors import UserError
-from ipa_app.models.contents import pipeline_family
+from ipa_app.models.contents import check_pipeline, pipeline_family
 from ipa_app.models.latents import PaintsIntoPictures, StartsFromPictures
 
 PipelineTask = Literal["text_to_image", "image_to_image", "inpaint", "pose"]
@@ -131,8 +131,6 @@ STABLE_DIFFUSION_XL = Family(
     added="text_time",
 )
 
-_BY_NAME = {"sd": STABLE_DIFFUSION, "sdxl": STABLE_DIFFUSION_XL}
-
 
 def family_of(index: Mapping[str, Any], *, title: str) -> Family:
     """Tell the family of a model from its model_index.json.
@@ -144,14 +142,8 @@ def family_of(index: Mapping[str, Any], *, title: str) -> Family:
     Raises:
         UserError: it is of another sort, or one of its parts is.
     """
-    name = pipeline_family(index)
-    if name is None:
-        sort = str(index.get("_class_name"))[:60]
-        raise UserError(
-            f"The model {title} is of the sort {sort}, but only Stable Diffusion 1.x and 2.x "
-            "(StableDiffusionPipeline) and SDXL (StableDiffusionXLPipeline) work here; please choose another model."
-        )
-    family = _BY_NAME[name]
+    check_pipeline(index, title=title)
+    family = STABLE_DIFFUSION_XL if pipeline_family(index) == "sdxl" else STABLE_DIFFUSION
     for part, wanted in family.modules.items():
         given = class_name(index, part)
         if given != wanted.__name__:

@@ -123,8 +123,7 @@ class Checkpoint:
         """
         told = sampling_of_tensors(self.header, self._tensor, name=self.path.name)
         told = told.over(sampling_of_notes(self.header.notes))
-        for path in self._configurations_of_training():
-            told = told.over(sampling_of_yaml(path) or Sampling())
+        told = told.over(self._sampling_of_training())
         if self.family == "sd2" and not self._has_own_scheduler:
             told = told.over(sampling_of_layers(self.header, self._tensor))
         return told
@@ -239,15 +238,22 @@ class Checkpoint:
         places = [folder / "scheduler_config.json" for folder in self._scheduler_folders]
         return self._own_folder is not None or any(place.is_file() for place in places)
 
-    def _configurations_of_training(self) -> list[Path]:
-        """The .yaml files that belong to it: named as the file is, in its folder, or beside it and no other file's."""
-        own = [path for ending in (".yaml", ".yml") if (path := self.path.with_suffix(ending)).is_file()]
-        inside = sorted(path for path in self.path.with_suffix("").glob("*.y*ml"))
-        others = {
-            path.stem for path in self.path.parent.glob("*.*") if path.suffix.lower() in (".safetensors", ".ckpt")
-        }
-        around = [path for path in self.path.parent.glob("*.y*ml") if path.stem not in others]
-        return own or inside or (around if len(around) == 1 else [])
+    def _sampling_of_training(self) -> Sampling:
+        """What the .yaml files say that belong to it: named as the file is, in its folder, or beside it.
+
+        One beside it may be anything: what cannot be read says nothing, nor do those that contradict each other.
+        """
+        inside = sorted(self.path.with_suffix("").glob("*.y*ml"))
+        own = [path for ending in (".yaml", ".yml") if (path := self.path.with_suffix(ending)).is_file()] or inside
+        if own:
+            return sampling_of_yaml(own[0]) or Sampling()
+        files = [path for path in self.path.parent.glob("*.*") if path.suffix.lower() in (".safetensors", ".ckpt")]
+        found = []
+        for path in self.path.parent.glob("*.y*ml"):
+            with suppress(UserError):
+                if path.stem not in {file.stem for file in files} and (told := sampling_of_yaml(path)):
+                    found.append(told)
+        return found[0] if found and all(each == found[0] for each in found) else Sampling()
 
     def _unfitting(self, part: str, key: str) -> UserError:
         return UserError(

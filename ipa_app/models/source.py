@@ -142,6 +142,12 @@ class Source(ABC):
                 f"The model {self.title} does not fit together: its text encoders give tokens {given} wide, but its "
                 f"UNet takes {taken}; please fetch its parts from one repository."
             )
+        latents = self.parts["vae"].config.get("latent_channels", 4)
+        if latents != unet.config.out_channels:
+            raise UserError(
+                f"The model {self.title} does not fit together: its VAE gives latents of {latents} channels, but its "
+                f"UNet makes {unet.config.out_channels}; please fetch its parts from one repository."
+            )
         if unet.config.addition_embed_type != self.family.added or (
             unet.config.encoder_hid_dim_type is not None and not projected
         ):
@@ -215,7 +221,7 @@ def open_source(entry: ModelEntry) -> Source:
         checkpoint = Checkpoint(folder)
         folder = checkpoint.folder
     elif not folder.exists():
-        raise UserError(f"The model {title} is not there: {folder} is gone; please look whether its disk is there.")
+        raise UserError(f"The model {title} is not there: there is no {folder}; please look whether its disk is there.")
     elif not (folder / "model_index.json").is_file():
         raise UserError(f"The model {title} is not there: {folder} holds no model_index.json.")
     index = read_json(folder / "model_index.json")

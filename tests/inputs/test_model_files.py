@@ -163,6 +163,12 @@ def folder_of(here: Place, name: str) -> Path:
     return here.root / "dream"
 
 
+def flux_folder(here: Place) -> Outcome:
+    folder = here.copy()
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    return here.named(folder)
+
+
 def beside(here: Place, name: str, text: str) -> Outcome:
     path = here.file()
     (here.root / name).write_text(text)
@@ -284,6 +290,7 @@ GIVEN: dict[str, Callable[[Place], Outcome]] = {
     "A UNet without the rest": lambda here: here.tensors(FIRST),
     "A textual inversion": lambda here: here.tensors("emb_params"),
     "A checkpoint of FLUX": lambda here: here.tensors("double_blocks.0.img_attn.norm.key_norm.scale"),
+    "A folder of FLUX": flux_folder,
     "An empty folder": lambda here: here.named(Path(shutil.copytree(here.bundle / "tokenizer", here.root / "dream"))),
     "The folder of one part": lambda here: here.named(shutil.copytree(here.bundle / "unet", here.root / "dream")),
     "A folder of LoRAs": lambda here: here.named(folder_of(here, "x.lora_up.weight")),
@@ -334,7 +341,7 @@ GIVEN: dict[str, Callable[[Place], Outcome]] = {
         "vae/config.json", latents_mean=[0.1] * 4, latents_std=[2.0] * 4
     ),
     "A VAE with `shift_factor`": lambda here: here.configured("vae/config.json", shift_factor=0.1),
-    "A folder of FLUX": lambda here: here.configured("model_index.json", _class_name="FluxPipeline"),
+    "A VAE of other latents": lambda here: here.configured("vae/config.json", latent_channels=16),
     "An inpainting UNet (9 channels)": lambda here: here.channels(9),
     "InstructPix2Pix (8 channels)": lambda here: here.channels(8),
     "The x4 upscaler (7 channels)": lambda here: here.channels(7),

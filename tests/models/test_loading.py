@@ -114,5 +114,5 @@ def test_a_missing_folder_is_named(tiny_bundle_dir: Path, tmp_path: Path) -> Non
 
 
 def test_a_file_that_is_gone_is_named(tiny_bundle_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Tiny is not there: .*dream\.safetensors is gone; .* its disk"):
+    with pytest.raises(UserError, match=r"Tiny is not there: there is no .*dream\.safetensors; .* its disk"):
         load(entry_from_folder(tiny_bundle_dir, name="tiny"), location=tmp_path / "dream.safetensors")

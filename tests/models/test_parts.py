@@ -12,6 +12,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import CLIPTextModel
 
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
@@ -61,6 +62,18 @@ def test_any_variant_is_read_where_it_is_all_there_is(
         expected = getattr(theirs.pipelines["pose"], part).state_dict()
         for key, tensor in getattr(ours.pipelines["pose"], part).state_dict().items():
             assert torch.equal(tensor, expected[key].to(dtype).float()), (part, key)
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_pieces_are_read_as_one(copy: Path, tiny_bundle_dir: Path, variant: str | None) -> None:
+    for part, kind in (("unet", UNet2DConditionModel), ("text_encoder", CLIPTextModel)):
+        module = kind.from_pretrained(copy / part, dtype=torch.float16)
+        weights(copy, part).unlink()
+        module.save_pretrained(copy / part, max_shard_size="20KB", variant=variant)
+        assert len(list((copy / part).glob("*-of-*.safetensors"))) > 1
+    ours, theirs = (load(entry_from_folder(folder, name="x")) for folder in (copy, tiny_bundle_dir))
+    assert torch.equal(draw_ours(ours), draw_ours(theirs))
+    assert ours.memory.needed == theirs.memory.needed
 
 
 def test_a_piece_that_is_missing_is_named(copy: Path) -> None:

@@ -212,7 +212,19 @@ def test_a_yaml_of_another_file_is_not_this_ones(small: Path, tmp_path: Path, mo
     (tmp_path / "other.safetensors").touch()
     (tmp_path / "other.yaml").write_text(COMPVIS)
     (tmp_path / "docker-compose.yaml").write_text("services: {}")
+    (tmp_path / "template.yaml").write_text("{{ a: template")
     assert load(entry).pipelines["text_to_image"].scheduler.config.prediction_type == "epsilon"
+
+
+@pytest.mark.parametrize(("second", "predicted"), [("'v'", "v_prediction"), ("eps", "epsilon")])
+def test_of_several_yamls_around_it_none_counts_that_another_contradicts(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: str, predicted: str
+) -> None:
+    cache_configuration(small, repo=SD15, cache=tmp_path / "cache", monkeypatch=monkeypatch)
+    entry = write_checkpoint(small, tmp_path / "dream.safetensors", beside=False)
+    (tmp_path / "v2-inference-v.yaml").write_text(COMPVIS)
+    (tmp_path / "second.yaml").write_text(COMPVIS.replace("'v'", second))
+    assert load(entry).pipelines["text_to_image"].scheduler.config.prediction_type == predicted
 
 
 def test_the_configuration_around_the_file_is_taken_as_in_most_repositories(small: Path, tmp_path: Path) -> None:
