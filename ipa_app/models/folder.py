@@ -62,11 +62,17 @@ def own_configuration(file: Path, *, is_xl: bool) -> Path | None:
     Returns:
         None where there is neither.
     """
-    beside, around = file.with_suffix(""), file.parent
+    beside, family = file.with_suffix(""), "sdxl" if is_xl else "sd"
     if (beside / "model_index.json").is_file():
         return beside
-    family = pipeline_family(read_json(around / "model_index.json"))
-    return around if family == ("sdxl" if is_xl else "sd") else None
+    folders = repository_folders(file)
+    return next((each for each in folders if pipeline_family(read_json(each / "model_index.json")) == family), None)
+
+
+def repository_folders(file: Path) -> list[Path]:
+    """The folder that a file lies in, and the one of its whole repository where it lies deeper in the Hub's cache."""
+    root = next((folder for folder in file.parents if folder.parent.name == "snapshots"), file.parent)
+    return list(dict.fromkeys((file.parent, root)))
 
 
 def find_adapters(folder: Path) -> dict[str, Path]:

@@ -31,7 +31,7 @@ from ipa_app.models.contents import (
     contents_of,
     pipeline_family,
 )
-from ipa_app.models.folder import own_configuration, read_json
+from ipa_app.models.folder import own_configuration, read_json, repository_folders
 from ipa_app.models.parts import check_finite, tensor_named_in
 from ipa_app.models.published import published_models
 from ipa_app.models.schedule import (
@@ -175,7 +175,8 @@ class Checkpoint:
                 given = convert(tensors, dict(module.config))
                 shapes = {key: tensor.shape for key, tensor in given.items()}
             except (AttributeError, KeyError, IndexError) as error:
-                raise self._unfitting(name, type(error).__name__) from error
+                key = error.args[0] if isinstance(error, KeyError) else type(error).__name__
+                raise self._unfitting(name, str(key)) from error
             wanted = {key: tensor.shape for key, tensor in module.state_dict().items()}
             different = [key for key in shapes.keys() | wanted.keys() if shapes.get(key) != wanted.get(key)]
             if name == "UNet":  # beside a VAE there may be parts of its training
@@ -230,8 +231,8 @@ class Checkpoint:
         """Where a scheduler_config.json of the file's own may lie, where its other configuration is not its own."""
         if self._own_folder is not None:
             return []
-        beside, around = self.path.with_suffix(""), self.path.parent
-        return [beside / "scheduler", beside, around / "scheduler", around]
+        folders = [self.path.with_suffix(""), *repository_folders(self.path)]
+        return [place for folder in folders for place in (folder / "scheduler", folder)]
 
     @property
     def _has_own_scheduler(self) -> bool:
@@ -247,11 +248,13 @@ class Checkpoint:
         own = [path for ending in (".yaml", ".yml") if (path := self.path.with_suffix(ending)).is_file()] or inside
         if own:
             return sampling_of_yaml(own[0]) or Sampling()
-        files = [path for path in self.path.parent.glob("*.*") if path.suffix.lower() in (".safetensors", ".ckpt")]
+        around = [path for folder in repository_folders(self.path) for path in folder.glob("*.*")]
+        others = {path.stem for path in around if path.suffix.lower() in (".safetensors", ".ckpt")}
         found = []
-        for path in self.path.parent.glob("*.y*ml"):
+        for path in around:
             with suppress(UserError):
-                if path.stem not in {file.stem for file in files} and (told := sampling_of_yaml(path)):
+                is_read = path.suffix in (".yaml", ".yml") and path.stem not in others
+                if is_read and (told := sampling_of_yaml(path)):
                     found.append(told)
         return found[0] if found and all(each == found[0] for each in found) else Sampling()
 

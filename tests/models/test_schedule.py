@@ -237,6 +237,18 @@ def test_the_configuration_around_the_file_is_taken_as_in_most_repositories(smal
     assert torch.equal(draw_ours(model), draw_plainly(plain_pipeline(small, ddim(**V))))
 
 
+@pytest.mark.parametrize("place", ["scheduler/scheduler_config.json", "scheduler_config.json", "any.yaml"])
+def test_the_repositorys_folder_counts_for_a_file_deeper_in_it(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    cache_configuration(small, repo=SD15, cache=tmp_path / "cache", monkeypatch=monkeypatch)
+    root = tmp_path / "cache" / "models--maker--dream" / "snapshots" / ("1" * 40)
+    entry = write_checkpoint(small, root / "checkpoints" / "dream.safetensors", beside=False)
+    (root / place).parent.mkdir(exist_ok=True)
+    (root / place).write_text(json.dumps(CONFIG) if place.endswith("json") else COMPVIS)
+    assert load(entry).pipelines["text_to_image"].scheduler.config.prediction_type == "v_prediction"
+
+
 def test_what_the_file_says_counts_before_what_lies_beside_it(small: Path, tmp_path: Path) -> None:
     entry = write_checkpoint(small, tmp_path / "dream.safetensors", more=V_PRED)
     (tmp_path / "dream.yaml").write_text(COMPVIS.replace("'v'", "eps"))
