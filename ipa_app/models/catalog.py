@@ -105,7 +105,7 @@ def _offered(published: Mapping[str, ModelEntry]) -> list[str]:
 
 
 def _named_paths(text: str) -> list[Path]:
-    """Give the paths of a list, each once; empty items, spaces and quotes around them are none of theirs."""
+    """Return the paths of a list, each once; empty items, spaces and quotes around them are none of theirs."""
     items = [item.strip().strip("\"'") for item in text.split(os.pathsep)]
     # A semicolon may be part of a name, where semicolons are not what separates paths.
     parts = [part.strip() for item in items for part in ([item] if _is_there(item) else item.split(";"))]
@@ -120,7 +120,7 @@ def _is_there(text: str) -> bool:
 
 
 def _absolute(text: str) -> Path:
-    """Give the whole path of what somebody typed. A link stays one: what is behind it may be called otherwise."""
+    """Return the whole path of what somebody typed. A link stays one: what is behind it may be called otherwise."""
     try:
         path = Path(text).expanduser()
     except RuntimeError:  # nobody of that name has a home

@@ -113,7 +113,7 @@ class _File(ControlNetFiles):
         return controlnet
 
     def _converted(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the tensors the names that diffusers has for them."""
+        """Return the tensors under the names that diffusers has for them."""
         if "conv_in.weight" in tensors:
             return dict(tensors)
         converted = convert_controlnet_checkpoint(dict(tensors), dict(self.unet.config))

@@ -70,7 +70,7 @@ def own_configuration(file: Path, *, is_xl: bool) -> Path | None:
 
 
 def repository_folders(file: Path) -> list[Path]:
-    """The folder that a file lies in, and the one of its whole repository where it lies deeper in the Hub's cache."""
+    """Return the folder of a file, and that of its whole repository where it lies deeper in the Hub's cache."""
     root = next((folder for folder in file.parents if folder.parent.name == "snapshots"), file.parent)
     return list(dict.fromkeys((file.parent, root)))
 

@@ -50,7 +50,7 @@ def scaled_deviation(deviation: Tensor, config: Mapping[str, Any]) -> Tensor:
 
 
 def is_scaled_by(config: Mapping[str, Any], factor: float) -> bool:
-    """Whether the latents of a VAE are brought into the UNet's range by this factor and by nothing else."""
+    """Return whether the latents of a VAE are brought into the UNet's range by this factor and by nothing else."""
     statistics = config.get("latents_mean"), config.get("latents_std")
     return config["scaling_factor"] == factor and None in statistics and not _shift(config)
 
@@ -93,7 +93,7 @@ def decode(vae: AutoencoderKL, latents: Tensor, *, upcast: bool = False) -> Tens
 
 
 def needs_upcast(pipeline: Any) -> bool:
-    """Whether a pipeline's VAE runs out of half precision's range, and works in single precision instead.
+    """Return whether a pipeline's VAE runs out of half precision's range, and works in single precision instead.
 
     Only SDXL's configuration means what it says of it; other families' says so by default.
     """
@@ -141,7 +141,7 @@ def _shift(config: Mapping[str, Any]) -> float:
 
 
 def _statistics(latents: Tensor, config: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
-    """The mean and the standard deviation of each channel, to count with latents; None where there are none."""
+    """Return mean and standard deviation (1, channels, 1, 1) of the channels; None where the VAE has none."""
     mean, deviation = config.get("latents_mean"), config.get("latents_std")
     if mean is None or deviation is None:
         return None

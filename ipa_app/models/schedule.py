@@ -167,7 +167,7 @@ def sampling_of_yaml(path: Path) -> Sampling | None:
 
 
 def _target(params: Mapping[str, Any], part: str) -> str:
-    """The class that Stability's configuration names for a part of its denoiser; "" where there is none."""
+    """Return the class that Stability's configuration names for a part of its denoiser; "" where there is none."""
     found: Any = params
     for key in ("denoiser_config", "params", part, "target"):
         found = found.get(key) if isinstance(found, Mapping) else None
@@ -254,7 +254,7 @@ def _try(scheduler: Any) -> None:
 
 
 def noise_schedule(scheduler: SchedulerMixin) -> DDPMScheduler:
-    """The schedule that a base model was trained with, for the noise that an adapter's training adds.
+    """Return the schedule that a base model was trained with, for the noise that an adapter's training adds.
 
     Raises:
         UserError: the model has none of this kind, or predicts something that the loss has no target for.

@@ -155,7 +155,7 @@ class Checkpoint:
         return {name: self.header.numbers(lambda key, own=prefixes[name]: key.startswith(own)) for name in parts}
 
     def stored_as(self, dtype: str) -> bool:
-        """Whether its UNet's numbers are of a type, such as "BF16"."""
+        """Return whether its UNet's numbers are of a type, such as "BF16"."""
         return any(name.startswith(UNET) and tensor.dtype == dtype for name, tensor in self.header.items())
 
     def check_fit(self, *, unet: nn.Module, vae: nn.Module) -> None:
@@ -240,7 +240,7 @@ class Checkpoint:
         return self._own_folder is not None or any(place.is_file() for place in places)
 
     def _sampling_of_training(self) -> Sampling:
-        """What the .yaml files say that belong to it: named as the file is, in its folder, or beside it.
+        """Read the .yaml files that belong to it: named as the file is, in its folder, or beside it.
 
         One beside it may be anything: what cannot be read says nothing, nor do those that contradict each other.
         """
@@ -285,7 +285,7 @@ def _reference_configuration(repos: tuple[str, ...], *, name: str) -> Path:
 
 
 def _present_name(name: str) -> str:
-    """Give a tensor of a CLIP text encoder the name that diffusers looks for."""
+    """Return the name that diffusers looks for, of a tensor of a CLIP text encoder."""
     for prefix in (TEXT_ENCODERS["sd1"][0], TEXT_ENCODERS["sdxl"][0]):
         if name.startswith(prefix) and name.removeprefix(prefix).startswith(_TEXT_PARTS):
             return f"{prefix}text_model.{name.removeprefix(prefix)}"

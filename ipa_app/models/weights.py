@@ -86,7 +86,7 @@ class Header(Mapping[str, TensorInfo]):
         return len(self._tensors)
 
     def has(self, *prefixes: str) -> bool:
-        """Whether a tensor's name begins with one of these."""
+        """Return whether a tensor's name begins with one of these."""
         return any(name.startswith(prefixes) for name in self._tensors)
 
     def numbers(self, belongs: Callable[[str], bool] = lambda _: True) -> int:
@@ -224,7 +224,7 @@ def quantised(place: str, kind: str) -> UserError:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file is one of safetensors, told by its content: eight bytes of a length, then JSON."""
+    """Return whether a file is one of safetensors, told by its content: eight bytes of a length, then JSON."""
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{"
 
