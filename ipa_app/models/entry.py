@@ -58,10 +58,10 @@ class ModelEntry(HubFiles):
         name: what requests call it.
         title: what people call it.
         about: one or two sentences on what it draws.
-        location: its folder, in diffusers layout.
+        location: its folder, in diffusers layout, or its checkpoint file.
         adapters: "base" and "fine" to the adapter's file; a model may lack either.
         image_encoder: folder of the CLIP vision tower, None when the model has none.
-        controlnets: "pose" to the ControlNet's folder, where there is one.
+        controlnets: "pose" to the ControlNet's folder or file, where there is one.
         pose_reader: weights of a network that reads the poses of what the model itself draws, where it brings one.
         width: native width in pixels, used where a request says 0.
         height: native height in pixels.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
@@ -21,8 +21,9 @@ from transformers import (
 from ipa_app.errors import UserError
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.families import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family
-from ipa_app.models.loading import tower_processor
-from ipa_app.models.source import load_module, open_source
+from ipa_app.models.image_encoder import ImageEncoder
+from ipa_app.models.schedule import noise_schedule
+from ipa_app.models.source import open_source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +79,9 @@ class Components:
         """The schedule the base model was trained with.
 
         Raises:
-            UserError: the model predicts something the loss has no target for.
+            UserError: it has none of betas, or the model predicts something the loss has no target for.
         """
-        schedule = cast(DDPMScheduler, DDPMScheduler.from_config(self.scheduler.config))
-        predicted = schedule.config["prediction_type"]
-        if predicted not in ("epsilon", "v_prediction"):
-            raise UserError(
-                f"The base model predicts {predicted!r}; "
-                "adapters can be trained on models that predict epsilon or v_prediction."
-            )
-        return schedule
+        return noise_schedule(self.scheduler)
 
     def pipeline(self) -> DiffusionPipeline:
         """The text-to-image pipeline over these parts; nothing is copied."""
@@ -129,12 +123,12 @@ def load_components(base: Path, *, image_encoder: Path | None = None, dtype: tor
     source.unet_layout()  # refuses a UNet that is made for inpainting alone
     if not (vision / "config.json").is_file():
         raise UserError(f"There is no CLIP vision tower in {vision}; name one with --image-encoder.")
+    encoder = ImageEncoder(vision, entry.title)
     try:
-        tower = load_module(CLIPVisionModelWithProjection, vision, dtype=dtype, title=entry.title)
         return Components(
             **dict(source.load(dtype=dtype)),
-            image_encoder=tower,
-            image_processor=tower_processor(entry, side=tower.config.image_size),
+            image_encoder=encoder.load_tower(dtype=dtype),
+            image_processor=encoder.processor([source.folder / "feature_extractor"]),
             index=source.index,
         )
     except OSError as error:

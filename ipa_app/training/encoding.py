@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ipa_app.adapter.features import ImageFeatures, encode_image
 from ipa_app.adapter.kinds import AdapterKind
+from ipa_app.models.latents import scaled, scaled_deviation
 from ipa_app.training.components import Components
 from ipa_app.training.examples import EncodedBatch, TextStates, TrainingBatch
 
@@ -88,13 +89,12 @@ class FrozenEncoder:
 
     @torch.no_grad()
     def posterior(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (B, C, h, w) of the VAE's posterior, times its scaling factor."""
+        """Mean and standard deviation (B, C, h, w) of the VAE's posterior, in the range that the UNet sees."""
         vae = self._base.vae
-        scaling = vae.config["scaling_factor"]
         rows = max(1, PIXELS_AT_A_TIME // pixel_values[0, 0].numel())
         parts = [vae.encode(part.to(self.device, vae.dtype)).latent_dist for part in pixel_values.split(rows)]
         means, deviations = ([getattr(part, name) for part in parts] for name in ("mean", "std"))
-        return torch.cat(means) * scaling, torch.cat(deviations) * scaling
+        return scaled(torch.cat(means), vae.config), scaled_deviation(torch.cat(deviations), vae.config)
 
     def encode(self, batch: TrainingBatch) -> EncodedBatch:
         """Encode what came raw and move the rest to the device."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from ipa_app.adapter.image_prompt import ImagePrompt, ImagePromptBatch
 from ipa_app.adapter.ip_adapter import IPAdapter
 from ipa_app.imaging.cropping import square_for_clip
+from ipa_app.models.latents import decode
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.encoding import FrozenEncoder
@@ -107,8 +108,7 @@ class Sampler:
     @torch.no_grad()
     def _decode(self, latents: Tensor) -> Image.Image:
         """One picture from latents (1, C, h, w), in the decoder's own precision."""
-        pixels = self._vae.decode(latents.to(self._vae.dtype) / self._vae.config["scaling_factor"]).sample
-        return self._pipe.image_processor.postprocess(pixels)[0]
+        return self._pipe.image_processor.postprocess(decode(self._vae, latents))[0]
 
 
 class SampleSheet:

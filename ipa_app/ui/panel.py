@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ipa_app.models.catalog import ModelEntry
+from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.ui import texts
+from ipa_app.ui.about import left_out_note
 from ipa_app.ui.examples import DEFAULT_SCALES
 from ipa_app.ui.kept import show_anywhere
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
@@ -151,7 +152,7 @@ def share_sliders(*, help_text: str, elem_ids: tuple[str, str]) -> tuple[gr.Slid
     return begin, end
 
 
-def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> SettingsPanel:
+def settings_panel(*, catalog: Catalog, default_model: str) -> SettingsPanel:
     """Lay out count, seed, steps, guidance, size, negative words and model."""
     count = slider(texts.COUNT_LABEL, None, span=(1, 8), step=1, value=4, elem_id="count")
     with gr.Accordion(texts.SETTINGS_HEADING, open=False, elem_id="more-settings"):
@@ -174,6 +175,8 @@ def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> 
             value=default_model,
             elem_id="model",
         )
+        if catalog.left_out:
+            gr.HTML(left_out_note(catalog.left_out), padding=False, elem_id="models-left-out")
         memory = gr.HTML("", padding=False, elem_id="model-memory")
         offer = offer_panel(chosen=default_model)
     return SettingsPanel(

@@ -6,7 +6,7 @@ import re
 import threading
 import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.series import Part, Series
 from ipa_app.imaging.png import write_png
-from ipa_app.models.catalog import ModelEntry
+from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.models.manager import ModelManager
+from ipa_app.models.state import ModelState
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 
@@ -155,8 +156,8 @@ class Studio:
         return search.id
 
     @property
-    def catalog(self) -> Mapping[str, ModelEntry]:
-        """The models there are, by name."""
+    def catalog(self) -> Catalog:
+        """The models there are, by name, and what is left out."""
         return self.manager.catalog
 
     def entry(self, model: str) -> ModelEntry:
@@ -164,29 +165,41 @@ class Studio:
         return self.catalog.get(model) or next(iter(self.catalog.values()))
 
     def models(self) -> dict[str, dict[str, Any]]:
-        """Describe every model of the catalogue and its state, for programs."""
-        return {name: self._describe(entry) for name, entry in self.catalog.items()}
-
-    def _describe(self, entry: ModelEntry) -> dict[str, Any]:
-        state = self.manager.state(entry.name)
-        return {
-            "title": entry.title,
-            "about": entry.about,
-            "licence": entry.licence,
-            "adapters": sorted(entry.adapters),
-            "pose": "pose" in entry.controlnets,
-            "parts": ["all", *entry.presets],
-            "width": entry.width,
-            "height": entry.height,
-            "steps": entry.steps,
-            "guidance": entry.guidance_scale,
-            "words": {group: list(words) for group, words in entry.words.items()},
-            "downloaded": not self.manager.needs_download(entry.name),
-            "download_bytes": entry.download_bytes,
-            "state": state.phase,
-            "message": state.message,
-            "progress": state.progress,
+        """Describe every model and its state, for programs; what is left out has failed, and its message says why."""
+        there = {
+            name: _described(entry, self.manager.state(name), downloaded=not self.manager.needs_download(name))
+            for name, entry in self.catalog.items()
         }
+        left_out = {
+            name: _described(
+                ModelEntry(name=name, title=name, location=Path(name)),
+                ModelState(phase="failed", message=sentence),
+                downloaded=False,
+            )
+            for name, sentence in self.catalog.left_out.items()
+        }
+        return there | left_out
+
+
+def _described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict[str, Any]:
+    return {
+        "title": entry.title,
+        "about": entry.about,
+        "licence": entry.licence,
+        "adapters": sorted(entry.adapters),
+        "pose": "pose" in entry.controlnets,
+        "parts": ["all", *entry.presets],
+        "width": entry.width,
+        "height": entry.height,
+        "steps": entry.steps,
+        "guidance": entry.guidance_scale,
+        "words": {group: list(words) for group, words in entry.words.items()},
+        "downloaded": downloaded,
+        "download_bytes": entry.download_bytes,
+        "state": state.phase,
+        "message": state.message,
+        "progress": state.progress,
+    }
 
 
 def save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:

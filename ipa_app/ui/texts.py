@@ -272,6 +272,7 @@ MODEL_DOWNLOADING = "{title}: downloading"
 MODEL_LOADING = "{title}: loading"
 MODEL_READY = "{title} is ready"
 MODEL_FAILED = "{title} could not be loaded"
+LEFT_OUT = "Left out, as they cannot be used:"
 
 MEMORY_RUNS = {
     "cuda": {
