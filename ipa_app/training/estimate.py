@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from ipa_app.training.adapters import new_adapter
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.data import ExampleReader, batch_indices
@@ -20,7 +21,6 @@ from ipa_app.training.dataset import Dataset
 from ipa_app.training.examples import TrainingBatch
 from ipa_app.training.loop import Trainer
 from ipa_app.training.prepared import raw_batch
-from ipa_app.training.run import new_adapter
 
 TIMED_STEPS = 3
 BYTES_PER_TRAINED = 16
@@ -90,32 +90,33 @@ def estimate(config: TrainConfig, *, base: Components, dataset: Dataset, acceler
         dataset: what the run would train on.
         accelerator: of the run.
     """
-    kept = dataset.fits_cache()
+    kept = dataset.is_kept
     encode_seconds, batches = _time_encoding(dataset) if kept else (0.0, dataset.batches(accelerator))
     trainer = Trainer(config, base=base, adapter=new_adapter(config, base), accelerator=accelerator)
     step_seconds, processor_seconds = _time_steps(trainer, batches, accelerator)
-    seen = config.batch_size * config.gradient_accumulation_steps * accelerator.num_processes * config.max_steps
+    seen = config.examples_per_step * accelerator.num_processes * config.max_steps
     return Estimate(
         step_seconds=step_seconds,
         processor_seconds=processor_seconds,
         encode_seconds=encode_seconds,
-        cache_bytes=dataset.needed_bytes() if kept else 0,
+        cache_bytes=dataset.encoded_bytes if kept else 0,
         frozen={name: _count(module) for name, module in base.modules.items()},
         trained=_count(trainer.adapter),
         place="GPU" if accelerator.device.type == "cuda" else "main",
         peak_bytes=_peak_bytes(accelerator.device),
-        epochs=seen / len(dataset.train),
+        epochs=seen / len(dataset.examples.train),
         steps=config.max_steps,
     )
 
 
 def _time_encoding(dataset: Dataset) -> tuple[float, Iterator[TrainingBatch]]:
     """Encode one batch; gives the seconds that all examples would take, and that batch again and again."""
-    reader = ExampleReader(dataset.train, size=dataset.size)
-    rows = next(batch_indices(len(dataset.train), dataset.config.batch_size, seed=dataset.config.seed))
+    examples = dataset.examples
+    reader = ExampleReader(examples.train, size=dataset.size, skipped=examples.skipped)
+    rows = next(batch_indices(len(examples.train), dataset.config.batch_size, seed=dataset.config.seed))
     began = time.monotonic()
     encoded = dataset.encoder.encode(raw_batch([reader.open_or_next(row) for row in rows], dataset.encoder))
-    seconds = (time.monotonic() - began) / len(rows) * len(dataset.train)
+    seconds = (time.monotonic() - began) / len(rows) * len(examples.train)
     batch = TrainingBatch(**vars(encoded))
     return seconds, repeat(batch)
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from ipa_app.adapter.files import read_adapter, save_adapter
 from ipa_app.errors import UserError
+from ipa_app.training.adapters import new_adapter
 from ipa_app.training.checkpoint import resume_step
 from ipa_app.training.components import Components, load_components
 from ipa_app.training.config import TrainConfig
@@ -21,7 +22,7 @@ from ipa_app.training.examples import TrainingBatch
 from ipa_app.training.loop import make_accelerator
 from ipa_app.training.publish import UnusableAdapterError, publish
 from ipa_app.training.reports import CheckpointReport, FinishedReport, HeldoutReport, SampleReport, StepReport
-from ipa_app.training.run import new_adapter, prepare_base, train
+from ipa_app.training.run import prepare_base, train
 from ipa_app.training.sampling import Sample, Sampler
 from tests.training.conftest import encoded_batch
 
