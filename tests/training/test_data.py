@@ -22,9 +22,7 @@ def pair(number: int) -> Example:
     return Example(entry=entry, image=Path(names[0]), reference=Path(names[1]))
 
 
-def test_missing_files_are_left_out_before_anything_is_opened(
-    pictures: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_missing_files_are_left_out_before_anything_is_opened(pictures: Path, caplog: pytest.LogCaptureFixture) -> None:
     (pictures / "3.png").unlink()
     entries = json.loads((pictures / "data.json").read_text())
     entries[5]["reference_file"] = "none.png"
@@ -75,9 +73,7 @@ def test_pictures_that_are_trained_on_and_measured_on_are_said(pictures: Path) -
     examples = examples_in(pictures, heldout_data=pictures / "data.json", heldout=2)
     assert len(examples.train) == 12
     assert len(examples.heldout) == 2
-    assert examples.notes == [
-        "2 pictures are both trained on and measured on: the held-out loss will look too good."
-    ]
+    assert examples.notes == ["2 pictures are both trained on and measured on: the held-out loss will look too good."]
 
 
 def test_keys_that_are_not_used_are_said(pictures: Path) -> None:

@@ -82,7 +82,11 @@ def test_a_text_in_quotes_may_have_commas_and_line_breaks(tmp_path: Path) -> Non
 BAD = {
     "no object": ('["a.png", {"image_file": "a.png", "text": ""}]', "entry 1", "it must look like"),
     "no text": ('[{"image_file": "b.png"}, {"image_file": "a.png", "text": ""}]', "entry 1", 'it has no "text"'),
-    "no name": ('[{"image_file": " ", "text": ""}, {"image_file": "a.png", "text": ""}]', "entry 1", "names no picture"),
+    "no name": (
+        '[{"image_file": " ", "text": ""}, {"image_file": "a.png", "text": ""}]',
+        "entry 1",
+        "names no picture",
+    ),
     "number": ('[{"image_file": "a.png", "text": ""}, {"image_file": 3, "text": ""}]', "entry 2", "must be a string"),
     "null": ('{"image_file": "a.png", "text": ""}\n{"image_file": "b.png", "text": null}', "line 2", "not None"),
     "half a line": ('{"image_file": "a.png", "text": ""}\n{"image_file": "b', "line 2", "not valid JSON"),
@@ -95,9 +99,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_one_bad_entry_is_left_out_with_its_reason(
-    case: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_one_bad_entry_is_left_out_with_its_reason(case: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     content, place, words = BAD[case]
     found = listing(content, tmp_path)
     assert found.entries == [Entry(image="a.png", text="")]
