@@ -61,6 +61,7 @@ class Origin:
         base: see :meth:`Components.fingerprint`.
         data: see :attr:`Examples.digest`.
         pictures: number of pictures the data lists.
+        found: number of examples to train on whose files are there; where it changes, their order does, and no more.
         size: side of the targets in pixels, as asked for; 0 is the base model's own.
         heldout: number of examples to be held out.
     """
@@ -68,6 +69,7 @@ class Origin:
     base: str | None = None
     data: str | None = None
     pictures: int | None = None
+    found: int | None = None
     size: int | None = None
     heldout: int | None = None
 
@@ -134,6 +136,9 @@ def load_checkpoint(config: TrainConfig, origin: Origin) -> Checkpoint | None:
         if broken.name > folder.name:
             logger.warning("%s is damaged and is left aside.", broken)
     state = _state(folder)
+    found = state.get("origin", {}).get("found")
+    if None not in (found, origin.found) and found != origin.found:
+        logger.warning("The run had %d examples so far and goes on with %d, in another order.", found, origin.found)
     rest = torch.load(folder / OPTIMIZER_FILE, map_location="cpu", weights_only=True)
     return Checkpoint(
         step=state["step"],
@@ -193,9 +198,11 @@ def _check_origin(old: Origin, new: Origin, *, folder: Path) -> None:
                 "continue it with its own settings or name another output folder."
             )
     if "data" in differ:
+        counts = f"{old.pictures} pictures then, {new.pictures} now"
+        what = "other names or texts" if old.pictures == new.pictures else counts
         raise UserError(
-            f"{output} holds a run on other data ({old.pictures} pictures then, {new.pictures} now); to train what it "
-            f"has learned on with these, name another output folder and --pretrained {folder / ADAPTER_FILE}."
+            f"{output} holds a run on other data ({what}); to train on with these from what it has learned, name "
+            f"another output folder and --pretrained {folder / ADAPTER_FILE}."
         )
 
 

@@ -73,7 +73,11 @@ def _estimate(config: TrainConfig, data: DataConfig) -> None:
     base = load_components(data.base, image_encoder=data.image_encoder, dtype=weight_dtype(config))
     prepare_base(base, config, accelerator)
     dataset = Dataset(config, data, base, examples)
-    print(estimate(config, base=base, dataset=dataset, accelerator=accelerator))
+    found = estimate(config, base=base, dataset=dataset, accelerator=accelerator)
+    room = _room(config, dataset, numbers=found.trained, encoded=found.cache_bytes)
+    print(found, f"disk: about {size_text(room.total)} ({room})", sep="\n")
+    for warning in _doubts(config, dataset, processes=accelerator.num_processes):
+        print(f"warning: {warning}")
 
 
 def _train(config: TrainConfig, data: DataConfig) -> int:
@@ -107,7 +111,13 @@ def _check(
 ) -> tuple[TrainingRun, Dataset]:
     """Check everything that can go wrong later, in the order of what it costs to find out."""
     examples = read_examples(data, seed=config.seed)
-    origin = Origin(data=examples.digest, pictures=examples.listed, size=data.size, heldout=data.heldout)
+    origin = Origin(
+        data=examples.digest,
+        pictures=examples.listed,
+        found=len(examples.train),
+        size=data.size,
+        heldout=data.heldout,
+    )
     check_same_run(config, origin)
     if config.pretrained is not None:
         read_pretrained(config.pretrained, config)
@@ -116,20 +126,18 @@ def _check(
     run = TrainingRun(config, base=base, accelerator=accelerator, origin=origin, stop=stop)
     dataset = Dataset(config, data, base, examples)
     if accelerator.is_main_process:
-        room = needed_room(
-            config,
-            numbers=run.numbers,
-            encoded=dataset.missing_bytes(),
-            step=run.trainer.step,
-            rows=min(SHEET_ROWS, len(examples.heldout or examples.train)),
-            side=base.size,
-        )
+        room = _room(config, dataset, numbers=run.numbers, encoded=dataset.missing_bytes(), step=run.trainer.step)
         room.check(config.output)
         for line in _outlook(config, dataset, run, room, processes=accelerator.num_processes):
             logger.info("%s", line)
         for warning in _doubts(config, dataset, processes=accelerator.num_processes):
             logger.warning("warning: %s", warning)
     return run, dataset
+
+
+def _room(config: TrainConfig, dataset: Dataset, *, numbers: int, encoded: int, step: int = 0) -> Room:
+    rows = min(SHEET_ROWS, len(dataset.examples.heldout or dataset.examples.train))
+    return needed_room(config, numbers=numbers, encoded=encoded, step=step, rows=rows, side=dataset.sample_side)
 
 
 def _outlook(config: TrainConfig, dataset: Dataset, run: TrainingRun, room: Room, *, processes: int) -> Iterator[str]:
@@ -152,8 +160,8 @@ def _doubts(config: TrainConfig, dataset: Dataset, *, processes: int) -> Iterato
     yield from dataset.examples.notes
     if cut := dataset.cut_texts():
         yield (
-            f"{len(cut)} texts are longer than the text encoder reads, and their ends are not seen; the first is that "
-            f"of {cut[0]}."
+            f"Texts that are longer than the text encoder reads, so that their ends are not seen: {len(cut)}; the "
+            f"first is that of {cut[0]}."
         )
     times = _times_seen(config, dataset, processes)
     if times >= BY_HEART:

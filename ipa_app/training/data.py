@@ -147,11 +147,11 @@ def _find(entries: Sequence[Entry], root: Path) -> list[Example]:
 def _found(entry: Entry, root: Path, finder: FileFinder) -> Example:
     image = finder.find(entry.image)
     reference = image if entry.reference is None else finder.find(entry.reference)
-    missing = ""
+    missing, where = "", root if root.name else root.resolve()
     if image is None:
-        missing = f"there is no such file in {root}"
+        missing = f"there is no such file in {where}"
     elif reference is None:
-        missing = f"its reference {entry.reference} is not in {root}"
+        missing = f"its reference {entry.reference} is not in {where}"
     return Example(
         entry=entry,
         image=image or root / entry.image,
@@ -173,7 +173,7 @@ def _notes(listing: Listing, train: Sequence[Example], heldout: Sequence[Example
         yield f"The data also has {keys}, which training does not use."
     shared = {example.image for example in train} & {example.image for example in heldout}
     if shared:
-        yield f"{len(shared)} pictures are both trained on and measured on: the held-out loss will look too good."
+        yield f"Pictures that are trained on and measured on: {len(shared)}; the held-out loss will look too good."
 
 
 def split_heldout(examples: Sequence[Example], *, count: int, seed: int) -> tuple[list[Example], list[Example]]:
@@ -242,7 +242,7 @@ class ExampleReader:
         try:
             return open_example(self._examples[index], self._size)
         except (UserError, OSError) as error:
-            self._skipped.add(name, str(error))
+            self._skipped.add(name, str(error).rstrip("."))
             return None
 
     def open_or_next(self, index: int) -> OpenedExample:

@@ -40,7 +40,15 @@ SHEET_ROWS = 6
 
 
 class Dataset:
-    """Examples to train on and to measure on, and what the frozen base model makes of them."""
+    """Examples to train on and to measure on, and what the frozen base model makes of them.
+
+    Attributes:
+        examples: what there is.
+        size: side of the targets in pixels.
+        sample_side: side of what is drawn for the sample sheet.
+        encoder: of the frozen base model.
+        config: of the run.
+    """
 
     def __init__(self, config: TrainConfig, data: DataConfig, base: Components, examples: Examples) -> None:
         """Encode nothing yet.
@@ -53,6 +61,7 @@ class Dataset:
         """
         self.examples = examples
         self.size = data.size or base.size
+        self.sample_side = base.size
         self.encoder = FrozenEncoder(base, kind=config.adapter)
         self.config = config
         self._data = data

@@ -67,7 +67,7 @@ class Skipped:
             known = name in self._reasons
             self._reasons.setdefault(name, reason)
         if not known and len(self._reasons) <= MOST_TOLD:
-            logger.warning("skipped %s: %s", name, reason.rstrip("."))
+            logger.warning("skipped %s: %s", name, reason)
 
     @property
     def reasons(self) -> Mapping[str, str]:
@@ -85,13 +85,13 @@ class Skipped:
     @property
     def first(self) -> str:
         """The first that was left out, and why; empty when nothing was."""
-        return next((f"{name}: {reason}".rstrip(".") for name, reason in self._reasons.items()), "")
+        return next((f"{name}: {reason}" for name, reason in self._reasons.items()), "")
 
     def summary(self, total: int) -> str:
         """Say how many of ``total`` pictures are left out, and for which reasons most of them."""
         reasons = Counter(self._reasons.values()).most_common(3)
-        most = "; ".join(f"{count} x {reason.rstrip('.')}" for reason, count in reasons)
-        return f"{len(self)} of {total} pictures are left out: {most}."
+        most = "; ".join(f"{count} x {reason}" for reason, count in reasons)
+        return f"Left out: {len(self)} of {total} pictures ({most})."
 
 
 @dataclass(kw_only=True)

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from ipa_app.models.amounts import size_text, time_text
 from ipa_app.training.adapters import new_adapter
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
@@ -59,17 +60,19 @@ class Estimate:
         """A few lines for a person."""
         lines = [
             f"frozen weights: {', '.join(f'{name} {_millions(count)}' for name, count in self.frozen.items())}",
-            f"trained weights: {_millions(self.trained)}; with gradients and optimizer {_size(self.trained_bytes)}",
+            f"trained weights: {_millions(self.trained)}; with gradients and optimizer {size_text(self.trained_bytes)}",
             f"one step: {self.step_seconds:.2f} s, {self.processor_seconds:.2f} s of processor time "
             f"(mean of {TIMED_STEPS}, after one to warm up)",
-            f"{self.steps} steps: {_duration(self.step_seconds * self.steps)}",
+            f"{self.steps} steps: {time_text(self.step_seconds * self.steps)}",
             f"every example is seen {self.epochs:.1f} times",
         ]
         if self.cache_bytes:
-            lines.append(f"encoding all examples first: {_duration(self.encode_seconds)}, {_size(self.cache_bytes)}")
+            lines.append(
+                f"encoding all examples first: {time_text(self.encode_seconds)}, {size_text(self.cache_bytes)}"
+            )
         else:
             lines.append("the examples are too many to keep encoded: each step opens and encodes its own")
-        lines.append(f"{self.place} memory: {_size(self.peak_bytes)} at most, reading the model included")
+        lines.append(f"{self.place} memory: {size_text(self.peak_bytes)} at most, reading the model included")
         lines.append(
             "Measurements, samples and checkpoints come on top; other programs on the machine change all this."
         )
@@ -150,13 +153,3 @@ def _peak_bytes(device: torch.device) -> int:
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:.1f} million"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

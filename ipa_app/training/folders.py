@@ -84,15 +84,15 @@ def _add_pictures(listing: Listing, folder: Path, pictures: list[str], names: li
         foreign += [caption] if not is_unicode else []
     where = prefix.rstrip("/") or str(folder)
     if repeats > 1:
-        listing.notes.append(f"The {len(pictures)} pictures in {where} count {repeats} times each, as its name says.")
+        listing.notes.append(f"Every picture in {where} counts {repeats} times, as the folder's name says.")
     if bare:
         instead = f'the text "{subject}"' if subject else "an empty text"
         listing.notes.append(
-            f"{len(bare)} of {len(pictures)} pictures in {where} have no caption (a .txt or .caption file of the same "
-            f"name) and are trained with {instead}; the first is {bare[0]}."
+            f"Pictures in {where} without a caption (a .txt or .caption file of the same name): {len(bare)} of "
+            f"{len(pictures)}; they are trained with {instead}; the first is {bare[0]}."
         )
     if foreign:
         listing.notes.append(
-            f"{len(foreign)} captions in {where} are not Unicode and were read as Windows-1252, which may garble "
-            f"them; the first is {foreign[0]}."
+            f"Captions in {where} that are not Unicode: {len(foreign)}; they were read as Windows-1252, which may "
+            f"garble them; the first is {foreign[0]}."
         )

@@ -21,7 +21,7 @@ from ipa_app.training.checkpoint import (
 from ipa_app.training.config import TrainConfig
 
 MakeConfig = Callable[..., TrainConfig]
-ORIGIN = Origin(base="b", data="d", pictures=12, size=0, heldout=16)
+ORIGIN = Origin(base="b", data="d", pictures=12, found=11, size=0, heldout=16)
 
 
 def checkpoint(step: int) -> Checkpoint:
@@ -105,6 +105,7 @@ def test_all_files_may_be_read_by_whom_new_files_may(written: TrainConfig) -> No
         ({}, {"base": "c"}, "a run on another base model"),
         ({}, {"size": 256}, "a run with size 0, not 256"),
         ({}, {"heldout": 3}, "a run with heldout 16, not 3"),
+        ({}, {"data": "e"}, r"on other data \(other names or texts\)"),
         ({}, {"data": "e", "pictures": 13}, r"on other data \(12 pictures then, 13 now\).*checkpoint-00000003"),
     ],
 )
@@ -123,6 +124,11 @@ def test_what_does_not_touch_what_is_learned_may_change(
     changes: dict[str, object], origin: dict[str, object], written: TrainConfig, make_config: MakeConfig
 ) -> None:
     check_same_run(make_config(**changes), Origin(**origin))
+
+
+def test_examples_that_came_or_went_are_said(written: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:
+    assert load_checkpoint(written, Origin(**(vars(ORIGIN) | {"found": 12}))) is not None
+    assert caplog.messages == ["The run had 11 examples so far and goes on with 12, in another order."]
 
 
 def test_a_run_from_a_file_may_leave_it_out_or_find_it_elsewhere_later(make_config: MakeConfig) -> None:

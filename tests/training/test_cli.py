@@ -90,7 +90,7 @@ def test_the_command_line_trains_past_bad_pictures_and_names_each_once(
     assert reports[0] == "HeldoutReport"
     assert reports[-1] == "FinishedReport"
     if cache == "8":
-        assert any(message.startswith("2 of 12 pictures are left out: ") for message in caplog.messages)
+        assert any(message.startswith("Left out: 2 of 12 pictures (") for message in caplog.messages)
 
 
 def test_what_is_encoded_is_counted_without_what_is_left_out(
@@ -271,8 +271,8 @@ def test_what_a_person_wants_to_know_first_is_said_once(
     assert messages[3].startswith(f"writing to {tmp_path / 'out'} (about ")
     assert messages[4:] == [
         'warning: The data also has "width", which training does not use.',
-        "warning: 1 texts are longer than the text encoder reads, and their ends are not seen; the first is that of "
-        "0.png.",
+        "warning: Texts that are longer than the text encoder reads, so that their ends are not seen: 1; the first is "
+        "that of 0.png.",
         "warning: Every picture is seen about 50000 times: so few pictures are learned by heart, and others may not "
         "work at all. More pictures or a smaller --max-steps help.",
         "warning: Nothing is held out, so nothing measures whether the picture helps. Give 10 pictures or more, or "
@@ -318,6 +318,7 @@ def test_a_dry_run_prints_the_cost_and_writes_nothing(
     printed = capsys.readouterr().out
     assert "one step:" in printed
     assert "trained weights:" in printed
+    assert "disk: about" in printed
     assert not (tmp_path / "out").exists()
 
 

@@ -73,7 +73,7 @@ def test_pictures_that_are_trained_on_and_measured_on_are_said(pictures: Path) -
     examples = examples_in(pictures, heldout_data=pictures / "data.json", heldout=2)
     assert len(examples.train) == 12
     assert len(examples.heldout) == 2
-    assert examples.notes == ["2 pictures are both trained on and measured on: the held-out loss will look too good."]
+    assert examples.notes == ["Pictures that are trained on and measured on: 2; the held-out loss will look too good."]
 
 
 def test_keys_that_are_not_used_are_said(pictures: Path) -> None:

@@ -55,11 +55,11 @@ def test_folders_named_with_a_number_count_so_often(write, tmp_path: Path) -> No
         Entry(image="1_frog/c.png", text="frog"),
     ]
     assert found.notes == [
-        "The 2 pictures in 10_sks bear count 10 times each, as its name says.",
-        "1 of 2 pictures in 10_sks bear have no caption (a .txt or .caption file of the same name) and are trained "
-        'with the text "sks bear"; the first is a.png.',
-        "1 of 1 pictures in 1_frog have no caption (a .txt or .caption file of the same name) and are trained with the "
-        'text "frog"; the first is c.png.',
+        "Every picture in 10_sks bear counts 10 times, as the folder's name says.",
+        "Pictures in 10_sks bear without a caption (a .txt or .caption file of the same name): 1 of 2; they are "
+        'trained with the text "sks bear"; the first is a.png.',
+        "Pictures in 1_frog without a caption (a .txt or .caption file of the same name): 1 of 1; they are "
+        'trained with the text "frog"; the first is c.png.',
     ]
 
 
@@ -106,4 +106,4 @@ def test_a_caption_that_is_not_unicode_is_used_and_said(write, tmp_path: Path) -
     write("a.txt", "a bear’s hat".encode("cp1252"))
     found = read_listing(tmp_path / "toys")
     assert found.entries[0].text == "a bear’s hat"
-    assert found.notes[0].startswith(f"1 captions in {tmp_path / 'toys'} are not Unicode")
+    assert found.notes[0].startswith(f"Captions in {tmp_path / 'toys'} that are not Unicode: 1; ")

@@ -152,4 +152,4 @@ def test_a_long_list_of_bad_entries_is_told_in_part_and_counted_whole(
     found = listing(json.dumps([3] * 50 + [ENTRIES[0]]), tmp_path)
     assert len(found.skipped) == 50
     assert len(caplog.messages) == 20
-    assert found.skipped.summary(51).startswith("50 of 51 pictures are left out: 50 x it must look like")
+    assert found.skipped.summary(51).startswith("Left out: 50 of 51 pictures (50 x it must look like")
