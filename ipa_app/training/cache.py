@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ipa_app.adapter.files import write_tensors
+from ipa_app.errors import UserError
+from ipa_app.training.saving import WRITE_ERRORS, why_unwritable
 
 FLUSH_SECONDS = 120.0
 FLUSH_BYTES = 256 * 2**20
@@ -75,7 +77,7 @@ class RowCache:
         """Write what is not on disk yet; from there on it is read from the file, and takes no memory twice.
 
         Raises:
-            OSError, SafetensorError: it cannot be written.
+            UserError: it cannot be written; what is there stays.
         """
         self._last_flush = time.monotonic()
         if self._folder is None or not self._waiting:
@@ -83,8 +85,16 @@ class RowCache:
         keys = [key for part, _ in self._waiting for key in part]
         names = self._waiting[0][1]
         whole = {name: torch.cat([part[name] for _, part in self._waiting]) for name in names}
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_tensors(whole, self._folder / f"{keys[0]}.safetensors", metadata={"keys": " ".join(keys)})
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_tensors(whole, self._folder / f"{keys[0]}.safetensors", metadata={"keys": " ".join(keys)})
+        except WRITE_ERRORS as error:
+            output = self._folder.parent.parent
+            why = why_unwritable(error, output, needed=sum(tensor.nbytes for tensor in whole.values()))
+            raise UserError(
+                f"The encoded pictures cannot be kept in {output} ({why}); put that right and run the same command "
+                "again, or keep none with --cache-gb 0."
+            ) from error
         self._waiting = []
         self.refresh()
 
@@ -94,10 +104,10 @@ class RowCache:
         return {name: torch.stack([tensors[name][row] for tensors, row in found]) for name in found[0][0]}
 
     def forget_others(self, keys: set[str]) -> None:
-        """Delete the files that hold no row of these keys."""
-        for file, held in self._files.items():
-            if keys.isdisjoint(held):
-                file.unlink(missing_ok=True)
+        """Delete the files that hold no row of these keys, and those that were never finished."""
+        unfinished = list(self._folder.glob("*.part")) if self._folder is not None else []
+        for file in [*unfinished, *(file for file, held in self._files.items() if keys.isdisjoint(held))]:
+            file.unlink(missing_ok=True)
 
 
 def remove_old(output: Path, keep: str) -> int:

@@ -12,6 +12,7 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import torch
 from accelerate import Accelerator
 from transformers.utils import logging as transformers_logging
 
@@ -61,6 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _train(config, data)
     except UserError as error:
         print(f"error: {error}" if rank == 0 else f"error (process {rank}): {error}", file=sys.stderr)
+        return 2
+    except torch.OutOfMemoryError:
+        print(
+            "error: The GPU's memory is full. --gradient-checkpointing, --mixed-precision bf16 and a smaller "
+            "--batch-size (with --gradient-accumulation-steps) take less; what is saved stays.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("stopped before anything was begun", file=sys.stderr)

@@ -24,7 +24,7 @@ _MASKS = ("-masklabel", "-condlabel")
 def add_folder(listing: Listing, folder: Path) -> None:
     """Add the pictures in a folder and the folders in it, in the order of their names.
 
-    - Where a folder has a metadata.jsonl, metadata.csv or metadata.json, that lists the pictures from there on.
+    - Where a folder has a metadata.jsonl or metadata.csv, that lists the pictures from there on.
     - Elsewhere every picture counts, with the text of the .txt or .caption file named as it is.
     - Of a folder named like ``10_bear``, as kohya's trainers have it, every picture counts ten times, and "bear" is the
       text of those without a caption.
@@ -32,7 +32,7 @@ def add_folder(listing: Listing, folder: Path) -> None:
     What other systems leave hidden in folders is passed over, and so are masks named as OneTrainer names them.
 
     Raises:
-        UserError: the folder cannot be read.
+        UserError: the folder, or a list in it, cannot be read.
     """
     for place in _folders(folder):
         names = sorted(path.name for path in place.iterdir() if path.is_file() and not path.name.startswith("."))

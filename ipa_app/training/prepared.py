@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -164,12 +165,9 @@ def _opened_ahead(
     groups: Sequence[list[str]], open_one: Callable[[str], OpenedExample | None], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[list[str], list[OpenedExample | None]]]:
     """Open each group's pictures while the group before is worked on."""
-    ahead = [pool.submit(open_one, key) for group in groups[:1] for key in group]
-    for position, group in enumerate(groups):
-        current, ahead = (
-            ahead,
-            [pool.submit(open_one, key) for following in groups[position + 1 :][:1] for key in following],
-        )
+    ahead = [pool.submit(open_one, key) for key in groups[0]] if groups else []
+    for group, following in zip_longest(groups, groups[1:], fillvalue=[]):
+        current, ahead = ahead, [pool.submit(open_one, key) for key in following]
         yield group, [future.result() for future in current]
 
 

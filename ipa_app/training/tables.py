@@ -12,8 +12,8 @@ from typing import Any
 from ipa_app.errors import UserError
 from ipa_app.training.entries import IMAGE_KEYS, KNOWN_KEYS, BadEntryError, Listing, decode
 
-METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.json")
-"""What Hugging Face's imagefolder and its relatives call the list of a folder's pictures."""
+METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+"""What Hugging Face's imagefolder calls the list of a folder's pictures."""
 TABLE_ENDINGS = {".csv", ".tsv"}
 SEPARATORS = ",;\t"
 """Between the cells of a table; spreadsheets write semicolons where the comma is a decimal one."""
@@ -35,6 +35,8 @@ def add_table(listing: Listing, file: Path, *, prefix: str = "") -> None:
     Raises:
         UserError: it is none of these, or cannot be read.
     """
+    if file.suffix.lower() == ".parquet":
+        raise UserError(f"{file} cannot be read here; save it as metadata.csv or metadata.jsonl.")
     try:
         text, is_unicode = decode(file.read_bytes())
     except OSError as error:

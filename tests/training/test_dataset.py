@@ -184,3 +184,22 @@ def test_texts_that_are_too_long_for_the_text_encoder_are_named(make_dataset: Ma
     entries[4]["text"] = "a red hat " * 20
     (pictures / "data.json").write_text(json.dumps(entries))
     assert make_dataset().cut_texts() == ["4.png"]
+
+
+def test_a_disk_that_fills_up_is_one_sentence_and_keeps_what_is_written(
+    make_dataset: MakeDataset, make_config: Callable[..., TrainConfig]
+) -> None:
+    resource = pytest.importorskip("resource")
+    with pytest.raises(Stopped):
+        make_dataset().encode(make_accelerator(make_config()), stop=StopAfter(0))
+    written = parts(make_dataset())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # every larger file fails, as on a full disk
+    try:
+        with pytest.raises(UserError, match=r"The encoded pictures cannot be kept in .*out \(.*\); put that right"):
+            make_dataset().encode(make_accelerator(make_config()))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert parts(make_dataset()) == written
+    encoded(make_dataset())
+    assert not list(make_config().output.glob("encoded-*/*/*.part"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ipa_app.errors import UserError
 from ipa_app.training.data import read_listing
 from ipa_app.training.entries import Entry
 
@@ -83,6 +84,13 @@ def test_a_list_in_a_folder_says_what_counts(name: str, content: str, write, tmp
     write("train/deeper/unlisted.png")
     found = read_listing(tmp_path / "toys")
     assert found.entries == [Entry(image="train/a.png", text="a bear"), Entry(image="/b.png", text="")]
+
+
+def test_a_list_that_cannot_be_read_is_refused(write, tmp_path: Path) -> None:
+    write("metadata.parquet", b"PAR1")
+    write("a.png")
+    with pytest.raises(UserError, match=r"metadata.parquet cannot be read here; save it as metadata.csv"):
+        read_listing(tmp_path / "toys")
 
 
 def test_bad_rows_of_lists_in_two_folders_are_told_apart(write, tmp_path: Path) -> None:
