@@ -199,9 +199,12 @@ def write_tensors(tensors: Tensors, path: Path, *, metadata: Mapping[str, str] |
     unfinished.unlink(missing_ok=True)
     unfinished.touch()
     mode = stat.S_IMODE(unfinished.stat().st_mode)
-    save_file(dict(tensors), unfinished, metadata=None if metadata is None else dict(metadata))
-    unfinished.chmod(mode)
-    unfinished.replace(path)
+    try:
+        save_file(dict(tensors), unfinished, metadata=None if metadata is None else dict(metadata))
+        unfinished.chmod(mode)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)  # half a file helps nobody, least of all on a full disk
 
 
 def _read_content(path: Path) -> object:

@@ -72,11 +72,12 @@ class Assessment:
             return
         path = self._config.output / f"samples-{self._trainer.step:08d}.png"
         sheet = self._sheet.draw(self._trainer.adapter)
+        unfinished = path.with_suffix(".part")
         try:
-            unfinished = path.with_suffix(".part")
             sheet.save(unfinished, format="PNG")
             unfinished.replace(path)
         except OSError as error:
+            unfinished.unlink(missing_ok=True)
             logger.warning("%s cannot be written (%s); the run goes on without.", path, error.strerror)
             return
         yield SampleReport(step=self._trainer.step, path=path)

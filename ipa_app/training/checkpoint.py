@@ -115,11 +115,23 @@ def save_checkpoint(checkpoint: Checkpoint, config: TrainConfig, origin: Origin)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)  # a disk that is full must not stay so
         raise
-    whole = [found for found in _checkpoints(config.output) if _is_whole(found)]
-    for old in set(_checkpoints(config.output)) - set(whole[-config.keep_checkpoints :]):
-        (old / STATE_FILE).unlink(missing_ok=True)  # first, so that half of it is not taken for all
-        shutil.rmtree(old, ignore_errors=True)
+    remove_old_checkpoints(config.output, keep=config.keep_checkpoints)
     return folder
+
+
+def remove_old_checkpoints(output: Path, *, keep: int) -> bool:
+    """Delete all checkpoints but the latest whole ones, and return whether there were others.
+
+    Args:
+        output: the folder they are in.
+        keep: how many stay, at least 1.
+    """
+    found = _checkpoints(output)
+    old = set(found) - set([folder for folder in found if _is_whole(folder)][-keep:])
+    for folder in old:
+        (folder / STATE_FILE).unlink(missing_ok=True)  # first, so that half of it is not taken for all
+        shutil.rmtree(folder, ignore_errors=True)
+    return bool(old)
 
 
 def load_checkpoint(config: TrainConfig, origin: Origin) -> Checkpoint | None:

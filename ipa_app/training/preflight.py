@@ -78,10 +78,11 @@ class Room:
         """
         free = shutil.disk_usage(output).free
         if self.total > free:
-            without = " or keep no encoded pictures with --cache-gb 0" if self.total - self.encoded <= free else ""
+            spare = self.encoded > 0 and self.total - self.encoded <= free
+            without = ", or keep no encoded pictures with --cache-gb 0" if spare else ""
             raise UserError(
                 f"The run will write about {size_text(self.total)} to {output} ({self}), but only {size_text(free)} "
-                f"are free there; make room, name another --output{without}."
+                f"are free there; make room or name another --output{without}."
             )
 
     def __str__(self) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ipa_app.adapter.files import load_adapter, save_adapter
 from ipa_app.adapter.ip_adapter import IPAdapter
 from ipa_app.errors import UserError
+from ipa_app.training.checkpoint import resume_step
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.reports import FinishedReport
 from ipa_app.training.sampling import Sampler
@@ -57,7 +58,7 @@ def publish(
         needed = sum(tensor.numel() for tensor in adapter.state_dict().values()) * dtype.itemsize
         raise UserError(
             f"{path} cannot be written ({why_unwritable(error, config.output, needed=needed)}); put that right and run "
-            "the same command again: all steps are saved."
+            f"the same command again, which goes on from step {resume_step(config.output)}."
         ) from error
     found = load_adapter(path, unet)
     expected = copy.deepcopy(adapter).to(dtype).to(unet.dtype)  # rounded as the file's numbers are

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from ipa_app.errors import UserError
 from ipa_app.models.amounts import size_text
-from ipa_app.training.checkpoint import Checkpoint, Origin, resume_step, save_checkpoint
+from ipa_app.training.checkpoint import Checkpoint, Origin, remove_old_checkpoints, resume_step, save_checkpoint
 from ipa_app.training.config import TrainConfig
 
 WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
@@ -43,13 +43,18 @@ class Saver:
         return by_minutes or (config.save_steps > 0 and step % config.save_steps == 0)
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Write a checkpoint and return its folder.
+        """Write a checkpoint and return its folder; where that fails, older ones make room but for the latest.
 
         Raises:
-            UserError: it cannot be written; those before it are still there.
+            UserError: it cannot be written; the latest is still there.
         """
         self._last = time.monotonic()
         try:
+            try:
+                return save_checkpoint(checkpoint, self._config, self._origin)
+            except WRITE_ERRORS:
+                if not remove_old_checkpoints(self._config.output, keep=1):
+                    raise
             return save_checkpoint(checkpoint, self._config, self._origin)
         except WRITE_ERRORS as error:
             numbers = sum(tensor.numel() for tensor in checkpoint.adapter.values())

@@ -245,11 +245,14 @@ def test_a_disk_that_fills_up_is_said_in_one_line_and_costs_nothing_that_was_sav
         code = train(*QUIET, "--max-steps", "6", "--save-steps", "2")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "ip-adapter.safetensors cannot be written" in refused(code, capsys)
+    sentence = refused(code, capsys)
+    assert "ip-adapter.safetensors cannot be written" in sentence
+    assert sentence.endswith("put that right and run the same command again, which goes on from step 2.")
     told = [message for message in caplog.messages if message.startswith("No checkpoint could be written to")]
     assert [message.split("at step ")[1].split(" ")[0] for message in told] == ["4", "6"]
     assert all("the latest is of step 2. The run goes on and tries again later." in message for message in told)
     assert [path.name for path in (tmp_path / "out").glob("*checkpoint*")] == ["checkpoint-00000002"]
+    assert not list((tmp_path / "out").glob("*.part"))
     assert train(*QUIET, "--max-steps", "6") == 0
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import SafetensorError
 
+from ipa_app.adapter.files import write_tensors
 from ipa_app.errors import UserError
 from ipa_app.training.checkpoint import Checkpoint, Origin
 from ipa_app.training.config import TrainConfig
@@ -94,3 +96,20 @@ def test_why_it_could_not_be_written_is_one_sentence(
     assert sentence.startswith(f"No checkpoint could be written to {config.output} at step 2 (")
     assert why in sentence
     assert sentence.endswith("; the latest is of step 1.")
+
+
+def test_where_there_is_no_room_older_ones_make_it(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(keep_checkpoints=3)
+    saver = Saver(config, Origin())
+    for step in (1, 2, 3):
+        saver.save(checkpoint(step=step))
+    write = write_tensors
+
+    def only_beside_one(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        if len(list(config.output.glob("checkpoint-*"))) > 1:
+            raise OSError(28, "No space left on device")
+        write(tensors, path)
+
+    monkeypatch.setattr("ipa_app.training.checkpoint.write_tensors", only_beside_one)
+    saver.save(checkpoint(step=4))
+    assert [path.name[-1] for path in sorted(config.output.glob("checkpoint-*"))] == ["3", "4"]
