@@ -107,6 +107,7 @@ def _train(config: TrainConfig, data: DataConfig) -> int:
             if dataset.examples.heldout and not heldout:
                 logger.warning("None of the held-out pictures can be opened, so nothing is measured.")
             batches = dataset.batches(accelerator, start=run.trainer.step * config.gradient_accumulation_steps)
+            console.begin(run.trainer.step)
             finished = False
             for report in run.reports(batches, heldout=heldout, samples=dataset.samples()):
                 console.tell(report)

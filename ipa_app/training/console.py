@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from ipa_app.training.reports import CheckpointReport, FinishedReport, HeldoutRe
 
 LINE_SECONDS = 10.0
 """Between two lines of progress where there is no bar."""
-BAR = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt} [{elapsed}, {remaining} left, {rate_fmt}{postfix}]"
+BAR = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt} [{remaining} left, {rate_noinv_fmt}{postfix}]"
 
 
 class Console:
@@ -57,18 +58,22 @@ class Console:
     def encoding(self, done: int, left_out: int) -> None:
         """Tell how many pictures are encoded, and how many could not be."""
         if self._is_terminal:
-            bar = self._show("encoding", self._total, done, unit="picture")
-            bar.set_postfix_str(f"{left_out} left out" if left_out else "")
+            self._show("encoding", done, self._total, "pictures", note=f"{left_out} left out" if left_out else "")
         elif time.monotonic() - self._said_at >= LINE_SECONDS or done + left_out == self._total:
             self._said_at = time.monotonic()
             self.say(f"encoded {done} of {self._total} pictures" + (f", {left_out} left out" if left_out else ""))
 
+    def begin(self, step: int) -> None:
+        """Show that training begins after so many steps."""
+        if self._is_terminal:
+            self._show("training", step, self._config.max_steps, "steps", note="")
+
     def tell(self, report: Report) -> None:
         """Tell what a run reports."""
         if isinstance(report, StepReport) and self._is_terminal:
-            bar = self._show("training", self._config.max_steps, report.step, unit="step")
-            ends = f", ends in {time_text(report.seconds_left)}" if self._config.max_minutes else ""
-            bar.set_postfix_str(f"loss {report.loss:.4f}{ends}")
+            left = time_text(report.seconds_left) if self._config.max_minutes else None
+            loss = f"loss {report.loss:.4f}"
+            self._show("training", report.step, self._config.max_steps, "steps", note=loss, left=left)
             return
         if isinstance(report, HeldoutReport):
             self._heldout = report
@@ -90,12 +95,19 @@ class Console:
             )
         self.say(f"all results are in {self._config.output.resolve()}")
 
-    def _show(self, title: str, total: int, done: int, *, unit: str) -> tqdm:
+    def _show(self, title: str, done: int, total: int, things: str, *, note: str, left: str | None = None) -> None:
+        """Bring the bar to where the work is; ``left`` where the end is not that of all steps."""
+        # Asked for here: tqdm shows nothing on terminals that do not know their size, such as some in containers.
+        columns, lines = shutil.get_terminal_size()
         if self._bar is None or self._bar.desc != title:
             self._close()
-            self._bar = tqdm(total=total, initial=done, desc=title, unit=unit, bar_format=BAR, dynamic_ncols=True)
+            shape = {"ncols": columns, "nrows": lines, "bar_format": BAR}
+            self._bar = tqdm(total=total, initial=done, desc=title, unit=f" {things}", **shape)
+        self._bar.ncols, self._bar.nrows = columns, lines
+        self._bar.bar_format = BAR if left is None else BAR.replace("{remaining}", left)
+        self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(done - self._bar.n)
-        return self._bar
+        self._bar.refresh()
 
     def _close(self) -> None:
         if self._bar is not None:

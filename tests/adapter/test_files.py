@@ -360,7 +360,7 @@ def test_metadata_tells_the_framework(tmp_path: Path, adapters: dict[AdapterKind
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions are of another kind")
-def test_a_saved_file_may_be_read_by_whom_new_files_may(unet, tmp_path):
+def test_a_saved_file_may_be_read_by_whom_new_files_may(unet: UNet2DConditionModel, tmp_path: Path) -> None:
     adapter = IPAdapter.for_unet(unet, kind="base", clip_dim=24)
     (tmp_path / "a.safetensors.part").touch(mode=0o600)  # left by a run that was killed
     (tmp_path / "any").touch()
