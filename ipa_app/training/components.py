@@ -59,7 +59,7 @@ class Components:
         return STABLE_DIFFUSION if self.text_encoder_2 is None else STABLE_DIFFUSION_XL
 
     @property
-    def modules(self) -> dict[str, torch.nn.Module]:
+    def modules(self) -> Mapping[str, torch.nn.Module]:
         """The parts with weights, by name; all of them stay as they are."""
         parts = {name: getattr(self, name) for name in self.family.modules}
         return parts | {"image_encoder": self.image_encoder}
