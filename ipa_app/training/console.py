@@ -103,11 +103,13 @@ class Console:
             self._close()
             shape = {"ncols": columns, "nrows": lines, "bar_format": BAR}
             self._bar = tqdm(total=total, initial=done, desc=title, unit=f" {things}", **shape)
-        self._bar.ncols, self._bar.nrows = columns, lines
-        self._bar.bar_format = BAR if left is None else BAR.replace("{remaining}", left)
-        self._bar.set_postfix_str(note, refresh=False)
-        self._bar.update(done - self._bar.n)
-        self._bar.refresh()
+        bar = self._bar
+        bar.ncols, bar.nrows = columns, lines
+        bar.bar_format = BAR if left is None else BAR.replace("{remaining}", left)
+        bar.set_postfix_str(note, refresh=False)
+        with contextlib.suppress(OSError):  # the terminal has gone
+            bar.update(done - bar.n)
+            bar.refresh()
 
     def _close(self) -> None:
         if self._bar is not None:

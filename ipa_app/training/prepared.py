@@ -130,9 +130,9 @@ def encode_missing(
             if good:
                 caches.pictures.add(list(good), _encode_pictures(list(good.values()), encoder))
             kept, left_out = kept + len(good) * share[1], left_out + len(keys) - len(good)
+            _end_if_asked(stop, caches)
             if progress is not None:
                 progress(min(kept, len(number_of)), left_out)
-            _end_if_asked(stop, caches)
     text_of = {text_key(example.entry.text): example.entry.text for example in examples}
     for keys in _missing(list(text_of), caches.texts, rows=ENCODE_TEXTS, share=share):
         states, pooled = encoder.text_states(encoder.input_ids([text_of[key] for key in keys]))
