@@ -28,7 +28,7 @@ from ipa_app.training.dataset import SHEET_ROWS, Dataset
 from ipa_app.training.estimate import estimate
 from ipa_app.training.loop import make_accelerator, weight_dtype
 from ipa_app.training.preflight import Room, claimed, needed_room
-from ipa_app.training.reports import FinishedReport
+from ipa_app.training.reports import LOG_FILE, FinishedReport
 from ipa_app.training.run import TrainingRun, prepare_base
 from ipa_app.training.stopping import Stopped, StopSignals
 
@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 BY_HEART = 1000
 """A picture that is seen so often is learned as it is, and nothing else is."""
+READABLE_DEPTH = 4
+"""Layers that diffusers takes a Resampler to have."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,6 +154,8 @@ def _room(config: TrainConfig, dataset: Dataset, *, numbers: int, encoded: int, 
 def _outlook(config: TrainConfig, dataset: Dataset, run: TrainingRun, room: Room, *, processes: int) -> Iterator[str]:
     """Say what is going to happen."""
     examples = dataset.examples
+    if run.trainer.step == 0 and (config.output / LOG_FILE).is_file():
+        yield "beginning anew: the run that was here before has saved no step"
     yield f"training on {len(examples.train)} pictures, measuring on {len(examples.heldout)} held out"
     yield f"training {run.description}"
     yield (
@@ -172,6 +176,8 @@ def _doubts(config: TrainConfig, dataset: Dataset, *, processes: int) -> Iterato
             f"Texts that are longer than the text encoder reads, so that their ends are not seen: {len(cut)}; the "
             f"first is that of {cut[0]}."
         )
+    if config.adapter == "plus" and config.resampler_depth != READABLE_DEPTH:
+        yield f"Other programs read fine-grained adapters with {READABLE_DEPTH} layers in the Resampler alone."
     times = _times_seen(config, dataset, processes)
     if times >= BY_HEART:
         yield (

@@ -103,12 +103,11 @@ def encode_missing(
 ) -> None:
     """Encode this process's share of what is not in the caches yet; bad examples are left out.
 
-    Which pictures are encoded together follows from their positions alone, so the numbers are the same bit for bit
-    however often the work was interrupted.
+    Which are encoded together follows from their positions alone, so interruptions change not one bit.
 
     Args:
-        examples: what the reader opens.
-        reader: opens them and notes the bad ones.
+        examples: what ``reader`` opens.
+        reader: notes the bad ones.
         encoder: of the frozen base model.
         caches: where the encoded ones go.
         workers: threads that open pictures.
@@ -122,23 +121,41 @@ def encode_missing(
     number_of: dict[str, int] = {}
     for number, example in enumerate(examples):
         number_of.setdefault(picture_key(example), number)
-    chunks = _missing(list(number_of), caches.pictures, rows=ENCODE_ROWS, share=share)
     kept, left_out = sum(key in caches.pictures for key in number_of), 0
+    groups = _missing(list(number_of), caches.pictures, rows=ENCODE_ROWS, share=share)
+    for good, bad in _encoded_groups(groups, lambda key: reader.open(number_of[key]), encoder, caches, workers):
+        kept, left_out = kept + good * share[1], left_out + bad
+        _end_if_asked(stop, caches)
+        if progress is not None:
+            progress(min(kept, len(number_of)), left_out)
+    _encode_texts([example.entry.text for example in examples], encoder, caches, share=share, stop=stop)
+    caches.flush()
+
+
+def _encoded_groups(
+    groups: Sequence[list[str]],
+    open_one: Callable[[str], OpenedExample | None],
+    encoder: FrozenEncoder,
+    caches: Caches,
+    workers: int,
+) -> Iterator[tuple[int, int]]:
+    """Encode the pictures group by group, yielding how many of each were good and how many bad."""
     with ThreadPoolExecutor(workers) as pool:
-        for keys, opened in _opened_ahead(chunks, lambda key: reader.open(number_of[key]), pool):
+        for keys, opened in _opened_ahead(groups, open_one, pool):
             good = {key: example for key, example in zip(keys, opened, strict=True) if example is not None}
             if good:
                 caches.pictures.add(list(good), _encode_pictures(list(good.values()), encoder))
-            kept, left_out = kept + len(good) * share[1], left_out + len(keys) - len(good)
-            _end_if_asked(stop, caches)
-            if progress is not None:
-                progress(min(kept, len(number_of)), left_out)
-    text_of = {text_key(example.entry.text): example.entry.text for example in examples}
+            yield len(good), len(keys) - len(good)
+
+
+def _encode_texts(
+    texts: Sequence[str], encoder: FrozenEncoder, caches: Caches, *, share: tuple[int, int], stop: Stop
+) -> None:
+    text_of = {text_key(text): text for text in texts}
     for keys in _missing(list(text_of), caches.texts, rows=ENCODE_TEXTS, share=share):
         states, pooled = encoder.text_states(encoder.input_ids([text_of[key] for key in keys]))
         caches.texts.add(keys, {"text_states": states} | ({} if pooled is None else {"pooled_text": pooled}))
         _end_if_asked(stop, caches)
-    caches.flush()
 
 
 def _missing(keys: Sequence[str], cache: RowCache, *, rows: int, share: tuple[int, int]) -> list[list[str]]:

@@ -13,6 +13,8 @@ from ipa_app.models.amounts import time_text
 
 logger = logging.getLogger(__name__)
 
+LOG_FILE = "log.jsonl"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResumedReport:

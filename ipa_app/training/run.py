@@ -23,7 +23,7 @@ from ipa_app.training.config import TrainConfig
 from ipa_app.training.examples import TrainingBatch
 from ipa_app.training.loop import Ballot, Trainer, make_accelerator, weight_dtype
 from ipa_app.training.pace import Pace
-from ipa_app.training.reports import CheckpointReport, Report, ResumedReport, StoppedReport, logged
+from ipa_app.training.reports import LOG_FILE, CheckpointReport, Report, ResumedReport, StoppedReport, logged
 from ipa_app.training.sampling import Sample
 from ipa_app.training.saving import Saver
 from ipa_app.training.stopping import Stop, Stopped, never
@@ -142,7 +142,7 @@ class TrainingRun:
         )
         reports = self._reports(batches, assessment)
         if self._accelerator.is_main_process:
-            return logged(reports, self._config.output / "log.jsonl")
+            return logged(reports, self._config.output / LOG_FILE)
         return (report for report in reports if False)  # takes part, and tells nothing
 
     def _reports(self, batches: Iterator[TrainingBatch], assessment: Assessment) -> Iterator[Report]:

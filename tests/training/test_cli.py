@@ -158,6 +158,17 @@ def test_an_end_comes_soon_while_samples_are_drawn(train: Callable[..., int], tm
     assert not (output / "ip-adapter.safetensors").exists()
 
 
+def test_a_run_that_was_killed_before_it_saved_anything_says_that_it_begins_anew(
+    train: Callable[..., int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert train(*QUIET) == 0
+    shutil.rmtree(tmp_path / "out" / "checkpoint-00000002")
+    assert "beginning anew: the run that was here before has saved no step" not in caplog.messages
+    assert train(*QUIET) == 0
+    assert "beginning anew: the run that was here before has saved no step" in caplog.messages
+
+
 def test_ctrl_c_before_anything_is_begun_is_one_line(
     train: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -284,12 +295,15 @@ def test_what_a_person_wants_to_know_first_is_said_once(
 
 
 def test_a_fine_grained_adapter_says_how_large_it_is(
-    train: Callable[..., int], caplog: pytest.LogCaptureFixture
+    train: Callable[..., int], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     assert train(*QUIET, "--adapter", "plus", "--max-steps", "1") == 0
     (line,) = (message for message in caplog.messages if message.startswith("training a plus adapter"))
     assert line == "training a plus adapter of 0.1 million weights, its Resampler 32 wide with 1 heads"
+    assert not any("Resampler alone" in message for message in caplog.messages)
+    assert train(*QUIET, "--adapter", "plus", "--resampler-depth", "2", "--output", str(tmp_path / "other")) == 0
+    assert "warning: Other programs read fine-grained adapters with 4 layers in the Resampler alone." in caplog.messages
 
 
 def test_a_finished_run_says_so_and_measures_nothing_again(
