@@ -63,6 +63,14 @@ class FrozenEncoder:
         ]
         return torch.stack(ids, dim=1)
 
+    def are_cut(self, texts: Sequence[str]) -> list[bool]:
+        """Return for each text whether it is longer than what a text encoder reads, so that its end is not seen."""
+        cut = [False] * len(texts)
+        for tokenizer in self._base.tokenizers:
+            ids = tokenizer(list(texts), verbose=False).input_ids if texts else []
+            cut = [known or len(row) > tokenizer.model_max_length for known, row in zip(cut, ids, strict=True)]
+        return cut
+
     def clip_pixels(self, images: Sequence[Image.Image]) -> Tensor:
         """Normalised input (B, 3, S, S) of the vision tower, by the base model's own image processor."""
         return self._base.image_processor(images=list(images), return_tensors="pt").pixel_values
