@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 
 from ipa_app.engine.requests import EXTENSIONS, GenerateRequest, Reference
+from ipa_app.errors import blaming
 from ipa_app.imaging.masks import open_mask
 from ipa_app.imaging.opening import BLACK, CLIP_MEAN, WHITE, open_image
 from ipa_app.pose.sheet import PoseSheet
@@ -49,11 +50,16 @@ def build_request(
     if skeleton and "pose" not in fields:
         fields["pose"] = PoseSheet.from_json(skeleton)
     if mask is not None and "image" in fields:
-        path = mask if isinstance(mask, str) else file_path(mask, field="mask")
         extends = any(fields.get(side) for side in EXTENSIONS)
-        fields["mask"] = open_mask(path, fields["image"].size, may_be_empty=extends)
-    opened = tuple(_reference(**each) for each in references if each["image"] is not None)
-    return GenerateRequest(references=opened, **fields)
+        with blaming("mask"):
+            path = mask if isinstance(mask, str) else file_path(mask, field="mask")
+            fields["mask"] = open_mask(path, fields["image"].size, may_be_empty=extends)
+    opened = []
+    for each in references:
+        options = dict(each)
+        if (upload := options.pop("image")) is not None:
+            opened.append(_reference(open_reference(upload), options))
+    return GenerateRequest(references=tuple(opened), **fields)
 
 
 def open_reference(upload: Any) -> Image.Image:
@@ -65,10 +71,19 @@ def open_reference(upload: Any) -> Image.Image:
     return _picture(upload, field="reference")
 
 
-def _reference(*, image: Any, **values: Any) -> Reference:
-    given = {name: value for name, value in values.items() if value is not None}
-    return Reference(image=open_reference(image), **given)
+def check_reference_options(**values: Any) -> None:
+    """Check what is said of a reference that is not there: it must be right all the same.
+
+    Raises:
+        UserError: it is not.
+    """
+    _reference(Image.new("RGB", (1, 1)), values)
+
+
+def _reference(image: Image.Image, values: Mapping[str, Any]) -> Reference:
+    return Reference(image=image, **{name: value for name, value in values.items() if value is not None})
 
 
 def _picture(payload: Any, *, field: str) -> Image.Image:
-    return open_image(file_path(payload, field=field), background=_BEHIND_TRANSPARENCY[field])
+    with blaming(field):
+        return open_image(file_path(payload, field=field), background=_BEHIND_TRANSPARENCY[field])

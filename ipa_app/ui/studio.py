@@ -6,8 +6,9 @@ import re
 import threading
 import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ipa_app.engine.recipes import pack_inputs
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.series import Part, Series
+from ipa_app.engine.watched import Left
 from ipa_app.imaging.png import write_png
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.manager import ModelManager
@@ -34,11 +36,23 @@ _LOOK_EVERY_S = 0.05
 
 @dataclass
 class _Running:
-    """A job or a search of a visitor, since when (seconds of the monotonic clock), and how many follow it."""
+    """A job or a search of a visitor.
+
+    Attributes:
+        job: what runs.
+        again: starts the same anew, which comes to the same pictures; None for what need not wait for its turn.
+        began: since when, in seconds of the monotonic clock.
+        followers: how many follow it.
+        left: whether all who followed it went away, and may come back.
+        stepped_aside: whether it was stopped meanwhile, as others waited.
+    """
 
     job: Job | Series | PoseSearch
+    again: Callable[[], Job | Series] | None = None
     began: float = field(default_factory=time.monotonic)
     followers: int = 0
+    left: bool = False
+    stepped_aside: bool = False
 
 
 class Studio:
@@ -56,14 +70,28 @@ class Studio:
         With previews, its progress now and then shows what is there so far.
         """
         job = self.engine.submit(request, previews=previews)
-        self._jobs[str(job.id)] = _Running(job)
-        return str(job.id)
+        same = replace(request, seed=job.plan.seeds[0])
+        return self._started(job, again=lambda: self.engine.submit(same, previews=previews))
 
     def submit_series(self, parts: Sequence[Part], *, previews: bool = False) -> str:
         """Queue the requests of a series and return one id, by which they are followed and cancelled together."""
         series = self.engine.submit_series(parts, previews=previews)
-        self._jobs[series.id] = _Running(series)
-        return series.id
+        return self._started(series, again=lambda: self.engine.submit_series(parts, previews=previews))
+
+    def _started(self, job: Job | Series, *, again: Callable[[], Job | Series]) -> str:
+        with self._lock:
+            self._jobs[job.id] = _Running(job, again)
+            self._let_pass()
+        return job.id
+
+    def _let_pass(self) -> None:
+        """Stop what nobody follows just now where somebody else waits; called with the lock held."""
+        jobs = [each for each in self._jobs.values() if each.again and not each.job.done]
+        if any(not each.left for each in jobs):
+            for each in jobs:
+                if each.left and not each.stepped_aside:
+                    each.stepped_aside = True
+                    each.job.cancel()
 
     def check(self, request: GenerateRequest) -> None:
         """Make sure that a request could be submitted, without submitting it.
@@ -89,34 +117,56 @@ class Studio:
         """When a job was submitted, by the monotonic clock in seconds."""
         return self._jobs[job_id].began
 
-    def follow(self, job_id: str, *, patience: float = 0.0) -> Iterator[Progress | GenerateResult | PoseSheet]:
-        """Yield the job's progress from its beginning, and at last its result; of a series each when it is there.
+    def follow(
+        self, job_id: str, *, awaited: Callable[[], bool] = lambda: True, patience: float = 0.0
+    ) -> Iterator[Progress | GenerateResult | PoseSheet]:
+        """Yield what `following` gives; for those who have nothing else to do before the first of it is there."""
+        with self.following(job_id, awaited=awaited, patience=patience) as events:
+            yield from events
+
+    @contextmanager
+    def following(
+        self, job_id: str, *, awaited: Callable[[], bool] = lambda: True, patience: float = 0.0
+    ) -> Iterator[Iterator[Progress | GenerateResult | PoseSheet]]:
+        """Give the job's progress from its beginning, and at last its result; of a series each when it is there.
 
         The last follower that goes away takes the job with it: nobody is left to see the pictures.
 
         Args:
             job_id: of a job that `knows` knows.
-            patience: seconds to wait for somebody to follow the job again, as a page does that is loaded anew.
+            awaited: asked several times a second whether this follower is still there.
+            patience: seconds to wait for somebody to follow the job again, as a page does that is loaded anew. Others
+                need no patience: the job lets them pass, and is begun anew for whoever comes back.
 
         Raises:
             Cancelled: the job was stopped.
+            Left: this follower has gone away.
             UserError: the request failed, and why.
         """
-        with self._lock:
-            running = self._jobs[job_id]
-            running.followers += 1
+        running = self._join(job_id)
         wait = 0.0
         try:
-            yield from running.job.events()
-        except GeneratorExit:
+            yield running.job.events(awaited)
+        except (GeneratorExit, Left):
             wait = patience
             raise
         finally:
             with self._lock:
                 running.followers -= 1
+                running.left = wait > 0 and not running.followers
+                self._let_pass()
             leave = threading.Timer(wait, self._leave, [job_id])
             leave.daemon = True
             leave.start()
+
+    def _join(self, job_id: str) -> _Running:
+        with self._lock:
+            running = self._jobs[job_id]
+            if running.stepped_aside and running.again:
+                running.job = running.again()
+            running.followers += 1
+            running.left = running.stepped_aside = False
+        return running
 
     def _leave(self, job_id: str) -> None:
         """Forget a job that nobody follows."""

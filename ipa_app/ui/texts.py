@@ -338,6 +338,12 @@ TOYBOX_NOTE = (
 # --- mistakes the page itself finds
 NOT_A_FILE = "{field} must be an image file."
 ONE_FILE = "{field} must be one image file, not several."
+NOT_UPLOADED = (
+    "{field} is a file that was not uploaded here: please upload it first, and send the path that comes back."
+)
+NOT_FETCHED = "{field} could not be fetched from {address}: please check the address, or upload the picture itself."
+FILE_GONE = "{field} is no longer on the server: please add it again."
+DISK_FULL = "The disk of the computer that the app runs on is full: please make room there, then try again."
 
 # --- the API's own documentation
 API_PICTURES = "pictures"
