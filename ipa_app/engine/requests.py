@@ -17,6 +17,7 @@ from ipa_app.engine.checks import (
     checked_whole,
 )
 from ipa_app.engine.seeds import LARGEST_SEED
+from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError, blaming
 from ipa_app.imaging.cropping import SquareMode
 from ipa_app.pose.options import DetectorName, PoseOptions
@@ -244,7 +245,7 @@ class GenerateRequest:
     def _check_task(self) -> None:
         if self.task == "variation" and not self.references:
             raise UserError("There is no reference: please add the picture that you want variations of.")
-        if self.task == "mix" and not (self.references or self.prompt.strip()):
+        if self.task == "mix" and not (self.references or readable(self.prompt).strip()):
             raise UserError("There is nothing to draw: please write a prompt, add a reference, or both.")
         if self.task == "inpaint":
             if self.image is None:

@@ -14,12 +14,14 @@ from ipa_app.engine.inpaint import Canvas, make_canvas
 from ipa_app.engine.job import Job
 from ipa_app.engine.plan import Plan, settings_of
 from ipa_app.engine.pose_search import cancellable, people_finder
+from ipa_app.engine.prompts import prompt_notes
 from ipa_app.engine.recipes import input_pictures
 from ipa_app.engine.regions import region_mask
 from ipa_app.engine.requests import Reference, RegionName
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.rows import Row
 from ipa_app.engine.withheld import AllWithheld, notice
+from ipa_app.engine.wording import readable
 from ipa_app.errors import blaming
 from ipa_app.imaging.cropping import side_by_side, square_for_clip, squares_for_clip
 from ipa_app.pose.detect import PoseDetector, pose_image
@@ -68,8 +70,8 @@ class Work:
         plan = self.job.plan
         return [
             Row(
-                prompt=plan.request.prompt,
-                negative_prompt=plan.negative_prompt,
+                prompt=readable(plan.request.prompt),
+                negative_prompt=readable(plan.negative_prompt),
                 seed=seed,
                 image_prompts=self._image_prompts,
                 image=self._canvas.view if self._canvas else self._start,
@@ -131,7 +133,7 @@ class Work:
             seeds=plan.seeds,
             settings=settings,
             inputs=input_pictures(plan),
-            notes=plan.request.notes,
+            notes=(*plan.request.notes, *prompt_notes(plan, self._model.pipelines["text_to_image"])),
         )
         if len(self._withheld) == len(plan.seeds):
             seeds = ", ".join(map(str, self._withheld))

@@ -30,6 +30,7 @@ from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
+from ipa_app.ui.about import word_notes
 
 _LOOK_EVERY_S = 0.05
 
@@ -69,14 +70,20 @@ class Studio:
 
         With previews, its progress now and then shows what is there so far.
         """
+        request = self._noted(request)
         job = self.engine.submit(request, previews=previews)
         same = replace(request, seed=job.plan.seeds[0])
         return self._started(job, again=lambda: self.engine.submit(same, previews=previews))
 
     def submit_series(self, parts: Sequence[Part], *, previews: bool = False) -> str:
         """Queue the requests of a series and return one id, by which they are followed and cancelled together."""
+        parts = [replace(part, request=self._noted(part.request)) for part in parts]
         series = self.engine.submit_series(parts, previews=previews)
         return self._started(series, again=lambda: self.engine.submit_series(parts, previews=previews))
+
+    def _noted(self, request: GenerateRequest) -> GenerateRequest:
+        """Note how the words of a request will be read."""
+        return replace(request, notes=(*request.notes, *word_notes(request, entry=self.entry(request.model))))
 
     def _started(self, job: Job | Series, *, again: Callable[[], Job | Series]) -> str:
         with self._lock:
