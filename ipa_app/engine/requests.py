@@ -33,6 +33,7 @@ LONGEST_PROMPT = 2000
 MOST_PICTURES = 8
 MOST_REFERENCES = 4
 MOST_STEPS = 100
+MOST_GUIDANCE = 20
 LARGEST_SIDE = 2048
 DEFAULT_STRENGTH = 0.75
 MOST_GROWTH = 20
@@ -198,7 +199,7 @@ class GenerateRequest:
         _keep(self, "count", checked_whole, "The count", least=1, most=MOST_PICTURES)
         _keep(self, "seed", checked_whole, "The seed", least=-1, most=LARGEST_SEED)
         _keep(self, "steps", checked_whole, "The number of steps", least=0, most=MOST_STEPS)
-        _keep(self, "guidance_scale", checked_number, "The guidance", least=1, most=20, or_zero=True)
+        _keep(self, "guidance_scale", checked_number, "The guidance", least=1, most=MOST_GUIDANCE, or_zero=True)
         for side in ("width", "height"):
             _keep(self, side, checked_whole, f"The {side}", least=8, most=LARGEST_SIDE, or_zero=True, multiple=8)
         _keep(self, "control_scale", checked_number, "The pose's strength", least=0, most=2)

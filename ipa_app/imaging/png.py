@@ -41,6 +41,16 @@ _LARGEST_FILE = 64 * 2**20
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, RecursionError, Image.DecompressionBombError)
 
 
+class NotMadeHereError(UserError):
+    """A file holds no settings of this program."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This file does not say how it was made: please use a PNG picture from here, just as it was downloaded "
+            "(messengers and picture editors often strip the settings)."
+        )
+
+
 def write_png(
     image: Image.Image, path: str | Path, settings: Mapping[str, Any], *, inputs: Mapping[str, str] | None = None
 ) -> None:
@@ -90,18 +100,15 @@ def read_record(path: str | Path, *, names: Mapping[str, str]) -> tuple[dict[str
         The settings, finite and of any content, and the pictures that are there, mode "RGB".
 
     Raises:
-        UserError: it is no picture made here, or damaged.
+        NotMadeHereError: it is no picture made here.
+        UserError: it is damaged.
     """
-    foreign = UserError(
-        "This file does not say how it was made: please use a PNG picture from here, just as it was downloaded "
-        "(messengers and picture editors often strip the settings)."
-    )
     try:
         notes = _notes(path)
     except _UNREADABLE as error:
-        raise foreign from error
+        raise NotMadeHereError from error
     if not isinstance(notes.get(SETTINGS_KEY), str):
-        raise foreign
+        raise NotMadeHereError
     try:
         settings = json.loads(notes[SETTINGS_KEY], parse_constant=_refuse_constant)
     except (ValueError, RecursionError):

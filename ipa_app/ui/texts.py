@@ -316,12 +316,12 @@ OFFER_MEANWHILE = "You can go on with {title} meanwhile."
 OFFER_STILL_WORKS = "{title} stays chosen and goes on working."
 
 # --- settings from a picture
-RESTORE_HEADING = "Take settings from a picture made here"
+RESTORE_HEADING = "Take settings from a picture"
 RESTORE_HELP = (
-    "Drop a PNG file that was made here, and everything is set as it was for that picture: words, reference pictures, "
-    "seed and all."
+    "Drop a PNG file that was made here, and everything is set as it was: words, reference pictures, seed and all. "
+    "Of pictures of AUTOMATIC1111, Forge, ComfyUI, Fooocus and InvokeAI, words, seed, steps, guidance and size count."
 )
-RESTORE_FILE = "A picture made here (PNG)"
+RESTORE_FILE = "A picture with its settings in it (PNG, JPEG, WebP)"
 RESTORED = "Everything is set as it was. Press Generate to make the picture again."
 
 # --- what the model can draw

@@ -13,7 +13,10 @@ from ipa_app.engine.wording import readable, signs_in
         ("a cat <lora:film_v2:0.8> BREAK a dog AND a frog", ["<lora:film_v2:0.8>", "BREAK", "AND"]),
         ("__colour/bright__ {cat|dog}, {frog}", ["__colour/bright__", "{cat|dog}", "{frog}"]),
         ("<cat-toy> in embedding:myface, style", ["<cat-toy>", "embedding:myface"]),
-        ("EasyNegative, bad-hands-5, ng_deepnegative_v1_75t", ["EasyNegative", "bad-hands-5", "ng_deepnegative_v1_75t"]),
+        (
+            "EasyNegative, bad-hands-5, ng_deepnegative_v1_75t",
+            ["EasyNegative", "bad-hands-5", "ng_deepnegative_v1_75t"],
+        ),
         ("red++ cat, (old)1.3 frog, dog--", ["red++", "(old)1.3", "dog--"]),
         ("a cat::2 --ar 16:9 --v 6", ["cat::2", "--ar 16:9", "--v 6"]),
         (r"saber \(fate\)", [r"\(", r"\)"]),
