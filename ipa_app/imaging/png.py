@@ -68,15 +68,22 @@ def write_png(
     Raises:
         ValueError: a setting is not finite.
         TypeError: a setting is not JSON-able.
+        OSError: there is no room for it.
     """
     notes = PngInfo()
     notes.add_text(SETTINGS_KEY, json.dumps(settings, allow_nan=False, sort_keys=True))
     notes.add_text(PARAMETERS_KEY, _parameters(settings, image.size))
     for name, text in sorted((inputs or {}).items()):
         notes.add_text(_input_key(name), text)
-    with NamedTemporaryFile(dir=Path(path).parent, suffix=".part", delete=False) as part:
-        image.save(part, format="PNG", pnginfo=notes)
-    Path(part.name).replace(path)
+    with NamedTemporaryFile(dir=Path(path).parent, suffix=".part", delete=False) as file:
+        part = Path(file.name)
+        try:
+            image.save(file, format="PNG", pnginfo=notes)
+        except BaseException:
+            # On a full disk the half that there was room for would only keep others from theirs.
+            part.unlink()
+            raise
+    part.replace(path)
 
 
 def read_settings(path: str | Path) -> dict[str, Any] | None:

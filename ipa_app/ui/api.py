@@ -14,14 +14,15 @@ from gradio.blocks import Block
 
 from ipa_app.engine.requests import AreaName, PartName, RegionName
 from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import SquareMode
 from ipa_app.pose.options import DetectorName
-from ipa_app.ui import texts
+from ipa_app.ui import api_texts
 from ipa_app.ui.audience import awaited
 from ipa_app.ui.calls import Endpoint, Picture, is_picture, parameters_of
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import build_request, check_reference_options
-from ipa_app.ui.studio import Studio, save_pictures
+from ipa_app.ui.studio import Studio, UnsavedError, save_pictures
 
 Adapter = Literal["base", "fine"]
 Outcome = tuple[list[str], dict[str, Any]]
@@ -33,8 +34,8 @@ def add_api(studio: Studio) -> None:
     trigger = gr.Button(visible=False)
     for endpoint in (api.variation, api.mix, api.inpaint, api.pose):
         outputs = [
-            gr.File(file_count="multiple", label=texts.API_PICTURES, visible=False),
-            gr.JSON(label=texts.API_SETTINGS, visible=False),
+            gr.File(file_count="multiple", label=api_texts.PICTURES, visible=False),
+            gr.JSON(label=api_texts.SETTINGS, visible=False),
         ]
         trigger.click(
             endpoint,
@@ -46,7 +47,7 @@ def add_api(studio: Studio) -> None:
             # The engine has the queue; here everybody may wait in it.
             concurrency_limit=None,
         )
-    models = gr.JSON(label=texts.API_MODELS, visible=False)
+    models = gr.JSON(label=api_texts.MODELS, visible=False)
     trigger.click(api.models, None, models, api_name="models", queue=False)
 
 
@@ -215,7 +216,7 @@ class PublicApi:
                     # Beside the engine's own names, the one that the endpoint itself gives to its parameter.
                     settings = {**event.settings, "guidance": event.settings["guidance_scale"]}
                     settings["notes"] = list(event.notes)
-                    return save_pictures(event, job_id=job_id), settings
+                    return _saved(event, job_id=job_id), settings
                 if isinstance(event, Progress):
                     _report(arguments["progress"], event)
             raise RuntimeError("a job ended without a result")
@@ -227,7 +228,7 @@ def hidden_inputs(endpoint: Endpoint) -> dict[str, Block]:
 
 
 def _component(parameter: inspect.Parameter, *, hint: Any) -> gr.components.Component:
-    common: dict[str, Any] = {"label": texts.API_PARAMETERS[parameter.name], "visible": False}
+    common: dict[str, Any] = {"label": api_texts.PARAMETERS[parameter.name], "visible": False}
     if is_picture(hint):
         return gr.File(file_count="single", type="filepath", **common)
     if parameter.default is not inspect.Parameter.empty:
@@ -243,3 +244,10 @@ def _component(parameter: inspect.Parameter, *, hint: Any) -> gr.components.Comp
 
 def _report(progress: gr.Progress, event: Progress) -> None:
     progress((event.step, event.steps) if event.steps else None, desc=event.message or event.phase)
+
+
+def _saved(result: GenerateResult, *, job_id: str) -> list[str]:
+    try:
+        return save_pictures(result, job_id=job_id)
+    except UnsavedError as error:
+        raise UserError(api_texts.DISK_FULL.format(seed=result.seeds[0])) from error

@@ -23,7 +23,7 @@ from ipa_app.ui.calls import Endpoint, checked_values
 from ipa_app.ui.failures import explained, is_disk_full
 from ipa_app.ui.responses import Responses
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
-from ipa_app.ui.uploads import addresses, check_files
+from ipa_app.ui.uploads import addresses, check_files, check_room
 
 
 class StudioBlocks(gr.Blocks):
@@ -41,7 +41,7 @@ class StudioBlocks(gr.Blocks):
         """Serve the page as Gradio does; calls that reach no handler are answered in words, too."""
         ours = {
             "exception_handlers": Responses(self.endpoints).handlers,
-            "dependencies": [Depends(self._check_event)],
+            "dependencies": [Depends(self._check_event), Depends(_check_upload)],
         }
         launched = super().launch(*args, app_kwargs={**ours, **(app_kwargs or {})}, **kwargs)
         if self.mcp_server_obj is not None:
@@ -111,6 +111,11 @@ class StudioBlocks(gr.Blocks):
                 for address in [] if is_disk_full(error) else addresses(value):
                     raise UserError(texts.NOT_FETCHED.format(field=name, address=address), field=str(name)) from error
             raise
+
+
+async def _check_upload(request: Request) -> None:
+    if request.method == "POST" and request.url.path.endswith("/upload"):
+        check_room(int(request.headers.get("content-length", 0)))
 
 
 def _is_public(function: BlockFunction) -> bool:

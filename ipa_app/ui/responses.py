@@ -42,6 +42,7 @@ class Responses:
             FnIndexInferError: self._no_endpoint,
             KeyError: self._no_endpoint,
             TypeError: self._wrong_names,
+            OSError: self._failed,
             Exception: self._failed,
         }
 

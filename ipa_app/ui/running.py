@@ -22,7 +22,7 @@ from ipa_app.ui.orders import SERIES, Order
 from ipa_app.ui.references import collect
 from ipa_app.ui.results import ResultsPanel, columns_for, remember, show_pictures
 from ipa_app.ui.status import progress_line, status_line
-from ipa_app.ui.studio import Studio, save_pictures, save_zip
+from ipa_app.ui.studio import Studio, UnsavedError, save_pictures, save_zip
 from ipa_app.ui.tabs.shared import TaskTab
 
 Update = dict[Any, Any]
@@ -100,7 +100,11 @@ class Runner:
             yield self.finished(status_line(texts.STOPPED, kind="done"))
         except Exception as error:
             text = explain(error)
-            yield self.finished(status_line(text, kind="failed"))
+            update = self.finished(status_line(text, kind="failed"))
+            if isinstance(error, UnsavedError):
+                # What the browser keeps of the job stays: the page that is loaded anew saves its pictures.
+                del update[self.results.running]
+            yield update
             raise gradio_error(text) from None
 
     def resume(self, running: Any, history: Sequence[str]) -> Iterator[Update]:

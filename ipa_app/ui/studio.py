@@ -25,14 +25,26 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.series import Part, Series
 from ipa_app.engine.watched import Left
+from ipa_app.errors import UserError
 from ipa_app.imaging.png import write_png
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
+from ipa_app.ui import texts
 from ipa_app.ui.about import word_notes
+from ipa_app.ui.failures import is_disk_full
 
 _LOOK_EVERY_S = 0.05
+_KEEP_UNSAVED_S = 3600.0
+"""How long pictures are kept that there was no room for on the disk."""
+
+
+class UnsavedError(UserError):
+    """There was no room on the disk for pictures that were drawn."""
+
+    def __init__(self) -> None:
+        super().__init__(texts.DISK_FULL_PICTURES)
 
 
 @dataclass
@@ -157,6 +169,9 @@ class Studio:
         except (GeneratorExit, Left):
             wait = patience
             raise
+        except UnsavedError:
+            wait = _KEEP_UNSAVED_S
+            raise
         finally:
             with self._lock:
                 running.followers -= 1
@@ -250,7 +265,15 @@ def save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
 
     Returns:
         The files' paths, in the order of the seeds.
+
+    Raises:
+        UnsavedError: the disk is full.
     """
+    with _saving():
+        return _save_pictures(result, job_id=job_id)
+
+
+def _save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
     folder = Path(get_upload_folder()) / f"job-{re.sub(r'[^0-9A-Za-z-]', '', job_id)}"
     folder.mkdir(parents=True, exist_ok=True)
     inputs = pack_inputs(result.inputs)
@@ -266,9 +289,22 @@ def save_zip(paths: Sequence[str]) -> str:
     """Put result files into a ZIP file beside the first one, numbered, and return its path.
 
     They are stored as they are: PNG files cannot be packed any tighter.
+
+    Raises:
+        UnsavedError: the disk is full.
     """
     target = Path(paths[0]).with_name("pictures.zip")
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+    with _saving(), zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for number, path in enumerate(paths, start=1):
             archive.write(path, f"{number}-{Path(path).name}")
     return str(target)
+
+
+@contextmanager
+def _saving() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise UnsavedError from error
+        raise

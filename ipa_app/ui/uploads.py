@@ -6,6 +6,9 @@ with messages of their own.
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +65,21 @@ def sent_picture(payload: Any, *, field: str) -> dict[str, Any] | None:
     if not isinstance(given, dict) or not isinstance(given.get("path"), str):
         raise wrong_value(field, given, _PICTURE)
     return {**given, "meta": _MARK}
+
+
+def check_room(size: int) -> None:
+    """Make sure that there is room for an upload: Gradio would leave the half of it behind, on a disk that is full.
+
+    Args:
+        size: in bytes.
+
+    Raises:
+        OSError: there is not, as if it had been tried.
+    """
+    folder = Path(get_upload_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def check_files(value: Any, *, field: str) -> None:
