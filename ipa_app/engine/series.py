@@ -62,13 +62,16 @@ class Series:
         """Whether all of them have ended."""
         return all(job.done for _, job in self._jobs)
 
-    def events(self, awaited: Callable[[], bool] = lambda: True) -> Iterator[Progress | GenerateResult]:
+    def events(
+        self, awaited: Callable[[], bool] = lambda: True, *, newest: bool = False
+    ) -> Iterator[Progress | GenerateResult]:
         """Give the progress of each job, saying which it is, and the result of each as soon as it is there.
 
         What the safety checker held back is among the results, with a sign in its place.
 
         Args:
             awaited: as for `Watched.events`.
+            newest: likewise.
 
         Raises:
             AllWithheld: the safety checker held back everything.
@@ -79,7 +82,7 @@ class Series:
         withheld: list[AllWithheld] = []
         for index, (title, job) in enumerate(self._jobs):
             try:
-                for event in job.events(awaited):
+                for event in job.events(awaited, newest=newest):
                     if isinstance(event, GenerateResult):
                         yield event
                     elif index == 0 or event.phase != "queued":

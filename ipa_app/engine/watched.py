@@ -57,11 +57,14 @@ class Watched(Generic[Result]):
         """Whether its owner wants it to stop."""
         return self.stop.is_set()
 
-    def events(self, awaited: Callable[[], bool] = lambda: True) -> Iterator[Progress | Result]:
+    def events(
+        self, awaited: Callable[[], bool] = lambda: True, *, newest: bool = False
+    ) -> Iterator[Progress | Result]:
         """Give all progress from the beginning, as it comes, and at last the result.
 
         Args:
             awaited: asked several times a second whether anybody still wants to know.
+            newest: leave out progress that other progress has overtaken, for those who take their time over each.
 
         Raises:
             UserError: it failed, and why.
@@ -75,7 +78,7 @@ class Watched(Generic[Result]):
             with self._changed:
                 self._changed.wait_for(lambda seen=seen: len(self._events) > seen or self.done, _LOOK_EVERY_S)
                 news = self._events[seen:]
-            yield from news
+            yield from _newest(news) if newest else news
             seen += len(news)
             if self.done and seen == len(self._events):
                 yield self.result()
@@ -148,3 +151,9 @@ class Watched(Generic[Result]):
         except Exception:
             logger.exception("%s %s failed.", type(self).__name__, self.id)
             self.fail(InternalError())
+
+
+def _newest(news: list[Progress]) -> list[Progress]:
+    """Return the last, with the last preview that came with any of them."""
+    previews = [each.preview for each in news if each.preview is not None]
+    return [replace(each, preview=previews[-1] if previews else None) for each in news[-1:]]

@@ -59,7 +59,7 @@ def _look(finder: PoseFinder, runner: Runner, *, picture: Any, model: str, optio
     wanted = PoseOptions(**{name.removeprefix("pose_"): value for name, value in options.items()})
     photo = open_image(file_path(picture, field="pose"))
     search = runner.studio.find_pose(photo, model=model, options=wanted)
-    with runner.studio.following(search, awaited=awaited()) as events:
+    with runner.studio.following(search, awaited=awaited(), newest=True) as events:
         yield {runner.results.job: search}
         for event in events:
             if isinstance(event, Progress):

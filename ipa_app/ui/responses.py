@@ -1,4 +1,4 @@
-"""What the server answers to a call that reaches no handler: every such answer is JSON with a sentence as "error"."""
+"""What the server answers to a call that reaches no handler: JSON with a sentence as "error"."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from gradio.route_utils import FnIndexInferError
 from starlette.exceptions import HTTPException
 
@@ -79,8 +79,11 @@ class Responses:
                 return _answer(422, str(missing_parameter(missing[1], endpoint)))
         return self._failed(request, error)
 
-    def _failed(self, _request: Request, error: Exception) -> Response:
-        return _answer(507 if is_disk_full(error) else 500, explain(error))
+    def _failed(self, request: Request, error: Exception) -> Response:
+        status, text = 507 if is_disk_full(error) else 500, explain(error)
+        if request.url.path.endswith("/upload"):
+            return PlainTextResponse(text, status)  # the page shows the whole answer
+        return _answer(status, text)
 
 
 def _answer(status: int, text: str) -> Response:

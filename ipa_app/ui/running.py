@@ -131,7 +131,7 @@ class Runner:
     def _follow(self, wish: _Wish, *, job_id: str) -> Iterator[Update]:
         series = next((name for name, order in SERIES.items() if order is wish.order), None)
         began, results = self.studio.began(job_id), []
-        with self.studio.following(job_id, awaited=awaited(), patience=_PATIENCE) as events:
+        with self.studio.following(job_id, awaited=awaited(), newest=True, patience=_PATIENCE) as events:
             yield {self.results.job: job_id, self.results.running: {"job": job_id, "series": series}}
             for event in events:
                 if isinstance(event, Progress):

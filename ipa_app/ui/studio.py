@@ -137,15 +137,20 @@ class Studio:
         return self._jobs[job_id].began
 
     def follow(
-        self, job_id: str, *, awaited: Callable[[], bool] = lambda: True, patience: float = 0.0
+        self, job_id: str, *, awaited: Callable[[], bool] = lambda: True
     ) -> Iterator[Progress | GenerateResult | PoseSheet]:
-        """Yield what `following` gives; for those who have nothing else to do before the first of it is there."""
-        with self.following(job_id, awaited=awaited, patience=patience) as events:
+        """Yield all that `following` gives; for those who have nothing else to do before the first of it is there."""
+        with self.following(job_id, awaited=awaited) as events:
             yield from events
 
     @contextmanager
     def following(
-        self, job_id: str, *, awaited: Callable[[], bool] = lambda: True, patience: float = 0.0
+        self,
+        job_id: str,
+        *,
+        awaited: Callable[[], bool] = lambda: True,
+        newest: bool = False,
+        patience: float = 0.0,
     ) -> Iterator[Iterator[Progress | GenerateResult | PoseSheet]]:
         """Give the job's progress from its beginning, and at last its result; of a series each when it is there.
 
@@ -154,6 +159,7 @@ class Studio:
         Args:
             job_id: of a job that `knows` knows.
             awaited: asked several times a second whether this follower is still there.
+            newest: leave out progress that other progress has overtaken.
             patience: seconds to wait for somebody to follow the job again, as a page does that is loaded anew. Others
                 need no patience: the job lets them pass, and is begun anew for whoever comes back.
 
@@ -165,7 +171,7 @@ class Studio:
         running = self._join(job_id)
         wait = 0.0
         try:
-            yield running.job.events(awaited)
+            yield running.job.events(awaited, newest=newest)
         except (GeneratorExit, Left):
             wait = patience
             raise
