@@ -46,8 +46,9 @@ def checked_values(endpoint: Endpoint, values: Sequence[Any]) -> list[Any]:
     """
     parameters = parameters_of(endpoint)
     names = list(parameters)
-    if len(values) > len(names):
-        raise UserError(f"There are {len(values)} values where {len(names)} belong; {parameters_in_words(endpoint)}")
+    if (more := len(values) - len(names)) > 0:
+        given = "One value" if more == 1 else f"{more} values"
+        raise UserError(f"{given} too many; {parameters_in_words(endpoint)}")
     if len(values) < len(names):
         raise missing_parameter(names[len(values)], endpoint)
     return [
