@@ -39,7 +39,8 @@ def explain_to_program(error: Exception) -> str:
     text = explain(error)
     field = error.field if isinstance(error, UserError) else None
     field = _PARAMETERS.get(field or "", field)
-    return text if field is None or re.search(rf"\b{field}\b", text) else f"{field}: {text}"
+    subject = re.split(" is |;", text)[0]
+    return text if field is None or re.search(rf"\b{field}\b", subject) else f"{field}: {text}"
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -34,19 +34,9 @@ class WatchedEngine(Engine):
 
 
 @contextmanager
-def served(
-    bundle: Path,
-    *,
-    temporary: Path,
-    examples: Sequence[Example] = (),
-    others: Sequence[ModelEntry] = (),
-    **launch: Any,
-) -> Iterator[str]:
-    """Serve the app with `bundle` as its model "toybox", and others beside it, and yield its address.
-
-    What else is given goes to Gradio's `launch`.
-    """
-    with served_engine(bundle, temporary=temporary, examples=examples, others=others, **launch) as (url, _):
+def served(bundle: Path, **options: Any) -> Iterator[str]:
+    """Serve the app as `served_engine` does, and yield its address."""
+    with served_engine(bundle, **options) as (url, _):
         yield url
 
 
@@ -59,7 +49,10 @@ def served_engine(
     others: Sequence[ModelEntry] = (),
     **launch: Any,
 ) -> Iterator[tuple[str, WatchedEngine]]:
-    """Serve the app as `served` does, and yield its address and its engine."""
+    """Serve the app with `bundle` as its model "toybox", and others beside it, and yield its address and its engine.
+
+    What else is given goes to Gradio's `launch`.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(temporary))
         # Gradio gives a new server three seconds to answer, once; a busy machine needs more, and the tests ask anyway.

@@ -80,7 +80,12 @@ def by_hanging_up_on_a_direct_call(url: str) -> Callable[[], Any]:
     return connection.close
 
 
-@pytest.mark.parametrize("begin", [by_cancelling, by_hanging_up, by_hanging_up_on_a_direct_call])
+@pytest.fixture(params=[by_cancelling, by_hanging_up, by_hanging_up_on_a_direct_call])
+def begin(request: pytest.FixtureRequest) -> Callable[[str], Callable[[], Any]]:
+    """Begins a long call; what comes back gives it up."""
+    return request.param
+
+
 def test_what_is_given_up_while_it_is_drawn_ends_at_the_next_step(
     app: Served, client: Client, begin: Callable[[str], Callable[[], Any]]
 ) -> None:
@@ -95,7 +100,6 @@ def test_what_is_given_up_while_it_is_drawn_ends_at_the_next_step(
     assert client.predict(api_name="/mix", **SHORT)[0]
 
 
-@pytest.mark.parametrize("begin", [by_cancelling, by_hanging_up, by_hanging_up_on_a_direct_call])
 def test_what_is_given_up_while_it_waits_leaves_the_queue(
     app: Served, begin: Callable[[str], Callable[[], Any]]
 ) -> None:
