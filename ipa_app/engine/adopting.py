@@ -94,7 +94,7 @@ def adopt(settings: OtherSettings, *, models: Iterable[ModelEntry], chosen: Mode
         "Not in the file, so that the usual is set:": tuple(_NAMES[name] for name in now if name not in known),
     }
     told = (
-        Told(of=f"Taken from a picture made with {settings.program}: press Generate to make one like it here."),
+        Told(of=f"Taken from notes as {settings.program} writes them: press Generate to make a picture like it here."),
         *_told_of_samplers(settings),
         *(Told(of=of, things=things) for of, things in lists.items() if things),
     )

@@ -53,9 +53,9 @@ def draw(
 
     latents = _finite(model, attempt, when="while denoising")
     pictures: list[Image.Image | None] = []
-    for row in latents:
+    for index in range(len(rows)):
         on_step(like.drawn_steps)
-        picture = _decode(model, row[None])
+        picture = _decode(model, latents[index : index + 1])
         pictures.append(None if model.safety is not None and model.safety.flags(picture) else picture)
     return pictures
 

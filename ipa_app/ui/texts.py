@@ -345,7 +345,7 @@ NOT_UPLOADED = (
     "{field} is a file that was not uploaded here: please upload it first, and send the path that comes back."
 )
 NOT_FETCHED = "{field} could not be fetched from {address}: please check the address, or upload the picture itself."
-FILE_GONE = "{field} is no longer on the server: please add it again."
+FILE_GONE = "{field} is not on the server, where uploads are kept for a day: please add it again."
 DISK_FULL_PICTURES = (
     "The app's disk is full, so the pictures could not be saved: please make room there, "
     "then load this page anew, which brings them back."

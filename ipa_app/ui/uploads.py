@@ -42,9 +42,9 @@ def file_path(payload: Any, *, field: str) -> str:
         UserError: several files, or no file at all in what was sent.
     """
     if isinstance(payload, list):
-        if len(payload) != 1:
+        if len(payload) > 1:
             raise UserError(texts.ONE_FILE.format(field=field))
-        payload = payload[0]
+        payload = payload[0] if payload else None
     path = payload.get("path") if isinstance(payload, dict) else None
     if not isinstance(path, str):
         raise UserError(texts.NOT_A_FILE.format(field=field))
@@ -57,7 +57,7 @@ def sent_picture(payload: Any, *, field: str) -> dict[str, Any] | None:
     Raises:
         UserError: it is nothing of the kind, and how a picture is sent.
     """
-    if payload is None:
+    if payload is None or payload == []:
         return None
     given = payload[0] if isinstance(payload, list) and len(payload) == 1 else payload
     if isinstance(given, list):

@@ -37,7 +37,7 @@ def test_what_can_be_asked_for_here_is_taken_over_and_the_rest_said(chosen: Mode
     assert (request.seed, request.steps, request.guidance_scale) == (4242, 20, 7.5)
     assert (request.width, request.height, request.model, request.count) == (96, 64, "toybox", 1)
     assert [str(each) for each in adopted.told] == [
-        "Taken from a picture made with ComfyUI: press Generate to make one like it here.",
+        "Taken from notes as ComfyUI writes them: press Generate to make a picture like it here.",
         "Not taken over: the model models/mymodel.safetensors, the sampler euler (normal).",
     ]
 

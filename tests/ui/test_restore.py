@@ -170,9 +170,9 @@ def test_a_picture_of_another_program_sets_what_it_can_and_everything_else_as_us
     assert all(value_after(slot.image, update) is None for slot in parts.panel.references.slots)
     note = re.sub("<[^>]+>", "", update[parts.restore.note])
     assert note == (
-        "Taken from a picture made with AUTOMATIC1111: press Generate to make one like it here. Not taken over: the "
-        "model mymodel, the sampler Euler a (Karras). Out of bounds here, so that the nearest is set: the width 512 "
-        "(now 128), the height 384 (now 128)."
+        "Taken from notes as AUTOMATIC1111 writes them: press Generate to make a picture like it here. Not taken over: "
+        "the model mymodel, the sampler Euler a (Karras). Out of bounds here, so that the nearest is set: the width "
+        "512 (now 128), the height 384 (now 128)."
     )
 
 
