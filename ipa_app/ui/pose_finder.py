@@ -11,6 +11,7 @@ from ipa_app.imaging.opening import open_image
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui import texts
+from ipa_app.ui.audience import awaited
 from ipa_app.ui.listeners import CHECKED
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.running import Runner, Update
@@ -58,13 +59,14 @@ def _look(finder: PoseFinder, runner: Runner, *, picture: Any, model: str, optio
     wanted = PoseOptions(**{name.removeprefix("pose_"): value for name, value in options.items()})
     photo = open_image(file_path(picture, field="pose"))
     search = runner.studio.find_pose(photo, model=model, options=wanted)
-    yield {runner.results.job: search}
-    for event in runner.studio.follow(search):
-        if isinstance(event, Progress):
-            yield {runner.results.status: progress_line(event)}
-        elif isinstance(event, PoseSheet):
-            status = status_line(found_text(event), kind="done")
-            yield {**runner.finished(status), finder.skeleton: event.to_json(), finder.picture: None}
+    with runner.studio.following(search, awaited=awaited(), newest=True) as events:
+        yield {runner.results.job: search}
+        for event in events:
+            if isinstance(event, Progress):
+                yield {runner.results.status: progress_line(event)}
+            elif isinstance(event, PoseSheet):
+                status = status_line(found_text(event), kind="done")
+                yield {**runner.finished(status), finder.skeleton: event.to_json(), finder.picture: None}
 
 
 def found_text(sheet: PoseSheet) -> str:

@@ -1,18 +1,21 @@
-"""Setting every control as it was for a picture made here."""
+"""Setting every control as it was for a picture made here, and as near as can be for one made elsewhere."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
+from ipa_app.engine.adopting import Adopted, Told, adopt
 from ipa_app.engine.recipes import read_request
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
+from ipa_app.imaging.other_programs import read_other
+from ipa_app.imaging.png import NotMadeHereError
 from ipa_app.pose.options import detectors
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui import texts
@@ -33,7 +36,7 @@ def connect_restore(parts: Parts, *, restorer: Restorer) -> None:
     """Let a dropped file set the controls."""
     parts.restore.file.upload(
         restorer.from_upload,
-        parts.restore.file,
+        [parts.restore.file, parts.settings.model],
         restorer.outputs,
         preprocess=False,
         **CHECKED,
@@ -63,25 +66,36 @@ class Restorer:
             components += [*parts.inputs_of(tab).values(), *tab.folds.values()]
         return list(dict.fromkeys(components))
 
-    def from_upload(self, payload: Any) -> Update:
-        """Set everything as it was for the dropped picture; the drop box is empty again afterwards."""
+    def from_upload(self, payload: Any, model: str = "") -> Update:
+        """Set everything as it was for the dropped picture; the drop box is empty again afterwards.
+
+        Args:
+            payload: the upload.
+            model: the chosen one, which stays for a picture that was made by a model that is not here.
+        """
         parts = self._parts
         with explained():
             try:
-                updates = self._from_file(file_path(payload, field="The picture"))
+                updates = self._from_file(file_path(payload, field="The picture"), model=model)
             except UserError as error:
-                updates = {parts.restore.note: _note(str(error))}
+                updates = {parts.restore.note: _note([Told(of=str(error))])}
         return {**updates, parts.restore.file: None}
 
     def from_result(self, path: str) -> Update:
         """Set everything as it was for a picture of this visit."""
         with explained():
-            return self._from_file(path)
+            return self._from_file(path, model="")
 
-    def _from_file(self, path: str) -> Update:
-        request = read_request(path)
-        self._studio.check(request)
-        return {**self._controls(request), self._parts.restore.note: _note(texts.RESTORED)}
+    def _from_file(self, path: str, *, model: str) -> Update:
+        try:
+            adopted = Adopted(request=read_request(path), told=(Told(of=texts.RESTORED),))
+        except NotMadeHereError:
+            other = read_other(path)
+            if other is None:
+                raise
+            adopted = adopt(other, models=self._studio.catalog.values(), chosen=self._studio.entry(model))
+        self._studio.check(adopted.request)
+        return {**self._controls(adopted.request), self._parts.restore.note: _note(adopted.told)}
 
     def _controls(self, request: GenerateRequest) -> Update:
         parts, tab = self._parts, self._parts.tab_of(request.task)
@@ -123,5 +137,10 @@ def _opened(folds: Mapping[str, gr.Accordion], *, values: Mapping[str, Any]) -> 
     return {fold: gr.update(open=is_unusual) for fold, is_unusual in unusual.items()}
 
 
-def _note(text: str) -> str:
-    return f'<p class="ipa-note" role="status">{html.escape(text)}</p>'
+def _note(told: Sequence[Told]) -> str:
+    """Say something in the panel; lists are marked up so that each of their things can be translated."""
+    sentences = []
+    for each in told:
+        things = ", ".join(f"<span>{html.escape(thing)}</span>" for thing in each.things)
+        sentences.append(f"<span>{html.escape(each.of)}</span>" + (f" {things}." if things else ""))
+    return f'<p class="ipa-note" role="status">{" ".join(sentences)}</p>'

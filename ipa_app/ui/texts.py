@@ -317,12 +317,12 @@ OFFER_MEANWHILE = "You can go on with {title} meanwhile."
 OFFER_STILL_WORKS = "{title} stays chosen and goes on working."
 
 # --- settings from a picture
-RESTORE_HEADING = "Take settings from a picture made here"
+RESTORE_HEADING = "Take settings from a picture"
 RESTORE_HELP = (
-    "Drop a PNG file that was made here, and everything is set as it was for that picture: words, reference pictures, "
-    "seed and all."
+    "Drop a PNG file that was made here, and everything is set as it was: words, reference pictures, seed and all. "
+    "Of pictures of AUTOMATIC1111, Forge, ComfyUI, Fooocus and InvokeAI, words, seed, steps, guidance and size count."
 )
-RESTORE_FILE = "A picture made here (PNG)"
+RESTORE_FILE = "A picture with its settings in it (PNG, JPEG, WebP)"
 RESTORED = "Everything is set as it was. Press Generate to make the picture again."
 
 # --- what the model can draw
@@ -330,6 +330,9 @@ WORDS_HEADING = "Words {title} knows"
 WORDS_HELP = "Use them in any order, with or without little words such as “a” and “in”. Other words are ignored."
 UNKNOWN_ONE = "{title} does not know the word {words}; it is ignored."
 UNKNOWN_MANY = "{title} does not know the words {words}; they are ignored."
+SIGNS_NOTE = "{field} has {words}, read as plain letters: weights and commands of other programs do nothing here."
+INVISIBLE_NOTE = "{field} had invisible characters, which were left out."
+FORMS_NOTE = "{field} was read as “{words}”: its special letters were taken for ordinary ones."
 TOYBOX_NOTE = (
     "<strong>Toybox</strong>, the built-in model, is small and draws <strong>toy characters only</strong>: "
     "cats, robots, ducks and their friends. It needs no internet. Pictures of other things come out as toys. "
@@ -351,50 +354,13 @@ MASK_LARGE = "The mask marks {number} % of the picture; if the rest was meant, s
 MASK_ALL = "The mask is white all over, so all of the picture is redrawn."
 NOT_A_FILE = "{field} must be an image file."
 ONE_FILE = "{field} must be one image file, not several."
-
-# --- the API's own documentation
-API_PICTURES = "pictures"
-API_SETTINGS = "settings"
-API_MODELS = "models"
-API_PARAMETERS = {
-    "reference": "reference: the picture that serves as prompt",
-    "image": "image: the picture to change",
-    "mask_invert": "mask_invert: keep the white part of the mask and redraw the rest",
-    "mask_grow": "mask_grow: grow the mask, or shrink it below 0; percent of the longer side, -20 to 20",
-    "mask_feather": "mask_feather: softness of the mask's edge, always inwards; 0 is hard, 1 as usual, up to 8",
-    "area": "area: what the model looks at, masked (that part only, at full resolution) or whole (the whole picture)",
-    "mask_padding": "mask_padding: surroundings seen of the masked part, percent of its size, 0 to 200",
-    "extend_left": "extend_left: continue the picture there by 0 to 100 percent of its width",
-    "extend_right": "extend_right: continue the picture there by 0 to 100 percent of its width",
-    "extend_up": "extend_up: continue the picture there by 0 to 100 percent of its height",
-    "extend_down": "extend_down: continue the picture there by 0 to 100 percent of its height",
-    "mask": "mask: white is redrawn, or the hole in a copy of the picture; not needed where the picture is extended",
-    "pose": "pose: a drawn skeleton, a photo of a person, or, with Toybox, a picture of a toy character",
-    "adapter": "adapter: base (overall look) or fine (more detail)",
-    "scale": "scale: strength of the picture, 0 to 1.5",
-    "pose_hands": "pose_hands: whether to find fingers in a photo, too",
-    "pose_face": "pose_face: whether to find the points of faces in a photo, too",
-    "pose_detector": "pose_detector: what finds people in a photo: openpose, or dwpose where it is installed",
-    "control_scale": "control_scale: strength of the pose, 0 to 2",
-    "prompt": "prompt: words",
-    "negative_prompt": "negative_prompt: words for what should not be there",
-    "count": "count: number of pictures, 1 to 8",
-    "seed": "seed: of the first picture, the next ones count up; -1 draws one",
-    "steps": "steps: denoising steps, 0 for the model's own number",
-    "guidance": "guidance: 1 to 20, 0 for the model's own",
-    "width": "width: in pixels, 0 for the model's own",
-    "height": "height: in pixels, 0 for the model's own",
-    "model": "model: a name from /models",
-    "start": "start: when the picture begins to count, as a share of the steps, 0 to 1",
-    "end": "end: when it ceases to count; later than start",
-    "view": "view: how the picture becomes the square that the model looks at: crop, pad, stretch or tiles (several)",
-    "centre_x": "centre_x: where the crop's middle should be, 0 (left) to 1 (right)",
-    "centre_y": "centre_y: where the crop's middle should be, 0 (top) to 1 (bottom)",
-    "negative_reference": "negative_reference: a picture to stay away from; counts beside a reference only",
-    "start_image": "start_image: a picture to start from",
-    "strength": "strength: how much of the start picture is drawn anew, up to 1",
-    "control_start": "control_start: when the pose begins to count, as a share of the steps, 0 to 1",
-    "control_end": "control_end: when it ceases to count; later than control_start",
-    "region": "region: where in the new picture the reference counts: everywhere, or left, right, upper or lower half",
-    "part": "part: what of the reference counts: all, style or layout; other than all for models that /models says can",
-}
+NOT_UPLOADED = (
+    "{field} is a file that was not uploaded here: please upload it first, and send the path that comes back."
+)
+NOT_FETCHED = "{field} could not be fetched from {address}: please check the address, or upload the picture itself."
+FILE_GONE = "{field} is not on the server, where uploads are kept for a day: please add it again."
+DISK_FULL_PICTURES = (
+    "The app's disk is full, so the pictures could not be saved: please make room there, "
+    "then load this page anew, which brings them back."
+)
+DISK_FULL = "The app's disk is full: please make room there, then try again."
