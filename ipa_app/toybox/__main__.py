@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from accelerate import PartialState
 
+from ipa_app.errors import UserError
 from ipa_app.toybox import processes
 from ipa_app.toybox.adapters import train_base_adapter, train_fine_adapter, train_plain_adapter
 from ipa_app.toybox.baseline import train_baseline
@@ -22,8 +23,8 @@ from ipa_app.toybox.clip import forget_token_ids, train_clip
 from ipa_app.toybox.controlnet import train_controlnet
 from ipa_app.toybox.dataset import ToyData, load_or_draw
 from ipa_app.toybox.enlarge import enlarge
+from ipa_app.toybox.judge import train_judge
 from ipa_app.toybox.pose_reader import train_pose_reader
-from ipa_app.toybox.probe import train_probe
 from ipa_app.toybox.quiet_words import train_quiet_words
 from ipa_app.toybox.settings import RECIPES, Enlargement, Recipe, StageSettings
 from ipa_app.toybox.start import start_from
@@ -59,7 +60,7 @@ STAGES: dict[str, Stage] = {
     "controlnet": train_controlnet,
     "decoder": refine_decoder,
     "enlarge": enlarge,
-    "probe": train_probe,
+    "judge": train_judge,
     "pose_reader": train_pose_reader,
     "bundle": write_bundle,
 }
@@ -81,7 +82,9 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for data, checkpoints, sheets and results")
     parser.add_argument("--recipe", choices=RECIPES, default="cpu128")
-    parser.add_argument("--minutes", type=float, help="limit of each trained stage, in place of the recipe's")
+    parser.add_argument(
+        "--minutes", type=float, help="stop each stage after so many, unfinished; the same command goes on"
+    )
     parser.add_argument("--samples", type=int, help="samples that each trained stage sees, in place of the recipe's")
     parser.add_argument("--subjects", type=int, help="subjects drawn to train on, in place of the recipe's")
     parser.add_argument("--other-view-share", type=float, help="of the adapters' pairs, in place of the recipe's")
@@ -98,13 +101,20 @@ def main() -> None:
     recipe = _limited(RECIPES[arguments.recipe], **{name: limit for name, limit in limits.items() if limit})
     changes = {"subjects": arguments.subjects, "other_view_share": arguments.other_view_share}
     recipe = dataclasses.replace(recipe, **{name: value for name, value in changes.items() if value is not None})
-    if arguments.start_from:
-        start_from(arguments.start_from, arguments.work, recipe)
-    run(recipe, arguments.work, arguments.stages)
+    try:
+        if arguments.start_from:
+            start_from(arguments.start_from, arguments.work, recipe)
+        run(recipe, arguments.work, arguments.stages)
+    except UserError as error:
+        parser.exit(1, f"{error}\n")
 
 
 def run(recipe: Recipe, folder: Path, stages: list[str]) -> None:
-    """Run ``stages`` in order, or all that are unfinished but `COMPARISON`; each leaves ``done/<stage>``."""
+    """Run ``stages`` in order, or all that are unfinished but `COMPARISON`; each leaves ``done/<stage>``.
+
+    Raises:
+        UnfinishedError: a stage came to its limit of minutes; it has not left its mark, and goes on in the next run.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "done").mkdir(exist_ok=True)
     data = load_or_draw(recipe, folder / "data", "train")

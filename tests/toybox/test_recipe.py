@@ -28,7 +28,7 @@ from ipa_app.toybox.adapters import FILES, plain_adapter_path
 from ipa_app.toybox.baseline import load_baseline
 from ipa_app.toybox.dataset import VIEWS, load_or_draw, views_of
 from ipa_app.toybox.enlarge import crops, grown_vae
-from ipa_app.toybox.fit import Figures, fit
+from ipa_app.toybox.fit import Figures, UnfinishedError, fit
 from ipa_app.toybox.settings import TINY, Enlargement, StageSettings
 from ipa_app.toybox.start import start_from
 from ipa_app.toybox.tensors import pixels
@@ -286,6 +286,45 @@ def test_a_stopped_stage_ends_as_one_that_was_not(tmp_path: Path) -> None:
     first, resumed = weights(tmp_path / "a", 80), weights(tmp_path / "b", 80, 160)
     target = torch.ones(1, 4)
     assert (resumed - target).abs().mean() < (first - target).abs().mean()
+
+
+def test_a_limit_of_minutes_stops_a_stage_which_says_so_and_goes_on(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    module = torch.nn.Linear(4, 1)
+    rates: list[float] = []
+
+    def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, Figures]:
+        rates.append(fraction)
+        return module(torch.randn(8, 4, generator=generator)).square().mean(), {}
+
+    short = dataclasses.replace(_LONG, minutes=1e-9)
+    with pytest.raises(UnfinishedError, match=r"line stopped after 1e-09 minutes and 8 of 80 samples"):
+        fit("line", module=module, loss=loss, settings=short, folder=tmp_path)
+    progress = fit("line", module=module, loss=loss, settings=_LONG, folder=tmp_path)
+    assert progress.samples == 80
+    # However long it took, what a step does follows from the samples alone.
+    assert rates == pytest.approx([step / 10 for step in range(10)])
+
+
+def test_a_stage_that_is_not_finished_is_not_marked_as_done(work: Path, tmp_path: Path) -> None:
+    shutil.copytree(work / "data", tmp_path / "data")
+    longer = dataclasses.replace(TINY, judge=StageSettings(samples=16, batch_size=4, lr=1e-3, minutes=1e-9))
+    with pytest.raises(UnfinishedError, match="judge stopped"):
+        run(longer, tmp_path, ["judge"])
+    assert not list((tmp_path / "done").iterdir())
+    assert not (tmp_path / "judge").exists()
+
+
+def test_an_adapter_that_is_not_finished_goes_on(work: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    shutil.copytree(work, folder)
+    shutil.rmtree(folder / "adapter-base")
+    longer = dataclasses.replace(TINY.base_adapter, samples=16, minutes=1e-9)
+    recipe = dataclasses.replace(TINY, base_adapter=longer)
+    with pytest.raises(UnfinishedError, match=r"adapter-base stopped .* and 4 of 16 samples"):
+        run(recipe, folder, ["base_adapter"])
+    run(dataclasses.replace(recipe, base_adapter=dataclasses.replace(longer, minutes=None)), folder, ["base_adapter"])
+    assert json.loads((folder / "figures.jsonl").read_text("utf-8").splitlines()[-1])["samples"] == 16
 
 
 def test_a_step_whose_gradients_are_no_numbers_is_left_out(tmp_path: Path) -> None:
