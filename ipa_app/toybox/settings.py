@@ -49,6 +49,9 @@ class Recipe:
         other_view_share: share of the adapters' pairs whose reference shows the same subject in another scene; the
             others are picture = target, as in the paper. Another view teaches "this subject, elsewhere" instead of
             "copy this picture".
+        trajectories: pictures whose way from noise is kept, for the student and the small autoencoder.
+        lora_rank: of the student's changes to the UNet's layers.
+        tiny_vae_examples: latents that the small autoencoder learns from.
         widen: of the stage that gives a narrower autoencoder the ``vae_channels``; None leaves it as it is.
         enlarge: of the stage that makes the bundle draw at twice ``size``; None leaves it at that.
     """
@@ -72,6 +75,9 @@ class Recipe:
     unet_channels: tuple[int, ...] = (32, 96, 160)
     unet_heads: int = 4
     other_view_share: float = 0.6
+    trajectories: int = 5_000
+    lora_rank: int = 48
+    tiny_vae_examples: int = 4_096
 
     vae: StageSettings
     clip: StageSettings
@@ -85,6 +91,8 @@ class Recipe:
     judge: StageSettings
     pose_reader: StageSettings
     decoder: StageSettings
+    tiny_vae: StageSettings
+    student: StageSettings
     widen: StageSettings | None = None
     enlarge: Enlargement | None = None
 
@@ -112,9 +120,11 @@ CPU_128 = Recipe(
     text_teacher=StageSettings(samples=200_000, batch_size=64, lr=1e-3),
     base_adapter=StageSettings(samples=30_000, batch_size=16, lr=6e-4),
     fine_adapter=StageSettings(samples=30_000, batch_size=16, lr=6e-4),
-    judge=StageSettings(samples=160_000, batch_size=64, lr=1e-3),
+    judge=StageSettings(samples=112_000, batch_size=64, lr=1e-3),
     pose_reader=StageSettings(samples=60_000, batch_size=64, lr=2e-3),
     decoder=StageSettings(samples=12_000, batch_size=4, lr=4e-4),
+    tiny_vae=StageSettings(samples=120_000, batch_size=16, lr=1e-3),
+    student=StageSettings(samples=200_000, batch_size=32, lr=1e-3),
     enlarge=Enlargement(
         vae=StageSettings(samples=40_000, batch_size=8, lr=1e-3),
         skeletons=StageSettings(samples=12_800, batch_size=16, lr=2e-3),
@@ -151,6 +161,9 @@ GPU_256 = replace(
     judge=StageSettings(samples=600_000, batch_size=256, lr=1e-3),
     pose_reader=StageSettings(samples=300_000, batch_size=256, lr=1e-3),
     decoder=StageSettings(samples=240_000, batch_size=64, lr=4e-4),
+    trajectories=20_000,
+    tiny_vae=StageSettings(samples=600_000, batch_size=64, lr=1e-3),
+    student=StageSettings(samples=1_500_000, batch_size=256, lr=2e-3),
 )
 """One big GPU, no stage longer than some ten minutes and what it draws first; from nothing, or on from a bundle.
 
@@ -185,6 +198,11 @@ TINY = Recipe(
     judge=StageSettings(samples=8, batch_size=4, lr=1e-3),
     pose_reader=StageSettings(samples=8, batch_size=4, lr=1e-3),
     decoder=StageSettings(samples=8, batch_size=4, lr=1e-3),
+    trajectories=20,
+    lora_rank=4,
+    tiny_vae_examples=8,
+    tiny_vae=StageSettings(samples=8, batch_size=4, lr=1e-3),
+    student=StageSettings(samples=8, batch_size=4, lr=1e-3),
 )
 """The whole recipe in seconds, for the tests."""
 

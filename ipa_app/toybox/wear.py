@@ -5,10 +5,14 @@ Pictures are (B, 3, H, W) float32 in [-1, 1] on any device. Everything random is
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import torch
-from torchvision.io import decode_jpeg, encode_jpeg
+from PIL import Image
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from ipa_app.toybox.sheets import to_pictures
 from ipa_app.toybox.tensors import normal
 
 SOFTNESS = (0.4, 1.4)
@@ -37,9 +41,14 @@ def noisy(pictures: torch.Tensor, deviation: torch.Tensor | float, generator: to
 
 def as_jpeg(pictures: torch.Tensor, quality: int) -> torch.Tensor:
     """Save and open as JPEG files of a quality from 1 to 100."""
-    levels = ((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
-    opened = torch.stack([decode_jpeg(encode_jpeg(each, quality=quality)) for each in levels])
-    return (opened.float() / 127.5 - 1).to(pictures)
+    opened = [np.asarray(_reopened(picture, quality)) for picture in to_pictures(pictures)]
+    return (torch.from_numpy(np.stack(opened)).permute(0, 3, 1, 2).float() / 127.5 - 1).to(pictures)
+
+
+def _reopened(picture: Image.Image, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return Image.open(file)
 
 
 def worn(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
