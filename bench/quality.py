@@ -2,6 +2,7 @@
 
     python -m bench.quality [--quick] [--subjects 48] [--json FILE] [--sheet FILE]
     python -m bench.quality --steps 4 10 20 --guidance 2 3 [--samplers UniPCMultistepScheduler ...]
+    python -m bench.quality --lora assets/toybox/loras/toybox-4-steps.safetensors --steps 4 --guidance 1
     python -m bench.quality --looks
 
 The judge comes with the project (``bench/judge``) and is first tried on drawings: one that cannot read those counts
@@ -43,7 +44,7 @@ from bench.asks import (
 from bench.contact_sheet import contact_sheet
 from bench.judging import JUDGE, Look, attributes_right, check_judge, held_out_views, interval, look, score
 from bench.looks import Drawings
-from bench.samplers import sampled_by
+from bench.variants import sampled_by, with_lora
 from ipa_app.engine.engine import Engine
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
@@ -205,9 +206,10 @@ def _asked(arguments: argparse.Namespace, side: int) -> Iterator[Row]:
 
 
 def _entries(arguments: argparse.Namespace, folder: Path) -> dict[str, ModelEntry]:
-    """The model, once for each sampler too, with the adapter that the command line wants."""
-    entries = {"toybox": entry_from_folder(arguments.model, name="toybox")}
-    entries |= sampled_by(arguments.model, arguments.samplers, folder)
+    """The model, once for each sampler too, with the LoRA and the adapter that the command line wants."""
+    model = with_lora(arguments.model, arguments.lora, folder / "lora") if arguments.lora else arguments.model
+    entries = {"toybox": entry_from_folder(model, name="toybox")}
+    entries |= sampled_by(model, arguments.samplers, folder)
     if not arguments.base_adapter:
         return entries
     changed = {"base": arguments.base_adapter}
@@ -226,6 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--samplers", nargs="+", default=(), help="fewer rows, with these schedulers of diffusers")
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="the rows whose names begin like this")
     parser.add_argument("--model", type=Path, default=BUNDLED, help="another bundle of the recipe")
+    parser.add_argument("--lora", type=Path, help="change the UNet by this file of the recipe's stage student")
     parser.add_argument("--base-adapter", type=Path, help="in place of the model's own")
     parser.add_argument("--judge", type=Path, default=JUDGE, help="folder of another judge")
     parser.add_argument("--json", type=Path, help="write the figures here too")
