@@ -2,8 +2,8 @@
 
 It is the maximum mean discrepancy with a Gaussian kernel (Gretton et al. 2012, equation 3), as in CMMD (Jayasumana et
 al. 2024), which unlike FID is unbiased for some hundred pictures. CLIP's embedding, which would have to be fetched and
-has seen no toys, is replaced by statistics of what the judge's first layers make of every part of a picture: they tell
-a soft, noisy or stained picture from a drawing.
+has seen no toys, is replaced by statistics of what the judge's close look makes of every part of a picture. It has
+learned to look past slight noise and the marks of JPEG, as people do; soft, smeared and misshapen it does see.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -133,14 +132,10 @@ class Judge(nn.Module):
             batch: (B, 3, side, side) in [-1, 1], seen whole at full size.
 
         Returns:
-            (B, 2 sum(NEAR_CHANNELS)).
+            (B, 2 NEAR_CHANNELS[-1]).
         """
-        tower: Any = self.close["head"]
-        features, found = _folded(batch), []
-        for level in tower.levels:
-            features = level(features)
-            found += [features.mean(dim=(2, 3)), features.std(dim=(2, 3))]
-        return torch.cat(found, dim=1)
+        features = self.close["head"](batch)
+        return torch.cat([features.mean(dim=(2, 3)), features.std(dim=(2, 3))], dim=1)
 
 
 class _Tower(nn.Module):
@@ -164,7 +159,8 @@ class _Tower(nn.Module):
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """From pictures (B, 3, H, W) to features (B, channels[-1], h, w)."""
-        return self.levels(_folded(batch))
+        folded = F.pixel_unshuffle(batch, FOLD)
+        return self.levels(folded.contiguous(memory_format=torch.channels_last))
 
     def pooled(self, features: torch.Tensor) -> torch.Tensor:
         """From `forward`'s features to one row each, (B, POOL² POOLED_CHANNELS)."""
@@ -182,10 +178,6 @@ class _Block(nn.Module):
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         return batch + self.layers(batch)
-
-
-def _folded(batch: torch.Tensor) -> torch.Tensor:
-    return F.pixel_unshuffle(batch, FOLD).contiguous(memory_format=torch.channels_last)
 
 
 def _folds(side: float) -> int:

@@ -120,7 +120,7 @@ CPU_128 = Recipe(
     text_teacher=StageSettings(samples=200_000, batch_size=64, lr=1e-3),
     base_adapter=StageSettings(samples=30_000, batch_size=16, lr=6e-4),
     fine_adapter=StageSettings(samples=30_000, batch_size=16, lr=6e-4),
-    judge=StageSettings(samples=112_000, batch_size=64, lr=1e-3),
+    judge=StageSettings(samples=144_000, batch_size=64, lr=1e-3),
     pose_reader=StageSettings(samples=60_000, batch_size=64, lr=2e-3),
     decoder=StageSettings(samples=12_000, batch_size=4, lr=4e-4),
     tiny_vae=StageSettings(samples=120_000, batch_size=16, lr=1e-3),
