@@ -128,6 +128,8 @@ class GenerateRequest:
         extend_down: likewise.
         part: what of the references counts: all of them, or only their style or their layout, where the model can tell
             these apart.
+        notes: sentences on how its inputs were understood, where that may not be what was meant. They change nothing
+            and come back with the result.
     """
 
     task: Task
@@ -167,6 +169,7 @@ class GenerateRequest:
     extend_up: float = 0.0
     extend_down: float = 0.0
     part: PartName = "all"
+    notes: tuple[str, ...] = ()
 
     @property
     def pose_options(self) -> PoseOptions:

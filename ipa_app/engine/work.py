@@ -125,7 +125,11 @@ class Work:
         if self._withheld:
             settings["withheld"] = self._withheld
         result = GenerateResult(
-            images=tuple(self._images), seeds=plan.seeds, settings=settings, inputs=input_pictures(plan)
+            images=tuple(self._images),
+            seeds=plan.seeds,
+            settings=settings,
+            inputs=input_pictures(plan),
+            notes=plan.request.notes,
         )
         if len(self._withheld) == len(plan.seeds):
             seeds = ", ".join(map(str, self._withheld))

@@ -86,7 +86,8 @@ class PublicApi:
     ) -> Outcome:
         """Make new pictures that take after a reference picture.
 
-        Returns PNG files, and the settings: every input as used, with `seeds`, one per picture. So do all others.
+        Returns PNG files, and the settings: every input as used, with `seeds`, one per picture, and `notes`, sentences
+        on how an input was understood where that may not be what was meant. So do all others.
         """
         return self._make("variation", locals())
 
@@ -213,6 +214,7 @@ class PublicApi:
                 if isinstance(event, GenerateResult):
                     # Beside the engine's own names, the one that the endpoint itself gives to its parameter.
                     settings = {**event.settings, "guidance": event.settings["guidance_scale"]}
+                    settings["notes"] = list(event.notes)
                     return save_pictures(event, job_id=job_id), settings
                 if isinstance(event, Progress):
                     _report(arguments["progress"], event)
