@@ -21,7 +21,7 @@ from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.rows import Row
 from ipa_app.engine.withheld import AllWithheld, notice
 from ipa_app.imaging.cropping import side_by_side, square_for_clip, squares_for_clip
-from ipa_app.pose.detect import PoseDetector, pose_image
+from ipa_app.pose.detect import PoseDetector, PosePicture, pose_image
 from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.sheet import PoseSheet
 
@@ -48,10 +48,12 @@ class Work:
         self._start = _start_picture(plan)
         self._canvas: Canvas | None = None
         self._pose: Image.Image | None = None
+        self._pose_notes: tuple[str, ...] = ()
         if plan.request.task == "inpaint":
             self._canvas = make_canvas(plan, cell=model.latent_cell)
         if plan.request.task == "pose":
-            self._pose = _pose_picture(job, detector=detector)
+            pose = _pose_picture(job, detector=detector)
+            self._pose, self._pose_notes = pose.image, pose.notes
             if job.wants_previews:
                 # It is seen before it is used.
                 job.emit(Progress(phase="encoding", message="looking at the pictures", preview=self._pose))
@@ -129,7 +131,7 @@ class Work:
             seeds=plan.seeds,
             settings=settings,
             inputs=input_pictures(plan),
-            notes=plan.request.notes,
+            notes=(*plan.request.notes, *self._pose_notes),
         )
         if len(self._withheld) == len(plan.seeds):
             seeds = ", ".join(map(str, self._withheld))
@@ -149,13 +151,13 @@ def _start_picture(plan: Plan) -> Image.Image | None:
     return ImageOps.fit(picture.convert("RGB"), plan.canvas_size, Image.Resampling.LANCZOS)
 
 
-def _pose_picture(job: Job, *, detector: PoseDetector) -> Image.Image | None:
+def _pose_picture(job: Job, *, detector: PoseDetector) -> PosePicture:
     """Bring whatever the request gives as its pose to a picture of the size that is drawn at."""
     plan, request = job.plan, job.plan.request
     if request.pose is None:
-        return None
+        raise RuntimeError("a request for a pose has one")
     if isinstance(request.pose, PoseSheet):
-        return draw_sheet(request.pose, plan.canvas_size)
+        return PosePicture(draw_sheet(request.pose, plan.canvas_size), request.pose.notes)
     toy_reader = plan.entry.pose_reader
     find = people_finder(detector, request.pose_options, toy_reader=toy_reader, emit=job.emit, stop=job.stop)
     return pose_image(request.pose.convert("RGB"), plan.canvas_size, find=find)
