@@ -97,7 +97,7 @@ def _pixel(spot: tuple[float, float]) -> tuple[int, int]:
 def _ellipse(start: tuple[float, float], end: tuple[float, float], half_width: int) -> np.ndarray:
     middle = _pixel(((start[0] + end[0]) / 2, (start[1] + end[1]) / 2))
     angle = math.degrees(math.atan2(end[1] - start[1], end[0] - start[0]))
-    return cv2.ellipse2Poly(middle, (int(math.dist(start, end) / 2), half_width), int(angle), 0, 360, 1)
+    return np.array(cv2.ellipse2Poly(middle, (int(math.dist(start, end) / 2), half_width), int(angle), 0, 360, 1))
 
 
 def moved(person: Spots, *, by: tuple[float, float] = (0, 0), scale: float = 1.0) -> Spots:

@@ -120,7 +120,8 @@ def _is_like_skeleton(picture: Image.Image) -> bool:
 
 def _are_lines(lit: np.ndarray) -> bool:
     """Whether most of what is lit (H, W) is far longer than thick: lines, and no discs or shapes."""
-    count, labels = cv2.connectedComponents(lit.astype(np.uint8), connectivity=8)
+    count, found = cv2.connectedComponents(lit.astype(np.uint8), connectivity=8)
+    labels = np.asarray(found, dtype=np.int64)
     depth = cv2.distanceTransform(lit.astype(np.uint8), cv2.DIST_L2, 5)
     rows, columns = np.nonzero(lit)
     label = labels[rows, columns]
@@ -156,10 +157,13 @@ def _details(picture: Image.Image, drawing: Drawing) -> Image.Image | None:
     return Image.fromarray(np.where(shown[..., None], colours, 0).astype(np.uint8))
 
 
-def _scaled(window: tuple[int, int, int, int], whole: Image.Image, small: Image.Image) -> tuple[float, ...]:
+def _scaled(
+    window: tuple[int, int, int, int], whole: Image.Image, small: Image.Image
+) -> tuple[float, float, float, float]:
     """Where a window of a picture is in a smaller copy."""
-    scales = (small.width / whole.width, small.height / whole.height) * 2
-    return tuple(at * scale for at, scale in zip(window, scales, strict=True))
+    across, down = small.width / whole.width, small.height / whole.height
+    left, top, right, bottom = window
+    return left * across, top * down, right * across, bottom * down
 
 
 def _mark(about: np.ndarray, bodies: np.ndarray, person: Person, *, thickness: float) -> None:

@@ -227,8 +227,8 @@ class _Reading:
 
     def _part(self, value: object, part: str, number: int) -> list[WrittenPoint]:
         """Read a hand or a face from a list of its own; nothing where there is none."""
-        names = _PART_NAMES[part] if isinstance(value, Mapping) else ()
-        listed = next((value[name] for name in names if name in value), None)
+        said = value if isinstance(value, Mapping) else {}
+        listed = next((said[name] for name in _PART_NAMES[part] if name in said), None)
         if listed is None or listed == []:
             return []
         points = read_points(listed, _FACE_COUNTS if part == "face" else (HAND_POINTS,))

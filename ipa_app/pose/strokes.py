@@ -54,8 +54,8 @@ def coloured_part(picture: Image.Image) -> ColouredPart | None:
     """Cut out what is coloured in a picture (mode "RGB"); None where that is nothing, or too much for a drawing."""
     shrink = min(1.0, _LONGEST_SIDE / max(picture.size))
     if shrink < 1:
-        size = tuple(max(1, round(side * shrink)) for side in picture.size)
-        picture = picture.resize(size, Image.Resampling.BOX)
+        width, height = (max(1, round(side * shrink)) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BOX)
     pixels = np.asarray(picture)
     chroma = _chroma(pixels)
     coloured = chroma > _LEAST_CHROMA
@@ -126,9 +126,8 @@ class Stroke:
         """Return the stroke that this one and another piece of it make together."""
         area = self.area + other.area
         mean = (self.area * self.mean + other.area * other.mean) / area
-        spread = sum(
-            each.area * (each.spread + np.outer(each.mean - mean, each.mean - mean)) for each in (self, other)
-        ) / np.float64(area)
+        parts = (each.area * (each.spread + np.outer(each.mean - mean, each.mean - mean)) for each in (self, other))
+        spread = np.sum(list(parts), axis=0) / area
         axis = np.linalg.eigh(spread)[1][:, 1]
         along = (np.concatenate([self.ends, other.ends]) - mean) @ axis
         return Stroke(self.hue, area, mean, spread, mean + np.outer([along.min(), along.max()], axis))

@@ -117,8 +117,8 @@ def _by_frame(people: Sequence[object]) -> list[list[object]]:
     """Sort people by the pictures that they say they are in."""
     groups: dict[str, list[object]] = {}
     for each in people:
-        names = _FRAME_NAMES if isinstance(each, Mapping) else ()
-        groups.setdefault(next((str(each[name]) for name in names if name in each), ""), []).append(each)
+        said = each if isinstance(each, Mapping) else {}
+        groups.setdefault(next((str(said[name]) for name in _FRAME_NAMES if name in said), ""), []).append(each)
     return list(groups.values()) or [[]]
 
 

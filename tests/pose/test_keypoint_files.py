@@ -16,7 +16,7 @@ from ipa_app.pose.skeleton import MOST_PEOPLE
 from tests.drawn_skeletons import SIZE, STANDING, Spots, as_openpose, moved
 
 CANVAS = {"canvas_width": SIZE[0], "canvas_height": SIZE[1]}
-BY_NAME = dict(zip(JOINT_NAMES, STANDING, strict=True))
+BY_NAME: dict[str, Any] = dict(zip(JOINT_NAMES, STANDING, strict=True))
 HAND = [(300.0 + i, 340.0 + 2 * i) for i in range(21)]
 FACE = [(230.0 + i, 80.0 + i) for i in range(70)]
 
