@@ -77,7 +77,7 @@ def is_point(value: object) -> bool:
     """Whether this is a list of a point's numbers, or an object that names them."""
     if isinstance(value, Mapping):
         return {"x", "y"} <= value.keys() or isinstance(value.get("position"), Mapping)
-    return isinstance(value, list) and 2 <= len(value) <= 5 and not _has_parts(value)
+    return isinstance(value, list) and 2 <= len(value) <= 5 and not any(map(_is_part, value))
 
 
 def are_points(value: object) -> bool:
@@ -85,12 +85,18 @@ def are_points(value: object) -> bool:
     if not isinstance(value, list):
         return are_named(value) or are_columns(value)
     if _has_parts(value):
-        return all(each is None or is_point(each) for each in value)
+        return 2 * sum(each is None or is_point(each) for each in value) > len(value)
     return len(value) >= 6 and any(isinstance(each, int | float) for each in value)
 
 
 def _has_parts(values: Sequence[object]) -> bool:
-    return any(isinstance(each, list | Mapping) for each in values)
+    """Whether a list has a list or an object for each point; a single one among numbers is a mistake."""
+    parts = sum(map(_is_part, values))
+    return parts > sum(each is not None for each in values) - parts
+
+
+def _is_part(value: object) -> bool:
+    return isinstance(value, list | Mapping)
 
 
 def read_point(value: object) -> WrittenPoint:

@@ -164,6 +164,7 @@ def test_points_that_were_not_seen_are_no_mistake(nothing: list[Any]) -> None:
         ([-30, 20, 0.9], "lies outside the picture"),
         ([1e9, 20, 0.9], "lies outside the picture"),
         (["left", 20, 0.9], "cannot be read"),
+        ([[], {}, 0.9], "cannot be read"),
         ([True, 20, 0.9], "cannot be read"),
     ],
 )
@@ -171,6 +172,15 @@ def test_a_bad_point_is_left_out_and_takes_no_other_along(to: list[Any], what: s
     found = read(file(person(), {"pose_keypoints_2d": changed(10, 13, to=to)}))
     assert spots_of(found, 1) == [spot if joint not in (10, 13) else None for joint, spot in enumerate(STANDING)]
     assert found.notes == (f"Of person 2 this {what}, and was left out: right ankle and left ankle.",)
+
+
+@pytest.mark.parametrize("bad", ["left", 7, {}, {"x": 1}, [1], [1, 2, 3, 4, 5, 6], [["x"]]])
+def test_a_bad_point_in_a_list_of_points_takes_no_other_along(bad: Any) -> None:
+    points: list[Any] = [list(spot or ()) for spot in STANDING]
+    points[10] = bad
+    found = read(file({"pose_keypoints_2d": points}))
+    assert [joint for joint, spot in enumerate(spots_of(found)) if spot is None] == [10]
+    assert found.notes == ("Of person 1 this cannot be read, and was left out: right ankle.",)
 
 
 def test_guesses_are_left_out() -> None:
