@@ -25,7 +25,7 @@ from ipa_app.engine.wording import readable
 from ipa_app.errors import blaming
 from ipa_app.imaging.cropping import side_by_side, square_for_clip, squares_for_clip
 from ipa_app.imaging.transparency import in_colour, note_of_transparency, off_white, on_white, opacity_of
-from ipa_app.pose.detect import PoseDetector, pose_image
+from ipa_app.pose.detect import PoseDetector, PosePicture, pose_image
 from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.sheet import PoseSheet
 
@@ -53,11 +53,13 @@ class Work:
         self._start_opacity = opacity_of(self._start) if self._start else None
         self._canvas: Canvas | None = None
         self._pose: Image.Image | None = None
+        self._pose_notes: tuple[str, ...] = ()
         if plan.request.task == "inpaint":
             self._canvas = make_canvas(plan, cell=model.latent_cell)
         if plan.request.task == "pose":
             with blaming("pose"):
-                self._pose = _pose_picture(job, detector=detector)
+                pose = _pose_picture(job, detector=detector)
+            self._pose, self._pose_notes = pose.image, pose.notes
             if job.wants_previews:
                 # It is seen before it is used.
                 job.emit(Progress(phase="encoding", message="looking at the pictures", preview=self._pose))
@@ -133,7 +135,7 @@ class Work:
     @property
     def _notes(self) -> tuple[str, ...]:
         """What is to be said with the pictures."""
-        notes = self.job.plan.request.notes
+        notes = (*self.job.plan.request.notes, *self._pose_notes)
         if self._canvas:
             notes += self._canvas.area.notes
         if self._start_opacity:
@@ -171,13 +173,13 @@ def _start_picture(plan: Plan) -> Image.Image | None:
     return ImageOps.fit(in_colour(picture), plan.canvas_size, Image.Resampling.LANCZOS)
 
 
-def _pose_picture(job: Job, *, detector: PoseDetector) -> Image.Image | None:
+def _pose_picture(job: Job, *, detector: PoseDetector) -> PosePicture:
     """Bring whatever the request gives as its pose to a picture of the size that is drawn at."""
     plan, request = job.plan, job.plan.request
     if request.pose is None:
-        return None
+        raise RuntimeError("a request for a pose has one")
     if isinstance(request.pose, PoseSheet):
-        return draw_sheet(request.pose, plan.canvas_size)
+        return PosePicture(draw_sheet(request.pose, plan.canvas_size), request.pose.notes)
     toy_reader = plan.entry.pose_reader
     find = people_finder(detector, request.pose_options, toy_reader=toy_reader, emit=job.emit, stop=job.stop)
     return pose_image(request.pose.convert("RGB"), plan.canvas_size, find=cancellable(find, job.check_cancelled))

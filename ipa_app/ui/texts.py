@@ -159,14 +159,24 @@ POSE_FOUND_MANY = (
     "{count} figures were found, and are in the skeleton editor: look at them, remove whom you do not want, then "
     "generate."
 )
-POSE_KEYPOINTS_ACCORDION = "Keypoints from elsewhere (OpenPose JSON)"
-POSE_KEYPOINTS_LABEL = "Paste an OpenPose file: 18 points a person, hands and faces if you like, with the canvas size"
+POSE_KEYPOINTS_ACCORDION = "Keypoints from elsewhere (JSON)"
+POSE_KEYPOINTS_LABEL = (
+    "Paste a file of keypoints: from OpenPose or an editor for it, ControlNet, DWPose, COCO, MMPose or MediaPipe"
+)
 POSE_KEYPOINTS_USE = "Edit these keypoints"
 POSE_KEYPOINTS_UPLOAD = "Choose a file"
+POSE_CANVAS_HELP = (
+    "Some files do not say how large the picture is that their points are of: then say it here, in pixels."
+)
+POSE_CANVAS_WIDTH = "Width of that picture"
+POSE_CANVAS_HEIGHT = "Height of that picture"
+POSE_CANVAS_UPLOAD = "Take them from the picture"
 POSE_NO_PHOTO = "There is no picture: please add one under “bring your own” first."
-POSE_NOTHING_PASTED = "There is nothing to read: please paste the content of an OpenPose file first."
-POSE_FILE_TOO_LONG = "This file is too long for an OpenPose file: please choose another one."
-POSE_FILE_NOT_TEXT = "This file is not text: please choose an OpenPose file (JSON)."
+POSE_NOTHING_PASTED = "There is nothing to read: please paste the content of a file of keypoints first."
+POSE_FILE_TOO_LONG = (
+    "This file is too long for a file of keypoints: please choose another one, with fewer pictures in it."
+)
+POSE_FILE_NOT_TEXT = "This file is not text: please choose a file of keypoints (JSON)."
 SKELETON_LABELS = {
     "picture": "Skeleton editor",
     "help": (
