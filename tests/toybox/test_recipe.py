@@ -30,7 +30,7 @@ from ipa_app.toybox.asked import questions
 from ipa_app.toybox.baseline import load_baseline
 from ipa_app.toybox.dataset import VIEWS, load_or_draw, views_of
 from ipa_app.toybox.enlarge import crops, grown_vae
-from ipa_app.toybox.fit import Figures, UnfinishedError, fit
+from ipa_app.toybox.fit import UnfinishedError
 from ipa_app.toybox.holes import Holes
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pipeline
 from ipa_app.toybox.settings import TINY, Enlargement, StageSettings
@@ -323,46 +323,6 @@ def test_folding_the_statistics_in_changes_latents_and_not_pictures(work: Path) 
     assert torch.allclose(after.std / before.std, 1 / before.mean.std(dim=(0, 2, 3)).view(1, 4, 1, 1), rtol=1e-3)
 
 
-def test_a_stopped_stage_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    def weights(folder: Path, *sittings: int) -> torch.Tensor:
-        folder.mkdir()
-        for samples in sittings:
-            torch.manual_seed(1)
-            module = torch.nn.Linear(4, 1)
-
-            def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
-                batch = torch.randn(8, 4, generator=generator)
-                return (module(batch) - batch.sum(dim=1, keepdim=True)).pow(2).mean(), {}  # noqa: B023
-
-            settings = dataclasses.replace(_LONG, samples=samples)
-            fit("line", module=module, loss=loss, settings=settings, folder=folder)
-        return module.weight.detach()
-
-    # The learning rate follows the budget, so the second sitting is compared with its own straight run:
-    # one step more after a resume moves on from where the first one stopped.
-    first, resumed = weights(tmp_path / "a", 80), weights(tmp_path / "b", 80, 160)
-    target = torch.ones(1, 4)
-    assert (resumed - target).abs().mean() < (first - target).abs().mean()
-
-
-def test_a_limit_of_minutes_stops_a_stage_which_says_so_and_goes_on(tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    module = torch.nn.Linear(4, 1)
-    rates: list[float] = []
-
-    def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, Figures]:
-        rates.append(fraction)
-        return module(torch.randn(8, 4, generator=generator)).square().mean(), {}
-
-    short = dataclasses.replace(_LONG, minutes=1e-9)
-    with pytest.raises(UnfinishedError, match=r"line stopped after 1e-09 minutes and 8 of 80 samples"):
-        fit("line", module=module, loss=loss, settings=short, folder=tmp_path)
-    progress = fit("line", module=module, loss=loss, settings=_LONG, folder=tmp_path)
-    assert progress.samples == 80
-    # However long it took, what a step does follows from the samples alone.
-    assert rates == pytest.approx([step / 10 for step in range(10)])
-
-
 def test_a_stage_that_is_not_finished_is_not_marked_as_done(work: Path, tmp_path: Path) -> None:
     shutil.copytree(work / "data", tmp_path / "data")
     longer = dataclasses.replace(TINY, judge=StageSettings(samples=16, batch_size=4, lr=1e-3, minutes=1e-9))
@@ -384,27 +344,6 @@ def test_an_adapter_that_is_not_finished_goes_on(work: Path, tmp_path: Path) -> 
     assert json.loads((folder / "figures.jsonl").read_text("utf-8").splitlines()[-1])["samples"] == 16
 
 
-def test_a_step_whose_gradients_are_no_numbers_is_left_out(tmp_path: Path) -> None:
-    def weights(folder: Path, broken: set[int]) -> torch.Tensor:
-        folder.mkdir()
-        torch.manual_seed(1)
-        module = torch.nn.Linear(4, 1)
-        steps = iter(range(_LONG.samples // _LONG.batch_size))
-
-        def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
-            batch = torch.randn(8, 4, generator=generator)
-            # The root of 0 is a number and its slope is none.
-            nothing = (0 * module.weight).sum().sqrt() if next(steps) in broken else 0
-            return (module(batch) - 1).pow(2).mean() + nothing, {}
-
-        fit("line", module=module, loss=loss, settings=_LONG, folder=folder)
-        return module.weight.detach()
-
-    whole, most = weights(tmp_path / "a", set()), weights(tmp_path / "b", {3, 4})
-    assert most.isfinite().all()
-    assert not torch.equal(most, whole)
-
-
 def _weights(part: Path) -> list[torch.Tensor]:
     """All numbers of a part of a folder."""
     (path,) = part.glob("*.safetensors")
@@ -419,6 +358,3 @@ def _distance(first: torch.Tensor, second: torch.Tensor) -> float:
 def _base_adapter(folder: Path) -> Path:
     """The base adapter of a folder."""
     return folder / FILES["base"]
-
-
-_LONG = StageSettings(samples=80, batch_size=8, lr=0.1)
