@@ -78,6 +78,7 @@ SPOILED = {
     "a third there, on white": drawn(STANDING, ground=WHITE, opacity=0.35),
     "hairlines": drawn(STANDING, hairlines=True, radius=2),
     "hairlines on white": drawn(STANDING, hairlines=True, radius=2, ground=WHITE),
+    "hairlines between large dots, on white": drawn(STANDING, hairlines=True, radius=5, ground=WHITE),
     "thick": drawn(STANDING, half_width=9, radius=9),
     "JPEG": jpeg(drawn(STANDING), 60),
     "JPEG on white": jpeg(drawn(STANDING, ground=WHITE), 60),
@@ -96,6 +97,14 @@ def test_every_joint_is_read_at_every_size(factor: float) -> None:
     size = (round(512 * factor), round(768 * factor))
     picture = drawn(STANDING, ground=GREY).resize(size, Image.Resampling.LANCZOS)
     assert misses(read(picture), moved(STANDING, scale=factor), size=size) == []
+
+
+@pytest.mark.parametrize("radius", [1, 2, 3])
+@pytest.mark.parametrize("scale", [0.3, 0.5])
+def test_every_joint_is_read_of_small_figures_of_hairlines(scale: float, radius: int) -> None:
+    person = moved(STANDING, by=(20, 20), scale=scale)
+    picture = drawn(person, hairlines=True, radius=radius, ground=WHITE)
+    assert misses(read(picture), person, size=SIZE) == []
 
 
 def test_a_small_skeleton_on_a_large_canvas_is_read_where_it_is() -> None:

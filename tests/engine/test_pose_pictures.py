@@ -1,0 +1,42 @@
+"""A skeleton that somebody has drawn, from a request to its result."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ipa_app.pose.detect import pose_image
+from ipa_app.pose.sheet import PoseSheet
+from tests.drawn_skeletons import SIZE, STANDING, as_openpose, drawn, moved
+from tests.engine.conftest import Generate, pixels
+
+ORDER = {"task": "pose", "prompt": "a cat", "seed": 1}
+
+
+def never(*_: object, **__: object) -> None:
+    raise AssertionError("a drawn skeleton is looked at as a photo")
+
+
+@pytest.mark.parametrize("given", [{"ground": (255, 255, 255)}, {"ground": (127, 127, 127)}, {"hairlines": True}])
+def test_it_is_followed_however_it_is_drawn(generate: Generate, given: dict) -> None:
+    picture = drawn(STANDING, **given)
+    result = generate(**ORDER, pose=picture)
+    assert result.notes == ()
+    anew = pose_image(picture, (result.images[0].width, result.images[0].height), find=never).image
+    assert pixels(result) == pixels(generate(**ORDER, pose=anew)) != pixels(generate(**ORDER, pose=picture.rotate(90)))
+
+
+def test_what_is_done_to_it_is_said_with_the_result(generate: Generate) -> None:
+    small = moved(STANDING, by=(230, 300), scale=0.2)
+    result = generate(**ORDER, pose=drawn(small, half_width=1, radius=1))
+    assert result.notes == (
+        "The figure is so small on its canvas that it could not be followed, and was brought closer.",
+    )
+
+
+def test_what_a_file_of_keypoints_loses_is_said_with_the_result(generate: Generate) -> None:
+    below = [{"pose_keypoints_2d": points} for points in as_openpose(moved(STANDING, scale=1.3))]
+    sheet = PoseSheet.from_json(json.dumps({"people": below, "canvas_width": SIZE[0], "canvas_height": SIZE[1]}))
+    result = generate(**ORDER, pose=sheet)
+    assert result.notes == ("Of person 1 this lies outside the picture, and was left out: right ankle and left ankle.",)
