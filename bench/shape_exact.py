@@ -86,8 +86,7 @@ def check_full_adapters(folder: Path) -> None:
     from transformers import CLIPVisionConfig
 
     from bench.published import SIZES, Widths, hub, unet_config, write_adapters
-    from ipa_app.adapter import attention_layers, check_encoder, read_adapter
-    from ipa_app.adapter.files import check_base
+    from ipa_app.adapter import attention_layers, check_base, check_encoder, read_adapter
 
     full = Widths(unet=(320, 640, 1280), heads=(5, 10, 20), text=SIZES["sdxl", False].text, resampler_heads=20)
     config = unet_config("sdxl", full)

@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 from transformers import CLIPVisionConfig
 
 from ipa_app.adapter import AdapterFile, attention_layers, check_encoder, read_adapter
-from ipa_app.adapter.files import base_name, check_base
+from ipa_app.adapter.fitting import base_name, check_base
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.folder import read_json

@@ -50,7 +50,7 @@ SCENE_SHARE = 0.5
 
 def train_adapter(kind: Kind, recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
     """Train one adapter on the frozen base and write ``folder/adapters/<published name>``."""
-    settings = recipe.base_adapter if kind == "base" else recipe.fine_adapter
+    settings = {"base": recipe.base_adapter, "plus": recipe.fine_adapter}[kind]
     start = start_of(folder, "adapters") / FILES[kind]
     config = _config(kind, recipe, settings, folder / f"adapter-{kind}", pretrained=start if start.exists() else None)
     _train(config, recipe, data, heldout, folder, target=folder / "adapters" / FILES[kind])

@@ -18,6 +18,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from ipa_app.adapter.kinds import KINDS
 from ipa_app.errors import UserError
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.families import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family
@@ -97,8 +98,7 @@ class Components:
 
     def clip_dim(self, kind: str) -> int:
         """Width of the features an adapter of this kind reads from the vision tower."""
-        config = self.image_encoder.config
-        return config.projection_dim if kind == "base" else config.hidden_size
+        return KINDS[kind].features.width(self.image_encoder.config)
 
     @property
     def latent_factor(self) -> int:

@@ -12,7 +12,8 @@ import torch
 from accelerate import Accelerator
 
 from ipa_app.adapter.attention import install_processors
-from ipa_app.adapter.files import check_encoder, load_adapter, read_adapter
+from ipa_app.adapter.files import load_adapter, read_adapter
+from ipa_app.adapter.fitting import check_encoder
 from ipa_app.adapter.ip_adapter import IPAdapter
 from ipa_app.errors import UserError
 from ipa_app.training.checkpoint import load_checkpoint, save_checkpoint

@@ -12,9 +12,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from transformers import CLIPVisionConfig
 
-from ipa_app.adapter import AdapterFile, IPAdapter, attention_layers, check_encoder
-from ipa_app.adapter.files import build_adapter, check_base
-from ipa_app.adapter.layout import adapter_kind, file_layers
+from ipa_app.adapter import AdapterFile, IPAdapter, attention_layers, check_base, check_encoder
+from ipa_app.adapter.files import build_adapter
+from ipa_app.adapter.header import header_of
+from ipa_app.adapter.layout import file_layers
 from ipa_app.errors import UserError
 from tests.adapter.test_files import SDXL
 
@@ -51,12 +52,13 @@ def files(unets: dict[str, UNet2DConditionModel]) -> dict[str, AdapterFile]:
         adapter = IPAdapter.for_unet(unets[base], kind=kind, **sizes)
         tensors = adapter.state_dict()
         found[name] = AdapterFile(
-            Path(f"{name}.safetensors"),
-            adapter_kind(tensors),
-            file_layers(tensors),
-            adapter.clip_dim,
-            adapter.num_tokens,
-            tensors,
+            path=Path(f"{name}.safetensors"),
+            kind=adapter.kind,
+            layers=file_layers(header_of(tensors)),
+            clip_dim=adapter.clip_dim,
+            numbers=sum(tensor.numel() for tensor in tensors.values()),
+            num_tokens=adapter.num_tokens,
+            tensors=tensors,
         )
     return found
 
