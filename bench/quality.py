@@ -28,6 +28,7 @@ from bench.contact_sheet import contact_sheet
 from bench.judging import Look, attributes_right, interval, judge, look
 from bench.samplers import sampled_by
 from ipa_app.engine.engine import Engine
+from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.manager import ModelManager
 from ipa_app.processor import thread_count
@@ -97,7 +98,7 @@ def main() -> None:
         entries = {"toybox": entry_from_folder(arguments.model, name="toybox")}
         entries |= sampled_by(arguments.model, arguments.samplers, Path(folder))
         if arguments.base_adapter:
-            changed = {"base": arguments.base_adapter}
+            changed = {"base": usual_adapter("base", arguments.base_adapter)}
             entries = {name: replace(each, adapters={**each.adapters, **changed}) for name, each in entries.items()}
         engine = Engine(ModelManager(entries, device="cpu", max_resident=len(entries)))
         try:

@@ -15,10 +15,17 @@ RESAMPLER_DIM_HEAD = 64
 
 
 class VisionWidths(Protocol):
-    """What must be known of a CLIP vision tower; its configuration in transformers has these fields."""
+    """What must be known of a CLIP vision tower; its configuration in transformers says it."""
 
-    hidden_size: int
-    projection_dim: int
+    @property
+    def hidden_size(self) -> int:
+        """Width of its layers."""
+        ...
+
+    @property
+    def projection_dim(self) -> int:
+        """Width of its embedding."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +80,8 @@ class AdapterKind:
     Attributes:
         name: as the trainer knows it.
         usual: what requests call a model's usual adapter of this kind; empty where it has no name but its file's.
+        title: what people call that one.
+        about: what it takes of a picture, in a few words.
         features: what it takes of the vision tower.
         mark: the tensor of its projection that no other kind has.
         width_key: the tensor of its projection whose second axis is as long as the features are wide.
@@ -82,6 +91,8 @@ class AdapterKind:
 
     name: str
     usual: str = ""
+    title: str = ""
+    about: str = ""
     features: ClipFeatures
     mark: str
     width_key: str
@@ -96,6 +107,8 @@ KINDS: Mapping[str, AdapterKind] = MappingProxyType(
             AdapterKind(
                 name="base",
                 usual="base",
+                title="Base",
+                about="overall look",
                 features=IMAGE_EMBEDS,
                 mark="proj.weight",
                 width_key="proj.weight",
@@ -105,6 +118,8 @@ KINDS: Mapping[str, AdapterKind] = MappingProxyType(
             AdapterKind(
                 name="plus",
                 usual="fine",
+                title="Fine-grained",
+                about="more detail",
                 features=HIDDEN_STATES,
                 mark="latents",
                 width_key="proj_in.weight",
@@ -122,3 +137,6 @@ KINDS: Mapping[str, AdapterKind] = MappingProxyType(
     }
 )
 """base: a few tokens from the pooled embedding. plus: all patches, resampled. full: one token for each of them."""
+
+USUAL_NAMES = tuple(kind.usual for kind in KINDS.values() if kind.usual)
+"""What requests call the usual adapters."""

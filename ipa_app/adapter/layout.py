@@ -23,7 +23,6 @@ T = TypeVar("T")
 _WRAPPERS = ("module.", "state_dict.", "model.")
 _RENAMED = {"image_proj_model.": "image_proj.", "adapter_modules.": "ip_adapter."}
 _PROCESSOR_KEY = re.compile(r"unet\.(?P<name>(?:down_blocks|up_blocks|mid_block)\..*attn2\.processor)\.(?P<key>.+)")
-_FACE_ID = "is a FaceID adapter, which works from a face-recognition network and not from CLIP"
 _OTHER_SORTS = {
     "a PuLID file": ("id_adapter.", "id_adapter_attn_layers.", "pulid_ca.", "pulid_encoder."),
     "an IP-Adapter for FLUX": ("double_blocks.", "ip_adapter_proj_model."),
@@ -122,7 +121,10 @@ def adapter_kind(header: Header) -> str:
         raise UserError(_not_an_adapter(header))
     has_lora = any("lora" in name for name in names)
     if has_lora or {"norm.weight", "proj.0.weight"} <= keys or any("perceiver_resampler." in key for key in keys):
-        raise UserError(f"{_FACE_ID}; use a base, plus or full-face adapter.")
+        raise UserError(
+            "is a FaceID adapter, which works from a face-recognition network and not from CLIP; "
+            "use a base, plus or full-face adapter."
+        )
     kind = next((kind for kind in KINDS.values() if kind.mark in keys), None)
     if kind is None:
         raise UserError(

@@ -22,12 +22,12 @@ from ipa_app.pose.options import DetectorName, PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 
 Task = Literal["variation", "mix", "inpaint", "pose"]
-AdapterName = Literal["base", "fine"]
 AreaName = Literal["masked", "whole"]
 PartName = Literal["all", "style", "layout"]
 RegionName = Literal["everywhere", "left", "right", "upper", "lower"]
 
 LONGEST_PROMPT = 2000
+LONGEST_FILE_NAME = 255
 MOST_PICTURES = 8
 MOST_REFERENCES = 4
 MOST_STEPS = 100
@@ -90,7 +90,7 @@ class GenerateRequest:
         prompt: what to draw; may be empty.
         negative_prompt: what not to draw.
         references: pictures used as a prompt; none means plain Stable Diffusion.
-        adapter: how references are read: base (the gist) or fine (the details).
+        adapter: how references are read: base (the gist), fine (the details), or another one that the model has.
         scale: how strongly references count, 0 to 1.5.
         count: how many pictures, 1 to 8; picture i has the seed `seed + i`.
         seed: -1 for a random one.
@@ -135,7 +135,7 @@ class GenerateRequest:
     prompt: str = ""
     negative_prompt: str = ""
     references: tuple[Reference, ...] = ()
-    adapter: AdapterName = "base"
+    adapter: str = "base"
     scale: float = 1.0
     count: int = 1
     seed: int = -1
@@ -185,9 +185,9 @@ class GenerateRequest:
             UserError: names the field, its value and what is allowed.
         """
         checked_choice("The task", self.task, get_args(Task))
-        checked_choice("The adapter", self.adapter, get_args(AdapterName))
         checked_choice("What of the picture counts", self.part, get_args(PartName))
         checked_text("The model", self.model, longest=100)
+        checked_text("The adapter", self.adapter, longest=LONGEST_FILE_NAME)
         checked_text("The prompt", self.prompt, longest=LONGEST_PROMPT)
         checked_text("The negative prompt", self.negative_prompt, longest=LONGEST_PROMPT)
         _set(self, "scale", checked_number("The scale", self.scale, least=0, most=1.5))

@@ -9,11 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ipa_app.errors import UserError
+from ipa_app.models.adapters import with_own_adapters
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.folder import (
     DEFAULT_SIDE,
     SDXL_SIDE,
-    find_adapters,
     find_controlnets,
     find_pose_reader,
     is_sdxl_checkpoint,
@@ -86,8 +86,8 @@ def entry_from_file(file: Path, *, name: str) -> ModelEntry:
         UserError: ipa_studio.json or words.json cannot be understood.
     """
     is_sdxl = is_sdxl_checkpoint(file)
-    entry = entry_from_folder(file.with_suffix(""), name=name, side=SDXL_SIDE if is_sdxl else DEFAULT_SIDE)
-    return replace(entry, location=file, presets=SDXL_PRESETS if is_sdxl else NO_PRESETS)
+    entry = _described(file.with_suffix(""), name=name, side=SDXL_SIDE if is_sdxl else DEFAULT_SIDE)
+    return with_own_adapters(replace(entry, location=file, presets=SDXL_PRESETS if is_sdxl else NO_PRESETS))
 
 
 def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> ModelEntry:
@@ -101,6 +101,11 @@ def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> Mo
     Raises:
         UserError: ipa_studio.json or words.json cannot be understood.
     """
+    return with_own_adapters(_described(folder, name=name, side=side))
+
+
+def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
+    """Describe the model in a folder but for its adapters."""
     settings = StudioFile(folder)
     side = side or native_side(folder)
     image_encoder = folder / "image_encoder"
@@ -109,7 +114,6 @@ def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> Mo
         title=settings.text("title", name.replace("_", " ").replace("-", " ").title()),
         about=settings.text("about"),
         location=folder,
-        adapters=MappingProxyType(find_adapters(folder / "adapters")),
         image_encoder=image_encoder if image_encoder.is_dir() else None,
         controlnets=MappingProxyType(find_controlnets(folder)),
         pose_reader=find_pose_reader(folder),

@@ -43,20 +43,6 @@ def read_words(path: Path) -> dict[str, tuple[str, ...]]:
     return {group: tuple(words) for group, words in content.items()}
 
 
-def find_adapters(folder: Path) -> dict[str, Path]:
-    """Find the adapters among a folder's .safetensors files, told apart by the tensors in them, not by their names.
-
-    Returns:
-        "base" and "fine" to the first file of that kind; other files are passed over.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        kind = _adapter_kind(path)
-        if kind is not None:
-            found.setdefault(kind, path)
-    return found
-
-
 def find_controlnets(folder: Path) -> dict[str, Path]:
     """Find the pose ControlNet of a model: its folder `controlnet`, when it has one."""
     path = folder / "controlnet"
@@ -90,10 +76,3 @@ def _keys(path: Path) -> set[str]:
             return set(file.keys())
     except (OSError, SafetensorError):
         return set()
-
-
-def _adapter_kind(path: Path) -> str | None:
-    stripped = {key.removeprefix("image_proj_model.").removeprefix("image_proj.") for key in _keys(path)}
-    if "latents" in stripped:
-        return "fine"
-    return "base" if "proj.weight" in stripped else None

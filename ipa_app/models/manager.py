@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ipa_app.errors import Cancelled, UserError
+from ipa_app.models.adapters import AdapterSet
 from ipa_app.models.amounts import size_text
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.hub import discard_damaged, doubt, download, is_downloaded, put_together
@@ -50,6 +51,7 @@ class ModelManager:
         *,
         max_resident: int = 1,
         in_background: bool = True,
+        adapters: AdapterSet | None = None,
     ) -> None:
         """Hold no model yet.
 
@@ -58,7 +60,9 @@ class ModelManager:
             device: a torch device; None takes the fastest there is.
             max_resident: how many models stay in memory; the one unused for longest goes first.
             in_background: whether `start` and `download` return at once; otherwise they load in the caller's thread.
+            adapters: those that no model brings; none by default, until somebody adds one.
         """
+        self.adapters = adapters or AdapterSet()
         self._in_background = in_background
         self._catalog = catalog
         self._device = device
@@ -75,14 +79,14 @@ class ModelManager:
         return self._catalog
 
     def entry(self, name: str) -> ModelEntry:
-        """Give a model's catalogue entry.
+        """Give a model's catalogue entry, with all adapters that it can draw with at present.
 
         Raises:
             UserError: there is no such model; the message lists those there are.
         """
         if not isinstance(name, str) or name not in self._catalog:
             raise UserError(f"There is no model {str(name)[:80]!r}; there is {', '.join(self._catalog)}.")
-        return self._catalog[name]
+        return self.adapters.offered(self._catalog[name])
 
     def state(self, name: str) -> ModelState:
         """Say where a model stands.

@@ -21,7 +21,6 @@ from ipa_app.ui.failures import explained
 from ipa_app.ui.form import build_request
 from ipa_app.ui.studio import Studio, save_pictures
 
-Adapter = Literal["base", "fine"]
 View = Literal["crop", "pad", "stretch"]
 Outcome = tuple[list[str], dict[str, Any]]
 
@@ -63,7 +62,7 @@ class PublicApi:
         self,
         *,
         reference: Picture,
-        adapter: Adapter = "base",
+        adapter: str = "base",
         scale: float = 1.0,
         prompt: str = "",
         negative_prompt: str = "",
@@ -95,7 +94,7 @@ class PublicApi:
         *,
         prompt: str,
         reference: Picture | None = None,
-        adapter: Adapter = "base",
+        adapter: str = "base",
         scale: float = 0.6,
         negative_prompt: str = "",
         count: int = 1,
@@ -127,7 +126,7 @@ class PublicApi:
         mask: Picture | None,
         reference: Picture | None = None,
         prompt: str = "",
-        adapter: Adapter = "base",
+        adapter: str = "base",
         scale: float = 1.0,
         negative_prompt: str = "",
         count: int = 1,
@@ -168,7 +167,7 @@ class PublicApi:
         pose: Picture,
         reference: Picture | None = None,
         prompt: str = "",
-        adapter: Adapter = "base",
+        adapter: str = "base",
         scale: float = 1.0,
         control_scale: float = 1.0,
         negative_prompt: str = "",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import gradio as gr
@@ -13,9 +13,13 @@ from PIL import Image
 from ipa_app.engine.recipes import read_request
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
+from ipa_app.imaging.png import read_settings
+from ipa_app.models.entry import ModelEntry
+from ipa_app.models.hashing import file_hash
 from ipa_app.pose.options import detectors
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui import texts
+from ipa_app.ui.adapters import name_to_ask
 from ipa_app.ui.failures import explained
 from ipa_app.ui.kept import keep_picture
 from ipa_app.ui.listeners import CHECKED
@@ -33,7 +37,7 @@ def connect_restore(parts: Parts, *, restorer: Restorer) -> None:
     """Let a dropped file set the controls."""
     parts.restore.file.upload(
         restorer.from_upload,
-        parts.restore.file,
+        [parts.restore.file, parts.panel.adapters.own],
         restorer.outputs,
         preprocess=False,
         **CHECKED,
@@ -63,25 +67,39 @@ class Restorer:
             components += [*parts.inputs_of(tab).values(), *tab.folds.values()]
         return list(dict.fromkeys(components))
 
-    def from_upload(self, payload: Any) -> Update:
-        """Set everything as it was for the dropped picture; the drop box is empty again afterwards."""
+    def from_upload(self, payload: Any, own: Sequence[str] = ()) -> Update:
+        """Set everything as it was for the dropped picture; the drop box is empty again afterwards.
+
+        Args:
+            payload: the upload.
+            own: the keys of the adapters that the visitor has brought.
+        """
         parts = self._parts
         with explained():
             try:
-                updates = self._from_file(file_path(payload, field="The picture"))
+                updates = self._from_file(file_path(payload, field="The picture"), own)
             except UserError as error:
                 updates = {parts.restore.note: _note(str(error))}
         return {**updates, parts.restore.file: None}
 
-    def from_result(self, path: str) -> Update:
-        """Set everything as it was for a picture of this visit."""
+    def from_result(self, path: str, own: Sequence[str] = ()) -> Update:
+        """Set everything as it was for a picture of this visit; `own` is as for `from_upload`."""
         with explained():
-            return self._from_file(path)
+            return self._from_file(path, own)
 
-    def _from_file(self, path: str) -> Update:
+    def _from_file(self, path: str, own: Sequence[str]) -> Update:
         request = read_request(path)
+        entry = self._studio.entry(request.model)
+        request = replace(request, adapter=name_to_ask(entry, request.adapter, own))
         self._studio.check(request)
-        return {**self._controls(request), self._parts.restore.note: _note(texts.RESTORED)}
+        return {**self._controls(request), self._parts.restore.note: _note(self._said(path, request.adapter, entry))}
+
+    def _said(self, path: str, adapter: str, entry: ModelEntry) -> str:
+        """Say that all is as it was, or which adapter is not."""
+        noted = (read_settings(path) or {}).get("adapter_sha256")
+        if noted is None or noted == file_hash(entry.adapter(adapter).file):
+            return texts.RESTORED
+        return texts.RESTORED_OTHER_ADAPTER.format(name=entry.adapter(adapter).title)
 
     def _controls(self, request: GenerateRequest) -> Update:
         parts, tab = self._parts, self._parts.tab_of(request.task)

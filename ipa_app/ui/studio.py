@@ -158,11 +158,11 @@ class Studio:
 
     def entry(self, model: str) -> ModelEntry:
         """Return a model's catalogue entry, the first one's for a name that is not there."""
-        return self.catalog.get(model) or next(iter(self.catalog.values()))
+        return self.manager.entry(model if model in self.catalog else next(iter(self.catalog)))
 
     def models(self) -> dict[str, dict[str, Any]]:
         """Describe every model of the catalogue and its state, for programs."""
-        return {name: self._describe(entry) for name, entry in self.catalog.items()}
+        return {name: self._describe(self.entry(name)) for name in self.catalog}
 
     def _describe(self, entry: ModelEntry) -> dict[str, Any]:
         state = self.manager.state(entry.name)
@@ -170,7 +170,8 @@ class Studio:
             "title": entry.title,
             "about": entry.about,
             "licence": entry.licence,
-            "adapters": sorted(entry.adapters),
+            "adapters": list(entry.listed_adapters),
+            "adapters_left_out": list(entry.left_out),
             "pose": "pose" in entry.controlnets,
             "parts": ["all", *entry.presets],
             "width": entry.width,

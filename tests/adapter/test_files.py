@@ -17,6 +17,7 @@ from transformers import CLIPVisionConfig
 from ipa_app.adapter import IPAdapter, attention_layers, check_encoder, load_adapter, read_adapter, save_adapter
 from ipa_app.errors import UserError
 from tests.adapter.conftest import new_adapter
+from tests.adapter_files import prefixed, published_unet, saved_by_accelerate
 from tests.tiny_models import tiny_unet
 
 KINDS: list[str] = ["base", "plus", "full"]
@@ -70,25 +71,11 @@ def test_any_number_of_base_tokens_is_read(tmp_path: Path, unet: UNet2DCondition
 
 # The published tables
 
-SDXL = {
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "attention_head_dim": (5, 10, 20),
-    "transformer_layers_per_block": (1, 2, 10),
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
-
 
 @pytest.fixture(scope="module")
 def published_unets() -> dict[str, UNet2DConditionModel]:
     """UNets of the published sizes without memory for their weights."""
-    with torch.device("meta"):
-        return {"sd15": UNet2DConditionModel(cross_attention_dim=768), "sdxl": UNet2DConditionModel(**SDXL)}
+    return {name: published_unet(name) for name in ("sd15", "sdxl")}
 
 
 def test_sd15_layers_are_numbered_as_published(published_unets: dict[str, UNet2DConditionModel]) -> None:
@@ -186,34 +173,19 @@ def shapes_of(adapter: IPAdapter) -> dict[str, tuple[int, ...]]:
 # Variants
 
 
-def renamed(adapter: IPAdapter, names: dict[str, str], prefix: str = "") -> dict[str, Tensor]:
-    tensors = {}
-    for key, tensor in adapter.state_dict().items():
-        part, _, rest = key.partition(".")
-        tensors[f"{prefix}{names.get(part, part)}.{rest}"] = tensor.clone()
-    return tensors
-
-
 def test_training_time_prefixes_are_read(
     tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[str, IPAdapter]
 ) -> None:
-    names = {"image_proj": "image_proj_model", "ip_adapter": "adapter_modules"}
-    save_file(renamed(adapters["plus"], names, "module."), tmp_path / "a.safetensors")
+    save_file(prefixed(adapters["plus"].state_dict()), tmp_path / "a.safetensors")
     assert_same_weights(load_adapter(tmp_path / "a.safetensors", unet), adapters["plus"])
-    torch.save({"state_dict": renamed(adapters["plus"], names)}, tmp_path / "a.bin")
+    torch.save({"state_dict": prefixed(adapters["plus"].state_dict())}, tmp_path / "a.bin")
     assert_same_weights(load_adapter(tmp_path / "a.bin", unet), adapters["plus"])
 
 
 def test_a_whole_training_checkpoint_is_read(tmp_path: Path, sdxl_unet: UNet2DConditionModel) -> None:
     """Accelerate keeps one of two names for a tensor: that of the UNet's processor. Numbers follow down, up, mid."""
     adapter = new_adapter(sdxl_unet, "base")
-    tensors = {f"unet.{key}": tensor for key, tensor in sdxl_unet.state_dict().items()}
-    names = {str(layer.index): f"unet.{layer.name}" for layer in attention_layers(sdxl_unet)}
-    for key, tensor in adapter.state_dict().items():
-        part, _, rest = key.partition(".")
-        number, _, last = rest.partition(".")
-        tensors[f"image_proj_model.{rest}" if part == "image_proj" else f"{names[number]}.{last}"] = tensor
-    save_file(tensors, tmp_path / "model.safetensors")
+    save_file(saved_by_accelerate(adapter.state_dict(), sdxl_unet), tmp_path / "model.safetensors")
     assert_same_weights(load_adapter(tmp_path / "model.safetensors", sdxl_unet), adapter)
 
 
@@ -278,7 +250,7 @@ def refusal(tmp_path: Path, tensors: dict[str, Tensor]) -> str:
 
 
 def test_face_id_is_told_apart(tmp_path: Path, adapters: dict[str, IPAdapter]) -> None:
-    base = renamed(adapters["base"], {})
+    base = dict(adapters["base"].state_dict())
     plain = {key: tensor for key, tensor in base.items() if not key.startswith("image_proj.")}
     face_id = plain | {"image_proj.proj.0.weight": torch.ones(4, 4), "image_proj.norm.weight": torch.ones(4)}
     face_id_plus = plain | {"image_proj.perceiver_resampler.proj_in.weight": torch.ones(4, 4)}
@@ -288,7 +260,7 @@ def test_face_id_is_told_apart(tmp_path: Path, adapters: dict[str, IPAdapter]) -
 
 
 def test_incomplete_and_foreign_files_are_named(tmp_path: Path, adapters: dict[str, IPAdapter]) -> None:
-    base = renamed(adapters["base"], {})
+    base = dict(adapters["base"].state_dict())
     assert "no image projection" in refusal(tmp_path, {"lora.weight": torch.ones(2)} | {"a": torch.ones(2)})
     for key in base:
         message = refusal(tmp_path, {name: tensor for name, tensor in base.items() if name != key})
@@ -302,7 +274,7 @@ def test_incomplete_and_foreign_files_are_named(tmp_path: Path, adapters: dict[s
     assert "extra belongs to no base adapter" in refusal(tmp_path, base | {"image_proj.extra": torch.ones(1)})
     numberless = {key.replace("ip_adapter.", "ip_adapter.x"): tensor for key, tensor in base.items()}
     assert "no numbered keys" in refusal(tmp_path, numberless)
-    plus = renamed(adapters["plus"], {})
+    plus = dict(adapters["plus"].state_dict())
     for key in ("latents", "proj_in.weight", "proj_out.bias", "layers.0.0.to_q.weight", "layers.3.1.3.weight"):
         plus_key = f"image_proj.{key}"
         refusal(tmp_path, {name: tensor for name, tensor in plus.items() if name != plus_key})
@@ -326,7 +298,7 @@ def test_a_wrong_base_is_explained_with_both_sides(
         load_adapter(path, published_unets["sd15"])
     wider = {
         key: torch.ones(64, 32) if "ip_adapter.3." in key else tensor
-        for key, tensor in renamed(adapters["base"], {}).items()
+        for key, tensor in dict(adapters["base"].state_dict()).items()
     }
     save_file(wider, path)
     with pytest.raises(UserError, match="its layer 3 is 64 wide, this model's layer 3 is 32 wide"):

@@ -83,8 +83,10 @@ def test_progress(translate: Translate) -> None:
         Progress(phase="denoising", message="picture 2 of 4"): "正在绘制：第 2 张，共 4 张",
         Progress(phase="denoising", message="strength 0.25 (2 of 5)"): "正在绘制：强度 0.25（第 2 张，共 5 张）",
         Progress(
-            phase="decoding", message="fine-grained (2 of 2), developing the picture"
+            phase="decoding", message="Fine-grained (2 of 2), developing the picture"
         ): "精细（第 2 张，共 2 张），正在显影",
+        Progress(phase="denoising", message="my toys (3 of 3)"): "正在绘制：my toys（第 3 张，共 3 张）",
+        Progress(phase="loading", message="reading the adapter toys"): "正在读取适配器 toys",
     }
     assert {progress: translate(line(progress)) for progress in expected} == expected
 

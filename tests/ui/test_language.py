@@ -25,12 +25,12 @@ ONLY_ENGLISH = {"TITLE"}
 
 # Texts for people that are names, are found as part of a longer one, or are no part of the page.
 NAMES = {"Stable Diffusion", "Stable Diffusion 1.5", "Stable Diffusion 1.x", "Stable Diffusion 2.x"} | {
-    "Stable Diffusion XL", "CLIP ViT-L/14", "OpenCLIP ViT-H/14", "OpenCLIP ViT-bigG/14"
+    "Stable Diffusion XL", "FLUX or Stable Diffusion 3", "CLIP ViT-L/14", "OpenCLIP ViT-H/14", "OpenCLIP ViT-bigG/14"
 }  # fmt: skip
 LOAD_FAILED = ("The model {} could not be loaded: its files are damaged or incomplete", " (details in the log).")
 JOINED = {"{} left", *LOAD_FAILED}
 IN_FILES = {"CFG scale", "IP-Adapter scale", "ControlNet scale", "Denoising strength", "Negative prompt: {}"}
-UNSHOWN = {"blob {}\0", "load {}", "adapter {}"}
+UNSHOWN = {"blob {}\0", "load {}"}
 TORCH_SAYS = {"MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory"}
 STAYS = NAMES | JOINED | IN_FILES | UNSHOWN | TORCH_SAYS
 

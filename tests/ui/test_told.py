@@ -90,7 +90,7 @@ def test_a_comparison_of_which_one_is_withheld_shows_the_other(
     withhold(monkeypatch, model, every=2)
     parts, _ = page
     *_, last = runner.run("mix", SERIES["both-adapters"])(**entered)
-    assert [caption for _, caption in last[parts.results.gallery]["value"]] == ["base", "fine-grained: withheld"]
+    assert [caption for _, caption in last[parts.results.gallery]["value"]] == ["Base", "Fine-grained: withheld"]
     assert not last[parts.results.compared]["visible"]
     assert ">One picture in " in last[parts.results.status]
     assert last[parts.results.status].count("One was withheld, because") == 1
