@@ -7,6 +7,7 @@ everybody may use, and those that visitors bring, which nobody else is told of.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -215,15 +216,10 @@ class AdapterSet:
         name = "-".join(_NAME.findall(file.stem)).strip(".-")[:_LONGEST_NAME] or "adapter"
         with self._lock:
             self._base(entry).check(layout)
-            there = [*entry.listed_adapters.values(), *(self._added[key] for key in own if key in self._added)]
+            mine = (self._added[key].name for key in own if key in self._added)
+            name = _untaken(name, {*USUAL_NAMES, *entry.listed_adapters, *mine})
             key = f"{name}{SECRET_MARK}{secrets.token_urlsafe(16)}"
-            self._added[key] = AdapterEntry(
-                name=name,
-                title=_untaken(name, {each.title for each in there}),
-                file=file,
-                kind=layout.kind,
-                is_private=True,
-            )
+            self._added[key] = AdapterEntry(name=name, title=name, file=file, kind=layout.kind, is_private=True)
             oldest = list(self._added)[:-MOST_ADDED]
         self.remove(oldest)
         return key
@@ -314,10 +310,10 @@ def _variant(name: str) -> str | None:
     return next((title for word, title in _VARIANTS.items() if word in name), None)
 
 
-def _untaken(title: str, titles: Collection[str]) -> str:
-    """Number a title where there are others like it."""
-    number = 1 + sum(each == title or each.startswith(f"{title} (") for each in titles)
-    return title if number == 1 else f"{title} ({number})"
+def _untaken(name: str, taken: Collection[str]) -> str:
+    """Number a name where there is another like it."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if each not in taken)
 
 
 def _name_and_path(text: str) -> tuple[str, Path]:

@@ -145,11 +145,13 @@ class ModelEntry(HubFiles):
         of_kind = (each for each in self.listed_adapters.values() if KINDS[each.kind].usual == name)
         found = self.adapters.get(name) or next(by_file, None) or next(of_kind, None)
         if found is None and SECRET_MARK in name:
-            raise UserError(
-                f"The adapter {name.partition(SECRET_MARK)[0]} is not here any more: please add its file again, or "
-                "choose another one."
-            )
+            raise adapter_gone(name.partition(SECRET_MARK)[0])
         if found is None:
             has = ", ".join(self.listed_adapters) or "none"
             raise UserError(f"The model {self.title} has no adapter {name!r} (it has {has}).")
         return found
+
+
+def adapter_gone(name: str) -> UserError:
+    """Say that an adapter's file is no longer there."""
+    return UserError(f"The adapter {name} is not here any more: please add its file again, or choose another one.")

@@ -17,6 +17,7 @@ from ipa_app.adapter.files import build_adapter
 from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
 from ipa_app.models.adapters import AdapterBase, file_stamp
+from ipa_app.models.entry import adapter_gone
 from ipa_app.models.hashing import file_hash, picture_hash
 from ipa_app.models.precision import in_float32
 
@@ -109,7 +110,7 @@ class ResidentAdapters:
 
     def __contains__(self, adapter: AdapterEntry) -> bool:
         """Whether an adapter is in memory as its file is now."""
-        return (adapter.file, file_stamp(adapter.file)) in self._held
+        return adapter.file.is_file() and (adapter.file, file_stamp(adapter.file)) in self._held
 
     def __len__(self) -> int:
         """Count the adapters in memory."""
@@ -121,10 +122,12 @@ class ResidentAdapters:
         Raises:
             UserError: its file is gone or damaged, or was made for another model.
         """
+        if not adapter.file.is_file():
+            raise adapter_gone(adapter.name)
         with self._lock:
             key = adapter.file, file_stamp(adapter.file)
+            self._forget_gone()
             if key not in self._held:
-                self._forget_gone()
                 self._held[key] = self._read(adapter.file)
             self._held.move_to_end(key)
             return self._held[key]
