@@ -41,13 +41,12 @@ class AdapterPanel:
     own: gr.State
 
 
-def adapter_panel(entry: ModelEntry, *, chosen: str, studio: Studio) -> AdapterPanel:
-    """Lay out the choice.
+def adapter_choice(entry: ModelEntry, *, chosen: str) -> tuple[gr.Radio, gr.HTML]:
+    """Lay out the choice, and room for what cannot be chosen.
 
     Args:
         entry: the model that is chosen when the page opens.
         chosen: the adapter that is chosen then.
-        studio: knows the adapters.
     """
     choice = gr.Radio(
         label=texts.ADAPTER_LABEL,
@@ -56,7 +55,17 @@ def adapter_panel(entry: ModelEntry, *, chosen: str, studio: Studio) -> AdapterP
         info=texts.ADAPTER_HELP,
         elem_id="adapter",
     )
-    left_out = gr.HTML(left_out_html(entry), padding=False, elem_id="adapters-left-out")
+    return choice, gr.HTML(left_out_html(entry), padding=False, elem_id="adapters-left-out")
+
+
+def adapter_panel(choice: gr.Radio, left_out: gr.HTML, *, studio: Studio) -> AdapterPanel:
+    """Lay out where a file can be dropped, for a choice that is laid out already.
+
+    Args:
+        choice: of adapters.
+        left_out: what cannot be chosen.
+        studio: lets go of what a visitor has brought.
+    """
     with gr.Accordion(texts.ADAPTER_FILE_HEADING, open=False, elem_id="adapter-file-panel"):
         gr.HTML(f'<p class="ipa-help">{texts.ADAPTER_FILE_HELP}</p>', padding=False)
         file = gr.File(
@@ -125,8 +134,9 @@ class AdapterMenu:
             try:
                 path = Path(file_path(payload, field=texts.ADAPTER_FILE_LABEL, most=None))
                 chosen = self._studio.manager.adapters.add(path, entry=self._studio.entry(model), own=own)
-                self._studio.manager.adapters.remove(own[: len(own) + 1 - MOST_OWN])
-                own = [*own, chosen][-MOST_OWN:]
+                keys = [*own, chosen]
+                self._studio.manager.adapters.remove(keys[:-MOST_OWN])
+                own = keys[-MOST_OWN:]
                 added = self._studio.entry(model).adapter(chosen)
                 note = texts.ADAPTER_ADDED.format(name=added.title)
             except UserError as error:

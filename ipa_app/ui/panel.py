@@ -11,7 +11,7 @@ import gradio as gr
 
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.ui import texts
-from ipa_app.ui.adapters import AdapterPanel, adapter_panel
+from ipa_app.ui.adapters import AdapterPanel, adapter_choice, adapter_panel
 from ipa_app.ui.examples import DEFAULT_SCALES
 from ipa_app.ui.listeners import AT_ONCE
 from ipa_app.ui.offer import OfferPanel, offer_panel
@@ -84,7 +84,7 @@ def picture_panel(*, references: References, adapter: str, entry: ModelEntry, st
         entry: the model that is chosen then.
         studio: knows the adapters.
     """
-    adapters = adapter_panel(entry, chosen=adapter, studio=studio)
+    choice = adapter_choice(entry, chosen=adapter)
     part = _part_choice(entry)
     scale = slider(texts.SCALE_LABEL, texts.SCALE_HELP, span=(0, 1.5), step=0.05, value=1.0, elem_id="scale")
     live = gr.Checkbox(label=texts.LIVE_LABEL, info=texts.LIVE_HELP, value=False, elem_id="live")
@@ -95,7 +95,7 @@ def picture_panel(*, references: References, adapter: str, entry: ModelEntry, st
         negative = picture_input(label=texts.AWAY_LABEL, elem_id="negative-reference", height=150)
     return PicturePanel(
         references=references,
-        adapters=adapters,
+        adapters=adapter_panel(*choice, studio=studio),
         part=part,
         scale=scale,
         live=live,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ipa_app.engine.engine import Engine
+from ipa_app.models.adapters import AdapterSet
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
@@ -26,9 +27,10 @@ def served(
     temporary: Path,
     examples: Sequence[Example] = (),
     others: Sequence[ModelEntry] = (),
+    adapters: AdapterSet | None = None,
     **launch: Any,
 ) -> Iterator[str]:
-    """Serve the app with `bundle` as its model "toybox", and others beside it, and yield its address.
+    """Serve the app with `bundle` as its model "toybox", other models and adapters beside it, and yield its address.
 
     What else is given goes to Gradio's `launch`.
     """
@@ -37,7 +39,7 @@ def served(
         # Gradio gives a new server three seconds to answer, once; a busy machine needs more, and the tests ask anyway.
         patch.setattr("gradio.networking.url_ok", lambda _url: True)
         entries = [entry_from_folder(bundle, name="toybox"), *others]
-        manager = ModelManager({entry.name: entry for entry in entries}, device="cpu")
+        manager = ModelManager({entry.name: entry for entry in entries}, device="cpu", adapters=adapters)
         engine = Engine(manager)
         page = build_page(Studio(engine=engine, manager=manager), examples=examples).queue()
         _, url, _ = page.launch(
