@@ -14,7 +14,7 @@ from ipa_app.adapter.fitting import check_base
 from ipa_app.adapter.header import Header, header_of, read_header, read_tensors
 from ipa_app.adapter.ip_adapter import PROJECTIONS, IPAdapter
 from ipa_app.adapter.layers import attention_layers
-from ipa_app.adapter.layout import AdapterLayout, check_complete, layout_of, published_form
+from ipa_app.adapter.layout import AdapterLayout, check_complete, check_tokens, layout_of, published_form
 from ipa_app.errors import UserError
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ def _checked(path: Path, header: Header) -> tuple[AdapterLayout, ImageProjection
             projection = _projection(layout.kind, published)
             expected = header_of(IPAdapter(projection, layout.layers).state_dict())
         check_complete(published, expected, kind=layout.kind)
+        check_tokens(projection.num_tokens)
     except UserError as error:
         raise UserError(f"{path.name} {error}") from None
     return layout, projection

@@ -78,9 +78,13 @@ def attention_layers(unet: UNet2DConditionModel) -> tuple[AttentionLayer, ...]:
 
 def layers_in(header: Header) -> tuple[AttentionLayer, ...]:
     """List the same layers from the header of a UNet's weights, its own or those in a checkpoint file."""
-    shapes = {match["name"]: header[key].shape for key in header if (match := _TEXT_KEYS.fullmatch(key))}
-    numbers = numbered(shapes)
-    layers = [AttentionLayer(numbers[name], f"{name}.processor", *shape) for name, shape in shapes.items()]
+    keys = {match["name"]: key for key in header if (match := _TEXT_KEYS.fullmatch(key))}
+    numbers = numbered(keys)
+    layers = [
+        AttentionLayer(numbers[name], f"{name}.processor", *header[key].shape)
+        for name, key in keys.items()
+        if len(header[key].shape) == 2
+    ]
     return tuple(sorted(layers, key=lambda layer: layer.index))
 
 

@@ -20,6 +20,8 @@ from ipa_app.errors import UserError
 
 T = TypeVar("T")
 
+MOST_TOKENS = 1024
+
 _WRAPPERS = ("module.", "state_dict.", "model.")
 _RENAMED = {"image_proj_model.": "image_proj.", "adapter_modules.": "ip_adapter."}
 _PROCESSOR_KEY = re.compile(r"unet\.(?P<name>(?:down_blocks|up_blocks|mid_block)\..*attn2\.processor)\.(?P<key>.+)")
@@ -182,6 +184,19 @@ def check_complete(header: Header, expected: Header, *, kind: str) -> None:
             )
     if surplus := sorted(header.keys() - expected.keys()):
         raise UserError(f"is not an IP-Adapter that is known here: {surplus[0]} belongs to no {kind} adapter.")
+
+
+def check_tokens(num_tokens: int) -> None:
+    """Make sure that an adapter does not fill memory with what it says of one picture.
+
+    Raises:
+        UserError: it makes more tokens of it than any vision tower has patches.
+    """
+    if num_tokens > MOST_TOKENS:
+        raise UserError(
+            f"is not an IP-Adapter that works here: it makes {num_tokens} tokens of a picture, and {MOST_TOKENS} are "
+            "the most."
+        )
 
 
 def _not_an_adapter(header: Header) -> str:

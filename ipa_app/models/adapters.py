@@ -101,7 +101,8 @@ def adapter_base(entry: ModelEntry) -> AdapterBase:
     except UserError:  # which is said when the model is loaded
         return AdapterBase(layers=(), tower=None)
     # A whole CLIP describes its vision tower in a part of its own.
-    told = config.get("vision_config", config)
+    own = config.get("vision_config")
+    told = own if isinstance(own, dict) else config
     widths = {name: told[name] for name in TowerWidths._fields if name in told}
     return AdapterBase(layers=layers, tower=TowerWidths(**widths) if config else None)
 
@@ -169,7 +170,7 @@ class AdapterSet:
     def offered(self, entry: ModelEntry) -> ModelEntry:
         """Give a model, beside its own adapters, those of this set that fit it."""
         with self._lock:
-            self._added = {key: each for key, each in self._added.items() if each.file.is_file()}
+            self._forget([key for key, each in self._added.items() if not each.file.is_file()])
             if not (self._named or self._added) or not self._base(entry).layers:
                 return entry
             adapters, left_out = dict(entry.adapters), list(entry.left_out)
@@ -220,6 +221,7 @@ class AdapterSet:
             name = _untaken(name, {*USUAL_NAMES, *entry.listed_adapters, *mine})
             key = f"{name}{SECRET_MARK}{secrets.token_urlsafe(16)}"
             self._added[key] = AdapterEntry(name=name, title=name, file=file, kind=layout.kind, is_private=True)
+            self._layouts[file] = file_stamp(file), layout
             oldest = list(self._added)[:-MOST_ADDED]
         self.remove(oldest)
         return key
@@ -227,11 +229,16 @@ class AdapterSet:
     def remove(self, keys: Collection[str]) -> None:
         """Let go of what visitors have brought, files and all."""
         with self._lock:
-            gone = [self._added.pop(key) for key in keys if key in self._added]
-            kept = {each.file for each in self._added.values()}
-        for each in gone:
-            if each.file not in kept:  # the same file, uploaded twice, lies in one place
-                each.file.unlink(missing_ok=True)
+            for file in self._forget(keys):
+                file.unlink(missing_ok=True)
+
+    def _forget(self, keys: Collection[str]) -> set[Path]:
+        """Forget some of what was added; give the files that nobody else has: one that is brought twice lies once."""
+        gone = {self._added.pop(key).file for key in keys if key in self._added}
+        gone -= {each.file for each in self._added.values()}
+        for file in gone:
+            self._layouts.pop(file, None)
+        return gone
 
     def _named_files(self, left_out: list[str]) -> Iterator[tuple[str, Path]]:
         """List the files there are now of those named, each with its name; of what is named in vain it is said."""

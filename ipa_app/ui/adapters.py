@@ -157,13 +157,14 @@ def adapter_choices(entry: ModelEntry, own: Collection[str] = ()) -> list[Choice
     return [(_label(adapter), name) for name, adapter in seen.items()]
 
 
-def adapters_named(entry: ModelEntry, names: Sequence[str]) -> Mapping[str, AdapterEntry]:
-    """Find several adapters by what requests call them; without any the first two of the model.
+def adapters_named(entry: ModelEntry, names: Sequence[str] | None) -> Mapping[str, AdapterEntry]:
+    """Find several adapters by what requests call them; by None the first two of the model.
 
     Raises:
         UserError: the model has not all of them.
     """
-    return {name: entry.adapter(name) for name in names or list(entry.listed_adapters)[:2]}
+    names = list(entry.listed_adapters)[:2] if names is None else names
+    return {name: entry.adapter(name) for name in names}
 
 
 def adapter_title(entry: ModelEntry, name: str) -> str:

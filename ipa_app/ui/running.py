@@ -38,7 +38,7 @@ class _Wish:
     order: Order | None
     history: Sequence[str]
     values: dict[str, Any]
-    compared: Sequence[str] = ()
+    compared: Sequence[str] | None = None
 
 
 class Runner:
@@ -82,7 +82,7 @@ class Runner:
             history: Sequence[str] = (),
             mask: Any = None,
             painted: Any = None,
-            compared: Sequence[str] = (),
+            compared: Sequence[str] | None = None,
             **values: Any,
         ) -> Iterator[Update]:
             values.update(collect(values), task=task, guidance_scale=guidance, mask=mask or painted)

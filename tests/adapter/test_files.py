@@ -280,6 +280,13 @@ def test_incomplete_and_foreign_files_are_named(tmp_path: Path, adapters: dict[s
         refusal(tmp_path, {name: tensor for name, tensor in plus.items() if name != plus_key})
 
 
+@pytest.mark.parametrize("kind", ["base", "plus"])
+def test_one_that_would_fill_memory_is_refused(tmp_path: Path, unet: UNet2DConditionModel, kind: str) -> None:
+    clip_dim = {"base": 24, "plus": 32}[kind]
+    adapter = IPAdapter.for_unet(unet, kind=kind, clip_dim=clip_dim, num_tokens=5000, heads=1)
+    assert "it makes 5000 tokens of a picture, and 1024 are the most" in refusal(tmp_path, dict(adapter.state_dict()))
+
+
 def test_a_wrong_base_is_explained_with_both_sides(
     tmp_path: Path,
     published_unets: dict[str, UNet2DConditionModel],

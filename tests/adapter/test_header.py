@@ -34,6 +34,12 @@ def test_floating_point_is_told_from_whole_numbers(dtype: str) -> None:
     assert not TensorInfo((1,), "uint8").is_floating
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn])
+def test_types_that_numpy_has_not_are_told_all_the_same(tmp_path: Path, dtype: torch.dtype) -> None:
+    save_file({"a": torch.ones(2, 3).to(dtype)}, tmp_path / "a.safetensors")
+    assert read_header(tmp_path / "a.safetensors")["a"].is_floating
+
+
 def test_a_header_is_told_without_reading_what_follows(tmp_path: Path) -> None:
     """A terabyte of weights, of which no disk keeps a byte."""
     write_shapes(tmp_path / "large.safetensors", {"a": (500_000, 1_000_000)})

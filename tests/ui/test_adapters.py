@@ -157,12 +157,13 @@ def test_any_two_or_more_are_compared(
     assert said in last[parts.results.status]
 
 
-def test_one_alone_is_not_compared(page: Opened, runner: Runner, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compared", [[], ["base"]], ids=len)
+def test_one_alone_is_not_compared(page: Opened, runner: Runner, tmp_path: Path, compared: list[str]) -> None:
     parts, _ = page
     noise_picture(3).save(tmp_path / "reference.png")
     inputs = inputs_after(parts, "variation", {parts.panel.references.slots[0].image: str(tmp_path / "reference.png")})
     with pytest.raises(gr.Error, match="at least two adapters"):
-        list(runner.run("variation", SERIES["both-adapters"])(**inputs, compared=["base"]))
+        list(runner.run("variation", SERIES["both-adapters"])(**inputs, compared=compared))
 
 
 def test_the_api_takes_every_name_that_it_lists(
