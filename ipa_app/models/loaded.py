@@ -14,6 +14,7 @@ import torch
 
 from ipa_app.adapter import ImagePrompt, IPAdapter, attention_layers, encode_image, read_adapter
 from ipa_app.adapter.files import build_adapter
+from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
 from ipa_app.models.adapters import AdapterBase, file_stamp
@@ -88,6 +89,7 @@ class ResidentAdapters:
     """The adapters of a base model that are in memory. All methods may be called from any thread.
 
     Each is read when it is first asked for, and again when its file has changed; those unused for longest make room.
+    What goes with its file is let go of, but a model's usual ones.
     """
 
     def __init__(
@@ -105,12 +107,13 @@ class ResidentAdapters:
         self._base = AdapterBase(layers=attention_layers(unet), tower=tower)
         self._place = place
         self._room = max(room, _LEAST_ROOM)
-        self._held: OrderedDict[tuple[Path, tuple[int, int]], ResidentAdapter] = OrderedDict()
+        self._held: OrderedDict[Path, _Held] = OrderedDict()
         self._lock = threading.Lock()
 
     def __contains__(self, adapter: AdapterEntry) -> bool:
         """Whether an adapter is in memory as its file is now."""
-        return adapter.file.is_file() and (adapter.file, file_stamp(adapter.file)) in self._held
+        held = self._held.get(adapter.file)
+        return held is not None and held.is_current()
 
     def __len__(self) -> int:
         """Count the adapters in memory."""
@@ -122,37 +125,46 @@ class ResidentAdapters:
         Raises:
             UserError: its file is gone or damaged, or was made for another model.
         """
+        with self._lock:
+            self._held = OrderedDict((path, held) for path, held in self._held.items() if held.is_current())
+            if adapter.file not in self._held:
+                self._held[adapter.file] = self._read(adapter)
+            self._held.move_to_end(adapter.file)
+            return self._held[adapter.file].resident
+
+    def _read(self, adapter: AdapterEntry) -> _Held:
         if not adapter.file.is_file():
             raise adapter_gone(adapter.name)
-        with self._lock:
-            key = adapter.file, file_stamp(adapter.file)
-            self._forget_gone()
-            if key not in self._held:
-                self._held[key] = self._read(adapter.file)
-            self._held.move_to_end(key)
-            return self._held[key]
-
-    def _read(self, path: Path) -> ResidentAdapter:
+        stamp = file_stamp(adapter.file)
         with ONE_AT_A_TIME:
-            file = read_adapter(path)
+            file = read_adapter(adapter.file)
             self._base.check(file)
             self._make_room(file.numbers * self._unet.dtype.itemsize)
             network = build_adapter(file, self._unet).to(self._place)
-        return ResidentAdapter(network, file_hash(path))
+        return _Held(adapter, stamp, ResidentAdapter(network, file_hash(adapter.file)))
 
     def _make_room(self, size: int) -> None:
-        while self._held and size + sum(map(_bytes, self._held.values())) > self._room:
+        while self._held and size + sum(held.num_bytes for held in self._held.values()) > self._room:
             self._held.popitem(last=False)
 
-    def _forget_gone(self) -> None:
-        """Let go of adapters whose files are gone, or have become others."""
-        for path, stamp in list(self._held):
-            if not path.is_file() or file_stamp(path) != stamp:
-                del self._held[path, stamp]
 
+class _Held(NamedTuple):
+    """An adapter in memory, and what its file was like when it was read."""
 
-def _bytes(adapter: ResidentAdapter) -> int:
-    return sum(parameter.nbytes for parameter in adapter.network.parameters())
+    adapter: AdapterEntry
+    stamp: tuple[int, int]
+    resident: ResidentAdapter
+
+    def is_current(self) -> bool:
+        """Whether the file is still that one; a usual adapter needs none any more."""
+        if not self.adapter.file.is_file():
+            return self.adapter.name in USUAL_NAMES
+        return file_stamp(self.adapter.file) == self.stamp
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that its weights take."""
+        return sum(parameter.nbytes for parameter in self.resident.network.parameters())
 
 
 @dataclass(frozen=True, kw_only=True)
