@@ -16,7 +16,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import gradio as gr  # noqa: E402
 
-from ipa_app.models.adapters import largest_added  # noqa: E402
+from ipa_app.models.adapter_set import largest_added  # noqa: E402
 from ipa_app.models.catalog import catalog  # noqa: E402
 from ipa_app.ui.examples import read_examples  # noqa: E402
 from ipa_app.ui.page import build_page  # noqa: E402

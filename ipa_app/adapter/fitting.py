@@ -56,8 +56,8 @@ def check_encoder(adapter: IPAdapter | AdapterLayout, tower: VisionWidths) -> No
     if given != adapter.clip_dim:
         what = adapter.path.name if isinstance(adapter, AdapterLayout) else f"This {adapter.kind} adapter"
         raise UserError(
-            f"{what} needs an image encoder whose {features.described} {_named(adapter.clip_dim, features.networks)} "
-            f"wide, but this model's is {_named(given, features.networks)}."
+            f"{what} needs an image encoder with {features.described} of width "
+            f"{_named(adapter.clip_dim, features.networks)}, but this model's is {_named(given, features.networks)}."
         )
 
 

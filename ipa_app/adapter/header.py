@@ -97,9 +97,9 @@ def header_of(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Say in one sentence what is wrong with a file."""
-    if not path.is_file():
-        raise UserError(f"There is no adapter file {path}.")
     try:
+        if not path.is_file():
+            raise UserError(f"There is no adapter file {path}.")
         yield
     except SafetensorError:
         raise UserError(f"{path.name} is damaged or cut off; fetch it again.") from None

@@ -35,7 +35,7 @@ class ClipFeatures:
     Attributes:
         name: of the field in the tower's output.
         width_field: the field of the tower's configuration that says how wide they are.
-        described: begins "... N wide", for people.
+        described: what has that width, for people.
         networks: what gives features of a width, for people.
     """
 
@@ -52,7 +52,7 @@ class ClipFeatures:
 IMAGE_EMBEDS = ClipFeatures(
     name="image_embeds",
     width_field="projection_dim",
-    described="embedding is",
+    described="an embedding",
     networks=MappingProxyType({768: "CLIP ViT-L/14", 1024: "OpenCLIP ViT-H/14", 1280: "OpenCLIP ViT-bigG/14"}),
 )
 """Pooled and projected: (batch, projection_dim)."""
@@ -60,7 +60,7 @@ IMAGE_EMBEDS = ClipFeatures(
 HIDDEN_STATES = ClipFeatures(
     name="hidden_states",
     width_field="hidden_size",
-    described="layers are",
+    described="layers",
     networks=MappingProxyType(
         {
             512: "face recognition, as InstantID uses it",

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ipa_app.errors import Cancelled, UserError
-from ipa_app.models.adapters import AdapterSet
+from ipa_app.models.adapter_set import AdapterSet
 from ipa_app.models.amounts import size_text
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.hub import discard_damaged, doubt, download, is_downloaded, put_together
@@ -42,7 +42,11 @@ class _Load:
 
 
 class ModelManager:
-    """Holds the base models of a process. All methods may be called from any thread."""
+    """Holds the base models of a process. All methods may be called from any thread.
+
+    Attributes:
+        adapters: those that no model brings.
+    """
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ from ipa_app.engine.plan import Plan, make_plan
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.watched import InternalError
 from ipa_app.errors import Cancelled, UserError
-from ipa_app.models.adapters import ADAPTERS_VARIABLE, AdapterSet
+from ipa_app.models.adapter_set import ADAPTERS_VARIABLE, AdapterSet
 from ipa_app.models.entry import AdapterEntry, ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.pose.detect import PoseDetector

@@ -19,7 +19,7 @@ from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import square_for_clip
-from ipa_app.models.adapters import AdapterSet
+from ipa_app.models.adapter_set import AdapterSet
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.hashing import file_hash
 from ipa_app.models.manager import ModelManager

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from ipa_app.errors import UserError
-from ipa_app.models.adapters import AdapterSet
+from ipa_app.models.adapter_set import AdapterSet
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from tests.adapter_files import (
@@ -74,8 +74,7 @@ def named(variable: str, *files: str) -> Case:
             write_adapter(tmp_path / file, tensors("plus"))
         set_ = AdapterSet(variable.format(*[tmp_path] * variable.count("{}")))
         entry = set_.offered(entry_from_folder(bundle, name="model"))
-        outcome, sentence = told(entry)
-        return outcome, sentence and sentence.replace(str(tmp_path), "…")
+        return told(entry)
 
     return case
 

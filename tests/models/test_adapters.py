@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 
 from ipa_app.adapter import attention_layers
-from ipa_app.errors import UserError
-from ipa_app.models.adapters import LARGEST_ADDED, MOST_ADDED, AdapterSet, adapter_base, largest_added
-from ipa_app.models.catalog import BUNDLED, entry_from_file, entry_from_folder
+from ipa_app.models.adapters import adapter_base
+from ipa_app.models.catalog import entry_from_file, entry_from_folder
 from ipa_app.models.entry import ModelEntry
-from ipa_app.models.manager import ModelManager
 from tests.adapter_files import (
     PUBLISHED,
     prefixed,
@@ -56,8 +51,8 @@ def test_all_published_adapters_of_sdxl_lie_side_by_side(tmp_path: Path) -> None
     assert entry.adapters["base"].file.stem == "ip-adapter_sdxl_vit-h"
     assert entry.adapters["fine"].file.stem == "ip-adapter-plus_sdxl_vit-h"
     assert entry.left_out == (
-        "ip-adapter_sdxl.safetensors needs an image encoder whose embedding is 1280 (OpenCLIP ViT-bigG/14) wide, but "
-        "this model's is 1024 (OpenCLIP ViT-H/14).",
+        "ip-adapter_sdxl.safetensors needs an image encoder with an embedding of width 1280 (OpenCLIP ViT-bigG/14), "
+        "but this model's is 1024 (OpenCLIP ViT-H/14).",
     )
 
 
@@ -94,6 +89,16 @@ def test_a_file_with_a_name_of_its_own_displaces_no_published_one(tmp_path: Path
     entry = with_published(folder, "ip-adapter-plus_sd15")
     assert list(entry.adapters) == ["fine", "aaa", "zzz"]
     assert entry.adapters["fine"].file.stem == "ip-adapter-plus_sd15"
+
+
+def test_a_file_called_like_a_usual_one_displaces_it_neither(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", "sd15")
+    write_shapes(folder / "adapters" / "fine.safetensors", published_shapes("ip-adapter-plus_sd15"))
+    entry = with_published(folder, "ip-adapter-plus_sd15")
+    assert {name: adapter.file.stem for name, adapter in entry.adapters.items()} == {
+        "fine": "ip-adapter-plus_sd15",
+        "fine-2": "fine",
+    }
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "bin"])
@@ -139,155 +144,3 @@ def test_finding_adapters_brings_in_no_pytorch() -> None:
     script = "import sys; from ipa_app.models.catalog import catalog; catalog(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-# Those beside
-
-
-@pytest.fixture
-def tiny(tiny_bundle_dir: Path) -> ModelEntry:
-    return entry_from_folder(tiny_bundle_dir, name="tiny")
-
-
-def written(path: Path, kind: str = "plus", seed: int = 5) -> Path:
-    return write_adapter(path, random_adapter_tensors(TINY, kind=kind, seed=seed))
-
-
-def test_named_adapters_are_offered_for_whatever_they_fit(tiny: ModelEntry, tmp_path: Path) -> None:
-    one = written(tmp_path / "one.safetensors")
-    run = written(tmp_path / "run" / "ip-adapter-plus.safetensors").parent
-    both = [written(tmp_path / "both" / f"{name}.bin", kind="base").parent for name in ("a", "b")][0]
-    named = os.pathsep.join([str(one), f"toys={run}", f"my={both}"])
-    offered = AdapterSet(named).offered(tiny)
-    assert titles(offered) == {**titles(tiny), "one": "one", "toys": "toys", "my-a": "my-a", "my-b": "my-b"}
-    assert offered.left_out == ()
-    large = replace(tiny, name="large", location=write_model(tmp_path / "sd15", "sd15"))
-    offered = AdapterSet(named).offered(large)
-    assert not offered.adapters.keys() - large.adapters.keys()
-    assert len(offered.left_out) == 4
-    assert all("but this base model is Stable Diffusion 1.x" in sentence for sentence in offered.left_out)
-
-
-def test_a_named_adapter_comes_changes_and_goes_while_the_program_runs(tiny: ModelEntry, tmp_path: Path) -> None:
-    adapters = AdapterSet(str(tmp_path / "run"))
-    assert adapters.offered(tiny).left_out == (f"IPA_ADAPTERS names {tmp_path / 'run'}, which is not there.",)
-    file = written(tmp_path / "run" / "toys.safetensors")
-    assert adapters.offered(tiny).adapters["toys"].kind == "plus"
-    written(file, kind="base")
-    assert adapters.offered(tiny).adapters["toys"].kind == "base"
-    file.unlink()
-    assert "toys" not in adapters.offered(tiny).adapters
-
-
-def test_a_broken_one_is_named_and_takes_no_other_with_it(
-    tiny: ModelEntry, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    good, bad = written(tmp_path / "good.safetensors"), tmp_path / "bad.safetensors"
-    bad.write_bytes(good.read_bytes()[:500])
-    adapters = AdapterSet(os.pathsep.join(map(str, [bad, tmp_path / "gone.safetensors", good])))
-    for _ in range(2):
-        offered = adapters.offered(tiny)
-    assert "good" in offered.adapters
-    assert offered.left_out == (
-        "bad.safetensors is damaged or cut off; fetch it again.",
-        f"IPA_ADAPTERS names {tmp_path / 'gone.safetensors'}, which is not there.",
-    )
-    assert caplog.text.count("bad.safetensors is damaged") == 1
-
-
-@pytest.mark.parametrize("name", ["fine", "one"])
-def test_a_second_one_of_a_name_displaces_none(tiny: ModelEntry, tmp_path: Path, name: str) -> None:
-    one, other = written(tmp_path / "one.safetensors"), written(tmp_path / "other.safetensors")
-    offered = AdapterSet(os.pathsep.join([str(one), f"{name}={other}"])).offered(tiny)
-    assert offered.adapters["fine"] == tiny.adapters["fine"]
-    assert offered.adapters["one"].file == one
-    assert offered.left_out[0].startswith(f"There is an adapter {name} already: please give other.safetensors another")
-
-
-def test_a_name_is_no_part_of_a_path(tiny: ModelEntry, tmp_path: Path) -> None:
-    file = written(tmp_path / "a=b.safetensors")
-    assert "a=b" in AdapterSet(str(file)).offered(tiny).adapters
-
-
-# What visitors bring
-
-
-def test_what_a_visitor_brings_nobody_else_is_told_of(tiny: ModelEntry, tmp_path: Path) -> None:
-    adapters = AdapterSet()
-    keys = [adapters.add(written(tmp_path / place / "toys.safetensors"), entry=tiny) for place in ("a", "b")]
-    assert len(set(keys)) == 2
-    offered = adapters.offered(tiny)
-    assert list(offered.listed_adapters) == list(tiny.adapters)
-    assert {offered.adapter(key).name for key in keys} == {"toys"}
-    for name in ("toys", keys[0][:-1]):
-        with pytest.raises(UserError) as refused:
-            offered.adapter(name)
-        assert keys[0] not in str(refused.value)
-
-
-def test_a_visitors_second_file_of_a_name_is_called_otherwise(tiny: ModelEntry, tmp_path: Path) -> None:
-    adapters = AdapterSet()
-    keys: list[str] = []
-    for place in ("a", "b", "c"):
-        keys.append(adapters.add(written(tmp_path / place / "fine.bin"), entry=adapters.offered(tiny), own=keys))
-    assert [adapters.offered(tiny).adapter(key).title for key in keys] == ["fine-2", "fine-3", "fine-4"]
-
-
-def test_names_of_uploads_become_harmless(tiny: ModelEntry, tmp_path: Path) -> None:
-    adapters = AdapterSet()
-    file = written(tmp_path / "<b>my~toys & co.safetensors")
-    key = adapters.add(file, entry=tiny)
-    assert adapters.offered(tiny).adapter(key).name == "b-my-toys-co"
-
-
-def test_what_is_let_go_of_is_gone_with_its_file(tiny: ModelEntry, tmp_path: Path) -> None:
-    adapters = AdapterSet()
-    file, other = written(tmp_path / "toys.safetensors"), written(tmp_path / "other.safetensors")
-    first, second, third = (adapters.add(path, entry=tiny) for path in (file, file, other))
-    adapters.remove([first])
-    assert file.exists(), "somebody else's is the same file"
-    adapters.remove([second, "unknown"])
-    assert not file.exists()
-    other.unlink()  # as what was uploaded is cleared away after a day
-    assert adapters.offered(tiny) is tiny
-    with pytest.raises(UserError, match="The adapter other is not here any more"):
-        adapters.offered(tiny).adapter(third)
-
-
-def test_only_so_many_are_kept_at_a_time(tiny: ModelEntry, tmp_path: Path) -> None:
-    adapters, file = AdapterSet(), written(tmp_path / "toys.safetensors")
-    keys = [adapters.add(file, entry=tiny) for _ in range(MOST_ADDED + 2)]
-    assert [key for key in keys if key in adapters.offered(tiny).adapters] == keys[2:]
-
-
-def test_an_upload_is_refused_before_it_is_read(
-    tiny: ModelEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    adapters = AdapterSet()
-    huge = tmp_path / "huge.safetensors"
-    with huge.open("wb") as file:
-        file.truncate(LARGEST_ADDED + 1)
-    with pytest.raises(UserError, match=r"huge\.safetensors has 2\.0 GB, and an adapter .* may have 2\.0 GB"):
-        adapters.add(huge, entry=tiny)
-    monkeypatch.setenv("SPACE_ID", "somebody/something")
-    assert largest_added() == 128_000_000
-    cut = load_file(written(tmp_path / "cut.safetensors"))
-    del cut["image_proj.norm_out.bias"]
-    with pytest.raises(UserError, match=r"cut\.safetensors is incomplete: image_proj\.norm_out\.bias is missing"):
-        adapters.add(write_adapter(tmp_path / "cut.safetensors", cut), entry=tiny)
-    sd15 = write_shapes(tmp_path / "sd15.safetensors", published_shapes("ip-adapter_sd15"))
-    with pytest.raises(UserError, match=r"sd15\.safetensors was made for Stable Diffusion 1\.x"):
-        adapters.add(sd15, entry=tiny)
-    assert adapters.offered(tiny) is tiny
-
-
-def test_a_manager_knows_them_by_the_model(tiny_bundle_dir: Path, tmp_path: Path) -> None:
-    written(tmp_path / "toys.safetensors")
-    manager = ModelManager(
-        {"toybox": entry_from_folder(BUNDLED, name="toybox"), "tiny": entry_from_folder(tiny_bundle_dir, name="tiny")},
-        device="cpu",
-        adapters=AdapterSet(str(tmp_path)),
-    )
-    assert list(manager.entry("tiny").adapters) == ["base", "fine", "toys"]
-    assert list(manager.entry("toybox").adapters) == ["base", "fine"]
-    assert "toys.safetensors was made for" in manager.entry("toybox").left_out[0]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ipa_app.engine.engine import Engine
-from ipa_app.models.adapters import AdapterSet
+from ipa_app.models.adapter_set import AdapterSet
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
