@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from ipa_app.adapter.fitting import check_base, check_encoder
-from ipa_app.adapter.header import read_header
+from ipa_app.adapter.header import TensorInfo, read_header
 from ipa_app.adapter.kinds import KINDS, VisionWidths
 from ipa_app.adapter.layers import AttentionLayer, layers_in
 from ipa_app.adapter.layout import AdapterLayout, read_layout
@@ -74,20 +74,32 @@ class AdapterBase:
 
 def adapter_base(entry: ModelEntry) -> AdapterBase:
     """Tell from a model's files, of which none is loaded, what an adapter has to fit."""
-    paths = (entry.location,)
-    if not entry.location.is_file():
-        weights = find_weights(entry.location / "unet", prefer_half=True)
-        paths = weights.paths if weights else ()
     try:
-        layers = layers_in({name: tensor for path in paths for name, tensor in read_header(path).items()})
-        config = read_json(entry.image_encoder / "config.json") if entry.image_encoder else {}
+        unet = read_header(entry.location) if entry.location.is_file() else _part_header(entry.location / "unet")
+        return AdapterBase(layers=layers_in(unet), tower=_tower_widths(entry.image_encoder))
     except UserError:  # which is said when the model is loaded
         return AdapterBase(layers=(), tower=None)
-    # A whole CLIP describes its vision tower in a part of its own.
+
+
+def _tower_widths(folder: Path | None) -> TowerWidths | None:
+    """Tell from a vision tower's folder how wide what it gives is; None where there is none."""
+    config = read_json(folder / "config.json") if folder else {}
+    if folder is None or not config:
+        return None
+    projection = _part_header(folder).get("visual_projection.weight")
+    if projection is not None and len(projection.shape) == 2:
+        return TowerWidths(projection_dim=projection.shape[0], hidden_size=projection.shape[1])
+    # Without its weights: a whole CLIP describes its vision tower in a part of its own.
     own = config.get("vision_config")
     told = own if isinstance(own, dict) else config
-    widths = {name: told[name] for name in TowerWidths._fields if name in told}
-    return AdapterBase(layers=layers, tower=TowerWidths(**widths) if config else None)
+    return TowerWidths(**{name: told[name] for name in TowerWidths._fields if name in told})
+
+
+def _part_header(folder: Path) -> dict[str, TensorInfo]:
+    """Read what the files of a part say of its tensors; nothing where there are none."""
+    weights = find_weights(folder, prefer_half=True)
+    paths = weights.paths if weights else ()
+    return {name: tensor for path in paths for name, tensor in read_header(path).items()}
 
 
 def with_own_adapters(entry: ModelEntry) -> ModelEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from ipa_app.models.catalog import entry_from_file, entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from tests.adapter_files import (
     PUBLISHED,
+    TOWERS,
     prefixed,
     published_shapes,
     saved_by_accelerate,
@@ -131,6 +133,17 @@ def test_what_has_to_be_fitted_is_the_same_in_a_folder_and_in_one_file(tiny_bund
         for layers in (*told, attention_layers(TINY))
     ]
     assert sizes[0] == sizes[1] == sizes[2]
+
+
+def test_a_towers_weights_say_more_surely_what_it_gives_than_its_configuration(tmp_path: Path) -> None:
+    """A whole CLIP keeps the width of its projection elsewhere, or not at all."""
+    folder = write_model(tmp_path / "model", "sd15", tower="bigG")
+    write_shapes(folder / "image_encoder" / "model.safetensors", {"visual_projection.weight": (1024, 1280)})
+    entry = with_published(folder, "ip-adapter_sd15", "ip-adapter-plus_sd15")
+    assert (list(entry.adapters), entry.left_out) == (["base", "fine"], ())
+    (folder / "image_encoder" / "model.safetensors").unlink()
+    (folder / "image_encoder" / "config.json").write_text(json.dumps({"vision_config": TOWERS["ViT-H"]}))
+    assert list(entry_from_folder(folder, name="model").adapters) == ["base", "fine"]
 
 
 def test_a_model_without_an_image_encoder_works_without_adapters(tmp_path: Path) -> None:
