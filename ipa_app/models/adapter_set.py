@@ -136,11 +136,11 @@ class AdapterSet:
             name, path = _name_and_path(text)
             try:
                 files = adapter_files(path) if path.is_dir() else [path] if path.is_file() else []
-                lacking = "holds no .safetensors or .bin file" if path.is_dir() else "is not there"
+                trouble = "holds no .safetensors or .bin file" if path.is_dir() else "is not there"
             except OSError:
-                files, lacking = [], "cannot be read"
+                files, trouble = [], "cannot be read"
             if not files:
-                left_out.append(f"{ADAPTERS_VARIABLE} names {path.name}, which {lacking}.")
+                left_out.append(f"{ADAPTERS_VARIABLE} names {path.name}, which {trouble}.")
             for file in files:
                 yield "-".join([name, file.stem] if name and len(files) > 1 else [name or file.stem]), file
 
