@@ -30,9 +30,8 @@ MOST_WAITING = 64
 
 engine = build_engine(catalog(), device=os.environ.get("IPA_DEVICE") or None)
 manager = engine.manager
-demo = build_page(
-    Studio(engine=engine, manager=manager), examples=read_examples(EXAMPLES), default_model=DEFAULT_MODEL
-).queue(max_size=MOST_WAITING)
+studio = Studio(engine=engine, manager=manager)
+demo = build_page(studio, examples=read_examples(EXAMPLES), default_model=DEFAULT_MODEL).queue(max_size=MOST_WAITING)
 
 
 def launch(page: gr.Blocks) -> None:

@@ -7,9 +7,13 @@ second text encoder has those of mlfoundations/open_clip.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
 
 import torch
+from diffusers import ControlNetModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -43,13 +47,33 @@ OPEN_CLIP = {
 VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
-def write_single_file(folder: Path, path: Path, *, layers_per_block: int = 1) -> None:
+CONTROLNET_OUTSIDE = {
+    "controlnet_cond_embedding.conv_in": "input_hint_block.0",
+    "controlnet_cond_embedding.conv_out": "input_hint_block.14",
+    "controlnet_mid_block": "middle_block_out.0",
+}
+TextLayout = Literal["usual", "old", "open_clip"]
+
+
+def write_single_file(
+    folder: Path,
+    path: Path,
+    *,
+    layers_per_block: int = 1,
+    text_layout: TextLayout = "usual",
+    more: Mapping[str, Tensor] = MappingProxyType({}),
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Write the UNet, VAE and text encoder of a folder into one file.
 
     Args:
         folder: of a Stable Diffusion 1.x or SDXL in diffusers layout, safetensors.
         path: of the file.
         layers_per_block: of its UNet.
+        text_layout: how the first text encoder's tensors are called: as in 2023, as before that (without
+            "text_model."), or as in Stable Diffusion 2.
+        more: tensors that stand in the file beside the model's, such as `v_pred`.
+        notes: of the file's maker.
     """
     unet = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
     vae = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
@@ -65,18 +89,40 @@ def write_single_file(folder: Path, path: Path, *, layers_per_block: int = 1) ->
         tensors[name] = tensor[:, :, None, None].contiguous() if is_attention else tensor
     is_xl = (folder / "text_encoder_2").is_dir()
     prefix = "conditioner.embedders.0" if is_xl else "cond_stage_model"
-    for key, tensor in text.items():
-        tensors[f"{prefix}.transformer.text_model.{key.removeprefix('text_model.')}"] = tensor
+    if text_layout == "open_clip":
+        tensors |= {f"{prefix}.model.{key}": tensor for key, tensor in _open_clip(text).items()}
+    else:
+        wrapper = "text_model." if text_layout == "usual" else ""
+        for key, tensor in text.items():
+            tensors[f"{prefix}.transformer.{wrapper}{key.removeprefix('text_model.')}"] = tensor
     if is_xl:
         second = load_file(folder / "text_encoder_2" / "model.safetensors")
         tensors |= {f"conditioner.embedders.1.model.{key}": tensor for key, tensor in _open_clip(second).items()}
-    save_file(tensors, path)
+    save_file({**tensors, **more}, path, metadata=dict(notes))
+
+
+def original_controlnet(controlnet: ControlNetModel) -> dict[str, Tensor]:
+    """A ControlNet under the names that its authors publish it with."""
+    tensors = {}
+    for key, tensor in controlnet.state_dict().items():
+        layer, _, rest = key.rpartition(".")
+        if match := re.fullmatch(r"controlnet_cond_embedding\.blocks\.(\d)", layer):
+            name = f"input_hint_block.{2 * int(match[1]) + 2}.{rest}"
+        elif match := re.fullmatch(r"controlnet_down_blocks\.(\d+)", layer):
+            name = f"zero_convs.{match[1]}.0.{rest}"
+        elif layer in CONTROLNET_OUTSIDE:
+            name = f"{CONTROLNET_OUTSIDE[layer]}.{rest}"
+        else:
+            name = _unet_key(key, controlnet.config["layers_per_block"], set())
+        tensors[f"control_model.{name}"] = tensor.contiguous()
+    return tensors
 
 
 def _open_clip(text: dict[str, Tensor]) -> dict[str, Tensor]:
     """A text encoder with projection under open_clip's names: queries, keys and values are one matrix."""
     text = {key.removeprefix("text_model."): tensor for key, tensor in text.items()}
-    tensors = {"text_projection": text.pop("text_projection.weight").T.contiguous()}
+    projection = text.pop("text_projection.weight", None)
+    tensors = {} if projection is None else {"text_projection": projection.T.contiguous()}
     for key in [key for key in text if ".q_proj." in key]:
         parts = [text.pop(key.replace("q_proj", name)) for name in ("q_proj", "k_proj", "v_proj")]
         text[key.replace("q_proj.", "in_proj_")] = torch.cat(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,12 +111,34 @@ def save_adapter(adapter: IPAdapter, path: Path | str, *, dtype: torch.dtype | N
         for key, tensor in adapter.state_dict().items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.part")
     if path.suffix == ".safetensors":
-        save_file(tensors, unfinished, metadata={"format": "pt"})
-    else:
-        torch.save(_nest(tensors), unfinished)
+        write_tensors(tensors, path, metadata={"format": "pt"})
+        return
+    unfinished = path.with_name(f"{path.name}.part")
+    torch.save(_nest(tensors), unfinished)
     unfinished.replace(path)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file in one step, to be read by whoever may read new files here.
+
+    safetensors itself leaves files that nobody but their owner can read.
+
+    Args:
+        tensors: contiguous, in main memory.
+        path: where to; a file of that name is replaced.
+        metadata: kept in the file's header.
+    """
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.unlink(missing_ok=True)
+    unfinished.touch()
+    mode = stat.S_IMODE(unfinished.stat().st_mode)
+    try:
+        save_file(dict(tensors), unfinished, metadata=None if metadata is None else dict(metadata))
+        unfinished.chmod(mode)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)  # half a file helps nobody, least of all on a full disk
 
 
 def _checked(path: Path, header: Header) -> tuple[AdapterLayout, ImageProjection]:

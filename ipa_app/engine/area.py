@@ -10,7 +10,8 @@ from PIL import Image, ImageChops, ImageDraw
 from ipa_app.engine.extending import margins
 from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import cut_window, fitted_size
-from ipa_app.imaging.masks import Box, cover_cells, feather, grow, mask_box, open_mask
+from ipa_app.imaging.masks import Box, cover_cells, feather, fit_mask, grow, mask_box
+from ipa_app.imaging.transparency import in_colour, note_of_transparency, off_white, on_white, opacity_of
 
 if TYPE_CHECKING:
     from ipa_app.engine.plan import Plan
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 # At softness 1 the new part fades in over one part in this many of the drawn width: 2 pixels at 128, 8 at 512.
 _FEATHER = 64
 
+# Of 255: opacity below this is none.
+_BARELY_SEEN = 16
+
 _TINT = (255, 45, 120)
 _TINT_SHARE = 0.6
 _FRAME = (255, 255, 255)
@@ -26,26 +30,71 @@ _FRAME_EDGE = (20, 20, 20)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Transparency:
+    """What is transparent of a picture to be changed. It stays so, but where there was nothing to be seen before.
+
+    Attributes:
+        colours: the picture without white under it, mode "RGB": transparent pixels have colours, too.
+        opacity: mode "L", of the same size.
+        appears: mode "L", 255 where what is drawn is opaque: beyond the picture's old edges, and where all that is
+            masked was transparent.
+    """
+
+    colours: Image.Image
+    opacity: Image.Image
+    appears: Image.Image
+
+
+@dataclass(frozen=True, kw_only=True)
 class Area:
     """What is redrawn of a picture.
 
     Attributes:
-        picture: the whole picture, extended where that was asked for: the size of the result.
+        picture: the whole picture, mode "RGB", extended where that was asked for: the size of the result. What is
+            transparent lies on white.
         mask: of the same size, 255 where it changes.
         window: (left, top, right, bottom) of what the model sees, in the model's shape; may reach over the edges.
         ramp: mode "L", at the model's size: how much of what is drawn shows, rising inwards from the mask's edge.
+        transparency: of the picture; None where it is opaque all over.
     """
 
     picture: Image.Image
     mask: Image.Image
     window: Box
     ramp: Image.Image
+    transparency: Transparency | None = None
 
     @property
     def box(self) -> Box:
         """The part of the window that lies in the picture."""
         left, top, right, bottom = self.window
         return max(0, left), max(0, top), min(self.picture.width, right), min(self.picture.height, bottom)
+
+    @property
+    def strength(self) -> Image.Image:
+        """How much of what is drawn shows, of the picture's size: mode "L", 0 outside the mask."""
+        strength = Image.new("L", self.picture.size)
+        strength.paste(self.to_box(self.ramp, Image.Resampling.BILINEAR), self.box)
+        return ImageChops.multiply(strength, self.mask)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of how the picture was taken."""
+        if self.transparency is None:
+            return ()
+        if ImageChops.subtract(self.mask, self.transparency.appears).getbbox() is None:
+            return ("The picture is transparent where it is redrawn, so what is drawn there is opaque.",)
+        return (note_of_transparency("The picture"),)
+
+    def with_transparency(self, result: Image.Image) -> Image.Image:
+        """Give a result that lies on white the picture's transparency; outside the mask all bytes are the picture's."""
+        if self.transparency is None:
+            return result
+        opacity, appears = self.transparency.opacity, self.transparency.appears
+        opacity = Image.composite(ImageChops.screen(opacity, self.strength), opacity, appears)
+        kept = self.transparency.colours.copy()
+        kept.putalpha(opacity)
+        return Image.composite(off_white(result, opacity), kept, self.mask)
 
     def to_box(self, view: Image.Image, resample: Image.Resampling) -> Image.Image:
         """Scale something of the window's from the model's size to the picture's, and cut it to `box`."""
@@ -69,15 +118,22 @@ def mark_area(plan: Plan) -> Area:
     request = plan.request
     if request.image is None:
         raise ValueError("This is not a plan for inpainting.")
-    picture = request.image.convert("RGB")
+    picture = in_colour(request.image)
     if picture.size != (plan.width, plan.height):
         picture = picture.resize((plan.width, plan.height), Image.Resampling.LANCZOS)
     left, top, right, bottom = margins(request, picture.size)
     extended = (-left, -top, picture.width + right, picture.height + bottom)
+    masked = _masked(request, picture.size)
     mask = Image.new("L", (left + picture.width + right, top + picture.height + bottom), 255)
-    mask.paste(_masked(request, picture.size), (left, top))
+    mask.paste(masked, (left, top))
     window = _window(plan, mask)
-    return Area(picture=cut_window(picture, extended), mask=mask, window=window, ramp=_ramp(plan, mask, window))
+    return Area(
+        picture=cut_window(on_white(picture), extended),
+        mask=mask,
+        window=window,
+        ramp=_ramp(plan, mask, window),
+        transparency=_transparency(picture, masked, extended),
+    )
 
 
 def show_area(area: Area, *, longest: int = 1024) -> Image.Image:
@@ -93,9 +149,7 @@ def show_area(area: Area, *, longest: int = 1024) -> Image.Image:
     size = area.picture.size
     if max(size) > longest:
         size = fitted_size(size, (longest, longest))
-    strength = Image.new("L", area.picture.size)
-    strength.paste(area.to_box(area.ramp, Image.Resampling.BILINEAR), area.box)
-    strength = ImageChops.multiply(strength, area.mask).resize(size, Image.Resampling.BOX)
+    strength = area.strength.resize(size, Image.Resampling.BOX)
     strength = strength.point([round(level * _TINT_SHARE) for level in range(256)])
     picture = area.picture.resize(size, Image.Resampling.LANCZOS)
     shown = Image.composite(Image.new("RGB", size, _TINT), picture, strength)
@@ -113,7 +167,7 @@ def _masked(request: GenerateRequest, size: tuple[int, int]) -> Image.Image:
     # Without anything painted there is nothing to swap: a picture that is only extended shall stay as it is.
     if request.mask is None:
         return Image.new("L", size)
-    mask = open_mask(request.mask, size, may_be_empty=request.extends)
+    mask = fit_mask(request.mask, size, may_be_empty=request.extends)
     if mask.getbbox() is None:
         return mask
     if request.mask_invert:
@@ -124,6 +178,20 @@ def _masked(request: GenerateRequest, size: tuple[int, int]) -> Image.Image:
             "Nothing of the mask is left to redraw: please shrink it less, or paint more (or less, if it is swapped)."
         )
     return mask
+
+
+def _transparency(picture: Image.Image, masked: Image.Image, extended: Box) -> Transparency | None:
+    """Look at what is transparent of a picture that is extended to a box, and masked as it was before."""
+    opacity = opacity_of(picture)
+    if opacity is None:
+        return None
+    is_seen = any(ImageChops.multiply(opacity, masked).histogram()[_BARELY_SEEN:])
+    appears = Image.new("L", (extended[2] - extended[0], extended[3] - extended[1]), 255)
+    old = Image.new("L", picture.size) if is_seen else masked
+    appears.paste(old, (-extended[0], -extended[1]))
+    return Transparency(
+        colours=cut_window(picture.convert("RGB"), extended), opacity=cut_window(opacity, extended), appears=appears
+    )
 
 
 def _window(plan: Plan, mask: Image.Image) -> Box:

@@ -13,7 +13,7 @@ from ipa_app.engine.plan import Plan
 from ipa_app.engine.prompts import text_inputs
 from ipa_app.engine.rows import Row
 from ipa_app.errors import UserError
-from ipa_app.models.precision import in_float32
+from ipa_app.models.latents import decode, needs_upcast
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -51,8 +51,8 @@ def draw(
     def attempt() -> torch.Tensor:
         return denoise(model, rows, like=like, on_step=on_step, previewer=previewer)
 
-    latents = _finite(model, attempt, when="while denoising")
-    pictures = (_decode(model, latents[index : index + 1]) for index in range(len(rows)))
+    latents = _finite(model, attempt, when="while denoising", like=like)
+    pictures = (_decode(model, latents[index : index + 1], like=like) for index in range(len(rows)))
     return [None if model.safety is not None and model.safety.flags(picture) else picture for picture in pictures]
 
 
@@ -154,32 +154,18 @@ def _noise(generators: Sequence[torch.Generator], *, channels: int, size: tuple[
     return torch.cat([torch.randn(1, channels, height, width, generator=generator) for generator in generators])
 
 
-def _decode(model: LoadedModel, latents: torch.Tensor) -> Image.Image:
+def _decode(model: LoadedModel, latents: torch.Tensor, *, like: Plan) -> Image.Image:
     """Turn the latents (1, channels, height, width) of one picture into it."""
     pipeline: Any = model.pipelines["text_to_image"]
-    vae = pipeline.vae
-    # SDXL's own decoder runs out of float16's range, as its configuration tells. Other families' says so by default.
-    upcast = hasattr(pipeline, "upcast_vae") and vae.config.force_upcast
-
-    def decode() -> torch.Tensor:
-        with in_float32([vae] if upcast and vae.dtype == torch.float16 else []):
-            return vae.decode(_unscaled(latents.to(vae.dtype), vae.config), return_dict=False)[0]
-
-    pixels = _finite(model, decode, when="while decoding")
+    upcast = needs_upcast(pipeline)
+    pixels = _finite(model, lambda: decode(pipeline.vae, latents, upcast=upcast), when="while decoding", like=like)
     return pipeline.image_processor.postprocess(pixels, output_type="pil")[0]
 
 
-def _unscaled(latents: torch.Tensor, config: Any) -> torch.Tensor:
-    """Bring latents from the range they are drawn in back to the one the decoder takes."""
-    mean, deviation = config.get("latents_mean"), config.get("latents_std")
-    if mean is None or deviation is None:
-        return latents / config.scaling_factor
-    mean, deviation = (torch.tensor(values).view(1, -1, 1, 1).to(latents) for values in (mean, deviation))
-    return latents * deviation / config.scaling_factor + mean
-
-
-def _finite(model: LoadedModel, work: Callable[[], torch.Tensor], *, when: str) -> torch.Tensor:
+def _finite(model: LoadedModel, work: Callable[[], torch.Tensor], *, when: str, like: Plan) -> torch.Tensor:
     """Carry out work, once more in single precision where its result has infinities or NaN: a black picture.
+
+    That the weights themselves have none was made sure of when they were read.
 
     Raises:
         UserError: it has them still.
@@ -189,9 +175,13 @@ def _finite(model: LoadedModel, work: Callable[[], torch.Tensor], *, when: str) 
         logger.warning("%s ran out of range %s; once more in float32", model.dtype, when)
         with model.in_float32():
             values = work()
-    if not torch.isfinite(values).all():
+    if torch.isfinite(values).all():
+        return values
+    if like.guidance_scale > 1 or like.uses_references:
         raise UserError(
             f"The model's numbers ran out of range {when}, so there is no picture; please lower the guidance or the "
             "scale."
         )
-    return values
+    raise UserError(
+        f"The model's numbers ran out of range {when}, so there is no picture; please try another seed or model."
+    )

@@ -32,7 +32,7 @@ class Canvas:
         patch = area.to_box(drawn, Image.Resampling.LANCZOS)
         ramp = area.to_box(area.ramp, Image.Resampling.BILINEAR)
         patch = Image.composite(patch, area.picture.crop(area.box), ramp)
-        return paste_back(area.picture, patch, area.mask, area.box)
+        return area.with_transparency(paste_back(area.picture, patch, area.mask, area.box))
 
 
 def make_canvas(plan: Plan, *, cell: int) -> Canvas:

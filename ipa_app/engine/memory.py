@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from ipa_app.errors import UserError
+from ipa_app.models.memory import is_out_of_memory
 
 
 class OutOfMemoryError(UserError):
@@ -16,14 +17,6 @@ class OutOfMemoryError(UserError):
 
     def __init__(self) -> None:
         super().__init__("There is not enough memory for this; please ask for smaller pictures.")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory has run out; on MPS and CPU torch has no type for it."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    words = ("MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory")
-    return isinstance(error, RuntimeError) and any(each in str(error) for each in words)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ipa_app.engine.rows import Row
+from ipa_app.models.latents import decode, is_scaled_by
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,13 +70,14 @@ class Previewer:
         self._wanted = wanted
         self._show = show
         self._outcome: tuple[Tensor, ...] = ()
+        self._scheduler: Any = None
 
     def follow(self, scheduler: Any) -> None:
         """Take note of what a scheduler's steps give. The scheduler must be this drawing's own.
 
-        Pipelines only pass on the noisier latents; many schedulers also give the clean ones that they predict.
+        Pipelines only pass on the noisier latents; many schedulers also give, or keep, the clean ones they predict.
         """
-        step = scheduler.step
+        self._scheduler, step = scheduler, scheduler.step
 
         # Pipelines look at the signature, which functools.wraps() keeps.
         @functools.wraps(step)
@@ -100,7 +102,7 @@ class Previewer:
             return
         if not self._wanted() or not self._budget.allows_one_more():
             return
-        latents = self._outcome[1] if len(self._outcome) > 1 else latents
+        latents = self._clean(latents)
         if not torch.isfinite(latents).all():  # waits for the device too, so that the clock runs for the preview only
             return
         began = time.perf_counter()
@@ -108,6 +110,17 @@ class Previewer:
         if pictures:
             self._show([_in_its_place(picture, row) for picture, row in zip(pictures, rows, strict=True)])
         self._budget.spend(time.perf_counter() - began)
+
+    def _clean(self, latents: Tensor) -> Tensor:
+        """The clean latents that the last step predicted; where nothing tells them, those after the step."""
+        if len(self._outcome) > 1:
+            return self._outcome[1]
+        config = getattr(self._scheduler, "config", {})
+        # Multistep solvers keep what they make of the UNet's last output, which for these is the clean latents.
+        keeps_clean = str(config.get("algorithm_type")).endswith("dpmsolver++") or config.get("predict_x0")
+        outputs: list[Tensor | None] = getattr(self._scheduler, "model_outputs", None) or []
+        last = outputs[-1] if keeps_clean and outputs else None
+        return latents if last is None else last
 
 
 def pictures_of(pipeline: Any, latents: Tensor) -> list[Image.Image]:
@@ -125,8 +138,8 @@ def pictures_of(pipeline: Any, latents: Tensor) -> list[Image.Image]:
     else:
         small = latents.float()
     if sum(weight.numel() for weight in vae.decoder.parameters()) <= _MOST_DECODER_WEIGHTS:
-        pixels = vae.decode((small / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
-    elif latents.shape[1] == len(_SD_FACTORS) and vae.config.scaling_factor == _SD_SCALING_FACTOR:
+        pixels = decode(vae, small)
+    elif latents.shape[1] == len(_SD_FACTORS) and is_scaled_by(vae.config, _SD_SCALING_FACTOR):
         pixels = torch.einsum("bchw,cr->brhw", small.cpu(), torch.tensor(_SD_FACTORS))
     else:
         return []

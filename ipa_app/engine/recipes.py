@@ -73,7 +73,8 @@ def read_request(path: str | Path) -> GenerateRequest:
             f"This picture was made with settings that are not known here ({', '.join(unknown[:5])}): "
             "please use one made by this version."
         )
-    values = {name: value for name, value in settings.items() if name in _REQUEST_FIELDS - {"references", *_PICTURES}}
+    noted = _REQUEST_FIELDS - {"references", "notes", *_PICTURES}
+    values = {name: value for name, value in settings.items() if name in noted}
     task = values.get("task")
     wanted = _TASK_PICTURES.get(task, ()) if isinstance(task, str) else ()
     keypoints = settings.get("pose")

@@ -99,9 +99,9 @@ class GenerateRequest:
         width: of the result in pixels, a multiple of 8. For inpaint 0 is the picture's own size, and what the picture
             is extended by comes on top.
         height: likewise.
-        image: inpaint only: the picture to change, mode "RGB".
-        mask: inpaint only: white where it should change; of any size, scaled to the picture's. Only where the picture
-            is extended it may be empty or missing.
+        image: inpaint only: the picture to change, mode "RGB", or "RGBA", whose transparency the result keeps.
+        mask: inpaint only: white where it should change; of any size, stretched to the picture's. Only where the
+            picture is extended it may be empty or missing.
         pose: pose only: a drawn skeleton or a photo, or a skeleton as keypoints.
         pose_hands: in a photo, whether to find fingers too.
         pose_face: in a photo, whether to find the points of faces too.
@@ -113,7 +113,7 @@ class GenerateRequest:
         control_end: pose only: when it ceases to; later than `control_start`.
         negative_reference: a picture to stay away from, as the negative prompt says it in words. Counts beside
             references only, and where there is guidance.
-        start_image: mix only: the picture to start from instead of noise, mode "RGB".
+        start_image: mix only: the picture to start from instead of noise, of a mode as `image`.
         strength: how much of it is drawn anew: 0 (nothing, which is refused) to 1 (all).
         mask_invert: inpaint only, as all that follow: change what is not masked, and keep what is.
         mask_grow: by how much the masked part grows, or shrinks below 0: -20 to 20 percent of the picture's longer
@@ -128,6 +128,8 @@ class GenerateRequest:
         extend_down: likewise.
         part: what of the references counts: all of them, or only their style or their layout, where the model can tell
             these apart.
+        notes: sentences on how its inputs were understood, where that may not be what was meant. They change nothing
+            and come back with the result.
     """
 
     task: Task
@@ -167,6 +169,7 @@ class GenerateRequest:
     extend_up: float = 0.0
     extend_down: float = 0.0
     part: PartName = "all"
+    notes: tuple[str, ...] = ()
 
     @property
     def pose_options(self) -> PoseOptions:

@@ -35,17 +35,19 @@ class GenerateResult:
     """The pictures of a request.
 
     Attributes:
-        images: mode "RGB", as many as were asked for.
+        images: mode "RGB", as many as were asked for; "RGBA" where the picture that was changed is transparent.
         seeds: the seed of each.
         settings: every input as it was used, ready to be written as JSON. Its "withheld", where there is one, lists
             the seeds of pictures that the model's safety checker held back; a sign stands in for each.
         inputs: the pictures that were used, by the name under which a result's file keeps them.
+        notes: sentences to be shown with the pictures, as in the request.
     """
 
     images: tuple[Image.Image, ...]
     seeds: tuple[int, ...]
     settings: Mapping[str, Any]
     inputs: Mapping[str, Image.Image] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def withheld(self) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.rows import Row
 from ipa_app.engine.withheld import AllWithheld, notice
 from ipa_app.imaging.cropping import side_by_side, square_for_clip, squares_for_clip
+from ipa_app.imaging.transparency import in_colour, note_of_transparency, off_white, on_white, opacity_of
 from ipa_app.pose.detect import PoseDetector, pose_image
 from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.sheet import PoseSheet
@@ -47,6 +48,7 @@ class Work:
         job.emit(Progress(phase="encoding", message="looking at the pictures"))
         plan = job.plan
         self._start = _start_picture(plan)
+        self._start_opacity = opacity_of(self._start) if self._start else None
         self._canvas: Canvas | None = None
         self._pose: Image.Image | None = None
         if plan.request.task == "inpaint":
@@ -72,7 +74,7 @@ class Work:
                 negative_prompt=plan.negative_prompt,
                 seed=seed,
                 image_prompts=self._image_prompts,
-                image=self._canvas.view if self._canvas else self._start,
+                image=self._canvas.view if self._canvas else self._start and on_white(self._start),
                 mask=self._canvas.view_mask if self._canvas else None,
                 pose=self._pose,
             )
@@ -114,11 +116,27 @@ class Work:
             self._withheld.append(plan.seeds[len(self._images)])
             self._images.append(notice((plan.width, plan.height)))
         else:
-            self._images.append(self._canvas.finish(drawn) if self._canvas else drawn)
+            self._images.append(self._finished_picture(drawn))
         if self.job.wants_previews:
             self._finished.append(ImageOps.contain(drawn or self._images[-1], (_LONGEST_PREVIEW, _LONGEST_PREVIEW)))
         if len(self._images) == len(plan.seeds):
             self._finish()
+
+    def _finished_picture(self, drawn: Image.Image) -> Image.Image:
+        """Put what was drawn into the picture to be changed, or give it the start picture's transparency."""
+        if self._canvas:
+            return self._canvas.finish(drawn)
+        return off_white(drawn, self._start_opacity) if self._start_opacity else drawn
+
+    @property
+    def _notes(self) -> tuple[str, ...]:
+        """What is to be said with the pictures."""
+        notes = self.job.plan.request.notes
+        if self._canvas:
+            notes += self._canvas.area.notes
+        if self._start_opacity:
+            notes += (note_of_transparency("The start picture"),)
+        return notes
 
     def _finish(self) -> None:
         plan = self.job.plan
@@ -127,7 +145,11 @@ class Work:
         if self._withheld:
             settings["withheld"] = self._withheld
         result = GenerateResult(
-            images=tuple(self._images), seeds=plan.seeds, settings=settings, inputs=input_pictures(plan)
+            images=tuple(self._images),
+            seeds=plan.seeds,
+            settings=settings,
+            inputs=input_pictures(plan),
+            notes=self._notes,
         )
         if len(self._withheld) == len(plan.seeds):
             seeds = ", ".join(map(str, self._withheld))
@@ -144,7 +166,7 @@ def _start_picture(plan: Plan) -> Image.Image | None:
     picture = plan.start_image
     if picture is None:
         return None
-    return ImageOps.fit(picture.convert("RGB"), plan.canvas_size, Image.Resampling.LANCZOS)
+    return ImageOps.fit(in_colour(picture), plan.canvas_size, Image.Resampling.LANCZOS)
 
 
 def _pose_picture(job: Job, *, detector: PoseDetector) -> Image.Image | None:

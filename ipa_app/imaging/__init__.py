@@ -1,1 +1,1 @@
-"""Pictures as people send them and as models want them: opening, cropping, masks, PNG notes. No model libraries."""
+"""Pictures as people send them and as models want them: opened, cropped, masked, with notes. No model libraries."""

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from ipa_app.errors import UserError
-from ipa_app.imaging.opening import BLACK, PictureSource, decode, flatten
+from ipa_app.imaging.opening import PictureSource, flatten, read_image
 
 Box = tuple[int, int, int, int]
 
@@ -20,13 +20,11 @@ _THRESHOLD = 127
 _TO_HARD = [255 if value > _THRESHOLD else 0 for value in range(256)]
 
 
-def open_mask(source: PictureSource, size: tuple[int, int], *, may_be_empty: bool = False) -> Image.Image:
-    """Open a mask of any size and kind for a picture of `size`.
-
-    White is repainted. A layer of strokes in any colour on a transparent ground counts as painted where it is opaque.
+def fit_mask(mask: Image.Image, size: tuple[int, int], *, may_be_empty: bool = False) -> Image.Image:
+    """Bring a mask to a picture's size. White is repainted, from the middle grey on.
 
     Args:
-        source: as for `open_image`; one pixel is enough, and another shape than the picture's is stretched.
+        mask: of any size; another shape than the picture's is stretched.
         size: the picture's (width, height).
         may_be_empty: a mask in which nothing is white is one, too.
 
@@ -34,16 +32,9 @@ def open_mask(source: PictureSource, size: tuple[int, int], *, may_be_empty: boo
         Mode "L" of `size`, 0 or 255 only.
 
     Raises:
-        UserError: not a picture, or nothing in it is white.
+        UserError: nothing in it is white.
     """
-    image = decode(source, min_side=1)
-    mask = _hard(flatten(image, background=BLACK).convert("L"))
-    if mask.getbbox() is None and image.has_transparency_data:
-        alpha = _hard(image.convert("RGBA").getchannel("A"))
-        # An opaque black picture is an empty mask; black strokes on a transparent ground are a painted one.
-        if alpha.getextrema() == (0, 255):
-            mask = alpha
-    mask = mask.resize(size, Image.Resampling.NEAREST)
+    mask = _hard(mask.convert("L")).resize(size, Image.Resampling.NEAREST)
     if mask.getbbox() is None and not may_be_empty:
         raise UserError("The mask is empty: please paint over the part that should change (white = repaint).")
     return mask
@@ -69,19 +60,14 @@ def editor_mask(editor_value: Mapping[str, Any] | None) -> tuple[Image.Image, Im
     no_picture = UserError("There is no picture to change yet: please add one, then paint over the part to change.")
     if editor_value is None or background is None:
         raise no_picture
-    canvas = decode(background, min_side=1).convert("RGBA")
+    canvas = read_image(background, min_side=1).image.convert("RGBA")
     frame = canvas.getchannel("A").getbbox()
     if frame is None:
-        raise no_picture
-    picture = flatten(canvas.crop(frame))
-    # Painting without a picture sends a blank canvas as the background.
-    pixels = np.asarray(picture)
-    if (pixels == pixels[0, 0]).all():
         raise no_picture
     mask = _painted(editor_value.get("layers") or (), canvas.size).crop(frame)
     if mask.getbbox() is None:
         raise UserError("Nothing is painted yet: please paint over the part of the picture that should change.")
-    return picture, mask
+    return flatten(canvas.crop(frame)), mask
 
 
 def mask_box(
@@ -96,7 +82,7 @@ def mask_box(
     """Choose the part of the picture to work on: the painted area with some surroundings.
 
     Args:
-        mask: as `open_mask` gives it.
+        mask: as `fit_mask` gives it.
         padding: surroundings on each side, as a fraction of the painted area's longer side.
         aspect: width / height wished for, reached as far as the picture's edges allow.
         min_side: least width and height wished for, in pixels.
@@ -129,7 +115,7 @@ def grow(mask: Image.Image, radius: float) -> Image.Image:
     """Let the painted area grow by `radius` pixels on all sides, or shrink below 0; corners get round.
 
     Args:
-        mask: as `open_mask` gives it.
+        mask: as `fit_mask` gives it.
         radius: in pixels. A growth of less than one, which could not be seen, does nothing.
 
     Returns:
@@ -156,7 +142,7 @@ def feather(mask: Image.Image, radius: int) -> Image.Image:
     """Soften a mask's edge inwards.
 
     Args:
-        mask: as `open_mask` gives it.
+        mask: as `fit_mask` gives it.
         radius: width of the ramp in pixels; halved where the painted area is thinner, so that it never fades away.
 
     Returns:
@@ -178,7 +164,7 @@ def paste_back(
     Args:
         original: mode "RGB".
         patch: what was made for `box`, of any size; it is scaled to the box.
-        mask: of the original's size, as `open_mask` gives it.
+        mask: of the original's size, as `fit_mask` gives it.
         box: (left, top, right, bottom) in the original.
         feather_radius: pixels over which the patch fades in, inside the mask.
 
@@ -200,7 +186,7 @@ def _painted(layers: Sequence[PictureSource | None], size: tuple[int, int]) -> I
     for layer in layers:
         if layer is None:
             continue
-        alpha = _hard(decode(layer, min_side=1).convert("RGBA").getchannel("A"))
+        alpha = _hard(read_image(layer, min_side=1).image.convert("RGBA").getchannel("A"))
         mask = ImageChops.lighter(mask, alpha.resize(size, Image.Resampling.NEAREST))
     return mask
 

@@ -1,21 +1,26 @@
-"""Open pictures from people nobody knows: any file becomes an upright RGB picture or one clear sentence.
+"""Open pictures from people nobody knows: any file becomes an upright sRGB picture or one clear sentence.
 
-Only the header is decoded until the size is known to be bearable, only common raster formats are tried
+Only the header is decoded until the size is known to be bearable, only the formats of `formats` are tried
 (no PostScript, no vector formats), and every way in which a decoder can trip over a damaged file ends in
-a `UserError`.
+a `UserError`. What is opened in a way that may not have been meant leaves a note.
 """
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ipa_app.errors import UserError
+from ipa_app.imaging.colour import colour_space, to_srgb
+from ipa_app.imaging.depth import deep_grey, fractions, is_deep, read_deep_tiff
+from ipa_app.imaging.formats import format_names, format_of, open_header
+from ipa_app.imaging.truncated import Completed, complete, has_end
 
 PictureSource = str | Path | bytes | Image.Image | np.ndarray
 Colour = tuple[int, int, int]
@@ -27,7 +32,7 @@ CLIP_MEAN: Colour = (123, 117, 104)
 
 MAX_PIXELS = 50_000_000
 
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+_LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "HEIF")
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,6 +61,42 @@ _DAMAGED = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """A picture in its own mode.
+
+    Attributes:
+        image: loaded and upright, of a mode with eight bits.
+        levels: mode "F", 0 (black) to 1 (white): the finer values of a grey picture that has them.
+        turn: what made it upright; None where it was.
+        profile: ICC profile of its colours, None where it has none.
+        is_lossy: whether its pixels are only nearly those that were saved.
+        notes: sentences on what may not have been meant.
+    """
+
+    image: Image.Image
+    levels: Image.Image | None = None
+    turn: Image.Transpose | None = None
+    profile: bytes | None = None
+    is_lossy: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A picture as it can be used.
+
+    Attributes:
+        image: upright sRGB without metadata: mode "RGB", or "RGBA" where it is transparent anywhere.
+        turn: as in `Decoded`.
+        notes: as in `Decoded`.
+    """
+
+    image: Image.Image
+    turn: Image.Transpose | None = None
+    notes: tuple[str, ...] = ()
+
+
 def open_image(
     source: PictureSource,
     *,
@@ -72,30 +113,187 @@ def open_image(
         background: what shows through transparent parts, RGB 0..255.
 
     Returns:
-        Mode "RGB", turned as its EXIF orientation says, the first frame of an animation, without metadata.
+        Mode "RGB", its colours brought to sRGB, turned as its EXIF orientation says, the first frame of an animation,
+        without metadata.
+
+    Raises:
+        UserError: not a picture, damaged, too small, too large, or transparent all over.
+    """
+    image = read_image(source, max_pixels=max_pixels, min_side=min_side).image
+    check_visible(image)
+    return flatten(image, background=background)
+
+
+def read_image(
+    source: PictureSource, *, name: str = "This picture", max_pixels: int = MAX_PIXELS, min_side: int = 8
+) -> Opened:
+    """Open a picture of any common kind with its transparency, and tell what may not have been meant.
+
+    Args:
+        source: as for `open_image`.
+        name: what the picture is called in a note.
+        max_pixels: as for `open_image`.
+        min_side: as for `open_image`.
 
     Raises:
         UserError: not a picture, damaged, too small or too large.
     """
-    return flatten(decode(source, max_pixels=max_pixels, min_side=min_side), background=background)
+    decoded = decode(source, name=name, max_pixels=max_pixels, min_side=min_side)
+    try:
+        image, notes = to_srgb(decoded.image, decoded.profile, name=name)
+    except _DAMAGED as error:
+        raise UserError(
+            f"The colours of this picture (mode {decoded.image.mode}) cannot be read: please save it as a plain PNG or "
+            "JPEG."
+        ) from error
+    return Opened(image=image, turn=decoded.turn, notes=(*decoded.notes, *notes))
 
 
-def decode(source: PictureSource, *, max_pixels: int = MAX_PIXELS, min_side: int = 8) -> Image.Image:
+def decode(
+    source: PictureSource, *, name: str = "This picture", max_pixels: int = MAX_PIXELS, min_side: int = 8
+) -> Decoded:
     """Open a picture upright and in its own mode, transparency included.
 
     Args:
         source: as for `open_image`.
+        name: as for `read_image`.
         max_pixels: as for `open_image`.
         min_side: as for `open_image`.
 
-    Returns:
-        A loaded picture of any Pillow mode, the first frame of an animation.
+    Raises:
+        UserError: as for `read_image`.
+    """
+    if isinstance(source, Image.Image | np.ndarray):
+        image = source if isinstance(source, Image.Image) else _from_array(source)
+        _check_size(image.size, max_pixels=max_pixels, min_side=min_side)
+        try:
+            image.load()
+        except _DAMAGED as error:
+            raise _damaged() from error
+        return _upright(image, orientation=_orientation(image), profile=image.info.get("icc_profile"), name=name)
+    try:
+        # Read whole, so that no file stays open behind a picture that is refused or animated.
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        raise _no_picture() from error
+    return _decode_file(data, name=name, max_pixels=max_pixels, min_side=min_side)
+
+
+def check_visible(image: Image.Image) -> None:
+    """Make sure that there is something to be seen in a picture of mode "RGB" or "RGBA".
 
     Raises:
-        UserError: as for `open_image`.
+        UserError: it is transparent all over.
     """
-    image = _open(source, max_pixels=max_pixels)
-    width, height = image.size
+    if image.mode == "RGBA" and image.getchannel("A").getbbox() is None:
+        raise UserError("This picture is transparent all over, so nothing can be seen in it: please use another one.")
+
+
+def flatten(image: Image.Image, *, background: Colour = WHITE) -> Image.Image:
+    """Return a new picture of mode "RGB" with `background` (RGB, 0..255) under the transparent parts of an sRGB one."""
+    flat = Image.new("RGB", image.size, background)
+    flat.paste(image, mask=image.getchannel("A") if image.mode == "RGBA" else None)
+    return flat
+
+
+def _decode_file(data: bytes, *, name: str, max_pixels: int, min_side: int) -> Decoded:
+    kind = format_of(data)
+
+    def load(file: bytes) -> Image.Image:
+        image = open_header(file)
+        _check_size(image.size, max_pixels=max_pixels, min_side=min_side)
+        if kind == "JPEG" and not has_end(file):
+            raise OSError("the end of this JPEG is missing")
+        image.load()
+        if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getbbox() is None:
+            # Windows' own programs write such files and look at the colours only.
+            return image.convert("RGB")
+        return image
+
+    notes: list[str] = []
+    try:
+        image = load(data)
+        header = open_header(data)
+    except Image.DecompressionBombError as error:
+        raise _too_large(max_pixels) from error
+    except _DAMAGED as error:
+        if kind == "TIFF" and isinstance(error, UnidentifiedImageError):
+            return _decode_deep_tiff(data, name=name, max_pixels=max_pixels, min_side=min_side)
+        completed = _completed(data, kind, load, max_pixels=max_pixels)
+        if completed is None:
+            is_known = kind is not None or not isinstance(error, UnidentifiedImageError)
+            raise _damaged() if is_known else _no_picture() from error
+        image, header = completed.image, open_header(completed.data)
+        if completed.missing:
+            notes.append(f"{name} is cut off at the end of its file, and the little that is missing is grey or black.")
+    space = colour_space(header, data, name=name)
+    return _upright(
+        image,
+        # Loading a TIFF turns it, and forgets that it did.
+        orientation=_orientation(header),
+        is_turned=header.format == "TIFF",
+        profile=space.profile,
+        name=name,
+        notes=(*notes, *_note_of_frames(header, name=name), *space.notes),
+    )
+
+
+def _decode_deep_tiff(data: bytes, *, name: str, max_pixels: int, min_side: int) -> Decoded:
+    try:
+        deep = read_deep_tiff(data, max_pixels=max_pixels)
+    except _DAMAGED as error:
+        raise _damaged() from error
+    _check_size(deep.values.shape[1::-1], max_pixels=max_pixels, min_side=min_side)
+    return _upright(deep.values, orientation=deep.orientation, profile=deep.profile, name=name)
+
+
+def _upright(
+    picture: Image.Image | np.ndarray,
+    *,
+    orientation: int,
+    is_turned: bool = False,
+    profile: bytes | None,
+    name: str,
+    notes: tuple[str, ...] = (),
+) -> Decoded:
+    """Bring what was decoded to eight bits, and turn it as its orientation says, unless that is done."""
+    levels, guessed = None, []
+    if isinstance(picture, Image.Image):
+        image = picture
+        if is_deep(picture):
+            image, levels, guessed = _in_eight_bits(deep_grey(picture), name)
+    else:
+        image, levels, guessed = _in_eight_bits(picture, name)
+    turn = _UPRIGHT.get(orientation)
+    if turn is not None and not is_turned:
+        image, levels = image.transpose(turn), levels.transpose(turn) if levels else None
+    is_lossy = getattr(picture, "format", None) in _LOSSY
+    return Decoded(image=image, levels=levels, turn=turn, profile=profile, is_lossy=is_lossy, notes=(*notes, *guessed))
+
+
+def _in_eight_bits(values: np.ndarray, name: str) -> tuple[Image.Image, Image.Image | None, list[str]]:
+    """Bring values of any type, (H, W) or (H, W, channels), to eight bits; what is grey keeps its finer levels, too."""
+    has_alpha = values.ndim == 3 and values.shape[2] in (2, 4)
+    colours, notes = fractions(values[..., :-1] if has_alpha else values, name=name)
+    if has_alpha:
+        opacity, _ = fractions(values[..., -1:], name=name)
+        colours = np.concatenate([colours, opacity], axis=2)
+    colours = colours[..., 0] if colours.ndim == 3 and colours.shape[2] == 1 else colours
+    image = Image.fromarray(np.rint(colours * 255).astype(np.uint8))
+    return image, Image.fromarray(colours) if colours.ndim == 2 else None, notes
+
+
+def _completed(
+    data: bytes, kind: str | None, load: Callable[[bytes], Image.Image], *, max_pixels: int
+) -> Completed | None:
+    try:
+        return complete(data, kind, decode=load, max_pixels=max_pixels)
+    except _DAMAGED:
+        return None
+
+
+def _check_size(size: tuple[int, int], *, max_pixels: int, min_side: int) -> None:
+    width, height = size
     if width * height > max_pixels:
         raise UserError(
             f"This picture is {width} x {height} pixels, more than the {max_pixels / 1e6:g} million pixels that can be "
@@ -105,60 +303,6 @@ def decode(source: PictureSource, *, max_pixels: int = MAX_PIXELS, min_side: int
         raise UserError(
             f"This picture is only {width} x {height} pixels: please use one of at least {min_side} x {min_side}."
         )
-    try:
-        image.load()
-    except Image.DecompressionBombError as error:
-        raise _too_large(max_pixels) from error
-    except _DAMAGED as error:
-        raise UserError(
-            "This picture is damaged or not complete: please save or download it again and try once more."
-        ) from error
-    turn = _UPRIGHT.get(_orientation(image))
-    return image if turn is None else image.transpose(turn)
-
-
-def flatten(image: Image.Image, *, background: Colour = WHITE) -> Image.Image:
-    """Bring a loaded picture of any mode to RGB, with `background` (RGB, 0..255) under its transparent parts.
-
-    Raises:
-        UserError: the picture's colour mode cannot be turned into RGB.
-    """
-    image = _to_eight_bits(image)
-    try:
-        if image.has_transparency_data:
-            rgba = image.convert("RGBA")
-            flat = Image.new("RGB", image.size, background)
-            flat.paste(rgba, mask=rgba.getchannel("A"))
-        else:
-            flat = image.convert("RGB")
-    except _DAMAGED as error:
-        raise UserError(
-            f"The colours of this picture (mode {image.mode}) cannot be read: please save it as a plain PNG or JPEG."
-        ) from error
-    # A fresh picture: an upload's metadata (place, camera, profile) must not travel into results.
-    clean = Image.new("RGB", flat.size)
-    clean.paste(flat)
-    return clean
-
-
-def _open(source: PictureSource, *, max_pixels: int) -> Image.Image:
-    """Read the header of a file, or take what is already decoded."""
-    if isinstance(source, Image.Image):
-        return source
-    if isinstance(source, np.ndarray):
-        return _from_array(source)
-    Image.init()
-    formats = [name for name in _FORMATS if name in Image.OPEN]  # AVIF depends on how Pillow was built
-    try:
-        # Read whole, so that no file stays open behind a picture that is refused or animated.
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        return Image.open(io.BytesIO(data), formats=formats)
-    except Image.DecompressionBombError as error:
-        raise _too_large(max_pixels) from error
-    except _DAMAGED as error:
-        raise UserError(
-            "This file cannot be opened as a picture: please use a PNG, JPEG, WebP, GIF, BMP or TIFF file."
-        ) from error
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -182,16 +326,27 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit, 32-bit and floating-point grey to mode "L", where Pillow's own conversion would clip to white."""
-    if image.mode != "F" and not image.mode.startswith("I"):
-        return image
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    # Floating-point TIFFs hold 0..1 or 0..255, and nothing in the file says which.
-    white = 65535.0 if image.mode != "F" else 1.0 if values.max() <= 1.0 else 255.0
-    if image.mode != "F":
-        white = max(white, float(values.max()))
-    return Image.fromarray(np.clip(np.rint(values * (255.0 / white)), 0, 255).astype(np.uint8))
+def _note_of_frames(image: Image.Image, *, name: str) -> list[str]:
+    """Tell which picture of a file with several is used; what phones append to a JPEG belongs to its one picture."""
+    if image.format == "MPO":
+        return []
+    try:
+        is_one = not getattr(image, "is_animated", False)
+    except _DAMAGED:
+        is_one = False
+    if is_one:
+        return []
+    if image.format == "HEIF":
+        return [f"{name} lies in one file with others, of which it is the main one."]
+    return [f"{name} has several frames or pages, of which the first is used."]
+
+
+def _no_picture() -> UserError:
+    return UserError(f"This file cannot be opened as a picture: please use one of these formats: {format_names()}.")
+
+
+def _damaged() -> UserError:
+    return UserError("This picture is damaged or not complete: please save or download it again and try once more.")
 
 
 def _too_large(max_pixels: int) -> UserError:

@@ -13,7 +13,8 @@ import io
 from PIL import Image
 
 from ipa_app.errors import UserError
-from ipa_app.imaging.opening import open_image
+from ipa_app.imaging.opening import read_image
+from ipa_app.imaging.transparency import in_colour
 
 # Enough for what a vision tower sees (224 to 448 pixels across), and for painting on a picture again.
 LONGEST_SIDE = {"reference": 512, "image": 1536, "mask": 1536, "pose": 1024}
@@ -31,13 +32,13 @@ def pack_picture(image: Image.Image, *, longest: int) -> str:
     """Write a picture as text.
 
     Args:
-        image: mode "RGB" or "L".
+        image: mode "RGB", "RGBA" or "L".
         longest: its longer side is scaled down to this many pixels; smaller pictures keep their size.
 
     Returns:
         ASCII. The picture comes back exactly when it was small enough, and the same picture gives the same text.
     """
-    image = image.convert("RGB")
+    image = in_colour(image)
     if max(image.size) > longest:
         factor = longest / max(image.size)
         width, height = (max(_LEAST_SIDE, round(side * factor)) for side in image.size)
@@ -56,7 +57,7 @@ def unpack_picture(text: str, *, longest: int) -> Image.Image:
         longest: as for `pack_picture`; a larger picture is refused before it is decoded.
 
     Returns:
-        Mode "RGB".
+        Mode "RGB", or "RGBA" where it is transparent anywhere.
 
     Raises:
         UserError: it is no such text.
@@ -66,7 +67,7 @@ def unpack_picture(text: str, *, longest: int) -> Image.Image:
         raise damaged
     try:
         data = base64.b64decode(text.encode("ascii"), validate=True)
-        image = open_image(data, max_pixels=longest * longest, min_side=1)
+        image = read_image(data, max_pixels=longest * longest, min_side=1).image
     except (UnicodeEncodeError, binascii.Error, UserError) as error:
         raise damaged from error
     if max(image.size) > longest:
@@ -76,5 +77,6 @@ def unpack_picture(text: str, *, longest: int) -> Image.Image:
 
 def _webp(image: Image.Image, *, lossless: bool, quality: int) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format="WEBP", lossless=lossless, quality=quality, method=4)
+    # Colours are kept under transparent parts, too.
+    image.save(buffer, format="WEBP", lossless=lossless, quality=quality, method=4, exact=True)
     return buffer.getvalue()

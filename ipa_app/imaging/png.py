@@ -87,7 +87,7 @@ def read_record(path: str | Path, *, names: Mapping[str, str]) -> tuple[dict[str
             are not looked at.
 
     Returns:
-        The settings, finite and of any content, and the pictures that are there, mode "RGB".
+        The settings, finite and of any content, and the pictures that are there, as `unpack_picture` returns them.
 
     Raises:
         UserError: it is no picture made here, or damaged.

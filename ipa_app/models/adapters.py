@@ -12,14 +12,14 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from ipa_app.adapter.fitting import check_base, check_encoder
-from ipa_app.adapter.header import TensorInfo, read_header
+from ipa_app.adapter.header import Header
 from ipa_app.adapter.kinds import KINDS, VisionWidths
 from ipa_app.adapter.layers import AttentionLayer, layers_in
 from ipa_app.adapter.layout import AdapterLayout, read_layout
 from ipa_app.errors import UserError
 from ipa_app.models.entry import AdapterEntry, ModelEntry
 from ipa_app.models.folder import read_json
-from ipa_app.models.weights import find_weights
+from ipa_app.models.weights import find_weights, read_header
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,8 @@ class AdapterBase:
 def adapter_base(entry: ModelEntry) -> AdapterBase:
     """Tell from a model's files, of which none is loaded, what an adapter has to fit."""
     try:
-        unet = read_header(entry.location) if entry.location.is_file() else _part_header(entry.location / "unet")
+        file = entry.location
+        unet = read_header(file, pickles=False) if file.is_file() else _part_header(file / "unet")
         return AdapterBase(layers=layers_in(unet), tower=_tower_widths(entry.image_encoder))
     except UserError:  # which is said when the model is loaded
         return AdapterBase(layers=(), tower=None)
@@ -95,11 +96,10 @@ def _tower_widths(folder: Path | None) -> TowerWidths | None:
     return TowerWidths(**{name: told[name] for name in TowerWidths._fields if name in told})
 
 
-def _part_header(folder: Path) -> dict[str, TensorInfo]:
+def _part_header(folder: Path) -> Header:
     """Read what the files of a part say of its tensors; nothing where there are none."""
     weights = find_weights(folder, prefer_half=True)
-    paths = weights.paths if weights else ()
-    return {name: tensor for path in paths for name, tensor in read_header(path).items()}
+    return weights.header if weights else {}
 
 
 def with_own_adapters(entry: ModelEntry) -> ModelEntry:

@@ -2,77 +2,181 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from ipa_app.errors import UserError
 from ipa_app.models.adapters import with_own_adapters
+from ipa_app.models.contents import CheckpointFamily, check_pipeline, contents_of
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.folder import (
-    DEFAULT_SIDE,
-    SDXL_SIDE,
     find_controlnets,
     find_pose_reader,
-    is_sdxl_checkpoint,
     native_side,
+    own_configuration,
+    read_json,
     read_words,
 )
 from ipa_app.models.presets import NO_PRESETS, SDXL_PRESETS, find_presets
 from ipa_app.models.published import published_models
 from ipa_app.models.studio_file import StudioFile
+from ipa_app.models.weights import quantised, read_header
+
+logger = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "toybox"
 MODELS_VARIABLE = "IPA_MODELS"
 HUB_VARIABLE = "IPA_HUB_MODELS"
 WORDS_FILE = "words.json"
+CHECKPOINT_ENDINGS = (".safetensors", ".sft")
+# The sides in pixels that a family's usual models were trained at.
+_SIDES: dict[CheckpointFamily, int] = {"sd1": 512, "sd2": 768, "sdxl": 1024}
 
 
-def catalog() -> Mapping[str, ModelEntry]:
-    """List the bundled model, those offered from the Hub, and every folder that the variable IPA_MODELS names.
+class Catalog(Mapping[str, ModelEntry]):
+    """The models that may be asked for, by name, and what was meant to be one and is none.
 
-    IPA_MODELS holds folders in diffusers layout and checkpoint files, separated as in PATH. One called like another
-    model here stands in for it. IPA_HUB_MODELS names the models offered from the Hub, separated by commas; without it
-    all are, except on a Space, where any visitor could fill the disk.
+    Attributes:
+        left_out: what is named and left out, to the sentence that says why.
+    """
+
+    def __init__(self, entries: Mapping[str, ModelEntry], *, left_out: Mapping[str, str] | None = None) -> None:
+        """Hold entries that others may look at, and nobody change."""
+        self._entries = dict(entries)
+        self.left_out: Mapping[str, str] = MappingProxyType(dict(left_out or {}))
+
+    def __getitem__(self, name: str) -> ModelEntry:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def catalog() -> Catalog:
+    """List the bundled model, those offered from the Hub, and every folder and file that IPA_MODELS names.
+
+    IPA_MODELS holds folders in diffusers layout and checkpoint files, separated as in PATH or by semicolons. One called
+    like another model here stands in for it. IPA_HUB_MODELS names the models offered from the Hub, separated by commas;
+    without it all are, except on a Space, where any visitor could fill the disk. What of either cannot be used is left
+    out, with a warning in the log, and the others work.
 
     Returns:
         Entries by name, the bundled model first.
-
-    Raises:
-        UserError: IPA_MODELS names something else, or two of the same name; IPA_HUB_MODELS names another model.
     """
-    entries = {"toybox": entry_from_folder(BUNDLED, name="toybox"), **_offered()}
-    named: set[str] = set()
-    for text in filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)):
-        entry = _entry_from_path(Path(text).expanduser().resolve())
-        if entry.name in named:
-            raise UserError(f"{MODELS_VARIABLE} names two models called {entry.name}; rename one of them.")
-        named.add(entry.name)
-        entries[entry.name] = entry
-    return MappingProxyType(entries)
-
-
-def _offered() -> dict[str, ModelEntry]:
+    entries = {"toybox": entry_from_folder(BUNDLED, name="toybox")}
+    unusable: list[tuple[str, str, str]] = []  # what it is called, where it is, and why it cannot be used
     published = {entry.name: entry for entry in published_models()}
+    for name in _offered(published):
+        if name in published:
+            entries[name] = published[name]
+        else:
+            unusable.append((name, name, f"{HUB_VARIABLE} names {name!r}; there is {', '.join(published)}."))
+    named: dict[str, Path] = {}
+    for path in _named_paths(os.environ.get(MODELS_VARIABLE, "")):
+        try:
+            entry = _entry_from_path(path)
+            if named.setdefault(entry.name, path) != path:
+                raise UserError(
+                    f"{MODELS_VARIABLE} names two models called {entry.name}: {named[entry.name]} and {path}; please "
+                    "rename one of them."
+                )
+            entries[entry.name] = entry
+        except UserError as error:
+            unusable.append((path.name, str(path), str(error)))
+        except OSError as error:
+            unusable.append((path.name, str(path), f"{path} cannot be read ({error.strerror}); is its disk there?"))
+    left_out: dict[str, str] = {}
+    for name, place, sentence in unusable:
+        left_out[place if name in entries or name in left_out else name] = sentence
+        logger.warning("A model is left out: %s", sentence)
+    return Catalog(entries, left_out=left_out)
+
+
+def _offered(published: Mapping[str, ModelEntry]) -> list[str]:
     default = "" if "SPACE_ID" in os.environ else ",".join(published)
-    names = [name.strip() for name in os.environ.get(HUB_VARIABLE, default).split(",") if name.strip()]
-    for name in names:
-        if name not in published:
-            raise UserError(f"{HUB_VARIABLE} names {name!r}; there is {', '.join(published)}.")
-    return {name: published[name] for name in names}
+    return [name.strip() for name in os.environ.get(HUB_VARIABLE, default).split(",") if name.strip()]
+
+
+def _named_paths(text: str) -> list[Path]:
+    """Return the paths of a list, each once; empty items, spaces and quotes around them are none of theirs."""
+    items = [item.strip().strip("\"'") for item in text.split(os.pathsep)]
+    # A semicolon may be part of a name, where semicolons are not what separates paths.
+    parts = [part.strip() for item in items for part in ([item] if _is_there(item) else item.split(";"))]
+    return list(dict.fromkeys(_absolute(part) for part in parts if part))
+
+
+def _is_there(text: str) -> bool:
+    try:
+        return _absolute(text).exists()
+    except OSError:
+        return False
+
+
+def _absolute(text: str) -> Path:
+    """Return the whole path of what somebody typed. A link stays one: what is behind it may be called otherwise."""
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # nobody of that name has a home
+        path = Path(text)
+    return Path(os.path.normpath(path.absolute()))
 
 
 def _entry_from_path(path: Path) -> ModelEntry:
-    if path.is_file() and path.suffix == ".safetensors":
+    """Describe what IPA_MODELS names.
+
+    Raises:
+        UserError: it is no model, and what it is.
+        OSError: it cannot be looked at.
+    """
+    if not path.exists():
+        raise UserError(f"{MODELS_VARIABLE} names {path}, and there is nothing; please look whether its disk is there.")
+    if path.is_file():
+        if path.suffix.lower() == ".gguf":
+            raise quantised(str(path), "GGUF")
+        if path.suffix.lower() not in CHECKPOINT_ENDINGS:
+            raise UserError(
+                f"{MODELS_VARIABLE} names {path}, but of files only .safetensors are read; please use that version."
+            )
         return entry_from_file(path, name=path.stem)
     if not (path / "model_index.json").is_file():
-        raise UserError(
-            f"{MODELS_VARIABLE} names {path}, which is no model folder (it has no model_index.json) and no "
-            ".safetensors file."
+        raise _no_model_folder(path)
+    entry, index = entry_from_folder(path, name=path.name), read_json(path / "model_index.json")
+    if "_class_name" in index:
+        check_pipeline(index, title=entry.title)
+    return entry
+
+
+def _no_model_folder(path: Path) -> UserError:
+    """Say what a folder is that is no model's."""
+    config = read_json(path / "config.json")
+    if config:
+        sorts = [config.get("_class_name"), *config.get("architectures", ()), config.get("model_type"), "part"]
+        sort = next(str(each) for each in sorts if each)[:60]
+        return UserError(
+            f"{MODELS_VARIABLE} names {path}, which is no model folder (it has no model_index.json) but a {sort} alone."
         )
-    return entry_from_folder(path, name=path.name)
+    files = sorted(each for each in path.glob("*") if each.suffix.lower() in CHECKPOINT_ENDINGS)
+    if not files:
+        return UserError(f"{MODELS_VARIABLE} names {path}, which is no model folder (it has no model_index.json).")
+    try:
+        part = contents_of(read_header(files[0], pickles=False)).is_part
+    except UserError:
+        part = None
+    if part:
+        return UserError(
+            f"{MODELS_VARIABLE} names {path}, which is no model folder (it has no model_index.json) and holds {part}."
+        )
+    return UserError(
+        f"{MODELS_VARIABLE} names {path}, which is no model folder (it has no model_index.json); to use a file in it "
+        f"please name that, such as {files[0]}."
+    )
 
 
 def entry_from_file(file: Path, *, name: str) -> ModelEntry:
@@ -83,11 +187,18 @@ def entry_from_file(file: Path, *, name: str) -> ModelEntry:
         name: of the entry.
 
     Raises:
-        UserError: ipa_studio.json or words.json cannot be understood.
+        UserError: it is no checkpoint, and what it is; ipa_studio.json or words.json cannot be understood.
     """
-    is_sdxl = is_sdxl_checkpoint(file)
-    entry = _described(file.with_suffix(""), name=name, side=SDXL_SIDE if is_sdxl else DEFAULT_SIDE)
-    return with_own_adapters(replace(entry, location=file, presets=SDXL_PRESETS if is_sdxl else NO_PRESETS))
+    contents = contents_of(read_header(file, pickles=False))
+    contents.check(file.name)
+    is_xl = contents.family == "sdxl"
+    own = own_configuration(file, is_xl=is_xl)
+    if own is not None:
+        side, presets = native_side(own), find_presets(own)
+    else:
+        side, presets = _SIDES[contents.family or "sd1"], SDXL_PRESETS if is_xl else NO_PRESETS
+    entry = _described(file.with_suffix(""), name=name, side=side)
+    return with_own_adapters(replace(entry, location=file, presets=presets))
 
 
 def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> ModelEntry:

@@ -83,11 +83,11 @@ class ModelEntry(HubFiles):
         name: what requests call it.
         title: what people call it.
         about: one or two sentences on what it draws.
-        location: its folder, in diffusers layout.
+        location: its folder, in diffusers layout, or its checkpoint file.
         adapters: those that it can draw with, by what requests call them; "base" and "fine" are its usual ones.
         left_out: of every adapter file that cannot be used with it why, in one sentence.
         image_encoder: folder of the CLIP vision tower, None when the model has none.
-        controlnets: "pose" to the ControlNet's folder, where there is one.
+        controlnets: "pose" to the ControlNet's folder or file, where there is one.
         pose_reader: weights of a network that reads the poses of what the model itself draws, where it brings one.
         width: native width in pixels, used where a request says 0.
         height: native height in pixels.

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-import diffusers
 from diffusers import (
     AutoencoderKL,
     ControlNetModel,
     DiffusionPipeline,
-    SchedulerMixin,
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
@@ -26,6 +24,8 @@ from diffusers import (
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from ipa_app.errors import UserError
+from ipa_app.models.contents import check_pipeline, pipeline_family
+from ipa_app.models.latents import PaintsIntoPictures, StartsFromPictures
 
 PipelineTask = Literal["text_to_image", "image_to_image", "inpaint", "pose"]
 
@@ -41,7 +41,7 @@ class Family:
         pipelines: class of each task's pipeline.
         options: what every pipeline is given beside the parts.
         noted: options that a model notes in its model_index.json.
-        usual: a repository of the Hub whose configuration files fit the single-file checkpoints of the family.
+        added: what the UNet is told beside the prompt, as its config.json names it.
     """
 
     title: str
@@ -50,7 +50,7 @@ class Family:
     pipelines: Mapping[PipelineTask, type[DiffusionPipeline]]
     options: Mapping[str, Any]
     noted: tuple[str, ...]
-    usual: str
+    added: str | None
 
     def build(
         self,
@@ -80,6 +80,22 @@ class Family:
         return MappingProxyType(pipelines)
 
 
+class _ImageToImage(StartsFromPictures, StableDiffusionImg2ImgPipeline):
+    pass
+
+
+class _Inpaint(PaintsIntoPictures, StableDiffusionInpaintPipeline):
+    pass
+
+
+class _ImageToImageXL(StartsFromPictures, StableDiffusionXLImg2ImgPipeline):
+    pass
+
+
+class _InpaintXL(PaintsIntoPictures, StableDiffusionXLInpaintPipeline):
+    pass
+
+
 STABLE_DIFFUSION = Family(
     title="Stable Diffusion",
     modules=MappingProxyType({"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL}),
@@ -87,15 +103,15 @@ STABLE_DIFFUSION = Family(
     pipelines=MappingProxyType(
         {
             "text_to_image": StableDiffusionPipeline,
-            "image_to_image": StableDiffusionImg2ImgPipeline,
-            "inpaint": StableDiffusionInpaintPipeline,
+            "image_to_image": _ImageToImage,
+            "inpaint": _Inpaint,
             "pose": StableDiffusionControlNetPipeline,
         }
     ),
     # Pictures are decoded, and looked at by the safety checker, outside the pipelines.
     options=MappingProxyType({"safety_checker": None, "requires_safety_checker": False}),
     noted=(),
-    usual="stable-diffusion-v1-5/stable-diffusion-v1-5",
+    added=None,
 )
 
 STABLE_DIFFUSION_XL = Family(
@@ -105,17 +121,15 @@ STABLE_DIFFUSION_XL = Family(
     pipelines=MappingProxyType(
         {
             "text_to_image": StableDiffusionXLPipeline,
-            "image_to_image": StableDiffusionXLImg2ImgPipeline,
-            "inpaint": StableDiffusionXLInpaintPipeline,
+            "image_to_image": _ImageToImageXL,
+            "inpaint": _InpaintXL,
             "pose": StableDiffusionXLControlNetPipeline,
         }
     ),
     options=MappingProxyType({"add_watermarker": False}),
     noted=("force_zeros_for_empty_prompt",),
-    usual="stabilityai/stable-diffusion-xl-base-1.0",
+    added="text_time",
 )
-
-_BY_PIPELINE = {"StableDiffusionPipeline": STABLE_DIFFUSION, "StableDiffusionXLPipeline": STABLE_DIFFUSION_XL}
 
 
 def family_of(index: Mapping[str, Any], *, title: str) -> Family:
@@ -128,13 +142,8 @@ def family_of(index: Mapping[str, Any], *, title: str) -> Family:
     Raises:
         UserError: it is of another sort, or one of its parts is.
     """
-    name = index.get("_class_name")
-    family = _BY_PIPELINE.get(name) if isinstance(name, str) else None
-    if family is None:
-        raise UserError(
-            f"The model {title} is of the sort {str(name)[:60]}, but only Stable Diffusion 1.x and 2.x "
-            "(StableDiffusionPipeline) and SDXL (StableDiffusionXLPipeline) work here; please choose another model."
-        )
+    check_pipeline(index, title=title)
+    family = STABLE_DIFFUSION_XL if pipeline_family(index) == "sdxl" else STABLE_DIFFUSION
     for part, wanted in family.modules.items():
         given = class_name(index, part)
         if given != wanted.__name__:
@@ -143,19 +152,6 @@ def family_of(index: Mapping[str, Any], *, title: str) -> Family:
                 f"{wanted.__name__}; please choose another model."
             )
     return family
-
-
-def scheduler_class(index: Mapping[str, Any], *, title: str) -> Any:
-    """Find the sampling schedule that a model's model_index.json names.
-
-    Raises:
-        UserError: diffusers has none of that name.
-    """
-    name = class_name(index, "scheduler")
-    found = getattr(diffusers, name, None) if name else None
-    if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
-        raise UserError(f"The model {title} uses a sampling schedule {name!r} that is not known here.")
-    return found
 
 
 def class_name(index: Mapping[str, Any], part: str) -> str | None:

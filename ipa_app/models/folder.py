@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from ipa_app.errors import UserError
+from ipa_app.models.contents import pipeline_family
+from ipa_app.models.weights import find_weights
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_SIDE = 512
-SDXL_SIDE = 1024
+_CONTROLNET_ENDINGS = {".safetensors", ".pth", ".pt", ".ckpt", ".bin"}
+# As their authors name those that are not for poses.
+_OTHER_CONTROLNETS = ("canny", "depth", "hed", "mlsd", "normal", "scribble", "seg", "lineart", "softedge")
+_OTHER_CONTROLNETS += ("shuffle", "ip2p", "inpaint", "tile", "brightness", "blur", "recolor", "qr")
 
 
 def read_json(path: Path) -> dict:
@@ -22,8 +28,9 @@ def read_json(path: Path) -> dict:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        # Bytes: editors on Windows write a byte order mark, or UTF-16, which is found out from them.
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not readable JSON: {error}.") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold a JSON object.")
@@ -43,9 +50,49 @@ def read_words(path: Path) -> dict[str, tuple[str, ...]]:
     return {group: tuple(words) for group, words in content.items()}
 
 
+def own_configuration(file: Path, *, is_xl: bool) -> Path | None:
+    """Find the folder in diffusers layout whose configuration files are those of a checkpoint file.
+
+    Args:
+        file: `dream.safetensors` has the folder `dream` beside it, or lies in its repository's folder itself.
+        is_xl: whether it is an SDXL; a configuration of the other family around it is another model's.
+
+    Returns:
+        None where there is neither.
+    """
+    beside, family = file.with_suffix(""), "sdxl" if is_xl else "sd"
+    if (beside / "model_index.json").is_file():
+        return beside
+    folders = repository_folders(file)
+    return next((each for each in folders if pipeline_family(read_json(each / "model_index.json")) == family), None)
+
+
+def repository_folders(file: Path) -> list[Path]:
+    """Return the folder of a file, and that of its whole repository where it lies deeper in the Hub's cache."""
+    root = next((folder for folder in file.parents if folder.parent.name == "snapshots"), file.parent)
+    return list(dict.fromkeys((file.parent, root)))
+
+
 def find_controlnets(folder: Path) -> dict[str, Path]:
-    """Find the pose ControlNet of a model: its folder `controlnet`, when it has one."""
+    """Find the pose ControlNet of a model: its folder `controlnet`, or one file in it or beside it.
+
+    Returns:
+        "pose" to a folder with config.json, or to a file that is told by its content when it is loaded; nothing where
+        the files are other ControlNets by their names, or where it cannot be told which of several is meant.
+    """
     path = folder / "controlnet"
+    if (path / "config.json").is_file() and find_weights(path, prefer_half=False) is not None:
+        return {"pose": path}
+    inside = [file for file in path.glob("*") if file.suffix.lower() in _CONTROLNET_ENDINGS]
+    beside = [file for file in folder.glob("*control*") if file.suffix.lower() in _CONTROLNET_ENDINGS]
+    files = sorted(inside or beside)
+    poses = [file for file in files if "pose" in file.name.lower()]
+    others = [file for file in files if any(kind in file.name.lower() for kind in _OTHER_CONTROLNETS)]
+    chosen = poses or [file for file in files if file not in others]
+    if len(chosen) == 1:
+        return {"pose": chosen[0]}
+    if files:
+        logger.warning("%s has no ControlNet for poses: it cannot be told which of %s is.", folder, [*map(str, files)])
     return {"pose": path} if (path / "config.json").is_file() else {}
 
 
@@ -62,17 +109,3 @@ def native_side(folder: Path) -> int:
     if not isinstance(sample_size, int) or not isinstance(blocks, list):
         return DEFAULT_SIDE
     return sample_size * 2 ** (len(blocks) - 1)
-
-
-def is_sdxl_checkpoint(file: Path) -> bool:
-    """Whether a checkpoint file's model is an SDXL, by the encoders it has."""
-    return any(key.startswith("conditioner.embedders.1.") for key in _keys(file))
-
-
-def _keys(path: Path) -> set[str]:
-    """The names of a safetensors file's tensors; none where it cannot be read."""
-    try:
-        with safe_open(path, framework="np") as file:
-            return set(file.keys())
-    except (OSError, SafetensorError):
-        return set()

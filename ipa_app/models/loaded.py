@@ -20,6 +20,7 @@ from ipa_app.errors import UserError
 from ipa_app.models.adapters import AdapterBase, file_stamp
 from ipa_app.models.entry import adapter_gone
 from ipa_app.models.hashing import file_hash, picture_hash
+from ipa_app.models.parts import check_finite
 from ipa_app.models.precision import in_float32
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class ResidentAdapters:
         """Give an adapter, which becomes the latest used.
 
         Raises:
-            UserError: its file is gone or damaged, or was made for another model.
+            UserError: its file is gone or damaged, holds no numbers to draw with, or was made for another model.
         """
         with self._lock:
             self._held = OrderedDict((path, held) for path, held in self._held.items() if held.is_current())
@@ -140,7 +141,9 @@ class ResidentAdapters:
             file = read_adapter(adapter.file)
             self._base.check(file)
             self._make_room(file.numbers * self._unet.dtype.itemsize)
-            network = build_adapter(file, self._unet).to(self._place)
+            network = build_adapter(file, self._unet)
+            check_finite(network, adapter.file.name)
+            network = network.to(self._place)
         return _Held(adapter, stamp, ResidentAdapter(network, file_hash(adapter.file)))
 
     def _make_room(self, size: int) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, ControlNetModel, DiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
@@ -20,8 +21,9 @@ from ipa_app.adapter.layout import read_layout
 from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry
-from ipa_app.models.checks import check_controlnet
+from ipa_app.models.controlnet import ControlNetFiles, open_controlnet
 from ipa_app.models.families import PipelineTask
+from ipa_app.models.image_encoder import ImageEncoder
 from ipa_app.models.loaded import LoadedModel, ResidentAdapters
 from ipa_app.models.memory import (
     TILE_SIDE,
@@ -31,13 +33,15 @@ from ipa_app.models.memory import (
     default_dtype,
     free_bytes,
     free_main_memory,
+    is_out_of_memory,
     plan_memory,
 )
+from ipa_app.models.parts import Part
 from ipa_app.models.safety import SafetyChecker
-from ipa_app.models.source import Source, load_module, open_source, require_weights
+from ipa_app.models.source import Source, open_source
 from ipa_app.models.weights import find_weights
 
-__all__ = ["Report", "best_device", "default_dtype", "load_model", "tower_processor"]
+__all__ = ["Report", "best_device", "default_dtype", "load_model"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,33 +70,63 @@ def load_model(entry: ModelEntry, *, device: str, dtype: torch.dtype, report: Re
     Raises:
         UserError: something is missing, does not fit together, or does not fit into memory.
     """
-    with ONE_AT_A_TIME:
-        return _load(entry, device=torch.device(device), dtype=dtype, report=report)
+    try:
+        with ONE_AT_A_TIME:
+            return _load(entry, device=torch.device(device), dtype=dtype, report=report)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    raise UserError(
+        f"The model {entry.title} did not fit into the memory that is free; please close other programs or choose a "
+        "smaller model."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    """Everything that a model is read from, found to fit together before any weights are read."""
+
+    entry: ModelEntry
+    source: Source
+    adapter_numbers: int
+    image_encoder: ImageEncoder | None
+    controlnet: ControlNetFiles | None
+    safety_checker: Part | None
+
+
+def _open(entry: ModelEntry) -> _Files:
+    source = open_source(entry)
+    unet = source.unet_layout()
+    encoder = None if entry.image_encoder is None else ImageEncoder(entry.image_encoder, entry.title)
+    pose, folder = entry.controlnets.get("pose"), source.folder / "safety_checker"
+    checker = None if find_weights(folder, prefer_half=False) is None else Part(folder, entry.title)
+    files = _Files(
+        entry=entry,
+        source=source,
+        adapter_numbers=_adapter_numbers(entry),
+        image_encoder=encoder,
+        controlnet=None if pose is None else open_controlnet(pose, unet, title=entry.title),
+        safety_checker=checker,
+    )
+    for part in (encoder, checker):
+        if part is not None:
+            part.check()
+    return files
 
 
 def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report: Report) -> LoadedModel:
     _quieten_libraries()
     report(0.0, "looking at the files")
-    source = open_source(entry)
-    unet = source.unet_layout()
-    if "pose" in entry.controlnets:
-        check_controlnet(entry.controlnets["pose"], unet)
-    adapters = _adapter_numbers(entry)
+    files = _open(entry)
     plan, use = plan_memory(
-        _needs(entry, source, adapters=adapters),
-        device=device.type,
-        dtype=dtype,
-        free=free_bytes(device),
-        free_main=free_main_memory(),
+        _needs(files), device=device.type, dtype=dtype, free=free_bytes(device), free_main=free_main_memory()
     )
-    parts = _load_parts(entry, source, dtype=plan.dtype, report=report)
-    controlnet = None
-    if "pose" in entry.controlnets:
-        report(0.72, "reading the ControlNet")
-        controlnet = load_module(ControlNetModel, entry.controlnets["pose"], dtype=plan.dtype, title=entry.title)
-    safety = _load_safety_checker(entry, source, dtype=plan.dtype)
+    parts = _load_parts(files, dtype=plan.dtype, report=report)
+    report(0.72, "reading the ControlNet")
+    controlnet = None if files.controlnet is None else files.controlnet.load(dtype=plan.dtype)
+    safety = None if files.safety_checker is None else _load_safety_checker(files.safety_checker, dtype=plan.dtype)
     install_processors(parts["unet"])
-    pipelines = source.family.build(parts, index=source.index, controlnet=controlnet)
+    pipelines = files.source.family.build(parts, index=files.source.index, controlnet=controlnet)
     modules = [part for part in (*parts.values(), controlnet) if isinstance(part, torch.nn.Module)]
     extras = [safety.network] if safety else []
     for module in (*modules, *extras):
@@ -108,7 +142,7 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
             parts["unet"],
             tower=parts["image_encoder"],
             place=torch.device("cpu") if plan.offload else device,
-            room=adapters * plan.dtype.itemsize,
+            room=files.adapter_numbers * plan.dtype.itemsize,
         ),
         image_encoder=parts["image_encoder"],
         image_processor=parts["feature_extractor"],
@@ -147,65 +181,44 @@ def _load_adapters(
     return adapters
 
 
-def _needs(entry: ModelEntry, source: Source, *, adapters: int) -> Needs:
-    """Add up what memory will be filled with; `adapters` is how many numbers are in those that are held."""
-    parts = {**source.numbers(), "adapters": adapters}
-    folders = {"image_encoder": entry.image_encoder, "controlnet": entry.controlnets.get("pose")}
-    for name, folder in folders.items():
-        if folder is not None:
-            parts[name] = require_weights(folder, title=entry.title).numbers
-    if (checker := find_weights(source.folder / "safety_checker", prefer_half=False)) is not None:
-        parts["safety_checker"] = checker.numbers
+def _needs(files: _Files) -> Needs:
+    """Add up what memory will be filled with."""
+    parts = {**files.source.numbers(), "adapters": files.adapter_numbers}
+    if files.image_encoder is not None:
+        parts["image_encoder"] = files.image_encoder.numbers
+    if files.controlnet is not None:
+        parts["controlnet"] = files.controlnet.numbers
+    if files.safety_checker is not None:
+        parts["safety_checker"] = files.safety_checker.weights().numbers
     return Needs(
-        title=entry.title,
+        title=files.entry.title,
         parts=parts,
-        pixels=entry.width * entry.height,
-        stored_bfloat16=source.stored_bfloat16(),
+        pixels=files.entry.width * files.entry.height,
+        stored_bfloat16=files.source.stored_bfloat16(),
     )
 
 
-def _load_parts(entry: ModelEntry, source: Source, *, dtype: torch.dtype, report: Report) -> dict[str, Any]:
+def _load_parts(files: _Files, *, dtype: torch.dtype, report: Report) -> dict[str, Any]:
     """Read what all pipelines share, with the vision tower of the adapters where there is one."""
     parts: dict[str, Any] = {"image_encoder": None, "feature_extractor": None}
-    if entry.image_encoder is not None:
+    if files.image_encoder is not None:
         report(0.05, "reading the image encoder")
-        tower = load_module(CLIPVisionModelWithProjection, entry.image_encoder, dtype=dtype, title=entry.title)
-        parts["image_encoder"] = tower
-        parts["feature_extractor"] = tower_processor(entry, side=tower.config.image_size)
+        parts["image_encoder"] = files.image_encoder.load_tower(dtype=dtype)
+        parts["feature_extractor"] = files.image_encoder.processor([files.source.folder / "feature_extractor"])
     report(0.1, "reading the base model")
-    for name, part in source.load(dtype=dtype):
+    for name, part in files.source.load(dtype=dtype):
         parts[name] = part
         if name in _NAMES:
-            done = len(parts.keys() & _NAMES.keys()) / len(source.family.modules)
+            done = len(parts.keys() & _NAMES.keys()) / len(files.source.family.modules)
             report(0.1 + 0.6 * done, f"read {_NAMES[name]}")
     return parts
 
 
-def tower_processor(entry: ModelEntry, *, side: int) -> CLIPImageProcessor:
-    """Find the picture preparation that gives a vision tower what it takes: side by side pixels.
-
-    The model's own may be meant for the safety checker, which sees another size.
-
-    Args:
-        entry: the model, with the tower's folder.
-        side: of what the tower takes, in pixels.
-    """
-    for folder in (entry.image_encoder, entry.location / "feature_extractor"):
-        if folder is not None and (folder / "preprocessor_config.json").is_file():
-            processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-            if processor.crop_size["height"] == side:
-                return processor
-    return CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-
-
-def _load_safety_checker(entry: ModelEntry, source: Source, *, dtype: torch.dtype) -> SafetyChecker | None:
-    """Load the safety checker of a model that has one on disk."""
-    folder = source.folder / "safety_checker"
-    if find_weights(folder, prefer_half=False) is None:
-        return None
-    network = load_module(StableDiffusionSafetyChecker, folder, dtype=dtype, title=entry.title)
+def _load_safety_checker(part: Part, *, dtype: torch.dtype) -> SafetyChecker:
+    """Load the safety checker of a model, with the picture preparation beside it."""
+    network = part.load(StableDiffusionSafetyChecker, dtype=dtype)
     side = network.config.vision_config.image_size
-    own = source.folder / "feature_extractor"
+    own = part.folder.parent / "feature_extractor"
     if (own / "preprocessor_config.json").is_file():
         processor = CLIPImageProcessor.from_pretrained(own, local_files_only=True)
     else:

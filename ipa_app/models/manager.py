@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.adapter_set import AdapterSet
 from ipa_app.models.amounts import size_text
+from ipa_app.models.catalog import Catalog
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.hub import discard_damaged, doubt, download, is_downloaded, put_together
 from ipa_app.models.state import ModelState
@@ -68,7 +69,7 @@ class ModelManager:
         """
         self.adapters = adapters or AdapterSet()
         self._in_background = in_background
-        self._catalog = catalog
+        self._catalog = catalog if isinstance(catalog, Catalog) else Catalog(catalog)
         self._device = device
         self._max_resident = max_resident
         self._slots = {name: _Slot() for name in catalog}
@@ -78,19 +79,32 @@ class ModelManager:
         self._downloading = threading.Lock()
 
     @property
-    def catalog(self) -> Mapping[str, ModelEntry]:
-        """The models that may be asked for, by name."""
+    def catalog(self) -> Catalog:
+        """The models that may be asked for, by name, and what is left out."""
         return self._catalog
 
     def entry(self, name: str) -> ModelEntry:
         """Give a model's catalogue entry, with all adapters that it can draw with at present.
 
         Raises:
-            UserError: there is no such model; the message lists those there are.
+            UserError: there is no such model, and which there are; or it is left out, and why.
         """
+        if isinstance(name, str) and name in self._catalog.left_out:
+            raise UserError(self._catalog.left_out[name])
         if not isinstance(name, str) or name not in self._catalog:
             raise UserError(f"There is no model {str(name)[:80]!r}; there is {', '.join(self._catalog)}.")
         return self.adapters.offered(self._catalog[name])
+
+    def leave_out(self, name: str, sentence: str) -> None:
+        """Take a model out of those that may be asked for.
+
+        Args:
+            name: of the model.
+            sentence: why, for whoever asks for it.
+        """
+        logger.warning("A model is left out: %s", sentence)
+        others = {other: entry for other, entry in self._catalog.items() if other != name}
+        self._catalog = Catalog(others, left_out={**self._catalog.left_out, name: sentence})
 
     def state(self, name: str) -> ModelState:
         """Say where a model stands.
@@ -224,8 +238,7 @@ class ModelManager:
             failure = str(error)
         except Exception:
             logger.exception("The model %s could not be loaded.", name)
-            failure = f"The model {entry.title} could not be loaded: its files are damaged or incomplete"
-            failure += " (details in the log)."
+            failure = f"The model {entry.title} could not be loaded, and it is not known why (details in the log)."
         else:
             with self._changed:
                 if slot.load is load:

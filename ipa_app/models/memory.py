@@ -119,6 +119,14 @@ def plan_memory(
     )
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory has run out; on MPS and CPU torch has no type for it."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    words = ("MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory")
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in words)
+
+
 def free_bytes(device: torch.device) -> int | None:
     """Tell how much memory is free where a device works; None where that cannot be told."""
     if device.type == "cuda":

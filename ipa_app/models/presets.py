@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ipa_app.models.contents import pipeline_family
 from ipa_app.models.folder import read_json
 
 Presets = Mapping[str, Mapping[str, float]]
@@ -44,7 +45,7 @@ def find_presets(folder: Path) -> Presets:
     Returns:
         SDXL's where its UNet has SDXL's blocks, as smaller ones cut from it may not; otherwise none.
     """
-    if read_json(folder / "model_index.json").get("_class_name") != "StableDiffusionXLPipeline":
+    if pipeline_family(read_json(folder / "model_index.json")) != "sdxl":
         return NO_PRESETS
     unet: Mapping[str, Any] = read_json(folder / "unet" / "config.json")
     return SDXL_PRESETS if all(unet.get(name) == value for name, value in _SDXL_UNET.items()) else NO_PRESETS

@@ -2,128 +2,212 @@
 
 from __future__ import annotations
 
-import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers import UNet2DConditionModel
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError
-from transformers import CLIPTokenizer
+from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTokenizer
 
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry
-from ipa_app.models.families import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family, family_of, scheduler_class
+from ipa_app.models.families import Family, class_name, family_of
 from ipa_app.models.folder import read_json
-from ipa_app.models.weights import WeightFiles, find_weights, numbers_in, read_header
+from ipa_app.models.parts import Part
+from ipa_app.models.schedule import Sampling, build_scheduler, sampling_of_tensors
+from ipa_app.models.single_file import Checkpoint
 
-# What only the checkpoints of one family have: SDXL's second text encoder, and the one of Stable Diffusion 1.x.
-_MARKS = {
-    "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": STABLE_DIFFUSION_XL,
-    "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight": STABLE_DIFFUSION,
-    "cond_stage_model.transformer.embeddings.token_embedding.weight": STABLE_DIFFUSION,
+# UNets that draw nothing from noise alone, by the channels that they take.
+_SPECIAL_UNETS = {
+    5: "changing pictures by their depth, as Stable Diffusion 2 depth",
+    7: "enlarging pictures, as the x4 upscaler",
+    8: "changing pictures by instructions, as InstructPix2Pix",
 }
-# What tells the checkpoints of models that are not drawn with here from one file.
-_OTHERS = {
-    "conditioner.embedders.0.model.text_projection": "the SDXL refiner",
-    "cond_stage_model.model.token_embedding.weight": "Stable Diffusion 2.x",
-    "model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias": "Stable Diffusion 3",
-    "model.diffusion_model.double_blocks.0.img_attn.norm.key_norm.scale": "FLUX",
-    "double_blocks.0.img_attn.norm.key_norm.scale": "FLUX",
-}
-_FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
-_CHECKPOINT_PARTS = {"model.diffusion_model.": "unet", "first_stage_model.": "vae"}
-_CONFIGURATIONS = ["*.json", "*/*.json", "*/*.txt"]
+_VOCABULARIES = ("vocab.json", "tokenizer.json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """A base model on disk.
+class Source(ABC):
+    """A base model on disk, found to be whole and to fit together; each of its files is read once.
 
     Attributes:
         title: what people call the model.
         family: how it is built.
         folder: its configuration files, in diffusers layout; the weights too, unless there is a checkpoint.
         index: its model_index.json.
-        checkpoint: the one file with all weights, None where they lie in the folder.
+        scheduler: its scheduler; each drawing needs one of its own.
+        sampling: what is told of how it is sampled beside its configuration.
+        parts: the parts of the folder that have weights, by name.
     """
 
     title: str
     family: Family
     folder: Path
     index: Mapping[str, Any]
-    checkpoint: Path | None = None
+    scheduler: SchedulerMixin
+    sampling: Sampling
+    parts: Mapping[str, Part] = field(repr=False)
 
-    def unet_layout(self) -> UNet2DConditionModel:
-        """Build the UNet without memory for its weights, to see what fits it.
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """How many channels the UNet takes."""
 
-        Raises:
-            UserError: it draws nothing from noise alone, as an inpainting model's.
-        """
-        config = read_json(self.folder / "unet" / "config.json")
-        if not config:
-            raise UserError(f"The model {self.title} is incomplete: {self.folder / 'unet'} holds no config.json.")
-        with torch.device("meta"):
-            unet = cast(UNet2DConditionModel, UNet2DConditionModel.from_config(config))
-        channels = unet.config.in_channels
-        if self.checkpoint is not None:  # it may be another sort than its family's usual model
-            channels = read_header(self.checkpoint)[_FIRST_LAYER]["shape"][1]
-        if channels != unet.config.out_channels:
-            raise UserError(
-                f"The model {self.title} is made for inpainting alone ({channels} input channels); "
-                "please choose an ordinary one, which can paint into pictures too."
-            )
-        return unet
-
+    @abstractmethod
     def numbers(self) -> dict[str, int]:
         """Count the numbers in each part's weights.
 
         Raises:
             UserError: a part has no weights.
         """
-        if self.checkpoint is not None:
-            return _count_by_part(self.checkpoint)
-        return {name: require_weights(self.folder / name, title=self.title).numbers for name in self.family.modules}
 
+    @abstractmethod
     def stored_bfloat16(self) -> bool:
         """Whether the UNet's weights lie on disk in bfloat16."""
-        path = self.checkpoint
-        if path is None:
-            files = require_weights(self.folder / "unet", title=self.title)
-            path = files.paths[0] if files.is_safetensors else None
-        return path is not None and any(tensor.get("dtype") == "BF16" for tensor in read_header(path).values())
 
-    def load(self, *, dtype: torch.dtype) -> Iterator[tuple[str, Any]]:
-        """Read the parts one by one into main memory.
+    @abstractmethod
+    def check(self, unet: UNet2DConditionModel) -> None:
+        """Make sure that the weights are there, are plain numbers and fit their configuration; none is read for it.
+
+        Args:
+            unet: see `unet_layout`.
+
+        Raises:
+            UserError: they do not.
+        """
+
+    @abstractmethod
+    def load_modules(self, *, dtype: torch.dtype) -> Iterator[tuple[str, Any]]:
+        """Read the parts with weights one by one into main memory.
 
         Raises:
             UserError: one cannot be read.
         """
-        if self.checkpoint is not None:
-            yield from self._load_checkpoint(dtype)
-            return
-        for name in self.family.tokenizers:
-            yield name, CLIPTokenizer.from_pretrained(self.folder / name, local_files_only=True)
-        scheduler = scheduler_class(self.index, title=self.title)
-        yield "scheduler", scheduler.from_pretrained(self.folder / "scheduler", local_files_only=True)
-        for name, module in self.family.modules.items():
-            yield name, load_module(module, self.folder / name, dtype=dtype, title=self.title)
 
-    def _load_checkpoint(self, dtype: torch.dtype) -> Iterator[tuple[str, Any]]:
-        pipeline = self.family.pipelines["text_to_image"].from_single_file(
-            str(self.checkpoint),
-            config=str(self.folder),
-            local_files_only=True,
-            dtype=dtype,
-            image_encoder=None,
-            feature_extractor=None,
-            **self.family.options,
+    def unet_layout(self) -> UNet2DConditionModel:
+        """Build the UNet without memory for its weights, to see what fits it.
+
+        Raises:
+            UserError: it draws nothing from noise alone, as an inpainting model's, or does not fit the other parts.
+        """
+        unet = cast(UNet2DConditionModel, self.parts["unet"].layout(UNet2DConditionModel))
+        # A checkpoint may be another sort than its family's usual model.
+        self._check_channels(self.channels, unet.config.out_channels)
+        self._check_widths(unet)
+        self.check(unet)
+        return unet
+
+    def load(self, *, dtype: torch.dtype) -> Iterator[tuple[str, Any]]:
+        """Read everything that the pipelines share, one by one, into main memory.
+
+        Raises:
+            UserError: something cannot be read.
+        """
+        for name in self.family.tokenizers:
+            folder = self.folder / name
+            if not any((folder / file).is_file() for file in _VOCABULARIES):
+                raise UserError(f"The model {self.title} is incomplete: {folder} holds no vocab.json.")
+            yield name, CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        yield "scheduler", self.scheduler
+        yield from self.load_modules(dtype=dtype)
+
+    def _check_channels(self, given: int, made: int) -> None:
+        if given == made:
+            return
+        if given == 2 * made + 1:
+            raise UserError(
+                f"The model {self.title} is made for inpainting alone ({given} input channels); "
+                "please choose an ordinary one, which can paint into pictures too."
+            )
+        purpose = _SPECIAL_UNETS.get(given, "something else than drawing pictures from noise")
+        raise UserError(
+            f"The model {self.title} is made for {purpose} ({given} input channels); please choose an ordinary one."
         )
-        for name in (*self.family.tokenizers, "scheduler", *self.family.modules):
-            yield name, getattr(pipeline, name)
+
+    def _check_widths(self, unet: UNet2DConditionModel) -> None:
+        """Make sure that the parts hand each other what they take.
+
+        Raises:
+            UserError: they do not; the message names both sides.
+        """
+        configs = [self.parts[name].config for name in self.family.modules if name.startswith("text_encoder")]
+        given = sum(CLIPTextConfig.from_dict(config.get("text_config") or config).hidden_size for config in configs)
+        projected = unet.config.encoder_hid_dim_type == "text_proj"
+        taken = unet.config.encoder_hid_dim if projected else unet.config.cross_attention_dim
+        if given != taken:
+            raise UserError(
+                f"The model {self.title} does not fit together: its text encoders give tokens {given} wide, but its "
+                f"UNet takes {taken}; please fetch its parts from one repository."
+            )
+        latents = self.parts["vae"].config.get("latent_channels", 4)
+        if latents != unet.config.out_channels:
+            raise UserError(
+                f"The model {self.title} does not fit together: its VAE gives latents of {latents} channels, but its "
+                f"UNet makes {unet.config.out_channels}; please fetch its parts from one repository."
+            )
+        if unet.config.addition_embed_type != self.family.added or (
+            unet.config.encoder_hid_dim_type is not None and not projected
+        ):
+            raise UserError(
+                f"The model {self.title} does not fit together: its UNet wants to be told more, or less, than "
+                f"{self.family.title} models here are; please choose another model."
+            )
+
+
+class _Folder(Source):
+    """A model in diffusers layout."""
+
+    @property
+    def channels(self) -> int:
+        return self.parts["unet"].config.get("in_channels", 4)
+
+    def numbers(self) -> dict[str, int]:
+        return {name: part.weights().numbers for name, part in self.parts.items()}
+
+    def stored_bfloat16(self) -> bool:
+        return any(tensor.dtype == "BF16" for tensor in self.parts["unet"].weights().header.values())
+
+    def check(self, unet: UNet2DConditionModel) -> None:
+        del unet  # whether weights fit their own configuration is found out where they are read
+        for part in self.parts.values():
+            part.check()
+
+    def load_modules(self, *, dtype: torch.dtype) -> Iterator[tuple[str, Any]]:
+        for name, kind in self.family.modules.items():
+            module = self.parts[name].load(kind, dtype=dtype)
+            if name == "vae":
+                module.register_to_config(**self.sampling.vae)
+            yield name, module
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SingleFile(Source):
+    """A model whose weights lie in one file.
+
+    Attributes:
+        checkpoint: the file.
+    """
+
+    checkpoint: Checkpoint
+
+    @property
+    def channels(self) -> int:
+        return self.checkpoint.channels
+
+    def numbers(self) -> dict[str, int]:
+        return self.checkpoint.numbers(self.family.modules)
+
+    def stored_bfloat16(self) -> bool:
+        return self.checkpoint.stored_as("BF16")
+
+    def check(self, unet: UNet2DConditionModel) -> None:
+        self.checkpoint.check_fit(unet=unet, vae=self.parts["vae"].layout(AutoencoderKL))
+
+    def load_modules(self, *, dtype: torch.dtype) -> Iterator[tuple[str, Any]]:
+        yield from self.checkpoint.load(self.family.modules, dtype=dtype)
 
 
 def open_source(entry: ModelEntry) -> Source:
@@ -132,104 +216,26 @@ def open_source(entry: ModelEntry) -> Source:
     Raises:
         UserError: there is nothing, or nothing that works here.
     """
-    if entry.location.is_file():
-        return _open_checkpoint(entry)
-    if not (entry.location / "model_index.json").is_file():
-        raise UserError(f"The model {entry.title} is not there: {entry.location} holds no model_index.json.")
-    index = read_json(entry.location / "model_index.json")
-    return Source(title=entry.title, family=family_of(index, title=entry.title), folder=entry.location, index=index)
-
-
-def require_weights(folder: Path, *, title: str, prefer_half: bool = False) -> WeightFiles:
-    """Find a part's weight files; see `find_weights`.
-
-    Raises:
-        UserError: there are none.
-    """
-    files = find_weights(folder, prefer_half=prefer_half)
-    if files is None:
-        raise UserError(
-            f"The model {title} is incomplete: {folder} holds no weights (.safetensors or .bin); please fetch it again."
-        )
-    return files
-
-
-def load_module(module: Any, folder: Path, *, dtype: torch.dtype, title: str) -> Any:
-    """Read one part with weights into main memory.
-
-    Args:
-        module: its class, of diffusers or transformers.
-        folder: with its config.json and weights; which of several files is told by `find_weights`.
-        dtype: of the weights in memory.
-        title: of the model, for the message.
-
-    Raises:
-        UserError: there are no weights, or a PyTorch file holds more than weights.
-    """
-    files = require_weights(folder, title=title, prefer_half=dtype != torch.float32)
-    try:
-        return module.from_pretrained(folder, local_files_only=True, dtype=dtype, **files.options)
-    except (OSError, pickle.UnpicklingError) as error:
-        if files.is_safetensors:
-            raise
-        raise UserError(
-            f"The model {title} cannot be read: {folder.name}/{files.paths[0].name} is not a file of plain weights "
-            "(damaged, or it holds program code, which is never run); use the .safetensors version."
-        ) from error
-
-
-def _open_checkpoint(entry: ModelEntry) -> Source:
-    """Tell a checkpoint file's family by its keys, and find configuration files for it.
-
-    Those in a folder beside it, named as the file without its ending, count before those of the family's usual model.
-
-    Raises:
-        UserError: it is no Stable Diffusion checkpoint, or there is no configuration on this machine.
-    """
-    header = read_header(entry.location)
-    family = next((family for mark, family in _MARKS.items() if mark in header), None)
-    other = next((name for mark, name in _OTHERS.items() if mark in header), None)
-    if other is not None:
-        raise UserError(
-            f"{entry.location.name} is a checkpoint of {other}, and single files work here for "
-            "Stable Diffusion 1.x and SDXL alone: please choose one of those."
-        )
-    has_parts = all(any(key.startswith(part) for key in header) for part in _CHECKPOINT_PARTS)
-    if family is None or not has_parts or _FIRST_LAYER not in header:
-        raise UserError(
-            f"{entry.location.name} is not a whole checkpoint of Stable Diffusion 1.x or SDXL: please choose a file "
-            "with UNet, VAE and text encoder in it, or a folder in diffusers layout."
-        )
-    beside = entry.location.with_suffix("")
-    has_own = (beside / "model_index.json").is_file()
-    folder = beside if has_own else _usual_configuration(family, name=entry.location.name)
+    title, folder, checkpoint = entry.title, entry.location, None
+    if folder.is_file():
+        checkpoint = Checkpoint(folder)
+        folder = checkpoint.folder
+    elif not folder.exists():
+        raise UserError(f"The model {title} is not there: there is no {folder}; please look whether its disk is there.")
+    elif not (folder / "model_index.json").is_file():
+        raise UserError(f"The model {title} is not there: {folder} holds no model_index.json.")
     index = read_json(folder / "model_index.json")
-    if family_of(index, title=entry.title) is not family:
-        raise UserError(
-            f"{entry.location.name} is a checkpoint of {family.title}, but the configuration in {folder} is that of "
-            f"{family_of(index, title=entry.title).title}; please name a folder of the same family."
-        )
-    return Source(title=entry.title, family=family, folder=folder, index=index, checkpoint=entry.location)
-
-
-def _usual_configuration(family: Family, *, name: str) -> Path:
-    """Find the configuration files of the family's usual model among what the Hub's client keeps on this machine.
-
-    diffusers would fetch them itself, even where it is told to use local files only; so it is always handed a folder.
-    """
-    try:
-        return Path(snapshot_download(family.usual, local_files_only=True, allow_patterns=_CONFIGURATIONS))
-    except LocalEntryNotFoundError:
-        raise UserError(
-            f"{name} holds weights only, and the configuration that goes with them ({family.usual}: its .json and .txt "
-            "files, a few megabytes) is not on this machine; please fetch that once, or put them into a folder "
-            f"{Path(name).stem} beside the file."
-        ) from None
-
-
-def _count_by_part(checkpoint: Path) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for key, tensor in read_header(checkpoint).items():
-        part = next((part for prefix, part in _CHECKPOINT_PARTS.items() if key.startswith(prefix)), "text_encoder")
-        counts[part] = counts.get(part, 0) + numbers_in(tensor)
-    return counts
+    family = family_of(index, title=title)
+    parts = {name: Part(folder / name, title) for name in family.modules}
+    name = class_name(index, "scheduler")
+    if checkpoint is not None:
+        (name, config), sampling = checkpoint.scheduler(name), checkpoint.sampling
+    else:
+        config = read_json(folder / "scheduler" / "scheduler_config.json")
+        sampling = sampling_of_tensors(parts["unet"].weights().header, parts["unet"].tensor, name=title)
+    if not config:
+        raise UserError(f"The model {title} is incomplete: {folder / 'scheduler'} holds no scheduler_config.json.")
+    scheduler = build_scheduler(name, config, title=title, sampling=sampling)
+    found: dict[str, Any] = {"title": title, "family": family, "folder": folder, "index": index}
+    found |= {"scheduler": scheduler, "sampling": sampling, "parts": parts}
+    return _Folder(**found) if checkpoint is None else _SingleFile(**found, checkpoint=checkpoint)

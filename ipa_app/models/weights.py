@@ -1,22 +1,93 @@
-"""Which files hold a part's weights, and how many numbers those are; nothing is loaded."""
+"""Which files hold a part's weights, and what is in them; nothing is loaded."""
 
 from __future__ import annotations
 
-import json
-import math
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ipa_app.adapter.header import DamagedError, TensorInfo, header_of, read_pickled, read_safetensors
 from ipa_app.errors import UserError
 
+logger = logging.getLogger(__name__)
+
+# Pieces of one file have their number before the variant (older libraries) or behind it.
+_PIECE = r"(?:-(?P<piece{0}>\d+)-of-(?P<pieces{0}>\d+))?"
 _WEIGHT_FILE = re.compile(
-    r"(?:diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<variant>fp16))?(?:-\d+-of-\d+)?\.(?P<kind>safetensors|bin)"
+    r"(?:diffusion_pytorch_model|pytorch_model|model)"
+    rf"{_PIECE.format(1)}(?:\.(?P<variant>\w+))?{_PIECE.format(2)}\.(?P<kind>safetensors|bin)"
 )
-# No header of a real file comes near this; more is a file of something else.
+# In the order in which they are taken; others come after these, and what is no model to draw with comes last.
+_FOR_HALF = ("fp16", "bf16", None, "fp32", "ema")
+_FOR_SINGLE = (None, "fp32", "ema", "fp16", "bf16")
+_LAST = "non_ema"
+# No header of a real file comes near this, pictures in its notes and all; more is a file of something else.
 _LARGEST_HEADER = 100 * 2**20
+
+_PLAIN = ("F64", "F32", "F16", "BF16")
+# What a quantised file keeps beside its packed numbers, or instead of their names.
+_QUANTISED_KEYS = {
+    "quant_state.bitsandbytes__nf4": "NF4",
+    "quant_state.bitsandbytes__fp4": "FP4",
+    "scaled_fp8": "fp8",
+    "scale_weight": "fp8",
+    "weight_scale": "fp8",
+    "qweight": "int4",
+    "SCB": "int8",
+}
+_QUANTISED_DTYPES = {"F8": "fp8", "I8": "int8", "U8": "uint8", "I4": "int4", "U4": "int4", "F4": "fp4", "F6": "fp6"}
+# Counters and positions, which are whole numbers in every file.
+_COUNTERS = ("position_ids", "num_batches_tracked", "num_updates", "global_step", "decay")
+
+
+class Header(Mapping[str, TensorInfo]):
+    """The tensors of a weights file by name, and what its maker noted."""
+
+    def __init__(self, tensors: Mapping[str, TensorInfo], *, notes: Mapping[str, str] | None = None) -> None:
+        """Hold what was read.
+
+        Args:
+            tensors: by name.
+            notes: of the maker, as `modelspec.title`; only safetensors files have them.
+        """
+        self._tensors = tensors
+        self.notes: Mapping[str, str] = notes or {}
+
+    def __getitem__(self, name: str) -> TensorInfo:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def has(self, *prefixes: str) -> bool:
+        """Return whether a tensor's name begins with one of these."""
+        return any(name.startswith(prefixes) for name in self._tensors)
+
+    def numbers(self, belongs: Callable[[str], bool] = lambda _: True) -> int:
+        """Count the numbers of the tensors whose names belong to what is counted."""
+        return sum(tensor.numbers for name, tensor in self._tensors.items() if belongs(name))
+
+    @property
+    def quantisation(self) -> str | None:
+        """The format that the weights are packed in, such as "fp8"; None for plain floating-point numbers."""
+        for name in self._tensors:
+            for mark, kind in _QUANTISED_KEYS.items():
+                if name.endswith(mark):
+                    return kind
+        for name, tensor in self._tensors.items():
+            if tensor.dtype in _PLAIN or not tensor.numbers or name.endswith(_COUNTERS):
+                continue
+            kind = next((kind for dtype, kind in _QUANTISED_DTYPES.items() if tensor.dtype.startswith(dtype)), None)
+            if kind or name.endswith((".weight", ".bias")):
+                return kind or tensor.dtype.lower()
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,20 +96,29 @@ class WeightFiles:
 
     Attributes:
         paths: one, or all pieces of one.
-        variant: what from_pretrained() calls this choice: "fp16", or None for the plain files.
+        variant: what from_pretrained() calls this choice, such as "fp16"; None for the plain files.
         is_safetensors: otherwise they are PyTorch files, read as plain weights only.
+        missing: number of the first piece that is not there, 0 where all are.
     """
 
     paths: tuple[Path, ...]
     variant: str | None
     is_safetensors: bool
+    missing: int = 0
+
+    @cached_property
+    def header(self) -> Header:
+        """The tensors of all pieces, read once.
+
+        Raises:
+            UserError: one cannot be read.
+        """
+        return Header({name: tensor for path in self.paths for name, tensor in read_header(path).items()})
 
     @property
     def numbers(self) -> int:
         """How many numbers are in them."""
-        if self.is_safetensors:
-            return sum(numbers_in(tensor) for path in self.paths for tensor in read_header(path).values())
-        return sum(path.stat().st_size for path in self.paths) // (2 if self.variant else 4)
+        return self.header.numbers()
 
     @property
     def options(self) -> dict[str, object]:
@@ -47,7 +127,7 @@ class WeightFiles:
 
 
 def find_weights(folder: Path, *, prefer_half: bool) -> WeightFiles | None:
-    """Choose a part's weight files: safetensors before PyTorch files, then the precision.
+    """Choose a part's weight files: whole ones first, then safetensors, then the precision.
 
     Args:
         folder: of one part, such as `unet`.
@@ -56,34 +136,104 @@ def find_weights(folder: Path, *, prefer_half: bool) -> WeightFiles | None:
     Returns:
         None when the folder has no weights.
     """
-    found: dict[tuple[bool, str | None], list[Path]] = {}
+    found: dict[tuple[bool, str | None, int], dict[int, Path]] = {}
     for path in sorted(folder.glob("*")):
         if match := _WEIGHT_FILE.fullmatch(path.name):
-            found.setdefault((match["kind"] == "safetensors", match["variant"]), []).append(path)
+            pieces = int(match["pieces1"] or match["pieces2"] or 1)
+            choice = (match["kind"] == "safetensors", match["variant"], pieces)
+            found.setdefault(choice, {})[int(match["piece1"] or match["piece2"] or 1)] = path
     if not found:
         return None
-    kind, variant = min(found, key=lambda choice: (not choice[0], (choice[1] is None) == prefer_half))
-    return WeightFiles(paths=tuple(found[kind, variant]), variant=variant, is_safetensors=kind)
+    choices = [
+        WeightFiles(
+            paths=tuple(paths.values()),
+            variant=variant,
+            is_safetensors=kind,
+            missing=min(set(range(1, pieces + 1)) - set(paths), default=0),
+        )
+        for (kind, variant, pieces), paths in found.items()
+    ]
+    order = _FOR_HALF if prefer_half else _FOR_SINGLE
+    return min(choices, key=lambda each: (each.missing > 0, not each.is_safetensors, _rank(each.variant, order)))
 
 
-def read_header(path: Path) -> dict[str, dict[str, Any]]:
-    """Read what a safetensors file says of its tensors: name to {"dtype", "shape", ...}.
+def _rank(variant: str | None, order: tuple[str | None, ...]) -> tuple[int, str]:
+    if variant in order:
+        return order.index(variant), ""
+    return len(order) + (variant == _LAST), str(variant)
+
+
+def read_header(path: Path, *, pickles: bool = True) -> Header:
+    """Read what a file says of its tensors; what kind of file it is, is told by its content.
+
+    Args:
+        path: of the file.
+        pickles: whether it may be a PyTorch file, which is read as plain weights only.
 
     Raises:
-        UserError: it is no such file.
+        UserError: it is damaged, no file of plain weights, or not the file itself but what stands for it.
     """
     try:
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            text = file.read(length) if 0 < length <= _LARGEST_HEADER else b""
-        header = json.loads(text) if len(text) == length else None
-    except (OSError, ValueError):
-        header = None
-    if not isinstance(header, dict):
-        raise UserError(f"{path.name} in {path.parent.name} is damaged or cut off; please fetch it again.")
-    return {name: value for name, value in header.items() if name != "__metadata__"}
+            start = file.read(32)
+    except OSError as error:
+        raise UserError(f"{_where(path)} cannot be read ({error.strerror}); is its disk there?") from error
+    if start.startswith(b"GGUF"):
+        raise quantised(_where(path), "GGUF")
+    if start.startswith(b"version https://git-lfs"):
+        raise UserError(
+            f"{_where(path)} only stands for a file that Git LFS keeps; please fetch that with `git lfs pull`."
+        )
+    if start.startswith((b"PK\x03\x04", b"\x80")) and start[8:9] != b"{":
+        if not pickles:
+            raise UserError(f"{_where(path)} is a PyTorch file; please use the .safetensors version.")
+        return Header(header_of(load_pickled(path, device="meta")))
+    try:
+        tensors, notes = read_safetensors(path, most_bytes=_LARGEST_HEADER)
+    except (OSError, DamagedError):
+        raise UserError(f"{path.name} in {path.parent.name} is damaged or cut off; please fetch it again.") from None
+    return Header(tensors, notes=notes)
 
 
-def numbers_in(tensor: Mapping[str, Any]) -> int:
-    """Count the numbers of a tensor as `read_header` describes it."""
-    return math.prod(tensor.get("shape", ()))
+def quantised(place: str, kind: str) -> UserError:
+    """Say that something is stored in a form that is not drawn with here.
+
+    Args:
+        place: the file or part.
+        kind: of the form, such as "fp8".
+    """
+    return UserError(
+        f"{place} is quantised ({kind}), and quantised weights are not drawn with here; please take a version in "
+        "float16, bfloat16 or float32."
+    )
+
+
+def load_pickled(path: Path, *, device: str = "cpu") -> dict[str, Any]:
+    """Load the tensors of a PyTorch file as plain weights, without the "state_dict" that may be wrapped around them.
+
+    Args:
+        path: of the file.
+        device: where to; "meta" reads names and sizes alone.
+
+    Raises:
+        UserError: it is damaged or holds more than weights.
+    """
+    import torch  # the catalogue reads headers before the page is up, and takes no PyTorch files
+
+    try:
+        content = read_pickled(path, device=device)
+    except Exception as error:  # noqa: BLE001 - a garbled file may raise anything at all
+        logger.info("%s: %s", path, error)
+        raise UserError(
+            f"{_where(path)} is not a file of plain weights (damaged, or it holds program code, which is never run); "
+            "use the .safetensors version."
+        ) from error
+    while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        content = {}
+    return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+
+
+def _where(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from ipa_app.training.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from ipa_app.training.cli import main  # takes seconds, in which people press Ctrl-C too
+
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from ipa_app.adapter.files import write_tensors
 from ipa_app.errors import UserError
 from ipa_app.training.config import TrainConfig, settings
+
+logger = logging.getLogger(__name__)
 
 FREE_TO_CHANGE = frozenset(
     {"output", "max_steps", "max_minutes", "log_steps", "save_steps", "save_minutes", "keep_checkpoints"}
@@ -22,6 +26,9 @@ FREE_TO_CHANGE = frozenset(
     | {"gradient_checkpointing"}
 )
 """Settings that do not touch what is learned, and so may differ between a run and its continuation."""
+ADAPTER_FILE = "adapter.safetensors"
+OPTIMIZER_FILE = "optimizer.pt"
+STATE_FILE = "state.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,84 +53,200 @@ class Checkpoint:
     scaler: dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a run learns from, besides its settings. What is None is not known, and not compared.
+
+    Attributes:
+        base: see :meth:`Components.fingerprint`.
+        data: see :attr:`Examples.digest`.
+        pictures: number of pictures the data lists.
+        found: number of examples to train on whose files are there; where it changes, their order does, and no more.
+        size: side of the targets in pixels, as asked for; 0 is the base model's own.
+        heldout: number of examples to be held out.
+    """
+
+    base: str | None = None
+    data: str | None = None
+    pictures: int | None = None
+    found: int | None = None
+    size: int | None = None
+    heldout: int | None = None
+
+
 def resume_step(output: Path) -> int:
-    """Steps done by the latest checkpoint in an output folder; 0 when there is none.
+    """Steps done by the latest whole checkpoint in an output folder; 0 when there is none.
 
     Whoever feeds the loop starts with the batches that follow: ``resume_step * gradient_accumulation_steps``.
     """
-    folder = _latest(output)
+    folder = latest_checkpoint(output)
     return 0 if folder is None else int(folder.name.removeprefix("checkpoint-"))
 
 
-def save_checkpoint(checkpoint: Checkpoint, config: TrainConfig) -> Path:
+def latest_checkpoint(output: Path) -> Path | None:
+    """The folder of the latest whole checkpoint; None when there is none."""
+    return next((folder for folder in reversed(_checkpoints(output)) if _is_whole(folder)), None)
+
+
+def save_checkpoint(checkpoint: Checkpoint, config: TrainConfig, origin: Origin) -> Path:
     """Write a checkpoint so that a kill at any moment leaves the old one or the new one, never half of either.
+
+    Args:
+        checkpoint: the state; one that is written already is not written again.
+        config: of the run.
+        origin: of the run.
 
     Returns:
         The checkpoint's folder, ``output/checkpoint-<step>``.
+
+    Raises:
+        OSError, SafetensorError, RuntimeError: it cannot be written; what is there stays.
     """
     folder = config.output / f"checkpoint-{checkpoint.step:08d}"
+    if _is_whole(folder):
+        return folder
     unfinished = config.output / f"unfinished-{folder.name}"
-    for leftover in config.output.glob("unfinished-checkpoint-*"):
-        shutil.rmtree(leftover)
-    unfinished.mkdir(parents=True)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in checkpoint.adapter.items()}, unfinished / "adapter.safetensors"
-    )
-    torch.save({"optimizer": checkpoint.optimizer, "scaler": checkpoint.scaler}, unfinished / "optimizer.pt")
-    state = {"step": checkpoint.step, "seconds": checkpoint.seconds, "config": settings(config)}
-    (unfinished / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
-    for file in unfinished.iterdir():
-        _flush(file)
-    if folder.exists():
-        shutil.rmtree(folder)
-    unfinished.rename(folder)
-    for old in _checkpoints(config.output)[: -config.keep_checkpoints]:
-        shutil.rmtree(old)
+    for leftover in [*config.output.glob("unfinished-checkpoint-*"), folder]:
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        _write(checkpoint, config, origin, unfinished)
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)  # a disk that is full must not stay so
+        raise
+    remove_old_checkpoints(config.output, keep=config.keep_checkpoints)
     return folder
 
 
-def load_checkpoint(config: TrainConfig) -> Checkpoint | None:
-    """Read the latest checkpoint of the output folder, None when there is none.
+def remove_old_checkpoints(output: Path, *, keep: int) -> bool:
+    """Delete all checkpoints but the latest whole ones, and return whether there were others.
+
+    Args:
+        output: the folder they are in.
+        keep: how many stay, at least 1.
+    """
+    found = _checkpoints(output)
+    old = set(found) - set([folder for folder in found if _is_whole(folder)][-keep:])
+    for folder in old:
+        (folder / STATE_FILE).unlink(missing_ok=True)  # first, so that half of it is not taken for all
+        shutil.rmtree(folder, ignore_errors=True)
+    return bool(old)
+
+
+def load_checkpoint(config: TrainConfig, origin: Origin) -> Checkpoint | None:
+    """Read the latest whole checkpoint of the output folder, None when there is none.
 
     Raises:
-        UserError: it belongs to a run with other settings.
+        UserError: it belongs to a run with other settings, on another base model or other data.
     """
-    folder = _latest(config.output)
+    check_same_run(config, origin)
+    folder = latest_checkpoint(config.output)
     if folder is None:
         return None
-    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    _check_same_run(state["config"], config)
-    rest = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+    for broken in _checkpoints(config.output):
+        if broken.name > folder.name:
+            logger.warning("%s is damaged and is left aside.", broken)
+    state = _state(folder)
+    found = state.get("origin", {}).get("found")
+    if None not in (found, origin.found) and found != origin.found:
+        logger.warning("The run had %d examples so far and goes on with %d, in another order.", found, origin.found)
+    rest = torch.load(folder / OPTIMIZER_FILE, map_location="cpu", weights_only=True)
     return Checkpoint(
         step=state["step"],
         seconds=state["seconds"],
-        adapter=load_file(folder / "adapter.safetensors"),
+        adapter=load_file(folder / ADAPTER_FILE),
         optimizer=rest["optimizer"],
         scaler=rest["scaler"],
     )
 
 
-def _check_same_run(old: dict[str, Any], config: TrainConfig) -> None:
-    fixed = settings(config).keys() - FREE_TO_CHANGE
+def check_same_run(config: TrainConfig, origin: Origin) -> None:
+    """Make sure that the run in the output folder, if there is one, is the one that is to go on.
+
+    Raises:
+        UserError: it is not; the message names the first difference.
+    """
+    folder = latest_checkpoint(config.output)
+    if folder is None:
+        return
+    state = _state(folder)
+    _check_settings(state["config"], config)
+    _check_origin(Origin(**state.get("origin", {})), origin, folder=folder)
+
+
+def _check_settings(old: dict[str, Any], config: TrainConfig) -> None:
+    new = settings(config)
+    fixed = new.keys() - FREE_TO_CHANGE
     if config.lr_schedule == "cosine":
         fixed |= {"max_steps"}
     for name in sorted(fixed):
-        if old.get(name) != settings(config)[name]:
+        if old.get(name) != new[name]:
             raise UserError(
-                f"{config.output} holds a run with {name} {old.get(name)}, not {settings(config)[name]}; "
+                f"{config.output} holds a run with {name} {old.get(name)}, not {new[name]}; "
                 "continue it with its own settings or name another output folder."
             )
+    before = old.get("pretrained")
+    if config.pretrained is not None and Path(before or "").name != config.pretrained.name:
+        raise UserError(
+            f"{config.output} holds a run that began {f'from {before}' if before else 'with a new adapter'}, not from "
+            f"{config.pretrained}; leave out --pretrained to continue it, or name another output folder."
+        )
+
+
+def _check_origin(old: Origin, new: Origin, *, folder: Path) -> None:
+    output = folder.parent
+    differ = {name for name, value in asdict(new).items() if None not in (value, getattr(old, name))}
+    differ = {name for name in differ if getattr(old, name) != getattr(new, name)}
+    if "base" in differ:
+        raise UserError(
+            f"{output} holds a run on another base model; continue it with its own --base and --image-encoder or name "
+            "another output folder."
+        )
+    for name in ("size", "heldout"):
+        if name in differ:
+            raise UserError(
+                f"{output} holds a run with {name} {getattr(old, name)}, not {getattr(new, name)}; "
+                "continue it with its own settings or name another output folder."
+            )
+    if "data" in differ:
+        counts = f"{old.pictures} pictures then, {new.pictures} now"
+        what = "other names or texts" if old.pictures == new.pictures else counts
+        raise UserError(
+            f"{output} holds a run on other data ({what}); to train on with these from what it has learned, name "
+            f"another output folder and --pretrained {folder / ADAPTER_FILE}."
+        )
+
+
+def _write(checkpoint: Checkpoint, config: TrainConfig, origin: Origin, folder: Path) -> None:
+    adapter = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.adapter.items()}
+    write_tensors(adapter, folder / ADAPTER_FILE)
+    torch.save({"optimizer": checkpoint.optimizer, "scaler": checkpoint.scaler}, folder / OPTIMIZER_FILE)
+    state = {"step": checkpoint.step, "seconds": checkpoint.seconds, "config": settings(config)}
+    state |= {"origin": asdict(origin), "sizes": {file.name: file.stat().st_size for file in folder.iterdir()}}
+    (folder / STATE_FILE).write_text(json.dumps(state, indent=2), encoding="utf-8")
+    for file in folder.iterdir():
+        _flush(file)
 
 
 def _checkpoints(output: Path) -> list[Path]:
     return sorted(output.glob("checkpoint-*"))
 
 
-def _latest(output: Path) -> Path | None:
-    return next(reversed(_checkpoints(output)), None)
+def _state(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all files of a checkpoint are there, as long as they were when it was written."""
+    try:
+        sizes = _state(folder).get("sizes", {ADAPTER_FILE: None, OPTIMIZER_FILE: None})
+        return all(size in (None, (folder / name).stat().st_size) for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _flush(file: Path) -> None:
     """Put a file on the disk itself: a rename may otherwise reach it before the bytes do."""
-    with file.open("rb") as handle:
+    with file.open("r+b") as handle:  # Windows flushes only what may be written to
         os.fsync(handle.fileno())

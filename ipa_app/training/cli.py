@@ -1,23 +1,43 @@
-"""The command line: ``python -m ipa_app.training --base DIR --data FILE --output DIR …``."""
+"""The command line: ``python -m ipa_app.training --base DIR --data FILE_OR_FOLDER --output DIR ...``."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import torch
+from accelerate import Accelerator
+from transformers.utils import logging as transformers_logging
+
 from ipa_app.errors import UserError
-from ipa_app.training.checkpoint import resume_step
+from ipa_app.models.amounts import size_text
+from ipa_app.training.adapters import read_pretrained
+from ipa_app.training.checkpoint import Origin, check_same_run
 from ipa_app.training.components import load_components
 from ipa_app.training.config import DataConfig, TrainConfig, options
-from ipa_app.training.dataset import open_dataset
+from ipa_app.training.console import Console
+from ipa_app.training.data import read_examples
+from ipa_app.training.dataset import SHEET_ROWS, Dataset
 from ipa_app.training.estimate import estimate
 from ipa_app.training.loop import make_accelerator, weight_dtype
-from ipa_app.training.run import prepare_base, train
+from ipa_app.training.preflight import Room, claimed, needed_room
+from ipa_app.training.reports import LOG_FILE, FinishedReport
+from ipa_app.training.run import TrainingRun, prepare_base
+from ipa_app.training.stopping import Stopped, StopSignals
+
+logger = logging.getLogger(__name__)
+
+BY_HEART = 1000
+"""A picture that is seen so often is learned as it is, and nothing else is."""
+READABLE_DEPTH = 4
+"""Layers that diffusers takes a Resampler to have."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,40 +47,152 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; the process's own by default.
 
     Returns:
-        The exit code: 0, or 2 when something must be put right first.
+        The exit code: 0; 2 when something must be put right first; 128 and the signal's number (130 for Ctrl-C) when
+        the run was ended by one.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     values = vars(_parser().parse_args(arguments))
     dry_run = values.pop("dry_run")
+    rank = int(os.environ.get("RANK", "0"))
+    logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR, format="%(message)s")
+    transformers_logging.disable_progress_bar()
     try:
         data = DataConfig(**{item.name: values[item.name] for item in options(DataConfig)})
         config = TrainConfig(**{item.name: values[item.name] for item in options(TrainConfig)})
-        _run(config, data, dry_run=dry_run)
+        if dry_run:
+            _estimate(config, data)
+            return 0
+        return _train(config, data)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}" if rank == 0 else f"error (process {rank}): {error}", file=sys.stderr)
         return 2
-    return 0
+    except torch.OutOfMemoryError:
+        print(
+            "error: The GPU's memory is full. --gradient-checkpointing, --mixed-precision bf16 and a smaller "
+            "--batch-size (with --gradient-accumulation-steps) take less; what is saved stays.",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("stopped before anything was begun", file=sys.stderr)
+        return 130
 
 
-def _run(config: TrainConfig, data: DataConfig, *, dry_run: bool) -> None:
+def _estimate(config: TrainConfig, data: DataConfig) -> None:
+    examples = read_examples(data, seed=config.seed)
     accelerator = make_accelerator(config)
     base = load_components(data.base, image_encoder=data.image_encoder, dtype=weight_dtype(config))
     prepare_base(base, config, accelerator)
-    dataset = open_dataset(config, data, base)
-    if dry_run:
-        print(estimate(config, base=base, dataset=dataset, accelerator=accelerator))
-        return
-    done = resume_step(config.output) * config.gradient_accumulation_steps
-    reports = train(
-        config,
-        base=base,
-        batches=dataset.batches(accelerator, start=done),
-        heldout=dataset.heldout_batches(),
-        samples=dataset.samples(),
-        accelerator=accelerator,
+    dataset = Dataset(config, data, base, examples)
+    found = estimate(config, base=base, dataset=dataset, accelerator=accelerator)
+    room = _room(config, dataset, numbers=found.trained, encoded=found.cache_bytes)
+    print(found, f"disk: about {size_text(room.total)} ({room})", sep="\n")
+    for warning in _doubts(config, dataset, processes=accelerator.num_processes):
+        print(f"warning: {warning}")
+
+
+def _train(config: TrainConfig, data: DataConfig) -> int:
+    accelerator = make_accelerator(config)
+    is_main = accelerator.is_main_process
+    stop = StopSignals(tell=is_main)
+    with claimed(config.output) if is_main else contextlib.nullcontext():
+        run, dataset = _check(config, data, accelerator, stop)
+        console = Console(config, total=dataset.pictures)
+        with stop, console.open():
+            try:
+                dataset.encode(accelerator, stop=stop, progress=console.encoding if is_main else None)
+            except Stopped:
+                console.say("stopped while encoding: what is encoded is kept, and the same command goes on from there")
+                return stop.exit_code
+            if skipped := dataset.examples.skipped:
+                logger.warning("%s", skipped.summary(dataset.examples.listed))
+            heldout = dataset.heldout_batches()
+            if dataset.examples.heldout and not heldout:
+                logger.warning("None of the held-out pictures can be opened, so nothing is measured.")
+            batches = dataset.batches(accelerator, start=run.trainer.step * config.gradient_accumulation_steps)
+            console.begin(run.trainer.step)
+            finished = False
+            for report in run.reports(batches, heldout=heldout, samples=dataset.samples()):
+                console.tell(report)
+                finished = isinstance(report, FinishedReport)
+    return stop.exit_code if stop() and not finished else 0
+
+
+def _check(
+    config: TrainConfig, data: DataConfig, accelerator: Accelerator, stop: StopSignals
+) -> tuple[TrainingRun, Dataset]:
+    """Check everything that can go wrong later, in the order of what it costs to find out."""
+    examples = read_examples(data, seed=config.seed)
+    origin = Origin(
+        data=examples.digest,
+        pictures=examples.listed,
+        found=len(examples.train),
+        size=data.size,
+        heldout=data.heldout,
     )
-    for report in reports:
-        print(report, flush=True)
+    check_same_run(config, origin)
+    if config.pretrained is not None:
+        read_pretrained(config.pretrained, config)
+    logger.info("reading the base model %s", data.base)
+    base = load_components(data.base, image_encoder=data.image_encoder, dtype=weight_dtype(config))
+    run = TrainingRun(config, base=base, accelerator=accelerator, origin=origin, stop=stop)
+    dataset = Dataset(config, data, base, examples)
+    if accelerator.is_main_process:
+        room = _room(config, dataset, numbers=run.numbers, encoded=dataset.missing_bytes(), step=run.trainer.step)
+        room.check(config.output)
+        for line in _outlook(config, dataset, run, room, processes=accelerator.num_processes):
+            logger.info("%s", line)
+        for warning in _doubts(config, dataset, processes=accelerator.num_processes):
+            logger.warning("warning: %s", warning)
+    return run, dataset
+
+
+def _room(config: TrainConfig, dataset: Dataset, *, numbers: int, encoded: int, step: int = 0) -> Room:
+    rows = min(SHEET_ROWS, len(dataset.examples.heldout or dataset.examples.train))
+    return needed_room(config, numbers=numbers, encoded=encoded, step=step, rows=rows, side=dataset.sample_side)
+
+
+def _outlook(config: TrainConfig, dataset: Dataset, run: TrainingRun, room: Room, *, processes: int) -> Iterator[str]:
+    """Say what is going to happen."""
+    examples = dataset.examples
+    if run.trainer.step == 0 and (config.output / LOG_FILE).is_file():
+        yield "beginning anew: the run that was here before has saved no step"
+    yield f"training on {len(examples.train)} pictures, measuring on {len(examples.heldout)} held out"
+    yield f"training {run.description}"
+    yield (
+        f"{config.max_steps} steps of {config.examples_per_step * processes} examples: "
+        f"every picture is seen about {_times_seen(config, dataset, processes):.0f} times"
+    )
+    if not dataset.is_kept:
+        size = size_text(dataset.encoded_bytes)
+        yield f"encoded, the pictures would take {size}, more than --cache-gb allows: each step encodes its own"
+    yield f"writing to {config.output.resolve()} (about {size_text(room.total)}: {room})"
+
+
+def _doubts(config: TrainConfig, dataset: Dataset, *, processes: int) -> Iterator[str]:
+    """Say what a person would want to know before waiting for hours."""
+    yield from dataset.examples.notes
+    if cut := dataset.cut_texts():
+        yield (
+            f"Texts that are longer than the text encoder reads, so that their ends are not seen: {len(cut)}; the "
+            f"first is that of {cut[0]}."
+        )
+    if config.adapter == "plus" and config.resampler_depth != READABLE_DEPTH:
+        yield f"Other programs read fine-grained adapters with {READABLE_DEPTH} layers in the Resampler alone."
+    times = _times_seen(config, dataset, processes)
+    if times >= BY_HEART:
+        yield (
+            f"Every picture is seen about {times:.0f} times: so few pictures are learned by heart, and others may not "
+            "work at all. More pictures or a smaller --max-steps help."
+        )
+    if config.eval_steps and not dataset.examples.heldout:
+        yield (
+            "Nothing is held out, so nothing measures whether the picture helps. Give 10 pictures or more, or name "
+            "some with --heldout-data."
+        )
+
+
+def _times_seen(config: TrainConfig, dataset: Dataset, processes: int) -> float:
+    return config.max_steps * config.examples_per_step * processes / len(dataset.examples.train)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
@@ -19,11 +20,16 @@ from transformers import (
 )
 
 from ipa_app.adapter.kinds import KINDS
+from ipa_app.adapter.layers import attention_layers
 from ipa_app.errors import UserError
+from ipa_app.models.adapters import with_own_adapters
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.families import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family
-from ipa_app.models.loading import tower_processor
-from ipa_app.models.source import load_module, open_source
+from ipa_app.models.image_encoder import ImageEncoder
+from ipa_app.models.schedule import noise_schedule
+from ipa_app.models.source import open_source
+
+NUMBERS_OF_A_TENSOR = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +40,7 @@ class Components:
         scheduler: the model's own, used for samples; training noise follows the same betas.
         text_encoder_2: SDXL's second one, with its tokenizer; None for other models.
         index: the model's model_index.json, for the options it notes there.
+        fine_adapter: the fine-grained adapter that the model brings along, where it has one.
     """
 
     unet: UNet2DConditionModel
@@ -46,6 +53,7 @@ class Components:
     text_encoder_2: CLIPTextModelWithProjection | None = None
     tokenizer_2: CLIPTokenizer | None = None
     index: Mapping[str, Any] = field(default_factory=dict)
+    fine_adapter: Path | None = None
 
     @property
     def family(self) -> Family:
@@ -53,7 +61,7 @@ class Components:
         return STABLE_DIFFUSION if self.text_encoder_2 is None else STABLE_DIFFUSION_XL
 
     @property
-    def modules(self) -> dict[str, torch.nn.Module]:
+    def modules(self) -> Mapping[str, torch.nn.Module]:
         """The parts with weights, by name; all of them stay as they are."""
         parts = {name: getattr(self, name) for name in self.family.modules}
         return parts | {"image_encoder": self.image_encoder}
@@ -79,16 +87,9 @@ class Components:
         """The schedule the base model was trained with.
 
         Raises:
-            UserError: the model predicts something the loss has no target for.
+            UserError: it has none of betas, or the model predicts something the loss has no target for.
         """
-        schedule = cast(DDPMScheduler, DDPMScheduler.from_config(self.scheduler.config))
-        predicted = schedule.config["prediction_type"]
-        if predicted not in ("epsilon", "v_prediction"):
-            raise UserError(
-                f"The base model predicts {predicted!r}; "
-                "adapters can be trained on models that predict epsilon or v_prediction."
-            )
-        return schedule
+        return noise_schedule(self.scheduler)
 
     def pipeline(self) -> DiffusionPipeline:
         """The text-to-image pipeline over these parts; nothing is copied."""
@@ -99,6 +100,27 @@ class Components:
     def clip_dim(self, kind: str) -> int:
         """Width of the features an adapter of this kind reads from the vision tower."""
         return KINDS[kind].features.width(self.image_encoder.config)
+
+    def fingerprint(self) -> str:
+        """Return a name for the model in its precision: another one for every other model.
+
+        Of each tensor the first numbers count, which differ between any two trainings; reading all of them takes long.
+        """
+        schedule = self.noise_schedule()
+        parts = {name: module.state_dict() for name, module in self.modules.items()}
+        parts["schedule"] = {"alphas_cumprod": schedule.alphas_cumprod}
+        digest = hashlib.sha256(f"{schedule.config['prediction_type']} {self.image_processor.image_mean}".encode())
+        for part, tensors in parts.items():
+            for name, tensor in tensors.items():
+                numbers = tensor.flatten()[:NUMBERS_OF_A_TENSOR].contiguous().cpu()
+                digest.update(f"{part}.{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+                digest.update(numbers.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def cross_attention_dim(self) -> int:
+        """Width of the text tokens that the UNet reads."""
+        return attention_layers(self.unet)[0].cross_attention_dim
 
     @property
     def latent_factor(self) -> int:
@@ -129,13 +151,15 @@ def load_components(base: Path, *, image_encoder: Path | None = None, dtype: tor
     source.unet_layout()  # refuses a UNet that is made for inpainting alone
     if not (vision / "config.json").is_file():
         raise UserError(f"There is no CLIP vision tower in {vision}; name one with --image-encoder.")
+    encoder = ImageEncoder(vision, entry.title)
+    fine = with_own_adapters(entry).adapters.get("fine")
     try:
-        tower = load_module(CLIPVisionModelWithProjection, vision, dtype=dtype, title=entry.title)
         return Components(
             **dict(source.load(dtype=dtype)),
-            image_encoder=tower,
-            image_processor=tower_processor(entry, side=tower.config.image_size),
+            image_encoder=encoder.load_tower(dtype=dtype),
+            image_processor=encoder.processor([source.folder / "feature_extractor"]),
             index=source.index,
+            fine_adapter=None if fine is None else fine.file,
         )
     except OSError as error:
         raise UserError(f"The base model in {base} cannot be read: {error}") from error

@@ -49,9 +49,11 @@ class TrainConfig:
     num_tokens: int = _option("image tokens; 0 = 4 for base, 16 for plus", default=0)
     resampler_depth: int = _option("plus only: layers of the Resampler", default=4)
     resampler_heads: int = _option(
-        "plus only: attention heads of the Resampler, 64 channels each; 0 = as published: 12, for SDXL 20", default=0
+        "plus only: attention heads of the Resampler, 64 channels each; 0 = those of the base model's own fine-grained "
+        "adapter, else as published (12, for SDXL 20), else what suits the width of its text tokens",
+        default=0,
     )
-    resampler_dim: int = _option("plus only: width of the Resampler; 0 = 64 times its heads", default=0)
+    resampler_dim: int = _option("plus only: width of the Resampler; 0 = chosen as its heads are", default=0)
     pretrained: Path | None = _option("start from this published adapter file", default=None)
     mixed_precision: Literal["no", "fp16", "bf16"] = _option(
         "arithmetic of the forward pass; the adapter's own weights stay float32", default="no"
@@ -61,14 +63,21 @@ class TrainConfig:
     )
     save_precision: Literal["fp16", "fp32"] = _option("precision of the finished adapter file", default="fp16")
     seed: int = _option("decides the first weights, the order of the data, noise and drops", default=0)
-    log_steps: int = _option("steps between lines of progress", default=10)
+    log_steps: int = _option("steps between lines of progress; where steps are slow, they come more often", default=10)
     save_steps: int = _option("steps between checkpoints; 0 = by minutes alone", default=0)
-    save_minutes: float = _option("minutes between checkpoints; 0 = by steps alone", default=10.0)
+    save_minutes: float = _option(
+        "minutes between checkpoints, more where writing one takes long; 0 = by steps alone", default=2.0
+    )
     keep_checkpoints: int = _option("checkpoints kept in the output folder", default=2)
     eval_steps: int = _option("steps between measurements of the held-out loss; 0 = never", default=500)
     sample_steps: int = _option("steps between sample sheets; 0 = at the end alone", default=500)
     num_inference_steps: int = _option("denoising steps of a sample", default=20)
     guidance_scale: float = _option("guidance of a sample", default=5.0)
+
+    @property
+    def examples_per_step(self) -> int:
+        """Examples that one process sees in a step."""
+        return self.batch_size * self.gradient_accumulation_steps
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail, or quietly train nonsense, hours later."""
@@ -103,10 +112,17 @@ class DataConfig:
     """
 
     base: Path = _option("frozen base model: a folder in diffusers layout, or one .safetensors file")
-    data: Path = _option('JSON list of {"image_file", "text", "reference_file" (optional: image_file)}')
-    data_root: Path | None = _option("folder the file names start from; default: the data file's", default=None)
+    data: Path = _option(
+        'JSON list or lines of {"image_file", "text", "reference_file" (optional: image_file)}, a .csv with such '
+        "columns, or a folder of pictures with a metadata file or with captions (.txt, .caption) beside them"
+    )
+    data_root: Path | None = _option(
+        "folder the file names start from; default: the data file's, or the data folder", default=None
+    )
     image_encoder: Path | None = _option("folder of the CLIP vision tower, where the base has none", default=None)
-    heldout_data: Path | None = _option("examples only to measure on; default: some of the data", default=None)
+    heldout_data: Path | None = _option(
+        "examples only to measure on, in any form that --data takes; default: some of the data", default=None
+    )
     heldout: int = _option("examples to measure on, never trained on", default=16)
     size: int = _option("side of the training pictures in pixels; 0 = the base model's own", default=0)
     cache_gb: float = _option(

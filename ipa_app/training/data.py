@@ -1,12 +1,12 @@
-"""Reading the data file, opening its pictures, and the order in which examples are seen."""
+"""The examples of a run: found on disk, split, opened, and the order in which they are seen."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
 from itertools import count as count_from
 from pathlib import Path
 
@@ -18,17 +18,49 @@ from torch import Tensor
 from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import square_for_clip
 from ipa_app.imaging.opening import open_image
-
-logger = logging.getLogger(__name__)
+from ipa_app.training.config import DataConfig
+from ipa_app.training.entries import Entry, Listing, Skipped
+from ipa_app.training.folders import add_folder
+from ipa_app.training.lookup import FileFinder
+from ipa_app.training.tables import add_table
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One entry of the data file: a picture to learn to draw, its text and the picture shown as the prompt."""
+    """An entry of the data whose files were looked for.
 
+    Attributes:
+        entry: as the data has it.
+        image: the picture to learn to draw; where it should be, if it is missing.
+        reference: the picture shown as the prompt; likewise.
+        missing: why it cannot be used, where a file of it is missing; else empty.
+    """
+
+    entry: Entry
     image: Path
-    text: str
     reference: Path
+    missing: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """What a run trains on and measures on, before any picture is opened.
+
+    Attributes:
+        train: examples to train on.
+        heldout: examples to measure on.
+        listed: number of pictures in the data, those that cannot be used among them.
+        skipped: what is left out; grows when pictures turn out to be none.
+        notes: what a person should know of the data, in sentences.
+        digest: another one for every other data.
+    """
+
+    train: Sequence[Example]
+    heldout: Sequence[Example]
+    listed: int
+    skipped: Skipped
+    notes: Sequence[str]
+    digest: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,38 +80,100 @@ class OpenedExample:
     time_ids: tuple[int, ...]
 
 
-def read_examples(data: Path, root: Path) -> list[Example]:
-    """Read a JSON list of ``{"image_file", "text", "reference_file"}``; the last may be left out.
+def read_examples(data: DataConfig, *, seed: int) -> Examples:
+    """Read what the data lists, look for its files and set examples aside.
+
+    What is wrong with single entries is told and counted, and ends nothing.
 
     Args:
-        data: the JSON file.
-        root: folder the file names start from.
+        data: where it is.
+        seed: decides which examples are held out, where none are named.
 
     Raises:
-        UserError: the file is not such a list.
+        UserError: the data cannot be read, or nothing in it can be used.
     """
-    try:
-        entries = json.loads(data.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"The data file {data} cannot be read: {error}") from error
-    if not isinstance(entries, list) or not entries:
-        raise UserError(f'The data file {data} must hold a list of {{"image_file": …, "text": …}}, at least one.')
-    return [_read_entry(entry, number, root) for number, entry in enumerate(entries)]
+    listing = read_listing(data.data)
+    listing.check()
+    examples = _find(listing.entries, data.data_root or _folder_of(data.data))
+    if data.heldout_data is None:
+        train, heldout = split_heldout(examples, count=data.heldout, seed=seed)
+    else:
+        named = read_listing(data.heldout_data, skipped=listing.skipped)
+        train, heldout = examples, _find(named.entries, data.data_root or _folder_of(data.heldout_data))[: data.heldout]
+        listing.include(named)
+    listed = len({entry.name for entry in listing.entries}) + len(listing.skipped)
+    train, heldout = (_are_there(part, listing.skipped) for part in (train, heldout))
+    if not train:
+        raise UserError(f"None of the pictures that {data.data} lists is there; the first is {listing.skipped.first}.")
+    return Examples(
+        train=train,
+        heldout=heldout,
+        listed=listed,
+        skipped=listing.skipped,
+        notes=[*listing.notes, *_notes(listing, train, heldout)],
+        digest=hashlib.sha256(json.dumps([astuple(entry) for entry in listing.entries]).encode()).hexdigest()[:16],
+    )
 
 
-def _read_entry(entry: object, number: int, root: Path) -> Example:
-    if not isinstance(entry, dict):
-        raise UserError(f'Entry {number} of the data file must look like {{"image_file": …, "text": …}}.')
-    image = _string(entry, "image_file", number)
-    reference = _string(entry, "reference_file", number) if "reference_file" in entry else image
-    return Example(image=root / image, text=_string(entry, "text", number), reference=root / reference)
+def read_listing(data: Path, *, skipped: Skipped | None = None) -> Listing:
+    """Read a data file (see `add_table`) or a folder of pictures (see `add_folder`).
+
+    Args:
+        data: the file or folder.
+        skipped: where to note what cannot be used.
+
+    Raises:
+        UserError: there is no such file or folder, or it cannot be read.
+    """
+    listing = Listing(source=data, skipped=Skipped() if skipped is None else skipped)
+    if data.is_dir():
+        add_folder(listing, data)
+    elif data.is_file():
+        add_table(listing, data)
+    else:
+        raise UserError(f"There is no data file or folder {data}.")
+    return listing
 
 
-def _string(entry: Mapping[str, object], name: str, number: int) -> str:
-    value = entry.get(name)
-    if not isinstance(value, str):
-        raise UserError(f'Entry {number} of the data file needs "{name}", a string; it has {value!r}.')
-    return value
+def _folder_of(data: Path) -> Path:
+    return data if data.is_dir() else data.parent
+
+
+def _find(entries: Sequence[Entry], root: Path) -> list[Example]:
+    finder = FileFinder(root)
+    return [_found(entry, root, finder) for entry in entries]
+
+
+def _found(entry: Entry, root: Path, finder: FileFinder) -> Example:
+    image = finder.find(entry.image)
+    reference = image if entry.reference is None else finder.find(entry.reference)
+    missing, where = "", root if root.name else root.resolve()
+    if image is None:
+        missing = f"there is no such file in {where}"
+    elif reference is None:
+        missing = f"its reference {entry.reference} is not in {where}"
+    return Example(
+        entry=entry,
+        image=image or root / entry.image,
+        reference=reference or root / (entry.reference or entry.image),
+        missing=missing,
+    )
+
+
+def _are_there(examples: Sequence[Example], skipped: Skipped) -> list[Example]:
+    for example in examples:
+        if example.missing:
+            skipped.add(example.entry.name, example.missing)
+    return [example for example in examples if not example.missing]
+
+
+def _notes(listing: Listing, train: Sequence[Example], heldout: Sequence[Example]) -> Iterator[str]:
+    if listing.unused_keys:
+        keys = ", ".join(f'"{key}"' for key in sorted(listing.unused_keys)[:10])
+        yield f"The data also has {keys}, which training does not use."
+    shared = {example.image for example in train} & {example.image for example in heldout}
+    if shared:
+        yield f"Pictures that are trained on and measured on: {len(shared)}; the held-out loss will look too good."
 
 
 def split_heldout(examples: Sequence[Example], *, count: int, seed: int) -> tuple[list[Example], list[Example]]:
@@ -115,29 +209,26 @@ def open_example(example: Example, size: int) -> OpenedExample:
     top, left = (round((side - min(target.size)) / 2 * size / min(target.size)) for side in reversed(target.size))
     return OpenedExample(
         pixel_values=pixels,
-        text=example.text,
+        text=example.entry.text,
         reference=reference,
         time_ids=(target.height, target.width, top, left, size, size),
     )
 
 
 class ExampleReader:
-    """Opens examples; one with a bad picture is named once in the log, counted, and never ends the run.
+    """Opens examples; one with a bad picture is told once, counted, and never ends the run."""
 
-    Attributes:
-        skipped: the bad examples met so far.
-    """
-
-    def __init__(self, examples: Sequence[Example], *, size: int) -> None:
+    def __init__(self, examples: Sequence[Example], *, size: int, skipped: Skipped) -> None:
         """Read nothing yet.
 
         Args:
             examples: what is opened, by position.
             size: side of the targets in pixels.
+            skipped: where bad examples are noted.
         """
         self._examples = examples
         self._size = size
-        self.skipped: set[int] = set()
+        self._skipped = skipped
 
     def __len__(self) -> int:
         """Number of examples, good and bad."""
@@ -145,14 +236,13 @@ class ExampleReader:
 
     def open(self, index: int) -> OpenedExample | None:
         """The example at this position, or None when a picture of it is bad."""
-        if index in self.skipped:
+        name = self._examples[index].entry.name
+        if name in self._skipped:
             return None
         try:
             return open_example(self._examples[index], self._size)
         except (UserError, OSError) as error:
-            self.skipped.add(index)
-            example = self._examples[index]
-            logger.warning("skipped %s (%d so far): %s", example.image, len(self.skipped), error)
+            self._skipped.add(name, str(error).rstrip("."))
             return None
 
     def open_or_next(self, index: int) -> OpenedExample:
@@ -165,7 +255,7 @@ class ExampleReader:
             opened = self.open((index + offset) % len(self))
             if opened is not None:
                 return opened
-        raise UserError("Not one picture of the data can be opened; look at the names in the log above.")
+        raise UserError(f"Not one picture of the data can be opened; the first is {self._skipped.first}.")
 
 
 def batch_indices(

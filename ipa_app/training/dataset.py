@@ -1,154 +1,218 @@
-"""A data file made ready for a run: batches, held-out batches and rows for the sample sheet."""
+"""Examples made ready for a run: batches, held-out batches and rows for the sample sheet."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 
+import numpy as np
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 
+from ipa_app.errors import UserError
+from ipa_app.models.amounts import size_text
+from ipa_app.training.cache import remove_old
 from ipa_app.training.components import Components
 from ipa_app.training.config import DataConfig, TrainConfig
-from ipa_app.training.data import Example, ExampleReader, batch_indices, read_examples, split_heldout
+from ipa_app.training.data import Example, ExampleReader, Examples, batch_indices
 from ipa_app.training.encoding import FrozenEncoder
 from ipa_app.training.examples import TrainingBatch
 from ipa_app.training.prepared import (
+    Caches,
     EncodedExamples,
-    cached_examples,
-    encode_examples,
-    encoded_bytes,
+    EncodedSize,
+    encode_missing,
+    encoded_size,
     opened_batches,
-    stamp,
+    picture_key,
+    text_key,
 )
 from ipa_app.training.sampling import Sample
+from ipa_app.training.stopping import Stop, never
 
 logger = logging.getLogger(__name__)
 
 SHEET_ROWS = 6
-ENCODING_PARTS = (
-    "vae",
-    "text_encoder",
-    "tokenizer",
-    "text_encoder_2",
-    "tokenizer_2",
-    "image_encoder",
-    "feature_extractor",
-)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Examples to train on and to measure on.
+    """Examples to train on and to measure on, and what the frozen base model makes of them.
 
     Attributes:
+        examples: what there is.
         size: side of the targets in pixels.
+        sample_side: side of what is drawn for the sample sheet.
         encoder: of the frozen base model.
+        config: of the run.
     """
 
-    train: Sequence[Example]
-    heldout: Sequence[Example]
-    size: int
-    encoder: FrozenEncoder
-    data: DataConfig
-    config: TrainConfig
+    def __init__(self, config: TrainConfig, data: DataConfig, base: Components, examples: Examples) -> None:
+        """Encode nothing yet.
+
+        Args:
+            config: of the run.
+            data: how examples are read.
+            base: frozen, on the training device.
+            examples: what there is.
+        """
+        self.examples = examples
+        self.size = data.size or base.size
+        self.sample_side = base.size
+        self.encoder = FrozenEncoder(base, kind=config.adapter)
+        self.config = config
+        self._data = data
+        self._identity = [base.fingerprint(), config.adapter, self.size, str(self.encoder.dtype)]
+        self._all = [*examples.train, *examples.heldout]
+        self._reader = ExampleReader(self._all, size=self.size, skipped=examples.skipped)
+        self._caches = Caches.open(None)
+
+    @property
+    def cache_name(self) -> str:
+        """The folder that keeps the encoded examples, within the output folder; another for every way to encode."""
+        return f"encoded-{hashlib.sha256(json.dumps(self._identity).encode()).hexdigest()[:16]}"
+
+    @property
+    def pictures(self) -> int:
+        """Number of different pairs of picture and reference."""
+        return len({picture_key(example) for example in self._all})
+
+    def cut_texts(self) -> list[str]:
+        """Return the names of the examples whose texts are longer than the text encoders read."""
+        texts = {example.entry.text: example.entry.name for example in self._all}
+        cut = self.encoder.are_cut(list(texts))
+        return [name for name, is_cut in zip(texts.values(), cut, strict=True) if is_cut]
+
+    @cached_property
+    def _encoded_size(self) -> EncodedSize:
+        return encoded_size(self._reader, self.encoder)
+
+    @cached_property
+    def encoded_bytes(self) -> int:
+        """Bytes of all examples once encoded."""
+        return self._bytes_of(self._all)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the examples are encoded beforehand and kept."""
+        return self.encoded_bytes <= self._data.cache_gb * 1e9
+
+    def missing_bytes(self) -> int:
+        """Bytes of the examples that are still to be encoded and kept."""
+        if not self.is_kept:
+            return 0
+        caches = Caches.open(self.config.output / self.cache_name)
+        return self._bytes_of(self._all, known=caches)
+
+    def encode(
+        self, accelerator: Accelerator, *, stop: Stop = never, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Encode what is to be kept, or what is measured on alone where all would be too much.
+
+        Args:
+            accelerator: its processes share the work.
+            stop: ends the work.
+            progress: see `encode_missing`.
+
+        Raises:
+            Stopped: ``stop`` said so.
+            UserError: not one example to train on can be opened.
+        """
+        if not self.is_kept:
+            self._encode(self.examples.heldout, stop=stop)
+            return
+        if accelerator.is_main_process and (freed := remove_old(self.config.output, keep=self.cache_name)):
+            logger.info("Removed %s of examples that were encoded with other settings.", size_text(freed))
+        self._caches = Caches.open(self.config.output / self.cache_name)
+        share = (accelerator.process_index, accelerator.num_processes)
+        self._encode(self._all, stop=stop, progress=progress, share=share)
+        if accelerator.num_processes > 1:
+            self._take_from_others(stop=stop)
+        if not len(EncodedExamples(self.examples.train, self._caches)):
+            raise UserError(f"Not one picture to train on can be opened; the first is {self.examples.skipped.first}.")
+        if accelerator.is_main_process:
+            self._caches.pictures.forget_others({picture_key(example) for example in self._all})
+            self._caches.texts.forget_others({text_key(example.entry.text) for example in self._all})
+
+    def _take_from_others(self, *, stop: Stop) -> None:
+        """Take in what the other processes have encoded; what lies on a disk that is not shared is encoded here too."""
+        for reasons in gather_object([dict(self.examples.skipped.reasons)]):  # waits for all of them
+            for name, reason in reasons.items():
+                self.examples.skipped.add(name, reason)
+        self._caches.refresh()
+        self._encode(self._all, stop=stop)
 
     def batches(self, accelerator: Accelerator, *, start: int = 0) -> Iterator[TrainingBatch]:
-        """Endless batches of this process; encoded beforehand where the cache allows.
+        """Endless batches of this process; call :meth:`encode` before.
 
         Args:
             accelerator: of the run.
             start: number of the first batch of the run that is wanted.
-
-        Raises:
-            UserError: not one example can be opened.
         """
-        reader = ExampleReader(self.train, size=self.size)
-        encoded = self._encoded(reader, accelerator)
-        indices = batch_indices(
-            len(self.train) if encoded is None else len(encoded),
-            self.config.batch_size,
-            seed=self.config.seed,
-            start=start,
-            process=accelerator.process_index,
-            processes=accelerator.num_processes,
+        train = self.examples.train
+        encoded = EncodedExamples(train, self._caches) if self.is_kept else None
+        good = range(len(train)) if encoded is None else encoded.good
+        # A round through the data: the position of every good example, as often as it counts.
+        places = np.repeat(np.arange(len(good)), [train[number].entry.repeats for number in good]).tolist()
+        indices = (
+            [places[index] for index in batch]
+            for batch in batch_indices(
+                len(places),
+                self.config.batch_size,
+                seed=self.config.seed,
+                start=start,
+                process=accelerator.process_index,
+                processes=accelerator.num_processes,
+            )
         )
-        if encoded is None:
-            return opened_batches(indices, reader, self.encoder, workers=self.data.workers)
-        return (encoded.batch(rows) for rows in indices)
+        if encoded is not None:
+            return (encoded.batch(rows) for rows in indices)
+        reader = ExampleReader(train, size=self.size, skipped=self.examples.skipped)
+        return opened_batches(indices, reader, self.encoder, workers=self._data.workers)
 
     def heldout_batches(self) -> list[TrainingBatch]:
         """The held-out examples, encoded; bad ones are left out."""
-        reader = ExampleReader(self.heldout, size=self.size)
-        if all(reader.open(number) is None for number in range(len(reader))):
-            return []
-        encoded = encode_examples(self.heldout, reader, self.encoder)
+        encoded = EncodedExamples(self.examples.heldout, self._caches)
         rows = range(len(encoded))
-        return [
-            encoded.batch(rows[first : first + self.config.batch_size]) for first in rows[:: self.config.batch_size]
-        ]
+        size = self.config.batch_size
+        return [encoded.batch(rows[first : first + size]) for first in rows[::size]]
 
     def samples(self) -> list[Sample]:
         """Rows of the sample sheet: held-out examples, or the first of a set too small to hold any out."""
-        chosen = self.heldout or self.train
-        reader = ExampleReader(chosen, size=self.size)
-        opened = (reader.open(number) for number in range(len(chosen)))
-        good = (example for example in opened if example is not None)
-        return [Sample(reference=example.reference, text=example.text) for example in islice(good, SHEET_ROWS)]
+        for chosen in (self.examples.heldout, self.examples.train):
+            reader = ExampleReader(chosen, size=self.size, skipped=self.examples.skipped)
+            opened = (reader.open(number) for number in range(len(chosen)))
+            good = list(islice((example for example in opened if example is not None), SHEET_ROWS))
+            if good:
+                return [Sample(reference=example.reference, text=example.text) for example in good]
+        return []
 
-    def needed_bytes(self) -> int:
-        """Bytes of the training examples once encoded."""
-        reader = ExampleReader(self.train, size=self.size)
-        return encoded_bytes(reader, self.encoder, texts=len({example.text for example in self.train}))
+    def _encode(
+        self,
+        examples: Sequence[Example],
+        *,
+        stop: Stop,
+        progress: Callable[[int, int], None] | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        encode_missing(
+            examples,
+            ExampleReader(examples, size=self.size, skipped=self.examples.skipped),
+            self.encoder,
+            self._caches,
+            workers=self._data.workers,
+            share=share,
+            stop=stop,
+            progress=progress,
+        )
 
-    def fits_cache(self) -> bool:
-        """Whether the encoded examples may be kept."""
-        return self.needed_bytes() <= self.data.cache_gb * 1e9
-
-    def _encoded(self, reader: ExampleReader, accelerator: Accelerator) -> EncodedExamples | None:
-        if not self.fits_cache():
-            logger.info("%.1f GB of encoded examples are more than --cache-gb allows", self.needed_bytes() / 1e9)
-            return None
-        with accelerator.main_process_first():
-            encoded = cached_examples(
-                self.train, reader, self.encoder, folder=self.config.output, identity=self._identity()
-            )
-        if len(encoded) < len(self.train):
-            logger.warning("%d of %d examples skipped", len(self.train) - len(encoded), len(self.train))
-        return encoded
-
-    def _identity(self) -> list[object]:
-        """What the encoding depends on besides the examples."""
-        folders = [self.data.base / part for part in ENCODING_PARTS]
-        folders.append(self.data.image_encoder or self.data.base / "image_encoder")
-        files = [self.data.base, *(file for folder in folders for file in sorted(folder.glob("*")))]
-        stamps = [(str(file), stamp(file)) for file in files]
-        return [self.config.adapter, self.size, str(self.encoder.dtype), stamps]
-
-
-def open_dataset(config: TrainConfig, data: DataConfig, base: Components) -> Dataset:
-    """Read the data file and set examples aside.
-
-    Args:
-        config: of the run.
-        data: where the data is.
-        base: frozen, on the training device.
-
-    Raises:
-        UserError: a data file cannot be used.
-    """
-    root = data.data_root or data.data.parent
-    examples = read_examples(data.data, root)
-    if data.heldout_data is not None:
-        train, heldout = examples, read_examples(data.heldout_data, root)[: data.heldout]
-    else:
-        train, heldout = split_heldout(examples, count=data.heldout, seed=config.seed)
-    return Dataset(
-        train=train,
-        heldout=heldout,
-        size=data.size or base.size,
-        encoder=FrozenEncoder(base, kind=config.adapter),
-        data=data,
-        config=config,
-    )
+    def _bytes_of(self, examples: Sequence[Example], known: Caches | None = None) -> int:
+        pictures = {picture_key(example) for example in examples}
+        texts = {text_key(example.entry.text) for example in examples}
+        if known is not None:
+            pictures = {key for key in pictures if key not in known.pictures}
+            texts = {key for key in texts if key not in known.texts}
+        return len(pictures) * self._encoded_size.picture + len(texts) * self._encoded_size.text

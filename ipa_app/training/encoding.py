@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from ipa_app.adapter.features import ImageFeatures, encode_image
+from ipa_app.models.latents import scaled, scaled_deviation
 from ipa_app.training.components import Components
 from ipa_app.training.examples import EncodedBatch, TextStates, TrainingBatch
 
@@ -61,6 +62,14 @@ class FrozenEncoder:
         ]
         return torch.stack(ids, dim=1)
 
+    def are_cut(self, texts: Sequence[str]) -> list[bool]:
+        """Return for each text whether it is longer than what a text encoder reads, so that its end is not seen."""
+        cut = [False] * len(texts)
+        for tokenizer in self._base.tokenizers:
+            ids = tokenizer(list(texts), verbose=False).input_ids if texts else []
+            cut = [known or len(row) > tokenizer.model_max_length for known, row in zip(cut, ids, strict=True)]
+        return cut
+
     def clip_pixels(self, images: Sequence[Image.Image]) -> Tensor:
         """Normalised input (B, 3, S, S) of the vision tower, by the base model's own image processor."""
         return self._base.image_processor(images=list(images), return_tensors="pt").pixel_values
@@ -87,13 +96,12 @@ class FrozenEncoder:
 
     @torch.no_grad()
     def posterior(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (B, C, h, w) of the VAE's posterior, times its scaling factor."""
+        """Mean and standard deviation (B, C, h, w) of the VAE's posterior, in the range that the UNet sees."""
         vae = self._base.vae
-        scaling = vae.config["scaling_factor"]
         rows = max(1, PIXELS_AT_A_TIME // pixel_values[0, 0].numel())
         parts = [vae.encode(part.to(self.device, vae.dtype)).latent_dist for part in pixel_values.split(rows)]
         means, deviations = ([getattr(part, name) for part in parts] for name in ("mean", "std"))
-        return torch.cat(means) * scaling, torch.cat(deviations) * scaling
+        return scaled(torch.cat(means), vae.config), scaled_deviation(torch.cat(deviations), vae.config)
 
     def encode(self, batch: TrainingBatch) -> EncodedBatch:
         """Encode what came raw and move the rest to the device."""

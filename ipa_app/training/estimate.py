@@ -13,6 +13,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from ipa_app.models.amounts import size_text, time_text
+from ipa_app.training.adapters import new_adapter
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.data import ExampleReader, batch_indices
@@ -20,7 +22,6 @@ from ipa_app.training.dataset import Dataset
 from ipa_app.training.examples import TrainingBatch
 from ipa_app.training.loop import Trainer
 from ipa_app.training.prepared import raw_batch
-from ipa_app.training.run import new_adapter
 
 TIMED_STEPS = 3
 BYTES_PER_TRAINED = 16
@@ -59,17 +60,19 @@ class Estimate:
         """A few lines for a person."""
         lines = [
             f"frozen weights: {', '.join(f'{name} {_millions(count)}' for name, count in self.frozen.items())}",
-            f"trained weights: {_millions(self.trained)}; with gradients and optimizer {_size(self.trained_bytes)}",
+            f"trained weights: {_millions(self.trained)}; with gradients and optimizer {size_text(self.trained_bytes)}",
             f"one step: {self.step_seconds:.2f} s, {self.processor_seconds:.2f} s of processor time "
             f"(mean of {TIMED_STEPS}, after one to warm up)",
-            f"{self.steps} steps: {_duration(self.step_seconds * self.steps)}",
+            f"{self.steps} steps: {time_text(self.step_seconds * self.steps)}",
             f"every example is seen {self.epochs:.1f} times",
         ]
         if self.cache_bytes:
-            lines.append(f"encoding all examples first: {_duration(self.encode_seconds)}, {_size(self.cache_bytes)}")
+            lines.append(
+                f"encoding all examples first: {time_text(self.encode_seconds)}, {size_text(self.cache_bytes)}"
+            )
         else:
             lines.append("the examples are too many to keep encoded: each step opens and encodes its own")
-        lines.append(f"{self.place} memory: {_size(self.peak_bytes)} at most, reading the model included")
+        lines.append(f"{self.place} memory: {size_text(self.peak_bytes)} at most, reading the model included")
         lines.append(
             "Measurements, samples and checkpoints come on top; other programs on the machine change all this."
         )
@@ -90,32 +93,33 @@ def estimate(config: TrainConfig, *, base: Components, dataset: Dataset, acceler
         dataset: what the run would train on.
         accelerator: of the run.
     """
-    kept = dataset.fits_cache()
+    kept = dataset.is_kept
     encode_seconds, batches = _time_encoding(dataset) if kept else (0.0, dataset.batches(accelerator))
     trainer = Trainer(config, base=base, adapter=new_adapter(config, base), accelerator=accelerator)
     step_seconds, processor_seconds = _time_steps(trainer, batches, accelerator)
-    seen = config.batch_size * config.gradient_accumulation_steps * accelerator.num_processes * config.max_steps
+    seen = config.examples_per_step * accelerator.num_processes * config.max_steps
     return Estimate(
         step_seconds=step_seconds,
         processor_seconds=processor_seconds,
         encode_seconds=encode_seconds,
-        cache_bytes=dataset.needed_bytes() if kept else 0,
+        cache_bytes=dataset.encoded_bytes if kept else 0,
         frozen={name: _count(module) for name, module in base.modules.items()},
         trained=_count(trainer.adapter),
         place="GPU" if accelerator.device.type == "cuda" else "main",
         peak_bytes=_peak_bytes(accelerator.device),
-        epochs=seen / len(dataset.train),
+        epochs=seen / len(dataset.examples.train),
         steps=config.max_steps,
     )
 
 
 def _time_encoding(dataset: Dataset) -> tuple[float, Iterator[TrainingBatch]]:
     """Encode one batch; gives the seconds that all examples would take, and that batch again and again."""
-    reader = ExampleReader(dataset.train, size=dataset.size)
-    rows = next(batch_indices(len(dataset.train), dataset.config.batch_size, seed=dataset.config.seed))
+    examples = dataset.examples
+    reader = ExampleReader(examples.train, size=dataset.size, skipped=examples.skipped)
+    rows = next(batch_indices(len(examples.train), dataset.config.batch_size, seed=dataset.config.seed))
     began = time.monotonic()
     encoded = dataset.encoder.encode(raw_batch([reader.open_or_next(row) for row in rows], dataset.encoder))
-    seconds = (time.monotonic() - began) / len(rows) * len(dataset.train)
+    seconds = (time.monotonic() - began) / len(rows) * len(examples.train)
     batch = TrainingBatch(**vars(encoded))
     return seconds, repeat(batch)
 
@@ -149,13 +153,3 @@ def _peak_bytes(device: torch.device) -> int:
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:.1f} million"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

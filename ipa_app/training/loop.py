@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from diffusers import UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from ipa_app.adapter.image_prompt import ImagePromptBatch, ImageTerm
 from ipa_app.adapter.ip_adapter import IPAdapter
@@ -23,6 +25,8 @@ from ipa_app.training.loss import clean_latents, mse, prediction_target
 
 COSINE_FLOOR = 0.05
 """Share of the learning rate that the cosine schedule ends on."""
+PATIENCE = timedelta(hours=6)
+"""How long processes wait for one another: while one draws samples, or encodes the largest pictures."""
 
 
 class GuidedUNet(nn.Module):
@@ -90,7 +94,25 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         cpu=several and not torch.cuda.is_available(),
         mixed_precision=config.mixed_precision,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
+
+
+class Ballot:
+    """Lets all processes of a run decide alike, without waiting for what their GPUs are at."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        """Meet the other processes, if there are any."""
+        several = accelerator.num_processes > 1
+        self._group = distributed.new_group(backend="gloo", timeout=PATIENCE) if several else None
+
+    def any(self, *wishes: bool) -> list[bool]:
+        """Return for each wish whether a process has it; every process has to ask, and all get the same answer."""
+        if self._group is None:
+            return list(wishes)
+        votes = torch.tensor(wishes, dtype=torch.uint8)
+        distributed.all_reduce(votes, op=distributed.ReduceOp.MAX, group=self._group)
+        return votes.bool().tolist()
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

@@ -1,169 +1,230 @@
-"""Batches from a data file: encoded once and kept where that fits, opened as they are needed where not."""
+"""Batches from examples: encoded once and kept where that fits, opened as they are needed where not."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ipa_app.training.cache import RowCache
 from ipa_app.training.data import Example, ExampleReader, OpenedExample
 from ipa_app.training.encoding import FrozenEncoder
-from ipa_app.training.examples import TextStates, TrainingBatch
+from ipa_app.training.examples import TrainingBatch
+from ipa_app.training.stopping import Stop, Stopped
 
-logger = logging.getLogger(__name__)
-
-ENCODE_ROWS = 16
-"""Pictures encoded at a time; bounded, as VAE and vision tower need memory for each."""
+ENCODE_ROWS = 4
+"""Pictures encoded at a time: few, so that an end that is asked for comes soon."""
+ENCODE_TEXTS = 16
+PICTURE_ROWS = ("latents", "latents_std", "features", "time_ids")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodedExamples:
-    """Examples as the frozen base model sees them, in memory. Pictures are never augmented, so this is exact.
+class EncodedSize:
+    """Bytes that an example takes once encoded: those of its pictures, and those of its text."""
 
-    Attributes:
-        latents: (N, C, h, w) posterior mean, scaled.
-        latents_std: (N, C, h, w).
-        features: (N, clip_dim) or (N, S, hidden).
-        text_states: (M, L, D), one per different text.
-        text_rows: (N,) which of them belongs to each example.
-        time_ids: (N, 6) for SDXL, else None.
-        pooled_text: (M, P) one per different text for SDXL, else None.
-    """
+    picture: int
+    text: int
 
-    latents: Tensor
-    latents_std: Tensor
-    features: Tensor
-    text_states: Tensor
-    text_rows: Tensor
-    time_ids: Tensor | None = None
-    pooled_text: Tensor | None = None
 
-    def __len__(self) -> int:
-        """Number of examples N."""
-        return len(self.latents)
+@dataclass(frozen=True, kw_only=True)
+class Caches:
+    """What is encoded already: pictures by :func:`picture_key`, texts by :func:`text_key`."""
 
-    def batch(self, indices: Sequence[int]) -> TrainingBatch:
-        """The examples at these positions."""
-        rows = torch.tensor(indices)
-        return TrainingBatch(
-            latents=self.latents[rows],
-            latents_std=self.latents_std[rows],
-            features=self.features[rows],
-            text_states=self.text_states[self.text_rows[rows]],
-            time_ids=None if self.time_ids is None else self.time_ids[rows],
-            pooled_text=None if self.pooled_text is None else self.pooled_text[self.text_rows[rows]],
+    pictures: RowCache
+    texts: RowCache
+
+    @classmethod
+    def open(cls, folder: Path | None) -> Caches:
+        """Open those in a folder, or new ones in memory."""
+        return cls(
+            pictures=RowCache(folder and folder / "pictures"),
+            texts=RowCache(folder and folder / "texts"),
         )
 
+    def refresh(self) -> None:
+        """Take in what other processes have encoded."""
+        self.pictures.refresh()
+        self.texts.refresh()
 
-def encoded_bytes(reader: ExampleReader, encoder: FrozenEncoder, *, texts: int) -> int:
-    """Bytes that all examples take once encoded, judged by the first good one.
+    def flush(self) -> None:
+        """Write what is not on disk yet."""
+        self.pictures.flush()
+        self.texts.flush()
+
+
+class EncodedExamples:
+    """Examples as the frozen base model sees them. Pictures are never augmented, so this is exact.
+
+    Of each example there is a row of latents (C, h, w), their deviations, features, text states (L, D) and, for SDXL,
+    time ids (6,) and a pooled text (P,).
+    """
+
+    def __init__(self, examples: Sequence[Example], caches: Caches) -> None:
+        """Take those of the examples that are in the caches; the others could not be opened.
+
+        Args:
+            examples: some of them good.
+            caches: hold the good ones.
+        """
+        self._caches = caches
+        keys = [picture_key(example) for example in examples]
+        self.good = [number for number, key in enumerate(keys) if key in caches.pictures]
+        self._pictures = [keys[number] for number in self.good]
+        self._texts = [text_key(examples[number].entry.text) for number in self.good]
+
+    def __len__(self) -> int:
+        """Number of good examples."""
+        return len(self.good)
+
+    def batch(self, rows: Sequence[int]) -> TrainingBatch:
+        """The good examples at these positions among all good ones."""
+        pictures = self._caches.pictures.rows([self._pictures[row] for row in rows])
+        texts = self._caches.texts.rows([self._texts[row] for row in rows])
+        return TrainingBatch(**pictures, **texts)
+
+
+def encode_missing(
+    examples: Sequence[Example],
+    reader: ExampleReader,
+    encoder: FrozenEncoder,
+    caches: Caches,
+    *,
+    workers: int = 1,
+    share: tuple[int, int] = (0, 1),
+    stop: Stop,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Encode this process's share of what is not in the caches yet; bad examples are left out.
+
+    Which are encoded together follows from their positions alone, so interruptions change not one bit.
 
     Args:
-        reader: the examples.
+        examples: what ``reader`` opens.
+        reader: notes the bad ones.
         encoder: of the frozen base model.
-        texts: number of different texts.
+        caches: where the encoded ones go.
+        workers: threads that open pictures.
+        share: this process, of how many that share the work.
+        stop: ends the work.
+        progress: told after each few how many pictures are encoded, and how many could not be.
+
+    Raises:
+        Stopped: ``stop`` said so; what is done is written.
     """
-    example = encoder.encode(raw_batch([reader.open_or_next(0)], encoder))
-    per_picture = 2 * _bytes(example.latents) + _bytes(example.features)
-    per_text = _bytes(example.text_states) + (0 if example.pooled_text is None else _bytes(example.pooled_text))
-    return per_picture * len(reader) + per_text * texts
+    number_of: dict[str, int] = {}
+    for number, example in enumerate(examples):
+        number_of.setdefault(picture_key(example), number)
+    kept, left_out = sum(key in caches.pictures for key in number_of), 0
+    groups = _missing(list(number_of), caches.pictures, rows=ENCODE_ROWS, share=share)
+    for good, bad in _encoded_groups(groups, lambda key: reader.open(number_of[key]), encoder, caches, workers):
+        kept, left_out = kept + good * share[1], left_out + bad
+        _end_if_asked(stop, caches)
+        if progress is not None:
+            progress(min(kept, len(number_of)), left_out)
+    _encode_texts([example.entry.text for example in examples], encoder, caches, share=share, stop=stop)
+    caches.flush()
 
 
-def encode_examples(examples: Sequence[Example], reader: ExampleReader, encoder: FrozenEncoder) -> EncodedExamples:
-    """Encode every good example; the bad ones are left out.
+def _encoded_groups(
+    groups: Sequence[list[str]],
+    open_one: Callable[[str], OpenedExample | None],
+    encoder: FrozenEncoder,
+    caches: Caches,
+    workers: int,
+) -> Iterator[tuple[int, int]]:
+    """Encode the pictures group by group, yielding how many of each were good and how many bad."""
+    with ThreadPoolExecutor(workers) as pool:
+        for keys, opened in _opened_ahead(groups, open_one, pool):
+            good = {key: example for key, example in zip(keys, opened, strict=True) if example is not None}
+            if good:
+                caches.pictures.add(list(good), _encode_pictures(list(good.values()), encoder))
+            yield len(good), len(keys) - len(good)
 
-    Args:
-        examples: what the reader opens.
-        reader: opens and counts them.
-        encoder: of the frozen base model.
+
+def _encode_texts(
+    texts: Sequence[str], encoder: FrozenEncoder, caches: Caches, *, share: tuple[int, int], stop: Stop
+) -> None:
+    text_of = {text_key(text): text for text in texts}
+    for keys in _missing(list(text_of), caches.texts, rows=ENCODE_TEXTS, share=share):
+        states, pooled = encoder.text_states(encoder.input_ids([text_of[key] for key in keys]))
+        caches.texts.add(keys, {"text_states": states} | ({} if pooled is None else {"pooled_text": pooled}))
+        _end_if_asked(stop, caches)
+
+
+def _missing(keys: Sequence[str], cache: RowCache, *, rows: int, share: tuple[int, int]) -> list[list[str]]:
+    """Group all keys, and return this process's share of the groups, without the keys that the cache has."""
+    groups = (keys[first : first + rows] for first in range(0, len(keys), rows))
+    missing = ([key for key in group if key not in cache] for group in groups)
+    return [group for group in missing if group][share[0] :: share[1]]
+
+
+def _encode_pictures(opened: Sequence[OpenedExample], encoder: FrozenEncoder) -> dict[str, Tensor]:
+    """What comes of the pictures alone: as nothing is said of them here, no text is encoded along with each."""
+    empty, count = encoder.empty_text, len(opened)
+    batch = replace(
+        raw_batch(opened, encoder),
+        input_ids=None,
+        text_states=empty.states.expand(count, -1, -1),
+        pooled_text=None if empty.pooled is None else empty.pooled.expand(count, -1),
+    )
+    rows = encoder.encode(batch)
+    return {name: getattr(rows, name) for name in PICTURE_ROWS if getattr(rows, name) is not None}
+
+
+def _opened_ahead(
+    groups: Sequence[list[str]], open_one: Callable[[str], OpenedExample | None], pool: ThreadPoolExecutor
+) -> Iterator[tuple[list[str], list[OpenedExample | None]]]:
+    """Open each group's pictures while the group before is worked on."""
+    ahead = [pool.submit(open_one, key) for key in groups[0]] if groups else []
+    for group, following in zip_longest(groups, groups[1:], fillvalue=[]):
+        current, ahead = ahead, [pool.submit(open_one, key) for key in following]
+        yield group, [future.result() for future in current]
+
+
+def _end_if_asked(stop: Stop, caches: Caches) -> None:
+    if stop():
+        caches.flush()
+        raise Stopped
+
+
+def encoded_size(reader: ExampleReader, encoder: FrozenEncoder) -> EncodedSize:
+    """Tell what an example takes once encoded, by the first good one.
+
+    Raises:
+        UserError: not one can be opened.
     """
-    parts: dict[str, Tensor] = {}
-    good: list[int] = []
-    for first in range(0, len(examples), ENCODE_ROWS):
-        numbers = range(first, min(first + ENCODE_ROWS, len(examples)))
-        opened = {number: example for number in numbers if (example := reader.open(number)) is not None}
-        if opened:
-            rows = encoder.encode(raw_batch(list(opened.values()), encoder))
-            values = {name: getattr(rows, name) for name in ("latents", "latents_std", "features", "time_ids")}
-            given = {name: value for name, value in values.items() if value is not None}
-            _store(parts, given, at=len(good), total=len(examples))
-            good.extend(opened)
-        logger.info("encoded %d of %d examples", numbers[-1] + 1, len(examples))
-    reader.open_or_next(0)  # raises when nothing was good
-    texts = [examples[index].text for index in good]
-    row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-    words = _encode_texts(list(row_of), encoder)
-    return EncodedExamples(
-        **{name: tensor[: len(good)] for name, tensor in parts.items()},
-        text_states=words.states,
-        pooled_text=words.pooled,
-        text_rows=torch.tensor([row_of[text] for text in texts]),
+    rows = encoder.encode(raw_batch([reader.open_or_next(0)], encoder))
+    return EncodedSize(
+        picture=sum(_bytes(getattr(rows, name)) for name in PICTURE_ROWS),
+        text=_bytes(rows.text_states) + _bytes(rows.pooled_text),
     )
 
 
-def _encode_texts(texts: Sequence[str], encoder: FrozenEncoder) -> TextStates:
-    chunks = (texts[first : first + ENCODE_ROWS] for first in range(0, len(texts), ENCODE_ROWS))
-    encoded = [encoder.text_states(encoder.input_ids(chunk)) for chunk in chunks]
-    pooled = [words.pooled.cpu() for words in encoded if words.pooled is not None]
-    return TextStates(torch.cat([words.states.cpu() for words in encoded]), torch.cat(pooled) if pooled else None)
+def picture_key(example: Example) -> str:
+    """A name that changes whenever one of the example's files does."""
+    entry = example.entry
+    files = [entry.image, _stamp(example.image), entry.reference, _stamp(example.reference)]
+    return _hash(files)
 
 
-def _store(parts: dict[str, Tensor], values: dict[str, Tensor], *, at: int, total: int) -> None:
-    """Write rows into tensors allocated once, so that memory never holds everything twice."""
-    for name, value in values.items():
-        rows = value.cpu()
-        if name not in parts:
-            parts[name] = torch.empty(total, *rows.shape[1:], dtype=rows.dtype)
-        parts[name][at : at + len(rows)] = rows
+def text_key(text: str) -> str:
+    """A name for a text."""
+    return _hash(text)
 
 
-def cached_examples(
-    examples: Sequence[Example], reader: ExampleReader, encoder: FrozenEncoder, *, folder: Path, identity: object
-) -> EncodedExamples:
-    """Encoded examples, read from the output folder where an earlier run left them.
-
-    Args:
-        examples: what the reader opens.
-        reader: opens and counts them.
-        encoder: of the frozen base model.
-        folder: where the file is kept.
-        identity: JSON-able; says which base model, kind and size the encoding belongs to.
-    """
-    file = folder / f"encoded-{fingerprint(examples, identity)}.safetensors"
-    if file.is_file():
-        logger.info("encoded examples read from %s", file)
-        return EncodedExamples(**load_file(file))
-    encoded = encode_examples(examples, reader, encoder)
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(f".{os.getpid()}.unfinished")
-    given = {name: tensor.contiguous() for name, tensor in vars(encoded).items() if tensor is not None}
-    save_file(given, unfinished)
-    unfinished.replace(file)
-    return encoded
-
-
-def fingerprint(examples: Sequence[Example], identity: object) -> str:
-    """A name that changes whenever a file, a text or what encodes them does."""
-    paths = {path for example in examples for path in (example.image, example.reference)}
-    files = {str(path): stamp(path) for path in sorted(paths)}
-    texts = [(str(example.image), example.text, str(example.reference)) for example in examples]
-    return hashlib.sha256(json.dumps([texts, files, identity]).encode()).hexdigest()[:16]
-
-
-def stamp(path: Path) -> tuple[int, int] | None:
-    """Size and time of a file, None when it is missing."""
-    if not path.is_file():
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file, None where it has gone."""
+    try:
+        state = path.stat()
+    except OSError:
         return None
-    state = path.stat()
     return state.st_size, state.st_mtime_ns
 
 
@@ -195,5 +256,9 @@ def opened_batches(
             yield raw_batch([future.result() for future in current], encoder)
 
 
-def _bytes(tensor: Tensor) -> int:
-    return tensor.element_size() * tensor.nelement()
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def _bytes(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.element_size() * tensor.nelement()

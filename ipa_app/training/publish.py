@@ -11,9 +11,12 @@ from torch import Tensor
 
 from ipa_app.adapter.files import load_adapter, save_adapter
 from ipa_app.adapter.ip_adapter import IPAdapter
+from ipa_app.errors import UserError
+from ipa_app.training.checkpoint import resume_step
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.reports import FinishedReport
 from ipa_app.training.sampling import Sampler
+from ipa_app.training.saving import WRITE_ERRORS, why_unwritable
 
 FILE_NAMES = {"base": "ip-adapter.safetensors", "plus": "ip-adapter-plus.safetensors"}
 TOLERANCE = 1e-3
@@ -44,11 +47,19 @@ def publish(
         step: steps done.
 
     Raises:
+        UserError: it cannot be written.
         UnusableAdapterError: the file read back differs from what was written, or draws something else.
     """
     path = config.output / FILE_NAMES[config.adapter]
     dtype = {"fp16": torch.float16, "fp32": torch.float32}[config.save_precision]
-    save_adapter(adapter, path, dtype=dtype)
+    try:
+        save_adapter(adapter, path, dtype=dtype)
+    except WRITE_ERRORS as error:
+        needed = sum(tensor.numel() for tensor in adapter.state_dict().values()) * dtype.itemsize
+        raise UserError(
+            f"{path} cannot be written ({why_unwritable(error, config.output, needed=needed)}); put that right and run "
+            f"the same command again, which goes on from step {resume_step(config.output)}."
+        ) from error
     found = load_adapter(path, unet)
     expected = copy.deepcopy(adapter).to(dtype).to(unet.dtype)  # rounded as the file's numbers are
     _check_weights(expected, found, path)

@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from ipa_app.models.amounts import time_text
+
+logger = logging.getLogger(__name__)
+
+LOG_FILE = "log.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumedReport:
+    """The run goes on from a checkpoint."""
+
+    step: int
+    max_steps: int
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        if self.step >= self.max_steps:
+            return f"all {self.max_steps} steps are done already; a larger --max-steps trains on"
+        return f"going on from step {self.step} of {self.max_steps}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,19 +36,25 @@ class StepReport:
 
     Attributes:
         step: steps done.
+        max_steps: steps in all.
+        seconds_left: to the end of the run, judged by this sitting so far, measuring and saving included.
         loss: mean over the steps since the last report; noisy, and no guide to quality.
         learning_rate: of the latest step.
         examples_per_second: over all processes, measurements and samples left out.
     """
 
     step: int
+    max_steps: int
+    seconds_left: float
     loss: float
     learning_rate: float
     examples_per_second: float
 
     def __str__(self) -> str:
         """One line for a person."""
-        return f"step {self.step}: loss {self.loss:.4f}, {self.examples_per_second:.1f} examples/s"
+        left = f", {time_text(self.seconds_left)} left" if self.step < self.max_steps else ""
+        pace = f"{self.examples_per_second:.1f} examples/s"
+        return f"step {self.step} of {self.max_steps}: loss {self.loss:.4f}, {pace}{left}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +71,11 @@ class HeldoutReport:
     with_image: float
     without_image: float
     image_only: float
+
+    @property
+    def image_hurts(self) -> bool:
+        """Whether the base model alone does better than with the adapter."""
+        return self.with_image > self.without_image
 
     def __str__(self) -> str:
         """One line for a person."""
@@ -78,6 +110,23 @@ class CheckpointReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoppedReport:
+    """The run was ended before its time, as somebody asked.
+
+    Attributes:
+        path: the checkpoint it goes on from; None when not one step was done.
+    """
+
+    step: int
+    path: Path | None
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        saved = "nothing was learned yet" if self.path is None else f"all of it is saved in {self.path}"
+        return f"stopped after {self.step} steps: {saved}; the same command goes on from there"
+
+
+@dataclass(frozen=True, kw_only=True)
 class FinishedReport:
     """The adapter file was written, read back and found to do what the trained adapter does.
 
@@ -94,14 +143,20 @@ class FinishedReport:
         return f"done after {self.step} steps: {self.path} (read back, same sample within {self.difference:.1g})"
 
 
-Report = StepReport | HeldoutReport | SampleReport | CheckpointReport | FinishedReport
+Report = ResumedReport | StepReport | HeldoutReport | SampleReport | CheckpointReport | StoppedReport | FinishedReport
 
 
 def logged(reports: Iterator[Report], log: Path) -> Iterator[Report]:
-    """Pass reports on, writing each as a line of JSON with its kind and the time."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    """Pass reports on, writing each as a line of JSON with its kind and the time; a full disk ends nothing."""
+    told = False
     for report in reports:
         line = {"report": type(report).__name__, "time": round(time.time(), 3), **asdict(report)}
-        with log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, default=str) + "\n")
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, default=str) + "\n")
+        except OSError as error:
+            if not told:
+                logger.warning("%s cannot be written (%s); the run goes on without.", log, error.strerror)
+            told = True
         yield report

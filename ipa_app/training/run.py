@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 
-import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from ipa_app.adapter.attention import install_processors
-from ipa_app.adapter.files import load_adapter, read_adapter
-from ipa_app.adapter.fitting import check_encoder
-from ipa_app.adapter.ip_adapter import IPAdapter
+from ipa_app.adapter.files import read_adapter
+from ipa_app.adapter.resampler import Resampler
 from ipa_app.errors import UserError
-from ipa_app.training.checkpoint import load_checkpoint, save_checkpoint
+from ipa_app.training.adapters import adapter_of, new_adapter, shape_of
+from ipa_app.training.assessment import Assessment
+from ipa_app.training.checkpoint import ADAPTER_FILE, Origin, latest_checkpoint, load_checkpoint
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.examples import TrainingBatch
-from ipa_app.training.heldout import HeldoutLoss
-from ipa_app.training.loop import Trainer, learning_rate, make_accelerator, weight_dtype
-from ipa_app.training.publish import publish
-from ipa_app.training.reports import CheckpointReport, FinishedReport, Report, SampleReport, StepReport, logged
-from ipa_app.training.sampling import Sample, Sampler, SampleSheet
+from ipa_app.training.loop import Ballot, Trainer, make_accelerator, weight_dtype
+from ipa_app.training.pace import Pace
+from ipa_app.training.reports import LOG_FILE, CheckpointReport, Report, ResumedReport, StoppedReport, logged
+from ipa_app.training.sampling import Sample
+from ipa_app.training.saving import Saver
+from ipa_app.training.stopping import Stop, Stopped, never
 
-RESAMPLER_HEADS = {"Stable Diffusion": 12, "SDXL": 20}
-"""Heads of the Resampler in the published fine-grained adapters, by the title of the family."""
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -62,23 +63,8 @@ def train(
         UserError: the output folder holds another run, or the loss is no longer a number.
         UnusableAdapterError: the finished file does not do what the trained adapter does.
     """
-    accelerator = accelerator or make_accelerator(config)
-    prepare_base(base, config, accelerator)
-    checkpoint = load_checkpoint(config)
-    trainer = Trainer(config, base=base, adapter=new_adapter(config, base), accelerator=accelerator)
-    if checkpoint is not None:
-        trainer.restore(checkpoint)
-    run = _Run(
-        config=config,
-        trainer=trainer,
-        accelerator=accelerator,
-        sampler=Sampler(base, encoder=trainer.encoder, config=config),
-        heldout=HeldoutLoss(heldout, encoder=trainer.encoder, schedule=trainer.schedule, seed=config.seed),
-        samples=samples,
-        seconds_before=0.0 if checkpoint is None else checkpoint.seconds,
-    )
-    reports = run.reports(batches, base)
-    return logged(reports, config.output / "log.jsonl") if accelerator.is_main_process else reports
+    run = TrainingRun(config, base=base, accelerator=accelerator or make_accelerator(config))
+    return run.reports(batches, heldout=heldout, samples=samples)
 
 
 def prepare_base(base: Components, config: TrainConfig, accelerator: Accelerator) -> None:
@@ -87,158 +73,159 @@ def prepare_base(base: Components, config: TrainConfig, accelerator: Accelerator
     install_processors(base.unet)
 
 
-def new_adapter(config: TrainConfig, base: Components) -> IPAdapter:
-    """The adapter a run starts from: a published file's, or K/V from the UNet's own and a random projection.
+class TrainingRun:
+    """A run that is checked and ready to begin, or to go on.
 
-    Raises:
-        UserError: the published file does not fit the base model, or is of another kind.
+    Attributes:
+        trainer: where it has got to.
     """
-    if config.pretrained is not None:
-        return _pretrained_adapter(config.pretrained, config, base)
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        return IPAdapter.for_unet(
-            base.unet,
-            kind=config.adapter,
-            clip_dim=base.clip_dim(config.adapter),
-            num_tokens=config.num_tokens or None,
-            depth=config.resampler_depth,
-            heads=config.resampler_heads or RESAMPLER_HEADS[base.family.title],
-            dim=config.resampler_dim or None,
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        base: Components,
+        accelerator: Accelerator,
+        origin: Origin | None = None,
+        stop: Stop = never,
+    ) -> None:
+        """Check everything that can be checked before the first step, and read the latest checkpoint.
+
+        Args:
+            config: of the run.
+            base: see :func:`train`.
+            accelerator: of the run.
+            origin: what else the run must have in common with one in the output folder.
+            stop: asked after every step, and in between while measuring and drawing: whether to save and end.
+
+        Raises:
+            UserError: the output folder holds another run, or an adapter file does not fit.
+        """
+        prepare_base(base, config, accelerator)
+        origin = replace(origin or Origin(), base=base.fingerprint())
+        checkpoint, folder = load_checkpoint(config, origin), latest_checkpoint(config.output)
+        if checkpoint is None or folder is None:
+            adapter = new_adapter(config, base)
+        else:  # of the shape it had, whatever a new one would have now
+            adapter = adapter_of(read_adapter(folder / ADAPTER_FILE), base)
+        self.trainer = Trainer(config, base=base, adapter=adapter, accelerator=accelerator)
+        if checkpoint is not None:
+            self.trainer.restore(checkpoint)
+        self._config, self._base, self._accelerator, self._stop = config, base, accelerator, stop
+        self._seconds_before = 0.0 if checkpoint is None else checkpoint.seconds
+        self._saver = Saver(config, origin)
+        self._ballot = Ballot(accelerator)
+        if len(set(gather_object([self.trainer.step]))) > 1:
+            raise UserError(f"The processes do not see the same checkpoints; give all of them one {config.output}.")
+
+    @property
+    def numbers(self) -> int:
+        """Number of trained weights."""
+        return sum(weight.numel() for weight in self.trainer.adapter.parameters())
+
+    @property
+    def description(self) -> str:
+        """What is trained, for people."""
+        adapter = self.trainer.adapter
+        size = f"a {adapter.kind} adapter of {self.numbers / 1e6:.1f} million weights"
+        if not isinstance(adapter.image_proj, Resampler):
+            return size
+        shape = shape_of(adapter.state_dict())
+        return f"{size}, its Resampler {shape.dim} wide with {shape.heads} heads"
+
+    def reports(
+        self, batches: Iterator[TrainingBatch], *, heldout: Sequence[TrainingBatch], samples: Sequence[Sample]
+    ) -> Iterator[Report]:
+        """Train to the end, or until the run is to stop, reporting as it goes; see :func:`train`."""
+        assessment = Assessment(
+            self._config, base=self._base, trainer=self.trainer, heldout=heldout, samples=samples, stop=self._stop
         )
+        reports = self._reports(batches, assessment)
+        if self._accelerator.is_main_process:
+            return logged(reports, self._config.output / LOG_FILE)
+        return (report for report in reports if False)  # takes part, and tells nothing
 
+    def _reports(self, batches: Iterator[TrainingBatch], assessment: Assessment) -> Iterator[Report]:
+        began_at = self.trainer.step
+        if began_at:
+            yield ResumedReport(step=began_at, max_steps=self._config.max_steps)
+        elif self._config.eval_steps:
+            yield from self._unless_stopped(assessment.measure())
+        stopped = yield from self._train(batches, assessment)
+        if not stopped:
+            try:
+                yield from self._finish(assessment, has_learned=self.trainer.step > began_at)
+            except Stopped:
+                stopped = True
+        self._accelerator.wait_for_everyone()
+        if stopped:
+            yield StoppedReport(step=self.trainer.step, path=latest_checkpoint(self._config.output))
 
-def _pretrained_adapter(path: Path, config: TrainConfig, base: Components) -> IPAdapter:
-    adapter = load_adapter(path, base.unet)
-    if adapter.kind != config.adapter:
-        raise UserError(f"{path} is a {adapter.kind} adapter; train it with --adapter {adapter.kind}.")
-    check_encoder(adapter, base.image_encoder.config)
-    adapter = adapter.float()
-    adapter.load_state_dict(dict(read_adapter(path).tensors))  # again, as a base model in bf16 would round them
-    return adapter
-
-
-@dataclass(kw_only=True)
-class _Run:
-    """A run in progress."""
-
-    config: TrainConfig
-    trainer: Trainer
-    accelerator: Accelerator
-    sampler: Sampler
-    heldout: HeldoutLoss
-    samples: Sequence[Sample]
-    seconds_before: float
-
-    def __post_init__(self) -> None:
-        self._started = self._last_save = time.monotonic()
-        self._interval = 0.0
-        self._losses: list[torch.Tensor] = []
-        self._sheet = SampleSheet(self.sampler, self.samples) if self.samples else None
-
-    def reports(self, batches: Iterator[TrainingBatch], base: Components) -> Iterator[Report]:
-        """The whole run, seen from the main process; the others only take part in training."""
-        if self.trainer.step == 0 and self.config.eval_steps:
-            yield from self._measure()
-        yield from self._train(batches)
-        yield from self._save()
-        if self.config.eval_steps:
-            yield from self._measure()
-        yield from self._draw_sheet()
-        if self.accelerator.is_main_process:
-            yield self._publish(base)
-        self.accelerator.wait_for_everyone()
-
-    def _train(self, batches: Iterator[TrainingBatch]) -> Iterator[Report]:
-        if self._is_over(self.seconds_before):  # by earlier sittings; a fresh run takes one step at least
-            return
-        began = time.monotonic()
+    def _train(self, batches: Iterator[TrainingBatch], assessment: Assessment) -> Generator[Report, None, bool]:
+        """Take all steps, and return whether they were ended before their time."""
+        config, is_main = self._config, self._accelerator.is_main_process
+        pace = Pace(config, processes=self._accelerator.num_processes, seconds_before=self._seconds_before)
+        # Earlier sittings may have done all; a fresh run takes one step at least.
+        if self.trainer.step >= config.max_steps or (self.trainer.step and pace.is_time_up):
+            return False
+        pace.begin()
         for loss in self.trainer.run(batches):
-            self._losses.append(loss)
-            self._interval += time.monotonic() - began
-            over = self._is_over(self._seconds())
-            if over or _due(self.trainer.step, self.config.log_steps):
-                yield from self._progress()
+            pace.count(loss)
+            step = self.trainer.step
+            stop, is_time_up, is_late = self._ballot.any(
+                self._stop(), is_main and pace.is_time_up, is_main and pace.is_report_due
+            )
+            if stop:  # before anything is told: nobody may be there to listen
+                yield from self._save(pace, must=True)
+                return True
+            over = is_time_up or step >= config.max_steps
+            if over or is_late or _due(step, config.log_steps):
+                loss = self._accelerator.reduce(pace.mean_loss(), reduction="mean").item()
+                self._check_finite(loss)
+                yield pace.report(step=step, loss=loss)
+            if over or self._saver.is_due(step):
+                yield from self._save(pace)
             if over:
-                return
-            yield from self._at_intervals()
-            began = time.monotonic()
+                break
+            yield from self._look(assessment)
+            pace.begin()
+        return False
 
-    def _at_intervals(self) -> Iterator[Report]:
-        if self._save_is_due():
-            yield from self._save()
-        if _due(self.trainer.step, self.config.eval_steps):
-            yield from self._measure()
-        if _due(self.trainer.step, self.config.sample_steps):
-            yield from self._draw_sheet()
+    def _look(self, assessment: Assessment) -> Iterator[Report]:
+        """Measure and draw when it is time for it; the other processes wait with the next step."""
+        if _due(self.trainer.step, self._config.eval_steps):
+            yield from self._unless_stopped(assessment.measure())
+        if _due(self.trainer.step, self._config.sample_steps):
+            yield from self._unless_stopped(assessment.draw())
 
-    def _is_over(self, seconds: float) -> bool:
-        """Whether the steps or the minutes are used up; the main process decides for all of them."""
-        if self.trainer.step >= self.config.max_steps:
-            return True
-        return self.config.max_minutes > 0 and self._agreed(seconds >= self.config.max_minutes * 60)
+    def _unless_stopped(self, reports: Iterator[Report]) -> Iterator[Report]:
+        """Give up what shows and changes nothing; all processes stop together after the next step."""
+        with contextlib.suppress(Stopped):
+            if self._accelerator.is_main_process:
+                yield from reports
 
-    def _save_is_due(self) -> bool:
-        minutes = (time.monotonic() - self._last_save) / 60
-        by_minutes = self.config.save_minutes > 0 and minutes >= self.config.save_minutes
-        return by_minutes or _due(self.trainer.step, self.config.save_steps)
-
-    def _seconds(self) -> float:
-        """Time of the whole run, earlier sittings included."""
-        return self.seconds_before + time.monotonic() - self._started
-
-    def _agreed(self, over: bool) -> bool:
-        if self.accelerator.num_processes == 1:
-            return over
-        vote = torch.tensor(float(over and self.accelerator.is_main_process), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(vote, reduction="sum").item())
-
-    def _progress(self) -> Iterator[Report]:
-        """The mean loss over all processes, told by the main one."""
-        loss = self.accelerator.reduce(torch.stack(self._losses).mean(), reduction="mean").item()
-        self._check_finite(loss)
-        examples = self.config.batch_size * self.config.gradient_accumulation_steps * self.accelerator.num_processes
-        report = StepReport(
-            step=self.trainer.step,
-            loss=loss,
-            learning_rate=learning_rate(self.config, self.trainer.step - 1),
-            examples_per_second=examples * len(self._losses) / max(self._interval, 1e-9),
-        )
-        self._losses, self._interval = [], 0.0
-        if self.accelerator.is_main_process:
-            yield report
-
-    def _save(self) -> Iterator[Report]:
-        self._last_save = time.monotonic()
-        if not self.accelerator.is_main_process or self.trainer.step == 0:
+    def _finish(self, assessment: Assessment, *, has_learned: bool) -> Iterator[Report]:
+        if not self._accelerator.is_main_process:
             return
-        self._check_finite(*(loss.item() for loss in self._losses))
-        path = save_checkpoint(self.trainer.checkpoint(seconds=self._seconds()), self.config)
+        if has_learned and self._config.eval_steps:
+            yield from assessment.measure()
+        if has_learned or not assessment.is_drawn:
+            yield from assessment.draw()
+        yield assessment.publish()
+
+    def _save(self, pace: Pace, *, must: bool = False) -> Iterator[Report]:
+        """Write a checkpoint; where it cannot be, a run that need not end goes on and tries again later."""
+        if not self._accelerator.is_main_process:
+            return
+        self._check_finite(*(loss.item() for loss in pace.losses))
+        try:
+            path = self._saver.save(self.trainer.checkpoint(seconds=pace.seconds))
+        except UserError as error:
+            if must:
+                raise
+            logger.warning("%s The run goes on and tries again later.", error)
+            return
         yield CheckpointReport(step=self.trainer.step, path=path)
-
-    def _measure(self) -> Iterator[Report]:
-        if self.accelerator.is_main_process and len(self.heldout):
-            yield self.heldout.measure(self.trainer.predict, step=self.trainer.step)
-
-    def _draw_sheet(self) -> Iterator[Report]:
-        if self.accelerator.is_main_process and self._sheet is not None:
-            path = self.config.output / f"samples-{self.trainer.step:08d}.png"
-            self._sheet.draw(self.trainer.adapter).save(path)
-            yield SampleReport(step=self.trainer.step, path=path)
-
-    def _publish(self, base: Components) -> FinishedReport:
-        if self.samples:
-            features = self.sampler.features(self.samples[0].reference)
-        else:  # any features will do to compare two adapters
-            features = torch.randn_like(self.trainer.encoder.empty_features)
-        return publish(
-            self.trainer.adapter,
-            config=self.config,
-            unet=base.unet,
-            sampler=self.sampler,
-            features=features,
-            step=self.trainer.step,
-        )
 
     def _check_finite(self, *losses: float) -> None:
         """Stop before a ruined adapter replaces a good checkpoint."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from ipa_app.adapter.image_prompt import ImagePrompt, ImagePromptBatch
 from ipa_app.adapter.ip_adapter import IPAdapter
 from ipa_app.imaging.cropping import square_for_clip
+from ipa_app.models.latents import decode
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.encoding import FrozenEncoder
@@ -55,16 +56,25 @@ COLUMNS = (
 class Sampler:
     """Draws with an adapter through the ordinary diffusers pipeline, as the app does."""
 
-    def __init__(self, base: Components, *, encoder: FrozenEncoder, config: TrainConfig) -> None:
+    def __init__(
+        self,
+        base: Components,
+        *,
+        encoder: FrozenEncoder,
+        config: TrainConfig,
+        between_steps: Callable[[], None] = lambda: None,
+    ) -> None:
         """Build the pipeline around the frozen parts; nothing is copied.
 
         Args:
             base: frozen, with our attention processors installed.
             encoder: of the same base.
             config: steps, guidance and seed of the samples.
+            between_steps: called after every denoising step; what it raises ends the drawing.
         """
         self._encoder = encoder
         self._config = config
+        self._between_steps = between_steps
         self._scheduler = base.scheduler
         self._vae = base.vae
         self._pipe: Any = base.pipeline()
@@ -102,13 +112,17 @@ class Sampler:
             generator=[torch.Generator().manual_seed(self._config.seed + row) for row in range(len(texts))],
             cross_attention_kwargs={"image_prompt": batch},
             output_type="latent",
+            callback_on_step_end=self._after_step,
         ).images
+
+    def _after_step(self, _pipe: object, _step: int, _timestep: Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
+        self._between_steps()
+        return inputs
 
     @torch.no_grad()
     def _decode(self, latents: Tensor) -> Image.Image:
         """One picture from latents (1, C, h, w), in the decoder's own precision."""
-        pixels = self._vae.decode(latents.to(self._vae.dtype) / self._vae.config["scaling_factor"]).sample
-        return self._pipe.image_processor.postprocess(pixels)[0]
+        return self._pipe.image_processor.postprocess(decode(self._vae, latents))[0]
 
 
 class SampleSheet:

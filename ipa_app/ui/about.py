@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ipa_app.models.amounts import size_text
 from ipa_app.models.catalog import ModelEntry
@@ -39,6 +39,12 @@ def memory_text(use: MemoryUse) -> str:
 def memory_note(use: MemoryUse | None) -> str:
     """Return the line under the choice of models; empty until the model is ready."""
     return "" if use is None else f'<p class="ipa-help">{html.escape(memory_text(use))}</p>'
+
+
+def left_out_note(left_out: Mapping[str, str]) -> str:
+    """Return the lines under the choice of models that name what was meant to be one, and why it is none."""
+    lines = [f"<li><b>{html.escape(name)}</b> <span>{html.escape(text)}</span></li>" for name, text in left_out.items()]
+    return f'<div class="ipa-help"><p>{texts.LEFT_OUT}</p><ul>{"".join(lines)}</ul></div>'
 
 
 def words_heading(entry: ModelEntry) -> str:

@@ -16,7 +16,7 @@ from gradio.blocks import Block
 from ipa_app.engine.requests import AreaName, PartName, RegionName
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.pose.options import DetectorName
-from ipa_app.ui import texts
+from ipa_app.ui import api_texts
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import build_request
 from ipa_app.ui.studio import Studio, save_pictures
@@ -35,8 +35,8 @@ def add_api(studio: Studio) -> None:
     trigger = gr.Button(visible=False)
     for endpoint in (api.variation, api.mix, api.inpaint, api.pose):
         outputs = [
-            gr.File(file_count="multiple", label=texts.API_PICTURES, visible=False),
-            gr.JSON(label=texts.API_SETTINGS, visible=False),
+            gr.File(file_count="multiple", label=api_texts.PICTURES, visible=False),
+            gr.JSON(label=api_texts.SETTINGS, visible=False),
         ]
         trigger.click(
             endpoint,
@@ -48,7 +48,7 @@ def add_api(studio: Studio) -> None:
             # The engine has the queue; here everybody may wait in it.
             concurrency_limit=None,
         )
-    models = gr.JSON(label=texts.API_MODELS, visible=False)
+    models = gr.JSON(label=api_texts.MODELS, visible=False)
     trigger.click(api.models, None, models, api_name="models", queue=False)
 
 
@@ -85,7 +85,8 @@ class PublicApi:
     ) -> Outcome:
         """Make new pictures that take after a reference picture.
 
-        Returns PNG files, and the settings: every input as used, with `seeds`, one per picture. So do all others.
+        Returns PNG files, and the settings: every input as used, with `seeds`, one per picture, and `notes`, sentences
+        on how an input was understood where that may not be what was meant. So do all others.
         """
         return self._make("variation", locals())
 
@@ -212,6 +213,7 @@ class PublicApi:
                 if isinstance(event, GenerateResult):
                     # Beside the engine's own names, the one that the endpoint itself gives to its parameter.
                     settings = {**event.settings, "guidance": event.settings["guidance_scale"]}
+                    settings["notes"] = list(event.notes)
                     return save_pictures(event, job_id=job_id), settings
                 if isinstance(event, Progress):
                     _report(arguments["progress"], event)
@@ -226,7 +228,7 @@ def hidden_inputs(endpoint: Callable[..., Any]) -> dict[str, Block]:
 
 
 def _component(parameter: inspect.Parameter, *, hint: Any) -> gr.components.Component:
-    common: dict[str, Any] = {"label": texts.API_PARAMETERS[parameter.name], "visible": False}
+    common: dict[str, Any] = {"label": api_texts.PARAMETERS[parameter.name], "visible": False}
     if hint in (Picture, Picture | None):
         return gr.File(file_count="single", type="filepath", **common)
     if parameter.default is not inspect.Parameter.empty:

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from ipa_app.imaging.enlarging import enlarge
+from ipa_app.imaging.opening import open_image
 from ipa_app.imaging.png import read_settings
 from ipa_app.ui import texts
 from ipa_app.ui.failures import gradio_error
@@ -93,9 +93,7 @@ def _connect_enlarging(parts: Parts) -> None:
 
     def show(picked: str) -> Any:
         _check_there(picked)
-        with Image.open(picked) as image:
-            large = enlarge(image.convert("RGB"))
-        return gr.update(value=keep_picture(large), visible=True)
+        return gr.update(value=keep_picture(enlarge(open_image(picked))), visible=True)
 
     results.enlarge.click(show, results.picked, results.enlarged, **CHECKED)
 

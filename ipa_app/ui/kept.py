@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import html
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
+
+from ipa_app.imaging.formats import SHOWN_BY_BROWSERS, format_of
+from ipa_app.imaging.opening import read_image
+from ipa_app.ui.failures import explained
+from ipa_app.ui.uploads import file_path
+
+_SIGNATURE_BYTES = 64
+_TOLD_FOR_S = 12
 
 
 def keep_picture(image: Image.Image, *, format: Literal["png", "jpeg"] = "png") -> str:
@@ -25,3 +35,26 @@ def keep_picture(image: Image.Image, *, format: Literal["png", "jpeg"] = "png") 
         path = Path(folder) / f"image.{format}"
         image.save(path)
         return save_file_to_cache(path, cache_dir=get_upload_folder())
+
+
+def show_anywhere(upload: Any) -> Any:
+    """Exchange an upload that browsers do not show, such as HEIC, for the same picture as PNG; others stay as they are.
+
+    What is to be said of the file is said now, as the PNG knows nothing of it any more.
+
+    Args:
+        upload: as for `file_path`.
+
+    Raises:
+        gr.Error: it is no picture that can be used.
+    """
+    with explained():
+        path = file_path(upload, field="image")
+        with Path(path).open("rb") as file:
+            kind = format_of(file.read(_SIGNATURE_BYTES))
+        if kind is None or kind in SHOWN_BY_BROWSERS:
+            return gr.skip()
+        opened = read_image(path)
+        for note in opened.notes:
+            gr.Info(html.escape(note, quote=False), duration=_TOLD_FOR_S)
+        return keep_picture(opened.image)

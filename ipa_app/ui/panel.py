@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ipa_app.models.catalog import ModelEntry
+from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.ui import texts
+from ipa_app.ui.about import left_out_note
 from ipa_app.ui.adapters import AdapterPanel, adapter_choice, adapter_panel
 from ipa_app.ui.examples import DEFAULT_SCALES
-from ipa_app.ui.listeners import AT_ONCE
+from ipa_app.ui.kept import show_anywhere
+from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.offer import OfferPanel, offer_panel
 from ipa_app.ui.sliders import slider
 
@@ -58,9 +60,19 @@ class SettingsPanel:
     offer: OfferPanel
 
 
-def picture_input(*, label: str, elem_id: str, height: int = 240, value: Path | None = None) -> gr.Image:
-    """Return an upload box for one picture; what it is stands above it, not on it."""
-    return gr.Image(
+def picture_input(
+    *, label: str, elem_id: str, height: int = 240, value: Path | None = None, is_kept: bool = False
+) -> gr.Image:
+    """Return an upload box for one picture; what it is stands above it, not on it.
+
+    Args:
+        label: what it is.
+        elem_id: of the box.
+        height: in pixels.
+        value: a picture that is in it from the beginning.
+        is_kept: the file stays as it was uploaded. Otherwise what browsers do not show is exchanged for what they do.
+    """
+    box = gr.Image(
         value=None if value is None else str(value),
         label=label,
         show_label=False,
@@ -73,6 +85,9 @@ def picture_input(*, label: str, elem_id: str, height: int = 240, value: Path | 
         interactive=True,
         placeholder=texts.REFERENCE_PLACEHOLDER,
     )
+    if not is_kept:
+        box.upload(show_anywhere, box, box, preprocess=False, **CHECKED)
+    return box
 
 
 def picture_panel(*, references: References, adapter: str, entry: ModelEntry, studio: Studio) -> PicturePanel:
@@ -134,7 +149,7 @@ def share_sliders(*, help_text: str, elem_ids: tuple[str, str]) -> tuple[gr.Slid
     return begin, end
 
 
-def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> SettingsPanel:
+def settings_panel(*, catalog: Catalog, default_model: str) -> SettingsPanel:
     """Lay out count, seed, steps, guidance, size, negative words and model."""
     count = slider(texts.COUNT_LABEL, None, span=(1, 8), step=1, value=4, elem_id="count")
     with gr.Accordion(texts.SETTINGS_HEADING, open=False, elem_id="more-settings"):
@@ -157,6 +172,8 @@ def settings_panel(*, catalog: Mapping[str, ModelEntry], default_model: str) -> 
             value=default_model,
             elem_id="model",
         )
+        if catalog.left_out:
+            gr.HTML(left_out_note(catalog.left_out), padding=False, elem_id="models-left-out")
         memory = gr.HTML("", padding=False, elem_id="model-memory")
         offer = offer_panel(chosen=default_model)
     return SettingsPanel(

@@ -188,7 +188,7 @@ class Runner:
 
 
 def done_text(results: Sequence[GenerateResult], *, seconds: float, order: Order | None, series: Sequence[str]) -> str:
-    """Say how many pictures were made in which time, and which the model's safety checker withheld."""
+    """Say how many pictures were made in which time, which were withheld, and what is noted of their inputs."""
     withheld = [seed for result in results for seed in result.withheld]
     count = sum(len(result.seeds) for result in results) - len(withheld)
     said = [(texts.DONE_ONE if count == 1 else texts.DONE_MANY).format(count=count, seconds=seconds)]
@@ -201,7 +201,8 @@ def done_text(results: Sequence[GenerateResult], *, seconds: float, order: Order
             one, many = texts.WITHHELD_PART_ONE, texts.WITHHELD_PART_MANY
         text = one if len(withheld) == 1 else many
         said.append(text.format(count=len(withheld), seeds=", ".join(map(str, withheld))))
-    return " ".join(said)
+    notes = dict.fromkeys(note for result in results for note in result.notes)
+    return " ".join([*said, *notes])
 
 
 def _lie_on_each_other(results: Sequence[GenerateResult], *, order: Order | None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from typing import Any
 
 from PIL import Image
@@ -10,8 +9,9 @@ from PIL import Image
 from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import SquareMode, side_by_side, squares_for_clip
 from ipa_app.ui import texts
-from ipa_app.ui.form import open_reference
+from ipa_app.ui.form import open_upload
 from ipa_app.ui.inline_pictures import inline_picture
+from ipa_app.ui.status import notes_html
 
 _SIDE = 144
 
@@ -27,9 +27,10 @@ def seen_html(payload: Any, *, view: SquareMode, centre: tuple[float, float]) ->
     if payload is None:
         return ""
     try:
-        squares = squares_for_clip(open_reference(payload), mode=view, centre=centre)
+        opened = open_upload(payload, field="reference", name=texts.UPLOADED)
     except UserError as error:
-        return f'<p class="ipa-note">{html.escape(str(error))}</p>'
+        return notes_html([str(error)])
+    squares = squares_for_clip(opened.image, mode=view, centre=centre)
     small = [square.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC) for square in squares]
     shown = inline_picture(side_by_side(small), alt=texts.SEEN_LABEL, css_class="ipa-seen-square")
-    return f'<div class="ipa-seen">{shown}<span>{texts.SEEN_LABEL}</span></div>'
+    return f'<div class="ipa-seen">{shown}<span>{texts.SEEN_LABEL}</span></div>{notes_html(opened.notes)}'

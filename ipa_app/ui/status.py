@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 
 from ipa_app.engine.results import Progress
 from ipa_app.models.state import ModelState
@@ -42,6 +43,11 @@ def progress_line(progress: Progress) -> str:
     if phase and text != phase:
         text = f"{phase}: {progress.message}"
     return status_line(text, kind="busy", fraction=progress.step / progress.steps if progress.steps else None)
+
+
+def notes_html(notes: Iterable[str]) -> str:
+    """Return what is said beside an upload: how it was understood, or why it was not. Plain text; it is escaped."""
+    return "".join(f'<p class="ipa-note" role="status">{html.escape(note)}</p>' for note in notes)
 
 
 def model_pill(state: ModelState, *, title: str) -> str:

@@ -6,7 +6,7 @@ import re
 import threading
 import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.series import Part, Series
 from ipa_app.imaging.png import write_png
-from ipa_app.models.catalog import ModelEntry
+from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.models.manager import ModelManager
+from ipa_app.models.state import ModelState
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 
@@ -77,13 +78,16 @@ class Studio:
         """Whether a job can be followed: it runs, or ended so lately that nobody may have seen its result."""
         return job_id in self._jobs
 
-    def show_mask(self, request: GenerateRequest) -> Image.Image:
-        """Draw which part of its picture an inpainting would change, mode "RGB", without submitting it.
+    def show_mask(self, request: GenerateRequest) -> tuple[Image.Image, tuple[str, ...]]:
+        """Draw which part of its picture an inpainting would change, mode "RGB", and what is to be said of it.
+
+        Nothing is submitted.
 
         Raises:
             UserError: nothing is masked, there is no such model, or it cannot do this.
         """
-        return show_area(mark_area(make_plan(request, self.manager.entry(request.model))))
+        area = mark_area(make_plan(request, self.manager.entry(request.model)))
+        return show_area(area), area.notes
 
     def began(self, job_id: str) -> float:
         """When a job was submitted, by the monotonic clock in seconds."""
@@ -152,8 +156,8 @@ class Studio:
         return search.id
 
     @property
-    def catalog(self) -> Mapping[str, ModelEntry]:
-        """The models there are, by name."""
+    def catalog(self) -> Catalog:
+        """The models there are, by name, and what is left out."""
         return self.manager.catalog
 
     def entry(self, model: str) -> ModelEntry:
@@ -161,30 +165,43 @@ class Studio:
         return self.manager.entry(model if model in self.catalog else next(iter(self.catalog)))
 
     def models(self) -> dict[str, dict[str, Any]]:
-        """Describe every model of the catalogue and its state, for programs."""
-        return {name: self._describe(self.entry(name)) for name in self.catalog}
-
-    def _describe(self, entry: ModelEntry) -> dict[str, Any]:
-        state = self.manager.state(entry.name)
-        return {
-            "title": entry.title,
-            "about": entry.about,
-            "licence": entry.licence,
-            "adapters": list(entry.listed_adapters),
-            "adapters_left_out": list(entry.left_out),
-            "pose": "pose" in entry.controlnets,
-            "parts": ["all", *entry.presets],
-            "width": entry.width,
-            "height": entry.height,
-            "steps": entry.steps,
-            "guidance": entry.guidance_scale,
-            "words": {group: list(words) for group, words in entry.words.items()},
-            "downloaded": not self.manager.needs_download(entry.name),
-            "download_bytes": entry.download_bytes,
-            "state": state.phase,
-            "message": state.message,
-            "progress": state.progress,
+        """Describe every model and its state, for programs; what is left out has failed, and its message says why."""
+        manager = self.manager
+        there = {
+            name: _described(self.entry(name), manager.state(name), downloaded=not manager.needs_download(name))
+            for name in self.catalog
         }
+        left_out = {
+            name: _described(
+                ModelEntry(name=name, title=name, location=Path(name)),
+                ModelState(phase="failed", message=sentence),
+                downloaded=False,
+            )
+            for name, sentence in self.catalog.left_out.items()
+        }
+        return there | left_out
+
+
+def _described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict[str, Any]:
+    return {
+        "title": entry.title,
+        "about": entry.about,
+        "licence": entry.licence,
+        "adapters": list(entry.listed_adapters),
+        "adapters_left_out": list(entry.left_out),
+        "pose": "pose" in entry.controlnets,
+        "parts": ["all", *entry.presets],
+        "width": entry.width,
+        "height": entry.height,
+        "steps": entry.steps,
+        "guidance": entry.guidance_scale,
+        "words": {group: list(words) for group, words in entry.words.items()},
+        "downloaded": downloaded,
+        "download_bytes": entry.download_bytes,
+        "state": state.phase,
+        "message": state.message,
+        "progress": state.progress,
+    }
 
 
 def save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:

@@ -60,12 +60,14 @@ def is_zero_gpu() -> bool:
 def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None) -> Engine:
     """Build the engine that suits the hardware. On ZeroGPU this loads every model; call it in the main thread.
 
+    What cannot be loaded there is left out, and the others work.
+
     Args:
         catalog: the models that may be asked for.
         device: a torch device; None takes the fastest there is.
 
     Raises:
-        UserError: on ZeroGPU, a model could not be loaded or the package `spaces` is missing.
+        UserError: on ZeroGPU, the package `spaces` is missing.
     """
     adapters = AdapterSet(os.environ.get(ADAPTERS_VARIABLE, ""))
     if not is_zero_gpu():
@@ -78,7 +80,12 @@ def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None) -> En
             "requirements.txt, or choose other hardware."
         ) from None
     manager = ModelManager(catalog, device, max_resident=len(catalog), in_background=False, adapters=adapters)
-    models = {name: _load(manager, name) for name in catalog}
+    models = {}
+    for name in catalog:
+        try:
+            models[name] = _load(manager, name)
+        except UserError as error:
+            manager.leave_out(name, str(error))
     return Engine(manager, draw_apart=drawing_on(models, gpu=spaces.GPU))
 
 

@@ -333,3 +333,13 @@ def test_metadata_tells_the_framework(tmp_path: Path, adapters: dict[str, IPAdap
     save_adapter(adapters["base"], tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
         assert file.metadata() == {"format": "pt"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are of another kind")
+def test_a_saved_file_may_be_read_by_whom_new_files_may(unet: UNet2DConditionModel, tmp_path: Path) -> None:
+    adapter = IPAdapter.for_unet(unet, kind="base", clip_dim=24)
+    (tmp_path / "a.safetensors.part").touch(mode=0o600)  # left by a run that was killed
+    (tmp_path / "any").touch()
+    save_adapter(adapter, tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "any"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,3 +94,77 @@ def test_putting_back_what_was_seen_changes_nothing(manager: ModelManager) -> No
     request = GenerateRequest(task="inpaint", image=picture, mask=mask_of((64, 64), (0, 0, 64, 64)))
     canvas = make_canvas(make_plan(request, manager.entry("toybox")), cell=8)
     assert canvas.finish(canvas.view).tobytes() == picture.tobytes()
+
+
+def sticker(size: tuple[int, int] = (80, 60)) -> Image.Image:
+    """A picture that is opaque in its middle only, with a soft rim; under its transparent parts it has colours, too."""
+    image = noise_picture(1, size)
+    columns, rows = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    away = np.hypot(columns - size[0] / 2, rows - size[1] / 2)
+    image.putalpha(Image.fromarray(np.clip(255 * (24 - away) / 4, 0, 255).astype(np.uint8)))
+    return image
+
+
+TRANSPARENT = "The picture is transparent in places, which look white to the model and stay transparent."
+
+
+@pytest.mark.parametrize("fields", [{}, {"mask_feather": 6.0, "area": "whole"}, {"mask_invert": True}], ids=str)
+def test_a_transparent_picture_stays_transparent(generate: Generate, fields: dict[str, Any]) -> None:
+    picture, mask = sticker(), mask_of((80, 60), (30, 20, 70, 40))
+    result = generate(task="inpaint", image=picture, mask=mask, prompt="a cat", seed=1, **fields)
+    before, after = np.asarray(picture), np.asarray(result.images[0])
+    kept = (np.asarray(mask) == 0) != bool(fields.get("mask_invert"))
+    assert result.images[0].mode == "RGBA"
+    assert np.array_equal(after[..., 3], before[..., 3])
+    assert np.array_equal(after[kept], before[kept]), "colours under transparent parts, too"
+    seen = ~kept & (before[..., 3] > 128)
+    assert (after[seen] != before[seen]).any(axis=1).mean() > 0.9
+    assert result.notes == (TRANSPARENT,)
+
+
+def test_what_is_drawn_where_there_was_nothing_to_be_seen_is_opaque(generate: Generate) -> None:
+    picture, mask = sticker(), mask_of((80, 60), (0, 0, 12, 60))
+    result = generate(task="inpaint", image=picture, mask=mask, prompt="a cat", seed=1, mask_feather=0.0)
+    before, after = np.asarray(picture), np.asarray(result.images[0])
+    assert (after[:, :12, 3] == 255).all()
+    assert np.array_equal(after[:, 12:], before[:, 12:])
+    assert result.notes == ("The picture is transparent where it is redrawn, so what is drawn there is opaque.",)
+    soft = generate(task="inpaint", image=picture, mask=mask, prompt="a cat", seed=1, mask_feather=4.0)
+    opacity = np.asarray(soft.images[0])[30, :12, 3].astype(int)
+    assert opacity[0] == 255
+    assert (np.diff(opacity) <= 0).all()
+    assert opacity[-1] < 128
+
+
+def test_a_transparent_picture_is_continued_opaquely(generate: Generate) -> None:
+    result = generate(task="inpaint", image=sticker(), prompt="a cat", seed=1, extend_right=50, mask_feather=0.0)
+    after = np.asarray(result.images[0])
+    assert after.shape == (60, 120, 4)
+    assert np.array_equal(after[:, :80], np.asarray(sticker()))
+    assert (after[:, 80:, 3] == 255).all()
+
+
+def test_a_start_picture_gives_its_transparency_to_the_result(generate: Generate) -> None:
+    order = {"task": "mix", "prompt": "a cat", "seed": 1, "strength": 0.5}
+    picture = sticker((64, 64))
+    (image,) = generate(start_image=picture, **order).images
+    assert image.mode == "RGBA"
+    assert image.getchannel("A").tobytes() == picture.getchannel("A").tobytes()
+    flat = Image.new("RGB", picture.size, "white")
+    flat.paste(picture, mask=picture.getchannel("A"))
+    (opaque,) = generate(start_image=flat, **order).images
+    assert opaque.mode == "RGB"
+    whole = np.asarray(image)[..., 3] == 255
+    assert np.array_equal(np.asarray(image)[whole][:, :3], np.asarray(opaque)[whole])
+    assert generate(start_image=picture, **order).notes == (TRANSPARENT.replace("picture", "start picture"),)
+
+
+def test_an_opaque_picture_gives_an_opaque_result_in_whatever_mode_it_comes(generate: Generate) -> None:
+    picture, mask = noise_picture(1, (80, 60)), mask_of((80, 60), (20, 20, 40, 40))
+    results = [
+        generate(task="inpaint", image=image, mask=mask, prompt="a cat", seed=1)
+        for image in (picture, picture.convert("RGBA"))
+    ]
+    assert [result.images[0].mode for result in results] == ["RGB", "RGB"]
+    assert results[0].images[0].tobytes() == results[1].images[0].tobytes()
+    assert results[1].notes == ()

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
+    EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    UniPCMultistepScheduler,
+)
 from PIL import Image
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
-from ipa_app.engine.previews import TIME_SHARE, TimeBudget, pictures_of
+from ipa_app.engine.previews import TIME_SHARE, Previewer, TimeBudget, pictures_of
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import Progress
+from ipa_app.engine.rows import Row
 from tests.engine.conftest import TIMEOUT_S, noise_picture, pixels, reference
 from tests.sample_requests import sample_request
 from tests.tiny_models import tiny_vae
@@ -97,3 +109,49 @@ def test_what_a_mask_keeps_is_shown_as_it_is(engine: Engine) -> None:
     kept = preview.getpixel((8, 32))
     assert all(abs(one - other) <= 2 for one, other in zip(kept, (200, 30, 30), strict=True))
     assert preview.size == noise_picture(size=(64, 64)).size
+
+
+class SmallModel:
+    """A pipeline whose decoder is asked itself."""
+
+    def __init__(self) -> None:
+        self.vae = tiny_vae()
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        DDIMScheduler(prediction_type="sample", clip_sample=False),
+        DPMSolverMultistepScheduler(prediction_type="sample"),
+        DPMSolverMultistepScheduler(prediction_type="sample", algorithm_type="sde-dpmsolver++"),
+        DPMSolverSinglestepScheduler(prediction_type="sample"),
+        UniPCMultistepScheduler(prediction_type="sample"),
+        EDMDPMSolverMultistepScheduler(),
+        EDMEulerScheduler(),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+@torch.no_grad()
+def test_what_is_shown_is_the_clean_picture_that_a_step_predicts(scheduler: Any) -> None:
+    """The latents after a step are noisy, and those of EDM schedules eighty times as loud as a picture."""
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randn(1, 4, 8, 8, generator=generator)
+    latents = torch.randn(1, 4, 8, 8, generator=generator)
+    scheduler.set_timesteps(6)
+    latents = latents * scheduler.init_noise_sigma
+    seen: list[Image.Image] = []
+    previewer = Previewer(budget=TimeBudget(share=1e6), wanted=lambda: True, show=seen.extend)
+    previewer.follow(scheduler)
+    pipeline, row = SmallModel(), Row(prompt="", negative_prompt="", seed=0)
+    for step, timestep in enumerate(scheduler.timesteps[:4]):
+        scheduler.scale_model_input(latents, timestep)
+        predicted = clean
+        if not hasattr(scheduler, "alphas_cumprod"):  # EDM: Karras et al. 2022, equation 7
+            sigma, data = scheduler.sigmas[scheduler.step_index], scheduler.config.sigma_data
+            skipped = latents * data**2 / (sigma**2 + data**2)
+            predicted = (clean - skipped) * (sigma**2 + data**2) ** 0.5 / (sigma * data)
+        latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+        previewer.after_step(pipeline, [row], step=step + 1, steps=6, latents=latents)
+    expected = np.asarray(pictures_of(pipeline, clean)[0], int)
+    assert len(seen) == 4
+    assert all(np.abs(np.asarray(picture, int) - expected).max() <= 1 for picture in seen)

@@ -44,8 +44,9 @@ def write_result(request: GenerateRequest, path: Path, **changes: Any) -> Path:
 
 def test_every_field_of_a_request_is_tried_below() -> None:
     tried = {"task", *EVERYWHERE, *(name for own in OF_TASK.values() for name in own)}
-    assert {field.name for field in dataclasses.fields(GenerateRequest)} == tried
-    for field in dataclasses.fields(GenerateRequest):
+    fields = [field for field in dataclasses.fields(GenerateRequest) if field.name != "notes"]
+    assert {field.name for field in fields} == tried
+    for field in fields:
         values = [values[field.name] for values in (EVERYWHERE, *OF_TASK.values()) if field.name in values]
         assert field.default not in values, field.name
 
@@ -56,12 +57,29 @@ def test_a_request_comes_back_from_its_result(task: str, tmp_path: Path) -> None
     assert differences(read_request(write_result(request, tmp_path / "a.png")), request) == []
 
 
+def test_notes_are_for_whoever_made_the_request_and_not_for_its_file(tmp_path: Path) -> None:
+    request, told = (sample_request("variation", model="m", notes=notes) for notes in ((), ("The reference is odd.",)))
+    files = [write_result(each, tmp_path / f"{each is told}.png") for each in (request, told)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert read_request(write_result(told, tmp_path / "a.png", notes=["typed"])).notes == ()
+
+
 def test_keypoints_come_back_as_keypoints(tmp_path: Path) -> None:
     sheet = next(iter(preset_sheets().values()))
     # Of a photo alone it matters how people are looked for.
     photo = {"pose_hands": False, "pose_face": False, "pose_detector": "openpose"}
     request = sample_request("pose", model="m", pose=sheet, **photo)
     assert differences(read_request(write_result(request, tmp_path / "a.png")), request) == []
+
+
+def test_transparent_pictures_come_back_transparent(tmp_path: Path) -> None:
+    picture = noise_picture(1).convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    for task, field in (("inpaint", "image"), ("mix", "start_image")):
+        request = sample_request(task, model="m", **{field: picture})
+        again = getattr(read_request(write_result(request, tmp_path / "a.png")), field)
+        assert again.mode == "RGBA"
+        assert again.tobytes() == picture.tobytes()
 
 
 def test_a_picture_that_is_only_extended_comes_back_without_a_mask(tmp_path: Path) -> None:

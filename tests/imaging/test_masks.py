@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from ipa_app.errors import UserError
-from ipa_app.imaging.masks import editor_mask, feather, grow, mask_box, open_mask, paste_back
+from ipa_app.imaging.masks import editor_mask, feather, fit_mask, grow, mask_box, paste_back
 
 CLEAR = (0, 0, 0, 0)
 
@@ -34,7 +34,7 @@ def layer(box: tuple[int, int, int, int], size: tuple[int, int], colour: tuple[i
 
 
 def test_white_is_repainted_at_the_pictures_size() -> None:
-    mask = open_mask(mask_with((10, 10, 30, 20)), (200, 120))
+    mask = fit_mask(mask_with((10, 10, 30, 20)), (200, 120))
     assert mask.mode == "L"
     assert mask.size == (200, 120)
     assert mask.getbbox() == (20, 20, 60, 40)
@@ -43,30 +43,14 @@ def test_white_is_repainted_at_the_pictures_size() -> None:
 
 def test_grey_counts_as_white_from_the_middle_on() -> None:
     ramp = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (4, 1)))
-    assert open_mask(ramp, (256, 4)).getbbox() == (128, 0, 256, 4)
+    assert fit_mask(ramp, (256, 4)).getbbox() == (128, 0, 256, 4)
 
 
-def test_a_single_white_pixel_and_another_shape_are_masks() -> None:
-    assert open_mask(Image.new("L", (1, 1), 255), (30, 20)).getbbox() == (0, 0, 30, 20)
-    assert open_mask(mask_with((0, 0, 50, 60)), (30, 90)).getbbox() == (0, 0, 15, 90)
-
-
-@pytest.mark.parametrize("colour", [(255, 255, 255, 255), (0, 0, 0, 255), (255, 45, 120, 255)])
-def test_strokes_on_a_transparent_ground_are_painted_whatever_their_colour(colour: tuple[int, int, int, int]) -> None:
-    assert open_mask(layer((5, 6, 20, 30), (40, 40), colour), (40, 40)).getbbox() == (5, 6, 20, 30)
-
-
-@pytest.mark.parametrize(
-    "empty", [Image.new("L", (20, 20)), Image.new("RGBA", (20, 20), CLEAR), Image.new("RGBA", (20, 20), (0, 0, 0, 255))]
-)
-def test_an_empty_mask_is_refused(empty: Image.Image) -> None:
+def test_an_empty_mask_is_refused_unless_it_may_be() -> None:
+    empty = Image.new("L", (20, 20))
     with pytest.raises(UserError, match="mask is empty.*paint over"):
-        open_mask(empty, (20, 20))
-
-
-def test_a_mask_that_is_not_a_picture_is_refused() -> None:
-    with pytest.raises(UserError, match="cannot be opened"):
-        open_mask(b"white", (20, 20))
+        fit_mask(empty, (40, 40))
+    assert fit_mask(empty, (40, 40), may_be_empty=True).getbbox() is None
 
 
 def test_the_editor_gives_picture_and_mask() -> None:
@@ -90,6 +74,13 @@ def test_the_editors_transparent_frame_is_cut_from_both() -> None:
     assert mask.getbbox() == (10, 10, 20, 20)
 
 
+def test_a_picture_of_one_colour_is_a_picture() -> None:
+    red = Image.new("RGB", (40, 30), (200, 30, 40))
+    picture, mask = editor_mask({"background": red, "layers": [layer((5, 5, 9, 9), (40, 30), (9, 9, 9, 255))]})
+    assert picture.tobytes() == red.tobytes()
+    assert mask.getbbox() == (5, 5, 9, 9)
+
+
 PICTURE = noise((20, 20)).convert("RGBA")
 
 
@@ -100,7 +91,6 @@ PICTURE = noise((20, 20)).convert("RGBA")
         {},
         {"background": None, "layers": [], "composite": None},
         {"background": Image.new("RGBA", (20, 20), CLEAR), "layers": []},
-        {"background": Image.new("RGBA", (20, 20), (255, 255, 255, 255)), "layers": [PICTURE]},
     ],
 )
 def test_an_editor_without_a_picture_is_refused(value: Any) -> None:

@@ -139,8 +139,7 @@ def test_a_model_for_inpainting_alone_is_refused(copy: Path) -> None:
 @pytest.fixture
 def no_weights_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail where a part's weights are read all the same."""
-    monkeypatch.setattr("ipa_app.models.source.load_module", lambda *_, **__: pytest.fail("weights were read"))
-    monkeypatch.setattr("ipa_app.models.loading.load_module", lambda *_, **__: pytest.fail("weights were read"))
+    monkeypatch.setattr("ipa_app.models.parts.Part.load", lambda *_, **__: pytest.fail("weights were read"))
 
 
 @pytest.mark.usefixtures("no_weights_are_read")

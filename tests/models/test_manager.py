@@ -78,10 +78,10 @@ def test_a_failed_load_is_reported_leaves_nothing_and_can_be_retried(tiny_bundle
     weights.write_bytes(good[: len(good) // 2])
     manager = ModelManager({"model": entry_from_folder(folder, name="model")}, device="cpu")
 
-    with pytest.raises(UserError, match="could not be loaded"):
+    with pytest.raises(UserError, match="in unet is damaged or cut off; please fetch it again"):
         manager.get("model", timeout=TIMEOUT_S)
     assert manager.state("model").phase == "failed"
-    assert "could not be loaded" in manager.state("model").message
+    assert "is damaged or cut off" in manager.state("model").message
 
     weights.write_bytes(good)
     manager.start("model")

@@ -17,11 +17,22 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.rows import Row
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry, entry_from_file, entry_from_folder
+from ipa_app.models.hub import model_folder
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.models.loading import load_model
+from tests.checkpoints import (
+    cache_configuration,
+    copy_configuration,
+    draw_ours,
+    draw_plainly,
+    plain_pipeline,
+    write_checkpoint,
+)
 from tests.single_file import write_single_file
+from tests.tiny_models import SDXL_BLOCKS
 from tests.tiny_sdxl import tiny_sdxl_bundle
 
+FIRST = "model.diffusion_model.input_blocks.0.0.weight"
 SDXL_MARK = "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"
 CONFIGURATIONS = ("model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
@@ -115,8 +126,8 @@ def test_a_checkpoint_that_lacks_a_part_is_refused(entry: ModelEntry, missing: s
     ("mark", "name"),
     [
         ("conditioner.embedders.0.model.text_projection", "the SDXL refiner"),
-        ("cond_stage_model.model.token_embedding.weight", r"Stable Diffusion 2\.x"),
         ("double_blocks.0.img_attn.norm.key_norm.scale", "FLUX"),
+        ("model.diffusion_model.double_blocks.0.img_attn.norm.key_norm.scale", "FLUX"),
     ],
 )
 def test_a_checkpoint_of_another_family_is_named(entry: ModelEntry, mark: str, name: str) -> None:
@@ -125,19 +136,163 @@ def test_a_checkpoint_of_another_family_is_named(entry: ModelEntry, mark: str, n
         load(entry)
 
 
-def test_a_checkpoint_made_for_inpainting_alone_is_refused(entry: ModelEntry) -> None:
+@pytest.mark.parametrize(
+    ("channels", "words"),
+    [
+        (9, r"made for inpainting alone \(9 input channels\)"),
+        (8, r"changing pictures by instructions, as InstructPix2Pix \(8 input channels\)"),
+        (7, r"enlarging pictures, as the x4 upscaler \(7 input channels\)"),
+        (5, r"changing pictures by their depth, as Stable Diffusion 2 depth \(5 input channels\)"),
+        (16, r"something else than drawing pictures from noise \(16 input channels\)"),
+    ],
+)
+def test_a_checkpoint_for_something_else_says_what_it_is_made_for(entry: ModelEntry, channels: int, words: str) -> None:
     tensors = load_file(entry.location)
-    first = "model.diffusion_model.input_blocks.0.0.weight"
-    tensors[first] = torch.zeros(tensors[first].shape[0], 9, 3, 3)
+    tensors[FIRST] = torch.zeros(tensors[FIRST].shape[0], channels, 3, 3)
     save_file(tensors, entry.location)
-    with pytest.raises(UserError, match="made for inpainting alone .9 input channels"):
+    with pytest.raises(UserError, match=words):
+        load(entry)
+
+
+@pytest.mark.parametrize("layout", ["old", "open_clip"])
+def test_text_encoders_under_other_names_are_read(tiny_bundle_dir: Path, tmp_path: Path, layout: str) -> None:
+    """As before transformers 4.23 and as newer versions save them again, and as in Stable Diffusion 2."""
+    positions = {"cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(24.0)[None]}
+    more = positions if layout == "old" else {"cond_stage_model.model.logit_scale": torch.zeros(())}
+    single = load(write_checkpoint(tiny_bundle_dir, tmp_path / "x.safetensors", text_layout=layout, more=more))
+    usual = load(entry_from_folder(tiny_bundle_dir, name="tiny"))
+    ours, theirs = (each.pipelines["text_to_image"].text_encoder.state_dict() for each in (single, usual))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_the_first_encoder_of_an_sdxl_may_be_named_the_new_way(tmp_path: Path) -> None:
+    folder = tiny_sdxl_bundle(tmp_path / "folder", second_text={"hidden_size": 48})
+    single = load(write_checkpoint(folder, tmp_path / "x.safetensors", text_layout="old"))
+    usual = load(entry_from_folder(folder, name="xl"))
+    ours, theirs = (each.pipelines["text_to_image"].text_encoder.state_dict() for each in (single, usual))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_averaged_weights_and_what_else_training_left_take_no_memory(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    tensors = {f"model_ema.diffusion_model{number}": torch.zeros(1000, 100) for number in range(5)}
+    tensors |= {"alphas_cumprod": torch.zeros(1000), "global_step": torch.tensor(7), "model_ema.decay": torch.ones(())}
+    plain = load(write_checkpoint(tiny_bundle_dir, tmp_path / "plain.safetensors"))
+    full = load(write_checkpoint(tiny_bundle_dir, tmp_path / "full.safetensors", more=tensors))
+    assert full.memory.needed == plain.memory.needed
+    assert torch.equal(draw_ours(full), draw_ours(plain))
+
+
+def test_a_file_in_capitals_is_read(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    entry = write_checkpoint(tiny_bundle_dir, tmp_path / "dream.SAFETENSORS")
+    usual = load(entry_from_folder(tiny_bundle_dir, name="tiny"))
+    assert torch.equal(draw_ours(load(entry)), draw_ours(dataclasses.replace(usual, entry=entry)))
+
+
+def test_a_model_cut_from_another_one_needs_its_own_configuration(tmp_path: Path) -> None:
+    """Such as SSD-1B, which has fewer layers than SDXL: with SDXL's configuration, half of it would be random."""
+    whole = tiny_sdxl_bundle(tmp_path / "whole", second_text={"hidden_size": 48}, blocks=SDXL_BLOCKS)
+    cut = {**SDXL_BLOCKS, "transformer_layers_per_block": (1, 1, 1)}
+    folder = tiny_sdxl_bundle(tmp_path / "cut", second_text={"hidden_size": 48}, blocks=cut)
+    entry = write_checkpoint(folder, tmp_path / "ssd.safetensors", beside=False, layers_per_block=2)
+    copy_configuration(whole, tmp_path / "ssd")
+    with pytest.raises(UserError, match=r"ssd\.safetensors does not fit the configuration in .*ssd: its UNet .*SSD-1B"):
+        load(entry)
+    shutil.rmtree(tmp_path / "ssd")
+    copy_configuration(folder, tmp_path / "ssd")
+    assert torch.equal(draw_ours(load(entry)), draw_plainly(plain_pipeline(folder)))
+
+
+def test_a_part_that_the_configuration_does_not_know_is_told(entry: ModelEntry) -> None:
+    """Such as what an unCLIP is told beside the prompt: without it, it would draw something else."""
+    save_file(
+        {**load_file(entry.location), "model.diffusion_model.label_emb.0.0.weight": torch.zeros(4)}, entry.location
+    )
+    with pytest.raises(UserError, match=r"its UNet is built otherwise \(model\.diffusion_model\.label_emb\.0\.0"):
+        load(entry)
+
+
+def test_what_the_vae_was_trained_with_beside_it_does_not_matter(entry: ModelEntry) -> None:
+    more = {"first_stage_model.loss.logvar": torch.zeros(()), "first_stage_model.loss.discriminator.x": torch.zeros(3)}
+    save_file({**load_file(entry.location), **more}, entry.location)
+    load(entry)
+
+
+@pytest.mark.parametrize("place", ["the other name of its repository", "what the app has downloaded itself"])
+def test_the_usual_configuration_is_found_wherever_it_is(
+    tiny_bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    cache_configuration(
+        tiny_bundle_dir,
+        repo="runwayml/stable-diffusion-v1-5" if "other" in place else "somebody/something",
+        cache=tmp_path / "cache",
+        monkeypatch=monkeypatch,
+    )
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path / "assets"))
+    if "app" in place:
+        copy_configuration(tiny_bundle_dir, model_folder("sd15"))
+    entry = write_checkpoint(tiny_bundle_dir, tmp_path / "here" / "dream.safetensors", beside=False)
+    usual = load(entry_from_folder(tiny_bundle_dir, name="tiny"))
+    assert torch.equal(draw_ours(load(entry)), draw_ours(dataclasses.replace(usual, entry=entry)))
+
+
+@pytest.mark.parametrize(("part", "name"), [("first_stage_model.", "VAE"), ("model.diffusion_model.", "UNet")])
+def test_a_tensor_that_is_missing_is_told_before_weights_are_read(entry: ModelEntry, part: str, name: str) -> None:
+    tensors = load_file(entry.location)
+    del tensors[next(key for key in tensors if key.startswith(part) and "conv" in key and key != FIRST)]
+    save_file(tensors, entry.location)
+    with pytest.raises(UserError, match=rf"does not fit the configuration in .*: its {name} is built otherwise"):
+        load(entry)
+
+
+def test_a_tensor_that_is_missing_in_the_text_encoder_is_told(entry: ModelEntry) -> None:
+    tensors = load_file(entry.location)
+    del tensors["cond_stage_model.transformer.text_model.final_layer_norm.weight"]
+    save_file(tensors, entry.location)
+    with pytest.raises(UserError, match=r"its text_encoder is built otherwise \(final_layer_norm\.weight\)"):
         load(entry)
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(entry: ModelEntry) -> None:
     save_file({"lora.weight": torch.zeros(1)}, entry.location)
-    with pytest.raises(UserError, match="is not a whole checkpoint"):
+    with pytest.raises(UserError, match="is a LoRA, which is not a whole checkpoint"):
+        load(entry)
+    save_file({"weight": torch.zeros(1)}, entry.location)
+    with pytest.raises(UserError, match=r"is not a whole checkpoint .* \(it has no UNet, VAE, text encoder\)"):
         load(entry)
     entry.location.write_bytes(b"hello")
     with pytest.raises(UserError, match="damaged or cut off"):
+        load(entry)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"),
+    [(torch.float8_e4m3fn, "fp8"), (torch.float8_e5m2, "fp8"), (torch.int8, "int8"), (torch.uint8, "uint8")],
+)
+def test_a_quantised_checkpoint_is_named_before_it_is_drawn_with(
+    entry: ModelEntry, dtype: torch.dtype, kind: str
+) -> None:
+    tensors = load_file(entry.location)
+    save_file({key: value.to(dtype) if value.ndim > 1 else value for key, value in tensors.items()}, entry.location)
+    with pytest.raises(UserError, match=rf"my-model\.safetensors is quantised \({kind}\), and quantised weights"):
+        load(entry)
+
+
+def test_a_scaled_checkpoint_is_named_too(entry: ModelEntry) -> None:
+    """Its scales stand beside weights that would be plain numbers without them."""
+    tensors = load_file(entry.location)
+    save_file({**tensors, "model.diffusion_model.scaled_fp8": torch.zeros(2)}, entry.location)
+    with pytest.raises(UserError, match=r"is quantised \(fp8\)"):
+        load(entry)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("part", ["model.diffusion_model.", "first_stage_model.", "cond_stage_model."])
+def test_weights_that_are_no_numbers_are_named_before_they_are_drawn_with(
+    entry: ModelEntry, part: str, value: float
+) -> None:
+    tensors = load_file(entry.location)
+    key = next(key for key in reversed(tensors) if key.startswith(part) and "bias" in key)
+    tensors[key].view(-1)[-1] = value
+    save_file(tensors, entry.location)
+    with pytest.raises(UserError, match=r"my-model\.safetensors \(\w+\) cannot be drawn with: .* infinities or NaN"):
         load(entry)

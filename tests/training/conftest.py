@@ -12,7 +12,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from ipa_app.training.components import Components, load_components
-from ipa_app.training.config import TrainConfig
+from ipa_app.training.config import DataConfig, TrainConfig
+from ipa_app.training.data import Examples, read_examples
 from ipa_app.training.examples import TrainingBatch
 from tests.precision import own_precision
 from tests.tiny_models import CLIP_HIDDEN, CLIP_PROJECTION, CROSS_ATTENTION_DIM
@@ -88,6 +89,11 @@ def pictures(tmp_path: Path) -> Path:
         entries.append({"image_file": f"{number}.png", "text": f"a {COLOURS[number % 4]} hat"})
     (folder / "data.json").write_text(json.dumps(entries))
     return folder
+
+
+def examples_in(folder: Path, **settings: object) -> Examples:
+    """What `pictures` lists, or whatever data.json a folder has."""
+    return read_examples(DataConfig(base=folder, data=folder / "data.json", **settings), seed=0)
 
 
 @pytest.fixture

@@ -11,13 +11,14 @@ from diffusers import DDPMScheduler
 
 from ipa_app.adapter.attention import install_processors
 from ipa_app.adapter.image_prompt import ImagePromptBatch
+from ipa_app.training.adapters import new_adapter
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.examples import TrainingBatch, draw
 from ipa_app.training.heldout import HeldoutLoss
 from ipa_app.training.loop import GuidedUNet, Trainer, learning_rate, make_accelerator
 from ipa_app.training.loss import mse, prediction_target
-from ipa_app.training.run import new_adapter, prepare_base
+from ipa_app.training.run import prepare_base
 
 Batches = Callable[..., Iterator[TrainingBatch]]
 

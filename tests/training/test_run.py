@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from ipa_app.adapter.files import read_adapter, save_adapter
+from ipa_app.adapter.files import read_adapter
 from ipa_app.errors import UserError
+from ipa_app.training.adapters import new_adapter
 from ipa_app.training.checkpoint import resume_step
 from ipa_app.training.components import Components, load_components
 from ipa_app.training.config import TrainConfig
@@ -20,8 +22,16 @@ from ipa_app.training.encoding import FrozenEncoder
 from ipa_app.training.examples import TrainingBatch
 from ipa_app.training.loop import make_accelerator
 from ipa_app.training.publish import UnusableAdapterError, publish
-from ipa_app.training.reports import CheckpointReport, FinishedReport, HeldoutReport, SampleReport, StepReport
-from ipa_app.training.run import new_adapter, prepare_base, train
+from ipa_app.training.reports import (
+    CheckpointReport,
+    FinishedReport,
+    HeldoutReport,
+    ResumedReport,
+    SampleReport,
+    StepReport,
+    StoppedReport,
+)
+from ipa_app.training.run import TrainingRun, prepare_base, train
 from ipa_app.training.sampling import Sample, Sampler
 from tests.training.conftest import encoded_batch
 
@@ -80,15 +90,6 @@ def test_a_base_model_in_bf16_trains_an_adapter_in_float32(
     assert not torch.equal(tensors["image_proj.proj.weight"].bfloat16().float(), tensors["image_proj.proj.weight"])
 
 
-def test_a_pretrained_file_is_where_training_starts(base: Components, make_config: MakeConfig, tmp_path: Path) -> None:
-    adapter = new_adapter(make_config(seed=5), base)
-    save_adapter(adapter, tmp_path / "published.safetensors")
-    started = new_adapter(make_config(pretrained=tmp_path / "published.safetensors"), base).state_dict()
-    assert all(torch.equal(started[name], tensor) for name, tensor in adapter.state_dict().items())
-    with pytest.raises(UserError, match="--adapter base"):
-        new_adapter(make_config(adapter="plus", pretrained=tmp_path / "published.safetensors"), base)
-
-
 def test_other_settings_do_not_continue_a_run(base: Components, make_config: MakeConfig, batches: Batches) -> None:
     list(train(make_config(max_steps=1), base=base, batches=batches()))
     with pytest.raises(UserError, match="learning_rate"):
@@ -103,6 +104,72 @@ def test_a_finished_run_can_be_lengthened_and_a_half_written_checkpoint_does_no_
     reports = list(train(make_config(max_steps=2), base=base, batches=batches(start=1)))
     assert [report.step for report in reports if isinstance(report, StepReport)] == [2]
     assert not list(make_config().output.glob("unfinished*"))
+
+
+def test_a_run_that_is_to_stop_saves_and_ends_with_what_goes_on_from_there(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    asked = iter([False, False, True])
+    run = TrainingRun(make_config(), base=base, accelerator=make_accelerator(make_config()), stop=lambda: next(asked))
+    reports = list(run.reports(batches(), heldout=[], samples=[]))
+    folder = make_config().output / "checkpoint-00000003"
+    assert reports[-2:] == [CheckpointReport(step=3, path=folder), StoppedReport(step=3, path=folder)]
+    *_, finished = train(make_config(), base=base, batches=batches(start=3))
+    assert isinstance(finished, FinishedReport)
+
+
+@pytest.mark.parametrize("what", ["measure", "draw", "publish"])
+def test_a_stop_is_heard_while_measuring_and_drawing(
+    what: str, base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    config = make_config(max_steps=2 if what == "publish" else 9, eval_steps=2 if what == "measure" else 0)
+    config = replace(config, sample_steps=2 if what == "draw" else 0)
+    told: list[object] = []
+    run = TrainingRun(
+        config,
+        base=base,
+        accelerator=make_accelerator(config),
+        stop=lambda: any(isinstance(report, StepReport) and report.step == 2 for report in told),
+    )
+    sample = Sample(reference=Image.new("RGB", (50, 30), "red"), text="a red hat")
+    reports = run.reports(batches(), heldout=[encoded_batch(99)], samples=[sample] if what == "draw" else [])
+    for report in reports:
+        told.append(report)
+    last = 2 if what == "publish" else 3  # every process takes the step that it has begun
+    assert told[-1] == StoppedReport(step=last, path=config.output / f"checkpoint-{last:08d}")
+    shown = [report for report in told if isinstance(report, HeldoutReport | SampleReport) and report.step]
+    assert shown == []
+
+
+def test_reports_come_often_where_steps_are_slow(
+    base: Components, make_config: MakeConfig, batches: Batches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ipa_app.training.pace.REPORT_SECONDS", 0.0)
+    reports = list(train(make_config(log_steps=1000), base=base, batches=batches()))
+    assert [report.step for report in reports if isinstance(report, StepReport)] == [1, 2, 3, 4]
+
+
+def test_a_resumed_run_says_where_it_goes_on_and_how_long_it_has_left(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    list(train(make_config(max_steps=1), base=base, batches=batches()))
+    reports = list(train(make_config(max_steps=3), base=base, batches=batches(start=1)))
+    assert reports[0] == ResumedReport(step=1, max_steps=3)
+    assert str(reports[0]) == "going on from step 1 of 3"
+    steps = [report for report in reports if isinstance(report, StepReport)]
+    assert [report.seconds_left > 0 for report in steps] == [True, False]
+    assert str(steps[0]).startswith("step 2 of 3: loss ")
+
+
+def test_a_run_goes_on_with_the_size_its_adapter_has(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    """Whatever size a new one would have by now."""
+    config = make_config(adapter="plus", resampler_heads=0, max_steps=1)
+    other = replace(base, fine_adapter=None)
+    list(train(config, base=other, batches=batches(kind="plus")))
+    *_, finished = train(replace(config, max_steps=2), base=base, batches=batches(kind="plus", start=1))
+    assert load_file(finished.path)["image_proj.latents"].shape[-1] == 64
 
 
 def test_minutes_end_a_run_that_still_publishes(base: Components, make_config: MakeConfig, batches: Batches) -> None:

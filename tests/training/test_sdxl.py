@@ -15,10 +15,11 @@ from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.loading import load_model
 from ipa_app.training.cli import main
 from ipa_app.training.components import load_components
-from ipa_app.training.data import open_example, read_examples
+from ipa_app.training.data import open_example
 from ipa_app.training.encoding import FrozenEncoder
 from ipa_app.training.prepared import raw_batch
 from tests.engine.test_sdxl import FILES, assert_close, draw_ours, draw_theirs, image_prompt, row, square
+from tests.training.conftest import examples_in
 
 NAMES = {"base": "ip-adapter.safetensors", "plus": "ip-adapter-plus.safetensors"}
 
@@ -77,7 +78,7 @@ def test_texts_and_sizes_are_what_the_pipeline_tells_the_unet(tiny_sdxl_dir: Pat
     assert torch.equal(found.pooled, pooled)
     assert torch.allclose(encoder.empty_text.pooled, pooled[1:], atol=1e-6)
 
-    opened = open_example(read_examples(pictures / "data.json", pictures)[0], 64)
+    opened = open_example(examples_in(pictures, heldout=0).train[0], 64)
     assert opened.time_ids == (48, 40, 6, 0, 64, 64)  # 40 wide and 48 high; 4 of 40 pixels are cut off above
     batch = raw_batch([opened], encoder)
     assert encoder.encode(batch).time_ids.tolist() == [[48, 40, 6, 0, 64, 64]]

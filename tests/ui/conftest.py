@@ -43,7 +43,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     picture.save(folder / "animated.gif", save_all=True, append_images=[picture.rotate(90)])
     picture.convert("RGBA").save(folder / "transparent.webp")
     mask.save(folder / "mask.png")
-    mask.resize((31, 17)).save(folder / "other_size_mask.png")
+    mask.resize((40, 30)).save(folder / "other_size_mask.png")
     Image.new("L", (80, 60), 0).save(folder / "empty_mask.png")
     Image.new("RGB", (1, 1)).save(folder / "one_pixel.png")
     Image.new("1", (20_000, 20_000)).save(folder / "huge.png")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import json
 import os
 import subprocess
@@ -26,6 +27,32 @@ def test_the_page_is_built_without_importing_a_model_library(tiny_bundle_dir: Pa
         [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True, check=True
     )
     assert built.stdout.strip() == "[]"
+
+
+def test_what_cannot_be_a_model_does_not_keep_the_app_from_starting(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    """It is named on the page, in the log and by /models, and the other models work."""
+    (tmp_path / "dream.ckpt").write_bytes(b"PK")
+    code = """
+import json, app
+parts = {each["props"].get("elem_id"): each["props"] for each in app.demo.get_config_file()["components"]}
+print(json.dumps([app.studio.models(), parts["models-left-out"]["value"], parts["model"]["choices"]]))
+"""
+    items = [tmp_path / "<gone>", tmp_path / "dream.ckpt", "", tiny_bundle_dir]
+    environment = {**os.environ, "IPA_MODELS": os.pathsep.join(map(str, items))}
+    root = Path(__file__).parents[2]
+    built = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True, check=True
+    )
+    models, page, choices = json.loads(built.stdout.splitlines()[-1])
+    assert set(models) == {"toybox", "sd15", "sdxl", "tiny", "dream.ckpt", "<gone>"}
+    assert {name for name, model in models.items() if model["state"] == "failed"} == {"dream.ckpt", "<gone>"}
+    assert {frozenset(model) for model in models.values()} == {frozenset(models["tiny"])}
+    for name in ("dream.ckpt", "<gone>"):
+        sentence = models[name]["message"]
+        assert sentence in built.stderr
+        assert html.escape(sentence) in page
+    assert "<gone>" not in page
+    assert [name for _, name in choices] == ["toybox", "sd15", "sdxl", "tiny"]
 
 
 def test_no_examples_and_broken_ones_do_no_harm(tmp_path: Path) -> None:

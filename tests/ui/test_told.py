@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ipa_app.engine.results import GenerateResult
 from ipa_app.engine.withheld import notice
 from ipa_app.imaging.png import read_settings
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.models.memory_use import MemoryUse
 from ipa_app.ui.about import memory_note, memory_text
 from ipa_app.ui.orders import SERIES
-from ipa_app.ui.running import Runner
+from ipa_app.ui.running import Runner, done_text
 from ipa_app.ui.texts import MEMORY_RUNS, MEMORY_SAVED
 from tests.engine.conftest import TIMEOUT_S
 from tests.ui.page_parts import Opened, inputs_after
@@ -94,6 +95,12 @@ def test_a_comparison_of_which_one_is_withheld_shows_the_other(
     assert not last[parts.results.compared]["visible"]
     assert ">One picture in " in last[parts.results.status]
     assert last[parts.results.status].count("One was withheld, because") == 1
+
+
+def test_how_an_input_was_understood_is_told_once_with_the_pictures_of_a_series() -> None:
+    result = GenerateResult(images=(), seeds=(7,), settings={}, notes=("The mask was turned.", "The pose is small."))
+    text = done_text([result, result], seconds=1, order=SERIES["both-adapters"])
+    assert text.endswith(" 2 pictures in 1.0 seconds. The mask was turned. The pose is small.")
 
 
 @pytest.mark.parametrize("device", sorted(MEMORY_RUNS))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -265,6 +266,25 @@ def test_without_the_package_the_owner_of_the_space_is_told(
     monkeypatch.setitem(sys.modules, "spaces", None)
     with pytest.raises(UserError, match=r"package spaces is not installed: please add it to requirements\.txt"):
         build_engine({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
+
+
+def test_a_model_that_cannot_be_loaded_is_left_out_and_the_others_work(
+    tiny_bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=lambda **_: lambda function: function))
+    good = entry_from_folder(tiny_bundle_dir, name="toybox")
+    engine = build_engine(
+        {"toybox": good, "gone": replace(good, name="gone", location=tmp_path / "gone")}, device="cpu"
+    )
+    try:
+        assert list(engine.manager.catalog) == ["toybox"]
+        assert "there is no" in engine.manager.catalog.left_out["gone"]
+        with pytest.raises(UserError, match="there is no .*gone"):
+            engine.submit(request(model="gone"))
+        assert engine.submit(request()).result(TIMEOUT_S).images
+    finally:
+        engine.close()
 
 
 @pytest.mark.slow

@@ -12,12 +12,14 @@ import gradio as gr
 
 from ipa_app.errors import UserError
 from ipa_app.imaging.masks import editor_mask
-from ipa_app.imaging.opening import open_image
+from ipa_app.imaging.transparency import note_of_transparency, on_white, opacity_of
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
+from ipa_app.ui.form import open_upload
 from ipa_app.ui.kept import keep_picture
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.panel import picture_input
+from ipa_app.ui.status import notes_html
 from ipa_app.ui.tabs.mask_edges import mask_edges
 from ipa_app.ui.tabs.shared import TaskTab, finish_tab, help_text, subheading
 from ipa_app.ui.uploads import file_path
@@ -32,14 +34,15 @@ def inpaint_tab() -> TaskTab:
         help_text(texts.INPAINT_HELP)
         subheading(texts.INPAINT_IMAGE_LABEL)
         with gr.Column(elem_id="inpaint-upload") as upload:
-            image = picture_input(label=texts.INPAINT_IMAGE_LABEL, elem_id="inpaint-image", height=300)
+            image = picture_input(label=texts.INPAINT_IMAGE_LABEL, elem_id="inpaint-image", height=300, is_kept=True)
         with gr.Column(visible=False, elem_id="inpaint-paint") as paint:
+            note = gr.HTML("", padding=False, elem_id="inpaint-note")
             editor = _editor()
             other = gr.Button(texts.INPAINT_OTHER_PICTURE, size="sm", elem_id="inpaint-other")
         shown = gr.State(None)  # in the tab: beside it, Gradio miscounts the tabs and shows the next one twice
         with gr.Accordion(texts.INPAINT_MASK_ACCORDION, open=False, elem_id="inpaint-mask-panel") as mask_fold:
             help_text(texts.INPAINT_MASK_LABEL)
-            mask_file = picture_input(label=texts.INPAINT_MASK_LABEL, elem_id="inpaint-mask", height=160)
+            mask_file = picture_input(label=texts.INPAINT_MASK_LABEL, elem_id="inpaint-mask", height=160, is_kept=True)
         edges = mask_edges()
         finished = finish_tab(
             task="inpaint",
@@ -49,7 +52,8 @@ def inpaint_tab() -> TaskTab:
             folds={"mask": mask_fold, **dict.fromkeys(edges.inputs, edges.fold)},
             mask_view=edges.view,
         )
-    image.change(_paintable_copy, [image, shown], [upload, paint, editor, shown], preprocess=False, **CHECKED)
+    outputs = [upload, paint, note, editor, shown]
+    image.change(_paintable_copy, [image, shown], outputs, preprocess=False, **CHECKED)
     other.click(lambda: None, None, image, **AT_ONCE)
     return finished
 
@@ -82,19 +86,21 @@ def _editor() -> gr.ImageEditor:
     )
 
 
-def _paintable_copy(payload: Any, shown: str | None) -> tuple[Any, Any, Any, str | None]:
-    """Show the editor with a copy of the picture, of a size that is handy to paint on.
+def _paintable_copy(payload: Any, shown: str | None) -> tuple[Any, Any, Any, Any, str | None]:
+    """Show the editor with a copy of the picture, of a size that is handy to paint on, and how that was understood.
 
     The page tells of a picture once more when it hides it; the strokes that are there by then must stay.
     """
     with explained():
         if payload is None:
-            return gr.update(visible=True), gr.update(visible=False), None, None
+            return gr.update(visible=True), gr.update(visible=False), "", None, None
         path = file_path(payload, field="image")
         if path == shown:
-            return gr.skip(), gr.skip(), gr.skip(), shown
-        copy = open_image(path)
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), shown
+        opened = open_upload(payload, field="image", name=texts.UPLOADED)
+        copy = on_white(opened.image)
         factor = _COPY_SIDE / max(copy.size)
         copy = copy.resize((max(1, round(copy.width * factor)), max(1, round(copy.height * factor))))
         value = {"background": keep_picture(copy), "layers": [], "composite": None}
-        return gr.update(visible=False), gr.update(visible=True), value, path
+        notes = [*opened.notes, *([note_of_transparency(texts.UPLOADED)] if opacity_of(opened.image) else [])]
+        return gr.update(visible=False), gr.update(visible=True), notes_html(notes), value, path

@@ -26,8 +26,9 @@ def mask_edges() -> MaskEdges:
     """Lay out the accordion; as it opens, it changes nothing."""
     with gr.Accordion(texts.EDGES_ACCORDION, open=False, elem_id="edges-panel") as fold:
         inputs = {**_mask_inputs(), **_area_inputs(), **_extensions()}
-        view = _view()
-    return MaskEdges(fold=fold, inputs=inputs, view=view)
+        show = gr.Button(texts.MASK_SHOW, size="sm", elem_id="mask-show")
+    # Beside the accordion, as a mask in a file is shown while this is closed.
+    return MaskEdges(fold=fold, inputs=inputs, view=_view(show))
 
 
 def _mask_inputs() -> dict[str, Any]:
@@ -90,17 +91,18 @@ def _extensions() -> dict[str, Any]:
     return sliders
 
 
-def _view() -> MaskView:
-    show = gr.Button(texts.MASK_SHOW, size="sm", elem_id="mask-show")
+def _view(show: gr.Button) -> MaskView:
     with gr.Column(visible=False, elem_id="mask-view") as box:
-        picture = gr.Image(
-            label=texts.MASK_SHOW,
-            show_label=False,
-            height=320,
-            buttons=["fullscreen"],
-            interactive=False,
-            elem_id="mask-shown",
-            elem_classes="ipa-picture",
-        )
-        help_text(texts.MASK_SHOWN)
-    return MaskView(show=show, box=box, picture=picture)
+        notes = gr.HTML("", padding=False, elem_id="mask-notes")
+        with gr.Column() as understood:
+            picture = gr.Image(
+                label=texts.MASK_SHOW,
+                show_label=False,
+                height=320,
+                buttons=["fullscreen"],
+                interactive=False,
+                elem_id="mask-shown",
+                elem_classes="ipa-picture",
+            )
+            help_text(texts.MASK_SHOWN)
+    return MaskView(show=show, box=box, notes=notes, understood=understood, picture=picture)

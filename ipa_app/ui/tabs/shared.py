@@ -15,10 +15,15 @@ from ipa_app.ui.examples import DEFAULT_SCALES
 
 @dataclass(frozen=True, kw_only=True)
 class MaskView:
-    """The button that shows the mask as it will be used, the picture it shows it on, and what holds that."""
+    """The button that shows the mask as it will be used, and where.
+
+    `box` holds all of it: the notes, and `understood` with the picture where the mask could be understood.
+    """
 
     show: gr.Button
     box: gr.Column
+    notes: gr.HTML
+    understood: gr.Column
     picture: gr.Image
 
 

@@ -1,0 +1,155 @@
+"""Every picture's colours as sRGB, in which models were trained and screens show what has no profile.
+
+Rendering is perceptual, as browsers do it. What a profile changes by nothing that could be seen keeps its bytes.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from ipa_app.imaging.depth import note_of_brightness
+from ipa_app.imaging.profiles import named_space
+
+# Profiles of sRGB itself, of which there are dozens, come to the same but for rounding.
+_UNSEEN = 1
+_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
+"""Pillow's modes by what ICC calls the colours of a profile."""
+# What some programs write for opaque.
+_OPAQUE = 250
+_WITH_ALPHA = {"L": "LA", "LA": "LA", "La": "LA"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColourSpace:
+    """What a file says of its colours.
+
+    Attributes:
+        profile: an ICC profile; None stands for sRGB, and for whatever is usual where colours are no RGB.
+        notes: what could not be followed of it.
+    """
+
+    profile: bytes | None
+    notes: tuple[str, ...] = ()
+
+
+def colour_space(image: Image.Image, data: bytes, *, name: str) -> ColourSpace:
+    """Find out what a file says of its colours.
+
+    Args:
+        image: as it was opened.
+        data: the file.
+        name: what the picture is called in a sentence.
+    """
+    try:
+        named = named_space(image, data) if image.format == "PNG" or "icc_profile" not in image.info else None
+    except Exception:
+        # Numbers that describe no colours, and EXIF data of any kind.
+        return _without_profile(name)
+    if named is not None:
+        return ColourSpace(profile=named.profile, notes=(note_of_brightness(name),) if named.is_hdr else ())
+    if "icc_profile" not in image.info:
+        return ColourSpace(profile=None)
+    # None is what Pillow makes of a profile that it cannot put together.
+    profile = image.info["icc_profile"]
+    return ColourSpace(profile=profile) if profile else _without_profile(name)
+
+
+def to_srgb(image: Image.Image, profile: bytes | None, *, name: str) -> tuple[Image.Image, list[str]]:
+    """Bring a loaded picture of any mode of eight bits to sRGB.
+
+    Args:
+        image: of any such mode.
+        profile: the ICC profile of its colours, None where it has none.
+        name: what the picture is called in a sentence.
+
+    Returns:
+        Mode "RGB", or "RGBA" where it is transparent anywhere, without metadata; and notes on what is only nearly
+        right.
+
+    Raises:
+        ValueError: the mode cannot be turned into RGB.
+    """
+    colours, alpha = apart(image)
+    try:
+        rgb = _converted(colours, profile)
+        notes = _note_of_cmyk(colours, name) if profile is None else []
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError) as error:
+        if profile is None:
+            raise ValueError(f"no way from mode {image.mode} to RGB") from error
+        rgb, notes = _converted(colours, None), list(_without_profile(name).notes)
+    clean = Image.new("RGB", rgb.size)
+    clean.paste(rgb)
+    if alpha is not None:
+        clean.putalpha(alpha)
+    return clean, notes
+
+
+def apart(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Take colours and opacity of a picture of eight bits apart.
+
+    Returns:
+        The colours as "L", "RGB", "CMYK" or "LAB", and the opacity as "L", None where it is as good as opaque all over.
+    """
+    if not image.has_transparency_data:
+        kept = image.mode if image.mode in ("CMYK", "LAB") else "L" if image.mode in ("1", "L") else "RGB"
+        return image.convert(kept), None
+    image = image.convert(_WITH_ALPHA.get(image.mode, "RGBA"))
+    alpha = image.getchannel("A")
+    colours = image.convert("L" if image.mode == "LA" else "RGB")
+    return colours, alpha if any(alpha.histogram()[:_OPAQUE]) else None
+
+
+def _converted(colours: Image.Image, profile: bytes | None) -> Image.Image:
+    """Bring colours to RGB.
+
+    Raises:
+        ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError: the profile is damaged or one for other colours.
+    """
+    if profile is None and colours.mode != "LAB":
+        return colours.convert("RGB")
+    space = ImageCms.ImageCmsProfile(io.BytesIO(profile) if profile else ImageCms.createProfile("LAB"))
+    described: Any = space.profile
+    mode = _MODES[described.xcolor_space.strip()]
+    if (colours.mode, mode) == ("L", "RGB"):
+        colours = colours.convert("RGB")
+    if colours.mode != mode:
+        raise ValueError("the profile is one for other colours")
+    # As it is, LittleCMS is several levels off in dark greys; grey has few enough levels to do each of them exactly.
+    flags = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
+    srgb, intent = ImageCms.createProfile("sRGB"), ImageCms.Intent.PERCEPTUAL
+    transform = ImageCms.buildTransform(space, srgb, mode, "RGB", intent, flags)
+    if mode in ("L", "RGB"):
+        probe = _probe(mode)
+        seen = np.asarray(transform.apply(probe))
+        if np.abs(seen.astype(int) - np.asarray(probe.convert("RGB"))).max() <= _UNSEEN:
+            return colours.convert("RGB")
+        if mode == "L":
+            return Image.merge("RGB", [colours.point(levels.tolist()) for levels in seen[0].T])
+    return transform.apply(colours)
+
+
+def _probe(mode: str) -> Image.Image:
+    """Make a picture of every level of grey, or of colours from all over the space."""
+    if mode == "L":
+        return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    levels = np.arange(0, 256, 17, dtype=np.uint8)
+    return Image.fromarray(np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(64, 64, 3))
+
+
+def _note_of_cmyk(colours: Image.Image, name: str) -> list[str]:
+    if colours.mode != "CMYK":
+        return []
+    return [f"{name} is made for printing (CMYK) and does not say with which inks, so its colours may be a little off."]
+
+
+def _without_profile(name: str) -> ColourSpace:
+    told = (
+        f"{name} has a colour profile that is damaged or not made for it, so its colours were taken for those of an "
+        "ordinary screen (sRGB)."
+    )
+    return ColourSpace(profile=None, notes=(told,))

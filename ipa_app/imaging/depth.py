@@ -1,0 +1,180 @@
+"""Pictures with more than eight bits a channel: whole numbers of 16 and 32 bits, and floating-point ones."""
+
+from __future__ import annotations
+
+import io
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from ipa_app.errors import UserError
+from ipa_app.imaging.formats import RAW_FILE, is_raw
+
+# What is wrong with a file is said to whoever brought it, in a sentence; tifffile logs a line for every tag.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+
+_BITS_TAG, _PHOTOMETRIC_TAG, _ORIENTATION_TAG, _PROFILE_TAG = 258, 262, 274, 34675
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_PLANES_APART = 2
+_ALPHA_MULTIPLIED = 1
+_LARGEST_BYTES = 2**30
+_SIXTEEN_BITS = 65535
+_SAMPLED = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepPicture:
+    """A TIFF that Pillow has no mode for, decoded.
+
+    Attributes:
+        values: (H, W) or (H, W, channels), of any real type; with two or four channels the last one is alpha.
+        orientation: as in EXIF, 1..8.
+        profile: its ICC profile.
+    """
+
+    values: np.ndarray
+    orientation: int
+    profile: bytes | None
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether a picture is grey with more than eight bits."""
+    return image.mode == "F" or image.mode.startswith("I")
+
+
+def deep_grey(image: Image.Image) -> np.ndarray:
+    """Return the values of a loaded picture of a deep mode.
+
+    Returns:
+        (H, W) of the mode's own type; (H, W, 2) where one grey is declared transparent, with alpha behind.
+    """
+    values = np.asarray(image)
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_sixteen_bits(values):
+        bits = np.ravel(image.tag_v2.get(_BITS_TAG, 16))[0]
+        values = (values.astype(np.uint32) * _SIXTEEN_BITS // (2 ** int(bits) - 1)).astype(np.uint16)
+        if image.tag_v2.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
+            values = _SIXTEEN_BITS - values
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        values = np.stack([values, np.where(values == transparent, 0, _SIXTEEN_BITS).astype(values.dtype)], axis=2)
+    return values
+
+
+def fractions(values: np.ndarray, *, name: str) -> tuple[np.ndarray, list[str]]:
+    """Scale values to 0 (black) to 1 (white).
+
+    Sixteen-bit numbers have their whole range from black to white. Floating-point files hold 0..1, with what is
+    brighter than white above that, or now and then 0..255 or 0..65535; 32-bit numbers hold the range of some smaller
+    type or their own. Nothing in a file says which, so the values have to.
+
+    Args:
+        values: of any shape and real type.
+        name: what the picture is called in a sentence.
+
+    Returns:
+        float32 of the same shape, and a note where there was something to guess.
+    """
+    numbers = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=np.inf, neginf=0.0)
+    white, notes = _white_of(numbers, values.dtype, name)
+    return np.clip(numbers / np.float32(white), 0, 1), notes
+
+
+def note_of_brightness(name: str) -> str:
+    """Say what becomes of light that an ordinary screen does not show."""
+    return f"{name} is brighter than white in places, which became white."
+
+
+def read_deep_tiff(data: bytes, *, max_pixels: int) -> DeepPicture:
+    """Decode a TIFF that Pillow cannot: floating-point colours, half and double precision, 32-bit colours.
+
+    Args:
+        data: the file.
+        max_pixels: a larger picture is refused before it is decoded.
+
+    Raises:
+        UserError: it is a camera's raw file, too large, or of a kind that is not decoded here.
+        Exception: of any kind where the file is damaged.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages.first
+        tags = {tag.code: tag.value for tag in page.tags}
+        if is_raw(tags):
+            raise UserError(RAW_FILE)
+        width, height = page.imagewidth, page.imagelength
+        if width * height > max_pixels or width * height * page.samplesperpixel * page.dtype.itemsize > _LARGEST_BYTES:
+            raise UserError(
+                f"This picture is {width} x {height} pixels of {8 * page.dtype.itemsize} bits, more than can be opened "
+                "here: please make it smaller first."
+            )
+        if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB) or page.samplesperpixel > 4:
+            raise UserError("The colours of this TIFF file cannot be read: please save it as a plain PNG or JPEG.")
+        values = _pixels(data, page)
+    if page.photometric == _WHITE_IS_ZERO:
+        values = values.max() - values
+    orientation, profile = tags.get(_ORIENTATION_TAG, 1), tags.get(_PROFILE_TAG)
+    return DeepPicture(
+        values=values, orientation=int(orientation), profile=profile if isinstance(profile, bytes) else None
+    )
+
+
+def _pixels(data: bytes, page: Any) -> np.ndarray:
+    """Decode a page, whose size is known to be bearable, as (H, W) or (H, W, channels)."""
+    try:
+        values = page.asarray()
+    except ValueError as error:
+        # tifffile leaves LZW and predictors to a package of 80 MB. OpenCV has them, but mixes up separate planes.
+        if page.planarconfig == _PLANES_APART or "imagecodecs" not in str(error):
+            raise
+        values = _pixels_by_opencv(data, page)
+    if values.ndim == 3 and page.planarconfig == _PLANES_APART:
+        values = np.moveaxis(values, 0, 2)
+    if values.ndim not in (2, 3) or values.shape[:2] != (page.imagelength, page.imagewidth) or values.size == 0:
+        raise ValueError("the header of this TIFF says something else than its pixels")
+    if values.ndim == 3 and values.shape[2] in (2, 4) and _ALPHA_MULTIPLIED in page.extrasamples:
+        colours, alpha = values[..., :-1], values[..., -1:]
+        values = np.concatenate([np.where(alpha > 0, colours / np.maximum(alpha, 1e-6), 0), alpha], axis=2)
+    return values
+
+
+def _pixels_by_opencv(data: bytes, page: Any) -> np.ndarray:
+    import cv2
+
+    file = np.frombuffer(data, np.uint8)
+    if _ORIENTATION_TAG in page.tags:
+        # OpenCV turns some kinds of TIFF itself, depending on its version.
+        at = page.tags[_ORIENTATION_TAG].valueoffset
+        upright = (1).to_bytes(2, "little" if page.parent.byteorder == "<" else "big")
+        file = np.frombuffer(data[:at] + upright + data[at + 2 :], np.uint8)
+    values = cv2.imdecode(file, cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise ValueError("OpenCV cannot decode this TIFF")
+    return values if values.ndim == 2 else values[..., [2, 1, 0, 3][: values.shape[2]]]
+
+
+def _is_sixteen_bits(values: np.ndarray) -> bool:
+    return values.dtype.kind == "u" and values.dtype.itemsize == 2
+
+
+def _white_of(numbers: np.ndarray, kind: np.dtype, name: str) -> tuple[float, list[str]]:
+    """Tell which number is white, or guess it."""
+    if kind.kind in "bu" and kind.itemsize <= 2:
+        return {"b": 1.0, "u": 256.0**kind.itemsize - 1}[kind.kind], []
+    sample = np.ravel(numbers)
+    highest = float(np.max(sample, where=np.isfinite(sample), initial=0))
+    if kind.kind == "f":
+        if highest <= 1:
+            return 1.0, []
+        positive = sample[:: max(1, sample.size // _SAMPLED)]
+        positive = positive[positive > 0]
+        if positive.size and np.median(positive) <= 1:
+            return 1.0, [note_of_brightness(name)]
+    whites = [white for white in (255.0, 32767.0 if kind == np.int16 else float(_SIXTEEN_BITS)) if highest <= white]
+    white = whites[0] if whites else highest
+    if white == _SIXTEEN_BITS and kind.kind != "f":
+        return white, []
+    return white, [f"{name} holds numbers up to {highest:g}, of which {white:g} was taken for white."]

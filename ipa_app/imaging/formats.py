@@ -1,0 +1,104 @@
+"""Which files are opened as pictures, declared once, and what is said of all others."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image, TiffImagePlugin
+
+from ipa_app.errors import UserError
+
+try:
+    import pillow_heif
+except ImportError:
+    # Without it everything but HEIC still opens, and a HEIC file gets a sentence that says what is missing.
+    pillow_heif = None
+else:
+    pillow_heif.register_heif_opener()
+
+FORMATS = {
+    "PNG": "PNG",
+    "JPEG": "JPEG",
+    "WEBP": "WebP",
+    "GIF": "GIF",
+    "BMP": "BMP",
+    "TIFF": "TIFF",
+    "AVIF": "AVIF",
+    "HEIF": "HEIC",
+}
+"""The formats by Pillow's names for them, and what people call each."""
+
+SHOWN_BY_BROWSERS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
+
+RAW_FILE = (
+    "This is a camera's raw file, which cannot be opened here: please save it from your photo program as a JPEG or PNG."
+)
+
+_SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF8": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+}
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+# Tags of TIFF 6.0, TIFF/EP and DNG.
+_SUBFILE_TYPE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706
+_COLOUR_FILTER_ARRAY = 32803
+
+
+def format_names() -> str:
+    """List the formats that can be opened here, as people call them."""
+    openers = _openers()
+    return ", ".join(shown for name, shown in FORMATS.items() if name in openers)
+
+
+def format_of(data: bytes) -> str | None:
+    """Tell a file's format from its first bytes, by Pillow's name; None where they are of none that is known here."""
+    for signature, name in _SIGNATURES.items():
+        if data.startswith(signature):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp":
+        brands = data[8:64]
+        if b"avif" in brands or b"avis" in brands:
+            return "AVIF"
+        if any(brand in brands for brand in _HEIF_BRANDS):
+            return "HEIF"
+    return None
+
+
+def open_header(data: bytes) -> Image.Image:
+    """Read a file's header with the one opener that may read it; no pixels are decoded.
+
+    Raises:
+        UserError: its format needs a package that is missing, or it is a camera's raw file.
+        OSError: it is no picture of these formats, or its header is damaged. Pillow raises much else at damaged files.
+    """
+    openers = _openers()
+    if format_of(data) == "HEIF" and "HEIF" not in openers:
+        raise UserError(
+            "HEIC pictures cannot be opened here, as the package pillow-heif is not installed: please save this one as "
+            "a JPEG or PNG."
+        )
+    image = Image.open(io.BytesIO(data), formats=openers)
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and is_raw(dict(image.tag_v2)):
+        raise UserError(RAW_FILE)
+    return image
+
+
+def is_raw(tags: dict[int, object]) -> bool:
+    """Whether a TIFF's first picture is a raw file's: its sensor's values, or a small preview of them."""
+    subfile = tags.get(_SUBFILE_TYPE)
+    is_preview = isinstance(subfile, int) and bool(subfile & 1)
+    return is_preview or _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) == _COLOUR_FILTER_ARRAY
+
+
+def _openers() -> list[str]:
+    """The formats that this installation can open, by Pillow's names."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]

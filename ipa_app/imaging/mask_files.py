@@ -1,0 +1,322 @@
+"""What a mask in a file means: people draw them in many ways, and only one of these is white on black.
+
+What cannot be told is asked, in the sentence of a `UserError`. What is understood in any way but the usual one leaves
+a note, and the page shows the outcome on the picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from ipa_app.errors import UserError
+from ipa_app.imaging.colour import to_srgb
+from ipa_app.imaging.masks import fit_mask
+from ipa_app.imaging.opening import Decoded, Opened, PictureSource, decode
+
+_NAME = "The mask"
+
+# A shape is the same up to so many pixels of rounding, or this share of a side.
+_ROUNDING, _STRETCH = 2, 0.01
+
+# Levels of grey, 0..1: what is as good as black, the middle, and what is as good as white.
+_DARK, _MIDDLE, _LIGHT = 16 / 255, 127.5 / 255, 240 / 255
+# Between the strongest and the weakest channel; what JPEG makes of grey stays far below it.
+_COLOURED = 80
+_FEW = 0.0005
+"""Share of the pixels below which something is no part of what was drawn."""
+
+# For judging what kind of picture a mask is, no more pixels than this along a side are looked at.
+_JUDGED_SIDE = 256
+_ALIKE, _UNLIKE = 24, 64
+# Shares of a mask that may be a copy of the picture: one that is painted over, one with a hole, and the picture itself.
+_MOSTLY, _NEARLY, _WHOLLY = 0.4, 0.85, 0.97
+_MOST_TRANSITIONS = 0.02
+_MOST_COLOURS = 4
+
+_SWAPS_SIDES = (
+    Image.Transpose.ROTATE_90,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.TRANSVERSE,
+)
+_BACK = {
+    Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
+    Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
+}
+"""What undoes a turn that is not its own opposite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskFile:
+    """A mask as it was understood.
+
+    Attributes:
+        mask: mode "L" of the picture's size, 255 = repaint, 0 = keep.
+        notes: sentences on what may not have been meant.
+    """
+
+    mask: Image.Image
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawn:
+    """A mask's pixels.
+
+    Attributes:
+        colours: (H, W, 3), 0..255.
+        opacity: (H, W), 0..255.
+        grey: (H, W), 0..1, as finely as the file has it.
+        is_lossy: whether they are only nearly what was drawn.
+    """
+
+    colours: np.ndarray
+    opacity: np.ndarray
+    grey: np.ndarray
+    is_lossy: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Meaning:
+    """What is repainted, (H, W), and a note on why, where that is not plain to see."""
+
+    painted: np.ndarray
+    note: str | None = None
+
+
+def read_mask(source: PictureSource, picture: Opened, *, may_be_empty: bool = False) -> MaskFile:
+    """Open a mask of any kind for a picture, and find out what it means.
+
+    - White on black: white is repainted, from the middle grey on. Where nothing comes near white, or nothing near
+      black, the brighter part is; where colours lie on black, what is not black is.
+    - Strokes on a transparent ground: what is opaque is repainted, whatever its colour.
+    - A transparent hole in black or in the picture itself, as OpenAI's programs draw it: the hole is repainted.
+    - The picture itself with something painted over: what differs is repainted.
+
+    Args:
+        source: as for `open_image`; one pixel is enough.
+        picture: what it belongs to. A mask for the pixels of its file is turned upright along with them.
+        may_be_empty: a mask in which nothing is marked is one, too.
+
+    Raises:
+        UserError: not a picture, of another shape than the picture, empty, or it cannot be told what is meant.
+    """
+    decoded = decode(source, name=_NAME, min_side=1)
+    size = picture.image.size
+    turns = [turn for turn in _turns(decoded, picture) if _fits(_size_after(turn, decoded.image.size), size)]
+    if not turns:
+        width, height = decoded.image.size
+        raise UserError(
+            f"The mask is {width} x {height} pixels and the picture {size[0]} x {size[1]}, which is another "
+            "shape: please give a mask of the picture's own shape, as it cannot be told where this one belongs."
+        )
+    # A copy of the picture shows which way it lies; any other mask most likely lies as it is seen.
+    ways = {turn: _drawn(decoded, turn) for turn in turns}
+    copies = [turn for turn, drawn in ways.items() if _is_copy(drawn, picture.image)]
+    turn = copies[0] if copies else turns[0]
+    meaning = _meaning(ways[turn], picture.image)
+    notes = [*decoded.notes]
+    if turn is not None:
+        notes.append("The mask was turned to fit the picture, as one of the two is stored turned.")
+    elif len(turns) > 1 and decoded.turn is None and not copies:
+        notes.append("The picture is stored turned, and the mask was taken to lie on it as it is seen.")
+    if meaning.note:
+        notes.append(meaning.note)
+    painted = Image.fromarray(meaning.painted.astype(np.uint8) * 255)
+    return MaskFile(mask=fit_mask(painted, size, may_be_empty=may_be_empty), notes=tuple(notes))
+
+
+# ---------------------------------------------------------------- where it lies
+
+
+def _turns(decoded: Decoded, picture: Opened) -> list[Image.Transpose | None]:
+    """The ways in which a mask may have to be turned, the likeliest first."""
+    turns: list[Image.Transpose | None] = [None]
+    if decoded.turn is not None:
+        turns.append(_BACK.get(decoded.turn, decoded.turn))
+    elif picture.turn is not None:
+        turns.append(picture.turn)
+    return turns
+
+
+def _size_after(turn: Image.Transpose | None, size: tuple[int, int]) -> tuple[int, int]:
+    return (size[1], size[0]) if turn in _SWAPS_SIDES else size
+
+
+def _fits(size: tuple[int, int], frame: tuple[int, int]) -> bool:
+    """Whether two sizes are of one shape, up to rounding of either."""
+    (width, height), (frame_width, frame_height) = size, frame
+    stretch = width * frame_height / (height * frame_width)
+    off = (
+        width - height * frame_width / frame_height,
+        height - width * frame_height / frame_width,
+        frame_width - frame_height * width / height,
+        frame_height - frame_width * height / width,
+    )
+    return abs(stretch - 1) <= _STRETCH or min(map(abs, off)) <= _ROUNDING
+
+
+def _drawn(decoded: Decoded, turn: Image.Transpose | None) -> _Drawn:
+    image, _ = to_srgb(decoded.image, decoded.profile, name=_NAME)
+    grey = decoded.levels
+    if grey is None and decoded.image.mode in ("1", "L"):
+        grey = decoded.image.convert("L")
+    if turn is not None:
+        image, grey = image.transpose(turn), grey.transpose(turn) if grey else None
+    values = np.asarray(grey if grey else image.convert("RGB").convert("L"), dtype=np.float32)
+    return _Drawn(
+        colours=np.asarray(image.convert("RGB")),
+        opacity=np.asarray(image.convert("RGBA").getchannel("A")),
+        grey=values if decoded.levels else values / 255,
+        is_lossy=decoded.is_lossy,
+    )
+
+
+# ---------------------------------------------------------------- what it means
+
+
+def _meaning(drawn: _Drawn, picture: Image.Image) -> _Meaning:
+    """Find out what is repainted.
+
+    Raises:
+        UserError: it cannot be told.
+    """
+    least, most = int(drawn.opacity.min()), int(drawn.opacity.max())
+    if most == 0:
+        return _Meaning(painted=np.zeros(drawn.grey.shape, bool))
+    if most - least > 255 * _DARK:
+        # Half the way between the two, as strokes and rubbers may be soft or at half their strength.
+        return _of_transparency(drawn, drawn.opacity > (least + most) / 2, picture)
+    strongest, weakest = drawn.colours.max(axis=2), drawn.colours.min(axis=2)
+    coloured = strongest.astype(np.int16) - weakest > _COLOURED
+    if coloured.mean() > _FEW:
+        return _of_colours(drawn, coloured, strongest, picture)
+    return _of_grey(drawn, picture)
+
+
+def _of_transparency(drawn: _Drawn, opaque: np.ndarray, picture: Image.Image) -> _Meaning:
+    hole = _Meaning(painted=~opaque, note="What is transparent in the mask is redrawn.")
+    edge = np.concatenate([opaque[0], opaque[-1], opaque[:, 0], opaque[:, -1]]).mean()
+    if _is_copy(drawn, picture):
+        there = np.asarray(picture.convert("RGBA").getchannel("A").resize(opaque.shape[::-1])) > 127
+        # Where the picture itself is transparent, and its copy with it, nothing was cut out.
+        cut = hole.painted & there if (hole.painted | there).mean() > 0.995 else hole.painted
+        if cut.mean() <= _FEW:
+            raise _unmarked()
+        return _Meaning(painted=cut, note=hole.note)
+    ink = drawn.colours[opaque]
+    white, black = (ink.min(axis=1) > 255 * _MIDDLE).mean(), (ink.max(axis=1) < 255 * _MIDDLE).mean()
+    if min(white, black) > 0.02 and white + black > 0.9:
+        return _Meaning(painted=opaque & (drawn.grey > _MIDDLE))
+    is_flat, is_black = _is_flat(ink), black > 0.9
+    # A ground that reaches all around has a hole in it, strokes leave the edge free; colours are for strokes.
+    if edge > 0.65 and (is_black or not is_flat):
+        return hole
+    if is_flat and edge < (0.35 if is_black else 0.65):
+        note = None if white > 0.9 else "What is painted in the mask is redrawn, whatever its colour."
+        return _Meaning(painted=opaque, note=note)
+    raise _unclear()
+
+
+def _of_colours(drawn: _Drawn, coloured: np.ndarray, strongest: np.ndarray, picture: Image.Image) -> _Meaning:
+    rest = drawn.colours[~coloured]
+    is_on_black = rest.size > 0 and (rest.max(axis=1) < 255 * _MIDDLE).mean() > 0.95
+    if is_on_black and _is_flat(drawn.colours.reshape(-1, 3)) and not _is_copy(drawn, picture, least=_MOSTLY):
+        painted = strongest > strongest.max() / 2
+        return _Meaning(painted=painted, note="What is not black in the mask is redrawn.")
+    return _of_copy(drawn, picture)
+
+
+def _of_grey(drawn: _Drawn, picture: Image.Image) -> _Meaning:
+    grey = drawn.grey
+    least, most = float(grey.min()), float(grey.max())
+    if most <= _DARK and (least == most or drawn.is_lossy):
+        return _Meaning(painted=np.zeros(grey.shape, bool))
+    if least >= _LIGHT:
+        return _Meaning(painted=np.ones(grey.shape, bool))
+    if least == most:
+        raise _unclear()
+    has_two = not drawn.is_lossy and bool(((grey == least) | (grey == most)).all())
+    if not has_two and most <= _DARK:
+        raise _unclear()
+    if (not has_two and _is_photo(grey)) or _is_copy(drawn, picture, least=_WHOLLY):
+        return _of_copy(drawn, picture)
+    if least <= _MIDDLE < most:
+        return _Meaning(painted=grey > _MIDDLE)
+    return _Meaning(
+        painted=grey > (least + most) / 2, note="The brighter part of the mask is redrawn, as white would be."
+    )
+
+
+def _of_copy(drawn: _Drawn, picture: Image.Image) -> _Meaning:
+    """Take what differs from the picture, where a mask is the picture with something painted over."""
+    import cv2
+
+    height, width = drawn.grey.shape
+    if picture.size != (width, height) or not _is_copy(drawn, picture, least=_MOSTLY):
+        raise _unclear()
+    unlike = np.abs(drawn.colours.astype(np.int16) - np.asarray(picture.convert("RGB"))).max(axis=2) > _UNLIKE
+    # Single pixels are what saving it again has changed; small gaps are where the picture had the colour of the paint.
+    cleaned = cv2.medianBlur(unlike.astype(np.uint8), 5)
+    painted = cv2.morphologyEx(cleaned, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8)) > 0
+    if painted.mean() <= _FEW:
+        raise _unmarked()
+    return _Meaning(painted=painted, note="The mask is the picture with something painted over, and that is redrawn.")
+
+
+# ---------------------------------------------------------------- what kind of picture it is
+
+
+def _is_copy(drawn: _Drawn, picture: Image.Image, *, least: float = _NEARLY) -> bool:
+    """Whether what is opaque of a mask is the picture, in at least such a share of it.
+
+    A mask's ground on an equal ground of the picture proves nothing.
+    """
+    height, width = drawn.grey.shape
+    small = (max(1, min(width, _JUDGED_SIDE)), max(1, min(height, _JUDGED_SIDE)))
+    ours, theirs = (
+        np.asarray(image.convert("RGB").resize(small, Image.Resampling.BOX), dtype=np.int16)
+        for image in (Image.fromarray(drawn.colours), picture)
+    )
+    opacity = np.asarray(Image.fromarray(drawn.opacity).resize(small, Image.Resampling.BOX))
+    counted = opacity > drawn.opacity.max() - 255 * _DARK
+    alike = counted & (np.abs(ours - theirs).max(axis=2) <= _ALIKE)
+    if not counted.any() or alike.sum() < least * counted.sum():
+        return False
+    has_detail = theirs[alike].std(axis=0).max() > _ALIKE / 2
+    is_neutral = theirs[alike].max() < _ALIKE or theirs[alike].min() > 255 - _ALIKE
+    return bool(has_detail or (alike.sum() == counted.sum() and not is_neutral))
+
+
+def _is_flat(colours: np.ndarray) -> bool:
+    """Whether pixels (N, 3) have a few colours only, as what is painted with a brush has, and no photo."""
+    coarse = (colours >> 5).astype(np.int32) @ np.array([64, 8, 1])
+    counts = np.sort(np.bincount(coarse, minlength=512))[::-1]
+    return counts[:_MOST_COLOURS].sum() >= 0.9 * coarse.size
+
+
+def _is_photo(grey: np.ndarray) -> bool:
+    """Whether levels (H, W), 0..1, are mostly in between and all over the place, unlike those of a soft mask."""
+    between = ((grey > 0.1) & (grey < 0.9)).mean()
+    if between < 0.5:
+        return False
+    side = max(1, max(grey.shape) // _JUDGED_SIDE)
+    painted = grey[::side, ::side] > (grey.min() + grey.max()) / 2
+    transitions = (painted[1:] != painted[:-1]).sum() + (painted[:, 1:] != painted[:, :-1]).sum()
+    return transitions > _MOST_TRANSITIONS * painted.size
+
+
+def _unclear() -> UserError:
+    return UserError(
+        "It cannot be told from this mask what is to be redrawn: please make that white and all the rest black."
+    )
+
+
+def _unmarked() -> UserError:
+    return UserError(
+        "This mask is the picture itself, with nothing marked in it: please paint what is to be redrawn white and all "
+        "the rest black."
+    )

@@ -1,0 +1,246 @@
+"""Files that end too early: those of which next to nothing is missing are opened as viewers open them, no others.
+
+How much is missing cannot be read off a decoder: it either refuses the file or fills the gap without a word. So the
+file is completed in two ways. What both come to has been in the file, and what they disagree about has not.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+MOST_MISSING = 0.01
+"""Share of the pixels that may be missing."""
+
+Decode = Callable[[bytes], Image.Image]
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+# What a picture needs, and what changes how it looks.
+_KEPT_CHUNKS = (b"PLTE", b"tRNS", b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf")
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# First column and row, and the steps between them, of the passes of an interlaced PNG.
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+_END, _END_CODE, _FILL = b"\xff\xd9", 0xD9, 0xFF
+_RESTARTS = range(0xD0, 0xD8)
+# The mark itself, and what may come between the last scan and the mark: a line count, notes, comments.
+_ENDS = (_END_CODE, 0xDC, *range(0xE0, 0xF0), 0xFE)
+_SOF, _SOS, _DRI = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)), 0xDA, 0xDD
+_SEGMENTS = (*_SOF, 0xC4, 0xCC, *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xFE)
+_COEFFICIENTS = 64
+# A coefficient takes 26 bits at most; a unit has up to six blocks of them, and a pixel belongs to three of these.
+_UNIT_BYTES, _BYTES_PER_PIXEL = 1250, 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """A picture whose file was completed.
+
+    Attributes:
+        image: loaded; what is missing of it is grey or black.
+        missing: share of its pixels that are missing, at most `MOST_MISSING`.
+        data: the file it was read from.
+    """
+
+    image: Image.Image
+    missing: float
+    data: bytes
+
+
+def complete(data: bytes, kind: str | None, *, decode: Decode, max_pixels: int) -> Completed | None:
+    """Complete a file that ends too early.
+
+    Args:
+        data: the file.
+        kind: its format, by Pillow's name.
+        decode: opens and loads a file, or raises an error that is no matter here.
+        max_pixels: a picture that says it is larger is not looked at.
+
+    Returns:
+        None where more than `MOST_MISSING` of the picture is missing, or the file is damaged in another way.
+
+    Raises:
+        ValueError, IndexError, struct.error, zlib.error: it is damaged in a way that shows before that.
+    """
+    if kind == "PNG":
+        file, missing = _complete_png(data, max_pixels=max_pixels)
+        image = _decoded(file, decode)
+    else:
+        file, *others = _complete_jpeg(data, max_pixels=max_pixels) if kind == "JPEG" else _padded(data)
+        image = _decoded(file, decode)
+        missing = 1.0 if image is None else max(_differing(image, _decoded(other, decode)) for other in others)
+    if image is None or missing > MOST_MISSING:
+        return None
+    return Completed(image=image, missing=missing, data=file)
+
+
+def has_end(data: bytes) -> bool:
+    """Whether a JPEG goes on to the mark of its end. Without it a decoder may take anything for the rest of it."""
+    try:
+        return _read_scans(data).mark in _ENDS
+    except IndexError:
+        # Its headers are damaged, which is for the decoder to find.
+        return True
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+    """Yield name, content and soundness of each chunk of a PNG; the last one may be cut off."""
+    at = len(_PNG)
+    while at + 8 <= len(data):
+        length, name = struct.unpack(">I4s", data[at : at + 8])
+        body = data[at + 8 : at + 8 + length]
+        yield name, body, data[at + 8 + length : at + 12 + length] == struct.pack(">I", zlib.crc32(name + body))
+        at += 12 + length
+
+
+def _decoded(data: bytes, decode: Decode) -> Image.Image | None:
+    try:
+        return decode(data)
+    except Exception:
+        # Whatever a decoder raises: this way of completing the file leads nowhere.
+        return None
+
+
+def _differing(one: Image.Image, other: Image.Image | None) -> float:
+    """Share of the pixels in which two pictures differ."""
+    if other is None or one.size != other.size or one.mode != other.mode:
+        return 1.0
+    differs = np.asarray(one) != np.asarray(other)
+    return float((differs.any(axis=2) if differs.ndim == 3 else differs).mean())
+
+
+def _padded(data: bytes) -> list[bytes]:
+    """Fill up with zeros, and with anything else."""
+    length = int(len(data) * MOST_MISSING) + 64
+    return [data + bytes(length), data + _anything(length), data + b"\x55" * length]
+
+
+def _complete_png(data: bytes, *, max_pixels: int) -> tuple[bytes, float]:
+    """Fill the pixels up, leave out what is damaged and not needed, and tell which share was filled up."""
+    chunks = list(png_chunks(data))
+    header = chunks[0][1]
+    wanted = _png_bytes(header, max_pixels=max_pixels)
+    unfold, there = zlib.decompressobj(), bytearray()
+    for name, body, _ in chunks:
+        if name == b"IDAT" and len(there) < wanted:
+            there += unfold.decompress(body, wanted - len(there))
+    if len(there) < wanted * (1 - MOST_MISSING):
+        raise ValueError("more of this PNG is missing than a little")
+    kept = [(name, body) for name, body, sound in chunks if name in _KEPT_CHUNKS and sound]
+    pixels = zlib.compress(there.ljust(wanted, b"\0"), 1)
+    return _png([(b"IHDR", header), *kept, (b"IDAT", pixels), (b"IEND", b"")]), 1 - len(there) / wanted
+
+
+def _png(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    return _PNG + b"".join(
+        struct.pack(">I4s", len(body), name) + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+    )
+
+
+def _png_bytes(header: bytes, *, max_pixels: int) -> int:
+    """How many bytes the pixels of a PNG unfold to, with a byte for the filter before each row."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    if not 0 < width * height <= max_pixels or colour not in _CHANNELS:
+        raise ValueError("no such PNG is opened")
+    bits = depth * _CHANNELS[colour]
+    total = 0
+    for column, row, across, down in _PASSES if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - column) // across), -(-(height - row) // down)
+        if columns > 0 and rows > 0:
+            total += rows * (1 + -(-columns * bits // 8))
+    return total
+
+
+def _complete_jpeg(data: bytes, *, max_pixels: int) -> list[bytes]:
+    """Put the mark of the end where the picture ends: before what phones append, or at the end of the file."""
+    scans = _read_scans(data.rstrip(b"\0"))
+    if not scans.is_all_sent or scans.pixels > max_pixels:
+        raise ValueError("parts of all of the picture are missing, or it is too large")
+    head = data[: scans.end].rstrip(b"\xff")
+    # A decoder reads on to the mark, and takes what it meets for pixels as long as any are missing.
+    filler = _anything(int(2 * MOST_MISSING * scans.pixels * _BYTES_PER_PIXEL) + 4096).replace(b"\xff", b"\xfe")
+    return [head + each + _END for each in (b"", *(_in_intervals(each, scans) for each in (filler, filler[::-1])))]
+
+
+def _in_intervals(filler: bytes, scans: _Scans) -> bytes:
+    """Put the marks between bytes for which the decoder of a picture waits that is sent in pieces."""
+    if not scans.interval:
+        return filler
+    length = scans.interval * _UNIT_BYTES
+    pieces = [filler[at : at + length] for at in range(0, len(filler), length)]
+    return b"".join(piece + bytes([_FILL, _RESTARTS[(scans.restarts + i) % 8]]) for i, piece in enumerate(pieces))
+
+
+def _read_scans(data: bytes) -> _Scans:
+    """Walk through a JPEG to where its picture ends.
+
+    Source: ITU-T T.81, annex B for the markers, annex G for what the scans of a progressive picture send.
+    """
+    at, scans = 2, _Scans()
+    while 0 <= (at := data.find(b"\xff", at)) < len(data) - 1:
+        code = data[at + 1]
+        if code == _FILL:
+            at += 1
+            continue
+        if code == 0 or code in _RESTARTS:
+            scans.restarts += code > 0
+            at += 2
+            continue
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if scans.is_all_sent or code not in _SEGMENTS or at + 2 + length > len(data):
+            scans.end, scans.mark = at, code
+            return scans
+        at += 2 + length
+        scans.read(code, data[at - length + 2 : at])
+    scans.end = len(data)
+    return scans
+
+
+class _Scans:
+    """What the scans of a JPEG have sent so far.
+
+    Attributes:
+        end: where the last one ends in the file.
+        mark: the code of the marker there; None where the file ends.
+        pixels: width times height.
+        interval: units between two marks of a scan that is sent in pieces; 0 for one that is not.
+        restarts: how many such marks the last scan has had.
+    """
+
+    def __init__(self) -> None:
+        self.end = 0
+        self.mark: int | None = None
+        self.pixels, self.interval, self.restarts = 0, 0, 0
+        # How many bits are still to come of every coefficient, by component.
+        self._left: dict[int, list[int]] = {}
+
+    @property
+    def is_all_sent(self) -> bool:
+        """Whether nothing is left to come after the scan that was begun last."""
+        return bool(self._left) and not any(any(bits) for bits in self._left.values())
+
+    def read(self, code: int, segment: bytes) -> None:
+        """Take note of a frame's or a scan's header."""
+        if code == _DRI:
+            self.interval = int.from_bytes(segment[:2], "big")
+        elif code in _SOF:
+            self.pixels = int.from_bytes(segment[1:3], "big") * int.from_bytes(segment[3:5], "big")
+            self._left = {segment[6 + 3 * i]: [1] * _COEFFICIENTS for i in range(segment[5])}
+        elif code == _SOS:
+            self.restarts = 0
+            count = segment[0]
+            first, last, bits = segment[1 + 2 * count], segment[2 + 2 * count], segment[3 + 2 * count] & 15
+            for component in segment[1 : 1 + 2 * count : 2]:
+                left = self._left.setdefault(component, [1] * _COEFFICIENTS)
+                left[first : last + 1] = [bits] * (last + 1 - first)
+
+
+def _anything(length: int) -> bytes:
+    return random.Random(0).randbytes(length)

@@ -1,0 +1,146 @@
+"""What a weights file is, told by the names of the tensors in it and never by its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ipa_app.errors import UserError
+from ipa_app.models.weights import Header
+
+CheckpointFamily = Literal["sd1", "sd2", "sdxl"]
+
+UNET = "model.diffusion_model."
+FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
+VAE = "first_stage_model."
+# The names of the text encoders' tensors, in the order of the encoders. Stable Diffusion 2's and SDXL's second one keep
+# open_clip's.
+TEXT_ENCODERS: dict[CheckpointFamily, tuple[str, ...]] = {
+    "sd1": ("cond_stage_model.transformer.",),
+    "sd2": ("cond_stage_model.model.",),
+    "sdxl": ("conditioner.embedders.0.transformer.", "conditioner.embedders.1."),
+}
+_FAMILIES: dict[CheckpointFamily, str] = {
+    "sdxl": "conditioner.embedders.1.",
+    "sd2": "cond_stage_model.model.",
+    "sd1": "cond_stage_model.transformer.",
+}
+
+# Tensors that only the checkpoints of models have that are not drawn with here.
+_OTHER_FAMILIES = {
+    "conditioner.embedders.0.model.text_projection": "the SDXL refiner",
+    "conditioner.embedders.0.open_clip.model.visual.proj": "Stable Video Diffusion",
+    "joint_blocks.0.context_block.adaLN_modulation.1.bias": "Stable Diffusion 3",
+    "double_blocks.0.img_attn.norm.key_norm.scale": "FLUX",
+    "double_layers.0.attn.w2q.weight": "AuraFlow",
+    "clip_txt_mapper.weight": "Stable Cascade",
+    "double_stream_blocks.0.block.adaLN_modulation.1.bias": "HiDream",
+    "cap_embedder.0.weight": "Lumina",
+    "head.modulation": "Wan",
+    "txt_in.individual_token_refiner.blocks.0.adaLN_modulation.1.bias": "HunyuanVideo",
+}
+
+
+# The pipelines that are built over the same parts, whichever of them saved a folder; a UNet of another number of input
+# channels is told by its config.json.
+_PIPELINES = ("Pipeline", "Img2ImgPipeline", "InpaintPipeline", "ControlNetPipeline", "InstructPix2PixPipeline")
+
+
+def pipeline_family(index: Mapping[str, Any]) -> Literal["sd", "sdxl"] | None:
+    """Tell the family of a folder by its model_index.json: Stable Diffusion 1.x and 2.x, SDXL, or None of another."""
+    name = str(index.get("_class_name"))
+    if name in ("LatentConsistencyModelPipeline", "StableDiffusionDepth2ImgPipeline"):
+        return "sd"
+    if name.removeprefix("StableDiffusionXL") in _PIPELINES:
+        return "sdxl"
+    return "sd" if name.removeprefix("StableDiffusion") in _PIPELINES else None
+
+
+def check_pipeline(index: Mapping[str, Any], *, title: str) -> None:
+    """Refuse a folder of another family by its model_index.json.
+
+    Raises:
+        UserError: it is one.
+    """
+    if pipeline_family(index) is None:
+        raise UserError(
+            f"The model {title} is of the sort {str(index.get('_class_name'))[:60]}, but only Stable Diffusion 1.x and "
+            "2.x (StableDiffusionPipeline) and SDXL (StableDiffusionXLPipeline) work here; please choose another model."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a file is.
+
+    Attributes:
+        family: of a checkpoint with UNet, VAE and text encoders that can be drawn with here; None for anything else.
+        other_family: whose checkpoint it is, where that cannot be drawn with here.
+        is_part: what it is where it is no checkpoint, such as "a LoRA"; None where that is not known.
+        lacks: what a checkpoint lacks of its parts, such as "VAE".
+    """
+
+    family: CheckpointFamily | None = None
+    other_family: str | None = None
+    is_part: str | None = None
+    lacks: tuple[str, ...] = ()
+
+    def check(self, name: str) -> None:
+        """Refuse what is known to be something else than a checkpoint that can be drawn with here.
+
+        Args:
+            name: of the file.
+
+        Raises:
+            UserError: it is, and what it is.
+        """
+        if self.other_family:
+            raise UserError(
+                f"{name} is a checkpoint of {self.other_family}, and single files work here for "
+                "Stable Diffusion 1.x, 2.x and SDXL alone: please choose one of those."
+            )
+        if self.is_part:
+            raise UserError(
+                f"{name} is {self.is_part}, which is not a whole checkpoint: please choose a file with UNet, VAE and "
+                "text encoder in it, or a folder in diffusers layout."
+            )
+
+
+def contents_of(header: Header) -> Contents:
+    """Tell what a file is from its tensors' names."""
+    for mark, name in _OTHER_FAMILIES.items():
+        if mark in header or UNET + mark in header:
+            return Contents(other_family=name)
+    parts = {"UNet": FIRST_LAYER in header, "VAE": header.has(VAE)}
+    family = next((family for family, prefix in _FAMILIES.items() if header.has(prefix)), None)
+    if family is not None:
+        return Contents(family=family, lacks=tuple(name for name, is_there in parts.items() if not is_there))
+    return Contents(is_part=next((name for name, is_it in _PARTS.items() if is_it(header)), None))
+
+
+def _named(*parts: str) -> Callable[[Header], bool]:
+    return lambda header: any(part in name for name in header for part in parts)
+
+
+def _begins(*prefixes: str) -> Callable[[Header], bool]:
+    return lambda header: header.has(*prefixes)
+
+
+# In this order: what comes later may have tensors of what comes first in it.
+_PARTS: dict[str, Callable[[Header], bool]] = {
+    "an IP-Adapter": _named("image_proj.", "image_proj_model.", "to_k_ip.", "ip_adapter."),
+    "a LoRA": _named("lora", ".hada_w1", ".lokr_w1", ".oft_blocks", ".oft_diag"),
+    "a ControlNet": _named("control_model.", "controlnet_cond_embedding.", "controlnet_blocks.", "input_hint_block."),
+    "a T2I-Adapter": _begins("adapter.body.", "body.0.", "adapter.conv_in."),
+    "a motion module of AnimateDiff": _named("motion_modules."),
+    "a textual inversion embedding": lambda header: (
+        header.keys() in ({"emb_params"}, {"clip_g", "clip_l"}) or header.has("<")
+    ),
+    "a T5 text encoder": _named("layer.0.SelfAttention.q.weight"),
+    "a CLIP image encoder": _begins("vision_model.", "visual."),
+    "a text encoder": _named("embeddings.token_embedding.", "token_embedding.weight"),
+    "a UNet alone": _begins(UNET, "input_blocks.", "down_blocks.", "diffusion_model."),
+    "a VAE": _begins(VAE, "decoder.", "encoder.conv_in.", "encoder.down", "taesd_decoder."),
+    "a network that enlarges pictures": _begins("model.0.weight", "conv_first.", "layers.0.residual_group."),
+}

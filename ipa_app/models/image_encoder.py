@@ -1,0 +1,90 @@
+"""The CLIP vision tower that adapters look through: what it gives is read off its weights, not off its config.json.
+
+A complete CLIP, as most repositories publish it, keeps the width of the projection beside the tower's own settings,
+whose default is another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from ipa_app.errors import UserError
+from ipa_app.models.parts import Part
+from ipa_app.models.weights import find_weights
+
+_TOWER = "vision_model."
+_PROJECTION = "visual_projection.weight"
+_TYPES = ("clip", "clip_vision_model", None)
+
+
+@dataclass(frozen=True)
+class ImageEncoder(Part):
+    """A vision tower on disk, alone or in a complete CLIP."""
+
+    @cached_property
+    def vision_config(self) -> CLIPVisionConfig:
+        """What the tower is like; `projection_dim` and `hidden_size` are those of its weights.
+
+        Raises:
+            UserError: it is no CLIP tower with projection, or cannot be read.
+        """
+        nested = self.config.get("vision_config") or self.config.get("vision_config_dict")
+        own = dict(nested) if isinstance(nested, dict) else dict(self.config)
+        sort = own.get("model_type", self.config.get("model_type"))
+        if sort not in _TYPES:
+            raise UserError(
+                f"The image encoder of {self.title} is of the sort {str(sort)[:40]}, but adapters look through a CLIP "
+                "vision tower (CLIPVisionModelWithProjection); please take that of the adapter."
+            )
+        if find_weights(self.folder, prefer_half=False) is None:
+            return self._described(own)  # that there are none is told where they are counted
+        self.check()
+        projection = self.weights().header.get(_PROJECTION)
+        if projection is None or len(projection.shape) != 2:
+            raise UserError(
+                f"The image encoder of {self.title} has no projection ({_PROJECTION}) in {self.folder}; please take a "
+                "whole one (CLIPVisionModelWithProjection)."
+            )
+        own["projection_dim"], own["hidden_size"] = projection.shape
+        return self._described(own)
+
+    def _described(self, config: dict[str, Any]) -> CLIPVisionConfig:
+        try:
+            return CLIPVisionConfig.from_dict(config)
+        except Exception as error:
+            raise self.undescribed(CLIPVisionModelWithProjection, error) from error
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the tower's weights have; those of a text tower beside it are not read."""
+        return self.weights().header.numbers(lambda name: name == _PROJECTION or name.startswith(_TOWER))
+
+    def load_tower(self, *, dtype: torch.dtype) -> CLIPVisionModelWithProjection:
+        """Read the tower into main memory.
+
+        Raises:
+            UserError: it is no CLIP tower with projection, or cannot be read.
+        """
+        return self.load(CLIPVisionModelWithProjection, dtype=dtype, config=self.vision_config)
+
+    def processor(self, others: Sequence[Path] = ()) -> CLIPImageProcessor:
+        """Find the picture preparation that gives the tower what it takes: as many pixels on each side as it sees.
+
+        Args:
+            others: folders to look into where the tower's own has none. A model's own may be meant for the safety
+                checker, which sees another size.
+        """
+        side = self.vision_config.image_size
+        for folder in (self.folder, *others):
+            if (folder / "preprocessor_config.json").is_file():
+                processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+                if processor.crop_size["height"] == side:
+                    return processor
+        return CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})

@@ -1,0 +1,149 @@
+"""Pixels to latents and back: the one place, for drawing, previews, inpainting, training and its samples.
+
+What a VAE gives, and takes, is `z`; what a UNet sees is `(z - offset) * factor`, by what the VAE's config.json says of
+it: `scaling_factor`, and where it has them `shift_factor`, or `latents_mean` and `latents_std` of each channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from ipa_app.models.precision import in_float32
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
+
+
+def scaled(latents: Tensor, config: Mapping[str, Any]) -> Tensor:
+    """Bring what a VAE gives into the range that its UNet sees.
+
+    Args:
+        latents: (batch, channels, height, width), as encoded.
+        config: of the VAE.
+    """
+    statistics = _statistics(latents, config)
+    if statistics is None:
+        return (latents - _shift(config)) * config["scaling_factor"]
+    mean, deviation = statistics
+    return (latents - mean) * config["scaling_factor"] / deviation
+
+
+def unscaled(latents: Tensor, config: Mapping[str, Any]) -> Tensor:
+    """Bring what a UNet sees back into the range that its VAE decodes; the inverse of `scaled`."""
+    statistics = _statistics(latents, config)
+    if statistics is None:
+        return latents / config["scaling_factor"] + _shift(config)
+    mean, deviation = statistics
+    return latents * deviation / config["scaling_factor"] + mean
+
+
+def scaled_deviation(deviation: Tensor, config: Mapping[str, Any]) -> Tensor:
+    """Bring the standard deviation of encoded latents into the range that the UNet sees, where nothing is shifted."""
+    statistics = _statistics(deviation, config)
+    return deviation * config["scaling_factor"] / (1 if statistics is None else statistics[1])
+
+
+def is_scaled_by(config: Mapping[str, Any], factor: float) -> bool:
+    """Return whether the latents of a VAE are brought into the UNet's range by this factor and by nothing else."""
+    statistics = config.get("latents_mean"), config.get("latents_std")
+    return config["scaling_factor"] == factor and None in statistics and not _shift(config)
+
+
+def encode(vae: AutoencoderKL, pixels: Tensor, *, generator: Generators = None, upcast: bool = False) -> Tensor:
+    """Encode pixels to latents in the range that the UNet sees, each picture by its own.
+
+    Args:
+        vae: whose latents they will be.
+        pixels: (batch, 3, height, width), -1 to 1.
+        generator: of the sample that is taken of what the VAE gives; one for all, or one per picture.
+        upcast: encode in single precision, where half precision runs out of range.
+
+    Returns:
+        (batch, channels, height / factor, width / factor), in the precision of the pixels.
+    """
+    with in_float32([vae] if upcast else []):
+        given = pixels.float() if upcast else pixels
+        if isinstance(generator, Sequence):
+            rows = zip(given.split(1), generator, strict=True)
+            latents = torch.cat([retrieve_latents(vae.encode(row), generator=each) for row, each in rows])
+        else:
+            latents = retrieve_latents(vae.encode(given), generator=generator)
+    return scaled(latents.to(pixels.dtype), vae.config)
+
+
+def decode(vae: AutoencoderKL, latents: Tensor, *, upcast: bool = False) -> Tensor:
+    """Decode latents in the range that the UNet sees to pixels.
+
+    Args:
+        vae: whose latents they are.
+        latents: (batch, channels, height, width).
+        upcast: decode in single precision where the VAE is held in float16.
+
+    Returns:
+        (batch, 3, height * factor, width * factor), about -1 to 1.
+    """
+    with in_float32([vae] if upcast and vae.dtype == torch.float16 else []):
+        return vae.decode(unscaled(latents.to(vae.dtype), vae.config), return_dict=False)[0]
+
+
+def needs_upcast(pipeline: Any) -> bool:
+    """Return whether a pipeline's VAE runs out of half precision's range, and works in single precision instead.
+
+    Only SDXL's configuration means what it says of it; other families' says so by default.
+    """
+    return hasattr(pipeline, "upcast_vae") and pipeline.vae.config.force_upcast
+
+
+class StartsFromPictures:
+    """Mixed into image-to-image pipelines: what they start from is encoded as `encode` does it."""
+
+    vae: AutoencoderKL
+    scheduler: Any
+
+    def prepare_latents(
+        self,
+        image: Tensor,
+        timestep: Tensor,
+        batch_size: int,
+        num_images_per_prompt: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        generator: Generators = None,
+        add_noise: bool = True,
+    ) -> Tensor:
+        """Encode pixels (batch, 3, height, width), one picture per prompt, and add the noise of a timestep."""
+        del batch_size, num_images_per_prompt
+        pixels = image.to(device=device, dtype=dtype)
+        latents = encode(self.vae, pixels, generator=generator, upcast=needs_upcast(self))
+        if not add_noise:
+            return latents
+        noise = randn_tensor(latents.shape, generator=generator, device=device, dtype=dtype)
+        return self.scheduler.add_noise(latents, noise, timestep)
+
+
+class PaintsIntoPictures:
+    """Mixed into inpainting pipelines: the picture around the mask is encoded as `encode` does it."""
+
+    vae: AutoencoderKL
+
+    def _encode_vae_image(self, image: Tensor, generator: Generators) -> Tensor:
+        return encode(self.vae, image, generator=generator, upcast=needs_upcast(self))
+
+
+def _shift(config: Mapping[str, Any]) -> float:
+    return config.get("shift_factor") or 0.0
+
+
+def _statistics(latents: Tensor, config: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
+    """Return mean and standard deviation (1, channels, 1, 1) of the channels; None where the VAE has none."""
+    mean, deviation = config.get("latents_mean"), config.get("latents_std")
+    if mean is None or deviation is None:
+        return None
+    mean, deviation = (torch.tensor(values).view(1, -1, 1, 1).to(latents) for values in (mean, deviation))
+    return mean, deviation

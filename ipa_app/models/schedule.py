@@ -1,0 +1,274 @@
+"""How a model is sampled: its scheduler, what a checkpoint file says of it, and the noise that training adds.
+
+That a UNet predicts v and not the noise is no part of its weights. Diffusers' folders say it in scheduler_config.json;
+a checkpoint file has empty tensors named `v_pred` and `ztsnr` (ComfyUI, reForge, NoobAI), notes of the program that
+trained it, or a .yaml beside it. EDM models have their numbers in the file: `edm_mean` and `edm_std` are Playground
+v2.5's, `edm_vpred.sigma_max` and `edm_vpred.sigma_min` CosXL's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+import diffusers
+import torch
+import yaml
+from diffusers import DDIMScheduler, DDPMScheduler, SchedulerMixin
+from diffusers.utils.import_utils import DummyObject
+from torch import Tensor
+
+from ipa_app.errors import UserError
+from ipa_app.models.weights import Header
+
+logger = logging.getLogger(__name__)
+
+# The tensors of a file that say how its model is sampled.
+MARKS = ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.")
+_PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
+_STEPS_TRIED = 3
+# Source: Stability AI's CosXL in diffusers: EDMEulerScheduler with an exponential schedule and data of deviation 1.
+_COSXL = {
+    "sigma_min": 0.002,
+    "sigma_max": 120.0,
+    "sigma_data": 1.0,
+    "prediction_type": "v_prediction",
+    "sigma_schedule": "exponential",
+}
+# Source: Playground v2.5's scheduler_config.json and vae/config.json.
+_PLAYGROUND = {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5, "prediction_type": "epsilon"}
+_PLAYGROUND_SCALING_FACTOR = 0.5
+# What is called so in the .yaml of CompVis' code and of Stability's.
+_YAML_PREDICTIONS = {
+    "v": "v_prediction",
+    "eps": "epsilon",
+    "VScaling": "v_prediction",
+    "EpsScaling": "epsilon",
+}
+_YAML_BETAS = {"linear_start": "beta_start", "linear_end": "beta_end", "timesteps": "num_train_timesteps"}
+# Source: ComfyUI; of Stable Diffusion 2 those that predict v have a larger deviation in this layer than the others.
+_SD2_LAYER = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
+_SD2_DEVIATION = 0.09
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """What is told of a model's sampling beside its scheduler_config.json.
+
+    Attributes:
+        scheduler: name of the class, where another one than that of the configuration is needed.
+        settings: of the scheduler, that count before the configuration's.
+        vae: settings of the VAE, likewise.
+    """
+
+    scheduler: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    vae: Mapping[str, Any] = field(default_factory=dict)
+
+    def over(self, other: Sampling) -> Sampling:
+        """Join what is told in two places; what is told here counts before what is told there."""
+        return Sampling(
+            scheduler=self.scheduler or other.scheduler,
+            settings={**other.settings, **self.settings},
+            vae={**other.vae, **self.vae},
+        )
+
+
+def sampling_of_tensors(header: Header, value: Callable[[str], Tensor], *, name: str) -> Sampling:
+    """Read what tensors beside a UNet's weights say.
+
+    Args:
+        header: of the file.
+        value: gives a tensor of it.
+        name: of the file or the model, for the message.
+
+    Raises:
+        UserError: the numbers of an EDM model are there in part.
+    """
+    edm = [key for key in ("edm_mean", "edm_std") if key in header]
+    if len(edm) == 1:
+        raise UserError(f"{name} is damaged: it has {edm[0]} of an EDM model without its counterpart.")
+    if edm:
+        mean, deviation = (value(key).flatten().tolist() for key in edm)
+        vae = {"latents_mean": mean, "latents_std": deviation, "scaling_factor": _PLAYGROUND_SCALING_FACTOR}
+        return Sampling(scheduler="EDMDPMSolverMultistepScheduler", settings=_PLAYGROUND, vae=vae)
+    if "edm_vpred.sigma_max" in header:
+        names = [name for name in ("sigma_min", "sigma_max") if f"edm_vpred.{name}" in header]
+        sigmas = {name: float(value(f"edm_vpred.{name}")) for name in names}
+        return Sampling(scheduler="EDMEulerScheduler", settings={**_COSXL, **sigmas})
+    settings: dict[str, Any] = {}
+    if "v_pred" in header:
+        settings["prediction_type"] = "v_prediction"
+    if "ztsnr" in header:
+        settings["rescale_betas_zero_snr"] = True
+    return Sampling(settings=settings)
+
+
+def sampling_of_notes(notes: Mapping[str, str]) -> Sampling:
+    """Read what the program that trained a checkpoint noted in it: ModelSpec's fields, and those of sd-scripts.
+
+    Only that it predicts v counts: programs note "epsilon" of what they do not know, too.
+    """
+    predicted = {str(notes.get(f"modelspec.{key}", "")).lower() for key in ("prediction_type", "predict_key")}
+    is_v = bool(predicted & {"v", "v_prediction", "v-prediction"}) or notes.get("ss_v_parameterization") == "True"
+    is_v = is_v or str(notes.get("modelspec.architecture", "")).startswith("stable-diffusion-v2-768-v")
+    settings: dict[str, Any] = {"prediction_type": "v_prediction"} if is_v else {}
+    if notes.get("ss_zero_terminal_snr") == "True":
+        settings["rescale_betas_zero_snr"] = True
+    return Sampling(settings=settings)
+
+
+def sampling_of_layers(header: Header, value: Callable[[str], Tensor]) -> Sampling:
+    """Tell by its weights whether a Stable Diffusion 2 predicts v; nothing is told where the layer is not there."""
+    if _SD2_LAYER not in header:
+        return Sampling()
+    is_v = value(_SD2_LAYER).float().std(correction=0) > _SD2_DEVIATION
+    return Sampling(settings={"prediction_type": "v_prediction" if is_v else "epsilon"})
+
+
+def sampling_of_yaml(path: Path) -> Sampling | None:
+    """Read the configuration of CompVis' or Stability's training code that some repositories put beside a checkpoint.
+
+    Returns:
+        None where the file is something else.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        reason = f"line {mark.line + 1}" if mark else str(error).splitlines()[0]
+        raise UserError(f"{path} is not readable YAML: {reason}.") from error
+    model = content.get("model") if isinstance(content, dict) else None
+    params = model.get("params") if isinstance(model, dict) else None
+    if not isinstance(params, dict):
+        return None
+    settings = {
+        ours: params[theirs] for theirs, ours in _YAML_BETAS.items() if isinstance(params.get(theirs), int | float)
+    }
+    scaling, levels = _target(params, "scaling_config"), _target(params, "discretization_config")
+    predicted = _YAML_PREDICTIONS.get(str(params.get("parameterization"))) or _YAML_PREDICTIONS.get(scaling)
+    if predicted:
+        settings["prediction_type"] = predicted
+    if levels == "ZeroSNRDDPMDiscretization":
+        settings["rescale_betas_zero_snr"] = True
+    factor = params.get("scale_factor")
+    vae = {"scaling_factor": factor} if isinstance(factor, int | float) else {}
+    if scaling == "VScalingWithEDMcNoise":
+        return Sampling(scheduler="EDMEulerScheduler", settings=_COSXL, vae=vae)
+    return Sampling(settings=settings, vae=vae)
+
+
+def _target(params: Mapping[str, Any], part: str) -> str:
+    """Return the class that Stability's configuration names for a part of its denoiser; "" where there is none."""
+    found: Any = params
+    for key in ("denoiser_config", "params", part, "target"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return str(found or "").rpartition(".")[2]
+
+
+def build_scheduler(
+    name: str | None, config: Mapping[str, Any], *, title: str, sampling: Sampling | None = None
+) -> SchedulerMixin:
+    """Build a model's scheduler and try it, so that what does not work is told before anything is drawn.
+
+    Args:
+        name: of its class in diffusers, as model_index.json has it.
+        config: the content of its scheduler_config.json.
+        title: of the model, for the message.
+        sampling: what is told elsewhere, and counts before the configuration.
+
+    Raises:
+        UserError: there is no such scheduler here, or it does not work with Stable Diffusion models.
+    """
+    kind, settings = _chosen(name, config, sampling or Sampling(), title=title)
+    predicted = settings.get("prediction_type", "epsilon")
+    if predicted not in _PREDICTIONS:
+        raise UserError(
+            f"The model {title} predicts {str(predicted)[:40]!r} by its scheduler_config.json, and that is not known "
+            f"here; prediction_type must be {', '.join(_PREDICTIONS[:-1])} or {_PREDICTIONS[-1]}."
+        )
+    try:
+        _try(kind.from_config(settings))
+    except Exception as error:
+        if kind.__name__.startswith("Flow"):
+            raise UserError(
+                f"The model {title} draws with {kind.__name__}, which is for flow-matching models such as Stable "
+                "Diffusion 3 and FLUX, and the pipelines here cannot draw with it; please choose another model."
+            ) from error
+        logger.exception("%s does not work with %s", kind.__name__, settings)
+        raise UserError(
+            f"The model {title} draws with {kind.__name__}, which does not work here with its scheduler_config.json "
+            "(details in the log); please choose another model."
+        ) from error
+    return kind.from_config(settings)
+
+
+def _chosen(name: str | None, config: Mapping[str, Any], told: Sampling, *, title: str) -> tuple[Any, dict[str, Any]]:
+    """Choose the class of a scheduler and its settings by the configuration and by what else is told."""
+    if told.scheduler and not (name or "").startswith("EDM"):
+        name, config = told.scheduler, {}
+    kind, settings = _scheduler_class(name, title=title), {**config, **told.settings}
+    if "rescale_betas_zero_snr" in told.settings:
+        if settings.get("prediction_type", "epsilon") == "epsilon":
+            # Of pure noise, the noise says nothing: there is no such model.
+            settings["rescale_betas_zero_snr"] = config.get("rescale_betas_zero_snr", False)
+        elif "rescale_betas_zero_snr" not in inspect.signature(kind.__init__).parameters:
+            # Such as PNDM, Stable Diffusion 1.5's own, which cannot begin from pure noise.
+            kind, settings = DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False, **settings}
+    settings.pop("_class_name", None)
+    return kind, settings
+
+
+def _scheduler_class(name: str | None, *, title: str) -> Any:
+    found = getattr(diffusers, name, None) if name else None
+    if isinstance(found, DummyObject):
+        backends: list[str] = getattr(found, "_backends", [])
+        missing = [each for each in backends if find_spec(each) is None]
+        raise UserError(
+            f"The model {title} draws with {name}, which needs the package {' and '.join(missing)}; please install it "
+            f"(pip install {' '.join(missing)}) and start the app again."
+        )
+    if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
+        raise UserError(f"The model {title} uses a sampling schedule {name!r} that is not known here.")
+    return found
+
+
+def _try(scheduler: Any) -> None:
+    """Do with a scheduler what the pipelines do, on a few numbers; whatever is wrong with it raises."""
+    with torch.random.fork_rng(devices=[]):
+        scheduler.set_timesteps(_STEPS_TRIED)
+        noise = torch.randn(1, 4, 8, 8)
+        latents = noise * scheduler.init_noise_sigma
+        for timestep in scheduler.timesteps:
+            predicted = scheduler.scale_model_input(latents, timestep)
+            latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+        scheduler.add_noise(noise, noise, scheduler.timesteps[:1])
+
+
+def noise_schedule(scheduler: SchedulerMixin) -> DDPMScheduler:
+    """Return the schedule that a base model was trained with, for the noise that an adapter's training adds.
+
+    Raises:
+        UserError: the model has none of this kind, or predicts something that the loss has no target for.
+    """
+    if not hasattr(scheduler, "alphas_cumprod"):
+        raise UserError(
+            f"The base model draws with {type(scheduler).__name__}, whose noise is not that of a DDPM schedule; "
+            "adapters can be trained on models with one."
+        )
+    schedule = cast(DDPMScheduler, DDPMScheduler.from_config(scheduler.config))
+    predicted = schedule.config["prediction_type"]
+    if predicted not in ("epsilon", "v_prediction"):
+        raise UserError(
+            f"The base model predicts {predicted!r}; "
+            "adapters can be trained on models that predict epsilon or v_prediction."
+        )
+    return schedule

@@ -1,0 +1,292 @@
+"""A checkpoint: one file with UNet, VAE and text encoders under their original names, and the configuration for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+    create_diffusers_clip_model_from_ldm,
+)
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ipa_app.errors import UserError
+from ipa_app.models.contents import (
+    FIRST_LAYER,
+    TEXT_ENCODERS,
+    UNET,
+    VAE,
+    CheckpointFamily,
+    contents_of,
+    pipeline_family,
+)
+from ipa_app.models.folder import own_configuration, read_json, repository_folders
+from ipa_app.models.parts import check_finite, tensor_named_in
+from ipa_app.models.published import published_models
+from ipa_app.models.schedule import (
+    Sampling,
+    sampling_of_layers,
+    sampling_of_notes,
+    sampling_of_tensors,
+    sampling_of_yaml,
+)
+from ipa_app.models.weights import Header, quantised, read_header
+
+# Repositories of the Hub whose configuration files fit the usual checkpoints of a family.
+_REFERENCE: dict[CheckpointFamily, tuple[str, ...]] = {
+    "sd1": ("stable-diffusion-v1-5/stable-diffusion-v1-5", "runwayml/stable-diffusion-v1-5"),
+    "sd2": ("stabilityai/stable-diffusion-2-1",),
+    "sdxl": ("stabilityai/stable-diffusion-xl-base-1.0",),
+}
+_CONFIGURATIONS = ["*.json", "*/*.json", "*/*.txt"]
+# Parts of a text encoder that stood directly under its name before transformers put them under "text_model.", and that
+# newer versions save so again.
+_TEXT_PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk. Its header is read once, however many ask what is in it.
+
+    Attributes:
+        path: of the file.
+    """
+
+    path: Path
+
+    @cached_property
+    def header(self) -> Header:
+        """What the file says of its tensors.
+
+        Raises:
+            UserError: it is damaged, or no file of safetensors.
+        """
+        return read_header(self.path, pickles=False)
+
+    @cached_property
+    def family(self) -> CheckpointFamily:
+        """Whose checkpoint it is.
+
+        Raises:
+            UserError: it is none that can be drawn with here, and what it is.
+        """
+        name, contents = self.path.name, contents_of(self.header)
+        contents.check(name)
+        if contents.family is None or contents.lacks:
+            lacking = ", ".join(contents.lacks) or "UNet, VAE, text encoder"
+            raise UserError(
+                f"{name} is not a whole checkpoint of Stable Diffusion 1.x, 2.x or SDXL (it has no {lacking}): please "
+                "choose a file with UNet, VAE and text encoder in it, or a folder in diffusers layout."
+            )
+        if kind := self.header.quantisation:
+            raise quantised(name, kind)
+        return contents.family
+
+    @cached_property
+    def folder(self) -> Path:
+        """The configuration files for it, in diffusers layout.
+
+        Those in a folder beside it, named as the file without its ending, count first, then those beside the file
+        itself, as in most repositories, then those of the family's usual model.
+
+        Raises:
+            UserError: there are none on this machine, or those in the folder are of another family.
+        """
+        if self._own_folder is None:
+            return _reference_configuration(_REFERENCE[self.family], name=self.path.name)
+        family = pipeline_family(read_json(self._own_folder / "model_index.json"))
+        if family is not None and (family == "sdxl") != (self.family == "sdxl"):
+            ours, theirs = ("SDXL", "Stable Diffusion") if self.family == "sdxl" else ("Stable Diffusion", "SDXL")
+            raise UserError(
+                f"{self.path.name} is a checkpoint of {ours}, but the configuration in {self._own_folder} is that of "
+                f"{theirs}; please name a folder of the same family."
+            )
+        return self._own_folder
+
+    @cached_property
+    def sampling(self) -> Sampling:
+        """What the file, and what lies beside it, says of how the model is sampled.
+
+        Raises:
+            UserError: what lies beside it cannot be read.
+        """
+        told = sampling_of_tensors(self.header, self._tensor, name=self.path.name)
+        told = told.over(sampling_of_notes(self.header.notes))
+        told = told.over(self._sampling_of_training())
+        if self.family == "sd2" and not self._has_own_scheduler:
+            told = told.over(sampling_of_layers(self.header, self._tensor))
+        return told
+
+    def scheduler(self, name: str | None) -> tuple[str | None, Mapping[str, Any]]:
+        """Find the configuration of the scheduler, beside the file where the other files come from elsewhere.
+
+        Args:
+            name: of the scheduler's class by the model_index.json in `folder`.
+
+        Returns:
+            The class's name and its settings.
+        """
+        for folder in self._scheduler_folders:
+            config = read_json(folder / "scheduler_config.json")
+            if config:
+                own = config.get("_class_name")
+                return own if isinstance(own, str) else name, config
+        return name, read_json(self.folder / "scheduler" / "scheduler_config.json")
+
+    @property
+    def channels(self) -> int:
+        """How many channels its UNet takes."""
+        return self.header[FIRST_LAYER].shape[1]
+
+    def numbers(self, parts: Mapping[str, Any]) -> dict[str, int]:
+        """Count the numbers of each part; what belongs to none, as averaged weights (EMA), is not read."""
+        prefixes = self._prefixes()
+        return {name: self.header.numbers(lambda key, own=prefixes[name]: key.startswith(own)) for name in parts}
+
+    def stored_as(self, dtype: str) -> bool:
+        """Return whether its UNet's numbers are of a type, such as "BF16"."""
+        return any(name.startswith(UNET) and tensor.dtype == dtype for name, tensor in self.header.items())
+
+    def check_fit(self, *, unet: nn.Module, vae: nn.Module) -> None:
+        """Make sure that the UNet and the VAE of the configuration are those of the file, before any weight is read.
+
+        Args:
+            unet: as the configuration describes it; no weights are needed.
+            vae: likewise.
+
+        Raises:
+            UserError: one is not; as where a model cut from SDXL is taken for a whole one.
+        """
+        tensors = {name: torch.empty(info.shape, device="meta") for name, info in self.header.items()}
+        converters = {"UNet": (unet, convert_ldm_unet_checkpoint), "VAE": (vae, convert_ldm_vae_checkpoint)}
+        for name, (module, convert) in converters.items():
+            try:
+                given = convert(tensors, dict(module.config))
+                shapes = {key: tensor.shape for key, tensor in given.items()}
+            except (AttributeError, KeyError, IndexError) as error:
+                key = error.args[0] if isinstance(error, KeyError) else type(error).__name__
+                raise self._unfitting(name, str(key)) from error
+            wanted = {key: tensor.shape for key, tensor in module.state_dict().items()}
+            different = [key for key in shapes.keys() | wanted.keys() if shapes.get(key) != wanted.get(key)]
+            if name == "UNet":  # beside a VAE there may be parts of its training
+                taken = {id(tensor) for tensor in given.values()}
+                left = {key for key, tensor in tensors.items() if id(tensor) not in taken}
+                different += [key for key in left if key.startswith(UNET)]
+            if different:
+                raise self._unfitting(name, min(different))
+
+    def load(self, parts: Mapping[str, Any], *, dtype: torch.dtype) -> Iterator[tuple[str, Any]]:
+        """Read the parts one by one into main memory.
+
+        Args:
+            parts: class of each, by its name.
+            dtype: of the weights in memory.
+
+        Raises:
+            UserError: one does not fit its configuration, or is no numbers to draw with.
+        """
+        tensors = {_present_name(name): tensor for name, tensor in load_file(self.path).items()}
+        shared: dict[str, Any] = {"local_files_only": True, "config": str(self.folder)}
+        for name, module in parts.items():
+            try:
+                if name in ("unet", "vae"):
+                    settings = self.sampling.vae if name == "vae" else {}
+                    part = module.from_single_file(tensors, subfolder=name, dtype=dtype, **shared, **settings)
+                else:
+                    part = create_diffusers_clip_model_from_ldm(
+                        module, checkpoint=tensors, subfolder=name, torch_dtype=dtype, **shared
+                    )
+            except (AttributeError, KeyError, ValueError) as error:
+                raise self._unfitting(name, tensor_named_in(error)) from error
+            if lacking := next((key for key, weight in part.named_parameters() if weight.is_meta), None):
+                raise self._unfitting(name, lacking)
+            check_finite(part, f"{self.path.name} ({name})")
+            yield name, part
+
+    def _prefixes(self) -> dict[str, str]:
+        encoders = zip(("text_encoder", "text_encoder_2"), TEXT_ENCODERS[self.family], strict=False)
+        return {"unet": UNET, "vae": VAE, **dict(encoders)}
+
+    def _tensor(self, name: str) -> Tensor:
+        with safe_open(self.path, framework="pt") as file:
+            return file.get_tensor(name)
+
+    @cached_property
+    def _own_folder(self) -> Path | None:
+        return own_configuration(self.path, is_xl=self.family == "sdxl")
+
+    @property
+    def _scheduler_folders(self) -> list[Path]:
+        """Where a scheduler_config.json of the file's own may lie, where its other configuration is not its own."""
+        if self._own_folder is not None:
+            return []
+        folders = [self.path.with_suffix(""), *repository_folders(self.path)]
+        return [place for folder in folders for place in (folder / "scheduler", folder)]
+
+    @property
+    def _has_own_scheduler(self) -> bool:
+        places = [folder / "scheduler_config.json" for folder in self._scheduler_folders]
+        return self._own_folder is not None or any(place.is_file() for place in places)
+
+    def _sampling_of_training(self) -> Sampling:
+        """Read the .yaml files that belong to it: named as the file is, in its folder, or beside it.
+
+        One beside it may be anything: what cannot be read says nothing, nor do those that contradict each other.
+        """
+        inside = sorted(self.path.with_suffix("").glob("*.y*ml"))
+        own = [path for ending in (".yaml", ".yml") if (path := self.path.with_suffix(ending)).is_file()] or inside
+        if own:
+            return sampling_of_yaml(own[0]) or Sampling()
+        around = [path for folder in repository_folders(self.path) for path in folder.glob("*.*")]
+        others = {path.stem for path in around if path.suffix.lower() in (".safetensors", ".ckpt")}
+        found = []
+        for path in around:
+            with suppress(UserError):
+                is_read = path.suffix in (".yaml", ".yml") and path.stem not in others
+                if is_read and (told := sampling_of_yaml(path)):
+                    found.append(told)
+        return found[0] if found and all(each == found[0] for each in found) else Sampling()
+
+    def _unfitting(self, part: str, key: str) -> UserError:
+        return UserError(
+            f"{self.path.name} does not fit the configuration in {self.folder}: its {part} is built otherwise ({key}); "
+            "either the file is damaged, or it needs the configuration that was published with it, in a folder "
+            f"{self.path.stem} beside it, as models cut from SDXL (SSD-1B) do."
+        )
+
+
+def _reference_configuration(repos: tuple[str, ...], *, name: str) -> Path:
+    """Find the configuration files of a family's usual model among what the Hub's client keeps on this machine.
+
+    diffusers would fetch them itself, even where it is told to use local files only; so it is always handed a folder.
+    """
+    for repo in repos:
+        with suppress(LocalEntryNotFoundError):
+            return Path(snapshot_download(repo, local_files_only=True, allow_patterns=_CONFIGURATIONS))
+    for entry in published_models():  # which may have been downloaded by this app, at a version of its own
+        if any(part.repo in repos for part in entry.parts) and (entry.location / "model_index.json").is_file():
+            return entry.location
+    raise UserError(
+        f"{name} holds weights only, and the configuration that goes with them ({repos[0]}: its .json and .txt "
+        "files, a few megabytes) is not on this machine; please fetch that once, or put them into a folder "
+        f"{Path(name).stem} beside the file."
+    )
+
+
+def _present_name(name: str) -> str:
+    """Return the name that diffusers looks for, of a tensor of a CLIP text encoder."""
+    for prefix in (TEXT_ENCODERS["sd1"][0], TEXT_ENCODERS["sdxl"][0]):
+        if name.startswith(prefix) and name.removeprefix(prefix).startswith(_TEXT_PARTS):
+            return f"{prefix}text_model.{name.removeprefix(prefix)}"
+    return name

@@ -1,0 +1,116 @@
+"""What a run shows of its adapter on the way and at the end: the held-out loss, sample sheets, the finished file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ipa_app.training.components import Components
+from ipa_app.training.config import TrainConfig
+from ipa_app.training.examples import EncodedBatch, TrainingBatch
+from ipa_app.training.heldout import HeldoutLoss
+from ipa_app.training.loop import Trainer
+from ipa_app.training.publish import publish
+from ipa_app.training.reports import FinishedReport, HeldoutReport, SampleReport
+from ipa_app.training.sampling import Sample, Sampler, SampleSheet
+from ipa_app.training.stopping import Stop, Stopped
+
+logger = logging.getLogger(__name__)
+
+
+class Assessment:
+    """Measures and draws with an adapter as it is now; it changes nothing, so it may be given up at any moment."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        base: Components,
+        trainer: Trainer,
+        heldout: Sequence[TrainingBatch],
+        samples: Sequence[Sample],
+        stop: Stop,
+    ) -> None:
+        """Encode what is measured and drawn again and again, once.
+
+        Args:
+            config: of the run.
+            base: frozen, with our attention processors installed.
+            trainer: has the adapter.
+            heldout: examples to measure on; none is measured without any.
+            samples: rows of the sample sheet; none is drawn without any.
+            stop: asked between the pieces of the work.
+        """
+        self._config = config
+        self._base = base
+        self._trainer = trainer
+        self._stop = stop
+        self._heldout = HeldoutLoss(heldout, encoder=trainer.encoder, schedule=trainer.schedule, seed=config.seed)
+        self._sampler = Sampler(base, encoder=trainer.encoder, config=config, between_steps=self._end_if_asked)
+        self._samples = samples
+        self._sheet = SampleSheet(self._sampler, samples) if samples else None
+
+    def measure(self) -> Iterator[HeldoutReport]:
+        """Measure the held-out loss, where there are examples for it.
+
+        Raises:
+            Stopped: it was given up.
+        """
+        if len(self._heldout):
+            yield self._heldout.measure(self._predict, step=self._trainer.step)
+
+    def draw(self) -> Iterator[SampleReport]:
+        """Draw a sample sheet, where there are samples, and write it.
+
+        Raises:
+            Stopped: it was given up.
+        """
+        if self._sheet is None:
+            return
+        path = self._config.output / f"samples-{self._trainer.step:08d}.png"
+        sheet = self._sheet.draw(self._trainer.adapter)
+        unfinished = path.with_suffix(".part")
+        try:
+            sheet.save(unfinished, format="PNG")
+            unfinished.replace(path)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            logger.warning("%s cannot be written (%s); the run goes on without.", path, error.strerror)
+            return
+        yield SampleReport(step=self._trainer.step, path=path)
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the sheet of this step is written."""
+        return (self._config.output / f"samples-{self._trainer.step:08d}.png").is_file()
+
+    def publish(self) -> FinishedReport:
+        """Write the finished file; see `ipa_app.training.publish.publish`.
+
+        Raises:
+            UserError: it cannot be written.
+            Stopped: its check was given up.
+        """
+        if self._samples:
+            features = self._sampler.features(self._samples[0].reference)
+        else:  # any features will do to compare two adapters
+            features = torch.randn_like(self._trainer.encoder.empty_features)
+        return publish(
+            self._trainer.adapter,
+            config=self._config,
+            unet=self._base.unet,
+            sampler=self._sampler,
+            features=features,
+            step=self._trainer.step,
+        )
+
+    def _predict(self, noisy: Tensor, timesteps: Tensor, batch: EncodedBatch, *, image: bool) -> Tensor:
+        self._end_if_asked()
+        return self._trainer.predict(noisy, timesteps, batch, image=image)
+
+    def _end_if_asked(self) -> None:
+        if self._stop():
+            raise Stopped

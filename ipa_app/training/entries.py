@@ -1,0 +1,192 @@
+"""What data lists, whatever layout it comes in: entries, what had to be left out, and what is said about it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ipa_app.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+IMAGE_KEYS = ("image_file", "file_name", "image")
+TEXT_KEYS = ("text", "caption", "prompt")
+REFERENCE_KEYS = ("reference_file", "reference_file_name", "reference")
+KNOWN_KEYS = (*IMAGE_KEYS, *TEXT_KEYS, *REFERENCE_KEYS)
+"""The reference implementation's names, Hugging Face's, and what people write in their place."""
+
+ALIKE = 0.8
+"""How alike a key and a known one are, in [0, 1], for the one to be a slip for the other; see `difflib`."""
+MOST_TOLD = 20
+"""Entries left out that are named one by one; the others are only counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A picture to learn to draw, as the data names it.
+
+    Attributes:
+        image: file name, from the folder the data's names start from.
+        text: empty where there is none.
+        reference: file name of the picture shown as the prompt; None for the picture itself.
+        repeats: how often it counts in one round through the data.
+    """
+
+    image: str
+    text: str
+    reference: str | None = None
+    repeats: int = 1
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        return self.image if self.reference in (None, self.image) else f"{self.image} with {self.reference}"
+
+
+class BadEntryError(ValueError):
+    """An entry that cannot be used; the message says why, as the end of a sentence."""
+
+
+class Skipped:
+    """What is left out, with its reason; each is told once, and a long list only in part."""
+
+    def __init__(self) -> None:
+        """Begin with nothing left out."""
+        self._reasons: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def add(self, name: str, reason: str) -> None:
+        """Leave out what is called so; naming it again changes nothing."""
+        with self._lock:  # pictures are opened by several threads
+            known = name in self._reasons
+            self._reasons.setdefault(name, reason)
+        if not known and len(self._reasons) <= MOST_TOLD:
+            logger.warning("skipped %s: %s", name, reason)
+
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        """Why each is left out."""
+        return self._reasons
+
+    def __len__(self) -> int:
+        """How many are left out."""
+        return len(self._reasons)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the one called so is left out."""
+        return name in self._reasons
+
+    @property
+    def first(self) -> str:
+        """The first that was left out, and why; empty when nothing was."""
+        return next((f"{name}: {reason}" for name, reason in self._reasons.items()), "")
+
+    def summary(self, total: int) -> str:
+        """Say how many of ``total`` pictures are left out, and for which reasons most of them."""
+        reasons = Counter(self._reasons.values()).most_common(3)
+        most = "; ".join(f"{count} x {reason}" for reason, count in reasons)
+        return f"Left out: {len(self)} of {total} pictures ({most})."
+
+
+@dataclass(kw_only=True)
+class Listing:
+    """All that a data file or folder lists.
+
+    Attributes:
+        source: the file or folder.
+        entries: the good ones, in the order of the data.
+        skipped: those that cannot be used.
+        unused_keys: keys that entries have and that nothing is done with.
+        notes: what else a person should know.
+    """
+
+    source: Path
+    entries: list[Entry] = field(default_factory=list)
+    skipped: Skipped = field(default_factory=Skipped)
+    unused_keys: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, fields: object, *, place: str, prefix: str = "") -> None:
+        """Take an entry in, or leave it out.
+
+        Args:
+            fields: what the data has for it: a mapping where all is well, or why there is none.
+            place: where it stands, for the message.
+            prefix: put before file names that are not absolute.
+        """
+        try:
+            self.entries.append(self._entry(fields, prefix))
+        except BadEntryError as error:
+            self.skipped.add(place, str(error))
+
+    def include(self, other: Listing) -> None:
+        """Take in another listing, which notes what it leaves out in the same place."""
+        self.entries += other.entries
+        self.unused_keys |= other.unused_keys
+        self.notes += other.notes
+
+    def check(self) -> None:
+        """Make sure that something is left to train on.
+
+        Raises:
+            UserError: nothing is.
+        """
+        if self.entries:
+            return
+        if not len(self.skipped):
+            raise UserError(f"{self.source} lists no pictures.")
+        raise UserError(f"Nothing in {self.source} can be used; the first is {self.skipped.first}.")
+
+    def _entry(self, fields: object, prefix: str) -> Entry:
+        if isinstance(fields, BadEntryError):
+            raise fields
+        if not isinstance(fields, Mapping):
+            raise BadEntryError('it must look like {"image_file": ..., "text": ...}')
+        named = {str(key).strip().lower(): value for key, value in fields.items()}
+        for key in named.keys() - set(KNOWN_KEYS):
+            if slip := difflib.get_close_matches(key, KNOWN_KEYS, n=1, cutoff=ALIKE):
+                raise BadEntryError(f'it has "{key}"; is that "{slip[0]}"?')
+        has_reference = any(key in named for key in REFERENCE_KEYS)
+        image, text = _string(named, IMAGE_KEYS), _string(named, TEXT_KEYS)
+        reference = _string(named, REFERENCE_KEYS) if has_reference else ""
+        if not image.strip():
+            raise BadEntryError("it names no picture")
+        used = {_given(named, keys) for keys in (IMAGE_KEYS, TEXT_KEYS, REFERENCE_KEYS)}
+        self.unused_keys |= named.keys() - used
+        return Entry(image=_below(prefix, image), text=text, reference=_below(prefix, reference) or None)
+
+
+def decode(content: bytes) -> tuple[str, bool]:
+    """Read text that some program wrote: UTF-8 or UTF-16, with or without a byte order mark, else Windows-1252.
+
+    Returns:
+        The text, and whether it was Unicode. Windows-1252 is a guess: any bytes can be read as such.
+    """
+    try:
+        return content.decode(json.detect_encoding(content)), True
+    except UnicodeDecodeError:
+        return content.decode("cp1252", errors="replace"), False
+
+
+def _below(prefix: str, name: str) -> str:
+    return prefix + name if name and not Path(name).is_absolute() else name
+
+
+def _given(named: Mapping[str, object], keys: tuple[str, ...]) -> str | None:
+    return next((key for key in keys if key in named), None)
+
+
+def _string(named: Mapping[str, object], keys: tuple[str, ...]) -> str:
+    key = _given(named, keys)
+    if key is None:
+        raise BadEntryError(f'it has no "{keys[0]}"')
+    value = named[key]
+    if not isinstance(value, str):
+        raise BadEntryError(f'its "{key}" must be a string, not {value!r}')
+    return value

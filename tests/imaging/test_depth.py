@@ -1,0 +1,167 @@
+"""Pictures with more than eight bits a channel arrive as bright as they are."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from ipa_app.errors import UserError
+from ipa_app.imaging.opening import read_image
+from tests.picture_files import COLOURS, encoded, in_p3, linear, p3_profile, patches
+
+EXPECTED = np.random.default_rng(0).integers(0, 256, (24, 40, 3)).astype(np.uint8)
+UNITS = EXPECTED / np.float32(255)
+
+
+def tiff(values: np.ndarray, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    photometric = "rgb" if values.ndim == 3 else "minisblack"
+    tifffile.imwrite(buffer, values, **{"photometric": photometric, **options})
+    return buffer.getvalue()
+
+
+def opencv_tiff(values: np.ndarray, compression: int) -> bytes:
+    done, data = cv2.imencode(".tif", values[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, compression])
+    assert done
+    return data.tobytes()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    opened = read_image(data)
+    assert opened.notes == ()
+    return np.asarray(opened.image).astype(int)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        tiff(UNITS),
+        tiff(UNITS.astype(np.float16)),
+        tiff(UNITS.astype(np.float64)),
+        tiff(UNITS.astype(">f4"), byteorder=">"),
+        tiff(np.moveaxis(UNITS, 2, 0), planarconfig="separate"),
+        tiff(UNITS, compression="zlib"),
+        tiff(UNITS, bigtiff=True),
+        tiff(EXPECTED.astype(np.uint16) * 257),
+        tiff(EXPECTED.astype(np.uint32) * 257),
+        opencv_tiff(UNITS, 5),
+        opencv_tiff(UNITS, 8),
+    ],
+    ids=["float", "half", "double", "big-endian", "planes", "deflate", "BigTIFF", "16", "32", "LZW", "Adobe deflate"],
+)
+def test_colours_of_every_depth(data: bytes) -> None:
+    assert np.abs(pixels(data) - EXPECTED).max() <= 1
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.uint16, np.uint32, np.int32])
+def test_grey_of_every_depth(kind: Any) -> None:
+    grey = np.arange(256).reshape(16, 16)
+    values = (grey / 255).astype(kind) if np.issubdtype(kind, np.floating) else (grey * 257).astype(kind)
+    assert np.abs(pixels(tiff(values)) - grey[..., None]).max() <= 1
+
+
+def test_transparency_of_deep_pictures() -> None:
+    opacity = np.linspace(0, 1, 24 * 40, dtype=np.float32).reshape(24, 40, 1)
+    for kind, colours in (("unassalpha", UNITS), ("assocalpha", UNITS * opacity)):
+        opened = read_image(tiff(np.concatenate([colours, opacity], axis=2), extrasamples=[kind])).image
+        assert opened.mode == "RGBA"
+        seen = np.asarray(opened).astype(int)
+        assert np.abs(seen[..., 3] - 255 * opacity[..., 0]).max() <= 1
+        assert np.abs(seen[8:, :, :3] - EXPECTED[8:]).max() <= 2
+    grey = np.full((16, 16), 30_000, np.uint16)
+    grey[:, 8:] = 7
+    opened = read_image(encoded(Image.fromarray(grey), transparency=7)).image
+    assert [opened.getpixel(at) for at in ((2, 2), (12, 2))] == [(117, 117, 117, 255), (0, 0, 0, 0)]
+
+
+def test_a_sixteen_bit_picture_in_which_white_is_zero() -> None:
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    assert (
+        np.abs(pixels(tiff(ramp, photometric="miniswhite"))[..., 0] - (255 - np.arange(256).reshape(16, 16))).max() <= 1
+    )
+
+
+def test_a_deep_picture_is_turned_and_its_profile_counts() -> None:
+    wide = patches(in_p3())
+    units = np.asarray(wide) / np.float32(255)
+    tags = [(274, "H", 1, 6, True), (34675, 7, len(p3_profile()), p3_profile(), True)]
+    for data in (tiff(units, extratags=tags), tiff(units, extratags=tags, compression="zlib")):
+        opened = read_image(data)
+        assert opened.turn == Image.Transpose.ROTATE_270
+        assert np.abs(np.asarray(opened.image)[8::16, 8].astype(int) - COLOURS).max() <= 2
+    # In linear light, as photo programs save it.
+    bright = linear(EXPECTED[:, :, :1].repeat(3, axis=2) / 255).astype(np.float32)
+    assert np.abs(pixels(tiff(bright)) - 255 * bright).max() <= 1
+
+
+WHITE = "This picture is brighter than white in places, which became white."
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "note"),
+    [
+        (np.where(EXPECTED > 250, np.float32(40), UNITS), np.where(EXPECTED > 250, 255, EXPECTED), WHITE),
+        (
+            EXPECTED.astype(np.float32),
+            EXPECTED,
+            "This picture holds numbers up to 255, of which 255 was taken for white.",
+        ),
+        (
+            EXPECTED.astype(np.float32) * 257,
+            EXPECTED,
+            "This picture holds numbers up to 65535, of which 65535 was taken for white.",
+        ),
+        (
+            EXPECTED.astype(np.uint32),
+            EXPECTED,
+            "This picture holds numbers up to 255, of which 255 was taken for white.",
+        ),
+    ],
+    ids=["brighter than white", "0 to 255", "0 to 65535", "bytes in 32 bits"],
+)
+def test_numbers_of_another_range_are_guessed_and_it_is_said(
+    values: np.ndarray, expected: np.ndarray, note: str
+) -> None:
+    opened = read_image(tiff(values))
+    assert np.abs(np.asarray(opened.image).astype(int) - expected).max() <= 1
+    assert opened.notes == (note,)
+
+
+def test_what_is_no_number_is_black_and_what_is_endless_white() -> None:
+    odd = UNITS.copy()
+    odd[0, 0], odd[0, 1], odd[0, 2], odd[0, 3] = np.nan, np.inf, -np.inf, -3
+    for data in (tiff(odd), tiff(odd[..., 0])):
+        assert np.asarray(read_image(data).image)[0, :4].tolist() == [[0] * 3, [255] * 3, [0] * 3, [0] * 3]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (np.zeros((20, 20, 5), np.float32), "colours of this TIFF file cannot be read"),
+        (np.zeros((4, 20, 3), np.float32), "only 20 x 4 pixels"),
+    ],
+)
+def test_deep_pictures_that_cannot_be_used_are_said_plainly(values: np.ndarray, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        read_image(tiff(values))
+
+
+def test_a_deep_picture_that_is_too_large_is_refused_from_its_header() -> None:
+    data = bytearray(tiff(UNITS))
+    at = data.index((40).to_bytes(4, "little"))
+    data[at : at + 4] = (4_000_000).to_bytes(4, "little")
+    with pytest.raises(UserError, match="4000000 x 24 pixels of 32 bits, more than can be opened"):
+        read_image(bytes(data))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_half_a_deep_picture_is_refused(share: float) -> None:
+    data = tiff(UNITS)
+    with pytest.raises(UserError, match="damaged or not complete"):
+        read_image(data[: round(share * len(data))])

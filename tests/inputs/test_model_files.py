@@ -1,0 +1,402 @@
+"""docs/inputs.md, "Model files": each row is made, handed to the app, and what it says is compared word for word."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteScheduler, SchedulerMixin
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ipa_app.errors import UserError
+from ipa_app.models.catalog import ModelEntry, catalog, entry_from_file, entry_from_folder
+from ipa_app.training.components import load_components
+from tests.checkpoints import copy_configuration, load, write_checkpoint
+from tests.inputs.tables import rows
+from tests.models.test_controlnet import Malicious
+from tests.models.test_image_encoder import write_complete_clip
+from tests.single_file import original_controlnet
+from tests.tiny_models import SDXL_BLOCKS, tiny_controlnet, tiny_sdxl_unet, tiny_unet
+from tests.tiny_sdxl import tiny_sdxl_bundle
+
+ROOT = "/models"
+"""What the table calls the folder that everything lies in."""
+TAKEN, LEFT_OUT, REFUSED = "Taken", "Left out", "Refused"
+FIRST = "model.diffusion_model.input_blocks.0.0.weight"
+V_PRED, ZTSNR = {"v_pred": torch.tensor([])}, {"ztsnr": torch.tensor([])}
+
+Outcome = tuple[str, str | None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder to make things in, and the app that they are handed to."""
+
+    root: Path
+    bundle: Path
+    patch: pytest.MonkeyPatch
+
+    def copy(self, name: str = "dream") -> Path:
+        """A model in diffusers layout."""
+        return shutil.copytree(self.bundle, self.root / name, ignore=shutil.ignore_patterns("ipa_studio.json"))
+
+    def file(self, folder: Path | None = None, **written: Any) -> Path:
+        """A checkpoint with its configuration beside it."""
+        path = self.root / "dream.safetensors"
+        write_checkpoint(folder or self.bundle, path, **written)
+        return path
+
+    def named(self, *items: object, separator: str = ":") -> Outcome:
+        """What becomes of what IPA_MODELS names, beside a model that is none the worse for it."""
+        good = self.root / "good"
+        copy_configuration(self.bundle, good)
+        self.patch.setenv("IPA_MODELS", separator.join(map(str, [*items, good])))
+        found = catalog()
+        assert "good" in found
+        if not found.left_out:
+            assert "dream" in found
+            return TAKEN, None
+        (sentence,) = found.left_out.values()
+        return LEFT_OUT, sentence
+
+    def tensors(self, *names: str) -> Outcome:
+        """What becomes of a file with these tensors."""
+        save_arrays({name: np.zeros((4, 4), dtype=np.float32) for name in names}, self.root / "dream.safetensors")
+        return self.named(self.root / "dream.safetensors")
+
+    def loaded(self, path: Path) -> Outcome:
+        """What becomes of a model when it is chosen."""
+        return outcome(lambda: load(self.entry(path)))
+
+    def trained_on(self, path: Path) -> Outcome:
+        """What becomes of a model that an adapter is to be trained on."""
+        return outcome(lambda: load_components(path).noise_schedule())
+
+    def edited(self, part: str, change: Callable[[dict[str, Tensor]], Mapping[str, Tensor]]) -> Outcome:
+        """What becomes of a model with a part whose weights are changed."""
+        folder = self.copy()
+        path = next((folder / part).glob("*.safetensors"))
+        save_file(dict(change(load_file(path))), path, metadata={"format": "pt"})
+        return self.loaded(folder)
+
+    def configured(self, file: str, **changes: Any) -> Outcome:
+        """What becomes of a model with a JSON file that is changed."""
+        path = self.copy() / file
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        return self.loaded(self.root / "dream")
+
+    def channels(self, number: int) -> Outcome:
+        """What becomes of a model whose UNet takes so many channels."""
+        return self.configured("unet/config.json", in_channels=number)
+
+    def scheduled(self, scheduler: SchedulerMixin) -> Path:
+        """A model with another scheduler."""
+        folder = self.copy()
+        scheduler.save_pretrained(folder / "scheduler")
+        index = json.loads((folder / "model_index.json").read_text())
+        index["scheduler"] = ["diffusers", type(scheduler).__name__]
+        (folder / "model_index.json").write_text(json.dumps(index))
+        return folder
+
+    def entry(self, path: Path) -> ModelEntry:
+        make = entry_from_file if path.is_file() else entry_from_folder
+        return make(path, name=path.stem)
+
+
+def outcome(attempt: Callable[[], object]) -> Outcome:
+    try:
+        attempt()
+    except UserError as error:
+        return REFUSED, str(error)
+    return TAKEN, None
+
+
+def two_of_a_name(here: Place) -> Outcome:
+    other = here.root / "other" / "dream"
+    other.parent.mkdir()
+    return here.named(here.copy(), shutil.copytree(here.bundle, other))
+
+
+def written(here: Place, name: str, content: bytes) -> Path:
+    (here.root / name).write_bytes(content)
+    return here.root / name
+
+
+def with_settings(here: Place, text: str, *, encoding: str = "utf-8") -> Outcome:
+    folder = here.copy()
+    (folder / "ipa_studio.json").write_text(text, encoding=encoding)
+    return here.named(folder)
+
+
+def in_capitals(here: Place) -> Outcome:
+    path = here.file()
+    return here.named(path.rename(path.with_suffix(".SAFETENSORS")))
+
+
+def linked(here: Place) -> Outcome:
+    path = here.file()
+    content = path.rename(here.root / "0123abcd")
+    path.symlink_to(content)
+    return here.named(path)
+
+
+def at_home(here: Place) -> Outcome:
+    here.copy()
+    here.patch.setenv("HOME", str(here.root))
+    return here.named("~/dream")
+
+
+def folder_of(here: Place, name: str) -> Path:
+    """A folder with one file of tensors in it."""
+    (here.root / "dream").mkdir()
+    save_arrays({name: np.zeros(4, dtype=np.float32)}, here.root / "dream" / "any.safetensors")
+    return here.root / "dream"
+
+
+def flux_folder(here: Place) -> Outcome:
+    folder = here.copy()
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    return here.named(folder)
+
+
+def beside(here: Place, name: str, text: str) -> Outcome:
+    path = here.file()
+    (here.root / name).write_text(text)
+    return here.loaded(path)
+
+
+def cut_model(here: Place) -> Outcome:
+    cut = {**SDXL_BLOCKS, "transformer_layers_per_block": (1, 1, 1)}
+    shape = {"second_text": {"hidden_size": 48}}
+    folder = tiny_sdxl_bundle(here.root / "cut", blocks=cut, **shape)
+    path = here.file(folder, beside=False, layers_per_block=2)
+    copy_configuration(tiny_sdxl_bundle(here.root / "whole", blocks=SDXL_BLOCKS, **shape), here.root / "dream")
+    return here.loaded(path)
+
+
+def without_configuration(here: Place) -> Outcome:
+    here.patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here.root / "empty"))
+    return here.loaded(here.file(beside=False))
+
+
+def changed_file(here: Place, change: Callable[[dict[str, Tensor]], Mapping[str, Tensor]]) -> Outcome:
+    path = here.file()
+    save_file(dict(change(load_file(path))), path)
+    return here.loaded(path)
+
+
+def without(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key: tensor for key, tensor in tensors.items() if not key.startswith(prefix)}
+
+
+def spoiled(tensors: dict[str, Tensor], key: str) -> dict[str, Tensor]:
+    tensors[key].view(-1)[-1] = float("nan")
+    return tensors
+
+
+def packed(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    return {key: tensor.to(dtype) if tensor.ndim > 1 else tensor for key, tensor in tensors.items()}
+
+
+def variants(here: Place, variant: str) -> Outcome:
+    folder = here.copy()
+    for path in [path for part in ("unet", "vae", "text_encoder") for path in (folder / part).glob("*.safetensors")]:
+        path.rename(path.with_name(f"{path.stem}.{variant}.safetensors"))
+    return here.loaded(folder)
+
+
+def as_pickle(here: Place, content: object) -> Outcome:
+    folder = here.copy()
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save(content or load_file(path), path.with_suffix(".bin"))
+    path.unlink()
+    return here.loaded(folder)
+
+
+def renamed(here: Place, name: str) -> Outcome:
+    folder = here.copy()
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    path.rename(path.with_name(name))
+    return here.loaded(folder)
+
+
+def other_unet(here: Place) -> Outcome:
+    folder = here.copy()
+    shutil.rmtree(folder / "unet")
+    tiny_unet(cross_attention_dim=64).save_pretrained(folder / "unet")
+    return here.loaded(folder)
+
+
+def complete_clip(here: Place) -> Outcome:
+    folder = here.copy()
+    write_complete_clip(folder / "image_encoder")
+    return here.loaded(folder)
+
+
+def controlnet_file(here: Place, tensors: Mapping[str, Tensor], name: str = "openpose.pth") -> Outcome:
+    folder = here.copy()
+    shutil.rmtree(folder / "controlnet")
+    (folder / "controlnet").mkdir()
+    torch.save(dict(tensors), folder / "controlnet" / name)
+    return here.loaded(folder)
+
+
+COMPVIS = "model:\n  params:\n    parameterization: v\n"
+SCHEDULER = json.dumps({"_class_name": "DDIMScheduler", "prediction_type": "v_prediction", "clip_sample": False})
+SD2_NAMES = {"text_layout": "open_clip"}
+EDM = {"edm_mean": torch.zeros(1, 4, 1, 1), "edm_std": torch.ones(1, 4, 1, 1)}
+COSXL = {"edm_vpred.sigma_max": torch.tensor(120.0), "edm_vpred.sigma_min": torch.tensor(0.002)}
+EMA = {"model_ema.diffusion_modelx": torch.zeros(8, 8), "model_ema.decay": torch.ones(())}
+
+GIVEN: dict[str, Callable[[Place], Outcome]] = {
+    # What IPA_MODELS names
+    "A folder in diffusers layout": lambda here: here.named(here.copy()),
+    "A checkpoint, one `.safetensors` file": lambda here: here.named(here.file()),
+    "The same with an ending in capitals": in_capitals,
+    "A link to a file of another name": linked,
+    "A path that begins with `~`": at_home,
+    "Semicolons between the paths": lambda here: here.named(here.copy(), separator=";"),
+    "Empty items, spaces and quotes": lambda here: here.named("", f' "{here.copy()}" ', ""),
+    "The same place twice": lambda here: here.named(here.copy(), here.root / "dream"),
+    "Two places of the same name": two_of_a_name,
+    "A path where there is nothing": lambda here: here.named(here.root / "dream"),
+    "A `.ckpt` file": lambda here: here.named(written(here, "dream.ckpt", b"PK")),
+    "A `.gguf` file": lambda here: here.named(written(here, "dream.gguf", b"GGUF")),
+    "A file that is cut off": lambda here: here.named(
+        written(here, "dream.safetensors", here.file().read_bytes()[:-9])
+    ),
+    "A pointer of Git LFS": lambda here: here.named(
+        written(here, "dream.safetensors", b"version https://git-lfs.github.com/spec/v1")
+    ),
+    "A PyTorch file called `.safetensors`": lambda here: here.named(
+        written(here, "dream.safetensors", b"PK\x03\x04" + bytes(40))
+    ),
+    "An IP-Adapter": lambda here: here.tensors("image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"),
+    "A LoRA": lambda here: here.tensors("lora_unet_mid_block.lora_up.weight"),
+    "A ControlNet": lambda here: here.tensors("control_model.input_blocks.0.0.weight"),
+    "A VAE": lambda here: here.tensors("decoder.conv_in.weight"),
+    "A text encoder": lambda here: here.tensors("text_model.embeddings.token_embedding.weight"),
+    "An image encoder": lambda here: here.tensors("vision_model.embeddings.class_embedding"),
+    "A UNet without the rest": lambda here: here.tensors(FIRST),
+    "A textual inversion": lambda here: here.tensors("emb_params"),
+    "A checkpoint of FLUX": lambda here: here.tensors("double_blocks.0.img_attn.norm.key_norm.scale"),
+    "A folder of FLUX": flux_folder,
+    "An empty folder": lambda here: here.named(Path(shutil.copytree(here.bundle / "tokenizer", here.root / "dream"))),
+    "The folder of one part": lambda here: here.named(shutil.copytree(here.bundle / "unet", here.root / "dream")),
+    "A folder of LoRAs": lambda here: here.named(folder_of(here, "x.lora_up.weight")),
+    "A folder of checkpoints": lambda here: here.named(folder_of(here, "cond_stage_model.transformer.x")),
+    "`ipa_studio.json` with a byte order mark": lambda here: with_settings(here, "{}", encoding="utf-8-sig"),
+    "`ipa_studio.json` in UTF-16": lambda here: with_settings(here, "{}", encoding="utf-16"),
+    "`ipa_studio.json` that is broken": lambda here: with_settings(here, "{"),
+    "`ipa_studio.json` with 0 steps": lambda here: with_settings(here, '{"steps": 0}'),
+    # A checkpoint
+    "A checkpoint with `v_pred` in it": lambda here: here.loaded(here.file(more=V_PRED)),
+    "A checkpoint with `v_pred` and `ztsnr` in it": lambda here: here.loaded(here.file(more=V_PRED | ZTSNR)),
+    "A checkpoint whose notes say v": lambda here: here.loaded(here.file(notes={"modelspec.prediction_type": "v"})),
+    "A checkpoint with a `.yaml` beside it": lambda here: beside(here, "dream.yaml", COMPVIS),
+    "A checkpoint with a broken `.yaml` beside it": lambda here: beside(here, "dream.yaml", "model: {"),
+    "A checkpoint with a `scheduler_config.json` beside it": lambda here: beside(
+        here, "scheduler_config.json", SCHEDULER
+    ),
+    "Playground v2.5 (`edm_mean`, `edm_std`)": lambda here: here.loaded(here.file(more=EDM)),
+    "Half of that": lambda here: here.loaded(here.file(more={"edm_mean": torch.zeros(4)})),
+    "CosXL (`edm_vpred.sigma_max`)": lambda here: here.loaded(here.file(more=COSXL)),
+    "A text encoder without `text_model.` in its names": lambda here: here.loaded(here.file(text_layout="old")),
+    "Stable Diffusion 2 with open_clip's names": lambda here: here.loaded(here.file(**SD2_NAMES)),
+    "Averaged weights (EMA) beside the others": lambda here: here.loaded(here.file(more=EMA)),
+    "A model cut from SDXL, with SDXL's configuration": cut_model,
+    "A checkpoint without any configuration": without_configuration,
+    "A checkpoint without a VAE": lambda here: changed_file(here, lambda all_: without(all_, "first_stage_model.")),
+    "A checkpoint in 8-bit floats": lambda here: changed_file(here, lambda all_: packed(all_, torch.float8_e4m3fn)),
+    "A checkpoint with NaN in it": lambda here: changed_file(
+        here, lambda all_: spoiled(all_, "model.diffusion_model.out.2.bias")
+    ),
+    # A folder
+    "Only `*.bf16.safetensors`": lambda here: variants(here, "bf16"),
+    "Only `*.non_ema.safetensors`": lambda here: variants(here, "non_ema"),
+    "Only `.bin`": lambda here: as_pickle(here, None),
+    "`.bin` with program code in it": lambda here: as_pickle(here, {"x": Malicious(here.root / "proof")}),
+    "Only `.gguf`": lambda here: renamed(here, "model.gguf"),
+    "The second of two pieces is missing": lambda here: renamed(
+        here, "diffusion_pytorch_model-00001-of-00002.safetensors"
+    ),
+    "A tensor is missing": lambda here: here.edited("unet", lambda all_: without(all_, "conv_in.bias")),
+    "A tensor too many": lambda here: here.edited("unet", lambda all_: all_ | {"down_blocks.9.x": torch.zeros(1)}),
+    "8-bit whole numbers": lambda here: here.edited("unet", lambda all_: packed(all_, torch.int8)),
+    "4-bit numbers of bitsandbytes": lambda here: here.edited(
+        "unet", lambda all_: all_ | {"conv_in.weight.quant_state.bitsandbytes__nf4": torch.zeros(4, dtype=torch.uint8)}
+    ),
+    "NaN among the weights": lambda here: here.edited("vae", lambda all_: spoiled(all_, "decoder.conv_out.bias")),
+    "A VAE with `latents_mean` and `latents_std`": lambda here: here.configured(
+        "vae/config.json", latents_mean=[0.1] * 4, latents_std=[2.0] * 4
+    ),
+    "A VAE with `shift_factor`": lambda here: here.configured("vae/config.json", shift_factor=0.1),
+    "A VAE of other latents": lambda here: here.configured("vae/config.json", latent_channels=16),
+    "An inpainting UNet (9 channels)": lambda here: here.channels(9),
+    "InstructPix2Pix (8 channels)": lambda here: here.channels(8),
+    "The x4 upscaler (7 channels)": lambda here: here.channels(7),
+    "Stable Diffusion 2 depth (5 channels)": lambda here: here.channels(5),
+    "A scheduler for flow matching": lambda here: here.loaded(here.scheduled(FlowMatchEulerDiscreteScheduler())),
+    "A scheduler whose package is missing": lambda here: here.configured(
+        "model_index.json", scheduler=["diffusers", "DPMSolverSDEScheduler"]
+    ),
+    "A scheduler that there is not": lambda here: here.configured(
+        "model_index.json", scheduler=["diffusers", "DreamScheduler"]
+    ),
+    "A prediction that there is not": lambda here: here.configured(
+        "scheduler/scheduler_config.json", prediction_type="v"
+    ),
+    "Settings that a scheduler does not take": lambda here: here.configured(
+        "scheduler/scheduler_config.json", beta_schedule="dream"
+    ),
+    "An EDM schedule": lambda here: here.loaded(here.scheduled(EDMEulerScheduler())),
+    "An EDM schedule, to train an adapter on": lambda here: here.trained_on(here.scheduled(EDMEulerScheduler())),
+    "A scheduler that predicts the picture, to train on": lambda here: here.trained_on(
+        here.scheduled(DDIMScheduler(prediction_type="sample"))
+    ),
+    "A UNet of another family": other_unet,
+    "A complete CLIP as image encoder": complete_clip,
+    "An image encoder without projection": lambda here: here.edited(
+        "image_encoder", lambda all_: without(all_, "visual_projection")
+    ),
+    "SigLIP as image encoder": lambda here: here.configured(
+        "image_encoder/config.json", model_type="siglip_vision_model"
+    ),
+    "A ControlNet as `.pth`": lambda here: controlnet_file(here, original_controlnet(tiny_controlnet(tiny_unet()))),
+    "A ControlNet of another family": lambda here: controlnet_file(
+        here, tiny_controlnet(tiny_sdxl_unet()).state_dict()
+    ),
+    "Something else where the ControlNet should be": lambda here: controlnet_file(
+        here, {"lora_unet.lora_up.weight": torch.zeros(1)}
+    ),
+    "A ControlNet for many purposes": lambda here: here.configured(
+        "controlnet/config.json", _class_name="ControlNetUnionModel"
+    ),
+}
+
+
+def test_every_row_is_tried() -> None:
+    assert list(GIVEN) == list(rows("Model files"))
+
+
+@pytest.mark.parametrize("given", GIVEN)
+def test_what_becomes_of_it_and_what_is_said(
+    given: str, tiny_bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if given == "A scheduler whose package is missing" and find_spec("torchsde") is not None:
+        pytest.skip("the package is there")
+    root = tmp_path / "models"
+    root.mkdir()
+    found, sentence = GIVEN[given](Place(root, tiny_bundle_dir, monkeypatch))
+    row = rows("Model files")[given]
+    assert (found, sentence and sentence.replace(str(root), ROOT)) == (row.outcome, row.sentence)

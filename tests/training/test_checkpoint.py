@@ -1,0 +1,140 @@
+"""Checkpoints: whole or not there, and of this run or refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from ipa_app.errors import UserError
+from ipa_app.training.checkpoint import (
+    Checkpoint,
+    Origin,
+    check_same_run,
+    load_checkpoint,
+    resume_step,
+    save_checkpoint,
+)
+from ipa_app.training.config import TrainConfig
+
+MakeConfig = Callable[..., TrainConfig]
+ORIGIN = Origin(base="b", data="d", pictures=12, found=11, size=0, heldout=16)
+
+
+def checkpoint(step: int) -> Checkpoint:
+    weights = {"weight": torch.full((1000,), float(step))}
+    return Checkpoint(step=step, seconds=1.0, adapter=weights, optimizer={"moment": weights["weight"]}, scaler={})
+
+
+@pytest.fixture
+def written(make_config: MakeConfig) -> Iterator[TrainConfig]:
+    config = make_config(keep_checkpoints=2)
+    for step in (1, 2, 3):
+        save_checkpoint(checkpoint(step), config, ORIGIN)
+    yield config
+
+
+def names(config: TrainConfig) -> list[str]:
+    return sorted(path.name for path in config.output.iterdir())
+
+
+def test_the_latest_are_kept_and_read_back(written: TrainConfig) -> None:
+    assert names(written) == ["checkpoint-00000002", "checkpoint-00000003"]
+    found = load_checkpoint(written, ORIGIN)
+    assert found is not None
+    assert (found.step, resume_step(written.output)) == (3, 3)
+    assert torch.equal(found.adapter["weight"], checkpoint(3).adapter["weight"])
+
+
+@pytest.mark.parametrize("file", ["adapter.safetensors", "optimizer.pt", "state.json"])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_one_is_left_aside_with_a_word(
+    file: str, damage: str, written: TrainConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written.output / "checkpoint-00000003" / file
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    assert resume_step(written.output) == 2
+    found = load_checkpoint(written, ORIGIN)
+    assert found is not None
+    assert found.step == 2
+    assert caplog.messages == [f"{written.output / 'checkpoint-00000003'} is damaged and is left aside."]
+    save_checkpoint(checkpoint(3), written, ORIGIN)
+    assert resume_step(written.output) == 3
+    assert names(written) == ["checkpoint-00000002", "checkpoint-00000003"]
+
+
+def test_one_that_is_written_already_is_never_away(written: TrainConfig) -> None:
+    state = written.output / "checkpoint-00000003" / "state.json"
+    before = state.stat().st_ino
+    save_checkpoint(checkpoint(3), written, ORIGIN)
+    assert state.stat().st_ino == before
+
+
+def test_one_that_cannot_be_written_leaves_the_others_and_no_litter(
+    written: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 704 vs 598")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(RuntimeError):
+        save_checkpoint(checkpoint(4), written, ORIGIN)
+    assert names(written) == ["checkpoint-00000002", "checkpoint-00000003"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are of another kind")
+def test_all_files_may_be_read_by_whom_new_files_may(written: TrainConfig) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    files = [path for path in written.output.rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
+
+
+@pytest.mark.parametrize(
+    ("changes", "origin", "words"),
+    [
+        ({"adapter": "plus"}, {}, "a run with adapter base, not plus"),
+        ({"learning_rate": 1e-3}, {}, "a run with learning_rate 0.0001, not 0.001"),
+        ({"pretrained": Path("other.safetensors")}, {}, "that began with a new adapter, not from other.safetensors"),
+        ({}, {"base": "c"}, "a run on another base model"),
+        ({}, {"size": 256}, "a run with size 0, not 256"),
+        ({}, {"heldout": 3}, "a run with heldout 16, not 3"),
+        ({}, {"data": "e"}, r"on other data \(other names or texts\)"),
+        ({}, {"data": "e", "pictures": 13}, r"on other data \(12 pictures then, 13 now\).*checkpoint-00000003"),
+    ],
+)
+def test_another_run_is_not_continued(
+    changes: dict[str, object], origin: dict[str, object], words: str, written: TrainConfig, make_config: MakeConfig
+) -> None:
+    with pytest.raises(UserError, match=words):
+        check_same_run(make_config(**changes), Origin(**(vars(ORIGIN) | origin)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "origin"),
+    [({"max_steps": 9, "save_precision": "fp32"}, vars(ORIGIN)), ({}, {}), ({}, {"data": "d"})],
+)
+def test_what_does_not_touch_what_is_learned_may_change(
+    changes: dict[str, object], origin: dict[str, object], written: TrainConfig, make_config: MakeConfig
+) -> None:
+    check_same_run(make_config(**changes), Origin(**origin))
+
+
+def test_examples_that_came_or_went_are_said(written: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:
+    assert load_checkpoint(written, Origin(**(vars(ORIGIN) | {"found": 12}))) is not None
+    assert caplog.messages == ["The run had 11 examples so far and goes on with 12, in another order."]
+
+
+def test_a_run_from_a_file_may_leave_it_out_or_find_it_elsewhere_later(make_config: MakeConfig) -> None:
+    config = make_config(pretrained=Path("here/a.safetensors"))
+    save_checkpoint(checkpoint(1), config, ORIGIN)
+    check_same_run(make_config(), ORIGIN)
+    check_same_run(make_config(pretrained=Path("there/a.safetensors")), ORIGIN)
+    with pytest.raises(UserError, match=r"began from here/a.safetensors, not from b.safetensors"):
+        check_same_run(make_config(pretrained=Path("b.safetensors")), ORIGIN)
