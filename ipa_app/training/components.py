@@ -152,14 +152,14 @@ def load_components(base: Path, *, image_encoder: Path | None = None, dtype: tor
     if not (vision / "config.json").is_file():
         raise UserError(f"There is no CLIP vision tower in {vision}; name one with --image-encoder.")
     encoder = ImageEncoder(vision, entry.title)
-    fine = with_own_adapters(entry).adapters.get("fine")
+    fine = (each.file for each in with_own_adapters(entry).adapters.values() if each.kind == "plus")
     try:
         return Components(
             **dict(source.load(dtype=dtype)),
             image_encoder=encoder.load_tower(dtype=dtype),
             image_processor=encoder.processor([source.folder / "feature_extractor"]),
             index=source.index,
-            fine_adapter=None if fine is None else fine.file,
+            fine_adapter=next(fine, None),
         )
     except OSError as error:
         raise UserError(f"The base model in {base} cannot be read: {error}") from error

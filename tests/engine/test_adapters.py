@@ -29,7 +29,7 @@ from tests.tiny_models import random_adapter_tensors, tiny_unet
 
 # What diffusers is handed, for what the app is handed: it reads the published form only.
 PLAIN = {
-    "base": random_adapter_tensors(tiny_unet(), kind="base", seed=11),
+    "pooled": random_adapter_tensors(tiny_unet(), kind="base", seed=11),
     "plus": random_adapter_tensors(tiny_unet(), kind="plus", seed=12),
     "full": random_adapter_tensors(tiny_unet(), kind="full", seed=13),
     "8 queries": random_adapter_tensors(tiny_unet(), kind="plus", seed=14, num_tokens=8),
