@@ -19,6 +19,12 @@ REFERENCE_SIDE = 256
 SCALES = (0.25, 0.5, 0.75, 1.0)
 MIX_SCALE = 0.6
 PLACE = ("pose", "background")
+MARGIN = 4
+"""Pixels by which the mask of an inpainting reaches beyond the figure, into what is to stay as it was."""
+RIM: tuple[Literal["rim colours", "rim edges"], ...] = ("rim colours", "rim edges")
+
+
+Unit = Literal["share", "levels"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +50,21 @@ class Measure:
 
     Attributes:
         name: as printed.
-        kind: attributes read by the probe, joints where they should be, or pixels outside the mask untouched.
+        kind: attributes read by the judge, joints where they should be, pixels outside the mask untouched, or how far
+            the mask's rim is from what was there.
         of: the view of the case that says how it should be.
-        attributes: by the probe's names.
+        attributes: by the judge's names.
     """
 
     name: str
-    kind: Literal["attributes", "joints", "outside"] = "attributes"
+    kind: Literal["attributes", "joints", "outside", "rim colours", "rim edges"] = "attributes"
     of: Literal["view", "other", "stranger"] = "view"
     attributes: tuple[str, ...] = ()
+
+    @property
+    def unit(self) -> Unit:
+        """Of what is counted: a share of 1, where more is better, or levels of 255, where less is."""
+        return "levels" if self.kind in RIM else "share"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +78,7 @@ class Row:
 
 SUBJECT = Measure(name="subject", attributes=world.SUBJECT_ATTRIBUTES)
 ALL_ATTRIBUTES = tuple(world.ATTRIBUTES)
+RIM_MEASURES = tuple(Measure(name=kind, kind=kind, of="stranger") for kind in RIM)
 
 
 def rows(*, side: int) -> Iterator[Row]:
@@ -84,13 +97,23 @@ def rows(*, side: int) -> Iterator[Row]:
     for adapter in USUAL_NAMES:
         yield pose_row(adapter, side)
     for adapter in USUAL_NAMES:
-        yield _inpaint_row(adapter, side)
+        yield inpaint_row(adapter, side)
+
+
+def short_rows(*, side: int) -> tuple[Row, ...]:
+    """One row of each kind, for tables with many settings."""
+    references = (variation_row(adapter, 1.0) for adapter in USUAL_NAMES)
+    return (text_row(), *references, mix_row("base"), pose_row("base", side), inpaint_row("base", side))
 
 
 def sweep_rows(
-    *, steps: Sequence[int] = (), guidance_scales: Sequence[float] = (), models: Sequence[str] = ()
+    plain: Sequence[Row],
+    *,
+    steps: Sequence[int] = (),
+    guidance_scales: Sequence[float] = (),
+    models: Sequence[str] = (),
 ) -> Iterator[Row]:
-    """Words, a reference, and both together, at every combination of denoising steps, guidance scales and models.
+    """Every row at every combination of models, denoising steps and guidance scales.
 
     Where none are given, the model's own are used.
     """
@@ -98,16 +121,15 @@ def sweep_rows(
         settings = {"model": model, "steps": number, "guidance_scale": scale}
         settings = {name: value for name, value in settings.items() if value is not None}
         said = [model, number and f"{number} steps", scale and f"guidance {scale:g}"]
-        yield from _swept(", ".join(filter(None, said)), **settings)
+        for row in plain:
+            yield _with_settings(row, ", ".join([row.name, *filter(None, said)]), **settings)
 
 
-def _swept(name: str, **settings: float | str) -> Iterator[Row]:
-    for row in (text_row(), *(variation_row(adapter, 1.0) for adapter in USUAL_NAMES), mix_row("base")):
+def _with_settings(row: Row, name: str, **settings: float | str) -> Row:
+    def ask(case: Case) -> GenerateRequest:
+        return replace(row.ask(case), **settings)
 
-        def ask(case: Case, plain: Callable[[Case], GenerateRequest] = row.ask) -> GenerateRequest:
-            return replace(plain(case), **settings)
-
-        yield replace(row, name=f"{row.name}, {name}", ask=ask)
+    return replace(row, name=name, ask=ask)
 
 
 def text_row() -> Row:
@@ -157,20 +179,22 @@ def pose_row(adapter: str, side: int) -> Row:
     return Row(name=f"pose, {adapter}", ask=ask, measures=measures)
 
 
-def _inpaint_row(adapter: str, side: int) -> Row:
+def inpaint_row(adapter: str, side: int) -> Row:
+    """Another character in a picture, replaced by the one that a reference shows."""
+
     def ask(case: Case) -> GenerateRequest:
         image, mask = inpaint_inputs(case, side)
         return GenerateRequest(
             task="inpaint", image=image, mask=mask, references=_reference(case), adapter=adapter, seed=case.seed
         )
 
-    measures = (SUBJECT, Measure(name="outside untouched", kind="outside", of="stranger"))
+    measures = (SUBJECT, Measure(name="outside untouched", kind="outside", of="stranger"), *RIM_MEASURES)
     return Row(name=f"inpaint, {adapter}", ask=ask, measures=measures)
 
 
 def inpaint_inputs(case: Case, side: int) -> tuple[Image.Image, Image.Image]:
     """The stranger's picture, and a mask over the whole stranger with a margin."""
-    mask = world.render_mask(case.stranger, side).filter(ImageFilter.MaxFilter(9))
+    mask = world.render_mask(case.stranger, side).filter(ImageFilter.MaxFilter(2 * MARGIN + 1))
     return world.render(case.stranger, side), mask.point(lambda value: 255 if value > 127 else 0)
 
 

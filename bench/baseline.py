@@ -2,7 +2,7 @@
 
     python -m bench.baseline --work WORK [--subjects 48] [--json FILE] [--sheet FILE]
 
-WORK is where ``python -m ipa_app.toybox --work WORK probe baseline plain_adapter`` has left its results. Three answer
+WORK is where ``python -m ipa_app.toybox --work WORK baseline plain_adapter`` has left its results. Three answer
 the same questions, on the same held-out characters, seeds, steps and guidance: the fine-tuned UNet, a base adapter
 that saw as many samples of the same pairs, and the base adapter of the model. Counted is as in ``bench.quality``.
 """
@@ -22,6 +22,7 @@ from PIL import Image
 from bench.asks import Case, Row, mix_row, pose_row, text_row, variation_row
 from bench.contact_sheet import contact_sheet
 from bench.fine_tuned import FineTuned
+from bench.judging import JUDGE, check_judge
 from bench.quality import SHEET_COLUMNS, cases, figures_of, looks_at, show
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest
@@ -34,7 +35,7 @@ from ipa_app.processor import thread_count
 from ipa_app.toybox import world
 from ipa_app.toybox.adapters import plain_adapter_path
 from ipa_app.toybox.baseline import load_baseline
-from ipa_app.toybox.probe import Probe, load_probe
+from ipa_app.toybox.judge import Judge, load_judge
 
 MODEL, PLAIN = "toybox", "plain"
 
@@ -108,7 +109,7 @@ def check_same_unet(model: Path, work: Path) -> None:
         raise UserError(f"{work} goes on from another UNet than that of {model}: name its own model with --model.")
 
 
-def table(probe: Probe, entry: ModelEntry, work: Path, tried: Sequence[Case]) -> tuple[list[dict], list[tuple]]:
+def table(judge: Judge, entry: ModelEntry, work: Path, tried: Sequence[Case]) -> tuple[list[dict], list[tuple]]:
     """Ask everybody everything.
 
     Returns:
@@ -120,7 +121,7 @@ def table(probe: Probe, entry: ModelEntry, work: Path, tried: Sequence[Case]) ->
         for question, row in questions(entry.width).items():
             name = f"{question}, {answerer.name}"
             pictures = [answerer.draw(row.ask(case)) for case in tried]
-            looks = looks_at(probe, pictures, tried)
+            looks = looks_at(judge, pictures, tried)
             sheet.append((name, pictures[:SHEET_COLUMNS]))
             for measure in row.measures:
                 lines.append({**figures_of(name, looks, measure), "trained_numbers": answerer.trained_numbers})
@@ -139,7 +140,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(thread_count())  # as in the app
     entry = entry_from_folder(arguments.model, name=MODEL)
-    lines, sheet = table(load_probe(arguments.work / "probe.pt"), entry, arguments.work, cases(arguments.subjects))
+    judge, tried = load_judge(JUDGE), cases(arguments.subjects)
+    try:
+        check_judge(judge, [case.view for case in tried])
+        lines, sheet = table(judge, entry, arguments.work, tried)
+    except UserError as error:
+        parser.exit(1, f"{error}\n")
     for name, count in {line["row"].split(", ", 1)[1]: line["trained_numbers"] for line in lines}.items():
         print(f"{name}: {count:,} numbers trained")
     if arguments.json:

@@ -1,45 +1,126 @@
-"""Counting what can be seen in a picture, and how sure the count is."""
+"""The judge: what it sees in a picture, how sure a count is, and whether it may be believed at all.
+
+    python -m bench.judging [--judge FOLDER] [--drawings 2000]
+
+counts what a judge reads in drawings of characters that it has never seen: as they are, soft, noisy and after JPEG.
+"""
 
 from __future__ import annotations
 
+import argparse
 import math
+import random
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from bench.asks import Case, Measure, inpaint_inputs
+from bench.asks import MARGIN, Case, Measure, inpaint_inputs
+from ipa_app.errors import UserError
 from ipa_app.toybox import world
-from ipa_app.toybox.probe import Probe, Reading, joints_right, right
+from ipa_app.toybox.judge import Judge, Reading, joints_right, load_judge, right
+from ipa_app.toybox.wear import as_jpeg, noisy, soft
+
+JUDGE = Path(__file__).parent / "judge"
+"""The one that is part of the project; its README.md says how it was made."""
+LEAST_READ = 0.98
+"""Share of every attribute that a judge must read right in drawings, which no model can beat."""
+TRIED_DRAWINGS = 240
+"""Drawings it is tried on before it counts anything, besides those that pictures are compared with."""
+JOINTS = "joints"
+WEARS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "as drawn": lambda batch: batch,
+    "soft (1 px)": lambda batch: soft(batch, 1.0),
+    "noisy (8 of 255)": lambda batch: noisy(batch, 16 / 255, torch.Generator().manual_seed(0)),
+    "JPEG (quality 60)": lambda batch: as_jpeg(batch, 60),
+}
+"""What drawings go through before they are read, for the card."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """A picture that was drawn for a case, and what the probe sees in it."""
+    """A picture that was drawn for a case, and what the judge sees in it."""
 
     picture: Image.Image
     case: Case
     reading: Reading
 
 
+def look(judge: Judge, picture: Image.Image, case: Case) -> Look:
+    """Let the judge see a picture."""
+    return Look(picture=picture, case=case, reading=read(judge, [picture]))
+
+
 @torch.no_grad()
-def look(probe: Probe, picture: Image.Image, case: Case) -> Look:
-    """Let the probe see a picture, at the size of those that it knows."""
-    side = int(probe.side)
-    seen = picture.convert("RGB").resize((side, side), Image.Resampling.BOX)
-    pixels = torch.from_numpy(np.array(seen)).permute(2, 0, 1)[None].float() / 127.5 - 1
-    return Look(picture=picture, case=case, reading=probe(pixels))
+def read(
+    judge: Judge, pictures: Sequence[Image.Image], wear: Callable[[torch.Tensor], torch.Tensor] = WEARS["as drawn"]
+) -> Reading:
+    """What the judge reads in pictures, at the size of those that it knows."""
+    return judge(wear(judge_pixels(judge, pictures)))
 
 
-def judge(seen: Look, measure: Measure) -> float:
-    """How far a picture is as it should be, 0 to 1."""
-    if measure.kind == "outside":
-        return float(_untouched(seen.picture, seen.case))
+def judge_pixels(judge: Judge, pictures: Sequence[Image.Image]) -> torch.Tensor:
+    """Pictures as the judge takes them, (B, 3, side, side) in [-1, 1]."""
+    size = (judge.side, judge.side)
+    seen = [np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BOX)) for picture in pictures]
+    return torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def held_out_views(count: int) -> list[world.View]:
+    """Views of characters that no training sees, the same in every run."""
+    rng = random.Random("drawings")
+    return [world.sample_view(rng, held_out=True) for _ in range(count)]
+
+
+def drawings_read(
+    judge: Judge,
+    views: Iterable[world.View],
+    wear: Callable[[torch.Tensor], torch.Tensor] = WEARS["as drawn"],
+) -> dict[str, float]:
+    """Share of the drawings of views whose attributes the judge reads right, by attribute, and of their joints."""
+    found: dict[str, list[torch.Tensor]] = {}
+    for view in views:
+        reading = read(judge, [world.render(view, judge.side)], wear)
+        hits = right(reading, torch.tensor([list(world.labels(view).values())]))
+        hits[JOINTS] = joints_right(reading, torch.tensor([world.keypoints(view)]))
+        for name, each in hits.items():
+            found.setdefault(name, []).append(each.float().mean())
+    return {name: float(torch.stack(each).mean()) for name, each in found.items()}
+
+
+def check_judge(judge: Judge, views: Sequence[world.View]) -> None:
+    """Make sure that a judge reads drawings, so that what it reads in pictures is worth printing.
+
+    Args:
+        judge: to be tried.
+        views: whose drawings it is tried on, besides `TRIED_DRAWINGS` others.
+
+    Raises:
+        UserError: it does not.
+    """
+    shares = drawings_read(judge, [*views, *held_out_views(TRIED_DRAWINGS)])
+    weak = {name: share for name, share in shares.items() if share < LEAST_READ}
+    if weak:
+        listed = ", ".join(f"{share:.1%} of {name.replace('_', ' ')}" for name, share in weak.items())
+        raise UserError(
+            f"The judge reads {listed} right in drawings, and must read {LEAST_READ:.0%}, or what it reads in pictures "
+            "says nothing of them: please use the one in bench/judge, or train one to the end."
+        )
+
+
+def score(seen: Look, measure: Measure) -> float:
+    """What a measure says of a picture, in the measure's unit."""
+    if measure.kind == "attributes":
+        return sum(attributes_right(seen, measure).values()) / len(measure.attributes)
     if measure.kind == "joints":
         joints = torch.tensor([world.keypoints(_meant(seen, measure))])
         return float(joints_right(seen.reading, joints).float().mean())
-    return sum(attributes_right(seen, measure).values()) / len(measure.attributes)
+    if measure.kind == "outside":
+        return float(_untouched(seen.picture, seen.case))
+    return rim_errors(seen.picture, seen.case)[measure.kind]
 
 
 def attributes_right(seen: Look, measure: Measure) -> dict[str, bool]:
@@ -52,14 +133,49 @@ def _meant(seen: Look, measure: Measure) -> world.View:
     return getattr(seen.case, measure.of)
 
 
-def interval(shares: list[float]) -> dict[str, float]:
+def interval(values: Sequence[float]) -> dict[str, float]:
     """Mean and half the width of its 95 % interval."""
-    mean = sum(shares) / len(shares)
-    variance = sum((share - mean) ** 2 for share in shares) / max(1, len(shares) - 1)
-    return {"right": round(mean, 3), "plus_minus": round(1.96 * math.sqrt(variance / len(shares)), 3)}
+    mean = sum(values) / len(values)
+    variance = sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
+    return {"mean": round(mean, 3), "plus_minus": round(1.96 * math.sqrt(variance / len(values)), 3)}
 
 
 def _untouched(picture: Image.Image, case: Case) -> bool:
     image, mask = inpaint_inputs(case, picture.width)
     outside = np.array(mask) == 0
     return bool((np.array(picture.convert("RGB"))[outside] == np.array(image)[outside]).all())
+
+
+def rim_errors(picture: Image.Image, case: Case) -> dict[str, float]:
+    """How well an inpainting joins on to what is around it: just inside the mask's edge the picture showed its place.
+
+    Returns:
+        "rim colours": mean distance from the colours that were there; "rim edges": of the differences between
+        neighbouring pixels from those that were there, which a seam or a limb that is cut off adds to. In levels, of
+        255.
+    """
+    image, mask = inpaint_inputs(case, picture.width)
+    rim = np.asarray(mask) > np.asarray(mask.filter(ImageFilter.MinFilter(2 * MARGIN + 1)))
+    error = np.asarray(picture.convert("RGB"), np.float32) - np.asarray(image, np.float32)
+    across, down = np.diff(error, axis=1)[rim[:, 1:] | rim[:, :-1]], np.diff(error, axis=0)[rim[1:] | rim[:-1]]
+    edges = np.concatenate([across, down])
+    return {"rim colours": float(np.abs(error[rim]).mean()), "rim edges": float(np.abs(edges).mean())}
+
+
+def main() -> None:
+    """Print a table for the judge's card: attributes down, what the drawings went through across."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--judge", type=Path, default=JUDGE, help="folder of the judge")
+    parser.add_argument("--drawings", type=int, default=2000, help="of characters that no training sees")
+    arguments = parser.parse_args()
+    judge, views = load_judge(arguments.judge), held_out_views(arguments.drawings)
+    columns = {name: drawings_read(judge, views, wear) for name, wear in WEARS.items()}
+    print("| |", " | ".join(columns), "|")
+    print("|---" * (1 + len(columns)) + "|")
+    for name in next(iter(columns.values())):
+        shares = (f"{column[name]:.2%}" for column in columns.values())
+        print("|", name.replace("_", " "), "|", " | ".join(shares), "|")
+
+
+if __name__ == "__main__":
+    main()

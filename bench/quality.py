@@ -1,12 +1,16 @@
 """How well the bundled model does what it was asked, counted by a network on subjects it has never seen.
 
-    python -m bench.quality --probe WORK/probe.pt [--quick] [--subjects 48] [--json FILE] [--sheet FILE]
-    python -m bench.quality --probe WORK/probe.pt --steps 10 20 30 --guidance 4 7 [--samplers DDIMScheduler ...]
+    python -m bench.quality [--quick] [--subjects 48] [--json FILE] [--sheet FILE]
+    python -m bench.quality --steps 4 10 20 --guidance 2 3 [--samplers UniPCMultistepScheduler ...]
+    python -m bench.quality --lora assets/toybox/loras/toybox-4-steps.safetensors --steps 4 --guidance 1
+    python -m bench.quality --looks
 
-The probe is made by the recipe (``python -m ipa_app.toybox --work WORK probe``) from renders alone. Every
-picture is drawn through the app's own engine, on fixed seeds. Printed is the share of attributes, or of joints, that
-the probe reads in the pictures as they were asked for, with a 95 % interval; the last lines are what it reads in the
-drawings themselves, which no model can beat, and what it would read in a drawing of somebody else.
+The judge comes with the project (``bench/judge``) and is first tried on drawings: one that cannot read those counts
+nothing. Every picture is drawn through the app's own engine, on fixed seeds. Printed is the share of attributes, or of
+joints, that the judge reads in the pictures as they were asked for, with a 95 % interval, and beside it that of the
+mouths alone, the hardest; the last lines are what it reads in the drawings themselves, which no model can beat, and
+what it would read in a drawing of somebody else. ``--looks`` draws many pictures from words instead and says how far
+they are from drawings, whatever they show.
 """
 
 from __future__ import annotations
@@ -15,28 +19,49 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from PIL import Image
 
-from bench.asks import ALL_ATTRIBUTES, SUBJECT, Case, Measure, Row, rows, sweep_rows
+from bench.asks import (
+    ALL_ATTRIBUTES,
+    RIM_MEASURES,
+    SUBJECT,
+    Case,
+    Measure,
+    Row,
+    inpaint_inputs,
+    rows,
+    short_rows,
+    sweep_rows,
+    text_row,
+)
 from bench.contact_sheet import contact_sheet
-from bench.judging import Look, attributes_right, interval, judge, look
-from bench.samplers import sampled_by
+from bench.judging import JUDGE, Look, attributes_right, check_judge, held_out_views, interval, look, score
+from bench.looks import Drawings
+from bench.variants import sampled_by, with_lora
 from ipa_app.engine.engine import Engine
+from ipa_app.errors import UserError
 from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
+from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.processor import thread_count
 from ipa_app.toybox import world
-from ipa_app.toybox.probe import Probe, load_probe
+from ipa_app.toybox.judge import Judge, load_judge
 
-QUICK_SUBJECTS = 6
+SUBJECTS, QUICK_SUBJECTS = 48, 6
+LOOKS_SUBJECTS = 500
 SHEET_COLUMNS = 6
+MOUTH = "mouth"
+
+Figures = dict[str, Any]
+"""One line of the table."""
 
 
 def cases(count: int) -> list[Case]:
@@ -57,97 +82,159 @@ def pictures_of(engine: Engine, row: Row, tried: Sequence[Case]) -> tuple[list[I
     return pictures, (time.monotonic() - started) / len(tried)
 
 
-def figures_of(name: str, looks: Sequence[Look], measure: Measure) -> dict:
+def figures_of(name: str, looks: Sequence[Look], measure: Measure) -> Figures:
     """One line of the table, with the share of every single attribute."""
-    figures = {"row": name, "measure": measure.name, **interval([judge(seen, measure) for seen in looks])}
+    values = interval([score(seen, measure) for seen in looks])
+    figures = {"row": name, "measure": measure.name, "unit": measure.unit, **values}
     if measure.attributes:
         single = [attributes_right(seen, measure) for seen in looks]
         figures["attributes"] = {key: round(sum(one[key] for one in single) / len(single), 3) for key in single[0]}
     return figures
 
 
-def limits(probe: Probe, tried: Sequence[Case], side: int) -> list[dict]:
-    """What the probe reads in renders: of the very view, and of another character in the same scene."""
-    drawn = [world.render(case.view, side) for case in tried]
+def limits(judge: Judge, tried: Sequence[Case], side: int) -> Iterator[Figures]:
+    """What the judge reads in drawings: of the very view, of another character there, and of one that was put there."""
+    drawn = looks_at(judge, [world.render(case.view, side) for case in tried], tried)
+    yield figures_of("the drawings themselves", drawn, Measure(name="everything", attributes=ALL_ATTRIBUTES))
+    yield figures_of("the drawings themselves", drawn, Measure(name="joints in place", kind="joints"))
     others = [world.render(world.View(case.stranger.subject, case.view.scene), side) for case in tried]
-    looks = looks_at(probe, drawn, tried)
-    return [
-        figures_of("the drawings themselves", looks, Measure(name="everything", attributes=ALL_ATTRIBUTES)),
-        figures_of("the drawings themselves", looks, Measure(name="joints in place", kind="joints")),
-        figures_of("another character", looks_at(probe, others, tried), SUBJECT),
-    ]
+    yield figures_of("another character", looks_at(judge, others, tried), SUBJECT)
+    put = looks_at(judge, [_put_in_place(case, side) for case in tried], tried)
+    for measure in RIM_MEASURES:
+        yield figures_of("a drawing put in place", put, measure)
 
 
-def looks_at(probe: Probe, pictures: Sequence[Image.Image], tried: Sequence[Case]) -> list[Look]:
-    """What the probe sees in a picture of every case."""
-    return [look(probe, picture, case) for picture, case in zip(pictures, tried, strict=True)]
+def _put_in_place(case: Case, side: int) -> Image.Image:
+    """The reference's character drawn in the pose of the stranger that it replaces, as far as the mask reaches."""
+    image, mask = inpaint_inputs(case, side)
+    return Image.composite(world.render(world.View(case.view.subject, case.stranger.scene), side), image, mask)
 
 
-def show(figures: dict) -> None:
+def looks_at(judge: Judge, pictures: Sequence[Image.Image], tried: Sequence[Case]) -> list[Look]:
+    """What the judge sees in a picture of every case."""
+    return [look(judge, picture, case) for picture, case in zip(pictures, tried, strict=True)]
+
+
+def show(figures: Figures) -> None:
     """Print one line."""
+    number, spread = ("{:6.1%}", " ± {:5.1%}") if figures["unit"] == "share" else ("{:6.2f}", " ± {:5.2f}")
+    counted = number.format(figures["mean"]) + (spread.format(figures["plus_minus"]) if "plus_minus" in figures else "")
+    mouth = f"{figures['attributes'][MOUTH]:.0%}" if MOUTH in figures.get("attributes", {}) else ""
     seconds = f"  ({figures['seconds_per_picture']} s a picture)" if "seconds_per_picture" in figures else ""
-    print("{row:42} {measure:18} {right:6.1%} ± {plus_minus:5.1%}".format(**figures) + seconds, flush=True)
+    print(f"{figures['row']:46} {figures['measure']:18} {counted:15} {mouth:>6}{seconds}", flush=True)
+
+
+class Table:
+    """The lines counted so far, printed and written as they come, so that a long run that is stopped leaves them."""
+
+    def __init__(self, path: Path | None) -> None:
+        """`path`: of a JSON file; None for none."""
+        self._path, self._lines = path, []
+        print(f"{'':46} {'':18} {'right':>15} {'mouth':>6}", flush=True)
+
+    def add(self, figures: Figures) -> None:
+        """Print a line, and write all."""
+        self._lines.append(figures)
+        show(figures)
+        if self._path:
+            self._path.write_text(json.dumps(self._lines, indent=1) + "\n", "utf-8")
 
 
 def main() -> None:
     """Print the table; write it and the contact sheet where asked."""
-    arguments = _arguments()
+    parser = _parser()
+    arguments = parser.parse_args()
     torch.set_num_threads(thread_count())  # as in the app
-    probe = load_probe(arguments.probe)
+    judge = load_judge(arguments.judge)
+    try:
+        check_judge(judge, [case.view for case in cases(SUBJECTS)])
+    except UserError as error:
+        parser.exit(1, f"{error}\n")
     with TemporaryDirectory() as folder:
-        entries = {"toybox": entry_from_folder(arguments.model, name="toybox")}
-        entries |= sampled_by(arguments.model, arguments.samplers, Path(folder))
-        if arguments.base_adapter:
-            changed = {"base": usual_adapter("base", arguments.base_adapter)}
-            entries = {name: replace(each, adapters={**each.adapters, **changed}) for name, each in entries.items()}
+        entries = _entries(arguments, Path(folder))
         engine = Engine(ModelManager(entries, device="cpu", max_resident=len(entries)))
         try:
-            answer(engine, probe, arguments)
+            (count_looks if arguments.looks else count)(engine, judge, arguments)
         finally:
             engine.close()
 
 
-def answer(engine: Engine, probe: Probe, arguments: argparse.Namespace) -> None:
+def count(engine: Engine, judge: Judge, arguments: argparse.Namespace) -> None:
     """Ask what the command line wants asked, and print, write and draw what comes of it."""
     side = engine.manager.entry("toybox").width
     tried = cases(QUICK_SUBJECTS if arguments.quick else arguments.subjects)
-    sweep = {"steps": arguments.steps, "guidance_scales": arguments.guidance, "models": arguments.samplers}
-    asked = sweep_rows(**sweep) if any(sweep.values()) else rows(side=side)
-    table: list[dict] = []
+    table = Table(arguments.json)
     sheet = [("reference", [world.render(case.view, side) for case in tried[:SHEET_COLUMNS]])]
-    for row in asked:
-        if not row.name.startswith(tuple(arguments.only)):
-            continue
+    for row in _asked(arguments, side):
         pictures, seconds = pictures_of(engine, row, tried)
         sheet.append((row.name, pictures[:SHEET_COLUMNS]))
-        looks = looks_at(probe, pictures, tried)
+        looks = looks_at(judge, pictures, tried)
         for measure in row.measures:
-            table.append(figures_of(row.name, looks, measure))
-            table[-1]["seconds_per_picture"] = round(seconds, 2)
-            show(table[-1])
-    for figures in limits(probe, tried, side):
-        table.append(figures)
-        show(figures)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
+            table.add({**figures_of(row.name, looks, measure), "seconds_per_picture": round(seconds, 2)})
+    for figures in limits(judge, tried, side):
+        table.add(figures)
     if arguments.sheet:
         contact_sheet(sheet).save(arguments.sheet)
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--probe", type=Path, required=True, help="probe.pt of the recipe")
-    parser.add_argument("--subjects", type=int, default=48, help="held-out subjects, one picture each per row")
+def count_looks(engine: Engine, judge: Judge, arguments: argparse.Namespace) -> None:
+    """Draw many pictures from words, and print how far they are from drawings."""
+    side = engine.manager.entry("toybox").width
+    views = held_out_views(3 * LOOKS_SUBJECTS)
+    first, second, asked = (views[start::3] for start in range(3))
+    drawings = Drawings(judge, [world.render(view, side) for view in first])
+    tried = [Case(view=view, other=view, stranger=view, seed=seed) for seed, view in enumerate(asked)]
+    table = Table(arguments.json)
+    for row in _asked(arguments, side):
+        pictures, seconds = pictures_of(engine, row, tried)
+        table.add({**looks_figures(row.name, drawings, pictures), "seconds_per_picture": round(seconds, 2)})
+    table.add(looks_figures("other drawings", drawings, [world.render(view, side) for view in second]))
+
+
+def looks_figures(name: str, drawings: Drawings, pictures: Sequence[Image.Image]) -> Figures:
+    """One line of the table."""
+    return {"row": name, "measure": "looks", "unit": "distance", "mean": round(drawings.distance(pictures), 2)}
+
+
+def _asked(arguments: argparse.Namespace, side: int) -> Iterator[Row]:
+    """The rows that the command line names."""
+    sweep = {"steps": arguments.steps, "guidance_scales": arguments.guidance, "models": arguments.samplers}
+    if any(sweep.values()):
+        asked = sweep_rows([text_row()] if arguments.looks else short_rows(side=side), **sweep)
+    else:
+        asked = [text_row()] if arguments.looks else rows(side=side)
+    return (row for row in asked if row.name.startswith(tuple(arguments.only)))
+
+
+def _entries(arguments: argparse.Namespace, folder: Path) -> dict[str, ModelEntry]:
+    """The model, once for each sampler too, with the LoRA and the adapter that the command line wants."""
+    model = with_lora(arguments.model, arguments.lora, folder / "lora") if arguments.lora else arguments.model
+    entries = {"toybox": entry_from_folder(model, name="toybox")}
+    entries |= sampled_by(model, arguments.samplers, folder)
+    if not arguments.base_adapter:
+        return entries
+    changed = {"base": usual_adapter("base", arguments.base_adapter)}
+    return {name: replace(each, adapters={**each.adapters, **changed}) for name, each in entries.items()}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.quality", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--subjects", type=int, default=SUBJECTS, help="held-out subjects, one picture each per row")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SUBJECTS} subjects, for a first impression")
-    parser.add_argument("--steps", type=int, nargs="+", default=(), help="instead: at these numbers of steps")
-    parser.add_argument("--guidance", type=float, nargs="+", default=(), help="instead: at these guidance scales")
-    parser.add_argument("--samplers", nargs="+", default=(), help="instead: with these schedulers of diffusers")
+    parser.add_argument("--looks", action="store_true", help=f"instead: how {LOOKS_SUBJECTS} pictures look in all")
+    parser.add_argument("--steps", type=int, nargs="+", default=(), help="fewer rows, at these numbers of steps")
+    parser.add_argument("--guidance", type=float, nargs="+", default=(), help="fewer rows, at these guidance scales")
+    parser.add_argument("--samplers", nargs="+", default=(), help="fewer rows, with these schedulers of diffusers")
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="the rows whose names begin like this")
     parser.add_argument("--model", type=Path, default=BUNDLED, help="another bundle of the recipe")
+    parser.add_argument("--lora", type=Path, help="change the UNet by this file of the recipe's stage student")
     parser.add_argument("--base-adapter", type=Path, help="in place of the model's own")
+    parser.add_argument("--judge", type=Path, default=JUDGE, help="folder of another judge")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first subjects here (PNG)")
-    return parser.parse_args()
+    return parser
 
 
 if __name__ == "__main__":

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """Something a person can put right.
 
     The message is one clear sentence that says what to do; the page and the API show it as it is.
     Every other exception is a bug and leaves a traceback in the log.
+
+    Attributes:
+        field: name of the request's field that is to blame, where it is a single one; programs know it by this name.
     """
+
+    field: str | None
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class Cancelled(Exception):  # noqa: N818 - an outcome somebody asked for, not an error
@@ -16,3 +28,13 @@ class Cancelled(Exception):  # noqa: N818 - an outcome somebody asked for, not a
 
     def __init__(self) -> None:
         super().__init__("Stopped.")
+
+
+@contextmanager
+def blaming(field: str) -> Iterator[None]:
+    """Let every `UserError` out of the block name the field that is to blame, unless it names one already."""
+    try:
+        yield
+    except UserError as error:
+        error.field = error.field or field
+        raise

@@ -30,7 +30,7 @@ def checked_number(name: str, value: object, *, least: float, most: float, or_ze
     number = _real(value)
     # Neither NaN nor infinity is within any range.
     if number is None or not (least <= number <= most or (or_zero and number == 0)):
-        raise _wrong(name, value, allowed)
+        raise wrong_value(name, value, allowed)
     return float(number)
 
 
@@ -52,7 +52,7 @@ def checked_whole(name: str, value: object, *, least: int, most: int, or_zero: b
     allowed = f"{'0 or ' if or_zero else ''}{kind} from {least} to {most}"
     number = _real(value)
     if number is None or not (least <= number <= most or (or_zero and number == 0)) or number % multiple:
-        raise _wrong(name, value, allowed)
+        raise wrong_value(name, value, allowed)
     return int(number)
 
 
@@ -63,13 +63,13 @@ def checked_text(name: str, value: object, *, longest: int) -> str:
         UserError: it is not text, too long, or holds something that is not a character.
     """
     if not isinstance(value, str):
-        raise _wrong(name, value, "text")
+        raise wrong_value(name, value, "text")
     if len(value) > longest:
         raise UserError(f"{name} is {len(value)} characters long; it must have at most {longest}.")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise _wrong(name, value, "text without broken characters") from None
+        raise wrong_value(name, value, "text without broken characters") from None
     return value
 
 
@@ -80,7 +80,7 @@ def checked_choice(name: str, value: object, choices: Sequence[str]) -> str:
         UserError: it is none of them.
     """
     if not isinstance(value, str) or value not in choices:
-        raise _wrong(name, value, " or ".join(choices))
+        raise wrong_value(name, value, " or ".join(choices))
     return value
 
 
@@ -91,7 +91,7 @@ def checked_switch(name: str, value: object) -> bool:
         UserError: it is neither.
     """
     if not isinstance(value, bool):
-        raise _wrong(name, value, "true or false")
+        raise wrong_value(name, value, "true or false")
     return value
 
 
@@ -102,7 +102,7 @@ def checked_image(name: str, value: object) -> Image.Image:
         UserError: it is none.
     """
     if not isinstance(value, Image.Image):
-        raise _wrong(name, value, "a picture")
+        raise wrong_value(name, value, "a picture")
     return value
 
 
@@ -131,7 +131,8 @@ def _real(value: object) -> float | None:
     return cast(float, value)
 
 
-def _wrong(name: str, value: object, allowed: str) -> UserError:
+def wrong_value(name: str, value: object, allowed: str) -> UserError:
+    """Make the error that says what a value is and what it must be."""
     # Python refuses to write out the longest whole numbers.
     is_huge = isinstance(value, int) and abs(value) > 10**_SHOWN_CHARACTERS
     shown = "a huge number" if is_huge else repr(value)

@@ -38,7 +38,7 @@ def draw(
         model: what draws.
         rows: one per picture.
         like: whose size, steps, guidance and task all of them share.
-        on_step: told after every step, and when the last one is done before the pictures are decoded.
+        on_step: told after every step, and before each of the pictures is decoded.
         previewer: looks at the pictures while they are drawn, and changes nothing in them.
 
     Returns:
@@ -52,8 +52,12 @@ def draw(
         return denoise(model, rows, like=like, on_step=on_step, previewer=previewer)
 
     latents = _finite(model, attempt, when="while denoising", like=like)
-    pictures = (_decode(model, latents[index : index + 1], like=like) for index in range(len(rows)))
-    return [None if model.safety is not None and model.safety.flags(picture) else picture for picture in pictures]
+    pictures: list[Image.Image | None] = []
+    for index in range(len(rows)):
+        on_step(like.drawn_steps)
+        picture = _decode(model, latents[index : index + 1], like=like)
+        pictures.append(None if model.safety is not None and model.safety.flags(picture) else picture)
+    return pictures
 
 
 def denoise(

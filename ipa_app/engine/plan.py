@@ -11,7 +11,7 @@ from ipa_app.engine.checks import check_part, checked_whole
 from ipa_app.engine.extending import margins
 from ipa_app.engine.requests import MASK_FIELDS, PHOTO_FIELDS, GenerateRequest, Reference
 from ipa_app.engine.seeds import picture_seeds
-from ipa_app.errors import UserError
+from ipa_app.errors import UserError, blaming
 from ipa_app.models.hashing import picture_hash
 from ipa_app.pose.sheet import PoseSheet
 
@@ -136,14 +136,17 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         seeds=picture_seeds(request.seed, request.count),
     )
     if plan.uses_references or request.adapter not in USUAL_NAMES:
-        entry.adapter(request.adapter)  # which refuses one that the model has not
-    check_part(request.part, title=entry.title, presets=entry.presets)
+        with blaming("adapter"):
+            entry.adapter(request.adapter)  # which refuses one that the model has not
+    with blaming("part"):
+        check_part(request.part, title=entry.title, presets=entry.presets)
     if request.task == "pose" and "pose" not in entry.controlnets:
         raise UserError(f"The model {entry.title} has no ControlNet for poses; please choose another model.")
     if plan.drawn_steps == 0:
         raise UserError(
             f"With a change of {request.strength:g} none of the {plan.steps} steps would be drawn, and the start "
-            "picture would stay as it is: please choose a larger one."
+            "picture would stay as it is: please choose a larger one.",
+            field="strength",
         )
     _check_ranges(plan)
     return plan
@@ -154,15 +157,16 @@ def _check_ranges(plan: Plan) -> None:
     request, steps = plan.request, plan.drawn_steps
     ranges = []
     if plan.uses_references and round(request.start * steps) == round(request.end * steps):
-        ranges.append(("picture", request.start, request.end))
+        ranges.append(("picture", "end", request.start, request.end))
     # The steps that diffusers' ControlNet pipelines keep.
     kept = [i for i in range(steps) if i / steps >= request.control_start and (i + 1) / steps <= request.control_end]
     if request.task == "pose" and not kept:
-        ranges.append(("pose", request.control_start, request.control_end))
-    for what, start, end in ranges:
+        ranges.append(("pose", "control_end", request.control_start, request.control_end))
+    for what, field, start, end in ranges:
         raise UserError(
             f"From {start:g} to {end:g} of {steps} steps there is no whole step in which the {what} would count: "
-            "please let it count for longer, or take more steps."
+            "please let it count for longer, or take more steps.",
+            field=field,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ipa_app.pose.skeleton import Skeleton
+
+
+_LOOK_EVERY_S = 0.1
 
 
 def people_finder(
@@ -53,6 +57,34 @@ def people_finder(
         return detector.detect(photo, weights=weights, options=options, toy_reader=toy_reader)
 
     return find
+
+
+def cancellable(find: FindPeople, check_cancelled: Callable[[], None]) -> FindPeople:
+    """Let a search be given up at once.
+
+    Looking for people takes seconds and cannot be broken off: it goes on in a thread of its own, for nobody.
+
+    Args:
+        find: what finds people.
+        check_cancelled: asked several times a second; raises to give up.
+    """
+
+    def find_or_give_up(photo: Image.Image) -> Skeleton:
+        found: Future[Skeleton] = Future()
+        threading.Thread(target=_settle, args=(found, find, photo), name="pose-search", daemon=True).start()
+        while not found.done():
+            check_cancelled()
+            wait([found], timeout=_LOOK_EVERY_S)
+        return found.result()
+
+    return find_or_give_up
+
+
+def _settle(found: Future[Skeleton], find: FindPeople, photo: Image.Image) -> None:
+    try:
+        found.set_result(find(photo))
+    except BaseException as error:  # noqa: BLE001 - it is raised again where the result is asked for
+        found.set_exception(error)
 
 
 def weights_of(options: PoseOptions) -> HubFiles:

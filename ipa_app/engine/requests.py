@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from PIL import Image
 
@@ -16,7 +17,8 @@ from ipa_app.engine.checks import (
     checked_whole,
 )
 from ipa_app.engine.seeds import LARGEST_SEED
-from ipa_app.errors import UserError
+from ipa_app.engine.wording import readable
+from ipa_app.errors import UserError, blaming
 from ipa_app.imaging.cropping import SquareMode
 from ipa_app.pose.options import DetectorName, PoseOptions
 from ipa_app.pose.sheet import PoseSheet
@@ -31,6 +33,7 @@ LONGEST_FILE_NAME = 255
 MOST_PICTURES = 8
 MOST_REFERENCES = 4
 MOST_STEPS = 100
+MOST_GUIDANCE = 20
 LARGEST_SIDE = 2048
 DEFAULT_STRENGTH = 0.75
 MOST_GROWTH = 20
@@ -71,13 +74,12 @@ class Reference:
         Raises:
             UserError: one is not allowed.
         """
-        checked_image("The reference", self.image)
-        _set(self, "weight", checked_number("The reference's weight", self.weight, least=0, most=2))
-        checked_choice("The reference's view", self.view, get_args(SquareMode))
-        checked_choice("The reference's region", self.region, get_args(RegionName))
+        _keep(self, "image", checked_image, "The reference")
+        _keep(self, "weight", checked_number, "The reference's weight", least=0, most=2)
+        _keep(self, "view", checked_choice, "The reference's view", choices=get_args(SquareMode))
+        _keep(self, "region", checked_choice, "The reference's region", choices=get_args(RegionName))
         for name, word in (("centre_x", "across"), ("centre_y", "down")):
-            value = checked_number(f"The crop's centre {word}", getattr(self, name), least=0, most=1)
-            _set(self, name, value)
+            _keep(self, name, checked_number, f"The crop's centre {word}", least=0, most=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,60 +189,55 @@ class GenerateRequest:
         Raises:
             UserError: names the field, its value and what is allowed.
         """
-        checked_choice("The task", self.task, get_args(Task))
-        checked_choice("What of the picture counts", self.part, get_args(PartName))
-        checked_text("The model", self.model, longest=100)
-        checked_text("The adapter", self.adapter, longest=LONGEST_FILE_NAME)
-        checked_text("The prompt", self.prompt, longest=LONGEST_PROMPT)
-        checked_text("The negative prompt", self.negative_prompt, longest=LONGEST_PROMPT)
-        _set(self, "scale", checked_number("The scale", self.scale, least=0, most=1.5))
-        _set(self, "count", checked_whole("The count", self.count, least=1, most=MOST_PICTURES))
-        _set(self, "seed", checked_whole("The seed", self.seed, least=-1, most=LARGEST_SEED))
-        _set(self, "steps", checked_whole("The number of steps", self.steps, least=0, most=MOST_STEPS))
-        guidance = checked_number("The guidance", self.guidance_scale, least=1, most=20, or_zero=True)
-        _set(self, "guidance_scale", guidance)
+        _keep(self, "task", checked_choice, "The task", choices=get_args(Task))
+        _keep(self, "part", checked_choice, "What of the picture counts", choices=get_args(PartName))
+        _keep(self, "model", checked_text, "The model", longest=100)
+        _keep(self, "adapter", checked_text, "The adapter", longest=LONGEST_FILE_NAME)
+        _keep(self, "prompt", checked_text, "The prompt", longest=LONGEST_PROMPT)
+        _keep(self, "negative_prompt", checked_text, "The negative prompt", longest=LONGEST_PROMPT)
+        _keep(self, "scale", checked_number, "The scale", least=0, most=1.5)
+        _keep(self, "count", checked_whole, "The count", least=1, most=MOST_PICTURES)
+        _keep(self, "seed", checked_whole, "The seed", least=-1, most=LARGEST_SEED)
+        _keep(self, "steps", checked_whole, "The number of steps", least=0, most=MOST_STEPS)
+        _keep(self, "guidance_scale", checked_number, "The guidance", least=1, most=MOST_GUIDANCE, or_zero=True)
         for side in ("width", "height"):
-            value = getattr(self, side)
-            value = checked_whole(f"The {side}", value, least=8, most=LARGEST_SIDE, or_zero=True, multiple=8)
-            _set(self, side, value)
-        _set(self, "control_scale", checked_number("The pose's strength", self.control_scale, least=0, most=2))
+            _keep(self, side, checked_whole, f"The {side}", least=8, most=LARGEST_SIDE, or_zero=True, multiple=8)
+        _keep(self, "control_scale", checked_number, "The pose's strength", least=0, most=2)
         self._check_range("start", "end", of="The picture's strength")
         self._check_range("control_start", "control_end", of="The pose's strength")
-        _set(self, "strength", checked_number("The strength of the change", self.strength, least=0, most=1))
+        _keep(self, "strength", checked_number, "The strength of the change", least=0, most=1)
         for name, words in (("negative_reference", "The picture to stay away from"), ("start_image", "The start")):
             if getattr(self, name) is not None:
-                checked_image(words, getattr(self, name))
+                _keep(self, name, checked_image, words)
         self._check_mask_fields()
-        checked_switch("The finding of hands", self.pose_hands)
-        checked_switch("The finding of faces", self.pose_face)
-        checked_choice("The pose's detector", self.pose_detector, get_args(DetectorName))
+        _keep(self, "pose_hands", checked_switch, "The finding of hands")
+        _keep(self, "pose_face", checked_switch, "The finding of faces")
+        _keep(self, "pose_detector", checked_choice, "The pose's detector", choices=get_args(DetectorName))
         self._check_references()
         self._check_task()
 
     def _check_range(self, start: str, end: str, *, of: str) -> None:
         for name, word in ((start, "beginning"), (end, "end")):
-            _set(self, name, checked_number(f"The {word} of {of.lower()}", getattr(self, name), least=0, most=1))
+            _keep(self, name, checked_number, f"The {word} of {of.lower()}", least=0, most=1)
         if getattr(self, start) >= getattr(self, end):
             raise UserError(
                 f"{of} begins at {getattr(self, start):g} of the steps and ends at {getattr(self, end):g}; it must "
-                "end later than it begins."
+                "end later than it begins.",
+                field=end,
             )
 
     def _check_mask_fields(self) -> None:
-        checked_switch("The swapping of the mask", self.mask_invert)
-        checked_choice("The area", self.area, get_args(AreaName))
-        growth = checked_number("The growth of the mask", self.mask_grow, least=-MOST_GROWTH, most=MOST_GROWTH)
-        _set(self, "mask_grow", growth)
-        feather = checked_number("The softness of the mask", self.mask_feather, least=0, most=MOST_FEATHER)
-        _set(self, "mask_feather", feather)
-        padding = checked_number("The surroundings of the mask", self.mask_padding, least=0, most=MOST_PADDING)
-        _set(self, "mask_padding", padding)
+        _keep(self, "mask_invert", checked_switch, "The swapping of the mask")
+        _keep(self, "area", checked_choice, "The area", choices=get_args(AreaName))
+        _keep(self, "mask_grow", checked_number, "The growth of the mask", least=-MOST_GROWTH, most=MOST_GROWTH)
+        _keep(self, "mask_feather", checked_number, "The softness of the mask", least=0, most=MOST_FEATHER)
+        _keep(self, "mask_padding", checked_number, "The surroundings of the mask", least=0, most=MOST_PADDING)
         for side in EXTENSIONS:
             name = f"The extension {side.removeprefix('extend_')}"
-            _set(self, side, checked_number(name, getattr(self, side), least=0, most=MOST_EXTENSION))
+            _keep(self, side, checked_number, name, least=0, most=MOST_EXTENSION)
 
     def _check_references(self) -> None:
-        _set(self, "references", tuple(self.references))
+        object.__setattr__(self, "references", tuple(self.references))
         if len(self.references) > MOST_REFERENCES:
             raise UserError(f"There are {len(self.references)} references; there may be at most {MOST_REFERENCES}.")
         if not all(isinstance(reference, Reference) for reference in self.references):
@@ -249,23 +246,24 @@ class GenerateRequest:
     def _check_task(self) -> None:
         if self.task == "variation" and not self.references:
             raise UserError("There is no reference: please add the picture that you want variations of.")
-        if self.task == "mix" and not (self.references or self.prompt.strip()):
+        if self.task == "mix" and not (self.references or readable(self.prompt).strip()):
             raise UserError("There is nothing to draw: please write a prompt, add a reference, or both.")
         if self.task == "inpaint":
             if self.image is None:
-                raise UserError("There is no picture: please add the one that you want to change.")
-            checked_image("The picture", self.image)
+                raise UserError("There is no picture: please add the one that you want to change.", field="image")
+            _keep(self, "image", checked_image, "The picture")
             if self.mask is not None:
-                checked_image("The mask", self.mask)
+                _keep(self, "mask", checked_image, "The mask")
             elif not self.extends:
                 raise UserError("There is no mask: please paint over the part that should change (white = repaint).")
         if self.task == "pose":
             if self.pose is None:
                 raise UserError("There is no pose: please choose one, or add a skeleton or a photo.")
             if not isinstance(self.pose, PoseSheet):
-                checked_image("The pose", self.pose)
+                _keep(self, "pose", checked_image, "The pose")
 
 
-def _set(instance: object, name: str, value: object) -> None:
-    """Keep the checked value (4 for 4.0) in a frozen instance that is still being made."""
-    object.__setattr__(instance, name, value)
+def _keep(instance: object, field: str, check: Callable[..., object], title: str, **bounds: Any) -> None:
+    """Check a field and keep its value as the check gives it (4 for 4.0), in a frozen instance that is being made."""
+    with blaming(field):
+        object.__setattr__(instance, field, check(title, getattr(instance, field), **bounds))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ipa_app.engine.job import Job
@@ -66,20 +66,32 @@ class Series:
         self.id = jobs[0][1].id
         self._jobs = tuple(jobs)
 
-    def events(self) -> Iterator[Progress | GenerateResult]:
+    @property
+    def done(self) -> bool:
+        """Whether all of them have ended."""
+        return all(job.done for _, job in self._jobs)
+
+    def events(
+        self, awaited: Callable[[], bool] = lambda: True, *, newest: bool = False
+    ) -> Iterator[Progress | GenerateResult]:
         """Give the progress of each job, saying which it is, and the result of each as soon as it is there.
 
         What the safety checker held back is among the results, with a sign in its place.
+
+        Args:
+            awaited: as for `Watched.events`.
+            newest: likewise.
 
         Raises:
             AllWithheld: the safety checker held back everything.
             UserError: one of them failed, and why; the others go on until they are cancelled.
             Cancelled: it was cancelled.
+            Left: nobody wants to know any more. It goes on.
         """
         withheld: list[AllWithheld] = []
         for index, (title, job) in enumerate(self._jobs):
             try:
-                for event in job.events():
+                for event in job.events(awaited, newest=newest):
                     if isinstance(event, GenerateResult):
                         yield event
                     elif index == 0 or event.phase != "queued":

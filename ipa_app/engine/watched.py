@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Generic, TypeVar
@@ -17,12 +17,18 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+_LOOK_EVERY_S = 0.1
+
 
 class InternalError(UserError):
     """A bug. The message may be shown to people as it is; the traceback is in the log."""
 
     def __init__(self) -> None:
         super().__init__("Something went wrong inside the studio (details in the log); please try again.")
+
+
+class Left(Cancelled):
+    """Whoever watched has gone away without a word."""
 
 
 class Watched(Generic[Result]):
@@ -51,19 +57,28 @@ class Watched(Generic[Result]):
         """Whether its owner wants it to stop."""
         return self.stop.is_set()
 
-    def events(self) -> Iterator[Progress | Result]:
+    def events(
+        self, awaited: Callable[[], bool] = lambda: True, *, newest: bool = False
+    ) -> Iterator[Progress | Result]:
         """Give all progress from the beginning, as it comes, and at last the result.
+
+        Args:
+            awaited: asked several times a second whether anybody still wants to know.
+            newest: leave out progress that other progress has overtaken, for those who take their time over each.
 
         Raises:
             UserError: it failed, and why.
             Cancelled: it was cancelled.
+            Left: nobody wants to know any more. It goes on.
         """
         seen = 0
         while True:
+            if not awaited():
+                raise Left
             with self._changed:
-                self._changed.wait_for(lambda seen=seen: len(self._events) > seen or self.done)
+                self._changed.wait_for(lambda seen=seen: len(self._events) > seen or self.done, _LOOK_EVERY_S)
                 news = self._events[seen:]
-            yield from news
+            yield from _newest(news) if newest else news
             seen += len(news)
             if self.done and seen == len(self._events):
                 yield self.result()
@@ -136,3 +151,9 @@ class Watched(Generic[Result]):
         except Exception:
             logger.exception("%s %s failed.", type(self).__name__, self.id)
             self.fail(InternalError())
+
+
+def _newest(news: list[Progress]) -> list[Progress]:
+    """Return the last, with the last preview that came with any of them."""
+    previews = [each.preview for each in news if each.preview is not None]
+    return [replace(each, preview=previews[-1] if previews else None) for each in news[-1:]]

@@ -13,16 +13,19 @@ from ipa_app.engine.area import Area
 from ipa_app.engine.inpaint import Canvas, make_canvas
 from ipa_app.engine.job import Job
 from ipa_app.engine.plan import Plan, settings_of
-from ipa_app.engine.pose_search import people_finder
+from ipa_app.engine.pose_search import cancellable, people_finder
+from ipa_app.engine.prompts import prompt_notes
 from ipa_app.engine.recipes import input_pictures
 from ipa_app.engine.regions import region_mask
 from ipa_app.engine.requests import Reference, RegionName
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.rows import Row
 from ipa_app.engine.withheld import AllWithheld, notice
+from ipa_app.engine.wording import readable
+from ipa_app.errors import blaming
 from ipa_app.imaging.cropping import side_by_side, square_for_clip, squares_for_clip
 from ipa_app.imaging.transparency import in_colour, note_of_transparency, off_white, on_white, opacity_of
-from ipa_app.pose.detect import PoseDetector, pose_image
+from ipa_app.pose.detect import PoseDetector, PosePicture, pose_image
 from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.sheet import PoseSheet
 
@@ -51,10 +54,13 @@ class Work:
         self._start_opacity = opacity_of(self._start) if self._start else None
         self._canvas: Canvas | None = None
         self._pose: Image.Image | None = None
+        self._pose_notes: tuple[str, ...] = ()
         if plan.request.task == "inpaint":
             self._canvas = make_canvas(plan, cell=model.latent_cell)
         if plan.request.task == "pose":
-            self._pose = _pose_picture(job, detector=detector)
+            with blaming("pose"):
+                pose = _pose_picture(job, detector=detector)
+            self._pose, self._pose_notes = pose.image, pose.notes
             if job.wants_previews:
                 # It is seen before it is used.
                 job.emit(Progress(phase="encoding", message="looking at the pictures", preview=self._pose))
@@ -70,8 +76,8 @@ class Work:
         plan = self.job.plan
         return [
             Row(
-                prompt=plan.request.prompt,
-                negative_prompt=plan.negative_prompt,
+                prompt=readable(plan.request.prompt),
+                negative_prompt=readable(plan.negative_prompt),
                 seed=seed,
                 image_prompts=self._image_prompts,
                 image=self._canvas.view if self._canvas else self._start and on_white(self._start),
@@ -131,12 +137,12 @@ class Work:
     @property
     def _notes(self) -> tuple[str, ...]:
         """What is to be said with the pictures."""
-        notes = self.job.plan.request.notes
+        notes = (*self.job.plan.request.notes, *self._pose_notes)
         if self._canvas:
             notes += self._canvas.area.notes
         if self._start_opacity:
             notes += (note_of_transparency("The start picture"),)
-        return notes
+        return (*notes, *prompt_notes(self.job.plan, self._model.pipelines["text_to_image"]))
 
     def _finish(self) -> None:
         plan = self.job.plan
@@ -169,16 +175,16 @@ def _start_picture(plan: Plan) -> Image.Image | None:
     return ImageOps.fit(in_colour(picture), plan.canvas_size, Image.Resampling.LANCZOS)
 
 
-def _pose_picture(job: Job, *, detector: PoseDetector) -> Image.Image | None:
+def _pose_picture(job: Job, *, detector: PoseDetector) -> PosePicture:
     """Bring whatever the request gives as its pose to a picture of the size that is drawn at."""
     plan, request = job.plan, job.plan.request
     if request.pose is None:
-        return None
+        raise RuntimeError("a request for a pose has one")
     if isinstance(request.pose, PoseSheet):
-        return draw_sheet(request.pose, plan.canvas_size)
+        return PosePicture(draw_sheet(request.pose, plan.canvas_size), request.pose.notes)
     toy_reader = plan.entry.pose_reader
     find = people_finder(detector, request.pose_options, toy_reader=toy_reader, emit=job.emit, stop=job.stop)
-    return pose_image(request.pose.convert("RGB"), plan.canvas_size, find=find)
+    return pose_image(request.pose.convert("RGB"), plan.canvas_size, find=cancellable(find, job.check_cancelled))
 
 
 @torch.inference_mode()
@@ -207,7 +213,7 @@ def _image_prompts(job: Job, model: LoadedModel, *, area: Area | None) -> tuple[
     size, window = (area.picture.size, area.window) if area else (plan.canvas_size, (0, 0, *plan.canvas_size))
     grid = model.latent_size(plan.canvas_size)
     return tuple(
-        _joined(references, model=model, adapter=adapter, away=away)
+        _joined(references, job=job, model=model, adapter=adapter, away=away)
         .with_scale(plan.image_scale)
         .with_range(request.start, request.end)
         .with_mask(region_mask(region, size=size, window=window, grid=grid))
@@ -216,13 +222,14 @@ def _image_prompts(job: Job, model: LoadedModel, *, area: Area | None) -> tuple[
 
 
 def _joined(
-    references: Sequence[Reference], *, model: LoadedModel, adapter: AdapterEntry, away: ImagePrompt | None
+    references: Sequence[Reference], *, job: Job, model: LoadedModel, adapter: AdapterEntry, away: ImagePrompt | None
 ) -> ImagePrompt:
     """Encode references into one prompt that leads away from another picture, if there is one."""
     prompts, weights = [], []
     for each in references:
         picture, centre = each.image.convert("RGB"), (each.centre_x, each.centre_y)
         for square in squares_for_clip(picture, mode=each.view, centre=centre):
+            job.check_cancelled()
             prompts.append(model.encode(square, adapter))
             weights.append(each.weight)
     if away is not None:

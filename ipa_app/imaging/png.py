@@ -41,6 +41,16 @@ _LARGEST_FILE = 64 * 2**20
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, RecursionError, Image.DecompressionBombError)
 
 
+class NotMadeHereError(UserError):
+    """A file holds no settings of this program."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This file does not say how it was made: please use a PNG picture from here, just as it was downloaded "
+            "(messengers and picture editors often strip the settings)."
+        )
+
+
 def write_png(
     image: Image.Image, path: str | Path, settings: Mapping[str, Any], *, inputs: Mapping[str, str] | None = None
 ) -> None:
@@ -58,15 +68,22 @@ def write_png(
     Raises:
         ValueError: a setting is not finite.
         TypeError: a setting is not JSON-able.
+        OSError: there is no room for it.
     """
     notes = PngInfo()
     notes.add_text(SETTINGS_KEY, json.dumps(settings, allow_nan=False, sort_keys=True))
     notes.add_text(PARAMETERS_KEY, _parameters(settings, image.size))
     for name, text in sorted((inputs or {}).items()):
         notes.add_text(_input_key(name), text)
-    with NamedTemporaryFile(dir=Path(path).parent, suffix=".part", delete=False) as part:
-        image.save(part, format="PNG", pnginfo=notes)
-    Path(part.name).replace(path)
+    with NamedTemporaryFile(dir=Path(path).parent, suffix=".part", delete=False) as file:
+        part = Path(file.name)
+        try:
+            image.save(file, format="PNG", pnginfo=notes)
+        except BaseException:
+            # On a full disk the half that there was room for would only keep others from theirs.
+            part.unlink()
+            raise
+    part.replace(path)
 
 
 def read_settings(path: str | Path) -> dict[str, Any] | None:
@@ -90,18 +107,15 @@ def read_record(path: str | Path, *, names: Mapping[str, str]) -> tuple[dict[str
         The settings, finite and of any content, and the pictures that are there, as `unpack_picture` returns them.
 
     Raises:
-        UserError: it is no picture made here, or damaged.
+        NotMadeHereError: it is no picture made here.
+        UserError: it is damaged.
     """
-    foreign = UserError(
-        "This file does not say how it was made: please use a PNG picture from here, just as it was downloaded "
-        "(messengers and picture editors often strip the settings)."
-    )
     try:
         notes = _notes(path)
     except _UNREADABLE as error:
-        raise foreign from error
+        raise NotMadeHereError from error
     if not isinstance(notes.get(SETTINGS_KEY), str):
-        raise foreign
+        raise NotMadeHereError
     try:
         settings = json.loads(notes[SETTINGS_KEY], parse_constant=_refuse_constant)
     except (ValueError, RecursionError):

@@ -7,12 +7,10 @@ both pupils, the person's right one first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from ipa_app.errors import UserError
-from ipa_app.pose.keypoints import Points, read_points, write_points
+from ipa_app.pose.keypoints import Points, write_points
 
 HAND_POINTS = 21
 FACE_POINTS = 70
@@ -48,20 +46,10 @@ class Details:
                 raise ValueError(f"{name} has {len(points)} points, not {count}")
             object.__setattr__(self, name, _inside(points or ()))
 
-    @classmethod
-    def from_openpose(cls, data: Mapping[str, Any], *, number: int, canvas: tuple[float, float]) -> Details:
-        """Read a person of OpenPose's JSON.
-
-        Args:
-            data: the person; a part may be missing, null or empty. Of a face some detectors leave out the points that
-                they do not see, and some give the background as one more; such lists are taken as they come.
-            number: of the person, from 1.
-            canvas: width and height that the coordinates are pixels of.
-
-        Raises:
-            UserError: the data has another form.
-        """
-        return cls(**{part: _read(data, part, number=number, canvas=canvas) for part in PARTS})
+    def moved(self, move: Callable[[Points], Points]) -> Details:
+        """Return them with their points elsewhere."""
+        parts = {name: getattr(self, name) for name in PARTS}
+        return Details(**{name: points and move(points) for name, points in parts.items()})
 
     def to_openpose(self, width: int, height: int) -> dict[str, list[float]]:
         """Write those parts that there are, for OpenPose's JSON, as `Skeleton.to_openpose` does."""
@@ -71,21 +59,6 @@ class Details:
             if points is not None:
                 written[name] = write_points(points, width=width, height=height)
         return written
-
-
-def _read(data: Mapping[str, Any], part: str, *, number: int, canvas: tuple[float, float]) -> Points | None:
-    name, count = PARTS[part]
-    values = data.get(name)
-    if values is None or values == []:
-        return None
-    is_list = isinstance(values, Sequence) and not isinstance(values, str)
-    if not is_list or (len(values) % 3 if part == "face" else len(values) != 3 * count):
-        raise UserError(
-            f'Person {number} of this OpenPose file needs "{name}" with {3 * count} numbers ({count} points of x, y '
-            "and confidence), or without any."
-        )
-    points = read_points(values[: 3 * count], number=number, canvas=canvas)
-    return points + (None,) * (count - len(points))
 
 
 def _inside(points: Points) -> Points | None:

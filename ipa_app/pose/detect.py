@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ from PIL import Image
 
 from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
-from ipa_app.pose.draw import draw_sheet, fit_skeleton_picture
+from ipa_app.pose.draw import draw_sheet
+from ipa_app.pose.drawn import DARK, DrawnPose, drawn_pose
 from ipa_app.pose.options import DetectorName, PoseOptions, Weights, check_installed
 from ipa_app.pose.people import skeleton_from_people
 from ipa_app.pose.sheet import PoseSheet
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from ipa_app.pose.openpose import OpenPose
     from ipa_app.pose.toy_reader import ToyReader
 
-_DARK = 40  # of 255: black after JPEG compression
-_WHITE = 160  # of 255: likewise white, also where small points were shrunk
 _USUAL = PoseOptions()
 _NO_TOY = "No toy character was recognised in this picture (it should show one, whole and upright)."
 
@@ -36,70 +36,67 @@ Raises:
 """
 
 
-def is_skeleton(image: Image.Image) -> bool:
-    """Tell a drawn OpenPose skeleton from a photo.
+@dataclass(frozen=True)
+class PosePicture:
+    """What a ControlNet for poses is given.
 
-    A skeleton is mostly black, and what is not black is thin, pure colours from all round the colour circle, and
-    perhaps a face's white points.
-
-    Args:
+    Attributes:
         image: mode "RGB".
+        notes: how what was brought was understood, where that may not be what was meant; a sentence for each.
     """
-    pixels = np.asarray(image.resize((256, 256), Image.Resampling.BILINEAR), dtype=np.float32).reshape(-1, 3)
-    brightest = pixels.max(axis=1)
-    lit = brightest > _DARK
-    if not 0.001 <= lit.mean() <= 0.4:
-        return False
-    pure = 1 - pixels[lit].min(axis=1) / brightest[lit] > 0.6
-    white = pixels[lit].min(axis=1) > _WHITE
-    # JPEG greys the edges.
-    if pure.mean() < 0.3 or (pure | white).mean() < 0.75:
-        return False
-    hues = np.asarray(image.convert("HSV").resize((256, 256), Image.Resampling.NEAREST)).reshape(-1, 3)
-    vivid = hues[(hues[:, 2] > _DARK) & (hues[:, 1] > 150), 0]
-    if vivid.size == 0:
-        return False
-    shares = np.bincount(vivid.astype(np.int64) * 12 // 256, minlength=12) / vivid.size
-    return bool((shares > 0.01).sum() >= 3)
+
+    image: Image.Image
+    notes: tuple[str, ...] = ()
 
 
-def pose_image(source: Image.Image, size: tuple[int, int], *, find: FindPeople) -> Image.Image:
+def pose_image(source: Image.Image, size: tuple[int, int], *, find: FindPeople) -> PosePicture:
     """Make the pose picture for an output of `size`.
 
     Args:
-        source: mode "RGB": a drawn skeleton, which is kept as it is, a photo of people, or a toy character.
+        source: mode "RGB": a drawn skeleton, which is kept as it is or drawn anew, a photo of people, or a toy
+            character.
         size: the output's (width, height); another shape than the source's is padded with black.
         find: finds the people in a photo, and the toy.
 
     Returns:
-        Mode "RGB" of `size`.
+        A picture of `size`.
 
     Raises:
         UserError: the picture is black, nobody is seen in it, or photos cannot be read here.
     """
-    if np.asarray(source).max() <= _DARK:
-        raise UserError("The pose picture is black, so no pose is in it: please choose a preset or another picture.")
-    if is_skeleton(source):
-        return fit_skeleton_picture(source, size)
-    return draw_sheet(PoseSheet(find(source), *source.size), size)
+    drawn = _drawn_pose(source)
+    if drawn is not None:
+        return PosePicture(drawn.for_output(size), drawn.notes)
+    sheet = PoseSheet(find(source), *source.size).brought_closer()
+    return PosePicture(draw_sheet(sheet, size), sheet.notes)
 
 
 def find_pose(source: Image.Image, *, find: FindPeople) -> PoseSheet:
-    """Find the pose in a photo, or in the picture of a toy character, as data, so that it can be edited.
+    """Find the pose in a drawn skeleton, a photo or the picture of a toy character, as data, so that it can be edited.
 
     Args:
         source: mode "RGB".
-        find: finds the people, and the toy.
+        find: finds the people in a photo, and the toy.
 
     Raises:
-        UserError: it is a drawn skeleton, nobody is seen in it, or photos cannot be read here.
+        UserError: the picture is black, its joints cannot be read, nobody is seen in it, or photos cannot be read here.
     """
-    if is_skeleton(source):
+    drawn = _drawn_pose(source)
+    if drawn is not None and drawn.sheet is None:
         raise UserError(
-            "This is a drawn skeleton, whose joints cannot be read back: generate from it as it is, or use its "
-            "keypoints file instead."
+            "This is a drawn skeleton, but its joints cannot be read: generate from it as it is, or use its keypoints "
+            "file instead."
         )
-    return PoseSheet(find(source), *source.size)
+    if drawn is not None and drawn.sheet is not None:
+        lost = ("The fingers and faces of this drawing cannot be read, and are left out.",) if drawn.details else ()
+        return replace(drawn.sheet, notes=(*drawn.sheet.notes, *lost))
+    return PoseSheet(find(source), *source.size).brought_closer()
+
+
+def _drawn_pose(source: Image.Image) -> DrawnPose | None:
+    if np.asarray(source).max() <= DARK:
+        raise UserError("The pose picture is black, so no pose is in it: please choose a preset or another picture.")
+    return drawn_pose(source)
 
 
 class PoseDetector:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from ipa_app.errors import UserError
+from ipa_app.pose.keypoint_files import read_keypoints
+from ipa_app.pose.keypoints import Keypoint, Points
 from ipa_app.pose.skeleton import Skeleton
 
-LONGEST_JSON = 500_000
-"""Most characters of an OpenPose file: 32 people with hands and faces still fit."""
+LONGEST_JSON = 10_000_000
+"""Most characters of a file of keypoints: some minutes of a film, one list of points for each picture."""
 
 _SIDES = (16, 32_768)
 # Also what bounds the work of drawing: sticks are as thick as the shorter side says.
 _LARGEST_RATIO = 8
+# Of the canvas's sides: what is smaller is no more than a blot, as thick as its lines must be; what suits a figure; and
+# what a single joint counts as.
+_SMALL, _COMFORTABLE, _TINIEST = 0.25, 0.7, 0.02
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,7 @@ class PoseSheet:
         skeleton: 0..1 spans the canvas.
         width: of the canvas in pixels.
         height: likewise.
+        notes: what was left out, or changed, when it was read: a sentence for each.
 
     Raises:
         UserError: at construction, when the canvas is too small, too large or too narrow.
@@ -33,6 +41,7 @@ class PoseSheet:
     skeleton: Skeleton
     width: int
     height: int
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         """Check the canvas, so that whoever holds a sheet can draw it."""
@@ -49,11 +58,12 @@ class PoseSheet:
             )
 
     @classmethod
-    def from_json(cls, text: object) -> PoseSheet:
-        """Read an OpenPose file's text, whoever it comes from.
+    def from_json(cls, text: object, *, canvas: tuple[float, float] | None = None) -> PoseSheet:
+        """Read the text of a file of keypoints, whoever it comes from.
 
         Args:
-            text: JSON as `Skeleton.from_openpose` describes it, or a list with just that in it, as some editors write.
+            text: JSON, of any of the programs that `read_keypoints` knows.
+            canvas: as for `read_keypoints`.
 
         Raises:
             UserError: it is too long, not JSON, or not a pose.
@@ -61,22 +71,55 @@ class PoseSheet:
         if not isinstance(text, str):
             raise UserError("The pose must be text: please paste the keypoints of an OpenPose file.")
         if len(text) > LONGEST_JSON:
-            raise UserError(f"This OpenPose file is too long: please use one of at most {LONGEST_JSON:,} characters.")
-        try:
-            data: Any = json.loads(text)
-        except (ValueError, RecursionError):
-            raise UserError("This is not JSON: please paste or upload the whole content of an OpenPose file.") from None
-        return cls.from_openpose(data[0] if isinstance(data, list) and len(data) == 1 else data)
+            raise UserError(
+                f"This file of keypoints is too long: please use one of at most {LONGEST_JSON:,} characters, with "
+                "fewer pictures in it."
+            )
+        return cls.from_openpose(_parsed(text), canvas=canvas)
 
     @classmethod
-    def from_openpose(cls, data: Any) -> PoseSheet:
-        """Read OpenPose's data, whoever it comes from.
+    def from_openpose(cls, data: Any, *, canvas: tuple[float, float] | None = None) -> PoseSheet:
+        """Read the data of a file of keypoints, whoever it comes from.
+
+        Args:
+            data: as for `read_keypoints`.
+            canvas: likewise.
 
         Raises:
             UserError: it is not a pose.
         """
-        skeleton = Skeleton.from_openpose(data)
-        return cls(skeleton, round(data["canvas_width"]), round(data["canvas_height"]))
+        file = read_keypoints(data, canvas=canvas)
+        return cls(file.skeleton, *file.size, notes=file.notes)
+
+    @property
+    def window(self) -> tuple[int, int, int, int]:
+        """The part (left, top, right, bottom) of the canvas to look at: all, or less where the figures are tiny."""
+        canvas = np.array((self.width, self.height))
+        seen = np.array([point for person in self.skeleton.people for point in person if point is not None])
+        low, high = seen.min(axis=0), seen.max(axis=0)
+        share = float((high - low).max())
+        if share >= _SMALL:
+            return 0, 0, self.width, self.height
+        side = np.full(2, max(share, _TINIEST) / _COMFORTABLE)
+        corner = np.clip((low + high - side) / 2, 0, 1 - side)
+        (left, top), (right, bottom) = (np.rint(each * canvas).astype(int).tolist() for each in (corner, corner + side))
+        return left, top, right, bottom
+
+    def brought_closer(self) -> PoseSheet:
+        """Return it as large as figures are followed, with a note, where it is tiny on its canvas; or else as it is."""
+        left, top, right, bottom = self.window
+        if (right - left, bottom - top) == (self.width, self.height):
+            return self
+
+        def moved(points: Points) -> Points:
+            corner, size = np.array((left, top)), np.array((right - left, bottom - top))
+            places = [point and (np.array(point) * (self.width, self.height) - corner) / size for point in points]
+            return tuple(None if place is None else Keypoint(float(place[0]), float(place[1])) for place in places)
+
+        people = tuple(map(moved, self.skeleton.people))
+        details = tuple(details.moved(moved) for details in self.skeleton.details)
+        note = "The figure is so small on its canvas that it could not be followed, and was brought closer."
+        return replace(self, skeleton=Skeleton(people, details), notes=(*self.notes, note))
 
     def to_openpose(self) -> dict[str, Any]:
         """Write OpenPose's data, coordinates in pixels of the canvas."""
@@ -85,3 +128,19 @@ class PoseSheet:
     def to_json(self) -> str:
         """Write an OpenPose file's text."""
         return json.dumps(self.to_openpose())
+
+
+def _parsed(text: str) -> Any:
+    """Parse JSON; also JSON that was packed into a JSON string, as it travels between some programs.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        # A whole number of thousands of digits is no more than infinite here, and takes no time.
+        data = json.loads(text.removeprefix("\ufeff"), parse_int=float)
+        return json.loads(data, parse_int=float) if isinstance(data, str) else data
+    except (ValueError, RecursionError):
+        raise UserError(
+            "This is not JSON: please paste or upload the whole content of a file of keypoints, as it was saved."
+        ) from None

@@ -7,16 +7,16 @@ left ear. Right and left are the person's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ipa_app.errors import UserError
 from ipa_app.pose.details import Details
-from ipa_app.pose.keypoints import Points, is_number, read_points, write_points
+from ipa_app.pose.keypoints import Points, write_points
 
 KEYPOINTS_PER_PERSON = 18
-_MAX_PEOPLE = 32
+MOST_PEOPLE = 32
+"""Most people of a skeleton."""
 
 Person = Points
 """The 18 points of one body."""
@@ -41,8 +41,8 @@ class Skeleton:
         """Check every person, so that whoever holds a skeleton can draw it."""
         if not self.people:
             raise UserError("This pose has no person in it: please choose another one.")
-        if len(self.people) > _MAX_PEOPLE:
-            raise UserError(f"This pose has {len(self.people)} people in it: please use at most {_MAX_PEOPLE}.")
+        if len(self.people) > MOST_PEOPLE:
+            raise UserError(f"This pose has {len(self.people)} people in it: please use at most {MOST_PEOPLE}.")
         for number, person in enumerate(self.people, start=1):
             _check_person(person, number=number)
         if self.details and len(self.details) != len(self.people):
@@ -54,27 +54,6 @@ class Skeleton:
     def figures(self) -> tuple[tuple[Person, Details], ...]:
         """Every person with their details."""
         return tuple(zip(self.people, self.details or (Details(),) * len(self.people), strict=True))
-
-    @classmethod
-    def from_openpose(cls, data: object) -> Skeleton:
-        """Read OpenPose's JSON, already parsed.
-
-        Args:
-            data: {"people": [{"pose_keypoints_2d": [x, y, confidence, ...]}], "canvas_width": w, "canvas_height": h}
-                in pixels, 18 points a person; confidence 0 means "not seen". A person may have hands and a face, too
-                (see `details`).
-
-        Raises:
-            UserError: the data has another form.
-        """
-        if not isinstance(data, Mapping) or not isinstance(data.get("people"), Sequence):
-            raise UserError('This is not an OpenPose file: it needs a list named "people".')
-        width, height = (_canvas_side(data, name=name) for name in ("canvas_width", "canvas_height"))
-        people, details = [], []
-        for number, person in enumerate(data["people"], start=1):
-            people.append(_read_person(person, number=number, canvas=(width, height)))
-            details.append(Details.from_openpose(person, number=number, canvas=(width, height)))
-        return cls(tuple(people), tuple(details))
 
     def to_openpose(self, width: int, height: int) -> dict[str, Any]:
         """Write OpenPose's JSON for a canvas of `width` x `height` pixels, to a hundredth of a pixel."""
@@ -94,20 +73,3 @@ def _check_person(person: Person, *, number: int) -> None:
     for point in seen:
         if not point.is_inside:
             raise UserError(f"Person {number} of this pose has a point outside the picture: please move it inside.")
-
-
-def _read_person(data: object, *, number: int, canvas: tuple[float, float]) -> Person:
-    values = data.get("pose_keypoints_2d") if isinstance(data, Mapping) else None
-    if not isinstance(values, Sequence) or len(values) != 3 * KEYPOINTS_PER_PERSON:
-        raise UserError(
-            f'Person {number} of this OpenPose file needs "pose_keypoints_2d" with {3 * KEYPOINTS_PER_PERSON} numbers '
-            f"({KEYPOINTS_PER_PERSON} points of x, y and confidence)."
-        )
-    return read_points(values, number=number, canvas=canvas)
-
-
-def _canvas_side(data: Mapping[str, Any], *, name: str) -> float:
-    value = data.get(name)
-    if not is_number(value) or value <= 0:
-        raise UserError(f'This OpenPose file needs "{name}", the size of its canvas in pixels.')
-    return float(value)

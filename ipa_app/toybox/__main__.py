@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from accelerate import PartialState
 
+from ipa_app.errors import UserError
 from ipa_app.toybox import processes
 from ipa_app.toybox.adapters import train_base_adapter, train_fine_adapter, train_plain_adapter
 from ipa_app.toybox.baseline import train_baseline
@@ -22,13 +23,16 @@ from ipa_app.toybox.clip import forget_token_ids, train_clip
 from ipa_app.toybox.controlnet import train_controlnet
 from ipa_app.toybox.dataset import ToyData, load_or_draw
 from ipa_app.toybox.enlarge import enlarge
+from ipa_app.toybox.judge import train_judge
 from ipa_app.toybox.pose_reader import train_pose_reader
-from ipa_app.toybox.probe import train_probe
 from ipa_app.toybox.quiet_words import train_quiet_words
 from ipa_app.toybox.settings import RECIPES, Enlargement, Recipe, StageSettings
 from ipa_app.toybox.start import start_from
+from ipa_app.toybox.student import train_student
 from ipa_app.toybox.text_teacher import train_base_teacher, train_fine_teacher
+from ipa_app.toybox.tiny_vae import train_tiny_vae
 from ipa_app.toybox.tokenizer import train_tokenizer
+from ipa_app.toybox.trajectories import draw_trajectories
 from ipa_app.toybox.unet import train_unet
 from ipa_app.toybox.vae import refine_decoder, train_vae
 from ipa_app.toybox.vision import train_vision
@@ -59,13 +63,20 @@ STAGES: dict[str, Stage] = {
     "controlnet": train_controlnet,
     "decoder": refine_decoder,
     "enlarge": enlarge,
-    "probe": train_probe,
     "pose_reader": train_pose_reader,
+    "trajectories": draw_trajectories,
+    "tiny_vae": train_tiny_vae,
+    "student": train_student,
     "bundle": write_bundle,
 }
 """In the order in which they need one another."""
-COMPARISON: dict[str, Stage] = {"baseline": train_baseline, "plain_adapter": train_plain_adapter}
-"""What the bundle's adapter is compared with by ``python -m bench.baseline``; trained only where they are named."""
+FOR_BENCH: dict[str, Stage] = {
+    "judge": train_judge,
+    "baseline": train_baseline,
+    "plain_adapter": train_plain_adapter,
+}
+"""What counts, and what the bundle's adapter is compared with by ``python -m bench.baseline``; no part of the bundle,
+and trained only where it is named."""
 SHARED_STAGES = ("vae", "vision", "widen", "unet", "controlnet")
 """Stages that several processes can train together."""
 
@@ -77,17 +88,19 @@ def main() -> None:
         "stages",
         nargs="*",
         metavar="stage",
-        help=f"of {', '.join(STAGES)}; all unfinished by default. To compare with: {', '.join(COMPARISON)}",
+        help=f"of {', '.join(STAGES)}; all unfinished by default. For the bench: {', '.join(FOR_BENCH)}",
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for data, checkpoints, sheets and results")
     parser.add_argument("--recipe", choices=RECIPES, default="cpu128")
-    parser.add_argument("--minutes", type=float, help="limit of each trained stage, in place of the recipe's")
+    parser.add_argument(
+        "--minutes", type=float, help="stop each stage after so many, unfinished; the same command goes on"
+    )
     parser.add_argument("--samples", type=int, help="samples that each trained stage sees, in place of the recipe's")
     parser.add_argument("--subjects", type=int, help="subjects drawn to train on, in place of the recipe's")
     parser.add_argument("--other-view-share", type=float, help="of the adapters' pairs, in place of the recipe's")
     parser.add_argument("--start-from", type=Path, metavar="BUNDLE", help="go on from a bundle, such as assets/toybox")
     arguments = parser.parse_args()
-    every = {**STAGES, **COMPARISON}
+    every = {**STAGES, **FOR_BENCH}
     unknown = set(arguments.stages) - set(every)
     if unknown:
         parser.error(f"no stage is called {', '.join(sorted(unknown))}; there are {', '.join(every)}")
@@ -98,18 +111,25 @@ def main() -> None:
     recipe = _limited(RECIPES[arguments.recipe], **{name: limit for name, limit in limits.items() if limit})
     changes = {"subjects": arguments.subjects, "other_view_share": arguments.other_view_share}
     recipe = dataclasses.replace(recipe, **{name: value for name, value in changes.items() if value is not None})
-    if arguments.start_from:
-        start_from(arguments.start_from, arguments.work, recipe)
-    run(recipe, arguments.work, arguments.stages)
+    try:
+        if arguments.start_from:
+            start_from(arguments.start_from, arguments.work, recipe)
+        run(recipe, arguments.work, arguments.stages)
+    except UserError as error:
+        parser.exit(1, f"{error}\n")
 
 
 def run(recipe: Recipe, folder: Path, stages: list[str]) -> None:
-    """Run ``stages`` in order, or all that are unfinished but `COMPARISON`; each leaves ``done/<stage>``."""
+    """Run ``stages`` in order, or all that are unfinished but `FOR_BENCH`; each leaves ``done/<stage>``.
+
+    Raises:
+        UnfinishedError: a stage came to its limit of minutes; it has not left its mark, and goes on in the next run.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "done").mkdir(exist_ok=True)
     data = load_or_draw(recipe, folder / "data", "train")
     heldout = load_or_draw(recipe, folder / "data", "heldout")
-    for name, stage in {**STAGES, **COMPARISON}.items():
+    for name, stage in {**STAGES, **FOR_BENCH}.items():
         marker = folder / "done" / name
         if name in stages or (not stages and name in STAGES and not marker.exists()):
             stage(recipe, data, heldout, folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from ipa_app.adapter.features import encode_image
 from ipa_app.toybox import sheets
 from ipa_app.toybox.clip import load_image_encoder, load_text_encoder
 from ipa_app.toybox.dataset import Split, ToyData
-from ipa_app.toybox.fit import has_bfloat16, mixed_precision, pick_device
+from ipa_app.toybox.fit import UnfinishedError, has_bfloat16, mixed_precision, pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
 from ipa_app.toybox.loss_weights import loss_weights
 from ipa_app.toybox.quick import quick
@@ -35,7 +36,7 @@ from ipa_app.training.checkpoint import resume_step
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.examples import TrainingBatch
-from ipa_app.training.reports import FinishedReport
+from ipa_app.training.reports import CheckpointReport, FinishedReport, Report
 from ipa_app.training.run import train
 from ipa_app.training.sampling import Sample
 
@@ -46,11 +47,13 @@ FILES: dict[Kind, str] = {"base": "ip-adapter_toybox.safetensors", "plus": "ip-a
 
 SCENE_SHARE = 0.5
 """Share of texts that leave the subject to the picture."""
+SAVE_MINUTES = 4.0
+"""Between checkpoints, at most."""
 
 
 def train_adapter(kind: Kind, recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
     """Train one adapter on the frozen base and write ``folder/adapters/<published name>``."""
-    settings = {"base": recipe.base_adapter, "plus": recipe.fine_adapter}[kind]
+    settings = _settings(recipe, kind)
     start = start_of(folder, "adapters") / FILES[kind]
     config = _config(kind, recipe, settings, folder / f"adapter-{kind}", pretrained=start if start.exists() else None)
     _train(config, recipe, data, heldout, folder, target=folder / "adapters" / FILES[kind])
@@ -70,6 +73,10 @@ def plain_adapter_path(folder: Path) -> Path:
     return folder / "plain_adapter" / FILES["base"]
 
 
+def _settings(recipe: Recipe, kind: Kind) -> StageSettings:
+    return recipe.base_adapter if kind == "base" else recipe.fine_adapter
+
+
 def _train(config: TrainConfig, recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path, *, target: Path) -> None:
     train_pairs = Pairs(config.adapter, recipe, data, folder, "train")
     heldout_pairs = Pairs(config.adapter, recipe, heldout, folder, "heldout")
@@ -82,12 +89,23 @@ def _train(config: TrainConfig, recipe: Recipe, data: ToyData, heldout: ToyData,
         samples=[_sample(heldout, row) for row in range(0, min(16, len(heldout)), 2)],
     )
     with quick(base.unet):
-        for report in reports:
+        for report in _within(reports, config, _settings(recipe, config.adapter).minutes):
             logger.info("%s, %s", config.output.name, report)
             if isinstance(report, FinishedReport):
                 target.parent.mkdir(exist_ok=True)
                 shutil.copyfile(report.path, target)
                 sheets.note(folder, config.output.name, {"samples": report.step * config.batch_size})
+
+
+def _within(reports: Iterator[Report], config: TrainConfig, minutes: float | None) -> Iterator[Report]:
+    """The reports of a run that is left at a checkpoint when its minutes, if there are any, are over."""
+    started = time.monotonic()
+    for report in reports:
+        yield report
+        is_over = minutes is not None and time.monotonic() - started >= 60 * minutes
+        if is_over and isinstance(report, CheckpointReport) and report.step < config.max_steps:
+            seen, samples = report.step * config.batch_size, config.max_steps * config.batch_size
+            raise UnfinishedError(config.output.name, seen=seen, samples=samples, minutes=minutes)
 
 
 train_base_adapter = partial(train_adapter, "base")
@@ -104,7 +122,6 @@ def _config(
         pretrained=pretrained,
         adapter=kind,
         max_steps=max_steps,
-        max_minutes=settings.minutes or 0.0,
         batch_size=settings.batch_size,
         learning_rate=settings.lr,
         mixed_precision="bf16" if has_bfloat16() else "no",
@@ -113,7 +130,7 @@ def _config(
         resampler_heads=max(1, recipe.text_hidden // 64),
         resampler_dim=recipe.text_hidden,
         log_steps=50,
-        save_minutes=4.0,
+        save_minutes=min(SAVE_MINUTES, settings.minutes or SAVE_MINUTES),
         eval_steps=between_looks,
         sample_steps=between_looks,
         num_inference_steps=STEPS,

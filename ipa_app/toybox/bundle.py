@@ -13,9 +13,10 @@ from transformers import CLIPImageProcessor
 from ipa_app.toybox import world
 from ipa_app.toybox.clip import load_image_encoder
 from ipa_app.toybox.dataset import ToyData
-from ipa_app.toybox.enlarge import ENLARGED
+from ipa_app.toybox.enlarge import finished
 from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pipeline
 from ipa_app.toybox.settings import Recipe
+from ipa_app.toybox.start import part_of
 from ipa_app.toybox.unet import load_unet
 
 SHARD_SIZE = "15MB"
@@ -28,7 +29,7 @@ def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path
     target = folder / "bundle"
     shutil.rmtree(target, ignore_errors=True)
     plain = pipeline(folder, load_unet(folder))
-    grown = folder / ENLARGED if recipe.enlarge else folder
+    grown = finished(recipe, folder)
     components = plain.components | {
         "vae": AutoencoderKL.from_pretrained(grown / "vae"),
         "image_encoder": load_image_encoder(folder),
@@ -36,10 +37,10 @@ def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path
     }
     complete = StableDiffusionPipeline(**components, requires_safety_checker=False).to(dtype=torch.float16)
     complete.save_pretrained(target, max_shard_size=SHARD_SIZE)
-    controlnet = ControlNetModel.from_pretrained(grown / "controlnet").to(dtype=torch.float16)
+    controlnet = ControlNetModel.from_pretrained(part_of(grown, "controlnet")).to(dtype=torch.float16)
     controlnet.save_pretrained(target / "controlnet", max_shard_size=SHARD_SIZE)
-    for part in ("adapters", "pose_reader"):
-        shutil.copytree(folder / part, target / part)
+    for part in ("adapters", "pose_reader", "vae_tiny", "loras"):
+        shutil.copytree(part_of(folder, part), target / part)
     _forget_origins(target)
     _write_facts(recipe, target)
 

@@ -52,10 +52,11 @@ def skeleton_of(keypoints: np.ndarray) -> Skeleton:
 
 def skeleton_pictures(data: ToyData, size: int, path: Path, *, count: int | None = None) -> np.ndarray:
     """Skeleton pictures of a split, or of its first `count` pictures, (N, size, size, 3) uint8, kept at ``path``."""
-    return drawn_once(path, partial(_draw, size), data.keypoints[:count], size=size)
+    return drawn_once(path, partial(draw_keypoints, size), data.keypoints[:count], size=size)
 
 
-def _draw(size: int, keypoints: np.ndarray) -> np.ndarray:
+def draw_keypoints(size: int, keypoints: np.ndarray) -> np.ndarray:
+    """The skeleton picture of (18, 2) keypoints, (size, size, 3) uint8."""
     return np.asarray(draw_skeleton(skeleton_of(keypoints), (size, size)))
 
 

@@ -95,6 +95,11 @@ def _enlarge_controlnet(recipe: Recipe, settings: StageSettings, data: ToyData, 
     grown.save_pretrained(folder / ENLARGED / "controlnet")
 
 
+def finished(recipe: Recipe, folder: Path) -> Path:
+    """Where the autoencoder and the ControlNet lie that draw at the size of the bundle."""
+    return folder / ENLARGED if recipe.enlarge else folder
+
+
 def large_pictures(recipe: Recipe, split: Split, folder: Path, *, count: int) -> np.ndarray:
     """The first `count` pictures of a split at twice the side, (count, 2 size, 2 size, 3) uint8."""
     path = folder / f"large-{split}.npy"

@@ -15,6 +15,7 @@ from accelerate import PartialState
 from diffusers.training_utils import EMAModel
 from torch import nn
 
+from ipa_app.errors import UserError
 from ipa_app.toybox import processes
 from ipa_app.toybox.quick import quick
 from ipa_app.toybox.settings import StageSettings
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 Figures = dict[str, torch.Tensor]
 Loss = Callable[[torch.Generator, float], tuple[torch.Tensor, Figures]]
-"""Given a step's CPU generator and the fraction of the budget used: the loss of one fresh batch, and figures to log."""
+"""Given a step's CPU generator and the share of the samples seen: the loss of one fresh batch, and figures to log."""
 
 CHECKPOINT_SECONDS = 180
 SHEET_SECONDS = 900
@@ -31,7 +32,7 @@ SHEET_SECONDS = 900
 LOG_STEPS = 50
 WARMUP_STEPS = 100
 MOST_LEFT_OUT = 20
-"""Steps on end whose gradients are no numbers, before training gives up."""
+"""Steps on end whose gradients are not finite, before training gives up."""
 
 
 @dataclass
@@ -44,9 +45,18 @@ class Progress:
     left_out: int = 0
 
     def fraction(self, settings: StageSettings) -> float:
-        """Share of the budget used, in [0, 1]."""
-        by_clock = self.seconds / (60 * settings.minutes) if settings.minutes else 0.0
-        return min(1.0, max(self.samples / settings.samples, by_clock))
+        """Share of the samples seen, in [0, 1]."""
+        return min(1.0, self.samples / settings.samples)
+
+
+class UnfinishedError(UserError):
+    """A stage has come to its limit of minutes before it had seen its samples; it goes on where it stopped."""
+
+    def __init__(self, stage: str, *, seen: int, samples: int, minutes: float) -> None:
+        super().__init__(
+            f"{stage} stopped after {minutes:g} minutes and {seen:,} of {samples:,} samples, so it is not finished: "
+            "the same command goes on from there."
+        )
 
 
 def pick_device() -> torch.device:
@@ -75,7 +85,7 @@ def fit(
     folder: Path,
     sheet: Callable[[], None] = lambda: None,
 ) -> Progress:
-    """Train ``module`` in place until its budget is spent; it ends with the averaged weights.
+    """Train ``module`` in place until it has seen its samples; it ends with the averaged weights.
 
     Stops and resumes at will: model, optimiser, average and counters are saved every few minutes, and the
     random draws of step n depend on n alone.
@@ -83,78 +93,129 @@ def fit(
     Args:
         name: of the stage; also the name of its checkpoint and log.
         module: everything that trains in this stage; its trainable parameters are optimised.
-        loss: given the step's CPU generator and the fraction of the budget used, the loss of this process's share
+        loss: given the step's CPU generator and the share of the samples seen, the loss of this process's share
             of one fresh batch of ``settings.batch_size``, and figures to log.
-        settings: budget and learning rate.
+        settings: samples, learning rate and limit of minutes.
         folder: where checkpoints and logs go.
         sheet: called now and then and at the end, with the averaged weights in place, to draw or measure samples.
+
+    Raises:
+        UnfinishedError: the minutes of this sitting were over first; nothing is lost.
     """
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    processes.start_alike(parameters)
-    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
-    average = EMAModel(parameters, decay=0.9995, use_ema_warmup=True, power=0.75, foreach=True)
-    progress = _resume(folder / f"{name}.ckpt", module, optimizer, average)
-    is_main = PartialState().is_main_process
-    saved_at = shown_at = started = time.monotonic()
-    before = progress.seconds
-    while progress.fraction(settings) < 1:
+    run = _Run(name, module=module, settings=settings, folder=folder, sheet=sheet)
+    while run.progress.samples < settings.samples:
         with quick(module):
-            _step(loss, progress, settings, optimizer, parameters, folder / f"{name}.jsonl")
-        average.step(parameters)
+            run.step(loss)
+        run.keep()
+    return run.finish()
+
+
+class _Run:
+    """A stage in training."""
+
+    def __init__(
+        self, name: str, *, module: nn.Module, settings: StageSettings, folder: Path, sheet: Callable[[], None]
+    ) -> None:
+        """Set up the optimiser, and go on from the checkpoint where there is one."""
+        self._name, self._module, self._settings, self._folder, self._sheet = name, module, settings, folder, sheet
+        self._parameters = [p for p in module.parameters() if p.requires_grad]
+        processes.start_alike(self._parameters)
+        self._optimizer = torch.optim.AdamW(
+            self._parameters, lr=settings.lr, weight_decay=0.01, betas=(0.9, 0.99), fused=True
+        )
+        self._average = EMAModel(self._parameters, decay=0.9995, use_ema_warmup=True, power=0.75, foreach=True)
+        self.progress = _resume(folder / f"{name}.ckpt", module, self._optimizer, self._average)
+        self._is_main = PartialState().is_main_process
+        self._seconds_before = self.progress.seconds
+        self._saved_at = self._shown_at = self._started = time.monotonic()
+
+    def step(self, loss: Loss) -> None:
+        """Take one step, unless its gradients are not finite."""
+        progress, settings = self.progress, self._settings
+        _set_learning_rate(self._optimizer, progress, settings)
+        processes_here = PartialState()
+        seed = progress.step * processes_here.num_processes + processes_here.process_index
+        value, figures = loss(torch.Generator().manual_seed(seed), progress.fraction(settings))
+        value.backward()
+        processes.average_gradients(self._parameters)
+        norm = nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        if norm.isfinite():
+            self._optimizer.step()
+            progress.left_out = 0
+        else:
+            self._leave_out()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._is_main and progress.step % LOG_STEPS == 0:
+            self._log({"loss": value.detach(), "grad_norm": norm, **figures})
+        self._average.step(self._parameters)
         progress.step += 1
         progress.samples += settings.batch_size
-        progress.seconds = processes.agreed(before + time.monotonic() - started)
-        if is_main and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-            _save(folder / f"{name}.ckpt", module, optimizer, average, progress)
-            saved_at = time.monotonic()
-        if is_main and time.monotonic() - shown_at > SHEET_SECONDS:
-            _with_average(average, parameters, sheet)
-            shown_at = time.monotonic()
-    if is_main:
-        _save(folder / f"{name}.ckpt", module, optimizer, average, progress)
-    average.copy_to(parameters)
-    if is_main:
-        _as_it_is(sheet)
-    logger.info("%s done: %d samples in %.1f minutes", name, progress.samples, progress.seconds / 60)
-    return progress
+        progress.seconds = processes.agreed(self._seconds_before + time.monotonic() - self._started)
 
+    def keep(self) -> None:
+        """Save and show now and then.
 
-def _step(
-    loss: Loss,
-    progress: Progress,
-    settings: StageSettings,
-    optimizer: torch.optim.Optimizer,
-    parameters: list[nn.Parameter],
-    log: Path,
-) -> None:
-    fraction = progress.fraction(settings)
-    cosine = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * fraction))
-    for group in optimizer.param_groups:
-        group["lr"] = settings.lr * cosine * min(1.0, (progress.step + 1) / WARMUP_STEPS)
-    processes_here = PartialState()
-    seed = progress.step * processes_here.num_processes + processes_here.process_index
-    value, figures = loss(torch.Generator().manual_seed(seed), fraction)
-    value.backward()
-    processes.average_gradients(parameters)
-    norm = nn.utils.clip_grad_norm_(parameters, 1.0)
-    if norm.isfinite():
-        optimizer.step()
-        progress.left_out = 0
-    else:
-        progress.left_out += 1
-        logger.warning("step %d is left out: its gradients are no numbers", progress.step)
-        if progress.left_out == MOST_LEFT_OUT:
-            raise FloatingPointError(f"the gradients of {log.stem} are no numbers in {MOST_LEFT_OUT} steps on end")
-    optimizer.zero_grad(set_to_none=True)
-    if processes_here.is_main_process and progress.step % LOG_STEPS == 0:
+        Raises:
+            UnfinishedError: the minutes of this sitting are over.
+        """
+        settings, progress = self._settings, self.progress
+        minutes = (progress.seconds - self._seconds_before) / 60
+        if settings.minutes and minutes >= settings.minutes and progress.samples < settings.samples:
+            self._save()
+            raise UnfinishedError(self._name, seen=progress.samples, samples=settings.samples, minutes=settings.minutes)
+        if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+            self._save()
+        if self._is_main and time.monotonic() - self._shown_at > SHEET_SECONDS:
+            _with_average(self._average, self._parameters, self._sheet)
+            self._shown_at = time.monotonic()
+
+    def finish(self) -> Progress:
+        """Put the averaged weights in place."""
+        self._save()
+        self._average.copy_to(self._parameters)
+        if self._is_main:
+            _as_it_is(self._sheet)
+        logger.info(
+            "%s done: %d samples in %.1f minutes", self._name, self.progress.samples, self.progress.seconds / 60
+        )
+        return self.progress
+
+    def _leave_out(self) -> None:
+        self.progress.left_out += 1
+        logger.warning("step %d is left out: its gradients are not finite", self.progress.step)
+        if self.progress.left_out == MOST_LEFT_OUT:
+            raise FloatingPointError(f"the gradients of {self._name} are not finite in {MOST_LEFT_OUT} steps on end")
+
+    def _log(self, figures: Figures) -> None:
+        progress = self.progress
         entry = {"step": progress.step, "samples": progress.samples, "minutes": round(progress.seconds / 60, 2)}
-        entry |= {"loss": float(value.detach()), "grad_norm": float(norm)}
         entry |= {name: float(figure) for name, figure in figures.items()}
-        with log.open("a", encoding="utf-8") as file:
+        with (self._folder / f"{self._name}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         logger.info("%s", entry)
         if not math.isfinite(entry["loss"]):
-            raise FloatingPointError(f"the loss of {log.stem} is {entry['loss']} at step {progress.step}")
+            raise FloatingPointError(f"the loss of {self._name} is {entry['loss']} at step {progress.step}")
+
+    def _save(self) -> None:
+        self._saved_at = time.monotonic()
+        if not self._is_main:
+            return
+        state = {
+            "module": self._module.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "average": self._average.state_dict(),
+            "progress": vars(self.progress),
+        }
+        path = self._folder / f"{self._name}.ckpt"
+        partial_path = path.with_suffix(".part")
+        torch.save(state, partial_path)
+        partial_path.replace(path)
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, progress: Progress, settings: StageSettings) -> None:
+    cosine = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress.fraction(settings)))
+    for group in optimizer.param_groups:
+        group["lr"] = settings.lr * cosine * min(1.0, (progress.step + 1) / WARMUP_STEPS)
 
 
 def _with_average(average: EMAModel, parameters: list[nn.Parameter], action: Callable[[], None]) -> None:
@@ -168,20 +229,6 @@ def _as_it_is(action: Callable[[], None]) -> None:
     """Without compiling anew for the few pictures of a sheet, which have other shapes than a batch."""
     with torch.compiler.set_stance("force_eager"):
         action()
-
-
-def _save(
-    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: EMAModel, progress: Progress
-) -> None:
-    state = {
-        "module": module.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "average": average.state_dict(),
-        "progress": vars(progress),
-    }
-    partial_path = path.with_suffix(".part")
-    torch.save(state, partial_path)
-    partial_path.replace(path)
 
 
 def _resume(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: EMAModel) -> Progress:

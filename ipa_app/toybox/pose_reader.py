@@ -17,7 +17,7 @@ from ipa_app.toybox.controlnet import skeleton_of
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.disguise import MISUSES, clouds, pasted_anywhere, pasted_toys, spoiled
 from ipa_app.toybox.fit import Figures, fit, pick_device
-from ipa_app.toybox.probe import Reading, joints_right
+from ipa_app.toybox.judge import Reading, joints_right
 from ipa_app.toybox.settings import Recipe
 from ipa_app.toybox.tensors import pixels
 

@@ -21,6 +21,8 @@ FINISHED = {
     "pose_reader": ("pose_reader",),
 }
 """Stages that count as done, and what they leave."""
+ADDED = {"tiny_vae": ("vae_tiny",)}
+"""Stages that count as done likewise, where the bundle has what they leave: the first bundles have not."""
 CONTINUED = ("controlnet", "adapters")
 """Parts that their own stages start from."""
 
@@ -55,7 +57,8 @@ def start_from(bundle: Path, folder: Path, recipe: Recipe) -> None:
 
 def _lay_out(bundle: Path, folder: Path) -> None:
     (folder / "done").mkdir(parents=True, exist_ok=True)
-    for stage, parts in FINISHED.items():
+    added = {stage: parts for stage, parts in ADDED.items() if all((bundle / part).is_dir() for part in parts)}
+    for stage, parts in {**FINISHED, **added}.items():
         if not (folder / "done" / stage).exists():
             for part in parts:
                 shutil.copytree(bundle / part, folder / part, dirs_exist_ok=True)
@@ -68,3 +71,9 @@ def _lay_out(bundle: Path, folder: Path) -> None:
 def start_of(folder: Path, part: str) -> Path:
     """Where a part lies that training starts from; there only when the recipe goes on from a bundle."""
     return folder / "start" / part
+
+
+def part_of(folder: Path, part: str) -> Path:
+    """Where a finished part lies: what the recipe has made of it, or what it starts from where it has made nothing."""
+    made = folder / part
+    return made if made.exists() else start_of(folder, part)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.wording import readable, signs_in, without_invisible
 from ipa_app.models.amounts import size_text
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.memory_use import MemoryUse
@@ -12,6 +15,8 @@ from ipa_app.models.words import unknown_words
 from ipa_app.ui import texts
 
 BUNDLED_MODEL = "toybox"
+
+_PROMPT, _NEGATIVE = "The prompt", "The negative prompt"
 
 # The model knows them, but nobody needs to be told.
 _SILENT_GROUPS = ("glue", "small words")
@@ -59,13 +64,50 @@ def words_html(entry: ModelEntry) -> str:
 
 
 def unknown_words_note(prompt: str | None, *, entry: ModelEntry) -> str:
-    """Name the words of a prompt that the model does not know; empty when there are none."""
-    unknown = unknown_words(prompt or "", entry.words)
-    if not unknown:
-        return ""
-    named = ", ".join(f"<em>{html.escape(word)}</em>" for word in unknown)
+    """Say while a prompt is typed which words the model does not know, and which signs mean nothing; often empty."""
+    notes = [*_unknown_words([prompt or ""], entry), *_signs(_PROMPT, prompt or "")]
+    return "".join(f'<p class="ipa-note">{note.in_html()}</p>' for note in notes)
+
+
+def word_notes(request: GenerateRequest, *, entry: ModelEntry) -> tuple[str, ...]:
+    """Say with a result how the words of its request were read, where that may not be what was meant."""
+    typed = {_PROMPT: request.prompt, _NEGATIVE: request.negative_prompt}
+    notes = _unknown_words([readable(text) for text in typed.values()], entry)
+    for field, text in typed.items():
+        visible = without_invisible(text)
+        if visible != text:
+            notes.append(_Note(texts.INVISIBLE_NOTE, {"field": field}))
+        if readable(text) != visible:
+            notes.append(_Note(texts.FORMS_NOTE, {"field": field}, [readable(text)]))
+        notes += _signs(field, text)
+    return tuple(note.in_words() for note in notes)
+
+
+@dataclass(frozen=True)
+class _Note:
+    """A sentence of `texts`, its names, and the words of the visitor's that it is about."""
+
+    text: str
+    names: Mapping[str, str]
+    words: Sequence[str] = ()
+
+    def in_words(self) -> str:
+        return self.text.format(words=", ".join(self.words), **self.names)
+
+    def in_html(self) -> str:
+        names = {name: html.escape(value) for name, value in self.names.items()}
+        return self.text.format(words=", ".join(f"<em>{html.escape(word)}</em>" for word in self.words), **names)
+
+
+def _unknown_words(typed: Sequence[str], entry: ModelEntry) -> list[_Note]:
+    unknown = unknown_words("\n".join(typed), entry.words)
     text = texts.UNKNOWN_ONE if len(unknown) == 1 else texts.UNKNOWN_MANY
-    return f'<p class="ipa-note">{text.format(title=html.escape(entry.title), words=named)}</p>'
+    return [_Note(text, {"title": entry.title}, unknown)] if unknown else []
+
+
+def _signs(field: str, text: str) -> list[_Note]:
+    signs = signs_in(text)
+    return [_Note(texts.SIGNS_NOTE, {"field": field}, signs)] if signs else []
 
 
 def _group(name: str, words: Sequence[str]) -> str:

@@ -7,26 +7,24 @@ from the signature: they give every parameter its type, its default and a line o
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
 from gradio.blocks import Block
 
 from ipa_app.engine.requests import AreaName, PartName, RegionName
 from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.errors import UserError
+from ipa_app.imaging.cropping import SquareMode
 from ipa_app.pose.options import DetectorName
 from ipa_app.ui import api_texts
+from ipa_app.ui.audience import awaited
+from ipa_app.ui.calls import Endpoint, Picture, is_picture, parameters_of
 from ipa_app.ui.failures import explained
-from ipa_app.ui.form import build_request
-from ipa_app.ui.studio import Studio, save_pictures
+from ipa_app.ui.form import build_request, check_reference_options
+from ipa_app.ui.studio import Studio, UnsavedError, save_pictures
 
-View = Literal["crop", "pad", "stretch"]
 Outcome = tuple[list[str], dict[str, Any]]
-
-
-class Picture:
-    """Marks a parameter that is an uploaded image file; it arrives undecoded."""
 
 
 def add_api(studio: Studio) -> None:
@@ -75,7 +73,7 @@ class PublicApi:
         model: str = "toybox",
         start: float = 0.0,
         end: float = 1.0,
-        view: View = "crop",
+        view: SquareMode = "crop",
         centre_x: float = 0.5,
         centre_y: float = 0.5,
         negative_reference: Picture | None = None,
@@ -107,7 +105,7 @@ class PublicApi:
         model: str = "toybox",
         start: float = 0.0,
         end: float = 1.0,
-        view: View = "crop",
+        view: SquareMode = "crop",
         centre_x: float = 0.5,
         centre_y: float = 0.5,
         negative_reference: Picture | None = None,
@@ -139,7 +137,7 @@ class PublicApi:
         model: str = "toybox",
         start: float = 0.0,
         end: float = 1.0,
-        view: View = "crop",
+        view: SquareMode = "crop",
         centre_x: float = 0.5,
         centre_y: float = 0.5,
         negative_reference: Picture | None = None,
@@ -181,7 +179,7 @@ class PublicApi:
         model: str = "toybox",
         start: float = 0.0,
         end: float = 1.0,
-        view: View = "crop",
+        view: SquareMode = "crop",
         centre_x: float = 0.5,
         centre_y: float = 0.5,
         negative_reference: Picture | None = None,
@@ -205,31 +203,32 @@ class PublicApi:
         """Run a request and wait for it; `arguments` are an endpoint's own."""
         values = {name: value for name, value in arguments.items() if name not in ("self", "progress", "guidance")}
         chosen = {name: values.pop(name) for name in ("view", "centre_x", "centre_y", "region")}
-        values["references"] = ({"image": values.pop("reference"), **chosen},)
-        with explained():
+        reference = values.pop("reference")
+        values["references"] = ({"image": reference, **chosen},)
+        with explained(to_program=True):
+            if reference is None:
+                check_reference_options(**chosen)
             request = build_request(task=task, guidance_scale=arguments["guidance"], **values)
             job_id = self._studio.submit(request)
-            for event in self._studio.follow(job_id):
+            for event in self._studio.follow(job_id, awaited=awaited()):
                 if isinstance(event, GenerateResult):
                     # Beside the engine's own names, the one that the endpoint itself gives to its parameter.
                     settings = {**event.settings, "guidance": event.settings["guidance_scale"]}
                     settings["notes"] = list(event.notes)
-                    return save_pictures(event, job_id=job_id), settings
+                    return _saved(event, job_id=job_id), settings
                 if isinstance(event, Progress):
                     _report(arguments["progress"], event)
             raise RuntimeError("a job ended without a result")
 
 
-def hidden_inputs(endpoint: Callable[..., Any]) -> dict[str, Block]:
+def hidden_inputs(endpoint: Endpoint) -> dict[str, Block]:
     """Make the components behind an endpoint's parameters."""
-    hints = get_type_hints(endpoint)
-    parameters = inspect.signature(endpoint).parameters.values()
-    return {item.name: _component(item, hint=hints[item.name]) for item in parameters if item.name != "progress"}
+    return {name: _component(item, hint=hint) for name, (item, hint) in parameters_of(endpoint).items()}
 
 
 def _component(parameter: inspect.Parameter, *, hint: Any) -> gr.components.Component:
     common: dict[str, Any] = {"label": api_texts.PARAMETERS[parameter.name], "visible": False}
-    if hint in (Picture, Picture | None):
+    if is_picture(hint):
         return gr.File(file_count="single", type="filepath", **common)
     if parameter.default is not inspect.Parameter.empty:
         common["value"] = parameter.default
@@ -244,3 +243,10 @@ def _component(parameter: inspect.Parameter, *, hint: Any) -> gr.components.Comp
 
 def _report(progress: gr.Progress, event: Progress) -> None:
     progress((event.step, event.steps) if event.steps else None, desc=event.message or event.phase)
+
+
+def _saved(result: GenerateResult, *, job_id: str) -> list[str]:
+    try:
+        return save_pictures(result, job_id=job_id)
+    except UnsavedError as error:
+        raise UserError(api_texts.DISK_FULL.format(seed=result.seeds[0])) from error

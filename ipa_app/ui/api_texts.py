@@ -1,4 +1,4 @@
-"""The API's own documentation: for programmers, and in English alone."""
+"""The API's own documentation: what its endpoints take and give, in English alone."""
 
 from __future__ import annotations
 
@@ -47,3 +47,7 @@ PARAMETERS = {
     "region": "region: where in the new picture the reference counts: everywhere, or left, right, upper or lower half",
     "part": "part: what of the reference counts: all, style or layout; other than all for models that /models says can",
 }
+DISK_FULL = (
+    "The app's disk is full, so the pictures could not be saved: please make room there, "
+    "and ask again with seed {seed}, which gives the same pictures."
+)

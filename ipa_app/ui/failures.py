@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import html
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +16,10 @@ from ipa_app.ui import texts
 
 _log = logging.getLogger(__name__)
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+# As the API calls what the engine knows under diffusers' name.
+_PARAMETERS = {"guidance_scale": "guidance"}
+
 
 def explain(error: Exception) -> str:
     """Return one plain sentence for a person; a bug leaves its traceback in the log."""
@@ -21,8 +27,25 @@ def explain(error: Exception) -> str:
         return str(error)
     if isinstance(error, Cancelled):
         return texts.STOPPED
+    if is_disk_full(error):
+        _log.error("The disk is full: %s", error)
+        return texts.DISK_FULL
     _log.error("A request failed", exc_info=error)
     return texts.FAILED_INSIDE
+
+
+def explain_to_program(error: Exception) -> str:
+    """Return one plain sentence that names the parameter to blame as programs know it."""
+    text = explain(error)
+    field = error.field if isinstance(error, UserError) else None
+    field = _PARAMETERS.get(field or "", field)
+    subject = re.split(" is |;", text)[0]
+    return text if field is None or re.search(rf"\b{field}\b", subject) else f"{field}: {text}"
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether there was no room to write something."""
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def gradio_error(text: str) -> gr.Error:
@@ -31,11 +54,15 @@ def gradio_error(text: str) -> gr.Error:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Let nothing but `gr.Error` out of the block."""
+def explained(*, to_program: bool = False) -> Iterator[None]:
+    """Let nothing but `gr.Error` out of the block.
+
+    Args:
+        to_program: whether a program is told, which knows parameters by their names.
+    """
     try:
         yield
     except gr.Error:
         raise
     except Exception as error:
-        raise gradio_error(explain(error)) from None
+        raise gradio_error(explain_to_program(error) if to_program else explain(error)) from None

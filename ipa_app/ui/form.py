@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from ipa_app.engine.requests import EXTENSIONS, GenerateRequest, Reference
+from ipa_app.errors import blaming
 from ipa_app.imaging.mask_files import read_mask
 from ipa_app.imaging.masks import fit_mask
 from ipa_app.imaging.opening import BLACK, CLIP_MEAN, Opened, check_visible, flatten, open_image, read_image
@@ -54,7 +55,8 @@ def build_request(
     if skeleton and "pose" not in fields:
         fields["pose"] = PoseSheet.from_json(skeleton)
     if mask is not None and "image" in opened:
-        fields["mask"], told = _open_mask(mask, opened["image"], fields)
+        with blaming("mask"):
+            fields["mask"], told = _open_mask(mask, opened["image"], fields)
         notes += told
     return GenerateRequest(
         references=tuple(_reference(one.image, **each) for one, each in zip(shown, given, strict=True)),
@@ -78,8 +80,9 @@ def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
         UserError: it is no picture that can be used.
     """
     name = name or texts.UPLOAD_NAMES[field]
-    opened = read_image(file_path(upload, field=field), name=name)
-    check_visible(opened.image)
+    with blaming(field):
+        opened = read_image(file_path(upload, field=field), name=name)
+        check_visible(opened.image)
     if field not in _BEHIND_TRANSPARENCY or opened.image.mode == "RGB":
         return opened
     ground, note = _BEHIND_TRANSPARENCY[field]
@@ -89,6 +92,15 @@ def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
 
 def _name_of(number: int, references: Sequence[Any]) -> str:
     return texts.UPLOAD_NAMES["reference"] if len(references) == 1 else texts.MORE_REFERENCE_LABEL.format(number=number)
+
+
+def check_reference_options(**values: Any) -> None:
+    """Check what is said of a reference that is not there: it must be right all the same.
+
+    Raises:
+        UserError: it is not.
+    """
+    _reference(Image.new("RGB", (1, 1)), **values)
 
 
 def _reference(picture: Image.Image, **values: Any) -> Reference:

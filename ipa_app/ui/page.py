@@ -11,6 +11,7 @@ from ipa_app.pose.presets import preset_pictures
 from ipa_app.ui import texts
 from ipa_app.ui.about import model_note, words_heading, words_html
 from ipa_app.ui.api import add_api
+from ipa_app.ui.blocks import StudioBlocks
 from ipa_app.ui.examples import Example
 from ipa_app.ui.language.switch import language_switch
 from ipa_app.ui.panel import PicturePanel, picture_panel, settings_panel
@@ -39,7 +40,7 @@ def build_page(studio: Studio, *, examples: Sequence[Example] = (), default_mode
     """
     files = [*(example.file for example in examples), *preset_pictures().values()]
     gr.set_static_paths(sorted({str(path.parent.resolve()) for path in files}))
-    with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=_CACHE_SECONDS, fill_width=True) as page:
+    with StudioBlocks(title=texts.TITLE, analytics_enabled=False, delete_cache=_CACHE_SECONDS, fill_width=True) as page:
         parts = lay_out(studio, examples=examples, model=default_model)
         connect(parts, page=page, studio=studio, examples=examples)
         add_api(studio)

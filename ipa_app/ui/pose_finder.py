@@ -1,4 +1,4 @@
-"""Finding the pose in a picture of one's own: a photo, or a toy character where the chosen model draws such."""
+"""Finding the pose in a picture of one's own: a stick figure, a photo, or a toy where the chosen model draws such."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from ipa_app.engine.results import Progress
 from ipa_app.errors import UserError
-from ipa_app.imaging.opening import open_image
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui import texts
+from ipa_app.ui.audience import awaited
+from ipa_app.ui.form import open_upload
 from ipa_app.ui.listeners import CHECKED
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.running import Runner, Update
 from ipa_app.ui.status import progress_line, status_line
 from ipa_app.ui.tabs.shared import PoseFinder
-from ipa_app.ui.uploads import file_path
 
 
 def connect_pose_finder(parts: Parts, *, runner: Runner) -> None:
@@ -56,15 +56,16 @@ def _look(finder: PoseFinder, runner: Runner, *, picture: Any, model: str, optio
         raise UserError(texts.POSE_NO_PHOTO)
     yield runner.started()
     wanted = PoseOptions(**{name.removeprefix("pose_"): value for name, value in options.items()})
-    photo = open_image(file_path(picture, field="pose"))
-    search = runner.studio.find_pose(photo, model=model, options=wanted)
-    yield {runner.results.job: search}
-    for event in runner.studio.follow(search):
-        if isinstance(event, Progress):
-            yield {runner.results.status: progress_line(event)}
-        elif isinstance(event, PoseSheet):
-            status = status_line(found_text(event), kind="done")
-            yield {**runner.finished(status), finder.skeleton: event.to_json(), finder.picture: None}
+    photo = open_upload(picture, field="pose")
+    search = runner.studio.find_pose(photo.image, model=model, options=wanted)
+    with runner.studio.following(search, awaited=awaited(), newest=True) as events:
+        yield {runner.results.job: search}
+        for event in events:
+            if isinstance(event, Progress):
+                yield {runner.results.status: progress_line(event)}
+            elif isinstance(event, PoseSheet):
+                status = status_line(" ".join([found_text(event), *photo.notes, *event.notes]), kind="done")
+                yield {**runner.finished(status), finder.skeleton: event.to_json(), finder.picture: None}
 
 
 def found_text(sheet: PoseSheet) -> str:

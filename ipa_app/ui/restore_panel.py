@@ -1,4 +1,4 @@
-"""Where a picture made here can be dropped, to have everything set as it was for it."""
+"""Where a picture can be dropped, to have everything set as it was for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def restore_panel() -> RestorePanel:
     with gr.Accordion(texts.RESTORE_HEADING, open=False, elem_id="restore-panel"):
         gr.HTML(f'<p class="ipa-help">{texts.RESTORE_HELP}</p>', padding=False)
         file = gr.File(
-            label=texts.RESTORE_FILE, show_label=False, file_types=[".png"], height=110, elem_id="restore-file"
+            label=texts.RESTORE_FILE,
+            show_label=False,
+            file_types=[".png", ".jpg", ".jpeg", ".webp"],
+            height=110,
+            elem_id="restore-file",
         )
         note = gr.HTML("", padding=False, elem_id="restore-note")
     return RestorePanel(file=file, note=note)

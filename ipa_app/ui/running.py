@@ -14,6 +14,7 @@ from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.errors import Cancelled
 from ipa_app.ui import texts
 from ipa_app.ui.adapters import adapters_named
+from ipa_app.ui.audience import awaited
 from ipa_app.ui.failures import explain, gradio_error
 from ipa_app.ui.form import build_request
 from ipa_app.ui.inline_pictures import inline_picture
@@ -22,7 +23,7 @@ from ipa_app.ui.orders import SERIES, Order
 from ipa_app.ui.references import collect
 from ipa_app.ui.results import ResultsPanel, columns_for, remember, show_pictures
 from ipa_app.ui.status import progress_line, status_line
-from ipa_app.ui.studio import Studio, save_pictures, save_zip
+from ipa_app.ui.studio import Studio, UnsavedError, save_pictures, save_zip
 from ipa_app.ui.tabs.shared import TaskTab
 
 Update = dict[Any, Any]
@@ -103,7 +104,11 @@ class Runner:
             yield self.finished(status_line(texts.STOPPED, kind="done"))
         except Exception as error:
             text = explain(error)
-            yield self.finished(status_line(text, kind="failed"))
+            update = self.finished(status_line(text, kind="failed"))
+            if isinstance(error, UnsavedError):
+                # What the browser keeps of the job stays: the page that is loaded anew saves its pictures.
+                del update[self.results.running]
+            yield update
             raise gradio_error(text) from None
 
     def resume(self, running: Any, history: Sequence[str]) -> Iterator[Update]:
@@ -125,19 +130,19 @@ class Runner:
         yield self.started()
         request = build_request(**wish.values)
         job_id = self._submit(request, wish)
-        series = next((name for name, order in SERIES.items() if order is wish.order), None)
-        yield {self.results.running: {"job": job_id, "series": series}}
         yield from self._follow(wish, job_id=job_id)
 
     def _follow(self, wish: _Wish, *, job_id: str) -> Iterator[Update]:
-        yield {self.results.job: job_id}
+        series = next((name for name, order in SERIES.items() if order is wish.order), None)
         began, results = self.studio.began(job_id), []
-        for event in self.studio.follow(job_id, patience=_PATIENCE):
-            if isinstance(event, Progress):
-                yield {self.results.status: progress_line(event), **self._preview(event)}
-            else:
-                results.append(event)
-        yield self._pictures(wish, results, job_id=job_id, seconds=time.monotonic() - began)
+        with self.studio.following(job_id, awaited=awaited(), newest=True, patience=_PATIENCE) as events:
+            yield {self.results.job: job_id, self.results.running: {"job": job_id, "series": series}}
+            for event in events:
+                if isinstance(event, Progress):
+                    yield {self.results.status: progress_line(event), **self._preview(event)}
+                else:
+                    results.append(event)
+            yield self._pictures(wish, results, job_id=job_id, seconds=time.monotonic() - began)
 
     def _submit(self, request: GenerateRequest, wish: _Wish) -> str:
         if wish.order:

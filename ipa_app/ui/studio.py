@@ -6,8 +6,9 @@ import re
 import threading
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +24,49 @@ from ipa_app.engine.recipes import pack_inputs
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.series import Part, Series
+from ipa_app.engine.watched import Left
+from ipa_app.errors import UserError
 from ipa_app.imaging.png import write_png
 from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.state import ModelState
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
+from ipa_app.ui import texts
+from ipa_app.ui.about import word_notes
+from ipa_app.ui.failures import is_disk_full
 
 _LOOK_EVERY_S = 0.05
+_KEEP_UNSAVED_S = 3600.0
+"""How long pictures are kept that there was no room for on the disk."""
+
+
+class UnsavedError(UserError):
+    """There was no room on the disk for pictures that were drawn."""
+
+    def __init__(self) -> None:
+        super().__init__(texts.DISK_FULL_PICTURES)
 
 
 @dataclass
 class _Running:
-    """A job or a search of a visitor, since when (seconds of the monotonic clock), and how many follow it."""
+    """A job or a search of a visitor.
+
+    Attributes:
+        job: what runs.
+        again: starts the same anew, which comes to the same pictures; None for what need not wait for its turn.
+        began: since when, in seconds of the monotonic clock.
+        followers: how many follow it.
+        left: whether all who followed it went away, and may come back.
+        stepped_aside: whether it was stopped meanwhile, as others waited.
+    """
 
     job: Job | Series | PoseSearch
+    again: Callable[[], Job | Series] | None = None
     began: float = field(default_factory=time.monotonic)
     followers: int = 0
+    left: bool = False
+    stepped_aside: bool = False
 
 
 class Studio:
@@ -56,15 +83,35 @@ class Studio:
 
         With previews, its progress now and then shows what is there so far.
         """
+        request = self._noted(request)
         job = self.engine.submit(request, previews=previews)
-        self._jobs[str(job.id)] = _Running(job)
-        return str(job.id)
+        same = replace(request, seed=job.plan.seeds[0])
+        return self._started(job, again=lambda: self.engine.submit(same, previews=previews))
 
     def submit_series(self, parts: Sequence[Part], *, previews: bool = False) -> str:
         """Queue the requests of a series and return one id, by which they are followed and cancelled together."""
+        parts = [replace(part, request=self._noted(part.request)) for part in parts]
         series = self.engine.submit_series(parts, previews=previews)
-        self._jobs[series.id] = _Running(series)
-        return series.id
+        return self._started(series, again=lambda: self.engine.submit_series(parts, previews=previews))
+
+    def _noted(self, request: GenerateRequest) -> GenerateRequest:
+        """Note how the words of a request will be read."""
+        return replace(request, notes=(*request.notes, *word_notes(request, entry=self.entry(request.model))))
+
+    def _started(self, job: Job | Series, *, again: Callable[[], Job | Series]) -> str:
+        with self._lock:
+            self._jobs[job.id] = _Running(job, again)
+            self._let_pass()
+        return job.id
+
+    def _let_pass(self) -> None:
+        """Stop what nobody follows just now where somebody else waits; called with the lock held."""
+        jobs = [each for each in self._jobs.values() if each.again and not each.job.done]
+        if any(not each.left for each in jobs):
+            for each in jobs:
+                if each.left and not each.stepped_aside:
+                    each.stepped_aside = True
+                    each.job.cancel()
 
     def check(self, request: GenerateRequest) -> None:
         """Make sure that a request could be submitted, without submitting it.
@@ -93,34 +140,65 @@ class Studio:
         """When a job was submitted, by the monotonic clock in seconds."""
         return self._jobs[job_id].began
 
-    def follow(self, job_id: str, *, patience: float = 0.0) -> Iterator[Progress | GenerateResult | PoseSheet]:
-        """Yield the job's progress from its beginning, and at last its result; of a series each when it is there.
+    def follow(
+        self, job_id: str, *, awaited: Callable[[], bool] = lambda: True
+    ) -> Iterator[Progress | GenerateResult | PoseSheet]:
+        """Yield all that `following` gives; for those who have nothing else to do before the first of it is there."""
+        with self.following(job_id, awaited=awaited) as events:
+            yield from events
+
+    @contextmanager
+    def following(
+        self,
+        job_id: str,
+        *,
+        awaited: Callable[[], bool] = lambda: True,
+        newest: bool = False,
+        patience: float = 0.0,
+    ) -> Iterator[Iterator[Progress | GenerateResult | PoseSheet]]:
+        """Give the job's progress from its beginning, and at last its result; of a series each when it is there.
 
         The last follower that goes away takes the job with it: nobody is left to see the pictures.
 
         Args:
             job_id: of a job that `knows` knows.
-            patience: seconds to wait for somebody to follow the job again, as a page does that is loaded anew.
+            awaited: asked several times a second whether this follower is still there.
+            newest: leave out progress that other progress has overtaken.
+            patience: seconds to wait for somebody to follow the job again, as a page does that is loaded anew. Others
+                need no patience: the job lets them pass, and is begun anew for whoever comes back.
 
         Raises:
             Cancelled: the job was stopped.
+            Left: this follower has gone away.
             UserError: the request failed, and why.
         """
-        with self._lock:
-            running = self._jobs[job_id]
-            running.followers += 1
+        running = self._join(job_id)
         wait = 0.0
         try:
-            yield from running.job.events()
-        except GeneratorExit:
+            yield running.job.events(awaited, newest=newest)
+        except (GeneratorExit, Left):
             wait = patience
+            raise
+        except UnsavedError:
+            wait = _KEEP_UNSAVED_S
             raise
         finally:
             with self._lock:
                 running.followers -= 1
+                running.left = wait > 0 and not running.followers
+                self._let_pass()
             leave = threading.Timer(wait, self._leave, [job_id])
             leave.daemon = True
             leave.start()
+
+    def _join(self, job_id: str) -> _Running:
+        with self._lock:
+            running = self._jobs[job_id]
+            if running.stepped_aside and running.again:
+                running.job = running.again()
+            running.followers += 1
+            running.left = running.stepped_aside = False
+        return running
 
     def _leave(self, job_id: str) -> None:
         """Forget a job that nobody follows."""
@@ -211,7 +289,15 @@ def save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
 
     Returns:
         The files' paths, in the order of the seeds.
+
+    Raises:
+        UnsavedError: the disk is full.
     """
+    with _saving():
+        return _save_pictures(result, job_id=job_id)
+
+
+def _save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
     folder = Path(get_upload_folder()) / f"job-{re.sub(r'[^0-9A-Za-z-]', '', job_id)}"
     folder.mkdir(parents=True, exist_ok=True)
     inputs = pack_inputs(result.inputs)
@@ -227,9 +313,22 @@ def save_zip(paths: Sequence[str]) -> str:
     """Put result files into a ZIP file beside the first one, numbered, and return its path.
 
     They are stored as they are: PNG files cannot be packed any tighter.
+
+    Raises:
+        UnsavedError: the disk is full.
     """
     target = Path(paths[0]).with_name("pictures.zip")
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+    with _saving(), zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for number, path in enumerate(paths, start=1):
             archive.write(path, f"{number}-{Path(path).name}")
     return str(target)
+
+
+@contextmanager
+def _saving() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise UnsavedError from error
+        raise

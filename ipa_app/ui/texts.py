@@ -166,14 +166,24 @@ POSE_FOUND_MANY = (
     "{count} figures were found, and are in the skeleton editor: look at them, remove whom you do not want, then "
     "generate."
 )
-POSE_KEYPOINTS_ACCORDION = "Keypoints from elsewhere (OpenPose JSON)"
-POSE_KEYPOINTS_LABEL = "Paste an OpenPose file: 18 points a person, hands and faces if you like, with the canvas size"
+POSE_KEYPOINTS_ACCORDION = "Keypoints from elsewhere (JSON)"
+POSE_KEYPOINTS_LABEL = (
+    "Paste a file of keypoints: from OpenPose or an editor for it, ControlNet, DWPose, COCO, MMPose or MediaPipe"
+)
 POSE_KEYPOINTS_USE = "Edit these keypoints"
 POSE_KEYPOINTS_UPLOAD = "Choose a file"
+POSE_CANVAS_HELP = (
+    "Some files do not say how large the picture is that their points are of: then say it here, in pixels."
+)
+POSE_CANVAS_WIDTH = "Width of that picture"
+POSE_CANVAS_HEIGHT = "Height of that picture"
+POSE_CANVAS_UPLOAD = "Take them from the picture"
 POSE_NO_PHOTO = "There is no picture: please add one under “bring your own” first."
-POSE_NOTHING_PASTED = "There is nothing to read: please paste the content of an OpenPose file first."
-POSE_FILE_TOO_LONG = "This file is too long for an OpenPose file: please choose another one."
-POSE_FILE_NOT_TEXT = "This file is not text: please choose an OpenPose file (JSON)."
+POSE_NOTHING_PASTED = "There is nothing to read: please paste the content of a file of keypoints first."
+POSE_FILE_TOO_LONG = (
+    "This file is too long for a file of keypoints: please choose another one, with fewer pictures in it."
+)
+POSE_FILE_NOT_TEXT = "This file is not text: please choose a file of keypoints (JSON)."
 SKELETON_LABELS = {
     "picture": "Skeleton editor",
     "help": (
@@ -325,12 +335,12 @@ OFFER_MEANWHILE = "You can go on with {title} meanwhile."
 OFFER_STILL_WORKS = "{title} stays chosen and goes on working."
 
 # --- settings from a picture
-RESTORE_HEADING = "Take settings from a picture made here"
+RESTORE_HEADING = "Take settings from a picture"
 RESTORE_HELP = (
-    "Drop a PNG file that was made here, and everything is set as it was for that picture: words, reference pictures, "
-    "seed and all."
+    "Drop a PNG file that was made here, and everything is set as it was: words, reference pictures, seed and all. "
+    "Of pictures of AUTOMATIC1111, Forge, ComfyUI, Fooocus and InvokeAI, words, seed, steps, guidance and size count."
 )
-RESTORE_FILE = "A picture made here (PNG)"
+RESTORE_FILE = "A picture with its settings in it (PNG, JPEG, WebP)"
 RESTORED = "Everything is set as it was. Press Generate to make the picture again."
 RESTORED_OTHER_ADAPTER = (
     "Everything is set as it was, but the file of the adapter {name} is another one now than it was then: the picture "
@@ -342,6 +352,9 @@ WORDS_HEADING = "Words {title} knows"
 WORDS_HELP = "Use them in any order, with or without little words such as “a” and “in”. Other words are ignored."
 UNKNOWN_ONE = "{title} does not know the word {words}; it is ignored."
 UNKNOWN_MANY = "{title} does not know the words {words}; they are ignored."
+SIGNS_NOTE = "{field} has {words}, read as plain letters: weights and commands of other programs do nothing here."
+INVISIBLE_NOTE = "{field} had invisible characters, which were left out."
+FORMS_NOTE = "{field} was read as “{words}”: its special letters were taken for ordinary ones."
 TOYBOX_NOTE = (
     "<strong>Toybox</strong>, the built-in model, is small and draws <strong>toy characters only</strong>: "
     "cats, robots, ducks and their friends. It needs no internet. Pictures of other things come out as toys. "
@@ -364,3 +377,13 @@ MASK_ALL = "The mask is white all over, so all of the picture is redrawn."
 NOT_A_FILE = "{field} must be an image file."
 ONE_FILE = "{field} must be one image file, not several."
 TOO_LARGE_A_FILE = "{field} is too large: it may have at most {size}."
+NOT_UPLOADED = (
+    "{field} is a file that was not uploaded here: please upload it first, and send the path that comes back."
+)
+NOT_FETCHED = "{field} could not be fetched from {address}: please check the address, or upload the picture itself."
+FILE_GONE = "{field} is not on the server, where uploads are kept for a day: please add it again."
+DISK_FULL_PICTURES = (
+    "The app's disk is full, so the pictures could not be saved: please make room there, "
+    "then load this page anew, which brings them back."
+)
+DISK_FULL = "The app's disk is full: please make room there, then try again."

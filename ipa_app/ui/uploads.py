@@ -6,14 +6,30 @@ with messages of their own.
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gradio.utils import get_upload_folder, is_in_or_equal, is_static_file
+from gradio_client.utils import is_file_obj_with_meta
+
+from ipa_app.engine.checks import wrong_value
 from ipa_app.errors import UserError
 from ipa_app.models.amounts import size_text
 from ipa_app.ui import texts
 
 LARGEST_PICTURE = 32 * 10**6
+ADDRESSES = ("http://", "https://")
+"""How what Gradio fetches from elsewhere begins."""
+
+_PICTURE = (
+    'a picture, which gradio_client sends as handle_file(...), and others as {"path": ...} with the path that an '
+    "upload to /gradio_api/upload gives back"
+)
+_MARK = {"_type": "gradio.FileData"}
 
 
 def file_path(payload: Any, *, field: str, most: int | None = LARGEST_PICTURE) -> str:
@@ -29,12 +45,85 @@ def file_path(payload: Any, *, field: str, most: int | None = LARGEST_PICTURE) -
         UserError: several files, no file at all in what was sent, or a larger one.
     """
     if isinstance(payload, list):
-        if len(payload) != 1:
+        if len(payload) > 1:
             raise UserError(texts.ONE_FILE.format(field=field))
-        payload = payload[0]
+        payload = payload[0] if payload else None
     path = payload.get("path") if isinstance(payload, dict) else None
     if not isinstance(path, str):
         raise UserError(texts.NOT_A_FILE.format(field=field))
     if most is not None and Path(path).stat().st_size > most:
         raise UserError(texts.TOO_LARGE_A_FILE.format(field=field, size=size_text(most)))
     return path
+
+
+def sent_picture(payload: Any, *, field: str) -> dict[str, Any] | None:
+    """Return what a program sent as a picture in the form that Gradio takes: its mark may have been left out.
+
+    Raises:
+        UserError: it is nothing of the kind, and how a picture is sent.
+    """
+    if payload is None or payload == []:
+        return None
+    given = payload[0] if isinstance(payload, list) and len(payload) == 1 else payload
+    if isinstance(given, list):
+        raise UserError(texts.ONE_FILE.format(field=field))
+    if not isinstance(given, dict) or not isinstance(given.get("path"), str):
+        raise wrong_value(field, given, _PICTURE)
+    return {**given, "meta": _MARK}
+
+
+def check_room(size: int) -> None:
+    """Make sure that there is room for an upload: Gradio would leave the half of it behind, on a disk that is full.
+
+    Args:
+        size: in bytes.
+
+    Raises:
+        OSError: there is not, as if it had been tried.
+    """
+    folder = Path(get_upload_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
+def check_files(value: Any, *, field: str) -> None:
+    """Make sure that all files in what was sent are there, and were uploaded.
+
+    Args:
+        value: of one input, of any content.
+        field: the input's name for the message.
+
+    Raises:
+        UserError: one is not; or the page has it from long ago, and it has been cleared away.
+    """
+    for path in _paths(value):
+        if path.startswith(ADDRESSES):
+            continue
+        if "\0" in path or not (is_in_or_equal(path, get_upload_folder()) or is_static_file(path)):
+            raise UserError(texts.NOT_UPLOADED.format(field=field), field=field)
+        if not _is_file(path):
+            raise UserError(texts.FILE_GONE.format(field=field), field=field)
+
+
+def addresses(value: Any) -> list[str]:
+    """Return the web addresses that stand in place of files in what was sent."""
+    return [path for path in _paths(value) if path.startswith(ADDRESSES)]
+
+
+def _paths(value: Any) -> Iterator[str]:
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _paths(item)
+    elif isinstance(value, dict):
+        if is_file_obj_with_meta(value):
+            yield str(value["path"])
+        for item in value.values():
+            yield from _paths(item)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # too long for a name
+        return False

@@ -23,7 +23,7 @@ from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.toybox.adapters import plain_adapter_path
 from ipa_app.toybox.baseline import Baseline, save_baseline
-from ipa_app.toybox.probe import Probe
+from ipa_app.toybox.judge import Judge
 from tests.tiny_models import CLIP_PROJECTION, CROSS_ATTENTION_DIM
 
 
@@ -91,7 +91,7 @@ def test_a_reference_counts_through_the_projection_alone(entry: ModelEntry, tiny
 
 
 def test_everybody_is_counted_on_the_same_questions(entry: ModelEntry, work: Path) -> None:
-    lines, sheet = table(Probe(side=32).eval(), entry, work, cases(2))
+    lines, sheet = table(Judge(side=32).eval(), entry, work, cases(2))
     counted = [(line["row"].split(", ", 1), line["measure"]) for line in lines]
     names = list(dict.fromkeys(name for (_, name), _ in counted))
     assert len(names) == 3

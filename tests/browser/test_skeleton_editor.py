@@ -164,7 +164,7 @@ def test_keypoints_come_in_checked_and_go_out(open_page: Any, shoot: Any, tmp_pa
     page.click("#keypoints-panel button")
     page.fill("#keypoints textarea", '{"people": "<img src=x onerror=alert(1)>"}')
     page.click("#keypoints-use")
-    page.get_by_text("This OpenPose file needs").wait_for()
+    page.get_by_text("No keypoints were found in this file").wait_for()
     page.fill("#keypoints textarea", both)
     page.click("#keypoints-use")
     joint(page, "left wrist, person 2").wait_for()

@@ -20,7 +20,7 @@ from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.engine.watched import InternalError
+from ipa_app.engine.watched import InternalError, Left
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
@@ -60,6 +60,26 @@ def test_progress_goes_through_the_phases_and_ends_with_the_result(engine: Engin
     assert [event.step for event in drawing] == [0, 1, 2, 2, 3, 4]
     assert {event.steps for event in drawing} == {4}
     assert list(job.events())[-1] is result, "a page that was opened again sees it all once more"
+
+
+def test_who_comes_late_may_leave_out_what_is_overtaken_but_not_the_last_look(engine: Engine) -> None:
+    job = engine.submit(GenerateRequest(task="mix", prompt="a cat", steps=12, count=2), previews=True)
+    job.result(TIMEOUT_S)
+    *every, _ = job.events()
+    looks = [event.preview for event in every if isinstance(event, Progress) and event.preview is not None]
+    last, result = job.events(newest=True)
+    assert isinstance(last, Progress)
+    assert (last.phase, last.step) == ("decoding", 24)
+    assert result is job.result(0)
+    assert looks
+    assert last.preview is looks[-1]
+
+
+def test_who_goes_away_is_told_no_more_and_the_job_goes_on(engine: Engine) -> None:
+    job = engine.submit(GenerateRequest(task="mix", prompt="a cat", steps=3))
+    with pytest.raises(Left):
+        list(job.events(lambda: False))
+    assert job.result(TIMEOUT_S).images
 
 
 def test_a_running_job_stops_at_the_next_step(engine: Engine, generate: Generate) -> None:

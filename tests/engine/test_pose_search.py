@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from huggingface_hub import constants
 from PIL import Image
 
 from ipa_app.engine.engine import Engine
-from ipa_app.engine.pose_search import PoseSearch
+from ipa_app.engine.pose_search import PoseSearch, cancellable
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import Progress
 from ipa_app.errors import Cancelled, UserError
@@ -18,7 +19,8 @@ from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from ipa_app.pose.draw import fit_skeleton_picture
 from ipa_app.pose.options import PoseOptions, detectors
-from ipa_app.pose.presets import preset_pictures
+from ipa_app.pose.presets import preset_pictures, preset_sheets
+from ipa_app.pose.skeleton import Skeleton
 from tests.engine.conftest import TIMEOUT_S, noise_picture
 from tests.hub_fixtures import cache, point_at  # noqa: F401 - fixtures are found by being here
 from tests.hub_server import FakeHub, serving
@@ -26,6 +28,7 @@ from tests.pose_files import NAMES, REPO, openpose_files, pin_to_the_tests_hub
 
 BODY, HAND, FACE = NAMES
 PHOTO = noise_picture(size=(96, 64))
+SOMEBODY = next(iter(preset_sheets().values())).skeleton
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +144,30 @@ def test_a_detector_that_is_not_installed_is_told(engine: Engine) -> None:
     search = engine.find_pose(PHOTO, model="toybox", options=PoseOptions(detector="dwpose"))
     with pytest.raises(UserError, match="not installed here: please install it"):
         search.result(TIMEOUT_S)
+
+
+def test_looking_for_people_can_be_given_up_at_once() -> None:
+    begun, found = threading.Event(), threading.Event()
+
+    def find(_photo: Image.Image) -> Skeleton:
+        begun.set()
+        found.wait(TIMEOUT_S)
+        return SOMEBODY
+
+    def check_cancelled() -> None:
+        if begun.is_set():
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        cancellable(find, check_cancelled)(PHOTO)
+    assert not found.is_set()
+    found.set()
+
+
+def test_what_the_search_comes_to_is_passed_on() -> None:
+    def fail(_photo: Image.Image) -> Skeleton:
+        raise UserError("Nobody is there.")
+
+    assert cancellable(lambda _: SOMEBODY, lambda: None)(PHOTO) is SOMEBODY
+    with pytest.raises(UserError, match="Nobody is there"):
+        cancellable(fail, lambda: None)(PHOTO)

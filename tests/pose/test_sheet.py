@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from ipa_app.errors import UserError
-from ipa_app.pose.detect import find_pose
+from ipa_app.pose.details import Details
 from ipa_app.pose.draw import draw_sheet, draw_skeleton
+from ipa_app.pose.keypoints import Keypoint
 from ipa_app.pose.presets import POSES_FOLDER, preset_pictures, preset_sheets, presets
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
+from ipa_app.pose.skeleton import Skeleton
+
+PERSON = {"pose_keypoints_2d": [10.0, 20.0, 1.0] * 17 + [0.0, 0.0, 0.0]}
 
 
 def text(**changes: Any) -> str:
     sheet = {
-        "people": [{"pose_keypoints_2d": [10.0, 20.0, 1.0] * 17 + [0.0, 0.0, 0.0]}],
+        "people": [PERSON],
         "canvas_width": 64,
         "canvas_height": 96,
     }
@@ -46,19 +51,21 @@ def test_presets_come_back_as_their_files_say() -> None:
         ("", "not JSON"),
         ("<script>alert(1)</script>", "not JSON"),
         ("[" * 100_000, "not JSON"),
-        ("1" * 5000, "not JSON"),
+        ('{"people":' * 100_000, "not JSON"),
         (" " * (LONGEST_JSON + 1), "too long"),
-        ("[]", "people"),
-        ('"people"', "people"),
-        ("[{}, {}]", "people"),
-        (text(people="x" * 54), "54 numbers"),
-        (text(people=[{"pose_keypoints_2d": "x" * 54}]), "not a number"),
-        (text(people=[{"pose_keypoints_2d": [float("nan")] * 54}]), "not a number"),
-        (text(people=[{"pose_keypoints_2d": [10**400] * 54}]), "not a number"),
-        (text(people=[{"pose_keypoints_2d": [True] * 54}]), "not a number"),
-        (text(people=[{"pose_keypoints_2d": [10.0, 97.0, 1.0] * 18}]), "outside the picture"),
-        (text(canvas_width=10**400), "canvas_width"),
-        (text(canvas_width=1e-300, people=[{"pose_keypoints_2d": [0.0, 0.0, 1.0] * 18}]), "16 to 32768 pixels"),
+        ("1" * 5000, "No keypoints were found"),
+        ("[]", "No keypoints were found"),
+        ('"people"', "not JSON"),
+        ("[{}, {}]", "No keypoints were found"),
+        (text(people="x" * 54), "No keypoints were found"),
+        (text(people=[{"pose_keypoints_2d": "x" * 54}]), "No keypoints were found"),
+        (text(people=[{"pose_keypoints_2d": [float("nan")] * 54}]), "person 1 has no points"),
+        (text(people=[{"pose_keypoints_2d": [10**400] * 54}]), "person 1 lies outside the picture"),
+        (text(people=[{"pose_keypoints_2d": [True] * 54}]), "person 1 has no points"),
+        (text(people=[{"pose_keypoints_2d": [10.0, 97.0, 1.0] * 18}]), "person 1 lies outside the picture"),
+        (text(canvas_width=10**400), "does not say how large"),
+        (text(canvas_width="<b>"), "does not say how large"),
+        (text(canvas_width=12), "16 to 32768 pixels"),
         (text(canvas_width=10**8), "16 to 32768 pixels"),
         (text(canvas_width=20_000), "too narrow"),
     ],
@@ -67,6 +74,51 @@ def test_hostile_texts_are_explained(hostile: object, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         PoseSheet.from_json(hostile)
     assert "<" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["{}", "\ufeff{}", "[{}]", " {} \n"])
+def test_the_text_may_be_wrapped(form: str) -> None:
+    sheet = PoseSheet.from_json(text())
+    assert PoseSheet.from_json(form.replace("{}", text())) == sheet
+    assert PoseSheet.from_json(json.dumps(text())) == sheet
+
+
+def test_what_was_left_out_is_no_part_of_the_pose() -> None:
+    whole, cut = (PoseSheet.from_json(text(people=[PERSON, *more])) for more in ([], [None]))
+    assert whole == cut and whole.notes == () and cut.notes == ("Person 2 has no points, and was left out.",)
+    assert whole.to_json() == cut.to_json()
+
+
+def spread(*, middle: float, size: float) -> PoseSheet:
+    """A figure of that size about a place, as fractions of a canvas that is twice as wide as high."""
+    body = tuple(Keypoint(middle + size * (i / 17 - 0.5), 0.4 + size * ((i * 7 % 18) / 17 - 0.5)) for i in range(18))
+    return PoseSheet(Skeleton((body,), (Details(left_hand=body + body[:3]),)), 400, 200)
+
+
+def test_a_tiny_figure_is_brought_closer_in_its_shape() -> None:
+    tiny = spread(middle=0.5, size=0.07)
+    closer = tiny.brought_closer()
+    assert (closer.width, closer.height) == (400, 200)
+    before, after = (np.array(sheet.skeleton.people[0]) for sheet in (tiny, closer))
+    assert np.ptp(after, axis=0) == pytest.approx([0.7, 0.7], rel=0.03)
+    assert (after.min(axis=0) + after.max(axis=0)) / 2 == pytest.approx([0.5, 0.5], abs=0.03)
+    assert np.ptp(before / np.ptp(before, axis=0) - after / np.ptp(after, axis=0), axis=0) == pytest.approx(0, abs=0.01)
+    assert closer.skeleton.details[0].left_hand == closer.skeleton.people[0] + closer.skeleton.people[0][:3]
+    assert len(closer.notes) == 1 and "brought closer" in closer.notes[0]
+    assert closer.brought_closer() is closer
+
+
+def test_a_tiny_figure_at_the_edge_stays_on_the_canvas() -> None:
+    closer = spread(middle=0.97, size=0.05).brought_closer()
+    assert all(point is not None and point.is_inside for point in closer.skeleton.people[0])
+
+
+@pytest.mark.parametrize("size", [0.3, 0.7])
+def test_other_figures_stay_where_they_are(size: float) -> None:
+    sheet = spread(middle=0.5, size=size)
+    assert sheet.brought_closer() is sheet
+    two = PoseSheet(Skeleton((spread(middle=0.1, size=0.05).skeleton.people[0], sheet.skeleton.people[0])), 400, 200)
+    assert two.brought_closer() is two
 
 
 @pytest.mark.parametrize("size", [(512, 512), (128, 128)])
@@ -84,9 +136,3 @@ def test_another_shape_is_padded_not_squeezed() -> None:
     assert wide.size == (256, 128)
     assert wide.crop((64, 0, 192, 128)).tobytes() == draw_sheet(sheet, (128, 128)).tobytes()
     assert wide.crop((0, 0, 64, 128)).getbbox() is None
-
-
-def test_joints_are_not_read_back_from_a_drawing() -> None:
-    drawn = draw_sheet(preset_sheets()["waving"], (128, 128))
-    with pytest.raises(UserError, match="drawn skeleton"):
-        find_pose(drawn, find=lambda _: preset_sheets()["waving"].skeleton)

@@ -126,7 +126,7 @@ def test_the_toy_is_looked_for_before_people(tmp_path: Path) -> None:
     assert (sheet.width, sheet.height) == (200, 100)
     assert all(point is not None for point in sheet.skeleton.people[0])
     drawn = pose_image(noise((200, 100)), (64, 64), find=find)
-    assert drawn.tobytes() == draw_sheet(sheet, (64, 64)).tobytes()
+    assert drawn.image.tobytes() == draw_sheet(sheet, (64, 64)).tobytes()
 
 
 def test_where_there_is_neither_toy_nor_detector_both_are_named(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     ControlNetModel,
     StableDiffusionControlNetPipeline,
     StableDiffusionPipeline,
@@ -23,15 +24,21 @@ from safetensors.torch import load_file
 
 from ipa_app.adapter.files import load_adapter
 from ipa_app.errors import UserError
-from ipa_app.toybox.__main__ import COMPARISON, STAGES, run
+from ipa_app.toybox.__main__ import FOR_BENCH, STAGES, run
 from ipa_app.toybox.adapters import FILES, plain_adapter_path
+from ipa_app.toybox.asked import questions
 from ipa_app.toybox.baseline import load_baseline
 from ipa_app.toybox.dataset import VIEWS, load_or_draw, views_of
 from ipa_app.toybox.enlarge import crops, grown_vae
-from ipa_app.toybox.fit import Figures, fit
+from ipa_app.toybox.fit import UnfinishedError
+from ipa_app.toybox.holes import Holes
+from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pipeline
 from ipa_app.toybox.settings import TINY, Enlargement, StageSettings
 from ipa_app.toybox.start import start_from
+from ipa_app.toybox.student import LORA_FILE
 from ipa_app.toybox.tensors import pixels
+from ipa_app.toybox.trajectories import load_trajectories
+from ipa_app.toybox.unet import load_unet
 from ipa_app.toybox.vae import load_vae, new_vae, normalise_latents
 from ipa_app.toybox.widen import widened_vae
 from ipa_app.toybox.world import is_held_out
@@ -50,7 +57,7 @@ def compared(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same folder with what the adapter is compared with."""
     folder = tmp_path_factory.mktemp("comparison") / "work"
     shutil.copytree(work, folder)
-    run(TINY, folder, list(COMPARISON))
+    run(TINY, folder, list(FOR_BENCH))
     return folder
 
 
@@ -81,6 +88,56 @@ def test_the_bundle_is_half_precision_in_small_shards(work: Path) -> None:
         with safe_open(path, "pt") as file:
             dtypes = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118 - not a mapping
         assert dtypes <= {"F16", "I64"}
+
+
+def test_the_small_autoencoder_takes_the_place_of_the_large_one(work: Path) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(work / "bundle", dtype=torch.float32, safety_checker=None)
+    pipe.vae = AutoencoderTiny.from_pretrained(work / "bundle" / "vae_tiny", dtype=torch.float32)
+    picture = pipe("a red cat", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
+    assert picture.size == (TINY.size, TINY.size)
+
+
+def test_plain_diffusers_draws_with_the_bundles_lora(work: Path) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(work / "bundle", dtype=torch.float32, safety_checker=None)
+    pipe.load_lora_weights(work / "bundle" / LORA_FILE)
+    assert pipe("a red cat", num_inference_steps=4, guidance_scale=1).images[0].size == (TINY.size, TINY.size)
+
+
+@torch.no_grad()
+def test_a_trajectory_ends_where_diffusers_would_end(work: Path) -> None:
+    asked = questions(load_or_draw(TINY, work / "data", "train"), TINY.trajectories, seed=TINY.seed)
+    row = next(i for i, each in enumerate(asked) if each.kind is None and each.pose is None and each.filled is None)
+    states = torch.from_numpy(load_trajectories(work)[row]).float()
+    drawn = pipeline(work, load_unet(work))(
+        asked[row].text,
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE_SCALE,
+        latents=states[:1],
+        output_type="latent",
+    ).images
+    # Trajectories are drawn in bfloat16 where the processor has it.
+    assert (drawn[0] - states[-1]).norm() < 0.1 * states[-1].norm()
+
+
+def test_what_is_filled_stays_what_it_was_around_the_hole(work: Path) -> None:
+    data = load_or_draw(TINY, work / "data", "train")
+    asked = questions(data, TINY.trajectories, seed=TINY.seed)
+    row = next(i for i, each in enumerate(asked) if each.filled is not None)
+    holes = Holes.of([each.filled for each in asked], TINY, data, work)
+    end = torch.from_numpy(load_trajectories(work)[row, -1]).float()
+    around = ~holes.mask[row].expand_as(end)
+    assert 0 < int(around.sum()) < around.numel()
+    assert torch.allclose(end[around], holes.latents[row][around], atol=2e-3)
+    assert holes.mask[[i for i, each in enumerate(asked) if each.filled is None]].all()
+
+
+def test_trajectories_go_on_where_they_stopped(work: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    shutil.copytree(work, folder)
+    whole = load_trajectories(folder).copy()
+    (folder / "trajectories.json").write_text('{"finished": 0}', "utf-8")
+    run(TINY, folder, ["trajectories"])
+    assert (whole == load_trajectories(folder)).all()
 
 
 def test_the_adapters_fit_the_bundles_unet(work: Path) -> None:
@@ -266,47 +323,25 @@ def test_folding_the_statistics_in_changes_latents_and_not_pictures(work: Path) 
     assert torch.allclose(after.std / before.std, 1 / before.mean.std(dim=(0, 2, 3)).view(1, 4, 1, 1), rtol=1e-3)
 
 
-def test_a_stopped_stage_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    def weights(folder: Path, *sittings: int) -> torch.Tensor:
-        folder.mkdir()
-        for samples in sittings:
-            torch.manual_seed(1)
-            module = torch.nn.Linear(4, 1)
-
-            def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
-                batch = torch.randn(8, 4, generator=generator)
-                return (module(batch) - batch.sum(dim=1, keepdim=True)).pow(2).mean(), {}  # noqa: B023
-
-            settings = dataclasses.replace(_LONG, samples=samples)
-            fit("line", module=module, loss=loss, settings=settings, folder=folder)
-        return module.weight.detach()
-
-    # The learning rate follows the budget, so the second sitting is compared with its own straight run:
-    # one step more after a resume moves on from where the first one stopped.
-    first, resumed = weights(tmp_path / "a", 80), weights(tmp_path / "b", 80, 160)
-    target = torch.ones(1, 4)
-    assert (resumed - target).abs().mean() < (first - target).abs().mean()
+def test_a_stage_that_is_not_finished_is_not_marked_as_done(work: Path, tmp_path: Path) -> None:
+    shutil.copytree(work / "data", tmp_path / "data")
+    longer = dataclasses.replace(TINY, judge=StageSettings(samples=16, batch_size=4, lr=1e-3, minutes=1e-9))
+    with pytest.raises(UnfinishedError, match="judge stopped"):
+        run(longer, tmp_path, ["judge"])
+    assert not list((tmp_path / "done").iterdir())
+    assert not (tmp_path / "judge").exists()
 
 
-def test_a_step_whose_gradients_are_no_numbers_is_left_out(tmp_path: Path) -> None:
-    def weights(folder: Path, broken: set[int]) -> torch.Tensor:
-        folder.mkdir()
-        torch.manual_seed(1)
-        module = torch.nn.Linear(4, 1)
-        steps = iter(range(_LONG.samples // _LONG.batch_size))
-
-        def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
-            batch = torch.randn(8, 4, generator=generator)
-            # The root of 0 is a number and its slope is none.
-            nothing = (0 * module.weight).sum().sqrt() if next(steps) in broken else 0
-            return (module(batch) - 1).pow(2).mean() + nothing, {}
-
-        fit("line", module=module, loss=loss, settings=_LONG, folder=folder)
-        return module.weight.detach()
-
-    whole, most = weights(tmp_path / "a", set()), weights(tmp_path / "b", {3, 4})
-    assert most.isfinite().all()
-    assert not torch.equal(most, whole)
+def test_an_adapter_that_is_not_finished_goes_on(work: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    shutil.copytree(work, folder)
+    shutil.rmtree(folder / "adapter-base")
+    longer = dataclasses.replace(TINY.base_adapter, samples=16, minutes=1e-9)
+    recipe = dataclasses.replace(TINY, base_adapter=longer)
+    with pytest.raises(UnfinishedError, match=r"adapter-base stopped .* and 4 of 16 samples"):
+        run(recipe, folder, ["base_adapter"])
+    run(dataclasses.replace(recipe, base_adapter=dataclasses.replace(longer, minutes=None)), folder, ["base_adapter"])
+    assert json.loads((folder / "figures.jsonl").read_text("utf-8").splitlines()[-1])["samples"] == 16
 
 
 def _weights(part: Path) -> list[torch.Tensor]:
@@ -323,6 +358,3 @@ def _distance(first: torch.Tensor, second: torch.Tensor) -> float:
 def _base_adapter(folder: Path) -> Path:
     """The base adapter of a folder."""
     return folder / FILES["base"]
-
-
-_LONG = StageSettings(samples=80, batch_size=8, lr=0.1)

@@ -15,7 +15,7 @@ PACKAGES = ("engine", "imaging", "models", "pose", "adapter")
 PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 
 # What the engine and the manager report goes to the page even where it is a single word.
-REPORTS = ("report", "Progress", "ModelState", "Part", "UserError", "_wrong")
+REPORTS = ("report", "Progress", "ModelState", "Part", "UserError", "wrong_value")
 
 
 def blank(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ipa_app.engine.engine import Engine
+from ipa_app.engine.job import Job
 from ipa_app.models.adapter_set import AdapterSet
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
@@ -20,8 +21,28 @@ from ipa_app.ui.studio import Studio
 from ipa_app.ui.theme import CSS_FILE, build_theme
 
 
+class WatchedEngine(Engine):
+    """An engine that remembers what was submitted, in order."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.jobs: list[Job] = []
+        super().__init__(*args, **kwargs)
+
+    def submit(self, *args: Any, **kwargs: Any) -> Job:
+        job = super().submit(*args, **kwargs)
+        self.jobs.append(job)
+        return job
+
+
 @contextmanager
-def served(
+def served(bundle: Path, **options: Any) -> Iterator[str]:
+    """Serve the app as `served_engine` does, and yield its address."""
+    with served_engine(bundle, **options) as (url, _):
+        yield url
+
+
+@contextmanager
+def served_engine(
     bundle: Path,
     *,
     temporary: Path,
@@ -29,8 +50,8 @@ def served(
     others: Sequence[ModelEntry] = (),
     adapters: AdapterSet | None = None,
     **launch: Any,
-) -> Iterator[str]:
-    """Serve the app with `bundle` as its model "toybox", other models and adapters beside it, and yield its address.
+) -> Iterator[tuple[str, WatchedEngine]]:
+    """Serve the app with `bundle` as its model "toybox", others and adapters beside it; yield its address and engine.
 
     What else is given goes to Gradio's `launch`.
     """
@@ -40,7 +61,7 @@ def served(
         patch.setattr("gradio.networking.url_ok", lambda _url: True)
         entries = [entry_from_folder(bundle, name="toybox"), *others]
         manager = ModelManager({entry.name: entry for entry in entries}, device="cpu", adapters=adapters)
-        engine = Engine(manager)
+        engine = WatchedEngine(manager)
         page = build_page(Studio(engine=engine, manager=manager), examples=examples).queue()
         _, url, _ = page.launch(
             prevent_thread_lock=True,
@@ -54,7 +75,7 @@ def served(
         )
         manager.start("toybox")
         try:
-            yield url
+            yield url, engine
         finally:
             page.close(verbose=False)
             engine.close()

@@ -103,6 +103,61 @@ def test_the_api_is_what_was_promised(client: Client) -> None:
         assert list(offered) == list(promised), name
 
 
+def test_the_schema_names_every_view_that_can_be_asked_for(client: Client, pictures: Pictures) -> None:
+    api: Any = client.view_api(return_format="dict", print_info=False)
+    views = [item for item in api["named_endpoints"]["/mix"]["parameters"] if item["parameter_name"] == "view"]
+    assert views[0]["type"]["enum"] == ["crop", "pad", "stretch", "tiles"]
+    files, settings = client.predict(reference=handle_file(pictures["plain.png"]), view="tiles", api_name="/variation")
+    assert len(files) == 1
+    assert settings["references"][0]["view"] == "tiles"
+
+
+def test_what_is_to_be_said_comes_as_notes(client: Client) -> None:
+    _, settings = client.predict(prompt="a (red:1.3) zebra", api_name="/mix")
+    assert settings["notes"] == [
+        "Tiny does not know the words 1, 3, zebra; they are ignored.",
+        "The prompt has (red:1.3), read as plain letters: weights and commands of other programs do nothing here.",
+    ]
+    assert client.predict(prompt="a red cat", api_name="/mix")[1]["notes"] == []
+
+
+@pytest.mark.parametrize("endpoint", [name for name in PROMISED if name != "/models"])
+def test_every_endpoint_names_the_value_that_is_missing(app_url: str, endpoint: str) -> None:
+    for given, missing in ((0, 0), (3, 3)):
+        names = list(PROMISED[endpoint])
+        call = f"{app_url}gradio_api/call{endpoint}"
+        event = httpx.post(call, json={"data": [None] * given}).json()
+        answer = httpx.get(f"{call}/{event['event_id']}", timeout=60).text
+        assert f'"error": "{names[missing]} is missing; {endpoint} takes, in this order: {names[0]}' in answer
+
+
+NAMED = [
+    ("/inpaint", {"mask_grow": "x"}, "mask_grow: The growth of the mask is 'x'; it must be a number from -20 to 20."),
+    ("/inpaint", {"image": None}, "image: There is no picture: please add the one that you want to change."),
+    ("/inpaint", {"extend_up": -1}, "extend_up: The extension up is -1; it must be a number from 0 to 100."),
+    ("/mix", {"end": 0}, "end: The picture's strength begins at 0 of the steps and ends at 0; it must end later than"),
+    ("/mix", {"part": "colour"}, "part: What of the picture counts is 'colour'; it must be all or style or layout."),
+    ("/pose", {"pose_hands": 1}, "pose_hands: The finding of hands is 1; it must be true or false."),
+    ("/pose", {"control_scale": [1]}, "control_scale: The pose's strength is [1]; it must be a number from 0 to 2."),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "values", "told"), NAMED)
+def test_a_value_that_cannot_be_used_is_named_as_programs_know_it(
+    client: Client, pictures: Pictures, endpoint: str, values: dict[str, Any], told: str
+) -> None:
+    picture, mask = handle_file(pictures["plain.png"]), handle_file(pictures["mask.png"])
+    needed = {"/inpaint": {"image": picture, "mask": mask}, "/pose": {"pose": picture}, "/mix": {"prompt": "a cat"}}
+    with pytest.raises(AppError) as refused:
+        client.predict(**{**needed[endpoint], **values}, api_name=endpoint)
+    assert str(refused.value).startswith(told)
+
+
+def test_a_picture_that_cannot_be_opened_is_named(client: Client, pictures: Pictures) -> None:
+    with pytest.raises(AppError, match="^negative_reference: This file cannot be opened as a picture"):
+        client.predict(prompt="a cat", negative_reference=handle_file(pictures["text.png"]), api_name="/mix")
+
+
 def test_variation_gives_png_files_with_their_settings(client: Client, pictures: Pictures) -> None:
     files, settings = client.predict(
         reference=handle_file(pictures["plain.png"]), adapter="fine", count=2, seed=7, api_name="/variation"
@@ -322,7 +377,10 @@ def test_scale_nan_is_refused(app_url: str) -> None:
     assert "nan" in answer
 
 
-def test_a_path_that_was_never_uploaded_is_refused(client: Client) -> None:
+def test_a_path_that_was_never_uploaded_is_refused(app_url: str) -> None:
     stolen = {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}
-    with pytest.raises(Exception, match=r"(?i)not allowed|error|cannot"):
-        client.predict(reference=stolen, api_name="/variation")
+    call = f"{app_url}gradio_api/call/variation"
+    values = [*{**PROMISED["/variation"], "reference": stolen}.values()]
+    event = httpx.post(call, json={"data": values}).json()
+    answer = httpx.get(f"{call}/{event['event_id']}", timeout=60).text
+    assert "reference is a file that was not uploaded here" in answer

@@ -14,7 +14,10 @@ import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.ui.serving import served
+from ipa_app.errors import Cancelled
+from tests.engine.conftest import TIMEOUT_S
+from tests.ui.serving import served, served_engine
+from tests.ui.test_giving_up import LONG
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,50 @@ def test_a_picture_goes_in_and_a_picture_with_its_settings_comes_out(mcp_url: st
     assert files[0]["url"].startswith("http")
     assert settings["seeds"] == [5]
     assert settings["references"] != []
+
+
+NAMED = {
+    "missing": ("mix", {}, "prompt is missing"),
+    "unknown": ("mix", {"prompt": "a bear", "cfg": 3}, "no parameter 'cfg'"),
+    "text": ("mix", {"prompt": "a bear", "steps": "many"}, "steps is 'many'; it must be a whole number"),
+    "list": ("mix", {"prompt": "a bear", "scale": [1]}, "scale is [1]; it must be a number"),
+    "half": ("mix", {"prompt": "a bear", "seed": 1.5}, "seed is 1.5; it must be a whole number"),
+    "choice": ("mix", {"prompt": "a bear", "view": "half"}, "view is 'half'; it must be crop or pad or stretch or"),
+    "path": ("variation", {"reference": "/etc/hostname"}, "reference is '/etc/hostname'; it must be the http or"),
+    "no picture": ("variation", {"reference": None}, "reference is missing"),
+    "no address": ("variation", {"reference": "http://127.0.0.1:1/a.png"}, "reference could not be fetched"),
+    "no data": ("variation", {"reference": "data:image/png;base64,QUJD"}, "reference: This file cannot be opened"),
+    "nothing taken": ("models", {"all": True}, "/models takes no parameters"),
+}
+
+
+@pytest.mark.parametrize("case", NAMED)
+def test_whatever_is_wrong_with_a_call_names_the_parameter(mcp_url: str, case: str) -> None:
+    tool, arguments, told = NAMED[case]
+    answer = ask(mcp_url, lambda session: session.call_tool(tool, arguments))
+    assert answer.isError
+    assert told in answer.content[0].text
+    assert answer.content[0].text.endswith(".")
+
+
+def test_null_is_as_good_as_nothing(mcp_url: str) -> None:
+    arguments = {"prompt": "a bear", "seed": 3, "steps": None, "reference": None}
+    answer = ask(mcp_url, lambda session: session.call_tool("mix", arguments))
+    assert not answer.isError, answer.content
+
+
+def test_a_client_that_hangs_up_ends_the_drawing(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    async def call_and_leave(session: ClientSession) -> None:
+        call = asyncio.ensure_future(session.call_tool("mix", LONG))
+        while not engine.jobs:
+            await asyncio.sleep(0.05)
+        call.cancel()
+
+    with served_engine(tiny_bundle_dir, temporary=tmp_path, mcp_server=True) as (url, engine):
+        engine.manager.get("toybox", TIMEOUT_S)
+        ask(f"{url}gradio_api/mcp/", call_and_leave)
+        with pytest.raises(Cancelled):
+            engine.jobs[0].result(TIMEOUT_S)
 
 
 def test_what_cannot_be_used_is_said_in_words(mcp_url: str) -> None:

@@ -19,7 +19,8 @@ from ipa_app.ui import texts
 from ipa_app.ui.form import build_request
 from ipa_app.ui.pose_finder import find_pose, found_text
 from ipa_app.ui.running import Runner
-from ipa_app.ui.tabs.pose import read_keypoints, read_keypoints_file
+from ipa_app.ui.tabs.pose import read_canvas, read_keypoints, read_keypoints_file
+from tests.drawn_skeletons import STANDING, drawn, without
 from tests.ui.page_parts import Opened, Update, opened_page
 
 WAVING = preset_file("waving").read_text("utf-8")
@@ -40,18 +41,57 @@ def test_a_request_with_a_bad_skeleton_is_refused(skeleton: object, message: str
 
 
 def test_keypoints_reach_the_editor_checked() -> None:
-    assert json.loads(read_keypoints(WAVING)) == json.loads(WAVING)
-    for bad, message in ((None, "nothing to read"), ("<b>", "not JSON"), ('{"people": []}', "canvas_width")):
+    pose, notes, text = read_keypoints(WAVING)
+    assert json.loads(pose) == json.loads(WAVING)
+    assert notes == "" and text == gr.skip()
+    for bad, message in ((None, "nothing to read"), ("<b>", "not JSON"), ('{"people": []}', "no person in it")):
         with pytest.raises(gr.Error, match=message):
             read_keypoints(bad)
 
 
-def test_keypoints_files_are_read_as_text_of_bearable_length(tmp_path: Path) -> None:
-    good, bytes_, long = (tmp_path / name for name in ("good.json", "bytes.json", "long.json"))
-    good.write_text("\ufeff" + WAVING, encoding="utf-8")
+def test_what_is_left_out_of_keypoints_is_said_beside_them() -> None:
+    cut = {**json.loads(WAVING), "people": [*json.loads(WAVING)["people"], {"<b>": 1}]}
+    pose, notes, _ = read_keypoints(json.dumps(cut))
+    assert json.loads(pose) == json.loads(WAVING)
+    assert notes == '<p class="ipa-note" role="status">Person 2 has no points, and was left out.</p>'
+
+
+def test_the_size_of_the_picture_is_asked_for_where_keypoints_do_not_say_it(tmp_path: Path) -> None:
+    people = json.dumps({"people": json.loads(WAVING)["people"]})
+    (tmp_path / "people.json").write_text(people)
+    Image.new("RGB", (512, 512)).save(tmp_path / "picture.png")
+    upload = {"path": str(tmp_path / "people.json")}
+    for asked in (
+        read_keypoints(people),
+        read_keypoints(people, 0, 0),
+        read_keypoints(people, 512, None),
+        read_keypoints(people, "512", -1),
+        read_keypoints_file(upload),
+    ):
+        assert asked[0] == gr.skip() and asked[2] == people
+        assert "does not say how large its picture is: please fill in" in asked[1]
+    size = read_canvas({"path": str(tmp_path / "picture.png")})
+    assert size == (512, 512)
+    for answered in (read_keypoints(people, *size), read_keypoints_file(upload, *size)):
+        assert json.loads(answered[0]) == json.loads(WAVING)
+        assert answered[1] == ""
+    # What the file says itself counts more.
+    assert json.loads(read_keypoints(WAVING, 100, 50)[0]) == json.loads(WAVING)
+    with pytest.raises(gr.Error, match="cannot be opened as a picture"):
+        read_canvas(upload)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_keypoints_files_are_read_in_every_encoding(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "waving.json").write_text(WAVING, encoding=encoding)
+    assert json.loads(read_keypoints_file({"path": str(tmp_path / "waving.json")})[0]) == json.loads(WAVING)
+
+
+def test_keypoints_files_are_text_of_bearable_length(tmp_path: Path) -> None:
+    bytes_, long = (tmp_path / name for name in ("bytes.json", "long.json"))
     bytes_.write_bytes(b"\xff\xfe\x00")
-    long.write_text(" " * (4 * LONGEST_JSON + 1))
-    assert json.loads(read_keypoints_file({"path": str(good)})) == json.loads(WAVING)
+    with long.open("wb") as file:
+        file.truncate(4 * LONGEST_JSON + 1)
     for path, message in ((bytes_, "not text"), (long, "too long")):
         with pytest.raises(gr.Error, match=message):
             read_keypoints_file({"path": str(path)})
@@ -89,10 +129,25 @@ def test_the_pose_of_a_toy_picture_reaches_the_editor(reading: Opened, tmp_path:
     assert last[tab.pose_finder.find]["interactive"] and not last[tab.stop]["interactive"]
 
 
-def test_no_pose_can_be_found_in_nothing_or_in_a_skeleton(reading: Opened) -> None:
-    for picture, message in ((None, "There is no picture"), (preset_pictures()["waving"], "drawn skeleton")):
+def test_no_pose_can_be_found_in_nothing_or_where_joints_cannot_be_read(reading: Opened, tmp_path: Path) -> None:
+    drawn(without(STANDING, 0, *range(5, 18))).save(tmp_path / "arm.png")
+    for picture, message in ((None, "There is no picture"), (tmp_path / "arm.png", "its joints cannot be read")):
         with pytest.raises(gr.Error, match=message):
             found(reading, picture)
+
+
+def test_the_joints_of_a_drawn_skeleton_reach_the_editor_with_what_is_left_out(reading: Opened, tmp_path: Path) -> None:
+    canvas = Image.new("RGBA", (1600, 1600))
+    canvas.paste(drawn(STANDING).resize((128, 192), Image.Resampling.LANCZOS), (200, 900))
+    canvas.save(tmp_path / "small.png")
+    *_, last = found(reading, tmp_path / "small.png")
+    parts, _ = reading
+    tab = parts.tab_of("pose")
+    assert tab.pose_finder is not None
+    sheet = PoseSheet.from_json(last[tab.pose_finder.skeleton])
+    assert None not in sheet.skeleton.people[0]
+    said = last[parts.results.status]
+    assert texts.POSE_FOUND_ONE in said and "could not be followed, and was brought closer." in said
 
 
 def test_how_many_were_found_is_told() -> None:

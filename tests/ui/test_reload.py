@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.results import GenerateResult
 from ipa_app.ui import running
 from ipa_app.ui.orders import SERIES
 from ipa_app.ui.running import Runner
@@ -48,6 +50,22 @@ def test_a_series_comes_back_as_one(runner: Runner, entered: dict[str, Any]) -> 
     kept = left_while_running(runner, runner.run("variation", SERIES["scale-strip"])(**entered))
     *_, last = runner.resume(kept, [])
     assert [caption for _, caption in last[runner.results.gallery]["value"]] == ["0", "0.25", "0.5", "0.75", "1"]
+
+
+def test_what_was_left_lets_others_pass_and_is_begun_anew_for_who_comes_back(
+    page: Opened, runner: Runner, entered: dict[str, Any]
+) -> None:
+    entered = {**entered, "steps": 100, "count": 2, "seed": 7}
+    *_, undisturbed = runner.run("variation")(**entered)
+    kept = left_while_running(runner, runner.run("variation")(**entered))
+    studio = page[1]
+    *_, other = studio.follow(studio.submit(GenerateRequest(task="mix", prompt="a cat", steps=1)))
+    assert isinstance(other, GenerateResult)
+    *_, last = runner.resume(kept, [])
+    pictures = [
+        [Path(path).read_bytes() for path, _ in each[runner.results.gallery]["value"]] for each in (undisturbed, last)
+    ]
+    assert pictures[0] == pictures[1]
 
 
 def test_a_job_that_nobody_comes_back_for_is_stopped(

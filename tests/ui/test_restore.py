@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.restore import Restorer
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio, save_pictures
+from tests.other_programs import INFOTEXT, png
 from tests.sample_requests import OF_TASK, differences, sample_request
 from tests.ui.page_parts import Opened, inputs_after, value_after
 
@@ -146,3 +148,36 @@ def test_a_picture_from_elsewhere_is_told_plainly(page: Opened, tmp_path: Path) 
     update = drop(page, tmp_path / "a.png")
     assert set(update) == {parts.restore.note, parts.restore.file}
     assert "does not say how it was made" in update[parts.restore.note]
+
+
+def test_a_picture_of_another_program_sets_what_it_can_and_everything_else_as_usual(
+    page: Opened, tmp_path: Path
+) -> None:
+    parts, studio = page
+    restorer = Restorer(parts, studio=studio)
+    update = restorer.from_upload({"path": str(png(tmp_path / "a.png", parameters=INFOTEXT))}, model="other")
+    assert update[parts.tasks]["selected"] == "mix"
+    inputs = inputs_after(parts, "mix", update)
+    expected = {
+        "prompt": "a fox in a blue coat",
+        "negative_prompt": "blurry",
+        "seed": 4242,
+        "steps": 24,
+        "guidance": 6.5,
+    }
+    expected |= {"width": 128, "height": 128, "model": "other", "count": 1, "scale": 1.0}
+    assert {name: inputs[name] for name in expected} == expected
+    assert all(value_after(slot.image, update) is None for slot in parts.panel.references.slots)
+    note = re.sub("<[^>]+>", "", update[parts.restore.note])
+    assert note == (
+        "Taken from notes as AUTOMATIC1111 writes them: press Generate to make a picture like it here. Not taken over: "
+        "the model mymodel, the sampler Euler a (Karras). Out of bounds here, so that the nearest is set: the width "
+        "512 (now 128), the height 384 (now 128)."
+    )
+
+
+def test_what_another_file_says_never_becomes_markup(page: Opened, tmp_path: Path) -> None:
+    parts, _ = page
+    update = drop(page, png(tmp_path / "a.png", parameters=INFOTEXT.replace("mymodel", "<img src=x>")))
+    assert "<img" not in update[parts.restore.note]
+    assert "&lt;img src=x&gt;" in update[parts.restore.note]

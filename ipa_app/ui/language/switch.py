@@ -70,7 +70,9 @@ def _pairs(english: Any, chinese: Any) -> Iterator[Pair]:
 
 
 def _nodes(english: str, chinese: str) -> Iterator[Pair]:
-    """Cut marked-up texts where the browser cuts them."""
+    """Cut marked-up texts where the browser cuts them; those with {words} are said without markup as well."""
+    if "{words}" in english:
+        yield english, chinese
     for here, there in zip(_CUT.split(english), _CUT.split(chinese), strict=True):
         if here.strip():
             yield here.strip(), there  # with its spaces: Latin words have them where Chinese ones meet them

@@ -6,6 +6,7 @@ picture of one in the upload box: then the editor steps aside.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import gradio as gr
 
 from ipa_app.errors import UserError
+from ipa_app.imaging.opening import open_image
+from ipa_app.pose.keypoint_files import UnknownCanvasError
 from ipa_app.pose.options import detectors
 from ipa_app.pose.presets import preset_pictures, preset_sheets
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
@@ -22,8 +25,22 @@ from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.panel import picture_input, share_sliders
 from ipa_app.ui.skeleton_editor.component import skeleton_editor
 from ipa_app.ui.sliders import slider
+from ipa_app.ui.status import notes_html
 from ipa_app.ui.tabs.shared import PoseFinder, TaskTab, finish_tab, help_text, subheading
 from ipa_app.ui.uploads import file_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Keypoints:
+    """Where keypoints come in: as text or as a file, and the size of their picture where they do not say it."""
+
+    text: gr.Textbox
+    use: gr.Button
+    file: gr.UploadButton
+    width: gr.Number
+    height: gr.Number
+    picture: gr.UploadButton
+    notes: gr.HTML
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +50,7 @@ class _PoseParts:
     presets: gr.Gallery
     editing: gr.Column
     skeleton: gr.HTML
-    keypoints: gr.Textbox
-    use: gr.Button
-    file: gr.UploadButton
+    keypoints: _Keypoints
     aside: gr.Column
     back: gr.Button
     find: gr.Button
@@ -88,14 +103,7 @@ def _lay_out() -> _PoseParts:
         subheading(texts.POSE_EDITOR_LABEL)
         skeleton = skeleton_editor(next(iter(preset_sheets().values()), None))
         with gr.Accordion(texts.POSE_KEYPOINTS_ACCORDION, open=False, elem_id="keypoints-panel"):
-            keypoints = gr.Textbox(
-                label=texts.POSE_KEYPOINTS_LABEL, lines=4, max_lines=8, max_length=LONGEST_JSON, elem_id="keypoints"
-            )
-            with gr.Row():
-                use = gr.Button(texts.POSE_KEYPOINTS_USE, size="sm", elem_id="keypoints-use")
-                file = gr.UploadButton(
-                    texts.POSE_KEYPOINTS_UPLOAD, size="sm", file_types=[".json"], elem_id="keypoints-file"
-                )
+            keypoints = _keypoints()
     with gr.Column(visible=False, elem_id="pose-aside") as aside:
         gr.HTML(f'<p class="ipa-note" role="status">{texts.POSE_ASIDE}</p>', padding=False)
         with gr.Row():
@@ -109,14 +117,30 @@ def _lay_out() -> _PoseParts:
         editing=editing,
         skeleton=skeleton,
         keypoints=keypoints,
-        use=use,
-        file=file,
         aside=aside,
         back=back,
         find=find,
         options=options,
         picture=picture,
     )
+
+
+def _keypoints() -> _Keypoints:
+    text = gr.Textbox(
+        label=texts.POSE_KEYPOINTS_LABEL, lines=4, max_lines=8, max_length=LONGEST_JSON, elem_id="keypoints"
+    )
+    with gr.Row():
+        use = gr.Button(texts.POSE_KEYPOINTS_USE, size="sm", elem_id="keypoints-use")
+        file = gr.UploadButton(texts.POSE_KEYPOINTS_UPLOAD, size="sm", file_types=[".json"], elem_id="keypoints-file")
+    notes = gr.HTML("", padding=False, elem_id="keypoints-notes")
+    help_text(texts.POSE_CANVAS_HELP)
+    with gr.Row():
+        width, height = (
+            gr.Number(0, label=label, precision=0, minimum=0, min_width=120, elem_id=f"keypoints-{side}")
+            for side, label in (("width", texts.POSE_CANVAS_WIDTH), ("height", texts.POSE_CANVAS_HEIGHT))
+        )
+    picture = gr.UploadButton(texts.POSE_CANVAS_UPLOAD, size="sm", file_types=["image"], elem_id="keypoints-picture")
+    return _Keypoints(text=text, use=use, file=file, width=width, height=height, picture=picture, notes=notes)
 
 
 def _photo_options() -> dict[str, Any]:
@@ -157,44 +181,73 @@ def _connect(parts: _PoseParts) -> None:
     """Let every way to a pose lead into the editor, except a picture, which makes it step aside."""
     sheets = list(preset_sheets().values())
 
-    def chosen(event: gr.SelectData) -> tuple[str, None]:
-        return sheets[event.index].to_json(), None
+    def chosen(event: gr.SelectData) -> tuple[str, None, str]:
+        return sheets[event.index].to_json(), None, ""
 
-    parts.presets.select(chosen, None, [parts.skeleton, parts.picture], **AT_ONCE)
-    parts.use.click(read_keypoints, parts.keypoints, parts.skeleton, preprocess=False, **CHECKED)
-    parts.file.upload(read_keypoints_file, parts.file, parts.skeleton, preprocess=False, **CHECKED)
+    points = parts.keypoints
+    canvas = [points.width, points.height]
+    read = [parts.skeleton, points.notes, points.text]
+    parts.presets.select(chosen, None, [parts.skeleton, parts.picture, points.notes], **AT_ONCE)
+    points.use.click(read_keypoints, [points.text, *canvas], read, preprocess=False, **CHECKED)
+    points.file.upload(read_keypoints_file, [points.file, *canvas], read, preprocess=False, **CHECKED)
+    points.picture.upload(read_canvas, points.picture, canvas, preprocess=False, **CHECKED)
     parts.picture.change(_step_aside, parts.picture, [parts.editing, parts.aside], preprocess=False, **AT_ONCE)
     parts.back.click(lambda: None, None, parts.picture, **AT_ONCE)
 
 
-def read_keypoints(text: Any) -> str:
-    """Check what was pasted, and return it as the editor takes it.
+def read_keypoints(text: Any, width: Any = 0, height: Any = 0) -> tuple[Any, str, Any]:
+    """Read what was pasted.
+
+    Args:
+        text: the file's content.
+        width: of the picture that the points are of, in pixels; 0 where nobody has said it.
+        height: likewise.
+
+    Returns:
+        The pose as the editor takes it, what was left out of it, and nothing for the box; where the size of the picture
+        is asked for, nothing for the editor, the question, and the text, so that it can be read again.
 
     Raises:
-        gr.Error: it is no OpenPose file, and why.
+        gr.Error: it is no pose, and why.
     """
     with explained():
         if not text:
             raise UserError(texts.POSE_NOTHING_PASTED)
-        return PoseSheet.from_json(text).to_json()
+        is_known = all(isinstance(side, int | float) and side > 0 for side in (width, height))
+        try:
+            sheet = PoseSheet.from_json(text, canvas=(width, height) if is_known else None)
+        except UnknownCanvasError as question:
+            return gr.skip(), notes_html([str(question)]), text
+        return sheet.to_json(), notes_html(sheet.notes), gr.skip()
 
 
-def read_keypoints_file(payload: Any) -> str:
-    """Check an uploaded OpenPose file, and return it as the editor takes it.
+def read_keypoints_file(payload: Any, width: Any = 0, height: Any = 0) -> tuple[Any, str, Any]:
+    """Read an uploaded file, as `read_keypoints` does.
 
     Raises:
-        gr.Error: it is none, and why.
+        gr.Error: it is no pose, and why.
     """
     with explained():
         path = Path(file_path(payload, field="keypoints"))
         # No character is written with more bytes than four.
         if path.stat().st_size > 4 * LONGEST_JSON:
             raise UserError(texts.POSE_FILE_TOO_LONG)
+        content = path.read_bytes()
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            text = content.decode(json.detect_encoding(content))
         except UnicodeDecodeError:
             raise UserError(texts.POSE_FILE_NOT_TEXT) from None
-        return PoseSheet.from_json(text).to_json()
+    return read_keypoints(text, width, height)
+
+
+def read_canvas(payload: Any) -> tuple[int, int]:
+    """Take the size of the picture that keypoints are of.
+
+    Raises:
+        gr.Error: it is no picture, and why.
+    """
+    with explained():
+        return open_image(file_path(payload, field="pose")).size
 
 
 def _step_aside(payload: Any) -> tuple[Any, Any]:

@@ -1,26 +1,20 @@
-"""Pose pictures: drawn, recognised, fitted, and found in photos."""
+"""Pose pictures: drawn, taken as they are or drawn anew, and found in photos."""
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from ipa_app.errors import UserError
-from ipa_app.pose.detect import is_skeleton, pose_image
-from ipa_app.pose.draw import draw_skeleton
+from ipa_app.pose.detect import find_pose, pose_image
+from ipa_app.pose.draw import draw_sheet, draw_skeleton
+from ipa_app.pose.drawn import drawn_pose
 from ipa_app.pose.keypoints import Keypoint
 from ipa_app.pose.people import skeleton_from_people
 from ipa_app.pose.presets import preset_pictures, presets
 from ipa_app.pose.skeleton import Skeleton
-
-
-def jpeg(image: Image.Image, quality: int) -> Image.Image:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return Image.open(buffer).convert("RGB")
+from tests.drawn_skeletons import STANDING, as_openpose, drawn, jpeg, without
 
 
 def photo(size: tuple[int, int] = (96, 64)) -> Image.Image:
@@ -53,17 +47,8 @@ def test_sticks_are_as_thick_at_every_size(size: tuple[int, int]) -> None:
 def test_skeletons_are_recognised(size: tuple[int, int]) -> None:
     for skeleton in presets().values():
         drawn = draw_skeleton(skeleton, size)
-        assert is_skeleton(drawn)
-        assert is_skeleton(jpeg(drawn, 60))
-
-
-def test_other_pictures_are_not_skeletons() -> None:
-    night = Image.new("RGB", (128, 128), (5, 8, 30))
-    night.paste((250, 250, 210), (60, 10, 80, 30))
-    logo = Image.new("RGB", (128, 128))
-    logo.paste((255, 0, 0), (50, 50, 70, 70))
-    for picture in (photo(), night, logo, Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64), (255, 255, 255))):
-        assert not is_skeleton(picture)
+        assert drawn_pose(drawn) is not None
+        assert drawn_pose(jpeg(drawn, 60)) is not None
 
 
 def test_toy_characters_are_not_skeletons() -> None:
@@ -72,13 +57,13 @@ def test_toy_characters_are_not_skeletons() -> None:
     from ipa_app.toybox.world import render, sample_view
 
     rng = random.Random(0)
-    assert not any(is_skeleton(render(sample_view(rng), 128)) for _ in range(20))
+    assert not any(drawn_pose(render(sample_view(rng), side)) for side in (128, 256) for _ in range(20))
 
 
 def test_a_skeleton_picture_is_kept_and_padded() -> None:
     drawn = draw_skeleton(presets()["waving"], (128, 128))
-    assert pose_image(drawn, (128, 128), find=find_nobody).tobytes() == drawn.tobytes()
-    wide = pose_image(drawn, (256, 128), find=find_nobody)
+    assert pose_image(drawn, (128, 128), find=find_nobody).image.tobytes() == drawn.tobytes()
+    wide = pose_image(drawn, (256, 128), find=find_nobody).image
     assert wide.crop((64, 0, 192, 128)).tobytes() == drawn.tobytes()
     assert wide.crop((0, 0, 64, 128)).getbbox() is None
 
@@ -86,7 +71,7 @@ def test_a_skeleton_picture_is_kept_and_padded() -> None:
 def test_a_presets_picture_is_its_pose_picture() -> None:
     for name, path in preset_pictures().items():
         picture = Image.open(path).convert("RGB")
-        made = pose_image(picture, (128, 128), find=find_nobody)
+        made = pose_image(picture, (128, 128), find=find_nobody).image
         assert made.tobytes() == draw_skeleton(presets()[name], (128, 128)).tobytes()
 
 
@@ -97,9 +82,52 @@ def test_a_black_picture_is_refused() -> None:
 
 def test_a_photo_is_looked_at_and_drawn_on_its_own_canvas() -> None:
     drawn = pose_image(photo((96, 64)), (192, 128), find=lambda _: presets()["waving"])
-    assert drawn.tobytes() == draw_skeleton(presets()["waving"], (192, 128)).tobytes()
+    assert drawn.notes == ()
+    assert drawn.image.tobytes() == draw_skeleton(presets()["waving"], (192, 128)).tobytes()
     with pytest.raises(UserError, match="No person was found"):
         pose_image(photo(), (64, 64), find=find_nobody)
+
+
+def tiny(_: Image.Image) -> Skeleton:
+    """Somebody far away."""
+    person = presets()["waving"].people[0]
+    return Skeleton((tuple(point and Keypoint(0.5 + point.x / 20, 0.5 + point.y / 20) for point in person),))
+
+
+def test_somebody_tiny_in_a_photo_is_brought_closer() -> None:
+    made = pose_image(photo((300, 200)), (96, 64), find=tiny)
+    assert made.notes == (
+        "The figure is so small on its canvas that it could not be followed, and was brought closer.",
+    )
+    assert (made.image.getbbox() or (0, 0, 0, 0))[3] - (made.image.getbbox() or (0, 0, 0, 0))[1] > 40
+    assert find_pose(photo((300, 200)), find=tiny).notes == made.notes
+
+
+def test_the_joints_of_a_drawing_can_be_edited() -> None:
+    sheet = find_pose(drawn(STANDING, ground=(255, 255, 255)), find=find_nobody)
+    assert (sheet.width, sheet.height) == (512, 768)
+    places = sheet.to_openpose()["people"][0]["pose_keypoints_2d"]
+    assert places == pytest.approx(as_openpose(STANDING, confidence=1.0)[0], abs=3)
+    assert sheet.notes == ()
+    # And it is drawn as the picture was.
+    made = pose_image(drawn(STANDING, ground=(255, 255, 255)), (128, 128), find=find_nobody)
+    assert made.image.tobytes() == draw_sheet(sheet, (128, 128)).tobytes()
+
+
+def test_a_drawing_whose_joints_cannot_be_read_is_not_edited() -> None:
+    arm = drawn(without(STANDING, 0, *range(5, 18)))
+    with pytest.raises(UserError, match="its joints cannot be read: generate from it as it is"):
+        find_pose(arm, find=find_nobody)
+    assert pose_image(arm, (512, 768), find=find_nobody).image.tobytes() == arm.tobytes()
+
+
+def test_fingers_of_a_drawing_are_not_edited_and_that_is_said() -> None:
+    picture = drawn(STANDING)
+    for finger in range(-3, 4):
+        ImageDraw.Draw(picture).line((345, 340, 345 + 9 * finger, 400), fill=(0, 0, 255), width=3)
+        ImageDraw.Draw(picture).line((170, 340, 170 + 9 * finger, 400), fill=(0, 0, 255), width=3)
+    sheet = find_pose(picture, find=find_nobody)
+    assert sheet.notes == ("The fingers and faces of this drawing cannot be read, and are left out.",)
 
 
 def test_people_found_become_a_skeleton() -> None:

@@ -1,4 +1,4 @@
-"""The bundled model with other samplers, so that its default can be chosen by what they draw."""
+"""The bundled model with other samplers or with a LoRA, so that they can be chosen by what they draw."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import diffusers
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
+from ipa_app.toybox.student import merge_lora
 
 
 def sampled_by(model: Path, samplers: Sequence[str], folder: Path) -> dict[str, ModelEntry]:
@@ -28,14 +29,33 @@ def sampled_by(model: Path, samplers: Sequence[str], folder: Path) -> dict[str, 
     for name in samplers:
         if not name.endswith("Scheduler") or not hasattr(diffusers, name):
             raise UserError(f"diffusers has no scheduler called {name}.")
-        target = folder / name
-        target.mkdir(parents=True)
-        for part in model.iterdir():
-            if part.name not in ("scheduler", "model_index.json"):
-                (target / part.name).symlink_to(part.resolve(), target_is_directory=part.is_dir())
+        target = _linked(model, folder / name, without=("scheduler", "model_index.json"))
         index = json.loads((model / "model_index.json").read_text("utf-8"))
         (target / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", name]}), "utf-8")
         schedule = diffusers.DDIMScheduler.from_pretrained(model / "scheduler").config
         getattr(diffusers, name).from_config(schedule).save_pretrained(target / "scheduler")
         entries[name] = entry_from_folder(target, name=name)
     return entries
+
+
+def with_lora(model: Path, lora: Path, folder: Path) -> Path:
+    """Lay out the model with a LoRA in its UNet.
+
+    Args:
+        model: a folder in diffusers layout.
+        lora: a file of the recipe's stage `student`.
+        folder: where links to the model and the changed UNet are laid out.
+    """
+    target = _linked(model, folder, without=("unet",))
+    unet = diffusers.UNet2DConditionModel.from_pretrained(model / "unet").float()
+    merge_lora(unet, lora)
+    unet.save_pretrained(target / "unet")
+    return target
+
+
+def _linked(model: Path, target: Path, *, without: Sequence[str]) -> Path:
+    target.mkdir(parents=True)
+    for part in model.iterdir():
+        if part.name not in without:
+            (target / part.name).symlink_to(part.resolve(), target_is_directory=part.is_dir())
+    return target

@@ -1,0 +1,77 @@
+r"""What people type as a prompt: how a text encoder is given it, and what in it means nothing here.
+
+Other programs read commands and weights in prompts, as `(red:1.3)` or `<lora:film:0.8>`; diffusers' pipelines, and this
+program, read a prompt letter by letter.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# Joined emoji and the scripts of South Asia and Iran are spelled with these two.
+_JOINERS = "\u200c\u200d"
+_SPACES = "\t\n\r"
+
+_SIGNS = re.compile(
+    "|".join(
+        (
+            r"<[^<>\s][^<>]*>",  # <lora:name:1>, <embedding>
+            r"\([^()]*:\s*[\d.]+\s*\)",  # (red:1.3)
+            r"\({2,}[^()]+\){2,}",  # ((red))
+            r"\[[^][]+\]",  # [red], [a:b:0.5]
+            r"\{[^{}]+\}",  # {red}, {a|b}
+            r"__[\w/*-]+__",  # __wildcard__
+            r"\b(?:BREAK|AND|ADDCOMM|ADDROW|ADDCOL|ADDBASE)\b",
+            r"\bembedding:[^\s,()]+",
+            r"\([^()]+\)[\d.]*\d",  # (red)1.3
+            r"[\w)]+(?:\++|--+)(?=[\s,.;)]|$)",  # red++, (red)--
+            r"(?<!\S)--[a-z]+\b(?:\s[\w:.]+)?",  # --ar 16:9
+            r"\w+::-?[\d.]*",  # red::2
+            r"\\[()\[\]]",
+        )
+    )
+)
+# Names of widely used textual inversions; none is ever a word.
+_EMBEDDINGS = re.compile(
+    r"\b(?:easy[-_]?negative(?:v2)?|fast[-_]?negative(?:v2)?|(?:ng[-_])?deep[-_]?negative\w*|bad[-_]?hands?[-_]?v?\d\w*|"
+    r"bad[-_]prompt\w*|bad[-_]?dream|bad[-_]artist\w*|bad[-_]picture[-\w]*|bad[-_]?pic|very[-_]?bad[-_]?image\w*[.\w]*|"
+    r"unrealistic[-_]?dream|unaesthetic[-_]?xl\w*|negative[-_]?(?:xl|hand|hands)\w*|realistic[-_]vision[-_]negative\w*|"
+    r"ac[-_]neg\d*|civitai[-_]?neg\w*|zip2d[-_]neg)\b",
+    re.IGNORECASE,
+)
+
+
+def readable(text: str) -> str:
+    """Return a prompt as the text encoders are given it.
+
+    Letters and digits of special forms become ordinary ones (Unicode's NFKC), as in full-width or mathematical letters,
+    and invisible characters are left out. Whatever else there is stays: all of it has a meaning somewhere.
+    """
+    return "".join(map(_ordinary, without_invisible(text)))
+
+
+def without_invisible(text: str) -> str:
+    """Leave out control characters, marks of direction and others that nobody sees."""
+    return "".join(letter for letter in text if letter in _SPACES + _JOINERS or not _is_invisible(letter))
+
+
+def signs_in(text: str) -> list[str]:
+    """Find what other programs would take for a weight, a command or the name of something to be loaded.
+
+    Returns:
+        Each once, in the order of the text.
+    """
+    found = [*_SIGNS.finditer(text), *_EMBEDDINGS.finditer(text)]
+    return list(dict.fromkeys(match[0] for match in sorted(found, key=lambda match: match.start())))
+
+
+def _is_invisible(letter: str) -> bool:
+    return unicodedata.category(letter) in ("Cc", "Cf")
+
+
+def _ordinary(letter: str) -> str:
+    plain = unicodedata.normalize("NFKC", letter)
+    is_word = unicodedata.category(letter)[0] in "LN" and plain.isalnum()
+    # Full-width and half-width punctuation stands between such letters.
+    return plain if is_word or unicodedata.east_asian_width(letter) in "FH" else letter

@@ -1,0 +1,285 @@
+"""What other programs write into their pictures about how they were made.
+
+The package sd-parsers knows what the programs write. Where in a file it stands is read here: sd-parsers looks in fewer
+places, and keeps what it found last for the next picture.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags, Image
+from sd_parsers.data import Generators, PromptInfo, Sampler
+from sd_parsers.exceptions import ParserError
+from sd_parsers.parsers import AUTOMATIC1111Parser, ComfyUIParser, FooocusParser, InvokeAIParser, NovelAIParser
+
+from ipa_app.imaging.comfyui import Graph, links_of, readable_graph, size_of
+
+BESIDE = ("lora", "controlnet", "reference", "start", "enlarged", "embedding", "refiner", "style")
+"""What a picture may have been made with beside words: LoRAs, ControlNets, pictures as prompts, a picture to start
+from, enlarging, textual inversions, a second model for the last steps, and ready-made styles."""
+
+logger = logging.getLogger(__name__)
+
+_FORMATS = ("PNG", "JPEG", "WEBP")
+_LAST_LINE = "Steps: "  # of AUTOMATIC1111's notes
+_NEGATIVE = r"Negative\sprompt:"
+_LARGEST_FILE = 64 * 2**20
+# To read notes behind the pixels, those are decoded, too.
+_MOST_PIXELS = 50_000_000
+_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, KeyError, RecursionError, Image.DecompressionBombError)
+_KEYS = ("parameters", "prompt", "invokeai_metadata", "sd-metadata", "Dream", "Comment")
+_PARSERS = (FooocusParser, AUTOMATIC1111Parser, ComfyUIParser, InvokeAIParser, NovelAIParser)
+
+# Signs of what was used beside words, by the names of `OtherSettings.beside`: in AUTOMATIC1111's last line, in the
+# classes of ComfyUI's nodes, and the keys under which the others write it.
+_IN_LINE = {
+    "lora": r"Lora\shashes:",
+    "controlnet": r"ControlNet\s\d+:",
+    "reference": r"ControlNet\s\d+:[^,]*ip-adapter",
+    "start": r"Mask\sblur:|^(?!.*Hires\s).*Denoising\sstrength:",
+    "enlarged": r"Hires\s(?:upscale|resize|steps):",
+    "embedding": r"TI\shashes:",
+    "refiner": "Refiner:",
+}
+_IN_GRAPH = {
+    "lora": "lora",
+    "controlnet": "controlnet",
+    "reference": "ip-?adapter|unclip|stylemodel|revision",
+    "start": "^loadimage",
+    "enlarged": "upscale",
+    "refiner": "refiner",
+}
+_UNDER_KEYS = {
+    "lora": ("loras", "lora_combined_1"),
+    "controlnet": ("controlnets", "t2iAdapters", "controlLayers"),
+    "reference": ("ipAdapters",),
+    "start": ("init_image",),
+    "enlarged": ("hrf_enabled",),
+    "refiner": ("refiner_model",),
+    "style": ("styles", "positive_style_prompt"),
+}
+_NOTHING = (None, False, "", "None", "[]", [], {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherSettings:
+    """How a picture was made elsewhere. What is not written there is None, or empty.
+
+    Attributes:
+        program: what wrote it.
+        prompt: what to draw.
+        negative_prompt: what not to draw.
+        seed: of the noise; some programs have larger ones than this.
+        steps: denoising steps.
+        guidance_scale: classifier-free guidance.
+        size: (width, height) in pixels at which it was first drawn.
+        model: name of the checkpoint.
+        sampler: name of the sampler, with its schedule.
+        beside: what was used beside words, as named in `BESIDE`.
+        samplers: how many the picture went through.
+        taken_from: which of them this is about, where there are several.
+    """
+
+    program: str
+    prompt: str = ""
+    negative_prompt: str = ""
+    seed: int | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    size: tuple[int, int] | None = None
+    model: str | None = None
+    sampler: str | None = None
+    beside: tuple[str, ...] = ()
+    samplers: int = 1
+    taken_from: str = ""
+
+
+def read_other(path: str | Path) -> OtherSettings | None:
+    """Read how a picture was made by AUTOMATIC1111, Forge, ComfyUI, Fooocus or InvokeAI.
+
+    Args:
+        path: of any file at all.
+
+    Returns:
+        None for a file of anything else.
+    """
+    try:
+        notes = _notes(path)
+    except _UNREADABLE:
+        return None
+    for parser in _PARSERS:
+        try:
+            graph = _prepare(notes) if parser is ComfyUIParser else {}
+            info = parser().parse(dict(notes))
+            return _settings(info, notes, graph)
+        except ParserError:
+            continue
+        except Exception:  # noqa: BLE001 - anybody may have written the file, and sd-parsers trusts it
+            logger.info("%s could not be read by %s", path, parser.__name__, exc_info=True)
+    return None
+
+
+def _notes(path: str | Path) -> dict[str, Any]:
+    """Read all that is written in a file under the names by which sd-parsers knows it."""
+    if Path(path).stat().st_size > _LARGEST_FILE:
+        raise ValueError("far too large")
+    with Image.open(path, formats=_FORMATS) as image:
+        is_silent = image.format == "PNG" and not any(key in image.info for key in _KEYS)
+        if is_silent and image.width * image.height <= _MOST_PIXELS:
+            image.load()  # a PNG's notes may stand behind its pixels
+        notes = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
+        notes |= _from_exif(image.getexif())
+    return _named(notes)
+
+
+def _from_exif(exif: Image.Exif) -> dict[str, str]:
+    """Read the comment, and the tags that ComfyUI puts its graphs in, as "prompt:{...}"."""
+    found = {}
+    for tag in (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model):
+        name, colon, text = str(exif.get(tag, "")).partition(":")
+        if colon and name.lower() in ("prompt", "workflow"):
+            found[name.lower()] = text.rstrip("\0")
+    comments = (tags.get(ExifTags.Base.UserComment) for tags in (exif.get_ifd(ExifTags.IFD.Exif), exif))
+    comment = next(filter(None, comments), None)
+    if comment is not None:
+        found["parameters"] = _comment_text(comment)
+    return found
+
+
+def _comment_text(comment: bytes | str) -> str:
+    """Decode a comment, which begins with the name of its encoding in eight bytes; not all programs write it."""
+    data = comment if isinstance(comment, bytes) else comment.encode("latin-1", "ignore")
+    if data.startswith(b"UNICODE\0"):
+        text = data[8:]
+        # Either order of bytes is in use. In most languages the upper byte is 0.
+        little = text[1::2].count(0) > text[::2].count(0)
+        return text.decode("utf-16-le" if little else "utf-16-be", "replace").rstrip("\0")
+    if isinstance(comment, str):
+        return comment.removeprefix("ASCII\0\0\0").rstrip("\0")
+    return data[8 if data.startswith((b"ASCII\0\0\0", b"\0" * 8)) else 0 :].decode("utf-8", "replace").rstrip("\0")
+
+
+def _named(notes: dict[str, Any]) -> dict[str, Any]:
+    """Give what stands in a comment the names that it has elsewhere."""
+    text = notes.get("parameters", "")
+    if text.lstrip().startswith("{"):
+        data = json.loads(text)
+        if isinstance(data, dict) and isinstance(data.get("prompt"), dict):
+            return {**data, "prompt": json.dumps(data["prompt"])}
+    invoke = notes.get("invokeai_metadata")
+    if invoke is not None:
+        # sd-parsers takes nothing without a sampler, which some models have no choice of.
+        notes = {**notes, "invokeai_metadata": json.dumps({"scheduler": "", **json.loads(invoke)})}
+    return {**notes, "parameters": _without_traps(text)} if text else notes
+
+
+def _without_traps(text: str) -> str:
+    """Take out of AUTOMATIC1111's notes what sd-parsers stumbles over.
+
+    It cuts at commas and colons in quotation marks, too, and at "Negative prompt:" wherever that stands.
+    """
+    first, *more = re.split(rf"^{_NEGATIVE}", text, flags=re.MULTILINE)
+    negative = re.sub(_NEGATIVE, "", "".join(more)).lstrip(" ")
+    text = re.sub(_NEGATIVE, "", first) + (f"Negative prompt: {negative}" if more else "")
+    lines = [_unquoted(line) if line.startswith(_LAST_LINE) else line for line in text.splitlines()]
+    return "\n".join(lines)
+
+
+def _unquoted(line: str) -> str:
+    return re.sub(r'(?<=: )"(?:\\.|[^"\\])*"', lambda value: re.sub("[,:]", " ", value[0].strip('"')), line)
+
+
+def _prepare(notes: dict[str, Any]) -> Graph:
+    """Put a graph, where there is one, into the form that sd-parsers reads."""
+    if "prompt" not in notes:
+        return {}
+    # JSON has no NaN, but ComfyUI writes it for what has changed.
+    data = json.loads(notes["prompt"])
+    graph = readable_graph(data)
+    notes |= {"prompt": graph, "workflow": links_of(graph)}
+    return graph
+
+
+def _settings(info: PromptInfo, notes: Mapping[str, Any], graph: Graph) -> OtherSettings:
+    if not info.samplers:
+        raise ParserError("no sampler found")
+    sampler = _first_pass(info.samplers, graph)
+    values = sampler.parameters
+    several = len(info.samplers) > 1
+    return OtherSettings(
+        program=info.generator.value,
+        prompt=", ".join(prompt.value for prompt in sampler.prompts),
+        negative_prompt=", ".join(prompt.value for prompt in sampler.negative_prompts),
+        seed=_whole(values.get("seed", values.get("noise_seed"))),
+        steps=_whole(values.get("steps", info.metadata.get("steps"))),
+        guidance_scale=_number(values.get("cfg_scale")),
+        size=size_of(graph, str(sampler.sampler_id)) if graph else _size(info.metadata),
+        model=_model(sampler, notes),
+        sampler=_sampler_name(sampler),
+        beside=_used_beside(info, notes, graph),
+        samplers=len(info.samplers),
+        taken_from=f"{graph[str(sampler.sampler_id)]['class_type']} {sampler.sampler_id}" if several and graph else "",
+    )
+
+
+def _first_pass(samplers: list[Sampler], graph: Graph) -> Sampler:
+    """Choose the sampler that starts from noise: others go on from what it drew."""
+    return next((each for each in samplers if graph and size_of(graph, str(each.sampler_id))), samplers[0])
+
+
+def _model(sampler: Sampler, notes: Mapping[str, Any]) -> str | None:
+    if sampler.model is not None:
+        return sampler.model.name
+    invoke = json.loads(notes.get("invokeai_metadata", "{}")).get("model")
+    return str(invoke["name"]) if isinstance(invoke, dict) and "name" in invoke else None
+
+
+def _sampler_name(sampler: Sampler) -> str | None:
+    schedule = sampler.parameters.get("scheduler")
+    if not sampler.name:
+        return None
+    return f"{sampler.name} ({schedule})" if schedule else str(sampler.name)
+
+
+def _used_beside(info: PromptInfo, notes: Mapping[str, Any], graph: Graph) -> tuple[str, ...]:
+    if info.generator == Generators.AUTOMATIC1111:
+        line = next((line for line in notes["parameters"].splitlines() if line.startswith(_LAST_LINE)), "")
+        found = {name for name, sign in _IN_LINE.items() if re.search(sign, line, re.IGNORECASE)}
+    elif graph:
+        classes = [node["class_type"].lower() for node in graph.values()]
+        found = {name for name, sign in _IN_GRAPH.items() if any(re.search(sign, each) for each in classes)}
+    else:
+        kept = {name: [info.metadata.get(key) for key in keys] for name, keys in _UNDER_KEYS.items()}
+        found = {name for name, values in kept.items() if any(value not in _NOTHING for value in values)}
+    return tuple(name for name in BESIDE if name in found)
+
+
+def _size(metadata: Mapping[Any, Any]) -> tuple[int, int] | None:
+    """Read a size from where each program writes it: "512x512", "(512, 512)", or two numbers."""
+    pair = f"{metadata.get('width')}x{metadata.get('height')}"
+    found = re.fullmatch(r"\(?(\d+)\s*[x,]\s*(\d+)\)?", str(metadata.get("Size") or metadata.get("resolution") or pair))
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _whole(value: Any) -> int | None:
+    try:
+        return int(str(value))
+    except ValueError:
+        number = _number(value)
+        return None if number is None or number % 1 else int(number)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,229 @@
+"""Where the joints and the bones of drawn skeletons may be, by the hues of dots and lines.
+
+A line of a bone's hue may be that bone, either way round. A joint may be at every dot of its hue, and at every end of
+its bones. Which of all these there are is not decided here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ipa_app.pose.palettes import Palette
+from ipa_app.pose.strokes import ColouredPart, Stroke, dot_width, find_strokes, hues_at, line_width, without_gaps
+
+# What a bone is worth: one that is a line, one of which the hue is seen between two dots, and two dots that touch.
+_BONE, _SHORT_BONE, _TOUCHING = 1.0, 0.8, 0.3
+# As many strokes of one hue have the most people, and ten with all their fingers; writing has more, and takes long.
+_MOST_ALIKE = 80
+# In squares of a line's width: what is smaller is noise.
+_SPECK = 0.15
+# How much less a stroke's end says about how far it reaches than about its line.
+_ALONG = 0.05
+
+
+@dataclass(frozen=True)
+class Lines:
+    """All strokes of a drawing, how wide its lines are, and its dots; without dots these count as wide as the lines."""
+
+    part: ColouredPart
+    strokes: Sequence[Stroke]
+    line: float
+    dot: float
+    has_dots: bool
+
+    @property
+    def reach(self) -> float:
+        """How far apart two ends may be that meet, in pixels."""
+        return 1.3 * max(self.line, self.dot) + 2
+
+    @cached_property
+    def by_hue(self) -> dict[int, list[int]]:
+        """The numbers of the strokes of every hue."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for number, stroke in enumerate(self.strokes):
+            found[stroke.hue].append(number)
+        return found
+
+    def is_dot(self, stroke: Stroke) -> bool:
+        """Whether it may be a joint's dot."""
+        size = max(self.line, self.dot)
+        is_round = stroke.length <= 1.9 * size and stroke.length < 2.2 * stroke.width + 1
+        return is_round and stroke.area >= 0.25 * self.dot**2
+
+    def is_bone(self, stroke: Stroke) -> bool:
+        """Whether it may be a bone: longer than wide, and neither as thin as fingers nor as broad as shapes."""
+        is_long = stroke.length >= max(1.25 * self.line, 0.7 * self.dot, 1.4 * stroke.width)
+        return is_long and 0.45 * self.line <= stroke.width <= 2.2 * max(self.line, 0.8 * self.dot) + 2
+
+    @cached_property
+    def _spot(self) -> np.ndarray:
+        """The pixels (N, 2) about a point in which its dot is looked for."""
+        radius = max(1, round(0.35 * self.dot))
+        steps = np.arange(-radius, radius + 1)
+        square = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+        return square[(square**2).sum(axis=1) <= radius**2 + 0.5]
+
+    @cached_property
+    def long_bones(self) -> list[int]:
+        """The numbers of those strokes that are certainly lines, which a reading has to explain."""
+        return [
+            number
+            for number, stroke in enumerate(self.strokes)
+            if stroke.length >= 2.2 * max(self.line, stroke.width) and stroke.width >= 0.45 * self.line
+        ]
+
+    def share_of_hue(self, point: np.ndarray, hue: int) -> float:
+        """How much of the spot about a point has a hue."""
+        return float((hues_at(self.part, point + self._spot) == hue).mean())
+
+    def share_between(self, first: np.ndarray, second: np.ndarray, hue: int) -> float | None:
+        """How much of the way between two dots has a hue, or has it beside it; None where the dots touch."""
+        far = math.dist(first, second)
+        if far <= self.dot + 1:
+            return None
+        share = np.linspace(self.dot / 2 / far, 1 - self.dot / 2 / far, max(3, int(far - self.dot)))
+        way = first + share[:, None] * (second - first)
+        around = [hues_at(self.part, way + (x, y)) == hue for x in (-1, 0, 1) for y in (-1, 0, 1)]
+        return float(np.any(around, axis=0).mean())
+
+
+def lines_in(part: ColouredPart) -> Lines | None:
+    """Find the lines and dots of a drawing; None where there are none, or far more than a drawing has."""
+    strokes = find_strokes(part)
+    line = line_width(strokes or ())
+    if strokes is None or line is None:
+        return None
+    strokes = [stroke for stroke in strokes if stroke.area >= max(3.0, _SPECK * line**2)]
+    if max(Counter(stroke.hue for stroke in strokes).values(), default=0) > _MOST_ALIKE:
+        return None
+    dot = dot_width(strokes, line=line)
+    joined = without_gaps(strokes, part, line=line, dot=dot or line)
+    return Lines(part, joined, line=line, dot=dot or line, has_dots=dot is not None)
+
+
+class JointPlaces:
+    """Where a joint may be: at dots of its hue, and at the ends of bones that it has.
+
+    Attributes:
+        points: (N, 2), x and y of every place.
+        dotted: (N,), how surely the joint's own dot is there, 0 to 1.
+        of_end: the number of the place that an end of a stroke comes to, by the stroke's number and 0 or 1.
+    """
+
+    def __init__(self, dots: Sequence[np.ndarray]) -> None:
+        self.points = np.array(dots).reshape(-1, 2)
+        self.dotted = np.ones(len(dots))
+        self.of_end: dict[tuple[int, int], int] = {}
+        self._dots = len(dots)
+        self._ends: dict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)  # points and directions
+
+    def put(self, end: tuple[int, int], point: np.ndarray, axis: np.ndarray, *, reach: float, dotted: float) -> None:
+        """Let a stroke's end come to the nearest place within reach where its other end is not, or to a new one.
+
+        Args:
+            end: the stroke's number, and 0 or 1.
+            point: where the stroke says that the joint is.
+            axis: (2,), the stroke's direction.
+            reach: in pixels.
+            dotted: how surely the joint's own dot is there.
+        """
+        far = np.linalg.norm(self.points - point, axis=1)
+        other = self.of_end.get((end[0], 1 - end[1]))
+        if other is not None:
+            far[other] = np.inf
+        if len(far) and far.min() <= reach:
+            number = int(far.argmin())
+        else:
+            number = len(self.points)
+            self.points = np.concatenate([self.points, point[None]])
+            self.dotted = np.append(self.dotted, dotted)
+        self.of_end[end] = number
+        if number >= self._dots:
+            self._ends[number].append((point, axis))
+            self.points[number] = _meeting(self._ends[number])
+
+
+def _meeting(ends: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Where strokes meet, of which each says where that is, and more surely on which line: the least squares."""
+    left, right = np.zeros((2, 2)), np.zeros(2)
+    for point, axis in ends:
+        weight = np.eye(2) - (1 - _ALONG) * np.outer(axis, axis)
+        left += weight
+        right += weight @ point
+    return np.linalg.solve(left, right)
+
+
+@dataclass(frozen=True)
+class BoneLink:
+    """How a bone may run: between which places of its two joints, what that is worth, and which stroke it is."""
+
+    first: int
+    second: int
+    worth: float
+    stroke: int | None = None
+
+
+def joint_places(lines: Lines, palette: Palette) -> list[JointPlaces]:
+    """Find for every joint where it may be."""
+    places = [
+        JointPlaces(
+            [stroke.mean for stroke in map(lines.strokes.__getitem__, lines.by_hue[hue]) if lines.is_dot(stroke)]
+        )
+        for hue in palette.joints
+    ]
+    for first, second, hue in palette.bones:
+        for number in lines.by_hue[hue]:
+            stroke = lines.strokes[number]
+            if lines.is_bone(stroke):
+                for joint, end in itertools.product((first, second), (0, 1)):
+                    own = palette.joints[joint]
+                    point = _joint_at(lines, stroke, end, own=own == hue)
+                    dotted = 0.8 * lines.share_of_hue(point, own)
+                    places[joint].put((number, end), point, stroke.axis, reach=lines.reach, dotted=dotted)
+    return places
+
+
+def _joint_at(lines: Lines, stroke: Stroke, end: int, *, own: bool) -> np.ndarray:
+    """Where the joint at a bone's end is: in the middle of the dot that hides it, or that has the bone's `own` hue."""
+    if not lines.has_dots:
+        return stroke.ends[end]
+    outwards = stroke.axis * (lines.dot / 2 if end else -lines.dot / 2)
+    beyond = stroke.ends[end] + outwards
+    if own and lines.share_of_hue(beyond, stroke.hue) < 0.5:
+        return stroke.ends[end] - outwards
+    return beyond
+
+
+def bone_links(lines: Lines, palette: Palette, places: Sequence[JointPlaces]) -> list[list[BoneLink]]:
+    """List for every bone how it may run."""
+    all_links = []
+    for first, second, hue in palette.bones:
+        links = [
+            BoneLink(places[first].of_end[stroke, 1 - end], number, _BONE, stroke)
+            for (stroke, end), number in places[second].of_end.items()
+            if lines.strokes[stroke].hue == hue and (stroke, 1 - end) in places[first].of_end
+        ]
+        known = {(link.first, link.second) for link in links}
+        short = _short_links(lines, places[first], places[second], hue=hue)
+        all_links.append([*links, *(link for link in short if (link.first, link.second) not in known)])
+    return all_links
+
+
+def _short_links(lines: Lines, firsts: JointPlaces, seconds: JointPlaces, *, hue: int) -> Iterator[BoneLink]:
+    """Give bones of which little can be seen between two dots."""
+    size = max(lines.line, lines.dot)
+    far = np.linalg.norm(firsts.points[:, None] - seconds.points[None], axis=2)
+    may_be = (far >= 1) & (far <= 4.5 * size) & (firsts.dotted[:, None] >= 0.5) & (seconds.dotted[None] >= 0.5)
+    for i, j in np.argwhere(may_be).tolist():
+        share = lines.share_between(firsts.points[i], seconds.points[j], hue)
+        if share is None and far[i, j] < 1.6 * size:
+            yield BoneLink(i, j, _TOUCHING)
+        elif share is not None and share >= 0.6:
+            yield BoneLink(i, j, _TOUCHING + (_SHORT_BONE - _TOUCHING) * share)

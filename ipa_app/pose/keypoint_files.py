@@ -1,0 +1,244 @@
+"""Keypoints out of the files of many programs: OpenPose and its editors, ControlNet, DWPose, COCO, MMPose, MediaPipe.
+
+What can be read is used; whatever else there was is said in a sentence, person by person and point by point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ipa_app.errors import UserError
+from ipa_app.pose.body import JOINT_NAMES
+from ipa_app.pose.details import FACE_POINTS, HAND_POINTS, PARTS, Details
+from ipa_app.pose.keypoints import Keypoint, Points
+from ipa_app.pose.point_orders import ORDERS, joint_named
+from ipa_app.pose.skeleton import MOST_PEOPLE, Person, Skeleton
+from ipa_app.pose.written_people import Frame, body_of, frames_in
+from ipa_app.pose.written_points import MISSING, WrittenPoint, are_columns, as_number, placed, read_point, read_points
+
+_SCORE_NAMES = ("keypoint_scores", "keypoints_scores", "scores")
+_PART_NAMES = {
+    "left_hand": ("hand_left_keypoints_2d", "hand_left_keypoints", "lefthand_kpts", "leftHandLandmarks", "left_hand"),
+    "right_hand": (
+        *("hand_right_keypoints_2d", "hand_right_keypoints", "righthand_kpts", "rightHandLandmarks", "right_hand"),
+    ),
+    "face": ("face_keypoints_2d", "face_keypoints", "face_kpts", "face"),
+}
+# Some detectors leave out points of a face that they do not see, and some give the background as one more.
+_FACE_COUNTS = range(1, FACE_POINTS + 2)
+
+
+class UnknownCanvasError(UserError):
+    """A file does not say how large the picture is that its points are of."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This file does not say how large its picture is: please fill in the picture's width and height in pixels, "
+            "or choose the picture, and read the file again."
+        )
+
+
+@dataclass(frozen=True)
+class KeypointFile:
+    """What a file of keypoints holds.
+
+    Attributes:
+        skeleton: whom it shows; 0..1 spans the canvas.
+        size: the canvas's width and height in pixels.
+        notes: what was left out, a sentence for each.
+    """
+
+    skeleton: Skeleton
+    size: tuple[int, int]
+    notes: tuple[str, ...] = ()
+
+
+def read_keypoints(data: object, *, canvas: tuple[float, float] | None = None) -> KeypointFile:
+    """Read a file of keypoints, whoever it comes from.
+
+    Args:
+        data: the parsed JSON.
+        canvas: width and height in pixels of the picture that the points belong to, where the file does not say that.
+
+    Raises:
+        UserError: there is nobody in it who can be used.
+        UnknownCanvasError: nobody knows how large the canvas is.
+    """
+    frames = list(frames_in(data))
+    if not frames:
+        raise UserError(
+            "No keypoints were found in this file: please use one with the points of bodies, as OpenPose, COCO, MMPose "
+            "and MediaPipe write them."
+        )
+    reasons: list[str] = []
+    for number, frame in enumerate(frames, start=1):
+        reading = _Reading(frame, canvas=canvas)
+        if reading.people:
+            if len(frames) > 1:
+                reading.notes.insert(0, f"This file has {len(frames)} frames; only frame {number} was used.")
+            skeleton = Skeleton(tuple(reading.people), tuple(reading.details))
+            return KeypointFile(skeleton, reading.size, tuple(reading.notes))
+        reasons += reading.reasons
+    if reasons:
+        raise UserError(f"Nobody in this file can be used: person 1 {reasons[0]}.")
+    raise UserError("This pose has no person in it: please choose another one.")
+
+
+@dataclass
+class _Body:
+    """A body's points by the names of their joints, and what its list has of hands and face."""
+
+    points: dict[str, WrittenPoint]
+    least_confidence: float = 0.0
+    parts: dict[str, list[WrittenPoint]] = field(default_factory=dict)
+
+
+def _read_body(person: object) -> _Body | None:
+    """Read somebody's points; None where they are in no order that is known."""
+    listed = body_of(person)
+    if isinstance(listed, Mapping) and not are_columns(listed):
+        return _Body({name: read_point(point) for key, point in listed.items() if (name := joint_named(key))})
+    if isinstance(listed, list) and all(_name_of(each) for each in listed):
+        return _Body({name: read_point(each) for each in listed if (name := joint_named(_name_of(each)))})
+    points = read_points(listed, ORDERS)
+    if points is None:
+        return None
+    points = _with_scores(points, person)
+    order = ORDERS[len(points)]
+    named = {name: point for name, point in zip(order.body, points, strict=False) if name is not None}
+    ranges = {name: getattr(order, name) for name in PARTS}
+    parts = {name: points[part.start : part.stop] for name, part in ranges.items() if part}
+    return _Body(named, order.least_confidence, parts)
+
+
+def _name_of(point: object) -> object:
+    return (point.get("name") or point.get("part")) if isinstance(point, Mapping) else None
+
+
+def _with_scores(points: list[WrittenPoint], person: object) -> list[WrittenPoint]:
+    """Give points the confidences that are in a list of their own."""
+    scores = (
+        next((person[name] for name in _SCORE_NAMES if name in person), None) if isinstance(person, Mapping) else None
+    )
+    if not isinstance(scores, list) or len(scores) != len(points):
+        return points
+    return [point._replace(confidence=as_number(score)) for point, score in zip(points, scores, strict=True)]
+
+
+class _Reading:
+    """The people of a frame as they can be used.
+
+    Attributes:
+        people: the bodies.
+        details: hands and face of each.
+        notes: what was left out.
+        reasons: why people were left out, of each who was.
+        size: of the canvas.
+    """
+
+    def __init__(self, frame: Frame, *, canvas: tuple[float, float] | None) -> None:
+        self.people: list[Person] = []
+        self.details: list[Details] = []
+        self.notes: list[str] = []
+        self.reasons: list[str] = []
+        self._given = frame.canvas or canvas
+        for number, person in enumerate(frame.people, start=1):
+            if len(self.people) == MOST_PEOPLE:
+                count = len(frame.people)
+                self.notes.append(f"This file has {count} people; only the first {MOST_PEOPLE} were used.")
+                break
+            self._read(person, number)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the canvas in pixels."""
+        width, height = self._canvas
+        return round(width), round(height)
+
+    @property
+    def _canvas(self) -> tuple[float, float]:
+        if self._given is None:
+            raise UnknownCanvasError
+        return self._given
+
+    def _read(self, value: object, number: int) -> None:
+        if body_of(value) is None:
+            self._leave_out(number, "has no points")
+            return
+        body = _read_body(value)
+        if body is None:
+            self._leave_out(number, "has its points in an order that is not known here")
+            return
+        person, is_outside = self._person(body, number)
+        seen = sum(point is not None for point in person)
+        if seen >= 2:
+            self.people.append(person)
+            self.details.append(self._details(value, body, number))
+        elif seen == 1:
+            self._leave_out(number, "has only one point")
+        else:
+            self._leave_out(number, "lies outside the picture" if is_outside else "has no points")
+
+    def _leave_out(self, number: int, reason: str) -> None:
+        self.reasons.append(reason)
+        self.notes.append(f"Person {number} {reason}, and was left out.")
+
+    def _person(self, body: _Body, number: int) -> tuple[Person, bool]:
+        """Bring a body to our order; and whether any point of it is outside."""
+        points = body.points
+        found = zip(points, placed(points.values(), self._canvas), strict=True)
+        unreadable = {name for name, point in points.items() if not point.is_readable}
+        unsure = {name for name, point in points.items() if not point.is_surer_than(body.least_confidence)}
+        sure = {name: point for name, point in found if point is not None and name not in unsure}
+        unsure = {name for name in unsure if not points[name].is_missing}
+        if "neck" not in points and {"left shoulder", "right shoulder"} <= sure.keys():
+            left, right = sure["left shoulder"], sure["right shoulder"]
+            sure["neck"] = Keypoint((left.x + right.x) / 2, (left.y + right.y) / 2)
+        outside = {name for name, point in sure.items() if not point.is_inside}
+        person = tuple(sure.get(name) if name not in outside else None for name in JOINT_NAMES)
+        if any(point is not None for point in person):
+            for what, names in (
+                ("lies outside the picture", outside),
+                ("cannot be read", unreadable),
+                ("is only guessed in the file", unsure),
+            ):
+                if names:
+                    self.notes.append(f"Of person {number} this {what}, and was left out: {_listed(names)}.")
+        return person, bool(outside)
+
+    def _details(self, value: object, body: _Body, number: int) -> Details:
+        """Read hands and face."""
+        found: dict[str, Points | None] = {}
+        for part, (_, count) in PARTS.items():
+            least = body.least_confidence if part in body.parts else 0.0
+            points = body.parts[part] if part in body.parts else self._part(value, part, number)
+            points = [point if point.is_surer_than(least) else MISSING for point in points]
+            where = placed(points, self._canvas)
+            for what, happened in (
+                ("lie outside the picture", any(point is not None and not point.is_inside for point in where)),
+                ("cannot be read", not all(point.is_readable for point in points)),
+            ):
+                if happened:
+                    name = part.replace("_", " ")
+                    self.notes.append(f"Of the {name} of person {number} some points {what}, and were left out.")
+            found[part] = where + (None,) * (count - len(where))
+        return Details(**found)
+
+    def _part(self, value: object, part: str, number: int) -> list[WrittenPoint]:
+        """Read a hand or a face from a list of its own; nothing where there is none."""
+        said = value if isinstance(value, Mapping) else {}
+        listed = next((said[name] for name in _PART_NAMES[part] if name in said), None)
+        if listed is None or listed == []:
+            return []
+        points = read_points(listed, _FACE_COUNTS if part == "face" else (HAND_POINTS,))
+        if points is None:
+            self.notes.append(f"The {part.replace('_', ' ')} of person {number} cannot be read, and was left out.")
+            return []
+        return points[:FACE_POINTS]
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Join names as a sentence does, in the body's order: "left knee, left ankle and right ankle"."""
+    *most, last = sorted(names, key=JOINT_NAMES.index)
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,98 @@
+"""In which order programs list the points of a body, and how they name them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ipa_app.pose.body import JOINT_NAMES
+
+_ARM = ("shoulder", "elbow", "wrist")
+_LEG = ("hip", "knee", "ankle")
+
+
+@dataclass(frozen=True)
+class PointOrder:
+    """How a program lists the points of a person.
+
+    Attributes:
+        body: of every point of the body the joint's name, None for one that we do not have.
+        least_confidence: below it a point counts as not seen; some programs list guesses as well.
+        face: where in the list the points of the face are.
+        left_hand: likewise.
+        right_hand: likewise.
+    """
+
+    body: tuple[str | None, ...]
+    least_confidence: float = 0.0
+    face: range = range(0)
+    left_hand: range = range(0)
+    right_hand: range = range(0)
+
+    @property
+    def count(self) -> int:
+        """How many points there are in all."""
+        return max(len(self.body), self.right_hand.stop)
+
+
+def _both(parts: tuple[str, ...], *sides: str) -> tuple[str, ...]:
+    """One side's parts after the other's: right shoulder, right elbow, ..., left shoulder, ..."""
+    return tuple(f"{side} {part}" for side in sides for part in parts)
+
+
+def _pairs(*parts: str) -> tuple[str, ...]:
+    """Part by part, left before right: left eye, right eye, left ear, ..."""
+    return tuple(f"{side} {part}" for part in parts for side in ("left", "right"))
+
+
+_FEET = (None,) * 6
+_OPENPOSE_25 = (
+    *("nose", "neck", *_both(_ARM, "right", "left"), None, *_both(_LEG, "right", "left")),
+    *("right eye", "left eye", "right ear", "left ear", *_FEET),
+)
+_COCO_17 = ("nose", *_pairs("eye", "ear", *_ARM, *_LEG))
+_HALPE_26 = (*_COCO_17, None, "neck", None, *_FEET)
+# OpenPose's order for the MPI data, with the head first and the chest last.
+_MPI_15 = (None, "neck", *_both(_ARM, "right", "left"), *_both(_LEG, "right", "left"), None)
+_MPII_16 = (
+    *("right ankle", "right knee", "right hip", "left hip", "left knee", "left ankle"),
+    *(None, None, None, None),
+    *("right wrist", "right elbow", "right shoulder", "left shoulder", "left elbow", "left wrist"),
+)
+_BLAZEPOSE_33 = (
+    *("nose", None, "left eye", None, None, "right eye", None, "left ear", "right ear", None, None),
+    *(*_pairs(*_ARM), *_FEET, *_pairs(*_LEG), None, None, None, None),
+)
+# What MMPose's and MediaPipe's own programs do not draw either.
+_UNSURE, _INVISIBLE = 0.3, 0.5
+
+ORDERS = {
+    order.count: order
+    for order in (
+        PointOrder(JOINT_NAMES),
+        PointOrder(_OPENPOSE_25),
+        PointOrder(_MPI_15),
+        PointOrder(_MPII_16, _UNSURE),
+        PointOrder(_COCO_17, _UNSURE),
+        PointOrder(_HALPE_26, _UNSURE),
+        PointOrder(_BLAZEPOSE_33, _INVISIBLE),
+        # Whole bodies, of COCO and of Halpe.
+        PointOrder((*_COCO_17, *_FEET), _UNSURE, range(23, 91), range(91, 112), range(112, 133)),
+        PointOrder(_HALPE_26, _UNSURE, range(26, 94), range(94, 115), range(115, 136)),
+    )
+}
+"""Every order by how many points it has, which tells them apart."""
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    side, _, part = name.rpartition(" ")
+    return (part,) if not side else (f"{side}{part}", f"{side[0]}{part}", f"{part}{side}", f"{part}{side[0]}")
+
+
+_BY_SPELLING = {spelling: name for name in JOINT_NAMES for spelling in _spellings(name)}
+
+
+def joint_named(text: object) -> str | None:
+    """Return our name for a joint that is called "left_shoulder", "LShoulder" or the like; None for anything else."""
+    letters = re.sub("[^a-z]", "", str(text).lower())
+    return _BY_SPELLING.get(letters.removesuffix("joint"))

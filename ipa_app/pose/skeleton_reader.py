@@ -1,0 +1,209 @@
+"""Reads the joints off a drawn skeleton: by the hues of its dots and bones, and by which bone meets which.
+
+Of all the ways to put a drawing's lines and dots together the best figure is taken, then the next one out of what is
+left. What is no drawing of skeletons has no lines that fit together so, and is refused.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from ipa_app.pose.candidates import BoneLink, Lines, bone_links, joint_places, lines_in
+from ipa_app.pose.figures import Figure, joined, without_leftovers
+from ipa_app.pose.keypoints import Keypoint
+from ipa_app.pose.palettes import CONTROLNET, PALETTES, Palette
+from ipa_app.pose.skeleton import KEYPOINTS_PER_PERSON, MOST_PEOPLE, Person, Skeleton
+from ipa_app.pose.strokes import ColouredPart, coloured_part
+
+_NECK = 1
+# What a dot of the joint's own hue is worth, beside bones that are worth 1.
+_DOT = 0.6
+# A figure of one bone and its two dots is worth more, a bone without dots less.
+_LEAST_WORTH = 1.9
+# How much of the lines a reading must explain: with the dots of most joints, and by the lines alone.
+_EXPLAINED, _EXPLAINED_WITHOUT_DOTS, _CERTAIN = 0.75, 0.9, 0.95
+_DOTTED = 0.6
+_BONES, _BONES_WITHOUT_DOTS = 4, 10
+# Among so many lines the best figure must have a part of them; where it has less, this is writing.
+_CROWD, _LEAST_SHARE = 40, 0.05
+# Of the bones of further figures: those that the best one has, too.
+_SHARED = 0.5
+# Of the joints of a figure: those that lie on no other; hands may touch, but no more.
+_APART = 0.65
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is read off a drawing.
+
+    Attributes:
+        skeleton: whom it shows; 0..1 spans the picture.
+        thickness: of its bones, in pixels of the picture.
+        explained: the share of its lines that are the skeleton's, by their length.
+        is_in_our_colours: whether joints and bones have the colours that ControlNets know.
+    """
+
+    skeleton: Skeleton
+    thickness: float
+    explained: float
+    is_in_our_colours: bool
+
+
+def read_drawing(picture: Image.Image) -> Drawing | None:
+    """Read the skeletons drawn in a picture (mode "RGB"); None where it shows anything else."""
+    part = coloured_part(picture)
+    lines = None if part is None else lines_in(part)
+    if part is None or lines is None:
+        return None
+    best = _best_reading(lines)
+    if best is None:
+        return None
+    people = (_person(figure, part, picture.size) for figure in best.figures)
+    drawn = [person for person in people if sum(point is not None for point in person) >= 2]
+    return Drawing(
+        Skeleton(tuple(drawn[:MOST_PEOPLE])),
+        thickness=lines.line / part.unit,
+        explained=best.explained,
+        is_in_our_colours=best.palette is CONTROLNET,
+    )
+
+
+def _best_reading(lines: Lines) -> _Reading | None:
+    """Read by the palette that fits best; None where even that does not."""
+    best = _Reading(lines, PALETTES[0])
+    if not (best.is_convincing and best.explained >= _CERTAIN):
+        others = (_Reading(lines, palette) for palette in PALETTES[1:])
+        best = max((best, *others), key=lambda reading: reading.worth)
+    return best if best.is_convincing else None
+
+
+def _person(figure: Figure, part: ColouredPart, size: tuple[int, int]) -> Person:
+    points: list[Keypoint | None] = [None] * KEYPOINTS_PER_PERSON
+    for joint, place in figure.joints.items():
+        if joint < KEYPOINTS_PER_PERSON:
+            x, y = np.clip(part.in_picture(place) / size, 0, 1)
+            points[joint] = Keypoint(float(x), float(y))
+    return tuple(points)
+
+
+class _Reading:
+    """A drawing read by one palette.
+
+    Attributes:
+        palette: likewise.
+        figures: whom it shows, the best first.
+    """
+
+    def __init__(self, lines: Lines, palette: Palette) -> None:
+        self._lines = lines
+        self.palette = palette
+        self._places = joint_places(lines, palette)
+        self._links = bone_links(lines, palette, self._places)
+        self._order, self._children = _tree(palette)
+        # Of every joint what its places are worth by themselves; nothing any more where a figure has been found.
+        self._worth = [_DOT * each.dotted for each in self._places]
+        self._used_strokes: set[int] = set()
+        self.figures = without_leftovers(joined(self._pieces(), reach=lines.reach), has_dots=lines.has_dots)
+
+    @property
+    def worth(self) -> float:
+        """How well it fits, where one whole figure is worth more than its pieces."""
+        return sum(figure.worth**2 for figure in self.figures)
+
+    @cached_property
+    def explained(self) -> float:
+        """The share of the lines, by their length, that figures are made of."""
+        return self._share_of({number for figure in self.figures for number in figure.strokes})
+
+    def _share_of(self, strokes: set[int]) -> float:
+        lengths = {number: self._lines.strokes[number].length for number in self._lines.long_bones}
+        used = sum(length for number, length in lengths.items() if number in strokes)
+        return used / sum(lengths.values()) if lengths else 1.0
+
+    @property
+    def is_convincing(self) -> bool:
+        """Whether this is a drawing of skeletons at all."""
+        if not self.figures:
+            return False
+        best, *others = self.figures
+        # What people have in common; the pieces of something else share its lines out among them.
+        if sum(len(each.bones & best.bones) for each in others) < _SHARED * sum(len(each.bones) for each in others):
+            return False
+        joints = np.array(list(best.joints.values()))
+        near = np.linalg.norm(joints[:, None] - joints[None], axis=2) < 0.5 * max(self._lines.line, self._lines.dot)
+        if (near.sum(axis=1) == 1).mean() < _APART:
+            return False
+        with_dots = len(best.dotted) >= _DOTTED * len(best.joints) and len(best.bones) >= _BONES
+        by_lines = len(best.bones) >= _BONES_WITHOUT_DOTS and self.explained >= _EXPLAINED_WITHOUT_DOTS
+        return by_lines or (with_dots and self.explained >= _EXPLAINED)
+
+    def _pieces(self) -> Iterator[Figure]:
+        """Give one connected piece after the other, the best first; none where even that is lost among the lines."""
+        while (piece := self._best_piece()) is not None:
+            yield piece
+            is_crowded = len(self._lines.long_bones) > _CROWD
+            if is_crowded and self._share_of(self._used_strokes) < _LEAST_SHARE:
+                return
+
+    def _best_piece(self) -> Figure | None:
+        """Find the piece of the tree of joints that fits best what is not used yet (dynamic programming)."""
+        worth = [each.copy() for each in self._worth]
+        chosen: dict[tuple[int, int], dict[int, BoneLink]] = defaultdict(dict)
+        for joint in reversed(self._order):
+            for child, bone in self._children[joint]:
+                best: dict[int, tuple[float, BoneLink]] = {}
+                for link in self._links[bone]:
+                    mine, other = self._ends_of(link, bone, joint)
+                    gain = link.worth + worth[child][other]
+                    if link.stroke not in self._used_strokes and gain > best.get(mine, (0.0,))[0]:
+                        best[mine] = gain, link
+                for mine, (gain, link) in best.items():
+                    worth[joint][mine] += gain
+                    chosen[joint, mine][bone] = link
+        top, joint = max((float(values.max(initial=-np.inf)), joint) for joint, values in enumerate(worth))
+        if top < _LEAST_WORTH:
+            return None
+        return self._take(top, joint, int(worth[joint].argmax()), chosen=chosen)
+
+    def _ends_of(self, link: BoneLink, bone: int, joint: int) -> tuple[int, int]:
+        """The place of a joint at one end of a link, and the place at the other."""
+        return (link.first, link.second) if self.palette.bones[bone][0] == joint else (link.second, link.first)
+
+    def _take(
+        self, worth: float, joint: int, number: int, *, chosen: dict[tuple[int, int], dict[int, BoneLink]]
+    ) -> Figure:
+        """Make a figure of what was chosen from a joint downwards."""
+        figure = Figure({}, worth, bones=set(), strokes=set(), dotted=set())
+        waiting = [(joint, number)]
+        while waiting:
+            joint, number = waiting.pop()
+            self._worth[joint][number] = -np.inf
+            figure.joints[joint] = self._places[joint].points[number]
+            if self._places[joint].dotted[number] >= 0.5:
+                figure.dotted.add(joint)
+            for bone, link in chosen.get((joint, number), {}).items():
+                figure.bones.add(bone)
+                if link.stroke is not None:
+                    figure.strokes.add(link.stroke)
+                first, second, _ = self.palette.bones[bone]
+                waiting.append((second if first == joint else first, self._ends_of(link, bone, joint)[1]))
+        self._used_strokes |= figure.strokes
+        return figure
+
+
+def _tree(palette: Palette) -> tuple[list[int], dict[int, list[tuple[int, int]]]]:
+    """The joints from the neck outwards, and of each those that follow it, with the bone's number."""
+    children: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    order = [_NECK]
+    for joint in order:
+        for bone, (first, second, _) in enumerate(palette.bones):
+            if joint in (first, second) and (other := first + second - joint) not in order:
+                children[joint].append((other, bone))
+                order.append(other)
+    return order, children

@@ -1,0 +1,176 @@
+"""Points as files write them: lists of numbers, of lists or of objects, columns, or objects with a name for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ipa_app.pose.keypoints import Keypoint, Points
+from ipa_app.pose.point_orders import joint_named
+
+_CONFIDENCE_NAMES = ("confidence", "score", "visibility", "visible", "v", "conf")
+# Coordinates no larger than this are no pixels, but fractions of the canvas; some people reach over its edges.
+_LARGEST_FRACTION = 2.0
+
+
+class WrittenPoint(NamedTuple):
+    """A point as a file has it.
+
+    Attributes:
+        x: not a number where it is missing.
+        y: likewise.
+        confidence: None where none is given.
+        is_readable: whether it is a point at all.
+    """
+
+    x: float
+    y: float
+    confidence: float | None = None
+    is_readable: bool = True
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the file says in one of the usual ways that it was not seen."""
+        is_nowhere = math.isnan(self.x) or math.isnan(self.y) or (self.x == self.y and self.x < 0)
+        return is_nowhere or (self.confidence is not None and self.confidence <= 0)
+
+    @property
+    def is_in_corner(self) -> bool:
+        """Whether it may be missing as well: who gives no confidence writes zeros."""
+        return self.x == 0 and self.y == 0
+
+    def is_surer_than(self, least: float) -> bool:
+        """Whether its confidence is `least` at least, where it has one."""
+        return self.confidence is None or self.confidence >= least
+
+
+MISSING = WrittenPoint(math.nan, math.nan)
+_UNREADABLE = WrittenPoint(math.nan, math.nan, is_readable=False)
+
+
+def as_number(value: object) -> float | None:
+    """Return a file's number, "12" included, not a number for null, and None for anything else."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+    except OverflowError:
+        return math.inf
+
+
+def are_named(value: object) -> bool:
+    """Whether this is an object that names the joints of a body."""
+    return isinstance(value, Mapping) and sum(joint_named(name) is not None for name in value) >= 2
+
+
+def are_columns(value: object) -> bool:
+    """Whether this is an object with a list of all x, and one of all y."""
+    return isinstance(value, Mapping) and all(isinstance(value.get(axis), list) for axis in ("x", "y"))
+
+
+def is_point(value: object) -> bool:
+    """Whether this is a list of a point's numbers, or an object that names them."""
+    if isinstance(value, Mapping):
+        return {"x", "y"} <= value.keys() or isinstance(value.get("position"), Mapping)
+    return isinstance(value, list) and 2 <= len(value) <= 5 and not any(map(_is_part, value))
+
+
+def are_points(value: object) -> bool:
+    """Whether this is the points of one body, in any of the forms."""
+    if not isinstance(value, list):
+        return are_named(value) or are_columns(value)
+    if _has_parts(value):
+        return 2 * sum(each is None or is_point(each) for each in value) > len(value)
+    return len(value) >= 6 and any(isinstance(each, int | float) for each in value)
+
+
+def _has_parts(values: Sequence[object]) -> bool:
+    """Whether a list has a list or an object for each point; a single one among numbers is a mistake."""
+    parts = sum(map(_is_part, values))
+    return parts > sum(each is not None for each in values) - parts
+
+
+def _is_part(value: object) -> bool:
+    return isinstance(value, list | Mapping)
+
+
+def read_point(value: object) -> WrittenPoint:
+    """Read a point: a list of x, y, perhaps z, and perhaps a confidence, or an object that names them."""
+    if value is None:
+        return MISSING
+    if isinstance(value, Mapping):
+        position = value.get("position")
+        where = position if isinstance(position, Mapping) else value
+        if not {"x", "y"} <= where.keys():
+            return _UNREADABLE
+        value = [where.get("x"), where.get("y"), _confidence(value)]
+    if not isinstance(value, list) or not 2 <= len(value) <= 5:
+        return _UNREADABLE
+    x, y, confidence = map(as_number, (*value[:2], None if len(value) == 2 else value[min(len(value) - 1, 3)]))
+    if x is None or y is None or confidence is None:
+        return _UNREADABLE
+    return WrittenPoint(x, y, None if math.isnan(confidence) else confidence)
+
+
+def _confidence(value: Mapping[str, Any]) -> object:
+    return next((value[name] for name in _CONFIDENCE_NAMES if name in value), None)
+
+
+def read_points(value: object, counts: Container[int]) -> list[WrittenPoint] | None:
+    """Read a list of points; None where there are not as many as one of `counts` says."""
+    if isinstance(value, Mapping):
+        columns = [value.get("x"), value.get("y"), _confidence(value)]
+        value = [list(row) for row in zip(*(each for each in columns if isinstance(each, list)), strict=False)]
+    if not isinstance(value, list):
+        return None
+    if not _has_parts(value):
+        value = _in_points(value, counts)
+    return [read_point(each) for each in value] if len(value) in counts else None
+
+
+def _in_points(numbers: list[Any], counts: Container[int]) -> list[Any]:
+    """Cut a flat list into points of x, y and confidence, of x and y, or of x, y, depth and confidence."""
+    sizes = (3,) if _are_in_threes(numbers) else (3, 2, 4)
+    size = next((size for size in sizes if len(numbers) % size == 0 and len(numbers) // size in counts), 0)
+    if not size:
+        return []
+    cut = [numbers[start : start + size] for start in range(0, len(numbers), size)]
+    is_depth = size == 3 and any((as_number(each[2]) or 0) < 0 for each in cut)
+    return [each[:2] for each in cut] if is_depth else cut
+
+
+def _are_in_threes(numbers: Sequence[object]) -> bool:
+    """Whether every third number can only be a confidence: 36 are 18 points, or 12 that nobody knows the order of."""
+    read = [as_number(each) or 0.0 for each in numbers]
+    thirds, others = read[2::3], read[::3] + read[1::3]
+    if len(read) % 3 or not all(0 <= each <= _LARGEST_FRACTION for each in thirds):
+        return False
+    return max(others, default=0.0) > _LARGEST_FRACTION or len(set(thirds)) <= 2
+
+
+def placed(points: Iterable[WrittenPoint], canvas: tuple[float, float]) -> Points:
+    """Bring one person's points to fractions of the canvas; None for those that are missing.
+
+    Args:
+        points: in pixels of the canvas, in fractions of it, or from -1 to 1, as OpenPose can be told to write them.
+        canvas: width and height in pixels.
+    """
+    listed = list(points)
+    corners = sum(point.is_in_corner for point in listed)
+    seen = [None if _is_absent(point, corners=corners) else point for point in listed]
+    there = [point for point in seen if point is not None]
+    if any(max(abs(point.x), abs(point.y)) > _LARGEST_FRACTION for point in there):
+        return tuple(point and Keypoint(point.x / canvas[0], point.y / canvas[1]) for point in seen)
+    if there and min(point.x for point in there) < 0 and min(point.y for point in there) < 0:
+        return tuple(point and Keypoint((point.x + 1) / 2, (point.y + 1) / 2) for point in seen)
+    return tuple(point and Keypoint(point.x, point.y) for point in seen)
+
+
+def _is_absent(point: WrittenPoint, *, corners: int) -> bool:
+    # One point may well be in the corner; two are there in no picture.
+    return point.is_missing or (point.is_in_corner and (point.confidence is None or corners > 1))

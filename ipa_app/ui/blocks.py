@@ -1,0 +1,122 @@
+"""Gradio's Blocks, saying in words whatever goes wrong before and after a handler, and who still waits for a result.
+
+Gradio checks what was sent before it calls a handler, and writes what it returns afterwards; what fails there reaches
+programs as `{"error": null}` and the page as nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import anyio.from_thread
+import gradio as gr
+from fastapi import Depends, Request
+from gradio.block_function import BlockFunction
+from starlette.exceptions import HTTPException
+
+from ipa_app.errors import UserError
+from ipa_app.ui import texts
+from ipa_app.ui.audience import Awaited, set_awaited
+from ipa_app.ui.calls import Endpoint, checked_values
+from ipa_app.ui.failures import explained, is_disk_full
+from ipa_app.ui.responses import Responses
+from ipa_app.ui.tools import CALL_HEADER, ToolCalls
+from ipa_app.ui.uploads import addresses, check_files, check_room
+
+
+class StudioBlocks(gr.Blocks):
+    """The page and the API over it."""
+
+    _tool_calls: ToolCalls | None = None
+
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        """The public endpoints by name."""
+        functions = (function for function in self.fns.values() if _is_public(function))
+        return {str(function.api_name): function.fn for function in functions if function.fn is not None}
+
+    def launch(self, *args: Any, app_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
+        """Serve the page as Gradio does; calls that reach no handler are answered in words, too."""
+        ours = {
+            "exception_handlers": Responses(self.endpoints).handlers,
+            "dependencies": [Depends(self._check_event), Depends(_check_upload)],
+        }
+        launched = super().launch(*args, app_kwargs={**ours, **(app_kwargs or {})}, **kwargs)
+        if self.mcp_server_obj is not None:
+            self._tool_calls = ToolCalls(self.mcp_server_obj, self.endpoints)
+        return launched
+
+    async def _check_event(self, request: Request) -> None:
+        """Refuse to wait for a call that there is not: Gradio would break off its answer."""
+        event = request.path_params.get("event_id")
+        if event is not None and request.method == "GET" and not self._knows(event):
+            raise HTTPException(404, f"There is no call {event!r} to wait for: it is over, or it was given up.")
+
+    def _knows(self, event: str) -> bool:
+        """Whether somebody may still fetch the result of a call."""
+        queue = self._queue
+        awaited = (event in events for events in queue.pending_event_ids_session.values())
+        return event in queue.event_ids_to_events or any(awaited)
+
+    async def process_api(self, block_fn: BlockFunction | int, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Call a handler as Gradio does. It can know who still waits, and whatever goes wrong is said in words."""
+        function = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+        event, request = kwargs.get("event_id"), kwargs.get("request")
+        task = asyncio.current_task()
+        if event and task:
+            # By tasks' names Gradio would end all calls that a client has of this endpoint when one is cancelled.
+            task.set_name(event)
+        set_awaited(self._awaited(event, request))
+        with explained(to_program=_is_public(function)):
+            return await super().process_api(block_fn, *args, **kwargs)
+
+    def _awaited(self, event: str | None, request: Any) -> Awaited:
+        if event:
+            calls = self._tool_calls
+            tool_call = request.headers.get(CALL_HEADER) if calls else None
+            return lambda: self._awaits(event) and not (calls and tool_call and calls.is_left(tool_call))
+        direct = getattr(request, "request", None)
+        if isinstance(direct, Request):
+            return lambda: not anyio.from_thread.run(direct.is_disconnected)
+        return lambda: True
+
+    def _awaits(self, event_id: str) -> bool:
+        """Whether the sender of an event of the queue still waits for it; one who does not hears no more of it."""
+        event = self._queue.event_ids_to_events.get(event_id)
+        if event is None:
+            return False
+        # Gradio tells a client that cancels at once that its call is over, and takes it off this list.
+        pending = self._queue.pending_event_ids_session.get(event.session_hash, ())
+        event.alive = event.alive and event_id in pending
+        return event.alive
+
+    async def preprocess_data(self, block_fn: BlockFunction, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+        """Check what was sent, then take it as Gradio does.
+
+        Raises:
+            UserError: it cannot be taken, and why.
+        """
+        sent, names = list(inputs), ["The picture"] * len(inputs)
+        if _is_public(block_fn):
+            sent = checked_values(block_fn.fn, sent)  # type: ignore[arg-type]
+            names = block_fn.input_parameter_names
+        for name, value in zip(names, sent, strict=False):
+            check_files(value, field=str(name))
+        try:
+            return await super().preprocess_data(block_fn, sent, *args, **kwargs)
+        except Exception as error:
+            for name, value in zip(names, sent, strict=False):
+                for address in [] if is_disk_full(error) else addresses(value):
+                    raise UserError(texts.NOT_FETCHED.format(field=name, address=address), field=str(name)) from error
+            raise
+
+
+async def _check_upload(request: Request) -> None:
+    if request.method == "POST" and request.url.path.endswith("/upload"):
+        check_room(int(request.headers.get("content-length", 0)))
+
+
+def _is_public(function: BlockFunction) -> bool:
+    return function.api_visibility == "public"

@@ -1,0 +1,121 @@
+"""What a call of a public endpoint must look like: its parameters, all of them, each of its type.
+
+Gradio looks at these things before an endpoint is reached, and says nothing, or nothing that names a parameter.
+"""
+
+from __future__ import annotations
+
+import inspect
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from ipa_app.engine.checks import wrong_value
+from ipa_app.errors import UserError
+from ipa_app.ui.uploads import ADDRESSES, sent_picture
+
+Endpoint = Callable[..., Any]
+
+_ORDER = (
+    "/{endpoint} takes, in this order: {names} (or by their names, with defaults, at /gradio_api/call/v2/{endpoint})."
+)
+_NOTHING = "/{endpoint} takes no parameters."
+_ADDRESS = "the http or https address of a picture, or the picture itself as a data URL"
+_KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
+
+
+class Picture:
+    """Marks a parameter that is an uploaded image file; it arrives undecoded."""
+
+
+def parameters_of(endpoint: Endpoint) -> dict[str, tuple[inspect.Parameter, Any]]:
+    """Return an endpoint's parameters by name, in order, each with its type."""
+    hints = get_type_hints(endpoint)
+    parameters = inspect.signature(endpoint).parameters.values()
+    return {item.name: (item, hints[item.name]) for item in parameters if item.name != "progress"}
+
+
+def checked_values(endpoint: Endpoint, values: Sequence[Any]) -> list[Any]:
+    """Check the values of a call by their places. Whether each is of its type and within bounds, the request says.
+
+    Returns:
+        The values; pictures in the form that Gradio takes.
+
+    Raises:
+        UserError: there are too few or too many, or something is no picture that should be one.
+    """
+    parameters = parameters_of(endpoint)
+    names = list(parameters)
+    if (more := len(values) - len(names)) > 0:
+        given = "One value" if more == 1 else f"{more} values"
+        raise UserError(f"{given} too many; {parameters_in_words(endpoint)}")
+    if len(values) < len(names):
+        raise missing_parameter(names[len(values)], endpoint)
+    return [
+        sent_picture(value, field=name) if is_picture(hint) else value
+        for (name, (_, hint)), value in zip(parameters.items(), values, strict=True)
+    ]
+
+
+def checked_named(endpoint: Endpoint, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the values of a call by their names, as language models give them: pictures as addresses.
+
+    Returns:
+        The values that are given; None is as good as none.
+
+    Raises:
+        UserError: one is unknown, missing, or not of its parameter's type.
+    """
+    parameters = parameters_of(endpoint)
+    given = {name: value for name, value in values.items() if value is not None}
+    for name in values:
+        if name not in parameters:
+            raise unknown_parameter(name, endpoint)
+    for name, (parameter, _) in parameters.items():
+        if name not in given and parameter.default is inspect.Parameter.empty:
+            raise missing_parameter(name, endpoint)
+    return {name: _checked_named(name, value, parameters[name][1]) for name, value in given.items()}
+
+
+def unknown_parameter(name: str, endpoint: Endpoint) -> UserError:
+    """Make the error that names a parameter which does not exist, and those that do."""
+    return UserError(f"There is no parameter {name!r}; {parameters_in_words(endpoint)}")
+
+
+def parameters_in_words(endpoint: Endpoint) -> str:
+    """Say which parameters an endpoint takes."""
+    names = ", ".join(parameters_of(endpoint))
+    return (_ORDER if names else _NOTHING).format(endpoint=endpoint.__name__, names=names)
+
+
+def missing_parameter(name: str, endpoint: Endpoint) -> UserError:
+    """Make the error that names a parameter which has no value."""
+    return UserError(f"{name} is missing; {parameters_in_words(endpoint)}")
+
+
+def _checked_named(name: str, value: Any, hint: Any) -> Any:
+    if is_picture(hint):
+        if not (isinstance(value, str) and value.startswith((*ADDRESSES, "data:"))):
+            raise wrong_value(name, value, _ADDRESS)
+    elif not _is_of(value, hint):
+        raise wrong_value(name, value, _kind(hint))
+    return value
+
+
+def is_picture(hint: Any) -> bool:
+    """Whether a parameter of this type is an uploaded image file."""
+    return hint in (Picture, Picture | None)
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Whether a value is of a parameter's type; whether it is within bounds shows when the request is made."""
+    if get_origin(hint) is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if hint in (str, bool):
+        return isinstance(value, hint)
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and (hint is float or value % 1 == 0)
+
+
+def _kind(hint: Any) -> str:
+    return " or ".join(get_args(hint)) if get_origin(hint) is Literal else _KINDS[hint]

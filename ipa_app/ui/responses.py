@@ -1,0 +1,90 @@
+"""What the server answers to a call that reaches no handler: JSON with a sentence as "error"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from gradio.route_utils import FnIndexInferError
+from starlette.exceptions import HTTPException
+
+from ipa_app.ui.calls import Endpoint, missing_parameter, parameters_in_words, unknown_parameter
+from ipa_app.ui.failures import explain, is_disk_full
+
+_BY_PLACE = 'JSON that holds a list of values as "data"'
+# FastAPI's words for what is no text, or no JSON that Python can hold.
+_UNREADABLE = "There was an error parsing the body"
+_CALL = re.compile(r"/(?:call|run|api)(?P<by_name>/v2)?/(?P<name>[^/]+)/?$")
+# How gradio_client, which Gradio itself asks, says what is wrong with parameters given by name.
+_UNKNOWN = re.compile(r"Parameter `(.*)` is not a valid key-word argument")
+_MISSING = re.compile(r"No value provided for required argument: (\w+)")
+
+Handler = Callable[[Request, Any], Any]
+
+
+class Responses:
+    """The handlers of what is raised on the way to an endpoint."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
+        """Know the public endpoints, by name."""
+        self._endpoints = endpoints
+
+    @property
+    def handlers(self) -> dict[type[Exception], Handler]:
+        """The handlers as FastAPI takes them."""
+        return {
+            RequestValidationError: self._not_understood,
+            HTTPException: self._refused,
+            FnIndexInferError: self._no_endpoint,
+            KeyError: self._no_endpoint,
+            TypeError: self._wrong_names,
+            OSError: self._failed,
+            Exception: self._failed,
+        }
+
+    def _not_understood(self, request: Request, error: Exception) -> Response:
+        """Answer what is no JSON, or JSON of another shape."""
+        call = _CALL.search(request.url.path)
+        if call is None:
+            return _answer(422, "This is not what can be sent to this address.")
+        endpoint = self._endpoints.get(call["name"])
+        if endpoint is None:
+            return self._no_endpoint(request, error)
+        shape = "a JSON object that holds values by their names" if call["by_name"] else _BY_PLACE
+        return _answer(422, f"A call must be {shape}; {parameters_in_words(endpoint)}")
+
+    def _refused(self, request: Request, error: HTTPException) -> Response:
+        """Answer what Gradio or FastAPI refused themselves; others read their "detail"."""
+        if error.detail == _UNREADABLE:
+            return self._not_understood(request, error)
+        return JSONResponse({"detail": error.detail, "error": str(error.detail)}, error.status_code, error.headers)
+
+    def _no_endpoint(self, request: Request, error: Exception) -> Response:
+        call = _CALL.search(request.url.path)
+        if call is None or call["name"] in self._endpoints:
+            return self._failed(request, error)
+        return _answer(404, f"There is no endpoint {call['name']!r}; there are {', '.join(self._endpoints)}.")
+
+    def _wrong_names(self, request: Request, error: TypeError) -> Response:
+        call = _CALL.search(request.url.path)
+        endpoint = self._endpoints.get(call["name"]) if call else None
+        if endpoint is not None:
+            if unknown := _UNKNOWN.search(str(error)):
+                return _answer(422, str(unknown_parameter(unknown[1], endpoint)))
+            if missing := _MISSING.search(str(error)):
+                return _answer(422, str(missing_parameter(missing[1], endpoint)))
+        return self._failed(request, error)
+
+    def _failed(self, request: Request, error: Exception) -> Response:
+        status, text = 507 if is_disk_full(error) else 500, explain(error)
+        if request.url.path.endswith("/upload"):
+            return PlainTextResponse(text, status)  # the page shows the whole answer
+        return _answer(status, text)
+
+
+def _answer(status: int, text: str) -> Response:
+    return JSONResponse({"error": text}, status)

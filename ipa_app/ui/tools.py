@@ -1,0 +1,69 @@
+"""The public endpoints as tools of language models: what Gradio's MCP server is called with, and by whom."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from gradio.mcp import GradioMCPServer
+from mcp.types import CallToolRequest, CallToolResult, ServerResult, TextContent
+from starlette.requests import Request
+
+from ipa_app.errors import UserError
+from ipa_app.ui.calls import Endpoint, checked_named
+
+CALL_HEADER = "x-ipa-tool-call"
+"""Gradio's MCP server calls the endpoints as a client of its own, with the headers that it was called with."""
+
+_LOOK_EVERY_S = 0.2
+
+
+class ToolCalls:
+    """Stands before the MCP server of a page: it checks what tools are called with, and notices who hangs up."""
+
+    def __init__(self, server: GradioMCPServer, endpoints: Mapping[str, Endpoint]) -> None:
+        """Take the place before a server.
+
+        Args:
+            server: of a page.
+            endpoints: its public endpoints by name.
+        """
+        self._server = server.mcp_server
+        self._endpoints = {tool: endpoints[name.lstrip("/")] for tool, name in server.tool_to_endpoint.items()}
+        self._handler = self._server.request_handlers[CallToolRequest]
+        self._left: set[str] = set()
+        self._server.request_handlers[CallToolRequest] = self._call
+
+    def is_left(self, call: str) -> bool:
+        """Whether the one who made a call, known by its header, has hung up."""
+        return call in self._left
+
+    async def _call(self, request: CallToolRequest) -> ServerResult:
+        endpoint = self._endpoints.get(request.params.name)
+        if endpoint is not None:
+            try:
+                # Before the MCP library does, whose errors name the value and not the parameter.
+                request.params.arguments = checked_named(endpoint, request.params.arguments or {})
+            except UserError as error:
+                return ServerResult(CallToolResult(content=[TextContent(type="text", text=str(error))], isError=True))
+        return await self._handle(request)
+
+    async def _handle(self, request: CallToolRequest) -> ServerResult:
+        """Let Gradio handle a call, and meanwhile look whether the client is still there."""
+        context: Any = self._server.request_context
+        call = uuid.uuid4().hex
+        headers = [*context.request.headers.raw, (CALL_HEADER.encode(), call.encode())]
+        context.request = Request({**context.request.scope, "headers": headers}, context.request.receive)
+        watch = asyncio.create_task(self._watch(context.request, call))
+        try:
+            return await self._handler(request)
+        finally:
+            watch.cancel()
+            self._left.discard(call)
+
+    async def _watch(self, http: Request, call: str) -> None:
+        while not await http.is_disconnected():
+            await asyncio.sleep(_LOOK_EVERY_S)
+        self._left.add(call)

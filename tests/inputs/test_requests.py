@@ -1,0 +1,200 @@
+"""Every row of "Requests" in docs/inputs.md: the API as curl sees it, and the box for pictures with settings."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ipa_app.engine.results import Progress
+from ipa_app.errors import Cancelled
+from tests.engine.conftest import TIMEOUT_S, noise_picture
+from tests.inputs.tables import rows
+from tests.other_programs import COMFY, FOOOCUS, INFOTEXT, INVOKE, PICTURE, node, png
+from tests.sample_requests import sample_request
+from tests.ui.page_parts import opened_page
+from tests.ui.serving import WatchedEngine, served_engine
+from tests.ui.test_api import PROMISED
+from tests.ui.test_giving_up import LONG, submitted, values
+from tests.ui.test_restore import drop, result_file
+
+ROWS = rows("Requests")
+MARK = {"_type": "gradio.FileData"}
+SMALL = {"512": "64", "384": "64"}
+
+Said = tuple[str, str | None]
+
+
+class Api:
+    """Calls the served app."""
+
+    def __init__(self, url: str, engine: WatchedEngine, *, folder: Path) -> None:
+        self.url = f"{url}gradio_api"
+        self.engine = engine
+        noise_picture().save(folder / "a.png")
+        files = {"files": ("a.png", (folder / "a.png").read_bytes())}
+        self.uploaded = httpx.post(f"{self.url}/upload", files=files).json()[0]
+
+    def call(self, name: str, body: str) -> Said:
+        """Call an endpoint in two steps; what became of it, and what was said."""
+        headers = {"content-type": "application/json"}
+        began = httpx.post(f"{self.url}/call/{name}", content=body, headers=headers)
+        if began.status_code != 200:
+            return "refused", began.json()["error"]
+        answer = httpx.get(f"{self.url}/call/{name}/{began.json()['event_id']}", timeout=TIMEOUT_S).text
+        event, told = re.findall(r"event: (complete|error)\ndata: (.*)", answer)[-1]
+        return ("taken", None) if event == "complete" else ("refused", json.loads(told)["error"])
+
+    def mix(self, **given: Any) -> Said:
+        return self.call("mix", json.dumps({"data": values(**{"prompt": "a cat", "steps": 1, **given})}))
+
+    def by_names(self, **given: Any) -> Said:
+        return self.call("v2/mix", json.dumps(given))
+
+    def variation(self, reference: Any) -> Said:
+        given = {**PROMISED["/variation"], "reference": reference, "steps": 1}
+        return self.call("variation", json.dumps({"data": list(given.values())}))
+
+    def upload_of(self, size: int) -> Said:
+        """Begin an upload of so many bytes."""
+        address = httpx.URL(self.url)
+        head = "POST /gradio_api/upload HTTP/1.1\r\nHost: here\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        with socket.create_connection((address.host, address.port or 80)) as connection:
+            connection.sendall(f"{head}Content-Length: {size}\r\n\r\n--x\r\n".encode())
+            answer = connection.makefile().read()
+        return "refused", answer.rsplit("\n", 1)[1]
+
+    def result_of(self, event: str) -> Said:
+        return "refused", httpx.get(f"{self.url}/call/mix/{event}").json()["error"]
+
+    def hang_up(self) -> Said:
+        before = len(self.engine.jobs)
+        event = httpx.post(f"{self.url}/call/mix", json={"data": values(**LONG)}).json()["event_id"]
+        stream = httpx.Client()
+        stream.send(stream.build_request("GET", f"{self.url}/call/mix/{event}"), stream=True)
+        (job,) = submitted(self.engine, before)
+        next(each for each in job.events() if isinstance(each, Progress) and each.phase == "denoising")
+        stream.close()
+        with pytest.raises(Cancelled):
+            job.result(TIMEOUT_S)
+        return "ends at the next step", None
+
+
+class Box:
+    """Drops files on the page."""
+
+    def __init__(self, page: Any, *, folder: Path) -> None:
+        self._page = page
+        self._folder = folder
+
+    def drop(self, path: Path | str) -> Said:
+        parts, _ = self._page
+        update = drop(self._page, path)
+        return ("taken" if parts.tasks in update else "refused"), re.sub("<[^>]+>", "", update[parts.restore.note])
+
+    def png(self, **notes: Any) -> Said:
+        return self.drop(png(self._folder / "a.png", **notes))
+
+    def own(self) -> Said:
+        return self.drop(result_file(self._page[1], sample_request("mix")))
+
+    def silent(self) -> Said:
+        PICTURE.save(self._folder / "a.jpg")
+        return self.drop(self._folder / "a.jpg")
+
+
+def sized(notes: Any) -> Any:
+    """Notes as they are of a picture of 64 x 64."""
+    text = notes if isinstance(notes, str) else json.dumps(notes)
+    for large, small in SMALL.items():
+        text = text.replace(large, small)
+    return text
+
+
+SECOND_PASS = node("KSampler", **{**COMFY["3"]["inputs"], "latent_image": ["2", 0]})
+TWO_PASSES = {"1": SECOND_PASS, "2": node("LatentUpscale", samples=["3", 0], width=96, height=96), **COMFY}
+
+CALLS: dict[str, Callable[[Api], Said]] = {
+    "Every value of an endpoint, in its order": lambda api: api.mix(),
+    "A value too few": lambda api: api.call("mix", json.dumps({"data": values(prompt="a cat")[:-1]})),
+    "A value too many": lambda api: api.call("models", '{"data": [1]}'),
+    "By their names (`/call/v2/…`): those that differ from the defaults": lambda api: api.by_names(
+        prompt="a cat", steps=1
+    ),
+    "By their names: one that is not a parameter": lambda api: api.by_names(prompt="a cat", cfg=7),
+    "By their names: one that is needed is missing": lambda api: api.by_names(steps=1),
+    "`null` where there is a default": lambda api: api.mix(seed=None, view=None, negative_prompt=None),
+    "`null` where something is needed": lambda api: api.variation(None),
+    "Text for a number": lambda api: api.mix(steps="many"),
+    "A list for a number": lambda api: api.mix(scale=[0.6]),
+    "NaN or infinity": lambda api: api.mix(scale=float("nan")),
+    "A number out of bounds": lambda api: api.mix(centre_x=3),
+    "A word that is not among the choices": lambda api: api.mix(view="half"),
+    "A picture as text: a path, an address, a data URL": lambda api: api.variation("data:image/png;base64,AAAA"),
+    'A picture as `{"path": …}`, uploaded before': lambda api: api.variation({"path": api.uploaded}),
+    "A path that was not uploaded": lambda api: api.variation({"path": "/etc/hostname", "meta": MARK}),
+    "A path whose file has been cleared away": lambda api: api.variation({"path": f"{api.uploaded}.png"}),
+    "An address that cannot be reached": lambda api: api.variation({"path": "http://127.0.0.1:1/a.png"}),
+    "Two files for one picture": lambda api: api.variation([{"path": api.uploaded}] * 2),
+    "A file that is no picture": lambda api: api.variation({"path": str(not_a_picture(api))}),
+    'What is no JSON, or has no "data"': lambda api: api.call("models", "prompt=a cat"),
+    "An endpoint that does not exist": lambda api: api.call("paint", '{"data": []}'),
+    "A result that was fetched before": lambda api: api.result_of("0a1b"),
+    "An upload for which the disk has no room": lambda api: api.upload_of(10**15),
+    "A call that is cancelled, a connection that is closed, a tab that is closed": lambda api: api.hang_up(),
+}
+FILES: dict[str, Callable[[Box], Said]] = {
+    "A PNG that was made here": lambda box: box.own(),
+    "A picture of AUTOMATIC1111 or Forge": lambda box: box.png(parameters=sized(INFOTEXT)),
+    "A picture of ComfyUI": lambda box: box.png(prompt=sized(COMFY)),
+    "A picture of ComfyUI that went through several samplers": lambda box: box.png(prompt=sized(TWO_PASSES)),
+    "A picture of Fooocus": lambda box: box.png(parameters=sized(FOOOCUS)),
+    "A picture of InvokeAI": lambda box: box.png(invokeai_metadata=sized(INVOKE)),
+    "One with LoRAs, ControlNets, pictures as prompts": lambda box: box.png(
+        parameters=f'{sized(INFOTEXT)}, Lora hashes: "ink: 0a", ControlNet 0: "Module: ip-adapter, Weight: 1"'
+    ),
+    "One with numbers out of bounds": lambda box: box.png(
+        parameters=INFOTEXT.replace("4242", "1102676403634909").replace("24,", "150,")
+    ),
+    "One that does not say everything": lambda box: box.png(
+        invokeai_metadata={"positive_prompt": "a fox", "seed": 7, "width": 64, "height": 64}
+    ),
+    "A picture that says nothing": lambda box: box.silent(),
+}
+
+
+def not_a_picture(api: Api) -> str:
+    return httpx.post(f"{api.url}/upload", files={"files": ("a.png", b"text")}).json()[0]
+
+
+@pytest.fixture(scope="module")
+def api(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with served_engine(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as (url, engine):
+        engine.manager.get("toybox", TIMEOUT_S)
+        yield Api(url, engine, folder=tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="module")
+def box(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    with opened_page(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as page:
+        yield Box(page, folder=tmp_path_factory.mktemp("files"))
+
+
+def test_every_row_is_tried() -> None:
+    assert [*CALLS, *FILES] == list(ROWS)
+
+
+@pytest.mark.parametrize("given", CALLS)
+def test_a_call_becomes_what_the_table_says(given: str, api: Api) -> None:
+    assert CALLS[given](api) == (ROWS[given].outcome, ROWS[given].sentence)
+
+
+@pytest.mark.parametrize("given", FILES)
+def test_a_file_with_settings_becomes_what_the_table_says(given: str, box: Box) -> None:
+    assert FILES[given](box) == (ROWS[given].outcome, ROWS[given].sentence)

@@ -1,0 +1,89 @@
+"""The section "Words" of docs/inputs.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.results import GenerateResult
+from ipa_app.errors import UserError
+from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.manager import ModelManager
+from ipa_app.ui.form import build_request
+from ipa_app.ui.studio import Studio
+from tests.inputs.tables import rows
+
+ROWS = rows("Words")
+# The tiny text encoder has room for so many words.
+FULL = " ".join(["cat"] * 22)
+
+Said = tuple[str, str | None]
+
+
+@pytest.fixture(scope="module")
+def studio(tiny_bundle_dir: Path) -> Iterator[Studio]:
+    """A studio with one model that reads any word, and one that knows a few."""
+    entry = entry_from_folder(tiny_bundle_dir, name="toybox")
+    entries = [replace(entry, title="Toybox"), replace(entry, name="sd", title="Stable Diffusion 1.5", words={})]
+    manager = ModelManager({each.name: each for each in entries}, device="cpu")
+    engine = Engine(manager)
+    yield Studio(engine=engine, manager=manager)
+    engine.close()
+
+
+def draw(studio: Studio, prompt: str, *, model: str = "sd", negative_prompt: str = "", guidance: float = 3) -> Said:
+    """Draw for words alone; what became of it, and what was said."""
+    try:
+        request = build_request(
+            task="mix",
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            model=model,
+            steps=1,
+            guidance_scale=guidance,
+            width=64,
+            height=64,
+        )
+        *_, result = studio.follow(studio.submit(request))
+    except UserError as error:
+        return "refused", str(error)
+    assert isinstance(result, GenerateResult)
+    return "taken", " ".join(result.notes) or None
+
+
+CASES: dict[str, Callable[[Studio], Said]] = {
+    "Up to 2000 characters": lambda studio: draw(studio, "a red cat"),
+    "More than 2000 characters": lambda studio: draw(studio, "a" * 100_000),
+    "More words than the model's text encoder has tokens for": lambda studio: draw(studio, f"{FULL} dog on a beach"),
+    "The same in the negative prompt": lambda studio: draw(studio, "a cat", negative_prompt=f"{FULL} dog"),
+    "A negative prompt at a guidance of 1": lambda studio: draw(studio, "a cat", negative_prompt="a dog", guidance=1),
+    "Weights: `(red:1.3)`, `((red))`, `[red]`, `red++`": lambda studio: draw(
+        studio, "(red:1.3) ((blue)) [small] green++"
+    ),
+    "Commands: `BREAK`, `AND`, `<lora:ink:1>`": lambda studio: draw(studio, "BREAK AND <lora:ink:1>"),
+    "Wildcards and choices: `__colour__`, `{cat}`": lambda studio: draw(studio, "a __colour__ {cat}"),
+    "Names of textual inversions: `EasyNegative`": lambda studio: draw(
+        studio, "a cat", negative_prompt="EasyNegative, badhandv4"
+    ),
+    "Full-width, mathematical or joined letters": lambda studio: draw(studio, "ｒｅｄ 𝓬𝓪𝓽, ﬁne"),
+    "Control characters, marks of direction, zero-width spaces": lambda studio: draw(studio, "a\u202e red\u200b cat\0"),
+    "Nothing but such characters, without a reference": lambda studio: draw(studio, "\u200b\u202e \0"),
+    "Emoji, accents, any script": lambda studio: draw(studio, "é 🐱 猫"),
+    "Half a character": lambda studio: draw(studio, "a \ud83d cat"),
+    "Words that Toybox does not know": lambda studio: draw(
+        studio, "a purple zebra", negative_prompt="a hat, moon", model="toybox"
+    ),
+}
+
+
+def test_every_row_is_tried() -> None:
+    assert list(CASES) == list(ROWS)
+
+
+@pytest.mark.parametrize("given", ROWS)
+def test_what_is_typed_is_taken_as_the_table_says(given: str, studio: Studio) -> None:
+    assert CASES[given](studio) == (ROWS[given].outcome.split(":")[0], ROWS[given].sentence)

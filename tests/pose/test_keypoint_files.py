@@ -1,0 +1,283 @@
+"""Files of keypoints become skeletons whoever wrote them; what cannot be used is said, and takes nothing along."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from ipa_app.errors import UserError
+from ipa_app.pose.body import JOINT_NAMES
+from ipa_app.pose.keypoint_files import KeypointFile, UnknownCanvasError, read_keypoints
+from ipa_app.pose.point_orders import ORDERS
+from ipa_app.pose.skeleton import MOST_PEOPLE
+from tests.drawn_skeletons import SIZE, STANDING, Spots, as_openpose, moved
+
+CANVAS = {"canvas_width": SIZE[0], "canvas_height": SIZE[1]}
+BY_NAME: dict[str, Any] = dict(zip(JOINT_NAMES, STANDING, strict=True))
+HAND = [(300.0 + i, 340.0 + 2 * i) for i in range(21)]
+FACE = [(230.0 + i, 80.0 + i) for i in range(70)]
+
+
+def flat(spots: Spots, confidence: float | None = 0.9) -> list[float]:
+    return [
+        value for spot in spots for value in ((*(spot or (0.0, 0.0)), *([] if confidence is None else [confidence])))
+    ]
+
+
+def ordered(count: int) -> list[tuple[float, float]]:
+    """STANDING in another program's order; what we do not have is at the neck."""
+    points = [BY_NAME[name] if name else BY_NAME["neck"] for name in ORDERS[count].body]
+    return [spot or (0.0, 0.0) for spot in (points + [(9.0, 9.0)] * (count - len(points)))]
+
+
+def file(*people: Any, **changes: Any) -> dict[str, Any]:
+    return {"people": list(people), **CANVAS, **changes}
+
+
+def person(spots: Spots = STANDING, **more: Any) -> dict[str, Any]:
+    return {"pose_keypoints_2d": flat(spots), **more}
+
+
+def read(data: Any, canvas: tuple[float, float] | None = None) -> KeypointFile:
+    """Read data as it comes out of a file."""
+    return read_keypoints(json.loads(json.dumps(data)), canvas=canvas)
+
+
+def spots_of(found: KeypointFile, number: int = 0) -> Spots:
+    width, height = found.size
+    return [
+        point and (round(point.x * width, 3), round(point.y * height, 3)) for point in found.skeleton.people[number]
+    ]
+
+
+def stands(found: KeypointFile, *, neck: tuple[float, float] | None = (256, 170)) -> bool:
+    """Whether it is one figure that stands as STANDING does."""
+    return len(found.skeleton.people) == 1 and spots_of(found) == [STANDING[0], neck, *STANDING[2:]]
+
+
+FORMS: dict[str, Any] = {
+    "flat": flat(STANDING),
+    "flat, no confidence": flat(STANDING, None),
+    "lists": [list(spot or ()) for spot in STANDING],
+    "lists with confidence": [[*(spot or ()), 1] for spot in STANDING],
+    "objects": [{"x": (spot or (0, 0))[0], "y": (spot or (0, 0))[1]} for spot in STANDING],
+    "objects with names": [{"name": n, "x": (s or (0, 0))[0], "y": (s or (0, 0))[1]} for n, s in BY_NAME.items()],
+    "by name": {name.replace(" ", "_"): list(spot or ()) for name, spot in BY_NAME.items()},
+    "columns": {axis: [(spot or (0, 0))[i] for spot in STANDING] for i, axis in enumerate(("x", "y"))},
+    "strings": [str(value) for value in flat(STANDING)[:3]] + flat(STANDING)[3:],
+    "fractions": flat([(x / 512, y / 768) for x, y in (spot or (0, 0) for spot in STANDING)]),
+    "from -1 to 1": flat([(x / 256 - 1, y / 384 - 1) for x, y in (spot or (0, 0) for spot in STANDING)]),
+    "three dimensions": [value for spot in STANDING for value in (*(spot or (0.0, 0.0)), -0.3, 0.9)],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["pose_keypoints_2d", "pose_keypoint_2d", "keypoints"])
+def test_the_same_figure_is_read_in_every_form(form: str, name: str) -> None:
+    found = read(file({name: FORMS[form]}))
+    assert stands(found)
+    assert (found.size, found.notes) == (SIZE, ())
+
+
+@pytest.mark.parametrize("count", sorted(ORDERS))
+def test_the_same_figure_is_read_in_every_order(count: int) -> None:
+    found = read(file({"keypoints": flat(ordered(count))}))
+    missing = set(JOINT_NAMES) - set(ORDERS[count].body)
+    has_neck = "neck" not in missing
+    # The neck is between the shoulders where a program has none.
+    expected = [spot if name not in missing else None for name, spot in BY_NAME.items()]
+    expected[1] = (256, 170) if has_neck else (256, 175)
+    assert spots_of(found) == expected
+    assert found.notes == ()
+
+
+def test_the_canvas_is_the_files_or_the_one_that_is_given() -> None:
+    assert read(file(person(), canvas_width="512", canvas_height="768.0")).size == SIZE
+    assert read({"people": [person()]}, canvas=SIZE).size == SIZE
+    assert read(file(person()), canvas=(64, 64)).size == SIZE
+    for unknown in ({"people": [person()]}, file(person(), canvas_width=0), file(person(), canvas_height=None)):
+        with pytest.raises(UnknownCanvasError, match="does not say how large"):
+            read(unknown)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (None, "has no points"),
+        ({}, "has no points"),
+        ("somebody", "has no points"),
+        ({"pose_keypoints_2d": None}, "has no points"),
+        ({"pose_keypoints_2d": []}, "has no points"),
+        ({"pose_keypoints_2d": [0.0] * 54}, "has no points"),
+        ({"pose_keypoints_2d": [0.0, 0.0, 1.0] * 18}, "has no points"),
+        ({"pose_keypoints_2d": [-1.0, -1.0, 1.0] * 18}, "has no points"),
+        ({"pose_keypoints_2d": [math.nan] * 54}, "has no points"),
+        ({"pose_keypoints_2d": [50.0, 50.0, 1.0] + [0.0] * 51}, "has only one point"),
+        ({"pose_keypoints_2d": [900.0, 50.0, 1.0] * 18}, "lies outside the picture"),
+        ({"pose_keypoints_2d": [1.0, 2.0, 1.0] * 20}, "has its points in an order that is not known here"),
+        ({"pose_keypoints_2d": [90.0, 95.0, 1.0] * 12}, "has its points in an order that is not known here"),
+        ({"pose_keypoints_2d": [1.0] * 53}, "has its points in an order that is not known here"),
+    ],
+)
+def test_a_bad_person_is_left_out_and_takes_nobody_along(bad: Any, reason: str) -> None:
+    found = read(file(person(), bad))
+    assert stands(found)
+    assert found.notes == (f"Person 2 {reason}, and was left out.",)
+    found = read(file(bad, person(), bad))
+    assert stands(found)
+    assert found.notes == tuple(f"Person {number} {reason}, and was left out." for number in (1, 3))
+
+
+def test_where_nobody_can_be_used_it_is_said_why() -> None:
+    with pytest.raises(UserError, match="^Nobody in this file can be used: person 1 has only one point.$"):
+        read(file({"pose_keypoints_2d": [50.0, 50.0, 1.0] + [0.0] * 51}, None))
+    with pytest.raises(UserError, match="no person in it"):
+        read(file())
+    with pytest.raises(UserError, match="No keypoints were found"):
+        read({"header": "3D editor", "data": {"bones": []}})
+
+
+def changed(*joints: int, to: Any) -> list[Any]:
+    """STANDING with other values for some points."""
+    values: list[Any] = flat(STANDING)
+    for joint in joints:
+        values[3 * joint : 3 * joint + 3] = to
+    return values
+
+
+@pytest.mark.parametrize(
+    "nothing", [[0, 0, 0], [None, None, None], [-1, -1, 0], [-1, -1, 1], [math.nan, 3, 1], [5, 5, 0]]
+)
+def test_points_that_were_not_seen_are_no_mistake(nothing: list[Any]) -> None:
+    found = read(file({"pose_keypoints_2d": changed(4, 10, to=nothing)}))
+    assert [JOINT_NAMES[i] for i, spot in enumerate(spots_of(found)) if spot is None] == ["right wrist", "right ankle"]
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("to", "what"),
+    [
+        ([250, 790, 0.9], "lies outside the picture"),
+        ([-30, 20, 0.9], "lies outside the picture"),
+        ([1e9, 20, 0.9], "lies outside the picture"),
+        (["left", 20, 0.9], "cannot be read"),
+        ([[], {}, 0.9], "cannot be read"),
+        ([True, 20, 0.9], "cannot be read"),
+    ],
+)
+def test_a_bad_point_is_left_out_and_takes_no_other_along(to: list[Any], what: str) -> None:
+    found = read(file(person(), {"pose_keypoints_2d": changed(10, 13, to=to)}))
+    assert spots_of(found, 1) == [spot if joint not in (10, 13) else None for joint, spot in enumerate(STANDING)]
+    assert found.notes == (f"Of person 2 this {what}, and was left out: right ankle and left ankle.",)
+
+
+@pytest.mark.parametrize("bad", ["left", 7, {}, {"x": 1}, [1], [1, 2, 3, 4, 5, 6], [["x"]]])
+def test_a_bad_point_in_a_list_of_points_takes_no_other_along(bad: Any) -> None:
+    points: list[Any] = [list(spot or ()) for spot in STANDING]
+    points[10] = bad
+    found = read(file({"pose_keypoints_2d": points}))
+    assert [joint for joint, spot in enumerate(spots_of(found)) if spot is None] == [10]
+    assert found.notes == ("Of person 1 this cannot be read, and was left out: right ankle.",)
+
+
+def test_guesses_are_left_out() -> None:
+    scores = [0.9] * 17
+    scores[9] = scores[10] = scores[15] = 0.1
+    data = {"keypoints": [list(spot) for spot in ordered(17)], "keypoint_scores": scores}
+    found = read({"instances": [data], "width": 512, "height": 768})
+    assert found.notes == (
+        "Of person 1 this is only guessed in the file, and was left out: right wrist, left wrist and left ankle.",
+    )
+    assert sum(spot is None for spot in spots_of(found)) == 3
+    # OpenPose lists what it has found, however unsure it is; COCO's people write 1 for "hidden" and 2 for "seen".
+    assert stands(read(file({"pose_keypoints_2d": flat(STANDING, 0.06)})))
+    assert read(file({"keypoints": flat(ordered(17), 1)})).notes == ()
+
+
+def test_of_several_pictures_the_first_with_somebody_is_used() -> None:
+    frames = [file(), file(None), file(person()), file(person(moved(STANDING, by=(50, 0))))]
+    found = read(frames)
+    assert stands(found)
+    assert found.notes == ("This file has 4 frames; only frame 3 was used.",)
+
+
+def test_of_very_many_people_the_first_are_used() -> None:
+    found = read(file(*[person()] * (MOST_PEOPLE + 3)))
+    assert len(found.skeleton.people) == MOST_PEOPLE
+    assert found.notes == (f"This file has {MOST_PEOPLE + 3} people; only the first {MOST_PEOPLE} were used.",)
+
+
+def test_hands_and_faces_come_along() -> None:
+    parts = {
+        "hand_left_keypoints_2d": flat(HAND),
+        "hand_right_keypoints_2d": [[x - 100, y] for x, y in HAND],
+        "face_keypoints_2d": flat(FACE),
+    }
+    details = read(file(person(**parts))).skeleton.details[0]
+    assert details.left_hand and details.right_hand and details.face
+    assert details.left_hand[3] == pytest.approx((303 / 512, 346 / 768))
+    assert details.right_hand[3] == pytest.approx((203 / 512, 346 / 768))
+    assert None not in details.face
+    whole = read(
+        file({"keypoints": flat([*ordered(17), *[(1.0, 1.0)] * 6, *FACE[:68], *HAND, *HAND])})
+    ).skeleton.details
+    assert whole[0].left_hand == whole[0].right_hand == details.left_hand
+    assert whole[0].face == (*details.face[:68], None, None)
+
+
+@pytest.mark.parametrize("nothing", [None, [], [0.0] * 63, [-1.0, -1.0, 1.0] * 21])
+def test_hands_may_be_missing_in_every_way(nothing: Any) -> None:
+    found = read(file(person(hand_left_keypoints_2d=nothing)))
+    assert found.skeleton.details == () and found.notes == ()
+
+
+@pytest.mark.parametrize(("written", "seen"), [(70, 70), (71, 70), (68, 68), (12, 12)])
+def test_faces_of_other_detectors_are_taken_as_they_come(written: int, seen: int) -> None:
+    face = read(file(person(face_keypoints_2d=[10.0, 20.0, 0.7] * written))).skeleton.details[0].face
+    assert face is not None
+    assert sum(point is not None for point in face) == seen
+
+
+@pytest.mark.parametrize(
+    ("part", "bad", "note"),
+    [
+        ("hand_left_keypoints_2d", [1.0] * 60, "The left hand of person 1 cannot be read, and was left out."),
+        ("hand_right_keypoints_2d", "x" * 63, "The right hand of person 1 cannot be read, and was left out."),
+        ("face_keypoints_2d", {"a": 1}, "The face of person 1 cannot be read, and was left out."),
+        # MediaPipe's mesh has other points than the 70 that are drawn.
+        ("face_keypoints_2d", [9.0] * 3 * 468, "The face of person 1 cannot be read, and was left out."),
+    ],
+)
+def test_bad_hands_and_faces_are_left_out_and_take_nothing_along(part: str, bad: Any, note: str) -> None:
+    found = read(file(person(**{part: bad})))
+    assert stands(found)
+    assert found.skeleton.details == ()
+    assert found.notes == (note,)
+
+
+def test_a_bad_point_of_a_hand_is_left_out() -> None:
+    values: list[Any] = flat(HAND)
+    values[0:3], values[6:9] = [600, 20, 1], ["x", 20, 1]
+    found = read(file(person(hand_left_keypoints_2d=values)))
+    hand = found.skeleton.details[0].left_hand
+    assert hand is not None
+    assert [number for number, point in enumerate(hand) if point is None] == [0, 2]
+    assert found.notes == (
+        "Of the left hand of person 1 some points lie outside the picture, and were left out.",
+        "Of the left hand of person 1 some points cannot be read, and were left out.",
+    )
+
+
+def test_a_mediapipe_point_that_is_not_visible_is_only_guessed() -> None:
+    points = [{"x": x / 512, "y": y / 768, "z": 0.1, "visibility": 0.9} for x, y in ordered(33)]
+    points[27]["visibility"] = 0.2
+    found = read({"landmarks": [points]}, canvas=SIZE)
+    assert found.notes == ("Of person 1 this is only guessed in the file, and was left out: left ankle.",)
+    assert spots_of(found)[10] == STANDING[10]
+
+
+def test_the_openpose_files_of_this_suite_are_what_openpose_writes() -> None:
+    assert stands(read(file({"pose_keypoints_2d": as_openpose(STANDING)[0]})))

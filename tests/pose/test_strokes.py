@@ -1,0 +1,97 @@
+"""Lines and dots are found by their hue alone, whatever ground they are drawn on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from ipa_app.pose.strokes import ColouredPart, Stroke, coloured_part, dot_width, find_strokes, line_width, without_gaps
+
+RED, GREEN = 0, 6
+GROUNDS = [(0, 0, 0), (255, 255, 255), (90, 90, 90)]
+
+
+def picture(ground: tuple[int, int, int] = (0, 0, 0), *, opacity: float = 1.0) -> Image.Image:
+    """A red line from (100, 100) to (300, 200), a green dot about (60, 250), on 400 x 300 pixels."""
+    shown = Image.new("RGB", (400, 300), ground)
+    ImageDraw.Draw(shown).line((100, 100, 300, 200), fill=(153, 0, 0), width=8)
+    ImageDraw.Draw(shown).ellipse((55, 245, 65, 255), fill=(0, 255, 0))
+    return Image.blend(Image.new("RGB", shown.size, ground), shown, opacity)
+
+
+def part_of(image: Image.Image) -> ColouredPart:
+    part = coloured_part(image)
+    assert part is not None
+    return part
+
+
+def strokes_of(part: ColouredPart) -> list[Stroke]:
+    return [stroke for stroke in find_strokes(part) or [] if stroke.area > 20]
+
+
+@pytest.mark.parametrize("ground", GROUNDS)
+@pytest.mark.parametrize("opacity", [1.0, 0.4])
+def test_a_line_has_its_ends_and_a_dot_its_middle(ground: tuple[int, int, int], opacity: float) -> None:
+    part = part_of(picture(ground, opacity=opacity))
+    line, dot = sorted(strokes_of(part), key=lambda stroke: stroke.hue)
+    assert (line.hue, dot.hue) == (RED, GREEN)
+    ends = sorted(part.in_picture(line.ends).tolist())
+    assert np.abs(np.array(ends) - [[100, 100], [300, 200]]).max() < 6
+    assert np.abs(part.in_picture(dot.mean) - [60.5, 250.5]).max() < 1
+    assert line.width / part.unit == pytest.approx(8, abs=1.5)
+    assert line.length > 10 * line.width and dot.length < 1.5 * dot.width
+
+
+def test_widths_are_those_of_most_lines_and_dots() -> None:
+    shown = Image.new("RGB", (400, 400))
+    for i, width in enumerate((6, 6, 6, 2)):
+        ImageDraw.Draw(shown).line((20, 40 + 50 * i, 380, 60 + 50 * i), fill=(255, 0, 0), width=width)
+    for i in range(5):
+        ImageDraw.Draw(shown).ellipse((40 + 60 * i, 300, 52 + 60 * i, 312), fill=(0, 255, 0))
+    part = part_of(shown)
+    strokes = strokes_of(part)
+    line = line_width(strokes)
+    assert line is not None
+    assert line / part.unit == pytest.approx(6, abs=1)
+    assert (dot_width(strokes, line=line) or 0) / part.unit == pytest.approx(13, abs=1.5)
+    assert dot_width(strokes[:4], line=line) is None
+    assert line_width([]) is None
+
+
+def test_a_line_that_another_one_crosses_is_one_line() -> None:
+    shown = Image.new("RGB", (400, 400))
+    ImageDraw.Draw(shown).line((50, 200, 350, 200), fill=(255, 0, 0), width=8)
+    ImageDraw.Draw(shown).line((200, 50, 200, 350), fill=(0, 255, 0), width=8)
+    # Here nothing lies in between: these are two.
+    ImageDraw.Draw(shown).line((50, 380, 190, 380), fill=(255, 0, 0), width=8)
+    ImageDraw.Draw(shown).line((220, 380, 350, 380), fill=(255, 0, 0), width=8)
+    part = part_of(shown)
+    strokes = strokes_of(part)
+    assert sum(stroke.hue == RED for stroke in strokes) == 4
+    joined = without_gaps(strokes, part, line=8 * part.unit, dot=8 * part.unit)
+    lengths = sorted(stroke.length / part.unit for stroke in joined if stroke.hue == RED)
+    assert lengths == pytest.approx([131, 141, 301], abs=3)
+
+
+def test_what_is_small_is_enlarged_and_what_is_large_is_cut_out() -> None:
+    canvas = Image.new("RGB", (3000, 1500), (255, 255, 255))
+    canvas.paste(picture((255, 255, 255)), (2000, 1000))
+    part = part_of(canvas)
+    assert max(part.hues.shape) <= 900
+    line = min(strokes_of(part), key=lambda stroke: stroke.hue)
+    ends = sorted(part.in_picture(line.ends).tolist())
+    assert np.abs(np.array(ends) - [[2100, 1100], [2300, 1200]]).max() < 8
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (200, 30, 30)])
+def test_pictures_with_no_colour_or_nothing_else_have_no_coloured_part(colour: tuple[int, int, int]) -> None:
+    assert coloured_part(Image.new("RGB", (100, 80), colour)) is None
+
+
+def test_a_picture_of_countless_specks_is_no_drawing() -> None:
+    rng = np.random.default_rng(0)
+    specks = np.zeros((900, 900, 3), dtype=np.uint8)
+    specks[::5, ::5] = rng.permuted([[255, 0, 0]] * 180 * 180, axis=1).reshape(180, 180, 3)
+    part = coloured_part(Image.fromarray(specks))
+    assert part is not None and find_strokes(part) is None

@@ -1,0 +1,126 @@
+"""Points are read in every form in which files write them, and brought to fractions of their canvas."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from ipa_app.pose.written_points import WrittenPoint, are_points, as_number, placed, read_point, read_points
+
+CANVAS = (200.0, 100.0)
+
+
+@pytest.mark.parametrize(("value", "number"), [(3, 3.0), ("12.5", 12.5), (-1e6, -1e6), (10**400, math.inf)])
+def test_numbers_are_read(value: object, number: float) -> None:
+    assert as_number(value) == number
+
+
+def test_null_is_no_number_and_other_things_are_nothing() -> None:
+    assert math.isnan(as_number(None) or 0) and math.isnan(as_number("nan") or 0)
+    assert [as_number(value) for value in ("x", "", True, [], {}, b"1")] == [None] * 6
+
+
+@pytest.mark.parametrize(
+    ("value", "point"),
+    [
+        ([1, 2], (1, 2, None)),
+        ([1, 2, 0.5], (1, 2, 0.5)),
+        ([1, 2, -9, 0.5], (1, 2, 0.5)),
+        ([1, 2, -9, 0.5, 0.7], (1, 2, 0.5)),
+        (["1", "2", None], (1, 2, None)),
+        ({"x": 1, "y": 2}, (1, 2, None)),
+        ({"x": 1, "y": 2, "z": 3, "visibility": 0.5}, (1, 2, 0.5)),
+        ({"position": {"x": 1, "y": 2}, "score": 0.5, "part": "nose"}, (1, 2, 0.5)),
+    ],
+)
+def test_a_point_is_read_in_every_form(value: object, point: tuple[float, float, float | None]) -> None:
+    assert read_point(value) == WrittenPoint(*point)
+
+
+@pytest.mark.parametrize("value", [[1], [1, "a"], [1, 2, 3, 4, 5, 6], "1,2", 7, {}, {"x": 1, "y": []}, [[1, 2], 3]])
+def test_what_is_no_point_is_unreadable(value: object) -> None:
+    point = read_point(value)
+    assert not point.is_readable and point.is_missing
+
+
+@pytest.mark.parametrize(
+    ("value", "is_missing"),
+    [
+        (None, True),
+        ([None, None, None], True),
+        ([math.nan, 5, 1], True),
+        ([5, 5, 0], True),
+        ([5, 5, -1], True),
+        ([-1, -1], True),
+        ([-1, -1, 1], True),
+        ([-0.002, -0.002, 1], True),
+        ([-1, 5, 1], False),
+        ([0, 0, 1], False),
+        ([5, 5], False),
+        ([5, 5, None], False),
+    ],
+)
+def test_missing_points_are_known_by_every_sign(value: object, is_missing: bool) -> None:
+    assert read_point(value).is_missing == is_missing
+
+
+def test_lists_are_read_flat_nested_or_in_columns() -> None:
+    expected = [WrittenPoint(1, 2, 0.5), WrittenPoint(3, 4, 0.6)]
+    forms: list[Any] = [
+        [1, 2, 0.5, 3, 4, 0.6],
+        [1, 2, 9, 0.5, 3, 4, 9, 0.6],
+        [[1, 2, 0.5], [3, 4, 0.6]],
+        [{"x": 1, "y": 2, "score": 0.5}, {"x": 3, "y": 4, "score": 0.6}],
+        {"x": [1, 3], "y": [2, 4], "visible": [0.5, 0.6]},
+    ]
+    assert [read_points(form, {2}) for form in forms] == [expected] * len(forms)
+    assert read_points([1, 2, 3, 4], {2}) == [WrittenPoint(1, 2), WrittenPoint(3, 4)]
+    # The third is a depth.
+    assert read_points([1, 2, -0.5, 3, 4, 0.6], {2}) == [WrittenPoint(1, 2), WrittenPoint(3, 4)]
+
+
+@pytest.mark.parametrize("value", [[], [1, 2, 3], [[1, 2]], "12", None, {}, {"x": [1, 2]}, [[[1, 2]], [3]]])
+def test_lists_of_another_length_are_none(value: object) -> None:
+    points = read_points(value, {2})
+    assert points is None or not all(point.is_readable for point in points)
+
+
+def test_it_is_told_by_the_values_how_many_numbers_a_point_has() -> None:
+    pairs = read_points([100, 200, 250] * 12, {18})
+    assert pairs is not None and pairs[:2] == [WrittenPoint(100, 200), WrittenPoint(250, 100)]
+    # These twelve points have no order that is known; they are not taken for eighteen.
+    for confidence in (1.0, 0.7):
+        assert read_points([100, 200, confidence] * 12, {18}) is None
+        assert read_points([0.1, 0.2, confidence] * 12, {18}) is None
+
+
+def test_points_of_a_body_are_told_from_other_lists() -> None:
+    bodies: list[Any] = [[1, 2, 0.5] * 2, [[1, 2], None], [{"x": 1, "y": 2}], {"nose": [1, 2], "LEye": None}]
+    assert all(map(are_points, bodies)) and are_points({"x": [], "y": []})
+    others: list[Any] = [[], [1, 2, 3, 4], ["nose"] * 17, [[[1, 2]]], {"a": 1}, {"nose": 1}, "text", None, 5]
+    assert not any(map(are_points, others))
+
+
+def test_pixels_fractions_and_what_runs_from_minus_one_come_to_the_same() -> None:
+    pixels = [WrittenPoint(50, 25), WrittenPoint(150, 75, 1.0)]
+    fractions = [WrittenPoint(0.25, 0.25), WrittenPoint(0.75, 0.75, 1.0)]
+    signed = [WrittenPoint(-0.5, -0.5, 1.0), WrittenPoint(0.5, 0.5, 1.0)]
+    # These lie on a line, where both are the same.
+    signed[0] = WrittenPoint(-0.5, -0.5001, 1.0)
+    for points in (pixels, fractions, signed):
+        spots = placed(points, CANVAS)
+        assert [tuple(spot or ()) for spot in spots] == [pytest.approx((0.25, 0.25), abs=1e-3), (0.75, 0.75)]
+
+
+def test_people_beyond_the_edge_are_not_taken_for_signed_fractions() -> None:
+    spots = placed([WrittenPoint(-0.1, 0.5), WrittenPoint(0.3, 1.2)], CANVAS)
+    assert spots == ((-0.1, 0.5), (0.3, 1.2))
+
+
+def test_one_point_may_be_in_the_corner_but_not_two() -> None:
+    corner, other = WrittenPoint(0, 0, 1.0), WrittenPoint(100, 50, 1.0)
+    assert placed([corner, other], CANVAS)[0] == (0, 0)
+    assert placed([corner, corner, other], CANVAS)[:2] == (None, None)
+    assert placed([WrittenPoint(0, 0), other], CANVAS)[0] is None

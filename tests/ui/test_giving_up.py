@@ -1,0 +1,176 @@
+"""What nobody waits for any more ends at the next step, however it was given up, and keeps nobody else waiting."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gradio_client import Client
+
+from ipa_app.building import ONE_AT_A_TIME
+from ipa_app.engine.job import Job
+from ipa_app.engine.results import Progress
+from ipa_app.errors import Cancelled
+from tests.engine.conftest import TIMEOUT_S
+from tests.ui.serving import WatchedEngine, served_engine
+from tests.ui.test_api import PROMISED, REQUIRED
+
+# Some sixteen seconds of drawing, in eight hundred steps.
+LONG = {"prompt": "a cat", "steps": 100, "count": 8, "seed": 1}
+SHORT = {"prompt": "a dog", "steps": 1, "seed": 2}
+
+Served = tuple[str, WatchedEngine]
+
+
+@pytest.fixture(scope="module")
+def app(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served_engine(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as (url, engine):
+        engine.manager.get("toybox", TIMEOUT_S)
+        yield url, engine
+
+
+@pytest.fixture
+def client(app: Served) -> Client:
+    return Client(app[0], verbose=False)
+
+
+def submitted(engine: WatchedEngine, before: int, count: int = 1) -> list[Job]:
+    """The jobs that came to the engine since it had `before`, as soon as there are so many."""
+    waiting = threading.Event()
+    while len(engine.jobs) < before + count:
+        waiting.wait(0.02)
+    return engine.jobs[before:]
+
+
+def drawing(job: Job) -> Job:
+    """A job as soon as it is being drawn."""
+    next(event for event in job.events() if isinstance(event, Progress) and event.phase == "denoising")
+    return job
+
+
+def values(**given: Any) -> list[Any]:
+    """What a plain call of /mix sends."""
+    return [{**PROMISED["/mix"], **given}[name] for name in PROMISED["/mix"] if given.get(name) is not REQUIRED]
+
+
+def by_cancelling(url: str) -> Callable[[], Any]:
+    return Client(url, verbose=False).submit(api_name="/mix", **LONG).cancel
+
+
+def by_hanging_up(url: str) -> Callable[[], Any]:
+    """The usual two steps, and the connection of the second is closed."""
+    call = f"{url}gradio_api/call/mix"
+    event = httpx.post(call, json={"data": values(**LONG)}).json()["event_id"]
+    stream = httpx.Client()
+    stream.send(stream.build_request("GET", f"{call}/{event}"), stream=True)
+    return stream.close
+
+
+def by_hanging_up_on_a_direct_call(url: str) -> Callable[[], Any]:
+    body = json.dumps({"data": values(**LONG)})
+    connection = socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 80))
+    head = "POST /gradio_api/run/mix HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+    return connection.close
+
+
+@pytest.fixture(params=[by_cancelling, by_hanging_up, by_hanging_up_on_a_direct_call])
+def begin(request: pytest.FixtureRequest) -> Callable[[str], Callable[[], Any]]:
+    """Begins a long call; what comes back gives it up."""
+    return request.param
+
+
+def test_what_is_given_up_while_it_is_drawn_ends_at_the_next_step(
+    app: Served, client: Client, begin: Callable[[str], Callable[[], Any]]
+) -> None:
+    url, engine = app
+    before = len(engine.jobs)
+    give_up = begin(url)
+    (job,) = submitted(engine, before)
+    drawing(job)
+    give_up()
+    with pytest.raises(Cancelled):
+        job.result(TIMEOUT_S)
+    assert client.predict(api_name="/mix", **SHORT)[0]
+
+
+def test_what_is_given_up_while_it_waits_leaves_the_queue(
+    app: Served, begin: Callable[[str], Callable[[], Any]]
+) -> None:
+    url, engine = app
+    before = len(engine.jobs)
+    stop_first = by_cancelling(url)
+    (first,) = submitted(engine, before)
+    drawing(first)
+    give_up = begin(url)
+    second = submitted(engine, before, 2)[1]
+    give_up()
+    with pytest.raises(Cancelled):
+        second.result(TIMEOUT_S)
+    assert not first.done
+    stop_first()
+    with pytest.raises(Cancelled):
+        first.result(TIMEOUT_S)
+
+
+def test_what_is_given_up_while_its_model_is_loaded_ends(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    # Nothing can be built while another thread builds, so that loading takes as long as the test wants.
+    with ONE_AT_A_TIME, served_engine(tiny_bundle_dir, temporary=tmp_path) as (url, engine):
+        give_up = by_hanging_up(url)
+        (job,) = submitted(engine, 0)
+        next(event for event in job.events() if isinstance(event, Progress) and event.phase == "loading")
+        give_up()
+        with pytest.raises(Cancelled):
+            job.result(TIMEOUT_S)
+
+
+def test_cancelling_one_of_two_calls_leaves_the_other(app: Served, client: Client) -> None:
+    engine = app[1]
+    before = len(engine.jobs)
+    given_up = client.submit(api_name="/mix", **LONG)
+    (job,) = submitted(engine, before)
+    drawing(job)
+    kept = client.submit(api_name="/mix", **SHORT)
+    submitted(engine, before, 2)
+    given_up.cancel()
+    files, settings = kept.result(timeout=TIMEOUT_S)
+    assert len(files) == 1
+    assert settings["seeds"] == [2]
+    assert job.cancelled
+    # The client goes on working.
+    assert client.predict(api_name="/mix", **SHORT)[1]["seeds"] == [2]
+
+
+def tab_that_generates(url: str) -> httpx.Client:
+    """A tab of the page on which Generate was pressed, for words alone; closing it is closing the tab."""
+    config = httpx.get(f"{url}config").json()
+    components = {each["id"]: each["props"] for each in config["components"]}
+    button = next(key for key, props in components.items() if props.get("elem_id") == "mix-generate")
+    pressed = next(
+        each for each in config["dependencies"] if [button, "click"] in each["targets"] and len(each["inputs"]) > 10
+    )
+    entered = {"mix-prompt": LONG["prompt"], "steps": LONG["steps"], "count": LONG["count"]}
+    data = [entered.get(components[key].get("elem_id"), components[key].get("value")) for key in pressed["inputs"]]
+    tab = httpx.Client(params={"session_hash": "tab"}, timeout=TIMEOUT_S)
+    sent = {"data": data, "fn_index": pressed["id"], "session_hash": "tab", "trigger_id": button}
+    tab.post(f"{url}gradio_api/queue/join", json=sent).raise_for_status()
+    tab.send(tab.build_request("GET", f"{url}gradio_api/queue/data"), stream=True)
+    return tab
+
+
+def test_a_closed_tab_keeps_nobody_waiting(app: Served, client: Client) -> None:
+    url, engine = app
+    before = len(engine.jobs)
+    tab = tab_that_generates(url)
+    (job,) = submitted(engine, before)
+    drawing(job)
+    tab.close()
+    assert client.predict(api_name="/mix", **SHORT)[0]
+    with pytest.raises(Cancelled):
+        job.result(TIMEOUT_S)
