@@ -16,6 +16,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import gradio as gr  # noqa: E402
 
+from ipa_app.models.adapter_set import largest_added  # noqa: E402
 from ipa_app.models.catalog import catalog  # noqa: E402
 from ipa_app.ui.examples import read_examples  # noqa: E402
 from ipa_app.ui.page import build_page  # noqa: E402
@@ -39,7 +40,7 @@ def launch(page: gr.Blocks) -> None:
         theme=build_theme(),
         css_paths=[CSS_FILE],
         footer_links=["api", "settings"],
-        max_file_size="32mb",
+        max_file_size=largest_added(),
         ssr_mode=False,
         run_history=False,
         enable_monitoring=False,

@@ -9,7 +9,8 @@ from typing import Literal
 
 from PIL import Image, ImageFilter
 
-from ipa_app.engine.requests import AdapterName, GenerateRequest, Reference
+from ipa_app.adapter.kinds import USUAL_NAMES
+from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.pose.draw import draw_skeleton
 from ipa_app.toybox import world
 from ipa_app.toybox.controlnet import skeleton_of
@@ -17,7 +18,6 @@ from ipa_app.toybox.controlnet import skeleton_of
 REFERENCE_SIDE = 256
 SCALES = (0.25, 0.5, 0.75, 1.0)
 MIX_SCALE = 0.6
-ADAPTERS: tuple[AdapterName, ...] = ("base", "fine")
 PLACE = ("pose", "background")
 MARGIN = 4
 """Pixels by which the mask of an inpainting reaches beyond the figure, into what is to stay as it was."""
@@ -89,20 +89,20 @@ def rows(*, side: int) -> Iterator[Row]:
     """
     yield text_row()
     yield variation_row("base", 0.0)
-    for adapter in ADAPTERS:
+    for adapter in USUAL_NAMES:
         for scale in SCALES:
             yield variation_row(adapter, scale)
-    for adapter in ADAPTERS:
+    for adapter in USUAL_NAMES:
         yield mix_row(adapter)
-    for adapter in ADAPTERS:
+    for adapter in USUAL_NAMES:
         yield pose_row(adapter, side)
-    for adapter in ADAPTERS:
+    for adapter in USUAL_NAMES:
         yield inpaint_row(adapter, side)
 
 
 def short_rows(*, side: int) -> tuple[Row, ...]:
     """One row of each kind, for tables with many settings."""
-    references = (variation_row(adapter, 1.0) for adapter in ADAPTERS)
+    references = (variation_row(adapter, 1.0) for adapter in USUAL_NAMES)
     return (text_row(), *references, mix_row("base"), pose_row("base", side), inpaint_row("base", side))
 
 
@@ -142,7 +142,7 @@ def text_row() -> Row:
     return Row(name="text only", ask=ask, measures=measures)
 
 
-def variation_row(adapter: AdapterName, scale: float) -> Row:
+def variation_row(adapter: str, scale: float) -> Row:
     """A reference alone."""
 
     def ask(case: Case) -> GenerateRequest:
@@ -153,7 +153,7 @@ def variation_row(adapter: AdapterName, scale: float) -> Row:
     return Row(name=f"variation, {adapter}, scale {scale:g}", ask=ask, measures=(SUBJECT,))
 
 
-def mix_row(adapter: AdapterName) -> Row:
+def mix_row(adapter: str) -> Row:
     """A reference, and words for another scene."""
 
     def ask(case: Case) -> GenerateRequest:
@@ -166,7 +166,7 @@ def mix_row(adapter: AdapterName) -> Row:
     return Row(name=f"mix, {adapter}, scale {MIX_SCALE:g}", ask=ask, measures=measures)
 
 
-def pose_row(adapter: AdapterName, side: int) -> Row:
+def pose_row(adapter: str, side: int) -> Row:
     """A reference, and the skeleton of another scene."""
 
     def ask(case: Case) -> GenerateRequest:
@@ -179,7 +179,7 @@ def pose_row(adapter: AdapterName, side: int) -> Row:
     return Row(name=f"pose, {adapter}", ask=ask, measures=measures)
 
 
-def inpaint_row(adapter: AdapterName, side: int) -> Row:
+def inpaint_row(adapter: str, side: int) -> Row:
     """Another character in a picture, replaced by the one that a reference shows."""
 
     def ask(case: Case) -> GenerateRequest:

@@ -27,6 +27,7 @@ from bench.quality import SHEET_COLUMNS, cases, figures_of, looks_at, show
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
+from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
@@ -81,8 +82,8 @@ def answerers(entry: ModelEntry, work: Path) -> Iterator[Answerer]:
     check_same_unet(entry.location, work)
     fine_tuned = FineTuned(entry, load_baseline(work))
     yield Answerer(name="fine-tuned UNet", draw=fine_tuned.draw, trained_numbers=fine_tuned.trained_numbers)
-    adapters = {PLAIN: plain_adapter_path(work), MODEL: entry.adapters["base"]}
-    entries = {name: replace(entry, name=name, adapters={"base": path}) for name, path in adapters.items()}
+    adapters = {PLAIN: usual_adapter("base", plain_adapter_path(work)), MODEL: entry.adapter("base")}
+    entries = {name: replace(entry, name=name, adapters={"base": adapter}) for name, adapter in adapters.items()}
     engine = Engine(ModelManager(entries, device="cpu", max_resident=len(entries)))
     try:
         for name, title in ((PLAIN, "adapter, same samples"), (MODEL, "adapter of the model")):
@@ -90,7 +91,7 @@ def answerers(entry: ModelEntry, work: Path) -> Iterator[Answerer]:
             def draw(request: GenerateRequest, model: str = name) -> Image.Image:
                 return engine.submit(replace(request, model=model)).result().images[0]
 
-            weights = engine.manager.get(name).adapter("base").parameters()
+            weights = engine.manager.get(name).adapters.get(adapters[name]).network.parameters()
             yield Answerer(name=title, draw=draw, trained_numbers=sum(part.numel() for part in weights))
     finally:
         engine.close()

@@ -47,6 +47,7 @@ from bench.looks import Drawings
 from bench.variants import sampled_by, with_lora
 from ipa_app.engine.engine import Engine
 from ipa_app.errors import UserError
+from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
@@ -212,7 +213,7 @@ def _entries(arguments: argparse.Namespace, folder: Path) -> dict[str, ModelEntr
     entries |= sampled_by(model, arguments.samplers, folder)
     if not arguments.base_adapter:
         return entries
-    changed = {"base": arguments.base_adapter}
+    changed = {"base": usual_adapter("base", arguments.base_adapter)}
     return {name: replace(each, adapters={**each.adapters, **changed}) for name, each in entries.items()}
 
 

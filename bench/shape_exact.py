@@ -86,8 +86,7 @@ def check_full_adapters(folder: Path) -> None:
     from transformers import CLIPVisionConfig
 
     from bench.published import SIZES, Widths, hub, unet_config, write_adapters
-    from ipa_app.adapter import attention_layers, check_encoder, read_adapter
-    from ipa_app.adapter.files import check_base
+    from ipa_app.adapter import attention_layers, check_base, check_encoder, read_adapter
 
     full = Widths(unet=(320, 640, 1280), heads=(5, 10, 20), text=SIZES["sdxl", False].text, resampler_heads=20)
     config = unet_config("sdxl", full)
@@ -116,6 +115,7 @@ def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
     from bench.published import hub
     from ipa_app.engine.engine import Engine
     from ipa_app.engine.requests import GenerateRequest, Reference
+    from ipa_app.models.adapters import usual_adapter
     from ipa_app.models.catalog import ModelEntry
     from ipa_app.models.manager import ModelManager
     from ipa_app.ui.about import memory_text
@@ -125,7 +125,10 @@ def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
         name=options.family,
         title=options.family,
         location=places.model,
-        adapters={"base": places.adapters / places.base, "fine": places.adapters / places.plus},
+        adapters={
+            "base": usual_adapter("base", places.adapters / places.base),
+            "fine": usual_adapter("plus", places.adapters / places.plus),
+        },
         image_encoder=places.image_encoder,
         controlnets={"pose": places.controlnet},
         width=side,

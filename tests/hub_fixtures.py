@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,9 @@ def real_entry(tiny_bundle_dir: Path, tmp_path: Path) -> ModelEntry:
         title="Real",
         about="Noise.",
         location=folder,
-        adapters={kind: folder / "adapters" / path.name for kind, path in here.adapters.items()},
+        adapters={
+            name: replace(each, file=folder / "adapters" / each.file.name) for name, each in here.adapters.items()
+        },
         image_encoder=folder / "image_encoder",
         controlnets={"pose": folder / "controlnet"},
         width=here.width,

@@ -218,13 +218,16 @@ def tiny_scheduler() -> DDIMScheduler:
     )
 
 
-def random_adapter_tensors(unet: UNet2DConditionModel, *, kind: str, seed: int = 0) -> dict[str, torch.Tensor]:
+def random_adapter_tensors(
+    unet: UNet2DConditionModel, *, kind: str, seed: int = 0, num_tokens: int | None = None
+) -> dict[str, torch.Tensor]:
     """Random weights in the published flat layout, fitting `unet` and `tiny_clip_vision`.
 
     Args:
         unet: the base the key/value pairs are shaped for.
-        kind: "base" (4 tokens from the pooled embedding) or "plus" (16 tokens from the patch tokens).
+        kind: "base" (from the pooled embedding), "plus" (from the patch tokens) or "full" (a token for each of them).
         seed: of the weights.
+        num_tokens: tokens per picture, 4 for base and 16 for plus unless others are asked for.
     """
     generator = torch.Generator().manual_seed(seed)
     cross_dim = unet.config.cross_attention_dim
@@ -232,7 +235,12 @@ def random_adapter_tensors(unet: UNet2DConditionModel, *, kind: str, seed: int =
     def weight(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator) * 1.5 / shape[-1] ** 0.5
 
-    tensors = _base_projection(cross_dim, weight) if kind == "base" else _plus_projection(cross_dim, weight)
+    projection = {
+        "base": lambda: _base_projection(cross_dim, weight, num_tokens or 4),
+        "plus": lambda: _plus_projection(cross_dim, weight, num_tokens or 16),
+        "full": lambda: _full_projection(cross_dim, weight),
+    }
+    tensors = projection[kind]()
     for index, name in enumerate(unet.attn_processors):
         if name.endswith("attn2.processor"):
             attention = unet.get_submodule(name.removesuffix(".processor"))
@@ -241,18 +249,29 @@ def random_adapter_tensors(unet: UNet2DConditionModel, *, kind: str, seed: int =
     return tensors
 
 
-def _base_projection(cross_dim: int, weight: Callable[..., torch.Tensor]) -> dict[str, torch.Tensor]:
+def _base_projection(cross_dim: int, weight: Callable[..., torch.Tensor], num_tokens: int) -> dict[str, torch.Tensor]:
     return {
-        "image_proj.proj.weight": weight(4 * cross_dim, CLIP_PROJECTION),
-        "image_proj.proj.bias": weight(4 * cross_dim),
+        "image_proj.proj.weight": weight(num_tokens * cross_dim, CLIP_PROJECTION),
+        "image_proj.proj.bias": weight(num_tokens * cross_dim),
         "image_proj.norm.weight": torch.ones(cross_dim),
         "image_proj.norm.bias": torch.zeros(cross_dim),
     }
 
 
-def _plus_projection(cross_dim: int, weight: Callable[..., torch.Tensor]) -> dict[str, torch.Tensor]:
+def _full_projection(cross_dim: int, weight: Callable[..., torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
+        "image_proj.proj.0.weight": weight(CLIP_HIDDEN, CLIP_HIDDEN),
+        "image_proj.proj.0.bias": weight(CLIP_HIDDEN),
+        "image_proj.proj.2.weight": weight(cross_dim, CLIP_HIDDEN),
+        "image_proj.proj.2.bias": weight(cross_dim),
+        "image_proj.proj.3.weight": torch.ones(cross_dim),
+        "image_proj.proj.3.bias": torch.zeros(cross_dim),
+    }
+
+
+def _plus_projection(cross_dim: int, weight: Callable[..., torch.Tensor], num_tokens: int) -> dict[str, torch.Tensor]:
     dim, inner = cross_dim, 64
-    tensors = {"latents": weight(1, 16, dim)}
+    tensors = {"latents": weight(1, num_tokens, dim)}
     tensors |= {"proj_in.weight": weight(dim, CLIP_HIDDEN), "proj_in.bias": torch.zeros(dim)}
     tensors |= {"proj_out.weight": weight(cross_dim, dim), "proj_out.bias": torch.zeros(cross_dim)}
     norms = ["norm_out"]

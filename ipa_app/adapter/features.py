@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ipa_app.adapter.kinds import HIDDEN_STATES, IMAGE_EMBEDS, KINDS
+
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection
-
-    from ipa_app.adapter.kinds import AdapterKind
 
 
 class ImageFeatures(NamedTuple):
@@ -20,30 +21,40 @@ class ImageFeatures(NamedTuple):
     uncond: Tensor
 
 
-def encode_image(
-    image_encoder: CLIPVisionModelWithProjection, pixel_values: Tensor, kind: AdapterKind
-) -> ImageFeatures:
+def encode_image(image_encoder: CLIPVisionModelWithProjection, pixel_values: Tensor, kind: str) -> ImageFeatures:
     """Encode pictures as an adapter of this kind was trained to see them.
 
-    "No picture" is a zero embedding for base, and for the others the tower run on zero pixels after
-    normalisation (a picture of the mean colour). It is not zero tokens.
+    "No picture" is a zero embedding where the adapter takes embeddings, and for the others the tower run on zero
+    pixels after normalisation (a picture of the mean colour). It is not zero tokens.
 
     Args:
         image_encoder: the vision tower.
         pixel_values: (batch, 3, height, width), normalised as the tower's processor does it.
-        kind: the adapter's kind.
+        kind: the adapter's kind, a name in :data:`KINDS`.
 
     Returns:
-        base: pooled, projected ``image_embeds`` (batch, projection_dim). Others: the last hidden states but
-        one (batch, sequence, hidden_size).
+        Pooled, projected ``image_embeds`` (batch, projection_dim), or the last hidden states but one (batch, sequence,
+        hidden_size).
 
     Source: tencent-ailab/IP-Adapter, ip_adapter.py ``get_image_embeds``; diffusers ``encode_image``.
     """
     pixel_values = pixel_values.to(device=image_encoder.device, dtype=image_encoder.dtype)
-    if kind == "base":
-        image_embeds = image_encoder(pixel_values).image_embeds
-        return ImageFeatures(image_embeds, torch.zeros_like(image_embeds))
+    return _ENCODE[KINDS[kind].features.name](image_encoder, pixel_values)
+
+
+def _image_embeds(image_encoder: CLIPVisionModelWithProjection, pixel_values: Tensor) -> ImageFeatures:
+    image_embeds = image_encoder(pixel_values).image_embeds
+    return ImageFeatures(image_embeds, torch.zeros_like(image_embeds))
+
+
+def _hidden_states(image_encoder: CLIPVisionModelWithProjection, pixel_values: Tensor) -> ImageFeatures:
     hidden = image_encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
     # "No picture" is the same for every row.
     nothing = image_encoder(torch.zeros_like(pixel_values[:1]), output_hidden_states=True).hidden_states[-2]
     return ImageFeatures(hidden, nothing.expand_as(hidden))
+
+
+_ENCODE: dict[str, Callable[[CLIPVisionModelWithProjection, Tensor], ImageFeatures]] = {
+    IMAGE_EMBEDS.name: _image_embeds,
+    HIDDEN_STATES.name: _hidden_states,
+}

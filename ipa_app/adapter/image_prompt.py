@@ -103,6 +103,12 @@ class ImagePrompt:
         """Give the same prompt counting only where mask (height, width) is above 0."""
         return replace(self, mask=mask)
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory that its keys and values take."""
+        sides = [*self.cond.values(), *(self.uncond or {}).values()]
+        return sum(side.key.nbytes + side.value.nbytes for side in sides)
+
     def scale_at(self, layer: str) -> float:
         """Tell the scale for one layer, by its name."""
         if not isinstance(self.scale, Mapping):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 
 from ipa_app.adapter.image_prompt import ImagePrompt, KeyValue
-from ipa_app.adapter.kinds import DEFAULT_NUM_TOKENS, RESAMPLER_DIM_HEAD, AdapterKind
+from ipa_app.adapter.kinds import KINDS, RESAMPLER_DIM_HEAD
 from ipa_app.adapter.layers import AttentionLayer, attention_layers, text_projections
-from ipa_app.adapter.projection import ImageProjModel, MLPProjModel
+from ipa_app.adapter.projection import ImageProjection, ImageProjModel, MLPProjModel, ProjectionSizes
 from ipa_app.adapter.resampler import Resampler
 from ipa_app.errors import UserError
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
     from torch import Tensor
 
-ImageProjection = ImageProjModel | MLPProjModel | Resampler
+PROJECTIONS: Mapping[str, type[ImageProjection]] = MappingProxyType(
+    {projection.kind: projection for projection in (ImageProjModel, Resampler, MLPProjModel)}
+)
+"""The networks by the name of their kind."""
 
 
 class KeyValueProjection(nn.Module):
@@ -58,7 +62,7 @@ class IPAdapter(nn.Module):
         cls,
         unet: UNet2DConditionModel,
         *,
-        kind: AdapterKind,
+        kind: str,
         clip_dim: int,
         num_tokens: int | None = None,
         depth: int = 4,
@@ -72,9 +76,9 @@ class IPAdapter(nn.Module):
 
         Args:
             unet: the base model; read only.
-            kind: base, plus (Resampler) or full.
-            clip_dim: width of the features: the vision tower's projection_dim for base, its hidden_size otherwise.
-            num_tokens: image tokens per picture; by default 4 for base, 16 for plus.
+            kind: a name in :data:`ipa_app.adapter.kinds.KINDS`: base, plus (Resampler) or full.
+            clip_dim: width of the features that this kind takes of the vision tower.
+            num_tokens: image tokens per picture; by default as in the published adapters of this kind.
             depth: blocks of the Resampler; diffusers reads files with 4 only.
             dim_head: width of a Resampler head; the published layout allows 64 only.
             heads: heads of the Resampler.
@@ -86,23 +90,22 @@ class IPAdapter(nn.Module):
         layers = attention_layers(unet)
         if dim_head != RESAMPLER_DIM_HEAD:
             raise UserError(f"dim_head must be {RESAMPLER_DIM_HEAD}: published files do not record any other.")
+        sizes = ProjectionSizes(
+            clip_dim=clip_dim,
+            cross_attention_dim=layers[0].cross_attention_dim,
+            num_tokens=num_tokens or KINDS[kind].num_tokens,
+            depth=depth,
+            heads=heads,
+            dim=dim or heads * dim_head,
+        )
         with torch.device(unet.device):
-            image_proj = build_projection(
-                kind,
-                clip_dim=clip_dim,
-                cross_attention_dim=layers[0].cross_attention_dim,
-                num_tokens=num_tokens or DEFAULT_NUM_TOKENS[kind],
-                depth=depth,
-                heads=heads,
-                dim=dim or heads * dim_head,
-            )
-            adapter = cls(image_proj, layers)
+            adapter = cls(PROJECTIONS[kind](sizes), layers)
         adapter._start_from_text(unet)
         return adapter
 
     @property
-    def kind(self) -> AdapterKind:
-        """Which features it takes and how it projects them."""
+    def kind(self) -> str:
+        """The name of its kind: which features it takes and how it projects them."""
         return self.image_proj.kind
 
     @property
@@ -119,14 +122,6 @@ class IPAdapter(nn.Module):
     def clip_dim(self) -> int:
         """Width of the image features that it takes."""
         return self.image_proj.clip_dim
-
-    @property
-    def prompt_numbers(self) -> int:
-        """How many numbers an image prompt of one picture holds, both sides of guidance together."""
-        widths = sum(
-            projection.to_k_ip.out_features + projection.to_v_ip.out_features for _, projection in self._projections()
-        )
-        return 2 * self.num_tokens * widths
 
     def tokens(self, features: Tensor) -> Tensor:
         """Project features to image tokens (batch, num_tokens, cross_attention_dim).
@@ -178,21 +173,3 @@ class IPAdapter(nn.Module):
             for row, key, value in zip(rows, keys.unbind(), values.unbind(), strict=True):
                 row[name] = KeyValue(key, value)
         return rows
-
-
-def build_projection(
-    kind: AdapterKind, *, clip_dim: int, cross_attention_dim: int, num_tokens: int, depth: int, heads: int, dim: int
-) -> ImageProjection:
-    """Make a projection of a kind with random weights; depth, heads and dim are the Resampler's."""
-    if kind == "base":
-        return ImageProjModel(clip_dim=clip_dim, cross_attention_dim=cross_attention_dim, num_tokens=num_tokens)
-    if kind == "full":
-        return MLPProjModel(clip_dim=clip_dim, cross_attention_dim=cross_attention_dim, num_tokens=num_tokens)
-    return Resampler(
-        clip_dim=clip_dim,
-        cross_attention_dim=cross_attention_dim,
-        num_tokens=num_tokens,
-        depth=depth,
-        heads=heads,
-        dim=dim,
-    )

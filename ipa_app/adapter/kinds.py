@@ -1,14 +1,142 @@
-"""The kinds of adapter, and which features of the vision tower each takes."""
+"""The kinds of adapter: the one table of what each takes, what it makes of it, and by what its files are told.
+
+Data only, so that a file can be told without PyTorch; the networks themselves are in `projection` and `resampler`.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
-
-AdapterKind = Literal["base", "plus", "full"]
-"""base: pooled ``image_embeds``, a few tokens. plus: all hidden states, resampled. full: all, one token each."""
-
-DEFAULT_NUM_TOKENS: dict[AdapterKind, int] = {"base": 4, "plus": 16, "full": 257}
-"""As in the published adapters."""
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
 
 RESAMPLER_DIM_HEAD = 64
 """Width of a Resampler head. The published layout does not record it, and every reader takes 64."""
+
+
+class VisionWidths(Protocol):
+    """What must be known of a CLIP vision tower; its configuration in transformers says it."""
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of its layers."""
+        ...
+
+    @property
+    def projection_dim(self) -> int:
+        """Width of its embedding."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipFeatures:
+    """One of the things that a CLIP vision tower tells of a picture.
+
+    Attributes:
+        name: of the field in the tower's output.
+        width_field: the field of the tower's configuration that says how wide they are.
+        described: what has that width, for people.
+        networks: what gives features of a width, for people.
+    """
+
+    name: str
+    width_field: str
+    described: str
+    networks: Mapping[int, str]
+
+    def width(self, tower: VisionWidths) -> int:
+        """Width of these features of a tower."""
+        return getattr(tower, self.width_field)
+
+
+IMAGE_EMBEDS = ClipFeatures(
+    name="image_embeds",
+    width_field="projection_dim",
+    described="an embedding",
+    networks=MappingProxyType({768: "CLIP ViT-L/14", 1024: "OpenCLIP ViT-H/14", 1280: "OpenCLIP ViT-bigG/14"}),
+)
+"""Pooled and projected: (batch, projection_dim)."""
+
+HIDDEN_STATES = ClipFeatures(
+    name="hidden_states",
+    width_field="hidden_size",
+    described="layers",
+    networks=MappingProxyType(
+        {
+            512: "face recognition, as InstantID uses it",
+            1024: "CLIP ViT-L/14",
+            1280: "OpenCLIP ViT-H/14",
+            1664: "OpenCLIP ViT-bigG/14",
+        }
+    ),
+)
+"""The last but one of all layers, every patch: (batch, sequence, hidden_size)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterKind:
+    """How an adapter turns a picture into image tokens.
+
+    Attributes:
+        name: as the trainer knows it.
+        usual: what requests call a model's usual adapter of this kind; empty where it has no name but its file's.
+        title: what people call that one.
+        about: what it takes of a picture, in a few words.
+        features: what it takes of the vision tower.
+        mark: the tensor of its projection that no other kind has.
+        width_key: the tensor of its projection whose second axis is as long as the features are wide.
+        num_tokens: image tokens per picture in the published files.
+        has_fixed_tokens: whether other programs take that number for granted, whatever the file says.
+    """
+
+    name: str
+    usual: str = ""
+    title: str = ""
+    about: str = ""
+    features: ClipFeatures
+    mark: str
+    width_key: str
+    num_tokens: int
+    has_fixed_tokens: bool = False
+
+
+KINDS: Mapping[str, AdapterKind] = MappingProxyType(
+    {
+        kind.name: kind
+        for kind in (
+            AdapterKind(
+                name="base",
+                usual="base",
+                title="Base",
+                about="overall look",
+                features=IMAGE_EMBEDS,
+                mark="proj.weight",
+                width_key="proj.weight",
+                num_tokens=4,
+                has_fixed_tokens=True,
+            ),
+            AdapterKind(
+                name="plus",
+                usual="fine",
+                title="Fine-grained",
+                about="more detail",
+                features=HIDDEN_STATES,
+                mark="latents",
+                width_key="proj_in.weight",
+                num_tokens=16,
+            ),
+            AdapterKind(
+                name="full",
+                features=HIDDEN_STATES,
+                mark="proj.3.weight",
+                width_key="proj.0.weight",
+                num_tokens=257,
+                has_fixed_tokens=True,
+            ),
+        )
+    }
+)
+"""base: a few tokens from the pooled embedding. plus: all patches, resampled. full: one token for each of them."""
+
+USUAL_NAMES = tuple(kind.usual for kind in KINDS.values() if kind.usual)
+"""What requests call the usual adapters."""

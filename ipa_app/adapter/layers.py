@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -11,6 +13,14 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
     from diffusers.models.attention_processor import Attention
     from torch import nn
+
+    from ipa_app.adapter.header import Header
+
+# In the names of diffusers and in those of checkpoint files, which have the same order within a block.
+_BLOCKS = {
+    "down_blocks": 0, "up_blocks": 1, "mid_block": 2, "input_blocks": 0, "output_blocks": 1, "middle_block": 2,
+}  # fmt: skip
+_TEXT_KEYS = re.compile(rf"(?:.*\.)?(?P<name>(?:{'|'.join(_BLOCKS)})\..*\.attn2)\.to_k\.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +74,24 @@ def attention_layers(unet: UNet2DConditionModel) -> tuple[AttentionLayer, ...]:
     if not layers:
         raise UserError("This base model has no text cross-attention, so an IP-Adapter cannot work with it.")
     return tuple(layers)
+
+
+def layers_in(header: Header) -> tuple[AttentionLayer, ...]:
+    """List the same layers from the header of a UNet's weights, its own or those in a checkpoint file."""
+    keys = {match["name"]: key for key in header if (match := _TEXT_KEYS.fullmatch(key))}
+    numbers = numbered(keys)
+    layers = [
+        AttentionLayer(numbers[name], f"{name}.processor", *header[key].shape)
+        for name, key in keys.items()
+        if len(header[key].shape) == 2
+    ]
+    return tuple(sorted(layers, key=lambda layer: layer.index))
+
+
+def numbered(names: Iterable[str]) -> dict[str, int]:
+    """Give the numbers of cross-attention layers by their names: down, up, mid; the n-th one is 2n + 1."""
+
+    def order(name: str) -> tuple[int, list[int]]:
+        return _BLOCKS[name.split(".")[0]], [int(number) for number in re.findall(r"\d+", name)]
+
+    return {name: 2 * position + 1 for position, name in enumerate(sorted(names, key=order))}

@@ -1,159 +1,212 @@
 """The published layout of adapter weights: telling kinds apart, and bringing variants to one form.
 
 One form is a flat dict of ``image_proj.<key>`` and ``ip_adapter.<n>.to_k_ip.weight`` / ``to_v_ip``. Kinds and
-sizes are read off keys and shapes, never off a file's name.
+sizes are read off keys and shapes, never off a file's name. All of it works on a file's header, without PyTorch.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TypeVar
 
-import torch
-from torch import Tensor
-
-from ipa_app.adapter.ip_adapter import ImageProjection, IPAdapter, build_projection
-from ipa_app.adapter.kinds import DEFAULT_NUM_TOKENS, RESAMPLER_DIM_HEAD, AdapterKind
-from ipa_app.adapter.layers import AttentionLayer
+from ipa_app.adapter.header import Header, TensorInfo, read_header
+from ipa_app.adapter.kinds import KINDS
+from ipa_app.adapter.layers import AttentionLayer, numbered
 from ipa_app.errors import UserError
 
-Tensors = Mapping[str, Tensor]
+T = TypeVar("T")
+
+MOST_TOKENS = 1024
 
 _WRAPPERS = ("module.", "state_dict.", "model.")
 _RENAMED = {"image_proj_model.": "image_proj.", "adapter_modules.": "ip_adapter."}
-_PROCESSOR_KEY = re.compile(
-    r"unet\.(?P<name>(?P<block>down_blocks|up_blocks|mid_block)\..*attn2\.processor)\.(?P<key>.+)"
-)
-_BLOCK_ORDER = ("down_blocks", "up_blocks", "mid_block")
+_PROCESSOR_KEY = re.compile(r"unet\.(?P<name>(?:down_blocks|up_blocks|mid_block)\..*attn2\.processor)\.(?P<key>.+)")
+_OTHER_SORTS = {
+    "a PuLID file": ("id_adapter.", "id_adapter_attn_layers.", "pulid_ca.", "pulid_encoder."),
+    "an IP-Adapter for FLUX": ("double_blocks.", "ip_adapter_proj_model."),
+    "a T2I-Adapter": ("adapter.", "body."),
+    "a ControlNet": ("control_model.", "controlnet_", "input_hint_block.", "zero_convs."),
+    "a LoRA": ("lora_unet_", "lora_te", "base_model.model."),
+    "a whole model": ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner."),
+    "an image encoder": ("vision_model.", "visual."),
+    "a textual inversion": ("emb_params", "string_to_param", "clip_l", "clip_g"),
+}
+"""What else people take for adapter files, by what some of its keys begin with."""
 
 
-def flatten(content: object) -> dict[str, Tensor]:
-    """Bring what a file holds to the flat published form; what belongs to no adapter is left out.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class AdapterLayout:
+    """What an adapter file is, told by its header.
 
-    Accepts nested dicts, wrappers such as ``state_dict`` or ``module.``, the training-time prefixes
-    ``image_proj_model.`` and ``adapter_modules.``, and whole training checkpoints in which the keys and values
-    stand under the UNet's processors instead (what accelerate keeps of two names for one tensor).
+    Attributes:
+        path: where it lies.
+        kind: the name of its kind.
+        layers: what it has keys and values for; their names are their numbers.
+        clip_dim: width of the image features that it takes.
+        numbers: how many numbers its tensors hold.
     """
-    tensors: dict[str, Tensor] = {}
-    processors: dict[str, Tensor] = {}
-    for key, tensor in _walk(content):
-        name = _canonical(key)
-        if name.startswith(("image_proj.", "ip_adapter.")):
-            tensors[name] = tensor
-        elif _PROCESSOR_KEY.fullmatch(name) and "_ip." in name:
-            processors[name] = tensor
-    if not any(name.startswith("ip_adapter.") for name in tensors):
-        tensors |= _number_processors(processors)
-    return tensors
+
+    path: Path
+    kind: str
+    layers: tuple[AttentionLayer, ...]
+    clip_dim: int
+    numbers: int
+
+    @property
+    def cross_attention_dim(self) -> int:
+        """Width of its tokens, which tells the family of base models."""
+        return self.layers[0].cross_attention_dim
 
 
-def adapter_kind(tensors: Tensors) -> AdapterKind:
-    """Tell the kind by the keys.
+def read_layout(path: Path) -> AdapterLayout:
+    """Tell what an adapter file is.
 
     Raises:
-        UserError: it is a FaceID adapter, or none that is known.
+        UserError: it cannot be read, or is not a known kind of adapter.
     """
-    keys = {key.removeprefix("image_proj.") for key in tensors if key.startswith("image_proj.")}
-    is_face_id = any("lora" in key for key in tensors) or any(key.startswith("perceiver_resampler.") for key in keys)
-    if is_face_id or {"norm.weight", "proj.0.weight"} <= keys:
+    return layout_of(path, read_header(path))
+
+
+def layout_of(path: Path, header: Header) -> AdapterLayout:
+    """Tell what an adapter file is by its header, as it lies on the disk.
+
+    Raises:
+        UserError: it is not a known kind of adapter.
+    """
+    try:
+        kind = adapter_kind(header)
+        published = published_form(header)
+        return AdapterLayout(
+            path=path,
+            kind=kind,
+            layers=file_layers(published),
+            clip_dim=size(published, f"image_proj.{KINDS[kind].width_key}", 1),
+            numbers=sum(prod(tensor.shape) for tensor in published.values()),
+        )
+    except UserError as error:
+        raise UserError(f"{path.name} {error}") from None
+
+
+def published_form(tensors: Mapping[str, T]) -> dict[str, T]:
+    """Bring what a file holds to the flat published form; what belongs to no adapter is left out.
+
+    Accepts wrappers such as ``state_dict`` or ``module.``, the training-time prefixes ``image_proj_model.`` and
+    ``adapter_modules.``, and whole training checkpoints in which the keys and values stand under the UNet's
+    processors instead (what accelerate keeps of two names for one tensor).
+    """
+    published: dict[str, T] = {}
+    processors: dict[str, T] = {}
+    for key, tensor in tensors.items():
+        name = _canonical(key)
+        if name.startswith(("image_proj.", "ip_adapter.")):
+            published[name] = tensor
+        elif _PROCESSOR_KEY.fullmatch(name) and "_ip." in name:
+            processors[name] = tensor
+    if not any(name.startswith("ip_adapter.") for name in published):
+        published |= _number_processors(processors)
+    return published
+
+
+def adapter_kind(header: Header) -> str:
+    """Tell the kind by the keys, as they stand in the file.
+
+    Raises:
+        UserError: it is a FaceID adapter, something else, or none that is known.
+    """
+    names = [_canonical(key) for key in header]
+    keys = {name.removeprefix("image_proj.") for name in names if name.startswith("image_proj.")}
+    if not keys:
+        raise UserError(_not_an_adapter(header))
+    has_lora = any("lora" in name for name in names)
+    if has_lora or {"norm.weight", "proj.0.weight"} <= keys or any("perceiver_resampler." in key for key in keys):
         raise UserError(
             "is a FaceID adapter, which works from a face-recognition network and not from CLIP; "
             "use a base, plus or full-face adapter."
         )
-    if "proj.weight" in keys:
-        return "base"
-    if "proj.3.weight" in keys:
-        return "full"
-    if "latents" in keys:
-        return "plus"
-    raise UserError(
-        "is not an IP-Adapter that is known here: its image projection is neither base, plus nor full-face."
-        if keys
-        else "is not an IP-Adapter file: it has no image projection (image_proj)."
-    )
+    kind = next((kind for kind in KINDS.values() if kind.mark in keys), None)
+    if kind is None:
+        raise UserError(
+            "is not an IP-Adapter that is known here: its image projection is neither base, plus nor full-face."
+        )
+    return kind.name
 
 
-def file_layers(tensors: Tensors) -> tuple[AttentionLayer, ...]:
-    """List the layers that the file has keys and values for; they are named by their numbers.
+def file_layers(header: Header) -> tuple[AttentionLayer, ...]:
+    """List the layers that a file in the published form has keys and values for; they are named by their numbers.
 
     Raises:
         UserError: it has none.
     """
-    numbers = {key.split(".")[1] for key in tensors if key.startswith("ip_adapter.")}
+    numbers = {key.split(".")[1] for key in header if key.startswith("ip_adapter.")}
     if not numbers or not all(number.isdecimal() for number in numbers):
         raise UserError("is not an IP-Adapter file: it has no numbered keys and values (ip_adapter.1.to_k_ip.weight).")
     layers = []
     for index in sorted(int(number) for number in numbers):
         key = f"ip_adapter.{index}.to_k_ip.weight"
-        layers.append(AttentionLayer(index, str(index), _size(tensors, key, 0), _size(tensors, key, 1)))
+        layers.append(AttentionLayer(index, str(index), size(header, key, 0), size(header, key, 1)))
     return tuple(layers)
 
 
-def projection_for(tensors: Tensors, kind: AdapterKind) -> ImageProjection:
-    """Make a projection of the sizes that the tensors have, with weights not yet filled in.
+def size(header: Header, key: str, axis: int) -> int:
+    """Read how long a tensor is along an axis.
 
     Raises:
-        UserError: a tensor that tells a size is missing.
+        UserError: it is missing or empty.
     """
-    cross_attention_dim = file_layers(tensors)[0].cross_attention_dim
-    depth, heads, dim = 0, 1, RESAMPLER_DIM_HEAD
-    num_tokens = DEFAULT_NUM_TOKENS[kind]
-    if kind == "base":
-        # The reference takes 4 tokens for granted; the shapes tell it for other numbers too.
-        num_tokens = max(1, _size(tensors, "image_proj.proj.weight", 0) // cross_attention_dim)
-    if kind == "plus":
-        num_tokens = _size(tensors, "image_proj.latents", 1)
-        dim = _size(tensors, "image_proj.latents", 2)
-        heads = max(1, _size(tensors, "image_proj.layers.0.0.to_q.weight", 0) // RESAMPLER_DIM_HEAD)
-        depth = len({key.split(".")[2] for key in tensors if key.startswith("image_proj.layers.")})
-    return build_projection(
-        kind,
-        clip_dim=_size(tensors, _CLIP_KEYS[kind], 1),
-        cross_attention_dim=cross_attention_dim,
-        num_tokens=num_tokens,
-        depth=depth,
-        heads=heads,
-        dim=dim,
-    )
+    if key not in header:
+        raise UserError(f"is incomplete: {key} is missing.")
+    shape = header[key].shape
+    if axis >= len(shape) or shape[axis] == 0:
+        raise UserError(f"is damaged: {key} is {_shape(header[key])}.")
+    return shape[axis]
 
 
-def check_complete(tensors: Tensors, kind: AdapterKind) -> None:
-    """Compare all keys and shapes with those of an adapter of this kind and these sizes.
+def check_complete(header: Header, expected: Header, *, kind: str) -> None:
+    """Compare all keys and shapes of a file in the published form with those of an adapter of its kind and sizes.
 
     Raises:
         UserError: one is missing, too many, of another shape or no floating-point number.
     """
-    with torch.device("meta"):
-        expected = IPAdapter(projection_for(tensors, kind), file_layers(tensors)).state_dict()
     for key, tensor in expected.items():
-        if key not in tensors:
+        if key not in header:
             raise UserError(f"is incomplete: {key} is missing.")
-        if tensors[key].shape != tensor.shape:
+        if header[key].shape != tensor.shape:
             raise UserError(
-                f"is damaged: {key} is {_shape(tensors[key])} but must be {_shape(tensor)} beside the others."
+                f"is damaged: {key} is {_shape(header[key])} but must be {_shape(tensor)} beside the others."
             )
-        if not tensors[key].is_floating_point():
+        if not header[key].is_floating:
             raise UserError(
-                f"cannot be read: {key} is {tensors[key].dtype}, not floating-point; use an unquantised file."
+                f"cannot be read: {key} is {header[key].dtype}, not floating-point; use an unquantised file."
             )
-    if surplus := sorted(tensors.keys() - expected.keys()):
+    if surplus := sorted(header.keys() - expected.keys()):
         raise UserError(f"is not an IP-Adapter that is known here: {surplus[0]} belongs to no {kind} adapter.")
 
 
-_CLIP_KEYS: dict[AdapterKind, str] = {
-    "base": "image_proj.proj.weight",
-    "plus": "image_proj.proj_in.weight",
-    "full": "image_proj.proj.0.weight",
-}
+def check_tokens(num_tokens: int) -> None:
+    """Make sure that an adapter does not fill memory with what it says of one picture.
+
+    Raises:
+        UserError: it makes more tokens of it than any vision tower has patches.
+    """
+    if num_tokens > MOST_TOKENS:
+        raise UserError(
+            f"is not an IP-Adapter that works here: it makes {num_tokens} tokens of a picture, and {MOST_TOKENS} are "
+            "the most."
+        )
 
 
-def _walk(content: object, prefix: str = "") -> list[tuple[str, Tensor]]:
-    """List the tensors of nested dicts with their dotted paths."""
-    if isinstance(content, Tensor):
-        return [(prefix.removesuffix("."), content)]
-    if isinstance(content, Mapping):
-        return [pair for key, value in content.items() for pair in _walk(value, f"{prefix}{key}.")]
-    return []
+def _not_an_adapter(header: Header) -> str:
+    """Say what a file without an image projection is."""
+    sorts = [sort for sort, begins in _OTHER_SORTS.items() if any(key.startswith(begins) for key in header)]
+    if any(".lora" in key or "_lora" in key for key in header):
+        sorts = ["a LoRA"]
+    if sorts:
+        return f"is {sorts[0]} and no IP-Adapter: please use an IP-Adapter file."
+    return "is not an IP-Adapter file: it has no image projection (image_proj)."
 
 
 def _canonical(key: str) -> str:
@@ -165,26 +218,12 @@ def _canonical(key: str) -> str:
     return key
 
 
-def _number_processors(processors: Tensors) -> dict[str, Tensor]:
-    """Rename ``unet.<processor>.to_k_ip.weight`` to its number: down, up, mid; the n-th one is 2n + 1."""
-
-    def order(name: str) -> tuple[int, Sequence[int]]:
-        return _BLOCK_ORDER.index(name.split(".")[0]), [int(number) for number in re.findall(r"\d+", name)]
-
+def _number_processors(processors: Mapping[str, T]) -> dict[str, T]:
+    """Rename ``unet.<processor>.to_k_ip.weight`` to its number."""
     matches = [(key, match) for key in processors if (match := _PROCESSOR_KEY.fullmatch(key))]
-    names = sorted({match["name"] for _, match in matches}, key=order)
-    index = {name: 2 * position + 1 for position, name in enumerate(names)}
-    return {f"ip_adapter.{index[match['name']]}.{match['key']}": processors[key] for key, match in matches}
+    numbers = numbered({match["name"] for _, match in matches})
+    return {f"ip_adapter.{numbers[match['name']]}.{match['key']}": processors[key] for key, match in matches}
 
 
-def _size(tensors: Tensors, key: str, axis: int) -> int:
-    if key not in tensors:
-        raise UserError(f"is incomplete: {key} is missing.")
-    shape = tensors[key].shape
-    if axis >= len(shape) or shape[axis] == 0:
-        raise UserError(f"is damaged: {key} is {_shape(tensors[key])}.")
-    return shape[axis]
-
-
-def _shape(tensor: Tensor) -> str:
-    return " x ".join(str(size) for size in tensor.shape) or "a single number"
+def _shape(tensor: TensorInfo) -> str:
+    return " x ".join(str(length) for length in tensor.shape) or "a single number"

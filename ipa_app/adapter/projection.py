@@ -1,4 +1,4 @@
-"""From CLIP image features to image tokens: the two simple projections.
+"""From CLIP image features to image tokens: what all projections have in common, and the two simple ones.
 
 The third, with learned queries, is :class:`ipa_app.adapter.resampler.Resampler`. Attribute names are
 the keys of published files.
@@ -6,32 +6,90 @@ the keys of published files.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
+from ipa_app.adapter.kinds import KINDS, RESAMPLER_DIM_HEAD
+from ipa_app.adapter.layout import file_layers, size
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ipa_app.adapter.kinds import AdapterKind
+    from ipa_app.adapter.header import Header
 
 
-class ImageProjModel(nn.Module):
+@dataclass(frozen=True, kw_only=True)
+class ProjectionSizes:
+    """How large a projection is.
+
+    Attributes:
+        clip_dim: width of the image features that it takes.
+        cross_attention_dim: width of the tokens that it makes.
+        num_tokens: image tokens per picture.
+        depth: blocks of a Resampler, as all that follow.
+        heads: of its attention.
+        dim: its width inside.
+    """
+
+    clip_dim: int
+    cross_attention_dim: int
+    num_tokens: int
+    depth: int = 4
+    heads: int = 12
+    dim: int = 12 * RESAMPLER_DIM_HEAD
+
+
+class ImageProjection(nn.Module):
+    """Turns image features into image tokens (batch, num_tokens, cross_attention_dim).
+
+    Attributes:
+        kind: the name of its kind in :data:`ipa_app.adapter.kinds.KINDS`, which says what features it takes.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, sizes: ProjectionSizes) -> None:
+        """Make one with random weights."""
+        super().__init__()
+        self.clip_dim = sizes.clip_dim
+        self.cross_attention_dim = sizes.cross_attention_dim
+        self.num_tokens = sizes.num_tokens
+
+    @classmethod
+    def sizes_in(cls, header: Header) -> ProjectionSizes:
+        """Read the sizes off a file in the published form.
+
+        Raises:
+            UserError: a tensor that tells one is missing.
+        """
+        kind = KINDS[cls.kind]
+        return ProjectionSizes(
+            clip_dim=size(header, f"image_proj.{kind.width_key}", 1),
+            cross_attention_dim=file_layers(header)[0].cross_attention_dim,
+            num_tokens=kind.num_tokens,
+        )
+
+
+class ImageProjModel(ImageProjection):
     """The base projection: one pooled embedding becomes a few tokens.
 
     Source: "IP-Adapter", arXiv 2308.06721, section 3.2.1: "a linear layer and a Layer Normalization".
     """
 
-    kind: ClassVar[AdapterKind] = "base"
+    kind = "base"
 
-    def __init__(self, *, clip_dim: int, cross_attention_dim: int, num_tokens: int = 4) -> None:
-        """Make one with random weights."""
-        super().__init__()
-        self.clip_dim = clip_dim
-        self.cross_attention_dim = cross_attention_dim
-        self.num_tokens = num_tokens
-        self.proj = nn.Linear(clip_dim, num_tokens * cross_attention_dim)
-        self.norm = nn.LayerNorm(cross_attention_dim)
+    def __init__(self, sizes: ProjectionSizes) -> None:
+        super().__init__(sizes)
+        self.proj = nn.Linear(sizes.clip_dim, sizes.num_tokens * sizes.cross_attention_dim)
+        self.norm = nn.LayerNorm(sizes.cross_attention_dim)
+
+    @classmethod
+    def sizes_in(cls, header: Header) -> ProjectionSizes:
+        """Read the sizes, the number of tokens too: the reference takes 4 for granted, but the shapes tell others."""
+        sizes = super().sizes_in(header)
+        return replace(sizes, num_tokens=max(1, size(header, "image_proj.proj.weight", 0) // sizes.cross_attention_dim))
 
     def forward(self, image_embeds: Tensor) -> Tensor:
         """Project pooled embeddings (batch, clip_dim) to tokens (batch, num_tokens, cross_attention_dim)."""
@@ -39,25 +97,22 @@ class ImageProjModel(nn.Module):
         return self.norm(tokens)
 
 
-class MLPProjModel(nn.Module):
+class MLPProjModel(ImageProjection):
     """The full-face projection: every token of the vision tower becomes one image token.
 
     Source: tencent-ailab/IP-Adapter, ip_adapter.py ``MLPProjModel``.
     """
 
-    kind: ClassVar[AdapterKind] = "full"
+    kind = "full"
 
-    def __init__(self, *, clip_dim: int, cross_attention_dim: int, num_tokens: int = 257) -> None:
+    def __init__(self, sizes: ProjectionSizes) -> None:
         """Make one with random weights; num_tokens is what the tower gives (ViT-H/14 at 224 px: 256 + 1)."""
-        super().__init__()
-        self.clip_dim = clip_dim
-        self.cross_attention_dim = cross_attention_dim
-        self.num_tokens = num_tokens
+        super().__init__(sizes)
         self.proj = nn.Sequential(
-            nn.Linear(clip_dim, clip_dim),
+            nn.Linear(sizes.clip_dim, sizes.clip_dim),
             nn.GELU(),
-            nn.Linear(clip_dim, cross_attention_dim),
-            nn.LayerNorm(cross_attention_dim),
+            nn.Linear(sizes.clip_dim, sizes.cross_attention_dim),
+            nn.LayerNorm(sizes.cross_attention_dim),
         )
 
     def forward(self, hidden_states: Tensor) -> Tensor:

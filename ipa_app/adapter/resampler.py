@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ipa_app.adapter.kinds import RESAMPLER_DIM_HEAD
+from ipa_app.adapter.layout import size
+from ipa_app.adapter.projection import ImageProjection, ProjectionSizes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ipa_app.adapter.kinds import AdapterKind
+    from ipa_app.adapter.header import Header
 
 
 class PerceiverAttention(nn.Module):
@@ -57,7 +60,7 @@ def feed_forward(dim: int, *, mult: int = 4) -> nn.Sequential:
     )
 
 
-class Resampler(nn.Module):
+class Resampler(ImageProjection):
     """A small transformer from patch tokens of any number to a fixed number of image tokens.
 
     Published: SD 1.5 ``dim=768, heads=12``; SDXL ``dim=1280, heads=20``; both depth 4 and 16 queries.
@@ -65,31 +68,31 @@ class Resampler(nn.Module):
     Source: tencent-ailab/IP-Adapter, resampler.py, whose keys the attribute names follow.
     """
 
-    kind: ClassVar[AdapterKind] = "plus"
+    kind = "plus"
 
-    def __init__(
-        self,
-        *,
-        clip_dim: int,
-        cross_attention_dim: int,
-        dim: int = 768,
-        depth: int = 4,
-        dim_head: int = RESAMPLER_DIM_HEAD,
-        heads: int = 12,
-        num_tokens: int = 16,
-    ) -> None:
-        """Make one with random weights; dim is the width inside, cross_attention_dim that of the tokens."""
-        super().__init__()
-        self.clip_dim = clip_dim
-        self.cross_attention_dim = cross_attention_dim
-        self.num_tokens = num_tokens
-        self.latents = nn.Parameter(torch.randn(1, num_tokens, dim) / dim**0.5)
-        self.proj_in = nn.Linear(clip_dim, dim)
-        self.proj_out = nn.Linear(dim, cross_attention_dim)
-        self.norm_out = nn.LayerNorm(cross_attention_dim)
+    def __init__(self, sizes: ProjectionSizes) -> None:
+        super().__init__(sizes)
+        dim = sizes.dim
+        self.latents = nn.Parameter(torch.randn(1, sizes.num_tokens, dim) / dim**0.5)
+        self.proj_in = nn.Linear(sizes.clip_dim, dim)
+        self.proj_out = nn.Linear(dim, sizes.cross_attention_dim)
+        self.norm_out = nn.LayerNorm(sizes.cross_attention_dim)
         self.layers = nn.ModuleList(
-            nn.ModuleList([PerceiverAttention(dim=dim, dim_head=dim_head, heads=heads), feed_forward(dim)])
-            for _ in range(depth)
+            nn.ModuleList(
+                [PerceiverAttention(dim=dim, dim_head=RESAMPLER_DIM_HEAD, heads=sizes.heads), feed_forward(dim)]
+            )
+            for _ in range(sizes.depth)
+        )
+
+    @classmethod
+    def sizes_in(cls, header: Header) -> ProjectionSizes:
+        """Read the sizes, all of which the shapes tell."""
+        return replace(
+            super().sizes_in(header),
+            num_tokens=size(header, "image_proj.latents", 1),
+            dim=size(header, "image_proj.latents", 2),
+            heads=max(1, size(header, "image_proj.layers.0.0.to_q.weight", 0) // RESAMPLER_DIM_HEAD),
+            depth=len({key.split(".")[2] for key in header if key.startswith("image_proj.layers.")}),
         )
 
     def forward(self, hidden_states: Tensor) -> Tensor:

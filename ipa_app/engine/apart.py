@@ -21,6 +21,7 @@ from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out
 from ipa_app.errors import UserError
 
 if TYPE_CHECKING:
+    from ipa_app.models.entry import AdapterEntry, ModelEntry
     from ipa_app.models.loaded import LoadedModel
     from ipa_app.pose.detect import PoseDetector
 
@@ -44,11 +45,12 @@ Events = Generator[Progress | GenerateResult | Refusal, None, None]
 class DrawApart(Protocol):
     """Draws a request in another process."""
 
-    def __call__(self, request: GenerateRequest, *, previews: bool) -> Events:
+    def __call__(self, request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
         """Give all progress as it comes, and at last the result or a refusal; closing it stops the drawing.
 
         Args:
             request: its seed is decided.
+            adapter: the one it asks for, which may have come after the other process began; None where it uses none.
             previews: whether the progress shows the pictures while they are drawn.
 
         Raises:
@@ -57,16 +59,25 @@ class DrawApart(Protocol):
         ...
 
 
-def draw_there(request: GenerateRequest, *, previews: bool, model: LoadedModel, detector: PoseDetector) -> Events:
+def draw_there(
+    request: GenerateRequest,
+    *,
+    adapter: AdapterEntry | None,
+    previews: bool,
+    model: LoadedModel,
+    detector: PoseDetector,
+) -> Events:
     """Carry out a request; this is what runs in the other process. As in `DrawApart`, but it raises nothing.
 
     Args:
         request: as it came.
+        adapter: as it came.
         previews: as it came.
         model: the request's.
         detector: for poses from photos.
     """
-    job = Job(make_plan(request, model.entry), on_cancel=lambda _: None, previews=previews)
+    plan = make_plan(request, with_adapter(model.entry, adapter, called=request.adapter))
+    job = Job(plan, on_cancel=lambda _: None, previews=previews)
     work = threading.Thread(
         target=carry_out,
         args=([job], model),
@@ -85,6 +96,11 @@ def draw_there(request: GenerateRequest, *, previews: bool, model: LoadedModel, 
         work.join()
 
 
+def with_adapter(entry: ModelEntry, adapter: AdapterEntry | None, *, called: str) -> ModelEntry:
+    """Give a model the one adapter that a request asks for."""
+    return entry if adapter is None else replace(entry, adapters={called: adapter})
+
+
 def follow(job: Job, draw: DrawApart, *, previews: bool) -> None:
     """Have a job drawn in another process and tell its watchers what comes from there. Ends the job in any case.
 
@@ -99,7 +115,7 @@ def _follow(job: Job, draw: DrawApart, previews: bool) -> None:
         job.check_cancelled()
         job.emit(Progress(phase="loading", message="waiting for a GPU"))
         request = replace(job.plan.request, seed=job.plan.seeds[0])
-        with closing(draw(request, previews=previews)) as events:
+        with closing(draw(request, adapter=job.plan.adapter, previews=previews)) as events:
             for event in events:
                 job.check_cancelled()
                 _tell(job, event)

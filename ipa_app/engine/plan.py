@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
+from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.engine.checks import check_part, checked_whole
 from ipa_app.engine.extending import margins
 from ipa_app.engine.requests import MASK_FIELDS, PHOTO_FIELDS, GenerateRequest, Reference
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from ipa_app.models.catalog import ModelEntry
+    from ipa_app.models.entry import AdapterEntry, ModelEntry
 
 _NEEDS_PIPELINE = {"variation": "text_to_image", "mix": "text_to_image", "inpaint": "inpaint", "pose": "pose"}
 
@@ -66,6 +67,11 @@ class Plan:
     def uses_references(self) -> bool:
         """Whether references have any effect; with scale 0 they have none, exactly."""
         return self.request.scale > 0 and any(reference.weight > 0 for reference in self.request.references)
+
+    @property
+    def adapter(self) -> AdapterEntry | None:
+        """What looks at the references; None where none of them has any effect."""
+        return self.entry.adapter(self.request.adapter) if self.uses_references else None
 
     @property
     def image_scale(self) -> float | dict[str, float]:
@@ -129,9 +135,9 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         negative_prompt=request.negative_prompt or entry.negative_prompt,
         seeds=picture_seeds(request.seed, request.count),
     )
-    if plan.uses_references and request.adapter not in entry.adapters:
-        has = " and ".join(entry.adapters) or "none"
-        raise UserError(f"The model {entry.title} has no adapter {request.adapter!r} (it has {has}).")
+    if plan.uses_references or request.adapter not in USUAL_NAMES:
+        with blaming("adapter"):
+            entry.adapter(request.adapter)  # which refuses one that the model has not
     with blaming("part"):
         check_part(request.part, title=entry.title, presets=entry.presets)
     if request.task == "pose" and "pose" not in entry.controlnets:
@@ -164,7 +170,7 @@ def _check_ranges(plan: Plan) -> None:
         )
 
 
-def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
+def settings_of(plan: Plan, *, scheduler: str, adapter_sha256: str | None = None) -> dict[str, Any]:
     """Every input as it was used, for JSON.
 
     Pictures are named by the SHA-256 of their pixels; a skeleton's keypoints are given whole, as OpenPose writes them.
@@ -174,6 +180,7 @@ def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
     Args:
         plan: what was drawn.
         scheduler: class name of the sampler.
+        adapter_sha256: of the file of the adapter, where one was used.
     """
     request = plan.request
     settings: dict[str, Any] = {
@@ -181,7 +188,7 @@ def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
         "model": request.model,
         "prompt": request.prompt,
         "negative_prompt": plan.negative_prompt,
-        "adapter": request.adapter,
+        "adapter": _noted_adapter(plan),
         "scale": request.scale if plan.uses_references else 0.0,
         "start": request.start if plan.uses_references else 0.0,
         "end": request.end if plan.uses_references else 1.0,
@@ -197,6 +204,8 @@ def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
         "scheduler": scheduler,
         "versions": {name: version(name) for name in ("diffusers", "torch", "transformers")},
     }
+    if adapter_sha256 is not None:
+        settings["adapter_sha256"] = adapter_sha256
     if plan.negative_reference is not None:
         settings["negative_reference"] = picture_hash(plan.negative_reference)
     if plan.start_image is not None:
@@ -212,6 +221,13 @@ def settings_of(plan: Plan, *, scheduler: str) -> dict[str, Any]:
             settings |= {name: getattr(request, name) for name in PHOTO_FIELDS}
         settings |= {"control_start": request.control_start, "control_end": request.control_end}
     return settings
+
+
+def _noted_adapter(plan: Plan) -> str:
+    """The name of the adapter; what a visitor's own is asked for by is nobody else's business."""
+    asked = plan.request.adapter
+    adapter = plan.adapter or plan.entry.adapters.get(asked)
+    return adapter.name if adapter else asked
 
 
 def _result_size(request: GenerateRequest, entry: ModelEntry) -> tuple[int, int]:

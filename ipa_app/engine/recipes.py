@@ -34,7 +34,7 @@ INPUT_KINDS = {
 _REFERENCE_NOTES = tuple(field.name for field in fields(Reference) if field.name != "image")
 _REQUEST_FIELDS = frozenset(field.name for field in fields(GenerateRequest))
 # Noted beside the request: what follows from it, or what it was drawn with.
-_NOTED_BESIDE = frozenset(("seeds", "scheduler", "versions", "withheld"))
+_NOTED_BESIDE = frozenset(("seeds", "scheduler", "versions", "withheld", "adapter_sha256"))
 
 
 def input_pictures(plan: Plan) -> dict[str, Image.Image]:

@@ -24,12 +24,12 @@ from ipa_app.pose.options import DetectorName, PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 
 Task = Literal["variation", "mix", "inpaint", "pose"]
-AdapterName = Literal["base", "fine"]
 AreaName = Literal["masked", "whole"]
 PartName = Literal["all", "style", "layout"]
 RegionName = Literal["everywhere", "left", "right", "upper", "lower"]
 
 LONGEST_PROMPT = 2000
+LONGEST_FILE_NAME = 255
 MOST_PICTURES = 8
 MOST_REFERENCES = 4
 MOST_STEPS = 100
@@ -92,7 +92,7 @@ class GenerateRequest:
         prompt: what to draw; may be empty.
         negative_prompt: what not to draw.
         references: pictures used as a prompt; none means plain Stable Diffusion.
-        adapter: how references are read: base (the gist) or fine (the details).
+        adapter: how references are read: base (the gist), fine (the details), or another one that the model has.
         scale: how strongly references count, 0 to 1.5.
         count: how many pictures, 1 to 8; picture i has the seed `seed + i`.
         seed: -1 for a random one.
@@ -139,7 +139,7 @@ class GenerateRequest:
     prompt: str = ""
     negative_prompt: str = ""
     references: tuple[Reference, ...] = ()
-    adapter: AdapterName = "base"
+    adapter: str = "base"
     scale: float = 1.0
     count: int = 1
     seed: int = -1
@@ -190,9 +190,9 @@ class GenerateRequest:
             UserError: names the field, its value and what is allowed.
         """
         _keep(self, "task", checked_choice, "The task", choices=get_args(Task))
-        _keep(self, "adapter", checked_choice, "The adapter", choices=get_args(AdapterName))
         _keep(self, "part", checked_choice, "What of the picture counts", choices=get_args(PartName))
         _keep(self, "model", checked_text, "The model", longest=100)
+        _keep(self, "adapter", checked_text, "The adapter", longest=LONGEST_FILE_NAME)
         _keep(self, "prompt", checked_text, "The prompt", longest=LONGEST_PROMPT)
         _keep(self, "negative_prompt", checked_text, "The negative prompt", longest=LONGEST_PROMPT)
         _keep(self, "scale", checked_number, "The scale", least=0, most=1.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ipa_app.engine.job import Job
@@ -10,6 +10,8 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.seeds import picture_seeds
 from ipa_app.engine.withheld import AllWithheld
+from ipa_app.errors import UserError
+from ipa_app.models.entry import AdapterEntry
 
 STRIP_SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -36,13 +38,20 @@ def scale_strip(request: GenerateRequest) -> tuple[Part, ...]:
     )
 
 
-def both_adapters(request: GenerateRequest) -> tuple[Part, ...]:
-    """Plan the same picture, on one seed, by the base and by the fine-grained adapter."""
+def each_adapter(request: GenerateRequest, adapters: Mapping[str, AdapterEntry]) -> tuple[Part, ...]:
+    """Plan the same picture, on one seed, by several adapters.
+
+    Args:
+        request: of the picture.
+        adapters: by what the request calls them.
+
+    Raises:
+        UserError: there are fewer than two.
+    """
+    if len(adapters) < 2:
+        raise UserError("Please choose at least two adapters to compare.")
     one = _on_one_seed(request)
-    return (
-        Part(title="base", request=replace(one, adapter="base")),
-        Part(title="fine-grained", request=replace(one, adapter="fine")),
-    )
+    return tuple(Part(title=adapter.title, request=replace(one, adapter=name)) for name, adapter in adapters.items())
 
 
 class Series:

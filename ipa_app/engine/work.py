@@ -30,6 +30,7 @@ from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.sheet import PoseSheet
 
 if TYPE_CHECKING:
+    from ipa_app.models.entry import AdapterEntry
     from ipa_app.models.loaded import LoadedModel
 
 _LONGEST_PREVIEW = 256
@@ -64,6 +65,7 @@ class Work:
                 # It is seen before it is used.
                 job.emit(Progress(phase="encoding", message="looking at the pictures", preview=self._pose))
         self._image_prompts = _image_prompts(job, model, area=self._canvas.area if self._canvas else None)
+        self._adapter_sha256 = model.adapters.get(plan.adapter).sha256 if plan.adapter else None
         self._images: list[Image.Image] = []
         self._finished: list[Image.Image] = []  # small, for previews
         self._preview: Image.Image | None = None
@@ -145,7 +147,7 @@ class Work:
     def _finish(self) -> None:
         plan = self.job.plan
         scheduler = type(self._model.pipelines["text_to_image"].scheduler).__name__
-        settings = settings_of(plan, scheduler=scheduler)
+        settings = settings_of(plan, scheduler=scheduler, adapter_sha256=self._adapter_sha256)
         if self._withheld:
             settings["withheld"] = self._withheld
         result = GenerateResult(
@@ -197,19 +199,21 @@ def _image_prompts(job: Job, model: LoadedModel, *, area: Area | None) -> tuple[
         model: that encodes them.
         area: of an inpainting, which may draw a part of the picture only.
     """
-    plan, request = job.plan, job.plan.request
-    if not plan.uses_references:
+    plan, request, adapter = job.plan, job.plan.request, job.plan.adapter
+    if adapter is None:
         return ()
+    if adapter not in model.adapters:
+        job.emit(Progress(phase="loading", message=f"reading the adapter {adapter.title}"))
     groups: dict[RegionName, list[Reference]] = {}
     for reference in request.references:
         groups.setdefault(reference.region, []).append(reference)
     away = None
     if plan.negative_reference is not None:
-        away = model.encode(square_for_clip(plan.negative_reference.convert("RGB")), request.adapter)
+        away = model.encode(square_for_clip(plan.negative_reference.convert("RGB")), adapter)
     size, window = (area.picture.size, area.window) if area else (plan.canvas_size, (0, 0, *plan.canvas_size))
     grid = model.latent_size(plan.canvas_size)
     return tuple(
-        _joined(references, job=job, model=model, away=away)
+        _joined(references, job=job, model=model, adapter=adapter, away=away)
         .with_scale(plan.image_scale)
         .with_range(request.start, request.end)
         .with_mask(region_mask(region, size=size, window=window, grid=grid))
@@ -217,14 +221,16 @@ def _image_prompts(job: Job, model: LoadedModel, *, area: Area | None) -> tuple[
     )
 
 
-def _joined(references: Sequence[Reference], *, job: Job, model: LoadedModel, away: ImagePrompt | None) -> ImagePrompt:
+def _joined(
+    references: Sequence[Reference], *, job: Job, model: LoadedModel, adapter: AdapterEntry, away: ImagePrompt | None
+) -> ImagePrompt:
     """Encode references into one prompt that leads away from another picture, if there is one."""
     prompts, weights = [], []
     for each in references:
         picture, centre = each.image.convert("RGB"), (each.centre_x, each.centre_y)
         for square in squares_for_clip(picture, mode=each.view, centre=centre):
             job.check_cancelled()
-            prompts.append(model.encode(square, job.plan.request.adapter))
+            prompts.append(model.encode(square, adapter))
             weights.append(each.weight)
     if away is not None:
         prompts = [prompt.against(away) for prompt in prompts]

@@ -10,10 +10,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ipa_app.errors import UserError
+from ipa_app.models.adapters import with_own_adapters
 from ipa_app.models.contents import CheckpointFamily, check_pipeline, contents_of
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.folder import (
-    find_adapters,
     find_controlnets,
     find_pose_reader,
     native_side,
@@ -197,8 +197,8 @@ def entry_from_file(file: Path, *, name: str) -> ModelEntry:
         side, presets = native_side(own), find_presets(own)
     else:
         side, presets = _SIDES[contents.family or "sd1"], SDXL_PRESETS if is_xl else NO_PRESETS
-    entry = entry_from_folder(file.with_suffix(""), name=name, side=side)
-    return replace(entry, location=file, presets=presets)
+    entry = _described(file.with_suffix(""), name=name, side=side)
+    return with_own_adapters(replace(entry, location=file, presets=presets))
 
 
 def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> ModelEntry:
@@ -212,6 +212,11 @@ def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> Mo
     Raises:
         UserError: ipa_studio.json or words.json cannot be understood.
     """
+    return with_own_adapters(_described(folder, name=name, side=side))
+
+
+def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
+    """Describe the model in a folder but for its adapters."""
     settings = StudioFile(folder)
     side = side or native_side(folder)
     image_encoder = folder / "image_encoder"
@@ -220,7 +225,6 @@ def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> Mo
         title=settings.text("title", name.replace("_", " ").replace("-", " ").title()),
         about=settings.text("about"),
         location=folder,
-        adapters=MappingProxyType(find_adapters(folder / "adapters")),
         image_encoder=image_encoder if image_encoder.is_dir() else None,
         controlnets=MappingProxyType(find_controlnets(folder)),
         pose_reader=find_pose_reader(folder),

@@ -17,11 +17,12 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from safetensors.torch import load_file
 
-from ipa_app.adapter.files import base_name
+from ipa_app.adapter.fitting import base_name
+from ipa_app.adapter.header import is_safetensors
 from ipa_app.errors import UserError
 from ipa_app.models.contents import contents_of
 from ipa_app.models.parts import Part, check_finite
-from ipa_app.models.weights import Header, is_safetensors, load_pickled, quantised, read_header
+from ipa_app.models.weights import Header, load_pickled, quantised, read_header
 
 _WRAPPER = "control_model."
 # The layers of the part that looks at the pose after which there are more channels, by their original numbers.

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from ipa_app.adapter.kinds import KINDS
+from ipa_app.errors import UserError
 from ipa_app.models.presets import Presets
 
 _HARMLESS = {".safetensors", ".json", ".txt", ".onnx"}
 _PICKLES = {".pth"}
+SECRET_MARK = "~"
+"""Between the name of an adapter that a visitor brings and what makes it a key that nobody can guess."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,27 @@ class HubFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdapterEntry:
+    """An adapter that a model can draw with.
+
+    Attributes:
+        name: what requests call it, and results after it.
+        title: what people call it.
+        about: what it takes of a picture, in a few words; may be empty.
+        file: its weights.
+        kind: the name of its kind, in `adapter.kinds.KINDS`.
+        is_private: whether nobody is told of it but the visitor who brought it, who asks for it by a key of its own.
+    """
+
+    name: str
+    title: str
+    about: str = ""
+    file: Path
+    kind: str
+    is_private: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelEntry(HubFiles):
     """A base model: where its weights are and how it likes to be used.
 
@@ -59,7 +84,8 @@ class ModelEntry(HubFiles):
         title: what people call it.
         about: one or two sentences on what it draws.
         location: its folder, in diffusers layout, or its checkpoint file.
-        adapters: "base" and "fine" to the adapter's file; a model may lack either.
+        adapters: those that it can draw with, by what requests call them; "base" and "fine" are its usual ones.
+        left_out: of every adapter file that cannot be used with it why, in one sentence.
         image_encoder: folder of the CLIP vision tower, None when the model has none.
         controlnets: "pose" to the ControlNet's folder or file, where there is one.
         pose_reader: weights of a network that reads the poses of what the model itself draws, where it brings one.
@@ -81,7 +107,8 @@ class ModelEntry(HubFiles):
     name: str
     about: str = ""
     location: Path
-    adapters: Mapping[str, Path] = field(default_factory=dict)
+    adapters: Mapping[str, AdapterEntry] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
     image_encoder: Path | None = None
     controlnets: Mapping[str, Path] = field(default_factory=dict)
     pose_reader: Path | None = None
@@ -102,3 +129,29 @@ class ModelEntry(HubFiles):
     def side_limits(self) -> tuple[int, int]:
         """The smallest and the largest side in pixels at which this model still draws sensibly."""
         return min(self.width, self.height) // 2, max(self.width, self.height) * 2
+
+    @property
+    def listed_adapters(self) -> Mapping[str, AdapterEntry]:
+        """The adapters that everybody may be told of."""
+        return {name: adapter for name, adapter in self.adapters.items() if not adapter.is_private}
+
+    def adapter(self, name: str) -> AdapterEntry:
+        """Give an adapter by what requests call it, by its file's name, or as the usual one of a kind.
+
+        Raises:
+            UserError: the model has none of this name.
+        """
+        by_file = (each for each in self.listed_adapters.values() if each.file.stem == name)
+        of_kind = (each for each in self.listed_adapters.values() if KINDS[each.kind].usual == name)
+        found = self.adapters.get(name) or next(by_file, None) or next(of_kind, None)
+        if found is None and SECRET_MARK in name:
+            raise adapter_gone(name.partition(SECRET_MARK)[0])
+        if found is None:
+            has = ", ".join(self.listed_adapters) or "none"
+            raise UserError(f"The model {self.title} has no adapter {name!r} (it has {has}).")
+        return found
+
+
+def adapter_gone(name: str) -> UserError:
+    """Say that an adapter's file is no longer there."""
+    return UserError(f"The adapter {name} is not here any more: please add its file again, or choose another one.")

@@ -6,8 +6,6 @@ import json
 import logging
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from ipa_app.errors import UserError
 from ipa_app.models.contents import pipeline_family
 from ipa_app.models.weights import find_weights
@@ -75,20 +73,6 @@ def repository_folders(file: Path) -> list[Path]:
     return list(dict.fromkeys((file.parent, root)))
 
 
-def find_adapters(folder: Path) -> dict[str, Path]:
-    """Find the adapters among a folder's .safetensors files, told apart by the tensors in them, not by their names.
-
-    Returns:
-        "base" and "fine" to the first file of that kind; other files are passed over.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        kind = _adapter_kind(path)
-        if kind is not None:
-            found.setdefault(kind, path)
-    return found
-
-
 def find_controlnets(folder: Path) -> dict[str, Path]:
     """Find the pose ControlNet of a model: its folder `controlnet`, or one file in it or beside it.
 
@@ -125,19 +109,3 @@ def native_side(folder: Path) -> int:
     if not isinstance(sample_size, int) or not isinstance(blocks, list):
         return DEFAULT_SIDE
     return sample_size * 2 ** (len(blocks) - 1)
-
-
-def _keys(path: Path) -> set[str]:
-    """The names of a safetensors file's tensors; none where it cannot be read."""
-    try:
-        with safe_open(path, framework="np") as file:
-            return set(file.keys())
-    except (OSError, SafetensorError):
-        return set()
-
-
-def _adapter_kind(path: Path) -> str | None:
-    stripped = {key.removeprefix("image_proj_model.").removeprefix("image_proj.") for key in _keys(path)}
-    if "latents" in stripped:
-        return "fine"
-    return "base" if "proj.weight" in stripped else None

@@ -1,8 +1,9 @@
-"""Naming a picture by its content."""
+"""Naming a picture or a file by its content."""
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 from PIL import Image
 
@@ -11,4 +12,13 @@ def picture_hash(image: Image.Image) -> str:
     """SHA-256 of a picture's content: mode, size and pixels, whatever file it came from."""
     digest = hashlib.sha256(f"{image.mode} {image.size} ".encode())
     digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
     return digest.hexdigest()

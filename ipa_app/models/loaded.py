@@ -5,39 +5,54 @@ from __future__ import annotations
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from ipa_app.adapter import ImagePrompt, IPAdapter, encode_image
+from ipa_app.adapter import ImagePrompt, IPAdapter, attention_layers, encode_image, read_adapter
+from ipa_app.adapter.files import build_adapter
+from ipa_app.adapter.kinds import USUAL_NAMES
+from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
-from ipa_app.models.hashing import picture_hash
+from ipa_app.models.adapters import AdapterBase, file_stamp
+from ipa_app.models.entry import adapter_gone
+from ipa_app.models.hashing import file_hash, picture_hash
+from ipa_app.models.parts import check_finite
 from ipa_app.models.precision import in_float32
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
+    from pathlib import Path
+
+    from diffusers import DiffusionPipeline, UNet2DConditionModel
     from PIL import Image
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-    from ipa_app.models.catalog import ModelEntry
+    from ipa_app.adapter.kinds import VisionWidths
+    from ipa_app.models.entry import AdapterEntry, ModelEntry
     from ipa_app.models.families import PipelineTask
     from ipa_app.models.memory_use import MemoryUse
     from ipa_app.models.safety import SafetyChecker
 
 CACHED_PROMPTS = 64
 """Most image prompts kept per model."""
+LEAST_PROMPTS = 4
 _CACHED_BYTES = 256 * 2**20
+_LEAST_ROOM = 512 * 2**20
 
 
 class PromptCache:
-    """The image prompts used last, by the picture's content and the adapter. Safe to share between threads."""
+    """The image prompts used last, by the contents of the picture and of the adapter. For any thread.
 
-    def __init__(self, limit: int = CACHED_PROMPTS) -> None:
-        """Keep at most `limit` prompts."""
+    One of 16 tokens takes 1 MB in half precision for SD 1.5 with its 16 layers, 11 MB for SDXL with its 70.
+    """
+
+    def __init__(self, limit: int = CACHED_PROMPTS, *, most_bytes: int = _CACHED_BYTES) -> None:
+        """Keep at most `limit` prompts, and fewer where they take more than `most_bytes`, but `LEAST_PROMPTS`."""
         self._limit = limit
+        self._most_bytes = most_bytes
         self._prompts: OrderedDict[tuple[str, str], ImagePrompt] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -53,31 +68,116 @@ class PromptCache:
             return self._prompts.get(key)
 
     def put(self, key: tuple[str, str], prompt: ImagePrompt) -> None:
-        """Keep a prompt; the one unused for longest goes when there are too many."""
+        """Keep a prompt; those unused for longest go when there are too many."""
         with self._lock:
             self._prompts[key] = prompt
             self._prompts.move_to_end(key)
-            while len(self._prompts) > self._limit:
+            while len(self._prompts) > self._limit or (len(self._prompts) > LEAST_PROMPTS and self._is_full()):
                 self._prompts.popitem(last=False)
 
+    def _is_full(self) -> bool:
+        return sum(prompt.num_bytes for prompt in self._prompts.values()) > self._most_bytes
 
-def cache_limit(adapters: Iterable[IPAdapter], dtype: torch.dtype) -> int:
-    """Say how many image prompts of a model's adapters may be kept.
 
-    One of 16 tokens takes 1 MB in half precision for SD 1.5 with its 16 layers, 11 MB for SDXL with its 70.
+class ResidentAdapter(NamedTuple):
+    """An adapter in memory, with the SHA-256 of the file that it was read from."""
+
+    network: IPAdapter
+    sha256: str
+
+
+class ResidentAdapters:
+    """The adapters of a base model that are in memory. All methods may be called from any thread.
+
+    Each is read when it is first asked for, and again when its file has changed; those unused for longest make room.
+    What goes with its file is let go of, but a model's usual ones.
     """
-    largest = max((adapter.prompt_numbers for adapter in adapters), default=1) * dtype.itemsize
-    return max(4, min(CACHED_PROMPTS, _CACHED_BYTES // largest))
+
+    def __init__(
+        self, unet: UNet2DConditionModel, tower: VisionWidths | None, *, place: torch.device, room: int
+    ) -> None:
+        """Hold no adapter yet.
+
+        Args:
+            unet: the base model.
+            tower: what is known of its vision tower, None where it has none.
+            place: where adapters are held.
+            room: bytes that all of them together may take; one alone may take more.
+        """
+        self._unet = unet
+        self._base = AdapterBase(layers=attention_layers(unet), tower=tower)
+        self._place = place
+        self._room = max(room, _LEAST_ROOM)
+        self._held: OrderedDict[Path, _Held] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __contains__(self, adapter: AdapterEntry) -> bool:
+        """Whether an adapter is in memory as its file is now."""
+        held = self._held.get(adapter.file)
+        return held is not None and held.is_current()
+
+    def __len__(self) -> int:
+        """Count the adapters in memory."""
+        return len(self._held)
+
+    def get(self, adapter: AdapterEntry) -> ResidentAdapter:
+        """Give an adapter, which becomes the latest used.
+
+        Raises:
+            UserError: its file is gone or damaged, holds no numbers to draw with, or was made for another model.
+        """
+        with self._lock:
+            self._held = OrderedDict((path, held) for path, held in self._held.items() if held.is_current())
+            if adapter.file not in self._held:
+                self._held[adapter.file] = self._read(adapter)
+            self._held.move_to_end(adapter.file)
+            return self._held[adapter.file].resident
+
+    def _read(self, adapter: AdapterEntry) -> _Held:
+        if not adapter.file.is_file():
+            raise adapter_gone(adapter.name)
+        stamp = file_stamp(adapter.file)
+        with ONE_AT_A_TIME:
+            file = read_adapter(adapter.file)
+            self._base.check(file)
+            self._make_room(file.numbers * self._unet.dtype.itemsize)
+            network = build_adapter(file, self._unet)
+            check_finite(network, adapter.file.name)
+            network = network.to(self._place)
+        return _Held(adapter, stamp, ResidentAdapter(network, file_hash(adapter.file)))
+
+    def _make_room(self, size: int) -> None:
+        while self._held and size + sum(held.num_bytes for held in self._held.values()) > self._room:
+            self._held.popitem(last=False)
+
+
+class _Held(NamedTuple):
+    """An adapter in memory, and what its file was like when it was read."""
+
+    adapter: AdapterEntry
+    stamp: tuple[int, int]
+    resident: ResidentAdapter
+
+    def is_current(self) -> bool:
+        """Whether the file is still that one; a usual adapter needs none any more."""
+        if not self.adapter.file.is_file():
+            return self.adapter.name in USUAL_NAMES
+        return file_stamp(self.adapter.file) == self.stamp
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that its weights take."""
+        return sum(parameter.nbytes for parameter in self.resident.network.parameters())
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A base model ready to draw. Nothing in it changes from call to call, except the cache of image prompts.
+    """A base model ready to draw. From call to call nothing in it changes but which adapters and prompts are kept.
 
     Attributes:
         entry: what the catalogue says of it.
         pipelines: one per task, all over the same components. Take them from `pipeline`.
-        adapters: by what requests call them, "base" and "fine".
+        adapters: those in memory; any that fits can be had of it.
         image_encoder: the CLIP vision tower of the adapters.
         image_processor: the picture preparation of that tower.
         device: where the weights are, or where they move when it is their turn.
@@ -88,7 +188,7 @@ class LoadedModel:
 
     entry: ModelEntry
     pipelines: Mapping[PipelineTask, DiffusionPipeline]
-    adapters: Mapping[str, IPAdapter]
+    adapters: ResidentAdapters
     image_encoder: CLIPVisionModelWithProjection | None
     image_processor: CLIPImageProcessor | None
     device: torch.device
@@ -128,34 +228,23 @@ class LoadedModel:
         with in_float32(part for part in components.values() if isinstance(part, torch.nn.Module)):
             yield
 
-    def adapter(self, name: str) -> IPAdapter:
-        """Give an adapter by what requests call it.
-
-        Raises:
-            UserError: the model has none of this name.
-        """
-        if name not in self.adapters:
-            has = " and ".join(self.adapters) or "none"
-            raise UserError(f"The model {self.entry.title} has no adapter {name!r} (it has {has}).")
-        return self.adapters[name]
-
-    def encode(self, image: Image.Image, adapter: str) -> ImagePrompt:
+    def encode(self, image: Image.Image, adapter: AdapterEntry) -> ImagePrompt:
         """Turn a picture into an image prompt of scale 1, or give the one made earlier.
 
         Args:
             image: a square picture, mode "RGB"; of another one the processor takes the centre.
-            adapter: "base" or "fine".
+            adapter: that looks at it.
 
         Raises:
-            UserError: the model has no such adapter.
+            UserError: the adapter's file is gone or damaged.
         """
-        ip_adapter = self.adapter(adapter)
-        key = (picture_hash(image), adapter)
+        network, sha256 = self.adapters.get(adapter)
+        key = (picture_hash(image), sha256)
         prompt = self.prompt_cache.get(key)
         if prompt is None:
             with torch.inference_mode():
                 pixel_values = self.image_processor(images=image, return_tensors="pt").pixel_values
-                features = encode_image(self.image_encoder, pixel_values, ip_adapter.kind)
-                prompt = ip_adapter.image_prompt(features.cond, features.uncond)
+                features = encode_image(self.image_encoder, pixel_values, network.kind)
+                prompt = network.image_prompt(features.cond, features.uncond)
             self.prompt_cache.put(key, prompt)
         return prompt

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from transformers import CLIPImageProcessor
+from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from ipa_app.adapter import install_processors
-from ipa_app.adapter.files import AdapterFile, build_adapter
+from ipa_app.adapter.kinds import USUAL_NAMES
+from ipa_app.adapter.layout import read_layout
 from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry
-from ipa_app.models.checks import read_fitting_adapters
 from ipa_app.models.controlnet import ControlNetFiles, open_controlnet
 from ipa_app.models.families import PipelineTask
 from ipa_app.models.image_encoder import ImageEncoder
-from ipa_app.models.loaded import LoadedModel, PromptCache, cache_limit
+from ipa_app.models.loaded import LoadedModel, ResidentAdapters
 from ipa_app.models.memory import (
     TILE_SIDE,
     MemoryPlan,
@@ -35,12 +36,14 @@ from ipa_app.models.memory import (
     is_out_of_memory,
     plan_memory,
 )
-from ipa_app.models.parts import Part, check_finite
+from ipa_app.models.parts import Part
 from ipa_app.models.safety import SafetyChecker
 from ipa_app.models.source import Source, open_source
 from ipa_app.models.weights import find_weights
 
 __all__ = ["Report", "best_device", "default_dtype", "load_model"]
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[float, str], None]
 """Called with the share that is done, 0 to 1, and a few words on what comes next."""
@@ -85,7 +88,7 @@ class _Files:
 
     entry: ModelEntry
     source: Source
-    adapters: Mapping[str, AdapterFile]
+    adapter_numbers: int
     image_encoder: ImageEncoder | None
     controlnet: ControlNetFiles | None
     safety_checker: Part | None
@@ -100,7 +103,7 @@ def _open(entry: ModelEntry) -> _Files:
     files = _Files(
         entry=entry,
         source=source,
-        adapters=read_fitting_adapters(entry, unet, image_encoder=encoder),
+        adapter_numbers=_adapter_numbers(entry),
         image_encoder=encoder,
         controlnet=None if pose is None else open_controlnet(pose, unet, title=entry.title),
         safety_checker=checker,
@@ -124,35 +127,63 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
     safety = None if files.safety_checker is None else _load_safety_checker(files.safety_checker, dtype=plan.dtype)
     install_processors(parts["unet"])
     pipelines = files.source.family.build(parts, index=files.source.index, controlnet=controlnet)
-    report(0.8, "reading the adapters")
-    built = {name: build_adapter(file, parts["unet"]) for name, file in files.adapters.items()}
-    for name, adapter in built.items():
-        check_finite(adapter, files.adapters[name].path.name)
     modules = [part for part in (*parts.values(), controlnet) if isinstance(part, torch.nn.Module)]
-    extras = [*built.values(), *([safety.network] if safety else [])]
+    extras = [safety.network] if safety else []
     for module in (*modules, *extras):
         module.requires_grad_(False).eval()
-    report(0.9, "taking its place in memory")
+    report(0.8, "taking its place in memory")
     _place(pipelines, extras, plan=plan, device=device)
+    report(0.9, "reading the adapters")
     return LoadedModel(
         entry=entry,
         pipelines=pipelines,
-        adapters=MappingProxyType(built),
+        adapters=_load_adapters(
+            entry,
+            parts["unet"],
+            tower=parts["image_encoder"],
+            place=torch.device("cpu") if plan.offload else device,
+            room=files.adapter_numbers * plan.dtype.itemsize,
+        ),
         image_encoder=parts["image_encoder"],
         image_processor=parts["feature_extractor"],
         safety=safety,
         device=device,
         dtype=plan.dtype,
         memory=use,
-        prompt_cache=PromptCache(cache_limit(built.values(), plan.dtype)),
     )
+
+
+def _adapter_numbers(entry: ModelEntry) -> int:
+    """Count the numbers of the two largest adapters: as many are held, so that changing between them takes no time."""
+    numbers = []
+    for adapter in entry.adapters.values():
+        with contextlib.suppress(UserError):  # which is said when it is asked for
+            numbers.append(read_layout(adapter.file).numbers)
+    return sum(sorted(numbers)[-2:])
+
+
+def _load_adapters(
+    entry: ModelEntry,
+    unet: UNet2DConditionModel,
+    *,
+    tower: CLIPVisionModelWithProjection | None,
+    place: torch.device,
+    room: int,
+) -> ResidentAdapters:
+    """Read a model's usual adapters; the others are read when they are asked for, within the same room."""
+    adapters = ResidentAdapters(unet, tower.config if tower else None, place=place, room=room)
+    for name in USUAL_NAMES:
+        if name in entry.adapters:
+            try:
+                adapters.get(entry.adapters[name])
+            except UserError as error:  # the model works without it, and whoever asks for it is told
+                logger.warning("%s: %s", entry.name, error)
+    return adapters
 
 
 def _needs(files: _Files) -> Needs:
     """Add up what memory will be filled with."""
-    parts = files.source.numbers()
-    for name, file in files.adapters.items():
-        parts[f"adapter {name}"] = sum(tensor.numel() for tensor in file.tensors.values())
+    parts = {**files.source.numbers(), "adapters": files.adapter_numbers}
     if files.image_encoder is not None:
         parts["image_encoder"] = files.image_encoder.numbers
     if files.controlnet is not None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ipa_app.errors import Cancelled, UserError
+from ipa_app.models.adapter_set import AdapterSet
 from ipa_app.models.amounts import size_text
 from ipa_app.models.catalog import Catalog
 from ipa_app.models.entry import ModelEntry
@@ -42,7 +43,11 @@ class _Load:
 
 
 class ModelManager:
-    """Holds the base models of a process. All methods may be called from any thread."""
+    """Holds the base models of a process. All methods may be called from any thread.
+
+    Attributes:
+        adapters: those that no model brings.
+    """
 
     def __init__(
         self,
@@ -51,6 +56,7 @@ class ModelManager:
         *,
         max_resident: int = 1,
         in_background: bool = True,
+        adapters: AdapterSet | None = None,
     ) -> None:
         """Hold no model yet.
 
@@ -59,7 +65,9 @@ class ModelManager:
             device: a torch device; None takes the fastest there is.
             max_resident: how many models stay in memory; the one unused for longest goes first.
             in_background: whether `start` and `download` return at once; otherwise they load in the caller's thread.
+            adapters: those that no model brings; none by default, until somebody adds one.
         """
+        self.adapters = adapters or AdapterSet()
         self._in_background = in_background
         self._catalog = catalog if isinstance(catalog, Catalog) else Catalog(catalog)
         self._device = device
@@ -76,7 +84,7 @@ class ModelManager:
         return self._catalog
 
     def entry(self, name: str) -> ModelEntry:
-        """Give a model's catalogue entry.
+        """Give a model's catalogue entry, with all adapters that it can draw with at present.
 
         Raises:
             UserError: there is no such model, and which there are; or it is left out, and why.
@@ -85,7 +93,7 @@ class ModelManager:
             raise UserError(self._catalog.left_out[name])
         if not isinstance(name, str) or name not in self._catalog:
             raise UserError(f"There is no model {str(name)[:80]!r}; there is {', '.join(self._catalog)}.")
-        return self._catalog[name]
+        return self.adapters.offered(self._catalog[name])
 
     def leave_out(self, name: str, sentence: str) -> None:
         """Take a model out of those that may be asked for.

@@ -6,9 +6,10 @@ where they are published, and safetensors always. In the model's folder they get
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.entry import HubPart, ModelEntry
 from ipa_app.models.hub import model_folder
 from ipa_app.models.presets import SDXL_PRESETS
@@ -117,7 +118,7 @@ def published_models() -> Iterator[ModelEntry]:
         name="sd15",
         title="Stable Diffusion 1.5",
         about="Stable Diffusion 1.5 draws photos, paintings and drawings of almost anything, at 512 × 512 pixels.",
-        adapters=("ip-adapter_sd15", "ip-adapter-plus_sd15"),
+        adapters={"base": "ip-adapter_sd15", "plus": "ip-adapter-plus_sd15"},
         parts=_SD15_PARTS,
         download_bytes=6_140_000_000,
         side=512,
@@ -131,7 +132,7 @@ def published_models() -> Iterator[ModelEntry]:
         name="sdxl",
         title="Stable Diffusion XL",
         about="Stable Diffusion XL draws almost anything, finer than 1.5, at 1024 × 1024 pixels.",
-        adapters=("ip-adapter_sdxl_vit-h", "ip-adapter-plus_sdxl_vit-h"),
+        adapters={"base": "ip-adapter_sdxl_vit-h", "plus": "ip-adapter-plus_sdxl_vit-h"},
         parts=_SDXL_PARTS,
         presets=SDXL_PRESETS,
         download_bytes=13_690_000_000,
@@ -144,13 +145,13 @@ def published_models() -> Iterator[ModelEntry]:
     )
 
 
-def _entry(*, name: str, adapters: tuple[str, str], side: int, **fields: object) -> ModelEntry:
+def _entry(*, name: str, adapters: Mapping[str, str], side: int, **fields: object) -> ModelEntry:
     folder = model_folder(name)
-    base, fine = (folder / "adapters" / f"{adapter}.safetensors" for adapter in adapters)
+    usual = [usual_adapter(kind, folder / "adapters" / f"{file}.safetensors") for kind, file in adapters.items()]
     return ModelEntry(
         name=name,
         location=folder,
-        adapters=MappingProxyType({"base": base, "fine": fine}),
+        adapters=MappingProxyType({adapter.name: adapter for adapter in usual}),
         image_encoder=folder / "image_encoder",
         controlnets=MappingProxyType({"pose": folder / "controlnet"}),
         width=side,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ipa_app.adapter.header import DamagedError, TensorInfo, header_of, read_pickled, read_safetensors
 from ipa_app.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -26,7 +25,7 @@ _WEIGHT_FILE = re.compile(
 _FOR_HALF = ("fp16", "bf16", None, "fp32", "ema")
 _FOR_SINGLE = (None, "fp32", "ema", "fp16", "bf16")
 _LAST = "non_ema"
-# No header of a real file comes near this; more is a file of something else.
+# No header of a real file comes near this, pictures in its notes and all; more is a file of something else.
 _LARGEST_HEADER = 100 * 2**20
 
 _PLAIN = ("F64", "F32", "F16", "BF16")
@@ -43,24 +42,6 @@ _QUANTISED_KEYS = {
 _QUANTISED_DTYPES = {"F8": "fp8", "I8": "int8", "U8": "uint8", "I4": "int4", "U4": "int4", "F4": "fp4", "F6": "fp6"}
 # Counters and positions, which are whole numbers in every file.
 _COUNTERS = ("position_ids", "num_batches_tracked", "num_updates", "global_step", "decay")
-
-
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """What a file says of one of its tensors.
-
-    Attributes:
-        dtype: as safetensors names it, such as "F16".
-        shape: its sizes.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def numbers(self) -> int:
-        """How many numbers it has."""
-        return math.prod(self.shape)
 
 
 class Header(Mapping[str, TensorInfo]):
@@ -206,8 +187,12 @@ def read_header(path: Path, *, pickles: bool = True) -> Header:
     if start.startswith((b"PK\x03\x04", b"\x80")) and start[8:9] != b"{":
         if not pickles:
             raise UserError(f"{_where(path)} is a PyTorch file; please use the .safetensors version.")
-        return _read_pickled(path)
-    return _read_safetensors(path)
+        return Header(header_of(load_pickled(path, device="meta")))
+    try:
+        tensors, notes = read_safetensors(path, most_bytes=_LARGEST_HEADER)
+    except (OSError, DamagedError):
+        raise UserError(f"{path.name} in {path.parent.name} is damaged or cut off; please fetch it again.") from None
+    return Header(tensors, notes=notes)
 
 
 def quantised(place: str, kind: str) -> UserError:
@@ -223,43 +208,6 @@ def quantised(place: str, kind: str) -> UserError:
     )
 
 
-def is_safetensors(path: Path) -> bool:
-    """Return whether a file is one of safetensors, told by its content: eight bytes of a length, then JSON."""
-    with path.open("rb") as file:
-        return file.read(9)[8:] == b"{"
-
-
-def _read_safetensors(path: Path) -> Header:
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            text = file.read(length) if 0 < length <= _LARGEST_HEADER else b""
-        content: dict[str, Any] = json.loads(text if len(text) == length else b"")
-        notes = content.pop("__metadata__", None) or {}
-        places = {name: value["data_offsets"][1] for name, value in content.items()}
-        tensors = {name: TensorInfo(value["dtype"], tuple(value["shape"])) for name, value in content.items()}
-        is_whole = path.stat().st_size >= 8 + length + max(places.values(), default=0)
-    except (OSError, ValueError, AttributeError, LookupError, TypeError):
-        is_whole, tensors, notes = False, {}, {}
-    if not is_whole:
-        raise UserError(f"{path.name} in {path.parent.name} is damaged or cut off; please fetch it again.")
-    return Header(tensors, notes=notes)
-
-
-def _read_pickled(path: Path) -> Header:
-    """Read the tensors' names and sizes of a PyTorch file; no code in it is ever run, and no numbers are read."""
-    tensors = load_pickled(path, device="meta")
-    return Header({name: TensorInfo(_short(str(tensor.dtype)), tensor.shape) for name, tensor in tensors.items()})
-
-
-def _short(dtype: str) -> str:
-    """Name a type of PyTorch as safetensors does: "torch.bfloat16" is "BF16"."""
-    name = dtype.removeprefix("torch.")
-    for long, short in (("bfloat", "BF"), ("float", "F"), ("uint", "U"), ("int", "I")):
-        name = name.replace(long, short)
-    return name.upper()
-
-
 def load_pickled(path: Path, *, device: str = "cpu") -> dict[str, Any]:
     """Load the tensors of a PyTorch file as plain weights, without the "state_dict" that may be wrapped around them.
 
@@ -273,7 +221,7 @@ def load_pickled(path: Path, *, device: str = "cpu") -> dict[str, Any]:
     import torch  # the catalogue reads headers before the page is up, and takes no PyTorch files
 
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = read_pickled(path, device=device)
     except Exception as error:  # noqa: BLE001 - a garbled file may raise anything at all
         logger.info("%s: %s", path, error)
         raise UserError(

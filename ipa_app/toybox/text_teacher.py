@@ -22,8 +22,10 @@ from torch import nn
 
 from ipa_app.adapter.files import load_adapter, save_adapter
 from ipa_app.adapter.ip_adapter import IPAdapter
+from ipa_app.adapter.kinds import KINDS
 from ipa_app.adapter.layers import attention_layers
 from ipa_app.toybox.adapters import FILES, Kind, features_of, features_of_nothing
+from ipa_app.toybox.clip import load_image_encoder
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import Figures, fit, pick_device
 from ipa_app.toybox.frozen import Captions, latents_of
@@ -125,7 +127,7 @@ def _adapter(kind: Kind, recipe: Recipe, unet: UNet2DConditionModel, folder: Pat
     return IPAdapter.for_unet(
         unet,
         kind=kind,
-        clip_dim=recipe.projection_dim if kind == "base" else recipe.vision_hidden,
+        clip_dim=KINDS[kind].features.width(load_image_encoder(folder).config),
         heads=max(1, recipe.text_hidden // 64),
         dim=recipe.text_hidden,
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ipa_app.adapter.files import AdapterFile, build_adapter, check_encoder, read_adapter
+from ipa_app.adapter.files import AdapterFile, build_adapter, read_adapter
+from ipa_app.adapter.fitting import check_encoder
 from ipa_app.adapter.ip_adapter import IPAdapter
 from ipa_app.adapter.kinds import RESAMPLER_DIM_HEAD
 from ipa_app.errors import UserError

@@ -19,11 +19,12 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from ipa_app.adapter.kinds import KINDS
 from ipa_app.adapter.layers import attention_layers
 from ipa_app.errors import UserError
+from ipa_app.models.adapters import with_own_adapters
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.families import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family
-from ipa_app.models.folder import find_adapters
 from ipa_app.models.image_encoder import ImageEncoder
 from ipa_app.models.schedule import noise_schedule
 from ipa_app.models.source import open_source
@@ -98,8 +99,7 @@ class Components:
 
     def clip_dim(self, kind: str) -> int:
         """Width of the features an adapter of this kind reads from the vision tower."""
-        config = self.image_encoder.config
-        return config.projection_dim if kind == "base" else config.hidden_size
+        return KINDS[kind].features.width(self.image_encoder.config)
 
     def fingerprint(self) -> str:
         """Return a name for the model in its precision: another one for every other model.
@@ -152,13 +152,14 @@ def load_components(base: Path, *, image_encoder: Path | None = None, dtype: tor
     if not (vision / "config.json").is_file():
         raise UserError(f"There is no CLIP vision tower in {vision}; name one with --image-encoder.")
     encoder = ImageEncoder(vision, entry.title)
+    fine = (each.file for each in with_own_adapters(entry).adapters.values() if each.kind == "plus")
     try:
         return Components(
             **dict(source.load(dtype=dtype)),
             image_encoder=encoder.load_tower(dtype=dtype),
             image_processor=encoder.processor([source.folder / "feature_extractor"]),
             index=source.index,
-            fine_adapter=find_adapters(base / "adapters").get("fine"),
+            fine_adapter=next(fine, None),
         )
     except OSError as error:
         raise UserError(f"The base model in {base} cannot be read: {error}") from error

@@ -7,6 +7,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from ipa_app.adapter.kinds import KINDS
 from ipa_app.errors import UserError
 
 
@@ -94,9 +95,11 @@ class TrainConfig:
             raise UserError(f"learning_rate is {self.learning_rate}; it must be a number above 0.")
         if self.drop_text + self.drop_image + self.drop_both > 1:
             raise UserError("drop_text, drop_image and drop_both must not add up to more than 1.")
-        if self.adapter == "base" and self.num_tokens not in (0, 4):
+        kind = KINDS[self.adapter]
+        if kind.has_fixed_tokens and self.num_tokens not in (0, kind.num_tokens):
             raise UserError(
-                f"num_tokens is {self.num_tokens}, but a base adapter has 4: other programs read every file as such."
+                f"num_tokens is {self.num_tokens}, but a {kind.name} adapter has {kind.num_tokens}: other programs "
+                "read every file as such."
             )
 
 

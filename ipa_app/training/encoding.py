@@ -9,7 +9,6 @@ from PIL import Image
 from torch import Tensor
 
 from ipa_app.adapter.features import ImageFeatures, encode_image
-from ipa_app.adapter.kinds import AdapterKind
 from ipa_app.models.latents import scaled, scaled_deviation
 from ipa_app.training.components import Components
 from ipa_app.training.examples import EncodedBatch, TextStates, TrainingBatch
@@ -26,7 +25,7 @@ class FrozenEncoder:
         empty_features: (1, ...) features of "no picture", the unconditional side of the adapter's kind.
     """
 
-    def __init__(self, base: Components, *, kind: AdapterKind) -> None:
+    def __init__(self, base: Components, *, kind: str) -> None:
         """Encode the empty text and the missing picture once.
 
         Args:

@@ -24,7 +24,6 @@ from ipa_app.ui.failures import explained
 from ipa_app.ui.form import build_request, check_reference_options
 from ipa_app.ui.studio import Studio, UnsavedError, save_pictures
 
-Adapter = Literal["base", "fine"]
 Outcome = tuple[list[str], dict[str, Any]]
 
 
@@ -61,7 +60,7 @@ class PublicApi:
         self,
         *,
         reference: Picture,
-        adapter: Adapter = "base",
+        adapter: str = "base",
         scale: float = 1.0,
         prompt: str = "",
         negative_prompt: str = "",
@@ -94,7 +93,7 @@ class PublicApi:
         *,
         prompt: str,
         reference: Picture | None = None,
-        adapter: Adapter = "base",
+        adapter: str = "base",
         scale: float = 0.6,
         negative_prompt: str = "",
         count: int = 1,
@@ -126,7 +125,7 @@ class PublicApi:
         mask: Picture | None,
         reference: Picture | None = None,
         prompt: str = "",
-        adapter: Adapter = "base",
+        adapter: str = "base",
         scale: float = 1.0,
         negative_prompt: str = "",
         count: int = 1,
@@ -167,7 +166,7 @@ class PublicApi:
         pose: Picture,
         reference: Picture | None = None,
         prompt: str = "",
-        adapter: Adapter = "base",
+        adapter: str = "base",
         scale: float = 1.0,
         control_scale: float = 1.0,
         negative_prompt: str = "",

@@ -19,7 +19,7 @@ PARAMETERS = {
     "extend_down": "extend_down: continue the picture there by 0 to 100 percent of its height",
     "mask": "mask: white is redrawn, or the hole in a copy of the picture; not needed where the picture is extended",
     "pose": "pose: a drawn skeleton, a photo of a person, or, with Toybox, a picture of a toy character",
-    "adapter": "adapter: base (overall look) or fine (more detail)",
+    "adapter": "adapter: base (overall look), fine (more detail) or another name that /models lists for the model",
     "scale": "scale: strength of the picture, 0 to 1.5",
     "pose_hands": "pose_hands: whether to find fingers in a photo, too",
     "pose_face": "pose_face: whether to find the points of faces in a photo, too",

@@ -36,7 +36,8 @@ def connect_extras(parts: Parts, *, runner: Runner, restorer: Restorer) -> None:
     _connect_enlarging(parts)
     _connect_more_like_this(parts, runner=runner)
     _connect_history(parts)
-    parts.results.use_settings.click(restorer.from_result, parts.results.picked, restorer.outputs, **CHECKED)
+    picked = [parts.results.picked, parts.panel.adapters.own]
+    parts.results.use_settings.click(restorer.from_result, picked, restorer.outputs, **CHECKED)
 
 
 def drawing_inputs(parts: Parts, task: str) -> dict[str, Any]:
@@ -73,7 +74,8 @@ def connect_drawing(
 def _connect_series(parts: Parts, *, runner: Runner) -> None:
     for tab in parts.tabs:
         for name, button in tab.extras.items():
-            runner.connect(button.click, task=tab.task, order=SERIES[name], inputs=drawing_inputs(parts, tab.task))
+            inputs = {**drawing_inputs(parts, tab.task), **({"compared": tab.compared} if tab.compared else {})}
+            runner.connect(button.click, task=tab.task, order=SERIES[name], inputs=inputs)
 
 
 def _connect_picking(parts: Parts) -> None:

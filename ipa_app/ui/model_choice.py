@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
 from ipa_app.ui.about import memory_note, model_note, words_heading, words_html
+from ipa_app.ui.adapters import AdapterMenu
 from ipa_app.ui.failures import explained
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.panel import offer_parts
@@ -23,7 +25,8 @@ def connect_model_choice(parts: Parts, *, studio: Studio) -> None:
     choice = ModelChoice(parts, studio=studio, timer=gr.Timer(1.0))
     offer, model = parts.settings.offer, parts.settings.model
     choice.timer.tick(choice.look, [offer.chosen, offer.model], choice.outputs, **AT_ONCE)
-    model.change(choice.choose, [model, offer.chosen, offer.model], choice.outputs, **CHECKED)
+    adapters = [parts.panel.adapters.own, parts.panel.adapters.choice]
+    model.change(choice.choose, [model, offer.chosen, offer.model, *adapters], choice.outputs, **CHECKED)
     offer.download.click(choice.download, [offer.model, offer.chosen], choice.outputs, **CHECKED)
     offer.dismiss.click(choice.dismiss, [offer.model, offer.chosen], choice.outputs, **CHECKED)
 
@@ -36,13 +39,14 @@ class ModelChoice:
         self._parts = parts
         self._studio = studio
         self._offer = parts.settings.offer
+        self._adapters = AdapterMenu(parts, studio=studio)
 
     @property
     def outputs(self) -> list[Any]:
         """Every component that an update may name."""
         parts = self._parts
         shown = [parts.settings.model, parts.settings.memory, parts.panel.part, parts.pill, parts.note]
-        shown += [parts.words_panel, parts.words]
+        shown += [parts.words_panel, parts.words, *self._adapters.outputs]
         return [self.timer, *shown, *self._offer.outputs]
 
     def look(self, chosen: str, offered: str) -> Update:
@@ -62,7 +66,9 @@ class ModelChoice:
         memory = {self._parts.settings.memory: memory_note(state.memory)}
         return {**updates, **memory, self._parts.pill: pill, self.timer: gr.Timer(active=awaited)}
 
-    def choose(self, name: str, chosen: str, offered: str) -> Update:
+    def choose(
+        self, name: str, chosen: str, offered: str, own: Sequence[str] = (), adapter: str | None = None
+    ) -> Update:
         """Load the chosen model; offer one that is not there, and stay with the one before it until it is."""
         manager, entry = self._studio.manager, self._studio.entry(name)
         with explained():
@@ -73,6 +79,7 @@ class ModelChoice:
             **(self._offer.hide() if offered == entry.name else {}),
             self._offer.chosen: entry.name,
             self.timer: gr.Timer(active=True),
+            **self._adapters.show(entry.name, own, adapter),
             self._parts.panel.part: offer_parts(entry),
             self._parts.note: model_note(entry),
             self._parts.words_panel: gr.update(label=words_heading(entry), visible=bool(entry.words)),

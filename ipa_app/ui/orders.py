@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult
-from ipa_app.engine.series import Part, both_adapters, scale_strip
+from ipa_app.engine.series import Part, each_adapter, scale_strip
+from ipa_app.models.entry import AdapterEntry, ModelEntry
 from ipa_app.ui import texts
+from ipa_app.ui.adapters import adapter_title
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,32 +18,38 @@ class Order:
     """A series that a button stands for.
 
     Attributes:
-        parts: plans it from what is entered.
-        caption: names each of its pictures.
-        done: says what is to be seen; has room for the seed.
-        columns: pictures side by side.
-        compared: two pictures lie on each other, with a handle between them.
+        parts: plans it from what is entered, and the adapters that are to be compared.
+        caption: names each of its pictures, which the given model has drawn.
+        done: says what is to be seen, from the captions and the seed.
+        columns: most pictures side by side.
+        compared: where there are two pictures, they lie on each other, with a handle between them.
     """
 
-    parts: Callable[[GenerateRequest], Sequence[Part]]
-    caption: Callable[[GenerateResult], str]
-    done: str
+    parts: Callable[[GenerateRequest, Mapping[str, AdapterEntry]], Sequence[Part]]
+    caption: Callable[[GenerateResult, ModelEntry], str]
+    done: Callable[[Sequence[str], int], str]
     columns: int
     compared: bool = False
 
 
+def _adapters_done(captions: Sequence[str], seed: int) -> str:
+    if len(captions) != 2:
+        return texts.EACH_DONE.format(seed=seed)
+    return texts.BOTH_DONE.format(series=captions[0], series2=captions[1], seed=seed)
+
+
 SERIES = {
     "scale-strip": Order(
-        parts=scale_strip,
-        caption=lambda result: f"{result.settings['scale']:g}",
-        done=texts.STRIP_DONE,
+        parts=lambda request, _adapters: scale_strip(request),
+        caption=lambda result, _entry: f"{result.settings['scale']:g}",
+        done=lambda _captions, seed: texts.STRIP_DONE.format(seed=seed),
         columns=5,
     ),
     "both-adapters": Order(
-        parts=both_adapters,
-        caption=lambda result: texts.ADAPTER_CAPTIONS[result.settings["adapter"]],
-        done=texts.BOTH_DONE,
-        columns=2,
+        parts=each_adapter,
+        caption=lambda result, entry: adapter_title(entry, result.settings["adapter"]),
+        done=_adapters_done,
+        columns=4,
         compared=True,
     ),
 }

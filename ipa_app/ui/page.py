@@ -77,15 +77,16 @@ def _picture_column(studio: Studio, examples: Sequence[Example], *, model: str) 
     _heading(1, texts.PICTURE_HEADING)
     first = next((example for example in examples if example.tab == "variation"), None)
     slots = reference_slots(first_picture=first.file if first else None)
-    return picture_panel(references=slots, adapter=first.adapter if first else "base", entry=studio.entry(model))
+    adapter = first.adapter if first else "base"
+    return picture_panel(references=slots, adapter=adapter, entry=studio.entry(model), studio=studio)
 
 
 def _task_column(studio: Studio, *, model: str) -> dict[str, Any]:
     _heading(2, texts.TASK_HEADING)
-    with gr.Tabs(elem_id="tasks") as tasks:
-        tabs = (variation_tab(), mix_tab(), inpaint_tab(), pose_tab())
-    settings = settings_panel(catalog=studio.catalog, default_model=model)
     entry = studio.entry(model)
+    with gr.Tabs(elem_id="tasks") as tasks:
+        tabs = (variation_tab(entry), mix_tab(), inpaint_tab(), pose_tab())
+    settings = settings_panel(catalog=studio.catalog, default_model=model)
     with gr.Accordion(words_heading(entry), open=False, elem_id="words-panel", visible=bool(entry.words)) as panel:
         words = gr.HTML(words_html(entry), padding=False, elem_id="words")
     restore = restore_panel()

@@ -12,6 +12,7 @@ import gradio as gr
 from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.ui import texts
 from ipa_app.ui.about import left_out_note
+from ipa_app.ui.adapters import AdapterPanel, adapter_choice, adapter_panel
 from ipa_app.ui.examples import DEFAULT_SCALES
 from ipa_app.ui.kept import show_anywhere
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
@@ -20,18 +21,19 @@ from ipa_app.ui.sliders import slider
 
 if TYPE_CHECKING:
     from ipa_app.ui.references import References
+    from ipa_app.ui.studio import Studio
 
 
 @dataclass(frozen=True, kw_only=True)
 class PicturePanel:
-    """The picture prompt: reference pictures, adapter and strength.
+    """The picture prompt: reference pictures, adapters and strength.
 
     `suited_scale` is the strength that suits the present tab: one that is still at it moves along to the next tab.
     `folds` are the accordions that inputs lie in, by the input's name.
     """
 
     references: References
-    adapter: gr.Radio
+    adapters: AdapterPanel
     part: gr.Radio
     scale: gr.Slider
     live: gr.Checkbox
@@ -88,21 +90,16 @@ def picture_input(
     return box
 
 
-def picture_panel(*, references: References, adapter: str, entry: ModelEntry) -> PicturePanel:
-    """Lay out the adapter switch and the strength, under the reference pictures.
+def picture_panel(*, references: References, adapter: str, entry: ModelEntry, studio: Studio) -> PicturePanel:
+    """Lay out the adapters and the strength, under the reference pictures.
 
     Args:
         references: the pictures.
         adapter: the chosen one when the page opens.
         entry: the model that is chosen then.
+        studio: knows the adapters.
     """
-    adapter_switch = gr.Radio(
-        label=texts.ADAPTER_LABEL,
-        choices=list(texts.ADAPTER_CHOICES),
-        value=adapter,
-        info=texts.ADAPTER_HELP,
-        elem_id="adapter",
-    )
+    choice = adapter_choice(entry, chosen=adapter)
     part = _part_choice(entry)
     scale = slider(texts.SCALE_LABEL, texts.SCALE_HELP, span=(0, 1.5), step=0.05, value=1.0, elem_id="scale")
     live = gr.Checkbox(label=texts.LIVE_LABEL, info=texts.LIVE_HELP, value=False, elem_id="live")
@@ -113,7 +110,7 @@ def picture_panel(*, references: References, adapter: str, entry: ModelEntry) ->
         negative = picture_input(label=texts.AWAY_LABEL, elem_id="negative-reference", height=150)
     return PicturePanel(
         references=references,
-        adapter=adapter_switch,
+        adapters=adapter_panel(*choice, studio=studio),
         part=part,
         scale=scale,
         live=live,

@@ -37,7 +37,7 @@ class Parts:
         panel, settings = self.panel, self.settings
         return {
             **panel.references.inputs,
-            "adapter": panel.adapter,
+            "adapter": panel.adapters.choice,
             "part": panel.part,
             "scale": panel.scale,
             "start": panel.start,

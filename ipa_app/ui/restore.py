@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import gradio as gr
@@ -15,10 +15,12 @@ from ipa_app.engine.recipes import read_request
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.imaging.other_programs import read_other
-from ipa_app.imaging.png import NotMadeHereError
+from ipa_app.imaging.png import NotMadeHereError, read_settings
+from ipa_app.models.hashing import file_hash
 from ipa_app.pose.options import detectors
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui import texts
+from ipa_app.ui.adapters import name_to_ask
 from ipa_app.ui.failures import explained
 from ipa_app.ui.kept import keep_picture
 from ipa_app.ui.listeners import CHECKED
@@ -36,7 +38,7 @@ def connect_restore(parts: Parts, *, restorer: Restorer) -> None:
     """Let a dropped file set the controls."""
     parts.restore.file.upload(
         restorer.from_upload,
-        [parts.restore.file, parts.settings.model],
+        [parts.restore.file, parts.panel.adapters.own, parts.settings.model],
         restorer.outputs,
         preprocess=False,
         **CHECKED,
@@ -66,29 +68,30 @@ class Restorer:
             components += [*parts.inputs_of(tab).values(), *tab.folds.values()]
         return list(dict.fromkeys(components))
 
-    def from_upload(self, payload: Any, model: str = "") -> Update:
+    def from_upload(self, payload: Any, own: Sequence[str] = (), model: str = "") -> Update:
         """Set everything as it was for the dropped picture; the drop box is empty again afterwards.
 
         Args:
             payload: the upload.
+            own: the keys of the adapters that the visitor has brought.
             model: the chosen one, which stays for a picture that was made by a model that is not here.
         """
         parts = self._parts
         with explained():
             try:
-                updates = self._from_file(file_path(payload, field="The picture"), model=model)
+                updates = self._from_file(file_path(payload, field="The picture"), own, model=model)
             except UserError as error:
                 updates = {parts.restore.note: _note([Told(of=str(error))])}
         return {**updates, parts.restore.file: None}
 
-    def from_result(self, path: str) -> Update:
-        """Set everything as it was for a picture of this visit."""
+    def from_result(self, path: str, own: Sequence[str] = ()) -> Update:
+        """Set everything as it was for a picture of this visit; `own` is as for `from_upload`."""
         with explained():
-            return self._from_file(path, model="")
+            return self._from_file(path, own, model="")
 
-    def _from_file(self, path: str, *, model: str) -> Update:
+    def _from_file(self, path: str, own: Sequence[str], *, model: str) -> Update:
         try:
-            adopted = Adopted(request=read_request(path), told=(Told(of=texts.RESTORED),))
+            adopted = self._made_here(path, own)
         except NotMadeHereError:
             other = read_other(path)
             if other is None:
@@ -96,6 +99,18 @@ class Restorer:
             adopted = adopt(other, models=self._studio.catalog.values(), chosen=self._studio.entry(model))
         self._studio.check(adopted.request)
         return {**self._controls(adopted.request), self._parts.restore.note: _note(adopted.told)}
+
+    def _made_here(self, path: str, own: Sequence[str]) -> Adopted:
+        """Read the request of a picture made here, and say that all is as it was, or which adapter is not."""
+        request = read_request(path)
+        entry = self._studio.entry(request.model)
+        request = replace(request, adapter=name_to_ask(entry, request.adapter, own))
+        self._studio.check(request)
+        noted = (read_settings(path) or {}).get("adapter_sha256")
+        if noted is None or noted == file_hash(entry.adapter(request.adapter).file):
+            return Adopted(request=request, told=(Told(of=texts.RESTORED),))
+        text = texts.RESTORED_OTHER_ADAPTER.format(name=entry.adapter(request.adapter).title)
+        return Adopted(request=request, told=(Told(of=text),))
 
     def _controls(self, request: GenerateRequest) -> Update:
         parts, tab = self._parts, self._parts.tab_of(request.task)

@@ -13,6 +13,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.errors import Cancelled
 from ipa_app.ui import texts
+from ipa_app.ui.adapters import adapters_named
 from ipa_app.ui.audience import awaited
 from ipa_app.ui.failures import explain, gradio_error
 from ipa_app.ui.form import build_request
@@ -38,6 +39,7 @@ class _Wish:
     order: Order | None
     history: Sequence[str]
     values: dict[str, Any]
+    compared: Sequence[str] | None = None
 
 
 class Runner:
@@ -81,10 +83,12 @@ class Runner:
             history: Sequence[str] = (),
             mask: Any = None,
             painted: Any = None,
+            compared: Sequence[str] | None = None,
             **values: Any,
         ) -> Iterator[Update]:
             values.update(collect(values), task=task, guidance_scale=guidance, mask=mask or painted)
-            yield from self.guarded(self._begin(_Wish(order=order, history=history, values=values)))
+            wish = _Wish(order=order, history=history, values=values, compared=compared)
+            yield from self.guarded(self._begin(wish))
 
         return generate
 
@@ -125,7 +129,7 @@ class Runner:
     def _begin(self, wish: _Wish) -> Iterator[Update]:
         yield self.started()
         request = build_request(**wish.values)
-        job_id = self._submit(request, order=wish.order)
+        job_id = self._submit(request, wish)
         yield from self._follow(wish, job_id=job_id)
 
     def _follow(self, wish: _Wish, *, job_id: str) -> Iterator[Update]:
@@ -140,9 +144,10 @@ class Runner:
                     results.append(event)
             yield self._pictures(wish, results, job_id=job_id, seconds=time.monotonic() - began)
 
-    def _submit(self, request: GenerateRequest, *, order: Order | None) -> str:
-        if order:
-            return self.studio.submit_series(order.parts(request), previews=True)
+    def _submit(self, request: GenerateRequest, wish: _Wish) -> str:
+        if wish.order:
+            adapters = adapters_named(self.studio.entry(request.model), wish.compared)
+            return self.studio.submit_series(wish.order.parts(request, adapters), previews=True)
         return self.studio.submit(request, previews=True)
 
     def _preview(self, progress: Progress) -> Update:
@@ -161,19 +166,21 @@ class Runner:
     def _pictures(self, wish: _Wish, results: Sequence[GenerateResult], *, job_id: str, seconds: float) -> Update:
         """Save and show what came."""
         order, pictures = wish.order, []
+        series = [order.caption(each, self.studio.entry(each.settings["model"])) for each in results] if order else []
         for part, result in enumerate(results):
             # In a series all pictures have one seed, and thus one name: a folder for each.
             paths = save_pictures(result, job_id=f"{job_id}-{part}")
-            pictures += zip(paths, _captions(result, order=order), strict=True)
+            pictures += zip(paths, _captions(result, series=series[part] if order else None), strict=True)
         paths = [path for path, _ in pictures]
         shown = show_pictures(
             self.results,
             pictures,
-            columns=order.columns if order else columns_for(len(paths)),
+            columns=min(order.columns, len(paths)) if order else columns_for(len(paths)),
             download=save_zip(paths) if len(paths) > 1 else paths[0],
-            compared=bool(order and order.compared) and not any(result.withheld for result in results),
+            compared=_lie_on_each_other(results, order=order),
         )
-        done = self.finished(status_line(done_text(results, seconds=seconds, order=order), kind="done"))
+        text = done_text(results, seconds=seconds, order=order, series=series)
+        done = self.finished(status_line(text, kind="done"))
         return {**done, **shown, **remember(self.results, wish.history, paths)}
 
     def finished(self, status: str) -> Update:
@@ -185,13 +192,13 @@ class Runner:
         return idle | over | {self.results.status: status, self.results.preview: gone}
 
 
-def done_text(results: Sequence[GenerateResult], *, seconds: float, order: Order | None) -> str:
+def done_text(results: Sequence[GenerateResult], *, seconds: float, order: Order | None, series: Sequence[str]) -> str:
     """Say how many pictures were made in which time, which were withheld, and what is noted of their inputs."""
     withheld = [seed for result in results for seed in result.withheld]
     count = sum(len(result.seeds) for result in results) - len(withheld)
     said = [(texts.DONE_ONE if count == 1 else texts.DONE_MANY).format(count=count, seconds=seconds)]
     if order and not (withheld and order.compared):
-        said.insert(0, order.done.format(seed=results[0].seeds[0]))
+        said.insert(0, order.done(series, results[0].seeds[0]))
     if withheld:
         one, many = texts.WITHHELD_ONE, texts.WITHHELD_MANY
         if order:
@@ -203,10 +210,15 @@ def done_text(results: Sequence[GenerateResult], *, seconds: float, order: Order
     return " ".join([*said, *notes])
 
 
-def _captions(result: GenerateResult, *, order: Order | None) -> list[str]:
-    if order:
-        caption = order.caption(result)
-        return [texts.WITHHELD_PART_CAPTION.format(series=caption) if result.withheld else caption]
+def _lie_on_each_other(results: Sequence[GenerateResult], *, order: Order | None) -> bool:
+    """Whether the pictures are two to be compared."""
+    compared = order is not None and order.compared and len(results) == 2
+    return compared and not any(result.withheld for result in results)
+
+
+def _captions(result: GenerateResult, *, series: str | None) -> list[str]:
+    if series is not None:
+        return [texts.WITHHELD_PART_CAPTION.format(series=series) if result.withheld else series]
     return [
         (texts.WITHHELD_CAPTION if seed in result.withheld else texts.SEED_CAPTION).format(seed=seed)
         for seed in result.seeds

@@ -240,13 +240,14 @@ class Studio:
 
     def entry(self, model: str) -> ModelEntry:
         """Return a model's catalogue entry, the first one's for a name that is not there."""
-        return self.catalog.get(model) or next(iter(self.catalog.values()))
+        return self.manager.entry(model if model in self.catalog else next(iter(self.catalog)))
 
     def models(self) -> dict[str, dict[str, Any]]:
         """Describe every model and its state, for programs; what is left out has failed, and its message says why."""
+        manager = self.manager
         there = {
-            name: _described(entry, self.manager.state(name), downloaded=not self.manager.needs_download(name))
-            for name, entry in self.catalog.items()
+            name: _described(self.entry(name), manager.state(name), downloaded=not manager.needs_download(name))
+            for name in self.catalog
         }
         left_out = {
             name: _described(
@@ -264,7 +265,8 @@ def _described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dic
         "title": entry.title,
         "about": entry.about,
         "licence": entry.licence,
-        "adapters": sorted(entry.adapters),
+        "adapters": list(entry.listed_adapters),
+        "adapters_left_out": list(entry.left_out),
         "pose": "pose" in entry.controlnets,
         "parts": ["all", *entry.presets],
         "width": entry.width,

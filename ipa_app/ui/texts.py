@@ -7,7 +7,6 @@ TAGLINE = "Show it a picture. Get new pictures that take after it."
 
 # --- 1: the picture
 PICTURE_HEADING = "Your picture"
-PICTURE_HELP = "The picture is the prompt: what you see in it is what the new pictures will take after."
 REFERENCE_LABEL = "Reference picture"
 REFERENCE_PLACEHOLDER = "Drop a picture here\nor click to choose one"
 ADD_REFERENCE = "Add another picture"
@@ -39,10 +38,18 @@ REFERENCES_TOGETHER = (
     "gives nothing, yet still draws looks away from the others; to leave it out, take it out of its box."
 )
 ADAPTER_LABEL = "What to take from it"
-ADAPTER_CHOICES = (("Base — overall look", "base"), ("Fine-grained — more detail", "fine"))
 ADAPTER_HELP = (
     "Base keeps the idea and leaves room for words. Fine-grained keeps the small things too: patterns, faces, hats."
 )
+LEFT_OUT_ONE = "One adapter file cannot be used with this model"
+LEFT_OUT_MANY = "{number} adapter files cannot be used with this model"
+ADAPTER_FILE_HEADING = "Add an adapter file"
+ADAPTER_FILE_HELP = (
+    "An IP-Adapter that was made for the chosen model, perhaps one that you have trained: a .safetensors or .bin file. "
+    "It is there for you alone, for as long as you stay."
+)
+ADAPTER_FILE_LABEL = "Adapter file"
+ADAPTER_ADDED = "{name} is added and chosen."
 PART_LABEL = "What of it counts"
 PART_CHOICES = (("Everything", "all"), ("Only its style", "style"), ("Only its layout", "layout"))
 PART_HELP = (
@@ -232,16 +239,17 @@ NEGATIVE_PLACEHOLDER = "words for what you do not want"
 MODEL_LABEL = "Model"
 
 # --- series
-SERIES_BUTTONS = {"scale-strip": "Compare strengths 0 to 1", "both-adapters": "Compare base and fine-grained"}
+SERIES_BUTTONS = {"scale-strip": "Compare strengths 0 to 1", "both-adapters": "Compare adapters"}
 STRIP_DONE = "Strengths from 0 to 1, all on seed {seed}."
-BOTH_DONE = "Left of the handle base, right of it fine-grained, both on seed {seed}."
-ADAPTER_CAPTIONS = {"base": "base", "fine": "fine-grained"}
+COMPARE_LABEL = "Adapters to compare"
+BOTH_DONE = "Left of the handle {series}, right of it {series2}, both on seed {seed}."
+EACH_DONE = "One picture per adapter, all on seed {seed}."
 
 # --- 3: results
 RESULTS_HEADING = "Results"
 GALLERY_LABEL = "Your new pictures"
 RESULT_SETTINGS = "How these were made"
-COMPARED_LABEL = "Base and fine-grained"
+COMPARED_LABEL = "Two adapters"
 MORE_LIKE_THIS = "More like this"
 USE_SETTINGS = "Use its settings again"
 ENLARGE = "Look at it large"
@@ -334,6 +342,10 @@ RESTORE_HELP = (
 )
 RESTORE_FILE = "A picture with its settings in it (PNG, JPEG, WebP)"
 RESTORED = "Everything is set as it was. Press Generate to make the picture again."
+RESTORED_OTHER_ADAPTER = (
+    "Everything is set as it was, but the file of the adapter {name} is another one now than it was then: the picture "
+    "may come out differently."
+)
 
 # --- what the model can draw
 WORDS_HEADING = "Words {title} knows"
@@ -364,6 +376,7 @@ MASK_LARGE = "The mask marks {number} % of the picture; if the rest was meant, s
 MASK_ALL = "The mask is white all over, so all of the picture is redrawn."
 NOT_A_FILE = "{field} must be an image file."
 ONE_FILE = "{field} must be one image file, not several."
+TOO_LARGE_A_FILE = "{field} is too large: it may have at most {size}."
 NOT_UPLOADED = (
     "{field} is a file that was not uploaded here: please upload it first, and send the path that comes back."
 )

@@ -18,8 +18,10 @@ from gradio_client.utils import is_file_obj_with_meta
 
 from ipa_app.engine.checks import wrong_value
 from ipa_app.errors import UserError
+from ipa_app.models.amounts import size_text
 from ipa_app.ui import texts
 
+LARGEST_PICTURE = 32 * 10**6
 ADDRESSES = ("http://", "https://")
 """How what Gradio fetches from elsewhere begins."""
 
@@ -30,16 +32,17 @@ _PICTURE = (
 _MARK = {"_type": "gradio.FileData"}
 
 
-def file_path(payload: Any, *, field: str) -> str:
+def file_path(payload: Any, *, field: str, most: int | None = LARGEST_PICTURE) -> str:
     """Return the uploaded file's path.
 
     Args:
         payload: what a File or Image component sends, a dict with "path". Gradio has checked that the path lies
             among its uploads.
         field: the input's name for the message.
+        most: bytes that it may have; None where somebody else looks at that.
 
     Raises:
-        UserError: several files, or no file at all in what was sent.
+        UserError: several files, no file at all in what was sent, or a larger one.
     """
     if isinstance(payload, list):
         if len(payload) > 1:
@@ -48,6 +51,8 @@ def file_path(payload: Any, *, field: str) -> str:
     path = payload.get("path") if isinstance(payload, dict) else None
     if not isinstance(path, str):
         raise UserError(texts.NOT_A_FILE.format(field=field))
+    if most is not None and Path(path).stat().st_size > most:
+        raise UserError(texts.TOO_LARGE_A_FILE.format(field=field, size=size_text(most)))
     return path
 
 

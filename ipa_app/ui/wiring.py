@@ -10,6 +10,7 @@ import gradio as gr
 from ipa_app.pose.presets import preset_sheets
 from ipa_app.ui import texts
 from ipa_app.ui.about import unknown_words_note
+from ipa_app.ui.adapters import connect_adapters
 from ipa_app.ui.examples import Example
 from ipa_app.ui.extras import connect_drawing, connect_extras
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
@@ -38,6 +39,7 @@ def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence
     _connect_generate(parts, runner=runner)
     _connect_reload(parts, page=page, runner=runner)
     _connect_prompts(parts, studio=studio)
+    connect_adapters(parts, page=page, studio=studio)
     connect_model_choice(parts, studio=studio)
     _connect_scale(parts)
     connect_mask_view(parts, studio=studio)
@@ -112,7 +114,8 @@ def _add_examples(tab: TaskTab, *, parts: Parts, examples: Sequence[Example]) ->
         values = [str(example.file), example.adapter, example.scale, example.prompt, example.seed]
         return values + [_extra_value(example, name) for name in extra]
 
-    outputs = [panel.references.slots[0].image, panel.adapter, panel.scale, tab.prompt, settings.seed, *extra.values()]
+    first, adapter = panel.references.slots[0].image, panel.adapters.choice
+    outputs = [first, adapter, panel.scale, tab.prompt, settings.seed, *extra.values()]
     shown.select(fill, None, outputs, **AT_ONCE)
 
 

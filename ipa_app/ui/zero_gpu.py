@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ipa_app.engine.apart import DrawApart, Events, draw_there
+from ipa_app.engine.apart import DrawApart, Events, draw_there, with_adapter
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.plan import Plan, make_plan
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.watched import InternalError
 from ipa_app.errors import Cancelled, UserError
-from ipa_app.models.entry import ModelEntry
+from ipa_app.models.adapter_set import ADAPTERS_VARIABLE, AdapterSet
+from ipa_app.models.entry import AdapterEntry, ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.pose.detect import PoseDetector
 
@@ -68,8 +69,9 @@ def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None) -> En
     Raises:
         UserError: on ZeroGPU, the package `spaces` is missing.
     """
+    adapters = AdapterSet(os.environ.get(ADAPTERS_VARIABLE, ""))
     if not is_zero_gpu():
-        return Engine(ModelManager(catalog, device))
+        return Engine(ModelManager(catalog, device, adapters=adapters))
     try:
         import spaces  # before torch, which comes in with the first model
     except ImportError:
@@ -77,7 +79,7 @@ def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None) -> En
             f"{VARIABLE} says that this is ZeroGPU, but the package spaces is not installed: please add it to "
             "requirements.txt, or choose other hardware."
         ) from None
-    manager = ModelManager(catalog, device, max_resident=len(catalog), in_background=False)
+    manager = ModelManager(catalog, device, max_resident=len(catalog), in_background=False, adapters=adapters)
     models = {}
     for name in catalog:
         try:
@@ -97,17 +99,19 @@ def drawing_on(models: Mapping[str, LoadedModel], *, gpu: Callable[..., Any]) ->
     # Never used in this process: its lock must not be taken when the other one is forked.
     detector = PoseDetector()
 
-    def seconds(request: GenerateRequest, *, previews: bool) -> int:
+    def seconds(request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> int:
         del previews  # keeps to a tenth of the time
-        return estimated_seconds(make_plan(request, models[request.model].entry))
+        entry = with_adapter(models[request.model].entry, adapter, called=request.adapter)
+        return estimated_seconds(make_plan(request, entry))
 
     @gpu(duration=seconds)
-    def on_gpu(request: GenerateRequest, *, previews: bool) -> Events:
-        yield from draw_there(request, previews=previews, model=models[request.model], detector=detector)
+    def on_gpu(request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
+        model = models[request.model]
+        yield from draw_there(request, adapter=adapter, previews=previews, model=model, detector=detector)
 
-    def draw(request: GenerateRequest, *, previews: bool) -> Events:
+    def draw(request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
         try:
-            yield from on_gpu(request, previews=previews)
+            yield from on_gpu(request, adapter=adapter, previews=previews)
         except gr.Error as error:
             raise explained(error) from None
         except RuntimeError as error:

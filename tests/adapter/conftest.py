@@ -11,7 +11,6 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from ipa_app.adapter import ImagePrompt, IPAdapter, encode_image, install_processors
-from ipa_app.adapter.kinds import AdapterKind
 from tests.tiny_models import (
     CLIP_HIDDEN,
     CLIP_PROJECTION,
@@ -61,17 +60,17 @@ def tower() -> CLIPVisionModelWithProjection:
 
 
 @pytest.fixture(scope="session")
-def adapters(unet: UNet2DConditionModel) -> dict[AdapterKind, IPAdapter]:
+def adapters(unet: UNet2DConditionModel) -> dict[str, IPAdapter]:
     """One adapter of each kind for `unet`."""
     return {kind: new_adapter(unet, kind) for kind in ("base", "plus", "full")}
 
 
 @pytest.fixture
-def prompt(adapters: dict[AdapterKind, IPAdapter], tower: CLIPVisionModelWithProjection) -> MakePrompt:
+def prompt(adapters: dict[str, IPAdapter], tower: CLIPVisionModelWithProjection) -> MakePrompt:
     """Make an image prompt of random pictures: `prompt("base", seed=1, pictures=2, scale=0.5)`."""
 
     @torch.no_grad()
-    def make(kind: AdapterKind, *, seed: int = 0, pictures: int = 1, scale: float = 1.0) -> ImagePrompt:
+    def make(kind: str, *, seed: int = 0, pictures: int = 1, scale: float = 1.0) -> ImagePrompt:
         cond, uncond = encode_image(tower, random_pixels(seed, pictures), kind)
         return adapters[kind].image_prompt(cond, uncond, scale=scale)
 
@@ -101,11 +100,11 @@ def make_pipeline(tower: CLIPVisionModelWithProjection) -> Callable[[UNet2DCondi
     return make
 
 
-def new_adapter(model: UNet2DConditionModel, kind: AdapterKind, *, seed: int = 0) -> IPAdapter:
+def new_adapter(model: UNet2DConditionModel, kind: str, *, seed: int = 0, **sizes: int) -> IPAdapter:
     """Make an adapter whose weights are all random, keys and values too, and large enough to be seen."""
     torch.manual_seed(seed)
     clip_dim = CLIP_PROJECTION if kind == "base" else CLIP_HIDDEN
-    adapter = IPAdapter.for_unet(model, kind=kind, clip_dim=clip_dim, heads=2).eval()
+    adapter = IPAdapter.for_unet(model, kind=kind, clip_dim=clip_dim, heads=2, **sizes).eval()
     with torch.no_grad():
         for parameter in adapter.ip_adapter.parameters():
             parameter.normal_(std=0.3)

@@ -15,12 +15,12 @@ from torch import Tensor
 from transformers import CLIPVisionConfig
 
 from ipa_app.adapter import IPAdapter, attention_layers, check_encoder, load_adapter, read_adapter, save_adapter
-from ipa_app.adapter.kinds import AdapterKind
 from ipa_app.errors import UserError
 from tests.adapter.conftest import new_adapter
+from tests.adapter_files import prefixed, published_unet, saved_by_accelerate
 from tests.tiny_models import tiny_unet
 
-KINDS: list[AdapterKind] = ["base", "plus", "full"]
+KINDS: list[str] = ["base", "plus", "full"]
 
 
 def assert_same_weights(loaded: IPAdapter, adapter: IPAdapter) -> None:
@@ -32,7 +32,7 @@ def assert_same_weights(loaded: IPAdapter, adapter: IPAdapter) -> None:
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_round_trip_keeps_every_weight(
-    kind: AdapterKind, suffix: str, tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[AdapterKind, IPAdapter]
+    kind: str, suffix: str, tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[str, IPAdapter]
 ) -> None:
     path = tmp_path / "new" / f"adapter{suffix}"
     save_adapter(adapters[kind], path)
@@ -44,7 +44,7 @@ def test_a_round_trip_keeps_every_weight(
 
 
 def test_half_precision_files_load_in_the_unets_precision(
-    tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[AdapterKind, IPAdapter]
+    tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[str, IPAdapter]
 ) -> None:
     path = tmp_path / "adapter.safetensors"
     save_adapter(adapters["base"], path, dtype=torch.float16)
@@ -55,7 +55,7 @@ def test_half_precision_files_load_in_the_unets_precision(
 
 
 def test_a_loaded_adapter_does_not_depend_on_its_file(
-    tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[AdapterKind, IPAdapter]
+    tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[str, IPAdapter]
 ) -> None:
     path = tmp_path / "adapter.safetensors"
     save_adapter(adapters["base"], path)
@@ -71,25 +71,11 @@ def test_any_number_of_base_tokens_is_read(tmp_path: Path, unet: UNet2DCondition
 
 # The published tables
 
-SDXL = {
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "attention_head_dim": (5, 10, 20),
-    "transformer_layers_per_block": (1, 2, 10),
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
-
 
 @pytest.fixture(scope="module")
 def published_unets() -> dict[str, UNet2DConditionModel]:
     """UNets of the published sizes without memory for their weights."""
-    with torch.device("meta"):
-        return {"sd15": UNet2DConditionModel(cross_attention_dim=768), "sdxl": UNet2DConditionModel(**SDXL)}
+    return {name: published_unet(name) for name in ("sd15", "sdxl")}
 
 
 def test_sd15_layers_are_numbered_as_published(published_unets: dict[str, UNet2DConditionModel]) -> None:
@@ -122,7 +108,7 @@ PUBLISHED = [
 def test_sizes_are_those_of_the_published_files(
     published_unets: dict[str, UNet2DConditionModel],
     base: str,
-    kind: AdapterKind,
+    kind: str,
     sizes: dict[str, int],
     num_keys: int,
     projection: int,
@@ -187,39 +173,24 @@ def shapes_of(adapter: IPAdapter) -> dict[str, tuple[int, ...]]:
 # Variants
 
 
-def renamed(adapter: IPAdapter, names: dict[str, str], prefix: str = "") -> dict[str, Tensor]:
-    tensors = {}
-    for key, tensor in adapter.state_dict().items():
-        part, _, rest = key.partition(".")
-        tensors[f"{prefix}{names.get(part, part)}.{rest}"] = tensor.clone()
-    return tensors
-
-
 def test_training_time_prefixes_are_read(
-    tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[AdapterKind, IPAdapter]
+    tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[str, IPAdapter]
 ) -> None:
-    names = {"image_proj": "image_proj_model", "ip_adapter": "adapter_modules"}
-    save_file(renamed(adapters["plus"], names, "module."), tmp_path / "a.safetensors")
+    save_file(prefixed(adapters["plus"].state_dict()), tmp_path / "a.safetensors")
     assert_same_weights(load_adapter(tmp_path / "a.safetensors", unet), adapters["plus"])
-    torch.save({"state_dict": renamed(adapters["plus"], names)}, tmp_path / "a.bin")
+    torch.save({"state_dict": prefixed(adapters["plus"].state_dict())}, tmp_path / "a.bin")
     assert_same_weights(load_adapter(tmp_path / "a.bin", unet), adapters["plus"])
 
 
 def test_a_whole_training_checkpoint_is_read(tmp_path: Path, sdxl_unet: UNet2DConditionModel) -> None:
     """Accelerate keeps one of two names for a tensor: that of the UNet's processor. Numbers follow down, up, mid."""
     adapter = new_adapter(sdxl_unet, "base")
-    tensors = {f"unet.{key}": tensor for key, tensor in sdxl_unet.state_dict().items()}
-    names = {str(layer.index): f"unet.{layer.name}" for layer in attention_layers(sdxl_unet)}
-    for key, tensor in adapter.state_dict().items():
-        part, _, rest = key.partition(".")
-        number, _, last = rest.partition(".")
-        tensors[f"image_proj_model.{rest}" if part == "image_proj" else f"{names[number]}.{last}"] = tensor
-    save_file(tensors, tmp_path / "model.safetensors")
+    save_file(saved_by_accelerate(adapter.state_dict(), sdxl_unet), tmp_path / "model.safetensors")
     assert_same_weights(load_adapter(tmp_path / "model.safetensors", sdxl_unet), adapter)
 
 
 def test_the_content_counts_and_not_the_name(
-    tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[AdapterKind, IPAdapter]
+    tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[str, IPAdapter]
 ) -> None:
     save_adapter(adapters["base"], tmp_path / "ip-adapter-plus.safetensors")
     (tmp_path / "ip-adapter-plus.safetensors").rename(tmp_path / "ip-adapter-plus.bin")
@@ -254,9 +225,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, legacy: bool) -
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
-def test_damaged_files_are_refused_in_words(
-    suffix: str, tmp_path: Path, adapters: dict[AdapterKind, IPAdapter]
-) -> None:
+def test_damaged_files_are_refused_in_words(suffix: str, tmp_path: Path, adapters: dict[str, IPAdapter]) -> None:
     path = tmp_path / f"adapter{suffix}"
     save_adapter(adapters["base"], path)
     whole = path.read_bytes()
@@ -280,8 +249,8 @@ def refusal(tmp_path: Path, tensors: dict[str, Tensor]) -> str:
     return str(error.value)
 
 
-def test_face_id_is_told_apart(tmp_path: Path, adapters: dict[AdapterKind, IPAdapter]) -> None:
-    base = renamed(adapters["base"], {})
+def test_face_id_is_told_apart(tmp_path: Path, adapters: dict[str, IPAdapter]) -> None:
+    base = dict(adapters["base"].state_dict())
     plain = {key: tensor for key, tensor in base.items() if not key.startswith("image_proj.")}
     face_id = plain | {"image_proj.proj.0.weight": torch.ones(4, 4), "image_proj.norm.weight": torch.ones(4)}
     face_id_plus = plain | {"image_proj.perceiver_resampler.proj_in.weight": torch.ones(4, 4)}
@@ -290,8 +259,8 @@ def test_face_id_is_told_apart(tmp_path: Path, adapters: dict[AdapterKind, IPAda
         assert "is a FaceID adapter" in refusal(tmp_path, tensors)
 
 
-def test_incomplete_and_foreign_files_are_named(tmp_path: Path, adapters: dict[AdapterKind, IPAdapter]) -> None:
-    base = renamed(adapters["base"], {})
+def test_incomplete_and_foreign_files_are_named(tmp_path: Path, adapters: dict[str, IPAdapter]) -> None:
+    base = dict(adapters["base"].state_dict())
     assert "no image projection" in refusal(tmp_path, {"lora.weight": torch.ones(2)} | {"a": torch.ones(2)})
     for key in base:
         message = refusal(tmp_path, {name: tensor for name, tensor in base.items() if name != key})
@@ -305,10 +274,17 @@ def test_incomplete_and_foreign_files_are_named(tmp_path: Path, adapters: dict[A
     assert "extra belongs to no base adapter" in refusal(tmp_path, base | {"image_proj.extra": torch.ones(1)})
     numberless = {key.replace("ip_adapter.", "ip_adapter.x"): tensor for key, tensor in base.items()}
     assert "no numbered keys" in refusal(tmp_path, numberless)
-    plus = renamed(adapters["plus"], {})
+    plus = dict(adapters["plus"].state_dict())
     for key in ("latents", "proj_in.weight", "proj_out.bias", "layers.0.0.to_q.weight", "layers.3.1.3.weight"):
         plus_key = f"image_proj.{key}"
         refusal(tmp_path, {name: tensor for name, tensor in plus.items() if name != plus_key})
+
+
+@pytest.mark.parametrize("kind", ["base", "plus"])
+def test_one_that_would_fill_memory_is_refused(tmp_path: Path, unet: UNet2DConditionModel, kind: str) -> None:
+    clip_dim = {"base": 24, "plus": 32}[kind]
+    adapter = IPAdapter.for_unet(unet, kind=kind, clip_dim=clip_dim, num_tokens=5000, heads=1)
+    assert "it makes 5000 tokens of a picture, and 1024 are the most" in refusal(tmp_path, dict(adapter.state_dict()))
 
 
 def test_a_wrong_base_is_explained_with_both_sides(
@@ -316,7 +292,7 @@ def test_a_wrong_base_is_explained_with_both_sides(
     published_unets: dict[str, UNet2DConditionModel],
     unet: UNet2DConditionModel,
     sdxl_unet: UNet2DConditionModel,
-    adapters: dict[AdapterKind, IPAdapter],
+    adapters: dict[str, IPAdapter],
 ) -> None:
     path = tmp_path / "mine.safetensors"
     save_adapter(adapters["base"], path)
@@ -329,7 +305,7 @@ def test_a_wrong_base_is_explained_with_both_sides(
         load_adapter(path, published_unets["sd15"])
     wider = {
         key: torch.ones(64, 32) if "ip_adapter.3." in key else tensor
-        for key, tensor in renamed(adapters["base"], {}).items()
+        for key, tensor in dict(adapters["base"].state_dict()).items()
     }
     save_file(wider, path)
     with pytest.raises(UserError, match="its layer 3 is 64 wide, this model's layer 3 is 32 wide"):
@@ -348,12 +324,12 @@ def test_a_wrong_encoder_is_explained_with_both_sides(
             check_encoder(adapter, vit_g)
 
 
-def test_a_name_with_another_ending_is_refused(tmp_path: Path, adapters: dict[AdapterKind, IPAdapter]) -> None:
+def test_a_name_with_another_ending_is_refused(tmp_path: Path, adapters: dict[str, IPAdapter]) -> None:
     with pytest.raises(UserError, match=r"must end in \.safetensors or \.bin"):
         save_adapter(adapters["base"], tmp_path / "adapter.pt")
 
 
-def test_metadata_tells_the_framework(tmp_path: Path, adapters: dict[AdapterKind, IPAdapter]) -> None:
+def test_metadata_tells_the_framework(tmp_path: Path, adapters: dict[str, IPAdapter]) -> None:
     save_adapter(adapters["base"], tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
         assert file.metadata() == {"format": "pt"}

@@ -39,7 +39,7 @@ def work(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     shutil.copytree(tiny_bundle_dir / "unet", folder / "unet")
     save_baseline(_baseline(tiny_bundle_dir), folder)
     plain_adapter_path(folder).parent.mkdir()
-    shutil.copyfile(entry_from_folder(tiny_bundle_dir, name="any").adapters["base"], plain_adapter_path(folder))
+    shutil.copyfile(entry_from_folder(tiny_bundle_dir, name="any").adapters["base"].file, plain_adapter_path(folder))
     return folder
 
 

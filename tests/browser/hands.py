@@ -99,6 +99,7 @@ def body(page: Any, selector: str) -> bytes:
 def drop(page: Any, data: bytes) -> None:
     if not page.is_visible("#restore-file"):
         page.click("#restore-panel > button")
+        page.wait_for_selector("#restore-file", state="visible")
     page.set_input_files(
         "#restore-file input[type=file]", {"name": "result.png", "mimeType": "image/png", "buffer": data}
     )

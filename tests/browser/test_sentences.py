@@ -83,10 +83,25 @@ def test_progress(translate: Translate) -> None:
         Progress(phase="denoising", message="picture 2 of 4"): "正在绘制：第 2 张，共 4 张",
         Progress(phase="denoising", message="strength 0.25 (2 of 5)"): "正在绘制：强度 0.25（第 2 张，共 5 张）",
         Progress(
-            phase="decoding", message="fine-grained (2 of 2), developing the picture"
+            phase="decoding", message="Fine-grained (2 of 2), developing the picture"
         ): "精细（第 2 张，共 2 张），正在显影",
+        Progress(phase="denoising", message="my toys (3 of 3)"): "正在绘制：my toys（第 3 张，共 3 张）",
+        Progress(phase="loading", message="reading the adapter toys"): "正在读取适配器 toys",
     }
     assert {progress: translate(line(progress)) for progress in expected} == expected
+
+
+def test_adapters(translate: Translate) -> None:
+    assert translate("Base — overall look") == "基础 — 整体观感"
+    assert translate("Face (fine-grained)") is None, "a name alone may be anybody's"
+    needed = "a.bin needs an image encoder with layers of width 1664 (OpenCLIP ViT-bigG/14), but this model's is 24."
+    assert translate(needed) == "a.bin 需要层宽为 1664（OpenCLIP ViT-bigG/14）的图像编码器，而这个模型的是 24。"
+    foreign = "a.bin is a ControlNet and no IP-Adapter: please use an IP-Adapter file."
+    assert translate(foreign) == "a.bin 是 ControlNet，不是 IP-Adapter：请用 IP-Adapter 文件。"
+    named = "IPA_ADAPTERS names toys, which holds no .safetensors or .bin file."
+    assert translate(named) == "IPA_ADAPTERS 里的 toys 里没有 .safetensors 或 .bin 文件。"
+    both = texts.BOTH_DONE.format(series="Base", series2="my toys", seed=7)
+    assert translate(both) == "滑块左边是基础，右边是my toys，种子都是 7。"
 
 
 def test_downloads(translate: Translate) -> None:

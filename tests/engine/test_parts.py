@@ -14,7 +14,7 @@ from PIL import Image, ImageChops
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.results import GenerateResult
-from ipa_app.engine.series import both_adapters, scale_strip
+from ipa_app.engine.series import each_adapter, scale_strip
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
@@ -88,7 +88,8 @@ def test_parts_go_with_series_several_references_and_a_picture_to_stay_away_from
     assert len({pixels(result)[0] for result in strip}) == len(strip)
     assert pixels(strip[0]) == pixels(draw(engine_xl))
     assert [result.settings["part"] for result in strip] == ["all", *[part] * (len(strip) - 1)]
-    base, fine = (draw(engine_xl, each.request) for each in both_adapters(request))
+    entry = engine_xl.manager.entry(request.model)
+    base, fine = (draw(engine_xl, each.request) for each in each_adapter(request, entry.adapters))
     assert pixels(base) == pixels(strip[-1])
     others = [fine, draw(engine_xl, **pictures), draw(engine_xl, **{**pictures, "references": (reference(2),)})]
     assert len({pixels(result)[0] for result in (base, *others)}) == 4

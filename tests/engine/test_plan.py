@@ -11,13 +11,18 @@ from ipa_app.engine.plan import make_plan, settings_of
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.seeds import LARGEST_SEED, picture_seeds
 from ipa_app.errors import UserError
-from ipa_app.models.catalog import ModelEntry
+from ipa_app.models.adapters import usual_adapter
+from ipa_app.models.entry import AdapterEntry, ModelEntry
 
 ENTRY = ModelEntry(
     name="m",
     title="M",
     location=Path("m"),
-    adapters={"base": Path("a")},
+    adapters={
+        "base": usual_adapter("base", Path("a.safetensors")),
+        "toys": AdapterEntry(name="toys", title="toys", file=Path("toys.bin"), kind="plus"),
+        "mine~secret": AdapterEntry(name="mine", title="mine", file=Path("b"), kind="full", is_private=True),
+    },
     width=128,
     height=96,
     steps=20,
@@ -55,8 +60,13 @@ def test_inpainting_keeps_the_pictures_own_size_and_draws_at_the_models() -> Non
 
 
 def test_what_the_model_lacks_is_said_before_anything_is_loaded() -> None:
-    with pytest.raises(UserError, match=r"no adapter 'fine' \(it has base\)"):
-        make_plan(GenerateRequest(task="variation", references=(Reference(image=PICTURE),), adapter="fine"), ENTRY)
+    with pytest.raises(UserError, match=r"no adapter 'best' \(it has base, toys\)"):
+        make_plan(GenerateRequest(task="variation", references=(Reference(image=PICTURE),), adapter="best"), ENTRY)
+    with pytest.raises(UserError, match="no adapter 'best'"):
+        make_plan(GenerateRequest(task="mix", prompt="a cat", adapter="best"), ENTRY)
+    with pytest.raises(UserError, match="no adapter 'fine'"):
+        plain = dataclasses.replace(ENTRY, adapters={})
+        make_plan(GenerateRequest(task="variation", references=(Reference(image=PICTURE),), adapter="fine"), plain)
     with pytest.raises(UserError, match="no ControlNet"):
         make_plan(GenerateRequest(task="pose", pose=PICTURE), ENTRY)
 
@@ -69,6 +79,40 @@ def test_the_settings_hold_every_input_as_used_and_are_json() -> None:
     assert (settings["width"], settings["height"], settings["adapter"]) == (128, 96, "base")
     assert settings["references"][0]["weight"] == 0.5
     assert len(settings["references"][0]["sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"), [("base", "base"), ("a", "base"), ("toys", "toys"), ("fine", "toys"), ("mine~secret", "mine")]
+)
+def test_an_adapter_is_found_by_every_name_it_has_and_noted_by_one(asked: str, name: str) -> None:
+    """By its own, by its file's, as the usual one of its kind, or by the key of the visitor who brought it."""
+    request = GenerateRequest(task="variation", references=(Reference(image=PICTURE),), adapter=asked)
+    plan = make_plan(request, ENTRY)
+    assert plan.adapter is not None
+    assert plan.adapter.name == name
+    assert settings_of(plan, scheduler="S")["adapter"] == name
+
+
+def test_what_a_visitors_adapter_is_asked_for_by_is_never_written_down() -> None:
+    for scale in (0, 1):
+        request = GenerateRequest(
+            task="variation", references=(Reference(image=PICTURE),), adapter="mine~secret", scale=scale
+        )
+        assert "secret" not in json.dumps(settings_of(make_plan(request, ENTRY), scheduler="S"))
+
+
+def test_who_asks_for_an_adapter_that_is_gone_is_told_so() -> None:
+    request = GenerateRequest(task="variation", references=(Reference(image=PICTURE),), adapter="old~secret")
+    with pytest.raises(UserError, match="^The adapter old is not here any more: please add its file again"):
+        make_plan(request, ENTRY)
+
+
+def test_words_alone_need_no_adapter() -> None:
+    plain = dataclasses.replace(ENTRY, adapters={})
+    for name in ("base", "fine"):
+        plan = make_plan(GenerateRequest(task="mix", prompt="a cat", adapter=name), plain)
+        assert plan.adapter is None
+        assert settings_of(plan, scheduler="S")["adapter"] == name
 
 
 def test_scale_0_and_no_reference_are_written_down_alike() -> None:

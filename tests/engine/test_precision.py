@@ -33,7 +33,9 @@ def half_model(entry: ModelEntry) -> LoadedModel:
 
 def _drawn(model: LoadedModel, entry: ModelEntry) -> bytes:
     plan = make_plan(GenerateRequest(task="mix", prompt="a red cat", seed=3), entry)
-    prompt = model.encode(square_for_clip(noise_picture()), "base").to(model.pipelines["text_to_image"].unet.dtype)
+    prompt = model.encode(square_for_clip(noise_picture()), model.entry.adapters["base"]).to(
+        model.pipelines["text_to_image"].unet.dtype
+    )
     row = Row(prompt="a red cat", negative_prompt="", seed=3, image_prompts=(prompt,))
     return draw(model, [row], like=plan, on_step=lambda _: None)[0].tobytes()
 

@@ -16,7 +16,8 @@ from ipa_app.engine.recipes import input_pictures, pack_inputs, read_request
 from ipa_app.engine.requests import MASK_FIELDS, GenerateRequest, Reference
 from ipa_app.errors import UserError
 from ipa_app.imaging.png import write_png
-from ipa_app.models.catalog import ModelEntry
+from ipa_app.models.adapters import usual_adapter
+from ipa_app.models.entry import ModelEntry
 from ipa_app.pose.presets import preset_sheets
 from tests.engine.conftest import noise_picture, reference
 from tests.sample_requests import EVERYWHERE, OF_TASK, PRESETS, differences, plain, sample_request
@@ -25,7 +26,7 @@ ENTRY = ModelEntry(
     name="m",
     title="M",
     location=Path("m"),
-    adapters={"base": Path("a"), "fine": Path("b")},
+    adapters={"base": usual_adapter("base", Path("a")), "fine": usual_adapter("plus", Path("b"))},
     controlnets={"pose": Path("c")},
     width=128,
     height=96,
@@ -105,6 +106,18 @@ def test_a_result_from_before_parts_could_be_chosen_comes_back_whole(tmp_path: P
     assert differences(read_request(tmp_path / "a.png"), request) == []
 
 
+def test_a_result_from_before_adapters_had_names_comes_back_as_it_was(tmp_path: Path) -> None:
+    """It says base or fine, and nothing of the file; a new one says which file that was."""
+    request = sample_request("variation", model="m")
+    plan = make_plan(request, ENTRY)
+    for sha256 in (None, "0" * 64):
+        settings = settings_of(plan, scheduler="S", adapter_sha256=sha256)
+        assert settings["adapter"] == "fine"
+        assert settings.get("adapter_sha256") == sha256
+        write_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
+        assert differences(read_request(tmp_path / "a.png"), request) == []
+
+
 def test_the_seed_is_the_one_of_the_picture(tmp_path: Path) -> None:
     request = GenerateRequest(task="mix", prompt="a cat", seed=5, count=3, model="m")
     assert read_request(write_result(request, tmp_path / "a.png", seed=7)).seed == 7
@@ -138,7 +151,7 @@ def test_a_variation_at_scale_0_comes_back_with_its_reference(tmp_path: Path) ->
 
 
 HOSTILE: list[tuple[dict[str, Any], str]] = [
-    ({"adapter": "best"}, "adapter"),
+    ({"adapter": ["best"]}, "adapter"),
     ({"scale": "strong"}, "scale"),
     ({"scale": 1e999}, "damaged"),
     ({"scale": 10**400}, "scale"),

@@ -91,7 +91,7 @@ def furthest(one: Image.Image, other: Image.Image) -> int:
 def test_without_regions_all_pictures_are_one_prompt_bit_for_bit(generate: Generate, manager: ModelManager) -> None:
     model = manager.get("toybox", timeout=TIMEOUT_S)
     plan = make_plan(GenerateRequest(**WISH), model.entry)
-    prompts = [model.encode(square, "base") for square in SQUARES]
+    prompts = [model.encode(square, model.entry.adapters["base"]) for square in SQUARES]
     joined = ImagePrompt.concat(prompts, weights=WEIGHTS).with_scale(WISH["scale"])
     row = Row(prompt=WISH["prompt"], negative_prompt="", seed=WISH["seed"], image_prompts=(joined,))
     (expected,) = draw(model, [row], like=plan, on_step=lambda _: None)

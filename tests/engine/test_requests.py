@@ -15,8 +15,9 @@ REFERENCE = Reference(image=PICTURE)
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"task": "upscale"}, "The task is 'upscale'; it must be variation or mix or inpaint or pose."),
-    ({"adapter": "plus"}, "The adapter is 'plus'; it must be base or fine."),
+    ({"adapter": ["plus"]}, "The adapter is ['plus']; it must be text."),
     ({"adapter": None}, "The adapter is None"),
+    ({"adapter": "a" * 256}, "The adapter is 256 characters long; it must have at most 255."),
     ({"model": 3}, "The model is 3"),
     ({"model": "x" * 101}, "The model is 101 characters"),
     ({"prompt": 3}, "The prompt is 3"),

@@ -73,7 +73,7 @@ def row(seed: int, **fields: Any) -> Row:
 
 
 def image_prompt(model: LoadedModel, adapter: str, scale: float) -> Any:
-    return model.encode(square(), adapter).with_scale(scale)
+    return model.encode(square(), model.entry.adapters[adapter]).with_scale(scale)
 
 
 def square() -> Image.Image:

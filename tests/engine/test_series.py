@@ -7,7 +7,7 @@ import pytest
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.engine.series import STRIP_SCALES, both_adapters, scale_strip
+from ipa_app.engine.series import STRIP_SCALES, each_adapter, scale_strip
 from ipa_app.errors import Cancelled, UserError
 from tests.engine.conftest import TIMEOUT_S, Generate, pixels, reference
 
@@ -27,19 +27,25 @@ def test_a_strip_is_one_picture_at_rising_strengths(engine: Engine, generate: Ge
     assert pixels(results[0]) == pixels(generate(task="mix", prompt="a cat", seed=seed))
 
 
-def test_both_adapters_draw_on_one_seed(engine: Engine) -> None:
-    results = [
-        event for event in engine.submit_series(both_adapters(WISH)).events() if isinstance(event, GenerateResult)
-    ]
+def test_all_adapters_draw_on_one_seed(engine: Engine) -> None:
+    parts = each_adapter(WISH, engine.manager.entry("toybox").adapters)
+    results = [event for event in engine.submit_series(parts).events() if isinstance(event, GenerateResult)]
     assert [result.settings["adapter"] for result in results] == ["base", "fine"]
     assert results[0].seeds == results[1].seeds
     assert pixels(results[0]) != pixels(results[1])
 
 
+def test_one_adapter_is_not_compared(engine: Engine) -> None:
+    adapters = engine.manager.entry("toybox").adapters
+    with pytest.raises(UserError, match="Please choose at least two adapters to compare"):
+        each_adapter(WISH, {"base": adapters["base"]})
+
+
 def test_progress_says_which_part_is_drawn_and_only_rises(engine: Engine) -> None:
-    events = [event for event in engine.submit_series(both_adapters(WISH)).events() if isinstance(event, Progress)]
+    parts = each_adapter(WISH, engine.manager.entry("toybox").adapters)
+    events = [event for event in engine.submit_series(parts).events() if isinstance(event, Progress)]
     drawing = [event for event in events if event.phase == "denoising"]
-    assert list(dict.fromkeys(event.message for event in drawing)) == ["base (1 of 2)", "fine-grained (2 of 2)"]
+    assert list(dict.fromkeys(event.message for event in drawing)) == ["Base (1 of 2)", "Fine-grained (2 of 2)"]
     shares = [event.step / event.steps for event in events if event.phase in ("denoising", "decoding")]
     assert shares == sorted(shares)
     assert shares[-1] == 1

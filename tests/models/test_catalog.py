@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch_file
 
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import Catalog, catalog, entry_from_folder
 from ipa_app.models.manager import ModelManager
+from tests.tiny_models import random_adapter_tensors, tiny_unet
 
 
 def test_the_bundled_model_is_always_listed_first(tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +66,7 @@ def test_adapters_are_told_apart_by_content_not_by_name(tiny_bundle_dir: Path, t
     shutil.copy(tiny_bundle_dir / "adapters" / "ip-adapter_toybox.safetensors", adapters / "plus.safetensors")
     (adapters / "broken.safetensors").write_bytes(b"not a file of tensors")
     entry = entry_from_folder(tmp_path, name="x")
-    assert {kind: path.name for kind, path in entry.adapters.items()} == {
+    assert {name: adapter.file.name for name, adapter in entry.adapters.items()} == {
         "fine": "a.safetensors",
         "base": "plus.safetensors",
     }
@@ -304,7 +306,6 @@ def test_a_disk_that_fails_is_told(tiny_bundle_dir: Path, monkeypatch: pytest.Mo
     def failing(_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("ipa_app.models.catalog.find_adapters", lambda _: {})
     monkeypatch.setattr("ipa_app.models.catalog.read_header", lambda *_, **__: failing(_))
     file = tiny_bundle_dir / "unet" / "diffusion_pytorch_model.safetensors"
     found = names(monkeypatch, file, tiny_bundle_dir)
@@ -330,9 +331,9 @@ def test_a_checkpoint_file_is_a_model_with_its_adapters_beside_it(
     save_file({key: np.zeros(1, dtype=np.float32)}, file)
     adapters = tmp_path / "my-dream" / "adapters"
     adapters.mkdir(parents=True)
-    save_file({"image_proj.latents": np.zeros(1, dtype=np.float32)}, adapters / "any.safetensors")
+    save_torch_file(random_adapter_tensors(tiny_unet(), kind="plus"), adapters / "any.safetensors")
     (tmp_path / "my-dream" / "ipa_studio.json").write_text(json.dumps({"steps": 9}))
     monkeypatch.setenv("IPA_MODELS", str(file))
     entry = catalog()["my-dream"]
     assert (entry.title, entry.location, entry.width, entry.steps) == ("My Dream", file, side, 9)
-    assert entry.adapters == {"fine": adapters / "any.safetensors"}
+    assert {name: adapter.file for name, adapter in entry.adapters.items()} == {"fine": adapters / "any.safetensors"}

@@ -107,7 +107,7 @@ def test_a_model_is_downloaded_loaded_and_mended(
         manager = ModelManager({"real": real_entry}, device="cpu")
         manager.download("real")
         model = manager.get("real", timeout=TIMEOUT_S)
-        assert set(model.adapters) == {"base", "fine"}
+        assert all(adapter in model.adapters for adapter in model.entry.adapters.values())
         assert manager.state("real").phase == "ready"
         manager.free("real")
         spoiled = max((cache / "models--maker--real" / "blobs").iterdir(), key=lambda path: path.stat().st_size)

@@ -55,7 +55,7 @@ def write_complete_clip(folder: Path, *, nested: str = "vision_config") -> None:
 
 
 def features(model: Any) -> torch.Tensor:
-    prompt = model.encode(noise_picture(size=(40, 40)), "base")
+    prompt = model.encode(noise_picture(size=(40, 40)), model.entry.adapter("base"))
     return next(iter(prompt.cond.values())).key
 
 

@@ -5,15 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from PIL import Image
 
-from ipa_app.adapter import IPAdapter
+from ipa_app.adapter import attention_layers
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry, entry_from_folder
-from ipa_app.models.loaded import LoadedModel, PromptCache, cache_limit
+from ipa_app.models.loaded import LEAST_PROMPTS, LoadedModel, PromptCache
 from ipa_app.models.loading import load_model
-from tests.adapter.test_files import SDXL
 
 
 def load(entry: ModelEntry, **changes: object) -> LoadedModel:
@@ -36,7 +34,8 @@ def test_all_pipelines_share_one_set_of_weights(model: LoadedModel) -> None:
 
 
 def test_nothing_can_be_trained_by_accident(model: LoadedModel) -> None:
-    modules = [model.pipelines["pose"].unet, model.pipelines["pose"].controlnet, *model.adapters.values()]
+    adapters = [model.adapters.get(adapter).network for adapter in model.entry.adapters.values()]
+    modules = [model.pipelines["pose"].unet, model.pipelines["pose"].controlnet, *adapters]
     assert not any(parameter.requires_grad for module in modules for parameter in module.parameters())
     assert not any(module.training for module in modules)
 
@@ -61,15 +60,16 @@ def test_loading_says_how_far_it_is(tiny_bundle_dir: Path) -> None:
 
 def test_a_picture_is_encoded_once_per_adapter(model: LoadedModel) -> None:
     picture = Image.effect_noise((40, 40), 80).convert("RGB")
-    base = model.encode(picture, "base")
-    assert model.encode(picture.copy(), "base") is base
-    assert model.encode(picture, "fine") is not base
-    assert model.encode(Image.new("RGB", (40, 40), "red"), "base") is not base
+    adapters = model.entry.adapters
+    base = model.encode(picture, adapters["base"])
+    assert model.encode(picture.copy(), adapters["base"]) is base
+    assert model.encode(picture, adapters["fine"]) is not base
+    assert model.encode(Image.new("RGB", (40, 40), "red"), adapters["base"]) is not base
 
 
 def test_the_cache_forgets_what_was_unused_for_longest(model: LoadedModel) -> None:
     cache = PromptCache(limit=2)
-    prompt = model.encode(Image.new("RGB", (8, 8)), "base")
+    prompt = model.encode(Image.new("RGB", (8, 8)), model.entry.adapters["base"])
     for name in ("a", "b"):
         cache.put((name, "base"), prompt)
     cache.get(("a", "base"))
@@ -79,24 +79,25 @@ def test_the_cache_forgets_what_was_unused_for_longest(model: LoadedModel) -> No
     assert len(cache) == 2
 
 
-def test_prompts_of_large_models_are_kept_in_smaller_number(model: LoadedModel) -> None:
-    with torch.device("meta"):
-        unets = (UNet2DConditionModel(cross_attention_dim=768), UNet2DConditionModel(**SDXL))
-        small, large = (IPAdapter.for_unet(unet, kind="plus", clip_dim=1280) for unet in unets)
-    assert cache_limit([small], torch.float16) == 64
-    assert cache_limit([small, large], torch.float16) == 25
-    assert cache_limit([], torch.float32) == 64
-    prompt = model.encode(Image.new("RGB", (8, 8), "blue"), "fine")
-    sides = [*prompt.cond.values(), *prompt.uncond.values()]
-    assert sum(side.key.numel() + side.value.numel() for side in sides) == model.adapters["fine"].prompt_numbers
+def test_large_prompts_are_kept_in_smaller_number(model: LoadedModel) -> None:
+    prompt = model.encode(Image.new("RGB", (8, 8), "blue"), model.entry.adapters["fine"])
+    layers = attention_layers(model.pipelines["text_to_image"].unet)
+    # 16 tokens of float32, keys and values, with a picture and without.
+    assert prompt.num_bytes == 2 * 2 * 16 * 4 * sum(layer.hidden_size for layer in layers)
+    for room, kept in ((10 * prompt.num_bytes, 10), (prompt.num_bytes, LEAST_PROMPTS)):
+        cache = PromptCache(limit=64, most_bytes=room)
+        for number in range(12):
+            cache.put((str(number), "fine"), prompt)
+        assert len(cache) == kept
+        assert cache.get(("11", "fine")) is prompt
 
 
 def test_a_model_without_a_controlnet_or_adapters_says_so(tiny_bundle_dir: Path) -> None:
     plain = load(entry_from_folder(tiny_bundle_dir, name="tiny"), controlnets={}, adapters={})
     with pytest.raises(UserError, match="no ControlNet"):
         plain.pipeline("pose")
-    with pytest.raises(UserError, match="no adapter 'fine'"):
-        plain.encode(Image.new("RGB", (8, 8)), "fine")
+    with pytest.raises(UserError, match=r"no adapter 'fine' \(it has none\)"):
+        plain.entry.adapter("fine")
 
 
 def test_memory_that_runs_out_while_loading_is_told(tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

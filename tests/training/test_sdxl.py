@@ -10,6 +10,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file
 
+from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.loading import load_model
 from ipa_app.training.cli import main
@@ -53,8 +54,9 @@ def test_what_is_trained_draws_what_it_draws_in_diffusers(
     before, after = load_file(published), load_file(tmp_path / NAMES[kind])
     assert {key: tensor.shape for key, tensor in after.items()} == {key: tensor.shape for key, tensor in before.items()}
     assert not any(torch.equal(after[key], before[key]) for key in before)
+    trained = usual_adapter(kind, tmp_path / NAMES[kind])
     entry = dataclasses.replace(
-        entry_from_folder(tiny_sdxl_dir, name="toybox"), adapters={name: tmp_path / NAMES[kind]}, controlnets={}
+        entry_from_folder(tiny_sdxl_dir, name="toybox"), adapters={name: trained}, controlnets={}
     )
     model = load_model(entry, device="cpu", dtype=torch.float32, report=lambda *_: None)
     theirs = StableDiffusionXLPipeline.from_pretrained(tiny_sdxl_dir, local_files_only=True, dtype=torch.float32)

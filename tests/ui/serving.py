@@ -11,6 +11,7 @@ import pytest
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
+from ipa_app.models.adapter_set import AdapterSet
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
@@ -47,9 +48,10 @@ def served_engine(
     temporary: Path,
     examples: Sequence[Example] = (),
     others: Sequence[ModelEntry] = (),
+    adapters: AdapterSet | None = None,
     **launch: Any,
 ) -> Iterator[tuple[str, WatchedEngine]]:
-    """Serve the app with `bundle` as its model "toybox", and others beside it, and yield its address and its engine.
+    """Serve the app with `bundle` as its model "toybox", others and adapters beside it; yield its address and engine.
 
     What else is given goes to Gradio's `launch`.
     """
@@ -58,7 +60,7 @@ def served_engine(
         # Gradio gives a new server three seconds to answer, once; a busy machine needs more, and the tests ask anyway.
         patch.setattr("gradio.networking.url_ok", lambda _url: True)
         entries = [entry_from_folder(bundle, name="toybox"), *others]
-        manager = ModelManager({entry.name: entry for entry in entries}, device="cpu")
+        manager = ModelManager({entry.name: entry for entry in entries}, device="cpu", adapters=adapters)
         engine = WatchedEngine(manager)
         page = build_page(Studio(engine=engine, manager=manager), examples=examples).queue()
         _, url, _ = page.launch(

@@ -25,19 +25,18 @@ ONLY_ENGLISH = {"TITLE"}
 
 # Texts for people that are names, are found as part of a longer one, or are no part of the page.
 NAMES = {"Stable Diffusion", "Stable Diffusion 1.5", "Stable Diffusion 1.x", "Stable Diffusion 2.x"} | {
-    "Stable Diffusion XL", "CLIP ViT-L/14", "OpenCLIP ViT-H/14", "OpenCLIP ViT-bigG/14"
+    "Stable Diffusion XL", "FLUX or Stable Diffusion 3", "CLIP ViT-L/14", "OpenCLIP ViT-H/14", "OpenCLIP ViT-bigG/14"
 }  # fmt: skip
 JOINED = {"{} left"}
 IN_FILES = {"CFG scale", "IP-Adapter scale", "ControlNet scale", "Denoising strength", "Negative prompt: {}"}
-UNSHOWN = {"blob {}\0", "load {}", "adapter {}"}
+UNSHOWN = {"blob {}\0", "load {}"}
 TORCH_SAYS = {"MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory"}
 STAYS = NAMES | JOINED | IN_FILES | UNSHOWN | TORCH_SAYS
 
 
 def shown_texts() -> dict[str, Any]:
-    """All that people see; what documents the API is for programmers and stays English."""
-    names = {name for name in vars(texts) if name.isupper() and not name.startswith("API_")}
-    return {name: getattr(texts, name) for name in names - ONLY_ENGLISH}
+    """All that people see."""
+    return {name: text for name, text in vars(texts).items() if name.isupper() and name not in ONLY_ENGLISH}
 
 
 def leaves(text: Any) -> list[str]:

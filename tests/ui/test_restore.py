@@ -155,7 +155,7 @@ def test_a_picture_of_another_program_sets_what_it_can_and_everything_else_as_us
 ) -> None:
     parts, studio = page
     restorer = Restorer(parts, studio=studio)
-    update = restorer.from_upload({"path": str(png(tmp_path / "a.png", parameters=INFOTEXT))}, "other")
+    update = restorer.from_upload({"path": str(png(tmp_path / "a.png", parameters=INFOTEXT))}, model="other")
     assert update[parts.tasks]["selected"] == "mix"
     inputs = inputs_after(parts, "mix", update)
     expected = {

@@ -91,7 +91,7 @@ def test_a_comparison_of_which_one_is_withheld_shows_the_other(
     withhold(monkeypatch, model, every=2)
     parts, _ = page
     *_, last = runner.run("mix", SERIES["both-adapters"])(**entered)
-    assert [caption for _, caption in last[parts.results.gallery]["value"]] == ["base", "fine-grained: withheld"]
+    assert [caption for _, caption in last[parts.results.gallery]["value"]] == ["Base", "Fine-grained: withheld"]
     assert not last[parts.results.compared]["visible"]
     assert ">One picture in " in last[parts.results.status]
     assert last[parts.results.status].count("One was withheld, because") == 1
@@ -99,7 +99,7 @@ def test_a_comparison_of_which_one_is_withheld_shows_the_other(
 
 def test_how_an_input_was_understood_is_told_once_with_the_pictures_of_a_series() -> None:
     result = GenerateResult(images=(), seeds=(7,), settings={}, notes=("The mask was turned.", "The pose is small."))
-    text = done_text([result, result], seconds=1, order=SERIES["both-adapters"])
+    text = done_text([result, result], seconds=1, order=SERIES["both-adapters"], series=["Base", "Fine-grained"])
     assert text.endswith(" 2 pictures in 1.0 seconds. The mask was turned. The pose is small.")
 
 

@@ -35,7 +35,9 @@ from ipa_app.models.loading import load_model
 from ipa_app.models.manager import ModelManager
 from ipa_app.pose.detect import PoseDetector
 from ipa_app.ui.zero_gpu import build_engine, drawing_on, estimated_seconds, explained, is_zero_gpu
+from tests.adapter_files import write_adapter
 from tests.engine.conftest import TIMEOUT_S, noise_picture, pixels, reference
+from tests.tiny_models import random_adapter_tensors, tiny_unet
 
 VISITOR: ContextVar[str] = ContextVar("visitor", default="nobody")
 
@@ -132,6 +134,20 @@ def test_pictures_are_the_same_as_without_and_progress_comes_step_by_step(
     steps = [event.step for event in progress if isinstance(event, Progress) and event.phase == "denoising"]
     assert steps == sorted(steps)
     assert len(set(steps)) >= 3
+
+
+def test_an_adapter_that_came_after_the_other_process_crosses_with_the_request(
+    engine: Engine, manager: ModelManager, lender: Lender, tmp_path: Path
+) -> None:
+    file = write_adapter(tmp_path / "toys.safetensors", random_adapter_tensors(tiny_unet(), kind="full"))
+    key = manager.adapters.add(file, entry=manager.entry("toybox"))
+    wish = request(references=(reference(2),), seed=5, adapter=key)
+    drawn = engine.submit(wish).result(TIMEOUT_S)
+    assert drawn.settings["adapter"] == "toys"
+    assert len(lender.seconds) == 1
+    here = Engine(manager)
+    assert pixels(here.submit(wish).result(TIMEOUT_S)) == pixels(drawn)
+    here.close()
 
 
 def test_a_random_seed_is_drawn_once(engine: Engine) -> None:

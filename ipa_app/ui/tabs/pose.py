@@ -228,7 +228,7 @@ def read_keypoints_file(payload: Any, width: Any = 0, height: Any = 0) -> tuple[
         gr.Error: it is no pose, and why.
     """
     with explained():
-        path = Path(file_path(payload, field="keypoints"))
+        path = Path(file_path(payload, field="keypoints", most=None))
         # No character is written with more bytes than four.
         if path.stat().st_size > 4 * LONGEST_JSON:
             raise UserError(texts.POSE_FILE_TOO_LONG)

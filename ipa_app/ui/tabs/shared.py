@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -55,6 +55,7 @@ class TaskTab:
         inputs: further inputs by the request's field.
         folds: the accordion that an input lies in, by the input's name; opened where one in it is not as usual.
         extras: further buttons that draw something, by the name of their series.
+        compared: which adapters one of these compares.
         mask_view: where the mask can be looked at as it will be used.
         pose_finder: where a pose can be found in a picture.
     """
@@ -69,6 +70,7 @@ class TaskTab:
     inputs: dict[str, Any] = field(default_factory=dict)
     folds: dict[str, gr.Accordion] = field(default_factory=dict)
     extras: dict[str, gr.Button] = field(default_factory=dict)
+    compared: gr.CheckboxGroup | None = None
     mask_view: MaskView | None = None
     pose_finder: PoseFinder | None = None
 
@@ -96,6 +98,7 @@ def finish_tab(
     inputs: dict[str, Any] | None = None,
     folds: dict[str, gr.Accordion] | None = None,
     extras: Mapping[str, str] = MappingProxyType({}),
+    compared: Callable[[], gr.CheckboxGroup] | None = None,
     mask_view: MaskView | None = None,
     pose_finder: PoseFinder | None = None,
 ) -> TaskTab:
@@ -108,6 +111,7 @@ def finish_tab(
         inputs: as in `TaskTab`.
         folds: as in `TaskTab`.
         extras: what the further buttons say, by the name of their series.
+        compared: lays out the choice of what they compare.
         mask_view: as in `TaskTab`.
         pose_finder: as in `TaskTab`.
     """
@@ -130,6 +134,7 @@ def finish_tab(
                 name: gr.Button(text, size="sm", min_width=140, elem_id=f"{task}-{name}")
                 for name, text in extras.items()
             }
+    choice = compared() if compared else None
     examples = gr.Column(elem_classes="ipa-examples")
     return TaskTab(
         task=task,
@@ -142,6 +147,7 @@ def finish_tab(
         inputs=inputs or {},
         folds=folds or {},
         extras=further,
+        compared=choice,
         mask_view=mask_view,
         pose_finder=pose_finder,
     )

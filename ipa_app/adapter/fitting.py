@@ -1,0 +1,76 @@
+"""Whether an adapter and a base model belong together, told by their sizes; both sides are named where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ipa_app.adapter.kinds import KINDS, VisionWidths
+from ipa_app.adapter.layers import AttentionLayer
+from ipa_app.adapter.layout import AdapterLayout
+from ipa_app.errors import UserError
+
+if TYPE_CHECKING:
+    from ipa_app.adapter.ip_adapter import IPAdapter
+
+_BASE_MODELS = {
+    768: "Stable Diffusion 1.x",
+    1024: "Stable Diffusion 2.x",
+    2048: "SDXL",
+    4096: "FLUX or Stable Diffusion 3",
+}
+
+
+def check_base(file: AdapterLayout, layers: Sequence[AttentionLayer]) -> None:
+    """Make sure that a file's layers are those of a base model.
+
+    Raises:
+        UserError: they are not; the message names both sides.
+    """
+    wanted = [(layer.index, layer.hidden_size, layer.cross_attention_dim) for layer in layers]
+    given = [(layer.index, layer.hidden_size, layer.cross_attention_dim) for layer in file.layers]
+    if given == wanted:
+        return
+    made_for, model = _describe_base(file.layers), _describe_base(layers)
+    if made_for != model:
+        raise UserError(f"{file.path.name} was made for {made_for}, but this base model is {model}.")
+    theirs, ours = next((a, b) for a, b in zip(given, wanted, strict=True) if a != b)
+    raise UserError(
+        f"{file.path.name} was made for another base model: its layer {theirs[0]} is {theirs[1]} wide, "
+        f"this model's layer {ours[0]} is {ours[1]} wide."
+    )
+
+
+def check_encoder(adapter: IPAdapter | AdapterLayout, tower: VisionWidths) -> None:
+    """Make sure that a vision tower gives what an adapter takes.
+
+    Args:
+        adapter: built, or told by its file.
+        tower: its configuration.
+
+    Raises:
+        UserError: it does not; the message names both sides.
+    """
+    features = KINDS[adapter.kind].features
+    given = features.width(tower)
+    if given != adapter.clip_dim:
+        what = adapter.path.name if isinstance(adapter, AdapterLayout) else f"This {adapter.kind} adapter"
+        raise UserError(
+            f"{what} needs an image encoder with {features.described} of width "
+            f"{_named(adapter.clip_dim, features.networks)}, but this model's is {_named(given, features.networks)}."
+        )
+
+
+def base_name(cross_attention_dim: object) -> str:
+    """Name the family of base models whose text tokens are this wide."""
+    known = isinstance(cross_attention_dim, int) and cross_attention_dim in _BASE_MODELS
+    return _BASE_MODELS[cross_attention_dim] if known else "a model of its own"
+
+
+def _describe_base(layers: Sequence[AttentionLayer]) -> str:
+    width = layers[0].cross_attention_dim
+    return f"{base_name(width)} ({len(layers)} cross-attention layers, text tokens {width} wide)"
+
+
+def _named(width: int, networks: Mapping[int, str]) -> str:
+    return f"{width} ({networks[width]})" if width in networks else str(width)

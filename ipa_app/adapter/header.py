@@ -1,0 +1,224 @@
+"""What a weight file says of its tensors, without reading them. No code in a file is ever run.
+
+PyTorch is imported for its own files only, so that safetensors files can be told apart while a program starts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from operator import index
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from safetensors import SafetensorError
+
+from ipa_app.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class TensorInfo(NamedTuple):
+    """What a file says of one of its tensors: its sizes, and its type as safetensors names it, such as "F16"."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
+
+    @property
+    def is_floating(self) -> bool:
+        """Whether it holds floating-point numbers."""
+        return self.dtype.startswith(("F", "BF"))
+
+
+Header = Mapping[str, TensorInfo]
+"""By the tensors' names; of nested ones the names are joined by dots."""
+
+# No header of a real adapter comes near this; more is a file of something else, or made to fill memory.
+_LARGEST_HEADER = 16 * 2**20
+
+# Of one number. Of types that are newer than these the smallest has half a byte.
+_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+_BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}
+
+# All that torch.load lets through when a file is cut off, garbled or holds more than tensors.
+_LOAD_ERRORS = (
+    pickle.UnpicklingError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+)
+
+
+class DamagedError(ValueError):
+    """A file ends too early, or is none of the kind that it begins like."""
+
+
+def read_header(path: Path) -> dict[str, TensorInfo]:
+    """Read the names, shapes and types of an adapter file's tensors.
+
+    Args:
+        path: a ``.safetensors`` or a PyTorch file, told by content.
+
+    Raises:
+        UserError: it is cut off, cannot be read or holds more than tensors.
+    """
+    with _explained(path):
+        if is_safetensors(path):
+            return read_safetensors(path, most_bytes=_LARGEST_HEADER)[0]
+        return header_of(_load_tensors(path))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read an adapter file's tensors; those of a PyTorch file stay on the disk until they are used.
+
+    Args:
+        path: as for :func:`read_header`.
+
+    Raises:
+        UserError: as :func:`read_header`.
+    """
+    with _explained(path):
+        if is_safetensors(path):
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return _load_tensors(path)
+
+
+def header_of(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
+    """Describe tensors in memory."""
+    return {name: TensorInfo(tuple(tensor.shape), _short(str(tensor.dtype))) for name, tensor in tensors.items()}
+
+
+def is_safetensors(path: Path) -> bool:
+    """Tell by content: eight bytes of header length, then JSON; pickles and zip archives begin otherwise."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def read_safetensors(path: Path, *, most_bytes: int) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+    """Read what a safetensors file says of its tensors, also of such as the library does not know yet.
+
+    Args:
+        path: of the file.
+        most_bytes: how long its header may be.
+
+    Returns:
+        The tensors by name, and what the file's maker noted.
+
+    Raises:
+        DamagedError: it is cut off, or its tensors are not as large as they are said to be.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        text = file.read(length) if 0 < length <= most_bytes else b""
+    try:
+        content: dict[str, Any] = json.loads(text if len(text) == length else b"")
+        notes = content.pop("__metadata__", None) or {}
+        tensors = {name: _tensor_info(value) for name, value in content.items()}
+        end = max((value["data_offsets"][1] for value in content.values()), default=0)
+    except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
+        raise DamagedError(path.name) from None
+    if path.stat().st_size < 8 + length + end:
+        raise DamagedError(path.name)
+    return tensors, notes
+
+
+def _tensor_info(value: Mapping[str, Any]) -> TensorInfo:
+    """Read what is said of one tensor.
+
+    Raises:
+        ValueError: its place in the file is not as large as it is said to be.
+    """
+    info = TensorInfo(tuple(map(index, value["shape"])), str(value["dtype"]))
+    begin, end = map(index, value["data_offsets"])
+    size = _BYTES.get(info.dtype)
+    fits = end - begin == info.numbers * size if size else 2 * (end - begin) >= info.numbers
+    if not fits or not 0 <= begin <= end or min(info.shape, default=0) < 0:
+        raise ValueError("a tensor of another size")
+    return info
+
+
+def read_pickled(path: Path, *, device: str = "cpu") -> Any:
+    """Load what a PyTorch file holds; no code in it is ever run. Tensors stay on the disk until they are used.
+
+    Args:
+        path: of the file.
+        device: where to; "meta" reads names and sizes alone.
+
+    Raises:
+        ValueError: it unfolds into more than it holds.
+        Exception: anything that torch.load raises for a garbled file, or one that holds more than tensors.
+    """
+    import torch
+
+    is_zip = zipfile.is_zipfile(path)
+    if is_zip:
+        _check_archive(path)
+    return torch.load(path, map_location=device, weights_only=True, mmap=is_zip)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say in one sentence what is wrong with a file."""
+    try:
+        if not path.is_file():
+            raise UserError(f"There is no adapter file {path}.")
+        yield
+    except (DamagedError, SafetensorError):
+        raise UserError(f"{path.name} is damaged or cut off; fetch it again.") from None
+    except OSError as error:
+        raise UserError(f"{path.name} cannot be read ({error.strerror}); fetch it again.") from None
+    except _LOAD_ERRORS:
+        raise UserError(
+            f"{path.name} is not a file of plain weights (damaged, or it holds program code, which is never run); "
+            "use the .safetensors version."
+        ) from None
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor]:
+    return dict(_walk(read_pickled(path)))
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that unfolds into more than the file holds, which none written by PyTorch does."""
+    with zipfile.ZipFile(path) as archive:
+        for each in archive.infolist():
+            is_large = each.filename.endswith(".pkl") and each.file_size > _LARGEST_HEADER
+            if is_large or each.compress_type != zipfile.ZIP_STORED or each.file_size > path.stat().st_size:
+                raise ValueError("not an archive of plain weights")
+
+
+def _walk(content: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """List the tensors of nested dicts with their dotted paths."""
+    import torch
+
+    if isinstance(content, torch.Tensor):
+        yield prefix.removesuffix("."), content
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from _walk(value, f"{prefix}{key}.")
+
+
+def _short(dtype: str) -> str:
+    """Name a type of PyTorch as safetensors does: "torch.bfloat16" is "BF16"."""
+    name = dtype.removeprefix("torch.")
+    for long, short in (("bfloat", "BF"), ("float", "F"), ("uint", "U"), ("int", "I")):
+        name = name.replace(long, short)
+    return name.upper()

@@ -1,0 +1,180 @@
+"""The adapters that no model brings, beside those that do: named where the program is started, or brought by visitors.
+
+Those that IPA_ADAPTERS names everybody may use. What a visitor brings nobody else is told of. No PyTorch in here until
+somebody brings one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import secrets
+import threading
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+from ipa_app.adapter.kinds import USUAL_NAMES
+from ipa_app.adapter.layout import AdapterLayout, read_layout
+from ipa_app.errors import UserError
+from ipa_app.models.adapters import AdapterBase, adapter_base, adapter_files, described, file_stamp, untaken
+from ipa_app.models.amounts import size_text
+from ipa_app.models.entry import SECRET_MARK, AdapterEntry, ModelEntry
+
+logger = logging.getLogger(__name__)
+
+ADAPTERS_VARIABLE = "IPA_ADAPTERS"
+MOST_ADDED = 64
+LARGEST_ADDED = 2 * 10**9
+"""Bytes of an adapter that a visitor brings: twice what the largest published one has."""
+LARGEST_ADDED_ON_SPACE = 128 * 10**6
+"""The same where any visitor could fill the disk: enough for those published for Stable Diffusion 1.5."""
+
+_NAME = re.compile(r"[\w.-]+")
+_LONGEST_NAME = 60
+
+
+def largest_added() -> int:
+    """Say how many bytes an adapter may have that a visitor brings."""
+    return LARGEST_ADDED_ON_SPACE if "SPACE_ID" in os.environ else LARGEST_ADDED
+
+
+class AdapterSet:
+    """The adapters that no model brings, for whichever models they fit. All methods may be called from any thread."""
+
+    def __init__(self, named: str = "") -> None:
+        """Take in what IPA_ADAPTERS says; its files may come, change and go while the program runs.
+
+        Args:
+            named: files and folders, separated as in PATH, each perhaps as name=path.
+        """
+        self._named = tuple(filter(None, named.split(os.pathsep)))
+        self._added: dict[str, AdapterEntry] = {}
+        self._layouts: dict[Path, tuple[tuple[int, int], AdapterLayout | str]] = {}
+        self._bases: dict[str, AdapterBase] = {}
+        self._lock = threading.Lock()
+
+    def offered(self, entry: ModelEntry) -> ModelEntry:
+        """Give a model, beside its own adapters, those of this set that fit it."""
+        with self._lock:
+            self._forget([key for key, each in self._added.items() if not each.file.is_file()])
+            if not (self._named or self._added) or not self._base(entry).layers:
+                return entry
+            adapters, left_out = dict(entry.adapters), list(entry.left_out)
+            for name, path in self._named_files(left_out):
+                try:
+                    layout = self._fitting(path, entry)
+                    if name in adapters or name in USUAL_NAMES:
+                        raise UserError(
+                            f"There is an adapter {name} already: please give {path.name} another name, as in "
+                            f"{ADAPTERS_VARIABLE}=other={path.name}."
+                        )
+                    adapters[name] = described(name, layout, adapters)
+                except UserError as error:
+                    left_out.append(str(error))
+            for key, added in self._added.items():
+                with contextlib.suppress(UserError):
+                    self._fitting(added.file, entry)
+                    adapters[key] = added
+            return replace(entry, adapters=MappingProxyType(adapters), left_out=tuple(left_out))
+
+    def add(self, file: Path, *, entry: ModelEntry, own: Collection[str] = ()) -> str:
+        """Take in a file that a visitor brings, whoever made it: only its header is read.
+
+        Args:
+            file: among what was uploaded.
+            entry: the model it is meant for.
+            own: the keys of what the same visitor has brought before.
+
+        Returns:
+            The key by which this visitor, and nobody else, can ask for it.
+
+        Raises:
+            UserError: it is too large, no adapter, or does not fit the model.
+        """
+        from ipa_app.adapter.files import check_adapter  # brings in PyTorch
+
+        size, most = file.stat().st_size, largest_added()
+        if size > most:
+            raise UserError(
+                f"{file.name} has {size_text(size)}, and an adapter that is added here may have {size_text(most)}: "
+                f"please name it in {ADAPTERS_VARIABLE} where the program is started."
+            )
+        layout = check_adapter(file)
+        name = "-".join(_NAME.findall(file.stem)).strip(".-")[:_LONGEST_NAME] or "adapter"
+        with self._lock:
+            self._base(entry).check(layout)
+            mine = (self._added[key].name for key in own if key in self._added)
+            name = untaken(name, {*USUAL_NAMES, *entry.listed_adapters, *mine})
+            key = f"{name}{SECRET_MARK}{secrets.token_urlsafe(16)}"
+            self._added[key] = AdapterEntry(name=name, title=name, file=file, kind=layout.kind, is_private=True)
+            self._layouts[file] = file_stamp(file), layout
+            oldest = list(self._added)[:-MOST_ADDED]
+        self.remove(oldest)
+        return key
+
+    def remove(self, keys: Collection[str]) -> None:
+        """Let go of what visitors have brought, files and all."""
+        with self._lock:
+            for file in self._forget(keys):
+                file.unlink(missing_ok=True)
+
+    def _forget(self, keys: Collection[str]) -> set[Path]:
+        """Forget some of what was added; give the files that nobody else has: one that is brought twice lies once."""
+        gone = {self._added.pop(key).file for key in keys if key in self._added}
+        gone -= {each.file for each in self._added.values()}
+        for file in gone:
+            self._layouts.pop(file, None)
+        return gone
+
+    def _named_files(self, left_out: list[str]) -> Iterator[tuple[str, Path]]:
+        """List the files there are now of those named, each with its name; of what is named in vain it is said."""
+        for text in self._named:
+            name, path = _name_and_path(text)
+            try:
+                files = adapter_files(path) if path.is_dir() else [path] if path.is_file() else []
+                trouble = "holds no .safetensors or .bin file" if path.is_dir() else "is not there"
+            except OSError:
+                files, trouble = [], "cannot be read"
+            if not files:
+                left_out.append(f"{ADAPTERS_VARIABLE} names {path.name}, which {trouble}.")
+            for file in files:
+                yield "-".join([name, file.stem] if name and len(files) > 1 else [name or file.stem]), file
+
+    def _fitting(self, path: Path, entry: ModelEntry) -> AdapterLayout:
+        """Tell what a file is, from its header, which is read again where it has changed.
+
+        Raises:
+            UserError: it cannot be used with this model.
+        """
+        stamp = file_stamp(path)
+        known = self._layouts.get(path)
+        if known is None or known[0] != stamp:
+            try:
+                known = stamp, read_layout(path)
+            except UserError as error:
+                logger.warning("An adapter is left out: %s", error)
+                known = stamp, str(error)
+            self._layouts[path] = known
+        if isinstance(known[1], str):
+            raise UserError(known[1])
+        self._base(entry).check(known[1])
+        return known[1]
+
+    def _base(self, entry: ModelEntry) -> AdapterBase:
+        """Tell what has to be fitted; what a model on this computer is made of does not change."""
+        base = self._bases.get(entry.name) or adapter_base(entry)
+        if base.layers:
+            self._bases[entry.name] = base
+        return base
+
+
+def _name_and_path(text: str) -> tuple[str, Path]:
+    """Read what IPA_ADAPTERS names: a path, or name=path."""
+    name, separator, path = text.partition("=")
+    if not separator or not _NAME.fullmatch(name) or Path(text).exists():
+        name, path = "", text
+    return name, Path(path).expanduser().resolve()

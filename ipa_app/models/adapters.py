@@ -1,0 +1,187 @@
+"""Which adapters a model brings: found, named and described by the headers of their files. No PyTorch in here."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from ipa_app.adapter.fitting import check_base, check_encoder
+from ipa_app.adapter.header import Header
+from ipa_app.adapter.kinds import KINDS, VisionWidths
+from ipa_app.adapter.layers import AttentionLayer, layers_in
+from ipa_app.adapter.layout import AdapterLayout, read_layout
+from ipa_app.errors import UserError
+from ipa_app.models.entry import AdapterEntry, ModelEntry
+from ipa_app.models.folder import read_json
+from ipa_app.models.weights import find_weights, read_header
+
+logger = logging.getLogger(__name__)
+
+ENDINGS = (".safetensors", ".bin")
+
+_PUBLISHED = re.compile(r"ip[-_](?:adapter|plus)")
+_VARIANTS = {
+    "full-face": "Full face",
+    "plus-face": "Face (fine-grained)",
+    "light_v11": "Light (version 1.1)",
+    "light": "Light",
+    "composition": "Composition",
+}
+"""Published adapters for something special, by what is in the names of their files."""
+
+
+class TowerWidths(NamedTuple):
+    """What an adapter must know of a vision tower; as long as transformers takes them for where nothing is said."""
+
+    hidden_size: int = 768
+    projection_dim: int = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterBase:
+    """What an adapter has to fit.
+
+    Attributes:
+        layers: the text cross-attention layers; none where the model cannot be read, and then everything fits.
+        tower: the vision tower, None where the model has none.
+    """
+
+    layers: tuple[AttentionLayer, ...]
+    tower: VisionWidths | None
+
+    def check(self, adapter: AdapterLayout) -> None:
+        """Make sure that an adapter fits.
+
+        Raises:
+            UserError: it does not, and what it was made for.
+        """
+        if not self.layers:
+            return
+        check_base(adapter, self.layers)
+        if self.tower is None:
+            raise UserError(
+                f"{adapter.path.name} needs an image encoder, and this model has none that can be read: please put the "
+                "one that the adapter was trained with into the model's folder, as image_encoder."
+            )
+        check_encoder(adapter, self.tower)
+
+
+def adapter_base(entry: ModelEntry) -> AdapterBase:
+    """Tell from a model's files, of which none is loaded, what an adapter has to fit."""
+    try:
+        file = entry.location
+        unet = read_header(file, pickles=False) if file.is_file() else _part_header(file / "unet")
+        return AdapterBase(layers=layers_in(unet), tower=_tower_widths(entry.image_encoder))
+    except UserError:  # which is said when the model is loaded
+        return AdapterBase(layers=(), tower=None)
+
+
+def _tower_widths(folder: Path | None) -> TowerWidths | None:
+    """Tell from a vision tower's folder how wide what it gives is; None where there is none."""
+    config = read_json(folder / "config.json") if folder else {}
+    if folder is None or not config:
+        return None
+    projection = _part_header(folder).get("visual_projection.weight")
+    if projection is not None and len(projection.shape) == 2:
+        return TowerWidths(projection_dim=projection.shape[0], hidden_size=projection.shape[1])
+    # Without its weights: a whole CLIP describes its vision tower in a part of its own.
+    own = config.get("vision_config")
+    told = own if isinstance(own, dict) else config
+    return TowerWidths(**{name: told[name] for name in TowerWidths._fields if name in told})
+
+
+def _part_header(folder: Path) -> Header:
+    """Read what the files of a part say of its tensors; nothing where there are none."""
+    weights = find_weights(folder, prefer_half=True)
+    return weights.header if weights else {}
+
+
+def with_own_adapters(entry: ModelEntry) -> ModelEntry:
+    """Give a model the adapters that lie in its folder.
+
+    Those that fit are called like their files, the plainest of a kind "base" or "fine". Those that do not are left
+    out, and it is said why; the model works without them.
+    """
+    folder = entry.location.with_suffix("") if entry.location.is_file() else entry.location
+    fitting: dict[str, AdapterLayout] = {}
+    left_out = []
+    base = adapter_base(entry)
+    for path in adapter_files(folder / "adapters"):
+        try:
+            layout = read_layout(path)
+            base.check(layout)
+        except UserError as error:
+            logger.warning("%s: an adapter is left out: %s", entry.name, error)
+            left_out.append(str(error))
+        else:
+            fitting[path.stem] = layout
+    usual = _usual_files(fitting)
+    adapters = {KINDS[kind].usual: usual_adapter(kind, fitting[name].path) for kind, name in usual.items()}
+    for file, layout in fitting.items():
+        if file not in usual.values():
+            name = untaken(file, adapters)
+            adapters[name] = described(name, layout, adapters)
+    return replace(entry, adapters=MappingProxyType(adapters), left_out=tuple(left_out))
+
+
+def usual_adapter(kind: str, file: Path) -> AdapterEntry:
+    """Describe a model's usual adapter of a kind, which is "base" or "fine" to requests."""
+    known = KINDS[kind]
+    return AdapterEntry(name=known.usual, title=known.title, about=known.about, file=file, kind=kind)
+
+
+def adapter_files(folder: Path) -> list[Path]:
+    """List the files in a folder that could be adapters; of one in two formats the safetensors file."""
+    by_ending = [[path for path in sorted(folder.glob(f"[!.]*{ending}")) if path.is_file()] for ending in ENDINGS]
+    best = {path.stem: path for paths in reversed(by_ending) for path in paths}
+    return [best[name] for name in sorted(best)]
+
+
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Size and time of change of an adapter file, by which it is seen that it has changed.
+
+    Raises:
+        UserError: it is not there any more.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        raise UserError(f"There is no adapter file {path}.") from None
+    return status.st_size, status.st_mtime_ns
+
+
+def _usual_files(fitting: Mapping[str, AdapterLayout]) -> dict[str, str]:
+    """Choose the plainest adapter of every kind that has a usual one: kinds to the names of files."""
+    chosen = {}
+    for kind in KINDS.values():
+        plain = [name for name, each in fitting.items() if each.kind == kind.name and _variant(name) is None]
+        if kind.usual and plain:
+            # A published file before one that somebody has called in a way of their own.
+            chosen[kind.name] = min(plain, key=lambda name: (_PUBLISHED.match(name) is None, name))
+    return chosen
+
+
+def described(name: str, layout: AdapterLayout, others: Mapping[str, AdapterEntry]) -> AdapterEntry:
+    """Describe an adapter that is called like its file."""
+    titles = {each.title for each in others.values()}
+    title = _variant(name) or name
+    return AdapterEntry(name=name, title=name if title in titles else title, file=layout.path, kind=layout.kind)
+
+
+def _variant(name: str) -> str | None:
+    """Say what a published adapter is for, where it is for something special."""
+    if not _PUBLISHED.match(name):
+        return None
+    return next((title for word, title in _VARIANTS.items() if word in name), None)
+
+
+def untaken(name: str, taken: Collection[str]) -> str:
+    """Number a name where there is another like it."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if each not in taken)

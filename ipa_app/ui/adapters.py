@@ -1,0 +1,204 @@
+"""The choice of adapters: those that a model has, and those whose files a visitor brings."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ipa_app.errors import UserError
+from ipa_app.models.entry import AdapterEntry, ModelEntry
+from ipa_app.ui import texts
+from ipa_app.ui.failures import explained
+from ipa_app.ui.listeners import AT_ONCE, CHECKED
+from ipa_app.ui.uploads import file_path
+
+if TYPE_CHECKING:
+    from ipa_app.ui.parts import Parts
+    from ipa_app.ui.studio import Studio
+
+Update = dict[Any, Any]
+Choice = tuple[str, str]
+
+MOST_OWN = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterPanel:
+    """The choice of the adapter, and where a file of another one can be dropped.
+
+    `own` holds the keys of those that this visitor has brought; when the visit is over, they are let go of.
+    """
+
+    choice: gr.Radio
+    left_out: gr.HTML
+    file: gr.File
+    note: gr.HTML
+    own: gr.State
+
+
+def adapter_choice(entry: ModelEntry, *, chosen: str) -> tuple[gr.Radio, gr.HTML]:
+    """Lay out the choice, and room for what cannot be chosen.
+
+    Args:
+        entry: the model that is chosen when the page opens.
+        chosen: the adapter that is chosen then.
+    """
+    choice = gr.Radio(
+        label=texts.ADAPTER_LABEL,
+        choices=adapter_choices(entry),
+        value=chosen,
+        info=texts.ADAPTER_HELP,
+        elem_id="adapter",
+    )
+    return choice, gr.HTML(left_out_html(entry), padding=False, elem_id="adapters-left-out")
+
+
+def adapter_panel(choice: gr.Radio, left_out: gr.HTML, *, studio: Studio) -> AdapterPanel:
+    """Lay out where a file can be dropped, for a choice that is laid out already.
+
+    Args:
+        choice: of adapters.
+        left_out: what cannot be chosen.
+        studio: lets go of what a visitor has brought.
+    """
+    with gr.Accordion(texts.ADAPTER_FILE_HEADING, open=False, elem_id="adapter-file-panel"):
+        gr.HTML(f'<p class="ipa-help">{texts.ADAPTER_FILE_HELP}</p>', padding=False)
+        file = gr.File(
+            label=texts.ADAPTER_FILE_LABEL,
+            show_label=False,
+            file_types=[".safetensors", ".bin"],
+            height=110,
+            elem_id="adapter-file",
+        )
+        note = gr.HTML("", padding=False, elem_id="adapter-note")
+    own = gr.State([], delete_callback=studio.manager.adapters.remove)
+    return AdapterPanel(choice=choice, left_out=left_out, file=file, note=note, own=own)
+
+
+def adapters_to_compare(entry: ModelEntry) -> gr.CheckboxGroup:
+    """Lay out which adapters are compared; there is no choice between two."""
+    choices = adapter_choices(entry)
+    return gr.CheckboxGroup(
+        label=texts.COMPARE_LABEL,
+        choices=choices,
+        value=[value for _, value in choices[:2]],
+        visible=len(choices) > 2,
+        elem_id="compared-adapters",
+    )
+
+
+def connect_adapters(parts: Parts, *, page: gr.Blocks, studio: Studio) -> None:
+    """Let a dropped file become a choice, and the page show what there is when it is opened."""
+    menu, panel = AdapterMenu(parts, studio=studio), parts.panel.adapters
+    inputs = [parts.settings.model, panel.own, panel.choice]
+    page.load(menu.show, inputs, menu.outputs, preprocess=False, **AT_ONCE)
+    panel.file.upload(menu.add, [panel.file, *inputs], [*menu.outputs, panel.file], preprocess=False, **CHECKED)
+
+
+class AdapterMenu:
+    """What the page shows of a model's adapters."""
+
+    def __init__(self, parts: Parts, *, studio: Studio) -> None:
+        self._panel = parts.panel.adapters
+        self._compared = [tab.compared for tab in parts.tabs if tab.compared]
+        self._studio = studio
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Every component that an update may name."""
+        panel = self._panel
+        return [panel.choice, panel.left_out, panel.note, panel.own, *self._compared]
+
+    def show(self, model: str, own: Sequence[str], chosen: str | None) -> Update:
+        """Show the adapters of a model; the chosen one stays where the model has it."""
+        entry = self._studio.entry(model)
+        choices = adapter_choices(entry, own)
+        values = [value for _, value in choices]
+        kept = chosen if chosen in values else next(iter(values), None)
+        compared = gr.update(choices=choices, value=values[:2], visible=len(values) > 2)
+        return {
+            self._panel.choice: gr.update(choices=choices, value=kept),
+            self._panel.left_out: left_out_html(entry),
+            **dict.fromkeys(self._compared, compared),
+        }
+
+    def add(self, payload: Any, model: str, own: Sequence[str], chosen: str | None) -> Update:
+        """Offer a dropped file to this visitor, and choose it; the drop box is empty again afterwards."""
+        panel, note = self._panel, ""
+        with explained():
+            try:
+                path = Path(file_path(payload, field=texts.ADAPTER_FILE_LABEL, most=None))
+                chosen = self._studio.manager.adapters.add(path, entry=self._studio.entry(model), own=own)
+                keys = [*own, chosen]
+                self._studio.manager.adapters.remove(keys[:-MOST_OWN])
+                own = keys[-MOST_OWN:]
+                added = self._studio.entry(model).adapter(chosen)
+                note = texts.ADAPTER_ADDED.format(name=added.title)
+            except UserError as error:
+                note = str(error)
+        shown = self.show(model, own, chosen)
+        line = f'<p class="ipa-note" role="status">{html.escape(note)}</p>'
+        return {**shown, panel.own: own, panel.note: line, panel.file: None}
+
+
+def adapter_choices(entry: ModelEntry, own: Collection[str] = ()) -> list[Choice]:
+    """List the adapters that a visitor may choose: what is shown, and what requests call it.
+
+    Args:
+        entry: the model.
+        own: the keys of those that the visitor has brought.
+    """
+    seen = {**entry.listed_adapters, **{key: entry.adapters[key] for key in own if key in entry.adapters}}
+    return [(_label(adapter), name) for name, adapter in seen.items()]
+
+
+def adapters_named(entry: ModelEntry, names: Sequence[str] | None) -> Mapping[str, AdapterEntry]:
+    """Find several adapters by what requests call them; by None the first two of the model.
+
+    Raises:
+        UserError: the model has not all of them.
+    """
+    names = list(entry.listed_adapters)[:2] if names is None else names
+    return {name: entry.adapter(name) for name in names}
+
+
+def adapter_title(entry: ModelEntry, name: str) -> str:
+    """Return what people call an adapter that a result names."""
+    return entry.adapters[name].title if name in entry.adapters else name
+
+
+def name_to_ask(entry: ModelEntry, name: str, own: Collection[str]) -> str:
+    """Return what requests call the adapter that a result names.
+
+    Args:
+        entry: the model.
+        name: as it is noted in the result.
+        own: the keys of those that the visitor has brought.
+    """
+    mine = (key for key in own if key in entry.adapters and entry.adapters[key].name == name)
+    if (key := next(mine, None)) is not None:
+        return key
+    try:
+        found = entry.adapter(name)
+    except UserError:
+        return name  # which the request then refuses, in words
+    return next(listed for listed, each in entry.adapters.items() if each is found)
+
+
+def left_out_html(entry: ModelEntry) -> str:
+    """Say which adapter files cannot be used with a model, and why; empty where there are none."""
+    if not entry.left_out:
+        return ""
+    count = len(entry.left_out)
+    heading = texts.LEFT_OUT_ONE if count == 1 else texts.LEFT_OUT_MANY.format(number=count)
+    lines = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in entry.left_out)
+    return f'<details class="ipa-left-out"><summary>{heading}</summary><ul>{lines}</ul></details>'
+
+
+def _label(adapter: AdapterEntry) -> str:
+    return f"{adapter.title} — {adapter.about}" if adapter.about else adapter.title

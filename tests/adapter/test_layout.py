@@ -1,0 +1,55 @@
+"""Telling what a file is by the names in it: kinds of adapters, and all that people take for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ipa_app.adapter.ip_adapter import PROJECTIONS
+from ipa_app.adapter.kinds import KINDS, USUAL_NAMES
+from ipa_app.adapter.layout import read_layout
+from ipa_app.errors import UserError
+from tests.adapter_files import PUBLISHED, published_shapes, write_shapes
+
+
+def test_every_kind_has_its_network() -> None:
+    assert PROJECTIONS.keys() == KINDS.keys()
+    assert USUAL_NAMES == ("base", "fine")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_files_are_told_by_their_headers(tmp_path: Path, name: str) -> None:
+    _, kind, _, sizes = PUBLISHED[name]
+    layout = read_layout(write_shapes(tmp_path / "any-name.safetensors", published_shapes(name)))
+    assert (layout.kind, layout.clip_dim) == (kind, sizes["clip_dim"])
+
+
+FOREIGN = {
+    "a PuLID file": "id_adapter_attn_layers.0.id_to_k.weight",
+    "an IP-Adapter for FLUX": "double_blocks.0.processor.ip_adapter_double_stream_k_proj.weight",
+    "a T2I-Adapter": "adapter.body.0.resnets.0.block1.weight",
+    "a ControlNet": "controlnet_cond_embedding.conv_in.weight",
+    "a LoRA": "lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight",
+    "a whole model": "model.diffusion_model.input_blocks.0.0.weight",
+    "an image encoder": "vision_model.embeddings.class_embedding",
+    "a textual inversion": "emb_params",
+}
+
+
+@pytest.mark.parametrize(("sort", "key"), FOREIGN.items(), ids=FOREIGN)
+def test_what_is_no_adapter_is_called_by_its_name(tmp_path: Path, sort: str, key: str) -> None:
+    save_file({key: torch.ones(2, 2), "other.weight": torch.ones(2)}, tmp_path / "file.safetensors")
+    with pytest.raises(UserError) as refused:
+        read_layout(tmp_path / "file.safetensors")
+    assert str(refused.value) == f"file.safetensors is {sort} and no IP-Adapter: please use an IP-Adapter file."
+
+
+def test_a_lora_is_told_in_the_names_of_diffusers_too(tmp_path: Path) -> None:
+    """So are those that are published beside FaceID adapters."""
+    for key in ("unet.down_blocks.0.attn1.to_q.lora_A.weight", "0.to_q_lora.down.weight"):
+        save_file({key: torch.ones(2, 2)}, tmp_path / "file.safetensors")
+        with pytest.raises(UserError, match=r"is a LoRA and no IP-Adapter"):
+            read_layout(tmp_path / "file.safetensors")
