@@ -14,13 +14,13 @@ from PIL import Image
 from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
 from ipa_app.pose.draw import draw_sheet
-from ipa_app.pose.drawn import DARK, DrawnPose, drawn_pose
 from ipa_app.pose.options import DetectorName, PoseOptions, Weights, check_installed
 from ipa_app.pose.people import skeleton_from_people
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton
 
 if TYPE_CHECKING:
+    from ipa_app.pose.drawn import DrawnPose
     from ipa_app.pose.dwpose import DWPose
     from ipa_app.pose.openpose import OpenPose
     from ipa_app.pose.toy_reader import ToyReader
@@ -94,6 +94,9 @@ def find_pose(source: Image.Image, *, find: FindPeople) -> PoseSheet:
 
 
 def _drawn_pose(source: Image.Image) -> DrawnPose | None:
+    # Imported here: it brings OpenCV, and the page must open at once.
+    from ipa_app.pose.drawn import DARK, drawn_pose
+
     if np.asarray(source).max() <= DARK:
         raise UserError("The pose picture is black, so no pose is in it: please choose a preset or another picture.")
     return drawn_pose(source)

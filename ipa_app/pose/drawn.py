@@ -30,6 +30,8 @@ _SIDE = 256  # what a glance at a picture needs
 _BLACK_GROUND = 0.97
 # Of the thickness with which this app draws, 9/512 of the shorter side; ControlNets do not follow much thinner lines.
 _THICK_ENOUGH = 0.6
+# In pixels: of thinner lines, which are blurred into one another, it cannot be told whose colours they have.
+_TELLING = 2.0
 _READ_WHOLE = 0.9
 # Of what is kept as it is drawn; no output is larger.
 _LONGEST_SIDE = 2048
@@ -82,7 +84,8 @@ def drawn_pose(picture: Image.Image) -> DrawnPose | None:
     sheet = PoseSheet(drawing.skeleton, *picture.size, notes=tuple(notes))
     closer = sheet.brought_closer()
     thickness = drawing.thickness / (9 / 512 * min(picture.size))
-    is_drawn_so = drawing.is_in_our_colours and thickness >= _THICK_ENOUGH and _is_on_black(picture)
+    may_be_ours = drawing.is_in_our_colours or drawing.thickness < _TELLING
+    is_drawn_so = may_be_ours and thickness >= _THICK_ENOUGH and _is_on_black(picture)
     details = _details(picture, drawing)
     if details is not None and closer is not sheet:
         details = details.resize(details.size, Image.Resampling.BILINEAR, box=_scaled(sheet.window, picture, details))

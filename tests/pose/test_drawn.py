@@ -43,6 +43,7 @@ def difference(picture: Image.Image, other: Image.Image) -> float:
 AS_IT_IS = {
     "as controlnet-aux draws": drawn(STANDING),
     "as the app draws": draw_sheet(sheet_of(), SIZE),
+    "tiny": draw_sheet(sheet_of(), (96, 40)),
     "bright and thick": drawn(STANDING, half_width=9, radius=9),
     "JPEG": jpeg(drawn(STANDING), 70),
     "several": drawn(STANDING, moved(STANDING, by=(300, 0)), size=(900, 768)),
