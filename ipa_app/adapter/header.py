@@ -46,6 +46,8 @@ Header = Mapping[str, TensorInfo]
 # No header of a real adapter comes near this; more is a file of something else, or made to fill memory.
 _LARGEST_HEADER = 16 * 2**20
 
+_POINTER = b"version https://git-lfs"
+
 # Of one number. Of types that are newer than these the smallest has half a byte.
 _BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 _BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}
@@ -109,6 +111,24 @@ def is_safetensors(path: Path) -> bool:
     """Tell by content: eight bytes of header length, then JSON; pickles and zip archives begin otherwise."""
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{"
+
+
+def check_content(path: Path, *, called: str) -> None:
+    """Make sure that a file is the file itself.
+
+    Args:
+        path: of the file.
+        called: what it is called for people.
+
+    Raises:
+        OSError: it cannot be read.
+        UserError: it only stands for one that Git LFS has not fetched yet.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise UserError(
+                f"{called} only stands for a file that Git LFS keeps; please fetch that with `git lfs pull`."
+            )
 
 
 def read_safetensors(path: Path, *, most_bytes: int) -> tuple[dict[str, TensorInfo], dict[str, str]]:
@@ -180,6 +200,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         if not path.is_file():
             raise UserError(f"There is no adapter file {path}.")
+        check_content(path, called=path.name)
         yield
     except (DamagedError, SafetensorError):
         raise UserError(f"{path.name} is damaged or cut off; fetch it again.") from None

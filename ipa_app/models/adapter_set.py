@@ -23,6 +23,7 @@ from ipa_app.errors import UserError
 from ipa_app.models.adapters import AdapterBase, adapter_base, adapter_files, described, file_stamp, untaken
 from ipa_app.models.amounts import size_text
 from ipa_app.models.entry import SECRET_MARK, AdapterEntry, ModelEntry
+from ipa_app.models.listed import absolute, listed
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +50,9 @@ class AdapterSet:
         """Take in what IPA_ADAPTERS says; its files may come, change and go while the program runs.
 
         Args:
-            named: files and folders, separated as in PATH, each perhaps as name=path.
+            named: files and folders, separated as in PATH or by semicolons, each perhaps as name=path.
         """
-        self._named = tuple(filter(None, named.split(os.pathsep)))
+        self._named = tuple(listed(named))
         self._added: dict[str, AdapterEntry] = {}
         self._layouts: dict[Path, tuple[tuple[int, int], AdapterLayout | str]] = {}
         self._bases: dict[str, AdapterBase] = {}
@@ -136,7 +137,7 @@ class AdapterSet:
             name, path = _name_and_path(text)
             try:
                 files = adapter_files(path) if path.is_dir() else [path] if path.is_file() else []
-                trouble = "holds no .safetensors or .bin file" if path.is_dir() else "is not there"
+                trouble = "holds no .safetensors, .sft or .bin file" if path.is_dir() else "is not there"
             except OSError:
                 files, trouble = [], "cannot be read"
             if not files:
@@ -175,6 +176,6 @@ class AdapterSet:
 def _name_and_path(text: str) -> tuple[str, Path]:
     """Read what IPA_ADAPTERS names: a path, or name=path."""
     name, separator, path = text.partition("=")
-    if not separator or not _NAME.fullmatch(name) or Path(text).exists():
+    if not separator or not _NAME.fullmatch(name) or absolute(text).exists():
         name, path = "", text
-    return name, Path(path).expanduser().resolve()
+    return name, absolute(path)

@@ -23,7 +23,7 @@ from ipa_app.models.weights import find_weights, read_header
 
 logger = logging.getLogger(__name__)
 
-ENDINGS = (".safetensors", ".bin")
+ENDINGS = (".safetensors", ".sft", ".bin")
 
 _PUBLISHED = re.compile(r"ip[-_](?:adapter|plus)")
 _VARIANTS = {
@@ -138,8 +138,8 @@ def usual_adapter(kind: str, file: Path) -> AdapterEntry:
 
 def adapter_files(folder: Path) -> list[Path]:
     """List the files in a folder that could be adapters; of one in two formats the safetensors file."""
-    by_ending = [[path for path in sorted(folder.glob(f"[!.]*{ending}")) if path.is_file()] for ending in ENDINGS]
-    best = {path.stem: path for paths in reversed(by_ending) for path in paths}
+    files = [path for path in sorted(folder.glob("[!.]*")) if path.suffix.lower() in ENDINGS and path.is_file()]
+    best = {path.stem: path for path in sorted(files, key=lambda path: -ENDINGS.index(path.suffix.lower()))}
     return [best[name] for name in sorted(best)]
 
 

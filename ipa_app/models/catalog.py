@@ -21,6 +21,7 @@ from ipa_app.models.folder import (
     read_json,
     read_words,
 )
+from ipa_app.models.listed import absolute, listed
 from ipa_app.models.presets import NO_PRESETS, SDXL_PRESETS, find_presets
 from ipa_app.models.published import published_models
 from ipa_app.models.studio_file import StudioFile
@@ -105,27 +106,8 @@ def _offered(published: Mapping[str, ModelEntry]) -> list[str]:
 
 
 def _named_paths(text: str) -> list[Path]:
-    """Return the paths of a list, each once; empty items, spaces and quotes around them are none of theirs."""
-    items = [item.strip().strip("\"'") for item in text.split(os.pathsep)]
-    # A semicolon may be part of a name, where semicolons are not what separates paths.
-    parts = [part.strip() for item in items for part in ([item] if _is_there(item) else item.split(";"))]
-    return list(dict.fromkeys(_absolute(part) for part in parts if part))
-
-
-def _is_there(text: str) -> bool:
-    try:
-        return _absolute(text).exists()
-    except OSError:
-        return False
-
-
-def _absolute(text: str) -> Path:
-    """Return the whole path of what somebody typed. A link stays one: what is behind it may be called otherwise."""
-    try:
-        path = Path(text).expanduser()
-    except RuntimeError:  # nobody of that name has a home
-        path = Path(text)
-    return Path(os.path.normpath(path.absolute()))
+    """Return the paths of a list, each once."""
+    return list(dict.fromkeys(absolute(part) for part in listed(text)))
 
 
 def _entry_from_path(path: Path) -> ModelEntry:

@@ -10,7 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ipa_app.adapter.header import DamagedError, TensorInfo, header_of, read_pickled, read_safetensors
+from ipa_app.adapter.header import (
+    DamagedError,
+    TensorInfo,
+    check_content,
+    header_of,
+    read_pickled,
+    read_safetensors,
+)
 from ipa_app.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -174,16 +181,13 @@ def read_header(path: Path, *, pickles: bool = True) -> Header:
         UserError: it is damaged, no file of plain weights, or not the file itself but what stands for it.
     """
     try:
+        check_content(path, called=_where(path))
         with path.open("rb") as file:
             start = file.read(32)
     except OSError as error:
         raise UserError(f"{_where(path)} cannot be read ({error.strerror}); is its disk there?") from error
     if start.startswith(b"GGUF"):
         raise quantised(_where(path), "GGUF")
-    if start.startswith(b"version https://git-lfs"):
-        raise UserError(
-            f"{_where(path)} only stands for a file that Git LFS keeps; please fetch that with `git lfs pull`."
-        )
     if start.startswith((b"PK\x03\x04", b"\x80")) and start[8:9] != b"{":
         if not pickles:
             raise UserError(f"{_where(path)} is a PyTorch file; please use the .safetensors version.")

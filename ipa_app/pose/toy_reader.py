@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from ipa_app.errors import UserError
@@ -114,12 +114,6 @@ class ToyReader(nn.Module):
             return None
         points = reading.keypoints[0].numpy() * (window[2] - window[0]) + np.array(window[:2])
         return np.clip(points, 0, np.array(picture.size))
-
-
-def save_toy_reader(reader: ToyReader, file: Path) -> None:
-    """Write a reader's weights in half precision."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().cpu().half().contiguous() for name, tensor in reader.state_dict().items()}, file)
 
 
 def load_toy_reader(file: Path) -> ToyReader:

@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPImageProcessor
 
 from ipa_app.adapter.features import encode_image
+from ipa_app.adapter.files import write_tensors
 from ipa_app.toybox import sheets
 from ipa_app.toybox.adapters import Pairs
 from ipa_app.toybox.clip import load_image_encoder
@@ -55,7 +56,7 @@ class Baseline:
 def save_baseline(baseline: Baseline, folder: Path) -> None:
     """Write a baseline to a work folder's ``baseline``, the UNet in diffusers layout."""
     baseline.unet.save_pretrained(folder / "baseline" / "unet")
-    save_file(baseline.projection.state_dict(), folder / "baseline" / PROJECTION_FILE)
+    write_tensors(baseline.projection.state_dict(), folder / "baseline" / PROJECTION_FILE)
 
 
 def load_baseline(folder: Path) -> Baseline:

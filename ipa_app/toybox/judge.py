@@ -12,9 +12,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
+from ipa_app.adapter.files import write_tensors
 from ipa_app.toybox import sheets, world
 from ipa_app.toybox.dataset import ToyData
 from ipa_app.toybox.fit import Figures, fit, mixed_precision, pick_device
@@ -264,7 +265,7 @@ def save_judge(judge: Judge, folder: Path) -> None:
     """Write a judge in half precision."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(json.dumps({"side": judge.side}, indent=1) + "\n", "utf-8")
-    save_file({name: values.half().contiguous() for name, values in judge.state_dict().items()}, folder / WEIGHTS)
+    write_tensors({name: values.half().contiguous() for name, values in judge.state_dict().items()}, folder / WEIGHTS)
 
 
 def load_judge(folder: Path) -> Judge:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ipa_app.adapter.files import write_tensors
 from ipa_app.pose.draw import draw_skeleton
-from ipa_app.pose.toy_reader import CONFIDENCE, SIDE, ToyReader, ToyReading, save_toy_reader
+from ipa_app.pose.toy_reader import CONFIDENCE, SIDE, ToyReader, ToyReading
 from ipa_app.toybox import sheets, world
 from ipa_app.toybox.controlnet import skeleton_of
 from ipa_app.toybox.dataset import ToyData
@@ -61,6 +62,14 @@ def train_pose_reader(recipe: Recipe, data: ToyData, heldout: ToyData, folder: P
 
     fit("pose_reader", module=reader, loss=loss, settings=recipe.pose_reader, folder=folder, sheet=note)
     save_toy_reader(reader, folder / FILE)
+
+
+def save_toy_reader(reader: ToyReader, file: Path) -> None:
+    """Write a reader's weights in half precision."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(
+        {name: tensor.detach().cpu().half().contiguous() for name, tensor in reader.state_dict().items()}, file
+    )
 
 
 def _loss(reading: ToyReading, keypoints: torch.Tensor) -> tuple[torch.Tensor, Figures]:

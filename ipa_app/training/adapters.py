@@ -16,7 +16,7 @@ from ipa_app.adapter.ip_adapter import IPAdapter
 from ipa_app.adapter.kinds import RESAMPLER_DIM_HEAD
 from ipa_app.errors import UserError
 from ipa_app.training.components import Components
-from ipa_app.training.config import TrainConfig
+from ipa_app.training.config import TRAINED_KINDS, TrainConfig
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,11 @@ def read_pretrained(path: Path, config: TrainConfig) -> AdapterFile:
         UserError: there is none, it is damaged, or of another kind or size than is to be trained.
     """
     file = read_adapter(path)
+    if file.kind not in TRAINED_KINDS:
+        raise UserError(
+            f"{path} is a {file.kind} adapter, and of that kind none can be trained here: please start from one of "
+            f"the kind {' or '.join(TRAINED_KINDS)}."
+        )
     if file.kind != config.adapter:
         raise UserError(f"{path} is a {file.kind} adapter; train it with --adapter {file.kind}.")
     given = {"num_tokens": file.num_tokens}

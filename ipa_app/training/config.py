@@ -10,6 +10,9 @@ from typing import Any, Literal
 from ipa_app.adapter.kinds import KINDS
 from ipa_app.errors import UserError
 
+TRAINED_KINDS = ("base", "plus")
+"""The kinds of adapter that can be trained."""
+
 
 def _option(help_text: str, **default: Any) -> Any:
     return field(metadata={"help": help_text}, **default)
@@ -81,7 +84,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail, or quietly train nonsense, hours later."""
-        _check_choices(self, adapter=("base", "plus"), lr_schedule=("constant", "cosine"))
+        _check_choices(self, adapter=TRAINED_KINDS, lr_schedule=("constant", "cosine"))
         _check_choices(self, timestep_sampling=("uniform", "late"))
         _check_choices(self, mixed_precision=("no", "fp16", "bf16"), save_precision=("fp16", "fp32"))
         _check_at_least(self, 1, "max_steps", "batch_size", "gradient_accumulation_steps", "resampler_depth")

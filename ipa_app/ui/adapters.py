@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ipa_app.errors import UserError
+from ipa_app.models.adapters import ENDINGS
 from ipa_app.models.entry import AdapterEntry, ModelEntry
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
@@ -71,7 +72,7 @@ def adapter_panel(choice: gr.Radio, left_out: gr.HTML, *, studio: Studio) -> Ada
         file = gr.File(
             label=texts.ADAPTER_FILE_LABEL,
             show_label=False,
-            file_types=[".safetensors", ".bin"],
+            file_types=list(ENDINGS),
             height=110,
             elem_id="adapter-file",
         )

@@ -149,6 +149,12 @@ CASES: dict[str, Case] = {
     "One adapter as `.safetensors` and as `.bin`": own(
         lambda folder: [write_adapter(folder / f"a{ending}", tensors("base")) for ending in (".safetensors", ".bin")]
     ),
+    "Files called `.SAFETENSORS` and `.sft`": own(
+        lambda folder: [
+            write_adapter(folder / "a.safetensors", tensors("base")).rename(folder / "a.SAFETENSORS"),
+            write_adapter(folder / "b.safetensors", tensors("plus")).rename(folder / "b.sft"),
+        ]
+    ),
     "Names with `module.`, `image_proj_model.`, `adapter_modules.` before them": own(
         lambda folder: save_file(prefixed(tensors("plus")), folder / "a.safetensors")
     ),
@@ -170,10 +176,16 @@ CASES: dict[str, Case] = {
     "A LoRA, FaceID's too": own(keys("0.to_q_lora.down.weight", "0.to_q_lora.up.weight")),
     "Another weight file": own(keys("layer.weight")),
     "A file that is cut off": own(cut_off),
+    "What stands for a file that Git LFS has not fetched": own(
+        lambda folder: (folder / "file.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    ),
     "A `.bin` file with code in it": own(lambda folder: torch.save({"image_proj": Code()}, folder / "file.bin")),
     "`IPA_ADAPTERS` names a file": named("{}/my-toys.safetensors", "my-toys.safetensors"),
     "`IPA_ADAPTERS` names a training run's folder, `toys=runs/toys`": named(
         "toys={}/runs/toys", "runs/toys/ip-adapter-plus.safetensors"
+    ),
+    "`IPA_ADAPTERS` names several, separated by semicolons, with spaces and quotes": named(
+        """ {}/my-toys.safetensors; more="{}/others.safetensors"; """, "my-toys.safetensors", "others.safetensors"
     ),
     "`IPA_ADAPTERS` names a file that is not there": named("{}/gone.safetensors"),
     "`IPA_ADAPTERS` gives a name that is taken": named("fine={}/my-toys.safetensors", "my-toys.safetensors"),

@@ -225,10 +225,10 @@ def after_a_run(*more: str, entries: int = 2) -> Callable[[Desk], Found]:
     return given
 
 
-def pretrained(desk: Desk) -> Found:
+def pretrained(desk: Desk, kind: str = "plus") -> Found:
     laid_out(desk)
-    save_file(random_adapter_tensors(tiny_unet(), kind="plus"), "plus.safetensors")
-    return desk.train("--pretrained", "plus.safetensors")
+    save_file(random_adapter_tensors(tiny_unet(), kind=kind), f"{kind}.safetensors")
+    return desk.train("--pretrained", f"{kind}.safetensors")
 
 
 def no_room(desk: Desk) -> Found:
@@ -284,6 +284,7 @@ GIVEN: dict[str, Callable[[Desk], Found]] = {
     "`--output` with a run on other data": after_a_run(entries=1),
     "`--output` on a disk without room for the run": no_room,
     "`--pretrained` with an adapter of another kind": pretrained,
+    "`--pretrained` with a full-face adapter": lambda desk: pretrained(desk, "full"),
 }
 
 

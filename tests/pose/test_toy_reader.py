@@ -20,8 +20,9 @@ from ipa_app.models.catalog import catalog
 from ipa_app.pose.detect import PoseDetector, find_pose, pose_image
 from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.options import PoseOptions
-from ipa_app.pose.toy_reader import SIDE, ToyReader, ToyReading, load_toy_reader, save_toy_reader
+from ipa_app.pose.toy_reader import SIDE, ToyReader, ToyReading, load_toy_reader
 from ipa_app.toybox import world
+from ipa_app.toybox.pose_reader import save_toy_reader
 from tests.tiny_models import tiny_toy_reader
 
 BUNDLED = catalog()["toybox"].pose_reader

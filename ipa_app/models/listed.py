@@ -1,0 +1,38 @@
+"""Lists of files and folders that somebody writes into an environment variable."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def listed(text: str) -> list[str]:
+    """Return the items of a list, separated as in PATH or by semicolons, each a path or name=path.
+
+    Empty items, and spaces and quotes around them, are none of theirs.
+    """
+    items = [_bare(item) for item in text.split(os.pathsep)]
+    # A semicolon may be part of a name, where semicolons are not what separates paths.
+    parts = [_bare(part) for item in items for part in ([item] if _is_there(item) else item.split(";"))]
+    return [part for part in parts if part]
+
+
+def absolute(text: str) -> Path:
+    """Return the whole path of what somebody typed. A link stays one: what is behind it may be called otherwise."""
+    text = _bare(text)
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # nobody of that name has a home
+        path = Path(text)
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _bare(text: str) -> str:
+    return text.strip().strip("\"'").strip()
+
+
+def _is_there(item: str) -> bool:
+    try:
+        return absolute(item).exists() or absolute(item.partition("=")[2] or item).exists()
+    except OSError:
+        return False
