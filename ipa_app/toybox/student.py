@@ -17,10 +17,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils import parametrize
 
+from ipa_app.adapter.files import write_tensors
 from ipa_app.pose.toy_reader import SIDE, load_toy_reader
 from ipa_app.toybox import sheets
 from ipa_app.toybox.asked import POSED_SHARE, Asked, questions
@@ -93,7 +94,7 @@ def save_lora(changes: dict[str, LowRank], path: Path) -> None:
         tensors[f"unet.{name}.lora_A.weight"], tensors[f"unet.{name}.lora_B.weight"] = down, up
     path.parent.mkdir(parents=True, exist_ok=True)
     halves = {name: tensor.half().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(halves, path, metadata={"format": "pt", **USE})
+    write_tensors(halves, path, metadata={"format": "pt", **USE})
 
 
 def merge_lora(unet: UNet2DConditionModel, path: Path) -> None:
