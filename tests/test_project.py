@@ -18,6 +18,11 @@ from ipa_app.ui.api import PublicApi
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "assets").rglob("*.md")))
+}
+"""What people are to read, by its place."""
 IGNORED_FOLDERS = {"__pycache__", "runs", "venv", "htmlcov", "node_modules", "shared"}
 
 # Who may import whom inside ipa_app; errors and building are open to everybody.
@@ -152,8 +157,10 @@ def test_space_names_an_entry_point_and_a_python_that_exist():
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
 
 
-def test_readme_commands_name_files_that_exist():
-    blocks = "".join(re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL))
+def test_commands_name_files_that_exist():
+    blocks = "".join(
+        block for text in DOCUMENTS.values() for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    )
     files = set(re.findall(r"[\w./-]+\.(?:py|txt|sh)\b", blocks))
     modules = set(re.findall(r"-m (ipa_app[\w.]*)", blocks))
     assert {"app.py", "requirements.txt", "requirements-dev.txt"} <= files
@@ -163,8 +170,8 @@ def test_readme_commands_name_files_that_exist():
         assert (place / "__main__.py").is_file() or place.with_suffix(".py").is_file(), module
 
 
-def test_readme_trains_with_options_that_exist():
-    used = set(re.findall(r"--(\w[\w-]*)", README.split("## Train an adapter")[1].split("\n## ")[0]))
+def test_the_guide_to_training_names_options_that_exist():
+    used = set(re.findall(r"--(\w[\w-]*)", DOCUMENTS["docs/training.md"]))
     known = {item.name.replace("_", "-") for config in (TrainConfig, DataConfig) for item in options(config)}
     assert {"base", "data", "output", "adapter"} <= used
     launchers_and_bench = {"multi_gpu", "num_processes", "nproc-per-node", "timed"}
@@ -172,9 +179,10 @@ def test_readme_trains_with_options_that_exist():
 
 
 @pytest.mark.parametrize("endpoint", ["variation", "mix", "inpaint", "pose"])
-def test_readme_gives_every_parameter_of_the_api_with_its_default(endpoint):
-    own_row = next(line for line in README.splitlines() if line.startswith(f"| `/{endpoint}` |"))
-    shared_rows = README.split("The four that make pictures share these:")[1].split("\n\n")[1]
+def test_every_parameter_of_the_api_is_documented_with_its_default(endpoint):
+    text = DOCUMENTS["docs/api.md"]
+    own_row = next(line for line in text.splitlines() if line.startswith(f"| `/{endpoint}` |"))
+    shared_rows = text.split("The four that make pictures share these:")[1].split("\n\n")[1]
     promised = re.findall(r"`(\w+)(?:=([^`]*))?`", own_row.split("|", 2)[2]) + re.findall(
         r"`(\w+)(?:=([^`]*))?`(?=[^|\n]*\|[^|\n]*\|$)", shared_rows, flags=re.MULTILINE
     )
@@ -188,6 +196,20 @@ def test_readme_gives_every_parameter_of_the_api_with_its_default(endpoint):
         assert (name, default) in promised, name
 
 
-def test_readme_links_lead_somewhere():
-    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", README)
-    assert not [link for link in links if not (ROOT / link).exists()]
+def anchors(text: str) -> set[str]:
+    """What links may name in a document: its headings as GitHub makes them into anchors."""
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(name):
+    for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", DOCUMENTS[name]):
+        place = (ROOT / name).parent / target if target else ROOT / name
+        assert place.exists(), target
+        assert not anchor or anchor in anchors(place.read_text(encoding="utf-8")), f"{target}#{anchor}"
+
+
+def test_the_readme_stays_short_and_leads_to_every_document():
+    assert len(README.splitlines()) < 200
+    assert not [name for name in DOCUMENTS if name.startswith("docs/") and f"]({name})" not in README]

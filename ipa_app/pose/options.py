@@ -55,5 +55,5 @@ def check_installed(detector: DetectorName) -> None:
     """
     if detector not in detectors():
         raise UserError(
-            "DWPose is not installed here: please install it as the README says, or let OpenPose find the pose."
+            "DWPose is not installed here: please install it as docs/guide.md says, or let OpenPose find the pose."
         )

@@ -13,7 +13,7 @@ from ipa_app.imaging.formats import FORMATS, SHOWN_BY_BROWSERS, format_names, fo
 from ipa_app.imaging.opening import open_image
 from tests.picture_files import encoded
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
 
 
@@ -32,9 +32,9 @@ def test_every_format_that_is_named_opens_and_no_other_is_named() -> None:
             open_image(encoded(PICTURE, other))
 
 
-def test_readme_names_the_formats() -> None:
+def test_the_guide_names_the_formats() -> None:
     *names, last = FORMATS.values()
-    assert f"{', '.join(names)} and {last}" in " ".join(README.split())
+    assert f"{', '.join(names)} and {last}" in " ".join(GUIDE.split())
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "BMP"])
