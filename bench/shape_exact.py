@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -118,6 +117,7 @@ def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
     from ipa_app.models.adapters import usual_adapter
     from ipa_app.models.catalog import ModelEntry
     from ipa_app.models.manager import ModelManager
+    from ipa_app.models.memory import peak_of_process
     from ipa_app.ui.about import memory_text
 
     places, side = hub(options.family, options.folder), options.size
@@ -151,7 +151,7 @@ def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
         _timed(figures, task, options.folder, "app", lambda request=request: engine.submit(request).result().images[0])
     print(memory_text(engine.manager.get(entry.name).memory))
     engine.close()
-    return figures | {"peak_gb": _peak_gb()}
+    return figures | {"peak_gb": peak_of_process() / 1e9}
 
 
 def draw_with_diffusers(options: argparse.Namespace) -> dict[str, float]:
@@ -160,6 +160,7 @@ def draw_with_diffusers(options: argparse.Namespace) -> dict[str, float]:
 
     from bench.published import hub
     from bench.published_diffusers import Diffusers
+    from ipa_app.models.memory import peak_of_process
 
     places, side = hub(options.family, options.folder), options.size
     started = time.monotonic()
@@ -179,7 +180,7 @@ def draw_with_diffusers(options: argparse.Namespace) -> dict[str, float]:
     }
     for task in TASKS:
         _timed(figures, task, options.folder, "diffusers", own[task])
-    return figures | {"peak_gb": _peak_gb()}
+    return figures | {"peak_gb": peak_of_process() / 1e9}
 
 
 def inputs(side: int) -> tuple[Image.Image, Image.Image, Image.Image]:
@@ -234,12 +235,6 @@ def _timed(figures: dict[str, float], task: str, folder: Path, who: str, draw: C
     image = draw()
     figures[task] = time.monotonic() - started
     image.save(folder / f"{who}-{task}.png")
-
-
-def _peak_gb() -> float:
-    """The most memory this process ever held; Linux tells it in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
 
 
 def _size(folder: Path) -> int:

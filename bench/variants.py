@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,12 +16,12 @@ from ipa_app.toybox.student import merge_lora
 
 
 def sampled_by(model: Path, samplers: Sequence[str], folder: Path) -> dict[str, ModelEntry]:
-    """The model once for each sampler, under its name; all share the files of the weights.
+    """The model once for each sampler, under its name.
 
     Args:
         model: a folder in diffusers layout.
         samplers: class names of diffusers' schedulers.
-        folder: an empty one, where links to the model are laid out.
+        folder: an empty one, where copies of the model are laid out.
 
     Raises:
         UserError: diffusers has no such scheduler.
@@ -29,7 +30,7 @@ def sampled_by(model: Path, samplers: Sequence[str], folder: Path) -> dict[str, 
     for name in samplers:
         if not name.endswith("Scheduler") or not hasattr(diffusers, name):
             raise UserError(f"diffusers has no scheduler called {name}.")
-        target = _linked(model, folder / name, without=("scheduler", "model_index.json"))
+        target = shutil.copytree(model, folder / name, ignore=shutil.ignore_patterns("scheduler"))
         index = json.loads((model / "model_index.json").read_text("utf-8"))
         (target / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", name]}), "utf-8")
         schedule = diffusers.DDIMScheduler.from_pretrained(model / "scheduler").config
@@ -44,18 +45,10 @@ def with_lora(model: Path, lora: Path, folder: Path) -> Path:
     Args:
         model: a folder in diffusers layout.
         lora: a file of the recipe's stage `student`.
-        folder: where links to the model and the changed UNet are laid out.
+        folder: where a copy of the model with the changed UNet is laid out.
     """
-    target = _linked(model, folder, without=("unet",))
+    target = shutil.copytree(model, folder, ignore=shutil.ignore_patterns("unet"))
     unet = diffusers.UNet2DConditionModel.from_pretrained(model / "unet").float()
     merge_lora(unet, lora)
     unet.save_pretrained(target / "unet")
-    return target
-
-
-def _linked(model: Path, target: Path, *, without: Sequence[str]) -> Path:
-    target.mkdir(parents=True)
-    for part in model.iterdir():
-        if part.name not in without:
-            (target / part.name).symlink_to(part.resolve(), target_is_directory=part.is_dir())
     return target

@@ -1,11 +1,12 @@
 """What lies on the Hugging Face Hub: downloading it, checking it, and putting a model together.
 
 The parts go into huggingface_hub's own cache, shared with every other program. A model's folder, in the layout of any
-other model here, is made of links into it.
+other model here, is made of links into it, or of copies where there can be no links.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -149,24 +150,59 @@ def put_together(entry: ModelEntry) -> None:
                 raise UserError(f"{entry.title} is not complete: {path} of {part.repo} is missing; please download it.")
             wanted[entry.location / place] = found
     try:
-        for link in [path for path in entry.location.rglob("*") if path.is_symlink() and path not in wanted]:
-            link.unlink()
+        for stale in _put_together_before(entry.location) - wanted.keys():
+            stale.unlink(missing_ok=True)
         for link, target in wanted.items():
             _link(link, target)
+        names = [link.relative_to(entry.location).as_posix() for link in wanted]
+        _contents_of(entry.location).write_text(json.dumps(names), "utf-8")
     except OSError as error:
         raise UserError(
             f"{entry.location} cannot be written to ({error.strerror}): please let HF_HOME name a folder that can."
         ) from error
 
 
+def _contents_of(folder: Path) -> Path:
+    """The list of what was put into a folder, which lies beside it."""
+    return folder.with_name(f"{folder.name}.json")
+
+
+def _put_together_before(folder: Path) -> set[Path]:
+    """What an earlier call has put into a folder; links tell themselves."""
+    try:
+        listed = json.loads(_contents_of(folder).read_text("utf-8"))
+    except (OSError, ValueError):
+        listed = []
+    return {folder / name for name in listed} | {path for path in folder.rglob("*") if path.is_symlink()}
+
+
 def _link(link: Path, target: Path) -> None:
-    if link.is_symlink() and link.readlink() == target:
+    """Let a name stand for a file: by a link, or where the system refuses both kinds of those, by a copy.
+
+    Windows lets only developers and administrators make symbolic links, and some disks know none.
+    """
+    if _stands_for(link, target):
         return
     link.parent.mkdir(parents=True, exist_ok=True)
     new = link.with_name(f"{link.name}.{os.getpid()}.new")
     new.unlink(missing_ok=True)
-    new.symlink_to(target)
+    try:
+        new.symlink_to(target)
+    except OSError:
+        try:
+            new.hardlink_to(target.resolve())
+        except OSError:
+            shutil.copy2(target, new)
     new.replace(link)
+
+
+def _stands_for(link: Path, target: Path) -> bool:
+    if link.is_symlink():
+        return link.readlink() == target
+    if not link.is_file():
+        return False
+    ours, others = link.stat(), target.stat()
+    return link.samefile(target) or (ours.st_size, ours.st_mtime_ns) == (others.st_size, others.st_mtime_ns)
 
 
 def _cached(part: HubPart, path: str) -> Path | None:

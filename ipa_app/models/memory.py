@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,3 +191,13 @@ def _use(needs: Needs, way: MemoryPlan, *, device: Device, wanted: MemoryPlan, f
 
 def _gigabytes(number: int) -> str:
     return f"{number / 10**9:.1f} GB"
+
+
+def peak_of_process() -> int:
+    """Return the most bytes of main memory that this process has ever held."""
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource  # there is none on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS tells bytes, Linux KiB

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 
-import psutil
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from ipa_app.models.amounts import size_text, time_text
+from ipa_app.models.memory import peak_of_process
 from ipa_app.training.adapters import new_adapter
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
@@ -141,14 +140,7 @@ def _count(module: nn.Module) -> int:
 
 def _peak_bytes(device: torch.device) -> int:
     """The most memory held so far: on a GPU by tensors, else by this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "win32":
-        return psutil.Process().memory_info().peak_wset
-    import resource  # there is none on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS tells bytes, Linux KiB
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_of_process()
 
 
 def _millions(count: int) -> str:

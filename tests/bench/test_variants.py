@@ -54,7 +54,8 @@ def test_a_lora_changes_the_unet_and_nothing_else(tiny_bundle_dir: Path, tmp_pat
     assert all(
         torch.allclose(unet.get_submodule(n).weight, changed.get_submodule(n).weight, atol=1e-3) for n in changes
     )
-    assert (model / "vae").resolve() == (tiny_bundle_dir / "vae").resolve()
+    for file in (tiny_bundle_dir / "vae").iterdir():
+        assert (model / "vae" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_what_diffusers_does_not_have_is_refused(tmp_path: Path) -> None:
