@@ -13,7 +13,7 @@ from ipa_app.engine.plan import Plan
 from ipa_app.engine.prompts import text_inputs
 from ipa_app.engine.rows import Row
 from ipa_app.errors import UserError
-from ipa_app.models.latents import decode, needs_upcast
+from ipa_app.models.latents import decode
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -161,7 +161,7 @@ def _noise(generators: Sequence[torch.Generator], *, channels: int, size: tuple[
 def _decode(model: LoadedModel, latents: torch.Tensor, *, like: Plan) -> Image.Image:
     """Turn the latents (1, channels, height, width) of one picture into it."""
     pipeline: Any = model.pipelines["text_to_image"]
-    upcast = needs_upcast(pipeline)
+    upcast = model.family.needs_upcast(pipeline.vae)
     pixels = _finite(model, lambda: decode(pipeline.vae, latents, upcast=upcast), when="while decoding", like=like)
     return pipeline.image_processor.postprocess(pixels, output_type="pil")[0]
 

@@ -1,161 +1,230 @@
-"""The two families of base models: which parts each has, and which pipelines are built over them."""
+"""The families of base models: what tells them, what they are made of, and how they take prompts.
+
+All that sets a family apart stands here, so that a new one is written here and nowhere else. No torch at the top: the
+catalogue tells families before the page is up.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from types import MappingProxyType
-from typing import Any, Literal
-
-from diffusers import (
-    AutoencoderKL,
-    ControlNetModel,
-    DiffusionPipeline,
-    StableDiffusionControlNetPipeline,
-    StableDiffusionImg2ImgPipeline,
-    StableDiffusionInpaintPipeline,
-    StableDiffusionPipeline,
-    StableDiffusionXLControlNetPipeline,
-    StableDiffusionXLImg2ImgPipeline,
-    StableDiffusionXLInpaintPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from typing import TYPE_CHECKING, Any, Literal
 
 from ipa_app.errors import UserError
-from ipa_app.models.contents import check_pipeline, pipeline_family
-from ipa_app.models.latents import PaintsIntoPictures, StartsFromPictures
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+    from ipa_app.models.weights import Header
 
 PipelineTask = Literal["text_to_image", "image_to_image", "inpaint", "pose"]
+Presets = Mapping[str, Mapping[str, float]]
+"""What of a picture counts, by what requests call it, "style" and "layout": layers or blocks by name, to their share of
+the scale. Layers that are not named take nothing."""
+
+# What diffusers calls a task's pipeline, behind the name of the family.
+_PIPELINES: Mapping[PipelineTask, str] = MappingProxyType(
+    {
+        "text_to_image": "Pipeline",
+        "image_to_image": "Img2ImgPipeline",
+        "inpaint": "InpaintPipeline",
+        "pose": "ControlNetPipeline",
+    }
+)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Family:
     """Base models that are built alike.
 
     Attributes:
         title: what people call it.
-        modules: class of each part that has weights, by the name of its folder.
+        pipeline: what the names of its pipelines in diffusers begin with.
+        other_pipelines: names of others over the same parts, which may have saved a folder, too.
+        modules: library and class of each part that has weights, by the name of its folder.
         tokenizers: names of the tokenizers' folders.
-        pipelines: class of each task's pipeline.
         options: what every pipeline is given beside the parts.
         noted: options that a model notes in its model_index.json.
         added: what the UNet is told beside the prompt, as its config.json names it.
+        side: in pixels, of the pictures that its usual models were trained on.
+        checkpoint_encoders: what the names of each text encoder's tensors begin with in a checkpoint file. The last one
+            tells the family.
+        prediction_layer: the layer whose weights tell what a model predicts, in a checkpoint where nothing says it.
+        upcasts: whether its VAE runs out of half precision's range where the config.json says so, and does not say so
+            by default.
+        references: repositories of the Hub whose configuration files fit its usual checkpoints.
+        presets: the layers that take one side of a picture and leave the rest. Only what is published and undisputed is
+            listed. For Stable Diffusion 1.5 the block maps of different programs contradict each other, so that it has
+            none.
+        preset_blocks: what the UNet's config.json says where it has those layers, as smaller ones cut from it may not.
     """
 
     title: str
-    modules: Mapping[str, Any]
+    pipeline: str
+    other_pipelines: tuple[str, ...] = ()
+    modules: Mapping[str, tuple[str, str]]
     tokenizers: tuple[str, ...]
-    pipelines: Mapping[PipelineTask, type[DiffusionPipeline]]
     options: Mapping[str, Any]
-    noted: tuple[str, ...]
-    added: str | None
+    noted: tuple[str, ...] = ()
+    added: str | None = None
+    side: int
+    checkpoint_encoders: tuple[str, ...]
+    prediction_layer: str | None = None
+    upcasts: bool = False
+    references: tuple[str, ...]
+    presets: Presets = field(default_factory=dict)
+    preset_blocks: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(
-        self,
-        parts: Mapping[str, Any],
-        *,
-        index: Mapping[str, Any],
-        controlnet: ControlNetModel | None,
-    ) -> Mapping[PipelineTask, DiffusionPipeline]:
-        """Build a pipeline per task, all over the same parts.
+    @property
+    def text_encoders(self) -> tuple[str, ...]:
+        """Names of the text encoders' folders, in their order."""
+        return tuple(name for name in self.modules if name.startswith("text_encoder"))
 
-        The constructors, not from_pipe(): that one casts the shared weights to float32 unless told otherwise.
+    @property
+    def pipelines(self) -> Mapping[PipelineTask, str]:
+        """What diffusers calls each task's pipeline."""
+        return {task: f"{self.pipeline}{ending}" for task, ending in _PIPELINES.items()}
+
+    def classes(self) -> dict[str, Any]:
+        """Find the class of each part that has weights, by the name of its folder."""
+        return {part: getattr(import_module(library), name) for part, (library, name) in self.modules.items()}
+
+    def has_saved(self, index: Mapping[str, Any]) -> bool:
+        """Return whether a model_index.json is that of a model of this family, or of one that is built alike.
+
+        The pipelines are built over the same parts, whichever of them saved a folder; a UNet of another number of input
+        channels is told by its config.json.
+        """
+        return index.get("_class_name") in (*self.pipelines.values(), *self.other_pipelines)
+
+    def check_parts(self, index: Mapping[str, Any], *, title: str) -> None:
+        """Make sure that a model has the parts of the family.
 
         Args:
-            parts: by their names, the vision tower and its processor among them.
-            index: the model's model_index.json.
-            controlnet: for poses; None where there is none.
+            index: the content of its model_index.json.
+            title: of the model, for the message.
+
+        Raises:
+            UserError: it has not.
         """
-        options = {**self.options, **{name: index[name] for name in self.noted if name in index}}
-        pipelines: dict[PipelineTask, DiffusionPipeline] = {}
-        for task, pipeline in self.pipelines.items():
-            if task != "pose":
-                pipelines[task] = pipeline(**parts, **options)
-            elif controlnet is not None:
-                pipelines[task] = pipeline(**parts, controlnet=controlnet, **options)
-        for each in pipelines.values():
-            each.set_progress_bar_config(disable=True)
-        return MappingProxyType(pipelines)
+        for part, (_, wanted) in self.modules.items():
+            given = class_name(index, part)
+            if given != wanted:
+                raise UserError(
+                    f"The model {title} has {given or 'nothing'} as its {part}, but {self.title} models here need "
+                    f"{wanted}; please choose another model."
+                )
+
+    def needs_upcast(self, vae: AutoencoderKL) -> bool:
+        """Return whether a model's VAE works in single precision where the others work in half."""
+        return self.upcasts and vae.config["force_upcast"]
+
+    def presets_of(self, unet: Mapping[str, Any]) -> Presets:
+        """Tell the presets of a model by its UNet's config.json; none where its blocks are others."""
+        return self.presets if all(unet.get(name) == value for name, value in self.preset_blocks.items()) else {}
 
 
-class _ImageToImage(StartsFromPictures, StableDiffusionImg2ImgPipeline):
-    pass
-
-
-class _Inpaint(PaintsIntoPictures, StableDiffusionInpaintPipeline):
-    pass
-
-
-class _ImageToImageXL(StartsFromPictures, StableDiffusionXLImg2ImgPipeline):
-    pass
-
-
-class _InpaintXL(PaintsIntoPictures, StableDiffusionXLInpaintPipeline):
-    pass
-
-
-STABLE_DIFFUSION = Family(
+SD1 = Family(
     title="Stable Diffusion",
-    modules=MappingProxyType({"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL}),
-    tokenizers=("tokenizer",),
-    pipelines=MappingProxyType(
+    pipeline="StableDiffusion",
+    other_pipelines=(
+        "StableDiffusionInstructPix2PixPipeline",
+        "StableDiffusionDepth2ImgPipeline",
+        "LatentConsistencyModelPipeline",
+    ),
+    modules=MappingProxyType(
         {
-            "text_to_image": StableDiffusionPipeline,
-            "image_to_image": _ImageToImage,
-            "inpaint": _Inpaint,
-            "pose": StableDiffusionControlNetPipeline,
+            "text_encoder": ("transformers", "CLIPTextModel"),
+            "unet": ("diffusers", "UNet2DConditionModel"),
+            "vae": ("diffusers", "AutoencoderKL"),
         }
     ),
+    tokenizers=("tokenizer",),
     # Pictures are decoded, and looked at by the safety checker, outside the pipelines.
     options=MappingProxyType({"safety_checker": None, "requires_safety_checker": False}),
-    noted=(),
-    added=None,
+    side=512,
+    checkpoint_encoders=("cond_stage_model.transformer.",),
+    references=("stable-diffusion-v1-5/stable-diffusion-v1-5", "runwayml/stable-diffusion-v1-5"),
 )
+"""Stable Diffusion 1.x; of folders, those of 2.x as well, which are built alike and differ in their sizes alone."""
 
-STABLE_DIFFUSION_XL = Family(
+SD2 = replace(
+    SD1,
+    side=768,
+    # Open_clip's names, as of SDXL's second encoder.
+    checkpoint_encoders=("cond_stage_model.model.",),
+    # Source: ComfyUI.
+    prediction_layer="model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias",
+    references=("stabilityai/stable-diffusion-2-1",),
+)
+"""Stable Diffusion 2.x, as its checkpoint files are."""
+
+SDXL = Family(
     title="SDXL",
-    modules=MappingProxyType({**STABLE_DIFFUSION.modules, "text_encoder_2": CLIPTextModelWithProjection}),
+    pipeline="StableDiffusionXL",
+    other_pipelines=("StableDiffusionXLInstructPix2PixPipeline",),
+    modules=MappingProxyType({**SD1.modules, "text_encoder_2": ("transformers", "CLIPTextModelWithProjection")}),
     tokenizers=("tokenizer", "tokenizer_2"),
-    pipelines=MappingProxyType(
-        {
-            "text_to_image": StableDiffusionXLPipeline,
-            "image_to_image": _ImageToImageXL,
-            "inpaint": _InpaintXL,
-            "pose": StableDiffusionXLControlNetPipeline,
-        }
-    ),
     options=MappingProxyType({"add_watermarker": False}),
     noted=("force_zeros_for_empty_prompt",),
     added="text_time",
+    side=1024,
+    checkpoint_encoders=("conditioner.embedders.0.transformer.", "conditioner.embedders.1."),
+    upcasts=True,
+    references=("stabilityai/stable-diffusion-xl-base-1.0",),
+    # Source: InstantStyle (Wang et al. 2024, arXiv 2404.02733), section 3.2 and its code for both kinds of adapters; in
+    # diffusers `set_ip_adapter_scale({"up": {"block_0": [0, 1, 0]}})` and `({"down": {"block_2": [0, 1]}})`.
+    presets=MappingProxyType(
+        {
+            "style": MappingProxyType({"up_blocks.0.attentions.1": 1.0}),
+            "layout": MappingProxyType({"down_blocks.2.attentions.1": 1.0}),
+        }
+    ),
+    preset_blocks=MappingProxyType(
+        {
+            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+            "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+            "layers_per_block": 2,
+        }
+    ),
 )
 
+_FAMILIES = (SD1, SD2, SDXL)
 
-def family_of(index: Mapping[str, Any], *, title: str) -> Family:
-    """Tell the family of a model from its model_index.json.
+
+def family_in(header: Header) -> Family | None:
+    """Tell the family of a checkpoint file by the names of its tensors; None where no text encoder is known."""
+    return next((family for family in reversed(_FAMILIES) if header.has(family.checkpoint_encoders[-1])), None)
+
+
+def family_of(index: Mapping[str, Any]) -> Family | None:
+    """Tell the family of a folder by its model_index.json; None where it is another one."""
+    return next((family for family in _FAMILIES if family.has_saved(index)), None)
+
+
+def known_family(index: Mapping[str, Any], *, title: str) -> Family:
+    """Tell the family of a folder by its model_index.json.
 
     Args:
         index: the content of the file.
         title: of the model, for the message.
 
     Raises:
-        UserError: it is of another sort, or one of its parts is.
+        UserError: it is another one.
     """
-    check_pipeline(index, title=title)
-    family = STABLE_DIFFUSION_XL if pipeline_family(index) == "sdxl" else STABLE_DIFFUSION
-    for part, wanted in family.modules.items():
-        given = class_name(index, part)
-        if given != wanted.__name__:
-            raise UserError(
-                f"The model {title} has {given or 'nothing'} as its {part}, but {family.title} models here need "
-                f"{wanted.__name__}; please choose another model."
-            )
+    family = family_of(index)
+    if family is None:
+        raise UserError(
+            f"The model {title} is of the sort {str(index.get('_class_name'))[:60]}, but only Stable Diffusion 1.x and "
+            "2.x (StableDiffusionPipeline) and SDXL (StableDiffusionXLPipeline) work here; please choose another model."
+        )
     return family
 
 
 def class_name(index: Mapping[str, Any], part: str) -> str | None:
-    """Give the class that a model_index.json names for a part, None where it names none."""
+    """Return the class that a model_index.json names for a part, None where it names none."""
     match index.get(part):
         case [str(), str(name)]:
             return name
