@@ -6,7 +6,7 @@ catalogue tells families before the page is up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from ipa_app.errors import UserError
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
+    from torch import Tensor
 
     from ipa_app.models.weights import Header
 
@@ -52,8 +53,6 @@ class Family:
         checkpoint_encoders: what the names of each text encoder's tensors begin with in a checkpoint file. The last one
             tells the family.
         prediction_layer: the layer whose weights tell what a model predicts, in a checkpoint where nothing says it.
-        upcasts: whether its VAE runs out of half precision's range where the config.json says so, and does not say so
-            by default.
         references: repositories of the Hub whose configuration files fit its usual checkpoints.
         presets: the layers that take one side of a picture and leave the rest. Only what is published and undisputed is
             listed. For Stable Diffusion 1.5 the block maps of different programs contradict each other, so that it has
@@ -72,7 +71,6 @@ class Family:
     side: int
     checkpoint_encoders: tuple[str, ...]
     prediction_layer: str | None = None
-    upcasts: bool = False
     references: tuple[str, ...]
     presets: Presets = field(default_factory=dict)
     preset_blocks: Mapping[str, Any] = field(default_factory=dict)
@@ -118,12 +116,95 @@ class Family:
                 )
 
     def needs_upcast(self, vae: AutoencoderKL) -> bool:
-        """Return whether a model's VAE works in single precision where the others work in half."""
-        return self.upcasts and vae.config["force_upcast"]
+        """Return whether a model's VAE runs out of half precision's range, and works in single precision instead.
+
+        The configuration of this family's says so by default.
+        """
+        del vae
+        return False
+
+    def text_inputs(
+        self, pipeline: Any, prompts: list[str], negative_prompts: list[str], *, guidance: bool
+    ) -> dict[str, Any]:
+        """Return the arguments by which a pipeline takes the prompts of a batch.
+
+        Args:
+            pipeline: of the family.
+            prompts: one per picture.
+            negative_prompts: one per picture.
+            guidance: whether the call is guided, and so needs the negative side.
+        """
+        del pipeline, guidance
+        return {"prompt": prompts, "negative_prompt": negative_prompts}
+
+    def encode_text(self, encoders: Sequence[Any], input_ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what the text encoders say of token ids (B, E, L), as the pipelines tell it to the UNet.
+
+        Args:
+            encoders: E of them.
+            input_ids: by each encoder's tokenizer, on its device.
+
+        Returns:
+            Hidden states (B, L, D) for every token, and what is said of the whole text (B, P) where the UNet is told.
+        """
+        return encoders[0](input_ids[:, 0])[0], None
+
+    def added_conditions(self, pooled_text: Tensor | None, time_ids: Tensor) -> dict[str, Tensor] | None:
+        """Return what the UNet is told beside the text, by its own names; None where it is told nothing.
+
+        Args:
+            pooled_text: what is said of the whole text (B, P), by `encode_text`.
+            time_ids: (B, 6) height and width that the picture had, top and left of the crop, height and width now.
+        """
+        del pooled_text, time_ids
+        return None
 
     def presets_of(self, unet: Mapping[str, Any]) -> Presets:
         """Tell the presets of a model by its UNet's config.json; none where its blocks are others."""
         return self.presets if all(unet.get(name) == value for name, value in self.preset_blocks.items()) else {}
+
+
+class _StableDiffusionXL(Family):
+    """Two text encoders, the second of which speaks of the whole text as well; a UNet that is told of sizes.
+
+    Source: Podell et al. 2023 (SDXL), section 2.1; diffusers StableDiffusionXLPipeline `encode_prompt`.
+    """
+
+    def needs_upcast(self, vae: AutoencoderKL) -> bool:
+        return vae.config["force_upcast"]
+
+    def text_inputs(
+        self, pipeline: Any, prompts: list[str], negative_prompts: list[str], *, guidance: bool
+    ) -> dict[str, Any]:
+        """Encode the prompts here: "no negative prompt" is zeros where the model says so, and an empty text a text.
+
+        The pipelines decide that for a whole batch; here every picture has what it would have alone.
+        """
+        import torch
+
+        embeds, negative_embeds, pooled, negative_pooled = pipeline.encode_prompt(
+            prompt=prompts, negative_prompt=negative_prompts, do_classifier_free_guidance=guidance
+        )
+        if guidance and pipeline.config.force_zeros_for_empty_prompt:
+            is_empty = torch.tensor([not text.strip() for text in negative_prompts], device=negative_embeds.device)
+            negative_embeds = negative_embeds.masked_fill(is_empty[:, None, None], 0)
+            negative_pooled = negative_pooled.masked_fill(is_empty[:, None], 0)
+        return {
+            "prompt_embeds": embeds,
+            "negative_prompt_embeds": negative_embeds,
+            "pooled_prompt_embeds": pooled,
+            "negative_pooled_prompt_embeds": negative_pooled,
+        }
+
+    def encode_text(self, encoders: Sequence[Any], input_ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        import torch
+
+        ids = input_ids.unbind(1)
+        outputs = [encoder(part, output_hidden_states=True) for encoder, part in zip(encoders, ids, strict=True)]
+        return torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), outputs[-1].text_embeds
+
+    def added_conditions(self, pooled_text: Tensor | None, time_ids: Tensor) -> dict[str, Tensor] | None:
+        return None if pooled_text is None else {"text_embeds": pooled_text, "time_ids": time_ids}
 
 
 SD1 = Family(
@@ -161,7 +242,7 @@ SD2 = replace(
 )
 """Stable Diffusion 2.x, as its checkpoint files are."""
 
-SDXL = Family(
+SDXL = _StableDiffusionXL(
     title="SDXL",
     pipeline="StableDiffusionXL",
     other_pipelines=("StableDiffusionXLInstructPix2PixPipeline",),
@@ -172,7 +253,6 @@ SDXL = Family(
     added="text_time",
     side=1024,
     checkpoint_encoders=("conditioner.embedders.0.transformer.", "conditioner.embedders.1."),
-    upcasts=True,
     references=("stabilityai/stable-diffusion-xl-base-1.0",),
     # Source: InstantStyle (Wang et al. 2024, arXiv 2404.02733), section 3.2 and its code for both kinds of adapters; in
     # diffusers `set_ip_adapter_scale({"up": {"block_0": [0, 1, 0]}})` and `({"down": {"block_2": [0, 1]}})`.

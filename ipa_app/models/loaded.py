@@ -200,6 +200,11 @@ class LoadedModel:
     prompt_cache: PromptCache = field(default_factory=PromptCache)
 
     @property
+    def tokenizers(self) -> list[Any]:
+        """One per text encoder."""
+        return [getattr(self.pipelines["text_to_image"], name) for name in self.family.tokenizers]
+
+    @property
     def latent_cell(self) -> int:
         """Side of the square of pixels that one latent stands for."""
         pipeline: Any = self.pipelines["text_to_image"]

@@ -65,6 +65,11 @@ class Components:
         return parts | {"image_encoder": self.image_encoder}
 
     @property
+    def text_encoders(self) -> list[CLIPTextModel | CLIPTextModelWithProjection]:
+        """In their order."""
+        return [getattr(self, name) for name in self.family.text_encoders]
+
+    @property
     def tokenizers(self) -> list[CLIPTokenizer]:
         """One per text encoder."""
         return [getattr(self, name) for name in self.family.tokenizers]
