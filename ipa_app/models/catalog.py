@@ -170,13 +170,14 @@ def entry_from_file(file: Path, *, name: str) -> ModelEntry:
     Raises:
         UserError: it is no checkpoint, and what it is; ipa_studio.json or words.json cannot be understood.
     """
-    contents = contents_of(read_header(file, pickles=False))
+    header = read_header(file, pickles=False)
+    contents = contents_of(header)
     contents.check(file.name)
     family = contents.family or SD1  # what is no checkpoint at all is told when it is loaded
     own = own_configuration(file, family)
     side, presets = (family.side, family.presets) if own is None else (native_side(own), find_presets(own))
     entry = _described(file.with_suffix(""), name=name, side=side)
-    return with_own_adapters(replace(entry, location=file, presets=presets))
+    return with_own_adapters(replace(entry, location=file, presets=presets), unet=header)
 
 
 def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> ModelEntry:

@@ -19,6 +19,7 @@ from ipa_app.models.folder import read_json
 from ipa_app.models.parts import Part
 from ipa_app.models.schedule import Sampling, build_scheduler, sampling_of_tensors
 from ipa_app.models.single_file import Checkpoint
+from ipa_app.models.weights import Header
 
 # UNets that draw nothing from noise alone, by the channels that they take.
 _SPECIAL_UNETS = {
@@ -50,6 +51,15 @@ class Source(ABC):
     scheduler: SchedulerMixin
     sampling: Sampling
     parts: Mapping[str, Part] = field(repr=False)
+
+    @property
+    @abstractmethod
+    def unet_header(self) -> Header:
+        """What is said of the UNet's tensors, and of others where they lie in the same file.
+
+        Raises:
+            UserError: it has no weights, or they cannot be read.
+        """
 
     @property
     @abstractmethod
@@ -161,6 +171,10 @@ class _Folder(Source):
     """A model in diffusers layout."""
 
     @property
+    def unet_header(self) -> Header:
+        return self.parts["unet"].weights().header
+
+    @property
     def channels(self) -> int:
         return self.parts["unet"].config.get("in_channels", 4)
 
@@ -168,7 +182,7 @@ class _Folder(Source):
         return {name: part.weights().numbers for name, part in self.parts.items()}
 
     def stored_bfloat16(self) -> bool:
-        return any(tensor.dtype == "BF16" for tensor in self.parts["unet"].weights().header.values())
+        return any(tensor.dtype == "BF16" for tensor in self.unet_header.values())
 
     def check(self, unet: UNet2DConditionModel) -> None:
         del unet  # whether weights fit their own configuration is found out where they are read
@@ -192,6 +206,10 @@ class _SingleFile(Source):
     """
 
     checkpoint: Checkpoint
+
+    @property
+    def unet_header(self) -> Header:
+        return self.checkpoint.header
 
     @property
     def channels(self) -> int:

@@ -155,7 +155,8 @@ def load_components(base: Path, *, image_encoder: Path | None = None, dtype: tor
     if not (vision / "config.json").is_file():
         raise UserError(f"There is no CLIP vision tower in {vision}; name one with --image-encoder.")
     encoder = ImageEncoder(vision, entry.title)
-    fine = (each.file for each in with_own_adapters(entry).adapters.values() if each.kind == "plus")
+    adapters = with_own_adapters(entry, unet=source.unet_header).adapters
+    fine = (each.file for each in adapters.values() if each.kind == "plus")
     try:
         return Components(
             family=source.family,
