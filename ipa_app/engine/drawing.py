@@ -10,10 +10,9 @@ import torch
 
 from ipa_app.adapter import ImagePromptBatch
 from ipa_app.engine.plan import Plan
-from ipa_app.engine.prompts import text_inputs
 from ipa_app.engine.rows import Row
 from ipa_app.errors import UserError
-from ipa_app.models.latents import decode, needs_upcast
+from ipa_app.models.latents import decode
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -87,6 +86,7 @@ def denoise(
         return {}
 
     generators = [torch.Generator().manual_seed(row.seed) for row in rows]
+    prompts, negative_prompts = [row.prompt for row in rows], [row.negative_prompt for row in rows]
     return pipeline(
         num_inference_steps=like.steps,
         guidance_scale=like.guidance_scale,
@@ -94,7 +94,7 @@ def denoise(
         cross_attention_kwargs=None if batch is None else {"image_prompt": batch},
         callback_on_step_end=after_step,
         output_type="latent",
-        **text_inputs(pipeline, rows, guidance=guidance),
+        **model.family.text_inputs(pipeline, prompts, negative_prompts, guidance=guidance),
         **_start_inputs(model, rows, like=like, generators=generators),
         **_task_inputs(rows, like=like),
     ).images
@@ -161,7 +161,7 @@ def _noise(generators: Sequence[torch.Generator], *, channels: int, size: tuple[
 def _decode(model: LoadedModel, latents: torch.Tensor, *, like: Plan) -> Image.Image:
     """Turn the latents (1, channels, height, width) of one picture into it."""
     pipeline: Any = model.pipelines["text_to_image"]
-    upcast = needs_upcast(pipeline)
+    upcast = model.family.needs_upcast(pipeline.vae)
     pixels = _finite(model, lambda: decode(pipeline.vae, latents, upcast=upcast), when="while decoding", like=like)
     return pipeline.image_processor.postprocess(pixels, output_type="pil")[0]
 

@@ -1,66 +1,33 @@
-"""What a batch's pipeline is told in words."""
+"""Which words of a prompt are not read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from ipa_app.engine.plan import Plan
-from ipa_app.engine.rows import Row
 from ipa_app.engine.wording import readable
 
 _SHOWN_CHARACTERS = 300
 
 
-def text_inputs(pipeline: Any, rows: Sequence[Row], *, guidance: bool) -> dict[str, Any]:
-    """Give the arguments by which a pipeline takes the prompts of all rows.
-
-    SDXL takes "no negative prompt" as zeros where the model says so, and an empty text as a text. Its pipelines decide
-    that for a whole batch; here every row has what it would have alone.
-
-    Args:
-        pipeline: of either family.
-        rows: one per picture.
-        guidance: whether the call is guided, and so needs the negative side.
-    """
-    prompts, negatives = [row.prompt for row in rows], [row.negative_prompt for row in rows]
-    if not hasattr(pipeline, "text_encoder_2"):
-        return {"prompt": prompts, "negative_prompt": negatives}
-    embeds, negative_embeds, pooled, negative_pooled = pipeline.encode_prompt(
-        prompt=prompts, negative_prompt=negatives, do_classifier_free_guidance=guidance
-    )
-    if guidance and pipeline.config.force_zeros_for_empty_prompt:
-        empty = torch.tensor([not text.strip() for text in negatives], device=negative_embeds.device)
-        negative_embeds = negative_embeds.masked_fill(empty[:, None, None], 0)
-        negative_pooled = negative_pooled.masked_fill(empty[:, None], 0)
-    return {
-        "prompt_embeds": embeds,
-        "negative_prompt_embeds": negative_embeds,
-        "pooled_prompt_embeds": pooled,
-        "negative_pooled_prompt_embeds": negative_pooled,
-    }
-
-
-def prompt_notes(plan: Plan, pipeline: Any) -> list[str]:
+def prompt_notes(plan: Plan, tokenizers: Sequence[Any]) -> list[str]:
     """Say which words of a request were not used: text encoders read so many tokens, and not what comes after them.
 
     Args:
         plan: of the request.
-        pipeline: of its model, of either family.
+        tokenizers: of its model, one per text encoder.
     """
     request, title = plan.request, plan.entry.title
-    notes = _unread_notes("The prompt", request.prompt, title=title, pipeline=pipeline)
+    notes = _unread_notes("The prompt", request.prompt, title=title, tokenizers=tokenizers)
     if request.negative_prompt and plan.guidance_scale > 1:
-        notes += _unread_notes("The negative prompt", request.negative_prompt, title=title, pipeline=pipeline)
+        notes += _unread_notes("The negative prompt", request.negative_prompt, title=title, tokenizers=tokenizers)
     elif request.negative_prompt.strip():
         notes.append("Without guidance the negative prompt has no effect: please set the guidance above 1.")
     return notes
 
 
-def _unread_notes(name: str, text: str, *, title: str, pipeline: Any) -> list[str]:
-    tokenizers = [pipeline.tokenizer, *filter(None, [getattr(pipeline, "tokenizer_2", None)])]
+def _unread_notes(name: str, text: str, *, title: str, tokenizers: Sequence[Any]) -> list[str]:
     least, *more = sorted({unread(readable(text), tokenizer) for tokenizer in tokenizers}, key=len)
     notes = []
     if least:

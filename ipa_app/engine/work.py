@@ -142,7 +142,7 @@ class Work:
             notes += self._canvas.area.notes
         if self._start_opacity:
             notes += (note_of_transparency("The start picture"),)
-        return (*notes, *prompt_notes(self.job.plan, self._model.pipelines["text_to_image"]))
+        return (*notes, *prompt_notes(self.job.plan, self._model.tokenizers))
 
     def _finish(self) -> None:
         plan = self.job.plan

@@ -72,11 +72,17 @@ class AdapterBase:
         check_encoder(adapter, self.tower)
 
 
-def adapter_base(entry: ModelEntry) -> AdapterBase:
-    """Tell from a model's files, of which none is loaded, what an adapter has to fit."""
+def adapter_base(entry: ModelEntry, *, unet: Header | None = None) -> AdapterBase:
+    """Tell from a model's files, of which none is loaded, what an adapter has to fit.
+
+    Args:
+        entry: of the model.
+        unet: the header of its UNet's weights, where that was read already.
+    """
+    file = entry.location
     try:
-        file = entry.location
-        unet = read_header(file, pickles=False) if file.is_file() else _part_header(file / "unet")
+        if unet is None:
+            unet = read_header(file, pickles=False) if file.is_file() else _part_header(file / "unet")
         return AdapterBase(layers=layers_in(unet), tower=_tower_widths(entry.image_encoder))
     except UserError:  # which is said when the model is loaded
         return AdapterBase(layers=(), tower=None)
@@ -102,16 +108,20 @@ def _part_header(folder: Path) -> Header:
     return weights.header if weights else {}
 
 
-def with_own_adapters(entry: ModelEntry) -> ModelEntry:
+def with_own_adapters(entry: ModelEntry, *, unet: Header | None = None) -> ModelEntry:
     """Give a model the adapters that lie in its folder.
 
     Those that fit are called like their files, the plainest of a kind "base" or "fine". Those that do not are left
     out, and it is said why; the model works without them.
+
+    Args:
+        entry: of the model.
+        unet: see `adapter_base`.
     """
     folder = entry.location.with_suffix("") if entry.location.is_file() else entry.location
     fitting: dict[str, AdapterLayout] = {}
     left_out = []
-    base = adapter_base(entry)
+    base = adapter_base(entry, unet=unet)
     for path in adapter_files(folder / "adapters"):
         try:
             layout = read_layout(path)

@@ -11,18 +11,19 @@ from types import MappingProxyType
 
 from ipa_app.errors import UserError
 from ipa_app.models.adapters import with_own_adapters
-from ipa_app.models.contents import CheckpointFamily, check_pipeline, contents_of
+from ipa_app.models.contents import contents_of
 from ipa_app.models.entry import ModelEntry
+from ipa_app.models.families import SD1, known_family
 from ipa_app.models.folder import (
     find_controlnets,
     find_pose_reader,
+    find_presets,
     native_side,
     own_configuration,
     read_json,
     read_words,
 )
 from ipa_app.models.listed import absolute, listed
-from ipa_app.models.presets import NO_PRESETS, SDXL_PRESETS, find_presets
 from ipa_app.models.published import published_models
 from ipa_app.models.studio_file import StudioFile
 from ipa_app.models.weights import quantised, read_header
@@ -34,8 +35,6 @@ MODELS_VARIABLE = "IPA_MODELS"
 HUB_VARIABLE = "IPA_HUB_MODELS"
 WORDS_FILE = "words.json"
 CHECKPOINT_ENDINGS = (".safetensors", ".sft")
-# The sides in pixels that a family's usual models were trained at.
-_SIDES: dict[CheckpointFamily, int] = {"sd1": 512, "sd2": 768, "sdxl": 1024}
 
 
 class Catalog(Mapping[str, ModelEntry]):
@@ -131,7 +130,7 @@ def _entry_from_path(path: Path) -> ModelEntry:
         raise _no_model_folder(path)
     entry, index = entry_from_folder(path, name=path.name), read_json(path / "model_index.json")
     if "_class_name" in index:
-        check_pipeline(index, title=entry.title)
+        known_family(index, title=entry.title)
     return entry
 
 
@@ -171,16 +170,14 @@ def entry_from_file(file: Path, *, name: str) -> ModelEntry:
     Raises:
         UserError: it is no checkpoint, and what it is; ipa_studio.json or words.json cannot be understood.
     """
-    contents = contents_of(read_header(file, pickles=False))
+    header = read_header(file, pickles=False)
+    contents = contents_of(header)
     contents.check(file.name)
-    is_xl = contents.family == "sdxl"
-    own = own_configuration(file, is_xl=is_xl)
-    if own is not None:
-        side, presets = native_side(own), find_presets(own)
-    else:
-        side, presets = _SIDES[contents.family or "sd1"], SDXL_PRESETS if is_xl else NO_PRESETS
+    family = contents.family or SD1  # what is no checkpoint at all is told when it is loaded
+    own = own_configuration(file, family)
+    side, presets = (family.side, family.presets) if own is None else (native_side(own), find_presets(own))
     entry = _described(file.with_suffix(""), name=name, side=side)
-    return with_own_adapters(replace(entry, location=file, presets=presets))
+    return with_own_adapters(replace(entry, location=file, presets=presets), unet=header)
 
 
 def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> ModelEntry:

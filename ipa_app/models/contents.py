@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
 
 from ipa_app.errors import UserError
+from ipa_app.models.families import Family, family_in
 from ipa_app.models.weights import Header
-
-CheckpointFamily = Literal["sd1", "sd2", "sdxl"]
 
 UNET = "model.diffusion_model."
 FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
 VAE = "first_stage_model."
-# The names of the text encoders' tensors, in the order of the encoders. Stable Diffusion 2's and SDXL's second one keep
-# open_clip's.
-TEXT_ENCODERS: dict[CheckpointFamily, tuple[str, ...]] = {
-    "sd1": ("cond_stage_model.transformer.",),
-    "sd2": ("cond_stage_model.model.",),
-    "sdxl": ("conditioner.embedders.0.transformer.", "conditioner.embedders.1."),
-}
-_FAMILIES: dict[CheckpointFamily, str] = {
-    "sdxl": "conditioner.embedders.1.",
-    "sd2": "cond_stage_model.model.",
-    "sd1": "cond_stage_model.transformer.",
-}
 
 # Tensors that only the checkpoints of models have that are not drawn with here.
 _OTHER_FAMILIES = {
@@ -42,34 +28,6 @@ _OTHER_FAMILIES = {
 }
 
 
-# The pipelines that are built over the same parts, whichever of them saved a folder; a UNet of another number of input
-# channels is told by its config.json.
-_PIPELINES = ("Pipeline", "Img2ImgPipeline", "InpaintPipeline", "ControlNetPipeline", "InstructPix2PixPipeline")
-
-
-def pipeline_family(index: Mapping[str, Any]) -> Literal["sd", "sdxl"] | None:
-    """Tell the family of a folder by its model_index.json: Stable Diffusion 1.x and 2.x, SDXL, or None of another."""
-    name = str(index.get("_class_name"))
-    if name in ("LatentConsistencyModelPipeline", "StableDiffusionDepth2ImgPipeline"):
-        return "sd"
-    if name.removeprefix("StableDiffusionXL") in _PIPELINES:
-        return "sdxl"
-    return "sd" if name.removeprefix("StableDiffusion") in _PIPELINES else None
-
-
-def check_pipeline(index: Mapping[str, Any], *, title: str) -> None:
-    """Refuse a folder of another family by its model_index.json.
-
-    Raises:
-        UserError: it is one.
-    """
-    if pipeline_family(index) is None:
-        raise UserError(
-            f"The model {title} is of the sort {str(index.get('_class_name'))[:60]}, but only Stable Diffusion 1.x and "
-            "2.x (StableDiffusionPipeline) and SDXL (StableDiffusionXLPipeline) work here; please choose another model."
-        )
-
-
 @dataclass(frozen=True, kw_only=True)
 class Contents:
     """What a file is.
@@ -81,7 +39,7 @@ class Contents:
         lacks: what a checkpoint lacks of its parts, such as "VAE".
     """
 
-    family: CheckpointFamily | None = None
+    family: Family | None = None
     other_family: str | None = None
     is_part: str | None = None
     lacks: tuple[str, ...] = ()
@@ -113,7 +71,7 @@ def contents_of(header: Header) -> Contents:
         if mark in header or UNET + mark in header:
             return Contents(other_family=name)
     parts = {"UNet": FIRST_LAYER in header, "VAE": header.has(VAE)}
-    family = next((family for family, prefix in _FAMILIES.items() if header.has(prefix)), None)
+    family = family_in(header)
     if family is not None:
         return Contents(family=family, lacks=tuple(name for name, is_there in parts.items() if not is_there))
     return Contents(is_part=next((name for name, is_it in _PARTS.items() if is_it(header)), None))

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from ipa_app.adapter.kinds import KINDS
 from ipa_app.errors import UserError
-from ipa_app.models.presets import Presets
+from ipa_app.models.families import Presets
 
 _HARMLESS = {".safetensors", ".json", ".txt", ".onnx"}
 _PICKLES = {".pth"}

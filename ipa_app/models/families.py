@@ -1,161 +1,310 @@
-"""The two families of base models: which parts each has, and which pipelines are built over them."""
+"""The families of base models: what tells them, what they are made of, and how they take prompts.
+
+All that sets a family apart stands here, so that a new one is written here and nowhere else. No torch at the top: the
+catalogue tells families before the page is up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from types import MappingProxyType
-from typing import Any, Literal
-
-from diffusers import (
-    AutoencoderKL,
-    ControlNetModel,
-    DiffusionPipeline,
-    StableDiffusionControlNetPipeline,
-    StableDiffusionImg2ImgPipeline,
-    StableDiffusionInpaintPipeline,
-    StableDiffusionPipeline,
-    StableDiffusionXLControlNetPipeline,
-    StableDiffusionXLImg2ImgPipeline,
-    StableDiffusionXLInpaintPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from typing import TYPE_CHECKING, Any, Literal
 
 from ipa_app.errors import UserError
-from ipa_app.models.contents import check_pipeline, pipeline_family
-from ipa_app.models.latents import PaintsIntoPictures, StartsFromPictures
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+    from torch import Tensor
+
+    from ipa_app.models.weights import Header
 
 PipelineTask = Literal["text_to_image", "image_to_image", "inpaint", "pose"]
+Presets = Mapping[str, Mapping[str, float]]
+"""What of a picture counts, by what requests call it, "style" and "layout": layers or blocks by name, to their share of
+the scale. Layers that are not named take nothing."""
+
+# What diffusers calls a task's pipeline, behind the name of the family.
+_PIPELINES: Mapping[PipelineTask, str] = MappingProxyType(
+    {
+        "text_to_image": "Pipeline",
+        "image_to_image": "Img2ImgPipeline",
+        "inpaint": "InpaintPipeline",
+        "pose": "ControlNetPipeline",
+    }
+)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Family:
     """Base models that are built alike.
 
     Attributes:
         title: what people call it.
-        modules: class of each part that has weights, by the name of its folder.
+        pipeline: what the names of its pipelines in diffusers begin with.
+        other_pipelines: names of others over the same parts, which may have saved a folder, too.
+        modules: library and class of each part that has weights, by the name of its folder.
         tokenizers: names of the tokenizers' folders.
-        pipelines: class of each task's pipeline.
         options: what every pipeline is given beside the parts.
         noted: options that a model notes in its model_index.json.
         added: what the UNet is told beside the prompt, as its config.json names it.
+        side: in pixels, of the pictures that its usual models were trained on.
+        checkpoint_encoders: what the names of each text encoder's tensors begin with in a checkpoint file. The last one
+            tells the family.
+        prediction_layer: the layer whose weights tell what a model predicts, in a checkpoint where nothing says it.
+        references: repositories of the Hub whose configuration files fit its usual checkpoints.
+        presets: the layers that take one side of a picture and leave the rest. Only what is published and undisputed is
+            listed. For Stable Diffusion 1.5 the block maps of different programs contradict each other, so that it has
+            none.
+        preset_blocks: what the UNet's config.json says where it has those layers, as smaller ones cut from it may not.
     """
 
     title: str
-    modules: Mapping[str, Any]
+    pipeline: str
+    other_pipelines: tuple[str, ...] = ()
+    modules: Mapping[str, tuple[str, str]]
     tokenizers: tuple[str, ...]
-    pipelines: Mapping[PipelineTask, type[DiffusionPipeline]]
     options: Mapping[str, Any]
-    noted: tuple[str, ...]
-    added: str | None
+    noted: tuple[str, ...] = ()
+    added: str | None = None
+    side: int
+    checkpoint_encoders: tuple[str, ...]
+    prediction_layer: str | None = None
+    references: tuple[str, ...]
+    presets: Presets = field(default_factory=dict)
+    preset_blocks: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(
-        self,
-        parts: Mapping[str, Any],
-        *,
-        index: Mapping[str, Any],
-        controlnet: ControlNetModel | None,
-    ) -> Mapping[PipelineTask, DiffusionPipeline]:
-        """Build a pipeline per task, all over the same parts.
+    @property
+    def text_encoders(self) -> tuple[str, ...]:
+        """Names of the text encoders' folders, in their order."""
+        return tuple(name for name in self.modules if name.startswith("text_encoder"))
 
-        The constructors, not from_pipe(): that one casts the shared weights to float32 unless told otherwise.
+    @property
+    def pipelines(self) -> Mapping[PipelineTask, str]:
+        """What diffusers calls each task's pipeline."""
+        return {task: f"{self.pipeline}{ending}" for task, ending in _PIPELINES.items()}
+
+    def classes(self) -> dict[str, Any]:
+        """Find the class of each part that has weights, by the name of its folder."""
+        return {part: getattr(import_module(library), name) for part, (library, name) in self.modules.items()}
+
+    def has_saved(self, index: Mapping[str, Any]) -> bool:
+        """Return whether a model_index.json is that of a model of this family, or of one that is built alike.
+
+        The pipelines are built over the same parts, whichever of them saved a folder; a UNet of another number of input
+        channels is told by its config.json.
+        """
+        return index.get("_class_name") in (*self.pipelines.values(), *self.other_pipelines)
+
+    def check_parts(self, index: Mapping[str, Any], *, title: str) -> None:
+        """Make sure that a model has the parts of the family.
 
         Args:
-            parts: by their names, the vision tower and its processor among them.
-            index: the model's model_index.json.
-            controlnet: for poses; None where there is none.
+            index: the content of its model_index.json.
+            title: of the model, for the message.
+
+        Raises:
+            UserError: it has not.
         """
-        options = {**self.options, **{name: index[name] for name in self.noted if name in index}}
-        pipelines: dict[PipelineTask, DiffusionPipeline] = {}
-        for task, pipeline in self.pipelines.items():
-            if task != "pose":
-                pipelines[task] = pipeline(**parts, **options)
-            elif controlnet is not None:
-                pipelines[task] = pipeline(**parts, controlnet=controlnet, **options)
-        for each in pipelines.values():
-            each.set_progress_bar_config(disable=True)
-        return MappingProxyType(pipelines)
+        for part, (_, wanted) in self.modules.items():
+            given = class_name(index, part)
+            if given != wanted:
+                raise UserError(
+                    f"The model {title} has {given or 'nothing'} as its {part}, but {self.title} models here need "
+                    f"{wanted}; please choose another model."
+                )
+
+    def needs_upcast(self, vae: AutoencoderKL) -> bool:
+        """Return whether a model's VAE runs out of half precision's range, and works in single precision instead.
+
+        The configuration of this family's says so by default.
+        """
+        del vae
+        return False
+
+    def text_inputs(
+        self, pipeline: Any, prompts: list[str], negative_prompts: list[str], *, guidance: bool
+    ) -> dict[str, Any]:
+        """Return the arguments by which a pipeline takes the prompts of a batch.
+
+        Args:
+            pipeline: of the family.
+            prompts: one per picture.
+            negative_prompts: one per picture.
+            guidance: whether the call is guided, and so needs the negative side.
+        """
+        del pipeline, guidance
+        return {"prompt": prompts, "negative_prompt": negative_prompts}
+
+    def encode_text(self, encoders: Sequence[Any], input_ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what the text encoders say of token ids (B, E, L), as the pipelines tell it to the UNet.
+
+        Args:
+            encoders: E of them.
+            input_ids: by each encoder's tokenizer, on its device.
+
+        Returns:
+            Hidden states (B, L, D) for every token, and what is said of the whole text (B, P) where the UNet is told.
+        """
+        return encoders[0](input_ids[:, 0])[0], None
+
+    def added_conditions(self, pooled_text: Tensor | None, time_ids: Tensor) -> dict[str, Tensor] | None:
+        """Return what the UNet is told beside the text, by its own names; None where it is told nothing.
+
+        Args:
+            pooled_text: what is said of the whole text (B, P), by `encode_text`.
+            time_ids: (B, 6) height and width that the picture had, top and left of the crop, height and width now.
+        """
+        del pooled_text, time_ids
+        return None
+
+    def presets_of(self, unet: Mapping[str, Any]) -> Presets:
+        """Tell the presets of a model by its UNet's config.json; none where its blocks are others."""
+        return self.presets if all(unet.get(name) == value for name, value in self.preset_blocks.items()) else {}
 
 
-class _ImageToImage(StartsFromPictures, StableDiffusionImg2ImgPipeline):
-    pass
+class _StableDiffusionXL(Family):
+    """Two text encoders, the second of which speaks of the whole text as well; a UNet that is told of sizes.
+
+    Source: Podell et al. 2023 (SDXL), section 2.1; diffusers StableDiffusionXLPipeline `encode_prompt`.
+    """
+
+    def needs_upcast(self, vae: AutoencoderKL) -> bool:
+        return vae.config["force_upcast"]
+
+    def text_inputs(
+        self, pipeline: Any, prompts: list[str], negative_prompts: list[str], *, guidance: bool
+    ) -> dict[str, Any]:
+        """Encode the prompts here: "no negative prompt" is zeros where the model says so, and an empty text a text.
+
+        The pipelines decide that for a whole batch; here every picture has what it would have alone.
+        """
+        import torch
+
+        embeds, negative_embeds, pooled, negative_pooled = pipeline.encode_prompt(
+            prompt=prompts, negative_prompt=negative_prompts, do_classifier_free_guidance=guidance
+        )
+        if guidance and pipeline.config.force_zeros_for_empty_prompt:
+            is_empty = torch.tensor([not text.strip() for text in negative_prompts], device=negative_embeds.device)
+            negative_embeds = negative_embeds.masked_fill(is_empty[:, None, None], 0)
+            negative_pooled = negative_pooled.masked_fill(is_empty[:, None], 0)
+        return {
+            "prompt_embeds": embeds,
+            "negative_prompt_embeds": negative_embeds,
+            "pooled_prompt_embeds": pooled,
+            "negative_pooled_prompt_embeds": negative_pooled,
+        }
+
+    def encode_text(self, encoders: Sequence[Any], input_ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        import torch
+
+        ids = input_ids.unbind(1)
+        outputs = [encoder(part, output_hidden_states=True) for encoder, part in zip(encoders, ids, strict=True)]
+        return torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), outputs[-1].text_embeds
+
+    def added_conditions(self, pooled_text: Tensor | None, time_ids: Tensor) -> dict[str, Tensor] | None:
+        return None if pooled_text is None else {"text_embeds": pooled_text, "time_ids": time_ids}
 
 
-class _Inpaint(PaintsIntoPictures, StableDiffusionInpaintPipeline):
-    pass
-
-
-class _ImageToImageXL(StartsFromPictures, StableDiffusionXLImg2ImgPipeline):
-    pass
-
-
-class _InpaintXL(PaintsIntoPictures, StableDiffusionXLInpaintPipeline):
-    pass
-
-
-STABLE_DIFFUSION = Family(
+SD1 = Family(
     title="Stable Diffusion",
-    modules=MappingProxyType({"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL}),
-    tokenizers=("tokenizer",),
-    pipelines=MappingProxyType(
+    pipeline="StableDiffusion",
+    other_pipelines=(
+        "StableDiffusionInstructPix2PixPipeline",
+        "StableDiffusionDepth2ImgPipeline",
+        "LatentConsistencyModelPipeline",
+    ),
+    modules=MappingProxyType(
         {
-            "text_to_image": StableDiffusionPipeline,
-            "image_to_image": _ImageToImage,
-            "inpaint": _Inpaint,
-            "pose": StableDiffusionControlNetPipeline,
+            "text_encoder": ("transformers", "CLIPTextModel"),
+            "unet": ("diffusers", "UNet2DConditionModel"),
+            "vae": ("diffusers", "AutoencoderKL"),
         }
     ),
+    tokenizers=("tokenizer",),
     # Pictures are decoded, and looked at by the safety checker, outside the pipelines.
     options=MappingProxyType({"safety_checker": None, "requires_safety_checker": False}),
-    noted=(),
-    added=None,
+    side=512,
+    checkpoint_encoders=("cond_stage_model.transformer.",),
+    references=("stable-diffusion-v1-5/stable-diffusion-v1-5", "runwayml/stable-diffusion-v1-5"),
 )
+"""Stable Diffusion 1.x; of folders, those of 2.x as well, which are built alike and differ in their sizes alone."""
 
-STABLE_DIFFUSION_XL = Family(
+SD2 = replace(
+    SD1,
+    side=768,
+    # Open_clip's names, as of SDXL's second encoder.
+    checkpoint_encoders=("cond_stage_model.model.",),
+    # Source: ComfyUI.
+    prediction_layer="model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias",
+    references=("stabilityai/stable-diffusion-2-1",),
+)
+"""Stable Diffusion 2.x, as its checkpoint files are."""
+
+SDXL = _StableDiffusionXL(
     title="SDXL",
-    modules=MappingProxyType({**STABLE_DIFFUSION.modules, "text_encoder_2": CLIPTextModelWithProjection}),
+    pipeline="StableDiffusionXL",
+    other_pipelines=("StableDiffusionXLInstructPix2PixPipeline",),
+    modules=MappingProxyType({**SD1.modules, "text_encoder_2": ("transformers", "CLIPTextModelWithProjection")}),
     tokenizers=("tokenizer", "tokenizer_2"),
-    pipelines=MappingProxyType(
-        {
-            "text_to_image": StableDiffusionXLPipeline,
-            "image_to_image": _ImageToImageXL,
-            "inpaint": _InpaintXL,
-            "pose": StableDiffusionXLControlNetPipeline,
-        }
-    ),
     options=MappingProxyType({"add_watermarker": False}),
     noted=("force_zeros_for_empty_prompt",),
     added="text_time",
+    side=1024,
+    checkpoint_encoders=("conditioner.embedders.0.transformer.", "conditioner.embedders.1."),
+    references=("stabilityai/stable-diffusion-xl-base-1.0",),
+    # Source: InstantStyle (Wang et al. 2024, arXiv 2404.02733), section 3.2 and its code for both kinds of adapters; in
+    # diffusers `set_ip_adapter_scale({"up": {"block_0": [0, 1, 0]}})` and `({"down": {"block_2": [0, 1]}})`.
+    presets=MappingProxyType(
+        {
+            "style": MappingProxyType({"up_blocks.0.attentions.1": 1.0}),
+            "layout": MappingProxyType({"down_blocks.2.attentions.1": 1.0}),
+        }
+    ),
+    preset_blocks=MappingProxyType(
+        {
+            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+            "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+            "layers_per_block": 2,
+        }
+    ),
 )
 
+_FAMILIES = (SD1, SD2, SDXL)
 
-def family_of(index: Mapping[str, Any], *, title: str) -> Family:
-    """Tell the family of a model from its model_index.json.
+
+def family_in(header: Header) -> Family | None:
+    """Tell the family of a checkpoint file by the names of its tensors; None where no text encoder is known."""
+    return next((family for family in reversed(_FAMILIES) if header.has(family.checkpoint_encoders[-1])), None)
+
+
+def family_of(index: Mapping[str, Any]) -> Family | None:
+    """Tell the family of a folder by its model_index.json; None where it is another one."""
+    return next((family for family in _FAMILIES if family.has_saved(index)), None)
+
+
+def known_family(index: Mapping[str, Any], *, title: str) -> Family:
+    """Tell the family of a folder by its model_index.json.
 
     Args:
         index: the content of the file.
         title: of the model, for the message.
 
     Raises:
-        UserError: it is of another sort, or one of its parts is.
+        UserError: it is another one.
     """
-    check_pipeline(index, title=title)
-    family = STABLE_DIFFUSION_XL if pipeline_family(index) == "sdxl" else STABLE_DIFFUSION
-    for part, wanted in family.modules.items():
-        given = class_name(index, part)
-        if given != wanted.__name__:
-            raise UserError(
-                f"The model {title} has {given or 'nothing'} as its {part}, but {family.title} models here need "
-                f"{wanted.__name__}; please choose another model."
-            )
+    family = family_of(index)
+    if family is None:
+        raise UserError(
+            f"The model {title} is of the sort {str(index.get('_class_name'))[:60]}, but only Stable Diffusion 1.x and "
+            "2.x (StableDiffusionPipeline) and SDXL (StableDiffusionXLPipeline) work here; please choose another model."
+        )
     return family
 
 
 def class_name(index: Mapping[str, Any], part: str) -> str | None:
-    """Give the class that a model_index.json names for a part, None where it names none."""
+    """Return the class that a model_index.json names for a part, None where it names none."""
     match index.get(part):
         case [str(), str(name)]:
             return name

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from ipa_app.errors import UserError
-from ipa_app.models.contents import pipeline_family
+from ipa_app.models.families import Family, Presets, family_of
 from ipa_app.models.weights import find_weights
 
 logger = logging.getLogger(__name__)
@@ -50,21 +50,21 @@ def read_words(path: Path) -> dict[str, tuple[str, ...]]:
     return {group: tuple(words) for group, words in content.items()}
 
 
-def own_configuration(file: Path, *, is_xl: bool) -> Path | None:
+def own_configuration(file: Path, family: Family) -> Path | None:
     """Find the folder in diffusers layout whose configuration files are those of a checkpoint file.
 
     Args:
         file: `dream.safetensors` has the folder `dream` beside it, or lies in its repository's folder itself.
-        is_xl: whether it is an SDXL; a configuration of the other family around it is another model's.
+        family: of the file; a configuration of another one around it is another model's.
 
     Returns:
         None where there is neither.
     """
-    beside, family = file.with_suffix(""), "sdxl" if is_xl else "sd"
+    beside = file.with_suffix("")
     if (beside / "model_index.json").is_file():
         return beside
     folders = repository_folders(file)
-    return next((each for each in folders if pipeline_family(read_json(each / "model_index.json")) == family), None)
+    return next((each for each in folders if family.has_saved(read_json(each / "model_index.json"))), None)
 
 
 def repository_folders(file: Path) -> list[Path]:
@@ -109,3 +109,9 @@ def native_side(folder: Path) -> int:
     if not isinstance(sample_size, int) or not isinstance(blocks, list):
         return DEFAULT_SIDE
     return sample_size * 2 ** (len(blocks) - 1)
+
+
+def find_presets(folder: Path) -> Presets:
+    """Tell the presets of the model in a folder from its configuration files."""
+    family = family_of(read_json(folder / "model_index.json"))
+    return family.presets_of(read_json(folder / "unet" / "config.json")) if family else {}

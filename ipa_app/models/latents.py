@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from ipa_app.models.precision import in_float32
@@ -90,50 +89,6 @@ def decode(vae: AutoencoderKL, latents: Tensor, *, upcast: bool = False) -> Tens
     """
     with in_float32([vae] if upcast and vae.dtype == torch.float16 else []):
         return vae.decode(unscaled(latents.to(vae.dtype), vae.config), return_dict=False)[0]
-
-
-def needs_upcast(pipeline: Any) -> bool:
-    """Return whether a pipeline's VAE runs out of half precision's range, and works in single precision instead.
-
-    Only SDXL's configuration means what it says of it; other families' says so by default.
-    """
-    return hasattr(pipeline, "upcast_vae") and pipeline.vae.config.force_upcast
-
-
-class StartsFromPictures:
-    """Mixed into image-to-image pipelines: what they start from is encoded as `encode` does it."""
-
-    vae: AutoencoderKL
-    scheduler: Any
-
-    def prepare_latents(
-        self,
-        image: Tensor,
-        timestep: Tensor,
-        batch_size: int,
-        num_images_per_prompt: int,
-        dtype: torch.dtype,
-        device: torch.device,
-        generator: Generators = None,
-        add_noise: bool = True,
-    ) -> Tensor:
-        """Encode pixels (batch, 3, height, width), one picture per prompt, and add the noise of a timestep."""
-        del batch_size, num_images_per_prompt
-        pixels = image.to(device=device, dtype=dtype)
-        latents = encode(self.vae, pixels, generator=generator, upcast=needs_upcast(self))
-        if not add_noise:
-            return latents
-        noise = randn_tensor(latents.shape, generator=generator, device=device, dtype=dtype)
-        return self.scheduler.add_noise(latents, noise, timestep)
-
-
-class PaintsIntoPictures:
-    """Mixed into inpainting pipelines: the picture around the mask is encoded as `encode` does it."""
-
-    vae: AutoencoderKL
-
-    def _encode_vae_image(self, image: Tensor, generator: Generators) -> Tensor:
-        return encode(self.vae, image, generator=generator, upcast=needs_upcast(self))
 
 
 def _shift(config: Mapping[str, Any]) -> float:

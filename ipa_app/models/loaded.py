@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ipa_app.adapter.kinds import VisionWidths
     from ipa_app.models.entry import AdapterEntry, ModelEntry
-    from ipa_app.models.families import PipelineTask
+    from ipa_app.models.families import Family, PipelineTask
     from ipa_app.models.memory_use import MemoryUse
     from ipa_app.models.safety import SafetyChecker
 
@@ -176,6 +176,7 @@ class LoadedModel:
 
     Attributes:
         entry: what the catalogue says of it.
+        family: how it is built.
         pipelines: one per task, all over the same components. Take them from `pipeline`.
         adapters: those in memory; any that fits can be had of it.
         image_encoder: the CLIP vision tower of the adapters.
@@ -187,6 +188,7 @@ class LoadedModel:
     """
 
     entry: ModelEntry
+    family: Family
     pipelines: Mapping[PipelineTask, DiffusionPipeline]
     adapters: ResidentAdapters
     image_encoder: CLIPVisionModelWithProjection | None
@@ -196,6 +198,11 @@ class LoadedModel:
     memory: MemoryUse
     safety: SafetyChecker | None = None
     prompt_cache: PromptCache = field(default_factory=PromptCache)
+
+    @property
+    def tokenizers(self) -> list[Any]:
+        """One per text encoder."""
+        return [getattr(self.pipelines["text_to_image"], name) for name in self.family.tokenizers]
 
     @property
     def latent_cell(self) -> int:

@@ -37,6 +37,7 @@ from ipa_app.models.memory import (
     plan_memory,
 )
 from ipa_app.models.parts import Part
+from ipa_app.models.pipelines import build_pipelines
 from ipa_app.models.safety import SafetyChecker
 from ipa_app.models.source import Source, open_source
 from ipa_app.models.weights import find_weights
@@ -126,7 +127,8 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
     controlnet = None if files.controlnet is None else files.controlnet.load(dtype=plan.dtype)
     safety = None if files.safety_checker is None else _load_safety_checker(files.safety_checker, dtype=plan.dtype)
     install_processors(parts["unet"])
-    pipelines = files.source.family.build(parts, index=files.source.index, controlnet=controlnet)
+    family, index = files.source.family, files.source.index
+    pipelines = build_pipelines(family, parts, index=index, controlnet=controlnet)
     modules = [part for part in (*parts.values(), controlnet) if isinstance(part, torch.nn.Module)]
     extras = [safety.network] if safety else []
     for module in (*modules, *extras):
@@ -136,6 +138,7 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
     report(0.9, "reading the adapters")
     return LoadedModel(
         entry=entry,
+        family=family,
         pipelines=pipelines,
         adapters=_load_adapters(
             entry,

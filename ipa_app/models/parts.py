@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ipa_app.errors import UserError
 from ipa_app.models.folder import read_json
 from ipa_app.models.schedule import MARKS
-from ipa_app.models.weights import WeightFiles, find_weights, load_pickled, quantised, read_header
+from ipa_app.models.weights import WeightFiles, find_weights, load_pickled, quantised
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Part:
         files = self.weights()
         if not files.is_safetensors:
             return next(tensors[name] for tensors in map(load_pickled, files.paths) if name in tensors)
-        path = next(path for path in files.paths if name in read_header(path))
+        path = next(path for path, header in files.headers.items() if name in header)
         with safe_open(path, framework="pt") as file:
             return file.get_tensor(name)
 

@@ -11,8 +11,8 @@ from types import MappingProxyType
 
 from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.entry import HubPart, ModelEntry
+from ipa_app.models.families import SD1, SDXL
 from ipa_app.models.hub import model_folder
-from ipa_app.models.presets import SDXL_PRESETS
 
 _IP_ADAPTER = ("h94/IP-Adapter", "018e402774aeeddd60609b4ecdb7e298259dc729")
 # OpenCLIP ViT-H/14. The adapters named "vit-h" were trained with it, those for SDXL as well, whose own folder on the
@@ -21,7 +21,7 @@ _VIT_H = {f"models/image_encoder/{name}": f"image_encoder/{name}" for name in ("
 
 _SD15_PARTS = (
     HubPart(
-        repo="stable-diffusion-v1-5/stable-diffusion-v1-5",
+        repo=SD1.references[0],
         revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
         files={
             "model_index.json": "model_index.json",
@@ -62,7 +62,7 @@ _SD15_PARTS = (
 
 _SDXL_PARTS = (
     HubPart(
-        repo="stabilityai/stable-diffusion-xl-base-1.0",
+        repo=SDXL.references[0],
         revision="462165984030d82259a11f4367a4eed129e94a7b",
         files={
             "model_index.json": "model_index.json",
@@ -121,7 +121,7 @@ def published_models() -> Iterator[ModelEntry]:
         adapters={"base": "ip-adapter_sd15", "plus": "ip-adapter-plus_sd15"},
         parts=_SD15_PARTS,
         download_bytes=6_140_000_000,
-        side=512,
+        side=SD1.side,
         steps=30,
         guidance_scale=7.5,
         licence="CreativeML OpenRAIL-M (model), Apache-2.0 (adapters), OpenRAIL (poses)",
@@ -134,9 +134,9 @@ def published_models() -> Iterator[ModelEntry]:
         about="Stable Diffusion XL draws almost anything, finer than 1.5, at 1024 × 1024 pixels.",
         adapters={"base": "ip-adapter_sdxl_vit-h", "plus": "ip-adapter-plus_sdxl_vit-h"},
         parts=_SDXL_PARTS,
-        presets=SDXL_PRESETS,
+        presets=SDXL.presets,
         download_bytes=13_690_000_000,
-        side=1024,
+        side=SDXL.side,
         steps=30,
         guidance_scale=6.0,
         licence="CreativeML Open RAIL++-M (model), MIT (VAE), Apache-2.0 (adapters, poses)",

@@ -51,8 +51,7 @@ _YAML_PREDICTIONS = {
     "EpsScaling": "epsilon",
 }
 _YAML_BETAS = {"linear_start": "beta_start", "linear_end": "beta_end", "timesteps": "num_train_timesteps"}
-# Source: ComfyUI; of Stable Diffusion 2 those that predict v have a larger deviation in this layer than the others.
-_SD2_LAYER = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
+# Source: ComfyUI; of Stable Diffusion 2 those that predict v have a larger deviation in a layer than the others.
 _SD2_DEVIATION = 0.09
 
 
@@ -123,11 +122,9 @@ def sampling_of_notes(notes: Mapping[str, str]) -> Sampling:
     return Sampling(settings=settings)
 
 
-def sampling_of_layers(header: Header, value: Callable[[str], Tensor]) -> Sampling:
-    """Tell by its weights whether a Stable Diffusion 2 predicts v; nothing is told where the layer is not there."""
-    if _SD2_LAYER not in header:
-        return Sampling()
-    is_v = value(_SD2_LAYER).float().std(correction=0) > _SD2_DEVIATION
+def sampling_of_layer(weights: Tensor) -> Sampling:
+    """Tell by the weights of a layer (`Family.prediction_layer`) whether a model predicts v."""
+    is_v = weights.float().std(correction=0) > _SD2_DEVIATION
     return Sampling(settings={"prediction_type": "v_prediction" if is_v else "epsilon"})
 
 

@@ -22,33 +22,20 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ipa_app.errors import UserError
-from ipa_app.models.contents import (
-    FIRST_LAYER,
-    TEXT_ENCODERS,
-    UNET,
-    VAE,
-    CheckpointFamily,
-    contents_of,
-    pipeline_family,
-)
+from ipa_app.models.contents import FIRST_LAYER, UNET, VAE, contents_of
+from ipa_app.models.families import Family, family_of
 from ipa_app.models.folder import own_configuration, read_json, repository_folders
 from ipa_app.models.parts import check_finite, tensor_named_in
 from ipa_app.models.published import published_models
 from ipa_app.models.schedule import (
     Sampling,
-    sampling_of_layers,
+    sampling_of_layer,
     sampling_of_notes,
     sampling_of_tensors,
     sampling_of_yaml,
 )
 from ipa_app.models.weights import Header, quantised, read_header
 
-# Repositories of the Hub whose configuration files fit the usual checkpoints of a family.
-_REFERENCE: dict[CheckpointFamily, tuple[str, ...]] = {
-    "sd1": ("stable-diffusion-v1-5/stable-diffusion-v1-5", "runwayml/stable-diffusion-v1-5"),
-    "sd2": ("stabilityai/stable-diffusion-2-1",),
-    "sdxl": ("stabilityai/stable-diffusion-xl-base-1.0",),
-}
 _CONFIGURATIONS = ["*.json", "*/*.json", "*/*.txt"]
 # Parts of a text encoder that stood directly under its name before transformers put them under "text_model.", and that
 # newer versions save so again.
@@ -75,7 +62,7 @@ class Checkpoint:
         return read_header(self.path, pickles=False)
 
     @cached_property
-    def family(self) -> CheckpointFamily:
+    def family(self) -> Family:
         """Whose checkpoint it is.
 
         Raises:
@@ -104,13 +91,13 @@ class Checkpoint:
             UserError: there are none on this machine, or those in the folder are of another family.
         """
         if self._own_folder is None:
-            return _reference_configuration(_REFERENCE[self.family], name=self.path.name)
-        family = pipeline_family(read_json(self._own_folder / "model_index.json"))
-        if family is not None and (family == "sdxl") != (self.family == "sdxl"):
-            ours, theirs = ("SDXL", "Stable Diffusion") if self.family == "sdxl" else ("Stable Diffusion", "SDXL")
+            return _reference_configuration(self.family.references, name=self.path.name)
+        index = read_json(self._own_folder / "model_index.json")
+        family = family_of(index)
+        if family is not None and not self.family.has_saved(index):
             raise UserError(
-                f"{self.path.name} is a checkpoint of {ours}, but the configuration in {self._own_folder} is that of "
-                f"{theirs}; please name a folder of the same family."
+                f"{self.path.name} is a checkpoint of {self.family.title}, but the configuration in {self._own_folder} "
+                f"is that of {family.title}; please name a folder of the same family."
             )
         return self._own_folder
 
@@ -124,8 +111,9 @@ class Checkpoint:
         told = sampling_of_tensors(self.header, self._tensor, name=self.path.name)
         told = told.over(sampling_of_notes(self.header.notes))
         told = told.over(self._sampling_of_training())
-        if self.family == "sd2" and not self._has_own_scheduler:
-            told = told.over(sampling_of_layers(self.header, self._tensor))
+        layer = self.family.prediction_layer
+        if layer is not None and layer in self.header and not self._has_own_scheduler:
+            told = told.over(sampling_of_layer(self._tensor(layer)))
         return told
 
     def scheduler(self, name: str | None) -> tuple[str | None, Mapping[str, Any]]:
@@ -196,7 +184,7 @@ class Checkpoint:
         Raises:
             UserError: one does not fit its configuration, or is no numbers to draw with.
         """
-        tensors = {_present_name(name): tensor for name, tensor in load_file(self.path).items()}
+        tensors = {_present_name(name, self.family): tensor for name, tensor in load_file(self.path).items()}
         shared: dict[str, Any] = {"local_files_only": True, "config": str(self.folder)}
         for name, module in parts.items():
             try:
@@ -215,7 +203,7 @@ class Checkpoint:
             yield name, part
 
     def _prefixes(self) -> dict[str, str]:
-        encoders = zip(("text_encoder", "text_encoder_2"), TEXT_ENCODERS[self.family], strict=False)
+        encoders = zip(self.family.text_encoders, self.family.checkpoint_encoders, strict=True)
         return {"unet": UNET, "vae": VAE, **dict(encoders)}
 
     def _tensor(self, name: str) -> Tensor:
@@ -224,7 +212,7 @@ class Checkpoint:
 
     @cached_property
     def _own_folder(self) -> Path | None:
-        return own_configuration(self.path, is_xl=self.family == "sdxl")
+        return own_configuration(self.path, self.family)
 
     @property
     def _scheduler_folders(self) -> list[Path]:
@@ -284,9 +272,9 @@ def _reference_configuration(repos: tuple[str, ...], *, name: str) -> Path:
     )
 
 
-def _present_name(name: str) -> str:
+def _present_name(name: str, family: Family) -> str:
     """Return the name that diffusers looks for, of a tensor of a CLIP text encoder."""
-    for prefix in (TEXT_ENCODERS["sd1"][0], TEXT_ENCODERS["sdxl"][0]):
+    for prefix in family.checkpoint_encoders:
         if name.startswith(prefix) and name.removeprefix(prefix).startswith(_TEXT_PARTS):
             return f"{prefix}text_model.{name.removeprefix(prefix)}"
     return name

@@ -14,11 +14,12 @@ from transformers import CLIPTextConfig, CLIPTokenizer
 
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry
-from ipa_app.models.families import Family, class_name, family_of
+from ipa_app.models.families import Family, class_name, known_family
 from ipa_app.models.folder import read_json
 from ipa_app.models.parts import Part
 from ipa_app.models.schedule import Sampling, build_scheduler, sampling_of_tensors
 from ipa_app.models.single_file import Checkpoint
+from ipa_app.models.weights import Header
 
 # UNets that draw nothing from noise alone, by the channels that they take.
 _SPECIAL_UNETS = {
@@ -50,6 +51,15 @@ class Source(ABC):
     scheduler: SchedulerMixin
     sampling: Sampling
     parts: Mapping[str, Part] = field(repr=False)
+
+    @property
+    @abstractmethod
+    def unet_header(self) -> Header:
+        """What is said of the UNet's tensors, and of others where they lie in the same file.
+
+        Raises:
+            UserError: it has no weights, or they cannot be read.
+        """
 
     @property
     @abstractmethod
@@ -133,7 +143,7 @@ class Source(ABC):
         Raises:
             UserError: they do not; the message names both sides.
         """
-        configs = [self.parts[name].config for name in self.family.modules if name.startswith("text_encoder")]
+        configs = [self.parts[name].config for name in self.family.text_encoders]
         given = sum(CLIPTextConfig.from_dict(config.get("text_config") or config).hidden_size for config in configs)
         projected = unet.config.encoder_hid_dim_type == "text_proj"
         taken = unet.config.encoder_hid_dim if projected else unet.config.cross_attention_dim
@@ -161,6 +171,10 @@ class _Folder(Source):
     """A model in diffusers layout."""
 
     @property
+    def unet_header(self) -> Header:
+        return self.parts["unet"].weights().header
+
+    @property
     def channels(self) -> int:
         return self.parts["unet"].config.get("in_channels", 4)
 
@@ -168,7 +182,7 @@ class _Folder(Source):
         return {name: part.weights().numbers for name, part in self.parts.items()}
 
     def stored_bfloat16(self) -> bool:
-        return any(tensor.dtype == "BF16" for tensor in self.parts["unet"].weights().header.values())
+        return any(tensor.dtype == "BF16" for tensor in self.unet_header.values())
 
     def check(self, unet: UNet2DConditionModel) -> None:
         del unet  # whether weights fit their own configuration is found out where they are read
@@ -176,7 +190,7 @@ class _Folder(Source):
             part.check()
 
     def load_modules(self, *, dtype: torch.dtype) -> Iterator[tuple[str, Any]]:
-        for name, kind in self.family.modules.items():
+        for name, kind in self.family.classes().items():
             module = self.parts[name].load(kind, dtype=dtype)
             if name == "vae":
                 module.register_to_config(**self.sampling.vae)
@@ -194,6 +208,10 @@ class _SingleFile(Source):
     checkpoint: Checkpoint
 
     @property
+    def unet_header(self) -> Header:
+        return self.checkpoint.header
+
+    @property
     def channels(self) -> int:
         return self.checkpoint.channels
 
@@ -207,7 +225,7 @@ class _SingleFile(Source):
         self.checkpoint.check_fit(unet=unet, vae=self.parts["vae"].layout(AutoencoderKL))
 
     def load_modules(self, *, dtype: torch.dtype) -> Iterator[tuple[str, Any]]:
-        yield from self.checkpoint.load(self.family.modules, dtype=dtype)
+        yield from self.checkpoint.load(self.family.classes(), dtype=dtype)
 
 
 def open_source(entry: ModelEntry) -> Source:
@@ -225,10 +243,12 @@ def open_source(entry: ModelEntry) -> Source:
     elif not (folder / "model_index.json").is_file():
         raise UserError(f"The model {title} is not there: {folder} holds no model_index.json.")
     index = read_json(folder / "model_index.json")
-    family = family_of(index, title=title)
+    family = known_family(index, title=title)
+    family.check_parts(index, title=title)
     parts = {name: Part(folder / name, title) for name in family.modules}
     name = class_name(index, "scheduler")
     if checkpoint is not None:
+        family = checkpoint.family  # of which its configuration is one
         (name, config), sampling = checkpoint.scheduler(name), checkpoint.sampling
     else:
         config = read_json(folder / "scheduler" / "scheduler_config.json")

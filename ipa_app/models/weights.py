@@ -114,13 +114,18 @@ class WeightFiles:
     missing: int = 0
 
     @cached_property
-    def header(self) -> Header:
-        """The tensors of all pieces, read once.
+    def headers(self) -> Mapping[Path, Header]:
+        """The tensors of each piece, read once.
 
         Raises:
             UserError: one cannot be read.
         """
-        return Header({name: tensor for path in self.paths for name, tensor in read_header(path).items()})
+        return {path: read_header(path) for path in self.paths}
+
+    @cached_property
+    def header(self) -> Header:
+        """The tensors of all pieces."""
+        return Header({name: tensor for piece in self.headers.values() for name, tensor in piece.items()})
 
     @property
     def numbers(self) -> int:

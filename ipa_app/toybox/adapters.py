@@ -17,6 +17,7 @@ from PIL import Image
 from transformers import CLIPImageProcessor
 
 from ipa_app.adapter.features import encode_image
+from ipa_app.models.families import SD1
 from ipa_app.toybox import sheets
 from ipa_app.toybox.clip import load_image_encoder, load_text_encoder
 from ipa_app.toybox.dataset import Split, ToyData
@@ -141,6 +142,7 @@ def _config(
 
 def _components(folder: Path) -> Components:
     return Components(
+        family=SD1,
         unet=load_unet(folder).to(memory_format=torch.channels_last),
         vae=load_vae(folder),
         text_encoder=load_text_encoder(folder),

@@ -24,8 +24,9 @@ from ipa_app.adapter.layers import attention_layers
 from ipa_app.errors import UserError
 from ipa_app.models.adapters import with_own_adapters
 from ipa_app.models.entry import ModelEntry
-from ipa_app.models.families import STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family
+from ipa_app.models.families import Family
 from ipa_app.models.image_encoder import ImageEncoder
+from ipa_app.models.pipelines import build_pipelines
 from ipa_app.models.schedule import noise_schedule
 from ipa_app.models.source import open_source
 
@@ -37,12 +38,14 @@ class Components:
     """The parts of a Stable Diffusion model or an SDXL, and the vision tower its adapters look through.
 
     Attributes:
+        family: how such a model is built.
         scheduler: the model's own, used for samples; training noise follows the same betas.
         text_encoder_2: SDXL's second one, with its tokenizer; None for other models.
         index: the model's model_index.json, for the options it notes there.
         fine_adapter: the fine-grained adapter that the model brings along, where it has one.
     """
 
+    family: Family
     unet: UNet2DConditionModel
     vae: AutoencoderKL
     text_encoder: CLIPTextModel
@@ -56,15 +59,15 @@ class Components:
     fine_adapter: Path | None = None
 
     @property
-    def family(self) -> Family:
-        """How such a model is built."""
-        return STABLE_DIFFUSION if self.text_encoder_2 is None else STABLE_DIFFUSION_XL
-
-    @property
     def modules(self) -> Mapping[str, torch.nn.Module]:
         """The parts with weights, by name; all of them stay as they are."""
         parts = {name: getattr(self, name) for name in self.family.modules}
         return parts | {"image_encoder": self.image_encoder}
+
+    @property
+    def text_encoders(self) -> list[CLIPTextModel | CLIPTextModelWithProjection]:
+        """In their order."""
+        return [getattr(self, name) for name in self.family.text_encoders]
 
     @property
     def tokenizers(self) -> list[CLIPTokenizer]:
@@ -95,7 +98,7 @@ class Components:
         """The text-to-image pipeline over these parts; nothing is copied."""
         names = {*self.family.modules, *self.family.tokenizers, "scheduler"}
         parts = {name: getattr(self, name) for name in names} | {"image_encoder": None, "feature_extractor": None}
-        return self.family.build(parts, index=self.index, controlnet=None)["text_to_image"]
+        return build_pipelines(self.family, parts, index=self.index, controlnet=None)["text_to_image"]
 
     def clip_dim(self, kind: str) -> int:
         """Width of the features an adapter of this kind reads from the vision tower."""
@@ -152,9 +155,11 @@ def load_components(base: Path, *, image_encoder: Path | None = None, dtype: tor
     if not (vision / "config.json").is_file():
         raise UserError(f"There is no CLIP vision tower in {vision}; name one with --image-encoder.")
     encoder = ImageEncoder(vision, entry.title)
-    fine = (each.file for each in with_own_adapters(entry).adapters.values() if each.kind == "plus")
+    adapters = with_own_adapters(entry, unet=source.unet_header).adapters
+    fine = (each.file for each in adapters.values() if each.kind == "plus")
     try:
         return Components(
+            family=source.family,
             **dict(source.load(dtype=dtype)),
             image_encoder=encoder.load_tower(dtype=dtype),
             image_processor=encoder.processor([source.folder / "feature_extractor"]),

@@ -76,18 +76,9 @@ class FrozenEncoder:
 
     @torch.no_grad()
     def text_states(self, input_ids: Tensor) -> TextStates:
-        """What the text encoders say of token ids (B, E, L).
-
-        The last hidden states of a single encoder; the last but one of SDXL's two, and the second one's projection.
-
-        Source: Podell et al. 2023 (SDXL), section 2.1; diffusers StableDiffusionXLPipeline ``encode_prompt``.
-        """
-        first, second = self._base.text_encoder, self._base.text_encoder_2
-        ids = input_ids.to(self.device).unbind(1)
-        if second is None:
-            return TextStates(first(ids[0])[0], None)
-        outputs = [encoder(part, output_hidden_states=True) for encoder, part in zip((first, second), ids, strict=True)]
-        return TextStates(torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), outputs[1].text_embeds)
+        """What the text encoders say of token ids (B, E, L)."""
+        base = self._base
+        return TextStates(*base.family.encode_text(base.text_encoders, input_ids.to(self.device)))
 
     @torch.no_grad()
     def image_features(self, clip_pixels: Tensor) -> ImageFeatures:
@@ -120,12 +111,13 @@ class FrozenEncoder:
             text_states=states.to(self.device, self.dtype),
             features=features.to(self.device, self.dtype),
             pooled_text=None if pooled is None else pooled.to(self.device, self.dtype),
-            time_ids=None if pooled is None else self._time_ids(batch.time_ids, latents.shape),
+            time_ids=self._time_ids(batch.time_ids, latents.shape),
+            family=self._base.family,
             loss_weights=None if batch.loss_weights is None else batch.loss_weights.to(self.device),
         )
 
     def _time_ids(self, given: Tensor | None, shape: torch.Size) -> Tensor:
-        """What SDXL is told of B targets (B, 6); those that nothing is known of are whole pictures."""
+        """What is told of B targets (B, 6); those that nothing is known of are whole pictures."""
         if given is None:
             height, width = (side * self._base.latent_factor for side in shape[-2:])
             given = torch.tensor([[height, width, 0, 0, height, width]]).expand(shape[0], 6)

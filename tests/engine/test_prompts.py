@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,8 +28,7 @@ def spelling_tokenizer() -> CLIPTokenizer:
 
 def notes(manager: ModelManager, *tokenizers: Any, **fields: Any) -> list[str]:
     plan = make_plan(GenerateRequest(task="mix", **fields), manager.entry("toybox"))
-    pipeline = SimpleNamespace(**dict(zip(("tokenizer", "tokenizer_2"), tokenizers, strict=False)))
-    return prompt_notes(plan, pipeline)
+    return prompt_notes(plan, tokenizers)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from ipa_app.adapter.header import read_safetensors
 from ipa_app.engine.drawing import denoise
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
@@ -180,6 +182,22 @@ def test_averaged_weights_and_what_else_training_left_take_no_memory(tiny_bundle
     full = load(write_checkpoint(tiny_bundle_dir, tmp_path / "full.safetensors", more=tensors))
     assert full.memory.needed == plain.memory.needed
     assert torch.equal(draw_ours(full), draw_ours(plain))
+
+
+def test_its_header_is_read_once_to_list_it_and_once_to_load_it(
+    entry: ModelEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def noting(path: Path, **options: int) -> Any:
+        read.append(path)
+        return read_safetensors(path, **options)
+
+    monkeypatch.setattr("ipa_app.models.weights.read_safetensors", noting)
+    listed = entry_from_file(entry.location, name="my-model")
+    assert read.count(entry.location) == 1
+    load(listed)
+    assert read.count(entry.location) == 2
 
 
 def test_a_file_in_capitals_is_read(tiny_bundle_dir: Path, tmp_path: Path) -> None:

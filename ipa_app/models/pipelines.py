@@ -1,0 +1,87 @@
+"""The pipelines of a model: one per task, all over the same parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, DiffusionPipeline
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from ipa_app.models.families import Family, PipelineTask
+from ipa_app.models.latents import Generators, encode
+
+
+class StartsFromPictures:
+    """Mixed into image-to-image pipelines: what they start from is encoded as `encode` does it."""
+
+    family: Family
+    vae: AutoencoderKL
+    scheduler: Any
+
+    def prepare_latents(
+        self,
+        image: Tensor,
+        timestep: Tensor,
+        batch_size: int,
+        num_images_per_prompt: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        generator: Generators = None,
+        add_noise: bool = True,
+    ) -> Tensor:
+        """Encode pixels (batch, 3, height, width), one picture per prompt, and add the noise of a timestep."""
+        del batch_size, num_images_per_prompt
+        pixels = image.to(device=device, dtype=dtype)
+        latents = encode(self.vae, pixels, generator=generator, upcast=self.family.needs_upcast(self.vae))
+        if not add_noise:
+            return latents
+        noise = randn_tensor(latents.shape, generator=generator, device=device, dtype=dtype)
+        return self.scheduler.add_noise(latents, noise, timestep)
+
+
+class PaintsIntoPictures:
+    """Mixed into inpainting pipelines: the picture around the mask is encoded as `encode` does it."""
+
+    family: Family
+    vae: AutoencoderKL
+
+    def _encode_vae_image(self, image: Tensor, generator: Generators) -> Tensor:
+        return encode(self.vae, image, generator=generator, upcast=self.family.needs_upcast(self.vae))
+
+
+_STARTS: Mapping[PipelineTask, type] = MappingProxyType(
+    {"image_to_image": StartsFromPictures, "inpaint": PaintsIntoPictures}
+)
+
+
+def build_pipelines(
+    family: Family, parts: Mapping[str, Any], *, index: Mapping[str, Any], controlnet: ControlNetModel | None
+) -> Mapping[PipelineTask, DiffusionPipeline]:
+    """Build a pipeline per task, all over the same parts.
+
+    The constructors, not from_pipe(): that one casts the shared weights to float32 unless told otherwise.
+
+    Args:
+        family: of the model.
+        parts: by their names, the vision tower and its processor among them.
+        index: the model's model_index.json.
+        controlnet: for poses; None where there is none.
+    """
+    options = {**family.options, **{name: index[name] for name in family.noted if name in index}}
+    pipelines: dict[PipelineTask, DiffusionPipeline] = {}
+    for task, name in family.pipelines.items():
+        pipeline = getattr(diffusers, name)
+        if task in _STARTS:
+            pipeline = type(name, (_STARTS[task], pipeline), {"family": family})
+        if task != "pose":
+            pipelines[task] = pipeline(**parts, **options)
+        elif controlnet is not None:
+            pipelines[task] = pipeline(**parts, controlnet=controlnet, **options)
+    for each in pipelines.values():
+        each.set_progress_bar_config(disable=True)
+    return MappingProxyType(pipelines)
