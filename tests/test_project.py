@@ -20,7 +20,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 IGNORED_FOLDERS = {"__pycache__", "runs", "venv", "htmlcov", "node_modules", "shared"}
 
-# Who may import whom inside ipa_app; errors and building are open to everybody.
+# Who may import whom inside ipa_app; these are open to everybody.
+OPEN = {"errors", "building", "options"}
 ALLOWED_IMPORTS = {
     "adapter": set(),
     "imaging": set(),
@@ -78,9 +79,7 @@ def files_of(part: str) -> list[Path]:
 
 def imported_parts(path: Path) -> set[str]:
     names = [module.split(".") for module in imported_modules(path)]
-    return {
-        name[1] for name in names if name[0] == "ipa_app" and len(name) > 1 and name[1] not in ("errors", "building")
-    }
+    return {name[1] for name in names if name[0] == "ipa_app" and len(name) > 1 and name[1] not in OPEN}
 
 
 def imported_libraries(path: Path) -> set[str]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from ipa_app.engine.requests import LONGEST_PROMPT, MOST_GUIDANCE, MOST_STEPS, GenerateRequest
-from ipa_app.engine.seeds import LARGEST_SEED
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.imaging.other_programs import OtherSettings
 from ipa_app.models.entry import ModelEntry
+from ipa_app.options import options
 
 _BESIDE = {
     "lora": "its LoRAs",
@@ -76,12 +76,14 @@ def adopt(settings: OtherSettings, *, models: Iterable[ModelEntry], chosen: Mode
         "width": width,
         "height": height,
     }
+    declared = options(GenerateRequest)
+    guidance = declared["guidance_scale"]
     now: dict[str, Any] = {
-        "prompt": _text(settings.prompt),
-        "negative_prompt": _text(settings.negative_prompt),
-        "seed": _within(settings.seed, 0, LARGEST_SEED),
-        "steps": _within(settings.steps, 1, MOST_STEPS),
-        "guidance_scale": _within(settings.guidance_scale, 1, MOST_GUIDANCE),
+        "prompt": _text("prompt", settings.prompt),
+        "negative_prompt": _text("negative_prompt", settings.negative_prompt),
+        "seed": _within(settings.seed, 0, declared["seed"].most),
+        "steps": _within(settings.steps, 1, declared["steps"].most),
+        "guidance_scale": _within(settings.guidance_scale, guidance.least, guidance.most),
         "width": _side(width, limits),
         "height": _side(height, limits),
     }
@@ -138,6 +140,6 @@ def _side(pixels: int | None, limits: tuple[int, int]) -> float | None:
     return None if nearest is None else round(nearest / 8) * 8
 
 
-def _text(text: str) -> str:
+def _text(name: str, text: str) -> str:
     # Half characters come from files that were cut.
-    return text.encode("utf-8", "replace").decode()[:LONGEST_PROMPT]
+    return text.encode("utf-8", "replace").decode()[: options(GenerateRequest)[name].longest]

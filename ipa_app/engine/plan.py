@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 from ipa_app.adapter.kinds import USUAL_NAMES
-from ipa_app.engine.checks import check_part, checked_whole
 from ipa_app.engine.extending import margins
 from ipa_app.engine.requests import MASK_FIELDS, PHOTO_FIELDS, GenerateRequest, Reference
 from ipa_app.engine.seeds import picture_seeds
 from ipa_app.errors import UserError, blaming
 from ipa_app.models.hashing import picture_hash
+from ipa_app.options import check, options
 from ipa_app.pose.sheet import PoseSheet
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         with blaming("adapter"):
             entry.adapter(request.adapter)  # which refuses one that the model has not
     with blaming("part"):
-        check_part(request.part, title=entry.title, presets=entry.presets)
+        _check_part(request.part, entry)
     if request.task == "pose" and "pose" not in entry.controlnets:
         raise UserError(f"The model {entry.title} has no ControlNet for poses; please choose another model.")
     if plan.drawn_steps == 0:
@@ -150,6 +150,15 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         )
     _check_ranges(plan)
     return plan
+
+
+def _check_part(part: str, entry: ModelEntry) -> None:
+    """Make sure that a model can take a part of a picture alone."""
+    if part != "all" and part not in entry.presets:
+        raise UserError(
+            f"The model {entry.title} cannot tell a picture's {part} from the rest: please let all of the picture "
+            "count, or choose a model that can, such as Stable Diffusion XL."
+        )
 
 
 def _check_ranges(plan: Plan) -> None:
@@ -236,10 +245,11 @@ def _result_size(request: GenerateRequest, entry: ModelEntry) -> tuple[int, int]
         margins(request, size)  # which refuses what would get too large
         return size
     least, most = entry.side_limits
-    return (
-        checked_whole("The width", request.width, least=least, most=most, or_zero=True, multiple=8) or entry.width,
-        checked_whole("The height", request.height, least=least, most=most, or_zero=True, multiple=8) or entry.height,
+    declared = options(GenerateRequest)
+    width, height = (
+        check(replace(declared[side], least=least, most=most), getattr(request, side)) for side in ("width", "height")
     )
+    return width or entry.width, height or entry.height
 
 
 def _noted(reference: Reference) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from ipa_app.engine.checks import wrong_value
 from ipa_app.errors import UserError
+from ipa_app.options import wrong_value
 from ipa_app.ui.uploads import ADDRESSES, sent_picture
 
 Endpoint = Callable[..., Any]

@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.engine.requests import EXTENSIONS, MOST_EXTENSION, MOST_FEATHER, MOST_GROWTH, MOST_PADDING
+from ipa_app.engine.requests import EXTENSIONS, GenerateRequest
+from ipa_app.options import options
 from ipa_app.ui import texts
 from ipa_app.ui.sliders import slider
 from ipa_app.ui.tabs.shared import MaskView, help_text, subheading
@@ -37,7 +38,7 @@ def _mask_inputs() -> dict[str, Any]:
         "mask_grow": slider(
             texts.MASK_GROW_LABEL,
             texts.MASK_GROW_HELP,
-            span=(-MOST_GROWTH, MOST_GROWTH),
+            span=_span("mask_grow"),
             step=0.5,
             value=0,
             elem_id="mask-grow",
@@ -45,7 +46,7 @@ def _mask_inputs() -> dict[str, Any]:
         "mask_feather": slider(
             texts.MASK_FEATHER_LABEL,
             texts.MASK_FEATHER_HELP,
-            span=(0, MOST_FEATHER),
+            span=_span("mask_feather"),
             step=0.5,
             value=1,
             elem_id="mask-feather",
@@ -65,7 +66,7 @@ def _area_inputs() -> dict[str, Any]:
         "mask_padding": slider(
             texts.MASK_PADDING_LABEL,
             texts.MASK_PADDING_HELP,
-            span=(0, MOST_PADDING),
+            span=_span("mask_padding"),
             step=5,
             value=25,
             elem_id="mask-padding",
@@ -82,13 +83,18 @@ def _extensions() -> dict[str, Any]:
             for side in pair:
                 sliders[side] = slider(
                     texts.EXTEND_LABELS[side],
-                    span=(0, MOST_EXTENSION),
+                    span=_span(side),
                     step=5,
                     value=0,
                     elem_id=side.replace("_", "-"),
                     min_width=120,
                 )
     return sliders
+
+
+def _span(name: str) -> tuple[float, float]:
+    declared = options(GenerateRequest)[name]
+    return declared.least, declared.most
 
 
 def _view(show: gr.Button) -> MaskView:

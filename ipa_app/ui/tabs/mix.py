@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gradio as gr
 
-from ipa_app.engine.requests import DEFAULT_STRENGTH
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.options import options
 from ipa_app.ui import texts
 from ipa_app.ui.panel import picture_input
 from ipa_app.ui.sliders import slider
@@ -23,7 +24,7 @@ def mix_tab() -> TaskTab:
                 texts.STRENGTH_HELP,
                 span=(0.05, 1),
                 step=0.05,
-                value=DEFAULT_STRENGTH,
+                value=options(GenerateRequest)["strength"].default,
                 elem_id="strength",
             )
         return finish_tab(
