@@ -32,13 +32,15 @@ class Option:
 
     Attributes:
         title: what it is called in sentences, such as "The scale".
-        doc: what it means, in a line for programmers; may name its own bounds as in "{least:g} to {most:g}".
+        doc: what it means, in a line for programmers; may name its own bounds as in "{least:g} to {most:g}". What has
+            none is not offered to programs.
         least: the smallest number allowed.
         most: the largest number allowed.
         or_zero: whether 0 is allowed too.
         multiple: what a whole number must be divisible by.
         longest: the most characters of a text.
         tasks: those that it is for; none means all.
+        required: those that it must be given for.
         defaults: another default than the field's own, by the task that offers it.
         api: what programs call it; by default as the field.
         name: of the field.
@@ -54,6 +56,7 @@ class Option:
     multiple: int = 1
     longest: int = 0
     tasks: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     api: str = ""
     name: str = ""
@@ -64,6 +67,24 @@ class Option:
     def choices(self) -> tuple[str, ...]:
         """The values to choose from; empty for what is no choice."""
         return get_args(self.type) if get_origin(self.type) is Literal else ()
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether its values are pictures, which come as uploads."""
+        return self.type not in (bool, int, float, str) and not self.choices
+
+    def is_for(self, task: str) -> bool:
+        """Whether a task has it."""
+        return not self.tasks or task in self.tasks
+
+    def default_for(self, task: str) -> Any:
+        """What it is for a task that it is not given for; there is no usual picture."""
+        return None if self.is_picture else self.defaults.get(task, self.default)
+
+    @property
+    def documentation(self) -> str:
+        """What it means, for programmers: begins with the name that they know it by."""
+        return f"{self.api}: {self.doc.format(least=self.least, most=self.most)}"
 
 
 def option(default: Any = MISSING, *, title: str, **declared: Any) -> Any:
@@ -101,7 +122,7 @@ def check_options(instance: Any) -> None:
         UserError: a value is not allowed; it names the field, the value and what is allowed.
     """
     for name, declared in options(type(instance)).items():
-        with blaming(name):
+        with blaming(declared.api):
             object.__setattr__(instance, name, check(declared, getattr(instance, name)))
 
 
@@ -120,9 +141,7 @@ def check(option: Option, value: object) -> Any:
         return _number(option, value)
     if option.type is str:
         return _text(option, value)
-    if option.choices:
-        return _choice(option, value)
-    return _picture(option, value)
+    return _picture(option, value) if option.is_picture else _choice(option, value)
 
 
 def _number(option: Option, value: object) -> float:

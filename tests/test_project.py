@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import json
 import os
 import re
@@ -14,7 +13,7 @@ import pytest
 import yaml
 
 from ipa_app.training.config import DataConfig, TrainConfig, options
-from ipa_app.ui.api import PublicApi
+from ipa_app.ui.api import parameters
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -177,11 +176,8 @@ def test_readme_gives_every_parameter_of_the_api_with_its_default(endpoint):
     promised = re.findall(r"`(\w+)(?:=([^`]*))?`", own_row.split("|", 2)[2]) + re.findall(
         r"`(\w+)(?:=([^`]*))?`(?=[^|\n]*\|[^|\n]*\|$)", shared_rows, flags=re.MULTILINE
     )
-    parameters = inspect.signature(getattr(PublicApi, endpoint)).parameters
-    for name, parameter in parameters.items():
-        if name in {"self", "progress"}:
-            continue
-        default = "" if parameter.default is inspect.Parameter.empty else json.dumps(parameter.default)
+    for name, option in parameters(endpoint).items():
+        default = "" if endpoint in option.required else json.dumps(option.default_for(endpoint))
         for in_json, in_python in (("null", "None"), ("false", "False")):
             default = default.replace(in_json, in_python)
         assert (name, default) in promised, name

@@ -42,8 +42,10 @@ class Reference:
         UserError: a value is not allowed.
     """
 
-    image: Image.Image = option(title="The reference", doc="the picture that serves as prompt", api="reference")
-    weight: float = option(1.0, title="The reference's weight", least=0, most=2, doc="how much it counts beside others")
+    image: Image.Image = option(
+        title="The reference", doc="the picture that serves as prompt", api="reference", required=("variation",)
+    )
+    weight: float = option(1.0, title="The reference's weight", least=0, most=2)
     view: SquareMode = option(
         "crop",
         title="The reference's view",
@@ -77,7 +79,7 @@ class Reference:
 def _extension(direction: str, *, of: str) -> Any:
     """Declare by how much the picture is continued in a direction, in percent of its width or height."""
     return option(
-        0.0,
+        0,
         title=f"The extension {direction}",
         least=0,
         most=100,
@@ -109,7 +111,7 @@ class GenerateRequest:
     """
 
     task: Task = option(title="The task")
-    prompt: str = option("", title="The prompt", longest=_LONGEST_PROMPT, doc="words")
+    prompt: str = option("", title="The prompt", longest=_LONGEST_PROMPT, required=("mix",), doc="words")
     references: tuple[Reference, ...] = ()
     adapter: str = option(
         "base",
@@ -148,7 +150,7 @@ class GenerateRequest:
         0, title="The number of steps", least=0, most=100, doc="denoising steps, 0 for the model's own number"
     )
     guidance_scale: float = option(
-        0.0,
+        0,
         title="The guidance",
         least=1,
         most=20,
@@ -189,11 +191,6 @@ class GenerateRequest:
         most=1,
         doc="when it ceases to count; later than start",
     )
-    negative_reference: Image.Image | None = option(
-        None,
-        title="The picture to stay away from",
-        doc="a picture to stay away from; counts beside a reference only",
-    )
     start_image: Image.Image | None = option(None, title="The start", tasks=("mix",), doc="a picture to start from")
     strength: float = option(
         0.75,
@@ -203,11 +200,14 @@ class GenerateRequest:
         tasks=("mix",),
         doc="how much of the start picture is drawn anew, up to {most:g}",
     )
-    image: Image.Image | None = option(None, title="The picture", tasks=("inpaint",), doc="the picture to change")
+    image: Image.Image | None = option(
+        None, title="The picture", tasks=("inpaint",), required=("inpaint",), doc="the picture to change"
+    )
     mask: Image.Image | None = option(
         None,
         title="The mask",
         tasks=("inpaint",),
+        required=("inpaint",),
         doc="white is redrawn, or the hole in a copy of the picture; not needed where the picture is extended",
     )
     mask_invert: bool = option(
@@ -217,7 +217,7 @@ class GenerateRequest:
         doc="keep the white part of the mask and redraw the rest",
     )
     mask_grow: float = option(
-        0.0,
+        0,
         title="The growth of the mask",
         least=-20,
         most=20,
@@ -225,7 +225,7 @@ class GenerateRequest:
         doc="grow the mask, or shrink it below 0; percent of the longer side, {least:g} to {most:g}",
     )
     mask_feather: float = option(
-        1.0,
+        1,
         title="The softness of the mask",
         least=0,
         most=8,
@@ -239,7 +239,7 @@ class GenerateRequest:
         doc="what the model looks at, masked (that part only, at full resolution) or whole (the whole picture)",
     )
     mask_padding: float = option(
-        25.0,
+        25,
         title="The surroundings of the mask",
         least=0,
         most=200,
@@ -250,10 +250,16 @@ class GenerateRequest:
     extend_right: float = _extension("right", of="width")
     extend_up: float = _extension("up", of="height")
     extend_down: float = _extension("down", of="height")
+    negative_reference: Image.Image | None = option(
+        None,
+        title="The picture to stay away from",
+        doc="a picture to stay away from; counts beside a reference only",
+    )
     pose: Image.Image | PoseSheet | None = option(
         None,
         title="The pose",
         tasks=("pose",),
+        required=("pose",),
         doc="a drawn skeleton, a photo of a person, or, with Toybox, a picture of a toy character",
     )
     control_start: float = option(

@@ -5,6 +5,7 @@ A mask in a file is shown as soon as it is there, as it may have been meant othe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -36,8 +37,8 @@ def _connect(view: MaskView, *, task: str, inputs: dict[str, Any], studio: Studi
     shown_of = {name: inputs[name] for name in _SHOWN_OF}
     outputs = [view.box, view.notes, view.understood, view.picture]
 
-    def shown(mask: Any, values: dict[str, Any]) -> dict[Any, Any]:
-        request = build_request(task=task, mask=mask, **values)
+    def shown(sent: Mapping[str, object]) -> dict[Any, Any]:
+        request = build_request(task, sent)
         picture, notes = studio.show_mask(request)
         return {
             view.box: gr.update(visible=True),
@@ -46,16 +47,16 @@ def _connect(view: MaskView, *, task: str, inputs: dict[str, Any], studio: Studi
             view.picture: keep_picture(picture, format="jpeg"),
         }
 
-    def show(*, mask: Any, painted: Any, **values: Any) -> dict[Any, Any]:
+    def show(**sent: object) -> dict[Any, Any]:
         with explained():
-            return shown(mask or painted, values)
+            return shown(sent)
 
-    def show_file(*, mask: Any, **values: Any) -> dict[Any, Any]:
-        if mask is None or values["image"] is None:
+    def show_file(**sent: object) -> dict[Any, Any]:
+        if any(sent[name] is None for name in _FILES):
             return {view.box: gr.update(visible=False)}
         with explained():
             try:
-                return shown(mask, values)
+                return shown(sent)
             except UserError as error:
                 why = {view.notes: notes_html([str(error)]), view.understood: gr.update(visible=False)}
                 return {view.box: gr.update(visible=True), **why}

@@ -33,7 +33,7 @@ class Parts:
         return next(tab for tab in self.tabs if tab.task == task)
 
     def inputs_of(self, tab: TaskTab) -> dict[str, Any]:
-        """Everything that a tab's request is made from, by the names that the page's handlers know."""
+        """Everything that a tab's request is made from, named as `build_request` reads it."""
         panel, settings = self.panel, self.settings
         return {
             **panel.references.inputs,

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from ipa_app.engine.requests import MOST_REFERENCES, Reference, RegionName
+from ipa_app.engine.requests import MOST_REFERENCES, RegionName
 from ipa_app.imaging.cropping import SquareMode
 from ipa_app.ui import texts
+from ipa_app.ui.form import slot_name
 from ipa_app.ui.listeners import AT_ONCE
 from ipa_app.ui.panel import picture_input
 from ipa_app.ui.seen import seen_html
 from ipa_app.ui.sliders import slider
-
-_FIELDS = tuple(field.name for field in fields(Reference))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +49,9 @@ class Slot:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What a reference is made from, by the names of its fields."""
+        """What a reference is made from, by the names that programs know its options by."""
         square = {"view": self.view, "centre_x": self.across, "centre_y": self.down}
-        return {"image": self.image, "weight": self.weight, "region": self.region, **square}
+        return {"reference": self.image, "weight": self.weight, "region": self.region, **square}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +88,11 @@ class References:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What the references are made from, named as `collect` reads them."""
+        """What the references are made from, named as a form's values are."""
         return {
-            _input_name(field, number): part
+            slot_name(name, number): part
             for number, slot in enumerate(self.slots, start=1)
-            for field, part in slot.inputs.items()
+            for name, part in slot.inputs.items()
         }
 
     @property
@@ -126,20 +125,6 @@ class References:
             # What lies in a closed accordion tells of no change, so that the square is set here.
             updates |= {slot.seen: filling.seen, slot.place: gr.update(visible=filling.view == "crop")}
         return updates
-
-
-def collect(values: dict[str, Any]) -> dict[str, Any]:
-    """Take what is named as in `References.inputs` out of `values` and give it reference by reference."""
-    return {
-        "references": [
-            {field: values.pop(_input_name(field, number)) for field in _FIELDS}
-            for number in range(1, MOST_REFERENCES + 1)
-        ]
-    }
-
-
-def _input_name(field: str, number: int) -> str:
-    return f"{'reference' if field == 'image' else field}_{number}"
 
 
 def reference_slots(*, first_picture: Path | None) -> References:

@@ -72,7 +72,7 @@ def test_a_failing_series_says_why(page: Opened, runner: Runner, entered: dict[s
     parts, _ = page
     updates = []
     with pytest.raises(gr.Error, match="reference"):
-        updates.extend(runner.run("variation", SERIES["scale-strip"])(**{**entered, "reference_1": None}))
+        updates.extend(runner.run("variation", SERIES["scale-strip"])(**{**entered, "reference": None}))
     assert parts.results.gallery not in {name for update in updates for name in update}
 
 
