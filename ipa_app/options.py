@@ -5,7 +5,7 @@ declaration:
 
     @dataclass(frozen=True, kw_only=True)
     class Request:
-        scale: float = option(1.0, title="The scale", least=0, most=1.5)
+        scale: float = option(1.0, title="The scale", between=(0, 1.5))
 
         def __post_init__(self) -> None:
             check_options(self)
@@ -34,11 +34,16 @@ class Option:
         title: what it is called in sentences, such as "The scale".
         doc: what it means, in a line for programmers; may name its own bounds as in "{least:g} to {most:g}". What has
             none is not offered to programs.
-        least: the smallest number allowed.
-        most: the largest number allowed.
+        between: the smallest and the largest number allowed.
         or_zero: whether 0 is allowed too.
         multiple: what a whole number must be divisible by.
         longest: the most characters of a text.
+        label: what its control on the page is called; what has none is laid out by hand.
+        help: what that means, in plain words.
+        shown: what its choices are called on the page, in their order.
+        step: between two values of its slider; a number without is typed.
+        low: where its slider begins, if not at the least.
+        initial: where its control stands when the page opens, if not at the default.
         tasks: those that it is for; none means all.
         required: those that it must be given for.
         defaults: another default than the field's own, by the task that offers it.
@@ -50,11 +55,16 @@ class Option:
 
     title: str
     doc: str = ""
-    least: float = 0
-    most: float = 0
+    between: tuple[float, float] = (0, 0)
     or_zero: bool = False
     multiple: int = 1
     longest: int = 0
+    label: str = ""
+    help: str = ""
+    shown: tuple[str, ...] = ()
+    step: float = 0
+    low: float | None = None
+    initial: Any = None
     tasks: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -62,6 +72,16 @@ class Option:
     name: str = ""
     type: Any = None
     default: Any = MISSING
+
+    @property
+    def least(self) -> float:
+        """The smallest number allowed."""
+        return self.between[0]
+
+    @property
+    def most(self) -> float:
+        """The largest number allowed."""
+        return self.between[1]
 
     @property
     def choices(self) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.engine.extending import margins
-from ipa_app.engine.requests import MASK_FIELDS, PHOTO_FIELDS, GenerateRequest, Reference
+from ipa_app.engine.references import Reference
+from ipa_app.engine.requests import MASK_FIELDS, PHOTO_FIELDS, GenerateRequest
 from ipa_app.engine.seeds import picture_seeds
 from ipa_app.errors import UserError, blaming
 from ipa_app.models.hashing import picture_hash
@@ -244,10 +245,10 @@ def _result_size(request: GenerateRequest, entry: ModelEntry) -> tuple[int, int]
         size = (request.width or request.image.width, request.height or request.image.height)
         margins(request, size)  # which refuses what would get too large
         return size
-    least, most = entry.side_limits
     declared = options(GenerateRequest)
     width, height = (
-        check(replace(declared[side], least=least, most=most), getattr(request, side)) for side in ("width", "height")
+        check(replace(declared[side], between=entry.side_limits), getattr(request, side))
+        for side in ("width", "height")
     )
     return width or entry.width, height or entry.height
 

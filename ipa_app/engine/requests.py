@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from ipa_app.engine.references import MOST_REFERENCES, Reference
 from ipa_app.engine.seeds import LARGEST_SEED
 from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError
-from ipa_app.imaging.cropping import SquareMode
 from ipa_app.options import check_options, option
 from ipa_app.pose.options import DetectorName, PoseOptions
 from ipa_app.pose.sheet import PoseSheet
@@ -18,9 +18,7 @@ from ipa_app.pose.sheet import PoseSheet
 Task = Literal["variation", "mix", "inpaint", "pose"]
 AreaName = Literal["masked", "whole"]
 PartName = Literal["all", "style", "layout"]
-RegionName = Literal["everywhere", "left", "right", "upper", "lower"]
 
-MOST_REFERENCES = 4
 LARGEST_SIDE = 2048
 _LONGEST_PROMPT = 2000
 _LONGEST_FILE_NAME = 255
@@ -32,57 +30,28 @@ PHOTO_FIELDS = ("pose_hands", "pose_face", "pose_detector")
 """How the pose in a photo is looked for."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """A picture used as a prompt.
-
-    Each option says itself what it means and what is allowed.
-
-    Raises:
-        UserError: a value is not allowed.
-    """
-
-    image: Image.Image = option(
-        title="The reference", doc="the picture that serves as prompt", api="reference", required=("variation",)
-    )
-    weight: float = option(1.0, title="The reference's weight", least=0, most=2)
-    view: SquareMode = option(
-        "crop",
-        title="The reference's view",
-        doc="how the picture becomes the square that the model looks at: crop, pad, stretch or tiles (several)",
-    )
-    centre_x: float = option(
-        0.5,
-        title="The crop's centre across",
-        least=0,
-        most=1,
-        doc="where the crop's middle should be, {least:g} (left) to {most:g} (right)",
-    )
-    centre_y: float = option(
-        0.5,
-        title="The crop's centre down",
-        least=0,
-        most=1,
-        doc="where the crop's middle should be, {least:g} (top) to {most:g} (bottom)",
-    )
-    region: RegionName = option(
-        "everywhere",
-        title="The reference's region",
-        doc="where in the new picture the reference counts: everywhere, or left, right, upper or lower half",
+def _side(title: str, *, label: str) -> Any:
+    """Declare how wide or how high the result is."""
+    return option(
+        0,
+        title=title,
+        label=label,
+        help="In pixels. 0: the model's own size.",
+        between=(8, LARGEST_SIDE),
+        or_zero=True,
+        multiple=8,
+        doc="in pixels, 0 for the model's own",
     )
 
-    def __post_init__(self) -> None:
-        """Check the values."""
-        check_options(self)
 
-
-def _extension(direction: str, *, of: str) -> Any:
+def _extension(title: str, *, label: str, of: str) -> Any:
     """Declare by how much the picture is continued in a direction, in percent of its width or height."""
     return option(
         0,
-        title=f"The extension {direction}",
-        least=0,
-        most=100,
+        title=title,
+        label=label,
+        step=5,
+        between=(0, 100),
         tasks=("inpaint",),
         doc=f"continue the picture there by {{least:g}} to {{most:g}} percent of its {of}",
     )
@@ -122,81 +91,95 @@ class GenerateRequest:
     scale: float = option(
         1.0,
         title="The scale",
-        least=0,
-        most=1.5,
+        label="Strength of the picture",
+        help="0: the picture is ignored. 1: it is followed closely. Above 1: it is exaggerated.",
+        step=0.05,
+        between=(0, 1.5),
         defaults={"mix": 0.6},
         doc="strength of the picture, {least:g} to {most:g}",
     )
     control_scale: float = option(
         1.0,
         title="The pose's strength",
-        least=0,
-        most=2,
+        label="Strength of the pose",
+        help="0: the pose is ignored. 1: it is followed. Up to 2.",
+        step=0.05,
+        between=(0, 2),
         tasks=("pose",),
         doc="strength of the pose, {least:g} to {most:g}",
     )
     negative_prompt: str = option(
-        "", title="The negative prompt", longest=_LONGEST_PROMPT, doc="words for what should not be there"
+        "",
+        title="The negative prompt",
+        label="Not in the picture",
+        longest=_LONGEST_PROMPT,
+        doc="words for what should not be there",
     )
-    count: int = option(1, title="The count", least=1, most=8, doc="number of pictures, {least:g} to {most:g}")
+    count: int = option(
+        1,
+        title="The count",
+        label="How many pictures",
+        step=1,
+        initial=4,
+        between=(1, 8),
+        doc="number of pictures, {least:g} to {most:g}",
+    )
     seed: int = option(
         -1,
         title="The seed",
-        least=-1,
-        most=LARGEST_SEED,
+        label="Seed",
+        help="The same seed and settings give the same picture. -1: a new one every time.",
+        between=(-1, LARGEST_SEED),
         doc="of the first picture, the next ones count up; -1 draws one",
     )
     steps: int = option(
-        0, title="The number of steps", least=0, most=100, doc="denoising steps, 0 for the model's own number"
+        0,
+        title="The number of steps",
+        label="Steps",
+        help="More is slower and a little finer. 0: the model's own number.",
+        step=1,
+        between=(0, 100),
+        doc="denoising steps, 0 for the model's own number",
     )
     guidance_scale: float = option(
         0,
         title="The guidance",
-        least=1,
-        most=20,
+        label="Guidance",
+        help="How strictly picture and words are obeyed, 1 to 20. 0: the model's own number.",
+        step=0.5,
+        between=(1, 20),
         or_zero=True,
         api="guidance",
         doc="{least:g} to {most:g}, 0 for the model's own",
     )
-    width: int = option(
-        0,
-        title="The width",
-        least=8,
-        most=LARGEST_SIDE,
-        or_zero=True,
-        multiple=8,
-        doc="in pixels, 0 for the model's own",
-    )
-    height: int = option(
-        0,
-        title="The height",
-        least=8,
-        most=LARGEST_SIDE,
-        or_zero=True,
-        multiple=8,
-        doc="in pixels, 0 for the model's own",
-    )
-    model: str = option("toybox", title="The model", longest=100, doc="a name from /models")
+    width: int = _side("The width", label="Width")
+    height: int = _side("The height", label="Height")
+    model: str = option("toybox", title="The model", label="Model", longest=100, doc="a name from /models")
     start: float = option(
         0.0,
         title="The beginning of the picture's strength",
-        least=0,
-        most=1,
+        label="From (0: the beginning)",
+        step=0.05,
+        between=(0, 1),
         doc="when the picture begins to count, as a share of the steps, {least:g} to {most:g}",
     )
     end: float = option(
         1.0,
         title="The end of the picture's strength",
-        least=0,
-        most=1,
+        label="To (1: the end)",
+        step=0.05,
+        between=(0, 1),
         doc="when it ceases to count; later than start",
     )
     start_image: Image.Image | None = option(None, title="The start", tasks=("mix",), doc="a picture to start from")
     strength: float = option(
         0.75,
         title="The strength of the change",
-        least=0,
-        most=1,
+        label="How much to change",
+        help="Small: it stays nearly as it is. 1: nothing of it is left. Counts with a start picture only.",
+        step=0.05,
+        low=0.05,
+        between=(0, 1),
         tasks=("mix",),
         doc="how much of the start picture is drawn anew, up to {most:g}",
     )
@@ -213,46 +196,70 @@ class GenerateRequest:
     mask_invert: bool = option(
         False,
         title="The swapping of the mask",
+        label="Swap: keep what I painted, redraw everything else",
         tasks=("inpaint",),
         doc="keep the white part of the mask and redraw the rest",
     )
     mask_grow: float = option(
         0,
         title="The growth of the mask",
-        least=-20,
-        most=20,
+        label="Grow or shrink the mask",
+        help=(
+            "Above 0 what you painted gets larger on all sides, below 0 smaller. In percent of the picture's "
+            "longer side."
+        ),
+        step=0.5,
+        between=(-20, 20),
         tasks=("inpaint",),
         doc="grow the mask, or shrink it below 0; percent of the longer side, {least:g} to {most:g}",
     )
     mask_feather: float = option(
         1,
         title="The softness of the mask",
-        least=0,
-        most=8,
+        label="Softness of its edge",
+        help=(
+            "0: a hard cut. 1: as usual. More: the new part fades in over a wider rim. The rim always lies inside"
+            " the mask."
+        ),
+        step=0.5,
+        between=(0, 8),
         tasks=("inpaint",),
         doc="softness of the mask's edge, always inwards; {least:g} is hard, 1 as usual, up to {most:g}",
     )
     area: AreaName = option(
         "masked",
         title="The area",
+        label="What the model looks at",
+        help=(
+            "Only the masked part: it and its surroundings are drawn, as finely as the model can. The whole "
+            "picture: the model sees everything around, so that the new part suits it better, but draws it more "
+            "coarsely."
+        ),
+        shown=("Only the masked part, at full resolution", "The whole picture"),
         tasks=("inpaint",),
         doc="what the model looks at, masked (that part only, at full resolution) or whole (the whole picture)",
     )
     mask_padding: float = option(
         25,
         title="The surroundings of the mask",
-        least=0,
-        most=200,
+        label="Surroundings of the masked part",
+        help=(
+            "How much of what lies around it the model sees when it looks at the masked part only, in percent of "
+            "that part's size. Less gives finer drawing, more a better match."
+        ),
+        step=5,
+        between=(0, 200),
         tasks=("inpaint",),
         doc="surroundings seen of the masked part, percent of its size, {least:g} to {most:g}",
     )
-    extend_left: float = _extension("left", of="width")
-    extend_right: float = _extension("right", of="width")
-    extend_up: float = _extension("up", of="height")
-    extend_down: float = _extension("down", of="height")
+    extend_left: float = _extension("The extension left", label="To the left", of="width")
+    extend_right: float = _extension("The extension right", label="To the right", of="width")
+    extend_up: float = _extension("The extension up", label="Upwards", of="height")
+    extend_down: float = _extension("The extension down", label="Downwards", of="height")
     negative_reference: Image.Image | None = option(
         None,
         title="The picture to stay away from",
+        label="Picture to stay away from",
         doc="a picture to stay away from; counts beside a reference only",
     )
     pose: Image.Image | PoseSheet | None = option(
@@ -265,33 +272,52 @@ class GenerateRequest:
     control_start: float = option(
         0.0,
         title="The beginning of the pose's strength",
-        least=0,
-        most=1,
+        label="From (0: the beginning)",
+        step=0.05,
+        between=(0, 1),
         tasks=("pose",),
         doc="when the pose begins to count, as a share of the steps, {least:g} to {most:g}",
     )
     control_end: float = option(
         1.0,
         title="The end of the pose's strength",
-        least=0,
-        most=1,
+        label="To (1: the end)",
+        step=0.05,
+        between=(0, 1),
         tasks=("pose",),
         doc="when it ceases to count; later than control_start",
     )
     part: PartName = option(
         "all",
         title="What of the picture counts",
+        label="What of it counts",
+        help=(
+            "Style: colours, material and mood. Layout: what is where, and how large. With one of them alone, "
+            "your words say what is drawn."
+        ),
+        shown=("Everything", "Only its style", "Only its layout"),
         doc="what of the reference counts: all, style or layout; other than all for models that /models says can",
     )
     pose_hands: bool = option(
-        False, title="The finding of hands", tasks=("pose",), doc="whether to find fingers in a photo, too"
+        False,
+        title="The finding of hands",
+        label="In a photo: fingers, too",
+        tasks=("pose",),
+        doc="whether to find fingers in a photo, too",
     )
     pose_face: bool = option(
-        False, title="The finding of faces", tasks=("pose",), doc="whether to find the points of faces in a photo, too"
+        False,
+        title="The finding of faces",
+        label="In a photo: faces, too",
+        tasks=("pose",),
+        doc="whether to find the points of faces in a photo, too",
     )
     pose_detector: DetectorName = option(
         "openpose",
         title="The pose's detector",
+        label="Who looks for people in a photo",
+        help="DWPose is downloaded when it is first needed: 0.4 GB.",
+        shown=("OpenPose", "DWPose"),
         tasks=("pose",),
         doc="what finds people in a photo: openpose, or dwpose where it is installed",
     )

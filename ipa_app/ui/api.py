@@ -13,7 +13,8 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.engine.references import Reference
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.errors import UserError
 from ipa_app.options import Option, options

@@ -8,7 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from ipa_app.engine.requests import EXTENSIONS, MOST_REFERENCES, GenerateRequest, Reference
+from ipa_app.engine.references import MOST_REFERENCES, Reference
+from ipa_app.engine.requests import EXTENSIONS, GenerateRequest
 from ipa_app.errors import blaming
 from ipa_app.imaging.mask_files import read_mask
 from ipa_app.imaging.masks import fit_mask

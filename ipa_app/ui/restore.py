@@ -113,16 +113,7 @@ class Restorer:
 
     def _controls(self, request: GenerateRequest) -> Update:
         parts, tab = self._parts, self._parts.tab_of(request.task)
-        references = [
-            Filling(
-                path=keep_picture(each.image),
-                weight=each.weight,
-                view=each.view,
-                centre=(each.centre_x, each.centre_y),
-                region=each.region,
-            )
-            for each in request.references
-        ]
+        references = [Filling(path=keep_picture(each.image), said=vars(each)) for each in request.references]
         updates: Update = {
             parts.tasks: gr.update(selected=request.task),
             # The strength stays as it is set here when the tab changes.

@@ -23,7 +23,7 @@ def entered(page: Opened, tmp_path: Path) -> dict[str, Any]:
     """What the variation tab sends when a picture was given and a count of 2 was chosen."""
     parts, _ = page
     noise_picture(3).save(tmp_path / "reference.png")
-    update = {parts.panel.references.slots[0].image: str(tmp_path / "reference.png"), parts.settings.count: 2}
+    update = {parts.panel.references.slots[0].image: str(tmp_path / "reference.png"), parts.settings.inputs["count"]: 2}
     return inputs_after(parts, "variation", update)
 
 
