@@ -46,6 +46,7 @@ class Option:
         initial: where its control stands when the page opens, if not at the default.
         tasks: those that it is for; none means all.
         required: those that it must be given for.
+        beside: the field of the picture that it says something of: without one it counts for nothing.
         defaults: another default than the field's own, by the task that offers it.
         api: what programs call it; by default as the field.
         name: of the field.
@@ -67,6 +68,7 @@ class Option:
     initial: Any = None
     tasks: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
+    beside: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     api: str = ""
     name: str = ""

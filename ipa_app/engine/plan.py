@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
+from PIL import Image
+
 from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.engine.extending import margins
 from ipa_app.engine.references import Reference
-from ipa_app.engine.requests import MASK_FIELDS, PHOTO_FIELDS, GenerateRequest
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.seeds import picture_seeds
 from ipa_app.errors import UserError, blaming
 from ipa_app.models.hashing import picture_hash
@@ -18,8 +20,6 @@ from ipa_app.pose.sheet import PoseSheet
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
-
-    from PIL import Image
 
     from ipa_app.models.entry import AdapterEntry, ModelEntry
 
@@ -193,18 +193,10 @@ def settings_of(plan: Plan, *, scheduler: str, adapter_sha256: str | None = None
         adapter_sha256: of the file of the adapter, where one was used.
     """
     request = plan.request
-    settings: dict[str, Any] = {
-        "task": request.task,
-        "model": request.model,
-        "prompt": request.prompt,
-        "negative_prompt": plan.negative_prompt,
+    settings: dict[str, Any] = {name: getattr(request, name) for name in _noted_options(request)} | {
         "adapter": _noted_adapter(plan),
-        "scale": request.scale if plan.uses_references else 0.0,
-        "start": request.start if plan.uses_references else 0.0,
-        "end": request.end if plan.uses_references else 1.0,
-        "part": request.part if plan.uses_references else "all",
         "references": [_noted(each) for each in plan.noted_references],
-        "count": request.count,
+        "negative_prompt": plan.negative_prompt,
         "seed": plan.seeds[0],
         "seeds": list(plan.seeds),
         "steps": plan.steps,
@@ -214,23 +206,31 @@ def settings_of(plan: Plan, *, scheduler: str, adapter_sha256: str | None = None
         "scheduler": scheduler,
         "versions": {name: version(name) for name in ("diffusers", "torch", "transformers")},
     }
+    if not plan.uses_references:
+        settings |= {"scale": 0.0, "start": 0.0, "end": 1.0, "part": "all"}
     if adapter_sha256 is not None:
         settings["adapter_sha256"] = adapter_sha256
     if plan.negative_reference is not None:
         settings["negative_reference"] = picture_hash(plan.negative_reference)
     if plan.start_image is not None:
-        settings |= {"start_image": picture_hash(plan.start_image), "strength": request.strength}
+        settings["start_image"] = picture_hash(plan.start_image)
     if request.task == "inpaint":
         settings |= {"image": _hash(request.image), "mask": _hash(request.mask)}
-        settings |= {name: getattr(request, name) for name in MASK_FIELDS}
     if request.task == "pose":
         pose = request.pose
-        kept = pose.to_openpose() if isinstance(pose, PoseSheet) else _hash(pose)
-        settings |= {"pose": kept, "control_scale": request.control_scale}
-        if not isinstance(pose, PoseSheet):
-            settings |= {name: getattr(request, name) for name in PHOTO_FIELDS}
-        settings |= {"control_start": request.control_start, "control_end": request.control_end}
+        settings["pose"] = pose.to_openpose() if isinstance(pose, PoseSheet) else _hash(pose)
     return settings
+
+
+def _noted_options(request: GenerateRequest) -> list[str]:
+    """Name the options that are written down as they were asked for: those that count for the request's task."""
+    return [
+        name
+        for name, option in options(type(request)).items()
+        if option.is_for(request.task)
+        and not option.is_picture
+        and (not option.beside or isinstance(getattr(request, option.beside), Image.Image))
+    ]
 
 
 def _noted_adapter(plan: Plan) -> str:
@@ -254,9 +254,8 @@ def _result_size(request: GenerateRequest, entry: ModelEntry) -> tuple[int, int]
 
 
 def _noted(reference: Reference) -> dict[str, Any]:
-    view = {"view": reference.view, "centre_x": reference.centre_x, "centre_y": reference.centre_y}
-    kept = {"sha256": picture_hash(reference.image), "weight": reference.weight, "region": reference.region}
-    return {**kept, **view}
+    values = {name: getattr(reference, name) for name, option in options(Reference).items() if not option.is_picture}
+    return {"sha256": picture_hash(reference.image), **values}
 
 
 def _hash(image: Image.Image | None) -> str | None:

@@ -24,10 +24,6 @@ _LONGEST_PROMPT = 2000
 _LONGEST_FILE_NAME = 255
 
 EXTENSIONS = ("extend_left", "extend_right", "extend_up", "extend_down")
-MASK_FIELDS = ("mask_invert", "mask_grow", "mask_feather", "area", "mask_padding", *EXTENSIONS)
-"""What an inpainting asks for beside its picture and its mask."""
-PHOTO_FIELDS = ("pose_hands", "pose_face", "pose_detector")
-"""How the pose in a photo is looked for."""
 
 
 def _side(title: str, *, label: str) -> Any:
@@ -181,6 +177,7 @@ class GenerateRequest:
         low=0.05,
         between=(0, 1),
         tasks=("mix",),
+        beside="start_image",
         doc="how much of the start picture is drawn anew, up to {most:g}",
     )
     image: Image.Image | None = option(
@@ -303,6 +300,7 @@ class GenerateRequest:
         title="The finding of hands",
         label="In a photo: fingers, too",
         tasks=("pose",),
+        beside="pose",
         doc="whether to find fingers in a photo, too",
     )
     pose_face: bool = option(
@@ -310,6 +308,7 @@ class GenerateRequest:
         title="The finding of faces",
         label="In a photo: faces, too",
         tasks=("pose",),
+        beside="pose",
         doc="whether to find the points of faces in a photo, too",
     )
     pose_detector: DetectorName = option(
@@ -319,6 +318,7 @@ class GenerateRequest:
         help="DWPose is downloaded when it is first needed: 0.4 GB.",
         shown=("OpenPose", "DWPose"),
         tasks=("pose",),
+        beside="pose",
         doc="what finds people in a photo: openpose, or dwpose where it is installed",
     )
     notes: tuple[str, ...] = ()

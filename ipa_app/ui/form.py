@@ -14,7 +14,8 @@ from ipa_app.errors import blaming
 from ipa_app.imaging.mask_files import read_mask
 from ipa_app.imaging.masks import fit_mask
 from ipa_app.imaging.opening import BLACK, CLIP_MEAN, Opened, check_visible, flatten, open_image, read_image
-from ipa_app.options import Option, options
+from ipa_app.options import Option, check, options
+from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui import texts
 from ipa_app.ui.uploads import file_path
@@ -58,6 +59,20 @@ def build_request(task: str, sent: Mapping[str, object]) -> GenerateRequest:
     return GenerateRequest(
         **{**values, **pictures, "task": task}, references=references, notes=tuple(dict.fromkeys(notes))
     )
+
+
+def pose_options(sent: Mapping[str, object]) -> PoseOptions:
+    """Read how people are to be looked for in a photo, from what `build_request` takes.
+
+    Raises:
+        UserError: a value is not allowed.
+    """
+    declared = options(GenerateRequest)
+    values, _ = _split(declared, sent, task="pose")
+    detector, hands, face = (
+        check(declared[name], values[name]) for name in ("pose_detector", "pose_hands", "pose_face")
+    )
+    return PoseOptions(detector=detector, hands=hands, face=face)
 
 
 def slot_name(name: str, number: int) -> str:

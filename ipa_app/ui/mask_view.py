@@ -10,8 +10,9 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.engine.requests import MASK_FIELDS
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
+from ipa_app.options import options
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import build_request
 from ipa_app.ui.kept import keep_picture
@@ -23,7 +24,8 @@ from ipa_app.ui.tabs.inpaint import keep_mask
 from ipa_app.ui.tabs.shared import MaskView
 
 _FILES = ("image", "mask")
-_SHOWN_OF = (*_FILES, "painted", "width", "height", "model", *MASK_FIELDS)
+_OF_MASK = tuple(each.api for each in options(GenerateRequest).values() if each.tasks == ("inpaint",))
+_SHOWN_OF = (*_OF_MASK, "painted", "width", "height", "model")
 
 
 def connect_mask_view(parts: Parts, *, studio: Studio) -> None:
