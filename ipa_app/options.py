@@ -17,8 +17,11 @@ import functools
 import numbers
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
+from math import inf
 from types import MappingProxyType
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+
+from PIL import Image
 
 from ipa_app.errors import UserError, blaming
 
@@ -31,10 +34,10 @@ class Option:
     """A declaration.
 
     Attributes:
-        title: what it is called in sentences, such as "The scale".
+        title: what it is called in sentences, such as "The scale"; by default its name.
         doc: what it means, in a line for programmers; may name its own bounds as in "{least:g} to {most:g}". What has
             none is not offered to programs.
-        between: the smallest and the largest number allowed.
+        between: the smallest and the largest number allowed; the latter may be infinite, and is no number then.
         or_zero: whether 0 is allowed too.
         multiple: what a whole number must be divisible by.
         longest: the most characters of a text.
@@ -50,13 +53,13 @@ class Option:
         defaults: another default than the field's own, by the task that offers it.
         api: what programs call it; by default as the field.
         name: of the field.
-        type: of the field: a number, text, a switch, a Literal, or classes of pictures.
+        type: of the field. Numbers, text, switches, Literals and classes of pictures are checked.
         default: of the field, MISSING where it has none.
     """
 
-    title: str
+    title: str = ""
     doc: str = ""
-    between: tuple[float, float] = (0, 0)
+    between: tuple[float, float] = (0, inf)
     or_zero: bool = False
     multiple: int = 1
     longest: int = 0
@@ -93,7 +96,7 @@ class Option:
     @property
     def is_picture(self) -> bool:
         """Whether its values are pictures, which come as uploads."""
-        return self.type not in (bool, int, float, str) and not self.choices
+        return Image.Image in (self.type, *get_args(self.type))
 
     def is_for(self, task: str) -> bool:
         """Whether a task has it."""
@@ -109,18 +112,17 @@ class Option:
         return f"{self.api}: {self.doc.format(least=self.least, most=self.most)}"
 
 
-def option(default: Any = MISSING, *, title: str, **declared: Any) -> Any:
+def option(default: Any = MISSING, **declared: Any) -> Any:
     """Declare a field of a dataclass as an option.
 
     Args:
         default: of the field; without one it must be given.
-        title: as in `Option`.
-        declared: further attributes of `Option`, but for the last three, which the field itself says.
+        declared: attributes of `Option`, but for the last three, which the field itself says.
 
     Returns:
         The field.
     """
-    made = Option(title=title, default=default, **declared)
+    made = Option(default=default, **declared)
     return field(metadata={_KEY: made}) if default is MISSING else field(default=default, metadata={_KEY: made})
 
 
@@ -131,7 +133,7 @@ def options(cls: type) -> Mapping[str, Option]:
     declared = {item.name: item.metadata[_KEY] for item in fields(cls) if _KEY in item.metadata}
     return MappingProxyType(
         {
-            name: replace(option, name=name, type=hints[name], api=option.api or name)
+            name: replace(option, name=name, type=hints[name], title=option.title or name, api=option.api or name)
             for name, option in declared.items()
         }
     )
@@ -163,7 +165,9 @@ def check(option: Option, value: object) -> Any:
         return _number(option, value)
     if option.type is str:
         return _text(option, value)
-    return _picture(option, value) if option.is_picture else _choice(option, value)
+    if option.choices:
+        return _choice(option, value)
+    return _picture(option, value) if option.is_picture else value
 
 
 def _number(option: Option, value: object) -> float:
@@ -171,16 +175,20 @@ def _number(option: Option, value: object) -> float:
     # Neither NaN nor infinity is within any range.
     is_within = number is not None and (option.least <= number <= option.most or (option.or_zero and number == 0))
     is_whole = option.type is int
-    if number is None or not is_within or (is_whole and number % option.multiple):
+    if number is None or number == inf or not is_within or (is_whole and number % option.multiple):
         raise wrong_value(option.title, value, _allowed_numbers(option))
     return int(number) if is_whole else float(number)
 
 
 def _allowed_numbers(option: Option) -> str:
-    if option.type is float:
-        return f"{'0 or ' if option.or_zero else ''}a number from {option.least:g} to {option.most:g}"
-    kind = f"a multiple of {option.multiple}" if option.multiple > 1 else "a whole number"
-    return f"{'0 or ' if option.or_zero else ''}{kind} from {option.least} to {option.most}"
+    kind = "a number" if option.type is float else "a whole number"
+    if option.multiple > 1:
+        kind = f"a multiple of {option.multiple}"
+    # Large whole numbers are written out.
+    least, most = (f"{bound:g}" if option.type is float else str(bound) for bound in option.between)
+    if option.most == inf:
+        return f"{kind} of at least {least}"
+    return f"{'0 or ' if option.or_zero else ''}{kind} from {least} to {most}"
 
 
 def _text(option: Option, value: object) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ipa_app.training.config import DataConfig, TrainConfig, options
+from ipa_app.options import options
+from ipa_app.training.config import DataConfig, TrainConfig
 from ipa_app.ui.api import parameters
 
 ROOT = Path(__file__).parent.parent
@@ -163,7 +164,7 @@ def test_readme_commands_name_files_that_exist():
 
 def test_readme_trains_with_options_that_exist():
     used = set(re.findall(r"--(\w[\w-]*)", README.split("## Train an adapter")[1].split("\n## ")[0]))
-    known = {item.name.replace("_", "-") for config in (TrainConfig, DataConfig) for item in options(config)}
+    known = {name.replace("_", "-") for config in (TrainConfig, DataConfig) for name in options(config)}
     assert {"base", "data", "output", "adapter"} <= used
     launchers_and_bench = {"multi_gpu", "num_processes", "nproc-per-node", "timed"}
     assert used <= known | {"dry-run", "help"} | launchers_and_bench

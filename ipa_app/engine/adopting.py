@@ -22,15 +22,6 @@ _BESIDE = {
     "refiner": "its second model",
     "style": "its styles",
 }
-_NAMES = {
-    "prompt": "the prompt",
-    "negative_prompt": "the negative prompt",
-    "seed": "the seed",
-    "steps": "the number of steps",
-    "guidance_scale": "the guidance",
-    "width": "the width",
-    "height": "the height",
-}
 _TEXTS = ("prompt", "negative_prompt")
 
 
@@ -93,7 +84,7 @@ def adopt(settings: OtherSettings, *, models: Iterable[ModelEntry], chosen: Mode
     lists = {
         "Not taken over:": _lost(settings, knows_model=own is not None),
         "Out of bounds here, so that the nearest is set:": _in_bounds(changed),
-        "Not in the file, so that the usual is set:": tuple(_NAMES[name] for name in now if name not in known),
+        "Not in the file, so that the usual is set:": tuple(_called(name) for name in now if name not in known),
     }
     told = (
         Told(of=f"Taken from notes as {settings.program} writes them: press Generate to make a picture like it here."),
@@ -118,9 +109,15 @@ def _lost(settings: OtherSettings, *, knows_model: bool) -> tuple[str, ...]:
 def _in_bounds(changed: Mapping[str, tuple[Any, Any]]) -> tuple[str, ...]:
     """Name each number with the one it became; of a text its length is enough."""
     return tuple(
-        f"{_NAMES[name]} (cut to {len(now)} characters)" if name in _TEXTS else f"{_NAMES[name]} {was} (now {now})"
+        f"{_called(name)} (cut to {len(now)} characters)" if name in _TEXTS else f"{_called(name)} {was} (now {now})"
         for name, (was, now) in changed.items()
     )
+
+
+def _called(name: str) -> str:
+    """Name a field of a request within a sentence."""
+    title = options(GenerateRequest)[name].title
+    return f"{title[0].lower()}{title[1:]}"
 
 
 def _is_called(entry: ModelEntry, model: str | None) -> bool:

@@ -182,5 +182,8 @@ def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dic
 def _look(payload: Any, view: SquareMode, across: float | None, down: float | None) -> tuple[str, Any]:
     """Show the square as it is now; only a crop can be moved."""
     # A number that was cleared counts as the middle, as in a request.
-    centre = (0.5 if across is None else across, 0.5 if down is None else down)
-    return seen_html(payload, view=view, centre=centre), gr.update(visible=view == "crop")
+    x, y = (
+        _DECLARED[name].default if value is None else value
+        for name, value in (("centre_x", across), ("centre_y", down))
+    )
+    return seen_html(payload, view=view, centre=(x, y)), gr.update(visible=view == "crop")
