@@ -73,6 +73,7 @@ def test_what_cannot_be_declared_is_a_mistake() -> None:
         option(1, title="The layers", colour="red")
 
 
+@pytest.mark.slow
 def test_a_declaration_is_all_that_a_new_parameter_needs(tiny_bundle_dir: Path, tmp_path: Path) -> None:
     package = tmp_path / "ipa_app"
     shutil.copytree(ROOT / "ipa_app", package, ignore=shutil.ignore_patterns("__pycache__", "toybox", "training"))

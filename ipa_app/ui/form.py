@@ -43,7 +43,10 @@ def build_request(task: str, sent: Mapping[str, object]) -> GenerateRequest:
 
     Raises:
         UserError: something a person can put right, named.
+        TypeError: there is no such option, which is a mistake of ours: programs' names are checked before.
     """
+    if unknown := sent.keys() - _names():
+        raise TypeError(f"no option of a request is called {', '.join(sorted(unknown))}")
     values, uploads = _split(options(GenerateRequest), sent, task=task)
     references, notes = _references(sent, task=task)
     mask = uploads.pop("mask", None) or sent.get("painted")
@@ -78,6 +81,14 @@ def pose_options(sent: Mapping[str, object]) -> PoseOptions:
 def slot_name(name: str, number: int) -> str:
     """Name an option of a reference by the reference's number: the first one's is called as in the API."""
     return name if number == 1 else f"{name}_{number}"
+
+
+def _names() -> set[str]:
+    """All names that a form may have."""
+    of_references = {
+        slot_name(each.api, number) for each in options(Reference).values() for number in range(1, MOST_REFERENCES + 1)
+    }
+    return {each.api for each in options(GenerateRequest).values()} | of_references | {"painted", "skeleton"}
 
 
 def _split(

@@ -136,10 +136,10 @@ class Restorer:
 
 def _opened(folds: Mapping[str, gr.Accordion], *, values: Mapping[str, Any]) -> Update:
     """Open the accordions in which anything is other than usual, and close the others."""
-    declared = options(GenerateRequest)
+    usual = {each.api: each.default for each in options(GenerateRequest).values()}
     unusual: dict[gr.Accordion, bool] = {}
     for name, fold in folds.items():
-        unusual[fold] = unusual.get(fold, False) or values[name] != declared[name].default
+        unusual[fold] = unusual.get(fold, False) or values[name] != usual[name]
     return {fold: gr.update(open=is_unusual) for fold, is_unusual in unusual.items()}
 
 

@@ -50,6 +50,19 @@ def test_a_note_names_the_picture_it_is_about(tmp_path: Path) -> None:
     assert others.notes == (f"The start picture {SEVERAL}", f"The picture to stay away from {SEVERAL}")
 
 
+def test_no_value_is_left_out_for_its_name() -> None:
+    with pytest.raises(TypeError, match="called guidance_scale, weight_5"):
+        build_request("mix", {"prompt": "a cat", "guidance_scale": 3, "weight_5": 1})
+
+
+def test_a_number_that_was_cleared_is_as_it_is_for_the_task() -> None:
+    sent = {"prompt": "a cat", "scale": None, "centre_x": None, "steps": None}
+    request = build_request("mix", sent)
+    assert (request.scale, request.steps) == (0.6, 0)
+    with pytest.raises(UserError, match="centre across is 3"):
+        build_request("mix", {**sent, "centre_x": 3})
+
+
 def test_what_the_model_looks_at_is_shown_with_what_is_to_be_said_of_it(tmp_path: Path) -> None:
     shown = seen_html(upload(tmp_path, frames()), view="crop", centre=(0.5, 0.5))
     assert "<img" in shown
