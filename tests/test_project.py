@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import json
 import os
 import re
@@ -13,8 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ipa_app.training.config import DataConfig, TrainConfig, options
-from ipa_app.ui.api import PublicApi
+from ipa_app.options import options
+from ipa_app.training.config import DataConfig, TrainConfig
+from ipa_app.ui.api import parameters
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,7 +25,8 @@ DOCUMENTS = {
 """What people are to read, by its place."""
 IGNORED_FOLDERS = {"__pycache__", "runs", "venv", "htmlcov", "node_modules", "shared"}
 
-# Who may import whom inside ipa_app; errors and building are open to everybody.
+# Who may import whom inside ipa_app; these are open to everybody.
+OPEN = {"errors", "building", "options"}
 ALLOWED_IMPORTS = {
     "adapter": set(),
     "imaging": set(),
@@ -83,9 +84,7 @@ def files_of(part: str) -> list[Path]:
 
 def imported_parts(path: Path) -> set[str]:
     names = [module.split(".") for module in imported_modules(path)]
-    return {
-        name[1] for name in names if name[0] == "ipa_app" and len(name) > 1 and name[1] not in ("errors", "building")
-    }
+    return {name[1] for name in names if name[0] == "ipa_app" and len(name) > 1 and name[1] not in OPEN}
 
 
 def imported_libraries(path: Path) -> set[str]:
@@ -172,7 +171,7 @@ def test_commands_name_files_that_exist():
 
 def test_the_guide_to_training_names_options_that_exist():
     used = set(re.findall(r"--(\w[\w-]*)", DOCUMENTS["docs/training.md"]))
-    known = {item.name.replace("_", "-") for config in (TrainConfig, DataConfig) for item in options(config)}
+    known = {name.replace("_", "-") for config in (TrainConfig, DataConfig) for name in options(config)}
     assert {"base", "data", "output", "adapter"} <= used
     launchers_and_bench = {"multi_gpu", "num_processes", "nproc-per-node", "timed"}
     assert used <= known | {"dry-run", "help"} | launchers_and_bench
@@ -186,11 +185,8 @@ def test_every_parameter_of_the_api_is_documented_with_its_default(endpoint):
     promised = re.findall(r"`(\w+)(?:=([^`]*))?`", own_row.split("|", 2)[2]) + re.findall(
         r"`(\w+)(?:=([^`]*))?`(?=[^|\n]*\|[^|\n]*\|$)", shared_rows, flags=re.MULTILINE
     )
-    parameters = inspect.signature(getattr(PublicApi, endpoint)).parameters
-    for name, parameter in parameters.items():
-        if name in {"self", "progress"}:
-            continue
-        default = "" if parameter.default is inspect.Parameter.empty else json.dumps(parameter.default)
+    for name, option in parameters(endpoint).items():
+        default = "" if endpoint in option.required else json.dumps(option.default_for(endpoint))
         for in_json, in_python in (("null", "None"), ("false", "False")):
             default = default.replace(in_json, in_python)
         assert (name, default) in promised, name

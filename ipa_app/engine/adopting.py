@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from ipa_app.engine.requests import LONGEST_PROMPT, MOST_GUIDANCE, MOST_STEPS, GenerateRequest
-from ipa_app.engine.seeds import LARGEST_SEED
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.imaging.other_programs import OtherSettings
 from ipa_app.models.entry import ModelEntry
+from ipa_app.options import options
 
 _BESIDE = {
     "lora": "its LoRAs",
@@ -21,15 +21,6 @@ _BESIDE = {
     "embedding": "its textual inversions",
     "refiner": "its second model",
     "style": "its styles",
-}
-_NAMES = {
-    "prompt": "the prompt",
-    "negative_prompt": "the negative prompt",
-    "seed": "the seed",
-    "steps": "the number of steps",
-    "guidance_scale": "the guidance",
-    "width": "the width",
-    "height": "the height",
 }
 _TEXTS = ("prompt", "negative_prompt")
 
@@ -76,12 +67,14 @@ def adopt(settings: OtherSettings, *, models: Iterable[ModelEntry], chosen: Mode
         "width": width,
         "height": height,
     }
+    declared = options(GenerateRequest)
+    guidance = declared["guidance_scale"]
     now: dict[str, Any] = {
-        "prompt": _text(settings.prompt),
-        "negative_prompt": _text(settings.negative_prompt),
-        "seed": _within(settings.seed, 0, LARGEST_SEED),
-        "steps": _within(settings.steps, 1, MOST_STEPS),
-        "guidance_scale": _within(settings.guidance_scale, 1, MOST_GUIDANCE),
+        "prompt": _text("prompt", settings.prompt),
+        "negative_prompt": _text("negative_prompt", settings.negative_prompt),
+        "seed": _within(settings.seed, 0, declared["seed"].most),
+        "steps": _within(settings.steps, 1, declared["steps"].most),
+        "guidance_scale": _within(settings.guidance_scale, guidance.least, guidance.most),
         "width": _side(width, limits),
         "height": _side(height, limits),
     }
@@ -91,7 +84,7 @@ def adopt(settings: OtherSettings, *, models: Iterable[ModelEntry], chosen: Mode
     lists = {
         "Not taken over:": _lost(settings, knows_model=own is not None),
         "Out of bounds here, so that the nearest is set:": _in_bounds(changed),
-        "Not in the file, so that the usual is set:": tuple(_NAMES[name] for name in now if name not in known),
+        "Not in the file, so that the usual is set:": tuple(_called(name) for name in now if name not in known),
     }
     told = (
         Told(of=f"Taken from notes as {settings.program} writes them: press Generate to make a picture like it here."),
@@ -116,9 +109,15 @@ def _lost(settings: OtherSettings, *, knows_model: bool) -> tuple[str, ...]:
 def _in_bounds(changed: Mapping[str, tuple[Any, Any]]) -> tuple[str, ...]:
     """Name each number with the one it became; of a text its length is enough."""
     return tuple(
-        f"{_NAMES[name]} (cut to {len(now)} characters)" if name in _TEXTS else f"{_NAMES[name]} {was} (now {now})"
+        f"{_called(name)} (cut to {len(now)} characters)" if name in _TEXTS else f"{_called(name)} {was} (now {now})"
         for name, (was, now) in changed.items()
     )
+
+
+def _called(name: str) -> str:
+    """Name a field of a request within a sentence."""
+    title = options(GenerateRequest)[name].title
+    return f"{title[0].lower()}{title[1:]}"
 
 
 def _is_called(entry: ModelEntry, model: str | None) -> bool:
@@ -138,6 +137,6 @@ def _side(pixels: int | None, limits: tuple[int, int]) -> float | None:
     return None if nearest is None else round(nearest / 8) * 8
 
 
-def _text(text: str) -> str:
+def _text(name: str, text: str) -> str:
     # Half characters come from files that were cut.
-    return text.encode("utf-8", "replace").decode()[:LONGEST_PROMPT]
+    return text.encode("utf-8", "replace").decode()[: options(GenerateRequest)[name].longest]

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
+from PIL import Image
+
 from ipa_app.adapter.kinds import USUAL_NAMES
-from ipa_app.engine.checks import check_part, checked_whole
 from ipa_app.engine.extending import margins
-from ipa_app.engine.requests import MASK_FIELDS, PHOTO_FIELDS, GenerateRequest, Reference
+from ipa_app.engine.references import Reference
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.seeds import picture_seeds
 from ipa_app.errors import UserError, blaming
 from ipa_app.models.hashing import picture_hash
+from ipa_app.options import check, options
 from ipa_app.pose.sheet import PoseSheet
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
-
-    from PIL import Image
 
     from ipa_app.models.entry import AdapterEntry, ModelEntry
 
@@ -139,7 +140,7 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         with blaming("adapter"):
             entry.adapter(request.adapter)  # which refuses one that the model has not
     with blaming("part"):
-        check_part(request.part, title=entry.title, presets=entry.presets)
+        _check_part(request.part, entry)
     if request.task == "pose" and "pose" not in entry.controlnets:
         raise UserError(f"The model {entry.title} has no ControlNet for poses; please choose another model.")
     if plan.drawn_steps == 0:
@@ -150,6 +151,15 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         )
     _check_ranges(plan)
     return plan
+
+
+def _check_part(part: str, entry: ModelEntry) -> None:
+    """Make sure that a model can take a part of a picture alone."""
+    if part != "all" and part not in entry.presets:
+        raise UserError(
+            f"The model {entry.title} cannot tell a picture's {part} from the rest: please let all of the picture "
+            "count, or choose a model that can, such as Stable Diffusion XL."
+        )
 
 
 def _check_ranges(plan: Plan) -> None:
@@ -183,18 +193,10 @@ def settings_of(plan: Plan, *, scheduler: str, adapter_sha256: str | None = None
         adapter_sha256: of the file of the adapter, where one was used.
     """
     request = plan.request
-    settings: dict[str, Any] = {
-        "task": request.task,
-        "model": request.model,
-        "prompt": request.prompt,
-        "negative_prompt": plan.negative_prompt,
+    settings: dict[str, Any] = {name: getattr(request, name) for name in _noted_options(request)} | {
         "adapter": _noted_adapter(plan),
-        "scale": request.scale if plan.uses_references else 0.0,
-        "start": request.start if plan.uses_references else 0.0,
-        "end": request.end if plan.uses_references else 1.0,
-        "part": request.part if plan.uses_references else "all",
         "references": [_noted(each) for each in plan.noted_references],
-        "count": request.count,
+        "negative_prompt": plan.negative_prompt,
         "seed": plan.seeds[0],
         "seeds": list(plan.seeds),
         "steps": plan.steps,
@@ -204,23 +206,31 @@ def settings_of(plan: Plan, *, scheduler: str, adapter_sha256: str | None = None
         "scheduler": scheduler,
         "versions": {name: version(name) for name in ("diffusers", "torch", "transformers")},
     }
+    if not plan.uses_references:
+        settings |= {"scale": 0.0, "start": 0.0, "end": 1.0, "part": "all"}
     if adapter_sha256 is not None:
         settings["adapter_sha256"] = adapter_sha256
     if plan.negative_reference is not None:
         settings["negative_reference"] = picture_hash(plan.negative_reference)
     if plan.start_image is not None:
-        settings |= {"start_image": picture_hash(plan.start_image), "strength": request.strength}
+        settings["start_image"] = picture_hash(plan.start_image)
     if request.task == "inpaint":
         settings |= {"image": _hash(request.image), "mask": _hash(request.mask)}
-        settings |= {name: getattr(request, name) for name in MASK_FIELDS}
     if request.task == "pose":
         pose = request.pose
-        kept = pose.to_openpose() if isinstance(pose, PoseSheet) else _hash(pose)
-        settings |= {"pose": kept, "control_scale": request.control_scale}
-        if not isinstance(pose, PoseSheet):
-            settings |= {name: getattr(request, name) for name in PHOTO_FIELDS}
-        settings |= {"control_start": request.control_start, "control_end": request.control_end}
+        settings["pose"] = pose.to_openpose() if isinstance(pose, PoseSheet) else _hash(pose)
     return settings
+
+
+def _noted_options(request: GenerateRequest) -> list[str]:
+    """Name the options that are written down as they were asked for: those that count for the request's task."""
+    return [
+        name
+        for name, option in options(type(request)).items()
+        if option.is_for(request.task)
+        and not option.is_picture
+        and (not option.beside or isinstance(getattr(request, option.beside), Image.Image))
+    ]
 
 
 def _noted_adapter(plan: Plan) -> str:
@@ -235,17 +245,17 @@ def _result_size(request: GenerateRequest, entry: ModelEntry) -> tuple[int, int]
         size = (request.width or request.image.width, request.height or request.image.height)
         margins(request, size)  # which refuses what would get too large
         return size
-    least, most = entry.side_limits
-    return (
-        checked_whole("The width", request.width, least=least, most=most, or_zero=True, multiple=8) or entry.width,
-        checked_whole("The height", request.height, least=least, most=most, or_zero=True, multiple=8) or entry.height,
+    declared = options(GenerateRequest)
+    width, height = (
+        check(replace(declared[side], between=entry.side_limits), getattr(request, side))
+        for side in ("width", "height")
     )
+    return width or entry.width, height or entry.height
 
 
 def _noted(reference: Reference) -> dict[str, Any]:
-    view = {"view": reference.view, "centre_x": reference.centre_x, "centre_y": reference.centre_y}
-    kept = {"sha256": picture_hash(reference.image), "weight": reference.weight, "region": reference.region}
-    return {**kept, **view}
+    values = {name: getattr(reference, name) for name, option in options(Reference).items() if not option.is_picture}
+    return {"sha256": picture_hash(reference.image), **values}
 
 
 def _hash(image: Image.Image | None) -> str | None:

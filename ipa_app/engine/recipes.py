@@ -13,7 +13,8 @@ from typing import Any
 from PIL import Image
 
 from ipa_app.engine.plan import Plan
-from ipa_app.engine.requests import LARGEST_SIDE, MOST_REFERENCES, GenerateRequest, Reference
+from ipa_app.engine.references import MOST_REFERENCES, Reference
+from ipa_app.engine.requests import LARGEST_SIDE, GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.imaging.packing import LONGEST_SIDE, pack_picture
 from ipa_app.imaging.png import read_record

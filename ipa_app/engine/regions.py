@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ipa_app.engine.requests import RegionName
+from ipa_app.engine.references import RegionName
 from ipa_app.imaging.masks import Box
 
 

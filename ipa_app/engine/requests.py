@@ -2,175 +2,325 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from PIL import Image
 
-from ipa_app.engine.checks import (
-    checked_choice,
-    checked_image,
-    checked_number,
-    checked_switch,
-    checked_text,
-    checked_whole,
-)
+from ipa_app.engine.references import MOST_REFERENCES, Reference
 from ipa_app.engine.seeds import LARGEST_SEED
 from ipa_app.engine.wording import readable
-from ipa_app.errors import UserError, blaming
-from ipa_app.imaging.cropping import SquareMode
+from ipa_app.errors import UserError
+from ipa_app.options import check_options, option
 from ipa_app.pose.options import DetectorName, PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 
 Task = Literal["variation", "mix", "inpaint", "pose"]
 AreaName = Literal["masked", "whole"]
 PartName = Literal["all", "style", "layout"]
-RegionName = Literal["everywhere", "left", "right", "upper", "lower"]
 
-LONGEST_PROMPT = 2000
-LONGEST_FILE_NAME = 255
-MOST_PICTURES = 8
-MOST_REFERENCES = 4
-MOST_STEPS = 100
-MOST_GUIDANCE = 20
 LARGEST_SIDE = 2048
-DEFAULT_STRENGTH = 0.75
-MOST_GROWTH = 20
-MOST_FEATHER = 8
-MOST_PADDING = 200
-MOST_EXTENSION = 100
+_LONGEST_PROMPT = 2000
+_LONGEST_FILE_NAME = 255
 
 EXTENSIONS = ("extend_left", "extend_right", "extend_up", "extend_down")
-MASK_FIELDS = ("mask_invert", "mask_grow", "mask_feather", "area", "mask_padding", *EXTENSIONS)
-"""What an inpainting asks for beside its picture and its mask."""
-PHOTO_FIELDS = ("pose_hands", "pose_face", "pose_detector")
-"""How the pose in a photo is looked for."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """A picture used as a prompt.
+def _side(title: str, *, label: str) -> Any:
+    """Declare how wide or how high the result is."""
+    return option(
+        0,
+        title=title,
+        label=label,
+        help="In pixels. 0: the model's own size.",
+        between=(8, LARGEST_SIDE),
+        or_zero=True,
+        multiple=8,
+        doc="in pixels, 0 for the model's own",
+    )
 
-    Attributes:
-        image: mode "RGB", of any size and shape.
-        weight: how much it counts beside the others, 0 to 2.
-        view: how it is made the square that the vision tower looks at: crop, pad, stretch or tiles (several).
-        centre_x: where the crop's middle should be, 0 (left) to 1 (right).
-        centre_y: likewise, 0 (top) to 1 (bottom).
-        region: where in the new picture it counts: everywhere, or in one half of it.
-    """
 
-    image: Image.Image
-    weight: float = 1.0
-    view: SquareMode = "crop"
-    centre_x: float = 0.5
-    centre_y: float = 0.5
-    region: RegionName = "everywhere"
-
-    def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            UserError: one is not allowed.
-        """
-        _keep(self, "image", checked_image, "The reference")
-        _keep(self, "weight", checked_number, "The reference's weight", least=0, most=2)
-        _keep(self, "view", checked_choice, "The reference's view", choices=get_args(SquareMode))
-        _keep(self, "region", checked_choice, "The reference's region", choices=get_args(RegionName))
-        for name, word in (("centre_x", "across"), ("centre_y", "down")):
-            _keep(self, name, checked_number, f"The crop's centre {word}", least=0, most=1)
+def _extension(title: str, *, label: str, of: str) -> Any:
+    """Declare by how much the picture is continued in a direction, in percent of its width or height."""
+    return option(
+        0,
+        title=title,
+        label=label,
+        step=5,
+        between=(0, 100),
+        tasks=("inpaint",),
+        doc=f"continue the picture there by {{least:g}} to {{most:g}} percent of its {of}",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
     """One order of pictures. Numbers that are 0 mean the model's own default.
 
+    Each option says itself what it means, what is allowed and which tasks it is for; beside these:
+
     Attributes:
-        task: variation (of a reference), mix (of text and references), inpaint or pose.
-        model: a name of the catalogue.
-        prompt: what to draw; may be empty.
-        negative_prompt: what not to draw.
         references: pictures used as a prompt; none means plain Stable Diffusion.
-        adapter: how references are read: base (the gist), fine (the details), or another one that the model has.
-        scale: how strongly references count, 0 to 1.5.
-        count: how many pictures, 1 to 8; picture i has the seed `seed + i`.
-        seed: -1 for a random one.
-        steps: denoising steps, 1 to 100.
-        guidance_scale: 1 (no guidance) to 20.
-        width: of the result in pixels, a multiple of 8. For inpaint 0 is the picture's own size, and what the picture
-            is extended by comes on top.
-        height: likewise.
-        image: inpaint only: the picture to change, mode "RGB", or "RGBA", whose transparency the result keeps.
-        mask: inpaint only: white where it should change; of any size, stretched to the picture's. Only where the
-            picture is extended it may be empty or missing.
-        pose: pose only: a drawn skeleton or a photo, or a skeleton as keypoints.
-        pose_hands: in a photo, whether to find fingers too.
-        pose_face: in a photo, whether to find the points of faces too.
-        pose_detector: what finds people in a photo: openpose, or dwpose where it is installed.
-        control_scale: how strictly the pose is kept, 0 to 2.
-        start: when references begin to count, as a share of the steps, 0 to 1.
-        end: when they cease to; later than `start`.
-        control_start: pose only: when the pose begins to count, likewise.
-        control_end: pose only: when it ceases to; later than `control_start`.
-        negative_reference: a picture to stay away from, as the negative prompt says it in words. Counts beside
-            references only, and where there is guidance.
-        start_image: mix only: the picture to start from instead of noise, of a mode as `image`.
-        strength: how much of it is drawn anew: 0 (nothing, which is refused) to 1 (all).
-        mask_invert: inpaint only, as all that follow: change what is not masked, and keep what is.
-        mask_grow: by how much the masked part grows, or shrinks below 0: -20 to 20 percent of the picture's longer
-            side.
-        mask_feather: how softly the new part begins, inwards from the mask's edge: 0 is hard, 1 is a 64th of what the
-            model sees, up to 8 of them.
-        area: what the model sees: the masked part, or the whole picture.
-        mask_padding: surroundings that it sees of the masked part, 0 to 200 percent of that part's longer side.
-        extend_left: by how much the picture is continued there, 0 to 100 percent of its width.
-        extend_right: likewise.
-        extend_up: likewise, of its height.
-        extend_down: likewise.
-        part: what of the references counts: all of them, or only their style or their layout, where the model can tell
-            these apart.
+        image: mode "RGB", or "RGBA", whose transparency the result keeps; so is `start_image`.
+        mask: white where `image` should change; of any size, stretched to the picture's. Only where the picture is
+            extended it may be empty or missing.
+        pose: a drawn skeleton or a photo, mode "RGB", or a skeleton as keypoints.
+        width: of the result in pixels. For inpaint 0 is the picture's own size, and what the picture is extended by
+            comes on top; so for `height`.
+        seed: picture i has the seed `seed + i`.
         notes: sentences on how its inputs were understood, where that may not be what was meant. They change nothing
             and come back with the result.
+
+    Raises:
+        UserError: a value is not allowed, or the task lacks something; names the field, its value and what is allowed.
     """
 
-    task: Task
-    model: str = "toybox"
-    prompt: str = ""
-    negative_prompt: str = ""
+    task: Task = option(title="The task")
+    prompt: str = option("", title="The prompt", longest=_LONGEST_PROMPT, required=("mix",), doc="words")
     references: tuple[Reference, ...] = ()
-    adapter: str = "base"
-    scale: float = 1.0
-    count: int = 1
-    seed: int = -1
-    steps: int = 0
-    guidance_scale: float = 0.0
-    width: int = 0
-    height: int = 0
-    image: Image.Image | None = None
-    mask: Image.Image | None = None
-    pose: Image.Image | PoseSheet | None = None
-    pose_hands: bool = False
-    pose_face: bool = False
-    pose_detector: DetectorName = "openpose"
-    control_scale: float = 1.0
-    start: float = 0.0
-    end: float = 1.0
-    control_start: float = 0.0
-    control_end: float = 1.0
-    negative_reference: Image.Image | None = None
-    start_image: Image.Image | None = None
-    strength: float = DEFAULT_STRENGTH
-    mask_invert: bool = False
-    mask_grow: float = 0.0
-    mask_feather: float = 1.0
-    area: AreaName = "masked"
-    mask_padding: float = 25.0
-    extend_left: float = 0.0
-    extend_right: float = 0.0
-    extend_up: float = 0.0
-    extend_down: float = 0.0
-    part: PartName = "all"
+    adapter: str = option(
+        "base",
+        title="The adapter",
+        longest=_LONGEST_FILE_NAME,
+        doc="base (overall look), fine (more detail) or another name that /models lists for the model",
+    )
+    scale: float = option(
+        1.0,
+        title="The scale",
+        label="Strength of the picture",
+        help="0: the picture is ignored. 1: it is followed closely. Above 1: it is exaggerated.",
+        step=0.05,
+        between=(0, 1.5),
+        defaults={"mix": 0.6},
+        doc="strength of the picture, {least:g} to {most:g}",
+    )
+    control_scale: float = option(
+        1.0,
+        title="The pose's strength",
+        label="Strength of the pose",
+        help="0: the pose is ignored. 1: it is followed. Up to 2.",
+        step=0.05,
+        between=(0, 2),
+        tasks=("pose",),
+        doc="strength of the pose, {least:g} to {most:g}",
+    )
+    negative_prompt: str = option(
+        "",
+        title="The negative prompt",
+        label="Not in the picture",
+        longest=_LONGEST_PROMPT,
+        doc="words for what should not be there",
+    )
+    count: int = option(
+        1,
+        title="The count",
+        label="How many pictures",
+        step=1,
+        initial=4,
+        between=(1, 8),
+        doc="number of pictures, {least:g} to {most:g}",
+    )
+    seed: int = option(
+        -1,
+        title="The seed",
+        label="Seed",
+        help="The same seed and settings give the same picture. -1: a new one every time.",
+        between=(-1, LARGEST_SEED),
+        doc="of the first picture, the next ones count up; -1 draws one",
+    )
+    steps: int = option(
+        0,
+        title="The number of steps",
+        label="Steps",
+        help="More is slower and a little finer. 0: the model's own number.",
+        step=1,
+        between=(0, 100),
+        doc="denoising steps, 0 for the model's own number",
+    )
+    guidance_scale: float = option(
+        0,
+        title="The guidance",
+        label="Guidance",
+        help="How strictly picture and words are obeyed, 1 to 20. 0: the model's own number.",
+        step=0.5,
+        between=(1, 20),
+        or_zero=True,
+        api="guidance",
+        doc="{least:g} to {most:g}, 0 for the model's own",
+    )
+    width: int = _side("The width", label="Width")
+    height: int = _side("The height", label="Height")
+    model: str = option("toybox", title="The model", label="Model", longest=100, doc="a name from /models")
+    start: float = option(
+        0.0,
+        title="The beginning of the picture's strength",
+        label="From (0: the beginning)",
+        step=0.05,
+        between=(0, 1),
+        doc="when the picture begins to count, as a share of the steps, {least:g} to {most:g}",
+    )
+    end: float = option(
+        1.0,
+        title="The end of the picture's strength",
+        label="To (1: the end)",
+        step=0.05,
+        between=(0, 1),
+        doc="when it ceases to count; later than start",
+    )
+    start_image: Image.Image | None = option(None, title="The start", tasks=("mix",), doc="a picture to start from")
+    strength: float = option(
+        0.75,
+        title="The strength of the change",
+        label="How much to change",
+        help="Small: it stays nearly as it is. 1: nothing of it is left. Counts with a start picture only.",
+        step=0.05,
+        low=0.05,
+        between=(0, 1),
+        tasks=("mix",),
+        beside="start_image",
+        doc="how much of the start picture is drawn anew, up to {most:g}",
+    )
+    image: Image.Image | None = option(
+        None, title="The picture", tasks=("inpaint",), required=("inpaint",), doc="the picture to change"
+    )
+    mask: Image.Image | None = option(
+        None,
+        title="The mask",
+        tasks=("inpaint",),
+        required=("inpaint",),
+        doc="white is redrawn, or the hole in a copy of the picture; not needed where the picture is extended",
+    )
+    mask_invert: bool = option(
+        False,
+        title="The swapping of the mask",
+        label="Swap: keep what I painted, redraw everything else",
+        tasks=("inpaint",),
+        doc="keep the white part of the mask and redraw the rest",
+    )
+    mask_grow: float = option(
+        0,
+        title="The growth of the mask",
+        label="Grow or shrink the mask",
+        help=(
+            "Above 0 what you painted gets larger on all sides, below 0 smaller. In percent of the picture's "
+            "longer side."
+        ),
+        step=0.5,
+        between=(-20, 20),
+        tasks=("inpaint",),
+        doc="grow the mask, or shrink it below 0; percent of the longer side, {least:g} to {most:g}",
+    )
+    mask_feather: float = option(
+        1,
+        title="The softness of the mask",
+        label="Softness of its edge",
+        help=(
+            "0: a hard cut. 1: as usual. More: the new part fades in over a wider rim. The rim always lies inside"
+            " the mask."
+        ),
+        step=0.5,
+        between=(0, 8),
+        tasks=("inpaint",),
+        doc="softness of the mask's edge, always inwards; {least:g} is hard, 1 as usual, up to {most:g}",
+    )
+    area: AreaName = option(
+        "masked",
+        title="The area",
+        label="What the model looks at",
+        help=(
+            "Only the masked part: it and its surroundings are drawn, as finely as the model can. The whole "
+            "picture: the model sees everything around, so that the new part suits it better, but draws it more "
+            "coarsely."
+        ),
+        shown=("Only the masked part, at full resolution", "The whole picture"),
+        tasks=("inpaint",),
+        doc="what the model looks at, masked (that part only, at full resolution) or whole (the whole picture)",
+    )
+    mask_padding: float = option(
+        25,
+        title="The surroundings of the mask",
+        label="Surroundings of the masked part",
+        help=(
+            "How much of what lies around it the model sees when it looks at the masked part only, in percent of "
+            "that part's size. Less gives finer drawing, more a better match."
+        ),
+        step=5,
+        between=(0, 200),
+        tasks=("inpaint",),
+        doc="surroundings seen of the masked part, percent of its size, {least:g} to {most:g}",
+    )
+    extend_left: float = _extension("The extension left", label="To the left", of="width")
+    extend_right: float = _extension("The extension right", label="To the right", of="width")
+    extend_up: float = _extension("The extension up", label="Upwards", of="height")
+    extend_down: float = _extension("The extension down", label="Downwards", of="height")
+    negative_reference: Image.Image | None = option(
+        None,
+        title="The picture to stay away from",
+        label="Picture to stay away from",
+        doc="a picture to stay away from; counts beside a reference only",
+    )
+    pose: Image.Image | PoseSheet | None = option(
+        None,
+        title="The pose",
+        tasks=("pose",),
+        required=("pose",),
+        doc="a drawn skeleton, a photo of a person, or, with Toybox, a picture of a toy character",
+    )
+    control_start: float = option(
+        0.0,
+        title="The beginning of the pose's strength",
+        label="From (0: the beginning)",
+        step=0.05,
+        between=(0, 1),
+        tasks=("pose",),
+        doc="when the pose begins to count, as a share of the steps, {least:g} to {most:g}",
+    )
+    control_end: float = option(
+        1.0,
+        title="The end of the pose's strength",
+        label="To (1: the end)",
+        step=0.05,
+        between=(0, 1),
+        tasks=("pose",),
+        doc="when it ceases to count; later than control_start",
+    )
+    part: PartName = option(
+        "all",
+        title="What of the picture counts",
+        label="What of it counts",
+        help=(
+            "Style: colours, material and mood. Layout: what is where, and how large. With one of them alone, "
+            "your words say what is drawn."
+        ),
+        shown=("Everything", "Only its style", "Only its layout"),
+        doc="what of the reference counts: all, style or layout; other than all for models that /models says can",
+    )
+    pose_hands: bool = option(
+        False,
+        title="The finding of hands",
+        label="In a photo: fingers, too",
+        tasks=("pose",),
+        beside="pose",
+        doc="whether to find fingers in a photo, too",
+    )
+    pose_face: bool = option(
+        False,
+        title="The finding of faces",
+        label="In a photo: faces, too",
+        tasks=("pose",),
+        beside="pose",
+        doc="whether to find the points of faces in a photo, too",
+    )
+    pose_detector: DetectorName = option(
+        "openpose",
+        title="The pose's detector",
+        label="Who looks for people in a photo",
+        help="DWPose is downloaded when it is first needed: 0.4 GB.",
+        shown=("OpenPose", "DWPose"),
+        tasks=("pose",),
+        beside="pose",
+        doc="what finds people in a photo: openpose, or dwpose where it is installed",
+    )
     notes: tuple[str, ...] = ()
 
     @property
@@ -184,57 +334,20 @@ class GenerateRequest:
         return any(getattr(self, side) > 0 for side in EXTENSIONS)
 
     def __post_init__(self) -> None:
-        """Check every value, and that the task has what it needs.
-
-        Raises:
-            UserError: names the field, its value and what is allowed.
-        """
-        _keep(self, "task", checked_choice, "The task", choices=get_args(Task))
-        _keep(self, "part", checked_choice, "What of the picture counts", choices=get_args(PartName))
-        _keep(self, "model", checked_text, "The model", longest=100)
-        _keep(self, "adapter", checked_text, "The adapter", longest=LONGEST_FILE_NAME)
-        _keep(self, "prompt", checked_text, "The prompt", longest=LONGEST_PROMPT)
-        _keep(self, "negative_prompt", checked_text, "The negative prompt", longest=LONGEST_PROMPT)
-        _keep(self, "scale", checked_number, "The scale", least=0, most=1.5)
-        _keep(self, "count", checked_whole, "The count", least=1, most=MOST_PICTURES)
-        _keep(self, "seed", checked_whole, "The seed", least=-1, most=LARGEST_SEED)
-        _keep(self, "steps", checked_whole, "The number of steps", least=0, most=MOST_STEPS)
-        _keep(self, "guidance_scale", checked_number, "The guidance", least=1, most=MOST_GUIDANCE, or_zero=True)
-        for side in ("width", "height"):
-            _keep(self, side, checked_whole, f"The {side}", least=8, most=LARGEST_SIDE, or_zero=True, multiple=8)
-        _keep(self, "control_scale", checked_number, "The pose's strength", least=0, most=2)
+        """Check every value, and that the task has what it needs."""
+        check_options(self)
         self._check_range("start", "end", of="The picture's strength")
         self._check_range("control_start", "control_end", of="The pose's strength")
-        _keep(self, "strength", checked_number, "The strength of the change", least=0, most=1)
-        for name, words in (("negative_reference", "The picture to stay away from"), ("start_image", "The start")):
-            if getattr(self, name) is not None:
-                _keep(self, name, checked_image, words)
-        self._check_mask_fields()
-        _keep(self, "pose_hands", checked_switch, "The finding of hands")
-        _keep(self, "pose_face", checked_switch, "The finding of faces")
-        _keep(self, "pose_detector", checked_choice, "The pose's detector", choices=get_args(DetectorName))
         self._check_references()
         self._check_task()
 
     def _check_range(self, start: str, end: str, *, of: str) -> None:
-        for name, word in ((start, "beginning"), (end, "end")):
-            _keep(self, name, checked_number, f"The {word} of {of.lower()}", least=0, most=1)
         if getattr(self, start) >= getattr(self, end):
             raise UserError(
                 f"{of} begins at {getattr(self, start):g} of the steps and ends at {getattr(self, end):g}; it must "
                 "end later than it begins.",
                 field=end,
             )
-
-    def _check_mask_fields(self) -> None:
-        _keep(self, "mask_invert", checked_switch, "The swapping of the mask")
-        _keep(self, "area", checked_choice, "The area", choices=get_args(AreaName))
-        _keep(self, "mask_grow", checked_number, "The growth of the mask", least=-MOST_GROWTH, most=MOST_GROWTH)
-        _keep(self, "mask_feather", checked_number, "The softness of the mask", least=0, most=MOST_FEATHER)
-        _keep(self, "mask_padding", checked_number, "The surroundings of the mask", least=0, most=MOST_PADDING)
-        for side in EXTENSIONS:
-            name = f"The extension {side.removeprefix('extend_')}"
-            _keep(self, side, checked_number, name, least=0, most=MOST_EXTENSION)
 
     def _check_references(self) -> None:
         object.__setattr__(self, "references", tuple(self.references))
@@ -251,19 +364,7 @@ class GenerateRequest:
         if self.task == "inpaint":
             if self.image is None:
                 raise UserError("There is no picture: please add the one that you want to change.", field="image")
-            _keep(self, "image", checked_image, "The picture")
-            if self.mask is not None:
-                _keep(self, "mask", checked_image, "The mask")
-            elif not self.extends:
+            if self.mask is None and not self.extends:
                 raise UserError("There is no mask: please paint over the part that should change (white = repaint).")
-        if self.task == "pose":
-            if self.pose is None:
-                raise UserError("There is no pose: please choose one, or add a skeleton or a photo.")
-            if not isinstance(self.pose, PoseSheet):
-                _keep(self, "pose", checked_image, "The pose")
-
-
-def _keep(instance: object, field: str, check: Callable[..., object], title: str, **bounds: Any) -> None:
-    """Check a field and keep its value as the check gives it (4 for 4.0), in a frozen instance that is being made."""
-    with blaming(field):
-        object.__setattr__(instance, field, check(title, getattr(instance, field), **bounds))
+        if self.task == "pose" and self.pose is None:
+            raise UserError("There is no pose: please choose one, or add a skeleton or a photo.")

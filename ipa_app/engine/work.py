@@ -16,8 +16,8 @@ from ipa_app.engine.plan import Plan, settings_of
 from ipa_app.engine.pose_search import cancellable, people_finder
 from ipa_app.engine.prompts import prompt_notes
 from ipa_app.engine.recipes import input_pictures
+from ipa_app.engine.references import Reference, RegionName
 from ipa_app.engine.regions import region_mask
-from ipa_app.engine.requests import Reference, RegionName
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.rows import Row
 from ipa_app.engine.withheld import AllWithheld, notice

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 import torch
 from accelerate import Accelerator
@@ -18,10 +18,11 @@ from transformers.utils import logging as transformers_logging
 
 from ipa_app.errors import UserError
 from ipa_app.models.amounts import size_text
+from ipa_app.options import options
 from ipa_app.training.adapters import read_pretrained
 from ipa_app.training.checkpoint import Origin, check_same_run
 from ipa_app.training.components import load_components
-from ipa_app.training.config import DataConfig, TrainConfig, options
+from ipa_app.training.config import DataConfig, TrainConfig
 from ipa_app.training.console import Console
 from ipa_app.training.data import read_examples
 from ipa_app.training.dataset import SHEET_ROWS, Dataset
@@ -56,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR, format="%(message)s")
     transformers_logging.disable_progress_bar()
     try:
-        data = DataConfig(**{item.name: values[item.name] for item in options(DataConfig)})
-        config = TrainConfig(**{item.name: values[item.name] for item in options(TrainConfig)})
+        data = DataConfig(**{name: values[name] for name in options(DataConfig)})
+        config = TrainConfig(**{name: values[name] for name in options(TrainConfig)})
         if dry_run:
             _estimate(config, data)
             return 0
@@ -207,16 +208,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_options(group: argparse._ArgumentGroup, config: type[DataConfig] | type[TrainConfig]) -> None:
-    hints = get_type_hints(config)
-    for item in options(config):
+    for item in options(config).values():
         required = item.default is MISSING
         default = "" if required or item.default is None else f" (default: {item.default})"
         group.add_argument(
             f"--{item.name.replace('_', '-')}",
             required=required,
             default=None if required else item.default,
-            help=f"{item.metadata['help']}{default}".replace("%", "%%"),
-            **_parsing(hints[item.name]),
+            help=f"{item.doc}{default}".replace("%", "%%"),
+            **_parsing(item.type),
         )
 
 

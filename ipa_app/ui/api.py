@@ -1,244 +1,144 @@
 """The public API: named, typed endpoints for other programs, over the same code path as the page.
 
-The signatures below are a promise to those programs. Each endpoint's inputs are components that never show, made
-from the signature: they give every parameter its type, its default and a line of documentation.
+What an endpoint takes is a promise to those programs. It follows from the options of a request: each is a parameter,
+and a component that never shows, which gives it its type, its default and a line of documentation.
 """
 
 from __future__ import annotations
 
 import inspect
-from typing import Any, Literal, get_args, get_origin
+from collections.abc import Mapping
+from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
 
-from ipa_app.engine.requests import AreaName, PartName, RegionName
+from ipa_app.engine.references import Reference
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.errors import UserError
-from ipa_app.imaging.cropping import SquareMode
-from ipa_app.pose.options import DetectorName
+from ipa_app.options import Option, options
 from ipa_app.ui import api_texts
 from ipa_app.ui.audience import awaited
-from ipa_app.ui.calls import Endpoint, Picture, is_picture, parameters_of
+from ipa_app.ui.calls import Endpoint, Picture
 from ipa_app.ui.failures import explained
-from ipa_app.ui.form import build_request, check_reference_options
+from ipa_app.ui.form import build_request
 from ipa_app.ui.studio import Studio, UnsavedError, save_pictures
 
 Outcome = tuple[list[str], dict[str, Any]]
 
+_FIRST = {"variation": ("reference", "adapter", "scale")}
+_ORDER = (
+    *("image", "mask", "pose", "reference", "prompt", "adapter", "scale", "control_scale", "negative_prompt", "count"),
+    *("seed", "steps", "guidance", "width", "height", "model", "start", "end", "view", "centre_x", "centre_y"),
+    *("negative_reference", "start_image", "strength", "mask_invert", "mask_grow", "mask_feather", "area"),
+    *("mask_padding", "extend_left", "extend_right", "extend_up", "extend_down", "control_start", "control_end"),
+    *("part", "region", "pose_hands", "pose_face", "pose_detector"),
+)
+"""The order that programs were promised, and what comes first in an endpoint that has another one. Whatever must be
+given comes before all else, and what is newer, and thus not named here, at the end."""
+
 
 def add_api(studio: Studio) -> None:
     """Add the public endpoints to the Blocks being built."""
-    api = PublicApi(studio)
     trigger = gr.Button(visible=False)
-    for endpoint in (api.variation, api.mix, api.inpaint, api.pose):
+    for task in api_texts.ENDPOINTS:
         outputs = [
             gr.File(file_count="multiple", label=api_texts.PICTURES, visible=False),
             gr.JSON(label=api_texts.SETTINGS, visible=False),
         ]
         trigger.click(
-            endpoint,
+            endpoint_of(task, studio=studio),
             outputs=outputs,
-            inputs_kwargs=hidden_inputs(endpoint),
-            api_name=endpoint.__name__,
+            inputs_kwargs=hidden_inputs(task),
+            api_name=task,
             preprocess=False,
             show_progress="hidden",
             # The engine has the queue; here everybody may wait in it.
             concurrency_limit=None,
         )
-    models = gr.JSON(label=api_texts.MODELS, visible=False)
-    trigger.click(api.models, None, models, api_name="models", queue=False)
 
-
-class PublicApi:
-    """The endpoints as methods named like them."""
-
-    def __init__(self, studio: Studio) -> None:
-        self._studio = studio
-
-    def variation(
-        self,
-        *,
-        reference: Picture,
-        adapter: str = "base",
-        scale: float = 1.0,
-        prompt: str = "",
-        negative_prompt: str = "",
-        count: int = 1,
-        seed: int = -1,
-        steps: int = 0,
-        guidance: float = 0,
-        width: int = 0,
-        height: int = 0,
-        model: str = "toybox",
-        start: float = 0.0,
-        end: float = 1.0,
-        view: SquareMode = "crop",
-        centre_x: float = 0.5,
-        centre_y: float = 0.5,
-        negative_reference: Picture | None = None,
-        part: PartName = "all",
-        region: RegionName = "everywhere",
-        progress: gr.Progress = gr.Progress(),
-    ) -> Outcome:
-        """Make new pictures that take after a reference picture.
-
-        Returns PNG files, and the settings: every input as used, with `seeds`, one per picture, and `notes`, sentences
-        on how an input was understood where that may not be what was meant. So do all others.
-        """
-        return self._make("variation", locals())
-
-    def mix(
-        self,
-        *,
-        prompt: str,
-        reference: Picture | None = None,
-        adapter: str = "base",
-        scale: float = 0.6,
-        negative_prompt: str = "",
-        count: int = 1,
-        seed: int = -1,
-        steps: int = 0,
-        guidance: float = 0,
-        width: int = 0,
-        height: int = 0,
-        model: str = "toybox",
-        start: float = 0.0,
-        end: float = 1.0,
-        view: SquareMode = "crop",
-        centre_x: float = 0.5,
-        centre_y: float = 0.5,
-        negative_reference: Picture | None = None,
-        start_image: Picture | None = None,
-        strength: float = 0.75,
-        part: PartName = "all",
-        region: RegionName = "everywhere",
-        progress: gr.Progress = gr.Progress(),
-    ) -> Outcome:
-        """Make pictures from words together with a reference picture; without one it is plain text-to-image."""
-        return self._make("mix", locals())
-
-    def inpaint(
-        self,
-        *,
-        image: Picture,
-        mask: Picture | None,
-        reference: Picture | None = None,
-        prompt: str = "",
-        adapter: str = "base",
-        scale: float = 1.0,
-        negative_prompt: str = "",
-        count: int = 1,
-        seed: int = -1,
-        steps: int = 0,
-        guidance: float = 0,
-        width: int = 0,
-        height: int = 0,
-        model: str = "toybox",
-        start: float = 0.0,
-        end: float = 1.0,
-        view: SquareMode = "crop",
-        centre_x: float = 0.5,
-        centre_y: float = 0.5,
-        negative_reference: Picture | None = None,
-        mask_invert: bool = False,
-        mask_grow: float = 0,
-        mask_feather: float = 1,
-        area: AreaName = "masked",
-        mask_padding: float = 25,
-        extend_left: float = 0,
-        extend_right: float = 0,
-        extend_up: float = 0,
-        extend_down: float = 0,
-        part: PartName = "all",
-        region: RegionName = "everywhere",
-        progress: gr.Progress = gr.Progress(),
-    ) -> Outcome:
-        """Redraw the white part of a mask; every other pixel of the picture stays as it is.
-
-        With `extend_...` the picture is continued beyond its edges as well; then `mask` may be None.
-        """
-        return self._make("inpaint", locals())
-
-    def pose(
-        self,
-        *,
-        pose: Picture,
-        reference: Picture | None = None,
-        prompt: str = "",
-        adapter: str = "base",
-        scale: float = 1.0,
-        control_scale: float = 1.0,
-        negative_prompt: str = "",
-        count: int = 1,
-        seed: int = -1,
-        steps: int = 0,
-        guidance: float = 0,
-        width: int = 0,
-        height: int = 0,
-        model: str = "toybox",
-        start: float = 0.0,
-        end: float = 1.0,
-        view: SquareMode = "crop",
-        centre_x: float = 0.5,
-        centre_y: float = 0.5,
-        negative_reference: Picture | None = None,
-        control_start: float = 0.0,
-        control_end: float = 1.0,
-        part: PartName = "all",
-        region: RegionName = "everywhere",
-        pose_hands: bool = False,
-        pose_face: bool = False,
-        pose_detector: DetectorName = "openpose",
-        progress: gr.Progress = gr.Progress(),
-    ) -> Outcome:
-        """Make pictures of the reference's subject in the pose of a skeleton, a photo or (Toybox) a toy picture."""
-        return self._make("pose", locals())
-
-    def models(self) -> dict[str, dict[str, Any]]:
+    def models() -> dict[str, dict[str, Any]]:
         """List the models, what each can do, and whether it is loaded."""
-        return self._studio.models()
+        return studio.models()
 
-    def _make(self, task: str, arguments: dict[str, Any]) -> Outcome:
-        """Run a request and wait for it; `arguments` are an endpoint's own."""
-        values = {name: value for name, value in arguments.items() if name not in ("self", "progress", "guidance")}
-        chosen = {name: values.pop(name) for name in ("view", "centre_x", "centre_y", "region")}
-        reference = values.pop("reference")
-        values["references"] = ({"image": reference, **chosen},)
-        with explained(to_program=True):
-            if reference is None:
-                check_reference_options(**chosen)
-            request = build_request(task=task, guidance_scale=arguments["guidance"], **values)
-            job_id = self._studio.submit(request)
-            for event in self._studio.follow(job_id, awaited=awaited()):
-                if isinstance(event, GenerateResult):
-                    # Beside the engine's own names, the one that the endpoint itself gives to its parameter.
-                    settings = {**event.settings, "guidance": event.settings["guidance_scale"]}
-                    settings["notes"] = list(event.notes)
-                    return _saved(event, job_id=job_id), settings
-                if isinstance(event, Progress):
-                    _report(arguments["progress"], event)
-            raise RuntimeError("a job ended without a result")
+    listed = gr.JSON(label=api_texts.MODELS, visible=False)
+    trigger.click(models, None, listed, api_name="models", queue=False)
 
 
-def hidden_inputs(endpoint: Endpoint) -> dict[str, Block]:
+def parameters(task: str) -> dict[str, Option]:
+    """Return what the endpoint of a task takes, by name, in the order in which it is promised."""
+    declared = [*options(GenerateRequest).values(), *options(Reference).values()]
+    offered = {each.api: each for each in declared if each.doc and each.is_for(task)}
+
+    def place(name: str) -> tuple[bool, int]:
+        known = (*_FIRST.get(task, ()), *_ORDER)
+        return task not in offered[name].required, known.index(name) if name in known else len(known)
+
+    return {name: offered[name] for name in sorted(offered, key=place)}
+
+
+def endpoint_of(task: str, *, studio: Studio) -> Endpoint:
+    """Make the endpoint of a task: a function whose signature says what it takes."""
+
+    def endpoint(*, progress: gr.Progress = gr.Progress(), **sent: object) -> Outcome:
+        return _make(task, sent, studio=studio, progress=progress)
+
+    endpoint.__name__ = task
+    endpoint.__doc__ = api_texts.ENDPOINTS[task]
+    endpoint.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [_parameter(name, option, task=task) for name, option in parameters(task).items()]
+    )
+    return endpoint
+
+
+def _parameter(name: str, option: Option, *, task: str) -> inspect.Parameter:
+    is_required = task in option.required
+    kind: Any = (Picture if is_required else Picture | None) if option.is_picture else option.type
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if is_required else option.default_for(task),
+        annotation=kind,
+    )
+
+
+def hidden_inputs(task: str) -> dict[str, Block]:
     """Make the components behind an endpoint's parameters."""
-    return {name: _component(item, hint=hint) for name, (item, hint) in parameters_of(endpoint).items()}
+    return {name: _component(option, task=task) for name, option in parameters(task).items()}
 
 
-def _component(parameter: inspect.Parameter, *, hint: Any) -> gr.components.Component:
-    common: dict[str, Any] = {"label": api_texts.PARAMETERS[parameter.name], "visible": False}
-    if is_picture(hint):
+def _component(option: Option, *, task: str) -> gr.components.Component:
+    common: dict[str, Any] = {"label": option.documentation, "visible": False}
+    if option.is_picture:
         return gr.File(file_count="single", type="filepath", **common)
-    if parameter.default is not inspect.Parameter.empty:
-        common["value"] = parameter.default
-    if hint is str:
+    if task not in option.required:
+        common["value"] = option.default_for(task)
+    if option.type is str:
         return gr.Textbox(**common)
-    if hint is bool:
+    if option.type is bool:
         return gr.Checkbox(**common)
-    if get_origin(hint) is Literal:
-        return gr.Radio(choices=list(get_args(hint)), **common)
-    return gr.Number(precision=0 if hint is int else None, **common)
+    if option.choices:
+        return gr.Radio(choices=list(option.choices), **common)
+    return gr.Number(precision=0 if option.type is int else None, **common)
+
+
+def _make(task: str, sent: Mapping[str, object], *, studio: Studio, progress: gr.Progress) -> Outcome:
+    """Run a request and wait for it."""
+    with explained(to_program=True):
+        job_id = studio.submit(build_request(task, sent))
+        for event in studio.follow(job_id, awaited=awaited()):
+            if isinstance(event, GenerateResult):
+                return _saved(event, job_id=job_id), {**_settings(event), "notes": list(event.notes)}
+            if isinstance(event, Progress):
+                _report(progress, event)
+        raise RuntimeError("a job ended without a result")
+
+
+def _settings(result: GenerateResult) -> dict[str, Any]:
+    """Return a result's settings by the engine's own names, and by those that programs know them by."""
+    names = {name: option.api for name, option in options(GenerateRequest).items() if name in result.settings}
+    return {**result.settings, **{api: result.settings[name] for name, api in names.items()}}
 
 
 def _report(progress: gr.Progress, event: Progress) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import inspect
 import numbers
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
-from ipa_app.engine.checks import wrong_value
 from ipa_app.errors import UserError
+from ipa_app.options import wrong_value
 from ipa_app.ui.uploads import ADDRESSES, sent_picture
 
 Endpoint = Callable[..., Any]
@@ -30,9 +30,8 @@ class Picture:
 
 def parameters_of(endpoint: Endpoint) -> dict[str, tuple[inspect.Parameter, Any]]:
     """Return an endpoint's parameters by name, in order, each with its type."""
-    hints = get_type_hints(endpoint)
     parameters = inspect.signature(endpoint).parameters.values()
-    return {item.name: (item, hints[item.name]) for item in parameters if item.name != "progress"}
+    return {item.name: (item, item.annotation) for item in parameters}
 
 
 def checked_values(endpoint: Endpoint, values: Sequence[Any]) -> list[Any]:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TABS = ("variation", "mix", "inpaint", "pose")
-DEFAULT_SCALES = {"variation": 1.0, "mix": 0.6, "inpaint": 1.0, "pose": 1.0}
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.options import options
+
+TABS = options(GenerateRequest)["task"].choices
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ def _example(entry: dict[str, Any], *, folder: Path) -> Example:
     if entry["tab"] not in TABS:
         raise ValueError(f"unknown tab {entry['tab']!r}")
     files = {key: _existing(folder / entry[key]) for key in ("file", "image", "mask") if entry.get(key)}
-    scale = entry.get("scale", DEFAULT_SCALES[entry["tab"]])
+    scale = entry.get("scale", options(GenerateRequest)["scale"].default_for(entry["tab"]))
     return Example(**{**entry, **files, "scale": float(scale)})
 
 

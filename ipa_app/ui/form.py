@@ -8,11 +8,14 @@ from typing import Any
 
 from PIL import Image
 
-from ipa_app.engine.requests import EXTENSIONS, GenerateRequest, Reference
+from ipa_app.engine.references import MOST_REFERENCES, Reference
+from ipa_app.engine.requests import EXTENSIONS, GenerateRequest
 from ipa_app.errors import blaming
 from ipa_app.imaging.mask_files import read_mask
 from ipa_app.imaging.masks import fit_mask
 from ipa_app.imaging.opening import BLACK, CLIP_MEAN, Opened, check_visible, flatten, open_image, read_image
+from ipa_app.options import Option, check, options
+from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui import texts
 from ipa_app.ui.uploads import file_path
@@ -25,44 +28,94 @@ _BEHIND_TRANSPARENCY = {
 """What shows through where an upload is transparent, and how that is said: for a reference the colour that says nothing
 to CLIP, for a pose the ground that skeletons are drawn on. Pictures that are to be changed keep their transparency."""
 
-_PICTURES = ("image", "start_image", "negative_reference", "pose")
 _LARGE_SHARE = 0.5
 
 
-def build_request(
-    *,
-    references: Sequence[Mapping[str, Any]] = (),
-    mask: Any = None,
-    skeleton: Any = None,
-    **values: Any,
-) -> GenerateRequest:
-    """Open the uploaded pictures and check everything.
+def build_request(task: str, sent: Mapping[str, object]) -> GenerateRequest:
+    """Turn what a form holds into a request: open the uploaded pictures and check everything.
 
     Args:
-        references: of each the upload as "image", perhaps None, and a `Reference`'s other fields by name.
-        mask: an upload, or the path of a mask that the page has saved.
-        skeleton: the text of an OpenPose file, used as the pose where no picture of one is given.
-        **values: the request's other fields by name, pictures as uploads. None means "not given".
+        task: of the request.
+        sent: raw values by the names that programs know the options by, pictures as uploads. What belongs to a further
+            reference is named by `slot_name`. None means "not given". The page has two inputs more: `painted`, the path
+            of a mask that it has saved, used where `mask` is none, and `skeleton`, the text of an OpenPose file, used
+            where `pose` is none.
 
     Raises:
         UserError: something a person can put right, named.
+        TypeError: there is no such option, which is a mistake of ours: programs' names are checked before.
     """
-    fields = {name: value for name, value in values.items() if value is not None}
-    given = [each for each in references if each["image"] is not None]
-    shown = [open_upload(each["image"], field="reference", name=_name_of(i, given)) for i, each in enumerate(given, 1)]
-    opened = {name: open_upload(fields[name], field=name) for name in _PICTURES if name in fields}
-    notes = [note for each in (*shown, *opened.values()) for note in each.notes]
-    if skeleton and "pose" not in fields:
-        fields["pose"] = PoseSheet.from_json(skeleton)
+    if unknown := sent.keys() - _names():
+        raise TypeError(f"no option of a request is called {', '.join(sorted(unknown))}")
+    values, uploads = _split(options(GenerateRequest), sent, task=task)
+    references, notes = _references(sent, task=task)
+    mask = uploads.pop("mask", None) or sent.get("painted")
+    opened = {name: open_upload(upload, field=name) for name, upload in uploads.items()}
+    notes += [note for each in opened.values() for note in each.notes]
+    pictures: dict[str, Any] = {name: each.image for name, each in opened.items()}
+    if "pose" not in pictures and (skeleton := sent.get("skeleton")):
+        pictures["pose"] = PoseSheet.from_json(skeleton)
     if mask is not None and "image" in opened:
         with blaming("mask"):
-            fields["mask"], told = _open_mask(mask, opened["image"], fields)
+            pictures["mask"], told = _open_mask(mask, opened["image"], values)
         notes += told
     return GenerateRequest(
-        references=tuple(_reference(one.image, **each) for one, each in zip(shown, given, strict=True)),
-        notes=tuple(dict.fromkeys(notes)),
-        **{**fields, **{name: each.image for name, each in opened.items()}},
+        **{**values, **pictures, "task": task}, references=references, notes=tuple(dict.fromkeys(notes))
     )
+
+
+def pose_options(sent: Mapping[str, object]) -> PoseOptions:
+    """Read how people are to be looked for in a photo, from what `build_request` takes.
+
+    Raises:
+        UserError: a value is not allowed.
+    """
+    declared = options(GenerateRequest)
+    values, _ = _split(declared, sent, task="pose")
+    detector, hands, face = (
+        check(declared[name], values[name]) for name in ("pose_detector", "pose_hands", "pose_face")
+    )
+    return PoseOptions(detector=detector, hands=hands, face=face)
+
+
+def slot_name(name: str, number: int) -> str:
+    """Name an option of a reference by the reference's number: the first one's is called as in the API."""
+    return name if number == 1 else f"{name}_{number}"
+
+
+def _names() -> set[str]:
+    """All names that a form may have."""
+    of_references = {
+        slot_name(each.api, number) for each in options(Reference).values() for number in range(1, MOST_REFERENCES + 1)
+    }
+    return {each.api for each in options(GenerateRequest).values()} | of_references | {"painted", "skeleton"}
+
+
+def _split(
+    declared: Mapping[str, Option], sent: Mapping[str, object], *, task: str, number: int = 1
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take the options of a task out of what was sent: the values by their fields' names, and the uploads."""
+    found = {name: sent.get(slot_name(each.api, number)) for name, each in declared.items() if each.is_for(task)}
+    given = {name: declared[name].default_for(task) if value is None else value for name, value in found.items()}
+    values = {name: value for name, value in given.items() if not declared[name].is_picture}
+    uploads = {name: value for name, value in found.items() if declared[name].is_picture and value is not None}
+    return values, uploads
+
+
+def _references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Reference, ...], list[str]]:
+    """Open the references, and say how. What is said of one that is not there must be right all the same."""
+    declared = options(Reference)
+    slots = [_split(declared, sent, task=task, number=number) for number in range(1, MOST_REFERENCES + 1)]
+    for values, uploads in slots:
+        if not uploads:
+            Reference(image=Image.new("RGB", (1, 1)), **values)
+    given = [(values, uploads["image"]) for values, uploads in slots if uploads]
+    opened = [
+        open_upload(upload, field="reference", name=_name_of(number, given))
+        for number, (_, upload) in enumerate(given, start=1)
+    ]
+    references = tuple(Reference(image=one.image, **values) for one, (values, _) in zip(opened, given, strict=True))
+    return references, [note for one in opened for note in one.notes]
 
 
 def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
@@ -92,19 +145,6 @@ def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
 
 def _name_of(number: int, references: Sequence[Any]) -> str:
     return texts.UPLOAD_NAMES["reference"] if len(references) == 1 else texts.MORE_REFERENCE_LABEL.format(number=number)
-
-
-def check_reference_options(**values: Any) -> None:
-    """Check what is said of a reference that is not there: it must be right all the same.
-
-    Raises:
-        UserError: it is not.
-    """
-    _reference(Image.new("RGB", (1, 1)), **values)
-
-
-def _reference(picture: Image.Image, **values: Any) -> Reference:
-    return Reference(**{name: value for name, value in {**values, "image": picture}.items() if value is not None})
 
 
 def _open_mask(mask: Any, picture: Opened, fields: Mapping[str, Any]) -> tuple[Image.Image, list[str]]:

@@ -5,12 +5,14 @@ A mask in a file is shown as soon as it is there, as it may have been meant othe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
-from ipa_app.engine.requests import MASK_FIELDS
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
+from ipa_app.options import options
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import build_request
 from ipa_app.ui.kept import keep_picture
@@ -22,7 +24,8 @@ from ipa_app.ui.tabs.inpaint import keep_mask
 from ipa_app.ui.tabs.shared import MaskView
 
 _FILES = ("image", "mask")
-_SHOWN_OF = (*_FILES, "painted", "width", "height", "model", *MASK_FIELDS)
+_OF_MASK = tuple(each.api for each in options(GenerateRequest).values() if each.tasks == ("inpaint",))
+_SHOWN_OF = (*_OF_MASK, "painted", "width", "height", "model")
 
 
 def connect_mask_view(parts: Parts, *, studio: Studio) -> None:
@@ -36,8 +39,8 @@ def _connect(view: MaskView, *, task: str, inputs: dict[str, Any], studio: Studi
     shown_of = {name: inputs[name] for name in _SHOWN_OF}
     outputs = [view.box, view.notes, view.understood, view.picture]
 
-    def shown(mask: Any, values: dict[str, Any]) -> dict[Any, Any]:
-        request = build_request(task=task, mask=mask, **values)
+    def shown(sent: Mapping[str, object]) -> dict[Any, Any]:
+        request = build_request(task, sent)
         picture, notes = studio.show_mask(request)
         return {
             view.box: gr.update(visible=True),
@@ -46,16 +49,16 @@ def _connect(view: MaskView, *, task: str, inputs: dict[str, Any], studio: Studi
             view.picture: keep_picture(picture, format="jpeg"),
         }
 
-    def show(*, mask: Any, painted: Any, **values: Any) -> dict[Any, Any]:
+    def show(**sent: object) -> dict[Any, Any]:
         with explained():
-            return shown(mask or painted, values)
+            return shown(sent)
 
-    def show_file(*, mask: Any, **values: Any) -> dict[Any, Any]:
-        if mask is None or values["image"] is None:
+    def show_file(**sent: object) -> dict[Any, Any]:
+        if any(sent[name] is None for name in _FILES):
             return {view.box: gr.update(visible=False)}
         with explained():
             try:
-                return shown(mask, values)
+                return shown(sent)
             except UserError as error:
                 why = {view.notes: notes_html([str(error)]), view.understood: gr.update(visible=False)}
                 return {view.box: gr.update(visible=True), **why}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -54,7 +54,7 @@ def lay_out(studio: Studio, *, examples: Sequence[Example], model: str) -> Parts
         with gr.Column(scale=3, min_width=250, elem_classes="ipa-card"):
             panel = _picture_column(studio, examples, model=model)
         with gr.Column(scale=4, min_width=300, elem_classes="ipa-card"):
-            task_parts = _task_column(studio, model=model)
+            task_parts = _task_column(studio, model=model, beside=panel.inputs)
         with gr.Column(scale=5, min_width=300, elem_classes="ipa-card ipa-results"):
             _heading(3, texts.RESULTS_HEADING)
             results = results_panel()
@@ -81,12 +81,13 @@ def _picture_column(studio: Studio, examples: Sequence[Example], *, model: str) 
     return picture_panel(references=slots, adapter=adapter, entry=studio.entry(model), studio=studio)
 
 
-def _task_column(studio: Studio, *, model: str) -> dict[str, Any]:
+def _task_column(studio: Studio, *, model: str, beside: Mapping[str, Any]) -> dict[str, Any]:
     _heading(2, texts.TASK_HEADING)
     entry = studio.entry(model)
     with gr.Tabs(elem_id="tasks") as tasks:
         tabs = (variation_tab(entry), mix_tab(), inpaint_tab(), pose_tab())
-    settings = settings_panel(catalog=studio.catalog, default_model=model)
+    elsewhere = {*beside, *(name for tab in tabs for name in tab.inputs)}
+    settings = settings_panel(catalog=studio.catalog, default_model=model, elsewhere=elsewhere)
     with gr.Accordion(words_heading(entry), open=False, elem_id="words-panel", visible=bool(entry.words)) as panel:
         words = gr.HTML(words_html(entry), padding=False, elem_id="words")
     restore = restore_panel()

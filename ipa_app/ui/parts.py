@@ -33,24 +33,7 @@ class Parts:
         return next(tab for tab in self.tabs if tab.task == task)
 
     def inputs_of(self, tab: TaskTab) -> dict[str, Any]:
-        """Everything that a tab's request is made from, by the names that the page's handlers know."""
-        panel, settings = self.panel, self.settings
-        return {
-            **panel.references.inputs,
-            "adapter": panel.adapters.choice,
-            "part": panel.part,
-            "scale": panel.scale,
-            "start": panel.start,
-            "end": panel.end,
-            "negative_reference": panel.negative_reference,
-            "count": settings.count,
-            "seed": settings.seed,
-            "steps": settings.steps,
-            "guidance": settings.guidance,
-            "width": settings.width,
-            "height": settings.height,
-            "negative_prompt": settings.negative_prompt,
-            "model": settings.model,
-            "prompt": tab.prompt,
-            **tab.inputs,
-        }
+        """Everything that a tab's request is made from, named as `build_request` reads it."""
+        panel = self.panel
+        beside = {**panel.references.inputs, **panel.inputs, **self.settings.inputs}
+        return {**beside, "prompt": tab.prompt, **tab.inputs}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ipa_app.engine.results import Progress
 from ipa_app.errors import UserError
-from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui import texts
 from ipa_app.ui.audience import awaited
-from ipa_app.ui.form import open_upload
+from ipa_app.ui.form import open_upload, pose_options
 from ipa_app.ui.listeners import CHECKED
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.running import Runner, Update
@@ -32,13 +31,15 @@ def connect_pose_finder(parts: Parts, *, runner: Runner) -> None:
 def find_pose(finder: PoseFinder, *, runner: Runner) -> Callable[..., Iterator[Update]]:
     """Return the handler of the button. It tells how far it is where results do, and Stop stops it."""
 
-    def find(*, picture: Any, model: str, **options: Any) -> Iterator[Update]:
-        yield from runner.guarded(_look(finder, runner, picture=picture, model=model, options=options))
+    def find(*, picture: Any, model: str, **sent: object) -> Iterator[Update]:
+        yield from runner.guarded(_look(finder, runner, picture=picture, model=model, sent=sent))
 
     return find
 
 
-def _look(finder: PoseFinder, runner: Runner, *, picture: Any, model: str, options: dict[str, Any]) -> Iterator[Update]:
+def _look(
+    finder: PoseFinder, runner: Runner, *, picture: Any, model: str, sent: Mapping[str, object]
+) -> Iterator[Update]:
     """Look for the pose.
 
     Args:
@@ -46,7 +47,7 @@ def _look(finder: PoseFinder, runner: Runner, *, picture: Any, model: str, optio
         runner: knows the studio, and shows what is done.
         picture: the upload, None where there is none.
         model: name of the chosen model.
-        options: the request's fields on how people are looked for.
+        sent: how people are looked for, as the form says it.
 
     Raises:
         UserError: there is no picture, or no pose in it, and why.
@@ -55,7 +56,7 @@ def _look(finder: PoseFinder, runner: Runner, *, picture: Any, model: str, optio
     if picture is None:
         raise UserError(texts.POSE_NO_PHOTO)
     yield runner.started()
-    wanted = PoseOptions(**{name.removeprefix("pose_"): value for name, value in options.items()})
+    wanted = pose_options(sent)
     photo = open_upload(picture, field="pose")
     search = runner.studio.find_pose(photo.image, model=model, options=wanted)
     with runner.studio.following(search, awaited=awaited(), newest=True) as events:

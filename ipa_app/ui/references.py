@@ -2,80 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from ipa_app.engine.requests import MOST_REFERENCES, Reference, RegionName
+from ipa_app.engine.references import MOST_REFERENCES, Reference
 from ipa_app.imaging.cropping import SquareMode
+from ipa_app.options import options
 from ipa_app.ui import texts
+from ipa_app.ui.controls import control, picture_input
+from ipa_app.ui.form import slot_name
 from ipa_app.ui.listeners import AT_ONCE
-from ipa_app.ui.panel import picture_input
 from ipa_app.ui.seen import seen_html
-from ipa_app.ui.sliders import slider
 
-_FIELDS = tuple(field.name for field in fields(Reference))
+_DECLARED = options(Reference)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """Room for one reference: its box on the page, the picture, its square and how much it counts beside the others.
+    """Room for one reference: its box on the page, the picture, its square and what is said of it.
 
     Attributes:
         box: holds the others.
         image: the picture.
         seen: the square of it that the model looks at.
         fold: holds the choice of the square and of the region.
-        view: how the picture becomes a square.
         place: holds the sliders that move the crop.
-        across: the crop's middle, from left to right.
-        down: the crop's middle, from top to bottom.
-        region: where in the new picture it counts.
-        weight: beside the other references.
+        controls: of everything else that is said of a reference, by its field's name; all but the weight lie in `fold`.
     """
 
     box: gr.Column
     image: gr.Image
     seen: gr.HTML
     fold: gr.Accordion
-    view: gr.Radio
     place: gr.Column
-    across: gr.Slider
-    down: gr.Slider
-    region: gr.Radio
-    weight: gr.Slider
+    controls: Mapping[str, Any]
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What a reference is made from, by the names of its fields."""
-        square = {"view": self.view, "centre_x": self.across, "centre_y": self.down}
-        return {"image": self.image, "weight": self.weight, "region": self.region, **square}
+        """What a reference is made from, by the names that programs know its options by."""
+        return {_DECLARED[name].api: part for name, part in {"image": self.image, **self.controls}.items()}
+
+    @property
+    def parts(self) -> list[Any]:
+        """All its components."""
+        return [self.box, self.image, self.seen, self.fold, self.place, *self.controls.values()]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filling:
-    """What goes into a slot: a picture's file, and the values that belong to it."""
+    """What goes into a slot: a picture's file, and what is said of it other than usual, by a reference's fields."""
 
     path: str | None = None
-    weight: float = 1.0
-    view: SquareMode = "crop"
-    centre: tuple[float, float] = (0.5, 0.5)
-    region: RegionName = "everywhere"
+    said: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def is_usual(self) -> bool:
-        """Whether nothing was changed in the slot's accordion."""
-        usual = Filling()
-        return (self.view, self.centre, self.region) == (usual.view, usual.centre, usual.region)
+    def value(self, name: str) -> Any:
+        """The value of one of a reference's fields."""
+        return self.said.get(name, _DECLARED[name].default)
+
+    def is_usual(self, name: str) -> bool:
+        """Whether a field is as usual."""
+        return self.value(name) == _DECLARED[name].default
 
     @property
     def seen(self) -> str:
         """What the model looks at, as HTML."""
         upload = None if self.path is None else {"path": self.path}
-        return seen_html(upload, view=self.view, centre=self.centre)
+        return seen_html(upload, view=self.value("view"), centre=(self.value("centre_x"), self.value("centre_y")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,23 +85,23 @@ class References:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What the references are made from, named as `collect` reads them."""
+        """What the references are made from, named as a form's values are."""
         return {
-            _input_name(field, number): part
+            slot_name(name, number): part
             for number, slot in enumerate(self.slots, start=1)
-            for field, part in slot.inputs.items()
+            for name, part in slot.inputs.items()
         }
 
     @property
     def outputs(self) -> list[Any]:
         """Every component that `show` and `fill` may name."""
-        return [self.shown, self.together, self.add, *(part for slot in self.slots for part in vars(slot).values())]
+        return [self.shown, self.together, self.add, *(part for slot in self.slots for part in slot.parts)]
 
     def show(self, count: int) -> dict[Any, Any]:
         """Return the updates that show so many slots; a single picture needs no weight."""
         several = count > 1
         updates: dict[Any, Any] = {slot.box: gr.update(visible=index < count) for index, slot in enumerate(self.slots)}
-        updates[self.slots[0].weight] = gr.update(visible=several)
+        updates[self.slots[0].controls["weight"]] = gr.update(visible=several)
         updates[self.together] = gr.update(visible=several)
         return updates | {self.shown: count, self.add: gr.update(visible=count < len(self.slots))}
 
@@ -114,32 +110,14 @@ class References:
         updates = self.show(max(1, len(references)))
         for index, slot in enumerate(self.slots):
             filling = references[index] if index < len(references) else Filling()
-            visible = index > 0 or len(references) > 1 or filling.weight != 1.0
-            updates |= {slot.image: filling.path, slot.weight: gr.update(value=filling.weight, visible=visible)}
-            updates |= {
-                slot.region: filling.region,
-                slot.view: filling.view,
-                slot.across: filling.centre[0],
-                slot.down: filling.centre[1],
-                slot.fold: gr.update(open=not filling.is_usual),
-            }
+            visible = index > 0 or len(references) > 1 or not filling.is_usual("weight")
+            updates |= {control: filling.value(name) for name, control in slot.controls.items()}
+            weight = gr.update(value=filling.value("weight"), visible=visible)
+            is_open = not all(filling.is_usual(name) for name in slot.controls if name != "weight")
+            updates |= {slot.image: filling.path, slot.controls["weight"]: weight, slot.fold: gr.update(open=is_open)}
             # What lies in a closed accordion tells of no change, so that the square is set here.
-            updates |= {slot.seen: filling.seen, slot.place: gr.update(visible=filling.view == "crop")}
+            updates |= {slot.seen: filling.seen, slot.place: gr.update(visible=filling.value("view") == "crop")}
         return updates
-
-
-def collect(values: dict[str, Any]) -> dict[str, Any]:
-    """Take what is named as in `References.inputs` out of `values` and give it reference by reference."""
-    return {
-        "references": [
-            {field: values.pop(_input_name(field, number)) for field in _FIELDS}
-            for number in range(1, MOST_REFERENCES + 1)
-        ]
-    }
-
-
-def _input_name(field: str, number: int) -> str:
-    return f"{'reference' if field == 'image' else field}_{number}"
 
 
 def reference_slots(*, first_picture: Path | None) -> References:
@@ -169,37 +147,25 @@ def _slot(number: int, *, picture: Path | None) -> Slot:
             value=picture if is_first else None,
         )
         square = _square_choice(number, image=image, picture=picture if is_first else None)
-        weight = slider(
-            texts.WEIGHT_LABEL.format(number=number),
-            span=(0, 2),
-            step=0.05,
-            value=1.0,
-            elem_id=f"weight-{number}",
-            visible=not is_first,
-        )
-    return Slot(box=box, image=image, weight=weight, **square)
+        label = _DECLARED["weight"].label.format(number=number)
+        weight = control(_DECLARED["weight"], label=label, elem_id=f"weight-{number}", visible=not is_first)
+    square["controls"]["weight"] = weight
+    return Slot(box=box, image=image, **square)
 
 
 def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dict[str, Any]:
-    """Lay out what the model looks at, the choice of it, which it follows, and where in the new picture it counts."""
+    """Lay out what the model looks at, the choice of it, which it follows, and all else that is said of a reference."""
     first = Filling(path=None if picture is None else str(picture))
     seen = gr.HTML(first.seen, padding=False, elem_id=f"seen-{number}")
     with gr.Accordion(texts.SEEN_HEADING, open=False, elem_id=f"seen-panel-{number}") as fold:
-        view = gr.Radio(
-            label=texts.VIEW_LABEL, choices=list(texts.VIEW_CHOICES), value="crop", elem_id=f"view-{number}"
-        )
+        view = control(_DECLARED["view"], elem_id=f"view-{number}")
         with gr.Column() as place:
-            across, down = (
-                slider(label, span=(0, 1), step=0.01, value=0.5, elem_id=f"{name}-{number}")
-                for label, name in ((texts.ACROSS_LABEL, "across"), (texts.DOWN_LABEL, "down"))
-            )
-        region = gr.Radio(
-            label=texts.REGION_LABEL,
-            choices=list(texts.REGION_CHOICES),
-            value="everywhere",
-            info=texts.REGION_HELP,
-            elem_id=f"region-{number}",
-        )
+            across = control(_DECLARED["centre_x"], elem_id=f"across-{number}")
+            down = control(_DECLARED["centre_y"], elem_id=f"down-{number}")
+        controls = {"view": view, "centre_x": across, "centre_y": down}
+        for name, option in _DECLARED.items():
+            if option.label and name not in (*controls, "weight"):
+                controls[name] = control(option, elem_id=f"{name}-{number}".replace("_", "-"))
     choice = [view, across, down]
     gr.on(
         [image.change, *(part.change for part in choice)],
@@ -210,11 +176,14 @@ def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dic
         trigger_mode="always_last",
         **AT_ONCE,
     )
-    return {"seen": seen, "fold": fold, "view": view, "place": place, "across": across, "down": down, "region": region}
+    return {"seen": seen, "fold": fold, "place": place, "controls": controls}
 
 
 def _look(payload: Any, view: SquareMode, across: float | None, down: float | None) -> tuple[str, Any]:
     """Show the square as it is now; only a crop can be moved."""
     # A number that was cleared counts as the middle, as in a request.
-    centre = (0.5 if across is None else across, 0.5 if down is None else down)
-    return seen_html(payload, view=view, centre=centre), gr.update(visible=view == "crop")
+    x, y = (
+        _DECLARED[name].default if value is None else value
+        for name, value in (("centre_x", across), ("centre_y", down))
+    )
+    return seen_html(payload, view=view, centre=(x, y)), gr.update(visible=view == "crop")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -17,6 +17,7 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.other_programs import read_other
 from ipa_app.imaging.png import NotMadeHereError, read_settings
 from ipa_app.models.hashing import file_hash
+from ipa_app.options import options
 from ipa_app.pose.options import detectors
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui import texts
@@ -30,8 +31,6 @@ from ipa_app.ui.studio import Studio
 from ipa_app.ui.uploads import file_path
 
 Update = dict[Any, Any]
-
-_USUAL = {field.name: field.default for field in fields(GenerateRequest)}
 
 
 def connect_restore(parts: Parts, *, restorer: Restorer) -> None:
@@ -114,23 +113,14 @@ class Restorer:
 
     def _controls(self, request: GenerateRequest) -> Update:
         parts, tab = self._parts, self._parts.tab_of(request.task)
-        references = [
-            Filling(
-                path=keep_picture(each.image),
-                weight=each.weight,
-                view=each.view,
-                centre=(each.centre_x, each.centre_y),
-                region=each.region,
-            )
-            for each in request.references
-        ]
+        references = [Filling(path=keep_picture(each.image), said=vars(each)) for each in request.references]
         updates: Update = {
             parts.tasks: gr.update(selected=request.task),
             # The strength stays as it is set here when the tab changes.
             parts.panel.suited_scale: tab.default_scale,
             **parts.panel.references.fill(references),
         }
-        values = {**vars(request), "guidance": request.guidance_scale}
+        values = {each.api: getattr(request, name) for name, each in options(GenerateRequest).items()}
         if isinstance(request.pose, PoseSheet):
             # Into the editor; a picture would be used instead of it.
             values |= {"pose": None, "skeleton": request.pose.to_json()}
@@ -146,9 +136,10 @@ class Restorer:
 
 def _opened(folds: Mapping[str, gr.Accordion], *, values: Mapping[str, Any]) -> Update:
     """Open the accordions in which anything is other than usual, and close the others."""
+    usual = {each.api: each.default for each in options(GenerateRequest).values()}
     unusual: dict[gr.Accordion, bool] = {}
     for name, fold in folds.items():
-        unusual[fold] = unusual.get(fold, False) or values[name] != _USUAL[name]
+        unusual[fold] = unusual.get(fold, False) or values[name] != usual[name]
     return {fold: gr.update(open=is_unusual) for fold, is_unusual in unusual.items()}
 
 

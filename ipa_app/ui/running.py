@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ from ipa_app.ui.form import build_request
 from ipa_app.ui.inline_pictures import inline_picture
 from ipa_app.ui.listeners import CHECKED
 from ipa_app.ui.orders import SERIES, Order
-from ipa_app.ui.references import collect
 from ipa_app.ui.results import ResultsPanel, columns_for, remember, show_pictures
 from ipa_app.ui.status import progress_line, status_line
 from ipa_app.ui.studio import Studio, UnsavedError, save_pictures, save_zip
@@ -34,11 +33,10 @@ _PATIENCE = 120.0
 
 @dataclass(frozen=True, kw_only=True)
 class _Wish:
-    """What was pressed, and with what on the page."""
+    """What was pressed, and with what on the page beside the form."""
 
     order: Order | None
     history: Sequence[str]
-    values: dict[str, Any]
     compared: Sequence[str] | None = None
 
 
@@ -78,17 +76,10 @@ class Runner:
         """Return the handler of one of the task's buttons: Generate, or the one of a series."""
 
         def generate(
-            *,
-            guidance: Any,
-            history: Sequence[str] = (),
-            mask: Any = None,
-            painted: Any = None,
-            compared: Sequence[str] | None = None,
-            **values: Any,
+            *, history: Sequence[str] = (), compared: Sequence[str] | None = None, **sent: object
         ) -> Iterator[Update]:
-            values.update(collect(values), task=task, guidance_scale=guidance, mask=mask or painted)
-            wish = _Wish(order=order, history=history, values=values, compared=compared)
-            yield from self.guarded(self._begin(wish))
+            wish = _Wish(order=order, history=history, compared=compared)
+            yield from self.guarded(self._begin(wish, task=task, sent=sent))
 
         return generate
 
@@ -122,13 +113,13 @@ class Runner:
         if isinstance(job_id, str) and self.studio.knows(job_id):
             order = SERIES.get(series) if isinstance(series, str) else None
             yield self.started()
-            yield from self.guarded(self._follow(_Wish(order=order, history=history, values={}), job_id=job_id))
+            yield from self.guarded(self._follow(_Wish(order=order, history=history), job_id=job_id))
         else:
             yield {self.results.running: None}
 
-    def _begin(self, wish: _Wish) -> Iterator[Update]:
+    def _begin(self, wish: _Wish, *, task: str, sent: Mapping[str, object]) -> Iterator[Update]:
         yield self.started()
-        request = build_request(**wish.values)
+        request = build_request(task, sent)
         job_id = self._submit(request, wish)
         yield from self._follow(wish, job_id=job_id)
 

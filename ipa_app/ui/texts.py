@@ -11,27 +11,8 @@ REFERENCE_LABEL = "Reference picture"
 REFERENCE_PLACEHOLDER = "Drop a picture here\nor click to choose one"
 ADD_REFERENCE = "Add another picture"
 MORE_REFERENCE_LABEL = "Reference picture {number}"
-WEIGHT_LABEL = "Weight of picture {number}"
 SEEN_LABEL = "What the model looks at"
 SEEN_HEADING = "What it looks at, and where it counts"
-VIEW_LABEL = "The model only sees a square"
-VIEW_CHOICES = (
-    ("Cut one out", "crop"),
-    ("Show all, with bars", "pad"),
-    ("Squeeze", "stretch"),
-    ("Several squares", "tiles"),
-)
-ACROSS_LABEL = "Cut further left (0) or right (1)"
-DOWN_LABEL = "Cut further up (0) or down (1)"
-REGION_LABEL = "Where in the new picture it counts"
-REGION_CHOICES = (
-    ("Everywhere", "everywhere"),
-    ("Left half", "left"),
-    ("Right half", "right"),
-    ("Upper half", "upper"),
-    ("Lower half", "lower"),
-)
-REGION_HELP = "Two pictures can have a half each. Pictures for the same place share it."
 REFERENCES_TOGETHER = (
     "Every spot of the new picture looks at all your pictures at once and takes most from the one that fits it best. "
     "What it takes from a picture is multiplied by that picture's weight: 1 is as it is, 2 is double. At 0 a picture "
@@ -50,14 +31,6 @@ ADAPTER_FILE_HELP = (
 )
 ADAPTER_FILE_LABEL = "Adapter file"
 ADAPTER_ADDED = "{name} is added and chosen."
-PART_LABEL = "What of it counts"
-PART_CHOICES = (("Everything", "all"), ("Only its style", "style"), ("Only its layout", "layout"))
-PART_HELP = (
-    "Style: colours, material and mood. Layout: what is where, and how large. With one of them alone, your words say "
-    "what is drawn."
-)
-SCALE_LABEL = "Strength of the picture"
-SCALE_HELP = "0: the picture is ignored. 1: it is followed closely. Above 1: it is exaggerated."
 LIVE_LABEL = "Redraw when the strength changes"
 LIVE_HELP = "Every new strength is drawn at once, on the seed of the last picture."
 WHEN_HEADING = "When it counts"
@@ -65,10 +38,7 @@ WHEN_HELP = (
     "A picture is drawn in steps: place and main colours come first, small things last. Let your picture count only "
     "later, and the words decide the layout; let it stop earlier, and the details are left to the model."
 )
-WHEN_BEGIN = "From (0: the beginning)"
-WHEN_END = "To (1: the end)"
 AWAY_HEADING = "A picture to stay away from"
-AWAY_LABEL = "Picture to stay away from"
 AWAY_HELP = (
     "The new pictures will have less of what is in this one: a style, a colour, a kind of background. It counts only "
     "beside a reference picture."
@@ -88,8 +58,6 @@ START_HELP = (
     "Optional. The new picture is drawn over this one and keeps its layout and colours, as far as you let it; "
     "it is cut to the shape of the result."
 )
-STRENGTH_LABEL = "How much to change"
-STRENGTH_HELP = "Small: it stays nearly as it is. 1: nothing of it is left. Counts with a start picture only."
 INPAINT_TAB = "Inpaint"
 INPAINT_HELP = "Paint over part of a picture. Only what you painted is redrawn, after the reference; the rest stays."
 POSE_TAB = "Pose"
@@ -112,34 +80,8 @@ INPAINT_OTHER_PICTURE = "Choose another picture"
 INPAINT_MASK_ACCORDION = "Use a mask file instead of painting"
 INPAINT_MASK_LABEL = "Mask: white is redrawn, black is kept; or a copy of the picture with a hole where to redraw"
 EDGES_ACCORDION = "Mask and edges"
-MASK_INVERT_LABEL = "Swap: keep what I painted, redraw everything else"
-MASK_GROW_LABEL = "Grow or shrink the mask"
-MASK_GROW_HELP = (
-    "Above 0 what you painted gets larger on all sides, below 0 smaller. In percent of the picture's longer side."
-)
-MASK_FEATHER_LABEL = "Softness of its edge"
-MASK_FEATHER_HELP = (
-    "0: a hard cut. 1: as usual. More: the new part fades in over a wider rim. The rim always lies inside the mask."
-)
-AREA_LABEL = "What the model looks at"
-AREA_CHOICES = (("Only the masked part, at full resolution", "masked"), ("The whole picture", "whole"))
-AREA_HELP = (
-    "Only the masked part: it and its surroundings are drawn, as finely as the model can. The whole picture: the model "
-    "sees everything around, so that the new part suits it better, but draws it more coarsely."
-)
-MASK_PADDING_LABEL = "Surroundings of the masked part"
-MASK_PADDING_HELP = (
-    "How much of what lies around it the model sees when it looks at the masked part only, in percent of that part's "
-    "size. Less gives finer drawing, more a better match."
-)
 EXTEND_HEADING = "Continue the picture beyond its edges"
 EXTEND_HELP = "In percent of its width or height. What is there already stays as it is; nothing needs to be painted."
-EXTEND_LABELS = {
-    "extend_left": "To the left",
-    "extend_right": "To the right",
-    "extend_up": "Upwards",
-    "extend_down": "Downwards",
-}
 MASK_SHOW = "Show the mask"
 MASK_SHOWN = "What will be redrawn is pink, the more the stronger. The model sees what is inside the frame."
 
@@ -152,11 +94,6 @@ POSE_ASIDE = (
 )
 POSE_BACK = "Back to the skeleton editor"
 POSE_FIND = "Find the pose in my picture and edit it"
-POSE_HANDS_LABEL = "In a photo: fingers, too"
-POSE_FACE_LABEL = "In a photo: faces, too"
-POSE_DETECTOR_LABEL = "Who looks for people in a photo"
-POSE_DETECTOR_CHOICES = (("OpenPose", "openpose"), ("DWPose", "dwpose"))
-POSE_DETECTOR_HELP = "DWPose is downloaded when it is first needed: 0.4 GB."
 POSE_PHOTO_HELP = (
     "What OpenPose needs to find people is downloaded when it is first needed: 0.2 GB, and 0.15 GB more each for "
     "fingers and faces. “Stop” ends the download, and the next try goes on from there."
@@ -214,8 +151,6 @@ SKELETON_LABELS = {
     "download": "Download keypoints",
     "download_help": "An OpenPose file (JSON)",
 }
-CONTROL_SCALE_LABEL = "Strength of the pose"
-CONTROL_SCALE_HELP = "0: the pose is ignored. 1: it is followed. Up to 2."
 CONTROL_WHEN_HEADING = "When the pose counts"
 CONTROL_WHEN_HELP = (
     "Stop earlier, at 0.6 say, and the figure keeps its pose while the last steps are free for the details."
@@ -223,20 +158,8 @@ CONTROL_WHEN_HELP = (
 
 # --- more settings
 SETTINGS_HEADING = "More settings"
-COUNT_LABEL = "How many pictures"
-SEED_LABEL = "Seed"
-SEED_HELP = "The same seed and settings give the same picture. -1: a new one every time."
 RANDOM_SEED = "A new seed every time"
-STEPS_LABEL = "Steps"
-STEPS_HELP = "More is slower and a little finer. 0: the model's own number."
-GUIDANCE_LABEL = "Guidance"
-GUIDANCE_HELP = "How strictly picture and words are obeyed, 1 to 20. 0: the model's own number."
-WIDTH_LABEL = "Width"
-HEIGHT_LABEL = "Height"
-SIZE_HELP = "In pixels. 0: the model's own size."
-NEGATIVE_LABEL = "Not in the picture"
 NEGATIVE_PLACEHOLDER = "words for what you do not want"
-MODEL_LABEL = "Model"
 
 # --- series
 SERIES_BUTTONS = {"scale-strip": "Compare strengths 0 to 1", "both-adapters": "Compare adapters"}

@@ -16,9 +16,9 @@ from typing import Any
 from gradio.utils import get_upload_folder, is_in_or_equal, is_static_file
 from gradio_client.utils import is_file_obj_with_meta
 
-from ipa_app.engine.checks import wrong_value
 from ipa_app.errors import UserError
 from ipa_app.models.amounts import size_text
+from ipa_app.options import wrong_value
 from ipa_app.ui import texts
 
 LARGEST_PICTURE = 32 * 10**6

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from ipa_app.engine.checks import checked_choice, checked_number, checked_whole
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import Progress
 from ipa_app.errors import UserError
@@ -34,20 +33,20 @@ def translate(chromium: Any) -> Iterator[Translate]:
     page.close()
 
 
-def refusal(check: Callable[..., object], *values: object, **limits: object) -> str:
+def refusal(make: Callable[..., object], **values: object) -> str:
     with pytest.raises(UserError) as refused:
-        check(*values, **limits)
+        make(**values)
     return str(refused.value)
 
 
 def test_errors(translate: Translate) -> None:
     seed = refusal(GenerateRequest, task="mix", prompt="a", seed=-5)
     assert translate(seed) == "种子是 -5，应为 -1 到 4294967295 之间的整数。"
-    width = refusal(checked_whole, "The width", 13, least=8, most=2048, or_zero=True, multiple=8)
+    width = refusal(GenerateRequest, task="mix", prompt="a", width=13)
     assert translate(width) == "宽度是 13，应为 0 或 8 到 2048 之间的 8 的倍数。"
-    guidance = refusal(checked_number, "The guidance", 99.0, least=1, most=20, or_zero=True)
+    guidance = refusal(GenerateRequest, task="mix", prompt="a", guidance_scale=99.0)
     assert translate(guidance) == "引导强度是 99.0，应为 0 或 1 到 20 之间的数。"
-    area = refusal(checked_choice, "The area", "sky", ("masked", "whole"))
+    area = refusal(GenerateRequest, task="mix", prompt="a", area="sky")
     assert translate(area) == "模型看到的部分是 'sky'，应为 masked 或 whole。"
     start = refusal(GenerateRequest, task="mix", prompt="a", start=0.5, end=0.5)
     assert translate(start) == "图片的作用从步数的 0.5 处开始、到 0.5 处结束：结束必须晚于开始。"
@@ -64,7 +63,7 @@ def test_errors(translate: Translate) -> None:
 
 @pytest.mark.parametrize("typed", ["<b>Stop</b>", "The prompt", "$& {shown} \\", "text; it must be text"])
 def test_what_somebody_typed_stays_as_it_is(translate: Translate, typed: str) -> None:
-    sentence = refusal(checked_number, "The scale", typed, least=0, most=1.5)
+    sentence = refusal(GenerateRequest, task="mix", prompt="a", scale=typed)
     assert translate(sentence) == f"图片的强度是 {typed!r}，应为 0 到 1.5 之间的数。"
     unknown = f"There is no model {typed!r}; there is toybox, sd15."
     assert translate(unknown) == f"没有名为 {typed!r} 的模型，有的是 toybox, sd15。"

@@ -75,7 +75,7 @@ class Door:
         for name, data in (("mask", mask), ("image", picture or encoded(PHOTO))):
             (self.folder / name).write_bytes(data)
             uploads[name] = {"path": str(self.folder / name)}
-        request = build_request(task="inpaint", **uploads, **values)
+        request = build_request("inpaint", {**uploads, **values})
         area = mark_area(make_plan(request, ENTRY))
         notes = (*request.notes, *area.notes)
         assert len(notes) <= 1

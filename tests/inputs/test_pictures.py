@@ -63,10 +63,10 @@ class Door:
 
     def _request(self, upload: dict[str, str], field: str) -> GenerateRequest:
         if field == "reference":
-            return build_request(task="variation", references=[{"image": upload}])
+            return build_request("variation", {"reference": upload})
         task = {"image": "inpaint", "start_image": "mix", "pose": "pose"}[field]
         values: dict[str, Any] = {"prompt": "a cat", "extend_up": 50} if task == "inpaint" else {"prompt": "a cat"}
-        return build_request(task=task, **values, **{field: upload})
+        return build_request(task, {**values, field: upload})
 
 
 @pytest.fixture

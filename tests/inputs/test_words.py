@@ -38,16 +38,8 @@ def studio(tiny_bundle_dir: Path) -> Iterator[Studio]:
 def draw(studio: Studio, prompt: str, *, model: str = "sd", negative_prompt: str = "", guidance: float = 3) -> Said:
     """Draw for words alone; what became of it, and what was said."""
     try:
-        request = build_request(
-            task="mix",
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            model=model,
-            steps=1,
-            guidance_scale=guidance,
-            width=64,
-            height=64,
-        )
+        words = {"prompt": prompt, "negative_prompt": negative_prompt, "model": model}
+        request = build_request("mix", {**words, "steps": 1, "guidance": guidance, "width": 64, "height": 64})
         *_, result = studio.follow(studio.submit(request))
     except UserError as error:
         return "refused", str(error)

@@ -11,7 +11,7 @@ from pathlib import Path
 import ipa_app
 
 ROOT = Path(ipa_app.__file__).parent
-PACKAGES = ("engine", "imaging", "models", "pose", "adapter")
+PACKAGES = ("", "engine", "imaging", "models", "pose", "adapter")
 PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 
 # What the engine and the manager report goes to the page even where it is a single word.
@@ -24,7 +24,7 @@ def blank(text: str) -> str:
 
 
 def said_in(package: str) -> dict[str, str]:
-    """Every text for people in a package, and the file it stands in.
+    """Every text for people in a package, "" being the topmost modules, and the file it stands in.
 
     These are all literals of several words but for docstrings, what goes into the log, and errors other than
     UserError, which are for programmers; and single words that are reported.
@@ -42,6 +42,8 @@ def _said_by(node: ast.AST) -> Iterator[str]:
         return
     if isinstance(node, ast.Constant | ast.JoinedStr):
         yield from (text for text in _texts(node) if " " in text.strip())
+    if isinstance(node, ast.keyword) and node.arg == "doc":
+        return  # of the API, whose documentation is in English alone
     if isinstance(node, ast.Call) and _name(node.func) in REPORTS:
         for argument in [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg in ("message", None))]:
             yield from _texts(argument)

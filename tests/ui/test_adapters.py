@@ -78,7 +78,10 @@ def test_it_is_drawn_with_restored_and_known_to_nobody_else(
     parts, studio = page
     key, file, update = mine
     noise_picture(3).save(tmp_path / "reference.png")
-    entered = {parts.panel.references.slots[0].image: str(tmp_path / "reference.png"), parts.settings.count: 1}
+    entered = {
+        parts.panel.references.slots[0].image: str(tmp_path / "reference.png"),
+        parts.settings.inputs["count"]: 1,
+    }
     *_, last = runner.run("variation")(**inputs_after(parts, "variation", {**update, **entered}))
     path = last[parts.results.gallery]["value"][0][0]
     noted = read_settings(path) or {}

@@ -23,7 +23,7 @@ def entered(page: Opened, tmp_path: Path) -> dict[str, Any]:
     """What the variation tab sends when a picture was given and a count of 2 was chosen."""
     parts, _ = page
     noise_picture(3).save(tmp_path / "reference.png")
-    update = {parts.panel.references.slots[0].image: str(tmp_path / "reference.png"), parts.settings.count: 2}
+    update = {parts.panel.references.slots[0].image: str(tmp_path / "reference.png"), parts.settings.inputs["count"]: 2}
     return inputs_after(parts, "variation", update)
 
 
@@ -72,7 +72,7 @@ def test_a_failing_series_says_why(page: Opened, runner: Runner, entered: dict[s
     parts, _ = page
     updates = []
     with pytest.raises(gr.Error, match="reference"):
-        updates.extend(runner.run("variation", SERIES["scale-strip"])(**{**entered, "reference_1": None}))
+        updates.extend(runner.run("variation", SERIES["scale-strip"])(**{**entered, "reference": None}))
     assert parts.results.gallery not in {name for update in updates for name in update}
 
 

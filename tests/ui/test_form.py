@@ -40,14 +40,27 @@ def frames() -> bytes:
 def test_a_note_names_the_picture_it_is_about(tmp_path: Path) -> None:
     moving = upload(tmp_path, frames(), "moving.gif")
     still = upload(tmp_path, encoded(patches(COLOURS)), "still.png")
-    one = build_request(task="variation", references=[{"image": moving}, {"image": None}])
+    one = build_request("variation", {"reference": moving, "reference_2": None})
     assert one.notes == (f"The reference {SEVERAL}",)
-    two = build_request(task="variation", references=[{"image": still}, {"image": moving}])
+    two = build_request("variation", {"reference": still, "reference_2": moving})
     assert two.notes == (f"Reference picture 2 {SEVERAL}",)
     others = build_request(
-        task="mix", prompt="a cat", start_image=moving, references=[{"image": still}], negative_reference=moving
+        "mix", {"prompt": "a cat", "start_image": moving, "reference": still, "negative_reference": moving}
     )
     assert others.notes == (f"The start picture {SEVERAL}", f"The picture to stay away from {SEVERAL}")
+
+
+def test_no_value_is_left_out_for_its_name() -> None:
+    with pytest.raises(TypeError, match="called guidance_scale, weight_5"):
+        build_request("mix", {"prompt": "a cat", "guidance_scale": 3, "weight_5": 1})
+
+
+def test_a_number_that_was_cleared_is_as_it_is_for_the_task() -> None:
+    sent = {"prompt": "a cat", "scale": None, "centre_x": None, "steps": None}
+    request = build_request("mix", sent)
+    assert (request.scale, request.steps) == (0.6, 0)
+    with pytest.raises(UserError, match="centre across is 3"):
+        build_request("mix", {**sent, "centre_x": 3})
 
 
 def test_what_the_model_looks_at_is_shown_with_what_is_to_be_said_of_it(tmp_path: Path) -> None:
@@ -71,19 +84,18 @@ def test_what_the_model_looks_at_is_shown_with_what_is_to_be_said_of_it(tmp_path
 def test_a_mask_of_most_of_the_picture_is_told(tmp_path: Path, share: float, swapped: bool, told: list[str]) -> None:
     mask = Image.new("L", (100, 60))
     mask.paste(255, (0, 0, round(100 * share), 60))
-    request = build_request(
-        task="inpaint",
-        image=upload(tmp_path, encoded(Image.new("RGB", (100, 60))), "image.png"),
-        mask=upload(tmp_path, encoded(mask), "mask.png"),
-        mask_invert=swapped,
-    )
+    uploads = {
+        "image": upload(tmp_path, encoded(Image.new("RGB", (100, 60))), "image.png"),
+        "mask": upload(tmp_path, encoded(mask), "mask.png"),
+    }
+    request = build_request("inpaint", {**uploads, "mask_invert": swapped})
     assert list(request.notes) == told
 
 
 def test_what_was_painted_on_the_page_means_what_it_shows(tmp_path: Path) -> None:
     image = upload(tmp_path, encoded(Image.new("RGB", (100, 60))), "image.png")
     all_over = upload(tmp_path, encoded(Image.new("L", (768, 461), 255)), "mask.png")["path"]
-    request = build_request(task="inpaint", image=image, mask=all_over)
+    request = build_request("inpaint", {"image": image, "painted": all_over})
     assert request.notes == ()
     assert request.mask is not None
     assert request.mask.getextrema() == (255, 255)
@@ -152,4 +164,4 @@ def test_uploads_that_cannot_be_used_are_named_as_the_page_names_them(tmp_path: 
     clear = upload(tmp_path, encoded(Image.new("RGBA", (20, 20))))
     for field, task in (("image", "inpaint"), ("start_image", "mix"), ("pose", "pose")):
         with pytest.raises(UserError, match="transparent all over"):
-            build_request(task=task, prompt="a cat", **{field: clear})
+            build_request(task, {"prompt": "a cat", field: clear})

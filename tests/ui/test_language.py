@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from ipa_app.engine.references import Reference
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
+from ipa_app.options import Option, options
 from ipa_app.pose.body import JOINT_NAMES
 from ipa_app.pose.presets import presets
 from ipa_app.ui import texts
@@ -44,11 +47,21 @@ def leaves(text: Any) -> list[str]:
         return [text]
     if isinstance(text, dict):
         return [leaf for key in sorted(text) for leaf in leaves(text[key])]
-    return [leaf for item in text for leaf in leaves(item[0] if isinstance(item, tuple) else item)]
+    return [leaf for item in text for leaf in leaves(item)]
 
 
 def test_every_text_has_a_translation_and_no_translation_is_left_over() -> None:
     assert set(CHINESE) == set(shown_texts())
+
+
+def test_every_option_has_a_translation_of_all_that_is_shown_of_it() -> None:
+    chinese = json.loads((FOLDER / "options.json").read_text(encoding="utf-8"))
+    declared = [option for kind in (GenerateRequest, Reference) for option in options(kind).values()]
+    shown = {
+        each.api: {name for name in ("title", "label", "help", "shown") if getattr(each, name)} for each in declared
+    }
+    assert {name: set(texts) for name, texts in chinese.items()} == shown
+    assert all(len(chinese[each.api]["shown"]) == len(each.choices) for each in declared if each.shown)
 
 
 def test_translations_have_the_same_placeholders_and_markup() -> None:
@@ -66,7 +79,13 @@ def test_no_english_text_has_two_translations() -> None:
 def translated() -> set[str]:
     """Whatever a sentence or a phrase has a translation for, its placeholders nameless."""
     sentences = json.loads((FOLDER / "sentences.json").read_text(encoding="utf-8"))
-    return {blank(english) for english in (*sentences, *(each for pairs in phrases().values() for each, _ in pairs))}
+    shown = [text for kind in (GenerateRequest, Reference) for each in options(kind).values() for text in _shown(each)]
+    said = (*sentences, *shown, *(each for pairs in phrases().values() for each, _ in pairs))
+    return {blank(english) for english in said}
+
+
+def _shown(option: Option) -> tuple[str, ...]:
+    return option.label, option.help, *option.shown
 
 
 def all_said(*packages: str) -> dict[str, str]:

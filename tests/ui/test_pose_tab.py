@@ -27,17 +27,17 @@ WAVING = preset_file("waving").read_text("utf-8")
 
 
 def test_a_request_takes_the_skeleton_unless_there_is_a_picture() -> None:
-    request = build_request(task="pose", skeleton=WAVING, pose=None)
+    request = build_request("pose", {"skeleton": WAVING, "pose": None})
     assert request.pose == preset_sheets()["waving"]
     picture = {"path": str(preset_pictures()["waving"])}
-    request = build_request(task="pose", skeleton="never read", pose=picture)
+    request = build_request("pose", {"skeleton": "never read", "pose": picture})
     assert not isinstance(request.pose, PoseSheet)
 
 
 @pytest.mark.parametrize(("skeleton", "message"), [("{", "not JSON"), ({"a": 1}, "must be text"), ("", "no pose")])
 def test_a_request_with_a_bad_skeleton_is_refused(skeleton: object, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        build_request(task="pose", skeleton=skeleton)
+        build_request("pose", {"skeleton": skeleton})
 
 
 def test_keypoints_reach_the_editor_checked() -> None:

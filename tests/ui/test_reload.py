@@ -22,7 +22,10 @@ from tests.ui.page_parts import Opened, inputs_after
 def entered(page: Opened, tmp_path: Path) -> dict[str, Any]:
     parts, _ = page
     noise_picture(3).save(tmp_path / "reference.png")
-    update = {parts.panel.references.slots[0].image: str(tmp_path / "reference.png"), parts.settings.steps: 30}
+    update = {
+        parts.panel.references.slots[0].image: str(tmp_path / "reference.png"),
+        parts.settings.inputs["steps"]: 30,
+    }
     return inputs_after(parts, "variation", update)
 
 

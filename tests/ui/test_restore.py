@@ -95,7 +95,7 @@ def test_more_pictures_show_as_many_boxes_and_their_weights(page: Opened) -> Non
     update = drop(page, result_file(studio, sample_request("variation", references=two)))
     slots = parts.panel.references.slots
     assert [update[slot.box]["visible"] for slot in slots] == [True, True, False, False]
-    assert [value_after(slot.weight, update) for slot in slots] == [0.5, 1, 1, 1]
+    assert [value_after(slot.controls["weight"], update) for slot in slots] == [0.5, 1, 1, 1]
     assert value_after(slots[2].image, update) is None
 
 

@@ -36,7 +36,12 @@ def model(page: Opened) -> LoadedModel:
 @pytest.fixture
 def entered(page: Opened) -> dict[str, Any]:
     parts, _ = page
-    update = {parts.settings.steps: 1, parts.settings.seed: 7, parts.settings.count: 4, parts.settings.model: "toybox"}
+    update = {
+        parts.settings.inputs["steps"]: 1,
+        parts.settings.seed: 7,
+        parts.settings.inputs["count"]: 4,
+        parts.settings.model: "toybox",
+    }
     return inputs_after(parts, "mix", {**update, parts.tab_of("mix").prompt: "a cat"})
 
 

@@ -10,6 +10,9 @@ from typing import Any
 
 import gradio as gr
 
+from ipa_app.engine.references import Reference
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.options import Option, options
 from ipa_app.ui import texts
 
 _FOLDER = Path(__file__).parent
@@ -44,13 +47,28 @@ def dictionary() -> list[Pair]:
     """
     mirrored = json.loads(_read("chinese.json"))
     pairs = [pair for name, text in mirrored.items() for pair in _pairs(getattr(texts, name), text)]
+    pairs += [pair for option, chinese in _options() for pair in _pairs(_shown_of(option), chinese)]
     others = [pair for name in ("sentences.json", "gradio.json") for pair in json.loads(_read(name)).items()]
     return list(dict.fromkeys([*pairs, *others]))
 
 
 def phrases() -> dict[str, list[Pair]]:
     """What may stand in placeholders, by the kind they are called after."""
-    return {kind: list(pairs.items()) for kind, pairs in json.loads(_read("phrases.json")).items()}
+    found = {kind: list(pairs.items()) for kind, pairs in json.loads(_read("phrases.json")).items()}
+    found["field"] += [(option.title, chinese["title"]) for option, chinese in _options()]
+    return found
+
+
+def _options() -> Iterator[tuple[Option, dict[str, Any]]]:
+    """Give every option with its texts in Chinese."""
+    declared = {each.api: each for kind in (GenerateRequest, Reference) for each in options(kind).values()}
+    return ((declared[name], chinese) for name, chinese in json.loads(_read("options.json")).items())
+
+
+def _shown_of(option: Option) -> dict[str, Any]:
+    """Return what the page shows of an option; its title stands in sentences alone."""
+    shown = {"label": option.label, "help": option.help, "shown": option.shown}
+    return {name: text for name, text in shown.items() if text}
 
 
 def _read(name: str) -> str:
@@ -62,8 +80,7 @@ def _pairs(english: Any, chinese: Any) -> Iterator[Pair]:
         for key, text in english.items():
             yield from _pairs(text, chinese[key])
     elif isinstance(english, tuple):
-        # Choices: what is shown, and its value.
-        for (shown, _value), text in zip(english, chinese, strict=True):
+        for shown, text in zip(english, chinese, strict=True):
             yield from _pairs(shown, text)
     else:
         yield from _nodes(english, chinese)

@@ -14,11 +14,11 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.masks import editor_mask
 from ipa_app.imaging.transparency import note_of_transparency, on_white, opacity_of
 from ipa_app.ui import texts
+from ipa_app.ui.controls import picture_input
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import open_upload
 from ipa_app.ui.kept import keep_picture
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
-from ipa_app.ui.panel import picture_input
 from ipa_app.ui.status import notes_html
 from ipa_app.ui.tabs.mask_edges import mask_edges
 from ipa_app.ui.tabs.shared import TaskTab, finish_tab, help_text, subheading

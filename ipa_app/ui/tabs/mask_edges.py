@@ -7,9 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.engine.requests import EXTENSIONS, MOST_EXTENSION, MOST_FEATHER, MOST_GROWTH, MOST_PADDING
+from ipa_app.engine.requests import EXTENSIONS
 from ipa_app.ui import texts
-from ipa_app.ui.sliders import slider
+from ipa_app.ui.controls import control, controls
 from ipa_app.ui.tabs.shared import MaskView, help_text, subheading
 
 
@@ -25,52 +25,12 @@ class MaskEdges:
 def mask_edges() -> MaskEdges:
     """Lay out the accordion; as it opens, it changes nothing."""
     with gr.Accordion(texts.EDGES_ACCORDION, open=False, elem_id="edges-panel") as fold:
-        inputs = {**_mask_inputs(), **_area_inputs(), **_extensions()}
+        inputs = controls("mask_invert", "mask_grow", "mask_feather")
+        inputs["area"] = control("area", elem_id="inpaint-area")
+        inputs |= {**controls("mask_padding"), **_extensions()}
         show = gr.Button(texts.MASK_SHOW, size="sm", elem_id="mask-show")
     # Beside the accordion, as a mask in a file is shown while this is closed.
     return MaskEdges(fold=fold, inputs=inputs, view=_view(show))
-
-
-def _mask_inputs() -> dict[str, Any]:
-    return {
-        "mask_invert": gr.Checkbox(label=texts.MASK_INVERT_LABEL, value=False, elem_id="mask-invert"),
-        "mask_grow": slider(
-            texts.MASK_GROW_LABEL,
-            texts.MASK_GROW_HELP,
-            span=(-MOST_GROWTH, MOST_GROWTH),
-            step=0.5,
-            value=0,
-            elem_id="mask-grow",
-        ),
-        "mask_feather": slider(
-            texts.MASK_FEATHER_LABEL,
-            texts.MASK_FEATHER_HELP,
-            span=(0, MOST_FEATHER),
-            step=0.5,
-            value=1,
-            elem_id="mask-feather",
-        ),
-    }
-
-
-def _area_inputs() -> dict[str, Any]:
-    return {
-        "area": gr.Radio(
-            label=texts.AREA_LABEL,
-            info=texts.AREA_HELP,
-            choices=list(texts.AREA_CHOICES),
-            value="masked",
-            elem_id="inpaint-area",
-        ),
-        "mask_padding": slider(
-            texts.MASK_PADDING_LABEL,
-            texts.MASK_PADDING_HELP,
-            span=(0, MOST_PADDING),
-            step=5,
-            value=25,
-            elem_id="mask-padding",
-        ),
-    }
 
 
 def _extensions() -> dict[str, Any]:
@@ -79,15 +39,7 @@ def _extensions() -> dict[str, Any]:
     sliders = {}
     for pair in (EXTENSIONS[:2], EXTENSIONS[2:]):
         with gr.Row():
-            for side in pair:
-                sliders[side] = slider(
-                    texts.EXTEND_LABELS[side],
-                    span=(0, MOST_EXTENSION),
-                    step=5,
-                    value=0,
-                    elem_id=side.replace("_", "-"),
-                    min_width=120,
-                )
+            sliders |= controls(*pair, min_width=120)
     return sliders
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gradio as gr
 
-from ipa_app.engine.requests import DEFAULT_STRENGTH
 from ipa_app.ui import texts
-from ipa_app.ui.panel import picture_input
-from ipa_app.ui.sliders import slider
+from ipa_app.ui.controls import control, picture_input
 from ipa_app.ui.tabs.shared import TaskTab, finish_tab, help_text
 
 
@@ -18,14 +16,7 @@ def mix_tab() -> TaskTab:
         with gr.Accordion(texts.START_HEADING, open=False, elem_id="start-panel") as fold:
             help_text(texts.START_HELP)
             start = picture_input(label=texts.START_HEADING, elem_id="start-image", height=190)
-            strength = slider(
-                texts.STRENGTH_LABEL,
-                texts.STRENGTH_HELP,
-                span=(0.05, 1),
-                step=0.05,
-                value=DEFAULT_STRENGTH,
-                elem_id="strength",
-            )
+            strength = control("strength")
         return finish_tab(
             task="mix",
             tab=tab,

@@ -20,11 +20,10 @@ from ipa_app.pose.options import detectors
 from ipa_app.pose.presets import preset_pictures, preset_sheets
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
 from ipa_app.ui import texts
+from ipa_app.ui.controls import controls, picture_input
 from ipa_app.ui.failures import explained
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
-from ipa_app.ui.panel import picture_input, share_sliders
 from ipa_app.ui.skeleton_editor.component import skeleton_editor
-from ipa_app.ui.sliders import slider
 from ipa_app.ui.status import notes_html
 from ipa_app.ui.tabs.shared import PoseFinder, TaskTab, finish_tab, help_text, subheading
 from ipa_app.ui.uploads import file_path
@@ -63,16 +62,10 @@ def pose_tab() -> TaskTab:
     with gr.Tab(texts.POSE_TAB, id="pose", elem_id="tab-pose") as tab:
         help_text(texts.POSE_HELP)
         parts = _lay_out()
-        control_scale = slider(
-            texts.CONTROL_SCALE_LABEL,
-            texts.CONTROL_SCALE_HELP,
-            span=(0, 2),
-            step=0.05,
-            value=1.0,
-            elem_id="control-scale",
-        )
+        control_scale = controls("control_scale")
         with gr.Accordion(texts.CONTROL_WHEN_HEADING, open=False, elem_id="control-when-panel") as when:
-            begin, end = share_sliders(help_text=texts.CONTROL_WHEN_HELP, elem_ids=("control-start", "control-end"))
+            help_text(texts.CONTROL_WHEN_HELP)
+            shares = controls("control_start", "control_end")
         finished = finish_tab(
             task="pose",
             tab=tab,
@@ -81,11 +74,10 @@ def pose_tab() -> TaskTab:
                 "pose": parts.picture,
                 "skeleton": parts.skeleton,
                 **parts.options,
-                "control_scale": control_scale,
-                "control_start": begin,
-                "control_end": end,
+                **control_scale,
+                **shares,
             },
-            folds={"control_start": when, "control_end": when},
+            folds=dict.fromkeys(shares, when),
             pose_finder=PoseFinder(
                 find=parts.find,
                 options=parts.options,
@@ -146,18 +138,10 @@ def _keypoints() -> _Keypoints:
 def _photo_options() -> dict[str, Any]:
     """Lay out how people are looked for in a photo; by whom only where there is a choice."""
     with gr.Row():
-        hands = gr.Checkbox(label=texts.POSE_HANDS_LABEL, value=False, elem_id="pose-hands", min_width=140)
-        face = gr.Checkbox(label=texts.POSE_FACE_LABEL, value=False, elem_id="pose-face", min_width=140)
-    detector = gr.Radio(
-        label=texts.POSE_DETECTOR_LABEL,
-        info=texts.POSE_DETECTOR_HELP,
-        choices=list(texts.POSE_DETECTOR_CHOICES),
-        value="openpose",
-        visible=len(detectors()) > 1,
-        elem_id="pose-detector",
-    )
+        finding = controls("pose_hands", "pose_face", min_width=140)
+    detector = controls("pose_detector", visible=len(detectors()) > 1)
     help_text(texts.POSE_PHOTO_HELP)
-    return {"pose_hands": hands, "pose_face": face, "pose_detector": detector}
+    return {**finding, **detector}
 
 
 def _presets_gallery() -> gr.Gallery:

@@ -9,8 +9,9 @@ from typing import Any
 
 import gradio as gr
 
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.options import options
 from ipa_app.ui import texts
-from ipa_app.ui.examples import DEFAULT_SCALES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ class TaskTab:
     @property
     def default_scale(self) -> float:
         """The strength of the picture that suits this task."""
-        return DEFAULT_SCALES[self.task]
+        return options(GenerateRequest)["scale"].default_for(self.task)
 
 
 def help_text(text: str) -> None:

@@ -1,0 +1,238 @@
+"""What can be set, each thing declared once: what it is called, what it means, what is allowed, and its default.
+
+An option is a field of a dataclass. Whatever else is to know of it, the check, the API and the page, reads the
+declaration:
+
+    @dataclass(frozen=True, kw_only=True)
+    class Request:
+        scale: float = option(1.0, title="The scale", between=(0, 1.5))
+
+        def __post_init__(self) -> None:
+            check_options(self)
+"""
+
+from __future__ import annotations
+
+import functools
+import numbers
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from math import inf
+from types import MappingProxyType
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+
+from PIL import Image
+
+from ipa_app.errors import UserError, blaming
+
+_KEY = "option"
+_SHOWN_CHARACTERS = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """A declaration.
+
+    Attributes:
+        title: what it is called in sentences, such as "The scale"; by default its name.
+        doc: what it means, in a line for programmers; may name its own bounds as in "{least:g} to {most:g}". What has
+            none is not offered to programs.
+        between: the smallest and the largest number allowed; the latter may be infinite, and is no number then.
+        or_zero: whether 0 is allowed too.
+        multiple: what a whole number must be divisible by.
+        longest: the most characters of a text.
+        label: what its control on the page is called; what has none is laid out by hand.
+        help: what that means, in plain words.
+        shown: what its choices are called on the page, in their order.
+        step: between two values of its slider; a number without is typed.
+        low: where its slider begins, if not at the least.
+        initial: where its control stands when the page opens, if not at the default.
+        tasks: those that it is for; none means all.
+        required: those that it must be given for.
+        beside: the field of the picture that it says something of: without one it counts for nothing.
+        defaults: another default than the field's own, by the task that offers it.
+        api: what programs call it; by default as the field.
+        name: of the field.
+        type: of the field. Numbers, text, switches, Literals and classes of pictures are checked.
+        default: of the field, MISSING where it has none.
+    """
+
+    title: str = ""
+    doc: str = ""
+    between: tuple[float, float] = (0, inf)
+    or_zero: bool = False
+    multiple: int = 1
+    longest: int = 0
+    label: str = ""
+    help: str = ""
+    shown: tuple[str, ...] = ()
+    step: float = 0
+    low: float | None = None
+    initial: Any = None
+    tasks: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    beside: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    api: str = ""
+    name: str = ""
+    type: Any = None
+    default: Any = MISSING
+
+    @property
+    def least(self) -> float:
+        """The smallest number allowed."""
+        return self.between[0]
+
+    @property
+    def most(self) -> float:
+        """The largest number allowed."""
+        return self.between[1]
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values to choose from; empty for what is no choice."""
+        return get_args(self.type) if get_origin(self.type) is Literal else ()
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether its values are pictures, which come as uploads."""
+        return Image.Image in (self.type, *get_args(self.type))
+
+    def is_for(self, task: str) -> bool:
+        """Whether a task has it."""
+        return not self.tasks or task in self.tasks
+
+    def default_for(self, task: str) -> Any:
+        """What it is for a task that it is not given for; there is no usual picture."""
+        return None if self.is_picture else self.defaults.get(task, self.default)
+
+    @property
+    def documentation(self) -> str:
+        """What it means, for programmers: begins with the name that they know it by."""
+        return f"{self.api}: {self.doc.format(least=self.least, most=self.most)}"
+
+
+def option(default: Any = MISSING, **declared: Any) -> Any:
+    """Declare a field of a dataclass as an option.
+
+    Args:
+        default: of the field; without one it must be given.
+        declared: attributes of `Option`, but for the last three, which the field itself says.
+
+    Returns:
+        The field.
+    """
+    made = Option(default=default, **declared)
+    return field(metadata={_KEY: made}) if default is MISSING else field(default=default, metadata={_KEY: made})
+
+
+@functools.cache
+def options(cls: type) -> Mapping[str, Option]:
+    """Return the options of a dataclass by the names of their fields, in the order in which they are declared."""
+    hints = get_type_hints(cls)
+    declared = {item.name: item.metadata[_KEY] for item in fields(cls) if _KEY in item.metadata}
+    return MappingProxyType(
+        {
+            name: replace(option, name=name, type=hints[name], title=option.title or name, api=option.api or name)
+            for name, option in declared.items()
+        }
+    )
+
+
+def check_options(instance: Any) -> None:
+    """Check every option of a frozen dataclass that is being made, and keep each as the check gives it (4 for 4.0).
+
+    Raises:
+        UserError: a value is not allowed; it names the field, the value and what is allowed.
+    """
+    for name, declared in options(type(instance)).items():
+        with blaming(declared.api):
+            object.__setattr__(instance, name, check(declared, getattr(instance, name)))
+
+
+def check(option: Option, value: object) -> Any:
+    """Check the value of an option.
+
+    Returns:
+        The value, of the option's type: a whole number also where it came as 4.0, as sliders send it.
+
+    Raises:
+        UserError: it is not allowed.
+    """
+    if option.type is bool:
+        return _switch(option, value)
+    if option.type in (int, float):
+        return _number(option, value)
+    if option.type is str:
+        return _text(option, value)
+    if option.choices:
+        return _choice(option, value)
+    return _picture(option, value) if option.is_picture else value
+
+
+def _number(option: Option, value: object) -> float:
+    number = _real(value)
+    # Neither NaN nor infinity is within any range.
+    is_within = number is not None and (option.least <= number <= option.most or (option.or_zero and number == 0))
+    is_whole = option.type is int
+    if number is None or number == inf or not is_within or (is_whole and number % option.multiple):
+        raise wrong_value(option.title, value, _allowed_numbers(option))
+    return int(number) if is_whole else float(number)
+
+
+def _allowed_numbers(option: Option) -> str:
+    kind = "a number" if option.type is float else "a whole number"
+    if option.multiple > 1:
+        kind = f"a multiple of {option.multiple}"
+    # Large whole numbers are written out.
+    least, most = (f"{bound:g}" if option.type is float else str(bound) for bound in option.between)
+    if option.most == inf:
+        return f"{kind} of at least {least}"
+    return f"{'0 or ' if option.or_zero else ''}{kind} from {least} to {most}"
+
+
+def _text(option: Option, value: object) -> str:
+    if not isinstance(value, str):
+        raise wrong_value(option.title, value, "text")
+    if len(value) > option.longest:
+        raise UserError(f"{option.title} is {len(value)} characters long; it must have at most {option.longest}.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise wrong_value(option.title, value, "text without broken characters") from None
+    return value
+
+
+def _choice(option: Option, value: object) -> str:
+    if not isinstance(value, str) or value not in option.choices:
+        raise wrong_value(option.title, value, " or ".join(option.choices))
+    return value
+
+
+def _switch(option: Option, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise wrong_value(option.title, value, "true or false")
+    return value
+
+
+def _picture(option: Option, value: object) -> object:
+    if not isinstance(value, get_args(option.type) or option.type):
+        raise wrong_value(option.title, value, "a picture")
+    return value
+
+
+def _real(value: object) -> float | None:
+    """Return a real number of any kind, numpy's too, as it is, and None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    return cast(float, value)
+
+
+def wrong_value(name: str, value: object, allowed: str) -> UserError:
+    """Make the error that says what a value is and what it must be."""
+    # Python refuses to write out the longest whole numbers.
+    is_huge = isinstance(value, int) and abs(value) > 10**_SHOWN_CHARACTERS
+    shown = "a huge number" if is_huge else repr(value)
+    if len(shown) > _SHOWN_CHARACTERS:
+        shown = shown[:_SHOWN_CHARACTERS] + "…"
+    return UserError(f"{name} is {shown}; it must be {allowed}.")

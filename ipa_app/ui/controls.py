@@ -1,0 +1,83 @@
+"""The page's controls: of each option the one that suits its type, as the option declares it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.options import Option, options
+from ipa_app.ui import texts
+from ipa_app.ui.kept import show_anywhere
+from ipa_app.ui.listeners import CHECKED
+
+
+def control(option: Option | str, **properties: Any) -> Any:
+    """Lay out the control of an option: a slider, a box, a switch, a choice or a box for a picture.
+
+    Args:
+        option: itself, or the name of a request's field.
+        properties: of the component, beside those that follow from the option or in place of them.
+    """
+    declared = options(GenerateRequest)[option] if isinstance(option, str) else option
+    common: dict[str, Any] = {"label": declared.label, "elem_id": declared.api.replace("_", "-"), **properties}
+    if declared.is_picture:
+        return picture_input(**{"height": 150, **common})
+    if declared.type is str:
+        return gr.Textbox(value=declared.default or None, info=declared.help or None, **common)
+    common = {"value": declared.default if declared.initial is None else declared.initial, **common}
+    common["info"] = declared.help or None
+    if declared.type is bool:
+        return gr.Checkbox(**common)
+    if declared.choices:
+        return gr.Radio(choices=list(zip(declared.shown, declared.choices, strict=True)), **common)
+    return _slider(declared, common) if declared.step else _number(declared, common)
+
+
+def controls(*names: str, **properties: Any) -> dict[str, Any]:
+    """Lay out the controls of several fields of a request, and return them by what programs know the options by."""
+    declared = options(GenerateRequest)
+    return {declared[name].api: control(name, **properties) for name in names}
+
+
+def picture_input(
+    *, label: str, elem_id: str, height: int = 240, value: Path | None = None, is_kept: bool = False
+) -> gr.Image:
+    """Return an upload box for one picture; what it is stands above it, not on it.
+
+    Args:
+        label: what it is.
+        elem_id: of the box.
+        height: in pixels.
+        value: a picture that is in it from the beginning.
+        is_kept: the file stays as it was uploaded. Otherwise what browsers do not show is exchanged for what they do.
+    """
+    box = gr.Image(
+        value=None if value is None else str(value),
+        label=label,
+        show_label=False,
+        elem_id=elem_id,
+        elem_classes="ipa-picture",
+        height=height,
+        type="filepath",
+        sources=["upload", "clipboard"],
+        buttons=["fullscreen"],
+        interactive=True,
+        placeholder=texts.REFERENCE_PLACEHOLDER,
+    )
+    if not is_kept:
+        box.upload(show_anywhere, box, box, preprocess=False, **CHECKED)
+    return box
+
+
+def _slider(declared: Option, common: dict[str, Any]) -> gr.Slider:
+    least = 0 if declared.or_zero else declared.least
+    low = least if declared.low is None else declared.low
+    # Without Gradio's own reset button.
+    return gr.Slider(minimum=low, maximum=declared.most, step=declared.step, buttons=[], **common)
+
+
+def _number(declared: Option, common: dict[str, Any]) -> gr.Number:
+    return gr.Number(precision=0 if declared.type is int else None, **common)

@@ -1,0 +1,91 @@
+"""Options: whatever is to be known of one follows from its declaration."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from ipa_app.errors import UserError
+from ipa_app.options import check_options, option, options
+from tests.declared_anew import DECLARATION
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cake:
+    layers: int = option(2, title="The layers", between=(1, 9), defaults={"wedding": 5}, doc="{least:g} to {most:g}")
+    icing: Literal["none", "sugar"] = option("none", title="The icing", api="glaze")
+    candles: int = option(0, title="The candles", between=(10, 100), or_zero=True, multiple=10, tasks=("birthday",))
+    baker: str = "somebody"
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tart(Cake):
+    fruit: str = option("", title="The fruit", longest=6)
+
+
+def test_options_are_listed_with_what_their_fields_say() -> None:
+    declared = options(Cake)
+    assert list(declared) == ["layers", "icing", "candles"]
+    assert [each.api for each in declared.values()] == ["layers", "glaze", "candles"]
+    assert [each.choices for each in declared.values()] == [(), ("none", "sugar"), ()]
+    assert [each.default_for("wedding") for each in declared.values()] == [5, "none", 0]
+    assert [each.is_for("wedding") for each in declared.values()] == [True, True, False]
+    assert declared["layers"].documentation == "layers: 1 to 9"
+    assert list(options(Tart)) == [*declared, "fruit"]
+
+
+@pytest.mark.parametrize(
+    ("values", "told", "field"),
+    [
+        ({"layers": 10}, "The layers is 10; it must be a whole number from 1 to 9.", "layers"),
+        ({"icing": "cream"}, "The icing is 'cream'; it must be none or sugar.", "glaze"),
+        ({"candles": 15}, "The candles is 15; it must be 0 or a multiple of 10 from 10 to 100.", "candles"),
+        ({"fruit": "pineapple"}, "The fruit is 9 characters long; it must have at most 6.", "fruit"),
+    ],
+)
+def test_what_is_not_allowed_is_refused_by_the_name_that_programs_know(
+    values: dict[str, object], told: str, field: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        Tart(**values)
+    assert (str(refused.value), refused.value.field) == (told, field)
+
+
+def test_values_are_kept_as_their_type_is() -> None:
+    cake = Cake(layers=4.0, candles=20.0)
+    assert [repr(value) for value in (cake.layers, cake.candles)] == ["4", "20"]
+
+
+def test_what_cannot_be_declared_is_a_mistake() -> None:
+    with pytest.raises(TypeError, match="colour"):
+        option(1, title="The layers", colour="red")
+
+
+@pytest.mark.slow
+def test_a_declaration_is_all_that_a_new_parameter_needs(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    package = tmp_path / "ipa_app"
+    shutil.copytree(ROOT / "ipa_app", package, ignore=shutil.ignore_patterns("__pycache__", "toybox", "training"))
+    shutil.copytree(ROOT / "assets" / "poses", tmp_path / "assets" / "poses")
+    requests = package / "engine" / "requests.py"
+    before, after = requests.read_text(encoding="utf-8").split("    notes: tuple[str, ...] = ()", 1)
+    requests.write_text(f"{before}{DECLARATION}    notes: tuple[str, ...] = (){after}", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "declared_anew.py"), str(tiny_bundle_dir), str(tmp_path / "temporary")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
