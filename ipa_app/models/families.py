@@ -118,7 +118,7 @@ class Family:
     def needs_upcast(self, vae: AutoencoderKL) -> bool:
         """Return whether a model's VAE runs out of half precision's range, and works in single precision instead.
 
-        The configuration of this family's says so by default.
+        Never here: what these families' configurations say of it is a default of diffusers.
         """
         del vae
         return False
@@ -148,16 +148,6 @@ class Family:
             Hidden states (B, L, D) for every token, and what is said of the whole text (B, P) where the UNet is told.
         """
         return encoders[0](input_ids[:, 0])[0], None
-
-    def added_conditions(self, pooled_text: Tensor | None, time_ids: Tensor) -> dict[str, Tensor] | None:
-        """Return what the UNet is told beside the text, by its own names; None where it is told nothing.
-
-        Args:
-            pooled_text: what is said of the whole text (B, P), by `encode_text`.
-            time_ids: (B, 6) height and width that the picture had, top and left of the crop, height and width now.
-        """
-        del pooled_text, time_ids
-        return None
 
     def presets_of(self, unet: Mapping[str, Any]) -> Presets:
         """Tell the presets of a model by its UNet's config.json; none where its blocks are others."""
@@ -202,9 +192,6 @@ class _StableDiffusionXL(Family):
         ids = input_ids.unbind(1)
         outputs = [encoder(part, output_hidden_states=True) for encoder, part in zip(encoders, ids, strict=True)]
         return torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), outputs[-1].text_embeds
-
-    def added_conditions(self, pooled_text: Tensor | None, time_ids: Tensor) -> dict[str, Tensor] | None:
-        return None if pooled_text is None else {"text_embeds": pooled_text, "time_ids": time_ids}
 
 
 SD1 = Family(

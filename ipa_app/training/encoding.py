@@ -111,13 +111,12 @@ class FrozenEncoder:
             text_states=states.to(self.device, self.dtype),
             features=features.to(self.device, self.dtype),
             pooled_text=None if pooled is None else pooled.to(self.device, self.dtype),
-            time_ids=self._time_ids(batch.time_ids, latents.shape),
-            family=self._base.family,
+            time_ids=self._time_ids(batch.time_ids, latents.shape) if self._base.family.added else None,
             loss_weights=None if batch.loss_weights is None else batch.loss_weights.to(self.device),
         )
 
     def _time_ids(self, given: Tensor | None, shape: torch.Size) -> Tensor:
-        """What is told of B targets (B, 6); those that nothing is known of are whole pictures."""
+        """What SDXL is told of B targets (B, 6); those that nothing is known of are whole pictures."""
         if given is None:
             height, width = (side * self._base.latent_factor for side in shape[-2:])
             given = torch.tensor([[height, width, 0, 0, height, width]]).expand(shape[0], 6)

@@ -9,8 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ipa_app.models.families import Family
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingBatch:
@@ -30,7 +28,7 @@ class TrainingBatch:
         pooled_text: (B, P) what SDXL's second text encoder says of the whole text, beside ``text_states``.
         input_ids: (B, E, L) token ids for each of E text encoders, padded to the tokenizer's length, instead of
             ``text_states``.
-        time_ids: (B, 6) what is told of the target: height and width it had, top and left of the crop, height
+        time_ids: (B, 6) what SDXL is told of the target: height and width it had, top and left of the crop, height
             and width it has. Without them it is told of whole pictures of the latents' size.
         features: what the vision tower says of the reference: (B, clip_dim) ``image_embeds`` for a base adapter,
             (B, S, hidden) ``hidden_states[-2]`` for a plus adapter.
@@ -75,9 +73,8 @@ class EncodedBatch:
         latents_std: (B, C, h, w) or None, see :class:`TrainingBatch`.
         text_states: (B, L, D).
         features: (B, clip_dim) or (B, S, hidden).
-        time_ids: (B, 6) float32, see :class:`TrainingBatch`.
-        family: of the base model.
-        pooled_text: (B, P), see :class:`TextStates`.
+        pooled_text: (B, P) for SDXL, else None.
+        time_ids: (B, 6) float32 for SDXL, else None.
         loss_weights: (B, 1, h, w) float32 or None, see :class:`TrainingBatch`.
     """
 
@@ -85,9 +82,8 @@ class EncodedBatch:
     latents_std: Tensor | None
     text_states: Tensor
     features: Tensor
-    time_ids: Tensor
-    family: Family
     pooled_text: Tensor | None = None
+    time_ids: Tensor | None = None
     loss_weights: Tensor | None = None
 
     def __len__(self) -> int:
@@ -96,8 +92,10 @@ class EncodedBatch:
 
     @property
     def added(self) -> dict[str, Tensor] | None:
-        """What the UNet is told beside the text, by its own names; None where it is told nothing."""
-        return self.family.added_conditions(self.pooled_text, self.time_ids)
+        """What SDXL's UNet is told beside the text, by the UNet's own names; None for other models."""
+        if self.pooled_text is None or self.time_ids is None:
+            return None
+        return {"text_embeds": self.pooled_text, "time_ids": self.time_ids}
 
     def without_text(self, which: Tensor, empty: TextStates) -> EncodedBatch:
         """The same batch with the empty text in the rows where ``which`` (B,) is true."""
@@ -116,7 +114,7 @@ class TextStates(NamedTuple):
 
     Attributes:
         states: (B, L, D) for every token; of SDXL's two encoders side by side.
-        pooled: (B, P) for the whole text, by SDXL's second encoder; None where the UNet is not told.
+        pooled: (B, P) for the whole text, by SDXL's second encoder; None for other models.
     """
 
     states: Tensor

@@ -58,7 +58,7 @@ class GuidedUNet(nn.Module):
             timesteps: (B,).
             text_states: (B, L, D).
             features: of the references, (B, ...); None predicts without pictures.
-            added: what the UNet is told besides, see :attr:`EncodedBatch.added`.
+            added: what SDXL is told besides, see :attr:`EncodedBatch.added`.
 
         Returns:
             (B, C, h, w), noise or velocity, whatever the UNet predicts.
