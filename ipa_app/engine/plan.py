@@ -207,7 +207,8 @@ def settings_of(plan: Plan, *, scheduler: str, adapter_sha256: str | None = None
         "versions": {name: version(name) for name in ("diffusers", "torch", "transformers")},
     }
     if not plan.uses_references:
-        settings |= {"scale": 0.0, "start": 0.0, "end": 1.0, "part": "all"}
+        declared = options(GenerateRequest)
+        settings |= {name: declared[name].default for name in ("start", "end", "part")} | {"scale": 0.0}
     if adapter_sha256 is not None:
         settings["adapter_sha256"] = adapter_sha256
     if plan.negative_reference is not None:
