@@ -97,8 +97,8 @@ def test_adapters(translate: Translate) -> None:
     assert translate(needed) == "a.bin 需要层宽为 1664（OpenCLIP ViT-bigG/14）的图像编码器，而这个模型的是 24。"
     foreign = "a.bin is a ControlNet and no IP-Adapter: please use an IP-Adapter file."
     assert translate(foreign) == "a.bin 是 ControlNet，不是 IP-Adapter：请用 IP-Adapter 文件。"
-    named = "IPA_ADAPTERS names toys, which holds no .safetensors or .bin file."
-    assert translate(named) == "IPA_ADAPTERS 里的 toys 里没有 .safetensors 或 .bin 文件。"
+    named = "IPA_ADAPTERS names toys, which holds no .safetensors, .sft or .bin file."
+    assert translate(named) == "IPA_ADAPTERS 里的 toys 里没有 .safetensors、.sft 或 .bin 文件。"
     both = texts.BOTH_DONE.format(series="Base", series2="my toys", seed=7)
     assert translate(both) == "滑块左边是基础，右边是my toys，种子都是 7。"
 
