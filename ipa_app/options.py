@@ -146,8 +146,7 @@ def check_options(instance: Any) -> None:
         UserError: a value is not allowed; it names the field, the value and what is allowed.
     """
     for name, declared in options(type(instance)).items():
-        with blaming(declared.api):
-            object.__setattr__(instance, name, check(declared, getattr(instance, name)))
+        object.__setattr__(instance, name, check(declared, getattr(instance, name)))
 
 
 def check(option: Option, value: object) -> Any:
@@ -157,8 +156,13 @@ def check(option: Option, value: object) -> Any:
         The value, of the option's type: a whole number also where it came as 4.0, as sliders send it.
 
     Raises:
-        UserError: it is not allowed.
+        UserError: it is not allowed; the option is to blame.
     """
+    with blaming(option.api):
+        return _checked(option, value)
+
+
+def _checked(option: Option, value: object) -> Any:
     if option.type is bool:
         return _switch(option, value)
     if option.type in (int, float):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops, ImageDraw
@@ -70,11 +71,16 @@ class Area:
         left, top, right, bottom = self.window
         return max(0, left), max(0, top), min(self.picture.width, right), min(self.picture.height, bottom)
 
-    @property
+    @cached_property
+    def box_ramp(self) -> Image.Image:
+        """The ramp within `box`, of its size."""
+        return self.to_box(self.ramp, Image.Resampling.BILINEAR)
+
+    @cached_property
     def strength(self) -> Image.Image:
         """How much of what is drawn shows, of the picture's size: mode "L", 0 outside the mask."""
         strength = Image.new("L", self.picture.size)
-        strength.paste(self.to_box(self.ramp, Image.Resampling.BILINEAR), self.box)
+        strength.paste(self.box_ramp, self.box)
         return ImageChops.multiply(strength, self.mask)
 
     @property
@@ -88,13 +94,19 @@ class Area:
 
     def with_transparency(self, result: Image.Image) -> Image.Image:
         """Give a result that lies on white the picture's transparency; outside the mask all bytes are the picture's."""
-        if self.transparency is None:
+        if self._kept is None:
             return result
+        return Image.composite(off_white(result, self._kept.getchannel("A")), self._kept, self.mask)
+
+    @cached_property
+    def _kept(self) -> Image.Image | None:
+        """The picture with the transparency that all results have, mode "RGBA"; None where it is opaque."""
+        if self.transparency is None:
+            return None
         opacity, appears = self.transparency.opacity, self.transparency.appears
-        opacity = Image.composite(ImageChops.screen(opacity, self.strength), opacity, appears)
         kept = self.transparency.colours.copy()
-        kept.putalpha(opacity)
-        return Image.composite(off_white(result, opacity), kept, self.mask)
+        kept.putalpha(Image.composite(ImageChops.screen(opacity, self.strength), opacity, appears))
+        return kept
 
     def to_box(self, view: Image.Image, resample: Image.Resampling) -> Image.Image:
         """Scale something of the window's from the model's size to the picture's, and cut it to `box`."""

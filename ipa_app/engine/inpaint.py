@@ -30,8 +30,7 @@ class Canvas:
         """Put what was drawn for the window into the picture; pixels outside the mask keep their bytes."""
         area = self.area
         patch = area.to_box(drawn, Image.Resampling.LANCZOS)
-        ramp = area.to_box(area.ramp, Image.Resampling.BILINEAR)
-        patch = Image.composite(patch, area.picture.crop(area.box), ramp)
+        patch = Image.composite(patch, area.picture.crop(area.box), area.box_ramp)
         return area.with_transparency(paste_back(area.picture, patch, area.mask, area.box))
 
 

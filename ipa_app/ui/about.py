@@ -12,11 +12,12 @@ from ipa_app.models.amounts import size_text
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.memory_use import MemoryUse
 from ipa_app.models.words import unknown_words
+from ipa_app.options import options
 from ipa_app.ui import texts
 
 BUNDLED_MODEL = "toybox"
 
-_PROMPT, _NEGATIVE = "The prompt", "The negative prompt"
+_PROMPT, _NEGATIVE = (options(GenerateRequest)[name].title for name in ("prompt", "negative_prompt"))
 
 # The model knows them, but nobody needs to be told.
 _SILENT_GROUPS = ("glue", "small words")

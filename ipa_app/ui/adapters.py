@@ -16,6 +16,7 @@ from ipa_app.models.entry import AdapterEntry, ModelEntry
 from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
+from ipa_app.ui.status import notes_html
 from ipa_app.ui.uploads import file_path
 
 if TYPE_CHECKING:
@@ -143,8 +144,7 @@ class AdapterMenu:
             except UserError as error:
                 note = str(error)
         shown = self.show(model, own, chosen)
-        line = f'<p class="ipa-note" role="status">{html.escape(note)}</p>'
-        return {**shown, panel.own: own, panel.note: line, panel.file: None}
+        return {**shown, panel.own: own, panel.note: notes_html([note]), panel.file: None}
 
 
 def adapter_choices(entry: ModelEntry, own: Collection[str] = ()) -> list[Choice]:

@@ -28,10 +28,9 @@ class Picture:
     """Marks a parameter that is an uploaded image file; it arrives undecoded."""
 
 
-def parameters_of(endpoint: Endpoint) -> dict[str, tuple[inspect.Parameter, Any]]:
-    """Return an endpoint's parameters by name, in order, each with its type."""
-    parameters = inspect.signature(endpoint).parameters.values()
-    return {item.name: (item, item.annotation) for item in parameters}
+def parameters_of(endpoint: Endpoint) -> Mapping[str, inspect.Parameter]:
+    """Return an endpoint's parameters by name, in order; each is annotated with its type."""
+    return inspect.signature(endpoint).parameters
 
 
 def checked_values(endpoint: Endpoint, values: Sequence[Any]) -> list[Any]:
@@ -51,8 +50,8 @@ def checked_values(endpoint: Endpoint, values: Sequence[Any]) -> list[Any]:
     if len(values) < len(names):
         raise missing_parameter(names[len(values)], endpoint)
     return [
-        sent_picture(value, field=name) if is_picture(hint) else value
-        for (name, (_, hint)), value in zip(parameters.items(), values, strict=True)
+        sent_picture(value, field=name) if _is_picture(parameter.annotation) else value
+        for (name, parameter), value in zip(parameters.items(), values, strict=True)
     ]
 
 
@@ -70,10 +69,10 @@ def checked_named(endpoint: Endpoint, values: Mapping[str, Any]) -> dict[str, An
     for name in values:
         if name not in parameters:
             raise unknown_parameter(name, endpoint)
-    for name, (parameter, _) in parameters.items():
+    for name, parameter in parameters.items():
         if name not in given and parameter.default is inspect.Parameter.empty:
             raise missing_parameter(name, endpoint)
-    return {name: _checked_named(name, value, parameters[name][1]) for name, value in given.items()}
+    return {name: _checked_named(name, value, parameters[name].annotation) for name, value in given.items()}
 
 
 def unknown_parameter(name: str, endpoint: Endpoint) -> UserError:
@@ -93,7 +92,7 @@ def missing_parameter(name: str, endpoint: Endpoint) -> UserError:
 
 
 def _checked_named(name: str, value: Any, hint: Any) -> Any:
-    if is_picture(hint):
+    if _is_picture(hint):
         if not (isinstance(value, str) and value.startswith((*ADDRESSES, "data:"))):
             raise wrong_value(name, value, _ADDRESS)
     elif not _is_of(value, hint):
@@ -101,7 +100,7 @@ def _checked_named(name: str, value: Any, hint: Any) -> Any:
     return value
 
 
-def is_picture(hint: Any) -> bool:
+def _is_picture(hint: Any) -> bool:
     """Whether a parameter of this type is an uploaded image file."""
     return hint in (Picture, Picture | None)
 

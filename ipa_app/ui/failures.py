@@ -17,8 +17,6 @@ from ipa_app.ui import texts
 _log = logging.getLogger(__name__)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-# As the API calls what the engine knows under diffusers' name.
-_PARAMETERS = {"guidance_scale": "guidance"}
 
 
 def explain(error: Exception) -> str:
@@ -38,7 +36,6 @@ def explain_to_program(error: Exception) -> str:
     """Return one plain sentence that names the parameter to blame as programs know it."""
     text = explain(error)
     field = error.field if isinstance(error, UserError) else None
-    field = _PARAMETERS.get(field or "", field)
     subject = re.split(" is |;", text)[0]
     return text if field is None or re.search(rf"\b{field}\b", subject) else f"{field}: {text}"
 

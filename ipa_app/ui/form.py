@@ -107,8 +107,8 @@ def _references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Referen
     declared = options(Reference)
     slots = [_split(declared, sent, task=task, number=number) for number in range(1, MOST_REFERENCES + 1)]
     for values, uploads in slots:
-        if not uploads:
-            Reference(image=Image.new("RGB", (1, 1)), **values)
+        for name in () if uploads else values:
+            check(declared[name], values[name])
     given = [(values, uploads["image"]) for values, uploads in slots if uploads]
     opened = [
         open_upload(upload, field="reference", name=_name_of(number, given))

@@ -96,7 +96,7 @@ class Restorer:
             if other is None:
                 raise
             adopted = adopt(other, models=self._studio.catalog.values(), chosen=self._studio.entry(model))
-        self._studio.check(adopted.request)
+            self._studio.check(adopted.request)
         return {**self._controls(adopted.request), self._parts.restore.note: _note(adopted.told)}
 
     def _made_here(self, path: str, own: Sequence[str]) -> Adopted:
