@@ -124,6 +124,25 @@ def test_it_fits_the_screen_and_the_dark(open_page: Any, shoot: Any, width: int)
         assert page.get_by_role("tab", name=name).is_visible(), f"{name} has gone into a menu"
 
 
+@pytest.mark.parametrize("scrolled", [0, 400])
+def test_what_draws_and_what_was_drawn_stay_in_sight_on_a_small_screen(
+    open_page: Any, shoot: Any, scrolled: int
+) -> None:
+    page = open_page(width=1280, height=720)
+    press_generate(page, "variation")
+    page.wait_for_selector("#status .ipa-done")
+    for task in ("variation", "mix", "inpaint", "pose"):
+        page.click(f"#tab-{task}-button")
+        page.wait_for_selector(f"#{task}-generate")
+        page.evaluate("y => scrollTo(0, y)", scrolled if task in ("inpaint", "pose") else 0)
+        shoot(page, task)
+        for seen in (f"#{task}-generate", f"#{task}-stop", RESULTS):
+            box = page.locator(seen).first.bounding_box()
+            assert box["y"] >= 0, seen
+            assert box["y"] + box["height"] <= 720, seen
+        page.evaluate("scrollTo(0, 0)")
+
+
 def test_a_broken_picture_to_paint_on_is_told_in_words(open_page: Any, shoot: Any, tmp_path: Path) -> None:
     page = open_page()
     page.get_by_role("tab", name="Inpaint").click()
