@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from gradio_client import Client
+from gradio_client.client import Job as ClientJob
+from gradio_client.utils import Status
 
 from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.engine.job import Job
@@ -59,8 +61,17 @@ def values(**given: Any) -> list[Any]:
     return [{**PROMISED["/mix"], **given}[name] for name in PROMISED["/mix"] if given.get(name) is not REQUIRED]
 
 
+def begun(client: Client) -> ClientJob:
+    """A long call whose client has its number: cancelled before that, the client tells the server nothing."""
+    call = client.submit(api_name="/mix", **LONG)
+    waiting = threading.Event()
+    while call.status().code is Status.STARTING:
+        waiting.wait(0.02)
+    return call
+
+
 def by_cancelling(url: str) -> Callable[[], Any]:
-    return Client(url, verbose=False).submit(api_name="/mix", **LONG).cancel
+    return begun(Client(url, verbose=False)).cancel
 
 
 def by_hanging_up(url: str) -> Callable[[], Any]:
@@ -133,7 +144,7 @@ def test_what_is_given_up_while_its_model_is_loaded_ends(tiny_bundle_dir: Path, 
 def test_cancelling_one_of_two_calls_leaves_the_other(app: Served, client: Client) -> None:
     engine = app[1]
     before = len(engine.jobs)
-    given_up = client.submit(api_name="/mix", **LONG)
+    given_up = begun(client)
     (job,) = submitted(engine, before)
     drawing(job)
     kept = client.submit(api_name="/mix", **SHORT)
