@@ -138,7 +138,7 @@ def read_safetensors(path: Path, *, most_bytes: int) -> tuple[dict[str, TensorIn
         text = file.read(length) if 0 < length <= most_bytes else b""
     try:
         content: dict[str, Any] = json.loads(text if len(text) == length else b"")
-        notes = content.pop("__metadata__", None) or {}
+        notes = dict(content.pop("__metadata__", None) or {})
         tensors = {name: _tensor_info(value) for name, value in content.items()}
         end = max((value["data_offsets"][1] for value in content.values()), default=0)
     except (ValueError, AttributeError, LookupError, TypeError, RecursionError):

@@ -234,9 +234,9 @@ def load_pickled(path: Path, *, device: str = "cpu") -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - a garbled file may raise anything at all
         logger.info("%s: %s", path, error)
         raise no_plain_weights(_where(path)) from error
-    while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping):
+    while isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content.pop("state_dict")  # taken out, so that one that holds itself comes to an end
+    if not isinstance(content, dict):
         content = {}
     return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
 

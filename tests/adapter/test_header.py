@@ -92,6 +92,7 @@ def test_an_archive_that_unfolds_into_more_than_it_holds_is_refused(tmp_path: Pa
         read_header(tmp_path / "bomb.bin")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("is_zip", [True, False])
 def test_whatever_a_garbled_file_raises_is_said_in_one_sentence(tmp_path: Path, is_zip: bool) -> None:
     """Cut off anywhere, or with single bytes changed, which the older format does not notice by itself."""
