@@ -85,7 +85,7 @@ def build_adapter(file: AdapterFile, unet: UNet2DConditionModel) -> IPAdapter:
     layers = attention_layers(unet)
     check_base(file, layers)
     with torch.device("meta"):
-        adapter = IPAdapter(_projection(file.kind, header_of(file.tensors)), layers).to(unet.dtype)
+        adapter = IPAdapter(_projection(file, header_of(file.tensors)), layers).to(unet.dtype)
     # Copied, not assigned: safetensors maps files into memory, and an adapter must not depend on its file.
     adapter = adapter.to_empty(device=unet.device)
     adapter.load_state_dict(dict(file.tensors))
@@ -147,7 +147,7 @@ def _checked(path: Path, header: Header) -> tuple[AdapterLayout, ImageProjection
     published = published_form(header)
     try:
         with torch.device("meta"):
-            projection = _projection(layout.kind, published)
+            projection = _projection(layout, published)
             expected = header_of(IPAdapter(projection, layout.layers).state_dict())
         check_complete(published, expected, kind=layout.kind)
         check_tokens(projection.num_tokens)
@@ -156,9 +156,9 @@ def _checked(path: Path, header: Header) -> tuple[AdapterLayout, ImageProjection
     return layout, projection
 
 
-def _projection(kind: str, header: Header) -> ImageProjection:
-    projection = PROJECTIONS[kind]
-    return projection(projection.sizes_in(header))
+def _projection(layout: AdapterLayout, header: Header) -> ImageProjection:
+    projection = PROJECTIONS[layout.kind]
+    return projection(projection.sizes_in(layout, header))
 
 
 def _nest(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -6,8 +6,8 @@ PyTorch is imported for its own files only, so that safetensors files can be tol
 from __future__ import annotations
 
 import json
+import logging
 import math
-import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +21,8 @@ from ipa_app.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 
 class TensorInfo(NamedTuple):
@@ -52,19 +54,6 @@ _POINTER = b"version https://git-lfs"
 _BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 _BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}
 
-# All that torch.load lets through when a file is cut off, garbled or holds more than tensors.
-_LOAD_ERRORS = (
-    pickle.UnpicklingError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-)
-
 
 class DamagedError(ValueError):
     """A file ends too early, or is none of the kind that it begins like."""
@@ -79,10 +68,10 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     Raises:
         UserError: it is cut off, cannot be read or holds more than tensors.
     """
-    with _explained(path):
-        if is_safetensors(path):
+    with _explained(path) as beginning:
+        if is_safetensors(beginning):
             return read_safetensors(path, most_bytes=_LARGEST_HEADER)[0]
-        return header_of(_load_tensors(path))
+        return header_of(_load_tensors(path, device="meta"))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -94,12 +83,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: as :func:`read_header`.
     """
-    with _explained(path):
-        if is_safetensors(path):
+    with _explained(path) as beginning:
+        if is_safetensors(beginning):
             from safetensors.torch import load_file
 
             return load_file(path)
-        return _load_tensors(path)
+        return _load_tensors(path, device="cpu")
 
 
 def header_of(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
@@ -107,14 +96,8 @@ def header_of(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
     return {name: TensorInfo(tuple(tensor.shape), _short(str(tensor.dtype))) for name, tensor in tensors.items()}
 
 
-def is_safetensors(path: Path) -> bool:
-    """Tell by content: eight bytes of header length, then JSON; pickles and zip archives begin otherwise."""
-    with path.open("rb") as file:
-        return file.read(9)[8:] == b"{"
-
-
-def check_content(path: Path, *, called: str) -> None:
-    """Make sure that a file is the file itself.
+def read_beginning(path: Path, *, called: str) -> bytes:
+    """Read what a file begins with, by which it is told what it is.
 
     Args:
         path: of the file.
@@ -125,10 +108,15 @@ def check_content(path: Path, *, called: str) -> None:
         UserError: it only stands for one that Git LFS has not fetched yet.
     """
     with path.open("rb") as file:
-        if file.read(len(_POINTER)) == _POINTER:
-            raise UserError(
-                f"{called} only stands for a file that Git LFS keeps; please fetch that with `git lfs pull`."
-            )
+        beginning = file.read(32)
+    if beginning.startswith(_POINTER):
+        raise UserError(f"{called} only stands for a file that Git LFS keeps; please fetch that with `git lfs pull`.")
+    return beginning
+
+
+def is_safetensors(beginning: bytes) -> bool:
+    """Tell by a file's beginning: eight bytes of header length, then JSON; pickles and zip archives begin otherwise."""
+    return beginning[8:9] == b"{"
 
 
 def read_safetensors(path: Path, *, most_bytes: int) -> tuple[dict[str, TensorInfo], dict[str, str]]:
@@ -150,7 +138,7 @@ def read_safetensors(path: Path, *, most_bytes: int) -> tuple[dict[str, TensorIn
         text = file.read(length) if 0 < length <= most_bytes else b""
     try:
         content: dict[str, Any] = json.loads(text if len(text) == length else b"")
-        notes = content.pop("__metadata__", None) or {}
+        notes = dict(content.pop("__metadata__", None) or {})
         tensors = {name: _tensor_info(value) for name, value in content.items()}
         end = max((value["data_offsets"][1] for value in content.values()), default=0)
     except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
@@ -175,7 +163,7 @@ def _tensor_info(value: Mapping[str, Any]) -> TensorInfo:
     return info
 
 
-def read_pickled(path: Path, *, device: str = "cpu") -> Any:
+def read_pickled(path: Path, *, device: str) -> Any:
     """Load what a PyTorch file holds; no code in it is ever run. Tensors stay on the disk until they are used.
 
     Args:
@@ -194,27 +182,38 @@ def read_pickled(path: Path, *, device: str = "cpu") -> Any:
     return torch.load(path, map_location=device, weights_only=True, mmap=is_zip)
 
 
+def no_plain_weights(called: str) -> UserError:
+    """Say of a file that nothing can be read from it without running what is in it, if anything can.
+
+    Args:
+        called: what it is called for people.
+    """
+    return UserError(
+        f"{called} is not a file of plain weights (damaged, or it holds program code, which is never run); "
+        "use the .safetensors version."
+    )
+
+
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Say in one sentence what is wrong with a file."""
+def _explained(path: Path) -> Iterator[bytes]:
+    """Say in one sentence what is wrong with a file while it is read; give what it begins with."""
     try:
         if not path.is_file():
             raise UserError(f"There is no adapter file {path}.")
-        check_content(path, called=path.name)
-        yield
+        yield read_beginning(path, called=path.name)
+    except UserError:
+        raise
     except (DamagedError, SafetensorError):
         raise UserError(f"{path.name} is damaged or cut off; fetch it again.") from None
     except OSError as error:
         raise UserError(f"{path.name} cannot be read ({error.strerror}); fetch it again.") from None
-    except _LOAD_ERRORS:
-        raise UserError(
-            f"{path.name} is not a file of plain weights (damaged, or it holds program code, which is never run); "
-            "use the .safetensors version."
-        ) from None
+    except Exception as error:  # a garbled file may raise anything at all
+        logger.info("%s: %s", path, error)
+        raise no_plain_weights(path.name) from error
 
 
-def _load_tensors(path: Path) -> dict[str, Tensor]:
-    return dict(_walk(read_pickled(path)))
+def _load_tensors(path: Path, *, device: str) -> dict[str, Tensor]:
+    return dict(_walk(read_pickled(path, device=device)))
 
 
 def _check_archive(path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import TypeVar
 
@@ -85,7 +84,7 @@ def layout_of(path: Path, header: Header) -> AdapterLayout:
             kind=kind,
             layers=file_layers(published),
             clip_dim=size(published, f"image_proj.{KINDS[kind].width_key}", 1),
-            numbers=sum(prod(tensor.shape) for tensor in published.values()),
+            numbers=sum(tensor.numbers for tensor in published.values()),
         )
     except UserError as error:
         raise UserError(f"{path.name} {error}") from None

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import nn
 
 from ipa_app.adapter.kinds import KINDS, RESAMPLER_DIM_HEAD
-from ipa_app.adapter.layout import file_layers, size
+from ipa_app.adapter.layout import size
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ipa_app.adapter.header import Header
+    from ipa_app.adapter.layout import AdapterLayout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,17 +59,21 @@ class ImageProjection(nn.Module):
         self.num_tokens = sizes.num_tokens
 
     @classmethod
-    def sizes_in(cls, header: Header) -> ProjectionSizes:
-        """Read the sizes off a file in the published form.
+    def sizes_in(cls, layout: AdapterLayout, header: Header) -> ProjectionSizes:
+        """Read the sizes off a file.
+
+        Args:
+            layout: what is told of it.
+            header: its header in the published form.
 
         Raises:
             UserError: a tensor that tells one is missing.
         """
-        kind = KINDS[cls.kind]
+        del header
         return ProjectionSizes(
-            clip_dim=size(header, f"image_proj.{kind.width_key}", 1),
-            cross_attention_dim=file_layers(header)[0].cross_attention_dim,
-            num_tokens=kind.num_tokens,
+            clip_dim=layout.clip_dim,
+            cross_attention_dim=layout.cross_attention_dim,
+            num_tokens=KINDS[cls.kind].num_tokens,
         )
 
 
@@ -86,9 +91,9 @@ class ImageProjModel(ImageProjection):
         self.norm = nn.LayerNorm(sizes.cross_attention_dim)
 
     @classmethod
-    def sizes_in(cls, header: Header) -> ProjectionSizes:
+    def sizes_in(cls, layout: AdapterLayout, header: Header) -> ProjectionSizes:
         """Read the sizes, the number of tokens too: the reference takes 4 for granted, but the shapes tell others."""
-        sizes = super().sizes_in(header)
+        sizes = super().sizes_in(layout, header)
         return replace(sizes, num_tokens=max(1, size(header, "image_proj.proj.weight", 0) // sizes.cross_attention_dim))
 
     def forward(self, image_embeds: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ipa_app.adapter.header import Header
+    from ipa_app.adapter.layout import AdapterLayout
 
 
 class PerceiverAttention(nn.Module):
@@ -85,10 +86,10 @@ class Resampler(ImageProjection):
         )
 
     @classmethod
-    def sizes_in(cls, header: Header) -> ProjectionSizes:
+    def sizes_in(cls, layout: AdapterLayout, header: Header) -> ProjectionSizes:
         """Read the sizes, all of which the shapes tell."""
         return replace(
-            super().sizes_in(header),
+            super().sizes_in(layout, header),
             num_tokens=size(header, "image_proj.latents", 1),
             dim=size(header, "image_proj.latents", 2),
             heads=max(1, size(header, "image_proj.layers.0.0.to_q.weight", 0) // RESAMPLER_DIM_HEAD),

@@ -119,10 +119,13 @@ def with_own_adapters(entry: ModelEntry, *, unet: Header | None = None) -> Model
         unet: see `adapter_base`.
     """
     folder = entry.location.with_suffix("") if entry.location.is_file() else entry.location
+    files = adapter_files(folder / "adapters")
+    if not files:
+        return entry
     fitting: dict[str, AdapterLayout] = {}
     left_out = []
     base = adapter_base(entry, unet=unet)
-    for path in adapter_files(folder / "adapters"):
+    for path in files:
         try:
             layout = read_layout(path)
             base.check(layout)

@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from safetensors import SafetensorError, safe_open
+
 from ipa_app.errors import UserError
 from ipa_app.models.adapters import with_own_adapters
 from ipa_app.models.contents import contents_of
 from ipa_app.models.entry import ModelEntry
-from ipa_app.models.families import SD1, known_family
+from ipa_app.models.families import SD1, Family, known_family
 from ipa_app.models.folder import (
     find_controlnets,
     find_pose_reader,
@@ -175,9 +177,24 @@ def entry_from_file(file: Path, *, name: str) -> ModelEntry:
     contents.check(file.name)
     family = contents.family or SD1  # what is no checkpoint at all is told when it is loaded
     own = own_configuration(file, family)
-    side, presets = (family.side, family.presets) if own is None else (native_side(own), find_presets(own))
+    side, presets = (native_side(own), find_presets(own)) if own else (_trained_side(file, family), family.presets)
     entry = _described(file.with_suffix(""), name=name, side=side)
     return with_own_adapters(replace(entry, location=file, presets=presets), unet=header)
+
+
+def _trained_side(file: Path, family: Family) -> int:
+    """Tell the native side of a checkpoint beside which nothing tells it.
+
+    Stable Diffusion 2 predicts v at 768 pixels, and its base noise at 512; a layer of the weights tells which it is.
+    """
+    if family.prediction_layer is None or family.epsilon_side is None:
+        return family.side
+    try:
+        with safe_open(file, framework="np") as content:
+            weights = content.get_tensor(family.prediction_layer)
+    except (SafetensorError, TypeError):  # there is no such layer, or it is of a type that NumPy has not
+        return family.side
+    return family.side if family.predicts_v(weights) else family.epsilon_side
 
 
 def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> ModelEntry:

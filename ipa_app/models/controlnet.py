@@ -18,7 +18,7 @@ from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from safetensors.torch import load_file
 
 from ipa_app.adapter.fitting import base_name
-from ipa_app.adapter.header import is_safetensors
+from ipa_app.adapter.header import is_safetensors, read_beginning
 from ipa_app.errors import UserError
 from ipa_app.models.contents import contents_of
 from ipa_app.models.parts import Part, check_finite
@@ -106,7 +106,8 @@ class _File(ControlNetFiles):
         )
 
     def load(self, *, dtype: torch.dtype) -> ControlNetModel:
-        tensors = load_file(self.path) if is_safetensors(self.path) else load_pickled(self.path)
+        is_flat = is_safetensors(read_beginning(self.path, called=self.path.name))
+        tensors = load_file(self.path) if is_flat else load_pickled(self.path)
         controlnet = self.layout
         converted = {key: tensor.to(dtype, copy=True) for key, tensor in self._converted(tensors).items()}
         controlnet.load_state_dict(converted, assign=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ipa_app.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     from diffusers import AutoencoderKL
     from torch import Tensor
 
@@ -35,6 +36,8 @@ _PIPELINES: Mapping[PipelineTask, str] = MappingProxyType(
     }
 )
 
+_SD2_DEVIATION = 0.09
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Family:
@@ -50,6 +53,7 @@ class Family:
         noted: options that a model notes in its model_index.json.
         added: what the UNet is told beside the prompt, as its config.json names it.
         side: in pixels, of the pictures that its usual models were trained on.
+        epsilon_side: the same of those that predict noise, where the usual ones predict v.
         checkpoint_encoders: what the names of each text encoder's tensors begin with in a checkpoint file. The last one
             tells the family.
         prediction_layer: the layer whose weights tell what a model predicts, in a checkpoint where nothing says it.
@@ -69,6 +73,7 @@ class Family:
     noted: tuple[str, ...] = ()
     added: str | None = None
     side: int
+    epsilon_side: int | None = None
     checkpoint_encoders: tuple[str, ...]
     prediction_layer: str | None = None
     references: tuple[str, ...]
@@ -149,6 +154,13 @@ class Family:
         """
         return encoders[0](input_ids[:, 0])[0], None
 
+    def predicts_v(self, weights: np.ndarray) -> bool:
+        """Tell by the weights of the `prediction_layer` whether a model predicts v.
+
+        Source: ComfyUI; of Stable Diffusion 2 those that do have a larger deviation in that layer than the others.
+        """
+        return bool(weights.astype("float32").std() > _SD2_DEVIATION)
+
     def presets_of(self, unet: Mapping[str, Any]) -> Presets:
         """Tell the presets of a model by its UNet's config.json; none where its blocks are others."""
         return self.presets if all(unet.get(name) == value for name, value in self.preset_blocks.items()) else {}
@@ -221,9 +233,9 @@ SD1 = Family(
 SD2 = replace(
     SD1,
     side=768,
+    epsilon_side=512,
     # Open_clip's names, as of SDXL's second encoder.
     checkpoint_encoders=("cond_stage_model.model.",),
-    # Source: ComfyUI.
     prediction_layer="model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias",
     references=("stabilityai/stable-diffusion-2-1",),
 )

@@ -51,8 +51,6 @@ _YAML_PREDICTIONS = {
     "EpsScaling": "epsilon",
 }
 _YAML_BETAS = {"linear_start": "beta_start", "linear_end": "beta_end", "timesteps": "num_train_timesteps"}
-# Source: ComfyUI; of Stable Diffusion 2 those that predict v have a larger deviation in a layer than the others.
-_SD2_DEVIATION = 0.09
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +118,6 @@ def sampling_of_notes(notes: Mapping[str, str]) -> Sampling:
     if notes.get("ss_zero_terminal_snr") == "True":
         settings["rescale_betas_zero_snr"] = True
     return Sampling(settings=settings)
-
-
-def sampling_of_layer(weights: Tensor) -> Sampling:
-    """Tell by the weights of a layer (`Family.prediction_layer`) whether a model predicts v."""
-    is_v = weights.float().std(correction=0) > _SD2_DEVIATION
-    return Sampling(settings={"prediction_type": "v_prediction" if is_v else "epsilon"})
 
 
 def sampling_of_yaml(path: Path) -> Sampling | None:

@@ -29,7 +29,6 @@ from ipa_app.models.parts import check_finite, tensor_named_in
 from ipa_app.models.published import published_models
 from ipa_app.models.schedule import (
     Sampling,
-    sampling_of_layer,
     sampling_of_notes,
     sampling_of_tensors,
     sampling_of_yaml,
@@ -113,7 +112,8 @@ class Checkpoint:
         told = told.over(self._sampling_of_training())
         layer = self.family.prediction_layer
         if layer is not None and layer in self.header and not self._has_own_scheduler:
-            told = told.over(sampling_of_layer(self._tensor(layer)))
+            is_v = self.family.predicts_v(self._tensor(layer).float().numpy())
+            told = told.over(Sampling(settings={"prediction_type": "v_prediction" if is_v else "epsilon"}))
         return told
 
     def scheduler(self, name: str | None) -> tuple[str | None, Mapping[str, Any]]:

@@ -13,8 +13,10 @@ from typing import Any
 from ipa_app.adapter.header import (
     DamagedError,
     TensorInfo,
-    check_content,
     header_of,
+    is_safetensors,
+    no_plain_weights,
+    read_beginning,
     read_pickled,
     read_safetensors,
 )
@@ -186,14 +188,12 @@ def read_header(path: Path, *, pickles: bool = True) -> Header:
         UserError: it is damaged, no file of plain weights, or not the file itself but what stands for it.
     """
     try:
-        check_content(path, called=_where(path))
-        with path.open("rb") as file:
-            start = file.read(32)
+        beginning = read_beginning(path, called=_where(path))
     except OSError as error:
         raise UserError(f"{_where(path)} cannot be read ({error.strerror}); is its disk there?") from error
-    if start.startswith(b"GGUF"):
+    if beginning.startswith(b"GGUF"):
         raise quantised(_where(path), "GGUF")
-    if start.startswith((b"PK\x03\x04", b"\x80")) and start[8:9] != b"{":
+    if beginning.startswith((b"PK\x03\x04", b"\x80")) and not is_safetensors(beginning):
         if not pickles:
             raise UserError(f"{_where(path)} is a PyTorch file; please use the .safetensors version.")
         return Header(header_of(load_pickled(path, device="meta")))
@@ -233,13 +233,10 @@ def load_pickled(path: Path, *, device: str = "cpu") -> dict[str, Any]:
         content = read_pickled(path, device=device)
     except Exception as error:  # noqa: BLE001 - a garbled file may raise anything at all
         logger.info("%s: %s", path, error)
-        raise UserError(
-            f"{_where(path)} is not a file of plain weights (damaged, or it holds program code, which is never run); "
-            "use the .safetensors version."
-        ) from error
-    while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping):
+        raise no_plain_weights(_where(path)) from error
+    while isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content.pop("state_dict")  # taken out, so that one that holds itself comes to an end
+    if not isinstance(content, dict):
         content = {}
     return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
 

@@ -18,6 +18,7 @@ from ipa_app.adapter import IPAdapter, attention_layers, check_encoder, load_ada
 from ipa_app.errors import UserError
 from tests.adapter.conftest import new_adapter
 from tests.adapter_files import prefixed, published_unet, saved_by_accelerate
+from tests.malicious import Malicious
 from tests.tiny_models import tiny_unet
 
 KINDS: list[str] = ["base", "plus", "full"]
@@ -200,16 +201,6 @@ def test_the_content_counts_and_not_the_name(
 
 
 # What must be refused
-
-
-class Malicious:
-    """Unpickling makes a folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.mark.parametrize("legacy", [False, True])

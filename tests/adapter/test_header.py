@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import zipfile
 from pathlib import Path
 
@@ -88,3 +90,22 @@ def test_an_archive_that_unfolds_into_more_than_it_holds_is_refused(tmp_path: Pa
             bomb.writestr(name, good.read(name) + bytes(10**6), compress_type=zipfile.ZIP_DEFLATED)
     with pytest.raises(UserError, match=r"^bomb\.bin is not a file of plain weights"):
         read_header(tmp_path / "bomb.bin")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_whatever_a_garbled_file_raises_is_said_in_one_sentence(tmp_path: Path, is_zip: bool) -> None:
+    """Cut off anywhere, or with single bytes changed, which the older format does not notice by itself."""
+    path = tmp_path / "a.bin"
+    torch.save(TENSORS, path, _use_new_zipfile_serialization=is_zip)
+    whole, random_ = path.read_bytes(), random.Random(0)
+    for length in range(0, len(whole) - 1, 9):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"^a\.bin is not a file of plain weights"):
+            read_header(path)
+    for _ in range(300):
+        garbled = bytearray(whole)
+        garbled[random_.randrange(len(whole))] = random_.randrange(256)
+        path.write_bytes(garbled)
+        with contextlib.suppress(UserError):
+            read_header(path)

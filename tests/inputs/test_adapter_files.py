@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,12 +22,13 @@ from tests.adapter_files import (
     write_model,
     write_shapes,
 )
+from tests.inputs.place import Outcome
 from tests.inputs.tables import rows
+from tests.malicious import Malicious
 from tests.tiny_models import random_adapter_tensors, tiny_unet
 
 TINY = tiny_unet()
 ROWS = rows("Adapter files")
-Outcome = tuple[str, str | None]
 Case = Callable[[Path, Path], Outcome]
 
 
@@ -118,13 +118,6 @@ def cut_off(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[:500])
 
 
-class Code:
-    """Unpickling it would make a folder."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, ("proof",)
-
-
 def too_large(folder: Path) -> Path:
     with (folder / "file.safetensors").open("wb") as file:
         file.truncate(5 * 10**9)
@@ -179,7 +172,9 @@ CASES: dict[str, Case] = {
     "What stands for a file that Git LFS has not fetched": own(
         lambda folder: (folder / "file.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
     ),
-    "A `.bin` file with code in it": own(lambda folder: torch.save({"image_proj": Code()}, folder / "file.bin")),
+    "A `.bin` file with code in it": own(
+        lambda folder: torch.save({"image_proj": Malicious(Path("proof"))}, folder / "file.bin")
+    ),
     "`IPA_ADAPTERS` names a file": named("{}/my-toys.safetensors", "my-toys.safetensors"),
     "`IPA_ADAPTERS` names a training run's folder, `toys=runs/toys`": named(
         "toys={}/runs/toys", "runs/toys/ip-adapter-plus.safetensors"

@@ -19,7 +19,7 @@ from torch import Tensor
 from tests.checkpoints import copy_configuration
 from tests.inputs.place import Outcome, Place
 from tests.inputs.tables import rows
-from tests.models.test_controlnet import Malicious
+from tests.malicious import Malicious
 from tests.models.test_image_encoder import write_complete_clip
 from tests.single_file import original_controlnet
 from tests.tiny_models import SDXL_BLOCKS, tiny_controlnet, tiny_sdxl_unet, tiny_unet

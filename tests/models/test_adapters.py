@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from ipa_app.adapter import attention_layers
 from ipa_app.models.adapters import adapter_base
@@ -152,8 +154,14 @@ def test_a_model_without_an_image_encoder_works_without_adapters(tmp_path: Path)
     assert "needs an image encoder, and this model has none" in entry.left_out[0]
 
 
-def test_finding_adapters_brings_in_no_pytorch() -> None:
-    """The page opens before that is there."""
-    script = "import sys; from ipa_app.models.catalog import catalog; catalog(); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+def test_finding_adapters_brings_in_no_pytorch(tmp_path: Path) -> None:
+    """The page opens before that is there; also where a model without adapters has its weights in a PyTorch file."""
+    (tmp_path / "model" / "unet").mkdir(parents=True)
+    (tmp_path / "model" / "model_index.json").write_text("{}")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "model" / "unet" / "diffusion_pytorch_model.bin")
+    script = (
+        "import sys; from ipa_app.models.catalog import catalog; print('model' in catalog(), 'torch' in sys.modules)"
+    )
+    environment = {**os.environ, "IPA_MODELS": str(tmp_path / "model")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["True", "False"]

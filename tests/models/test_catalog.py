@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
 from ipa_app.errors import UserError
-from ipa_app.models.catalog import Catalog, catalog, entry_from_folder
+from ipa_app.models.catalog import Catalog, catalog, entry_from_file, entry_from_folder
 from ipa_app.models.manager import ModelManager
 from tests.tiny_models import random_adapter_tensors, tiny_unet
 
@@ -321,6 +322,29 @@ def test_a_folder_called_toybox_stands_in_for_the_bundled_model(
     (folder / "model_index.json").write_text("{}")
     monkeypatch.setenv("IPA_MODELS", str(folder))
     assert catalog()["toybox"].location == folder
+
+
+@pytest.mark.parametrize(
+    ("deviation", "dtype", "side"),
+    [
+        (0.15, torch.float16, 768),
+        (0.03, torch.float16, 512),
+        (0.03, torch.float32, 512),
+        (0.03, torch.bfloat16, 768),  # which is not read before PyTorch is there
+        (None, torch.float16, 768),
+    ],
+)
+def test_a_stable_diffusion_2_tells_its_size_by_a_layer(
+    tmp_path: Path, deviation: float | None, dtype: torch.dtype, side: int
+) -> None:
+    """Its base predicts noise, at 512 pixels; the configuration of both is the same where none lies beside the file."""
+    tensors = {"cond_stage_model.model.ln_final.bias": torch.zeros(4, dtype=dtype)}
+    if deviation is not None:
+        layer = torch.randn(320, generator=torch.Generator().manual_seed(0)) * deviation
+        tensors["model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"] = layer.to(dtype)
+    save_torch_file(tensors, tmp_path / "dream.safetensors")
+    entry = entry_from_file(tmp_path / "dream.safetensors", name="dream")
+    assert (entry.width, entry.height) == (side, side)
 
 
 @pytest.mark.parametrize(("key", "side"), [("conditioner.embedders.1.logit_scale", 1024), ("cond_stage_model.x", 512)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry, entry_from_folder
 from tests.checkpoints import load
+from tests.malicious import Malicious
 from tests.single_file import original_controlnet
 from tests.tiny_models import tiny_controlnet, tiny_sdxl_unet, tiny_unet
 
@@ -89,16 +89,6 @@ def test_one_that_is_for_something_else_is_not_taken_for_poses(
     assert "cannot be told which of" in caplog.text
     with pytest.raises(UserError, match="has no ControlNet for poses"):
         load(described(copy)).pipeline("pose")
-
-
-class Malicious:
-    """Unpickling makes a folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.path),)
 
 
 def test_code_in_a_file_is_refused_and_not_run(copy: Path) -> None:

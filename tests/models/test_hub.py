@@ -247,6 +247,32 @@ def test_putting_together_again_follows_what_has_changed(hub: FakeHub, hub_entry
     assert files == {"other.safetensors"}
 
 
+@pytest.mark.parametrize("refused", [("symlink_to",), ("symlink_to", "hardlink_to")], ids=["hard links", "copies"])
+def test_where_links_are_refused_it_is_put_together_all_the_same(
+    hub: FakeHub, hub_entry: Make, monkeypatch: pytest.MonkeyPatch, refused: tuple[str, ...]
+) -> None:
+    entry = hub_entry()
+    fetch_all(entry)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(1314, "A required privilege is not held by the client")
+
+    for name in refused:
+        monkeypatch.setattr(Path, name, refuse)
+    put_together(entry)
+    weights, own = entry.location / "unet" / "w.safetensors", entry.location / "ipa_studio.json"
+    own.write_text("{}")
+    before = weights.stat().st_ino
+    put_together(entry)
+    assert not weights.is_symlink()
+    assert weights.read_bytes() == LARGE
+    assert weights.stat().st_ino == before, "what is there already is not copied again"
+    fewer = hub_entry({"maker/base": {WEIGHTS: "unet/other.safetensors"}})
+    put_together(fewer)
+    files = {path.name for path in fewer.location.rglob("*") if path.is_file()}
+    assert files == {"other.safetensors", "ipa_studio.json"}
+
+
 @pytest.mark.parametrize("path", ["unet/w.bin", "model.py", "../x.json", "/etc/x.json", "a.safetensors.pt"])
 def test_nothing_that_could_run_code_or_lie_elsewhere_is_ever_a_part(path: str) -> None:
     with pytest.raises(ValueError, match="must not be downloaded"):

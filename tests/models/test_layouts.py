@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,8 +15,8 @@ from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry, entry_from_folder
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.models.loading import load_model
+from tests.malicious import Malicious
 
-LoadPlain = Callable[..., LoadedModel]
 PARTS = ("unet", "vae", "text_encoder", "image_encoder", "controlnet")
 
 
@@ -61,16 +59,6 @@ def test_pytorch_files_are_taken_where_there_are_no_others(copy: Path, usual: Lo
         torch.save(load_file(path), path.with_name(f"{stem}.{ending}"))
         path.unlink()
     assert_same_weights(load(entry_from_folder(copy, name="x")), usual)
-
-
-class Malicious:
-    """Unpickling makes a folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.path),)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ipa_app.adapter import check_adapter
 from ipa_app.errors import UserError
 from ipa_app.models.weights import find_weights, read_header
 
@@ -120,6 +121,15 @@ def test_what_a_pytorch_file_holds_is_told_as_of_other_files(tmp_path: Path) -> 
         read_header(tmp_path / "model.bin", pickles=False)
 
 
+def test_a_pytorch_file_that_holds_itself_is_read_to_its_end(tmp_path: Path) -> None:
+    content: dict[str, object] = {"a.weight": torch.zeros(3, 5)}
+    content["state_dict"] = content
+    torch.save(content, tmp_path / "model.bin")
+    assert list(read_header(tmp_path / "model.bin")) == ["a.weight"]
+    with pytest.raises(UserError, match=r"^model\.bin is not a file of plain weights"):
+        check_adapter(tmp_path / "model.bin")
+
+
 @pytest.mark.parametrize(
     ("name", "dtype", "kind"),
     [
@@ -153,7 +163,16 @@ def test_a_file_that_ends_too_early_is_told(tmp_path: Path) -> None:
         read_header(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 20, b"\x02\0\0\0\0\0\0\0[]", b"\x09\0\0\0\0\0\0\0{}"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff" * 20,
+        b"\x02\0\0\0\0\0\0\0[]",
+        b"\x09\0\0\0\0\0\0\0{}",
+        b"\x13\0\0\0\0\0\0\0" + b'{"__metadata__": 3}',
+    ],
+)
 def test_a_damaged_header_is_told(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
