@@ -27,8 +27,8 @@ def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:  # n
 
 
 @pytest.fixture
-def page_url(hub: FakeHub, tiny_bundle_dir: Path, tmp_path: Path) -> Iterator[str]:
-    with served(tiny_bundle_dir, temporary=tmp_path / "gradio") as url:
+def page_url(hub: FakeHub, tiny_bundle_dir: Path) -> Iterator[str]:
+    with served(tiny_bundle_dir) as url:
         yield url
 
 
