@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ipa_app.models.weights import Header
 
-PipelineTask = Literal["text_to_image", "image_to_image", "inpaint", "pose"]
+PipelineTask = Literal["text_to_image", "image_to_image", "inpaint", "controlnet"]
 Presets = Mapping[str, Mapping[str, float]]
 """What of a picture counts, by what requests call it, "style" and "layout": layers or blocks by name, to their share of
 the scale. Layers that are not named take nothing."""
@@ -32,7 +32,7 @@ _PIPELINES: Mapping[PipelineTask, str] = MappingProxyType(
         "text_to_image": "Pipeline",
         "image_to_image": "Img2ImgPipeline",
         "inpaint": "InpaintPipeline",
-        "pose": "ControlNetPipeline",
+        "controlnet": "ControlNetPipeline",
     }
 )
 

@@ -98,7 +98,7 @@ class Components:
         """The text-to-image pipeline over these parts; nothing is copied."""
         names = {*self.family.modules, *self.family.tokenizers, "scheduler"}
         parts = {name: getattr(self, name) for name in names} | {"image_encoder": None, "feature_extractor": None}
-        return build_pipelines(self.family, parts, index=self.index, controlnet=None)["text_to_image"]
+        return build_pipelines(self.family, parts, index=self.index)["text_to_image"]
 
     def clip_dim(self, kind: str) -> int:
         """Width of the features an adapter of this kind reads from the vision tower."""

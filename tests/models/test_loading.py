@@ -12,6 +12,7 @@ from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry, entry_from_folder
 from ipa_app.models.loaded import LEAST_PROMPTS, LoadedModel, PromptCache
 from ipa_app.models.loading import load_model
+from tests.checkpoints import pose_pipeline
 
 
 def load(entry: ModelEntry, **changes: object) -> LoadedModel:
@@ -25,17 +26,15 @@ def model(tiny_bundle_dir: Path) -> LoadedModel:
 
 
 def test_all_pipelines_share_one_set_of_weights(model: LoadedModel) -> None:
-    assert set(model.pipelines) == {"text_to_image", "image_to_image", "inpaint", "pose"}
+    assert set(model.pipelines) == {"text_to_image", "image_to_image", "inpaint"}
     for part in ("unet", "vae", "text_encoder", "image_encoder"):
         assert len({id(getattr(pipeline, part)) for pipeline in model.pipelines.values()}) == 1
-    assert {module.dtype for module in (model.pipelines["pose"].unet, model.pipelines["pose"].controlnet)} == {
-        torch.float32
-    }
+    assert {module.dtype for module in (pose_pipeline(model).unet, pose_pipeline(model).controlnet)} == {torch.float32}
 
 
 def test_nothing_can_be_trained_by_accident(model: LoadedModel) -> None:
     adapters = [model.adapters.get(adapter).network for adapter in model.entry.adapters.values()]
-    modules = [model.pipelines["pose"].unet, model.pipelines["pose"].controlnet, *adapters]
+    modules = [pose_pipeline(model).unet, pose_pipeline(model).controlnet, *adapters]
     assert not any(parameter.requires_grad for module in modules for parameter in module.parameters())
     assert not any(module.training for module in modules)
 
@@ -94,8 +93,8 @@ def test_large_prompts_are_kept_in_smaller_number(model: LoadedModel) -> None:
 
 def test_a_model_without_a_controlnet_or_adapters_says_so(tiny_bundle_dir: Path) -> None:
     plain = load(entry_from_folder(tiny_bundle_dir, name="tiny"), controlnets={}, adapters={})
-    with pytest.raises(UserError, match="no ControlNet"):
-        plain.pipeline("pose")
+    with pytest.raises(UserError, match="The model Tiny has no ControlNet for poses; please choose another model"):
+        plain.entry.controlnet("pose")
     with pytest.raises(UserError, match=r"no adapter 'fine' \(it has none\)"):
         plain.entry.adapter("fine")
 
