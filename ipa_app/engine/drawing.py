@@ -81,7 +81,7 @@ def denoise(
         if batch is not None:
             batch.at_step(done)
         if previewer is not None:
-            previewer.after_step(pipeline, rows, step=done, steps=steps, latents=tensors["latents"])
+            previewer.after_step(model, rows, step=done, steps=steps, latents=tensors["latents"])
         on_step(done)
         return {}
 

@@ -25,7 +25,7 @@ from ipa_app.models.precision import in_float32
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from diffusers import DiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
     from PIL import Image
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
@@ -205,6 +205,11 @@ class LoadedModel:
     def tokenizers(self) -> list[Any]:
         """One per text encoder."""
         return [getattr(self.pipelines["text_to_image"], name) for name in self.family.tokenizers]
+
+    @property
+    def vae(self) -> AutoencoderKL:
+        """What turns pictures into latents and back."""
+        return self.pipelines["text_to_image"].components["vae"]
 
     @property
     def latent_cell(self) -> int:
