@@ -316,7 +316,7 @@ class GenerateRequest:
         USUAL.name,
         title="The pose's detector",
         label="Who looks for people in a photo",
-        help=" ".join(each.help for each in DETECTORS.values() if each.help),
+        help=" ".join(each.help for each in DETECTORS.values() if each is not USUAL),
         shown=tuple(each.title for each in DETECTORS.values()),
         tasks=("pose",),
         beside="pose",

@@ -69,8 +69,11 @@ def build_pipelines(
         parts: by their names, the vision tower and its processor among them.
         index: the model's model_index.json.
     """
-    tasks = [task for task in family.pipelines if task != "controlnet"]
-    return MappingProxyType({task: _build(task, family, parts, index=index) for task in tasks})
+    pipelines: dict[PipelineTask, DiffusionPipeline] = {}
+    for task in family.pipelines:
+        if task != "controlnet":
+            pipelines[task] = _build(task, family, parts, index=index)
+    return MappingProxyType(pipelines)
 
 
 def build_controlnet_pipeline(

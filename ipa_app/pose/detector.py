@@ -50,6 +50,7 @@ class Detector:
         name: what requests call it.
         title: what people call it.
         licence: of its weights, in a word.
+        help: what people should know before they choose it, such as what is downloaded then; whole sentences.
         make: makes one that works on a torch device.
         repo: "owner/name" on the Hugging Face Hub, where its weights are.
         revision: the commit that they are taken from.
@@ -60,12 +61,12 @@ class Detector:
         packages: what has to be installed for it, beside what is there anyway.
         hands: whether it can find fingers.
         face: whether it can find the points of faces.
-        help: what people should know before they choose it, as whole sentences.
     """
 
     name: str
     title: str
     licence: str
+    help: str
     make: Callable[[str], PeopleDetector]
     repo: str
     revision: str
@@ -76,7 +77,6 @@ class Detector:
     packages: tuple[str, ...] = ()
     hands: bool = True
     face: bool = True
-    help: str = ""
 
     @property
     def is_installed(self) -> bool:
