@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipa_app.pose import detectors
+
 TITLE = "IP-Adapter Studio"
 TAGLINE = "Show it a picture. Get new pictures that take after it."
 
@@ -94,10 +96,7 @@ POSE_ASIDE = (
 )
 POSE_BACK = "Back to the skeleton editor"
 POSE_FIND = "Find the pose in my picture and edit it"
-POSE_PHOTO_HELP = (
-    "What OpenPose needs to find people is downloaded when it is first needed: 0.2 GB, and 0.15 GB more each for "
-    "fingers and faces. “Stop” ends the download, and the next try goes on from there."
-)
+POSE_PHOTO_HELP = f"{detectors.USUAL.help} “Stop” ends the download, and the next try goes on from there."
 POSE_FOUND_ONE = "One figure was found, and is in the skeleton editor: look at it, change it, then generate."
 POSE_FOUND_MANY = (
     "{count} figures were found, and are in the skeleton editor: look at them, remove whom you do not want, then "

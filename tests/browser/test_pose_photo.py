@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ipa_app.pose.options import detectors
+from ipa_app.pose.detectors import detectors
 from tests.dwpose_files import dwpose_files
 from tests.hub_fixtures import cache, point_at  # noqa: F401 - fixtures are found by being here
 from tests.hub_server import FakeHub, serving

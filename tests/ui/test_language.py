@@ -14,6 +14,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.options import Option, options
 from ipa_app.pose.body import JOINT_NAMES
+from ipa_app.pose.openpose import OPENPOSE
 from ipa_app.pose.presets import presets
 from ipa_app.ui import texts
 from ipa_app.ui.about import words_html
@@ -30,7 +31,7 @@ ONLY_ENGLISH = {"TITLE"}
 NAMES = {"Stable Diffusion", "Stable Diffusion 1.5", "Stable Diffusion 1.x", "Stable Diffusion 2.x"} | {
     "Stable Diffusion XL", "FLUX or Stable Diffusion 3", "CLIP ViT-L/14", "OpenCLIP ViT-H/14", "OpenCLIP ViT-bigG/14"
 }  # fmt: skip
-JOINED = {"{} left"}
+JOINED = {"{} left", OPENPOSE.help}
 IN_FILES = {"CFG scale", "IP-Adapter scale", "ControlNet scale", "Denoising strength", "Negative prompt: {}"}
 UNSHOWN = {"blob {}\0", "load {}"}
 TORCH_SAYS = {"MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory"}

@@ -15,8 +15,8 @@ import gradio as gr
 
 from ipa_app.errors import UserError
 from ipa_app.imaging.opening import open_image
+from ipa_app.pose.detectors import detectors
 from ipa_app.pose.keypoint_files import UnknownCanvasError
-from ipa_app.pose.options import detectors
 from ipa_app.pose.presets import preset_pictures, preset_sheets
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
 from ipa_app.ui import texts
