@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,16 +10,15 @@ import pytest
 
 from ipa_app.errors import UserError
 from ipa_app.options import check_options, option, options
+from tests.changed_package import changed_package, run_with
 from tests.declared_anew import DECLARATION
-
-ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cake:
-    layers: int = option(2, title="The layers", between=(1, 9), defaults={"wedding": 5}, doc="{least:g} to {most:g}")
+    layers: int = option(2, title="The layers", between=(1, 9), doc="{least:g} to {most:g}")
     icing: Literal["none", "sugar"] = option("none", title="The icing", api="glaze")
-    candles: int = option(0, title="The candles", between=(10, 100), or_zero=True, multiple=10, tasks=("birthday",))
+    candles: int = option(0, title="The candles", between=(10, 100), or_zero=True, multiple=10)
     baker: str = "somebody"
 
     def __post_init__(self) -> None:
@@ -40,10 +35,11 @@ def test_options_are_listed_with_what_their_fields_say() -> None:
     assert list(declared) == ["layers", "icing", "candles"]
     assert [each.api for each in declared.values()] == ["layers", "glaze", "candles"]
     assert [each.choices for each in declared.values()] == [(), ("none", "sugar"), ()]
-    assert [each.default_for("wedding") for each in declared.values()] == [5, "none", 0]
-    assert [each.is_for("wedding") for each in declared.values()] == [True, True, False]
     assert declared["layers"].documentation == "layers: 1 to 9"
-    assert list(options(Tart)) == [*declared, "fruit"]
+    assert [(name, each.declared_in) for name, each in options(Tart).items()] == [
+        *((name, Cake) for name in declared),
+        ("fruit", Tart),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -75,17 +71,8 @@ def test_what_cannot_be_declared_is_a_mistake() -> None:
 
 @pytest.mark.slow
 def test_a_declaration_is_all_that_a_new_parameter_needs(tiny_bundle_dir: Path, tmp_path: Path) -> None:
-    package = tmp_path / "ipa_app"
-    shutil.copytree(ROOT / "ipa_app", package, ignore=shutil.ignore_patterns("__pycache__", "toybox", "training"))
-    shutil.copytree(ROOT / "assets" / "poses", tmp_path / "assets" / "poses")
+    package = changed_package(tmp_path)
     requests = package / "engine" / "requests.py"
     before, after = requests.read_text(encoding="utf-8").split("    notes: tuple[str, ...] = ()", 1)
     requests.write_text(f"{before}{DECLARATION}    notes: tuple[str, ...] = (){after}", encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "declared_anew.py"), str(tiny_bundle_dir), str(tmp_path / "temporary")],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_with(tmp_path, "declared_anew.py", tiny_bundle_dir)

@@ -114,8 +114,7 @@ def _follow(job: Job, draw: DrawApart, previews: bool) -> None:
     with job.owning_errors():
         job.check_cancelled()
         job.emit(Progress(phase="loading", message="waiting for a GPU"))
-        request = replace(job.plan.request, seed=job.plan.seeds[0])
-        with closing(draw(request, adapter=job.plan.adapter, previews=previews)) as events:
+        with closing(draw(job.plan.request, adapter=job.plan.adapter, previews=previews)) as events:
             for event in events:
                 job.check_cancelled()
                 _tell(job, event)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from ipa_app.engine.apart import DrawApart, follow
 from ipa_app.engine.job import Job
 from ipa_app.engine.plan import make_plan
-from ipa_app.engine.pose_search import PoseSearch
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.series import Part, Series
+from ipa_app.engine.tasks.pose_search import PoseSearch
 from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out, wait_for_model
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.pose.detect import PoseDetector
@@ -65,7 +65,7 @@ class Engine:
         return self._manager
 
     def submit(self, request: GenerateRequest, *, previews: bool = False, party: str | None = None) -> Job:
-        """Put a request into the queue.
+        """Put a request into the queue; a random seed is drawn now.
 
         Args:
             request: what to draw.
@@ -77,7 +77,7 @@ class Engine:
             UserError: there is no such model, it is not downloaded, it cannot do this, or too many requests wait.
         """
         self._manager.check_available(request.model)
-        plan = make_plan(request, self._manager.entry(request.model))
+        plan = make_plan(request.with_seed(), self._manager.entry(request.model))
         job = Job(plan, on_cancel=self._drop, previews=previews, party=party)
         with self._changed:
             if self._closed:

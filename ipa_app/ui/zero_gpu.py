@@ -126,7 +126,7 @@ def estimated_seconds(plan: Plan) -> int:
     """Estimate how long a request needs a GPU; rather too long, as more is cut off."""
     width, height = plan.canvas_size
     per_picture = _SECONDS_PER_PICTURE + plan.drawn_steps * _SECONDS_PER_STEP_AND_MEGAPIXEL * width * height / 10**6
-    return math.ceil(_SECONDS_AT_FIRST + len(plan.seeds) * per_picture)
+    return math.ceil(_SECONDS_AT_FIRST + plan.request.count * per_picture)
 
 
 def explained(error: gr.Error) -> UserError:

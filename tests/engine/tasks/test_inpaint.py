@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ipa_app.engine.inpaint import make_canvas
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.tasks.inpaint import make_canvas
 from ipa_app.errors import UserError
 from ipa_app.models.manager import ModelManager
 from tests.engine.conftest import Generate, noise_picture, reference
