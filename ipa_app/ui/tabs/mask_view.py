@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from ipa_app.engine.tasks.area import mark_area, show_area
-from ipa_app.engine.tasks.inpaint import InpaintOptions
+from ipa_app.engine.tasks.inpaint import Inpaint, InpaintOptions
 from ipa_app.errors import UserError
 from ipa_app.imaging.masks import editor_mask
 from ipa_app.options import options
@@ -53,12 +53,12 @@ def keep_mask(editor_value: dict[str, Any] | None) -> str | None:
 
 def connect_mask_view(view: MaskView, parts: Parts, runner: Runner) -> None:
     """Let the mask be shown. What was shown goes away when the mask would look different."""
-    inputs = parts.inputs_of(parts.tab_of("inpaint"))
+    inputs = parts.inputs_of(parts.tab_of(Inpaint.name))
     shown_of = {name: inputs[name] for name in _SHOWN_OF}
     outputs = [view.box, view.notes, view.understood, view.picture]
 
     def shown(sent: Mapping[str, object]) -> dict[Any, Any]:
-        request = build_request("inpaint", sent)
+        request = build_request(Inpaint.name, sent)
         area = mark_area(runner.studio.plan(request))
         return {
             view.box: gr.update(visible=True),
