@@ -92,7 +92,7 @@ def lender() -> Lender:
 
 @pytest.fixture
 def engine(manager: ModelManager, model: LoadedModel, lender: Lender) -> Iterator[Engine]:
-    engine = Engine(manager, draw_apart=drawing_on({"toybox": model}, gpu=lender.gpu))
+    engine = Engine(manager, remote_draw=drawing_on({"toybox": model}, gpu=lender.gpu))
     yield engine
     engine.close()
 
