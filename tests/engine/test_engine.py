@@ -41,6 +41,12 @@ def long_job(engine: Engine) -> Iterator[Job]:
         job.cancel()
 
 
+def test_a_random_seed_is_decided_when_a_request_is_submitted(engine: Engine) -> None:
+    job = engine.submit(GenerateRequest(task="mix", prompt="a cat", steps=1))
+    assert job.plan.request.seed >= 0
+    assert job.result(TIMEOUT_S).seeds == (job.plan.request.seed,)
+
+
 def test_importing_the_engine_does_not_import_torch() -> None:
     code = (
         "import sys, ipa_app.engine.engine, ipa_app.models.manager, ipa_app.models.catalog, ipa_app.models.words;"

@@ -57,26 +57,16 @@ def connect_mask_view(view: MaskView, parts: Parts, runner: Runner) -> None:
     shown_of = {name: inputs[name] for name in _SHOWN_OF}
     outputs = [view.box, view.notes, view.understood, view.picture]
 
-    def shown(sent: Mapping[str, object]) -> dict[Any, Any]:
-        request = build_request(Inpaint.name, sent)
-        area = mark_area(runner.studio.plan(request))
-        return {
-            view.box: gr.update(visible=True),
-            view.notes: notes_html((*request.notes, *area.notes)),
-            view.understood: gr.update(visible=True),
-            view.picture: keep_picture(show_area(area), format="jpeg"),
-        }
-
     def show(**sent: object) -> dict[Any, Any]:
         with explained():
-            return shown(sent)
+            return _shown(view, runner, sent)
 
     def show_file(**sent: object) -> dict[Any, Any]:
         if any(sent[name] is None for name in _FILES):
             return {view.box: gr.update(visible=False)}
         with explained():
             try:
-                return shown(sent)
+                return _shown(view, runner, sent)
             except UserError as error:
                 why = {view.notes: notes_html([str(error)]), view.understood: gr.update(visible=False)}
                 return {view.box: gr.update(visible=True), **why}
@@ -98,3 +88,15 @@ def connect_mask_view(view: MaskView, parts: Parts, runner: Runner) -> None:
     )
     changes = [component.change for name, component in beside.items() if name not in _FILES]
     gr.on(changes, lambda: gr.update(visible=False), None, view.box, trigger_mode="always_last", **AT_ONCE)
+
+
+def _shown(view: MaskView, runner: Runner, sent: Mapping[str, object]) -> dict[Any, Any]:
+    """Show the mask of what the form holds, as an update of the page."""
+    request = build_request(Inpaint.name, sent)
+    area = mark_area(runner.studio.plan(request))
+    return {
+        view.box: gr.update(visible=True),
+        view.notes: notes_html((*request.notes, *area.notes)),
+        view.understood: gr.update(visible=True),
+        view.picture: keep_picture(show_area(area), format="jpeg"),
+    }

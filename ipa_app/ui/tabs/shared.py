@@ -136,13 +136,7 @@ def finish_tab(
     with gr.Row(elem_classes="ipa-actions"):
         generate = gr.Button(texts.GENERATE, variant="primary", size="lg", scale=3, elem_id=f"{task}-generate")
         stop = gr.Button(texts.STOP, size="lg", scale=1, min_width=90, interactive=False, elem_id=f"{task}-stop")
-    further = {}
-    if extras:
-        with gr.Row(elem_classes="ipa-extras"):
-            further = {
-                name: gr.Button(text, size="sm", min_width=140, elem_id=f"{task}-{name}")
-                for name, text in extras.items()
-            }
+    further = _further_buttons(task, extras) if extras else {}
     choice = compared() if compared else None
     examples = gr.Column(elem_classes="ipa-examples")
     return TaskTab(
@@ -156,3 +150,10 @@ def finish_tab(
         extras=further,
         compared=choice,
     )
+
+
+def _further_buttons(task: str, extras: Mapping[str, str]) -> dict[str, gr.Button]:
+    with gr.Row(elem_classes="ipa-extras"):
+        return {
+            name: gr.Button(text, size="sm", min_width=140, elem_id=f"{task}-{name}") for name, text in extras.items()
+        }
