@@ -78,7 +78,7 @@ class Series:
         What the safety checker held back is among the results, with a sign in its place.
 
         Args:
-            awaited: as for `Watched.events`.
+            awaited: as for `Observable.events`.
             newest: likewise.
 
         Raises:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ipa_app.engine.job import Job
+from ipa_app.engine.observable import InternalError
 from ipa_app.engine.results import Progress
-from ipa_app.engine.watched import InternalError
 from ipa_app.errors import Cancelled
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ from PIL import Image
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
 from ipa_app.engine.metadata import pack_inputs
+from ipa_app.engine.observable import Left
 from ipa_app.engine.plan import Plan, make_plan
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.series import Part, Series
 from ipa_app.engine.tasks.pose_search import PoseSearch
-from ipa_app.engine.watched import Left
 from ipa_app.errors import UserError
 from ipa_app.imaging.png import write_png
 from ipa_app.models.catalog import Catalog, ModelEntry

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ipa_app.engine.engine import Engine
+from ipa_app.engine.observable import InternalError
 from ipa_app.engine.plan import Plan, make_plan
 from ipa_app.engine.remote import Events, RemoteDraw, draw_remotely, with_adapter
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.watched import InternalError
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.adapter_set import ADAPTERS_VARIABLE, AdapterSet
 from ipa_app.models.entry import AdapterEntry, ModelEntry

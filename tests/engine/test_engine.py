@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
+from ipa_app.engine.observable import InternalError, Left
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.engine.watched import InternalError, Left
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager

@@ -8,8 +8,8 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ipa_app.engine.observable import Observable
 from ipa_app.engine.results import Progress
-from ipa_app.engine.watched import Watched
 from ipa_app.models.entry import HubFiles
 from ipa_app.models.hub import gather
 from ipa_app.models.pose_weights import dwpose_weights, openpose_weights
@@ -94,7 +94,7 @@ def weights_of(options: PoseOptions) -> HubFiles:
     return openpose_weights(hands=options.hands, face=options.face)
 
 
-class PoseSearch(Watched[PoseSheet]):
+class PoseSearch(Observable[PoseSheet]):
     """The search for the pose in a picture, in a thread of its own."""
 
     def __init__(
