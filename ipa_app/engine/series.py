@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from ipa_app.engine.job import Job
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.engine.seeds import picture_seeds
 from ipa_app.engine.withheld import AllWithheld
 from ipa_app.errors import UserError
 from ipa_app.models.entry import AdapterEntry
@@ -33,7 +32,7 @@ def scale_strip(request: GenerateRequest) -> tuple[Part, ...]:
     """Plan the same picture, on one seed, at rising strengths of its references."""
     return tuple(
         Part(title=f"strength {scale:g}", request=replace(one, scale=scale))
-        for one in (_on_one_seed(request),)
+        for one in (replace(request, count=1).with_seed(),)
         for scale in STRIP_SCALES
     )
 
@@ -50,7 +49,7 @@ def each_adapter(request: GenerateRequest, adapters: Mapping[str, AdapterEntry])
     """
     if len(adapters) < 2:
         raise UserError("Please choose at least two adapters to compare.")
-    one = _on_one_seed(request)
+    one = replace(request, count=1).with_seed()
     return tuple(Part(title=adapter.title, request=replace(one, adapter=name)) for name, adapter in adapters.items())
 
 
@@ -79,7 +78,7 @@ class Series:
         What the safety checker held back is among the results, with a sign in its place.
 
         Args:
-            awaited: as for `Watched.events`.
+            awaited: as for `Observable.events`.
             newest: likewise.
 
         Raises:
@@ -116,7 +115,3 @@ class Series:
         message = which if event.phase == "denoising" else f"{which}, {event.message}"
         steps = event.steps or 1
         return replace(event, step=index * steps + event.step, steps=count * steps, message=message)
-
-
-def _on_one_seed(request: GenerateRequest) -> GenerateRequest:
-    return replace(request, count=1, seed=picture_seeds(request.seed, 1)[0])

@@ -11,7 +11,7 @@ from pathlib import Path
 import ipa_app
 
 ROOT = Path(ipa_app.__file__).parent
-PACKAGES = ("", "engine", "imaging", "models", "pose", "adapter")
+PACKAGES = ("", "engine", "engine/tasks", "imaging", "models", "pose", "adapter")
 PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 
 # What the engine and the manager report goes to the page even where it is a single word.

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gradio as gr
 
+from ipa_app.models.entry import ModelEntry
 from ipa_app.ui import texts
 from ipa_app.ui.controls import control, picture_input
-from ipa_app.ui.tabs.shared import TaskTab, finish_tab, help_text
+from ipa_app.ui.tabs.shared import Tab, TaskTab, finish_tab, help_text
 
 
-def mix_tab() -> TaskTab:
-    """Lay out the tab."""
+def mix_tab(entry: ModelEntry) -> TaskTab:
+    """Lay out the tab, which is the same for all models."""
+    del entry
     with gr.Tab(texts.MIX_TAB, id="mix", elem_id="tab-mix") as tab:
         help_text(texts.MIX_HELP)
         with gr.Accordion(texts.START_HEADING, open=False, elem_id="start-panel") as fold:
             help_text(texts.START_HELP)
             start = picture_input(label=texts.START_HEADING, elem_id="start-image", height=190)
             strength = control("strength")
-        return finish_tab(
-            task="mix",
-            tab=tab,
-            label=texts.PROMPT_LABEL,
-            inputs={"start_image": start, "strength": strength},
-            folds={"start_image": fold},
-        )
+        finished = finish_tab(task="mix", tab=tab, label=texts.PROMPT_LABEL, placeholder=texts.PROMPT_EXAMPLES["mix"])
+    return replace(finished, inputs={"start_image": start, "strength": strength}, folds={"start_image": fold})
+
+
+TAB = Tab(
+    lay_out=mix_tab,
+    about="Make pictures from words together with a reference picture; without one it is plain text-to-image.",
+)

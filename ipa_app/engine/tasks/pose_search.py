@@ -8,8 +8,8 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ipa_app.engine.observable import Observable
 from ipa_app.engine.results import Progress
-from ipa_app.engine.watched import Watched
 from ipa_app.models.entry import HubFiles, HubPart
 from ipa_app.models.hub import gather
 from ipa_app.pose.detect import FindPeople, PoseDetector, find_pose
@@ -95,7 +95,7 @@ def weights_of(options: PoseOptions) -> HubFiles:
     return HubFiles(title=detector.title, parts=(part,))
 
 
-class PoseSearch(Watched[PoseSheet]):
+class PoseSearch(Observable[PoseSheet]):
     """The search for the pose in a picture, in a thread of its own."""
 
     def __init__(
