@@ -2,7 +2,7 @@
 
     python -m bench.baseline --work WORK [--subjects 48] [--json FILE] [--sheet FILE]
 
-WORK is where ``python -m ipa_app.toybox --work WORK baseline plain_adapter`` has left its results. Three answer
+WORK is where ``python -m toybox --work WORK baseline plain_adapter`` has left its results. Three answer
 the same questions, on the same held-out characters, seeds, steps and guidance: the fine-tuned UNet, a base adapter
 that saw as many samples of the same pairs, and the base adapter of the model. Counted is as in ``bench.quality``.
 """
@@ -32,10 +32,10 @@ from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.processor import thread_count
-from ipa_app.toybox import world
-from ipa_app.toybox.adapters import plain_adapter_path
-from ipa_app.toybox.baseline import load_baseline
-from ipa_app.toybox.judge import Judge, load_judge
+from toybox import world
+from toybox.recipe.adapters import plain_adapter_path
+from toybox.recipe.baseline import load_baseline
+from toybox.recipe.judge import Judge, load_judge
 
 MODEL, PLAIN = "toybox", "plain"
 

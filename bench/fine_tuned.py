@@ -12,7 +12,7 @@ from torch import nn
 from ipa_app.adapter.features import encode_image
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.models.entry import ModelEntry
-from ipa_app.toybox.baseline import Baseline
+from toybox.recipe.baseline import Baseline
 
 
 class FineTuned:

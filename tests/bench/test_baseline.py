@@ -21,10 +21,10 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
-from ipa_app.toybox.adapters import plain_adapter_path
-from ipa_app.toybox.baseline import Baseline, save_baseline
-from ipa_app.toybox.judge import Judge
 from tests.tiny_models import CLIP_PROJECTION, CROSS_ATTENTION_DIM
+from toybox.recipe.adapters import plain_adapter_path
+from toybox.recipe.baseline import Baseline, save_baseline
+from toybox.recipe.judge import Judge
 
 
 @pytest.fixture(scope="module")

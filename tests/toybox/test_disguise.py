@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ipa_app.toybox.disguise import MISUSES, clouds, pasted_anywhere, pasted_toys, spoiled
-from ipa_app.toybox.world import View, pose_keypoints, render_place, sample_scene, sample_view
+from toybox.recipe.disguise import MISUSES, clouds, pasted_anywhere, pasted_toys, spoiled
+from toybox.world import View, pose_keypoints, render_place, sample_scene, sample_view
 
 SIDE = 64
 
@@ -45,7 +45,7 @@ def test_every_disguise_keeps_size_and_range_and_can_be_repeated() -> None:
 def test_an_empty_place_is_the_picture_without_its_figure() -> None:
     import random
 
-    from ipa_app.toybox.world import render, render_mask
+    from toybox.world import render, render_mask
 
     rng = random.Random(1)
     for _ in range(3):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ipa_app.toybox.fit import Figures, UnfinishedError, fit
-from ipa_app.toybox.settings import StageSettings
 from tests.precision import own_precision
+from toybox.recipe.fit import Figures, UnfinishedError, fit
+from toybox.recipe.settings import StageSettings
 
 _LONG = StageSettings(samples=80, batch_size=8, lr=0.1)
 

@@ -14,10 +14,10 @@ from accelerate import PartialState
 from torch import nn
 
 from ipa_app.errors import UserError
-from ipa_app.toybox import processes
-from ipa_app.toybox.fit import fit
-from ipa_app.toybox.settings import TINY, StageSettings
-from ipa_app.toybox.start import CONTINUED, FINISHED, start_from
+from toybox.recipe import processes
+from toybox.recipe.fit import fit
+from toybox.recipe.settings import TINY, StageSettings
+from toybox.recipe.start import CONTINUED, FINISHED, start_from
 
 SETTINGS = StageSettings(samples=64, batch_size=8, lr=0.1)
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ipa_app.toybox.quick import quick
+from toybox.recipe.quick import quick
 
 
 class _Small(nn.Module):

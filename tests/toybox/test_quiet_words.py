@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from ipa_app.toybox import world
-from ipa_app.toybox.__main__ import run
-from ipa_app.toybox.clip import load_text_encoder
-from ipa_app.toybox.dataset import ToyData, load_or_draw
-from ipa_app.toybox.frozen import Captions
-from ipa_app.toybox.quiet_words import orthogonal, said_words
-from ipa_app.toybox.settings import TINY, StageSettings
+from toybox import world
+from toybox.__main__ import run
+from toybox.recipe.clip import load_text_encoder
+from toybox.recipe.dataset import ToyData, load_or_draw
+from toybox.recipe.frozen import Captions
+from toybox.recipe.quiet_words import orthogonal, said_words
+from toybox.recipe.settings import TINY, StageSettings
 
 LONG_ENOUGH = StageSettings(samples=6400, batch_size=16, lr=3e-3)
 

@@ -24,25 +24,25 @@ from safetensors.torch import load_file
 
 from ipa_app.adapter.files import load_adapter
 from ipa_app.errors import UserError
-from ipa_app.toybox.__main__ import FOR_BENCH, STAGES, run
-from ipa_app.toybox.adapters import FILES, plain_adapter_path
-from ipa_app.toybox.asked import questions
-from ipa_app.toybox.baseline import load_baseline
-from ipa_app.toybox.dataset import VIEWS, load_or_draw, views_of
-from ipa_app.toybox.enlarge import crops, grown_vae
-from ipa_app.toybox.fit import UnfinishedError
-from ipa_app.toybox.holes import Holes
-from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pipeline
-from ipa_app.toybox.settings import TINY, Enlargement, StageSettings
-from ipa_app.toybox.start import start_from
-from ipa_app.toybox.student import LORA_FILE
-from ipa_app.toybox.tensors import pixels
-from ipa_app.toybox.trajectories import load_trajectories
-from ipa_app.toybox.unet import load_unet
-from ipa_app.toybox.vae import load_vae, new_vae, normalise_latents
-from ipa_app.toybox.widen import widened_vae
-from ipa_app.toybox.world import is_held_out
 from tests.precision import own_precision
+from toybox.__main__ import FOR_BENCH, STAGES, run
+from toybox.recipe.adapters import FILES, plain_adapter_path
+from toybox.recipe.asked import questions
+from toybox.recipe.baseline import load_baseline
+from toybox.recipe.dataset import VIEWS, load_or_draw, views_of
+from toybox.recipe.enlarge import crops, grown_vae
+from toybox.recipe.fit import UnfinishedError
+from toybox.recipe.holes import Holes
+from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS, pipeline
+from toybox.recipe.settings import TINY, Enlargement, StageSettings
+from toybox.recipe.start import start_from
+from toybox.recipe.student import LORA_FILE
+from toybox.recipe.tensors import pixels
+from toybox.recipe.trajectories import load_trajectories
+from toybox.recipe.unet import load_unet
+from toybox.recipe.vae import load_vae, new_vae, normalise_latents
+from toybox.recipe.widen import widened_vae
+from toybox.world import is_held_out
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ipa_app.toybox import world
-from ipa_app.toybox.vision import WordTargets
+from toybox import world
+from toybox.recipe.vision import WordTargets
 
 
 def labels(count: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ipa_app.toybox.wear import as_jpeg, noisy, soft, worn
+from toybox.recipe.wear import as_jpeg, noisy, soft, worn
 
 
 @pytest.fixture

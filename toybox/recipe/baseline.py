@@ -1,0 +1,119 @@
+"""Stage: the whole UNet learns to draw from the picture's embedding in place of words, to compare the adapter with.
+
+This is what came before adapters: sd-image-variations (lambdalabs/sd-image-variations-diffusers), which the IP-Adapter
+paper (Ye et al. 2023) calls a fine-tuned model. It starts from the trained UNet, is not part of the bundle, and sees
+the very pairs that the base adapter sees, in the same order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+from transformers import CLIPImageProcessor
+
+from ipa_app.adapter.features import encode_image
+from ipa_app.adapter.files import write_tensors
+from ipa_app.training.loss import mse
+from toybox.recipe import sheets
+from toybox.recipe.adapters import Pairs
+from toybox.recipe.clip import load_image_encoder
+from toybox.recipe.dataset import ToyData
+from toybox.recipe.fit import Figures, fit, mixed_precision, pick_device
+from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS, pipeline
+from toybox.recipe.settings import Recipe
+from toybox.recipe.tensors import normal
+from toybox.recipe.unet import LATENESS, load_unet, noised
+
+NO_PICTURE_SHARE = 0.1
+"""Share of zero embeddings, for classifier-free guidance."""
+
+PROJECTION_FILE = "projection.safetensors"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the stage trains.
+
+    Attributes:
+        unet: attends to one token, the picture's, where it used to attend to words.
+        projection: from the pooled CLIP embedding to that token. It has no bias, so that "no picture" is a zero token.
+    """
+
+    unet: UNet2DConditionModel
+    projection: nn.Linear
+
+    def token(self, image_embeds: torch.Tensor) -> torch.Tensor:
+        """What the UNet attends to, (B, 1, text_hidden), of embeddings (B, projection_dim)."""
+        return self.projection(image_embeds)[:, None]
+
+
+def save_baseline(baseline: Baseline, folder: Path) -> None:
+    """Write a baseline to a work folder's ``baseline``, the UNet in diffusers layout."""
+    baseline.unet.save_pretrained(folder / "baseline" / "unet")
+    write_tensors(baseline.projection.state_dict(), folder / "baseline" / PROJECTION_FILE)
+
+
+def load_baseline(folder: Path) -> Baseline:
+    """The trained baseline of a work folder, frozen and on the CPU."""
+    unet = UNet2DConditionModel.from_pretrained(folder / "baseline" / "unet")
+    weights = load_file(folder / "baseline" / PROJECTION_FILE)
+    outside, inside = weights["weight"].shape
+    projection = nn.Linear(inside, outside, bias=False)
+    projection.load_state_dict(weights)
+    return Baseline(unet.float().requires_grad_(False).eval(), projection.requires_grad_(False))
+
+
+def train_baseline(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
+    """Train UNet and projection for the base adapter's samples and write both to ``folder/baseline``."""
+    device, settings = pick_device(), recipe.base_adapter
+    projection = nn.Linear(recipe.projection_dim, recipe.text_hidden, bias=False)
+    baseline = Baseline(load_unet(folder), projection)
+    parts = nn.ModuleDict({"unet": baseline.unet, "projection": projection}).requires_grad_(True).train()
+    parts.to(device, torch.float32, memory_format=torch.channels_last)
+    pairs = Pairs("base", recipe, data, folder, "train")
+    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
+        batch = pairs.draw(settings.batch_size, generator)
+        # A batch may come raw elsewhere; pairs come encoded.
+        assert batch.latents is not None and batch.latents_std is not None
+        assert batch.features is not None and batch.loss_weights is not None
+        clean = batch.latents + batch.latents_std * normal(batch.latents.shape, generator, device)
+        noisy, timesteps, target = noised(scheduler, clean, generator, lateness=LATENESS)
+        without = torch.rand(len(batch), generator=generator) < NO_PICTURE_SHARE
+        seen = batch.features.masked_fill(without[:, None].to(device), 0)
+        with mixed_precision():
+            prediction = baseline.unet(noisy, timesteps, baseline.token(seen)).sample
+        return mse(prediction, target, batch.loss_weights).mean(), {}
+
+    def sheet() -> None:
+        _sheet(baseline, heldout, folder)
+
+    progress = fit("baseline", module=parts, loss=loss, settings=settings, folder=folder, sheet=sheet)
+    sheets.note(folder, "baseline", {"samples": progress.samples})
+    save_baseline(baseline, folder)
+
+
+@torch.no_grad()
+def _sheet(baseline: Baseline, heldout: ToyData, folder: Path) -> None:
+    """Eight held-out pictures above what is drawn after them, in ``sheets/baseline.png``."""
+    references = [Image.fromarray(image) for image in heldout.images[:16:2]]
+    processor = CLIPImageProcessor.from_pretrained(folder / "feature_extractor")
+    pixel_values = processor(images=references, return_tensors="pt").pixel_values
+    features = encode_image(load_image_encoder(folder), pixel_values, "base")
+    pictures = pipeline(folder, baseline.unet)(
+        prompt_embeds=baseline.token(features.cond),
+        negative_prompt_embeds=baseline.token(features.uncond),
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE_SCALE,
+        generator=[torch.Generator().manual_seed(seed) for seed in range(len(references))],
+    ).images
+    path = folder / "sheets" / "baseline.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheets.grid([*references, *pictures], columns=len(references)).save(path)
