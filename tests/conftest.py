@@ -53,6 +53,19 @@ def reading_bundle_dir(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="session")
+def recipe_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work folder in which the tiny recipe of the bundled model has run whole; do not write into it."""
+    from tests.precision import own_precision
+    from toybox.recipe.settings import TINY
+    from toybox.recipe.stages import run
+
+    folder = tmp_path_factory.mktemp("recipe")
+    with own_precision():
+        run(TINY, folder, [])
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_sdxl_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete random SDXL; do not write into it."""
     from tests.tiny_sdxl import tiny_sdxl_bundle

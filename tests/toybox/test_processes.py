@@ -17,7 +17,7 @@ from ipa_app.errors import UserError
 from toybox.recipe import processes
 from toybox.recipe.fit import fit
 from toybox.recipe.settings import TINY, StageSettings
-from toybox.recipe.start import CONTINUED, FINISHED, start_from
+from toybox.recipe.stages import CONTINUED, STAGES, start_from
 
 SETTINGS = StageSettings(samples=64, batch_size=8, lr=0.1)
 
@@ -85,7 +85,7 @@ def _start(rank: int, bundle: Path, folder: Path, port: int) -> None:
 
 def test_processes_that_go_on_from_a_bundle_do_not_meet(tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
-    for part in (*(part for parts in FINISHED.values() for part in parts), *CONTINUED):
+    for part in (*(part for stage in STAGES.values() for part in stage.leaves), *CONTINUED):
         (bundle / part).mkdir(parents=True, exist_ok=True)
     (bundle / "vae" / "config.json").write_text(json.dumps({"sample_size": TINY.size}), "utf-8")
     names = [f"file{number:03}" for number in range(200)]

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from toybox import world
-from toybox.__main__ import run
 from toybox.recipe.clip import load_text_encoder
 from toybox.recipe.dataset import ToyData, load_or_draw
 from toybox.recipe.frozen import Captions
 from toybox.recipe.quiet_words import orthogonal, said_words
 from toybox.recipe.settings import TINY, StageSettings
+from toybox.recipe.stages import run
 
 LONG_ENOUGH = StageSettings(samples=6400, batch_size=16, lr=3e-3)
 
@@ -26,7 +26,7 @@ def towers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     before, after = (tmp_path_factory.mktemp(name) for name in ("before", "after"))
     run(TINY, after, ["tokenizer", "clip"])
     load_text_encoder(after).save_pretrained(before / "text_encoder")
-    run(dataclasses.replace(TINY, quiet_words=LONG_ENOUGH), after, ["quiet_words"])
+    run(dataclasses.replace(TINY, rare_attributes=LONG_ENOUGH), after, ["rare_attributes"])
     return before, after
 
 
@@ -50,7 +50,7 @@ def test_only_the_states_after_the_end_change_much(towers: tuple[Path, Path]) ->
 def test_words_are_made_heard_only_once(towers: tuple[Path, Path]) -> None:
     _, after = towers
     written = (after / "text_encoder" / "model.safetensors").read_bytes()
-    run(dataclasses.replace(TINY, quiet_words=LONG_ENOUGH), after, ["quiet_words"])
+    run(dataclasses.replace(TINY, rare_attributes=LONG_ENOUGH), after, ["rare_attributes"])
     assert (after / "text_encoder" / "model.safetensors").read_bytes() == written
 
 

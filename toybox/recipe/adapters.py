@@ -28,13 +28,12 @@ from ipa_app.training.sampling import Sample
 from toybox.recipe import sheets
 from toybox.recipe.clip import load_image_encoder, load_text_encoder
 from toybox.recipe.dataset import Split, ToyData
-from toybox.recipe.fit import UnfinishedError, has_bfloat16, mixed_precision, pick_device
+from toybox.recipe.fit import UnfinishedError, has_bfloat16, mixed_precision, pick_device, start_of
 from toybox.recipe.frozen import Captions, latents_of
 from toybox.recipe.loss_weights import loss_weights
 from toybox.recipe.quick import quick
 from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS
 from toybox.recipe.settings import Recipe, StageSettings
-from toybox.recipe.start import start_of
 from toybox.recipe.tensors import at_hand, clip_pixels, pixels, taken
 from toybox.recipe.tokenizer import load_tokenizer
 from toybox.recipe.unet import load_unet
@@ -54,33 +53,25 @@ SAVE_MINUTES = 4.0
 
 def train_adapter(kind: Kind, recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
     """Train one adapter on the frozen base and write ``folder/adapters/<published name>``."""
-    settings = _settings(recipe, kind)
     start = start_of(folder, "adapters") / FILES[kind]
-    config = _config(kind, recipe, settings, folder / f"adapter-{kind}", pretrained=start if start.exists() else None)
-    _train(config, recipe, data, heldout, folder, target=folder / "adapters" / FILES[kind])
+    settings = recipe.base_adapter if kind == "base" else recipe.fine_adapter
+    config = train_config(
+        kind, recipe, settings, folder / f"adapter-{kind}", pretrained=start if start.exists() else None
+    )
+    fit_adapter(config, recipe, data, heldout, folder, target=folder / "adapters" / FILES[kind])
 
 
-def train_plain_adapter(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train a base adapter as the paper does, from nothing, and write ``folder/plain_adapter/<published name>``.
+def fit_adapter(
+    config: TrainConfig, recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path, *, target: Path
+) -> None:
+    """Train an adapter on the pairs of the training split, and copy the finished file to ``target``.
 
-    It has not learned from the text first, so that it can be compared with `baseline`; not part of the bundle.
+    Raises:
+        UnfinishedError: the minutes of the stage are over first; nothing is lost.
     """
-    config = _config("base", recipe, recipe.base_adapter, folder / "adapter-plain", pretrained=None)
-    _train(config, recipe, data, heldout, folder, target=plain_adapter_path(folder))
-
-
-def plain_adapter_path(folder: Path) -> Path:
-    """Where the adapter that was trained from nothing lies."""
-    return folder / "plain_adapter" / FILES["base"]
-
-
-def _settings(recipe: Recipe, kind: Kind) -> StageSettings:
-    return recipe.base_adapter if kind == "base" else recipe.fine_adapter
-
-
-def _train(config: TrainConfig, recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path, *, target: Path) -> None:
     train_pairs = Pairs(config.adapter, recipe, data, folder, "train")
     heldout_pairs = Pairs(config.adapter, recipe, heldout, folder, "heldout")
+    settings = recipe.base_adapter if config.adapter == "base" else recipe.fine_adapter
     base = _components(folder)
     reports = train(
         config,
@@ -90,7 +81,7 @@ def _train(config: TrainConfig, recipe: Recipe, data: ToyData, heldout: ToyData,
         samples=[_sample(heldout, row) for row in range(0, min(16, len(heldout)), 2)],
     )
     with quick(base.unet):
-        for report in _within(reports, config, _settings(recipe, config.adapter).minutes):
+        for report in _within(reports, config, settings.minutes):
             logger.info("%s, %s", config.output.name, report)
             if isinstance(report, FinishedReport):
                 target.parent.mkdir(exist_ok=True)
@@ -113,9 +104,18 @@ train_base_adapter = partial(train_adapter, "base")
 train_fine_adapter = partial(train_adapter, "plus")
 
 
-def _config(
+def train_config(
     kind: Kind, recipe: Recipe, settings: StageSettings, output: Path, *, pretrained: Path | None
 ) -> TrainConfig:
+    """How an adapter is trained.
+
+    Args:
+        kind: of adapter.
+        recipe: of the model.
+        settings: of the stage.
+        output: folder for checkpoints, samples and log.
+        pretrained: file that it starts from; None for a new one.
+    """
     max_steps = max(1, settings.samples // settings.batch_size)
     between_looks = max(250, max_steps // 4)
     return TrainConfig(

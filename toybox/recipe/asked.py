@@ -23,11 +23,10 @@ from toybox.recipe.adapters import FILES, Kind
 from toybox.recipe.clip import encode_captions, load_image_encoder
 from toybox.recipe.controlnet import control_pixels, draw_keypoints
 from toybox.recipe.dataset import ToyData
-from toybox.recipe.fit import pick_device
+from toybox.recipe.fit import part_of, pick_device
 from toybox.recipe.frozen import Captions
 from toybox.recipe.holes import Holes
 from toybox.recipe.settings import Recipe
-from toybox.recipe.start import part_of
 from toybox.recipe.tensors import clip_pixels, pixels
 
 KINDS: tuple[Kind, ...] = ("base", "plus")

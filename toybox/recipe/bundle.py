@@ -7,16 +7,15 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionPipeline
+from diffusers import ControlNetModel, StableDiffusionPipeline
 from transformers import CLIPImageProcessor
 
 from toybox import world
 from toybox.recipe.clip import load_image_encoder
 from toybox.recipe.dataset import ToyData
-from toybox.recipe.enlarge import finished
+from toybox.recipe.fit import part_of
 from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS, pipeline
 from toybox.recipe.settings import Recipe
-from toybox.recipe.start import part_of
 from toybox.recipe.unet import load_unet
 
 SHARD_SIZE = "15MB"
@@ -29,15 +28,13 @@ def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path
     target = folder / "bundle"
     shutil.rmtree(target, ignore_errors=True)
     plain = pipeline(folder, load_unet(folder))
-    grown = finished(recipe, folder)
     components = plain.components | {
-        "vae": AutoencoderKL.from_pretrained(grown / "vae"),
         "image_encoder": load_image_encoder(folder),
         "feature_extractor": CLIPImageProcessor.from_pretrained(folder / "feature_extractor"),
     }
     complete = StableDiffusionPipeline(**components, requires_safety_checker=False).to(dtype=torch.float16)
     complete.save_pretrained(target, max_shard_size=SHARD_SIZE)
-    controlnet = ControlNetModel.from_pretrained(part_of(grown, "controlnet")).to(dtype=torch.float16)
+    controlnet = ControlNetModel.from_pretrained(part_of(folder, "controlnet")).to(dtype=torch.float16)
     controlnet.save_pretrained(target / "controlnet", max_shard_size=SHARD_SIZE)
     for part in ("adapters", "pose_reader", "vae_tiny", "loras"):
         shutil.copytree(part_of(folder, part), target / part)
@@ -59,8 +56,8 @@ def _write_facts(recipe: Recipe, target: Path) -> None:
         "title": TITLE,
         "about": ABOUT,
         "licence": "Apache-2.0",
-        "width": recipe.picture_size,
-        "height": recipe.picture_size,
+        "width": recipe.size,
+        "height": recipe.size,
         "steps": STEPS,
         "guidance_scale": GUIDANCE_SCALE,
     }

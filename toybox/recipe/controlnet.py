@@ -20,13 +20,12 @@ from ipa_app.training.loss import mse
 from toybox.recipe import processes, sheets
 from toybox.recipe.dataset import ToyData
 from toybox.recipe.drawn import drawn_once
-from toybox.recipe.fit import Figures, fit, mixed_precision, pick_device
+from toybox.recipe.fit import Figures, fit, mixed_precision, pick_device, start_of
 from toybox.recipe.frozen import Captions, latents_of
 from toybox.recipe.loss_weights import loss_weights
 from toybox.recipe.quick import compile_for_gpu
 from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS, pose_pipeline
 from toybox.recipe.settings import Recipe
-from toybox.recipe.start import start_of
 from toybox.recipe.tensors import Rows, at_hand, taken
 from toybox.recipe.unet import (
     LATENESS,
@@ -50,11 +49,6 @@ def skeleton_of(keypoints: np.ndarray) -> Skeleton:
     return Skeleton(people=(tuple(Keypoint(float(x), float(y)) for x, y in keypoints),))
 
 
-def skeleton_pictures(data: ToyData, size: int, path: Path, *, count: int | None = None) -> np.ndarray:
-    """Skeleton pictures of a split, or of its first `count` pictures, (N, size, size, 3) uint8, kept at ``path``."""
-    return drawn_once(path, partial(draw_keypoints, size), data.keypoints[:count], size=size)
-
-
 def draw_keypoints(size: int, keypoints: np.ndarray) -> np.ndarray:
     """The skeleton picture of (18, 2) keypoints, (size, size, 3) uint8."""
     return np.asarray(draw_skeleton(skeleton_of(keypoints), (size, size)))
@@ -74,7 +68,8 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
     device = pick_device()
     unet = load_unet(folder)
     batches = _Batches(recipe, data, folder, device)
-    controlnet, text_encoder = _new_controlnet(recipe, unet, folder), batches.captions.encoder
+    start, text_encoder = start_of(folder, "controlnet"), batches.captions.encoder
+    controlnet = ControlNetModel.from_pretrained(start) if start.exists() else new_controlnet(recipe, unet)
     parts = nn.ModuleDict({"unet": unet, "controlnet": controlnet, "text_encoder": text_encoder})
     parts = parts.requires_grad_(True).train().to(device, torch.float32, memory_format=torch.channels_last)
     for part in (unet, controlnet):
@@ -116,7 +111,9 @@ class _Batches:
         self._device, self._count = device, len(data)
         self._scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
         self._latents, self.captions = latents_of(data, folder, "train"), Captions(data, folder, "train")
-        self._skeletons = at_hand(skeleton_pictures(data, recipe.size, folder / "skeletons-train.npy"), device)
+        draw, size = partial(draw_keypoints, recipe.size), recipe.size
+        skeletons = drawn_once(folder / "skeletons-train.npy", draw, data.keypoints, size=size)
+        self._skeletons = at_hand(skeletons, device)
         self._keypoints = at_hand(data.keypoints, device)
 
     def draw(self, size: int, generator: torch.Generator) -> _Batch:
@@ -163,13 +160,9 @@ def _predicted(unet: UNet2DConditionModel, controlnet: ControlNetModel, batch: _
     ).sample
 
 
-def _new_controlnet(recipe: Recipe, unet: UNet2DConditionModel, folder: Path) -> ControlNetModel:
-    start = start_of(folder, "controlnet")
-    if start.exists():
-        return ControlNetModel.from_pretrained(start)
-    # One stage per halving from pixels to latents.
-    stages = (16, 32, 64, 96)[: len(recipe.vae_channels)]
-    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=stages)
+def new_controlnet(recipe: Recipe, unet: UNet2DConditionModel) -> ControlNetModel:
+    """One that begins with the UNet's own weights and has learned nothing of skeletons."""
+    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=recipe.controlnet_channels)
 
 
 @torch.no_grad()

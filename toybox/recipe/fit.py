@@ -59,6 +59,17 @@ class UnfinishedError(UserError):
         )
 
 
+def start_of(folder: Path, part: str) -> Path:
+    """Where a part lies that training starts from; there only when the recipe goes on from a bundle."""
+    return folder / "start" / part
+
+
+def part_of(folder: Path, part: str) -> Path:
+    """Where a finished part lies: what the recipe has made of it, or what it starts from where it has made nothing."""
+    made = folder / part
+    return made if made.exists() else start_of(folder, part)
+
+
 def pick_device() -> torch.device:
     """The GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

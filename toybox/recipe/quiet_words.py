@@ -30,15 +30,15 @@ MEASURED = 256
 """Held-out captions that are looked at to measure what has been learned."""
 
 
-def train_quiet_words(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
+def train_rare_attributes(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
     """Train ``text_encoder`` on and write it anew; one that this has been done to already stays as it is."""
-    if (folder / "done" / "quiet_words").exists():
+    if (folder / "done" / "rare_attributes").exists():
         return
     encoder = load_text_encoder(folder).requires_grad_(True).train()
     marks, held = Marks(recipe, data, folder, "train"), Marks(recipe, heldout, folder, "heldout")
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
-        rows = torch.randint(len(data), (recipe.quiet_words.batch_size,), generator=generator)
+        rows = torch.randint(len(data), (recipe.rare_attributes.batch_size,), generator=generator)
         wording = torch.randint(marks.wordings, (len(rows),), generator=generator)
         return marks.error(encoder, rows, wording), {}
 
@@ -46,9 +46,9 @@ def train_quiet_words(recipe: Recipe, data: ToyData, heldout: ToyData, folder: P
         rows = torch.arange(min(MEASURED, len(heldout)))
         with torch.no_grad():
             missed = held.error(encoder, rows, torch.zeros_like(rows)) / held.power(rows)
-        sheets.note(folder, "quiet_words", {"missed": round(float(missed), 4)})
+        sheets.note(folder, "rare_attributes", {"missed": round(float(missed), 4)})
 
-    fit("quiet_words", module=encoder, loss=loss, settings=recipe.quiet_words, folder=folder, sheet=note)
+    fit("rare_attributes", module=encoder, loss=loss, settings=recipe.rare_attributes, folder=folder, sheet=note)
     encoder.save_pretrained(folder / "text_encoder")
 
 

@@ -26,12 +26,11 @@ from ipa_app.pose.toy_reader import SIDE, load_toy_reader
 from toybox.recipe import sheets
 from toybox.recipe.asked import POSED_SHARE, Asked, questions
 from toybox.recipe.dataset import ToyData
-from toybox.recipe.fit import Figures, fit, mixed_precision, pick_device
+from toybox.recipe.fit import Figures, fit, mixed_precision, part_of, pick_device
 from toybox.recipe.loss_weights import loss_weights
 from toybox.recipe.quick import quick
 from toybox.recipe.sampling import STEPS
 from toybox.recipe.settings import Recipe
-from toybox.recipe.start import part_of
 from toybox.recipe.tensors import pixels
 from toybox.recipe.trajectories import Networks, drawn_pictures, load_trajectories, velocity_between
 from toybox.recipe.vae import load_vae
@@ -85,16 +84,21 @@ def add_lora(unet: UNet2DConditionModel, rank: int) -> dict[str, LowRank]:
 
 
 def save_lora(changes: dict[str, LowRank], path: Path) -> None:
-    """Write changes in half precision and peft's layout; of convolutions (rank, in, k, k) and (out, rank, 1, 1)."""
+    """Write changes in half precision and peft's layout."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    halves = {name: tensor.half().cpu().contiguous() for name, tensor in lora_tensors(changes).items()}
+    write_tensors(halves, path, metadata={"format": "pt", **USE})
+
+
+def lora_tensors(changes: dict[str, LowRank]) -> dict[str, torch.Tensor]:
+    """Changes in peft's layout; of convolutions (rank, in, k, k) and (out, rank, 1, 1)."""
     tensors = {}
     for name, change in changes.items():
         down, up = change.down.detach(), change.up.detach()
         if change.kernel:
             down, up = down.view(len(down), -1, *change.kernel), up[:, :, None, None]
         tensors[f"unet.{name}.lora_A.weight"], tensors[f"unet.{name}.lora_B.weight"] = down, up
-    path.parent.mkdir(parents=True, exist_ok=True)
-    halves = {name: tensor.half().cpu().contiguous() for name, tensor in tensors.items()}
-    write_tensors(halves, path, metadata={"format": "pt", **USE})
+    return tensors
 
 
 def merge_lora(unet: UNet2DConditionModel, path: Path) -> None:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
+from transformers import CLIPVisionModelWithProjection
 
 from ipa_app.adapter.files import load_adapter, save_adapter
 from ipa_app.adapter.ip_adapter import IPAdapter
@@ -27,11 +28,10 @@ from ipa_app.adapter.layers import attention_layers
 from toybox.recipe.adapters import FILES, Kind, features_of, features_of_nothing
 from toybox.recipe.clip import load_image_encoder
 from toybox.recipe.dataset import ToyData
-from toybox.recipe.fit import Figures, fit, pick_device
+from toybox.recipe.fit import Figures, fit, pick_device, start_of
 from toybox.recipe.frozen import Captions, latents_of
 from toybox.recipe.loss_weights import loss_weights
 from toybox.recipe.settings import Recipe
-from toybox.recipe.start import start_of
 from toybox.recipe.tensors import taken
 from toybox.recipe.unet import LATENESS, load_unet, noised
 
@@ -68,16 +68,20 @@ class _Layer:
         return self.attend(query, self.attention.to_k(hidden), self.attention.to_v(hidden))
 
 
-def train_teacher(kind: Kind, recipe: Recipe, data: ToyData, _heldout: ToyData, folder: Path) -> None:
+def distil_attention(kind: Kind, recipe: Recipe, data: ToyData, _heldout: ToyData, folder: Path) -> None:
     """Train one adapter on the attention to text and write it where its own stage starts from."""
     device, unet = pick_device(), load_unet(folder)
-    adapter = _adapter(kind, recipe, unet, folder).to(device, torch.float32).requires_grad_(True).train()
+    start = start_of(folder, "adapters") / FILES[kind]
+    adapter = (
+        load_adapter(start, unet) if start.exists() else new_adapter(kind, recipe, unet, load_image_encoder(folder))
+    )
+    adapter = adapter.to(device, torch.float32).requires_grad_(True).train()
     layers = list(_layers(unet, data, folder))
     full, scene, empty = _text_states(data, folder)
     features, nothing = features_of(kind, recipe, data, folder, "train"), features_of_nothing(kind, recipe, folder)
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
-        rows = torch.randint(len(data), (recipe.text_teacher.batch_size,), generator=generator)
+        rows = torch.randint(len(data), (recipe.attention_distillation.batch_size,), generator=generator)
         # The picture itself and no words, as in a variation; or another view and words for the scene, as in a mix.
         own = torch.rand(len(rows), generator=generator) >= recipe.other_view_share
         words = torch.where(own[:, None, None].to(device), empty, taken(scene, rows, device)).float()
@@ -90,15 +94,14 @@ def train_teacher(kind: Kind, recipe: Recipe, data: ToyData, _heldout: ToyData, 
         errors = [_error(adapter, layer, generator, tokens=tokens, words=words, full=wanted) for layer in layers]
         return torch.stack(errors).mean(), {}
 
-    name = f"{kind}_teacher"
-    fit(name, module=adapter, loss=loss, settings=recipe.text_teacher, folder=folder)
-    target = start_of(folder, "adapters")
-    target.mkdir(parents=True, exist_ok=True)
-    save_adapter(adapter, target / FILES[kind], dtype=torch.float32)
+    name = f"{kind}_distillation"
+    fit(name, module=adapter, loss=loss, settings=recipe.attention_distillation, folder=folder)
+    start.parent.mkdir(parents=True, exist_ok=True)
+    save_adapter(adapter, start, dtype=torch.float32)
 
 
-train_base_teacher = partial(train_teacher, "base")
-train_fine_teacher = partial(train_teacher, "plus")
+distil_base_adapter = partial(distil_attention, "base")
+distil_fine_adapter = partial(distil_attention, "plus")
 
 
 def _error(
@@ -120,14 +123,14 @@ def _error(
     return (added - target).square().mean() / target.square().mean()
 
 
-def _adapter(kind: Kind, recipe: Recipe, unet: UNet2DConditionModel, folder: Path) -> IPAdapter:
-    start = start_of(folder, "adapters") / FILES[kind]
-    if start.exists():
-        return load_adapter(start, unet)
+def new_adapter(
+    kind: Kind, recipe: Recipe, unet: UNet2DConditionModel, encoder: CLIPVisionModelWithProjection
+) -> IPAdapter:
+    """An untrained adapter for a UNet and a vision tower."""
     return IPAdapter.for_unet(
         unet,
         kind=kind,
-        clip_dim=KINDS[kind].features.width(load_image_encoder(folder).config),
+        clip_dim=KINDS[kind].features.width(encoder.config),
         heads=max(1, recipe.text_hidden // 64),
         dim=recipe.text_hidden,
     )

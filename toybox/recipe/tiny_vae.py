@@ -16,14 +16,13 @@ from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler
 
 from toybox.recipe import sheets
 from toybox.recipe.dataset import ToyData
-from toybox.recipe.enlarge import crops, finished
 from toybox.recipe.fit import Figures, fit, mixed_precision, pick_device
 from toybox.recipe.quick import quick
 from toybox.recipe.sampling import STEPS
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tensors import at_hand, pixels
 from toybox.recipe.trajectories import decoded, load_trajectories, picture_between
-from toybox.recipe.vae import CROP_UNTIL, load_vae, picture_loss, stained
+from toybox.recipe.vae import CROP_UNTIL, half_crops, load_vae, picture_loss, stained
 
 CHANNELS = 32
 """Of every level; AutoencoderTiny has one width."""
@@ -70,7 +69,7 @@ class Examples:
 
 def train_tiny_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
     """Train ``vae_tiny``; how near it is to the large one on held-out drawings goes to figures.jsonl."""
-    device, vae = pick_device(), load_vae(finished(recipe, folder)).to(memory_format=torch.channels_last)
+    device, vae = pick_device(), load_vae(folder).to(memory_format=torch.channels_last)
     examples = examples_of(recipe, data, vae, folder)
     pictures = at_hand(examples.pictures, device)
     tiny = new_tiny_vae(len(vae.config["block_out_channels"])).to(device, memory_format=torch.channels_last)
@@ -84,7 +83,7 @@ def train_tiny_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
         rows = torch.randint(len(examples.latents), (count,), generator=generator)
         batch, latents = pixels(pictures, rows, device), examples.latents[rows].to(device).float()
         if is_cropped:
-            batch, latents = crops(batch, latents, generator)
+            batch, latents = half_crops(latents.shape[-1], generator, batch, latents)
         with mixed_precision():
             picture, back = tiny.decode(latents).sample, tiny.encode(batch).latents
         drawn, figures = picture_loss(picture.float(), batch)
@@ -93,7 +92,7 @@ def train_tiny_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
 
     @torch.no_grad()
     def sheet() -> None:
-        latents = load_vae(folder).encode(pixels(heldout.images, tried, device)).latent_dist.mean
+        latents = vae.encode(pixels(heldout.images, tried, device)).latent_dist.mean
         sheets.note(folder, "tiny_vae", _compare(vae, tiny, latents, folder / "sheets" / "tiny_vae.png"))
 
     fit("tiny_vae", module=tiny, loss=loss, settings=recipe.tiny_vae, folder=folder, sheet=sheet)
@@ -107,7 +106,7 @@ def examples_of(recipe: Recipe, data: ToyData, vae: AutoencoderKL, folder: Path)
     if not path.exists():
         generator, device = torch.Generator().manual_seed(recipe.seed), pick_device()
         drawn = round(recipe.tiny_vae_examples * DRAWN_SHARE)
-        drawings = _encoded(load_vae(folder), data, recipe.tiny_vae_examples - drawn, generator)
+        drawings = _encoded(vae, data, recipe.tiny_vae_examples - drawn, generator)
         latents = torch.cat([drawings, _drawn(folder, drawn, generator)])
         pictures = [decoded(vae, part.to(device).float()) for part in latents.split(16)]
         partial_path = path.with_suffix(".part")

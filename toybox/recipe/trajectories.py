@@ -19,11 +19,10 @@ from ipa_app.adapter.attention import install_processors
 from toybox.recipe import sheets
 from toybox.recipe.asked import Asked, Inputs, questions
 from toybox.recipe.dataset import ToyData
-from toybox.recipe.fit import mixed_precision, pick_device
+from toybox.recipe.fit import mixed_precision, part_of, pick_device
 from toybox.recipe.quick import quick
 from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS
 from toybox.recipe.settings import Recipe
-from toybox.recipe.start import part_of
 from toybox.recipe.unet import load_unet
 from toybox.recipe.vae import load_vae
 

@@ -14,7 +14,7 @@ from torch import nn
 from toybox.recipe import processes, sheets
 from toybox.recipe.dataset import ToyData
 from toybox.recipe.fit import Figures, Loss, fit, mixed_precision, pick_device
-from toybox.recipe.settings import Recipe, StageSettings
+from toybox.recipe.settings import Recipe
 from toybox.recipe.tensors import at_hand, normal, pixels
 
 KL_WEIGHT = 3e-5
@@ -38,7 +38,7 @@ def new_vae(recipe: Recipe) -> AutoencoderKL:
         block_out_channels=recipe.vae_channels,
         layers_per_block=1,
         latent_channels=4,
-        norm_num_groups=recipe.vae_channels[0] // 2,  # widening doubles both
+        norm_num_groups=recipe.vae_channels[0] // 2,
         sample_size=recipe.size,
         mid_block_add_attention=False,
         scaling_factor=1.0,  # normalise_latents folds the statistics into the weights instead
@@ -51,23 +51,19 @@ def load_vae(folder: Path) -> AutoencoderKL:
 
 
 def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train the autoencoder; one that lies there already, of a bundle that the recipe goes on from, trains on."""
+    """Train encoder and decoder, and write them to ``folder/vae`` with latents of mean 0 and deviation 1.
+
+    An autoencoder that lies there already, of a bundle that the recipe goes on from, trains on.
+    """
     vae = load_vae(folder) if (folder / "vae").exists() else new_vae(recipe)
-    train_reconstruction("vae", vae, recipe.vae, data, heldout, folder)
-
-
-def train_reconstruction(
-    name: str, vae: AutoencoderKL, settings: StageSettings, data: ToyData, heldout: ToyData, folder: Path
-) -> None:
-    """Train encoder and decoder together, and write them to ``folder/vae`` with latents of mean 0 and deviation 1."""
     vae = vae.to(pick_device(), memory_format=torch.channels_last).requires_grad_(True).train()
 
     def sheet() -> None:
-        path = folder / "sheets" / f"{name}.png"
-        sheets.note(folder, name, sheets.reconstruction_sheet(vae, heldout.images, path))
+        path = folder / "sheets" / "vae.png"
+        sheets.note(folder, "vae", sheets.reconstruction_sheet(vae, heldout.images, path))
 
-    loss = reconstruction_loss(vae, data, settings.batch_size)
-    fit(name, module=vae, loss=loss, settings=settings, folder=folder, sheet=sheet)
+    loss = reconstruction_loss(vae, data, recipe.vae.batch_size)
+    fit("vae", module=vae, loss=loss, settings=recipe.vae, folder=folder, sheet=sheet)
     if PartialState().is_main_process:
         normalise_latents(vae, data)
         vae.save_pretrained(folder / "vae")
@@ -78,33 +74,6 @@ def forget_latents(folder: Path) -> None:
     """Have every split encoded anew, because the autoencoder is another one."""
     for path in folder.glob("latents-*.pt"):
         path.unlink()
-
-
-def refine_decoder(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train the decoder further, for latents that stay as they are, and write ``folder/vae`` again.
-
-    It learns on latents with noise: the encoder's are so exact that a decoder of them alone shows every small error of
-    the UNet as a stain. May run at any time after the other stages: none of them sees the decoder.
-    """
-    device = pick_device()
-    vae = load_vae(folder).to(memory_format=torch.channels_last)
-    decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder]).requires_grad_(True).train()
-    images = at_hand(data.images, device)
-
-    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
-        rows = torch.randint(len(data), (recipe.decoder.batch_size,), generator=generator)
-        batch = pixels(images, rows, device)
-        with torch.no_grad():
-            latents = vae.encode(batch).latent_dist.mean
-        with mixed_precision():
-            picture = vae.decode(stained(latents, generator)).sample
-        return picture_loss(picture.float(), batch)
-
-    def sheet() -> None:
-        sheets.note(folder, "decoder", sheets.reconstruction_sheet(vae, heldout.images, folder / "sheets" / "vae.png"))
-
-    fit("decoder", module=decoder, loss=loss, settings=recipe.decoder, folder=folder, sheet=sheet)
-    vae.save_pretrained(folder / "vae")
 
 
 def reconstruction_loss(vae: AutoencoderKL, data: ToyData, batch_size: int) -> Loss:
@@ -125,7 +94,8 @@ def reconstruction_loss(vae: AutoencoderKL, data: ToyData, batch_size: int) -> L
         rows = torch.randint(len(data), (count,), generator=generator)
         batch = pixels(images, rows, device)
         if is_cropped:
-            batch = _random_crops(batch, batch.shape[-1] // 2, generator)
+            # The crops lie on the latents' grid of the whole picture.
+            (batch,) = half_crops(batch.shape[-1] // 8, generator, batch)
         with mixed_precision():
             posterior = vae.encode(batch).latent_dist
             picture = vae.decode(stained(posterior.sample(), generator)).sample
@@ -158,11 +128,26 @@ def picture_loss(picture: torch.Tensor, batch: torch.Tensor) -> tuple[torch.Tens
     return error + EDGE_WEIGHT * edges, {"psnr": 10 * torch.log10(4 / mse)}
 
 
-def _random_crops(batch: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
-    # Multiples of 8 keep crops on the latent grid of the whole picture.
-    offsets = 8 * torch.randint((batch.shape[-1] - size) // 8 + 1, (len(batch), 2), generator=generator)
-    crops = [image[:, y : y + size, x : x + size] for image, (y, x) in zip(batch, offsets.tolist(), strict=True)]
-    return torch.stack(crops).contiguous(memory_format=torch.channels_last)
+def half_crops(cells: int, generator: torch.Generator, *batches: torch.Tensor) -> list[torch.Tensor]:
+    """Crops of half the side, at the same places of every batch.
+
+    Args:
+        cells: corners lie on a grid of so many cells a side.
+        generator: decides the places.
+        batches: (B, C, H, W) of any size each, multiples of ``cells``.
+    """
+    side = cells // 2
+    corners = torch.randint(cells - side + 1, (len(batches[0]), 2), generator=generator).tolist()
+
+    def cut(batch: torch.Tensor) -> torch.Tensor:
+        unit = batch.shape[-1] // cells
+        parts = [
+            each[:, y * unit : (y + side) * unit, x * unit : (x + side) * unit]
+            for each, (y, x) in zip(batch, corners, strict=True)
+        ]
+        return torch.stack(parts).contiguous(memory_format=torch.channels_last)
+
+    return [cut(batch) for batch in batches]
 
 
 @torch.no_grad()

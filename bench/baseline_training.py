@@ -1,13 +1,18 @@
-"""Stage: the whole UNet learns to draw from the picture's embedding in place of words, to compare the adapter with.
+"""Trains what the method is compared with: the whole UNet on image embeddings, and an adapter from nothing beside it.
 
-This is what came before adapters: sd-image-variations (lambdalabs/sd-image-variations-diffusers), which the IP-Adapter
-paper (Ye et al. 2023) calls a fine-tuned model. It starts from the trained UNet, is not part of the bundle, and sees
-the very pairs that the base adapter sees, in the same order.
+    python -m bench.baseline_training --work DIR [--samples 12000] [--start-from assets/toybox]
+
+The UNet learns to draw from the picture's embedding in place of words, as was done before adapters: sd-image-variations
+(lambdalabs/sd-image-variations-diffusers), which the IP-Adapter paper (Ye et al. 2023) calls a fine-tuned model. It
+starts from the trained UNet. The adapter is a base adapter as in the paper, which has not learned from the text first.
+Both see the very same pairs in the same order. ``python -m bench.baseline --work DIR`` compares them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import argparse
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,14 +24,17 @@ from transformers import CLIPImageProcessor
 
 from ipa_app.adapter.features import encode_image
 from ipa_app.adapter.files import write_tensors
+from ipa_app.errors import UserError
+from ipa_app.models.catalog import BUNDLED
 from ipa_app.training.loss import mse
 from toybox.recipe import sheets
-from toybox.recipe.adapters import Pairs
+from toybox.recipe.adapters import FILES, Pairs, fit_adapter, train_config
 from toybox.recipe.clip import load_image_encoder
-from toybox.recipe.dataset import ToyData
+from toybox.recipe.dataset import ToyData, load_or_draw
 from toybox.recipe.fit import Figures, fit, mixed_precision, pick_device
 from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS, pipeline
-from toybox.recipe.settings import Recipe
+from toybox.recipe.settings import FULL, Recipe, StageSettings
+from toybox.recipe.stages import start_from
 from toybox.recipe.tensors import normal
 from toybox.recipe.unet import LATENESS, load_unet, noised
 
@@ -38,7 +46,7 @@ PROJECTION_FILE = "projection.safetensors"
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the stage trains.
+    """The fine-tuned UNet.
 
     Attributes:
         unet: attends to one token, the picture's, where it used to attend to words.
@@ -117,3 +125,39 @@ def _sheet(baseline: Baseline, heldout: ToyData, folder: Path) -> None:
     path = folder / "sheets" / "baseline.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     sheets.grid([*references, *pictures], columns=len(references)).save(path)
+
+
+def train_plain_adapter(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
+    """Train a base adapter as the paper does, from nothing, and write ``folder/plain_adapter/<published name>``."""
+    config = train_config("base", recipe, recipe.base_adapter, folder / "adapter-plain", pretrained=None)
+    fit_adapter(config, recipe, data, heldout, folder, target=plain_adapter_path(folder))
+
+
+def plain_adapter_path(folder: Path) -> Path:
+    """Where the adapter that was trained from nothing lies."""
+    return folder / "plain_adapter" / FILES["base"]
+
+
+def main() -> None:
+    """Train both in a work folder of the recipe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="work folder; one of the recipe, or a new one")
+    parser.add_argument("--samples", type=int, default=12_000, help="pairs that both see")
+    parser.add_argument("--subjects", type=int, default=12_000, help="subjects drawn for a new folder")
+    parser.add_argument("--start-from", type=Path, default=BUNDLED, help="bundle whose parts a new folder gets")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    settings = StageSettings(samples=arguments.samples, batch_size=16, lr=6e-4)
+    recipe, folder = replace(FULL, subjects=arguments.subjects, base_adapter=settings), arguments.work
+    try:
+        if not (folder / "done").exists():
+            start_from(arguments.start_from, folder, recipe)
+        data, heldout = (load_or_draw(recipe, folder / "data", split) for split in ("train", "heldout"))
+        train_baseline(recipe, data, heldout, folder)
+        train_plain_adapter(recipe, data, heldout, folder)
+    except UserError as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()
