@@ -31,11 +31,11 @@ from toybox.recipe import sheets
 from toybox.recipe.adapters import FILES, Pairs, fit_adapter, train_config
 from toybox.recipe.clip import load_image_encoder
 from toybox.recipe.dataset import ToyData, load_or_draw
-from toybox.recipe.fit import Figures, fit, mixed_precision, pick_device
 from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS, pipeline
 from toybox.recipe.settings import FULL, Recipe, StageSettings
 from toybox.recipe.stages import start_from
 from toybox.recipe.tensors import normal
+from toybox.recipe.training import Figures, mixed_precision, pick_device, train_module
 from toybox.recipe.unet import LATENESS, load_unet, noised
 
 NO_PICTURE_SHARE = 0.1
@@ -103,8 +103,8 @@ def train_baseline(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
     def sheet() -> None:
         _sheet(baseline, heldout, folder)
 
-    progress = fit("baseline", module=parts, loss=loss, settings=settings, folder=folder, sheet=sheet)
-    sheets.note(folder, "baseline", {"samples": progress.samples})
+    seen = train_module("baseline", module=parts, loss=loss, settings=settings, folder=folder, sample=sheet)
+    sheets.note(folder, "baseline", {"samples": seen})
     save_baseline(baseline, folder)
 
 

@@ -11,9 +11,9 @@ import logging
 from pathlib import Path
 
 from ipa_app.errors import UserError
-from toybox.recipe import processes
 from toybox.recipe.settings import RECIPES
 from toybox.recipe.stages import STAGES, run, start_from
+from toybox.recipe.training import recipe_accelerator
 
 
 def arguments_parser() -> argparse.ArgumentParser:
@@ -46,14 +46,14 @@ def main() -> None:
         parser.error(f"no stage is called {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
     if arguments.budget <= 0:
         parser.error("--budget must be more than 0")
-    shared = [name for name, stage in STAGES.items() if stage.can_be_shared]
-    if processes.join().num_processes > 1 and not (arguments.stages and set(arguments.stages) <= set(shared)):
-        parser.error(f"several processes can train only {', '.join(shared)}; please name the stage")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     recipe = RECIPES[arguments.recipe].limited(budget=arguments.budget, minutes=arguments.minutes)
     changes = {"subjects": arguments.subjects, "other_view_share": arguments.other_view_share}
     recipe = dataclasses.replace(recipe, **{name: value for name, value in changes.items() if value is not None})
+    shared = [name for name, stage in STAGES.items() if stage.can_be_shared]
     try:
+        if recipe_accelerator().num_processes > 1 and not (arguments.stages and set(arguments.stages) <= set(shared)):
+            parser.error(f"several processes can train only {', '.join(shared)}; please name the stage")
         if arguments.start_from:
             start_from(arguments.start_from, arguments.work, recipe)
         run(recipe, arguments.work, arguments.stages)

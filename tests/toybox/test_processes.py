@@ -14,10 +14,9 @@ from accelerate import PartialState
 from torch import nn
 
 from ipa_app.errors import UserError
-from toybox.recipe import processes
-from toybox.recipe.fit import fit
 from toybox.recipe.settings import TINY, StageSettings
 from toybox.recipe.stages import CONTINUED, STAGES, start_from
+from toybox.recipe.training import recipe_accelerator, share, train_module
 
 SETTINGS = StageSettings(samples=64, batch_size=8, lr=0.1)
 
@@ -40,7 +39,7 @@ def _free_port() -> int:
 def _join(rank: int, port: int) -> None:
     os.environ.update(WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    processes.join()
+    recipe_accelerator()
 
 
 def _train_share(rank: int, folder: Path, port: int) -> None:
@@ -48,9 +47,9 @@ def _train_share(rank: int, folder: Path, port: int) -> None:
     model = _model()
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, dict[str, float]]:
-        return _error(model, torch.randn(processes.share(SETTINGS.batch_size), 4, generator=generator)), {}
+        return _error(model, torch.randn(share(SETTINGS.batch_size), 4, generator=generator)), {}
 
-    fit("line", module=model, loss=loss, settings=SETTINGS, folder=folder)
+    train_module("line", module=model, loss=loss, settings=SETTINGS, folder=folder)
     torch.save(model.state_dict(), folder / f"rank{rank}.pt")
     PartialState().destroy_process_group()
 
@@ -68,7 +67,7 @@ def test_sharing_a_batch_changes_nothing(tmp_path: Path) -> None:
         halves = [torch.randn(4, 4, generator=torch.Generator().manual_seed(2 * step + rank)) for rank in range(2)]
         return _error(model, torch.cat(halves)), {}
 
-    fit("line", module=model, loss=whole, settings=SETTINGS, folder=tmp_path)
+    train_module("line", module=model, loss=whole, settings=SETTINGS, folder=tmp_path)
     for name, value in model.state_dict().items():
         assert torch.equal(first[name], second[name])
         assert torch.allclose(first[name], value, atol=1e-5)
@@ -99,4 +98,4 @@ def test_processes_that_go_on_from_a_bundle_do_not_meet(tmp_path: Path) -> None:
 def test_a_batch_that_cannot_be_parted_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PartialState()._shared_state, "num_processes", 3)
     with pytest.raises(UserError, match="batch of 8"):
-        processes.share(8)
+        share(8)

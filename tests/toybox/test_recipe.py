@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,27 +18,19 @@ from safetensors.torch import load_file
 
 from ipa_app.adapter.files import load_adapter
 from ipa_app.errors import UserError
-from tests.precision import own_precision
 from toybox.recipe.asked import questions
 from toybox.recipe.dataset import VIEWS, load_or_draw, views_of
-from toybox.recipe.fit import UnfinishedError
 from toybox.recipe.holes import Holes
 from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS, pipeline
 from toybox.recipe.settings import TINY, StageSettings
 from toybox.recipe.stages import STAGES, run, start_from
 from toybox.recipe.student import LORA_FILE
 from toybox.recipe.tensors import pixels
+from toybox.recipe.training import UnfinishedError
 from toybox.recipe.trajectories import load_trajectories
 from toybox.recipe.unet import load_unet
 from toybox.recipe.vae import half_crops, load_vae, new_vae, normalise_latents
 from toybox.world import is_held_out
-
-
-@pytest.fixture(scope="module", autouse=True)
-def recipes_precision() -> Iterator[None]:
-    """Lets the recipe train in the precision that suits the processor."""
-    with own_precision():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -26,16 +26,16 @@ from ipa_app.training.reports import CheckpointReport, FinishedReport, Report
 from ipa_app.training.run import train
 from ipa_app.training.sampling import Sample
 from toybox.recipe import sheets
+from toybox.recipe.backends import tuned_backends
 from toybox.recipe.clip import load_image_encoder, load_text_encoder
 from toybox.recipe.dataset import Split, ToyData
-from toybox.recipe.fit import UnfinishedError, has_bfloat16, mixed_precision, pick_device, start_of
 from toybox.recipe.frozen import Captions, latents_of
 from toybox.recipe.loss_weights import loss_weights
-from toybox.recipe.quick import quick
 from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS
 from toybox.recipe.settings import Recipe, StageSettings
 from toybox.recipe.tensors import at_hand, clip_pixels, pixels, taken
 from toybox.recipe.tokenizer import load_tokenizer
+from toybox.recipe.training import UnfinishedError, has_bfloat16, mixed_precision, pick_device, start_of
 from toybox.recipe.unet import load_unet
 from toybox.recipe.vae import load_vae
 from toybox.recipe.vision import as_seen
@@ -80,7 +80,7 @@ def fit_adapter(
         heldout=[heldout_pairs.whole_batch(torch.arange(min(64, len(heldout))))],
         samples=[_sample(heldout, row) for row in range(0, min(16, len(heldout)), 2)],
     )
-    with quick(base.unet):
+    with tuned_backends(base.unet):
         for report in _within(reports, config, settings.minutes):
             logger.info("%s, %s", config.output.name, report)
             if isinstance(report, FinishedReport):

@@ -23,11 +23,11 @@ from toybox.recipe.adapters import FILES, Kind
 from toybox.recipe.clip import encode_captions, load_image_encoder
 from toybox.recipe.controlnet import control_pixels, draw_keypoints
 from toybox.recipe.dataset import ToyData
-from toybox.recipe.fit import part_of, pick_device
 from toybox.recipe.frozen import Captions
 from toybox.recipe.holes import Holes
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tensors import clip_pixels, pixels
+from toybox.recipe.training import part_of, pick_device
 
 KINDS: tuple[Kind, ...] = ("base", "plus")
 WORDS_SHARE, REFERENCE_SHARE = 0.4, 0.25

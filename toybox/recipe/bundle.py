@@ -13,9 +13,9 @@ from transformers import CLIPImageProcessor
 from toybox import world
 from toybox.recipe.clip import load_image_encoder
 from toybox.recipe.dataset import ToyData
-from toybox.recipe.fit import part_of
 from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS, pipeline
 from toybox.recipe.settings import Recipe
+from toybox.recipe.training import part_of
 from toybox.recipe.unet import load_unet
 
 SHARD_SIZE = "15MB"

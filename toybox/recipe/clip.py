@@ -21,10 +21,10 @@ from transformers import (
 
 from toybox.recipe import sheets
 from toybox.recipe.dataset import Split, ToyData
-from toybox.recipe.fit import Figures, fit, pick_device
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tensors import at_hand, clip_pixels, pixels
 from toybox.recipe.tokenizer import load_tokenizer
+from toybox.recipe.training import Figures, pick_device, train_module
 
 MAX_LOGIT_SCALE = math.log(100)
 """CLIP clips its temperature at 1/100 to keep training stable (section 2.5)."""
@@ -123,7 +123,7 @@ def train_clip(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
     def note() -> None:
         sheets.note(folder, "clip", {"retrieval": _retrieval(pair, heldout_ids.to(device), heldout, recipe)})
 
-    fit("clip", module=pair, loss=loss, settings=recipe.clip, folder=folder, sheet=note)
+    train_module("clip", module=pair, loss=loss, settings=recipe.clip, folder=folder, sample=note)
     _write(pair, recipe, folder)
 
 

@@ -17,16 +17,16 @@ from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.keypoints import Keypoint
 from ipa_app.pose.skeleton import Skeleton
 from ipa_app.training.loss import mse
-from toybox.recipe import processes, sheets
+from toybox.recipe import sheets
+from toybox.recipe.backends import compile_for_gpu
 from toybox.recipe.dataset import ToyData
 from toybox.recipe.drawn import drawn_once
-from toybox.recipe.fit import Figures, fit, mixed_precision, pick_device, start_of
 from toybox.recipe.frozen import Captions, latents_of
 from toybox.recipe.loss_weights import loss_weights
-from toybox.recipe.quick import compile_for_gpu
 from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS, pose_pipeline
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tensors import Rows, at_hand, taken
+from toybox.recipe.training import Figures, mixed_precision, pick_device, share, start_of, train_module
 from toybox.recipe.unet import (
     LATENESS,
     SCENE_SHARE,
@@ -77,7 +77,7 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         with mixed_precision():
-            batch = batches.draw(processes.share(recipe.controlnet.batch_size), generator)
+            batch = batches.draw(share(recipe.controlnet.batch_size), generator)
             prediction = _predicted(unet, controlnet, batch)
         return mse(prediction, batch.target, batch.weights).mean(), {}
 
@@ -86,7 +86,7 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
         text_sheet(folder, unet, heldout)
         _pose_sheet(folder, unet, controlnet, heldout, recipe.size)
 
-    fit("controlnet", module=parts, loss=loss, settings=recipe.controlnet, folder=folder, sheet=sheet)
+    train_module("controlnet", module=parts, loss=loss, settings=recipe.controlnet, folder=folder, sample=sheet)
     if PartialState().is_main_process:
         controlnet.save_pretrained(folder / "controlnet")
         unet.save_pretrained(folder / "unet")

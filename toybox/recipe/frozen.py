@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from accelerate import PartialState
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from toybox.recipe.backends import tuned_backends
 from toybox.recipe.clip import encode_captions, load_text_encoder, token_ids
 from toybox.recipe.dataset import Split, ToyData
-from toybox.recipe.fit import mixed_precision, pick_device
-from toybox.recipe.quick import quick
 from toybox.recipe.tensors import normal, pixels, taken
 from toybox.recipe.tokenizer import load_tokenizer
+from toybox.recipe.training import mixed_precision, pick_device
 from toybox.recipe.vae import load_vae
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def _encoded(data: ToyData, folder: Path, shrink: int) -> dict[str, torch.Tensor
         if shrink > 1:
             side = batch.shape[-1] // shrink
             batch = F.interpolate(batch, size=(side, side), mode="bicubic", antialias=True).clamp(-1, 1)
-        with mixed_precision(), quick(vae):
+        with mixed_precision(), tuned_backends(vae):
             posterior = vae.encode(batch).latent_dist
         means.append(posterior.mean.half().cpu().contiguous())
         deviations.append(posterior.std.half().cpu().contiguous())

@@ -14,9 +14,9 @@ from PIL import ImageFilter
 
 from toybox import world
 from toybox.recipe.dataset import VIEWS, ToyData, views_of
-from toybox.recipe.fit import mixed_precision, pick_device
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tensors import pixels
+from toybox.recipe.training import mixed_precision, pick_device
 from toybox.recipe.vae import load_vae
 
 MARGIN = 4

@@ -19,9 +19,9 @@ from ipa_app.adapter.files import write_tensors
 from toybox import world
 from toybox.recipe import sheets
 from toybox.recipe.dataset import ToyData
-from toybox.recipe.fit import Figures, fit, mixed_precision, pick_device
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tensors import at_hand, pixels
+from toybox.recipe.training import Figures, mixed_precision, pick_device, train_module
 from toybox.recipe.wear import worn
 
 FOLD = 4
@@ -245,7 +245,7 @@ def train_judge(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -
     def note() -> None:
         sheets.note(folder, "judge", accuracy(judge, heldout))
 
-    fit("judge", module=judge, loss=loss, settings=recipe.judge, folder=folder, sheet=note)
+    train_module("judge", module=judge, loss=loss, settings=recipe.judge, folder=folder, sample=note)
     save_judge(judge, folder / "judge")
 
 

@@ -18,10 +18,10 @@ from toybox.recipe import sheets
 from toybox.recipe.controlnet import skeleton_of
 from toybox.recipe.dataset import ToyData
 from toybox.recipe.disguise import MISUSES, clouds, pasted_anywhere, pasted_toys, spoiled
-from toybox.recipe.fit import Figures, fit, pick_device
 from toybox.recipe.judge import Reading, joints_right
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tensors import pixels
+from toybox.recipe.training import Figures, pick_device, train_module
 
 FILE = "pose_reader/model.safetensors"
 """Where the weights lie in the work folder, and in the bundle."""
@@ -61,7 +61,7 @@ def train_pose_reader(recipe: Recipe, data: ToyData, heldout: ToyData, folder: P
     def note() -> None:
         sheets.note(folder, "pose_reader", _figures(reader, tried))
 
-    fit("pose_reader", module=reader, loss=loss, settings=recipe.pose_reader, folder=folder, sheet=note)
+    train_module("pose_reader", module=reader, loss=loss, settings=recipe.pose_reader, folder=folder, sample=note)
     save_toy_reader(reader, folder / FILE)
 
 

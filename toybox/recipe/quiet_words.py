@@ -18,9 +18,9 @@ from toybox import world
 from toybox.recipe import sheets
 from toybox.recipe.clip import load_text_encoder
 from toybox.recipe.dataset import Split, ToyData
-from toybox.recipe.fit import Figures, fit, mixed_precision, pick_device
 from toybox.recipe.frozen import Captions
 from toybox.recipe.settings import Recipe
+from toybox.recipe.training import Figures, mixed_precision, pick_device, train_module
 
 QUIET = ("pose", "mouth")
 """Attributes whose words are passed over."""
@@ -48,7 +48,9 @@ def train_rare_attributes(recipe: Recipe, data: ToyData, heldout: ToyData, folde
             missed = held.error(encoder, rows, torch.zeros_like(rows)) / held.power(rows)
         sheets.note(folder, "rare_attributes", {"missed": round(float(missed), 4)})
 
-    fit("rare_attributes", module=encoder, loss=loss, settings=recipe.rare_attributes, folder=folder, sheet=note)
+    train_module(
+        "rare_attributes", module=encoder, loss=loss, settings=recipe.rare_attributes, folder=folder, sample=note
+    )
     encoder.save_pretrained(folder / "text_encoder")
 
 

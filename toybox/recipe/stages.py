@@ -16,7 +16,6 @@ from toybox.recipe.bundle import write_bundle
 from toybox.recipe.clip import forget_token_ids, train_clip
 from toybox.recipe.controlnet import train_controlnet
 from toybox.recipe.dataset import ToyData, load_or_draw
-from toybox.recipe.fit import start_of
 from toybox.recipe.judge import train_judge
 from toybox.recipe.pose_reader import train_pose_reader
 from toybox.recipe.quiet_words import train_rare_attributes
@@ -25,6 +24,7 @@ from toybox.recipe.student import train_student
 from toybox.recipe.text_teacher import distil_base_adapter, distil_fine_adapter
 from toybox.recipe.tiny_vae import train_tiny_vae
 from toybox.recipe.tokenizer import train_tokenizer
+from toybox.recipe.training import start_of
 from toybox.recipe.trajectories import draw_trajectories
 from toybox.recipe.unet import train_unet
 from toybox.recipe.vae import train_vae

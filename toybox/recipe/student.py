@@ -25,13 +25,13 @@ from ipa_app.adapter.files import write_tensors
 from ipa_app.pose.toy_reader import SIDE, load_toy_reader
 from toybox.recipe import sheets
 from toybox.recipe.asked import POSED_SHARE, Asked, questions
+from toybox.recipe.backends import tuned_backends
 from toybox.recipe.dataset import ToyData
-from toybox.recipe.fit import Figures, fit, mixed_precision, part_of, pick_device
 from toybox.recipe.loss_weights import loss_weights
-from toybox.recipe.quick import quick
 from toybox.recipe.sampling import STEPS
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tensors import pixels
+from toybox.recipe.training import Figures, mixed_precision, part_of, pick_device, train_module
 from toybox.recipe.trajectories import Networks, drawn_pictures, load_trajectories, velocity_between
 from toybox.recipe.vae import load_vae
 
@@ -128,7 +128,7 @@ def train_student(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: Path
         save_lora(changes, folder / LORA_FILE)
         sheets.note(folder, "student", leaps.compare(load_vae(folder), folder / "sheets" / "student.png"))
 
-    fit("student", module=networks.unet, loss=loss, settings=recipe.student, folder=folder, sheet=sheet)
+    train_module("student", module=networks.unet, loss=loss, settings=recipe.student, folder=folder, sample=sheet)
 
 
 class Leaps:
@@ -170,7 +170,7 @@ class Leaps:
         here, there = (taken_states(self._states, rows, each).to(self._device) for each in (begins, ends))
         target, reach = velocity_between(scheduler, here, there, (timesteps[begins], timesteps[ends]))
         noisy = here.contiguous(memory_format=torch.channels_last)
-        with mixed_precision(), quick(self._networks.controlnet):
+        with mixed_precision(), tuned_backends(self._networks.controlnet):
             velocity = self._networks.velocity(noisy, timesteps[begins], self._asked.inputs(rows))
         return reach * (velocity.float() - target)
 
@@ -196,7 +196,7 @@ class Leaps:
         latents = noise
         for number, timestep in enumerate(scheduler.timesteps):
             noisy = latents.contiguous(memory_format=torch.channels_last)
-            with mixed_precision(), quick(self._networks.unet), quick(self._networks.controlnet):
+            with mixed_precision(), tuned_backends(self._networks.unet), tuned_backends(self._networks.controlnet):
                 velocity = self._networks.velocity(noisy, timestep.expand(len(rows)).to(self._device), inputs)
             latents = scheduler.step(velocity.float(), timestep, latents).prev_sample
             following = scheduler.timesteps[number + 1 : number + 2]

@@ -28,11 +28,11 @@ from ipa_app.adapter.layers import attention_layers
 from toybox.recipe.adapters import FILES, Kind, features_of, features_of_nothing
 from toybox.recipe.clip import load_image_encoder
 from toybox.recipe.dataset import ToyData
-from toybox.recipe.fit import Figures, fit, pick_device, start_of
 from toybox.recipe.frozen import Captions, latents_of
 from toybox.recipe.loss_weights import loss_weights
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tensors import taken
+from toybox.recipe.training import Figures, pick_device, start_of, train_module
 from toybox.recipe.unet import LATENESS, load_unet, noised
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def distil_attention(kind: Kind, recipe: Recipe, data: ToyData, _heldout: ToyDat
         return torch.stack(errors).mean(), {}
 
     name = f"{kind}_distillation"
-    fit(name, module=adapter, loss=loss, settings=recipe.attention_distillation, folder=folder)
+    train_module(name, module=adapter, loss=loss, settings=recipe.attention_distillation, folder=folder)
     start.parent.mkdir(parents=True, exist_ok=True)
     save_adapter(adapter, start, dtype=torch.float32)
 

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler
 
 from toybox.recipe import sheets
+from toybox.recipe.backends import tuned_backends
 from toybox.recipe.dataset import ToyData
-from toybox.recipe.fit import Figures, fit, mixed_precision, pick_device
-from toybox.recipe.quick import quick
 from toybox.recipe.sampling import STEPS
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tensors import at_hand, pixels
+from toybox.recipe.training import Figures, mixed_precision, pick_device, train_module
 from toybox.recipe.trajectories import decoded, load_trajectories, picture_between
 from toybox.recipe.vae import CROP_UNTIL, half_crops, load_vae, picture_loss, stained
 
@@ -95,7 +95,7 @@ def train_tiny_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
         latents = vae.encode(pixels(heldout.images, tried, device)).latent_dist.mean
         sheets.note(folder, "tiny_vae", _compare(vae, tiny, latents, folder / "sheets" / "tiny_vae.png"))
 
-    fit("tiny_vae", module=tiny, loss=loss, settings=recipe.tiny_vae, folder=folder, sheet=sheet)
+    train_module("tiny_vae", module=tiny, loss=loss, settings=recipe.tiny_vae, folder=folder, sample=sheet)
     tiny.half().save_pretrained(folder / FOLDER)
 
 
@@ -120,7 +120,7 @@ def _encoded(vae: AutoencoderKL, data: ToyData, count: int, generator: torch.Gen
     """Latents of drawings, with noise that the large decoder sees through, (count, 4, h, w) float16."""
     parts = []
     for rows in torch.linspace(0, len(data) - 1, count).long().split(16):
-        with mixed_precision(), quick(vae):
+        with mixed_precision(), tuned_backends(vae):
             posterior = vae.encode(pixels(data.images, rows, pick_device())).latent_dist
         parts.append(stained(posterior.mean.float(), generator).half().cpu())
     return torch.cat(parts)

@@ -18,11 +18,11 @@ from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DCondi
 from ipa_app.adapter.attention import install_processors
 from toybox.recipe import sheets
 from toybox.recipe.asked import Asked, Inputs, questions
+from toybox.recipe.backends import tuned_backends
 from toybox.recipe.dataset import ToyData
-from toybox.recipe.fit import mixed_precision, part_of, pick_device
-from toybox.recipe.quick import quick
 from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS
 from toybox.recipe.settings import Recipe
+from toybox.recipe.training import mixed_precision, part_of, pick_device
 from toybox.recipe.unet import load_unet
 from toybox.recipe.vae import load_vae
 
@@ -141,7 +141,7 @@ def trajectory(networks: Networks, asked: Asked, rows: list[int]) -> torch.Tenso
     states = [noise]
     for number, timestep in enumerate(scheduler.timesteps):
         doubled = torch.cat([states[-1], states[-1]]).contiguous(memory_format=torch.channels_last)
-        with mixed_precision(), quick(networks.unet), quick(networks.controlnet):
+        with mixed_precision(), tuned_backends(networks.unet), tuned_backends(networks.controlnet):
             velocities = networks.velocity(doubled, timestep.expand(len(doubled)).to(device), inputs).float()
         without, with_it = velocities.chunk(2)
         guided = without + GUIDANCE_SCALE * (with_it - without)
@@ -172,7 +172,7 @@ def draw_trajectories(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: 
 @torch.no_grad()
 def decoded(vae: AutoencoderKL, latents: torch.Tensor) -> np.ndarray:
     """The pictures that latents (B, 4, h, w) stand for, (B, H, W, 3) uint8."""
-    with mixed_precision(), quick(vae):
+    with mixed_precision(), tuned_backends(vae):
         return np.stack([np.asarray(picture) for picture in sheets.to_pictures(vae.decode(latents).sample)])
 
 

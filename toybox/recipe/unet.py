@@ -11,15 +11,15 @@ from torch import nn
 from transformers import CLIPTextModel
 
 from ipa_app.training.loss import mse
-from toybox.recipe import processes, sheets
+from toybox.recipe import sheets
+from toybox.recipe.backends import compile_for_gpu
 from toybox.recipe.dataset import ToyData
-from toybox.recipe.fit import Figures, fit, mixed_precision, pick_device
 from toybox.recipe.frozen import Captions, latents_of
 from toybox.recipe.loss_weights import loss_weights
-from toybox.recipe.quick import compile_for_gpu
 from toybox.recipe.sampling import picture_sheet
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tensors import at_hand, normal, taken
+from toybox.recipe.training import Figures, mixed_precision, pick_device, share, train_module
 
 TEXT_DROP = 0.1
 """Share of empty captions, for classifier-free guidance (Ho & Salimans 2022)."""
@@ -93,7 +93,7 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
     keypoints = at_hand(data.keypoints, device)
 
     def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, Figures]:
-        rows = torch.randint(len(data), (processes.share(settings.batch_size),), generator=generator)
+        rows = torch.randint(len(data), (share(settings.batch_size),), generator=generator)
         clean = (small if fraction < SMALL_UNTIL else whole).sample(rows, generator, device)
         noisy, timesteps, target = noised(scheduler, clean, generator, lateness=WORDS_LATENESS)
         with mixed_precision():
@@ -106,7 +106,7 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
         save_text_encoder(captions.encoder, folder)
         text_sheet(folder, unet, heldout)
 
-    fit("unet", module=parts, loss=loss, settings=settings, folder=folder, sheet=sheet)
+    train_module("unet", module=parts, loss=loss, settings=settings, folder=folder, sample=sheet)
     if PartialState().is_main_process:
         unet.save_pretrained(folder / "unet")
 

@@ -11,11 +11,11 @@ from accelerate import PartialState
 from diffusers import AutoencoderKL
 from torch import nn
 
-from toybox.recipe import processes, sheets
+from toybox.recipe import sheets
 from toybox.recipe.dataset import ToyData
-from toybox.recipe.fit import Figures, Loss, fit, mixed_precision, pick_device
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tensors import at_hand, normal, pixels
+from toybox.recipe.training import Figures, Loss, mixed_precision, pick_device, share, train_module
 
 KL_WEIGHT = 3e-5
 EDGE_WEIGHT = 0.5
@@ -63,7 +63,7 @@ def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> 
         sheets.note(folder, "vae", sheets.reconstruction_sheet(vae, heldout.images, path))
 
     loss = reconstruction_loss(vae, data, recipe.vae.batch_size)
-    fit("vae", module=vae, loss=loss, settings=recipe.vae, folder=folder, sheet=sheet)
+    train_module("vae", module=vae, loss=loss, settings=recipe.vae, folder=folder, sample=sheet)
     if PartialState().is_main_process:
         normalise_latents(vae, data)
         vae.save_pretrained(folder / "vae")
@@ -90,7 +90,7 @@ def reconstruction_loss(vae: AutoencoderKL, data: ToyData, batch_size: int) -> L
     def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, Figures]:
         is_cropped = fraction < CROP_UNTIL
         # A whole picture costs as much as four crops.
-        count = processes.share(batch_size if is_cropped else max(1, batch_size // 4))
+        count = share(batch_size if is_cropped else max(1, batch_size // 4))
         rows = torch.randint(len(data), (count,), generator=generator)
         batch = pixels(images, rows, device)
         if is_cropped:

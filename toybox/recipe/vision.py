@@ -22,13 +22,13 @@ from torch import nn
 from transformers import CLIPVisionModelWithProjection
 
 from toybox import world
-from toybox.recipe import processes, sheets
+from toybox.recipe import sheets
 from toybox.recipe.clip import load_image_encoder
 from toybox.recipe.dataset import Split, ToyData
 from toybox.recipe.drawn import drawn_once
-from toybox.recipe.fit import Figures, fit, mixed_precision, pick_device
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tensors import at_hand, clip_pixels, pixels, taken
+from toybox.recipe.training import Figures, mixed_precision, pick_device, share, train_module
 
 SHIFT, ZOOM = 0.08, 0.1
 """Pictures are moved by up to this share of their side and scaled by up to this much, and half of them are mirrored, so
@@ -75,7 +75,7 @@ def train_vision(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) 
     pictures = at_hand(as_seen(recipe, data, folder, "train"), device)
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
-        rows = torch.randint(len(data), (processes.share(recipe.vision.batch_size),), generator=generator)
+        rows = torch.randint(len(data), (share(recipe.vision.batch_size),), generator=generator)
         batch = _moved(pixels(pictures, rows, device), generator)
         with mixed_precision():
             told = reader(clip_pixels(batch, recipe.vision_size))
@@ -84,7 +84,7 @@ def train_vision(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) 
     def note() -> None:
         sheets.note(folder, "vision", _accuracy(reader, heldout, recipe))
 
-    fit("vision", module=reader, loss=loss, settings=recipe.vision, folder=folder, sheet=note)
+    train_module("vision", module=reader, loss=loss, settings=recipe.vision, folder=folder, sample=note)
     if PartialState().is_main_process:
         reader.encoder.save_pretrained(folder / "image_encoder")
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from toybox.recipe.quick import quick
+from toybox.recipe.backends import tuned_backends
 
 
 class _Small(nn.Module):
@@ -39,20 +39,20 @@ def _gradients(module: nn.Module, batch: torch.Tensor) -> list[torch.Tensor]:
 
 def test_outcome_and_gradients_stay_what_they_are(small: _Small, batch: torch.Tensor) -> None:
     outcome, gradients = small(batch), _gradients(small, batch)
-    with quick(small):
+    with tuned_backends(small):
         assert torch.allclose(small(batch), outcome, atol=1e-5)
         for ours, theirs in zip(_gradients(small, batch), gradients, strict=True):
             assert torch.allclose(ours, theirs, atol=1e-4)
 
 
 def test_what_leaves_a_norm_has_its_channels_last_again(small: _Small, batch: torch.Tensor) -> None:
-    with quick(small):
+    with tuned_backends(small):
         assert small.norm(small.before(batch)).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_nothing_is_left_behind_even_by_an_error(small: _Small) -> None:
     before = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed(), torch.backends.cuda.flash_sdp_enabled()
-    with pytest.raises(RuntimeError), quick(small):
+    with pytest.raises(RuntimeError), tuned_backends(small):
         small(torch.zeros(1, 5, 8, 8))
     assert not small.norm._forward_hooks and not small.norm._forward_pre_hooks
     after = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed(), torch.backends.cuda.flash_sdp_enabled()

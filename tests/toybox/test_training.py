@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.precision import own_precision
-from toybox.recipe.fit import Figures, UnfinishedError, fit
 from toybox.recipe.settings import StageSettings
+from toybox.recipe.training import Figures, UnfinishedError, train_module
 
 _LONG = StageSettings(samples=80, batch_size=8, lr=0.1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def recipes_precision() -> Iterator[None]:
-    """Lets the recipe train in the precision that suits the processor."""
-    with own_precision():
-        yield
 
 
 def test_a_stopped_stage_ends_as_one_that_was_not(tmp_path: Path) -> None:
@@ -35,7 +26,7 @@ def test_a_stopped_stage_ends_as_one_that_was_not(tmp_path: Path) -> None:
                 return (module(batch) - batch.sum(dim=1, keepdim=True)).pow(2).mean(), {}  # noqa: B023
 
             settings = dataclasses.replace(_LONG, samples=samples)
-            fit("line", module=module, loss=loss, settings=settings, folder=folder)
+            train_module("line", module=module, loss=loss, settings=settings, folder=folder)
         return module.weight.detach()
 
     # The learning rate follows the budget, so the second sitting is compared with its own straight run:
@@ -56,9 +47,9 @@ def test_a_limit_of_minutes_stops_a_stage_which_says_so_and_goes_on(tmp_path: Pa
 
     short = dataclasses.replace(_LONG, minutes=1e-9)
     with pytest.raises(UnfinishedError, match=r"line stopped after 1e-09 minutes and 8 of 80 samples"):
-        fit("line", module=module, loss=loss, settings=short, folder=tmp_path)
-    progress = fit("line", module=module, loss=loss, settings=_LONG, folder=tmp_path)
-    assert progress.samples == 80
+        train_module("line", module=module, loss=loss, settings=short, folder=tmp_path)
+    seen = train_module("line", module=module, loss=loss, settings=_LONG, folder=tmp_path)
+    assert seen == 80
     # However long it took, what a step does follows from the samples alone.
     assert rates == pytest.approx([step / 10 for step in range(10)])
 
@@ -76,7 +67,7 @@ def test_a_step_whose_gradients_are_no_numbers_is_left_out(tmp_path: Path) -> No
             nothing = (0 * module.weight).sum().sqrt() if next(steps) in broken else 0
             return (module(batch) - 1).pow(2).mean() + nothing, {}
 
-        fit("line", module=module, loss=loss, settings=_LONG, folder=folder)
+        train_module("line", module=module, loss=loss, settings=_LONG, folder=folder)
         return module.weight.detach()
 
     whole, most = weights(tmp_path / "a", set()), weights(tmp_path / "b", {3, 4})

@@ -30,7 +30,7 @@ def compile_for_gpu(module: nn.Module) -> None:
 
 
 @contextmanager
-def quick(module: nn.Module) -> Iterator[None]:
+def tuned_backends(module: nn.Module) -> Iterator[None]:
     """While it is open, passes through a module take less time on a CPU, and end in numbers on a GPU."""
     devices = {parameter.device.type for parameter in module.parameters()}
     if devices == {"cpu"}:
