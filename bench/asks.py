@@ -13,7 +13,7 @@ from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.pose.draw import draw_skeleton
 from toybox import world
-from toybox.recipe.controlnet import skeleton_of
+from toybox.recipe.denoiser import skeleton_of
 
 REFERENCE_SIDE = 256
 SCALES = (0.25, 0.5, 0.75, 1.0)

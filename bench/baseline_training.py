@@ -27,16 +27,14 @@ from ipa_app.adapter.files import write_tensors
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import BUNDLED
 from ipa_app.training.loss import mse
-from toybox.recipe import sheets
 from toybox.recipe.adapters import FILES, Pairs, fit_adapter, train_config
-from toybox.recipe.clip import load_image_encoder
-from toybox.recipe.dataset import ToyData, load_or_draw
-from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS, pipeline
+from toybox.recipe.data import ToyData, load_or_draw
+from toybox.recipe.denoiser import GUIDANCE_SCALE, LATENESS, NUM_INFERENCE_STEPS, load_unet, noised, pipeline
+from toybox.recipe.images import log_figures, normal, sample_grid
 from toybox.recipe.settings import FULL, Recipe, StageSettings
 from toybox.recipe.stages import start_from
-from toybox.recipe.tensors import normal
+from toybox.recipe.towers import load_image_encoder
 from toybox.recipe.training import Figures, mixed_precision, pick_device, train_module
-from toybox.recipe.unet import LATENESS, load_unet, noised
 
 NO_PICTURE_SHARE = 0.1
 """Share of zero embeddings, for classifier-free guidance."""
@@ -100,11 +98,11 @@ def train_baseline(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
             prediction = baseline.unet(noisy, timesteps, baseline.token(seen)).sample
         return mse(prediction, target, batch.loss_weights).mean(), {}
 
-    def sheet() -> None:
+    def sample() -> None:
         _sheet(baseline, heldout, folder)
 
-    seen = train_module("baseline", module=parts, loss=loss, settings=settings, folder=folder, sample=sheet)
-    sheets.note(folder, "baseline", {"samples": seen})
+    seen = train_module("baseline", module=parts, loss=loss, settings=settings, folder=folder, sample=sample)
+    log_figures(folder, "baseline", {"samples": seen})
     save_baseline(baseline, folder)
 
 
@@ -118,13 +116,13 @@ def _sheet(baseline: Baseline, heldout: ToyData, folder: Path) -> None:
     pictures = pipeline(folder, baseline.unet)(
         prompt_embeds=baseline.token(features.cond),
         negative_prompt_embeds=baseline.token(features.uncond),
-        num_inference_steps=STEPS,
+        num_inference_steps=NUM_INFERENCE_STEPS,
         guidance_scale=GUIDANCE_SCALE,
         generator=[torch.Generator().manual_seed(seed) for seed in range(len(references))],
     ).images
-    path = folder / "sheets" / "baseline.png"
+    path = folder / "samples" / "baseline.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheets.grid([*references, *pictures], columns=len(references)).save(path)
+    sample_grid([*references, *pictures], columns=len(references)).save(path)
 
 
 def train_plain_adapter(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:

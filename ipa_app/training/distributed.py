@@ -22,7 +22,11 @@ def process_count() -> int:
 
 
 def new_accelerator(
-    mixed_precision: MixedPrecision, *, gradient_accumulation_steps: int = 1, handlers: tuple[KwargsHandler, ...] = ()
+    mixed_precision: MixedPrecision,
+    *,
+    gradient_accumulation_steps: int = 1,
+    device_placement: bool = True,
+    handlers: tuple[KwargsHandler, ...] = (),
 ) -> Accelerator:
     """Meet the other processes, if there are any.
 
@@ -32,12 +36,14 @@ def new_accelerator(
     Args:
         mixed_precision: arithmetic of the forward pass; accelerate allows a process only one.
         gradient_accumulation_steps: batches per step.
+        device_placement: whether what is trained is moved to the accelerator's device; else it stays where it lies.
         handlers: accelerate's own, for what else is to differ.
     """
     return Accelerator(
         cpu=process_count() > 1 and not torch.cuda.is_available(),
         mixed_precision=mixed_precision,
         gradient_accumulation_steps=gradient_accumulation_steps,
+        device_placement=device_placement,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE), *handlers],
     )
 

@@ -16,7 +16,7 @@ from bench.baseline_training import load_baseline, plain_adapter_path, train_bas
 from ipa_app.adapter.files import load_adapter
 from tests.precision import own_precision
 from toybox.recipe.adapters import FILES
-from toybox.recipe.dataset import load_or_draw
+from toybox.recipe.data import load_or_draw
 from toybox.recipe.settings import TINY
 
 
@@ -86,7 +86,7 @@ def test_the_baseline_goes_on_where_it_stopped(compared: Path, tmp_path: Path) -
     train_baseline(dataclasses.replace(TINY, base_adapter=longer), data, heldout, folder)
     step = torch.load(folder / "baseline.ckpt", weights_only=True)["step"]
     assert step == longer.samples // longer.batch_size
-    # The log has the first step once: the second sitting began behind it.
+    # The log has the first step once: the second run began behind it.
     assert len((folder / "baseline.jsonl").read_text("utf-8").splitlines()) == 1
     first, second = (load_baseline(each).projection.weight for each in (compared, folder))
     assert not torch.equal(first, second)

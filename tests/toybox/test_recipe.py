@@ -18,18 +18,16 @@ from safetensors.torch import load_file
 
 from ipa_app.adapter.files import load_adapter
 from ipa_app.errors import UserError
-from toybox.recipe.asked import questions
-from toybox.recipe.dataset import VIEWS, load_or_draw, views_of
-from toybox.recipe.holes import Holes
-from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS, pipeline
+from toybox.recipe.autoencoder import half_crops, load_vae, new_vae, normalise_latents
+from toybox.recipe.data import VIEWS, load_or_draw, views_of
+from toybox.recipe.denoiser import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, load_unet, pipeline
+from toybox.recipe.few_step.prompts import Holes, questions
+from toybox.recipe.few_step.student import LORA_FILE
+from toybox.recipe.few_step.trajectories import load_trajectories
+from toybox.recipe.images import pixels
 from toybox.recipe.settings import TINY, StageSettings
 from toybox.recipe.stages import STAGES, run, start_from
-from toybox.recipe.student import LORA_FILE
-from toybox.recipe.tensors import pixels
 from toybox.recipe.training import UnfinishedError
-from toybox.recipe.trajectories import load_trajectories
-from toybox.recipe.unet import load_unet
-from toybox.recipe.vae import half_crops, load_vae, new_vae, normalise_latents
 from toybox.world import is_held_out
 
 
@@ -82,7 +80,7 @@ def test_a_trajectory_ends_where_diffusers_would_end(work: Path) -> None:
     states = torch.from_numpy(load_trajectories(work)[row]).float()
     drawn = pipeline(work, load_unet(work))(
         asked[row].text,
-        num_inference_steps=STEPS,
+        num_inference_steps=NUM_INFERENCE_STEPS,
         guidance_scale=GUIDANCE_SCALE,
         latents=states[:1],
         output_type="latent",

@@ -12,18 +12,17 @@ from torch import nn
 from bench.judging import JUDGE
 from ipa_app.models.catalog import BUNDLED
 from ipa_app.pose.toy_reader import ToyReader
-from toybox.recipe.clip import ClipPair
-from toybox.recipe.controlnet import new_controlnet
+from toybox.recipe.attention_distillation import new_adapter
+from toybox.recipe.autoencoder import new_vae
+from toybox.recipe.denoiser import new_controlnet, new_unet
+from toybox.recipe.few_step.student import LORA_FILE, add_lora, lora_tensors
+from toybox.recipe.few_step.tiny_autoencoder import FOLDER as TINY_VAE
+from toybox.recipe.few_step.tiny_autoencoder import new_tiny_vae
 from toybox.recipe.judge import Judge
 from toybox.recipe.pose_reader import FILE as POSE_READER
 from toybox.recipe.settings import FULL
-from toybox.recipe.student import LORA_FILE, add_lora, lora_tensors
-from toybox.recipe.text_teacher import new_adapter
-from toybox.recipe.tiny_vae import FOLDER as TINY_VAE
-from toybox.recipe.tiny_vae import new_tiny_vae
 from toybox.recipe.tokenizer import load_tokenizer
-from toybox.recipe.unet import new_unet
-from toybox.recipe.vae import new_vae
+from toybox.recipe.towers import ClipPair
 
 Shapes = dict[str, tuple[int, ...]]
 DIFFUSERS_FILE = "diffusion_pytorch_model.safetensors"

@@ -11,12 +11,12 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 from safetensors.torch import load_file
 from torch.nn.utils import parametrize
 
-from toybox.recipe.asked import questions
-from toybox.recipe.dataset import ToyData, load_or_draw
+from toybox.recipe.data import ToyData, load_or_draw
+from toybox.recipe.denoiser import new_scheduler
+from toybox.recipe.few_step.prompts import questions
+from toybox.recipe.few_step.student import add_lora, merge_lora, save_lora
+from toybox.recipe.few_step.trajectories import picture_between, velocity_between
 from toybox.recipe.settings import TINY
-from toybox.recipe.student import add_lora, merge_lora, save_lora
-from toybox.recipe.trajectories import picture_between, velocity_between
-from toybox.recipe.unet import new_scheduler
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ _LONG = StageSettings(samples=80, batch_size=8, lr=0.1)
 
 
 def test_a_stopped_stage_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    def weights(folder: Path, *sittings: int) -> torch.Tensor:
+    def weights(folder: Path, *budgets: int) -> torch.Tensor:
         folder.mkdir()
-        for samples in sittings:
+        for samples in budgets:
             torch.manual_seed(1)
             module = torch.nn.Linear(4, 1)
 
@@ -29,7 +29,7 @@ def test_a_stopped_stage_ends_as_one_that_was_not(tmp_path: Path) -> None:
             train_module("line", module=module, loss=loss, settings=settings, folder=folder)
         return module.weight.detach()
 
-    # The learning rate follows the budget, so the second sitting is compared with its own straight run:
+    # The learning rate follows the budget, so the second run is compared with its own straight run:
     # one step more after a resume moves on from where the first one stopped.
     first, resumed = weights(tmp_path / "a", 80), weights(tmp_path / "b", 80, 160)
     target = torch.ones(1, 4)

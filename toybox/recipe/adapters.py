@@ -25,20 +25,17 @@ from ipa_app.training.examples import TrainingBatch
 from ipa_app.training.reports import CheckpointReport, FinishedReport, Report
 from ipa_app.training.run import train
 from ipa_app.training.sampling import Sample
-from toybox.recipe import sheets
+from toybox.recipe.autoencoder import load_vae
 from toybox.recipe.backends import tuned_backends
-from toybox.recipe.clip import load_image_encoder, load_text_encoder
-from toybox.recipe.dataset import Split, ToyData
-from toybox.recipe.frozen import Captions, latents_of
+from toybox.recipe.cached import Captions, latents_of
+from toybox.recipe.data import Split, ToyData
+from toybox.recipe.denoiser import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, load_unet
+from toybox.recipe.images import clip_pixels, log_figures, on_device, pixels, take_rows
 from toybox.recipe.loss_weights import loss_weights
-from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS
 from toybox.recipe.settings import Recipe, StageSettings
-from toybox.recipe.tensors import at_hand, clip_pixels, pixels, taken
 from toybox.recipe.tokenizer import load_tokenizer
+from toybox.recipe.towers import as_seen, load_image_encoder, load_text_encoder
 from toybox.recipe.training import UnfinishedError, has_bfloat16, mixed_precision, pick_device, start_of
-from toybox.recipe.unet import load_unet
-from toybox.recipe.vae import load_vae
-from toybox.recipe.vision import as_seen
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +83,7 @@ def fit_adapter(
             if isinstance(report, FinishedReport):
                 target.parent.mkdir(exist_ok=True)
                 shutil.copyfile(report.path, target)
-                sheets.note(folder, config.output.name, {"samples": report.step * config.batch_size})
+                log_figures(folder, config.output.name, {"samples": report.step * config.batch_size})
 
 
 def _within(reports: Iterator[Report], config: TrainConfig, minutes: float | None) -> Iterator[Report]:
@@ -134,7 +131,7 @@ def train_config(
         save_minutes=min(SAVE_MINUTES, settings.minutes or SAVE_MINUTES),
         eval_steps=between_looks,
         sample_steps=between_looks,
-        num_inference_steps=STEPS,
+        num_inference_steps=NUM_INFERENCE_STEPS,
         guidance_scale=GUIDANCE_SCALE,
         seed=recipe.seed,
     )
@@ -166,7 +163,7 @@ class Pairs:
         self._captions = Captions(data, folder, split)
         self._features = features_of(kind, recipe, data, folder, split)
         self._device = pick_device()
-        self._keypoints = at_hand(data.keypoints, self._device)
+        self._keypoints = on_device(data.keypoints, self._device)
         self._other_view_share = recipe.other_view_share
 
     def batches(self, size: int, *, first: int) -> Iterator[TrainingBatch]:
@@ -180,7 +177,7 @@ class Pairs:
         """``size`` random pairs, weighted by `loss_weights`."""
         rows = torch.randint(len(self._features), (size,), generator=generator)
         shape = torch.Size((size, *self._latents.mean.shape[1:]))
-        weights = loss_weights(taken(self._keypoints, rows, self._device), shape)
+        weights = loss_weights(take_rows(self._keypoints, rows, self._device), shape)
         return replace(self._batch(rows, generator), loss_weights=weights)
 
     def whole_batch(self, rows: torch.Tensor) -> TrainingBatch:
@@ -193,10 +190,10 @@ class Pairs:
         # Pictures 2 i and 2 i + 1 show the same subject.
         references = torch.where(other, rows ^ 1, rows)
         return TrainingBatch(
-            latents=taken(self._latents.mean, rows, self._device).float(),
-            latents_std=taken(self._latents.deviation, rows, self._device).float(),
+            latents=take_rows(self._latents.mean, rows, self._device).float(),
+            latents_std=take_rows(self._latents.deviation, rows, self._device).float(),
             input_ids=self._captions.draw(rows, generator, drop=0, scene=SCENE_SHARE)[:, None],  # one text encoder
-            features=taken(self._features, references, self._device).float(),
+            features=take_rows(self._features, references, self._device).float(),
         )
 
 

@@ -11,12 +11,11 @@ from diffusers import ControlNetModel, StableDiffusionPipeline
 from transformers import CLIPImageProcessor
 
 from toybox import world
-from toybox.recipe.clip import load_image_encoder
-from toybox.recipe.dataset import ToyData
-from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS, pipeline
+from toybox.recipe.data import ToyData
+from toybox.recipe.denoiser import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, load_unet, pipeline
 from toybox.recipe.settings import Recipe
+from toybox.recipe.towers import load_image_encoder
 from toybox.recipe.training import part_of
-from toybox.recipe.unet import load_unet
 
 SHARD_SIZE = "15MB"
 TITLE = "Toybox"
@@ -58,7 +57,7 @@ def _write_facts(recipe: Recipe, target: Path) -> None:
         "licence": "Apache-2.0",
         "width": recipe.size,
         "height": recipe.size,
-        "steps": STEPS,
+        "steps": NUM_INFERENCE_STEPS,
         "guidance_scale": GUIDANCE_SCALE,
     }
     (target / "ipa_studio.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")

@@ -17,12 +17,11 @@ from torch import nn
 
 from ipa_app.adapter.files import write_tensors
 from toybox import world
-from toybox.recipe import sheets
-from toybox.recipe.dataset import ToyData
+from toybox.recipe.augmentation import lightly_degraded
+from toybox.recipe.data import ToyData
+from toybox.recipe.images import log_figures, on_device, pixels
 from toybox.recipe.settings import Recipe
-from toybox.recipe.tensors import at_hand, pixels
 from toybox.recipe.training import Figures, mixed_precision, pick_device, train_module
-from toybox.recipe.wear import worn
 
 FOLD = 4
 """Squares of so many pixels a side become one place with all their colours, which keeps convolutions few and wide."""
@@ -228,11 +227,11 @@ def train_judge(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -
     device = pick_device()
     judge = Judge(recipe.size).to(device, memory_format=torch.channels_last)
     labels, keypoints = torch.from_numpy(data.labels), torch.from_numpy(data.keypoints)
-    images = at_hand(data.images, device)
+    images = on_device(data.images, device)
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         rows = torch.randint(len(data), (recipe.judge.batch_size,), generator=generator)
-        batch = worn(pixels(images, rows, device), generator)
+        batch = lightly_degraded(pixels(images, rows, device), generator)
         target, joints = labels[rows].to(device), keypoints[rows].to(device)
         about = joints + SHIFT * torch.randn(len(rows), 1, 2, generator=generator).to(device)
         zoom = 1 + ZOOM * (2 * torch.rand(len(rows), generator=generator).to(device) - 1)
@@ -242,10 +241,10 @@ def train_judge(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -
         offset = F.mse_loss(reading.keypoints, joints)
         return torch.stack(losses).mean() + KEYPOINT_WEIGHT * offset, {"offset": offset.detach()}
 
-    def note() -> None:
-        sheets.note(folder, "judge", accuracy(judge, heldout))
+    def measure() -> None:
+        log_figures(folder, "judge", accuracy(judge, heldout))
 
-    train_module("judge", module=judge, loss=loss, settings=recipe.judge, folder=folder, sample=note)
+    train_module("judge", module=judge, loss=loss, settings=recipe.judge, folder=folder, sample=measure)
     save_judge(judge, folder / "judge")
 
 

@@ -14,13 +14,12 @@ from ipa_app.adapter.files import write_tensors
 from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.toy_reader import CONFIDENCE, SIDE, ToyReader, ToyReading
 from toybox import world
-from toybox.recipe import sheets
-from toybox.recipe.controlnet import skeleton_of
-from toybox.recipe.dataset import ToyData
-from toybox.recipe.disguise import MISUSES, clouds, pasted_anywhere, pasted_toys, spoiled
+from toybox.recipe.augmentation import MISUSES, clouds, degraded, pasted_anywhere, pasted_toys
+from toybox.recipe.data import ToyData
+from toybox.recipe.denoiser import skeleton_of
+from toybox.recipe.images import log_figures, pixels
 from toybox.recipe.judge import Reading, joints_right
 from toybox.recipe.settings import Recipe
-from toybox.recipe.tensors import pixels
 from toybox.recipe.training import Figures, pick_device, train_module
 
 FILE = "pose_reader/model.safetensors"
@@ -58,10 +57,10 @@ def train_pose_reader(recipe: Recipe, data: ToyData, heldout: ToyData, folder: P
         batch = batches.draw(recipe.pose_reader.batch_size, generator)
         return _loss(reader(batch.pictures), batch.keypoints)
 
-    def note() -> None:
-        sheets.note(folder, "pose_reader", _figures(reader, tried))
+    def measure() -> None:
+        log_figures(folder, "pose_reader", _figures(reader, tried))
 
-    train_module("pose_reader", module=reader, loss=loss, settings=recipe.pose_reader, folder=folder, sample=note)
+    train_module("pose_reader", module=reader, loss=loss, settings=recipe.pose_reader, folder=folder, sample=measure)
     save_toy_reader(reader, folder / FILE)
 
 
@@ -128,7 +127,7 @@ class _Batches:
         pictures, keypoints = pasted_toys(
             self.plain(rows).pictures, self._keypoints[rows], canvases=canvases, generator=generator
         )
-        return _Batch(spoiled(pictures, generator), keypoints.to(self._device))
+        return _Batch(degraded(pictures, generator), keypoints.to(self._device))
 
     def without(self, kind: str, count: int, generator: torch.Generator) -> torch.Tensor:
         """Pictures of one of KINDS in disguise, half of them pasted into something else."""
@@ -144,7 +143,7 @@ class _Batches:
             pictures = clouds(count, SIDE, generator).to(self._device)
         laid = pasted_anywhere(pictures, canvases=self._canvases(count, generator), generator=generator)
         is_laid = torch.rand(count, 1, 1, 1, generator=generator).to(self._device) < 0.5
-        return spoiled(torch.where(is_laid, laid, pictures), generator)
+        return degraded(torch.where(is_laid, laid, pictures), generator)
 
     def _canvases(self, count: int, generator: torch.Generator) -> torch.Tensor:
         places = self._drawn["places"]

@@ -12,23 +12,21 @@ from accelerate import PartialState
 
 from ipa_app.errors import UserError
 from toybox.recipe.adapters import train_base_adapter, train_fine_adapter
+from toybox.recipe.attention_distillation import distil_base_adapter, distil_fine_adapter
+from toybox.recipe.autoencoder import train_vae
 from toybox.recipe.bundle import write_bundle
-from toybox.recipe.clip import forget_token_ids, train_clip
-from toybox.recipe.controlnet import train_controlnet
-from toybox.recipe.dataset import ToyData, load_or_draw
+from toybox.recipe.data import ToyData, load_or_draw
+from toybox.recipe.denoiser import train_controlnet, train_unet
+from toybox.recipe.few_step.student import train_student
+from toybox.recipe.few_step.tiny_autoencoder import train_tiny_vae
+from toybox.recipe.few_step.trajectories import draw_trajectories
 from toybox.recipe.judge import train_judge
 from toybox.recipe.pose_reader import train_pose_reader
-from toybox.recipe.quiet_words import train_rare_attributes
+from toybox.recipe.rare_attributes import train_rare_attributes
 from toybox.recipe.settings import Recipe
-from toybox.recipe.student import train_student
-from toybox.recipe.text_teacher import distil_base_adapter, distil_fine_adapter
-from toybox.recipe.tiny_vae import train_tiny_vae
-from toybox.recipe.tokenizer import train_tokenizer
+from toybox.recipe.tokenizer import forget_token_ids, train_tokenizer
+from toybox.recipe.towers import train_clip, train_vision
 from toybox.recipe.training import start_of
-from toybox.recipe.trajectories import draw_trajectories
-from toybox.recipe.unet import train_unet
-from toybox.recipe.vae import train_vae
-from toybox.recipe.vision import train_vision
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,12 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+from accelerate import PartialState
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
+
+from toybox.recipe.data import Split, ToyData
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 VOCAB_SIZE = 1536
@@ -62,3 +66,35 @@ def _clip_order(bpe: Tokenizer, alphabet: list[str]) -> tuple[dict[str, int], li
 def load_tokenizer(folder: Path) -> CLIPTokenizer:
     """The tokenizer that ``train_tokenizer`` wrote."""
     return CLIPTokenizer.from_pretrained(folder / "tokenizer")
+
+
+def encode_captions(tokenizer: CLIPTokenizer, captions: list[list[str]]) -> torch.Tensor:
+    """Token ids of every caption of every picture.
+
+    Returns:
+        (N, captions per picture, text_tokens) int64, padded with the end token as Stable Diffusion does.
+    """
+    flat = [text for texts in captions for text in texts]
+    ids = tokenizer(flat, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    return ids.view(len(captions), -1, ids.shape[-1])
+
+
+def token_ids(tokenizer: CLIPTokenizer, data: ToyData, folder: Path, split: Split) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of all captions of a split (N, captions per picture, tokens), and of those of the scenes (N, tokens).
+
+    Kept in ``folder``, until `forget_token_ids`: every stage with captions needs them.
+    """
+    path = folder / f"token-ids-{split}.pt"
+    with PartialState().main_process_first():
+        if not path.exists():
+            scenes = [[text] for text in data.scene_captions]
+            ids = {"captions": encode_captions(tokenizer, data.captions), "scenes": encode_captions(tokenizer, scenes)}
+            torch.save(ids, path)
+    ids = torch.load(path, weights_only=True)
+    return ids["captions"], ids["scenes"][:, 0]
+
+
+def forget_token_ids(folder: Path) -> None:
+    """Have the captions of every split taken apart anew, because the tokenizer is another one."""
+    for path in folder.glob("token-ids-*.pt"):
+        path.unlink()

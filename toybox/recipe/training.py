@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -22,6 +23,7 @@ from toybox.recipe.settings import StageSettings
 
 logger = logging.getLogger(__name__)
 
+Network = TypeVar("Network", bound=nn.Module)
 Figures = dict[str, torch.Tensor]
 Loss = Callable[[torch.Generator, float], tuple[torch.Tensor, Figures]]
 """Given a step's CPU generator and the share of the samples seen: the loss of one fresh batch, and figures to log."""
@@ -71,6 +73,11 @@ def mixed_precision() -> torch.autocast:
     return torch.autocast(pick_device().type, torch.bfloat16, enabled=has_bfloat16())
 
 
+def load_frozen(network: type[Network], folder: Path) -> Network:
+    """Load a trained network in single precision on the device, frozen."""
+    return network.from_pretrained(folder).to(pick_device(), torch.float32).requires_grad_(False).eval()
+
+
 def recipe_accelerator() -> Accelerator:
     """Meet the other processes, where torchrun has started several.
 
@@ -81,7 +88,8 @@ def recipe_accelerator() -> Accelerator:
         raise UserError("Several processes share a CPU; on a GPU, please start one.")
     # Losses say themselves where less than single precision will do. The adapters, which accelerate trains in the same
     # process, decide what it is.
-    return new_accelerator("bf16" if has_bfloat16() else "no", handlers=(AutocastKwargs(enabled=False),))
+    precision = "bf16" if has_bfloat16() else "no"
+    return new_accelerator(precision, device_placement=False, handlers=(AutocastKwargs(enabled=False),))
 
 
 def share(batch_size: int) -> int:

@@ -23,27 +23,26 @@ from torch.nn.utils import parametrize
 
 from ipa_app.adapter.files import write_tensors
 from ipa_app.pose.toy_reader import SIDE, load_toy_reader
-from toybox.recipe import sheets
-from toybox.recipe.asked import POSED_SHARE, Asked, questions
+from toybox.recipe.autoencoder import load_vae
 from toybox.recipe.backends import tuned_backends
-from toybox.recipe.dataset import ToyData
+from toybox.recipe.data import ToyData
+from toybox.recipe.denoiser import NUM_INFERENCE_STEPS
+from toybox.recipe.few_step.prompts import POSED_SHARE, Asked, questions
+from toybox.recipe.few_step.trajectories import Networks, drawn_pictures, load_trajectories, velocity_between
+from toybox.recipe.images import log_figures, pixels, sample_grid, to_pictures
 from toybox.recipe.loss_weights import loss_weights
-from toybox.recipe.sampling import STEPS
 from toybox.recipe.settings import Recipe
-from toybox.recipe.tensors import pixels
 from toybox.recipe.training import Figures, mixed_precision, part_of, pick_device, train_module
-from toybox.recipe.trajectories import Networks, drawn_pictures, load_trajectories, velocity_between
-from toybox.recipe.vae import load_vae
 
 PHASES = 4
-PHASE = STEPS // PHASES
+PHASE = NUM_INFERENCE_STEPS // PHASES
 """Steps of the model in a phase."""
 FIRST_SHARE = 0.6
 """Share of the states that begin a phase; the student is asked at those alone, and learns from the others, too."""
 HUBER = 0.2
 """Distance, in deviations of the latents, from which on an error counts by its size and no more by its square."""
 HELDOUT, SHOWN = 64, 16
-"""Trajectories that are not trained on, and how many of them a sheet shows."""
+"""Trajectories that are not trained on, and how many of them are shown."""
 LORA_FILE = "loras/toybox-4-steps.safetensors"
 """Where it lies in the work folder, and in the bundle."""
 USE = {"steps": str(PHASES), "guidance_scale": "1", "scheduler": "DDIMScheduler", "timestep_spacing": "trailing"}
@@ -64,8 +63,8 @@ class LowRank(nn.Module):
         outside, inside = weight.shape[0], weight[0].numel()
         rank = min(rank, outside, inside)
         self.kernel = weight.shape[2:]
-        self.down = nn.Parameter(torch.randn(rank, inside) / rank)
-        self.up = nn.Parameter(torch.zeros(outside, rank))
+        self.down = nn.Parameter(torch.randn(rank, inside, device=weight.device) / rank)
+        self.up = nn.Parameter(torch.zeros(outside, rank, device=weight.device))
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The changed weights."""
@@ -124,11 +123,11 @@ def train_student(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: Path
         values = F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=HUBER)
         return (leaps.weights[rows] * values).mean(), {}
 
-    def sheet() -> None:
+    def sample() -> None:
         save_lora(changes, folder / LORA_FILE)
-        sheets.note(folder, "student", leaps.compare(load_vae(folder), folder / "sheets" / "student.png"))
+        log_figures(folder, "student", leaps.compare(load_vae(folder), folder / "samples" / "student.png"))
 
-    train_module("student", module=networks.unet, loss=loss, settings=recipe.student, folder=folder, sample=sheet)
+    train_module("student", module=networks.unet, loss=loss, settings=recipe.student, folder=folder, sample=sample)
 
 
 class Leaps:
@@ -167,7 +166,7 @@ class Leaps:
         scheduler = self._networks.scheduler
         timesteps = torch.cat([scheduler.timesteps, torch.tensor([-1])]).to(self._device)
         begins, ends = PHASE * phases + offsets, PHASE * (phases + 1)
-        here, there = (taken_states(self._states, rows, each).to(self._device) for each in (begins, ends))
+        here, there = (states_at(self._states, rows, each).to(self._device) for each in (begins, ends))
         target, reach = velocity_between(scheduler, here, there, (timesteps[begins], timesteps[ends]))
         noisy = here.contiguous(memory_format=torch.channels_last)
         with mixed_precision(), tuned_backends(self._networks.controlnet):
@@ -182,10 +181,10 @@ class Leaps:
             "beside": root mean square distance of the latents.
         """
         drawn = torch.cat([self._leap(self._heldout[first : first + 16]) for first in range(0, len(self._heldout), 16)])
-        meant = taken_states(self._states, self._heldout, torch.full((len(drawn),), STEPS)).to(self._device)
-        pictures = [sheets.to_pictures(vae.decode(each[:SHOWN]).sample) for each in (meant, drawn)]
+        meant = states_at(self._states, self._heldout, torch.full((len(drawn),), NUM_INFERENCE_STEPS)).to(self._device)
+        pictures = [to_pictures(vae.decode(each[:SHOWN]).sample) for each in (meant, drawn)]
         path.parent.mkdir(parents=True, exist_ok=True)
-        sheets.grid([*pictures[0], *pictures[1]], columns=len(pictures[0])).save(path)
+        sample_grid([*pictures[0], *pictures[1]], columns=len(pictures[0])).save(path)
         return {"beside": round(float((drawn - meant).square().mean().sqrt()), 4)}
 
     def _leap(self, rows: list[int]) -> torch.Tensor:
@@ -204,8 +203,8 @@ class Leaps:
         return latents
 
 
-def taken_states(states: np.ndarray, rows: list[int], places: torch.Tensor) -> torch.Tensor:
-    """States of trajectories (N, STEPS + 1, 4, h, w), one of each of ``rows``: (B, 4, h, w) float32."""
+def states_at(states: np.ndarray, rows: list[int], places: torch.Tensor) -> torch.Tensor:
+    """States of trajectories (N, NUM_INFERENCE_STEPS + 1, 4, h, w), one of each of ``rows``: (B, 4, h, w) float32."""
     return torch.from_numpy(states[rows, places.numpy()]).float()
 
 

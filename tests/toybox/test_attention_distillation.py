@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from toybox.recipe.text_teacher import queries_that_count
+from toybox.recipe.attention_distillation import queries_that_count
 
 
 def test_queries_come_as_often_as_their_place_counts() -> None:

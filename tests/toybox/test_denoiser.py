@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from toybox.recipe.unet import new_scheduler, noised
+from toybox.recipe.denoiser import new_scheduler, noised
 
 
 def _timesteps(lateness: float) -> torch.Tensor:

@@ -8,7 +8,6 @@ attention into another (Romero et al. 2015, on hints from inner layers). The ada
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,16 +25,14 @@ from ipa_app.adapter.ip_adapter import IPAdapter
 from ipa_app.adapter.kinds import KINDS
 from ipa_app.adapter.layers import attention_layers
 from toybox.recipe.adapters import FILES, Kind, features_of, features_of_nothing
-from toybox.recipe.clip import load_image_encoder
-from toybox.recipe.dataset import ToyData
-from toybox.recipe.frozen import Captions, latents_of
+from toybox.recipe.cached import Captions, latents_of
+from toybox.recipe.data import ToyData
+from toybox.recipe.denoiser import LATENESS, load_unet, noised
+from toybox.recipe.images import take_rows
 from toybox.recipe.loss_weights import loss_weights
 from toybox.recipe.settings import Recipe
-from toybox.recipe.tensors import taken
+from toybox.recipe.towers import load_image_encoder
 from toybox.recipe.training import Figures, pick_device, start_of, train_module
-from toybox.recipe.unet import LATENESS, load_unet, noised
-
-logger = logging.getLogger(__name__)
 
 NO_PICTURE_SHARE = 0.1
 """Share of pairs without a picture, which must add nothing: guidance leads away from what "no picture" draws."""
@@ -77,17 +74,20 @@ def distil_attention(kind: Kind, recipe: Recipe, data: ToyData, _heldout: ToyDat
     )
     adapter = adapter.to(device, torch.float32).requires_grad_(True).train()
     layers = list(_layers(unet, data, folder))
-    full, scene, empty = _text_states(data, folder)
+    captions = Captions(data, folder, "train")
+    # Captions that name everything, those that name the scene, and no words.
+    texts = (captions.ids[:, 0], captions.scene_ids, captions.empty[None])
+    full, scene, empty = (captions.cached_states(ids) for ids in texts)
     features, nothing = features_of(kind, recipe, data, folder, "train"), features_of_nothing(kind, recipe, folder)
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         rows = torch.randint(len(data), (recipe.attention_distillation.batch_size,), generator=generator)
         # The picture itself and no words, as in a variation; or another view and words for the scene, as in a mix.
         own = torch.rand(len(rows), generator=generator) >= recipe.other_view_share
-        words = torch.where(own[:, None, None].to(device), empty, taken(scene, rows, device)).float()
-        wanted = taken(full, rows, device).float()
+        words = torch.where(own[:, None, None].to(device), empty, take_rows(scene, rows, device)).float()
+        wanted = take_rows(full, rows, device).float()
         # Pictures 2 i and 2 i + 1 show the same subject.
-        seen = taken(features, torch.where(own, rows, rows ^ 1), device).float()
+        seen = take_rows(features, torch.where(own, rows, rows ^ 1), device).float()
         without = (torch.rand(len(rows), generator=generator) < NO_PICTURE_SHARE).to(device)
         seen[without], wanted[without] = nothing, words[without]
         tokens = adapter.tokens(seen)
@@ -184,14 +184,3 @@ def queries_that_count(
     """
     shares = F.adaptive_avg_pool2d(weights, math.isqrt(queries.shape[1])).flatten()
     return queries.flatten(0, 1)[torch.multinomial(shares, count, replacement=True, generator=generator)]
-
-
-@torch.no_grad()
-def _text_states(data: ToyData, folder: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """States of captions that name everything, of those that name the scene, of no words; float16, on the device."""
-    captions = Captions(data, folder, "train")
-
-    def encode(ids: torch.Tensor) -> torch.Tensor:
-        return torch.cat([captions.hidden_states(part).half() for part in ids.split(256)])
-
-    return encode(captions.ids[:, 0]), encode(captions.scene_ids), encode(captions.empty[None])

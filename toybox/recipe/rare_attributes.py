@@ -1,4 +1,4 @@
-"""Stage: the text tower makes heard what a UNet would pass over.
+"""Stage: text embeddings of rare attributes, which a UNet would pass over, become ones that it hears.
 
 Words that rarely tell one caption from another, those for poses and mouths, come out of contrast with states much like
 those of fill words. A UNet that has learned to attend elsewhere passes them over for good, because what is not attended
@@ -15,15 +15,15 @@ import torch
 from transformers import CLIPTextModel
 
 from toybox import world
-from toybox.recipe import sheets
-from toybox.recipe.clip import load_text_encoder
-from toybox.recipe.dataset import Split, ToyData
-from toybox.recipe.frozen import Captions
+from toybox.recipe.cached import Captions
+from toybox.recipe.data import Split, ToyData
+from toybox.recipe.images import log_figures
 from toybox.recipe.settings import Recipe
+from toybox.recipe.towers import load_text_encoder
 from toybox.recipe.training import Figures, mixed_precision, pick_device, train_module
 
-QUIET = ("pose", "mouth")
-"""Attributes whose words are passed over."""
+RARE = ("pose", "mouth")
+"""Attributes whose words rarely tell one caption from another."""
 LENGTH = 0.8
 """Of a direction, in mean lengths of the states of no words, which are the end's but for the first."""
 MEASURED = 256
@@ -35,32 +35,35 @@ def train_rare_attributes(recipe: Recipe, data: ToyData, heldout: ToyData, folde
     if (folder / "done" / "rare_attributes").exists():
         return
     encoder = load_text_encoder(folder).requires_grad_(True).train()
-    marks, held = Marks(recipe, data, folder, "train"), Marks(recipe, heldout, folder, "heldout")
+    targets, tried = (
+        DirectionTargets(recipe, data, folder, "train"),
+        DirectionTargets(recipe, heldout, folder, "heldout"),
+    )
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         rows = torch.randint(len(data), (recipe.rare_attributes.batch_size,), generator=generator)
-        wording = torch.randint(marks.wordings, (len(rows),), generator=generator)
-        return marks.error(encoder, rows, wording), {}
+        wording = torch.randint(targets.wordings, (len(rows),), generator=generator)
+        return targets.error(encoder, rows, wording), {}
 
-    def note() -> None:
+    def measure() -> None:
         rows = torch.arange(min(MEASURED, len(heldout)))
         with torch.no_grad():
-            missed = held.error(encoder, rows, torch.zeros_like(rows)) / held.power(rows)
-        sheets.note(folder, "rare_attributes", {"missed": round(float(missed), 4)})
+            missed = tried.error(encoder, rows, torch.zeros_like(rows)) / tried.power(rows)
+        log_figures(folder, "rare_attributes", {"missed": round(float(missed), 4)})
 
     train_module(
-        "rare_attributes", module=encoder, loss=loss, settings=recipe.rare_attributes, folder=folder, sample=note
+        "rare_attributes", module=encoder, loss=loss, settings=recipe.rare_attributes, folder=folder, sample=measure
     )
     encoder.save_pretrained(folder / "text_encoder")
 
 
-class Marks:
+class DirectionTargets:
     """What the states of a split's captions are to become."""
 
     def __init__(self, recipe: Recipe, data: ToyData, folder: Path, split: Split) -> None:
         self._captions, self._device = Captions(data, folder, split), pick_device()
         self._ids = torch.cat([self._captions.ids, self._captions.scene_ids[:, None]], dim=1)
-        self._said = said_words(data)
+        self._said = mentioned_words(data)
         self._directions = self._length() * orthogonal(self._said.shape[-1], recipe.text_hidden, seed=recipe.seed)
 
     @property
@@ -93,12 +96,12 @@ class Marks:
         return LENGTH * float(states.norm(dim=-1).mean())
 
 
-def said_words(data: ToyData) -> torch.Tensor:
-    """Which quiet words hold and are said: (N, captions per picture and that of its scene, words) of 0 and 1."""
-    shape = (len(data), len(data.captions[0]) + 1, sum(len(world.ATTRIBUTES[name]) for name in QUIET))
+def mentioned_words(data: ToyData) -> torch.Tensor:
+    """Which of the rare words hold and are said: (N, captions per picture and that of its scene, words) of 0 and 1."""
+    shape = (len(data), len(data.captions[0]) + 1, sum(len(world.ATTRIBUTES[name]) for name in RARE))
     said = torch.zeros(shape, dtype=torch.int8)
     first = 0
-    for name in QUIET:
+    for name in RARE:
         column = list(world.ATTRIBUTES).index(name)
         for row, label in enumerate(data.labels[:, column].tolist()):
             texts = (*data.captions[row], data.scene_captions[row])

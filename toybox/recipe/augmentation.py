@@ -1,14 +1,21 @@
-"""Toy pictures as people bring them, and pictures without a toy: what the pose reader learns to tell apart.
+"""Pictures as people bring them: what the pose reader and the judge learn on.
 
-Pictures are (B, 3, H, W) in [-1, 1]. Everything random is drawn from a CPU generator, so that it can be repeated.
+Pictures are (B, 3, H, W) float32 in [-1, 1] on any device. Everything random is drawn from a CPU generator, so that it
+can be repeated.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from toybox.recipe.images import normal, to_pictures
 
 ZOOMS = (0.4, 1.15)
 """How large a toy picture is pasted into its canvas, as a share of the canvas's side."""
@@ -19,7 +26,8 @@ CONTINUED_SHARE = 0.4
 SOFT_SHARE = 0.5
 SOFT_SIDES = (40, 112)
 """Sides in pixels that pictures are shrunk to and enlarged from again, as soft as a small diffusion model draws."""
-NOISE = 0.1
+DEGRADED_NOISE = 0.1
+"""Largest standard deviation of the noise that `degraded` adds."""
 _CLOUD_SIDES = (1, 2, 4, 8, 16, 32, 64)
 # What of a character reaches beyond its joints, in shares of the picture: ears and hats, hands, feet.
 _ABOVE, _BESIDE, _BELOW = 0.2, 0.06, 0.05
@@ -44,8 +52,8 @@ def pasted_toys(
     low = (low - torch.tensor([_BESIDE, _ABOVE])) * zoom[:, None]
     high = (high + torch.tensor([_BESIDE, _BELOW])) * zoom[:, None]
     # The picture's corner may lie where the character is inside; one that fills the canvas stays in the middle.
-    lot = torch.rand(len(toys), 2, generator=generator)
-    corner = torch.where(high - low < 1, -low + lot * (1 - (high - low)), 0.5 - (low + high) / 2)
+    u = torch.rand(len(toys), 2, generator=generator)
+    corner = torch.where(high - low < 1, -low + u * (1 - (high - low)), 0.5 - (low + high) / 2)
     return _paste(toys, canvases, zoom, corner, generator), keypoints * zoom[:, None, None] + corner[:, None]
 
 
@@ -56,7 +64,7 @@ def pasted_anywhere(pictures: torch.Tensor, *, canvases: torch.Tensor, generator
     return _paste(pictures, canvases, zoom, corner, generator)
 
 
-def spoiled(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def degraded(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Change light and colours, soften some pictures, and add noise."""
 
     def draw(low: float, high: float, channels: int = 1) -> torch.Tensor:
@@ -70,7 +78,7 @@ def spoiled(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     soft = F.interpolate(small, size=batch.shape[-2:], mode="bilinear")
     batch = torch.where(draw(0, 1) < SOFT_SHARE, soft, batch)
     noise = torch.randn(batch.shape, generator=generator).to(batch)
-    return (batch + noise * draw(0, NOISE)).clamp(-1, 1)
+    return (batch + noise * draw(0, DEGRADED_NOISE)).clamp(-1, 1)
 
 
 def clouds(count: int, side: int, generator: torch.Generator) -> torch.Tensor:
@@ -140,3 +148,55 @@ def _paste(
 
 def _between(span: tuple[float, float], count: int, generator: torch.Generator) -> torch.Tensor:
     return torch.rand(count, generator=generator) * (span[1] - span[0]) + span[0]
+
+
+SOFTNESS = (0.4, 1.4)
+"""Standard deviations of the blur that `lightly_degraded` draws from, in pixels of a picture of 256."""
+LIGHT_NOISE = 0.08
+"""Largest standard deviation of the noise that `lightly_degraded` adds."""
+QUALITIES = (40, 95)
+"""JPEG qualities that `lightly_degraded` draws from."""
+LIGHT = 0.08
+"""How much `lightly_degraded` changes contrast and brightness at most."""
+
+
+def soft(pictures: torch.Tensor, deviation: float) -> torch.Tensor:
+    """Blur by a Gaussian of `deviation` in 256ths of the pictures' width."""
+    pixels = deviation * pictures.shape[-1] / 256
+    return gaussian_blur(pictures, [2 * max(1, round(3 * pixels)) + 1] * 2, [pixels] * 2)
+
+
+def noisy(pictures: torch.Tensor, deviation: torch.Tensor | float, generator: torch.Generator) -> torch.Tensor:
+    """Add Gaussian noise; `deviation` is one for all or (B, 1, 1, 1)."""
+    count, channels, height, width = pictures.shape
+    # Drawn with the channels last, as pictures lie in memory here.
+    noise = normal((count, height, width, channels), generator, pictures.device).permute(0, 3, 1, 2)
+    return (pictures + deviation * noise).clamp(-1, 1)
+
+
+def as_jpeg(pictures: torch.Tensor, quality: int) -> torch.Tensor:
+    """Save and open as JPEG files of a quality from 1 to 100."""
+    opened = [np.asarray(_reopened(picture, quality)) for picture in to_pictures(pictures)]
+    return (torch.from_numpy(np.stack(opened)).permute(0, 3, 1, 2).float() / 127.5 - 1).to(pictures)
+
+
+def _reopened(picture: Image.Image, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return Image.open(file)
+
+
+def lightly_degraded(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Change the light of every picture a little; soften a quarter, save one as JPEG, add noise to one."""
+    count = len(pictures)
+
+    def between(low: float, high: float, count: int) -> torch.Tensor:
+        return (low + (high - low) * torch.rand(count, 1, 1, 1, generator=generator)).to(pictures)
+
+    changed = (pictures * between(1 - LIGHT, 1 + LIGHT, count)).add_(between(-LIGHT, LIGHT, count)).clamp_(-1, 1)
+    order = torch.randperm(count, generator=generator).to(pictures.device)
+    softened, packed, grained, _ = order.tensor_split(4)
+    changed[softened] = soft(changed[softened], float(between(*SOFTNESS, 1)))
+    changed[packed] = as_jpeg(changed[packed], round(float(between(*QUALITIES, 1))))
+    changed[grained] = noisy(changed[grained], between(0, LIGHT_NOISE, len(grained)), generator)
+    return changed

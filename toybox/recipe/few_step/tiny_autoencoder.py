@@ -14,15 +14,14 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler
 
-from toybox.recipe import sheets
+from toybox.recipe.autoencoder import CROP_UNTIL, half_crops, load_vae, noise_augmented, picture_loss
 from toybox.recipe.backends import tuned_backends
-from toybox.recipe.dataset import ToyData
-from toybox.recipe.sampling import STEPS
+from toybox.recipe.data import ToyData
+from toybox.recipe.denoiser import NUM_INFERENCE_STEPS
+from toybox.recipe.few_step.trajectories import decoded, load_trajectories, picture_between
+from toybox.recipe.images import log_figures, on_device, pixels, sample_grid, to_pictures
 from toybox.recipe.settings import Recipe
-from toybox.recipe.tensors import at_hand, pixels
 from toybox.recipe.training import Figures, mixed_precision, pick_device, train_module
-from toybox.recipe.trajectories import decoded, load_trajectories, picture_between
-from toybox.recipe.vae import CROP_UNTIL, half_crops, load_vae, picture_loss, stained
 
 CHANNELS = 32
 """Of every level; AutoencoderTiny has one width."""
@@ -30,12 +29,12 @@ DECODER_BLOCKS, ENCODER_BLOCKS = (8, 4, 1, 0), (0, 1, 2, 3)
 """On each level, from latents to pixels and from pixels to latents: few where there are many places."""
 DRAWN_SHARE = 0.5
 """Share of the examples that the model has drawn, half of them caught on the way; the others are drawings."""
-VIEWED = range(STEPS // 4, STEPS)
+VIEWED = range(NUM_INFERENCE_STEPS // 4, NUM_INFERENCE_STEPS)
 """Steps after which the model is caught."""
 FOLDER = "vae_tiny"
 EXAMPLES = "tiny-examples.pt"
 TRIED, SHOWN = 64, 8
-"""Held-out drawings that are measured, and how many of them a sheet shows."""
+"""Held-out drawings that are measured, and how many of them are shown."""
 
 
 def new_tiny_vae(levels: int) -> AutoencoderTiny:
@@ -71,7 +70,7 @@ def train_tiny_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
     """Train ``vae_tiny``; how near it is to the large one on held-out drawings goes to figures.jsonl."""
     device, vae = pick_device(), load_vae(folder).to(memory_format=torch.channels_last)
     examples = examples_of(recipe, data, vae, folder)
-    pictures = at_hand(examples.pictures, device)
+    pictures = on_device(examples.pictures, device)
     tiny = new_tiny_vae(len(vae.config["block_out_channels"])).to(device, memory_format=torch.channels_last)
 
     tried = torch.arange(0, min(2 * TRIED, len(heldout)), 2)
@@ -91,11 +90,11 @@ def train_tiny_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
         return drawn + missed, {**figures, "missed": missed.detach()}
 
     @torch.no_grad()
-    def sheet() -> None:
+    def sample() -> None:
         latents = vae.encode(pixels(heldout.images, tried, device)).latent_dist.mean
-        sheets.note(folder, "tiny_vae", _compare(vae, tiny, latents, folder / "sheets" / "tiny_vae.png"))
+        log_figures(folder, "tiny_vae", _compare(vae, tiny, latents, folder / "samples" / "tiny_vae.png"))
 
-    train_module("tiny_vae", module=tiny, loss=loss, settings=recipe.tiny_vae, folder=folder, sample=sheet)
+    train_module("tiny_vae", module=tiny, loss=loss, settings=recipe.tiny_vae, folder=folder, sample=sample)
     tiny.half().save_pretrained(folder / FOLDER)
 
 
@@ -122,7 +121,7 @@ def _encoded(vae: AutoencoderKL, data: ToyData, count: int, generator: torch.Gen
     for rows in torch.linspace(0, len(data) - 1, count).long().split(16):
         with mixed_precision(), tuned_backends(vae):
             posterior = vae.encode(pixels(data.images, rows, pick_device())).latent_dist
-        parts.append(stained(posterior.mean.float(), generator).half().cpu())
+        parts.append(noise_augmented(posterior.mean.float(), generator).half().cpu())
     return torch.cat(parts)
 
 
@@ -130,12 +129,12 @@ def _drawn(folder: Path, count: int, generator: torch.Generator) -> torch.Tensor
     """Latents that the model has drawn, and what it had in view on its way to others, (count, 4, h, w) float16."""
     states = load_trajectories(folder)
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-    scheduler.set_timesteps(STEPS)
+    scheduler.set_timesteps(NUM_INFERENCE_STEPS)
     timesteps = torch.cat([scheduler.timesteps, torch.tensor([-1])])
     parts = []
     for row in torch.linspace(0, len(states) - 1, count).long().tolist():
         step = int(torch.randint(VIEWED.start, 2 * VIEWED.stop - VIEWED.start, (), generator=generator))
-        if step >= STEPS:
+        if step >= NUM_INFERENCE_STEPS:
             parts.append(torch.from_numpy(states[row, -1:]))
             continue
         here, there = (torch.from_numpy(states[row, [place]]).float() for place in (step, step + 1))
@@ -157,8 +156,8 @@ def _compare(vae: AutoencoderKL, tiny: AutoencoderTiny, latents: torch.Tensor, p
         small.append(tiny.decode(part).sample.clamp(-1, 1))
         back.append(tiny.decode(tiny.encode(large[-1]).latents).sample.clamp(-1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
-    shown = [picture for batch in (large[0], small[0]) for picture in sheets.to_pictures(batch[:SHOWN])]
-    sheets.grid(shown, columns=len(shown) // 2).save(path)
+    shown = [picture for batch in (large[0], small[0]) for picture in to_pictures(batch[:SHOWN])]
+    sample_grid(shown, columns=len(shown) // 2).save(path)
     return {"psnr": _psnr(torch.cat(small), torch.cat(large)), "round trip": _psnr(torch.cat(back), torch.cat(large))}
 
 

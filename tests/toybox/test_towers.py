@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from toybox import world
-from toybox.recipe.vision import WordTargets
+from toybox.recipe.towers import WordTargets
 
 
 def labels(count: int) -> np.ndarray:

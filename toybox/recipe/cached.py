@@ -1,4 +1,4 @@
-"""What the later stages need of the frozen parts: latents of pictures and hidden states of captions."""
+"""What the later stages need of the frozen parts: cached latents of pictures, hidden states of captions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from accelerate import PartialState
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from toybox.recipe.autoencoder import load_vae
 from toybox.recipe.backends import tuned_backends
-from toybox.recipe.clip import encode_captions, load_text_encoder, token_ids
-from toybox.recipe.dataset import Split, ToyData
-from toybox.recipe.tensors import normal, pixels, taken
-from toybox.recipe.tokenizer import load_tokenizer
+from toybox.recipe.data import Split, ToyData
+from toybox.recipe.images import normal, pixels, take_rows
+from toybox.recipe.tokenizer import encode_captions, load_tokenizer, token_ids
+from toybox.recipe.towers import load_text_encoder
 from toybox.recipe.training import mixed_precision, pick_device
-from toybox.recipe.vae import load_vae
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Latents:
 
     def sample(self, rows: torch.Tensor, generator: torch.Generator, device: torch.device) -> torch.Tensor:
         """(B, 4, h, w) float32 draws from the posterior, as training on pictures would give."""
-        mean, deviation = (taken(part, rows, device).float() for part in (self.mean, self.deviation))
+        mean, deviation = (take_rows(part, rows, device).float() for part in (self.mean, self.deviation))
         return mean + deviation * normal(mean.shape, generator, device)
 
 
@@ -92,11 +92,16 @@ class Captions:
             scene: share of captions that name only pose and place.
         """
         wording = torch.randint(self.ids.shape[1], (len(rows),), generator=generator)
-        lot = torch.rand(len(rows), generator=generator)[:, None]
-        ids = torch.where(lot < drop + scene, self.scene_ids[rows], self.ids[rows, wording])
-        return torch.where(lot < drop, self.empty, ids)
+        u = torch.rand(len(rows), generator=generator)[:, None]
+        ids = torch.where(u < drop + scene, self.scene_ids[rows], self.ids[rows, wording])
+        return torch.where(u < drop, self.empty, ids)
 
     def hidden_states(self, ids: torch.Tensor) -> torch.Tensor:
         """(B, tokens, text_hidden), what Stable Diffusion's UNet attends to; the tower learns if it is not frozen."""
         device = next(self.encoder.parameters()).device
         return self.encoder(ids.to(device, non_blocking=True)).last_hidden_state
+
+    @torch.no_grad()
+    def cached_states(self, ids: torch.Tensor) -> torch.Tensor:
+        """The same of many (N, tokens) at once, float16."""
+        return torch.cat([self.hidden_states(part).half() for part in ids.split(256)])

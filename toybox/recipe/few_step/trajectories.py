@@ -16,15 +16,14 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
 
 from ipa_app.adapter.attention import install_processors
-from toybox.recipe import sheets
-from toybox.recipe.asked import Asked, Inputs, questions
+from toybox.recipe.autoencoder import load_vae
 from toybox.recipe.backends import tuned_backends
-from toybox.recipe.dataset import ToyData
-from toybox.recipe.sampling import GUIDANCE_SCALE, STEPS
+from toybox.recipe.data import ToyData
+from toybox.recipe.denoiser import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, load_unet
+from toybox.recipe.few_step.prompts import Asked, Inputs, questions
+from toybox.recipe.images import to_pictures
 from toybox.recipe.settings import Recipe
-from toybox.recipe.training import mixed_precision, part_of, pick_device
-from toybox.recipe.unet import load_unet
-from toybox.recipe.vae import load_vae
+from toybox.recipe.training import load_frozen, mixed_precision, part_of, pick_device
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class Networks:
     Attributes:
         unet: with our attention processors.
         controlnet: for skeletons.
-        scheduler: set to `STEPS` steps.
+        scheduler: set to `NUM_INFERENCE_STEPS` steps.
     """
 
     unet: UNet2DConditionModel
@@ -53,10 +52,9 @@ class Networks:
         """Those that the recipe has made."""
         unet = load_unet(folder).to(memory_format=torch.channels_last)
         install_processors(unet)
-        controlnet = ControlNetModel.from_pretrained(part_of(folder, "controlnet")).to(pick_device(), torch.float32)
-        controlnet = controlnet.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+        controlnet = load_frozen(ControlNetModel, part_of(folder, "controlnet")).to(memory_format=torch.channels_last)
         scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-        scheduler.set_timesteps(STEPS)
+        scheduler.set_timesteps(NUM_INFERENCE_STEPS)
         return cls(unet, controlnet, scheduler)
 
     def velocity(self, noisy: torch.Tensor, timesteps: torch.Tensor, inputs: Inputs) -> torch.Tensor:
@@ -134,7 +132,7 @@ def _amounts(scheduler: DDIMScheduler, timesteps: torch.Tensor) -> tuple[torch.T
 
 @torch.no_grad()
 def trajectory(networks: Networks, asked: Asked, rows: list[int]) -> torch.Tensor:
-    """The states of some questions' pictures from noise to latents, (STEPS + 1, B, 4, h, w) float32."""
+    """The states of some questions' pictures from noise to latents, (NUM_INFERENCE_STEPS + 1, B, 4, h, w) float32."""
     scheduler, device = networks.scheduler, pick_device()
     inputs = asked.inputs(rows, guided=True)
     noise = asked.noise(rows).to(device)
@@ -156,7 +154,7 @@ def draw_trajectories(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: 
     networks, vae = Networks.load(folder), load_vae(folder)
     asked = Asked(questions(data, recipe.trajectories, seed=recipe.seed), recipe, data, folder, networks.unet)
     count, side = len(asked), recipe.latent_size
-    states = _opened(folder / STATES, np.float16, (count, STEPS + 1, 4, side, side))
+    states = _opened(folder / STATES, np.float16, (count, NUM_INFERENCE_STEPS + 1, 4, side, side))
     pictures = _opened(folder / PICTURES, np.uint8, (count, recipe.size, recipe.size, 3))
     for first in range(_finished(folder), count, BATCH):
         rows = list(range(first, min(first + BATCH, count)))
@@ -173,7 +171,7 @@ def draw_trajectories(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: 
 def decoded(vae: AutoencoderKL, latents: torch.Tensor) -> np.ndarray:
     """The pictures that latents (B, 4, h, w) stand for, (B, H, W, 3) uint8."""
     with mixed_precision(), tuned_backends(vae):
-        return np.stack([np.asarray(picture) for picture in sheets.to_pictures(vae.decode(latents).sample)])
+        return np.stack([np.asarray(picture) for picture in to_pictures(vae.decode(latents).sample)])
 
 
 def _opened(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
@@ -189,7 +187,7 @@ def _finished(folder: Path) -> int:
 
 
 def load_trajectories(folder: Path) -> np.ndarray:
-    """The states that are drawn, (N, STEPS + 1, 4, h, w) float16, memory-mapped."""
+    """The states that are drawn, (N, NUM_INFERENCE_STEPS + 1, 4, h, w) float16, memory-mapped."""
     return np.load(folder / STATES, mmap_mode="c")[: _finished(folder)]
 
 

@@ -11,11 +11,10 @@ from accelerate import PartialState
 from diffusers import AutoencoderKL
 from torch import nn
 
-from toybox.recipe import sheets
-from toybox.recipe.dataset import ToyData
+from toybox.recipe.data import ToyData
+from toybox.recipe.images import log_figures, normal, on_device, pixels, reconstruction_grid
 from toybox.recipe.settings import Recipe
-from toybox.recipe.tensors import at_hand, normal, pixels
-from toybox.recipe.training import Figures, Loss, mixed_precision, pick_device, share, train_module
+from toybox.recipe.training import Figures, Loss, load_frozen, mixed_precision, pick_device, share, train_module
 
 KL_WEIGHT = 3e-5
 EDGE_WEIGHT = 0.5
@@ -47,7 +46,7 @@ def new_vae(recipe: Recipe) -> AutoencoderKL:
 
 def load_vae(folder: Path) -> AutoencoderKL:
     """The trained autoencoder, frozen."""
-    return AutoencoderKL.from_pretrained(folder / "vae").to(pick_device(), torch.float32).requires_grad_(False).eval()
+    return load_frozen(AutoencoderKL, folder / "vae")
 
 
 def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
@@ -58,12 +57,12 @@ def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> 
     vae = load_vae(folder) if (folder / "vae").exists() else new_vae(recipe)
     vae = vae.to(pick_device(), memory_format=torch.channels_last).requires_grad_(True).train()
 
-    def sheet() -> None:
-        path = folder / "sheets" / "vae.png"
-        sheets.note(folder, "vae", sheets.reconstruction_sheet(vae, heldout.images, path))
+    def sample() -> None:
+        path = folder / "samples" / "vae.png"
+        log_figures(folder, "vae", reconstruction_grid(vae, heldout.images, path))
 
     loss = reconstruction_loss(vae, data, recipe.vae.batch_size)
-    train_module("vae", module=vae, loss=loss, settings=recipe.vae, folder=folder, sample=sheet)
+    train_module("vae", module=vae, loss=loss, settings=recipe.vae, folder=folder, sample=sample)
     if PartialState().is_main_process:
         normalise_latents(vae, data)
         vae.save_pretrained(folder / "vae")
@@ -85,7 +84,7 @@ def reconstruction_loss(vae: AutoencoderKL, data: ToyData, batch_size: int) -> L
         batch_size: crops in a step.
     """
     device = pick_device()
-    images = at_hand(data.images, device)
+    images = on_device(data.images, device)
 
     def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, Figures]:
         is_cropped = fraction < CROP_UNTIL
@@ -98,7 +97,7 @@ def reconstruction_loss(vae: AutoencoderKL, data: ToyData, batch_size: int) -> L
             (batch,) = half_crops(batch.shape[-1] // 8, generator, batch)
         with mixed_precision():
             posterior = vae.encode(batch).latent_dist
-            picture = vae.decode(stained(posterior.sample(), generator)).sample
+            picture = vae.decode(noise_augmented(posterior.sample(), generator)).sample
         drawn, figures = picture_loss(picture.float(), batch)
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         return drawn + KL_WEIGHT * kl, {**figures, "kl": kl.detach()}
@@ -106,7 +105,7 @@ def reconstruction_loss(vae: AutoencoderKL, data: ToyData, batch_size: int) -> L
     return loss
 
 
-def stained(latents: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def noise_augmented(latents: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Latents (B, C, h, w) with noise of another strength in each, in grains of one of NOISE_CELLS.
 
     The strength goes by how far each channel varies, so that an encoder gains nothing by larger latents.

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from toybox import world
-from toybox.recipe.clip import load_text_encoder
-from toybox.recipe.dataset import ToyData, load_or_draw
-from toybox.recipe.frozen import Captions
-from toybox.recipe.quiet_words import orthogonal, said_words
+from toybox.recipe.cached import Captions
+from toybox.recipe.data import ToyData, load_or_draw
+from toybox.recipe.rare_attributes import mentioned_words, orthogonal
 from toybox.recipe.settings import TINY, StageSettings
 from toybox.recipe.stages import run
+from toybox.recipe.towers import load_text_encoder
 
 LONG_ENOUGH = StageSettings(samples=6400, batch_size=16, lr=3e-3)
 
@@ -78,7 +78,7 @@ def test_captions_count_as_saying_a_pose_only_where_they_name_it() -> None:
 
 def test_full_captions_say_both_and_scenes_never_a_mouth(towers: tuple[Path, Path]) -> None:
     data = load_or_draw(TINY, towers[1] / "data", "train")
-    said = said_words(data)
+    said = mentioned_words(data)
     poses = len(world.ATTRIBUTES["pose"])
     assert (said[:, 0].sum(dim=-1) == 2).all()
     assert (said[:, -1, poses:] == 0).all()

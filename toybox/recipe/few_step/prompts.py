@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
+import torch.nn.functional as F
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from PIL import ImageFilter
 
 from ipa_app.adapter.features import encode_image
 from ipa_app.adapter.files import load_adapter
@@ -20,14 +22,15 @@ from ipa_app.adapter.image_prompt import ImagePromptBatch, ImageTerm
 from ipa_app.adapter.ip_adapter import IPAdapter
 from toybox import world
 from toybox.recipe.adapters import FILES, Kind
-from toybox.recipe.clip import encode_captions, load_image_encoder
-from toybox.recipe.controlnet import control_pixels, draw_keypoints
-from toybox.recipe.dataset import ToyData
-from toybox.recipe.frozen import Captions
-from toybox.recipe.holes import Holes
+from toybox.recipe.autoencoder import load_vae
+from toybox.recipe.cached import Captions
+from toybox.recipe.data import VIEWS, ToyData, views_of
+from toybox.recipe.denoiser import control_pixels, draw_keypoints
+from toybox.recipe.images import clip_pixels, pixels
 from toybox.recipe.settings import Recipe
-from toybox.recipe.tensors import clip_pixels, pixels
-from toybox.recipe.training import part_of, pick_device
+from toybox.recipe.tokenizer import encode_captions
+from toybox.recipe.towers import load_image_encoder
+from toybox.recipe.training import mixed_precision, part_of, pick_device
 
 KINDS: tuple[Kind, ...] = ("base", "plus")
 WORDS_SHARE, REFERENCE_SHARE = 0.4, 0.25
@@ -68,13 +71,13 @@ def questions(data: ToyData, count: int, *, seed: int) -> list[Question]:
 
 
 def _question(rng: random.Random, data: ToyData, phrases: Sequence[str]) -> Question:
-    picture, lot, use = rng.randrange(len(data)), rng.random(), rng.random()
+    picture, u, use = rng.randrange(len(data)), rng.random(), rng.random()
     pose = other = picture ^ 1  # the same subject in another scene
-    if lot < WORDS_SHARE:
+    if u < WORDS_SHARE:
         # The pose that the words name.
         kind, text, pose = None, rng.choice(data.captions[picture]), picture
-    elif lot < WORDS_SHARE + len(KINDS) * REFERENCE_SHARE:
-        kind = KINDS[int((lot - WORDS_SHARE) / REFERENCE_SHARE)]
+    elif u < WORDS_SHARE + len(KINDS) * REFERENCE_SHARE:
+        kind = KINDS[int((u - WORDS_SHARE) / REFERENCE_SHARE)]
         text = data.scene_captions[other] if rng.random() < SCENE_SHARE else ""
     else:
         # What stands on the other side of guidance: nothing, or the words of a negative prompt.
@@ -122,7 +125,9 @@ class Asked:
             unet: that the adapters are for.
         """
         self._device, self._asked = pick_device(), asked
-        self._hidden, self._empty = _text_states([each.text for each in asked], data, folder)
+        captions = Captions(data, folder, "train")
+        ids = encode_captions(captions.tokenizer, [[each.text] for each in asked])[:, 0]
+        self._hidden, self._empty = captions.cached_states(ids), captions.hidden_states(captions.empty[None])[0]
         self._adapters = {kind: _adapter(kind, folder, unet) for kind in KINDS}
         self._tokens, self._nothing = {}, {}
         for kind, adapter in self._adapters.items():
@@ -214,15 +219,6 @@ def _adapter(kind: Kind, folder: Path, unet: UNet2DConditionModel) -> IPAdapter:
 
 
 @torch.no_grad()
-def _text_states(texts: Sequence[str], data: ToyData, folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """States of texts, (N, tokens, text_hidden) float16, and of no words, (tokens, text_hidden)."""
-    captions = Captions(data, folder, "train")
-    ids = encode_captions(captions.tokenizer, [[text] for text in texts])[:, 0]
-    states = [captions.hidden_states(part).half() for part in ids.split(256)]
-    return torch.cat(states), captions.hidden_states(captions.empty[None])[0]
-
-
-@torch.no_grad()
 def _tokens(
     adapter: IPAdapter, pictures: Sequence[int], recipe: Recipe, data: ToyData, folder: Path
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -235,3 +231,87 @@ def _tokens(
         batch = clip_pixels(pixels(data.images, rows, device), recipe.vision_size)
         parts.append(adapter.tokens(encode_image(encoder, batch, adapter.kind).cond).half())
     return torch.cat(parts), nothing
+
+
+MARGIN = 4
+"""Pixels by which holes reach beyond the figure that they take out, at 256."""
+
+
+@dataclass(frozen=True)
+class Holes:
+    """What is drawn of pictures, for a list of questions.
+
+    Attributes:
+        mask: (N, 1, h, w) bool, the latents that are drawn; all of them where no picture is filled.
+        latents: of the pictures that are filled, by the question's row.
+    """
+
+    mask: torch.Tensor
+    latents: dict[int, torch.Tensor]
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, filled: Sequence[int | None], recipe: Recipe, data: ToyData, folder: Path) -> Holes:
+        """Encode the pictures that are filled; half of them lose their figure, and the others some ellipse.
+
+        Args:
+            filled: for each question the row of the training picture that it fills, or None.
+            recipe: of the model.
+            data: the training split.
+            folder: of the recipe's results.
+        """
+        vae, device = load_vae(folder), pick_device()
+        mask = torch.ones(len(filled), 1, recipe.latent_size, recipe.latent_size, dtype=torch.bool)
+        generator, latents = torch.Generator().manual_seed(recipe.seed), {}
+        for row, picture in enumerate(filled):
+            if picture is None:
+                continue
+            with mixed_precision():
+                posterior = vae.encode(pixels(data.images, torch.tensor([picture]), device)).latent_dist
+            latents[row] = posterior.sample(generator)[0].float()
+            hole = _figure(recipe, picture) if row % 2 else _ellipse(recipe.size, generator)
+            # A cell of the latents is drawn where any pixel of it is.
+            mask[row] = F.max_pool2d(hole[None], recipe.size // recipe.latent_size)[0] > 0
+        return cls(mask.to(device), latents)
+
+    def around(
+        self,
+        rows: Sequence[int],
+        drawn: torch.Tensor,
+        noise: torch.Tensor,
+        scheduler: DDIMScheduler,
+        timestep: torch.Tensor,
+    ) -> torch.Tensor:
+        """Put the picture, as noisy as what is drawn, around the holes, as diffusers' inpainting does after a step.
+
+        Args:
+            rows: of the questions.
+            drawn: (B, 4, h, w), what has been drawn of them.
+            noise: (B, 4, h, w) that they began from.
+            scheduler: adds the noise.
+            timestep: (1,) that what is drawn stands at; (0,) after the last step.
+        """
+        drawn = drawn.clone()
+        for place, row in enumerate(rows):
+            if row in self.latents:
+                kept = self.latents[row]
+                if len(timestep):
+                    kept = scheduler.add_noise(kept, noise[place], timestep)
+                drawn[place] = torch.where(self.mask[row], drawn[place], kept)
+        return drawn
+
+
+def _figure(recipe: Recipe, row: int) -> torch.Tensor:
+    """A training picture's figure with a margin, (1, size, size), 1 inside."""
+    subject, view = divmod(row, VIEWS)
+    margin = 2 * max(1, MARGIN * recipe.size // 256) + 1
+    mask = world.render_mask(views_of(recipe, "train", subject)[view], recipe.size)
+    return torch.from_numpy(np.asarray(mask.filter(ImageFilter.MaxFilter(margin))) > 127)[None].float()
+
+
+def _ellipse(size: int, generator: torch.Generator) -> torch.Tensor:
+    """An ellipse of any place and size, (1, size, size), 1 inside."""
+    x, y, width, height = torch.rand(4, generator=generator).tolist()
+    grid = (torch.arange(size) + 0.5) / size
+    across, down = (grid - 0.25 - 0.5 * x) / (0.1 + 0.35 * width), (grid - 0.25 - 0.5 * y) / (0.1 + 0.35 * height)
+    return (across[None].square() + down[:, None].square() < 1).float()[None]
