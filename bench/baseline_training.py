@@ -108,7 +108,7 @@ def train_baseline(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
 
 @torch.no_grad()
 def _sheet(baseline: Baseline, heldout: ToyData, folder: Path) -> None:
-    """Eight held-out pictures above what is drawn after them, in ``sheets/baseline.png``."""
+    """Eight held-out pictures above what is drawn after them, in ``samples/baseline.png``."""
     references = [Image.fromarray(image) for image in heldout.images[:16:2]]
     processor = CLIPImageProcessor.from_pretrained(folder / "feature_extractor")
     pixel_values = processor(images=references, return_tensors="pt").pixel_values

@@ -1,4 +1,4 @@
-"""What the adapters' teachers ask the attention to text."""
+"""What the distillation asks the attention to text."""
 
 from __future__ import annotations
 

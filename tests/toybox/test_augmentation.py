@@ -38,7 +38,7 @@ def test_joints_go_where_their_pixels_go() -> None:
         assert float(down.float().mean() + 0.5) == pytest.approx(float(joints[13, 1]) * SIDE, abs=1.5)
 
 
-def test_every_disguise_keeps_size_and_range_and_can_be_repeated() -> None:
+def test_every_augmentation_keeps_size_and_range_and_can_be_repeated() -> None:
     def pictures() -> list[torch.Tensor]:
         generator = torch.Generator().manual_seed(3)
         toys = torch.rand(5, 3, SIDE, SIDE, generator=generator) * 2 - 1
@@ -75,7 +75,7 @@ def pictures() -> torch.Tensor:
     return torch.nn.functional.interpolate(grain, size=(64, 64), mode="bilinear")
 
 
-def test_worn_pictures_are_near_what_they_were_and_each_is_changed(pictures: torch.Tensor) -> None:
+def test_lightly_degraded_pictures_are_near_what_they_were_and_each_is_changed(pictures: torch.Tensor) -> None:
     changed = lightly_degraded(pictures, torch.Generator().manual_seed(1))
     assert changed.shape == pictures.shape
     assert changed.abs().max() <= 1

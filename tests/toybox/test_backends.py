@@ -1,4 +1,4 @@
-"""What is quick on a processor gives what PyTorch's own choice gives, and leaves nothing behind."""
+"""What is fast on a processor gives what PyTorch's own choice gives, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -91,11 +91,11 @@ def sample_grid(pictures: Sequence[Image.Image], columns: int, gap: int = 4) -> 
     """Pictures of one size, row by row on white."""
     width, height = pictures[0].size
     rows = math.ceil(len(pictures) / columns)
-    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    grid = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
-        sheet.paste(picture, (column * (width + gap), row * (height + gap)))
-    return sheet
+        grid.paste(picture, (column * (width + gap), row * (height + gap)))
+    return grid
 
 
 def to_pictures(batch: torch.Tensor) -> list[Image.Image]:

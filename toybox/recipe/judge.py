@@ -1,7 +1,8 @@
 """Stage: the judge, a network that reads attributes and joints off pictures, so that what the model draws is counted.
 
-It is trained on drawings alone, worn a little so that it reads what people see and no finer; it is independent of the
-model's own towers and no part of the bundle. ``bench/judge`` holds the one that the figures of the model card are by.
+It is trained on drawings alone, degraded a little so that it reads what people see and no finer; it is independent of
+the model's own towers and no part of the bundle. ``bench/judge`` holds the one that the figures of the model card are
+by.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class _Batches:
         return len(self._data)
 
     def draw(self, size: int, generator: torch.Generator) -> _Batch:
-        """Draw a batch of disguised pictures, TOY_SHARE of them with a toy."""
+        """Draw a batch of augmented pictures, TOY_SHARE of them with a toy."""
         toys = round(size * TOY_SHARE)
         shown = self.toys(torch.randint(len(self), (toys,), generator=generator), generator)
         kinds = torch.randint(len(KINDS), (size - toys,), generator=generator)
@@ -122,7 +122,7 @@ class _Batches:
         return _Batch(pictures, self._keypoints[rows].to(self._device))
 
     def toys(self, rows: torch.Tensor, generator: torch.Generator) -> _Batch:
-        """Pictures in disguise."""
+        """Augmented pictures."""
         canvases = self._canvases(len(rows), generator)
         pictures, keypoints = pasted_toys(
             self.plain(rows).pictures, self._keypoints[rows], canvases=canvases, generator=generator
@@ -130,7 +130,7 @@ class _Batches:
         return _Batch(degraded(pictures, generator), keypoints.to(self._device))
 
     def without(self, kind: str, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Pictures of one of KINDS in disguise, half of them pasted into something else."""
+        """Augmented pictures of one of KINDS, half of them pasted into something else."""
         if count == 0:
             return torch.empty(0, 3, SIDE, SIDE, device=self._device)
         if kind in MISUSES:
@@ -154,7 +154,7 @@ class _Batches:
 
 @torch.no_grad()
 def _figures(reader: ToyReader, tried: _Batches) -> dict[str, float]:
-    """What is read of a split: of its pictures as they are and in disguise, and of each kind without a toy.
+    """What is read of a split: of its pictures as they are and augmented, and of each kind without a toy.
 
     Returns:
         Share of joints in place ("pck"), of toys seen ("seen"), and of other pictures refused, by kind and in all.
@@ -166,7 +166,7 @@ def _figures(reader: ToyReader, tried: _Batches) -> dict[str, float]:
         found.setdefault(name, []).append(hits.float().flatten().cpu())
 
     for rows in torch.arange(min(HELDOUT, len(tried))).split(64):
-        for name, batch in (("", tried.plain(rows)), (" in disguise", tried.toys(rows, generator))):
+        for name, batch in (("", tried.plain(rows)), (" augmented", tried.toys(rows, generator))):
             reading = reader(batch.pictures)
             count("pck" + name, joints_right(Reading({}, reading.keypoints), batch.keypoints))
             count("seen" + name, reading.presence.sigmoid() >= CONFIDENCE)

@@ -181,11 +181,11 @@ class WordTargets:
         self._holds = [F.one_hot(column, len(words)).float() for column, words in attributes]
         self._variances = [holds.var(dim=0, correction=0).sum().clamp(min=1e-6) for holds in self._holds]
 
-    def unexplained(self, told: tuple[torch.Tensor, ...], rows: torch.Tensor) -> torch.Tensor:
-        """Share of each attribute's variance that ``told`` leaves unexplained in ``rows``, (attributes,)."""
+    def unexplained(self, readings: tuple[torch.Tensor, ...], rows: torch.Tensor) -> torch.Tensor:
+        """Share of each attribute's variance that ``readings`` leaves unexplained in ``rows``, (attributes,)."""
         shares = [
             (values - take_rows(holds, rows, values.device)).square().sum(dim=1).mean() / variance
-            for values, holds, variance in zip(told, self._holds, self._variances, strict=True)
+            for values, holds, variance in zip(readings, self._holds, self._variances, strict=True)
         ]
         return torch.stack(shares)
 
@@ -201,8 +201,8 @@ def train_vision(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) 
         rows = torch.randint(len(data), (share(recipe.vision.batch_size),), generator=generator)
         batch = _moved(pixels(pictures, rows, device), generator)
         with mixed_precision():
-            told = reader(clip_pixels(batch, recipe.vision_size))
-        return targets.unexplained(told, rows).mean(), {}
+            readings = reader(clip_pixels(batch, recipe.vision_size))
+        return targets.unexplained(readings, rows).mean(), {}
 
     def measure() -> None:
         log_figures(folder, "vision", _accuracy(reader, heldout, recipe))
@@ -241,10 +241,10 @@ def _moved(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def _accuracy(reader: AttributeReader, data: ToyData, recipe: Recipe) -> dict[str, float]:
     """Share of pictures in which the right word of each attribute is told strongest, and what is left unexplained."""
     device, labels = pick_device(), torch.from_numpy(data.labels)
-    told = []
+    readings = []
     for rows in torch.arange(len(data)).split(128):
-        told.append(reader(clip_pixels(pixels(data.images, rows, device), recipe.vision_size)))
-    whole = tuple(torch.cat(parts).cpu() for parts in zip(*told, strict=True))
+        readings.append(reader(clip_pixels(pixels(data.images, rows, device), recipe.vision_size)))
+    whole = tuple(torch.cat(parts).cpu() for parts in zip(*readings, strict=True))
     right = [(each.argmax(dim=1) == labels[:, i]).float().mean() for i, each in enumerate(whole)]
     shares = {name: round(float(share), 3) for name, share in zip(world.ATTRIBUTES, right, strict=True)}
     return shares | {

@@ -205,8 +205,8 @@ class _Training:
         generator = torch.Generator().manual_seed(optimization.step * self._processes + self._process)
 
         def loss() -> torch.Tensor:
-            value, told = optimization.model(generator, optimization.step / self._steps)
-            figures.update(told)
+            value, logged = optimization.model(generator, optimization.step / self._steps)
+            figures.update(logged)
             return value
 
         number = optimization.step
