@@ -79,8 +79,8 @@ def test_a_declaration_is_all_that_a_new_parameter_needs(tiny_bundle_dir: Path, 
     shutil.copytree(ROOT / "ipa_app", package, ignore=shutil.ignore_patterns("__pycache__", "toybox", "training"))
     shutil.copytree(ROOT / "assets" / "poses", tmp_path / "assets" / "poses")
     requests = package / "engine" / "requests.py"
-    before, after = requests.read_text(encoding="utf-8").split("    notes: tuple[str, ...] = ()", 1)
-    requests.write_text(f"{before}{DECLARATION}    notes: tuple[str, ...] = (){after}", encoding="utf-8")
+    before, after = requests.read_text(encoding="utf-8").split("    notes: tuple[Message, ...] = ()", 1)
+    requests.write_text(f"{before}{DECLARATION}    notes: tuple[Message, ...] = (){after}", encoding="utf-8")
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "declared_anew.py"), str(tiny_bundle_dir), str(tmp_path / "temporary")],
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},

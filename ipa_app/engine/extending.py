@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipa_app.engine.requests import LARGEST_SIDE, GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.imaging.masks import Box
+from ipa_app.messages import Message
 
 
 def margins(request: GenerateRequest, size: tuple[int, int]) -> Box:
@@ -23,12 +24,12 @@ def margins(request: GenerateRequest, size: tuple[int, int]) -> Box:
     width, height = size
     left, right = (_pixels(percent, width) for percent in (request.extend_left, request.extend_right))
     top, bottom = (_pixels(percent, height) for percent in (request.extend_up, request.extend_down))
-    for name, side, more in (("wide", width, left + right), ("high", height, top + bottom)):
+    for name, side, more in (
+        (Message("direction.wide"), width, left + right),
+        (Message("direction.high"), height, top + bottom),
+    ):
         if more and side + more > LARGEST_SIDE:
-            raise UserError(
-                f"The extended picture would be {side + more} pixels {name}; it may be {LARGEST_SIDE} at most: please "
-                "extend it by less, or ask for a smaller width and height, to which the picture is brought first."
-            )
+            raise UserError("request.extended_too_far", pixels=side + more, direction=name, most=LARGEST_SIDE)
     return left, top, right, bottom
 
 

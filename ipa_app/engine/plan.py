@@ -14,6 +14,7 @@ from ipa_app.engine.references import Reference
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.seeds import picture_seeds
 from ipa_app.errors import UserError, blaming
+from ipa_app.messages import Message
 from ipa_app.models.hashing import picture_hash
 from ipa_app.options import check, options
 from ipa_app.pose.sheet import PoseSheet
@@ -142,12 +143,10 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
     with blaming("part"):
         _check_part(request.part, entry)
     if request.task == "pose" and "pose" not in entry.controlnets:
-        raise UserError(f"The model {entry.title} has no ControlNet for poses; please choose another model.")
+        raise UserError("model.no_pose_controlnet", title=entry.title)
     if plan.drawn_steps == 0:
-        raise UserError(
-            f"With a change of {request.strength:g} none of the {plan.steps} steps would be drawn, and the start "
-            "picture would stay as it is: please choose a larger one.",
-            field="strength",
+        raise UserError("request.changes_nothing", strength=f"{request.strength:g}", steps=plan.steps).blaming(
+            "strength"
         )
     _check_ranges(plan)
     return plan
@@ -156,10 +155,7 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
 def _check_part(part: str, entry: ModelEntry) -> None:
     """Make sure that a model can take a part of a picture alone."""
     if part != "all" and part not in entry.presets:
-        raise UserError(
-            f"The model {entry.title} cannot tell a picture's {part} from the rest: please let all of the picture "
-            "count, or choose a model that can, such as Stable Diffusion XL."
-        )
+        raise UserError("model.cannot_tell_parts", title=entry.title, part=Message(f"layer_preset.{part}"))
 
 
 def _check_ranges(plan: Plan) -> None:
@@ -167,17 +163,15 @@ def _check_ranges(plan: Plan) -> None:
     request, steps = plan.request, plan.drawn_steps
     ranges = []
     if plan.uses_references and round(request.start * steps) == round(request.end * steps):
-        ranges.append(("picture", "end", request.start, request.end))
+        ranges.append((Message("counted.picture"), "end", request.start, request.end))
     # The steps that diffusers' ControlNet pipelines keep.
     kept = [i for i in range(steps) if i / steps >= request.control_start and (i + 1) / steps <= request.control_end]
     if request.task == "pose" and not kept:
-        ranges.append(("pose", "control_end", request.control_start, request.control_end))
+        ranges.append((Message("counted.pose"), "control_end", request.control_start, request.control_end))
     for what, field, start, end in ranges:
         raise UserError(
-            f"From {start:g} to {end:g} of {steps} steps there is no whole step in which the {what} would count: "
-            "please let it count for longer, or take more steps.",
-            field=field,
-        )
+            "request.counts_in_no_step", start=f"{start:g}", end=f"{end:g}", steps=steps, counted=what
+        ).blaming(field)
 
 
 def settings_of(plan: Plan, *, scheduler: str, adapter_sha256: str | None = None) -> dict[str, Any]:

@@ -70,10 +70,7 @@ def read_request(path: str | Path) -> GenerateRequest:
     settings, pictures = read_record(path, names=INPUT_KINDS)
     unknown = sorted(str(name)[:30] for name in settings if name not in _REQUEST_FIELDS | _NOTED_BESIDE)
     if unknown:
-        raise UserError(
-            f"This picture was made with settings that are not known here ({', '.join(unknown[:5])}): "
-            "please use one made by this version."
-        )
+        raise UserError("recipe.unknown_settings", names=", ".join(unknown[:5]))
     noted = _REQUEST_FIELDS - {"references", "notes", *_PICTURES}
     values = {name: value for name, value in settings.items() if name in noted}
     task = values.get("task")
@@ -103,7 +100,7 @@ def _references(notes: object, pictures: Mapping[str, Image.Image]) -> tuple[Ref
     if not isinstance(notes, list) or not all(isinstance(note, dict) and "weight" in note for note in notes):
         raise _incomplete()
     if len(notes) > MOST_REFERENCES:
-        raise UserError(f"This file names {len(notes)} references; there may be at most {MOST_REFERENCES}.")
+        raise UserError("recipe.too_many_references", count=len(notes), most=MOST_REFERENCES)
     named = zip(_REFERENCES, notes, strict=False)
     return tuple(
         Reference(image=_existing(pictures, name), **{key: note[key] for key in _REFERENCE_NOTES if key in note})
@@ -126,12 +123,9 @@ def _asked_size(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _existing(pictures: Mapping[str, Image.Image], name: str) -> Image.Image:
     if name not in pictures:
-        raise UserError(
-            "A picture that this one was made from is missing in the file: please use the file just as it was "
-            "downloaded, made by this version."
-        )
+        raise UserError("recipe.picture_missing")
     return pictures[name]
 
 
 def _incomplete() -> UserError:
-    return UserError("The settings inside this picture are not complete: please use another copy of the file.")
+    return UserError("recipe.incomplete")

@@ -11,6 +11,7 @@ from ipa_app.engine.references import MOST_REFERENCES, Reference
 from ipa_app.engine.seeds import LARGEST_SEED
 from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.options import check_options, option
 from ipa_app.pose.options import DetectorName, PoseOptions
 from ipa_app.pose.sheet import PoseSheet
@@ -96,7 +97,7 @@ class GenerateRequest:
     )
     control_scale: float = option(
         1.0,
-        title="The pose's strength",
+        title=Message("strength.pose"),
         label="Strength of the pose",
         help="0: the pose is ignored. 1: it is followed. Up to 2.",
         step=0.05,
@@ -321,7 +322,7 @@ class GenerateRequest:
         beside="pose",
         doc="what finds people in a photo: openpose, or dwpose where it is installed",
     )
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
 
     @property
     def pose_options(self) -> PoseOptions:
@@ -336,35 +337,36 @@ class GenerateRequest:
     def __post_init__(self) -> None:
         """Check every value, and that the task has what it needs."""
         check_options(self)
-        self._check_range("start", "end", of="The picture's strength")
-        self._check_range("control_start", "control_end", of="The pose's strength")
+        self._check_range("start", "end", of=Message("strength.picture"))
+        self._check_range("control_start", "control_end", of=Message("strength.pose"))
         self._check_references()
         self._check_task()
 
-    def _check_range(self, start: str, end: str, *, of: str) -> None:
+    def _check_range(self, start: str, end: str, *, of: Message) -> None:
         if getattr(self, start) >= getattr(self, end):
             raise UserError(
-                f"{of} begins at {getattr(self, start):g} of the steps and ends at {getattr(self, end):g}; it must "
-                "end later than it begins.",
-                field=end,
-            )
+                "request.ends_before_it_begins",
+                strength=of,
+                start=f"{getattr(self, start):g}",
+                end=f"{getattr(self, end):g}",
+            ).blaming(end)
 
     def _check_references(self) -> None:
         object.__setattr__(self, "references", tuple(self.references))
         if len(self.references) > MOST_REFERENCES:
-            raise UserError(f"There are {len(self.references)} references; there may be at most {MOST_REFERENCES}.")
+            raise UserError("request.too_many_references", count=len(self.references), most=MOST_REFERENCES)
         if not all(isinstance(reference, Reference) for reference in self.references):
-            raise UserError("The references must be pictures, each with a weight.")
+            raise UserError("request.not_references")
 
     def _check_task(self) -> None:
         if self.task == "variation" and not self.references:
-            raise UserError("There is no reference: please add the picture that you want variations of.")
+            raise UserError("request.no_reference")
         if self.task == "mix" and not (self.references or readable(self.prompt).strip()):
-            raise UserError("There is nothing to draw: please write a prompt, add a reference, or both.")
+            raise UserError("request.nothing_to_draw")
         if self.task == "inpaint":
             if self.image is None:
-                raise UserError("There is no picture: please add the one that you want to change.", field="image")
+                raise UserError("request.no_picture").blaming("image")
             if self.mask is None and not self.extends:
-                raise UserError("There is no mask: please paint over the part that should change (white = repaint).")
+                raise UserError("request.no_mask")
         if self.task == "pose" and self.pose is None:
-            raise UserError("There is no pose: please choose one, or add a skeleton or a photo.")
+            raise UserError("request.no_pose")

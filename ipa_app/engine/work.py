@@ -25,6 +25,7 @@ from ipa_app.engine.wording import readable
 from ipa_app.errors import blaming
 from ipa_app.imaging.cropping import side_by_side, square_for_clip, squares_for_clip
 from ipa_app.imaging.transparency import in_colour, note_of_transparency, off_white, on_white, opacity_of
+from ipa_app.messages import Message
 from ipa_app.pose.detect import PoseDetector, PosePicture, pose_image
 from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.sheet import PoseSheet
@@ -48,13 +49,13 @@ class Work:
         self.job = job
         self._model = model
         job.check_cancelled()
-        job.emit(Progress(phase="encoding", message="looking at the pictures"))
+        job.emit(Progress(phase="encoding", message=Message("doing.looking_at_pictures")))
         plan = job.plan
         self._start = _start_picture(plan)
         self._start_opacity = opacity_of(self._start) if self._start else None
         self._canvas: Canvas | None = None
         self._pose: Image.Image | None = None
-        self._pose_notes: tuple[str, ...] = ()
+        self._pose_notes: tuple[Message, ...] = ()
         if plan.request.task == "inpaint":
             self._canvas = make_canvas(plan, cell=model.latent_cell)
         if plan.request.task == "pose":
@@ -63,7 +64,7 @@ class Work:
             self._pose, self._pose_notes = pose.image, pose.notes
             if job.wants_previews:
                 # It is seen before it is used.
-                job.emit(Progress(phase="encoding", message="looking at the pictures", preview=self._pose))
+                job.emit(Progress(phase="encoding", message=Message("doing.looking_at_pictures"), preview=self._pose))
         self._image_prompts = _image_prompts(job, model, area=self._canvas.area if self._canvas else None)
         self._adapter_sha256 = model.adapters.get(plan.adapter).sha256 if plan.adapter else None
         self._images: list[Image.Image] = []
@@ -104,9 +105,13 @@ class Work:
         steps = plan.drawn_steps
         done, total = made * steps + step * pictures, len(plan.seeds) * steps
         if step >= steps:
-            progress = Progress(phase="decoding", step=done, steps=total, message="developing the picture")
+            progress = Progress(phase="decoding", step=done, steps=total, message=Message("doing.decoding"))
         else:
-            which = f"picture {made + 1} of {len(plan.seeds)}" if len(plan.seeds) > 1 else "drawing"
+            which = (
+                Message("doing.picture", number=made + 1, total=len(plan.seeds))
+                if len(plan.seeds) > 1
+                else Message("doing.drawing")
+            )
             progress = Progress(phase="denoising", step=done, steps=total, message=which, preview=self._preview)
         self._preview = None
         self.job.emit(progress)
@@ -135,13 +140,13 @@ class Work:
         return off_white(drawn, self._start_opacity) if self._start_opacity else drawn
 
     @property
-    def _notes(self) -> tuple[str, ...]:
+    def _notes(self) -> tuple[Message, ...]:
         """What is to be said with the pictures."""
         notes = (*self.job.plan.request.notes, *self._pose_notes)
         if self._canvas:
             notes += self._canvas.area.notes
         if self._start_opacity:
-            notes += (note_of_transparency("The start picture"),)
+            notes += (note_of_transparency(Message("upload.start_image")),)
         return (*notes, *prompt_notes(self.job.plan, self._model.tokenizers))
 
     def _finish(self) -> None:
@@ -160,8 +165,7 @@ class Work:
         if len(self._withheld) == len(plan.seeds):
             seeds = ", ".join(map(str, self._withheld))
             raise AllWithheld(
-                f"The safety checker of {plan.entry.title} took what was drawn (seed {seeds}) for unsuitable and "
-                "withheld it: please try another seed or prompt.",
+                Message("drawing.all_withheld", title=plan.entry.title, seeds=seeds),
                 result,
             )
         self.job.finish(result)
@@ -203,7 +207,7 @@ def _image_prompts(job: Job, model: LoadedModel, *, area: Area | None) -> tuple[
     if adapter is None:
         return ()
     if adapter not in model.adapters:
-        job.emit(Progress(phase="loading", message=f"reading the adapter {adapter.title}"))
+        job.emit(Progress(phase="loading", message=Message("doing.reading_adapter", title=adapter.title)))
     groups: dict[RegionName, list[Reference]] = {}
     for reference in request.references:
         groups.setdefault(reference.region, []).append(reference)

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from ipa_app.adapter.fitting import base_name
 from ipa_app.adapter.header import is_safetensors, read_beginning
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.contents import contents_of
 from ipa_app.models.parts import Part, check_finite
 from ipa_app.models.weights import Header, load_pickled, quantised, read_header
@@ -84,11 +85,8 @@ class _File(ControlNetFiles):
     def check(self) -> None:
         name = self.path.name
         contents = contents_of(self.header)
-        if contents.is_part != "a ControlNet" or self.header.has("lora_controlnet"):
-            raise UserError(
-                f"{name} is {contents.is_part or 'no file that is known here'} and no ControlNet; please put the "
-                "OpenPose ControlNet for this model into its folder controlnet."
-            )
+        if contents.is_part != Message("content.controlnet") or self.header.has("lora_controlnet"):
+            raise UserError("controlnet.not_one", file=name, content=contents.is_part or Message("content.unknown"))
         if kind := self.header.quantisation:
             raise quantised(name, kind)
         tensors = {key: torch.empty(info.shape, device="meta") for key, info in self.header.items()}
@@ -100,10 +98,7 @@ class _File(ControlNetFiles):
         text = next((shape[1] for key, shape in given.items() if key.endswith("attn2.to_k.weight")), None)
         if text is not None:
             _check_width(name, text, self.unet)
-        raise UserError(
-            f"The ControlNet {name} was made for another base model: {different[0]} in it does not fit this model's "
-            "UNet."
-        )
+        raise UserError("controlnet.other_unet", name=name, key=different[0])
 
     def load(self, *, dtype: torch.dtype) -> ControlNetModel:
         is_flat = is_safetensors(read_beginning(self.path, called=self.path.name))
@@ -145,21 +140,15 @@ def open_controlnet(path: Path, unet: UNet2DConditionModel, *, title: str) -> Co
         file.check()
         return file
     if not (path / "config.json").is_file():
-        raise UserError(f"The ControlNet is not there: {path} holds no config.json.")
+        raise UserError("controlnet.no_config", folder=path)
     part = Part(path, title)
     kind = part.config.get("_class_name", "ControlNetModel")
     if kind != "ControlNetModel":
-        raise UserError(
-            f"The ControlNet {path.name} is of the sort {str(kind)[:60]}, but only ControlNetModel works here; please "
-            "choose another one."
-        )
+        raise UserError("controlnet.wrong_class", name=path.name, sort=str(kind)[:60])
     _check_width(path.name, part.config.get("cross_attention_dim"), unet)
     widths, own = list(part.config.get("block_out_channels", ())), list(unet.config.block_out_channels)
     if widths != own:
-        raise UserError(
-            f"The ControlNet {path.name} was made for another base model: its blocks are {_listed(widths)} wide, "
-            f"this model's are {_listed(own)}."
-        )
+        raise UserError("controlnet.other_widths", name=path.name, given=_listed(widths), wanted=_listed(own))
     part.check()
     return _Folder(part)
 
@@ -168,8 +157,12 @@ def _check_width(name: str, given: object, unet: UNet2DConditionModel) -> None:
     wanted = unet.config.cross_attention_dim
     if given != wanted:
         raise UserError(
-            f"The ControlNet {name} was made for {base_name(given)} (text tokens {given} wide), but this base "
-            f"model is {base_name(wanted)} (text tokens {wanted} wide)."
+            "controlnet.other_base",
+            name=name,
+            base=base_name(given),
+            given=given,
+            model=base_name(wanted),
+            wanted=wanted,
         )
 
 

@@ -223,7 +223,7 @@ class LoadedModel:
             UserError: the model cannot do this task.
         """
         if task not in self.pipelines:
-            raise UserError(f"The model {self.entry.title} has no ControlNet for poses; please choose another model.")
+            raise UserError("model.no_pose_controlnet", title=self.entry.title)
         pipeline = copy.copy(self.pipelines[task])
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
         return pipeline

@@ -54,6 +54,4 @@ def check_installed(detector: DetectorName) -> None:
         UserError: its packages are missing.
     """
     if detector not in detectors():
-        raise UserError(
-            "DWPose is not installed here: please install it as docs/guide.md says, or let OpenPose find the pose."
-        )
+        raise UserError("pose.dwpose_not_installed")

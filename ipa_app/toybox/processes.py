@@ -25,7 +25,7 @@ def join() -> PartialState:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return PartialState()
     if torch.cuda.is_available():
-        raise UserError("Several processes share a CPU; on a GPU, please start one.")
+        raise UserError.plain("Several processes share a CPU; on a GPU, please start one.")
     return PartialState(cpu=True, timeout=_LONGEST_WAIT)
 
 
@@ -37,7 +37,7 @@ def share(batch_size: int) -> int:
     """
     count = PartialState().num_processes
     if batch_size % count:
-        raise UserError(f"A batch of {batch_size} cannot be parted among {count} processes.")
+        raise UserError.plain(f"A batch of {batch_size} cannot be parted among {count} processes.")
     return batch_size // count
 
 

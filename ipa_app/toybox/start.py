@@ -44,10 +44,10 @@ def start_from(bundle: Path, folder: Path, recipe: Recipe) -> None:
     wanted = [part for parts in FINISHED.values() for part in parts] + list(CONTINUED)
     missing = [part for part in wanted if not (bundle / part).is_dir()]
     if missing:
-        raise UserError(f"{bundle} is no bundle of the recipe: it has no {', '.join(missing)}.")
+        raise UserError.plain(f"{bundle} is no bundle of the recipe: it has no {', '.join(missing)}.")
     side = json.loads((bundle / "vae" / "config.json").read_text("utf-8"))["sample_size"]
     if side != recipe.size:
-        raise UserError(
+        raise UserError.plain(
             f"{bundle} draws pictures of {side} pixels, and the recipe {recipe.name} learns on such of {recipe.size}: "
             "please name a recipe of the bundle's size."
         )

@@ -14,19 +14,20 @@ from ipa_app.errors import blaming
 from ipa_app.imaging.mask_files import read_mask
 from ipa_app.imaging.masks import fit_mask
 from ipa_app.imaging.opening import BLACK, CLIP_MEAN, Opened, check_visible, flatten, open_image, read_image
+from ipa_app.messages import Message
 from ipa_app.options import Option, check, options
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
-from ipa_app.ui import texts
 from ipa_app.ui.uploads import file_path
 
 _BEHIND_TRANSPARENCY = {
-    "reference": (CLIP_MEAN, texts.TRANSPARENT_REFERENCE),
-    "negative_reference": (CLIP_MEAN, texts.TRANSPARENT_REFERENCE),
-    "pose": (BLACK, texts.TRANSPARENT_POSE),
+    "reference": (CLIP_MEAN, "picture.transparent_reference"),
+    "negative_reference": (CLIP_MEAN, "picture.transparent_reference"),
+    "pose": (BLACK, "picture.transparent_pose"),
 }
-"""What shows through where an upload is transparent, and how that is said: for a reference the colour that says nothing
-to CLIP, for a pose the ground that skeletons are drawn on. Pictures that are to be changed keep their transparency."""
+"""What shows through where an upload is transparent, and the key of how that is said: for a reference the colour that
+says nothing to CLIP, for a pose the ground that skeletons are drawn on. Pictures that are to be changed keep their
+transparency."""
 
 _LARGE_SHARE = 0.5
 
@@ -102,7 +103,7 @@ def _split(
     return values, uploads
 
 
-def _references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Reference, ...], list[str]]:
+def _references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Reference, ...], list[Message]]:
     """Open the references, and say how. What is said of one that is not there must be right all the same."""
     declared = options(Reference)
     slots = [_split(declared, sent, task=task, number=number) for number in range(1, MOST_REFERENCES + 1)]
@@ -132,7 +133,7 @@ def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
     Raises:
         UserError: it is no picture that can be used.
     """
-    name = name or texts.UPLOAD_NAMES[field]
+    name = name or Message(f"upload.{field}")
     with blaming(field):
         opened = read_image(file_path(upload, field=field), name=name)
         check_visible(opened.image)
@@ -140,14 +141,19 @@ def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
         return opened
     ground, note = _BEHIND_TRANSPARENCY[field]
     flat = flatten(opened.image, background=ground)
-    return replace(opened, image=flat, notes=(*opened.notes, note.format(field=name)))
+    return replace(opened, image=flat, notes=(*opened.notes, Message(note, name=name)))
 
 
-def _name_of(number: int, references: Sequence[Any]) -> str:
-    return texts.UPLOAD_NAMES["reference"] if len(references) == 1 else texts.MORE_REFERENCE_LABEL.format(number=number)
+def reference_name(number: int) -> Message:
+    """Return what a reference is called where there are several."""
+    return Message("upload.reference_number", number=number)
 
 
-def _open_mask(mask: Any, picture: Opened, fields: Mapping[str, Any]) -> tuple[Image.Image, list[str]]:
+def _name_of(number: int, references: Sequence[Any]) -> Message:
+    return reference_name(number) if len(references) > 1 else Message("upload.reference")
+
+
+def _open_mask(mask: Any, picture: Opened, fields: Mapping[str, Any]) -> tuple[Image.Image, list[Message]]:
     """Open what was painted on the page, which means what it shows, or a file, which may be anything."""
     may_be_empty = any(fields.get(side) for side in EXTENSIONS)
     if isinstance(mask, str):
@@ -157,9 +163,9 @@ def _open_mask(mask: Any, picture: Opened, fields: Mapping[str, Any]) -> tuple[I
     return read.mask, [*read.notes, *([] if fields.get("mask_invert") else _note_of_size(read.mask))]
 
 
-def _note_of_size(mask: Image.Image) -> list[str]:
+def _note_of_size(mask: Image.Image) -> list[Message]:
     """Say how much is marked where that is most of the picture, as it is where a mask was meant the other way round."""
     share = mask.histogram()[255] / (mask.width * mask.height)
     if share <= _LARGE_SHARE:
         return []
-    return [texts.MASK_ALL if share == 1 else texts.MASK_LARGE.format(number=round(100 * share))]
+    return [Message("mask.all") if share == 1 else Message("mask.large", percent=round(100 * share))]

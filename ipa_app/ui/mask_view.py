@@ -60,7 +60,7 @@ def _connect(view: MaskView, *, task: str, inputs: dict[str, Any], studio: Studi
             try:
                 return shown(sent)
             except UserError as error:
-                why = {view.notes: notes_html([str(error)]), view.understood: gr.update(visible=False)}
+                why = {view.notes: notes_html([error.message]), view.understood: gr.update(visible=False)}
                 return {view.box: gr.update(visible=True), **why}
 
     # As for drawing: strokes need the editor's own decoding, all other inputs must reach us undecoded.

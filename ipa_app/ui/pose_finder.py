@@ -7,8 +7,8 @@ from typing import Any
 
 from ipa_app.engine.results import Progress
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.pose.sheet import PoseSheet
-from ipa_app.ui import texts
 from ipa_app.ui.audience import awaited
 from ipa_app.ui.form import open_upload, pose_options
 from ipa_app.ui.listeners import CHECKED
@@ -54,7 +54,7 @@ def _look(
         Cancelled: it was stopped.
     """
     if picture is None:
-        raise UserError(texts.POSE_NO_PHOTO)
+        raise UserError("pose.no_photo")
     yield runner.started()
     wanted = pose_options(sent)
     photo = open_upload(picture, field="pose")
@@ -65,11 +65,10 @@ def _look(
             if isinstance(event, Progress):
                 yield {runner.results.status: progress_line(event)}
             elif isinstance(event, PoseSheet):
-                status = status_line(" ".join([found_text(event), *photo.notes, *event.notes]), kind="done")
+                status = status_line(found_text(event), *photo.notes, *event.notes, kind="done")
                 yield {**runner.finished(status), finder.skeleton: event.to_json(), finder.picture: None}
 
 
-def found_text(sheet: PoseSheet) -> str:
+def found_text(sheet: PoseSheet) -> Message:
     """Say how many were found, and what to do with them."""
-    count = len(sheet.skeleton.people)
-    return (texts.POSE_FOUND_ONE if count == 1 else texts.POSE_FOUND_MANY).format(count=count)
+    return Message("pose.found", count=len(sheet.skeleton.people))

@@ -27,12 +27,12 @@ from ipa_app.engine.series import Part, Series
 from ipa_app.engine.watched import Left
 from ipa_app.errors import UserError
 from ipa_app.imaging.png import write_png
+from ipa_app.messages import Message
 from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.state import ModelState
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
-from ipa_app.ui import texts
 from ipa_app.ui.about import word_notes
 from ipa_app.ui.failures import is_disk_full
 
@@ -45,7 +45,7 @@ class UnsavedError(UserError):
     """There was no room on the disk for pictures that were drawn."""
 
     def __init__(self) -> None:
-        super().__init__(texts.DISK_FULL_PICTURES)
+        super().__init__("page.disk_full_pictures")
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Studio:
         """Whether a job can be followed: it runs, or ended so lately that nobody may have seen its result."""
         return job_id in self._jobs
 
-    def show_mask(self, request: GenerateRequest) -> tuple[Image.Image, tuple[str, ...]]:
+    def show_mask(self, request: GenerateRequest) -> tuple[Image.Image, tuple[Message, ...]]:
         """Draw which part of its picture an inpainting would change, mode "RGB", and what is to be said of it.
 
         Nothing is submitted.
@@ -277,7 +277,7 @@ def _described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dic
         "downloaded": downloaded,
         "download_bytes": entry.download_bytes,
         "state": state.phase,
-        "message": state.message,
+        "message": state.message or "",
         "progress": state.progress,
     }
 

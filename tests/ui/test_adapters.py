@@ -13,6 +13,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from ipa_app.imaging.png import read_settings
+from ipa_app.messages import Message
 from ipa_app.models.adapter_set import AdapterSet
 from ipa_app.models.hashing import file_hash
 from ipa_app.ui.adapters import MOST_OWN, AdapterMenu, left_out_html
@@ -135,10 +136,12 @@ def test_another_model_shows_its_own_and_what_fits_it(
 
 def test_what_is_left_out_is_plain_text(page: Opened) -> None:
     _, studio = page
-    entry = replace(studio.entry("toybox"), left_out=("<b>a</b>.bin is damaged.",))
+    entry = replace(studio.entry("toybox"), left_out=(Message.plain("<b>a</b>.bin is damaged."),))
     assert "&lt;b&gt;a&lt;/b&gt;.bin is damaged." in left_out_html(entry)
     assert "One adapter file cannot be used" in left_out_html(entry)
-    assert "2 adapter files cannot be used" in left_out_html(replace(entry, left_out=("a", "b")))
+    assert "2 adapter files cannot be used" in left_out_html(
+        replace(entry, left_out=(Message.plain("a"), Message.plain("b")))
+    )
 
 
 @pytest.mark.parametrize("chosen", [["base", "mine"], ["fine", "base", "mine"]])

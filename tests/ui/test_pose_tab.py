@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.pose.presets import preset_file, preset_pictures, preset_sheets
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
 from ipa_app.pose.skeleton import Skeleton
-from ipa_app.ui import texts
 from ipa_app.ui.form import build_request
 from ipa_app.ui.pose_finder import find_pose, found_text
 from ipa_app.ui.running import Runner
@@ -125,7 +125,7 @@ def test_the_pose_of_a_toy_picture_reaches_the_editor(reading: Opened, tmp_path:
     assert (sheet.width, sheet.height) == (150, 90)
     assert None not in sheet.skeleton.people[0]
     assert last[tab.pose_finder.picture] is None
-    assert texts.POSE_FOUND_ONE in last[parts.results.status]
+    assert Message("pose.found", count=1) in last[parts.results.status]
     assert last[tab.pose_finder.find]["interactive"] and not last[tab.stop]["interactive"]
 
 
@@ -147,11 +147,11 @@ def test_the_joints_of_a_drawn_skeleton_reach_the_editor_with_what_is_left_out(r
     sheet = PoseSheet.from_json(last[tab.pose_finder.skeleton])
     assert None not in sheet.skeleton.people[0]
     said = last[parts.results.status]
-    assert texts.POSE_FOUND_ONE in said and "could not be followed, and was brought closer." in said
+    assert Message("pose.found", count=1) in said and "could not be followed, and was brought closer." in said
 
 
 def test_how_many_were_found_is_told() -> None:
     one = preset_sheets()["waving"]
-    assert found_text(one) == texts.POSE_FOUND_ONE
+    assert found_text(one) == Message("pose.found", count=1)
     two = PoseSheet(Skeleton(one.skeleton.people * 2), one.width, one.height)
     assert found_text(two).startswith("2 figures were found")

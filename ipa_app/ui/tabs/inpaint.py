@@ -13,7 +13,7 @@ import gradio as gr
 from ipa_app.errors import UserError
 from ipa_app.imaging.masks import editor_mask
 from ipa_app.imaging.transparency import note_of_transparency, on_white, opacity_of
-from ipa_app.ui import texts
+from ipa_app.messages import Message
 from ipa_app.ui.controls import picture_input
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import open_upload
@@ -30,24 +30,30 @@ _BRUSH = 72
 
 def inpaint_tab() -> TaskTab:
     """Lay out the tab and its chain from uploaded picture to editor."""
-    with gr.Tab(texts.INPAINT_TAB, id="inpaint", elem_id="tab-inpaint") as tab:
-        help_text(texts.INPAINT_HELP)
-        subheading(texts.INPAINT_IMAGE_LABEL)
+    with gr.Tab(Message("page.inpaint.tab"), id="inpaint", elem_id="tab-inpaint") as tab:
+        help_text(Message("page.inpaint.help"))
+        subheading(Message("page.inpaint.image_label"))
         with gr.Column(elem_id="inpaint-upload") as upload:
-            image = picture_input(label=texts.INPAINT_IMAGE_LABEL, elem_id="inpaint-image", height=300, is_kept=True)
+            image = picture_input(
+                label=Message("page.inpaint.image_label"), elem_id="inpaint-image", height=300, is_kept=True
+            )
         with gr.Column(visible=False, elem_id="inpaint-paint") as paint:
             note = gr.HTML("", padding=False, elem_id="inpaint-note")
             editor = _editor()
-            other = gr.Button(texts.INPAINT_OTHER_PICTURE, size="sm", elem_id="inpaint-other")
+            other = gr.Button(Message("page.inpaint.other_picture"), size="sm", elem_id="inpaint-other")
         shown = gr.State(None)  # in the tab: beside it, Gradio miscounts the tabs and shows the next one twice
-        with gr.Accordion(texts.INPAINT_MASK_ACCORDION, open=False, elem_id="inpaint-mask-panel") as mask_fold:
-            help_text(texts.INPAINT_MASK_LABEL)
-            mask_file = picture_input(label=texts.INPAINT_MASK_LABEL, elem_id="inpaint-mask", height=160, is_kept=True)
+        with gr.Accordion(
+            Message("page.inpaint.mask_accordion"), open=False, elem_id="inpaint-mask-panel"
+        ) as mask_fold:
+            help_text(Message("page.inpaint.mask_label"))
+            mask_file = picture_input(
+                label=Message("page.inpaint.mask_label"), elem_id="inpaint-mask", height=160, is_kept=True
+            )
         edges = mask_edges()
         finished = finish_tab(
             task="inpaint",
             tab=tab,
-            label=texts.PROMPT_OPTIONAL_LABEL,
+            label=Message("page.prompt_optional_label"),
             inputs={"image": image, "mask": mask_file, "painted": editor, **edges.inputs},
             folds={"mask": mask_fold, **dict.fromkeys(edges.inputs, edges.fold)},
             mask_view=edges.view,
@@ -69,7 +75,7 @@ def keep_mask(editor_value: dict[str, Any] | None) -> str | None:
 
 def _editor() -> gr.ImageEditor:
     return gr.ImageEditor(
-        label=texts.INPAINT_EDITOR_LABEL,
+        label=Message("page.inpaint.editor_label"),
         show_label=False,
         elem_id="inpaint-editor",
         type="pil",
@@ -97,10 +103,10 @@ def _paintable_copy(payload: Any, shown: str | None) -> tuple[Any, Any, Any, Any
         path = file_path(payload, field="image")
         if path == shown:
             return gr.skip(), gr.skip(), gr.skip(), gr.skip(), shown
-        opened = open_upload(payload, field="image", name=texts.UPLOADED)
+        opened = open_upload(payload, field="image", name=Message("upload.this"))
         copy = on_white(opened.image)
         factor = _COPY_SIDE / max(copy.size)
         copy = copy.resize((max(1, round(copy.width * factor)), max(1, round(copy.height * factor))))
         value = {"background": keep_picture(copy), "layers": [], "composite": None}
-        notes = [*opened.notes, *([note_of_transparency(texts.UPLOADED)] if opacity_of(opened.image) else [])]
+        notes = [*opened.notes, *([note_of_transparency(Message("upload.this"))] if opacity_of(opened.image) else [])]
         return gr.update(visible=False), gr.update(visible=True), notes_html(notes), value, path

@@ -10,8 +10,9 @@ from typing import Any
 import gradio as gr
 
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.messages import Message
 from ipa_app.options import options
-from ipa_app.ui import texts
+from ipa_app.ui.language.markup import said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +82,14 @@ class TaskTab:
         return options(GenerateRequest)["scale"].default_for(self.task)
 
 
-def help_text(text: str) -> None:
+def help_text(text: Message) -> None:
     """Say in a line or two what the tab does."""
-    gr.HTML(f'<p class="ipa-help">{text}</p>', padding=False, elem_classes="ipa-text")
+    gr.HTML(said(text, tag="p", css_class="ipa-help"), padding=False, elem_classes="ipa-text")
 
 
-def subheading(text: str) -> None:
+def subheading(text: Message) -> None:
     """Name what follows."""
-    gr.HTML(f"<h3>{text}</h3>", padding=False, elem_classes="ipa-subheading")
+    gr.HTML(said(text, tag="h3"), padding=False, elem_classes="ipa-subheading")
 
 
 def finish_tab(
@@ -98,7 +99,7 @@ def finish_tab(
     label: str,
     inputs: dict[str, Any] | None = None,
     folds: dict[str, gr.Accordion] | None = None,
-    extras: Mapping[str, str] = MappingProxyType({}),
+    extras: Mapping[str, Message] = MappingProxyType({}),
     compared: Callable[[], gr.CheckboxGroup] | None = None,
     mask_view: MaskView | None = None,
     pose_finder: PoseFinder | None = None,
@@ -118,7 +119,7 @@ def finish_tab(
     """
     prompt = gr.Textbox(
         label=label,
-        placeholder=texts.PROMPT_EXAMPLES[task],
+        placeholder=Message(f"page.prompt_examples.{task}"),
         lines=2,
         max_lines=4,
         elem_id=f"{task}-prompt",
@@ -126,8 +127,12 @@ def finish_tab(
     )
     unknown = gr.HTML("", elem_id=f"{task}-unknown", padding=False)
     with gr.Row(elem_classes="ipa-actions"):
-        generate = gr.Button(texts.GENERATE, variant="primary", size="lg", scale=3, elem_id=f"{task}-generate")
-        stop = gr.Button(texts.STOP, size="lg", scale=1, min_width=90, interactive=False, elem_id=f"{task}-stop")
+        generate = gr.Button(
+            Message("page.generate"), variant="primary", size="lg", scale=3, elem_id=f"{task}-generate"
+        )
+        stop = gr.Button(
+            Message("page.stop"), size="lg", scale=1, min_width=90, interactive=False, elem_id=f"{task}-stop"
+        )
     further = {}
     if extras:
         with gr.Row(elem_classes="ipa-extras"):
