@@ -54,13 +54,15 @@ def build_page(
     with StudioBlocks(
         title=Message("page.title"), analytics_enabled=False, delete_cache=_CACHE_SECONDS, fill_width=True
     ) as page:
-        parts = lay_out(studio, examples=examples, model=default_model, languages=languages or all_languages())
+        parts = lay_out(studio, examples=examples, model=default_model, languages=languages)
         connect(parts, page=page, studio=studio, examples=examples)
         add_api(studio)
     return page
 
 
-def lay_out(studio: Studio, *, examples: Sequence[Example], model: str, languages: Mapping[str, Language]) -> Parts:
+def lay_out(
+    studio: Studio, *, examples: Sequence[Example], model: str, languages: Mapping[str, Language] | None = None
+) -> Parts:
     """Lay out every part of the page, not yet connected; called inside its Blocks."""
     header = _header(studio, model=model, languages=languages)
     with gr.Row(elem_classes="ipa-columns", equal_height=False):
@@ -74,7 +76,7 @@ def lay_out(studio: Studio, *, examples: Sequence[Example], model: str, language
     return Parts(panel=panel, results=results, **header, **task_parts)
 
 
-def _header(studio: Studio, *, model: str, languages: Mapping[str, Language]) -> dict[str, Any]:
+def _header(studio: Studio, *, model: str, languages: Mapping[str, Language] | None) -> dict[str, Any]:
     entry = studio.entry(model)
     with gr.Row(elem_classes="ipa-header", equal_height=True):
         gr.HTML(
@@ -85,7 +87,7 @@ def _header(studio: Studio, *, model: str, languages: Mapping[str, Language]) ->
         pill = gr.HTML(
             model_pill(studio.manager.state(entry.name), title=entry.title), padding=False, elem_id="model-state"
         )
-        language_switch(languages, known=_known())
+        language_switch(languages or all_languages(), known=_known())
     note = gr.HTML(model_note(entry), padding=False, elem_id="model-note")
     return {"pill": pill, "note": note}
 

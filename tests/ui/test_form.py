@@ -16,6 +16,7 @@ from ipa_app.ui.form import build_request
 from ipa_app.ui.kept import show_anywhere
 from ipa_app.ui.seen import seen_html
 from tests.picture_files import COLOURS, encoded, in_p3, middles, p3_profile, patches
+from tests.seen import paragraphs
 
 SEVERAL = "has several frames or pages, of which the first is used."
 
@@ -65,7 +66,7 @@ def test_a_number_that_was_cleared_is_as_it_is_for_the_task() -> None:
 def test_what_the_model_looks_at_is_shown_with_what_is_to_be_said_of_it(tmp_path: Path) -> None:
     shown = seen_html(upload(tmp_path, frames()), view="crop", centre=(0.5, 0.5))
     assert "<img" in shown
-    assert f'<p class="ipa-note" role="status">This picture {SEVERAL}</p>' in shown
+    assert paragraphs(shown) == [f"This picture {SEVERAL}"]
     refused = seen_html(upload(tmp_path, b"<b>words</b>"), view="crop", centre=(0.5, 0.5))
     assert "<img" not in refused
     assert "cannot be opened as a picture" in refused

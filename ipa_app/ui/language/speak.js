@@ -86,7 +86,9 @@ function change(node, key, now, say, write) {
     if (had[key]?.[1] === now()) write(had[key][0]);
     return;
   }
-  const [english, text] = [now(), say(now())];
+  const english = now();
+  if (had[key]?.[1] === english) return; // said already
+  const text = say(english);
   if (text === null || text === english) return;
   write(text);
   if (now() !== english) before.set(node, { ...had, [key]: [english, now()] });
