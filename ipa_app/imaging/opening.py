@@ -303,7 +303,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
     pixels = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
     readable = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (2, 3, 4))
     if not readable or pixels.dtype != np.uint8 or pixels.size == 0:
-        raise UserError("picture.not_an_array_of_bytes", shape=tuple(array.shape), type=array.dtype)
+        raise UserError("picture.not_an_array_of_bytes", shape=str(tuple(array.shape)), type=array.dtype)
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import html
 import json
+import logging
 import re
 import string
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent
 PLAIN = ""
@@ -48,17 +51,28 @@ class Language:
     @property
     def name(self) -> str:
         """What it is called by those who speak it."""
-        return str(self.sentences["language.name"])
+        return str(self.sentences.get("language.name", self.code))
 
 
 def languages(folder: Path = FOLDER) -> dict[str, Language]:
-    """Return the languages that a folder has files for by their codes, English first."""
-    codes = sorted((path.stem for path in folder.glob("*.json")), key=lambda code: (code != "en", code))
-    return {code: _read(folder / f"{code}.json") for code in codes}
+    """Return the languages that a folder has files for by their codes, English first.
+
+    A file that cannot be read is left out, with a warning in the log.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.json"), key=lambda path: (path.stem != "en", path.stem)):
+        try:
+            found[path.stem] = _read(path)
+        except (OSError, ValueError) as error:
+            logger.warning("The language %s is left out: %s", path.stem, error)
+    return found
 
 
 def _read(path: Path) -> Language:
-    return Language(path.stem, MappingProxyType(json.loads(path.read_text(encoding="utf-8"))))
+    sentences = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(sentences, dict):
+        raise ValueError("it holds no JSON object")
+    return Language(path.stem, MappingProxyType(sentences))
 
 
 @cache

@@ -31,6 +31,13 @@ def test_a_file_is_a_language_and_says_in_english_what_it_lacks(tmp_path: Path) 
     assert offered["eo"]["sentences"].keys() == offered["zh"]["sentences"].keys()
 
 
+def test_a_file_that_cannot_be_read_leaves_the_other_languages(tmp_path: Path) -> None:
+    folder = shutil.copytree(FOLDER, tmp_path / "messages", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    (folder / "eo.json").write_text('{"page.stop": "Haltu"', encoding="utf-8")
+    (folder / "fr.json").write_text("[]", encoding="utf-8")
+    assert list(languages(folder)) == ["en", "zh"]
+
+
 def looked_up() -> dict[str, Any]:
     return dict(setup(languages(), known=[])["texts"])
 
