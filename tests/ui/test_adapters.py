@@ -22,6 +22,7 @@ from ipa_app.ui.restore import Restorer
 from ipa_app.ui.running import Runner
 from tests.adapter_files import published_shapes, write_adapter, write_shapes
 from tests.engine.conftest import noise_picture
+from tests.seen import text_of
 from tests.tiny_models import random_adapter_tensors, tiny_unet
 from tests.ui.page_parts import Opened, inputs_after, value_after
 from tests.ui.serving import served
@@ -53,7 +54,7 @@ def mine(page: Opened, menu: AdapterMenu, tmp_path: Path) -> Iterator[tuple[str,
 def test_the_page_opens_with_what_the_model_has(page: Opened) -> None:
     parts, _ = page
     assert [tuple(choice) for choice in parts.panel.adapters.choice.choices] == USUAL
-    assert parts.panel.adapters.left_out.value == ""
+    assert text_of(parts.panel.adapters.left_out.value) == ""
     assert not parts.tab_of("variation").compared.visible, "there is no choice between two"
 
 
@@ -95,7 +96,7 @@ def test_it_is_drawn_with_restored_and_known_to_nobody_else(
     assert "Everything is set as it was. Press Generate" in restored[parts.restore.note]
     stranger = restorer.from_upload({"path": path})
     assert set(stranger) == {parts.restore.note, parts.restore.file}
-    assert "no adapter &#x27;toys&#x27; (it has base, fine)" in stranger[parts.restore.note]
+    assert "no adapter 'toys' (it has base, fine)" in text_of(stranger[parts.restore.note])
 
     written(file, seed=5)
     restored = restorer.from_result(path, [key])
