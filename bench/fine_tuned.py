@@ -27,7 +27,7 @@ class FineTuned:
         pipeline: Any = StableDiffusionPipeline.from_pretrained(
             entry.location, unet=baseline.unet, dtype=torch.float32, local_files_only=True
         )
-        controlnet = ControlNetModel.from_pretrained(entry.controlnets["pose"], dtype=torch.float32)
+        controlnet = ControlNetModel.from_pretrained(entry.controlnet("pose").path, dtype=torch.float32)
         components = {**pipeline.components, "controlnet": controlnet}
         self._pipeline = pipeline
         self._pose_pipeline: Any = StableDiffusionControlNetPipeline(**components, requires_safety_checker=False)

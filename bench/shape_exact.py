@@ -116,6 +116,7 @@ def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
     from ipa_app.engine.requests import GenerateRequest, Reference
     from ipa_app.models.adapters import usual_adapter
     from ipa_app.models.catalog import ModelEntry
+    from ipa_app.models.controlnets import usual_controlnet
     from ipa_app.models.manager import ModelManager
     from ipa_app.models.memory import peak_of_process
     from ipa_app.ui.about import memory_text
@@ -130,7 +131,7 @@ def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
             "fine": usual_adapter("plus", places.adapters / places.plus),
         },
         image_encoder=places.image_encoder,
-        controlnets={"pose": places.controlnet},
+        controlnets={"pose": usual_controlnet("pose", places.controlnet)},
         width=side,
         height=side,
     )

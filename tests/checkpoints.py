@@ -64,6 +64,11 @@ def load(entry: ModelEntry) -> LoadedModel:
     return load_model(entry, device="cpu", dtype=torch.float32, report=lambda *_: None)
 
 
+def pose_pipeline(model: LoadedModel) -> Any:
+    """What a model draws with when it is asked for a pose."""
+    return model.pipeline("controlnet", controlnet=model.entry.controlnet("pose"))
+
+
 def draw_ours(model: LoadedModel, *, seed: int = 5) -> Tensor:
     """Latents of one picture of words alone, by the engine's own path."""
     request = GenerateRequest(

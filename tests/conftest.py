@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import threading
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -11,6 +12,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # The models are too small to be shared between cores: waiting for each other takes longer than the work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One folder for all that is uploaded and made: Gradio looks the folder up anew each time, for every app in the process.
+os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="gradio-")
 
 from pathlib import Path  # noqa: E402 - the environment is read when the libraries are imported
 
@@ -22,6 +25,7 @@ def pytest_sessionfinish() -> None:
     for thread in threading.enumerate():
         if thread.name.startswith("load "):
             thread.join(timeout=60)
+    shutil.rmtree(os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

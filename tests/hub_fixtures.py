@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import constants
 
 from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.controlnets import usual_controlnet
 from ipa_app.models.entry import HubPart, ModelEntry
 from tests.hub_server import COMMIT, FakeHub, serving
 
@@ -81,7 +82,7 @@ def real_entry(tiny_bundle_dir: Path, tmp_path: Path) -> ModelEntry:
             name: replace(each, file=folder / "adapters" / each.file.name) for name, each in here.adapters.items()
         },
         image_encoder=folder / "image_encoder",
-        controlnets={"pose": folder / "controlnet"},
+        controlnets={"pose": usual_controlnet("pose", folder / "controlnet")},
         width=here.width,
         height=here.height,
         steps=here.steps,

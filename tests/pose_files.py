@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from ipa_app.models import pose_weights
+from ipa_app.engine import pose_search
+from ipa_app.pose.detectors import DETECTORS
 from tests.hub_server import COMMIT
 
 REPO = "lllyasviel/Annotators"
@@ -49,5 +51,5 @@ def saved(state: Any) -> bytes:
 
 def pin_to_the_tests_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the weights be looked for at the only commit that a Hub of the tests has."""
-    monkeypatch.setattr(pose_weights, "_OPENPOSE", (REPO, COMMIT))
-    monkeypatch.setattr(pose_weights, "_DWPOSE", (DWPOSE_REPO, COMMIT))
+    pinned = {name: replace(detector, revision=COMMIT) for name, detector in DETECTORS.items()}
+    monkeypatch.setattr(pose_search, "DETECTORS", pinned)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,9 +10,8 @@ import pytest
 
 from ipa_app.errors import UserError
 from ipa_app.options import check_options, option, options
+from tests.changed_package import copy_package, run_with
 from tests.declared_anew import DECLARATION
-
-ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,17 +70,8 @@ def test_what_cannot_be_declared_is_a_mistake() -> None:
 
 @pytest.mark.slow
 def test_a_declaration_is_all_that_a_new_parameter_needs(tiny_bundle_dir: Path, tmp_path: Path) -> None:
-    package = tmp_path / "ipa_app"
-    shutil.copytree(ROOT / "ipa_app", package, ignore=shutil.ignore_patterns("__pycache__", "toybox", "training"))
-    shutil.copytree(ROOT / "assets" / "poses", tmp_path / "assets" / "poses")
+    package = copy_package(tmp_path)
     requests = package / "engine" / "requests.py"
     before, after = requests.read_text(encoding="utf-8").split("    notes: tuple[Message, ...] = ()", 1)
     requests.write_text(f"{before}{DECLARATION}    notes: tuple[Message, ...] = (){after}", encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "declared_anew.py"), str(tiny_bundle_dir), str(tmp_path / "temporary")],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_with(package, "declared_anew.py", tiny_bundle_dir, tmp_path / "temporary")

@@ -47,9 +47,11 @@ class ImageProjection(nn.Module):
 
     Attributes:
         kind: the name of its kind in :data:`ipa_app.adapter.kinds.KINDS`, which says what features it takes.
+        free_sizes: which :class:`ProjectionSizes` a new one may be given, beside those that the models around it set.
     """
 
     kind: ClassVar[str]
+    free_sizes: ClassVar[frozenset[str]] = frozenset({"num_tokens"})
 
     def __init__(self, sizes: ProjectionSizes) -> None:
         """Make one with random weights."""

@@ -70,6 +70,7 @@ class Resampler(ImageProjection):
     """
 
     kind = "plus"
+    free_sizes = frozenset({"num_tokens", "depth", "heads", "dim"})
 
     def __init__(self, sizes: ProjectionSizes) -> None:
         super().__init__(sizes)

@@ -68,7 +68,7 @@ def denoise(
     Returns:
         (batch, channels, height / factor, width / factor), in the range that the model draws in.
     """
-    pipeline: Any = model.pipeline(like.pipeline_task)
+    pipeline: Any = model.pipeline(like.pipeline_task, controlnet=like.controlnet)
     if previewer is not None:
         previewer.follow(pipeline.scheduler)
     # A model distilled to follow a guidance it is told, as LCM, is run once per step and not on both sides.
@@ -82,7 +82,7 @@ def denoise(
         if batch is not None:
             batch.at_step(done)
         if previewer is not None:
-            previewer.after_step(pipeline, rows, step=done, steps=steps, latents=tensors["latents"])
+            previewer.after_step(model, rows, step=done, steps=steps, latents=tensors["latents"])
         on_step(done)
         return {}
 
@@ -137,7 +137,7 @@ def _task_inputs(rows: Sequence[Row], *, like: Plan) -> dict[str, Any]:
     if like.pipeline_task == "inpaint":
         # Strength 1 starts from pure noise: what was there before shall not shine through.
         inputs |= {"image": [row.image for row in rows], "mask_image": [row.mask for row in rows], "strength": 1.0}
-    if like.pipeline_task == "pose":
+    if like.pipeline_task == "controlnet":
         request = like.request
         inputs |= {"image": [row.pose for row in rows], "controlnet_conditioning_scale": request.control_scale}
         inputs |= {"control_guidance_start": request.control_start, "control_guidance_end": request.control_end}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -20,11 +20,17 @@ from ipa_app.options import check, options
 from ipa_app.pose.sheet import PoseSheet
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
 
-    from ipa_app.models.entry import AdapterEntry, ModelEntry
+    from ipa_app.models.entry import AdapterEntry, ControlNetEntry, ModelEntry
+    from ipa_app.models.families import PipelineTask
 
-_NEEDS_PIPELINE = {"variation": "text_to_image", "mix": "text_to_image", "inpaint": "inpaint", "pose": "pose"}
+_NEEDS_PIPELINE: Mapping[str, PipelineTask] = {
+    "variation": "text_to_image",
+    "mix": "text_to_image",
+    "inpaint": "inpaint",
+    "pose": "controlnet",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +58,16 @@ class Plan:
     seeds: tuple[int, ...]
 
     @property
-    def pipeline_task(self) -> Literal["text_to_image", "image_to_image", "inpaint", "pose"]:
+    def pipeline_task(self) -> PipelineTask:
         """Which of the model's pipelines carries this out."""
         if self.start_image is not None:
             return "image_to_image"
-        return _NEEDS_PIPELINE[self.request.task]  # type: ignore[return-value]
+        return _NEEDS_PIPELINE[self.request.task]
+
+    @property
+    def controlnet(self) -> ControlNetEntry | None:
+        """What guides the drawing beside the prompt; None for tasks that need none."""
+        return self.entry.controlnet("pose") if self.request.task == "pose" else None
 
     @property
     def canvas_size(self) -> tuple[int, int]:
@@ -111,6 +122,7 @@ class Plan:
         return (
             self.entry.name,
             self.pipeline_task,
+            self.controlnet,
             self.canvas_size,
             self.steps,
             self.guidance_scale,
@@ -142,8 +154,8 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
             entry.adapter(request.adapter)  # which refuses one that the model has not
     with blaming("part"):
         _check_part(request.part, entry)
-    if request.task == "pose" and "pose" not in entry.controlnets:
-        raise UserError("model.no_pose_controlnet", title=entry.title)
+    if request.task == "pose":
+        entry.controlnet("pose")  # which says why where there is none
     if plan.drawn_steps == 0:
         raise UserError("request.changes_nothing", strength=f"{request.strength:g}", steps=plan.steps).blaming(
             "strength"

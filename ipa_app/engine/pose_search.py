@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from ipa_app.engine.results import Progress
 from ipa_app.engine.watched import Watched
 from ipa_app.messages import Message
-from ipa_app.models.entry import HubFiles
+from ipa_app.models.entry import HubFiles, HubPart
 from ipa_app.models.hub import gather
-from ipa_app.models.pose_weights import dwpose_weights, openpose_weights
 from ipa_app.pose.detect import FindPeople, PoseDetector, find_pose
+from ipa_app.pose.detectors import DETECTORS
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 
@@ -90,9 +90,10 @@ def _settle(found: Future[Skeleton], find: FindPeople, photo: Image.Image) -> No
 
 def weights_of(options: PoseOptions) -> HubFiles:
     """Name the weights that a detector needs."""
-    if options.detector == "dwpose":
-        return dwpose_weights()
-    return openpose_weights(hands=options.hands, face=options.face)
+    detector = DETECTORS[options.detector]
+    files = {name: name for name in detector.files_for(options)}
+    part = HubPart(repo=detector.repo, revision=detector.revision, files=files, pickles=detector.pickles)
+    return HubFiles(title=detector.title, parts=(part,))
 
 
 class PoseSearch(Watched[PoseSheet]):

@@ -15,10 +15,14 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ipa_app.engine.rows import Row
-from ipa_app.models.latents import decode, is_scaled_by
+from ipa_app.models.latents import decode
 
 if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
     from torch import Tensor
+
+    from ipa_app.models.families import Family
+    from ipa_app.models.loaded import LoadedModel
 
 # At most this share of a job's time goes into previews, the very first one apart, whose cost nobody knows yet.
 TIME_SHARE = 0.1
@@ -27,11 +31,6 @@ _LOOKS = 10
 # Decoders up to this size (a toy model's, or a distilled one) are asked themselves; Stable Diffusion's has 50 million.
 _MOST_DECODER_WEIGHTS = 5_000_000
 _LONGEST_LATENT_SIDE = 32
-
-_SD_SCALING_FACTOR = 0.18215
-# Red, green and blue, -1 to 1, per latent channel of Stable Diffusion 1 and 2, by least squares.
-# Source: discuss.huggingface.co/t/decoding-latents-to-rgb-without-upscaling/23204
-_SD_FACTORS = ((0.298, 0.207, 0.208), (0.187, 0.286, 0.173), (-0.158, 0.189, 0.264), (-0.184, -0.271, -0.473))
 
 
 class TimeBudget:
@@ -88,11 +87,11 @@ class Previewer:
 
         scheduler.step = noted
 
-    def after_step(self, pipeline: Any, rows: Sequence[Row], *, step: int, steps: int, latents: Tensor) -> None:
+    def after_step(self, model: LoadedModel, rows: Sequence[Row], *, step: int, steps: int, latents: Tensor) -> None:
         """Show what is there, where it is time for it.
 
         Args:
-            pipeline: what draws.
+            model: what draws.
             rows: of the batch.
             step: denoising steps done; after the last one the picture itself is due.
             steps: denoising steps in all.
@@ -106,7 +105,7 @@ class Previewer:
         if not torch.isfinite(latents).all():  # waits for the device too, so that the clock runs for the preview only
             return
         began = time.perf_counter()
-        pictures = pictures_of(pipeline, latents)
+        pictures = pictures_of(model.vae, latents, family=model.family)
         if pictures:
             self._show([_in_its_place(picture, row) for picture, row in zip(pictures, rows, strict=True)])
         self._budget.spend(time.perf_counter() - began)
@@ -123,14 +122,14 @@ class Previewer:
         return latents if last is None else last
 
 
-def pictures_of(pipeline: Any, latents: Tensor) -> list[Image.Image]:
+def pictures_of(vae: AutoencoderKL, latents: Tensor, *, family: Family) -> list[Image.Image]:
     """Turn latents into small pictures, cheaply; none where only the model's own large decoder could.
 
     Args:
-        pipeline: whose VAE they belong to.
+        vae: that they belong to.
         latents: (batch, channels, height, width), scaled as the UNet sees them.
+        family: of the model, which may know what colours they stand for.
     """
-    vae = pipeline.vae
     longest = max(latents.shape[-2:])
     if longest > _LONGEST_LATENT_SIDE:
         size = [max(1, round(side * _LONGEST_LATENT_SIDE / longest)) for side in latents.shape[-2:]]
@@ -139,8 +138,8 @@ def pictures_of(pipeline: Any, latents: Tensor) -> list[Image.Image]:
         small = latents.float()
     if sum(weight.numel() for weight in vae.decoder.parameters()) <= _MOST_DECODER_WEIGHTS:
         pixels = decode(vae, small)
-    elif latents.shape[1] == len(_SD_FACTORS) and is_scaled_by(vae.config, _SD_SCALING_FACTOR):
-        pixels = torch.einsum("bchw,cr->brhw", small.cpu(), torch.tensor(_SD_FACTORS))
+    elif len(colours := family.rough_colours(vae.config)) == latents.shape[1]:
+        pixels = torch.einsum("bchw,cr->brhw", small.cpu(), torch.tensor(colours))
     else:
         return []
     pixels = torch.nan_to_num(pixels.float().cpu()) / 2 + 0.5

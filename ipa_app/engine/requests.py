@@ -13,7 +13,8 @@ from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.options import check_options, option
-from ipa_app.pose.options import DetectorName, PoseOptions
+from ipa_app.pose.detectors import DETECTORS, USUAL, DetectorName
+from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 
 Task = Literal["variation", "mix", "inpaint", "pose"]
@@ -313,14 +314,15 @@ class GenerateRequest:
         doc="whether to find the points of faces in a photo, too",
     )
     pose_detector: DetectorName = option(
-        "openpose",
+        USUAL.name,
         title="The pose's detector",
         label="Who looks for people in a photo",
-        help="DWPose is downloaded when it is first needed: 0.4 GB.",
-        shown=("OpenPose", "DWPose"),
+        help=" ".join(each.help for each in DETECTORS.values() if each is not USUAL),
+        shown=tuple(each.title for each in DETECTORS.values()),
         tasks=("pose",),
         beside="pose",
-        doc="what finds people in a photo: openpose, or dwpose where it is installed",
+        doc="what finds people in a photo: "
+        + ", or ".join(each.name + " where it is installed" * bool(each.packages) for each in DETECTORS.values()),
     )
     notes: tuple[Message, ...] = ()
 

@@ -15,10 +15,10 @@ from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.adapters import with_own_adapters
 from ipa_app.models.contents import contents_of
+from ipa_app.models.controlnets import with_own_controlnets
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.families import SD1, Family, known_family
 from ipa_app.models.folder import (
-    find_controlnets,
     find_pose_reader,
     find_presets,
     native_side,
@@ -172,8 +172,9 @@ def entry_from_file(file: Path, *, name: str) -> ModelEntry:
     family = contents.family or SD1  # what is no checkpoint at all is told when it is loaded
     own = own_configuration(file, family)
     side, presets = (native_side(own), find_presets(own)) if own else (_trained_side(file, family), family.presets)
-    entry = _described(file.with_suffix(""), name=name, side=side)
-    return with_own_adapters(replace(entry, location=file, presets=presets), unet=header)
+    folder = file.with_suffix("")
+    entry = replace(_described(folder, name=name, side=side), location=file, presets=presets)
+    return with_own_adapters(with_own_controlnets(entry, folder, unet=header), unet=header)
 
 
 def _trained_side(file: Path, family: Family) -> int:
@@ -202,11 +203,11 @@ def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> Mo
     Raises:
         UserError: ipa_studio.json or words.json cannot be understood.
     """
-    return with_own_adapters(_described(folder, name=name, side=side))
+    return with_own_adapters(with_own_controlnets(_described(folder, name=name, side=side), folder))
 
 
 def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
-    """Describe the model in a folder but for its adapters."""
+    """Describe the model in a folder but for its adapters and ControlNets."""
     settings = StudioFile(folder)
     side = side or native_side(folder)
     image_encoder = folder / "image_encoder"
@@ -216,7 +217,6 @@ def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
         about=settings.text("about"),
         location=folder,
         image_encoder=image_encoder if image_encoder.is_dir() else None,
-        controlnets=MappingProxyType(find_controlnets(folder)),
         pose_reader=find_pose_reader(folder),
         width=settings.whole("width", side),
         height=settings.whole("height", side),

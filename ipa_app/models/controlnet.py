@@ -1,29 +1,31 @@
-"""A model's ControlNet: a folder as diffusers saves it, or one file as ControlNet's authors publish theirs.
+"""Reading a model's ControlNets: folders as diffusers saves them, or files as ControlNet's authors publish theirs.
 
 Such a file has no configuration with it. A ControlNet is a copy of its UNet's first half, so the UNet's is taken.
 """
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers import ControlNetModel, DiffusionPipeline, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from safetensors.torch import load_file
 
-from ipa_app.adapter.fitting import base_name
 from ipa_app.adapter.header import is_safetensors, read_beginning
+from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
-from ipa_app.messages import Message
-from ipa_app.models.contents import contents_of
+from ipa_app.models.controlnets import ControlNetBase
+from ipa_app.models.entry import ControlNetEntry
 from ipa_app.models.parts import Part, check_finite
-from ipa_app.models.weights import Header, load_pickled, quantised, read_header
+from ipa_app.models.weights import Header, load_pickled, read_header
 
 _WRAPPER = "control_model."
 # The layers of the part that looks at the pose after which there are more channels, by their original numbers.
@@ -83,22 +85,14 @@ class _File(ControlNetFiles):
             )
 
     def check(self) -> None:
-        name = self.path.name
-        contents = contents_of(self.header)
-        if contents.is_part != Message("content.controlnet") or self.header.has("lora_controlnet"):
-            raise UserError("controlnet.not_one", file=name, content=contents.is_part or Message("content.unknown"))
-        if kind := self.header.quantisation:
-            raise quantised(name, kind)
+        _base_of(self.unet).check_file(self.path, self.header)
         tensors = {key: torch.empty(info.shape, device="meta") for key, info in self.header.items()}
         given = {key: tensor.shape for key, tensor in self._converted(tensors).items()}
         wanted = {key: tensor.shape for key, tensor in self.layout.state_dict().items()}
         different = sorted(key for key in given.keys() | wanted.keys() if given.get(key) != wanted.get(key))
         if not different:
             return
-        text = next((shape[1] for key, shape in given.items() if key.endswith("attn2.to_k.weight")), None)
-        if text is not None:
-            _check_width(name, text, self.unet)
-        raise UserError("controlnet.other_unet", name=name, key=different[0])
+        raise UserError("controlnet.other_unet", name=self.path.name, key=different[0])
 
     def load(self, *, dtype: torch.dtype) -> ControlNetModel:
         is_flat = is_safetensors(read_beginning(self.path, called=self.path.name))
@@ -139,32 +133,81 @@ def open_controlnet(path: Path, unet: UNet2DConditionModel, *, title: str) -> Co
         file = _File(path, unet)
         file.check()
         return file
-    if not (path / "config.json").is_file():
-        raise UserError("controlnet.no_config", folder=path)
+    _base_of(unet).check_folder(path)
     part = Part(path, title)
-    kind = part.config.get("_class_name", "ControlNetModel")
-    if kind != "ControlNetModel":
-        raise UserError("controlnet.wrong_class", name=path.name, sort=str(kind)[:60])
-    _check_width(path.name, part.config.get("cross_attention_dim"), unet)
-    widths, own = list(part.config.get("block_out_channels", ())), list(unet.config.block_out_channels)
-    if widths != own:
-        raise UserError("controlnet.other_widths", name=path.name, given=_listed(widths), wanted=_listed(own))
     part.check()
     return _Folder(part)
 
 
-def _check_width(name: str, given: object, unet: UNet2DConditionModel) -> None:
-    wanted = unet.config.cross_attention_dim
-    if given != wanted:
-        raise UserError(
-            "controlnet.other_base",
-            name=name,
-            base=base_name(given),
-            given=given,
-            model=base_name(wanted),
-            wanted=wanted,
-        )
+def _base_of(unet: UNet2DConditionModel) -> ControlNetBase:
+    return ControlNetBase(
+        cross_attention_dim=unet.config.cross_attention_dim, block_out_channels=tuple(unet.config.block_out_channels)
+    )
 
 
-def _listed(widths: list[int]) -> str:
-    return ", ".join(str(width) for width in widths)
+class ResidentControlNets:
+    """The ControlNets of a base model, each in a pipeline over the model's parts. For any thread.
+
+    Each is read when it is first asked for; those unused for longest make room.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, ControlNetFiles | UserError],
+        *,
+        dtype: torch.dtype,
+        build: Callable[[ControlNetModel], DiffusionPipeline],
+    ) -> None:
+        """Hold none yet.
+
+        Args:
+            files: what each is read from by what requests call it, or why it cannot be.
+            dtype: of their weights in memory.
+            build: puts one into a pipeline, and into its place in memory.
+        """
+        self._files = files
+        self._dtype = dtype
+        self._build = build
+        self._held: OrderedDict[str, DiffusionPipeline] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Count the ControlNets in memory."""
+        return len(self._held)
+
+    @property
+    def pipelines(self) -> list[DiffusionPipeline]:
+        """Those of the ControlNets in memory."""
+        with self._lock:
+            return list(self._held.values())
+
+    def pipeline(self, controlnet: ControlNetEntry) -> DiffusionPipeline:
+        """Return a ControlNet's pipeline; it becomes the latest used.
+
+        Raises:
+            UserError: it was made for another model, is damaged, or holds no numbers to draw with.
+        """
+        with self._lock:
+            if controlnet.name not in self._held:
+                self._held[controlnet.name] = self._read(controlnet)
+            self._held.move_to_end(controlnet.name)
+            return self._held[controlnet.name]
+
+    def _read(self, controlnet: ControlNetEntry) -> DiffusionPipeline:
+        files = self._files[controlnet.name]
+        if isinstance(files, UserError):
+            raise UserError(files.message)
+        room = most_numbers(self._files)
+        while self._held and files.numbers + sum(_numbers(self._files[name]) for name in self._held) > room:
+            self._held.popitem(last=False)
+        with ONE_AT_A_TIME:
+            return self._build(files.load(dtype=self._dtype).requires_grad_(False).eval())
+
+
+def most_numbers(files: Mapping[str, ControlNetFiles | UserError]) -> int:
+    """Return how many numbers the ControlNets in memory may have together: as many as the largest one has."""
+    return max(map(_numbers, files.values()), default=0)
+
+
+def _numbers(files: ControlNetFiles | UserError) -> int:
+    return 0 if isinstance(files, UserError) else files.numbers

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from ipa_app.adapter.kinds import KINDS
 from ipa_app.errors import UserError
@@ -77,6 +78,60 @@ class AdapterEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ControlNetKind:
+    """What a ControlNet is for.
+
+    Attributes:
+        purpose: what it goes by, in sentences.
+        marks: what the names of published ones have in them, in lower case.
+    """
+
+    purpose: str
+    marks: tuple[str, ...]
+
+
+CONTROLNET_KINDS: Mapping[str, ControlNetKind] = MappingProxyType(
+    {
+        "pose": ControlNetKind(purpose="poses", marks=("pose",)),
+        "canny": ControlNetKind(purpose="edges", marks=("canny",)),
+        "depth": ControlNetKind(purpose="depth", marks=("depth",)),
+        "scribble": ControlNetKind(purpose="scribbles", marks=("scribble", "sketch")),
+        "lineart": ControlNetKind(purpose="line art", marks=("lineart", "line_art")),
+        "softedge": ControlNetKind(purpose="soft edges", marks=("softedge", "hed")),
+        "mlsd": ControlNetKind(purpose="straight lines", marks=("mlsd",)),
+        "normal": ControlNetKind(purpose="surface normals", marks=("normal",)),
+        "seg": ControlNetKind(purpose="segmentation", marks=("seg",)),
+        "shuffle": ControlNetKind(purpose="shuffled content", marks=("shuffle",)),
+        "ip2p": ControlNetKind(purpose="instructions", marks=("ip2p",)),
+        "inpaint": ControlNetKind(purpose="inpainting", marks=("inpaint",)),
+        "tile": ControlNetKind(purpose="fine detail", marks=("tile",)),
+        "brightness": ControlNetKind(purpose="brightness", marks=("brightness",)),
+        "blur": ControlNetKind(purpose="blurred pictures", marks=("blur",)),
+        "recolor": ControlNetKind(purpose="colouring", marks=("recolor",)),
+        "qr": ControlNetKind(purpose="QR codes", marks=("qr",)),
+    }
+)
+"""By what tasks ask for. The first whose mark is in a name is its kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlNetEntry:
+    """A ControlNet that a model can draw with.
+
+    Attributes:
+        name: what requests call it.
+        title: what people call it.
+        kind: the name of its kind, in `CONTROLNET_KINDS`; empty where it cannot be told.
+        path: its folder or file.
+    """
+
+    name: str
+    title: str
+    kind: str
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelEntry(HubFiles):
     """A base model: where its weights are and how it likes to be used.
 
@@ -88,7 +143,8 @@ class ModelEntry(HubFiles):
         adapters: those that it can draw with, by what requests call them; "base" and "fine" are its usual ones.
         left_out: of every adapter file that cannot be used with it why, in one sentence.
         image_encoder: folder of the CLIP vision tower, None when the model has none.
-        controlnets: "pose" to the ControlNet's folder or file, where there is one.
+        controlnets: those that it can draw with, by what requests call them; the first of a kind is called as the kind.
+        controlnets_left_out: of every one that cannot be used with it why, in one sentence, by what it would be called.
         pose_reader: weights of a network that reads the poses of what the model itself draws, where it brings one.
         width: native width in pixels, used where a request says 0.
         height: native height in pixels.
@@ -111,7 +167,8 @@ class ModelEntry(HubFiles):
     adapters: Mapping[str, AdapterEntry] = field(default_factory=dict)
     left_out: tuple[Message, ...] = ()
     image_encoder: Path | None = None
-    controlnets: Mapping[str, Path] = field(default_factory=dict)
+    controlnets: Mapping[str, ControlNetEntry] = field(default_factory=dict)
+    controlnets_left_out: Mapping[str, Message] = field(default_factory=dict)
     pose_reader: Path | None = None
     width: int = 512
     height: int = 512
@@ -151,6 +208,23 @@ class ModelEntry(HubFiles):
             has = ", ".join(self.listed_adapters) or "none"
             raise UserError("model.no_such_adapter", title=self.title, adapter=repr(name), adapters=has)
         return found
+
+    def controlnet(self, kind: str) -> ControlNetEntry:
+        """Return the ControlNet of a kind.
+
+        Args:
+            kind: a name in `CONTROLNET_KINDS`.
+
+        Raises:
+            UserError: the model has none, or why the one that it has cannot be used.
+        """
+        found = next((each for each in self.controlnets.values() if each.kind == kind), None)
+        if found is not None:
+            return found
+        if kind in self.controlnets_left_out:
+            raise UserError(self.controlnets_left_out[kind])
+        purpose = Message.declared(f"controlnet.{kind}.purpose", CONTROLNET_KINDS[kind].purpose)
+        raise UserError("model.no_controlnet", title=self.title, purpose=purpose)
 
 
 def adapter_gone(name: str) -> UserError:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     from ipa_app.models.weights import Header
 
-PipelineTask = Literal["text_to_image", "image_to_image", "inpaint", "pose"]
+Colours = tuple[tuple[float, float, float], ...]
+"""Red, green and blue for each latent channel."""
+
+PipelineTask = Literal["text_to_image", "image_to_image", "inpaint", "controlnet"]
 Presets = Mapping[str, Mapping[str, float]]
 """What of a picture counts, by what requests call it, "style" and "layout": layers or blocks by name, to their share of
 the scale. Layers that are not named take nothing."""
@@ -33,7 +36,7 @@ _PIPELINES: Mapping[PipelineTask, str] = MappingProxyType(
         "text_to_image": "Pipeline",
         "image_to_image": "Img2ImgPipeline",
         "inpaint": "InpaintPipeline",
-        "pose": "ControlNetPipeline",
+        "controlnet": "ControlNetPipeline",
     }
 )
 
@@ -63,6 +66,9 @@ class Family:
             listed. For Stable Diffusion 1.5 the block maps of different programs contradict each other, so that it has
             none.
         preset_blocks: what the UNet's config.json says where it has those layers, as smaller ones cut from it may not.
+        latent_colours: what each latent channel of its usual VAE adds to red, green and blue (-1 to 1), to show
+            pictures while they are drawn; empty where only the VAE itself can tell.
+        scaling_factor: of that VAE.
     """
 
     title: str
@@ -80,6 +86,8 @@ class Family:
     references: tuple[str, ...]
     presets: Presets = field(default_factory=dict)
     preset_blocks: Mapping[str, Any] = field(default_factory=dict)
+    latent_colours: Colours = ()
+    scaling_factor: float | None = None
 
     @property
     def text_encoders(self) -> tuple[str, ...]:
@@ -159,6 +167,31 @@ class Family:
         """
         return encoders[0](input_ids[:, 0])[0], None
 
+    def time_ids(self, height: int, width: int) -> tuple[int, ...]:
+        """Return what the UNet is told of a target that is a whole picture, in pixels; nothing here."""
+        del height, width
+        return ()
+
+    def added_conditions(self, pooled_text: Tensor | None, time_ids: Tensor | None) -> dict[str, Tensor] | None:
+        """Return what the UNet is told beside the text, by its own names; None where it is told nothing.
+
+        Args:
+            pooled_text: (B, P) what is said of the whole text; see `encode_text`.
+            time_ids: (B, 6) what is known of the targets; see `time_ids`.
+        """
+        del pooled_text, time_ids
+        return None
+
+    def rough_colours(self, vae: Mapping[str, Any]) -> Colours:
+        """Return the colours that the latents of a model stand for; empty where they are not known.
+
+        Args:
+            vae: its VAE's config.json. One that scales its latents in another way has other colours.
+        """
+        has_statistics = vae.get("latents_mean") or vae.get("latents_std") or vae.get("shift_factor")
+        is_usual = vae.get("scaling_factor") == self.scaling_factor and not has_statistics
+        return self.latent_colours if is_usual else ()
+
     def predicts_v(self, weights: np.ndarray) -> bool:
         """Tell by the weights of the `prediction_layer` whether a model predicts v.
 
@@ -203,6 +236,15 @@ class _StableDiffusionXL(Family):
             "negative_pooled_prompt_embeds": negative_pooled,
         }
 
+    def time_ids(self, height: int, width: int) -> tuple[int, ...]:
+        """Return the height and width that it had, top and left of the crop, and the height and width that it has."""
+        return height, width, 0, 0, height, width
+
+    def added_conditions(self, pooled_text: Tensor | None, time_ids: Tensor | None) -> dict[str, Tensor] | None:
+        if pooled_text is None or time_ids is None:
+            return None
+        return {"text_embeds": pooled_text, "time_ids": time_ids}
+
     def encode_text(self, encoders: Sequence[Any], input_ids: Tensor) -> tuple[Tensor, Tensor | None]:
         import torch
 
@@ -231,6 +273,9 @@ SD1 = Family(
     options=MappingProxyType({"safety_checker": None, "requires_safety_checker": False}),
     side=512,
     checkpoint_encoders=("cond_stage_model.transformer.",),
+    # By least squares. Source: discuss.huggingface.co/t/decoding-latents-to-rgb-without-upscaling/23204
+    latent_colours=((0.298, 0.207, 0.208), (0.187, 0.286, 0.173), (-0.158, 0.189, 0.264), (-0.184, -0.271, -0.473)),
+    scaling_factor=0.18215,
     references=("stable-diffusion-v1-5/stable-diffusion-v1-5", "runwayml/stable-diffusion-v1-5"),
 )
 """Stable Diffusion 1.x; of folders, those of 2.x as well, which are built alike and differ in their sizes alone."""

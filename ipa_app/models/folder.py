@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 
 from ipa_app.errors import UserError
 from ipa_app.models.families import Family, Presets, family_of
-from ipa_app.models.weights import find_weights
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_SIDE = 512
-_CONTROLNET_ENDINGS = {".safetensors", ".pth", ".pt", ".ckpt", ".bin"}
-# As their authors name those that are not for poses.
-_OTHER_CONTROLNETS = ("canny", "depth", "hed", "mlsd", "normal", "scribble", "seg", "lineart", "softedge")
-_OTHER_CONTROLNETS += ("shuffle", "ip2p", "inpaint", "tile", "brightness", "blur", "recolor", "qr")
 
 
 def read_json(path: Path) -> dict:
@@ -71,29 +63,6 @@ def repository_folders(file: Path) -> list[Path]:
     """Return the folder of a file, and that of its whole repository where it lies deeper in the Hub's cache."""
     root = next((folder for folder in file.parents if folder.parent.name == "snapshots"), file.parent)
     return list(dict.fromkeys((file.parent, root)))
-
-
-def find_controlnets(folder: Path) -> dict[str, Path]:
-    """Find the pose ControlNet of a model: its folder `controlnet`, or one file in it or beside it.
-
-    Returns:
-        "pose" to a folder with config.json, or to a file that is told by its content when it is loaded; nothing where
-        the files are other ControlNets by their names, or where it cannot be told which of several is meant.
-    """
-    path = folder / "controlnet"
-    if (path / "config.json").is_file() and find_weights(path, prefer_half=False) is not None:
-        return {"pose": path}
-    inside = [file for file in path.glob("*") if file.suffix.lower() in _CONTROLNET_ENDINGS]
-    beside = [file for file in folder.glob("*control*") if file.suffix.lower() in _CONTROLNET_ENDINGS]
-    files = sorted(inside or beside)
-    poses = [file for file in files if "pose" in file.name.lower()]
-    others = [file for file in files if any(kind in file.name.lower() for kind in _OTHER_CONTROLNETS)]
-    chosen = poses or [file for file in files if file not in others]
-    if len(chosen) == 1:
-        return {"pose": chosen[0]}
-    if files:
-        logger.warning("%s has no ControlNet for poses: it cannot be told which of %s is.", folder, [*map(str, files)])
-    return {"pose": path} if (path / "config.json").is_file() else {}
 
 
 def find_pose_reader(folder: Path) -> Path | None:

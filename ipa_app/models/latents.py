@@ -48,12 +48,6 @@ def scaled_deviation(deviation: Tensor, config: Mapping[str, Any]) -> Tensor:
     return deviation * config["scaling_factor"] / (1 if statistics is None else statistics[1])
 
 
-def is_scaled_by(config: Mapping[str, Any], factor: float) -> bool:
-    """Return whether the latents of a VAE are brought into the UNet's range by this factor and by nothing else."""
-    statistics = config.get("latents_mean"), config.get("latents_std")
-    return config["scaling_factor"] == factor and None in statistics and not _shift(config)
-
-
 def encode(vae: AutoencoderKL, pixels: Tensor, *, generator: Generators = None, upcast: bool = False) -> Tensor:
     """Encode pixels to latents in the range that the UNet sees, each picture by its own.
 

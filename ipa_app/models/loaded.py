@@ -16,7 +16,6 @@ from ipa_app.adapter import ImagePrompt, IPAdapter, attention_layers, encode_ima
 from ipa_app.adapter.files import build_adapter
 from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.building import ONE_AT_A_TIME
-from ipa_app.errors import UserError
 from ipa_app.models.adapters import AdapterBase, file_stamp
 from ipa_app.models.entry import adapter_gone
 from ipa_app.models.hashing import file_hash, picture_hash
@@ -26,12 +25,13 @@ from ipa_app.models.precision import in_float32
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from diffusers import DiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
     from PIL import Image
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
     from ipa_app.adapter.kinds import VisionWidths
-    from ipa_app.models.entry import AdapterEntry, ModelEntry
+    from ipa_app.models.controlnet import ResidentControlNets
+    from ipa_app.models.entry import AdapterEntry, ControlNetEntry, ModelEntry
     from ipa_app.models.families import Family, PipelineTask
     from ipa_app.models.memory_use import MemoryUse
     from ipa_app.models.safety import SafetyChecker
@@ -178,6 +178,7 @@ class LoadedModel:
         entry: what the catalogue says of it.
         family: how it is built.
         pipelines: one per task, all over the same components. Take them from `pipeline`.
+        controlnets: those in memory, each in a pipeline over these components; any of the entry's can be had of it.
         adapters: those in memory; any that fits can be had of it.
         image_encoder: the CLIP vision tower of the adapters.
         image_processor: the picture preparation of that tower.
@@ -190,6 +191,7 @@ class LoadedModel:
     entry: ModelEntry
     family: Family
     pipelines: Mapping[PipelineTask, DiffusionPipeline]
+    controlnets: ResidentControlNets
     adapters: ResidentAdapters
     image_encoder: CLIPVisionModelWithProjection | None
     image_processor: CLIPImageProcessor | None
@@ -205,6 +207,11 @@ class LoadedModel:
         return [getattr(self.pipelines["text_to_image"], name) for name in self.family.tokenizers]
 
     @property
+    def vae(self) -> AutoencoderKL:
+        """What turns pictures into latents and back."""
+        return self.pipelines["text_to_image"].components["vae"]
+
+    @property
     def latent_cell(self) -> int:
         """Side of the square of pixels that one latent stands for."""
         pipeline: Any = self.pipelines["text_to_image"]
@@ -214,24 +221,27 @@ class LoadedModel:
         """Width and height of the latents of a picture of this width and height in pixels."""
         return size[0] // self.latent_cell, size[1] // self.latent_cell
 
-    def pipeline(self, task: PipelineTask) -> DiffusionPipeline:
+    def pipeline(self, task: PipelineTask, *, controlnet: ControlNetEntry | None = None) -> DiffusionPipeline:
         """Give a pipeline for one call.
 
         It shares the weights, and has a scheduler of its own: what a call leaves in either is seen by no other.
 
+        Args:
+            task: what it does.
+            controlnet: of the entry, for "controlnet"; it is read now where it is not in memory.
+
         Raises:
-            UserError: the model cannot do this task.
+            UserError: the ControlNet cannot be used, and why.
         """
-        if task not in self.pipelines:
-            raise UserError("model.no_pose_controlnet", title=self.entry.title)
-        pipeline = copy.copy(self.pipelines[task])
+        pipeline = copy.copy(self.pipelines[task] if controlnet is None else self.controlnets.pipeline(controlnet))
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
         return pipeline
 
     @contextmanager
     def in_float32(self) -> Iterator[None]:
         """Draw in single precision for a while; for the thread that draws alone."""
-        components = {id(part): part for pipeline in self.pipelines.values() for part in pipeline.components.values()}
+        pipelines = (*self.pipelines.values(), *self.controlnets.pipelines)
+        components = {id(part): part for pipeline in pipelines for part in pipeline.components.values()}
         with in_float32(part for part in components.values() if isinstance(part, torch.nn.Module)):
             yield
 

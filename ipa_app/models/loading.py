@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import diffusers
@@ -22,8 +23,8 @@ from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.catalog import ModelEntry
-from ipa_app.models.controlnet import ControlNetFiles, open_controlnet
-from ipa_app.models.families import PipelineTask
+from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, most_numbers, open_controlnet
+from ipa_app.models.entry import ControlNetEntry
 from ipa_app.models.image_encoder import ImageEncoder
 from ipa_app.models.loaded import LoadedModel, ResidentAdapters
 from ipa_app.models.memory import (
@@ -38,7 +39,7 @@ from ipa_app.models.memory import (
     plan_memory,
 )
 from ipa_app.models.parts import Part
-from ipa_app.models.pipelines import build_pipelines
+from ipa_app.models.pipelines import build_controlnet_pipeline, build_pipelines
 from ipa_app.models.safety import SafetyChecker
 from ipa_app.models.source import Source, open_source
 from ipa_app.models.weights import find_weights
@@ -59,7 +60,7 @@ _NAMES = {
 
 
 def load_model(entry: ModelEntry, *, device: str, dtype: torch.dtype, report: Report) -> LoadedModel:
-    """Load a base model, its ControlNet and its adapters.
+    """Load a base model, the first of its ControlNets and its usual adapters.
 
     Whether everything fits together, and into memory, is found out from the files first.
 
@@ -89,7 +90,7 @@ class _Files:
     source: Source
     adapter_numbers: int
     image_encoder: ImageEncoder | None
-    controlnet: ControlNetFiles | None
+    controlnets: Mapping[str, ControlNetFiles | UserError]
     safety_checker: Part | None
 
 
@@ -97,20 +98,31 @@ def _open(entry: ModelEntry) -> _Files:
     source = open_source(entry)
     unet = source.unet_layout()
     encoder = None if entry.image_encoder is None else ImageEncoder(entry.image_encoder, entry.title)
-    pose, folder = entry.controlnets.get("pose"), source.folder / "safety_checker"
+    folder = source.folder / "safety_checker"
     checker = None if find_weights(folder, prefer_half=False) is None else Part(folder, entry.title)
     files = _Files(
         entry=entry,
         source=source,
         adapter_numbers=_adapter_numbers(entry),
         image_encoder=encoder,
-        controlnet=None if pose is None else open_controlnet(pose, unet, title=entry.title),
+        controlnets={each.name: _open_controlnet(each, entry, unet) for each in entry.controlnets.values()},
         safety_checker=checker,
     )
     for part in (encoder, checker):
         if part is not None:
             part.check()
     return files
+
+
+def _open_controlnet(
+    controlnet: ControlNetEntry, entry: ModelEntry, unet: UNet2DConditionModel
+) -> ControlNetFiles | UserError:
+    """Return what a ControlNet is read from, or why it cannot be: the model works without it."""
+    try:
+        return open_controlnet(controlnet.path, unet, title=entry.title)
+    except UserError as error:
+        logger.warning("%s: a ControlNet cannot be used: %s", entry.name, error)
+        return error
 
 
 def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report: Report) -> LoadedModel:
@@ -121,23 +133,29 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
         _needs(files), device=device.type, dtype=dtype, free=free_bytes(device), free_main=free_main_memory()
     )
     parts = _load_parts(files, dtype=plan.dtype, report=report)
-    report(0.72, Message("doing.reading_controlnet"))
-    controlnet = None if files.controlnet is None else files.controlnet.load(dtype=plan.dtype)
     safety = None if files.safety_checker is None else _load_safety_checker(files.safety_checker, dtype=plan.dtype)
     install_processors(parts["unet"])
     family, index = files.source.family, files.source.index
-    pipelines = build_pipelines(family, parts, index=index, controlnet=controlnet)
-    modules = [part for part in (*parts.values(), controlnet) if isinstance(part, torch.nn.Module)]
+    pipelines = build_pipelines(family, parts, index=index)
     extras = [safety.network] if safety else []
-    for module in (*modules, *extras):
+    for module in (*(part for part in parts.values() if isinstance(part, torch.nn.Module)), *extras):
         module.requires_grad_(False).eval()
     report(0.8, Message("doing.placing"))
-    _place(pipelines, extras, plan=plan, device=device)
+    place = partial(_place, plan=plan, device=device)
+    place(pipelines["text_to_image"], extras)
+    report(0.85, Message("doing.reading_controlnet"))
+    controlnets = ResidentControlNets(
+        files.controlnets,
+        dtype=plan.dtype,
+        build=lambda network: place(build_controlnet_pipeline(family, parts, network, index=index)),
+    )
+    _read_first(controlnets, entry)
     report(0.9, Message("doing.reading_adapters"))
     return LoadedModel(
         entry=entry,
         family=family,
         pipelines=pipelines,
+        controlnets=controlnets,
         adapters=_load_adapters(
             entry,
             parts["unet"],
@@ -152,6 +170,13 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
         dtype=plan.dtype,
         memory=use,
     )
+
+
+def _read_first(controlnets: ResidentControlNets, entry: ModelEntry) -> None:
+    """Read the first ControlNet, so that a model's usual one takes no time when it is asked for."""
+    for controlnet in list(entry.controlnets.values())[:1]:
+        with contextlib.suppress(UserError):  # the model works without it, and whoever asks for it is told
+            controlnets.pipeline(controlnet)
 
 
 def _adapter_numbers(entry: ModelEntry) -> int:
@@ -187,8 +212,8 @@ def _needs(files: _Files) -> Needs:
     parts = {**files.source.numbers(), "adapters": files.adapter_numbers}
     if files.image_encoder is not None:
         parts["image_encoder"] = files.image_encoder.numbers
-    if files.controlnet is not None:
-        parts["controlnet"] = files.controlnet.numbers
+    # One at a time is held, or several small ones.
+    parts["controlnet"] = most_numbers(files.controlnets)
     if files.safety_checker is not None:
         parts["safety_checker"] = files.safety_checker.weights().numbers
     return Needs(
@@ -228,31 +253,30 @@ def _load_safety_checker(part: Part, *, dtype: torch.dtype) -> SafetyChecker:
 
 
 def _place(
-    pipelines: Mapping[PipelineTask, DiffusionPipeline],
-    extras: list[torch.nn.Module],
+    pipeline: DiffusionPipeline,
+    extras: Sequence[torch.nn.Module] = (),
     *,
     plan: MemoryPlan,
     device: torch.device,
-) -> None:
-    """Bring everything to where it works, as was planned.
+) -> DiffusionPipeline:
+    """Bring a pipeline's parts, and others, to where they work, as was planned.
 
-    With offloading, the pipelines' parts move to the device for their turn; adapters and the safety checker, which work
-    once per picture, stay in main memory.
+    With offloading, the pipeline's parts move to the device for their turn; adapters and the safety checker, which work
+    once per picture, stay in main memory. What is in its place already stays there.
     """
-    fullest = pipelines.get("pose", pipelines["text_to_image"])
+    components: Mapping[str, Any] = pipeline.components
     if plan.tiled:
-        _tile(fullest.vae)
+        _tile(components["vae"])
     if device.type == "cuda":
-        for name in ("unet", "controlnet", "vae"):
-            module = fullest.components.get(name)
-            if module is not None:
-                module.to(memory_format=torch.channels_last)
+        for name in components.keys() & {"unet", "controlnet", "vae"}:
+            components[name].to(memory_format=torch.channels_last)
     if plan.offload:
-        fullest.enable_model_cpu_offload(device=device)
-        return
-    for module in (*fullest.components.values(), *extras):
+        pipeline.enable_model_cpu_offload(device=device)
+        return pipeline
+    for module in (*components.values(), *extras):
         if isinstance(module, torch.nn.Module):
             module.to(device)
+    return pipeline
 
 
 def _tile(vae: AutoencoderKL) -> None:

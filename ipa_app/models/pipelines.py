@@ -60,28 +60,38 @@ _STARTS: Mapping[PipelineTask, type] = MappingProxyType(
 
 
 def build_pipelines(
-    family: Family, parts: Mapping[str, Any], *, index: Mapping[str, Any], controlnet: ControlNetModel | None
+    family: Family, parts: Mapping[str, Any], *, index: Mapping[str, Any]
 ) -> Mapping[PipelineTask, DiffusionPipeline]:
-    """Build a pipeline per task, all over the same parts.
-
-    The constructors, not from_pipe(): that one casts the shared weights to float32 unless told otherwise.
+    """Build a pipeline per task, all over the same parts, but for those that need a ControlNet.
 
     Args:
         family: of the model.
         parts: by their names, the vision tower and its processor among them.
         index: the model's model_index.json.
-        controlnet: for poses; None where there is none.
     """
-    options = {**family.options, **{name: index[name] for name in family.noted if name in index}}
     pipelines: dict[PipelineTask, DiffusionPipeline] = {}
-    for task, name in family.pipelines.items():
-        pipeline = getattr(diffusers, name)
-        if task in _STARTS:
-            pipeline = type(name, (_STARTS[task], pipeline), {"family": family})
-        if task != "pose":
-            pipelines[task] = pipeline(**parts, **options)
-        elif controlnet is not None:
-            pipelines[task] = pipeline(**parts, controlnet=controlnet, **options)
-    for each in pipelines.values():
-        each.set_progress_bar_config(disable=True)
+    for task in family.pipelines:
+        if task != "controlnet":
+            pipelines[task] = _build(task, family, parts, index=index)
     return MappingProxyType(pipelines)
+
+
+def build_controlnet_pipeline(
+    family: Family, parts: Mapping[str, Any], controlnet: ControlNetModel, *, index: Mapping[str, Any]
+) -> DiffusionPipeline:
+    """Build a pipeline that is guided by a ControlNet, over the same parts; see `build_pipelines`."""
+    return _build("controlnet", family, {**parts, "controlnet": controlnet}, index=index)
+
+
+def _build(
+    task: PipelineTask, family: Family, parts: Mapping[str, Any], *, index: Mapping[str, Any]
+) -> DiffusionPipeline:
+    """Build one by its constructor: from_pipe() casts the shared weights to float32 unless told otherwise."""
+    options = {**family.options, **{name: index[name] for name in family.noted if name in index}}
+    name = family.pipelines[task]
+    kind = getattr(diffusers, name)
+    if task in _STARTS:
+        kind = type(name, (_STARTS[task], kind), {"family": family})
+    pipeline = kind(**parts, **options)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

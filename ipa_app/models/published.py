@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from ipa_app.messages import Message
 from ipa_app.models.adapters import usual_adapter
+from ipa_app.models.controlnets import usual_controlnet
 from ipa_app.models.entry import HubPart, ModelEntry
 from ipa_app.models.families import SD1, SDXL
 from ipa_app.models.hub import model_folder
@@ -154,7 +155,7 @@ def _entry(*, name: str, adapters: Mapping[str, str], side: int, **fields: objec
         location=folder,
         adapters=MappingProxyType({adapter.name: adapter for adapter in usual}),
         image_encoder=folder / "image_encoder",
-        controlnets=MappingProxyType({"pose": folder / "controlnet"}),
+        controlnets=MappingProxyType({"pose": usual_controlnet("pose", folder / "controlnet")}),
         width=side,
         height=side,
         **fields,

@@ -14,16 +14,16 @@ from PIL import Image
 from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
+from ipa_app.pose.detector import PeopleDetector
+from ipa_app.pose.detectors import DETECTORS, detector_for
 from ipa_app.pose.draw import draw_sheet
-from ipa_app.pose.options import DetectorName, PoseOptions, Weights, check_installed
+from ipa_app.pose.options import PoseOptions, Weights
 from ipa_app.pose.people import skeleton_from_people
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton
 
 if TYPE_CHECKING:
     from ipa_app.pose.drawn import DrawnPose
-    from ipa_app.pose.dwpose import DWPose
-    from ipa_app.pose.openpose import OpenPose
     from ipa_app.pose.toy_reader import ToyReader
 
 _USUAL = PoseOptions()
@@ -100,7 +100,7 @@ def _drawn_pose(source: Image.Image) -> DrawnPose | None:
 
 
 class PoseDetector:
-    """Finds people's poses in photos, by OpenPose or DWPose, and those of toys by a network of their model.
+    """Finds people's poses in photos, by any of `DETECTORS`, and those of toys by a network of their model.
 
     Loads the weights of each when they are first needed. May be used from any thread.
     """
@@ -108,7 +108,7 @@ class PoseDetector:
     def __init__(self, *, device: str = "cpu") -> None:
         """Name the torch device to detect people on."""
         self._device = device
-        self._people: dict[DetectorName, OpenPose | DWPose] = {}
+        self._people: dict[str, PeopleDetector] = {}
         self._lock = threading.Lock()
         self._toy_readers: dict[Path, ToyReader] = {}
         # One of their own: toys are read in an instant, and shall not wait for people to be found.
@@ -156,8 +156,7 @@ class PoseDetector:
             return self._toy_readers[file]
 
     def _find_people(self, photo: Image.Image, weights: Weights, options: PoseOptions) -> Skeleton:
-        check_installed(options.detector)
-        detector = self._detector(options.detector)
+        detector = self._detector(detector_for(options).name)
         # Outside the lock: who only has to be patient with a download keeps nobody else waiting.
         files = {} if detector.is_ready(options) else weights(options)
         with self._lock:
@@ -167,19 +166,8 @@ class PoseDetector:
             people = detector.find(photo, options)
         return skeleton_from_people(people)
 
-    def _detector(self, name: DetectorName) -> OpenPose | DWPose:
+    def _detector(self, name: str) -> PeopleDetector:
         with self._lock:
             if name not in self._people:
-                self._people[name] = _new_detector(name, device=self._device)
+                self._people[name] = DETECTORS[name].make(self._device)
             return self._people[name]
-
-
-def _new_detector(name: DetectorName, *, device: str) -> OpenPose | DWPose:
-    # Imported here: they bring torch, or may not be installed.
-    if name == "dwpose":
-        from ipa_app.pose.dwpose import DWPose
-
-        return DWPose(device=device)
-    from ipa_app.pose.openpose import OpenPose
-
-    return OpenPose(device=device)

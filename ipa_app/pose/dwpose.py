@@ -1,4 +1,4 @@
-"""People found by DWPose, as rtmlib runs it: body, hands and face at once. Imported where it is installed and wanted.
+"""People found by DWPose, as rtmlib runs it: body, hands and face at once.
 
 Source: Yang et al. 2023, "Effective Whole-body Pose Estimation with Two-stages Distillation"; the sizes and thresholds
 are those of its authors' program.
@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from rtmlib import YOLOX, RTMPose, Wholebody  # pyright: ignore[reportMissingImports] - it need not be there
 
 from ipa_app.errors import UserError
+from ipa_app.pose.detector import Detector
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.people import FoundPerson
+
+_FINDER, _POSE = "yolox_l.onnx", "dw-ll_ucoco_384.onnx"
 
 _PERSON = 0  # the class, of the many that are told apart
 _FINDER_SIZE = (640, 640)
@@ -28,7 +31,7 @@ class DWPose:
 
     def __init__(self, *, device: str) -> None:
         self._device = device
-        self._networks: tuple[YOLOX, RTMPose] | None = None
+        self._networks: tuple[Any, Any] | None = None
 
     def is_ready(self, _: PoseOptions) -> bool:
         """Whether the networks are loaded."""
@@ -40,7 +43,9 @@ class DWPose:
         Raises:
             UserError: a file is damaged, or of something else.
         """
-        finder, pose = (str(files[name]) for name in ("yolox_l.onnx", "dw-ll_ucoco_384.onnx"))
+        from rtmlib import YOLOX, RTMPose  # pyright: ignore[reportMissingImports] - it need not be there
+
+        finder, pose = str(files[_FINDER]), str(files[_POSE])
         try:
             self._networks = (
                 YOLOX(finder, _FINDER_SIZE, det_mode="multiclass", nms_thr=0.45, score_thr=0.3, device=self._device),
@@ -52,6 +57,8 @@ class DWPose:
 
     def find(self, photo: Image.Image, options: PoseOptions) -> list[FoundPerson]:
         """Find everybody in a photo (mode "RGB"); points are fractions 0..1 of it."""
+        from rtmlib import Wholebody  # pyright: ignore[reportMissingImports] - it need not be there
+
         if self._networks is None:
             raise RuntimeError("load() comes first")
         finder, pose = self._networks
@@ -72,3 +79,17 @@ def _without(person: FoundPerson, options: PoseOptions) -> FoundPerson:
     """Leave out what was not asked for."""
     changes = {} if options.hands else {"left_hand": None, "right_hand": None}
     return person._replace(**changes, **({} if options.face else {"face": None}))  # type: ignore[attr-defined]
+
+
+DWPOSE = Detector(
+    name="dwpose",
+    title="DWPose",
+    licence="Apache-2.0",
+    make=lambda device: DWPose(device=device),
+    repo="yzd-v/DWPose",
+    revision="1a7144101628d69ee7a3768d1ee3a094070dc388",
+    files=(_FINDER, _POSE),
+    packages=("rtmlib", "onnxruntime"),
+    help="DWPose is downloaded when it is first needed: 0.4 GB.",
+)
+"""A network that finds people, and one for body, hands and face."""

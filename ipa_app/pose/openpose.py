@@ -1,9 +1,8 @@
-"""People found by controlnet-aux's OpenPose. Brings torch, so that it is imported when a photo is there."""
+"""People found by controlnet-aux's OpenPose."""
 
 from __future__ import annotations
 
 import pickle
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,11 @@ import numpy as np
 from PIL import Image
 
 from ipa_app.errors import UserError
-from ipa_app.pose.details import FACE_POINTS
+from ipa_app.pose.detector import Detector
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.people import FoundPerson
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # controlnet-aux registers models nobody asked for, and warns about each
-    from controlnet_aux.open_pose import Body, Face, Hand, OpenposeDetector
-
+_BODY, _HAND, _FACE = "body_pose_model.pth", "hand_pose_model.pth", "facenet.pth"
 # Detection works on pictures whose shorter side is 512, as controlnet-aux does by default.
 _RESOLUTION = 512
 # What torch raises for a file that is cut off, of something else, or holds more than plain weights, and controlnet-aux
@@ -36,7 +32,7 @@ class OpenPose:
 
     def is_ready(self, options: PoseOptions) -> bool:
         """Whether all networks are loaded."""
-        return self._networks.keys() >= _needed(options).keys()
+        return self._networks.keys() >= {*OPENPOSE.files_for(options)}
 
     def load(self, files: Mapping[str, Path], options: PoseOptions) -> None:
         """Load those networks that are not loaded yet.
@@ -48,36 +44,21 @@ class OpenPose:
         Raises:
             UserError: a file is damaged, or of something else.
         """
-        for name, network in _needed(options).items():
+        # Imported here: it brings torch, and the page must open at once.
+        from ipa_app.pose.openpose_networks import Body, Hand, NumberedFace
+
+        networks = {_BODY: Body, _HAND: Hand, _FACE: NumberedFace}
+        for name in OPENPOSE.files_for(options):
             if name not in self._networks:
-                self._networks[name] = _read(network, files[name]).to(self._device)
+                self._networks[name] = _read(networks[name], files[name]).to(self._device)
 
     def find(self, photo: Image.Image, options: PoseOptions) -> list[FoundPerson]:
         """Find everybody in a photo (mode "RGB"); points are fractions 0..1 of it."""
-        detector = OpenposeDetector(*map(self._networks.get, _NETWORKS))
+        from ipa_app.pose.openpose_networks import OpenposeDetector
+
+        detector = OpenposeDetector(*map(self._networks.get, (_BODY, _HAND, _FACE)))
         pixels = np.asarray(_at_resolution(photo))
         return [*detector.detect_poses(pixels, include_hand=options.hands, include_face=options.face)]
-
-
-class NumberedFace(Face):
-    """A network for faces whose points keep their numbers where some are not seen, and without the background."""
-
-    def compute_peaks_from_heatmaps(self, heatmaps: np.ndarray) -> np.ndarray:
-        """Give the place (x, y) of every point in heatmaps (71, H, W); (0, 0) for one that is not seen."""
-        found = [Face.compute_peaks_from_heatmaps(self, heatmap[None]) for heatmap in heatmaps[:FACE_POINTS]]
-        return np.array([peaks[0] if len(peaks) else (0, 0) for peaks in found])
-
-
-_NETWORKS: dict[str, Callable[..., Any]] = {
-    "body_pose_model.pth": Body,
-    "hand_pose_model.pth": Hand,
-    "facenet.pth": NumberedFace,
-}
-
-
-def _needed(options: PoseOptions) -> dict[str, Callable[..., Any]]:
-    wanted = zip(_NETWORKS.items(), (True, options.hands, options.face), strict=True)
-    return dict(item for item, is_wanted in wanted if is_wanted)
 
 
 def _read(network: Callable[..., Any], file: Path) -> Any:
@@ -93,3 +74,23 @@ def _at_resolution(photo: Image.Image) -> Image.Image:
     scale = _RESOLUTION / min(photo.size)
     width, height = (max(64, min(4 * _RESOLUTION, round(side * scale / 64) * 64)) for side in photo.size)
     return photo.resize((width, height), Image.Resampling.LANCZOS)
+
+
+OPENPOSE = Detector(
+    name="openpose",
+    title="OpenPose",
+    licence="non-commercial",
+    make=lambda device: OpenPose(device=device),
+    repo="lllyasviel/Annotators",
+    revision="982e7edaec38759d914a963c48c4726685de7d96",
+    files=(_BODY,),
+    hand_files=(_HAND,),
+    face_files=(_FACE,),
+    # They are published as such alone; `load` has them read as plain weights.
+    pickles=True,
+    help=(
+        "What OpenPose needs to find people is downloaded when it is first needed: 0.2 GB, and 0.15 GB more each for "
+        "fingers and faces."
+    ),
+)
+"""A network each for bodies, for hands and for faces."""

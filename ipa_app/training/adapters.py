@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ipa_app.adapter.files import AdapterFile, build_adapter, read_adapter
 from ipa_app.adapter.fitting import check_encoder
-from ipa_app.adapter.ip_adapter import IPAdapter
+from ipa_app.adapter.ip_adapter import PROJECTIONS, IPAdapter
 from ipa_app.adapter.kinds import RESAMPLER_DIM_HEAD
 from ipa_app.errors import UserError
 from ipa_app.training.components import Components
@@ -78,7 +78,7 @@ def read_pretrained(path: Path, config: TrainConfig) -> AdapterFile:
     if file.kind != config.adapter:
         raise UserError.plain(f"{path} is a {file.kind} adapter; train it with --adapter {file.kind}.")
     given = {"num_tokens": file.num_tokens}
-    if file.kind == "plus":
+    if "heads" in PROJECTIONS[file.kind].free_sizes:
         shape = shape_of(file.tensors)
         given |= {"resampler_heads": shape.heads, "resampler_dim": shape.dim}
     for name, value in given.items():

@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from transformers.utils import logging as transformers_logging
 
+from ipa_app.adapter.ip_adapter import PROJECTIONS
 from ipa_app.errors import UserError
 from ipa_app.models.amounts import size_text
 from ipa_app.options import options
@@ -177,7 +178,7 @@ def _doubts(config: TrainConfig, dataset: Dataset, *, processes: int) -> Iterato
             f"Texts that are longer than the text encoder reads, so that their ends are not seen: {len(cut)}; the "
             f"first is that of {cut[0]}."
         )
-    if config.adapter == "plus" and config.resampler_depth != READABLE_DEPTH:
+    if "depth" in PROJECTIONS[config.adapter].free_sizes and config.resampler_depth != READABLE_DEPTH:
         yield f"Other programs read fine-grained adapters with {READABLE_DEPTH} layers in the Resampler alone."
     times = _times_seen(config, dataset, processes)
     if times >= BY_HEART:

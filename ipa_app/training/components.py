@@ -19,6 +19,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from ipa_app.adapter.ip_adapter import PROJECTIONS
 from ipa_app.adapter.kinds import KINDS
 from ipa_app.adapter.layers import attention_layers
 from ipa_app.errors import UserError
@@ -77,10 +78,10 @@ class Components:
     def freeze(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move every part to ``device`` and ``dtype``, in eval mode, with no gradient asked for its weights.
 
-        A VAE whose numbers are too large for float16, as SDXL's, works in float32 instead.
+        A VAE whose numbers are too large for float16 works in float32 instead.
         """
         for name, module in self.modules.items():
-            upcast = name == "vae" and dtype == torch.float16 and self.vae.config["force_upcast"]
+            upcast = name == "vae" and dtype == torch.float16 and self.family.needs_upcast(self.vae)
             wanted = torch.float32 if upcast else dtype
             module.requires_grad_(False).eval().to(device)
             if module.dtype != wanted:
@@ -98,7 +99,7 @@ class Components:
         """The text-to-image pipeline over these parts; nothing is copied."""
         names = {*self.family.modules, *self.family.tokenizers, "scheduler"}
         parts = {name: getattr(self, name) for name in names} | {"image_encoder": None, "feature_extractor": None}
-        return build_pipelines(self.family, parts, index=self.index, controlnet=None)["text_to_image"]
+        return build_pipelines(self.family, parts, index=self.index)["text_to_image"]
 
     def clip_dim(self, kind: str) -> int:
         """Width of the features an adapter of this kind reads from the vision tower."""
@@ -156,7 +157,7 @@ def load_components(base: Path, *, image_encoder: Path | None = None, dtype: tor
         raise UserError.plain(f"There is no CLIP vision tower in {vision}; name one with --image-encoder.")
     encoder = ImageEncoder(vision, entry.title)
     adapters = with_own_adapters(entry, unet=source.unet_header).adapters
-    fine = (each.file for each in adapters.values() if each.kind == "plus")
+    fine = (each.file for each in adapters.values() if "heads" in PROJECTIONS[each.kind].free_sizes)
     try:
         return Components(
             family=source.family,

@@ -111,16 +111,21 @@ class FrozenEncoder:
             text_states=states.to(self.device, self.dtype),
             features=features.to(self.device, self.dtype),
             pooled_text=None if pooled is None else pooled.to(self.device, self.dtype),
-            time_ids=self._time_ids(batch.time_ids, latents.shape) if self._base.family.added else None,
+            time_ids=self._time_ids(batch.time_ids, latents.shape),
             loss_weights=None if batch.loss_weights is None else batch.loss_weights.to(self.device),
         )
 
-    def _time_ids(self, given: Tensor | None, shape: torch.Size) -> Tensor:
-        """What SDXL is told of B targets (B, 6); those that nothing is known of are whole pictures."""
-        if given is None:
-            height, width = (side * self._base.latent_factor for side in shape[-2:])
-            given = torch.tensor([[height, width, 0, 0, height, width]]).expand(shape[0], 6)
-        return given.to(self.device, torch.float32)
+    def added(self, batch: EncodedBatch) -> dict[str, Tensor] | None:
+        """What the base model's UNet is told beside the text, by its own names; None where it is told nothing."""
+        return self._base.family.added_conditions(batch.pooled_text, batch.time_ids)
+
+    def _time_ids(self, given: Tensor | None, shape: torch.Size) -> Tensor | None:
+        """What the UNet is told of B targets (B, 6); those that nothing is known of are whole pictures."""
+        height, width = (side * self._base.latent_factor for side in shape[-2:])
+        whole = self._base.family.time_ids(height, width)
+        if not whole:
+            return None
+        return (torch.tensor([whole] * shape[0]) if given is None else given).to(self.device, torch.float32)
 
 
 def _given(part: Tensor | None) -> Tensor:

@@ -90,13 +90,6 @@ class EncodedBatch:
         """Number of examples B."""
         return len(self.latents)
 
-    @property
-    def added(self) -> dict[str, Tensor] | None:
-        """What SDXL's UNet is told beside the text, by the UNet's own names; None for other models."""
-        if self.pooled_text is None or self.time_ids is None:
-            return None
-        return {"text_embeds": self.pooled_text, "time_ids": self.time_ids}
-
     def without_text(self, which: Tensor, empty: TextStates) -> EncodedBatch:
         """The same batch with the empty text in the rows where ``which`` (B,) is true."""
         states = _replace_rows(self.text_states, which, empty.states)

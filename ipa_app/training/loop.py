@@ -58,7 +58,7 @@ class GuidedUNet(nn.Module):
             timesteps: (B,).
             text_states: (B, L, D).
             features: of the references, (B, ...); None predicts without pictures.
-            added: what SDXL is told besides, see :attr:`EncodedBatch.added`.
+            added: what the UNet is told besides, see :meth:`FrozenEncoder.added`.
 
         Returns:
             (B, C, h, w), noise or velocity, whatever the UNet predicts.
@@ -181,7 +181,7 @@ class Trainer:
         """
         with self._accelerator.autocast():
             features = batch.features if image else None
-            return self._guided(noisy, timesteps, batch.text_states, features, batch.added)
+            return self._guided(noisy, timesteps, batch.text_states, features, self.encoder.added(batch))
 
     def checkpoint(self, *, seconds: float) -> Checkpoint:
         """The state after the latest step.
@@ -225,7 +225,8 @@ class Trainer:
         noisy = self.schedule.add_noise(latents, noise, draws.timesteps)
         seen = encoded.without_text(draws.no_text, self.encoder.empty_text)
         seen = seen.without_image(draws.no_image, self.encoder.empty_features)
-        prediction = self._model(noisy, draws.timesteps, seen.text_states, seen.features, seen.added)
+        added = self.encoder.added(seen)
+        prediction = self._model(noisy, draws.timesteps, seen.text_states, seen.features, added)
         target = prediction_target(self.schedule, latents, noise=noise, timesteps=draws.timesteps)
         return mse(prediction, target, encoded.loss_weights).mean()
 

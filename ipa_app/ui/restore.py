@@ -18,7 +18,7 @@ from ipa_app.imaging.png import NotMadeHereError, read_settings
 from ipa_app.messages import Message
 from ipa_app.models.hashing import file_hash
 from ipa_app.options import options
-from ipa_app.pose.options import detectors
+from ipa_app.pose.detectors import detectors
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.adapters import name_to_ask
 from ipa_app.ui.failures import explained

@@ -268,6 +268,8 @@ def _described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dic
         "adapters": list(entry.listed_adapters),
         "adapters_left_out": list(entry.left_out),
         "pose": "pose" in entry.controlnets,
+        "controlnets": {name: {"kind": each.kind, "title": each.title} for name, each in entry.controlnets.items()},
+        "controlnets_left_out": list(entry.controlnets_left_out.values()),
         "parts": ["all", *entry.presets],
         "width": entry.width,
         "height": entry.height,

@@ -36,9 +36,9 @@ def reference_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def page_url(tiny_bundle_dir: Path, reference_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def page_url(tiny_bundle_dir: Path, reference_file: Path) -> Iterator[str]:
     example = Example(tab="variation", file=reference_file)
-    with served(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio"), examples=[example]) as url:
+    with served(tiny_bundle_dir, examples=[example]) as url:
         yield url
 
 

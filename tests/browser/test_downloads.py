@@ -24,8 +24,8 @@ def hub(cache: Path, tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def page_url(hub: FakeHub, real_entry: ModelEntry, tiny_bundle_dir: Path, tmp_path: Path) -> Iterator[str]:  # noqa: F811
-    with served(tiny_bundle_dir, temporary=tmp_path / "gradio", others=[real_entry]) as url:
+def page_url(hub: FakeHub, real_entry: ModelEntry, tiny_bundle_dir: Path) -> Iterator[str]:  # noqa: F811
+    with served(tiny_bundle_dir, others=[real_entry]) as url:
         yield url
 
 

@@ -24,7 +24,6 @@ def page_url(tiny_bundle_dir: Path, reference_file: Path, tmp_path_factory: pyte
     folder = tiny_sdxl_bundle(tmp_path_factory.mktemp("models") / "xl", blocks=SDXL_BLOCKS)
     with served(
         tiny_bundle_dir,
-        temporary=tmp_path_factory.mktemp("gradio"),
         examples=[Example(tab="variation", file=reference_file)],
         others=[entry_from_folder(folder, name="xl")],
     ) as url:

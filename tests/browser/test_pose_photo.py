@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ipa_app.pose.options import detectors
+from ipa_app.pose.detectors import detectors
 from tests.dwpose_files import dwpose_files
 from tests.hub_fixtures import cache, point_at  # noqa: F401 - fixtures are found by being here
 from tests.hub_server import FakeHub, serving
@@ -27,8 +27,8 @@ def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:  # n
 
 
 @pytest.fixture
-def page_url(hub: FakeHub, tiny_bundle_dir: Path, tmp_path: Path) -> Iterator[str]:
-    with served(tiny_bundle_dir, temporary=tmp_path / "gradio") as url:
+def page_url(hub: FakeHub, tiny_bundle_dir: Path) -> Iterator[str]:
+    with served(tiny_bundle_dir) as url:
         yield url
 
 

@@ -5,6 +5,7 @@ The device they move to is the CPU here, which shows the order of things but no 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ ORDERS: list[dict[str, Any]] = [
 
 
 def draw_all(folder: Path) -> list[list[bytes]]:
-    engine = Engine(ModelManager({"toybox": entry_from_folder(folder, name="toybox")}, device="cpu"))
+    """Draw everything, with a ControlNet that is read when it is asked for, as another one comes before it."""
+    entry = entry_from_folder(folder, name="toybox")
+    controlnets = {"depth": replace(entry.controlnet("pose"), name="depth", kind="depth"), **entry.controlnets}
+    engine = Engine(ModelManager({"toybox": replace(entry, controlnets=controlnets)}, device="cpu"))
     try:
         orders = [{"references": (reference(),), "seed": 3, **order} for order in ORDERS]
         return [pixels(engine.submit(GenerateRequest(**order)).result(TIMEOUT_S)) for order in orders]

@@ -12,6 +12,7 @@ from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.seeds import LARGEST_SEED, picture_seeds
 from ipa_app.errors import UserError
 from ipa_app.models.adapters import usual_adapter
+from ipa_app.models.controlnets import usual_controlnet
 from ipa_app.models.entry import AdapterEntry, ModelEntry
 
 ENTRY = ModelEntry(
@@ -132,7 +133,7 @@ def test_a_range_without_a_whole_step_is_refused(start: float, end: float) -> No
 
 
 def test_a_pose_needs_a_whole_step_too() -> None:
-    entry = dataclasses.replace(ENTRY, controlnets={"pose": Path("c")})
+    entry = dataclasses.replace(ENTRY, controlnets={"pose": usual_controlnet("pose", Path("c"))})
     with pytest.raises(UserError, match="in which the pose would count"):
         make_plan(GenerateRequest(task="pose", pose=PICTURE, control_start=0.5, control_end=0.54), entry)
     make_plan(GenerateRequest(task="pose", pose=PICTURE, control_start=0.5, control_end=0.55), entry)

@@ -15,6 +15,7 @@ from ipa_app.imaging.cropping import square_for_clip
 from ipa_app.models.catalog import ModelEntry, entry_from_folder
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.models.loading import load_model
+from tests.checkpoints import pose_pipeline
 from tests.engine.conftest import noise_picture
 
 TOO_LOUD = 100_000
@@ -53,12 +54,12 @@ def test_what_runs_out_of_range_is_drawn_in_single_precision(
 ) -> None:
     calm = _drawn(half_model, entry)
     _shout(half_model, part)
-    before = {name: value.clone() for name, value in half_model.pipelines["pose"].unet.state_dict().items()}
+    before = {name: value.clone() for name, value in pose_pipeline(half_model).unet.state_dict().items()}
     drawn = _drawn(half_model, entry)
     assert "once more in float32" in caplog.text
     assert len(set(drawn)) > 10  # neither black nor of one colour
     assert drawn != calm
-    after = half_model.pipelines["pose"].unet.state_dict()
+    after = pose_pipeline(half_model).unet.state_dict()
     assert all(torch.equal(after[name], value) and value.dtype == torch.float16 for name, value in before.items())
 
 

@@ -24,6 +24,7 @@ from ipa_app.engine.previews import TIME_SHARE, Previewer, TimeBudget, pictures_
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import Progress
 from ipa_app.engine.rows import Row
+from ipa_app.models.families import SD1, SDXL
 from tests.engine.conftest import TIMEOUT_S, noise_picture, pixels, reference
 from tests.sample_requests import sample_request
 from tests.tiny_models import tiny_vae
@@ -80,22 +81,25 @@ def test_the_budget_is_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> N
     assert budget.allows_one_more()
 
 
-class BigModel:
-    """A pipeline whose decoder is as large as Stable Diffusion's."""
-
-    def __init__(self, *, channels: int = 4) -> None:
-        self.vae = tiny_vae() if channels == 4 else AutoencoderKL(latent_channels=channels)
-        self.vae.decoder.ballast = torch.nn.Parameter(torch.zeros(6_000_000))
+def big_vae(*, channels: int = 4) -> AutoencoderKL:
+    """A VAE whose decoder is as large as Stable Diffusion's."""
+    vae = tiny_vae() if channels == 4 else AutoencoderKL(latent_channels=channels)
+    vae.decoder.ballast = torch.nn.Parameter(torch.zeros(6_000_000))
+    return vae
 
 
 def test_large_decoders_are_not_asked() -> None:
     latents = torch.zeros(2, 4, 64, 32)
     latents[:, 2] = 3
-    pictures = pictures_of(BigModel(), latents)
+    vae = big_vae()
+    pictures = pictures_of(vae, latents, family=SD1)
     assert [picture.size for picture in pictures] == [(16, 32)] * 2
     red, green, blue = pictures[0].getpixel((3, 3))
     assert red < green < blue
-    assert pictures_of(BigModel(channels=16), torch.zeros(1, 16, 8, 8)) == []
+    assert pictures_of(big_vae(channels=16), torch.zeros(1, 16, 8, 8), family=SD1) == []
+    assert pictures_of(vae, latents, family=SDXL) == [], "its latents have other colours"
+    vae.register_to_config(scaling_factor=0.13025)
+    assert pictures_of(vae, latents, family=SD1) == []
 
 
 def test_what_a_mask_keeps_is_shown_as_it_is(engine: Engine) -> None:
@@ -112,7 +116,9 @@ def test_what_a_mask_keeps_is_shown_as_it_is(engine: Engine) -> None:
 
 
 class SmallModel:
-    """A pipeline whose decoder is asked itself."""
+    """A model whose decoder is asked itself."""
+
+    family = SD1
 
     def __init__(self) -> None:
         self.vae = tiny_vae()
@@ -142,7 +148,7 @@ def test_what_is_shown_is_the_clean_picture_that_a_step_predicts(scheduler: Any)
     seen: list[Image.Image] = []
     previewer = Previewer(budget=TimeBudget(share=1e6), wanted=lambda: True, show=seen.extend)
     previewer.follow(scheduler)
-    pipeline, row = SmallModel(), Row(prompt="", negative_prompt="", seed=0)
+    model, row = SmallModel(), Row(prompt="", negative_prompt="", seed=0)
     for step, timestep in enumerate(scheduler.timesteps[:4]):
         scheduler.scale_model_input(latents, timestep)
         predicted = clean
@@ -151,7 +157,7 @@ def test_what_is_shown_is_the_clean_picture_that_a_step_predicts(scheduler: Any)
             skipped = latents * data**2 / (sigma**2 + data**2)
             predicted = (clean - skipped) * (sigma**2 + data**2) ** 0.5 / (sigma * data)
         latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
-        previewer.after_step(pipeline, [row], step=step + 1, steps=6, latents=latents)
-    expected = np.asarray(pictures_of(pipeline, clean)[0], int)
+        previewer.after_step(model, [row], step=step + 1, steps=6, latents=latents)
+    expected = np.asarray(pictures_of(model.vae, clean, family=model.family)[0], int)
     assert len(seen) == 4
     assert all(np.abs(np.asarray(picture, int) - expected).max() <= 1 for picture in seen)

@@ -17,6 +17,7 @@ from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.errors import UserError
 from ipa_app.imaging.png import write_png
 from ipa_app.models.adapters import usual_adapter
+from ipa_app.models.controlnets import usual_controlnet
 from ipa_app.models.entry import ModelEntry
 from ipa_app.pose.presets import preset_sheets
 from tests.engine.conftest import noise_picture, reference
@@ -27,7 +28,7 @@ ENTRY = ModelEntry(
     title="M",
     location=Path("m"),
     adapters={"base": usual_adapter("base", Path("a")), "fine": usual_adapter("plus", Path("b"))},
-    controlnets={"pose": Path("c")},
+    controlnets={"pose": usual_controlnet("pose", Path("c"))},
     width=128,
     height=96,
     presets=PRESETS,

@@ -158,7 +158,34 @@ def controlnet_file(here: Place, tensors: Mapping[str, Tensor], name: str = "ope
     shutil.rmtree(folder / "controlnet")
     (folder / "controlnet").mkdir()
     torch.save(dict(tensors), folder / "controlnet" / name)
-    return here.loaded(folder)
+    return with_controlnets(here, folder)
+
+
+def with_controlnets(here: Place, folder: Path) -> Outcome:
+    """What becomes of a model and of the ControlNets in its folder."""
+    found = here.loaded(folder)
+    left_out = here.entry(folder).controlnets_left_out
+    return ("Left out; the model works", *left_out.values()) if left_out and found == ("Taken", None) else found
+
+
+def other_controlnet(here: Place) -> Outcome:
+    folder = here.copy()
+    path = folder / "controlnet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"_class_name": "ControlNetUnionModel"}))
+    return with_controlnets(here, folder)
+
+
+def controlnet_without_weights(here: Place) -> Outcome:
+    folder = here.copy()
+    for path in (folder / "controlnet").glob("*.safetensors"):
+        path.unlink()
+    return with_controlnets(here, folder)
+
+
+def several_controlnets(here: Place) -> Outcome:
+    folder = here.copy()
+    tiny_controlnet(tiny_unet()).save_pretrained(folder / "controlnets" / "depth")
+    return with_controlnets(here, folder)
 
 
 COMPVIS = "model:\n  params:\n    parameterization: v\n"
@@ -289,9 +316,9 @@ GIVEN: dict[str, Callable[[Place], Outcome]] = {
     "Something else where the ControlNet should be": lambda here: controlnet_file(
         here, {"lora_unet.lora_up.weight": torch.zeros(1)}
     ),
-    "A ControlNet for many purposes": lambda here: here.configured(
-        "controlnet/config.json", _class_name="ControlNetUnionModel"
-    ),
+    "A ControlNet for many purposes": other_controlnet,
+    "A ControlNet without weights": controlnet_without_weights,
+    "Several ControlNets, in `controlnet` and `controlnets`": several_controlnets,
 }
 
 

@@ -175,14 +175,14 @@ def not_a_picture(api: Api) -> str:
 
 @pytest.fixture(scope="module")
 def api(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with served_engine(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as (url, engine):
+    with served_engine(tiny_bundle_dir) as (url, engine):
         engine.manager.get("toybox", TIMEOUT_S)
         yield Api(url, engine, folder=tmp_path_factory.mktemp("files"))
 
 
 @pytest.fixture(scope="module")
 def box(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
-    with opened_page(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as page:
+    with opened_page(tiny_bundle_dir) as page:
         yield Box(page, folder=tmp_path_factory.mktemp("files"))
 
 

@@ -19,7 +19,7 @@ from ipa_app.messages import FOLDER, Message, Sentence, as_data, english, in_htm
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.pose.body import JOINT_NAMES, joint_title
 from ipa_app.pose.presets import preset_title, presets
-from ipa_app.ui.language.switch import option_texts
+from ipa_app.ui.language.switch import declared_texts
 
 ROOT = Path(ipa_app.__file__).parent
 KEY = re.compile(r"[a-z]\w*(?:\.\w+)+")
@@ -97,7 +97,7 @@ def marks(sentence: Sentence) -> list[str]:
 
 def all_english() -> Mapping[str, Sentence]:
     """The sentences by their keys, those of options as they are declared."""
-    return {**english().sentences, **dict(option_texts())}
+    return {**english().sentences, **dict(declared_texts())}
 
 
 @pytest.mark.parametrize("code", OTHERS)

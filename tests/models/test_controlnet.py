@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +14,10 @@ from diffusers import ControlNetModel
 from safetensors.torch import save_file
 
 from ipa_app.errors import UserError
-from ipa_app.models.catalog import ModelEntry, entry_from_folder
-from tests.checkpoints import load
+from ipa_app.models.catalog import ModelEntry, entry_from_file, entry_from_folder
+from tests.checkpoints import load, pose_pipeline
 from tests.malicious import Malicious
-from tests.single_file import original_controlnet
+from tests.single_file import original_controlnet, write_single_file
 from tests.tiny_models import tiny_controlnet, tiny_sdxl_unet, tiny_unet
 
 
@@ -38,7 +40,7 @@ def described(folder: Path) -> ModelEntry:
 
 
 def assert_loaded(folder: Path, controlnet: ControlNetModel) -> None:
-    loaded = load(described(folder)).pipelines["pose"].controlnet.state_dict()
+    loaded = pose_pipeline(load(described(folder))).controlnet.state_dict()
     expected = controlnet.state_dict()
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(loaded[key], expected[key]) for key in expected)
@@ -73,29 +75,21 @@ def test_a_configuration_beside_a_file_of_another_name_does_not_hide_it(
     assert_loaded(copy, controlnet)
 
 
-def test_of_several_the_one_for_poses_is_taken(copy: Path, controlnet: ControlNetModel) -> None:
-    for name in ("control_v11p_sd15_canny", "control_v11p_sd15_openpose", "control_v11f1p_sd15_depth"):
-        torch.save(original_controlnet(controlnet), copy / "controlnet" / f"{name}.pth")
-    assert described(copy).controlnets["pose"].name == "control_v11p_sd15_openpose.pth"
-
-
-@pytest.mark.parametrize("names", [["control_v11p_sd15_canny.pth"], ["a.pth", "b.pth"], ["pose1.pth", "pose2.pth"]])
-def test_one_that_is_for_something_else_is_not_taken_for_poses(
-    copy: Path, names: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    for name in names:
-        (copy / "controlnet" / name).touch()
-    assert not described(copy).controlnets
-    assert "cannot be told which of" in caplog.text
-    with pytest.raises(UserError, match="has no ControlNet for poses"):
-        load(described(copy)).pipeline("pose")
+def assert_left_out(folder: Path, words: str) -> None:
+    """It is named, whoever asks for it is told why it cannot be had, and the model works without it."""
+    entry = described(folder)
+    (sentence,) = entry.controlnets_left_out.values()
+    assert re.search(words, sentence)
+    with pytest.raises(UserError) as refused:
+        entry.controlnet("pose")
+    assert str(refused.value) == sentence
+    assert len(load(entry).controlnets) == 0
 
 
 def test_code_in_a_file_is_refused_and_not_run(copy: Path) -> None:
     proof = copy / "proof"
     torch.save({"control_model.x": Malicious(proof)}, copy / "controlnet" / "pose.pth")
-    with pytest.raises(UserError, match=r"controlnet/pose\.pth is not a file of plain weights .* never run"):
-        load(described(copy))
+    assert_left_out(copy, r"controlnet/pose\.pth is not a file of plain weights .* never run")
     assert not proof.exists()
 
 
@@ -106,33 +100,144 @@ def test_code_in_a_file_is_refused_and_not_run(copy: Path) -> None:
         ({"weight": torch.zeros(1)}, "pose.pth is no file that is known here and no ControlNet"),
         ({"control_model.x": torch.zeros(1), "lora_controlnet": torch.zeros(1)}, "pose.pth is .* and no ControlNet"),
         ({"control_model.x": torch.zeros(4, 4, dtype=torch.int8)}, r"pose.pth is quantised \(int8\)"),
-        ({"control_model.x": torch.zeros(4, 4)}, "pose.pth was made for another base model"),
     ],
 )
 def test_a_file_of_something_else_is_named(copy: Path, tensors: dict[str, torch.Tensor], words: str) -> None:
     torch.save(tensors, copy / "controlnet" / "pose.pth")
-    with pytest.raises(UserError, match=words):
-        load(described(copy))
+    assert_left_out(copy, words)
+
+
+def test_a_file_that_does_not_fit_the_unet_is_told_when_it_is_asked_for(copy: Path) -> None:
+    torch.save({"control_model.x": torch.zeros(4, 4)}, copy / "controlnet" / "pose.pth")
+    model = load(described(copy))
+    for _ in range(2):
+        with pytest.raises(UserError, match="pose.pth was made for another base model: .* does not fit this model"):
+            pose_pipeline(model)
 
 
 def test_a_file_for_another_family_is_refused_with_both_sides(copy: Path) -> None:
     save_file(tiny_controlnet(tiny_sdxl_unet()).state_dict(), copy / "controlnet" / "pose.safetensors")
-    words = r"pose\.safetensors was made for .* \(text tokens 64 wide\), but .* \(text tokens 32 wide\)"
-    with pytest.raises(UserError, match=words):
-        load(described(copy))
+    assert_left_out(copy, r"pose\.safetensors was made for .* \(text tokens 64 wide\), but .* \(text tokens 32 wide\)")
 
 
 def test_weights_that_are_no_numbers_are_named(copy: Path, controlnet: ControlNetModel) -> None:
     tensors = original_controlnet(controlnet)
     tensors["control_model.middle_block_out.0.bias"] = torch.full((64,), float("nan"))
     torch.save(tensors, copy / "controlnet" / "pose.pth")
+    model = load(described(copy))
     with pytest.raises(UserError, match=r"pose\.pth cannot be drawn with: .* holds infinities or NaN"):
-        load(described(copy))
+        pose_pipeline(model)
 
 
 def test_a_controlnet_for_many_purposes_is_named(tiny_bundle_dir: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_bundle_dir, tmp_path / "copy")
     path = folder / "controlnet" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"_class_name": "ControlNetUnionModel"}))
-    with pytest.raises(UserError, match="is of the sort ControlNetUnionModel, but only ControlNetModel works here"):
-        load(described(folder))
+    assert_left_out(folder, "is of the sort ControlNetUnionModel, but only ControlNetModel works here")
+
+
+def kinds(folder: Path) -> dict[str, tuple[str, str]]:
+    return {name: (each.kind, each.path.name) for name, each in described(folder).controlnets.items()}
+
+
+def test_all_that_lie_there_are_listed_by_what_they_are_for(copy: Path, controlnet: ControlNetModel) -> None:
+    for name in ("control_v11p_sd15_canny", "control_v11p_sd15_openpose", "control_v11f1p_sd15_depth", "mine", "own"):
+        torch.save(original_controlnet(controlnet), copy / "controlnet" / f"{name}.pth")
+    for name in ("scribbles", "another-depth"):
+        controlnet.save_pretrained(copy / "controlnets" / name)
+    assert kinds(copy) == {
+        "pose": ("pose", "control_v11p_sd15_openpose.pth"),
+        "canny": ("canny", "control_v11p_sd15_canny.pth"),
+        "depth": ("depth", "control_v11f1p_sd15_depth.pth"),
+        "another-depth": ("depth", "another-depth"),
+        "scribble": ("scribble", "scribbles"),
+        "mine": ("", "mine.pth"),
+        "own": ("", "own.pth"),
+    }
+    titles = [described(copy).controlnets[name].title for name in ("pose", "canny", "another-depth", "mine")]
+    assert titles == ["Poses", "Edges", "another-depth", "mine"]
+
+
+@pytest.mark.parametrize(
+    ("noted", "kind"),
+    [("lllyasviel/control_v11p_sd15_canny", "canny"), ("runs/my-openpose", "pose"), ("runs/mine", "pose"), (7, "pose")],
+)
+def test_a_folder_is_told_by_where_it_came_from(
+    tiny_bundle_dir: Path, tmp_path: Path, noted: object, kind: str
+) -> None:
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "copy")
+    path = folder / "controlnet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"_name_or_path": noted}))
+    assert kinds(folder) == {kind: (kind, "controlnet")}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["control_v11p_sd15_canny.pth"], {"canny": "canny"}),
+        (["a.pth"], {"pose": "pose"}),
+        (["a.pth", "control_v11p_sd15_canny.pth"], {"pose": "pose", "canny": "canny"}),
+        (["a.pth", "b.pth"], {"a": "", "b": ""}),
+        (["pose1.pth", "pose2.pth"], {"pose": "pose", "pose2": "pose"}),
+    ],
+)
+def test_one_that_is_for_something_else_is_not_taken_for_poses(
+    copy: Path, controlnet: ControlNetModel, names: list[str], expected: dict[str, str]
+) -> None:
+    for name in names:
+        torch.save(original_controlnet(controlnet), copy / "controlnet" / name)
+    assert {name: kind for name, (kind, _) in kinds(copy).items()} == expected
+    if "pose" not in expected:
+        with pytest.raises(UserError, match="has no ControlNet for poses; please choose another model"):
+            described(copy).controlnet("pose")
+
+
+def test_one_that_cannot_be_used_takes_no_other_with_it(copy: Path, controlnet: ControlNetModel) -> None:
+    torch.save(original_controlnet(controlnet), copy / "controlnet" / "openpose.pth")
+    torch.save({"lora_unet.lora_up.weight": torch.zeros(1)}, copy / "controlnet" / "canny.pth")
+    controlnet.save_pretrained(copy / "controlnets" / "depth")
+    (copy / "controlnets" / "depth" / "config.json").write_text("{")
+    (copy / "controlnets" / "tile").mkdir()
+    entry = described(copy)
+    assert list(entry.controlnets) == ["pose"]
+    assert set(entry.controlnets_left_out) == {"canny", "depth", "tile"}
+    assert entry.controlnets_left_out["canny"].startswith("canny.pth is a LoRA and no ControlNet")
+    assert "is not readable JSON" in entry.controlnets_left_out["depth"]
+    assert "holds no config.json" in entry.controlnets_left_out["tile"]
+    assert_loaded(copy, controlnet)
+
+
+def test_a_checkpoint_file_has_those_in_the_folder_beside_it(
+    tiny_bundle_dir: Path, tmp_path: Path, controlnet: ControlNetModel
+) -> None:
+    file = tmp_path / "dream.safetensors"
+    write_single_file(tiny_bundle_dir, file)
+    controlnet.save_pretrained(tmp_path / "dream" / "controlnets" / "depth")
+    tiny_controlnet(tiny_sdxl_unet()).save_pretrained(tmp_path / "dream" / "controlnets" / "canny")
+    entry = entry_from_file(file, name="dream")
+    assert list(entry.controlnets) == ["depth"]
+    assert "(text tokens 64 wide), but" in entry.controlnets_left_out["canny"]
+
+
+def test_each_is_read_when_it_is_asked_for_and_makes_room_for_the_next(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "copy")
+    others = {name: tiny_controlnet(tiny_unet(), seed=seed) for seed, name in enumerate(("depth", "canny"), 20)}
+    for name, network in others.items():
+        network.save_pretrained(folder / "controlnets" / name)
+    model = load(described(folder))
+    usual = pose_pipeline(model)
+    assert pose_pipeline(model).controlnet is usual.controlnet, "the first one is there from the beginning"
+    for name, network in others.items():
+        pipeline: Any = model.pipeline("controlnet", controlnet=model.entry.controlnet(name))
+        assert len(model.controlnets) == 1, "no more is held than was planned for"
+        assert (pipeline.unet, pipeline.vae) == (usual.unet, usual.vae)
+        assert not any(parameter.requires_grad for parameter in pipeline.controlnet.parameters())
+        for key, tensor in network.state_dict().items():
+            assert torch.equal(pipeline.controlnet.state_dict()[key], tensor)
+
+
+def test_memory_is_planned_for_the_largest(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "copy")
+    one = load(described(folder)).memory.needed
+    tiny_controlnet(tiny_unet()).save_pretrained(folder / "controlnets" / "depth")
+    assert load(described(folder)).memory.needed == one

@@ -106,7 +106,7 @@ def test_previews_and_samples_show_what_is_drawn(folder: Path, settings: dict[st
     expected = pipeline.vae.decode(undone, return_dict=False)[0]
     torch.testing.assert_close(decode(pipeline.vae, latents), expected, atol=1e-5, rtol=1e-5)
     picture = pipeline.image_processor.postprocess(expected, output_type="pil")[0]
-    for shown in (pictures_of(pipeline, latents)[0], sampler._decode(latents)):
+    for shown in (pictures_of(model.vae, latents, family=model.family)[0], sampler._decode(latents)):
         assert np.abs(np.asarray(shown, int) - np.asarray(picture, int)).max() <= 1
 
 

@@ -15,6 +15,7 @@ from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry, entry_from_folder
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.models.loading import load_model
+from tests.checkpoints import pose_pipeline
 from tests.malicious import Malicious
 
 PARTS = ("unet", "vae", "text_encoder", "image_encoder", "controlnet")
@@ -37,7 +38,7 @@ def copy(tiny_bundle_dir: Path, tmp_path: Path) -> Path:
 
 def assert_same_weights(model: LoadedModel, usual: LoadedModel) -> None:
     for part in PARTS:
-        ours, theirs = (getattr(each.pipelines["pose"], part).state_dict() for each in (model, usual))
+        ours, theirs = (getattr(pose_pipeline(each), part).state_dict() for each in (model, usual))
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours), part
 
@@ -130,13 +131,16 @@ def no_weights_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ipa_app.models.parts.Part.load", lambda *_, **__: pytest.fail("weights were read"))
 
 
-@pytest.mark.usefixtures("no_weights_are_read")
-def test_a_controlnet_of_the_other_family_is_refused(tiny_bundle_dir: Path, tiny_sdxl_dir: Path) -> None:
+def test_a_controlnet_of_the_other_family_is_refused_and_the_model_works(
+    tiny_bundle_dir: Path, tiny_sdxl_dir: Path
+) -> None:
     small, large = (entry_from_folder(folder, name="x") for folder in (tiny_bundle_dir, tiny_sdxl_dir))
-    with pytest.raises(UserError, match=r"ControlNet .* \(text tokens 32 wide\), but .* \(text tokens 64 wide\)"):
-        load(large, controlnets=small.controlnets)
-    with pytest.raises(UserError, match=r"ControlNet .* \(text tokens 64 wide\), but .* \(text tokens 32 wide\)"):
-        load(small, controlnets=large.controlnets)
+    for model, other, sides in ((large, small, (32, 64)), (small, large, (64, 32))):
+        loaded = load(model, controlnets=other.controlnets)
+        assert len(loaded.controlnets) == 0
+        words = "ControlNet .* \\(text tokens {} wide\\), but .* \\(text tokens {} wide\\)".format(*sides)
+        with pytest.raises(UserError, match=words):
+            pose_pipeline(loaded)
 
 
 def test_memory_that_is_short_is_told_before_anything_is_read(

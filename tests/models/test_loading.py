@@ -1,17 +1,24 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from ipa_app.adapter import attention_layers
+from ipa_app.adapter import attention_layers, header
 from ipa_app.errors import UserError
-from ipa_app.models.catalog import ModelEntry, entry_from_folder
+from ipa_app.models import weights
+from ipa_app.models.catalog import ModelEntry, entry_from_file, entry_from_folder
 from ipa_app.models.loaded import LEAST_PROMPTS, LoadedModel, PromptCache
 from ipa_app.models.loading import load_model
+from tests.checkpoints import copy_configuration, pose_pipeline
+from tests.single_file import write_single_file
+from tests.tiny_models import tiny_controlnet, tiny_unet
 
 
 def load(entry: ModelEntry, **changes: object) -> LoadedModel:
@@ -25,17 +32,15 @@ def model(tiny_bundle_dir: Path) -> LoadedModel:
 
 
 def test_all_pipelines_share_one_set_of_weights(model: LoadedModel) -> None:
-    assert set(model.pipelines) == {"text_to_image", "image_to_image", "inpaint", "pose"}
+    assert set(model.pipelines) == {"text_to_image", "image_to_image", "inpaint"}
     for part in ("unet", "vae", "text_encoder", "image_encoder"):
         assert len({id(getattr(pipeline, part)) for pipeline in model.pipelines.values()}) == 1
-    assert {module.dtype for module in (model.pipelines["pose"].unet, model.pipelines["pose"].controlnet)} == {
-        torch.float32
-    }
+    assert {module.dtype for module in (pose_pipeline(model).unet, pose_pipeline(model).controlnet)} == {torch.float32}
 
 
 def test_nothing_can_be_trained_by_accident(model: LoadedModel) -> None:
     adapters = [model.adapters.get(adapter).network for adapter in model.entry.adapters.values()]
-    modules = [model.pipelines["pose"].unet, model.pipelines["pose"].controlnet, *adapters]
+    modules = [pose_pipeline(model).unet, pose_pipeline(model).controlnet, *adapters]
     assert not any(parameter.requires_grad for module in modules for parameter in module.parameters())
     assert not any(module.training for module in modules)
 
@@ -94,8 +99,8 @@ def test_large_prompts_are_kept_in_smaller_number(model: LoadedModel) -> None:
 
 def test_a_model_without_a_controlnet_or_adapters_says_so(tiny_bundle_dir: Path) -> None:
     plain = load(entry_from_folder(tiny_bundle_dir, name="tiny"), controlnets={}, adapters={})
-    with pytest.raises(UserError, match="no ControlNet"):
-        plain.pipeline("pose")
+    with pytest.raises(UserError, match="The model Tiny has no ControlNet for poses; please choose another model"):
+        plain.entry.controlnet("pose")
     with pytest.raises(UserError, match=r"no adapter 'fine' \(it has none\)"):
         plain.entry.adapter("fine")
 
@@ -117,3 +122,41 @@ def test_a_missing_folder_is_named(tiny_bundle_dir: Path, tmp_path: Path) -> Non
 def test_a_file_that_is_gone_is_named(tiny_bundle_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Tiny is not there: there is no .*dream\.safetensors; .* its disk"):
         load(entry_from_folder(tiny_bundle_dir, name="tiny"), location=tmp_path / "dream.safetensors")
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often the header of each safetensors file was read, by its name and its folder's."""
+    counted: Counter[str] = Counter()
+    original = header.read_safetensors
+
+    def counting(path: Path, **options: Any) -> Any:
+        counted[f"{path.parent.name}/{path.name}"] += 1
+        return original(path, **options)
+
+    for module in (header, weights):
+        monkeypatch.setattr(module, "read_safetensors", counting)
+    return counted
+
+
+def test_each_part_of_a_folder_is_read_once(tiny_bundle_dir: Path, tmp_path: Path, read: Counter[str]) -> None:
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "copy")
+    tiny_controlnet(tiny_unet()).save_pretrained(folder / "controlnets" / "depth")
+    entry = entry_from_folder(folder, name="copy")
+    read.clear()
+    load(entry)
+    once = {"unet", "vae", "text_encoder", "image_encoder", "controlnet", "depth"}
+    parts = {name: times for name, times in read.items() if name.split("/")[0] in once}
+    assert {name.split("/")[0] for name in parts} == once
+    assert set(parts.values()) == {1}
+
+
+def test_a_checkpoint_file_is_read_once(tiny_bundle_dir: Path, tmp_path: Path, read: Counter[str]) -> None:
+    file = tmp_path / "dream.safetensors"
+    write_single_file(tiny_bundle_dir, file)
+    copy_configuration(tiny_bundle_dir, tmp_path / "dream")
+    entry = entry_from_file(file, name="dream")
+    assert read[f"{tmp_path.name}/dream.safetensors"] == 1
+    read.clear()
+    load(entry)
+    assert read[f"{tmp_path.name}/dream.safetensors"] == 1

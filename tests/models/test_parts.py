@@ -17,7 +17,7 @@ from transformers import CLIPTextModel
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.parts import Part
-from tests.checkpoints import draw_ours, load
+from tests.checkpoints import draw_ours, load, pose_pipeline
 
 PARTS = ("unet", "vae", "text_encoder", "image_encoder", "controlnet")
 Edit = Callable[[dict[str, Tensor]], dict[str, Tensor]]
@@ -59,8 +59,8 @@ def test_any_variant_is_read_where_it_is_all_there_is(
             save_file(tensors, path.with_name(f"{path.stem}.{variant}.safetensors"), metadata={"format": "pt"})
     ours, theirs = (load(entry_from_folder(folder, name="x")) for folder in (copy, tiny_bundle_dir))
     for part in ("unet", "vae", "text_encoder"):
-        expected = getattr(theirs.pipelines["pose"], part).state_dict()
-        for key, tensor in getattr(ours.pipelines["pose"], part).state_dict().items():
+        expected = getattr(pose_pipeline(theirs), part).state_dict()
+        for key, tensor in getattr(pose_pipeline(ours), part).state_dict().items():
             assert torch.equal(tensor, expected[key].to(dtype).float()), (part, key)
 
 

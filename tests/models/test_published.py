@@ -50,7 +50,7 @@ def test_the_folder_has_everything_that_the_entry_and_diffusers_look_for(entries
         weights = [path for path in places if path.parent.name == folder and path.suffix == ".safetensors"]
         assert [path.name.count(".") for path in weights] == [1], folder
         assert entry.location / folder / "config.json" in places
-    assert {entry.image_encoder, entry.controlnets["pose"]} <= {path.parent for path in places}
+    assert {entry.image_encoder, entry.controlnet("pose").path} <= {path.parent for path in places}
     assert {PurePosixPath(place).parts[0] for place in placed(entry)} >= {"model_index.json", "scheduler", "tokenizer"}
 
 
@@ -73,7 +73,7 @@ def test_a_cache_that_other_programs_have_filled_is_enough_to_load_it(
     assert is_downloaded(entry)
     model = ModelManager({"sd15": entry}, device="cpu").get("sd15", timeout=TIMEOUT_S)
     assert all(adapter in model.adapters for adapter in entry.adapters.values())
-    assert set(model.pipelines) == {"text_to_image", "image_to_image", "inpaint", "pose"}
+    assert set(model.pipelines) == {"text_to_image", "image_to_image", "inpaint"}
 
 
 def without_safety_checker(entry: ModelEntry) -> ModelEntry:

@@ -28,6 +28,7 @@ from tests.checkpoints import (
     draw_ours,
     draw_plainly,
     plain_pipeline,
+    pose_pipeline,
     write_checkpoint,
 )
 from tests.single_file import write_single_file
@@ -61,13 +62,13 @@ def entry(tiny_bundle_dir: Path, tmp_path: Path) -> ModelEntry:
 def test_it_is_the_same_model_as_from_a_folder(entry: ModelEntry, tiny_bundle_dir: Path) -> None:
     usual, single = load(entry_from_folder(tiny_bundle_dir, name="tiny")), load(entry)
     for part in ("unet", "vae", "text_encoder"):
-        ours, theirs = (getattr(each.pipelines["pose"], part).state_dict() for each in (single, usual))
+        ours, theirs = (getattr(pose_pipeline(each), part).state_dict() for each in (single, usual))
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours), part
     for part in ("scheduler", "tokenizer"):
         assert type(getattr(single.pipelines["inpaint"], part)) is type(getattr(usual.pipelines["inpaint"], part))
     assert all(adapter in single.adapters for adapter in single.entry.adapters.values())
-    assert set(single.pipelines) == {"text_to_image", "image_to_image", "inpaint", "pose"}
+    assert set(single.pipelines) == {"text_to_image", "image_to_image", "inpaint"}
 
 
 def test_an_sdxl_in_one_file_draws_what_its_folder_draws(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_an_sdxl_in_one_file_draws_what_its_folder_draws(tmp_path: Path) -> None
     entry = entry_from_file(path, name="my-xl")
     usual, single = load(entry_from_folder(folder, name="my-xl")), load(entry)
     for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
-        ours, theirs = (getattr(each.pipelines["pose"], part).state_dict() for each in (single, usual))
+        ours, theirs = (getattr(pose_pipeline(each), part).state_dict() for each in (single, usual))
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours), part
     picture = Image.effect_noise((40, 40), 90).convert("RGB")

@@ -82,5 +82,6 @@ def test_texts_and_sizes_are_what_the_pipeline_tells_the_unet(tiny_sdxl_dir: Pat
     assert opened.time_ids == (48, 40, 6, 0, 64, 64)  # 40 wide and 48 high; 4 of 40 pixels are cut off above
     batch = raw_batch([opened], encoder)
     assert encoder.encode(batch).time_ids.tolist() == [[48, 40, 6, 0, 64, 64]]
-    told = encoder.encode(dataclasses.replace(batch, time_ids=None)).added
+    told = encoder.added(encoder.encode(dataclasses.replace(batch, time_ids=None)))
+    assert told is not None
     assert told["time_ids"].tolist() == [[64, 64, 0, 0, 64, 64]]

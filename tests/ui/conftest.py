@@ -17,8 +17,8 @@ from tests.ui.serving import served
 
 
 @pytest.fixture(scope="session")
-def app_url(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as url:
+def app_url(tiny_bundle_dir: Path) -> Iterator[str]:
+    with served(tiny_bundle_dir) as url:
         yield url
 
 
@@ -53,8 +53,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def page(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
-    with opened_page(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as opened:
+def page(tiny_bundle_dir: Path) -> Iterator[Opened]:
+    with opened_page(tiny_bundle_dir) as opened:
         yield opened
 
 

@@ -24,10 +24,11 @@ Update = Mapping[Any, Any]
 
 
 @contextmanager
-def opened_page(bundle: Path, *, temporary: Path) -> Iterator[tuple[Parts, Studio]]:
+def opened_page(bundle: Path, *, temporary: Path | None = None) -> Iterator[tuple[Parts, Studio]]:
     """Yield the parts and the studio of a page with two models, "toybox" and "other"; the latter has presets."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(temporary))
+        if temporary:
+            patch.setenv("GRADIO_TEMP_DIR", str(temporary))
         other = replace(entry_from_folder(bundle, name="other"), presets=PRESETS)
         manager = ModelManager({"toybox": entry_from_folder(bundle, name="toybox"), "other": other}, device="cpu")
         engine = Engine(manager)

@@ -46,7 +46,7 @@ def served(bundle: Path, **options: Any) -> Iterator[str]:
 def served_engine(
     bundle: Path,
     *,
-    temporary: Path,
+    temporary: Path | None = None,
     examples: Sequence[Example] = (),
     others: Sequence[ModelEntry] = (),
     adapters: AdapterSet | None = None,
@@ -55,10 +55,12 @@ def served_engine(
 ) -> Iterator[tuple[str, WatchedEngine]]:
     """Serve the app with `bundle` as its model "toybox", others and adapters beside it; yield its address and engine.
 
-    It can be shown in `languages`, by default in all that there are. What else is given goes to Gradio's `launch`.
+    It can be shown in `languages`, by default in all that there are. What is uploaded and made lies in `temporary`, or
+    where all tests leave it. What else is given goes to Gradio's `launch`.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(temporary))
+        if temporary:
+            patch.setenv("GRADIO_TEMP_DIR", str(temporary))
         # Gradio gives a new server three seconds to answer, once; a busy machine needs more, and the tests ask anyway.
         patch.setattr("gradio.networking.url_ok", lambda _url: True)
         entries = [entry_from_folder(bundle, name="toybox"), *others]

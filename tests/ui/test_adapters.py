@@ -178,7 +178,7 @@ def test_the_api_takes_every_name_that_it_lists(
 ) -> None:
     written(tmp_path / "run" / "ip-adapter-plus.safetensors", kind="plus")
     adapters = AdapterSet(f"toys={tmp_path / 'run'}:{tmp_path / 'nowhere.bin'}")
-    with served(tiny_bundle_dir, temporary=tmp_path / "gradio", adapters=adapters) as url:
+    with served(tiny_bundle_dir, adapters=adapters) as url:
         client = Client(url, verbose=False, download_files=str(tmp_path))
         model = client.predict(api_name="/models")["toybox"]
         assert model["adapters"] == ["base", "fine", "toys"]

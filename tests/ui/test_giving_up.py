@@ -31,8 +31,8 @@ Served = tuple[str, WatchedEngine]
 
 
 @pytest.fixture(scope="module")
-def app(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served_engine(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as (url, engine):
+def app(tiny_bundle_dir: Path) -> Iterator[Served]:
+    with served_engine(tiny_bundle_dir) as (url, engine):
         engine.manager.get("toybox", TIMEOUT_S)
         yield url, engine
 
@@ -130,9 +130,9 @@ def test_what_is_given_up_while_it_waits_leaves_the_queue(
         first.result(TIMEOUT_S)
 
 
-def test_what_is_given_up_while_its_model_is_loaded_ends(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+def test_what_is_given_up_while_its_model_is_loaded_ends(tiny_bundle_dir: Path) -> None:
     # Nothing can be built while another thread builds, so that loading takes as long as the test wants.
-    with ONE_AT_A_TIME, served_engine(tiny_bundle_dir, temporary=tmp_path) as (url, engine):
+    with ONE_AT_A_TIME, served_engine(tiny_bundle_dir) as (url, engine):
         give_up = by_hanging_up(url)
         (job,) = submitted(engine, 0)
         next(event for event in job.events() if isinstance(event, Progress) and event.phase == "loading")

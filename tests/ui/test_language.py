@@ -12,7 +12,7 @@ from ipa_app.messages import FOLDER, Message, english, languages
 from ipa_app.pose.presets import preset_title, presets
 from ipa_app.ui.form import reference_name
 from ipa_app.ui.language.markup import attribute, known, said
-from ipa_app.ui.language.switch import option_texts, setup
+from ipa_app.ui.language.switch import declared_texts, setup
 from ipa_app.ui.references import weight_label
 
 
@@ -51,7 +51,7 @@ def test_texts_of_components_are_looked_up_by_what_they_are_in_english() -> None
 def test_no_english_text_of_a_component_has_two_translations() -> None:
     sentences: dict[str, set[str]] = {}
     chinese = languages()["zh"].sentences
-    for key, text in {**english().sentences, **dict(option_texts())}.items():
+    for key, text in {**english().sentences, **dict(declared_texts())}.items():
         if isinstance(text, str) and key.startswith(("page.", "gradio.")) or key.endswith((".label", ".help")):
             sentences.setdefault(str(text), set()).add(str(chinese[key]))
     assert {text: said for text, said in sentences.items() if len(said) > 1} == {}

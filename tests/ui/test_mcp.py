@@ -21,8 +21,8 @@ from tests.ui.test_giving_up import LONG
 
 
 @pytest.fixture(scope="module")
-def mcp_url(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tiny_bundle_dir, temporary=tmp_path_factory.mktemp("gradio"), mcp_server=True) as url:
+def mcp_url(tiny_bundle_dir: Path) -> Iterator[str]:
+    with served(tiny_bundle_dir, mcp_server=True) as url:
         yield f"{url}gradio_api/mcp/"
 
 
@@ -85,14 +85,14 @@ def test_null_is_as_good_as_nothing(mcp_url: str) -> None:
     assert not answer.isError, answer.content
 
 
-def test_a_client_that_hangs_up_ends_the_drawing(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+def test_a_client_that_hangs_up_ends_the_drawing(tiny_bundle_dir: Path) -> None:
     async def call_and_leave(session: ClientSession) -> None:
         call = asyncio.ensure_future(session.call_tool("mix", LONG))
         while not engine.jobs:
             await asyncio.sleep(0.05)
         call.cancel()
 
-    with served_engine(tiny_bundle_dir, temporary=tmp_path, mcp_server=True) as (url, engine):
+    with served_engine(tiny_bundle_dir, mcp_server=True) as (url, engine):
         engine.manager.get("toybox", TIMEOUT_S)
         ask(f"{url}gradio_api/mcp/", call_and_leave)
         with pytest.raises(Cancelled):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -165,3 +166,18 @@ def test_programs_are_told_what_is_there(page: tuple[ModelChoice, Parts, ModelMa
     assert models["far"]["downloaded"] is False
     assert models["far"]["download_bytes"] == 6_100_000_000
     assert models["toybox"]["downloaded"] is True
+
+
+def test_programs_are_told_of_all_controlnets_and_why_one_cannot_be_used(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "copy")
+    shutil.copytree(folder / "controlnet", folder / "controlnets" / "control_v11f1p_sd15_depth")
+    (folder / "controlnets" / "canny").mkdir()
+    manager = ModelManager({"copy": entry_from_folder(folder, name="copy")}, device="cpu")
+    model = Studio(engine=None, manager=manager).models()["copy"]  # type: ignore[arg-type]
+    assert model["pose"]
+    assert model["controlnets"] == {
+        "pose": {"kind": "pose", "title": "Poses"},
+        "depth": {"kind": "depth", "title": "Depth"},
+    }
+    place = folder / "controlnets" / "canny"
+    assert model["controlnets_left_out"] == [f"The ControlNet is not there: {place} holds no config.json."]

@@ -99,8 +99,8 @@ def test_keypoints_files_are_text_of_bearable_length(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def reading(reading_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
-    with opened_page(reading_bundle_dir, temporary=tmp_path_factory.mktemp("gradio")) as opened:
+def reading(reading_bundle_dir: Path) -> Iterator[Opened]:
+    with opened_page(reading_bundle_dir) as opened:
         yield opened
 
 

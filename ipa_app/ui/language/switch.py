@@ -12,7 +12,9 @@ import gradio as gr
 from ipa_app.engine.references import Reference
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.messages import Language, Message, as_data, english
+from ipa_app.models.entry import CONTROLNET_KINDS
 from ipa_app.options import options
+from ipa_app.pose.detectors import DETECTORS
 from ipa_app.ui.language.markup import attribute
 
 _SCRIPT = Path(__file__).with_name("speak.js")
@@ -56,8 +58,14 @@ def setup(languages: Mapping[str, Language], *, known: Iterable[Message]) -> dic
     return {"languages": spoken, "texts": list(whole.items()), "patterns": patterns}
 
 
-def option_texts() -> Iterator[tuple[str, str]]:
-    """Give all that people see of the options in English, each by its key."""
+def declared_texts() -> Iterator[tuple[str, str]]:
+    """Give all that people see and that is declared elsewhere in English, each by its key: of options, of kinds."""
+    yield from _option_texts()
+    yield from ((f"detector.{name}.help", each.help) for name, each in DETECTORS.items())
+    yield from ((f"controlnet.{name}.purpose", each.purpose) for name, each in CONTROLNET_KINDS.items())
+
+
+def _option_texts() -> Iterator[tuple[str, str]]:
     for option in (each for kind in (GenerateRequest, Reference) for each in options(kind).values()):
         said = {"title": option.title, "label": option.label, "help": option.help}
         said |= {f"shown.{choice}": text for choice, text in zip(option.choices, option.shown, strict=False)}
@@ -66,12 +74,12 @@ def option_texts() -> Iterator[tuple[str, str]]:
 
 def _spoken(language: Language) -> dict[str, Any]:
     """Return a language as the script takes it; what its file lacks is said in English."""
-    sentences = {**english().sentences, **dict(option_texts()), **language.sentences}
+    sentences = {**english().sentences, **dict(declared_texts()), **language.sentences}
     return {"code": language.code, "name": language.name, "sentences": sentences}
 
 
 def _english() -> dict[str, str]:
-    sentences = {**english().sentences, **dict(option_texts())}
+    sentences = {**english().sentences, **dict(declared_texts())}
     return {key: text for key, text in sentences.items() if isinstance(text, str)}
 
 

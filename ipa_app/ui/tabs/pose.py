@@ -16,8 +16,8 @@ import gradio as gr
 from ipa_app.errors import UserError
 from ipa_app.imaging.opening import open_image
 from ipa_app.messages import Message
+from ipa_app.pose.detectors import USUAL, detectors
 from ipa_app.pose.keypoint_files import UnknownCanvasError
-from ipa_app.pose.options import detectors
 from ipa_app.pose.presets import preset_pictures, preset_sheets, preset_title
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
 from ipa_app.ui.controls import controls, picture_input
@@ -148,7 +148,7 @@ def _photo_options() -> dict[str, Any]:
     with gr.Row():
         finding = controls("pose_hands", "pose_face", min_width=140)
     detector = controls("pose_detector", visible=len(detectors()) > 1)
-    help_text(Message("page.pose.photo_help"))
+    help_text(USUAL.told, Message("page.pose.photo_help"))
     return {**finding, **detector}
 
 

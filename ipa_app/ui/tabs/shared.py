@@ -82,9 +82,9 @@ class TaskTab:
         return options(GenerateRequest)["scale"].default_for(self.task)
 
 
-def help_text(text: Message) -> None:
+def help_text(*texts: Message) -> None:
     """Say in a line or two what the tab does."""
-    gr.HTML(said(text, tag="p", css_class="ipa-help"), padding=False, elem_classes="ipa-text")
+    gr.HTML(said(*texts, tag="p", css_class="ipa-help"), padding=False, elem_classes="ipa-text")
 
 
 def subheading(text: Message) -> None:

@@ -1,0 +1,208 @@
+"""Which ControlNets a model brings: found, told apart and described by what lies in its folder. No PyTorch in here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from types import MappingProxyType
+
+from ipa_app.adapter.fitting import base_name
+from ipa_app.adapter.layers import layers_in
+from ipa_app.errors import UserError
+from ipa_app.messages import Message
+from ipa_app.models.adapters import untaken
+from ipa_app.models.contents import contents_of
+from ipa_app.models.entry import CONTROLNET_KINDS, ControlNetEntry, ModelEntry
+from ipa_app.models.folder import read_json
+from ipa_app.models.weights import Header, find_weights, quantised, read_header
+
+logger = logging.getLogger(__name__)
+
+ENDINGS = {".safetensors", ".pth", ".pt", ".ckpt", ".bin"}
+_CONFIG = "config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlNetBase:
+    """What a ControlNet has to fit, as far as it is known.
+
+    Attributes:
+        cross_attention_dim: width of the text tokens that the UNet takes; None where that is not known.
+        block_out_channels: widths of its blocks; empty where they are not known.
+    """
+
+    cross_attention_dim: int | None = None
+    block_out_channels: tuple[int, ...] = ()
+
+    def check_folder(self, path: Path) -> None:
+        """Make sure that a folder holds a ControlNet that may fit.
+
+        Raises:
+            UserError: it does not, and what it holds.
+        """
+        config = read_json(path / _CONFIG)
+        if not config:
+            raise UserError("controlnet.no_config", folder=path)
+        sort = config.get("_class_name", "ControlNetModel")
+        if sort != "ControlNetModel":
+            raise UserError("controlnet.wrong_class", name=path.name, sort=str(sort)[:60])
+        self.check_width(path.name, config.get("cross_attention_dim"))
+        widths, own = list(config.get("block_out_channels", ())), list(self.block_out_channels)
+        if own and widths != own:
+            raise UserError("controlnet.other_widths", name=path.name, given=_listed(widths), wanted=_listed(own))
+
+    def check_file(self, path: Path, header: Header) -> None:
+        """Make sure that a file is a ControlNet that may fit, by what is told of its tensors.
+
+        Raises:
+            UserError: it is not, and what it is.
+        """
+        part = contents_of(header).is_part
+        if part != Message("content.controlnet") or header.has("lora_controlnet"):
+            raise UserError("controlnet.not_one", file=path.name, content=part or Message("content.unknown"))
+        if method := header.quantisation:
+            raise quantised(path.name, method)
+        given = next((each.shape[-1] for key, each in header.items() if key.endswith("attn2.to_k.weight")), None)
+        if given is not None:
+            self.check_width(path.name, given)
+
+    def check_width(self, name: str, given: object) -> None:
+        """Make sure that a ControlNet takes text tokens of the UNet's width.
+
+        Raises:
+            UserError: it does not; the message names both sides.
+        """
+        wanted = self.cross_attention_dim
+        if wanted is not None and given != wanted:
+            raise UserError(
+                "controlnet.other_base",
+                name=name,
+                base=base_name(given),
+                given=given,
+                model=base_name(wanted),
+                wanted=wanted,
+            )
+
+
+def usual_controlnet(kind: str, path: Path) -> ControlNetEntry:
+    """Describe a model's usual ControlNet of a kind, which is called as the kind is."""
+    purpose = CONTROLNET_KINDS[kind].purpose
+    return ControlNetEntry(name=kind, title=purpose[0].upper() + purpose[1:], kind=kind, path=path)
+
+
+def with_own_controlnets(entry: ModelEntry, folder: Path, *, unet: Header | None = None) -> ModelEntry:
+    """Give a model the ControlNets that lie in its folder.
+
+    The first of a kind is called as the kind is, and each other one like its file or folder. Those that cannot be used
+    are left out, and it is said why; the model works without them.
+
+    Args:
+        entry: of the model.
+        folder: of the model, or the one beside its file.
+        unet: the header of a checkpoint file; None for a model in a folder.
+    """
+    found = _kinds(_candidates(folder))
+    if not found:
+        return entry
+    base = _base_of(folder, unet)
+    controlnets: dict[str, ControlNetEntry] = {}
+    reasons: dict[Path, Message] = {}
+    for path, kind in found.items():
+        try:
+            _check(path, base)
+        except UserError as error:
+            logger.warning("%s: a ControlNet is left out: %s", entry.name, error)
+            reasons[path] = error.message
+        else:
+            described = _described(path, kind, taken=controlnets)
+            controlnets[described.name] = described
+    left_out: dict[str, Message] = {}
+    for path, sentence in reasons.items():
+        left_out[_described(path, found[path], taken={**controlnets, **left_out}).name] = sentence
+    # In the order of their kinds, so that the first is the one that is used most.
+    order = {kind: number for number, kind in enumerate(CONTROLNET_KINDS)}
+    ordered = sorted(controlnets.values(), key=lambda each: order.get(each.kind, len(order)))
+    return replace(
+        entry,
+        controlnets=MappingProxyType({each.name: each for each in ordered}),
+        controlnets_left_out=MappingProxyType(left_out),
+    )
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """List what should be ControlNets: in `controlnet` or beside it, and in `controlnets`."""
+    one = folder / "controlnet"
+    own = [one]
+    if not (one / _CONFIG).is_file() or find_weights(one, prefer_half=False) is None:
+        files = _files(one.glob("[!.]*")) or _files(folder.glob("*control*"))
+        # A folder without weights is not there as a whole, which is said of it.
+        own = files or ([one] if (one / _CONFIG).is_file() else [])
+    many = sorted((folder / "controlnets").glob("[!.]*"))
+    return [*own, *(path for path in many if path.is_dir()), *_files(many)]
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.suffix.lower() in ENDINGS and path.is_file())
+
+
+def _kinds(paths: list[Path]) -> dict[Path, str]:
+    """Tell the kind of each by its name, or else by where its configuration says that it came from.
+
+    What is nowhere named is for poses where it is the only one of that sort and no other is for them; there is no way
+    of telling from weights. Otherwise its kind is empty.
+    """
+    kinds = {path: _kind_named(path.stem if path.is_file() else path.name) or _kind_noted(path) for path in paths}
+    unknown = [path for path, kind in kinds.items() if not kind]
+    if len(unknown) == 1 and "pose" not in kinds.values():
+        kinds[unknown[0]] = "pose"
+    elif unknown:
+        logger.warning("It cannot be told what these ControlNets are for: %s.", ", ".join(map(str, unknown)))
+    return kinds
+
+
+def _kind_named(name: str) -> str:
+    name = name.lower()
+    return next((kind for kind, known in CONTROLNET_KINDS.items() if any(mark in name for mark in known.marks)), "")
+
+
+def _kind_noted(path: Path) -> str:
+    try:
+        noted = read_json(path / _CONFIG).get("_name_or_path") if path.is_dir() else None
+    except UserError:  # which is said when the folder is looked at
+        return ""
+    return _kind_named(PurePath(noted).name) if isinstance(noted, str) else ""
+
+
+def _base_of(folder: Path, unet: Header | None) -> ControlNetBase:
+    """Tell from a model's files, of which none is loaded, what a ControlNet has to fit."""
+    if unet is not None:
+        layers = layers_in(unet)
+        return ControlNetBase(cross_attention_dim=layers[0].cross_attention_dim if layers else None)
+    config = read_json(folder / "unet" / _CONFIG)
+    width, blocks = config.get("cross_attention_dim"), config.get("block_out_channels")
+    return ControlNetBase(
+        cross_attention_dim=width if isinstance(width, int) else None,
+        block_out_channels=tuple(blocks) if isinstance(blocks, list) else (),
+    )
+
+
+def _check(path: Path, base: ControlNetBase) -> None:
+    if path.is_file():
+        base.check_file(path, read_header(path))
+        return
+    base.check_folder(path)
+    if find_weights(path, prefer_half=False) is None:
+        raise UserError("controlnet.no_weights", name=path.name, folder=path)
+
+
+def _described(path: Path, kind: str, *, taken: Mapping[str, object]) -> ControlNetEntry:
+    if kind and kind not in taken:
+        return usual_controlnet(kind, path)
+    called = path.stem if path.is_file() else path.name
+    return ControlNetEntry(name=untaken(called, taken), title=called, kind=kind, path=path)
+
+
+def _listed(widths: list[int]) -> str:
+    return ", ".join(str(width) for width in widths)

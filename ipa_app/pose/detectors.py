@@ -1,0 +1,56 @@
+"""The detectors of people that there are. A new one is its module and its line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+from ipa_app.errors import UserError
+from ipa_app.messages import Message
+from ipa_app.pose.detector import Detector
+from ipa_app.pose.dwpose import DWPOSE
+from ipa_app.pose.openpose import OPENPOSE
+from ipa_app.pose.options import PoseOptions
+
+USUAL = OPENPOSE
+"""What looks for people where nobody says who should; it needs nothing that is not installed anyway."""
+
+DETECTORS: Mapping[str, Detector] = MappingProxyType(
+    {
+        detector.name: detector
+        for detector in (
+            OPENPOSE,
+            DWPOSE,
+        )
+    }
+)
+"""By what requests call them."""
+
+if TYPE_CHECKING:
+    DetectorName = str
+else:
+    DetectorName = Literal[tuple(DETECTORS)]
+
+
+def detectors() -> tuple[str, ...]:
+    """Name the detectors that are installed."""
+    return tuple(name for name, detector in DETECTORS.items() if detector.is_installed)
+
+
+def detector_for(options: PoseOptions) -> Detector:
+    """Return the detector that is asked for.
+
+    Raises:
+        UserError: its packages are missing, or it cannot find what is looked for.
+    """
+    detector = DETECTORS[options.detector]
+    if not detector.is_installed:
+        raise UserError("pose.not_installed", title=detector.title, other=USUAL.title)
+    for wanted, can, key in (
+        (options.hands, detector.hands, "pose.fingers"),
+        (options.face, detector.face, "pose.faces"),
+    ):
+        if wanted and not can:
+            raise UserError("pose.does_not_find", title=detector.title, details=Message(key), other=USUAL.title)
+    return detector

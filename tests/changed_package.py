@@ -1,0 +1,31 @@
+"""A copy of the package for a test to change, and scripts run where the copy stands in for the package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def copy_package(folder: Path) -> Path:
+    """Copy what the page needs of the package into a folder, and return the copy."""
+    package = folder / "ipa_app"
+    shutil.copytree(ROOT / "ipa_app", package, ignore=shutil.ignore_patterns("__pycache__", "toybox", "training"))
+    shutil.copytree(ROOT / "assets" / "poses", folder / "assets" / "poses")
+    return package
+
+
+def run_with(package: Path, script: str, *arguments: Path) -> None:
+    """Run a script of the tests with a copy of the package, and fail as it does."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / script), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(package.parent), str(ROOT)))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
