@@ -109,7 +109,7 @@ def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
     """Draw every task by the app's own path."""
     import torch  # noqa: F401 - what importing takes is not part of loading
 
-    import ipa_app.engine.work
+    import ipa_app.engine.prepared
     import ipa_app.models.loading  # noqa: F401
     from bench.published import hub
     from ipa_app.engine.engine import Engine

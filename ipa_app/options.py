@@ -44,18 +44,18 @@ class Option:
         longest: the most characters of a text.
         label: what its control on the page is called; what has none is laid out by hand.
         help: what that means, in plain words.
+        among: the texts to choose from, where its type does not say them.
+        kind: what sort of picture it is, which says how large it is kept in a result's file.
         shown: what its choices are called on the page, in their order.
         step: between two values of its slider; a number without is typed.
         low: where its slider begins, if not at the least.
         initial: where its control stands when the page opens, if not at the default.
-        tasks: those that it is for; none means all.
-        required: those that it must be given for.
         beside: the field of the picture that it says something of: without one it counts for nothing.
-        defaults: another default than the field's own, by the task that offers it.
         api: what programs call it; by default as the field.
         name: of the field.
         type: of the field. Numbers, text, switches, Literals and classes of pictures are checked.
         default: of the field, MISSING where it has none.
+        declared_in: the class that declares it, one of those that the dataclass inherits from or itself.
     """
 
     title: str = ""
@@ -66,18 +66,18 @@ class Option:
     longest: int = 0
     label: str = ""
     help: str = ""
+    among: tuple[str, ...] = ()
+    kind: str = "image"
     shown: tuple[str, ...] = ()
     step: float = 0
     low: float | None = None
     initial: Any = None
-    tasks: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
     beside: str = ""
-    defaults: Mapping[str, Any] = field(default_factory=dict)
     api: str = ""
     name: str = ""
     type: Any = None
     default: Any = MISSING
+    declared_in: type = object
 
     @property
     def least(self) -> float:
@@ -92,20 +92,12 @@ class Option:
     @property
     def choices(self) -> tuple[str, ...]:
         """The values to choose from; empty for what is no choice."""
-        return get_args(self.type) if get_origin(self.type) is Literal else ()
+        return get_args(self.type) if get_origin(self.type) is Literal else self.among
 
     @property
     def is_picture(self) -> bool:
         """Whether its values are pictures, which come as uploads."""
         return Image.Image in (self.type, *get_args(self.type))
-
-    def is_for(self, task: str) -> bool:
-        """Whether a task has it."""
-        return not self.tasks or task in self.tasks
-
-    def default_for(self, task: str) -> Any:
-        """What it is for a task that it is not given for; there is no usual picture."""
-        return None if self.is_picture else self.defaults.get(task, self.default)
 
     @property
     def called(self) -> Message:
@@ -123,7 +115,7 @@ def option(default: Any = MISSING, **declared: Any) -> Any:
 
     Args:
         default: of the field; without one it must be given.
-        declared: attributes of `Option`, but for the last three, which the field itself says.
+        declared: attributes of `Option`, but for the last four, which the field itself says.
 
     Returns:
         The field.
@@ -139,10 +131,21 @@ def options(cls: type) -> Mapping[str, Option]:
     declared = {item.name: item.metadata[_KEY] for item in fields(cls) if _KEY in item.metadata}
     return MappingProxyType(
         {
-            name: replace(option, name=name, type=hints[name], title=option.title or name, api=option.api or name)
+            name: replace(
+                option,
+                name=name,
+                type=hints[name],
+                declared_in=_declaring(cls, name),
+                title=option.title or name,
+                api=option.api or name,
+            )
             for name, option in declared.items()
         }
     )
+
+
+def _declaring(cls: type, name: str) -> type:
+    return next(each for each in cls.__mro__ if name in vars(each).get("__annotations__", {}))
 
 
 def check_options(instance: Any) -> None:
@@ -173,10 +176,10 @@ def _checked(option: Option, value: object) -> Any:
         return _switch(option, value)
     if option.type in (int, float):
         return _number(option, value)
-    if option.type is str:
-        return _text(option, value)
     if option.choices:
         return _choice(option, value)
+    if option.type is str:
+        return _text(option, value)
     return _picture(option, value) if option.is_picture else value
 
 

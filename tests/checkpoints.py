@@ -12,10 +12,10 @@ import torch
 from diffusers import DiffusionPipeline, SchedulerMixin, StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
 
+from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.drawing import denoise
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.rows import Row
 from ipa_app.models.catalog import ModelEntry, entry_from_file
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.models.loading import load_model
@@ -74,9 +74,9 @@ def draw_ours(model: LoadedModel, *, seed: int = 5) -> Tensor:
     request = GenerateRequest(
         task="mix", prompt=PROMPT, steps=STEPS, guidance_scale=GUIDANCE, width=64, height=64, seed=seed
     )
-    row = Row(prompt=PROMPT, negative_prompt="", seed=seed)
+    row = BatchItem(prompt=PROMPT, negative_prompt="", seed=seed)
     with torch.inference_mode():
-        return denoise(model, [row], like=make_plan(request, model.entry), on_step=lambda _: None)
+        return denoise(model, [row], plan=make_plan(request, model.entry), on_step=lambda _: None)
 
 
 def draw_plainly(pipeline: Any, *, seed: int = 5, **changes: Any) -> Tensor:

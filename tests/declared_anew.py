@@ -12,8 +12,9 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.engine.recipes import read_request
+from ipa_app.engine.metadata import read_request
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError
 from ipa_app.imaging.png import read_settings
 from ipa_app.ui.api import endpoint_of, hidden_inputs
@@ -62,7 +63,7 @@ def check_the_page_has_it(parts: Parts) -> None:
 
 def drawn(studio: Studio, *, eta: float) -> str:
     """Draw by the API, whose endpoints all take it, and return the file."""
-    for task in ("variation", "mix", "inpaint", "pose"):
+    for task in TASKS:
         signature = inspect.signature(endpoint_of(task, studio=studio))
         assert list(signature.parameters)[-1] == "eta", "what programs were promised stays in its place"
         assert (signature.parameters["eta"].annotation, signature.parameters["eta"].default) == (float, 0.25)

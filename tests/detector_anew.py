@@ -18,7 +18,7 @@ from ipa_app.errors import UserError
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.api import endpoint_of, hidden_inputs
-from ipa_app.ui.form import build_request, pose_options
+from ipa_app.ui.form import build_request
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.studio import Studio
 from tests.ui.page_parts import opened_page
@@ -88,7 +88,7 @@ def check_people_may_choose_it(parts: Parts) -> None:
 
 def check_it_finds_somebody(studio: Studio) -> None:
     """It looks for the pose in a photo, and a picture is drawn after what it found."""
-    search = studio.engine.find_pose(PHOTO, model="toybox", options=pose_options({"pose_detector": "middle"}))
+    search = studio.engine.find_pose(PHOTO, model="toybox", options=PoseOptions(detector="middle"))
     sheet = search.result(60)
     assert isinstance(sheet, PoseSheet)
     assert len(sheet.skeleton.people) == 1

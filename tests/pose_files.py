@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from ipa_app.engine import pose_search
+from ipa_app.engine.tasks import pose_search
 from ipa_app.pose.detectors import DETECTORS
 from tests.hub_server import COMMIT
 

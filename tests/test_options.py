@@ -16,9 +16,9 @@ from tests.declared_anew import DECLARATION
 
 @dataclass(frozen=True, kw_only=True)
 class Cake:
-    layers: int = option(2, title="The layers", between=(1, 9), defaults={"wedding": 5}, doc="{least:g} to {most:g}")
+    layers: int = option(2, title="The layers", between=(1, 9), doc="{least:g} to {most:g}")
     icing: Literal["none", "sugar"] = option("none", title="The icing", api="glaze")
-    candles: int = option(0, title="The candles", between=(10, 100), or_zero=True, multiple=10, tasks=("birthday",))
+    candles: int = option(0, title="The candles", between=(10, 100), or_zero=True, multiple=10)
     baker: str = "somebody"
 
     def __post_init__(self) -> None:
@@ -35,10 +35,11 @@ def test_options_are_listed_with_what_their_fields_say() -> None:
     assert list(declared) == ["layers", "icing", "candles"]
     assert [each.api for each in declared.values()] == ["layers", "glaze", "candles"]
     assert [each.choices for each in declared.values()] == [(), ("none", "sugar"), ()]
-    assert [each.default_for("wedding") for each in declared.values()] == [5, "none", 0]
-    assert [each.is_for("wedding") for each in declared.values()] == [True, True, False]
     assert declared["layers"].documentation == "layers: 1 to 9"
-    assert list(options(Tart)) == [*declared, "fruit"]
+    assert [(name, each.declared_in) for name, each in options(Tart).items()] == [
+        *((name, Cake) for name in declared),
+        ("fruit", Tart),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ipa_app.engine.tasks import TASKS
 from ipa_app.options import options
 from ipa_app.training.config import DataConfig, TrainConfig
 from ipa_app.ui.api import parameters
@@ -178,7 +179,7 @@ def test_the_guide_to_training_names_options_that_exist():
     assert used <= known | {"dry-run", "help"} | launchers_and_bench
 
 
-@pytest.mark.parametrize("endpoint", ["variation", "mix", "inpaint", "pose"])
+@pytest.mark.parametrize("endpoint", TASKS)
 def test_every_parameter_of_the_api_is_documented_with_its_default(endpoint):
     text = DOCUMENTS["docs/api.md"]
     own_row = next(line for line in text.splitlines() if line.startswith(f"| `/{endpoint}` |"))
@@ -187,7 +188,7 @@ def test_every_parameter_of_the_api_is_documented_with_its_default(endpoint):
         r"`(\w+)(?:=([^`]*))?`(?=[^|\n]*\|[^|\n]*\|$)", shared_rows, flags=re.MULTILINE
     )
     for name, option in parameters(endpoint).items():
-        default = "" if endpoint in option.required else json.dumps(option.default_for(endpoint))
+        default = "" if name in TASKS[endpoint].required else json.dumps(TASKS[endpoint].default_of(option))
         for in_json, in_python in (("null", "None"), ("false", "False")):
             default = default.replace(in_json, in_python)
         assert (name, default) in promised, name

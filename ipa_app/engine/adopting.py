@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.tasks.mix import Mix
 from ipa_app.imaging.other_programs import OtherSettings
 from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
@@ -69,7 +70,7 @@ def adopt(settings: OtherSettings, *, models: Iterable[ModelEntry], chosen: Mode
         "height": _side(height, limits),
     }
     known = {name: value for name, value in now.items() if value is not None}
-    request = GenerateRequest(task="mix", model=(own or chosen).name, **known)
+    request = GenerateRequest(task=Mix.name, model=(own or chosen).name, **known)
     changed = {name: (was[name], value) for name, value in known.items() if value != was[name]}
     lists = {
         "adopted.not_taken": _lost(settings, knows_model=own is not None),

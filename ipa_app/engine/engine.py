@@ -8,12 +8,12 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ipa_app.engine.apart import DrawApart, follow
 from ipa_app.engine.job import Job
 from ipa_app.engine.plan import make_plan
-from ipa_app.engine.pose_search import PoseSearch
+from ipa_app.engine.remote import RemoteDraw, follow
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.series import Part, Series
+from ipa_app.engine.tasks.pose_search import PoseSearch
 from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out, wait_for_model
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.pose.detect import PoseDetector
@@ -37,7 +37,7 @@ class Engine:
         *,
         max_waiting: int = 32,
         batch_limit: int = EXACT_BATCH_LIMIT,
-        draw_apart: DrawApart | None = None,
+        remote_draw: RemoteDraw | None = None,
     ) -> None:
         """Start the worker.
 
@@ -45,10 +45,10 @@ class Engine:
             manager: where models come from.
             max_waiting: most requests that may wait; further ones are turned away.
             batch_limit: most pictures drawn in one batch; more than 1 gives up byte-equality for speed.
-            draw_apart: draws in another process, one request at a time; None draws here.
+            remote_draw: draws in another process, one request at a time; None draws here.
         """
         self._manager = manager
-        self._draw_apart = draw_apart
+        self._remote_draw = remote_draw
         self._max_waiting = max_waiting
         self._batch_limit = batch_limit
         self._detector = PoseDetector()
@@ -65,7 +65,7 @@ class Engine:
         return self._manager
 
     def submit(self, request: GenerateRequest, *, previews: bool = False, party: str | None = None) -> Job:
-        """Put a request into the queue.
+        """Put a request into the queue; a random seed is drawn now.
 
         Args:
             request: what to draw.
@@ -77,7 +77,7 @@ class Engine:
             UserError: there is no such model, it is not downloaded, it cannot do this, or too many requests wait.
         """
         self._manager.check_available(request.model)
-        plan = make_plan(request, self._manager.entry(request.model))
+        plan = make_plan(request.with_seed(), self._manager.entry(request.model))
         job = Job(plan, on_cancel=self._drop, previews=previews, party=party)
         with self._changed:
             if self._closed:
@@ -143,8 +143,8 @@ class Engine:
                 self._announce_positions()
 
     def _work(self, job: Job, model: LoadedModel) -> None:
-        if self._draw_apart is not None:
-            follow(job, self._draw_apart, previews=job.wants_previews and self._nobody_else_waits([job]))
+        if self._remote_draw is not None:
+            follow(job, self._remote_draw, previews=job.wants_previews and self._nobody_else_waits([job]))
             return
         jobs = [job, *self._companions(job)]
         carry_out(

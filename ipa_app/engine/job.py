@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import copy_context
 
+from ipa_app.engine.observable import Observable
 from ipa_app.engine.plan import Plan
 from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.engine.watched import Watched
 from ipa_app.messages import Message
 
 
-class Job(Watched[GenerateResult]):
+class Job(Observable[GenerateResult]):
     """One submitted request. All methods may be called from any thread, by any number of watchers."""
 
     def __init__(

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ipa_app.engine.rows import Row
+from ipa_app.engine.batch import BatchItem
 from ipa_app.models.latents import decode
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Previewer:
         Args:
             budget: of the job.
             wanted: asked before each look.
-            show: given a picture per row, mode "RGB".
+            show: given a picture per item, mode "RGB".
         """
         self._budget = budget
         self._wanted = wanted
@@ -87,12 +87,14 @@ class Previewer:
 
         scheduler.step = noted
 
-    def after_step(self, model: LoadedModel, rows: Sequence[Row], *, step: int, steps: int, latents: Tensor) -> None:
+    def after_step(
+        self, model: LoadedModel, items: Sequence[BatchItem], *, step: int, steps: int, latents: Tensor
+    ) -> None:
         """Show what is there, where it is time for it.
 
         Args:
             model: what draws.
-            rows: of the batch.
+            items: of the batch.
             step: denoising steps done; after the last one the picture itself is due.
             steps: denoising steps in all.
             latents: (batch, channels, height, width) after the step.
@@ -107,7 +109,7 @@ class Previewer:
         began = time.perf_counter()
         pictures = pictures_of(model.vae, latents, family=model.family)
         if pictures:
-            self._show([_in_its_place(picture, row) for picture, row in zip(pictures, rows, strict=True)])
+            self._show([_in_its_place(picture, item) for picture, item in zip(pictures, items, strict=True)])
         self._budget.spend(time.perf_counter() - began)
 
     def _clean(self, latents: Tensor) -> Tensor:
@@ -147,9 +149,9 @@ def pictures_of(vae: AutoencoderKL, latents: Tensor, *, family: Family) -> list[
     return [Image.fromarray(each.numpy()) for each in values]
 
 
-def _in_its_place(picture: Image.Image, row: Row) -> Image.Image:
+def _in_its_place(picture: Image.Image, item: BatchItem) -> Image.Image:
     """Show what is painted inside the mask only, as the result will have it."""
-    if row.image is None or row.mask is None:
+    if item.image is None or item.mask is None:
         return picture
-    around = row.image.convert("RGB").resize(picture.size, Image.Resampling.BILINEAR)
-    return Image.composite(picture, around, row.mask.convert("L").resize(picture.size, Image.Resampling.BILINEAR))
+    around = item.image.convert("RGB").resize(picture.size, Image.Resampling.BILINEAR)
+    return Image.composite(picture, around, item.mask.convert("L").resize(picture.size, Image.Resampling.BILINEAR))

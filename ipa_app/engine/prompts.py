@@ -37,14 +37,7 @@ def _unread_notes(name: str, text: str, *, title: str, tokenizers: Sequence[Any]
     if least:
         notes.append(Message("prompt.too_long", prompt=prompt, title=title, words=_shown(least)))
     if more:
-        notes.append(
-            Message(
-                "prompt.too_long_for_one_encoder",
-                prompt=prompt,
-                title=title,
-                words=_shown(more[0]),
-            )
-        )
+        notes.append(Message("prompt.too_long_for_one_encoder", prompt=prompt, title=title, words=_shown(more[0])))
     return notes
 
 

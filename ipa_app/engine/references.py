@@ -26,7 +26,7 @@ class Reference:
     """
 
     image: Image.Image = option(
-        title="The reference", doc="the picture that serves as prompt", api="reference", required=("variation",)
+        title="The reference", doc="the picture that serves as prompt", api="reference", kind="reference"
     )
     weight: float = option(
         1.0,

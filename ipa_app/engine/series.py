@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from ipa_app.engine.job import Job
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.engine.seeds import picture_seeds
 from ipa_app.engine.withheld import AllWithheld
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
@@ -34,7 +33,7 @@ def scale_strip(request: GenerateRequest) -> tuple[Part, ...]:
     """Plan the same picture, on one seed, at rising strengths of its references."""
     return tuple(
         Part(title=Message("series.strength", scale=f"{scale:g}"), request=replace(one, scale=scale))
-        for one in (_on_one_seed(request),)
+        for one in (replace(request, count=1).with_seed(),)
         for scale in STRIP_SCALES
     )
 
@@ -51,7 +50,7 @@ def each_adapter(request: GenerateRequest, adapters: Mapping[str, AdapterEntry])
     """
     if len(adapters) < 2:
         raise UserError("series.too_few_adapters")
-    one = _on_one_seed(request)
+    one = replace(request, count=1).with_seed()
     return tuple(Part(title=adapter.title, request=replace(one, adapter=name)) for name, adapter in adapters.items())
 
 
@@ -80,7 +79,7 @@ class Series:
         What the safety checker held back is among the results, with a sign in its place.
 
         Args:
-            awaited: as for `Watched.events`.
+            awaited: as for `Observable.events`.
             newest: likewise.
 
         Raises:
@@ -118,7 +117,3 @@ class Series:
         if event.phase != "denoising" and event.message:
             message = Message("doing.of_series_and", series=title, number=index + 1, total=count, doing=event.message)
         return replace(event, step=index * steps + event.step, steps=count * steps, message=message)
-
-
-def _on_one_seed(request: GenerateRequest) -> GenerateRequest:
-    return replace(request, count=1, seed=picture_seeds(request.seed, 1)[0])

@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ipa_app.engine.job import Job
+from ipa_app.engine.observable import InternalError
 from ipa_app.engine.results import Progress
-from ipa_app.engine.watched import InternalError
 from ipa_app.errors import Cancelled
 from ipa_app.messages import Message
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ipa_app.engine.batch import BatchItem
+    from ipa_app.engine.prepared import PreparedJob
     from ipa_app.engine.previews import TimeBudget
-    from ipa_app.engine.rows import Row
-    from ipa_app.engine.work import Work
     from ipa_app.models.loaded import LoadedModel
     from ipa_app.models.manager import ModelManager
     from ipa_app.pose.detect import PoseDetector
@@ -82,67 +82,75 @@ def _run_jobs(
     has_time: Callable[[], bool],
 ) -> None:
     from ipa_app.engine.memory import memory_errors
+    from ipa_app.engine.prepared import PreparedJob
     from ipa_app.engine.previews import TimeBudget
-    from ipa_app.engine.work import Work
 
     budget = TimeBudget()
-    waiting: list[tuple[Work, Row]] = []
+    waiting: list[tuple[PreparedJob, BatchItem]] = []
     for job in jobs:
         with job.owning_errors(), memory_errors():
-            work = Work(job, model, detector=detector)
-            waiting += [(work, row) for row in work.rows()]
-    while waiting := [(work, row) for work, row in waiting if not work.job.done]:
+            prepared = PreparedJob(job, model, detector=detector)
+            waiting += [(prepared, item) for item in prepared.items()]
+    while waiting := [(prepared, item) for prepared, item in waiting if not prepared.job.done]:
         batch, waiting = waiting[:batch_limit], waiting[batch_limit:]
         _draw_batch(batch, model, budget=budget, has_time=has_time)
 
 
 def _draw_batch(
-    batch: Sequence[tuple[Work, Row]], model: LoadedModel, *, budget: TimeBudget, has_time: Callable[[], bool]
+    batch: Sequence[tuple[PreparedJob, BatchItem]],
+    model: LoadedModel,
+    *,
+    budget: TimeBudget,
+    has_time: Callable[[], bool],
 ) -> None:
     """Draw one batch. When one of several jobs spoils it, they are drawn apart, so that only that one fails."""
-    works = list(dict.fromkeys(work for work, _ in batch))
-    if len(works) == 1:
-        with works[0].job.owning_errors():
+    owners = list(dict.fromkeys(prepared for prepared, _ in batch))
+    if len(owners) == 1:
+        with owners[0].job.owning_errors():
             _draw(batch, model, budget=budget, has_time=has_time)
         return
     try:
         _draw(batch, model, budget=budget, has_time=has_time)
     except Exception:  # noqa: BLE001 - whose error it is shows, and is logged, when each is drawn alone
-        for work in works:
-            alone = [(each, row) for each, row in batch if each is work]
+        for prepared in owners:
+            alone = [(each, item) for each, item in batch if each is prepared]
             _draw_batch(alone, model, budget=budget, has_time=has_time)
 
 
 def _draw(
-    batch: Sequence[tuple[Work, Row]], model: LoadedModel, *, budget: TimeBudget, has_time: Callable[[], bool]
+    batch: Sequence[tuple[PreparedJob, BatchItem]],
+    model: LoadedModel,
+    *,
+    budget: TimeBudget,
+    has_time: Callable[[], bool],
 ) -> None:
     from ipa_app.engine.drawing import draw
     from ipa_app.engine.memory import memory_errors
     from ipa_app.engine.previews import Previewer
 
-    works = list(dict.fromkeys(work for work, _ in batch))
+    owners = list(dict.fromkeys(prepared for prepared, _ in batch))
 
     def on_step(step: int) -> None:
-        if all(work.job.cancelled for work in works):
+        if all(prepared.job.cancelled for prepared in owners):
             raise Cancelled
-        for work in works:
-            work.report(step, pictures=sum(each is work for each, _ in batch))
+        for prepared in owners:
+            prepared.report(step, pictures=sum(each is prepared for each, _ in batch))
 
     def show(pictures: Sequence[Image.Image]) -> None:
-        for work in works:
-            work.look([picture for picture, (each, _) in zip(pictures, batch, strict=True) if each is work])
+        for prepared in owners:
+            prepared.look([picture for picture, (each, _) in zip(pictures, batch, strict=True) if each is prepared])
 
     previewer = None
     # Nobody shall see in a preview what the safety checker would hold back.
-    if model.safety is None and all(work.job.wants_previews for work in works):
+    if model.safety is None and all(prepared.job.wants_previews for prepared in owners):
         previewer = Previewer(budget=budget, wanted=has_time, show=show)
     on_step(0)
     with memory_errors():
-        rows = [row for _, row in batch]
-        pictures = draw(model, rows, like=works[0].job.plan, on_step=on_step, previewer=previewer)
-    for (work, _), picture in zip(batch, pictures, strict=True):
-        if work.job.cancelled:
-            work.job.fail(Cancelled())
+        items = [item for _, item in batch]
+        pictures = draw(model, items, plan=owners[0].job.plan, on_step=on_step, previewer=previewer)
+    for (prepared, _), picture in zip(batch, pictures, strict=True):
+        if prepared.job.cancelled:
+            prepared.job.fail(Cancelled())
         else:
-            with work.job.owning_errors():
-                work.add(picture)
+            with prepared.job.owning_errors():
+                prepared.add(picture)

@@ -29,12 +29,13 @@ def fit_mask(mask: Image.Image, size: tuple[int, int], *, may_be_empty: bool = F
         may_be_empty: a mask in which nothing is white is one, too.
 
     Returns:
-        Mode "L" of `size`, 0 or 255 only.
+        Mode "L" of `size`, 0 or 255 only. A mask that is so already is returned itself.
 
     Raises:
         UserError: nothing in it is white.
     """
-    mask = _hard(mask.convert("L")).resize(size, Image.Resampling.NEAREST)
+    is_fit = mask.mode == "L" and mask.size == size and not any(mask.histogram()[1:255])
+    mask = mask if is_fit else _hard(mask).resize(size, Image.Resampling.NEAREST)
     if mask.getbbox() is None and not may_be_empty:
         raise UserError("mask.empty")
     return mask

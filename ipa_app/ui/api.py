@@ -16,6 +16,7 @@ from gradio.blocks import Block
 from ipa_app.engine.references import Reference
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError
 from ipa_app.options import Option, options
 from ipa_app.ui import api_texts
@@ -24,10 +25,10 @@ from ipa_app.ui.calls import Endpoint, Picture
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import build_request
 from ipa_app.ui.studio import Studio, UnsavedError, save_pictures
+from ipa_app.ui.tabs import tab_for
 
 Outcome = tuple[list[str], dict[str, Any]]
 
-_FIRST = {"variation": ("reference", "adapter", "scale")}
 _ORDER = (
     *("image", "mask", "pose", "reference", "prompt", "adapter", "scale", "control_scale", "negative_prompt", "count"),
     *("seed", "steps", "guidance", "width", "height", "model", "start", "end", "view", "centre_x", "centre_y"),
@@ -35,14 +36,14 @@ _ORDER = (
     *("mask_padding", "extend_left", "extend_right", "extend_up", "extend_down", "control_start", "control_end"),
     *("part", "region", "pose_hands", "pose_face", "pose_detector"),
 )
-"""The order that programs were promised, and what comes first in an endpoint that has another one. Whatever must be
-given comes before all else, and what is newer, and thus not named here, at the end."""
+"""The order that programs were promised; a tab may name others that come first. Whatever must be given comes before all
+else, and what is newer, and thus not named here, at the end."""
 
 
 def add_api(studio: Studio) -> None:
     """Add the public endpoints to the Blocks being built."""
     trigger = gr.Button(visible=False)
-    for task in api_texts.ENDPOINTS:
+    for task in TASKS:
         outputs = [
             gr.File(file_count="multiple", label=api_texts.PICTURES, visible=False),
             gr.JSON(label=api_texts.SETTINGS, visible=False),
@@ -69,11 +70,11 @@ def add_api(studio: Studio) -> None:
 def parameters(task: str) -> dict[str, Option]:
     """Return what the endpoint of a task takes, by name, in the order in which it is promised."""
     declared = [*options(GenerateRequest).values(), *options(Reference).values()]
-    offered = {each.api: each for each in declared if each.doc and each.is_for(task)}
+    offered = {each.api: each for each in declared if each.doc and TASKS[task].takes(each)}
 
     def place(name: str) -> tuple[bool, int]:
-        known = (*_FIRST.get(task, ()), *_ORDER)
-        return task not in offered[name].required, known.index(name) if name in known else len(known)
+        known = (*tab_for(task).first, *_ORDER)
+        return name not in TASKS[task].required, known.index(name) if name in known else len(known)
 
     return {name: offered[name] for name in sorted(offered, key=place)}
 
@@ -85,7 +86,7 @@ def endpoint_of(task: str, *, studio: Studio) -> Endpoint:
         return _make(task, sent, studio=studio, progress=progress)
 
     endpoint.__name__ = task
-    endpoint.__doc__ = api_texts.ENDPOINTS[task]
+    endpoint.__doc__ = tab_for(task).about
     endpoint.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [_parameter(name, option, task=task) for name, option in parameters(task).items()]
     )
@@ -93,12 +94,12 @@ def endpoint_of(task: str, *, studio: Studio) -> Endpoint:
 
 
 def _parameter(name: str, option: Option, *, task: str) -> inspect.Parameter:
-    is_required = task in option.required
+    is_required = name in TASKS[task].required
     kind: Any = (Picture if is_required else Picture | None) if option.is_picture else option.type
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=inspect.Parameter.empty if is_required else option.default_for(task),
+        default=inspect.Parameter.empty if is_required else TASKS[task].default_of(option),
         annotation=kind,
     )
 
@@ -112,8 +113,8 @@ def _component(option: Option, *, task: str) -> gr.components.Component:
     common: dict[str, Any] = {"label": option.documentation, "visible": False}
     if option.is_picture:
         return gr.File(file_count="single", type="filepath", **common)
-    if task not in option.required:
-        common["value"] = option.default_for(task)
+    if option.api not in TASKS[task].required:
+        common["value"] = TASKS[task].default_of(option)
     if option.type is str:
         return gr.Textbox(**common)
     if option.type is bool:

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.tasks import TASKS
 from ipa_app.options import options
-
-TABS = options(GenerateRequest)["task"].choices
 
 _log = logging.getLogger(__name__)
 
@@ -53,10 +52,10 @@ def read_examples(folder: Path) -> tuple[Example, ...]:
 
 
 def _example(entry: dict[str, Any], *, folder: Path) -> Example:
-    if entry["tab"] not in TABS:
+    if entry["tab"] not in TASKS:
         raise ValueError(f"unknown tab {entry['tab']!r}")
     files = {key: _existing(folder / entry[key]) for key in ("file", "image", "mask") if entry.get(key)}
-    scale = entry.get("scale", options(GenerateRequest)["scale"].default_for(entry["tab"]))
+    scale = entry.get("scale", TASKS[entry["tab"]].default_of(options(GenerateRequest)["scale"]))
     return Example(**{**entry, **files, "scale": float(scale)})
 
 

@@ -23,7 +23,7 @@ from ipa_app.ui.restore import Restorer
 from ipa_app.ui.results import show_picked, show_pictures
 from ipa_app.ui.running import Runner
 from ipa_app.ui.status import status_line
-from ipa_app.ui.tabs.inpaint import keep_mask
+from ipa_app.ui.tabs import OPENING
 from ipa_app.ui.tabs.shared import TaskTab
 
 Update = dict[Any, Any]
@@ -63,11 +63,11 @@ def connect_drawing(
         instead: components that are read in place of the form's own, by the input's name.
     """
     inputs = {**drawing_inputs(parts, tab.task), **instead}
-    if "painted" in inputs:
-        # The editor's strokes need its own decoding, all other inputs must reach us undecoded: two listeners.
-        mask_file = gr.State(None)
-        press = press(keep_mask, inputs["painted"], mask_file, **AT_ONCE).success
-        inputs["painted"] = mask_file
+    for name, keep in tab.kept.items():
+        # An editor's strokes need its own decoding, all other inputs must reach us undecoded: two listeners.
+        file = gr.State(None)
+        press = press(keep, inputs[name], file, **AT_ONCE).success
+        inputs[name] = file
     runner.connect(press, task=tab.task, inputs=inputs)
 
 
@@ -100,7 +100,7 @@ def _connect_enlarging(parts: Parts) -> None:
 
 def _connect_more_like_this(parts: Parts, *, runner: Runner) -> None:
     """Put the picked picture into the place of the reference and make variations of it."""
-    panel, tab = parts.panel, parts.tab_of("variation")
+    panel, tab = parts.panel, parts.tab_of(OPENING)
 
     def take(picked: str, scale: float, suited: float) -> Update:
         _check_there(picked)

@@ -6,18 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from PIL import Image
-
 from ipa_app.engine.references import MOST_REFERENCES, Reference
-from ipa_app.engine.requests import EXTENSIONS, GenerateRequest
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import blaming
-from ipa_app.imaging.mask_files import read_mask
-from ipa_app.imaging.masks import fit_mask
-from ipa_app.imaging.opening import BLACK, CLIP_MEAN, Opened, check_visible, flatten, open_image, read_image
-from ipa_app.messages import Message
+from ipa_app.imaging.opening import BLACK, CLIP_MEAN, Opened, check_visible, flatten, read_image
+from ipa_app.messages import Message, english
 from ipa_app.options import Option, check, options
-from ipa_app.pose.options import PoseOptions
-from ipa_app.pose.sheet import PoseSheet
+from ipa_app.ui.tabs import tab_for
 from ipa_app.ui.uploads import file_path
 
 _BEHIND_TRANSPARENCY = {
@@ -29,8 +25,6 @@ _BEHIND_TRANSPARENCY = {
 says nothing to CLIP, for a pose the ground that skeletons are drawn on. Pictures that are to be changed keep their
 transparency."""
 
-_LARGE_SHARE = 0.5
-
 
 def build_request(task: str, sent: Mapping[str, object]) -> GenerateRequest:
     """Turn what a form holds into a request: open the uploaded pictures and check everything.
@@ -38,9 +32,8 @@ def build_request(task: str, sent: Mapping[str, object]) -> GenerateRequest:
     Args:
         task: of the request.
         sent: raw values by the names that programs know the options by, pictures as uploads. What belongs to a further
-            reference is named by `slot_name`. None means "not given". The page has two inputs more: `painted`, the path
-            of a mask that it has saved, used where `mask` is none, and `skeleton`, the text of an OpenPose file, used
-            where `pose` is none.
+            reference is named by `slot_name`. None means "not given". What the page has beside these is named and read
+            by the tab.
 
     Raises:
         UserError: something a person can put right, named.
@@ -48,35 +41,25 @@ def build_request(task: str, sent: Mapping[str, object]) -> GenerateRequest:
     """
     if unknown := sent.keys() - _names():
         raise TypeError(f"no option of a request is called {', '.join(sorted(unknown))}")
+    tab = tab_for(task)
     values, uploads = _split(options(GenerateRequest), sent, task=task)
     references, notes = _references(sent, task=task)
-    mask = uploads.pop("mask", None) or sent.get("painted")
-    opened = {name: open_upload(upload, field=name) for name, upload in uploads.items()}
+    opened = {name: open_upload(upload, field=name) for name, upload in uploads.items() if name not in tab.opens}
     notes += [note for each in opened.values() for note in each.notes]
-    pictures: dict[str, Any] = {name: each.image for name, each in opened.items()}
-    if "pose" not in pictures and (skeleton := sent.get("skeleton")):
-        pictures["pose"] = PoseSheet.from_json(skeleton)
-    if mask is not None and "image" in opened:
-        with blaming("mask"):
-            pictures["mask"], told = _open_mask(mask, opened["image"], values)
-        notes += told
-    return GenerateRequest(
-        **{**values, **pictures, "task": task}, references=references, notes=tuple(dict.fromkeys(notes))
-    )
+    own, told = tab.read(sent, values, opened) if tab.read else ({}, [])
+    fields = {**values, **{name: each.image for name, each in opened.items()}, **own}
+    return GenerateRequest(**{**fields, "task": task}, references=references, notes=tuple(dict.fromkeys(notes + told)))
 
 
-def pose_options(sent: Mapping[str, object]) -> PoseOptions:
-    """Read how people are to be looked for in a photo, from what `build_request` takes.
+def checked_values(task: str, sent: Mapping[str, object], *, names: Sequence[str]) -> dict[str, Any]:
+    """Read some of a request's values, by their fields' names, from what `build_request` takes.
 
     Raises:
         UserError: a value is not allowed.
     """
     declared = options(GenerateRequest)
-    values, _ = _split(declared, sent, task="pose")
-    detector, hands, face = (
-        check(declared[name], values[name]) for name in ("pose_detector", "pose_hands", "pose_face")
-    )
-    return PoseOptions(detector=detector, hands=hands, face=face)
+    values, _ = _split(declared, sent, task=task)
+    return {name: check(declared[name], values[name]) for name in names}
 
 
 def slot_name(name: str, number: int) -> str:
@@ -89,15 +72,17 @@ def _names() -> set[str]:
     of_references = {
         slot_name(each.api, number) for each in options(Reference).values() for number in range(1, MOST_REFERENCES + 1)
     }
-    return {each.api for each in options(GenerateRequest).values()} | of_references | {"painted", "skeleton"}
+    beside = {name for task in TASKS for name in tab_for(task).beside}
+    return {each.api for each in options(GenerateRequest).values()} | of_references | beside
 
 
 def _split(
     declared: Mapping[str, Option], sent: Mapping[str, object], *, task: str, number: int = 1
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Take the options of a task out of what was sent: the values by their fields' names, and the uploads."""
-    found = {name: sent.get(slot_name(each.api, number)) for name, each in declared.items() if each.is_for(task)}
-    given = {name: declared[name].default_for(task) if value is None else value for name, value in found.items()}
+    of = TASKS[task]
+    found = {name: sent.get(slot_name(each.api, number)) for name, each in declared.items() if of.takes(each)}
+    given = {name: of.default_of(declared[name]) if value is None else value for name, value in found.items()}
     values = {name: value for name, value in given.items() if not declared[name].is_picture}
     uploads = {name: value for name, value in found.items() if declared[name].is_picture and value is not None}
     return values, uploads
@@ -133,7 +118,7 @@ def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
     Raises:
         UserError: it is no picture that can be used.
     """
-    name = name or Message(f"upload.{field}")
+    name = name or _upload_name(field)
     with blaming(field):
         opened = read_image(file_path(upload, field=field), name=name)
         check_visible(opened.image)
@@ -144,6 +129,11 @@ def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
     return replace(opened, image=flat, notes=(*opened.notes, Message(note, name=name)))
 
 
+def _upload_name(field: str) -> Message:
+    key = f"upload.{field}"
+    return Message(key) if key in english().sentences else options(GenerateRequest)[field].called
+
+
 def reference_name(number: int) -> Message:
     """Return what a reference is called where there are several."""
     return Message("upload.reference_number", number=number)
@@ -151,21 +141,3 @@ def reference_name(number: int) -> Message:
 
 def _name_of(number: int, references: Sequence[Any]) -> Message:
     return reference_name(number) if len(references) > 1 else Message("upload.reference")
-
-
-def _open_mask(mask: Any, picture: Opened, fields: Mapping[str, Any]) -> tuple[Image.Image, list[Message]]:
-    """Open what was painted on the page, which means what it shows, or a file, which may be anything."""
-    may_be_empty = any(fields.get(side) for side in EXTENSIONS)
-    if isinstance(mask, str):
-        return fit_mask(open_image(mask, min_side=1), picture.image.size, may_be_empty=may_be_empty), []
-    read = read_mask(file_path(mask, field="mask"), picture, may_be_empty=may_be_empty)
-    # Who swaps a mask has seen how much of the picture it marks.
-    return read.mask, [*read.notes, *([] if fields.get("mask_invert") else _note_of_size(read.mask))]
-
-
-def _note_of_size(mask: Image.Image) -> list[Message]:
-    """Say how much is marked where that is most of the picture, as it is where a mask was meant the other way round."""
-    share = mask.histogram()[255] / (mask.width * mask.height)
-    if share <= _LARGE_SHARE:
-        return []
-    return [Message("mask.all") if share == 1 else Message("mask.large", percent=round(100 * share))]

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ipa_app.engine.references import MOST_REFERENCES
+from ipa_app.engine.tasks import TASKS
 from ipa_app.messages import Language, Message
 from ipa_app.messages import languages as all_languages
 from ipa_app.pose.presets import preset_pictures, preset_title
@@ -25,10 +26,7 @@ from ipa_app.ui.restore_panel import restore_panel
 from ipa_app.ui.results import results_panel
 from ipa_app.ui.status import model_pill
 from ipa_app.ui.studio import Studio
-from ipa_app.ui.tabs.inpaint import inpaint_tab
-from ipa_app.ui.tabs.mix import mix_tab
-from ipa_app.ui.tabs.pose import pose_tab
-from ipa_app.ui.tabs.variation import variation_tab
+from ipa_app.ui.tabs import OPENING, tab_for
 from ipa_app.ui.wiring import connect
 
 _CACHE_SECONDS = (3600, 86400)
@@ -45,7 +43,7 @@ def build_page(
 
     Args:
         studio: runs what is asked for.
-        examples: the first one of the variation tab is what the page opens with.
+        examples: the first one of the first tab is what the page opens with.
         default_model: the chosen one when the page opens; of the catalogue.
         languages: that the page can be shown in, by their codes; by default all that there are.
     """
@@ -101,7 +99,7 @@ def _known() -> list[Message]:
 
 def _picture_column(studio: Studio, examples: Sequence[Example], *, model: str) -> PicturePanel:
     _heading(1, Message("page.picture_heading"))
-    first = next((example for example in examples if example.tab == "variation"), None)
+    first = next((example for example in examples if example.tab == OPENING), None)
     slots = reference_slots(first_picture=first.file if first else None)
     adapter = first.adapter if first else "base"
     return picture_panel(references=slots, adapter=adapter, entry=studio.entry(model), studio=studio)
@@ -111,7 +109,7 @@ def _task_column(studio: Studio, *, model: str, beside: Mapping[str, Any]) -> di
     _heading(2, Message("page.task_heading"))
     entry = studio.entry(model)
     with gr.Tabs(elem_id="tasks") as tasks:
-        tabs = (variation_tab(entry), mix_tab(), inpaint_tab(), pose_tab())
+        tabs = tuple(tab_for(task).lay_out(entry) for task in TASKS)
     elsewhere = {*beside, *(name for tab in tabs for name in tab.inputs)}
     settings = settings_panel(catalog=studio.catalog, default_model=model, elsewhere=elsewhere)
     with gr.Accordion(words_heading(entry), open=False, elem_id="words-panel", visible=bool(entry.words)) as panel:

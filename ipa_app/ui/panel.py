@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.tasks import TASKS
 from ipa_app.messages import Message
 from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.options import options
@@ -20,6 +21,7 @@ from ipa_app.ui.listeners import AT_ONCE
 from ipa_app.ui.offer import OfferPanel, offer_panel
 from ipa_app.ui.references import References
 from ipa_app.ui.studio import Studio
+from ipa_app.ui.tabs import OPENING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,7 @@ def picture_panel(*, references: References, adapter: str, entry: ModelEntry, st
         live=live,
         inputs={"adapter": panel.choice, "part": part, "scale": scale, **shares, **negative},
         folds={**dict.fromkeys(shares, when), **dict.fromkeys(negative, away)},
-        suited_scale=gr.State(options(GenerateRequest)["scale"].default_for("variation")),
+        suited_scale=gr.State(TASKS[OPENING].default_of(options(GenerateRequest)["scale"])),
     )
 
 

@@ -10,7 +10,7 @@ import gradio as gr
 from PIL import Image
 
 from ipa_app.engine.adopting import Adopted, adopt
-from ipa_app.engine.recipes import read_request
+from ipa_app.engine.metadata import read_request
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.imaging.other_programs import read_other
@@ -18,8 +18,6 @@ from ipa_app.imaging.png import NotMadeHereError, read_settings
 from ipa_app.messages import Message
 from ipa_app.models.hashing import file_hash
 from ipa_app.options import options
-from ipa_app.pose.detectors import detectors
-from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.adapters import name_to_ask
 from ipa_app.ui.failures import explained
 from ipa_app.ui.kept import keep_picture
@@ -96,7 +94,7 @@ class Restorer:
             if other is None:
                 raise
             adopted = adopt(other, models=self._studio.catalog.values(), chosen=self._studio.entry(model))
-            self._studio.check(adopted.request)
+            self._studio.plan(adopted.request)
         return {**self._controls(adopted.request), self._parts.restore.note: _note(adopted.told)}
 
     def _made_here(self, path: str, own: Sequence[str]) -> Adopted:
@@ -104,7 +102,7 @@ class Restorer:
         request = read_request(path)
         entry = self._studio.entry(request.model)
         request = replace(request, adapter=name_to_ask(entry, request.adapter, own))
-        self._studio.check(request)
+        self._studio.plan(request)
         noted = (read_settings(path) or {}).get("adapter_sha256")
         if noted is None or noted == file_hash(entry.adapter(request.adapter).file):
             return Adopted(request=request, told=(Message("restored.all"),))
@@ -121,16 +119,12 @@ class Restorer:
             **parts.panel.references.fill(references),
         }
         values = {each.api: getattr(request, name) for name, each in options(GenerateRequest).items()}
-        if isinstance(request.pose, PoseSheet):
-            # Into the editor; a picture would be used instead of it.
-            values |= {"pose": None, "skeleton": request.pose.to_json()}
         for name, component in parts.inputs_of(tab).items():
             if name in values:
                 value = values[name]
                 updates[component] = keep_picture(value) if isinstance(value, Image.Image) else value
-        if tab.pose_finder and request.pose_detector not in detectors():
-            # Not offered otherwise; or else nobody could choose another one.
-            updates[tab.pose_finder.options["pose_detector"]] = gr.update(value=request.pose_detector, visible=True)
+        if tab.from_request:
+            updates |= tab.from_request(request)
         return updates | _opened({**parts.panel.folds, **tab.folds}, values=values)
 
 

@@ -48,7 +48,7 @@ class Runner:
         self.results = results
         self.generate_buttons = [tab.generate for tab in tabs] + [
             *(button for tab in tabs for button in tab.extras.values()),
-            *(tab.pose_finder.find for tab in tabs if tab.pose_finder),
+            *(button for tab in tabs for button in tab.starting),
             results.more_like_this,
         ]
         self.stop_buttons = [tab.stop for tab in tabs]

@@ -15,19 +15,17 @@ from typing import Any
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from ipa_app.engine.area import mark_area, show_area
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
-from ipa_app.engine.plan import make_plan
-from ipa_app.engine.pose_search import PoseSearch
-from ipa_app.engine.recipes import pack_inputs
+from ipa_app.engine.metadata import pack_inputs
+from ipa_app.engine.observable import Left
+from ipa_app.engine.plan import Plan, make_plan
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.series import Part, Series
-from ipa_app.engine.watched import Left
+from ipa_app.engine.tasks.pose_search import PoseSearch
 from ipa_app.errors import UserError
 from ipa_app.imaging.png import write_png
-from ipa_app.messages import Message
 from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.state import ModelState
@@ -83,10 +81,9 @@ class Studio:
 
         With previews, its progress now and then shows what is there so far.
         """
-        request = self._noted(request)
+        request = self._noted(request.with_seed())
         job = self.engine.submit(request, previews=previews)
-        same = replace(request, seed=job.plan.seeds[0])
-        return self._started(job, again=lambda: self.engine.submit(same, previews=previews))
+        return self._started(job, again=lambda: self.engine.submit(request, previews=previews))
 
     def submit_series(self, parts: Sequence[Part], *, previews: bool = False) -> str:
         """Queue the requests of a series and return one id, by which they are followed and cancelled together."""
@@ -113,28 +110,17 @@ class Studio:
                     each.stepped_aside = True
                     each.job.cancel()
 
-    def check(self, request: GenerateRequest) -> None:
-        """Make sure that a request could be submitted, without submitting it.
+    def plan(self, request: GenerateRequest) -> Plan:
+        """Plan a request without submitting it.
 
         Raises:
             UserError: there is no such model, or it cannot do this.
         """
-        make_plan(request, self.manager.entry(request.model))
+        return make_plan(request, self.manager.entry(request.model))
 
     def knows(self, job_id: str) -> bool:
         """Whether a job can be followed: it runs, or ended so lately that nobody may have seen its result."""
         return job_id in self._jobs
-
-    def show_mask(self, request: GenerateRequest) -> tuple[Image.Image, tuple[Message, ...]]:
-        """Draw which part of its picture an inpainting would change, mode "RGB", and what is to be said of it.
-
-        Nothing is submitted.
-
-        Raises:
-            UserError: nothing is masked, there is no such model, or it cannot do this.
-        """
-        area = mark_area(make_plan(request, self.manager.entry(request.model)))
-        return show_area(area), area.notes
 
     def began(self, job_id: str) -> float:
         """When a job was submitted, by the monotonic clock in seconds."""

@@ -8,17 +8,14 @@ from typing import Any
 import gradio as gr
 
 from ipa_app.messages import Message
-from ipa_app.pose.presets import preset_sheets
 from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.adapters import connect_adapters
 from ipa_app.ui.examples import Example
 from ipa_app.ui.extras import connect_drawing, connect_extras
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.live import connect_live
-from ipa_app.ui.mask_view import connect_mask_view
 from ipa_app.ui.model_choice import connect_model_choice
 from ipa_app.ui.parts import Parts
-from ipa_app.ui.pose_finder import connect_pose_finder
 from ipa_app.ui.restore import Restorer, connect_restore
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio
@@ -42,12 +39,12 @@ def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence
     connect_adapters(parts, page=page, studio=studio)
     connect_model_choice(parts, studio=studio)
     _connect_scale(parts)
-    connect_mask_view(parts, studio=studio)
-    connect_pose_finder(parts, runner=runner)
     connect_restore(parts, restorer=restorer)
     connect_extras(parts, runner=runner, restorer=restorer)
     connect_live(parts, runner=runner)
     for tab in parts.tabs:
+        if tab.connect:
+            tab.connect(parts, runner)
         _add_examples(tab, parts=parts, examples=[example for example in examples if example.tab == tab.task])
 
 
@@ -55,8 +52,7 @@ def _connect_generate(parts: Parts, *, runner: Runner) -> None:
     for tab in parts.tabs:
         connect_drawing(parts, tab.generate.click, tab=tab, runner=runner)
         tab.stop.click(runner.stop, parts.results.job, None, **AT_ONCE)
-        finding = (tab.pose_finder.find,) if tab.pose_finder else ()
-        for button in (tab.generate, *tab.extras.values(), *finding):
+        for button in (tab.generate, *tab.extras.values(), *tab.starting):
             button.click(None, js=_SHOW_RESULTS, **AT_ONCE)
 
 
@@ -107,25 +103,16 @@ def _add_examples(tab: TaskTab, *, parts: Parts, examples: Sequence[Example]) ->
             buttons=[],
             interactive=False,
         )
-    extra = {name: tab.inputs[name] for name in ("image", "mask", "pose", "skeleton") if name in tab.inputs}
+    extras = [tab.from_example(example) if tab.from_example else {} for example in examples]
+    names = {name for extra in extras for name in extra}
+    own = {name: component for name, component in tab.inputs.items() if name in names}
 
     def fill(event: gr.SelectData) -> list[Any]:
         example = examples[event.index]
         values = [str(example.file), example.adapter, example.scale, example.prompt, example.seed]
-        return values + [_extra_value(example, name) for name in extra]
+        # What an example has nothing for is left as it is.
+        return values + [extras[event.index].get(name, gr.skip()) for name in own]
 
     first, adapter = panel.references.slots[0].image, panel.adapters.choice
-    outputs = [first, adapter, panel.scale, tab.prompt, settings.seed, *extra.values()]
+    outputs = [first, adapter, panel.scale, tab.prompt, settings.seed, *own.values()]
     shown.select(fill, None, outputs, **AT_ONCE)
-
-
-def _extra_value(example: Example, name: str) -> Any:
-    """Return the example's own value for an input of its tab; one that it has nothing for is left as it is."""
-    if name in ("pose", "skeleton"):
-        sheet = preset_sheets().get(example.pose or "")
-        if sheet is None:
-            return gr.skip()
-        # The preset goes into the editor, and a picture would be used instead of it.
-        return sheet.to_json() if name == "skeleton" else None
-    picture = {"image": example.image, "mask": example.mask}[name]
-    return gr.skip() if picture is None else str(picture)

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ipa_app.engine.apart import DrawApart, Events, draw_there, with_adapter
 from ipa_app.engine.engine import Engine
+from ipa_app.engine.observable import InternalError
 from ipa_app.engine.plan import Plan, make_plan
+from ipa_app.engine.remote import Events, RemoteDraw, draw_remotely, with_adapter
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.watched import InternalError
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 from ipa_app.models.adapter_set import ADAPTERS_VARIABLE, AdapterSet
@@ -86,10 +86,10 @@ def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None) -> En
             models[name] = _load(manager, name)
         except UserError as error:
             manager.leave_out(name, error.message)
-    return Engine(manager, draw_apart=drawing_on(models, gpu=spaces.GPU))
+    return Engine(manager, remote_draw=drawing_on(models, gpu=spaces.GPU))
 
 
-def drawing_on(models: Mapping[str, LoadedModel], *, gpu: Callable[..., Any]) -> DrawApart:
+def drawing_on(models: Mapping[str, LoadedModel], *, gpu: Callable[..., Any]) -> RemoteDraw:
     """Give what draws on a GPU that is lent for each request.
 
     Args:
@@ -107,7 +107,7 @@ def drawing_on(models: Mapping[str, LoadedModel], *, gpu: Callable[..., Any]) ->
     @gpu(duration=seconds)
     def on_gpu(request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
         model = models[request.model]
-        yield from draw_there(request, adapter=adapter, previews=previews, model=model, detector=detector)
+        yield from draw_remotely(request, adapter=adapter, previews=previews, model=model, detector=detector)
 
     def draw(request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
         try:
@@ -126,7 +126,7 @@ def estimated_seconds(plan: Plan) -> int:
     """Estimate how long a request needs a GPU; rather too long, as more is cut off."""
     width, height = plan.canvas_size
     per_picture = _SECONDS_PER_PICTURE + plan.drawn_steps * _SECONDS_PER_STEP_AND_MEGAPIXEL * width * height / 10**6
-    return math.ceil(_SECONDS_AT_FIRST + len(plan.seeds) * per_picture)
+    return math.ceil(_SECONDS_AT_FIRST + plan.request.count * per_picture)
 
 
 def explained(error: gr.Error) -> UserError:

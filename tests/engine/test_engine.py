@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
+from ipa_app.engine.observable import InternalError, Left
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.engine.watched import InternalError, Left
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
@@ -39,6 +39,12 @@ def long_job(engine: Engine) -> Iterator[Job]:
         yield job
     finally:
         job.cancel()
+
+
+def test_a_random_seed_is_decided_when_a_request_is_submitted(engine: Engine) -> None:
+    job = engine.submit(GenerateRequest(task="mix", prompt="a cat", steps=1))
+    assert job.plan.request.seed >= 0
+    assert job.result(TIMEOUT_S).seeds == (job.plan.request.seed,)
 
 
 def test_importing_the_engine_does_not_import_torch() -> None:

@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ipa_app.engine.plan import make_plan, settings_of
+from ipa_app.engine.metadata import metadata_of
+from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.seeds import LARGEST_SEED, picture_seeds
+from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError
 from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.controlnets import usual_controlnet
 from ipa_app.models.entry import AdapterEntry, ModelEntry
+from tests.sample_requests import sample_request
 
 ENTRY = ModelEntry(
     name="m",
@@ -74,7 +77,9 @@ def test_what_the_model_lacks_is_said_before_anything_is_loaded() -> None:
 
 def test_the_settings_hold_every_input_as_used_and_are_json() -> None:
     request = GenerateRequest(task="variation", references=(Reference(image=PICTURE, weight=0.5),), count=3, seed=8)
-    settings = json.loads(json.dumps(settings_of(make_plan(request, ENTRY), scheduler="S"), allow_nan=False))
+    settings = json.loads(
+        json.dumps(metadata_of(make_plan(request.with_seed(), ENTRY), scheduler="S"), allow_nan=False)
+    )
     assert settings["seeds"] == [8, 9, 10]
     assert (settings["steps"], settings["guidance_scale"], settings["scheduler"]) == (20, 3.0, "S")
     assert (settings["width"], settings["height"], settings["adapter"]) == (128, 96, "base")
@@ -88,10 +93,10 @@ def test_the_settings_hold_every_input_as_used_and_are_json() -> None:
 def test_an_adapter_is_found_by_every_name_it_has_and_noted_by_one(asked: str, name: str) -> None:
     """By its own, by its file's, as the usual one of its kind, or by the key of the visitor who brought it."""
     request = GenerateRequest(task="variation", references=(Reference(image=PICTURE),), adapter=asked)
-    plan = make_plan(request, ENTRY)
+    plan = make_plan(request.with_seed(), ENTRY)
     assert plan.adapter is not None
     assert plan.adapter.name == name
-    assert settings_of(plan, scheduler="S")["adapter"] == name
+    assert metadata_of(plan, scheduler="S")["adapter"] == name
 
 
 def test_what_a_visitors_adapter_is_asked_for_by_is_never_written_down() -> None:
@@ -99,7 +104,7 @@ def test_what_a_visitors_adapter_is_asked_for_by_is_never_written_down() -> None
         request = GenerateRequest(
             task="variation", references=(Reference(image=PICTURE),), adapter="mine~secret", scale=scale
         )
-        assert "secret" not in json.dumps(settings_of(make_plan(request, ENTRY), scheduler="S"))
+        assert "secret" not in json.dumps(metadata_of(make_plan(request.with_seed(), ENTRY), scheduler="S"))
 
 
 def test_who_asks_for_an_adapter_that_is_gone_is_told_so() -> None:
@@ -111,15 +116,17 @@ def test_who_asks_for_an_adapter_that_is_gone_is_told_so() -> None:
 def test_words_alone_need_no_adapter() -> None:
     plain = dataclasses.replace(ENTRY, adapters={})
     for name in ("base", "fine"):
-        plan = make_plan(GenerateRequest(task="mix", prompt="a cat", adapter=name), plain)
+        plan = make_plan(GenerateRequest(task="mix", prompt="a cat", adapter=name, seed=1), plain)
         assert plan.adapter is None
-        assert settings_of(plan, scheduler="S")["adapter"] == name
+        assert metadata_of(plan, scheduler="S")["adapter"] == name
 
 
 def test_scale_0_and_no_reference_are_written_down_alike() -> None:
     nothing = GenerateRequest(task="mix", prompt="a cat", seed=1)
     ignored = GenerateRequest(task="mix", prompt="a cat", seed=1, references=(Reference(image=PICTURE),), scale=0)
-    first, second = (settings_of(make_plan(request, ENTRY), scheduler="S") for request in (nothing, ignored))
+    first, second = (
+        metadata_of(make_plan(request.with_seed(), ENTRY), scheduler="S") for request in (nothing, ignored)
+    )
     assert first == second
     assert (first["scale"], first["references"]) == (0.0, [])
 
@@ -141,12 +148,12 @@ def test_a_pose_needs_a_whole_step_too() -> None:
 
 def test_a_picture_to_stay_away_from_is_noted_where_it_counts() -> None:
     wish = GenerateRequest(task="variation", references=(Reference(image=PICTURE),), negative_reference=PICTURE)
-    counts = settings_of(make_plan(wish, ENTRY), scheduler="S")
+    counts = metadata_of(make_plan(wish.with_seed(), ENTRY), scheduler="S")
     assert counts["negative_reference"] == counts["references"][0]["sha256"]
     for change in ({"guidance_scale": 1}, {"scale": 0}, {"task": "mix", "prompt": "a cat", "references": ()}):
-        plan = make_plan(dataclasses.replace(wish, **change), ENTRY)
+        plan = make_plan(dataclasses.replace(wish, seed=1, **change), ENTRY)
         assert plan.negative_reference is None
-        assert "negative_reference" not in settings_of(plan, scheduler="S")
+        assert "negative_reference" not in metadata_of(plan, scheduler="S")
 
 
 def test_a_start_picture_leaves_only_the_last_steps_to_be_drawn() -> None:
@@ -163,7 +170,20 @@ def test_seeds_count_up_and_start_over() -> None:
     assert picture_seeds(LARGEST_SEED, 2) == (LARGEST_SEED, 0)
 
 
-def test_random_seeds_differ_and_can_be_asked_for() -> None:
-    first, second = picture_seeds(-1, 2), picture_seeds(-1, 2)
-    assert first != second
-    assert all(0 <= seed <= LARGEST_SEED for seed in first + second)
+def test_a_random_seed_is_drawn_once_and_a_decided_one_stays() -> None:
+    wish = GenerateRequest(task="mix", prompt="a cat", count=2)
+    first, second = wish.with_seed(), wish.with_seed()
+    assert first.seed != second.seed
+    assert all(0 <= request.seed <= LARGEST_SEED for request in (first, second))
+    assert first.with_seed() is first
+    assert make_plan(first, ENTRY).seeds == (first.seed, (first.seed + 1) % (LARGEST_SEED + 1))
+    with pytest.raises(ValueError, match="not decided"):
+        assert make_plan(wish, ENTRY).seeds
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_same_request_has_the_same_plan(task: str) -> None:
+    request = sample_request(task, adapter="base", part="all", width=0, height=0, seed=-1)
+    entry = dataclasses.replace(ENTRY, controlnets={"pose": usual_controlnet("pose", Path("c"))})
+    assert make_plan(request, entry) == make_plan(request, entry)
+    assert make_plan(request.with_seed(), entry).seeds != make_plan(request.with_seed(), entry).seeds

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.drawing import draw
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.rows import Row
 from ipa_app.imaging.cropping import square_for_clip
 from ipa_app.models.catalog import ModelEntry, entry_from_folder
 from ipa_app.models.loaded import LoadedModel
@@ -37,8 +37,8 @@ def _drawn(model: LoadedModel, entry: ModelEntry) -> bytes:
     prompt = model.encode(square_for_clip(noise_picture()), model.entry.adapters["base"]).to(
         model.pipelines["text_to_image"].unet.dtype
     )
-    row = Row(prompt="a red cat", negative_prompt="", seed=3, image_prompts=(prompt,))
-    return draw(model, [row], like=plan, on_step=lambda _: None)[0].tobytes()
+    row = BatchItem(prompt="a red cat", negative_prompt="", seed=3, image_prompts=(prompt,))
+    return draw(model, [row], plan=plan, on_step=lambda _: None)[0].tobytes()
 
 
 @torch.no_grad()

@@ -18,12 +18,12 @@ from diffusers import (
 )
 from PIL import Image
 
+from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
 from ipa_app.engine.previews import TIME_SHARE, Previewer, TimeBudget, pictures_of
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import Progress
-from ipa_app.engine.rows import Row
 from ipa_app.models.families import SD1, SDXL
 from tests.engine.conftest import TIMEOUT_S, noise_picture, pixels, reference
 from tests.sample_requests import sample_request
@@ -148,7 +148,7 @@ def test_what_is_shown_is_the_clean_picture_that_a_step_predicts(scheduler: Any)
     seen: list[Image.Image] = []
     previewer = Previewer(budget=TimeBudget(share=1e6), wanted=lambda: True, show=seen.extend)
     previewer.follow(scheduler)
-    model, row = SmallModel(), Row(prompt="", negative_prompt="", seed=0)
+    model, row = SmallModel(), BatchItem(prompt="", negative_prompt="", seed=0)
     for step, timestep in enumerate(scheduler.timesteps[:4]):
         scheduler.scale_model_input(latents, timestep)
         predicted = clean

@@ -12,12 +12,12 @@ from diffusers.image_processor import IPAdapterMaskProcessor
 from PIL import Image, ImageChops
 
 from ipa_app.adapter import ImagePrompt
+from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.drawing import draw
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.references import Reference, RegionName
 from ipa_app.engine.regions import region_mask
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.rows import Row
 from ipa_app.errors import UserError
 from ipa_app.models.manager import ModelManager
 from tests.engine.conftest import TIMEOUT_S, Generate, noise_picture, pixels, reference
@@ -94,8 +94,8 @@ def test_without_regions_all_pictures_are_one_prompt_bit_for_bit(generate: Gener
     plan = make_plan(GenerateRequest(**WISH), model.entry)
     prompts = [model.encode(square, model.entry.adapters["base"]) for square in SQUARES]
     joined = ImagePrompt.concat(prompts, weights=WEIGHTS).with_scale(WISH["scale"])
-    row = Row(prompt=WISH["prompt"], negative_prompt="", seed=WISH["seed"], image_prompts=(joined,))
-    (expected,) = draw(model, [row], like=plan, on_step=lambda _: None)
+    row = BatchItem(prompt=WISH["prompt"], negative_prompt="", seed=WISH["seed"], image_prompts=(joined,))
+    (expected,) = draw(model, [row], plan=plan, on_step=lambda _: None)
     assert expected is not None
     references = tuple(Reference(image=each, weight=weight) for each, weight in zip(SQUARES, WEIGHTS, strict=True))
     assert pixels(generate(**WISH, references=references)) == [expected.tobytes()]

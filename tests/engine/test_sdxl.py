@@ -17,12 +17,12 @@ from diffusers import (
 )
 from PIL import Image
 
+from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.drawing import denoise
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult
-from ipa_app.engine.rows import Row
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.models.manager import ModelManager
@@ -61,15 +61,15 @@ def draw_theirs(pipeline: Any, seed: int, **arguments: object) -> torch.Tensor:
     return pipeline("a red cat", latents=noise, **(settings | arguments)).images
 
 
-def draw_ours(model: LoadedModel, rows: list[Row], **fields: Any) -> torch.Tensor:
+def draw_ours(model: LoadedModel, rows: list[BatchItem], **fields: Any) -> torch.Tensor:
     """Latents of the rows by the engine's own path."""
     request = GenerateRequest(**({"task": "mix", "prompt": "a red cat"} | fields))
     with torch.inference_mode():
-        return denoise(model, rows, like=make_plan(request, model.entry), on_step=lambda _: None)
+        return denoise(model, rows, plan=make_plan(request, model.entry), on_step=lambda _: None)
 
 
-def row(seed: int, **fields: Any) -> Row:
-    return Row(**({"prompt": "a red cat", "negative_prompt": "", "seed": seed} | fields))
+def row(seed: int, **fields: Any) -> BatchItem:
+    return BatchItem(**({"prompt": "a red cat", "negative_prompt": "", "seed": seed} | fields))
 
 
 def image_prompt(model: LoadedModel, adapter: str, scale: float) -> Any:
@@ -157,7 +157,7 @@ def test_a_pose_after_a_reference_is_what_it_is_in_diffusers(
     load_ip_adapter(pipeline, tiny_sdxl_dir, "fine")
     given = {"image": SKELETON, "controlnet_conditioning_scale": 0.8}
     expected = draw_theirs(pipeline, 5, ip_adapter_image=square(), **given)
-    rows = [row(5, image_prompts=(image_prompt(model, "fine", 0.6),), pose=SKELETON)]
+    rows = [row(5, image_prompts=(image_prompt(model, "fine", 0.6),), control_image=SKELETON)]
     drawn = draw_ours(model, rows, task="pose", pose=SKELETON, control_scale=0.8)
     assert_close(drawn, expected)
 
@@ -199,6 +199,6 @@ def test_half_precision_decodes_in_single_where_the_decoder_needs_it(tiny_sdxl_d
     precisions = []
     vae.decoder.conv_in.register_forward_pre_hook(lambda _, inputs: precisions.append(inputs[0].dtype))
     plan = make_plan(GenerateRequest(task="mix", prompt="a red cat"), entry)
-    draw(half, [row(1)], like=plan, on_step=lambda _: None)
+    draw(half, [row(1)], plan=plan, on_step=lambda _: None)
     assert precisions == [torch.float32]
     assert vae.dtype == torch.float16

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from ipa_app.engine.area import mark_area
 from ipa_app.engine.plan import make_plan
+from ipa_app.engine.tasks.area import mark_area
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.ui.form import build_request

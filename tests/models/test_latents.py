@@ -14,11 +14,11 @@ from diffusers import AutoencoderKL, StableDiffusionImg2ImgPipeline, StableDiffu
 from PIL import Image
 from torch import Tensor
 
+from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.drawing import denoise, draw
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.previews import pictures_of
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.rows import Row
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.latents import decode, encode, scaled, scaled_deviation, unscaled
 from ipa_app.models.loaded import LoadedModel
@@ -122,8 +122,8 @@ def test_training_aims_at_what_drawing_starts_from(folder: Path, settings: dict[
 
 
 def drawn(model: LoadedModel, request: GenerateRequest, **fields: Any) -> Image.Image:
-    row = Row(prompt=request.prompt, negative_prompt="", seed=5, **fields)
-    picture = draw(model, [row], like=make_plan(request, model.entry), on_step=lambda _: None)[0]
+    row = BatchItem(prompt=request.prompt, negative_prompt="", seed=5, **fields)
+    picture = draw(model, [row], plan=make_plan(request, model.entry), on_step=lambda _: None)[0]
     assert picture is not None
     return picture
 
@@ -134,8 +134,8 @@ def test_around_a_mask_there_is_the_picture_itself(folder: Path, settings: dict[
     picture, mask = noise_picture(2, (64, 64)), Image.new("L", (64, 64))
     mask.paste(255, (32, 0, 64, 64))
     request = GenerateRequest(task="inpaint", image=picture, mask=mask, prompt="a cat", steps=3)
-    row = Row(prompt="a cat", negative_prompt="", seed=5, image=picture, mask=mask)
-    latents = denoise(model, [row], like=make_plan(request, model.entry), on_step=lambda _: None)
+    row = BatchItem(prompt="a cat", negative_prompt="", seed=5, image=picture, mask=mask)
+    latents = denoise(model, [row], plan=make_plan(request, model.entry), on_step=lambda _: None)
     pipeline: Any = model.pipelines["inpaint"]
     posterior = pipeline.vae.encode(pipeline.image_processor.preprocess(picture)).latent_dist
     generator = torch.Generator().manual_seed(5)

@@ -144,7 +144,7 @@ def pictures_of(engine: Engine, request: GenerateRequest) -> list[GenerateResult
 def test_settings_of_a_result_with_a_withheld_picture_can_be_restored(
     engine: Engine, model: LoadedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from ipa_app.engine.recipes import pack_inputs, read_request
+    from ipa_app.engine.metadata import pack_inputs, read_request
     from ipa_app.imaging.png import write_png
 
     answers = iter([True, False])

@@ -13,10 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ipa_app.adapter.header import read_safetensors
+from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.drawing import denoise
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.rows import Row
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry, entry_from_file, entry_from_folder
 from ipa_app.models.hub import model_folder
@@ -91,9 +91,9 @@ def test_an_sdxl_in_one_file_draws_what_its_folder_draws(tmp_path: Path) -> None
     for model in (usual, single):
         plan = make_plan(GenerateRequest(task="mix", prompt="a red cat"), model.entry)
         prompt = model.encode(picture, model.entry.adapters["fine"])
-        row = Row(prompt="a red cat", negative_prompt="", seed=5, image_prompts=(prompt,))
+        row = BatchItem(prompt="a red cat", negative_prompt="", seed=5, image_prompts=(prompt,))
         with torch.inference_mode():
-            latents.append(denoise(model, [row], like=plan, on_step=lambda _: None))
+            latents.append(denoise(model, [row], plan=plan, on_step=lambda _: None))
     assert torch.equal(*latents)
 
 

@@ -11,7 +11,7 @@ import pytest
 from gradio_client import Client
 from PIL import Image
 
-from ipa_app.engine.recipes import read_request
+from ipa_app.engine.metadata import read_request
 from tests.recorded.record import BUNDLE, HERE, arithmetic, call, cases, digest, thumbnail, thumbnail_file
 from tests.ui.serving import served
 

@@ -17,9 +17,10 @@ from ipa_app.pose.presets import preset_file, preset_pictures, preset_sheets
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
 from ipa_app.pose.skeleton import Skeleton
 from ipa_app.ui.form import build_request
-from ipa_app.ui.pose_finder import find_pose, found_text
+from ipa_app.ui.parts import Parts
 from ipa_app.ui.running import Runner
 from ipa_app.ui.tabs.pose import read_canvas, read_keypoints, read_keypoints_file
+from ipa_app.ui.tabs.pose_finder import PoseFinder, find_pose, found_text
 from tests.drawn_skeletons import STANDING, drawn, without
 from tests.seen import paragraphs
 from tests.ui.page_parts import Opened, Update, opened_page
@@ -104,11 +105,17 @@ def reading(reading_bundle_dir: Path) -> Iterator[Opened]:
         yield opened
 
 
+def finder_of(parts: Parts) -> PoseFinder:
+    tab = parts.tab_of("pose")
+    (find,) = tab.starting
+    options = {name: tab.inputs[name] for name in ("pose_hands", "pose_face", "pose_detector")}
+    return PoseFinder(find=find, options=options, picture=tab.inputs["pose"], skeleton=tab.inputs["skeleton"])
+
+
 def found(opened: Opened, picture: Path | None, **options: Any) -> list[Update]:
     """What the button changes on the page, one after the other."""
     parts, studio = opened
-    finder = parts.tab_of("pose").pose_finder
-    assert finder is not None
+    finder = finder_of(parts)
     runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)
     values = {"pose_hands": False, "pose_face": False, "pose_detector": "openpose", **options}
     payload = None if picture is None else {"path": str(picture)}
@@ -120,14 +127,14 @@ def test_the_pose_of_a_toy_picture_reaches_the_editor(reading: Opened, tmp_path:
     parts, _ = reading
     started, *_, last = found(reading, tmp_path / "toy.png")
     tab = parts.tab_of("pose")
-    assert tab.pose_finder is not None
-    assert started[tab.stop]["interactive"] and not started[tab.pose_finder.find]["interactive"]
-    sheet = PoseSheet.from_json(last[tab.pose_finder.skeleton])
+    finder = finder_of(parts)
+    assert started[tab.stop]["interactive"] and not started[finder.find]["interactive"]
+    sheet = PoseSheet.from_json(last[finder.skeleton])
     assert (sheet.width, sheet.height) == (150, 90)
     assert None not in sheet.skeleton.people[0]
-    assert last[tab.pose_finder.picture] is None
+    assert last[finder.picture] is None
     assert Message("pose.found", count=1) in last[parts.results.status]
-    assert last[tab.pose_finder.find]["interactive"] and not last[tab.stop]["interactive"]
+    assert last[finder.find]["interactive"] and not last[tab.stop]["interactive"]
 
 
 def test_no_pose_can_be_found_in_nothing_or_where_joints_cannot_be_read(reading: Opened, tmp_path: Path) -> None:
@@ -143,9 +150,8 @@ def test_the_joints_of_a_drawn_skeleton_reach_the_editor_with_what_is_left_out(r
     canvas.save(tmp_path / "small.png")
     *_, last = found(reading, tmp_path / "small.png")
     parts, _ = reading
-    tab = parts.tab_of("pose")
-    assert tab.pose_finder is not None
-    sheet = PoseSheet.from_json(last[tab.pose_finder.skeleton])
+    finder = finder_of(parts)
+    sheet = PoseSheet.from_json(last[finder.skeleton])
     assert None not in sheet.skeleton.people[0]
     said = last[parts.results.status]
     assert Message("pose.found", count=1) in said and "could not be followed, and was brought closer." in said

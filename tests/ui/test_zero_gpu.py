@@ -23,10 +23,10 @@ from PIL import Image
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
+from ipa_app.engine.observable import InternalError
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.engine.watched import InternalError
 from ipa_app.engine.worker import carry_out
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.catalog import entry_from_folder
@@ -92,7 +92,7 @@ def lender() -> Lender:
 
 @pytest.fixture
 def engine(manager: ModelManager, model: LoadedModel, lender: Lender) -> Iterator[Engine]:
-    engine = Engine(manager, draw_apart=drawing_on({"toybox": model}, gpu=lender.gpu))
+    engine = Engine(manager, remote_draw=drawing_on({"toybox": model}, gpu=lender.gpu))
     yield engine
     engine.close()
 

@@ -6,30 +6,42 @@ painted mask is taken from it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
-from ipa_app.errors import UserError
-from ipa_app.imaging.masks import editor_mask
+from ipa_app.engine.tasks.inpaint import EXTENSIONS
+from ipa_app.errors import blaming
+from ipa_app.imaging.mask_files import read_mask
+from ipa_app.imaging.masks import fit_mask
+from ipa_app.imaging.opening import Opened, open_image
 from ipa_app.imaging.transparency import note_of_transparency, on_white, opacity_of
 from ipa_app.messages import Message
+from ipa_app.models.entry import ModelEntry
 from ipa_app.ui.controls import picture_input
+from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import open_upload
 from ipa_app.ui.kept import keep_picture
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.status import notes_html
 from ipa_app.ui.tabs.mask_edges import mask_edges
-from ipa_app.ui.tabs.shared import TaskTab, finish_tab, help_text, subheading
+from ipa_app.ui.tabs.mask_view import connect_mask_view, keep_mask
+from ipa_app.ui.tabs.shared import Tab, TaskTab, finish_tab, help_text, subheading
 from ipa_app.ui.uploads import file_path
 
 _COPY_SIDE = 768
 _BRUSH = 72
+_LARGE_SHARE = 0.5
 
 
-def inpaint_tab() -> TaskTab:
-    """Lay out the tab and its chain from uploaded picture to editor."""
+def inpaint_tab(entry: ModelEntry) -> TaskTab:
+    """Lay out the tab and its chain from uploaded picture to editor; it is the same for all models."""
+    del entry
     with gr.Tab(Message("page.inpaint.tab"), id="inpaint", elem_id="tab-inpaint") as tab:
         help_text(Message("page.inpaint.help"))
         subheading(Message("page.inpaint.image_label"))
@@ -54,23 +66,52 @@ def inpaint_tab() -> TaskTab:
             task="inpaint",
             tab=tab,
             label=Message("page.prompt_optional_label"),
-            inputs={"image": image, "mask": mask_file, "painted": editor, **edges.inputs},
-            folds={"mask": mask_fold, **dict.fromkeys(edges.inputs, edges.fold)},
-            mask_view=edges.view,
+            placeholder=Message("page.prompt_examples.inpaint"),
         )
     outputs = [upload, paint, note, editor, shown]
     image.change(_paintable_copy, [image, shown], outputs, preprocess=False, **CHECKED)
     other.click(lambda: None, None, image, **AT_ONCE)
-    return finished
+    return replace(
+        finished,
+        inputs={"image": image, "mask": mask_file, "painted": editor, **edges.inputs},
+        folds={"mask": mask_fold, **dict.fromkeys(edges.inputs, edges.fold)},
+        kept={"painted": keep_mask},
+        connect=partial(connect_mask_view, edges.view),
+        from_example=_from_example,
+    )
 
 
-def keep_mask(editor_value: dict[str, Any] | None) -> str | None:
-    """Save what was painted as a black and white PNG and return its path; None when nothing was painted."""
-    try:
-        mask = editor_mask(editor_value)[1]
-    except UserError:
-        return None
-    return keep_picture(mask)
+def read_mask_input(
+    sent: Mapping[str, Any], values: Mapping[str, Any], opened: Mapping[str, Opened]
+) -> tuple[dict[str, Any], list[Message]]:
+    """Open what was painted on the page, which means what it shows, or a file, which may be anything.
+
+    The page has saved what was painted, which counts where there is no file.
+    """
+    mask, picture = sent.get("mask") or sent.get("painted"), opened.get("image")
+    if mask is None or picture is None:
+        return {}, []
+    may_be_empty = any(values.get(side) for side in EXTENSIONS)
+    with blaming("mask"):
+        if isinstance(mask, str):
+            drawn = open_image(mask, min_side=1)
+            return {"mask": fit_mask(drawn, picture.image.size, may_be_empty=may_be_empty)}, []
+        read = read_mask(file_path(mask, field="mask"), picture, may_be_empty=may_be_empty)
+    # Who swaps a mask has seen how much of the picture it marks.
+    return {"mask": read.mask}, [*read.notes, *([] if values.get("mask_invert") else _note_of_size(read.mask))]
+
+
+def _note_of_size(mask: Image.Image) -> list[Message]:
+    """Say how much is marked where that is most of the picture, as it is where a mask was meant the other way round."""
+    share = mask.histogram()[255] / (mask.width * mask.height)
+    if share <= _LARGE_SHARE:
+        return []
+    return [Message("mask.all") if share == 1 else Message("mask.large", percent=round(100 * share))]
+
+
+def _from_example(example: Example) -> dict[str, Any]:
+    files = {"image": example.image, "mask": example.mask}
+    return {name: str(file) for name, file in files.items() if file is not None}
 
 
 def _editor() -> gr.ImageEditor:
@@ -110,3 +151,15 @@ def _paintable_copy(payload: Any, shown: str | None) -> tuple[Any, Any, Any, Any
         value = {"background": keep_picture(copy), "layers": [], "composite": None}
         notes = [*opened.notes, *([note_of_transparency(Message("upload.this"))] if opacity_of(opened.image) else [])]
         return gr.update(visible=False), gr.update(visible=True), notes_html(notes), value, path
+
+
+TAB = Tab(
+    lay_out=inpaint_tab,
+    about=(
+        "Redraw the white part of a mask; every other pixel of the picture stays as it is.\n\n"
+        "With `extend_...` the picture is continued beyond its edges as well; then `mask` may be None."
+    ),
+    beside=("painted",),
+    opens=("mask",),
+    read=read_mask_input,
+)

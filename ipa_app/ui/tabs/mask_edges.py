@@ -7,10 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.engine.requests import EXTENSIONS
+from ipa_app.engine.tasks.inpaint import EXTENSIONS
 from ipa_app.messages import Message
 from ipa_app.ui.controls import control, controls
-from ipa_app.ui.tabs.shared import MaskView, help_text, subheading
+from ipa_app.ui.tabs.mask_view import MaskView
+from ipa_app.ui.tabs.shared import help_text, subheading
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,26 +7,32 @@ picture of one in the upload box: then the editor steps aside.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
-from ipa_app.imaging.opening import open_image
+from ipa_app.imaging.opening import Opened, open_image
 from ipa_app.messages import Message
+from ipa_app.models.entry import ModelEntry
 from ipa_app.pose.detectors import USUAL, detectors
 from ipa_app.pose.keypoint_files import UnknownCanvasError
 from ipa_app.pose.presets import preset_pictures, preset_sheets, preset_title
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
 from ipa_app.ui.controls import controls, picture_input
+from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.skeleton_editor.component import skeleton_editor
 from ipa_app.ui.status import notes_html
-from ipa_app.ui.tabs.shared import PoseFinder, TaskTab, finish_tab, help_text, subheading
+from ipa_app.ui.tabs.pose_finder import PoseFinder, connect_pose_finder
+from ipa_app.ui.tabs.shared import Tab, TaskTab, Update, finish_tab, help_text, subheading
 from ipa_app.ui.uploads import file_path
 
 
@@ -58,8 +64,9 @@ class _PoseParts:
     picture: gr.Image
 
 
-def pose_tab() -> TaskTab:
-    """Lay out the tab."""
+def pose_tab(entry: ModelEntry) -> TaskTab:
+    """Lay out the tab, which is the same for all models."""
+    del entry
     with gr.Tab(Message("page.pose.tab"), id="pose", elem_id="tab-pose") as tab:
         help_text(Message("page.pose.help"))
         parts = _lay_out()
@@ -71,23 +78,44 @@ def pose_tab() -> TaskTab:
             task="pose",
             tab=tab,
             label=Message("page.prompt_optional_label"),
-            inputs={
-                "pose": parts.picture,
-                "skeleton": parts.skeleton,
-                **parts.options,
-                **control_scale,
-                **shares,
-            },
-            folds=dict.fromkeys(shares, when),
-            pose_finder=PoseFinder(
-                find=parts.find,
-                options=parts.options,
-                picture=parts.picture,
-                skeleton=parts.skeleton,
-            ),
+            placeholder=Message("page.prompt_examples.pose"),
         )
     _connect(parts)
-    return finished
+    finder = PoseFinder(find=parts.find, options=parts.options, picture=parts.picture, skeleton=parts.skeleton)
+    return replace(
+        finished,
+        inputs={"pose": parts.picture, "skeleton": parts.skeleton, **parts.options, **control_scale, **shares},
+        folds=dict.fromkeys(shares, when),
+        starting=(parts.find,),
+        connect=partial(connect_pose_finder, finder),
+        from_example=_from_example,
+        from_request=partial(_from_request, parts),
+    )
+
+
+def read_skeleton(
+    sent: Mapping[str, Any], values: Mapping[str, Any], opened: Mapping[str, Opened]
+) -> tuple[dict[str, Any], list[Message]]:
+    """Read the editor's skeleton, the text of an OpenPose file, which counts where there is no picture."""
+    del values
+    skeleton = None if "pose" in opened else sent.get("skeleton")
+    return ({"pose": PoseSheet.from_json(skeleton)} if skeleton else {}), []
+
+
+def _from_example(example: Example) -> dict[str, Any]:
+    sheet = preset_sheets().get(example.pose or "")
+    # The preset goes into the editor, and a picture would be used instead of it.
+    return {} if sheet is None else {"skeleton": sheet.to_json(), "pose": None}
+
+
+def _from_request(parts: _PoseParts, request: GenerateRequest) -> Update:
+    updates: Update = {}
+    if isinstance(request.pose, PoseSheet):
+        updates = {parts.picture: None, parts.skeleton: request.pose.to_json()}
+    if request.pose_detector not in detectors():
+        # Not offered otherwise; or else nobody could choose another one.
+        updates[parts.options["pose_detector"]] = gr.update(value=request.pose_detector, visible=True)
+    return updates
 
 
 def _lay_out() -> _PoseParts:
@@ -246,3 +274,11 @@ def _step_aside(payload: Any) -> tuple[Any, Any]:
     """Hide the editor, with what was done in it, while a picture sets the pose."""
     free = payload is None
     return gr.update(visible=True if free else "hidden"), gr.update(visible=not free)
+
+
+TAB = Tab(
+    lay_out=pose_tab,
+    about="Make pictures of the reference's subject in the pose of a skeleton, a photo or (Toybox) a toy picture.",
+    beside=("skeleton",),
+    read=read_skeleton,
+)

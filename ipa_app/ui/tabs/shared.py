@@ -1,45 +1,53 @@
-"""What the four tabs have in common: words and the buttons."""
+"""What the tabs have in common: words and the buttons."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.tasks import TASKS
 from ipa_app.messages import Message
 from ipa_app.options import options
 from ipa_app.ui.language.markup import said
 
+if TYPE_CHECKING:
+    from ipa_app.imaging.opening import Opened
+    from ipa_app.models.entry import ModelEntry
+    from ipa_app.ui.examples import Example
+    from ipa_app.ui.parts import Parts
+    from ipa_app.ui.running import Runner
 
-@dataclass(frozen=True, kw_only=True)
-class MaskView:
-    """The button that shows the mask as it will be used, and where.
 
-    `box` holds all of it: the notes, and `understood` with the picture where the mask could be understood.
-    """
-
-    show: gr.Button
-    box: gr.Column
-    notes: gr.HTML
-    understood: gr.Column
-    picture: gr.Image
+Update = dict[Any, Any]
+Fields = tuple[dict[str, Any], list[Message]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoseFinder:
-    """The button that finds the pose in the picture, and where that goes.
+class Tab:
+    """What is to be known of a tab before it is laid out.
 
-    `options` are the inputs that say how people are looked for, by the request's field.
+    Attributes:
+        lay_out: lays it out, given the model that is chosen when the page opens.
+        about: what the endpoint of its task does, for programmers, in English alone.
+        first: what comes first in that endpoint beside what must be given, where it is not what comes first in others.
+        beside: its inputs that are no options of a request, by name.
+        opens: the pictures that `read` opens, by the names of their options.
+        read: turns these, and what is beside, into fields of a request, and sentences on how they were understood. It
+            is given all that was sent, the values of the request's other fields, and the other pictures as they were
+            opened.
     """
 
-    find: gr.Button
-    options: dict[str, Any]
-    picture: gr.Image
-    skeleton: gr.HTML
+    lay_out: Callable[[ModelEntry], TaskTab]
+    about: str
+    first: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    opens: tuple[str, ...] = ()
+    read: Callable[[Mapping[str, Any], Mapping[str, Any], Mapping[str, Opened]], Fields] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +66,11 @@ class TaskTab:
         folds: the accordion that an input lies in, by the input's name; opened where one in it is not as usual.
         extras: further buttons that draw something, by the name of their series.
         compared: which adapters one of these compares.
-        mask_view: where the mask can be looked at as it will be used.
-        pose_finder: where a pose can be found in a picture.
+        kept: of inputs that need Gradio's own decoding, what saves their value as a file, by the input's name.
+        starting: buttons of its own that start what its Stop stops.
+        connect: connects what only this tab has.
+        from_example: the values of its own inputs for an example, by the input's name; others stay as they are.
+        from_request: further updates of its own components where a request is restored.
     """
 
     task: str
@@ -73,13 +84,16 @@ class TaskTab:
     folds: dict[str, gr.Accordion] = field(default_factory=dict)
     extras: dict[str, gr.Button] = field(default_factory=dict)
     compared: gr.CheckboxGroup | None = None
-    mask_view: MaskView | None = None
-    pose_finder: PoseFinder | None = None
+    kept: Mapping[str, Callable[[Any], str | None]] = field(default_factory=dict)
+    starting: tuple[gr.Button, ...] = ()
+    connect: Callable[[Parts, Runner], None] | None = None
+    from_example: Callable[[Example], dict[str, Any]] | None = None
+    from_request: Callable[[GenerateRequest], Update] | None = None
 
     @property
     def default_scale(self) -> float:
         """The strength of the picture that suits this task."""
-        return options(GenerateRequest)["scale"].default_for(self.task)
+        return TASKS[self.task].default_of(options(GenerateRequest)["scale"])
 
 
 def help_text(*texts: Message) -> None:
@@ -97,12 +111,9 @@ def finish_tab(
     task: str,
     tab: gr.Tab,
     label: str,
-    inputs: dict[str, Any] | None = None,
-    folds: dict[str, gr.Accordion] | None = None,
+    placeholder: str,
     extras: Mapping[str, Message] = MappingProxyType({}),
     compared: Callable[[], gr.CheckboxGroup] | None = None,
-    mask_view: MaskView | None = None,
-    pose_finder: PoseFinder | None = None,
 ) -> TaskTab:
     """Lay out the words, the buttons and room for examples, the same way in every tab.
 
@@ -110,16 +121,13 @@ def finish_tab(
         task: the engine's name for it.
         tab: the tab itself.
         label: of the words.
-        inputs: as in `TaskTab`.
-        folds: as in `TaskTab`.
+        placeholder: an example of them.
         extras: what the further buttons say, by the name of their series.
         compared: lays out the choice of what they compare.
-        mask_view: as in `TaskTab`.
-        pose_finder: as in `TaskTab`.
     """
     prompt = gr.Textbox(
         label=label,
-        placeholder=Message(f"page.prompt_examples.{task}"),
+        placeholder=placeholder,
         lines=2,
         max_lines=4,
         elem_id=f"{task}-prompt",
@@ -133,13 +141,7 @@ def finish_tab(
         stop = gr.Button(
             Message("page.stop"), size="lg", scale=1, min_width=90, interactive=False, elem_id=f"{task}-stop"
         )
-    further = {}
-    if extras:
-        with gr.Row(elem_classes="ipa-extras"):
-            further = {
-                name: gr.Button(text, size="sm", min_width=140, elem_id=f"{task}-{name}")
-                for name, text in extras.items()
-            }
+    further = _further_buttons(task, extras) if extras else {}
     choice = compared() if compared else None
     examples = gr.Column(elem_classes="ipa-examples")
     return TaskTab(
@@ -150,10 +152,13 @@ def finish_tab(
         generate=generate,
         stop=stop,
         examples=examples,
-        inputs=inputs or {},
-        folds=folds or {},
         extras=further,
         compared=choice,
-        mask_view=mask_view,
-        pose_finder=pose_finder,
     )
+
+
+def _further_buttons(task: str, extras: Mapping[str, Message]) -> dict[str, gr.Button]:
+    with gr.Row(elem_classes="ipa-extras"):
+        return {
+            name: gr.Button(text, size="sm", min_width=140, elem_id=f"{task}-{name}") for name, text in extras.items()
+        }

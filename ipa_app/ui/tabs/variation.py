@@ -8,7 +8,7 @@ from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
 from ipa_app.ui.adapters import adapters_to_compare
 from ipa_app.ui.orders import SERIES
-from ipa_app.ui.tabs.shared import TaskTab, finish_tab, help_text
+from ipa_app.ui.tabs.shared import Tab, TaskTab, finish_tab, help_text
 
 
 def variation_tab(entry: ModelEntry) -> TaskTab:
@@ -23,6 +23,18 @@ def variation_tab(entry: ModelEntry) -> TaskTab:
             task="variation",
             tab=tab,
             label=Message("page.prompt_optional_label"),
+            placeholder=Message("page.prompt_examples.variation"),
             extras={name: Message(order.button) for name, order in SERIES.items()},
             compared=lambda: adapters_to_compare(entry),
         )
+
+
+TAB = Tab(
+    lay_out=variation_tab,
+    about=(
+        "Make new pictures that take after a reference picture.\n\n"
+        "Returns PNG files, and the settings: every input as used, with `seeds`, one per picture, and `notes`, "
+        "sentences on how an input was understood where that may not be what was meant. So do all others."
+    ),
+    first=("reference", "adapter", "scale"),
+)

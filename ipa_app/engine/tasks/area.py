@@ -1,4 +1,4 @@
-"""Which part of a picture is redrawn, how softly that begins, and what the model sees of it."""
+"""Which part of a picture is redrawn, how far it is extended, how softly that begins, and what the model sees of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops, ImageDraw
 
-from ipa_app.engine.extending import margins
+from ipa_app.engine.tasks.task import LARGEST_SIDE
 from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import cut_window, fitted_size
 from ipa_app.imaging.masks import Box, cover_cells, feather, fit_mask, grow, mask_box
@@ -56,14 +56,15 @@ class Area:
             transparent lies on white.
         mask: of the same size, 255 where it changes.
         window: (left, top, right, bottom) of what the model sees, in the model's shape; may reach over the edges.
-        ramp: mode "L", at the model's size: how much of what is drawn shows, rising inwards from the mask's edge.
+        feather_mask: mode "L", at the model's size: how much of what is drawn shows, rising inwards from the mask's
+            edge.
         transparency: of the picture; None where it is opaque all over.
     """
 
     picture: Image.Image
     mask: Image.Image
     window: Box
-    ramp: Image.Image
+    feather_mask: Image.Image
     transparency: Transparency | None = None
 
     @property
@@ -73,15 +74,15 @@ class Area:
         return max(0, left), max(0, top), min(self.picture.width, right), min(self.picture.height, bottom)
 
     @cached_property
-    def box_ramp(self) -> Image.Image:
-        """The ramp within `box`, of its size."""
-        return self.to_box(self.ramp, Image.Resampling.BILINEAR)
+    def box_feather_mask(self) -> Image.Image:
+        """The feather mask within `box`, of its size."""
+        return self.to_box(self.feather_mask, Image.Resampling.BILINEAR)
 
     @cached_property
     def strength(self) -> Image.Image:
         """How much of what is drawn shows, of the picture's size: mode "L", 0 outside the mask."""
         strength = Image.new("L", self.picture.size)
-        strength.paste(self.box_ramp, self.box)
+        strength.paste(self.box_feather_mask, self.box)
         return ImageChops.multiply(strength, self.mask)
 
     @property
@@ -123,7 +124,7 @@ def mark_area(plan: Plan) -> Area:
     model is not led by them; they show only where the new part fades in, and that way the seam is no jump.
 
     Args:
-        plan: of the task "inpaint".
+        plan: of an inpainting.
 
     Raises:
         UserError: nothing is masked.
@@ -144,9 +145,32 @@ def mark_area(plan: Plan) -> Area:
         picture=cut_window(on_white(picture), extended),
         mask=mask,
         window=window,
-        ramp=_ramp(plan, mask, window),
+        feather_mask=_feather_mask(plan, mask, window),
         transparency=_transparency(picture, masked, extended),
     )
+
+
+def margins(request: GenerateRequest, size: tuple[int, int]) -> Box:
+    """Count the pixels by which a request continues its picture.
+
+    Args:
+        request: for inpainting.
+        size: (width, height) of the picture as it is before that.
+
+    Returns:
+        How many come to the left, on top, to the right and at the bottom. What is asked for at all is at least one.
+
+    Raises:
+        UserError: a side that is continued would become too long.
+    """
+    width, height = size
+    left, right = (_pixels(percent, width) for percent in (request.extend_left, request.extend_right))
+    top, bottom = (_pixels(percent, height) for percent in (request.extend_up, request.extend_down))
+    sides = ((Message("direction.wide"), width, left + right), (Message("direction.high"), height, top + bottom))
+    for name, side, more in sides:
+        if more and side + more > LARGEST_SIDE:
+            raise UserError("request.extended_too_far", pixels=side + more, direction=name, most=LARGEST_SIDE)
+    return left, top, right, bottom
 
 
 def show_area(area: Area, *, longest: int = 1024) -> Image.Image:
@@ -173,6 +197,10 @@ def show_area(area: Area, *, longest: int = 1024) -> Image.Image:
     if right - left > 3 and bottom - top > 3:
         drawing.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline=_FRAME, width=1)
     return shown
+
+
+def _pixels(percent: float, side: int) -> int:
+    return max(1, round(percent / 100 * side)) if percent else 0
 
 
 def _masked(request: GenerateRequest, size: tuple[int, int]) -> Image.Image:
@@ -218,7 +246,7 @@ def _window(plan: Plan, mask: Image.Image) -> Box:
     return _reach_aspect(box, aspect=aspect)
 
 
-def _ramp(plan: Plan, mask: Image.Image, window: Box) -> Image.Image:
+def _feather_mask(plan: Plan, mask: Image.Image, window: Box) -> Image.Image:
     """Feather the mask at the size that is drawn: one width suits all pictures, however many pixels they have."""
     size, softness = plan.canvas_size, plan.request.mask_feather
     if softness == 0:

@@ -9,35 +9,28 @@ import torch
 from PIL import Image, ImageOps
 
 from ipa_app.adapter import ImagePrompt
-from ipa_app.engine.area import Area
-from ipa_app.engine.inpaint import Canvas, make_canvas
+from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.job import Job
-from ipa_app.engine.plan import Plan, settings_of
-from ipa_app.engine.pose_search import cancellable, people_finder
+from ipa_app.engine.metadata import input_pictures, metadata_of
 from ipa_app.engine.prompts import prompt_notes
-from ipa_app.engine.recipes import input_pictures
 from ipa_app.engine.references import Reference, RegionName
 from ipa_app.engine.regions import region_mask
 from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.engine.rows import Row
+from ipa_app.engine.tasks.task import TaskInputs, Tools
 from ipa_app.engine.withheld import AllWithheld, notice
 from ipa_app.engine.wording import readable
-from ipa_app.errors import blaming
 from ipa_app.imaging.cropping import side_by_side, square_for_clip, squares_for_clip
-from ipa_app.imaging.transparency import in_colour, note_of_transparency, off_white, on_white, opacity_of
 from ipa_app.messages import Message
-from ipa_app.pose.detect import PoseDetector, PosePicture, pose_image
-from ipa_app.pose.draw import draw_sheet
-from ipa_app.pose.sheet import PoseSheet
 
 if TYPE_CHECKING:
     from ipa_app.models.entry import AdapterEntry
     from ipa_app.models.loaded import LoadedModel
+    from ipa_app.pose.detect import PoseDetector
 
 _LONGEST_PREVIEW = 256
 
 
-class Work:
+class PreparedJob:
     """One job's share of the drawing. Owned by the worker."""
 
     def __init__(self, job: Job, model: LoadedModel, *, detector: PoseDetector) -> None:
@@ -51,39 +44,31 @@ class Work:
         job.check_cancelled()
         job.emit(Progress(phase="encoding", message=Message("doing.looking_at_pictures")))
         plan = job.plan
-        self._start = _start_picture(plan)
-        self._start_opacity = opacity_of(self._start) if self._start else None
-        self._canvas: Canvas | None = None
-        self._pose: Image.Image | None = None
-        self._pose_notes: tuple[Message, ...] = ()
-        if plan.request.task == "inpaint":
-            self._canvas = make_canvas(plan, cell=model.latent_cell)
-        if plan.request.task == "pose":
-            with blaming("pose"):
-                pose = _pose_picture(job, detector=detector)
-            self._pose, self._pose_notes = pose.image, pose.notes
-            if job.wants_previews:
-                # It is seen before it is used.
-                job.emit(Progress(phase="encoding", message=Message("doing.looking_at_pictures"), preview=self._pose))
-        self._image_prompts = _image_prompts(job, model, area=self._canvas.area if self._canvas else None)
+        tools = Tools(model=model, detector=detector, emit=job.emit, stop=job.stop, check_cancelled=job.check_cancelled)
+        self._inputs = plan.task.prepare(plan, tools)
+        if job.wants_previews and self._inputs.control_image:
+            # It is seen before it is used.
+            preview = self._inputs.control_image
+            job.emit(Progress(phase="encoding", message=Message("doing.looking_at_pictures"), preview=preview))
+        self._image_prompts = _image_prompts(job, model, inputs=self._inputs)
         self._adapter_sha256 = model.adapters.get(plan.adapter).sha256 if plan.adapter else None
         self._images: list[Image.Image] = []
         self._finished: list[Image.Image] = []  # small, for previews
         self._preview: Image.Image | None = None
         self._withheld: list[int] = []
 
-    def rows(self) -> list[Row]:
-        """Give a row for every picture."""
+    def items(self) -> list[BatchItem]:
+        """Return an item of a batch for every picture."""
         plan = self.job.plan
         return [
-            Row(
+            BatchItem(
                 prompt=readable(plan.request.prompt),
                 negative_prompt=readable(plan.negative_prompt),
                 seed=seed,
                 image_prompts=self._image_prompts,
-                image=self._canvas.view if self._canvas else self._start and on_white(self._start),
-                mask=self._canvas.view_mask if self._canvas else None,
-                pose=self._pose,
+                image=self._inputs.image,
+                mask=self._inputs.mask,
+                control_image=self._inputs.control_image,
             )
             for seed in plan.seeds
         ]
@@ -107,11 +92,9 @@ class Work:
         if step >= steps:
             progress = Progress(phase="decoding", step=done, steps=total, message=Message("doing.decoding"))
         else:
-            which = (
-                Message("doing.picture", number=made + 1, total=len(plan.seeds))
-                if len(plan.seeds) > 1
-                else Message("doing.drawing")
-            )
+            which = Message("doing.drawing")
+            if len(plan.seeds) > 1:
+                which = Message("doing.picture", number=made + 1, total=len(plan.seeds))
             progress = Progress(phase="denoising", step=done, steps=total, message=which, preview=self._preview)
         self._preview = None
         self.job.emit(progress)
@@ -127,38 +110,28 @@ class Work:
             self._withheld.append(plan.seeds[len(self._images)])
             self._images.append(notice((plan.width, plan.height)))
         else:
-            self._images.append(self._finished_picture(drawn))
+            self._images.append(self._inputs.finish(drawn))
         if self.job.wants_previews:
             self._finished.append(ImageOps.contain(drawn or self._images[-1], (_LONGEST_PREVIEW, _LONGEST_PREVIEW)))
         if len(self._images) == len(plan.seeds):
             self._finish()
 
-    def _finished_picture(self, drawn: Image.Image) -> Image.Image:
-        """Put what was drawn into the picture to be changed, or give it the start picture's transparency."""
-        if self._canvas:
-            return self._canvas.finish(drawn)
-        return off_white(drawn, self._start_opacity) if self._start_opacity else drawn
-
     @property
     def _notes(self) -> tuple[Message, ...]:
         """What is to be said with the pictures."""
-        notes = (*self.job.plan.request.notes, *self._pose_notes)
-        if self._canvas:
-            notes += self._canvas.area.notes
-        if self._start_opacity:
-            notes += (note_of_transparency(Message("upload.start_image")),)
-        return (*notes, *prompt_notes(self.job.plan, self._model.tokenizers))
+        plan = self.job.plan
+        return (*plan.request.notes, *self._inputs.notes, *prompt_notes(plan, self._model.tokenizers))
 
     def _finish(self) -> None:
         plan = self.job.plan
         scheduler = type(self._model.pipelines["text_to_image"].scheduler).__name__
-        settings = settings_of(plan, scheduler=scheduler, adapter_sha256=self._adapter_sha256)
+        metadata = metadata_of(plan, scheduler=scheduler, adapter_sha256=self._adapter_sha256)
         if self._withheld:
-            settings["withheld"] = self._withheld
+            metadata["withheld"] = self._withheld
         result = GenerateResult(
             images=tuple(self._images),
             seeds=plan.seeds,
-            settings=settings,
+            settings=metadata,
             inputs=input_pictures(plan),
             notes=self._notes,
         )
@@ -171,28 +144,8 @@ class Work:
         self.job.finish(result)
 
 
-def _start_picture(plan: Plan) -> Image.Image | None:
-    """Bring the start picture to the size that is drawn at; what does not fit its shape is cut off all around."""
-    picture = plan.start_image
-    if picture is None:
-        return None
-    return ImageOps.fit(in_colour(picture), plan.canvas_size, Image.Resampling.LANCZOS)
-
-
-def _pose_picture(job: Job, *, detector: PoseDetector) -> PosePicture:
-    """Bring whatever the request gives as its pose to a picture of the size that is drawn at."""
-    plan, request = job.plan, job.plan.request
-    if request.pose is None:
-        raise RuntimeError("a request for a pose has one")
-    if isinstance(request.pose, PoseSheet):
-        return PosePicture(draw_sheet(request.pose, plan.canvas_size), request.pose.notes)
-    toy_reader = plan.entry.pose_reader
-    find = people_finder(detector, request.pose_options, toy_reader=toy_reader, emit=job.emit, stop=job.stop)
-    return pose_image(request.pose.convert("RGB"), plan.canvas_size, find=cancellable(find, job.check_cancelled))
-
-
 @torch.inference_mode()
-def _image_prompts(job: Job, model: LoadedModel, *, area: Area | None) -> tuple[ImagePrompt, ...]:
+def _image_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tuple[ImagePrompt, ...]:
     """Encode a job's references; none at scale 0.
 
     Those of one region share a prompt, with the tokens of all and their values weighted. Prompts of several regions are
@@ -201,7 +154,7 @@ def _image_prompts(job: Job, model: LoadedModel, *, area: Area | None) -> tuple[
     Args:
         job: whose they are.
         model: that encodes them.
-        area: of an inpainting, which may draw a part of the picture only.
+        inputs: of its task, which may draw a part of the picture only.
     """
     plan, request, adapter = job.plan, job.plan.request, job.plan.adapter
     if adapter is None:
@@ -214,7 +167,7 @@ def _image_prompts(job: Job, model: LoadedModel, *, area: Area | None) -> tuple[
     away = None
     if plan.negative_reference is not None:
         away = model.encode(square_for_clip(plan.negative_reference.convert("RGB")), adapter)
-    size, window = (area.picture.size, area.window) if area else (plan.canvas_size, (0, 0, *plan.canvas_size))
+    size, window = inputs.picture_size or plan.canvas_size, inputs.window or (0, 0, *plan.canvas_size)
     grid = model.latent_size(plan.canvas_size)
     return tuple(
         _joined(references, job=job, model=model, adapter=adapter, away=away)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class BatchItem:
     """One picture of a batch.
 
     Attributes:
@@ -20,9 +20,9 @@ class Row:
         negative_prompt: what not to draw.
         seed: of its noise.
         image_prompts: pictures used as a prompt, with their scales; none for plain Stable Diffusion.
-        image: for inpainting the picture to change, otherwise one to start from, at the size that is drawn.
-        mask: for inpainting, mode "L", white where it changes.
-        pose: for poses the skeleton, at the size that is drawn.
+        image: the picture to change or to start from, at the size that is drawn.
+        mask: mode "L" of the same size, white where that picture changes.
+        control_image: what a ControlNet sees, at the size that is drawn.
     """
 
     prompt: str
@@ -31,4 +31,4 @@ class Row:
     image_prompts: tuple[ImagePrompt, ...] = ()
     image: Image.Image | None = None
     mask: Image.Image | None = None
-    pose: Image.Image | None = None
+    control_image: Image.Image | None = None

@@ -31,7 +31,7 @@ class Left(Cancelled):
     """Whoever watched has gone away without a word."""
 
 
-class Watched(Generic[Result]):
+class Observable(Generic[Result]):
     """Work that ends with a result or an error. All methods may be called from any thread, by any number of watchers.
 
     Attributes:

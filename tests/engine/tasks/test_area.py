@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from ipa_app.engine.area import Area, mark_area, show_area
-from ipa_app.engine.inpaint import make_canvas
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.tasks.area import Area, mark_area, show_area
+from ipa_app.engine.tasks.inpaint import make_canvas
 from ipa_app.errors import UserError
 from ipa_app.imaging.masks import mask_box
 from ipa_app.models.catalog import ModelEntry
@@ -90,7 +90,7 @@ def test_left_alone_it_is_a_quarter_of_surroundings_and_a_64th_of_softness(
     while len(levels) < native[0] // 64:
         levels.append(levels[-1].filter(ImageFilter.MinFilter(3)))
     expected = np.rint(np.mean([np.asarray(level) for level in levels], axis=0))
-    assert np.array_equal(np.asarray(area.ramp), expected)
+    assert np.array_equal(np.asarray(area.feather_mask), expected)
 
 
 def test_settings_as_they_are_from_the_start_draw_the_same_bytes_as_none(generate: Generate) -> None:

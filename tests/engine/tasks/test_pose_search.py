@@ -11,9 +11,9 @@ from huggingface_hub import constants
 from PIL import Image
 
 from ipa_app.engine.engine import Engine
-from ipa_app.engine.pose_search import PoseSearch, cancellable
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import Progress
+from ipa_app.engine.tasks.pose_search import PoseSearch, cancellable
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager

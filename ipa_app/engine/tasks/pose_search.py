@@ -8,8 +8,8 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ipa_app.engine.observable import Observable
 from ipa_app.engine.results import Progress
-from ipa_app.engine.watched import Watched
 from ipa_app.messages import Message
 from ipa_app.models.entry import HubFiles, HubPart
 from ipa_app.models.hub import gather
@@ -96,7 +96,7 @@ def weights_of(options: PoseOptions) -> HubFiles:
     return HubFiles(title=detector.title, parts=(part,))
 
 
-class PoseSearch(Watched[PoseSheet]):
+class PoseSearch(Observable[PoseSheet]):
     """The search for the pose in a picture, in a thread of its own."""
 
     def __init__(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ipa_app.engine.inpaint import make_canvas
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.tasks.inpaint import make_canvas
 from ipa_app.errors import UserError
 from ipa_app.models.manager import ModelManager
 from tests.engine.conftest import Generate, noise_picture, reference
@@ -50,6 +51,14 @@ def test_a_mask_of_another_size_is_stretched_over_the_picture(generate: Generate
     small = generate(mask=mask_of((8, 6), (2, 2, 4, 4)), **order)
     exact = generate(mask=mask_of((80, 60), (20, 20, 40, 40)), **order)
     assert small.images[0].tobytes() == exact.images[0].tobytes()
+
+
+def test_a_mask_is_brought_to_the_pictures_size_once() -> None:
+    picture, grey = noise_picture(1, (80, 60)), Image.linear_gradient("L").resize((8, 6)).convert("RGB")
+    request = GenerateRequest(task="inpaint", image=picture, mask=grey)
+    assert request.mask is not None
+    assert (request.mask.mode, request.mask.size, request.mask.getcolors()) == ("L", (80, 60), [(2400, 0), (2400, 255)])
+    assert dataclasses.replace(request, seed=5).mask is request.mask
 
 
 def test_another_size_may_be_asked_for(generate: Generate) -> None:

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngInfo
 
-from ipa_app.engine.plan import make_plan, settings_of
-from ipa_app.engine.recipes import input_pictures, pack_inputs, read_request
+from ipa_app.engine.metadata import input_pictures, metadata_of, pack_inputs, read_request
+from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.errors import UserError
 from ipa_app.imaging.png import write_png
@@ -37,8 +37,8 @@ ENTRY = ModelEntry(
 
 def write_result(request: GenerateRequest, path: Path, **changes: Any) -> Path:
     """Write a file as a result of the request, with some settings changed."""
-    plan = make_plan(request, ENTRY)
-    settings = {**settings_of(plan, scheduler="S"), **changes}
+    plan = make_plan(request.with_seed(), ENTRY)
+    settings = {**metadata_of(plan, scheduler="S"), **changes}
     write_png(Image.new("RGB", (8, 8)), path, settings, inputs=pack_inputs(input_pictures(plan)))
     return path
 
@@ -96,16 +96,16 @@ MASK_FIELDS += [f"extend_{side}" for side in ("left", "right", "up", "down")]
 
 def test_a_result_from_before_masks_had_edges_comes_back_as_it_was(tmp_path: Path) -> None:
     request = sample_request("inpaint", model="m")
-    plan = make_plan(request, ENTRY)
-    settings = {name: value for name, value in settings_of(plan, scheduler="S").items() if name not in MASK_FIELDS}
+    plan = make_plan(request.with_seed(), ENTRY)
+    settings = {name: value for name, value in metadata_of(plan, scheduler="S").items() if name not in MASK_FIELDS}
     write_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
     assert differences(read_request(tmp_path / "a.png"), request) == MASK_FIELDS
 
 
 def test_a_result_from_before_parts_could_be_chosen_comes_back_whole(tmp_path: Path) -> None:
     request = sample_request("variation", model="m", part="all")
-    plan = make_plan(request, ENTRY)
-    settings = settings_of(plan, scheduler="S")
+    plan = make_plan(request.with_seed(), ENTRY)
+    settings = metadata_of(plan, scheduler="S")
     assert settings.pop("part") == "all"
     write_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
     assert differences(read_request(tmp_path / "a.png"), request) == []
@@ -114,9 +114,9 @@ def test_a_result_from_before_parts_could_be_chosen_comes_back_whole(tmp_path: P
 def test_a_result_from_before_adapters_had_names_comes_back_as_it_was(tmp_path: Path) -> None:
     """It says base or fine, and nothing of the file; a new one says which file that was."""
     request = sample_request("variation", model="m")
-    plan = make_plan(request, ENTRY)
+    plan = make_plan(request.with_seed(), ENTRY)
     for sha256 in (None, "0" * 64):
-        settings = settings_of(plan, scheduler="S", adapter_sha256=sha256)
+        settings = metadata_of(plan, scheduler="S", adapter_sha256=sha256)
         assert settings["adapter"] == "fine"
         assert settings.get("adapter_sha256") == sha256
         write_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
@@ -191,9 +191,9 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("changes", "told"), HOSTILE, ids=lambda value: str(value)[:30])
 def test_what_is_not_allowed_is_said_in_one_sentence(changes: dict[str, Any], told: str, tmp_path: Path) -> None:
     request = GenerateRequest(task="variation", references=(reference(),), model="m")
-    plan = make_plan(request, ENTRY)
+    plan = make_plan(request.with_seed(), ENTRY)
     notes = PngInfo()
-    notes.add_text("ip_adapter_studio", json.dumps({**settings_of(plan, scheduler="S"), **changes}))
+    notes.add_text("ip_adapter_studio", json.dumps({**metadata_of(plan, scheduler="S"), **changes}))
     notes.add_text("ip_adapter_studio:reference_1", pack_inputs(input_pictures(plan))["reference_1"])
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=notes)
     with pytest.raises(UserError, match=told) as refused:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from ipa_app.engine.job import Job
+from ipa_app.engine.observable import InternalError
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.engine.watched import InternalError
 from ipa_app.engine.withheld import AllWithheld
 from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out
 from ipa_app.errors import UserError
@@ -43,7 +43,7 @@ class Refusal:
 Events = Generator[Progress | GenerateResult | Refusal, None, None]
 
 
-class DrawApart(Protocol):
+class RemoteDraw(Protocol):
     """Draws a request in another process."""
 
     def __call__(self, request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
@@ -60,7 +60,7 @@ class DrawApart(Protocol):
         ...
 
 
-def draw_there(
+def draw_remotely(
     request: GenerateRequest,
     *,
     adapter: AdapterEntry | None,
@@ -68,7 +68,7 @@ def draw_there(
     model: LoadedModel,
     detector: PoseDetector,
 ) -> Events:
-    """Carry out a request; this is what runs in the other process. As in `DrawApart`, but it raises nothing.
+    """Carry out a request; this is what runs in the other process. As in `RemoteDraw`, but it raises nothing.
 
     Args:
         request: as it came.
@@ -102,7 +102,7 @@ def with_adapter(entry: ModelEntry, adapter: AdapterEntry | None, *, called: str
     return entry if adapter is None else replace(entry, adapters={called: adapter})
 
 
-def follow(job: Job, draw: DrawApart, *, previews: bool) -> None:
+def follow(job: Job, draw: RemoteDraw, *, previews: bool) -> None:
     """Have a job drawn in another process and tell its watchers what comes from there. Ends the job in any case.
 
     It is done on behalf of whoever submitted the job: what a framework keeps about the visitor in context variables
@@ -111,12 +111,11 @@ def follow(job: Job, draw: DrawApart, *, previews: bool) -> None:
     job.context.run(_follow, job, draw, previews)
 
 
-def _follow(job: Job, draw: DrawApart, previews: bool) -> None:
+def _follow(job: Job, draw: RemoteDraw, previews: bool) -> None:
     with job.owning_errors():
         job.check_cancelled()
         job.emit(Progress(phase="loading", message=Message("doing.waiting_for_gpu")))
-        request = replace(job.plan.request, seed=job.plan.seeds[0])
-        with closing(draw(request, adapter=job.plan.adapter, previews=previews)) as events:
+        with closing(draw(job.plan.request, adapter=job.plan.adapter, previews=previews)) as events:
             for event in events:
                 job.check_cancelled()
                 _tell(job, event)

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+import gradio as gr
 
 from ipa_app.engine.results import Progress
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
+from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.audience import awaited
-from ipa_app.ui.form import open_upload, pose_options
+from ipa_app.ui.form import checked_values, open_upload
 from ipa_app.ui.listeners import CHECKED
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.running import Runner, Update
 from ipa_app.ui.status import progress_line, status_line
-from ipa_app.ui.tabs.shared import PoseFinder
 
 
-def connect_pose_finder(parts: Parts, *, runner: Runner) -> None:
+@dataclass(frozen=True, kw_only=True)
+class PoseFinder:
+    """The button that finds the pose in the picture, and where that goes.
+
+    `options` are the inputs that say how people are looked for, by the request's field.
+    """
+
+    find: gr.Button
+    options: dict[str, Any]
+    picture: gr.Image
+    skeleton: gr.HTML
+
+
+def connect_pose_finder(finder: PoseFinder, parts: Parts, runner: Runner) -> None:
     """Let the button bring the pose that is found into the skeleton editor, which takes the picture's place."""
-    for tab in parts.tabs:
-        if (finder := tab.pose_finder) is not None:
-            inputs = {"picture": finder.picture, "model": parts.settings.model, **finder.options}
-            outputs = [*runner.outputs, finder.skeleton, finder.picture]
-            handler = find_pose(finder, runner=runner)
-            finder.find.click(handler, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **CHECKED)
+    inputs = {"picture": finder.picture, "model": parts.settings.model, **finder.options}
+    outputs = [*runner.outputs, finder.skeleton, finder.picture]
+    handler = find_pose(finder, runner=runner)
+    finder.find.click(handler, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **CHECKED)
 
 
 def find_pose(finder: PoseFinder, *, runner: Runner) -> Callable[..., Iterator[Update]]:
@@ -56,7 +70,8 @@ def _look(
     if picture is None:
         raise UserError("pose.no_photo")
     yield runner.started()
-    wanted = pose_options(sent)
+    said = checked_values("pose", sent, names=("pose_detector", "pose_hands", "pose_face"))
+    wanted = PoseOptions(detector=said["pose_detector"], hands=said["pose_hands"], face=said["pose_face"])
     photo = open_upload(picture, field="pose")
     search = runner.studio.find_pose(photo.image, model=model, options=wanted)
     with runner.studio.following(search, awaited=awaited(), newest=True) as events:

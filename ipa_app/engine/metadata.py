@@ -1,0 +1,161 @@
+"""What a result's file says of how it was made, and back from there to the request, whoever may have made the file.
+
+The file holds what `metadata_of` notes and the pictures that `input_pictures` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ipa_app.engine.plan import Plan
+from ipa_app.engine.references import MOST_REFERENCES, Reference
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.tasks import TASKS
+from ipa_app.engine.tasks.task import picture_in_file
+from ipa_app.errors import UserError
+from ipa_app.imaging.packing import LONGEST_SIDE, pack_picture
+from ipa_app.imaging.png import read_record
+from ipa_app.models.hashing import picture_hash
+from ipa_app.options import options
+
+_REFERENCES = tuple(f"reference_{number}" for number in range(1, MOST_REFERENCES + 1))
+INPUT_KINDS = {
+    **dict.fromkeys(_REFERENCES, "reference"),
+    **{name: option.kind for name, option in options(GenerateRequest).items() if option.is_picture},
+}
+"""The names of all input pictures, and what kind each is."""
+
+_REFERENCE_NOTES = tuple(field.name for field in fields(Reference) if field.name != "image")
+_REQUEST_FIELDS = frozenset(field.name for field in fields(GenerateRequest))
+_NOT_AS_THEY_ARE = {"references", "notes", *INPUT_KINDS}
+# Noted beside the request: what follows from it, or what it was drawn with.
+_NOTED_BESIDE = frozenset(("seeds", "scheduler", "versions", "withheld", "adapter_sha256"))
+
+
+def metadata_of(plan: Plan, *, scheduler: str, adapter_sha256: str | None = None) -> dict[str, Any]:
+    """Return every input as it was used, for JSON.
+
+    Pictures are named by the SHA-256 of their pixels; what a task has in place of one is given whole. Without a
+    reference, or with its scale at 0, the picture is plain Stable Diffusion's either way, and both are written down as
+    the same: no references, scale 0. Only a task that must have references keeps them.
+
+    Args:
+        plan: what was drawn.
+        scheduler: class name of the sampler.
+        adapter_sha256: of the file of the adapter, where one was used.
+    """
+    request = plan.request
+    metadata: dict[str, Any] = {name: getattr(request, name) for name in _noted_options(request)} | {
+        "adapter": _noted_adapter(plan),
+        "references": [_noted(each) for each in plan.noted_references],
+        "negative_prompt": plan.negative_prompt,
+        "seed": plan.seeds[0],
+        "seeds": list(plan.seeds),
+        "steps": plan.steps,
+        "guidance_scale": plan.guidance_scale,
+        "width": plan.width,
+        "height": plan.height,
+        "scheduler": scheduler,
+        "versions": {name: version(name) for name in ("diffusers", "torch", "transformers")},
+    }
+    if not plan.uses_references:
+        declared = options(GenerateRequest)
+        metadata |= {name: declared[name].default for name in ("start", "end", "part")} | {"scale": 0.0}
+    if adapter_sha256 is not None:
+        metadata["adapter_sha256"] = adapter_sha256
+    if plan.negative_reference is not None:
+        metadata["negative_reference"] = picture_hash(plan.negative_reference)
+    return metadata | {name: plan.task.noted(picture) for name, picture in plan.task.pictures(plan).items()}
+
+
+def input_pictures(plan: Plan) -> dict[str, Image.Image]:
+    """Name the pictures that a plan draws from: those that its metadata mentions, and no others."""
+    pictures = dict(zip(_REFERENCES, (each.image for each in plan.noted_references), strict=False))
+    # Keypoints are noted whole; a picture that is only extended may have no mask.
+    own = {name: picture for name, picture in plan.task.pictures(plan).items() if isinstance(picture, Image.Image)}
+    away = {} if plan.negative_reference is None else {"negative_reference": plan.negative_reference}
+    return pictures | own | away
+
+
+def pack_inputs(pictures: Mapping[str, Image.Image]) -> dict[str, str]:
+    """Write input pictures as text for a result's file, at a size that keeps the file reasonable."""
+    return {name: pack_picture(image, longest=LONGEST_SIDE[INPUT_KINDS[name]]) for name, image in pictures.items()}
+
+
+def read_request(path: str | Path) -> GenerateRequest:
+    """Read the request that a result's file was made from.
+
+    Large pictures come back smaller (see `packing`), defaults as the numbers that were used, and a random seed as the
+    one that was drawn: the seed is this very picture's.
+
+    Args:
+        path: of any file at all.
+
+    Raises:
+        UserError: it is no picture made here, damaged, or holds something that is not allowed.
+    """
+    settings, pictures = read_record(path, names=INPUT_KINDS)
+    unknown = sorted(str(name)[:30] for name in settings if name not in _REQUEST_FIELDS | _NOTED_BESIDE)
+    if unknown:
+        raise UserError("recipe.unknown_settings", names=", ".join(unknown[:5]))
+    values = {name: value for name, value in settings.items() if name in _REQUEST_FIELDS - _NOT_AS_THEY_ARE}
+    task = TASKS.get(named) if isinstance(named := settings.get("task"), str) else None
+    own = task.picture_fields(GenerateRequest) if task else ()
+    noted = [name for name in INPUT_KINDS if name not in (*_REFERENCES, *own) and settings.get(name) is not None]
+    values |= {name: picture_in_file(pictures, name) for name in noted}
+    if task is not None:
+        values |= task.restored(settings, pictures, of=GenerateRequest)
+    values["references"] = _references(settings.get("references"), pictures)
+    try:
+        return GenerateRequest(**values)
+    except TypeError:
+        raise _incomplete() from None
+
+
+def _references(notes: object, pictures: Mapping[str, Image.Image]) -> tuple[Reference, ...]:
+    """Put pictures and what is noted of them together."""
+    if notes is None:
+        return ()
+    if not isinstance(notes, list) or not all(isinstance(note, dict) and "weight" in note for note in notes):
+        raise _incomplete()
+    if len(notes) > MOST_REFERENCES:
+        raise UserError("recipe.too_many_references", count=len(notes), most=MOST_REFERENCES)
+    named = zip(_REFERENCES, notes, strict=False)
+    return tuple(
+        Reference(image=picture_in_file(pictures, name), **{key: note[key] for key in _REFERENCE_NOTES if key in note})
+        for name, note in named
+    )
+
+
+def _noted_options(request: GenerateRequest) -> list[str]:
+    """Name the options that are written down as they were asked for: those that count for the request's task."""
+    task = TASKS[request.task]
+    return [
+        name
+        for name, option in options(type(request)).items()
+        if task.takes(option)
+        and not option.is_picture
+        and (not option.beside or isinstance(getattr(request, option.beside), Image.Image))
+    ]
+
+
+def _noted(reference: Reference) -> dict[str, Any]:
+    values = {name: getattr(reference, name) for name, option in options(Reference).items() if not option.is_picture}
+    return {"sha256": picture_hash(reference.image), **values}
+
+
+def _noted_adapter(plan: Plan) -> str:
+    """The name of the adapter; what a visitor's own is asked for by is nobody else's business."""
+    asked = plan.request.adapter
+    adapter = plan.adapter or plan.entry.adapters.get(asked)
+    return adapter.name if adapter else asked
+
+
+def _incomplete() -> UserError:
+    return UserError("recipe.incomplete")

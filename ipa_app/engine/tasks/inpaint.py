@@ -1,0 +1,232 @@
+"""Inpainting at any size: cut out what the model shall see, draw it at the model's size, put back the masked pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from PIL import Image
+
+from ipa_app.engine.tasks.area import Area, margins, mark_area
+from ipa_app.engine.tasks.task import LARGEST_SIDE, OwnOptions, Task, TaskInputs, Tools
+from ipa_app.errors import UserError
+from ipa_app.imaging.cropping import cut_window
+from ipa_app.imaging.masks import cover_cells, fit_mask, paste_back
+from ipa_app.options import option
+
+if TYPE_CHECKING:
+    from ipa_app.engine.batch import BatchItem
+    from ipa_app.engine.plan import Plan
+    from ipa_app.engine.requests import GenerateRequest
+    from ipa_app.models.entry import ModelEntry
+    from ipa_app.models.families import PipelineTask
+
+AreaName = Literal["masked", "whole"]
+
+EXTENSIONS = ("extend_left", "extend_right", "extend_up", "extend_down")
+
+
+def _extension(title: str, *, label: str, of: str) -> Any:
+    """Declare by how much the picture is continued in a direction, in percent of its width or height."""
+    return option(
+        0,
+        title=title,
+        label=label,
+        step=5,
+        between=(0, 100),
+        doc=f"continue the picture there by {{least:g}} to {{most:g}} percent of its {of}",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InpaintOptions(OwnOptions):
+    """What only this task has.
+
+    Attributes:
+        image: mode "RGB", or "RGBA", whose transparency the result keeps.
+        mask: white where `image` should change: mode "L" of its size, 0 or 255, to which any other picture is brought.
+            Only where the picture is extended it may be empty or missing.
+    """
+
+    image: Image.Image | None = option(None, title="The picture", doc="the picture to change")
+    mask: Image.Image | None = option(
+        None,
+        title="The mask",
+        kind="mask",
+        doc="white is redrawn, or the hole in a copy of the picture; not needed where the picture is extended",
+    )
+    mask_invert: bool = option(
+        False,
+        title="The swapping of the mask",
+        label="Swap: keep what I painted, redraw everything else",
+        doc="keep the white part of the mask and redraw the rest",
+    )
+    mask_grow: float = option(
+        0,
+        title="The growth of the mask",
+        label="Grow or shrink the mask",
+        help=(
+            "Above 0 what you painted gets larger on all sides, below 0 smaller. In percent of the picture's "
+            "longer side."
+        ),
+        step=0.5,
+        between=(-20, 20),
+        doc="grow the mask, or shrink it below 0; percent of the longer side, {least:g} to {most:g}",
+    )
+    mask_feather: float = option(
+        1,
+        title="The softness of the mask",
+        label="Softness of its edge",
+        help=(
+            "0: a hard cut. 1: as usual. More: the new part fades in over a wider rim. The rim always lies inside"
+            " the mask."
+        ),
+        step=0.5,
+        between=(0, 8),
+        doc="softness of the mask's edge, always inwards; {least:g} is hard, 1 as usual, up to {most:g}",
+    )
+    area: AreaName = option(
+        "masked",
+        title="The area",
+        label="What the model looks at",
+        help=(
+            "Only the masked part: it and its surroundings are drawn, as finely as the model can. The whole "
+            "picture: the model sees everything around, so that the new part suits it better, but draws it more "
+            "coarsely."
+        ),
+        shown=("Only the masked part, at full resolution", "The whole picture"),
+        doc="what the model looks at, masked (that part only, at full resolution) or whole (the whole picture)",
+    )
+    mask_padding: float = option(
+        25,
+        title="The surroundings of the mask",
+        label="Surroundings of the masked part",
+        help=(
+            "How much of what lies around it the model sees when it looks at the masked part only, in percent of "
+            "that part's size. Less gives finer drawing, more a better match."
+        ),
+        step=5,
+        between=(0, 200),
+        doc="surroundings seen of the masked part, percent of its size, {least:g} to {most:g}",
+    )
+    extend_left: float = _extension("The extension left", label="To the left", of="width")
+    extend_right: float = _extension("The extension right", label="To the right", of="width")
+    extend_up: float = _extension("The extension up", label="Upwards", of="height")
+    extend_down: float = _extension("The extension down", label="Downwards", of="height")
+
+    @property
+    def extends(self) -> bool:
+        """Whether the picture is continued on any side."""
+        return any(getattr(self, side) > 0 for side in EXTENSIONS)
+
+
+class Inpaint(Task):
+    """Part of a picture drawn anew, or a picture continued beyond its edges."""
+
+    name = "inpaint"
+    options = InpaintOptions
+    required = ("image", "mask")
+
+    def check(self, request: GenerateRequest) -> None:
+        """Make sure that there are a picture and a mask."""
+        if request.image is None:
+            raise UserError("request.no_picture").blaming("image")
+        if request.mask is None and not request.extends:
+            raise UserError("request.no_mask")
+
+    def normalized(self, request: GenerateRequest) -> Mapping[str, Any]:
+        """Bring the mask to the picture's size, hard; a mask that is so already stays the same picture."""
+        if request.image is None or request.mask is None:
+            return {}
+        return {"mask": fit_mask(request.mask, request.image.size, may_be_empty=True)}
+
+    def result_size(self, request: GenerateRequest, entry: ModelEntry) -> tuple[int, int]:
+        """Return the picture's own size, where no other is asked for; of an extended picture, before that."""
+        if request.image is None:
+            return super().result_size(request, entry)
+        size = (request.width or request.image.width, request.height or request.image.height)
+        margins(request, size)  # which refuses what would get too large
+        return size
+
+    def canvas_size(self, plan: Plan) -> tuple[int, int]:
+        """Return the model's own size, at which all or part of a picture is drawn."""
+        return plan.entry.width, plan.entry.height
+
+    def pipeline(self, plan: Plan) -> PipelineTask:
+        """Return the pipeline for inpainting."""
+        del plan
+        return "inpaint"
+
+    def prepare(self, plan: Plan, tools: Tools) -> TaskInputs:
+        """Cut out what the model shall see."""
+        canvas = make_canvas(plan, cell=tools.model.latent_cell)
+        return TaskInputs(
+            image=canvas.view,
+            mask=canvas.view_mask,
+            picture_size=canvas.area.picture.size,
+            window=canvas.area.window,
+            finish=canvas.finish,
+            notes=canvas.area.notes,
+        )
+
+    def pipeline_inputs(self, plan: Plan, items: Sequence[BatchItem]) -> dict[str, Any]:
+        """Return the pictures and their masks."""
+        del plan
+        # Strength 1 starts from pure noise: what was there before shall not shine through.
+        return {"image": [item.image for item in items], "mask_image": [item.mask for item in items], "strength": 1.0}
+
+    def restored(
+        self, metadata: Mapping[str, Any], pictures: Mapping[str, Image.Image], *, of: type[GenerateRequest]
+    ) -> dict[str, Any]:
+        """Return the picture, its mask, and the size that was asked for: 0, the picture's own, where it was none.
+
+        A picture that was too large to be kept whole comes back smaller; then its own size is as good as can be had.
+        """
+        values = super().restored(metadata, pictures, of=of)
+        own = values["image"].size if "image" in values else (0, 0)
+        for side, pixels in zip(("width", "height"), own, strict=True):
+            value = metadata.get(side, 0)
+            could_be_asked = isinstance(value, int) and value <= LARGEST_SIDE and value % 8 == 0
+            values[side] = value if could_be_asked and value != pixels else 0
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canvas:
+    """What is painted on.
+
+    Attributes:
+        area: what is redrawn of the picture.
+        view: its window at the model's size, edges continued outwards.
+        view_mask: mode "L", the cells of the latent grid that hold any masked pixel.
+    """
+
+    area: Area
+    view: Image.Image
+    view_mask: Image.Image
+
+    def finish(self, drawn: Image.Image) -> Image.Image:
+        """Put what was drawn for the window into the picture; pixels outside the mask keep their bytes."""
+        area = self.area
+        patch = area.to_box(drawn, Image.Resampling.LANCZOS)
+        patch = Image.composite(patch, area.picture.crop(area.box), area.box_feather_mask)
+        return area.with_transparency(paste_back(area.picture, patch, area.mask, area.box))
+
+
+def make_canvas(plan: Plan, *, cell: int) -> Canvas:
+    """Prepare an inpainting request for the model.
+
+    Args:
+        plan: of an inpainting.
+        cell: pixels of the drawn size per latent cell, each way.
+
+    Raises:
+        UserError: nothing is masked.
+    """
+    size, area = plan.canvas_size, mark_area(plan)
+    return Canvas(
+        area=area,
+        view=cut_window(area.picture, area.window).resize(size, Image.Resampling.LANCZOS),
+        view_mask=cover_cells(cut_window(area.mask, area.window), size, cell=cell),
+    )

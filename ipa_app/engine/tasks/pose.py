@@ -1,0 +1,176 @@
+"""Pose: the reference says who, a skeleton says how they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from ipa_app.engine.tasks.pose_search import cancellable, people_finder
+from ipa_app.engine.tasks.task import OwnOptions, Task, TaskInputs, Tools, check_range, no_whole_step
+from ipa_app.errors import UserError, blaming
+from ipa_app.messages import Message
+from ipa_app.options import option
+from ipa_app.pose.detect import PosePicture, pose_image
+from ipa_app.pose.detectors import DETECTORS, USUAL, DetectorName
+from ipa_app.pose.draw import draw_sheet
+from ipa_app.pose.options import PoseOptions
+from ipa_app.pose.sheet import PoseSheet
+
+if TYPE_CHECKING:
+    from ipa_app.engine.batch import BatchItem
+    from ipa_app.engine.plan import Plan
+    from ipa_app.engine.requests import GenerateRequest
+    from ipa_app.models.entry import ControlNetEntry
+    from ipa_app.models.families import PipelineTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlOptions(OwnOptions):
+    """What only this task has.
+
+    Attributes:
+        pose: a drawn skeleton or a photo, mode "RGB", or a skeleton as keypoints.
+    """
+
+    pose: Image.Image | PoseSheet | None = option(
+        None,
+        title="The pose",
+        kind="pose",
+        doc="a drawn skeleton, a photo of a person, or, with Toybox, a picture of a toy character",
+    )
+    control_scale: float = option(
+        1.0,
+        title="The pose's strength",
+        label="Strength of the pose",
+        help="0: the pose is ignored. 1: it is followed. Up to 2.",
+        step=0.05,
+        between=(0, 2),
+        doc="strength of the pose, {least:g} to {most:g}",
+    )
+    control_start: float = option(
+        0.0,
+        title="The beginning of the pose's strength",
+        label="From (0: the beginning)",
+        step=0.05,
+        between=(0, 1),
+        doc="when the pose begins to count, as a share of the steps, {least:g} to {most:g}",
+    )
+    control_end: float = option(
+        1.0,
+        title="The end of the pose's strength",
+        label="To (1: the end)",
+        step=0.05,
+        between=(0, 1),
+        doc="when it ceases to count; later than control_start",
+    )
+    pose_hands: bool = option(
+        False,
+        title="The finding of hands",
+        label="In a photo: fingers, too",
+        beside="pose",
+        doc="whether to find fingers in a photo, too",
+    )
+    pose_face: bool = option(
+        False,
+        title="The finding of faces",
+        label="In a photo: faces, too",
+        beside="pose",
+        doc="whether to find the points of faces in a photo, too",
+    )
+    pose_detector: DetectorName = option(
+        USUAL.name,
+        title="The pose's detector",
+        label="Who looks for people in a photo",
+        help=" ".join(each.help for each in DETECTORS.values() if each is not USUAL),
+        shown=tuple(each.title for each in DETECTORS.values()),
+        beside="pose",
+        doc="what finds people in a photo: "
+        + ", or ".join(each.name + " where it is installed" * bool(each.packages) for each in DETECTORS.values()),
+    )
+
+    @property
+    def pose_options(self) -> PoseOptions:
+        """How people are looked for in a photo that sets the pose."""
+        return PoseOptions(detector=self.pose_detector, hands=self.pose_hands, face=self.pose_face)
+
+
+class Pose(Task):
+    """The subject of the references in a given pose, by a ControlNet."""
+
+    name = "pose"
+    options = ControlOptions
+    required = ("pose",)
+
+    def check(self, request: GenerateRequest) -> None:
+        """Make sure that there is a pose."""
+        of = Message("strength.pose")
+        check_range(request.control_start, request.control_end, of=of, field="control_end")
+        if request.pose is None:
+            raise UserError("request.no_pose")
+
+    def pipeline(self, plan: Plan) -> PipelineTask:
+        """Return the pipeline with the ControlNet."""
+        del plan
+        return "controlnet"
+
+    def controlnet(self, plan: Plan) -> ControlNetEntry:
+        """Return the one for poses.
+
+        Raises:
+            UserError: the model has none that can be used, and why.
+        """
+        return plan.entry.controlnet("pose")
+
+    def check_plan(self, plan: Plan) -> None:
+        """Make sure that the model has a ControlNet for poses, and that the pose counts in a step."""
+        self.controlnet(plan)
+        steps, start, end = plan.drawn_steps, plan.request.control_start, plan.request.control_end
+        # The steps that diffusers' ControlNet pipelines keep.
+        if not any(i / steps >= start and (i + 1) / steps <= end for i in range(steps)):
+            raise no_whole_step(Message("counted.pose"), start=start, end=end, steps=steps, field="control_end")
+
+    def batch_key(self, plan: Plan) -> Hashable:
+        """Return how strongly and when the pose counts."""
+        return plan.request.control_scale, plan.request.control_start, plan.request.control_end
+
+    def prepare(self, plan: Plan, tools: Tools) -> TaskInputs:
+        """Bring whatever gives the pose to a picture of a skeleton."""
+        with blaming("pose"):
+            pose = _pose_picture(plan, tools)
+        return TaskInputs(control_image=pose.image, notes=pose.notes)
+
+    def pipeline_inputs(self, plan: Plan, items: Sequence[BatchItem]) -> dict[str, Any]:
+        """Return the skeletons, and how strongly and when they count."""
+        return {
+            "image": [item.control_image for item in items],
+            "controlnet_conditioning_scale": plan.request.control_scale,
+            "control_guidance_start": plan.request.control_start,
+            "control_guidance_end": plan.request.control_end,
+        }
+
+    def noted(self, picture: Any) -> Any:
+        """Return keypoints whole, as OpenPose writes them."""
+        return picture.to_openpose() if isinstance(picture, PoseSheet) else super().noted(picture)
+
+    def restored(
+        self, metadata: Mapping[str, Any], pictures: Mapping[str, Image.Image], *, of: type[GenerateRequest]
+    ) -> dict[str, Any]:
+        """Return the keypoints, or else the picture."""
+        if isinstance(keypoints := metadata.get("pose"), dict):
+            return {"pose": PoseSheet.from_openpose(keypoints)}
+        return super().restored(metadata, pictures, of=of)
+
+
+def _pose_picture(plan: Plan, tools: Tools) -> PosePicture:
+    """Bring whatever the request gives as its pose to a picture of the size that is drawn at."""
+    pose = plan.request.pose
+    if pose is None:
+        raise RuntimeError("a request for a pose has one")
+    if isinstance(pose, PoseSheet):
+        return PosePicture(draw_sheet(pose, plan.canvas_size), pose.notes)
+    toy_reader, looked_for = plan.entry.pose_reader, plan.request.pose_options
+    find = people_finder(tools.detector, looked_for, toy_reader=toy_reader, emit=tools.emit, stop=tools.stop)
+    return pose_image(pose.convert("RGB"), plan.canvas_size, find=cancellable(find, tools.check_cancelled))

@@ -1,0 +1,271 @@
+"""What a task is: everything in which the ways to ask for a picture differ.
+
+Whatever carries out a request, or offers it on the page and to programs, asks its task and names none.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from PIL import Image
+
+from ipa_app.errors import UserError
+from ipa_app.messages import Message
+from ipa_app.models.hashing import picture_hash
+from ipa_app.options import Option, check, options
+
+if TYPE_CHECKING:
+    from ipa_app.engine.batch import BatchItem
+    from ipa_app.engine.plan import Plan
+    from ipa_app.engine.requests import GenerateRequest
+    from ipa_app.engine.results import Progress
+    from ipa_app.imaging.masks import Box
+    from ipa_app.models.entry import ControlNetEntry, ModelEntry
+    from ipa_app.models.families import PipelineTask
+    from ipa_app.models.loaded import LoadedModel
+    from ipa_app.pose.detect import PoseDetector
+
+LARGEST_SIDE = 2048
+"""Of a result, in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnOptions:
+    """What only one task has, unless others borrow it: the base of each task's own options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What a task may use to prepare a request.
+
+    Attributes:
+        model: that will draw.
+        detector: finds people in photos.
+        emit: told how far it is.
+        stop: set when nobody wants the pictures any more.
+        check_cancelled: raises then.
+    """
+
+    model: LoadedModel
+    detector: PoseDetector
+    emit: Callable[[Progress], None]
+    stop: threading.Event
+    check_cancelled: Callable[[], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskInputs:
+    """What a task has made of a request for the model; the same for every picture of the request.
+
+    Attributes:
+        image: the picture to change or to start from, mode "RGB", of the size that is drawn.
+        mask: mode "L" of the same size, white where the picture changes.
+        control_image: what a ControlNet sees, mode "RGB", of the size that is drawn; shown before it is used.
+        picture_size: (width, height) of the finished picture, where a part of it is drawn only.
+        window: (left, top, right, bottom) of that part, in the finished picture's pixels; may reach over its edges.
+        finish: makes the finished picture of what was drawn, mode "RGB".
+        notes: sentences to be shown with the pictures.
+    """
+
+    image: Image.Image | None = None
+    mask: Image.Image | None = None
+    control_image: Image.Image | None = None
+    picture_size: tuple[int, int] | None = None
+    window: Box | None = None
+    finish: Callable[[Image.Image], Image.Image] = field(default=lambda drawn: drawn)
+    notes: tuple[Message, ...] = ()
+
+
+class Task:
+    """A way to ask for pictures. It holds no state, so that there is one of each, in `TASKS`.
+
+    By itself it is plain text-to-image with references.
+
+    Attributes:
+        name: what requests, files and programs call it.
+        options: the dataclass of what only this task has; a request has the fields of them all.
+        borrowed: what it has of other tasks' options, by the names that programs know them by.
+        required: the options that it must be given, by those names; so is the next.
+        defaults: other defaults than the options' own.
+        keeps_references: whether its references are noted even where they have no effect.
+    """
+
+    name: ClassVar[str]
+    options: ClassVar[type[OwnOptions]] = OwnOptions
+    borrowed: ClassVar[tuple[str, ...]] = ()
+    required: ClassVar[tuple[str, ...]] = ()
+    defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    keeps_references: ClassVar[bool] = False
+
+    def takes(self, option: Option) -> bool:
+        """Return whether the task has an option: one that all have, one of its own, or one that it borrows."""
+        return not _is_own(option) or option.declared_in is self.options or option.api in self.borrowed
+
+    def default_of(self, option: Option) -> Any:
+        """Return what an option is where it is not given; there is no usual picture."""
+        return None if option.is_picture else self.defaults.get(option.api, option.default)
+
+    def check(self, request: GenerateRequest) -> None:
+        """Make sure that a request has what the task needs.
+
+        Raises:
+            UserError: it lacks something.
+        """
+
+    def normalized(self, request: GenerateRequest) -> Mapping[str, Any]:
+        """Return the fields of a checked request that are to be brought to their usual form, in that form."""
+        del request
+        return {}
+
+    def result_size(self, request: GenerateRequest, entry: ModelEntry) -> tuple[int, int]:
+        """Return the width and height of the result in pixels.
+
+        Raises:
+            UserError: the model cannot draw at the size that is asked for.
+        """
+        declared = options(type(request))
+        width, height = (
+            check(replace(declared[side], between=entry.side_limits), getattr(request, side))
+            for side in ("width", "height")
+        )
+        return width or entry.width, height or entry.height
+
+    def canvas_size(self, plan: Plan) -> tuple[int, int]:
+        """Return the width and height that the model draws at, in pixels."""
+        return plan.width, plan.height
+
+    def pipeline(self, plan: Plan) -> PipelineTask:
+        """Return which of the model's pipelines carries a plan out."""
+        del plan
+        return "text_to_image"
+
+    def controlnet(self, plan: Plan) -> ControlNetEntry | None:
+        """Return what guides the drawing beside the prompt; most tasks need nothing.
+
+        Raises:
+            UserError: the model does not have what is needed.
+        """
+        del plan
+        return None
+
+    def drawn_steps(self, plan: Plan) -> int:
+        """Return how many of a plan's denoising steps are carried out."""
+        return plan.steps
+
+    def check_plan(self, plan: Plan) -> None:
+        """Make sure of what depends on the model.
+
+        Raises:
+            UserError: the model cannot do this.
+        """
+
+    def batch_key(self, plan: Plan) -> Hashable:
+        """Return what plans of one batch must have in common, beside what is so for every task."""
+        del plan
+        return None
+
+    def prepare(self, plan: Plan, tools: Tools) -> TaskInputs:
+        """Make the inputs of the model.
+
+        Raises:
+            UserError: something cannot be used.
+            Cancelled: nobody wants the pictures any more.
+        """
+        del plan, tools
+        return TaskInputs()
+
+    def pipeline_inputs(self, plan: Plan, items: Sequence[BatchItem]) -> dict[str, Any]:
+        """Return the arguments that only this task's pipeline has, for the items of a batch."""
+        del plan, items
+        return {}
+
+    def pictures(self, plan: Plan) -> dict[str, Any]:
+        """Return what the task draws from beside references, by field: pictures, or other things that stand for them.
+
+        What need not be there is left out where it is not; what is required is None then.
+        """
+        found = {name: getattr(plan.request, name) for name in self.picture_fields(type(plan.request))}
+        return {name: value for name, value in found.items() if value is not None or name in self.required}
+
+    def noted(self, picture: Any) -> Any:
+        """Return how one of the `pictures` is noted in a result's metadata, ready for JSON."""
+        return None if picture is None else picture_hash(picture)
+
+    def restored(
+        self, metadata: Mapping[str, Any], pictures: Mapping[str, Image.Image], *, of: type[GenerateRequest]
+    ) -> dict[str, Any]:
+        """Return the fields that a result's metadata and pictures give back, beside those that are noted as they are.
+
+        Args:
+            metadata: of any content.
+            pictures: those in the file, by name.
+            of: the class of the request.
+
+        Raises:
+            UserError: a picture is missing.
+        """
+        wanted = [
+            name
+            for name in self.picture_fields(of)
+            if metadata.get(name) is not None or (name in self.required and name not in metadata)
+        ]
+        return {name: picture_in_file(pictures, name) for name in wanted}
+
+    def picture_fields(self, kind: type[GenerateRequest]) -> list[str]:
+        """Return the names of a request's pictures that only this task has."""
+        return [
+            name
+            for name, option in options(kind).items()
+            if option.is_picture and _is_own(option) and self.takes(option)
+        ]
+
+
+def _is_own(option: Option) -> bool:
+    # A request inherits the options of all tasks, and is none of theirs itself.
+    return OwnOptions in option.declared_in.__bases__
+
+
+def picture_in_file(pictures: Mapping[str, Image.Image], name: str) -> Image.Image:
+    """Return an input picture of a result's file.
+
+    Raises:
+        UserError: it is missing.
+    """
+    if name not in pictures:
+        raise UserError("recipe.picture_missing")
+    return pictures[name]
+
+
+def check_range(start: float, end: float, *, of: Message, field: str) -> None:
+    """Make sure that what counts for a part of the steps ends later than it begins.
+
+    Args:
+        start: its beginning, 0 to 1.
+        end: its end.
+        of: what counts, as sentences name it.
+        field: of the end.
+
+    Raises:
+        UserError: it does not.
+    """
+    if start >= end:
+        raise UserError("request.ends_before_it_begins", strength=of, start=f"{start:g}", end=f"{end:g}").blaming(field)
+
+
+def no_whole_step(what: Message, *, start: float, end: float, steps: int, field: str) -> UserError:
+    """Return the error that says that something counts for less than one step.
+
+    Args:
+        what: would count.
+        start: its beginning, 0 to 1.
+        end: its end.
+        steps: there are.
+        field: of the end.
+    """
+    return UserError(
+        "request.counts_in_no_step", start=f"{start:g}", end=f"{end:g}", steps=steps, counted=what
+    ).blaming(field)

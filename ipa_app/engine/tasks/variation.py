@@ -1,0 +1,24 @@
+"""Variation: new pictures after a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ipa_app.engine.tasks.task import Task
+from ipa_app.errors import UserError
+
+if TYPE_CHECKING:
+    from ipa_app.engine.requests import GenerateRequest
+
+
+class Variation(Task):
+    """A picture says everything; words may add to it."""
+
+    name = "variation"
+    required = ("reference",)
+    keeps_references = True  # it is none without
+
+    def check(self, request: GenerateRequest) -> None:
+        """Make sure that there is a reference."""
+        if not request.references:
+            raise UserError("request.no_reference")
