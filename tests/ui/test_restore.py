@@ -126,7 +126,7 @@ def hostile(path: Path, settings: dict[str, Any]) -> Path:
         ({"scale": float("nan")}, "damaged"),
         ({"scale": 7}, "7.0; it must be|scale is 7"),
         ({"width": 2040}, "width"),
-        ({"<b>": 1}, "&lt;b&gt;"),
+        ({"<b>": 1}, "<b>"),
     ],
     ids=str,
 )
