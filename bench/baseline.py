@@ -105,7 +105,9 @@ def check_same_unet(model: Path, work: Path) -> None:
     ours, theirs = (UNet2DConditionModel.from_pretrained(each / "unet").state_dict() for each in (model, work))
     # The model's is rounded to half precision.
     if ours.keys() != theirs.keys() or any(not torch.equal(ours[key].half(), theirs[key].half()) for key in ours):
-        raise UserError(f"{work} goes on from another UNet than that of {model}: name its own model with --model.")
+        raise UserError.plain(
+            f"{work} goes on from another UNet than that of {model}: name its own model with --model."
+        )
 
 
 def table(judge: Judge, entry: ModelEntry, work: Path, tried: Sequence[Case]) -> tuple[list[dict], list[tuple]]:

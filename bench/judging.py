@@ -105,7 +105,7 @@ def check_judge(judge: Judge, views: Sequence[world.View]) -> None:
     weak = {name: share for name, share in shares.items() if share < LEAST_READ}
     if weak:
         listed = ", ".join(f"{share:.1%} of {name.replace('_', ' ')}" for name, share in weak.items())
-        raise UserError(
+        raise UserError.plain(
             f"The judge reads {listed} right in drawings, and must read {LEAST_READ:.0%}, or what it reads in pictures "
             "says nothing of them: please use the one in bench/judge, or train one to the end."
         )

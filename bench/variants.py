@@ -29,7 +29,7 @@ def sampled_by(model: Path, samplers: Sequence[str], folder: Path) -> dict[str, 
     entries = {}
     for name in samplers:
         if not name.endswith("Scheduler") or not hasattr(diffusers, name):
-            raise UserError(f"diffusers has no scheduler called {name}.")
+            raise UserError.plain(f"diffusers has no scheduler called {name}.")
         target = shutil.copytree(model, folder / name, ignore=shutil.ignore_patterns("scheduler"))
         index = json.loads((model / "model_index.json").read_text("utf-8"))
         (target / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", name]}), "utf-8")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ipa_app.messages import Message
+
 
 class UserError(Exception):
     """Something a person can put right.
@@ -13,14 +15,32 @@ class UserError(Exception):
     Every other exception is a bug and leaves a traceback in the log.
 
     Attributes:
+        message: the sentence.
         field: name of the request's field that is to blame, where it is a single one; programs know it by this name.
     """
 
-    field: str | None
+    message: Message
+    field: str | None = None
 
-    def __init__(self, message: str, *, field: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, said: str | Message, /, **values: object) -> None:
+        """Say a sentence.
+
+        Args:
+            said: its key, or the sentence itself where it was made before.
+            values: what stands in its placeholders.
+        """
+        self.message = said if isinstance(said, Message) else Message(said, **values)
+        super().__init__(self.message)
+
+    @classmethod
+    def plain(cls, text: str) -> UserError:
+        """Say something that only programs see, or who types commands: in English, without a key."""
+        return cls(Message.plain(text))
+
+    def blaming(self, field: str) -> UserError:
+        """Name the field that is to blame."""
         self.field = field
+        return self
 
 
 class Cancelled(Exception):  # noqa: N818 - an outcome somebody asked for, not an error

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from math import inf
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 from PIL import Image
 
 from ipa_app.errors import UserError, blaming
+from ipa_app.messages import Message
 
 _KEY = "option"
 _SHOWN_CHARACTERS = 40
@@ -97,6 +98,11 @@ class Option:
     def is_picture(self) -> bool:
         """Whether its values are pictures, which come as uploads."""
         return Image.Image in (self.type, *get_args(self.type))
+
+    @property
+    def called(self) -> Message:
+        """What it is called in sentences."""
+        return Message.declared(f"option.{self.api}.title", self.title)
 
     @property
     def documentation(self) -> str:
@@ -183,48 +189,49 @@ def _number(option: Option, value: object) -> float:
     is_within = number is not None and (option.least <= number <= option.most or (option.or_zero and number == 0))
     is_whole = option.type is int
     if number is None or number == inf or not is_within or (is_whole and number % option.multiple):
-        raise wrong_value(option.title, value, _allowed_numbers(option))
+        raise wrong_value(option.called, value, _allowed_numbers(option))
     return int(number) if is_whole else float(number)
 
 
-def _allowed_numbers(option: Option) -> str:
-    kind = "a number" if option.type is float else "a whole number"
+def _allowed_numbers(option: Option) -> Message:
+    kind = Message("allowed.number") if option.type is float else Message("allowed.whole_number")
     if option.multiple > 1:
-        kind = f"a multiple of {option.multiple}"
+        kind = Message("allowed.multiple", multiple=option.multiple)
     # Large whole numbers are written out.
     least, most = (f"{bound:g}" if option.type is float else str(bound) for bound in option.between)
     if option.most == inf:
-        return f"{kind} of at least {least}"
-    return f"{'0 or ' if option.or_zero else ''}{kind} from {least} to {most}"
+        return Message("allowed.at_least", kind=kind, least=least)
+    key = "allowed.zero_or_between" if option.or_zero else "allowed.between"
+    return Message(key, kind=kind, least=least, most=most)
 
 
 def _text(option: Option, value: object) -> str:
     if not isinstance(value, str):
-        raise wrong_value(option.title, value, "text")
+        raise wrong_value(option.called, value, Message("allowed.text"))
     if len(value) > option.longest:
-        raise UserError(f"{option.title} is {len(value)} characters long; it must have at most {option.longest}.")
+        raise UserError("option.too_long", name=option.called, length=len(value), longest=option.longest)
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise wrong_value(option.title, value, "text without broken characters") from None
+        raise wrong_value(option.called, value, Message("allowed.whole_text")) from None
     return value
 
 
 def _choice(option: Option, value: object) -> str:
     if not isinstance(value, str) or value not in option.choices:
-        raise wrong_value(option.title, value, " or ".join(option.choices))
+        raise wrong_value(option.called, value, one_of(option.choices))
     return value
 
 
 def _switch(option: Option, value: object) -> bool:
     if not isinstance(value, bool):
-        raise wrong_value(option.title, value, "true or false")
+        raise wrong_value(option.called, value, Message("allowed.switch"))
     return value
 
 
 def _picture(option: Option, value: object) -> object:
     if not isinstance(value, get_args(option.type) or option.type):
-        raise wrong_value(option.title, value, "a picture")
+        raise wrong_value(option.called, value, Message("allowed.picture"))
     return value
 
 
@@ -235,11 +242,20 @@ def _real(value: object) -> float | None:
     return cast(float, value)
 
 
+def one_of(choices: Sequence[str]) -> Message:
+    """Say that one of several values is allowed."""
+    *others, last = choices
+    told: str = last
+    for choice in reversed(others):
+        told = Message("allowed.or", first=choice, rest=told)
+    return Message("allowed.one_of", choices=told)
+
+
 def wrong_value(name: str, value: object, allowed: str) -> UserError:
     """Make the error that says what a value is and what it must be."""
     # Python refuses to write out the longest whole numbers.
     is_huge = isinstance(value, int) and abs(value) > 10**_SHOWN_CHARACTERS
-    shown = "a huge number" if is_huge else repr(value)
+    shown = Message("option.huge_number") if is_huge else repr(value)
     if len(shown) > _SHOWN_CHARACTERS:
         shown = shown[:_SHOWN_CHARACTERS] + "…"
-    return UserError(f"{name} is {shown}; it must be {allowed}.")
+    return UserError("option.wrong_value", name=name, value=shown, allowed=allowed)

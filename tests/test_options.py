@@ -73,6 +73,6 @@ def test_what_cannot_be_declared_is_a_mistake() -> None:
 def test_a_declaration_is_all_that_a_new_parameter_needs(tiny_bundle_dir: Path, tmp_path: Path) -> None:
     package = copy_package(tmp_path)
     requests = package / "engine" / "requests.py"
-    before, after = requests.read_text(encoding="utf-8").split("    notes: tuple[str, ...] = ()", 1)
-    requests.write_text(f"{before}{DECLARATION}    notes: tuple[str, ...] = (){after}", encoding="utf-8")
+    before, after = requests.read_text(encoding="utf-8").split("    notes: tuple[Message, ...] = ()", 1)
+    requests.write_text(f"{before}{DECLARATION}    notes: tuple[Message, ...] = (){after}", encoding="utf-8")
     run_with(package, "declared_anew.py", tiny_bundle_dir, tmp_path / "temporary")

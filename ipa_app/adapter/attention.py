@@ -95,7 +95,7 @@ def install_processors(unet: UNet2DConditionModel) -> None:
     attention_layers(unet)
     for name in unet.attn_processors:
         if attention_module(unet, name).added_kv_proj_dim is not None:
-            raise UserError("An IP-Adapter cannot work with this base model: its attention is not Stable Diffusion's.")
+            raise UserError("adapter.foreign_attention")
     processors = {name: IPAttnProcessor(name if is_cross_attention(name) else None) for name in unet.attn_processors}
     # The annotation lists diffusers' own processors; any object that is called as they are will do.
     unet.set_attn_processor(cast("dict[str, AttentionProcessor]", processors))

@@ -15,7 +15,7 @@ from ipa_app.adapter.fitting import check_base
 from ipa_app.adapter.header import Header, header_of, read_header, read_tensors
 from ipa_app.adapter.ip_adapter import PROJECTIONS, IPAdapter
 from ipa_app.adapter.layers import attention_layers
-from ipa_app.adapter.layout import AdapterLayout, check_complete, check_tokens, layout_of, published_form
+from ipa_app.adapter.layout import AdapterLayout, LayoutError, check_complete, check_tokens, layout_of, published_form
 from ipa_app.errors import UserError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def save_adapter(adapter: IPAdapter, path: Path | str, *, dtype: torch.dtype | N
     """
     path = Path(path)
     if path.suffix not in (".safetensors", ".bin"):
-        raise UserError(f"An adapter file's name must end in .safetensors or .bin, not like {path.name}.")
+        raise UserError("adapter.wrong_ending", file=path.name)
     tensors = {
         key: tensor.detach().to(device="cpu", dtype=dtype or tensor.dtype).contiguous()
         for key, tensor in adapter.state_dict().items()
@@ -151,8 +151,8 @@ def _checked(path: Path, header: Header) -> tuple[AdapterLayout, ImageProjection
             expected = header_of(IPAdapter(projection, layout.layers).state_dict())
         check_complete(published, expected, kind=layout.kind)
         check_tokens(projection.num_tokens)
-    except UserError as error:
-        raise UserError(f"{path.name} {error}") from None
+    except LayoutError as error:
+        raise error.of(path) from None
     return layout, projection
 
 

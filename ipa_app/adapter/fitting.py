@@ -9,6 +9,7 @@ from ipa_app.adapter.kinds import KINDS, VisionWidths
 from ipa_app.adapter.layers import AttentionLayer
 from ipa_app.adapter.layout import AdapterLayout
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 
 if TYPE_CHECKING:
     from ipa_app.adapter.ip_adapter import IPAdapter
@@ -33,11 +34,15 @@ def check_base(file: AdapterLayout, layers: Sequence[AttentionLayer]) -> None:
         return
     made_for, model = _describe_base(file.layers), _describe_base(layers)
     if made_for != model:
-        raise UserError(f"{file.path.name} was made for {made_for}, but this base model is {model}.")
+        raise UserError("adapter.other_base", file=file.path.name, base=made_for, model=model)
     theirs, ours = next((a, b) for a, b in zip(given, wanted, strict=True) if a != b)
     raise UserError(
-        f"{file.path.name} was made for another base model: its layer {theirs[0]} is {theirs[1]} wide, "
-        f"this model's layer {ours[0]} is {ours[1]} wide."
+        "adapter.other_layers",
+        file=file.path.name,
+        theirs=theirs[0],
+        their_width=theirs[1],
+        ours=ours[0],
+        our_width=ours[1],
     )
 
 
@@ -54,23 +59,28 @@ def check_encoder(adapter: IPAdapter | AdapterLayout, tower: VisionWidths) -> No
     features = KINDS[adapter.kind].features
     given = features.width(tower)
     if given != adapter.clip_dim:
-        what = adapter.path.name if isinstance(adapter, AdapterLayout) else f"This {adapter.kind} adapter"
+        what = adapter.path.name if isinstance(adapter, AdapterLayout) else Message("adapter.this", kind=adapter.kind)
         raise UserError(
-            f"{what} needs an image encoder with {features.described} of width "
-            f"{_named(adapter.clip_dim, features.networks)}, but this model's is {_named(given, features.networks)}."
+            "adapter.other_encoder",
+            adapter=what,
+            features=features.described,
+            wanted=_named(adapter.clip_dim, features.networks),
+            given=_named(given, features.networks),
         )
 
 
-def base_name(cross_attention_dim: object) -> str:
+def base_name(cross_attention_dim: object) -> Message:
     """Name the family of base models whose text tokens are this wide."""
     known = isinstance(cross_attention_dim, int) and cross_attention_dim in _BASE_MODELS
-    return _BASE_MODELS[cross_attention_dim] if known else "a model of its own"
+    return Message("base.named", name=_BASE_MODELS[cross_attention_dim]) if known else Message("base.own")
 
 
-def _describe_base(layers: Sequence[AttentionLayer]) -> str:
+def _describe_base(layers: Sequence[AttentionLayer]) -> Message:
     width = layers[0].cross_attention_dim
-    return f"{base_name(width)} ({len(layers)} cross-attention layers, text tokens {width} wide)"
+    return Message("base.described", base=base_name(width), layers=len(layers), width=width)
 
 
-def _named(width: int, networks: Mapping[int, str]) -> str:
-    return f"{width} ({networks[width]})" if width in networks else str(width)
+def _named(width: int, networks: Mapping[int, str]) -> Message:
+    if width in networks:
+        return Message("adapter.width_of", width=width, network=networks[width])
+    return Message("adapter.width", width=width)

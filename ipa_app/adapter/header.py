@@ -110,7 +110,7 @@ def read_beginning(path: Path, *, called: str) -> bytes:
     with path.open("rb") as file:
         beginning = file.read(32)
     if beginning.startswith(_POINTER):
-        raise UserError(f"{called} only stands for a file that Git LFS keeps; please fetch that with `git lfs pull`.")
+        raise UserError("file.git_lfs", file=called)
     return beginning
 
 
@@ -188,10 +188,7 @@ def no_plain_weights(called: str) -> UserError:
     Args:
         called: what it is called for people.
     """
-    return UserError(
-        f"{called} is not a file of plain weights (damaged, or it holds program code, which is never run); "
-        "use the .safetensors version."
-    )
+    return UserError("adapter.not_plain_weights", file=called)
 
 
 @contextmanager
@@ -199,14 +196,14 @@ def _explained(path: Path) -> Iterator[bytes]:
     """Say in one sentence what is wrong with a file while it is read; give what it begins with."""
     try:
         if not path.is_file():
-            raise UserError(f"There is no adapter file {path}.")
+            raise UserError("adapter.no_file", path=path)
         yield read_beginning(path, called=path.name)
     except UserError:
         raise
     except (DamagedError, SafetensorError):
-        raise UserError(f"{path.name} is damaged or cut off; fetch it again.") from None
+        raise UserError("adapter.damaged", file=path.name) from None
     except OSError as error:
-        raise UserError(f"{path.name} cannot be read ({error.strerror}); fetch it again.") from None
+        raise UserError("adapter.unreadable", file=path.name, error=error.strerror) from None
     except Exception as error:  # a garbled file may raise anything at all
         logger.info("%s: %s", path, error)
         raise no_plain_weights(path.name) from error

@@ -55,9 +55,9 @@ class ImagePrompt:
         """
         scales = self.scale.values() if isinstance(self.scale, Mapping) else (self.scale,)
         if not all(math.isfinite(scale) for scale in scales):
-            raise UserError("The scale of an image prompt must be a finite number, such as 0.6.")
+            raise UserError("adapter.infinite_scale")
         if not 0.0 <= self.start <= self.end <= 1.0:
-            raise UserError(f"An image prompt's range must lie within 0 to 1; it was {self.start} to {self.end}.")
+            raise UserError("adapter.wrong_range", start=self.start, end=self.end)
 
     @classmethod
     def concat(cls, prompts: Sequence[ImagePrompt], *, weights: Sequence[float] | None = None) -> ImagePrompt:

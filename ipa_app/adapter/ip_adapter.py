@@ -89,7 +89,7 @@ class IPAdapter(nn.Module):
         """
         layers = attention_layers(unet)
         if dim_head != RESAMPLER_DIM_HEAD:
-            raise UserError(f"dim_head must be {RESAMPLER_DIM_HEAD}: published files do not record any other.")
+            raise UserError("adapter.wrong_dim_head", dim_head=RESAMPLER_DIM_HEAD)
         sizes = ProjectionSizes(
             clip_dim=clip_dim,
             cross_attention_dim=layers[0].cross_attention_dim,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
+from ipa_app.messages import Message
+
 RESAMPLER_DIM_HEAD = 64
 """Width of a Resampler head. The published layout does not record it, and every reader takes 64."""
 
@@ -41,7 +43,7 @@ class ClipFeatures:
 
     name: str
     width_field: str
-    described: str
+    described: Message
     networks: Mapping[int, str]
 
     def width(self, tower: VisionWidths) -> int:
@@ -52,7 +54,7 @@ class ClipFeatures:
 IMAGE_EMBEDS = ClipFeatures(
     name="image_embeds",
     width_field="projection_dim",
-    described="an embedding",
+    described=Message("adapter.features.embedding"),
     networks=MappingProxyType({768: "CLIP ViT-L/14", 1024: "OpenCLIP ViT-H/14", 1280: "OpenCLIP ViT-bigG/14"}),
 )
 """Pooled and projected: (batch, projection_dim)."""
@@ -60,10 +62,10 @@ IMAGE_EMBEDS = ClipFeatures(
 HIDDEN_STATES = ClipFeatures(
     name="hidden_states",
     width_field="hidden_size",
-    described="layers",
+    described=Message("adapter.features.layers"),
     networks=MappingProxyType(
         {
-            512: "face recognition, as InstantID uses it",
+            512: Message("network.face_recognition"),
             1024: "CLIP ViT-L/14",
             1280: "OpenCLIP ViT-H/14",
             1664: "OpenCLIP ViT-bigG/14",
@@ -107,8 +109,8 @@ KINDS: Mapping[str, AdapterKind] = MappingProxyType(
             AdapterKind(
                 name="base",
                 usual="base",
-                title="Base",
-                about="overall look",
+                title=Message("adapter.title.base"),
+                about=Message("adapter.about.base"),
                 features=IMAGE_EMBEDS,
                 mark="proj.weight",
                 width_key="proj.weight",
@@ -118,8 +120,8 @@ KINDS: Mapping[str, AdapterKind] = MappingProxyType(
             AdapterKind(
                 name="plus",
                 usual="fine",
-                title="Fine-grained",
-                about="more detail",
+                title=Message("adapter.title.fine"),
+                about=Message("adapter.about.fine"),
                 features=HIDDEN_STATES,
                 mark="latents",
                 width_key="proj_in.weight",

@@ -72,7 +72,7 @@ def attention_layers(unet: UNet2DConditionModel) -> tuple[AttentionLayer, ...]:
             to_k, _ = text_projections(unet, name)
             layers.append(AttentionLayer(index, name, to_k.out_features, to_k.in_features))
     if not layers:
-        raise UserError("This base model has no text cross-attention, so an IP-Adapter cannot work with it.")
+        raise UserError("adapter.no_cross_attention")
     return tuple(layers)
 
 

@@ -16,8 +16,29 @@ from ipa_app.adapter.header import Header, TensorInfo, read_header
 from ipa_app.adapter.kinds import KINDS
 from ipa_app.adapter.layers import AttentionLayer, numbered
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 
 T = TypeVar("T")
+
+
+class LayoutError(Exception):
+    """What is wrong with an adapter file, by its header alone, which does not know what the file is called."""
+
+    def __init__(self, said: str, /, **values: object) -> None:
+        """Begin a sentence.
+
+        Args:
+            said: key of the sentence, which has a placeholder {file}.
+            values: what stands in its other placeholders.
+        """
+        super().__init__(said)
+        self.key = said
+        self.values = values
+
+    def of(self, path: Path) -> UserError:
+        """Say of which file it is true."""
+        return UserError(self.key, file=path.name, **self.values)
+
 
 MOST_TOKENS = 1024
 
@@ -25,14 +46,14 @@ _WRAPPERS = ("module.", "state_dict.", "model.")
 _RENAMED = {"image_proj_model.": "image_proj.", "adapter_modules.": "ip_adapter."}
 _PROCESSOR_KEY = re.compile(r"unet\.(?P<name>(?:down_blocks|up_blocks|mid_block)\..*attn2\.processor)\.(?P<key>.+)")
 _OTHER_SORTS = {
-    "a PuLID file": ("id_adapter.", "id_adapter_attn_layers.", "pulid_ca.", "pulid_encoder."),
-    "an IP-Adapter for FLUX": ("double_blocks.", "ip_adapter_proj_model."),
-    "a T2I-Adapter": ("adapter.", "body."),
-    "a ControlNet": ("control_model.", "controlnet_", "input_hint_block.", "zero_convs."),
-    "a LoRA": ("lora_unet_", "lora_te", "base_model.model."),
-    "a whole model": ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner."),
-    "an image encoder": ("vision_model.", "visual."),
-    "a textual inversion": ("emb_params", "string_to_param", "clip_l", "clip_g"),
+    Message("content.pulid"): ("id_adapter.", "id_adapter_attn_layers.", "pulid_ca.", "pulid_encoder."),
+    Message("content.flux_adapter"): ("double_blocks.", "ip_adapter_proj_model."),
+    Message("content.t2i_adapter"): ("adapter.", "body."),
+    Message("content.controlnet"): ("control_model.", "controlnet_", "input_hint_block.", "zero_convs."),
+    Message("content.lora"): ("lora_unet_", "lora_te", "base_model.model."),
+    Message("content.model"): ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner."),
+    Message("content.image_encoder"): ("vision_model.", "visual."),
+    Message("content.textual_inversion"): ("emb_params", "string_to_param", "clip_l", "clip_g"),
 }
 """What else people take for adapter files, by what some of its keys begin with."""
 
@@ -86,8 +107,8 @@ def layout_of(path: Path, header: Header) -> AdapterLayout:
             clip_dim=size(published, f"image_proj.{KINDS[kind].width_key}", 1),
             numbers=sum(tensor.numbers for tensor in published.values()),
         )
-    except UserError as error:
-        raise UserError(f"{path.name} {error}") from None
+    except LayoutError as error:
+        raise error.of(path) from None
 
 
 def published_form(tensors: Mapping[str, T]) -> dict[str, T]:
@@ -114,23 +135,18 @@ def adapter_kind(header: Header) -> str:
     """Tell the kind by the keys, as they stand in the file.
 
     Raises:
-        UserError: it is a FaceID adapter, something else, or none that is known.
+        LayoutError: it is a FaceID adapter, something else, or none that is known.
     """
     names = [_canonical(key) for key in header]
     keys = {name.removeprefix("image_proj.") for name in names if name.startswith("image_proj.")}
     if not keys:
-        raise UserError(_not_an_adapter(header))
+        raise _not_an_adapter(header)
     has_lora = any("lora" in name for name in names)
     if has_lora or {"norm.weight", "proj.0.weight"} <= keys or any("perceiver_resampler." in key for key in keys):
-        raise UserError(
-            "is a FaceID adapter, which works from a face-recognition network and not from CLIP; "
-            "use a base, plus or full-face adapter."
-        )
+        raise LayoutError("adapter.faceid")
     kind = next((kind for kind in KINDS.values() if kind.mark in keys), None)
     if kind is None:
-        raise UserError(
-            "is not an IP-Adapter that is known here: its image projection is neither base, plus nor full-face."
-        )
+        raise LayoutError("adapter.unknown_projection")
     return kind.name
 
 
@@ -138,11 +154,11 @@ def file_layers(header: Header) -> tuple[AttentionLayer, ...]:
     """List the layers that a file in the published form has keys and values for; they are named by their numbers.
 
     Raises:
-        UserError: it has none.
+        LayoutError: it has none.
     """
     numbers = {key.split(".")[1] for key in header if key.startswith("ip_adapter.")}
     if not numbers or not all(number.isdecimal() for number in numbers):
-        raise UserError("is not an IP-Adapter file: it has no numbered keys and values (ip_adapter.1.to_k_ip.weight).")
+        raise LayoutError("adapter.no_numbers")
     layers = []
     for index in sorted(int(number) for number in numbers):
         key = f"ip_adapter.{index}.to_k_ip.weight"
@@ -154,13 +170,13 @@ def size(header: Header, key: str, axis: int) -> int:
     """Read how long a tensor is along an axis.
 
     Raises:
-        UserError: it is missing or empty.
+        LayoutError: it is missing or empty.
     """
     if key not in header:
-        raise UserError(f"is incomplete: {key} is missing.")
+        raise LayoutError("adapter.missing_key", key=key)
     shape = header[key].shape
     if axis >= len(shape) or shape[axis] == 0:
-        raise UserError(f"is damaged: {key} is {_shape(header[key])}.")
+        raise LayoutError("adapter.wrong_tensor", key=key, shape=_shape(header[key]))
     return shape[axis]
 
 
@@ -168,44 +184,37 @@ def check_complete(header: Header, expected: Header, *, kind: str) -> None:
     """Compare all keys and shapes of a file in the published form with those of an adapter of its kind and sizes.
 
     Raises:
-        UserError: one is missing, too many, of another shape or no floating-point number.
+        LayoutError: one is missing, too many, of another shape or no floating-point number.
     """
     for key, tensor in expected.items():
         if key not in header:
-            raise UserError(f"is incomplete: {key} is missing.")
+            raise LayoutError("adapter.missing_key", key=key)
         if header[key].shape != tensor.shape:
-            raise UserError(
-                f"is damaged: {key} is {_shape(header[key])} but must be {_shape(tensor)} beside the others."
-            )
+            raise LayoutError("adapter.wrong_shape", key=key, shape=_shape(header[key]), wanted=_shape(tensor))
         if not header[key].is_floating:
-            raise UserError(
-                f"cannot be read: {key} is {header[key].dtype}, not floating-point; use an unquantised file."
-            )
+            raise LayoutError("adapter.not_floating", key=key, type=header[key].dtype)
     if surplus := sorted(header.keys() - expected.keys()):
-        raise UserError(f"is not an IP-Adapter that is known here: {surplus[0]} belongs to no {kind} adapter.")
+        raise LayoutError("adapter.surplus_key", key=surplus[0], kind=kind)
 
 
 def check_tokens(num_tokens: int) -> None:
     """Make sure that an adapter does not fill memory with what it says of one picture.
 
     Raises:
-        UserError: it makes more tokens of it than any vision tower has patches.
+        LayoutError: it makes more tokens of it than any vision tower has patches.
     """
     if num_tokens > MOST_TOKENS:
-        raise UserError(
-            f"is not an IP-Adapter that works here: it makes {num_tokens} tokens of a picture, and {MOST_TOKENS} are "
-            "the most."
-        )
+        raise LayoutError("adapter.too_many_tokens", tokens=num_tokens, most=MOST_TOKENS)
 
 
-def _not_an_adapter(header: Header) -> str:
+def _not_an_adapter(header: Header) -> LayoutError:
     """Say what a file without an image projection is."""
     sorts = [sort for sort, begins in _OTHER_SORTS.items() if any(key.startswith(begins) for key in header)]
     if any(".lora" in key or "_lora" in key for key in header):
-        sorts = ["a LoRA"]
+        sorts = [Message("content.lora")]
     if sorts:
-        return f"is {sorts[0]} and no IP-Adapter: please use an IP-Adapter file."
-    return "is not an IP-Adapter file: it has no image projection (image_proj)."
+        return LayoutError("adapter.other_sort", sort=sorts[0])
+    return LayoutError("adapter.no_projection")
 
 
 def _canonical(key: str) -> str:
@@ -224,5 +233,5 @@ def _number_processors(processors: Mapping[str, T]) -> dict[str, T]:
     return {f"ip_adapter.{numbers[match['name']]}.{match['key']}": processors[key] for key, match in matches}
 
 
-def _shape(tensor: TensorInfo) -> str:
-    return " x ".join(str(length) for length in tensor.shape) or "a single number"
+def _shape(tensor: TensorInfo) -> str | Message:
+    return " x ".join(str(length) for length in tensor.shape) or Message("adapter.single_number")

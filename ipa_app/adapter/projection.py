@@ -69,7 +69,7 @@ class ImageProjection(nn.Module):
             header: its header in the published form.
 
         Raises:
-            UserError: a tensor that tells one is missing.
+            LayoutError: a tensor that tells one is missing.
         """
         del header
         return ProjectionSizes(

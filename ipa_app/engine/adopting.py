@@ -10,31 +10,21 @@ from typing import Any
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks.mix import Mix
 from ipa_app.imaging.other_programs import OtherSettings
+from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
 from ipa_app.options import options
 
 _BESIDE = {
-    "lora": "its LoRAs",
-    "controlnet": "its ControlNet",
-    "reference": "its pictures as prompts",
-    "start": "the picture it started from",
-    "enlarged": "its enlarging",
-    "embedding": "its textual inversions",
-    "refiner": "its second model",
-    "style": "its styles",
+    "lora": Message("adopted.loras"),
+    "controlnet": Message("adopted.controlnet"),
+    "reference": Message("adopted.pictures_as_prompts"),
+    "start": Message("adopted.start_picture"),
+    "enlarged": Message("adopted.enlarging"),
+    "embedding": Message("adopted.textual_inversions"),
+    "refiner": Message("adopted.second_model"),
+    "style": Message("adopted.styles"),
 }
 _TEXTS = ("prompt", "negative_prompt")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Told:
-    """A sentence for people: what it says of a list of things, and those things."""
-
-    of: str
-    things: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.of} {', '.join(self.things)}." if self.things else self.of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +32,7 @@ class Adopted:
     """What another program's settings come to: a request of words alone, and what is to be said of it."""
 
     request: GenerateRequest
-    told: tuple[Told, ...]
+    told: tuple[Message, ...]
 
 
 def adopt(settings: OtherSettings, *, models: Iterable[ModelEntry], chosen: ModelEntry) -> Adopted:
@@ -83,42 +73,43 @@ def adopt(settings: OtherSettings, *, models: Iterable[ModelEntry], chosen: Mode
     request = GenerateRequest(task=Mix.name, model=(own or chosen).name, **known)
     changed = {name: (was[name], value) for name, value in known.items() if value != was[name]}
     lists = {
-        "Not taken over:": _lost(settings, knows_model=own is not None),
-        "Out of bounds here, so that the nearest is set:": _in_bounds(changed),
-        "Not in the file, so that the usual is set:": tuple(_called(name) for name in now if name not in known),
+        "adopted.not_taken": _lost(settings, knows_model=own is not None),
+        "adopted.out_of_bounds": _in_bounds(changed),
+        "adopted.not_in_file": tuple(_called(name) for name in now if name not in known),
     }
     told = (
-        Told(of=f"Taken from notes as {settings.program} writes them: press Generate to make a picture like it here."),
+        Message("adopted.taken", program=settings.program),
         *_told_of_samplers(settings),
-        *(Told(of=of, things=things) for of, things in lists.items() if things),
+        *(Message(key, things=things) for key, things in lists.items() if things),
     )
     return Adopted(request=request, told=told)
 
 
-def _told_of_samplers(settings: OtherSettings) -> list[Told]:
+def _told_of_samplers(settings: OtherSettings) -> list[Message]:
     if settings.samplers == 1:
         return []
-    return [Told(of=f"It went through {settings.samplers} samplers; the settings are those of {settings.taken_from}.")]
+    return [Message("adopted.samplers", count=settings.samplers, name=settings.taken_from)]
 
 
-def _lost(settings: OtherSettings, *, knows_model: bool) -> tuple[str, ...]:
-    model = [f"the model {settings.model}"] if settings.model and not knows_model else []
-    sampler = [f"the sampler {settings.sampler}"] if settings.sampler else []
+def _lost(settings: OtherSettings, *, knows_model: bool) -> tuple[Message, ...]:
+    model = [Message("adopted.model", name=settings.model)] if settings.model and not knows_model else []
+    sampler = [Message("adopted.sampler", name=settings.sampler)] if settings.sampler else []
     return (*model, *sampler, *(_BESIDE[name] for name in settings.beside))
 
 
-def _in_bounds(changed: Mapping[str, tuple[Any, Any]]) -> tuple[str, ...]:
+def _in_bounds(changed: Mapping[str, tuple[Any, Any]]) -> tuple[Message, ...]:
     """Name each number with the one it became; of a text its length is enough."""
     return tuple(
-        f"{_called(name)} (cut to {len(now)} characters)" if name in _TEXTS else f"{_called(name)} {was} (now {now})"
+        Message("adopted.cut", option=_called(name), length=len(now))
+        if name in _TEXTS
+        else Message("adopted.changed", option=_called(name), was=was, now=now)
         for name, (was, now) in changed.items()
     )
 
 
-def _called(name: str) -> str:
+def _called(name: str) -> Message:
     """Name a field of a request within a sentence."""
-    title = options(GenerateRequest)[name].title
-    return f"{title[0].lower()}{title[1:]}"
+    return Message(f"adopted.option.{options(GenerateRequest)[name].api}")
 
 
 def _is_called(entry: ModelEntry, model: str | None) -> bool:

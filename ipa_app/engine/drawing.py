@@ -12,6 +12,7 @@ from ipa_app.adapter import ImagePromptBatch
 from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.plan import Plan
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.latents import decode
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def draw(
     def attempt() -> torch.Tensor:
         return denoise(model, items, plan=plan, on_step=on_step, previewer=previewer)
 
-    latents = _finite(model, attempt, when="while denoising", plan=plan)
+    latents = _finite(model, attempt, when=Message("moment.denoising"), plan=plan)
     pictures: list[Image.Image | None] = []
     for index in range(len(items)):
         on_step(plan.drawn_steps)
@@ -147,7 +148,9 @@ def _decode(model: LoadedModel, latents: torch.Tensor, *, plan: Plan) -> Image.I
     """Turn the latents (1, channels, height, width) of one picture into it."""
     pipeline: Any = model.pipelines["text_to_image"]
     upcast = model.family.needs_upcast(pipeline.vae)
-    pixels = _finite(model, lambda: decode(pipeline.vae, latents, upcast=upcast), when="while decoding", plan=plan)
+    pixels = _finite(
+        model, lambda: decode(pipeline.vae, latents, upcast=upcast), when=Message("moment.decoding"), plan=plan
+    )
     return pipeline.image_processor.postprocess(pixels, output_type="pil")[0]
 
 
@@ -167,10 +170,5 @@ def _finite(model: LoadedModel, work: Callable[[], torch.Tensor], *, when: str, 
     if torch.isfinite(values).all():
         return values
     if plan.guidance_scale > 1 or plan.uses_references:
-        raise UserError(
-            f"The model's numbers ran out of range {when}, so there is no picture; please lower the guidance or the "
-            "scale."
-        )
-    raise UserError(
-        f"The model's numbers ran out of range {when}, so there is no picture; please try another seed or model."
-    )
+        raise UserError("drawing.out_of_range_by_settings", moment=when)
+    raise UserError("drawing.out_of_range", moment=when)

@@ -81,11 +81,9 @@ class Engine:
         job = Job(plan, on_cancel=self._drop, previews=previews, party=party)
         with self._changed:
             if self._closed:
-                raise UserError("The studio is closing down; please try again in a minute.")
+                raise UserError("engine.closing")
             if len(self._waiting) >= self._max_waiting:
-                raise UserError(
-                    f"The studio is busy ({self._max_waiting} requests wait); please try again in a minute."
-                )
+                raise UserError("engine.busy", count=self._max_waiting)
             self._waiting.append(job)
             self._announce_positions()
             self._changed.notify_all()

@@ -8,6 +8,7 @@ from contextvars import copy_context
 from ipa_app.engine.observable import Observable
 from ipa_app.engine.plan import Plan
 from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.messages import Message
 
 
 class Job(Observable[GenerateResult]):
@@ -46,5 +47,5 @@ class Job(Observable[GenerateResult]):
     def move_to(self, position: int) -> None:
         """Take a place in the queue, 0 for the next, and tell the watchers."""
         self._position = position
-        ahead = "next in line" if position == 0 else f"{position} {'request' if position == 1 else 'requests'} before"
+        ahead = Message("doing.requests_before", count=position) if position else Message("doing.next_in_line")
         self.emit(Progress(phase="queued", message=ahead))

@@ -16,7 +16,7 @@ class OutOfMemoryError(UserError):
     """The request needs more memory than there is."""
 
     def __init__(self) -> None:
-        super().__init__("There is not enough memory for this; please ask for smaller pictures.")
+        super().__init__("engine.out_of_memory")
 
 
 @contextmanager

@@ -103,10 +103,7 @@ def read_request(path: str | Path) -> GenerateRequest:
     settings, pictures = read_record(path, names=INPUT_KINDS)
     unknown = sorted(str(name)[:30] for name in settings if name not in _REQUEST_FIELDS | _NOTED_BESIDE)
     if unknown:
-        raise UserError(
-            f"This picture was made with settings that are not known here ({', '.join(unknown[:5])}): "
-            "please use one made by this version."
-        )
+        raise UserError("recipe.unknown_settings", names=", ".join(unknown[:5]))
     values = {name: value for name, value in settings.items() if name in _REQUEST_FIELDS - _NOT_AS_THEY_ARE}
     task = TASKS.get(named) if isinstance(named := settings.get("task"), str) else None
     own = task.picture_fields(GenerateRequest) if task else ()
@@ -128,7 +125,7 @@ def _references(notes: object, pictures: Mapping[str, Image.Image]) -> tuple[Ref
     if not isinstance(notes, list) or not all(isinstance(note, dict) and "weight" in note for note in notes):
         raise _incomplete()
     if len(notes) > MOST_REFERENCES:
-        raise UserError(f"This file names {len(notes)} references; there may be at most {MOST_REFERENCES}.")
+        raise UserError("recipe.too_many_references", count=len(notes), most=MOST_REFERENCES)
     named = zip(_REFERENCES, notes, strict=False)
     return tuple(
         Reference(image=picture_in_file(pictures, name), **{key: note[key] for key in _REFERENCE_NOTES if key in note})
@@ -161,4 +158,4 @@ def _noted_adapter(plan: Plan) -> str:
 
 
 def _incomplete() -> UserError:
-    return UserError("The settings inside this picture are not complete: please use another copy of the file.")
+    return UserError("recipe.incomplete")

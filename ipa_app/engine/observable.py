@@ -24,7 +24,7 @@ class InternalError(UserError):
     """A bug. The message may be shown to people as it is; the traceback is in the log."""
 
     def __init__(self) -> None:
-        super().__init__("Something went wrong inside the studio (details in the log); please try again.")
+        super().__init__("engine.internal_error")
 
 
 class Left(Cancelled):

@@ -14,6 +14,7 @@ from ipa_app.engine.seeds import picture_seeds
 from ipa_app.engine.tasks import TASKS
 from ipa_app.engine.tasks.task import Task, no_whole_step
 from ipa_app.errors import UserError, blaming
+from ipa_app.messages import Message
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -142,14 +143,11 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
 def _check_part(part: str, entry: ModelEntry) -> None:
     """Make sure that a model can take a part of a picture alone."""
     if part != "all" and part not in entry.presets:
-        raise UserError(
-            f"The model {entry.title} cannot tell a picture's {part} from the rest: please let all of the picture "
-            "count, or choose a model that can, such as Stable Diffusion XL."
-        )
+        raise UserError("model.cannot_tell_parts", title=entry.title, part=Message(f"layer_preset.{part}"))
 
 
 def _check_range(plan: Plan) -> None:
     """Make sure that references that shall count for a part of the steps count for one at least."""
     request, steps = plan.request, plan.drawn_steps
     if plan.uses_references and round(request.start * steps) == round(request.end * steps):
-        raise no_whole_step("picture", start=request.start, end=request.end, steps=steps, field="end")
+        raise no_whole_step(Message("counted.picture"), start=request.start, end=request.end, steps=steps, field="end")

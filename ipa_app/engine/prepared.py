@@ -20,6 +20,7 @@ from ipa_app.engine.tasks.task import TaskInputs, Tools
 from ipa_app.engine.withheld import AllWithheld, notice
 from ipa_app.engine.wording import readable
 from ipa_app.imaging.cropping import side_by_side, square_for_clip, squares_for_clip
+from ipa_app.messages import Message
 
 if TYPE_CHECKING:
     from ipa_app.models.entry import AdapterEntry
@@ -41,14 +42,14 @@ class PreparedJob:
         self.job = job
         self._model = model
         job.check_cancelled()
-        job.emit(Progress(phase="encoding", message="looking at the pictures"))
+        job.emit(Progress(phase="encoding", message=Message("doing.looking_at_pictures")))
         plan = job.plan
         tools = Tools(model=model, detector=detector, emit=job.emit, stop=job.stop, check_cancelled=job.check_cancelled)
         self._inputs = plan.task.prepare(plan, tools)
         if job.wants_previews and self._inputs.control_image:
             # It is seen before it is used.
             preview = self._inputs.control_image
-            job.emit(Progress(phase="encoding", message="looking at the pictures", preview=preview))
+            job.emit(Progress(phase="encoding", message=Message("doing.looking_at_pictures"), preview=preview))
         self._image_prompts = _image_prompts(job, model, inputs=self._inputs)
         self._adapter_sha256 = model.adapters.get(plan.adapter).sha256 if plan.adapter else None
         self._images: list[Image.Image] = []
@@ -89,9 +90,11 @@ class PreparedJob:
         steps = plan.drawn_steps
         done, total = made * steps + step * pictures, len(plan.seeds) * steps
         if step >= steps:
-            progress = Progress(phase="decoding", step=done, steps=total, message="developing the picture")
+            progress = Progress(phase="decoding", step=done, steps=total, message=Message("doing.decoding"))
         else:
-            which = f"picture {made + 1} of {len(plan.seeds)}" if len(plan.seeds) > 1 else "drawing"
+            which = Message("doing.drawing")
+            if len(plan.seeds) > 1:
+                which = Message("doing.picture", number=made + 1, total=len(plan.seeds))
             progress = Progress(phase="denoising", step=done, steps=total, message=which, preview=self._preview)
         self._preview = None
         self.job.emit(progress)
@@ -114,7 +117,7 @@ class PreparedJob:
             self._finish()
 
     @property
-    def _notes(self) -> tuple[str, ...]:
+    def _notes(self) -> tuple[Message, ...]:
         """What is to be said with the pictures."""
         plan = self.job.plan
         return (*plan.request.notes, *self._inputs.notes, *prompt_notes(plan, self._model.tokenizers))
@@ -135,8 +138,7 @@ class PreparedJob:
         if len(self._withheld) == len(plan.seeds):
             seeds = ", ".join(map(str, self._withheld))
             raise AllWithheld(
-                f"The safety checker of {plan.entry.title} took what was drawn (seed {seeds}) for unsuitable and "
-                "withheld it: please try another seed or prompt.",
+                Message("drawing.all_withheld", title=plan.entry.title, seeds=seeds),
                 result,
             )
         self.job.finish(result)
@@ -158,7 +160,7 @@ def _image_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tuple
     if adapter is None:
         return ()
     if adapter not in model.adapters:
-        job.emit(Progress(phase="loading", message=f"reading the adapter {adapter.title}"))
+        job.emit(Progress(phase="loading", message=Message("doing.reading_adapter", title=adapter.title)))
     groups: dict[RegionName, list[Reference]] = {}
     for reference in request.references:
         groups.setdefault(reference.region, []).append(reference)

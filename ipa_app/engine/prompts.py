@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from ipa_app.engine.plan import Plan
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.wording import readable
+from ipa_app.messages import Message
+from ipa_app.options import options
 
 _SHOWN_CHARACTERS = 300
 
 
-def prompt_notes(plan: Plan, tokenizers: Sequence[Any]) -> list[str]:
+def prompt_notes(plan: Plan, tokenizers: Sequence[Any]) -> list[Message]:
     """Say which words of a request were not used: text encoders read so many tokens, and not what comes after them.
 
     Args:
@@ -19,21 +22,22 @@ def prompt_notes(plan: Plan, tokenizers: Sequence[Any]) -> list[str]:
         tokenizers: of its model, one per text encoder.
     """
     request, title = plan.request, plan.entry.title
-    notes = _unread_notes("The prompt", request.prompt, title=title, tokenizers=tokenizers)
+    notes = _unread_notes("prompt", request.prompt, title=title, tokenizers=tokenizers)
     if request.negative_prompt and plan.guidance_scale > 1:
-        notes += _unread_notes("The negative prompt", request.negative_prompt, title=title, tokenizers=tokenizers)
+        notes += _unread_notes("negative_prompt", request.negative_prompt, title=title, tokenizers=tokenizers)
     elif request.negative_prompt.strip():
-        notes.append("Without guidance the negative prompt has no effect: please set the guidance above 1.")
+        notes.append(Message("prompt.negative_without_guidance"))
     return notes
 
 
-def _unread_notes(name: str, text: str, *, title: str, tokenizers: Sequence[Any]) -> list[str]:
+def _unread_notes(name: str, text: str, *, title: str, tokenizers: Sequence[Any]) -> list[Message]:
+    prompt = options(GenerateRequest)[name].called
     least, *more = sorted({unread(readable(text), tokenizer) for tokenizer in tokenizers}, key=len)
     notes = []
     if least:
-        notes.append(f"{name} is longer than {title} can read; these words are not used: “{_shown(least)}”.")
+        notes.append(Message("prompt.too_long", prompt=prompt, title=title, words=_shown(least)))
     if more:
-        notes.append(f"{name} is longer than one text encoder of {title} can read; it misses: “{_shown(more[0])}”.")
+        notes.append(Message("prompt.too_long_for_one_encoder", prompt=prompt, title=title, words=_shown(more[0])))
     return notes
 
 

@@ -19,6 +19,7 @@ from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.withheld import AllWithheld
 from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 
 if TYPE_CHECKING:
     from ipa_app.models.entry import AdapterEntry, ModelEntry
@@ -35,7 +36,7 @@ class Refusal:
         withheld: what came of it where the safety checker held everything back.
     """
 
-    message: str
+    message: Message
     withheld: GenerateResult | None = None
 
 
@@ -89,7 +90,7 @@ def draw_remotely(
     try:
         yield from job.events()
     except UserError as error:
-        yield Refusal(str(error), withheld=error.result if isinstance(error, AllWithheld) else None)
+        yield Refusal(error.message, withheld=error.result if isinstance(error, AllWithheld) else None)
     finally:
         # Does nothing to one that is done; otherwise it stops at the next step.
         job.cancel()
@@ -113,7 +114,7 @@ def follow(job: Job, draw: RemoteDraw, *, previews: bool) -> None:
 def _follow(job: Job, draw: RemoteDraw, previews: bool) -> None:
     with job.owning_errors():
         job.check_cancelled()
-        job.emit(Progress(phase="loading", message="waiting for a GPU"))
+        job.emit(Progress(phase="loading", message=Message("doing.waiting_for_gpu")))
         with closing(draw(job.plan.request, adapter=job.plan.adapter, previews=previews)) as events:
             for event in events:
                 job.check_cancelled()

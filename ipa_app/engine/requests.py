@@ -12,6 +12,7 @@ from ipa_app.engine.seeds import LARGEST_SEED, RANDOM_SEED, random_seed
 from ipa_app.engine.tasks import TASKS, TaskOptions
 from ipa_app.engine.tasks.task import LARGEST_SIDE, check_range
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.options import check_options, option
 
 PartName = Literal["all", "style", "layout"]
@@ -152,7 +153,7 @@ class GenerateRequest(TaskOptions):
         shown=("Everything", "Only its style", "Only its layout"),
         doc="what of the reference counts: all, style or layout; other than all for models that /models says can",
     )
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
 
     def with_seed(self) -> GenerateRequest:
         """Return the request with a seed that is decided: a random one is drawn."""
@@ -161,7 +162,7 @@ class GenerateRequest(TaskOptions):
     def __post_init__(self) -> None:
         """Check every value, and that the task has what it needs."""
         check_options(self)
-        check_range(self.start, self.end, of="The picture's strength", field="end")
+        check_range(self.start, self.end, of=Message("strength.picture"), field="end")
         self._check_references()
         task = TASKS[self.task]
         task.check(self)
@@ -171,6 +172,6 @@ class GenerateRequest(TaskOptions):
     def _check_references(self) -> None:
         object.__setattr__(self, "references", tuple(self.references))
         if len(self.references) > MOST_REFERENCES:
-            raise UserError(f"There are {len(self.references)} references; there may be at most {MOST_REFERENCES}.")
+            raise UserError("request.too_many_references", count=len(self.references), most=MOST_REFERENCES)
         if not all(isinstance(reference, Reference) for reference in self.references):
-            raise UserError("The references must be pictures, each with a weight.")
+            raise UserError("request.not_references")

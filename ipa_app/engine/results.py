@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from ipa_app.messages import Message
+
 Phase = Literal["queued", "loading", "encoding", "denoising", "decoding"]
 
 
@@ -26,7 +28,7 @@ class Progress:
     phase: Phase
     step: int = 0
     steps: int = 0
-    message: str = ""
+    message: Message | None = None
     preview: Image.Image | None = field(default=None, hash=False)
 
 
@@ -47,7 +49,7 @@ class GenerateResult:
     seeds: tuple[int, ...]
     settings: Mapping[str, Any]
     inputs: Mapping[str, Image.Image] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
 
     @property
     def withheld(self) -> tuple[int, ...]:

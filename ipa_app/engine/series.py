@@ -10,6 +10,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.withheld import AllWithheld
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.entry import AdapterEntry
 
 STRIP_SCALES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -31,7 +32,7 @@ class Part:
 def scale_strip(request: GenerateRequest) -> tuple[Part, ...]:
     """Plan the same picture, on one seed, at rising strengths of its references."""
     return tuple(
-        Part(title=f"strength {scale:g}", request=replace(one, scale=scale))
+        Part(title=Message("series.strength", scale=f"{scale:g}"), request=replace(one, scale=scale))
         for one in (replace(request, count=1).with_seed(),)
         for scale in STRIP_SCALES
     )
@@ -48,7 +49,7 @@ def each_adapter(request: GenerateRequest, adapters: Mapping[str, AdapterEntry])
         UserError: there are fewer than two.
     """
     if len(adapters) < 2:
-        raise UserError("Please choose at least two adapters to compare.")
+        raise UserError("series.too_few_adapters")
     one = replace(request, count=1).with_seed()
     return tuple(Part(title=adapter.title, request=replace(one, adapter=name)) for name, adapter in adapters.items())
 
@@ -111,7 +112,8 @@ class Series:
         """Say which job an event belongs to, and how far the whole series is."""
         if event.phase in ("queued", "loading"):
             return event
-        which, count = f"{title} ({index + 1} of {len(self._jobs)})", len(self._jobs)
-        message = which if event.phase == "denoising" else f"{which}, {event.message}"
-        steps = event.steps or 1
+        count, steps = len(self._jobs), event.steps or 1
+        message = Message("doing.of_series", series=title, number=index + 1, total=count)
+        if event.phase != "denoising" and event.message:
+            message = Message("doing.of_series_and", series=title, number=index + 1, total=count, doing=event.message)
         return replace(event, step=index * steps + event.step, steps=count * steps, message=message)

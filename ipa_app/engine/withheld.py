@@ -6,6 +6,7 @@ from PIL import Image, ImageDraw
 
 from ipa_app.engine.results import GenerateResult
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 
 _PAPER, _INK = (236, 236, 240), (96, 96, 108)
 # Drawn so much larger at first, for smooth lines.
@@ -15,7 +16,7 @@ _FINER = 4
 class AllWithheld(UserError):  # noqa: N818 - what came of a request, as Cancelled is
     """Nothing is left of a request; `result` has the sign in place of each picture."""
 
-    def __init__(self, message: str, result: GenerateResult) -> None:
+    def __init__(self, message: Message, result: GenerateResult) -> None:
         super().__init__(message)
         self.result = result
 

@@ -9,6 +9,7 @@ from ipa_app.engine.job import Job
 from ipa_app.engine.observable import InternalError
 from ipa_app.engine.results import Progress
 from ipa_app.errors import Cancelled
+from ipa_app.messages import Message
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,7 +44,7 @@ def wait_for_model(job: Job, manager: ModelManager) -> LoadedModel | None:
                 return manager.get(name, timeout=_LOOK_EVERY_S)
             except TimeoutError:
                 state = manager.state(name)
-                message = f"loading {job.plan.entry.title}: {state.message}"
+                message = Message("doing.loading", title=job.plan.entry.title, doing=state.message or "")
                 job.emit(Progress(phase="loading", step=int(state.progress * 100), steps=100, message=message))
     return None
 

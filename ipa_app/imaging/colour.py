@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 
 from ipa_app.imaging.depth import note_of_brightness
 from ipa_app.imaging.profiles import named_space
+from ipa_app.messages import Message
 
 # Profiles of sRGB itself, of which there are dozens, come to the same but for rounding.
 _UNSEEN = 1
@@ -34,7 +35,7 @@ class ColourSpace:
     """
 
     profile: bytes | None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
 
 
 def colour_space(image: Image.Image, data: bytes, *, name: str) -> ColourSpace:
@@ -59,7 +60,7 @@ def colour_space(image: Image.Image, data: bytes, *, name: str) -> ColourSpace:
     return ColourSpace(profile=profile) if profile else _without_profile(name)
 
 
-def to_srgb(image: Image.Image, profile: bytes | None, *, name: str) -> tuple[Image.Image, list[str]]:
+def to_srgb(image: Image.Image, profile: bytes | None, *, name: str) -> tuple[Image.Image, list[Message]]:
     """Bring a loaded picture of any mode of eight bits to sRGB.
 
     Args:
@@ -141,15 +142,12 @@ def _probe(mode: str) -> Image.Image:
     return Image.fromarray(np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(64, 64, 3))
 
 
-def _note_of_cmyk(colours: Image.Image, name: str) -> list[str]:
+def _note_of_cmyk(colours: Image.Image, name: str) -> list[Message]:
     if colours.mode != "CMYK":
         return []
-    return [f"{name} is made for printing (CMYK) and does not say with which inks, so its colours may be a little off."]
+    return [Message("picture.printing_colours", name=name)]
 
 
 def _without_profile(name: str) -> ColourSpace:
-    told = (
-        f"{name} has a colour profile that is damaged or not made for it, so its colours were taken for those of an "
-        "ordinary screen (sRGB)."
-    )
+    told = Message("picture.bad_profile", name=name)
     return ColourSpace(profile=None, notes=(told,))

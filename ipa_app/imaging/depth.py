@@ -12,6 +12,7 @@ from PIL import Image, TiffImagePlugin
 
 from ipa_app.errors import UserError
 from ipa_app.imaging.formats import RAW_FILE, is_raw
+from ipa_app.messages import Message
 
 # What is wrong with a file is said to whoever brought it, in a sentence; tifffile logs a line for every tag.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -63,7 +64,7 @@ def deep_grey(image: Image.Image) -> np.ndarray:
     return values
 
 
-def fractions(values: np.ndarray, *, name: str) -> tuple[np.ndarray, list[str]]:
+def fractions(values: np.ndarray, *, name: str) -> tuple[np.ndarray, list[Message]]:
     """Scale values to 0 (black) to 1 (white).
 
     Sixteen-bit numbers have their whole range from black to white. Floating-point files hold 0..1, with what is
@@ -82,9 +83,9 @@ def fractions(values: np.ndarray, *, name: str) -> tuple[np.ndarray, list[str]]:
     return np.clip(numbers / np.float32(white), 0, 1), notes
 
 
-def note_of_brightness(name: str) -> str:
+def note_of_brightness(name: str) -> Message:
     """Say what becomes of light that an ordinary screen does not show."""
-    return f"{name} is brighter than white in places, which became white."
+    return Message("picture.brighter_than_white", name=name)
 
 
 def read_deep_tiff(data: bytes, *, max_pixels: int) -> DeepPicture:
@@ -107,12 +108,9 @@ def read_deep_tiff(data: bytes, *, max_pixels: int) -> DeepPicture:
             raise UserError(RAW_FILE)
         width, height = page.imagewidth, page.imagelength
         if width * height > max_pixels or width * height * page.samplesperpixel * page.dtype.itemsize > _LARGEST_BYTES:
-            raise UserError(
-                f"This picture is {width} x {height} pixels of {8 * page.dtype.itemsize} bits, more than can be opened "
-                "here: please make it smaller first."
-            )
+            raise UserError("picture.too_large_in_bits", width=width, height=height, bits=8 * page.dtype.itemsize)
         if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB) or page.samplesperpixel > 4:
-            raise UserError("The colours of this TIFF file cannot be read: please save it as a plain PNG or JPEG.")
+            raise UserError("picture.unknown_tiff_colours")
         values = _pixels(data, page)
     if page.photometric == _WHITE_IS_ZERO:
         values = values.max() - values
@@ -160,7 +158,7 @@ def _is_sixteen_bits(values: np.ndarray) -> bool:
     return values.dtype.kind == "u" and values.dtype.itemsize == 2
 
 
-def _white_of(numbers: np.ndarray, kind: np.dtype, name: str) -> tuple[float, list[str]]:
+def _white_of(numbers: np.ndarray, kind: np.dtype, name: str) -> tuple[float, list[Message]]:
     """Tell which number is white, or guess it."""
     if kind.kind in "bu" and kind.itemsize <= 2:
         return {"b": 1.0, "u": 256.0**kind.itemsize - 1}[kind.kind], []
@@ -177,4 +175,4 @@ def _white_of(numbers: np.ndarray, kind: np.dtype, name: str) -> tuple[float, li
     white = whites[0] if whites else highest
     if white == _SIXTEEN_BITS and kind.kind != "f":
         return white, []
-    return white, [f"{name} holds numbers up to {highest:g}, of which {white:g} was taken for white."]
+    return white, [Message("picture.range_taken_for_white", name=name, highest=f"{highest:g}", white=f"{white:g}")]

@@ -7,6 +7,7 @@ import io
 from PIL import Image, TiffImagePlugin
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 
 try:
     import pillow_heif
@@ -30,9 +31,7 @@ FORMATS = {
 
 SHOWN_BY_BROWSERS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
 
-RAW_FILE = (
-    "This is a camera's raw file, which cannot be opened here: please save it from your photo program as a JPEG or PNG."
-)
+RAW_FILE = Message("picture.camera_raw")
 
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -81,10 +80,7 @@ def open_header(data: bytes) -> Image.Image:
     """
     openers = _openers()
     if format_of(data) == "HEIF" and "HEIF" not in openers:
-        raise UserError(
-            "HEIC pictures cannot be opened here, as the package pillow-heif is not installed: please save this one as "
-            "a JPEG or PNG."
-        )
+        raise UserError("picture.heic")
     image = Image.open(io.BytesIO(data), formats=openers)
     if isinstance(image, TiffImagePlugin.TiffImageFile) and is_raw(dict(image.tag_v2)):
         raise UserError(RAW_FILE)

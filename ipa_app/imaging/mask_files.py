@@ -15,8 +15,9 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.colour import to_srgb
 from ipa_app.imaging.masks import fit_mask
 from ipa_app.imaging.opening import Decoded, Opened, PictureSource, decode
+from ipa_app.messages import Message
 
-_NAME = "The mask"
+_NAME = Message("upload.mask")
 
 # A shape is the same up to so many pixels of rounding, or this share of a side.
 _ROUNDING, _STRETCH = 2, 0.01
@@ -59,7 +60,7 @@ class MaskFile:
     """
 
     mask: Image.Image
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ class _Meaning:
     """What is repainted, (H, W), and a note on why, where that is not plain to see."""
 
     painted: np.ndarray
-    note: str | None = None
+    note: Message | None = None
 
 
 def read_mask(source: PictureSource, picture: Opened, *, may_be_empty: bool = False) -> MaskFile:
@@ -109,10 +110,7 @@ def read_mask(source: PictureSource, picture: Opened, *, may_be_empty: bool = Fa
     turns = [turn for turn in _turns(decoded, picture) if _fits(_size_after(turn, decoded.image.size), size)]
     if not turns:
         width, height = decoded.image.size
-        raise UserError(
-            f"The mask is {width} x {height} pixels and the picture {size[0]} x {size[1]}, which is another "
-            "shape: please give a mask of the picture's own shape, as it cannot be told where this one belongs."
-        )
+        raise UserError("mask.other_shape", mask_width=width, mask_height=height, width=size[0], height=size[1])
     # A copy of the picture shows which way it lies; any other mask most likely lies as it is seen.
     ways = {turn: _drawn(decoded, turn) for turn in turns}
     copies = [turn for turn, drawn in ways.items() if _is_copy(drawn, picture.image)]
@@ -120,9 +118,9 @@ def read_mask(source: PictureSource, picture: Opened, *, may_be_empty: bool = Fa
     meaning = _meaning(ways[turn], picture.image)
     notes = [*decoded.notes]
     if turn is not None:
-        notes.append("The mask was turned to fit the picture, as one of the two is stored turned.")
+        notes.append(Message("mask.turned"))
     elif len(turns) > 1 and decoded.turn is None and not copies:
-        notes.append("The picture is stored turned, and the mask was taken to lie on it as it is seen.")
+        notes.append(Message("mask.as_seen"))
     if meaning.note:
         notes.append(meaning.note)
     painted = Image.fromarray(meaning.painted.astype(np.uint8) * 255)
@@ -198,7 +196,7 @@ def _meaning(drawn: _Drawn, picture: Image.Image) -> _Meaning:
 
 
 def _of_transparency(drawn: _Drawn, opaque: np.ndarray, picture: Image.Image) -> _Meaning:
-    hole = _Meaning(painted=~opaque, note="What is transparent in the mask is redrawn.")
+    hole = _Meaning(painted=~opaque, note=Message("mask.transparent_is_redrawn"))
     edge = np.concatenate([opaque[0], opaque[-1], opaque[:, 0], opaque[:, -1]]).mean()
     if _is_copy(drawn, picture):
         there = np.asarray(picture.convert("RGBA").getchannel("A").resize(opaque.shape[::-1])) > 127
@@ -216,7 +214,7 @@ def _of_transparency(drawn: _Drawn, opaque: np.ndarray, picture: Image.Image) ->
     if edge > 0.65 and (is_black or not is_flat):
         return hole
     if is_flat and edge < (0.35 if is_black else 0.65):
-        note = None if white > 0.9 else "What is painted in the mask is redrawn, whatever its colour."
+        note = None if white > 0.9 else Message("mask.painted_is_redrawn")
         return _Meaning(painted=opaque, note=note)
     raise _unclear()
 
@@ -226,7 +224,7 @@ def _of_colours(drawn: _Drawn, coloured: np.ndarray, strongest: np.ndarray, pict
     is_on_black = rest.size > 0 and (rest.max(axis=1) < 255 * _MIDDLE).mean() > 0.95
     if is_on_black and _is_flat(drawn.colours.reshape(-1, 3)) and not _is_copy(drawn, picture, least=_MOSTLY):
         painted = strongest > strongest.max() / 2
-        return _Meaning(painted=painted, note="What is not black in the mask is redrawn.")
+        return _Meaning(painted=painted, note=Message("mask.not_black_is_redrawn"))
     return _of_copy(drawn, picture)
 
 
@@ -246,9 +244,7 @@ def _of_grey(drawn: _Drawn, picture: Image.Image) -> _Meaning:
         return _of_copy(drawn, picture)
     if least <= _MIDDLE < most:
         return _Meaning(painted=grey > _MIDDLE)
-    return _Meaning(
-        painted=grey > (least + most) / 2, note="The brighter part of the mask is redrawn, as white would be."
-    )
+    return _Meaning(painted=grey > (least + most) / 2, note=Message("mask.brighter_is_redrawn"))
 
 
 def _of_copy(drawn: _Drawn, picture: Image.Image) -> _Meaning:
@@ -264,7 +260,7 @@ def _of_copy(drawn: _Drawn, picture: Image.Image) -> _Meaning:
     painted = cv2.morphologyEx(cleaned, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8)) > 0
     if painted.mean() <= _FEW:
         raise _unmarked()
-    return _Meaning(painted=painted, note="The mask is the picture with something painted over, and that is redrawn.")
+    return _Meaning(painted=painted, note=Message("mask.painted_over_is_redrawn"))
 
 
 # ---------------------------------------------------------------- what kind of picture it is
@@ -310,13 +306,8 @@ def _is_photo(grey: np.ndarray) -> bool:
 
 
 def _unclear() -> UserError:
-    return UserError(
-        "It cannot be told from this mask what is to be redrawn: please make that white and all the rest black."
-    )
+    return UserError("mask.unclear")
 
 
 def _unmarked() -> UserError:
-    return UserError(
-        "This mask is the picture itself, with nothing marked in it: please paint what is to be redrawn white and all "
-        "the rest black."
-    )
+    return UserError("mask.unmarked")

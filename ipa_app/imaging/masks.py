@@ -37,7 +37,7 @@ def fit_mask(mask: Image.Image, size: tuple[int, int], *, may_be_empty: bool = F
     is_fit = mask.mode == "L" and mask.size == size and not any(mask.histogram()[1:255])
     mask = mask if is_fit else _hard(mask).resize(size, Image.Resampling.NEAREST)
     if mask.getbbox() is None and not may_be_empty:
-        raise UserError("The mask is empty: please paint over the part that should change (white = repaint).")
+        raise UserError("mask.empty")
     return mask
 
 
@@ -58,7 +58,7 @@ def editor_mask(editor_value: Mapping[str, Any] | None) -> tuple[Image.Image, Im
     Source: gradio 6.31 components/image_editor.py, and its behaviour in a browser.
     """
     background = (editor_value or {}).get("background")
-    no_picture = UserError("There is no picture to change yet: please add one, then paint over the part to change.")
+    no_picture = UserError("mask.no_picture")
     if editor_value is None or background is None:
         raise no_picture
     canvas = read_image(background, min_side=1).image.convert("RGBA")
@@ -67,7 +67,7 @@ def editor_mask(editor_value: Mapping[str, Any] | None) -> tuple[Image.Image, Im
         raise no_picture
     mask = _painted(editor_value.get("layers") or (), canvas.size).crop(frame)
     if mask.getbbox() is None:
-        raise UserError("Nothing is painted yet: please paint over the part of the picture that should change.")
+        raise UserError("mask.nothing_painted")
     return flatten(canvas.crop(frame)), mask
 
 
@@ -98,7 +98,7 @@ def mask_box(
     """
     painted = _hard(mask).getbbox()
     if painted is None:
-        raise UserError("The mask is empty: please paint over the part of the picture that should change.")
+        raise UserError("mask.painted_empty")
     left, top, right, bottom = painted
     margin = padding * max(right - left, bottom - top)
     if inside:

@@ -21,6 +21,7 @@ from ipa_app.imaging.colour import colour_space, to_srgb
 from ipa_app.imaging.depth import deep_grey, fractions, is_deep, read_deep_tiff
 from ipa_app.imaging.formats import format_names, format_of, open_header
 from ipa_app.imaging.truncated import Completed, complete, has_end
+from ipa_app.messages import Message
 
 PictureSource = str | Path | bytes | Image.Image | np.ndarray
 Colour = tuple[int, int, int]
@@ -79,7 +80,7 @@ class Decoded:
     turn: Image.Transpose | None = None
     profile: bytes | None = None
     is_lossy: bool = False
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ class Opened:
 
     image: Image.Image
     turn: Image.Transpose | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
 
 
 def open_image(
@@ -125,7 +126,7 @@ def open_image(
 
 
 def read_image(
-    source: PictureSource, *, name: str = "This picture", max_pixels: int = MAX_PIXELS, min_side: int = 8
+    source: PictureSource, *, name: str = Message("upload.this"), max_pixels: int = MAX_PIXELS, min_side: int = 8
 ) -> Opened:
     """Open a picture of any common kind with its transparency, and tell what may not have been meant.
 
@@ -142,15 +143,12 @@ def read_image(
     try:
         image, notes = to_srgb(decoded.image, decoded.profile, name=name)
     except _DAMAGED as error:
-        raise UserError(
-            f"The colours of this picture (mode {decoded.image.mode}) cannot be read: please save it as a plain PNG or "
-            "JPEG."
-        ) from error
+        raise UserError("picture.unknown_colours", mode=decoded.image.mode) from error
     return Opened(image=image, turn=decoded.turn, notes=(*decoded.notes, *notes))
 
 
 def decode(
-    source: PictureSource, *, name: str = "This picture", max_pixels: int = MAX_PIXELS, min_side: int = 8
+    source: PictureSource, *, name: str = Message("upload.this"), max_pixels: int = MAX_PIXELS, min_side: int = 8
 ) -> Decoded:
     """Open a picture upright and in its own mode, transparency included.
 
@@ -186,7 +184,7 @@ def check_visible(image: Image.Image) -> None:
         UserError: it is transparent all over.
     """
     if image.mode == "RGBA" and image.getchannel("A").getbbox() is None:
-        raise UserError("This picture is transparent all over, so nothing can be seen in it: please use another one.")
+        raise UserError("picture.invisible")
 
 
 def flatten(image: Image.Image, *, background: Colour = WHITE) -> Image.Image:
@@ -210,7 +208,7 @@ def _decode_file(data: bytes, *, name: str, max_pixels: int, min_side: int) -> D
             return image.convert("RGB")
         return image
 
-    notes: list[str] = []
+    notes: list[Message] = []
     try:
         image = load(data)
         header = open_header(data)
@@ -225,7 +223,7 @@ def _decode_file(data: bytes, *, name: str, max_pixels: int, min_side: int) -> D
             raise _damaged() if is_known else _no_picture() from error
         image, header = completed.image, open_header(completed.data)
         if completed.missing:
-            notes.append(f"{name} is cut off at the end of its file, and the little that is missing is grey or black.")
+            notes.append(Message("picture.cut_off", name=name))
     space = colour_space(header, data, name=name)
     return _upright(
         image,
@@ -254,7 +252,7 @@ def _upright(
     is_turned: bool = False,
     profile: bytes | None,
     name: str,
-    notes: tuple[str, ...] = (),
+    notes: tuple[Message, ...] = (),
 ) -> Decoded:
     """Bring what was decoded to eight bits, and turn it as its orientation says, unless that is done."""
     levels, guessed = None, []
@@ -271,7 +269,7 @@ def _upright(
     return Decoded(image=image, levels=levels, turn=turn, profile=profile, is_lossy=is_lossy, notes=(*notes, *guessed))
 
 
-def _in_eight_bits(values: np.ndarray, name: str) -> tuple[Image.Image, Image.Image | None, list[str]]:
+def _in_eight_bits(values: np.ndarray, name: str) -> tuple[Image.Image, Image.Image | None, list[Message]]:
     """Bring values of any type, (H, W) or (H, W, channels), to eight bits; what is grey keeps its finer levels, too."""
     has_alpha = values.ndim == 3 and values.shape[2] in (2, 4)
     colours, notes = fractions(values[..., :-1] if has_alpha else values, name=name)
@@ -295,14 +293,9 @@ def _completed(
 def _check_size(size: tuple[int, int], *, max_pixels: int, min_side: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise UserError(
-            f"This picture is {width} x {height} pixels, more than the {max_pixels / 1e6:g} million pixels that can be "
-            "opened here: please make it smaller first."
-        )
+        raise UserError("picture.too_large", width=width, height=height, megapixels=f"{max_pixels / 1000000.0:g}")
     if min(width, height) < min_side:
-        raise UserError(
-            f"This picture is only {width} x {height} pixels: please use one of at least {min_side} x {min_side}."
-        )
+        raise UserError("picture.too_small", width=width, height=height, least=min_side)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -310,10 +303,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
     pixels = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
     readable = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (2, 3, 4))
     if not readable or pixels.dtype != np.uint8 or pixels.size == 0:
-        raise UserError(
-            f"An array of shape {tuple(array.shape)} and type {array.dtype} is not a picture: "
-            "please give bytes (uint8) of height x width x 3."
-        )
+        raise UserError("picture.not_an_array_of_bytes", shape=str(tuple(array.shape)), type=array.dtype)
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
@@ -326,7 +316,7 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _note_of_frames(image: Image.Image, *, name: str) -> list[str]:
+def _note_of_frames(image: Image.Image, *, name: str) -> list[Message]:
     """Tell which picture of a file with several is used; what phones append to a JPEG belongs to its one picture."""
     if image.format == "MPO":
         return []
@@ -337,20 +327,17 @@ def _note_of_frames(image: Image.Image, *, name: str) -> list[str]:
     if is_one:
         return []
     if image.format == "HEIF":
-        return [f"{name} lies in one file with others, of which it is the main one."]
-    return [f"{name} has several frames or pages, of which the first is used."]
+        return [Message("picture.several_pictures", name=name)]
+    return [Message("picture.several_frames", name=name)]
 
 
 def _no_picture() -> UserError:
-    return UserError(f"This file cannot be opened as a picture: please use one of these formats: {format_names()}.")
+    return UserError("picture.unknown_format", formats=format_names())
 
 
 def _damaged() -> UserError:
-    return UserError("This picture is damaged or not complete: please save or download it again and try once more.")
+    return UserError("picture.damaged")
 
 
 def _too_large(max_pixels: int) -> UserError:
-    return UserError(
-        f"This picture has far more than the {max_pixels / 1e6:g} million pixels that can be opened here: "
-        "please make it smaller first."
-    )
+    return UserError("picture.far_too_large", megapixels=f"{max_pixels / 1000000.0:g}")

@@ -62,7 +62,7 @@ def unpack_picture(text: str, *, longest: int) -> Image.Image:
     Raises:
         UserError: it is no such text.
     """
-    damaged = UserError("A picture inside this file is damaged: please use another copy of the file.")
+    damaged = UserError("recipe.picture_damaged")
     if len(text) > _MOST_CHARACTERS:
         raise damaged
     try:

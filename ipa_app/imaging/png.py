@@ -45,10 +45,7 @@ class NotMadeHereError(UserError):
     """A file holds no settings of this program."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "This file does not say how it was made: please use a PNG picture from here, just as it was downloaded "
-            "(messengers and picture editors often strip the settings)."
-        )
+        super().__init__("recipe.not_made_here")
 
 
 def write_png(
@@ -121,7 +118,7 @@ def read_record(path: str | Path, *, names: Mapping[str, str]) -> tuple[dict[str
     except (ValueError, RecursionError):
         settings = None
     if not isinstance(settings, dict):
-        raise UserError("The settings inside this picture are damaged: please use another copy of the file.")
+        raise UserError("recipe.damaged")
     packed = {name: notes[_input_key(name)] for name in names if _input_key(name) in notes}
     return settings, {
         name: unpack_picture(str(text), longest=LONGEST_SIDE[names[name]]) for name, text in packed.items()

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ipa_app.imaging.opening import WHITE, flatten
+from ipa_app.messages import Message
 
 
 def opacity_of(image: Image.Image) -> Image.Image | None:
@@ -26,9 +27,9 @@ def on_white(image: Image.Image) -> Image.Image:
     return flatten(in_colour(image), background=WHITE)
 
 
-def note_of_transparency(name: str) -> str:
+def note_of_transparency(name: str) -> Message:
     """Say what becomes of a picture's transparent parts, in one sentence that begins with what it is called."""
-    return f"{name} is transparent in places, which look white to the model and stay transparent."
+    return Message("picture.transparent", name=name)
 
 
 def off_white(image: Image.Image, opacity: Image.Image) -> Image.Image:

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.adapter.layout import AdapterLayout, read_layout
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.adapters import AdapterBase, adapter_base, adapter_files, described, file_stamp, untaken
 from ipa_app.models.amounts import size_text
 from ipa_app.models.entry import SECRET_MARK, AdapterEntry, ModelEntry
@@ -69,13 +70,10 @@ class AdapterSet:
                 try:
                     layout = self._fitting(path, entry)
                     if name in adapters or name in USUAL_NAMES:
-                        raise UserError(
-                            f"There is an adapter {name} already: please give {path.name} another name, as in "
-                            f"{ADAPTERS_VARIABLE}=other={path.name}."
-                        )
+                        raise UserError("adapters.name_taken", name=name, file=path.name, variable=ADAPTERS_VARIABLE)
                     adapters[name] = described(name, layout, adapters)
                 except UserError as error:
-                    left_out.append(str(error))
+                    left_out.append(error.message)
             for key, added in self._added.items():
                 with contextlib.suppress(UserError):
                     self._fitting(added.file, entry)
@@ -101,8 +99,11 @@ class AdapterSet:
         size, most = file.stat().st_size, largest_added()
         if size > most:
             raise UserError(
-                f"{file.name} has {size_text(size)}, and an adapter that is added here may have {size_text(most)}: "
-                f"please name it in {ADAPTERS_VARIABLE} where the program is started."
+                "adapters.too_large",
+                file=file.name,
+                size=size_text(size),
+                most=size_text(most),
+                variable=ADAPTERS_VARIABLE,
             )
         layout = check_adapter(file)
         name = "-".join(_NAME.findall(file.stem)).strip(".-")[:_LONGEST_NAME] or "adapter"
@@ -131,17 +132,17 @@ class AdapterSet:
             self._layouts.pop(file, None)
         return gone
 
-    def _named_files(self, left_out: list[str]) -> Iterator[tuple[str, Path]]:
+    def _named_files(self, left_out: list[Message]) -> Iterator[tuple[str, Path]]:
         """List the files there are now of those named, each with its name; of what is named in vain it is said."""
         for text in self._named:
             name, path = _name_and_path(text)
             try:
                 files = adapter_files(path) if path.is_dir() else [path] if path.is_file() else []
-                trouble = "holds no .safetensors, .sft or .bin file" if path.is_dir() else "is not there"
+                trouble = Message(f"adapters.trouble.{'holds_none' if path.is_dir() else 'not_there'}")
             except OSError:
-                files, trouble = [], "cannot be read"
+                files, trouble = [], Message("adapters.trouble.unreadable")
             if not files:
-                left_out.append(f"{ADAPTERS_VARIABLE} names {path.name}, which {trouble}.")
+                left_out.append(Message("adapters.named", variable=ADAPTERS_VARIABLE, path=path.name, trouble=trouble))
             for file in files:
                 yield "-".join([name, file.stem] if name and len(files) > 1 else [name or file.stem]), file
 
@@ -158,7 +159,7 @@ class AdapterSet:
                 known = stamp, read_layout(path)
             except UserError as error:
                 logger.warning("An adapter is left out: %s", error)
-                known = stamp, str(error)
+                known = stamp, error.message
             self._layouts[path] = known
         if isinstance(known[1], str):
             raise UserError(known[1])

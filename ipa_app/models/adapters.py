@@ -17,6 +17,7 @@ from ipa_app.adapter.kinds import KINDS, VisionWidths
 from ipa_app.adapter.layers import AttentionLayer, layers_in
 from ipa_app.adapter.layout import AdapterLayout, read_layout
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.entry import AdapterEntry, ModelEntry
 from ipa_app.models.folder import read_json
 from ipa_app.models.weights import find_weights, read_header
@@ -27,11 +28,11 @@ ENDINGS = (".safetensors", ".sft", ".bin")
 
 _PUBLISHED = re.compile(r"ip[-_](?:adapter|plus)")
 _VARIANTS = {
-    "full-face": "Full face",
-    "plus-face": "Face (fine-grained)",
-    "light_v11": "Light (version 1.1)",
-    "light": "Light",
-    "composition": "Composition",
+    "full-face": Message("adapter.title.full_face"),
+    "plus-face": Message("adapter.title.plus_face"),
+    "light_v11": Message("adapter.title.light_v11"),
+    "light": Message("adapter.title.light"),
+    "composition": Message("adapter.title.composition"),
 }
 """Published adapters for something special, by what is in the names of their files."""
 
@@ -65,10 +66,7 @@ class AdapterBase:
             return
         check_base(adapter, self.layers)
         if self.tower is None:
-            raise UserError(
-                f"{adapter.path.name} needs an image encoder, and this model has none that can be read: please put the "
-                "one that the adapter was trained with into the model's folder, as image_encoder."
-            )
+            raise UserError("adapter.no_encoder", file=adapter.path.name)
         check_encoder(adapter, self.tower)
 
 
@@ -131,7 +129,7 @@ def with_own_adapters(entry: ModelEntry, *, unet: Header | None = None) -> Model
             base.check(layout)
         except UserError as error:
             logger.warning("%s: an adapter is left out: %s", entry.name, error)
-            left_out.append(str(error))
+            left_out.append(error.message)
         else:
             fitting[path.stem] = layout
     usual = _usual_files(fitting)
@@ -165,7 +163,7 @@ def file_stamp(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError:
-        raise UserError(f"There is no adapter file {path}.") from None
+        raise UserError("adapter.no_file", path=path) from None
     return status.st_size, status.st_mtime_ns
 
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from safetensors import SafetensorError, safe_open
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.adapters import with_own_adapters
 from ipa_app.models.contents import contents_of
 from ipa_app.models.controlnets import with_own_controlnets
@@ -46,10 +47,10 @@ class Catalog(Mapping[str, ModelEntry]):
         left_out: what is named and left out, to the sentence that says why.
     """
 
-    def __init__(self, entries: Mapping[str, ModelEntry], *, left_out: Mapping[str, str] | None = None) -> None:
+    def __init__(self, entries: Mapping[str, ModelEntry], *, left_out: Mapping[str, Message] | None = None) -> None:
         """Hold entries that others may look at, and nobody change."""
         self._entries = dict(entries)
-        self.left_out: Mapping[str, str] = MappingProxyType(dict(left_out or {}))
+        self.left_out: Mapping[str, Message] = MappingProxyType(dict(left_out or {}))
 
     def __getitem__(self, name: str) -> ModelEntry:
         return self._entries[name]
@@ -73,28 +74,30 @@ def catalog() -> Catalog:
         Entries by name, the bundled model first.
     """
     entries = {"toybox": entry_from_folder(BUNDLED, name="toybox")}
-    unusable: list[tuple[str, str, str]] = []  # what it is called, where it is, and why it cannot be used
+    unusable: list[tuple[str, str, Message]] = []  # what it is called, where it is, and why it cannot be used
     published = {entry.name: entry for entry in published_models()}
     for name in _offered(published):
         if name in published:
             entries[name] = published[name]
         else:
-            unusable.append((name, name, f"{HUB_VARIABLE} names {name!r}; there is {', '.join(published)}."))
+            unknown = UserError(
+                "catalog.unknown_published", variable=HUB_VARIABLE, name=repr(name), names=", ".join(published)
+            )
+            unusable.append((name, name, unknown.message))
     named: dict[str, Path] = {}
     for path in _named_paths(os.environ.get(MODELS_VARIABLE, "")):
         try:
             entry = _entry_from_path(path)
             if named.setdefault(entry.name, path) != path:
                 raise UserError(
-                    f"{MODELS_VARIABLE} names two models called {entry.name}: {named[entry.name]} and {path}; please "
-                    "rename one of them."
+                    "catalog.name_taken", variable=MODELS_VARIABLE, name=entry.name, path=named[entry.name], path2=path
                 )
             entries[entry.name] = entry
         except UserError as error:
-            unusable.append((path.name, str(path), str(error)))
+            unusable.append((path.name, str(path), error.message))
         except OSError as error:
-            unusable.append((path.name, str(path), f"{path} cannot be read ({error.strerror}); is its disk there?"))
-    left_out: dict[str, str] = {}
+            unusable.append((path.name, str(path), Message("file.unreadable", path=path, error=error.strerror)))
+    left_out: dict[str, Message] = {}
     for name, place, sentence in unusable:
         left_out[place if name in entries or name in left_out else name] = sentence
         logger.warning("A model is left out: %s", sentence)
@@ -119,14 +122,12 @@ def _entry_from_path(path: Path) -> ModelEntry:
         OSError: it cannot be looked at.
     """
     if not path.exists():
-        raise UserError(f"{MODELS_VARIABLE} names {path}, and there is nothing; please look whether its disk is there.")
+        raise UserError("catalog.nothing_there", variable=MODELS_VARIABLE, path=path)
     if path.is_file():
         if path.suffix.lower() == ".gguf":
             raise quantised(str(path), "GGUF")
         if path.suffix.lower() not in CHECKPOINT_ENDINGS:
-            raise UserError(
-                f"{MODELS_VARIABLE} names {path}, but of files only .safetensors are read; please use that version."
-            )
+            raise UserError("catalog.not_safetensors", variable=MODELS_VARIABLE, path=path)
         return entry_from_file(path, name=path.stem)
     if not (path / "model_index.json").is_file():
         raise _no_model_folder(path)
@@ -142,24 +143,17 @@ def _no_model_folder(path: Path) -> UserError:
     if config:
         sorts = [config.get("_class_name"), *config.get("architectures", ()), config.get("model_type"), "part"]
         sort = next(str(each) for each in sorts if each)[:60]
-        return UserError(
-            f"{MODELS_VARIABLE} names {path}, which is no model folder (it has no model_index.json) but a {sort} alone."
-        )
+        return UserError("catalog.part_alone", variable=MODELS_VARIABLE, path=path, part=sort)
     files = sorted(each for each in path.glob("*") if each.suffix.lower() in CHECKPOINT_ENDINGS)
     if not files:
-        return UserError(f"{MODELS_VARIABLE} names {path}, which is no model folder (it has no model_index.json).")
+        return UserError("catalog.no_model", variable=MODELS_VARIABLE, path=path)
     try:
         part = contents_of(read_header(files[0], pickles=False)).is_part
     except UserError:
         part = None
     if part:
-        return UserError(
-            f"{MODELS_VARIABLE} names {path}, which is no model folder (it has no model_index.json) and holds {part}."
-        )
-    return UserError(
-        f"{MODELS_VARIABLE} names {path}, which is no model folder (it has no model_index.json); to use a file in it "
-        f"please name that, such as {files[0]}."
-    )
+        return UserError("catalog.holds", variable=MODELS_VARIABLE, path=path, content=part)
+    return UserError("catalog.name_the_file", variable=MODELS_VARIABLE, path=path, file=files[0])
 
 
 def entry_from_file(file: Path, *, name: str) -> ModelEntry:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.families import Family, family_in
 from ipa_app.models.weights import Header
 
@@ -15,7 +16,7 @@ VAE = "first_stage_model."
 
 # Tensors that only the checkpoints of models have that are not drawn with here.
 _OTHER_FAMILIES = {
-    "conditioner.embedders.0.model.text_projection": "the SDXL refiner",
+    "conditioner.embedders.0.model.text_projection": Message("family.sdxl_refiner"),
     "conditioner.embedders.0.open_clip.model.visual.proj": "Stable Video Diffusion",
     "joint_blocks.0.context_block.adaLN_modulation.1.bias": "Stable Diffusion 3",
     "double_blocks.0.img_attn.norm.key_norm.scale": "FLUX",
@@ -41,7 +42,7 @@ class Contents:
 
     family: Family | None = None
     other_family: str | None = None
-    is_part: str | None = None
+    is_part: Message | None = None
     lacks: tuple[str, ...] = ()
 
     def check(self, name: str) -> None:
@@ -54,15 +55,9 @@ class Contents:
             UserError: it is, and what it is.
         """
         if self.other_family:
-            raise UserError(
-                f"{name} is a checkpoint of {self.other_family}, and single files work here for "
-                "Stable Diffusion 1.x, 2.x and SDXL alone: please choose one of those."
-            )
+            raise UserError("checkpoint.other_family", file=name, family=self.other_family)
         if self.is_part:
-            raise UserError(
-                f"{name} is {self.is_part}, which is not a whole checkpoint: please choose a file with UNet, VAE and "
-                "text encoder in it, or a folder in diffusers layout."
-            )
+            raise UserError("checkpoint.only_part", file=name, content=self.is_part)
 
 
 def contents_of(header: Header) -> Contents:
@@ -87,18 +82,20 @@ def _begins(*prefixes: str) -> Callable[[Header], bool]:
 
 # In this order: what comes later may have tensors of what comes first in it.
 _PARTS: dict[str, Callable[[Header], bool]] = {
-    "an IP-Adapter": _named("image_proj.", "image_proj_model.", "to_k_ip.", "ip_adapter."),
-    "a LoRA": _named("lora", ".hada_w1", ".lokr_w1", ".oft_blocks", ".oft_diag"),
-    "a ControlNet": _named("control_model.", "controlnet_cond_embedding.", "controlnet_blocks.", "input_hint_block."),
-    "a T2I-Adapter": _begins("adapter.body.", "body.0.", "adapter.conv_in."),
-    "a motion module of AnimateDiff": _named("motion_modules."),
-    "a textual inversion embedding": lambda header: (
+    Message("content.ip_adapter"): _named("image_proj.", "image_proj_model.", "to_k_ip.", "ip_adapter."),
+    Message("content.lora"): _named("lora", ".hada_w1", ".lokr_w1", ".oft_blocks", ".oft_diag"),
+    Message("content.controlnet"): _named(
+        "control_model.", "controlnet_cond_embedding.", "controlnet_blocks.", "input_hint_block."
+    ),
+    Message("content.t2i_adapter"): _begins("adapter.body.", "body.0.", "adapter.conv_in."),
+    Message("content.motion_module"): _named("motion_modules."),
+    Message("content.embedding"): lambda header: (
         header.keys() in ({"emb_params"}, {"clip_g", "clip_l"}) or header.has("<")
     ),
-    "a T5 text encoder": _named("layer.0.SelfAttention.q.weight"),
-    "a CLIP image encoder": _begins("vision_model.", "visual."),
-    "a text encoder": _named("embeddings.token_embedding.", "token_embedding.weight"),
-    "a UNet alone": _begins(UNET, "input_blocks.", "down_blocks.", "diffusion_model."),
-    "a VAE": _begins(VAE, "decoder.", "encoder.conv_in.", "encoder.down", "taesd_decoder."),
-    "a network that enlarges pictures": _begins("model.0.weight", "conv_first.", "layers.0.residual_group."),
+    Message("content.t5"): _named("layer.0.SelfAttention.q.weight"),
+    Message("content.clip_image_encoder"): _begins("vision_model.", "visual."),
+    Message("content.text_encoder"): _named("embeddings.token_embedding.", "token_embedding.weight"),
+    Message("content.unet"): _begins(UNET, "input_blocks.", "down_blocks.", "diffusion_model."),
+    Message("content.vae"): _begins(VAE, "decoder.", "encoder.conv_in.", "encoder.down", "taesd_decoder."),
+    Message("content.upscaler"): _begins("model.0.weight", "conv_first.", "layers.0.residual_group."),
 }

@@ -92,10 +92,7 @@ class _File(ControlNetFiles):
         different = sorted(key for key in given.keys() | wanted.keys() if given.get(key) != wanted.get(key))
         if not different:
             return
-        raise UserError(
-            f"The ControlNet {self.path.name} was made for another base model: {different[0]} in it does not fit this "
-            "model's UNet."
-        )
+        raise UserError("controlnet.other_unet", name=self.path.name, key=different[0])
 
     def load(self, *, dtype: torch.dtype) -> ControlNetModel:
         is_flat = is_safetensors(read_beginning(self.path, called=self.path.name))
@@ -199,7 +196,7 @@ class ResidentControlNets:
     def _read(self, controlnet: ControlNetEntry) -> DiffusionPipeline:
         files = self._files[controlnet.name]
         if isinstance(files, UserError):
-            raise UserError(str(files))
+            raise UserError(files.message)
         room = most_numbers(self._files)
         while self._held and files.numbers + sum(_numbers(self._files[name]) for name in self._held) > room:
             self._held.popitem(last=False)

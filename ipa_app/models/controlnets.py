@@ -11,6 +11,7 @@ from types import MappingProxyType
 from ipa_app.adapter.fitting import base_name
 from ipa_app.adapter.layers import layers_in
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.adapters import untaken
 from ipa_app.models.contents import contents_of
 from ipa_app.models.entry import CONTROLNET_KINDS, ControlNetEntry, ModelEntry
@@ -43,20 +44,14 @@ class ControlNetBase:
         """
         config = read_json(path / _CONFIG)
         if not config:
-            raise UserError(f"The ControlNet is not there: {path} holds no config.json.")
+            raise UserError("controlnet.no_config", folder=path)
         sort = config.get("_class_name", "ControlNetModel")
         if sort != "ControlNetModel":
-            raise UserError(
-                f"The ControlNet {path.name} is of the sort {str(sort)[:60]}, but only ControlNetModel works here; "
-                "please choose another one."
-            )
+            raise UserError("controlnet.wrong_class", name=path.name, sort=str(sort)[:60])
         self.check_width(path.name, config.get("cross_attention_dim"))
         widths, own = list(config.get("block_out_channels", ())), list(self.block_out_channels)
         if own and widths != own:
-            raise UserError(
-                f"The ControlNet {path.name} was made for another base model: its blocks are {_listed(widths)} wide, "
-                f"this model's are {_listed(own)}."
-            )
+            raise UserError("controlnet.other_widths", name=path.name, given=_listed(widths), wanted=_listed(own))
 
     def check_file(self, path: Path, header: Header) -> None:
         """Make sure that a file is a ControlNet that may fit, by what is told of its tensors.
@@ -65,11 +60,8 @@ class ControlNetBase:
             UserError: it is not, and what it is.
         """
         part = contents_of(header).is_part
-        if part != "a ControlNet" or header.has("lora_controlnet"):
-            raise UserError(
-                f"{path.name} is {part or 'no file that is known here'} and no ControlNet; please put a ControlNet for "
-                "this model in its place."
-            )
+        if part != Message("content.controlnet") or header.has("lora_controlnet"):
+            raise UserError("controlnet.not_one", file=path.name, content=part or Message("content.unknown"))
         if method := header.quantisation:
             raise quantised(path.name, method)
         given = next((each.shape[-1] for key, each in header.items() if key.endswith("attn2.to_k.weight")), None)
@@ -85,8 +77,12 @@ class ControlNetBase:
         wanted = self.cross_attention_dim
         if wanted is not None and given != wanted:
             raise UserError(
-                f"The ControlNet {name} was made for {base_name(given)} (text tokens {given} wide), but this base "
-                f"model is {base_name(wanted)} (text tokens {wanted} wide)."
+                "controlnet.other_base",
+                name=name,
+                base=base_name(given),
+                given=given,
+                model=base_name(wanted),
+                wanted=wanted,
             )
 
 
@@ -112,17 +108,17 @@ def with_own_controlnets(entry: ModelEntry, folder: Path, *, unet: Header | None
         return entry
     base = _base_of(folder, unet)
     controlnets: dict[str, ControlNetEntry] = {}
-    reasons: dict[Path, str] = {}
+    reasons: dict[Path, Message] = {}
     for path, kind in found.items():
         try:
             _check(path, base)
         except UserError as error:
             logger.warning("%s: a ControlNet is left out: %s", entry.name, error)
-            reasons[path] = str(error)
+            reasons[path] = error.message
         else:
             described = _described(path, kind, taken=controlnets)
             controlnets[described.name] = described
-    left_out: dict[str, str] = {}
+    left_out: dict[str, Message] = {}
     for path, sentence in reasons.items():
         left_out[_described(path, found[path], taken={**controlnets, **left_out}).name] = sentence
     # In the order of their kinds, so that the first is the one that is used most.
@@ -198,7 +194,7 @@ def _check(path: Path, base: ControlNetBase) -> None:
         return
     base.check_folder(path)
     if find_weights(path, prefer_half=False) is None:
-        raise UserError(f"The ControlNet {path.name} is not whole: {path} holds no weights; please fetch it again.")
+        raise UserError("controlnet.no_weights", name=path.name, folder=path)
 
 
 def _described(path: Path, kind: str, *, taken: Mapping[str, object]) -> ControlNetEntry:

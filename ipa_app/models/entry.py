@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from ipa_app.adapter.kinds import KINDS
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.families import Presets
 
 _HARMLESS = {".safetensors", ".json", ".txt", ".onnx"}
@@ -164,10 +165,10 @@ class ModelEntry(HubFiles):
     about: str = ""
     location: Path
     adapters: Mapping[str, AdapterEntry] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[Message, ...] = ()
     image_encoder: Path | None = None
     controlnets: Mapping[str, ControlNetEntry] = field(default_factory=dict)
-    controlnets_left_out: Mapping[str, str] = field(default_factory=dict)
+    controlnets_left_out: Mapping[str, Message] = field(default_factory=dict)
     pose_reader: Path | None = None
     width: int = 512
     height: int = 512
@@ -205,7 +206,7 @@ class ModelEntry(HubFiles):
             raise adapter_gone(name.partition(SECRET_MARK)[0])
         if found is None:
             has = ", ".join(self.listed_adapters) or "none"
-            raise UserError(f"The model {self.title} has no adapter {name!r} (it has {has}).")
+            raise UserError("model.no_such_adapter", title=self.title, adapter=repr(name), adapters=has)
         return found
 
     def controlnet(self, kind: str) -> ControlNetEntry:
@@ -222,10 +223,10 @@ class ModelEntry(HubFiles):
             return found
         if kind in self.controlnets_left_out:
             raise UserError(self.controlnets_left_out[kind])
-        purpose = CONTROLNET_KINDS[kind].purpose
-        raise UserError(f"The model {self.title} has no ControlNet for {purpose}; please choose another model.")
+        purpose = Message.declared(f"controlnet.{kind}.purpose", CONTROLNET_KINDS[kind].purpose)
+        raise UserError("model.no_controlnet", title=self.title, purpose=purpose)
 
 
 def adapter_gone(name: str) -> UserError:
     """Say that an adapter's file is no longer there."""
-    return UserError(f"The adapter {name} is not here any more: please add its file again, or choose another one.")
+    return UserError("model.adapter_gone", name=name)

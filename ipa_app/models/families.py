@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,8 +125,12 @@ class Family:
             given = class_name(index, part)
             if given != wanted:
                 raise UserError(
-                    f"The model {title} has {given or 'nothing'} as its {part}, but {self.title} models here need "
-                    f"{wanted}; please choose another model."
+                    "model.wrong_part",
+                    title=title,
+                    given=given or Message("model.nothing"),
+                    part=part,
+                    family=self.title,
+                    wanted=wanted,
                 )
 
     def needs_upcast(self, vae: AutoencoderKL) -> bool:
@@ -340,10 +345,7 @@ def known_family(index: Mapping[str, Any], *, title: str) -> Family:
     """
     family = family_of(index)
     if family is None:
-        raise UserError(
-            f"The model {title} is of the sort {str(index.get('_class_name'))[:60]}, but only Stable Diffusion 1.x and "
-            "2.x (StableDiffusionPipeline) and SDXL (StableDiffusionXLPipeline) work here; please choose another model."
-        )
+        raise UserError("model.wrong_pipeline", title=title, name=str(index.get("_class_name"))[:60])
     return family
 
 

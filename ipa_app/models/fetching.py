@@ -109,9 +109,7 @@ def fetch(file: RemoteFile, *, count: Callable[[int], None], cancel: threading.E
             logger.warning("%s of %s arrived damaged and is thrown away.", file.path, file.repo)
             count(-_size(file.partial))
             file.partial.unlink()
-    raise UserError(
-        f"{file.path} of {file.repo} arrived damaged twice: please try again later, perhaps over another network."
-    )
+    raise UserError("download.damaged_twice", path=file.path, repo=file.repo)
 
 
 def _complete(file: RemoteFile, *, count: Callable[[int], None], cancel: threading.Event) -> None:

@@ -23,9 +23,9 @@ def read_json(path: Path) -> dict:
         # Bytes: editors on Windows write a byte order mark, or UTF-16, which is found out from them.
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not readable JSON: {error}.") from error
+        raise UserError("file.not_json", path=path, error=error) from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a JSON object.")
+        raise UserError("file.no_json_object", path=path)
     return content
 
 
@@ -38,7 +38,7 @@ def read_words(path: Path) -> dict[str, tuple[str, ...]]:
     content = read_json(path)
     for group, words in content.items():
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise UserError(f"{path}: the group {group!r} must be a list of words.")
+            raise UserError("file.not_words", path=path, group=repr(group))
     return {group: tuple(words) for group, words in content.items()}
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants, hf_hub_download, is_offline_mode, try_to_load_from_cache
 
 from ipa_app.errors import Cancelled, UserError
+from ipa_app.messages import Message
 from ipa_app.models.amounts import size_text
 from ipa_app.models.checked import CheckedFiles
 from ipa_app.models.entry import HubFiles, HubPart, ModelEntry
@@ -26,7 +27,7 @@ from ipa_app.models.meter import Meter
 
 logger = logging.getLogger(__name__)
 
-Report = Callable[[float, str], None]
+Report = Callable[[float, Message], None]
 """Called with the share that is done, 0 to 1, and a few words on what is being done."""
 
 _LIBRARY = "ip-adapter-studio"
@@ -58,8 +59,8 @@ def download(entry: HubFiles, *, report: Report, cancel: threading.Event) -> Non
     """
     missing = [(part, paths) for part in entry.parts if (paths := _missing(part))]
     if missing and is_offline_mode():
-        raise UserError(f"{entry.title} is not on this computer, and {OFFLINE}.")
-    report(0.0, "asking the Hub for the files")
+        raise UserError("download.not_here", title=entry.title, reason=OFFLINE)
+    report(0.0, Message("doing.asking_hub"))
     files: list[RemoteFile] = []
     for part, paths in missing:
         _check(cancel)
@@ -147,7 +148,7 @@ def put_together(entry: ModelEntry) -> None:
         for path, place in part.files.items():
             found = _cached(part, path)
             if found is None:
-                raise UserError(f"{entry.title} is not complete: {path} of {part.repo} is missing; please download it.")
+                raise UserError("download.incomplete", title=entry.title, path=path, repo=part.repo)
             wanted[entry.location / place] = found
     try:
         for stale in _put_together_before(entry.location) - wanted.keys():
@@ -157,9 +158,7 @@ def put_together(entry: ModelEntry) -> None:
         names = [link.relative_to(entry.location).as_posix() for link in wanted]
         _contents_of(entry.location).write_text(json.dumps(names), "utf-8")
     except OSError as error:
-        raise UserError(
-            f"{entry.location} cannot be written to ({error.strerror}): please let HF_HOME name a folder that can."
-        ) from error
+        raise UserError("download.cannot_write", folder=entry.location, error=error.strerror) from error
 
 
 def _contents_of(folder: Path) -> Path:
@@ -241,7 +240,7 @@ def _listed(part: HubPart, paths: list[str]) -> list[RemoteFile]:
         known = listed.get(path)
         digest = known and (known.lfs.sha256 if known.lfs else known.blob_id)
         if known is None or known.size is None or not digest or not is_digest(digest):
-            raise UserError(f"{part.repo} could not be downloaded: the Hub does not have {path} of it.")
+            raise UserError("download.file_missing", repo=part.repo, path=path)
         files.append(
             RemoteFile(repo=part.repo, revision=part.revision, path=path, size=known.size, digest=digest),
         )
@@ -269,8 +268,11 @@ def _check_room(entry: HubFiles, files: list[RemoteFile]) -> None:
     free = shutil.disk_usage(folder).free
     if needed and needed + _SPARE_BYTES > free:
         raise UserError(
-            f"{entry.title} needs {size_text(needed)} on the disk of {constants.HF_HUB_CACHE}, and {size_text(free)} "
-            "are free: please make room there, or let HF_HOME name a folder on a larger disk."
+            "download.no_room",
+            title=entry.title,
+            needed=size_text(needed),
+            folder=constants.HF_HUB_CACHE,
+            free=size_text(free),
         )
 
 

@@ -19,9 +19,9 @@ from huggingface_hub.errors import (
 )
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 
-OFFLINE = "downloading is switched off here (HF_HUB_OFFLINE): please unset it, or put the files into the cache"
-UNREACHABLE = "{host} cannot be reached: please check the internet connection and try again"
+OFFLINE = Message("download.why.offline")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -37,13 +37,13 @@ def hub_errors(repo: str) -> Iterator[None]:
         yield
     # LocalEntryNotFoundError and HfHubHTTPError are OSErrors as well, and all of the Hub's are HTTPErrors.
     except (HfHubHTTPError, EntryNotFoundError) as error:
-        raise UserError(f"{repo} could not be downloaded: {_told_by_the_hub(error, repo)}.") from error
+        raise UserError("download.failed", repo=repo, reason=_told_by_the_hub(error, repo)) from error
     except OfflineModeIsEnabled as error:
-        raise UserError(f"{repo} could not be downloaded: {OFFLINE}.") from error
+        raise UserError("download.failed", repo=repo, reason=OFFLINE) from error
     except HTTPError as error:
-        raise UserError(f"{repo} could not be downloaded: {_unreachable()}.") from error
+        raise UserError("download.failed", repo=repo, reason=_unreachable()) from error
     except OSError as error:
-        raise UserError(f"{repo} could not be downloaded: {_told_by_the_disk(error)}.") from error
+        raise UserError("download.failed", repo=repo, reason=_told_by_the_disk(error)) from error
 
 
 def is_passing(error: HTTPError) -> bool:
@@ -51,32 +51,32 @@ def is_passing(error: HTTPError) -> bool:
     return not isinstance(error, HfHubHTTPError) or error.response.status_code in (408, 429, 500, 502, 503, 504)
 
 
-def _told_by_the_hub(error: Exception, repo: str) -> str:
+def _told_by_the_hub(error: Exception, repo: str) -> Message:
     if isinstance(error, LocalEntryNotFoundError):
         return _unreachable()
     if isinstance(error, GatedRepoError):
         page = f"{constants.ENDPOINT}/{repo}"
-        return f"its owner wants the licence accepted first: please accept it at {page} and run `hf auth login`"
+        return Message("download.why.licence", page=page)
     if isinstance(error, RepositoryNotFoundError):
-        return "there is no such repository, or it is private: please run `hf auth login` if you may see it"
+        return Message("download.why.no_repository")
     if isinstance(error, RevisionNotFoundError | EntryNotFoundError):
-        return "the Hub no longer has this version of it: please look for a newer release of this app"
+        return Message("download.why.no_version")
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
     if status in (401, 403):
-        return "the Hub wants you to log in: please run `hf auth login`"
+        return Message("download.why.login")
     if status == 429:
-        return "the Hub has had too many requests from here: please wait some minutes and try again"
-    return f"the Hub has a problem (error {status}): please try again later"
+        return Message("download.why.too_many_requests")
+    return Message("download.why.hub_problem", status=status)
 
 
-def _told_by_the_disk(error: OSError) -> str:
+def _told_by_the_disk(error: OSError) -> Message:
     folder = constants.HF_HUB_CACHE
     if error.errno in _FULL:
-        return f"the disk of {folder} is full: please make room there, or let HF_HOME name a folder on a larger disk"
+        return Message("download.why.disk_full", folder=folder)
     if error.errno in _FORBIDDEN:
-        return f"{folder} cannot be written to: please let HF_HOME name a folder that can"
-    return f"{error.strerror or error}: please check the disk of {folder}"
+        return Message("download.why.cannot_write", folder=folder)
+    return Message("download.why.disk", error=error.strerror or error, folder=folder)
 
 
-def _unreachable() -> str:
-    return UNREACHABLE.format(host=constants.ENDPOINT.partition("://")[2])
+def _unreachable() -> Message:
+    return Message("download.why.unreachable", host=constants.ENDPOINT.partition("://")[2])

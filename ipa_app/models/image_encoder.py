@@ -39,19 +39,13 @@ class ImageEncoder(Part):
         own = dict(nested) if isinstance(nested, dict) else dict(self.config)
         sort = own.get("model_type", self.config.get("model_type"))
         if sort not in _TYPES:
-            raise UserError(
-                f"The image encoder of {self.title} is of the sort {str(sort)[:40]}, but adapters look through a CLIP "
-                "vision tower (CLIPVisionModelWithProjection); please take that of the adapter."
-            )
+            raise UserError("encoder.wrong_class", title=self.title, sort=str(sort)[:40])
         if find_weights(self.folder, prefer_half=False) is None:
             return self._described(own)  # that there are none is told where they are counted
         self.check()
         projection = self.weights().header.get(_PROJECTION)
         if projection is None or len(projection.shape) != 2:
-            raise UserError(
-                f"The image encoder of {self.title} has no projection ({_PROJECTION}) in {self.folder}; please take a "
-                "whole one (CLIPVisionModelWithProjection)."
-            )
+            raise UserError("encoder.no_projection", title=self.title, key=_PROJECTION, folder=self.folder)
         own["projection_dim"], own["hidden_size"] = projection.shape
         return self._described(own)
 

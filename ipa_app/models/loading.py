@@ -21,6 +21,7 @@ from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.adapter.layout import read_layout
 from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, most_numbers, open_controlnet
 from ipa_app.models.entry import ControlNetEntry
@@ -47,14 +48,14 @@ __all__ = ["Report", "best_device", "default_dtype", "load_model"]
 
 logger = logging.getLogger(__name__)
 
-Report = Callable[[float, str], None]
+Report = Callable[[float, Message], None]
 """Called with the share that is done, 0 to 1, and a few words on what comes next."""
 
 _NAMES = {
-    "unet": "the UNet",
-    "vae": "the picture decoder",
-    "text_encoder": "the text encoder",
-    "text_encoder_2": "the second text encoder",
+    "unet": Message("part.unet"),
+    "vae": Message("part.vae"),
+    "text_encoder": Message("part.text_encoder"),
+    "text_encoder_2": Message("part.text_encoder_2"),
 }
 
 
@@ -78,10 +79,7 @@ def load_model(entry: ModelEntry, *, device: str, dtype: torch.dtype, report: Re
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-    raise UserError(
-        f"The model {entry.title} did not fit into the memory that is free; please close other programs or choose a "
-        "smaller model."
-    )
+    raise UserError("model.did_not_fit", title=entry.title)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +127,7 @@ def _open_controlnet(
 
 def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report: Report) -> LoadedModel:
     _quieten_libraries()
-    report(0.0, "looking at the files")
+    report(0.0, Message("doing.looking_at_files"))
     files = _open(entry)
     plan, use = plan_memory(
         _needs(files), device=device.type, dtype=dtype, free=free_bytes(device), free_main=free_main_memory()
@@ -142,17 +140,17 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
     extras = [safety.network] if safety else []
     for module in (*(part for part in parts.values() if isinstance(part, torch.nn.Module)), *extras):
         module.requires_grad_(False).eval()
-    report(0.8, "taking its place in memory")
+    report(0.8, Message("doing.placing"))
     place = partial(_place, plan=plan, device=device)
     place(pipelines["text_to_image"], extras)
-    report(0.85, "reading the ControlNet")
+    report(0.85, Message("doing.reading_controlnet"))
     controlnets = ResidentControlNets(
         files.controlnets,
         dtype=plan.dtype,
         build=lambda network: place(build_controlnet_pipeline(family, parts, network, index=index)),
     )
     _read_first(controlnets, entry)
-    report(0.9, "reading the adapters")
+    report(0.9, Message("doing.reading_adapters"))
     return LoadedModel(
         entry=entry,
         family=family,
@@ -230,15 +228,15 @@ def _load_parts(files: _Files, *, dtype: torch.dtype, report: Report) -> dict[st
     """Read what all pipelines share, with the vision tower of the adapters where there is one."""
     parts: dict[str, Any] = {"image_encoder": None, "feature_extractor": None}
     if files.image_encoder is not None:
-        report(0.05, "reading the image encoder")
+        report(0.05, Message("doing.reading_image_encoder"))
         parts["image_encoder"] = files.image_encoder.load_tower(dtype=dtype)
         parts["feature_extractor"] = files.image_encoder.processor([files.source.folder / "feature_extractor"])
-    report(0.1, "reading the base model")
+    report(0.1, Message("doing.reading_base"))
     for name, part in files.source.load(dtype=dtype):
         parts[name] = part
         if name in _NAMES:
             done = len(parts.keys() & _NAMES.keys()) / len(files.source.family.modules)
-            report(0.1 + 0.6 * done, f"read {_NAMES[name]}")
+            report(0.1 + 0.6 * done, Message("doing.read_part", part=_NAMES[name]))
     return parts
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ipa_app.errors import Cancelled, UserError
+from ipa_app.messages import Message
 from ipa_app.models.adapter_set import AdapterSet
 from ipa_app.models.amounts import size_text
 from ipa_app.models.catalog import Catalog
@@ -92,10 +93,10 @@ class ModelManager:
         if isinstance(name, str) and name in self._catalog.left_out:
             raise UserError(self._catalog.left_out[name])
         if not isinstance(name, str) or name not in self._catalog:
-            raise UserError(f"There is no model {str(name)[:80]!r}; there is {', '.join(self._catalog)}.")
+            raise UserError("model.unknown", name=repr(str(name)[:80]), names=", ".join(self._catalog))
         return self.adapters.offered(self._catalog[name])
 
-    def leave_out(self, name: str, sentence: str) -> None:
+    def leave_out(self, name: str, sentence: Message) -> None:
         """Take a model out of those that may be asked for.
 
         Args:
@@ -136,15 +137,10 @@ class ModelManager:
         """
         entry, state = self.entry(name), self.state(name)
         if state.phase == "downloading":
-            raise UserError(
-                f"{entry.title} is still being downloaded ({state.message}); please wait until it is there."
-            )
+            raise UserError("model.still_downloading", title=entry.title, doing=state.message)
         if self.needs_download(name):
             size = size_text(entry.download_bytes)
-            raise UserError(
-                f"{entry.title} is not on this computer yet: please download it first ({size}), "
-                "by choosing it on the page, under More settings."
-            )
+            raise UserError("model.not_downloaded", title=entry.title, size=size)
 
     def start(self, name: str) -> None:
         """Begin to load a model in the background, unless it is there or on its way. A failed one is tried again.
@@ -154,7 +150,7 @@ class ModelManager:
         """
         if self.state(name).phase not in ("loading", "ready"):
             self.check_available(name)
-        self._begin(name, _Load(fetch=False), ModelState(phase="loading", message="waiting to be loaded"))
+        self._begin(name, _Load(fetch=False), ModelState(phase="loading", message=Message("doing.waiting_to_load")))
 
     def download(self, name: str) -> None:
         """Begin to download a model's missing parts in the background, and then to load it.
@@ -164,7 +160,9 @@ class ModelManager:
         Raises:
             UserError: there is no such model.
         """
-        self._begin(name, _Load(fetch=True), ModelState(phase="downloading", message="waiting to be downloaded"))
+        self._begin(
+            name, _Load(fetch=True), ModelState(phase="downloading", message=Message("doing.waiting_to_download"))
+        )
 
     def cancel(self, name: str) -> None:
         """Stop a model's download; what has arrived is kept for the next one. Where there is none, nothing happens.
@@ -197,7 +195,7 @@ class ModelManager:
             if not self._changed.wait_for(lambda: slot.state.phase not in ("downloading", "loading"), timeout):
                 raise TimeoutError(f"The model {name} is not ready yet.")
             if slot.model is None:
-                raise UserError(slot.state.message or f"The model {name} was freed while it was being loaded.")
+                raise UserError(slot.state.message or Message("model.freed", name=name))
             slot.last_used = time.monotonic()
             return slot.model
 
@@ -235,15 +233,18 @@ class ModelManager:
         except Cancelled:
             return
         except UserError as error:
-            failure = str(error)
+            failure = error.message
         except Exception:
             logger.exception("The model %s could not be loaded.", name)
-            failure = f"The model {entry.title} could not be loaded, and it is not known why (details in the log)."
+            failure = Message("model.failed", title=entry.title)
         else:
             with self._changed:
                 if slot.load is load:
                     slot.model, slot.last_used = model, time.monotonic()
-                    self._set(slot, ModelState(phase="ready", message="ready", progress=1.0, memory=model.memory))
+                    self._set(
+                        slot,
+                        ModelState(phase="ready", message=Message("doing.ready"), progress=1.0, memory=model.memory),
+                    )
             return
         doubt(entry)
         with self._changed:
@@ -256,10 +257,10 @@ class ModelManager:
         if not entry.parts:
             return
 
-        def report(share: float, message: str) -> None:
+        def report(share: float, message: Message) -> None:
             self._report(entry.name, load, ModelState(phase="downloading", message=message, progress=share))
 
-        checking = ModelState(phase="downloading" if load.fetch else "loading", message="checking the files")
+        checking = ModelState(phase="downloading" if load.fetch else "loading", message=Message("doing.checking_files"))
         self._report(entry.name, load, checking)
         if discard_damaged(entry, cancel=load.cancel) or load.fetch:
             with self._downloading:
@@ -267,13 +268,13 @@ class ModelManager:
         put_together(entry)
 
     def _load_model(self, entry: ModelEntry, load: _Load) -> LoadedModel:
-        def report(share: float, message: str) -> None:
+        def report(share: float, message: Message) -> None:
             self._report(entry.name, load, ModelState(phase="loading", message=message, progress=share))
 
         if load.cancel.is_set():
             raise Cancelled
         self._make_room(entry.name)
-        report(0.0, "starting")
+        report(0.0, Message("doing.starting"))
         # Imported here, in the background: these take many seconds, and the page should be up before.
         from ipa_app.models.loading import best_device, default_dtype, load_model
 

@@ -11,6 +11,7 @@ import psutil
 import torch
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.memory_use import Device, MemoryUse, Saving
 
 TILE_SIDE = 512
@@ -109,14 +110,13 @@ def plan_memory(
         fits_main = not way.offload or free_main is None or needs.resident(way.dtype) <= free_main
         if free is None or (needed <= free and fits_main):
             return way, _use(needs, way, device=device, wanted=ways[0], free=free)
-    needed, short, where = _needed(needs, ways[-1]), free or 0, "in main memory"
+    needed, short, where = _needed(needs, ways[-1]), free or 0, Message("memory.main")
     if device == "cuda" and needed > short:
-        where = "on the graphics card"
+        where = Message("memory.graphics_card")
     elif device == "cuda":
         needed, short = needs.resident(ways[-1].dtype), free_main or 0
     raise UserError(
-        f"The model {needs.title} needs at least {_gigabytes(needed)} of memory, but only {_gigabytes(short)} are free "
-        f"{where}; please close other programs or choose a smaller model."
+        "model.no_memory", title=needs.title, needed=_gigabytes(needed), free=_gigabytes(short), place=where
     )
 
 

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from ipa_app.messages import Message
 from ipa_app.models.amounts import size_text, time_text
 
 _WINDOW_S = 15.0
@@ -49,11 +50,12 @@ class Meter:
         # The first one only marks when the window begins: its bytes came before.
         return sum(count for when, count in self._arrived if when > began) / elapsed if elapsed > _SPEED_AFTER_S else 0
 
-    def text(self) -> str:
+    def text(self) -> Message:
         """Say it for people: "1.2 of 4.0 GB, 23 MB/s, 2 minutes left"."""
         done, total = size_text(self.done), size_text(self.total)
-        words = [f"{done.removesuffix(total[-3:])} of {total}"]
+        arrived = Message("download.arrived", done=done.removesuffix(total[-3:]), total=total)
         speed = self.speed
-        if speed > 0 and self.done < self.total:
-            words += [f"{size_text(speed)}/s", f"{time_text((self.total - self.done) / speed)} left"]
-        return ", ".join(words)
+        if speed <= 0 or self.done >= self.total:
+            return arrived
+        left = time_text((self.total - self.done) / speed)
+        return Message("download.arrived_at_speed", arrived=arrived, speed=size_text(speed), left=left)

@@ -49,7 +49,7 @@ class Part:
         """
         config = read_json(self.folder / "config.json")
         if not config:
-            raise UserError(f"The model {self.title} is incomplete: {self.folder} holds no config.json.")
+            raise UserError("model.no_config", title=self.title, folder=self.folder)
         return config
 
     def weights(self, *, prefer_half: bool = False) -> WeightFiles:
@@ -62,19 +62,10 @@ class Part:
         if files is None:
             others = sorted(path.name for path in self.folder.glob("*") if path.suffix.lower() in _OTHER_FORMATS)
             if others:
-                raise UserError(
-                    f"The model {self.title} cannot be read: {self.folder.name} holds its weights as {others[0]}, and "
-                    "not as .safetensors or .bin; please take such a version."
-                )
-            raise UserError(
-                f"The model {self.title} is incomplete: {self.folder} holds no weights (.safetensors or .bin); "
-                "please fetch it again."
-            )
+                raise UserError("model.wrong_format", title=self.title, folder=self.folder.name, file=others[0])
+            raise UserError("model.no_weights", title=self.title, folder=self.folder)
         if files.missing:
-            raise UserError(
-                f"The model {self.title} is incomplete: piece {files.missing} of the weights in {self.folder} is "
-                "missing; please fetch it again."
-            )
+            raise UserError("model.missing_piece", title=self.title, piece=files.missing, folder=self.folder)
         return self._seen.setdefault(files.paths, files)
 
     def check(self) -> None:
@@ -136,10 +127,7 @@ class Part:
             raise self._unfitting(tensor_named_in(error)) from error
         except OSError as error:
             logger.warning("%s: %s", self.folder, error)
-            raise UserError(
-                f"The model {self.title} cannot be read: files in {self.folder} are missing or cannot be opened "
-                "(details in the log); please fetch it again."
-            ) from error
+            raise UserError("model.unreadable", title=self.title, folder=self.folder) from error
         self._check_fit(info["missing_keys"], info["unexpected_keys"])
         check_finite(loaded, f"{self.title} ({self.folder.name})")
         return loaded
@@ -148,24 +136,17 @@ class Part:
         """Say that its config.json describes none of a class, for the reason that an error has told."""
         logger.warning("%s: %s", self.folder, error)
         return UserError(
-            f"The model {self.title} cannot be read: {self.folder / 'config.json'} describes no {module.__name__} that "
-            "is known here (details in the log); please choose another model."
+            "model.unknown_class", title=self.title, path=self.folder / "config.json", sort=module.__name__
         )
 
     def _check_fit(self, missing: Collection[str], unexpected: Collection[str]) -> None:
         if lacking := sorted(key for key in missing if not key.endswith("position_ids")):
-            raise UserError(
-                f"The model {self.title} cannot be read: the weights in {self.folder} lack {lacking[0]}; please fetch "
-                "it again, with the config.json that belongs to it."
-            )
+            raise UserError("model.missing_key", title=self.title, folder=self.folder, key=lacking[0])
         if surplus := sorted(key for key in unexpected if not _is_harmless(key)):
             raise self._unfitting(surplus[0])
 
     def _unfitting(self, key: str) -> UserError:
-        return UserError(
-            f"The model {self.title} does not fit together: {self.folder / 'config.json'} describes another network "
-            f"than the weights beside it ({key}); please fetch both again."
-        )
+        return UserError("model.other_network", title=self.title, path=self.folder / "config.json", key=key)
 
 
 def tensor_named_in(error: Exception) -> str:
@@ -187,10 +168,7 @@ def check_finite(module: nn.Module, place: str) -> None:
     for name, tensor in module.named_parameters():
         if tensor.numel() and not torch.isfinite(torch.stack(torch.aminmax(tensor.detach()))).all():
             precision = str(tensor.dtype).removeprefix("torch.")
-            raise UserError(
-                f"{place} cannot be drawn with: read as {precision}, {name} in it holds infinities or NaN, as some "
-                "merged files do; please take another version of it."
-            )
+            raise UserError("file.not_finite", name=place, dtype=precision, key=name)
 
 
 def _is_harmless(key: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from ipa_app.messages import Message
 from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.controlnets import usual_controlnet
 from ipa_app.models.entry import HubPart, ModelEntry
@@ -118,21 +119,21 @@ def published_models() -> Iterator[ModelEntry]:
     yield _entry(
         name="sd15",
         title="Stable Diffusion 1.5",
-        about="Stable Diffusion 1.5 draws photos, paintings and drawings of almost anything, at 512 × 512 pixels.",
+        about=Message("published.sd15.about"),
         adapters={"base": "ip-adapter_sd15", "plus": "ip-adapter-plus_sd15"},
         parts=_SD15_PARTS,
         download_bytes=6_140_000_000,
         side=SD1.side,
         steps=30,
         guidance_scale=7.5,
-        licence="CreativeML OpenRAIL-M (model), Apache-2.0 (adapters), OpenRAIL (poses)",
+        licence=Message("published.sd15.licence"),
         gpu_memory_gb=6,
         memory_gb=14,
     )
     yield _entry(
         name="sdxl",
         title="Stable Diffusion XL",
-        about="Stable Diffusion XL draws almost anything, finer than 1.5, at 1024 × 1024 pixels.",
+        about=Message("published.sdxl.about"),
         adapters={"base": "ip-adapter_sdxl_vit-h", "plus": "ip-adapter-plus_sdxl_vit-h"},
         parts=_SDXL_PARTS,
         presets=SDXL.presets,
@@ -140,7 +141,7 @@ def published_models() -> Iterator[ModelEntry]:
         side=SDXL.side,
         steps=30,
         guidance_scale=6.0,
-        licence="CreativeML Open RAIL++-M (model), MIT (VAE), Apache-2.0 (adapters, poses)",
+        licence=Message("published.sdxl.licence"),
         gpu_memory_gb=16,
         memory_gb=32,
     )

@@ -24,6 +24,7 @@ from diffusers.utils.import_utils import DummyObject
 from torch import Tensor
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.weights import Header
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def sampling_of_tensors(header: Header, value: Callable[[str], Tensor], *, name:
     """
     edm = [key for key in ("edm_mean", "edm_std") if key in header]
     if len(edm) == 1:
-        raise UserError(f"{name} is damaged: it has {edm[0]} of an EDM model without its counterpart.")
+        raise UserError("checkpoint.half_edm", file=name, key=edm[0])
     if edm:
         mean, deviation = (value(key).flatten().tolist() for key in edm)
         vae = {"latents_mean": mean, "latents_std": deviation, "scaling_factor": _PLAYGROUND_SCALING_FACTOR}
@@ -133,8 +134,8 @@ def sampling_of_yaml(path: Path) -> Sampling | None:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
-        reason = f"line {mark.line + 1}" if mark else str(error).splitlines()[0]
-        raise UserError(f"{path} is not readable YAML: {reason}.") from error
+        reason = Message("file.line", number=mark.line + 1) if mark else str(error).splitlines()[0]
+        raise UserError("file.not_yaml", path=path, mark=reason) from error
     model = content.get("model") if isinstance(content, dict) else None
     params = model.get("params") if isinstance(model, dict) else None
     if not isinstance(params, dict):
@@ -181,22 +182,19 @@ def build_scheduler(
     predicted = settings.get("prediction_type", "epsilon")
     if predicted not in _PREDICTIONS:
         raise UserError(
-            f"The model {title} predicts {str(predicted)[:40]!r} by its scheduler_config.json, and that is not known "
-            f"here; prediction_type must be {', '.join(_PREDICTIONS[:-1])} or {_PREDICTIONS[-1]}."
+            "schedule.unknown_prediction",
+            title=title,
+            name=repr(str(predicted)[:40]),
+            names=", ".join(_PREDICTIONS[:-1]),
+            name2=_PREDICTIONS[-1],
         )
     try:
         _try(kind.from_config(settings))
     except Exception as error:
         if kind.__name__.startswith("Flow"):
-            raise UserError(
-                f"The model {title} draws with {kind.__name__}, which is for flow-matching models such as Stable "
-                "Diffusion 3 and FLUX, and the pipelines here cannot draw with it; please choose another model."
-            ) from error
+            raise UserError("schedule.flow_matching", title=title, sort=kind.__name__) from error
         logger.exception("%s does not work with %s", kind.__name__, settings)
-        raise UserError(
-            f"The model {title} draws with {kind.__name__}, which does not work here with its scheduler_config.json "
-            "(details in the log); please choose another model."
-        ) from error
+        raise UserError("schedule.does_not_work", title=title, sort=kind.__name__) from error
     return kind.from_config(settings)
 
 
@@ -222,11 +220,10 @@ def _scheduler_class(name: str | None, *, title: str) -> Any:
         backends: list[str] = getattr(found, "_backends", [])
         missing = [each for each in backends if find_spec(each) is None]
         raise UserError(
-            f"The model {title} draws with {name}, which needs the package {' and '.join(missing)}; please install it "
-            f"(pip install {' '.join(missing)}) and start the app again."
+            "schedule.needs_package", title=title, sort=name, package=" and ".join(missing), packages=" ".join(missing)
         )
     if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
-        raise UserError(f"The model {title} uses a sampling schedule {name!r} that is not known here.")
+        raise UserError("schedule.unknown", title=title, name=repr(name))
     return found
 
 
@@ -249,15 +246,9 @@ def noise_schedule(scheduler: SchedulerMixin) -> DDPMScheduler:
         UserError: the model has none of this kind, or predicts something that the loss has no target for.
     """
     if not hasattr(scheduler, "alphas_cumprod"):
-        raise UserError(
-            f"The base model draws with {type(scheduler).__name__}, whose noise is not that of a DDPM schedule; "
-            "adapters can be trained on models with one."
-        )
+        raise UserError("schedule.not_ddpm", sort=type(scheduler).__name__)
     schedule = cast(DDPMScheduler, DDPMScheduler.from_config(scheduler.config))
     predicted = schedule.config["prediction_type"]
     if predicted not in ("epsilon", "v_prediction"):
-        raise UserError(
-            f"The base model predicts {predicted!r}; "
-            "adapters can be trained on models that predict epsilon or v_prediction."
-        )
+        raise UserError("schedule.cannot_train", prediction=repr(predicted))
     return schedule

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.contents import FIRST_LAYER, UNET, VAE, contents_of
 from ipa_app.models.families import Family, family_of
 from ipa_app.models.folder import own_configuration, read_json, repository_folders
@@ -70,11 +71,8 @@ class Checkpoint:
         name, contents = self.path.name, contents_of(self.header)
         contents.check(name)
         if contents.family is None or contents.lacks:
-            lacking = ", ".join(contents.lacks) or "UNet, VAE, text encoder"
-            raise UserError(
-                f"{name} is not a whole checkpoint of Stable Diffusion 1.x, 2.x or SDXL (it has no {lacking}): please "
-                "choose a file with UNet, VAE and text encoder in it, or a folder in diffusers layout."
-            )
+            lacking = contents.lacks or ("UNet", "VAE", Message("part.text_encoder_alone"))
+            raise UserError("checkpoint.lacks_parts", file=name, lacking=lacking)
         if kind := self.header.quantisation:
             raise quantised(name, kind)
         return contents.family
@@ -95,8 +93,11 @@ class Checkpoint:
         family = family_of(index)
         if family is not None and not self.family.has_saved(index):
             raise UserError(
-                f"{self.path.name} is a checkpoint of {self.family.title}, but the configuration in {self._own_folder} "
-                f"is that of {family.title}; please name a folder of the same family."
+                "checkpoint.other_configuration",
+                file=self.path.name,
+                family=self.family.title,
+                folder=self._own_folder,
+                configured=family.title,
             )
         return self._own_folder
 
@@ -248,9 +249,12 @@ class Checkpoint:
 
     def _unfitting(self, part: str, key: str) -> UserError:
         return UserError(
-            f"{self.path.name} does not fit the configuration in {self.folder}: its {part} is built otherwise ({key}); "
-            "either the file is damaged, or it needs the configuration that was published with it, in a folder "
-            f"{self.path.stem} beside it, as models cut from SDXL (SSD-1B) do."
+            "checkpoint.does_not_fit",
+            file=self.path.name,
+            folder=self.folder,
+            part=part,
+            key=key,
+            own_folder=self.path.stem,
         )
 
 
@@ -265,11 +269,7 @@ def _reference_configuration(repos: tuple[str, ...], *, name: str) -> Path:
     for entry in published_models():  # which may have been downloaded by this app, at a version of its own
         if any(part.repo in repos for part in entry.parts) and (entry.location / "model_index.json").is_file():
             return entry.location
-    raise UserError(
-        f"{name} holds weights only, and the configuration that goes with them ({repos[0]}: its .json and .txt "
-        "files, a few megabytes) is not on this machine; please fetch that once, or put them into a folder "
-        f"{Path(name).stem} beside the file."
-    )
+    raise UserError("checkpoint.no_configuration", file=name, repo=repos[0], folder=Path(name).stem)
 
 
 def _present_name(name: str, family: Family) -> str:

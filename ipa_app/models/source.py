@@ -13,6 +13,7 @@ from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTokenizer
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.families import Family, class_name, known_family
 from ipa_app.models.folder import read_json
@@ -23,9 +24,9 @@ from ipa_app.models.weights import Header
 
 # UNets that draw nothing from noise alone, by the channels that they take.
 _SPECIAL_UNETS = {
-    5: "changing pictures by their depth, as Stable Diffusion 2 depth",
-    7: "enlarging pictures, as the x4 upscaler",
-    8: "changing pictures by instructions, as InstructPix2Pix",
+    5: Message("purpose.depth"),
+    7: Message("purpose.enlarging"),
+    8: Message("purpose.instructions"),
 }
 _VOCABULARIES = ("vocab.json", "tokenizer.json")
 
@@ -119,7 +120,7 @@ class Source(ABC):
         for name in self.family.tokenizers:
             folder = self.folder / name
             if not any((folder / file).is_file() for file in _VOCABULARIES):
-                raise UserError(f"The model {self.title} is incomplete: {folder} holds no vocab.json.")
+                raise UserError("model.no_vocabulary", title=self.title, folder=folder)
             yield name, CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         yield "scheduler", self.scheduler
         yield from self.load_modules(dtype=dtype)
@@ -128,14 +129,9 @@ class Source(ABC):
         if given == made:
             return
         if given == 2 * made + 1:
-            raise UserError(
-                f"The model {self.title} is made for inpainting alone ({given} input channels); "
-                "please choose an ordinary one, which can paint into pictures too."
-            )
-        purpose = _SPECIAL_UNETS.get(given, "something else than drawing pictures from noise")
-        raise UserError(
-            f"The model {self.title} is made for {purpose} ({given} input channels); please choose an ordinary one."
-        )
+            raise UserError("model.for_inpainting", title=self.title, channels=given)
+        purpose = _SPECIAL_UNETS.get(given, Message("purpose.other"))
+        raise UserError("model.for_something_else", title=self.title, purpose=purpose, channels=given)
 
     def _check_widths(self, unet: UNet2DConditionModel) -> None:
         """Make sure that the parts hand each other what they take.
@@ -148,23 +144,14 @@ class Source(ABC):
         projected = unet.config.encoder_hid_dim_type == "text_proj"
         taken = unet.config.encoder_hid_dim if projected else unet.config.cross_attention_dim
         if given != taken:
-            raise UserError(
-                f"The model {self.title} does not fit together: its text encoders give tokens {given} wide, but its "
-                f"UNet takes {taken}; please fetch its parts from one repository."
-            )
+            raise UserError("model.other_tokens", title=self.title, given=given, wanted=taken)
         latents = self.parts["vae"].config.get("latent_channels", 4)
         if latents != unet.config.out_channels:
-            raise UserError(
-                f"The model {self.title} does not fit together: its VAE gives latents of {latents} channels, but its "
-                f"UNet makes {unet.config.out_channels}; please fetch its parts from one repository."
-            )
+            raise UserError("model.other_latents", title=self.title, given=latents, made=unet.config.out_channels)
         if unet.config.addition_embed_type != self.family.added or (
             unet.config.encoder_hid_dim_type is not None and not projected
         ):
-            raise UserError(
-                f"The model {self.title} does not fit together: its UNet wants to be told more, or less, than "
-                f"{self.family.title} models here are; please choose another model."
-            )
+            raise UserError("model.other_conditions", title=self.title, family=self.family.title)
 
 
 class _Folder(Source):
@@ -239,9 +226,9 @@ def open_source(entry: ModelEntry) -> Source:
         checkpoint = Checkpoint(folder)
         folder = checkpoint.folder
     elif not folder.exists():
-        raise UserError(f"The model {title} is not there: there is no {folder}; please look whether its disk is there.")
+        raise UserError("model.not_there", title=title, path=folder)
     elif not (folder / "model_index.json").is_file():
-        raise UserError(f"The model {title} is not there: {folder} holds no model_index.json.")
+        raise UserError("model.no_index", title=title, path=folder)
     index = read_json(folder / "model_index.json")
     family = known_family(index, title=title)
     family.check_parts(index, title=title)
@@ -254,7 +241,7 @@ def open_source(entry: ModelEntry) -> Source:
         config = read_json(folder / "scheduler" / "scheduler_config.json")
         sampling = sampling_of_tensors(parts["unet"].weights().header, parts["unet"].tensor, name=title)
     if not config:
-        raise UserError(f"The model {title} is incomplete: {folder / 'scheduler'} holds no scheduler_config.json.")
+        raise UserError("model.no_schedule", title=title, folder=folder / "scheduler")
     scheduler = build_scheduler(name, config, title=title, sampling=sampling)
     found: dict[str, Any] = {"title": title, "family": family, "folder": folder, "index": index}
     found |= {"scheduler": scheduler, "sampling": sampling, "parts": parts}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ipa_app.messages import Message
 from ipa_app.models.memory_use import MemoryUse
 
 ModelPhase = Literal["absent", "downloading", "loading", "ready", "failed"]
@@ -22,6 +23,6 @@ class ModelState:
     """
 
     phase: ModelPhase = "absent"
-    message: str = ""
+    message: Message | None = None
     progress: float = 0.0
     memory: MemoryUse | None = None

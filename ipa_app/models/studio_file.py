@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.folder import read_json
 
 FILE_NAME = "ipa_studio.json"
@@ -30,7 +31,7 @@ class StudioFile:
         """
         value = self._values.get(key, default)
         if not isinstance(value, str):
-            raise self._wrong(key, value, "text")
+            raise self._wrong(key, value, Message("allowed.text"))
         return value
 
     def whole(self, key: str, default: int) -> int:
@@ -41,7 +42,7 @@ class StudioFile:
         """
         value = self._values.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-            raise self._wrong(key, value, "a whole number above 0")
+            raise self._wrong(key, value, Message("allowed.above_0"))
         return value
 
     def number(self, key: str, default: float) -> float:
@@ -52,8 +53,8 @@ class StudioFile:
         """
         value = self._values.get(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 1 <= value < float("inf"):
-            raise self._wrong(key, value, "a number of at least 1")
+            raise self._wrong(key, value, Message("allowed.at_least_1"))
         return float(value)
 
-    def _wrong(self, key: str, value: object, wanted: str) -> UserError:
-        return UserError(f"{self._path}: {key} is {value!r}; it must be {wanted}.")
+    def _wrong(self, key: str, value: object, wanted: Message) -> UserError:
+        return UserError("file.wrong_value", path=self._path, key=key, value=repr(value), allowed=wanted)

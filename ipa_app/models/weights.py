@@ -190,17 +190,17 @@ def read_header(path: Path, *, pickles: bool = True) -> Header:
     try:
         beginning = read_beginning(path, called=_where(path))
     except OSError as error:
-        raise UserError(f"{_where(path)} cannot be read ({error.strerror}); is its disk there?") from error
+        raise UserError("file.unreadable", path=_where(path), error=error.strerror) from error
     if beginning.startswith(b"GGUF"):
         raise quantised(_where(path), "GGUF")
     if beginning.startswith((b"PK\x03\x04", b"\x80")) and not is_safetensors(beginning):
         if not pickles:
-            raise UserError(f"{_where(path)} is a PyTorch file; please use the .safetensors version.")
+            raise UserError("file.pytorch", file=_where(path))
         return Header(header_of(load_pickled(path, device="meta")))
     try:
         tensors, notes = read_safetensors(path, most_bytes=_LARGEST_HEADER)
     except (OSError, DamagedError):
-        raise UserError(f"{path.name} in {path.parent.name} is damaged or cut off; please fetch it again.") from None
+        raise UserError("file.damaged", file=path.name, folder=path.parent.name) from None
     return Header(tensors, notes=notes)
 
 
@@ -211,10 +211,7 @@ def quantised(place: str, kind: str) -> UserError:
         place: the file or part.
         kind: of the form, such as "fp8".
     """
-    return UserError(
-        f"{place} is quantised ({kind}), and quantised weights are not drawn with here; please take a version in "
-        "float16, bfloat16 or float32."
-    )
+    return UserError("file.quantised", name=place, format=kind)
 
 
 def load_pickled(path: Path, *, device: str = "cpu") -> dict[str, Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import colorsys
 
+from ipa_app.messages import Message
+
 Rgb = tuple[int, int, int]
 
 JOINT_NAMES = (
@@ -30,6 +32,12 @@ JOINT_NAMES = (
     "right ear",
     "left ear",
 )
+
+
+def joint_title(name: str) -> Message:
+    """Return what people call a joint."""
+    return Message(f"joint.{name.replace(' ', '_')}")
+
 
 JOINT_COLOURS: tuple[Rgb, ...] = (
     (255, 0, 0),

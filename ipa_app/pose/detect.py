@@ -13,6 +13,7 @@ from PIL import Image
 
 from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.pose.detector import PeopleDetector
 from ipa_app.pose.detectors import DETECTORS, detector_for
 from ipa_app.pose.draw import draw_sheet
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ipa_app.pose.toy_reader import ToyReader
 
 _USUAL = PoseOptions()
-_NO_TOY = "No toy character was recognised in this picture (it should show one, whole and upright)."
 
 FindPeople = Callable[[Image.Image], Skeleton]
 """Finds whom a picture (mode "RGB") shows.
@@ -46,7 +46,7 @@ class PosePicture:
     """
 
     image: Image.Image
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
 
 
 def pose_image(source: Image.Image, size: tuple[int, int], *, find: FindPeople) -> PosePicture:
@@ -83,12 +83,9 @@ def find_pose(source: Image.Image, *, find: FindPeople) -> PoseSheet:
     """
     drawn = _drawn_pose(source)
     if drawn is not None and drawn.sheet is None:
-        raise UserError(
-            "This is a drawn skeleton, but its joints cannot be read: generate from it as it is, or use its keypoints "
-            "file instead."
-        )
+        raise UserError("pose.joints_unreadable")
     if drawn is not None and drawn.sheet is not None:
-        lost = ("The fingers and faces of this drawing cannot be read, and are left out.",) if drawn.details else ()
+        lost = (Message("pose.details_left_out"),) if drawn.details else ()
         return replace(drawn.sheet, notes=(*drawn.sheet.notes, *lost))
     return PoseSheet(find(source), *source.size).brought_closer()
 
@@ -98,7 +95,7 @@ def _drawn_pose(source: Image.Image) -> DrawnPose | None:
     from ipa_app.pose.drawn import DARK, drawn_pose
 
     if np.asarray(source).max() <= DARK:
-        raise UserError("The pose picture is black, so no pose is in it: please choose a preset or another picture.")
+        raise UserError("pose.black")
     return drawn_pose(source)
 
 
@@ -146,7 +143,7 @@ class PoseDetector:
         try:
             return self._find_people(photo, weights, options)
         except UserError as error:
-            raise UserError(f"{_NO_TOY} {error}") from error
+            raise UserError("pose.no_toy_and", first=Message("pose.no_toy"), then=error.message) from error
 
     def _toy_reader(self, file: Path) -> ToyReader:
         # Imported here: it brings torch, and the page must open at once.

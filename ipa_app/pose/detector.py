@@ -14,6 +14,7 @@ from typing import Protocol
 
 from PIL import Image
 
+from ipa_app.messages import Message
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.people import FoundPerson
 
@@ -77,6 +78,11 @@ class Detector:
     packages: tuple[str, ...] = ()
     hands: bool = True
     face: bool = True
+
+    @property
+    def told(self) -> Message:
+        """What people should know before they choose it, as a message."""
+        return Message.declared(f"detector.{self.name}.help", self.help)
 
     @property
     def is_installed(self) -> bool:

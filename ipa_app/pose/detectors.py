@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.pose.detector import Detector
 from ipa_app.pose.dwpose import DWPOSE
 from ipa_app.pose.openpose import OPENPOSE
@@ -45,13 +46,11 @@ def detector_for(options: PoseOptions) -> Detector:
     """
     detector = DETECTORS[options.detector]
     if not detector.is_installed:
-        raise UserError(
-            f"{detector.title} is not installed here: please install it as docs/guide.md says, or let {USUAL.title} "
-            "find the pose."
-        )
-    for wanted, can, what in ((options.hands, detector.hands, "fingers"), (options.face, detector.face, "faces")):
+        raise UserError("pose.not_installed", title=detector.title, other=USUAL.title)
+    for wanted, can, key in (
+        (options.hands, detector.hands, "pose.fingers"),
+        (options.face, detector.face, "pose.faces"),
+    ):
         if wanted and not can:
-            raise UserError(
-                f"{detector.title} does not find {what}: please leave them out, or let {USUAL.title} find the pose."
-            )
+            raise UserError("pose.does_not_find", title=detector.title, details=Message(key), other=USUAL.title)
     return detector

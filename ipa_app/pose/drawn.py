@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ipa_app.messages import Message
 from ipa_app.pose.body import BONES, JOINT_NAMES, WRISTS
 from ipa_app.pose.draw import draw_sheet, fit_skeleton_picture
 from ipa_app.pose.keypoints import Keypoint
@@ -54,7 +55,7 @@ class DrawnPose:
     is_usable: bool = True
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[Message, ...]:
         """How it was understood, where it is drawn anew."""
         return () if self.sheet is None or self.is_usable else self.sheet.notes
 
@@ -78,9 +79,7 @@ def drawn_pose(picture: Image.Image) -> DrawnPose | None:
     drawing = read_drawing(picture)
     if drawing is None:
         return DrawnPose(picture) if _is_like_skeleton(picture) else None
-    notes = (
-        [] if drawing.explained >= _READ_WHOLE else ["Some lines of this drawing could not be read, and are left out."]
-    )
+    notes = [] if drawing.explained >= _READ_WHOLE else [Message("pose.lines_left_out")]
     sheet = PoseSheet(drawing.skeleton, *picture.size, notes=tuple(notes))
     closer = sheet.brought_closer()
     thickness = drawing.thickness / (9 / 512 * min(picture.size))

@@ -53,10 +53,7 @@ class DWPose:
             )
         # onnxruntime's own errors have no type in common but this.
         except Exception as error:
-            raise UserError(
-                f"The weights of DWPose cannot be read: please delete {finder} and {pose}, so that they are fetched "
-                "again."
-            ) from error
+            raise UserError("pose.dwpose_unreadable", finder=finder, pose=pose) from error
 
     def find(self, photo: Image.Image, options: PoseOptions) -> list[FoundPerson]:
         """Find everybody in a photo (mode "RGB"); points are fractions 0..1 of it."""

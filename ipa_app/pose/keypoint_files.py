@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ipa_app.errors import UserError
-from ipa_app.pose.body import JOINT_NAMES
+from ipa_app.messages import Message
+from ipa_app.pose.body import JOINT_NAMES, joint_title
 from ipa_app.pose.details import FACE_POINTS, HAND_POINTS, PARTS, Details
 from ipa_app.pose.keypoints import Keypoint, Points
 from ipa_app.pose.point_orders import ORDERS, joint_named
@@ -33,10 +34,7 @@ class UnknownCanvasError(UserError):
     """A file does not say how large the picture is that its points are of."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "This file does not say how large its picture is: please fill in the picture's width and height in pixels, "
-            "or choose the picture, and read the file again."
-        )
+        super().__init__("keypoints.unknown_canvas")
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class KeypointFile:
 
     skeleton: Skeleton
     size: tuple[int, int]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
 
 
 def read_keypoints(data: object, *, canvas: tuple[float, float] | None = None) -> KeypointFile:
@@ -67,22 +65,19 @@ def read_keypoints(data: object, *, canvas: tuple[float, float] | None = None) -
     """
     frames = list(frames_in(data))
     if not frames:
-        raise UserError(
-            "No keypoints were found in this file: please use one with the points of bodies, as OpenPose, COCO, MMPose "
-            "and MediaPipe write them."
-        )
-    reasons: list[str] = []
+        raise UserError("keypoints.none_found")
+    reasons: list[Message] = []
     for number, frame in enumerate(frames, start=1):
         reading = _Reading(frame, canvas=canvas)
         if reading.people:
             if len(frames) > 1:
-                reading.notes.insert(0, f"This file has {len(frames)} frames; only frame {number} was used.")
+                reading.notes.insert(0, Message("keypoints.frames", count=len(frames), used=number))
             skeleton = Skeleton(tuple(reading.people), tuple(reading.details))
             return KeypointFile(skeleton, reading.size, tuple(reading.notes))
         reasons += reading.reasons
     if reasons:
-        raise UserError(f"Nobody in this file can be used: person 1 {reasons[0]}.")
-    raise UserError("This pose has no person in it: please choose another one.")
+        raise UserError("keypoints.nobody", why=reasons[0])
+    raise UserError("pose.empty")
 
 
 @dataclass
@@ -140,13 +135,13 @@ class _Reading:
     def __init__(self, frame: Frame, *, canvas: tuple[float, float] | None) -> None:
         self.people: list[Person] = []
         self.details: list[Details] = []
-        self.notes: list[str] = []
-        self.reasons: list[str] = []
+        self.notes: list[Message] = []
+        self.reasons: list[Message] = []
         self._given = frame.canvas or canvas
         for number, person in enumerate(frame.people, start=1):
             if len(self.people) == MOST_PEOPLE:
                 count = len(frame.people)
-                self.notes.append(f"This file has {count} people; only the first {MOST_PEOPLE} were used.")
+                self.notes.append(Message("keypoints.people", count=count, used=MOST_PEOPLE))
                 break
             self._read(person, number)
 
@@ -164,11 +159,11 @@ class _Reading:
 
     def _read(self, value: object, number: int) -> None:
         if body_of(value) is None:
-            self._leave_out(number, "has no points")
+            self._leave_out(number, Message("keypoints.why.no_points"))
             return
         body = _read_body(value)
         if body is None:
-            self._leave_out(number, "has its points in an order that is not known here")
+            self._leave_out(number, Message("keypoints.why.unknown_order"))
             return
         person, is_outside = self._person(body, number)
         seen = sum(point is not None for point in person)
@@ -176,13 +171,15 @@ class _Reading:
             self.people.append(person)
             self.details.append(self._details(value, body, number))
         elif seen == 1:
-            self._leave_out(number, "has only one point")
+            self._leave_out(number, Message("keypoints.why.one_point"))
         else:
-            self._leave_out(number, "lies outside the picture" if is_outside else "has no points")
+            self._leave_out(
+                number, Message("keypoints.why.outside") if is_outside else Message("keypoints.why.no_points")
+            )
 
-    def _leave_out(self, number: int, reason: str) -> None:
+    def _leave_out(self, number: int, reason: Message) -> None:
         self.reasons.append(reason)
-        self.notes.append(f"Person {number} {reason}, and was left out.")
+        self.notes.append(Message("keypoints.person_left_out", person=number, why=reason))
 
     def _person(self, body: _Body, number: int) -> tuple[Person, bool]:
         """Bring a body to our order; and whether any point of it is outside."""
@@ -199,12 +196,14 @@ class _Reading:
         person = tuple(sure.get(name) if name not in outside else None for name in JOINT_NAMES)
         if any(point is not None for point in person):
             for what, names in (
-                ("lies outside the picture", outside),
-                ("cannot be read", unreadable),
-                ("is only guessed in the file", unsure),
+                (Message("keypoints.why.outside"), outside),
+                (Message("keypoints.why.unreadable"), unreadable),
+                (Message("keypoints.why.guessed"), unsure),
             ):
                 if names:
-                    self.notes.append(f"Of person {number} this {what}, and was left out: {_listed(names)}.")
+                    self.notes.append(
+                        Message("keypoints.joints_left_out", person=number, why=what, joints=_listed(names))
+                    )
         return person, bool(outside)
 
     def _details(self, value: object, body: _Body, number: int) -> Details:
@@ -216,12 +215,16 @@ class _Reading:
             points = [point if point.is_surer_than(least) else MISSING for point in points]
             where = placed(points, self._canvas)
             for what, happened in (
-                ("lie outside the picture", any(point is not None and not point.is_inside for point in where)),
-                ("cannot be read", not all(point.is_readable for point in points)),
+                (
+                    Message("keypoints.why.some_outside"),
+                    any(point is not None and not point.is_inside for point in where),
+                ),
+                (Message("keypoints.why.unreadable"), not all(point.is_readable for point in points)),
             ):
                 if happened:
-                    name = part.replace("_", " ")
-                    self.notes.append(f"Of the {name} of person {number} some points {what}, and were left out.")
+                    self.notes.append(
+                        Message("keypoints.some_points_left_out", part=_named(part), person=number, why=what)
+                    )
             found[part] = where + (None,) * (count - len(where))
         return Details(**found)
 
@@ -233,12 +236,16 @@ class _Reading:
             return []
         points = read_points(listed, _FACE_COUNTS if part == "face" else (HAND_POINTS,))
         if points is None:
-            self.notes.append(f"The {part.replace('_', ' ')} of person {number} cannot be read, and was left out.")
+            self.notes.append(Message("keypoints.part_left_out", part=_named(part), person=number))
             return []
         return points[:FACE_POINTS]
 
 
-def _listed(names: Iterable[str]) -> str:
+def _named(part: str) -> Message:
+    return Message(f"body.{part}")
+
+
+def _listed(names: Iterable[str]) -> Message:
     """Join names as a sentence does, in the body's order: "left knee, left ankle and right ankle"."""
-    *most, last = sorted(names, key=JOINT_NAMES.index)
-    return f"{', '.join(most)} and {last}" if most else last
+    *most, last = (joint_title(name) for name in sorted(names, key=JOINT_NAMES.index))
+    return Message("joints.and", joints=most, last=last) if most else last

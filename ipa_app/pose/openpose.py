@@ -66,10 +66,7 @@ def _read(network: Callable[..., Any], file: Path) -> Any:
     try:
         return network(str(file))
     except _UNREADABLE as error:
-        raise UserError(
-            f"{file.name} is not a file of plain weights (damaged, or it holds program code, which is never run): "
-            f"please delete {file}, so that it is fetched again."
-        ) from error
+        raise UserError("pose.weights_not_plain", file=file.name, path=file) from error
 
 
 def _at_resolution(photo: Image.Image) -> Image.Image:

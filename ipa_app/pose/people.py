@@ -53,9 +53,7 @@ def skeleton_from_people(people: Sequence[FoundPerson]) -> Skeleton:
             parts = {"left_hand": person.left_hand, "right_hand": person.right_hand, "face": person.face}
             details.append(Details(**{name: _points(part) for name, part in parts.items() if part is not None}))
     if not bodies:
-        raise UserError(
-            "No person was found in this picture: please show a whole body, or use a skeleton picture or a preset."
-        )
+        raise UserError("pose.nobody_found")
     return Skeleton(tuple(bodies), tuple(details))
 
 

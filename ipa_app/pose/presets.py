@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from ipa_app.messages import Message
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton
 
@@ -27,6 +28,11 @@ def preset_pictures() -> dict[str, Path]:
     Drawn beforehand, because drawing needs torch and the page shows presets before torch is there.
     """
     return {_name(path): path for path in sorted(POSES_FOLDER.glob("*.png"))}
+
+
+def preset_title(name: str) -> Message:
+    """Return what people call a preset."""
+    return Message(f"preset.{name.replace(' ', '_')}")
 
 
 def preset_file(name: str) -> Path:

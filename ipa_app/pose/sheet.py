@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.pose.keypoint_files import read_keypoints
 from ipa_app.pose.keypoints import Keypoint, Points
 from ipa_app.pose.skeleton import Skeleton
@@ -41,21 +42,15 @@ class PoseSheet:
     skeleton: Skeleton
     width: int
     height: int
-    notes: tuple[str, ...] = field(default=(), compare=False)
+    notes: tuple[Message, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         """Check the canvas, so that whoever holds a sheet can draw it."""
         least, most = _SIDES
         if not (least <= min(self.width, self.height) and max(self.width, self.height) <= most):
-            raise UserError(
-                f"The canvas of this pose is {self.width} x {self.height} pixels: "
-                f"please use one of {least} to {most} pixels a side."
-            )
+            raise UserError("pose.canvas_size", width=self.width, height=self.height, least=least, most=most)
         if max(self.width, self.height) > _LARGEST_RATIO * min(self.width, self.height):
-            raise UserError(
-                f"The canvas of this pose is too narrow ({self.width} x {self.height} pixels): please use one whose "
-                f"long side is at most {_LARGEST_RATIO} times the short one."
-            )
+            raise UserError("pose.canvas_too_narrow", width=self.width, height=self.height, ratio=_LARGEST_RATIO)
 
     @classmethod
     def from_json(cls, text: object, *, canvas: tuple[float, float] | None = None) -> PoseSheet:
@@ -69,12 +64,9 @@ class PoseSheet:
             UserError: it is too long, not JSON, or not a pose.
         """
         if not isinstance(text, str):
-            raise UserError("The pose must be text: please paste the keypoints of an OpenPose file.")
+            raise UserError("keypoints.not_text")
         if len(text) > LONGEST_JSON:
-            raise UserError(
-                f"This file of keypoints is too long: please use one of at most {LONGEST_JSON:,} characters, with "
-                "fewer pictures in it."
-            )
+            raise UserError("keypoints.too_long", most=f"{LONGEST_JSON:,}")
         return cls.from_openpose(_parsed(text), canvas=canvas)
 
     @classmethod
@@ -118,7 +110,7 @@ class PoseSheet:
 
         people = tuple(map(moved, self.skeleton.people))
         details = tuple(details.moved(moved) for details in self.skeleton.details)
-        note = "The figure is so small on its canvas that it could not be followed, and was brought closer."
+        note = Message("pose.brought_closer")
         return replace(self, skeleton=Skeleton(people, details), notes=(*self.notes, note))
 
     def to_openpose(self) -> dict[str, Any]:
@@ -141,6 +133,4 @@ def _parsed(text: str) -> Any:
         data = json.loads(text.removeprefix("\ufeff"), parse_int=float)
         return json.loads(data, parse_int=float) if isinstance(data, str) else data
     except (ValueError, RecursionError):
-        raise UserError(
-            "This is not JSON: please paste or upload the whole content of a file of keypoints, as it was saved."
-        ) from None
+        raise UserError("keypoints.not_json") from None

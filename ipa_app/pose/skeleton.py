@@ -40,9 +40,9 @@ class Skeleton:
     def __post_init__(self) -> None:
         """Check every person, so that whoever holds a skeleton can draw it."""
         if not self.people:
-            raise UserError("This pose has no person in it: please choose another one.")
+            raise UserError("pose.empty")
         if len(self.people) > MOST_PEOPLE:
-            raise UserError(f"This pose has {len(self.people)} people in it: please use at most {MOST_PEOPLE}.")
+            raise UserError("pose.too_many_people", count=len(self.people), most=MOST_PEOPLE)
         for number, person in enumerate(self.people, start=1):
             _check_person(person, number=number)
         if self.details and len(self.details) != len(self.people):
@@ -66,10 +66,10 @@ class Skeleton:
 
 def _check_person(person: Person, *, number: int) -> None:
     if len(person) != KEYPOINTS_PER_PERSON:
-        raise UserError(f"Person {number} of this pose has {len(person)} points: a body has {KEYPOINTS_PER_PERSON}.")
+        raise UserError("keypoints.wrong_count", person=number, count=len(person), wanted=KEYPOINTS_PER_PERSON)
     seen = [point for point in person if point is not None]
     if len(seen) < 2:
-        raise UserError(f"Person {number} of this pose has fewer than two points: there is nothing to draw.")
+        raise UserError("keypoints.too_few", person=number)
     for point in seen:
         if not point.is_inside:
-            raise UserError(f"Person {number} of this pose has a point outside the picture: please move it inside.")
+            raise UserError("keypoints.outside", person=number)

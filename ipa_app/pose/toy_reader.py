@@ -126,10 +126,7 @@ def load_toy_reader(file: Path) -> ToyReader:
     try:
         reader.load_state_dict(load_file(file))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(
-            f"The model's pose reader ({file.parent.name}/{file.name}) is damaged or of another kind; please fetch the "
-            "model again."
-        ) from error
+        raise UserError("pose.reader_damaged", folder=file.parent.name, file=file.name) from error
     return reader.requires_grad_(False).eval()
 
 

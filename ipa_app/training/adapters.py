@@ -71,19 +71,19 @@ def read_pretrained(path: Path, config: TrainConfig) -> AdapterFile:
     """
     file = read_adapter(path)
     if file.kind not in TRAINED_KINDS:
-        raise UserError(
+        raise UserError.plain(
             f"{path} is a {file.kind} adapter, and of that kind none can be trained here: please start from one of "
             f"the kind {' or '.join(TRAINED_KINDS)}."
         )
     if file.kind != config.adapter:
-        raise UserError(f"{path} is a {file.kind} adapter; train it with --adapter {file.kind}.")
+        raise UserError.plain(f"{path} is a {file.kind} adapter; train it with --adapter {file.kind}.")
     given = {"num_tokens": file.num_tokens}
     if "heads" in PROJECTIONS[file.kind].free_sizes:
         shape = shape_of(file.tensors)
         given |= {"resampler_heads": shape.heads, "resampler_dim": shape.dim}
     for name, value in given.items():
         if getattr(config, name) not in (0, value):
-            raise UserError(f"{path} has {name} {value}, not {getattr(config, name)}; leave that setting out.")
+            raise UserError.plain(f"{path} has {name} {value}, not {getattr(config, name)}; leave that setting out.")
     return file
 
 

@@ -91,7 +91,7 @@ class RowCache:
         except WRITE_ERRORS as error:
             output = self._folder.parent.parent
             why = why_unwritable(error, output, needed=sum(tensor.nbytes for tensor in whole.values()))
-            raise UserError(
+            raise UserError.plain(
                 f"The encoded pictures cannot be kept in {output} ({why}); put that right and run the same command "
                 "again, or keep none with --cache-gb 0."
             ) from error

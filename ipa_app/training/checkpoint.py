@@ -182,13 +182,13 @@ def _check_settings(old: dict[str, Any], config: TrainConfig) -> None:
         fixed |= {"max_steps"}
     for name in sorted(fixed):
         if old.get(name) != new[name]:
-            raise UserError(
+            raise UserError.plain(
                 f"{config.output} holds a run with {name} {old.get(name)}, not {new[name]}; "
                 "continue it with its own settings or name another output folder."
             )
     before = old.get("pretrained")
     if config.pretrained is not None and Path(before or "").name != config.pretrained.name:
-        raise UserError(
+        raise UserError.plain(
             f"{config.output} holds a run that began {f'from {before}' if before else 'with a new adapter'}, not from "
             f"{config.pretrained}; leave out --pretrained to continue it, or name another output folder."
         )
@@ -199,20 +199,20 @@ def _check_origin(old: Origin, new: Origin, *, folder: Path) -> None:
     differ = {name for name, value in asdict(new).items() if None not in (value, getattr(old, name))}
     differ = {name for name in differ if getattr(old, name) != getattr(new, name)}
     if "base" in differ:
-        raise UserError(
+        raise UserError.plain(
             f"{output} holds a run on another base model; continue it with its own --base and --image-encoder or name "
             "another output folder."
         )
     for name in ("size", "heldout"):
         if name in differ:
-            raise UserError(
+            raise UserError.plain(
                 f"{output} holds a run with {name} {getattr(old, name)}, not {getattr(new, name)}; "
                 "continue it with its own settings or name another output folder."
             )
     if "data" in differ:
         counts = f"{old.pictures} pictures then, {new.pictures} now"
         what = "other names or texts" if old.pictures == new.pictures else counts
-        raise UserError(
+        raise UserError.plain(
             f"{output} holds a run on other data ({what}); to train on with these from what it has learned, name "
             f"another output folder and --pretrained {folder / ADAPTER_FILE}."
         )

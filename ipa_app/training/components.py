@@ -154,7 +154,7 @@ def load_components(base: Path, *, image_encoder: Path | None = None, dtype: tor
     source = open_source(entry)
     source.unet_layout()  # refuses a UNet that is made for inpainting alone
     if not (vision / "config.json").is_file():
-        raise UserError(f"There is no CLIP vision tower in {vision}; name one with --image-encoder.")
+        raise UserError.plain(f"There is no CLIP vision tower in {vision}; name one with --image-encoder.")
     encoder = ImageEncoder(vision, entry.title)
     adapters = with_own_adapters(entry, unet=source.unet_header).adapters
     fine = (each.file for each in adapters.values() if "heads" in PROJECTIONS[each.kind].free_sizes)
@@ -168,4 +168,4 @@ def load_components(base: Path, *, image_encoder: Path | None = None, dtype: tor
             fine_adapter=next(fine, None),
         )
     except OSError as error:
-        raise UserError(f"The base model in {base} cannot be read: {error}") from error
+        raise UserError.plain(f"The base model in {base} cannot be read: {error}") from error

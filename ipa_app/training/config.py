@@ -86,13 +86,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse values that would only fail, or quietly train nonsense, hours later."""
         if not 0 < self.learning_rate < inf:
-            raise UserError(f"learning_rate is {self.learning_rate}; it must be a number above 0.")
+            raise UserError.plain(f"learning_rate is {self.learning_rate}; it must be a number above 0.")
         check_options(self)
         if self.drop_text + self.drop_image + self.drop_both > 1:
-            raise UserError("drop_text, drop_image and drop_both must not add up to more than 1.")
+            raise UserError.plain("drop_text, drop_image and drop_both must not add up to more than 1.")
         kind = KINDS[self.adapter]
         if kind.has_fixed_tokens and self.num_tokens not in (0, kind.num_tokens):
-            raise UserError(
+            raise UserError.plain(
                 f"num_tokens is {self.num_tokens}, but a {kind.name} adapter has {kind.num_tokens}: other programs "
                 "read every file as such."
             )

@@ -104,7 +104,9 @@ def read_examples(data: DataConfig, *, seed: int) -> Examples:
     listed = len({entry.name for entry in listing.entries}) + len(listing.skipped)
     train, heldout = (_are_there(part, listing.skipped) for part in (train, heldout))
     if not train:
-        raise UserError(f"None of the pictures that {data.data} lists is there; the first is {listing.skipped.first}.")
+        raise UserError.plain(
+            f"None of the pictures that {data.data} lists is there; the first is {listing.skipped.first}."
+        )
     return Examples(
         train=train,
         heldout=heldout,
@@ -131,7 +133,7 @@ def read_listing(data: Path, *, skipped: Skipped | None = None) -> Listing:
     elif data.is_file():
         add_table(listing, data)
     else:
-        raise UserError(f"There is no data file or folder {data}.")
+        raise UserError.plain(f"There is no data file or folder {data}.")
     return listing
 
 
@@ -255,7 +257,7 @@ class ExampleReader:
             opened = self.open((index + offset) % len(self))
             if opened is not None:
                 return opened
-        raise UserError(f"Not one picture of the data can be opened; the first is {self._skipped.first}.")
+        raise UserError.plain(f"Not one picture of the data can be opened; the first is {self._skipped.first}.")
 
 
 def batch_indices(

@@ -132,7 +132,9 @@ class Dataset:
         if accelerator.num_processes > 1:
             self._take_from_others(stop=stop)
         if not len(EncodedExamples(self.examples.train, self._caches)):
-            raise UserError(f"Not one picture to train on can be opened; the first is {self.examples.skipped.first}.")
+            raise UserError.plain(
+                f"Not one picture to train on can be opened; the first is {self.examples.skipped.first}."
+            )
         if accelerator.is_main_process:
             self._caches.pictures.forget_others({picture_key(example) for example in self._all})
             self._caches.texts.forget_others({text_key(example.entry.text) for example in self._all})

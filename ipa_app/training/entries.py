@@ -140,8 +140,8 @@ class Listing:
         if self.entries:
             return
         if not len(self.skipped):
-            raise UserError(f"{self.source} lists no pictures.")
-        raise UserError(f"Nothing in {self.source} can be used; the first is {self.skipped.first}.")
+            raise UserError.plain(f"{self.source} lists no pictures.")
+        raise UserError.plain(f"Nothing in {self.source} can be used; the first is {self.skipped.first}.")
 
     def _entry(self, fields: object, prefix: str) -> Entry:
         if isinstance(fields, BadEntryError):

@@ -49,7 +49,7 @@ def _folders(folder: Path) -> Iterator[Path]:
     try:
         inside = sorted(folder.iterdir())
     except OSError as error:
-        raise UserError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+        raise UserError.plain(f"The folder {folder} cannot be read: {error.strerror}.") from error
     yield folder
     if _metadata([path.name for path in inside]) is None:
         for path in inside:

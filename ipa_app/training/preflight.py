@@ -37,12 +37,14 @@ def claimed(output: Path) -> Iterator[None]:
         with TemporaryFile(dir=output):
             pass
     except OSError as error:
-        raise UserError(f"Nothing can be written to {output} ({error.strerror}); name another --output.") from error
+        raise UserError.plain(
+            f"Nothing can be written to {output} ({error.strerror}); name another --output."
+        ) from error
     lock = FileLock(output / LOCK_FILE)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"Another run is writing to {output}; wait for it, or name another --output.") from None
+        raise UserError.plain(f"Another run is writing to {output}; wait for it, or name another --output.") from None
     except NotImplementedError:
         pass  # a file system without locks
     try:
@@ -80,7 +82,7 @@ class Room:
         if self.total > free:
             spare = self.encoded > 0 and self.total - self.encoded <= free
             without = ", or keep no encoded pictures with --cache-gb 0" if spare else ""
-            raise UserError(
+            raise UserError.plain(
                 f"The run will write about {size_text(self.total)} to {output} ({self}), but only {size_text(free)} "
                 f"are free there; make room or name another --output{without}."
             )

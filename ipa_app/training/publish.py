@@ -56,7 +56,7 @@ def publish(
         save_adapter(adapter, path, dtype=dtype)
     except WRITE_ERRORS as error:
         needed = sum(tensor.numel() for tensor in adapter.state_dict().values()) * dtype.itemsize
-        raise UserError(
+        raise UserError.plain(
             f"{path} cannot be written ({why_unwritable(error, config.output, needed=needed)}); put that right and run "
             f"the same command again, which goes on from step {resume_step(config.output)}."
         ) from error

@@ -117,7 +117,9 @@ class TrainingRun:
         self._saver = Saver(config, origin)
         self._ballot = Ballot(accelerator)
         if len(set(gather_object([self.trainer.step]))) > 1:
-            raise UserError(f"The processes do not see the same checkpoints; give all of them one {config.output}.")
+            raise UserError.plain(
+                f"The processes do not see the same checkpoints; give all of them one {config.output}."
+            )
 
     @property
     def numbers(self) -> int:
@@ -231,7 +233,7 @@ class TrainingRun:
     def _check_finite(self, *losses: float) -> None:
         """Stop before a ruined adapter replaces a good checkpoint."""
         if not all(math.isfinite(loss) for loss in losses):
-            raise UserError(
+            raise UserError.plain(
                 f"The loss is no longer a number at step {self.trainer.step}: go on from the last checkpoint "
                 "with a lower --learning-rate or with --mixed-precision bf16 or no."
             )

@@ -60,7 +60,7 @@ class Saver:
             numbers = sum(tensor.numel() for tensor in checkpoint.adapter.values())
             why = why_unwritable(error, self._config.output, needed=checkpoint_bytes(numbers))
             last = resume_step(self._config.output)
-            raise UserError(
+            raise UserError.plain(
                 f"No checkpoint could be written to {self._config.output} at step {checkpoint.step} ({why}); "
                 f"{f'the latest is of step {last}' if last else 'there is none yet'}."
             ) from error

@@ -36,11 +36,11 @@ def add_table(listing: Listing, file: Path, *, prefix: str = "") -> None:
         UserError: it is none of these, or cannot be read.
     """
     if file.suffix.lower() == ".parquet":
-        raise UserError(f"{file} cannot be read here; save it as metadata.csv or metadata.jsonl.")
+        raise UserError.plain(f"{file} cannot be read here; save it as metadata.csv or metadata.jsonl.")
     try:
         text, is_unicode = decode(file.read_bytes())
     except OSError as error:
-        raise UserError(f"The data file {file} cannot be read: {error.strerror}.") from error
+        raise UserError.plain(f"The data file {file} cannot be read: {error.strerror}.") from error
     if not is_unicode:
         listing.notes.append(f"{prefix}{file.name} is not Unicode and was read as Windows-1252, which may garble it.")
     rows = _table_rows(text, file) if file.suffix.lower() in TABLE_ENDINGS else _json_rows(text, file)
@@ -54,10 +54,10 @@ def _json_rows(text: str, file: Path) -> Iterator[tuple[str, object]]:
     try:
         content = json.loads(text)
     except RecursionError:
-        raise UserError(f"The data file {file} is not valid JSON: it is nested too deeply.") from None
+        raise UserError.plain(f"The data file {file} is not valid JSON: it is nested too deeply.") from None
     except ValueError as error:
         if begins_list or "\n" not in text.strip():
-            raise UserError(f"The data file {file} is not valid JSON: {error}.") from None
+            raise UserError.plain(f"The data file {file} is not valid JSON: {error}.") from None
         yield from _lines(text)
         return
     if isinstance(content, list):
@@ -67,7 +67,7 @@ def _json_rows(text: str, file: Path) -> Iterator[tuple[str, object]]:
     elif isinstance(content, dict):
         yield from ((f'"{name}"', _named(name, fields)) for name, fields in content.items())
     else:
-        raise UserError(f'The data file {file} must hold a list of {{"image_file": ..., "text": ...}}.')
+        raise UserError.plain(f'The data file {file} must hold a list of {{"image_file": ..., "text": ...}}.')
 
 
 def _lines(text: str) -> Iterator[tuple[str, object]]:
@@ -94,7 +94,7 @@ def _table_rows(text: str, file: Path) -> Iterator[tuple[str, object]]:
     separator = max(headers, key=lambda mark: len({cell.strip().lower() for cell in headers[mark]} & set(KNOWN_KEYS)))
     columns = [cell.strip().lower() for cell in headers[separator]]
     if not set(columns) & set(IMAGE_KEYS):
-        raise UserError(f"The first line of {file} must name its columns, such as file_name{separator}text.")
+        raise UserError.plain(f"The first line of {file} must name its columns, such as file_name{separator}text.")
     rows = _reader(text, separator)
     try:
         next(rows)
@@ -102,7 +102,7 @@ def _table_rows(text: str, file: Path) -> Iterator[tuple[str, object]]:
             if any(cell.strip() for cell in cells):
                 yield f"line {rows.line_num}", _row(columns, cells)
     except csv.Error as error:
-        raise UserError(f"The data file {file} cannot be read: line {rows.line_num}: {error}.") from None
+        raise UserError.plain(f"The data file {file} cannot be read: line {rows.line_num}: {error}.") from None
 
 
 def _reader(text: str, separator: str) -> Any:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.wording import readable, signs_in, without_invisible
+from ipa_app.messages import Message, english
 from ipa_app.models.amounts import size_text
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.memory_use import MemoryUse
 from ipa_app.models.words import unknown_words
 from ipa_app.options import options
-from ipa_app.ui import texts
+from ipa_app.ui.language.markup import known, said
 
 BUNDLED_MODEL = "toybox"
 
-_PROMPT, _NEGATIVE = (options(GenerateRequest)[name].title for name in ("prompt", "negative_prompt"))
+_PROMPT, _NEGATIVE = (options(GenerateRequest)[name].called for name in ("prompt", "negative_prompt"))
 
 # The model knows them, but nobody needs to be told.
 _SILENT_GROUPS = ("glue", "small words")
@@ -29,86 +29,72 @@ _LITTLE_WORDS = frozenset(
 
 def model_note(entry: ModelEntry) -> str:
     """Return the line under the header; that the bundled model draws toys and nothing else is said plainly."""
-    text = texts.TOYBOX_NOTE if entry.name == BUNDLED_MODEL else html.escape(entry.about)
-    return f'<p class="ipa-model-note">{text}</p>' if text else ""
+    text = Message("page.toybox_note") if entry.name == BUNDLED_MODEL else entry.about
+    note = said(text, tag="p", css_class="ipa-model-note") if text else ""
+    return f"{note}{known([words_heading(entry)])}"
 
 
-def memory_text(use: MemoryUse) -> str:
+def memory_text(use: MemoryUse) -> tuple[Message, ...]:
     """Say where a loaded model runs, how much memory it takes, and what was done because memory was short."""
-    runs = texts.MEMORY_RUNS[use.device][use.precision].format(size=size_text(use.needed))
+    runs = Message(f"memory.runs.{use.device}.{use.precision}", size=size_text(use.needed))
     if not use.savings:
-        return runs
-    saved = texts.MEMORY_SAVED[" ".join(use.savings)]
-    return f"{runs} {saved.format(free=size_text(use.free), wanted=size_text(use.wanted))}"
+        return (runs,)
+    saved = f"memory.saved.{'_'.join(use.savings)}"
+    return runs, Message(saved, free=size_text(use.free), wanted=size_text(use.wanted))
 
 
 def memory_note(use: MemoryUse | None) -> str:
     """Return the line under the choice of models; empty until the model is ready."""
-    return "" if use is None else f'<p class="ipa-help">{html.escape(memory_text(use))}</p>'
+    return "" if use is None else said(*memory_text(use), tag="p", css_class="ipa-help")
 
 
-def left_out_note(left_out: Mapping[str, str]) -> str:
+def left_out_note(left_out: Mapping[str, Message]) -> str:
     """Return the lines under the choice of models that name what was meant to be one, and why it is none."""
-    lines = [f"<li><b>{html.escape(name)}</b> <span>{html.escape(text)}</span></li>" for name, text in left_out.items()]
-    return f'<div class="ipa-help"><p>{texts.LEFT_OUT}</p><ul>{"".join(lines)}</ul></div>'
+    lines = [f"<li><b>{html.escape(name)}</b> {said(text)}</li>" for name, text in left_out.items()]
+    return f'<div class="ipa-help">{said(Message("catalog.left_out"), tag="p")}<ul>{"".join(lines)}</ul></div>'
 
 
-def words_heading(entry: ModelEntry) -> str:
+def words_heading(entry: ModelEntry) -> Message:
     """Return the title of the list of words."""
-    return texts.WORDS_HEADING.format(title=entry.title)
+    return Message("words.heading", title=entry.title)
 
 
 def words_html(entry: ModelEntry) -> str:
     """Return the words the model knows, grouped; empty when it knows ordinary English."""
     groups = "".join(_group(name, words) for name, words in entry.words.items())
-    return f'<p class="ipa-help">{texts.WORDS_HELP}</p>{groups}' if groups else ""
+    return f"{said(Message('words.help'), tag='p', css_class='ipa-help')}{groups}" if groups else ""
 
 
 def unknown_words_note(prompt: str | None, *, entry: ModelEntry) -> str:
     """Say while a prompt is typed which words the model does not know, and which signs mean nothing; often empty."""
     notes = [*_unknown_words([prompt or ""], entry), *_signs(_PROMPT, prompt or "")]
-    return "".join(f'<p class="ipa-note">{note.in_html()}</p>' for note in notes)
+    return "".join(said(note, tag="p", css_class="ipa-note") for note in notes)
 
 
-def word_notes(request: GenerateRequest, *, entry: ModelEntry) -> tuple[str, ...]:
+def word_notes(request: GenerateRequest, *, entry: ModelEntry) -> tuple[Message, ...]:
     """Say with a result how the words of its request were read, where that may not be what was meant."""
     typed = {_PROMPT: request.prompt, _NEGATIVE: request.negative_prompt}
     notes = _unknown_words([readable(text) for text in typed.values()], entry)
     for field, text in typed.items():
         visible = without_invisible(text)
         if visible != text:
-            notes.append(_Note(texts.INVISIBLE_NOTE, {"field": field}))
+            notes.append(Message("prompt.invisible", prompt=field))
         if readable(text) != visible:
-            notes.append(_Note(texts.FORMS_NOTE, {"field": field}, [readable(text)]))
+            notes.append(Message("prompt.forms", prompt=field, words=readable(text)))
         notes += _signs(field, text)
-    return tuple(note.in_words() for note in notes)
+    return tuple(notes)
 
 
-@dataclass(frozen=True)
-class _Note:
-    """A sentence of `texts`, its names, and the words of the visitor's that it is about."""
-
-    text: str
-    names: Mapping[str, str]
-    words: Sequence[str] = ()
-
-    def in_words(self) -> str:
-        return self.text.format(words=", ".join(self.words), **self.names)
-
-    def in_html(self) -> str:
-        names = {name: html.escape(value) for name, value in self.names.items()}
-        return self.text.format(words=", ".join(f"<em>{html.escape(word)}</em>" for word in self.words), **names)
-
-
-def _unknown_words(typed: Sequence[str], entry: ModelEntry) -> list[_Note]:
+def _unknown_words(typed: Sequence[str], entry: ModelEntry) -> list[Message]:
     unknown = unknown_words("\n".join(typed), entry.words)
-    text = texts.UNKNOWN_ONE if len(unknown) == 1 else texts.UNKNOWN_MANY
-    return [_Note(text, {"title": entry.title}, unknown)] if unknown else []
+    if not unknown:
+        return []
+    return [Message("prompt.unknown_words", count=len(unknown), title=entry.title, words=", ".join(unknown))]
 
 
-def _signs(field: str, text: str) -> list[_Note]:
+def _signs(field: str, text: str) -> list[Message]:
     signs = signs_in(text)
-    return [_Note(texts.SIGNS_NOTE, {"field": field}, signs)] if signs else []
+    return [Message("prompt.signs", prompt=field, words=", ".join(signs))] if signs else []
 
 
 def _group(name: str, words: Sequence[str]) -> str:
@@ -116,4 +102,10 @@ def _group(name: str, words: Sequence[str]) -> str:
     if name in _SILENT_GROUPS or not told:
         return ""
     chips = "".join(f"<li>{html.escape(word)}</li>" for word in told)
-    return f'<section class="ipa-words"><h3>{html.escape(name.replace("_", " "))}</h3><ul>{chips}</ul></section>'
+    return f'<section class="ipa-words">{_group_heading(name)}<ul>{chips}</ul></section>'
+
+
+def _group_heading(name: str) -> str:
+    """Name a group of words; one that is somebody's own is called as in the model's file."""
+    key = f"words.group.{name}"
+    return said(Message(key) if key in english().sentences else name.replace("_", " "), tag="h3")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.adapters import ENDINGS
 from ipa_app.models.entry import AdapterEntry, ModelEntry
-from ipa_app.ui import texts
 from ipa_app.ui.failures import explained
+from ipa_app.ui.language.markup import known, said
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.status import notes_html
 from ipa_app.ui.uploads import file_path
@@ -50,14 +50,16 @@ def adapter_choice(entry: ModelEntry, *, chosen: str) -> tuple[gr.Radio, gr.HTML
         entry: the model that is chosen when the page opens.
         chosen: the adapter that is chosen then.
     """
+    choices = adapter_choices(entry)
+    told = known(label for label, _ in choices)
     choice = gr.Radio(
-        label=texts.ADAPTER_LABEL,
-        choices=adapter_choices(entry),
+        label=Message("page.adapter.label"),
+        choices=choices,
         value=chosen,
-        info=texts.ADAPTER_HELP,
+        info=Message("page.adapter.help"),
         elem_id="adapter",
     )
-    return choice, gr.HTML(left_out_html(entry), padding=False, elem_id="adapters-left-out")
+    return choice, gr.HTML(left_out_html(entry) + told, padding=False, elem_id="adapters-left-out")
 
 
 def adapter_panel(choice: gr.Radio, left_out: gr.HTML, *, studio: Studio) -> AdapterPanel:
@@ -68,10 +70,10 @@ def adapter_panel(choice: gr.Radio, left_out: gr.HTML, *, studio: Studio) -> Ada
         left_out: what cannot be chosen.
         studio: lets go of what a visitor has brought.
     """
-    with gr.Accordion(texts.ADAPTER_FILE_HEADING, open=False, elem_id="adapter-file-panel"):
-        gr.HTML(f'<p class="ipa-help">{texts.ADAPTER_FILE_HELP}</p>', padding=False)
+    with gr.Accordion(Message("page.adapter.file_heading"), open=False, elem_id="adapter-file-panel"):
+        gr.HTML(said(Message("page.adapter.file_help"), tag="p", css_class="ipa-help"), padding=False)
         file = gr.File(
-            label=texts.ADAPTER_FILE_LABEL,
+            label=Message("page.adapter.file_label"),
             show_label=False,
             file_types=list(ENDINGS),
             height=110,
@@ -86,7 +88,7 @@ def adapters_to_compare(entry: ModelEntry) -> gr.CheckboxGroup:
     """Lay out which adapters are compared; there is no choice between two."""
     choices = adapter_choices(entry)
     return gr.CheckboxGroup(
-        label=texts.COMPARE_LABEL,
+        label=Message("page.series.adapters"),
         choices=choices,
         value=[value for _, value in choices[:2]],
         visible=len(choices) > 2,
@@ -125,24 +127,24 @@ class AdapterMenu:
         compared = gr.update(choices=choices, value=values[:2], visible=len(values) > 2)
         return {
             self._panel.choice: gr.update(choices=choices, value=kept),
-            self._panel.left_out: left_out_html(entry),
+            self._panel.left_out: left_out_html(entry) + known(label for label, _ in choices),
             **dict.fromkeys(self._compared, compared),
         }
 
     def add(self, payload: Any, model: str, own: Sequence[str], chosen: str | None) -> Update:
         """Offer a dropped file to this visitor, and choose it; the drop box is empty again afterwards."""
-        panel, note = self._panel, ""
+        panel = self._panel
         with explained():
             try:
-                path = Path(file_path(payload, field=texts.ADAPTER_FILE_LABEL, most=None))
+                path = Path(file_path(payload, field=Message("page.adapter.file_label"), most=None))
                 chosen = self._studio.manager.adapters.add(path, entry=self._studio.entry(model), own=own)
                 keys = [*own, chosen]
                 self._studio.manager.adapters.remove(keys[:-MOST_OWN])
                 own = keys[-MOST_OWN:]
                 added = self._studio.entry(model).adapter(chosen)
-                note = texts.ADAPTER_ADDED.format(name=added.title)
+                note = Message("adapters.added", name=added.title)
             except UserError as error:
-                note = str(error)
+                note = error.message
         shown = self.show(model, own, chosen)
         return {**shown, panel.own: own, panel.note: notes_html([note]), panel.file: None}
 
@@ -195,11 +197,10 @@ def left_out_html(entry: ModelEntry) -> str:
     """Say which adapter files cannot be used with a model, and why; empty where there are none."""
     if not entry.left_out:
         return ""
-    count = len(entry.left_out)
-    heading = texts.LEFT_OUT_ONE if count == 1 else texts.LEFT_OUT_MANY.format(number=count)
-    lines = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in entry.left_out)
-    return f'<details class="ipa-left-out"><summary>{heading}</summary><ul>{lines}</ul></details>'
+    heading = said(Message("adapters.left_out", count=len(entry.left_out)), tag="summary")
+    lines = "".join(said(sentence, tag="li") for sentence in entry.left_out)
+    return f'<details class="ipa-left-out">{heading}<ul>{lines}</ul></details>'
 
 
 def _label(adapter: AdapterEntry) -> str:
-    return f"{adapter.title} — {adapter.about}" if adapter.about else adapter.title
+    return Message("adapter.choice", title=adapter.title, about=adapter.about) if adapter.about else adapter.title

@@ -150,4 +150,4 @@ def _saved(result: GenerateResult, *, job_id: str) -> list[str]:
     try:
         return save_pictures(result, job_id=job_id)
     except UnsavedError as error:
-        raise UserError(api_texts.DISK_FULL.format(seed=result.seeds[0])) from error
+        raise UserError.plain(api_texts.DISK_FULL.format(seed=result.seeds[0])) from error

@@ -17,13 +17,13 @@ from gradio.block_function import BlockFunction
 from starlette.exceptions import HTTPException
 
 from ipa_app.errors import UserError
-from ipa_app.ui import texts
+from ipa_app.messages import Message
 from ipa_app.ui.audience import Awaited, set_awaited
 from ipa_app.ui.calls import Endpoint, checked_values
 from ipa_app.ui.failures import explained, is_disk_full
 from ipa_app.ui.responses import Responses
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
-from ipa_app.ui.uploads import addresses, check_files, check_room
+from ipa_app.ui.uploads import addresses, check_files, check_room, input_name
 
 
 class StudioBlocks(gr.Blocks):
@@ -98,19 +98,25 @@ class StudioBlocks(gr.Blocks):
         Raises:
             UserError: it cannot be taken, and why.
         """
-        sent, names = list(inputs), ["The picture"] * len(inputs)
+        sent, names = list(inputs), [Message("upload.image")] * len(inputs)
         if _is_public(block_fn):
             sent = checked_values(block_fn.fn, sent)  # type: ignore[arg-type]
             names = block_fn.input_parameter_names
         for name, value in zip(names, sent, strict=False):
-            check_files(value, field=str(name))
+            check_files(value, field=name or "")
         try:
             return await super().preprocess_data(block_fn, sent, *args, **kwargs)
         except Exception as error:
             for name, value in zip(names, sent, strict=False):
                 for address in [] if is_disk_full(error) else addresses(value):
-                    raise UserError(texts.NOT_FETCHED.format(field=name, address=address), field=str(name)) from error
+                    raise UserError("upload.not_fetched", name=input_name(str(name)), address=address).blaming(
+                        str(name)
+                    ) from error
             raise
+
+
+def _not_fetched(name: str, address: str) -> UserError:
+    return UserError("upload.not_fetched", name=input_name(name), address=address).blaming(name)
 
 
 async def _check_upload(request: Request) -> None:

@@ -46,7 +46,7 @@ def checked_values(endpoint: Endpoint, values: Sequence[Any]) -> list[Any]:
     names = list(parameters)
     if (more := len(values) - len(names)) > 0:
         given = "One value" if more == 1 else f"{more} values"
-        raise UserError(f"{given} too many; {parameters_in_words(endpoint)}")
+        raise UserError.plain(f"{given} too many; {parameters_in_words(endpoint)}")
     if len(values) < len(names):
         raise missing_parameter(names[len(values)], endpoint)
     return [
@@ -77,7 +77,7 @@ def checked_named(endpoint: Endpoint, values: Mapping[str, Any]) -> dict[str, An
 
 def unknown_parameter(name: str, endpoint: Endpoint) -> UserError:
     """Make the error that names a parameter which does not exist, and those that do."""
-    return UserError(f"There is no parameter {name!r}; {parameters_in_words(endpoint)}")
+    return UserError.plain(f"There is no parameter {name!r}; {parameters_in_words(endpoint)}")
 
 
 def parameters_in_words(endpoint: Endpoint) -> str:
@@ -88,7 +88,7 @@ def parameters_in_words(endpoint: Endpoint) -> str:
 
 def missing_parameter(name: str, endpoint: Endpoint) -> UserError:
     """Make the error that names a parameter which has no value."""
-    return UserError(f"{name} is missing; {parameters_in_words(endpoint)}")
+    return UserError.plain(f"{name} is missing; {parameters_in_words(endpoint)}")
 
 
 def _checked_named(name: str, value: Any, hint: Any) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.messages import Message
 from ipa_app.options import Option, options
-from ipa_app.ui import texts
 from ipa_app.ui.kept import show_anywhere
 from ipa_app.ui.listeners import CHECKED
 
@@ -65,7 +65,7 @@ def picture_input(
         sources=["upload", "clipboard"],
         buttons=["fullscreen"],
         interactive=True,
-        placeholder=texts.REFERENCE_PLACEHOLDER,
+        placeholder=Message("page.reference_placeholder"),
     )
     if not is_kept:
         box.upload(show_anywhere, box, box, preprocess=False, **CHECKED)

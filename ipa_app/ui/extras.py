@@ -12,7 +12,7 @@ import gradio as gr
 from ipa_app.imaging.enlarging import enlarge
 from ipa_app.imaging.opening import open_image
 from ipa_app.imaging.png import read_settings
-from ipa_app.ui import texts
+from ipa_app.messages import Message
 from ipa_app.ui.failures import gradio_error
 from ipa_app.ui.kept import keep_picture
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
@@ -125,9 +125,9 @@ def _connect_history(parts: Parts) -> None:
         path = history[_index(event, history)]
         _check_there(path)
         seed = (read_settings(path) or {}).get("seed", "?")
-        caption = texts.SEED_CAPTION.format(seed=seed)
+        caption = Message("result.seed", seed=seed)
         shown = show_pictures(results, [(path, caption)], columns=1, download=path)
-        return {**shown, results.status: status_line(texts.FROM_HISTORY, kind="done")}
+        return {**shown, results.status: status_line(Message("result.from_history"), kind="done")}
 
     results.earlier_gallery.select(look_again, results.history, list(vars(results).values()), **CHECKED)
 
@@ -136,11 +136,11 @@ def _index(event: gr.SelectData, paths: Sequence[str]) -> int:
     """The place of the picture that was chosen; the page may still show what is gone here."""
     index = event.index
     if not isinstance(index, int) or not 0 <= index < len(paths):
-        raise gradio_error(texts.PICTURE_GONE)
+        raise gradio_error(Message("result.gone"))
     return index
 
 
 def _check_there(path: str | None) -> None:
     """Files are cleared away after a day."""
     if path is None or not Path(path).is_file():
-        raise gradio_error(texts.PICTURE_GONE)
+        raise gradio_error(Message("result.gone"))

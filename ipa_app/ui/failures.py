@@ -12,24 +12,25 @@ from contextlib import contextmanager
 import gradio as gr
 
 from ipa_app.errors import Cancelled, UserError
-from ipa_app.ui import texts
+from ipa_app.messages import Message
+from ipa_app.ui.language.markup import said_in_toast
 
 _log = logging.getLogger(__name__)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-def explain(error: Exception) -> str:
+def explain(error: Exception) -> Message:
     """Return one plain sentence for a person; a bug leaves its traceback in the log."""
     if isinstance(error, UserError):
-        return str(error)
+        return error.message
     if isinstance(error, Cancelled):
-        return texts.STOPPED
+        return Message("page.stopped")
     if is_disk_full(error):
         _log.error("The disk is full: %s", error)
-        return texts.DISK_FULL
+        return Message("page.disk_full")
     _log.error("A request failed", exc_info=error)
-    return texts.FAILED_INSIDE
+    return Message("page.failed_inside")
 
 
 def explain_to_program(error: Exception) -> str:
@@ -37,7 +38,7 @@ def explain_to_program(error: Exception) -> str:
     text = explain(error)
     field = error.field if isinstance(error, UserError) else None
     subject = re.split(" is |;", text)[0]
-    return text if field is None or re.search(rf"\b{field}\b", subject) else f"{field}: {text}"
+    return str(text) if field is None or re.search(rf"\b{field}\b", subject) else f"{field}: {text}"
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -46,8 +47,13 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def gradio_error(text: str) -> gr.Error:
-    """Wrap an explanation for Gradio, which shows messages as HTML: markup in the text is escaped."""
-    return gr.Error(html.escape(text, quote=False), title=texts.FAILED_TITLE, duration=12, print_exception=False)
+    """Wrap an explanation for Gradio, which shows messages as HTML: markup in the text is escaped.
+
+    Args:
+        text: for the page a `Message`, which it can say in other languages; for programs plain text.
+    """
+    told = said_in_toast(text) if isinstance(text, Message) else html.escape(text, quote=False)
+    return gr.Error(told, title=Message("page.failed_title"), duration=12, print_exception=False)
 
 
 @contextmanager

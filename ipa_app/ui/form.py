@@ -11,18 +11,19 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import blaming
 from ipa_app.imaging.opening import BLACK, CLIP_MEAN, Opened, check_visible, flatten, read_image
+from ipa_app.messages import Message, english
 from ipa_app.options import Option, check, options
-from ipa_app.ui import texts
 from ipa_app.ui.tabs import tab_for
 from ipa_app.ui.uploads import file_path
 
 _BEHIND_TRANSPARENCY = {
-    "reference": (CLIP_MEAN, texts.TRANSPARENT_REFERENCE),
-    "negative_reference": (CLIP_MEAN, texts.TRANSPARENT_REFERENCE),
-    "pose": (BLACK, texts.TRANSPARENT_POSE),
+    "reference": (CLIP_MEAN, "picture.transparent_reference"),
+    "negative_reference": (CLIP_MEAN, "picture.transparent_reference"),
+    "pose": (BLACK, "picture.transparent_pose"),
 }
-"""What shows through where an upload is transparent, and how that is said: for a reference the colour that says nothing
-to CLIP, for a pose the ground that skeletons are drawn on. Pictures that are to be changed keep their transparency."""
+"""What shows through where an upload is transparent, and the key of how that is said: for a reference the colour that
+says nothing to CLIP, for a pose the ground that skeletons are drawn on. Pictures that are to be changed keep their
+transparency."""
 
 
 def build_request(task: str, sent: Mapping[str, object]) -> GenerateRequest:
@@ -87,7 +88,7 @@ def _split(
     return values, uploads
 
 
-def _references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Reference, ...], list[str]]:
+def _references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Reference, ...], list[Message]]:
     """Open the references, and say how. What is said of one that is not there must be right all the same."""
     declared = options(Reference)
     slots = [_split(declared, sent, task=task, number=number) for number in range(1, MOST_REFERENCES + 1)]
@@ -117,7 +118,7 @@ def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
     Raises:
         UserError: it is no picture that can be used.
     """
-    name = name or texts.UPLOAD_NAMES.get(field) or options(GenerateRequest)[field].title
+    name = name or _upload_name(field)
     with blaming(field):
         opened = read_image(file_path(upload, field=field), name=name)
         check_visible(opened.image)
@@ -125,8 +126,18 @@ def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
         return opened
     ground, note = _BEHIND_TRANSPARENCY[field]
     flat = flatten(opened.image, background=ground)
-    return replace(opened, image=flat, notes=(*opened.notes, note.format(field=name)))
+    return replace(opened, image=flat, notes=(*opened.notes, Message(note, name=name)))
 
 
-def _name_of(number: int, references: Sequence[Any]) -> str:
-    return texts.UPLOAD_NAMES["reference"] if len(references) == 1 else texts.MORE_REFERENCE_LABEL.format(number=number)
+def _upload_name(field: str) -> Message:
+    key = f"upload.{field}"
+    return Message(key) if key in english().sentences else options(GenerateRequest)[field].called
+
+
+def reference_name(number: int) -> Message:
+    """Return what a reference is called where there are several."""
+    return Message("upload.reference_number", number=number)
+
+
+def _name_of(number: int, references: Sequence[Any]) -> Message:
+    return reference_name(number) if len(references) > 1 else Message("upload.reference")

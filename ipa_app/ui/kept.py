@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from PIL import Image
 from ipa_app.imaging.formats import SHOWN_BY_BROWSERS, format_of
 from ipa_app.imaging.opening import read_image
 from ipa_app.ui.failures import explained
+from ipa_app.ui.language.markup import said_in_toast
 from ipa_app.ui.uploads import file_path
 
 _SIGNATURE_BYTES = 64
@@ -56,5 +56,5 @@ def show_anywhere(upload: Any) -> Any:
             return gr.skip()
         opened = read_image(path)
         for note in opened.notes:
-            gr.Info(html.escape(note, quote=False), duration=_TOLD_FOR_S)
+            gr.Info(said_in_toast(note), duration=_TOLD_FOR_S)
         return keep_picture(opened.image)

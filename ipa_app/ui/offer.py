@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
+from ipa_app.messages import Message
 from ipa_app.models.amounts import size_text
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.state import ModelState
-from ipa_app.ui import texts
+from ipa_app.ui.language.markup import said
 from ipa_app.ui.status import status_line
 
 _BUSY = ("downloading", "loading")
@@ -45,14 +45,15 @@ class OfferPanel:
             meanwhile: title of the model that is used until it is there.
         """
         busy = state.phase in _BUSY
-        again = texts.OFFER_AGAIN if state.phase == "failed" else texts.OFFER_DOWNLOAD
+        again = Message("page.offer.again") if state.phase == "failed" else Message("page.offer.download")
         return {
             self.model: entry.name,
             self.column: gr.update(visible=True),
             self.text: offer_html(entry, state, meanwhile=meanwhile),
             self.download: gr.update(value=again, visible=not busy),
             self.dismiss: gr.update(
-                value=texts.OFFER_CANCEL if busy else texts.OFFER_DISMISS, visible=state.phase != "loading"
+                value=Message("page.offer.cancel") if busy else Message("page.offer.dismiss"),
+                visible=state.phase != "loading",
             ),
         }
 
@@ -70,8 +71,8 @@ def offer_panel(*, chosen: str) -> OfferPanel:
     with gr.Column(visible=False, elem_id="model-offer", elem_classes="ipa-offer") as column:
         text = gr.HTML("", padding=False, elem_id="offer-text")
         with gr.Row(elem_classes="ipa-actions"):
-            download = gr.Button(texts.OFFER_DOWNLOAD, variant="primary", elem_id="offer-download")
-            dismiss = gr.Button(texts.OFFER_DISMISS, elem_id="offer-dismiss")
+            download = gr.Button(Message("page.offer.download"), variant="primary", elem_id="offer-download")
+            dismiss = gr.Button(Message("page.offer.dismiss"), elem_id="offer-dismiss")
     return OfferPanel(
         model=gr.State(""), chosen=gr.State(chosen), column=column, text=text, download=download, dismiss=dismiss
     )
@@ -79,21 +80,26 @@ def offer_panel(*, chosen: str) -> OfferPanel:
 
 def offer_html(entry: ModelEntry, state: ModelState, *, meanwhile: str) -> str:
     """Say what a model takes, how far its download is, or why it failed."""
-    title, other = html.escape(entry.title), html.escape(meanwhile)
     if state.phase in _BUSY:
-        phase = texts.MODEL_DOWNLOADING if state.phase == "downloading" else texts.MODEL_LOADING
-        line = f"{phase.format(title=entry.title)}: {state.message}"
+        line = Message(f"model.state.{state.phase}_now", title=entry.title, doing=state.message or "")
         bar = status_line(line, kind="busy", fraction=state.progress or None)
-        return f'{bar}<p class="ipa-help">{texts.OFFER_MEANWHILE.format(title=other)}</p>'
-    facts = [
-        (texts.OFFER_SIZE, texts.OFFER_SIZE_TEXT.format(size=size_text(entry.download_bytes))),
-        (texts.OFFER_MEMORY, texts.OFFER_MEMORY_TEXT.format(gpu=entry.gpu_memory_gb, main=entry.memory_gb)),
-        (texts.OFFER_LICENCE, entry.licence),
-    ]
-    rows = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in facts)
+        return f"{bar}{_help(Message('page.offer.meanwhile', title=meanwhile))}"
+    facts = (
+        (Message("page.offer.size"), Message("page.offer.size_text", size=size_text(entry.download_bytes))),
+        (
+            Message("page.offer.memory"),
+            Message("page.offer.memory_text", gpu=entry.gpu_memory_gb, main=entry.memory_gb),
+        ),
+        (Message("page.offer.licence"), entry.licence),
+    )
+    rows = "".join(f"{said(name, tag='dt')}{said(text, tag='dd')}" for name, text in facts)
     failure = ""
     if state.phase == "failed":
-        line = status_line(state.message, kind="failed")
-        failure = f'{line}<p class="ipa-help">{texts.OFFER_STILL_WORKS.format(title=other)}</p>'
-    heading = texts.OFFER_HEADING.format(title=title)
-    return f'<h3>{heading}</h3><p class="ipa-help">{html.escape(entry.about)}</p><dl>{rows}</dl>{failure}'
+        line = status_line(state.message or "", kind="failed")
+        failure = f"{line}{_help(Message('page.offer.still_works', title=meanwhile))}"
+    heading = said(Message("page.offer.heading", title=entry.title), tag="h3")
+    return f"{heading}{_help(entry.about)}<dl>{rows}</dl>{failure}"
+
+
+def _help(text: str) -> str:
+    return said(text, tag="p", css_class="ipa-help")

@@ -7,17 +7,21 @@ from typing import Any
 
 import gradio as gr
 
+from ipa_app.engine.references import MOST_REFERENCES
 from ipa_app.engine.tasks import TASKS
-from ipa_app.pose.presets import preset_pictures
-from ipa_app.ui import texts
+from ipa_app.messages import Language, Message
+from ipa_app.messages import languages as all_languages
+from ipa_app.pose.presets import preset_pictures, preset_title
 from ipa_app.ui.about import model_note, words_heading, words_html
 from ipa_app.ui.api import add_api
 from ipa_app.ui.blocks import StudioBlocks
 from ipa_app.ui.examples import Example
+from ipa_app.ui.form import reference_name
+from ipa_app.ui.language.markup import said
 from ipa_app.ui.language.switch import language_switch
 from ipa_app.ui.panel import PicturePanel, picture_panel, settings_panel
 from ipa_app.ui.parts import Parts
-from ipa_app.ui.references import reference_slots
+from ipa_app.ui.references import reference_slots, weight_label
 from ipa_app.ui.restore_panel import restore_panel
 from ipa_app.ui.results import results_panel
 from ipa_app.ui.status import model_pill
@@ -28,51 +32,73 @@ from ipa_app.ui.wiring import connect
 _CACHE_SECONDS = (3600, 86400)
 
 
-def build_page(studio: Studio, *, examples: Sequence[Example] = (), default_model: str = "toybox") -> gr.Blocks:
+def build_page(
+    studio: Studio,
+    *,
+    examples: Sequence[Example] = (),
+    default_model: str = "toybox",
+    languages: Mapping[str, Language] | None = None,
+) -> gr.Blocks:
     """Build the page and the public API over it; nothing heavy is imported or loaded by this.
 
     Args:
         studio: runs what is asked for.
         examples: the first one of the first tab is what the page opens with.
         default_model: the chosen one when the page opens; of the catalogue.
+        languages: that the page can be shown in, by their codes; by default all that there are.
     """
     files = [*(example.file for example in examples), *preset_pictures().values()]
     gr.set_static_paths(sorted({str(path.parent.resolve()) for path in files}))
-    with StudioBlocks(title=texts.TITLE, analytics_enabled=False, delete_cache=_CACHE_SECONDS, fill_width=True) as page:
-        parts = lay_out(studio, examples=examples, model=default_model)
+    with StudioBlocks(
+        title=Message("page.title"), analytics_enabled=False, delete_cache=_CACHE_SECONDS, fill_width=True
+    ) as page:
+        parts = lay_out(studio, examples=examples, model=default_model, languages=languages)
         connect(parts, page=page, studio=studio, examples=examples)
         add_api(studio)
     return page
 
 
-def lay_out(studio: Studio, *, examples: Sequence[Example], model: str) -> Parts:
+def lay_out(
+    studio: Studio, *, examples: Sequence[Example], model: str, languages: Mapping[str, Language] | None = None
+) -> Parts:
     """Lay out every part of the page, not yet connected; called inside its Blocks."""
-    header = _header(studio, model=model)
+    header = _header(studio, model=model, languages=languages)
     with gr.Row(elem_classes="ipa-columns", equal_height=False):
         with gr.Column(scale=3, min_width=250, elem_classes="ipa-card"):
             panel = _picture_column(studio, examples, model=model)
         with gr.Column(scale=4, min_width=300, elem_classes="ipa-card"):
             task_parts = _task_column(studio, model=model, beside=panel.inputs)
         with gr.Column(scale=5, min_width=300, elem_classes="ipa-card ipa-results"):
-            _heading(3, texts.RESULTS_HEADING)
+            _heading(3, Message("page.results_heading"))
             results = results_panel()
     return Parts(panel=panel, results=results, **header, **task_parts)
 
 
-def _header(studio: Studio, *, model: str) -> dict[str, Any]:
+def _header(studio: Studio, *, model: str, languages: Mapping[str, Language] | None) -> dict[str, Any]:
     entry = studio.entry(model)
     with gr.Row(elem_classes="ipa-header", equal_height=True):
-        gr.HTML(f"<h1>{texts.TITLE}</h1><p>{texts.TAGLINE}</p>", padding=False, elem_classes="ipa-title")
+        gr.HTML(
+            f"<h1>{Message('page.title')}</h1>{said(Message('page.tagline'), tag='p')}",
+            padding=False,
+            elem_classes="ipa-title",
+        )
         pill = gr.HTML(
             model_pill(studio.manager.state(entry.name), title=entry.title), padding=False, elem_id="model-state"
         )
-        language_switch()
+        language_switch(languages or all_languages(), known=_known())
     note = gr.HTML(model_note(entry), padding=False, elem_id="model-note")
     return {"pill": pill, "note": note}
 
 
+def _known() -> list[Message]:
+    """List what stands in components from the beginning and has values, so that it cannot be looked up by its key."""
+    numbers = range(1, MOST_REFERENCES + 1)
+    presets = [preset_title(name) for name in preset_pictures()]
+    return [*map(reference_name, numbers), *map(weight_label, numbers), *presets]
+
+
 def _picture_column(studio: Studio, examples: Sequence[Example], *, model: str) -> PicturePanel:
-    _heading(1, texts.PICTURE_HEADING)
+    _heading(1, Message("page.picture_heading"))
     first = next((example for example in examples if example.tab == OPENING), None)
     slots = reference_slots(first_picture=first.file if first else None)
     adapter = first.adapter if first else "base"
@@ -80,7 +106,7 @@ def _picture_column(studio: Studio, examples: Sequence[Example], *, model: str) 
 
 
 def _task_column(studio: Studio, *, model: str, beside: Mapping[str, Any]) -> dict[str, Any]:
-    _heading(2, texts.TASK_HEADING)
+    _heading(2, Message("page.task_heading"))
     entry = studio.entry(model)
     with gr.Tabs(elem_id="tasks") as tasks:
         tabs = tuple(tab_for(task).lay_out(entry) for task in TASKS)
@@ -99,5 +125,5 @@ def _task_column(studio: Studio, *, model: str, beside: Mapping[str, Any]) -> di
     }
 
 
-def _heading(number: int, text: str) -> None:
-    gr.HTML(f"<h2><b>{number}</b>{text}</h2>", padding=False, elem_classes="ipa-heading")
+def _heading(number: int, text: Message) -> None:
+    gr.HTML(f"<h2><b>{number}</b>{said(text)}</h2>", padding=False, elem_classes="ipa-heading")

@@ -10,12 +10,13 @@ import gradio as gr
 
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks import TASKS
+from ipa_app.messages import Message
 from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.options import options
-from ipa_app.ui import texts
 from ipa_app.ui.about import left_out_note
 from ipa_app.ui.adapters import AdapterPanel, adapter_choice, adapter_panel
 from ipa_app.ui.controls import control, controls
+from ipa_app.ui.language.markup import said
 from ipa_app.ui.listeners import AT_ONCE
 from ipa_app.ui.offer import OfferPanel, offer_panel
 from ipa_app.ui.references import References
@@ -68,12 +69,12 @@ def picture_panel(*, references: References, adapter: str, entry: ModelEntry, st
     choice = adapter_choice(entry, chosen=adapter)
     part = control("part", visible=bool(entry.presets))
     scale = control("scale")
-    live = gr.Checkbox(label=texts.LIVE_LABEL, info=texts.LIVE_HELP, value=False, elem_id="live")
-    with gr.Accordion(texts.WHEN_HEADING, open=False, elem_id="when-panel") as when:
-        gr.HTML(f'<p class="ipa-help">{texts.WHEN_HELP}</p>', padding=False)
+    live = gr.Checkbox(label=Message("page.live_label"), info=Message("page.live_help"), value=False, elem_id="live")
+    with gr.Accordion(Message("page.when.heading"), open=False, elem_id="when-panel") as when:
+        gr.HTML(said(Message("page.when.help"), tag="p", css_class="ipa-help"), padding=False)
         shares = controls("start", "end")
-    with gr.Accordion(texts.AWAY_HEADING, open=False, elem_id="away-panel") as away:
-        gr.HTML(f'<p class="ipa-help">{texts.AWAY_HELP}</p>', padding=False)
+    with gr.Accordion(Message("page.away_heading"), open=False, elem_id="away-panel") as away:
+        gr.HTML(said(Message("page.away_help"), tag="p", css_class="ipa-help"), padding=False)
         negative = controls("negative_reference")
     panel = adapter_panel(*choice, studio=studio)
     return PicturePanel(
@@ -102,11 +103,11 @@ def settings_panel(*, catalog: Catalog, default_model: str, elsewhere: Collectio
         elsewhere: the options whose controls lie elsewhere on the page.
     """
     inputs = controls("count")
-    with gr.Accordion(texts.SETTINGS_HEADING, open=False, elem_id="more-settings"):
+    with gr.Accordion(Message("page.settings_heading"), open=False, elem_id="more-settings"):
         seed = control("seed")
-        random_seed = gr.Button(texts.RANDOM_SEED, size="sm", elem_id="random-seed")
+        random_seed = gr.Button(Message("page.random_seed"), size="sm", elem_id="random-seed")
         random_seed.click(lambda: -1, None, seed, **AT_ONCE)
-        negative_prompt = control("negative_prompt", placeholder=texts.NEGATIVE_PLACEHOLDER)
+        negative_prompt = control("negative_prompt", placeholder=Message("page.negative_placeholder"))
         inputs |= {"seed": seed, "negative_prompt": negative_prompt, **controls("steps", "guidance_scale")}
         with gr.Row():
             inputs |= controls("width", "height")

@@ -11,10 +11,11 @@ import gradio as gr
 
 from ipa_app.engine.references import MOST_REFERENCES, Reference
 from ipa_app.imaging.cropping import SquareMode
+from ipa_app.messages import Message
 from ipa_app.options import options
-from ipa_app.ui import texts
 from ipa_app.ui.controls import control, picture_input
-from ipa_app.ui.form import slot_name
+from ipa_app.ui.form import reference_name, slot_name
+from ipa_app.ui.language.markup import said
 from ipa_app.ui.listeners import AT_ONCE
 from ipa_app.ui.seen import seen_html
 
@@ -124,9 +125,12 @@ def reference_slots(*, first_picture: Path | None) -> References:
     """Lay out the slots and let the button show one more at a time."""
     slots = tuple(_slot(number, picture=first_picture) for number in range(1, MOST_REFERENCES + 1))
     together = gr.HTML(
-        f'<p class="ipa-help">{texts.REFERENCES_TOGETHER}</p>', padding=False, visible=False, elem_id="together"
+        said(Message("page.references_together"), tag="p", css_class="ipa-help"),
+        padding=False,
+        visible=False,
+        elem_id="together",
     )
-    add = gr.Button(texts.ADD_REFERENCE, size="sm", elem_id="add-reference")
+    add = gr.Button(Message("page.add_reference"), size="sm", elem_id="add-reference")
     references = References(slots=slots, shown=gr.State(1), together=together, add=add)
     add.click(
         lambda shown: references.show(min(shown + 1, MOST_REFERENCES)),
@@ -137,18 +141,24 @@ def reference_slots(*, first_picture: Path | None) -> References:
     return references
 
 
+def weight_label(number: int) -> Message:
+    """Return what the weight of a reference is called."""
+    return Message.declared("option.weight.label", _DECLARED["weight"].label, number=number)
+
+
 def _slot(number: int, *, picture: Path | None) -> Slot:
     is_first = number == 1
     with gr.Column(visible=is_first, elem_classes="ipa-slot") as box:
         image = picture_input(
-            label=texts.REFERENCE_LABEL if is_first else texts.MORE_REFERENCE_LABEL.format(number=number),
+            label=Message("page.reference_label") if is_first else reference_name(number),
             elem_id="reference" if is_first else f"reference-{number}",
             height=240 if is_first else 150,
             value=picture if is_first else None,
         )
         square = _square_choice(number, image=image, picture=picture if is_first else None)
-        label = _DECLARED["weight"].label.format(number=number)
-        weight = control(_DECLARED["weight"], label=label, elem_id=f"weight-{number}", visible=not is_first)
+        weight = control(
+            _DECLARED["weight"], label=weight_label(number), elem_id=f"weight-{number}", visible=not is_first
+        )
     square["controls"]["weight"] = weight
     return Slot(box=box, image=image, **square)
 
@@ -157,7 +167,7 @@ def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dic
     """Lay out what the model looks at, the choice of it, which it follows, and all else that is said of a reference."""
     first = Filling(path=None if picture is None else str(picture))
     seen = gr.HTML(first.seen, padding=False, elem_id=f"seen-{number}")
-    with gr.Accordion(texts.SEEN_HEADING, open=False, elem_id=f"seen-panel-{number}") as fold:
+    with gr.Accordion(Message("page.seen_heading"), open=False, elem_id=f"seen-panel-{number}") as fold:
         view = control(_DECLARED["view"], elem_id=f"view-{number}")
         with gr.Column() as place:
             across = control(_DECLARED["centre_x"], elem_id=f"across-{number}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,18 +9,19 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from ipa_app.engine.adopting import Adopted, Told, adopt
+from ipa_app.engine.adopting import Adopted, adopt
 from ipa_app.engine.metadata import read_request
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.imaging.other_programs import read_other
 from ipa_app.imaging.png import NotMadeHereError, read_settings
+from ipa_app.messages import Message
 from ipa_app.models.hashing import file_hash
 from ipa_app.options import options
-from ipa_app.ui import texts
 from ipa_app.ui.adapters import name_to_ask
 from ipa_app.ui.failures import explained
 from ipa_app.ui.kept import keep_picture
+from ipa_app.ui.language.markup import said
 from ipa_app.ui.listeners import CHECKED
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.references import Filling
@@ -76,9 +76,9 @@ class Restorer:
         parts = self._parts
         with explained():
             try:
-                updates = self._from_file(file_path(payload, field="The picture"), own, model=model)
+                updates = self._from_file(file_path(payload, field=Message("upload.image")), own, model=model)
             except UserError as error:
-                updates = {parts.restore.note: _note([Told(of=str(error))])}
+                updates = {parts.restore.note: _note([error.message])}
         return {**updates, parts.restore.file: None}
 
     def from_result(self, path: str, own: Sequence[str] = ()) -> Update:
@@ -105,9 +105,9 @@ class Restorer:
         self._studio.plan(request)
         noted = (read_settings(path) or {}).get("adapter_sha256")
         if noted is None or noted == file_hash(entry.adapter(request.adapter).file):
-            return Adopted(request=request, told=(Told(of=texts.RESTORED),))
-        text = texts.RESTORED_OTHER_ADAPTER.format(name=entry.adapter(request.adapter).title)
-        return Adopted(request=request, told=(Told(of=text),))
+            return Adopted(request=request, told=(Message("restored.all"),))
+        text = Message("restored.other_adapter", name=entry.adapter(request.adapter).title)
+        return Adopted(request=request, told=(text,))
 
     def _controls(self, request: GenerateRequest) -> Update:
         parts, tab = self._parts, self._parts.tab_of(request.task)
@@ -137,10 +137,5 @@ def _opened(folds: Mapping[str, gr.Accordion], *, values: Mapping[str, Any]) -> 
     return {fold: gr.update(open=is_unusual) for fold, is_unusual in unusual.items()}
 
 
-def _note(told: Sequence[Told]) -> str:
-    """Say something in the panel; lists are marked up so that each of their things can be translated."""
-    sentences = []
-    for each in told:
-        things = ", ".join(f"<span>{html.escape(thing)}</span>" for thing in each.things)
-        sentences.append(f"<span>{html.escape(each.of)}</span>" + (f" {things}." if things else ""))
-    return f'<p class="ipa-note" role="status">{" ".join(sentences)}</p>'
+def _note(told: Sequence[Message]) -> str:
+    return said(*told, tag="p", css_class="ipa-note", role="status")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from ipa_app.ui import texts
+from ipa_app.messages import Message
+from ipa_app.ui.language.markup import said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +20,10 @@ class RestorePanel:
 
 def restore_panel() -> RestorePanel:
     """Lay out the accordion."""
-    with gr.Accordion(texts.RESTORE_HEADING, open=False, elem_id="restore-panel"):
-        gr.HTML(f'<p class="ipa-help">{texts.RESTORE_HELP}</p>', padding=False)
+    with gr.Accordion(Message("page.restore.heading"), open=False, elem_id="restore-panel"):
+        gr.HTML(said(Message("page.restore.help"), tag="p", css_class="ipa-help"), padding=False)
         file = gr.File(
-            label=texts.RESTORE_FILE,
+            label=Message("page.restore.file"),
             show_label=False,
             file_types=[".png", ".jpg", ".jpeg", ".webp"],
             height=110,

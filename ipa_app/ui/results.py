@@ -9,7 +9,8 @@ from typing import Any
 import gradio as gr
 
 from ipa_app.imaging.png import read_settings
-from ipa_app.ui import texts
+from ipa_app.messages import Message
+from ipa_app.ui.language.markup import known, said
 from ipa_app.ui.status import status_line
 
 LONGEST_HISTORY = 30
@@ -50,12 +51,14 @@ class ResultsPanel:
 def results_panel() -> ResultsPanel:
     """Lay out the results."""
     preview = gr.HTML("", visible=False, elem_id="preview", padding=False)
-    status = gr.HTML(status_line(texts.IDLE), elem_id="status", padding=False)
+    status = gr.HTML(status_line(Message("page.idle")), elem_id="status", padding=False)
     nothing = gr.HTML(
-        f'<div class="ipa-nothing"><p>{texts.NOTHING_YET}</p></div>', padding=False, elem_id="nothing-yet"
+        f'<div class="ipa-nothing">{said(Message("page.nothing_yet"), tag="p")}</div>',
+        padding=False,
+        elem_id="nothing-yet",
     )
     compared = gr.ImageSlider(
-        label=texts.COMPARED_LABEL,
+        label=Message("page.compared_label"),
         show_label=False,
         elem_id="compared",
         type="filepath",
@@ -64,16 +67,18 @@ def results_panel() -> ResultsPanel:
         interactive=False,
         visible=False,
     )
-    gallery = _gallery(elem_id="results", label=texts.GALLERY_LABEL, columns=2, visible=False)
+    gallery = _gallery(elem_id="results", label=Message("page.gallery_label"), columns=2, visible=False)
     with gr.Column(visible=False, elem_id="result-actions") as actions:
         picked_note = gr.HTML("", padding=False, elem_id="picked")
         with gr.Row(elem_classes="ipa-extras"):
-            more_like_this = gr.Button(texts.MORE_LIKE_THIS, size="sm", min_width=120, elem_id="more-like-this")
-            use_settings = gr.Button(texts.USE_SETTINGS, size="sm", min_width=120, elem_id="use-settings")
-            enlarge = gr.Button(texts.ENLARGE, size="sm", min_width=120, elem_id="enlarge")
-            download = gr.DownloadButton(texts.DOWNLOAD_ALL, size="sm", min_width=120, elem_id="download-all")
+            more_like_this = gr.Button(
+                Message("page.more_like_this"), size="sm", min_width=120, elem_id="more-like-this"
+            )
+            use_settings = gr.Button(Message("page.use_settings"), size="sm", min_width=120, elem_id="use-settings")
+            enlarge = gr.Button(Message("page.enlarge"), size="sm", min_width=120, elem_id="enlarge")
+            download = gr.DownloadButton(Message("page.download_all"), size="sm", min_width=120, elem_id="download-all")
     enlarged = gr.Image(
-        label=texts.ENLARGED_LABEL,
+        label=Message("page.enlarged_label"),
         show_label=False,
         elem_id="enlarged",
         type="filepath",
@@ -82,11 +87,15 @@ def results_panel() -> ResultsPanel:
         interactive=False,
         visible=False,
     )
-    with gr.Accordion(texts.RESULT_SETTINGS, open=False, visible=False, elem_id="result-settings-panel") as details:
-        gr.HTML(f'<p class="ipa-help">{texts.RESULT_SETTINGS_HELP}</p>', padding=False)
+    with gr.Accordion(
+        Message("page.result_settings"), open=False, visible=False, elem_id="result-settings-panel"
+    ) as details:
+        gr.HTML(said(Message("page.result_settings_help"), tag="p", css_class="ipa-help"), padding=False)
         settings = gr.JSON(show_label=False, elem_id="result-settings")
-    with gr.Accordion(texts.HISTORY_HEADING, open=False, visible=False, elem_id="history-panel") as earlier:
-        earlier_gallery = _gallery(elem_id="history", label=texts.HISTORY_HEADING, columns=6, allow_preview=False)
+    with gr.Accordion(Message("page.history_heading"), open=False, visible=False, elem_id="history-panel") as earlier:
+        earlier_gallery = _gallery(
+            elem_id="history", label=Message("page.history_heading"), columns=6, allow_preview=False
+        )
     return ResultsPanel(
         preview=preview,
         status=status,
@@ -126,7 +135,7 @@ def show_pictures(
         compared: the two pictures lie on each other, too.
     """
     paths = [path for path, _ in pictures]
-    text = texts.DOWNLOAD_ONE if len(paths) == 1 else texts.DOWNLOAD_ALL
+    text = Message("page.download_one") if len(paths) == 1 else Message("page.download_all")
     return {
         panel.nothing: gr.update(visible=False),
         panel.compared: gr.update(value=(paths[0], paths[1]) if compared else None, visible=compared),
@@ -135,18 +144,29 @@ def show_pictures(
         panel.download: gr.update(value=download, label=text),
         panel.details: gr.update(visible=True),
         panel.shown: paths,
-        **show_picked(panel, paths, index=0),
+        **show_picked(panel, paths, index=0, captions=[caption for _, caption in pictures]),
     }
 
 
-def show_picked(panel: ResultsPanel, paths: Sequence[str], *, index: int) -> dict[Any, Any]:
-    """Return the updates that pick one of the pictures shown: the buttons act on it, its settings are shown."""
+def show_picked(
+    panel: ResultsPanel, paths: Sequence[str], *, index: int, captions: Sequence[str] = ()
+) -> dict[Any, Any]:
+    """Return the updates that pick one of the pictures shown: the buttons act on it, its settings are shown.
+
+    Args:
+        panel: where.
+        paths: of the pictures.
+        index: of the one to pick.
+        captions: of the pictures, where they are shown for the first time.
+    """
     settings = read_settings(paths[index]) or {}
-    text = texts.PICKED_ONE if len(paths) == 1 else texts.PICKED
-    note = text.format(number=index + 1, count=len(paths), seed=settings.get("seed", "?"))
+    seed = settings.get("seed", "?")
+    note = Message("result.picked_one", seed=seed)
+    if len(paths) > 1:
+        note = Message("result.picked", number=index + 1, total=len(paths), seed=seed)
     return {
         panel.picked: paths[index],
-        panel.picked_note: f'<p class="ipa-help">{note}</p>',
+        panel.picked_note: said(note, tag="p", css_class="ipa-help") + known(captions),
         panel.settings: settings,
         # It shows the one that was picked before.
         panel.enlarged: gr.update(value=None, visible=False),

@@ -12,7 +12,7 @@ import gradio as gr
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.errors import Cancelled
-from ipa_app.ui import texts
+from ipa_app.messages import Message
 from ipa_app.ui.adapters import adapters_named
 from ipa_app.ui.audience import awaited
 from ipa_app.ui.failures import explain, gradio_error
@@ -92,7 +92,7 @@ class Runner:
         try:
             yield from updates
         except Cancelled:
-            yield self.finished(status_line(texts.STOPPED, kind="done"))
+            yield self.finished(status_line(Message("page.stopped"), kind="done"))
         except Exception as error:
             text = explain(error)
             update = self.finished(status_line(text, kind="failed"))
@@ -145,14 +145,14 @@ class Runner:
         """Show what is there so far; the last look stays until there is another."""
         if progress.preview is None:
             return {}
-        strip = inline_picture(progress.preview, alt=texts.PREVIEW_LABEL, css_class="ipa-preview")
+        strip = inline_picture(progress.preview, alt=Message("page.preview_label"), css_class="ipa-preview")
         return {self.results.preview: gr.update(value=strip, visible=True)}
 
     def started(self) -> Update:
         """Return the update that says that something has begun, which can be stopped."""
         busy: Update = dict.fromkeys(self.generate_buttons, gr.update(interactive=False))
         busy |= dict.fromkeys(self.stop_buttons, gr.update(interactive=True))
-        return busy | {self.results.status: status_line(texts.STARTING, kind="busy"), self.results.job: None}
+        return busy | {self.results.status: status_line(Message("page.starting"), kind="busy"), self.results.job: None}
 
     def _pictures(self, wish: _Wish, results: Sequence[GenerateResult], *, job_id: str, seconds: float) -> Update:
         """Save and show what came."""
@@ -170,8 +170,8 @@ class Runner:
             download=save_zip(paths) if len(paths) > 1 else paths[0],
             compared=_lie_on_each_other(results, order=order),
         )
-        text = done_text(results, seconds=seconds, order=order, series=series)
-        done = self.finished(status_line(text, kind="done"))
+        said = done_text(results, seconds=seconds, order=order, series=series)
+        done = self.finished(status_line(*said, kind="done"))
         return {**done, **shown, **remember(self.results, wish.history, paths)}
 
     def finished(self, status: str) -> Update:
@@ -183,22 +183,23 @@ class Runner:
         return idle | over | {self.results.status: status, self.results.preview: gone}
 
 
-def done_text(results: Sequence[GenerateResult], *, seconds: float, order: Order | None, series: Sequence[str]) -> str:
+def done_text(
+    results: Sequence[GenerateResult], *, seconds: float, order: Order | None, series: Sequence[str]
+) -> tuple[Message, ...]:
     """Say how many pictures were made in which time, which were withheld, and what is noted of their inputs."""
     withheld = [seed for result in results for seed in result.withheld]
     count = sum(len(result.seeds) for result in results) - len(withheld)
-    said = [(texts.DONE_ONE if count == 1 else texts.DONE_MANY).format(count=count, seconds=seconds)]
+    said = [Message("result.done", count=count, seconds=f"{seconds:.1f}")]
     if order and not (withheld and order.compared):
         said.insert(0, order.done(series, results[0].seeds[0]))
     if withheld:
-        one, many = texts.WITHHELD_ONE, texts.WITHHELD_MANY
         if order:
             # All have one seed; which it was stands under the picture.
-            one, many = texts.WITHHELD_PART_ONE, texts.WITHHELD_PART_MANY
-        text = one if len(withheld) == 1 else many
-        said.append(text.format(count=len(withheld), seeds=", ".join(map(str, withheld))))
+            said.append(Message("result.withheld_parts", count=len(withheld)))
+        else:
+            said.append(Message("result.withheld_count", count=len(withheld), seeds=", ".join(map(str, withheld))))
     notes = dict.fromkeys(note for result in results for note in result.notes)
-    return " ".join([*said, *notes])
+    return *said, *notes
 
 
 def _lie_on_each_other(results: Sequence[GenerateResult], *, order: Order | None) -> bool:
@@ -209,8 +210,7 @@ def _lie_on_each_other(results: Sequence[GenerateResult], *, order: Order | None
 
 def _captions(result: GenerateResult, *, series: str | None) -> list[str]:
     if series is not None:
-        return [texts.WITHHELD_PART_CAPTION.format(series=series) if result.withheld else series]
+        return [Message("result.withheld_part", series=series) if result.withheld else series]
     return [
-        (texts.WITHHELD_CAPTION if seed in result.withheld else texts.SEED_CAPTION).format(seed=seed)
-        for seed in result.seeds
+        Message("result.withheld" if seed in result.withheld else "result.seed", seed=seed) for seed in result.seeds
     ]

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable
 
 from ipa_app.engine.results import Progress
+from ipa_app.messages import Message
 from ipa_app.models.state import ModelState
-from ipa_app.ui import texts
 from ipa_app.ui.about import memory_text
+from ipa_app.ui.language.markup import attribute, said
 
-_MODEL_PHASES = {
-    "absent": texts.MODEL_ABSENT,
-    "downloading": texts.MODEL_DOWNLOADING,
-    "loading": texts.MODEL_LOADING,
-    "ready": texts.MODEL_READY,
-    "failed": texts.MODEL_FAILED,
-}
+_PHASES = {"queued": "progress.waiting", "denoising": "progress.drawing"}
 
 
-def status_line(text: str, *, kind: str = "idle", fraction: float | None = None) -> str:
+def status_line(*messages: str, kind: str = "idle", fraction: float | None = None) -> str:
     """Return the status line.
 
     Args:
-        text: plain text; it is escaped.
+        messages: sentences; one that is no `Message` is said as it is.
         kind: "idle", "busy", "done" or "failed".
         fraction: how much is done, 0..1; None where that is not known.
     """
@@ -33,31 +27,30 @@ def status_line(text: str, *, kind: str = "idle", fraction: float | None = None)
         width = f"{100 * min(max(fraction or 0.0, 0.0), 1.0):.0f}%"
         style = f' style="width:{width}"' if known else ""
         bar = f'<div class="ipa-bar{"" if known else " ipa-bar-unknown"}"><span{style}></span></div>'
-    return f'<div class="ipa-status ipa-{kind}" role="status"><span>{html.escape(text)}</span>{bar}</div>'
+    return f'<div class="ipa-status ipa-{kind}" role="status">{said(*messages)}{bar}</div>'
 
 
 def progress_line(progress: Progress) -> str:
     """Return the status line for what the engine reports."""
-    phase = texts.PHASES.get(progress.phase)
-    text = progress.message[:1].upper() + progress.message[1:]
-    if phase and text != phase:
-        text = f"{phase}: {progress.message}"
-    return status_line(text, kind="busy", fraction=progress.step / progress.steps if progress.steps else None)
+    doing = progress.message or Message("doing.drawing")
+    key = _PHASES.get(progress.phase, "progress.alone")
+    if doing.key == "doing.drawing":
+        key = "progress.alone"
+    fraction = progress.step / progress.steps if progress.steps else None
+    return status_line(Message(key, doing=doing), kind="busy", fraction=fraction)
 
 
-def notes_html(notes: Iterable[str]) -> str:
-    """Return what is said beside an upload: how it was understood, or why it was not. Plain text; it is escaped."""
-    return "".join(f'<p class="ipa-note" role="status">{html.escape(note)}</p>' for note in notes)
+def notes_html(notes: Iterable[Message]) -> str:
+    """Return what is said beside an upload: how it was understood, or why it was not."""
+    return "".join(said(note, tag="p", css_class="ipa-note", role="status") for note in notes)
 
 
 def model_pill(state: ModelState, *, title: str) -> str:
     """Return the model's state for the header, with more on it where the mouse rests; a failure's reason is shown."""
-    text = _MODEL_PHASES[state.phase].format(title=title)
+    text = Message(f"model.state.{state.phase}", title=title)
     if state.phase == "downloading" and state.progress:
-        text = f"{text} {100 * state.progress:.0f}%"
-    reason = f'<span class="ipa-reason">{html.escape(state.message)}</span>' if state.phase == "failed" else ""
-    more = memory_text(state.memory) if state.memory else state.message
-    return (
-        f'<div class="ipa-pill ipa-{state.phase}" role="status" title="{html.escape(more)}">'
-        f"<i></i><span>{html.escape(text)}</span></div>{reason}"
-    )
+        text = Message("model.state.downloading_share", title=title, percent=f"{100 * state.progress:.0f}")
+    now = (state.message,) if state.message else ()
+    reason = said(*now, css_class="ipa-reason") if state.phase == "failed" else ""
+    more = attribute("title", *(memory_text(state.memory) if state.memory else now))
+    return f'<div class="ipa-pill ipa-{state.phase}" role="status"{more}><i></i>{said(text)}</div>{reason}'

@@ -31,7 +31,6 @@ from ipa_app.models.manager import ModelManager
 from ipa_app.models.state import ModelState
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
-from ipa_app.ui import texts
 from ipa_app.ui.about import word_notes
 from ipa_app.ui.failures import is_disk_full
 
@@ -44,7 +43,7 @@ class UnsavedError(UserError):
     """There was no room on the disk for pictures that were drawn."""
 
     def __init__(self) -> None:
-        super().__init__(texts.DISK_FULL_PICTURES)
+        super().__init__("page.disk_full_pictures")
 
 
 @dataclass
@@ -266,7 +265,7 @@ def _described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dic
         "downloaded": downloaded,
         "download_bytes": entry.download_bytes,
         "state": state.phase,
-        "message": state.message,
+        "message": state.message or "",
         "progress": state.progress,
     }
 

@@ -17,9 +17,9 @@ from gradio.utils import get_upload_folder, is_in_or_equal, is_static_file
 from gradio_client.utils import is_file_obj_with_meta
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message, english
 from ipa_app.models.amounts import size_text
 from ipa_app.options import wrong_value
-from ipa_app.ui import texts
 
 LARGEST_PICTURE = 32 * 10**6
 ADDRESSES = ("http://", "https://")
@@ -30,6 +30,12 @@ _PICTURE = (
     "upload to /gradio_api/upload gives back"
 )
 _MARK = {"_type": "gradio.FileData"}
+
+
+def input_name(field: str) -> str:
+    """Return what an input is called in sentences; those of the API's own names have one in every language."""
+    key = f"input.{field}"
+    return Message(key) if key in english().sentences else field
 
 
 def file_path(payload: Any, *, field: str, most: int | None = LARGEST_PICTURE) -> str:
@@ -46,13 +52,13 @@ def file_path(payload: Any, *, field: str, most: int | None = LARGEST_PICTURE) -
     """
     if isinstance(payload, list):
         if len(payload) > 1:
-            raise UserError(texts.ONE_FILE.format(field=field))
+            raise UserError("upload.several", name=input_name(field))
         payload = payload[0] if payload else None
     path = payload.get("path") if isinstance(payload, dict) else None
     if not isinstance(path, str):
-        raise UserError(texts.NOT_A_FILE.format(field=field))
+        raise UserError("upload.not_a_file", name=input_name(field))
     if most is not None and Path(path).stat().st_size > most:
-        raise UserError(texts.TOO_LARGE_A_FILE.format(field=field, size=size_text(most)))
+        raise UserError("upload.too_large", name=input_name(field), size=size_text(most))
     return path
 
 
@@ -66,7 +72,7 @@ def sent_picture(payload: Any, *, field: str) -> dict[str, Any] | None:
         return None
     given = payload[0] if isinstance(payload, list) and len(payload) == 1 else payload
     if isinstance(given, list):
-        raise UserError(texts.ONE_FILE.format(field=field))
+        raise UserError("upload.several", name=input_name(field))
     if not isinstance(given, dict) or not isinstance(given.get("path"), str):
         raise wrong_value(field, given, _PICTURE)
     return {**given, "meta": _MARK}
@@ -101,9 +107,9 @@ def check_files(value: Any, *, field: str) -> None:
         if path.startswith(ADDRESSES):
             continue
         if "\0" in path or not (is_in_or_equal(path, get_upload_folder()) or is_static_file(path)):
-            raise UserError(texts.NOT_UPLOADED.format(field=field), field=field)
+            raise UserError("upload.not_uploaded", name=input_name(field)).blaming(field)
         if not _is_file(path):
-            raise UserError(texts.FILE_GONE.format(field=field), field=field)
+            raise UserError("upload.gone", name=input_name(field)).blaming(field)
 
 
 def addresses(value: Any) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.ui import texts
+from ipa_app.messages import Message
 from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.adapters import connect_adapters
 from ipa_app.ui.examples import Example
@@ -91,10 +91,10 @@ def _add_examples(tab: TaskTab, *, parts: Parts, examples: Sequence[Example]) ->
         return
     panel, settings = parts.panel, parts.settings
     with tab.examples:
-        subheading(texts.EXAMPLES_LABEL)
+        subheading(Message("page.examples_label"))
         shown = gr.Gallery(
             value=[str(example.file) for example in examples],
-            label=texts.EXAMPLES_LABEL,
+            label=Message("page.examples_label"),
             show_label=False,
             elem_id=f"{tab.task}-examples",
             columns=5,

@@ -24,6 +24,7 @@ from ipa_app.engine.plan import Plan, make_plan
 from ipa_app.engine.remote import Events, RemoteDraw, draw_remotely, with_adapter
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import Cancelled, UserError
+from ipa_app.messages import Message
 from ipa_app.models.adapter_set import ADAPTERS_VARIABLE, AdapterSet
 from ipa_app.models.entry import AdapterEntry, ModelEntry
 from ipa_app.models.manager import ModelManager
@@ -42,14 +43,13 @@ _SECONDS_PER_STEP_AND_MEGAPIXEL = 0.25
 
 _VISITOR_LEFT = "Connection closed by visitor"
 _AGAIN = re.compile(r"Try again in ((?:\d+ days?, )?\d[\d:]*)")
-_FEWER = "please ask for fewer pictures or steps"
 _SENTENCES = {
-    "No GPU was available": "No GPU is free at the moment: please try again in a minute.",
-    "GPU task aborted": f"The GPU was taken back before this was done, as it took longer than expected: {_FEWER}.",
-    "ZeroGPU illegal duration": f"This takes more GPU time than one request may have: {_FEWER}.",
-    "ZeroGPU pending credits exceeded": "Other pictures of yours hold your GPU time: please wait until they are done.",
+    "No GPU was available": "gpu.none_free",
+    "GPU task aborted": "gpu.taken_back",
+    "ZeroGPU illegal duration": "gpu.too_long",
+    "ZeroGPU pending credits exceeded": "gpu.held",
 }
-"""By what the title or the message of an error of `spaces` begins with."""
+"""Their keys, by what the title or the message of an error of `spaces` begins with."""
 
 
 def is_zero_gpu() -> bool:
@@ -75,7 +75,7 @@ def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None) -> En
     try:
         import spaces  # before torch, which comes in with the first model
     except ImportError:
-        raise UserError(
+        raise UserError.plain(
             f"{VARIABLE} says that this is ZeroGPU, but the package spaces is not installed: please add it to "
             "requirements.txt, or choose other hardware."
         ) from None
@@ -85,7 +85,7 @@ def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None) -> En
         try:
             models[name] = _load(manager, name)
         except UserError as error:
-            manager.leave_out(name, str(error))
+            manager.leave_out(name, error.message)
     return Engine(manager, remote_draw=drawing_on(models, gpu=spaces.GPU))
 
 
@@ -132,20 +132,17 @@ def estimated_seconds(plan: Plan) -> int:
 def explained(error: gr.Error) -> UserError:
     """Say in one sentence why there was no GPU, or none for long enough."""
     title, message = str(error.title), str(error.message)
-    for beginning, sentence in _SENTENCES.items():
+    for beginning, key in _SENTENCES.items():
         if message.startswith(beginning) or title.startswith(beginning):
-            return UserError(sentence)
+            return UserError(key)
     if title.startswith("ZeroGPU quota exceeded"):
         again = _AGAIN.search(message)
-        when = f"in {again[1]}" if again else "later"
-        return UserError(
-            f"Your share of GPU time is used up: please try again {when}, ask for less, or sign in to Hugging Face for "
-            "more of it."
-        )
+        when = Message("gpu.again_in", time=again[1]) if again else Message("gpu.again_later")
+        return UserError("gpu.used_up", when=when)
     if title.startswith("ZeroGPU worker error"):
         # A bug in the other process, whose traceback `spaces` has printed.
         return InternalError()
-    return UserError("There was no GPU for this: please load the page anew and try again in a minute.")
+    return UserError("gpu.none")
 
 
 def _load(manager: ModelManager, name: str) -> LoadedModel:

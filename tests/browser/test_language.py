@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+import json
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser.hands import EDITOR, enter, open_accordions, press, settle
+from ipa_app.messages import FOLDER, english, languages
+from ipa_app.ui.examples import Example
+from tests.browser.hands import EDITOR, PATIENCE_MS, enter, open_accordions, press, settle
+from tests.ui.serving import served
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ENGLISH = re.compile("[a-z]{3}")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+
+def choose(page: Any, language: str) -> None:
+    page.select_option("#language select", language)
 
 
 def test_the_page_is_chinese_in_a_chinese_browser_and_what_is_typed_stays(open_page: Any, shoot: Any) -> None:
@@ -32,17 +42,17 @@ def test_the_page_is_chinese_in_a_chinese_browser_and_what_is_typed_stays(open_p
     shoot(page, "pose")
 
 
-def test_the_button_goes_back_and_forth_and_is_remembered(open_page: Any) -> None:
+def test_the_choice_goes_back_and_forth_and_is_remembered(open_page: Any) -> None:
     page = open_page()
     assert not CHINESE.search(page.inner_text("#variation-generate"))
-    page.click("#language button")
+    choose(page, "zh")
     page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('生成')")
     # A reload that breaks off what is still being asked for leaves an error in the console.
     page.wait_for_selector("#model-state .ipa-ready")
     page.wait_for_timeout(1500)
     page.reload()
     page.wait_for_function("document.querySelector('#variation-generate')?.textContent.includes('生成')")
-    page.click("#language button")
+    choose(page, "en")
     page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('Generate')")
     left = page.inner_text("body")
     assert CHINESE.findall(left.replace("中文", "")) == []
@@ -59,11 +69,11 @@ NAMES = {"English", "IP-Adapter Studio", "Toybox", "Tiny"}
 TINY_GROUPS = {"animals", "colours", "things"}
 
 
-def test_the_button_leaves_no_english_on_any_tab(open_page: Any, shoot: Any, reference_file: Path) -> None:
+def test_the_choice_leaves_no_english_on_any_tab(open_page: Any, shoot: Any, reference_file: Path) -> None:
     page = open_page()
     page.fill("#count input[type=number]", "1")
     press(page, "#variation-generate")
-    page.click("#language button")
+    choose(page, "zh")
     page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('生成')")
     left: set[str] = set()
     for task in ("variation", "mix", "inpaint", "pose"):
@@ -102,3 +112,49 @@ def test_what_the_engine_says_is_chinese_too(open_page: Any, shoot: Any, referen
         told = page.inner_text(place)
         assert not ENGLISH.search(told), told
     shoot(page, "error")
+
+
+@pytest.fixture(scope="module")
+def page_in_three_languages(
+    tiny_bundle_dir: Path, reference_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The page where a third file lies beside the languages that there are: English, louder."""
+    folder = tmp_path_factory.mktemp("messages")
+    for file in FOLDER.glob("*.json"):
+        shutil.copy(file, folder)
+    sentences = {key: f"{text}!" for key, text in english().sentences.items() if isinstance(text, str)}
+    loud = {
+        **sentences,
+        "language.name": "LOUD",
+        "language.tag": "en-AU",
+        "list.separator": " & ",
+        "option.count.label": "HOW MANY!",
+    }
+    (folder / "louder.json").write_text(json.dumps(loud), encoding="utf-8")
+    examples = [Example(tab="variation", file=reference_file)]
+    temporary = tmp_path_factory.mktemp("gradio")
+    with served(tiny_bundle_dir, temporary=temporary, examples=examples, languages=languages(folder)) as url:
+        yield url
+
+
+def test_a_file_more_is_a_language_more(chromium: Any, page_in_three_languages: str, shoot: Any) -> None:
+    page = chromium.new_context(locale="en-US").new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(page_in_three_languages)
+    page.wait_for_selector("#variation-generate")
+    assert page.locator("#language option").all_inner_texts() == ["English", "LOUD", "中文"]
+    choose(page, "louder")
+    assert page.inner_text("#variation-generate") == "Generate!"
+    assert page.inner_text("#status") == "Ready when you are.!"
+    assert page.inner_text("#count label").startswith("HOW MANY!")
+    page.fill("#count input[type=number]", "1")
+    press(page, "#variation-generate")
+    page.wait_for_function("document.querySelector('#status').textContent.includes('seconds')")
+    assert page.inner_text("#results .caption-label").startswith("seed ")
+    assert page.inner_text("#results .caption-label").endswith("!")
+    shoot(page)
+    choose(page, "zh")
+    assert page.inner_text("#variation-generate") == "生成"
+    choose(page, "en")
+    assert page.inner_text("#variation-generate") == "Generate"
+    page.context.close()

@@ -26,6 +26,7 @@ from ipa_app.pose.skeleton import Skeleton
 from ipa_app.ui.tabs.pose import read_keypoints, read_keypoints_file
 from tests.drawn_skeletons import OPENPOSE_18, OPENPOSE_25, SIZE, STANDING, Spots, drawn, jpeg, moved, without
 from tests.inputs.tables import rows
+from tests.seen import paragraphs, text_of
 
 ROWS = rows("Poses")
 BLACK, GREY, WHITE = (0, 0, 0), (128, 128, 128), (255, 255, 255)
@@ -202,15 +203,14 @@ def read(data: Any, *, missing: tuple[int, ...] = (), **canvas: Any) -> str | No
 
 
 def unwrapped(html: str) -> str | None:
-    texts = [text.split("</p>")[0].replace("&#x27;", "'") for text in html.split('role="status">')[1:]]
-    return said(tuple(texts))
+    return said(tuple(paragraphs(html)))
 
 
 def refused(data: Any) -> str | None:
     text = data if isinstance(data, str) else json.dumps(data)
     with pytest.raises(gr.Error) as error:
         read_keypoints(text)
-    return str(error.value.message)
+    return text_of(error.value.message)
 
 
 def every(*files: Any, missing: tuple[int, ...] = ()) -> str | None:

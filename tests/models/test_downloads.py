@@ -34,7 +34,7 @@ def manager(hub: FakeHub, hub_entry: Make, tmp_path: Path, monkeypatch: pytest.M
     """A model from the Hub whose files are no model, so that loading it is left out, and one in an empty folder."""
 
     def no_model(*_: object) -> None:
-        raise UserError("These files are no model.")
+        raise UserError.plain("These files are no model.")
 
     monkeypatch.setattr(ModelManager, "_load_model", no_model)
     return ModelManager({"far": hub_entry(), "near": entry_from_folder(tmp_path, name="near")}, device="cpu")

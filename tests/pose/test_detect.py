@@ -23,7 +23,7 @@ def photo(size: tuple[int, int] = (96, 64)) -> Image.Image:
 
 def find_nobody(_: Image.Image) -> Skeleton:
     """What may not be asked for a drawing."""
-    raise UserError("No person was found.")
+    raise UserError.plain("No person was found.")
 
 
 def test_joints_are_drawn_where_they_are() -> None:

@@ -37,9 +37,10 @@ def test_a_new_one_is_its_module_its_line_and_its_words_in_chinese(tiny_bundle_d
     text = registry.read_text(encoding="utf-8").replace(LINE, f"{LINE}            MIDDLE,\n")
     imports = "from ipa_app.pose.openpose import OPENPOSE\n"
     registry.write_text(text.replace(imports, f"{imports}from ipa_app.pose.middle import MIDDLE\n"), encoding="utf-8")
-    words = package / "ui" / "language" / "options.json"
+    words = package / "messages" / "zh.json"
     chinese = json.loads(words.read_text(encoding="utf-8"))
-    chinese["pose_detector"]["shown"].append(CHINESE["shown"])
-    chinese["pose_detector"]["help"] += CHINESE["help"]
+    chinese["option.pose_detector.shown.middle"] = CHINESE["shown"]
+    chinese["option.pose_detector.help"] += CHINESE["help"]
+    chinese["detector.middle.help"] = CHINESE["help"]
     words.write_text(json.dumps(chinese), encoding="utf-8")
     run_with(package, "detector_anew.py", tiny_bundle_dir, tmp_path / "temporary")

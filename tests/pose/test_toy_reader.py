@@ -116,7 +116,7 @@ def test_a_picture_without_a_toy_is_not_read() -> None:
 
 
 def no_weights(_: PoseOptions) -> dict[str, Path]:
-    raise UserError("There are no weights.")
+    raise UserError.plain("There are no weights.")
 
 
 def test_the_toy_is_looked_for_before_people(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from ipa_app.imaging.png import read_settings
+from ipa_app.messages import Message
 from ipa_app.models.adapter_set import AdapterSet
 from ipa_app.models.hashing import file_hash
 from ipa_app.ui.adapters import MOST_OWN, AdapterMenu, left_out_html
@@ -21,6 +22,7 @@ from ipa_app.ui.restore import Restorer
 from ipa_app.ui.running import Runner
 from tests.adapter_files import published_shapes, write_adapter, write_shapes
 from tests.engine.conftest import noise_picture
+from tests.seen import text_of
 from tests.tiny_models import random_adapter_tensors, tiny_unet
 from tests.ui.page_parts import Opened, inputs_after, value_after
 from tests.ui.serving import served
@@ -52,7 +54,7 @@ def mine(page: Opened, menu: AdapterMenu, tmp_path: Path) -> Iterator[tuple[str,
 def test_the_page_opens_with_what_the_model_has(page: Opened) -> None:
     parts, _ = page
     assert [tuple(choice) for choice in parts.panel.adapters.choice.choices] == USUAL
-    assert parts.panel.adapters.left_out.value == ""
+    assert text_of(parts.panel.adapters.left_out.value) == ""
     assert not parts.tab_of("variation").compared.visible, "there is no choice between two"
 
 
@@ -94,7 +96,7 @@ def test_it_is_drawn_with_restored_and_known_to_nobody_else(
     assert "Everything is set as it was. Press Generate" in restored[parts.restore.note]
     stranger = restorer.from_upload({"path": path})
     assert set(stranger) == {parts.restore.note, parts.restore.file}
-    assert "no adapter &#x27;toys&#x27; (it has base, fine)" in stranger[parts.restore.note]
+    assert "no adapter 'toys' (it has base, fine)" in text_of(stranger[parts.restore.note])
 
     written(file, seed=5)
     restored = restorer.from_result(path, [key])
@@ -135,10 +137,12 @@ def test_another_model_shows_its_own_and_what_fits_it(
 
 def test_what_is_left_out_is_plain_text(page: Opened) -> None:
     _, studio = page
-    entry = replace(studio.entry("toybox"), left_out=("<b>a</b>.bin is damaged.",))
+    entry = replace(studio.entry("toybox"), left_out=(Message.plain("<b>a</b>.bin is damaged."),))
     assert "&lt;b&gt;a&lt;/b&gt;.bin is damaged." in left_out_html(entry)
     assert "One adapter file cannot be used" in left_out_html(entry)
-    assert "2 adapter files cannot be used" in left_out_html(replace(entry, left_out=("a", "b")))
+    assert "2 adapter files cannot be used" in left_out_html(
+        replace(entry, left_out=(Message.plain("a"), Message.plain("b")))
+    )
 
 
 @pytest.mark.parametrize("chosen", [["base", "mine"], ["fine", "base", "mine"]])

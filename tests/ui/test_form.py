@@ -12,11 +12,11 @@ from gradio_client import Client, handle_file
 from PIL import Image, ImageCms
 
 from ipa_app.errors import UserError
-from ipa_app.ui import texts
 from ipa_app.ui.form import build_request
 from ipa_app.ui.kept import show_anywhere
 from ipa_app.ui.seen import seen_html
 from tests.picture_files import COLOURS, encoded, in_p3, middles, p3_profile, patches
+from tests.seen import paragraphs
 
 SEVERAL = "has several frames or pages, of which the first is used."
 
@@ -66,7 +66,7 @@ def test_a_number_that_was_cleared_is_as_it_is_for_the_task() -> None:
 def test_what_the_model_looks_at_is_shown_with_what_is_to_be_said_of_it(tmp_path: Path) -> None:
     shown = seen_html(upload(tmp_path, frames()), view="crop", centre=(0.5, 0.5))
     assert "<img" in shown
-    assert f'<p class="ipa-note" role="status">This picture {SEVERAL}</p>' in shown
+    assert paragraphs(shown) == [f"This picture {SEVERAL}"]
     refused = seen_html(upload(tmp_path, b"<b>words</b>"), view="crop", centre=(0.5, 0.5))
     assert "<img" not in refused
     assert "cannot be opened as a picture" in refused
@@ -160,7 +160,6 @@ def test_the_api_says_how_a_mask_was_understood_and_asks_where_it_was_not(client
 
 
 def test_uploads_that_cannot_be_used_are_named_as_the_page_names_them(tmp_path: Path) -> None:
-    assert set(texts.UPLOAD_NAMES) == {"reference", "negative_reference", "image", "start_image", "pose"}
     clear = upload(tmp_path, encoded(Image.new("RGBA", (20, 20))))
     for field, task in (("image", "inpaint"), ("start_image", "mix"), ("pose", "pose")):
         with pytest.raises(UserError, match="transparent all over"):

@@ -15,6 +15,7 @@ import pytest
 
 from ipa_app.engine.engine import Engine
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
@@ -49,7 +50,7 @@ def page(
     """A page with a model that cannot be loaded for want of files, and one on the Hub."""
 
     def no_model(*_: object) -> None:
-        raise UserError("These files are no model.")
+        raise UserError.plain("These files are no model.")
 
     monkeypatch.setattr(ModelManager, "_load_model", no_model)
     near = replace(entry_from_folder(tmp_path / "near", name="toybox"), title="Toybox")
@@ -154,7 +155,7 @@ def test_the_facts_are_plain_text(far: ModelEntry) -> None:
     shown = offer_html(far, ModelState(), meanwhile="Toy<box>")
     for told in ("Far &amp; away is not on this computer yet", "6.1 GB, once", "6 GB on a graphics card", "14 GB of"):
         assert told in shown
-    failed = offer_html(far, ModelState(phase="failed", message="no <room>"), meanwhile="Toy<box>")
+    failed = offer_html(far, ModelState(phase="failed", message=Message.plain("no <room>")), meanwhile="Toy<box>")
     assert "no &lt;room&gt;" in failed
     assert "Toy&lt;box&gt;" in failed
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ipa_app.engine.results import Progress
 from ipa_app.errors import Cancelled, UserError
+from ipa_app.messages import Message
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.state import ModelState
 from ipa_app.ui.about import model_note, unknown_words_note, words_html
@@ -87,20 +88,24 @@ def test_the_page_lists_the_words_and_says_what_the_model_draws(tiny_bundle_dir:
 
 def test_the_status_line_is_plain_text_with_a_bar_while_busy() -> None:
     assert "<b>" not in status_line("<b>hello</b>", kind="busy")
-    line = progress_line(Progress(phase="denoising", step=5, steps=20, message="picture 1 of 2"))
+    line = progress_line(
+        Progress(phase="denoising", step=5, steps=20, message=Message("doing.picture", number=1, total=2))
+    )
     assert "Drawing: picture 1 of 2" in line
     assert "width:25%" in line
-    assert "1 request before" in progress_line(Progress(phase="queued", message="1 request before"))
+    assert "1 request before" in progress_line(
+        Progress(phase="queued", message=Message("doing.requests_before", count=1))
+    )
 
 
 def test_a_model_that_failed_says_why() -> None:
-    pill = model_pill(ModelState(phase="failed", message="no <unet> folder"), title="Toybox")
+    pill = model_pill(ModelState(phase="failed", message=Message.plain("no <unet> folder")), title="Toybox")
     assert "could not be loaded" in pill
     assert "no &lt;unet&gt; folder" in pill
 
 
 def test_only_sentences_for_people_leave_the_app() -> None:
-    assert explain(UserError("Add a picture.")) == "Add a picture."
+    assert explain(UserError.plain("Add a picture.")) == "Add a picture."
     assert explain(Cancelled()) == "Stopped."
     assert "secret" not in explain(ValueError("secret path"))
     assert gradio_error("a <b> c").message == "a &lt;b&gt; c"

@@ -12,16 +12,17 @@ import pytest
 from PIL import Image
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.pose.presets import preset_file, preset_pictures, preset_sheets
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
 from ipa_app.pose.skeleton import Skeleton
-from ipa_app.ui import texts
 from ipa_app.ui.form import build_request
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.running import Runner
 from ipa_app.ui.tabs.pose import read_canvas, read_keypoints, read_keypoints_file
 from ipa_app.ui.tabs.pose_finder import PoseFinder, find_pose, found_text
 from tests.drawn_skeletons import STANDING, drawn, without
+from tests.seen import paragraphs
 from tests.ui.page_parts import Opened, Update, opened_page
 
 WAVING = preset_file("waving").read_text("utf-8")
@@ -54,7 +55,7 @@ def test_what_is_left_out_of_keypoints_is_said_beside_them() -> None:
     cut = {**json.loads(WAVING), "people": [*json.loads(WAVING)["people"], {"<b>": 1}]}
     pose, notes, _ = read_keypoints(json.dumps(cut))
     assert json.loads(pose) == json.loads(WAVING)
-    assert notes == '<p class="ipa-note" role="status">Person 2 has no points, and was left out.</p>'
+    assert paragraphs(notes) == ["Person 2 has no points, and was left out."]
 
 
 def test_the_size_of_the_picture_is_asked_for_where_keypoints_do_not_say_it(tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_the_pose_of_a_toy_picture_reaches_the_editor(reading: Opened, tmp_path:
     assert (sheet.width, sheet.height) == (150, 90)
     assert None not in sheet.skeleton.people[0]
     assert last[finder.picture] is None
-    assert texts.POSE_FOUND_ONE in last[parts.results.status]
+    assert Message("pose.found", count=1) in last[parts.results.status]
     assert last[finder.find]["interactive"] and not last[tab.stop]["interactive"]
 
 
@@ -153,11 +154,11 @@ def test_the_joints_of_a_drawn_skeleton_reach_the_editor_with_what_is_left_out(r
     sheet = PoseSheet.from_json(last[finder.skeleton])
     assert None not in sheet.skeleton.people[0]
     said = last[parts.results.status]
-    assert texts.POSE_FOUND_ONE in said and "could not be followed, and was brought closer." in said
+    assert Message("pose.found", count=1) in said and "could not be followed, and was brought closer." in said
 
 
 def test_how_many_were_found_is_told() -> None:
     one = preset_sheets()["waving"]
-    assert found_text(one) == texts.POSE_FOUND_ONE
+    assert found_text(one) == Message("pose.found", count=1)
     two = PoseSheet(Skeleton(one.skeleton.people * 2), one.width, one.height)
     assert found_text(two).startswith("2 figures were found")

@@ -16,12 +16,12 @@ from PIL import Image
 from ipa_app.engine.results import GenerateResult
 from ipa_app.engine.withheld import notice
 from ipa_app.imaging.png import read_settings
+from ipa_app.messages import Message
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.models.memory_use import MemoryUse
 from ipa_app.ui.about import memory_note, memory_text
 from ipa_app.ui.orders import SERIES
 from ipa_app.ui.running import Runner, done_text
-from ipa_app.ui.texts import MEMORY_RUNS, MEMORY_SAVED
 from tests.engine.conftest import TIMEOUT_S
 from tests.ui.page_parts import Opened, inputs_after
 
@@ -103,15 +103,22 @@ def test_a_comparison_of_which_one_is_withheld_shows_the_other(
 
 
 def test_how_an_input_was_understood_is_told_once_with_the_pictures_of_a_series() -> None:
-    result = GenerateResult(images=(), seeds=(7,), settings={}, notes=("The mask was turned.", "The pose is small."))
-    text = done_text([result, result], seconds=1, order=SERIES["both-adapters"], series=["Base", "Fine-grained"])
+    result = GenerateResult(
+        images=(),
+        seeds=(7,),
+        settings={},
+        notes=(Message.plain("The mask was turned."), Message.plain("The pose is small.")),
+    )
+    text = " ".join(
+        done_text([result, result], seconds=1, order=SERIES["both-adapters"], series=["Base", "Fine-grained"])
+    )
     assert text.endswith(" 2 pictures in 1.0 seconds. The mask was turned. The pose is small.")
 
 
-@pytest.mark.parametrize("device", sorted(MEMORY_RUNS))
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
 @pytest.mark.parametrize("precision", ["single", "half"])
 def test_it_is_told_where_a_model_runs(device: Any, precision: Any) -> None:
-    text = memory_text(MemoryUse(device=device, precision=precision, needed=2_340_000_000))
+    text = " ".join(memory_text(MemoryUse(device=device, precision=precision, needed=2_340_000_000)))
     assert f"{precision} precision and takes about 2.3 GB" in text
     assert "free" not in text
 
@@ -119,8 +126,7 @@ def test_it_is_told_where_a_model_runs(device: Any, precision: Any) -> None:
 @pytest.mark.parametrize("savings", [("half",), ("tiled",), ("half", "tiled"), ("turns", "tiled")])
 def test_it_is_told_what_short_memory_led_to(savings: Any) -> None:
     use = MemoryUse(device="cuda", precision="half", needed=3 * GB, savings=savings, free=5_100_000_000, wanted=9 * GB)
-    assert "Only 5.1 GB of 9.0 GB were free, so " in memory_text(use)
-    assert " ".join(savings) in MEMORY_SAVED
+    assert memory_text(use)[1].startswith("Only 5.1 GB of 9.0 GB were free, so ")
 
 
 def test_nothing_is_told_of_the_memory_of_a_model_that_is_not_there() -> None:

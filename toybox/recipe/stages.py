@@ -111,10 +111,10 @@ def start_from(bundle: Path, folder: Path, recipe: Recipe) -> None:
     wanted = [*(part for stage in STAGES.values() for part in stage.leaves if part not in LATER_PARTS), *CONTINUED]
     missing = [part for part in dict.fromkeys(wanted) if not (bundle / part).is_dir()]
     if missing:
-        raise UserError(f"{bundle} is no bundle of the recipe: it has no {', '.join(missing)}.")
+        raise UserError.plain(f"{bundle} is no bundle of the recipe: it has no {', '.join(missing)}.")
     side = json.loads((bundle / "vae" / "config.json").read_text("utf-8"))["sample_size"]
     if side != recipe.size:
-        raise UserError(
+        raise UserError.plain(
             f"{bundle} draws pictures of {side} pixels, and the recipe {recipe.name} learns on such of {recipe.size}: "
             "please name a recipe of the bundle's size."
         )

@@ -85,7 +85,7 @@ def recipe_accelerator() -> Accelerator:
         UserError: there is a GPU, which one process keeps busy.
     """
     if process_count() > 1 and torch.cuda.is_available():
-        raise UserError("Several processes share a CPU; on a GPU, please start one.")
+        raise UserError.plain("Several processes share a CPU; on a GPU, please start one.")
     # Losses say themselves where less than single precision will do. The adapters, which accelerate trains in the same
     # process, decide what it is.
     precision = "bf16" if has_bfloat16() else "no"
@@ -100,7 +100,7 @@ def share(batch_size: int) -> int:
     """
     count = PartialState().num_processes
     if batch_size % count:
-        raise UserError(f"A batch of {batch_size} cannot be parted among {count} processes.")
+        raise UserError.plain(f"A batch of {batch_size} cannot be parted among {count} processes.")
     return batch_size // count
 
 

@@ -13,6 +13,7 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import cut_window, fitted_size
 from ipa_app.imaging.masks import Box, cover_cells, feather, fit_mask, grow, mask_box
 from ipa_app.imaging.transparency import in_colour, note_of_transparency, off_white, on_white, opacity_of
+from ipa_app.messages import Message
 
 if TYPE_CHECKING:
     from ipa_app.engine.plan import Plan
@@ -85,13 +86,13 @@ class Area:
         return ImageChops.multiply(strength, self.mask)
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[Message, ...]:
         """What is to be said of how the picture was taken."""
         if self.transparency is None:
             return ()
         if ImageChops.subtract(self.mask, self.transparency.appears).getbbox() is None:
-            return ("The picture is transparent where it is redrawn, so what is drawn there is opaque.",)
-        return (note_of_transparency("The picture"),)
+            return (Message("picture.redrawn_opaque"),)
+        return (note_of_transparency(Message("upload.image")),)
 
     def with_transparency(self, result: Image.Image) -> Image.Image:
         """Give a result that lies on white the picture's transparency; outside the mask all bytes are the picture's."""
@@ -165,12 +166,10 @@ def margins(request: GenerateRequest, size: tuple[int, int]) -> Box:
     width, height = size
     left, right = (_pixels(percent, width) for percent in (request.extend_left, request.extend_right))
     top, bottom = (_pixels(percent, height) for percent in (request.extend_up, request.extend_down))
-    for name, side, more in (("wide", width, left + right), ("high", height, top + bottom)):
+    sides = ((Message("direction.wide"), width, left + right), (Message("direction.high"), height, top + bottom))
+    for name, side, more in sides:
         if more and side + more > LARGEST_SIDE:
-            raise UserError(
-                f"The extended picture would be {side + more} pixels {name}; it may be {LARGEST_SIDE} at most: please "
-                "extend it by less, or ask for a smaller width and height, to which the picture is brought first."
-            )
+            raise UserError("request.extended_too_far", pixels=side + more, direction=name, most=LARGEST_SIDE)
     return left, top, right, bottom
 
 
@@ -216,9 +215,7 @@ def _masked(request: GenerateRequest, size: tuple[int, int]) -> Image.Image:
         mask = ImageChops.invert(mask)
     mask = grow(mask, request.mask_grow / 100 * max(size))
     if mask.getbbox() is None and not request.extends:
-        raise UserError(
-            "Nothing of the mask is left to redraw: please shrink it less, or paint more (or less, if it is swapped)."
-        )
+        raise UserError("mask.nothing_left")
     return mask
 
 

@@ -131,9 +131,9 @@ class Inpaint(Task):
     def check(self, request: GenerateRequest) -> None:
         """Make sure that there are a picture and a mask."""
         if request.image is None:
-            raise UserError("There is no picture: please add the one that you want to change.", field="image")
+            raise UserError("request.no_picture").blaming("image")
         if request.mask is None and not request.extends:
-            raise UserError("There is no mask: please paint over the part that should change (white = repaint).")
+            raise UserError("request.no_mask")
 
     def normalized(self, request: GenerateRequest) -> Mapping[str, Any]:
         """Bring the mask to the picture's size, hard; a mask that is so already stays the same picture."""

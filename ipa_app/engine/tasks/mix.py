@@ -13,6 +13,7 @@ from ipa_app.engine.tasks.task import OwnOptions, Task, TaskInputs, Tools
 from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError
 from ipa_app.imaging.transparency import in_colour, note_of_transparency, off_white, on_white, opacity_of
+from ipa_app.messages import Message
 from ipa_app.options import option
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Mix(Task):
     def check(self, request: GenerateRequest) -> None:
         """Make sure that there is something to draw."""
         if not (request.references or readable(request.prompt).strip()):
-            raise UserError("There is nothing to draw: please write a prompt, add a reference, or both.")
+            raise UserError("request.nothing_to_draw")
 
     def pipeline(self, plan: Plan) -> PipelineTask:
         """Return image-to-image where there is a start picture."""
@@ -70,10 +71,8 @@ class Mix(Task):
     def check_plan(self, plan: Plan) -> None:
         """Make sure that anything is drawn over the start picture."""
         if plan.drawn_steps == 0:
-            raise UserError(
-                f"With a change of {plan.request.strength:g} none of the {plan.steps} steps would be drawn, and the "
-                "start picture would stay as it is: please choose a larger one.",
-                field="strength",
+            raise UserError("request.changes_nothing", strength=f"{plan.request.strength:g}", steps=plan.steps).blaming(
+                "strength"
             )
 
     def batch_key(self, plan: Plan) -> Hashable:
@@ -92,7 +91,7 @@ class Mix(Task):
         return TaskInputs(
             image=on_white(start),
             finish=lambda drawn: off_white(drawn, opacity),
-            notes=(note_of_transparency("The start picture"),),
+            notes=(note_of_transparency(Message("upload.start_image")),),
         )
 
     def pipeline_inputs(self, plan: Plan, items: Sequence[BatchItem]) -> dict[str, Any]:

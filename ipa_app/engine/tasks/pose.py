@@ -11,6 +11,7 @@ from PIL import Image
 from ipa_app.engine.tasks.pose_search import cancellable, people_finder
 from ipa_app.engine.tasks.task import OwnOptions, Task, TaskInputs, Tools, check_range, no_whole_step
 from ipa_app.errors import UserError, blaming
+from ipa_app.messages import Message
 from ipa_app.options import option
 from ipa_app.pose.detect import PosePicture, pose_image
 from ipa_app.pose.detectors import DETECTORS, USUAL, DetectorName
@@ -105,10 +106,10 @@ class Pose(Task):
 
     def check(self, request: GenerateRequest) -> None:
         """Make sure that there is a pose."""
-        of = "The pose's strength"
+        of = Message("strength.pose")
         check_range(request.control_start, request.control_end, of=of, field="control_end")
         if request.pose is None:
-            raise UserError("There is no pose: please choose one, or add a skeleton or a photo.")
+            raise UserError("request.no_pose")
 
     def pipeline(self, plan: Plan) -> PipelineTask:
         """Return the pipeline with the ControlNet."""
@@ -129,7 +130,7 @@ class Pose(Task):
         steps, start, end = plan.drawn_steps, plan.request.control_start, plan.request.control_end
         # The steps that diffusers' ControlNet pipelines keep.
         if not any(i / steps >= start and (i + 1) / steps <= end for i in range(steps)):
-            raise no_whole_step("pose", start=start, end=end, steps=steps, field="control_end")
+            raise no_whole_step(Message("counted.pose"), start=start, end=end, steps=steps, field="control_end")
 
     def batch_key(self, plan: Plan) -> Hashable:
         """Return how strongly and when the pose counts."""

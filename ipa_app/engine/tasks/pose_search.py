@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ipa_app.engine.observable import Observable
 from ipa_app.engine.results import Progress
+from ipa_app.messages import Message
 from ipa_app.models.entry import HubFiles, HubPart
 from ipa_app.models.hub import gather
 from ipa_app.pose.detect import FindPeople, PoseDetector, find_pose
@@ -44,13 +45,13 @@ def people_finder(
         stop: when set, ends a download soon.
     """
 
-    def report(share: float, words: str) -> None:
-        message = f"downloading {weights_of(options).title}: {words}"
+    def report(share: float, words: Message) -> None:
+        message = Message("doing.downloading", title=weights_of(options).title, doing=words)
         emit(Progress(phase="loading", step=int(share * 100), steps=100, message=message))
 
     def weights(options: PoseOptions) -> Mapping[str, Path]:
         files = gather(weights_of(options), report=report, cancel=stop)
-        emit(Progress(phase="encoding", message="looking for people"))
+        emit(Progress(phase="encoding", message=Message("doing.looking_for_people")))
         return files
 
     def find(photo: Image.Image) -> Skeleton:
@@ -115,7 +116,7 @@ class PoseSearch(Observable[PoseSheet]):
 
     def _look(self, photo: Image.Image, finder: FindPeople) -> None:
         with self.owning_errors():
-            self.emit(Progress(phase="encoding", message="looking at the pictures"))
+            self.emit(Progress(phase="encoding", message=Message("doing.looking_at_pictures")))
             sheet = find_pose(photo, find=finder)
             self.check_cancelled()
             self.finish(sheet)

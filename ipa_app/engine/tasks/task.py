@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from PIL import Image
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.models.hashing import picture_hash
 from ipa_app.options import Option, check, options
 
@@ -76,7 +77,7 @@ class TaskInputs:
     picture_size: tuple[int, int] | None = None
     window: Box | None = None
     finish: Callable[[Image.Image], Image.Image] = field(default=lambda drawn: drawn)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
 
 
 class Task:
@@ -235,14 +236,11 @@ def picture_in_file(pictures: Mapping[str, Image.Image], name: str) -> Image.Ima
         UserError: it is missing.
     """
     if name not in pictures:
-        raise UserError(
-            "A picture that this one was made from is missing in the file: please use the file just as it was "
-            "downloaded, made by this version."
-        )
+        raise UserError("recipe.picture_missing")
     return pictures[name]
 
 
-def check_range(start: float, end: float, *, of: str, field: str) -> None:
+def check_range(start: float, end: float, *, of: Message, field: str) -> None:
     """Make sure that what counts for a part of the steps ends later than it begins.
 
     Args:
@@ -255,12 +253,10 @@ def check_range(start: float, end: float, *, of: str, field: str) -> None:
         UserError: it does not.
     """
     if start >= end:
-        raise UserError(
-            f"{of} begins at {start:g} of the steps and ends at {end:g}; it must end later than it begins.", field=field
-        )
+        raise UserError("request.ends_before_it_begins", strength=of, start=f"{start:g}", end=f"{end:g}").blaming(field)
 
 
-def no_whole_step(what: str, *, start: float, end: float, steps: int, field: str) -> UserError:
+def no_whole_step(what: Message, *, start: float, end: float, steps: int, field: str) -> UserError:
     """Return the error that says that something counts for less than one step.
 
     Args:
@@ -271,7 +267,5 @@ def no_whole_step(what: str, *, start: float, end: float, steps: int, field: str
         field: of the end.
     """
     return UserError(
-        f"From {start:g} to {end:g} of {steps} steps there is no whole step in which the {what} would count: "
-        "please let it count for longer, or take more steps.",
-        field=field,
-    )
+        "request.counts_in_no_step", start=f"{start:g}", end=f"{end:g}", steps=steps, counted=what
+    ).blaming(field)

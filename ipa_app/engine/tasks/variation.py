@@ -21,4 +21,4 @@ class Variation(Task):
     def check(self, request: GenerateRequest) -> None:
         """Make sure that there is a reference."""
         if not request.references:
-            raise UserError("There is no reference: please add the picture that you want variations of.")
+            raise UserError("request.no_reference")

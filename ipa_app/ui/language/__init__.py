@@ -1,10 +1,9 @@
-"""The page in Chinese.
+"""The page in the language that a visitor chooses, one of those that `messages/` has files for.
 
-`chinese.json` mirrors `ui/texts.py` name by name. `sentences.json` has what the engine and what is under it say while
-they run, English and Chinese side by side, and `phrases.json` what stands in their placeholders, kind by kind.
-`matching.js` finds a text in them, `translate.js` puts the words in the page.
+What the server sends is English, and says by what messages it was made: `markup` puts their keys and values into the
+HTML, and `speak.js` says them anew in the browser, where all of the page meets. Labels and the like of Gradio's
+components have no place for a key: they are looked up, whole and letter by letter, in a list of what the page can say
+there. The same is done for Gradio's own words, which follow the browser's language only, and leave much in English.
 
-Gradio's own `gr.I18n` reaches labels only; most of this page's sentences are HTML, captions, messages or come from the
-skeleton editor. So the words are exchanged where all of them meet, in the browser, and the API goes on in English.
-What a visitor types, what the model knows and what the log says stay as they are.
+What a visitor types, what the model knows and what the log says stay as they are, and so does the API.
 """

@@ -1,95 +1,87 @@
-"""The button that changes the language, and the dictionary behind it."""
+"""The choice of the language, and all that the page can say in each."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import gradio as gr
 
 from ipa_app.engine.references import Reference
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.options import Option, options
-from ipa_app.ui import texts
+from ipa_app.messages import Language, Message, as_data, english
+from ipa_app.models.entry import CONTROLNET_KINDS
+from ipa_app.options import options
+from ipa_app.pose.detectors import DETECTORS
+from ipa_app.ui.language.markup import attribute
 
-_FOLDER = Path(__file__).parent
-# What the browser cuts a text at: its markup, and {words}, which come with markup of their own.
-_CUT = re.compile(r"<[^>]+>|\{words\}")
-
-Pair = tuple[str, str]
+_SCRIPT = Path(__file__).with_name("speak.js")
+_IN_COMPONENTS = ("page.", "gradio.")
+"""How the keys begin of what stands in Gradio's components, and of what Gradio itself says."""
 
 
-def language_switch() -> gr.HTML:
-    """Lay out the button. The page opens in the browser's language, or in the one that was chosen last."""
+def language_switch(languages: Mapping[str, Language], *, known: Iterable[Message]) -> gr.HTML:
+    """Lay out the choice. The page opens in the browser's language, or in the one that was chosen last.
+
+    Args:
+        languages: by their codes, English among them.
+        known: what stands in components when the page opens, and has values.
+    """
+    label = attribute("aria-label", Message("language.choose"))
     return gr.HTML(
         value="",
-        html_template='<button type="button" class="ipa-language"></button>',
-        js_on_load="\n".join(_read(name) for name in ("matching.js", "translate.js")),
+        html_template=f'<select class="ipa-language"{label}></select>',
+        js_on_load=_SCRIPT.read_text(encoding="utf-8"),
         apply_default_css=False,
         padding=False,
         elem_id="language",
-        dictionary=dictionary(),
-        phrases=phrases(),
+        setup=setup(languages, known=known),
     )
 
 
-def dictionary() -> list[Pair]:
-    """Everything the page can say in English, as one node of the document holds it, and the same in Chinese.
+def setup(languages: Mapping[str, Language], *, known: Iterable[Message]) -> dict[str, Any]:
+    """Return what the script is given: the languages, and what is looked up by its English text.
 
-    Gradio's own words are among it: it follows the browser's language only, and leaves much in English.
+    That are `texts`, looked up whole, and Gradio's own `patterns`, with something else in between.
 
-    Both may have placeholders such as {seed}. What stands in a placeholder that is called after a kind of `phrases`,
-    with a digit behind it where there are several, must be one of these and is translated, too; in {number} it must
-    be a number, and in {label} any other text of the page. What stands in any other stays as it is.
+    Args:
+        languages: as for `language_switch`.
+        known: as for `language_switch`.
     """
-    mirrored = json.loads(_read("chinese.json"))
-    pairs = [pair for name, text in mirrored.items() for pair in _pairs(getattr(texts, name), text)]
-    pairs += [pair for option, chinese in _options() for pair in _pairs(_shown_of(option), chinese)]
-    others = [pair for name in ("sentences.json", "gradio.json") for pair in json.loads(_read(name)).items()]
-    return list(dict.fromkeys([*pairs, *others]))
+    sentences = {key: text for key, text in _english().items() if key.startswith((*_IN_COMPONENTS, "option."))}
+    whole = {text: {"key": key, "values": {}} for key, text in sentences.items() if not _placeholders(text)}
+    whole |= {str(message): as_data(message) for message in known}
+    patterns = [(text, key) for key, text in sentences.items() if key.startswith("gradio.") and _placeholders(text)]
+    spoken = [_spoken(each) for each in languages.values()]
+    return {"languages": spoken, "texts": list(whole.items()), "patterns": patterns}
 
 
-def phrases() -> dict[str, list[Pair]]:
-    """What may stand in placeholders, by the kind they are called after."""
-    found = {kind: list(pairs.items()) for kind, pairs in json.loads(_read("phrases.json")).items()}
-    found["field"] += [(option.title, chinese["title"]) for option, chinese in _options()]
-    return found
+def declared_texts() -> Iterator[tuple[str, str]]:
+    """Give all that people see and that is declared elsewhere in English, each by its key: of options, of kinds."""
+    yield from _option_texts()
+    yield from ((f"detector.{name}.help", each.help) for name, each in DETECTORS.items())
+    yield from ((f"controlnet.{name}.purpose", each.purpose) for name, each in CONTROLNET_KINDS.items())
 
 
-def _options() -> Iterator[tuple[Option, dict[str, Any]]]:
-    """Give every option with its texts in Chinese."""
-    declared = {each.api: each for kind in (GenerateRequest, Reference) for each in options(kind).values()}
-    return ((declared[name], chinese) for name, chinese in json.loads(_read("options.json")).items())
+def _option_texts() -> Iterator[tuple[str, str]]:
+    for option in (each for kind in (GenerateRequest, Reference) for each in options(kind).values()):
+        said = {"title": option.title, "label": option.label, "help": option.help}
+        said |= {f"shown.{choice}": text for choice, text in zip(option.choices, option.shown, strict=False)}
+        yield from ((f"option.{option.api}.{name}", text) for name, text in said.items() if text)
 
 
-def _shown_of(option: Option) -> dict[str, Any]:
-    """Return what the page shows of an option; its title stands in sentences alone."""
-    shown = {"label": option.label, "help": option.help, "shown": option.shown}
-    return {name: text for name, text in shown.items() if text}
+def _spoken(language: Language) -> dict[str, Any]:
+    """Return a language as the script takes it; what its file lacks is said in English."""
+    sentences = {**english().sentences, **dict(declared_texts()), **language.sentences}
+    return {"code": language.code, "name": language.name, "sentences": sentences}
 
 
-def _read(name: str) -> str:
-    return (_FOLDER / name).read_text(encoding="utf-8")
+def _english() -> dict[str, str]:
+    sentences = {**english().sentences, **dict(declared_texts())}
+    return {key: text for key, text in sentences.items() if isinstance(text, str)}
 
 
-def _pairs(english: Any, chinese: Any) -> Iterator[Pair]:
-    if isinstance(english, dict):
-        for key, text in english.items():
-            yield from _pairs(text, chinese[key])
-    elif isinstance(english, tuple):
-        for shown, text in zip(english, chinese, strict=True):
-            yield from _pairs(shown, text)
-    else:
-        yield from _nodes(english, chinese)
-
-
-def _nodes(english: str, chinese: str) -> Iterator[Pair]:
-    """Cut marked-up texts where the browser cuts them; those with {words} are said without markup as well."""
-    if "{words}" in english:
-        yield english, chinese
-    for here, there in zip(_CUT.split(english), _CUT.split(chinese), strict=True):
-        if here.strip():
-            yield here.strip(), there  # with its spaces: Latin words have them where Chinese ones meet them
+def _placeholders(text: str) -> bool:
+    return any(name is not None for _, name, _, _ in Formatter().parse(text))

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from ipa_app.messages import english
 from ipa_app.pose.body import (
     BONE_COLOURS,
     BONES,
@@ -24,10 +25,10 @@ from ipa_app.pose.body import (
 )
 from ipa_app.pose.details import PARTS
 from ipa_app.pose.sheet import PoseSheet
-from ipa_app.ui import texts
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("poses.js", "elements.js", "editor.js")
+_WORDS = "page.skeleton."
 # Where the page shows pictures that can be laid behind the skeleton; the first one found is taken.
 _BEHIND = ("#results img", "#reference img")
 
@@ -57,8 +58,14 @@ def _setup() -> dict[str, Any]:
         "restPose": REST_POSE,
         "parts": {part: {"file": name, **_part(part)} for part, (name, _) in PARTS.items()},
         "behind": _BEHIND,
-        "labels": texts.SKELETON_LABELS,
+        "labels": _labels(),
     }
+
+
+def _labels() -> dict[str, Any]:
+    """Return the editor's words in English by the last part of their keys."""
+    sentences = english().sentences.items()
+    return {key.removeprefix(_WORDS): text for key, text in sentences if key.startswith(_WORDS)}
 
 
 def _part(part: str) -> dict[str, Any]:

@@ -80,14 +80,21 @@ const said = html("p", "ipa-help ipa-skel-said");
 let backdrop = null;
 let figures = []; // per person: {lines, dots, details}
 
+// What a joint is called: in English, and for the page's script, which says it in other languages, by keys and values.
 function jointLabel({ person, joint }) {
-  const parts = [joints[joint]];
-  if (pose.people.length > 1) parts.push(labels.person.replace("{number}", person + 1));
-  if (!pose.people[person][joint].seen) parts.push(labels.hidden);
-  return parts.join(", ");
+  const parts = [[joints[joint], `joint.${joints[joint].replace(" ", "_")}`]];
+  const number = person + 1;
+  if (pose.people.length > 1) parts.push([labels.person.replace("{number}", number), "page.skeleton.person", { number }]);
+  if (!pose.people[person][joint].seen) parts.push([labels.hidden, "page.skeleton.hidden"]);
+  const messages = parts.map(([, key, values = {}]) => ({ key, values }));
+  const whole = { key: "page.skeleton.joint", values: { parts: messages } };
+  return { text: parts.map(([text]) => text).join(", "), message: JSON.stringify([whole]) };
 }
 
-const say = (text) => (said.textContent = text);
+function say({ text, message = "" }) {
+  said.dataset.message = message;
+  said.textContent = text;
+}
 
 // New elements only where the number of people changes: the one that has the focus must stay.
 function build() {
@@ -150,7 +157,8 @@ function drawDetails(group, details) {
 function drawJoint(node, { x, y, seen }, which) {
   const [hit, ring, dot] = node.children;
   const unit = shorterSide(pose);
-  set(node, { transform: `translate(${x} ${y})`, "aria-label": jointLabel(which) });
+  const { text, message } = jointLabel(which);
+  set(node, { transform: `translate(${x} ${y})`, "data-message-aria-label": message, "aria-label": text });
   node.classList.toggle("ipa-skel-hidden", !seen);
   set(hit, { r: REACH.joint * unit });
   set(ring, { r: 0.026 * unit, "stroke-width": 0.008 * unit });
@@ -261,7 +269,7 @@ function removeFigure() {
   remove(pose, selected.person);
   selected = null;
   commit();
-  say("");
+  say({ text: "" });
 }
 
 function reset() {
@@ -271,7 +279,7 @@ function reset() {
 
 function toggleBehind() {
   const source = backdrop ? null : behind.map((where) => document.querySelector(where)?.src).find(Boolean);
-  if (!backdrop && !source) return say(labels.nothing_behind);
+  if (!backdrop && !source) return say({ text: labels.nothing_behind });
   backdrop?.remove();
   backdrop = source ? make("image", { class: "ipa-skel-behind", href: source }) : null;
   if (backdrop) svg.prepend(backdrop);
@@ -283,10 +291,10 @@ async function copy() {
   const text = writePose(pose, { whole: false });
   try {
     await navigator.clipboard.writeText(text);
-    say(labels.copied);
+    say({ text: labels.copied });
   } catch {
     // Browsers give the clipboard only to pages that came over https or from this machine, and only if allowed.
-    say(labels.not_copied);
+    say({ text: labels.not_copied });
   }
 }
 
@@ -330,7 +338,7 @@ watch("value", () => {
   if (pose) remember();
   chosen = text;
   selected = null;
-  say("");
+  say({ text: "" });
   show(text);
 });
 

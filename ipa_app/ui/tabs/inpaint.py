@@ -20,8 +20,8 @@ from ipa_app.imaging.mask_files import read_mask
 from ipa_app.imaging.masks import fit_mask
 from ipa_app.imaging.opening import Opened, open_image
 from ipa_app.imaging.transparency import note_of_transparency, on_white, opacity_of
+from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
-from ipa_app.ui import texts
 from ipa_app.ui.controls import picture_input
 from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
@@ -42,25 +42,31 @@ _LARGE_SHARE = 0.5
 def inpaint_tab(entry: ModelEntry) -> TaskTab:
     """Lay out the tab and its chain from uploaded picture to editor; it is the same for all models."""
     del entry
-    with gr.Tab(texts.INPAINT_TAB, id="inpaint", elem_id="tab-inpaint") as tab:
-        help_text(texts.INPAINT_HELP)
-        subheading(texts.INPAINT_IMAGE_LABEL)
+    with gr.Tab(Message("page.inpaint.tab"), id="inpaint", elem_id="tab-inpaint") as tab:
+        help_text(Message("page.inpaint.help"))
+        subheading(Message("page.inpaint.image_label"))
         with gr.Column(elem_id="inpaint-upload") as upload:
-            image = picture_input(label=texts.INPAINT_IMAGE_LABEL, elem_id="inpaint-image", height=300, is_kept=True)
+            image = picture_input(
+                label=Message("page.inpaint.image_label"), elem_id="inpaint-image", height=300, is_kept=True
+            )
         with gr.Column(visible=False, elem_id="inpaint-paint") as paint:
             note = gr.HTML("", padding=False, elem_id="inpaint-note")
             editor = _editor()
-            other = gr.Button(texts.INPAINT_OTHER_PICTURE, size="sm", elem_id="inpaint-other")
+            other = gr.Button(Message("page.inpaint.other_picture"), size="sm", elem_id="inpaint-other")
         shown = gr.State(None)  # in the tab: beside it, Gradio miscounts the tabs and shows the next one twice
-        with gr.Accordion(texts.INPAINT_MASK_ACCORDION, open=False, elem_id="inpaint-mask-panel") as mask_fold:
-            help_text(texts.INPAINT_MASK_LABEL)
-            mask_file = picture_input(label=texts.INPAINT_MASK_LABEL, elem_id="inpaint-mask", height=160, is_kept=True)
+        with gr.Accordion(
+            Message("page.inpaint.mask_accordion"), open=False, elem_id="inpaint-mask-panel"
+        ) as mask_fold:
+            help_text(Message("page.inpaint.mask_label"))
+            mask_file = picture_input(
+                label=Message("page.inpaint.mask_label"), elem_id="inpaint-mask", height=160, is_kept=True
+            )
         edges = mask_edges()
         finished = finish_tab(
             task="inpaint",
             tab=tab,
-            label=texts.PROMPT_OPTIONAL_LABEL,
-            placeholder=texts.PROMPT_EXAMPLES["inpaint"],
+            label=Message("page.prompt_optional_label"),
+            placeholder=Message("page.prompt_examples.inpaint"),
         )
     outputs = [upload, paint, note, editor, shown]
     image.change(_paintable_copy, [image, shown], outputs, preprocess=False, **CHECKED)
@@ -77,7 +83,7 @@ def inpaint_tab(entry: ModelEntry) -> TaskTab:
 
 def read_mask_input(
     sent: Mapping[str, Any], values: Mapping[str, Any], opened: Mapping[str, Opened]
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[dict[str, Any], list[Message]]:
     """Open what was painted on the page, which means what it shows, or a file, which may be anything.
 
     The page has saved what was painted, which counts where there is no file.
@@ -95,12 +101,12 @@ def read_mask_input(
     return {"mask": read.mask}, [*read.notes, *([] if values.get("mask_invert") else _note_of_size(read.mask))]
 
 
-def _note_of_size(mask: Image.Image) -> list[str]:
+def _note_of_size(mask: Image.Image) -> list[Message]:
     """Say how much is marked where that is most of the picture, as it is where a mask was meant the other way round."""
     share = mask.histogram()[255] / (mask.width * mask.height)
     if share <= _LARGE_SHARE:
         return []
-    return [texts.MASK_ALL if share == 1 else texts.MASK_LARGE.format(number=round(100 * share))]
+    return [Message("mask.all") if share == 1 else Message("mask.large", percent=round(100 * share))]
 
 
 def _from_example(example: Example) -> dict[str, Any]:
@@ -110,7 +116,7 @@ def _from_example(example: Example) -> dict[str, Any]:
 
 def _editor() -> gr.ImageEditor:
     return gr.ImageEditor(
-        label=texts.INPAINT_EDITOR_LABEL,
+        label=Message("page.inpaint.editor_label"),
         show_label=False,
         elem_id="inpaint-editor",
         type="pil",
@@ -138,12 +144,12 @@ def _paintable_copy(payload: Any, shown: str | None) -> tuple[Any, Any, Any, Any
         path = file_path(payload, field="image")
         if path == shown:
             return gr.skip(), gr.skip(), gr.skip(), gr.skip(), shown
-        opened = open_upload(payload, field="image", name=texts.UPLOADED)
+        opened = open_upload(payload, field="image", name=Message("upload.this"))
         copy = on_white(opened.image)
         factor = _COPY_SIDE / max(copy.size)
         copy = copy.resize((max(1, round(copy.width * factor)), max(1, round(copy.height * factor))))
         value = {"background": keep_picture(copy), "layers": [], "composite": None}
-        notes = [*opened.notes, *([note_of_transparency(texts.UPLOADED)] if opacity_of(opened.image) else [])]
+        notes = [*opened.notes, *([note_of_transparency(Message("upload.this"))] if opacity_of(opened.image) else [])]
         return gr.update(visible=False), gr.update(visible=True), notes_html(notes), value, path
 
 

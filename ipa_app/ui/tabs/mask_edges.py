@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ipa_app.engine.tasks.inpaint import EXTENSIONS
-from ipa_app.ui import texts
+from ipa_app.messages import Message
 from ipa_app.ui.controls import control, controls
 from ipa_app.ui.tabs.mask_view import MaskView
 from ipa_app.ui.tabs.shared import help_text, subheading
@@ -25,18 +25,18 @@ class MaskEdges:
 
 def mask_edges() -> MaskEdges:
     """Lay out the accordion; as it opens, it changes nothing."""
-    with gr.Accordion(texts.EDGES_ACCORDION, open=False, elem_id="edges-panel") as fold:
+    with gr.Accordion(Message("page.inpaint.edges_accordion"), open=False, elem_id="edges-panel") as fold:
         inputs = controls("mask_invert", "mask_grow", "mask_feather")
         inputs["area"] = control("area", elem_id="inpaint-area")
         inputs |= {**controls("mask_padding"), **_extensions()}
-        show = gr.Button(texts.MASK_SHOW, size="sm", elem_id="mask-show")
+        show = gr.Button(Message("page.inpaint.mask_show"), size="sm", elem_id="mask-show")
     # Beside the accordion, as a mask in a file is shown while this is closed.
     return MaskEdges(fold=fold, inputs=inputs, view=_view(show))
 
 
 def _extensions() -> dict[str, Any]:
-    subheading(texts.EXTEND_HEADING)
-    help_text(texts.EXTEND_HELP)
+    subheading(Message("page.inpaint.extend_heading"))
+    help_text(Message("page.inpaint.extend_help"))
     sliders = {}
     for pair in (EXTENSIONS[:2], EXTENSIONS[2:]):
         with gr.Row():
@@ -49,7 +49,7 @@ def _view(show: gr.Button) -> MaskView:
         notes = gr.HTML("", padding=False, elem_id="mask-notes")
         with gr.Column() as understood:
             picture = gr.Image(
-                label=texts.MASK_SHOW,
+                label=Message("page.inpaint.mask_show"),
                 show_label=False,
                 height=320,
                 buttons=["fullscreen"],
@@ -57,5 +57,5 @@ def _view(show: gr.Button) -> MaskView:
                 elem_id="mask-shown",
                 elem_classes="ipa-picture",
             )
-            help_text(texts.MASK_SHOWN)
+            help_text(Message("page.inpaint.mask_shown"))
     return MaskView(show=show, box=box, notes=notes, understood=understood, picture=picture)

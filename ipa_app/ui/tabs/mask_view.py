@@ -68,7 +68,7 @@ def connect_mask_view(view: MaskView, parts: Parts, runner: Runner) -> None:
             try:
                 return _shown(view, runner, sent)
             except UserError as error:
-                why = {view.notes: notes_html([str(error)]), view.understood: gr.update(visible=False)}
+                why = {view.notes: notes_html([error.message]), view.understood: gr.update(visible=False)}
                 return {view.box: gr.update(visible=True), **why}
 
     # As for drawing: strokes need the editor's own decoding, all other inputs must reach us undecoded.

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import gradio as gr
 
+from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
-from ipa_app.ui import texts
 from ipa_app.ui.controls import control, picture_input
 from ipa_app.ui.tabs.shared import Tab, TaskTab, finish_tab, help_text
 
@@ -15,13 +15,15 @@ from ipa_app.ui.tabs.shared import Tab, TaskTab, finish_tab, help_text
 def mix_tab(entry: ModelEntry) -> TaskTab:
     """Lay out the tab, which is the same for all models."""
     del entry
-    with gr.Tab(texts.MIX_TAB, id="mix", elem_id="tab-mix") as tab:
-        help_text(texts.MIX_HELP)
-        with gr.Accordion(texts.START_HEADING, open=False, elem_id="start-panel") as fold:
-            help_text(texts.START_HELP)
-            start = picture_input(label=texts.START_HEADING, elem_id="start-image", height=190)
+    with gr.Tab(Message("page.mix.tab"), id="mix", elem_id="tab-mix") as tab:
+        help_text(Message("page.mix.help"))
+        with gr.Accordion(Message("page.mix.start_heading"), open=False, elem_id="start-panel") as fold:
+            help_text(Message("page.mix.start_help"))
+            start = picture_input(label=Message("page.mix.start_heading"), elem_id="start-image", height=190)
             strength = control("strength")
-        finished = finish_tab(task="mix", tab=tab, label=texts.PROMPT_LABEL, placeholder=texts.PROMPT_EXAMPLES["mix"])
+        finished = finish_tab(
+            task="mix", tab=tab, label=Message("page.prompt_label"), placeholder=Message("page.prompt_examples.mix")
+        )
     return replace(finished, inputs={"start_image": start, "strength": strength}, folds={"start_image": fold})
 
 

@@ -18,15 +18,16 @@ import gradio as gr
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.imaging.opening import Opened, open_image
+from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
-from ipa_app.pose.detectors import detectors
+from ipa_app.pose.detectors import USUAL, detectors
 from ipa_app.pose.keypoint_files import UnknownCanvasError
-from ipa_app.pose.presets import preset_pictures, preset_sheets
+from ipa_app.pose.presets import preset_pictures, preset_sheets, preset_title
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
-from ipa_app.ui import texts
 from ipa_app.ui.controls import controls, picture_input
 from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
+from ipa_app.ui.language.markup import said
 from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.skeleton_editor.component import skeleton_editor
 from ipa_app.ui.status import notes_html
@@ -66,18 +67,18 @@ class _PoseParts:
 def pose_tab(entry: ModelEntry) -> TaskTab:
     """Lay out the tab, which is the same for all models."""
     del entry
-    with gr.Tab(texts.POSE_TAB, id="pose", elem_id="tab-pose") as tab:
-        help_text(texts.POSE_HELP)
+    with gr.Tab(Message("page.pose.tab"), id="pose", elem_id="tab-pose") as tab:
+        help_text(Message("page.pose.help"))
         parts = _lay_out()
         control_scale = controls("control_scale")
-        with gr.Accordion(texts.CONTROL_WHEN_HEADING, open=False, elem_id="control-when-panel") as when:
-            help_text(texts.CONTROL_WHEN_HELP)
+        with gr.Accordion(Message("page.pose.when_heading"), open=False, elem_id="control-when-panel") as when:
+            help_text(Message("page.pose.when_help"))
             shares = controls("control_start", "control_end")
         finished = finish_tab(
             task="pose",
             tab=tab,
-            label=texts.PROMPT_OPTIONAL_LABEL,
-            placeholder=texts.PROMPT_EXAMPLES["pose"],
+            label=Message("page.prompt_optional_label"),
+            placeholder=Message("page.prompt_examples.pose"),
         )
     _connect(parts)
     finder = PoseFinder(find=parts.find, options=parts.options, picture=parts.picture, skeleton=parts.skeleton)
@@ -94,7 +95,7 @@ def pose_tab(entry: ModelEntry) -> TaskTab:
 
 def read_skeleton(
     sent: Mapping[str, Any], values: Mapping[str, Any], opened: Mapping[str, Opened]
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[dict[str, Any], list[Message]]:
     """Read the editor's skeleton, the text of an OpenPose file, which counts where there is no picture."""
     del values
     skeleton = None if "pose" in opened else sent.get("skeleton")
@@ -120,18 +121,18 @@ def _from_request(parts: _PoseParts, request: GenerateRequest) -> Update:
 def _lay_out() -> _PoseParts:
     presets = _presets_gallery()
     with gr.Column(elem_id="pose-editing") as editing:
-        subheading(texts.POSE_EDITOR_LABEL)
+        subheading(Message("page.pose.editor_label"))
         skeleton = skeleton_editor(next(iter(preset_sheets().values()), None))
-        with gr.Accordion(texts.POSE_KEYPOINTS_ACCORDION, open=False, elem_id="keypoints-panel"):
+        with gr.Accordion(Message("page.pose.keypoints_accordion"), open=False, elem_id="keypoints-panel"):
             keypoints = _keypoints()
     with gr.Column(visible=False, elem_id="pose-aside") as aside:
-        gr.HTML(f'<p class="ipa-note" role="status">{texts.POSE_ASIDE}</p>', padding=False)
+        gr.HTML(said(Message("page.pose.aside"), tag="p", css_class="ipa-note", role="status"), padding=False)
         with gr.Row():
-            back = gr.Button(texts.POSE_BACK, size="sm", elem_id="pose-back")
-            find = gr.Button(texts.POSE_FIND, size="sm", elem_id="pose-find")
+            back = gr.Button(Message("page.pose.back"), size="sm", elem_id="pose-back")
+            find = gr.Button(Message("page.pose.find"), size="sm", elem_id="pose-find")
         options = _photo_options()
-    subheading(texts.POSE_IMAGE_LABEL)
-    picture = picture_input(label=texts.POSE_IMAGE_LABEL, elem_id="pose-image", height=190)
+    subheading(Message("page.pose.image_label"))
+    picture = picture_input(label=Message("page.pose.image_label"), elem_id="pose-image", height=190)
     return _PoseParts(
         presets=presets,
         editing=editing,
@@ -147,19 +148,26 @@ def _lay_out() -> _PoseParts:
 
 def _keypoints() -> _Keypoints:
     text = gr.Textbox(
-        label=texts.POSE_KEYPOINTS_LABEL, lines=4, max_lines=8, max_length=LONGEST_JSON, elem_id="keypoints"
+        label=Message("page.pose.keypoints_label"), lines=4, max_lines=8, max_length=LONGEST_JSON, elem_id="keypoints"
     )
     with gr.Row():
-        use = gr.Button(texts.POSE_KEYPOINTS_USE, size="sm", elem_id="keypoints-use")
-        file = gr.UploadButton(texts.POSE_KEYPOINTS_UPLOAD, size="sm", file_types=[".json"], elem_id="keypoints-file")
+        use = gr.Button(Message("page.pose.keypoints_use"), size="sm", elem_id="keypoints-use")
+        file = gr.UploadButton(
+            Message("page.pose.keypoints_upload"), size="sm", file_types=[".json"], elem_id="keypoints-file"
+        )
     notes = gr.HTML("", padding=False, elem_id="keypoints-notes")
-    help_text(texts.POSE_CANVAS_HELP)
+    help_text(Message("page.pose.canvas_help"))
     with gr.Row():
         width, height = (
             gr.Number(0, label=label, precision=0, minimum=0, min_width=120, elem_id=f"keypoints-{side}")
-            for side, label in (("width", texts.POSE_CANVAS_WIDTH), ("height", texts.POSE_CANVAS_HEIGHT))
+            for side, label in (
+                ("width", Message("page.pose.canvas_width")),
+                ("height", Message("page.pose.canvas_height")),
+            )
         )
-    picture = gr.UploadButton(texts.POSE_CANVAS_UPLOAD, size="sm", file_types=["image"], elem_id="keypoints-picture")
+    picture = gr.UploadButton(
+        Message("page.pose.canvas_upload"), size="sm", file_types=["image"], elem_id="keypoints-picture"
+    )
     return _Keypoints(text=text, use=use, file=file, width=width, height=height, picture=picture, notes=notes)
 
 
@@ -168,16 +176,16 @@ def _photo_options() -> dict[str, Any]:
     with gr.Row():
         finding = controls("pose_hands", "pose_face", min_width=140)
     detector = controls("pose_detector", visible=len(detectors()) > 1)
-    help_text(texts.POSE_PHOTO_HELP)
+    help_text(USUAL.told, Message("page.pose.photo_help"))
     return {**finding, **detector}
 
 
 def _presets_gallery() -> gr.Gallery:
     pictures = preset_pictures()
-    subheading(texts.POSE_PRESETS_LABEL)
+    subheading(Message("page.pose.presets_label"))
     return gr.Gallery(
-        value=[(str(path), name) for name, path in pictures.items()],
-        label=texts.POSE_PRESETS_LABEL,
+        value=[(str(path), preset_title(name)) for name, path in pictures.items()],
+        label=Message("page.pose.presets_label"),
         show_label=False,
         elem_id="pose-presets",
         columns=5,
@@ -224,12 +232,12 @@ def read_keypoints(text: Any, width: Any = 0, height: Any = 0) -> tuple[Any, str
     """
     with explained():
         if not text:
-            raise UserError(texts.POSE_NOTHING_PASTED)
+            raise UserError("keypoints.nothing_pasted")
         is_known = all(isinstance(side, int | float) and side > 0 for side in (width, height))
         try:
             sheet = PoseSheet.from_json(text, canvas=(width, height) if is_known else None)
         except UnknownCanvasError as question:
-            return gr.skip(), notes_html([str(question)]), text
+            return gr.skip(), notes_html([question.message]), text
         return sheet.to_json(), notes_html(sheet.notes), gr.skip()
 
 
@@ -243,12 +251,12 @@ def read_keypoints_file(payload: Any, width: Any = 0, height: Any = 0) -> tuple[
         path = Path(file_path(payload, field="keypoints", most=None))
         # No character is written with more bytes than four.
         if path.stat().st_size > 4 * LONGEST_JSON:
-            raise UserError(texts.POSE_FILE_TOO_LONG)
+            raise UserError("keypoints.file_too_long")
         content = path.read_bytes()
         try:
             text = content.decode(json.detect_encoding(content))
         except UnicodeDecodeError:
-            raise UserError(texts.POSE_FILE_NOT_TEXT) from None
+            raise UserError("keypoints.file_not_text") from None
     return read_keypoints(text, width, height)
 
 

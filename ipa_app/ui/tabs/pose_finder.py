@@ -10,9 +10,9 @@ import gradio as gr
 
 from ipa_app.engine.results import Progress
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
-from ipa_app.ui import texts
 from ipa_app.ui.audience import awaited
 from ipa_app.ui.form import checked_values, open_upload
 from ipa_app.ui.listeners import CHECKED
@@ -68,7 +68,7 @@ def _look(
         Cancelled: it was stopped.
     """
     if picture is None:
-        raise UserError(texts.POSE_NO_PHOTO)
+        raise UserError("pose.no_photo")
     yield runner.started()
     said = checked_values("pose", sent, names=("pose_detector", "pose_hands", "pose_face"))
     wanted = PoseOptions(detector=said["pose_detector"], hands=said["pose_hands"], face=said["pose_face"])
@@ -80,11 +80,10 @@ def _look(
             if isinstance(event, Progress):
                 yield {runner.results.status: progress_line(event)}
             elif isinstance(event, PoseSheet):
-                status = status_line(" ".join([found_text(event), *photo.notes, *event.notes]), kind="done")
+                status = status_line(found_text(event), *photo.notes, *event.notes, kind="done")
                 yield {**runner.finished(status), finder.skeleton: event.to_json(), finder.picture: None}
 
 
-def found_text(sheet: PoseSheet) -> str:
+def found_text(sheet: PoseSheet) -> Message:
     """Say how many were found, and what to do with them."""
-    count = len(sheet.skeleton.people)
-    return (texts.POSE_FOUND_ONE if count == 1 else texts.POSE_FOUND_MANY).format(count=count)
+    return Message("pose.found", count=len(sheet.skeleton.people))

@@ -11,8 +11,9 @@ import gradio as gr
 
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks import TASKS
+from ipa_app.messages import Message
 from ipa_app.options import options
-from ipa_app.ui import texts
+from ipa_app.ui.language.markup import said
 
 if TYPE_CHECKING:
     from ipa_app.imaging.opening import Opened
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 Update = dict[Any, Any]
-Fields = tuple[dict[str, Any], list[str]]
+Fields = tuple[dict[str, Any], list[Message]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +96,14 @@ class TaskTab:
         return TASKS[self.task].default_of(options(GenerateRequest)["scale"])
 
 
-def help_text(text: str) -> None:
+def help_text(*texts: Message) -> None:
     """Say in a line or two what the tab does."""
-    gr.HTML(f'<p class="ipa-help">{text}</p>', padding=False, elem_classes="ipa-text")
+    gr.HTML(said(*texts, tag="p", css_class="ipa-help"), padding=False, elem_classes="ipa-text")
 
 
-def subheading(text: str) -> None:
+def subheading(text: Message) -> None:
     """Name what follows."""
-    gr.HTML(f"<h3>{text}</h3>", padding=False, elem_classes="ipa-subheading")
+    gr.HTML(said(text, tag="h3"), padding=False, elem_classes="ipa-subheading")
 
 
 def finish_tab(
@@ -111,7 +112,7 @@ def finish_tab(
     tab: gr.Tab,
     label: str,
     placeholder: str,
-    extras: Mapping[str, str] = MappingProxyType({}),
+    extras: Mapping[str, Message] = MappingProxyType({}),
     compared: Callable[[], gr.CheckboxGroup] | None = None,
 ) -> TaskTab:
     """Lay out the words, the buttons and room for examples, the same way in every tab.
@@ -134,8 +135,12 @@ def finish_tab(
     )
     unknown = gr.HTML("", elem_id=f"{task}-unknown", padding=False)
     with gr.Row(elem_classes="ipa-actions"):
-        generate = gr.Button(texts.GENERATE, variant="primary", size="lg", scale=3, elem_id=f"{task}-generate")
-        stop = gr.Button(texts.STOP, size="lg", scale=1, min_width=90, interactive=False, elem_id=f"{task}-stop")
+        generate = gr.Button(
+            Message("page.generate"), variant="primary", size="lg", scale=3, elem_id=f"{task}-generate"
+        )
+        stop = gr.Button(
+            Message("page.stop"), size="lg", scale=1, min_width=90, interactive=False, elem_id=f"{task}-stop"
+        )
     further = _further_buttons(task, extras) if extras else {}
     choice = compared() if compared else None
     examples = gr.Column(elem_classes="ipa-examples")
@@ -152,7 +157,7 @@ def finish_tab(
     )
 
 
-def _further_buttons(task: str, extras: Mapping[str, str]) -> dict[str, gr.Button]:
+def _further_buttons(task: str, extras: Mapping[str, Message]) -> dict[str, gr.Button]:
     with gr.Row(elem_classes="ipa-extras"):
         return {
             name: gr.Button(text, size="sm", min_width=140, elem_id=f"{task}-{name}") for name, text in extras.items()

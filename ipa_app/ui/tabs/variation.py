@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gradio as gr
 
+from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
-from ipa_app.ui import texts
 from ipa_app.ui.adapters import adapters_to_compare
+from ipa_app.ui.orders import SERIES
 from ipa_app.ui.tabs.shared import Tab, TaskTab, finish_tab, help_text
 
 
@@ -16,14 +17,14 @@ def variation_tab(entry: ModelEntry) -> TaskTab:
     Args:
         entry: the model that is chosen when the page opens.
     """
-    with gr.Tab(texts.VARIATION_TAB, id="variation", elem_id="tab-variation") as tab:
-        help_text(texts.VARIATION_HELP)
+    with gr.Tab(Message("page.variation.tab"), id="variation", elem_id="tab-variation") as tab:
+        help_text(Message("page.variation.help"))
         return finish_tab(
             task="variation",
             tab=tab,
-            label=texts.PROMPT_OPTIONAL_LABEL,
-            placeholder=texts.PROMPT_EXAMPLES["variation"],
-            extras=texts.SERIES_BUTTONS,
+            label=Message("page.prompt_optional_label"),
+            placeholder=Message("page.prompt_examples.variation"),
+            extras={name: Message(order.button) for name, order in SERIES.items()},
             compared=lambda: adapters_to_compare(entry),
         )
 

@@ -167,7 +167,7 @@ def test_looking_for_people_can_be_given_up_at_once() -> None:
 
 def test_what_the_search_comes_to_is_passed_on() -> None:
     def fail(_photo: Image.Image) -> Skeleton:
-        raise UserError("Nobody is there.")
+        raise UserError.plain("Nobody is there.")
 
     assert cancellable(lambda _: SOMEBODY, lambda: None)(PHOTO) is SOMEBODY
     with pytest.raises(UserError, match="Nobody is there"):

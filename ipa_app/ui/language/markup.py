@@ -1,0 +1,50 @@
+"""HTML that knows what it says: by keys and values, for the page's script to say it in another language."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable
+
+from ipa_app.messages import Message, as_data, in_html
+
+
+def said(*messages: str, tag: str = "span", css_class: str = "", role: str = "") -> str:
+    """Return an element with sentences in it.
+
+    Args:
+        messages: what is no `Message` is said as it is, in every language. All is escaped but for the marks of
+            sentences.
+        tag: of the element.
+        css_class: likewise.
+        role: likewise; by default it has none.
+    """
+    plain = {"class": css_class, "role": role}
+    attributes = "".join(f' {name}="{value}"' for name, value in plain.items() if value)
+    return f"<{tag}{attributes}{_data('', messages)}>{' '.join(map(in_html, messages))}</{tag}>"
+
+
+def attribute(name: str, *messages: str) -> str:
+    """Return an element's attribute that says something, such as its title; begins with a space."""
+    return f' {name}="{html.escape(" ".join(messages))}"{_data(f"-{name}", messages)}'
+
+
+def said_in_toast(message: Message) -> str:
+    """Return a sentence as HTML for Gradio's own messages, which keep no attributes of data, but this one."""
+    return f'<span content="{_json((message,))}">{in_html(message)}</span>'
+
+
+def known(messages: Iterable[str]) -> str:
+    """Return what is not seen: it tells the page's script of messages that stand in components, which have no keys."""
+    told = [(message, as_data(message)) for message in messages if isinstance(message, Message)]
+    return f'<span hidden data-known="{html.escape(json.dumps(told))}"></span>' if told else ""
+
+
+def _data(which: str, messages: tuple[str, ...]) -> str:
+    if not any(isinstance(message, Message) for message in messages):
+        return ""
+    return f' data-message{which}="{_json(messages)}"'
+
+
+def _json(messages: tuple[str, ...]) -> str:
+    return html.escape(json.dumps([as_data(message) for message in messages]))
