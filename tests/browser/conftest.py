@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ipa_app.ui.examples import Example
-from tests.browser.hands import PATIENCE_MS
+from tests.browser.hands import PATIENCE_MS, watch
 from tests.ui.serving import served
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -70,6 +70,7 @@ def open_page(chromium: Any, page_url: str) -> Iterator[Callable[..., Any]]:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
+        watch(page)
         page.on("pageerror", lambda error: problems.append(f"page error: {error}"))
         page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
         page.on("request", lambda request: _note_outside(request.url, page_url, problems))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from PIL import Image
@@ -13,15 +14,49 @@ PATIENCE_MS = 120_000
 EDITOR = "#inpaint-editor .pixi-target canvas"
 
 
+_asked: WeakKeyDictionary[Any, set[Any]] = WeakKeyDictionary()
+_STILL = """() => new Promise((resolve) => {
+    const observer = new MutationObserver(again);
+    let timer;
+    function again() {
+        clearTimeout(timer);
+        timer = setTimeout(look, 250);
+    }
+    function look() {
+        const moves = (each) => each.playState === "running" && each.effect.getComputedTiming().endTime !== Infinity;
+        if (document.getAnimations().some(moves)) return again();
+        observer.disconnect();
+        resolve();
+    }
+    observer.observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
+    again();
+})"""
+
+
+def watch(page: Any) -> None:
+    """Keep count of what a page asks for and has no answer to yet, but for the line that says that it is still open."""
+    waiting = _asked.setdefault(page, set())
+    page.on("request", lambda request: waiting.add(request) if "/heartbeat/" not in request.url else None)
+    for end in ("requestfinished", "requestfailed"):
+        page.on(end, lambda request: waiting.discard(request))
+
+
+def rest(page: Any) -> None:
+    """Wait until a page has come to rest: nothing moves, nothing changes, and nothing is still to be answered."""
+    page.evaluate(_STILL)
+    while _asked.get(page):
+        page.evaluate(_STILL)
+
+
 def enter(page: Any, box: str, number: str) -> None:
     """Type a number into a slider's box, again where it does not stay: an accordion that was just opened resets it."""
     field = f"#{box} input[type=number]"
     page.wait_for_selector(field)
     for _ in range(5):
-        page.wait_for_timeout(700)
+        rest(page)
         page.fill(field, number)
         page.locator(field).blur()
-        page.wait_for_timeout(700)
+        rest(page)
         if page.input_value(field) == number:
             return
     raise AssertionError(f"{box} does not keep {number}")
@@ -45,7 +80,7 @@ def settle(page: Any, selector: str) -> None:
         if now == before:
             return
         before = now
-        page.wait_for_timeout(700)
+        rest(page)
     raise AssertionError(f"{selector} does not come to rest")
 
 
@@ -62,7 +97,7 @@ def open_accordions(page: Any) -> None:
     closed = page.locator("button.label-wrap:not(.open):visible")
     while closed.count():
         closed.first.click()
-        page.wait_for_timeout(300)
+        rest(page)
 
 
 def finger(page: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
@@ -73,9 +108,9 @@ def finger(page: Any, start: tuple[float, float], end: tuple[float, float]) -> N
         x, y = (a + (b - a) * step / steps for a, b in zip(start, end, strict=True))
         kind = "touchMove" if step else "touchStart"
         screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
-        page.wait_for_timeout(40)
+        page.wait_for_timeout(40)  # fingers are not faster
     screen.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-    page.wait_for_timeout(500)
+    rest(page)
 
 
 def press(page: Any, selector: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.hands import load, open_accordions, press
+from tests.browser.hands import load, open_accordions, press, rest
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -19,7 +19,7 @@ def violations(page: Any) -> list[str]:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
     # The whole page at once: of what lies under the buttons that stay in sight, the contrast would be theirs.
     page.set_viewport_size({"width": 1440, "height": page.evaluate("document.documentElement.scrollHeight")})
-    page.wait_for_timeout(1000)  # colours fade
+    rest(page)  # colours fade
     found = axe.run(page, options=RULES).response["violations"]
     return [f"{rule['id']}: {node['html'][:200]} {node['failureSummary']}" for rule in found for node in rule["nodes"]]
 

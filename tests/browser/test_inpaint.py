@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.hands import EDITOR, RESULTS, body, changed, enter, expect_values, load, press, restored, settle
+from tests.browser.hands import (
+    EDITOR,
+    RESULTS,
+    body,
+    changed,
+    enter,
+    expect_values,
+    load,
+    press,
+    rest,
+    restored,
+    settle,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -35,7 +47,7 @@ def paint(page: Any, at: tuple[float, float], *, reach: float = 4) -> None:
     page.mouse.move(at[0], at[1], steps=3)
     page.mouse.move(at[0] + reach, at[1], steps=3)
     page.mouse.up()
-    page.wait_for_timeout(1000)
+    rest(page)
 
 
 def open_edges(page: Any) -> None:

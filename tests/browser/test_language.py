@@ -11,7 +11,7 @@ import pytest
 
 from ipa_app.messages import FOLDER, english, languages
 from ipa_app.ui.examples import Example
-from tests.browser.hands import EDITOR, PATIENCE_MS, enter, open_accordions, press, settle
+from tests.browser.hands import EDITOR, PATIENCE_MS, enter, open_accordions, press, rest, settle
 from tests.ui.serving import served
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -49,7 +49,7 @@ def test_the_choice_goes_back_and_forth_and_is_remembered(open_page: Any) -> Non
     page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('生成')")
     # A reload that breaks off what is still being asked for leaves an error in the console.
     page.wait_for_selector("#model-state .ipa-ready")
-    page.wait_for_timeout(1500)
+    rest(page)
     page.reload()
     page.wait_for_function("document.querySelector('#variation-generate')?.textContent.includes('生成')")
     choose(page, "en")
@@ -83,7 +83,7 @@ def test_the_choice_leaves_no_english_on_any_tab(open_page: Any, shoot: Any, ref
             page.set_input_files("#inpaint-image input[type=file]", str(reference_file))
             page.wait_for_selector(EDITOR)
         open_accordions(page)
-        page.wait_for_timeout(1000)
+        rest(page)
         left |= {text.strip() for text in page.evaluate(SHOWN) if ENGLISH.search(text) and not CHINESE.search(text)}
     shoot(page)
     assert left - NAMES - TINY_GROUPS == set()

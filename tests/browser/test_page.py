@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, enter, settle
+from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, enter, rest, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -101,9 +101,10 @@ def test_a_job_survives_that_the_page_is_closed_and_opened_again(open_page: Any,
     page = open_page()
     page.click("#more-settings button")
     enter(page, "steps", "100")
+    kept = page.evaluate("localStorage['ipa-running']")
     press_generate(page, "variation", count=8)
     page.wait_for_selector("#status .ipa-bar span")
-    page.wait_for_timeout(2000)  # a browser takes a moment to write down what it keeps
+    page.wait_for_function("before => localStorage['ipa-running'] !== before", arg=kept)
     context, url = page.context, page.url
     page.close()
     page = context.new_page()
@@ -117,7 +118,7 @@ def test_a_job_survives_that_the_page_is_closed_and_opened_again(open_page: Any,
 @pytest.mark.parametrize("width", [360, 800, 1000, 1100, 1280, 1440])
 def test_it_fits_the_screen_and_the_dark(open_page: Any, shoot: Any, width: int) -> None:
     page = open_page(width=width, dark=True)
-    page.wait_for_timeout(1500)
+    rest(page)
     shoot(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for name in ("Variation", "Text + image", "Inpaint", "Pose"):

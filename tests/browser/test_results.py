@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.browser.hands import EDITOR, RESULTS, body, drawn, drop, enter, expect_values, press, restored, settle
+from tests.browser.hands import EDITOR, RESULTS, body, drawn, drop, enter, expect_values, press, rest, restored, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -128,7 +128,7 @@ def test_a_picked_picture_is_looked_at_large(open_page: Any, shoot: Any) -> None
     shoot(page)
     page.get_by_role("button", name="fullscreen").locator("visible=true").and_(page.locator("#enlarged button")).click()
     page.wait_for_selector("#enlarged.fullscreen")
-    page.wait_for_timeout(1000)  # it grows
+    rest(page)  # it grows
     shoot(page, "whole-screen")
     uncovered = """() => [0.05, 0.2, 0.4, 0.6, 0.8, 0.95].every(x => [0.1, 0.3, 0.5, 0.7, 0.9].every(y =>
         document.elementFromPoint(x * innerWidth, y * innerHeight)?.closest("#enlarged")))"""

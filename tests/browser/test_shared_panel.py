@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ipa_app.imaging.png import read_settings
-from tests.browser.hands import RESULTS, body, drawn, enter, expect_values, press, restored
+from tests.browser.hands import RESULTS, body, drawn, enter, expect_values, press, rest, restored
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -35,7 +35,7 @@ def test_letting_go_of_the_strength_draws_again_on_the_same_seed(open_page: Any,
     captions = page.locator("#results .caption-label").all_inner_texts()
     before = body(page, RESULTS)
     slide(page, 0.2)
-    page.wait_for_timeout(1500)
+    rest(page)
     assert body(page, RESULTS) == before, "it is off until it is asked for"
 
     page.get_by_label("Redraw when the strength changes").check()
@@ -60,7 +60,7 @@ def test_each_change_of_the_strength_by_keyboard_draws_again_once(open_page: Any
         page.evaluate("document.querySelector('#status .ipa-status').setAttribute('data-before', '')")
         change(page)
         page.wait_for_selector("#status .ipa-done:not([data-before])")
-        page.wait_for_timeout(1500)
+        rest(page)
         assert len(drawings) == 1, change.__name__
         assert page.locator("#results .caption-label").all_inner_texts() == captions
         result = tmp_path / "result.png"

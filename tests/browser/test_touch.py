@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.hands import EDITOR, RESULTS, body, changed, finger, load, open_accordions, press
+from tests.browser.hands import EDITOR, RESULTS, body, changed, finger, load, open_accordions, press, rest
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -64,7 +64,7 @@ def test_a_joint_follows_the_finger_and_the_page_scrolls_beside_it(open_page: An
     at = middle(elbow.bounding_box())
     for _ in range(2):
         page.touchscreen.tap(*at)
-        page.wait_for_timeout(60)
+        page.wait_for_timeout(60)  # fingers are not faster
     page.wait_for_selector('#skeleton [aria-label="left elbow, hidden"]')
     assert page.evaluate("visualViewport.scale") == 1
 
@@ -77,7 +77,7 @@ def test_a_mask_is_painted_with_the_finger(open_page: Any, shoot: Any, reference
     before = scrolled(page)
     finger(page, (x - 12, y - 12), (x + 12, y + 12))
     assert scrolled(page) == before
-    page.wait_for_timeout(1000)
+    rest(page)
     shoot(page, "painted")
     page.fill("#count input[type=number]", "1")
     press(page, "#inpaint-generate")
