@@ -12,8 +12,8 @@ from PIL import Image, ImageFilter
 from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.pose.draw import draw_skeleton
-from ipa_app.toybox import world
-from ipa_app.toybox.controlnet import skeleton_of
+from toybox import world
+from toybox.recipe.denoiser import skeleton_of
 
 REFERENCE_SIDE = 256
 SCALES = (0.25, 0.5, 0.75, 1.0)

@@ -2,7 +2,7 @@
 
     python -m bench.baseline --work WORK [--subjects 48] [--json FILE] [--sheet FILE]
 
-WORK is where ``python -m ipa_app.toybox --work WORK baseline plain_adapter`` has left its results. Three answer
+WORK is where ``python -m bench.baseline_training --work WORK`` has left its results. Three answer
 the same questions, on the same held-out characters, seeds, steps and guidance: the fine-tuned UNet, a base adapter
 that saw as many samples of the same pairs, and the base adapter of the model. Counted is as in ``bench.quality``.
 """
@@ -20,6 +20,7 @@ from diffusers import UNet2DConditionModel
 from PIL import Image
 
 from bench.asks import Case, Row, mix_row, pose_row, text_row, variation_row
+from bench.baseline_training import load_baseline, plain_adapter_path
 from bench.contact_sheet import contact_sheet
 from bench.fine_tuned import FineTuned
 from bench.judging import JUDGE, check_judge
@@ -32,10 +33,8 @@ from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.processor import thread_count
-from ipa_app.toybox import world
-from ipa_app.toybox.adapters import plain_adapter_path
-from ipa_app.toybox.baseline import load_baseline
-from ipa_app.toybox.judge import Judge, load_judge
+from toybox import world
+from toybox.recipe.judge import Judge, load_judge
 
 MODEL, PLAIN = "toybox", "plain"
 

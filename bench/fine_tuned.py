@@ -9,10 +9,10 @@ from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, Stable
 from PIL import Image
 from torch import nn
 
+from bench.baseline_training import Baseline
 from ipa_app.adapter.features import encode_image
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.models.entry import ModelEntry
-from ipa_app.toybox.baseline import Baseline
 
 
 class FineTuned:

@@ -20,9 +20,9 @@ from PIL import Image, ImageFilter
 
 from bench.asks import MARGIN, Case, Measure, inpaint_inputs
 from ipa_app.errors import UserError
-from ipa_app.toybox import world
-from ipa_app.toybox.judge import Judge, Reading, joints_right, load_judge, right
-from ipa_app.toybox.wear import as_jpeg, noisy, soft
+from toybox import world
+from toybox.recipe.augmentation import as_jpeg, noisy, soft
+from toybox.recipe.judge import Judge, Reading, joints_right, load_judge, right
 
 JUDGE = Path(__file__).parent / "judge"
 """The one that is part of the project; its README.md says how it was made."""

@@ -52,8 +52,8 @@ from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.processor import thread_count
-from ipa_app.toybox import world
-from ipa_app.toybox.judge import Judge, load_judge
+from toybox import world
+from toybox.recipe.judge import Judge, load_judge
 
 SUBJECTS, QUICK_SUBJECTS = 48, 6
 LOOKS_SUBJECTS = 500

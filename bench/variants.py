@@ -12,7 +12,7 @@ import diffusers
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
-from ipa_app.toybox.student import merge_lora
+from toybox.recipe.few_step.student import merge_lora
 
 
 def sampled_by(model: Path, samplers: Sequence[str], folder: Path) -> dict[str, ModelEntry]:

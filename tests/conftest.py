@@ -47,12 +47,25 @@ def other_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def reading_bundle_dir(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first random model with a pose reader of its own, which finds a pose in every picture."""
-    from ipa_app.toybox.pose_reader import save_toy_reader
     from tests.tiny_models import tiny_toy_reader
+    from toybox.recipe.pose_reader import save_toy_reader
 
     folder = tmp_path_factory.mktemp("models") / "reading"
     shutil.copytree(tiny_bundle_dir, folder)
     save_toy_reader(tiny_toy_reader(sees=True), folder / "pose_reader" / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recipe_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work folder in which the tiny recipe of the bundled model has run whole; do not write into it."""
+    from tests.precision import own_precision
+    from toybox.recipe.settings import TINY
+    from toybox.recipe.stages import run
+
+    folder = tmp_path_factory.mktemp("recipe")
+    with own_precision():
+        run(TINY, folder, [])
     return folder
 
 

@@ -78,7 +78,7 @@ def check_programs_may_choose_it(studio: Studio) -> None:
 
 def check_people_may_choose_it(parts: Parts) -> None:
     """The page offers it with what is to be known of it."""
-    (tab,) = [tab for tab in parts.tabs if tab.pose_finder]
+    tab = parts.tab_of("pose")
     radio = parts.inputs_of(tab)["pose_detector"]
     assert isinstance(radio, gr.Radio)
     assert ("Middle", "middle") in (radio.choices or [])

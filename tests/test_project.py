@@ -109,12 +109,29 @@ def test_each_part_keeps_to_its_own_libraries(part):
 def test_entry_point_imports_neither_model_libraries_nor_training():
     entry = ROOT / "app.py"
     assert not imported_libraries(entry) & MODEL_LIBRARIES
-    assert not imported_parts(entry) & {"training", "toybox", "adapter"}
+    assert not imported_parts(entry) & {"training", "adapter"}
+
+
+def test_what_makes_the_bundled_model_and_counts_how_good_it_is_stays_beside_the_app():
+    app = [path for path in PYTHON_FILES if relative(path).startswith("ipa_app/")] + [ROOT / "app.py"]
+    assert not [relative(path) for path in app if imported_libraries(path) & {"toybox", "bench"}]
+    toybox = [path for path in PYTHON_FILES if relative(path).startswith("toybox/")]
+    assert toybox
+    assert not [relative(path) for path in toybox if "bench" in imported_libraries(path)]
+
+
+def test_the_drawn_world_knows_nothing_of_what_learns_from_it():
+    world = [path for path in PYTHON_FILES if relative(path).startswith("toybox/world/")]
+    assert world
+    for path in world:
+        modules = list(imported_modules(path))
+        assert not [module for module in modules if module.startswith(("ipa_app", "toybox.recipe"))], relative(path)
+        assert not imported_libraries(path) & MODEL_LIBRARIES, relative(path)
 
 
 def test_every_part_of_the_package_has_rules_or_is_known_to_be_for_developers():
     parts = {path.name for path in (ROOT / "ipa_app").iterdir() if any(path.glob("*.py"))}
-    assert parts <= set(ALLOWED_IMPORTS) | {"training", "toybox"}
+    assert parts <= set(ALLOWED_IMPORTS) | {"training"}
 
 
 def test_files_stay_small():
@@ -163,7 +180,7 @@ def test_commands_name_files_that_exist():
         block for text in DOCUMENTS.values() for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     )
     files = set(re.findall(r"[\w./-]+\.(?:py|txt|sh)\b", blocks))
-    modules = set(re.findall(r"-m (ipa_app[\w.]*)", blocks))
+    modules = set(re.findall(r"-m ((?:ipa_app|toybox|bench)\b[\w.]*)", blocks))
     assert {"app.py", "requirements.txt", "requirements-dev.txt"} <= files
     assert not [name for name in files if not (ROOT / name).is_file()]
     for module in modules:

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Iterator
-from datetime import timedelta
+from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
 from diffusers import UNet2DConditionModel
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from ipa_app.adapter.image_prompt import ImagePromptBatch, ImageTerm
 from ipa_app.adapter.ip_adapter import IPAdapter
 from ipa_app.training.checkpoint import Checkpoint
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
+from ipa_app.training.distributed import new_accelerator
 from ipa_app.training.encoding import FrozenEncoder
 from ipa_app.training.examples import Draws, EncodedBatch, TrainingBatch, draw
 from ipa_app.training.loss import clean_latents, mse, prediction_target
-
-COSINE_FLOOR = 0.05
-"""Share of the learning rate that the cosine schedule ends on."""
-PATIENCE = timedelta(hours=6)
-"""How long processes wait for one another: while one draws samples, or encodes the largest pictures."""
+from ipa_app.training.optimization import Optimization, OptimizationConfig
 
 
 class GuidedUNet(nn.Module):
@@ -84,53 +79,32 @@ def weight_dtype(config: TrainConfig) -> torch.dtype:
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Device, precision and processes of a run.
+    """Device, precision and processes of a run, see :func:`new_accelerator`."""
+    return new_accelerator(config.mixed_precision, gradient_accumulation_steps=config.gradient_accumulation_steps)
 
-    ``accelerate launch --multi_gpu`` or ``torchrun`` sets up several processes; without GPUs they share the CPU, which
-    accelerate has to be told, or each of them would take itself for the only one.
-    """
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return Accelerator(
-        cpu=several and not torch.cuda.is_available(),
-        mixed_precision=config.mixed_precision,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+
+def optimization_config(config: TrainConfig) -> OptimizationConfig:
+    """How a run moves the adapter's weights."""
+    return OptimizationConfig(
+        max_steps=config.max_steps,
+        learning_rate=config.learning_rate,
+        lr_schedule=config.lr_schedule,
+        weight_decay=config.weight_decay,
     )
-
-
-class Ballot:
-    """Lets all processes of a run decide alike, without waiting for what their GPUs are at."""
-
-    def __init__(self, accelerator: Accelerator) -> None:
-        """Meet the other processes, if there are any."""
-        several = accelerator.num_processes > 1
-        self._group = distributed.new_group(backend="gloo", timeout=PATIENCE) if several else None
-
-    def any(self, *wishes: bool) -> list[bool]:
-        """Return for each wish whether a process has it; every process has to ask, and all get the same answer."""
-        if self._group is None:
-            return list(wishes)
-        votes = torch.tensor(wishes, dtype=torch.uint8)
-        distributed.all_reduce(votes, op=distributed.ReduceOp.MAX, group=self._group)
-        return votes.bool().tolist()
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Learning rate of the step after ``step`` others."""
-    if config.lr_schedule == "constant":
-        return config.learning_rate
-    cosine = (1 + math.cos(math.pi * min(step / config.max_steps, 1))) / 2
-    return config.learning_rate * (COSINE_FLOOR + (1 - COSINE_FLOOR) * cosine)
+    return optimization_config(config).learning_rate_after(step)
 
 
 class Trainer:
-    """Owns what changes during a run: the adapter, its optimizer and the number of the step.
+    """Owns what changes during a run: the adapter, and how far its optimization has got.
 
     Attributes:
         adapter: in float32, on the accelerator's device.
         encoder: of the frozen base model.
         schedule: noise schedule of the base model.
-        step: steps done.
     """
 
     def __init__(self, config: TrainConfig, *, base: Components, adapter: IPAdapter, accelerator: Accelerator) -> None:
@@ -147,17 +121,18 @@ class Trainer:
         self.adapter = adapter.to(accelerator.device, torch.float32).train().requires_grad_(True)
         self.encoder = FrozenEncoder(base, kind=config.adapter)
         self.schedule = base.noise_schedule()
-        self.step = 0
-        optimizer = torch.optim.AdamW(
-            self.adapter.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
         if config.gradient_checkpointing:
             base.unet.enable_gradient_checkpointing()
         else:
             base.unet.disable_gradient_checkpointing()
         self._guided = GuidedUNet(base.unet, self.adapter)
         # With several processes the prepared model exchanges gradients; measuring must not, so it uses the other.
-        self._model, self._optimizer = accelerator.prepare(self._guided, optimizer)
+        self._optimization = Optimization(self._guided, optimization_config(config), accelerator=accelerator)
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self._optimization.step
 
     def run(self, batches: Iterator[TrainingBatch]) -> Iterator[Tensor]:
         """Train for ever, yielding the loss () after each step, still on the device.
@@ -167,12 +142,11 @@ class Trainer:
         Args:
             batches: from the one that follows the steps done; ``gradient_accumulation_steps`` are taken per step.
         """
+        parts = range(1, self._config.gradient_accumulation_steps)
         for first in batches:
-            losses = [self._backward(first, 0)]
-            for part in range(1, self._config.gradient_accumulation_steps):
-                losses.append(self._backward(next(batches), part))
-            self.step += 1
-            yield torch.stack(losses).mean()
+            numbered = chain([(0, first)], zip(parts, batches, strict=False))
+            losses = (partial(self._loss, batch, part) for part, batch in numbered)
+            yield self._optimization.advance(losses)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, batch: EncodedBatch, *, image: bool) -> Tensor:
         """What :class:`GuidedUNet` predicts now, with or without the picture, in the precision of the run.
@@ -189,33 +163,20 @@ class Trainer:
         Args:
             seconds: training time so far.
         """
-        scaler = self._accelerator.scaler
+        state = self._optimization.state()
         return Checkpoint(
             step=self.step,
             seconds=seconds,
             adapter=self.adapter.state_dict(),
-            optimizer=self._optimizer.state_dict(),
-            scaler={} if scaler is None else scaler.state_dict(),
+            optimizer=state["optimizer"],
+            scaler=state["scaler"],
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to a state; the steps that follow are those that followed it then."""
         self.adapter.load_state_dict(checkpoint.adapter)
-        self._optimizer.load_state_dict(checkpoint.optimizer)
-        if self._accelerator.scaler is not None:
-            self._accelerator.scaler.load_state_dict(checkpoint.scaler)
-        self.step = checkpoint.step
-
-    def _backward(self, batch: TrainingBatch, part: int) -> Tensor:
-        """Forward and backward pass of one batch; the weights move when the last of a step is done."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self._config, self.step)
-        with self._accelerator.accumulate(self._model):
-            loss = self._loss(batch, part)
-            self._accelerator.backward(loss)
-            self._optimizer.step()
-            self._optimizer.zero_grad()
-        return loss.detach()
+        state = {"optimizer": checkpoint.optimizer, "scaler": checkpoint.scaler}
+        self._optimization.restore(state, step=checkpoint.step)
 
     def _loss(self, batch: TrainingBatch, part: int) -> Tensor:
         encoded = self.encoder.encode(batch)
@@ -226,7 +187,7 @@ class Trainer:
         seen = encoded.without_text(draws.no_text, self.encoder.empty_text)
         seen = seen.without_image(draws.no_image, self.encoder.empty_features)
         added = self.encoder.added(seen)
-        prediction = self._model(noisy, draws.timesteps, seen.text_states, seen.features, added)
+        prediction = self._optimization.model(noisy, draws.timesteps, seen.text_states, seen.features, added)
         target = prediction_target(self.schedule, latents, noise=noise, timesteps=draws.timesteps)
         return mse(prediction, target, encoded.loss_weights).mean()
 

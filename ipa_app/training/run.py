@@ -20,8 +20,9 @@ from ipa_app.training.assessment import Assessment
 from ipa_app.training.checkpoint import ADAPTER_FILE, Origin, latest_checkpoint, load_checkpoint
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
+from ipa_app.training.distributed import Ballot
 from ipa_app.training.examples import TrainingBatch
-from ipa_app.training.loop import Ballot, Trainer, make_accelerator, weight_dtype
+from ipa_app.training.loop import Trainer, make_accelerator, weight_dtype
 from ipa_app.training.pace import Pace
 from ipa_app.training.reports import LOG_FILE, CheckpointReport, Report, ResumedReport, StoppedReport, logged
 from ipa_app.training.sampling import Sample

@@ -15,16 +15,15 @@ from torch import nn
 
 from bench.asks import variation_row
 from bench.baseline import MODEL, Answerer, answerers, questions, table
+from bench.baseline_training import Baseline, plain_adapter_path, save_baseline
 from bench.fine_tuned import FineTuned
 from bench.quality import cases
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
-from ipa_app.toybox.adapters import plain_adapter_path
-from ipa_app.toybox.baseline import Baseline, save_baseline
-from ipa_app.toybox.judge import Judge
 from tests.tiny_models import CLIP_PROJECTION, CROSS_ATTENTION_DIM
+from toybox.recipe.judge import Judge
 
 
 @pytest.fixture(scope="module")

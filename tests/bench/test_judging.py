@@ -14,8 +14,8 @@ from bench.contact_sheet import contact_sheet
 from bench.judging import JUDGE, LEAST_READ, check_judge, drawings_read, interval, look, rim_errors, score
 from bench.quality import cases, figures_of
 from ipa_app.errors import UserError
-from ipa_app.toybox import world
-from ipa_app.toybox.judge import Judge, load_judge
+from toybox import world
+from toybox.recipe.judge import Judge, load_judge
 
 SIDE = 64
 

@@ -10,8 +10,8 @@ from PIL import Image, ImageFilter
 
 from bench.judging import JUDGE, held_out_views
 from bench.looks import Drawings
-from ipa_app.toybox import world
-from ipa_app.toybox.judge import Judge, load_judge
+from toybox import world
+from toybox.recipe.judge import Judge, load_judge
 
 COUNT = 24
 

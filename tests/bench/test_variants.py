@@ -15,7 +15,7 @@ from ipa_app.engine.engine import Engine
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import BUNDLED
 from ipa_app.models.manager import ModelManager
-from ipa_app.toybox.student import add_lora, save_lora
+from toybox.recipe.few_step.student import add_lora, save_lora
 
 SAMPLER = "DPMSolverMultistepScheduler"
 

@@ -54,7 +54,7 @@ def test_skeletons_are_recognised(size: tuple[int, int]) -> None:
 def test_toy_characters_are_not_skeletons() -> None:
     import random
 
-    from ipa_app.toybox.world import render, sample_view
+    from toybox.world import render, sample_view
 
     rng = random.Random(0)
     assert not any(drawn_pose(render(sample_view(rng), side)) for side in (128, 256) for _ in range(20))

@@ -21,9 +21,9 @@ from ipa_app.pose.detect import PoseDetector, find_pose, pose_image
 from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.toy_reader import SIDE, ToyReader, ToyReading, load_toy_reader
-from ipa_app.toybox import world
-from ipa_app.toybox.pose_reader import save_toy_reader
 from tests.tiny_models import tiny_toy_reader
+from toybox import world
+from toybox.recipe.pose_reader import save_toy_reader
 
 BUNDLED = catalog()["toybox"].pose_reader
 needs_weights = pytest.mark.skipif(BUNDLED is None, reason="the bundled model has no pose reader yet")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ipa_app.toybox import world
-from ipa_app.toybox.judge import PCK_THRESHOLD, Judge, Reading, joints_right, load_judge, right, save_judge
+from toybox import world
+from toybox.recipe.judge import PCK_THRESHOLD, Judge, Reading, joints_right, load_judge, right, save_judge
 
 
 def test_a_joint_is_right_within_a_tenth_of_the_figures_height() -> None:

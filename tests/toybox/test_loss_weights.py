@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ipa_app.toybox import world
-from ipa_app.toybox.loss_weights import loss_weights
+from toybox import world
+from toybox.recipe.loss_weights import loss_weights
 
 
 def test_face_shirt_and_wrists_count_for_more_than_corners() -> None:

@@ -5,72 +5,42 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKL,
     AutoencoderTiny,
-    ControlNetModel,
-    StableDiffusionControlNetPipeline,
     StableDiffusionPipeline,
-    UNet2DConditionModel,
 )
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ipa_app.adapter.files import load_adapter
 from ipa_app.errors import UserError
-from ipa_app.toybox.__main__ import FOR_BENCH, STAGES, run
-from ipa_app.toybox.adapters import FILES, plain_adapter_path
-from ipa_app.toybox.asked import questions
-from ipa_app.toybox.baseline import load_baseline
-from ipa_app.toybox.dataset import VIEWS, load_or_draw, views_of
-from ipa_app.toybox.enlarge import crops, grown_vae
-from ipa_app.toybox.fit import UnfinishedError
-from ipa_app.toybox.holes import Holes
-from ipa_app.toybox.sampling import GUIDANCE_SCALE, STEPS, pipeline
-from ipa_app.toybox.settings import TINY, Enlargement, StageSettings
-from ipa_app.toybox.start import start_from
-from ipa_app.toybox.student import LORA_FILE
-from ipa_app.toybox.tensors import pixels
-from ipa_app.toybox.trajectories import load_trajectories
-from ipa_app.toybox.unet import load_unet
-from ipa_app.toybox.vae import load_vae, new_vae, normalise_latents
-from ipa_app.toybox.widen import widened_vae
-from ipa_app.toybox.world import is_held_out
-from tests.precision import own_precision
-
-
-@pytest.fixture(scope="module", autouse=True)
-def recipes_precision() -> Iterator[None]:
-    """Lets the recipe train in the precision that suits the processor."""
-    with own_precision():
-        yield
+from toybox.recipe.autoencoder import half_crops, load_vae, new_vae, normalise_latents
+from toybox.recipe.data import VIEWS, load_or_draw, views_of
+from toybox.recipe.denoiser import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, load_unet, pipeline
+from toybox.recipe.few_step.prompts import Holes, questions
+from toybox.recipe.few_step.student import LORA_FILE
+from toybox.recipe.few_step.trajectories import load_trajectories
+from toybox.recipe.images import pixels
+from toybox.recipe.settings import TINY, StageSettings
+from toybox.recipe.stages import STAGES, run, start_from
+from toybox.recipe.training import UnfinishedError
+from toybox.world import is_held_out
 
 
 @pytest.fixture(scope="module")
-def compared(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same folder with what the adapter is compared with."""
-    folder = tmp_path_factory.mktemp("comparison") / "work"
-    shutil.copytree(work, folder)
-    run(TINY, folder, list(FOR_BENCH))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def work(recipe_dir: Path) -> Path:
     """The folder of one complete run."""
-    folder = tmp_path_factory.mktemp("recipe")
-    run(TINY, folder, [])
-    return folder
+    return recipe_dir
 
 
 def test_every_stage_is_done_once(work: Path) -> None:
-    assert {path.name for path in (work / "done").iterdir()} == set(STAGES)
+    assert {path.name for path in (work / "done").iterdir()} == {
+        name for name, stage in STAGES.items() if stage.is_of_bundle
+    }
     written = (work / "bundle" / "model_index.json").stat().st_mtime_ns
     run(TINY, work, [])
     assert (work / "bundle" / "model_index.json").stat().st_mtime_ns == written
@@ -110,7 +80,7 @@ def test_a_trajectory_ends_where_diffusers_would_end(work: Path) -> None:
     states = torch.from_numpy(load_trajectories(work)[row]).float()
     drawn = pipeline(work, load_unet(work))(
         asked[row].text,
-        num_inference_steps=STEPS,
+        num_inference_steps=NUM_INFERENCE_STEPS,
         guidance_scale=GUIDANCE_SCALE,
         latents=states[:1],
         output_type="latent",
@@ -171,74 +141,10 @@ def test_a_bundle_can_be_trained_on(work: Path, tmp_path: Path) -> None:
     assert (tmp_path / "bundle" / "vae" / "config.json").read_bytes()
 
 
-def test_an_enlarged_bundle_draws_at_twice_the_side_with_the_same_unet(work: Path, tmp_path: Path) -> None:
-    short = StageSettings(samples=8, batch_size=4, lr=1e-3)
-    enlarged = dataclasses.replace(TINY, enlarge=Enlargement(vae=short, skeletons=short))
-    shutil.copytree(work, tmp_path / "work")
-    run(enlarged, tmp_path / "work", ["enlarge", "bundle"])
-    bundle = tmp_path / "work" / "bundle"
-    controlnet = ControlNetModel.from_pretrained(bundle / "controlnet")
-    pipe = StableDiffusionControlNetPipeline.from_pretrained(
-        bundle, controlnet=controlnet, dtype=torch.float32, safety_checker=None
-    )
-    skeleton = Image.new("RGB", (2 * TINY.size, 2 * TINY.size))
-    assert pipe("a red cat", image=skeleton, num_inference_steps=2).images[0].size == skeleton.size
-    before = UNet2DConditionModel.from_pretrained(work / "bundle" / "unet")
-    assert all(torch.equal(a, b) for a, b in zip(before.parameters(), pipe.unet.parameters(), strict=True))
-
-
-def test_the_enlarged_autoencoder_keeps_what_it_took_over(work: Path) -> None:
-    vae = load_vae(work)
-    grown = grown_vae(vae)
-    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        assert grown.decode(latents).sample.shape[-1] == 2 * vae.decode(latents).sample.shape[-1]
-        middle = grown.decoder.mid_block(grown.decoder.conv_in(latents))
-        assert torch.equal(middle, vae.decoder.mid_block(vae.decoder.conv_in(latents)))
-    for level, block in enumerate(vae.encoder.down_blocks):
-        later = grown.encoder.down_blocks[level + 1]
-        assert torch.equal(block.resnets[0].conv1.weight, later.resnets[0].conv1.weight)
-
-
-def test_a_widened_autoencoder_begins_as_what_it_was(work: Path) -> None:
-    vae = load_vae(work)
-    wide = widened_vae(vae, 2)
-    channels = [2 * each for each in TINY.vae_channels]
-    anew = new_vae(dataclasses.replace(TINY, vae_channels=tuple(channels)))
-    # One made anew at that width is built alike, so that the checkpoint of either fits both.
-    assert [list(each.config["block_out_channels"]) for each in (wide, anew)] == [channels, channels]
-    assert wide.config["norm_num_groups"] == anew.config["norm_num_groups"]
-    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    with torch.no_grad():
-        latents = vae.encode(picture).latent_dist.mean
-        assert torch.allclose(wide.encode(picture).latent_dist.mean, latents, atol=1e-4)
-        assert torch.allclose(wide.decode(latents).sample, vae.decode(latents).sample, atol=1e-4)
-
-
-def test_the_widened_autoencoder_takes_the_place_of_the_old_one(work: Path, tmp_path: Path) -> None:
-    channels = tuple(2 * each for each in TINY.vae_channels)
-    wider = dataclasses.replace(TINY, vae_channels=channels, widen=StageSettings(samples=8, batch_size=4, lr=1e-3))
-    folder = tmp_path / "work"
-    shutil.copytree(work, folder)
-    run(wider, folder, ["widen"])
-    # What was encoded by the old one is of no use any more.
-    assert not list(folder.glob("latents-*.pt"))
-    run(wider, folder, ["unet", "bundle"])
-    new = AutoencoderKL.from_pretrained(folder / "bundle" / "vae")
-    assert tuple(new.config["block_out_channels"]) == channels
-    run(wider, folder, ["widen"])
-    assert load_vae(folder).config["block_out_channels"] == new.config["block_out_channels"], "it is wide enough"
-    data = load_or_draw(TINY, folder / "data", "train")
-    pictures = pixels(data.images, torch.arange(len(data)), torch.device("cpu"))
-    with torch.no_grad():
-        means = load_vae(folder).encode(pictures).latent_dist.mean
-    assert torch.allclose(means.std(dim=(0, 2, 3)), torch.ones(4), atol=1e-2)
-
-
 def test_crops_of_pictures_and_latents_show_the_same_place() -> None:
     latents = torch.rand(3, 4, 8, 8)
     pictures = torch.nn.functional.interpolate(latents[:, :3], scale_factor=16.0)
-    cut, places = crops(pictures, latents, torch.Generator().manual_seed(0))
+    cut, places = half_crops(8, torch.Generator().manual_seed(0), pictures, latents)
     assert cut.shape == (3, 3, 64, 64)
     assert torch.equal(cut[:, :, ::16, ::16], places[:, :3])
 
@@ -249,53 +155,6 @@ def test_what_cannot_be_trained_on_is_refused(work: Path, tmp_path: Path) -> Non
     other = dataclasses.replace(TINY, size=2 * TINY.size)
     with pytest.raises(UserError, match="pictures of 64 pixels"):
         start_from(work / "bundle", tmp_path / "work", other)
-
-
-def test_the_baseline_and_the_plain_adapter_see_as_many_samples(compared: Path) -> None:
-    figures = [json.loads(line) for line in (compared / "figures.jsonl").read_text("utf-8").splitlines()]
-    seen = {line["stage"]: line["samples"] for line in figures if "samples" in line}
-    assert seen["baseline"] == seen["adapter-plain"] == TINY.base_adapter.samples
-    baseline = load_baseline(compared)
-    assert load_adapter(plain_adapter_path(compared), baseline.unet).kind == "base"
-
-
-def test_the_plain_adapter_does_not_start_from_the_teachers(compared: Path, work: Path) -> None:
-    unet = UNet2DConditionModel.from_pretrained(work / "unet")
-    taught, plain = (
-        load_adapter(folder, unet) for folder in (_base_adapter(work / "adapters"), plain_adapter_path(compared))
-    )
-    # Two small steps do not lead from one to the other.
-    assert not torch.allclose(taught.image_proj.proj.weight, plain.image_proj.proj.weight, atol=0.02)
-
-
-def test_the_baseline_trains_the_whole_unet(compared: Path, work: Path) -> None:
-    before = UNet2DConditionModel.from_pretrained(work / "unet").state_dict()
-    after = load_baseline(compared).unet.state_dict()
-    for part in ("conv_in.weight", "mid_block.attentions.0.transformer_blocks.0.attn2.to_v.weight", "conv_out.weight"):
-        assert 0 < float((before[part] - after[part]).abs().max()) < 0.02
-
-
-@torch.no_grad()
-def test_the_baseline_draws_from_what_its_projection_makes_of_a_picture(compared: Path) -> None:
-    baseline = load_baseline(compared)
-    embeds = torch.randn(2, TINY.projection_dim, generator=torch.Generator().manual_seed(0))
-    assert not baseline.token(torch.zeros_like(embeds)).any()
-    noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)).expand(2, -1, -1, -1)
-    first, second = baseline.unet(noisy, 500, baseline.token(embeds)).sample
-    assert not torch.allclose(first, second, atol=1e-4)
-
-
-def test_the_baseline_goes_on_where_it_stopped(compared: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "work"
-    shutil.copytree(compared, folder)
-    longer = dataclasses.replace(TINY.base_adapter, samples=2 * TINY.base_adapter.samples)
-    run(dataclasses.replace(TINY, base_adapter=longer), folder, ["baseline"])
-    progress = torch.load(folder / "baseline.ckpt", weights_only=True)["progress"]
-    assert (progress["samples"], progress["step"]) == (longer.samples, longer.samples // longer.batch_size)
-    # The log has the first step once: the second sitting began behind it.
-    assert len((folder / "baseline.jsonl").read_text("utf-8").splitlines()) == 1
-    first, second = (load_baseline(each).projection.weight for each in (compared, folder))
-    assert not torch.equal(first, second)
 
 
 def test_training_never_sees_a_held_out_subject() -> None:
@@ -353,8 +212,3 @@ def _weights(part: Path) -> list[torch.Tensor]:
 def _distance(first: torch.Tensor, second: torch.Tensor) -> float:
     """How far the farthest two of their numbers are apart."""
     return float((first - second).abs().max())
-
-
-def _base_adapter(folder: Path) -> Path:
-    """The base adapter of a folder."""
-    return folder / FILES["base"]

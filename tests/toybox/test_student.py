@@ -11,12 +11,12 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 from safetensors.torch import load_file
 from torch.nn.utils import parametrize
 
-from ipa_app.toybox.asked import questions
-from ipa_app.toybox.dataset import ToyData, load_or_draw
-from ipa_app.toybox.settings import TINY
-from ipa_app.toybox.student import add_lora, merge_lora, save_lora
-from ipa_app.toybox.trajectories import picture_between, velocity_between
-from ipa_app.toybox.unet import new_scheduler
+from toybox.recipe.data import ToyData, load_or_draw
+from toybox.recipe.denoiser import new_scheduler
+from toybox.recipe.few_step.prompts import questions
+from toybox.recipe.few_step.student import add_lora, merge_lora, save_lora
+from toybox.recipe.few_step.trajectories import picture_between, velocity_between
+from toybox.recipe.settings import TINY
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ipa_app.toybox import world
+from toybox import world
 
 LIMBS = range(1, 14)
 
@@ -57,7 +57,7 @@ def test_what_is_held_out_is_the_same_in_another_process() -> None:
     rng = random.Random(2)
     mine = [world.is_held_out(world.sample_view(rng, held_out=i % 2 == 0).subject) for i in range(20)]
     code = (
-        "import random; from ipa_app.toybox import world; rng = random.Random(2);"
+        "import random; from toybox import world; rng = random.Random(2);"
         "print([world.is_held_out(world.sample_view(rng, held_out=i % 2 == 0).subject) for i in range(20)])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

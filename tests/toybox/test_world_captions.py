@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 
-from ipa_app.toybox import world
+from toybox import world
 
 RNG_SEED = 11
 

@@ -1,0 +1,99 @@
+"""Draw the example pictures of the page: ``python -m toybox.make_examples`` writes assets/examples.
+
+All of them show held-out subjects: characters that the bundled model has never seen.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageFilter
+
+from ipa_app.pose.draw import draw_skeleton
+from ipa_app.pose.keypoints import Keypoint
+from ipa_app.pose.presets import POSES_FOLDER, preset_file
+from ipa_app.pose.skeleton import Skeleton
+from toybox import world
+
+FOLDER = Path(__file__).resolve().parents[1] / "assets" / "examples"
+SIDE = 512
+"""Of examples and of skeletons, in pixels."""
+MASK_MARGIN = 24
+"""How far a mask reaches beyond the figure it covers, in pixels, so that another one has room."""
+
+CHARACTERS = {
+    "mouse": 1,
+    "dog": 9,
+    "beach-rabbit": 12,
+    "pink-rabbit": 31,
+    "frog": 33,
+}
+"""File name of a picture to the seed its subject and scene are drawn from."""
+
+MASKED = "dog"
+"""The character that the inpainting example replaces."""
+
+EXAMPLES: list[dict[str, Any]] = [
+    {"tab": "variation", "file": "mouse.png", "adapter": "fine"},
+    {"tab": "variation", "file": "dog.png", "adapter": "fine"},
+    {"tab": "variation", "file": "pink-rabbit.png", "adapter": "fine"},
+    {"tab": "variation", "file": "frog.png", "adapter": "fine"},
+    {"tab": "mix", "file": "mouse.png", "adapter": "fine", "prompt": "a toy jumping in the snow"},
+    {"tab": "mix", "file": "beach-rabbit.png", "adapter": "fine", "prompt": "a toy waving at night"},
+    {"tab": "mix", "file": "dog.png", "adapter": "base", "prompt": "a toy sitting on the beach"},
+    {
+        "tab": "inpaint",
+        "file": "mouse.png",
+        "adapter": "fine",
+        "image": f"{MASKED}.png",
+        "mask": f"{MASKED}-mask.png",
+        "prompt": "a toy in the forest",
+    },
+    {"tab": "pose", "file": "mouse.png", "adapter": "fine", "pose": "arms up"},
+    {"tab": "pose", "file": "frog.png", "adapter": "fine", "pose": "arms out"},
+]
+
+
+def draw_view(seed: int) -> world.View:
+    """The held-out subject and its scene that belong to a seed."""
+    return world.sample_view(random.Random(f"example-{seed}"), held_out=True)
+
+
+def mask_of(view: world.View) -> Image.Image:
+    """White where the figure is, and a little beyond; mode L."""
+    mask = world.render_mask(view, SIDE)
+    return mask.filter(ImageFilter.MaxFilter(2 * MASK_MARGIN + 1)).point([0] * 128 + [255] * 128)
+
+
+def main() -> None:
+    """Write everything."""
+    write_examples()
+    write_poses()
+
+
+def write_examples() -> None:
+    """Write the pictures and the list of examples."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, seed in CHARACTERS.items():
+        world.render(draw_view(seed), SIDE).save(FOLDER / f"{name}.png", optimize=True)
+    mask_of(draw_view(CHARACTERS[MASKED])).save(FOLDER / f"{MASKED}-mask.png", optimize=True)
+    (FOLDER / "examples.json").write_text(json.dumps(EXAMPLES, indent=1) + "\n", "utf-8")
+
+
+def write_poses() -> None:
+    """Write an OpenPose file and its drawn picture for every pose the toy world knows."""
+    POSES_FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in world.POSES:
+        skeleton = Skeleton((tuple(Keypoint(x, y) for x, y in world.pose_keypoints(name)),))
+        path = preset_file(name)
+        path.write_text(json.dumps(skeleton.to_openpose(SIDE, SIDE), indent=1) + "\n", "utf-8")
+        # Drawn from what was written, so that file and picture agree to the pixel.
+        written = Skeleton.from_openpose(json.loads(path.read_text("utf-8")))
+        draw_skeleton(written, (SIDE, SIDE)).save(path.with_suffix(".png"), optimize=True)
+
+
+if __name__ == "__main__":
+    main()

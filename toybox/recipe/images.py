@@ -1,0 +1,116 @@
+"""Pictures on their way into the networks and out of them, and the grids and figures that a stage leaves."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from PIL import Image
+from transformers import CLIPImageProcessorPil
+
+logger = logging.getLogger(__name__)
+
+# OpenAI's CLIP statistics, which CLIPImageProcessor applies by default.
+_CLIP = CLIPImageProcessorPil()
+CLIP_MEAN = torch.tensor(_CLIP.image_mean).view(1, 3, 1, 1)
+CLIP_STD = torch.tensor(_CLIP.image_std).view(1, 3, 1, 1)
+
+Rows = np.ndarray | torch.Tensor
+"""One row per picture: an array of a split, or what `on_device` makes of it."""
+
+
+def on_device(array: np.ndarray, device: torch.device) -> Rows:
+    """An array that batches are taken from: in a GPU's own memory, where that costs a step no time, else as it is."""
+    return array if device.type == "cpu" else torch.from_numpy(array).to(device)
+
+
+def take_rows(array: Rows, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The given ``rows`` (B,) of an array, on the device."""
+    if isinstance(array, torch.Tensor):
+        return array[rows.to(array.device, non_blocking=True)].to(device)
+    return torch.from_numpy(np.ascontiguousarray(array[rows.numpy()])).to(device)
+
+
+def normal(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> torch.Tensor:
+    """Standard normal numbers on the device, decided by a CPU generator.
+
+    A GPU draws its own, from a seed that the generator gives: the millions that a large batch needs would take a CPU
+    longer than all the rest of the step.
+    """
+    if device.type == "cpu":
+        return torch.randn(shape, generator=generator)
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return torch.randn(shape, generator=torch.Generator(device).manual_seed(seed), device=device)
+
+
+def pixels(images: Rows, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Pictures for the VAE.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        rows: (B,) indices.
+        device: where the result lives.
+
+    Returns:
+        (B, 3, H, W) float32 in [-1, 1], channels last in memory (faster convolutions on a CPU).
+    """
+    batch = take_rows(images, rows, device).permute(0, 3, 1, 2)
+    return batch.to(dtype=torch.float32, memory_format=torch.channels_last) / 127.5 - 1
+
+
+def clip_pixels(batch: torch.Tensor, size: int) -> torch.Tensor:
+    """Pictures for the vision tower.
+
+    Args:
+        batch: (B, 3, H, W) in [-1, 1], square.
+        size: side that the tower sees.
+
+    Returns:
+        (B, 3, size, size), normalised as CLIPImageProcessor does.
+    """
+    if batch.shape[-1] != size:
+        batch = F.interpolate(batch, size=(size, size), mode="bicubic", antialias=True).clamp(-1, 1)
+    return ((batch + 1) / 2 - CLIP_MEAN.to(batch)) / CLIP_STD.to(batch)
+
+
+def log_figures(folder: Path, stage: str, figures: dict[str, float]) -> None:
+    """Append held-out figures of a stage to ``figures.jsonl`` and log them."""
+    logger.info("%s held out: %s", stage, figures)
+    with (folder / "figures.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"stage": stage, **figures}) + "\n")
+
+
+def sample_grid(pictures: Sequence[Image.Image], columns: int, gap: int = 4) -> Image.Image:
+    """Pictures of one size, row by row on white."""
+    width, height = pictures[0].size
+    rows = math.ceil(len(pictures) / columns)
+    grid = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        grid.paste(picture, (column * (width + gap), row * (height + gap)))
+    return grid
+
+
+def to_pictures(batch: torch.Tensor) -> list[Image.Image]:
+    """(B, 3, H, W) in [-1, 1] as pictures, rounded to the nearest of 256 levels."""
+    array = ((batch.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return [Image.fromarray(image) for image in array.permute(0, 2, 3, 1).cpu().numpy()]
+
+
+@torch.no_grad()
+def reconstruction_grid(vae: AutoencoderKL, images: np.ndarray, path: Path) -> dict[str, float]:
+    """Held-out pictures (N, H, W, 3) above their reconstructions; returns the mean PSNR in dB over 64 of them."""
+    device = next(vae.parameters()).device
+    batch = pixels(images, torch.from_numpy(np.arange(0, min(128, len(images)), 2)), device)
+    decoded = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in batch.split(16)])
+    mse = (decoded.clamp(-1, 1) - batch).pow(2).mean(dim=(1, 2, 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sample_grid([*to_pictures(batch[:8]), *to_pictures(decoded[:8])], columns=8).save(path)
+    return {"psnr": round(float((10 * torch.log10(4 / mse)).mean()), 2)}

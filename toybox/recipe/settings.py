@@ -1,0 +1,169 @@
+"""Sizes and budgets of the recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+LEAST_BATCH = 4
+"""Samples in an optimiser step, however small the budget is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """How long and how fast one stage trains.
+
+    Attributes:
+        samples: training samples to see; the stage ends there.
+        batch_size: samples per optimiser step.
+        lr: peak learning rate; warmed up, then lowered along a cosine to a twentieth.
+        minutes: limit of one run, after which the stage stops unfinished and says so; None for none.
+    """
+
+    samples: int
+    batch_size: int
+    lr: float
+    minutes: float | None = None
+
+    def scaled(self, budget: float) -> StageSettings:
+        """The same with a share of the samples: in as many steps of smaller batches, or in more steps."""
+        batch_size = min(self.batch_size, max(LEAST_BATCH, round(self.batch_size * budget)))
+        return replace(self, batch_size=batch_size, samples=max(batch_size, round(self.samples * budget)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One complete setting of the recipe.
+
+    Attributes:
+        size: width and height of the pictures in pixels, a multiple of 8.
+        subjects: training subjects drawn; each is seen in two scenes.
+        heldout_subjects: subjects whose combination of attributes never occurs in training.
+        captions_per_picture: differently worded captions kept per picture.
+        vision_size: side of the square the vision tower sees, in pixels.
+        vae_channels: of the autoencoder's levels; each level after the first halves the size of the latents.
+        controlnet_channels: of the ControlNet's layers that look at skeletons, one more for each halving.
+        other_view_share: share of the adapters' pairs whose reference shows the same subject in another scene; the
+            others are picture = target, as in the paper. Another view teaches "this subject, elsewhere" instead of
+            "copy this picture".
+        trajectories: pictures whose way from noise is kept, for the student and the small autoencoder.
+        lora_rank: of the student's changes to the UNet's layers.
+        tiny_vae_examples: latents that the small autoencoder learns from.
+    """
+
+    name: str
+    size: int
+    subjects: int
+    heldout_subjects: int = 512
+    captions_per_picture: int = 8
+    seed: int = 2024
+
+    text_tokens: int = 48
+    text_hidden: int = 128
+    text_layers: int = 4
+    vision_size: int = 128
+    vision_patch: int = 16
+    vision_hidden: int = 160
+    vision_layers: int = 4
+    projection_dim: int = 128
+    vae_channels: tuple[int, ...] = (32, 32, 64, 128)
+    unet_channels: tuple[int, ...] = (32, 96, 160)
+    unet_heads: int = 4
+    controlnet_channels: tuple[int, ...] = (16, 16, 32, 64)
+    other_view_share: float = 0.6
+    trajectories: int
+    lora_rank: int = 48
+    tiny_vae_examples: int = 4_096
+
+    vae: StageSettings
+    clip: StageSettings
+    vision: StageSettings
+    rare_attributes: StageSettings
+    unet: StageSettings
+    controlnet: StageSettings
+    attention_distillation: StageSettings
+    base_adapter: StageSettings
+    fine_adapter: StageSettings
+    judge: StageSettings
+    pose_reader: StageSettings
+    tiny_vae: StageSettings
+    student: StageSettings
+
+    @property
+    def latent_size(self) -> int:
+        """Side of the latents."""
+        return self.size // 2 ** (len(self.vae_channels) - 1)
+
+    def limited(self, *, budget: float = 1.0, minutes: float | None = None) -> Recipe:
+        """The same for more or less training.
+
+        Args:
+            budget: factor on the samples of every stage, and on the trajectories; below 1 on the batches, too, so that
+                a stage takes as many steps.
+            minutes: limit of each stage in one run.
+        """
+        stages = {name: part for name, part in vars(self).items() if isinstance(part, StageSettings)}
+        changed = {name: replace(stage.scaled(budget), minutes=minutes) for name, stage in stages.items()}
+        return replace(self, **changed, trajectories=max(LEAST_BATCH, round(self.trajectories * budget)))
+
+
+FULL = Recipe(
+    name="full",
+    size=256,
+    subjects=20_000,
+    trajectories=20_000,
+    vae=StageSettings(samples=240_000, batch_size=128, lr=1e-3),
+    clip=StageSettings(samples=2_000_000, batch_size=1024, lr=1e-3),
+    vision=StageSettings(samples=2_000_000, batch_size=512, lr=1e-3),
+    rare_attributes=StageSettings(samples=200_000, batch_size=256, lr=1.5e-3),
+    unet=StageSettings(samples=3_000_000, batch_size=512, lr=1e-3),
+    controlnet=StageSettings(samples=2_400_000, batch_size=512, lr=5e-4),
+    attention_distillation=StageSettings(samples=1_000_000, batch_size=256, lr=1e-3),
+    base_adapter=StageSettings(samples=300_000, batch_size=256, lr=6e-4),
+    fine_adapter=StageSettings(samples=300_000, batch_size=256, lr=6e-4),
+    judge=StageSettings(samples=600_000, batch_size=256, lr=1e-3),
+    pose_reader=StageSettings(samples=300_000, batch_size=256, lr=1e-3),
+    tiny_vae=StageSettings(samples=600_000, batch_size=64, lr=1e-3),
+    student=StageSettings(samples=1_500_000, batch_size=256, lr=2e-3),
+)
+"""The model as it is shipped, for one big GPU; on a few CPU cores a sixteenth of the budget takes a night.
+
+On an H200, `vae` saw 76,000 samples a minute, `vision` 900,000 and `controlnet` 300,000.
+"""
+
+_TINY = StageSettings(samples=8, batch_size=4, lr=1e-3)
+
+TINY = Recipe(
+    name="tiny",
+    size=64,
+    subjects=24,
+    heldout_subjects=8,
+    captions_per_picture=3,
+    vision_size=32,
+    vision_hidden=32,
+    vision_layers=2,
+    text_hidden=32,
+    text_layers=2,
+    projection_dim=32,
+    vae_channels=(16, 16, 32, 32),
+    unet_channels=(32, 64),
+    unet_heads=2,
+    trajectories=20,
+    lora_rank=4,
+    tiny_vae_examples=8,
+    clip=StageSettings(samples=16, batch_size=8, lr=1e-3),
+    vision=StageSettings(samples=16, batch_size=8, lr=1e-3),
+    vae=_TINY,
+    rare_attributes=_TINY,
+    unet=_TINY,
+    controlnet=_TINY,
+    attention_distillation=_TINY,
+    base_adapter=_TINY,
+    fine_adapter=_TINY,
+    judge=_TINY,
+    pose_reader=_TINY,
+    tiny_vae=_TINY,
+    student=_TINY,
+)
+"""The whole recipe in seconds, for the tests."""
+
+RECIPES = {recipe.name: recipe for recipe in (FULL, TINY)}

@@ -1,0 +1,135 @@
+"""The stages of the recipe in the order in which they need one another, and running them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import PartialState
+
+from ipa_app.errors import UserError
+from toybox.recipe.adapters import train_base_adapter, train_fine_adapter
+from toybox.recipe.attention_distillation import distil_base_adapter, distil_fine_adapter
+from toybox.recipe.autoencoder import train_vae
+from toybox.recipe.bundle import write_bundle
+from toybox.recipe.data import ToyData, load_or_draw
+from toybox.recipe.denoiser import train_controlnet, train_unet
+from toybox.recipe.few_step.student import train_student
+from toybox.recipe.few_step.tiny_autoencoder import train_tiny_vae
+from toybox.recipe.few_step.trajectories import draw_trajectories
+from toybox.recipe.judge import train_judge
+from toybox.recipe.pose_reader import train_pose_reader
+from toybox.recipe.rare_attributes import train_rare_attributes
+from toybox.recipe.settings import Recipe
+from toybox.recipe.tokenizer import forget_token_ids, train_tokenizer
+from toybox.recipe.towers import train_clip, train_vision
+from toybox.recipe.training import start_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        run: given the recipe, the training and the held-out split and the work folder.
+        leaves: parts of a bundle with which the stage counts as done where the recipe goes on from that bundle.
+        can_be_shared: whether several processes can train it together.
+        is_of_bundle: whether the bundle needs it; others run only where they are named.
+    """
+
+    run: Callable[[Recipe, ToyData, ToyData, Path], None]
+    leaves: tuple[str, ...] = ()
+    can_be_shared: bool = False
+    is_of_bundle: bool = True
+
+
+def _train_tokenizer(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: Path) -> None:
+    captions = (text for texts in data.captions for text in texts)
+    train_tokenizer(captions, folder, text_tokens=recipe.text_tokens)
+    forget_token_ids(folder)
+
+
+STAGES = {
+    "tokenizer": Stage(run=_train_tokenizer, leaves=("tokenizer",)),
+    "vae": Stage(run=train_vae, leaves=("vae",), can_be_shared=True),
+    "clip": Stage(run=train_clip, leaves=("text_encoder", "feature_extractor")),
+    "vision": Stage(run=train_vision, leaves=("image_encoder",), can_be_shared=True),
+    "rare_attributes": Stage(run=train_rare_attributes, leaves=("text_encoder",)),
+    "unet": Stage(run=train_unet, leaves=("unet", "scheduler"), can_be_shared=True),
+    "controlnet": Stage(run=train_controlnet, can_be_shared=True),
+    "base_distillation": Stage(run=distil_base_adapter),
+    "fine_distillation": Stage(run=distil_fine_adapter),
+    "base_adapter": Stage(run=train_base_adapter),
+    "fine_adapter": Stage(run=train_fine_adapter),
+    "pose_reader": Stage(run=train_pose_reader, leaves=("pose_reader",)),
+    "trajectories": Stage(run=draw_trajectories),
+    "tiny_vae": Stage(run=train_tiny_vae, leaves=("vae_tiny",)),
+    "student": Stage(run=train_student),
+    "bundle": Stage(run=write_bundle),
+    "judge": Stage(run=train_judge, is_of_bundle=False),
+}
+CONTINUED = ("controlnet", "adapters")
+"""Parts of a bundle that their own stages start from."""
+LATER_PARTS = frozenset({"vae_tiny"})
+"""What the first bundles lack."""
+
+
+def run(recipe: Recipe, folder: Path, stages: list[str]) -> None:
+    """Run ``stages`` in order, or all of the bundle that are unfinished; each leaves ``done/<stage>``.
+
+    Raises:
+        UnfinishedError: a stage came to its limit of minutes; it has not left its mark, and goes on in the next run.
+    """
+    (folder / "done").mkdir(parents=True, exist_ok=True)
+    data = load_or_draw(recipe, folder / "data", "train")
+    heldout = load_or_draw(recipe, folder / "data", "heldout")
+    for name, stage in STAGES.items():
+        marker = folder / "done" / name
+        if name in stages or (not stages and stage.is_of_bundle and not marker.exists()):
+            stage.run(recipe, data, heldout, folder)
+            PartialState().wait_for_everyone()
+            marker.touch()
+
+
+def start_from(bundle: Path, folder: Path, recipe: Recipe) -> None:
+    """Lay out a work folder so that the recipe goes on from a bundle; one that is begun already is left alone.
+
+    A stage whose parts the bundle has runs only where it is named, and then trains them on. UNet and text tower learn
+    on in the stage `controlnet` anyway.
+
+    Args:
+        bundle: a folder that the recipe wrote, such as assets/toybox.
+        folder: the work folder.
+        recipe: trains on pictures of the size that the bundle draws.
+
+    Raises:
+        UserError: the bundle lacks a part, or draws pictures of another size.
+    """
+    wanted = [*(part for stage in STAGES.values() for part in stage.leaves if part not in LATER_PARTS), *CONTINUED]
+    missing = [part for part in dict.fromkeys(wanted) if not (bundle / part).is_dir()]
+    if missing:
+        raise UserError.plain(f"{bundle} is no bundle of the recipe: it has no {', '.join(missing)}.")
+    side = json.loads((bundle / "vae" / "config.json").read_text("utf-8"))["sample_size"]
+    if side != recipe.size:
+        raise UserError.plain(
+            f"{bundle} draws pictures of {side} pixels, and the recipe {recipe.name} learns on such of {recipe.size}: "
+            "please name a recipe of the bundle's size."
+        )
+    with PartialState().main_process_first():  # of several that train together, the others find it laid out
+        _lay_out(bundle, folder)
+
+
+def _lay_out(bundle: Path, folder: Path) -> None:
+    (folder / "done").mkdir(parents=True, exist_ok=True)
+    for name, stage in STAGES.items():
+        marker = folder / "done" / name
+        if stage.leaves and all((bundle / part).is_dir() for part in stage.leaves) and not marker.exists():
+            for part in stage.leaves:
+                shutil.copytree(bundle / part, folder / part, dirs_exist_ok=True)
+            marker.touch()
+    for part in CONTINUED:
+        if not start_of(folder, part).exists():
+            shutil.copytree(bundle / part, start_of(folder, part))

@@ -1,0 +1,252 @@
+"""Stages: the text and the vision tower, trained together by contrast as CLIP is, then the vision tower alone.
+
+A caption is told from the others of its batch mostly by its place, so contrast (Radford et al. 2021) leaves the vision
+tower blind to much of the character. In the stage `vision` every attribute must follow from the projected embedding by
+a linear layer that is thrown away. What a reference picture can hand on is bounded by this. The measure is the squared
+error and not the likelihood of the right word: the base adapter puts a linear layer on the embedding, and no softmax
+afterwards sorts out for it what is merely likelier.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import PartialState
+from PIL import Image
+from torch import nn
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+from toybox import world
+from toybox.recipe.data import Split, ToyData, cached_renders
+from toybox.recipe.images import clip_pixels, log_figures, on_device, pixels, take_rows
+from toybox.recipe.settings import Recipe
+from toybox.recipe.tokenizer import load_tokenizer, token_ids
+from toybox.recipe.training import Figures, load_frozen, mixed_precision, pick_device, share, train_module
+
+MAX_LOGIT_SCALE = math.log(100)
+"""CLIP clips its temperature at 1/100 to keep training stable (section 2.5)."""
+
+
+class ClipPair(nn.Module):
+    """The two towers and their temperature."""
+
+    def __init__(self, recipe: Recipe, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        self.text = CLIPTextModelWithProjection(_text_config(recipe, tokenizer))
+        self.vision = CLIPVisionModelWithProjection(_vision_config(recipe))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def forward(self, input_ids: torch.Tensor, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised embeddings of captions and pictures, (B, projection_dim) each."""
+        text = F.normalize(self.text(input_ids).text_embeds, dim=-1)
+        image = F.normalize(self.vision(pixel_values).image_embeds, dim=-1)
+        return text, image
+
+
+def _text_config(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.text_hidden,
+        intermediate_size=4 * recipe.text_hidden,
+        projection_dim=recipe.projection_dim,
+        num_hidden_layers=recipe.text_layers,
+        num_attention_heads=4,
+        max_position_embeddings=recipe.text_tokens,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _vision_config(recipe: Recipe) -> CLIPVisionConfig:
+    return CLIPVisionConfig(
+        hidden_size=recipe.vision_hidden,
+        intermediate_size=4 * recipe.vision_hidden,
+        projection_dim=recipe.projection_dim,
+        num_hidden_layers=recipe.vision_layers,
+        num_attention_heads=4,
+        image_size=recipe.vision_size,
+        patch_size=recipe.vision_patch,
+    )
+
+
+def train_clip(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
+    """Train both towers and write ``text_encoder``, ``image_encoder`` and ``feature_extractor``."""
+    device = pick_device()
+    tokenizer = load_tokenizer(folder)
+    pair = ClipPair(recipe, tokenizer).to(device)
+    images = on_device(data.images, device)
+    ids, _ = token_ids(tokenizer, data, folder, "train")
+    heldout_ids = token_ids(tokenizer, heldout, folder, "heldout")[0][:, 0]
+
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
+        rows = torch.randint(len(data), (recipe.clip.batch_size,), generator=generator)
+        wording = torch.randint(ids.shape[1], (len(rows),), generator=generator)
+        batch = clip_pixels(pixels(images, rows, device), recipe.vision_size)
+        return _contrast(pair, _trim(ids[rows, wording], tokenizer).to(device), batch)
+
+    def measure() -> None:
+        log_figures(folder, "clip", {"retrieval": _retrieval(pair, heldout_ids.to(device), heldout, recipe)})
+
+    train_module("clip", module=pair, loss=loss, settings=recipe.clip, folder=folder, sample=measure)
+    _write(pair, recipe, folder)
+
+
+def _trim(ids: torch.Tensor, tokenizer: CLIPTokenizer) -> torch.Tensor:
+    # Tokens after the first end token take no part in the pooled embedding (attention is causal).
+    used = int((ids != tokenizer.eos_token_id).sum(dim=1).max()) + 1
+    return ids[:, :used]
+
+
+def _contrast(pair: ClipPair, input_ids: torch.Tensor, pixel_values: torch.Tensor) -> tuple[torch.Tensor, Figures]:
+    text, image = pair(input_ids, pixel_values)
+    logits = pair.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp() * text @ image.T
+    target = torch.arange(len(logits), device=logits.device)
+    loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    return loss, {"right": (logits.argmax(dim=1) == target).float().mean()}
+
+
+@torch.no_grad()
+def _retrieval(pair: ClipPair, ids: torch.Tensor, data: ToyData, recipe: Recipe) -> float:
+    """Share of held-out pictures whose own caption is the nearest of all held-out captions."""
+    images = []
+    for rows in torch.arange(len(data)).split(128):
+        batch = clip_pixels(pixels(data.images, rows, ids.device), recipe.vision_size)
+        images.append(F.normalize(pair.vision(batch).image_embeds, dim=-1))
+    texts = torch.cat([F.normalize(pair.text(part).text_embeds, dim=-1) for part in ids.split(256)])
+    nearest = (torch.cat(images) @ texts.T).argmax(dim=1).cpu()
+    return float((nearest == torch.arange(len(data))).float().mean())
+
+
+def _write(pair: ClipPair, recipe: Recipe, folder: Path) -> None:
+    # Stable Diffusion's text encoder is the tower without its projection. Going through the base class of
+    # transformers (from_pretrained drops the projection) keeps the key names that other loaders expect.
+    pair.text.save_pretrained(folder / "text_encoder")
+    CLIPTextModel.from_pretrained(folder / "text_encoder").save_pretrained(folder / "text_encoder")
+    pair.vision.save_pretrained(folder / "image_encoder")
+    side = recipe.vision_size
+    CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}).save_pretrained(
+        folder / "feature_extractor"
+    )
+
+
+def load_text_encoder(folder: Path) -> CLIPTextModel:
+    """The trained text tower, frozen."""
+    return load_frozen(CLIPTextModel, folder / "text_encoder")
+
+
+def load_image_encoder(folder: Path) -> CLIPVisionModelWithProjection:
+    """The trained vision tower, frozen."""
+    return load_frozen(CLIPVisionModelWithProjection, folder / "image_encoder")
+
+
+SHIFT, ZOOM = 0.08, 0.1
+"""Pictures are moved by up to this share of their side and scaled by up to this much, and half of them are mirrored, so
+that the tower does not learn the training pictures by heart."""
+
+
+class AttributeReader(nn.Module):
+    """The vision tower with a linear layer on its embeddings that says which words hold."""
+
+    def __init__(self, encoder: CLIPVisionModelWithProjection) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.words = nn.Linear(encoder.config.projection_dim, sum(map(len, world.ATTRIBUTES.values())))
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """1 for words that hold and 0 for the others, as nearly as they can be told: (B, words) of every attribute."""
+        values = self.words(self.encoder(pixel_values).image_embeds)
+        return values.split([len(words) for words in world.ATTRIBUTES.values()], dim=1)
+
+
+class WordTargets:
+    """Which words hold of the pictures of a split, and what there is to explain of each attribute."""
+
+    def __init__(self, labels: torch.Tensor) -> None:
+        """``labels`` are the data set's, (N, attributes), on the device that the pictures are read on."""
+        attributes = zip(labels.T, world.ATTRIBUTES.values(), strict=True)
+        self._holds = [F.one_hot(column, len(words)).float() for column, words in attributes]
+        self._variances = [holds.var(dim=0, correction=0).sum().clamp(min=1e-6) for holds in self._holds]
+
+    def unexplained(self, readings: tuple[torch.Tensor, ...], rows: torch.Tensor) -> torch.Tensor:
+        """Share of each attribute's variance that ``readings`` leaves unexplained in ``rows``, (attributes,)."""
+        shares = [
+            (values - take_rows(holds, rows, values.device)).square().sum(dim=1).mean() / variance
+            for values, holds, variance in zip(readings, self._holds, self._variances, strict=True)
+        ]
+        return torch.stack(shares)
+
+
+def train_vision(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
+    """Train ``image_encoder`` on and write it anew; held-out shares of attributes read go to figures.jsonl."""
+    device = pick_device()
+    reader = AttributeReader(load_image_encoder(folder).requires_grad_(True).train()).to(device)
+    targets = WordTargets(torch.from_numpy(data.labels).to(device))
+    pictures = on_device(as_seen(recipe, data, folder, "train"), device)
+
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
+        rows = torch.randint(len(data), (share(recipe.vision.batch_size),), generator=generator)
+        batch = _moved(pixels(pictures, rows, device), generator)
+        with mixed_precision():
+            readings = reader(clip_pixels(batch, recipe.vision_size))
+        return targets.unexplained(readings, rows).mean(), {}
+
+    def measure() -> None:
+        log_figures(folder, "vision", _accuracy(reader, heldout, recipe))
+
+    train_module("vision", module=reader, loss=loss, settings=recipe.vision, folder=folder, sample=measure)
+    if PartialState().is_main_process:
+        reader.encoder.save_pretrained(folder / "image_encoder")
+
+
+def as_seen(recipe: Recipe, data: ToyData, folder: Path, split: Split) -> np.ndarray:
+    """The pictures of a split at the size that the tower sees, resampled once as CLIP's image processor does."""
+    if recipe.size == recipe.vision_size:
+        return data.images
+    return cached_renders(
+        folder / f"seen-{split}.npy", partial(_resampled, recipe.vision_size), data.images, size=recipe.vision_size
+    )
+
+
+def _resampled(side: int, picture: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def _moved(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Pictures (B, 3, H, W), each shifted, scaled and mirrored or not; what comes in at the edges repeats them."""
+    drawn = (2 * torch.rand(4, len(batch), generator=generator) - 1).to(batch)
+    scale, zero = 1 + ZOOM * drawn[0], torch.zeros_like(drawn[0])
+    # affine_grid measures in half sides.
+    x, y = 2 * SHIFT * drawn[1:3]
+    across = scale * drawn[3].sign()
+    grid = torch.stack([torch.stack([across, zero, x], dim=-1), torch.stack([zero, scale, y], dim=-1)], dim=1)
+    where = F.affine_grid(grid, list(batch.shape), align_corners=False)
+    return F.grid_sample(batch, where, padding_mode="border", align_corners=False)
+
+
+@torch.no_grad()
+def _accuracy(reader: AttributeReader, data: ToyData, recipe: Recipe) -> dict[str, float]:
+    """Share of pictures in which the right word of each attribute is told strongest, and what is left unexplained."""
+    device, labels = pick_device(), torch.from_numpy(data.labels)
+    readings = []
+    for rows in torch.arange(len(data)).split(128):
+        readings.append(reader(clip_pixels(pixels(data.images, rows, device), recipe.vision_size)))
+    whole = tuple(torch.cat(parts).cpu() for parts in zip(*readings, strict=True))
+    right = [(each.argmax(dim=1) == labels[:, i]).float().mean() for i, each in enumerate(whole)]
+    shares = {name: round(float(share), 3) for name, share in zip(world.ATTRIBUTES, right, strict=True)}
+    return shares | {
+        "unexplained": round(float(WordTargets(labels).unexplained(whole, torch.arange(len(data))).mean()), 4)
+    }
