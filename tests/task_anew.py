@@ -34,6 +34,7 @@ from PIL import Image, ImageOps
 
 from ipa_app.engine.tasks.task import OwnOptions, Task, TaskInputs
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.options import option
 
 
@@ -51,7 +52,7 @@ class Redraw(Task):
 
     def check(self, request):
         if request.image is None:
-            raise UserError("There is no picture to draw anew.", field="image")
+            raise UserError("redraw.no_picture").blaming("image")
 
     def pipeline(self, plan):
         return "image_to_image"
@@ -64,11 +65,12 @@ class Redraw(Task):
 
     def prepare(self, plan, tools):
         fitted = ImageOps.fit(plan.request.image.convert("RGB"), plan.canvas_size)
-        return TaskInputs(image=fitted, finish=ImageOps.mirror, notes=("It was drawn anew.",))
+        return TaskInputs(image=fitted, finish=ImageOps.mirror, notes=(Message("redraw.done"),))
 
     def pipeline_inputs(self, plan, items):
         return {"image": [item.image for item in items], "strength": plan.request.freedom}
 """
+SENTENCES = {"redraw.no_picture": "There is no picture to draw anew.", "redraw.done": "It was drawn anew."}
 REGISTERED = {
     "Inpaint(), Pose()": "Inpaint(), Pose(), Redraw()",
     "class TaskOptions(": "class TaskOptions(RedrawOptions, ",

@@ -16,6 +16,7 @@ from accelerate.utils import AutocastKwargs
 from torch import nn
 
 from ipa_app.errors import UserError
+from ipa_app.messages import Message
 from ipa_app.training.distributed import Ballot, new_accelerator, process_count
 from ipa_app.training.optimization import Optimization, OptimizationConfig
 from toybox.recipe.backends import tuned_backends
@@ -39,10 +40,11 @@ class UnfinishedError(UserError):
     """A stage has come to its limit of minutes before it had seen its samples; it goes on where it stopped."""
 
     def __init__(self, stage: str, *, seen: int, samples: int, minutes: float) -> None:
-        super().__init__(
+        text = (
             f"{stage} stopped after {minutes:g} minutes and {seen:,} of {samples:,} samples, so it is not finished: "
             "the same command goes on from there."
         )
+        super().__init__(Message.plain(text))
 
 
 def start_of(folder: Path, part: str) -> Path:
