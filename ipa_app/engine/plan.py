@@ -9,8 +9,7 @@ from PIL import Image
 
 from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.engine.references import Reference
-from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.seeds import picture_seeds
+from ipa_app.engine.requests import GenerateRequest, picture_seeds
 from ipa_app.engine.tasks import TASKS
 from ipa_app.engine.tasks.task import Task, no_whole_step
 from ipa_app.errors import UserError, blaming

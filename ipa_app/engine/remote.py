@@ -15,8 +15,7 @@ from ipa_app.engine.job import Job
 from ipa_app.engine.observable import InternalError
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.engine.withheld import AllWithheld
+from ipa_app.engine.results import AllWithheld, GenerateResult, Progress
 from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out
 from ipa_app.errors import UserError
 from ipa_app.messages import Message

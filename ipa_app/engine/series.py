@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 from ipa_app.engine.job import Job
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.engine.withheld import AllWithheld
+from ipa_app.engine.results import AllWithheld, GenerateResult, Progress
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.entry import AdapterEntry

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -201,3 +203,34 @@ def peak_of_process() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS tells bytes, Linux KiB
+
+
+class OutOfMemoryError(UserError):
+    """The request needs more memory than there is."""
+
+    def __init__(self) -> None:
+        super().__init__("engine.out_of_memory")
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn running out of memory inside into an :class:`OutOfMemoryError`, with all that was taken given back."""
+    short = False
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        short = True
+    # Only here, behind the except clause, does nothing refer to the frames that hold the tensors any more.
+    if short:
+        _free_memory()
+        raise OutOfMemoryError
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()

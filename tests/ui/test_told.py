@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ipa_app.engine.results import GenerateResult
-from ipa_app.engine.withheld import notice
+from ipa_app.engine.results import GenerateResult, notice
 from ipa_app.imaging.png import read_settings
 from ipa_app.messages import Message
 from ipa_app.models.loaded import LoadedModel
