@@ -22,9 +22,9 @@ from ipa_app.adapter.layout import AdapterLayout, read_layout
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.adapters import AdapterBase, adapter_base, adapter_files, described, file_stamp, untaken
-from ipa_app.models.amounts import size_text
 from ipa_app.models.entry import SECRET_MARK, AdapterEntry, ModelEntry
 from ipa_app.models.listed import absolute, listed
+from ipa_app.models.units import size_text
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,9 @@ name that the library once gave it, `<etag>.incomplete`, whatever ends the progr
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import logging
 import re
 import threading
@@ -184,3 +186,44 @@ def _size(path: Path) -> int:
 def _check(cancel: threading.Event | None) -> None:
     if cancel is not None and cancel.is_set():
         raise Cancelled
+
+
+class CheckedFiles:
+    """Remembers files by name, size and time of change: one that has changed since counts as unknown."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what was remembered; a file that cannot be read is an empty memory.
+
+        Args:
+            path: the JSON file it is kept in.
+        """
+        self._path = path
+        self._known: dict[str, list[int]] = {}
+        with contextlib.suppress(OSError, ValueError):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            self._known = content if isinstance(content, dict) else {}
+
+    def knows(self, file: Path) -> bool:
+        """Whether a file was found whole and is as it was then."""
+        return self._known.get(str(file)) == _stamp(file)
+
+    def remember(self, file: Path) -> None:
+        """Note that a file is whole."""
+        self._known[str(file)] = _stamp(file)
+
+    def forget(self, file: Path) -> None:
+        """Let a file be read through the next time."""
+        self._known.pop(str(file), None)
+
+    def save(self) -> None:
+        """Keep what is remembered. Where that cannot be written, files are read through once more, and that is all."""
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            new = self._path.with_suffix(".new")
+            new.write_text(json.dumps(self._known, indent=0), encoding="utf-8")
+            new.replace(self._path)
+
+
+def _stamp(file: Path) -> list[int]:
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns]

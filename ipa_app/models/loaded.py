@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from ipa_app.adapter import ImagePrompt, IPAdapter, attention_layers, encode_image, read_adapter
@@ -19,13 +20,14 @@ from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.models.adapters import AdapterBase, file_stamp
 from ipa_app.models.entry import adapter_gone
 from ipa_app.models.hashing import file_hash, picture_hash
+from ipa_app.models.latents import in_float32
 from ipa_app.models.parts import check_finite
-from ipa_app.models.precision import in_float32
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from PIL import Image
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
@@ -33,8 +35,32 @@ if TYPE_CHECKING:
     from ipa_app.models.controlnet import ResidentControlNets
     from ipa_app.models.entry import AdapterEntry, ControlNetEntry, ModelEntry
     from ipa_app.models.families import Family, PipelineTask
-    from ipa_app.models.memory_use import MemoryUse
-    from ipa_app.models.safety import SafetyChecker
+    from ipa_app.models.state import MemoryUse
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafetyChecker:
+    """Looks at every finished picture.
+
+    Attributes:
+        network: the model's own checker.
+        processor: its picture preparation.
+    """
+
+    network: StableDiffusionSafetyChecker
+    processor: CLIPImageProcessor
+
+    @torch.inference_mode()
+    def flags(self, image: Image.Image) -> bool:
+        """Say whether a picture (mode "RGB") is to be withheld, by the same rule as diffusers.
+
+        Source: diffusers pipelines/stable_diffusion/safety_checker.py, which blackens the picture it is handed.
+        """
+        weight = next(self.network.parameters())
+        pixel_values = self.processor(images=image, return_tensors="pt").pixel_values
+        _, flagged = self.network(images=[np.zeros((1, 1, 3))], clip_input=pixel_values.to(weight))
+        return bool(flagged[0])
+
 
 CACHED_PROMPTS = 64
 """Most image prompts kept per model."""

@@ -26,7 +26,7 @@ from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, most_numbers, open_controlnet
 from ipa_app.models.entry import ControlNetEntry
 from ipa_app.models.image_encoder import ImageEncoder
-from ipa_app.models.loaded import LoadedModel, ResidentAdapters
+from ipa_app.models.loaded import LoadedModel, ResidentAdapters, SafetyChecker
 from ipa_app.models.memory import (
     TILE_SIDE,
     MemoryPlan,
@@ -40,7 +40,6 @@ from ipa_app.models.memory import (
 )
 from ipa_app.models.parts import Part
 from ipa_app.models.pipelines import build_controlnet_pipeline, build_pipelines
-from ipa_app.models.safety import SafetyChecker
 from ipa_app.models.source import Source, open_source
 from ipa_app.models.weights import find_weights
 

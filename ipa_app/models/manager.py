@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 from ipa_app.models.adapter_set import AdapterSet
-from ipa_app.models.amounts import size_text
 from ipa_app.models.catalog import Catalog
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.hub import discard_damaged, doubt, download, is_downloaded, put_together
 from ipa_app.models.state import ModelState
+from ipa_app.models.units import size_text
 
 if TYPE_CHECKING:
     from ipa_app.models.loaded import LoadedModel

@@ -14,7 +14,7 @@ import torch
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
-from ipa_app.models.memory_use import Device, MemoryUse, Saving
+from ipa_app.models.state import Device, MemoryUse, Saving
 
 TILE_SIDE = 512
 """Pixels of a tile when pictures are decoded piece by piece."""

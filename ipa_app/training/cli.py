@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from ipa_app.adapter.ip_adapter import PROJECTIONS
 from ipa_app.errors import UserError
-from ipa_app.models.amounts import size_text
+from ipa_app.models.units import size_text
 from ipa_app.options import options
 from ipa_app.training.adapters import read_pretrained
 from ipa_app.training.checkpoint import Origin, check_same_run

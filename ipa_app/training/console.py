@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ipa_app.models.amounts import time_text
+from ipa_app.models.units import time_text
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.reports import CheckpointReport, FinishedReport, HeldoutReport, Report, StepReport, StoppedReport
 

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from ipa_app.errors import UserError
-from ipa_app.models.amounts import size_text
+from ipa_app.models.units import size_text
 from ipa_app.training.cache import remove_old
 from ipa_app.training.components import Components
 from ipa_app.training.config import DataConfig, TrainConfig

@@ -12,7 +12,7 @@ from tempfile import TemporaryFile
 from filelock import FileLock, Timeout
 
 from ipa_app.errors import UserError
-from ipa_app.models.amounts import size_text
+from ipa_app.models.units import size_text
 from ipa_app.training.checkpoint import latest_checkpoint
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.saving import checkpoint_bytes

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from ipa_app.errors import UserError
-from ipa_app.models.amounts import size_text
+from ipa_app.models.units import size_text
 from ipa_app.training.checkpoint import Checkpoint, Origin, remove_old_checkpoints, resume_step, save_checkpoint
 from ipa_app.training.config import TrainConfig
 

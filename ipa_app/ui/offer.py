@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 
 from ipa_app.messages import Message
-from ipa_app.models.amounts import size_text
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.state import ModelState
+from ipa_app.models.units import size_text
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.status import status_line
 

@@ -17,7 +17,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.memory import MemoryPlan
-from ipa_app.models.memory_use import MemoryUse
+from ipa_app.models.state import MemoryUse
 from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.presets import presets
 from tests.engine.conftest import TIMEOUT_S, noise_picture, pixels, reference

@@ -10,7 +10,7 @@ import torch
 
 from ipa_app.errors import UserError
 from ipa_app.models.memory import MemoryPlan, Needs, free_main_memory, plan_memory
-from ipa_app.models.memory_use import MemoryUse
+from ipa_app.models.state import MemoryUse
 
 GB = 10**9
 HALF, SINGLE, BRAIN = torch.float16, torch.float32, torch.bfloat16

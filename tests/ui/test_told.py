@@ -17,7 +17,7 @@ from ipa_app.engine.results import GenerateResult, notice
 from ipa_app.imaging.png import read_settings
 from ipa_app.messages import Message
 from ipa_app.models.loaded import LoadedModel
-from ipa_app.models.memory_use import MemoryUse
+from ipa_app.models.state import MemoryUse
 from ipa_app.ui.about import memory_note, memory_text
 from ipa_app.ui.orders import SERIES
 from ipa_app.ui.running import Runner, done_text
