@@ -21,9 +21,8 @@ from PIL import Image
 
 from bench.asks import Case, Row, mix_row, pose_row, text_row, variation_row
 from bench.baseline_training import load_baseline, plain_adapter_path
-from bench.contact_sheet import contact_sheet
 from bench.fine_tuned import FineTuned
-from bench.judging import JUDGE, check_judge
+from bench.judging import JUDGE, check_judge, contact_sheet
 from bench.quality import SHEET_COLUMNS, cases, figures_of, looks_at, show
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest
@@ -32,7 +31,7 @@ from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
-from ipa_app.processor import thread_count
+from ipa_app.runtime import thread_count
 from toybox import world
 from toybox.recipe.judge import Judge, load_judge
 

@@ -41,8 +41,17 @@ from bench.asks import (
     sweep_rows,
     text_row,
 )
-from bench.contact_sheet import contact_sheet
-from bench.judging import JUDGE, Look, attributes_right, check_judge, held_out_views, interval, look, score
+from bench.judging import (
+    JUDGE,
+    Look,
+    attributes_right,
+    check_judge,
+    contact_sheet,
+    held_out_views,
+    interval,
+    look,
+    score,
+)
 from bench.looks import Drawings
 from bench.variants import sampled_by, with_lora
 from ipa_app.engine.engine import Engine
@@ -51,7 +60,7 @@ from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
-from ipa_app.processor import thread_count
+from ipa_app.runtime import thread_count
 from toybox import world
 from toybox.recipe.judge import Judge, load_judge
 

@@ -27,7 +27,7 @@ DOCUMENTS = {
 IGNORED_FOLDERS = {"__pycache__", "runs", "venv", "htmlcov", "node_modules", "shared"}
 
 # Who may import whom inside ipa_app; these are open to everybody.
-OPEN = {"errors", "building", "messages", "options"}
+OPEN = {"errors", "runtime", "messages", "options"}
 ALLOWED_IMPORTS = {
     "messages": set(),
     "adapter": set(),

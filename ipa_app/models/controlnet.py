@@ -20,12 +20,12 @@ from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from safetensors.torch import load_file
 
 from ipa_app.adapter.header import is_safetensors, read_beginning
-from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
 from ipa_app.models.controlnets import ControlNetBase
 from ipa_app.models.entry import ControlNetEntry
 from ipa_app.models.parts import Part, check_finite
 from ipa_app.models.weights import Header, load_pickled, read_header
+from ipa_app.runtime import BUILD_LOCK
 
 _WRAPPER = "control_model."
 # The layers of the part that looks at the pose after which there are more channels, by their original numbers.
@@ -200,7 +200,7 @@ class ResidentControlNets:
         room = most_numbers(self._files)
         while self._held and files.numbers + sum(_numbers(self._files[name]) for name in self._held) > room:
             self._held.popitem(last=False)
-        with ONE_AT_A_TIME:
+        with BUILD_LOCK:
             return self._build(files.load(dtype=self._dtype).requires_grad_(False).eval())
 
 

@@ -16,12 +16,12 @@ import torch
 from ipa_app.adapter import ImagePrompt, IPAdapter, attention_layers, encode_image, read_adapter
 from ipa_app.adapter.files import build_adapter
 from ipa_app.adapter.kinds import USUAL_NAMES
-from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.models.adapters import AdapterBase, file_stamp
 from ipa_app.models.entry import adapter_gone
 from ipa_app.models.hashing import file_hash, picture_hash
 from ipa_app.models.latents import in_float32
 from ipa_app.models.parts import check_finite
+from ipa_app.runtime import BUILD_LOCK
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,7 +163,7 @@ class ResidentAdapters:
         if not adapter.file.is_file():
             raise adapter_gone(adapter.name)
         stamp = file_stamp(adapter.file)
-        with ONE_AT_A_TIME:
+        with BUILD_LOCK:
             file = read_adapter(adapter.file)
             self._base.check(file)
             self._make_room(file.numbers * self._unet.dtype.itemsize)

@@ -19,7 +19,6 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 from ipa_app.adapter import install_processors
 from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.adapter.layout import read_layout
-from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.catalog import ModelEntry
@@ -42,6 +41,7 @@ from ipa_app.models.parts import Part
 from ipa_app.models.pipelines import build_controlnet_pipeline, build_pipelines
 from ipa_app.models.source import Source, open_source
 from ipa_app.models.weights import find_weights
+from ipa_app.runtime import BUILD_LOCK
 
 __all__ = ["Report", "best_device", "default_dtype", "load_model"]
 
@@ -73,7 +73,7 @@ def load_model(entry: ModelEntry, *, device: str, dtype: torch.dtype, report: Re
         UserError: something is missing, does not fit together, or does not fit into memory.
     """
     try:
-        with ONE_AT_A_TIME:
+        with BUILD_LOCK:
             return _load(entry, device=torch.device(device), dtype=dtype, report=report)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

@@ -15,8 +15,33 @@ from typing import Protocol
 from PIL import Image
 
 from ipa_app.messages import Message
-from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.people import FoundPerson
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseOptions:
+    """What is looked for, and by what.
+
+    Attributes:
+        detector: the name of what finds the people, in `pose.detectors.DETECTORS`.
+        hands: whether to look for their fingers.
+        face: whether to look for the points of their faces.
+    """
+
+    detector: str = "openpose"
+    hands: bool = False
+    face: bool = False
+
+
+Weights = Callable[[PoseOptions], Mapping[str, Path]]
+"""Gives the files that a detector needs, by the names under which they are published.
+
+It may take its time to fetch them.
+
+Raises:
+    UserError: they cannot be had, and why.
+    Cancelled: nobody wants them any more.
+"""
 
 
 class PeopleDetector(Protocol):

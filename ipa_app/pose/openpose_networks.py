@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from ipa_app.pose.details import FACE_POINTS
+from ipa_app.pose.keypoints import FACE_POINTS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # controlnet-aux registers models nobody asked for, and warns about each

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ipa_app.errors import UserError
-from ipa_app.pose.details import Details
-from ipa_app.pose.keypoints import Keypoint, Points
+from ipa_app.pose.keypoints import Details, Keypoint, Points
 from ipa_app.pose.skeleton import Person, Skeleton
 
 

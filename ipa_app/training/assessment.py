@@ -11,8 +11,8 @@ from torch import Tensor
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.examples import EncodedBatch, TrainingBatch
-from ipa_app.training.heldout import HeldoutLoss
 from ipa_app.training.loop import Trainer
+from ipa_app.training.loss import HeldoutLoss
 from ipa_app.training.publish import publish
 from ipa_app.training.reports import FinishedReport, HeldoutReport, SampleReport
 from ipa_app.training.sampling import Sample, Sampler, SampleSheet

@@ -29,7 +29,7 @@ from ipa_app.imaging.png import write_png
 from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.state import ModelState
-from ipa_app.pose.options import PoseOptions
+from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.about import word_notes
 from ipa_app.ui.failures import is_disk_full

@@ -14,8 +14,8 @@ from ipa_app.messages import Message
 from ipa_app.models.entry import HubFiles, HubPart
 from ipa_app.models.hub import gather
 from ipa_app.pose.detect import FindPeople, PoseDetector, find_pose
+from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.detectors import DETECTORS
-from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 
 if TYPE_CHECKING:

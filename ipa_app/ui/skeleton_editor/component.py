@@ -23,7 +23,7 @@ from ipa_app.pose.body import (
     WRISTS,
     Rgb,
 )
-from ipa_app.pose.details import PARTS
+from ipa_app.pose.keypoints import PARTS
 from ipa_app.pose.sheet import PoseSheet
 
 _FOLDER = Path(__file__).parent

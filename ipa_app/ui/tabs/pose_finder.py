@@ -11,7 +11,7 @@ import gradio as gr
 from ipa_app.engine.results import Progress
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
-from ipa_app.pose.options import PoseOptions
+from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.audience import awaited
 from ipa_app.ui.form import checked_values, open_upload
