@@ -13,9 +13,9 @@ from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.adapters import ENDINGS
 from ipa_app.models.entry import AdapterEntry, ModelEntry
+from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.failures import explained
 from ipa_app.ui.language.markup import known, said
-from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.status import notes_html
 from ipa_app.ui.uploads import file_path
 

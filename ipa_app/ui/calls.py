@@ -1,6 +1,6 @@
-"""What a call of a public endpoint must look like: its parameters, all of them, each of its type.
+"""Calls of public endpoints: the parameters that one must have, each of its type, and whether its sender still waits.
 
-Gradio looks at these things before an endpoint is reached, and says nothing, or nothing that names a parameter.
+Gradio looks at parameters before an endpoint is reached, and says nothing, or nothing that names a parameter.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import numbers
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Literal, get_args, get_origin
 
 from ipa_app.errors import UserError
@@ -117,3 +118,19 @@ def _is_of(value: Any, hint: Any) -> bool:
 
 def _kind(hint: Any) -> str:
     return " or ".join(get_args(hint)) if get_origin(hint) is Literal else _KINDS[hint]
+
+
+Awaited = Callable[[], bool]
+"""Whether somebody still waits (clients cancel, hang up, close tabs); to be asked at any time in the handler's thread."""
+
+_AWAITED: ContextVar[Awaited] = ContextVar("awaited", default=lambda: True)
+
+
+def awaited() -> Awaited:
+    """Return what tells of the sender of what is being handled."""
+    return _AWAITED.get()
+
+
+def set_awaited(awaited: Awaited) -> None:
+    """Say what tells of the sender of what is about to be handled."""
+    _AWAITED.set(awaited)

@@ -10,8 +10,8 @@ from typing import Any
 import gradio as gr
 
 from ipa_app.imaging.png import read_settings
+from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.extras import connect_drawing
-from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio

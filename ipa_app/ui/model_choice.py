@@ -9,8 +9,8 @@ import gradio as gr
 
 from ipa_app.ui.about import memory_note, model_note, words_heading, words_html
 from ipa_app.ui.adapters import AdapterMenu
+from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.failures import explained
-from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.panel import offer_parts
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.status import model_pill

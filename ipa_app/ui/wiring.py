@@ -10,9 +10,9 @@ import gradio as gr
 from ipa_app.messages import Message
 from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.adapters import connect_adapters
+from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.examples import Example
 from ipa_app.ui.extras import connect_drawing, connect_extras
-from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.live import connect_live
 from ipa_app.ui.model_choice import connect_model_choice
 from ipa_app.ui.parts import Parts

@@ -22,12 +22,11 @@ from ipa_app.imaging.opening import Opened, open_image
 from ipa_app.imaging.transparency import note_of_transparency, on_white, opacity_of
 from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
-from ipa_app.ui.controls import picture_input
+from ipa_app.ui.controls import AT_ONCE, CHECKED, picture_input
 from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import open_upload
-from ipa_app.ui.kept import keep_picture
-from ipa_app.ui.listeners import AT_ONCE, CHECKED
+from ipa_app.ui.pictures import keep_picture
 from ipa_app.ui.status import notes_html
 from ipa_app.ui.tabs.mask_edges import mask_edges
 from ipa_app.ui.tabs.mask_view import connect_mask_view, keep_mask

@@ -16,11 +16,11 @@ from ipa_app.engine.tasks.inpaint import Inpaint, InpaintOptions
 from ipa_app.errors import UserError
 from ipa_app.imaging.masks import editor_mask
 from ipa_app.options import options
+from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import build_request
-from ipa_app.ui.kept import keep_picture
-from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.parts import Parts
+from ipa_app.ui.pictures import keep_picture
 from ipa_app.ui.running import Runner
 from ipa_app.ui.status import notes_html
 
