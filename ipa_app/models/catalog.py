@@ -19,6 +19,7 @@ from ipa_app.models.controlnets import with_own_controlnets
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.families import SD1, Family, known_family
 from ipa_app.models.folder import (
+    StudioFile,
     find_pose_reader,
     find_presets,
     native_side,
@@ -28,7 +29,6 @@ from ipa_app.models.folder import (
 )
 from ipa_app.models.listed import absolute, listed
 from ipa_app.models.published import published_models
-from ipa_app.models.studio_file import StudioFile
 from ipa_app.models.weights import quantised, read_header
 
 logger = logging.getLogger(__name__)

@@ -19,8 +19,7 @@ from huggingface_hub import HfApi, constants, hf_hub_download, is_offline_mode, 
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 from ipa_app.models.entry import HubFiles, HubPart, ModelEntry
-from ipa_app.models.fetching import CheckedFiles, RemoteFile, fetch, has_digest, is_digest
-from ipa_app.models.hub_errors import OFFLINE, hub_errors
+from ipa_app.models.fetching import OFFLINE, CheckedFiles, RemoteFile, fetch, has_digest, hub_errors, is_digest
 from ipa_app.models.units import Meter, size_text
 
 logger = logging.getLogger(__name__)

@@ -13,10 +13,9 @@ from PIL import Image
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
-from ipa_app.pose.detector import PeopleDetector, PoseOptions, Weights
+from ipa_app.pose.detector import PeopleDetector, PoseOptions, Weights, skeleton_from_people
 from ipa_app.pose.detectors import DETECTORS, detector_for
 from ipa_app.pose.draw import draw_sheet
-from ipa_app.pose.people import skeleton_from_people
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton
 from ipa_app.runtime import BUILD_LOCK

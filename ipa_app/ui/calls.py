@@ -121,7 +121,7 @@ def _kind(hint: Any) -> str:
 
 
 Awaited = Callable[[], bool]
-"""Whether somebody still waits (clients cancel, hang up, close tabs); to be asked at any time in the handler's thread."""
+"""Whether somebody still waits: clients cancel, hang up, close tabs. To be asked at any time by the handler."""
 
 _AWAITED: ContextVar[Awaited] = ContextVar("awaited", default=lambda: True)
 

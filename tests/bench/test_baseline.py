@@ -14,9 +14,8 @@ from PIL import Image
 from torch import nn
 
 from bench.asks import variation_row
-from bench.baseline import MODEL, Answerer, answerers, questions, table
+from bench.baseline import MODEL, Answerer, FineTuned, answerers, questions, table
 from bench.baseline_training import Baseline, plain_adapter_path, save_baseline
-from bench.fine_tuned import FineTuned
 from bench.quality import cases
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError

@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import constants
 
 from ipa_app.errors import Cancelled, UserError
-from ipa_app.models import fetching, hub_errors
+from ipa_app.models import fetching
 from ipa_app.models.entry import HubPart, ModelEntry
 from ipa_app.models.hub import discard_damaged, doubt, download, is_downloaded, put_together
 from tests.hub_fixtures import LARGE, SMALL
@@ -303,5 +303,5 @@ def test_two_programs_do_not_fetch_the_same_file_twice(hub: FakeHub, hub_entry: 
 
 
 def test_an_error_of_the_disk_is_named() -> None:
-    with pytest.raises(UserError, match="cannot be written to"), hub_errors.hub_errors("maker/base"):
+    with pytest.raises(UserError, match="cannot be written to"), fetching.hub_errors("maker/base"):
         raise PermissionError(13, "Permission denied")
