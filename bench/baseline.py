@@ -2,9 +2,9 @@
 
     python -m bench.baseline --work WORK [--subjects 48] [--json FILE] [--sheet FILE]
 
-WORK is where ``python -m bench.baseline_training --work WORK`` has left its results. Three answer
+WORK is where `python -m bench.baseline_training --work WORK` has left its results. Three answer
 the same questions, on the same held-out characters, seeds, steps and guidance: the fine-tuned UNet, a base adapter
-that saw as many samples of the same pairs, and the base adapter of the model. Counted is as in ``bench.quality``.
+that saw as many samples of the same pairs, and the base adapter of the model. Counted is as in `bench.quality`.
 """
 
 from __future__ import annotations

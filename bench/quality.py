@@ -5,11 +5,11 @@
     python -m bench.quality --lora assets/toybox/loras/toybox-4-steps.safetensors --steps 4 --guidance 1
     python -m bench.quality --looks
 
-The judge comes with the project (``bench/judge``) and is first tried on drawings: one that cannot read those counts
+The judge comes with the project (`bench/judge`) and is first tried on drawings: one that cannot read those counts
 nothing. Every picture is drawn through the app's own engine, on fixed seeds. Printed is the share of attributes, or of
 joints, that the judge reads in the pictures as they were asked for, with a 95 % interval, and beside it that of the
 mouths alone, the hardest; the last lines are what it reads in the drawings themselves, which no model can beat, and
-what it would read in a drawing of somebody else. ``--looks`` draws many pictures from words instead and says how far
+what it would read in a drawing of somebody else. `--looks` draws many pictures from words instead and says how far
 they are from drawings, whatever they show.
 """
 

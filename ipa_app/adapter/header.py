@@ -63,7 +63,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     """Read the names, shapes and types of an adapter file's tensors.
 
     Args:
-        path: a ``.safetensors`` or a PyTorch file, told by content.
+        path: a `.safetensors` or a PyTorch file, told by content.
 
     Raises:
         UserError: it is cut off, cannot be read or holds more than tensors.
@@ -78,10 +78,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read an adapter file's tensors; those of a PyTorch file stay on the disk until they are used.
 
     Args:
-        path: as for :func:`read_header`.
+        path: as for `read_header`.
 
     Raises:
-        UserError: as :func:`read_header`.
+        UserError: as `read_header`.
     """
     with _explained(path) as beginning:
         if is_safetensors(beginning):

@@ -1,7 +1,7 @@
 """An image prompt is data: ready-made keys and values per layer, and how strongly they count.
 
-:class:`ImagePrompt` is what one picture says, made once per picture and adapter and never changed.
-:class:`ImagePromptBatch` is what one pipeline call carries: the prompts of all its rows, stacked.
+`ImagePrompt` is what one picture says, made once per picture and adapter and never changed.
+`ImagePromptBatch` is what one pipeline call carries: the prompts of all its rows, stacked.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ImagePrompt:
     Attributes:
         cond: keys and values by layer name.
         uncond: the same for the unconditional side of classifier-free guidance; None where there is none.
-        scale: how strongly it counts: one number, or numbers by layer name or block (``up_blocks.1``), where
+        scale: how strongly it counts: one number, or numbers by layer name or block (`up_blocks.1`), where
             the longest matching name counts and layers without one are left out.
         start: first moment it counts, as a fraction of the denoising steps, in [0, 1].
         end: the moment it stops to count, as a fraction, in [start, 1].
@@ -82,10 +82,10 @@ class ImagePrompt:
     def against(self, negative: ImagePrompt) -> ImagePrompt:
         """Give the same prompt with another picture in the place of "no picture"; no tensor is copied.
 
-        Guidance then leads away from that picture: ``eps = eps(c_neg, i_neg) + g * (eps(c, i) - eps(c_neg, i_neg))``
+        Guidance then leads away from that picture: `eps = eps(c_neg, i_neg) + g * (eps(c, i) - eps(c_neg, i_neg))`
         with texts c and pictures i, where i_neg otherwise is the zero embedding or the zero image.
 
-        Source: diffusers ``ip_adapter_image_embeds``, whose first half is the negative picture's embeds.
+        Source: diffusers `ip_adapter_image_embeds`, whose first half is the negative picture's embeds.
         """
         return replace(self, uncond=negative.cond)
 
@@ -155,11 +155,11 @@ class ImageTerm:
 class ImagePromptBatch:
     """The image prompts of all rows of one pipeline call, as its UNet sees them.
 
-    Owned by one call. Only prompts with a range need :meth:`at_step`.
+    Owned by one call. Only prompts with a range need `at_step`.
     """
 
     def __init__(self, terms: Mapping[str, Sequence[ImageTerm]], *, num_rows: int, num_steps: int) -> None:
-        """Hold terms by layer name; see :meth:`stack`."""
+        """Hold terms by layer name; see `stack`."""
         self._terms = terms
         self._num_rows = num_rows
         self._num_steps = num_steps
@@ -179,7 +179,7 @@ class ImagePromptBatch:
         Args:
             rows: for each picture its prompts, perhaps none; several are added up.
             guidance: whether the call uses classifier-free guidance, so that the UNet sees
-                ``[unconditional rows..., conditional rows...]``, as diffusers' pipelines stack them.
+                `[unconditional rows..., conditional rows...]`, as diffusers' pipelines stack them.
             steps: denoising steps of the call.
             latent_size: (height, width) of the latents; needed where a prompt has a mask.
 

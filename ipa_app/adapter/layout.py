@@ -1,6 +1,6 @@
 """The published layout of adapter weights: telling kinds apart, and bringing variants to one form.
 
-One form is a flat dict of ``image_proj.<key>`` and ``ip_adapter.<n>.to_k_ip.weight`` / ``to_v_ip``. Kinds and
+One form is a flat dict of `image_proj.<key>` and `ip_adapter.<n>.to_k_ip.weight` / `to_v_ip`. Kinds and
 sizes are read off keys and shapes, never off a file's name. All of it works on a file's header, without PyTorch.
 """
 
@@ -114,8 +114,8 @@ def layout_of(path: Path, header: Header) -> AdapterLayout:
 def published_form(tensors: Mapping[str, T]) -> dict[str, T]:
     """Bring what a file holds to the flat published form; what belongs to no adapter is left out.
 
-    Accepts wrappers such as ``state_dict`` or ``module.``, the training-time prefixes ``image_proj_model.`` and
-    ``adapter_modules.``, and whole training checkpoints in which the keys and values stand under the UNet's
+    Accepts wrappers such as `state_dict` or `module.`, the training-time prefixes `image_proj_model.` and
+    `adapter_modules.`, and whole training checkpoints in which the keys and values stand under the UNet's
     processors instead (what accelerate keeps of two names for one tensor).
     """
     published: dict[str, T] = {}
@@ -227,7 +227,7 @@ def _canonical(key: str) -> str:
 
 
 def _number_processors(processors: Mapping[str, T]) -> dict[str, T]:
-    """Rename ``unet.<processor>.to_k_ip.weight`` to its number."""
+    """Rename `unet.<processor>.to_k_ip.weight` to its number."""
     matches = [(key, match) for key in processors if (match := _PROCESSOR_KEY.fullmatch(key))]
     numbers = numbered({match["name"] for _, match in matches})
     return {f"ip_adapter.{numbers[match['name']]}.{match['key']}": processors[key] for key, match in matches}

@@ -214,7 +214,7 @@ class OutOfMemoryError(UserError):
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turn running out of memory inside into an :class:`OutOfMemoryError`, with all that was taken given back."""
+    """Turn running out of memory inside into an `OutOfMemoryError`, with all that was taken given back."""
     short = False
     try:
         yield

@@ -1,4 +1,4 @@
-"""The command line: ``python -m ipa_app.training --base DIR --data FILE_OR_FOLDER --output DIR ...``."""
+"""The command line: `python -m ipa_app.training --base DIR --data FILE_OR_FOLDER --output DIR ...`."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Components:
         return [getattr(self, name) for name in self.family.tokenizers]
 
     def freeze(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move every part to ``device`` and ``dtype``, in eval mode, with no gradient asked for its weights.
+        """Move every part to `device` and `dtype`, in eval mode, with no gradient asked for its weights.
 
         A VAE whose numbers are too large for float16 works in float32 instead.
         """
@@ -142,7 +142,7 @@ def load_components(base: Path, *, image_encoder: Path | None = None, dtype: tor
 
     Args:
         base: Stable Diffusion 1.x, 2.x or SDXL: a folder in diffusers layout, or one checkpoint file.
-        image_encoder: folder of a CLIP vision tower with projection; by default ``image_encoder`` in the folder, or
+        image_encoder: folder of a CLIP vision tower with projection; by default `image_encoder` in the folder, or
             in the folder beside the file that is named as the file is.
         dtype: of the weights in memory, whatever they are on disk.
 

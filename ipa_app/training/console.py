@@ -96,7 +96,7 @@ class Console:
         self.say(f"all results are in {self._config.output.resolve()}")
 
     def _show(self, title: str, done: int, total: int, things: str, *, note: str, left: str | None = None) -> None:
-        """Bring the bar to where the work is; ``left`` where the end is not that of all steps."""
+        """Bring the bar to where the work is; `left` where the end is not that of all steps."""
         # Asked for here: tqdm shows nothing on terminals that do not know their size, such as some in containers.
         columns, lines = shutil.get_terminal_size()
         if self._bar is None or self._bar.desc != title:

@@ -179,7 +179,7 @@ def _notes(listing: Listing, train: Sequence[Example], heldout: Sequence[Example
 
 
 def split_heldout(examples: Sequence[Example], *, count: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """Set aside examples to measure on: at most ``count``, and never more than a tenth of a small set.
+    """Set aside examples to measure on: at most `count`, and never more than a tenth of a small set.
 
     Pictures that a held-out example uses are kept out of training altogether, as targets and as references.
 
@@ -272,7 +272,7 @@ def batch_indices(
         batch_size: per process.
         seed: of the order.
         start: number of the first batch.
-        process: this process, of ``processes`` that share the data.
+        process: this process, of `processes` that share the data.
         processes: how many there are.
     """
     epoch, order = -1, np.empty(0, dtype=np.int64)

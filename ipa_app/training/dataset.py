@@ -118,7 +118,7 @@ class Dataset:
             progress: see `encode_missing`.
 
         Raises:
-            Stopped: ``stop`` said so.
+            Stopped: `stop` said so.
             UserError: not one example to train on can be opened.
         """
         if not self.is_kept:
@@ -148,7 +148,7 @@ class Dataset:
         self._encode(self._all, stop=stop)
 
     def batches(self, accelerator: Accelerator, *, start: int = 0) -> Iterator[TrainingBatch]:
-        """Endless batches of this process; call :meth:`encode` before.
+        """Endless batches of this process; call `encode` before.
 
         Args:
             accelerator: of the run.

@@ -28,10 +28,10 @@ def clean_latents(batch: EncodedBatch, draws: Draws) -> Tensor:
 def prediction_target(schedule: DDPMScheduler, latents: Tensor, *, noise: Tensor, timesteps: Tensor) -> Tensor:
     """What the UNet should predict.
 
-    epsilon: the noise; v_prediction: ``sqrt(alpha_bar) * noise - sqrt(1 - alpha_bar) * latents``.
+    epsilon: the noise; v_prediction: `sqrt(alpha_bar) * noise - sqrt(1 - alpha_bar) * latents`.
 
     Args:
-        schedule: of the base model, see :meth:`Components.noise_schedule`.
+        schedule: of the base model, see `Components.noise_schedule`.
         latents: (B, C, h, w) without noise.
         noise: (B, C, h, w) standard normal.
         timesteps: (B,) integers.
@@ -81,7 +81,7 @@ class HeldoutLoss:
         Args:
             batches: held-out examples; none can be measured without any.
             encoder: of the frozen base model.
-            schedule: see :meth:`Components.noise_schedule`.
+            schedule: see `Components.noise_schedule`.
             seed: of the noise.
         """
         generator = torch.Generator().manual_seed(seed)

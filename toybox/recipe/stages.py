@@ -44,7 +44,7 @@ ABOUT = "A small model that ships with the app. It draws toy characters and noth
 
 
 def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path) -> None:
-    """Write ``folder/bundle``; copied to assets/toybox by hand, once its pictures have been looked at."""
+    """Write `folder/bundle`; copied to assets/toybox by hand, once its pictures have been looked at."""
     target = folder / "bundle"
     shutil.rmtree(target, ignore_errors=True)
     plain = pipeline(folder, load_unet(folder))
@@ -133,7 +133,7 @@ LATER_PARTS = frozenset({"vae_tiny"})
 
 
 def run(recipe: Recipe, folder: Path, stages: list[str]) -> None:
-    """Run ``stages`` in order, or all of the bundle that are unfinished; each leaves ``done/<stage>``.
+    """Run `stages` in order, or all of the bundle that are unfinished; each leaves `done/<stage>`.
 
     Raises:
         UnfinishedError: a stage came to its limit of minutes; it has not left its mark, and goes on in the next run.
