@@ -121,7 +121,7 @@ def hub(family: str, folder: Path) -> Hub:
 
 
 def unet_config(family: str, widths: Widths) -> dict[str, Any]:
-    """Give the UNet's configuration."""
+    """Return the UNet's configuration."""
     shared = {
         "block_out_channels": widths.unet,
         "attention_head_dim": widths.heads,
@@ -210,7 +210,7 @@ def random_model(build: Callable[[], Any]) -> Any:
 
 
 def vae_config(family: str, widths: Widths) -> dict[str, Any]:
-    """Give the VAE's configuration."""
+    """Return the VAE's configuration."""
     return {
         "block_out_channels": widths.vae,
         "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -223,7 +223,7 @@ def vae_config(family: str, widths: Widths) -> dict[str, Any]:
 
 
 def text_config(width: int, layers: int, *, second: bool) -> CLIPTextConfig:
-    """Give the configuration of a text encoder; SDXL's second one is from another family."""
+    """Return the configuration of a text encoder; SDXL's second one is from another family."""
     return CLIPTextConfig(
         vocab_size=VOCABULARY,
         hidden_size=width,
@@ -239,7 +239,7 @@ def text_config(width: int, layers: int, *, second: bool) -> CLIPTextConfig:
 
 
 def vision_config(widths: Widths) -> CLIPVisionConfig:
-    """Give the configuration of the adapters' vision tower."""
+    """Return the configuration of the adapters' vision tower."""
     hidden, layers, projection = widths.vision
     return CLIPVisionConfig(
         hidden_size=hidden,

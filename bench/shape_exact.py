@@ -185,7 +185,7 @@ def draw_with_diffusers(options: argparse.Namespace) -> dict[str, float]:
 
 
 def inputs(side: int) -> tuple[Image.Image, Image.Image, Image.Image]:
-    """Give a square picture, a mask and a skeleton, the same every time."""
+    """Return a square picture, a mask and a skeleton, the same every time."""
     from ipa_app.pose.draw import draw_skeleton
     from ipa_app.pose.presets import presets
 
@@ -200,7 +200,7 @@ def inputs(side: int) -> tuple[Image.Image, Image.Image, Image.Image]:
 
 
 def difference(folder: Path, task: str) -> int:
-    """Give the largest difference of a pixel between the app's picture and that of plain diffusers."""
+    """Return the largest difference of a pixel between the app's picture and that of plain diffusers."""
     ours, theirs = (np.asarray(Image.open(folder / f"{who}-{task}.png"), int) for who in ("app", "diffusers"))
     return int(np.abs(ours - theirs).max())
 

@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def report(options: argparse.Namespace) -> str:
-    """Say what one process needs: frozen and trained weights, optimizer, and what a batch keeps for its gradients."""
+    """Return what one process needs: frozen and trained weights, optimizer, what a batch keeps for its gradients."""
     dtype = torch.bfloat16 if options.mixed_precision == "bf16" else torch.float32
     frozen = frozen_numbers(options.family)
     lines = [f"{name}: {numbers / 1e6:.1f} million, frozen" for name, numbers in frozen.items()]

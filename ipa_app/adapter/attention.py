@@ -84,7 +84,7 @@ class IPAttnProcessor:
 
 
 def install_processors(unet: UNet2DConditionModel) -> None:
-    """Give every attention layer of a UNet its processor, once, when the model is loaded.
+    """Install the processor in every attention layer of a UNet, once, when the model is loaded.
 
     No weight changes: the UNet then serves plain calls and calls with any adapter. What puts other processors in
     their place later (`enable_attention_slicing`, `enable_xformers_memory_efficient_attention`) would end that.

@@ -142,7 +142,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mappin
 
 
 def _checked(path: Path, header: Header) -> tuple[AdapterLayout, ImageProjection]:
-    """Tell what a file is by its header as it lies on the disk, and its projection, which takes no memory."""
+    """Return what a file is by its header as it lies on the disk, and its projection, which takes no memory."""
     layout = layout_of(path, header)
     published = published_form(header)
     try:

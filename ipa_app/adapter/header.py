@@ -115,7 +115,7 @@ def read_beginning(path: Path, *, called: str) -> bytes:
 
 
 def is_safetensors(beginning: bytes) -> bool:
-    """Tell by a file's beginning: eight bytes of header length, then JSON; pickles and zip archives begin otherwise."""
+    """Return whether it begins with eight bytes of header length, then JSON; pickles and zip archives do not."""
     return beginning[8:9] == b"{"
 
 
@@ -183,7 +183,7 @@ def read_pickled(path: Path, *, device: str) -> Any:
 
 
 def no_plain_weights(called: str) -> UserError:
-    """Say of a file that nothing can be read from it without running what is in it, if anything can.
+    """Return an error that says that nothing can be read from a file without running what is in it, if anything can.
 
     Args:
         called: what it is called for people.
@@ -193,7 +193,7 @@ def no_plain_weights(called: str) -> UserError:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[bytes]:
-    """Say in one sentence what is wrong with a file while it is read; give what it begins with."""
+    """Turn what is wrong with a file while it is read into one sentence; yield what it begins with."""
     try:
         if not path.is_file():
             raise UserError("adapter.no_file", path=path)

@@ -89,7 +89,7 @@ def layers_in(header: Header) -> tuple[AttentionLayer, ...]:
 
 
 def numbered(names: Iterable[str]) -> dict[str, int]:
-    """Give the numbers of cross-attention layers by their names: down, up, mid; the n-th one is 2n + 1."""
+    """Return the numbers of cross-attention layers by their names: down, up, mid; the n-th one is 2n + 1."""
 
     def order(name: str) -> tuple[int, list[int]]:
         return _BLOCKS[name.split(".")[0]], [int(number) for number in re.findall(r"\d+", name)]

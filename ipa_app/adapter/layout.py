@@ -36,7 +36,7 @@ class LayoutError(Exception):
         self.values = values
 
     def of(self, path: Path) -> UserError:
-        """Say of which file it is true."""
+        """Return it with the name of its file."""
         return UserError(self.key, file=path.name, **self.values)
 
 
@@ -83,7 +83,7 @@ class AdapterLayout:
 
 
 def read_layout(path: Path) -> AdapterLayout:
-    """Tell what an adapter file is.
+    """Return what an adapter file is.
 
     Raises:
         UserError: it cannot be read, or is not a known kind of adapter.
@@ -92,7 +92,7 @@ def read_layout(path: Path) -> AdapterLayout:
 
 
 def layout_of(path: Path, header: Header) -> AdapterLayout:
-    """Tell what an adapter file is by its header, as it lies on the disk.
+    """Return what an adapter file is by its header, as it lies on the disk.
 
     Raises:
         UserError: it is not a known kind of adapter.
@@ -132,7 +132,7 @@ def published_form(tensors: Mapping[str, T]) -> dict[str, T]:
 
 
 def adapter_kind(header: Header) -> str:
-    """Tell the kind by the keys, as they stand in the file.
+    """Return the kind by the keys, as they stand in the file.
 
     Raises:
         LayoutError: it is a FaceID adapter, something else, or none that is known.
@@ -208,7 +208,7 @@ def check_tokens(num_tokens: int) -> None:
 
 
 def _not_an_adapter(header: Header) -> LayoutError:
-    """Say what a file without an image projection is."""
+    """Return an error that says what a file without an image projection is."""
     sorts = [sort for sort, begins in _OTHER_SORTS.items() if any(key.startswith(begins) for key in header)]
     if any(".lora" in key or "_lora" in key for key in header):
         sorts = [Message("content.lora")]

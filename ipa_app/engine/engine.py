@@ -194,6 +194,6 @@ class Engine:
                 self._announce_positions()
 
     def _announce_positions(self) -> None:
-        """Tell those who wait how many are before them."""
+        """Report to those who wait how many are before them."""
         for index, job in enumerate(self._waiting):
             job.move_to(index + len(self._running))

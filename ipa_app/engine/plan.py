@@ -30,7 +30,7 @@ class Plan:
         request: as it came.
         entry: its model.
         width: of the result in pixels; of an extended picture, before that.
-        height: likewise.
+        height: of the result in pixels; of an extended picture, before that.
         steps: denoising steps.
         guidance_scale: 1 or more; 1 means no guidance.
         negative_prompt: the request's, or else the model's.

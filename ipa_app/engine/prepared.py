@@ -80,7 +80,7 @@ class PreparedJob:
             self._preview = side_by_side([*(image.resize(tile) for image in self._finished), *previews])
 
     def report(self, step: int, *, pictures: int) -> None:
-        """Tell the job's watchers how far the drawing is.
+        """Report to the job's watchers how far the drawing is.
 
         Args:
             step: denoising steps done of the batch that is being drawn.
@@ -195,7 +195,7 @@ def _joined(
 
 
 def region_mask(region: RegionName, *, size: tuple[int, int], window: Box, grid: tuple[int, int]) -> Tensor | None:
-    """Say which cells of the latent grid lie in a region.
+    """Return which cells of the latent grid lie in a region.
 
     Args:
         region: of the whole finished picture.

@@ -71,7 +71,7 @@ class AdapterBase:
 
 
 def adapter_base(entry: ModelEntry, *, unet: Header | None = None) -> AdapterBase:
-    """Tell from a model's files, of which none is loaded, what an adapter has to fit.
+    """Return, from a model's files without loading any, what an adapter has to fit.
 
     Args:
         entry: of the model.
@@ -87,7 +87,7 @@ def adapter_base(entry: ModelEntry, *, unet: Header | None = None) -> AdapterBas
 
 
 def _tower_widths(folder: Path | None) -> TowerWidths | None:
-    """Tell from a vision tower's folder how wide what it gives is; None where there is none."""
+    """Return from an image encoder's folder how wide what it gives is; None where there is none."""
     config = read_json(folder / "config.json") if folder else {}
     if folder is None or not config:
         return None
@@ -107,7 +107,7 @@ def _part_header(folder: Path) -> Header:
 
 
 def with_own_adapters(entry: ModelEntry, *, unet: Header | None = None) -> ModelEntry:
-    """Give a model the adapters that lie in its folder.
+    """Return a model with the adapters that lie in its folder.
 
     Those that fit are called like their files, the plainest of a kind "base" or "fine". Those that do not are left
     out, and it is said why; the model works without them.
@@ -186,7 +186,7 @@ def described(name: str, layout: AdapterLayout, others: Mapping[str, AdapterEntr
 
 
 def _variant(name: str) -> str | None:
-    """Say what a published adapter is for, where it is for something special."""
+    """Return what a published adapter is for, where it is for something special."""
     if not _PUBLISHED.match(name):
         return None
     return next((title for word, title in _VARIANTS.items() if word in name), None)

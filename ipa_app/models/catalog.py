@@ -138,7 +138,7 @@ def _entry_from_path(path: Path) -> ModelEntry:
 
 
 def _no_model_folder(path: Path) -> UserError:
-    """Say what a folder is that is no model's."""
+    """Return an error that says what a folder is that is no model's."""
     config = read_json(path / "config.json")
     if config:
         sorts = [config.get("_class_name"), *config.get("architectures", ()), config.get("model_type"), "part"]
@@ -178,7 +178,7 @@ def entry_from_file(file: Path, *, name: str) -> ModelEntry:
 
 
 def _trained_side(file: Path, family: Family) -> int:
-    """Tell the native side of a checkpoint beside which nothing tells it.
+    """Return the native side of a checkpoint beside which nothing states it.
 
     Stable Diffusion 2 predicts v at 768 pixels, and its base noise at 512; a layer of the weights tells which it is.
     """

@@ -194,7 +194,7 @@ class ModelEntry(HubFiles):
         return {name: adapter for name, adapter in self.adapters.items() if not adapter.is_private}
 
     def adapter(self, name: str) -> AdapterEntry:
-        """Give an adapter by what requests call it, by its file's name, or as the usual one of a kind.
+        """Return an adapter by what requests call it, by its file's name, or as the usual one of a kind.
 
         Raises:
             UserError: the model has none of this name.
@@ -228,5 +228,5 @@ class ModelEntry(HubFiles):
 
 
 def adapter_gone(name: str) -> UserError:
-    """Say that an adapter's file is no longer there."""
+    """Return an error that says that an adapter's file is no longer there."""
     return UserError("model.adapter_gone", name=name)

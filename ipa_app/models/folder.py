@@ -82,7 +82,7 @@ def native_side(folder: Path) -> int:
 
 
 def find_presets(folder: Path) -> Presets:
-    """Tell the presets of the model in a folder from its configuration files."""
+    """Return the presets of the model in a folder from its configuration files."""
     family = family_of(read_json(folder / "model_index.json"))
     return family.presets_of(read_json(folder / "unet" / "config.json")) if family else {}
 
@@ -103,7 +103,7 @@ class StudioFile:
         self._values = read_json(self._path)
 
     def text(self, key: str, default: str = "") -> str:
-        """Give a setting that is text.
+        """Return a setting that is text.
 
         Raises:
             UserError: it is something else.
@@ -114,7 +114,7 @@ class StudioFile:
         return value
 
     def whole(self, key: str, default: int) -> int:
-        """Give a setting that is a whole number above 0.
+        """Return a setting that is a whole number above 0.
 
         Raises:
             UserError: it is something else.
@@ -125,7 +125,7 @@ class StudioFile:
         return value
 
     def number(self, key: str, default: float) -> float:
-        """Give a setting that is a number of at least 1.
+        """Return a setting that is a number of at least 1.
 
         Raises:
             UserError: it is something else.

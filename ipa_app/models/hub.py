@@ -117,12 +117,12 @@ def doubt(entry: HubFiles) -> None:
 
 
 def gather(entry: HubFiles, *, report: Report, cancel: threading.Event) -> dict[str, Path]:
-    """Give the files of something, by their names; those that are missing or damaged are fetched first.
+    """Return the files of something, by their names; those that are missing or damaged are fetched first.
 
     Args:
         entry: what to give.
         report: as for `download`, and called only if there is something to fetch.
-        cancel: likewise.
+        cancel: as for `download`.
 
     Raises:
         Cancelled: `cancel` was set.

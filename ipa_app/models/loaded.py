@@ -52,7 +52,7 @@ class SafetyChecker:
 
     @torch.inference_mode()
     def flags(self, image: Image.Image) -> bool:
-        """Say whether a picture (mode "RGB") is to be withheld, by the same rule as diffusers.
+        """Return whether a picture (mode "RGB") is to be withheld, by the same rule as diffusers.
 
         Source: diffusers pipelines/stable_diffusion/safety_checker.py, which blackens the picture it is handed.
         """
@@ -87,7 +87,7 @@ class PromptCache:
         return len(self._prompts)
 
     def get(self, key: tuple[str, str]) -> ImagePrompt | None:
-        """Give a prompt, which becomes the latest used, or None."""
+        """Return a prompt, which becomes the latest used, or None."""
         with self._lock:
             if key in self._prompts:
                 self._prompts.move_to_end(key)
@@ -147,7 +147,7 @@ class ResidentAdapters:
         return len(self._held)
 
     def get(self, adapter: AdapterEntry) -> ResidentAdapter:
-        """Give an adapter, which becomes the latest used.
+        """Return an adapter, which becomes the latest used.
 
         Raises:
             UserError: its file is gone or damaged, holds no numbers to draw with, or was made for another model.
@@ -248,7 +248,7 @@ class LoadedModel:
         return size[0] // self.latent_cell, size[1] // self.latent_cell
 
     def pipeline(self, task: PipelineTask, *, controlnet: ControlNetEntry | None = None) -> DiffusionPipeline:
-        """Give a pipeline for one call.
+        """Return a pipeline for one call.
 
         It shares the weights, and has a scheduler of its own: what a call leaves in either is seen by no other.
 

@@ -85,7 +85,7 @@ class ModelManager:
         return self._catalog
 
     def entry(self, name: str) -> ModelEntry:
-        """Give a model's catalogue entry, with all adapters that it can draw with at present.
+        """Return a model's catalogue entry, with all adapters that it can draw with at present.
 
         Raises:
             UserError: there is no such model, and which there are; or it is left out, and why.
@@ -108,7 +108,7 @@ class ModelManager:
         self._catalog = Catalog(others, left_out={**self._catalog.left_out, name: sentence})
 
     def state(self, name: str) -> ModelState:
-        """Say where a model stands.
+        """Return where a model stands.
 
         Raises:
             UserError: there is no such model.
@@ -117,7 +117,7 @@ class ModelManager:
         return self._slots[name].state
 
     def states(self) -> dict[str, ModelState]:
-        """Say where every model stands."""
+        """Return where every model stands."""
         return {name: slot.state for name, slot in self._slots.items()}
 
     def needs_download(self, name: str) -> bool:
@@ -177,7 +177,7 @@ class ModelManager:
                 self._empty(slot, ModelState())
 
     def get(self, name: str, timeout: float | None = None) -> LoadedModel:
-        """Give a model, waiting for it; one that nobody asked for yet is loaded.
+        """Return a model, waiting for it; one that nobody asked for yet is loaded.
 
         Args:
             name: of the model.
@@ -310,7 +310,7 @@ class ModelManager:
 
 
 def _release_memory() -> None:
-    """Give freed memory back to the device, without importing torch for it."""
+    """Return freed memory to the device, without importing torch for it."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

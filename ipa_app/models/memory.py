@@ -131,7 +131,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Tell how much memory is free where a device works; None where that cannot be told."""
+    """Return how much memory is free where a device works; None where that cannot be told."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
@@ -140,7 +140,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def free_main_memory(*, group: Path = Path("/sys/fs/cgroup")) -> int:
-    """Tell how much main memory is free for this process; in a container less may be allowed than the machine has.
+    """Return how much main memory is free for this process; in a container less may be allowed than the machine has.
 
     Args:
         group: of the container's limits (Linux control groups, version 2).

@@ -152,7 +152,7 @@ class Checkpoint:
 
         Args:
             unet: as the configuration describes it; no weights are needed.
-            vae: likewise.
+            vae: as the configuration describes it; no weights are needed.
 
         Raises:
             UserError: one is not; as where a model cut from SDXL is taken for a whole one.

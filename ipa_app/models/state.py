@@ -20,9 +20,9 @@ class MemoryUse:
         precision: of its weights.
         needed: bytes that it takes, drawing included; an estimate.
         savings: what was done to save memory, all of it slower or coarser: "half" precision where single was wanted,
-            parts that take "turns" on the device, pictures developed in pieces ("tiled").
+            parts that wait in main memory until they are needed ("turns": CPU offload), tiled decoding ("tiled").
         free: bytes that were free on the device, where anything was saved.
-        wanted: bytes that it would have taken otherwise, likewise.
+        wanted: bytes that it would have taken otherwise, where anything was saved.
     """
 
     device: Device

@@ -13,7 +13,7 @@ _SPEED_AFTER_S = 1.0
 
 
 def size_text(count: float) -> str:
-    """Say a number of bytes in decimal units, as disks and the Hub count: 6140000000 is "6.1 GB"."""
+    """Return a number of bytes as text in decimal units, as disks and the Hub count: 6140000000 is "6.1 GB"."""
     if count >= 10**9:
         return f"{count / 10**9:.1f} GB"
     if count >= 10**6:
@@ -22,7 +22,7 @@ def size_text(count: float) -> str:
 
 
 def time_text(seconds: float) -> Message:
-    """Say a duration as roughly as it is known, from 2 seconds on: "20 seconds", "3 minutes", "1.5 hours"."""
+    """Return a duration as text, rounded as it deserves, from 2 seconds on: "20 seconds", "3 minutes", "1.5 hours"."""
     if seconds < 90:
         return Message("amount.seconds", number=max(2, round(seconds)))
     if seconds < 90 * 60:
@@ -68,7 +68,7 @@ class Meter:
         return sum(count for when, count in self._arrived if when > began) / elapsed if elapsed > _SPEED_AFTER_S else 0
 
     def text(self) -> Message:
-        """Say it for people: "1.2 of 4.0 GB, 23 MB/s, 2 minutes left"."""
+        """Return how far it is, for people: "1.2 of 4.0 GB, 23 MB/s, 2 minutes left"."""
         done, total = size_text(self.done), size_text(self.total)
         arrived = Message("download.arrived", done=done.removesuffix(total[-3:]), total=total)
         speed = self.speed

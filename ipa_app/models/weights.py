@@ -205,7 +205,7 @@ def read_header(path: Path, *, pickles: bool = True) -> Header:
 
 
 def quantised(place: str, kind: str) -> UserError:
-    """Say that something is stored in a form that is not drawn with here.
+    """Return an error that says that something is stored in a form that is not drawn with here.
 
     Args:
         place: the file or part.

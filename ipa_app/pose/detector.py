@@ -38,7 +38,7 @@ class FoundPerson(Protocol):
 
     @property
     def right_hand(self) -> Sequence[Any] | None:
-        """Likewise."""
+        """21 points."""
         ...
 
     @property

@@ -111,7 +111,7 @@ def _name_of(point: object) -> object:
 
 
 def _with_scores(points: list[WrittenPoint], person: object) -> list[WrittenPoint]:
-    """Give points the confidences that are in a list of their own."""
+    """Return points with the confidences that are in a list of their own."""
     scores = (
         next((person[name] for name in _SCORE_NAMES if name in person), None) if isinstance(person, Mapping) else None
     )

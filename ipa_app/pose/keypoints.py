@@ -58,7 +58,7 @@ class Details:
 
     Attributes:
         left_hand: 21 points; the person's own left.
-        right_hand: likewise.
+        right_hand: 21 points; the person's own right.
         face: 70 points.
     """
 

@@ -154,7 +154,7 @@ def _room(config: TrainConfig, dataset: Dataset, *, numbers: int, encoded: int, 
 
 
 def _outlook(config: TrainConfig, dataset: Dataset, run: TrainingRun, room: Room, *, processes: int) -> Iterator[str]:
-    """Say what is going to happen."""
+    """Yield what is going to happen."""
     examples = dataset.examples
     if run.trainer.step == 0 and (config.output / LOG_FILE).is_file():
         yield "beginning anew: the run that was here before has saved no step"
@@ -171,7 +171,7 @@ def _outlook(config: TrainConfig, dataset: Dataset, run: TrainingRun, room: Room
 
 
 def _doubts(config: TrainConfig, dataset: Dataset, *, processes: int) -> Iterator[str]:
-    """Say what a person would want to know before waiting for hours."""
+    """Yield what a person would want to know before waiting for hours."""
     yield from dataset.examples.notes
     if cut := dataset.cut_texts():
         yield (

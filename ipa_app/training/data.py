@@ -32,7 +32,7 @@ class Example:
     Attributes:
         entry: as the data has it.
         image: the picture to learn to draw; where it should be, if it is missing.
-        reference: the picture shown as the prompt; likewise.
+        reference: the picture shown as the prompt; where it should be, if it is missing.
         missing: why it cannot be used, where a file of it is missing; else empty.
     """
 

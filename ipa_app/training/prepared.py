@@ -195,7 +195,7 @@ def _end_if_asked(stop: Stop, caches: Caches) -> None:
 
 
 def encoded_size(reader: ExampleReader, encoder: FrozenEncoder) -> EncodedSize:
-    """Tell what an example takes once encoded, by the first good one.
+    """Return what an example takes once encoded, by the first good one.
 
     Raises:
         UserError: not one can be opened.

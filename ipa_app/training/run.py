@@ -202,7 +202,7 @@ class TrainingRun:
             yield from self._unless_stopped(assessment.draw())
 
     def _unless_stopped(self, reports: Iterator[Report]) -> Iterator[Report]:
-        """Give up what shows and changes nothing; all processes stop together after the next step."""
+        """Drop what shows and changes nothing; all processes stop together after the next step."""
         with contextlib.suppress(Stopped):
             if self._accelerator.is_main_process:
                 yield from reports

@@ -83,7 +83,7 @@ def checkpoint_bytes(numbers: int) -> int:
 
 
 def why_unwritable(error: Exception, folder: Path, *, needed: int) -> str:
-    """Say in a few words why something could not be written.
+    """Return in a few words why something could not be written.
 
     Args:
         error: one of `WRITE_ERRORS`.

@@ -35,7 +35,7 @@ def model_note(entry: ModelEntry) -> str:
 
 
 def memory_text(use: MemoryUse) -> tuple[Message, ...]:
-    """Say where a loaded model runs, how much memory it takes, and what was done because memory was short."""
+    """Return where a loaded model runs, how much memory it takes, and what was done because memory was short."""
     runs = Message(f"memory.runs.{use.device}.{use.precision}", size=size_text(use.needed))
     if not use.savings:
         return (runs,)
@@ -66,13 +66,13 @@ def words_html(entry: ModelEntry) -> str:
 
 
 def unknown_words_note(prompt: str | None, *, entry: ModelEntry) -> str:
-    """Say while a prompt is typed which words the model does not know, and which signs mean nothing; often empty."""
+    """Return which words of a prompt the model does not know, and which signs mean nothing; often empty."""
     notes = [*_unknown_words([prompt or ""], entry), *_signs(_PROMPT, prompt or "")]
     return "".join(said(note, tag="p", css_class="ipa-note") for note in notes)
 
 
 def word_notes(request: GenerateRequest, *, entry: ModelEntry) -> tuple[Message, ...]:
-    """Say with a result how the words of its request were read, where that may not be what was meant."""
+    """Return how the words of a result's request were read, where that may not be what was meant."""
     typed = {_PROMPT: request.prompt, _NEGATIVE: request.negative_prompt}
     notes = _unknown_words([readable(text) for text in typed.values()], entry)
     for field, text in typed.items():

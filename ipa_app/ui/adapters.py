@@ -194,7 +194,7 @@ def name_to_ask(entry: ModelEntry, name: str, own: Collection[str]) -> str:
 
 
 def left_out_html(entry: ModelEntry) -> str:
-    """Say which adapter files cannot be used with a model, and why; empty where there are none."""
+    """Return which adapter files cannot be used with a model, and why; empty where there are none."""
     if not entry.left_out:
         return ""
     heading = said(Message("adapters.left_out", count=len(entry.left_out)), tag="summary")

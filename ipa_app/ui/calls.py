@@ -82,7 +82,7 @@ def unknown_parameter(name: str, endpoint: Endpoint) -> UserError:
 
 
 def parameters_in_words(endpoint: Endpoint) -> str:
-    """Say which parameters an endpoint takes."""
+    """Return which parameters an endpoint takes."""
     names = ", ".join(parameters_of(endpoint))
     return (_ORDER if names else _NOTHING).format(endpoint=endpoint.__name__, names=names)
 
@@ -132,5 +132,5 @@ def awaited() -> Awaited:
 
 
 def set_awaited(awaited: Awaited) -> None:
-    """Say what tells of the sender of what is about to be handled."""
+    """Set what tells whether the sender of what is about to be handled still waits."""
     _AWAITED.set(awaited)

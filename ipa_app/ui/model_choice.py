@@ -50,7 +50,7 @@ class ModelChoice:
         return [self.timer, *shown, *self._offer.outputs]
 
     def look(self, chosen: str, offered: str) -> Update:
-        """Tell where the chosen model stands, and the one on offer; the latter is chosen as soon as it is ready."""
+        """Return where the chosen model stands, and the one on offer; the latter is chosen as soon as it is ready."""
         manager, entry = self._studio.manager, self._studio.entry(chosen)
         state = manager.state(entry.name)
         pill = model_pill(state, title=entry.title)

@@ -79,7 +79,7 @@ def offer_panel(*, chosen: str) -> OfferPanel:
 
 
 def offer_html(entry: ModelEntry, state: ModelState, *, meanwhile: str) -> str:
-    """Say what a model takes, how far its download is, or why it failed."""
+    """Return what a model takes, how far its download is, or why it failed."""
     if state.phase in _BUSY:
         line = Message(f"model.state.{state.phase}_now", title=entry.title, doing=state.message or "")
         bar = status_line(line, kind="busy", fraction=state.progress or None)

@@ -186,7 +186,7 @@ class Runner:
 def done_text(
     results: Sequence[GenerateResult], *, seconds: float, order: Order | None, series: Sequence[str]
 ) -> tuple[Message, ...]:
-    """Say how many pictures were made in which time, which were withheld, and what is noted of their inputs."""
+    """Return how many pictures were made in which time, which were withheld, and what is noted of their inputs."""
     withheld = [seed for result in results for seed in result.withheld]
     count = sum(len(result.seeds) for result in results) - len(withheld)
     said = [Message("result.done", count=count, seconds=f"{seconds:.1f}")]

@@ -142,7 +142,7 @@ class Studio:
         newest: bool = False,
         patience: float = 0.0,
     ) -> Iterator[Iterator[Progress | GenerateResult | PoseSheet]]:
-        """Give the job's progress from its beginning, and at last its result; of a series each when it is there.
+        """Yield the job's progress from its beginning, and at last its result; of a series each when it is there.
 
         The last follower that goes away takes the job with it: nobody is left to see the pictures.
 

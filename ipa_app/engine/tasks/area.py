@@ -95,7 +95,7 @@ class Area:
         return (note_of_transparency(Message("upload.image")),)
 
     def with_transparency(self, result: Image.Image) -> Image.Image:
-        """Give a result that lies on white the picture's transparency; outside the mask all bytes are the picture's."""
+        """Return a result that lies on white with the picture's transparency; outside the mask it is the picture's."""
         if self._kept is None:
             return result
         return Image.composite(off_white(result, self._kept.getchannel("A")), self._kept, self.mask)

@@ -104,7 +104,7 @@ def read_mask_input(
 
 
 def _note_of_size(mask: Image.Image) -> list[Message]:
-    """Say how much is marked where that is most of the picture, as it is where a mask was meant the other way round."""
+    """Return how much is marked where that is most of the picture, as where a mask was meant the other way round."""
     share = mask.histogram()[255] / (mask.width * mask.height)
     if share <= _LARGE_SHARE:
         return []

@@ -220,7 +220,7 @@ def read_keypoints(text: Any, width: Any = 0, height: Any = 0) -> tuple[Any, str
     Args:
         text: the file's content.
         width: of the picture that the points are of, in pixels; 0 where nobody has said it.
-        height: likewise.
+        height: of that picture, in pixels; 0 where nobody has said it.
 
     Returns:
         The pose as the editor takes it, what was left out of it, and nothing for the box; where the size of the picture

@@ -85,5 +85,5 @@ def _look(
 
 
 def found_text(sheet: PoseSheet) -> Message:
-    """Say how many were found, and what to do with them."""
+    """Return a message that says how many were found, and what to do with them."""
     return Message("pose.found", count=len(sheet.skeleton.people))

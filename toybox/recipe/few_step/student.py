@@ -72,7 +72,7 @@ class LowRank(nn.Module):
 
 
 def add_lora(unet: UNet2DConditionModel, rank: int) -> dict[str, LowRank]:
-    """Give every layer with weights but norms a change to be trained; everything else is frozen."""
+    """Add a change to be trained to every layer with weights but norms; everything else is frozen."""
     unet.requires_grad_(False)
     changes = {}
     for name, layer in list(unet.named_modules()):
