@@ -62,8 +62,8 @@ class FineTuned:
         controlnet.register_forward_pre_hook(self._show_empty_words, with_kwargs=True)
 
     @property
-    def trained_numbers(self) -> int:
-        """How many numbers training may change."""
+    def trained_parameters(self) -> int:
+        """How many parameters training may change."""
         return sum(weights.numel() for part in vars(self._baseline).values() for weights in part.parameters())
 
     @torch.inference_mode()
@@ -108,12 +108,12 @@ class Answerer:
     Attributes:
         name: as printed.
         draw: gives the picture of a request.
-        trained_numbers: how many numbers its training may change.
+        trained_parameters: how many parameters its training may change.
     """
 
     name: str
     draw: Callable[[GenerateRequest], Image.Image]
-    trained_numbers: int
+    trained_parameters: int
 
 
 def questions(side: int) -> dict[str, Row]:
@@ -142,7 +142,7 @@ def answerers(entry: ModelEntry, work: Path) -> Iterator[Answerer]:
     """
     check_same_unet(entry.location, work)
     fine_tuned = FineTuned(entry, load_baseline(work))
-    yield Answerer(name="fine-tuned UNet", draw=fine_tuned.draw, trained_numbers=fine_tuned.trained_numbers)
+    yield Answerer(name="fine-tuned UNet", draw=fine_tuned.draw, trained_parameters=fine_tuned.trained_parameters)
     adapters = {PLAIN: usual_adapter("base", plain_adapter_path(work)), MODEL: entry.adapter("base")}
     entries = {name: replace(entry, name=name, adapters={"base": adapter}) for name, adapter in adapters.items()}
     engine = Engine(ModelManager(entries, device="cpu", max_resident=len(entries)))
@@ -153,7 +153,7 @@ def answerers(entry: ModelEntry, work: Path) -> Iterator[Answerer]:
                 return engine.submit(replace(request, model=model)).result().images[0]
 
             weights = engine.manager.get(name).adapters.get(adapters[name]).network.parameters()
-            yield Answerer(name=title, draw=draw, trained_numbers=sum(part.numel() for part in weights))
+            yield Answerer(name=title, draw=draw, trained_parameters=sum(part.numel() for part in weights))
     finally:
         engine.close()
 
@@ -187,7 +187,7 @@ def table(judge: Judge, entry: ModelEntry, work: Path, tried: Sequence[Case]) ->
             looks = looks_at(judge, pictures, tried)
             sheet.append((name, pictures[:SHEET_COLUMNS]))
             for measure in row.measures:
-                lines.append({**figures_of(name, looks, measure), "trained_numbers": answerer.trained_numbers})
+                lines.append({**figures_of(name, looks, measure), "trained_parameters": answerer.trained_parameters})
                 show(lines[-1])
     return lines, sheet
 
@@ -209,8 +209,8 @@ def main() -> None:
         lines, sheet = table(judge, entry, arguments.work, tried)
     except UserError as error:
         parser.exit(1, f"{error}\n")
-    for name, count in {line["row"].split(", ", 1)[1]: line["trained_numbers"] for line in lines}.items():
-        print(f"{name}: {count:,} numbers trained")
+    for name, count in {line["row"].split(", ", 1)[1]: line["trained_parameters"] for line in lines}.items():
+        print(f"{name}: {count:,} parameters trained")
     if arguments.json:
         arguments.json.write_text(json.dumps(lines, indent=1) + "\n", "utf-8")
     if arguments.sheet:

@@ -30,8 +30,8 @@ from ipa_app.adapter import IPAdapter, save_adapter
 
 _NOISE_NUMBERS = 1_000_003  # a prime, so that rows of a matrix never repeat
 
-# How many numbers the published files hold; None where they are made smaller here.
-PUBLISHED_NUMBERS = {
+# How many parameters the published files hold; None where they are made smaller here.
+PUBLISHED_PARAMETERS = {
     "unet": 859_520_964,
     "vae": 83_653_863,
     "text_encoder": 123_060_480,
@@ -148,14 +148,14 @@ def write(family: str, folder: Path, *, tiny: bool = False, say: Callable[[str],
         family: "sd15" or "sdxl".
         folder: where to; see `hub`.
         tiny: narrow everywhere, for tests.
-        say: told what is written, and how many numbers that is.
+        say: told what is written, and how many parameters that is.
     """
     places, widths = hub(family, folder), SIZES[family, tiny]
     unet = unet_config(family, widths)
 
     def part(name: str, build: Callable[[], Any], to: Path, *, variant: str | None = "fp16") -> None:
         model = random_model(build)
-        say(f"{name}: {sum(tensor.numel() for tensor in model.parameters()):,} numbers")
+        say(f"{name}: {sum(tensor.numel() for tensor in model.parameters()):,} parameters")
         model.save_pretrained(to, variant=variant)
 
     part("unet", lambda: UNet2DConditionModel(**unet), places.model / "unet")

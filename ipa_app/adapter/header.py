@@ -32,8 +32,8 @@ class TensorInfo(NamedTuple):
     dtype: str
 
     @property
-    def numbers(self) -> int:
-        """How many numbers it has."""
+    def numel(self) -> int:
+        """How many elements it has."""
         return math.prod(self.shape)
 
     @property
@@ -157,7 +157,7 @@ def _tensor_info(value: Mapping[str, Any]) -> TensorInfo:
     info = TensorInfo(tuple(map(index, value["shape"])), str(value["dtype"]))
     begin, end = map(index, value["data_offsets"])
     size = _BYTES.get(info.dtype)
-    fits = end - begin == info.numbers * size if size else 2 * (end - begin) >= info.numbers
+    fits = end - begin == info.numel * size if size else 2 * (end - begin) >= info.numel
     if not fits or not 0 <= begin <= end or min(info.shape, default=0) < 0:
         raise ValueError("a tensor of another size")
     return info

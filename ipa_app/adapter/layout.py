@@ -67,14 +67,14 @@ class AdapterLayout:
         kind: the name of its kind.
         layers: what it has keys and values for; their names are their numbers.
         clip_dim: width of the image features that it takes.
-        numbers: how many numbers its tensors hold.
+        numel: how many elements its tensors hold.
     """
 
     path: Path
     kind: str
     layers: tuple[AttentionLayer, ...]
     clip_dim: int
-    numbers: int
+    numel: int
 
     @property
     def cross_attention_dim(self) -> int:
@@ -105,7 +105,7 @@ def layout_of(path: Path, header: Header) -> AdapterLayout:
             kind=kind,
             layers=file_layers(published),
             clip_dim=size(published, f"image_proj.{KINDS[kind].width_key}", 1),
-            numbers=sum(tensor.numbers for tensor in published.values()),
+            numel=sum(tensor.numel for tensor in published.values()),
         )
     except LayoutError as error:
         raise error.of(path) from None

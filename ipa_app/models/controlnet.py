@@ -38,8 +38,8 @@ class ControlNetFiles(ABC):
 
     @property
     @abstractmethod
-    def numbers(self) -> int:
-        """How many numbers its weights have."""
+    def numel(self) -> int:
+        """How many elements its weights have."""
 
     @abstractmethod
     def load(self, *, dtype: torch.dtype) -> ControlNetModel:
@@ -55,8 +55,8 @@ class _Folder(ControlNetFiles):
     part: Part
 
     @property
-    def numbers(self) -> int:
-        return self.part.weights().numbers
+    def numel(self) -> int:
+        return self.part.weights().numel
 
     def load(self, *, dtype: torch.dtype) -> ControlNetModel:
         return self.part.load(ControlNetModel, dtype=dtype)
@@ -72,8 +72,8 @@ class _File(ControlNetFiles):
         return read_header(self.path)
 
     @property
-    def numbers(self) -> int:
-        return self.header.numbers()
+    def numel(self) -> int:
+        return self.header.numel()
 
     @cached_property
     def layout(self) -> ControlNetModel:
@@ -197,17 +197,17 @@ class ResidentControlNets:
         files = self._files[controlnet.name]
         if isinstance(files, UserError):
             raise UserError(files.message)
-        room = most_numbers(self._files)
-        while self._held and files.numbers + sum(_numbers(self._files[name]) for name in self._held) > room:
+        room = most_numel(self._files)
+        while self._held and files.numel + sum(_numel(self._files[name]) for name in self._held) > room:
             self._held.popitem(last=False)
         with BUILD_LOCK:
             return self._build(files.load(dtype=self._dtype).requires_grad_(False).eval())
 
 
-def most_numbers(files: Mapping[str, ControlNetFiles | UserError]) -> int:
+def most_numel(files: Mapping[str, ControlNetFiles | UserError]) -> int:
     """Return how many numbers the ControlNets in memory may have together: as many as the largest one has."""
-    return max(map(_numbers, files.values()), default=0)
+    return max(map(_numel, files.values()), default=0)
 
 
-def _numbers(files: ControlNetFiles | UserError) -> int:
-    return 0 if isinstance(files, UserError) else files.numbers
+def _numel(files: ControlNetFiles | UserError) -> int:
+    return 0 if isinstance(files, UserError) else files.numel

@@ -56,9 +56,9 @@ class ImageEncoder(Part):
             raise self.undescribed(CLIPVisionModelWithProjection, error) from error
 
     @property
-    def numbers(self) -> int:
+    def numel(self) -> int:
         """How many numbers the tower's weights have; those of a text tower beside it are not read."""
-        return self.weights().header.numbers(lambda name: name == _PROJECTION or name.startswith(_TOWER))
+        return self.weights().header.numel(lambda name: name == _PROJECTION or name.startswith(_TOWER))
 
     def load_tower(self, *, dtype: torch.dtype) -> CLIPVisionModelWithProjection:
         """Read the tower into main memory.

@@ -166,7 +166,7 @@ class ResidentAdapters:
         with BUILD_LOCK:
             file = read_adapter(adapter.file)
             self._base.check(file)
-            self._make_room(file.numbers * self._unet.dtype.itemsize)
+            self._make_room(file.numel * self._unet.dtype.itemsize)
             network = build_adapter(file, self._unet)
             check_finite(network, adapter.file.name)
             network = network.to(self._place)

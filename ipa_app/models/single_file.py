@@ -138,10 +138,10 @@ class Checkpoint:
         """How many channels its UNet takes."""
         return self.header[FIRST_LAYER].shape[1]
 
-    def numbers(self, parts: Mapping[str, Any]) -> dict[str, int]:
+    def numel(self, parts: Mapping[str, Any]) -> dict[str, int]:
         """Count the numbers of each part; what belongs to none, as averaged weights (EMA), is not read."""
         prefixes = self._prefixes()
-        return {name: self.header.numbers(lambda key, own=prefixes[name]: key.startswith(own)) for name in parts}
+        return {name: self.header.numel(lambda key, own=prefixes[name]: key.startswith(own)) for name in parts}
 
     def stored_as(self, dtype: str) -> bool:
         """Return whether its UNet's numbers are of a type, such as "BF16"."""

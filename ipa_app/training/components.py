@@ -31,7 +31,7 @@ from ipa_app.models.pipelines import build_pipelines
 from ipa_app.models.schedule import noise_schedule
 from ipa_app.models.source import open_source
 
-NUMBERS_OF_A_TENSOR = 1024
+ELEMENTS_OF_A_TENSOR = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +116,9 @@ class Components:
         digest = hashlib.sha256(f"{schedule.config['prediction_type']} {self.image_processor.image_mean}".encode())
         for part, tensors in parts.items():
             for name, tensor in tensors.items():
-                numbers = tensor.flatten()[:NUMBERS_OF_A_TENSOR].contiguous().cpu()
+                values = tensor.flatten()[:ELEMENTS_OF_A_TENSOR].contiguous().cpu()
                 digest.update(f"{part}.{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-                digest.update(numbers.view(torch.uint8).numpy().tobytes())
+                digest.update(values.view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
     @property

@@ -122,7 +122,7 @@ class TrainingRun:
             )
 
     @property
-    def numbers(self) -> int:
+    def parameters(self) -> int:
         """Number of trained weights."""
         return sum(weight.numel() for weight in self.trainer.adapter.parameters())
 
@@ -130,7 +130,7 @@ class TrainingRun:
     def description(self) -> str:
         """What is trained, for people."""
         adapter = self.trainer.adapter
-        size = f"a {adapter.kind} adapter of {self.numbers / 1e6:.1f} million weights"
+        size = f"a {adapter.kind} adapter of {self.parameters / 1e6:.1f} million weights"
         if not isinstance(adapter.image_proj, Resampler):
             return size
         shape = shape_of(adapter.state_dict())

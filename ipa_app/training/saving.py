@@ -23,7 +23,7 @@ from ipa_app.training.sampling import Sampler
 
 WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
 """What a full disk looks like, depending on who writes: Python, PyTorch or safetensors."""
-NUMBERS_PER_WEIGHT = 3
+VALUES_PER_WEIGHT = 3
 """What a checkpoint holds for each trained weight: itself and the two moments of AdamW, all float32."""
 MOST_TIME = 0.05
 """Share of the time that may go into writing checkpoints; very large adapters are saved less often for it."""
@@ -65,8 +65,8 @@ class Saver:
                     raise
             return save_checkpoint(checkpoint, self._config, self._origin)
         except WRITE_ERRORS as error:
-            numbers = sum(tensor.numel() for tensor in checkpoint.adapter.values())
-            why = why_unwritable(error, self._config.output, needed=checkpoint_bytes(numbers))
+            parameters = sum(tensor.numel() for tensor in checkpoint.adapter.values())
+            why = why_unwritable(error, self._config.output, needed=checkpoint_bytes(parameters))
             last = resume_step(self._config.output)
             raise UserError.plain(
                 f"No checkpoint could be written to {self._config.output} at step {checkpoint.step} ({why}); "
@@ -77,9 +77,9 @@ class Saver:
             self._last = time.monotonic()
 
 
-def checkpoint_bytes(numbers: int) -> int:
+def checkpoint_bytes(parameters: int) -> int:
     """Return the size of a checkpoint of an adapter with so many weights."""
-    return numbers * NUMBERS_PER_WEIGHT * 4
+    return parameters * VALUES_PER_WEIGHT * 4
 
 
 def why_unwritable(error: Exception, folder: Path, *, needed: int) -> str:

@@ -97,7 +97,7 @@ def test_everybody_is_counted_on_the_same_questions(entry: ModelEntry, work: Pat
     assert each[0] == each[1] == each[2]
     assert {question for question, _ in each[0]} == {"text only", "variation", "mix", "pose"}
     whole, plain, own = (next(line for line in lines if line["row"].endswith(name)) for name in names)
-    assert whole["trained_numbers"] > 10 * plain["trained_numbers"] == 10 * own["trained_numbers"]
+    assert whole["trained_parameters"] > 10 * plain["trained_parameters"] == 10 * own["trained_parameters"]
     assert len(sheet) == 1 + 3 * 4
     assert all(isinstance(picture, Image.Image) for _, pictures in sheet for picture in pictures)
 
