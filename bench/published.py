@@ -49,7 +49,7 @@ class Widths:
         heads: `attention_head_dim` of the UNet's configuration.
         text: hidden size, and layers, of each text encoder.
         vae: channels of its blocks.
-        vision: hidden size, layers and projection of the CLIP vision tower.
+        vision: hidden size, layers and projection of the CLIP image encoder.
         resampler_heads: of the fine-grained adapter.
     """
 
@@ -142,7 +142,7 @@ def unet_config(family: str, widths: Widths) -> dict[str, Any]:
 
 
 def write(family: str, folder: Path, *, tiny: bool = False, say: Callable[[str], None] = print) -> None:
-    """Write a whole family: base model, vision tower, both adapters, ControlNet.
+    """Write a whole family: base model, image encoder, both adapters, ControlNet.
 
     Args:
         family: "sd15" or "sdxl".
@@ -239,7 +239,7 @@ def text_config(width: int, layers: int, *, second: bool) -> CLIPTextConfig:
 
 
 def vision_config(widths: Widths) -> CLIPVisionConfig:
-    """Return the configuration of the adapters' vision tower."""
+    """Return the configuration of the adapters' image encoder."""
     hidden, layers, projection = widths.vision
     return CLIPVisionConfig(
         hidden_size=hidden,

@@ -1,4 +1,4 @@
-"""From pictures to the vision tower's features, for both sides of classifier-free guidance."""
+"""From pictures to the image encoder's features, for both sides of classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def encode_image(image_encoder: CLIPVisionModelWithProjection, pixel_values: Ten
     pixels after normalisation (a picture of the mean colour). It is not zero tokens.
 
     Args:
-        image_encoder: the vision tower.
+        image_encoder: the image encoder.
         pixel_values: (batch, 3, height, width), normalised as the tower's processor does it.
         kind: the adapter's kind, a name in `KINDS`.
 

@@ -77,7 +77,7 @@ class IPAdapter(nn.Module):
         Args:
             unet: the base model; read only.
             kind: a name in `ipa_app.adapter.kinds.KINDS`: base, plus (Resampler) or full.
-            clip_dim: width of the features that this kind takes of the vision tower.
+            clip_dim: width of the features that this kind takes of the image encoder.
             num_tokens: image tokens per picture; by default as in the published adapters of this kind.
             depth: blocks of the Resampler; diffusers reads files with 4 only.
             dim_head: width of a Resampler head; the published layout allows 64 only.

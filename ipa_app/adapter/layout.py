@@ -201,7 +201,7 @@ def check_tokens(num_tokens: int) -> None:
     """Make sure that an adapter does not fill memory with what it says of one picture.
 
     Raises:
-        LayoutError: it makes more tokens of it than any vision tower has patches.
+        LayoutError: it makes more tokens of it than any image encoder has patches.
     """
     if num_tokens > MOST_TOKENS:
         raise LayoutError("adapter.too_many_tokens", tokens=num_tokens, most=MOST_TOKENS)

@@ -105,7 +105,7 @@ class ImageProjModel(ImageProjection):
 
 
 class MLPProjModel(ImageProjection):
-    """The full-face projection: every token of the vision tower becomes one image token.
+    """The full-face projection: every token of the image encoder becomes one image token.
 
     Source: tencent-ailab/IP-Adapter, ip_adapter.py `MLPProjModel`.
     """

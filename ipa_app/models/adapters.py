@@ -38,7 +38,7 @@ _VARIANTS = {
 
 
 class TowerWidths(NamedTuple):
-    """What an adapter must know of a vision tower; as long as transformers takes them for where nothing is said."""
+    """What an adapter must know of an image encoder; as long as transformers takes them for where nothing is said."""
 
     hidden_size: int = 768
     projection_dim: int = 512
@@ -50,7 +50,7 @@ class AdapterBase:
 
     Attributes:
         layers: the text cross-attention layers; none where the model cannot be read, and then everything fits.
-        tower: the vision tower, None where the model has none.
+        tower: the image encoder, None where the model has none.
     """
 
     layers: tuple[AttentionLayer, ...]
@@ -94,7 +94,7 @@ def _tower_widths(folder: Path | None) -> TowerWidths | None:
     projection = _part_header(folder).get("visual_projection.weight")
     if projection is not None and len(projection.shape) == 2:
         return TowerWidths(projection_dim=projection.shape[0], hidden_size=projection.shape[1])
-    # Without its weights: a whole CLIP describes its vision tower in a part of its own.
+    # Without its weights: a whole CLIP describes its image encoder in a part of its own.
     own = config.get("vision_config")
     told = own if isinstance(own, dict) else config
     return TowerWidths(**{name: told[name] for name in TowerWidths._fields if name in told})

@@ -19,7 +19,7 @@ from ipa_app.models.controlnets import with_own_controlnets
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.families import SD1, Family, known_family
 from ipa_app.models.folder import (
-    StudioFile,
+    Manifest,
     find_pose_reader,
     find_presets,
     native_side,
@@ -208,7 +208,7 @@ def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> Mo
 
 def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
     """Describe the model in a folder but for its adapters and ControlNets."""
-    settings = StudioFile(folder)
+    settings = Manifest(folder)
     side = side or native_side(folder)
     image_encoder = folder / "image_encoder"
     return ModelEntry(

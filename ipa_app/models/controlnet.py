@@ -185,7 +185,7 @@ class ResidentControlNets:
         """Return a ControlNet's pipeline; it becomes the latest used.
 
         Raises:
-            UserError: it was made for another model, is damaged, or holds no numbers to draw with.
+            UserError: it was made for another model, is damaged, or holds values that are not finite.
         """
         with self._lock:
             if controlnet.name not in self._held:

@@ -142,7 +142,7 @@ class ModelEntry(HubFiles):
         location: its folder, in diffusers layout, or its checkpoint file.
         adapters: those that it can draw with, by what requests call them; "base" and "fine" are its usual ones.
         left_out: of every adapter file that cannot be used with it why, in one sentence.
-        image_encoder: folder of the CLIP vision tower, None when the model has none.
+        image_encoder: folder of the CLIP image encoder, None when the model has none.
         controlnets: those that it can draw with, by what requests call them; the first of a kind is called as the kind.
         controlnets_left_out: of every one that cannot be used with it why, in one sentence, by what it would be called.
         pose_reader: weights of a network that reads the poses of what the model itself draws, where it brings one.
@@ -152,7 +152,7 @@ class ModelEntry(HubFiles):
         guidance_scale: default classifier-free guidance, 1 means none.
         negative_prompt: used where a request has none.
         licence: of the weights.
-        scheduler: a word on the sampling schedule, for people.
+        scheduler: the scheduler in a word, for people.
         presets: what of a picture can be taken alone, as layers and their shares; empty when it is all or nothing.
         words: every word the model knows by group; empty when it knows ordinary English.
         parts: what has to be downloaded before the folder can be put together; empty for a model that simply is there.

@@ -260,7 +260,7 @@ def _check(cancel: threading.Event | None) -> None:
         raise Cancelled
 
 
-class CheckedFiles:
+class VerifiedFiles:
     """Remembers files by name, size and time of change: one that has changed since counts as unknown."""
 
     def __init__(self, path: Path) -> None:
@@ -275,7 +275,7 @@ class CheckedFiles:
             content = json.loads(path.read_text(encoding="utf-8"))
             self._known = content if isinstance(content, dict) else {}
 
-    def knows(self, file: Path) -> bool:
+    def contains(self, file: Path) -> bool:
         """Whether a file was found whole and is as it was then."""
         return self._known.get(str(file)) == _stamp(file)
 

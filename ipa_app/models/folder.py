@@ -87,10 +87,10 @@ def find_presets(folder: Path) -> Presets:
     return family.presets_of(read_json(folder / "unet" / "config.json")) if family else {}
 
 
-FILE_NAME = "ipa_studio.json"
+_MANIFEST = "ipa_studio.json"
 
 
-class StudioFile:
+class Manifest:
     """The settings in a model folder's ipa_studio.json, read with checks; without the file all are the defaults."""
 
     def __init__(self, folder: Path) -> None:
@@ -99,7 +99,7 @@ class StudioFile:
         Raises:
             UserError: it is not a JSON object.
         """
-        self._path = folder / FILE_NAME
+        self._path = folder / _MANIFEST
         self._values = read_json(self._path)
 
     def text(self, key: str, default: str = "") -> str:

@@ -1,4 +1,4 @@
-"""The CLIP vision tower that adapters look through: what it gives is read off its weights, not off its config.json.
+"""The CLIP image encoder that adapters look through: what it gives is read off its weights, not off its config.json.
 
 A complete CLIP, as most repositories publish it, keeps the width of the projection beside the tower's own settings,
 whose default is another one.
@@ -26,7 +26,7 @@ _TYPES = ("clip", "clip_vision_model", None)
 
 @dataclass(frozen=True)
 class ImageEncoder(Part):
-    """A vision tower on disk, alone or in a complete CLIP."""
+    """An image encoder on disk, alone or in a complete CLIP."""
 
     @cached_property
     def vision_config(self) -> CLIPVisionConfig:

@@ -126,7 +126,7 @@ class ResidentAdapters:
 
         Args:
             unet: the base model.
-            tower: what is known of its vision tower, None where it has none.
+            tower: what is known of its image encoder, None where it has none.
             place: where adapters are held.
             room: bytes that all of them together may take; one alone may take more.
         """
@@ -150,7 +150,7 @@ class ResidentAdapters:
         """Return an adapter, which becomes the latest used.
 
         Raises:
-            UserError: its file is gone or damaged, holds no numbers to draw with, or was made for another model.
+            UserError: its file is gone or damaged, holds values that are not finite, or was made for another model.
         """
         with self._lock:
             self._held = OrderedDict((path, held) for path, held in self._held.items() if held.is_current())
@@ -206,7 +206,7 @@ class LoadedModel:
         pipelines: one per task, all over the same components. Take them from `pipeline`.
         controlnets: those in memory, each in a pipeline over these components; any of the entry's can be had of it.
         adapters: those in memory; any that fits can be had of it.
-        image_encoder: the CLIP vision tower of the adapters.
+        image_encoder: the CLIP image encoder of the adapters.
         image_processor: the picture preparation of that tower.
         device: where the weights are, or where they move when it is their turn.
         dtype: of the weights.

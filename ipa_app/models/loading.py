@@ -224,7 +224,7 @@ def _needs(files: _Files) -> Needs:
 
 
 def _load_parts(files: _Files, *, dtype: torch.dtype, report: Report) -> dict[str, Any]:
-    """Read what all pipelines share, with the vision tower of the adapters where there is one."""
+    """Read what all pipelines share, with the image encoder of the adapters where there is one."""
     parts: dict[str, Any] = {"image_encoder": None, "feature_extractor": None}
     if files.image_encoder is not None:
         report(0.05, Message("doing.reading_image_encoder"))

@@ -15,7 +15,7 @@ from ipa_app.messages import Message
 from ipa_app.models.adapter_set import AdapterSet
 from ipa_app.models.catalog import Catalog
 from ipa_app.models.entry import ModelEntry
-from ipa_app.models.hub import discard_damaged, doubt, download, is_downloaded, put_together
+from ipa_app.models.hub import discard_damaged, download, invalidate, is_downloaded, link_snapshot
 from ipa_app.models.state import ModelState
 from ipa_app.models.units import size_text
 
@@ -59,7 +59,7 @@ class ModelManager:
         in_background: bool = True,
         adapters: AdapterSet | None = None,
     ) -> None:
-        """Hold no model yet.
+        """Make a manager without a loaded model.
 
         Args:
             catalog: the models that may be asked for.
@@ -246,7 +246,7 @@ class ModelManager:
                         ModelState(phase="ready", message=Message("doing.ready"), progress=1.0, memory=model.memory),
                     )
             return
-        doubt(entry)
+        invalidate(entry)
         with self._changed:
             if slot.load is load:
                 self._empty(slot, ModelState(phase="failed", message=failure))
@@ -265,7 +265,7 @@ class ModelManager:
         if discard_damaged(entry, cancel=load.cancel) or load.fetch:
             with self._downloading:
                 download(entry, report=report, cancel=load.cancel)
-        put_together(entry)
+        link_snapshot(entry)
 
     def _load_model(self, entry: ModelEntry, load: _Load) -> LoadedModel:
         def report(share: float, message: Message) -> None:

@@ -180,7 +180,7 @@ def _use(needs: Needs, way: MemoryPlan, *, device: Device, wanted: MemoryPlan, f
     precision, needed = "single" if way.dtype == torch.float32 else "half", _needed(needs, way)
     if free is None or way == wanted:
         return MemoryUse(device=device, precision=precision, needed=needed)
-    done: dict[Saving, bool] = {"half": way.dtype != wanted.dtype, "turns": way.offload, "tiled": way.tiled}
+    done: dict[Saving, bool] = {"half": way.dtype != wanted.dtype, "offload": way.offload, "tiled": way.tiled}
     return MemoryUse(
         device=device,
         precision=precision,

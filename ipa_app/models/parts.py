@@ -113,7 +113,7 @@ class Part:
             options: for from_pretrained().
 
         Raises:
-            UserError: its weights do not fit its config.json, or are no numbers to draw with.
+            UserError: its weights do not fit its config.json, or are not finite.
         """
         self.check()
         files = self.weights(prefer_half=dtype != torch.float32)

@@ -183,7 +183,7 @@ class Checkpoint:
             dtype: of the weights in memory.
 
         Raises:
-            UserError: one does not fit its configuration, or is no numbers to draw with.
+            UserError: one does not fit its configuration, or is not finite.
         """
         tensors = {_present_name(name, self.family): tensor for name, tensor in load_file(self.path).items()}
         shared: dict[str, Any] = {"local_files_only": True, "config": str(self.folder)}

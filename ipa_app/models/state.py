@@ -8,7 +8,7 @@ from typing import Literal
 from ipa_app.messages import Message
 
 Device = Literal["cuda", "mps", "cpu"]
-Saving = Literal["half", "turns", "tiled"]
+Saving = Literal["half", "offload", "tiled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class MemoryUse:
         precision: of its weights.
         needed: bytes that it takes, drawing included; an estimate.
         savings: what was done to save memory, all of it slower or coarser: "half" precision where single was wanted,
-            parts that wait in main memory until they are needed ("turns": CPU offload), tiled decoding ("tiled").
+            parts that wait in main memory until they are needed ("offload"), tiled decoding ("tiled").
         free: bytes that were free on the device, where anything was saved.
         wanted: bytes that it would have taken otherwise, where anything was saved.
     """

@@ -36,7 +36,7 @@ ELEMENTS_OF_A_TENSOR = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Components:
-    """The parts of a Stable Diffusion model or an SDXL, and the vision tower its adapters look through.
+    """The parts of a Stable Diffusion model or an SDXL, and the image encoder its adapters look through.
 
     Attributes:
         family: how such a model is built.
@@ -102,7 +102,7 @@ class Components:
         return build_pipelines(self.family, parts, index=self.index)["text_to_image"]
 
     def clip_dim(self, kind: str) -> int:
-        """Width of the features an adapter of this kind reads from the vision tower."""
+        """Width of the features an adapter of this kind reads from the image encoder."""
         return KINDS[kind].features.width(self.image_encoder.config)
 
     def fingerprint(self) -> str:
@@ -142,7 +142,7 @@ def load_components(base: Path, *, image_encoder: Path | None = None, dtype: tor
 
     Args:
         base: Stable Diffusion 1.x, 2.x or SDXL: a folder in diffusers layout, or one checkpoint file.
-        image_encoder: folder of a CLIP vision tower with projection; by default `image_encoder` in the folder, or
+        image_encoder: folder of a CLIP image encoder with projection; by default `image_encoder` in the folder, or
             in the folder beside the file that is named as the file is.
         dtype: of the weights in memory, whatever they are on disk.
 

@@ -221,7 +221,7 @@ class ExampleReader:
     """Opens examples; one with a bad picture is told once, counted, and never ends the run."""
 
     def __init__(self, examples: Sequence[Example], *, size: int, skipped: Skipped) -> None:
-        """Read nothing yet.
+        """Make a reader; nothing is read yet.
 
         Args:
             examples: what is opened, by position.

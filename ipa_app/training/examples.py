@@ -30,9 +30,9 @@ class TrainingBatch:
             `text_states`.
         time_ids: (B, 6) what SDXL is told of the target: height and width it had, top and left of the crop, height
             and width it has. Without them it is told of whole pictures of the latents' size.
-        features: what the vision tower says of the reference: (B, clip_dim) `image_embeds` for a base adapter,
+        features: what the image encoder says of the reference: (B, clip_dim) `image_embeds` for a base adapter,
             (B, S, hidden) `hidden_states[-2]` for a plus adapter.
-        clip_pixels: (B, 3, S, S) normalised input of the vision tower, instead of `features`.
+        clip_pixels: (B, 3, S, S) normalised input of the image encoder, instead of `features`.
         loss_weights: (B, 1, h, w), how much each latent counts in the loss, 1 on average; None counts all alike.
     """
 

@@ -50,6 +50,6 @@ def test_parts_that_wait_draw_the_same(
     folder = request.getfixturevalue(family)
     in_place = draw_all(folder)
     plan = MemoryPlan(dtype=torch.float32, offload=True)
-    use = MemoryUse(device="cpu", precision="single", needed=10**6, savings=("turns",))
+    use = MemoryUse(device="cpu", precision="single", needed=10**6, savings=("offload",))
     monkeypatch.setattr("ipa_app.models.loading.plan_memory", lambda *_, **__: (plan, use))
     assert draw_all(folder) == in_place

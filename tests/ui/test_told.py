@@ -122,7 +122,7 @@ def test_it_is_told_where_a_model_runs(device: Any, precision: Any) -> None:
     assert "free" not in text
 
 
-@pytest.mark.parametrize("savings", [("half",), ("tiled",), ("half", "tiled"), ("turns", "tiled")])
+@pytest.mark.parametrize("savings", [("half",), ("tiled",), ("half", "tiled"), ("offload", "tiled")])
 def test_it_is_told_what_short_memory_led_to(savings: Any) -> None:
     use = MemoryUse(device="cuda", precision="half", needed=3 * GB, savings=savings, free=5_100_000_000, wanted=9 * GB)
     assert memory_text(use)[1].startswith("Only 5.1 GB of 9.0 GB were free, so ")

@@ -199,7 +199,7 @@ class Pairs:
 
 @torch.no_grad()
 def features_of(kind: Kind, recipe: Recipe, data: ToyData, folder: Path, split: Split) -> torch.Tensor:
-    """What the vision tower says of every picture of a split, float16, on the device."""
+    """What the image encoder says of every picture of a split, float16, on the device."""
     encoder, device = load_image_encoder(folder), pick_device()
     parts, pictures = [], as_seen(recipe, data, folder, split)
     for rows in torch.arange(len(data)).split(64):

@@ -126,7 +126,7 @@ def _error(
 def new_adapter(
     kind: Kind, recipe: Recipe, unet: UNet2DConditionModel, encoder: CLIPVisionModelWithProjection
 ) -> IPAdapter:
-    """An untrained adapter for a UNet and a vision tower."""
+    """An untrained adapter for a UNet and an image encoder."""
     return IPAdapter.for_unet(
         unet,
         kind=kind,

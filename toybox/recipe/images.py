@@ -66,7 +66,7 @@ def pixels(images: Rows, rows: torch.Tensor, device: torch.device) -> torch.Tens
 
 
 def clip_pixels(batch: torch.Tensor, size: int) -> torch.Tensor:
-    """Pictures for the vision tower.
+    """Pictures for the image encoder.
 
     Args:
         batch: (B, 3, H, W) in [-1, 1], square.

@@ -1,10 +1,10 @@
-"""Stages: the text and the vision tower, trained together by contrast as CLIP is, then the vision tower alone.
+"""Stages: the text and the image encoder, trained together by contrast as CLIP is, then the image encoder alone.
 
-A caption is told from the others of its batch mostly by its place, so contrast (Radford et al. 2021) leaves the vision
-tower blind to much of the character. In the stage `vision` every attribute must follow from the projected embedding by
-a linear layer that is thrown away. What a reference picture can hand on is bounded by this. The measure is the squared
-error and not the likelihood of the right word: the base adapter puts a linear layer on the embedding, and no softmax
-afterwards sorts out for it what is merely likelier.
+A caption is told from the others of its batch mostly by its place, so contrast (Radford et al. 2021) leaves the image
+encoder blind to much of the character. In the stage `vision` every attribute must follow from the projected
+embedding by a linear layer that is thrown away. What a reference picture can hand on is bounded by this. The measure is
+the squared error and not the likelihood of the right word: the base adapter puts a linear layer on the embedding, and
+no softmax afterwards sorts out for it what is merely likelier.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def load_text_encoder(folder: Path) -> CLIPTextModel:
 
 
 def load_image_encoder(folder: Path) -> CLIPVisionModelWithProjection:
-    """The trained vision tower, frozen."""
+    """The trained image encoder, frozen."""
     return load_frozen(CLIPVisionModelWithProjection, folder / "image_encoder")
 
 
@@ -159,7 +159,7 @@ that the tower does not learn the training pictures by heart."""
 
 
 class AttributeReader(nn.Module):
-    """The vision tower with a linear layer on its embeddings that says which words hold."""
+    """The image encoder with a linear layer on its embeddings that says which words hold."""
 
     def __init__(self, encoder: CLIPVisionModelWithProjection) -> None:
         super().__init__()
