@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from ipa_app.processor import thread_count
+from ipa_app.runtime import thread_count
 
 # The environment is read when the libraries are imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")

@@ -2,9 +2,9 @@
 
     python -m bench.baseline --work WORK [--subjects 48] [--json FILE] [--sheet FILE]
 
-WORK is where ``python -m bench.baseline_training --work WORK`` has left its results. Three answer
+WORK is where `python -m bench.baseline_training --work WORK` has left its results. Three answer
 the same questions, on the same held-out characters, seeds, steps and guidance: the fine-tuned UNet, a base adapter
-that saw as many samples of the same pairs, and the base adapter of the model. Counted is as in ``bench.quality``.
+that saw as many samples of the same pairs, and the base adapter of the model. Counted is as in `bench.quality`.
 """
 
 from __future__ import annotations
@@ -14,27 +14,89 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
+from torch import nn
 
 from bench.asks import Case, Row, mix_row, pose_row, text_row, variation_row
-from bench.baseline_training import load_baseline, plain_adapter_path
-from bench.contact_sheet import contact_sheet
-from bench.fine_tuned import FineTuned
-from bench.judging import JUDGE, check_judge
+from bench.baseline_training import Baseline, load_baseline, plain_adapter_path
+from bench.judging import JUDGE, check_judge, contact_sheet
 from bench.quality import SHEET_COLUMNS, cases, figures_of, looks_at, show
+from ipa_app.adapter.features import encode_image
 from ipa_app.engine.engine import Engine
-from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.errors import UserError
 from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
-from ipa_app.processor import thread_count
+from ipa_app.runtime import thread_count
 from toybox import world
 from toybox.recipe.judge import Judge, load_judge
+
+
+class FineTuned:
+    """The model of a catalogue entry with the baseline in place of its UNet; everything else is the model's own.
+
+    The baseline can be told words only beside its image token, in one sequence: it has neither a second attention nor
+    a scale. The ControlNet sees empty words, as in the app, so that it meets nothing new but the UNet.
+    """
+
+    def __init__(self, entry: ModelEntry, baseline: Baseline) -> None:
+        """Load everything on the CPU in single precision."""
+        pipeline: Any = StableDiffusionPipeline.from_pretrained(
+            entry.location, unet=baseline.unet, dtype=torch.float32, local_files_only=True
+        )
+        controlnet = ControlNetModel.from_pretrained(entry.controlnet("pose").path, dtype=torch.float32)
+        components = {**pipeline.components, "controlnet": controlnet}
+        self._pipeline = pipeline
+        self._pose_pipeline: Any = StableDiffusionControlNetPipeline(**components, requires_safety_checker=False)
+        for each in (self._pipeline, self._pose_pipeline):
+            each.set_progress_bar_config(disable=True)
+        self._entry = entry
+        self._baseline = baseline
+        self._empty = self._words("")
+        controlnet.register_forward_pre_hook(self._show_empty_words, with_kwargs=True)
+
+    @property
+    def trained_parameters(self) -> int:
+        """How many parameters training may change."""
+        return sum(weights.numel() for part in vars(self._baseline).values() for weights in part.parameters())
+
+    @torch.inference_mode()
+    def draw(self, request: GenerateRequest) -> Image.Image:
+        """Draw one picture after words, references or both, in a pose where one is asked for."""
+        sides = [self._words(request.prompt)] if request.prompt else []
+        sides += [self._token(reference) for reference in request.references]
+        states, negative_states = torch.cat(sides, dim=1).chunk(2)
+        is_pose = request.task == "pose"
+        pipeline = self._pose_pipeline if is_pose else self._pipeline
+        return pipeline(
+            prompt_embeds=states,
+            negative_prompt_embeds=negative_states,
+            num_inference_steps=request.steps or self._entry.steps,
+            guidance_scale=request.guidance_scale or self._entry.guidance_scale,
+            generator=torch.Generator().manual_seed(request.seed),
+            **({"image": request.pose} if is_pose else {}),
+        ).images[0]
+
+    @torch.no_grad()
+    def _words(self, prompt: str) -> torch.Tensor:
+        """States of a text and of the empty one, (2, L, text_hidden)."""
+        return torch.cat(self._pipeline.encode_prompt(prompt, "cpu", 1, True, negative_prompt=""))
+
+    def _token(self, reference: Reference) -> torch.Tensor:
+        """The image token and that of no picture, (2, 1, text_hidden)."""
+        pixel_values = self._pipeline.feature_extractor(images=reference.image, return_tensors="pt").pixel_values
+        features = encode_image(self._pipeline.image_encoder, pixel_values, "base")
+        return self._baseline.token(torch.cat(features))
+
+    def _show_empty_words(self, _module: nn.Module, arguments: tuple, named: dict[str, Any]) -> tuple[tuple, dict]:
+        return arguments, {**named, "encoder_hidden_states": self._empty}
+
 
 MODEL, PLAIN = "toybox", "plain"
 
@@ -46,12 +108,12 @@ class Answerer:
     Attributes:
         name: as printed.
         draw: gives the picture of a request.
-        trained_numbers: how many numbers its training may change.
+        trained_parameters: how many parameters its training may change.
     """
 
     name: str
     draw: Callable[[GenerateRequest], Image.Image]
-    trained_numbers: int
+    trained_parameters: int
 
 
 def questions(side: int) -> dict[str, Row]:
@@ -80,7 +142,7 @@ def answerers(entry: ModelEntry, work: Path) -> Iterator[Answerer]:
     """
     check_same_unet(entry.location, work)
     fine_tuned = FineTuned(entry, load_baseline(work))
-    yield Answerer(name="fine-tuned UNet", draw=fine_tuned.draw, trained_numbers=fine_tuned.trained_numbers)
+    yield Answerer(name="fine-tuned UNet", draw=fine_tuned.draw, trained_parameters=fine_tuned.trained_parameters)
     adapters = {PLAIN: usual_adapter("base", plain_adapter_path(work)), MODEL: entry.adapter("base")}
     entries = {name: replace(entry, name=name, adapters={"base": adapter}) for name, adapter in adapters.items()}
     engine = Engine(ModelManager(entries, device="cpu", max_resident=len(entries)))
@@ -91,7 +153,7 @@ def answerers(entry: ModelEntry, work: Path) -> Iterator[Answerer]:
                 return engine.submit(replace(request, model=model)).result().images[0]
 
             weights = engine.manager.get(name).adapters.get(adapters[name]).network.parameters()
-            yield Answerer(name=title, draw=draw, trained_numbers=sum(part.numel() for part in weights))
+            yield Answerer(name=title, draw=draw, trained_parameters=sum(part.numel() for part in weights))
     finally:
         engine.close()
 
@@ -125,7 +187,7 @@ def table(judge: Judge, entry: ModelEntry, work: Path, tried: Sequence[Case]) ->
             looks = looks_at(judge, pictures, tried)
             sheet.append((name, pictures[:SHEET_COLUMNS]))
             for measure in row.measures:
-                lines.append({**figures_of(name, looks, measure), "trained_numbers": answerer.trained_numbers})
+                lines.append({**figures_of(name, looks, measure), "trained_parameters": answerer.trained_parameters})
                 show(lines[-1])
     return lines, sheet
 
@@ -147,8 +209,8 @@ def main() -> None:
         lines, sheet = table(judge, entry, arguments.work, tried)
     except UserError as error:
         parser.exit(1, f"{error}\n")
-    for name, count in {line["row"].split(", ", 1)[1]: line["trained_numbers"] for line in lines}.items():
-        print(f"{name}: {count:,} numbers trained")
+    for name, count in {line["row"].split(", ", 1)[1]: line["trained_parameters"] for line in lines}.items():
+        print(f"{name}: {count:,} parameters trained")
     if arguments.json:
         arguments.json.write_text(json.dumps(lines, indent=1) + "\n", "utf-8")
     if arguments.sheet:

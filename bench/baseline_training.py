@@ -5,7 +5,7 @@
 The UNet learns to draw from the picture's embedding in place of words, as was done before adapters: sd-image-variations
 (lambdalabs/sd-image-variations-diffusers), which the IP-Adapter paper (Ye et al. 2023) calls a fine-tuned model. It
 starts from the trained UNet. The adapter is a base adapter as in the paper, which has not learned from the text first.
-Both see the very same pairs in the same order. ``python -m bench.baseline --work DIR`` compares them.
+Both see the very same pairs in the same order. `python -m bench.baseline --work DIR` compares them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Baseline:
 
 
 def save_baseline(baseline: Baseline, folder: Path) -> None:
-    """Write a baseline to a work folder's ``baseline``, the UNet in diffusers layout."""
+    """Write a baseline to a work folder's `baseline`, the UNet in diffusers layout."""
     baseline.unet.save_pretrained(folder / "baseline" / "unet")
     write_tensors(baseline.projection.state_dict(), folder / "baseline" / PROJECTION_FILE)
 
@@ -76,7 +76,7 @@ def load_baseline(folder: Path) -> Baseline:
 
 
 def train_baseline(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train UNet and projection for the base adapter's samples and write both to ``folder/baseline``."""
+    """Train UNet and projection for the base adapter's samples and write both to `folder/baseline`."""
     device, settings = pick_device(), recipe.base_adapter
     projection = nn.Linear(recipe.projection_dim, recipe.text_hidden, bias=False)
     baseline = Baseline(load_unet(folder), projection)
@@ -108,7 +108,7 @@ def train_baseline(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
 
 @torch.no_grad()
 def _sheet(baseline: Baseline, heldout: ToyData, folder: Path) -> None:
-    """Eight held-out pictures above what is drawn after them, in ``samples/baseline.png``."""
+    """Eight held-out pictures above what is drawn after them, in `samples/baseline.png`."""
     references = [Image.fromarray(image) for image in heldout.images[:16:2]]
     processor = CLIPImageProcessor.from_pretrained(folder / "feature_extractor")
     pixel_values = processor(images=references, return_tensors="pt").pixel_values
@@ -126,7 +126,7 @@ def _sheet(baseline: Baseline, heldout: ToyData, folder: Path) -> None:
 
 
 def train_plain_adapter(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train a base adapter as the paper does, from nothing, and write ``folder/plain_adapter/<published name>``."""
+    """Train a base adapter as the paper does, from nothing, and write `folder/plain_adapter/<published name>`."""
     config = train_config("base", recipe, recipe.base_adapter, folder / "adapter-plain", pretrained=None)
     fit_adapter(config, recipe, data, heldout, folder, target=plain_adapter_path(folder))
 

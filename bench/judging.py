@@ -1,4 +1,4 @@
-"""The judge: what it sees in a picture, how sure a count is, and whether it may be believed at all.
+"""The judge: what it sees in a picture, how sure a count is, whether it may be believed, and sheets for people.
 
     python -m bench.judging [--judge FOLDER] [--drawings 2000]
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from bench.asks import MARGIN, Case, Measure, inpaint_inputs
 from ipa_app.errors import UserError
@@ -179,3 +179,24 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+LABEL_WIDTH, GAP = 290, 4
+
+
+def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
+    """One row per name, its pictures to the right of it, all of one size.
+
+    Args:
+        rows: names and as many pictures for each.
+    """
+    side = rows[0][1][0].width
+    width = LABEL_WIDTH + len(rows[0][1]) * (side + GAP)
+    sheet = Image.new("RGB", (width, len(rows) * (side + GAP) - GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for number, (name, pictures) in enumerate(rows):
+        top = number * (side + GAP)
+        draw.text((6, top + side // 2), name, fill="black", font=font, anchor="lm")
+        for column, picture in enumerate(pictures):
+            sheet.paste(picture, (LABEL_WIDTH + column * (side + GAP), top))
+    return sheet

@@ -30,8 +30,8 @@ from ipa_app.adapter import IPAdapter, save_adapter
 
 _NOISE_NUMBERS = 1_000_003  # a prime, so that rows of a matrix never repeat
 
-# How many numbers the published files hold; None where they are made smaller here.
-PUBLISHED_NUMBERS = {
+# How many parameters the published files hold; None where they are made smaller here.
+PUBLISHED_PARAMETERS = {
     "unet": 859_520_964,
     "vae": 83_653_863,
     "text_encoder": 123_060_480,
@@ -49,7 +49,7 @@ class Widths:
         heads: `attention_head_dim` of the UNet's configuration.
         text: hidden size, and layers, of each text encoder.
         vae: channels of its blocks.
-        vision: hidden size, layers and projection of the CLIP vision tower.
+        vision: hidden size, layers and projection of the CLIP image encoder.
         resampler_heads: of the fine-grained adapter.
     """
 
@@ -121,7 +121,7 @@ def hub(family: str, folder: Path) -> Hub:
 
 
 def unet_config(family: str, widths: Widths) -> dict[str, Any]:
-    """Give the UNet's configuration."""
+    """Return the UNet's configuration."""
     shared = {
         "block_out_channels": widths.unet,
         "attention_head_dim": widths.heads,
@@ -142,20 +142,20 @@ def unet_config(family: str, widths: Widths) -> dict[str, Any]:
 
 
 def write(family: str, folder: Path, *, tiny: bool = False, say: Callable[[str], None] = print) -> None:
-    """Write a whole family: base model, vision tower, both adapters, ControlNet.
+    """Write a whole family: base model, image encoder, both adapters, ControlNet.
 
     Args:
         family: "sd15" or "sdxl".
         folder: where to; see `hub`.
         tiny: narrow everywhere, for tests.
-        say: told what is written, and how many numbers that is.
+        say: told what is written, and how many parameters that is.
     """
     places, widths = hub(family, folder), SIZES[family, tiny]
     unet = unet_config(family, widths)
 
     def part(name: str, build: Callable[[], Any], to: Path, *, variant: str | None = "fp16") -> None:
         model = random_model(build)
-        say(f"{name}: {sum(tensor.numel() for tensor in model.parameters()):,} numbers")
+        say(f"{name}: {sum(tensor.numel() for tensor in model.parameters()):,} parameters")
         model.save_pretrained(to, variant=variant)
 
     part("unet", lambda: UNet2DConditionModel(**unet), places.model / "unet")
@@ -210,7 +210,7 @@ def random_model(build: Callable[[], Any]) -> Any:
 
 
 def vae_config(family: str, widths: Widths) -> dict[str, Any]:
-    """Give the VAE's configuration."""
+    """Return the VAE's configuration."""
     return {
         "block_out_channels": widths.vae,
         "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -223,7 +223,7 @@ def vae_config(family: str, widths: Widths) -> dict[str, Any]:
 
 
 def text_config(width: int, layers: int, *, second: bool) -> CLIPTextConfig:
-    """Give the configuration of a text encoder; SDXL's second one is from another family."""
+    """Return the configuration of a text encoder; SDXL's second one is from another family."""
     return CLIPTextConfig(
         vocab_size=VOCABULARY,
         hidden_size=width,
@@ -239,7 +239,7 @@ def text_config(width: int, layers: int, *, second: bool) -> CLIPTextConfig:
 
 
 def vision_config(widths: Widths) -> CLIPVisionConfig:
-    """Give the configuration of the adapters' vision tower."""
+    """Return the configuration of the adapters' image encoder."""
     hidden, layers, projection = widths.vision
     return CLIPVisionConfig(
         hidden_size=hidden,

@@ -5,11 +5,11 @@
     python -m bench.quality --lora assets/toybox/loras/toybox-4-steps.safetensors --steps 4 --guidance 1
     python -m bench.quality --looks
 
-The judge comes with the project (``bench/judge``) and is first tried on drawings: one that cannot read those counts
+The judge comes with the project (`bench/judge`) and is first tried on drawings: one that cannot read those counts
 nothing. Every picture is drawn through the app's own engine, on fixed seeds. Printed is the share of attributes, or of
 joints, that the judge reads in the pictures as they were asked for, with a 95 % interval, and beside it that of the
 mouths alone, the hardest; the last lines are what it reads in the drawings themselves, which no model can beat, and
-what it would read in a drawing of somebody else. ``--looks`` draws many pictures from words instead and says how far
+what it would read in a drawing of somebody else. `--looks` draws many pictures from words instead and says how far
 they are from drawings, whatever they show.
 """
 
@@ -41,8 +41,17 @@ from bench.asks import (
     sweep_rows,
     text_row,
 )
-from bench.contact_sheet import contact_sheet
-from bench.judging import JUDGE, Look, attributes_right, check_judge, held_out_views, interval, look, score
+from bench.judging import (
+    JUDGE,
+    Look,
+    attributes_right,
+    check_judge,
+    contact_sheet,
+    held_out_views,
+    interval,
+    look,
+    score,
+)
 from bench.looks import Drawings
 from bench.variants import sampled_by, with_lora
 from ipa_app.engine.engine import Engine
@@ -51,7 +60,7 @@ from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
-from ipa_app.processor import thread_count
+from ipa_app.runtime import thread_count
 from toybox import world
 from toybox.recipe.judge import Judge, load_judge
 

@@ -64,14 +64,14 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
 
 def build(options: argparse.Namespace, folder: Path) -> None:
     """Write the family; for SDXL also look at its adapters at full size, which the narrower model cannot use."""
-    from bench.published import PUBLISHED_NUMBERS, write
+    from bench.published import PUBLISHED_PARAMETERS, write
 
     def say(line: str) -> None:
-        name, _, numbers = line.partition(": ")
+        name, _, parameters = line.partition(": ")
         print(f"  {line}", flush=True)
         is_whole = options.family == "sd15" and not options.tiny
-        if is_whole and name in PUBLISHED_NUMBERS and numbers != f"{PUBLISHED_NUMBERS[name]:,} numbers":
-            raise SystemExit(f"The published {name} has {PUBLISHED_NUMBERS[name]:,} numbers.")
+        if is_whole and name in PUBLISHED_PARAMETERS and parameters != f"{PUBLISHED_PARAMETERS[name]:,} parameters":
+            raise SystemExit(f"The published {name} has {PUBLISHED_PARAMETERS[name]:,} parameters.")
 
     write(options.family, folder, tiny=options.tiny, say=say)
     if options.family == "sdxl" and not options.tiny:
@@ -99,8 +99,11 @@ def check_full_adapters(folder: Path) -> None:
         file = read_adapter(path)
         check_base(file, layers)
         check_encoder(file, vision)
-        numbers = sum(tensor.numel() for tensor in file.tensors.values())
-        print(f"  {path.name} at full size: {numbers:,} numbers, {path.stat().st_size / 1e6:.1f} MB, fits", flush=True)
+        parameters = sum(tensor.numel() for tensor in file.tensors.values())
+        print(
+            f"  {path.name} at full size: {parameters:,} parameters, {path.stat().st_size / 1e6:.1f} MB, fits",
+            flush=True,
+        )
         del file
         path.unlink()
 
@@ -185,7 +188,7 @@ def draw_with_diffusers(options: argparse.Namespace) -> dict[str, float]:
 
 
 def inputs(side: int) -> tuple[Image.Image, Image.Image, Image.Image]:
-    """Give a square picture, a mask and a skeleton, the same every time."""
+    """Return a square picture, a mask and a skeleton, the same every time."""
     from ipa_app.pose.draw import draw_skeleton
     from ipa_app.pose.presets import presets
 
@@ -200,7 +203,7 @@ def inputs(side: int) -> tuple[Image.Image, Image.Image, Image.Image]:
 
 
 def difference(folder: Path, task: str) -> int:
-    """Give the largest difference of a pixel between the app's picture and that of plain diffusers."""
+    """Return the largest difference of a pixel between the app's picture and that of plain diffusers."""
     ours, theirs = (np.asarray(Image.open(folder / f"{who}-{task}.png"), int) for who in ("app", "diffusers"))
     return int(np.abs(ours - theirs).max())
 

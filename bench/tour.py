@@ -1,4 +1,4 @@
-"""Screenshots for README, of the app as a new visitor meets it: ``python -m bench.tour URL [--folder assets/tour]``.
+"""Screenshots for README, of the app as a new visitor meets it: `python -m bench.tour URL [--folder assets/tour]`.
 
 The app runs at URL, on the bundled model. Every tab is opened, filled with its first example and drawn once; the
 script ends with an error where the page leaves the machine or puts an error on the browser's console.

@@ -88,10 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def report(options: argparse.Namespace) -> str:
-    """Say what one process needs: frozen and trained weights, optimizer, and what a batch keeps for its gradients."""
+    """Return what one process needs: frozen and trained weights, optimizer, what a batch keeps for its gradients."""
     dtype = torch.bfloat16 if options.mixed_precision == "bf16" else torch.float32
-    frozen = frozen_numbers(options.family)
-    lines = [f"{name}: {numbers / 1e6:.1f} million, frozen" for name, numbers in frozen.items()]
+    frozen = frozen_parameters(options.family)
+    lines = [f"{name}: {count / 1e6:.1f} million, frozen" for name, count in frozen.items()]
     frozen_bytes = sum(frozen.values()) * dtype.itemsize
     for checkpointing in (False, True):
         unet_bytes, trained, most = step(options, dtype=dtype, checkpointing=checkpointing)
@@ -113,7 +113,7 @@ def side(family: str) -> int:
     return unet_config(family, PUBLISHED[family])["sample_size"] * 8
 
 
-def frozen_numbers(family: str) -> dict[str, int]:
+def frozen_parameters(family: str) -> dict[str, int]:
     """How many weights each frozen part has."""
     widths = PUBLISHED[family]
     with torch.device("meta"):

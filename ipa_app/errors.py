@@ -23,7 +23,7 @@ class UserError(Exception):
     field: str | None = None
 
     def __init__(self, said: str | Message, /, **values: object) -> None:
-        """Say a sentence.
+        """Make an error of a sentence.
 
         Args:
             said: its key, or the sentence itself where it was made before.
@@ -34,7 +34,7 @@ class UserError(Exception):
 
     @classmethod
     def plain(cls, text: str) -> UserError:
-        """Say something that only programs see, or who types commands: in English, without a key."""
+        """Return an error that only programs see, or who types commands: in English, without a key."""
         return cls(Message.plain(text))
 
     def blaming(self, field: str) -> UserError:

@@ -243,7 +243,7 @@ def _real(value: object) -> float | None:
 
 
 def one_of(choices: Sequence[str]) -> Message:
-    """Say that one of several values is allowed."""
+    """Return a message that says that one of several values is allowed."""
     *others, last = choices
     told: str = last
     for choice in reversed(others):

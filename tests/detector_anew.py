@@ -15,7 +15,7 @@ from PIL import Image
 
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
-from ipa_app.pose.options import PoseOptions
+from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.api import endpoint_of, hidden_inputs
 from ipa_app.ui.form import build_request

@@ -1,6 +1,6 @@
-"""Make the bundled model: ``python -m toybox --work DIR [stage ...]``.
+"""Make the bundled model: `python -m toybox --work DIR [stage ...]`.
 
-The long stages can share the work: ``torchrun --nproc-per-node 2 -m toybox --work DIR vision controlnet``.
+The long stages can share the work: `torchrun --nproc-per-node 2 -m toybox --work DIR vision controlnet`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Draw the example pictures of the page: ``python -m toybox.make_examples`` writes assets/examples.
+"""Draw the example pictures of the page: `python -m toybox.make_examples` writes assets/examples.
 
 All of them show held-out subjects: characters that the bundled model has never seen.
 """

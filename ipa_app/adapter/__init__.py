@@ -1,9 +1,9 @@
 """The method: a picture as a prompt, by decoupled cross-attention.
 
 Knows nothing of pipelines, requests or pages. A base model is prepared once with
-:func:`install_processors`; an :class:`IPAdapter` turns features of a picture into an
-:class:`ImagePrompt`; prompts of all rows of a call, stacked into an :class:`ImagePromptBatch`, travel as
-``cross_attention_kwargs={"image_prompt": batch}``.
+`install_processors`; an `IPAdapter` turns features of a picture into an
+`ImagePrompt`; prompts of all rows of a call, stacked into an `ImagePromptBatch`, travel as
+`cross_attention_kwargs={"image_prompt": batch}`.
 
 What is told of a file by its header (`header`, `layout`, `fitting`) needs no PyTorch: it comes in with the first name
 of this package that is asked for, and not before.

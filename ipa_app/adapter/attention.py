@@ -1,7 +1,7 @@
-"""Decoupled cross-attention: ``Attn(Q, K_text, V_text) + scale * Attn(Q, K_img, V_img)``.
+"""Decoupled cross-attention: `Attn(Q, K_text, V_text) + scale * Attn(Q, K_img, V_img)`.
 
 One processor class serves every attention layer of a UNet. It holds no weights, no scale and no state:
-what a picture says comes with the call, as an :class:`ipa_app.adapter.image_prompt.ImagePromptBatch`.
+what a picture says comes with the call, as an `ipa_app.adapter.image_prompt.ImagePromptBatch`.
 So one UNet serves calls with different adapters, or none, at the same time.
 """
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 class IPAttnProcessor:
     """Attention processor for self-attention, text cross-attention and image prompts.
 
-    Without an image prompt it does what diffusers' ``AttnProcessor2_0`` does, operation for operation,
+    Without an image prompt it does what diffusers' `AttnProcessor2_0` does, operation for operation,
     so results are equal bit for bit.
 
     Attributes:
         layer: the name by which image prompts know this layer; None where they play no part (self-attention).
 
-    Source: arXiv 2308.06721, equation 5; diffusers models/attention_processor.py ``AttnProcessor2_0``.
+    Source: arXiv 2308.06721, equation 5; diffusers models/attention_processor.py `AttnProcessor2_0`.
     """
 
     layer: str | None = None
@@ -84,10 +84,10 @@ class IPAttnProcessor:
 
 
 def install_processors(unet: UNet2DConditionModel) -> None:
-    """Give every attention layer of a UNet its processor, once, when the model is loaded.
+    """Install the processor in every attention layer of a UNet, once, when the model is loaded.
 
     No weight changes: the UNet then serves plain calls and calls with any adapter. What puts other processors in
-    their place later (``enable_attention_slicing``, ``enable_xformers_memory_efficient_attention``) would end that.
+    their place later (`enable_attention_slicing`, `enable_xformers_memory_efficient_attention`) would end that.
 
     Raises:
         UserError: the UNet's attention is of a sort that Stable Diffusion does not have.
@@ -123,7 +123,7 @@ def _text_attention(attn: Attention, query: Tensor, context: Tensor, attention_m
 
 
 def _add_image_terms(out: Tensor, *, query: Tensor, image_prompt: ImagePromptBatch, layer: str) -> Tensor:
-    """Add ``scale * Attn(Q, K_img, V_img)`` to the rows that have an image prompt.
+    """Add `scale * Attn(Q, K_img, V_img)` to the rows that have an image prompt.
 
     Other rows are not touched, not even by adding zero: they stay equal to plain Stable Diffusion bit for
     bit. Not in place, because the backward pass of the text attention may need its output as it was.

@@ -1,4 +1,4 @@
-"""From pictures to the vision tower's features, for both sides of classifier-free guidance."""
+"""From pictures to the image encoder's features, for both sides of classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def encode_image(image_encoder: CLIPVisionModelWithProjection, pixel_values: Ten
     pixels after normalisation (a picture of the mean colour). It is not zero tokens.
 
     Args:
-        image_encoder: the vision tower.
+        image_encoder: the image encoder.
         pixel_values: (batch, 3, height, width), normalised as the tower's processor does it.
-        kind: the adapter's kind, a name in :data:`KINDS`.
+        kind: the adapter's kind, a name in `KINDS`.
 
     Returns:
-        Pooled, projected ``image_embeds`` (batch, projection_dim), or the last hidden states but one (batch, sequence,
+        Pooled, projected `image_embeds` (batch, projection_dim), or the last hidden states but one (batch, sequence,
         hidden_size).
 
-    Source: tencent-ailab/IP-Adapter, ip_adapter.py ``get_image_embeds``; diffusers ``encode_image``.
+    Source: tencent-ailab/IP-Adapter, ip_adapter.py `get_image_embeds`; diffusers `encode_image`.
     """
     pixel_values = pixel_values.to(device=image_encoder.device, dtype=image_encoder.dtype)
     return _ENCODE[KINDS[kind].features.name](image_encoder, pixel_values)

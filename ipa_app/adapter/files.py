@@ -43,7 +43,7 @@ def check_adapter(path: Path | str) -> AdapterLayout:
     """Check by its header that an adapter file is whole, and tell what it is; its weights are not read.
 
     Args:
-        path: a ``.safetensors`` or a PyTorch file, told by content.
+        path: a `.safetensors` or a PyTorch file, told by content.
 
     Raises:
         UserError: there is no such file, it holds more than tensors, or it is not a known kind of adapter.
@@ -56,10 +56,10 @@ def read_adapter(path: Path | str) -> AdapterFile:
     """Read an adapter file and check that it is whole; no code in it is ever run.
 
     Args:
-        path: as for :func:`check_adapter`.
+        path: as for `check_adapter`.
 
     Raises:
-        UserError: as :func:`check_adapter`.
+        UserError: as `check_adapter`.
     """
     tensors = read_tensors(Path(path))
     layout, projection = _checked(Path(path), header_of(tensors))
@@ -97,7 +97,7 @@ def save_adapter(adapter: IPAdapter, path: Path | str, *, dtype: torch.dtype | N
 
     Args:
         adapter: what to write.
-        path: ``.safetensors`` (flat) or ``.bin`` (nested, for older programs).
+        path: `.safetensors` (flat) or `.bin` (nested, for older programs).
         dtype: floating-point type in the file; by default as in memory.
 
     Raises:
@@ -142,7 +142,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mappin
 
 
 def _checked(path: Path, header: Header) -> tuple[AdapterLayout, ImageProjection]:
-    """Tell what a file is by its header as it lies on the disk, and its projection, which takes no memory."""
+    """Return what a file is by its header as it lies on the disk, and its projection, which takes no memory."""
     layout = layout_of(path, header)
     published = published_form(header)
     try:

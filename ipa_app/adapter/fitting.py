@@ -47,7 +47,7 @@ def check_base(file: AdapterLayout, layers: Sequence[AttentionLayer]) -> None:
 
 
 def check_encoder(adapter: IPAdapter | AdapterLayout, tower: VisionWidths) -> None:
-    """Make sure that a vision tower gives what an adapter takes.
+    """Make sure that an image encoder gives what an adapter takes.
 
     Args:
         adapter: built, or told by its file.

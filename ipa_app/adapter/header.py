@@ -32,8 +32,8 @@ class TensorInfo(NamedTuple):
     dtype: str
 
     @property
-    def numbers(self) -> int:
-        """How many numbers it has."""
+    def numel(self) -> int:
+        """How many elements it has."""
         return math.prod(self.shape)
 
     @property
@@ -63,7 +63,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     """Read the names, shapes and types of an adapter file's tensors.
 
     Args:
-        path: a ``.safetensors`` or a PyTorch file, told by content.
+        path: a `.safetensors` or a PyTorch file, told by content.
 
     Raises:
         UserError: it is cut off, cannot be read or holds more than tensors.
@@ -78,10 +78,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read an adapter file's tensors; those of a PyTorch file stay on the disk until they are used.
 
     Args:
-        path: as for :func:`read_header`.
+        path: as for `read_header`.
 
     Raises:
-        UserError: as :func:`read_header`.
+        UserError: as `read_header`.
     """
     with _explained(path) as beginning:
         if is_safetensors(beginning):
@@ -115,7 +115,7 @@ def read_beginning(path: Path, *, called: str) -> bytes:
 
 
 def is_safetensors(beginning: bytes) -> bool:
-    """Tell by a file's beginning: eight bytes of header length, then JSON; pickles and zip archives begin otherwise."""
+    """Return whether it begins with eight bytes of header length, then JSON; pickles and zip archives do not."""
     return beginning[8:9] == b"{"
 
 
@@ -157,7 +157,7 @@ def _tensor_info(value: Mapping[str, Any]) -> TensorInfo:
     info = TensorInfo(tuple(map(index, value["shape"])), str(value["dtype"]))
     begin, end = map(index, value["data_offsets"])
     size = _BYTES.get(info.dtype)
-    fits = end - begin == info.numbers * size if size else 2 * (end - begin) >= info.numbers
+    fits = end - begin == info.numel * size if size else 2 * (end - begin) >= info.numel
     if not fits or not 0 <= begin <= end or min(info.shape, default=0) < 0:
         raise ValueError("a tensor of another size")
     return info
@@ -183,7 +183,7 @@ def read_pickled(path: Path, *, device: str) -> Any:
 
 
 def no_plain_weights(called: str) -> UserError:
-    """Say of a file that nothing can be read from it without running what is in it, if anything can.
+    """Return an error that says that nothing can be read from a file without running what is in it, if anything can.
 
     Args:
         called: what it is called for people.
@@ -193,7 +193,7 @@ def no_plain_weights(called: str) -> UserError:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[bytes]:
-    """Say in one sentence what is wrong with a file while it is read; give what it begins with."""
+    """Turn what is wrong with a file while it is read into one sentence; yield what it begins with."""
     try:
         if not path.is_file():
             raise UserError("adapter.no_file", path=path)

@@ -1,7 +1,7 @@
 """An image prompt is data: ready-made keys and values per layer, and how strongly they count.
 
-:class:`ImagePrompt` is what one picture says, made once per picture and adapter and never changed.
-:class:`ImagePromptBatch` is what one pipeline call carries: the prompts of all its rows, stacked.
+`ImagePrompt` is what one picture says, made once per picture and adapter and never changed.
+`ImagePromptBatch` is what one pipeline call carries: the prompts of all its rows, stacked.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ImagePrompt:
     Attributes:
         cond: keys and values by layer name.
         uncond: the same for the unconditional side of classifier-free guidance; None where there is none.
-        scale: how strongly it counts: one number, or numbers by layer name or block (``up_blocks.1``), where
+        scale: how strongly it counts: one number, or numbers by layer name or block (`up_blocks.1`), where
             the longest matching name counts and layers without one are left out.
         start: first moment it counts, as a fraction of the denoising steps, in [0, 1].
         end: the moment it stops to count, as a fraction, in [start, 1].
@@ -76,31 +76,31 @@ class ImagePrompt:
         )
 
     def with_scale(self, scale: float | Mapping[str, float]) -> ImagePrompt:
-        """Give the same prompt with another scale; no tensor is copied."""
+        """Return the same prompt with another scale; no tensor is copied."""
         return replace(self, scale=scale)
 
     def against(self, negative: ImagePrompt) -> ImagePrompt:
-        """Give the same prompt with another picture in the place of "no picture"; no tensor is copied.
+        """Return the same prompt with another picture in the place of "no picture"; no tensor is copied.
 
-        Guidance then leads away from that picture: ``eps = eps(c_neg, i_neg) + g * (eps(c, i) - eps(c_neg, i_neg))``
+        Guidance then leads away from that picture: `eps = eps(c_neg, i_neg) + g * (eps(c, i) - eps(c_neg, i_neg))`
         with texts c and pictures i, where i_neg otherwise is the zero embedding or the zero image.
 
-        Source: diffusers ``ip_adapter_image_embeds``, whose first half is the negative picture's embeds.
+        Source: diffusers `ip_adapter_image_embeds`, whose first half is the negative picture's embeds.
         """
         return replace(self, uncond=negative.cond)
 
     def with_range(self, start: float, end: float) -> ImagePrompt:
-        """Give the same prompt counting from start to end only; no tensor is copied."""
+        """Return the same prompt counting from start to end only; no tensor is copied."""
         return replace(self, start=start, end=end)
 
     def to(self, dtype: torch.dtype, *, device: torch.device | None = None) -> ImagePrompt:
-        """Give the same prompt with keys and values of another precision, and all on another device if one is named."""
+        """Return the same prompt with keys and values of another precision, all on another device if one is named."""
         uncond = None if self.uncond is None else _cast(self.uncond, dtype, device)
         mask = None if self.mask is None else self.mask.to(device)
         return replace(self, cond=_cast(self.cond, dtype, device), uncond=uncond, mask=mask)
 
     def with_mask(self, mask: Tensor | None) -> ImagePrompt:
-        """Give the same prompt counting only where mask (height, width) is above 0."""
+        """Return the same prompt counting only where mask (height, width) is above 0."""
         return replace(self, mask=mask)
 
     @property
@@ -110,7 +110,7 @@ class ImagePrompt:
         return sum(side.key.nbytes + side.value.nbytes for side in sides)
 
     def scale_at(self, layer: str) -> float:
-        """Tell the scale for one layer, by its name."""
+        """Return the scale for one layer, by its name."""
         if not isinstance(self.scale, Mapping):
             return self.scale
         matches = [name for name in self.scale if layer == name or layer.startswith(f"{name}.")]
@@ -155,11 +155,11 @@ class ImageTerm:
 class ImagePromptBatch:
     """The image prompts of all rows of one pipeline call, as its UNet sees them.
 
-    Owned by one call. Only prompts with a range need :meth:`at_step`.
+    Owned by one call. Only prompts with a range need `at_step`.
     """
 
     def __init__(self, terms: Mapping[str, Sequence[ImageTerm]], *, num_rows: int, num_steps: int) -> None:
-        """Hold terms by layer name; see :meth:`stack`."""
+        """Hold terms by layer name; see `stack`."""
         self._terms = terms
         self._num_rows = num_rows
         self._num_steps = num_steps
@@ -179,7 +179,7 @@ class ImagePromptBatch:
         Args:
             rows: for each picture its prompts, perhaps none; several are added up.
             guidance: whether the call uses classifier-free guidance, so that the UNet sees
-                ``[unconditional rows..., conditional rows...]``, as diffusers' pipelines stack them.
+                `[unconditional rows..., conditional rows...]`, as diffusers' pipelines stack them.
             steps: denoising steps of the call.
             latent_size: (height, width) of the latents; needed where a prompt has a mask.
 
@@ -198,11 +198,11 @@ class ImagePromptBatch:
         return cls(terms, num_rows=len(rows) * (2 if guidance else 1), num_steps=steps)
 
     def at_step(self, step: int) -> None:
-        """Say which denoising step (0 for the first) comes next."""
+        """Set which denoising step (0 for the first) comes next."""
         self._step = step
 
     def terms(self, layer: str) -> Iterator[ImageTerm]:
-        """Give the terms that count in one layer at the present step."""
+        """Yield the terms that count in one layer at the present step."""
         return (term for term in self._terms.get(layer, ()) if self._step in term.steps)
 
     def check_rows(self, num_rows: int) -> None:

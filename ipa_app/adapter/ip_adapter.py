@@ -27,7 +27,7 @@ PROJECTIONS: Mapping[str, type[ImageProjection]] = MappingProxyType(
 
 
 class KeyValueProjection(nn.Module):
-    """``W'_k`` and ``W'_v`` of one cross-attention layer."""
+    """`W'_k` and `W'_v` of one cross-attention layer."""
 
     def __init__(self, *, cross_attention_dim: int, hidden_size: int) -> None:
         """Make one with random weights."""
@@ -39,8 +39,8 @@ class KeyValueProjection(nn.Module):
 class IPAdapter(nn.Module):
     """Projection to image tokens, and a key and value projection for each cross-attention layer.
 
-    Its ``state_dict()`` is the published flat layout: ``image_proj.*`` and ``ip_adapter.<n>.to_k_ip.weight``.
-    It never touches a UNet; it makes :class:`ImagePrompt` objects. All of it is differentiable.
+    Its `state_dict()` is the published flat layout: `image_proj.*` and `ip_adapter.<n>.to_k_ip.weight`.
+    It never touches a UNet; it makes `ImagePrompt` objects. All of it is differentiable.
     """
 
     def __init__(self, image_proj: ImageProjection, layers: Sequence[AttentionLayer]) -> None:
@@ -76,13 +76,13 @@ class IPAdapter(nn.Module):
 
         Args:
             unet: the base model; read only.
-            kind: a name in :data:`ipa_app.adapter.kinds.KINDS`: base, plus (Resampler) or full.
-            clip_dim: width of the features that this kind takes of the vision tower.
+            kind: a name in `ipa_app.adapter.kinds.KINDS`: base, plus (Resampler) or full.
+            clip_dim: width of the features that this kind takes of the image encoder.
             num_tokens: image tokens per picture; by default as in the published adapters of this kind.
             depth: blocks of the Resampler; diffusers reads files with 4 only.
             dim_head: width of a Resampler head; the published layout allows 64 only.
             heads: heads of the Resampler.
-            dim: width of the Resampler; by default ``heads * dim_head``, as in the published ones.
+            dim: width of the Resampler; by default `heads * dim_head`, as in the published ones.
 
         Raises:
             UserError: dim_head is not 64.
@@ -138,9 +138,9 @@ class IPAdapter(nn.Module):
         """Make the prompt of one picture; of several references, all their tokens together.
 
         Args:
-            features: one row per reference; see :meth:`tokens`.
+            features: one row per reference; see `tokens`.
             uncond_features: what stands for "no picture"; None where guidance is not used.
-            scale: see :class:`ImagePrompt`.
+            scale: see `ImagePrompt`.
         """
         cond = self._keys_values(self.tokens(features).flatten(0, 1)[None])
         uncond = None

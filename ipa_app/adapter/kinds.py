@@ -17,7 +17,7 @@ RESAMPLER_DIM_HEAD = 64
 
 
 class VisionWidths(Protocol):
-    """What must be known of a CLIP vision tower; its configuration in transformers says it."""
+    """What must be known of a CLIP image encoder; its configuration in transformers says it."""
 
     @property
     def hidden_size(self) -> int:
@@ -32,7 +32,7 @@ class VisionWidths(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipFeatures:
-    """One of the things that a CLIP vision tower tells of a picture.
+    """One of the things that a CLIP image encoder tells of a picture.
 
     Attributes:
         name: of the field in the tower's output.
@@ -84,7 +84,7 @@ class AdapterKind:
         usual: what requests call a model's usual adapter of this kind; empty where it has no name but its file's.
         title: what people call that one.
         about: what it takes of a picture, in a few words.
-        features: what it takes of the vision tower.
+        features: what it takes of the image encoder.
         mark: the tensor of its projection that no other kind has.
         width_key: the tensor of its projection whose second axis is as long as the features are wide.
         num_tokens: image tokens per picture in the published files.

@@ -28,9 +28,9 @@ class AttentionLayer:
     """One text cross-attention layer.
 
     Attributes:
-        index: position in ``list(unet.attn_processors)``, the number in published keys: odd, as
+        index: position in `list(unet.attn_processors)`, the number in published keys: odd, as
             self-attention takes the even ones; blocks in the order down, up, mid.
-        name: the processor's name, such as ``mid_block.attentions.0.transformer_blocks.0.attn2.processor``.
+        name: the processor's name, such as `mid_block.attentions.0.transformer_blocks.0.attn2.processor`.
         hidden_size: width of keys and values.
         cross_attention_dim: width of the tokens they are made from.
     """
@@ -63,8 +63,8 @@ def attention_layers(unet: UNet2DConditionModel) -> tuple[AttentionLayer, ...]:
     Raises:
         UserError: the model has no such layer.
 
-    Source: tencent-ailab/IP-Adapter, ip_adapter.py ``load_ip_adapter``: a ModuleList over
-    ``unet.attn_processors.values()``, whose positions are the keys in the file.
+    Source: tencent-ailab/IP-Adapter, ip_adapter.py `load_ip_adapter`: a ModuleList over
+    `unet.attn_processors.values()`, whose positions are the keys in the file.
     """
     layers = []
     for index, name in enumerate(unet.attn_processors):
@@ -89,7 +89,7 @@ def layers_in(header: Header) -> tuple[AttentionLayer, ...]:
 
 
 def numbered(names: Iterable[str]) -> dict[str, int]:
-    """Give the numbers of cross-attention layers by their names: down, up, mid; the n-th one is 2n + 1."""
+    """Return the numbers of cross-attention layers by their names: down, up, mid; the n-th one is 2n + 1."""
 
     def order(name: str) -> tuple[int, list[int]]:
         return _BLOCKS[name.split(".")[0]], [int(number) for number in re.findall(r"\d+", name)]

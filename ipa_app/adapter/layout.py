@@ -1,6 +1,6 @@
 """The published layout of adapter weights: telling kinds apart, and bringing variants to one form.
 
-One form is a flat dict of ``image_proj.<key>`` and ``ip_adapter.<n>.to_k_ip.weight`` / ``to_v_ip``. Kinds and
+One form is a flat dict of `image_proj.<key>` and `ip_adapter.<n>.to_k_ip.weight` / `to_v_ip`. Kinds and
 sizes are read off keys and shapes, never off a file's name. All of it works on a file's header, without PyTorch.
 """
 
@@ -36,7 +36,7 @@ class LayoutError(Exception):
         self.values = values
 
     def of(self, path: Path) -> UserError:
-        """Say of which file it is true."""
+        """Return it with the name of its file."""
         return UserError(self.key, file=path.name, **self.values)
 
 
@@ -67,14 +67,14 @@ class AdapterLayout:
         kind: the name of its kind.
         layers: what it has keys and values for; their names are their numbers.
         clip_dim: width of the image features that it takes.
-        numbers: how many numbers its tensors hold.
+        numel: how many elements its tensors hold.
     """
 
     path: Path
     kind: str
     layers: tuple[AttentionLayer, ...]
     clip_dim: int
-    numbers: int
+    numel: int
 
     @property
     def cross_attention_dim(self) -> int:
@@ -83,7 +83,7 @@ class AdapterLayout:
 
 
 def read_layout(path: Path) -> AdapterLayout:
-    """Tell what an adapter file is.
+    """Return what an adapter file is.
 
     Raises:
         UserError: it cannot be read, or is not a known kind of adapter.
@@ -92,7 +92,7 @@ def read_layout(path: Path) -> AdapterLayout:
 
 
 def layout_of(path: Path, header: Header) -> AdapterLayout:
-    """Tell what an adapter file is by its header, as it lies on the disk.
+    """Return what an adapter file is by its header, as it lies on the disk.
 
     Raises:
         UserError: it is not a known kind of adapter.
@@ -105,7 +105,7 @@ def layout_of(path: Path, header: Header) -> AdapterLayout:
             kind=kind,
             layers=file_layers(published),
             clip_dim=size(published, f"image_proj.{KINDS[kind].width_key}", 1),
-            numbers=sum(tensor.numbers for tensor in published.values()),
+            numel=sum(tensor.numel for tensor in published.values()),
         )
     except LayoutError as error:
         raise error.of(path) from None
@@ -114,8 +114,8 @@ def layout_of(path: Path, header: Header) -> AdapterLayout:
 def published_form(tensors: Mapping[str, T]) -> dict[str, T]:
     """Bring what a file holds to the flat published form; what belongs to no adapter is left out.
 
-    Accepts wrappers such as ``state_dict`` or ``module.``, the training-time prefixes ``image_proj_model.`` and
-    ``adapter_modules.``, and whole training checkpoints in which the keys and values stand under the UNet's
+    Accepts wrappers such as `state_dict` or `module.`, the training-time prefixes `image_proj_model.` and
+    `adapter_modules.`, and whole training checkpoints in which the keys and values stand under the UNet's
     processors instead (what accelerate keeps of two names for one tensor).
     """
     published: dict[str, T] = {}
@@ -132,7 +132,7 @@ def published_form(tensors: Mapping[str, T]) -> dict[str, T]:
 
 
 def adapter_kind(header: Header) -> str:
-    """Tell the kind by the keys, as they stand in the file.
+    """Return the kind by the keys, as they stand in the file.
 
     Raises:
         LayoutError: it is a FaceID adapter, something else, or none that is known.
@@ -201,14 +201,14 @@ def check_tokens(num_tokens: int) -> None:
     """Make sure that an adapter does not fill memory with what it says of one picture.
 
     Raises:
-        LayoutError: it makes more tokens of it than any vision tower has patches.
+        LayoutError: it makes more tokens of it than any image encoder has patches.
     """
     if num_tokens > MOST_TOKENS:
         raise LayoutError("adapter.too_many_tokens", tokens=num_tokens, most=MOST_TOKENS)
 
 
 def _not_an_adapter(header: Header) -> LayoutError:
-    """Say what a file without an image projection is."""
+    """Return an error that says what a file without an image projection is."""
     sorts = [sort for sort, begins in _OTHER_SORTS.items() if any(key.startswith(begins) for key in header)]
     if any(".lora" in key or "_lora" in key for key in header):
         sorts = [Message("content.lora")]
@@ -227,7 +227,7 @@ def _canonical(key: str) -> str:
 
 
 def _number_processors(processors: Mapping[str, T]) -> dict[str, T]:
-    """Rename ``unet.<processor>.to_k_ip.weight`` to its number."""
+    """Rename `unet.<processor>.to_k_ip.weight` to its number."""
     matches = [(key, match) for key in processors if (match := _PROCESSOR_KEY.fullmatch(key))]
     numbers = numbered({match["name"] for _, match in matches})
     return {f"ip_adapter.{numbers[match['name']]}.{match['key']}": processors[key] for key, match in matches}

@@ -1,6 +1,6 @@
 """From CLIP image features to image tokens: what all projections have in common, and the two simple ones.
 
-The third, with learned queries, is :class:`ipa_app.adapter.resampler.Resampler`. Attribute names are
+The third, with learned queries, is `ipa_app.adapter.resampler.Resampler`. Attribute names are
 the keys of published files.
 """
 
@@ -46,8 +46,8 @@ class ImageProjection(nn.Module):
     """Turns image features into image tokens (batch, num_tokens, cross_attention_dim).
 
     Attributes:
-        kind: the name of its kind in :data:`ipa_app.adapter.kinds.KINDS`, which says what features it takes.
-        free_sizes: which :class:`ProjectionSizes` a new one may be given, beside those that the models around it set.
+        kind: the name of its kind in `ipa_app.adapter.kinds.KINDS`, which says what features it takes.
+        free_sizes: which `ProjectionSizes` a new one may be given, beside those that the models around it set.
     """
 
     kind: ClassVar[str]
@@ -105,9 +105,9 @@ class ImageProjModel(ImageProjection):
 
 
 class MLPProjModel(ImageProjection):
-    """The full-face projection: every token of the vision tower becomes one image token.
+    """The full-face projection: every token of the image encoder becomes one image token.
 
-    Source: tencent-ailab/IP-Adapter, ip_adapter.py ``MLPProjModel``.
+    Source: tencent-ailab/IP-Adapter, ip_adapter.py `MLPProjModel`.
     """
 
     kind = "full"

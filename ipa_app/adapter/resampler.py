@@ -64,7 +64,7 @@ def feed_forward(dim: int, *, mult: int = 4) -> nn.Sequential:
 class Resampler(ImageProjection):
     """A small transformer from patch tokens of any number to a fixed number of image tokens.
 
-    Published: SD 1.5 ``dim=768, heads=12``; SDXL ``dim=1280, heads=20``; both depth 4 and 16 queries.
+    Published: SD 1.5 `dim=768, heads=12`; SDXL `dim=1280, heads=20`; both depth 4 and 16 queries.
 
     Source: tencent-ailab/IP-Adapter, resampler.py, whose keys the attribute names follow.
     """

@@ -17,7 +17,7 @@ from ipa_app.engine.tasks.pose_search import PoseSearch
 from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out, wait_for_model
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.pose.detect import PoseDetector
-from ipa_app.pose.options import PoseOptions
+from ipa_app.pose.detector import PoseOptions
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -194,6 +194,6 @@ class Engine:
                 self._announce_positions()
 
     def _announce_positions(self) -> None:
-        """Tell those who wait how many are before them."""
+        """Report to those who wait how many are before them."""
         for index, job in enumerate(self._waiting):
             job.move_to(index + len(self._running))

@@ -60,7 +60,7 @@ class Observable(Generic[Result]):
     def events(
         self, awaited: Callable[[], bool] = lambda: True, *, newest: bool = False
     ) -> Iterator[Progress | Result]:
-        """Give all progress from the beginning, as it comes, and at last the result.
+        """Yield all progress from the beginning, as it comes, and at last the result.
 
         Args:
             awaited: asked several times a second whether anybody still wants to know.
@@ -116,7 +116,7 @@ class Observable(Generic[Result]):
             raise Cancelled
 
     def emit(self, progress: Progress) -> None:
-        """Tell the watchers how far it is; saying the same thing twice is saying it once.
+        """Report to the watchers how far it is; saying the same thing twice is saying it once.
 
         Only the latest preview is kept: who comes late has no use for the ones before.
         """

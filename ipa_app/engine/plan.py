@@ -9,8 +9,7 @@ from PIL import Image
 
 from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.engine.references import Reference
-from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.seeds import picture_seeds
+from ipa_app.engine.requests import GenerateRequest, picture_seeds
 from ipa_app.engine.tasks import TASKS
 from ipa_app.engine.tasks.task import Task, no_whole_step
 from ipa_app.errors import UserError, blaming
@@ -31,7 +30,7 @@ class Plan:
         request: as it came.
         entry: its model.
         width: of the result in pixels; of an extended picture, before that.
-        height: likewise.
+        height: of the result in pixels; of an extended picture, before that.
         steps: denoising steps.
         guidance_scale: 1 or more; 1 means no guidance.
         negative_prompt: the request's, or else the model's.

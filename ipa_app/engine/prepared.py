@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from ipa_app.adapter import ImagePrompt
 from ipa_app.engine.batch import BatchItem
@@ -14,12 +15,11 @@ from ipa_app.engine.job import Job
 from ipa_app.engine.metadata import input_pictures, metadata_of
 from ipa_app.engine.prompts import prompt_notes
 from ipa_app.engine.references import Reference, RegionName
-from ipa_app.engine.regions import region_mask
-from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.engine.results import AllWithheld, GenerateResult, Progress, notice
 from ipa_app.engine.tasks.task import TaskInputs, Tools
-from ipa_app.engine.withheld import AllWithheld, notice
 from ipa_app.engine.wording import readable
 from ipa_app.imaging.cropping import side_by_side, square_for_clip, squares_for_clip
+from ipa_app.imaging.masks import Box
 from ipa_app.messages import Message
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class PreparedJob:
             self._preview = side_by_side([*(image.resize(tile) for image in self._finished), *previews])
 
     def report(self, step: int, *, pictures: int) -> None:
-        """Tell the job's watchers how far the drawing is.
+        """Report to the job's watchers how far the drawing is.
 
         Args:
             step: denoising steps done of the batch that is being drawn.
@@ -192,3 +192,26 @@ def _joined(
     if away is not None:
         prompts = [prompt.against(away) for prompt in prompts]
     return ImagePrompt.concat(prompts, weights=weights)
+
+
+def region_mask(region: RegionName, *, size: tuple[int, int], window: Box, grid: tuple[int, int]) -> Tensor | None:
+    """Return which cells of the latent grid lie in a region.
+
+    Args:
+        region: of the whole finished picture.
+        size: (width, height) of that picture, in its own pixels.
+        window: (left, top, right, bottom) of the part that is drawn, in the same pixels; may reach over the edges.
+        grid: (width, height) in cells of what is drawn.
+
+    Returns:
+        (height, width) float32: the share of each cell that lies in the region; None for everywhere.
+    """
+    if region == "everywhere":
+        return None
+    across = region in ("left", "right")
+    axis = 0 if across else 1
+    begin, end, cells = window[axis], window[axis + 2], grid[axis]
+    middle = (size[axis] / 2 - begin) / (end - begin) * cells
+    first_half = (middle - torch.arange(cells)).clamp(0, 1)
+    line = first_half if region in ("left", "upper") else 1 - first_half
+    return (line[None, :] if across else line[:, None]).expand(grid[1], grid[0])

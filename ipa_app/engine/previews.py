@@ -58,7 +58,7 @@ class Previewer:
     def __init__(
         self, *, budget: TimeBudget, wanted: Callable[[], bool], show: Callable[[Sequence[Image.Image]], None]
     ) -> None:
-        """Make one.
+        """Make a previewer.
 
         Args:
             budget: of the job.

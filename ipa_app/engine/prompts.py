@@ -15,7 +15,7 @@ _SHOWN_CHARACTERS = 300
 
 
 def prompt_notes(plan: Plan, tokenizers: Sequence[Any]) -> list[Message]:
-    """Say which words of a request were not used: text encoders read so many tokens, and not what comes after them.
+    """Return which words of a request were not used: text encoders read so many tokens, and not what comes after them.
 
     Args:
         plan: of the request.

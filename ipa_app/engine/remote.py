@@ -15,8 +15,7 @@ from ipa_app.engine.job import Job
 from ipa_app.engine.observable import InternalError
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.engine.withheld import AllWithheld
+from ipa_app.engine.results import AllWithheld, GenerateResult, Progress
 from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
@@ -47,7 +46,7 @@ class RemoteDraw(Protocol):
     """Draws a request in another process."""
 
     def __call__(self, request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
-        """Give all progress as it comes, and at last the result or a refusal; closing it stops the drawing.
+        """Return all progress as it comes, and at last the result or a refusal; closing it stops the drawing.
 
         Args:
             request: its seed is decided.
@@ -98,7 +97,7 @@ def draw_remotely(
 
 
 def with_adapter(entry: ModelEntry, adapter: AdapterEntry | None, *, called: str) -> ModelEntry:
-    """Give a model the one adapter that a request asks for."""
+    """Return a model with the one adapter that a request asks for."""
     return entry if adapter is None else replace(entry, adapters={called: adapter})
 
 

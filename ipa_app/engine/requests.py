@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from PIL import Image
 
 from ipa_app.engine.references import MOST_REFERENCES, Reference
-from ipa_app.engine.seeds import LARGEST_SEED, RANDOM_SEED, random_seed
 from ipa_app.engine.tasks import TASKS, TaskOptions
 from ipa_app.engine.tasks.task import LARGEST_SIDE, check_range
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.options import check_options, option
+
+LARGEST_SEED = 2**32 - 1
+RANDOM_SEED = -1
+"""Asks for a seed that is drawn when the request is submitted."""
+
+
+def random_seed() -> int:
+    """Draw a seed, 0 to 2**32 - 1."""
+    return secrets.randbelow(LARGEST_SEED + 1)
+
+
+def picture_seeds(seed: int, count: int) -> tuple[int, ...]:
+    """Return the seeds of a series: seed, seed + 1 and so on, starting over at 0 after the largest.
+
+    Args:
+        seed: the first, 0 to 2**32 - 1.
+        count: how many.
+
+    Raises:
+        ValueError: the seed is not decided yet.
+    """
+    if seed == RANDOM_SEED:
+        raise ValueError("the seed is not decided yet")
+    return tuple((seed + index) % (LARGEST_SEED + 1) for index in range(count))
+
 
 PartName = Literal["all", "style", "layout"]
 

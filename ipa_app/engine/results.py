@@ -1,4 +1,4 @@
-"""What comes back while a request is worked on, and at its end."""
+"""What comes back while a request is worked on and at its end, and the sign that stands for a withheld picture."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from ipa_app.errors import UserError
 from ipa_app.messages import Message
 
 Phase = Literal["queued", "loading", "encoding", "denoising", "decoding"]
@@ -55,3 +56,50 @@ class GenerateResult:
     def withheld(self) -> tuple[int, ...]:
         """The seeds of the pictures that the safety checker held back."""
         return tuple(self.settings.get("withheld", ()))
+
+
+_PAPER, _INK = (236, 236, 240), (96, 96, 108)
+# Drawn so much larger at first, for smooth lines.
+_FINER = 4
+
+
+class AllWithheld(UserError):  # noqa: N818 - what came of a request, as Cancelled is
+    """Nothing is left of a request; `result` has the sign in place of each picture."""
+
+    def __init__(self, message: Message, result: GenerateResult) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+def notice(size: tuple[int, int]) -> Image.Image:
+    """Draw the sign: an eye, crossed out. It is understood in every language; the words stand beside the picture.
+
+    Args:
+        size: (width, height) in pixels of the picture it stands for.
+
+    Returns:
+        Mode "RGB".
+    """
+    image = Image.new("RGB", size, _PAPER)
+    side = max(1, min(size) // 2)
+    sign = _crossed_eye(side * _FINER).resize((side, side), Image.Resampling.LANCZOS)
+    image.paste(_INK, ((size[0] - side) // 2, (size[1] - side) // 2), sign)
+    return image
+
+
+def _crossed_eye(side: int) -> Image.Image:
+    """Draw the eye's lines, mode "L", 255 where there is ink."""
+    sign = Image.new("L", (side, side), 0)
+    draw = ImageDraw.Draw(sign)
+    middle, width = side / 2, max(1, round(side * 0.06))
+    # The lids are arcs of two circles that meet in the corners of the eye.
+    radius, lift = side * 0.58, side * 0.34
+    for way, (first, last) in ((1, (216, 324)), (-1, (36, 144))):
+        centre = middle + way * lift
+        draw.arc((middle - radius, centre - radius, middle + radius, centre + radius), first, last, 255, width)
+    iris = side * 0.13
+    draw.ellipse((middle - iris, middle - iris, middle + iris, middle + iris), outline=255, width=width)
+    near, far = side * 0.16, side * 0.84
+    draw.line((near, far, far, near), fill=0, width=3 * width)
+    draw.line((near, far, far, near), fill=255, width=width)
+    return sign

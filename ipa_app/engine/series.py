@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 from ipa_app.engine.job import Job
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.engine.withheld import AllWithheld
+from ipa_app.engine.results import AllWithheld, GenerateResult, Progress
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.entry import AdapterEntry
@@ -74,13 +73,13 @@ class Series:
     def events(
         self, awaited: Callable[[], bool] = lambda: True, *, newest: bool = False
     ) -> Iterator[Progress | GenerateResult]:
-        """Give the progress of each job, saying which it is, and the result of each as soon as it is there.
+        """Yield the progress of each job, saying which it is, and the result of each as soon as it is there.
 
         What the safety checker held back is among the results, with a sign in its place.
 
         Args:
             awaited: as for `Observable.events`.
-            newest: likewise.
+            newest: as for `Observable.events`.
 
         Raises:
             AllWithheld: the safety checker held back everything.
@@ -109,7 +108,7 @@ class Series:
             job.cancel()
 
     def _told(self, event: Progress, *, index: int, title: str) -> Progress:
-        """Say which job an event belongs to, and how far the whole series is."""
+        """Return which job an event belongs to, and how far the whole series is."""
         if event.phase in ("queued", "loading"):
             return event
         count, steps = len(self._jobs), event.steps or 1

@@ -81,9 +81,9 @@ def _run_jobs(
     batch_limit: int,
     has_time: Callable[[], bool],
 ) -> None:
-    from ipa_app.engine.memory import memory_errors
     from ipa_app.engine.prepared import PreparedJob
     from ipa_app.engine.previews import TimeBudget
+    from ipa_app.models.memory import memory_errors
 
     budget = TimeBudget()
     waiting: list[tuple[PreparedJob, BatchItem]] = []
@@ -125,8 +125,8 @@ def _draw(
     has_time: Callable[[], bool],
 ) -> None:
     from ipa_app.engine.drawing import draw
-    from ipa_app.engine.memory import memory_errors
     from ipa_app.engine.previews import Previewer
+    from ipa_app.models.memory import memory_errors
 
     owners = list(dict.fromkeys(prepared for prepared, _ in batch))
 

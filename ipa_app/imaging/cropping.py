@@ -22,7 +22,7 @@ _LARGEST_SQUARE = 1024
 def squares_for_clip(
     image: Image.Image, *, mode: SquareMode = "crop", centre: tuple[float, float] = (0.5, 0.5)
 ) -> list[Image.Image]:
-    """Make the exact squares that the vision tower will see, one after the other.
+    """Make the exact squares that the image encoder will see, one after the other.
 
     Args:
         image: mode "RGB".
@@ -42,7 +42,7 @@ def squares_for_clip(
 def square_for_clip(
     image: Image.Image, *, mode: SquareMode = "crop", centre: tuple[float, float] = (0.5, 0.5)
 ) -> Image.Image:
-    """Make the exact square that the vision tower will see, where it sees one.
+    """Make the exact square that the image encoder will see, where it sees one.
 
     Args:
         image: mode "RGB".

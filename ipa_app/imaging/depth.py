@@ -84,7 +84,7 @@ def fractions(values: np.ndarray, *, name: str) -> tuple[np.ndarray, list[Messag
 
 
 def note_of_brightness(name: str) -> Message:
-    """Say what becomes of light that an ordinary screen does not show."""
+    """Return a message that says what becomes of light that an ordinary screen does not show."""
     return Message("picture.brighter_than_white", name=name)
 
 
@@ -159,7 +159,7 @@ def _is_sixteen_bits(values: np.ndarray) -> bool:
 
 
 def _white_of(numbers: np.ndarray, kind: np.dtype, name: str) -> tuple[float, list[Message]]:
-    """Tell which number is white, or guess it."""
+    """Return which number is white, or a guess at it."""
     if kind.kind in "bu" and kind.itemsize <= 2:
         return {"b": 1.0, "u": 256.0**kind.itemsize - 1}[kind.kind], []
     sample = np.ravel(numbers)

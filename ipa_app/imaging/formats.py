@@ -56,7 +56,7 @@ def format_names() -> str:
 
 
 def format_of(data: bytes) -> str | None:
-    """Tell a file's format from its first bytes, by Pillow's name; None where they are of none that is known here."""
+    """Return a file's format from its first bytes, by Pillow's name; None where they are of none that is known here."""
     for signature, name in _SIGNATURES.items():
         if data.startswith(signature):
             return name

@@ -317,7 +317,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _note_of_frames(image: Image.Image, *, name: str) -> list[Message]:
-    """Tell which picture of a file with several is used; what phones append to a JPEG belongs to its one picture."""
+    """Return which picture of a file with several is used; what phones append to a JPEG belongs to its one picture."""
     if image.format == "MPO":
         return []
     try:

@@ -168,7 +168,7 @@ def _comment_text(comment: bytes | str) -> str:
 
 
 def _named(notes: dict[str, Any]) -> dict[str, Any]:
-    """Give what stands in a comment the names that it has elsewhere."""
+    """Return what stands in a comment by the names that it has elsewhere."""
     text = notes.get("parameters", "")
     if text.lstrip().startswith("{"):
         data = json.loads(text)

@@ -16,7 +16,7 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.opening import read_image
 from ipa_app.imaging.transparency import in_colour
 
-# Enough for what a vision tower sees (224 to 448 pixels across), and for painting on a picture again.
+# Enough for what an image encoder sees (224 to 448 pixels across), and for painting on a picture again.
 LONGEST_SIDE = {"reference": 512, "image": 1536, "mask": 1536, "pose": 1024}
 
 # An exact 512 x 512 photo is about 400 KB; above this many bytes the file would grow out of all proportion.

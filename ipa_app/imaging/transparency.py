@@ -28,12 +28,12 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def note_of_transparency(name: str) -> Message:
-    """Say what becomes of a picture's transparent parts, in one sentence that begins with what it is called."""
+    """Return a sentence on what becomes of a picture's transparent parts, which begins with what it is called."""
     return Message("picture.transparent", name=name)
 
 
 def off_white(image: Image.Image, opacity: Image.Image) -> Image.Image:
-    """Give a picture that lies on white its opacity, and take the white out of what is half transparent.
+    """Return a picture that lies on white with its opacity, and take the white out of what is half transparent.
 
     Args:
         image: mode "RGB".

@@ -96,17 +96,17 @@ class Message(str):
     __slots__ = ("key", "values")
 
     def __new__(cls, key: str, /, **values: object) -> Message:
-        """Say the sentence that has a key."""
+        """Return the sentence that has a key."""
         return cls._made(english().sentences[key], key, values)
 
     @classmethod
     def declared(cls, key: str, text: str, /, **values: object) -> Message:
-        """Say what is declared elsewhere in English, as options are; other languages have it by the key."""
+        """Return what is declared elsewhere in English, as options are; other languages have it by the key."""
         return cls._made(text, key, values)
 
     @classmethod
     def plain(cls, text: str) -> Message:
-        """Say something to programs or at the command line, where all is English."""
+        """Return a message for programs or at the command line, where all is English."""
         return cls._restored(text, PLAIN, {})
 
     @classmethod

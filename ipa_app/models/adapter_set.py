@@ -22,9 +22,9 @@ from ipa_app.adapter.layout import AdapterLayout, read_layout
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.adapters import AdapterBase, adapter_base, adapter_files, described, file_stamp, untaken
-from ipa_app.models.amounts import size_text
 from ipa_app.models.entry import SECRET_MARK, AdapterEntry, ModelEntry
 from ipa_app.models.listed import absolute, listed
+from ipa_app.models.units import size_text
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ _LONGEST_NAME = 60
 
 
 def largest_added() -> int:
-    """Say how many bytes an adapter may have that a visitor brings."""
+    """Return how many bytes an adapter may have that a visitor brings."""
     return LARGEST_ADDED_ON_SPACE if "SPACE_ID" in os.environ else LARGEST_ADDED
 
 
@@ -60,7 +60,7 @@ class AdapterSet:
         self._lock = threading.Lock()
 
     def offered(self, entry: ModelEntry) -> ModelEntry:
-        """Give a model, beside its own adapters, those of this set that fit it."""
+        """Return a model that has, beside its own adapters, those of this set that fit it."""
         with self._lock:
             self._forget([key for key, each in self._added.items() if not each.file.is_file()])
             if not (self._named or self._added) or not self._base(entry).layers:
@@ -147,7 +147,7 @@ class AdapterSet:
                 yield "-".join([name, file.stem] if name and len(files) > 1 else [name or file.stem]), file
 
     def _fitting(self, path: Path, entry: ModelEntry) -> AdapterLayout:
-        """Tell what a file is, from its header, which is read again where it has changed.
+        """Return what a file is, from its header, which is read again where it has changed.
 
         Raises:
             UserError: it cannot be used with this model.
@@ -167,7 +167,7 @@ class AdapterSet:
         return known[1]
 
     def _base(self, entry: ModelEntry) -> AdapterBase:
-        """Tell what has to be fitted; what a model on this computer is made of does not change."""
+        """Return what has to be fitted; what a model on this computer is made of does not change."""
         base = self._bases.get(entry.name) or adapter_base(entry)
         if base.layers:
             self._bases[entry.name] = base

@@ -38,7 +38,7 @@ _VARIANTS = {
 
 
 class TowerWidths(NamedTuple):
-    """What an adapter must know of a vision tower; as long as transformers takes them for where nothing is said."""
+    """What an adapter must know of an image encoder; as long as transformers takes them for where nothing is said."""
 
     hidden_size: int = 768
     projection_dim: int = 512
@@ -50,7 +50,7 @@ class AdapterBase:
 
     Attributes:
         layers: the text cross-attention layers; none where the model cannot be read, and then everything fits.
-        tower: the vision tower, None where the model has none.
+        tower: the image encoder, None where the model has none.
     """
 
     layers: tuple[AttentionLayer, ...]
@@ -71,7 +71,7 @@ class AdapterBase:
 
 
 def adapter_base(entry: ModelEntry, *, unet: Header | None = None) -> AdapterBase:
-    """Tell from a model's files, of which none is loaded, what an adapter has to fit.
+    """Return, from a model's files without loading any, what an adapter has to fit.
 
     Args:
         entry: of the model.
@@ -87,14 +87,14 @@ def adapter_base(entry: ModelEntry, *, unet: Header | None = None) -> AdapterBas
 
 
 def _tower_widths(folder: Path | None) -> TowerWidths | None:
-    """Tell from a vision tower's folder how wide what it gives is; None where there is none."""
+    """Return from an image encoder's folder how wide what it gives is; None where there is none."""
     config = read_json(folder / "config.json") if folder else {}
     if folder is None or not config:
         return None
     projection = _part_header(folder).get("visual_projection.weight")
     if projection is not None and len(projection.shape) == 2:
         return TowerWidths(projection_dim=projection.shape[0], hidden_size=projection.shape[1])
-    # Without its weights: a whole CLIP describes its vision tower in a part of its own.
+    # Without its weights: a whole CLIP describes its image encoder in a part of its own.
     own = config.get("vision_config")
     told = own if isinstance(own, dict) else config
     return TowerWidths(**{name: told[name] for name in TowerWidths._fields if name in told})
@@ -107,7 +107,7 @@ def _part_header(folder: Path) -> Header:
 
 
 def with_own_adapters(entry: ModelEntry, *, unet: Header | None = None) -> ModelEntry:
-    """Give a model the adapters that lie in its folder.
+    """Return a model with the adapters that lie in its folder.
 
     Those that fit are called like their files, the plainest of a kind "base" or "fine". Those that do not are left
     out, and it is said why; the model works without them.
@@ -186,7 +186,7 @@ def described(name: str, layout: AdapterLayout, others: Mapping[str, AdapterEntr
 
 
 def _variant(name: str) -> str | None:
-    """Say what a published adapter is for, where it is for something special."""
+    """Return what a published adapter is for, where it is for something special."""
     if not _PUBLISHED.match(name):
         return None
     return next((title for word, title in _VARIANTS.items() if word in name), None)

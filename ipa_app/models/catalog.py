@@ -19,6 +19,7 @@ from ipa_app.models.controlnets import with_own_controlnets
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.families import SD1, Family, known_family
 from ipa_app.models.folder import (
+    Manifest,
     find_pose_reader,
     find_presets,
     native_side,
@@ -28,7 +29,6 @@ from ipa_app.models.folder import (
 )
 from ipa_app.models.listed import absolute, listed
 from ipa_app.models.published import published_models
-from ipa_app.models.studio_file import StudioFile
 from ipa_app.models.weights import quantised, read_header
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def _entry_from_path(path: Path) -> ModelEntry:
 
 
 def _no_model_folder(path: Path) -> UserError:
-    """Say what a folder is that is no model's."""
+    """Return an error that says what a folder is that is no model's."""
     config = read_json(path / "config.json")
     if config:
         sorts = [config.get("_class_name"), *config.get("architectures", ()), config.get("model_type"), "part"]
@@ -178,7 +178,7 @@ def entry_from_file(file: Path, *, name: str) -> ModelEntry:
 
 
 def _trained_side(file: Path, family: Family) -> int:
-    """Tell the native side of a checkpoint beside which nothing tells it.
+    """Return the native side of a checkpoint beside which nothing states it.
 
     Stable Diffusion 2 predicts v at 768 pixels, and its base noise at 512; a layer of the weights tells which it is.
     """
@@ -208,7 +208,7 @@ def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> Mo
 
 def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
     """Describe the model in a folder but for its adapters and ControlNets."""
-    settings = StudioFile(folder)
+    settings = Manifest(folder)
     side = side or native_side(folder)
     image_encoder = folder / "image_encoder"
     return ModelEntry(

@@ -61,7 +61,7 @@ class Contents:
 
 
 def contents_of(header: Header) -> Contents:
-    """Tell what a file is from its tensors' names."""
+    """Return what a file is from its tensors' names."""
     for mark, name in _OTHER_FAMILIES.items():
         if mark in header or UNET + mark in header:
             return Contents(other_family=name)

@@ -20,12 +20,12 @@ from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from safetensors.torch import load_file
 
 from ipa_app.adapter.header import is_safetensors, read_beginning
-from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
 from ipa_app.models.controlnets import ControlNetBase
 from ipa_app.models.entry import ControlNetEntry
 from ipa_app.models.parts import Part, check_finite
 from ipa_app.models.weights import Header, load_pickled, read_header
+from ipa_app.runtime import BUILD_LOCK
 
 _WRAPPER = "control_model."
 # The layers of the part that looks at the pose after which there are more channels, by their original numbers.
@@ -38,8 +38,8 @@ class ControlNetFiles(ABC):
 
     @property
     @abstractmethod
-    def numbers(self) -> int:
-        """How many numbers its weights have."""
+    def numel(self) -> int:
+        """How many elements its weights have."""
 
     @abstractmethod
     def load(self, *, dtype: torch.dtype) -> ControlNetModel:
@@ -55,8 +55,8 @@ class _Folder(ControlNetFiles):
     part: Part
 
     @property
-    def numbers(self) -> int:
-        return self.part.weights().numbers
+    def numel(self) -> int:
+        return self.part.weights().numel
 
     def load(self, *, dtype: torch.dtype) -> ControlNetModel:
         return self.part.load(ControlNetModel, dtype=dtype)
@@ -72,8 +72,8 @@ class _File(ControlNetFiles):
         return read_header(self.path)
 
     @property
-    def numbers(self) -> int:
-        return self.header.numbers()
+    def numel(self) -> int:
+        return self.header.numel()
 
     @cached_property
     def layout(self) -> ControlNetModel:
@@ -185,7 +185,7 @@ class ResidentControlNets:
         """Return a ControlNet's pipeline; it becomes the latest used.
 
         Raises:
-            UserError: it was made for another model, is damaged, or holds no numbers to draw with.
+            UserError: it was made for another model, is damaged, or holds values that are not finite.
         """
         with self._lock:
             if controlnet.name not in self._held:
@@ -197,17 +197,17 @@ class ResidentControlNets:
         files = self._files[controlnet.name]
         if isinstance(files, UserError):
             raise UserError(files.message)
-        room = most_numbers(self._files)
-        while self._held and files.numbers + sum(_numbers(self._files[name]) for name in self._held) > room:
+        room = most_numel(self._files)
+        while self._held and files.numel + sum(_numel(self._files[name]) for name in self._held) > room:
             self._held.popitem(last=False)
-        with ONE_AT_A_TIME:
+        with BUILD_LOCK:
             return self._build(files.load(dtype=self._dtype).requires_grad_(False).eval())
 
 
-def most_numbers(files: Mapping[str, ControlNetFiles | UserError]) -> int:
+def most_numel(files: Mapping[str, ControlNetFiles | UserError]) -> int:
     """Return how many numbers the ControlNets in memory may have together: as many as the largest one has."""
-    return max(map(_numbers, files.values()), default=0)
+    return max(map(_numel, files.values()), default=0)
 
 
-def _numbers(files: ControlNetFiles | UserError) -> int:
-    return 0 if isinstance(files, UserError) else files.numbers
+def _numel(files: ControlNetFiles | UserError) -> int:
+    return 0 if isinstance(files, UserError) else files.numel

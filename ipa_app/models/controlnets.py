@@ -93,7 +93,7 @@ def usual_controlnet(kind: str, path: Path) -> ControlNetEntry:
 
 
 def with_own_controlnets(entry: ModelEntry, folder: Path, *, unet: Header | None = None) -> ModelEntry:
-    """Give a model the ControlNets that lie in its folder.
+    """Return a model with the ControlNets that lie in its folder.
 
     The first of a kind is called as the kind is, and each other one like its file or folder. Those that cannot be used
     are left out, and it is said why; the model works without them.
@@ -148,7 +148,7 @@ def _files(paths: Iterable[Path]) -> list[Path]:
 
 
 def _kinds(paths: list[Path]) -> dict[Path, str]:
-    """Tell the kind of each by its name, or else by where its configuration says that it came from.
+    """Return the kind of each by its name, or else by where its configuration says that it came from.
 
     What is nowhere named is for poses where it is the only one of that sort and no other is for them; there is no way
     of telling from weights. Otherwise its kind is empty.
@@ -176,7 +176,7 @@ def _kind_noted(path: Path) -> str:
 
 
 def _base_of(folder: Path, unet: Header | None) -> ControlNetBase:
-    """Tell from a model's files, of which none is loaded, what a ControlNet has to fit."""
+    """Return, from a model's files without loading any, what a ControlNet has to fit."""
     if unet is not None:
         layers = layers_in(unet)
         return ControlNetBase(cross_attention_dim=layers[0].cross_attention_dim if layers else None)

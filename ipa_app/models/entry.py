@@ -142,7 +142,7 @@ class ModelEntry(HubFiles):
         location: its folder, in diffusers layout, or its checkpoint file.
         adapters: those that it can draw with, by what requests call them; "base" and "fine" are its usual ones.
         left_out: of every adapter file that cannot be used with it why, in one sentence.
-        image_encoder: folder of the CLIP vision tower, None when the model has none.
+        image_encoder: folder of the CLIP image encoder, None when the model has none.
         controlnets: those that it can draw with, by what requests call them; the first of a kind is called as the kind.
         controlnets_left_out: of every one that cannot be used with it why, in one sentence, by what it would be called.
         pose_reader: weights of a network that reads the poses of what the model itself draws, where it brings one.
@@ -152,7 +152,7 @@ class ModelEntry(HubFiles):
         guidance_scale: default classifier-free guidance, 1 means none.
         negative_prompt: used where a request has none.
         licence: of the weights.
-        scheduler: a word on the sampling schedule, for people.
+        scheduler: the scheduler in a word, for people.
         presets: what of a picture can be taken alone, as layers and their shares; empty when it is all or nothing.
         words: every word the model knows by group; empty when it knows ordinary English.
         parts: what has to be downloaded before the folder can be put together; empty for a model that simply is there.
@@ -194,7 +194,7 @@ class ModelEntry(HubFiles):
         return {name: adapter for name, adapter in self.adapters.items() if not adapter.is_private}
 
     def adapter(self, name: str) -> AdapterEntry:
-        """Give an adapter by what requests call it, by its file's name, or as the usual one of a kind.
+        """Return an adapter by what requests call it, by its file's name, or as the usual one of a kind.
 
         Raises:
             UserError: the model has none of this name.
@@ -228,5 +228,5 @@ class ModelEntry(HubFiles):
 
 
 def adapter_gone(name: str) -> UserError:
-    """Say that an adapter's file is no longer there."""
+    """Return an error that says that an adapter's file is no longer there."""
     return UserError("model.adapter_gone", name=name)

@@ -193,14 +193,14 @@ class Family:
         return self.latent_colours if is_usual else ()
 
     def predicts_v(self, weights: np.ndarray) -> bool:
-        """Tell by the weights of the `prediction_layer` whether a model predicts v.
+        """Return whether a model predicts v, by the weights of its `prediction_layer`.
 
         Source: ComfyUI; of Stable Diffusion 2 those that do have a larger deviation in that layer than the others.
         """
         return bool(weights.astype("float32").std() > _SD2_DEVIATION)
 
     def presets_of(self, unet: Mapping[str, Any]) -> Presets:
-        """Tell the presets of a model by its UNet's config.json; none where its blocks are others."""
+        """Return the presets of a model by its UNet's config.json; none where its blocks are others."""
         return self.presets if all(unet.get(name) == value for name, value in self.preset_blocks.items()) else {}
 
 
@@ -324,17 +324,17 @@ _FAMILIES = (SD1, SD2, SDXL)
 
 
 def family_in(header: Header) -> Family | None:
-    """Tell the family of a checkpoint file by the names of its tensors; None where no text encoder is known."""
+    """Return the family of a checkpoint file by the names of its tensors; None where no text encoder is known."""
     return next((family for family in reversed(_FAMILIES) if header.has(family.checkpoint_encoders[-1])), None)
 
 
 def family_of(index: Mapping[str, Any]) -> Family | None:
-    """Tell the family of a folder by its model_index.json; None where it is another one."""
+    """Return the family of a folder by its model_index.json; None where it is another one."""
     return next((family for family in _FAMILIES if family.has_saved(index)), None)
 
 
 def known_family(index: Mapping[str, Any], *, title: str) -> Family:
-    """Tell the family of a folder by its model_index.json.
+    """Return the family of a folder by its model_index.json.
 
     Args:
         index: the content of the file.

@@ -2,11 +2,15 @@
 
 The library's own download throws a file away that it could not finish. Here the part that has arrived stays under the
 name that the library once gave it, `<etag>.incomplete`, whatever ends the program, and the next try goes on from there.
+What goes wrong with the Hub becomes one sentence that says what to do.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
+import json
 import logging
 import re
 import threading
@@ -17,12 +21,82 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 from huggingface_hub import constants, get_session, hf_hub_url
-from huggingface_hub.errors import HTTPError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from ipa_app.errors import Cancelled, UserError
-from ipa_app.models.hub_errors import is_passing
+from ipa_app.messages import Message
+
+OFFLINE = Message("download.why.offline")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@contextmanager
+def hub_errors(repo: str) -> Iterator[None]:
+    """Turn what the Hub's library and the disk raise inside into a UserError about a repository.
+
+    Raises:
+        UserError: in place of every error of the Hub, the network or the disk.
+    """
+    try:
+        yield
+    # LocalEntryNotFoundError and HfHubHTTPError are OSErrors as well, and all of the Hub's are HTTPErrors.
+    except (HfHubHTTPError, EntryNotFoundError) as error:
+        raise UserError("download.failed", repo=repo, reason=_told_by_the_hub(error, repo)) from error
+    except OfflineModeIsEnabled as error:
+        raise UserError("download.failed", repo=repo, reason=OFFLINE) from error
+    except HTTPError as error:
+        raise UserError("download.failed", repo=repo, reason=_unreachable()) from error
+    except OSError as error:
+        raise UserError("download.failed", repo=repo, reason=_told_by_the_disk(error)) from error
+
+
+def is_passing(error: HTTPError) -> bool:
+    """Whether it is worth trying again at once: the connection broke, or the Hub is busy."""
+    return not isinstance(error, HfHubHTTPError) or error.response.status_code in (408, 429, 500, 502, 503, 504)
+
+
+def _told_by_the_hub(error: Exception, repo: str) -> Message:
+    if isinstance(error, LocalEntryNotFoundError):
+        return _unreachable()
+    if isinstance(error, GatedRepoError):
+        page = f"{constants.ENDPOINT}/{repo}"
+        return Message("download.why.licence", page=page)
+    if isinstance(error, RepositoryNotFoundError):
+        return Message("download.why.no_repository")
+    if isinstance(error, RevisionNotFoundError | EntryNotFoundError):
+        return Message("download.why.no_version")
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    if status in (401, 403):
+        return Message("download.why.login")
+    if status == 429:
+        return Message("download.why.too_many_requests")
+    return Message("download.why.hub_problem", status=status)
+
+
+def _told_by_the_disk(error: OSError) -> Message:
+    folder = constants.HF_HUB_CACHE
+    if error.errno in _FULL:
+        return Message("download.why.disk_full", folder=folder)
+    if error.errno in _FORBIDDEN:
+        return Message("download.why.cannot_write", folder=folder)
+    return Message("download.why.disk", error=error.strerror or error, folder=folder)
+
+
+def _unreachable() -> Message:
+    return Message("download.why.unreachable", host=constants.ENDPOINT.partition("://")[2])
+
 
 logger = logging.getLogger(__name__)
 
@@ -184,3 +258,44 @@ def _size(path: Path) -> int:
 def _check(cancel: threading.Event | None) -> None:
     if cancel is not None and cancel.is_set():
         raise Cancelled
+
+
+class VerifiedFiles:
+    """Remembers files by name, size and time of change: one that has changed since counts as unknown."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what was remembered; a file that cannot be read is an empty memory.
+
+        Args:
+            path: the JSON file it is kept in.
+        """
+        self._path = path
+        self._known: dict[str, list[int]] = {}
+        with contextlib.suppress(OSError, ValueError):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            self._known = content if isinstance(content, dict) else {}
+
+    def contains(self, file: Path) -> bool:
+        """Whether a file was found whole and is as it was then."""
+        return self._known.get(str(file)) == _stamp(file)
+
+    def remember(self, file: Path) -> None:
+        """Note that a file is whole."""
+        self._known[str(file)] = _stamp(file)
+
+    def forget(self, file: Path) -> None:
+        """Let a file be read through the next time."""
+        self._known.pop(str(file), None)
+
+    def save(self) -> None:
+        """Keep what is remembered. Where that cannot be written, files are read through once more, and that is all."""
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            new = self._path.with_suffix(".new")
+            new.write_text(json.dumps(self._known, indent=0), encoding="utf-8")
+            new.replace(self._path)
+
+
+def _stamp(file: Path) -> list[int]:
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns]

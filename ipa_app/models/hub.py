@@ -18,12 +18,9 @@ from huggingface_hub import HfApi, constants, hf_hub_download, is_offline_mode, 
 
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
-from ipa_app.models.amounts import size_text
-from ipa_app.models.checked import CheckedFiles
 from ipa_app.models.entry import HubFiles, HubPart, ModelEntry
-from ipa_app.models.fetching import RemoteFile, fetch, has_digest, is_digest
-from ipa_app.models.hub_errors import OFFLINE, hub_errors
-from ipa_app.models.meter import Meter
+from ipa_app.models.fetching import OFFLINE, RemoteFile, VerifiedFiles, fetch, has_digest, hub_errors, is_digest
+from ipa_app.models.units import Meter, size_text
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +92,7 @@ def discard_damaged(entry: HubFiles, *, cancel: threading.Event) -> list[str]:
     """
     checked, damaged = _checked(), []
     for name, link, blob in _blobs(entry):
-        if checked.knows(blob):
+        if checked.contains(blob):
             continue
         if has_digest(blob, blob.name, cancel=cancel):
             checked.remember(blob)
@@ -109,7 +106,7 @@ def discard_damaged(entry: HubFiles, *, cancel: threading.Event) -> list[str]:
     return damaged
 
 
-def doubt(entry: HubFiles) -> None:
+def invalidate(entry: HubFiles) -> None:
     """Have a model's files read through at the next check, as they may have spoiled without a trace."""
     if not entry.parts:
         return
@@ -119,13 +116,13 @@ def doubt(entry: HubFiles) -> None:
     checked.save()
 
 
-def gather(entry: HubFiles, *, report: Report, cancel: threading.Event) -> dict[str, Path]:
-    """Give the files of something, by their names; those that are missing or damaged are fetched first.
+def ensure_downloaded(entry: HubFiles, *, report: Report, cancel: threading.Event) -> dict[str, Path]:
+    """Return the files of something, by their names; those that are missing or damaged are fetched first.
 
     Args:
         entry: what to give.
         report: as for `download`, and called only if there is something to fetch.
-        cancel: likewise.
+        cancel: as for `download`.
 
     Raises:
         Cancelled: `cancel` was set.
@@ -137,7 +134,7 @@ def gather(entry: HubFiles, *, report: Report, cancel: threading.Event) -> dict[
     return {place: path for place, path in found.items() if path is not None}
 
 
-def put_together(entry: ModelEntry) -> None:
+def link_snapshot(entry: ModelEntry) -> None:
     """Make a model's folder out of its downloaded parts.
 
     Raises:
@@ -151,7 +148,7 @@ def put_together(entry: ModelEntry) -> None:
                 raise UserError("download.incomplete", title=entry.title, path=path, repo=part.repo)
             wanted[entry.location / place] = found
     try:
-        for stale in _put_together_before(entry.location) - wanted.keys():
+        for stale in _linked_before(entry.location) - wanted.keys():
             stale.unlink(missing_ok=True)
         for link, target in wanted.items():
             _link(link, target)
@@ -166,7 +163,7 @@ def _contents_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.json")
 
 
-def _put_together_before(folder: Path) -> set[Path]:
+def _linked_before(folder: Path) -> set[Path]:
     """What an earlier call has put into a folder; links tell themselves."""
     try:
         listed = json.loads(_contents_of(folder).read_text("utf-8"))
@@ -276,8 +273,8 @@ def _check_room(entry: HubFiles, files: list[RemoteFile]) -> None:
         )
 
 
-def _checked() -> CheckedFiles:
-    return CheckedFiles(Path(constants.HF_ASSETS_CACHE) / _LIBRARY / "checked.json")
+def _checked() -> VerifiedFiles:
+    return VerifiedFiles(Path(constants.HF_ASSETS_CACHE) / _LIBRARY / "checked.json")
 
 
 def _check(cancel: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""The CLIP vision tower that adapters look through: what it gives is read off its weights, not off its config.json.
+"""The CLIP image encoder that adapters look through: what it gives is read off its weights, not off its config.json.
 
 A complete CLIP, as most repositories publish it, keeps the width of the projection beside the tower's own settings,
 whose default is another one.
@@ -26,7 +26,7 @@ _TYPES = ("clip", "clip_vision_model", None)
 
 @dataclass(frozen=True)
 class ImageEncoder(Part):
-    """A vision tower on disk, alone or in a complete CLIP."""
+    """An image encoder on disk, alone or in a complete CLIP."""
 
     @cached_property
     def vision_config(self) -> CLIPVisionConfig:
@@ -56,9 +56,9 @@ class ImageEncoder(Part):
             raise self.undescribed(CLIPVisionModelWithProjection, error) from error
 
     @property
-    def numbers(self) -> int:
+    def numel(self) -> int:
         """How many numbers the tower's weights have; those of a text tower beside it are not read."""
-        return self.weights().header.numbers(lambda name: name == _PROJECTION or name.startswith(_TOWER))
+        return self.weights().header.numel(lambda name: name == _PROJECTION or name.startswith(_TOWER))
 
     def load_tower(self, *, dtype: torch.dtype) -> CLIPVisionModelWithProjection:
         """Read the tower into main memory.

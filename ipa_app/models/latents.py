@@ -6,15 +6,15 @@ it: `scaling_factor`, and where it has them `shift_factor`, or `latents_mean` an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
-from torch import Tensor
-
-from ipa_app.models.precision import in_float32
+from torch import Tensor, nn
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
@@ -96,3 +96,28 @@ def _statistics(latents: Tensor, config: Mapping[str, Any]) -> tuple[Tensor, Ten
         return None
     mean, deviation = (torch.tensor(values).view(1, -1, 1, 1).to(latents) for values in (mean, deviation))
     return mean, deviation
+
+
+@contextmanager
+def in_float32(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Hold modules in float32, and give them their own weights back afterwards.
+
+    Every half-precision number is a float32 number too, so nothing is lost on the way there and back. Not for modules
+    that another thread uses meanwhile.
+
+    Args:
+        modules: in any precision; they need up to twice their memory for the time.
+    """
+    tensors = {id(tensor): tensor for tensor in chain.from_iterable(_tensors(module) for module in modules)}
+    kept = [(tensor, tensor.data) for tensor in tensors.values() if tensor.is_floating_point()]
+    try:
+        for tensor, data in kept:
+            tensor.data = data.float()
+        yield
+    finally:
+        for tensor, data in kept:
+            tensor.data = data
+
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    return chain(module.parameters(), module.buffers())

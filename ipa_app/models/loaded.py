@@ -10,22 +10,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from ipa_app.adapter import ImagePrompt, IPAdapter, attention_layers, encode_image, read_adapter
 from ipa_app.adapter.files import build_adapter
 from ipa_app.adapter.kinds import USUAL_NAMES
-from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.models.adapters import AdapterBase, file_stamp
 from ipa_app.models.entry import adapter_gone
 from ipa_app.models.hashing import file_hash, picture_hash
+from ipa_app.models.latents import in_float32
 from ipa_app.models.parts import check_finite
-from ipa_app.models.precision import in_float32
+from ipa_app.runtime import BUILD_LOCK
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from PIL import Image
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
@@ -33,8 +35,32 @@ if TYPE_CHECKING:
     from ipa_app.models.controlnet import ResidentControlNets
     from ipa_app.models.entry import AdapterEntry, ControlNetEntry, ModelEntry
     from ipa_app.models.families import Family, PipelineTask
-    from ipa_app.models.memory_use import MemoryUse
-    from ipa_app.models.safety import SafetyChecker
+    from ipa_app.models.state import MemoryUse
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafetyChecker:
+    """Looks at every finished picture.
+
+    Attributes:
+        network: the model's own checker.
+        processor: its picture preparation.
+    """
+
+    network: StableDiffusionSafetyChecker
+    processor: CLIPImageProcessor
+
+    @torch.inference_mode()
+    def flags(self, image: Image.Image) -> bool:
+        """Return whether a picture (mode "RGB") is to be withheld, by the same rule as diffusers.
+
+        Source: diffusers pipelines/stable_diffusion/safety_checker.py, which blackens the picture it is handed.
+        """
+        weight = next(self.network.parameters())
+        pixel_values = self.processor(images=image, return_tensors="pt").pixel_values
+        _, flagged = self.network(images=[np.zeros((1, 1, 3))], clip_input=pixel_values.to(weight))
+        return bool(flagged[0])
+
 
 CACHED_PROMPTS = 64
 """Most image prompts kept per model."""
@@ -61,7 +87,7 @@ class PromptCache:
         return len(self._prompts)
 
     def get(self, key: tuple[str, str]) -> ImagePrompt | None:
-        """Give a prompt, which becomes the latest used, or None."""
+        """Return a prompt, which becomes the latest used, or None."""
         with self._lock:
             if key in self._prompts:
                 self._prompts.move_to_end(key)
@@ -100,7 +126,7 @@ class ResidentAdapters:
 
         Args:
             unet: the base model.
-            tower: what is known of its vision tower, None where it has none.
+            tower: what is known of its image encoder, None where it has none.
             place: where adapters are held.
             room: bytes that all of them together may take; one alone may take more.
         """
@@ -121,10 +147,10 @@ class ResidentAdapters:
         return len(self._held)
 
     def get(self, adapter: AdapterEntry) -> ResidentAdapter:
-        """Give an adapter, which becomes the latest used.
+        """Return an adapter, which becomes the latest used.
 
         Raises:
-            UserError: its file is gone or damaged, holds no numbers to draw with, or was made for another model.
+            UserError: its file is gone or damaged, holds values that are not finite, or was made for another model.
         """
         with self._lock:
             self._held = OrderedDict((path, held) for path, held in self._held.items() if held.is_current())
@@ -137,10 +163,10 @@ class ResidentAdapters:
         if not adapter.file.is_file():
             raise adapter_gone(adapter.name)
         stamp = file_stamp(adapter.file)
-        with ONE_AT_A_TIME:
+        with BUILD_LOCK:
             file = read_adapter(adapter.file)
             self._base.check(file)
-            self._make_room(file.numbers * self._unet.dtype.itemsize)
+            self._make_room(file.numel * self._unet.dtype.itemsize)
             network = build_adapter(file, self._unet)
             check_finite(network, adapter.file.name)
             network = network.to(self._place)
@@ -180,7 +206,7 @@ class LoadedModel:
         pipelines: one per task, all over the same components. Take them from `pipeline`.
         controlnets: those in memory, each in a pipeline over these components; any of the entry's can be had of it.
         adapters: those in memory; any that fits can be had of it.
-        image_encoder: the CLIP vision tower of the adapters.
+        image_encoder: the CLIP image encoder of the adapters.
         image_processor: the picture preparation of that tower.
         device: where the weights are, or where they move when it is their turn.
         dtype: of the weights.
@@ -222,7 +248,7 @@ class LoadedModel:
         return size[0] // self.latent_cell, size[1] // self.latent_cell
 
     def pipeline(self, task: PipelineTask, *, controlnet: ControlNetEntry | None = None) -> DiffusionPipeline:
-        """Give a pipeline for one call.
+        """Return a pipeline for one call.
 
         It shares the weights, and has a scheduler of its own: what a call leaves in either is seen by no other.
 

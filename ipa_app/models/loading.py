@@ -19,14 +19,13 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 from ipa_app.adapter import install_processors
 from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.adapter.layout import read_layout
-from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.catalog import ModelEntry
-from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, most_numbers, open_controlnet
+from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, most_numel, open_controlnet
 from ipa_app.models.entry import ControlNetEntry
 from ipa_app.models.image_encoder import ImageEncoder
-from ipa_app.models.loaded import LoadedModel, ResidentAdapters
+from ipa_app.models.loaded import LoadedModel, ResidentAdapters, SafetyChecker
 from ipa_app.models.memory import (
     TILE_SIDE,
     MemoryPlan,
@@ -40,9 +39,9 @@ from ipa_app.models.memory import (
 )
 from ipa_app.models.parts import Part
 from ipa_app.models.pipelines import build_controlnet_pipeline, build_pipelines
-from ipa_app.models.safety import SafetyChecker
 from ipa_app.models.source import Source, open_source
 from ipa_app.models.weights import find_weights
+from ipa_app.runtime import BUILD_LOCK
 
 __all__ = ["Report", "best_device", "default_dtype", "load_model"]
 
@@ -74,7 +73,7 @@ def load_model(entry: ModelEntry, *, device: str, dtype: torch.dtype, report: Re
         UserError: something is missing, does not fit together, or does not fit into memory.
     """
     try:
-        with ONE_AT_A_TIME:
+        with BUILD_LOCK:
             return _load(entry, device=torch.device(device), dtype=dtype, report=report)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -88,7 +87,7 @@ class _Files:
 
     entry: ModelEntry
     source: Source
-    adapter_numbers: int
+    adapter_numel: int
     image_encoder: ImageEncoder | None
     controlnets: Mapping[str, ControlNetFiles | UserError]
     safety_checker: Part | None
@@ -103,7 +102,7 @@ def _open(entry: ModelEntry) -> _Files:
     files = _Files(
         entry=entry,
         source=source,
-        adapter_numbers=_adapter_numbers(entry),
+        adapter_numel=_adapter_numel(entry),
         image_encoder=encoder,
         controlnets={each.name: _open_controlnet(each, entry, unet) for each in entry.controlnets.values()},
         safety_checker=checker,
@@ -161,7 +160,7 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
             parts["unet"],
             tower=parts["image_encoder"],
             place=torch.device("cpu") if plan.offload else device,
-            room=files.adapter_numbers * plan.dtype.itemsize,
+            room=files.adapter_numel * plan.dtype.itemsize,
         ),
         image_encoder=parts["image_encoder"],
         image_processor=parts["feature_extractor"],
@@ -179,13 +178,13 @@ def _read_first(controlnets: ResidentControlNets, entry: ModelEntry) -> None:
             controlnets.pipeline(controlnet)
 
 
-def _adapter_numbers(entry: ModelEntry) -> int:
-    """Count the numbers of the two largest adapters: as many are held, so that changing between them takes no time."""
-    numbers = []
+def _adapter_numel(entry: ModelEntry) -> int:
+    """Count the elements of the two largest adapters: as many are held, so that changing between them takes no time."""
+    counts = []
     for adapter in entry.adapters.values():
         with contextlib.suppress(UserError):  # which is said when it is asked for
-            numbers.append(read_layout(adapter.file).numbers)
-    return sum(sorted(numbers)[-2:])
+            counts.append(read_layout(adapter.file).numel)
+    return sum(sorted(counts)[-2:])
 
 
 def _load_adapters(
@@ -209,13 +208,13 @@ def _load_adapters(
 
 def _needs(files: _Files) -> Needs:
     """Add up what memory will be filled with."""
-    parts = {**files.source.numbers(), "adapters": files.adapter_numbers}
+    parts = {**files.source.numel(), "adapters": files.adapter_numel}
     if files.image_encoder is not None:
-        parts["image_encoder"] = files.image_encoder.numbers
+        parts["image_encoder"] = files.image_encoder.numel
     # One at a time is held, or several small ones.
-    parts["controlnet"] = most_numbers(files.controlnets)
+    parts["controlnet"] = most_numel(files.controlnets)
     if files.safety_checker is not None:
-        parts["safety_checker"] = files.safety_checker.weights().numbers
+        parts["safety_checker"] = files.safety_checker.weights().numel
     return Needs(
         title=files.entry.title,
         parts=parts,
@@ -225,7 +224,7 @@ def _needs(files: _Files) -> Needs:
 
 
 def _load_parts(files: _Files, *, dtype: torch.dtype, report: Report) -> dict[str, Any]:
-    """Read what all pipelines share, with the vision tower of the adapters where there is one."""
+    """Read what all pipelines share, with the image encoder of the adapters where there is one."""
     parts: dict[str, Any] = {"image_encoder": None, "feature_extractor": None}
     if files.image_encoder is not None:
         report(0.05, Message("doing.reading_image_encoder"))

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 from ipa_app.models.adapter_set import AdapterSet
-from ipa_app.models.amounts import size_text
 from ipa_app.models.catalog import Catalog
 from ipa_app.models.entry import ModelEntry
-from ipa_app.models.hub import discard_damaged, doubt, download, is_downloaded, put_together
+from ipa_app.models.hub import discard_damaged, download, invalidate, is_downloaded, link_snapshot
 from ipa_app.models.state import ModelState
+from ipa_app.models.units import size_text
 
 if TYPE_CHECKING:
     from ipa_app.models.loaded import LoadedModel
@@ -59,7 +59,7 @@ class ModelManager:
         in_background: bool = True,
         adapters: AdapterSet | None = None,
     ) -> None:
-        """Hold no model yet.
+        """Make a manager without a loaded model.
 
         Args:
             catalog: the models that may be asked for.
@@ -85,7 +85,7 @@ class ModelManager:
         return self._catalog
 
     def entry(self, name: str) -> ModelEntry:
-        """Give a model's catalogue entry, with all adapters that it can draw with at present.
+        """Return a model's catalogue entry, with all adapters that it can draw with at present.
 
         Raises:
             UserError: there is no such model, and which there are; or it is left out, and why.
@@ -108,7 +108,7 @@ class ModelManager:
         self._catalog = Catalog(others, left_out={**self._catalog.left_out, name: sentence})
 
     def state(self, name: str) -> ModelState:
-        """Say where a model stands.
+        """Return where a model stands.
 
         Raises:
             UserError: there is no such model.
@@ -117,7 +117,7 @@ class ModelManager:
         return self._slots[name].state
 
     def states(self) -> dict[str, ModelState]:
-        """Say where every model stands."""
+        """Return where every model stands."""
         return {name: slot.state for name, slot in self._slots.items()}
 
     def needs_download(self, name: str) -> bool:
@@ -177,7 +177,7 @@ class ModelManager:
                 self._empty(slot, ModelState())
 
     def get(self, name: str, timeout: float | None = None) -> LoadedModel:
-        """Give a model, waiting for it; one that nobody asked for yet is loaded.
+        """Return a model, waiting for it; one that nobody asked for yet is loaded.
 
         Args:
             name: of the model.
@@ -246,7 +246,7 @@ class ModelManager:
                         ModelState(phase="ready", message=Message("doing.ready"), progress=1.0, memory=model.memory),
                     )
             return
-        doubt(entry)
+        invalidate(entry)
         with self._changed:
             if slot.load is load:
                 self._empty(slot, ModelState(phase="failed", message=failure))
@@ -265,7 +265,7 @@ class ModelManager:
         if discard_damaged(entry, cancel=load.cancel) or load.fetch:
             with self._downloading:
                 download(entry, report=report, cancel=load.cancel)
-        put_together(entry)
+        link_snapshot(entry)
 
     def _load_model(self, entry: ModelEntry, load: _Load) -> LoadedModel:
         def report(share: float, message: Message) -> None:
@@ -310,7 +310,7 @@ class ModelManager:
 
 
 def _release_memory() -> None:
-    """Give freed memory back to the device, without importing torch for it."""
+    """Return freed memory to the device, without importing torch for it."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import torch
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
-from ipa_app.models.memory_use import Device, MemoryUse, Saving
+from ipa_app.models.state import Device, MemoryUse, Saving
 
 TILE_SIDE = 512
 """Pixels of a tile when pictures are decoded piece by piece."""
@@ -129,7 +131,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Tell how much memory is free where a device works; None where that cannot be told."""
+    """Return how much memory is free where a device works; None where that cannot be told."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
@@ -138,7 +140,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def free_main_memory(*, group: Path = Path("/sys/fs/cgroup")) -> int:
-    """Tell how much main memory is free for this process; in a container less may be allowed than the machine has.
+    """Return how much main memory is free for this process; in a container less may be allowed than the machine has.
 
     Args:
         group: of the container's limits (Linux control groups, version 2).
@@ -178,7 +180,7 @@ def _use(needs: Needs, way: MemoryPlan, *, device: Device, wanted: MemoryPlan, f
     precision, needed = "single" if way.dtype == torch.float32 else "half", _needed(needs, way)
     if free is None or way == wanted:
         return MemoryUse(device=device, precision=precision, needed=needed)
-    done: dict[Saving, bool] = {"half": way.dtype != wanted.dtype, "turns": way.offload, "tiled": way.tiled}
+    done: dict[Saving, bool] = {"half": way.dtype != wanted.dtype, "offload": way.offload, "tiled": way.tiled}
     return MemoryUse(
         device=device,
         precision=precision,
@@ -201,3 +203,34 @@ def peak_of_process() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS tells bytes, Linux KiB
+
+
+class OutOfMemoryError(UserError):
+    """The request needs more memory than there is."""
+
+    def __init__(self) -> None:
+        super().__init__("engine.out_of_memory")
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn running out of memory inside into an `OutOfMemoryError`, with all that was taken given back."""
+    short = False
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        short = True
+    # Only here, behind the except clause, does nothing refer to the frames that hold the tensors any more.
+    if short:
+        _free_memory()
+        raise OutOfMemoryError
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()

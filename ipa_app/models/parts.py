@@ -113,7 +113,7 @@ class Part:
             options: for from_pretrained().
 
         Raises:
-            UserError: its weights do not fit its config.json, or are no numbers to draw with.
+            UserError: its weights do not fit its config.json, or are not finite.
         """
         self.check()
         files = self.weights(prefer_half=dtype != torch.float32)
@@ -133,7 +133,7 @@ class Part:
         return loaded
 
     def undescribed(self, module: type, error: Exception) -> UserError:
-        """Say that its config.json describes none of a class, for the reason that an error has told."""
+        """Return an error that says that its config.json describes none of a class, and why by another error."""
         logger.warning("%s: %s", self.folder, error)
         return UserError(
             "model.unknown_class", title=self.title, path=self.folder / "config.json", sort=module.__name__

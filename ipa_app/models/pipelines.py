@@ -66,7 +66,7 @@ def build_pipelines(
 
     Args:
         family: of the model.
-        parts: by their names, the vision tower and its processor among them.
+        parts: by their names, the image encoder and its processor among them.
         index: the model's model_index.json.
     """
     pipelines: dict[PipelineTask, DiffusionPipeline] = {}

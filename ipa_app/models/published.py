@@ -115,7 +115,7 @@ _SDXL_PARTS = (
 
 
 def published_models() -> Iterator[ModelEntry]:
-    """Give the entries, each with the paths that its parts will have once they are downloaded and put together."""
+    """Yield the entries, each with the paths that its parts will have once they are downloaded and put together."""
     yield _entry(
         name="sd15",
         title="Stable Diffusion 1.5",

@@ -61,7 +61,7 @@ class Sampling:
     Attributes:
         scheduler: name of the class, where another one than that of the configuration is needed.
         settings: of the scheduler, that count before the configuration's.
-        vae: settings of the VAE, likewise.
+        vae: settings of the VAE, that count before those of its configuration.
     """
 
     scheduler: str | None = None

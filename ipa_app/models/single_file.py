@@ -138,10 +138,10 @@ class Checkpoint:
         """How many channels its UNet takes."""
         return self.header[FIRST_LAYER].shape[1]
 
-    def numbers(self, parts: Mapping[str, Any]) -> dict[str, int]:
+    def numel(self, parts: Mapping[str, Any]) -> dict[str, int]:
         """Count the numbers of each part; what belongs to none, as averaged weights (EMA), is not read."""
         prefixes = self._prefixes()
-        return {name: self.header.numbers(lambda key, own=prefixes[name]: key.startswith(own)) for name in parts}
+        return {name: self.header.numel(lambda key, own=prefixes[name]: key.startswith(own)) for name in parts}
 
     def stored_as(self, dtype: str) -> bool:
         """Return whether its UNet's numbers are of a type, such as "BF16"."""
@@ -152,7 +152,7 @@ class Checkpoint:
 
         Args:
             unet: as the configuration describes it; no weights are needed.
-            vae: likewise.
+            vae: as the configuration describes it; no weights are needed.
 
         Raises:
             UserError: one is not; as where a model cut from SDXL is taken for a whole one.
@@ -183,7 +183,7 @@ class Checkpoint:
             dtype: of the weights in memory.
 
         Raises:
-            UserError: one does not fit its configuration, or is no numbers to draw with.
+            UserError: one does not fit its configuration, or is not finite.
         """
         tensors = {_present_name(name, self.family): tensor for name, tensor in load_file(self.path).items()}
         shared: dict[str, Any] = {"local_files_only": True, "config": str(self.folder)}

@@ -68,7 +68,7 @@ class Source(ABC):
         """How many channels the UNet takes."""
 
     @abstractmethod
-    def numbers(self) -> dict[str, int]:
+    def numel(self) -> dict[str, int]:
         """Count the numbers in each part's weights.
 
         Raises:
@@ -165,8 +165,8 @@ class _Folder(Source):
     def channels(self) -> int:
         return self.parts["unet"].config.get("in_channels", 4)
 
-    def numbers(self) -> dict[str, int]:
-        return {name: part.weights().numbers for name, part in self.parts.items()}
+    def numel(self) -> dict[str, int]:
+        return {name: part.weights().numel for name, part in self.parts.items()}
 
     def stored_bfloat16(self) -> bool:
         return any(tensor.dtype == "BF16" for tensor in self.unet_header.values())
@@ -202,8 +202,8 @@ class _SingleFile(Source):
     def channels(self) -> int:
         return self.checkpoint.channels
 
-    def numbers(self) -> dict[str, int]:
-        return self.checkpoint.numbers(self.family.modules)
+    def numel(self) -> dict[str, int]:
+        return self.checkpoint.numel(self.family.modules)
 
     def stored_bfloat16(self) -> bool:
         return self.checkpoint.stored_as("BF16")

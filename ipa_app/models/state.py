@@ -1,4 +1,4 @@
-"""Where a model stands, as data for the page and for programs."""
+"""Where a model stands and how it is held in memory, as data for the page and for programs. Imports quickly."""
 
 from __future__ import annotations
 
@@ -6,7 +6,32 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ipa_app.messages import Message
-from ipa_app.models.memory_use import MemoryUse
+
+Device = Literal["cuda", "mps", "cpu"]
+Saving = Literal["half", "offload", "tiled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryUse:
+    """Where a model runs, and what was done because memory was short.
+
+    Attributes:
+        device: the type of the device it runs on.
+        precision: of its weights.
+        needed: bytes that it takes, drawing included; an estimate.
+        savings: what was done to save memory, all of it slower or coarser: "half" precision where single was wanted,
+            parts that wait in main memory until they are needed ("offload"), tiled decoding ("tiled").
+        free: bytes that were free on the device, where anything was saved.
+        wanted: bytes that it would have taken otherwise, where anything was saved.
+    """
+
+    device: Device
+    precision: Literal["single", "half"]
+    needed: int
+    savings: tuple[Saving, ...] = ()
+    free: int = 0
+    wanted: int = 0
+
 
 ModelPhase = Literal["absent", "downloading", "loading", "ready", "failed"]
 

@@ -79,9 +79,9 @@ class Header(Mapping[str, TensorInfo]):
         """Return whether a tensor's name begins with one of these."""
         return any(name.startswith(prefixes) for name in self._tensors)
 
-    def numbers(self, belongs: Callable[[str], bool] = lambda _: True) -> int:
+    def numel(self, belongs: Callable[[str], bool] = lambda _: True) -> int:
         """Count the numbers of the tensors whose names belong to what is counted."""
-        return sum(tensor.numbers for name, tensor in self._tensors.items() if belongs(name))
+        return sum(tensor.numel for name, tensor in self._tensors.items() if belongs(name))
 
     @property
     def quantisation(self) -> str | None:
@@ -91,7 +91,7 @@ class Header(Mapping[str, TensorInfo]):
                 if name.endswith(mark):
                     return kind
         for name, tensor in self._tensors.items():
-            if tensor.dtype in _PLAIN or not tensor.numbers or name.endswith(_COUNTERS):
+            if tensor.dtype in _PLAIN or not tensor.numel or name.endswith(_COUNTERS):
                 continue
             kind = next((kind for dtype, kind in _QUANTISED_DTYPES.items() if tensor.dtype.startswith(dtype)), None)
             if kind or name.endswith((".weight", ".bias")):
@@ -130,9 +130,9 @@ class WeightFiles:
         return Header({name: tensor for piece in self.headers.values() for name, tensor in piece.items()})
 
     @property
-    def numbers(self) -> int:
+    def numel(self) -> int:
         """How many numbers are in them."""
-        return self.header.numbers()
+        return self.header.numel()
 
     @property
     def options(self) -> dict[str, object]:
@@ -205,7 +205,7 @@ def read_header(path: Path, *, pickles: bool = True) -> Header:
 
 
 def quantised(place: str, kind: str) -> UserError:
-    """Say that something is stored in a form that is not drawn with here.
+    """Return an error that says that something is stored in a form that is not drawn with here.
 
     Args:
         place: the file or part.

@@ -123,7 +123,7 @@ WRISTS = {"left_hand": JOINT_NAMES.index("left wrist"), "right_hand": JOINT_NAME
 """The joint that each hand is at."""
 
 HAND_BONES = tuple((tip - 1 if tip % 4 != 1 else 0, tip) for tip in range(1, 21))
-"""The two points at the ends of every bone of a hand (see `details`): the wrist and the fingers' roots are joined."""
+"""The two points at the ends of every bone of a hand (see `keypoints`): the wrist and the fingers' roots are joined."""
 
 HAND_BONE_COLOURS: tuple[Rgb, ...] = tuple(
     (round(255 * red), round(255 * green), round(255 * blue))

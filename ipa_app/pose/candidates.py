@@ -217,7 +217,7 @@ def bone_links(lines: Lines, palette: Palette, places: Sequence[JointPlaces]) ->
 
 
 def _short_links(lines: Lines, firsts: JointPlaces, seconds: JointPlaces, *, hue: int) -> Iterator[BoneLink]:
-    """Give bones of which little can be seen between two dots."""
+    """Yield bones of which little can be seen between two dots."""
     size = max(lines.line, lines.dot)
     far = np.linalg.norm(firsts.points[:, None] - seconds.points[None], axis=2)
     may_be = (far >= 1) & (far <= 4.5 * size) & (firsts.dotted[:, None] >= 0.5) & (seconds.dotted[None] >= 0.5)

@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
-from ipa_app.pose.detector import PeopleDetector
+from ipa_app.pose.detector import PeopleDetector, PoseOptions, Weights, skeleton_from_people
 from ipa_app.pose.detectors import DETECTORS, detector_for
 from ipa_app.pose.draw import draw_sheet
-from ipa_app.pose.options import PoseOptions, Weights
-from ipa_app.pose.people import skeleton_from_people
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton
+from ipa_app.runtime import BUILD_LOCK
 
 if TYPE_CHECKING:
     from ipa_app.pose.drawn import DrawnPose
@@ -151,7 +149,7 @@ class PoseDetector:
 
         with self._toy_lock:
             if file not in self._toy_readers:
-                with ONE_AT_A_TIME:
+                with BUILD_LOCK:
                     self._toy_readers[file] = load_toy_reader(file)
             return self._toy_readers[file]
 
@@ -161,7 +159,7 @@ class PoseDetector:
         files = {} if detector.is_ready(options) else weights(options)
         with self._lock:
             if not detector.is_ready(options):
-                with ONE_AT_A_TIME:
+                with BUILD_LOCK:
                     detector.load(files, options)
             people = detector.find(photo, options)
         return skeleton_from_people(people)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
-from ipa_app.pose.detector import Detector
+from ipa_app.pose.detector import Detector, PoseOptions
 from ipa_app.pose.dwpose import DWPOSE
 from ipa_app.pose.openpose import OPENPOSE
-from ipa_app.pose.options import PoseOptions
 
 USUAL = OPENPOSE
 """What looks for people where nobody says who should; it needs nothing that is not installed anyway."""

@@ -10,8 +10,7 @@ from PIL import Image
 
 from ipa_app.imaging.cropping import fit_padded, fitted_size
 from ipa_app.pose.body import FACE_POINT_COLOUR, HAND_BONE_COLOURS, HAND_BONES, HAND_POINT_COLOUR
-from ipa_app.pose.details import Details
-from ipa_app.pose.keypoints import Points
+from ipa_app.pose.keypoints import Details, Points
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton
 

@@ -26,7 +26,7 @@ from ipa_app.pose.strokes import coloured_part
 DARK = 40
 """Of 255: black after JPEG compression."""
 
-_WHITE = 160  # of 255: likewise white, also where small points were shrunk
+_WHITE = 160  # of 255: white after JPEG compression, also where small points were shrunk
 _SIDE = 256  # what a glance at a picture needs
 _BLACK_GROUND = 0.97
 # Of the thickness with which this app draws, 9/512 of the shorter side; ControlNets do not follow much thinner lines.

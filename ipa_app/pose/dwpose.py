@@ -14,9 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ipa_app.errors import UserError
-from ipa_app.pose.detector import Detector
-from ipa_app.pose.options import PoseOptions
-from ipa_app.pose.people import FoundPerson
+from ipa_app.pose.detector import Detector, FoundPerson, PoseOptions
 
 _FINDER, _POSE = "yolox_l.onnx", "dw-ll_ucoco_384.onnx"
 

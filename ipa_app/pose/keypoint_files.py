@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.pose.body import JOINT_NAMES, joint_title
-from ipa_app.pose.details import FACE_POINTS, HAND_POINTS, PARTS, Details
-from ipa_app.pose.keypoints import Keypoint, Points
+from ipa_app.pose.keypoints import FACE_POINTS, HAND_POINTS, PARTS, Details, Keypoint, Points
 from ipa_app.pose.point_orders import ORDERS, joint_named
 from ipa_app.pose.skeleton import MOST_PEOPLE, Person, Skeleton
 from ipa_app.pose.written_people import Frame, body_of, frames_in
@@ -112,7 +111,7 @@ def _name_of(point: object) -> object:
 
 
 def _with_scores(points: list[WrittenPoint], person: object) -> list[WrittenPoint]:
-    """Give points the confidences that are in a list of their own."""
+    """Return points with the confidences that are in a list of their own."""
     scores = (
         next((person[name] for name in _SCORE_NAMES if name in person), None) if isinstance(person, Mapping) else None
     )

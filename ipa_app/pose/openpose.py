@@ -11,9 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ipa_app.errors import UserError
-from ipa_app.pose.detector import Detector
-from ipa_app.pose.options import PoseOptions
-from ipa_app.pose.people import FoundPerson
+from ipa_app.pose.detector import Detector, FoundPerson, PoseOptions
 
 _BODY, _HAND, _FACE = "body_pose_model.pth", "hand_pose_model.pth", "facenet.pth"
 # Detection works on pictures whose shorter side is 512, as controlnet-aux does by default.

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from ipa_app.pose.details import FACE_POINTS
+from ipa_app.pose.keypoints import FACE_POINTS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # controlnet-aux registers models nobody asked for, and warns about each
@@ -19,6 +19,6 @@ class NumberedFace(Face):
     """A network for faces whose points keep their numbers where some are not seen, and without the background."""
 
     def compute_peaks_from_heatmaps(self, heatmaps: np.ndarray) -> np.ndarray:
-        """Give the place (x, y) of every point in heatmaps (71, H, W); (0, 0) for one that is not seen."""
+        """Return the place (x, y) of every point in heatmaps (71, H, W); (0, 0) for one that is not seen."""
         found = [Face.compute_peaks_from_heatmaps(self, heatmap[None]) for heatmap in heatmaps[:FACE_POINTS]]
         return np.array([peaks[0] if len(peaks) else (0, 0) for peaks in found])

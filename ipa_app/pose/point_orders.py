@@ -19,8 +19,8 @@ class PointOrder:
         body: of every point of the body the joint's name, None for one that we do not have.
         least_confidence: below it a point counts as not seen; some programs list guesses as well.
         face: where in the list the points of the face are.
-        left_hand: likewise.
-        right_hand: likewise.
+        left_hand: where the points of the left hand are.
+        right_hand: where the points of the right hand are.
     """
 
     body: tuple[str | None, ...]

@@ -32,7 +32,7 @@ class PoseSheet:
     Attributes:
         skeleton: 0..1 spans the canvas.
         width: of the canvas in pixels.
-        height: likewise.
+        height: of the canvas in pixels.
         notes: what was left out, or changed, when it was read: a sentence for each.
 
     Raises:
@@ -75,7 +75,7 @@ class PoseSheet:
 
         Args:
             data: as for `read_keypoints`.
-            canvas: likewise.
+            canvas: as for `read_keypoints`.
 
         Raises:
             UserError: it is not a pose.

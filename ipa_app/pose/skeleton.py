@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ipa_app.errors import UserError
-from ipa_app.pose.details import Details
-from ipa_app.pose.keypoints import Points, write_points
+from ipa_app.pose.keypoints import Details, Points, write_points
 
 KEYPOINTS_PER_PERSON = 18
 MOST_PEOPLE = 32

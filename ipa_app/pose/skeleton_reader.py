@@ -96,7 +96,7 @@ class _Reading:
     """A drawing read by one palette.
 
     Attributes:
-        palette: likewise.
+        palette: the colours it was read by.
         figures: whom it shows, the best first.
     """
 
@@ -144,7 +144,7 @@ class _Reading:
         return by_lines or (with_dots and self.explained >= _EXPLAINED)
 
     def _pieces(self) -> Iterator[Figure]:
-        """Give one connected piece after the other, the best first; none where even that is lost among the lines."""
+        """Yield one connected piece after the other, the best first; none where even that is lost among the lines."""
         while (piece := self._best_piece()) is not None:
             yield piece
             is_crowded = len(self._lines.long_bones) > _CROWD

@@ -64,7 +64,7 @@ class Frame:
 
 
 def frames_in(data: object, around: Sequence[Mapping[str, Any]] = (), *, depth: int = 0) -> Iterator[Frame]:
-    """Give every picture that a file has people of, or says that nobody is in.
+    """Yield every picture that a file has people of, or says that nobody is in.
 
     Args:
         data: the parsed JSON, or a part of it.
@@ -102,7 +102,7 @@ def _frames_in_object(data: Mapping[str, Any], inner: Sequence[Mapping[str, Any]
 
 
 def _coco_frames(data: Mapping[str, Any], inner: Sequence[Mapping[str, Any]]) -> Iterator[Frame]:
-    """Give the pictures of a file of annotations, whose sizes are in a list of their own."""
+    """Yield the pictures of a file of annotations, whose sizes are in a list of their own."""
     images = data.get("images")
     sizes = (
         {str(each.get("id")): each for each in images if isinstance(each, Mapping)} if isinstance(images, list) else {}

@@ -19,7 +19,7 @@ class WrittenPoint(NamedTuple):
 
     Attributes:
         x: not a number where it is missing.
-        y: likewise.
+        y: not a number where it is missing.
         confidence: None where none is given.
         is_readable: whether it is a point at all.
     """

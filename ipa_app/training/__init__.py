@@ -1,7 +1,7 @@
 """Train an adapter on a frozen base model and write it in the published layout.
 
-From the command line with pictures on disk: ``python -m ipa_app.training --help``. From Python with batches of
-any origin: :func:`ipa_app.training.run.train`. Nothing here is used while the app runs.
+From the command line with pictures on disk: `python -m ipa_app.training --help`. From Python with batches of
+any origin: `ipa_app.training.run.train`. Nothing here is used while the app runs.
 
     examples               the batch contract: raw or encoded latents, texts, picture features
     run                    train(): resume, train, measure, sample, save, publish

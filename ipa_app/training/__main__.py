@@ -1,4 +1,4 @@
-"""Entry point of ``python -m ipa_app.training``."""
+"""Entry point of `python -m ipa_app.training`."""
 
 from __future__ import annotations
 

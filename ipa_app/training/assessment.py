@@ -11,11 +11,11 @@ from torch import Tensor
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.examples import EncodedBatch, TrainingBatch
-from ipa_app.training.heldout import HeldoutLoss
 from ipa_app.training.loop import Trainer
-from ipa_app.training.publish import publish
+from ipa_app.training.loss import HeldoutLoss
 from ipa_app.training.reports import FinishedReport, HeldoutReport, SampleReport
 from ipa_app.training.sampling import Sample, Sampler, SampleSheet
+from ipa_app.training.saving import publish
 from ipa_app.training.stopping import Stop, Stopped
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Assessment:
         return (self._config.output / f"samples-{self._trainer.step:08d}.png").is_file()
 
     def publish(self) -> FinishedReport:
-        """Write the finished file; see `ipa_app.training.publish.publish`.
+        """Write the finished file; see `ipa_app.training.saving.publish`.
 
         Raises:
             UserError: it cannot be written.

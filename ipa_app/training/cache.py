@@ -58,7 +58,7 @@ class RowCache:
                 self._rows |= {key: (tensors, row) for row, key in enumerate(keys)}
 
     def add(self, keys: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
-        """Add rows, one per key, and write them now or later; see :meth:`flush`.
+        """Add rows, one per key, and write them now or later; see `flush`.
 
         Args:
             keys: of the rows.

@@ -58,8 +58,8 @@ class Origin:
     """What a run learns from, besides its settings. What is None is not known, and not compared.
 
     Attributes:
-        base: see :meth:`Components.fingerprint`.
-        data: see :attr:`Examples.digest`.
+        base: see `Components.fingerprint`.
+        data: see `Examples.digest`.
         pictures: number of pictures the data lists.
         found: number of examples to train on whose files are there; where it changes, their order does, and no more.
         size: side of the targets in pixels, as asked for; 0 is the base model's own.
@@ -77,7 +77,7 @@ class Origin:
 def resume_step(output: Path) -> int:
     """Steps done by the latest whole checkpoint in an output folder; 0 when there is none.
 
-    Whoever feeds the loop starts with the batches that follow: ``resume_step * gradient_accumulation_steps``.
+    Whoever feeds the loop starts with the batches that follow: `resume_step * gradient_accumulation_steps`.
     """
     folder = latest_checkpoint(output)
     return 0 if folder is None else int(folder.name.removeprefix("checkpoint-"))
@@ -97,7 +97,7 @@ def save_checkpoint(checkpoint: Checkpoint, config: TrainConfig, origin: Origin)
         origin: of the run.
 
     Returns:
-        The checkpoint's folder, ``output/checkpoint-<step>``.
+        The checkpoint's folder, `output/checkpoint-<step>`.
 
     Raises:
         OSError, SafetensorError, RuntimeError: it cannot be written; what is there stays.

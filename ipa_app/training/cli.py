@@ -1,4 +1,4 @@
-"""The command line: ``python -m ipa_app.training --base DIR --data FILE_OR_FOLDER --output DIR ...``."""
+"""The command line: `python -m ipa_app.training --base DIR --data FILE_OR_FOLDER --output DIR ...`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from ipa_app.adapter.ip_adapter import PROJECTIONS
 from ipa_app.errors import UserError
-from ipa_app.models.amounts import size_text
+from ipa_app.models.units import size_text
 from ipa_app.options import options
 from ipa_app.training.adapters import read_pretrained
 from ipa_app.training.checkpoint import Origin, check_same_run
@@ -86,7 +86,7 @@ def _estimate(config: TrainConfig, data: DataConfig) -> None:
     prepare_base(base, config, accelerator)
     dataset = Dataset(config, data, base, examples)
     found = estimate(config, base=base, dataset=dataset, accelerator=accelerator)
-    room = _room(config, dataset, numbers=found.trained, encoded=found.cache_bytes)
+    room = _room(config, dataset, parameters=found.trained, encoded=found.cache_bytes)
     print(found, f"disk: about {size_text(room.total)} ({room})", sep="\n")
     for warning in _doubts(config, dataset, processes=accelerator.num_processes):
         print(f"warning: {warning}")
@@ -139,7 +139,7 @@ def _check(
     run = TrainingRun(config, base=base, accelerator=accelerator, origin=origin, stop=stop)
     dataset = Dataset(config, data, base, examples)
     if accelerator.is_main_process:
-        room = _room(config, dataset, numbers=run.numbers, encoded=dataset.missing_bytes(), step=run.trainer.step)
+        room = _room(config, dataset, parameters=run.parameters, encoded=dataset.missing_bytes(), step=run.trainer.step)
         room.check(config.output)
         for line in _outlook(config, dataset, run, room, processes=accelerator.num_processes):
             logger.info("%s", line)
@@ -148,13 +148,13 @@ def _check(
     return run, dataset
 
 
-def _room(config: TrainConfig, dataset: Dataset, *, numbers: int, encoded: int, step: int = 0) -> Room:
+def _room(config: TrainConfig, dataset: Dataset, *, parameters: int, encoded: int, step: int = 0) -> Room:
     rows = min(SHEET_ROWS, len(dataset.examples.heldout or dataset.examples.train))
-    return needed_room(config, numbers=numbers, encoded=encoded, step=step, rows=rows, side=dataset.sample_side)
+    return needed_room(config, parameters=parameters, encoded=encoded, step=step, rows=rows, side=dataset.sample_side)
 
 
 def _outlook(config: TrainConfig, dataset: Dataset, run: TrainingRun, room: Room, *, processes: int) -> Iterator[str]:
-    """Say what is going to happen."""
+    """Yield what is going to happen."""
     examples = dataset.examples
     if run.trainer.step == 0 and (config.output / LOG_FILE).is_file():
         yield "beginning anew: the run that was here before has saved no step"
@@ -171,7 +171,7 @@ def _outlook(config: TrainConfig, dataset: Dataset, run: TrainingRun, room: Room
 
 
 def _doubts(config: TrainConfig, dataset: Dataset, *, processes: int) -> Iterator[str]:
-    """Say what a person would want to know before waiting for hours."""
+    """Yield what a person would want to know before waiting for hours."""
     yield from dataset.examples.notes
     if cut := dataset.cut_texts():
         yield (

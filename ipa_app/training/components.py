@@ -31,12 +31,12 @@ from ipa_app.models.pipelines import build_pipelines
 from ipa_app.models.schedule import noise_schedule
 from ipa_app.models.source import open_source
 
-NUMBERS_OF_A_TENSOR = 1024
+ELEMENTS_OF_A_TENSOR = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Components:
-    """The parts of a Stable Diffusion model or an SDXL, and the vision tower its adapters look through.
+    """The parts of a Stable Diffusion model or an SDXL, and the image encoder its adapters look through.
 
     Attributes:
         family: how such a model is built.
@@ -76,7 +76,7 @@ class Components:
         return [getattr(self, name) for name in self.family.tokenizers]
 
     def freeze(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move every part to ``device`` and ``dtype``, in eval mode, with no gradient asked for its weights.
+        """Move every part to `device` and `dtype`, in eval mode, with no gradient asked for its weights.
 
         A VAE whose numbers are too large for float16 works in float32 instead.
         """
@@ -102,7 +102,7 @@ class Components:
         return build_pipelines(self.family, parts, index=self.index)["text_to_image"]
 
     def clip_dim(self, kind: str) -> int:
-        """Width of the features an adapter of this kind reads from the vision tower."""
+        """Width of the features an adapter of this kind reads from the image encoder."""
         return KINDS[kind].features.width(self.image_encoder.config)
 
     def fingerprint(self) -> str:
@@ -116,9 +116,9 @@ class Components:
         digest = hashlib.sha256(f"{schedule.config['prediction_type']} {self.image_processor.image_mean}".encode())
         for part, tensors in parts.items():
             for name, tensor in tensors.items():
-                numbers = tensor.flatten()[:NUMBERS_OF_A_TENSOR].contiguous().cpu()
+                values = tensor.flatten()[:ELEMENTS_OF_A_TENSOR].contiguous().cpu()
                 digest.update(f"{part}.{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-                digest.update(numbers.view(torch.uint8).numpy().tobytes())
+                digest.update(values.view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
     @property
@@ -142,7 +142,7 @@ def load_components(base: Path, *, image_encoder: Path | None = None, dtype: tor
 
     Args:
         base: Stable Diffusion 1.x, 2.x or SDXL: a folder in diffusers layout, or one checkpoint file.
-        image_encoder: folder of a CLIP vision tower with projection; by default ``image_encoder`` in the folder, or
+        image_encoder: folder of a CLIP image encoder with projection; by default `image_encoder` in the folder, or
             in the folder beside the file that is named as the file is.
         dtype: of the weights in memory, whatever they are on disk.
 

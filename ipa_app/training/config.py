@@ -21,7 +21,7 @@ class TrainConfig:
     """What the training loop itself needs: the same for a data file on disk and for batches made in memory.
 
     The defaults are those of the IP-Adapter reference implementation where it has one. A step is one update of
-    the weights: it sees ``batch_size * gradient_accumulation_steps`` examples on every process.
+    the weights: it sees `batch_size * gradient_accumulation_steps` examples on every process.
 
     Raises:
         UserError: a value is outside what is allowed.

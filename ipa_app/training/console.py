@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ipa_app.models.amounts import time_text
+from ipa_app.models.units import time_text
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.reports import CheckpointReport, FinishedReport, HeldoutReport, Report, StepReport, StoppedReport
 
@@ -48,7 +48,7 @@ class Console:
                 self._close()
 
     def say(self, line: str) -> None:
-        """Say a line, above the bar."""
+        """Print a line, above the bar."""
         with contextlib.suppress(OSError):  # whoever listened has gone, as `tee` does at Ctrl-C
             if self._bar is None:
                 print(line, flush=True)
@@ -56,7 +56,7 @@ class Console:
                 tqdm.write(line)
 
     def encoding(self, done: int, left_out: int) -> None:
-        """Tell how many pictures are encoded, and how many could not be."""
+        """Show how many pictures are encoded, and how many could not be."""
         if self._is_terminal:
             self._show("encoding", done, self._total, "pictures", note=f"{left_out} left out" if left_out else "")
         elif time.monotonic() - self._said_at >= LINE_SECONDS or done + left_out == self._total:
@@ -69,7 +69,7 @@ class Console:
             self._show("training", step, self._config.max_steps, "steps", note="")
 
     def tell(self, report: Report) -> None:
-        """Tell what a run reports."""
+        """Show what a run reports."""
         if isinstance(report, StepReport) and self._is_terminal:
             left = time_text(report.seconds_left) if self._config.max_minutes else None
             loss = f"loss {report.loss:.4f}"
@@ -96,7 +96,7 @@ class Console:
         self.say(f"all results are in {self._config.output.resolve()}")
 
     def _show(self, title: str, done: int, total: int, things: str, *, note: str, left: str | None = None) -> None:
-        """Bring the bar to where the work is; ``left`` where the end is not that of all steps."""
+        """Bring the bar to where the work is; `left` where the end is not that of all steps."""
         # Asked for here: tqdm shows nothing on terminals that do not know their size, such as some in containers.
         columns, lines = shutil.get_terminal_size()
         if self._bar is None or self._bar.desc != title:

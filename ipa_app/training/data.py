@@ -32,7 +32,7 @@ class Example:
     Attributes:
         entry: as the data has it.
         image: the picture to learn to draw; where it should be, if it is missing.
-        reference: the picture shown as the prompt; likewise.
+        reference: the picture shown as the prompt; where it should be, if it is missing.
         missing: why it cannot be used, where a file of it is missing; else empty.
     """
 
@@ -179,7 +179,7 @@ def _notes(listing: Listing, train: Sequence[Example], heldout: Sequence[Example
 
 
 def split_heldout(examples: Sequence[Example], *, count: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """Set aside examples to measure on: at most ``count``, and never more than a tenth of a small set.
+    """Set aside examples to measure on: at most `count`, and never more than a tenth of a small set.
 
     Pictures that a held-out example uses are kept out of training altogether, as targets and as references.
 
@@ -221,7 +221,7 @@ class ExampleReader:
     """Opens examples; one with a bad picture is told once, counted, and never ends the run."""
 
     def __init__(self, examples: Sequence[Example], *, size: int, skipped: Skipped) -> None:
-        """Read nothing yet.
+        """Make a reader; nothing is read yet.
 
         Args:
             examples: what is opened, by position.
@@ -272,7 +272,7 @@ def batch_indices(
         batch_size: per process.
         seed: of the order.
         start: number of the first batch.
-        process: this process, of ``processes`` that share the data.
+        process: this process, of `processes` that share the data.
         processes: how many there are.
     """
     epoch, order = -1, np.empty(0, dtype=np.int64)

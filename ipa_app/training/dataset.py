@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from ipa_app.errors import UserError
-from ipa_app.models.amounts import size_text
+from ipa_app.models.units import size_text
 from ipa_app.training.cache import remove_old
 from ipa_app.training.components import Components
 from ipa_app.training.config import DataConfig, TrainConfig
@@ -118,7 +118,7 @@ class Dataset:
             progress: see `encode_missing`.
 
         Raises:
-            Stopped: ``stop`` said so.
+            Stopped: `stop` said so.
             UserError: not one example to train on can be opened.
         """
         if not self.is_kept:
@@ -148,7 +148,7 @@ class Dataset:
         self._encode(self._all, stop=stop)
 
     def batches(self, accelerator: Accelerator, *, start: int = 0) -> Iterator[TrainingBatch]:
-        """Endless batches of this process; call :meth:`encode` before.
+        """Endless batches of this process; call `encode` before.
 
         Args:
             accelerator: of the run.

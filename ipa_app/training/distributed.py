@@ -30,7 +30,7 @@ def new_accelerator(
 ) -> Accelerator:
     """Meet the other processes, if there are any.
 
-    ``accelerate launch --multi_gpu`` or ``torchrun`` sets up several processes; without GPUs they share the CPU, which
+    `accelerate launch --multi_gpu` or `torchrun` sets up several processes; without GPUs they share the CPU, which
     accelerate has to be told, or each of them would take itself for the only one.
 
     Args:

@@ -71,7 +71,7 @@ class FrozenEncoder:
         return cut
 
     def clip_pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        """Normalised input (B, 3, S, S) of the vision tower, by the base model's own image processor."""
+        """Normalised input (B, 3, S, S) of the image encoder, by the base model's own image processor."""
         return self._base.image_processor(images=list(images), return_tensors="pt").pixel_values
 
     @torch.no_grad()

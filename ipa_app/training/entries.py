@@ -88,7 +88,7 @@ class Skipped:
         return next((f"{name}: {reason}" for name, reason in self._reasons.items()), "")
 
     def summary(self, total: int) -> str:
-        """Say how many of ``total`` pictures are left out, and for which reasons most of them."""
+        """Return how many of `total` pictures are left out, and for which reasons most of them."""
         reasons = Counter(self._reasons.values()).most_common(3)
         most = "; ".join(f"{count} x {reason}" for reason, count in reasons)
         return f"Left out: {len(self)} of {total} pictures ({most})."

@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ipa_app.models.amounts import size_text, time_text
 from ipa_app.models.memory import peak_of_process
+from ipa_app.models.units import size_text, time_text
 from ipa_app.training.adapters import new_adapter
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig

@@ -23,16 +23,16 @@ class TrainingBatch:
     Attributes:
         latents: (B, C, h, w) mean of the VAE's posterior times its scaling factor: what the UNet works on.
         latents_std: (B, C, h, w) its standard deviation times the scaling factor; None takes the mean as it is.
-        pixel_values: (B, 3, H, W) in [-1, 1], instead of ``latents``.
+        pixel_values: (B, 3, H, W) in [-1, 1], instead of `latents`.
         text_states: (B, L, D) hidden states of the text encoder; of SDXL's two, side by side.
-        pooled_text: (B, P) what SDXL's second text encoder says of the whole text, beside ``text_states``.
+        pooled_text: (B, P) what SDXL's second text encoder says of the whole text, beside `text_states`.
         input_ids: (B, E, L) token ids for each of E text encoders, padded to the tokenizer's length, instead of
-            ``text_states``.
+            `text_states`.
         time_ids: (B, 6) what SDXL is told of the target: height and width it had, top and left of the crop, height
             and width it has. Without them it is told of whole pictures of the latents' size.
-        features: what the vision tower says of the reference: (B, clip_dim) ``image_embeds`` for a base adapter,
-            (B, S, hidden) ``hidden_states[-2]`` for a plus adapter.
-        clip_pixels: (B, 3, S, S) normalised input of the vision tower, instead of ``features``.
+        features: what the image encoder says of the reference: (B, clip_dim) `image_embeds` for a base adapter,
+            (B, S, hidden) `hidden_states[-2]` for a plus adapter.
+        clip_pixels: (B, 3, S, S) normalised input of the image encoder, instead of `features`.
         loss_weights: (B, 1, h, w), how much each latent counts in the loss, 1 on average; None counts all alike.
     """
 
@@ -70,12 +70,12 @@ class EncodedBatch:
 
     Attributes:
         latents: (B, C, h, w) posterior mean, scaled.
-        latents_std: (B, C, h, w) or None, see :class:`TrainingBatch`.
+        latents_std: (B, C, h, w) or None, see `TrainingBatch`.
         text_states: (B, L, D).
         features: (B, clip_dim) or (B, S, hidden).
         pooled_text: (B, P) for SDXL, else None.
         time_ids: (B, 6) float32 for SDXL, else None.
-        loss_weights: (B, 1, h, w) float32 or None, see :class:`TrainingBatch`.
+        loss_weights: (B, 1, h, w) float32 or None, see `TrainingBatch`.
     """
 
     latents: Tensor
@@ -91,14 +91,14 @@ class EncodedBatch:
         return len(self.latents)
 
     def without_text(self, which: Tensor, empty: TextStates) -> EncodedBatch:
-        """The same batch with the empty text in the rows where ``which`` (B,) is true."""
+        """The same batch with the empty text in the rows where `which` (B,) is true."""
         states = _replace_rows(self.text_states, which, empty.states)
         if self.pooled_text is None or empty.pooled is None:
             return replace(self, text_states=states)
         return replace(self, text_states=states, pooled_text=_replace_rows(self.pooled_text, which, empty.pooled))
 
     def without_image(self, which: Tensor, empty: Tensor) -> EncodedBatch:
-        """The same batch with the features ``empty`` (1, ...) of "no picture" where ``which`` (B,) is true."""
+        """The same batch with the features `empty` (1, ...) of "no picture" where `which` (B,) is true."""
         return replace(self, features=_replace_rows(self.features, which, empty))
 
 
@@ -167,7 +167,7 @@ def draw(
         late: prefer noisy timesteps, where the layout and the main colours of a picture are decided.
 
     Source: tencent-ailab/IP-Adapter tutorial_train.py, MyDataset.__getitem__; Mou et al. 2023 (T2I-Adapter),
-    section 3.3, for ``late``.
+    section 3.3, for `late`.
     """
     lot = torch.rand(shape[0], generator=generator)
     places = torch.rand(shape[0], generator=generator, dtype=torch.float64)
@@ -184,5 +184,5 @@ def draw(
 
 
 def _replace_rows(rows: Tensor, which: Tensor, empty: Tensor) -> Tensor:
-    """``rows`` (B, ...) with ``empty`` (1, ...) in place of those where ``which`` (B,) is true."""
+    """`rows` (B, ...) with `empty` (1, ...) in place of those where `which` (B,) is true."""
     return torch.where(which.view(-1, *[1] * (rows.ndim - 1)), empty.to(rows.dtype), rows)

@@ -26,7 +26,7 @@ def add_folder(listing: Listing, folder: Path) -> None:
 
     - Where a folder has a metadata.jsonl or metadata.csv, that lists the pictures from there on.
     - Elsewhere every picture counts, with the text of the .txt or .caption file named as it is.
-    - Of a folder named like ``10_bear``, as kohya's trainers have it, every picture counts ten times, and "bear" is the
+    - Of a folder named like `10_bear`, as kohya's trainers have it, every picture counts ten times, and "bear" is the
       text of those without a caption.
 
     What other systems leave hidden in folders is passed over, and so are masks named as OneTrainer names them.

@@ -53,7 +53,7 @@ class GuidedUNet(nn.Module):
             timesteps: (B,).
             text_states: (B, L, D).
             features: of the references, (B, ...); None predicts without pictures.
-            added: what the UNet is told besides, see :meth:`FrozenEncoder.added`.
+            added: what the UNet is told besides, see `FrozenEncoder.added`.
 
         Returns:
             (B, C, h, w), noise or velocity, whatever the UNet predicts.
@@ -79,7 +79,7 @@ def weight_dtype(config: TrainConfig) -> torch.dtype:
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Device, precision and processes of a run, see :func:`new_accelerator`."""
+    """Device, precision and processes of a run, see `new_accelerator`."""
     return new_accelerator(config.mixed_precision, gradient_accumulation_steps=config.gradient_accumulation_steps)
 
 
@@ -94,7 +94,7 @@ def optimization_config(config: TrainConfig) -> OptimizationConfig:
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Learning rate of the step after ``step`` others."""
+    """Learning rate of the step after `step` others."""
     return optimization_config(config).learning_rate_after(step)
 
 
@@ -114,7 +114,7 @@ class Trainer:
             config: of the run.
             base: frozen, on the accelerator's device, with our attention processors installed.
             adapter: what is trained.
-            accelerator: see :func:`make_accelerator`.
+            accelerator: see `make_accelerator`.
         """
         self._config = config
         self._accelerator = accelerator
@@ -140,7 +140,7 @@ class Trainer:
         The adapter may be used, saved or measured between two steps. The caller stops when it has enough.
 
         Args:
-            batches: from the one that follows the steps done; ``gradient_accumulation_steps`` are taken per step.
+            batches: from the one that follows the steps done; `gradient_accumulation_steps` are taken per step.
         """
         parts = range(1, self._config.gradient_accumulation_steps)
         for first in batches:
@@ -149,7 +149,7 @@ class Trainer:
             yield self._optimization.advance(losses)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, batch: EncodedBatch, *, image: bool) -> Tensor:
-        """What :class:`GuidedUNet` predicts now, with or without the picture, in the precision of the run.
+        """What `GuidedUNet` predicts now, with or without the picture, in the precision of the run.
 
         For measuring; no gradients are exchanged between processes.
         """

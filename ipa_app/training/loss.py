@@ -1,12 +1,21 @@
-"""The training loss: mean squared error of what the frozen UNet predicts with the picture's help."""
+"""The training loss, mean squared error of what the frozen UNet predicts with the picture's help, and the held-out one.
+
+The latter is of the same examples, timesteps and noise every time, with and without the picture.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.nn import functional
 
-from ipa_app.training.examples import Draws, EncodedBatch
+from ipa_app.training.encoding import FrozenEncoder
+from ipa_app.training.examples import Draws, EncodedBatch, TrainingBatch
+from ipa_app.training.reports import HeldoutReport
 
 
 def clean_latents(batch: EncodedBatch, draws: Draws) -> Tensor:
@@ -19,10 +28,10 @@ def clean_latents(batch: EncodedBatch, draws: Draws) -> Tensor:
 def prediction_target(schedule: DDPMScheduler, latents: Tensor, *, noise: Tensor, timesteps: Tensor) -> Tensor:
     """What the UNet should predict.
 
-    epsilon: the noise; v_prediction: ``sqrt(alpha_bar) * noise - sqrt(1 - alpha_bar) * latents``.
+    epsilon: the noise; v_prediction: `sqrt(alpha_bar) * noise - sqrt(1 - alpha_bar) * latents`.
 
     Args:
-        schedule: of the base model, see :meth:`Components.noise_schedule`.
+        schedule: of the base model, see `Components.noise_schedule`.
         latents: (B, C, h, w) without noise.
         noise: (B, C, h, w) standard normal.
         timesteps: (B,) integers.
@@ -44,3 +53,78 @@ def mse(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Te
     """
     squares = functional.mse_loss(prediction.float(), target.float(), reduction="none")
     return (squares if weights is None else squares * weights).mean(dim=(1, 2, 3))
+
+
+TIMESTEPS = 5
+"""Noise levels measured at: the centres of so many equal parts of the schedule."""
+
+
+class Predict(Protocol):
+    """What the UNet predicts for noisy latents, guided by a batch's texts and, where asked, its pictures."""
+
+    def __call__(self, noisy: Tensor, timesteps: Tensor, batch: EncodedBatch, *, image: bool) -> Tensor:
+        """Predict (B, C, h, w)."""
+        ...
+
+
+class HeldoutLoss:
+    """Measures one adapter again and again under the same conditions.
+
+    Source: tencent-ailab/IP-Adapter issue 253: the training loss is no guide, its noise hides what is learned.
+    """
+
+    def __init__(
+        self, batches: Sequence[TrainingBatch], *, encoder: FrozenEncoder, schedule: DDPMScheduler, seed: int
+    ) -> None:
+        """Encode the examples and draw their noise, once.
+
+        Args:
+            batches: held-out examples; none can be measured without any.
+            encoder: of the frozen base model.
+            schedule: see `Components.noise_schedule`.
+            seed: of the noise.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        self._schedule = schedule
+        self._empty_text = encoder.empty_text
+        self._batches: list[tuple[EncodedBatch, Tensor]] = []
+        for batch in batches:
+            encoded = encoder.encode(batch)
+            noise = torch.randn(encoded.latents.shape, generator=generator).to(encoded.latents)
+            self._batches.append((encoded, noise))
+        self._without_image: float | None = None
+
+    def __len__(self) -> int:
+        """Number of batches measured."""
+        return len(self._batches)
+
+    def measure(self, predict: Predict, *, step: int) -> HeldoutReport:
+        """Mean loss over all examples and timesteps.
+
+        Args:
+            predict: the frozen UNet with the adapter as it is now.
+            step: steps done.
+        """
+        if self._without_image is None:  # the frozen model's own loss never changes
+            self._without_image = self._mean(predict, image=False, text=True)
+        return HeldoutReport(
+            step=step,
+            with_image=self._mean(predict, image=True, text=True),
+            without_image=self._without_image,
+            image_only=self._mean(predict, image=True, text=False),
+        )
+
+    @torch.no_grad()
+    def _mean(self, predict: Predict, *, image: bool, text: bool) -> float:
+        total = self._schedule.config["num_train_timesteps"]
+        losses = []
+        for batch, noise in self._batches:
+            everywhere = torch.ones(len(batch), dtype=torch.bool, device=noise.device)
+            seen = batch if text else batch.without_text(everywhere, self._empty_text)
+            for part in range(TIMESTEPS):
+                timesteps = torch.full((len(batch),), int((part + 0.5) * total / TIMESTEPS), device=noise.device)
+                noisy = self._schedule.add_noise(batch.latents, noise, timesteps)
+                target = prediction_target(self._schedule, batch.latents, noise=noise, timesteps=timesteps)
+                prediction = predict(noisy, timesteps, seen, image=image)
+                losses.append(mse(prediction, target))
+        return torch.cat(losses).mean().item()

@@ -49,7 +49,7 @@ class OptimizationConfig:
     ema_decay: float | None = None
 
     def learning_rate_after(self, step: int) -> float:
-        """Learning rate of the step after ``step`` others."""
+        """Learning rate of the step after `step` others."""
         rate = self.learning_rate
         if self.lr_schedule == "cosine":
             cosine = (1 + math.cos(math.pi * min(step / self.max_steps, 1))) / 2
@@ -73,7 +73,7 @@ class Optimization:
         Args:
             model: its weights that require gradients are trained, all of them by every loss.
             config: how.
-            accelerator: see :func:`ipa_app.training.distributed.new_accelerator`.
+            accelerator: see `ipa_app.training.distributed.new_accelerator`.
         """
         self._config = config
         self._accelerator = accelerator

@@ -12,7 +12,7 @@ from tempfile import TemporaryFile
 from filelock import FileLock, Timeout
 
 from ipa_app.errors import UserError
-from ipa_app.models.amounts import size_text
+from ipa_app.models.units import size_text
 from ipa_app.training.checkpoint import latest_checkpoint
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.saving import checkpoint_bytes
@@ -93,12 +93,12 @@ class Room:
         return ", ".join(f"{size_text(size)} of {name}" for name, size in parts.items() if size)
 
 
-def needed_room(config: TrainConfig, *, numbers: int, encoded: int, step: int, rows: int, side: int) -> Room:
+def needed_room(config: TrainConfig, *, parameters: int, encoded: int, step: int, rows: int, side: int) -> Room:
     """Work out what a run is going to write from where it is.
 
     Args:
         config: of the run.
-        numbers: trained weights.
+        parameters: trained weights.
         encoded: bytes of examples that are still to be encoded and kept.
         step: steps done.
         rows: of a sample sheet.
@@ -108,6 +108,6 @@ def needed_room(config: TrainConfig, *, numbers: int, encoded: int, step: int, r
     left = config.max_steps - step
     sheets = 1 + (left // config.sample_steps if config.sample_steps else 0)
     sheet = round(rows * SHEET_COLUMNS * side**2 * 3 * PNG_SHARE)
-    adapter = numbers * (2 if config.save_precision == "fp16" else 4)
-    checkpoints = (config.keep_checkpoints + 1 - there) * checkpoint_bytes(numbers) if left > 0 else 0
+    adapter = parameters * (2 if config.save_precision == "fp16" else 4)
+    checkpoints = (config.keep_checkpoints + 1 - there) * checkpoint_bytes(parameters) if left > 0 else 0
     return Room(encoded=encoded, checkpoints=checkpoints, results=adapter + sheets * sheet)

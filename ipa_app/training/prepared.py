@@ -35,7 +35,7 @@ class EncodedSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Caches:
-    """What is encoded already: pictures by :func:`picture_key`, texts by :func:`text_key`."""
+    """What is encoded already: pictures by `picture_key`, texts by `text_key`."""
 
     pictures: RowCache
     texts: RowCache
@@ -106,7 +106,7 @@ def encode_missing(
     Which are encoded together follows from their positions alone, so interruptions change not one bit.
 
     Args:
-        examples: what ``reader`` opens.
+        examples: what `reader` opens.
         reader: notes the bad ones.
         encoder: of the frozen base model.
         caches: where the encoded ones go.
@@ -116,7 +116,7 @@ def encode_missing(
         progress: told after each few how many pictures are encoded, and how many could not be.
 
     Raises:
-        Stopped: ``stop`` said so; what is done is written.
+        Stopped: `stop` said so; what is done is written.
     """
     number_of: dict[str, int] = {}
     for number, example in enumerate(examples):
@@ -195,7 +195,7 @@ def _end_if_asked(stop: Stop, caches: Caches) -> None:
 
 
 def encoded_size(reader: ExampleReader, encoder: FrozenEncoder) -> EncodedSize:
-    """Tell what an example takes once encoded, by the first good one.
+    """Return what an example takes once encoded, by the first good one.
 
     Raises:
         UserError: not one can be opened.

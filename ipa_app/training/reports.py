@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ipa_app.models.amounts import time_text
+from ipa_app.models.units import time_text
 
 logger = logging.getLogger(__name__)
 

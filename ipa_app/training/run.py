@@ -43,18 +43,18 @@ def train(
 ) -> Iterator[Report]:
     """Train an adapter, reporting as it goes; nothing happens but as far as the reports are taken.
 
-    The run goes on from the latest checkpoint in ``config.output``. On a CPU a run that was stopped and resumed
+    The run goes on from the latest checkpoint in `config.output`. On a CPU a run that was stopped and resumed
     ends in the very same weights as one that was not, given the same batches. Everything is written there:
-    checkpoints, ``samples-<step>.png``, ``log.jsonl`` and at last the adapter in the published layout.
+    checkpoints, `samples-<step>.png`, `log.jsonl` and at last the adapter in the published layout.
 
     Args:
         config: of the run.
         base: the base model; it is frozen, moved to the training device and given our attention processors.
-        batches: endless, beginning with number ``resume_step(config.output) * gradient_accumulation_steps`` of
-            the run; the rows of each are ``config.batch_size`` by convention.
+        batches: endless, beginning with number `resume_step(config.output) * gradient_accumulation_steps` of
+            the run; the rows of each are `config.batch_size` by convention.
         heldout: examples for the held-out loss; without any it is not measured.
         samples: rows of the sample sheet; without any no sheet is drawn.
-        accelerator: the caller's own, made by :func:`make_accelerator`.
+        accelerator: the caller's own, made by `make_accelerator`.
 
     Yields:
         Reports; the last is a FinishedReport, when the file was read back and found to work. Processes other
@@ -94,7 +94,7 @@ class TrainingRun:
 
         Args:
             config: of the run.
-            base: see :func:`train`.
+            base: see `train`.
             accelerator: of the run.
             origin: what else the run must have in common with one in the output folder.
             stop: asked after every step, and in between while measuring and drawing: whether to save and end.
@@ -122,7 +122,7 @@ class TrainingRun:
             )
 
     @property
-    def numbers(self) -> int:
+    def parameters(self) -> int:
         """Number of trained weights."""
         return sum(weight.numel() for weight in self.trainer.adapter.parameters())
 
@@ -130,7 +130,7 @@ class TrainingRun:
     def description(self) -> str:
         """What is trained, for people."""
         adapter = self.trainer.adapter
-        size = f"a {adapter.kind} adapter of {self.numbers / 1e6:.1f} million weights"
+        size = f"a {adapter.kind} adapter of {self.parameters / 1e6:.1f} million weights"
         if not isinstance(adapter.image_proj, Resampler):
             return size
         shape = shape_of(adapter.state_dict())
@@ -139,7 +139,7 @@ class TrainingRun:
     def reports(
         self, batches: Iterator[TrainingBatch], *, heldout: Sequence[TrainingBatch], samples: Sequence[Sample]
     ) -> Iterator[Report]:
-        """Train to the end, or until the run is to stop, reporting as it goes; see :func:`train`."""
+        """Train to the end, or until the run is to stop, reporting as it goes; see `train`."""
         assessment = Assessment(
             self._config, base=self._base, trainer=self.trainer, heldout=heldout, samples=samples, stop=self._stop
         )
@@ -202,7 +202,7 @@ class TrainingRun:
             yield from self._unless_stopped(assessment.draw())
 
     def _unless_stopped(self, reports: Iterator[Report]) -> Iterator[Report]:
-        """Give up what shows and changes nothing; all processes stop together after the next step."""
+        """Drop what shows and changes nothing; all processes stop together after the next step."""
         with contextlib.suppress(Stopped):
             if self._accelerator.is_main_process:
                 yield from reports

@@ -80,7 +80,7 @@ class Sampler:
         self._pipe: Any = base.pipeline()
 
     def features(self, reference: Image.Image) -> Tensor:
-        """What the vision tower says of a reference, (1, ...)."""
+        """What the image encoder says of a reference, (1, ...)."""
         return self._encoder.image_features(self._encoder.clip_pixels([reference])).cond
 
     @torch.no_grad()

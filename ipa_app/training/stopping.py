@@ -31,7 +31,7 @@ def never() -> bool:
 
 
 class StopSignals:
-    """While entered, signals to end become an answer to :data:`Stop`; a second Ctrl-C ends the process at once.
+    """While entered, signals to end become an answer to `Stop`; a second Ctrl-C ends the process at once.
 
     Signals that the process was started to ignore, as nohup has it, stay ignored.
     """

@@ -22,7 +22,7 @@ SEPARATORS = ",;\t"
 def add_table(listing: Listing, file: Path, *, prefix: str = "") -> None:
     """Add what a data file lists, told apart by its ending and its content.
 
-    - a list of ``{"image_file": ..., "text": ..., "reference_file": ...}``, as the reference implementation has it,
+    - a list of `{"image_file": ..., "text": ..., "reference_file": ...}`, as the reference implementation has it,
     - one such object per line (JSON lines),
     - a mapping of file names to texts or to such objects, as kohya's metadata,
     - a table (.csv, .tsv) whose header line names the columns.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.wording import readable, signs_in, without_invisible
 from ipa_app.messages import Message, english
-from ipa_app.models.amounts import size_text
 from ipa_app.models.catalog import ModelEntry
-from ipa_app.models.memory_use import MemoryUse
-from ipa_app.models.words import unknown_words
+from ipa_app.models.state import MemoryUse
+from ipa_app.models.units import size_text
 from ipa_app.options import options
 from ipa_app.ui.language.markup import known, said
 
@@ -35,7 +35,7 @@ def model_note(entry: ModelEntry) -> str:
 
 
 def memory_text(use: MemoryUse) -> tuple[Message, ...]:
-    """Say where a loaded model runs, how much memory it takes, and what was done because memory was short."""
+    """Return where a loaded model runs, how much memory it takes, and what was done because memory was short."""
     runs = Message(f"memory.runs.{use.device}.{use.precision}", size=size_text(use.needed))
     if not use.savings:
         return (runs,)
@@ -66,13 +66,13 @@ def words_html(entry: ModelEntry) -> str:
 
 
 def unknown_words_note(prompt: str | None, *, entry: ModelEntry) -> str:
-    """Say while a prompt is typed which words the model does not know, and which signs mean nothing; often empty."""
+    """Return which words of a prompt the model does not know, and which signs mean nothing; often empty."""
     notes = [*_unknown_words([prompt or ""], entry), *_signs(_PROMPT, prompt or "")]
     return "".join(said(note, tag="p", css_class="ipa-note") for note in notes)
 
 
 def word_notes(request: GenerateRequest, *, entry: ModelEntry) -> tuple[Message, ...]:
-    """Say with a result how the words of its request were read, where that may not be what was meant."""
+    """Return how the words of a result's request were read, where that may not be what was meant."""
     typed = {_PROMPT: request.prompt, _NEGATIVE: request.negative_prompt}
     notes = _unknown_words([readable(text) for text in typed.values()], entry)
     for field, text in typed.items():
@@ -109,3 +109,25 @@ def _group_heading(name: str) -> str:
     """Name a group of words; one that is somebody's own is called as in the model's file."""
     key = f"words.group.{name}"
     return said(Message(key) if key in english().sentences else name.replace("_", " "), tag="h3")
+
+
+_WORD = re.compile(r"\w+")
+_POSSESSIVE = re.compile(r"['’]s\b")
+
+
+def unknown_words(prompt: str, words: Mapping[str, Sequence[str]]) -> list[str]:
+    """Find the words of a prompt that the model does not know.
+
+    Args:
+        prompt: what the person typed.
+        words: the model's vocabulary by group, as in its words.json; an empty one means that the model knows
+            everything.
+
+    Returns:
+        The unknown words in lower case, each once, in the order of the prompt.
+    """
+    known = {part for group in words.values() for entry in group for part in _WORD.findall(entry.lower())}
+    if not known:
+        return []
+    typed = _WORD.findall(_POSSESSIVE.sub("", prompt.lower()))
+    return list(dict.fromkeys(word for word in typed if word not in known))

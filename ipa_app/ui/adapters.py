@@ -13,9 +13,9 @@ from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.adapters import ENDINGS
 from ipa_app.models.entry import AdapterEntry, ModelEntry
+from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.failures import explained
 from ipa_app.ui.language.markup import known, said
-from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.status import notes_html
 from ipa_app.ui.uploads import file_path
 
@@ -194,7 +194,7 @@ def name_to_ask(entry: ModelEntry, name: str, own: Collection[str]) -> str:
 
 
 def left_out_html(entry: ModelEntry) -> str:
-    """Say which adapter files cannot be used with a model, and why; empty where there are none."""
+    """Return which adapter files cannot be used with a model, and why; empty where there are none."""
     if not entry.left_out:
         return ""
     heading = said(Message("adapters.left_out", count=len(entry.left_out)), tag="summary")

@@ -19,9 +19,7 @@ from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError
 from ipa_app.options import Option, options
-from ipa_app.ui import api_texts
-from ipa_app.ui.audience import awaited
-from ipa_app.ui.calls import Endpoint, Picture
+from ipa_app.ui.calls import Endpoint, Picture, awaited
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import build_request
 from ipa_app.ui.studio import Studio, UnsavedError, save_pictures
@@ -29,6 +27,13 @@ from ipa_app.ui.tabs import tab_for
 
 Outcome = tuple[list[str], dict[str, Any]]
 
+_PICTURES = "pictures"
+_SETTINGS = "settings"
+_MODELS = "models"
+_DISK_FULL = (
+    "The app's disk is full, so the pictures could not be saved: please make room there, "
+    "and ask again with seed {seed}, which gives the same pictures."
+)
 _ORDER = (
     *("image", "mask", "pose", "reference", "prompt", "adapter", "scale", "control_scale", "negative_prompt", "count"),
     *("seed", "steps", "guidance", "width", "height", "model", "start", "end", "view", "centre_x", "centre_y"),
@@ -45,8 +50,8 @@ def add_api(studio: Studio) -> None:
     trigger = gr.Button(visible=False)
     for task in TASKS:
         outputs = [
-            gr.File(file_count="multiple", label=api_texts.PICTURES, visible=False),
-            gr.JSON(label=api_texts.SETTINGS, visible=False),
+            gr.File(file_count="multiple", label=_PICTURES, visible=False),
+            gr.JSON(label=_SETTINGS, visible=False),
         ]
         trigger.click(
             endpoint_of(task, studio=studio),
@@ -63,7 +68,7 @@ def add_api(studio: Studio) -> None:
         """List the models, what each can do, and whether it is loaded."""
         return studio.models()
 
-    listed = gr.JSON(label=api_texts.MODELS, visible=False)
+    listed = gr.JSON(label=_MODELS, visible=False)
     trigger.click(models, None, listed, api_name="models", queue=False)
 
 
@@ -150,4 +155,4 @@ def _saved(result: GenerateResult, *, job_id: str) -> list[str]:
     try:
         return save_pictures(result, job_id=job_id)
     except UnsavedError as error:
-        raise UserError.plain(api_texts.DISK_FULL.format(seed=result.seeds[0])) from error
+        raise UserError.plain(_DISK_FULL.format(seed=result.seeds[0])) from error

@@ -18,8 +18,7 @@ from starlette.exceptions import HTTPException
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
-from ipa_app.ui.audience import Awaited, set_awaited
-from ipa_app.ui.calls import Endpoint, checked_values
+from ipa_app.ui.calls import Awaited, Endpoint, checked_values, set_awaited
 from ipa_app.ui.failures import explained, is_disk_full
 from ipa_app.ui.responses import Responses
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls

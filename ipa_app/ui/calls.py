@@ -1,6 +1,6 @@
-"""What a call of a public endpoint must look like: its parameters, all of them, each of its type.
+"""Calls of public endpoints: the parameters that one must have, each of its type, and whether its sender still waits.
 
-Gradio looks at these things before an endpoint is reached, and says nothing, or nothing that names a parameter.
+Gradio looks at parameters before an endpoint is reached, and says nothing, or nothing that names a parameter.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import numbers
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Literal, get_args, get_origin
 
 from ipa_app.errors import UserError
@@ -81,7 +82,7 @@ def unknown_parameter(name: str, endpoint: Endpoint) -> UserError:
 
 
 def parameters_in_words(endpoint: Endpoint) -> str:
-    """Say which parameters an endpoint takes."""
+    """Return which parameters an endpoint takes."""
     names = ", ".join(parameters_of(endpoint))
     return (_ORDER if names else _NOTHING).format(endpoint=endpoint.__name__, names=names)
 
@@ -117,3 +118,19 @@ def _is_of(value: Any, hint: Any) -> bool:
 
 def _kind(hint: Any) -> str:
     return " or ".join(get_args(hint)) if get_origin(hint) is Literal else _KINDS[hint]
+
+
+Awaited = Callable[[], bool]
+"""Whether somebody still waits: clients cancel, hang up, close tabs. To be asked at any time by the handler."""
+
+_AWAITED: ContextVar[Awaited] = ContextVar("awaited", default=lambda: True)
+
+
+def awaited() -> Awaited:
+    """Return what tells of the sender of what is being handled."""
+    return _AWAITED.get()
+
+
+def set_awaited(awaited: Awaited) -> None:
+    """Set what tells whether the sender of what is about to be handled still waits."""
+    _AWAITED.set(awaited)

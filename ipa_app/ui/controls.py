@@ -1,4 +1,4 @@
-"""The page's controls: of each option the one that suits its type, as the option declares it."""
+"""The page's controls, of each option the one that suits its type as it declares it, and how their listeners run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ import gradio as gr
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.messages import Message
 from ipa_app.options import Option, options
-from ipa_app.ui.kept import show_anywhere
-from ipa_app.ui.listeners import CHECKED
+from ipa_app.ui.pictures import show_anywhere
+
+PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+"""What every listener of the page has; the public API has its own."""
+AT_ONCE: dict[str, Any] = {"queue": False, **PRIVATE}
+"""For what cannot fail: without the queue an error reaches the page as a bare HTTP 500."""
+CHECKED: dict[str, Any] = {"concurrency_limit": None, **PRIVATE}
+"""For what may raise gr.Error, whose sentence only comes through the queue. Nobody waits there: the engine has the
+queue of what is drawn."""
 
 
 def control(option: Option | str, **properties: Any) -> Any:

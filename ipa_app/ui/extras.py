@@ -13,11 +13,11 @@ from ipa_app.imaging.enlarging import enlarge
 from ipa_app.imaging.opening import open_image
 from ipa_app.imaging.png import read_settings
 from ipa_app.messages import Message
+from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.failures import gradio_error
-from ipa_app.ui.kept import keep_picture
-from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.orders import SERIES
 from ipa_app.ui.parts import Parts
+from ipa_app.ui.pictures import keep_picture
 from ipa_app.ui.references import Filling
 from ipa_app.ui.restore import Restorer
 from ipa_app.ui.results import show_picked, show_pictures

@@ -9,8 +9,8 @@ import gradio as gr
 
 from ipa_app.ui.about import memory_note, model_note, words_heading, words_html
 from ipa_app.ui.adapters import AdapterMenu
+from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.failures import explained
-from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.panel import offer_parts
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.status import model_pill
@@ -50,7 +50,7 @@ class ModelChoice:
         return [self.timer, *shown, *self._offer.outputs]
 
     def look(self, chosen: str, offered: str) -> Update:
-        """Tell where the chosen model stands, and the one on offer; the latter is chosen as soon as it is ready."""
+        """Return where the chosen model stands, and the one on offer; the latter is chosen as soon as it is ready."""
         manager, entry = self._studio.manager, self._studio.entry(chosen)
         state = manager.state(entry.name)
         pill = model_pill(state, title=entry.title)

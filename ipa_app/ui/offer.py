@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 
 from ipa_app.messages import Message
-from ipa_app.models.amounts import size_text
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.state import ModelState
+from ipa_app.models.units import size_text
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.status import status_line
 
@@ -79,7 +79,7 @@ def offer_panel(*, chosen: str) -> OfferPanel:
 
 
 def offer_html(entry: ModelEntry, state: ModelState, *, meanwhile: str) -> str:
-    """Say what a model takes, how far its download is, or why it failed."""
+    """Return what a model takes, how far its download is, or why it failed."""
     if state.phase in _BUSY:
         line = Message(f"model.state.{state.phase}_now", title=entry.title, doing=state.message or "")
         bar = status_line(line, kind="busy", fraction=state.progress or None)

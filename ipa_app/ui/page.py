@@ -19,10 +19,9 @@ from ipa_app.ui.examples import Example
 from ipa_app.ui.form import reference_name
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.language.switch import language_switch
-from ipa_app.ui.panel import PicturePanel, picture_panel, settings_panel
+from ipa_app.ui.panel import PicturePanel, picture_panel, restore_panel, settings_panel
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.references import reference_slots, weight_label
-from ipa_app.ui.restore_panel import restore_panel
 from ipa_app.ui.results import results_panel
 from ipa_app.ui.status import model_pill
 from ipa_app.ui.studio import Studio

@@ -1,4 +1,4 @@
-"""The parts that every task shares: the reference pictures on the left, the settings under the tabs."""
+"""The parts that every task shares: the references on the left, the settings and the restoring under the tabs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.options import options
 from ipa_app.ui.about import left_out_note
 from ipa_app.ui.adapters import AdapterPanel, adapter_choice, adapter_panel
-from ipa_app.ui.controls import control, controls
+from ipa_app.ui.controls import AT_ONCE, control, controls
 from ipa_app.ui.language.markup import said
-from ipa_app.ui.listeners import AT_ONCE
 from ipa_app.ui.offer import OfferPanel, offer_panel
 from ipa_app.ui.references import References
 from ipa_app.ui.studio import Studio
@@ -129,3 +128,26 @@ def _without_place(placed: Collection[str]) -> list[str]:
     """Name the fields of a request whose options have a control, but no place of their own on the page."""
     declared = options(GenerateRequest).items()
     return [name for name, option in declared if option.label and option.api not in placed]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestorePanel:
+    """The drop box, and the line that says how it went."""
+
+    file: gr.File
+    note: gr.HTML
+
+
+def restore_panel() -> RestorePanel:
+    """Lay out the accordion."""
+    with gr.Accordion(Message("page.restore.heading"), open=False, elem_id="restore-panel"):
+        gr.HTML(said(Message("page.restore.help"), tag="p", css_class="ipa-help"), padding=False)
+        file = gr.File(
+            label=Message("page.restore.file"),
+            show_label=False,
+            file_types=[".png", ".jpg", ".jpeg", ".webp"],
+            height=110,
+            elem_id="restore-file",
+        )
+        note = gr.HTML("", padding=False, elem_id="restore-note")
+    return RestorePanel(file=file, note=note)

@@ -7,8 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.ui.panel import PicturePanel, SettingsPanel
-from ipa_app.ui.restore_panel import RestorePanel
+from ipa_app.ui.panel import PicturePanel, RestorePanel, SettingsPanel
 from ipa_app.ui.results import ResultsPanel
 from ipa_app.ui.tabs.shared import TaskTab
 

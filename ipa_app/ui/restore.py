@@ -19,11 +19,11 @@ from ipa_app.messages import Message
 from ipa_app.models.hashing import file_hash
 from ipa_app.options import options
 from ipa_app.ui.adapters import name_to_ask
+from ipa_app.ui.controls import CHECKED
 from ipa_app.ui.failures import explained
-from ipa_app.ui.kept import keep_picture
 from ipa_app.ui.language.markup import said
-from ipa_app.ui.listeners import CHECKED
 from ipa_app.ui.parts import Parts
+from ipa_app.ui.pictures import keep_picture
 from ipa_app.ui.references import Filling
 from ipa_app.ui.studio import Studio
 from ipa_app.ui.uploads import file_path

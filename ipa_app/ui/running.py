@@ -14,12 +14,12 @@ from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.errors import Cancelled
 from ipa_app.messages import Message
 from ipa_app.ui.adapters import adapters_named
-from ipa_app.ui.audience import awaited
+from ipa_app.ui.calls import awaited
+from ipa_app.ui.controls import CHECKED
 from ipa_app.ui.failures import explain, gradio_error
 from ipa_app.ui.form import build_request
-from ipa_app.ui.inline_pictures import inline_picture
-from ipa_app.ui.listeners import CHECKED
 from ipa_app.ui.orders import SERIES, Order
+from ipa_app.ui.pictures import inline_picture
 from ipa_app.ui.results import ResultsPanel, columns_for, remember, show_pictures
 from ipa_app.ui.status import progress_line, status_line
 from ipa_app.ui.studio import Studio, UnsavedError, save_pictures, save_zip
@@ -186,7 +186,7 @@ class Runner:
 def done_text(
     results: Sequence[GenerateResult], *, seconds: float, order: Order | None, series: Sequence[str]
 ) -> tuple[Message, ...]:
-    """Say how many pictures were made in which time, which were withheld, and what is noted of their inputs."""
+    """Return how many pictures were made in which time, which were withheld, and what is noted of their inputs."""
     withheld = [seed for result in results for seed in result.withheld]
     count = sum(len(result.seeds) for result in results) - len(withheld)
     said = [Message("result.done", count=count, seconds=f"{seconds:.1f}")]

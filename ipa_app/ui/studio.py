@@ -29,7 +29,7 @@ from ipa_app.imaging.png import write_png
 from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.state import ModelState
-from ipa_app.pose.options import PoseOptions
+from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.about import word_notes
 from ipa_app.ui.failures import is_disk_full
@@ -142,7 +142,7 @@ class Studio:
         newest: bool = False,
         patience: float = 0.0,
     ) -> Iterator[Iterator[Progress | GenerateResult | PoseSheet]]:
-        """Give the job's progress from its beginning, and at last its result; of a series each when it is there.
+        """Yield the job's progress from its beginning, and at last its result; of a series each when it is there.
 
         The last follower that goes away takes the job with it: nobody is left to see the pictures.
 

@@ -18,7 +18,7 @@ from gradio_client.utils import is_file_obj_with_meta
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message, english
-from ipa_app.models.amounts import size_text
+from ipa_app.models.units import size_text
 from ipa_app.options import wrong_value
 
 LARGEST_PICTURE = 32 * 10**6

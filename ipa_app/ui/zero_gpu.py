@@ -90,7 +90,7 @@ def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None) -> En
 
 
 def drawing_on(models: Mapping[str, LoadedModel], *, gpu: Callable[..., Any]) -> RemoteDraw:
-    """Give what draws on a GPU that is lent for each request.
+    """Return what draws on a GPU that is lent for each request.
 
     Args:
         models: all that may be asked for, by name; loaded.
@@ -130,7 +130,7 @@ def estimated_seconds(plan: Plan) -> int:
 
 
 def explained(error: gr.Error) -> UserError:
-    """Say in one sentence why there was no GPU, or none for long enough."""
+    """Return an error that says in one sentence why there was no GPU, or none for long enough."""
     title, message = str(error.title), str(error.message)
     for beginning, key in _SENTENCES.items():
         if message.startswith(beginning) or title.startswith(beginning):

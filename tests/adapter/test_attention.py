@@ -24,7 +24,7 @@ def attn() -> Attention:
 
 
 def written_out(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """``softmax(Q K^T / sqrt(d)) V`` head by head for one sample, all (length, hidden)."""
+    """`softmax(Q K^T / sqrt(d)) V` head by head for one sample, all (length, hidden)."""
     d = HIDDEN // HEADS
     heads = [slice(head * d, (head + 1) * d) for head in range(HEADS)]
     parts = [torch.softmax(query[:, h] @ key[:, h].T / math.sqrt(d), dim=-1) @ value[:, h] for h in heads]

@@ -14,9 +14,8 @@ from PIL import Image
 from torch import nn
 
 from bench.asks import variation_row
-from bench.baseline import MODEL, Answerer, answerers, questions, table
+from bench.baseline import MODEL, Answerer, FineTuned, answerers, questions, table
 from bench.baseline_training import Baseline, plain_adapter_path, save_baseline
-from bench.fine_tuned import FineTuned
 from bench.quality import cases
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
@@ -98,7 +97,7 @@ def test_everybody_is_counted_on_the_same_questions(entry: ModelEntry, work: Pat
     assert each[0] == each[1] == each[2]
     assert {question for question, _ in each[0]} == {"text only", "variation", "mix", "pose"}
     whole, plain, own = (next(line for line in lines if line["row"].endswith(name)) for name in names)
-    assert whole["trained_numbers"] > 10 * plain["trained_numbers"] == 10 * own["trained_numbers"]
+    assert whole["trained_parameters"] > 10 * plain["trained_parameters"] == 10 * own["trained_parameters"]
     assert len(sheet) == 1 + 3 * 4
     assert all(isinstance(picture, Image.Image) for _, pictures in sheet for picture in pictures)
 

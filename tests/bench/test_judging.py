@@ -10,8 +10,17 @@ import torch
 from PIL import Image, ImageFilter
 
 from bench.asks import MARGIN, Measure, inpaint_inputs, rows, short_rows, sweep_rows
-from bench.contact_sheet import contact_sheet
-from bench.judging import JUDGE, LEAST_READ, check_judge, drawings_read, interval, look, rim_errors, score
+from bench.judging import (
+    JUDGE,
+    LEAST_READ,
+    check_judge,
+    contact_sheet,
+    drawings_read,
+    interval,
+    look,
+    rim_errors,
+    score,
+)
 from bench.quality import cases, figures_of
 from ipa_app.errors import UserError
 from toybox import world

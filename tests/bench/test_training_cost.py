@@ -7,14 +7,14 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bench import training_cost
-from bench.published import PUBLISHED_NUMBERS, SIZES
+from bench.published import PUBLISHED_PARAMETERS, SIZES
 
 
 def test_the_published_parts_have_their_published_sizes() -> None:
-    sd15 = training_cost.frozen_numbers("sd15")
+    sd15 = training_cost.frozen_parameters("sd15")
     names = {"UNet": "unet", "VAE": "vae", "text encoder 1": "text_encoder", "image encoder (ViT-H)": "image_encoder"}
-    assert sd15 == {ours: PUBLISHED_NUMBERS[theirs] for ours, theirs in names.items()}
-    sdxl = training_cost.frozen_numbers("sdxl")
+    assert sd15 == {ours: PUBLISHED_PARAMETERS[theirs] for ours, theirs in names.items()}
+    sdxl = training_cost.frozen_parameters("sdxl")
     assert sdxl["UNet"] == 2_567_463_684
     assert sdxl["text encoder 2"] == 694_659_840
 

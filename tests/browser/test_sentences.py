@@ -14,8 +14,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import Progress
 from ipa_app.errors import UserError
 from ipa_app.messages import Message, languages
-from ipa_app.models.amounts import size_text
-from ipa_app.models.meter import Meter
+from ipa_app.models.units import Meter, size_text
 from ipa_app.pose.body import joint_title
 from ipa_app.ui.language import switch
 from ipa_app.ui.language.markup import attribute, known, said

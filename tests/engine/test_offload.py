@@ -17,7 +17,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.memory import MemoryPlan
-from ipa_app.models.memory_use import MemoryUse
+from ipa_app.models.state import MemoryUse
 from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.presets import presets
 from tests.engine.conftest import TIMEOUT_S, noise_picture, pixels, reference
@@ -50,6 +50,6 @@ def test_parts_that_wait_draw_the_same(
     folder = request.getfixturevalue(family)
     in_place = draw_all(folder)
     plan = MemoryPlan(dtype=torch.float32, offload=True)
-    use = MemoryUse(device="cpu", precision="single", needed=10**6, savings=("turns",))
+    use = MemoryUse(device="cpu", precision="single", needed=10**6, savings=("offload",))
     monkeypatch.setattr("ipa_app.models.loading.plan_memory", lambda *_, **__: (plan, use))
     assert draw_all(folder) == in_place

@@ -9,8 +9,7 @@ from PIL import Image
 
 from ipa_app.engine.metadata import metadata_of
 from ipa_app.engine.plan import make_plan
-from ipa_app.engine.requests import GenerateRequest, Reference
-from ipa_app.engine.seeds import LARGEST_SEED, picture_seeds
+from ipa_app.engine.requests import LARGEST_SEED, GenerateRequest, Reference, picture_seeds
 from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError
 from ipa_app.models.adapters import usual_adapter

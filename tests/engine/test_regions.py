@@ -15,8 +15,8 @@ from ipa_app.adapter import ImagePrompt
 from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.drawing import draw
 from ipa_app.engine.plan import make_plan
+from ipa_app.engine.prepared import region_mask
 from ipa_app.engine.references import Reference, RegionName
-from ipa_app.engine.regions import region_mask
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.models.manager import ModelManager

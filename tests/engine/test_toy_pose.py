@@ -12,7 +12,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
-from ipa_app.pose.options import PoseOptions
+from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 from tests.engine.conftest import TIMEOUT_S, noise_picture, pixels
 

@@ -17,9 +17,9 @@ from PIL import Image, ImageDraw
 from ipa_app.errors import UserError
 from ipa_app.pose.body import JOINT_NAMES
 from ipa_app.pose.detect import find_pose, pose_image
+from ipa_app.pose.detector import skeleton_from_people
 from ipa_app.pose.draw import draw_sheet, fit_skeleton_picture
 from ipa_app.pose.keypoints import Keypoint
-from ipa_app.pose.people import skeleton_from_people
 from ipa_app.pose.point_orders import ORDERS
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
 from ipa_app.pose.skeleton import Skeleton

@@ -15,9 +15,9 @@ import pytest
 from huggingface_hub import constants
 
 from ipa_app.errors import Cancelled, UserError
-from ipa_app.models import fetching, hub_errors
+from ipa_app.models import fetching
 from ipa_app.models.entry import HubPart, ModelEntry
-from ipa_app.models.hub import discard_damaged, doubt, download, is_downloaded, put_together
+from ipa_app.models.hub import discard_damaged, download, invalidate, is_downloaded, link_snapshot
 from tests.hub_fixtures import LARGE, SMALL
 from tests.hub_server import FakeHub, etag
 
@@ -48,7 +48,7 @@ def test_a_model_is_downloaded_and_put_together_in_the_ordinary_layout(
     assert not is_downloaded(entry)
     told = fetch_all(entry)
     assert is_downloaded(entry)
-    put_together(entry)
+    link_snapshot(entry)
     files = {path.relative_to(entry.location).as_posix() for path in entry.location.rglob("*") if path.is_file()}
     assert files == {"model_index.json", "unet/w.safetensors", "adapters/a.safetensors"}
     assert (entry.location / "unet" / "w.safetensors").read_bytes() == LARGE
@@ -165,7 +165,7 @@ def test_a_file_that_spoils_without_a_trace_is_found_when_in_doubt(hub: FakeHub,
     blob.write_bytes(LARGE[:-1] + b"?")
     os.utime(blob, ns=(then.st_atime_ns, then.st_mtime_ns))
     assert discard_damaged(entry, cancel=threading.Event()) == []
-    doubt(entry)
+    invalidate(entry)
     assert discard_damaged(entry, cancel=threading.Event()) == [WEIGHTS]
 
 
@@ -225,24 +225,24 @@ def test_switched_off_it_uses_what_is_there_and_else_says_so(cache: Path, hub_en
     with pytest.raises(UserError, match="Far is not on this computer, and downloading is switched off here"):
         fetch_all(entry)
     with pytest.raises(UserError, match="Far is not complete"):
-        put_together(entry)
+        link_snapshot(entry)
     snapshot = cache / "models--maker--base" / "snapshots" / entry.parts[0].revision
     snapshot.mkdir(parents=True)
     (snapshot / "model_index.json").write_bytes(SMALL)
     assert is_downloaded(entry)
     fetch_all(entry)
     assert discard_damaged(entry, cancel=threading.Event()) == []
-    put_together(entry)
+    link_snapshot(entry)
     assert (entry.location / "model_index.json").read_bytes() == SMALL
 
 
 def test_putting_together_again_follows_what_has_changed(hub: FakeHub, hub_entry: Make) -> None:
     entry = hub_entry()
     fetch_all(entry)
-    put_together(entry)
+    link_snapshot(entry)
     fewer = hub_entry({"maker/base": {WEIGHTS: "unet/other.safetensors"}})
-    put_together(fewer)
-    put_together(fewer)
+    link_snapshot(fewer)
+    link_snapshot(fewer)
     files = {path.name for path in fewer.location.rglob("*") if path.is_symlink()}
     assert files == {"other.safetensors"}
 
@@ -259,16 +259,16 @@ def test_where_links_are_refused_it_is_put_together_all_the_same(
 
     for name in refused:
         monkeypatch.setattr(Path, name, refuse)
-    put_together(entry)
+    link_snapshot(entry)
     weights, own = entry.location / "unet" / "w.safetensors", entry.location / "ipa_studio.json"
     own.write_text("{}")
     before = weights.stat().st_ino
-    put_together(entry)
+    link_snapshot(entry)
     assert not weights.is_symlink()
     assert weights.read_bytes() == LARGE
     assert weights.stat().st_ino == before, "what is there already is not copied again"
     fewer = hub_entry({"maker/base": {WEIGHTS: "unet/other.safetensors"}})
-    put_together(fewer)
+    link_snapshot(fewer)
     files = {path.name for path in fewer.location.rglob("*") if path.is_file()}
     assert files == {"other.safetensors", "ipa_studio.json"}
 
@@ -303,5 +303,5 @@ def test_two_programs_do_not_fetch_the_same_file_twice(hub: FakeHub, hub_entry: 
 
 
 def test_an_error_of_the_disk_is_named() -> None:
-    with pytest.raises(UserError, match="cannot be written to"), hub_errors.hub_errors("maker/base"):
+    with pytest.raises(UserError, match="cannot be written to"), fetching.hub_errors("maker/base"):
         raise PermissionError(13, "Permission denied")

@@ -10,7 +10,7 @@ import torch
 
 from ipa_app.errors import UserError
 from ipa_app.models.memory import MemoryPlan, Needs, free_main_memory, plan_memory
-from ipa_app.models.memory_use import MemoryUse
+from ipa_app.models.state import MemoryUse
 
 GB = 10**9
 HALF, SINGLE, BRAIN = torch.float16, torch.float32, torch.bfloat16
@@ -94,7 +94,7 @@ def test_it_is_told_where_it_runs_and_what_was_saved() -> None:
     assert (easy.device, easy.precision, easy.savings) == ("cuda", "half", ())
     assert round(easy.needed / GB, 1) == 5.0
     _, short = plan_memory(SD15, device="cuda", dtype=HALF, free=4 * GB, free_main=16 * GB)
-    assert (short.savings, short.free, short.wanted) == (("turns", "tiled"), 4 * GB, easy.needed)
+    assert (short.savings, short.free, short.wanted) == (("offload", "tiled"), 4 * GB, easy.needed)
     _, halved = plan_memory(SDXL, device="cpu", dtype=SINGLE, free=12 * GB)
     assert (halved.device, halved.precision, halved.savings) == ("cpu", "half", ("half",))
     _, unknown = plan_memory(SDXL, device="mps", dtype=SINGLE, free=None)

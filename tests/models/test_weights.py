@@ -103,11 +103,11 @@ def test_numbers_are_counted_without_loading(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1000, 1000)}, tmp_path / "pytorch_model.bin")
     files = find_weights(tmp_path, prefer_half=False)
     assert files is not None
-    assert files.numbers == 16
+    assert files.numel == 16
     (tmp_path / "model.safetensors").unlink()
     files = find_weights(tmp_path, prefer_half=False)
     assert files is not None
-    assert abs(files.numbers - 10**6) < 1000
+    assert abs(files.numel - 10**6) < 1000
 
 
 def test_what_a_pytorch_file_holds_is_told_as_of_other_files(tmp_path: Path) -> None:

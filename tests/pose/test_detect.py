@@ -8,10 +8,10 @@ from PIL import Image, ImageDraw
 
 from ipa_app.errors import UserError
 from ipa_app.pose.detect import find_pose, pose_image
+from ipa_app.pose.detector import skeleton_from_people
 from ipa_app.pose.draw import draw_sheet, draw_skeleton
 from ipa_app.pose.drawn import drawn_pose
 from ipa_app.pose.keypoints import Keypoint
-from ipa_app.pose.people import skeleton_from_people
 from ipa_app.pose.presets import preset_pictures, presets
 from ipa_app.pose.skeleton import Skeleton
 from tests.drawn_skeletons import STANDING, as_openpose, drawn, jpeg, without

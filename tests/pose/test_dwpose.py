@@ -10,8 +10,8 @@ from PIL import Image
 
 from ipa_app.errors import UserError
 from ipa_app.pose.detect import PoseDetector
+from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.detectors import detectors
-from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.skeleton import Skeleton
 from tests.dwpose_files import FINDER, POSE, constant_network, dwpose_files, finder_output, pose_output
 

@@ -13,13 +13,11 @@ import torch
 from PIL import Image
 
 from ipa_app.errors import UserError
-from ipa_app.pose.details import FACE_POINTS
 from ipa_app.pose.detect import PoseDetector
-from ipa_app.pose.keypoints import Keypoint
+from ipa_app.pose.detector import PoseOptions, skeleton_from_people
+from ipa_app.pose.keypoints import FACE_POINTS, Keypoint
 from ipa_app.pose.openpose import OpenPose
 from ipa_app.pose.openpose_networks import NumberedFace
-from ipa_app.pose.options import PoseOptions
-from ipa_app.pose.people import skeleton_from_people
 from tests.pose_files import NAMES, openpose_files, saved
 
 BODY, HAND, FACE = NAMES

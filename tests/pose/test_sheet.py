@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 
 from ipa_app.errors import UserError
-from ipa_app.pose.details import Details
 from ipa_app.pose.draw import draw_sheet, draw_skeleton
-from ipa_app.pose.keypoints import Keypoint
+from ipa_app.pose.keypoints import Details, Keypoint
 from ipa_app.pose.presets import POSES_FOLDER, preset_pictures, preset_sheets, presets
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
 from ipa_app.pose.skeleton import Skeleton

@@ -14,13 +14,13 @@ from accelerate import init_empty_weights
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import catalog
 from ipa_app.pose.detect import PoseDetector, find_pose, pose_image
+from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.draw import draw_sheet
-from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.toy_reader import SIDE, ToyReader, ToyReading, load_toy_reader
+from ipa_app.runtime import BUILD_LOCK
 from tests.tiny_models import tiny_toy_reader
 from toybox import world
 from toybox.recipe.pose_reader import save_toy_reader
@@ -175,7 +175,7 @@ def test_a_reader_waits_until_a_model_has_been_built(reading_bundle_dir: Path) -
     file, detector = reading_bundle_dir / "pose_reader" / "model.safetensors", PoseDetector()
     with ThreadPoolExecutor() as pool:
         # As diffusers does while it builds a model, in another thread.
-        with ONE_AT_A_TIME, init_empty_weights():
+        with BUILD_LOCK, init_empty_weights():
             found = pool.submit(detector.detect, noise((128, 128)), weights=no_weights, toy_reader=file)
             with pytest.raises(TimeoutError):
                 found.result(timeout=1)

@@ -32,7 +32,7 @@ def arguments(base: Path, pictures: Path, output: Path, *more: str) -> list[str]
 
 @pytest.fixture
 def train(tiny_bundle_dir: Path, pictures: Path, tmp_path: Path) -> Callable[..., int]:
-    """Trains on `pictures` into ``tmp_path/out``."""
+    """Trains on `pictures` into `tmp_path/out`."""
 
     def run(*more: str) -> int:
         return main(arguments(tiny_bundle_dir, pictures, tmp_path / "out", *more))

@@ -15,9 +15,8 @@ from ipa_app.training.adapters import new_adapter
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.examples import TrainingBatch, draw
-from ipa_app.training.heldout import HeldoutLoss
 from ipa_app.training.loop import GuidedUNet, Trainer, learning_rate, make_accelerator
-from ipa_app.training.loss import mse, prediction_target
+from ipa_app.training.loss import HeldoutLoss, mse, prediction_target
 from ipa_app.training.run import prepare_base
 
 Batches = Callable[..., Iterator[TrainingBatch]]

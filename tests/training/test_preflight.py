@@ -44,12 +44,12 @@ def test_only_one_run_writes_to_a_folder(tmp_path: Path) -> None:
 
 def test_room_is_needed_for_all_that_is_written(make_config: Callable[..., TrainConfig]) -> None:
     config = make_config(max_steps=1000, sample_steps=500, keep_checkpoints=2)
-    room = needed_room(config, numbers=22_000_000, encoded=10**9, step=0, rows=6, side=512)
+    room = needed_room(config, parameters=22_000_000, encoded=10**9, step=0, rows=6, side=512)
     assert room.checkpoints == 3 * 22_000_000 * 12
     assert room.results == pytest.approx(22_000_000 * 2 + 3 * 6 * 4 * 512 * 512 * 3 * 0.7)
     assert room.total > 10**9 + room.checkpoints + room.results
     assert str(room) == "1.0 GB of encoded pictures, 792 MB of checkpoints, 84 MB of results"
-    finished = needed_room(config, numbers=22_000_000, encoded=0, step=1000, rows=6, side=512)
+    finished = needed_room(config, parameters=22_000_000, encoded=0, step=1000, rows=6, side=512)
     assert finished.checkpoints == 0
 
 

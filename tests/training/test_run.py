@@ -21,7 +21,6 @@ from ipa_app.training.config import TrainConfig
 from ipa_app.training.encoding import FrozenEncoder
 from ipa_app.training.examples import TrainingBatch
 from ipa_app.training.loop import make_accelerator
-from ipa_app.training.publish import UnusableAdapterError, publish
 from ipa_app.training.reports import (
     CheckpointReport,
     FinishedReport,
@@ -33,6 +32,7 @@ from ipa_app.training.reports import (
 )
 from ipa_app.training.run import TrainingRun, prepare_base, train
 from ipa_app.training.sampling import Sample, Sampler
+from ipa_app.training.saving import UnusableAdapterError, publish
 from tests.training.conftest import encoded_batch
 
 Batches = Callable[..., Iterator[TrainingBatch]]

@@ -13,8 +13,8 @@ from PIL import Image, ImageCms
 
 from ipa_app.errors import UserError
 from ipa_app.ui.form import build_request
-from ipa_app.ui.kept import show_anywhere
-from ipa_app.ui.seen import seen_html
+from ipa_app.ui.pictures import show_anywhere
+from ipa_app.ui.references import seen_html
 from tests.picture_files import COLOURS, encoded, in_p3, middles, p3_profile, patches
 from tests.seen import paragraphs
 

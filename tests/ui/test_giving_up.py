@@ -15,10 +15,10 @@ from gradio_client import Client
 from gradio_client.client import Job as ClientJob
 from gradio_client.utils import Status
 
-from ipa_app.building import ONE_AT_A_TIME
 from ipa_app.engine.job import Job
 from ipa_app.engine.results import Progress
 from ipa_app.errors import Cancelled
+from ipa_app.runtime import BUILD_LOCK
 from tests.engine.conftest import TIMEOUT_S
 from tests.ui.serving import WatchedEngine, served_engine
 from tests.ui.test_api import PROMISED, REQUIRED
@@ -132,7 +132,7 @@ def test_what_is_given_up_while_it_waits_leaves_the_queue(
 
 def test_what_is_given_up_while_its_model_is_loaded_ends(tiny_bundle_dir: Path) -> None:
     # Nothing can be built while another thread builds, so that loading takes as long as the test wants.
-    with ONE_AT_A_TIME, served_engine(tiny_bundle_dir) as (url, engine):
+    with BUILD_LOCK, served_engine(tiny_bundle_dir) as (url, engine):
         give_up = by_hanging_up(url)
         (job,) = submitted(engine, 0)
         next(event for event in job.events() if isinstance(event, Progress) and event.phase == "loading")

@@ -19,8 +19,7 @@ from ipa_app.messages import Message
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
-from ipa_app.models.memory_use import MemoryUse
-from ipa_app.models.state import ModelState
+from ipa_app.models.state import MemoryUse, ModelState
 from ipa_app.ui.model_choice import ModelChoice
 from ipa_app.ui.offer import offer_html
 from ipa_app.ui.page import lay_out

@@ -15,10 +15,10 @@ from PIL import Image
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import Cancelled
 from ipa_app.imaging.png import write_png
-from ipa_app.ui.live import seed_to_redraw
 from ipa_app.ui.model_choice import ModelChoice
+from ipa_app.ui.references import seen_html
 from ipa_app.ui.running import Runner
-from ipa_app.ui.seen import seen_html
+from ipa_app.ui.wiring import seed_to_redraw
 from tests.engine.conftest import noise_picture
 from tests.ui.page_parts import Opened, inputs_after
 

@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ipa_app.engine.results import GenerateResult
-from ipa_app.engine.withheld import notice
+from ipa_app.engine.results import GenerateResult, notice
 from ipa_app.imaging.png import read_settings
 from ipa_app.messages import Message
 from ipa_app.models.loaded import LoadedModel
-from ipa_app.models.memory_use import MemoryUse
+from ipa_app.models.state import MemoryUse
 from ipa_app.ui.about import memory_note, memory_text
 from ipa_app.ui.orders import SERIES
 from ipa_app.ui.running import Runner, done_text
@@ -123,7 +122,7 @@ def test_it_is_told_where_a_model_runs(device: Any, precision: Any) -> None:
     assert "free" not in text
 
 
-@pytest.mark.parametrize("savings", [("half",), ("tiled",), ("half", "tiled"), ("turns", "tiled")])
+@pytest.mark.parametrize("savings", [("half",), ("tiled",), ("half", "tiled"), ("offload", "tiled")])
 def test_it_is_told_what_short_memory_led_to(savings: Any) -> None:
     use = MemoryUse(device="cuda", precision="half", needed=3 * GB, savings=savings, free=5_100_000_000, wanted=9 * GB)
     assert memory_text(use)[1].startswith("Only 5.1 GB of 9.0 GB were free, so ")

@@ -49,7 +49,7 @@ SAVE_MINUTES = 4.0
 
 
 def train_adapter(kind: Kind, recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train one adapter on the frozen base and write ``folder/adapters/<published name>``."""
+    """Train one adapter on the frozen base and write `folder/adapters/<published name>`."""
     start = start_of(folder, "adapters") / FILES[kind]
     settings = recipe.base_adapter if kind == "base" else recipe.fine_adapter
     config = train_config(
@@ -61,7 +61,7 @@ def train_adapter(kind: Kind, recipe: Recipe, data: ToyData, heldout: ToyData, f
 def fit_adapter(
     config: TrainConfig, recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path, *, target: Path
 ) -> None:
-    """Train an adapter on the pairs of the training split, and copy the finished file to ``target``.
+    """Train an adapter on the pairs of the training split, and copy the finished file to `target`.
 
     Raises:
         UnfinishedError: the minutes of the stage are over first; nothing is lost.
@@ -174,14 +174,14 @@ class Pairs:
             number += 1
 
     def draw(self, size: int, generator: torch.Generator) -> TrainingBatch:
-        """``size`` random pairs, weighted by `loss_weights`."""
+        """`size` random pairs, weighted by `loss_weights`."""
         rows = torch.randint(len(self._features), (size,), generator=generator)
         shape = torch.Size((size, *self._latents.mean.shape[1:]))
         weights = loss_weights(take_rows(self._keypoints, rows, self._device), shape)
         return replace(self._batch(rows, generator), loss_weights=weights)
 
     def whole_batch(self, rows: torch.Tensor) -> TrainingBatch:
-        """The same batch for ``rows`` every time, all of a picture counted alike."""
+        """The same batch for `rows` every time, all of a picture counted alike."""
         generator = torch.Generator().manual_seed(0)
         return self._batch(rows, generator)
 
@@ -199,7 +199,7 @@ class Pairs:
 
 @torch.no_grad()
 def features_of(kind: Kind, recipe: Recipe, data: ToyData, folder: Path, split: Split) -> torch.Tensor:
-    """What the vision tower says of every picture of a split, float16, on the device."""
+    """What the image encoder says of every picture of a split, float16, on the device."""
     encoder, device = load_image_encoder(folder), pick_device()
     parts, pictures = [], as_seen(recipe, data, folder, split)
     for rows in torch.arange(len(data)).split(64):

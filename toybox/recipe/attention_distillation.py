@@ -1,6 +1,6 @@
 """Stages: each adapter learns first what the text would have said, layer by layer and without the UNet.
 
-Decoupled attention adds ``Attn(Q, K_img, V_img)`` to what attention to the text gives. So in every layer the picture of
+Decoupled attention adds `Attn(Q, K_img, V_img)` to what attention to the text gives. So in every layer the picture of
 a subject should add what its full caption would give beyond the words that are there. That is a target without noise,
 for queries that the UNet really asks, and a step costs a small part of one through the UNet: distillation of one
 attention into another (Romero et al. 2015, on hints from inner layers). The adapters' own stages go on from there.
@@ -126,7 +126,7 @@ def _error(
 def new_adapter(
     kind: Kind, recipe: Recipe, unet: UNet2DConditionModel, encoder: CLIPVisionModelWithProjection
 ) -> IPAdapter:
-    """An untrained adapter for a UNet and a vision tower."""
+    """An untrained adapter for a UNet and an image encoder."""
     return IPAdapter.for_unet(
         unet,
         kind=kind,

@@ -50,7 +50,7 @@ def load_vae(folder: Path) -> AutoencoderKL:
 
 
 def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train encoder and decoder, and write them to ``folder/vae`` with latents of mean 0 and deviation 1.
+    """Train encoder and decoder, and write them to `folder/vae` with latents of mean 0 and deviation 1.
 
     An autoencoder that lies there already, of a bundle that the recipe goes on from, trains on.
     """
@@ -133,7 +133,7 @@ def half_crops(cells: int, generator: torch.Generator, *batches: torch.Tensor) -
     Args:
         cells: corners lie on a grid of so many cells a side.
         generator: decides the places.
-        batches: (B, C, H, W) of any size each, multiples of ``cells``.
+        batches: (B, C, H, W) of any size each, multiples of `cells`.
     """
     side = cells // 2
     corners = torch.randint(cells - side + 1, (len(batches[0]), 2), generator=generator).tolist()
@@ -154,7 +154,7 @@ def normalise_latents(vae: AutoencoderKL, data: ToyData, pictures: int = 512) ->
     """Fold the latents' mean and deviation into the 1x1 convolutions round them.
 
     A diffusion model wants latents of mean 0 and deviation 1 per channel; the config has room for one number
-    (``scaling_factor``), the convolutions for exact ones. What comes out of ``decode(encode(x))`` stays the same.
+    (`scaling_factor`), the convolutions for exact ones. What comes out of `decode(encode(x))` stays the same.
     """
     rows = torch.from_numpy(np.linspace(0, len(data) - 1, min(pictures, len(data))).astype(np.int64))
     device = pick_device()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 SOUND_ON_GPUS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""All of PyTorch's attention but cuDNN's, whose gradients on an H100 or H200 are now and then no numbers; PyTorch 2.11
+"""All of PyTorch's attention but cuDNN's, whose gradients on an H100 or H200 are now and then NaN; PyTorch 2.11
 and later prefer it there (pytorch/pytorch issue 196678, NVIDIA/cudnn-frontend issue 1072)."""
 
 

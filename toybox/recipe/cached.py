@@ -42,7 +42,7 @@ class Latents:
 
 @torch.no_grad()
 def latents_of(data: ToyData, folder: Path, split: str, *, shrink: int = 1) -> Latents:
-    """Encode a split once; cached in ``folder``.
+    """Encode a split once; cached in `folder`.
 
     Args:
         data: the split.

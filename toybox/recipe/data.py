@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 Split = Literal["train", "heldout"]
 VIEWS = 2
-"""Scenes per subject: picture ``2 i`` and ``2 i + 1`` show the same subject."""
+"""Scenes per subject: picture `2 i` and `2 i + 1` show the same subject."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ def views_of(recipe: Recipe, split: Split, subject: int) -> tuple[world.View, ..
 
 
 def load_or_draw(recipe: Recipe, folder: Path, split: Split) -> ToyData:
-    """Load a split from ``folder``, drawing it first where it is not there yet.
+    """Load a split from `folder`, drawing it first where it is not there yet.
 
     Args:
         recipe: sizes of the data set.
         folder: where the arrays live; written atomically, so a half-drawn split is drawn anew.
-        split: ``heldout`` holds only subjects that training never sees.
+        split: `heldout` holds only subjects that training never sees.
     """
     target = folder / split
     with PartialState().main_process_first():

@@ -96,7 +96,7 @@ def load_unet(folder: Path) -> UNet2DConditionModel:
 
 
 def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train the UNet with the text tower, as Rombach et al. 2022 do; write both, and ``scheduler``.
+    """Train the UNet with the text tower, as Rombach et al. 2022 do; write both, and `scheduler`.
 
     A UNet that lies there already, of the bundle that the recipe goes on from, trains on.
 
@@ -133,12 +133,12 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
 
 
 def save_text_encoder(text_encoder: CLIPTextModel, folder: Path) -> None:
-    """Write ``text_encoder``, which the samples' pipelines read."""
+    """Write `text_encoder`, which the samples' pipelines read."""
     text_encoder.save_pretrained(folder / "text_encoder")
 
 
 def draw_text_samples(folder: Path, unet: UNet2DConditionModel, heldout: ToyData) -> None:
-    """What the UNet makes of the captions of eight held-out pictures, in ``samples/unet.png``."""
+    """What the UNet makes of the captions of eight held-out pictures, in `samples/unet.png`."""
     prompts = [texts[0] for texts in heldout.captions[:16:2]]
     pictures = pipeline(folder, unet)(
         prompts,
@@ -175,7 +175,7 @@ def noised(
 
 
 def pipeline(folder: Path, unet: UNet2DConditionModel) -> StableDiffusionPipeline:
-    """A text-to-image pipeline of what the recipe has made so far, round ``unet``."""
+    """A text-to-image pipeline of what the recipe has made so far, round `unet`."""
     pipe = StableDiffusionPipeline(
         vae=load_vae(folder),
         text_encoder=load_text_encoder(folder),
@@ -250,7 +250,7 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
 
 @dataclass(frozen=True)
 class _Batch:
-    """One batch; the first ``len(control)`` of its rows have a skeleton."""
+    """One batch; the first `len(control)` of its rows have a skeleton."""
 
     noisy: torch.Tensor
     timesteps: torch.Tensor
@@ -273,7 +273,7 @@ class _Batches:
         self._keypoints = on_device(data.keypoints, device)
 
     def draw(self, size: int, generator: torch.Generator) -> _Batch:
-        """``size`` random rows, the first of them with a skeleton."""
+        """`size` random rows, the first of them with a skeleton."""
         rows = torch.randint(self._count, (size,), generator=generator)
         posed, free = rows.split([round(size * POSED_SHARE), size - round(size * POSED_SHARE)])
         ids = [

@@ -32,7 +32,7 @@ def on_device(array: np.ndarray, device: torch.device) -> Rows:
 
 
 def take_rows(array: Rows, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The given ``rows`` (B,) of an array, on the device."""
+    """The given `rows` (B,) of an array, on the device."""
     if isinstance(array, torch.Tensor):
         return array[rows.to(array.device, non_blocking=True)].to(device)
     return torch.from_numpy(np.ascontiguousarray(array[rows.numpy()])).to(device)
@@ -66,7 +66,7 @@ def pixels(images: Rows, rows: torch.Tensor, device: torch.device) -> torch.Tens
 
 
 def clip_pixels(batch: torch.Tensor, size: int) -> torch.Tensor:
-    """Pictures for the vision tower.
+    """Pictures for the image encoder.
 
     Args:
         batch: (B, 3, H, W) in [-1, 1], square.
@@ -81,7 +81,7 @@ def clip_pixels(batch: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def log_figures(folder: Path, stage: str, figures: dict[str, float]) -> None:
-    """Append held-out figures of a stage to ``figures.jsonl`` and log them."""
+    """Append held-out figures of a stage to `figures.jsonl` and log them."""
     logger.info("%s held out: %s", stage, figures)
     with (folder / "figures.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"stage": stage, **figures}) + "\n")

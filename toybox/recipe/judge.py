@@ -1,7 +1,7 @@
 """Stage: the judge, a network that reads attributes and joints off pictures, so that what the model draws is counted.
 
 It is trained on drawings alone, degraded a little so that it reads what people see and no finer; it is independent of
-the model's own towers and no part of the bundle. ``bench/judge`` holds the one that the figures of the model card are
+the model's own towers and no part of the bundle. `bench/judge` holds the one that the figures of the model card are
 by.
 """
 
@@ -202,7 +202,7 @@ def right(reading: Reading, labels: torch.Tensor) -> dict[str, torch.Tensor]:
 
     Args:
         reading: of B pictures.
-        labels: (B, attributes) in the order of ``world.ATTRIBUTES``.
+        labels: (B, attributes) in the order of `world.ATTRIBUTES`.
 
     Returns:
         Attribute to (B,) bool.
@@ -213,7 +213,7 @@ def right(reading: Reading, labels: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def joints_right(reading: Reading, keypoints: torch.Tensor) -> torch.Tensor:
-    """(B, 18) bool: which joints are where they should be, to within ``PCK_THRESHOLD`` (Yang & Ramanan 2013).
+    """(B, 18) bool: which joints are where they should be, to within `PCK_THRESHOLD` (Yang & Ramanan 2013).
 
     Args:
         reading: of B pictures.
@@ -224,7 +224,7 @@ def joints_right(reading: Reading, keypoints: torch.Tensor) -> torch.Tensor:
 
 
 def train_judge(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train the judge and write ``folder/judge``; its own accuracy on held-out drawings goes to figures.jsonl."""
+    """Train the judge and write `folder/judge`; its own accuracy on held-out drawings goes to figures.jsonl."""
     device = pick_device()
     judge = Judge(recipe.size).to(device, memory_format=torch.channels_last)
     labels, keypoints = torch.from_numpy(data.labels), torch.from_numpy(data.keypoints)
@@ -273,7 +273,7 @@ def load_judge(folder: Path) -> Judge:
     """A trained judge, in single precision.
 
     Args:
-        folder: that the stage has written, or ``bench/judge``.
+        folder: that the stage has written, or `bench/judge`.
     """
     judge = Judge(**json.loads((folder / CONFIG).read_text("utf-8")))
     judge.load_state_dict(load_file(folder / WEIGHTS))

@@ -41,14 +41,14 @@ HELDOUT = 512
 
 @dataclass(frozen=True)
 class _Batch:
-    """Pictures of which the first ``len(keypoints)`` show a toy character."""
+    """Pictures of which the first `len(keypoints)` show a toy character."""
 
     pictures: torch.Tensor
     keypoints: torch.Tensor
 
 
 def train_pose_reader(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train the reader and write ``folder/pose_reader``; what it reads on held-out subjects goes to figures.jsonl."""
+    """Train the reader and write `folder/pose_reader`; what it reads on held-out subjects goes to figures.jsonl."""
     device = pick_device()
     reader = ToyReader().to(device, memory_format=torch.channels_last)
     batches, tried = _Batches(data, "train", device), _Batches(heldout, "heldout", device)

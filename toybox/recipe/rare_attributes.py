@@ -31,7 +31,7 @@ MEASURED = 256
 
 
 def train_rare_attributes(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train ``text_encoder`` on and write it anew; one that this has been done to already stays as it is."""
+    """Train `text_encoder` on and write it anew; one that this has been done to already stays as it is."""
     if (folder / "done" / "rare_attributes").exists():
         return
     encoder = load_text_encoder(folder).requires_grad_(True).train()
@@ -72,7 +72,7 @@ class DirectionTargets:
         return self._ids.shape[1]
 
     def error(self, encoder: CLIPTextModel, rows: torch.Tensor, wording: torch.Tensor) -> torch.Tensor:
-        """Mean squared distance of ``encoder``'s states from what they are to become."""
+        """Mean squared distance of `encoder`'s states from what they are to become."""
         ids = self._ids[rows, wording]
         with torch.no_grad():
             target = self._captions.hidden_states(ids) + self._added(rows, wording)
@@ -112,6 +112,6 @@ def mentioned_words(data: ToyData) -> torch.Tensor:
 
 
 def orthogonal(count: int, size: int, *, seed: int) -> torch.Tensor:
-    """``count`` directions of length 1 in ``size`` dimensions, at right angles to one another."""
+    """`count` directions of length 1 in `size` dimensions, at right angles to one another."""
     drawn = torch.randn(size, count, generator=torch.Generator().manual_seed(seed))
     return torch.linalg.qr(drawn)[0].T

@@ -39,7 +39,7 @@ class Recipe:
         subjects: training subjects drawn; each is seen in two scenes.
         heldout_subjects: subjects whose combination of attributes never occurs in training.
         captions_per_picture: differently worded captions kept per picture.
-        vision_size: side of the square the vision tower sees, in pixels.
+        vision_size: side of the square the image encoder sees, in pixels.
         vae_channels: of the autoencoder's levels; each level after the first halves the size of the latents.
         controlnet_channels: of the ControlNet's layers that look at skeletons, one more for each halving.
         other_view_share: share of the adapters' pairs whose reference shows the same subject in another scene; the

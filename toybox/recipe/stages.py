@@ -8,15 +8,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
+from diffusers import ControlNetModel, StableDiffusionPipeline
+from transformers import CLIPImageProcessor
 
 from ipa_app.errors import UserError
+from toybox import world
 from toybox.recipe.adapters import train_base_adapter, train_fine_adapter
 from toybox.recipe.attention_distillation import distil_base_adapter, distil_fine_adapter
 from toybox.recipe.autoencoder import train_vae
-from toybox.recipe.bundle import write_bundle
 from toybox.recipe.data import ToyData, load_or_draw
-from toybox.recipe.denoiser import train_controlnet, train_unet
+from toybox.recipe.denoiser import (
+    GUIDANCE_SCALE,
+    NUM_INFERENCE_STEPS,
+    load_unet,
+    pipeline,
+    train_controlnet,
+    train_unet,
+)
 from toybox.recipe.few_step.student import train_student
 from toybox.recipe.few_step.tiny_autoencoder import train_tiny_vae
 from toybox.recipe.few_step.trajectories import draw_trajectories
@@ -25,8 +35,53 @@ from toybox.recipe.pose_reader import train_pose_reader
 from toybox.recipe.rare_attributes import train_rare_attributes
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tokenizer import forget_token_ids, train_tokenizer
-from toybox.recipe.towers import train_clip, train_vision
-from toybox.recipe.training import start_of
+from toybox.recipe.towers import load_image_encoder, train_clip, train_vision
+from toybox.recipe.training import part_of, start_of
+
+SHARD_SIZE = "15MB"
+TITLE = "Toybox"
+ABOUT = "A small model that ships with the app. It draws toy characters and nothing else."
+
+
+def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path) -> None:
+    """Write `folder/bundle`; copied to assets/toybox by hand, once its pictures have been looked at."""
+    target = folder / "bundle"
+    shutil.rmtree(target, ignore_errors=True)
+    plain = pipeline(folder, load_unet(folder))
+    components = plain.components | {
+        "image_encoder": load_image_encoder(folder),
+        "feature_extractor": CLIPImageProcessor.from_pretrained(folder / "feature_extractor"),
+    }
+    complete = StableDiffusionPipeline(**components, requires_safety_checker=False).to(dtype=torch.float16)
+    complete.save_pretrained(target, max_shard_size=SHARD_SIZE)
+    controlnet = ControlNetModel.from_pretrained(part_of(folder, "controlnet")).to(dtype=torch.float16)
+    controlnet.save_pretrained(target / "controlnet", max_shard_size=SHARD_SIZE)
+    for part in ("adapters", "pose_reader", "vae_tiny", "loras"):
+        shutil.copytree(part_of(folder, part), target / part)
+    _forget_origins(target)
+    _write_facts(recipe, target)
+
+
+def _forget_origins(target: Path) -> None:
+    """Take the paths of the work folder out of the configs, where diffusers notes what each part was loaded from."""
+    for path in target.glob("*/config.json"):
+        config = json.loads(path.read_text("utf-8"))
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+
+
+def _write_facts(recipe: Recipe, target: Path) -> None:
+    (target / "words.json").write_text(json.dumps(world.words(), indent=1) + "\n", "utf-8")
+    facts = {
+        "title": TITLE,
+        "about": ABOUT,
+        "licence": "Apache-2.0",
+        "width": recipe.size,
+        "height": recipe.size,
+        "steps": NUM_INFERENCE_STEPS,
+        "guidance_scale": GUIDANCE_SCALE,
+    }
+    (target / "ipa_studio.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +133,7 @@ LATER_PARTS = frozenset({"vae_tiny"})
 
 
 def run(recipe: Recipe, folder: Path, stages: list[str]) -> None:
-    """Run ``stages`` in order, or all of the bundle that are unfinished; each leaves ``done/<stage>``.
+    """Run `stages` in order, or all of the bundle that are unfinished; each leaves `done/<stage>`.
 
     Raises:
         UnfinishedError: a stage came to its limit of minutes; it has not left its mark, and goes on in the next run.

@@ -18,7 +18,7 @@ VOCAB_SIZE = 1536
 
 
 def train_tokenizer(captions: Iterable[str], folder: Path, *, text_tokens: int) -> None:
-    """Learn byte-pair merges on ``captions`` and write ``folder/tokenizer`` in CLIP's own files.
+    """Learn byte-pair merges on `captions` and write `folder/tokenizer` in CLIP's own files.
 
     Every byte is in the vocabulary, so any text can be encoded; words of the captions become single tokens.
 
@@ -64,7 +64,7 @@ def _clip_order(bpe: Tokenizer, alphabet: list[str]) -> tuple[dict[str, int], li
 
 
 def load_tokenizer(folder: Path) -> CLIPTokenizer:
-    """The tokenizer that ``train_tokenizer`` wrote."""
+    """The tokenizer that `train_tokenizer` wrote."""
     return CLIPTokenizer.from_pretrained(folder / "tokenizer")
 
 
@@ -82,7 +82,7 @@ def encode_captions(tokenizer: CLIPTokenizer, captions: list[list[str]]) -> torc
 def token_ids(tokenizer: CLIPTokenizer, data: ToyData, folder: Path, split: Split) -> tuple[torch.Tensor, torch.Tensor]:
     """Of all captions of a split (N, captions per picture, tokens), and of those of the scenes (N, tokens).
 
-    Kept in ``folder``, until `forget_token_ids`: every stage with captions needs them.
+    Kept in `folder`, until `forget_token_ids`: every stage with captions needs them.
     """
     path = folder / f"token-ids-{split}.pt"
     with PartialState().main_process_first():

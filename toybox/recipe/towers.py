@@ -1,10 +1,10 @@
-"""Stages: the text and the vision tower, trained together by contrast as CLIP is, then the vision tower alone.
+"""Stages: the text and the image encoder, trained together by contrast as CLIP is, then the image encoder alone.
 
-A caption is told from the others of its batch mostly by its place, so contrast (Radford et al. 2021) leaves the vision
-tower blind to much of the character. In the stage `vision` every attribute must follow from the projected embedding by
-a linear layer that is thrown away. What a reference picture can hand on is bounded by this. The measure is the squared
-error and not the likelihood of the right word: the base adapter puts a linear layer on the embedding, and no softmax
-afterwards sorts out for it what is merely likelier.
+A caption is told from the others of its batch mostly by its place, so contrast (Radford et al. 2021) leaves the image
+encoder blind to much of the character. In the stage `vision` every attribute must follow from the projected
+embedding by a linear layer that is thrown away. What a reference picture can hand on is bounded by this. The measure is
+the squared error and not the likelihood of the right word: the base adapter puts a linear layer on the embedding, and
+no softmax afterwards sorts out for it what is merely likelier.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _vision_config(recipe: Recipe) -> CLIPVisionConfig:
 
 
 def train_clip(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train both towers and write ``text_encoder``, ``image_encoder`` and ``feature_extractor``."""
+    """Train both towers and write `text_encoder`, `image_encoder` and `feature_extractor`."""
     device = pick_device()
     tokenizer = load_tokenizer(folder)
     pair = ClipPair(recipe, tokenizer).to(device)
@@ -149,7 +149,7 @@ def load_text_encoder(folder: Path) -> CLIPTextModel:
 
 
 def load_image_encoder(folder: Path) -> CLIPVisionModelWithProjection:
-    """The trained vision tower, frozen."""
+    """The trained image encoder, frozen."""
     return load_frozen(CLIPVisionModelWithProjection, folder / "image_encoder")
 
 
@@ -159,7 +159,7 @@ that the tower does not learn the training pictures by heart."""
 
 
 class AttributeReader(nn.Module):
-    """The vision tower with a linear layer on its embeddings that says which words hold."""
+    """The image encoder with a linear layer on its embeddings that says which words hold."""
 
     def __init__(self, encoder: CLIPVisionModelWithProjection) -> None:
         super().__init__()
@@ -176,13 +176,13 @@ class WordTargets:
     """Which words hold of the pictures of a split, and what there is to explain of each attribute."""
 
     def __init__(self, labels: torch.Tensor) -> None:
-        """``labels`` are the data set's, (N, attributes), on the device that the pictures are read on."""
+        """`labels` are the data set's, (N, attributes), on the device that the pictures are read on."""
         attributes = zip(labels.T, world.ATTRIBUTES.values(), strict=True)
         self._holds = [F.one_hot(column, len(words)).float() for column, words in attributes]
         self._variances = [holds.var(dim=0, correction=0).sum().clamp(min=1e-6) for holds in self._holds]
 
     def unexplained(self, readings: tuple[torch.Tensor, ...], rows: torch.Tensor) -> torch.Tensor:
-        """Share of each attribute's variance that ``readings`` leaves unexplained in ``rows``, (attributes,)."""
+        """Share of each attribute's variance that `readings` leaves unexplained in `rows`, (attributes,)."""
         shares = [
             (values - take_rows(holds, rows, values.device)).square().sum(dim=1).mean() / variance
             for values, holds, variance in zip(readings, self._holds, self._variances, strict=True)
@@ -191,7 +191,7 @@ class WordTargets:
 
 
 def train_vision(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train ``image_encoder`` on and write it anew; held-out shares of attributes read go to figures.jsonl."""
+    """Train `image_encoder` on and write it anew; held-out shares of attributes read go to figures.jsonl."""
     device = pick_device()
     reader = AttributeReader(load_image_encoder(folder).requires_grad_(True).train()).to(device)
     targets = WordTargets(torch.from_numpy(data.labels).to(device))

@@ -115,7 +115,7 @@ def train_module(
     folder: Path,
     sample: Callable[[], None] = lambda: None,
 ) -> int:
-    """Train ``module`` in place until it has seen its samples; it ends with the averaged weights.
+    """Train `module` in place until it has seen its samples; it ends with the averaged weights.
 
     Stops and resumes at will: weights, optimiser, average and counters are saved every few minutes, and the
     random draws of step n depend on n alone.
@@ -124,7 +124,7 @@ def train_module(
         name: of the stage; also the name of its checkpoint and log.
         module: everything that trains in this stage; its trainable parameters are optimised.
         loss: given the step's CPU generator and the share of the samples seen, the loss of this process's share
-            of one fresh batch of ``settings.batch_size``, and figures to log.
+            of one fresh batch of `settings.batch_size`, and figures to log.
         settings: samples, learning rate and limit of minutes.
         folder: where checkpoints and logs go.
         sample: called now and then and at the end, with the averaged weights in place, to draw or measure samples.

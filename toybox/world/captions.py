@@ -186,7 +186,7 @@ def scene_caption(view: View, rng: random.Random) -> str:
 
 
 def says(text: str, attribute: str, word: str) -> bool:
-    """Whether a caption names a pose or a mouth, in whichever wording; ``attribute`` is ``pose`` or ``mouth``."""
+    """Whether a caption names a pose or a mouth, in whichever wording; `attribute` is `pose` or `mouth`."""
     wordings = {"pose": _POSES, "mouth": _MOUTHS}[attribute][word]
     return any(wording in text for wording in wordings)
 

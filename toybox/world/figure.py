@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 from toybox.world.accessories import headwear, neckwear
-from toybox.world.clothes import shirt, shirt_line, trousers, trousers_line
+from toybox.world.clothes import shirt, shirt_line, tail, trousers, trousers_line
 from toybox.world.heads import head
 from toybox.world.palette import PALETTE, darker, gradient, lighter
 from toybox.world.shapes import OUTLINE_WIDTH, ellipse, group, path
 from toybox.world.skeleton import Point, Skeleton
 from toybox.world.subject import NONE, Subject
-from toybox.world.tails import tail
 
 ARM_WIDTH = 14.0
 SLEEVE_WIDTH = 18.0

@@ -79,11 +79,11 @@ class Area:
         return self.to_box(self.feather_mask, Image.Resampling.BILINEAR)
 
     @cached_property
-    def strength(self) -> Image.Image:
+    def blend_mask(self) -> Image.Image:
         """How much of what is drawn shows, of the picture's size: mode "L", 0 outside the mask."""
-        strength = Image.new("L", self.picture.size)
-        strength.paste(self.box_feather_mask, self.box)
-        return ImageChops.multiply(strength, self.mask)
+        blend_mask = Image.new("L", self.picture.size)
+        blend_mask.paste(self.box_feather_mask, self.box)
+        return ImageChops.multiply(blend_mask, self.mask)
 
     @property
     def notes(self) -> tuple[Message, ...]:
@@ -95,7 +95,7 @@ class Area:
         return (note_of_transparency(Message("upload.image")),)
 
     def with_transparency(self, result: Image.Image) -> Image.Image:
-        """Give a result that lies on white the picture's transparency; outside the mask all bytes are the picture's."""
+        """Return a result that lies on white with the picture's transparency; outside the mask it is the picture's."""
         if self._kept is None:
             return result
         return Image.composite(off_white(result, self._kept.getchannel("A")), self._kept, self.mask)
@@ -107,7 +107,7 @@ class Area:
             return None
         opacity, appears = self.transparency.opacity, self.transparency.appears
         kept = self.transparency.colours.copy()
-        kept.putalpha(Image.composite(ImageChops.screen(opacity, self.strength), opacity, appears))
+        kept.putalpha(Image.composite(ImageChops.screen(opacity, self.blend_mask), opacity, appears))
         return kept
 
     def to_box(self, view: Image.Image, resample: Image.Resampling) -> Image.Image:
@@ -186,10 +186,10 @@ def show_area(area: Area, *, longest: int = 1024) -> Image.Image:
     size = area.picture.size
     if max(size) > longest:
         size = fitted_size(size, (longest, longest))
-    strength = area.strength.resize(size, Image.Resampling.BOX)
-    strength = strength.point([round(level * _TINT_SHARE) for level in range(256)])
+    blend_mask = area.blend_mask.resize(size, Image.Resampling.BOX)
+    blend_mask = blend_mask.point([round(level * _TINT_SHARE) for level in range(256)])
     picture = area.picture.resize(size, Image.Resampling.LANCZOS)
-    shown = Image.composite(Image.new("RGB", size, _TINT), picture, strength)
+    shown = Image.composite(Image.new("RGB", size, _TINT), picture, blend_mask)
     scale = size[0] / area.picture.width, size[1] / area.picture.height
     left, top, right, bottom = (round(edge * scale[index % 2]) for index, edge in enumerate(area.box))
     drawing = ImageDraw.Draw(shown)

@@ -14,9 +14,9 @@ from ipa_app.errors import UserError, blaming
 from ipa_app.messages import Message
 from ipa_app.options import option
 from ipa_app.pose.detect import PosePicture, pose_image
+from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.detectors import DETECTORS, USUAL, DetectorName
 from ipa_app.pose.draw import draw_sheet
-from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from ipa_app.engine.observable import Observable
 from ipa_app.engine.results import Progress
 from ipa_app.messages import Message
 from ipa_app.models.entry import HubFiles, HubPart
-from ipa_app.models.hub import gather
+from ipa_app.models.hub import ensure_downloaded
 from ipa_app.pose.detect import FindPeople, PoseDetector, find_pose
+from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.detectors import DETECTORS
-from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def people_finder(
         emit(Progress(phase="loading", step=int(share * 100), steps=100, message=message))
 
     def weights(options: PoseOptions) -> Mapping[str, Path]:
-        files = gather(weights_of(options), report=report, cancel=stop)
+        files = ensure_downloaded(weights_of(options), report=report, cancel=stop)
         emit(Progress(phase="encoding", message=Message("doing.looking_for_people")))
         return files
 

@@ -16,8 +16,8 @@ def said(*messages: str, tag: str = "span", css_class: str = "", role: str = "")
         messages: what is no `Message` is said as it is, in every language. All is escaped but for the marks of
             sentences.
         tag: of the element.
-        css_class: likewise.
-        role: likewise; by default it has none.
+        css_class: of the element.
+        role: of the element; by default it has none.
     """
     plain = {"class": css_class, "role": role}
     attributes = "".join(f' {name}="{value}"' for name, value in plain.items() if value)

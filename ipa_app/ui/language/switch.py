@@ -59,7 +59,7 @@ def setup(languages: Mapping[str, Language], *, known: Iterable[Message]) -> dic
 
 
 def declared_texts() -> Iterator[tuple[str, str]]:
-    """Give all that people see and that is declared elsewhere in English, each by its key: of options, of kinds."""
+    """Yield all that people see and that is declared elsewhere in English, each by its key: of options, of kinds."""
     yield from _option_texts()
     yield from ((f"detector.{name}.help", each.help) for name, each in DETECTORS.items())
     yield from ((f"controlnet.{name}.purpose", each.purpose) for name, each in CONTROLNET_KINDS.items())

@@ -23,7 +23,7 @@ from ipa_app.pose.body import (
     WRISTS,
     Rgb,
 )
-from ipa_app.pose.details import PARTS
+from ipa_app.pose.keypoints import PARTS
 from ipa_app.pose.sheet import PoseSheet
 
 _FOLDER = Path(__file__).parent
@@ -69,7 +69,7 @@ def _labels() -> dict[str, Any]:
 
 
 def _part(part: str) -> dict[str, Any]:
-    """Say where a hand or the face hangs, what it becomes in a mirror, and how it looks on 512 pixels."""
+    """Return where a hand or the face hangs, what it becomes in a mirror, and how it looks on 512 pixels."""
     if part == "face":
         look = {"lines": (), "colours": (), "dot": _css(FACE_POINT_COLOUR), "radius": 3}
         return {"joint": JOINT_NAMES.index("nose"), "mirror": {"other": part, "points": FACE_MIRRORED}, "look": look}

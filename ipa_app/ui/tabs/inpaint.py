@@ -1,36 +1,38 @@
 """Inpaint: paint over part of a picture and have it redrawn after the reference.
 
 The picture keeps its own full size on the server; the editor shows a handy copy to paint on, and only the
-painted mask is taken from it.
+painted mask is taken from it. Before anything is drawn, the mask can be changed and looked at: the picture with
+everything tinted that would change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from ipa_app.engine.tasks.inpaint import EXTENSIONS
-from ipa_app.errors import blaming
+from ipa_app.engine.tasks.area import mark_area, show_area
+from ipa_app.engine.tasks.inpaint import EXTENSIONS, Inpaint, InpaintOptions
+from ipa_app.errors import UserError, blaming
 from ipa_app.imaging.mask_files import read_mask
-from ipa_app.imaging.masks import fit_mask
+from ipa_app.imaging.masks import editor_mask, fit_mask
 from ipa_app.imaging.opening import Opened, open_image
 from ipa_app.imaging.transparency import note_of_transparency, on_white, opacity_of
 from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
-from ipa_app.ui.controls import picture_input
+from ipa_app.options import options
+from ipa_app.ui.controls import AT_ONCE, CHECKED, control, controls, picture_input
 from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
-from ipa_app.ui.form import open_upload
-from ipa_app.ui.kept import keep_picture
-from ipa_app.ui.listeners import AT_ONCE, CHECKED
+from ipa_app.ui.form import build_request, open_upload
+from ipa_app.ui.parts import Parts
+from ipa_app.ui.pictures import keep_picture
+from ipa_app.ui.running import Runner
 from ipa_app.ui.status import notes_html
-from ipa_app.ui.tabs.mask_edges import mask_edges
-from ipa_app.ui.tabs.mask_view import connect_mask_view, keep_mask
 from ipa_app.ui.tabs.shared import Tab, TaskTab, finish_tab, help_text, subheading
 from ipa_app.ui.uploads import file_path
 
@@ -102,7 +104,7 @@ def read_mask_input(
 
 
 def _note_of_size(mask: Image.Image) -> list[Message]:
-    """Say how much is marked where that is most of the picture, as it is where a mask was meant the other way round."""
+    """Return how much is marked where that is most of the picture, as where a mask was meant the other way round."""
     share = mask.histogram()[255] / (mask.width * mask.height)
     if share <= _LARGE_SHARE:
         return []
@@ -151,6 +153,131 @@ def _paintable_copy(payload: Any, shown: str | None) -> tuple[Any, Any, Any, Any
         value = {"background": keep_picture(copy), "layers": [], "composite": None}
         notes = [*opened.notes, *([note_of_transparency(Message("upload.this"))] if opacity_of(opened.image) else [])]
         return gr.update(visible=False), gr.update(visible=True), notes_html(notes), value, path
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskEdges:
+    """The accordion, its inputs by the request's field, and where the outcome can be looked at."""
+
+    fold: gr.Accordion
+    inputs: dict[str, Any]
+    view: MaskView
+
+
+def mask_edges() -> MaskEdges:
+    """Lay out the accordion; as it opens, it changes nothing."""
+    with gr.Accordion(Message("page.inpaint.edges_accordion"), open=False, elem_id="edges-panel") as fold:
+        inputs = controls("mask_invert", "mask_grow", "mask_feather")
+        inputs["area"] = control("area", elem_id="inpaint-area")
+        inputs |= {**controls("mask_padding"), **_extensions()}
+        show = gr.Button(Message("page.inpaint.mask_show"), size="sm", elem_id="mask-show")
+    # Beside the accordion, as a mask in a file is shown while this is closed.
+    return MaskEdges(fold=fold, inputs=inputs, view=_view(show))
+
+
+def _extensions() -> dict[str, Any]:
+    subheading(Message("page.inpaint.extend_heading"))
+    help_text(Message("page.inpaint.extend_help"))
+    sliders = {}
+    for pair in (EXTENSIONS[:2], EXTENSIONS[2:]):
+        with gr.Row():
+            sliders |= controls(*pair, min_width=120)
+    return sliders
+
+
+def _view(show: gr.Button) -> MaskView:
+    with gr.Column(visible=False, elem_id="mask-view") as box:
+        notes = gr.HTML("", padding=False, elem_id="mask-notes")
+        with gr.Column() as understood:
+            picture = gr.Image(
+                label=Message("page.inpaint.mask_show"),
+                show_label=False,
+                height=320,
+                buttons=["fullscreen"],
+                interactive=False,
+                elem_id="mask-shown",
+                elem_classes="ipa-picture",
+            )
+            help_text(Message("page.inpaint.mask_shown"))
+    return MaskView(show=show, box=box, notes=notes, understood=understood, picture=picture)
+
+
+_FILES = ("image", "mask")
+_SHOWN_OF = (*(each.api for each in options(InpaintOptions).values()), "painted", "width", "height", "model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskView:
+    """The button that shows the mask as it will be used, and where.
+
+    `box` holds all of it: the notes, and `understood` with the picture where the mask could be understood.
+    """
+
+    show: gr.Button
+    box: gr.Column
+    notes: gr.HTML
+    understood: gr.Column
+    picture: gr.Image
+
+
+def keep_mask(editor_value: dict[str, Any] | None) -> str | None:
+    """Save what was painted as a black and white PNG and return its path; None when nothing was painted."""
+    try:
+        mask = editor_mask(editor_value)[1]
+    except UserError:
+        return None
+    return keep_picture(mask)
+
+
+def connect_mask_view(view: MaskView, parts: Parts, runner: Runner) -> None:
+    """Let the mask be shown. What was shown goes away when the mask would look different."""
+    inputs = parts.inputs_of(parts.tab_of(Inpaint.name))
+    shown_of = {name: inputs[name] for name in _SHOWN_OF}
+    outputs = [view.box, view.notes, view.understood, view.picture]
+
+    def show(**sent: object) -> dict[Any, Any]:
+        with explained():
+            return _shown(view, runner, sent)
+
+    def show_file(**sent: object) -> dict[Any, Any]:
+        if any(sent[name] is None for name in _FILES):
+            return {view.box: gr.update(visible=False)}
+        with explained():
+            try:
+                return _shown(view, runner, sent)
+            except UserError as error:
+                why = {view.notes: notes_html([error.message]), view.understood: gr.update(visible=False)}
+                return {view.box: gr.update(visible=True), **why}
+
+    # As for drawing: strokes need the editor's own decoding, all other inputs must reach us undecoded.
+    kept = gr.State(None)
+    pressed = view.show.click(keep_mask, shown_of["painted"], kept, **AT_ONCE).success
+    pressed(show, inputs_kwargs={**shown_of, "painted": kept}, outputs=outputs, preprocess=False, **CHECKED)
+    files = [shown_of[name].change for name in _FILES]
+    beside = {name: component for name, component in shown_of.items() if name != "painted"}
+    gr.on(
+        files,
+        show_file,
+        inputs_kwargs=beside,
+        outputs=outputs,
+        preprocess=False,
+        trigger_mode="always_last",
+        **CHECKED,
+    )
+    changes = [component.change for name, component in beside.items() if name not in _FILES]
+    gr.on(changes, lambda: gr.update(visible=False), None, view.box, trigger_mode="always_last", **AT_ONCE)
+
+
+def _shown(view: MaskView, runner: Runner, sent: Mapping[str, object]) -> dict[Any, Any]:
+    """Show the mask of what the form holds, as an update of the page."""
+    request = build_request(Inpaint.name, sent)
+    area = mark_area(runner.studio.plan(request))
+    return {
+        view.box: gr.update(visible=True),
+        view.notes: notes_html((*request.notes, *area.notes)),
+        view.understood: gr.update(visible=True),
+        view.picture: keep_picture(show_area(area), format="jpeg"),
+    }
 
 
 TAB = Tab(

@@ -24,11 +24,10 @@ from ipa_app.pose.detectors import USUAL, detectors
 from ipa_app.pose.keypoint_files import UnknownCanvasError
 from ipa_app.pose.presets import preset_pictures, preset_sheets, preset_title
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
-from ipa_app.ui.controls import controls, picture_input
+from ipa_app.ui.controls import AT_ONCE, CHECKED, controls, picture_input
 from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
 from ipa_app.ui.language.markup import said
-from ipa_app.ui.listeners import AT_ONCE, CHECKED
 from ipa_app.ui.skeleton_editor.component import skeleton_editor
 from ipa_app.ui.status import notes_html
 from ipa_app.ui.tabs.pose_finder import PoseFinder, connect_pose_finder
@@ -221,7 +220,7 @@ def read_keypoints(text: Any, width: Any = 0, height: Any = 0) -> tuple[Any, str
     Args:
         text: the file's content.
         width: of the picture that the points are of, in pixels; 0 where nobody has said it.
-        height: likewise.
+        height: of that picture, in pixels; 0 where nobody has said it.
 
     Returns:
         The pose as the editor takes it, what was left out of it, and nothing for the box; where the size of the picture

@@ -11,11 +11,11 @@ import gradio as gr
 from ipa_app.engine.results import Progress
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
-from ipa_app.pose.options import PoseOptions
+from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
-from ipa_app.ui.audience import awaited
+from ipa_app.ui.calls import awaited
+from ipa_app.ui.controls import CHECKED
 from ipa_app.ui.form import checked_values, open_upload
-from ipa_app.ui.listeners import CHECKED
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.running import Runner, Update
 from ipa_app.ui.status import progress_line, status_line
@@ -85,5 +85,5 @@ def _look(
 
 
 def found_text(sheet: PoseSheet) -> Message:
-    """Say how many were found, and what to do with them."""
+    """Return a message that says how many were found, and what to do with them."""
     return Message("pose.found", count=len(sheet.skeleton.people))

@@ -97,7 +97,7 @@ class TaskTab:
 
 
 def help_text(*texts: Message) -> None:
-    """Say in a line or two what the tab does."""
+    """Show in a line or two what the tab does."""
     gr.HTML(said(*texts, tag="p", css_class="ipa-help"), padding=False, elem_classes="ipa-text")
 
 

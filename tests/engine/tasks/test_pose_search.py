@@ -17,9 +17,9 @@ from ipa_app.engine.tasks.pose_search import PoseSearch, cancellable
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
+from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.detectors import detectors
 from ipa_app.pose.draw import fit_skeleton_picture
-from ipa_app.pose.options import PoseOptions
 from ipa_app.pose.presets import preset_pictures, preset_sheets
 from ipa_app.pose.skeleton import Skeleton
 from tests.engine.conftest import TIMEOUT_S, noise_picture

@@ -6,7 +6,7 @@ is nothing to be averaged and no adversary is needed; progressive distillation (
 Meng et al. 2023) does the same in rounds of two steps each. ControlNet and adapters stay as they are.
 
 The LoRA (Hu et al. 2021) is trained on attention, convolutions and all other layers with weights, and written as peft
-lays it out, which diffusers' ``load_lora_weights`` reads.
+lays it out, which diffusers' `load_lora_weights` reads.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ USE = {"steps": str(PHASES), "guidance_scale": "1", "scheduler": "DDIMScheduler"
 
 
 class LowRank(nn.Module):
-    """A change of rank ``rank`` of a layer's weights, made as a parametrization: no second pass beside the layer."""
+    """A change of rank `rank` of a layer's weights, made as a parametrization: no second pass beside the layer."""
 
     def __init__(self, weight: torch.Tensor, rank: int) -> None:
         """Begin without any change.
@@ -72,7 +72,7 @@ class LowRank(nn.Module):
 
 
 def add_lora(unet: UNet2DConditionModel, rank: int) -> dict[str, LowRank]:
-    """Give every layer with weights but norms a change to be trained; everything else is frozen."""
+    """Add a change to be trained to every layer with weights but norms; everything else is frozen."""
     unet.requires_grad_(False)
     changes = {}
     for name, layer in list(unet.named_modules()):
@@ -111,7 +111,7 @@ def merge_lora(unet: UNet2DConditionModel, path: Path) -> None:
 
 
 def train_student(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: Path) -> None:
-    """Train the LoRA and write it to ``folder/loras``; how far it lands from the model goes to figures.jsonl."""
+    """Train the LoRA and write it to `folder/loras`; how far it lands from the model goes to figures.jsonl."""
     networks = Networks.load(folder)
     asked = Asked(questions(data, recipe.trajectories, seed=recipe.seed), recipe, data, folder, networks.unet)
     leaps = Leaps(networks, asked, folder)
@@ -204,7 +204,7 @@ class Leaps:
 
 
 def states_at(states: np.ndarray, rows: list[int], places: torch.Tensor) -> torch.Tensor:
-    """States of trajectories (N, NUM_INFERENCE_STEPS + 1, 4, h, w), one of each of ``rows``: (B, 4, h, w) float32."""
+    """States of trajectories (N, NUM_INFERENCE_STEPS + 1, 4, h, w), one of each of `rows`: (B, 4, h, w) float32."""
     return torch.from_numpy(states[rows, places.numpy()]).float()
 
 

@@ -67,7 +67,7 @@ class Examples:
 
 
 def train_tiny_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train ``vae_tiny``; how near it is to the large one on held-out drawings goes to figures.jsonl."""
+    """Train `vae_tiny`; how near it is to the large one on held-out drawings goes to figures.jsonl."""
     device, vae = pick_device(), load_vae(folder).to(memory_format=torch.channels_last)
     examples = examples_of(recipe, data, vae, folder)
     pictures = on_device(examples.pictures, device)
@@ -100,7 +100,7 @@ def train_tiny_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
 
 @torch.no_grad()
 def examples_of(recipe: Recipe, data: ToyData, vae: AutoencoderKL, folder: Path) -> Examples:
-    """The examples, decoded once and kept in ``folder``."""
+    """The examples, decoded once and kept in `folder`."""
     path = folder / EXAMPLES
     if not path.exists():
         generator, device = torch.Generator().manual_seed(recipe.seed), pick_device()

@@ -61,7 +61,7 @@ class Networks:
         """What the UNet says of noisy latents (B, 4, h, w), helped by the ControlNet where there is a skeleton.
 
         Args:
-            noisy: a row for every row of ``inputs``.
+            noisy: a row for every row of `inputs`.
             timesteps: (B,).
             inputs: what is asked for.
         """
@@ -100,7 +100,7 @@ def velocity_between(
         timesteps: (B,) of both; -1 is the picture itself.
 
     Returns:
-        The velocity, and (B, 1, 1, 1) how far a step lands beside ``there`` for every unit that a velocity is wrong.
+        The velocity, and (B, 1, 1, 1) how far a step lands beside `there` for every unit that a velocity is wrong.
     """
     (a, s), (a_there, s_there) = (_amounts(scheduler, each) for each in timesteps)
     reach = s_there * a - a_there * s

@@ -14,10 +14,9 @@ import pytest
 from PIL import Image
 
 from ipa_app.pose.body import FACE_MIRRORED, HAND_BONE_COLOURS, HAND_BONES, JOINT_NAMES, WRISTS
-from ipa_app.pose.details import FACE_POINTS, HAND_POINTS, Details
 from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.drawn import drawn_pose
-from ipa_app.pose.keypoints import Keypoint, Points
+from ipa_app.pose.keypoints import FACE_POINTS, HAND_POINTS, Details, Keypoint, Points
 from ipa_app.pose.presets import presets
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton

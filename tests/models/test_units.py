@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipa_app.models.amounts import size_text, time_text
-from ipa_app.models.meter import Meter
+from ipa_app.models.units import Meter, size_text, time_text
 
 
 class Clock:

@@ -1,7 +1,9 @@
-"""Pictures kept among the files that Gradio serves to the page and clears away in time."""
+"""Pictures for the page: kept among the files that Gradio serves and clears away in time, or inside the page's HTML."""
 
 from __future__ import annotations
 
+import base64
+import io
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +15,9 @@ from PIL import Image
 
 from ipa_app.imaging.formats import SHOWN_BY_BROWSERS, format_of
 from ipa_app.imaging.opening import read_image
+from ipa_app.messages import Message
 from ipa_app.ui.failures import explained
-from ipa_app.ui.language.markup import said_in_toast
+from ipa_app.ui.language.markup import attribute, said_in_toast
 from ipa_app.ui.uploads import file_path
 
 _SIGNATURE_BYTES = 64
@@ -58,3 +61,20 @@ def show_anywhere(upload: Any) -> Any:
         for note in opened.notes:
             gr.Info(said_in_toast(note), duration=_TOLD_FOR_S)
         return keep_picture(opened.image)
+
+
+_QUALITY = 80
+
+
+def inline_picture(image: Image.Image, *, alt: Message, css_class: str) -> str:
+    """Return an <img> that holds the picture itself, as JPEG.
+
+    Args:
+        image: mode "RGB"; small, a page holds it as text.
+        alt: what is to be seen.
+        css_class: how it looks.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=_QUALITY)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img class="{css_class}"{attribute("alt", alt)} src="data:image/jpeg;base64,{data}">'

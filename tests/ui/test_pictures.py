@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ipa_app.ui.kept import keep_picture
+from ipa_app.ui.pictures import keep_picture
 from tests.engine.conftest import noise_picture
 
 

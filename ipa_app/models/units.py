@@ -1,4 +1,4 @@
-"""How far a download is, how fast, and how long it will still take."""
+"""Bytes and seconds in human-readable units, and how far, how fast and how near its end a download is."""
 
 from __future__ import annotations
 
@@ -7,10 +7,27 @@ from collections import deque
 from collections.abc import Callable
 
 from ipa_app.messages import Message
-from ipa_app.models.amounts import size_text, time_text
 
 _WINDOW_S = 15.0
 _SPEED_AFTER_S = 1.0
+
+
+def size_text(count: float) -> str:
+    """Return a number of bytes as text in decimal units, as disks and the Hub count: 6140000000 is "6.1 GB"."""
+    if count >= 10**9:
+        return f"{count / 10**9:.1f} GB"
+    if count >= 10**6:
+        return f"{count / 10**6:.0f} MB"
+    return f"{max(count, 0) / 10**3:.0f} kB"
+
+
+def time_text(seconds: float) -> Message:
+    """Return a duration as text, rounded as it deserves, from 2 seconds on: "20 seconds", "3 minutes", "1.5 hours"."""
+    if seconds < 90:
+        return Message("amount.seconds", number=max(2, round(seconds)))
+    if seconds < 90 * 60:
+        return Message("amount.minutes", number=max(2, round(seconds / 60)))
+    return Message("amount.hours", number=f"{seconds / 3600:.1f}")
 
 
 class Meter:
@@ -51,7 +68,7 @@ class Meter:
         return sum(count for when, count in self._arrived if when > began) / elapsed if elapsed > _SPEED_AFTER_S else 0
 
     def text(self) -> Message:
-        """Say it for people: "1.2 of 4.0 GB, 23 MB/s, 2 minutes left"."""
+        """Return how far it is, for people: "1.2 of 4.0 GB, 23 MB/s, 2 minutes left"."""
         done, total = size_text(self.done), size_text(self.total)
         arrived = Message("download.arrived", done=done.removesuffix(total[-3:]), total=total)
         speed = self.speed

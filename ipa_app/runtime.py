@@ -1,8 +1,13 @@
-"""How much of the processor a model takes, where it has no faster device."""
+"""What the whole process shares: the lock under which networks are built, and the threads they may take."""
 
 from __future__ import annotations
 
 import os
+import threading
+
+BUILD_LOCK = threading.RLock()
+"""Held while a network is built. While from_pretrained() runs, diffusers has torch build every module of the process
+without weights, whatever thread builds it; and two loads that overlap would leave it so for ever."""
 
 
 def thread_count() -> int:
