@@ -139,10 +139,10 @@ def _memory_size(value: object) -> int:
 def _waiting(position: int, seconds: int | None) -> Message:
     """Say how many come before, and how long that takes where it is known."""
     ahead = Message("doing.requests_before", count=position) if position else Message("doing.next_in_line")
-    if seconds is None:
+    if not seconds:
         return ahead
     if seconds <= 60:
-        wait = Message("wait.seconds", seconds=max(seconds, _ROUNDED_S))
+        wait = Message("wait.seconds", seconds=seconds)
     else:
         wait = Message("wait.minutes", count=ceil(seconds / 60))
     return Message("doing.waiting", ahead=ahead, wait=wait)
