@@ -16,6 +16,8 @@ from ipa_app.engine.engine import Engine
 
 _TELLING_S = 5.0
 """How long the last answers may be on their way."""
+_FETCHING_S = 3.0
+"""How long after that the pictures they name can still be fetched."""
 _LOOK_EVERY_S = 0.1
 
 
@@ -62,3 +64,4 @@ def _wait_until_told(page: gr.Blocks) -> None:
     latest = time.monotonic() + _TELLING_S
     while any(page._queue.pending_event_ids_session.values()) and time.monotonic() < latest:
         time.sleep(_LOOK_EVERY_S)
+    time.sleep(_FETCHING_S)
