@@ -16,9 +16,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import gradio as gr  # noqa: E402
 
+from ipa_app.engine.queue import Limits, whole_number  # noqa: E402
 from ipa_app.models.adapter_set import largest_added  # noqa: E402
 from ipa_app.models.catalog import catalog  # noqa: E402
 from ipa_app.ui.examples import read_examples  # noqa: E402
+from ipa_app.ui.operations import operator_routes, serve_until_told  # noqa: E402
 from ipa_app.ui.page import build_page  # noqa: E402
 from ipa_app.ui.studio import Studio  # noqa: E402
 from ipa_app.ui.theme import CSS_FILE, build_theme  # noqa: E402
@@ -26,16 +28,19 @@ from ipa_app.ui.zero_gpu import build_engine  # noqa: E402
 
 DEFAULT_MODEL = "toybox"
 EXAMPLES = Path(__file__).resolve().parent / "assets" / "examples"
-MOST_WAITING = 64
+LIMITS = Limits.from_environment(os.environ)
+FINISH_SECONDS = whole_number(os.environ, "IPA_FINISH_SECONDS", 60)
+# Whoever waits has a thread of their own; further ones serve what does not draw.
+THREADS = LIMITS.total + 64
 
-engine = build_engine(catalog(), device=os.environ.get("IPA_DEVICE") or None)
+engine = build_engine(catalog(), device=os.environ.get("IPA_DEVICE") or None, limits=LIMITS)
 manager = engine.manager
 studio = Studio(engine=engine, manager=manager)
-demo = build_page(studio, examples=read_examples(EXAMPLES), default_model=DEFAULT_MODEL).queue(max_size=MOST_WAITING)
+demo = build_page(studio, examples=read_examples(EXAMPLES), default_model=DEFAULT_MODEL).queue(max_size=LIMITS.total)
 
 
 def launch(page: gr.Blocks) -> None:
-    """Open the page first, then load the model behind it; returns when the server is stopped."""
+    """Open the page first, then load the model behind it; returns when the server has been stopped."""
     page.launch(
         theme=build_theme(),
         css_paths=[CSS_FILE],
@@ -45,10 +50,11 @@ def launch(page: gr.Blocks) -> None:
         run_history=False,
         enable_monitoring=False,
         prevent_thread_lock=True,
+        max_threads=THREADS,
+        app_kwargs={"routes": operator_routes(engine)},
     )
     manager.start(DEFAULT_MODEL)
-    page.block_thread()
-    engine.close()
+    serve_until_told(page, engine, limit_s=FINISH_SECONDS)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence, Sized
 from typing import TYPE_CHECKING
 
 from ipa_app.engine.job import Job
+from ipa_app.engine.metrics import Metrics
+from ipa_app.engine.observable import InternalError
+from ipa_app.engine.pace import Pace
 from ipa_app.engine.plan import make_plan
+from ipa_app.engine.queue import FairQueue, Limits
 from ipa_app.engine.remote import RemoteDraw, follow
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.series import Part, Series
 from ipa_app.engine.tasks.pose_search import PoseSearch
 from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out, wait_for_model
 from ipa_app.errors import Cancelled, UserError
+from ipa_app.messages import Message
 from ipa_app.pose.detect import PoseDetector
 from ipa_app.pose.detector import PoseOptions
 
@@ -29,13 +36,17 @@ logger = logging.getLogger(__name__)
 
 
 class Engine:
-    """Takes requests from any thread and draws them in turn, those that fit together in one batch."""
+    """Takes requests from any thread and draws them in turn, those that fit together in one batch.
+
+    Attributes:
+        metrics: its numbers, for whoever runs it.
+    """
 
     def __init__(
         self,
         manager: ModelManager,
         *,
-        max_waiting: int = 32,
+        limits: Limits | None = None,
         batch_limit: int = EXACT_BATCH_LIMIT,
         remote_draw: RemoteDraw | None = None,
     ) -> None:
@@ -43,19 +54,23 @@ class Engine:
 
         Args:
             manager: where models come from.
-            max_waiting: most requests that may wait; further ones are turned away.
+            limits: how much may wait; what is beyond is turned away.
             batch_limit: most pictures drawn in one batch; more than 1 gives up byte-equality for speed.
             remote_draw: draws in another process, one request at a time; None draws here.
         """
+        self.metrics = Metrics()
         self._manager = manager
         self._remote_draw = remote_draw
-        self._max_waiting = max_waiting
         self._batch_limit = batch_limit
         self._detector = PoseDetector()
-        self._waiting: list[Job] = []
-        self._running: list[Job] = []
+        self._pace = Pace()
+        self._waiting: FairQueue[Job] = FairQueue(limits or Limits())
+        # With how many pictures each still lacks.
+        self._running: dict[Job, int] = {}
+        self._refusal: Message | None = None
         self._closed = False
         self._changed = threading.Condition()
+        self.metrics.watch(waiting=lambda: self._count(self._waiting), drawing=lambda: self._count(self._running))
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -64,27 +79,53 @@ class Engine:
         """Where models come from."""
         return self._manager
 
-    def submit(self, request: GenerateRequest, *, previews: bool = False, party: str | None = None) -> Job:
+    @property
+    def trouble(self) -> Message | None:
+        """Why nothing more is drawn; None while requests are taken."""
+        return self._refusal
+
+    def submit(
+        self, request: GenerateRequest, *, previews: bool = False, visitor: str | None = None, bulk: bool = False
+    ) -> Job:
         """Put a request into the queue; a random seed is drawn now.
 
         Args:
             request: what to draw.
             previews: whether its progress shows the pictures while they are drawn, which takes a tenth longer at
                 most; never while anybody else waits.
-            party: as for `Job`.
+            visitor: as for `Job`.
+            bulk: as for `Job`.
 
         Raises:
             UserError: there is no such model, it is not downloaded, it cannot do this, or too many requests wait.
         """
+        try:
+            return self._submit(request, previews=previews, visitor=visitor, bulk=bulk)
+        except UserError as error:
+            self.metrics.refused(error.message.key)
+            raise
+
+    def _submit(self, request: GenerateRequest, *, previews: bool, visitor: str | None, bulk: bool) -> Job:
         self._manager.check_available(request.model)
         plan = make_plan(request.with_seed(), self._manager.entry(request.model))
-        job = Job(plan, on_cancel=self._drop, previews=previews, party=party)
+        job = Job(
+            plan,
+            on_cancel=self._drop,
+            on_phase=self.metrics.phase_took,
+            on_end=self._note_end,
+            previews=previews,
+            visitor=visitor,
+            bulk=bulk,
+        )
         with self._changed:
-            if self._closed:
-                raise UserError("engine.closing")
-            if len(self._waiting) >= self._max_waiting:
-                raise UserError("engine.busy", count=self._max_waiting)
-            self._waiting.append(job)
+            if self._refusal:
+                raise UserError(self._refusal)
+            self._waiting.add(job, visitor=job.visitor, pictures=request.count, size=job.memory_size, bulk=job.bulk)
+            logger.info(
+                "Request %s: %s of %d with %s, %d x %d in %d steps, waits with %d others.",
+                *(job.id, request.task, request.count, request.model, plan.width, plan.height, plan.drawn_steps),
+                len(self._waiting) - 1,
+            )
             self._announce_positions()
             self._changed.notify_all()
         return job
@@ -105,27 +146,49 @@ class Engine:
         toy_reader = self._manager.entry(model).pose_reader
         return PoseSearch(photo, detector=self._detector, options=options, toy_reader=toy_reader)
 
-    def submit_series(self, parts: Sequence[Part], *, previews: bool = False) -> Series:
+    def submit_series(self, parts: Sequence[Part], *, previews: bool = False, visitor: str | None = None) -> Series:
         """Put the requests of a series into the queue one behind the other: all of them, or none.
+
+        Args:
+            parts: its requests.
+            previews: as for `submit`.
+            visitor: whose all of them are; by default nobody else's.
 
         Raises:
             UserError: as for `submit`, about any of them.
         """
         jobs: list[tuple[str, Job]] = []
-        party = uuid.uuid4().hex
+        visitor = visitor or uuid.uuid4().hex
         try:
             for part in parts:
-                jobs.append((part.title, self.submit(part.request, previews=previews, party=party)))
+                job = self.submit(part.request, previews=previews, visitor=visitor, bulk=True)
+                jobs.append((part.title, job))
         except UserError:
             for _, job in reversed(jobs):
                 job.cancel()
             raise
         return Series(jobs)
 
+    def finish(self, limit_s: float) -> None:
+        """Take nothing more, tell those who wait, and give what is being drawn so long to end."""
+        with self._changed:
+            self._refusal = self._refusal or Message("engine.closing")
+            waiting = list(self._waiting)
+            for job in waiting:
+                self._waiting.remove(job)
+            drawing = tuple(self._running)
+        for job in waiting:
+            job.fail(UserError("engine.closing"))
+        with self._changed:
+            self._changed.wait_for(lambda: all(job.done for job in drawing), limit_s)
+        for job in drawing:
+            job.fail(UserError("engine.closing"))
+            job.cancel()
+
     def close(self) -> None:
         """Cancel everything and stop the worker."""
         with self._changed:
-            self._closed = True
+            self._refusal, self._closed = Message("engine.closing"), True
             jobs = [*self._waiting, *self._running]
             self._changed.notify_all()
         for job in jobs:
@@ -133,67 +196,153 @@ class Engine:
         self._thread.join(timeout=30)
 
     def _run(self) -> None:
-        """Draw until the engine is closed."""
-        while (job := self._next()) is not None:
-            model = wait_for_model(job, self._manager)
-            if model is not None:
-                self._work(job, model)
-            with self._changed:
-                self._running = []
-                self._announce_positions()
+        """Draw until the engine is closed. Whatever else ends this thread ends all that waits for it."""
+        try:
+            while (job := self._next()) is not None:
+                model = wait_for_model(job, self._manager)
+                if model is not None:
+                    self._work(job, model)
+                with self._changed:
+                    self._running = {}
+                    self._announce_positions()
+                    self._changed.notify_all()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        with self._changed:
+            if self._refusal is None:
+                logger.critical("The thread that draws has ended; please start the app again.")
+                self._refusal = Message("engine.dead")
+            jobs = [*self._waiting, *self._running]
+            self._running = {}
+        for job in jobs:
+            job.fail(Cancelled() if job.cancelled else InternalError())
 
     def _work(self, job: Job, model: LoadedModel) -> None:
         if self._remote_draw is not None:
+            since = time.monotonic()
             follow(job, self._remote_draw, previews=job.wants_previews and self._nobody_else_waits([job]))
+            if job.error is None:
+                self._note_drawn([job] * job.plan.request.count, time.monotonic() - since)
             return
         jobs = [job, *self._companions(job)]
+        self._carry_out(jobs, model, before_next=lambda: self._let_pass(job, model))
+
+    def _carry_out(self, jobs: Sequence[Job], model: LoadedModel, *, before_next: Callable[[], None]) -> None:
         carry_out(
             jobs,
             model,
             detector=self._detector,
             batch_limit=self._batch_limit,
             has_time=lambda: self._nobody_else_waits(jobs),
+            before_next=before_next,
+            on_drawn=self._note_drawn,
         )
 
-    def _nobody_else_waits(self, jobs: Sequence[Job]) -> bool:
-        """Whether all that wait belong to the parties of these jobs."""
-        parties = {job.party for job in jobs}
+    def _let_pass(self, job: Job, model: LoadedModel) -> None:
+        """Draw single pictures of others, where it is their turn, before the next picture of a job."""
+        while (single := self._cut_in(job)) is not None:
+            job.let_pass()
+            self._carry_out([single], model, before_next=lambda: None)
+            with self._changed:
+                self._running.pop(single, None)
         with self._changed:
-            return all(job.party in parties for job in self._waiting)
+            self._waiting.next_picture()
+            self._announce_positions()
+
+    def _cut_in(self, job: Job) -> Job | None:
+        """Take from the queue what is to be drawn between two pictures of a job, which is one picture at a time."""
+        with self._changed:
+            single = self._waiting.cut_in(lambda other: self._may_cut_in(other, job))
+            if single is not None:
+                self._begin(single)
+                self._announce_positions()
+        return single
+
+    def _nobody_else_waits(self, jobs: Sequence[Job]) -> bool:
+        """Whether all that wait are of the visitors whom these jobs are of."""
+        visitors = {job.visitor for job in jobs}
+        with self._changed:
+            return all(job.visitor in visitors for job in self._waiting)
 
     def _next(self) -> Job | None:
         """Wait for the request whose turn it is; None when the engine is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._changed.wait_for(lambda: len(self._waiting) or self._closed)
             if self._closed:
                 return None
-            self._running = [self._waiting.pop(0)]
+            job = self._waiting.begin()
+            self._begin(job)
             self._announce_positions()
-            return self._running[0]
+            return job
+
+    def _begin(self, job: Job) -> None:
+        """Count a job that has left the queue among those at work; called with the lock held."""
+        self._running[job] = job.plan.request.count
+        job.begin()
+        logger.info("Request %s: it is its turn.", job.id)
 
     def _companions(self, job: Job) -> list[Job]:
         """Take from the queue what can be drawn in one batch with a job, in the order of the queue."""
         room = self._batch_limit - job.plan.request.count
         with self._changed:
             taken = []
-            for other in list(self._waiting):
+            for other in self._waiting:
                 if other.plan.batch_key == job.plan.batch_key and other.plan.request.count <= room:
                     room -= other.plan.request.count
-                    self._waiting.remove(other)
                     taken.append(other)
-            self._running += taken
+            for other in taken:
+                self._waiting.join(other)
+                self._begin(other)
             self._announce_positions()
         return taken
 
     def _drop(self, job: Job) -> None:
         """Take a cancelled request out of the queue; one that is being drawn notices by itself."""
         with self._changed:
-            if job in self._waiting:
-                self._waiting.remove(job)
+            if self._waiting.remove(job):
                 job.fail(Cancelled())
                 self._announce_positions()
 
+    def _note_drawn(self, drawn: Sequence[Job], seconds: float) -> None:
+        """Learn from a batch how fast it goes.
+
+        Args:
+            drawn: whose its pictures were.
+            seconds: that it took.
+        """
+        with self._changed:
+            if any(job.error is None for job in drawn):
+                self._pace.measured(drawn[0].plan, seconds=seconds, pictures=len(drawn))
+            for job, count in Counter(drawn).items():
+                self._running[job] = max(self._running[job] - count, 0)
+            self._announce_positions()
+            self._changed.notify_all()
+
+    def _note_end(self, job: Job) -> None:
+        """Write down how a request ended, without a word of what was asked for."""
+        error = job.error
+        if isinstance(error, UserError):
+            self.metrics.ended("failed")
+            self.metrics.refused(error.message.key)
+        else:
+            self.metrics.ended("stopped" if error else "done")
+        how = error.message.key if isinstance(error, UserError) else "stopped" if error else "done"
+        logger.info("Request %s: %s.", job.id, how)
+
     def _announce_positions(self) -> None:
-        """Report to those who wait how many are before them."""
-        for index, job in enumerate(self._waiting):
-            job.move_to(index + len(self._running))
+        """Report to those who wait how many are before them, and how long that takes; called with the lock held."""
+        places = self._waiting.places()
+        waits = self._pace.waits(places, self._running, passes=self._may_cut_in)
+        for index, (place, wait_s) in enumerate(zip(places, waits, strict=True)):
+            place.item.move_to(index + len(self._running), wait_s=wait_s)
+
+    def _may_cut_in(self, single: Job, job: Job) -> bool:
+        """Return whether a picture can be drawn between two of a job: here, alone, by the model that is there."""
+        is_exact = self._batch_limit == EXACT_BATCH_LIMIT and self._remote_draw is None
+        return is_exact and not single.bulk and single.plan.entry.name == job.plan.entry.name
+
+    def _count(self, counted: Sized) -> int:
+        with self._changed:
+            return len(counted)

@@ -2,50 +2,147 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextvars import copy_context
+from dataclasses import fields, is_dataclass
+from math import ceil
+
+from PIL import Image
 
 from ipa_app.engine.observable import Observable
 from ipa_app.engine.plan import Plan
-from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.engine.results import GenerateResult, Phase, Progress
 from ipa_app.messages import Message
+
+_ROUNDED_S = 10
+_BYTES_PER_PIXEL = 4  # as Pillow holds them in most modes, RGB too
 
 
 class Job(Observable[GenerateResult]):
     """One submitted request. All methods may be called from any thread, by any number of watchers."""
 
     def __init__(
-        self, plan: Plan, *, on_cancel: Callable[[Job], None], previews: bool = False, party: str | None = None
+        self,
+        plan: Plan,
+        *,
+        on_cancel: Callable[[Job], None],
+        on_phase: Callable[[Phase, float], None] = lambda _phase, _seconds: None,
+        on_end: Callable[[Job], None] = lambda _job: None,
+        previews: bool = False,
+        visitor: str | None = None,
+        bulk: bool = False,
     ) -> None:
         """Make a job that waits.
 
         Args:
             plan: what is to be drawn.
             on_cancel: told when the owner cancels, so that a waiting job can be dropped at once.
+            on_phase: told of each phase that is over, and how many seconds it took.
+            on_end: told once, when the job has ended.
             previews: whether its watchers want to see the pictures while they are drawn.
-            party: whom it belongs to, where several jobs are one visitor's; by default nobody else's.
+            visitor: whose it is, where several jobs may be one visitor's; by default nobody else's.
+            bulk: whether it is one of many, so that single pictures of others go first; so is one of several pictures.
         """
         super().__init__()
-        self.party = party or self.id
+        self.visitor = visitor or self.id
         self.wants_previews = previews
         self.plan = plan
+        self.bulk = bulk or plan.request.count > 1
         # Of the visitor who submits it.
         self.context = copy_context()
         self._on_cancel = on_cancel
-        self._position = 0
+        self._on_phase = on_phase
+        self._on_end = on_end
+        self._phase: Phase = "queued"
+        self._since = time.monotonic()
+        self._place: tuple[int, int | None] | None = None
 
     @property
     def position(self) -> int:
         """How many requests come before this one; 0 for one that is next, at work or done."""
-        return self._position
+        return self._place[0] if self._place else 0
+
+    @property
+    def memory_size(self) -> int:
+        """How many bytes its pictures take while it waits."""
+        return _memory_size(self.plan.request)
+
+    @property
+    def error(self) -> Exception | None:
+        """What it ended with, if not with pictures."""
+        return self._error
 
     def cancel(self) -> None:
         """Stop: at once while waiting, at the next denoising step while drawing. Does nothing to one that is done."""
         super().cancel()
         self._on_cancel(self)
 
-    def move_to(self, position: int) -> None:
-        """Take a place in the queue, 0 for the next, and tell the watchers."""
-        self._position = position
-        ahead = Message("doing.requests_before", count=position) if position else Message("doing.next_in_line")
-        self.emit(Progress(phase="queued", message=ahead))
+    def move_to(self, position: int, *, wait_s: float | None = None) -> None:
+        """Take a place in the queue and tell the watchers.
+
+        Args:
+            position: 0 for the next.
+            wait_s: seconds until it is drawn, about; None where nobody knows.
+        """
+        place = position, None if wait_s is None else ceil(wait_s / _ROUNDED_S) * _ROUNDED_S
+        if place != self._place:
+            self._place = place
+            self.emit(Progress(phase="queued", message=_waiting(*place)))
+
+    def begin(self) -> None:
+        """Leave the queue: it is this one's turn."""
+        self._place = None
+
+    def let_pass(self) -> None:
+        """Report to the watchers that a single picture of somebody else is drawn between two of this one's."""
+        self.emit(Progress(phase="queued", message=Message("doing.letting_pass")))
+
+    def emit(self, progress: Progress) -> None:
+        """Report to the watchers how far it is, and take the time of a phase that is over."""
+        if progress.phase != self._phase and not self.done:
+            self._end_phase()
+            self._phase = progress.phase
+        super().emit(progress)
+
+    def finish(self, result: GenerateResult) -> bool:
+        """End well."""
+        return self._ended(super().finish(result))
+
+    def fail(self, error: Exception) -> bool:
+        """End with an error, which is this one's alone."""
+        return self._ended(super().fail(error))
+
+    def _ended(self, is_now: bool) -> bool:
+        if is_now:
+            self._end_phase()
+            self._on_end(self)
+        return is_now
+
+    def _end_phase(self) -> None:
+        now = time.monotonic()
+        self._on_phase(self._phase, now - self._since)
+        self._since = now
+
+
+def _memory_size(value: object) -> int:
+    """Return the bytes of all pictures in a value: a picture itself, or some in a tuple or a dataclass."""
+    if isinstance(value, Image.Image):
+        return value.width * value.height * _BYTES_PER_PIXEL
+    if isinstance(value, tuple):
+        return sum(map(_memory_size, value))
+    if is_dataclass(value):
+        return sum(_memory_size(getattr(value, each.name)) for each in fields(value))
+    return 0
+
+
+def _waiting(position: int, seconds: int | None) -> Message:
+    """Return how many come before, and how long that takes where it is known."""
+    ahead = Message("doing.requests_before", count=position) if position else Message("doing.next_in_line")
+    if not seconds:
+        return ahead
+    if seconds <= 60:
+        wait = Message("wait.seconds", seconds=seconds)
+    else:
+        wait = Message("wait.minutes", count=ceil(seconds / 60))
+    return Message("doing.waiting", ahead=ahead, wait=wait)

@@ -127,19 +127,23 @@ class Observable(Generic[Result]):
                 self._events.append(progress)
                 self._changed.notify_all()
 
-    def finish(self, result: Result) -> None:
-        """End well."""
+    def finish(self, result: Result) -> bool:
+        """End well, if it has not ended yet; return whether that is so."""
         with self._changed:
-            if not self.done:
-                self._result = result
-                self._changed.notify_all()
+            if self.done:
+                return False
+            self._result = result
+            self._changed.notify_all()
+            return True
 
-    def fail(self, error: Exception) -> None:
-        """End with an error, which is this one's alone."""
+    def fail(self, error: Exception) -> bool:
+        """End with an error, which is this one's alone, if it has not ended yet; return whether that is so."""
         with self._changed:
-            if not self.done:
-                self._error = error
-                self._changed.notify_all()
+            if self.done:
+                return False
+            self._error = error
+            self._changed.notify_all()
+            return True
 
     @contextmanager
     def owning_errors(self) -> Iterator[None]:

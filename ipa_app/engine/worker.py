@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,8 @@ def carry_out(
     detector: PoseDetector,
     batch_limit: int,
     has_time: Callable[[], bool] = lambda: True,
+    before_next: Callable[[], None] = lambda: None,
+    on_drawn: Callable[[Sequence[Job], float], None] = lambda _drawn, _seconds: None,
 ) -> None:
     """Carry out jobs of equal batch keys; each ends with its result or with its own error, whatever happens.
 
@@ -65,10 +68,20 @@ def carry_out(
         detector: for poses from photos.
         batch_limit: most pictures per batch.
         has_time: whether previews may be made just now.
+        before_next: called between two batches, where others may be let pass.
+        on_drawn: told after each batch whose pictures it had, one by one, and how many seconds it took.
     """
     # What escapes the jobs' own error handling must end them, never the worker.
     with jobs[0].owning_errors():
-        _run_jobs(jobs, model, detector=detector, batch_limit=batch_limit, has_time=has_time)
+        _run_jobs(
+            jobs,
+            model,
+            detector=detector,
+            batch_limit=batch_limit,
+            has_time=has_time,
+            before_next=before_next,
+            on_drawn=on_drawn,
+        )
     for job in jobs:
         job.fail(InternalError())
 
@@ -80,12 +93,14 @@ def _run_jobs(
     detector: PoseDetector,
     batch_limit: int,
     has_time: Callable[[], bool],
+    before_next: Callable[[], None],
+    on_drawn: Callable[[Sequence[Job], float], None],
 ) -> None:
     from ipa_app.engine.prepared import PreparedJob
     from ipa_app.engine.previews import TimeBudget
     from ipa_app.models.memory import memory_errors
 
-    budget = TimeBudget()
+    budget, since = TimeBudget(), time.monotonic()
     waiting: list[tuple[PreparedJob, BatchItem]] = []
     for job in jobs:
         with job.owning_errors(), memory_errors():
@@ -94,6 +109,10 @@ def _run_jobs(
     while waiting := [(prepared, item) for prepared, item in waiting if not prepared.job.done]:
         batch, waiting = waiting[:batch_limit], waiting[batch_limit:]
         _draw_batch(batch, model, budget=budget, has_time=has_time)
+        on_drawn([prepared.job for prepared, _ in batch], time.monotonic() - since)
+        if waiting:
+            before_next()
+            since = time.monotonic()
 
 
 def _draw_batch(

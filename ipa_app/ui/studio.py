@@ -33,6 +33,7 @@ from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.about import word_notes
 from ipa_app.ui.failures import is_disk_full
+from ipa_app.ui.visitor import visitor
 
 _LOOK_EVERY_S = 0.05
 _KEEP_UNSAVED_S = 3600.0
@@ -82,14 +83,22 @@ class Studio:
         With previews, its progress now and then shows what is there so far.
         """
         request = self._noted(request.with_seed())
-        job = self.engine.submit(request, previews=previews)
-        return self._started(job, again=lambda: self.engine.submit(request, previews=previews))
+        whose = visitor()
+
+        def begin() -> Job:
+            return self.engine.submit(request, previews=previews, visitor=whose)
+
+        return self._started(begin(), again=begin)
 
     def submit_series(self, parts: Sequence[Part], *, previews: bool = False) -> str:
         """Queue the requests of a series and return one id, by which they are followed and cancelled together."""
         parts = [replace(part, request=self._noted(part.request)) for part in parts]
-        series = self.engine.submit_series(parts, previews=previews)
-        return self._started(series, again=lambda: self.engine.submit_series(parts, previews=previews))
+        whose = visitor()
+
+        def begin() -> Series:
+            return self.engine.submit_series(parts, previews=previews, visitor=whose)
+
+        return self._started(begin(), again=begin)
 
     def _noted(self, request: GenerateRequest) -> GenerateRequest:
         """Note how the words of a request will be read."""

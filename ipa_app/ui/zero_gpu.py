@@ -21,6 +21,7 @@ import gradio as gr
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.observable import InternalError
 from ipa_app.engine.plan import Plan, make_plan
+from ipa_app.engine.queue import Limits
 from ipa_app.engine.remote import Events, RemoteDraw, draw_remotely, with_adapter
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import Cancelled, UserError
@@ -57,7 +58,7 @@ def is_zero_gpu() -> bool:
     return os.environ.get(VARIABLE, "").lower() in ("1", "t", "true")
 
 
-def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None) -> Engine:
+def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None, limits: Limits | None = None) -> Engine:
     """Build the engine that suits the hardware. On ZeroGPU this loads every model; call it in the main thread.
 
     What cannot be loaded there is left out, and the others work.
@@ -65,13 +66,14 @@ def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None) -> En
     Args:
         catalog: the models that may be asked for.
         device: a torch device; None takes the fastest there is.
+        limits: how much may wait.
 
     Raises:
         UserError: on ZeroGPU, the package `spaces` is missing.
     """
     adapters = AdapterSet(os.environ.get(ADAPTERS_VARIABLE, ""))
     if not is_zero_gpu():
-        return Engine(ModelManager(catalog, device, adapters=adapters))
+        return Engine(ModelManager(catalog, device, adapters=adapters), limits=limits)
     try:
         import spaces  # before torch, which comes in with the first model
     except ImportError:
@@ -86,7 +88,7 @@ def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None) -> En
             models[name] = _load(manager, name)
         except UserError as error:
             manager.leave_out(name, error.message)
-    return Engine(manager, remote_draw=drawing_on(models, gpu=spaces.GPU))
+    return Engine(manager, limits=limits, remote_draw=drawing_on(models, gpu=spaces.GPU))
 
 
 def drawing_on(models: Mapping[str, LoadedModel], *, gpu: Callable[..., Any]) -> RemoteDraw:

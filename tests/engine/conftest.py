@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from ipa_app.engine.engine import Engine
+from ipa_app.engine.queue import Limits
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.results import GenerateResult
 from ipa_app.models.catalog import entry_from_folder
@@ -41,7 +42,7 @@ def manager(tiny_bundle_dir: Path) -> ModelManager:
 
 @pytest.fixture(scope="session")
 def engine(manager: ModelManager) -> Iterator[Engine]:
-    engine = Engine(manager, max_waiting=6)
+    engine = Engine(manager, limits=Limits(total=6))
     yield engine
     engine.close()
 

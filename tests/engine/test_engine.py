@@ -26,7 +26,7 @@ from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from tests.engine.conftest import TIMEOUT_S, Generate, pixels, reference
 
-LONG = {"task": "mix", "prompt": "a cat", "steps": 100, "count": 8}
+LONG = {"task": "mix", "prompt": "a cat", "steps": 100, "width": 128, "height": 128}
 SHORT = {"task": "mix", "prompt": "a cat", "seed": 1}
 
 

@@ -17,6 +17,7 @@ from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.ui.examples import Example
+from ipa_app.ui.operations import operator_routes
 from ipa_app.ui.page import build_page
 from ipa_app.ui.studio import Studio
 from ipa_app.ui.theme import CSS_FILE, build_theme
@@ -75,6 +76,7 @@ def served_engine(
             css_paths=[CSS_FILE],
             ssr_mode=False,
             run_history=False,
+            app_kwargs={"routes": operator_routes(engine)},
             **launch,
         )
         manager.start("toybox")

@@ -1,0 +1,174 @@
+"""Many visitors at once against a running app: `python -m bench.load URL --visitors 100`.
+
+Every visitor asks for one picture over HTTP, all at the same time, as the page does, and with a session of their own.
+Afterwards each picture is drawn once more, alone, and compared by a hash of its pixels. `--hog 100` lets the first
+visitor ask for so many pictures at once; the others' waits are what is printed then. Ends with an error where somebody
+was refused or a picture differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import io
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import httpx
+from PIL import Image
+
+_PATIENCE_S = 3600
+_LOOK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a request.
+
+    Attributes:
+        seed: that it asked for.
+        seconds: until it was answered.
+        pixels: hash of the picture; None where there was none.
+        refusal: what was said instead.
+    """
+
+    seed: int
+    seconds: float
+    pixels: str | None = None
+    refusal: str | None = None
+
+
+class Studio:
+    """A running app, as a browser talks to it."""
+
+    def __init__(self, client: httpx.AsyncClient, *, steps: int) -> None:
+        """Take a client whose base URL is the app's.
+
+        Args:
+            client: that keeps no more than it is told to.
+            steps: denoising steps of every picture.
+        """
+        self._client = client
+        self._steps = steps
+        self._function, self._values = 0, []
+
+    async def look(self) -> None:
+        """Learn how the page calls the endpoint `/mix`."""
+        config = (await self._client.get("config")).raise_for_status().json()
+        endpoint = next(each for each in config["dependencies"] if each["api_name"] == "mix")
+        components = {each["id"]: each["props"] for each in config["components"]}
+        info = (await self._client.get("gradio_api/info")).raise_for_status().json()
+        names = [each["parameter_name"] for each in info["named_endpoints"]["/mix"]["parameters"]]
+        defaults = [components[key].get("value") for key in endpoint["inputs"]]
+        self._function, self._values = endpoint["id"], list(zip(names, defaults, strict=True))
+
+    async def draw(self, seeds: Sequence[int]) -> list[Outcome]:
+        """Ask for pictures, all of them at once and as one visitor, and wait for them."""
+        since, session = time.monotonic(), uuid.uuid4().hex
+        joined = await asyncio.gather(*(self._join(seed, session) for seed in seeds))
+        asked = dict(zip(joined, seeds, strict=True))
+        outcomes = []
+        async for message in self._messages(session):
+            if message.get("msg") == "process_completed":
+                seed = asked.pop(message["event_id"])
+                outcomes.append(await self._outcome(message, seed=seed, seconds=time.monotonic() - since))
+            if not asked:
+                break
+        return outcomes
+
+    async def _join(self, seed: int, session: str) -> str:
+        given = {"prompt": "a red bear", "count": 1, "seed": seed, "steps": self._steps}
+        data = [given.get(name, default) for name, default in self._values]
+        join = {"data": data, "fn_index": self._function, "session_hash": session}
+        joined = await self._client.post("gradio_api/queue/join", json=join)
+        return joined.raise_for_status().json()["event_id"]
+
+    async def _messages(self, session: str) -> AsyncIterator[dict[str, Any]]:
+        async with self._client.stream("GET", "gradio_api/queue/data", params={"session_hash": session}) as stream:
+            async for line in stream.aiter_lines():
+                if line.startswith("data: "):
+                    yield json.loads(line.removeprefix("data: "))
+
+    async def _outcome(self, message: dict[str, Any], *, seed: int, seconds: float) -> Outcome:
+        if not message["success"]:
+            return Outcome(seed=seed, seconds=seconds, refusal=str(message["output"].get("error")))
+        (file,) = message["output"]["data"][0]
+        answer = (await self._client.get(f"gradio_api/file={file['path']}")).raise_for_status()
+        with Image.open(io.BytesIO(answer.content)) as picture:
+            return Outcome(seed=seed, seconds=seconds, pixels=hashlib.sha256(picture.tobytes()).hexdigest())
+
+    async def answers(self, stop: asyncio.Event) -> list[float]:
+        """Fetch the page twice a second until it is enough, and return how many seconds each time took."""
+        seconds = []
+        while not stop.is_set():
+            since = time.monotonic()
+            (await self._client.get("")).raise_for_status()
+            seconds.append(time.monotonic() - since)
+            await asyncio.sleep(_LOOK_EVERY_S)
+        return seconds
+
+
+async def load(url: str, *, visitors: int, hog: int, steps: int) -> bool:
+    """Send everybody at once and print what became of it; return whether all were served with the right pictures."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=visitors)
+    async with httpx.AsyncClient(base_url=f"{url.rstrip('/')}/", timeout=_PATIENCE_S, limits=limits) as client:
+        studio = Studio(client, steps=steps)
+        await studio.look()
+        await studio.draw([0])  # the model is loaded from then on
+        stop = asyncio.Event()
+        page = asyncio.create_task(studio.answers(stop))
+        hogs = list(range(1, hog + 1))
+        others = [[seed] for seed in range(hog + 1, hog + 1 + visitors - bool(hogs))]
+        everybody = await asyncio.gather(*(studio.draw(seeds) for seeds in ([hogs] if hogs else []) + others))
+        stop.set()
+        outcomes = [outcome for one in everybody for outcome in one]
+        alone = [outcome for each in outcomes if each.pixels for outcome in await studio.draw([each.seed])]
+        return report(outcomes, alone, others=[each for each in outcomes if each.seed > hog], page=await page)
+
+
+def report(
+    outcomes: Sequence[Outcome], alone: Sequence[Outcome], *, others: Sequence[Outcome], page: Sequence[float]
+) -> bool:
+    """Print the figures.
+
+    Args:
+        outcomes: of all requests.
+        alone: what those that were served come to alone.
+        others: those whose waits count.
+        page: seconds that the page took meanwhile.
+    """
+    expected = {each.seed: each.pixels for each in alone}
+    served = [each for each in outcomes if each.pixels]
+    equal = sum(expected[each.seed] == each.pixels for each in served)
+    waits = [each.seconds for each in others if each.pixels]
+    print(f"served {len(served)} of {len(outcomes)}, refused {len(outcomes) - len(served)}")
+    print(f"equal to their solo runs: {equal}")
+    if waits:
+        print(f"wait: median {median(waits):.1f} s, worst {max(waits):.1f} s, of {len(waits)}")
+        print(f"one picture alone: median {median(each.seconds for each in alone):.2f} s")
+    print(f"page: worst answer {max(page):.2f} s")
+    for refusal in sorted({str(each.refusal) for each in outcomes if not each.pixels}):
+        print(f"refused: {refusal}")
+    return equal == len(outcomes)
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", help="of a running app, such as http://127.0.0.1:7860")
+    parser.add_argument("--visitors", type=int, default=100)
+    parser.add_argument("--hog", type=int, default=0, help="how many pictures the first visitor asks for at once")
+    parser.add_argument("--steps", type=int, default=0, help="of each picture; 0 is the model's own number")
+    args = parser.parse_args()
+    if not asyncio.run(load(args.url, visitors=args.visitors, hog=args.hog, steps=args.steps)):
+        raise SystemExit("Not everybody got their picture.")
+
+
+if __name__ == "__main__":
+    main()

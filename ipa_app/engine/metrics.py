@@ -1,0 +1,73 @@
+"""What an operator watches: numbers of one engine, in a registry of its own, as Prometheus reads them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import psutil
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """The numbers. All methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._waiting = Gauge("ipa_waiting", "Requests that wait for their turn.", registry=self._registry)
+        self._drawing = Gauge("ipa_drawing", "Requests that are being drawn.", registry=self._registry)
+        self._phases = Histogram(
+            "ipa_phase_seconds",
+            "Seconds that requests spent in each phase.",
+            ["phase"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._ended = Counter(
+            "ipa_requests", "Requests that ended: done, stopped or refused.", ["outcome"], registry=self._registry
+        )
+        self._refused = Counter(
+            "ipa_refused",
+            "Requests that were turned away or could not be drawn, by the key of the sentence that was said.",
+            ["reason"],
+            registry=self._registry,
+        )
+        process = Gauge("ipa_memory_bytes", "Memory that this process has.", registry=self._registry)
+        process.set_function(lambda: psutil.Process().memory_info().rss)
+        device = Gauge("ipa_device_memory_bytes", "Memory that PyTorch has on the GPU.", registry=self._registry)
+        device.set_function(_device_memory)
+
+    def watch(self, *, waiting: Callable[[], float], drawing: Callable[[], float]) -> None:
+        """Name where the numbers of requests come from."""
+        self._waiting.set_function(waiting)
+        self._drawing.set_function(drawing)
+
+    def phase_took(self, phase: str, seconds: float) -> None:
+        """Count the time of a phase that is over."""
+        self._phases.labels(phase).observe(seconds)
+
+    def ended(self, outcome: str) -> None:
+        """Count a request that ended."""
+        self._ended.labels(outcome).inc()
+
+    def refused(self, reason: str) -> None:
+        """Count a refusal.
+
+        Args:
+            reason: key of the sentence.
+        """
+        self._refused.labels(reason or "plain").inc()
+
+    def text(self) -> bytes:
+        """Return all of them in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+def _device_memory() -> float:
+    """Return the bytes that PyTorch has taken, without bringing it in."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return 0
+    return torch.cuda.memory_reserved()

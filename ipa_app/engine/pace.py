@@ -1,0 +1,73 @@
+"""How fast this process draws, as it was measured: what estimates of waiting times are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from ipa_app.engine.job import Job
+    from ipa_app.engine.plan import Plan
+    from ipa_app.engine.queue import Place
+
+_WEIGHT_OF_THE_LATEST = 0.3
+
+
+class Pace:
+    """Exponential averages of the seconds per denoising step, by model, pipeline, guidance and size.
+
+    What else a picture takes, as encoding and decoding, counts as a part of its steps.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[Hashable, float] = {}
+
+    def measured(self, plan: Plan, *, seconds: float, pictures: int) -> None:
+        """Take in how long pictures of a plan took, together."""
+        latest = seconds / (pictures * plan.drawn_steps)
+        before = self._seconds.setdefault(_key(plan), latest)
+        self._seconds[_key(plan)] = before + _WEIGHT_OF_THE_LATEST * (latest - before)
+
+    def seconds(self, plan: Plan, *, pictures: int) -> float | None:
+        """Estimate how long pictures of a plan will take; None where the like has not been drawn yet."""
+        per_step = self._seconds.get(_key(plan))
+        return None if per_step is None else per_step * plan.drawn_steps * pictures
+
+    def waits(
+        self, places: Sequence[Place[Job]], running: Mapping[Job, int], *, passes: Callable[[Job, Job], bool]
+    ) -> list[float | None]:
+        """Estimate how many seconds each has to wait; None where the like of what comes before is not known.
+
+        Args:
+            places: of all that wait, next first.
+            running: what is drawn, with how many pictures each still lacks.
+            passes: whether the first can be drawn between two pictures of the second.
+        """
+        first = next(iter(running), None)
+        all_of_it = _total(self.seconds(job.plan, pictures=left) for job, left in running.items())
+        before: float | None = 0.0
+        singles: float | None = 0.0
+        waits = []
+        for place in places:
+            job = place.item
+            own = self.seconds(job.plan, pictures=job.plan.request.count)
+            if first is not None and not place.bulk and passes(job, first):
+                pictures = min(place.number, running[first])
+                waits.append(_total((self.seconds(first.plan, pictures=pictures), singles)))
+                singles = _total((singles, own))
+            else:
+                waits.append(_total((all_of_it, before)))
+            before = _total((before, own))
+        return waits
+
+
+def _total(seconds: Iterable[float | None]) -> float | None:
+    """Add up estimates; None where one of them is not known."""
+    known = list(seconds)
+    return None if None in known else sum(each for each in known if each is not None)
+
+
+def _key(plan: Plan) -> Hashable:
+    return plan.entry.name, plan.pipeline_task, plan.guidance_scale > 1, plan.canvas_size

@@ -1,0 +1,239 @@
+"""Whose turn it is: what waits, in an order that is fair to visitors. Data only; whoever uses it holds a lock.
+
+Every visitor has a row of their own, and the rows take turns by the picture. This is self-clocked fair queueing
+(Golestani, "A self-clocked fair queueing scheme for broadband applications", INFOCOM 1994): a request gets the tag
+`start + pictures`, where `start` is where the visitor's row ends, or the clock for a visitor who has none; the
+smallest tag is next, and the clock is the tag of the picture that is drawn. So whoever asks for much waits behind those
+who ask for little, and nobody starves: what comes later gets a tag behind the clock, which goes on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from ipa_app.errors import UserError
+
+Item = TypeVar("Item")
+
+_MEGABYTE = 10**6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much may wait.
+
+    Attributes:
+        total: requests of all visitors.
+        each: requests of one visitor.
+        megabytes: memory of the pictures that came with all of them; a single request may have more.
+    """
+
+    total: int = 256
+    each: int = 100
+    megabytes: int = 4096
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Limits:
+        """Read the limits that an operator has set, each at least 1.
+
+        Raises:
+            UserError: a value is no such number.
+        """
+        return cls(
+            total=whole_number(environment, "IPA_MOST_WAITING", cls.total),
+            each=whole_number(environment, "IPA_MOST_WAITING_EACH", cls.each),
+            megabytes=whole_number(environment, "IPA_WAITING_MEGABYTES", cls.megabytes),
+        )
+
+
+def whole_number(environment: Mapping[str, str], variable: str, default: int) -> int:
+    """Return a variable's number, the default where it is not set or empty.
+
+    Raises:
+        UserError: it is no whole number of at least 1.
+    """
+    text = environment.get(variable, "").strip()
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+        raise UserError.plain(f"{variable} is {text!r}; it must be a whole number of at least 1.")
+    return int(text)
+
+
+@dataclass(eq=False)
+class _Entry(Generic[Item]):
+    item: Item
+    visitor: str
+    arrival: int
+    pictures: int
+    size: int
+    bulk: bool
+
+
+@dataclass
+class _Row(Generic[Item]):
+    """What a visitor has waiting, oldest first.
+
+    Attributes:
+        start: the tag at which the first of it starts.
+        entries: what waits.
+    """
+
+    start: int
+    entries: list[_Entry[Item]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Place(Generic[Item]):
+    """Somebody's place in the queue.
+
+    Attributes:
+        item: what waits there.
+        number: in its visitor's row, 1 for the first.
+        bulk: whether it lets single pictures pass.
+    """
+
+    item: Item
+    number: int
+    bulk: bool
+
+
+class FairQueue(Generic[Item]):
+    """Waiting items, each of them once, in the order in which it will be their turn."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._rows: dict[str, _Row[Item]] = {}
+        self._clock = 0
+        self._arrived = 0
+        # The tag of the picture that is drawn of what has begun, and who has been let pass since the one before.
+        self._tag = 0
+        self._let_pass: set[str] = set()
+        self._round: int | None = None
+
+    def __len__(self) -> int:
+        return sum(len(row.entries) for row in self._rows.values())
+
+    def __iter__(self) -> Iterator[Item]:
+        """Go through what waits, next first."""
+        return (entry.item for _, entry in self._ordered())
+
+    def places(self) -> list[Place[Item]]:
+        """Return everybody's place, next first."""
+        counted: Counter[str] = Counter()
+        places = []
+        for _, entry in self._ordered():
+            counted[entry.visitor] += 1
+            places.append(Place(entry.item, counted[entry.visitor], entry.bulk))
+        return places
+
+    def add(self, item: Item, *, visitor: str, pictures: int = 1, size: int = 0, bulk: bool = False) -> None:
+        """Let an item wait.
+
+        Args:
+            item: what waits.
+            visitor: whose it is.
+            pictures: how many it asks for.
+            size: of its pictures in memory, in bytes.
+            bulk: whether it lets single pictures pass, which may come between its pictures.
+
+        Raises:
+            UserError: too much waits, of this visitor or in all.
+        """
+        self._check_room(visitor, size)
+        row = self._rows.setdefault(visitor, _Row(self._clock))
+        if not row.entries:
+            row.start = max(row.start, self._clock)
+        self._arrived += 1
+        row.entries.append(_Entry(item, visitor, self._arrived, pictures, size, bulk))
+
+    def remove(self, item: Item) -> bool:
+        """Take an item out as if it had never come; what its visitor has behind it moves up.
+
+        Returns:
+            Whether it waited here.
+        """
+        for row in self._rows.values():
+            for entry in row.entries:
+                if entry.item is item:
+                    row.entries.remove(entry)
+                    self._forget_rows()
+                    return True
+        return False
+
+    def begin(self) -> Item:
+        """Take what is next; its first picture is drawn now.
+
+        Raises:
+            IndexError: nothing waits.
+        """
+        tag, entry = self._ordered()[0]
+        self._take(entry)
+        self._draw(tag - entry.pictures + 1)
+        return entry.item
+
+    def join(self, item: Item) -> None:
+        """Take an item that is drawn beside what has begun."""
+        self._take(next(entry for _, entry in self._ordered() if entry.item is item))
+
+    def cut_in(self, fits: Callable[[Item], bool]) -> Item | None:
+        """Take a single picture that is to be drawn before the next one of what has begun; None where there is none.
+
+        Between two of those comes at most one of every visitor who waits by then.
+
+        Args:
+            fits: whether an item can be drawn now.
+        """
+        if self._round is None:
+            self._round = self._arrived
+        for _, entry in self._ordered():
+            is_first = self._rows[entry.visitor].entries[0] is entry
+            is_in_round = entry.arrival <= self._round and entry.visitor not in self._let_pass
+            if is_first and is_in_round and not entry.bulk and fits(entry.item):
+                self._let_pass.add(entry.visitor)
+                self._take(entry)
+                return entry.item
+        return None
+
+    def next_picture(self) -> None:
+        """Go on with what has begun."""
+        self._draw(self._tag + 1)
+
+    def _draw(self, tag: int) -> None:
+        """Move the clock on to the picture that is drawn now, and begin a new round of those who are let pass."""
+        self._tag = tag
+        self._clock = max(self._clock, tag)
+        self._let_pass, self._round = set(), None
+
+    def _check_room(self, visitor: str, size: int) -> None:
+        row, waiting = self._rows.get(visitor), len(self)
+        if row and len(row.entries) >= self._limits.each:
+            raise UserError("engine.busy_with_yours", count=len(row.entries))
+        taken = sum(entry.size for row in self._rows.values() for entry in row.entries)
+        is_too_large = bool(waiting) and taken + size > self._limits.megabytes * _MEGABYTE
+        if waiting >= self._limits.total or is_too_large:
+            raise UserError("engine.busy", count=waiting)
+
+    def _ordered(self) -> list[tuple[int, _Entry[Item]]]:
+        """Return all with their tags, next first."""
+        tagged = []
+        for row in self._rows.values():
+            tag = row.start
+            for entry in row.entries:
+                tag += entry.pictures
+                tagged.append((tag, entry))
+        # What lets others pass does so on equal tags, too.
+        return sorted(tagged, key=lambda each: (each[0], each[1].bulk, each[1].arrival))
+
+    def _take(self, entry: _Entry[Item]) -> None:
+        row = self._rows[entry.visitor]
+        row.start += entry.pictures
+        row.entries.remove(entry)
+        self._forget_rows()
+
+    def _forget_rows(self) -> None:
+        """Forget visitors who have nothing waiting and have had no more than others."""
+        self._rows = {visitor: row for visitor, row in self._rows.items() if row.entries or row.start > self._clock}

@@ -1,0 +1,67 @@
+"""What an operator needs beside the page: whether it works, its numbers, and an end that leaves nobody alone."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import gradio as gr
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from ipa_app.engine.engine import Engine
+
+_TELLING_S = 5.0
+"""How long the last answers may be on their way."""
+_FETCHING_S = 3.0
+"""How long after that the pictures they name can still be fetched."""
+_LOOK_EVERY_S = 0.1
+
+
+def operator_routes(engine: Engine) -> list[Route]:
+    """Return the routes `/healthz` and `/metrics` of an app that draws by an engine."""
+
+    def healthz(_request: Request) -> Response:
+        trouble = engine.trouble
+        return PlainTextResponse(trouble or "This process can draw.", status_code=503 if trouble else 200)
+
+    def metrics(_request: Request) -> Response:
+        return Response(engine.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return [Route("/healthz", healthz), Route("/metrics", metrics)]
+
+
+def serve_until_told(page: gr.Blocks, engine: Engine, *, limit_s: float) -> None:
+    """Wait in the main thread until this process shall end, and end well.
+
+    On SIGTERM nothing more is taken, what waits is told so, and what is being drawn has some time to end. On SIGINT all
+    ends at once.
+
+    Args:
+        page: is served.
+        engine: draws for it; closed in the end.
+        limit_s: seconds for what is being drawn.
+    """
+    ending = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ending.set())
+    try:
+        while page.is_running and not ending.wait(_LOOK_EVERY_S):
+            pass
+        if ending.is_set():
+            engine.finish(limit_s)
+            _wait_until_told(page)
+    except KeyboardInterrupt:
+        pass
+    page.close()
+    engine.close()
+
+
+def _wait_until_told(page: gr.Blocks) -> None:
+    """Wait until everybody who asked has had an answer."""
+    latest = time.monotonic() + _TELLING_S
+    while any(page._queue.pending_event_ids_session.values()) and time.monotonic() < latest:
+        time.sleep(_LOOK_EVERY_S)
+    time.sleep(_FETCHING_S)

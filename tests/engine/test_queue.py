@@ -1,0 +1,197 @@
+"""The order of those who wait: fair to visitors, single pictures first, nobody starves."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from statistics import median
+
+import pytest
+
+from ipa_app.engine.queue import FairQueue, Limits, whole_number
+from ipa_app.errors import UserError
+
+MOST_PICTURES = 8
+
+
+def queue_of(*waiting: tuple[str, str] | tuple[str, str, int], limits: Limits | None = None) -> FairQueue[str]:
+    """A queue of items, each with its visitor and how many pictures it asks for; one by default."""
+    queue: FairQueue[str] = FairQueue(limits or Limits())
+    for item, visitor, *pictures in waiting:
+        count = pictures[0] if pictures else 1
+        queue.add(item, visitor=visitor, pictures=count, bulk=count > 1)
+    return queue
+
+
+def anything(_item: str) -> bool:
+    return True
+
+
+def order_of_rest(queue: FairQueue[str], item: str, pictures: int) -> list[str]:
+    """Draw the pictures that an item still lacks, with single ones between them."""
+    drawn = []
+    for _ in range(pictures):
+        while (single := queue.cut_in(anything)) is not None:
+            drawn.append(single)
+        queue.next_picture()
+        drawn.append(item)
+    return drawn
+
+
+def test_visitors_take_turns_and_each_keeps_their_own_order() -> None:
+    queue = queue_of(("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b"), ("c1", "c"), ("b2", "b"))
+    assert list(queue) == ["a1", "b1", "c1", "a2", "b2", "a3"]
+    assert [queue.begin() for _ in range(6)] == ["a1", "b1", "c1", "a2", "b2", "a3"]
+    assert not len(queue)
+
+
+def test_who_comes_back_does_not_wait_for_what_another_one_asked_for_before() -> None:
+    queue = queue_of(*((f"a{number}", "a") for number in range(50)), ("b0", "b"))
+    drawn = []
+    for number in range(1, 21):
+        drawn.append(queue.begin())
+        if drawn[-1].startswith("b"):
+            queue.add(f"b{number}", visitor="b")
+    assert [item[0] for item in drawn] == ["a", "b"] * 10
+
+
+def test_single_pictures_go_before_requests_of_many() -> None:
+    queue = queue_of(("many", "a", 4), ("fewer", "b", 2), ("single", "c"))
+    assert list(queue) == ["single", "fewer", "many"]
+
+
+def test_a_single_picture_waits_for_one_picture_of_a_request_of_many() -> None:
+    queue = queue_of(("many", "a", 4))
+    assert queue.begin() == "many"
+    queue.add("b1", visitor="b")
+    queue.add("b2", visitor="b")
+    queue.add("c1", visitor="c")
+    queue.add("d", visitor="d", pictures=2, bulk=True)
+    assert order_of_rest(queue, "many", 3) == ["b1", "c1", "many", "b2", "many", "many"]
+    assert list(queue) == ["d"]
+
+
+def test_what_does_not_fit_does_not_cut_in() -> None:
+    queue = queue_of(("many", "a", 4))
+    queue.begin()
+    queue.add("of another model", visitor="b")
+    queue.add("fits", visitor="c")
+    assert queue.cut_in(lambda item: item == "fits") == "fits"
+    assert queue.cut_in(lambda item: item == "fits") is None
+    assert list(queue) == ["of another model"]
+
+
+@pytest.mark.parametrize("gone", ["a1", "a2", "b1"])
+def test_what_is_taken_out_leaves_the_order_as_if_it_had_never_come(gone: str) -> None:
+    items = [("a1", "a"), ("a2", "a", 3), ("a3", "a"), ("b1", "b"), ("b2", "b"), ("c1", "c", 2)]
+    queue = queue_of(*items)
+    assert queue.remove(gone)
+    assert not queue.remove(gone)
+    assert list(queue) == list(queue_of(*(item for item in items if item[0] != gone)))
+
+
+def test_what_joins_a_batch_counts_as_its_visitors_turn() -> None:
+    queue = queue_of(("a1", "a"), ("b1", "b"), ("b2", "b"), ("c1", "c"), ("a2", "a"))
+    assert queue.begin() == "a1"
+    queue.join("b1")
+    queue.join("b2")
+    queue.add("b3", visitor="b")
+    assert list(queue) == ["c1", "a2", "b3"]
+
+
+def test_one_visitor_may_have_so_many_and_others_still_come() -> None:
+    queue = queue_of(("a1", "a"), ("a2", "a"), limits=Limits(total=4, each=2))
+    with pytest.raises(UserError, match="2 requests of yours wait here already"):
+        queue.add("a3", visitor="a")
+    queue.add("b1", visitor="b")
+    queue.add("c1", visitor="c")
+    with pytest.raises(UserError, match=r"The studio is busy \(4 requests wait\)"):
+        queue.add("d1", visitor="d")
+    queue.begin()
+    queue.add("d1", visitor="d")
+
+
+def test_the_pictures_that_wait_have_so_much_memory_and_one_request_may_have_more() -> None:
+    queue: FairQueue[str] = FairQueue(Limits(megabytes=1))
+    queue.add("large", visitor="a", size=5 * 10**6)
+    with pytest.raises(UserError, match=r"busy \(1 request"):
+        queue.add("small", visitor="b", size=1)
+    queue.begin()
+    queue.add("small", visitor="b", size=10**6)
+    with pytest.raises(UserError, match="busy"):
+        queue.add("smaller", visitor="c", size=1)
+
+
+def test_with_a_visitor_of_a_hundred_requests_the_others_wait_for_two_rounds_at_most() -> None:
+    visitors = [f"visitor {number}" for number in range(19)]
+    queue = queue_of(
+        *((f"hog {number}", "hog") for number in range(100)), *((visitor, visitor) for visitor in visitors)
+    )
+    drawn, waits, asked = [], [], dict.fromkeys(visitors, 0)
+    while len(queue):
+        item = queue.begin()
+        drawn.append(item)
+        if item in asked:
+            waits.append(len(drawn) - asked[item])
+            if len(drawn) < 300:
+                asked[item] = len(drawn)
+                queue.add(item, visitor=item)
+    assert median(waits) <= 2 * 20
+    assert max(waits) <= 2 * 20
+    assert drawn.count("hog 99") == 1
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_nobody_starves_whatever_the_others_do(seed: int) -> None:
+    chance = random.Random(seed)
+    count = chance.randint(2, 12)
+    crowd = [f"visitor {number}" for number in range(count)]
+    queue: FairQueue[tuple[str, int, int]] = FairQueue(Limits())
+    numbers, time, arrived, ended = itertools.count(), 0, {}, {}
+
+    def arrive(visitor: str, pictures: int) -> None:
+        item = (visitor, next(numbers), pictures)
+        own = sum(each[2] for each in queue if each[0] == visitor)
+        arrived[item] = (time, own)
+        queue.add(item, visitor=visitor, pictures=pictures, bulk=pictures > 1)
+
+    def picture(item: tuple[str, int, int], *, last: bool) -> None:
+        nonlocal time
+        time += 1
+        if last:
+            ended[item] = time
+        # The crowd never lets up: some ask for one picture again and again, others for as many as they can.
+        for visitor in crowd:
+            mine = [each for each in queue if each[0] == visitor]
+            if len(mine) < chance.choice((1, 1, 3)) and time < 400:
+                arrive(visitor, chance.choice((1, 1, 1, 2, MOST_PICTURES)))
+        if mine := [each for each in queue if chance.random() < 0.02]:
+            gone = chance.choice(mine)
+            queue.remove(gone)
+            del arrived[gone]
+
+    for visitor in crowd:
+        arrive(visitor, 1)
+    while len(queue):
+        item = queue.begin()
+        for number in range(item[2]):
+            while number and (single := queue.cut_in(lambda _: True)) is not None:
+                picture(single, last=True)
+            if number:
+                queue.next_picture()
+            picture(item, last=number == item[2] - 1)
+    assert ended.keys() == arrived.keys()
+    for item, (since, own) in arrived.items():
+        assert ended[item] - since <= (count + 1) * (own + item[2] + 2 * MOST_PICTURES), item
+
+
+def test_an_operator_sets_the_limits() -> None:
+    assert Limits.from_environment({}) == Limits()
+    given = {"IPA_MOST_WAITING": "7", "IPA_MOST_WAITING_EACH": " 2 ", "IPA_WAITING_MEGABYTES": ""}
+    assert Limits.from_environment(given) == Limits(total=7, each=2)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", "٣", "9" * 20])
+def test_a_limit_that_is_no_number_is_refused_by_its_name(text: str) -> None:
+    with pytest.raises(UserError, match="IPA_MOST_WAITING is .*; it must be a whole number of at least 1"):
+        whole_number({"IPA_MOST_WAITING": text}, "IPA_MOST_WAITING", 5)

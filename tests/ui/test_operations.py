@@ -1,0 +1,130 @@
+"""What an operator asks of a running app, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from gradio_client import Client
+from gradio_client.client import Job as ClientJob
+
+from ipa_app.engine.engine import Engine
+from ipa_app.ui.operations import operator_routes
+from tests.engine.conftest import TIMEOUT_S
+from tests.ui.serving import WatchedEngine, served_engine
+from tests.ui.test_giving_up import SHORT
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def app(tiny_bundle_dir: Path) -> Iterator[tuple[str, WatchedEngine]]:
+    with served_engine(tiny_bundle_dir) as (url, engine):
+        engine.manager.get("toybox", TIMEOUT_S)
+        yield url, engine
+
+
+def test_a_process_that_can_draw_is_healthy_until_it_closes(app: tuple[str, WatchedEngine]) -> None:
+    url, engine = app
+    answer = httpx.get(f"{url}healthz")
+    assert (answer.status_code, answer.text) == (200, "This process can draw.")
+    other = Engine(engine.manager)
+    (route, _) = operator_routes(other)
+    other.close()
+    assert route.path == "/healthz"
+    closing = route.endpoint(None)
+    assert closing.status_code == 503
+    assert closing.body.decode() == "The studio is closing down; please try again in a minute."
+
+
+def test_numbers_are_counted(app: tuple[str, WatchedEngine]) -> None:
+    url, _ = app
+    Client(url, verbose=False).predict(api_name="/mix", **SHORT)
+    text = httpx.get(f"{url}metrics").text
+    assert 'ipa_requests_total{outcome="done"}' in text
+    assert "ipa_waiting 0.0" in text
+
+
+def test_sessions_are_visitors_and_calls_without_one_are_by_address(app: tuple[str, WatchedEngine]) -> None:
+    url, engine = app
+    before = len(engine.jobs)
+    for client in [Client(url, verbose=False)] * 2 + [Client(url, verbose=False)]:
+        client.predict(api_name="/mix", **SHORT)
+    for _ in range(2):
+        call = httpx.post(f"{url}gradio_api/call/v2/mix", json=SHORT, timeout=TIMEOUT_S).raise_for_status().json()
+        httpx.get(f"{url}gradio_api/call/v2/mix/{call['event_id']}", timeout=TIMEOUT_S).raise_for_status()
+    one, same, other, address, same_address = (job.visitor for job in engine.jobs[before:])
+    assert one == same != other
+    assert address == same_address == "address 127.0.0.1"
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+@contextmanager
+def running_app(bundle: Path, temporary: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`python app.py` over a tiny model, as soon as it can draw."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_TEMP_DIR": str(temporary),
+        "IPA_MODELS": str(bundle),
+        "IPA_HUB_MODELS": "",
+        "IPA_DEVICE": "cpu",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "app.py"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    lines: list[str] = []
+    serving, waiting = threading.Event(), threading.Event()
+    reader = threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True)
+    reader.start()
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        while process.poll() is None and not serving.is_set():
+            try:
+                httpx.get(f"{url}healthz").raise_for_status()
+                serving.set()
+            except httpx.HTTPError:
+                waiting.wait(0.2)
+        assert process.poll() is None, "".join(lines)
+        yield url, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def begun(job: ClientJob) -> ClientJob:
+    waiting = threading.Event()
+    while not job.status().progress_data and not job.done():
+        waiting.wait(0.05)
+    return job
+
+
+@pytest.mark.slow
+def test_a_process_that_is_told_to_end_finishes_what_it_draws_and_tells_those_who_wait(
+    tiny_bundle_dir: Path, tmp_path: Path
+) -> None:
+    with running_app(tiny_bundle_dir, tmp_path) as (url, process):
+        order = {"model": tiny_bundle_dir.name, "prompt": "a cat", "steps": 100, "count": 2, "seed": 1}
+        # A client that nobody holds is closed.
+        clients = [Client(url, verbose=False, download_files=str(tmp_path)) for _ in range(2)]
+        first, waiting = (begun(client.submit(api_name="/mix", **order)) for client in clients)
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(Exception, match="The studio is closing down; please try again in a minute"):
+            waiting.result(TIMEOUT_S)
+        assert first.result(TIMEOUT_S)[1]["seeds"] == [1, 2]
+        assert process.wait(TIMEOUT_S) == 0, clients
