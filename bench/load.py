@@ -152,7 +152,7 @@ def report(
     if waits:
         print(f"wait: median {median(waits):.1f} s, worst {max(waits):.1f} s, of {len(waits)}")
         print(f"one picture alone: median {median(each.seconds for each in alone):.2f} s")
-    print(f"page: worst answer {max(page):.2f} s")
+    print(f"page: median answer {median(page):.2f} s, worst {max(page):.2f} s, of {len(page)}")
     for refusal in sorted({str(each.refusal) for each in outcomes if not each.pixels}):
         print(f"refused: {refusal}")
     return equal == len(outcomes)
