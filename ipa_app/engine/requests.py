@@ -10,7 +10,7 @@ from PIL import Image
 
 from ipa_app.engine.references import MOST_REFERENCES, Reference
 from ipa_app.engine.tasks import TASKS, TaskOptions
-from ipa_app.engine.tasks.task import LARGEST_SIDE, check_range
+from ipa_app.engine.tasks.task import LARGEST_SIDE, check_range, range_end, range_start
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.options import check_options, option
@@ -144,22 +144,8 @@ class GenerateRequest(TaskOptions):
     width: int = _side("The width", label="Width")
     height: int = _side("The height", label="Height")
     model: str = option("toybox", title="The model", label="Model", longest=100, doc="a name from /models")
-    start: float = option(
-        0.0,
-        title="The beginning of the picture's strength",
-        label="From (0: the beginning)",
-        step=0.05,
-        between=(0, 1),
-        doc="when the picture begins to count, as a share of the steps, {least:g} to {most:g}",
-    )
-    end: float = option(
-        1.0,
-        title="The end of the picture's strength",
-        label="To (1: the end)",
-        step=0.05,
-        between=(0, 1),
-        doc="when it ceases to count; later than start",
-    )
+    start: float = range_start("picture")
+    end: float = range_end("picture", after="start")
     negative_reference: Image.Image | None = option(
         None,
         title="The picture to stay away from",

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ipa_app.engine.tasks.pose_search import cancellable, people_finder
-from ipa_app.engine.tasks.task import OwnOptions, Task, TaskInputs, Tools, check_range, no_whole_step
+from ipa_app.engine.tasks.task import (
+    OwnOptions,
+    Task,
+    TaskInputs,
+    Tools,
+    check_range,
+    no_whole_step,
+    range_end,
+    range_start,
+)
 from ipa_app.errors import UserError, blaming
 from ipa_app.messages import Message
 from ipa_app.options import option
@@ -50,22 +59,8 @@ class ControlOptions(OwnOptions):
         between=(0, 2),
         doc="strength of the pose, {least:g} to {most:g}",
     )
-    control_start: float = option(
-        0.0,
-        title="The beginning of the pose's strength",
-        label="From (0: the beginning)",
-        step=0.05,
-        between=(0, 1),
-        doc="when the pose begins to count, as a share of the steps, {least:g} to {most:g}",
-    )
-    control_end: float = option(
-        1.0,
-        title="The end of the pose's strength",
-        label="To (1: the end)",
-        step=0.05,
-        between=(0, 1),
-        doc="when it ceases to count; later than control_start",
-    )
+    control_start: float = range_start("pose")
+    control_end: float = range_end("pose", after="control_start")
     pose_hands: bool = option(
         False,
         title="The finding of hands",

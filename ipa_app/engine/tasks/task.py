@@ -16,7 +16,7 @@ from PIL import Image
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.hashing import picture_hash
-from ipa_app.options import Option, check, options
+from ipa_app.options import Option, check, option, options
 
 if TYPE_CHECKING:
     from ipa_app.engine.batch import BatchItem
@@ -238,6 +238,30 @@ def picture_in_file(pictures: Mapping[str, Image.Image], name: str) -> Image.Ima
     if name not in pictures:
         raise UserError("recipe.picture_missing")
     return pictures[name]
+
+
+def range_start(what: str) -> Any:
+    """Declare from which share of the steps on something counts, as "picture"."""
+    return option(
+        0.0,
+        title=f"The beginning of the {what}'s strength",
+        label="From (0: the beginning)",
+        step=0.05,
+        between=(0, 1),
+        doc=f"when the {what} begins to count, as a share of the steps, {{least:g}} to {{most:g}}",
+    )
+
+
+def range_end(what: str, *, after: str) -> Any:
+    """Declare from which share of the steps on something counts no more, which is `after` another option."""
+    return option(
+        1.0,
+        title=f"The end of the {what}'s strength",
+        label="To (1: the end)",
+        step=0.05,
+        between=(0, 1),
+        doc=f"when it ceases to count; later than {after}",
+    )
 
 
 def check_range(start: float, end: float, *, of: Message, field: str) -> None:

@@ -73,8 +73,13 @@ def _option_texts() -> Iterator[tuple[str, str]]:
 
 
 def _spoken(language: Language) -> dict[str, Any]:
-    """Return a language as the script takes it; what its file lacks is said in English."""
-    sentences = {**english().sentences, **dict(declared_texts()), **language.sentences}
+    """Return a language as the script takes it; what its file lacks is said in English.
+
+    Of English it takes what it is called only: that stands on the page already.
+    """
+    sentences: dict[str, Any] = {**english().sentences, **dict(declared_texts()), **language.sentences}
+    if language.code == english().code:
+        sentences = {key: text for key, text in sentences.items() if key.startswith("language.")}
     return {"code": language.code, "name": language.name, "sentences": sentences}
 
 
