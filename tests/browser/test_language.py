@@ -132,8 +132,7 @@ def page_in_three_languages(
     }
     (folder / "louder.json").write_text(json.dumps(loud), encoding="utf-8")
     examples = [Example(tab="variation", file=reference_file)]
-    temporary = tmp_path_factory.mktemp("gradio")
-    with served(tiny_bundle_dir, temporary=temporary, examples=examples, languages=languages(folder)) as url:
+    with served(tiny_bundle_dir, examples=examples, languages=languages(folder)) as url:
         yield url
 
 
@@ -145,7 +144,7 @@ def test_a_file_more_is_a_language_more(chromium: Any, page_in_three_languages: 
     assert page.locator("#language option").all_inner_texts() == ["English", "LOUD", "中文"]
     choose(page, "louder")
     assert page.inner_text("#variation-generate") == "Generate!"
-    assert page.inner_text("#status") == "Ready when you are.!"
+    assert page.inner_text("#status .ipa-status") == "Ready when you are.!"
     assert page.inner_text("#count label").startswith("HOW MANY!")
     page.fill("#count input[type=number]", "1")
     press(page, "#variation-generate")
