@@ -22,7 +22,7 @@ from ipa_app.adapter.layout import read_layout
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.catalog import ModelEntry
-from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, most_numel, open_controlnet
+from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, largest_numel, open_controlnet
 from ipa_app.models.entry import ControlNetEntry
 from ipa_app.models.image_encoder import ImageEncoder
 from ipa_app.models.loaded import LoadedModel, ResidentAdapters, SafetyChecker
@@ -212,7 +212,7 @@ def _needs(files: _Files) -> Needs:
     if files.image_encoder is not None:
         parts["image_encoder"] = files.image_encoder.numel
     # One at a time is held, or several small ones.
-    parts["controlnet"] = most_numel(files.controlnets)
+    parts["controlnet"] = largest_numel(files.controlnets)
     if files.safety_checker is not None:
         parts["safety_checker"] = files.safety_checker.weights().numel
     return Needs(
