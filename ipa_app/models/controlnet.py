@@ -112,7 +112,7 @@ def _hint_channels(header: Header, number: int) -> int:
     ours = f"{_CONDITIONS}blocks.{number // 2 - 1}.weight" if number else f"{_CONDITIONS}conv_in.weight"
     for key in (f"input_hint_block.{number}.weight", f"{_WRAPPER}input_hint_block.{number}.weight", ours):
         if key in header:
-            return header[key].shape[0]
+            return (*header[key].shape, 1)[0]
     return 1
 
 

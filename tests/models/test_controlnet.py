@@ -120,6 +120,25 @@ def test_a_file_that_does_not_fit_the_unet_is_told_when_it_is_asked_for(copy: Pa
             pose_pipeline(model)
 
 
+@pytest.mark.parametrize(
+    "key", ["input_hint_block.0.weight", "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"]
+)
+def test_a_file_with_a_number_in_place_of_weights_is_told(copy: Path, controlnet: ControlNetModel, key: str) -> None:
+    tensors = original_controlnet(controlnet)
+    assert f"control_model.{key}" in tensors
+    torch.save({**tensors, f"control_model.{key}": torch.zeros(())}, copy / "controlnet" / "pose.pth")
+    with pytest.raises(UserError, match=r"pose\.pth was made for another base model"):
+        pose_pipeline(load(described(copy)))
+
+
+@pytest.mark.parametrize("widths", [None, 32, "wide", {}, [32]])
+def test_a_folder_of_other_widths_is_named(tiny_bundle_dir: Path, tmp_path: Path, widths: object) -> None:
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "copy")
+    path = folder / "controlnet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"block_out_channels": widths}))
+    assert_left_out(folder, "was made for another base model: its blocks are .* wide, this model's are 32, 64")
+
+
 def test_a_file_for_another_family_is_refused_with_both_sides(copy: Path) -> None:
     save_file(tiny_controlnet(tiny_sdxl_unet()).state_dict(), copy / "controlnet" / "pose.safetensors")
     assert_left_out(copy, r"pose\.safetensors was made for .* \(text tokens 64 wide\), but .* \(text tokens 32 wide\)")
