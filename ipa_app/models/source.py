@@ -69,7 +69,7 @@ class Source(ABC):
 
     @abstractmethod
     def numel(self) -> dict[str, int]:
-        """Count the numbers in each part's weights.
+        """Count the elements of each part's weights.
 
         Raises:
             UserError: a part has no weights.
