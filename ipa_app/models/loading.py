@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,8 +30,6 @@ from ipa_app.models.memory import (
     TILE_SIDE,
     MemoryPlan,
     Needs,
-    best_device,
-    default_dtype,
     free_bytes,
     free_main_memory,
     is_out_of_memory,
@@ -40,15 +38,11 @@ from ipa_app.models.memory import (
 from ipa_app.models.parts import Part
 from ipa_app.models.pipelines import build_controlnet_pipeline, build_pipelines
 from ipa_app.models.source import Source, open_source
+from ipa_app.models.state import Report
 from ipa_app.models.weights import find_weights
 from ipa_app.runtime import BUILD_LOCK
 
-__all__ = ["Report", "best_device", "default_dtype", "load_model"]
-
 logger = logging.getLogger(__name__)
-
-Report = Callable[[float, Message], None]
-"""Called with the share that is done, 0 to 1, and a few words on what comes next."""
 
 _NAMES = {
     "unet": Message("part.unet"),
