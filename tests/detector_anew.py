@@ -88,7 +88,7 @@ def check_people_may_choose_it(parts: Parts) -> None:
 
 def check_it_finds_somebody(studio: Studio) -> None:
     """It looks for the pose in a photo, and a picture is drawn after what it found."""
-    search = studio.engine.find_pose(PHOTO, model="toybox", options=PoseOptions(detector="middle"))
+    search = studio.engine.find_pose(PHOTO, model="toybox", options=PoseOptions(pose_detector="middle"))
     sheet = search.result(60)
     assert isinstance(sheet, PoseSheet)
     assert len(sheet.skeleton.people) == 1
@@ -98,7 +98,7 @@ def check_it_finds_somebody(studio: Studio) -> None:
 
 def check_what_it_cannot_do_is_told(studio: Studio) -> None:
     """Fingers that it does not find are not left out in silence."""
-    wanted = PoseOptions(detector="middle", hands=True)
+    wanted = PoseOptions(pose_detector="middle", pose_hands=True)
     try:
         studio.engine.find_pose(PHOTO, model="toybox", options=wanted).result(60)
     except UserError as error:

@@ -158,11 +158,10 @@ class ImagePromptBatch:
     Owned by one call. Only prompts with a range need `at_step`.
     """
 
-    def __init__(self, terms: Mapping[str, Sequence[ImageTerm]], *, num_rows: int, num_steps: int) -> None:
+    def __init__(self, terms: Mapping[str, Sequence[ImageTerm]], *, num_rows: int) -> None:
         """Hold terms by layer name; see `stack`."""
         self._terms = terms
         self._num_rows = num_rows
-        self._num_steps = num_steps
         self._step = 0
 
     @classmethod
@@ -195,7 +194,7 @@ class ImagePromptBatch:
             layer: _terms_of_layer(entries, layer=layer, steps=steps, latent_size=latent_size)
             for layer in (entries[0].tensors if entries else ())
         }
-        return cls(terms, num_rows=len(rows) * (2 if guidance else 1), num_steps=steps)
+        return cls(terms, num_rows=len(rows) * (2 if guidance else 1))
 
     def at_step(self, step: int) -> None:
         """Set which denoising step (0 for the first) comes next."""

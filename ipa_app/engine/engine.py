@@ -199,9 +199,7 @@ class Engine:
         """Draw until the engine is closed. Whatever else ends this thread ends all that waits for it."""
         try:
             while (job := self._next()) is not None:
-                model = wait_for_model(job, self._manager)
-                if model is not None:
-                    self._work(job, model)
+                self._serve(job)
                 with self._changed:
                     self._running = {}
                     self._announce_positions()
@@ -218,6 +216,12 @@ class Engine:
             self._running = {}
         for job in jobs:
             job.fail(Cancelled() if job.cancelled else InternalError())
+
+    def _serve(self, job: Job) -> None:
+        """Carry out a job. No model is held between two of them, so that another one can take its memory."""
+        model = wait_for_model(job, self._manager)
+        if model is not None:
+            self._work(job, model)
 
     def _work(self, job: Job, model: LoadedModel) -> None:
         if self._remote_draw is not None:

@@ -141,7 +141,8 @@ class Observable(Generic[Result]):
         with self._changed:
             if self.done:
                 return False
-            self._error = error
+            # Without the frames that it came through, which hold the model, for as long as anybody looks at it.
+            self._error = error.with_traceback(None)
             self._changed.notify_all()
             return True
 

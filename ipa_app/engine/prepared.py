@@ -50,6 +50,7 @@ class PreparedJob:
             # It is seen before it is used.
             preview = self._inputs.control_image
             job.emit(Progress(phase="encoding", message=Message("doing.looking_at_pictures"), preview=preview))
+        _read_controlnet(job, model)
         self._image_prompts = _image_prompts(job, model, inputs=self._inputs)
         self._adapter_sha256 = model.adapters.get(plan.adapter).sha256 if plan.adapter else None
         self._images: list[Image.Image] = []
@@ -142,6 +143,14 @@ class PreparedJob:
                 result,
             )
         self.job.finish(result)
+
+
+def _read_controlnet(job: Job, model: LoadedModel) -> None:
+    """Have the ControlNet in memory before anything is drawn; who waits for it to be read is told so."""
+    controlnet = job.plan.controlnet
+    if controlnet is not None and controlnet not in model.controlnets:
+        job.emit(Progress(phase="loading", message=Message("doing.reading_controlnet")))
+        model.controlnets.pipeline(controlnet)
 
 
 @torch.inference_mode()

@@ -293,7 +293,7 @@ def _completed(
 def _check_size(size: tuple[int, int], *, max_pixels: int, min_side: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise UserError("picture.too_large", width=width, height=height, megapixels=f"{max_pixels / 1000000.0:g}")
+        raise UserError("picture.too_large", width=width, height=height, megapixels=f"{max_pixels / 1e6:g}")
     if min(width, height) < min_side:
         raise UserError("picture.too_small", width=width, height=height, least=min_side)
 
@@ -340,4 +340,4 @@ def _damaged() -> UserError:
 
 
 def _too_large(max_pixels: int) -> UserError:
-    return UserError("picture.far_too_large", megapixels=f"{max_pixels / 1000000.0:g}")
+    return UserError("picture.far_too_large", megapixels=f"{max_pixels / 1e6:g}")

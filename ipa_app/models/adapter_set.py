@@ -138,7 +138,7 @@ class AdapterSet:
             name, path = _name_and_path(text)
             try:
                 files = adapter_files(path) if path.is_dir() else [path] if path.is_file() else []
-                trouble = Message(f"adapters.trouble.{'holds_none' if path.is_dir() else 'not_there'}")
+                trouble = Message("adapters.trouble.holds_none" if path.is_dir() else "adapters.trouble.not_there")
             except OSError:
                 files, trouble = [], Message("adapters.trouble.unreadable")
             if not files:

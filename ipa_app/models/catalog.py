@@ -90,7 +90,7 @@ def catalog() -> Catalog:
             entry = _entry_from_path(path)
             if named.setdefault(entry.name, path) != path:
                 raise UserError(
-                    "catalog.name_taken", variable=MODELS_VARIABLE, name=entry.name, path=named[entry.name], path2=path
+                    "catalog.name_taken", variable=MODELS_VARIABLE, name=entry.name, path=named[entry.name], other=path
                 )
             entries[entry.name] = entry
         except UserError as error:

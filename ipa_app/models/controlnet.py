@@ -5,7 +5,6 @@ Such a file has no configuration with it. A ControlNet is a copy of its UNet's f
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -68,36 +67,34 @@ class _File(ControlNetFiles):
     unet: UNet2DConditionModel
 
     @cached_property
-    def header(self) -> Header:
-        return read_header(self.path)
-
-    @property
     def numel(self) -> int:
-        return self.header.numel()
+        return read_header(self.path).numel()
 
-    @cached_property
     def layout(self) -> ControlNetModel:
-        """The ControlNet that fits the UNet, without memory for its weights."""
-        sizes = [self._hint_channels(number) for number in _HINT_LAYERS]
-        with torch.device("meta"):
-            return ControlNetModel.from_unet(
-                self.unet, conditioning_embedding_out_channels=tuple(sizes), load_weights_from_unet=False
-            )
+        """Build the ControlNet that fits the UNet, without memory for its weights.
 
-    def check(self) -> None:
-        _base_of(self.unet).check_file(self.path, self.header)
-        tensors = {key: torch.empty(info.shape, device="meta") for key, info in self.header.items()}
+        Raises:
+            UserError: the file, as it is now, holds none of this layout.
+        """
+        header = read_header(self.path)
+        _base_of(self.unet).check_file(self.path, header)
+        sizes = tuple(_hint_channels(header, number) for number in _HINT_LAYERS)
+        with torch.device("meta"):
+            layout = ControlNetModel.from_unet(
+                self.unet, conditioning_embedding_out_channels=sizes, load_weights_from_unet=False
+            )
+        tensors = {key: torch.empty(info.shape, device="meta") for key, info in header.items()}
         given = {key: tensor.shape for key, tensor in self._converted(tensors).items()}
-        wanted = {key: tensor.shape for key, tensor in self.layout.state_dict().items()}
+        wanted = {key: tensor.shape for key, tensor in layout.state_dict().items()}
         different = sorted(key for key in given.keys() | wanted.keys() if given.get(key) != wanted.get(key))
-        if not different:
-            return
-        raise UserError("controlnet.other_unet", name=self.path.name, key=different[0])
+        if different:
+            raise UserError("controlnet.other_unet", name=self.path.name, key=different[0])
+        return layout
 
     def load(self, *, dtype: torch.dtype) -> ControlNetModel:
+        controlnet = self.layout()
         is_flat = is_safetensors(read_beginning(self.path, called=self.path.name))
         tensors = load_file(self.path) if is_flat else load_pickled(self.path)
-        controlnet = self.layout
         converted = {key: tensor.to(dtype, copy=True) for key, tensor in self._converted(tensors).items()}
         controlnet.load_state_dict(converted, assign=True)
         check_finite(controlnet, self.path.name)
@@ -110,12 +107,13 @@ class _File(ControlNetFiles):
         converted = convert_controlnet_checkpoint(dict(tensors), dict(self.unet.config))
         return {key: tensor for key, tensor in converted.items() if tensor is not None}
 
-    def _hint_channels(self, number: int) -> int:
-        ours = f"{_CONDITIONS}blocks.{number // 2 - 1}.weight" if number else f"{_CONDITIONS}conv_in.weight"
-        for key in (f"input_hint_block.{number}.weight", f"{_WRAPPER}input_hint_block.{number}.weight", ours):
-            if key in self.header:
-                return self.header[key].shape[0]
-        return 1
+
+def _hint_channels(header: Header, number: int) -> int:
+    ours = f"{_CONDITIONS}blocks.{number // 2 - 1}.weight" if number else f"{_CONDITIONS}conv_in.weight"
+    for key in (f"input_hint_block.{number}.weight", f"{_WRAPPER}input_hint_block.{number}.weight", ours):
+        if key in header:
+            return (*header[key].shape, 1)[0]
+    return 1
 
 
 def open_controlnet(path: Path, unet: UNet2DConditionModel, *, title: str) -> ControlNetFiles:
@@ -131,7 +129,7 @@ def open_controlnet(path: Path, unet: UNet2DConditionModel, *, title: str) -> Co
     """
     if path.is_file():
         file = _File(path, unet)
-        file.check()
+        file.layout()
         return file
     _base_of(unet).check_folder(path)
     part = Part(path, title)
@@ -146,7 +144,7 @@ def _base_of(unet: UNet2DConditionModel) -> ControlNetBase:
 
 
 class ResidentControlNets:
-    """The ControlNets of a base model, each in a pipeline over the model's parts. For any thread.
+    """The ControlNets of a base model, each in a pipeline over the model's parts. For the thread that draws alone.
 
     Each is read when it is first asked for; those unused for longest make room.
     """
@@ -169,7 +167,10 @@ class ResidentControlNets:
         self._dtype = dtype
         self._build = build
         self._held: OrderedDict[str, DiffusionPipeline] = OrderedDict()
-        self._lock = threading.Lock()
+
+    def __contains__(self, controlnet: ControlNetEntry) -> bool:
+        """Whether a ControlNet is in memory."""
+        return controlnet.name in self._held
 
     def __len__(self) -> int:
         """Count the ControlNets in memory."""
@@ -178,8 +179,7 @@ class ResidentControlNets:
     @property
     def pipelines(self) -> list[DiffusionPipeline]:
         """Those of the ControlNets in memory."""
-        with self._lock:
-            return list(self._held.values())
+        return list(self._held.values())
 
     def pipeline(self, controlnet: ControlNetEntry) -> DiffusionPipeline:
         """Return a ControlNet's pipeline; it becomes the latest used.
@@ -187,25 +187,24 @@ class ResidentControlNets:
         Raises:
             UserError: it was made for another model, is damaged, or holds values that are not finite.
         """
-        with self._lock:
-            if controlnet.name not in self._held:
-                self._held[controlnet.name] = self._read(controlnet)
-            self._held.move_to_end(controlnet.name)
-            return self._held[controlnet.name]
+        if controlnet not in self:
+            self._held[controlnet.name] = self._read(controlnet)
+        self._held.move_to_end(controlnet.name)
+        return self._held[controlnet.name]
 
     def _read(self, controlnet: ControlNetEntry) -> DiffusionPipeline:
         files = self._files[controlnet.name]
         if isinstance(files, UserError):
             raise UserError(files.message)
-        room = most_numel(self._files)
+        room = largest_numel(self._files)
         while self._held and files.numel + sum(_numel(self._files[name]) for name in self._held) > room:
             self._held.popitem(last=False)
         with BUILD_LOCK:
             return self._build(files.load(dtype=self._dtype).requires_grad_(False).eval())
 
 
-def most_numel(files: Mapping[str, ControlNetFiles | UserError]) -> int:
-    """Return how many numbers the ControlNets in memory may have together: as many as the largest one has."""
+def largest_numel(files: Mapping[str, ControlNetFiles | UserError]) -> int:
+    """Return how many elements the largest ControlNet has, which is what those in memory may have together."""
     return max(map(_numel, files.values()), default=0)
 
 

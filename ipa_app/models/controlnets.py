@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from types import MappingProxyType
+from typing import Any
 
 from ipa_app.adapter.fitting import base_name
 from ipa_app.adapter.layers import layers_in
@@ -49,9 +50,10 @@ class ControlNetBase:
         if sort != "ControlNetModel":
             raise UserError("controlnet.wrong_class", name=path.name, sort=str(sort)[:60])
         self.check_width(path.name, config.get("cross_attention_dim"))
-        widths, own = list(config.get("block_out_channels", ())), list(self.block_out_channels)
+        widths, own = config.get("block_out_channels", []), list(self.block_out_channels)
         if own and widths != own:
-            raise UserError("controlnet.other_widths", name=path.name, given=_listed(widths), wanted=_listed(own))
+            given = _listed(widths) if isinstance(widths, list) else str(widths)[:60]
+            raise UserError("controlnet.other_widths", name=path.name, given=given, wanted=_listed(own))
 
     def check_file(self, path: Path, header: Header) -> None:
         """Make sure that a file is a ControlNet that may fit, by what is told of its tensors.
@@ -64,9 +66,9 @@ class ControlNetBase:
             raise UserError("controlnet.not_one", file=path.name, content=part or Message("content.unknown"))
         if method := header.quantisation:
             raise quantised(path.name, method)
-        given = next((each.shape[-1] for key, each in header.items() if key.endswith("attn2.to_k.weight")), None)
-        if given is not None:
-            self.check_width(path.name, given)
+        shapes = (each.shape for key, each in header.items() if key.endswith("attn2.to_k.weight"))
+        if width := next(shapes, ())[-1:]:
+            self.check_width(path.name, width[0])
 
     def check_width(self, name: str, given: object) -> None:
         """Make sure that a ControlNet takes text tokens of the UNet's width.
@@ -204,5 +206,5 @@ def _described(path: Path, kind: str, *, taken: Mapping[str, object]) -> Control
     return ControlNetEntry(name=untaken(called, taken), title=called, kind=kind, path=path)
 
 
-def _listed(widths: list[int]) -> str:
+def _listed(widths: list[Any]) -> str:
     return ", ".join(str(width) for width in widths)

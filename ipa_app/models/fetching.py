@@ -37,9 +37,17 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES = 2**20
 OFFLINE = Message("download.why.offline")
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_TIMEOUT_S = 10.0
+_TRIES = 5
+_PAUSE_S = 1.0
+_DIGEST = re.compile("[0-9a-f]{64}|[0-9a-f]{40}")
 
 
 @contextmanager
@@ -98,15 +106,6 @@ def _unreachable() -> Message:
     return Message("download.why.unreachable", host=constants.ENDPOINT.partition("://")[2])
 
 
-logger = logging.getLogger(__name__)
-
-CHUNK_BYTES = 2**20
-_TIMEOUT_S = 10.0
-_TRIES = 5
-_PAUSE_S = 1.0
-_DIGEST = re.compile("[0-9a-f]{64}|[0-9a-f]{40}")
-
-
 @dataclass(frozen=True, kw_only=True)
 class RemoteFile:
     """A file as the Hub lists it.
@@ -153,7 +152,7 @@ def has_digest(path: Path, digest: str, *, cancel: threading.Event | None = None
     state = hashlib.sha1(f"blob {path.stat().st_size}\0".encode()) if is_git else hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(8 * CHUNK_BYTES):
-            _check(cancel)
+            check_cancel(cancel)
             state.update(chunk)
     return state.hexdigest() == digest
 
@@ -208,7 +207,7 @@ def _complete(file: RemoteFile, *, count: Callable[[int], None], cancel: threadi
 
 
 def _stream(file: RemoteFile, *, count: Callable[[int], None], cancel: threading.Event) -> None:
-    _check(cancel)
+    check_cancel(cancel)
     had = _size(file.partial)
     headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
     if had:
@@ -223,7 +222,7 @@ def _stream(file: RemoteFile, *, count: Callable[[int], None], cancel: threading
             count(-had)
         with file.partial.open("ab" if goes_on else "wb") as target:
             for chunk in response.iter_bytes(CHUNK_BYTES):
-                _check(cancel)
+                check_cancel(cancel)
                 target.write(chunk)
                 count(len(chunk))
                 if target.tell() > file.size:
@@ -237,7 +236,7 @@ def _alone(file: RemoteFile, *, cancel: threading.Event) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{file.digest}.lock", mode=0o664)
     while not lock.is_locked:
-        _check(cancel)
+        check_cancel(cancel)
         try:
             lock.acquire(timeout=0.5)
         except Timeout:
@@ -255,7 +254,12 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _check(cancel: threading.Event | None) -> None:
+def check_cancel(cancel: threading.Event | None) -> None:
+    """Stop here if it is set.
+
+    Raises:
+        Cancelled: it is.
+    """
     if cancel is not None and cancel.is_set():
         raise Cancelled
 

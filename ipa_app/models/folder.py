@@ -132,7 +132,8 @@ class Manifest:
         """
         value = self._values.get(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 1 <= value < float("inf"):
-            raise self._wrong(key, value, Message("allowed.at_least_1"))
+            at_least_1 = Message("allowed.at_least", kind=Message("allowed.number"), least=1)
+            raise self._wrong(key, value, at_least_1)
         return float(value)
 
     def _wrong(self, key: str, value: object, wanted: Message) -> UserError:

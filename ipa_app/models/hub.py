@@ -11,21 +11,28 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_download, is_offline_mode, try_to_load_from_cache
 
-from ipa_app.errors import Cancelled, UserError
+from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.entry import HubFiles, HubPart, ModelEntry
-from ipa_app.models.fetching import OFFLINE, RemoteFile, VerifiedFiles, fetch, has_digest, hub_errors, is_digest
+from ipa_app.models.fetching import (
+    OFFLINE,
+    RemoteFile,
+    VerifiedFiles,
+    check_cancel,
+    fetch,
+    has_digest,
+    hub_errors,
+    is_digest,
+)
+from ipa_app.models.state import Report
 from ipa_app.models.units import Meter, size_text
 
 logger = logging.getLogger(__name__)
-
-Report = Callable[[float, Message], None]
-"""Called with the share that is done, 0 to 1, and a few words on what is being done."""
 
 _LIBRARY = "ip-adapter-studio"
 _LISTING_TIMEOUT_S = 15.0
@@ -60,7 +67,7 @@ def download(entry: HubFiles, *, report: Report, cancel: threading.Event) -> Non
     report(0.0, Message("doing.asking_hub"))
     files: list[RemoteFile] = []
     for part, paths in missing:
-        _check(cancel)
+        check_cancel(cancel)
         files += _listed(part, paths)
     _check_room(entry, files)
     meter = Meter(sum(file.size for file in files), done=sum(_arrived(file) for file in files))
@@ -275,8 +282,3 @@ def _check_room(entry: HubFiles, files: list[RemoteFile]) -> None:
 
 def _checked() -> VerifiedFiles:
     return VerifiedFiles(Path(constants.HF_ASSETS_CACHE) / _LIBRARY / "checked.json")
-
-
-def _check(cancel: threading.Event) -> None:
-    if cancel.is_set():
-        raise Cancelled

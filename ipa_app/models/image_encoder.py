@@ -57,7 +57,7 @@ class ImageEncoder(Part):
 
     @property
     def numel(self) -> int:
-        """How many numbers the tower's weights have; those of a text tower beside it are not read."""
+        """How many elements the tower's weights have; those of a text tower beside it are not read."""
         return self.weights().header.numel(lambda name: name == _PROJECTION or name.startswith(_TOWER))
 
     def load_tower(self, *, dtype: torch.dtype) -> CLIPVisionModelWithProjection:

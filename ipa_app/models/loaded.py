@@ -198,7 +198,7 @@ class _Held(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A base model ready to draw. From call to call nothing in it changes but which adapters and prompts are kept.
+    """A base model ready to draw. From call to call only which adapters, ControlNets and prompts are kept changes.
 
     Attributes:
         entry: what the catalogue says of it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from ipa_app.adapter.layout import read_layout
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.catalog import ModelEntry
-from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, most_numel, open_controlnet
+from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, largest_numel, open_controlnet
 from ipa_app.models.entry import ControlNetEntry
 from ipa_app.models.image_encoder import ImageEncoder
 from ipa_app.models.loaded import LoadedModel, ResidentAdapters, SafetyChecker
@@ -30,8 +30,6 @@ from ipa_app.models.memory import (
     TILE_SIDE,
     MemoryPlan,
     Needs,
-    best_device,
-    default_dtype,
     free_bytes,
     free_main_memory,
     is_out_of_memory,
@@ -40,15 +38,11 @@ from ipa_app.models.memory import (
 from ipa_app.models.parts import Part
 from ipa_app.models.pipelines import build_controlnet_pipeline, build_pipelines
 from ipa_app.models.source import Source, open_source
+from ipa_app.models.state import Report
 from ipa_app.models.weights import find_weights
 from ipa_app.runtime import BUILD_LOCK
 
-__all__ = ["Report", "best_device", "default_dtype", "load_model"]
-
 logger = logging.getLogger(__name__)
-
-Report = Callable[[float, Message], None]
-"""Called with the share that is done, 0 to 1, and a few words on what comes next."""
 
 _NAMES = {
     "unet": Message("part.unet"),
@@ -212,7 +206,7 @@ def _needs(files: _Files) -> Needs:
     if files.image_encoder is not None:
         parts["image_encoder"] = files.image_encoder.numel
     # One at a time is held, or several small ones.
-    parts["controlnet"] = most_numel(files.controlnets)
+    parts["controlnet"] = largest_numel(files.controlnets)
     if files.safety_checker is not None:
         parts["safety_checker"] = files.safety_checker.weights().numel
     return Needs(

@@ -276,7 +276,8 @@ class ModelManager:
         self._make_room(entry.name)
         report(0.0, Message("doing.starting"))
         # Imported here, in the background: these take many seconds, and the page should be up before.
-        from ipa_app.models.loading import best_device, default_dtype, load_model
+        from ipa_app.models.loading import load_model
+        from ipa_app.models.memory import best_device, default_dtype
 
         device = self._device or best_device()
         return load_model(entry, device=device, dtype=default_dtype(device), report=report)

@@ -20,7 +20,7 @@ TILE_SIDE = 512
 """Pixels of a tile when pictures are decoded piece by piece."""
 
 # Decoding is where a picture takes the most memory: some 256 channels at full size, held about four times.
-_NUMBERS_PER_PIXEL = 1024
+_ELEMENTS_PER_PIXEL = 1024
 # Beside the weights the libraries themselves take this much.
 _OVERHEAD = 300 * 10**6
 
@@ -43,7 +43,7 @@ class Needs:
 
     Attributes:
         title: of the model.
-        parts: how many numbers each part has, by name; adapters and the safety checker among them.
+        parts: how many elements each part has, by name; adapters and the safety checker among them.
         pixels: of a picture of native size.
         stored_bfloat16: the weights lie on disk in bfloat16, whose range half precision may not have.
     """
@@ -65,7 +65,7 @@ class Needs:
     def drawing(self, dtype: torch.dtype, *, tiled: bool) -> int:
         """Bytes that drawing one picture takes on top."""
         pixels = min(self.pixels, TILE_SIDE**2) if tiled else self.pixels
-        return pixels * _NUMBERS_PER_PIXEL * dtype.itemsize
+        return pixels * _ELEMENTS_PER_PIXEL * dtype.itemsize
 
 
 @dataclass(frozen=True, kw_only=True)

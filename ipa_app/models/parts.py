@@ -49,7 +49,7 @@ class Part:
         """
         config = read_json(self.folder / "config.json")
         if not config:
-            raise UserError("model.no_config", title=self.title, folder=self.folder)
+            raise UserError("model.no_file", title=self.title, folder=self.folder, file="config.json")
         return config
 
     def weights(self, *, prefer_half: bool = False) -> WeightFiles:

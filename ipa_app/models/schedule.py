@@ -186,7 +186,7 @@ def build_scheduler(
             title=title,
             name=repr(str(predicted)[:40]),
             names=", ".join(_PREDICTIONS[:-1]),
-            name2=_PREDICTIONS[-1],
+            last=_PREDICTIONS[-1],
         )
     try:
         _try(kind.from_config(settings))

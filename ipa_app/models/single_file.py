@@ -139,12 +139,12 @@ class Checkpoint:
         return self.header[FIRST_LAYER].shape[1]
 
     def numel(self, parts: Mapping[str, Any]) -> dict[str, int]:
-        """Count the numbers of each part; what belongs to none, as averaged weights (EMA), is not read."""
+        """Count the elements of each part; what belongs to none, as averaged weights (EMA), is not read."""
         prefixes = self._prefixes()
         return {name: self.header.numel(lambda key, own=prefixes[name]: key.startswith(own)) for name in parts}
 
     def stored_as(self, dtype: str) -> bool:
-        """Return whether its UNet's numbers are of a type, such as "BF16"."""
+        """Return whether its UNet's weights are of a type, such as "BF16"."""
         return any(name.startswith(UNET) and tensor.dtype == dtype for name, tensor in self.header.items())
 
     def check_fit(self, *, unet: nn.Module, vae: nn.Module) -> None:

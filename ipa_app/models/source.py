@@ -69,7 +69,7 @@ class Source(ABC):
 
     @abstractmethod
     def numel(self) -> dict[str, int]:
-        """Count the numbers in each part's weights.
+        """Count the elements of each part's weights.
 
         Raises:
             UserError: a part has no weights.
@@ -120,7 +120,7 @@ class Source(ABC):
         for name in self.family.tokenizers:
             folder = self.folder / name
             if not any((folder / file).is_file() for file in _VOCABULARIES):
-                raise UserError("model.no_vocabulary", title=self.title, folder=folder)
+                raise UserError("model.no_file", title=self.title, folder=folder, file=_VOCABULARIES[0])
             yield name, CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         yield "scheduler", self.scheduler
         yield from self.load_modules(dtype=dtype)
@@ -241,7 +241,7 @@ def open_source(entry: ModelEntry) -> Source:
         config = read_json(folder / "scheduler" / "scheduler_config.json")
         sampling = sampling_of_tensors(parts["unet"].weights().header, parts["unet"].tensor, name=title)
     if not config:
-        raise UserError("model.no_schedule", title=title, folder=folder / "scheduler")
+        raise UserError("model.no_file", title=title, folder=folder / "scheduler", file="scheduler_config.json")
     scheduler = build_scheduler(name, config, title=title, sampling=sampling)
     found: dict[str, Any] = {"title": title, "family": family, "folder": folder, "index": index}
     found |= {"scheduler": scheduler, "sampling": sampling, "parts": parts}

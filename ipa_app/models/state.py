@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +33,9 @@ class MemoryUse:
     free: int = 0
     wanted: int = 0
 
+
+Report = Callable[[float, Message], None]
+"""Called with the share that is done of a download or a load, 0 to 1, and a few words on what is being done."""
 
 ModelPhase = Literal["absent", "downloading", "loading", "ready", "failed"]
 

@@ -80,7 +80,7 @@ class Header(Mapping[str, TensorInfo]):
         return any(name.startswith(prefixes) for name in self._tensors)
 
     def numel(self, belongs: Callable[[str], bool] = lambda _: True) -> int:
-        """Count the numbers of the tensors whose names belong to what is counted."""
+        """Count the elements of the tensors whose names belong to what is counted."""
         return sum(tensor.numel for name, tensor in self._tensors.items() if belongs(name))
 
     @property
@@ -131,7 +131,7 @@ class WeightFiles:
 
     @property
     def numel(self) -> int:
-        """How many numbers are in them."""
+        """How many elements are in them."""
         return self.header.numel()
 
     @property

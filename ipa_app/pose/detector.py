@@ -76,14 +76,14 @@ class PoseOptions:
     """What is looked for, and by what.
 
     Attributes:
-        detector: the name of what finds the people, in `pose.detectors.DETECTORS`.
-        hands: whether to look for their fingers.
-        face: whether to look for the points of their faces.
+        pose_detector: the name of what finds the people, in `pose.detectors.DETECTORS`.
+        pose_hands: whether to look for their fingers.
+        pose_face: whether to look for the points of their faces.
     """
 
-    detector: str = "openpose"
-    hands: bool = False
-    face: bool = False
+    pose_detector: str = "openpose"
+    pose_hands: bool = False
+    pose_face: bool = False
 
 
 Weights = Callable[[PoseOptions], Mapping[str, Path]]
@@ -169,4 +169,4 @@ class Detector:
 
     def files_for(self, options: PoseOptions) -> tuple[str, ...]:
         """Return the names of the weights that it takes to look for something."""
-        return self.files + self.hand_files * options.hands + self.face_files * options.face
+        return self.files + self.hand_files * options.pose_hands + self.face_files * options.pose_face

@@ -43,12 +43,12 @@ def detector_for(options: PoseOptions) -> Detector:
     Raises:
         UserError: its packages are missing, or it cannot find what is looked for.
     """
-    detector = DETECTORS[options.detector]
+    detector = DETECTORS[options.pose_detector]
     if not detector.is_installed:
         raise UserError("pose.not_installed", title=detector.title, other=USUAL.title)
     for wanted, can, key in (
-        (options.hands, detector.hands, "pose.fingers"),
-        (options.face, detector.face, "pose.faces"),
+        (options.pose_hands, detector.hands, "pose.fingers"),
+        (options.pose_face, detector.face, "pose.faces"),
     ):
         if wanted and not can:
             raise UserError("pose.does_not_find", title=detector.title, details=Message(key), other=USUAL.title)

@@ -75,8 +75,8 @@ class DWPose:
 
 def _without(person: FoundPerson, options: PoseOptions) -> FoundPerson:
     """Leave out what was not asked for."""
-    changes = {} if options.hands else {"left_hand": None, "right_hand": None}
-    return person._replace(**changes, **({} if options.face else {"face": None}))  # type: ignore[attr-defined]
+    changes = {} if options.pose_hands else {"left_hand": None, "right_hand": None}
+    return person._replace(**changes, **({} if options.pose_face else {"face": None}))  # type: ignore[attr-defined]
 
 
 DWPOSE = Detector(

@@ -56,7 +56,7 @@ class OpenPose:
 
         detector = OpenposeDetector(*map(self._networks.get, (_BODY, _HAND, _FACE)))
         pixels = np.asarray(_at_resolution(photo))
-        return [*detector.detect_poses(pixels, include_hand=options.hands, include_face=options.face)]
+        return [*detector.detect_poses(pixels, include_hand=options.pose_hands, include_face=options.pose_face)]
 
 
 def _read(network: Callable[..., Any], file: Path) -> Any:

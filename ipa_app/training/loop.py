@@ -70,7 +70,7 @@ class GuidedUNet(nn.Module):
             name: [ImageTerm(rows=rows, key=pair.to_k_ip(tokens), value=pair.to_v_ip(tokens), steps=range(1))]
             for name, pair in projections
         }
-        return ImagePromptBatch(terms, num_rows=len(tokens), num_steps=1)
+        return ImagePromptBatch(terms, num_rows=len(tokens))
 
 
 def weight_dtype(config: TrainConfig) -> torch.dtype:

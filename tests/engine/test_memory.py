@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from ipa_app.engine.engine import Engine
+from ipa_app.engine.job import Job
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.errors import UserError
+from ipa_app.engine.results import Progress
+from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from tests.engine.conftest import TIMEOUT_S
@@ -31,5 +37,37 @@ def test_running_out_of_memory_is_told_and_over_with_the_request(
         assert caplog.text == ""  # nobody's bug
         greedy.remove()
         assert engine.submit(REQUEST).result(TIMEOUT_S).images
+    finally:
+        engine.close()
+
+
+def let_finish(job: Job) -> None:
+    assert job.result(TIMEOUT_S).images
+
+
+def stop(job: Job) -> None:
+    next(event for event in job.events() if isinstance(event, Progress) and event.phase == "denoising")
+    job.cancel()
+    with pytest.raises(Cancelled):
+        job.result(TIMEOUT_S)
+
+
+@pytest.mark.parametrize("end", [let_finish, stop])
+def test_a_model_that_is_freed_is_held_by_nobody_who_drew_with_it(
+    tiny_bundle_dir: Path, end: Callable[[Job], None]
+) -> None:
+    manager = ModelManager({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
+    engine = Engine(manager)
+    try:
+        model = weakref.ref(manager.get("toybox", timeout=TIMEOUT_S))
+        job = engine.submit(GenerateRequest(task="mix", prompt="a cat", steps=20))
+        end(job)
+        manager.free("toybox")
+        deadline = time.monotonic() + TIMEOUT_S
+        while model() is not None and time.monotonic() < deadline:
+            time.sleep(0.01)  # the job is done a moment before its thread has left it
+            gc.collect()
+        assert model() is None
+        assert job.done  # who asked for it may still look at it
     finally:
         engine.close()

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.results import Progress
+from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.manager import ModelManager
 from ipa_app.pose.detect import pose_image
 from ipa_app.pose.sheet import PoseSheet
 from tests.drawn_skeletons import SIZE, STANDING, as_openpose, drawn, moved
@@ -40,3 +47,19 @@ def test_what_a_file_of_keypoints_loses_is_said_with_the_result(generate: Genera
     sheet = PoseSheet.from_json(json.dumps({"people": below, "canvas_width": SIZE[0], "canvas_height": SIZE[1]}))
     result = generate(**ORDER, pose=sheet)
     assert result.notes == ("Of person 1 this lies outside the picture, and was left out: right ankle and left ankle.",)
+
+
+def test_who_waits_for_a_controlnet_to_be_read_is_told_so(tiny_bundle_dir: Path) -> None:
+    entry = entry_from_folder(tiny_bundle_dir, name="toybox")
+    # The first one is read with the model, the other when it is asked for.
+    controlnets = {"depth": replace(entry.controlnet("pose"), name="depth", kind="depth"), **entry.controlnets}
+    engine = Engine(ModelManager({"toybox": replace(entry, controlnets=controlnets)}, device="cpu"))
+    request = GenerateRequest(**ORDER, pose=drawn(STANDING))
+    try:
+        first, second = (
+            [event.message for event in engine.submit(request).events() if isinstance(event, Progress)] for _ in "12"
+        )
+    finally:
+        engine.close()
+    assert first.index("reading the ControlNet") < first.index("drawing")
+    assert "reading the ControlNet" not in second

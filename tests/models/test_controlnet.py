@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +42,11 @@ def described(folder: Path) -> ModelEntry:
 
 
 def assert_loaded(folder: Path, controlnet: ControlNetModel) -> None:
-    loaded = pose_pipeline(load(described(folder))).controlnet.state_dict()
-    expected = controlnet.state_dict()
+    assert_equal(pose_pipeline(load(described(folder))).controlnet, controlnet)
+
+
+def assert_equal(network: ControlNetModel, other: ControlNetModel) -> None:
+    loaded, expected = network.state_dict(), other.state_dict()
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(loaded[key], expected[key]) for key in expected)
 
@@ -113,6 +118,25 @@ def test_a_file_that_does_not_fit_the_unet_is_told_when_it_is_asked_for(copy: Pa
     for _ in range(2):
         with pytest.raises(UserError, match="pose.pth was made for another base model: .* does not fit this model"):
             pose_pipeline(model)
+
+
+@pytest.mark.parametrize(
+    "key", ["input_hint_block.0.weight", "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"]
+)
+def test_a_file_with_a_number_in_place_of_weights_is_told(copy: Path, controlnet: ControlNetModel, key: str) -> None:
+    tensors = original_controlnet(controlnet)
+    assert f"control_model.{key}" in tensors
+    torch.save({**tensors, f"control_model.{key}": torch.zeros(())}, copy / "controlnet" / "pose.pth")
+    with pytest.raises(UserError, match=r"pose\.pth was made for another base model"):
+        pose_pipeline(load(described(copy)))
+
+
+@pytest.mark.parametrize("widths", [None, 32, "wide", {}, [32]])
+def test_a_folder_of_other_widths_is_named(tiny_bundle_dir: Path, tmp_path: Path, widths: object) -> None:
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "copy")
+    path = folder / "controlnet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"block_out_channels": widths}))
+    assert_left_out(folder, "was made for another base model: its blocks are .* wide, this model's are 32, 64")
 
 
 def test_a_file_for_another_family_is_refused_with_both_sides(copy: Path) -> None:
@@ -232,8 +256,43 @@ def test_each_is_read_when_it_is_asked_for_and_makes_room_for_the_next(tiny_bund
         assert len(model.controlnets) == 1, "no more is held than was planned for"
         assert (pipeline.unet, pipeline.vae) == (usual.unet, usual.vae)
         assert not any(parameter.requires_grad for parameter in pipeline.controlnet.parameters())
-        for key, tensor in network.state_dict().items():
-            assert torch.equal(pipeline.controlnet.state_dict()[key], tensor)
+        assert_equal(pipeline.controlnet, network)
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+def test_what_made_room_is_in_memory_no_more(copy: Path, controlnet: ControlNetModel, is_file: bool) -> None:
+    (copy / "controlnets").mkdir()
+    for name in ("pose", "depth"):
+        if is_file:
+            torch.save(original_controlnet(controlnet), copy / "controlnets" / f"{name}.pth")
+        else:
+            controlnet.save_pretrained(copy / "controlnets" / name)
+    model = load(described(copy))
+    first = weakref.ref(model.pipeline("controlnet", controlnet=model.entry.controlnet("pose")).controlnet)
+    model.pipeline("controlnet", controlnet=model.entry.controlnet("depth"))
+    gc.collect()
+    assert first() is None
+    assert_equal(pose_pipeline(model).controlnet, controlnet)
+
+
+def test_one_that_has_changed_since_is_told_and_read_once_it_is_whole(copy: Path, controlnet: ControlNetModel) -> None:
+    (copy / "controlnets").mkdir()
+    for name in ("pose", "depth"):
+        torch.save(original_controlnet(controlnet), copy / "controlnets" / f"{name}.pth")
+    model, path = load(described(copy)), copy / "controlnets" / "depth.pth"
+    whole = path.read_bytes()
+    for content, words in (
+        (None, r"controlnets/depth\.pth cannot be read \(.*\); is its disk there\?"),
+        (whole[: len(whole) // 2], r"controlnets/depth\.pth is not a file of plain weights"),
+    ):
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(UserError, match=words):
+            model.pipeline("controlnet", controlnet=model.entry.controlnet("depth"))
+    path.write_bytes(whole)
+    pipeline: Any = model.pipeline("controlnet", controlnet=model.entry.controlnet("depth"))
+    assert_equal(pipeline.controlnet, controlnet)
 
 
 def test_memory_is_planned_for_the_largest(tiny_bundle_dir: Path, tmp_path: Path) -> None:

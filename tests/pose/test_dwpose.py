@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif("dwpose" not in detectors(), reason="needs rtmli
 
 def found(folder: Path, photo: Image.Image, **options: bool) -> Skeleton:
     files = {name: folder / name for name in (FINDER, POSE)}
-    return PoseDetector().detect(photo, weights=lambda _: files, options=PoseOptions(detector="dwpose", **options))
+    return PoseDetector().detect(photo, weights=lambda _: files, options=PoseOptions(pose_detector="dwpose", **options))
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ PHOTO = Image.new("RGB", (640, 640), (90, 120, 60))
 
 
 def test_everybody_is_found_with_hands_and_face(folder: Path) -> None:
-    skeleton = found(folder, PHOTO, hands=True, face=True)
+    skeleton = found(folder, PHOTO, pose_hands=True, pose_face=True)
     assert len(skeleton.people) == 2
     for person, details in skeleton.figures:
         assert None not in person
@@ -60,14 +60,14 @@ def test_the_points_of_the_body_are_in_openposes_order(folder: Path) -> None:
 
 def test_hands_and_face_are_left_out_unless_they_are_asked_for(folder: Path) -> None:
     assert found(folder, PHOTO).details == ()
-    hands, face = found(folder, PHOTO, hands=True), found(folder, PHOTO, face=True)
+    hands, face = found(folder, PHOTO, pose_hands=True), found(folder, PHOTO, pose_face=True)
     assert all(details.left_hand and not details.face for details in hands.details)
     assert all(details.face and not details.left_hand for details in face.details)
 
 
 def test_points_it_is_unsure_of_are_not_seen(folder: Path) -> None:
     constant_network(folder / POSE, side=(384, 288), outputs=pose_output(seen=slice(0, 11)))
-    skeleton = found(folder, PHOTO, hands=True, face=True)
+    skeleton = found(folder, PHOTO, pose_hands=True, pose_face=True)
     assert skeleton.details == ()
     assert skeleton.people[0][10] is None and skeleton.people[0][4] is not None
 

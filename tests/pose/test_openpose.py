@@ -21,7 +21,7 @@ from ipa_app.pose.openpose_networks import NumberedFace
 from tests.pose_files import NAMES, openpose_files, saved
 
 BODY, HAND, FACE = NAMES
-ALL = PoseOptions(hands=True, face=True)
+ALL = PoseOptions(pose_hands=True, pose_face=True)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("options", "names"),
     [
         (PoseOptions(), [BODY]),
-        (PoseOptions(hands=True), [BODY, HAND]),
-        (PoseOptions(face=True), [BODY, FACE]),
+        (PoseOptions(pose_hands=True), [BODY, HAND]),
+        (PoseOptions(pose_face=True), [BODY, FACE]),
         (ALL, list(NAMES)),
     ],
 )
@@ -56,7 +56,7 @@ def test_more_may_be_asked_for_later(folder: Path) -> None:
         return {name: folder / name for name in NAMES}
 
     photo = Image.new("RGB", (64, 64), (200, 180, 160))
-    for options in (PoseOptions(), PoseOptions(), ALL, PoseOptions(hands=True)):
+    for options in (PoseOptions(), PoseOptions(), ALL, PoseOptions(pose_hands=True)):
         with pytest.raises(UserError, match="No person was found"):
             detector.detect(photo, weights=weights, options=options)
     assert asked == [PoseOptions(), ALL]

@@ -89,7 +89,7 @@ class ControlOptions(OwnOptions):
     @property
     def pose_options(self) -> PoseOptions:
         """How people are looked for in a photo that sets the pose."""
-        return PoseOptions(detector=self.pose_detector, hands=self.pose_hands, face=self.pose_face)
+        return PoseOptions(pose_detector=self.pose_detector, pose_hands=self.pose_hands, pose_face=self.pose_face)
 
 
 class Pose(Task):

@@ -90,7 +90,7 @@ def _settle(found: Future[Skeleton], find: FindPeople, photo: Image.Image) -> No
 
 def weights_of(options: PoseOptions) -> HubFiles:
     """Name the weights that a detector needs."""
-    detector = DETECTORS[options.detector]
+    detector = DETECTORS[options.pose_detector]
     files = {name: name for name in detector.files_for(options)}
     part = HubPart(repo=detector.repo, revision=detector.revision, files=files, pickles=detector.pickles)
     return HubFiles(title=detector.title, parts=(part,))

@@ -71,7 +71,9 @@ def _look(
         raise UserError("pose.no_photo")
     yield runner.started()
     said = checked_values("pose", sent, names=("pose_detector", "pose_hands", "pose_face"))
-    wanted = PoseOptions(detector=said["pose_detector"], hands=said["pose_hands"], face=said["pose_face"])
+    wanted = PoseOptions(
+        pose_detector=said["pose_detector"], pose_hands=said["pose_hands"], pose_face=said["pose_face"]
+    )
     photo = open_upload(picture, field="pose")
     search = runner.studio.find_pose(photo.image, model=model, options=wanted)
     with runner.studio.following(search, awaited=awaited(), newest=True) as events:

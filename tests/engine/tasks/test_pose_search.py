@@ -73,11 +73,11 @@ def test_only_what_is_needed_is_downloaded_and_only_once(engine: Engine, hub: Fa
     assert downloading[0] == "downloading OpenPose: asking the Hub for the files"
     assert "3 of 3 MB" in downloading[-1]
     assert said[-1] == "looking for people"
-    told(look(engine, hands=True, face=True))
+    told(look(engine, pose_hands=True, pose_face=True))
     assert set(hub.sent) == {BODY, HAND, FACE}
     assert hub.sent[BODY] == len(hub.repos[REPO][BODY])
     asked = len(hub.asked)
-    assert told(look(engine, hands=True)) == ["looking at the pictures"]
+    assert told(look(engine, pose_hands=True)) == ["looking at the pictures"]
     assert len(hub.asked) == asked
 
 
@@ -142,7 +142,7 @@ def test_the_pose_is_seen_before_it_is_used(engine: Engine) -> None:
 
 @pytest.mark.skipif("dwpose" in detectors(), reason="DWPose is installed here")
 def test_a_detector_that_is_not_installed_is_told(engine: Engine) -> None:
-    search = engine.find_pose(PHOTO, model="toybox", options=PoseOptions(detector="dwpose"))
+    search = engine.find_pose(PHOTO, model="toybox", options=PoseOptions(pose_detector="dwpose"))
     with pytest.raises(UserError, match="not installed here: please install it"):
         search.result(TIMEOUT_S)
 

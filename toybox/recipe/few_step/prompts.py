@@ -191,7 +191,7 @@ class Asked:
                 where, scales = torch.cat([where, where + len(rows)]), torch.cat([scales, scales])
             for name, term in _terms(adapter, tokens, where, scales):
                 terms.setdefault(name, []).append(term)
-        return ImagePromptBatch(terms, num_rows=len(rows) * (2 if guided else 1), num_steps=1)
+        return ImagePromptBatch(terms, num_rows=len(rows) * (2 if guided else 1))
 
 
 def _terms(
