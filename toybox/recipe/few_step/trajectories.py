@@ -1,6 +1,6 @@
 """Stage: the model's own way from noise to pictures, kept state by state, for a student that is to take it in leaps.
 
-20 DDIM steps at the model's guidance, on what people ask for (`asked.py`). Kept are all 21 states, because whatever
+20 DDIM steps at the model's guidance, on what people ask for (`prompts.py`). Kept are all 21 states, because whatever
 lies between two of them can be told from them (`velocity_between`).
 """
 
