@@ -20,6 +20,7 @@ from ipa_app.messages import Message
 from ipa_app.training.distributed import Ballot, new_accelerator, process_count
 from ipa_app.training.optimization import Optimization, OptimizationConfig
 from toybox.recipe.backends import tuned_backends
+from toybox.recipe.data import written_whole
 from toybox.recipe.settings import StageSettings
 
 logger = logging.getLogger(__name__)
@@ -270,9 +271,8 @@ class _Training:
             "step": self._optimization.step,
             "seconds": self._seconds,
         }
-        partial_path = self._checkpoint.with_suffix(".part")
-        torch.save(state, partial_path)
-        partial_path.replace(self._checkpoint)
+        with written_whole(self._checkpoint) as part:
+            torch.save(state, part)
 
     def _resume(self) -> float:
         """Go on from the checkpoint, if there is one, and return the seconds that were trained before."""
