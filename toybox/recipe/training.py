@@ -17,7 +17,8 @@ from torch import nn
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
-from ipa_app.training.distributed import Ballot, MixedPrecision, new_accelerator, process_count
+from ipa_app.training.config import MixedPrecision
+from ipa_app.training.distributed import Ballot, new_accelerator, process_count
 from ipa_app.training.optimization import Optimization, OptimizationConfig
 from toybox.recipe.backends import tuned_backends
 from toybox.recipe.data import written_whole
