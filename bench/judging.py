@@ -38,6 +38,7 @@ WEARS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "JPEG (quality 60)": lambda batch: as_jpeg(batch, 60),
 }
 """What drawings go through before they are read, for the card."""
+LABEL_WIDTH, GAP = 290, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +163,24 @@ def rim_errors(picture: Image.Image, case: Case) -> dict[str, float]:
     return {"rim colours": float(np.abs(error[rim]).mean()), "rim edges": float(np.abs(edges).mean())}
 
 
+def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
+    """One row per name, its pictures to the right of it, all of one size.
+
+    Args:
+        rows: names and as many pictures for each.
+    """
+    side = rows[0][1][0].width
+    width = LABEL_WIDTH + len(rows[0][1]) * (side + GAP)
+    sheet = Image.new("RGB", (width, len(rows) * (side + GAP) - GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for number, (name, pictures) in enumerate(rows):
+        top = number * (side + GAP)
+        draw.text((6, top + side // 2), name, fill="black", font=font, anchor="lm")
+        for column, picture in enumerate(pictures):
+            sheet.paste(picture, (LABEL_WIDTH + column * (side + GAP), top))
+    return sheet
+
+
 def main() -> None:
     """Print a table for the judge's card: attributes down, what the drawings went through across."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -179,24 +198,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-
-LABEL_WIDTH, GAP = 290, 4
-
-
-def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
-    """One row per name, its pictures to the right of it, all of one size.
-
-    Args:
-        rows: names and as many pictures for each.
-    """
-    side = rows[0][1][0].width
-    width = LABEL_WIDTH + len(rows[0][1]) * (side + GAP)
-    sheet = Image.new("RGB", (width, len(rows) * (side + GAP) - GAP), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for number, (name, pictures) in enumerate(rows):
-        top = number * (side + GAP)
-        draw.text((6, top + side // 2), name, fill="black", font=font, anchor="lm")
-        for column, picture in enumerate(pictures):
-            sheet.paste(picture, (LABEL_WIDTH + column * (side + GAP), top))
-    return sheet

@@ -15,7 +15,7 @@ import io
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -44,29 +44,36 @@ class Outcome:
     refusal: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
 class Studio:
-    """A running app, as a browser talks to it."""
+    """A running app, as a browser talks to it.
 
-    def __init__(self, client: httpx.AsyncClient, *, steps: int) -> None:
-        """Take a client whose base URL is the app's.
+    Attributes:
+        client: whose base URL is the app's, and that keeps no more than it is told to.
+        function: the number under which the page calls the endpoint `/mix`.
+        values: what it sends, by the parameters' names and in their order.
+    """
+
+    client: httpx.AsyncClient
+    function: int
+    values: Mapping[str, Any]
+
+    @classmethod
+    async def found(cls, client: httpx.AsyncClient, *, steps: int) -> Studio:
+        """Learn how the page calls the endpoint.
 
         Args:
-            client: that keeps no more than it is told to.
+            client: as above.
             steps: denoising steps of every picture.
         """
-        self._client = client
-        self._steps = steps
-        self._function, self._values = 0, []
-
-    async def look(self) -> None:
-        """Learn how the page calls the endpoint `/mix`."""
-        config = (await self._client.get("config")).raise_for_status().json()
+        config = (await client.get("config")).raise_for_status().json()
         endpoint = next(each for each in config["dependencies"] if each["api_name"] == "mix")
         components = {each["id"]: each["props"] for each in config["components"]}
-        info = (await self._client.get("gradio_api/info")).raise_for_status().json()
+        info = (await client.get("gradio_api/info")).raise_for_status().json()
         names = [each["parameter_name"] for each in info["named_endpoints"]["/mix"]["parameters"]]
         defaults = [components[key].get("value") for key in endpoint["inputs"]]
-        self._function, self._values = endpoint["id"], list(zip(names, defaults, strict=True))
+        given = {"prompt": "a red bear", "count": 1, "steps": steps}
+        return cls(client=client, function=endpoint["id"], values=dict(zip(names, defaults, strict=True)) | given)
 
     async def draw(self, seeds: Sequence[int]) -> list[Outcome]:
         """Ask for pictures, all of them at once and as one visitor, and wait for them."""
@@ -80,17 +87,17 @@ class Studio:
                 outcomes.append(await self._outcome(message, seed=seed, seconds=time.monotonic() - since))
             if not asked:
                 break
-        return outcomes
+        silent = time.monotonic() - since
+        return outcomes + [Outcome(seed=seed, seconds=silent, refusal="no answer") for seed in asked.values()]
 
     async def _join(self, seed: int, session: str) -> str:
-        given = {"prompt": "a red bear", "count": 1, "seed": seed, "steps": self._steps}
-        data = [given.get(name, default) for name, default in self._values]
-        join = {"data": data, "fn_index": self._function, "session_hash": session}
-        joined = await self._client.post("gradio_api/queue/join", json=join)
+        data = list({**self.values, "seed": seed}.values())
+        join = {"data": data, "fn_index": self.function, "session_hash": session}
+        joined = await self.client.post("gradio_api/queue/join", json=join)
         return joined.raise_for_status().json()["event_id"]
 
     async def _messages(self, session: str) -> AsyncIterator[dict[str, Any]]:
-        async with self._client.stream("GET", "gradio_api/queue/data", params={"session_hash": session}) as stream:
+        async with self.client.stream("GET", "gradio_api/queue/data", params={"session_hash": session}) as stream:
             async for line in stream.aiter_lines():
                 if line.startswith("data: "):
                     yield json.loads(line.removeprefix("data: "))
@@ -99,7 +106,7 @@ class Studio:
         if not message["success"]:
             return Outcome(seed=seed, seconds=seconds, refusal=str(message["output"].get("error")))
         (file,) = message["output"]["data"][0]
-        answer = (await self._client.get(f"gradio_api/file={file['path']}")).raise_for_status()
+        answer = (await self.client.get(f"gradio_api/file={file['path']}")).raise_for_status()
         with Image.open(io.BytesIO(answer.content)) as picture:
             return Outcome(seed=seed, seconds=seconds, pixels=hashlib.sha256(picture.tobytes()).hexdigest())
 
@@ -108,7 +115,7 @@ class Studio:
         seconds = []
         while not stop.is_set():
             since = time.monotonic()
-            (await self._client.get("")).raise_for_status()
+            (await self.client.get("")).raise_for_status()
             seconds.append(time.monotonic() - since)
             await asyncio.sleep(_LOOK_EVERY_S)
         return seconds
@@ -118,14 +125,13 @@ async def load(url: str, *, visitors: int, hog: int, steps: int) -> bool:
     """Send everybody at once and print what became of it; return whether all were served with the right pictures."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=visitors)
     async with httpx.AsyncClient(base_url=f"{url.rstrip('/')}/", timeout=_PATIENCE_S, limits=limits) as client:
-        studio = Studio(client, steps=steps)
-        await studio.look()
+        studio = await Studio.found(client, steps=steps)
         await studio.draw([0])  # the model is loaded from then on
         stop = asyncio.Event()
         page = asyncio.create_task(studio.answers(stop))
-        hogs = list(range(1, hog + 1))
-        others = [[seed] for seed in range(hog + 1, hog + 1 + visitors - bool(hogs))]
-        everybody = await asyncio.gather(*(studio.draw(seeds) for seeds in ([hogs] if hogs else []) + others))
+        first = list(range(1, max(1, hog) + 1))
+        others = [[seed] for seed in range(len(first) + 1, len(first) + visitors)]
+        everybody = await asyncio.gather(*(studio.draw(seeds) for seeds in [first, *others]))
         stop.set()
         outcomes = [outcome for one in everybody for outcome in one]
         alone = [outcome for each in outcomes if each.pixels for outcome in await studio.draw([each.seed])]

@@ -74,6 +74,11 @@ SIZES = {
     ("sdxl", False): Widths(unet=(64, 128, 256), heads=(1, 2, 4), text=((768, 12), (1280, 2)), resampler_heads=20),
     ("sdxl", True): Widths(unet=(32, 64, 128), heads=(1, 2, 4), text=((64, 2), (64, 2)), **_TINY),
 }
+PUBLISHED = {
+    "sd15": SIZES["sd15", False],
+    "sdxl": Widths(unet=(320, 640, 1280), heads=(5, 10, 20), text=((768, 12), (1280, 32)), resampler_heads=20),
+}
+"""The sizes that are published, SDXL's too, which `write` does not write."""
 
 
 @dataclass(frozen=True, kw_only=True)

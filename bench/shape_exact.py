@@ -84,14 +84,14 @@ def check_full_adapters(folder: Path) -> None:
     from diffusers import UNet2DConditionModel
     from transformers import CLIPVisionConfig
 
-    from bench.published import SIZES, Widths, hub, unet_config, write_adapters
+    from bench.published import PUBLISHED, hub, unet_config, write_adapters
     from ipa_app.adapter import attention_layers, check_base, check_encoder, read_adapter
 
-    full = Widths(unet=(320, 640, 1280), heads=(5, 10, 20), text=SIZES["sdxl", False].text, resampler_heads=20)
+    full = PUBLISHED["sdxl"]
     config = unet_config("sdxl", full)
     places = hub("sdxl", folder / "full-size")
     vision = CLIPVisionConfig.from_pretrained(hub("sdxl", folder).image_encoder)
-    write_adapters(places, config, vision, resampler_heads=20)
+    write_adapters(places, config, vision, resampler_heads=full.resampler_heads)
     with torch.device("meta"):
         layers = attention_layers(UNet2DConditionModel(**config))
     for name in (places.base, places.plus):

@@ -29,17 +29,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
-from bench.published import SIZES, Widths, hub, text_config, unet_config, vae_config, vision_config, write
+from bench.published import PUBLISHED, hub, text_config, unet_config, vae_config, vision_config, write
 from ipa_app.adapter.attention import install_processors
 from ipa_app.adapter.ip_adapter import IPAdapter
 from ipa_app.training.cli import main as training
 from ipa_app.training.estimate import BYTES_PER_TRAINED
 from ipa_app.training.loop import GuidedUNet
-
-PUBLISHED = {
-    "sd15": SIZES["sd15", False],
-    "sdxl": Widths(unet=(320, 640, 1280), heads=(5, 10, 20), text=((768, 12), (1280, 32)), resampler_heads=20),
-}
 
 
 class LivingTensors(TorchDispatchMode):

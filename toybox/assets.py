@@ -1,10 +1,11 @@
-"""Draw the example pictures of the page: `python -m toybox.make_examples` writes assets/examples.
+"""Draw the page's example pictures and poses: `python -m toybox.assets` writes assets/examples and assets/poses.
 
-All of them show held-out subjects: characters that the bundled model has never seen.
+All examples show held-out subjects: characters that the bundled model has never seen.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image, ImageFilter
 from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.keypoints import Keypoint
 from ipa_app.pose.presets import POSES_FOLDER, preset_file
+from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton
 from toybox import world
 
@@ -70,6 +72,7 @@ def mask_of(view: world.View) -> Image.Image:
 
 def main() -> None:
     """Write everything."""
+    argparse.ArgumentParser(prog="python -m toybox.assets", description=__doc__).parse_args()
     write_examples()
     write_poses()
 
@@ -91,8 +94,8 @@ def write_poses() -> None:
         path = preset_file(name)
         path.write_text(json.dumps(skeleton.to_openpose(SIDE, SIDE), indent=1) + "\n", "utf-8")
         # Drawn from what was written, so that file and picture agree to the pixel.
-        written = Skeleton.from_openpose(json.loads(path.read_text("utf-8")))
-        draw_skeleton(written, (SIDE, SIDE)).save(path.with_suffix(".png"), optimize=True)
+        written = PoseSheet.from_json(path.read_text("utf-8"))
+        draw_skeleton(written.skeleton, (SIDE, SIDE)).save(path.with_suffix(".png"), optimize=True)
 
 
 if __name__ == "__main__":

@@ -42,15 +42,13 @@ class Checkpoint:
         step: steps done.
         seconds: training time so far.
         adapter: the adapter's state dict, float32.
-        optimizer: the optimizer's state dict.
-        scaler: the gradient scaler's state dict; empty but under fp16.
+        optimization: see `Optimization.state`.
     """
 
     step: int
     seconds: float
     adapter: dict[str, Tensor]
-    optimizer: dict[str, Any]
-    scaler: dict[str, Any]
+    optimization: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,13 +149,11 @@ def load_checkpoint(config: TrainConfig, origin: Origin) -> Checkpoint | None:
     found = state.get("origin", {}).get("found")
     if None not in (found, origin.found) and found != origin.found:
         logger.warning("The run had %d examples so far and goes on with %d, in another order.", found, origin.found)
-    rest = torch.load(folder / OPTIMIZER_FILE, map_location="cpu", weights_only=True)
     return Checkpoint(
         step=state["step"],
         seconds=state["seconds"],
         adapter=load_file(folder / ADAPTER_FILE),
-        optimizer=rest["optimizer"],
-        scaler=rest["scaler"],
+        optimization=torch.load(folder / OPTIMIZER_FILE, map_location="cpu", weights_only=True),
     )
 
 
@@ -221,7 +217,7 @@ def _check_origin(old: Origin, new: Origin, *, folder: Path) -> None:
 def _write(checkpoint: Checkpoint, config: TrainConfig, origin: Origin, folder: Path) -> None:
     adapter = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.adapter.items()}
     write_tensors(adapter, folder / ADAPTER_FILE)
-    torch.save({"optimizer": checkpoint.optimizer, "scaler": checkpoint.scaler}, folder / OPTIMIZER_FILE)
+    torch.save(checkpoint.optimization, folder / OPTIMIZER_FILE)
     state = {"step": checkpoint.step, "seconds": checkpoint.seconds, "config": settings(config)}
     state |= {"origin": asdict(origin), "sizes": {file.name: file.stat().st_size for file in folder.iterdir()}}
     (folder / STATE_FILE).write_text(json.dumps(state, indent=2), encoding="utf-8")

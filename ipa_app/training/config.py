@@ -14,6 +14,7 @@ from ipa_app.options import check_options, option
 TrainedKind = Literal["base", "plus"]
 TRAINED_KINDS = get_args(TrainedKind)
 """The kinds of adapter that can be trained."""
+MixedPrecision = Literal["no", "fp16", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class TrainConfig:
     )
     resampler_dim: int = option(0, doc="plus only: width of the Resampler; 0 = chosen as its heads are")
     pretrained: Path | None = option(None, doc="start from this published adapter file")
-    mixed_precision: Literal["no", "fp16", "bf16"] = option(
+    mixed_precision: MixedPrecision = option(
         "no", doc="arithmetic of the forward pass; the adapter's own weights stay float32"
     )
     gradient_checkpointing: bool = option(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from typing import Literal
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, KwargsHandler
 from torch import distributed
 
-MixedPrecision = Literal["no", "fp16", "bf16"]
+from ipa_app.training.config import MixedPrecision
+
 PATIENCE = timedelta(hours=6)
 """How long processes wait for one another: while one draws samples, or encodes the largest pictures."""
 

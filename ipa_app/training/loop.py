@@ -163,20 +163,17 @@ class Trainer:
         Args:
             seconds: training time so far.
         """
-        state = self._optimization.state()
         return Checkpoint(
             step=self.step,
             seconds=seconds,
             adapter=self.adapter.state_dict(),
-            optimizer=state["optimizer"],
-            scaler=state["scaler"],
+            optimization=self._optimization.state(),
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to a state; the steps that follow are those that followed it then."""
         self.adapter.load_state_dict(checkpoint.adapter)
-        state = {"optimizer": checkpoint.optimizer, "scaler": checkpoint.scaler}
-        self._optimization.restore(state, step=checkpoint.step)
+        self._optimization.restore(checkpoint.optimization, step=checkpoint.step)
 
     def _loss(self, batch: TrainingBatch, part: int) -> Tensor:
         encoded = self.encoder.encode(batch)

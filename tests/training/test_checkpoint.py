@@ -26,7 +26,7 @@ ORIGIN = Origin(base="b", data="d", pictures=12, found=11, size=0, heldout=16)
 
 def checkpoint(step: int) -> Checkpoint:
     weights = {"weight": torch.full((1000,), float(step))}
-    return Checkpoint(step=step, seconds=1.0, adapter=weights, optimizer={"moment": weights["weight"]}, scaler={})
+    return Checkpoint(step=step, seconds=1.0, adapter=weights, optimization={"moment": weights["weight"]})
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ def test_accumulating_takes_that_many_batches_per_step(
     for _ in range(3):
         next(steps)
     assert trainer.step == 3
-    updates = trainer.checkpoint(seconds=0.0).optimizer["state"].values()
+    updates = trainer.checkpoint(seconds=0.0).optimization["optimizer"]["state"].values()
     assert {int(weight["step"]) for weight in updates} == {3}
     assert torch.equal(next(source).latents, next(batches(start=6)).latents)
 

@@ -37,7 +37,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def checkpoint(step: int = 1) -> Checkpoint:
-    return Checkpoint(step=step, seconds=1.0, adapter={"weight": torch.zeros(10**6)}, optimizer={}, scaler={})
+    return Checkpoint(step=step, seconds=1.0, adapter={"weight": torch.zeros(10**6)}, optimization={})
 
 
 def test_two_minutes_or_so_many_steps_make_one_due(make_config: MakeConfig, clock: Clock) -> None:

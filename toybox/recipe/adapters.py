@@ -35,7 +35,7 @@ from toybox.recipe.loss_weights import loss_weights
 from toybox.recipe.settings import Recipe, StageSettings
 from toybox.recipe.tokenizer import load_tokenizer
 from toybox.recipe.towers import as_seen, load_image_encoder, load_text_encoder
-from toybox.recipe.training import UnfinishedError, has_bfloat16, mixed_precision, pick_device, start_of
+from toybox.recipe.training import UnfinishedError, mixed_precision, pick_device, precision, start_of
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def train_config(
         max_steps=max_steps,
         batch_size=settings.batch_size,
         learning_rate=settings.lr,
-        mixed_precision="bf16" if has_bfloat16() else "no",
+        mixed_precision=precision(),
         lr_schedule="cosine",
         timestep_sampling="late",
         resampler_heads=max(1, recipe.text_hidden // 64),

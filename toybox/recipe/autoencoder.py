@@ -76,7 +76,7 @@ def forget_latents(folder: Path) -> None:
 
 
 def reconstruction_loss(vae: AutoencoderKL, data: ToyData, batch_size: int) -> Loss:
-    """What encoder and decoder learn on together, as `fit` asks for it.
+    """What encoder and decoder learn on together, as `train_module` asks for it.
 
     Args:
         vae: in training.

@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from toybox.recipe.autoencoder import load_vae
 from toybox.recipe.backends import tuned_backends
-from toybox.recipe.data import Split, ToyData
+from toybox.recipe.data import Split, ToyData, written_whole
 from toybox.recipe.images import normal, pixels, take_rows
 from toybox.recipe.tokenizer import encode_captions, load_tokenizer, token_ids
 from toybox.recipe.towers import load_text_encoder
@@ -54,7 +54,8 @@ def latents_of(data: ToyData, folder: Path, split: str, *, shrink: int = 1) -> L
     with PartialState().main_process_first():
         if not path.exists():
             logger.info("encoding %d pictures of %s", len(data), split)
-            torch.save(_encoded(data, folder, shrink), path)
+            with written_whole(path) as part:
+                torch.save(_encoded(data, folder, shrink), part)
     return Latents(**torch.load(path, weights_only=True, map_location=pick_device()))
 
 

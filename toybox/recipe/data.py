@@ -7,7 +7,8 @@ import logging
 import multiprocessing
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -102,7 +103,8 @@ def _draw(recipe: Recipe, target: Path, split: Split) -> None:
     np.save(target / "labels.npy", labels)
     # Written last: its presence is what says that the split is complete.
     texts = {"captions": captions, "scene_captions": scene_captions}
-    (target / "captions.json").write_text(json.dumps(texts), "utf-8")
+    with written_whole(target / "captions.json") as part:
+        part.write_text(json.dumps(texts), "utf-8")
 
 
 def _draw_subject(
@@ -116,6 +118,17 @@ def _draw_subject(
         points = np.asarray(world.keypoints(view), np.float32)
         drawn.append((pixels, points, list(world.labels(view).values()), texts, world.scene_caption(view, rng)))
     return drawn
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that then takes its place in one step, so that half of one is never taken for all."""
+    part = path.with_name(f"part-{path.name}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)  # half a file helps nobody, least of all on a full disk
 
 
 def cached_renders(path: Path, draw: Callable[[Any], np.ndarray], items: Sequence[Any], *, size: int) -> np.ndarray:
@@ -133,12 +146,11 @@ def cached_renders(path: Path, draw: Callable[[Any], np.ndarray], items: Sequenc
     with PartialState().main_process_first():
         if not path.exists():
             logger.info("drawing %d pictures: %s", len(items), path.name)
-            part = path.with_suffix(".part.npy")
-            pictures = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(items), size, size, 3))
+            shape = (len(items), size, size, 3)
             # spawn, not fork: the parent may already run torch's threads, which do not survive a fork.
-            with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+            with written_whole(path) as part, multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+                pictures = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
                 for row, picture in enumerate(pool.imap(draw, items, chunksize=32)):
                     pictures[row] = picture
-            pictures.flush()
-            part.replace(path)
+                pictures.flush()
     return np.load(path, mmap_mode="c")  # PyTorch takes arrays that can be written

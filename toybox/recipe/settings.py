@@ -32,7 +32,7 @@ class StageSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One complete setting of the recipe.
+    """One complete setting of the recipe; by default that of the model as it is shipped.
 
     Attributes:
         size: width and height of the pictures in pixels, a multiple of 8.
@@ -51,8 +51,8 @@ class Recipe:
     """
 
     name: str
-    size: int
-    subjects: int
+    size: int = 256
+    subjects: int = 20_000
     heldout_subjects: int = 512
     captions_per_picture: int = 8
     seed: int = 2024
@@ -70,23 +70,23 @@ class Recipe:
     unet_heads: int = 4
     controlnet_channels: tuple[int, ...] = (16, 16, 32, 64)
     other_view_share: float = 0.6
-    trajectories: int
+    trajectories: int = 20_000
     lora_rank: int = 48
     tiny_vae_examples: int = 4_096
 
-    vae: StageSettings
-    clip: StageSettings
-    vision: StageSettings
-    rare_attributes: StageSettings
-    unet: StageSettings
-    controlnet: StageSettings
-    attention_distillation: StageSettings
-    base_adapter: StageSettings
-    fine_adapter: StageSettings
-    judge: StageSettings
-    pose_reader: StageSettings
-    tiny_vae: StageSettings
-    student: StageSettings
+    vae: StageSettings = StageSettings(samples=240_000, batch_size=128, lr=1e-3)
+    clip: StageSettings = StageSettings(samples=2_000_000, batch_size=1024, lr=1e-3)
+    vision: StageSettings = StageSettings(samples=2_000_000, batch_size=512, lr=1e-3)
+    rare_attributes: StageSettings = StageSettings(samples=200_000, batch_size=256, lr=1.5e-3)
+    unet: StageSettings = StageSettings(samples=3_000_000, batch_size=512, lr=1e-3)
+    controlnet: StageSettings = StageSettings(samples=2_400_000, batch_size=512, lr=5e-4)
+    attention_distillation: StageSettings = StageSettings(samples=1_000_000, batch_size=256, lr=1e-3)
+    base_adapter: StageSettings = StageSettings(samples=300_000, batch_size=256, lr=6e-4)
+    fine_adapter: StageSettings = StageSettings(samples=300_000, batch_size=256, lr=6e-4)
+    judge: StageSettings = StageSettings(samples=600_000, batch_size=256, lr=1e-3)
+    pose_reader: StageSettings = StageSettings(samples=300_000, batch_size=256, lr=1e-3)
+    tiny_vae: StageSettings = StageSettings(samples=600_000, batch_size=64, lr=1e-3)
+    student: StageSettings = StageSettings(samples=1_500_000, batch_size=256, lr=2e-3)
 
     @property
     def latent_size(self) -> int:
@@ -106,25 +106,7 @@ class Recipe:
         return replace(self, **changed, trajectories=max(LEAST_BATCH, round(self.trajectories * budget)))
 
 
-FULL = Recipe(
-    name="full",
-    size=256,
-    subjects=20_000,
-    trajectories=20_000,
-    vae=StageSettings(samples=240_000, batch_size=128, lr=1e-3),
-    clip=StageSettings(samples=2_000_000, batch_size=1024, lr=1e-3),
-    vision=StageSettings(samples=2_000_000, batch_size=512, lr=1e-3),
-    rare_attributes=StageSettings(samples=200_000, batch_size=256, lr=1.5e-3),
-    unet=StageSettings(samples=3_000_000, batch_size=512, lr=1e-3),
-    controlnet=StageSettings(samples=2_400_000, batch_size=512, lr=5e-4),
-    attention_distillation=StageSettings(samples=1_000_000, batch_size=256, lr=1e-3),
-    base_adapter=StageSettings(samples=300_000, batch_size=256, lr=6e-4),
-    fine_adapter=StageSettings(samples=300_000, batch_size=256, lr=6e-4),
-    judge=StageSettings(samples=600_000, batch_size=256, lr=1e-3),
-    pose_reader=StageSettings(samples=300_000, batch_size=256, lr=1e-3),
-    tiny_vae=StageSettings(samples=600_000, batch_size=64, lr=1e-3),
-    student=StageSettings(samples=1_500_000, batch_size=256, lr=2e-3),
-)
+FULL = Recipe(name="full")
 """The model as it is shipped, for one big GPU; on a few CPU cores a sixteenth of the budget takes a night.
 
 On an H200, `vae` saw 76,000 samples a minute, `vision` 900,000 and `controlnet` 300,000.

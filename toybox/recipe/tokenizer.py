@@ -11,7 +11,7 @@ from accelerate import PartialState
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from toybox.recipe.data import Split, ToyData
+from toybox.recipe.data import Split, ToyData, written_whole
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 VOCAB_SIZE = 1536
@@ -89,7 +89,8 @@ def token_ids(tokenizer: CLIPTokenizer, data: ToyData, folder: Path, split: Spli
         if not path.exists():
             scenes = [[text] for text in data.scene_captions]
             ids = {"captions": encode_captions(tokenizer, data.captions), "scenes": encode_captions(tokenizer, scenes)}
-            torch.save(ids, path)
+            with written_whole(path) as part:
+                torch.save(ids, part)
     ids = torch.load(path, weights_only=True)
     return ids["captions"], ids["scenes"][:, 0]
 

@@ -17,9 +17,11 @@ from torch import nn
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
+from ipa_app.training.config import MixedPrecision
 from ipa_app.training.distributed import Ballot, new_accelerator, process_count
 from ipa_app.training.optimization import Optimization, OptimizationConfig
 from toybox.recipe.backends import tuned_backends
+from toybox.recipe.data import written_whole
 from toybox.recipe.settings import StageSettings
 
 logger = logging.getLogger(__name__)
@@ -63,16 +65,17 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def has_bfloat16() -> bool:
-    """Whether the device computes in bfloat16 faster than in float32."""
+def precision() -> MixedPrecision:
+    """bfloat16 where the device computes faster in it than in float32."""
     # Older PyTorch does not tell what the processor can do.
     processor = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(torch.cuda.is_available() or processor.get("avx512_bf16") or processor.get("amx_bf16"))
+    has_bfloat16 = torch.cuda.is_available() or processor.get("avx512_bf16") or processor.get("amx_bf16")
+    return "bf16" if has_bfloat16 else "no"
 
 
 def mixed_precision() -> torch.autocast:
     """Compute in bfloat16 where the hardware is made for it; weights, and what needs the digits, stay in float32."""
-    return torch.autocast(pick_device().type, torch.bfloat16, enabled=has_bfloat16())
+    return torch.autocast(pick_device().type, torch.bfloat16, enabled=precision() == "bf16")
 
 
 def load_frozen(network: type[Network], folder: Path) -> Network:
@@ -90,8 +93,7 @@ def recipe_accelerator() -> Accelerator:
         raise UserError.plain("Several processes share a CPU; on a GPU, please start one.")
     # Losses say themselves where less than single precision will do. The adapters, which accelerate trains in the same
     # process, decide what it is.
-    precision = "bf16" if has_bfloat16() else "no"
-    return new_accelerator(precision, device_placement=False, handlers=(AutocastKwargs(enabled=False),))
+    return new_accelerator(precision(), device_placement=False, handlers=(AutocastKwargs(enabled=False),))
 
 
 def share(batch_size: int) -> int:
@@ -270,9 +272,8 @@ class _Training:
             "step": self._optimization.step,
             "seconds": self._seconds,
         }
-        partial_path = self._checkpoint.with_suffix(".part")
-        torch.save(state, partial_path)
-        partial_path.replace(self._checkpoint)
+        with written_whole(self._checkpoint) as part:
+            torch.save(state, part)
 
     def _resume(self) -> float:
         """Go on from the checkpoint, if there is one, and return the seconds that were trained before."""

@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler
 
 from toybox.recipe.autoencoder import CROP_UNTIL, half_crops, load_vae, noise_augmented, picture_loss
 from toybox.recipe.backends import tuned_backends
-from toybox.recipe.data import ToyData
+from toybox.recipe.data import ToyData, written_whole
 from toybox.recipe.denoiser import NUM_INFERENCE_STEPS
 from toybox.recipe.few_step.trajectories import decoded, load_trajectories, picture_between
 from toybox.recipe.images import log_figures, on_device, pixels, sample_grid, to_pictures
@@ -108,9 +108,8 @@ def examples_of(recipe: Recipe, data: ToyData, vae: AutoencoderKL, folder: Path)
         drawings = _encoded(vae, data, recipe.tiny_vae_examples - drawn, generator)
         latents = torch.cat([drawings, _drawn(folder, drawn, generator)])
         pictures = [decoded(vae, part.to(device).float()) for part in latents.split(16)]
-        partial_path = path.with_suffix(".part")
-        torch.save({"latents": latents, "pictures": torch.from_numpy(np.concatenate(pictures))}, partial_path)
-        partial_path.replace(path)
+        with written_whole(path) as part:
+            torch.save({"latents": latents, "pictures": torch.from_numpy(np.concatenate(pictures))}, part)
     kept = torch.load(path, weights_only=True, mmap=True)
     return Examples(kept["latents"], kept["pictures"].numpy())
 

@@ -1,6 +1,6 @@
 """Stage: the model's own way from noise to pictures, kept state by state, for a student that is to take it in leaps.
 
-20 DDIM steps at the model's guidance, on what people ask for (`asked.py`). Kept are all 21 states, because whatever
+20 DDIM steps at the model's guidance, on what people ask for (`prompts.py`). Kept are all 21 states, because whatever
 lies between two of them can be told from them (`velocity_between`).
 """
 
@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DCondi
 from ipa_app.adapter.attention import install_processors
 from toybox.recipe.autoencoder import load_vae
 from toybox.recipe.backends import tuned_backends
-from toybox.recipe.data import ToyData
+from toybox.recipe.data import ToyData, written_whole
 from toybox.recipe.denoiser import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, load_unet
 from toybox.recipe.few_step.prompts import Asked, Inputs, questions
 from toybox.recipe.images import to_pictures
@@ -163,7 +163,8 @@ def draw_trajectories(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: 
         pictures[rows] = decoded(vae, drawn[-1])
         states.flush()
         pictures.flush()
-        (folder / DONE).write_text(json.dumps({"finished": rows[-1] + 1}), "utf-8")
+        with written_whole(folder / DONE) as part:
+            part.write_text(json.dumps({"finished": rows[-1] + 1}), "utf-8")
         logger.info("%d of %d trajectories drawn", rows[-1] + 1, count)
 
 

@@ -1,0 +1,73 @@
+"""Many visitors at once: how many were served, how long they waited, and whether they got their own pictures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bench.load import Outcome, Studio, load, report
+from tests.ui.serving import WatchedEngine, served_engine
+
+Served = tuple[str, WatchedEngine]
+
+
+@pytest.fixture(scope="module")
+def app(tiny_bundle_dir: Path) -> Iterator[Served]:
+    with served_engine(tiny_bundle_dir) as served:
+        yield served
+
+
+def test_everybody_is_counted_and_drawn_for_once_more_alone(app: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    url, engine = app
+    before = len(engine.jobs)
+    assert asyncio.run(load(url, visitors=3, hog=2, steps=1))
+    told = capsys.readouterr().out.splitlines()
+    assert told[:2] == ["served 4 of 4, refused 0", "equal to their solo runs: 4"]
+    assert told[2].startswith("wait: median ")
+    assert told[2].endswith(", of 2")  # the first visitor's do not count
+    jobs = engine.jobs[before:]
+    assert len({job.visitor for job in jobs[1:5]}) == 3
+    requests = [job.plan.request for job in jobs]
+    crowd, alone = requests[1:5], requests[5:]
+    assert sorted(request.seed for request in crowd) == sorted(request.seed for request in alone) == [1, 2, 3, 4]
+    assert {(request.task, request.count, request.steps) for request in requests} == {("mix", 1, 1)}
+
+
+def test_whoever_is_refused_is_counted_with_what_was_said(app: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not asyncio.run(load(app[0], visitors=2, hog=0, steps=10**6))
+    told = capsys.readouterr().out.splitlines()
+    assert told[:2] == ["served 0 of 2, refused 2", "equal to their solo runs: 0"]
+    assert [line for line in told if line.startswith("refused: ")] == [told[-1]]
+    assert "steps" in told[-1]
+
+
+def test_what_is_never_answered_is_counted_as_refused() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        is_join = request.url.path.endswith("join")
+        return httpx.Response(200, json={"event_id": request.read().decode()} if is_join else None)
+
+    async def outcomes() -> list[Outcome]:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://studio") as client:
+            return await Studio(client=client, function=0, values={}).draw([1, 2])
+
+    assert [(each.seed, each.pixels, each.refusal) for each in asyncio.run(outcomes())] == [
+        (1, None, "no answer"),
+        (2, None, "no answer"),
+    ]
+
+
+def test_another_picture_than_the_one_drawn_alone_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = [Outcome(seed=seed, seconds=seed, pixels=f"picture {seed}") for seed in (1, 2, 3)]
+    alone = [*drawn[:2], Outcome(seed=3, seconds=0.5, pixels="another")]
+    assert not report(drawn, alone, others=drawn[1:], page=[0.1, 0.2, 0.6])
+    assert capsys.readouterr().out.splitlines() == [
+        "served 3 of 3, refused 0",
+        "equal to their solo runs: 2",
+        "wait: median 2.5 s, worst 3.0 s, of 2",
+        "one picture alone: median 1.00 s",
+        "page: median answer 0.20 s, worst 0.60 s, of 3",
+    ]
