@@ -99,7 +99,7 @@ def adapters_to_compare(entry: ModelEntry) -> gr.CheckboxGroup:
 def connect_adapters(parts: Parts, *, page: gr.Blocks, studio: Studio) -> None:
     """Let a dropped file become a choice, and the page show what there is when it is opened."""
     menu, panel = AdapterMenu(parts, studio=studio), parts.panel.adapters
-    inputs = [parts.settings.model, panel.own, panel.choice]
+    inputs = [parts.settings.model, panel.own, panel.choice, *menu.compared]
     page.load(menu.show, inputs, menu.outputs, preprocess=False, **AT_ONCE)
     panel.file.upload(menu.add, [panel.file, *inputs], [*menu.outputs, panel.file], preprocess=False, **CHECKED)
 
@@ -109,43 +109,55 @@ class AdapterMenu:
 
     def __init__(self, parts: Parts, *, studio: Studio) -> None:
         self._panel = parts.panel.adapters
-        self._compared = [tab.compared for tab in parts.tabs if tab.compared]
+        self.compared = [tab.compared for tab in parts.tabs if tab.compared]
         self._studio = studio
 
     @property
     def outputs(self) -> list[Any]:
         """Every component that an update may name."""
         panel = self._panel
-        return [panel.choice, panel.left_out, panel.note, panel.own, *self._compared]
+        return [panel.choice, panel.left_out, panel.note, panel.own, *self.compared]
 
-    def show(self, model: str, own: Sequence[str], chosen: str | None) -> Update:
-        """Show the adapters of a model; the chosen one stays where the model has it."""
+    def show(self, model: str, own: Sequence[str], chosen: str | None, *compared: Sequence[str]) -> Update:
+        """Show the adapters of a model; what is chosen stays where the model has it.
+
+        What stays is not named in the update: by the time it arrives, the visitor may have chosen anew.
+
+        Args:
+            model: the name of the model.
+            own: the keys of those that the visitor has brought.
+            chosen: the one to draw with.
+            compared: those to compare, of each tab that compares; without them the first two of the model.
+        """
         entry = self._studio.entry(model)
         choices = adapter_choices(entry, own)
         values = [value for _, value in choices]
-        kept = chosen if chosen in values else next(iter(values), None)
-        compared = gr.update(choices=choices, value=values[:2], visible=len(values) > 2)
-        return {
-            self._panel.choice: gr.update(choices=choices, value=kept),
-            self._panel.left_out: left_out_html(entry) + known(label for label, _ in choices),
-            **dict.fromkeys(self._compared, compared),
-        }
+        kept: dict[str, Any] = {} if chosen in values else {"value": next(iter(values), None)}
+        updates: Update = {self._panel.choice: gr.update(choices=choices, **kept)}
+        for number, box in enumerate(self.compared):
+            ticked = compared[number] if number < len(compared) else None
+            stays = ticked is not None and set(ticked) <= set(values)
+            kept = {} if stays else {"value": values[:2]}
+            updates[box] = gr.update(choices=choices, visible=len(values) > 2, **kept)
+        told = left_out_html(entry) + known(label for label, _ in choices)
+        return {**updates, self._panel.left_out: told}
 
-    def add(self, payload: Any, model: str, own: Sequence[str], chosen: str | None) -> Update:
+    def add(self, payload: Any, model: str, own: Sequence[str], chosen: str | None, *compared: Sequence[str]) -> Update:
         """Offer a dropped file to this visitor, and choose it; the drop box is empty again afterwards."""
-        panel = self._panel
+        panel, added = self._panel, None
         with explained():
             try:
                 path = Path(file_path(payload, field=Message("page.adapter.file_label"), most=None))
-                chosen = self._studio.manager.adapters.add(path, entry=self._studio.entry(model), own=own)
-                keys = [*own, chosen]
+                added = self._studio.manager.adapters.add(path, entry=self._studio.entry(model), own=own)
+                keys = [*own, added]
                 self._studio.manager.adapters.remove(keys[:-MOST_OWN])
                 own = keys[-MOST_OWN:]
-                added = self._studio.entry(model).adapter(chosen)
-                note = Message("adapters.added", name=added.title)
+                note = Message("adapters.added", name=self._studio.entry(model).adapter(added).title)
             except UserError as error:
                 note = error.message
-        shown = self.show(model, own, chosen)
+        shown = self.show(model, own, chosen, *compared)
+        if added is not None:
+            shown[panel.choice] = gr.update(**{**shown[panel.choice], "value": added})
         return {**shown, panel.own: own, panel.note: notes_html([note]), panel.file: None}
 
 

@@ -42,7 +42,7 @@ def page_url(tiny_bundle_dir: Path, reference_file: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, its event loop runs in this thread: no other test should meet it
 def chromium() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("needs chromium on the PATH")
@@ -60,7 +60,13 @@ def open_page(chromium: Any, page_url: str) -> Iterator[Callable[..., Any]]:
     contexts = []
 
     def open_one(
-        *, width: int = 1440, height: int = 900, dark: bool = False, locale: str = "en-US", touch: bool = False
+        *,
+        width: int = 1440,
+        height: int = 900,
+        dark: bool = False,
+        locale: str = "en-US",
+        touch: bool = False,
+        prepare: Callable[[Any], object] | None = None,
     ) -> Any:
         scheme = "dark" if dark else "light"
         size = {"width": width, "height": height}
@@ -71,6 +77,8 @@ def open_page(chromium: Any, page_url: str) -> Iterator[Callable[..., Any]]:
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
         watch(page)
+        if prepare:
+            prepare(page)
         page.on("pageerror", lambda error: problems.append(f"page error: {error}"))
         page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
         page.on("request", lambda request: _note_outside(request.url, page_url, problems))

@@ -10,7 +10,7 @@ import pytest
 from ipa_app.imaging.png import read_settings
 from ipa_app.models.hashing import file_hash
 from tests.adapter_files import published_shapes, write_adapter, write_shapes
-from tests.browser.hands import RESULTS, body, press
+from tests.browser.hands import RESULTS, body, press, rest
 from tests.tiny_models import random_adapter_tensors, tiny_unet
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -68,3 +68,21 @@ def test_what_does_not_fit_is_said_and_the_choice_stays(open_page: Any, shoot: A
     page.wait_for_function("document.querySelector('#adapter-note').innerText.includes('而这个基础模型是')")
     assert chosen(page) == "精细 — 更多细节"
     shoot(page)
+
+
+def test_what_is_chosen_before_the_page_has_its_answer_stays(open_page: Any) -> None:
+    held: list[Any] = []
+    is_held = True
+
+    def hold(route: Any) -> None:
+        held.append(route) if is_held else route.continue_()
+
+    page = open_page(prepare=lambda page: page.route("**/gradio_api/run/**", hold))
+    while not held:  # the page asks which adapters there are when it is opened
+        page.evaluate("new Promise(requestAnimationFrame)")
+    page.get_by_label("Fine-grained — more detail").check()
+    is_held = False
+    for route in held:
+        route.continue_()
+    rest(page)
+    assert chosen(page) == "Fine-grained — more detail"

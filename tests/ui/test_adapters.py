@@ -109,7 +109,7 @@ def test_what_cannot_be_used_is_said_and_changes_no_choice(page: Opened, menu: A
     file = write_shapes(tmp_path / "sd15.safetensors", published_shapes("ip-adapter_sd15"))
     update = menu.add({"path": str(file)}, "toybox", [], "fine")
     assert "sd15.safetensors was made for Stable Diffusion 1.x" in update[panel.note]
-    assert update[panel.choice] == gr.update(choices=USUAL, value="fine")
+    assert update[panel.choice] == gr.update(choices=USUAL), "the choice is the visitor's, who may have chosen anew"
     assert (update[panel.own], update[panel.file]) == ([], None)
 
 
@@ -130,9 +130,21 @@ def test_another_model_shows_its_own_and_what_fits_it(
     parts, _ = page
     key, *_ = mine
     shown = menu.show("other", [key], key)
-    assert shown[parts.panel.adapters.choice]["value"] == key, "it fits this one, too"
+    assert "value" not in shown[parts.panel.adapters.choice], "it fits this one, too, and stays"
     shown = menu.show("other", [key, "gone~secret"], "gone~secret")
     assert shown[parts.panel.adapters.choice]["value"] == "base"
+
+
+def test_what_is_ticked_to_compare_stays_as_long_as_it_is_there(
+    page: Opened, menu: AdapterMenu, mine: tuple[str, Path, dict[Any, Any]]
+) -> None:
+    parts, _ = page
+    key, *_ = mine
+    box = parts.tab_of("variation").compared
+    shown = menu.show("toybox", [key], "base", ["fine", key])
+    assert [value for _, value in shown[box]["choices"]] == ["base", "fine", key]
+    assert "value" not in shown[box]
+    assert menu.show("toybox", [], "base", ["fine", key])[box]["value"] == ["base", "fine"]
 
 
 def test_what_is_left_out_is_plain_text(page: Opened) -> None:

@@ -6,7 +6,6 @@ import ast
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,7 @@ def ask(url: str, question: Callable[[ClientSession], Awaitable[Any]]) -> Any:
             await session.initialize()
             return await question(session)
 
-    # In a thread of its own: the browser tests leave an event loop in this one.
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, talk()).result()
+    return asyncio.run(talk())
 
 
 def test_the_tools_are_the_public_endpoints(mcp_url: str) -> None:
