@@ -15,7 +15,9 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 
 // ---------------------------------------------------------------- what is chosen, done and undone
 
-let current = props.value ?? ""; // as the page holds it
+const opened = props.value ?? "";
+let current = opened; // as the page holds it
+let usedElsewhere = false; // whether anything outside the editor was pressed, typed or dropped since it opened
 let chosen = current; // what reset goes back to
 let pose = readPose(current);
 let selected = null; // {person, joint}: the last one touched
@@ -330,9 +332,15 @@ for (const [name, action] of Object.entries(actions)) {
 buttons.behind.setAttribute("aria-pressed", "false");
 said.setAttribute("role", "status");
 
+for (const kind of ["pointerdown", "keydown", "drop"]) {
+  document.addEventListener(kind, ({ target }) => (usedElsewhere ||= !element.contains(target)), { capture: true });
+}
+
 watch("value", () => {
   const text = props.value ?? "";
   if (text === current) return;
+  // A busy page may set what the editor opened with once more, when somebody has begun to edit already.
+  if (text === opened && !usedElsewhere) return void (props.value = current);
   // What the page was told comes back, and where keys are pressed quickly, after the next one was told.
   if (performance.now() - (told.get(text) ?? -Infinity) < ECHO_MS) return void (props.value = current);
   if (pose) remember();
