@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from ipa_app.runtime import thread_count
+from ipa_app.runtime import is_on, thread_count
 
 # The environment is read when the libraries are imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -33,7 +33,9 @@ FINISH_SECONDS = whole_number(os.environ, "IPA_FINISH_SECONDS", 60)
 # Whoever waits has a thread of their own; further ones serve what does not draw.
 THREADS = LIMITS.total + 64
 
-engine = build_engine(catalog(), device=os.environ.get("IPA_DEVICE") or None, limits=LIMITS)
+engine = build_engine(
+    catalog(), device=os.environ.get("IPA_DEVICE") or None, exact=is_on(os.environ, "IPA_EXACT"), limits=LIMITS
+)
 manager = engine.manager
 studio = Studio(engine=engine, manager=manager)
 demo = build_page(studio, examples=read_examples(EXAMPLES), default_model=DEFAULT_MODEL).queue(max_size=LIMITS.total)

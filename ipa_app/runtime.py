@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
+
+from ipa_app.errors import UserError
 
 BUILD_LOCK = threading.RLock()
 """Held while a network is built. While from_pretrained() runs, diffusers has torch build every module of the process
 without weights, whatever thread builds it; and two loads that overlap would leave it so for ever."""
+
+
+def is_on(environment: Mapping[str, str], variable: str) -> bool:
+    """Return whether a variable switches something on, by "1" or "true"; "0", "false" and nothing do not.
+
+    Raises:
+        UserError: it says something else.
+    """
+    text = environment.get(variable, "").strip()
+    if text.lower() in ("1", "true"):
+        return True
+    if text.lower() in ("", "0", "false"):
+        return False
+    raise UserError.plain(f"{variable} is {text!r}; it must be 1 or 0.")
 
 
 def thread_count() -> int:

@@ -35,10 +35,10 @@ _REFERENCE_NOTES = tuple(field.name for field in fields(Reference) if field.name
 _REQUEST_FIELDS = frozenset(field.name for field in fields(GenerateRequest))
 _NOT_AS_THEY_ARE = {"references", "notes", *INPUT_KINDS}
 # Noted beside the request: what follows from it, or what it was drawn with.
-_NOTED_BESIDE = frozenset(("seeds", "scheduler", "versions", "withheld", "adapter_sha256"))
+_NOTED_BESIDE = frozenset(("seeds", "scheduler", "precision", "versions", "withheld", "adapter_sha256"))
 
 
-def metadata_of(plan: Plan, *, scheduler: str, adapter_sha256: str | None = None) -> dict[str, Any]:
+def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: str | None = None) -> dict[str, Any]:
     """Return every input as it was used, for JSON.
 
     Pictures are named by the SHA-256 of their pixels; what a task has in place of one is given whole. Without a
@@ -48,6 +48,7 @@ def metadata_of(plan: Plan, *, scheduler: str, adapter_sha256: str | None = None
     Args:
         plan: what was drawn.
         scheduler: class name of the sampler.
+        precision: of the weights, by torch's name.
         adapter_sha256: of the file of the adapter, where one was used.
     """
     request = plan.request
@@ -62,6 +63,7 @@ def metadata_of(plan: Plan, *, scheduler: str, adapter_sha256: str | None = None
         "width": plan.width,
         "height": plan.height,
         "scheduler": scheduler,
+        "precision": precision,
         "versions": {name: version(name) for name in ("diffusers", "torch", "transformers")},
     }
     if not plan.uses_references:

@@ -126,7 +126,8 @@ class PreparedJob:
     def _finish(self) -> None:
         plan = self.job.plan
         scheduler = type(self._model.pipelines["text_to_image"].scheduler).__name__
-        metadata = metadata_of(plan, scheduler=scheduler, adapter_sha256=self._adapter_sha256)
+        precision = str(self._model.dtype).removeprefix("torch.")
+        metadata = metadata_of(plan, scheduler=scheduler, precision=precision, adapter_sha256=self._adapter_sha256)
         if self._withheld:
             metadata["withheld"] = self._withheld
         result = GenerateResult(

@@ -57,6 +57,7 @@ class ModelManager:
         *,
         max_resident: int = 1,
         in_background: bool = True,
+        exact: bool = True,
         adapters: AdapterSet | None = None,
     ) -> None:
         """Make a manager without a loaded model.
@@ -66,10 +67,12 @@ class ModelManager:
             device: a torch device; None takes the fastest there is.
             max_resident: how many models stay in memory; the one unused for longest goes first.
             in_background: whether `start` and `download` return at once; otherwise they load in the caller's thread.
+            exact: whether a processor draws in single precision, whatever it may be faster in.
             adapters: those that no model brings; none by default, until somebody adds one.
         """
         self.adapters = adapters or AdapterSet()
         self._in_background = in_background
+        self._exact = exact
         self._catalog = catalog if isinstance(catalog, Catalog) else Catalog(catalog)
         self._device = device
         self._max_resident = max_resident
@@ -280,7 +283,7 @@ class ModelManager:
         from ipa_app.models.memory import best_device, default_dtype
 
         device = self._device or best_device()
-        return load_model(entry, device=device, dtype=default_dtype(device), report=report)
+        return load_model(entry, device=device, dtype=default_dtype(device, exact=self._exact), report=report)
 
     def _make_room(self, name: str) -> None:
         """Free the models unused for longest, before the next is read, so that both are never in memory at once."""

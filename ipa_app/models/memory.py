@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -32,9 +33,26 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def default_dtype(device: str) -> torch.dtype:
-    """The precision to wish for: half on CUDA, else single, as CPUs are slow at half and MPS blackens pictures."""
-    return torch.float16 if torch.device(device).type == "cuda" else torch.float32
+def default_dtype(device: str, *, exact: bool = False) -> torch.dtype:
+    """Return the precision to wish for.
+
+    Half on CUDA; bfloat16 on processors that calculate in it; single elsewhere, as other processors are slow at half,
+    and MPS blackens pictures.
+
+    Args:
+        device: a torch device.
+        exact: single precision on every processor, for pictures that equal those of another.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.float16
+    return torch.bfloat16 if kind == "cpu" and not exact and _calculates_in_bfloat16() else torch.float32
+
+
+def _calculates_in_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16; torch before 2.10 cannot tell."""
+    told: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(told.get(instructions, False) for instructions in ("avx512_bf16", "amx_bf16"))
 
 
 @dataclass(frozen=True, kw_only=True)

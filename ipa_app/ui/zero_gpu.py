@@ -58,7 +58,9 @@ def is_zero_gpu() -> bool:
     return os.environ.get(VARIABLE, "").lower() in ("1", "t", "true")
 
 
-def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None, limits: Limits | None = None) -> Engine:
+def build_engine(
+    catalog: Mapping[str, ModelEntry], *, device: str | None, exact: bool = True, limits: Limits | None = None
+) -> Engine:
     """Build the engine that suits the hardware. On ZeroGPU this loads every model; call it in the main thread.
 
     What cannot be loaded there is left out, and the others work.
@@ -66,6 +68,7 @@ def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None, limit
     Args:
         catalog: the models that may be asked for.
         device: a torch device; None takes the fastest there is.
+        exact: as for `ModelManager`.
         limits: how much may wait.
 
     Raises:
@@ -73,7 +76,7 @@ def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None, limit
     """
     adapters = AdapterSet(os.environ.get(ADAPTERS_VARIABLE, ""))
     if not is_zero_gpu():
-        return Engine(ModelManager(catalog, device, adapters=adapters), limits=limits)
+        return Engine(ModelManager(catalog, device, exact=exact, adapters=adapters), limits=limits)
     try:
         import spaces  # before torch, which comes in with the first model
     except ImportError:
@@ -81,7 +84,9 @@ def build_engine(catalog: Mapping[str, ModelEntry], *, device: str | None, limit
             f"{VARIABLE} says that this is ZeroGPU, but the package spaces is not installed: please add it to "
             "requirements.txt, or choose other hardware."
         ) from None
-    manager = ModelManager(catalog, device, max_resident=len(catalog), in_background=False, adapters=adapters)
+    manager = ModelManager(
+        catalog, device, max_resident=len(catalog), in_background=False, exact=exact, adapters=adapters
+    )
     models = {}
     for name in catalog:
         try:

@@ -38,7 +38,7 @@ ENTRY = ModelEntry(
 def write_result(request: GenerateRequest, path: Path, **changes: Any) -> Path:
     """Write a file as a result of the request, with some settings changed."""
     plan = make_plan(request.with_seed(), ENTRY)
-    settings = {**metadata_of(plan, scheduler="S"), **changes}
+    settings = {**metadata_of(plan, scheduler="S", precision="float32"), **changes}
     write_png(Image.new("RGB", (8, 8)), path, settings, inputs=pack_inputs(input_pictures(plan)))
     return path
 
@@ -97,7 +97,11 @@ MASK_FIELDS += [f"extend_{side}" for side in ("left", "right", "up", "down")]
 def test_a_result_from_before_masks_had_edges_comes_back_as_it_was(tmp_path: Path) -> None:
     request = sample_request("inpaint", model="m")
     plan = make_plan(request.with_seed(), ENTRY)
-    settings = {name: value for name, value in metadata_of(plan, scheduler="S").items() if name not in MASK_FIELDS}
+    settings = {
+        name: value
+        for name, value in metadata_of(plan, scheduler="S", precision="float32").items()
+        if name not in MASK_FIELDS
+    }
     write_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
     assert differences(read_request(tmp_path / "a.png"), request) == MASK_FIELDS
 
@@ -105,7 +109,7 @@ def test_a_result_from_before_masks_had_edges_comes_back_as_it_was(tmp_path: Pat
 def test_a_result_from_before_parts_could_be_chosen_comes_back_whole(tmp_path: Path) -> None:
     request = sample_request("variation", model="m", part="all")
     plan = make_plan(request.with_seed(), ENTRY)
-    settings = metadata_of(plan, scheduler="S")
+    settings = metadata_of(plan, scheduler="S", precision="float32")
     assert settings.pop("part") == "all"
     write_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
     assert differences(read_request(tmp_path / "a.png"), request) == []
@@ -116,7 +120,7 @@ def test_a_result_from_before_adapters_had_names_comes_back_as_it_was(tmp_path: 
     request = sample_request("variation", model="m")
     plan = make_plan(request.with_seed(), ENTRY)
     for sha256 in (None, "0" * 64):
-        settings = metadata_of(plan, scheduler="S", adapter_sha256=sha256)
+        settings = metadata_of(plan, scheduler="S", precision="float32", adapter_sha256=sha256)
         assert settings["adapter"] == "fine"
         assert settings.get("adapter_sha256") == sha256
         write_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
@@ -193,7 +197,9 @@ def test_what_is_not_allowed_is_said_in_one_sentence(changes: dict[str, Any], to
     request = GenerateRequest(task="variation", references=(reference(),), model="m")
     plan = make_plan(request.with_seed(), ENTRY)
     notes = PngInfo()
-    notes.add_text("ip_adapter_studio", json.dumps({**metadata_of(plan, scheduler="S"), **changes}))
+    notes.add_text(
+        "ip_adapter_studio", json.dumps({**metadata_of(plan, scheduler="S", precision="float32"), **changes})
+    )
     notes.add_text("ip_adapter_studio:reference_1", pack_inputs(input_pictures(plan))["reference_1"])
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=notes)
     with pytest.raises(UserError, match=told) as refused:

@@ -77,7 +77,9 @@ def test_what_the_model_lacks_is_said_before_anything_is_loaded() -> None:
 def test_the_settings_hold_every_input_as_used_and_are_json() -> None:
     request = GenerateRequest(task="variation", references=(Reference(image=PICTURE, weight=0.5),), count=3, seed=8)
     settings = json.loads(
-        json.dumps(metadata_of(make_plan(request.with_seed(), ENTRY), scheduler="S"), allow_nan=False)
+        json.dumps(
+            metadata_of(make_plan(request.with_seed(), ENTRY), scheduler="S", precision="float32"), allow_nan=False
+        )
     )
     assert settings["seeds"] == [8, 9, 10]
     assert (settings["steps"], settings["guidance_scale"], settings["scheduler"]) == (20, 3.0, "S")
@@ -95,7 +97,7 @@ def test_an_adapter_is_found_by_every_name_it_has_and_noted_by_one(asked: str, n
     plan = make_plan(request.with_seed(), ENTRY)
     assert plan.adapter is not None
     assert plan.adapter.name == name
-    assert metadata_of(plan, scheduler="S")["adapter"] == name
+    assert metadata_of(plan, scheduler="S", precision="float32")["adapter"] == name
 
 
 def test_what_a_visitors_adapter_is_asked_for_by_is_never_written_down() -> None:
@@ -103,7 +105,9 @@ def test_what_a_visitors_adapter_is_asked_for_by_is_never_written_down() -> None
         request = GenerateRequest(
             task="variation", references=(Reference(image=PICTURE),), adapter="mine~secret", scale=scale
         )
-        assert "secret" not in json.dumps(metadata_of(make_plan(request.with_seed(), ENTRY), scheduler="S"))
+        assert "secret" not in json.dumps(
+            metadata_of(make_plan(request.with_seed(), ENTRY), scheduler="S", precision="float32")
+        )
 
 
 def test_who_asks_for_an_adapter_that_is_gone_is_told_so() -> None:
@@ -117,14 +121,15 @@ def test_words_alone_need_no_adapter() -> None:
     for name in ("base", "fine"):
         plan = make_plan(GenerateRequest(task="mix", prompt="a cat", adapter=name, seed=1), plain)
         assert plan.adapter is None
-        assert metadata_of(plan, scheduler="S")["adapter"] == name
+        assert metadata_of(plan, scheduler="S", precision="float32")["adapter"] == name
 
 
 def test_scale_0_and_no_reference_are_written_down_alike() -> None:
     nothing = GenerateRequest(task="mix", prompt="a cat", seed=1)
     ignored = GenerateRequest(task="mix", prompt="a cat", seed=1, references=(Reference(image=PICTURE),), scale=0)
     first, second = (
-        metadata_of(make_plan(request.with_seed(), ENTRY), scheduler="S") for request in (nothing, ignored)
+        metadata_of(make_plan(request.with_seed(), ENTRY), scheduler="S", precision="float32")
+        for request in (nothing, ignored)
     )
     assert first == second
     assert (first["scale"], first["references"]) == (0.0, [])
@@ -147,12 +152,12 @@ def test_a_pose_needs_a_whole_step_too() -> None:
 
 def test_a_picture_to_stay_away_from_is_noted_where_it_counts() -> None:
     wish = GenerateRequest(task="variation", references=(Reference(image=PICTURE),), negative_reference=PICTURE)
-    counts = metadata_of(make_plan(wish.with_seed(), ENTRY), scheduler="S")
+    counts = metadata_of(make_plan(wish.with_seed(), ENTRY), scheduler="S", precision="float32")
     assert counts["negative_reference"] == counts["references"][0]["sha256"]
     for change in ({"guidance_scale": 1}, {"scale": 0}, {"task": "mix", "prompt": "a cat", "references": ()}):
         plan = make_plan(dataclasses.replace(wish, seed=1, **change), ENTRY)
         assert plan.negative_reference is None
-        assert "negative_reference" not in metadata_of(plan, scheduler="S")
+        assert "negative_reference" not in metadata_of(plan, scheduler="S", precision="float32")
 
 
 def test_a_start_picture_leaves_only_the_last_steps_to_be_drawn() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ipa_app.errors import UserError
-from ipa_app.models.memory import MemoryPlan, Needs, free_main_memory, plan_memory
+from ipa_app.models.memory import MemoryPlan, Needs, default_dtype, free_main_memory, plan_memory
 from ipa_app.models.state import MemoryUse
 
 GB = 10**9
@@ -43,6 +43,30 @@ SDXL = Needs(
 def ways(planned: tuple[MemoryPlan, MemoryUse]) -> tuple[torch.dtype, bool, bool]:
     plan, _ = planned
     return plan.dtype, plan.offload, plan.tiled
+
+
+@pytest.mark.parametrize(
+    ("told", "exact", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, False, BRAIN),
+        ({"avx512_bf16": True}, True, SINGLE),
+        ({"amx_bf16": True}, False, BRAIN),
+        ({"avx2": True, "avx512_bf16": False}, False, SINGLE),
+        ({}, False, SINGLE),
+    ],
+)
+def test_a_processor_draws_in_what_it_calculates_in(
+    told: dict[str, bool], exact: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    assert default_dtype("cpu", exact=exact) == expected
+    assert default_dtype("cuda:0", exact=exact) == HALF
+    assert default_dtype("mps", exact=exact) == SINGLE
+
+
+def test_a_processor_that_cannot_be_asked_draws_in_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert default_dtype("cpu") == SINGLE
 
 
 @pytest.mark.parametrize(
