@@ -39,8 +39,9 @@ from toybox.recipe.towers import load_text_encoder
 from toybox.recipe.training import Figures, load_frozen, mixed_precision, pick_device, share, start_of, train_module
 
 NUM_INFERENCE_STEPS = 20
+"""Of DDIM, in samples and for what a student learns from."""
 GUIDANCE_SCALE = 3.0
-"""How pictures are drawn, in samples and by default with the bundle."""
+"""In samples, and by default with the bundle."""
 TEXT_DROP = 0.1
 """Share of empty captions, for classifier-free guidance (Ho & Salimans 2022)."""
 SCENE_SHARE = 0.2
