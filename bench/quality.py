@@ -161,7 +161,7 @@ def main() -> None:
         parser.exit(1, f"{error}\n")
     with TemporaryDirectory() as folder:
         entries = _entries(arguments, Path(folder))
-        engine = Engine(ModelManager(entries, device="cpu", max_resident=len(entries)))
+        engine = Engine(ModelManager(entries, device="cpu", max_resident=len(entries), exact=arguments.exact))
         try:
             (count_looks if arguments.looks else count)(engine, judge, arguments)
         finally:
@@ -236,6 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, nargs="+", default=(), help="fewer rows, at these numbers of steps")
     parser.add_argument("--guidance", type=float, nargs="+", default=(), help="fewer rows, at these guidance scales")
     parser.add_argument("--samplers", nargs="+", default=(), help="fewer rows, with these schedulers of diffusers")
+    parser.add_argument("--exact", action="store_true", help="in single precision, as the app does with IPA_EXACT=1")
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="the rows whose names begin like this")
     parser.add_argument("--model", type=Path, default=BUNDLED, help="another bundle of the recipe")
     parser.add_argument("--lora", type=Path, help="change the UNet by this file of the recipe's stage student")

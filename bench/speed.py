@@ -1,0 +1,278 @@
+"""How fast the app draws with the bundled model, beside plain diffusers on the same machine in the same run.
+
+    python -m bench.speed [--rounds 9] [--json bench/results/NAME.json]
+    python -m bench.speed --table bench/results/NAME.json
+
+Both work in this process, in turn, on as many threads as the app takes; plain diffusers in single precision, with 20
+steps of DDIM where nothing else is said, as it would be used without this app. A row's figure is the median of the
+ratios of its rounds, so that a machine that is busy now and then changes little in it; the seconds beside it are
+medians, too. `--json` writes the figures with what the machine is; `--table` prints such a file as a table of Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from PIL import Image
+
+from bench.quality import cases
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.models.catalog import BUNDLED, entry_from_folder
+from ipa_app.models.manager import ModelManager
+from ipa_app.models.memory import default_dtype
+from ipa_app.runtime import thread_count
+from toybox import world
+
+ROUNDS = 9
+PLAIN_STEPS = 20
+PROMPT = "a blue bear on the beach"
+MODEL = "toybox"
+
+Work = Callable[[int], Any]
+"""Done once per round, given a seed that no round before had."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        name: what is compared.
+        ours: what the app does.
+        other: what it is compared with.
+        beside: in words, what that is.
+    """
+
+    name: str
+    ours: Work
+    other: Work
+    beside: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """A row as it was measured: medians in seconds, and how many times as long the other takes."""
+
+    row: str
+    beside: str
+    ours_s: float
+    other_s: float
+    ratio: float
+
+
+class PlainDiffusers:
+    """Plain diffusers with an adapter, as its documentation has it used."""
+
+    def __init__(self) -> None:
+        """Load the bundled model in single precision, with its base adapter."""
+        pipeline: Any = StableDiffusionPipeline.from_pretrained(BUNDLED, dtype=torch.float32, local_files_only=True)
+        self._own = pipeline.scheduler
+        self._ddim = DDIMScheduler.from_pretrained(BUNDLED / "scheduler")
+        pipeline.load_ip_adapter(
+            str(BUNDLED / "adapters"), subfolder="", weight_name="ip-adapter_toybox.safetensors", local_files_only=True
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        self._pipeline = pipeline
+
+    def draw(self, seed: int, *, reference: Image.Image | None, steps: int | None = None) -> Image.Image:
+        """Draw one picture, with DDIM; where `steps` are given with the bundle's own sampler."""
+        self._pipeline.scheduler = self._ddim if steps is None else self._own
+        self._pipeline.set_ip_adapter_scale(1.0 if reference else 0.0)
+        return self._pipeline(
+            "" if reference else PROMPT,
+            ip_adapter_image=reference or Image.new("RGB", (64, 64)),
+            num_inference_steps=steps or PLAIN_STEPS,
+            guidance_scale=3.0,
+            generator=torch.Generator().manual_seed(seed),
+        ).images[0]
+
+
+class Studio:
+    """The app's engine, without its page."""
+
+    def __init__(self, *, exact: bool = False, batch_limit: int = 1) -> None:
+        """Load the bundled model.
+
+        Args:
+            exact: as with `IPA_EXACT=1`.
+            batch_limit: most pictures in one batch.
+        """
+        manager = ModelManager({MODEL: entry_from_folder(BUNDLED, name=MODEL)}, "cpu", exact=exact)
+        self._engine = Engine(manager, batch_limit=batch_limit)
+        self.steps: int = manager.get(MODEL).entry.steps
+
+    def request(self, seed: int, *, reference: Image.Image | None, **options: Any) -> GenerateRequest:
+        """Return a request for one picture, by a reference or else by words, with everything else as by default."""
+        shared = {"model": MODEL, "seed": seed, **options}
+        if reference is None:
+            return GenerateRequest(task="mix", prompt=PROMPT, **shared)
+        return GenerateRequest(task="variation", references=(Reference(image=reference),), **shared)
+
+    def draw(self, *requests: GenerateRequest) -> list[Image.Image]:
+        """Draw requests that wait together."""
+        jobs = [self._engine.submit(request) for request in requests]
+        return [job.result().images[0] for job in jobs]
+
+    def close(self) -> None:
+        """Stop drawing."""
+        self._engine.close()
+
+
+def rows(studio: Studio, exact: Studio, together: Studio, plain: PlainDiffusers) -> Iterator[Row]:
+    """List what is compared.
+
+    Args:
+        studio: as the app is by default.
+        exact: in single precision.
+        together: with several pictures in one batch.
+        plain: plain diffusers.
+    """
+    picture = world.render(cases(1)[0].view, 256)
+    yield from rows_beside_diffusers(studio, exact, plain, picture)
+    yield from rows_beside_itself(studio, together, picture)
+
+
+def rows_beside_diffusers(studio: Studio, exact: Studio, plain: PlainDiffusers, picture: Image.Image) -> Iterator[Row]:
+    """List what is compared with plain diffusers; see `rows`."""
+    yield Row(
+        name="a picture after a reference, at the defaults",
+        ours=lambda seed: studio.draw(studio.request(seed, reference=picture)),
+        other=lambda seed: plain.draw(seed, reference=picture),
+        beside=f"plain diffusers, {PLAIN_STEPS} steps of DDIM",
+    )
+    yield Row(
+        name="a picture after words, at the defaults",
+        ours=lambda seed: studio.draw(studio.request(seed, reference=None)),
+        other=lambda seed: plain.draw(seed, reference=None),
+        beside=f"plain diffusers, {PLAIN_STEPS} steps of DDIM",
+    )
+    yield Row(
+        name="the same work to the same pixels (`IPA_EXACT=1`)",
+        ours=lambda seed: exact.draw(exact.request(seed, reference=picture)),
+        other=lambda seed: plain.draw(seed, reference=picture, steps=exact.steps),
+        beside=f"plain diffusers, {exact.steps} steps of the model's own sampler",
+    )
+
+
+def rows_beside_itself(studio: Studio, together: Studio, picture: Image.Image) -> Iterator[Row]:
+    """List what the app does in two ways; see `rows`."""
+    one = partial(studio.request, reference=picture)
+    yield Row(
+        name="another adapter than the time before",
+        ours=lambda seed: studio.draw(one(seed, adapter="fine" if seed % 2 else "base")),
+        other=lambda seed: studio.draw(one(seed, adapter="fine")),
+        beside="the same adapter as the time before",
+    )
+    yield Row(
+        name="five strengths on one seed",
+        ours=lambda seed: studio.draw(*(one(seed, scale=step / 5) for step in range(1, 6))),
+        other=lambda seed: studio.draw(one(seed)),
+        beside="one picture",
+    )
+    yield Row(
+        name="eight pictures in one batch",
+        ours=lambda seed: together.draw(*(one(8 * seed + n) for n in range(8))),
+        other=lambda seed: studio.draw(*(one(8 * seed + n) for n in range(8))),
+        beside="one by one",
+    )
+
+
+def measured(row: Row, rounds: int) -> Figures:
+    """Do both kinds of work in turn, once beforehand, and then as often as there are rounds."""
+    ours, other = [], []
+    for seed in range(rounds + 1):
+        ours.append(_seconds(row.ours, seed))
+        other.append(_seconds(row.other, seed))
+    ours, other = ours[1:], other[1:]
+    return Figures(
+        row=row.name,
+        beside=row.beside,
+        ours_s=round(statistics.median(ours), 3),
+        other_s=round(statistics.median(other), 3),
+        ratio=round(statistics.median(b / a for a, b in zip(ours, other, strict=True)), 2),
+    )
+
+
+def check_equal(exact: Studio, plain: PlainDiffusers) -> int:
+    """Return by how much a pixel of the exact mode differs at most from plain diffusers, of 255."""
+    picture = world.render(cases(1)[0].view, 256)
+    ours = exact.draw(exact.request(3, reference=picture))[0]
+    other = plain.draw(3, reference=picture, steps=exact.steps)
+    return int(np.abs(np.asarray(ours, int) - np.asarray(other, int)).max())
+
+
+def machine() -> dict[str, Any]:
+    """Return what measures."""
+    told = getattr(torch.cpu, "get_capabilities", dict)()
+    return {
+        "processor": told.get("cpu_name") or platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "precision": str(default_dtype("cpu")).removeprefix("torch."),
+        "versions": {name: version(name) for name in ("torch", "diffusers")},
+    }
+
+
+def table(measured_on: dict[str, Any]) -> str:
+    """Lay a file's figures out as a table of Markdown."""
+    lines = ["| What | Takes | Beside it | Takes | Ratio |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {each['row']} | {each['ours_s']:.2f} s | {each['beside']} | {each['other_s']:.2f} s | {each['ratio']:.2f} |"
+        for each in measured_on["rows"]
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print and write; or print what was written."""
+    arguments = _arguments()
+    if arguments.table:
+        print(table(json.loads(arguments.table.read_text("utf-8"))))
+        return
+    torch.set_num_threads(thread_count())  # as in the app
+    studio, exact, together = Studio(), Studio(exact=True), Studio(batch_limit=8)
+    plain = PlainDiffusers()
+    figures: dict[str, Any] = {"machine": machine(), "largest_difference": check_equal(exact, plain), "rows": []}
+    for row in rows(studio, exact, together, plain):
+        figures["rows"].append(asdict(measured(row, arguments.rounds)))
+        if arguments.json:
+            arguments.json.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+    print(table(figures))
+    print(f"\nexact mode beside plain diffusers: pixels differ by at most {figures['largest_difference']} of 255")
+    for each in (studio, exact, together):
+        each.close()
+
+
+def _seconds(work: Work, seed: int) -> float:
+    since = time.perf_counter()
+    work(seed)
+    return time.perf_counter() - since
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each row is measured")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--table", type=Path, metavar="JSON", help="measure nothing, print what was written")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
