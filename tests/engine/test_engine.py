@@ -24,7 +24,7 @@ from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
-from tests.engine.conftest import TIMEOUT_S, Generate, pixels, reference
+from tests.engine.conftest import TIMEOUT_S, Generate, noise_picture, pixels, reference
 
 LONG = {"task": "mix", "prompt": "a cat", "steps": 100, "width": 128, "height": 128}
 SHORT = {"task": "mix", "prompt": "a cat", "seed": 1}
@@ -215,6 +215,26 @@ def test_unlike_requests_share_a_batch_and_get_what_they_get_alone(batching_engi
         together, alone = job.result(TIMEOUT_S).images[0], generate(**order).images[0]
         difference = np.abs(np.asarray(together, dtype=int) - np.asarray(alone, dtype=int))
         assert difference.max() <= 1
+
+
+def test_requests_that_a_batch_cannot_draw_together_are_drawn_as_alone(
+    batching_engine: Engine, generate: Generate
+) -> None:
+    start = {**SHORT, "start_image": noise_picture(4)}
+    orders = [
+        SHORT,
+        {**SHORT, "steps": 3},
+        {**SHORT, "guidance_scale": 1},
+        {**SHORT, "guidance_scale": 7},
+        {**SHORT, "width": 72},
+        {**start, "strength": 0.6},
+        {**start, "strength": 1},
+        {**SHORT, "task": "inpaint", "image": noise_picture(5), "mask": noise_picture(6).convert("L"), "area": "whole"},
+    ]
+    for job, order in zip(submit_together(batching_engine, orders), orders, strict=True):
+        together, alone = job.result(TIMEOUT_S).images[0], generate(**order).images[0]
+        assert together.size == alone.size
+        assert np.abs(np.asarray(together, dtype=int) - np.asarray(alone, dtype=int)).max() <= 1
 
 
 def test_one_persons_range_of_steps_is_not_anothers(batching_engine: Engine, generate: Generate) -> None:

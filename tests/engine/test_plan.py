@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -183,6 +184,59 @@ def test_a_random_seed_is_drawn_once_and_a_decided_one_stays() -> None:
     assert make_plan(first, ENTRY).seeds == (first.seed, (first.seed + 1) % (LARGEST_SEED + 1))
     with pytest.raises(ValueError, match="not decided"):
         assert make_plan(wish, ENTRY).seeds
+
+
+APART = [
+    ("mix", {"steps": 9}),
+    ("mix", {"guidance_scale": 2.0}),
+    ("mix", {"width": 64}),
+    ("mix", {"height": 64}),
+    ("mix", {"model": "n"}),
+    ("mix", {"start_image": PICTURE}),
+    ("inpaint", {"steps": 9}),
+    ("pose", {"control_scale": 0.5}),
+    ("pose", {"control_start": 0.5}),
+    ("pose", {"control_end": 0.5}),
+]
+"""What a batch has once: all its pictures are drawn with it."""
+TOGETHER = [
+    ("mix", {"prompt": "a dog"}),
+    ("mix", {"negative_prompt": "a dog"}),
+    ("mix", {"references": (Reference(image=PICTURE),)}),
+    ("mix", {"references": (Reference(image=PICTURE),), "adapter": "toys", "scale": 0.5, "end": 0.5}),
+    ("mix", {"seed": 2, "count": 3}),
+    ("mix", {"task": "variation", "references": (Reference(image=PICTURE),)}),
+    ("mix", {"strength": 0.5}),
+    ("inpaint", {"image": PICTURE.rotate(180)}),
+    ("pose", {"pose": PICTURE.rotate(180)}),
+]
+"""What each picture of a batch has for itself, or what says nothing where it stands."""
+
+
+def batch_key(**fields: Any) -> Any:
+    """The key of a plan by the model that its request names, which has a ControlNet."""
+    request = GenerateRequest(**fields)
+    controlnets = {"pose": usual_controlnet("pose", Path("c"))}
+    return make_plan(request, dataclasses.replace(ENTRY, name=request.model, controlnets=controlnets)).batch_key
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "together"),
+    [(*each, False) for each in APART] + [(*each, True) for each in TOGETHER],
+    ids=lambda each: ",".join(each) if isinstance(each, dict) else None,
+)
+def test_pictures_share_a_batch_where_nothing_differs_that_a_batch_has_once(
+    task: str, change: dict[str, Any], together: bool
+) -> None:
+    own = {"mix": {}, "inpaint": {"image": PICTURE, "mask": PICTURE}, "pose": {"pose": PICTURE}}
+    fields = {"task": task, "prompt": "a cat", "model": "m", **own[task]}
+    assert (batch_key(**fields) == batch_key(**{**fields, **change})) is together
+
+
+def test_tasks_with_a_pipeline_of_their_own_share_no_batch() -> None:
+    own = ({"task": "mix"}, {"task": "inpaint", "image": PICTURE, "mask": PICTURE}, {"task": "pose", "pose": PICTURE})
+    started = [{"task": "mix", "start_image": PICTURE, "strength": strength} for strength in (0.5, 0.7)]
+    assert len({batch_key(prompt="a cat", **fields) for fields in (*own, *started)}) == 5
 
 
 @pytest.mark.parametrize("task", TASKS)
