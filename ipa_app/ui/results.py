@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.imaging.png import read_settings
+from ipa_app.imaging.result_files import read_settings
 from ipa_app.messages import Message
 from ipa_app.ui.language.markup import known, said
 from ipa_app.ui.status import status_line

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.imaging.png import read_settings
+from ipa_app.imaging.result_files import read_settings
 from ipa_app.messages import Message
 from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.adapters import connect_adapters
