@@ -105,20 +105,14 @@ def test_a_result_from_before_masks_had_edges_comes_back_as_it_was(tmp_path: Pat
     assert differences(read_request(tmp_path / "a.png"), request) == MASK_FIELDS
 
 
-def test_a_result_from_before_there_were_formats_is_a_png(tmp_path: Path) -> None:
-    request = sample_request("variation", model="m", output_format="png")
+@pytest.mark.parametrize(("option", "usual"), [("part", "all"), ("output_format", "png")])
+def test_a_result_from_before_there_was_an_option_comes_back_with_what_is_usual(
+    option: str, usual: str, tmp_path: Path
+) -> None:
+    request = sample_request("variation", model="m", **{option: usual})
     plan = make_plan(request.with_seed(), ENTRY)
     settings = metadata_of(plan, scheduler="S")
-    assert settings.pop("output_format") == "png"
-    write_file(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
-    assert differences(read_request(tmp_path / "a.png"), request) == []
-
-
-def test_a_result_from_before_parts_could_be_chosen_comes_back_whole(tmp_path: Path) -> None:
-    request = sample_request("variation", model="m", part="all")
-    plan = make_plan(request.with_seed(), ENTRY)
-    settings = metadata_of(plan, scheduler="S")
-    assert settings.pop("part") == "all"
+    assert settings.pop(option) == usual
     write_file(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
     assert differences(read_request(tmp_path / "a.png"), request) == []
 
