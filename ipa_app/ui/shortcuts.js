@@ -3,8 +3,8 @@
 
 const list = element.querySelector("dialog");
 const TYPED_IN = "textarea, select, [contenteditable], input:not([type=range], [type=checkbox], [type=radio])";
-// What closes something of its own at Esc: lists of choices that are open, and the gallery where a picture is large.
-const CLOSED_BY_ESCAPE = "[aria-expanded=true], .gallery-container:has(.preview), .fullscreen";
+// Lists of choices that are open and pictures over the whole page close at Esc; so does the gallery, which says so.
+const OPEN_CHOICE = "input[aria-expanded=true]";
 
 const isShown = (node) => node.getClientRects().length > 0;
 const pressOnOpenTab = (which) =>
@@ -21,7 +21,7 @@ document.addEventListener("keydown", (event) => {
   if (key === "Enter" && (ctrlKey || metaKey)) {
     event.preventDefault();
     pressOnOpenTab("generate");
-  } else if (key === "Escape" && !target.closest(CLOSED_BY_ESCAPE) && !document.querySelector(".block.fullscreen")) {
+  } else if (key === "Escape" && !target.closest(OPEN_CHOICE) && !document.querySelector(".block.fullscreen")) {
     pressOnOpenTab("stop");
   } else if (key === "?" && !ctrlKey && !metaKey && !altKey && !target.closest(TYPED_IN)) {
     event.preventDefault();
