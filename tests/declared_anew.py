@@ -16,7 +16,7 @@ from ipa_app.engine.metadata import read_request
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError
-from ipa_app.imaging.png import read_settings
+from ipa_app.imaging.result_files import read_settings
 from ipa_app.ui.api import endpoint_of, hidden_inputs
 from ipa_app.ui.form import build_request
 from ipa_app.ui.parts import Parts

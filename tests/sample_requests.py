@@ -33,6 +33,7 @@ EVERYWHERE: dict[str, Any] = {
     "start": 0.35,
     "end": 0.9,
     "part": "style",
+    "output_format": "webp",
 }
 PRESETS = {"style": {"up_blocks": 1.0}, "layout": {"down_blocks": 1.0}}
 """What the model of these requests is to have, for the part of the picture that they ask for."""

@@ -20,7 +20,7 @@ from ipa_app.engine.tasks import TASKS
 from ipa_app.engine.tasks.task import picture_in_file
 from ipa_app.errors import UserError
 from ipa_app.imaging.packing import LONGEST_SIDE, pack_picture
-from ipa_app.imaging.png import read_record
+from ipa_app.imaging.result_files import read_record
 from ipa_app.models.hashing import picture_hash
 from ipa_app.options import options
 

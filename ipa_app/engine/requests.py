@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ from ipa_app.engine.references import MOST_REFERENCES, Reference
 from ipa_app.engine.tasks import TASKS, TaskOptions
 from ipa_app.engine.tasks.task import LARGEST_SIDE, check_range, range_end, range_start
 from ipa_app.errors import UserError
+from ipa_app.imaging.result_files import EXACT_FORMATS, OutputFormat
+from ipa_app.imaging.transparency import opacity_of
 from ipa_app.messages import Message
 from ipa_app.options import check_options, option
 
@@ -164,6 +167,14 @@ class GenerateRequest(TaskOptions):
         shown=("Everything", "Only its style", "Only its layout"),
         doc="what of the reference counts: all, style or layout; other than all for models that /models says can",
     )
+    output_format: OutputFormat = option(
+        "png",
+        title="The file format",
+        label="File format",
+        help="PNG and WebP keep every pixel exactly as it was drawn, WebP in a smaller file; JPEG does not.",
+        shown=("PNG", "JPEG", "WebP"),
+        doc="of the files: png and webp keep every pixel exactly as it was drawn, jpeg does not",
+    )
     notes: tuple[Message, ...] = ()
 
     def with_seed(self) -> GenerateRequest:
@@ -177,8 +188,17 @@ class GenerateRequest(TaskOptions):
         self._check_references()
         task = TASKS[self.task]
         task.check(self)
+        self._check_format(task.picture_fields(type(self)))
         for name, value in task.normalized(self).items():
             object.__setattr__(self, name, value)
+
+    def _check_format(self, pictures: Sequence[str]) -> None:
+        """Make sure that the files can hold what becomes of the task's own pictures, by the names of their fields."""
+        own = (getattr(self, name) for name in pictures)
+        if self.output_format not in EXACT_FORMATS and any(
+            isinstance(each, Image.Image) and opacity_of(each) is not None for each in own
+        ):
+            raise UserError("request.jpeg_is_opaque").blaming("output_format")
 
     def _check_references(self) -> None:
         object.__setattr__(self, "references", tuple(self.references))

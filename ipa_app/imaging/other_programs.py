@@ -36,6 +36,7 @@ _LARGEST_FILE = 64 * 2**20
 _MOST_PIXELS = 50_000_000
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, KeyError, RecursionError, Image.DecompressionBombError)
 _KEYS = ("parameters", "prompt", "invokeai_metadata", "sd-metadata", "Dream", "Comment")
+_GRAPH_TAGS = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model)
 _PARSERS = (FooocusParser, AUTOMATIC1111Parser, ComfyUIParser, InvokeAIParser, NovelAIParser)
 
 # Signs of what was used beside words, by the names of `OtherSettings.beside`: in AUTOMATIC1111's last line, in the
@@ -136,18 +137,24 @@ def _notes(path: str | Path) -> dict[str, Any]:
         if is_silent and image.width * image.height <= _MOST_PIXELS:
             image.load()  # a PNG's notes may stand behind its pixels
         notes = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
-        notes |= _from_exif(image.getexif())
+        notes |= _from_exif(image)
     return _named(notes)
 
 
-def _from_exif(exif: Image.Exif) -> dict[str, str]:
+def _from_exif(image: Image.Image) -> dict[str, str]:
     """Read the comment, and the tags that ComfyUI puts its graphs in, as "prompt:{...}"."""
+    try:
+        exif = image.getexif()
+        comments = [tags.get(ExifTags.Base.UserComment) for tags in (exif.get_ifd(ExifTags.IFD.Exif), exif)]
+        described = [str(exif.get(tag, "")) for tag in _GRAPH_TAGS]
+    except Exception:
+        # Damaged EXIF data says nothing, and Pillow raises anything at it.
+        return {}
     found = {}
-    for tag in (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model):
-        name, colon, text = str(exif.get(tag, "")).partition(":")
+    for each in described:
+        name, colon, text = each.partition(":")
         if colon and name.lower() in ("prompt", "workflow"):
             found[name.lower()] = text.rstrip("\0")
-    comments = (tags.get(ExifTags.Base.UserComment) for tags in (exif.get_ifd(ExifTags.IFD.Exif), exif))
     comment = next(filter(None, comments), None)
     if comment is not None:
         found["parameters"] = _comment_text(comment)

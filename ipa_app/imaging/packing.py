@@ -1,4 +1,4 @@
-"""Pictures as text, to travel inside a PNG's notes.
+"""Pictures as text, to travel inside a result's notes.
 
 The pictures a result was made from go with it, so that one file is enough to make it again. Text is Base64 of a WebP
 file: exact up to a size, and very nearly exact beyond it.

@@ -14,15 +14,20 @@ import anyio.from_thread
 import gradio as gr
 from fastapi import Depends, Request
 from gradio.block_function import BlockFunction
+from gradio.data_classes import BlocksConfigDict
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.ui.calls import Awaited, Endpoint, checked_values, set_awaited
+from ipa_app.ui.compression import Compression, assets_route
 from ipa_app.ui.failures import explained, is_disk_full
 from ipa_app.ui.responses import Responses
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
 from ipa_app.ui.uploads import addresses, check_files, check_room, input_name
+
+_SCHEMAS = ("api_info_as_input", "api_info_as_output")
 
 
 class StudioBlocks(gr.Blocks):
@@ -39,13 +44,34 @@ class StudioBlocks(gr.Blocks):
     def launch(self, *args: Any, app_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         """Serve the page as Gradio does; calls that reach no handler are answered in words, too."""
         ours = {
+            "middleware": [Middleware(Compression, compresslevel=6)],
             "exception_handlers": Responses(self.endpoints).handlers,
             "dependencies": [Depends(self._check_event), Depends(_check_upload)],
         }
-        launched = super().launch(*args, app_kwargs={**ours, **(app_kwargs or {})}, **kwargs)
+        given = app_kwargs or {}
+        ours |= given | {"routes": [assets_route(), *given.get("routes", ())]}
+        launched = super().launch(*args, app_kwargs=ours, **kwargs)
         if self.mcp_server_obj is not None:
             self._tool_calls = ToolCalls(self.mcp_server_obj, self.endpoints)
         return launched
+
+    def get_config_file(self) -> BlocksConfigDict:
+        """Describe the page as Gradio does, but for schemas that nobody reads: the API's documentation is made of them.
+
+        Of a component that no public endpoint has they are left out, and where they say the same twice, once.
+        """
+        config = super().get_config_file()
+        public = [function for function in self.fns.values() if _is_public(function)]
+        documented = {block._id for function in public for block in (*function.inputs, *function.outputs)}
+        for component in config["components"]:
+            schema = component.get("api_info")
+            for name in _SCHEMAS:
+                if component["id"] not in documented or component.get(name) == schema:
+                    component.pop(name, None)
+            component.pop("example_inputs", None)
+            if component["id"] not in documented:
+                component.pop("api_info", None)
+        return config
 
     async def _check_event(self, request: Request) -> None:
         """Refuse to wait for a call that there is not: Gradio would break off its answer."""

@@ -11,7 +11,7 @@ import gradio as gr
 
 from ipa_app.imaging.enlarging import enlarge
 from ipa_app.imaging.opening import open_image
-from ipa_app.imaging.png import read_settings
+from ipa_app.imaging.result_files import read_settings
 from ipa_app.messages import Message
 from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.failures import gradio_error

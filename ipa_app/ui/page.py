@@ -22,7 +22,8 @@ from ipa_app.ui.language.switch import language_switch
 from ipa_app.ui.panel import PicturePanel, picture_panel, restore_panel, settings_panel
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.references import reference_slots, weight_label
-from ipa_app.ui.results import results_panel
+from ipa_app.ui.results import newest_picture, results_panel
+from ipa_app.ui.shortcuts import shortcuts
 from ipa_app.ui.status import model_pill
 from ipa_app.ui.studio import Studio
 from ipa_app.ui.tabs import OPENING, tab_for
@@ -62,6 +63,7 @@ def lay_out(
 ) -> Parts:
     """Lay out every part of the page, not yet connected; called inside its Blocks."""
     header = _header(studio, model=model, languages=languages)
+    newest = newest_picture()
     with gr.Row(elem_classes="ipa-columns", equal_height=False):
         with gr.Column(scale=3, min_width=250, elem_classes="ipa-card"):
             panel = _picture_column(studio, examples, model=model)
@@ -69,7 +71,7 @@ def lay_out(
             task_parts = _task_column(studio, model=model, beside=panel.inputs)
         with gr.Column(scale=5, min_width=300, elem_classes="ipa-card ipa-results"):
             _heading(3, Message("page.results_heading"))
-            results = results_panel()
+            results = results_panel(newest)
     return Parts(panel=panel, results=results, **header, **task_parts)
 
 
@@ -85,6 +87,7 @@ def _header(studio: Studio, *, model: str, languages: Mapping[str, Language] | N
             model_pill(studio.manager.state(entry.name), title=entry.title), padding=False, elem_id="model-state"
         )
         language_switch(languages or all_languages(), known=_known())
+        shortcuts()
     note = gr.HTML(model_note(entry), padding=False, elem_id="model-note")
     return {"pill": pill, "note": note}
 

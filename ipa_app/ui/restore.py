@@ -14,7 +14,7 @@ from ipa_app.engine.metadata import read_request
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.imaging.other_programs import read_other
-from ipa_app.imaging.png import NotMadeHereError, read_settings
+from ipa_app.imaging.result_files import NotMadeHereError, read_settings
 from ipa_app.messages import Message
 from ipa_app.models.hashing import file_hash
 from ipa_app.options import options

@@ -8,12 +8,17 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.imaging.png import read_settings
+from ipa_app.imaging.opening import open_image
+from ipa_app.imaging.result_files import read_settings
+from ipa_app.imaging.transparency import on_white
 from ipa_app.messages import Message
 from ipa_app.ui.language.markup import known, said
+from ipa_app.ui.pictures import inline_picture
 from ipa_app.ui.status import status_line
 
 LONGEST_HISTORY = 30
+_THUMBNAIL = 96
+"""Pixels of its longer side, twice of what it takes on most screens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +30,7 @@ class ResultsPanel:
     the one that the buttons below act on, `history` the latest files, newest first.
     """
 
+    newest: gr.HTML
     preview: gr.HTML
     status: gr.HTML
     nothing: gr.HTML
@@ -48,8 +54,13 @@ class ResultsPanel:
     history: gr.State
 
 
-def results_panel() -> ResultsPanel:
-    """Lay out the results."""
+def newest_picture() -> gr.HTML:
+    """Lay out the place of the newest picture in the bar that is always in sight, outside of all columns."""
+    return gr.HTML("", elem_id="newest", padding=False)
+
+
+def results_panel(newest: gr.HTML) -> ResultsPanel:
+    """Lay out the results, but for the newest picture in the bar."""
     preview = gr.HTML("", visible=False, elem_id="preview", padding=False)
     status = gr.HTML(status_line(Message("page.idle")), elem_id="status", padding=False)
     nothing = gr.HTML(
@@ -97,6 +108,7 @@ def results_panel() -> ResultsPanel:
             elem_id="history", label=Message("page.history_heading"), columns=6, allow_preview=False
         )
     return ResultsPanel(
+        newest=newest,
         preview=preview,
         status=status,
         nothing=nothing,
@@ -137,6 +149,7 @@ def show_pictures(
     paths = [path for path, _ in pictures]
     text = Message("page.download_one") if len(paths) == 1 else Message("page.download_all")
     return {
+        panel.newest: _thumbnail(paths[0]),
         panel.nothing: gr.update(visible=False),
         panel.compared: gr.update(value=(paths[0], paths[1]) if compared else None, visible=compared),
         panel.gallery: gr.update(value=list(pictures), columns=columns, selected_index=None, visible=True),
@@ -146,6 +159,14 @@ def show_pictures(
         panel.shown: paths,
         **show_picked(panel, paths, index=0, captions=[caption for _, caption in pictures]),
     }
+
+
+def _thumbnail(path: str) -> str:
+    """Return the button in the bar that leads to the results."""
+    image = on_white(open_image(path))
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    shown = inline_picture(image, alt=Message("page.newest"), css_class="ipa-thumbnail")
+    return f'<button type="button">{shown}</button>'
 
 
 def show_picked(

@@ -25,7 +25,7 @@ from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.series import Part, Series
 from ipa_app.engine.tasks.pose_search import PoseSearch
 from ipa_app.errors import UserError
-from ipa_app.imaging.png import write_png
+from ipa_app.imaging.result_files import file_suffix, write_result
 from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.state import ModelState
@@ -280,9 +280,10 @@ def _described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dic
 
 
 def save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
-    """Write the result's pictures as PNG, each with its own settings and the pictures it was made from.
+    """Write the result's pictures as files of the format that was asked for.
 
-    They lie among the files that Gradio serves and clears away.
+    Each has its own settings and the pictures it was made from. They lie among the files that Gradio serves and clears
+    away.
 
     Returns:
         The files' paths, in the order of the seeds.
@@ -297,11 +298,11 @@ def save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
 def _save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
     folder = Path(get_upload_folder()) / f"job-{re.sub(r'[^0-9A-Za-z-]', '', job_id)}"
     folder.mkdir(parents=True, exist_ok=True)
-    inputs = pack_inputs(result.inputs)
+    inputs, output_format = pack_inputs(result.inputs), result.settings["output_format"]
     paths = []
     for image, seed in zip(result.images, result.seeds, strict=True):
-        path = folder / f"{result.settings['task']}-{seed}.png"
-        write_png(image, path, {**result.settings, "seed": seed}, inputs=inputs)
+        path = folder / f"{result.settings['task']}-{seed}{file_suffix(output_format)}"
+        write_result(image, path, {**result.settings, "seed": seed}, inputs=inputs, output_format=output_format)
         paths.append(str(path))
     return paths
 
@@ -309,7 +310,7 @@ def _save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
 def save_zip(paths: Sequence[str]) -> str:
     """Put result files into a ZIP file beside the first one, numbered, and return its path.
 
-    They are stored as they are: PNG files cannot be packed any tighter.
+    They are stored as they are: pictures' files cannot be packed any tighter.
 
     Raises:
         UnsavedError: the disk is full.

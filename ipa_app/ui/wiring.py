@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.imaging.png import read_settings
+from ipa_app.imaging.result_files import read_settings
 from ipa_app.messages import Message
 from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.adapters import connect_adapters
@@ -23,11 +23,11 @@ from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio
 from ipa_app.ui.tabs.shared import TaskTab, subheading
 
-# On a phone the results lie far below the buttons.
+# On a phone the results lie far below the buttons, and the lowest 64 pixels under the bar that holds these.
 _SHOW_RESULTS = """() => {
     const status = document.querySelector("#status");
     const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
-    if (status.getBoundingClientRect().top > innerHeight) status.scrollIntoView({ behavior });
+    if (status.getBoundingClientRect().bottom > innerHeight - 64) status.scrollIntoView({ behavior });
 }"""
 
 

@@ -131,19 +131,19 @@ def body(page: Any, selector: str) -> bytes:
     return page.request.get(page.locator(selector).first.get_attribute("src")).body()
 
 
-def drop(page: Any, data: bytes) -> None:
+def drop(page: Any, data: bytes, *, kind: str = "png") -> None:
     if not page.is_visible("#restore-file"):
         page.click("#restore-panel > button")
         page.wait_for_selector("#restore-file", state="visible")
     page.set_input_files(
-        "#restore-file input[type=file]", {"name": "result.png", "mimeType": "image/png", "buffer": data}
+        "#restore-file input[type=file]", {"name": f"result.{kind}", "mimeType": f"image/{kind}", "buffer": data}
     )
 
 
-def restored(open_page: Any, data: bytes) -> Any:
+def restored(open_page: Any, data: bytes, *, kind: str = "png") -> Any:
     """A page opened anew that a result's file was dropped on, when it has said what came of it."""
     page = open_page()
-    drop(page, data)
+    drop(page, data, kind=kind)
     page.wait_for_selector("#restore-note .ipa-note")
     return page
 

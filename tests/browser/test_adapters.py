@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ipa_app.imaging.png import read_settings
+from ipa_app.imaging.result_files import read_settings
 from ipa_app.models.hashing import file_hash
 from tests.adapter_files import published_shapes, write_adapter, write_shapes
 from tests.browser.hands import RESULTS, body, press, rest

@@ -60,7 +60,7 @@ def test_the_choice_goes_back_and_forth_and_is_remembered(open_page: Any) -> Non
 
 # All texts and names of what is on the page, but for what visitors type and the words that a model knows.
 SHOWN = """() => [...document.querySelectorAll('body *')]
-    .filter((node) => !node.closest('script, style, textarea, pre, code, #result-settings, #words li'))
+    .filter((node) => !node.closest('script, style, textarea, pre, code, kbd, #result-settings, #words li'))
     .flatMap((node) => [
         ...['aria-label', 'title', 'placeholder', 'alt'].map((name) => node.getAttribute(name) ?? ''),
         ...[...node.childNodes].filter((child) => child.nodeType === Node.TEXT_NODE).map((child) => child.data),

@@ -61,6 +61,23 @@ def test_an_inpainting_comes_back_with_picture_and_mask(open_page: Any, shoot: A
     assert drawn(fresh, "#inpaint-generate") == made
 
 
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_a_file_of_another_format_comes_back_as_it_was(open_page: Any, kind: str) -> None:
+    page = open_page()
+    page.click("#more-settings > button")
+    page.locator("#output-format").get_by_label(kind, exact=False).check()
+    page.fill("#count input[type=number]", "1")
+    made = drawn(page, "#variation-generate")
+    assert Image.open(io.BytesIO(made)).format == kind.upper()
+    with page.expect_download() as download:
+        page.click("#download-all")
+    assert download.value.path().read_bytes() == made
+
+    fresh = restored(open_page, made, kind=kind)
+    assert "Everything is set as it was" in fresh.inner_text("#restore-note")
+    assert drawn(fresh, "#variation-generate") == made
+
+
 def test_a_picture_from_elsewhere_is_told_plainly_and_changes_nothing(open_page: Any, reference_file: Path) -> None:
     page = open_page()
     page.fill("#variation-prompt textarea", "a red frog")

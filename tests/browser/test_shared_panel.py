@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ipa_app.imaging.png import read_settings
+from ipa_app.imaging.result_files import read_settings
 from tests.browser.hands import RESULTS, body, drawn, enter, expect_values, press, rest, restored
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

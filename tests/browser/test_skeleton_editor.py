@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ipa_app.imaging.png import SETTINGS_KEY
+from ipa_app.imaging.result_files import SETTINGS_KEY
 from ipa_app.pose.body import FACE_MIRRORED, JOINT_NAMES, MIRRORED
 from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.presets import preset_file, preset_pictures, preset_sheets

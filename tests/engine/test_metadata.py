@@ -5,22 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from PIL import Image, ImageChops
-from PIL.PngImagePlugin import PngInfo
 
 from ipa_app.engine.metadata import input_pictures, metadata_of, pack_inputs, read_request
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.errors import UserError
-from ipa_app.imaging.png import write_png
+from ipa_app.imaging.result_files import OutputFormat
+from ipa_app.imaging.result_files import write_result as write_file
 from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.controlnets import usual_controlnet
 from ipa_app.models.entry import ModelEntry
 from ipa_app.pose.presets import preset_sheets
 from tests.engine.conftest import noise_picture, reference
+from tests.noted_files import noted_file
 from tests.sample_requests import EVERYWHERE, OF_TASK, PRESETS, differences, plain, sample_request
 
 ENTRY = ModelEntry(
@@ -39,7 +40,8 @@ def write_result(request: GenerateRequest, path: Path, **changes: Any) -> Path:
     """Write a file as a result of the request, with some settings changed."""
     plan = make_plan(request.with_seed(), ENTRY)
     settings = {**metadata_of(plan, scheduler="S", precision="float32"), **changes}
-    write_png(Image.new("RGB", (8, 8)), path, settings, inputs=pack_inputs(input_pictures(plan)))
+    inputs = pack_inputs(input_pictures(plan))
+    write_file(Image.new("RGB", (8, 8)), path, settings, inputs=inputs, output_format=request.output_format)
     return path
 
 
@@ -52,9 +54,10 @@ def test_every_field_of_a_request_is_tried_below() -> None:
         assert field.default not in values, field.name
 
 
+@pytest.mark.parametrize("output_format", get_args(OutputFormat))
 @pytest.mark.parametrize("task", OF_TASK)
-def test_a_request_comes_back_from_its_result(task: str, tmp_path: Path) -> None:
-    request = sample_request(task, model="m")
+def test_a_request_comes_back_from_its_result(task: str, output_format: OutputFormat, tmp_path: Path) -> None:
+    request = sample_request(task, model="m", output_format=output_format)
     assert differences(read_request(write_result(request, tmp_path / "a.png")), request) == []
 
 
@@ -102,16 +105,19 @@ def test_a_result_from_before_masks_had_edges_comes_back_as_it_was(tmp_path: Pat
         for name, value in metadata_of(plan, scheduler="S", precision="float32").items()
         if name not in MASK_FIELDS
     }
-    write_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
+    write_file(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
     assert differences(read_request(tmp_path / "a.png"), request) == MASK_FIELDS
 
 
-def test_a_result_from_before_parts_could_be_chosen_comes_back_whole(tmp_path: Path) -> None:
-    request = sample_request("variation", model="m", part="all")
+@pytest.mark.parametrize(("option", "usual"), [("part", "all"), ("output_format", "png")])
+def test_a_result_from_before_there_was_an_option_comes_back_with_what_is_usual(
+    option: str, usual: str, tmp_path: Path
+) -> None:
+    request = sample_request("variation", model="m", **{option: usual})
     plan = make_plan(request.with_seed(), ENTRY)
     settings = metadata_of(plan, scheduler="S", precision="float32")
-    assert settings.pop("part") == "all"
-    write_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
+    assert settings.pop(option) == usual
+    write_file(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
     assert differences(read_request(tmp_path / "a.png"), request) == []
 
 
@@ -123,7 +129,7 @@ def test_a_result_from_before_adapters_had_names_comes_back_as_it_was(tmp_path: 
         settings = metadata_of(plan, scheduler="S", precision="float32", adapter_sha256=sha256)
         assert settings["adapter"] == "fine"
         assert settings.get("adapter_sha256") == sha256
-        write_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
+        write_file(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
         assert differences(read_request(tmp_path / "a.png"), request) == []
 
 
@@ -187,27 +193,30 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"negative_reference": "0" * 64}, "missing in the file"),
     ({"start_image": {"path": "a.png"}}, "missing in the file"),
     ({"start": 2}, "beginning"),
+    ({"output_format": "gif"}, "it must be png or jpeg or webp"),
     ({"part": "<b>"}, "it must be all or style or layout"),
     ({"colour": "<img src=x>"}, "not known here .colour"),
 ]
 
 
+@pytest.mark.parametrize("output_format", get_args(OutputFormat))
 @pytest.mark.parametrize(("changes", "told"), HOSTILE, ids=lambda value: str(value)[:30])
-def test_what_is_not_allowed_is_said_in_one_sentence(changes: dict[str, Any], told: str, tmp_path: Path) -> None:
+def test_what_is_not_allowed_is_said_in_one_sentence(
+    changes: dict[str, Any], told: str, output_format: OutputFormat, tmp_path: Path
+) -> None:
     request = GenerateRequest(task="variation", references=(reference(),), model="m")
     plan = make_plan(request.with_seed(), ENTRY)
-    notes = PngInfo()
-    notes.add_text(
-        "ip_adapter_studio", json.dumps({**metadata_of(plan, scheduler="S", precision="float32"), **changes})
-    )
-    notes.add_text("ip_adapter_studio:reference_1", pack_inputs(input_pictures(plan))["reference_1"])
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=notes)
+    notes = {
+        "ip_adapter_studio": json.dumps({**metadata_of(plan, scheduler="S", precision="float32"), **changes}),
+        "ip_adapter_studio:reference_1": pack_inputs(input_pictures(plan))["reference_1"],
+    }
+    path = noted_file(tmp_path / "a", Image.new("RGB", (8, 8)), output_format, notes)
     with pytest.raises(UserError, match=told) as refused:
-        read_request(tmp_path / "a.png")
+        read_request(path)
     assert str(refused.value).endswith(".")
 
 
 def test_settings_without_a_task_are_not_complete(tmp_path: Path) -> None:
-    write_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", {"prompt": "a cat"})
+    write_file(Image.new("RGB", (8, 8)), tmp_path / "a.png", {"prompt": "a cat"})
     with pytest.raises(UserError, match="not complete"):
         read_request(tmp_path / "a.png")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
+from PIL import Image
 
 from ipa_app.engine.results import Progress
 from ipa_app.errors import Cancelled
+from ipa_app.imaging.result_files import OutputFormat
 from tests.engine.conftest import TIMEOUT_S, noise_picture
 from tests.inputs.tables import rows
+from tests.noted_files import noted_file
 from tests.other_programs import COMFY, FOOOCUS, INFOTEXT, INVOKE, PICTURE, node, png
 from tests.sample_requests import sample_request
 from tests.ui.page_parts import opened_page
@@ -37,9 +40,16 @@ class Api:
     def __init__(self, url: str, engine: WatchedEngine, *, folder: Path) -> None:
         self.url = f"{url}gradio_api"
         self.engine = engine
-        noise_picture().save(folder / "a.png")
-        files = {"files": ("a.png", (folder / "a.png").read_bytes())}
-        self.uploaded = httpx.post(f"{self.url}/upload", files=files).json()[0]
+        self._folder = folder
+        self.uploaded = self._upload(noise_picture())
+        transparent = noise_picture().convert("RGBA")
+        transparent.putalpha(Image.linear_gradient("L").resize(transparent.size))
+        self.transparent = self._upload(transparent)
+
+    def _upload(self, picture: Image.Image) -> str:
+        picture.save(self._folder / "a.png")
+        files = {"files": ("a.png", (self._folder / "a.png").read_bytes())}
+        return httpx.post(f"{self.url}/upload", files=files).json()[0]
 
     def call(self, name: str, body: str) -> Said:
         """Call an endpoint in two steps; what became of it, and what was said."""
@@ -101,8 +111,15 @@ class Box:
     def png(self, **notes: Any) -> Said:
         return self.drop(png(self._folder / "a.png", **notes))
 
-    def own(self) -> Said:
-        return self.drop(result_file(self._page[1], sample_request("mix")))
+    def own(self, output_format: OutputFormat = "png") -> Said:
+        return self.drop(result_file(self._page[1], sample_request("mix", output_format=output_format)))
+
+    def noted(self, output_format: OutputFormat, note: str) -> Said:
+        return self.drop(noted_file(self._folder / "a", PICTURE, output_format, {"ip_adapter_studio": note}))
+
+    def damaged(self, output_format: OutputFormat) -> Said:
+        PICTURE.save(self._folder / "a", format=output_format, exif=b"Exif\0\0MM\0*\xff\xff\xff\xf0")
+        return self.drop(self._folder / "a")
 
     def silent(self) -> Said:
         PICTURE.save(self._folder / "a.jpg")
@@ -147,10 +164,20 @@ CALLS: dict[str, Callable[[Api], Said]] = {
     "An endpoint that does not exist": lambda api: api.call("paint", '{"data": []}'),
     "A result that was fetched before": lambda api: api.result_of("0a1b"),
     "An upload for which the disk has no room": lambda api: api.upload_of(10**15),
+    "JPEG asked for where the picture to be changed is transparent": lambda api: api.by_names(
+        prompt="a cat", start_image={"path": api.transparent}, output_format="jpeg"
+    ),
     "A call that is cancelled, a connection that is closed, a tab that is closed": lambda api: api.hang_up(),
 }
 FILES: dict[str, Callable[[Box], Said]] = {
     "A PNG that was made here": lambda box: box.own(),
+    "A JPEG or WebP that was made here": lambda box: same_of(box.own(output_format=each) for each in ("jpeg", "webp")),
+    "A result whose settings are cut off or no JSON, in any of the three formats": lambda box: same_of(
+        box.noted(each, note) for each in get_args(OutputFormat) for note in ('{"task": "mi', "prompt: a cat")
+    ),
+    "A JPEG or WebP with damaged EXIF data and nothing else": lambda box: same_of(
+        box.damaged(each) for each in ("jpeg", "webp")
+    ),
     "A picture of AUTOMATIC1111 or Forge": lambda box: box.png(parameters=sized(INFOTEXT)),
     "A picture of ComfyUI": lambda box: box.png(prompt=sized(COMFY)),
     "A picture of ComfyUI that went through several samplers": lambda box: box.png(prompt=sized(TWO_PASSES)),
@@ -167,6 +194,12 @@ FILES: dict[str, Callable[[Box], Said]] = {
     ),
     "A picture that says nothing": lambda box: box.silent(),
 }
+
+
+def same_of(said: Iterable[Said]) -> Said:
+    """What all of them came to."""
+    (same,) = set(said)
+    return same
 
 
 def not_a_picture(api: Api) -> str:

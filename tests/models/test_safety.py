@@ -145,11 +145,11 @@ def test_settings_of_a_result_with_a_withheld_picture_can_be_restored(
     engine: Engine, model: LoadedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from ipa_app.engine.metadata import pack_inputs, read_request
-    from ipa_app.imaging.png import write_png
+    from ipa_app.imaging.result_files import write_result
 
     answers = iter([True, False])
     monkeypatch.setattr(type(model.safety), "flags", lambda *_: next(answers))
     result = generate(engine, count=2)
     path = tmp_path / "result.png"
-    write_png(result.images[1], path, result.settings, inputs=pack_inputs(result.inputs))
+    write_result(result.images[1], path, result.settings, inputs=pack_inputs(result.inputs))
     assert read_request(path).prompt == "a cat"

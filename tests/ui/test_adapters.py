@@ -12,7 +12,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from ipa_app.imaging.png import read_settings
+from ipa_app.imaging.result_files import read_settings
 from ipa_app.messages import Message
 from ipa_app.models.adapter_set import AdapterSet
 from ipa_app.models.hashing import file_hash

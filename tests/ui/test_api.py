@@ -12,7 +12,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from ipa_app.imaging.png import read_settings
+from ipa_app.imaging.result_files import read_settings
 from ipa_app.pose.presets import preset_pictures
 
 Pictures = dict[str, str]
@@ -32,7 +32,7 @@ COMMON = {
     "centre_y": 0.5,
     "negative_reference": None,
 }
-LAST = {"part": "all", "region": "everywhere"}
+LAST = {"part": "all", "region": "everywhere", "output_format": "png"}
 REQUIRED = object()
 PROMISED = {
     "/variation": {"reference": REQUIRED, "adapter": "base", "scale": 1.0, "prompt": "", **COMMON, **LAST},
@@ -75,10 +75,11 @@ PROMISED = {
         **COMMON,
         "control_start": 0.0,
         "control_end": 1.0,
-        **LAST,
+        **dict(list(LAST.items())[:2]),
         "pose_hands": False,
         "pose_face": False,
         "pose_detector": "openpose",
+        "output_format": "png",
     },
     "/models": {},
 }
@@ -172,6 +173,18 @@ def test_variation_gives_png_files_with_their_settings(client: Client, pictures:
     assert noted is not None
     assert noted["seed"] == 8
     assert not np.array_equal(pixels(files[0]), pixels(files[1]))
+
+
+@pytest.mark.parametrize(("output_format", "suffix"), [("png", ".png"), ("jpeg", ".jpg"), ("webp", ".webp")])
+def test_files_are_of_the_format_that_was_asked_for(client: Client, output_format: str, suffix: str) -> None:
+    (file,), settings = client.predict(prompt="a red cat", seed=3, output_format=output_format, api_name="/mix")
+    (exact,), _ = client.predict(prompt="a red cat", seed=3, api_name="/mix")
+    assert settings["output_format"] == output_format
+    assert Path(file).suffix == suffix
+    assert Image.open(file).format == output_format.upper()
+    assert read_settings(file) == {**(read_settings(exact) or {}), "output_format": output_format}
+    difference = np.abs(pixels(file).astype(int) - pixels(exact))
+    assert difference.max() == 0 if output_format != "jpeg" else 0 < difference.mean() < 8
 
 
 def test_same_seed_same_bytes_and_scale_0_is_no_reference(client: Client, pictures: Pictures) -> None:
@@ -368,7 +381,7 @@ def test_a_missing_picture_a_missing_prompt_and_an_empty_mask_are_named(client: 
 
 
 def test_scale_nan_is_refused(app_url: str) -> None:
-    added_later = [0, 1, "crop", 0.5, 0.5, None, None, 1, "all", "everywhere"]
+    added_later = [0, 1, "crop", 0.5, 0.5, None, None, 1, "all", "everywhere", "png"]
     values = json.dumps(["a cat", None, "base", float("nan"), "", 1, -1, 0, 0, 0, 0, "toybox", *added_later])
     call = f"{app_url}gradio_api/call/mix"
     event = httpx.post(call, content=f'{{"data": {values}}}', headers={"content-type": "application/json"}).json()

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from ipa_app.imaging.png import read_settings
+from ipa_app.imaging.result_files import read_settings
 from ipa_app.ui.orders import SERIES
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.results import LONGEST_HISTORY, remember, show_picked

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -15,7 +15,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from ipa_app.imaging.png import read_settings, write_png
+from ipa_app.imaging.result_files import OutputFormat, read_settings, write_result
 from ipa_app.ui.running import Runner
 from tests.engine.conftest import TIMEOUT_S, noise_picture
 from tests.ui.page_parts import inputs_after, opened_page
@@ -105,14 +105,15 @@ def running_and_status(runner: Runner, entered: dict[str, Any]) -> tuple[Any, st
         status = update.get(runner.results.status, status)
 
 
-def test_half_of_a_file_is_not_left_behind(disk: Path, filler: Path) -> None:
+@pytest.mark.parametrize("output_format", get_args(OutputFormat))
+def test_half_of_a_file_is_not_left_behind(disk: Path, filler: Path, output_format: OutputFormat) -> None:
     with filler.open("r+b") as file:
         file.truncate(filler.stat().st_size - 2**13)
-    target = disk / "large.png"
+    target = disk / "large"
     with pytest.raises(OSError, match="No space left"):
-        write_png(Image.effect_noise((400, 400), 90), target, {"seed": 1})
-    assert [path.name for path in disk.iterdir() if path.suffix in (".png", ".part")] == []
+        write_result(Image.effect_noise((400, 400), 90), target, {"seed": 1}, output_format=output_format)
+    assert [path.name for path in disk.iterdir() if path.name == target.name or path.suffix == ".part"] == []
     filler.unlink()
-    write_png(noise_picture(), target, {"seed": 1})
+    write_result(noise_picture(), target, {"seed": 1}, output_format=output_format)
     assert read_settings(target) == json.loads('{"seed": 1}')
     target.unlink()

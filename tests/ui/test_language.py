@@ -43,9 +43,9 @@ def looked_up() -> dict[str, Any]:
 
 
 def test_texts_of_components_are_looked_up_by_what_they_are_in_english() -> None:
-    assert looked_up()["Generate"] == {"key": "page.generate", "values": {}}
-    assert looked_up()["How many pictures"] == {"key": "option.count.label", "values": {}}
-    assert looked_up()["Left half"] == {"key": "option.region.shown.left", "values": {}}
+    assert looked_up()["Generate"] == "page.generate"
+    assert looked_up()["How many pictures"] == "option.count.label"
+    assert looked_up()["Left half"] == "option.region.shown.left"
 
 
 def test_no_english_text_of_a_component_has_two_translations() -> None:

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.results import GenerateResult
-from ipa_app.imaging.png import read_settings
+from ipa_app.imaging.result_files import read_settings
 from ipa_app.pose.presets import preset_sheets
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.restore import Restorer
@@ -38,12 +38,12 @@ def drop(page: Opened, path: str | Path) -> dict[Any, Any]:
     return Restorer(parts, studio=studio).from_upload({"path": str(path)})
 
 
-@pytest.mark.parametrize("task", OF_TASK)
+@pytest.mark.parametrize(("task", "output_format"), [*((task, "webp") for task in OF_TASK), ("inpaint", "jpeg")])
 def test_a_dropped_result_makes_the_same_request_and_the_same_file(
-    page: Opened, task: str, monkeypatch: pytest.MonkeyPatch
+    page: Opened, task: str, output_format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts, studio = page
-    request = sample_request(task)
+    request = sample_request(task, output_format=output_format)
     path = result_file(studio, request)
     update = drop(page, path)
     sent: list[GenerateRequest] = []
@@ -84,7 +84,7 @@ def test_accordions_open_where_something_in_them_is_set(page: Opened) -> None:
 def test_the_second_picture_of_a_series_comes_back_with_its_own_seed(page: Opened) -> None:
     parts, studio = page
     request = sample_request("mix", references=())
-    second = Path(result_file(studio, request)).with_name("mix-78.png")
+    second = Path(result_file(studio, request)).with_name("mix-78.webp")
     update = drop(page, second)
     assert value_after(parts.settings.seed, update) == 78
     assert value_after(parts.panel.references.slots[0].image, update) is None

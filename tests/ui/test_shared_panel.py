@@ -14,7 +14,7 @@ from PIL import Image
 
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import Cancelled
-from ipa_app.imaging.png import write_png
+from ipa_app.imaging.result_files import write_result
 from ipa_app.ui.model_choice import ModelChoice
 from ipa_app.ui.references import seen_html
 from ipa_app.ui.running import Runner
@@ -79,7 +79,7 @@ def test_previews_come_before_the_pictures_and_go_when_those_are_there(page: Ope
 
 
 def test_live_mode_draws_on_the_seed_of_the_first_picture_shown(tmp_path: Path) -> None:
-    write_png(noise_picture(), tmp_path / "a.png", {"seed": 41, "scale": 0.5})
+    write_result(noise_picture(), tmp_path / "a.png", {"seed": 41, "scale": 0.5})
     noise_picture().save(tmp_path / "foreign.png")
     shown = [str(tmp_path / "a.png"), "b.png"]
     assert seed_to_redraw(shown, scale=0.6) == 41

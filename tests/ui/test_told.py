@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from ipa_app.engine.results import GenerateResult, notice
-from ipa_app.imaging.png import read_settings
+from ipa_app.imaging.result_files import read_settings
 from ipa_app.messages import Message
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.models.state import MemoryUse

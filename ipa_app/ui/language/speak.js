@@ -39,7 +39,8 @@ const all = (messages, as) =>
 
 // ---------------------------------------------------------------- what has no key: texts of components
 
-const known = new Map(texts);
+const asMessage = (told) => (typeof told === "string" ? { key: told, values: {} } : told);
+const known = new Map(texts.map(([text, told]) => [text, asMessage(told)]));
 const gradio = patterns.map(([english, key]) => {
   const names = [...english.matchAll(PLACEHOLDER)].map(([, name]) => name);
   const parts = english.split(PLACEHOLDER).filter((_, i) => i % 3 === 0);
@@ -76,7 +77,7 @@ function learn(node) {
 
 const ATTRIBUTES = ["placeholder", "title", "aria-label", "alt"];
 // What visitors type and files say is theirs, and the words a model knows have to be typed as they are.
-const UNTOUCHED = "script, style, textarea, pre, code, [contenteditable], #result-settings, #words li";
+const UNTOUCHED = "script, style, textarea, pre, code, kbd, [contenteditable], #result-settings, #words li";
 const before = new WeakMap(); // node -> {key: [English, said]}, to go back
 
 // In English goes back to what stood there, in every other language says it; `say` gives null for what is not known.

@@ -44,14 +44,15 @@ def language_switch(languages: Mapping[str, Language], *, known: Iterable[Messag
 def setup(languages: Mapping[str, Language], *, known: Iterable[Message]) -> dict[str, Any]:
     """Return what the script is given: the languages, and what is looked up by its English text.
 
-    That are `texts`, looked up whole, and Gradio's own `patterns`, with something else in between.
+    That are `texts`, looked up whole, each with the key of what it says or the message; and Gradio's own `patterns`,
+    with something else in between.
 
     Args:
         languages: as for `language_switch`.
         known: as for `language_switch`.
     """
     sentences = {key: text for key, text in _english().items() if key.startswith((*_IN_COMPONENTS, "option."))}
-    whole = {text: {"key": key, "values": {}} for key, text in sentences.items() if not _placeholders(text)}
+    whole: dict[str, Any] = {text: key for key, text in sentences.items() if not _placeholders(text)}
     whole |= {str(message): as_data(message) for message in known}
     patterns = [(text, key) for key, text in sentences.items() if key.startswith("gradio.") and _placeholders(text)]
     spoken = [_spoken(each) for each in languages.values()]

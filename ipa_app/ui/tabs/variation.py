@@ -33,8 +33,8 @@ TAB = Tab(
     lay_out=variation_tab,
     about=(
         "Make new pictures that take after a reference picture.\n\n"
-        "Returns PNG files, and the settings: every input as used, with `seeds`, one per picture, and `notes`, "
-        "sentences on how an input was understood where that may not be what was meant. So do all others."
+        "Returns files of `output_format`, and the settings: every input as used, with `seeds`, one per picture, and "
+        "`notes`, sentences on how an input was understood where that may not be what was meant. So do all others."
     ),
     first=("reference", "adapter", "scale"),
 )

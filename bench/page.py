@@ -1,0 +1,95 @@
+"""What a first visit of the page costs: `python -m bench.page URL [--visits 5]`.
+
+The app runs at URL. Prints how large the page and `/config` are, how many bytes of them and of everything that a first
+visit fetches go over the wire, and after how long *Generate* can be pressed, each time in a browser that has never been
+there: Chromium, on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from playwright.sync_api import sync_playwright
+
+from bench.tour import FLAGS, HEIGHT, PATIENCE_MS, WIDTH
+
+BROWSERS_ACCEPT = "gzip, deflate, br, zstd"
+# Pressable, and the page's own scripts have run: what is waited for is asked at every frame, and the main thread is
+# free once more.
+_INTERACTIVE = """() => new Promise((resolve) => {
+    const look = () => {
+        const button = document.querySelector("#variation-generate");
+        if (!button || button.disabled || !document.querySelector("#language option")) requestAnimationFrame(look);
+        else requestIdleCallback(() => resolve(performance.now()));
+    };
+    look();
+})"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weight:
+    """How heavy an answer is, in bytes: as it is read, and on the wire."""
+
+    read: int
+    sent: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """A first visit: how many answers of how many bytes on the wire, and after how many seconds it was interactive."""
+
+    answers: int
+    sent: int
+    seconds: float
+
+
+def weigh(address: str) -> Weight:
+    """Fetch an address as browsers do."""
+    with httpx.stream("GET", address, headers={"Accept-Encoding": BROWSERS_ACCEPT}) as answer:
+        answer.raise_for_status()
+        read = len(answer.read())
+        return Weight(read=read, sent=answer.num_bytes_downloaded)
+
+
+def visit(browser: Any, url: str) -> Visit:
+    """Open the page where nothing of it is known yet."""
+    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    sent: list[int] = []
+    wire = context.new_cdp_session(page)
+    wire.send("Network.enable")
+    wire.on("Network.loadingFinished", lambda answer: sent.append(int(answer["encodedDataLength"])))
+    page.goto(url, wait_until="commit")
+    seconds = page.evaluate(_INTERACTIVE) / 1000
+    page.wait_for_load_state("load")
+    context.close()
+    return Visit(answers=len(sent), sent=sum(sent), seconds=seconds)
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", help="where the app runs, such as http://127.0.0.1:7860/")
+    parser.add_argument("--visits", type=int, default=5, help="how many first visits there are")
+    arguments = parser.parse_args()
+    for name, address in (("page", arguments.url), ("/config", f"{arguments.url.rstrip('/')}/config")):
+        weight = weigh(address)
+        print(f"{name}: {weight.read / 1000:.0f} kB, {weight.sent / 1000:.0f} kB on the wire")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
+        visits = [visit(browser, arguments.url) for _ in range(arguments.visits)]
+        browser.close()
+    seconds = [each.seconds for each in visits]
+    last = visits[-1]
+    print(f"first visit: {last.answers} answers, {last.sent / 1000:.0f} kB on the wire")
+    print(f"interactive: median {statistics.median(seconds):.2f} s, worst {max(seconds):.2f} s, of {len(visits)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""Results as files that carry how they were made, for this program and for others that read such notes.
+
+The notes are the settings as JSON, a paragraph for other programs, and every input picture (see `packing`). In PNG they
+are plain text chunks. In JPEG and WebP the paragraph is the EXIF user comment, where those programs look for it; the
+rest stands in segments of our own in JPEG, whose EXIF data is 64 KB at most, and in the EXIF maker note in WebP. None
+is compressed again, so that reading them can never unfold into more than the file holds.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO, Any, Literal, NoReturn, get_args
+
+from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
+
+from ipa_app.errors import UserError
+from ipa_app.imaging.packing import LONGEST_SIDE, unpack_picture
+
+SETTINGS_KEY = "ip_adapter_studio"
+# The name under which most Stable Diffusion programs look for a one-paragraph description.
+PARAMETERS_KEY = "parameters"
+
+# In the order in which the programs that read them expect them; Size comes after Seed.
+_PARAMETER_NAMES = {
+    "steps": "Steps",
+    "scheduler": "Sampler",
+    "guidance_scale": "CFG scale",
+    "seed": "Seed",
+    "size": "Size",
+    "model": "Model",
+    "task": "Task",
+    "adapter": "IP-Adapter",
+    "scale": "IP-Adapter scale",
+    "control_scale": "ControlNet scale",
+    "strength": "Denoising strength",
+}
+OutputFormat = Literal["png", "jpeg", "webp"]
+EXACT_FORMATS = ("png", "webp")
+"""The formats that keep every pixel as it was drawn, and its transparency."""
+
+_JPEG_QUALITY = 95
+_WEBP_EFFORT = 50  # how long to look for a shorter file
+_SEGMENT, _SEGMENT_BYTES = 0xFFE7, 65_000
+"""The marker of JPEG's segments that no standard uses (APP7), and how much of the notes stands in each."""
+_LONG, _UNDEFINED = 4, 7  # TIFF's numbers for its types
+_MARK = SETTINGS_KEY.encode() + b"\0"
+_MOST_NOTES = 16
+_LONGEST_SETTINGS = 2**20
+_LARGEST_FILE = 64 * 2**20
+# What Pillow raises at files of other formats, or broken ones; and at notes beyond its own limits.
+_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, RecursionError, Image.DecompressionBombError)
+
+
+class NotMadeHereError(UserError):
+    """A file holds no settings of this program."""
+
+    def __init__(self) -> None:
+        super().__init__("recipe.not_made_here")
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How results are written in a format.
+
+    Attributes:
+        suffix: of the files' names.
+        save: writes a picture with its notes.
+    """
+
+    suffix: str
+    save: Callable[[Image.Image, IO[bytes], Mapping[str, str]], None]
+
+
+def write_result(
+    image: Image.Image,
+    path: str | Path,
+    settings: Mapping[str, Any],
+    *,
+    inputs: Mapping[str, str] | None = None,
+    output_format: OutputFormat = "png",
+) -> None:
+    """Write a picture with its settings: losslessly as PNG or WebP, very nearly so as JPEG.
+
+    The same picture, settings and inputs give the same bytes. A file that is there is replaced whole: two pages may
+    follow one job, and a browser may be loading what the other one wrote.
+
+    Args:
+        image: the result, mode "RGB"; or "RGBA", in an exact format.
+        path: where to; the folder exists.
+        settings: JSON-able, finite numbers; "seed" is this picture's own.
+        inputs: the packed pictures it was made from, by name.
+        output_format: of the file, whatever it is called.
+
+    Raises:
+        ValueError: a setting is not finite.
+        TypeError: a setting is not JSON-able.
+        OSError: there is no room for it.
+    """
+    notes = {
+        SETTINGS_KEY: json.dumps(settings, allow_nan=False, sort_keys=True),
+        PARAMETERS_KEY: _parameters(settings, image.size),
+        **{_input_key(name): text for name, text in sorted((inputs or {}).items())},
+    }
+    with NamedTemporaryFile(dir=Path(path).parent, suffix=".part", delete=False) as file:
+        part = Path(file.name)
+        try:
+            _FORMATS[output_format].save(image, file, notes)
+        except BaseException:
+            # On a full disk the half that there was room for would only keep others from theirs.
+            part.unlink()
+            raise
+    part.replace(path)
+
+
+def file_suffix(output_format: OutputFormat) -> str:
+    """Return how the names of files of a format end, with the dot."""
+    return _FORMATS[output_format].suffix
+
+
+def read_settings(path: str | Path) -> dict[str, Any] | None:
+    """Read back what `write_result` noted; None for any other file. Only the header is read."""
+    try:
+        settings = json.loads(_notes(path)[SETTINGS_KEY])
+    except (*_UNREADABLE, KeyError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
+def read_record(path: str | Path, *, names: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Image.Image]]:
+    """Read back settings and input pictures from a file that anybody may have made.
+
+    Args:
+        path: of any file at all.
+        names: the inputs that may be in it, each with its kind ("reference", "image", "mask" or "pose"); others
+            are not looked at.
+
+    Returns:
+        The settings, finite and of any content, and the pictures that are there, as `unpack_picture` returns them.
+
+    Raises:
+        NotMadeHereError: it is no picture made here.
+        UserError: it is damaged.
+    """
+    try:
+        notes = _notes(path)
+    except _UNREADABLE as error:
+        raise NotMadeHereError from error
+    if not isinstance(notes.get(SETTINGS_KEY), str):
+        raise NotMadeHereError
+    text = notes[SETTINGS_KEY]
+    try:
+        settings = json.loads(text, parse_constant=_refuse_constant) if len(text) <= _LONGEST_SETTINGS else None
+    except (ValueError, RecursionError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise UserError("recipe.damaged")
+    packed = {name: notes[_input_key(name)] for name in names if _input_key(name) in notes}
+    return settings, {
+        name: unpack_picture(str(text), longest=LONGEST_SIDE[names[name]]) for name, text in packed.items()
+    }
+
+
+def _notes(path: str | Path) -> dict[Any, Any]:
+    """Read the notes of a file without decoding its pixels."""
+    if Path(path).stat().st_size > _LARGEST_FILE:
+        raise ValueError("far larger than anything written here")
+    with Image.open(path, formats=[name.upper() for name in get_args(OutputFormat)]) as image:
+        if image.format == "PNG":
+            return dict(image.info)
+        return _taken_apart(_maker_note(image) if image.format == "WEBP" else _segments(image))
+
+
+def _save_png(image: Image.Image, file: IO[bytes], notes: Mapping[str, str]) -> None:
+    info = PngInfo()
+    for name, text in notes.items():
+        info.add_text(name, text)
+    image.save(file, format="PNG", pnginfo=info)
+
+
+def _save_jpeg(image: Image.Image, file: IO[bytes], notes: Mapping[str, str]) -> None:
+    text = _put_together(notes)
+    segments = b"".join(
+        struct.pack(">HH", _SEGMENT, 2 + len(_MARK) + len(part)) + _MARK + part
+        for part in (text[at : at + _SEGMENT_BYTES] for at in range(0, len(text), _SEGMENT_BYTES))
+    )
+    exif = _exif({ExifTags.Base.UserComment: _comment(notes)})
+    # Into a file itself Pillow would write what there is room for on a full disk, and say nothing of the rest.
+    data = io.BytesIO()
+    image.save(data, format="JPEG", quality=_JPEG_QUALITY, subsampling=0, exif=exif, extra=segments)
+    file.write(data.getvalue())
+
+
+def _save_webp(image: Image.Image, file: IO[bytes], notes: Mapping[str, str]) -> None:
+    exif = _exif({ExifTags.Base.MakerNote: _MARK + _put_together(notes), ExifTags.Base.UserComment: _comment(notes)})
+    # Colours are kept under transparent parts, too.
+    image.save(file, format="WEBP", lossless=True, quality=_WEBP_EFFORT, method=4, exact=True, exif=exif)
+
+
+_FORMATS: Mapping[OutputFormat, _Format] = {
+    "png": _Format(".png", _save_png),
+    "jpeg": _Format(".jpg", _save_jpeg),
+    "webp": _Format(".webp", _save_webp),
+}
+
+
+def _put_together(notes: Mapping[str, str]) -> bytes:
+    """Write all notes but the paragraph for other programs as names and texts in turn, which are ASCII."""
+    return "\0".join(word for name, text in notes.items() if name != PARAMETERS_KEY for word in (name, text)).encode()
+
+
+def _taken_apart(data: bytes) -> dict[str, str]:
+    words = data.decode("ascii", "replace").split("\0", 2 * _MOST_NOTES)
+    return dict(zip(words[::2], words[1::2], strict=False))
+
+
+def _comment(notes: Mapping[str, str]) -> bytes:
+    """Write the paragraph as EXIF 2.32 and the programs that read it have it."""
+    return b"UNICODE\0" + notes[PARAMETERS_KEY].encode("utf-16-be")
+
+
+def _exif(tags: Mapping[int, bytes]) -> bytes:
+    """Write EXIF data that holds a few long values of no type, which Pillow would call lists of numbers.
+
+    Source: EXIF 2.32, section 4.6: a TIFF file whose only entry is the place of its EXIF entries.
+    """
+    start = 8 + 18
+    at = start + 2 + 12 * len(tags) + 4
+    entries, values = b"", b""
+    for tag, value in sorted(tags.items()):
+        entries += struct.pack(">HHII", tag, _UNDEFINED, len(value), at + len(values))
+        values += value
+    head = struct.pack(">2sHI", b"MM", 42, 8) + struct.pack(">HHHIII", 1, ExifTags.IFD.Exif, _LONG, 1, start, 0)
+    return b"Exif\0\0" + head + struct.pack(">H", len(tags)) + entries + bytes(4) + values
+
+
+def _segments(image: Image.Image) -> bytes:
+    """Join what stands in a JPEG's segments of our own."""
+    name = f"APP{_SEGMENT & 15}"
+    found = (data for segment, data in getattr(image, "applist", ()) if segment == name and data.startswith(_MARK))
+    return b"".join(data.removeprefix(_MARK) for data in found)
+
+
+def _maker_note(image: Image.Image) -> bytes:
+    """Return what stands in our own maker note; nothing where there is another one, or none."""
+    try:
+        note = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.MakerNote)
+    except Exception as error:
+        # Pillow raises anything at damaged EXIF data.
+        raise ValueError("its EXIF data is damaged") from error
+    return note.removeprefix(_MARK) if isinstance(note, bytes) and note.startswith(_MARK) else b""
+
+
+def _input_key(name: str) -> str:
+    return f"{SETTINGS_KEY}:{name}"
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no setting")
+
+
+def _parameters(settings: Mapping[str, Any], size: tuple[int, int]) -> str:
+    """Describe the settings in the AUTOMATIC1111 convention: prompt, negative prompt, then `Name: value` pairs."""
+    lines = [str(settings.get("prompt", ""))]
+    if settings.get("negative_prompt"):
+        lines.append(f"Negative prompt: {settings['negative_prompt']}")
+    values = {**settings, "size": f"{size[0]}x{size[1]}"}
+    lines.append(
+        ", ".join(
+            f"{title}: {_quoted(values[key])}" for key, title in _PARAMETER_NAMES.items() if values.get(key) is not None
+        )
+    )
+    # Half surrogates and zero bytes can be typed into a prompt but not written into a PNG note.
+    return "\n".join(lines).replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def _quoted(value: Any) -> str:
+    """Write a value so that its own commas, colons and line breaks end nothing, as the convention has it."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ',:"\n') else text

@@ -1,0 +1,39 @@
+// Gradio runs this file as the body of a function of `element`, which holds the button and the list of the keys. Beside
+// the keys it knows the way from the newest picture, small in the bar, to the results.
+
+const list = element.querySelector("dialog");
+const TYPED_IN = "textarea, select, [contenteditable], input:not([type=range], [type=checkbox], [type=radio])";
+// Lists of choices that are open and pictures over the whole page close at Esc; so does the gallery, which says so.
+const OPEN_CHOICE = "input[aria-expanded=true]";
+
+const isShown = (node) => node.getClientRects().length > 0;
+const pressOnOpenTab = (which) =>
+  [...document.querySelectorAll(`.tabitem .ipa-actions button[id$="-${which}"]`)].find(isShown)?.click();
+
+function showList() {
+  if (!list.open) list.showModal();
+}
+
+document.addEventListener("keydown", (event) => {
+  const { key, target, ctrlKey, metaKey, altKey } = event;
+  // A key that composes a sign, as in Chinese, means that sign.
+  if (event.defaultPrevented || event.isComposing || event.repeat || document.querySelector("dialog[open]")) return;
+  if (key === "Enter" && (ctrlKey || metaKey)) {
+    event.preventDefault();
+    pressOnOpenTab("generate");
+  } else if (key === "Escape" && !target.closest(OPEN_CHOICE) && !document.querySelector(".block.fullscreen")) {
+    pressOnOpenTab("stop");
+  } else if (key === "?" && !ctrlKey && !metaKey && !altKey && !target.closest(TYPED_IN)) {
+    event.preventDefault();
+    showList();
+  }
+});
+
+element.querySelector("button").addEventListener("click", showList);
+
+document.addEventListener("click", ({ target }) => {
+  if (!target.closest("#newest button")) return;
+  const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+  document.querySelector("#status").scrollIntoView({ behavior });
+  document.querySelector("#results button")?.focus({ preventScroll: true });
+});

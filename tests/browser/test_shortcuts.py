@@ -1,0 +1,106 @@
+"""What matters is at hand: in sight wherever the page is scrolled to, and by keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipa_app.imaging.result_files import read_settings
+from tests.browser.hands import RESULTS, body, enter, load, open_accordions, press, rest
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+TABS = ("variation", "mix", "inpaint", "pose")
+# Which of the elements are not in sight: outside of the screen, or something else lies on their middle.
+OUT_OF_SIGHT = """(selectors) => selectors.filter((selector) => {
+    const node = document.querySelector(selector), box = node?.getBoundingClientRect();
+    if (!box || box.top < 0 || box.bottom > innerHeight || box.left < 0 || box.right > innerWidth) return true;
+    return !node.contains(document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2));
+})"""
+
+
+TOPS = "[...document.querySelectorAll('.ipa-columns > *')].map((each) => each.getBoundingClientRect().y)"
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "locale"),
+    [(1440, 900, "en-US"), (1280, 720, "zh-CN"), (390, 844, "zh-CN"), (390, 844, "en-US")],
+)
+def test_what_matters_is_in_sight_wherever_the_page_is_scrolled_to(
+    open_page: Any, shoot: Any, reference_file: Path, width: int, height: int, locale: str
+) -> None:
+    page = open_page(width=width, height=height, touch=width < 640, dark=locale == "zh-CN", locale=locale)
+    assert len(set(page.evaluate(TOPS))) == (1 if width > 1000 else 3)
+    page.fill("#count input[type=number]", "1")
+    press(page, "#variation-generate")
+    page.wait_for_selector("#newest img")
+    for task in TABS:
+        page.click(f"#tab-{task}-button")
+        page.wait_for_selector(f"#{task}-generate")
+        if task == "inpaint":
+            load(page, reference_file)
+        open_accordions(page)
+        for share in (0, 0.5, 1):
+            page.evaluate("share => scrollTo(0, share * document.documentElement.scrollHeight)", share)
+            rest(page)
+            hidden = page.evaluate(OUT_OF_SIGHT, [f"#{task}-generate", f"#{task}-stop", "#newest img"])
+            assert hidden == [], (task, share)
+        shoot(page, task)
+    page.click("#newest button")
+    page.wait_for_function("""() => {
+        const box = document.querySelector("#results").getBoundingClientRect();
+        return box.top >= 0 && box.top < innerHeight / 2;
+    }""")
+    assert page.evaluate("document.activeElement.closest('#results') !== null")
+
+
+def test_keys_draw_what_the_open_tab_asks_for_and_stop_it(open_page: Any, tmp_path: Path) -> None:
+    page = open_page()
+    page.click("#more-settings > button")
+    enter(page, "steps", "100")
+    page.fill("#count input[type=number]", "8")
+    page.click("#tab-mix-button")
+    page.fill("#mix-prompt textarea", "a cat")
+    page.press("#mix-prompt textarea", "Control+Enter")
+    page.wait_for_selector("#mix-stop:not([disabled])")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#status .ipa-done")
+    assert page.inner_text("#status") == "Stopped."
+    page.fill("#steps input[type=number]", "1")
+    page.fill("#count input[type=number]", "1")
+    page.locator("#count input[type=number]").blur()
+    page.keyboard.press("Meta+Enter")
+    page.wait_for_selector(RESULTS)
+    (tmp_path / "a.png").write_bytes(body(page, RESULTS))
+    settings = read_settings(tmp_path / "a.png")
+    assert settings is not None
+    assert (settings["task"], settings["prompt"]) == ("mix", "a cat")
+
+
+@pytest.mark.parametrize(("locale", "name"), [("en-US", "Keys"), ("zh-CN", "快捷键")])
+def test_the_keys_are_listed_by_a_key(open_page: Any, shoot: Any, locale: str, name: str) -> None:
+    page = open_page(locale=locale, dark=locale == "zh-CN")
+    page.wait_for_selector(f"#keys button[aria-label='{name}']")
+    box = "#variation-prompt textarea"
+    page.press(box, "?")
+    assert page.input_value(box) == "?"
+    listed = page.get_by_role("dialog", name=name, exact=True)
+    assert not listed.is_visible()
+
+    opener = page.locator("#keys > * button").first
+    opener.focus()
+    page.keyboard.press("?")
+    listed.wait_for()
+    assert page.evaluate("document.activeElement.closest('dialog') !== null")
+    assert listed.locator("kbd").all_inner_texts() == ["Ctrl", "Enter", "⌘", "Enter", "Esc", "?"]
+    rest(page)
+    shoot(page)
+    page.keyboard.press("Escape")
+    listed.wait_for(state="hidden")
+    assert opener.evaluate("node => node === document.activeElement")
+    page.keyboard.press("Enter")
+    listed.wait_for()
+    page.keyboard.press("Enter")
+    listed.wait_for(state="hidden")
