@@ -3,9 +3,6 @@
 // the one under way is overtaken. Nothing is sent to the server while the mode is off.
 
 const { task } = props;
-const EDITOR = "#inpaint-editor"; // tells nobody of a stroke without sending all of its pictures
-const STROKE_MS = [60, 300, 1000];
-
 const isOn = () => document.querySelector("#live input")?.checked;
 const isOpen = () => document.querySelector(`#tab-${task}-button`)?.getAttribute("aria-selected") === "true";
 
@@ -21,15 +18,6 @@ function follow() {
 }
 
 window.addEventListener("ipa-changed", follow);
-
-let strokes = false;
-document.addEventListener("pointerdown", ({ target }) => (strokes = Boolean(target.closest?.(EDITOR))), true);
-document.addEventListener("pointerup", () => {
-  if (!strokes) return;
-  // The editor puts a stroke into its picture some frames after it has ended, and says nothing then; the server knows
-  // again what it has drawn already.
-  for (const wait of STROKE_MS) setTimeout(follow, wait);
-}, true);
 
 window.addEventListener("hashchange", () => {
   if (location.hash === "#live" && isOpen() && !isOn()) document.querySelector("#live input").click();

@@ -127,7 +127,7 @@ def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
 
 
 def _changes(parts: Parts) -> list[Any]:
-    """List the events of everything that requests are made from; strokes are seen by live.js."""
+    """List the events of everything that requests are made from, but for strokes: the editor tells of none."""
     watched = {}
     for tab in parts.tabs:
         inputs = parts.inputs_of(tab)
@@ -161,7 +161,7 @@ class Live:
         return gr.update(visible=on)
 
     def overtake(self, job: str | None) -> None:
-        """Give up the picture under way, where it is not about to be finished."""
+        """Stop the picture under way, where it is not about to be finished."""
         if job and self._studio.knows(job) and time.monotonic() - self._studio.began(job) > _FINISHES_S:
             self._studio.cancel(job)
 

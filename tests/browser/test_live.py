@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ipa_app.engine.requests import GenerateRequest
@@ -14,8 +13,7 @@ from ipa_app.imaging.transparency import on_white
 from ipa_app.messages import Message
 from ipa_app.ui.examples import Example
 from ipa_app.ui.pictures import inline_picture
-from tests.browser.hands import EDITOR, RESULTS, load, press, rest
-from tests.browser.test_inpaint import paint
+from tests.browser.hands import RESULTS, press, rest
 from tests.browser.test_skeleton_editor import joint
 from tests.ui.serving import WatchedEngine, served_engine
 
@@ -137,24 +135,6 @@ def test_the_picture_follows_a_joint_while_it_is_moved(open_page: Any, engine: W
     assert newest(page, engine).pose == held.pose
     page.click("#skeleton [data-action=undo]")
     assert newest(page, engine).pose == before.pose, "the whole way is one step back"
-
-
-def test_the_picture_follows_the_mask_stroke_by_stroke(
-    open_page: Any, engine: WatchedEngine, shoot: Any, reference_file: Path
-) -> None:
-    page = open_page()
-    switch_on(page)
-    load(page, reference_file)
-    canvas = page.locator(EDITOR).bounding_box()
-    areas = []
-    for share in (0.3, 0.6):
-        at = canvas["x"] + canvas["width"] * share, canvas["y"] + canvas["height"] * 0.5
-        paint(page, at, reach=canvas["width"] * 0.05)
-        mask = newest(page, engine).mask
-        assert mask is not None
-        areas.append(int((np.asarray(mask.convert("L")) > 127).sum()))
-    assert 0 < areas[0] < areas[1]
-    shoot(page)
 
 
 def test_what_goes_wrong_is_said_under_the_last_good_picture(open_page: Any, engine: WatchedEngine, shoot: Any) -> None:
