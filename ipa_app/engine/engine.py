@@ -84,8 +84,19 @@ class Engine:
         """Why nothing more is drawn; None while requests are taken."""
         return self._refusal
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it draws in another process, whose device is lent for each request."""
+        return self._remote_draw is not None
+
     def submit(
-        self, request: GenerateRequest, *, previews: bool = False, visitor: str | None = None, bulk: bool = False
+        self,
+        request: GenerateRequest,
+        *,
+        previews: bool = False,
+        visitor: str | None = None,
+        bulk: bool = False,
+        live: bool = False,
     ) -> Job:
         """Put a request into the queue; a random seed is drawn now.
 
@@ -95,17 +106,18 @@ class Engine:
                 most; never while anybody else waits.
             visitor: as for `Job`.
             bulk: as for `Job`.
+            live: as for `Job`; of one picture. The visitor's live job before it is cancelled, waiting or drawn.
 
         Raises:
             UserError: there is no such model, it is not downloaded, it cannot do this, or too many requests wait.
         """
         try:
-            return self._submit(request, previews=previews, visitor=visitor, bulk=bulk)
+            return self._submit(request, previews=previews, visitor=visitor, bulk=bulk, live=live)
         except UserError as error:
             self.metrics.refused(error.message.key)
             raise
 
-    def _submit(self, request: GenerateRequest, *, previews: bool, visitor: str | None, bulk: bool) -> Job:
+    def _submit(self, request: GenerateRequest, *, previews: bool, visitor: str | None, bulk: bool, live: bool) -> Job:
         self._manager.check_available(request.model)
         plan = make_plan(request.with_seed(), self._manager.entry(request.model))
         job = Job(
@@ -116,11 +128,12 @@ class Engine:
             previews=previews,
             visitor=visitor,
             bulk=bulk,
+            live=live,
         )
         with self._changed:
             if self._refusal:
                 raise UserError(self._refusal)
-            self._waiting.add(job, visitor=job.visitor, pictures=request.count, size=job.memory_size, bulk=job.bulk)
+            self._enqueue(job)
             logger.info(
                 "Request %s: %s of %d with %s, %d x %d in %d steps, waits with %d others.",
                 *(job.id, request.task, request.count, request.model, plan.width, plan.height, plan.drawn_steps),
@@ -129,6 +142,32 @@ class Engine:
             self._announce_positions()
             self._changed.notify_all()
         return job
+
+    def _enqueue(self, job: Job) -> None:
+        """Let a job wait, and stop what it overtakes or what gives way to it; called with the lock held."""
+        drawn = [other for other in self._running if other.live]
+        if job.live:
+            replaced = self._waiting.add_live(job, visitor=job.visitor, size=job.memory_size)
+            if replaced is not None:
+                replaced.cancel()
+                replaced.fail(Cancelled())
+            for other in drawn:
+                if other.visitor == job.visitor:
+                    other.cancel()
+        else:
+            count = job.plan.request.count
+            self._waiting.add(job, visitor=job.visitor, pictures=count, size=job.memory_size, bulk=job.bulk)
+            for other in drawn:
+                other.give_way()
+
+    def _wait_again(self, job: Job) -> None:
+        """Let a live job that gave way wait once more; called with the lock held."""
+        if job.cancelled:
+            job.fail(Cancelled())
+        else:
+            job.wait_again()
+            with job.owning_errors():
+                self._enqueue(job)
 
     def find_pose(self, photo: Image.Image, *, model: str, options: PoseOptions) -> PoseSearch:
         """Begin to look for the pose in a photo, or in a picture of a toy character, and give the search.
@@ -202,6 +241,8 @@ class Engine:
                 self._serve(job)
                 with self._changed:
                     self._running = {}
+                    if job.gives_way and not job.done:
+                        self._wait_again(job)
                     self._announce_positions()
                     self._changed.notify_all()
         finally:
@@ -265,10 +306,10 @@ class Engine:
         return single
 
     def _nobody_else_waits(self, jobs: Sequence[Job]) -> bool:
-        """Whether all that wait are of the visitors whom these jobs are of."""
+        """Whether all that wait are of the visitors whom these jobs are of, or live."""
         visitors = {job.visitor for job in jobs}
         with self._changed:
-            return all(job.visitor in visitors for job in self._waiting)
+            return all(job.live or job.visitor in visitors for job in self._waiting)
 
     def _next(self) -> Job | None:
         """Wait for the request whose turn it is; None when the engine is closed."""
@@ -288,12 +329,16 @@ class Engine:
         logger.info("Request %s: it is its turn.", job.id)
 
     def _companions(self, job: Job) -> list[Job]:
-        """Take from the queue what can be drawn in one batch with a job, in the order of the queue."""
-        room = self._batch_limit - job.plan.request.count
+        """Take from the queue what can be drawn in one batch with a job, in the order of the queue.
+
+        What is live is drawn alone: beside others it would slow them down, and could not stop at once.
+        """
+        room = 0 if job.live else self._batch_limit - job.plan.request.count
         with self._changed:
             taken = []
             for other in self._waiting:
-                if other.plan.batch_key == job.plan.batch_key and other.plan.request.count <= room:
+                fits = other.plan.batch_key == job.plan.batch_key and other.plan.request.count <= room
+                if fits and not other.live:
                     room -= other.plan.request.count
                     taken.append(other)
             for other in taken:
@@ -317,7 +362,7 @@ class Engine:
             seconds: that it took.
         """
         with self._changed:
-            if any(job.error is None for job in drawn):
+            if any(job.error is None and not job.gives_way for job in drawn):
                 self._pace.measured(drawn[0].plan, seconds=seconds, pictures=len(drawn))
             for job, count in Counter(drawn).items():
                 self._running[job] = max(self._running[job] - count, 0)
@@ -345,7 +390,7 @@ class Engine:
     def _may_cut_in(self, single: Job, job: Job) -> bool:
         """Return whether a picture can be drawn between two of a job: here, alone, by the model that is there."""
         is_exact = self._batch_limit == EXACT_BATCH_LIMIT and self._remote_draw is None
-        return is_exact and not single.bulk and single.plan.entry.name == job.plan.entry.name
+        return is_exact and not (single.bulk or single.live) and single.plan.entry.name == job.plan.entry.name
 
     def _count(self, counted: Sized) -> int:
         with self._changed:

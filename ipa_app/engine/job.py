@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import fields, is_dataclass
 from math import ceil
@@ -19,6 +21,10 @@ _ROUNDED_S = 10
 _BYTES_PER_PIXEL = 4  # as Pillow holds them in most modes, RGB too
 
 
+class GaveWay(Exception):  # noqa: N818 - no error: the job is drawn later
+    """A live job stops being drawn, as somebody waits who is not live."""
+
+
 class Job(Observable[GenerateResult]):
     """One submitted request. All methods may be called from any thread, by any number of watchers."""
 
@@ -32,6 +38,7 @@ class Job(Observable[GenerateResult]):
         previews: bool = False,
         visitor: str | None = None,
         bulk: bool = False,
+        live: bool = False,
     ) -> None:
         """Make a job that waits.
 
@@ -43,12 +50,16 @@ class Job(Observable[GenerateResult]):
             previews: whether its watchers want to see the pictures while they are drawn.
             visitor: whose it is, where several jobs may be one visitor's; by default nobody else's.
             bulk: whether it is one of many, so that single pictures of others go first; so is one of several pictures.
+            live: whether it follows what its visitor is just changing: a newer one replaces it, and it gives way to
+                whatever is not live.
         """
         super().__init__()
         self.visitor = visitor or self.id
         self.wants_previews = previews
         self.plan = plan
         self.bulk = bulk or plan.request.count > 1
+        self.live = live
+        self._gives_way = threading.Event()
         # Of the visitor who submits it.
         self.context = copy_context()
         self._on_cancel = on_cancel
@@ -77,6 +88,39 @@ class Job(Observable[GenerateResult]):
         """Stop: at once while waiting, at the next denoising step while drawing. Does nothing to one that is done."""
         super().cancel()
         self._on_cancel(self)
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether it shall stop being drawn, or has stopped, and begin anew when nothing but live jobs waits."""
+        return self._gives_way.is_set()
+
+    def give_way(self) -> None:
+        """Stop at the next denoising step, to wait again."""
+        self._gives_way.set()
+
+    def wait_again(self) -> None:
+        """Go back to the queue, having given way."""
+        self._gives_way.clear()
+
+    def check_cancelled(self) -> None:
+        """Stop here if the owner wants to, or if it shall give way.
+
+        Raises:
+            Cancelled: the owner does.
+            GaveWay: it shall give way.
+        """
+        super().check_cancelled()
+        if self.gives_way:
+            raise GaveWay
+
+    @contextmanager
+    def owning_errors(self) -> Iterator[None]:
+        """Turn whatever goes wrong inside into its own failure; giving way is none."""
+        with super().owning_errors():
+            try:
+                yield
+            except GaveWay:
+                return
 
     def move_to(self, position: int, *, wait_s: float | None = None) -> None:
         """Take a place in the queue and tell the watchers.

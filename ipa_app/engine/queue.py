@@ -107,6 +107,8 @@ class FairQueue(Generic[Item]):
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._rows: dict[str, _Row[Item]] = {}
+        # Of each visitor the newest; who replaces keeps the place, so that visitors take turns.
+        self._live: dict[str, _Entry[Item]] = {}
         self._clock = 0
         self._arrived = 0
         # The tag of the picture that is drawn of what has begun, and who has been let pass since the one before.
@@ -115,17 +117,17 @@ class FairQueue(Generic[Item]):
         self._round: int | None = None
 
     def __len__(self) -> int:
-        return sum(len(row.entries) for row in self._rows.values())
+        return sum(1 for _ in self._entries())
 
     def __iter__(self) -> Iterator[Item]:
         """Go through what waits, next first."""
-        return (entry.item for _, entry in self._ordered())
+        return (entry.item for entry in self._entries())
 
     def places(self) -> list[Place[Item]]:
         """Return everybody's place, next first."""
         counted: Counter[str] = Counter()
         places = []
-        for _, entry in self._ordered():
+        for entry in self._entries():
             counted[entry.visitor] += 1
             places.append(Place(entry.item, counted[entry.visitor], entry.bulk))
         return places
@@ -150,12 +152,37 @@ class FairQueue(Generic[Item]):
         self._arrived += 1
         row.entries.append(_Entry(item, visitor, self._arrived, pictures, size, bulk))
 
+    def add_live(self, item: Item, *, visitor: str, size: int = 0) -> Item | None:
+        """Let a live item wait, behind all that is not live, in place of the one that its visitor has waiting.
+
+        Args:
+            item: what waits; one picture.
+            visitor: whose it is.
+            size: of its pictures in memory, in bytes.
+
+        Returns:
+            The item whose place it takes, which waits no more.
+
+        Raises:
+            UserError: too much waits.
+        """
+        replaced = self._live.get(visitor)
+        if replaced is None:
+            self._check_room(visitor, size)
+        self._arrived += 1
+        self._live[visitor] = _Entry(item, visitor, self._arrived, 1, size, bulk=True)
+        return replaced.item if replaced else None
+
     def remove(self, item: Item) -> bool:
         """Take an item out as if it had never come; what its visitor has behind it moves up.
 
         Returns:
             Whether it waited here.
         """
+        for visitor, entry in self._live.items():
+            if entry.item is item:
+                del self._live[visitor]
+                return True
         for row in self._rows.values():
             for entry in row.entries:
                 if entry.item is item:
@@ -170,7 +197,10 @@ class FairQueue(Generic[Item]):
         Raises:
             IndexError: nothing waits.
         """
-        tag, entry = self._ordered()[0]
+        ordered = self._ordered()
+        if not ordered and self._live:
+            return self._live.pop(next(iter(self._live))).item
+        tag, entry = ordered[0]
         self._take(entry)
         self._draw(tag - entry.pictures + 1)
         return entry.item
@@ -212,13 +242,18 @@ class FairQueue(Generic[Item]):
         row, waiting = self._rows.get(visitor), len(self)
         if row and len(row.entries) >= self._limits.each:
             raise UserError("engine.busy_with_yours", count=len(row.entries))
-        taken = sum(entry.size for row in self._rows.values() for entry in row.entries)
+        taken = sum(entry.size for entry in self._entries())
         is_too_large = bool(waiting) and taken + size > self._limits.megabytes * _MEGABYTE
         if waiting >= self._limits.total or is_too_large:
             raise UserError("engine.busy", count=waiting)
 
+    def _entries(self) -> Iterator[_Entry[Item]]:
+        """Go through all entries, next first."""
+        yield from (entry for _, entry in self._ordered())
+        yield from self._live.values()
+
     def _ordered(self) -> list[tuple[int, _Entry[Item]]]:
-        """Return all with their tags, next first."""
+        """Return all that is not live with their tags, next first."""
         tagged = []
         for row in self._rows.values():
             tag = row.start

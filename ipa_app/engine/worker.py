@@ -34,7 +34,7 @@ def wait_for_model(job: Job, manager: ModelManager) -> LoadedModel | None:
     """Wait until a job's model is loaded, telling the job's watchers how far it is.
 
     Returns:
-        The model; None when the job has failed, because the model did or its owner cancelled.
+        The model; None when the job has failed, because the model did or its owner cancelled, or when it gives way.
     """
     with job.owning_errors():
         name = job.plan.entry.name
@@ -60,7 +60,7 @@ def carry_out(
     before_next: Callable[[], None] = lambda: None,
     on_drawn: Callable[[Sequence[Job], float], None] = lambda _drawn, _seconds: None,
 ) -> None:
-    """Carry out jobs of equal batch keys; each ends with its result or with its own error, whatever happens.
+    """Carry out jobs of equal batch keys; each ends with its result or with its own error, unless it gives way.
 
     Args:
         jobs: at least one.
@@ -83,7 +83,8 @@ def carry_out(
             on_drawn=on_drawn,
         )
     for job in jobs:
-        job.fail(InternalError())
+        if not job.gives_way:
+            job.fail(InternalError())
 
 
 def _run_jobs(
@@ -152,6 +153,8 @@ def _draw(
     def on_step(step: int) -> None:
         if all(prepared.job.cancelled for prepared in owners):
             raise Cancelled
+        if len(owners) == 1:  # as a live job is, which may have to give way
+            owners[0].job.check_cancelled()
         for prepared in owners:
             prepared.report(step, pictures=sum(each is prepared for each, _ in batch))
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -13,7 +12,7 @@ from ipa_app.imaging.enlarging import enlarge
 from ipa_app.imaging.opening import open_image
 from ipa_app.imaging.result_files import read_settings
 from ipa_app.messages import Message
-from ipa_app.ui.controls import AT_ONCE, CHECKED
+from ipa_app.ui.controls import CHECKED
 from ipa_app.ui.failures import gradio_error
 from ipa_app.ui.orders import SERIES
 from ipa_app.ui.parts import Parts
@@ -24,7 +23,7 @@ from ipa_app.ui.results import show_picked, show_pictures
 from ipa_app.ui.running import Runner
 from ipa_app.ui.status import status_line
 from ipa_app.ui.tabs import OPENING
-from ipa_app.ui.tabs.shared import TaskTab
+from ipa_app.ui.tabs.shared import TaskTab, with_kept
 
 Update = dict[Any, Any]
 
@@ -45,14 +44,7 @@ def drawing_inputs(parts: Parts, task: str) -> dict[str, Any]:
     return {**parts.inputs_of(parts.tab_of(task)), "history": parts.results.history}
 
 
-def connect_drawing(
-    parts: Parts,
-    press: Callable[..., Any],
-    *,
-    tab: TaskTab,
-    runner: Runner,
-    instead: Mapping[str, Any] = MappingProxyType({}),
-) -> None:
+def connect_drawing(parts: Parts, press: Callable[..., Any], *, tab: TaskTab, runner: Runner) -> None:
     """Let something that is pressed draw what a tab's form asks for.
 
     Args:
@@ -60,14 +52,8 @@ def connect_drawing(
         press: the event.
         tab: whose form.
         runner: that draws.
-        instead: components that are read in place of the form's own, by the input's name.
     """
-    inputs = {**drawing_inputs(parts, tab.task), **instead}
-    for name, keep in tab.kept.items():
-        # An editor's strokes need its own decoding, all other inputs must reach us undecoded: two listeners.
-        file = gr.State(None)
-        press = press(keep, inputs[name], file, **AT_ONCE).success
-        inputs[name] = file
+    press, inputs = with_kept(press, tab=tab, inputs=drawing_inputs(parts, tab.task))
     runner.connect(press, task=tab.task, inputs=inputs)
 
 

@@ -1,12 +1,24 @@
-// Gradio runs this file as the body of a function of `trigger`. Its own slider tells of the mouse alone: by the arrow
-// keys it says nothing, and nothing of 0. The browser's "change" comes once for each change that somebody means: when
-// the slider is let go of, at every arrow key, and when a number was typed and is left or confirmed.
+// Gradio runs this file once for each tab, as the body of a function of `props` and `trigger`. What people change says
+// so with "ipa-changed"; where the mode is on and the tab is open, "release" asks for a picture and "input" says that
+// the one under way is overtaken. Nothing is sent to the server while the mode is off.
 
-const PAUSE_MS = 350; // a key that is held down is one change
+const { task } = props;
+const isOn = () => document.querySelector("#live input")?.checked;
+const isOpen = () => document.querySelector(`#tab-${task}-button`)?.getAttribute("aria-selected") === "true";
 
-let pause;
-document.addEventListener("change", ({ target }) => {
-  if (!target.closest("#scale")) return;
-  clearTimeout(pause);
-  pause = setTimeout(() => trigger("release"), PAUSE_MS);
+let pending = null;
+function follow() {
+  // After what changes has told the page its value; several changes at a time are one.
+  pending ??= setTimeout(() => {
+    pending = null;
+    if (!isOn() || !isOpen()) return;
+    trigger("input");
+    trigger("release");
+  }, 20);
+}
+
+window.addEventListener("ipa-changed", follow);
+
+window.addEventListener("hashchange", () => {
+  if (location.hash === "#live" && isOpen() && !isOn()) document.querySelector("#live input").click();
 });

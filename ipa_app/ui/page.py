@@ -19,6 +19,7 @@ from ipa_app.ui.examples import Example
 from ipa_app.ui.form import reference_name
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.language.switch import language_switch
+from ipa_app.ui.live import live_panel
 from ipa_app.ui.panel import PicturePanel, picture_panel, restore_panel, settings_panel
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.references import reference_slots, weight_label
@@ -71,8 +72,9 @@ def lay_out(
             task_parts = _task_column(studio, model=model, beside=panel.inputs)
         with gr.Column(scale=5, min_width=300, elem_classes="ipa-card ipa-results"):
             _heading(3, Message("page.results_heading"))
+            live = live_panel(offered=not studio.engine.is_remote)
             results = results_panel(newest)
-    return Parts(panel=panel, results=results, **header, **task_parts)
+    return Parts(panel=panel, live=live, results=results, **header, **task_parts)
 
 
 def _header(studio: Studio, *, model: str, languages: Mapping[str, Language] | None) -> dict[str, Any]:

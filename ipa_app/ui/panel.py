@@ -36,7 +36,6 @@ class PicturePanel:
     adapters: AdapterPanel
     part: gr.Radio
     scale: gr.Slider
-    live: gr.Checkbox
     inputs: Mapping[str, Any]
     folds: Mapping[str, gr.Accordion]
     suited_scale: gr.State
@@ -68,7 +67,6 @@ def picture_panel(*, references: References, adapter: str, entry: ModelEntry, st
     choice = adapter_choice(entry, chosen=adapter)
     part = control("part", visible=bool(entry.presets))
     scale = control("scale")
-    live = gr.Checkbox(label=Message("page.live_label"), info=Message("page.live_help"), value=False, elem_id="live")
     with gr.Accordion(Message("page.when.heading"), open=False, elem_id="when-panel") as when:
         gr.HTML(said(Message("page.when.help"), tag="p", css_class="ipa-help"), padding=False)
         shares = controls("start", "end")
@@ -81,7 +79,6 @@ def picture_panel(*, references: References, adapter: str, entry: ModelEntry, st
         adapters=panel,
         part=part,
         scale=scale,
-        live=live,
         inputs={"adapter": panel.choice, "part": part, "scale": scale, **shares, **negative},
         folds={**dict.fromkeys(shares, when), **dict.fromkeys(negative, away)},
         suited_scale=gr.State(TASKS[OPENING].default_of(options(GenerateRequest)["scale"])),

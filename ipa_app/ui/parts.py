@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from ipa_app.ui.live import LivePanel
 from ipa_app.ui.panel import PicturePanel, RestorePanel, SettingsPanel
 from ipa_app.ui.results import ResultsPanel
 from ipa_app.ui.tabs.shared import TaskTab
@@ -25,6 +26,7 @@ class Parts:
     words_panel: gr.Accordion
     words: gr.HTML
     restore: RestorePanel
+    live: LivePanel
     results: ResultsPanel
 
     def tab_of(self, task: str) -> TaskTab:

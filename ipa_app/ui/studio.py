@@ -35,7 +35,6 @@ from ipa_app.ui.about import word_notes
 from ipa_app.ui.failures import is_disk_full
 from ipa_app.ui.visitor import visitor
 
-_LOOK_EVERY_S = 0.05
 _KEEP_UNSAVED_S = 3600.0
 """How long pictures are kept that there was no room for on the disk."""
 
@@ -77,16 +76,17 @@ class Studio:
         self._jobs: dict[str, _Running] = {}
         self._lock = threading.Lock()
 
-    def submit(self, request: GenerateRequest, *, previews: bool = False) -> str:
+    def submit(self, request: GenerateRequest, *, previews: bool = False, live: bool = False) -> str:
         """Queue a request and return its job's id, by which it can be followed and cancelled.
 
-        With previews, its progress now and then shows what is there so far.
+        With previews, its progress now and then shows what is there so far. A live one takes the place of the visitor's
+        live one before, and comes after all that is not live.
         """
         request = self._noted(request.with_seed())
         whose = visitor()
 
         def begin() -> Job:
-            return self.engine.submit(request, previews=previews, visitor=whose)
+            return self.engine.submit(request, previews=previews, visitor=whose, live=live)
 
         return self._started(begin(), again=begin)
 
@@ -209,12 +209,6 @@ class Studio:
         running = self._jobs.get(job_id or "")
         if running is not None:
             running.job.cancel()
-
-    def wait_until_over(self, job_id: str | None, *, timeout_s: float = 15) -> None:
-        """Wait until nobody follows a job any more, for so long at most."""
-        latest = time.monotonic() + timeout_s
-        while (job_id or "") in self._jobs and time.monotonic() < latest:
-            time.sleep(_LOOK_EVERY_S)
 
     def find_pose(self, photo: Image.Image, *, model: str, options: PoseOptions) -> str:
         """Begin to look for the pose in a photo (mode "RGB"), and return an id by which that is followed and cancelled.

@@ -1,4 +1,4 @@
-"""The reference panel as a visitor uses it: watching, redrawing by the slider, taking everything back from a file."""
+"""The reference panel as a visitor uses it: watching, looking at the square, taking everything back from a file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from ipa_app.imaging.result_files import read_settings
-from tests.browser.hands import RESULTS, body, drawn, enter, expect_values, press, rest, restored
+from tests.browser.hands import RESULTS, drawn, enter, expect_values, restored
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -26,85 +25,6 @@ def test_a_picture_is_seen_while_it_is_drawn(open_page: Any, shoot: Any) -> None
     page.wait_for_selector(RESULTS)
     assert page.locator(RESULTS).count() == 4
     assert not page.is_visible("#preview img")
-
-
-def test_letting_go_of_the_strength_draws_again_on_the_same_seed(open_page: Any, shoot: Any) -> None:
-    page = open_page()
-    page.fill("#count input[type=number]", "2")
-    press(page, "#variation-generate")
-    captions = page.locator("#results .caption-label").all_inner_texts()
-    before = body(page, RESULTS)
-    slide(page, 0.2)
-    rest(page)
-    assert body(page, RESULTS) == before, "it is off until it is asked for"
-
-    page.get_by_label("Redraw when the strength changes").check()
-    page.evaluate("document.querySelector('#status .ipa-status').setAttribute('data-before', '')")
-    slide(page, 0.5)
-    page.wait_for_selector("#status .ipa-done:not([data-before])")
-    assert page.locator("#results .caption-label").all_inner_texts() == captions
-    assert body(page, RESULTS) != before
-    shoot(page, "redrawn")
-
-
-def test_each_change_of_the_strength_by_keyboard_draws_again_once(open_page: Any, shoot: Any, tmp_path: Path) -> None:
-    page = open_page()
-    drawings: list[str] = []
-    page.on("request", lambda request: drawings.append(request.url) if is_drawing(request) else None)
-    page.fill("#count input[type=number]", "1")
-    press(page, "#variation-generate")
-    captions = page.locator("#results .caption-label").all_inner_texts()
-    page.get_by_label("Redraw when the strength changes").check()
-    for change, strength in ((press_arrow_twice, 0.9), (type_and_confirm, 0.4), (type_and_leave, 0.0)):
-        drawings.clear()
-        page.evaluate("document.querySelector('#status .ipa-status').setAttribute('data-before', '')")
-        change(page)
-        page.wait_for_selector("#status .ipa-done:not([data-before])")
-        rest(page)
-        assert len(drawings) == 1, change.__name__
-        assert page.locator("#results .caption-label").all_inner_texts() == captions
-        result = tmp_path / "result.png"
-        result.write_bytes(body(page, RESULTS))
-        assert (read_settings(result) or {})["scale"] == strength
-    shoot(page, "redrawn")
-
-
-def is_drawing(request: Any) -> bool:
-    """Whether the page asks for pictures: nothing else is sent a whole form."""
-    return "/queue/join" in request.url and len(request.post_data_json["data"]) > 15
-
-
-def press_arrow_twice(page: Any) -> None:
-    page.locator("#scale input[type=range]").focus()
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("ArrowLeft")
-
-
-def type_and_confirm(page: Any) -> None:
-    type_strength(page, "0.4")
-    page.keyboard.press("Enter")
-
-
-def type_and_leave(page: Any) -> None:
-    type_strength(page, "0")
-    page.keyboard.press("Tab")
-
-
-def type_strength(page: Any, number: str) -> None:
-    page.locator("#scale input[type=number]").click()
-    page.keyboard.press("Control+a")
-    page.keyboard.type(number)
-
-
-def slide(page: Any, share: float) -> None:
-    """Take the strength's slider to a share of its length with the mouse, and let go."""
-    page.locator("#scale").scroll_into_view_if_needed()
-    box = page.locator("#scale input[type=range]").bounding_box()
-    middle = box["y"] + box["height"] / 2
-    page.mouse.move(box["x"] + box["width"] * 0.9, middle)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] * share, middle, steps=3)
-    page.mouse.up()
 
 
 def test_the_square_follows_its_choice(open_page: Any, shoot: Any) -> None:

@@ -195,3 +195,37 @@ def test_an_operator_sets_the_limits() -> None:
 def test_a_limit_that_is_no_number_is_refused_by_its_name(text: str) -> None:
     with pytest.raises(UserError, match="IPA_MOST_WAITING is .*; it must be a whole number of at least 1"):
         whole_number({"IPA_MOST_WAITING": text}, "IPA_MOST_WAITING", 5)
+
+
+def test_what_is_live_comes_after_all_else_and_counts_for_nothing() -> None:
+    queue = queue_of(("b1", "b"), ("a1", "a"))
+    for number in range(5):
+        queue.add_live(f"live {number}", visitor="a")
+    queue.add("a2", visitor="a")
+    queue.add("c1", visitor="c", pictures=8, bulk=True)
+    assert list(queue) == ["b1", "a1", "a2", "c1", "live 4"]
+    assert [queue.begin() for _ in range(5)] == ["b1", "a1", "a2", "c1", "live 4"]
+    assert len(queue) == 0
+
+
+def test_live_items_replace_each_other_and_their_visitors_take_turns() -> None:
+    queue = queue_of(limits=Limits(total=2))
+    assert queue.add_live("a1", visitor="a") is None
+    assert queue.add_live("b1", visitor="b") is None
+    assert queue.add_live("a2", visitor="a") == "a1", "there is room for it, as it makes room"
+    with pytest.raises(UserError, match="busy"):
+        queue.add_live("c1", visitor="c")
+    assert list(queue) == ["a2", "b1"]
+    assert queue.begin() == "a2"
+    queue.add_live("a3", visitor="a")
+    assert [queue.begin() for _ in range(2)] == ["b1", "a3"]
+
+
+def test_a_live_item_does_not_cut_in_and_can_be_taken_out() -> None:
+    queue = queue_of(("many", "b", 4))
+    queue.add_live("live", visitor="a")
+    assert queue.begin() == "many"
+    assert order_of_rest(queue, "many", 3) == ["many"] * 3
+    assert queue.remove("live")
+    assert not queue.remove("live")
+    assert len(queue) == 0

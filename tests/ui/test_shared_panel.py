@@ -1,25 +1,18 @@
-"""What the reference panel answers: the square that is looked at, previews, and the seed that live mode draws on."""
+"""What the reference panel answers: the square that is looked at, and previews."""
 
 from __future__ import annotations
 
 import base64
 import io
 import re
-import threading
 from pathlib import Path
 
 import gradio as gr
-import pytest
 from PIL import Image
 
-from ipa_app.engine.requests import GenerateRequest
-from ipa_app.errors import Cancelled
-from ipa_app.imaging.result_files import write_result
 from ipa_app.ui.model_choice import ModelChoice
 from ipa_app.ui.references import seen_html
 from ipa_app.ui.running import Runner
-from ipa_app.ui.wiring import seed_to_redraw
-from tests.engine.conftest import noise_picture
 from tests.ui.page_parts import Opened, inputs_after
 
 
@@ -76,32 +69,3 @@ def test_previews_come_before_the_pictures_and_go_when_those_are_there(page: Ope
     assert picture_in(shown[0]["value"]).height == 64
     assert shown[-1] == {"__type__": "update", "value": "", "visible": False}
     assert parts.results.gallery in updates[-1]
-
-
-def test_live_mode_draws_on_the_seed_of_the_first_picture_shown(tmp_path: Path) -> None:
-    write_result(noise_picture(), tmp_path / "a.png", {"seed": 41, "scale": 0.5})
-    noise_picture().save(tmp_path / "foreign.png")
-    shown = [str(tmp_path / "a.png"), "b.png"]
-    assert seed_to_redraw(shown, scale=0.6) == 41
-    assert seed_to_redraw(shown, scale=0.5) is None, "nothing has changed"
-    for nothing in ([], [str(tmp_path / "gone.png")], [str(tmp_path / "foreign.png")]):
-        assert seed_to_redraw(nothing, scale=0.6) is None
-
-
-def test_a_stopped_job_makes_way(page: Opened) -> None:
-    _, studio = page
-    job = studio.submit(GenerateRequest(task="mix", prompt="a cat", steps=100, count=8))
-
-    def follow() -> None:
-        with pytest.raises(Cancelled):
-            list(studio.follow(job))
-
-    follower = threading.Thread(target=follow)
-    follower.start()
-    studio.wait_until_over(job, timeout_s=0.1)
-    assert follower.is_alive()
-    studio.cancel(job)
-    studio.wait_until_over(job)
-    follower.join(5)
-    assert not follower.is_alive()
-    studio.wait_until_over(None)

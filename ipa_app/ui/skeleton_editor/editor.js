@@ -51,11 +51,24 @@ function commit() {
 }
 
 function tell(text) {
+  current = text;
+  pass(text);
+}
+
+function pass(text) {
   const now = performance.now();
   for (const [old, when] of told) if (now - when > ECHO_MS) told.delete(old);
   told.set(text, now);
-  current = text;
   props.value = text;
+}
+
+// The page learns of a joint on its way only where a live picture follows it; what is done and undone knows whole ways.
+function passOnTheWay() {
+  if (document.body.hasAttribute("data-live")) pass(writePose(pose, { whole: true }));
+}
+
+function passBack() {
+  if (props.value !== current) pass(current);
 }
 
 function travel(from, to) {
@@ -217,18 +230,24 @@ svg.addEventListener("pointermove", (event) => {
   const [dx, dy] = [to.x - drag.from.x, to.y - drag.from.y];
   shift(drag.points, { starts: drag.starts, canvas: pose, dx, dy });
   draw();
+  passOnTheWay();
 });
 
 svg.addEventListener("pointerup", (event) => {
   if (drag?.pointer !== event.pointerId) return;
   drag = null;
   commit();
+  passBack();
 });
 
 // A finger that drags does not scroll the page; beside joints and bones it does. Inside SVG, browsers do not heed
 // `touch-action` on what is drawn.
 svg.addEventListener("touchmove", (event) => drag && event.preventDefault(), { passive: false });
-svg.addEventListener("pointercancel", (event) => drag?.pointer === event.pointerId && show(current));
+svg.addEventListener("pointercancel", (event) => {
+  if (drag?.pointer !== event.pointerId) return;
+  show(current);
+  passBack();
+});
 svg.addEventListener("focusin", (event) => which(event.target) && select(which(event.target)));
 svg.addEventListener("dblclick", () => touched && toggle(touched));
 // Or else the focus goes on to the joint on top.

@@ -13,6 +13,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks import TASKS
 from ipa_app.messages import Message
 from ipa_app.options import options
+from ipa_app.ui.controls import AT_ONCE
 from ipa_app.ui.language.markup import said
 
 if TYPE_CHECKING:
@@ -162,3 +163,23 @@ def _further_buttons(task: str, extras: Mapping[str, Message]) -> dict[str, gr.B
         return {
             name: gr.Button(text, size="sm", min_width=140, elem_id=f"{task}-{name}") for name, text in extras.items()
         }
+
+
+def with_kept(
+    press: Callable[..., Any], *, tab: TaskTab, inputs: Mapping[str, Any], **listener: Any
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Save what a tab keeps as files, and return the event that comes then, and the inputs with the files.
+
+    An editor's strokes need its own decoding, all other inputs must reach us undecoded: two listeners.
+
+    Args:
+        press: the event that begins it.
+        tab: whose inputs they are.
+        inputs: components by name.
+        listener: further properties of the listener that saves.
+    """
+    kept = dict(inputs)
+    for name, keep in tab.kept.items():
+        kept[name] = gr.State(None)
+        press = press(keep, inputs[name], kept[name], **listener, **AT_ONCE).success
+    return press, kept

@@ -1,0 +1,214 @@
+"""Live mode: one large picture that follows what is entered, while it is changed.
+
+The page has one picture of this kind under way, and when it is there the newest input is next: Gradio's own
+"always_last". One that takes its time is given up when it is overtaken. Pictures travel inside the page's HTML, and
+are nowhere kept until somebody says so. Where a GPU is lent for each picture, live mode is not offered.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ipa_app.engine.requests import random_seed
+from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.errors import Cancelled
+from ipa_app.imaging.transparency import on_white
+from ipa_app.messages import Message
+from ipa_app.ui.calls import awaited
+from ipa_app.ui.controls import AT_ONCE, CHECKED
+from ipa_app.ui.failures import explain
+from ipa_app.ui.form import build_request
+from ipa_app.ui.language.markup import said
+from ipa_app.ui.pictures import inline_picture
+from ipa_app.ui.running import Runner
+from ipa_app.ui.studio import Studio
+from ipa_app.ui.tabs.shared import with_kept
+
+if TYPE_CHECKING:
+    from ipa_app.ui.parts import Parts
+
+Update = dict[Any, Any]
+
+_SCRIPT = Path(__file__).with_name("live.js")
+_STORED = "ipa-live"
+_FINISHES_S = 0.7
+"""A picture that has been under way for no longer is finished though it is overtaken: while somebody drags, there would
+never be one."""
+
+# Said to the page alone; live.js hears it and decides whether to ask for a picture.
+_CHANGED = "() => { window.dispatchEvent(new Event('ipa-changed')); }"
+_SWITCHED = f"""(on) => {{
+    sessionStorage.setItem("{_STORED}", on);
+    document.body.toggleAttribute("data-live", on);
+    window.dispatchEvent(new Event("ipa-changed"));
+}}"""
+_REMEMBERED = f"""() => location.hash === "#live" || sessionStorage.getItem("{_STORED}") === "true" """
+
+
+@dataclass(frozen=True, kw_only=True)
+class LivePanel:
+    """The switch and what it shows.
+
+    The states are this visitor's: `job` is the picture under way, `seed` the one that all have where none is entered,
+    and `drawn` what the picture that is shown was drawn from, as the page sent it.
+    """
+
+    switch: gr.Checkbox
+    box: gr.Column
+    picture: gr.HTML
+    note: gr.HTML
+    keep: gr.Button
+    job: gr.State
+    seed: gr.State
+    drawn: gr.State
+
+
+def live_panel(*, offered: bool) -> LivePanel:
+    """Lay out the panel, switched off.
+
+    Args:
+        offered: whether it can be switched on.
+    """
+    help_text = Message("page.live_help") if offered else Message("page.live_not_here")
+    switch = gr.Checkbox(
+        label=Message("page.live_label"), info=help_text, value=False, interactive=offered, elem_id="live"
+    )
+    with gr.Column(visible=False, elem_id="live-panel") as box:
+        picture = gr.HTML("", padding=False, elem_id="live-picture")
+        note = gr.HTML("", padding=False, elem_id="live-note")
+        keep = gr.Button(Message("page.live_keep"), size="sm", interactive=False, elem_id="live-keep")
+    return LivePanel(
+        switch=switch,
+        box=box,
+        picture=picture,
+        note=note,
+        keep=keep,
+        job=gr.State(None),
+        seed=gr.State(None),
+        drawn=gr.State(None),
+    )
+
+
+def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
+    """Connect the switch, everything that a picture follows, and the button that keeps it."""
+    studio, panel = runner.studio, parts.live
+    if studio.engine.is_remote:
+        return
+    live = Live(panel, studio=studio)
+    page.load(None, None, panel.switch, js=_REMEMBERED, **AT_ONCE)
+    panel.switch.change(None, panel.switch, None, js=_SWITCHED, **AT_ONCE)
+    panel.switch.change(live.switch, [panel.switch, panel.job], panel.box, **AT_ONCE)
+    gr.on(_changes(parts), None, None, None, js=_CHANGED, **AT_ONCE)
+    for tab in parts.tabs:
+        watch = _watch(tab.task)
+        inputs = {**parts.inputs_of(tab), "live_seed": panel.seed, "live_drawn": panel.drawn}
+        press, inputs = with_kept(watch.release, tab=tab, inputs=inputs, trigger_mode="always_last")
+        press(
+            live.follow(tab.task),
+            inputs_kwargs=inputs,
+            outputs=live.outputs,
+            preprocess=False,
+            trigger_mode="always_last",
+            **CHECKED,
+        )
+        watch.input(live.overtake, panel.job, None, trigger_mode="always_last", **AT_ONCE)
+
+    def keep(drawn: Mapping[str, Any] | None, history: Sequence[str]) -> Iterator[Update]:
+        if drawn:
+            yield from runner.run(drawn["task"])(history=history, **drawn["sent"])
+
+    panel.keep.click(keep, [panel.drawn, parts.results.history], runner.outputs, preprocess=False, **CHECKED)
+
+
+def _changes(parts: Parts) -> list[Any]:
+    """List the events of everything that requests are made from, but for strokes: the editor tells of none."""
+    watched = {}
+    for tab in parts.tabs:
+        inputs = parts.inputs_of(tab)
+        watched |= {part._id: part for name, part in inputs.items() if name not in tab.kept}
+    changes = [part.change for part in watched.values() if not isinstance(part, gr.State)]
+    return [*changes, *(tab.tab.select for tab in parts.tabs)]
+
+
+def _watch(task: str) -> gr.HTML:
+    """Lay out what nobody sees: its events say that a task's picture is wanted, or overtaken."""
+    return gr.HTML("", js_on_load=_SCRIPT.read_text(encoding="utf-8"), visible="hidden", task=task)
+
+
+class Live:
+    """The page's side of live pictures."""
+
+    def __init__(self, panel: LivePanel, *, studio: Studio) -> None:
+        self._panel = panel
+        self._studio = studio
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Every component that an update may name."""
+        panel = self._panel
+        return [panel.picture, panel.note, panel.keep, panel.job, panel.seed, panel.drawn]
+
+    def switch(self, on: bool, job: str | None) -> Update:
+        """Show or hide the panel; switched off, nothing is drawn any more."""
+        if not on:
+            self._studio.cancel(job)
+        return gr.update(visible=on)
+
+    def overtake(self, job: str | None) -> None:
+        """Stop the picture under way, where it is not about to be finished."""
+        if job and self._studio.knows(job) and time.monotonic() - self._studio.began(job) > _FINISHES_S:
+            self._studio.cancel(job)
+
+    def follow(self, task: str) -> Callable[..., Iterator[Update]]:
+        """Return the handler that draws what a task's form asks for; what goes wrong is said under the picture."""
+
+        def draw(
+            *, live_seed: int | None = None, live_drawn: Mapping[str, Any] | None = None, **sent: Any
+        ) -> Iterator[Update]:
+            seed = random_seed() if live_seed is None else live_seed
+            if sent.get("seed") in (None, -1):
+                sent["seed"] = seed
+            drawn = {"task": task, "sent": {**sent, "count": 1}}
+            if drawn == live_drawn:
+                yield {self._panel.note: ""}
+                return
+            try:
+                yield from self._draw(drawn, seed=seed)
+            except Cancelled:
+                return
+            except Exception as error:  # noqa: BLE001 - said to the visitor, and logged, by `explain`
+                yield {self._panel.note: _note(explain(error))}
+
+        return draw
+
+    def _draw(self, drawn: Mapping[str, Any], *, seed: int) -> Iterator[Update]:
+        panel = self._panel
+        # As many steps as suit the model, whatever is entered for pictures that are waited for.
+        request = build_request(drawn["task"], {**drawn["sent"], "steps": 0})
+        job = self._studio.submit(request, live=True)
+        with self._studio.following(job, awaited=awaited(), newest=True) as events:
+            yield {panel.job: job, panel.seed: seed}
+            for event in events:
+                if isinstance(event, Progress):
+                    if event.phase == "loading" and event.message:
+                        yield {panel.note: _note(event.message)}
+                elif isinstance(event, GenerateResult):
+                    image = on_white(event.images[0])
+                    shown = inline_picture(image, alt=Message("page.live_picture"), css_class="ipa-live")
+                    note = _note(*event.notes) if event.notes else ""
+                    yield {
+                        panel.picture: shown,
+                        panel.note: note,
+                        panel.keep: gr.update(interactive=True),
+                        panel.drawn: drawn,
+                    }
+
+
+def _note(*messages: str) -> str:
+    return said(*messages, tag="p", css_class="ipa-note", role="status")

@@ -1,0 +1,193 @@
+"""Live mode as a visitor uses it: the picture follows the hand, and ends as the engine draws it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.imaging.transparency import on_white
+from ipa_app.messages import Message
+from ipa_app.ui.examples import Example
+from ipa_app.ui.pictures import inline_picture
+from tests.browser.hands import RESULTS, press, rest
+from tests.browser.test_skeleton_editor import joint
+from tests.ui.serving import WatchedEngine, served_engine
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+PICTURE = "#live-picture img"
+SWITCH = "#live input"
+
+
+@pytest.fixture(scope="module")
+def live_app(
+    tiny_bundle_dir: Path, reference_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, WatchedEngine, Path]]:
+    temporary = tmp_path_factory.mktemp("served")
+    example = Example(tab="variation", file=reference_file)
+    with served_engine(tiny_bundle_dir, temporary=temporary, examples=[example]) as (url, engine):
+        yield url, engine, temporary
+
+
+@pytest.fixture(scope="module")
+def page_url(live_app: tuple[str, WatchedEngine, Path]) -> str:
+    return live_app[0]
+
+
+@pytest.fixture
+def engine(live_app: tuple[str, WatchedEngine, Path]) -> WatchedEngine:
+    return live_app[1]
+
+
+def switch_on(page: Any) -> None:
+    page.check(SWITCH)
+    page.wait_for_selector("#live-panel")
+
+
+def newest(page: Any, engine: WatchedEngine) -> GenerateRequest:
+    """Wait until the page is at rest; what was last asked for is what is shown, as the engine draws it alone."""
+    rest(page)
+    request = engine.jobs[-1].plan.request
+    alone = engine.submit(request).result()
+    shown = inline_picture(on_white(alone.images[0]), alt=Message("page.live_picture"), css_class="ipa-live")
+    assert page.get_attribute(PICTURE, "src") in shown
+    return request
+
+
+def test_it_is_off_until_it_is_switched_on_and_remembered_for_the_visit(open_page: Any, engine: WatchedEngine) -> None:
+    page = open_page()
+    before = len(engine.jobs)
+    page.fill("#variation-prompt textarea", "a dog")
+    rest(page)
+    assert len(engine.jobs) == before
+    assert not page.is_visible("#live-panel")
+    switch_on(page)
+    page.wait_for_selector(PICTURE)
+    page.reload()
+    page.wait_for_selector(PICTURE)
+    assert page.is_checked(SWITCH)
+    page.uncheck(SWITCH)
+    page.wait_for_selector("#live-panel", state="hidden")
+    rest(page)
+    before = len(engine.jobs)
+    page.fill("#variation-prompt textarea", "a cat")
+    rest(page)
+    assert len(engine.jobs) == before
+    page.evaluate("location.hash = 'live'")
+    page.wait_for_selector(PICTURE)
+    newest(page, engine)
+
+
+def test_the_picture_follows_the_strength_while_it_is_dragged(
+    open_page: Any, engine: WatchedEngine, shoot: Any
+) -> None:
+    page = open_page()
+    switch_on(page)
+    page.wait_for_selector(PICTURE)
+    first = newest(page, engine)
+    src = page.get_attribute(PICTURE, "src")
+    slider = page.locator("#scale input[type=range]")
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.9, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.2, middle, steps=12)
+    page.wait_for_function("([s, old]) => document.querySelector(s).src !== old", arg=[PICTURE, src])
+    page.mouse.move(box["x"] + box["width"] * 0.4, middle, steps=6)
+    held = newest(page, engine)
+    shoot(page, "held")
+    page.mouse.up()
+    last = newest(page, engine)
+    assert held.scale == last.scale == float(page.input_value("#scale input[type=number]")) != first.scale
+    assert held.seed == first.seed
+    assert (held.count, held.steps) == (1, 0)
+
+
+def test_the_picture_follows_the_words_while_they_are_typed(open_page: Any, engine: WatchedEngine, shoot: Any) -> None:
+    page = open_page()
+    switch_on(page)
+    page.get_by_role("tab", name="Text + image").click()
+    page.locator("#mix-prompt textarea").press_sequentially("a red frog", delay=30)
+    assert newest(page, engine).prompt == "a red frog"
+    shoot(page)
+
+
+def test_the_picture_follows_a_joint_while_it_is_moved(open_page: Any, engine: WatchedEngine, shoot: Any) -> None:
+    page = open_page()
+    switch_on(page)
+    page.get_by_role("tab", name="Pose").click()
+    joint(page, "left wrist").scroll_into_view_if_needed()
+    before = newest(page, engine)
+    dot = joint(page, "left wrist").locator(".ipa-skel-dot").bounding_box()
+    x, y = dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 30, y - 45, steps=6)
+    held = newest(page, engine)
+    assert held.pose != before.pose, "it is not let go of yet"
+    shoot(page, "held")
+    page.mouse.up()
+    assert newest(page, engine).pose == held.pose
+    page.click("#skeleton [data-action=undo]")
+    assert newest(page, engine).pose == before.pose, "the whole way is one step back"
+
+
+def test_what_goes_wrong_is_said_under_the_last_good_picture(open_page: Any, engine: WatchedEngine, shoot: Any) -> None:
+    page = open_page()
+    switch_on(page)
+    page.wait_for_selector(PICTURE)
+    rest(page)
+    before = page.get_attribute(PICTURE, "src")
+    page.get_by_role("tab", name="Inpaint").click()
+    page.wait_for_selector("#live-note p")
+    assert page.inner_text("#live-note").endswith(".")
+    assert page.get_attribute(PICTURE, "src") == before
+    assert not page.locator(".toast-body").count()
+    shoot(page)
+    page.get_by_role("tab", name="Variation").click()
+    page.wait_for_selector("#live-note p", state="detached")
+    newest(page, engine)
+
+
+def test_what_is_kept_is_drawn_into_the_results_and_nothing_else_is(
+    open_page: Any, engine: WatchedEngine, live_app: tuple[str, WatchedEngine, Path]
+) -> None:
+    page = open_page()
+    folder = live_app[2]
+    switch_on(page)
+    page.wait_for_selector(PICTURE)
+    live = newest(page, engine)
+    files = set(folder.rglob("*"))
+    page.fill("#variation-prompt textarea", "a frog")
+    live = newest(page, engine)
+    assert set(folder.rglob("*")) == files
+    assert not page.is_visible(RESULTS)
+    assert not page.is_visible("#history-panel")
+    press(page, "#live-keep")
+    page.wait_for_selector(RESULTS)
+    assert page.locator(RESULTS).count() == 1
+    kept = engine.jobs[-1].plan.request
+    assert (kept.seed, kept.prompt, kept.count) == (live.seed, "a frog", 1)
+    page.wait_for_selector("#history-panel")
+
+
+def test_two_visitors_see_their_own(open_page: Any, engine: WatchedEngine) -> None:
+    pages = [open_page(), open_page()]
+    for page, words in zip(pages, ("a dog", "a frog"), strict=True):
+        switch_on(page)
+        page.fill("#variation-prompt textarea", words)
+    sources = []
+    for page, words in zip(pages, ("a dog", "a frog"), strict=True):
+        rest(page)
+        request = next(job.plan.request for job in reversed(engine.jobs) if job.plan.request.prompt == words)
+        alone = engine.submit(request).result()
+        sources.append(page.get_attribute(PICTURE, "src"))
+        assert sources[-1] in inline_picture(
+            on_white(alone.images[0]), alt=Message("page.live_picture"), css_class="ipa-live"
+        )
+    assert sources[0] != sources[1]

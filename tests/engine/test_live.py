@@ -1,0 +1,89 @@
+"""Live requests: the newest of a visitor replaces the one before, and nobody else waits for any of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.errors import Cancelled
+from ipa_app.models.manager import ModelManager
+from tests.engine.conftest import TIMEOUT_S, Generate, pixels
+from tests.engine.test_turns import MANY, SINGLE, Ended, drawing
+
+LIVE = {"task": "mix", "prompt": "a fox", "seed": 3, "steps": 60}
+
+
+@pytest.fixture
+def own_engine(manager: ModelManager) -> Iterator[Engine]:
+    engine = Engine(manager)
+    yield engine
+    engine.close()
+
+
+def test_the_newest_replaces_what_waits_and_what_is_drawn(own_engine: Engine, generate: Generate) -> None:
+    blocker = drawing(own_engine.submit(GenerateRequest(**MANY), visitor="b"))
+    waiting = [
+        own_engine.submit(GenerateRequest(**{**LIVE, "seed": seed}), visitor="a", live=True) for seed in range(9)
+    ]
+    assert [job.done for job in waiting] == [True] * 8 + [False]
+    blocker.cancel()
+    newest = own_engine.submit(GenerateRequest(**LIVE), visitor="a", live=True)
+    drawing(newest)
+    last = own_engine.submit(GenerateRequest(**{**LIVE, "prompt": "a frog"}), visitor="a", live=True)
+    for overtaken in (*waiting, newest):
+        with pytest.raises(Cancelled):
+            overtaken.result(TIMEOUT_S)
+    assert pixels(last.result(TIMEOUT_S)) == pixels(generate(**{**LIVE, "prompt": "a frog"}))
+
+
+def test_a_live_picture_gives_way_to_others_and_is_the_same_afterwards(
+    own_engine: Engine, generate: Generate, caplog: pytest.LogCaptureFixture
+) -> None:
+    wish = {**LIVE, "steps": 100}
+    with caplog.at_level(logging.INFO):
+        live = drawing(own_engine.submit(GenerateRequest(**wish), visitor="a", live=True))
+        single = own_engine.submit(GenerateRequest(**SINGLE), visitor="b")
+        for job in (single, live):
+            job.result(TIMEOUT_S)
+    names = {live.id: "live", single.id: "single"}
+    lines = [record.getMessage().removeprefix("Request ").split(": ") for record in caplog.records]
+    told = [(names[job], what) for job, what in lines if job in names and "waits" not in what]
+    turn, done = "it is its turn.", "done."
+    assert told == [("live", turn), ("single", turn), ("single", done), ("live", turn), ("live", done)]
+    assert pixels(live.result()) == pixels(generate(**wish))
+
+
+def test_others_wait_for_no_live_picture_however_many_are_asked_for(own_engine: Engine) -> None:
+    ended = Ended()
+    blocker = drawing(own_engine.submit(GenerateRequest(**MANY), visitor="b"))
+    for number in range(20):
+        ended.watch("live", own_engine.submit(GenerateRequest(**{**LIVE, "seed": number}), visitor="a", live=True))
+    many = own_engine.submit(GenerateRequest(**{**MANY, "steps": 2, "count": 3}), visitor="c")
+    ended.watch("many", many)
+    blocker.cancel()
+    many.result(TIMEOUT_S)
+    # Nineteen were replaced.
+    assert ended.wait(21)[:20] == ["live"] * 19 + ["many"]
+
+
+def test_two_live_visitors_each_get_their_own(own_engine: Engine, generate: Generate) -> None:
+    wishes = {"a": {**LIVE, "steps": 3}, "b": {**LIVE, "steps": 3, "prompt": "a frog"}}
+    for _ in range(3):
+        jobs = {who: own_engine.submit(GenerateRequest(**wish), visitor=who, live=True) for who, wish in wishes.items()}
+        for who, job in jobs.items():
+            assert pixels(job.result(TIMEOUT_S)) == pixels(generate(**wishes[who]))
+
+
+def test_a_live_picture_that_gave_way_can_be_stopped(own_engine: Engine) -> None:
+    live = drawing(own_engine.submit(GenerateRequest(**{**LIVE, "steps": 100}), visitor="a", live=True))
+    blocker = drawing(own_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100}), visitor="b"))
+    assert not live.done
+    live.cancel()
+    with pytest.raises(Cancelled):
+        live.result(TIMEOUT_S)
+    assert not blocker.done
+    blocker.cancel()
