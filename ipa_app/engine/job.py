@@ -19,6 +19,19 @@ _ROUNDED_S = 10
 _BYTES_PER_PIXEL = 4  # as Pillow holds them in most modes, RGB too
 
 
+class JobObserver:
+    """Is told of a job's way, each time at once and by whichever thread; by default it takes no notice."""
+
+    def begun(self) -> None:
+        """It is the job's turn."""
+
+    def finished(self, result: GenerateResult) -> None:
+        """Its pictures are there; those who watch it have not been told yet."""
+
+    def failed(self, error: Exception) -> None:
+        """It has ended without pictures."""
+
+
 class Job(Observable[GenerateResult]):
     """One submitted request. All methods may be called from any thread, by any number of watchers."""
 
@@ -32,6 +45,7 @@ class Job(Observable[GenerateResult]):
         previews: bool = False,
         visitor: str | None = None,
         bulk: bool = False,
+        observer: JobObserver | None = None,
     ) -> None:
         """Make a job that waits.
 
@@ -43,6 +57,7 @@ class Job(Observable[GenerateResult]):
             previews: whether its watchers want to see the pictures while they are drawn.
             visitor: whose it is, where several jobs may be one visitor's; by default nobody else's.
             bulk: whether it is one of many, so that single pictures of others go first; so is one of several pictures.
+            observer: told of its way.
         """
         super().__init__()
         self.visitor = visitor or self.id
@@ -54,6 +69,7 @@ class Job(Observable[GenerateResult]):
         self._on_cancel = on_cancel
         self._on_phase = on_phase
         self._on_end = on_end
+        self._observer = observer or JobObserver()
         self._phase: Phase = "queued"
         self._since = time.monotonic()
         self._place: tuple[int, int | None] | None = None
@@ -93,6 +109,7 @@ class Job(Observable[GenerateResult]):
     def begin(self) -> None:
         """Leave the queue: it is this one's turn."""
         self._place = None
+        self._observer.begun()
 
     def let_pass(self) -> None:
         """Report to the watchers that a single picture of somebody else is drawn between two of this one's."""
@@ -107,11 +124,16 @@ class Job(Observable[GenerateResult]):
 
     def finish(self, result: GenerateResult) -> bool:
         """End well."""
+        if not self.done:
+            self._observer.finished(result)
         return self._ended(super().finish(result))
 
     def fail(self, error: Exception) -> bool:
         """End with an error, which is this one's alone."""
-        return self._ended(super().fail(error))
+        is_now = self._ended(super().fail(error))
+        if is_now:
+            self._observer.failed(error)
+        return is_now
 
     def _ended(self, is_now: bool) -> bool:
         if is_now:

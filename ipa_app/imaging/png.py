@@ -7,10 +7,11 @@ The notes are plain PNG text chunks: the settings as JSON, a paragraph for other
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn, cast
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -72,15 +73,36 @@ def write_png(
     notes.add_text(PARAMETERS_KEY, _parameters(settings, image.size))
     for name, text in sorted((inputs or {}).items()):
         notes.add_text(_input_key(name), text)
+    with whole_file(path) as file:
+        image.save(file, format="PNG", pnginfo=notes)
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file that is there, in place of an older one, once all of it is written, and not at all otherwise.
+
+    Raises:
+        OSError: there is no room for it.
+    """
     with NamedTemporaryFile(dir=Path(path).parent, suffix=".part", delete=False) as file:
         part = Path(file.name)
         try:
-            image.save(file, format="PNG", pnginfo=notes)
+            yield cast(BinaryIO, file)
         except BaseException:
             # On a full disk the half that there was room for would only keep others from theirs.
             part.unlink()
             raise
     part.replace(path)
+
+
+def is_whole_png(path: str | Path) -> bool:
+    """Return whether a file is a PNG with nothing missing or changed; its pixels are not decoded."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.verify()
+    except _UNREADABLE:
+        return False
+    return True
 
 
 def read_settings(path: str | Path) -> dict[str, Any] | None:
