@@ -16,7 +16,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import gradio as gr  # noqa: E402
 
+from ipa_app.engine.keeping import build_keeper  # noqa: E402
 from ipa_app.engine.queue import Limits, whole_number  # noqa: E402
+from ipa_app.library.library import open_library, others_can_come  # noqa: E402
 from ipa_app.models.adapter_set import largest_added  # noqa: E402
 from ipa_app.models.catalog import catalog  # noqa: E402
 from ipa_app.ui.examples import read_examples  # noqa: E402
@@ -37,12 +39,15 @@ engine = build_engine(
     catalog(), device=os.environ.get("IPA_DEVICE") or None, exact=is_on(os.environ, "IPA_EXACT"), limits=LIMITS
 )
 manager = engine.manager
-studio = Studio(engine=engine, manager=manager)
+keeper = build_keeper(open_library(os.environ), shows=not others_can_come(os.environ))
+studio = Studio(engine=engine, manager=manager, keeper=keeper)
 demo = build_page(studio, examples=read_examples(EXAMPLES), default_model=DEFAULT_MODEL).queue(max_size=LIMITS.total)
 
 
 def launch(page: gr.Blocks) -> None:
     """Open the page first, then load the model behind it; returns when the server has been stopped."""
+    # A page that was open before may come at once and ask for its own.
+    studio.take_up()
     page.launch(
         theme=build_theme(),
         css_paths=[CSS_FILE],
@@ -57,6 +62,7 @@ def launch(page: gr.Blocks) -> None:
     )
     manager.start(DEFAULT_MODEL)
     serve_until_told(page, engine, limit_s=FINISH_SECONDS)
+    keeper.close()
 
 
 if __name__ == "__main__":

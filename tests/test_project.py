@@ -33,15 +33,17 @@ ALLOWED_IMPORTS = {
     "messages": set(),
     "adapter": set(),
     "imaging": set(),
+    "library": {"imaging"},
     "pose": {"imaging"},
     "models": {"adapter", "imaging"},
-    "engine": {"models", "pose", "imaging", "adapter"},
+    "engine": {"library", "models", "pose", "imaging", "adapter"},
     "ui": {"engine", "models", "pose", "imaging"},
 }
 MODEL_LIBRARIES = {"torch", "torchvision", "diffusers", "transformers", "accelerate"}
 FORBIDDEN_LIBRARIES = {
     "adapter": {"gradio", "PIL", "controlnet_aux"},
     "imaging": MODEL_LIBRARIES | {"gradio"},
+    "library": MODEL_LIBRARIES | {"gradio"},
     "pose": {"gradio", "diffusers", "transformers"},
     "models": {"gradio"},
     "engine": {"gradio"},

@@ -8,9 +8,10 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence, Sized
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ipa_app.engine.job import Job
+from ipa_app.engine.job import Job, JobObserver
 from ipa_app.engine.metrics import Metrics
 from ipa_app.engine.observable import InternalError
 from ipa_app.engine.pace import Pace
@@ -62,6 +63,7 @@ class Engine:
         self._manager = manager
         self._remote_draw = remote_draw
         self._batch_limit = batch_limit
+        self._make_job = partial(Job, on_cancel=self._drop, on_phase=self.metrics.phase_took, on_end=self._note_end)
         self._detector = PoseDetector()
         self._pace = Pace()
         self._waiting: FairQueue[Job] = FairQueue(limits or Limits())
@@ -97,6 +99,8 @@ class Engine:
         visitor: str | None = None,
         bulk: bool = False,
         live: bool = False,
+        observer: JobObserver | None = None,
+        admitted: bool = False,
     ) -> Job:
         """Put a request into the queue; a random seed is drawn now.
 
@@ -107,33 +111,28 @@ class Engine:
             visitor: as for `Job`.
             bulk: as for `Job`.
             live: as for `Job`; of one picture. The visitor's live job before it is cancelled, waiting or drawn.
+            observer: as for `Job`.
+            admitted: whether it has been taken once, by a process before this one, and is not turned away now.
 
         Raises:
             UserError: there is no such model, it is not downloaded, it cannot do this, or too many requests wait.
         """
         try:
-            return self._submit(request, previews=previews, visitor=visitor, bulk=bulk, live=live)
+            self._manager.check_available(request.model)
+            plan = make_plan(request.with_seed(), self._manager.entry(request.model))
+            job = self._make_job(plan, previews=previews, visitor=visitor, bulk=bulk, live=live, observer=observer)
+            self._let_wait(job, admitted=admitted)
         except UserError as error:
             self.metrics.refused(error.message.key)
             raise
+        return job
 
-    def _submit(self, request: GenerateRequest, *, previews: bool, visitor: str | None, bulk: bool, live: bool) -> Job:
-        self._manager.check_available(request.model)
-        plan = make_plan(request.with_seed(), self._manager.entry(request.model))
-        job = Job(
-            plan,
-            on_cancel=self._drop,
-            on_phase=self.metrics.phase_took,
-            on_end=self._note_end,
-            previews=previews,
-            visitor=visitor,
-            bulk=bulk,
-            live=live,
-        )
+    def _let_wait(self, job: Job, *, admitted: bool) -> None:
+        plan, request = job.plan, job.plan.request
         with self._changed:
             if self._refusal:
                 raise UserError(self._refusal)
-            self._enqueue(job)
+            self._enqueue(job, admitted=admitted)
             logger.info(
                 "Request %s: %s of %d with %s, %d x %d in %d steps, waits with %d others.",
                 *(job.id, request.task, request.count, request.model, plan.width, plan.height, plan.drawn_steps),
@@ -141,22 +140,22 @@ class Engine:
             )
             self._announce_positions()
             self._changed.notify_all()
-        return job
 
-    def _enqueue(self, job: Job) -> None:
+    def _enqueue(self, job: Job, *, admitted: bool = False) -> None:
         """Let a job wait, and stop what it overtakes or what gives way to it; called with the lock held."""
         drawn = [other for other in self._running if other.live]
+        visitor, size = job.visitor, job.memory_size
         if job.live:
-            replaced = self._waiting.add_live(job, visitor=job.visitor, size=job.memory_size)
+            replaced = self._waiting.add_live(job, visitor=visitor, size=size)
             if replaced is not None:
                 replaced.cancel()
                 replaced.fail(Cancelled())
             for other in drawn:
-                if other.visitor == job.visitor:
+                if other.visitor == visitor:
                     other.cancel()
         else:
-            count = job.plan.request.count
-            self._waiting.add(job, visitor=job.visitor, pictures=count, size=job.memory_size, bulk=job.bulk)
+            count, bulk = job.plan.request.count, job.bulk
+            self._waiting.add(job, visitor=visitor, pictures=count, size=size, bulk=bulk, admitted=admitted)
             for other in drawn:
                 other.give_way()
 
@@ -185,22 +184,33 @@ class Engine:
         toy_reader = self._manager.entry(model).pose_reader
         return PoseSearch(photo, detector=self._detector, options=options, toy_reader=toy_reader)
 
-    def submit_series(self, parts: Sequence[Part], *, previews: bool = False, visitor: str | None = None) -> Series:
+    def submit_series(
+        self,
+        parts: Sequence[Part],
+        *,
+        previews: bool = False,
+        visitor: str | None = None,
+        observers: Sequence[JobObserver] | None = None,
+        admitted: bool = False,
+    ) -> Series:
         """Put the requests of a series into the queue one behind the other: all of them, or none.
 
         Args:
             parts: its requests.
             previews: as for `submit`.
             visitor: whose all of them are; by default nobody else's.
+            observers: as for `submit`, one for each.
+            admitted: as for `submit`.
 
         Raises:
             UserError: as for `submit`, about any of them.
         """
-        jobs: list[tuple[str, Job]] = []
-        visitor = visitor or uuid.uuid4().hex
+        jobs, visitor = list[tuple[str, Job]](), visitor or uuid.uuid4().hex
         try:
-            for part in parts:
-                job = self.submit(part.request, previews=previews, visitor=visitor, bulk=True)
+            for part, observer in zip(parts, observers or [None] * len(parts), strict=True):
+                job = self.submit(
+                    part.request, previews=previews, visitor=visitor, bulk=True, observer=observer, admitted=admitted
+                )
                 jobs.append((part.title, job))
         except UserError:
             for _, job in reversed(jobs):
@@ -371,14 +381,7 @@ class Engine:
 
     def _note_end(self, job: Job) -> None:
         """Write down how a request ended, without a word of what was asked for."""
-        error = job.error
-        if isinstance(error, UserError):
-            self.metrics.ended("failed")
-            self.metrics.refused(error.message.key)
-        else:
-            self.metrics.ended("stopped" if error else "done")
-        how = error.message.key if isinstance(error, UserError) else "stopped" if error else "done"
-        logger.info("Request %s: %s.", job.id, how)
+        logger.info("Request %s: %s.", job.id, self.metrics.ended(job.error))
 
     def _announce_positions(self) -> None:
         """Report to those who wait how many are before them, and how long that takes; called with the lock held."""

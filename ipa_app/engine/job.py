@@ -25,6 +25,19 @@ class GaveWay(Exception):  # noqa: N818 - no error: the job is drawn later
     """A live job stops being drawn, as somebody waits who is not live."""
 
 
+class JobObserver:
+    """Is told of a job's way, each time at once and by whichever thread; by default it takes no notice."""
+
+    def begun(self) -> None:
+        """It is the job's turn."""
+
+    def finished(self, result: GenerateResult) -> None:
+        """Its pictures are there; those who watch it have not been told yet."""
+
+    def failed(self, error: Exception) -> None:
+        """It has ended without pictures."""
+
+
 class Job(Observable[GenerateResult]):
     """One submitted request. All methods may be called from any thread, by any number of watchers."""
 
@@ -39,6 +52,7 @@ class Job(Observable[GenerateResult]):
         visitor: str | None = None,
         bulk: bool = False,
         live: bool = False,
+        observer: JobObserver | None = None,
     ) -> None:
         """Make a job that waits.
 
@@ -52,6 +66,7 @@ class Job(Observable[GenerateResult]):
             bulk: whether it is one of many, so that single pictures of others go first; so is one of several pictures.
             live: whether it follows what its visitor is just changing: a newer one replaces it, and it gives way to
                 whatever is not live.
+            observer: told of its way.
         """
         super().__init__()
         self.visitor = visitor or self.id
@@ -65,6 +80,7 @@ class Job(Observable[GenerateResult]):
         self._on_cancel = on_cancel
         self._on_phase = on_phase
         self._on_end = on_end
+        self._observer = observer or JobObserver()
         self._phase: Phase = "queued"
         self._since = time.monotonic()
         self._place: tuple[int, int | None] | None = None
@@ -137,6 +153,7 @@ class Job(Observable[GenerateResult]):
     def begin(self) -> None:
         """Leave the queue: it is this one's turn."""
         self._place = None
+        self._observer.begun()
 
     def let_pass(self) -> None:
         """Report to the watchers that a single picture of somebody else is drawn between two of this one's."""
@@ -151,11 +168,16 @@ class Job(Observable[GenerateResult]):
 
     def finish(self, result: GenerateResult) -> bool:
         """End well."""
+        if not self.done:
+            self._observer.finished(result)
         return self._ended(super().finish(result))
 
     def fail(self, error: Exception) -> bool:
         """End with an error, which is this one's alone."""
-        return self._ended(super().fail(error))
+        is_now = self._ended(super().fail(error))
+        if is_now:
+            self._observer.failed(error)
+        return is_now
 
     def _ended(self, is_now: bool) -> bool:
         if is_now:

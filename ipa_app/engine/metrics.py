@@ -8,6 +8,8 @@ from collections.abc import Callable
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from ipa_app.errors import UserError
+
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -48,9 +50,19 @@ class Metrics:
         """Count the time of a phase that is over."""
         self._phases.labels(phase).observe(seconds)
 
-    def ended(self, outcome: str) -> None:
-        """Count a request that ended."""
+    def ended(self, error: Exception | None) -> str:
+        """Count a request that ended, and return how, in a word that names nothing that was asked for.
+
+        Args:
+            error: what it ended with; None where it has its pictures.
+        """
+        if isinstance(error, UserError):
+            self._ended.labels("failed").inc()
+            self.refused(error.message.key)
+            return error.message.key
+        outcome = "stopped" if error else "done"
         self._ended.labels(outcome).inc()
+        return outcome
 
     def refused(self, reason: str) -> None:
         """Count a refusal.

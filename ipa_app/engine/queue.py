@@ -132,7 +132,16 @@ class FairQueue(Generic[Item]):
             places.append(Place(entry.item, counted[entry.visitor], entry.bulk))
         return places
 
-    def add(self, item: Item, *, visitor: str, pictures: int = 1, size: int = 0, bulk: bool = False) -> None:
+    def add(
+        self,
+        item: Item,
+        *,
+        visitor: str,
+        pictures: int = 1,
+        size: int = 0,
+        bulk: bool = False,
+        admitted: bool = False,
+    ) -> None:
         """Let an item wait.
 
         Args:
@@ -141,11 +150,13 @@ class FairQueue(Generic[Item]):
             pictures: how many it asks for.
             size: of its pictures in memory, in bytes.
             bulk: whether it lets single pictures pass, which may come between its pictures.
+            admitted: whether it may wait in any case.
 
         Raises:
             UserError: too much waits, of this visitor or in all.
         """
-        self._check_room(visitor, size)
+        if not admitted:
+            self._check_room(visitor, size)
         row = self._rows.setdefault(visitor, _Row(self._clock))
         if not row.entries:
             row.start = max(row.start, self._clock)

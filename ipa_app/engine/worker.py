@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ipa_app.engine.job import Job
 from ipa_app.engine.observable import InternalError
 from ipa_app.engine.results import Progress
-from ipa_app.errors import Cancelled
+from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 
 if TYPE_CHECKING:
@@ -47,6 +47,11 @@ def wait_for_model(job: Job, manager: ModelManager) -> LoadedModel | None:
                 state = manager.state(name)
                 message = Message("doing.loading", title=job.plan.entry.title, doing=state.message or "")
                 job.emit(Progress(phase="loading", step=int(state.progress * 100), steps=100, message=message))
+            except UserError as error:
+                if error.message.key != "model.freed":
+                    raise
+                # Another model took its place before anything was drawn.
+                manager.start(name)
     return None
 
 

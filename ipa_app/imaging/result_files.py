@@ -11,7 +11,8 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -108,15 +109,39 @@ def write_result(
         PARAMETERS_KEY: _parameters(settings, image.size),
         **{_input_key(name): text for name, text in sorted((inputs or {}).items())},
     }
+    with whole_file(path) as file:
+        _FORMATS[output_format].save(image, file, notes)
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a file that is there, in place of an older one, once all of it is written, and not at all otherwise.
+
+    Raises:
+        OSError: there is no room for it.
+    """
     with NamedTemporaryFile(dir=Path(path).parent, suffix=".part", delete=False) as file:
         part = Path(file.name)
         try:
-            _FORMATS[output_format].save(image, file, notes)
+            yield file
         except BaseException:
             # On a full disk the half that there was room for would only keep others from theirs.
             part.unlink()
             raise
     part.replace(path)
+
+
+def is_whole_file(path: str | Path) -> bool:
+    """Return whether a file is a picture of one of the formats with nothing missing, as far as its format can tell.
+
+    Pixels are not decoded: of a PNG every chunk is checked, of the others the beginning.
+    """
+    try:
+        with Image.open(path, formats=[name.upper() for name in get_args(OutputFormat)]) as image:
+            image.verify()
+    except _UNREADABLE:
+        return False
+    return True
 
 
 def file_suffix(output_format: OutputFormat) -> str:
@@ -208,6 +233,9 @@ _FORMATS: Mapping[OutputFormat, _Format] = {
     "jpeg": _Format(".jpg", _save_jpeg),
     "webp": _Format(".webp", _save_webp),
 }
+
+
+FILE_SUFFIXES = tuple(each.suffix for each in _FORMATS.values())
 
 
 def _put_together(notes: Mapping[str, str]) -> bytes:

@@ -134,6 +134,17 @@ def as_data(value: object) -> Any:
     return [as_data(each) for each in value] if isinstance(value, tuple) else str(value)
 
 
+def from_data(data: Any) -> Any:
+    """Return what `as_data` was given, numbers with a fraction as their text.
+
+    Raises:
+        KeyError: there is no such sentence, or a value of it is missing.
+    """
+    if isinstance(data, dict):
+        return Message(data["key"], **{name: from_data(each) for name, each in data["values"].items()})
+    return tuple(map(from_data, data)) if isinstance(data, list) else data
+
+
 def _said(value: object) -> object:
     if isinstance(value, list | tuple):
         return tuple(map(_said, value))

@@ -135,7 +135,9 @@ def _make(task: str, sent: Mapping[str, object], *, studio: Studio, progress: gr
         job_id = studio.submit(build_request(task, sent))
         for event in studio.follow(job_id, awaited=awaited()):
             if isinstance(event, GenerateResult):
-                return _saved(event, job_id=job_id), {**_settings(event), "notes": list(event.notes)}
+                files, note = _saved(event, job_id=job_id), studio.note_on_keeping(job_id)
+                notes = [*event.notes, *([note] if note else [])]
+                return files, {**_settings(event), "notes": notes}
             if isinstance(event, Progress):
                 _report(progress, event)
         raise RuntimeError("a job ended without a result")

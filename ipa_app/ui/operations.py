@@ -54,7 +54,7 @@ def serve_until_told(page: gr.Blocks, engine: Engine, *, limit_s: float) -> None
             engine.finish(limit_s)
             _wait_until_told(page)
     except KeyboardInterrupt:
-        pass
+        engine.finish(0)
     page.close()
     engine.close()
 

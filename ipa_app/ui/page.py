@@ -49,7 +49,8 @@ def build_page(
         languages: that the page can be shown in, by their codes; by default all that there are.
     """
     files = [*(example.file for example in examples), *preset_pictures().values()]
-    gr.set_static_paths(sorted({str(path.parent.resolve()) for path in files}))
+    folders = {*(path.parent.resolve() for path in files), *studio.shown_folders}
+    gr.set_static_paths(sorted(map(str, folders)))
     with StudioBlocks(
         title=Message("page.title"), analytics_enabled=False, delete_cache=_CACHE_SECONDS, fill_width=True
     ) as page:

@@ -20,7 +20,7 @@ from ipa_app.ui.failures import explain, gradio_error
 from ipa_app.ui.form import build_request
 from ipa_app.ui.orders import SERIES, Order
 from ipa_app.ui.pictures import inline_picture
-from ipa_app.ui.results import ResultsPanel, columns_for, remember, show_pictures
+from ipa_app.ui.results import LONGEST_HISTORY, ResultsPanel, columns_for, remember, show_pictures
 from ipa_app.ui.status import progress_line, status_line
 from ipa_app.ui.studio import Studio, UnsavedError, save_pictures, save_zip
 from ipa_app.ui.tabs.shared import TaskTab
@@ -109,13 +109,15 @@ class Runner:
             running: what the browser kept, as `_begin` gave it.
             history: the files of this visit.
         """
+        history = history or self.studio.newest_pictures(LONGEST_HISTORY)
+        earlier = remember(self.results, history, ()) if history else {}
         job_id, series = (running.get("job"), running.get("series")) if isinstance(running, dict) else (None, None)
         if isinstance(job_id, str) and self.studio.knows(job_id):
             order = SERIES.get(series) if isinstance(series, str) else None
-            yield self.started()
+            yield {**self.started(), **earlier}
             yield from self.guarded(self._follow(_Wish(order=order, history=history), job_id=job_id))
         else:
-            yield {self.results.running: None}
+            yield {self.results.running: None, **earlier}
 
     def _begin(self, wish: _Wish, *, task: str, sent: Mapping[str, object]) -> Iterator[Update]:
         yield self.started()
@@ -171,6 +173,8 @@ class Runner:
             compared=_lie_on_each_other(results, order=order),
         )
         said = done_text(results, seconds=seconds, order=order, series=series)
+        if note := self.studio.note_on_keeping(job_id):
+            said = (*said, note)
         done = self.finished(status_line(*said, kind="done"))
         return {**done, **shown, **remember(self.results, wish.history, paths)}
 

@@ -17,8 +17,9 @@ from PIL import Image
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
+from ipa_app.engine.keeping import Keeper, KeptOrder, Order
 from ipa_app.engine.metadata import pack_inputs
-from ipa_app.engine.observable import Left
+from ipa_app.engine.observable import Left, Observable
 from ipa_app.engine.plan import Plan, make_plan
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
@@ -26,6 +27,7 @@ from ipa_app.engine.series import Part, Series
 from ipa_app.engine.tasks.pose_search import PoseSearch
 from ipa_app.errors import UserError
 from ipa_app.imaging.result_files import file_suffix, write_result
+from ipa_app.messages import Message
 from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.state import ModelState
@@ -36,7 +38,7 @@ from ipa_app.ui.failures import is_disk_full
 from ipa_app.ui.visitor import visitor
 
 _KEEP_UNSAVED_S = 3600.0
-"""How long pictures are kept that there was no room for on the disk."""
+"""How long pictures are held that there was no room for on the disk, or that nobody has come for yet."""
 
 
 class UnsavedError(UserError):
@@ -52,15 +54,15 @@ class _Running:
 
     Attributes:
         job: what runs.
-        again: starts the same anew, which comes to the same pictures; None for what need not wait for its turn.
+        kept: what was asked for, from which the same can be begun anew; None for what need not wait for its turn.
         began: since when, in seconds of the monotonic clock.
         followers: how many follow it.
         left: whether all who followed it went away, and may come back.
         stepped_aside: whether it was stopped meanwhile, as others waited.
     """
 
-    job: Job | Series | PoseSearch
-    again: Callable[[], Job | Series] | None = None
+    job: Job | Series | PoseSearch | Observable[GenerateResult]
+    kept: KeptOrder | None = None
     began: float = field(default_factory=time.monotonic)
     followers: int = 0
     left: bool = False
@@ -70,9 +72,10 @@ class _Running:
 class Studio:
     """What the page and the API talk to: the engine, the models, and the jobs that visitors have running."""
 
-    def __init__(self, *, engine: Engine, manager: ModelManager) -> None:
+    def __init__(self, *, engine: Engine, manager: ModelManager, keeper: Keeper | None = None) -> None:
         self.engine = engine
         self.manager = manager
+        self._keeper = keeper or Keeper()
         self._jobs: dict[str, _Running] = {}
         self._lock = threading.Lock()
 
@@ -83,36 +86,71 @@ class Studio:
         live one before, and comes after all that is not live.
         """
         request = self._noted(request.with_seed())
-        whose = visitor()
-
-        def begin() -> Job:
-            return self.engine.submit(request, previews=previews, visitor=whose, live=live)
-
-        return self._started(begin(), again=begin)
+        part = Part(title="", request=request)
+        return self._start(Order(parts=(part,), visitor=visitor(), previews=previews, live=live))
 
     def submit_series(self, parts: Sequence[Part], *, previews: bool = False) -> str:
         """Queue the requests of a series and return one id, by which they are followed and cancelled together."""
-        parts = [replace(part, request=self._noted(part.request)) for part in parts]
-        whose = visitor()
+        parts = tuple(replace(part, request=self._noted(part.request)) for part in parts)
+        return self._start(Order(parts=parts, visitor=visitor(), is_series=True, previews=previews))
 
-        def begin() -> Series:
-            return self.engine.submit_series(parts, previews=previews, visitor=whose)
+    def take_up(self) -> None:
+        """Queue what an earlier process left; it is drawn whether or not anybody comes back for it, by its old id."""
+        taken = self._keeper.left_over()
+        for kept in taken:
+            try:
+                if kept.refusal:
+                    raise kept.refusal
+                job = self._queued(kept, admitted=True)
+            except UserError as error:
+                if not kept.refusal:
+                    kept.refuse(error)
+                job = Observable[GenerateResult]()
+                job.fail(error)
+            self._jobs[kept.id] = _Running(job, kept)
+        self._forget_later([kept.id for kept in taken])
 
-        return self._started(begin(), again=begin)
+    def newest_pictures(self, count: int) -> list[str]:
+        """Return the files of the latest pictures of earlier visits that may be shown, newest first."""
+        return self._keeper.newest(count)
+
+    @property
+    def shown_folders(self) -> list[Path]:
+        """Where these files lie."""
+        return self._keeper.shown_folders
+
+    def note_on_keeping(self, job_id: str) -> Message | None:
+        """Return what is to be said of the keeping of a job's pictures; None where all is well."""
+        kept = self._jobs[job_id].kept
+        return kept.note() if kept else None
 
     def _noted(self, request: GenerateRequest) -> GenerateRequest:
         """Note how the words of a request will be read."""
         return replace(request, notes=(*request.notes, *word_notes(request, entry=self.entry(request.model))))
 
-    def _started(self, job: Job | Series, *, again: Callable[[], Job | Series]) -> str:
+    def _start(self, order: Order) -> str:
+        kept = KeptOrder(order) if order.live else self._keeper.keep(order)
+        try:
+            job = self._queued(kept)
+        except UserError:
+            kept.drop()
+            raise
         with self._lock:
-            self._jobs[job.id] = _Running(job, again)
+            self._jobs[kept.id] = _Running(job, kept)
             self._let_pass()
-        return job.id
+        return kept.id
+
+    def _queued(self, kept: KeptOrder, *, admitted: bool = False) -> Job | Series:
+        """Put an order into the engine's queue, for the first time or again."""
+        order, observers = kept.order, kept.observers
+        shared: Any = {"previews": order.previews, "visitor": order.visitor, "admitted": admitted}
+        if order.is_series:
+            return self.engine.submit_series(order.parts, observers=observers, **shared)
+        return self.engine.submit(order.parts[0].request, live=order.live, observer=observers[0], **shared)
 
     def _let_pass(self) -> None:
         """Stop what nobody follows just now where somebody else waits; called with the lock held."""
-        jobs = [each for each in self._jobs.values() if each.again and not each.job.done]
+        jobs = [each for each in self._jobs.values() if each.kept and not each.job.done]
         if any(not each.left for each in jobs):
             for each in jobs:
                 if each.left and not each.stepped_aside:
@@ -189,8 +227,8 @@ class Studio:
     def _join(self, job_id: str) -> _Running:
         with self._lock:
             running = self._jobs[job_id]
-            if running.stepped_aside and running.again:
-                running.job = running.again()
+            if running.stepped_aside and running.kept:
+                running.job = self._queued(running.kept)
             running.followers += 1
             running.left = running.stepped_aside = False
         return running
@@ -202,12 +240,31 @@ class Studio:
             if running is None or running.followers:
                 return
             del self._jobs[job_id]
+        # Who goes away because the process ends may come back to the next one.
+        if self.engine.trouble is None:
+            _drop(running)
         running.job.cancel()
+
+    def _forget_later(self, job_ids: Sequence[str]) -> None:
+        """Forget what nobody comes for, once it has been there for a while."""
+        if job_ids:
+            later = threading.Timer(_KEEP_UNSAVED_S, self._forget_unclaimed, [job_ids])
+            later.daemon = True
+            later.start()
+
+    def _forget_unclaimed(self, job_ids: Sequence[str]) -> None:
+        with self._lock:
+            known = [job_id for job_id in job_ids if job_id in self._jobs]
+            for job_id in known:
+                if self._jobs[job_id].job.done and not self._jobs[job_id].followers:
+                    del self._jobs[job_id]
+        self._forget_later([job_id for job_id in known if job_id in self._jobs])
 
     def cancel(self, job_id: str | None) -> None:
         """Stop a job, queued or running; one that is over or unknown is left alone."""
         running = self._jobs.get(job_id or "")
         if running is not None:
+            _drop(running)
             running.job.cancel()
 
     def find_pose(self, photo: Image.Image, *, model: str, options: PoseOptions) -> str:
@@ -247,6 +304,12 @@ class Studio:
             for name, sentence in self.catalog.left_out.items()
         }
         return there | left_out
+
+
+def _drop(running: _Running) -> None:
+    """Let what was asked for go, for good."""
+    if running.kept:
+        running.kept.drop()
 
 
 def _described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import gradio as gr
 import pytest
 
 from ipa_app.engine.engine import Engine
+from ipa_app.engine.keeping import Keeper
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from ipa_app.ui.page import lay_out
@@ -24,7 +25,9 @@ Update = Mapping[Any, Any]
 
 
 @contextmanager
-def opened_page(bundle: Path, *, temporary: Path | None = None) -> Iterator[tuple[Parts, Studio]]:
+def opened_page(
+    bundle: Path, *, temporary: Path | None = None, keeper: Keeper | None = None
+) -> Iterator[tuple[Parts, Studio]]:
     """Yield the parts and the studio of a page with two models, "toybox" and "other"; the latter has presets."""
     with pytest.MonkeyPatch.context() as patch:
         if temporary:
@@ -32,7 +35,7 @@ def opened_page(bundle: Path, *, temporary: Path | None = None) -> Iterator[tupl
         other = replace(entry_from_folder(bundle, name="other"), presets=PRESETS)
         manager = ModelManager({"toybox": entry_from_folder(bundle, name="toybox"), "other": other}, device="cpu")
         engine = Engine(manager)
-        studio = Studio(engine=engine, manager=manager)
+        studio = Studio(engine=engine, manager=manager, keeper=keeper)
         with gr.Blocks(analytics_enabled=False):
             parts = lay_out(studio, examples=(), model="toybox")
         yield parts, studio

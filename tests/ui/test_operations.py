@@ -74,8 +74,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_app(bundle: Path, temporary: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """`python app.py` over a tiny model, as soon as it can draw."""
+def running_app(
+    bundle: Path, temporary: Path, *, library: Path | None = None
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`python app.py` over a tiny model, as soon as it can draw; it keeps things in `library`, by default nowhere."""
     port = free_port()
     environment = {
         **os.environ,
@@ -84,6 +86,7 @@ def running_app(bundle: Path, temporary: Path) -> Iterator[tuple[str, subprocess
         "IPA_MODELS": str(bundle),
         "IPA_HUB_MODELS": "",
         "IPA_DEVICE": "cpu",
+        "IPA_LIBRARY": "" if library is None else str(library),
     }
     process = subprocess.Popen(
         [sys.executable, "app.py"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,0 +1,374 @@
+"""Keeping what is asked for until it is drawn, and what is drawn, in the library on the disk."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image
+
+from ipa_app.engine.job import JobObserver
+from ipa_app.engine.metadata import pack_inputs
+from ipa_app.engine.request_files import part_as_data, part_from_data
+from ipa_app.engine.results import GenerateResult
+from ipa_app.engine.series import Part
+from ipa_app.errors import Cancelled, UserError
+from ipa_app.library.library import Library
+from ipa_app.library.waiting import WaitingRecord
+from ipa_app.messages import Message, as_data, from_data
+
+logger = logging.getLogger(__name__)
+
+MOST_BEGUN = 3
+"""How often a part of an order is begun: what was drawn when the process died is taken up twice."""
+
+_AGAIN_S = 10.0
+_MOST_UNSAVED = 64
+_SAVING_S = 30.0
+_REFUSALS_KEPT_S = 7 * 86400.0
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a visitor asks for at once.
+
+    Attributes:
+        parts: its requests, their seeds decided.
+        visitor: whose it is; None for nobody else's.
+        is_series: whether the parts are shown as one.
+        previews: whether somebody watches how they are drawn.
+        live: whether it follows what its visitor is just changing; such a one is never kept.
+    """
+
+    parts: tuple[Part, ...]
+    visitor: str | None = None
+    is_series: bool = False
+    previews: bool = False
+    live: bool = False
+
+
+class KeptOrder:
+    """An order on its way: by default it lies nowhere, and is gone with the process.
+
+    Attributes:
+        id: names it, for longer than a process.
+        refusal: why it is drawn no more; None for one that is.
+    """
+
+    def __init__(self, order: Order, *, id: str = "", refusal: UserError | None = None) -> None:
+        self.order = order
+        self.id = id or uuid.uuid4().hex
+        self.refusal = refusal
+
+    @property
+    def observers(self) -> list[JobObserver]:
+        """Who is to be told of the job of each part."""
+        return [JobObserver() for _ in self.order.parts]
+
+    def refuse(self, error: UserError) -> None:
+        """Note why it is not drawn, until whoever asked for it comes."""
+        self.refusal = error
+
+    def drop(self) -> None:
+        """Let it go: nobody wants it any more. What was drawn of it is kept."""
+
+    def note(self) -> Message | None:
+        """Return what is to be said of the keeping of what was drawn, once that has been tried."""
+        return None
+
+
+class Keeper:
+    """Where orders are kept: this one keeps none."""
+
+    def keep(self, order: Order) -> KeptOrder:
+        """Keep an order until it is drawn, or dropped."""
+        return KeptOrder(order)
+
+    def left_over(self) -> list[KeptOrder]:
+        """Return the orders that an earlier process left, in the order in which they came."""
+        return []
+
+    def newest(self, count: int) -> list[str]:
+        """Return the files of the latest pictures that may be shown to whoever opens the page, newest first."""
+        del count
+        return []
+
+    @property
+    def shown_folders(self) -> list[Path]:
+        """Where these files lie."""
+        return []
+
+    def close(self) -> None:
+        """Write what can be written, and end."""
+
+
+class _Kept(KeptOrder):
+    """An order in the library; all that is written about it is written by the keeper's thread, but the beginning."""
+
+    def __init__(self, order: Order, record: WaitingRecord, keeper: LibraryKeeper, *, is_written: bool = True) -> None:
+        super().__init__(order, id=record.id)
+        self.record = record
+        self.keeper = keeper
+        self.is_written = is_written
+        self.is_dropped = self.is_lost = False
+        self.drawing: set[int] = set()
+        self.ended: set[int] = set()
+
+    @property
+    def observers(self) -> list[JobObserver]:
+        return [_Observer(self, index) for index in range(len(self.order.parts))]
+
+    def count_begun(self, index: int, change: int) -> None:
+        """Note that a part has been begun once more, or once less."""
+        begun = [count + change * (place == index) for place, count in enumerate(self.record.begun)]
+        self.record = replace(self.record, begun=tuple(begun))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to come of it."""
+        return self.is_dropped or len(self.ended) == len(self.record.parts)
+
+    def refuse(self, error: UserError) -> None:
+        super().refuse(error)
+        logger.warning("Order %s is set aside: %s", self.id, error.message.key)
+        self.record = replace(self.record, pictures=(), refusal=as_data(error.message))
+        self.keeper.tell(_Event(self, "refused"))
+
+    def drop(self) -> None:
+        self.keeper.tell(_Event(self, "dropped"))
+
+    def note(self) -> Message | None:
+        return self.keeper.note()
+
+
+@dataclass(frozen=True, eq=False)
+class _Event:
+    """What became of a part of an order, or of all of it."""
+
+    kept: _Kept
+    what: str
+    index: int = 0
+    result: GenerateResult | None = None
+
+
+class _Observer(JobObserver):
+    def __init__(self, kept: _Kept, index: int) -> None:
+        self._kept, self._index = kept, index
+
+    def begun(self) -> None:
+        self._tell("begun")
+
+    def finished(self, result: GenerateResult) -> None:
+        self._tell("finished", result)
+
+    def failed(self, error: Exception) -> None:
+        # What was stopped from outside is not over: whoever really stopped it drops it.
+        is_put_back = isinstance(error, Cancelled) or (
+            isinstance(error, UserError) and error.message.key in ("engine.closing", "engine.dead")
+        )
+        self._tell("put back" if is_put_back else "failed")
+
+    def _tell(self, what: str, result: GenerateResult | None = None) -> None:
+        self._kept.keeper.tell(_Event(self._kept, what, self._index, result))
+
+
+class LibraryKeeper(Keeper):
+    """Keeps orders and pictures in a library, by one thread that nobody waits for while they draw."""
+
+    def __init__(self, library: Library, *, shows: bool) -> None:
+        """Start the thread.
+
+        Args:
+            library: where things are kept.
+            shows: whether its pictures may be shown to whoever opens the page.
+        """
+        self._library = library
+        self._shows = shows
+        self._trouble: Message | None = None
+        self._events: queue.SimpleQueue[_Event | threading.Event | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="library", daemon=True)
+        self._thread.start()
+
+    def keep(self, order: Order) -> KeptOrder:
+        """Write an order down; where there is no room for it, it is drawn all the same."""
+        data = [part_as_data(part) for part in order.parts]
+        pictures = {name: image for _, each in data for name, image in each.items()}
+        record = WaitingRecord(
+            id=uuid.uuid4().hex,
+            asked=time.time(),
+            visitor=order.visitor,
+            is_series=order.is_series,
+            previews=order.previews,
+            parts=tuple(part for part, _ in data),
+            pictures=tuple(sorted(pictures)),
+            begun=(0,) * len(data),
+        )
+        return _Kept(order, record, self, is_written=self._put(record, pictures))
+
+    def left_over(self) -> list[KeptOrder]:
+        """Return what waits in the library. What has been begun too often, or cannot be read, has a refusal."""
+        return [self._left_over(record) for record in self._library.waiting.records() if not self._is_past(record)]
+
+    def newest(self, count: int) -> list[str]:
+        """Return the latest files."""
+        return [str(path) for path in self._library.pictures.newest(count)] if self._shows else []
+
+    @property
+    def shown_folders(self) -> list[Path]:
+        """The folder of pictures, and no other."""
+        return [self._library.pictures.folder] if self._shows else []
+
+    def note(self) -> Message | None:
+        """Return why what has been told so far is not written; None where it is."""
+        reached = threading.Event()
+        self._events.put(reached)
+        reached.wait(_SAVING_S)
+        return self._trouble
+
+    def tell(self, event: _Event) -> None:
+        """Hear of an order; returns at once."""
+        self._events.put(event)
+
+    def close(self) -> None:
+        """Write what there is room for, and let the library go. What could not be written is drawn again."""
+        self._events.put(None)
+        self._thread.join(_SAVING_S)
+        self._library.close()
+
+    def _left_over(self, record: WaitingRecord) -> KeptOrder:
+        order = Order(parts=(), visitor=record.visitor, is_series=record.is_series, previews=record.previews)
+        try:
+            if record.refusal is not None:
+                raise UserError(_refusal(record))
+            if max(record.begun) >= MOST_BEGUN:
+                raise UserError("library.set_aside")
+            parts = tuple(part_from_data(part, self._library.waiting.picture) for part in record.parts)
+        except UserError as error:
+            kept = _Kept(order, record, self)
+            kept.refuse(error)
+            return kept
+        return _Kept(replace(order, parts=parts), record, self)
+
+    def _is_past(self, record: WaitingRecord) -> bool:
+        is_past = record.refusal is not None and record.asked < time.time() - _REFUSALS_KEPT_S
+        if is_past:
+            self._library.waiting.remove(record.id)
+        return is_past
+
+    def _run(self) -> None:
+        unsaved: list[_Event] = []
+        is_open = True
+        while is_open:
+            try:
+                event = self._events.get(timeout=_AGAIN_S if unsaved else None)
+            except queue.Empty:
+                event = None
+            else:
+                is_open = event is not None
+            if isinstance(event, _Event):
+                self._hear(event)
+                if event.what == "finished":
+                    unsaved.append(event)
+            unsaved = self._save_all(unsaved)
+            if isinstance(event, _Event) and event.what != "finished":
+                self._settle(event.kept, unsaved)
+            if isinstance(event, threading.Event):
+                event.set()
+
+    def _hear(self, event: _Event) -> None:
+        kept, index = event.kept, event.index
+        if event.what == "dropped":
+            kept.is_dropped = True
+        elif event.what in ("finished", "failed"):
+            kept.ended.add(index)
+        elif event.what == "begun":
+            kept.drawing.add(index)
+            kept.count_begun(index, 1)
+        elif index in kept.drawing:
+            kept.drawing.remove(index)
+            kept.count_begun(index, -1)
+        if event.what in ("begun", "put back", "refused") and kept.is_written and not kept.is_over:
+            kept.is_written = self._put(kept.record)
+
+    def _save_all(self, events: Sequence[_Event]) -> list[_Event]:
+        """Write all that has been drawn; return what there was no room for."""
+        left = [event for event in events if not self._save(event)]
+        for event in left[:-_MOST_UNSAVED]:
+            # It is drawn again after the next start.
+            event.kept.is_lost = True
+        left = left[-_MOST_UNSAVED:]
+        for event in events:
+            if event not in left:
+                self._settle(event.kept, left)
+        if not left:
+            self._trouble = None
+        return left
+
+    def _save(self, event: _Event) -> bool:
+        try:
+            self._save_pictures(event)
+        except OSError as error:
+            self._note_trouble(error)
+            return False
+        except Exception:
+            # A bug: the page has the pictures, and trying again would not help.
+            logger.exception("A picture could not be kept in the library.")
+        return True
+
+    def _save_pictures(self, event: _Event) -> None:
+        result, record = event.result, event.kept.record
+        if result is None:
+            return
+        inputs = pack_inputs(result.inputs)
+        part = f"-{event.index + 1}" if record.is_series else ""
+        for image, seed in zip(result.images, result.seeds, strict=True):
+            if seed not in result.withheld:
+                self._library.pictures.save(
+                    image,
+                    name=f"{result.settings['task']}-{seed}-{record.id[:8]}{part}",
+                    made=record.asked,
+                    settings={**result.settings, "seed": seed},
+                    inputs=inputs,
+                )
+
+    def _settle(self, kept: _Kept, unsaved: Sequence[_Event]) -> None:
+        """Forget an order that is over, once all that was drawn of it is written."""
+        if kept.is_over and not kept.is_lost and not any(event.kept is kept for event in unsaved):
+            try:
+                self._library.waiting.remove(kept.id)
+            except OSError as error:
+                logger.warning("A request that is over could not be removed from the library: %s", error.strerror)
+
+    def _put(self, record: WaitingRecord, pictures: Mapping[str, Image.Image] | None = None) -> bool:
+        try:
+            self._library.waiting.put(record, pictures)
+        except OSError as error:
+            logger.warning("A request that waits could not be kept in the library: %s", error.strerror)
+            return False
+        return True
+
+    def _note_trouble(self, error: OSError) -> None:
+        if self._trouble is None:
+            logger.error("The library %s cannot be written to: %s", self._library.folder, error.strerror)
+        self._trouble = Message("library.disk_full" if error.errno in _FULL else "library.cannot_write")
+
+
+def build_keeper(library: Library | None, *, shows: bool) -> Keeper:
+    """Return what keeps things in a library, or nothing without one; `shows` is as for `LibraryKeeper`."""
+    return LibraryKeeper(library, shows=shows) if library else Keeper()
+
+
+def _refusal(record: WaitingRecord) -> Message:
+    try:
+        refusal = from_data(record.refusal)
+    except (KeyError, TypeError, AttributeError):
+        refusal = None
+    return refusal if isinstance(refusal, Message) else Message("library.not_readable")

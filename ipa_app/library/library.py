@@ -1,0 +1,87 @@
+"""The folder: where it is, and whose."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ipa_app.library.pictures import Pictures
+from ipa_app.library.waiting import WaitingRequests
+
+logger = logging.getLogger(__name__)
+
+VARIABLE = "IPA_LIBRARY"
+_USUAL = "IP-Adapter Studio"
+
+
+class Library:
+    """Pictures that were made and requests that wait, in a folder that is this process's alone.
+
+    Attributes:
+        folder: it.
+        pictures: what was made.
+        waiting: what is to be drawn.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open a folder, which is made where it is missing.
+
+        Raises:
+            OSError: it cannot be written to.
+            Timeout: another process has it.
+        """
+        self.folder = folder.resolve()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # The system lets go of it when the process ends, in whatever way.
+        self._lock = FileLock(self.folder / "lock", timeout=0)
+        self._lock.acquire()
+        self.pictures = Pictures(self.folder / "pictures", index=self.folder / "index.sqlite")
+        self.waiting = WaitingRequests(self.folder / "waiting")
+
+    def close(self) -> None:
+        """Let another process have it."""
+        self.pictures.close()
+        self._lock.release()
+
+
+def open_library(environment: Mapping[str, str]) -> Library | None:
+    """Open the folder that `chosen_folder` names; None without one, or where it cannot be used, which the log says."""
+    folder = chosen_folder(environment)
+    if folder is None:
+        return None
+    try:
+        return Library(folder)
+    except Timeout:
+        logger.warning("The library %s is in use by another process, so that nothing made here is kept.", folder)
+    except OSError as error:
+        logger.warning("The library %s cannot be written to, so that nothing made here is kept: %s", folder, error)
+    return None
+
+
+def chosen_folder(environment: Mapping[str, str]) -> Path | None:
+    """Return where things are kept: the folder that `IPA_LIBRARY` names, where it is set, none where that is empty.
+
+    Otherwise it is one in the home folder of whoever runs the app for themselves, and none where others can reach it.
+    """
+    named = environment.get(VARIABLE)
+    if named is not None:
+        return Path(named.strip()).expanduser() if named.strip() else None
+    return None if others_can_come(environment) else Path.home() / _USUAL
+
+
+def others_can_come(environment: Mapping[str, str]) -> bool:
+    """Return whether the app runs on a Space or listens beyond this machine, as Gradio's own variables say."""
+    is_shared = environment.get("GRADIO_SHARE", "").strip().lower() == "true"
+    return "SPACE_ID" in environment or is_shared or not _is_loopback(environment.get("GRADIO_SERVER_NAME", ""))
+
+
+def _is_loopback(server_name: str) -> bool:
+    name = server_name.strip().strip("[]")
+    try:
+        return name in ("", "localhost") or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

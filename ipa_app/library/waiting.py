@@ -1,0 +1,152 @@
+"""Requests that wait: a JSON file for each, and the pictures that they need, each once and named by its content."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ipa_app.imaging.result_files import whole_file
+
+logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[0-9a-f]{32}")
+# Seconds since 1970, more than any clock says.
+_LATEST = 2.0**33
+_HASH = re.compile(r"[0-9a-f]{64}")
+# They are needed for minutes: fast, and not as small as can be.
+_COMPRESSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitingRecord:
+    """What is kept of a visitor's order.
+
+    Attributes:
+        id: names it, 32 hexadecimal digits.
+        asked: when it came, in seconds since 1970.
+        visitor: whose it is; None for nobody else's.
+        is_series: whether its parts are shown as one.
+        previews: whether somebody watches how they are drawn.
+        parts: its requests, as JSON.
+        pictures: names of the pictures that these need.
+        begun: how often each part has been begun and not ended.
+        refusal: why it is drawn no more, as JSON; None while it is to be drawn.
+    """
+
+    id: str
+    asked: float
+    visitor: str | None
+    is_series: bool
+    previews: bool
+    parts: tuple[Any, ...]
+    pictures: tuple[str, ...]
+    begun: tuple[int, ...]
+    refusal: Any = field(default=None)
+
+
+class WaitingRequests:
+    """The folder of requests that wait. Its methods may be called from any thread."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the folder, which is made where it is missing; what no request needs is removed.
+
+        Raises:
+            OSError: it cannot be written to.
+        """
+        self._folder, self._pictures = folder, folder / "pictures"
+        self._pictures.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._needed = {record.id: record.pictures for record in self.records()}
+        for half in folder.rglob("*.part"):
+            half.unlink(missing_ok=True)
+        self._remove_pictures(path.stem for path in self._pictures.glob("*.png"))
+
+    def records(self) -> list[WaitingRecord]:
+        """Return all that wait, in the order in which they came; a file that is damaged is left out, and logged."""
+        read = [_read(path) for path in sorted(self._folder.glob("*.json"))]
+        return sorted((each for each in read if each is not None), key=lambda each: (each.asked, each.id))
+
+    def put(self, record: WaitingRecord, pictures: Mapping[str, Image.Image] | None = None) -> None:
+        """Keep a record, in place of an older one of the same id.
+
+        Args:
+            record: what is to be kept.
+            pictures: those that it needs and that may not be there yet, by the names in the record.
+
+        Raises:
+            OSError: there is no room for it, and nothing of it is kept.
+        """
+        with self._lock:
+            was = self._needed.get(record.id)
+            self._needed[record.id] = record.pictures
+            try:
+                for name, image in (pictures or {}).items():
+                    self._save(image, self._pictures / f"{name}.png")
+                with whole_file(self._file(record.id)) as file:
+                    file.write(json.dumps(asdict(record), allow_nan=False).encode())
+            except BaseException:
+                if was is None:
+                    self._forget(record.id)
+                raise
+            self._remove_pictures(set(was or ()) - set(record.pictures))
+
+    def remove(self, record_id: str) -> None:
+        """Forget a record and the pictures that no other one needs; one that is not there is no error."""
+        with self._lock:
+            if record_id in self._needed:
+                self._forget(record_id)
+
+    def picture(self, name: str) -> Image.Image:
+        """Return a picture by its name in a record.
+
+        Raises:
+            OSError: it is not there, or damaged.
+        """
+        if not _HASH.fullmatch(name):
+            raise OSError("no name of a picture")
+        with Image.open(self._pictures / f"{name}.png", formats=["PNG"]) as image:
+            return image.copy()
+
+    def _file(self, record_id: str) -> Path:
+        return self._folder / f"{record_id}.json"
+
+    def _forget(self, record_id: str) -> None:
+        needed = self._needed.pop(record_id)
+        self._file(record_id).unlink(missing_ok=True)
+        self._remove_pictures(needed)
+
+    def _remove_pictures(self, names: Iterable[str]) -> None:
+        needed = {name for each in self._needed.values() for name in each}
+        for name in set(names) - needed:
+            (self._pictures / f"{name}.png").unlink(missing_ok=True)
+
+    def _save(self, image: Image.Image, path: Path) -> None:
+        if not path.exists():
+            with whole_file(path) as file:
+                image.save(file, format="PNG", compress_level=_COMPRESSION)
+
+
+def _read(path: Path) -> WaitingRecord | None:
+    try:
+        data: dict[str, Any] = json.loads(path.read_bytes())
+        data |= {name: tuple(data[name]) for name in ("parts", "pictures", "begun")}
+        record = WaitingRecord(**{each.name: data[each.name] for each in fields(WaitingRecord)})
+        if _is_whole(record) and path.stem == record.id:
+            return record
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pass
+    logger.warning("%s is left out: it is no request that waits, or damaged.", path)
+    return None
+
+
+def _is_whole(record: WaitingRecord) -> bool:
+    is_counted = len(record.begun) == len(record.parts) and all(isinstance(count, int) for count in record.begun)
+    return bool(_NAME.fullmatch(record.id) and record.parts and is_counted and 0 < record.asked < _LATEST)

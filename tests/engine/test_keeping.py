@@ -1,0 +1,242 @@
+"""What is asked for is kept until it is drawn, and what is drawn is kept for good."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipa_app.engine import keeping
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.keeping import MOST_BEGUN, Keeper, KeptOrder, LibraryKeeper, Order
+from ipa_app.engine.queue import Limits
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.series import Part
+from ipa_app.errors import UserError
+from ipa_app.imaging.result_files import read_settings
+from ipa_app.library.library import Library
+from ipa_app.library.waiting import WaitingRecord
+from ipa_app.models.manager import ModelManager
+from tests.engine.conftest import TIMEOUT_S, noise_picture, reference
+from tests.sample_requests import differences
+
+
+@contextmanager
+def opened(folder: Path, *, shows: bool = True) -> Iterator[tuple[LibraryKeeper, Library]]:
+    library = Library(folder)
+    keeper = LibraryKeeper(library, shows=shows)
+    try:
+        yield keeper, library
+    finally:
+        keeper.close()
+
+
+def order(*seeds: int, **changes: Any) -> Order:
+    fields = {"task": "variation", "references": (reference(1),), "steps": 1, **changes}
+    parts = tuple(Part(title="", request=GenerateRequest(seed=seed, **fields)) for seed in seeds)
+    return Order(parts=parts, visitor="somebody", is_series=len(seeds) > 1)
+
+
+def records(library: Library) -> list[WaitingRecord]:
+    return library.waiting.records()
+
+
+def files(library: Library) -> list[Path]:
+    return sorted(library.pictures.folder.rglob("*.png"))
+
+
+def draw(engine: Engine, kept: KeptOrder) -> None:
+    for part, observer in zip(kept.order.parts, kept.observers, strict=True):
+        engine.submit(part.request, observer=observer).result(TIMEOUT_S)
+
+
+def until(happened: Callable[[], bool]) -> None:
+    waiting = threading.Event()
+    for _ in range(TIMEOUT_S * 20):
+        if happened():
+            return
+        waiting.wait(0.05)
+    raise AssertionError("it has not happened")
+
+
+def test_an_order_is_kept_until_it_is_drawn_and_its_pictures_for_good(engine: Engine, tmp_path: Path) -> None:
+    with opened(tmp_path) as (keeper, library):
+        kept = keeper.keep(order(3, count=2))
+        (record,) = records(library)
+        assert (record.id, record.visitor, len(record.pictures)) == (kept.id, "somebody", 1)
+        draw(engine, kept)
+        assert kept.note() is None
+        assert records(library) == []
+        assert list((tmp_path / "waiting" / "pictures").iterdir()) == []
+        assert [(read_settings(path) or {})["seed"] for path in files(library)] == [3, 4]
+        assert set(keeper.newest(5)) == set(map(str, files(library)))
+
+
+def test_a_series_is_over_with_its_last_part_and_has_a_file_for_each(engine: Engine, tmp_path: Path) -> None:
+    with opened(tmp_path) as (keeper, library):
+        kept = keeper.keep(order(3, 3))
+        part, observer = kept.order.parts[0], kept.observers[0]
+        engine.submit(part.request, observer=observer).result(TIMEOUT_S)
+        kept.note()
+        assert len(records(library)) == len(files(library)) == 1
+        engine.submit(part.request, observer=kept.observers[1]).result(TIMEOUT_S)
+        kept.note()
+        assert records(library) == []
+        assert len(files(library)) == 2
+
+
+def test_what_an_earlier_process_left_comes_back_in_its_order(tmp_path: Path) -> None:
+    with opened(tmp_path) as (keeper, _):
+        left = [keeper.keep(order(seed)) for seed in (5, 6)]
+    with opened(tmp_path) as (keeper, _):
+        back = keeper.left_over()
+        assert [each.id for each in back] == [each.id for each in left]
+        for one, other in zip(left, back, strict=True):
+            assert differences(one.order.parts[0].request, other.order.parts[0].request) == []
+            assert (other.order.visitor, other.refusal) == ("somebody", None)
+
+
+def test_what_is_drawn_again_is_the_same_file_with_the_same_bytes(engine: Engine, tmp_path: Path) -> None:
+    with opened(tmp_path) as (keeper, library):
+        kept = keeper.keep(order(3))
+        draw(engine, kept)
+        kept.note()
+        (path,) = files(library)
+        before = path.read_bytes()
+        path.write_bytes(b"")
+        draw(engine, kept)
+        kept.note()
+        assert [each.read_bytes() for each in files(library)] == [before]
+
+
+def test_an_order_that_ends_its_process_again_and_again_is_set_aside(tmp_path: Path) -> None:
+    refusals = []
+    for _ in range(MOST_BEGUN + 1):
+        with opened(tmp_path) as (keeper, library):
+            (kept,) = keeper.left_over() or [keeper.keep(order(3))]
+            refusals.append(kept.refusal and str(kept.refusal))
+            if kept.refusal is None:
+                kept.observers[0].begun()
+    aside = (
+        "The app ended three times while this request was drawn, so it is not tried again: please ask for fewer or "
+        "smaller pictures."
+    )
+    assert refusals == [None, None, None, aside]
+    with opened(tmp_path) as (keeper, library):
+        assert list((tmp_path / "waiting" / "pictures").iterdir()) == []
+        (kept,) = keeper.left_over()
+        assert str(kept.refusal) == aside
+        kept.drop()
+        kept.note()
+        assert records(library) == []
+
+
+@pytest.mark.parametrize("end", [Engine.close, lambda engine: engine.finish(0)], ids=["closed", "told to end"])
+def test_a_process_that_ends_well_counts_no_attempt_and_keeps_what_waits(
+    manager: ModelManager, tmp_path: Path, end: Callable[[Engine], None]
+) -> None:
+    engine = Engine(manager)
+    with opened(tmp_path) as (keeper, library):
+        first, other = (keeper.keep(order(seed, steps=100, count=8)) for seed in (3, 4))
+        for kept in (first, other):
+            engine.submit(kept.order.parts[0].request, observer=kept.observers[0])
+        until(lambda: [record.begun for record in records(library)] == [(1,), (0,)])
+        end(engine)
+        until(lambda: [record.begun for record in records(library)] == [(0,), (0,)])
+        assert files(library) == []
+    engine.close()
+
+
+def test_what_is_refused_is_not_kept_any_longer(engine: Engine, tmp_path: Path) -> None:
+    with opened(tmp_path) as (keeper, library):
+        kept = keeper.keep(order(3))
+        kept.observers[0].failed(UserError("model.freed", name="a"))
+        kept.note()
+        assert records(library) == []
+
+
+def test_what_cannot_be_read_any_more_is_said_and_stops_no_other(tmp_path: Path) -> None:
+    with opened(tmp_path) as (keeper, library):
+        keeper.keep(order(3))
+        keeper.keep(order(4, references=(), task="mix", prompt="a cat"))
+        (picture,) = (tmp_path / "waiting" / "pictures").iterdir()
+        picture.write_bytes(picture.read_bytes()[:-30])
+    with opened(tmp_path) as (keeper, library):
+        damaged, good = keeper.left_over()
+        assert str(damaged.refusal).startswith("What was kept of this request cannot be read any more")
+        assert good.refusal is None
+
+
+def test_orders_taken_once_are_not_turned_away(manager: ModelManager) -> None:
+    engine = Engine(manager, limits=Limits(total=1, each=1))
+    long = GenerateRequest(task="mix", prompt="a cat", steps=100, count=8)
+    jobs = [engine.submit(long, visitor="somebody", admitted=True) for _ in range(4)]
+    with pytest.raises(UserError):
+        engine.submit(long, visitor="somebody")
+    engine.close()
+    assert all(job.done for job in jobs)
+
+
+def test_a_full_disk_is_said_and_pictures_are_written_when_there_is_room(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as (keeper, library):
+        save = library.pictures.save
+
+        def full(*_: object, **__: object) -> Path:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(library.pictures, "save", full)
+        kept = keeper.keep(order(3))
+        draw(engine, kept)
+        assert str(kept.note()) == (
+            "The library's disk is full, so these pictures are not kept there yet: please make room there; they are "
+            "kept as soon as there is some."
+        )
+        kept.drop()
+        kept.note()
+        # A restart would draw them again.
+        assert len(records(library)) == 1
+        monkeypatch.setattr(library.pictures, "save", save)
+        assert kept.note() is None
+        assert len(files(library)) == 1
+        assert records(library) == []
+
+
+def test_more_than_can_be_held_is_left_to_the_next_process(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "_MOST_UNSAVED", 1)
+    with opened(tmp_path) as (keeper, library):
+        save = library.pictures.save
+
+        def broken(*_: object, **__: object) -> Path:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        monkeypatch.setattr(library.pictures, "save", broken)
+        kept = [keeper.keep(order(seed)) for seed in (3, 4)]
+        for each in kept:
+            draw(engine, each)
+        assert str(kept[0].note()).startswith("The library cannot be written to")
+        monkeypatch.setattr(library.pictures, "save", save)
+        kept[0].note()
+        assert [record.id for record in records(library)] == [kept[0].id]
+        assert len(files(library)) == 1
+
+
+def test_pictures_are_shown_only_where_nobody_else_can_come(tmp_path: Path) -> None:
+    with opened(tmp_path, shows=False) as (keeper, library):
+        library.pictures.save(noise_picture(), name="a", made=1e9, settings={}, inputs={})
+        assert (keeper.newest(5), keeper.shown_folders) == ([], [])
+
+
+def test_without_a_library_nothing_is_written(engine: Engine) -> None:
+    keeper = Keeper()
+    kept = keeper.keep(order(3))
+    draw(engine, kept)
+    assert (kept.note(), keeper.left_over(), keeper.newest(5), keeper.shown_folders) == (None, [], [], [])

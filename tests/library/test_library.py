@@ -1,0 +1,65 @@
+"""Where the library lies, and whose it is."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from filelock import Timeout
+
+from ipa_app.library.library import Library, chosen_folder, open_library, others_can_come
+
+USUAL = Path.home() / "IP-Adapter Studio"
+
+
+@pytest.mark.parametrize(
+    ("environment", "folder"),
+    [
+        ({}, USUAL),
+        ({"GRADIO_SERVER_NAME": "127.0.0.1"}, USUAL),
+        ({"GRADIO_SERVER_NAME": "localhost"}, USUAL),
+        ({"GRADIO_SERVER_NAME": "[::1]"}, USUAL),
+        ({"GRADIO_SERVER_NAME": "0.0.0.0"}, None),
+        ({"GRADIO_SERVER_NAME": "::"}, None),
+        ({"GRADIO_SERVER_NAME": "studio.example.org"}, None),
+        ({"GRADIO_SHARE": "True"}, None),
+        ({"SPACE_ID": "somebody/studio"}, None),
+        ({"SPACE_ID": "somebody/studio", "IPA_LIBRARY": "/data/library"}, Path("/data/library")),
+        ({"GRADIO_SERVER_NAME": "0.0.0.0", "IPA_LIBRARY": " /data/library "}, Path("/data/library")),
+        ({"IPA_LIBRARY": "~/made"}, Path.home() / "made"),
+        ({"IPA_LIBRARY": ""}, None),
+        ({"IPA_LIBRARY": " "}, None),
+    ],
+)
+def test_it_is_on_for_a_machine_of_ones_own_and_elsewhere_where_it_is_named(
+    environment: dict[str, str], folder: Path | None
+) -> None:
+    assert chosen_folder(environment) == folder
+
+
+def test_others_can_come_also_where_a_folder_is_named() -> None:
+    assert others_can_come({"GRADIO_SHARE": "true", "IPA_LIBRARY": "/data"})
+    assert not others_can_come({"IPA_LIBRARY": "/data"})
+
+
+def test_a_folder_is_one_process_s_at_a_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = Library(tmp_path / "made")
+    with pytest.raises(Timeout):
+        Library(tmp_path / "made")
+    with caplog.at_level(logging.WARNING):
+        assert open_library({"IPA_LIBRARY": str(tmp_path / "made")}) is None
+    assert "is in use by another process" in caplog.text
+    first.close()
+    second = open_library({"IPA_LIBRARY": str(tmp_path / "made")})
+    assert second is not None
+    second.close()
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_the_log_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    with caplog.at_level(logging.WARNING):
+        assert open_library({"IPA_LIBRARY": str(tmp_path / "file" / "made")}) is None
+    assert "cannot be written to, so that nothing made here is kept" in caplog.text
