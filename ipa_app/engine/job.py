@@ -64,22 +64,17 @@ class Job(Observable[GenerateResult]):
             previews: whether its watchers want to see the pictures while they are drawn.
             visitor: whose it is, where several jobs may be one visitor's; by default nobody else's.
             bulk: whether it is one of many, so that single pictures of others go first; so is one of several pictures.
-            live: whether it follows what its visitor is just changing: a newer one replaces it, and it gives way to
-                whatever is not live.
+            live: whether it follows what its visitor is just changing; a newer one replaces it, and others go first.
             observer: told of its way.
         """
         super().__init__()
         self.visitor = visitor or self.id
-        self.wants_previews = previews
-        self.plan = plan
+        self.plan, self.wants_previews = plan, previews
         self.bulk = bulk or plan.request.count > 1
         self.live = live
         self._gives_way = threading.Event()
-        # Of the visitor who submits it.
-        self.context = copy_context()
-        self._on_cancel = on_cancel
-        self._on_phase = on_phase
-        self._on_end = on_end
+        self.context = copy_context()  # of the visitor who submits it
+        self._on_cancel, self._on_phase, self._on_end = on_cancel, on_phase, on_end
         self._observer = observer or JobObserver()
         self._phase: Phase = "queued"
         self._since = time.monotonic()
