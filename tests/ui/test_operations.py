@@ -86,6 +86,7 @@ def running_app(
         "IPA_MODELS": str(bundle),
         "IPA_HUB_MODELS": "",
         "IPA_DEVICE": "cpu",
+        "IPA_EXACT": "1",
         "IPA_LIBRARY": "" if library is None else str(library),
     }
     process = subprocess.Popen(
