@@ -115,7 +115,8 @@ class Runner:
             yield self.started()
             yield from self.guarded(self._follow(_Wish(order=order, history=history), job_id=job_id))
         else:
-            yield {self.results.running: None}
+            # Where nothing was kept nothing is said of it: this may arrive when the next job has begun.
+            yield {self.results.running: gr.skip() if running is None else None}
 
     def _begin(self, wish: _Wish, *, task: str, sent: Mapping[str, object]) -> Iterator[Update]:
         yield self.started()
