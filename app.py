@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from ipa_app.runtime import is_on, thread_count
+from ipa_app.runtime import is_on, thread_count, whole_number
 
 # The environment is read when the libraries are imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -17,7 +17,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 import gradio as gr  # noqa: E402
 
 from ipa_app.engine.keeping import build_keeper  # noqa: E402
-from ipa_app.engine.queue import Limits, whole_number  # noqa: E402
+from ipa_app.engine.queue import Limits  # noqa: E402
 from ipa_app.library.library import open_library, others_can_come  # noqa: E402
 from ipa_app.models.adapter_set import largest_added  # noqa: E402
 from ipa_app.models.catalog import catalog  # noqa: E402

@@ -1,6 +1,6 @@
 """How fast the app draws with the bundled model, beside plain diffusers on the same machine in the same run.
 
-    python -m bench.speed [--rounds 9] [--json bench/results/NAME.json]
+    python -m bench.speed [--rounds 7] [--json bench/results/NAME.json]
     python -m bench.speed --table bench/results/NAME.json
 
 Both work in this process, in turn, on as many threads as the app takes; plain diffusers in single precision, with 20
@@ -38,7 +38,7 @@ from ipa_app.models.memory import default_dtype
 from ipa_app.runtime import thread_count
 from toybox import world
 
-ROUNDS = 9
+ROUNDS = 7
 PLAIN_STEPS = 20
 PROMPT = "a blue bear on the beach"
 MODEL = "toybox"
@@ -133,6 +133,11 @@ class Studio:
         self._engine.close()
 
 
+def reference() -> Image.Image:
+    """Draw what all pictures take after, which the model has never seen."""
+    return world.render(cases(1)[0].view, 256)
+
+
 def rows(studio: Studio, exact: Studio, together: Studio, plain: PlainDiffusers) -> Iterator[Row]:
     """List what is compared.
 
@@ -142,7 +147,7 @@ def rows(studio: Studio, exact: Studio, together: Studio, plain: PlainDiffusers)
         together: with several pictures in one batch.
         plain: plain diffusers.
     """
-    picture = world.render(cases(1)[0].view, 256)
+    picture = reference()
     yield from rows_beside_diffusers(studio, exact, plain, picture)
     yield from rows_beside_itself(studio, together, picture)
 
@@ -210,7 +215,7 @@ def measured(row: Row, rounds: int) -> Figures:
 
 def check_equal(exact: Studio, plain: PlainDiffusers) -> int:
     """Return by how much a pixel of the exact mode differs at most from plain diffusers, of 255."""
-    picture = world.render(cases(1)[0].view, 256)
+    picture = reference()
     ours = exact.draw(exact.request(3, reference=picture))[0]
     other = plain.draw(3, reference=picture, steps=exact.steps)
     return int(np.abs(np.asarray(ours, int) - np.asarray(other, int)).max())
@@ -223,7 +228,7 @@ def machine() -> dict[str, Any]:
         "processor": told.get("cpu_name") or platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "precision": str(default_dtype("cpu")).removeprefix("torch."),
+        "precision": str(default_dtype("cpu", exact=False)).removeprefix("torch."),
         "versions": {name: version(name) for name in ("torch", "diffusers")},
     }
 

@@ -49,9 +49,13 @@ class Visitor:
 
     def keep(self, name: str) -> None:
         """Save what is seen as a PNG of few colours, which is small."""
-        self._page.wait_for_timeout(1500)
-        path = self._folder / f"{name}.png"
-        self._page.screenshot(path=path, full_page=True)
+        page, path = self._page, self._folder / f"{name}.png"
+        # As tall as the page is, so that the bar that stays lies at its end and not across it.
+        height = page.evaluate("document.documentElement.scrollHeight")
+        page.set_viewport_size({"width": WIDTH, "height": max(HEIGHT, height)})
+        page.wait_for_timeout(1500)
+        page.screenshot(path=path)
+        page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
         with Image.open(path) as picture:
             picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
         print(path, flush=True)

@@ -1,4 +1,4 @@
-"""What the whole process shares: the lock under which networks are built, and the threads they may take."""
+"""What the whole process shares: the lock under which networks are built, the threads they may take, its variables."""
 
 from __future__ import annotations
 
@@ -25,6 +25,20 @@ def is_on(environment: Mapping[str, str], variable: str) -> bool:
     if text.lower() in ("", "0", "false"):
         return False
     raise UserError.plain(f"{variable} is {text!r}; it must be 1 or 0.")
+
+
+def whole_number(environment: Mapping[str, str], variable: str, default: int) -> int:
+    """Return a variable's number, the default where it is not set or empty.
+
+    Raises:
+        UserError: it is no whole number of at least 1.
+    """
+    text = environment.get(variable, "").strip()
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+        raise UserError.plain(f"{variable} is {text!r}; it must be a whole number of at least 1.")
+    return int(text)
 
 
 def thread_count() -> int:

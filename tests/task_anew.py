@@ -151,7 +151,7 @@ def drawn_by_the_api(studio: Studio, upload: Path) -> str:
     """Draw by the endpoint, which names what the task takes, and return the file."""
     endpoint = endpoint_of("redraw", studio=studio)
     names = list(inspect.signature(endpoint).parameters)
-    assert (names[0], names[-1]) == ("image", "freedom")
+    assert (names[0], names[-2:]) == ("image", ["freedom", "output_format"])
     assert not {"mask", "pose", "start_image", "strength"} & set(names)
     (file,), settings = endpoint(image={"path": str(upload)}, prompt="a cat", freedom=0.7, seed=1, steps=4)
     assert (settings["task"], settings["freedom"], settings["notes"]) == ("redraw", 0.7, ["It was drawn anew."])

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ipa_app.errors import UserError
+from ipa_app.runtime import whole_number
 
 Item = TypeVar("Item")
 
@@ -47,20 +48,6 @@ class Limits:
             each=whole_number(environment, "IPA_MOST_WAITING_EACH", cls.each),
             megabytes=whole_number(environment, "IPA_WAITING_MEGABYTES", cls.megabytes),
         )
-
-
-def whole_number(environment: Mapping[str, str], variable: str, default: int) -> int:
-    """Return a variable's number, the default where it is not set or empty.
-
-    Raises:
-        UserError: it is no whole number of at least 1.
-    """
-    text = environment.get(variable, "").strip()
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
-        raise UserError.plain(f"{variable} is {text!r}; it must be a whole number of at least 1.")
-    return int(text)
 
 
 @dataclass(eq=False)

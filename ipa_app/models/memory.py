@@ -33,7 +33,7 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def default_dtype(device: str, *, exact: bool = False) -> torch.dtype:
+def default_dtype(device: str, *, exact: bool) -> torch.dtype:
     """Return the precision to wish for.
 
     Half on CUDA; bfloat16 on processors that calculate in it; single elsewhere, as other processors are slow at half,
@@ -46,11 +46,11 @@ def default_dtype(device: str, *, exact: bool = False) -> torch.dtype:
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.float16
-    return torch.bfloat16 if kind == "cpu" and not exact and _calculates_in_bfloat16() else torch.float32
+    return torch.bfloat16 if kind == "cpu" and not exact and processor_has_bfloat16() else torch.float32
 
 
-def _calculates_in_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16; torch before 2.10 cannot tell."""
+def processor_has_bfloat16() -> bool:
+    """Return whether the processor has instructions for bfloat16; older versions of torch cannot tell."""
     told: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(told.get(instructions, False) for instructions in ("avx512_bf16", "amx_bf16"))
 

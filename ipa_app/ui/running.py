@@ -117,7 +117,8 @@ class Runner:
             yield {**self.started(), **earlier}
             yield from self.guarded(self._follow(_Wish(order=order, history=history), job_id=job_id))
         else:
-            yield {self.results.running: None, **earlier}
+            # Where nothing was kept nothing is said of it: this may arrive when the next job has begun.
+            yield {self.results.running: gr.skip() if running is None else None, **earlier}
 
     def _begin(self, wish: _Wish, *, task: str, sent: Mapping[str, object]) -> Iterator[Update]:
         yield self.started()

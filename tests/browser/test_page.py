@@ -100,7 +100,7 @@ def test_stop_ends_a_long_job_and_the_next_one_works(open_page: Any) -> None:
 def test_a_job_survives_that_the_page_is_closed_and_opened_again(open_page: Any, shoot: Any) -> None:
     page = open_page()
     page.click("#more-settings button")
-    enter(page, "steps", "40")
+    enter(page, "steps", "20")
     kept = page.evaluate("localStorage['ipa-running']")
     press_generate(page, "variation", count=8)
     page.wait_for_selector("#status .ipa-bar span")

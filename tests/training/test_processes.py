@@ -85,7 +85,10 @@ def test_two_processes_that_are_ended_save_together_and_go_on_as_one_run(
     step = int(folder.name.removeprefix("checkpoint-"))
     assert told.count(f"stopped after {step} steps: all of it is saved in {folder}") == 1
     assert (told + errors).count("skipped 3.png: ") == 1
-    assert sorted(len(load_file(file)["latents"]) for file in output.glob("encoded-*/pictures/*")) == [4, 7]
+    # In two files, or in more where a process took so long that it wrote down what it had meanwhile.
+    encoded = [len(load_file(file)["latents"]) for file in output.glob("encoded-*/pictures/*")]
+    assert len(encoded) >= 2
+    assert sum(encoded) == 11
 
     total = str(step + 2)
     assert f"going on from step {step} of {total}" in finish(start([*settings, "--max-steps", total]))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from ipa_app.engine.requests import GenerateRequest
@@ -82,6 +83,10 @@ def test_a_job_that_nobody_comes_back_for_is_stopped(
     assert list(runner.resume(kept, [])) == [{runner.results.running: None}]
 
 
-@pytest.mark.parametrize("kept", [None, {}, {"job": "no such job"}, {"job": 3, "series": []}, "text"])
+def test_where_nothing_was_kept_nothing_is_written_over_a_job_that_has_begun_meanwhile(runner: Runner) -> None:
+    assert list(runner.resume(None, [])) == [{runner.results.running: gr.skip()}]
+
+
+@pytest.mark.parametrize("kept", [{}, {"job": "no such job"}, {"job": 3, "series": []}, "text"])
 def test_what_a_browser_made_up_changes_nothing(runner: Runner, kept: Any) -> None:
     assert list(runner.resume(kept, [])) == [{runner.results.running: None}]

@@ -17,6 +17,7 @@ from torch import nn
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
+from ipa_app.models.memory import processor_has_bfloat16
 from ipa_app.training.config import MixedPrecision
 from ipa_app.training.distributed import Ballot, new_accelerator, process_count
 from ipa_app.training.optimization import Optimization, OptimizationConfig
@@ -67,10 +68,7 @@ def pick_device() -> torch.device:
 
 def precision() -> MixedPrecision:
     """bfloat16 where the device computes faster in it than in float32."""
-    # Older PyTorch does not tell what the processor can do.
-    processor = getattr(torch.cpu, "get_capabilities", dict)()
-    has_bfloat16 = torch.cuda.is_available() or processor.get("avx512_bf16") or processor.get("amx_bf16")
-    return "bf16" if has_bfloat16 else "no"
+    return "bf16" if torch.cuda.is_available() or processor_has_bfloat16() else "no"
 
 
 def mixed_precision() -> torch.autocast:
