@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -12,6 +14,9 @@ from PIL import Image, ImageFilter
 from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.pose.draw import draw_skeleton
+from ipa_app.pose.keypoints import Keypoint
+from ipa_app.pose.sheet import PoseSheet
+from ipa_app.pose.skeleton import Skeleton
 from toybox import world
 from toybox.recipe.denoiser import skeleton_of
 
@@ -50,14 +55,14 @@ class Measure:
 
     Attributes:
         name: as printed.
-        kind: attributes read by the judge, joints where they should be, pixels outside the mask untouched, or how far
-            the mask's rim is from what was there.
+        kind: attributes read by the judge, joints where they should be, limbs in the directions of the person that sets
+            the pose, pixels outside the mask untouched, or how far the mask's rim is from what was there.
         of: the view of the case that says how it should be.
         attributes: by the judge's names.
     """
 
     name: str
-    kind: Literal["attributes", "joints", "outside", "rim colours", "rim edges"] = "attributes"
+    kind: Literal["attributes", "joints", "directions", "outside", "rim colours", "rim edges"] = "attributes"
     of: Literal["view", "other", "stranger"] = "view"
     attributes: tuple[str, ...] = ()
 
@@ -77,6 +82,9 @@ class Row:
 
 
 SUBJECT = Measure(name="subject", attributes=world.SUBJECT_ATTRIBUTES)
+DIRECTIONS = Measure(name="directions of limbs", kind="directions")
+LIMBS = ((2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (11, 12), (12, 13))
+"""The joints at the ends of the bones of arms and legs."""
 ALL_ATTRIBUTES = tuple(world.ATTRIBUTES)
 RIM_MEASURES = tuple(Measure(name=kind, kind=kind, of="stranger") for kind in RIM)
 
@@ -96,6 +104,8 @@ def rows(*, side: int) -> Iterator[Row]:
         yield mix_row(adapter)
     for adapter in USUAL_NAMES:
         yield pose_row(adapter, side)
+    for adapter in USUAL_NAMES:
+        yield person_row(adapter)
     for adapter in USUAL_NAMES:
         yield inpaint_row(adapter, side)
 
@@ -177,6 +187,32 @@ def pose_row(adapter: str, side: int) -> Row:
 
     measures = (SUBJECT, Measure(name="joints in place", kind="joints", of="other"))
     return Row(name=f"pose, {adapter}", ask=ask, measures=measures)
+
+
+def person_row(adapter: str) -> Row:
+    """A reference, and the skeleton of a person, whose proportions are none of the world's."""
+
+    def ask(case: Case) -> GenerateRequest:
+        return GenerateRequest(
+            task="pose", pose=person_pose(case), references=_reference(case), adapter=adapter, scale=1.0, seed=case.seed
+        )
+
+    return Row(name=f"pose of a person, {adapter}", ask=ask, measures=(SUBJECT, DIRECTIONS))
+
+
+def person_pose(case: Case) -> PoseSheet:
+    """Return a person, 7.5 heads tall, who stands with arms and legs as the case's seed says, on a square canvas."""
+    rng = random.Random(case.seed)
+    points = {1: (0.5, 0.33), 2: (0.42, 0.344), 5: (0.58, 0.344), 8: (0.455, 0.544), 11: (0.545, 0.544)}
+    points |= {0: (0.5, 0.27), 14: (0.486, 0.258), 15: (0.514, 0.258), 16: (0.468, 0.266), 17: (0.532, 0.266)}
+    for side, arm, leg in ((-1, 2, 8), (1, 5, 11)):
+        raised, apart = rng.uniform(5, 150), rng.uniform(0, 35)
+        arms, legs = (raised, raised + rng.uniform(-10, 60)), (apart, apart + rng.uniform(-30, 0))
+        for root, angles, length in ((arm, arms, 0.12), (leg, legs, 0.168)):
+            for joint, angle in enumerate(angles, start=root):
+                (x, y), way = points[joint], math.radians(angle)
+                points[joint + 1] = x + side * length * math.sin(way), y + length * math.cos(way)
+    return PoseSheet(Skeleton((tuple(Keypoint(*points[joint]) for joint in range(18)),)), 512, 512)
 
 
 def inpaint_row(adapter: str, side: int) -> Row:

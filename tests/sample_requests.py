@@ -59,6 +59,7 @@ OF_TASK: dict[str, dict[str, Any]] = {
         "pose_hands": True,
         "pose_face": True,
         "pose_detector": "dwpose",
+        "pose_fit": False,
         "control_scale": 0.85,
         "control_start": 0.3,
         "control_end": 0.95,

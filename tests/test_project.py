@@ -270,7 +270,7 @@ def test_every_parameter_of_the_api_is_documented_with_its_default(endpoint):
     )
     for name, option in parameters(endpoint).items():
         default = "" if name in TASKS[endpoint].required else json.dumps(TASKS[endpoint].default_of(option))
-        for in_json, in_python in (("null", "None"), ("false", "False")):
+        for in_json, in_python in (("null", "None"), ("false", "False"), ("true", "True")):
             default = default.replace(in_json, in_python)
         assert (name, default) in promised, name
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,21 @@ def write_poses() -> None:
     """Write an OpenPose file and its drawn picture for every pose the toy world knows."""
     POSES_FOLDER.mkdir(parents=True, exist_ok=True)
     for name in world.POSES:
-        skeleton = Skeleton((tuple(Keypoint(x, y) for x, y in world.pose_keypoints(name)),))
         path = preset_file(name)
-        path.write_text(json.dumps(skeleton.to_openpose(SIDE, SIDE), indent=1) + "\n", "utf-8")
+        path.write_text(json.dumps(_openpose([name]), indent=1) + "\n", "utf-8")
         # Drawn from what was written, so that file and picture agree to the pixel.
         written = PoseSheet.from_json(path.read_text("utf-8"))
         draw_skeleton(written.skeleton, (SIDE, SIDE)).save(path.with_suffix(".png"), optimize=True)
+
+
+def body_poses() -> dict[str, Any]:
+    """Return OpenPose's data of every pose, from which the app takes the proportions of the world's one body."""
+    return _openpose(world.POSES)
+
+
+def _openpose(names: Iterable[str]) -> dict[str, Any]:
+    people = [tuple(Keypoint(x, y) for x, y in world.pose_keypoints(name)) for name in names]
+    return Skeleton(tuple(people)).to_openpose(SIDE, SIDE)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from ipa_app.models.entry import ModelEntry
 from ipa_app.models.families import SD1, Family, known_family
 from ipa_app.models.folder import (
     Manifest,
+    find_body_poses,
     find_pose_reader,
     find_presets,
     native_side,
@@ -218,6 +219,7 @@ def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
         location=folder,
         image_encoder=image_encoder if image_encoder.is_dir() else None,
         pose_reader=find_pose_reader(folder),
+        body_poses=find_body_poses(folder),
         width=settings.whole("width", side),
         height=settings.whole("height", side),
         steps=settings.whole("steps", 25),

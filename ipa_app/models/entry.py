@@ -146,6 +146,7 @@ class ModelEntry(HubFiles):
         controlnets: those that it can draw with, by what requests call them; the first of a kind is called as the kind.
         controlnets_left_out: of every one that cannot be used with it why, in one sentence, by what it would be called.
         pose_reader: weights of a network that reads the poses of what the model itself draws, where it brings one.
+        body_poses: keypoints of poses of the one body that it has learned, where it knows no other.
         width: native width in pixels, used where a request says 0.
         height: native height in pixels.
         steps: default number of denoising steps.
@@ -170,6 +171,7 @@ class ModelEntry(HubFiles):
     controlnets: Mapping[str, ControlNetEntry] = field(default_factory=dict)
     controlnets_left_out: Mapping[str, Message] = field(default_factory=dict)
     pose_reader: Path | None = None
+    body_poses: Path | None = None
     width: int = 512
     height: int = 512
     steps: int = 25

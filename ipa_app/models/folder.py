@@ -72,6 +72,12 @@ def find_pose_reader(folder: Path) -> Path | None:
     return path if path.is_file() else None
 
 
+def find_body_poses(folder: Path) -> Path | None:
+    """Find the keypoints of poses of the one body that a model has learned: `body_poses.json`, when it has such."""
+    path = folder / "body_poses.json"
+    return path if path.is_file() else None
+
+
 def native_side(folder: Path) -> int:
     """The side in pixels of the pictures that a model was trained on, from its configuration files."""
     sample_size = read_json(folder / "unet" / "config.json").get("sample_size")

@@ -47,7 +47,13 @@ class PosePicture:
     notes: tuple[Message, ...] = ()
 
 
-def pose_image(source: Image.Image, size: tuple[int, int], *, find: FindPeople) -> PosePicture:
+def pose_image(
+    source: Image.Image,
+    size: tuple[int, int],
+    *,
+    find: FindPeople,
+    fit: Callable[[PoseSheet], PoseSheet] = lambda sheet: sheet,
+) -> PosePicture:
     """Make the pose picture for an output of `size`.
 
     Args:
@@ -55,6 +61,7 @@ def pose_image(source: Image.Image, size: tuple[int, int], *, find: FindPeople) 
             character.
         size: the output's (width, height); another shape than the source's is padded with black.
         find: finds the people in a photo, and the toy.
+        fit: brings the joints, where they can be read, to what the model knows.
 
     Returns:
         A picture of `size`.
@@ -64,8 +71,9 @@ def pose_image(source: Image.Image, size: tuple[int, int], *, find: FindPeople) 
     """
     drawn = _drawn_pose(source)
     if drawn is not None:
-        return PosePicture(drawn.for_output(size), drawn.notes)
-    sheet = PoseSheet(find(source), *source.size).brought_closer()
+        fitted = drawn.fitted(fit)
+        return PosePicture(fitted.for_output(size), fitted.notes)
+    sheet = fit(PoseSheet(find(source), *source.size).brought_closer())
     return PosePicture(draw_sheet(sheet, size), sheet.notes)
 
 

@@ -7,6 +7,7 @@ a picture, are kept as they are drawn.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -53,6 +54,11 @@ class DrawnPose:
     sheet: PoseSheet | None = None
     details: Image.Image | None = None
     is_usable: bool = True
+
+    def fitted(self, fit: Callable[[PoseSheet], PoseSheet]) -> DrawnPose:
+        """Return it with its joints brought to what a model knows; what is not changed by that stays as it is drawn."""
+        sheet = self.sheet and fit(self.sheet)
+        return self if sheet is self.sheet else DrawnPose(self.picture, sheet, is_usable=False)
 
     @property
     def notes(self) -> tuple[Message, ...]:

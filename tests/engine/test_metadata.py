@@ -76,6 +76,15 @@ def test_keypoints_come_back_as_keypoints(tmp_path: Path) -> None:
     assert differences(read_request(write_result(request, tmp_path / "a.png")), request) == []
 
 
+def test_a_pose_from_before_poses_were_fitted_is_drawn_as_it_was(tmp_path: Path) -> None:
+    request = sample_request("pose", model="m", pose_fit=True)
+    settings = {**metadata_of(make_plan(request.with_seed(), ENTRY), scheduler="S", precision="float32")}
+    del settings["pose_fit"]
+    inputs = pack_inputs(input_pictures(make_plan(request.with_seed(), ENTRY)))
+    write_file(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=inputs)
+    assert not read_request(tmp_path / "a.png").pose_fit
+
+
 def test_transparent_pictures_come_back_transparent(tmp_path: Path) -> None:
     picture = noise_picture(1).convert("RGBA")
     picture.putalpha(Image.linear_gradient("L").resize(picture.size))

@@ -80,6 +80,7 @@ PROMISED = {
         "pose_face": False,
         "pose_detector": "openpose",
         "output_format": "png",
+        "pose_fit": True,
     },
     "/models": {},
 }

@@ -15,6 +15,7 @@ from transformers import CLIPImageProcessor
 
 from ipa_app.errors import UserError
 from toybox import world
+from toybox.assets import body_poses
 from toybox.recipe.adapters import train_base_adapter, train_fine_adapter
 from toybox.recipe.attention_distillation import distil_base_adapter, distil_fine_adapter
 from toybox.recipe.autoencoder import train_vae
@@ -73,6 +74,7 @@ def _forget_origins(target: Path) -> None:
 
 
 def _write_facts(recipe: Recipe, target: Path) -> None:
+    (target / "body_poses.json").write_text(json.dumps(body_poses(), indent=1) + "\n", "utf-8")
     (target / "words.json").write_text(json.dumps(world.words(), indent=1) + "\n", "utf-8")
     facts = {
         "title": TITLE,

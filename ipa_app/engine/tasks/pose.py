@@ -26,13 +26,14 @@ from ipa_app.pose.detect import PosePicture, pose_image
 from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.detectors import DETECTORS, USUAL, DetectorName
 from ipa_app.pose.draw import draw_sheet
+from ipa_app.pose.fitting import fit_pose, read_body
 from ipa_app.pose.sheet import PoseSheet
 
 if TYPE_CHECKING:
     from ipa_app.engine.batch import BatchItem
     from ipa_app.engine.plan import Plan
     from ipa_app.engine.requests import GenerateRequest
-    from ipa_app.models.entry import ControlNetEntry
+    from ipa_app.models.entry import ControlNetEntry, ModelEntry
     from ipa_app.models.families import PipelineTask
 
 
@@ -84,6 +85,14 @@ class ControlOptions(OwnOptions):
         beside="pose",
         doc="what finds people in a photo: "
         + ", or ".join(each.name + " where it is installed" * bool(each.packages) for each in DETECTORS.values()),
+    )
+
+    pose_fit: bool = option(
+        True,
+        title="The fitting of the pose",
+        label="Fit the pose to the model's body",
+        help="For models that know one body only, as Toybox does: limbs keep their directions, and take its lengths.",
+        doc="whether a skeleton takes the proportions of a model that knows one body only, as Toybox does",
     )
 
     @property
@@ -153,19 +162,30 @@ class Pose(Task):
     def restored(
         self, metadata: Mapping[str, Any], pictures: Mapping[str, Image.Image], *, of: type[GenerateRequest]
     ) -> dict[str, Any]:
-        """Return the keypoints, or else the picture."""
+        """Return the keypoints, or else the picture; what was made before poses were fitted is drawn as it was."""
+        fitted = {} if "pose_fit" in metadata else {"pose_fit": False}
         if isinstance(keypoints := metadata.get("pose"), dict):
-            return {"pose": PoseSheet.from_openpose(keypoints)}
-        return super().restored(metadata, pictures, of=of)
+            return {"pose": PoseSheet.from_openpose(keypoints), **fitted}
+        return {**super().restored(metadata, pictures, of=of), **fitted}
 
 
 def _pose_picture(plan: Plan, tools: Tools) -> PosePicture:
     """Bring whatever the request gives as its pose to a picture of the size that is drawn at."""
-    pose = plan.request.pose
+    pose, entry = plan.request.pose, plan.entry
     if pose is None:
         raise RuntimeError("a request for a pose has one")
+
+    def fit(sheet: PoseSheet) -> PoseSheet:
+        return fitted_for(entry, sheet) if plan.request.pose_fit else sheet
+
     if isinstance(pose, PoseSheet):
-        return PosePicture(draw_sheet(pose, plan.canvas_size), pose.notes)
-    toy_reader, looked_for = plan.entry.pose_reader, plan.request.pose_options
-    find = people_finder(tools.detector, looked_for, toy_reader=toy_reader, emit=tools.emit, stop=tools.stop)
-    return pose_image(pose.convert("RGB"), plan.canvas_size, find=cancellable(find, tools.check_cancelled))
+        sheet = fit(pose)
+        return PosePicture(draw_sheet(sheet, plan.canvas_size), sheet.notes)
+    looked_for = plan.request.pose_options
+    find = people_finder(tools.detector, looked_for, toy_reader=entry.pose_reader, emit=tools.emit, stop=tools.stop)
+    return pose_image(pose.convert("RGB"), plan.canvas_size, find=cancellable(find, tools.check_cancelled), fit=fit)
+
+
+def fitted_for(entry: ModelEntry, sheet: PoseSheet) -> PoseSheet:
+    """Fit a pose to the body that a model draws, as `fit_pose` does; for a model that knows any, it stays as it is."""
+    return fit_pose(sheet, read_body(entry.body_poses)) if entry.body_poses else sheet

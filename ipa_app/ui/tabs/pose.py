@@ -7,7 +7,7 @@ picture of one in the upload box: then the editor steps aside.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,9 +28,11 @@ from ipa_app.ui.controls import AT_ONCE, CHECKED, controls, picture_input
 from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
 from ipa_app.ui.language.markup import said
+from ipa_app.ui.parts import Parts
+from ipa_app.ui.running import Runner
 from ipa_app.ui.skeleton_editor.component import skeleton_editor
 from ipa_app.ui.status import notes_html
-from ipa_app.ui.tabs.pose_finder import PoseFinder, connect_pose_finder
+from ipa_app.ui.tabs.pose_finder import PoseFinder, connect_pose_finder, fit_for
 from ipa_app.ui.tabs.shared import Tab, TaskTab, Update, finish_tab, help_text, subheading
 from ipa_app.ui.uploads import file_path
 
@@ -61,6 +63,7 @@ class _PoseParts:
     find: gr.Button
     options: dict[str, Any]
     picture: gr.Image
+    fit: dict[str, Any]
 
 
 def pose_tab(entry: ModelEntry) -> TaskTab:
@@ -80,13 +83,19 @@ def pose_tab(entry: ModelEntry) -> TaskTab:
             placeholder=Message("page.prompt_examples.pose"),
         )
     _connect(parts)
-    finder = PoseFinder(find=parts.find, options=parts.options, picture=parts.picture, skeleton=parts.skeleton)
     return replace(
         finished,
-        inputs={"pose": parts.picture, "skeleton": parts.skeleton, **parts.options, **control_scale, **shares},
+        inputs={
+            "pose": parts.picture,
+            "skeleton": parts.skeleton,
+            **parts.options,
+            **parts.fit,
+            **control_scale,
+            **shares,
+        },
         folds=dict.fromkeys(shares, when),
         starting=(parts.find,),
-        connect=partial(connect_pose_finder, finder),
+        connect=partial(_connect_readers, parts),
         from_example=_from_example,
         from_request=partial(_from_request, parts),
     )
@@ -122,6 +131,7 @@ def _lay_out() -> _PoseParts:
     with gr.Column(elem_id="pose-editing") as editing:
         subheading(Message("page.pose.editor_label"))
         skeleton = skeleton_editor(next(iter(preset_sheets().values()), None))
+        fit = controls("pose_fit")
         with gr.Accordion(Message("page.pose.keypoints_accordion"), open=False, elem_id="keypoints-panel"):
             keypoints = _keypoints()
     with gr.Column(visible=False, elem_id="pose-aside") as aside:
@@ -142,6 +152,7 @@ def _lay_out() -> _PoseParts:
         find=find,
         options=options,
         picture=picture,
+        fit=fit,
     )
 
 
@@ -205,22 +216,47 @@ def _connect(parts: _PoseParts) -> None:
 
     points = parts.keypoints
     canvas = [points.width, points.height]
-    read = [parts.skeleton, points.notes, points.text]
     parts.presets.select(chosen, None, [parts.skeleton, parts.picture, points.notes], **AT_ONCE)
-    points.use.click(read_keypoints, [points.text, *canvas], read, preprocess=False, **CHECKED)
-    points.file.upload(read_keypoints_file, [points.file, *canvas], read, preprocess=False, **CHECKED)
     points.picture.upload(read_canvas, points.picture, canvas, preprocess=False, **CHECKED)
     parts.picture.change(_step_aside, parts.picture, [parts.editing, parts.aside], preprocess=False, **AT_ONCE)
     parts.back.click(lambda: None, None, parts.picture, **AT_ONCE)
 
 
-def read_keypoints(text: Any, width: Any = 0, height: Any = 0) -> tuple[Any, str, Any]:
+def _connect_readers(own: _PoseParts, parts: Parts, runner: Runner) -> None:
+    """Let keypoints and found poses come into the editor fitted to the chosen model's body, where that is wanted."""
+    options = {**own.options, **own.fit}
+    finder = PoseFinder(find=own.find, options=options, picture=own.picture, skeleton=own.skeleton)
+    connect_pose_finder(finder, parts, runner)
+    points, switch = own.keypoints, own.fit["pose_fit"]
+    chosen = [switch, parts.settings.model]
+    read, canvas = [own.skeleton, points.notes, points.text], [points.width, points.height]
+
+    def fitting(read_from: Callable[..., tuple[Any, str, Any]]) -> Callable[..., tuple[Any, str, Any]]:
+        def fitted(given: Any, width: Any, height: Any, pose_fit: Any, model: str) -> tuple[Any, str, Any]:
+            return read_from(given, width, height, fit=fit_for(runner.studio, pose_fit=pose_fit, model=model))
+
+        return fitted
+
+    def switched(text: Any, pose_fit: Any, model: str) -> tuple[Any, str]:
+        if not pose_fit or not text:
+            return gr.skip(), ""
+        return read_keypoints(text, fit=fit_for(runner.studio, pose_fit=pose_fit, model=model))[:2]
+
+    points.use.click(fitting(read_keypoints), [points.text, *canvas, *chosen], read, preprocess=False, **CHECKED)
+    points.file.upload(fitting(read_keypoints_file), [points.file, *canvas, *chosen], read, preprocess=False, **CHECKED)
+    switch.input(switched, [own.skeleton, *chosen], read[:2], preprocess=False, **CHECKED)
+
+
+def read_keypoints(
+    text: Any, width: Any = 0, height: Any = 0, *, fit: Callable[[PoseSheet], PoseSheet] = lambda sheet: sheet
+) -> tuple[Any, str, Any]:
     """Read what was pasted.
 
     Args:
         text: the file's content.
         width: of the picture that the points are of, in pixels; 0 where nobody has said it.
         height: of that picture, in pixels; 0 where nobody has said it.
+        fit: brings the pose to what the model knows.
 
     Returns:
         The pose as the editor takes it, what was left out of it, and nothing for the box; where the size of the picture
@@ -234,13 +270,15 @@ def read_keypoints(text: Any, width: Any = 0, height: Any = 0) -> tuple[Any, str
             raise UserError("keypoints.nothing_pasted")
         is_known = all(isinstance(side, int | float) and side > 0 for side in (width, height))
         try:
-            sheet = PoseSheet.from_json(text, canvas=(width, height) if is_known else None)
+            sheet = fit(PoseSheet.from_json(text, canvas=(width, height) if is_known else None))
         except UnknownCanvasError as question:
             return gr.skip(), notes_html([question.message]), text
         return sheet.to_json(), notes_html(sheet.notes), gr.skip()
 
 
-def read_keypoints_file(payload: Any, width: Any = 0, height: Any = 0) -> tuple[Any, str, Any]:
+def read_keypoints_file(
+    payload: Any, width: Any = 0, height: Any = 0, *, fit: Callable[[PoseSheet], PoseSheet] = lambda sheet: sheet
+) -> tuple[Any, str, Any]:
     """Read an uploaded file, as `read_keypoints` does.
 
     Raises:
@@ -256,7 +294,7 @@ def read_keypoints_file(payload: Any, width: Any = 0, height: Any = 0) -> tuple[
             text = content.decode(json.detect_encoding(content))
         except UnicodeDecodeError:
             raise UserError("keypoints.file_not_text") from None
-    return read_keypoints(text, width, height)
+    return read_keypoints(text, width, height, fit=fit)
 
 
 def read_canvas(payload: Any) -> tuple[int, int]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from ipa_app.engine.results import Progress
+from ipa_app.engine.tasks.pose import fitted_for
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.pose.detector import PoseOptions
@@ -19,13 +21,15 @@ from ipa_app.ui.form import checked_values, open_upload
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.running import Runner, Update
 from ipa_app.ui.status import progress_line, status_line
+from ipa_app.ui.studio import Studio
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoseFinder:
     """The button that finds the pose in the picture, and where that goes.
 
-    `options` are the inputs that say how people are looked for, by the request's field.
+    `options` are the inputs that say how people are looked for, and whether they are fitted to the model's body, by the
+    request's field.
     """
 
     find: gr.Button
@@ -70,7 +74,8 @@ def _look(
     if picture is None:
         raise UserError("pose.no_photo")
     yield runner.started()
-    said = checked_values("pose", sent, names=("pose_detector", "pose_hands", "pose_face"))
+    said = checked_values("pose", sent, names=("pose_detector", "pose_hands", "pose_face", "pose_fit"))
+    fit = fit_for(runner.studio, pose_fit=said["pose_fit"], model=model)
     wanted = PoseOptions(
         pose_detector=said["pose_detector"], pose_hands=said["pose_hands"], pose_face=said["pose_face"]
     )
@@ -82,8 +87,14 @@ def _look(
             if isinstance(event, Progress):
                 yield {runner.results.status: progress_line(event)}
             elif isinstance(event, PoseSheet):
-                status = status_line(found_text(event), *photo.notes, *event.notes, kind="done")
-                yield {**runner.finished(status), finder.skeleton: event.to_json(), finder.picture: None}
+                found = fit(event)
+                status = status_line(found_text(event), *photo.notes, *found.notes, kind="done")
+                yield {**runner.finished(status), finder.skeleton: found.to_json(), finder.picture: None}
+
+
+def fit_for(studio: Studio, *, pose_fit: Any, model: str) -> Callable[[PoseSheet], PoseSheet]:
+    """Return what brings a pose to the body of the chosen model, where that is switched on."""
+    return partial(fitted_for, studio.entry(model)) if pose_fit else lambda sheet: sheet
 
 
 def found_text(sheet: PoseSheet) -> Message:
