@@ -255,6 +255,7 @@ class Engine:
                         self._wait_again(job)
                     self._announce_positions()
                     self._changed.notify_all()
+                del job  # with its pictures, while there is no other
         finally:
             self._end()
 
@@ -327,8 +328,7 @@ class Engine:
             self._changed.wait_for(lambda: len(self._waiting) or self._closed)
             if self._closed:
                 return None
-            job = self._waiting.begin()
-            self._begin(job)
+            self._begin(job := self._waiting.begin())
             self._announce_positions()
             return job
 

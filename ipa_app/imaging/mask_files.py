@@ -12,9 +12,8 @@ import numpy as np
 from PIL import Image
 
 from ipa_app.errors import UserError
-from ipa_app.imaging.colour import to_srgb
 from ipa_app.imaging.masks import fit_mask
-from ipa_app.imaging.opening import Decoded, Opened, PictureSource, decode
+from ipa_app.imaging.opening import Decoded, Opened, PictureSource, decode, in_srgb
 from ipa_app.messages import Message
 
 _NAME = Message("upload.mask")
@@ -158,7 +157,7 @@ def _fits(size: tuple[int, int], frame: tuple[int, int]) -> bool:
 
 
 def _drawn(decoded: Decoded, turn: Image.Transpose | None) -> _Drawn:
-    image, _ = to_srgb(decoded.image, decoded.profile, name=_NAME)
+    image, _ = in_srgb(decoded, name=_NAME)
     grey = decoded.levels
     if grey is None and decoded.image.mode in ("1", "L"):
         grey = decoded.image.convert("L")

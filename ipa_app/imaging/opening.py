@@ -55,6 +55,7 @@ _DAMAGED = (
     EOFError,
     OverflowError,
     AttributeError,
+    AssertionError,
     MemoryError,
     RuntimeError,
     struct.error,
@@ -140,10 +141,7 @@ def read_image(
         UserError: not a picture, damaged, too small or too large.
     """
     decoded = decode(source, name=name, max_pixels=max_pixels, min_side=min_side)
-    try:
-        image, notes = to_srgb(decoded.image, decoded.profile, name=name)
-    except _DAMAGED as error:
-        raise UserError("picture.unknown_colours", mode=decoded.image.mode) from error
+    image, notes = in_srgb(decoded, name=name)
     return Opened(image=image, turn=decoded.turn, notes=(*decoded.notes, *notes))
 
 
@@ -177,6 +175,18 @@ def decode(
     return _decode_file(data, name=name, max_pixels=max_pixels, min_side=min_side)
 
 
+def in_srgb(decoded: Decoded, *, name: str) -> tuple[Image.Image, list[Message]]:
+    """Bring what was decoded to sRGB, as `to_srgb` does.
+
+    Raises:
+        UserError: its colours cannot be read.
+    """
+    try:
+        return to_srgb(decoded.image, decoded.profile, name=name)
+    except _DAMAGED as error:
+        raise UserError("picture.unknown_colours", mode=decoded.image.mode) from error
+
+
 def check_visible(image: Image.Image) -> None:
     """Make sure that there is something to be seen in a picture of mode "RGB" or "RGBA".
 
@@ -203,6 +213,8 @@ def _decode_file(data: bytes, *, name: str, max_pixels: int, min_side: int) -> D
         if kind == "JPEG" and not has_end(file):
             raise OSError("the end of this JPEG is missing")
         image.load()
+        if image.mode == "P" and image.palette is None:
+            raise OSError("the palette of this picture is missing")
         if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getbbox() is None:
             # Windows' own programs write such files and look at the colours only.
             return image.convert("RGB")

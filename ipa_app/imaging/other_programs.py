@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ _FORMATS = ("PNG", "JPEG", "WEBP")
 _LAST_LINE = "Steps: "  # of AUTOMATIC1111's notes
 _NEGATIVE = r"Negative\sprompt:"
 _LARGEST_FILE = 64 * 2**20
+_LONGEST_NAME = 100
+# No program has a seed of more than 64 bits.
+_LARGEST_WHOLE = 2**64
 # To read notes behind the pixels, those are decoded, too.
 _MOST_PIXELS = 50_000_000
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, KeyError, RecursionError, Image.DecompressionBombError)
@@ -228,12 +231,14 @@ def _settings(info: PromptInfo, notes: Mapping[str, Any], graph: Graph) -> Other
         seed=_whole(values.get("seed", values.get("noise_seed"))),
         steps=_whole(values.get("steps", info.metadata.get("steps"))),
         guidance_scale=_number(values.get("cfg_scale")),
-        size=size_of(graph, str(sampler.sampler_id)) if graph else _size(info.metadata),
+        size=_pair(size_of(graph, str(sampler.sampler_id))) if graph else _size(info.metadata),
         model=_model(sampler, notes),
         sampler=_sampler_name(sampler),
         beside=_used_beside(info, notes, graph),
         samplers=len(info.samplers),
-        taken_from=f"{graph[str(sampler.sampler_id)]['class_type']} {sampler.sampler_id}" if several and graph else "",
+        taken_from=_name(f"{graph[str(sampler.sampler_id)]['class_type']} {sampler.sampler_id}")
+        if several and graph
+        else "",
     )
 
 
@@ -244,16 +249,22 @@ def _first_pass(samplers: list[Sampler], graph: Graph) -> Sampler:
 
 def _model(sampler: Sampler, notes: Mapping[str, Any]) -> str | None:
     if sampler.model is not None:
-        return sampler.model.name
+        return _name(sampler.model.name)
     invoke = json.loads(notes.get("invokeai_metadata", "{}")).get("model")
-    return str(invoke["name"]) if isinstance(invoke, dict) and "name" in invoke else None
+    return _name(invoke["name"]) if isinstance(invoke, dict) and "name" in invoke else None
 
 
 def _sampler_name(sampler: Sampler) -> str | None:
     schedule = sampler.parameters.get("scheduler")
     if not sampler.name:
         return None
-    return f"{sampler.name} ({schedule})" if schedule else str(sampler.name)
+    return _name(f"{sampler.name} ({schedule})" if schedule else sampler.name)
+
+
+def _name(value: Any) -> str:
+    """Return what something is called, whatever is written there, in as many characters as a sentence has room for."""
+    text = str(value)
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
 
 
 def _used_beside(info: PromptInfo, notes: Mapping[str, Any], graph: Graph) -> tuple[str, ...]:
@@ -273,15 +284,23 @@ def _size(metadata: Mapping[Any, Any]) -> tuple[int, int] | None:
     """Read a size from where each program writes it: "512x512", "(512, 512)", or two numbers."""
     pair = f"{metadata.get('width')}x{metadata.get('height')}"
     found = re.fullmatch(r"\(?(\d+)\s*[x,]\s*(\d+)\)?", str(metadata.get("Size") or metadata.get("resolution") or pair))
-    return (int(found[1]), int(found[2])) if found else None
+    return _pair(found.groups() if found else None)
+
+
+def _pair(sides: Sequence[Any] | None) -> tuple[int, int] | None:
+    width, height = map(_whole, sides or (None, None))
+    return (width, height) if width is not None and height is not None else None
 
 
 def _whole(value: Any) -> int | None:
     try:
-        return int(str(value))
+        whole = int(str(value))
     except ValueError:
         number = _number(value)
-        return None if number is None or number % 1 else int(number)
+        if number is None or number % 1:
+            return None
+        whole = int(number)
+    return whole if abs(whole) <= _LARGEST_WHOLE else None
 
 
 def _number(value: Any) -> float | None:

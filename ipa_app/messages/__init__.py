@@ -16,6 +16,7 @@ import json
 import logging
 import re
 import string
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +32,10 @@ PLAIN = ""
 
 _MARKS = re.compile(r"</?(?:strong|em)>|<br>")
 _ESCAPED_MARKS = re.compile(r"&lt;(/?(?:strong|em)|br)&gt;")
+# What somebody typed, or a file is called, breaks no line and turns no sentence around: control characters, marks of
+# direction and halves of characters, by their Unicode categories. Emoji and some scripts are spelled with the joiners.
+_BREAKS = {"Cc": " ", "Cf": " ", "Zl": " ", "Zp": " ", "Cs": "\N{REPLACEMENT CHARACTER}"}
+_JOINERS = "\u200c\u200d"
 
 Sentence = str | Mapping[str, str]
 """A sentence, or its forms by the plural categories of Unicode ("one", "other", ...)."""
@@ -148,7 +153,14 @@ def from_data(data: Any) -> Any:
 def _said(value: object) -> object:
     if isinstance(value, list | tuple):
         return tuple(map(_said, value))
-    return value if isinstance(value, str | float | int) else str(value)
+    if isinstance(value, Message | float | int):
+        return value
+    text = value if isinstance(value, str) else str(value)
+    return text if text.isprintable() else "".join(map(_in_line, text))
+
+
+def _in_line(letter: str) -> str:
+    return letter if letter in _JOINERS else _BREAKS.get(unicodedata.category(letter), letter)
 
 
 def in_html(value: object) -> str:

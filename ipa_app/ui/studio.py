@@ -59,6 +59,7 @@ class _Running:
         followers: how many follow it.
         left: whether all who followed it went away, and may come back.
         stepped_aside: whether it was stopped meanwhile, as others waited.
+        leaving: forgets it, if nobody follows it again before.
     """
 
     job: Job | Series | PoseSearch | Observable[GenerateResult]
@@ -67,6 +68,7 @@ class _Running:
     followers: int = 0
     left: bool = False
     stepped_aside: bool = False
+    leaving: threading.Timer | None = None
 
 
 class Studio:
@@ -220,9 +222,14 @@ class Studio:
                 running.followers -= 1
                 running.left = wait > 0 and not running.followers
                 self._let_pass()
-            leave = threading.Timer(wait, self._leave, [job_id])
-            leave.daemon = True
-            leave.start()
+                self._leave_later(running, job_id, wait)
+
+    def _leave_later(self, running: _Running, job_id: str, wait: float) -> None:
+        """Forget a job after some seconds, unless somebody follows it by then; called with the lock held."""
+        if not running.followers:
+            running.leaving = threading.Timer(wait, self._leave, [job_id])
+            running.leaving.daemon = True
+            running.leaving.start()
 
     def _join(self, job_id: str) -> _Running:
         with self._lock:
@@ -231,6 +238,8 @@ class Studio:
                 running.job = self._queued(running.kept)
             running.followers += 1
             running.left = running.stepped_aside = False
+            if running.leaving:
+                running.leaving.cancel()
         return running
 
     def _leave(self, job_id: str) -> None:

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from ipa_app.errors import UserError
-from ipa_app.imaging.opening import CLIP_MEAN, open_image, read_image
+from ipa_app.imaging.mask_files import read_mask
+from ipa_app.imaging.opening import CLIP_MEAN, Opened, open_image, read_image
 from tests.picture_files import encoded
 
 RED, GREEN, BLUE = (200, 30, 40), (20, 180, 60), (30, 40, 200)
@@ -86,6 +87,15 @@ def test_a_truncated_file_is_refused_as_what_it_is(kind: str) -> None:
     for length in (len(data) // 2, 24):
         with pytest.raises(UserError, match="damaged or not complete"):
             open_image(data[:length])
+
+
+def test_a_picture_without_its_palette_is_damaged() -> None:
+    data = encoded(noise().convert("P"), "PNG")
+    at = data.index(b"PLTE") - 4
+    without = data[:at] + data[at + 12 + int.from_bytes(data[at : at + 4], "big") :]
+    for opening in (open_image, lambda data: read_mask(data, Opened(image=noise()))):
+        with pytest.raises(UserError, match="damaged or not complete"):
+            opening(without)
 
 
 def test_damaged_files_never_end_in_another_error() -> None:

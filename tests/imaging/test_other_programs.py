@@ -153,6 +153,13 @@ def test_older_notes_of_invoke(tmp_path: Path) -> None:
     assert (dream.prompt, dream.seed, dream.steps, dream.size) == ("a fox", 7, 9, (512, 384))
 
 
+def test_notes_of_no_sense_are_shortened_or_left_out(tmp_path: Path) -> None:
+    graph = comfy(_3__seed=10**4000, _3__sampler_name="e" * 5000, _4__ckpt_name=7, _5__width=10**4000)
+    settings = read(png(tmp_path / "a.png", prompt=graph))
+    assert (settings.model, settings.seed, settings.size) == ("7", None, None)
+    assert settings.sampler == "e" * 99 + "…"
+
+
 def test_a_sampler_made_of_several_nodes(tmp_path: Path) -> None:
     graph = comfy(
         _3=node(

@@ -52,6 +52,12 @@ def test_a_sentence_has_forms_for_one_and_for_more() -> None:
     assert Message("doing.requests_before", count=2) == "2 requests before"
 
 
+def test_what_somebody_typed_breaks_no_sentence() -> None:
+    message = Message("model.unknown", name="a\r\nb\u2028c\u202etxt\ud83d\0 👩\u200d🎨", names=["d\ne", "f"])
+    assert message == "There is no model a  b c txt\N{REPLACEMENT CHARACTER}  👩\u200d🎨; there is d e, f."
+    assert as_data(message)["values"]["names"] == ["d e", "f"]
+
+
 def test_marks_of_a_sentence_are_for_the_page_and_values_never_are_markup() -> None:
     assert "<strong>" not in Message("page.nothing_yet")
     assert "<strong>Generate</strong>" in in_html(Message("page.nothing_yet"))
