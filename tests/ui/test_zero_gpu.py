@@ -25,6 +25,7 @@ from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
 from ipa_app.engine.observable import InternalError
 from ipa_app.engine.plan import make_plan
+from ipa_app.engine.remote import RemoteDevice
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.worker import carry_out
@@ -92,7 +93,7 @@ def lender() -> Lender:
 
 @pytest.fixture
 def engine(manager: ModelManager, model: LoadedModel, lender: Lender) -> Iterator[Engine]:
-    engine = Engine(manager, remote_draw=drawing_on({"toybox": model}, gpu=lender.gpu))
+    engine = Engine(manager, device=RemoteDevice(drawing_on({"toybox": model}, gpu=lender.gpu)))
     yield engine
     engine.close()
 
