@@ -58,3 +58,7 @@ class ClusterSettings:
             # Ray's own way to keep to 127.0.0.1, as it does on Windows and macOS. Elsewhere it opens its ports to the
             # network, also for a cluster that is this machine alone.
             environment.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+            # Whoever reaches those ports can have code run: nobody but this user may, on this machine either.
+            environment.setdefault("RAY_AUTH_MODE", "token")
+            # By itself Ray lets everything else go first; drawing is as urgent here as in one process.
+            environment.setdefault("RAY_worker_niceness", "0")

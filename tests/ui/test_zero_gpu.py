@@ -269,6 +269,22 @@ def test_without_the_package_the_owner_of_the_space_is_told(
         build_engine({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
 
 
+def test_without_ray_whoever_wants_a_cluster_is_told(tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPA_CLUSTER", "local")
+    for name in (
+        "RAY_USAGE_STATS_ENABLED",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
+        "RAY_AUTH_MODE",
+        "RAY_worker_niceness",
+    ):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "ipa_app.engine.cluster", raising=False)
+    monkeypatch.delitem(sys.modules, "ipa_app.engine.replica", raising=False)
+    with pytest.raises(UserError, match=r"package ray is not installed: .* requirements-cluster\.txt lists"):
+        build_engine({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
+
+
 def test_a_model_that_cannot_be_loaded_is_left_out_and_the_others_work(
     tiny_bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
