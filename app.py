@@ -10,7 +10,7 @@ from ipa_app.runtime import is_on, thread_count, whole_number
 
 # The environment is read when the libraries are imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-os.environ.setdefault("OMP_NUM_THREADS", str(thread_count()))
+os.environ.setdefault("OMP_NUM_THREADS", str(thread_count(whole_number(os.environ, "IPA_REPLICAS", 1))))
 # Threads that wait give up spinning before long: the core may be another program's.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 

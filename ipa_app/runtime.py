@@ -41,10 +41,13 @@ def whole_number(environment: Mapping[str, str], variable: str, default: int) ->
     return int(text)
 
 
-def thread_count() -> int:
+def thread_count(processes: int = 1) -> int:
     """Threads for a model: a core is left to the browser and the page, or to whatever else asks for pictures.
 
     The threads of a small model wait for one another thousands of times a picture, so that one that cannot run holds up
     all of them.
+
+    Args:
+        processes: that draw on this machine, and share the rest.
     """
-    return max(1, (os.cpu_count() or 1) - 1)
+    return max(1, ((os.cpu_count() or 1) - 1) // processes)

@@ -1,70 +1,68 @@
-"""The engine: a queue of requests, and the one thread that draws them on this process's device."""
+"""The engine: a queue of requests, and the threads that have them drawn, one for each place of a device."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Sequence, Sized
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ipa_app.engine.device import Device, LocalDevice
 from ipa_app.engine.job import Job, JobObserver
 from ipa_app.engine.metrics import Metrics
 from ipa_app.engine.observable import InternalError
 from ipa_app.engine.pace import Pace
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.queue import FairQueue, Limits
-from ipa_app.engine.remote import RemoteDraw, follow
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.series import Part, Series
 from ipa_app.engine.tasks.pose_search import PoseSearch
-from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out, wait_for_model
+from ipa_app.engine.worker import EXACT_BATCH_LIMIT
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
+from ipa_app.models.manager import ModelManager
+from ipa_app.models.offered import Models
 from ipa_app.pose.detect import PoseDetector
 from ipa_app.pose.detector import PoseOptions
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ipa_app.models.loaded import LoadedModel
-    from ipa_app.models.manager import ModelManager
-
 logger = logging.getLogger(__name__)
 
 
 class Engine:
-    """Takes requests from any thread and draws them in turn, those that fit together in one batch.
+    """Takes requests from any thread and has them drawn in turn. Devices draw them, and see it as `Turns`.
 
     Attributes:
         metrics: its numbers, for whoever runs it.
+        device: draws for it.
     """
 
     def __init__(
         self,
-        manager: ModelManager,
+        manager: Models,
         *,
         limits: Limits | None = None,
         batch_limit: int = EXACT_BATCH_LIMIT,
-        remote_draw: RemoteDraw | None = None,
+        device: Device | None = None,
     ) -> None:
-        """Start the worker.
+        """Start a thread for each place of the device.
 
         Args:
             manager: where models come from.
             limits: how much may wait; what is beyond is turned away.
-            batch_limit: most pictures drawn in one batch; more than 1 gives up byte-equality for speed.
-            remote_draw: draws in another process, one request at a time; None draws here.
+            batch_limit: as for `LocalDevice`, where there is no other one.
+            device: draws; None draws in this process with the models of a `ModelManager`.
         """
         self.metrics = Metrics()
         self._manager = manager
-        self._remote_draw = remote_draw
-        self._batch_limit = batch_limit
         self._make_job = partial(Job, on_cancel=self._drop, on_phase=self.metrics.phase_took, on_end=self._note_end)
         self._detector = PoseDetector()
+        self.device = device or self._own_device(manager, batch_limit=batch_limit)
         self._pace = Pace()
         self._waiting: FairQueue[Job] = FairQueue(limits or Limits())
         # With how many pictures each still lacks.
@@ -73,11 +71,20 @@ class Engine:
         self._closed = False
         self._changed = threading.Condition()
         self.metrics.watch(waiting=lambda: self._count(self._waiting), drawing=lambda: self._count(self._running))
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
+        self.metrics.watch_replicas(self.device.reports)
+        self._threads = [
+            threading.Thread(target=self._run, name="engine", daemon=True) for _ in range(self.device.places)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _own_device(self, manager: Models, *, batch_limit: int) -> Device:
+        if not isinstance(manager, ModelManager):
+            raise TypeError("models that are held elsewhere need a device that draws there")
+        return LocalDevice(manager, detector=self._detector, batch_limit=batch_limit)
 
     @property
-    def manager(self) -> ModelManager:
+    def manager(self) -> Models:
         """Where models come from."""
         return self._manager
 
@@ -85,11 +92,6 @@ class Engine:
     def trouble(self) -> Message | None:
         """Why nothing more is drawn; None while requests are taken."""
         return self._refusal
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether it draws in another process, whose device is lent for each request."""
-        return self._remote_draw is not None
 
     def submit(
         self,
@@ -156,8 +158,9 @@ class Engine:
         else:
             count, bulk = job.plan.request.count, job.bulk
             self._waiting.add(job, visitor=visitor, pictures=count, size=size, bulk=bulk, admitted=admitted)
-            for other in drawn:
-                other.give_way()
+            if len(self._running) + len(self._waiting) > self.device.places:
+                for other in drawn:
+                    other.give_way()
 
     def _wait_again(self, job: Job) -> None:
         """Let a live job that gave way wait once more; called with the lock held."""
@@ -235,22 +238,24 @@ class Engine:
             job.cancel()
 
     def close(self) -> None:
-        """Cancel everything and stop the worker."""
+        """Cancel everything and stop the threads and the device."""
         with self._changed:
             self._refusal, self._closed = Message("engine.closing"), True
             jobs = [*self._waiting, *self._running]
             self._changed.notify_all()
         for job in jobs:
             job.cancel()
-        self._thread.join(timeout=30)
+        for thread in self._threads:
+            thread.join(timeout=30)
+        self.device.close()
 
     def _run(self) -> None:
         """Draw until the engine is closed. Whatever else ends this thread ends all that waits for it."""
         try:
             while (job := self._next()) is not None:
-                self._serve(job)
+                self.device.draw(job, self)
                 with self._changed:
-                    self._running = {}
+                    self._leave(job)
                     if job.gives_way and not job.done:
                         self._wait_again(job)
                     self._announce_positions()
@@ -258,6 +263,10 @@ class Engine:
                 del job  # with its pictures, while there is no other
         finally:
             self._end()
+
+    def _leave(self, put_back: Job | None = None) -> None:
+        """Count no more among those at work what is done, and what gave way; called with the lock held."""
+        self._running = {job: left for job, left in self._running.items() if job is not put_back and not job.done}
 
     def _end(self) -> None:
         with self._changed:
@@ -269,54 +278,23 @@ class Engine:
         for job in jobs:
             job.fail(Cancelled() if job.cancelled else InternalError())
 
-    def _serve(self, job: Job) -> None:
-        """Carry out a job. No model is held between two of them, so that another one can take its memory."""
-        model = wait_for_model(job, self._manager)
-        if model is not None:
-            self._work(job, model)
-
-    def _work(self, job: Job, model: LoadedModel) -> None:
-        if self._remote_draw is not None:
-            since = time.monotonic()
-            follow(job, self._remote_draw, previews=job.wants_previews and self._nobody_else_waits([job]))
-            if job.error is None:
-                self._note_drawn([job] * job.plan.request.count, time.monotonic() - since)
-            return
-        jobs = [job, *self._companions(job)]
-        self._carry_out(jobs, model, before_next=lambda: self._let_pass(job, model))
-
-    def _carry_out(self, jobs: Sequence[Job], model: LoadedModel, *, before_next: Callable[[], None]) -> None:
-        carry_out(
-            jobs,
-            model,
-            detector=self._detector,
-            batch_limit=self._batch_limit,
-            has_time=lambda: self._nobody_else_waits(jobs),
-            before_next=before_next,
-            on_drawn=self._note_drawn,
-        )
-
-    def _let_pass(self, job: Job, model: LoadedModel) -> None:
-        """Draw single pictures of others, where it is their turn, before the next picture of a job."""
-        while (single := self._cut_in(job)) is not None:
-            job.let_pass()
-            self._carry_out([single], model, before_next=lambda: None)
-            with self._changed:
-                self._running.pop(single, None)
-        with self._changed:
-            self._waiting.next_picture()
-            self._announce_positions()
-
-    def _cut_in(self, job: Job) -> Job | None:
+    def cut_in(self, job: Job) -> Job | None:
         """Take from the queue what is to be drawn between two pictures of a job, which is one picture at a time."""
         with self._changed:
+            self._leave()
             single = self._waiting.cut_in(lambda other: self._may_cut_in(other, job))
             if single is not None:
                 self._begin(single)
                 self._announce_positions()
         return single
 
-    def _nobody_else_waits(self, jobs: Sequence[Job]) -> bool:
+    def next_picture(self) -> None:
+        """Go on with what was interrupted by those who cut in."""
+        with self._changed:
+            self._waiting.next_picture()
+            self._announce_positions()
+
+    def nobody_else_waits(self, jobs: Sequence[Job]) -> bool:
         """Whether all that wait are of the visitors whom these jobs are of, or live."""
         visitors = {job.visitor for job in jobs}
         with self._changed:
@@ -338,12 +316,8 @@ class Engine:
         job.begin()
         logger.info("Request %s: it is its turn.", job.id)
 
-    def _companions(self, job: Job) -> list[Job]:
-        """Take from the queue what can be drawn in one batch with a job, in the order of the queue.
-
-        What is live is drawn alone: beside others it would slow them down, and could not stop at once.
-        """
-        room = 0 if job.live else self._batch_limit - job.plan.request.count
+    def companions(self, job: Job, *, room: int) -> list[Job]:
+        """Take from the queue what can be drawn in one batch with a job, in the order of the queue; never live ones."""
         with self._changed:
             taken = []
             for other in self._waiting:
@@ -364,18 +338,20 @@ class Engine:
                 job.fail(Cancelled())
                 self._announce_positions()
 
-    def _note_drawn(self, drawn: Sequence[Job], seconds: float) -> None:
+    def drawn(self, jobs: Sequence[Job], seconds: float) -> None:
         """Learn from a batch how fast it goes.
 
         Args:
-            drawn: whose its pictures were.
+            jobs: whose its pictures were, one by one.
             seconds: that it took.
         """
         with self._changed:
-            if any(job.error is None and not job.gives_way for job in drawn):
-                self._pace.measured(drawn[0].plan, seconds=seconds, pictures=len(drawn))
-            for job, count in Counter(drawn).items():
-                self._running[job] = max(self._running[job] - count, 0)
+            if any(job.error is None and not job.gives_way for job in jobs):
+                self._pace.measured(jobs[0].plan, seconds=seconds, pictures=len(jobs))
+            self._leave()
+            for job, count in Counter(jobs).items():
+                if job in self._running:
+                    self._running[job] = max(self._running[job] - count, 0)
             self._announce_positions()
             self._changed.notify_all()
 
@@ -386,14 +362,14 @@ class Engine:
     def _announce_positions(self) -> None:
         """Report to those who wait how many are before them, and how long that takes; called with the lock held."""
         places = self._waiting.places()
-        waits = self._pace.waits(places, self._running, passes=self._may_cut_in)
+        waits = self._pace.waits(places, self._running, at_once=self.device.places, passes=self._may_cut_in)
         for index, (place, wait_s) in enumerate(zip(places, waits, strict=True)):
             place.item.move_to(index + len(self._running), wait_s=wait_s)
 
     def _may_cut_in(self, single: Job, job: Job) -> bool:
-        """Return whether a picture can be drawn between two of a job: here, alone, by the model that is there."""
-        is_exact = self._batch_limit == EXACT_BATCH_LIMIT and self._remote_draw is None
-        return is_exact and not (single.bulk or single.live) and single.plan.entry.name == job.plan.entry.name
+        """Return whether a picture can be drawn between two of a job: alone, by the model that is there."""
+        fits = not (single.bulk or single.live) and single.plan.entry.name == job.plan.entry.name
+        return self.device.lets_pass and fits
 
     def _count(self, counted: Sized) -> int:
         with self._changed:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import psutil
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
+from ipa_app.engine.board import Report
 from ipa_app.errors import UserError
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -39,12 +42,16 @@ class Metrics:
         process = Gauge("ipa_memory_bytes", "Memory that this process has.", registry=self._registry)
         process.set_function(lambda: psutil.Process().memory_info().rss)
         device = Gauge("ipa_device_memory_bytes", "Memory that PyTorch has on the GPU.", registry=self._registry)
-        device.set_function(_device_memory)
+        device.set_function(device_memory)
 
     def watch(self, *, waiting: Callable[[], float], drawing: Callable[[], float]) -> None:
         """Name where the numbers of requests come from."""
         self._waiting.set_function(waiting)
         self._drawing.set_function(drawing)
+
+    def watch_replicas(self, reports: Callable[[], Sequence[Report]]) -> None:
+        """Name where the numbers of processes elsewhere come from."""
+        self._registry.register(_Replicas(reports))
 
     def phase_took(self, phase: str, seconds: float) -> None:
         """Count the time of a phase that is over."""
@@ -77,9 +84,35 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-def _device_memory() -> float:
-    """Return the bytes that PyTorch has taken, without bringing it in."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+class _Replicas(Collector):
+    """What the replicas of a cluster say of themselves, of those that are there."""
+
+    def __init__(self, reports: Callable[[], Sequence[Report]]) -> None:
+        self._reports = reports
+
+    def collect(self) -> Iterable[Metric]:
+        """Return their numbers; none where there are no replicas."""
+        reports = self._reports()
+        if not reports:
+            return
+        drawing = GaugeMetricFamily("ipa_replica_drawing", "Requests that a replica has.", labels=["replica"])
+        drawn = CounterMetricFamily("ipa_replica_drawn", "Requests that a replica has done.", labels=["replica"])
+        memory = GaugeMetricFamily("ipa_replica_memory_bytes", "Memory that a replica has.", labels=["replica"])
+        device = GaugeMetricFamily(
+            "ipa_replica_device_memory_bytes", "Memory that PyTorch has on a replica's GPU.", labels=["replica"]
+        )
+        for each in reports:
+            drawing.add_metric([each.replica], each.drawing)
+            drawn.add_metric([each.replica], each.drawn)
+            memory.add_metric([each.replica], each.memory)
+            device.add_metric([each.replica], each.device_memory)
+        yield from (drawing, drawn, memory, device)
+
+
+def device_memory() -> float:
+    """Return the bytes that PyTorch has taken on the GPU, without bringing it in."""
+    # Without this part while another thread is just importing it.
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    if cuda is None or not cuda.is_available() or not cuda.is_initialized():
         return 0
-    return torch.cuda.memory_reserved()
+    return cuda.memory_reserved()

@@ -36,13 +36,19 @@ class Pace:
         return None if per_step is None else per_step * plan.drawn_steps * pictures
 
     def waits(
-        self, places: Sequence[Place[Job]], running: Mapping[Job, int], *, passes: Callable[[Job, Job], bool]
+        self,
+        places: Sequence[Place[Job]],
+        running: Mapping[Job, int],
+        *,
+        at_once: int,
+        passes: Callable[[Job, Job], bool],
     ) -> list[float | None]:
         """Estimate how many seconds each has to wait; None where the like of what comes before is not known.
 
         Args:
             places: of all that wait, next first.
             running: what is drawn, with how many pictures each still lacks.
+            at_once: how many requests are drawn at a time.
             passes: whether the first can be drawn between two pictures of the second.
         """
         first = next(iter(running), None)
@@ -58,15 +64,15 @@ class Pace:
                 waits.append(_total((self.seconds(first.plan, pictures=pictures), singles)))
                 singles = _total((singles, own))
             else:
-                waits.append(_total((all_of_it, before)))
+                waits.append(_total((all_of_it, before), at_once))
             before = _total((before, own))
         return waits
 
 
-def _total(seconds: Iterable[float | None]) -> float | None:
-    """Add up estimates; None where one of them is not known."""
+def _total(seconds: Iterable[float | None], at_once: int = 1) -> float | None:
+    """Add up estimates of what is done by so many at once; None where one of them is not known."""
     known = list(seconds)
-    return None if None in known else sum(each for each in known if each is not None)
+    return None if None in known else sum(each for each in known if each is not None) / at_once
 
 
 def _key(plan: Plan) -> Hashable:

@@ -1,4 +1,4 @@
-"""Drawing in another process, the one that has the device: a request goes there, and plain events come back.
+"""Drawing in another process, one that has a device: a request goes there, and plain events come back.
 
 What crosses is pickled: requests and results hold numbers, texts and pictures, and nothing of a model.
 """
@@ -6,11 +6,14 @@ What crosses is pickled: requests and results hold numbers, texts and pictures, 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from ipa_app.engine.board import Report
+from ipa_app.engine.device import Turns
 from ipa_app.engine.job import Job
 from ipa_app.engine.observable import InternalError
 from ipa_app.engine.plan import make_plan
@@ -39,7 +42,8 @@ class Refusal:
     withheld: GenerateResult | None = None
 
 
-Events = Generator[Progress | GenerateResult | Refusal, None, None]
+Events = Generator[Progress | GenerateResult | Refusal | None, None, None]
+"""What comes back; None where nothing did for a moment, so that whoever follows can look up."""
 
 
 class RemoteDraw(Protocol):
@@ -87,13 +91,19 @@ def draw_remotely(
     )
     work.start()
     try:
-        yield from job.events()
-    except UserError as error:
-        yield Refusal(error.message, withheld=error.result if isinstance(error, AllWithheld) else None)
+        yield from or_refusal(job.events())
     finally:
         # Does nothing to one that is done; otherwise it stops at the next step.
         job.cancel()
         work.join()
+
+
+def or_refusal(events: Iterator[Progress | GenerateResult]) -> Events:
+    """Yield a job's events, and where it fails its refusal at last."""
+    try:
+        yield from events
+    except UserError as error:
+        yield Refusal(error.message, withheld=error.result if isinstance(error, AllWithheld) else None)
 
 
 def with_adapter(entry: ModelEntry, adapter: AdapterEntry | None, *, called: str) -> ModelEntry:
@@ -101,30 +111,60 @@ def with_adapter(entry: ModelEntry, adapter: AdapterEntry | None, *, called: str
     return entry if adapter is None else replace(entry, adapters={called: adapter})
 
 
-def follow(job: Job, draw: RemoteDraw, *, previews: bool) -> None:
-    """Have a job drawn in another process and tell its watchers what comes from there. Ends the job in any case.
+class RemoteDevice:
+    """A device in another process, or many of them: whole requests go there."""
 
-    It is done on behalf of whoever submitted the job: what a framework keeps about the visitor in context variables
-    is there.
-    """
-    job.context.run(_follow, job, draw, previews)
+    lets_pass = False
+
+    def __init__(self, draw: RemoteDraw, *, places: int = 1, offers_live: bool = False) -> None:
+        """Have requests drawn elsewhere.
+
+        Args:
+            draw: does so, called by as many threads at once as there are places.
+            places: as for `Device`.
+            offers_live: as for `Device`.
+        """
+        self._draw = draw
+        self.places, self.offers_live = places, offers_live
+
+    def draw(self, job: Job, turns: Turns) -> None:
+        """Have a job drawn and tell its watchers what comes from there.
+
+        It is done on behalf of whoever submitted the job: what a framework keeps about the visitor in context variables
+        is there.
+        """
+        since = time.monotonic()
+        job.context.run(self._follow, job, previews=job.wants_previews and turns.nobody_else_waits([job]))
+        if job.error is None:
+            turns.drawn([job] * job.plan.request.count, time.monotonic() - since)
+
+    @property
+    def trouble(self) -> Message | None:
+        """Nothing: whether it can be had shows when it is asked for."""
+        return None
+
+    def reports(self) -> Sequence[Report]:
+        """Return nothing: it has no process of its own between two requests."""
+        return ()
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+    def _follow(self, job: Job, *, previews: bool) -> None:
+        with job.owning_errors():
+            job.check_cancelled()
+            with closing(self._draw(job.plan.request, adapter=job.plan.adapter, previews=previews)) as events:
+                for event in events:
+                    job.check_cancelled()
+                    _tell(job, event)
+        if not job.gives_way:
+            job.fail(InternalError())
 
 
-def _follow(job: Job, draw: RemoteDraw, previews: bool) -> None:
-    with job.owning_errors():
-        job.check_cancelled()
-        job.emit(Progress(phase="loading", message=Message("doing.waiting_for_gpu")))
-        with closing(draw(job.plan.request, adapter=job.plan.adapter, previews=previews)) as events:
-            for event in events:
-                job.check_cancelled()
-                _tell(job, event)
-    job.fail(InternalError())
-
-
-def _tell(job: Job, event: Progress | GenerateResult | Refusal) -> None:
+def _tell(job: Job, event: Progress | GenerateResult | Refusal | None) -> None:
     if isinstance(event, Refusal):
         raise AllWithheld(event.message, event.withheld) if event.withheld else UserError(event.message)
     if isinstance(event, GenerateResult):
         job.finish(event)
-    else:
+    elif event is not None:
         job.emit(event)

@@ -118,6 +118,19 @@ class AdapterSet:
         self.remove(oldest)
         return key
 
+    def adopt(self, key: str, adapter: AdapterEntry) -> None:
+        """Take in what was checked where it was brought, under the key that it has there.
+
+        Args:
+            key: by which requests ask for it.
+            adapter: its file belongs to this set from now on.
+        """
+        with self._lock:
+            self._added.pop(key, None)
+            self._added[key] = adapter
+            oldest = list(self._added)[:-MOST_ADDED]
+        self.remove(oldest)
+
     def remove(self, keys: Collection[str]) -> None:
         """Let go of what visitors have brought, files and all."""
         with self._lock:

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 from ipa_app.models.adapter_set import AdapterSet
-from ipa_app.models.catalog import Catalog
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.hub import discard_damaged, download, invalidate, is_downloaded, link_snapshot
+from ipa_app.models.offered import Models
 from ipa_app.models.state import ModelState
-from ipa_app.models.units import size_text
 
 if TYPE_CHECKING:
     from ipa_app.models.loaded import LoadedModel
@@ -43,12 +42,8 @@ class _Load:
         self.cancel = threading.Event()
 
 
-class ModelManager:
-    """Holds the base models of a process. All methods may be called from any thread.
-
-    Attributes:
-        adapters: those that no model brings.
-    """
+class ModelManager(Models):
+    """Holds the base models of a process. All methods may be called from any thread."""
 
     def __init__(
         self,
@@ -70,10 +65,9 @@ class ModelManager:
             exact: whether a processor draws in single precision, whatever it may be faster in.
             adapters: those that no model brings; none by default, until somebody adds one.
         """
-        self.adapters = adapters or AdapterSet()
+        super().__init__(catalog, adapters=adapters)
         self._in_background = in_background
         self._exact = exact
-        self._catalog = catalog if isinstance(catalog, Catalog) else Catalog(catalog)
         self._device = device
         self._max_resident = max_resident
         self._slots = {name: _Slot() for name in catalog}
@@ -82,40 +76,8 @@ class ModelManager:
         self._loading = threading.Lock()
         self._downloading = threading.Lock()
 
-    @property
-    def catalog(self) -> Catalog:
-        """The models that may be asked for, by name, and what is left out."""
-        return self._catalog
-
-    def entry(self, name: str) -> ModelEntry:
-        """Return a model's catalogue entry, with all adapters that it can draw with at present.
-
-        Raises:
-            UserError: there is no such model, and which there are; or it is left out, and why.
-        """
-        if isinstance(name, str) and name in self._catalog.left_out:
-            raise UserError(self._catalog.left_out[name])
-        if not isinstance(name, str) or name not in self._catalog:
-            raise UserError("model.unknown", name=repr(str(name)[:80]), names=", ".join(self._catalog))
-        return self.adapters.offered(self._catalog[name])
-
-    def leave_out(self, name: str, sentence: Message) -> None:
-        """Take a model out of those that may be asked for.
-
-        Args:
-            name: of the model.
-            sentence: why, for whoever asks for it.
-        """
-        logger.warning("A model is left out: %s", sentence)
-        others = {other: entry for other, entry in self._catalog.items() if other != name}
-        self._catalog = Catalog(others, left_out={**self._catalog.left_out, name: sentence})
-
     def state(self, name: str) -> ModelState:
-        """Return where a model stands.
-
-        Raises:
-            UserError: there is no such model.
-        """
+        """Return where a model stands; see `Models`."""
         self.entry(name)
         return self._slots[name].state
 
@@ -124,55 +86,24 @@ class ModelManager:
         return {name: slot.state for name, slot in self._slots.items()}
 
     def needs_download(self, name: str) -> bool:
-        """Whether a model's parts must be downloaded before it can be loaded.
-
-        Raises:
-            UserError: there is no such model.
-        """
+        """Whether a model must be downloaded first; see `Models`."""
         entry = self.entry(name)
         return self._slots[name].model is None and not is_downloaded(entry)
 
-    def check_available(self, name: str) -> None:
-        """Make sure that a model is ready or can be loaded at once.
-
-        Raises:
-            UserError: there is no such model, it must be downloaded first, or it is just being downloaded.
-        """
-        entry, state = self.entry(name), self.state(name)
-        if state.phase == "downloading":
-            raise UserError("model.still_downloading", title=entry.title, doing=state.message)
-        if self.needs_download(name):
-            size = size_text(entry.download_bytes)
-            raise UserError("model.not_downloaded", title=entry.title, size=size)
-
     def start(self, name: str) -> None:
-        """Begin to load a model in the background, unless it is there or on its way. A failed one is tried again.
-
-        Raises:
-            UserError: there is no such model, or it must be downloaded first.
-        """
+        """Begin to load a model; see `Models`."""
         if self.state(name).phase not in ("loading", "ready"):
             self.check_available(name)
         self._begin(name, _Load(fetch=False), ModelState(phase="loading", message=Message("doing.waiting_to_load")))
 
     def download(self, name: str) -> None:
-        """Begin to download a model's missing parts in the background, and then to load it.
-
-        Other models go on working meanwhile. What an earlier download has fetched is not fetched again.
-
-        Raises:
-            UserError: there is no such model.
-        """
+        """Begin to download a model, and then to load it; see `Models`."""
         self._begin(
             name, _Load(fetch=True), ModelState(phase="downloading", message=Message("doing.waiting_to_download"))
         )
 
     def cancel(self, name: str) -> None:
-        """Stop a model's download; what has arrived is kept for the next one. Where there is none, nothing happens.
-
-        Raises:
-            UserError: there is no such model.
-        """
+        """Stop a model's download; see `Models`."""
         self.entry(name)
         slot = self._slots[name]
         with self._changed:

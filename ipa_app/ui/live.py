@@ -98,7 +98,7 @@ def live_panel(*, offered: bool) -> LivePanel:
 def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
     """Connect the switch, everything that a picture follows, and the button that keeps it."""
     studio, panel = runner.studio, parts.live
-    if studio.engine.is_remote:
+    if not studio.engine.device.offers_live:
         return
     live = Live(panel, studio=studio)
     page.load(None, None, panel.switch, js=_REMEMBERED, **AT_ONCE)

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from ipa_app.engine.board import Report
 from ipa_app.engine.engine import Engine
 
 _TELLING_S = 5.0
@@ -25,13 +26,21 @@ def operator_routes(engine: Engine) -> list[Route]:
     """Return the routes `/healthz` and `/metrics` of an app that draws by an engine."""
 
     def healthz(_request: Request) -> Response:
-        trouble = engine.trouble
-        return PlainTextResponse(trouble or "This process can draw.", status_code=503 if trouble else 200)
+        trouble = engine.trouble or engine.device.trouble
+        replicas = [f"{each.replica} ({each.place}): {_standing(each)}" for each in engine.device.reports()]
+        said = [trouble or "This process can draw.", *replicas]
+        return PlainTextResponse("\n".join(said), status_code=503 if trouble else 200)
 
     def metrics(_request: Request) -> Response:
         return Response(engine.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return [Route("/healthz", healthz), Route("/metrics", metrics)]
+
+
+def _standing(report: Report) -> str:
+    """Return what a replica has in memory, or is about to, and how many requests it has."""
+    models = [f"{name} {each.phase}" for name, each in report.states.items() if each.phase != "absent"]
+    return ", ".join([*models, f"{report.drawing} requests"])
 
 
 def serve_until_told(page: gr.Blocks, engine: Engine, *, limit_s: float) -> None:

@@ -73,7 +73,7 @@ def lay_out(
             task_parts = _task_column(studio, model=model, beside=panel.inputs)
         with gr.Column(scale=5, min_width=300, elem_classes="ipa-card ipa-results"):
             _heading(3, Message("page.results_heading"))
-            live = live_panel(offered=not studio.engine.is_remote)
+            live = live_panel(offered=studio.engine.device.offers_live)
             results = results_panel(newest)
     return Parts(panel=panel, live=live, results=results, **header, **task_parts)
 

@@ -29,7 +29,7 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.result_files import file_suffix, write_result
 from ipa_app.messages import Message
 from ipa_app.models.catalog import Catalog, ModelEntry
-from ipa_app.models.manager import ModelManager
+from ipa_app.models.offered import Models
 from ipa_app.models.state import ModelState
 from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
@@ -74,7 +74,7 @@ class _Running:
 class Studio:
     """What the page and the API talk to: the engine, the models, and the jobs that visitors have running."""
 
-    def __init__(self, *, engine: Engine, manager: ModelManager, keeper: Keeper | None = None) -> None:
+    def __init__(self, *, engine: Engine, manager: Models, keeper: Keeper | None = None) -> None:
         self.engine = engine
         self.manager = manager
         self._keeper = keeper or Keeper()

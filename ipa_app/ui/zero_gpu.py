@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from ipa_app.engine.cluster_settings import CLUSTER_VARIABLE, ClusterSettings
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.observable import InternalError
 from ipa_app.engine.plan import Plan, make_plan
 from ipa_app.engine.queue import Limits
-from ipa_app.engine.remote import Events, RemoteDraw, draw_remotely, with_adapter
+from ipa_app.engine.remote import Events, RemoteDevice, RemoteDraw, draw_remotely, with_adapter
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.results import Progress
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 from ipa_app.models.adapter_set import ADAPTERS_VARIABLE, AdapterSet
@@ -61,9 +63,10 @@ def is_zero_gpu() -> bool:
 def build_engine(
     catalog: Mapping[str, ModelEntry], *, device: str | None, exact: bool = True, limits: Limits | None = None
 ) -> Engine:
-    """Build the engine that suits the hardware. On ZeroGPU this loads every model; call it in the main thread.
+    """Build the engine that suits the hardware: this process's device, ZeroGPU, or the cluster that IPA_CLUSTER names.
 
-    What cannot be loaded there is left out, and the others work.
+    On ZeroGPU this loads every model; call it in the main thread. What cannot be loaded there is left out, and the
+    others work.
 
     Args:
         catalog: the models that may be asked for.
@@ -72,9 +75,12 @@ def build_engine(
         limits: how much may wait.
 
     Raises:
-        UserError: on ZeroGPU, the package `spaces` is missing.
+        UserError: the package that this needs is missing, or there is no such cluster.
     """
     adapters = AdapterSet(os.environ.get(ADAPTERS_VARIABLE, ""))
+    cluster = ClusterSettings.from_environment(os.environ)
+    if cluster.address:
+        return _on_cluster(cluster, catalog, adapters=adapters, limits=limits)
     if not is_zero_gpu():
         return Engine(ModelManager(catalog, device, exact=exact, adapters=adapters), limits=limits)
     try:
@@ -93,7 +99,23 @@ def build_engine(
             models[name] = _load(manager, name)
         except UserError as error:
             manager.leave_out(name, error.message)
-    return Engine(manager, limits=limits, remote_draw=drawing_on(models, gpu=spaces.GPU))
+    return Engine(manager, limits=limits, device=RemoteDevice(drawing_on(models, gpu=spaces.GPU)))
+
+
+def _on_cluster(
+    settings: ClusterSettings, catalog: Mapping[str, ModelEntry], *, adapters: AdapterSet, limits: Limits | None
+) -> Engine:
+    settings.prepare(os.environ)
+    try:
+        from ipa_app.engine.cluster import build_cluster_engine
+    except ImportError as error:
+        if error.name != "ray":
+            raise
+        raise UserError.plain(
+            f"{CLUSTER_VARIABLE} is {settings.address!r}, but the package ray is not installed: please install what "
+            "requirements-cluster.txt lists."
+        ) from None
+    return build_cluster_engine(catalog, settings=settings, adapters=adapters, limits=limits)
 
 
 def drawing_on(models: Mapping[str, LoadedModel], *, gpu: Callable[..., Any]) -> RemoteDraw:
@@ -117,6 +139,7 @@ def drawing_on(models: Mapping[str, LoadedModel], *, gpu: Callable[..., Any]) ->
         yield from draw_remotely(request, adapter=adapter, previews=previews, model=model, detector=detector)
 
     def draw(request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
+        yield Progress(phase="loading", message=Message("doing.waiting_for_gpu"))
         try:
             yield from on_gpu(request, adapter=adapter, previews=previews)
         except gr.Error as error:

@@ -49,6 +49,7 @@ def test_a_live_picture_gives_way_to_others_and_is_the_same_afterwards(
         single = own_engine.submit(GenerateRequest(**SINGLE), visitor="b")
         for job in (single, live):
             job.result(TIMEOUT_S)
+        own_engine.close()  # until all is said that is to be said
     names = {live.id: "live", single.id: "single"}
     lines = [record.getMessage().removeprefix("Request ").split(": ") for record in caplog.records]
     told = [(names[job], what) for job, what in lines if job in names and "waits" not in what]

@@ -25,6 +25,7 @@ from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
 from ipa_app.engine.observable import InternalError
 from ipa_app.engine.plan import make_plan
+from ipa_app.engine.remote import RemoteDevice
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.worker import carry_out
@@ -92,7 +93,7 @@ def lender() -> Lender:
 
 @pytest.fixture
 def engine(manager: ModelManager, model: LoadedModel, lender: Lender) -> Iterator[Engine]:
-    engine = Engine(manager, remote_draw=drawing_on({"toybox": model}, gpu=lender.gpu))
+    engine = Engine(manager, device=RemoteDevice(drawing_on({"toybox": model}, gpu=lender.gpu)))
     yield engine
     engine.close()
 
@@ -265,6 +266,22 @@ def test_without_the_package_the_owner_of_the_space_is_told(
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     monkeypatch.setitem(sys.modules, "spaces", None)
     with pytest.raises(UserError, match=r"package spaces is not installed: please add it to requirements\.txt"):
+        build_engine({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
+
+
+def test_without_ray_whoever_wants_a_cluster_is_told(tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPA_CLUSTER", "local")
+    for name in (
+        "RAY_USAGE_STATS_ENABLED",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
+        "RAY_AUTH_MODE",
+        "RAY_worker_niceness",
+    ):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "ipa_app.engine.cluster", raising=False)
+    monkeypatch.delitem(sys.modules, "ipa_app.engine.replica", raising=False)
+    with pytest.raises(UserError, match=r"package ray is not installed: .* requirements-cluster\.txt lists"):
         build_engine({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
 
 

@@ -1,0 +1,26 @@
+# One image for the front and for the replicas: what is started in it decides which it is (docs/scale.md).
+FROM python:3.12-slim
+
+# PyTorch of this index runs on CUDA; https://download.pytorch.org/whl/cpu has one for processors alone, a tenth as large.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cu128
+
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 HF_HOME=/models/hub PYTHONPATH=/app
+WORKDIR /app
+
+# The largest layer first, which changes least.
+RUN pip install torch torchvision --index-url "$TORCH_INDEX"
+COPY requirements.txt requirements-cluster.txt ./
+# wget: by which KubeRay asks a node how it is.
+RUN apt-get update && apt-get install --yes --no-install-recommends wget && rm -rf /var/lib/apt/lists/* && \
+    pip install -r requirements.txt -r requirements-cluster.txt
+
+COPY app.py ./
+COPY ipa_app ipa_app
+COPY assets assets
+
+RUN useradd --create-home studio && mkdir -p /models /library && chown studio /models /library
+USER studio
+
+ENV GRADIO_SERVER_NAME=0.0.0.0
+EXPOSE 7860
+CMD ["python", "app.py"]

@@ -1,0 +1,332 @@
+"""The front's side of a cluster: its engine's device is the replicas of Ray Serve, reached by a handle.
+
+The page, the queue and what is kept stay in this process. A request goes to a replica that has its model, or else to
+any; progress and previews stream back. What a replica's end leaves undone is taken up by another one: seeds make a
+picture repeatable. Source: docs.ray.io/en/latest/serve, and ray 2.60 for what is said of it here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import ray  # pyright: ignore[reportMissingImports]
+from ray import serve  # pyright: ignore[reportMissingImports]
+
+from ipa_app.engine.board import Action, Report
+from ipa_app.engine.cluster_settings import CLUSTER_VARIABLE, ClusterSettings
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.queue import Limits
+from ipa_app.engine.remote import Events, Refusal, RemoteDevice
+from ipa_app.engine.replica import APPLICATION, Begun, Brought, application, board
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.errors import UserError
+from ipa_app.messages import Message
+from ipa_app.models.adapter_set import AdapterSet
+from ipa_app.models.adapters import file_stamp
+from ipa_app.models.entry import AdapterEntry, ModelEntry, adapter_gone
+from ipa_app.models.hashing import file_hash
+from ipa_app.models.offered import Models
+from ipa_app.models.state import ModelPhase, ModelState
+
+logger = logging.getLogger(__name__)
+
+MOST_AGAIN = 2
+"""How often a request is taken up again whose replica has ended."""
+
+_LOOK_EVERY_S = 0.1
+_REFRESH_EVERY_S = 0.5
+_ANSWER_S = 10.0
+# Until the replicas have heard of a wish and said what they make of it.
+_WISHED_S = 3.0
+_MOST_SENT = 8
+_BEST_FIRST: tuple[ModelPhase, ...] = ("ready", "downloading", "loading", "failed", "absent")
+_LOST = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.ObjectLostError,
+)
+
+
+class ReplicaLost(Exception):  # noqa: N818 - what became of the replica, which is no error of the request
+    """A replica has ended, or had to be ended, before it was done."""
+
+
+class ClusterModels(Models):
+    """The models of all replicas, as their reports have it. The files are theirs, and the catalogue is the same."""
+
+    def __init__(self, catalog: Mapping[str, ModelEntry], *, adapters: AdapterSet) -> None:
+        """Begin to listen for reports.
+
+        Args:
+            catalog: as for `Models`.
+            adapters: as for `Models`.
+        """
+        super().__init__(catalog, adapters=adapters)
+        self.reports: Sequence[Report] = ()
+        self._board = board()
+        self._wished: dict[str, float] = {}
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="cluster", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._closed.set()
+        self._thread.join(_ANSWER_S)
+
+    def state(self, name: str) -> ModelState:
+        """Return where a model stands on the replica that is furthest with it; see `Models`."""
+        self.entry(name)
+        states = [report.states[name] for report in self.reports if name in report.states]
+        best = min(states, key=lambda each: (_BEST_FIRST.index(each.phase), -each.progress), default=ModelState())
+        if best.phase in ("absent", "failed") and time.monotonic() - self._wished.get(name, -_WISHED_S) < _WISHED_S:
+            return ModelState(phase="loading", message=Message("doing.waiting_to_load"))
+        return best
+
+    def needs_download(self, name: str) -> bool:
+        """Whether a replica has to download a model first; see `Models`."""
+        self.entry(name)
+        return any(name in report.to_download for report in self.reports)
+
+    def start(self, name: str) -> None:
+        """Have a model loaded by replicas that have none, or else by one of them; see `Models`."""
+        if self.state(name).phase not in ("loading", "ready", "downloading"):
+            self.check_available(name)
+            self._wish("start", name)
+
+    def download(self, name: str) -> None:
+        """Have every replica download a model; see `Models`."""
+        self.entry(name)
+        self._wish("download", name)
+
+    def cancel(self, name: str) -> None:
+        """Stop the downloads of a model; see `Models`."""
+        self.entry(name)
+        self._wished.pop(name, None)
+        ray.get(self._board.wish.remote("cancel", name), timeout=_ANSWER_S)
+
+    def _wish(self, action: Action, name: str) -> None:
+        self._wished[name] = time.monotonic()
+        ray.get(self._board.wish.remote(action, name), timeout=_ANSWER_S)
+
+    def _listen(self) -> None:
+        while not self._closed.wait(_REFRESH_EVERY_S):
+            try:
+                self.reports = ray.get(self._board.reports.remote(), timeout=_ANSWER_S)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with the cluster, it may come back
+                logger.warning("The cluster does not say how its replicas are: %s", error)
+                self.reports = ()
+
+
+class ClusterDraw:
+    """Has requests drawn by the replicas; as `RemoteDraw`."""
+
+    def __init__(self, models: ClusterModels, handle: Any, *, patience: float) -> None:
+        """Draw by a handle.
+
+        Args:
+            models: of the replicas.
+            handle: of their deployment.
+            patience: seconds for which nothing may be heard of a request that a replica has begun.
+        """
+        self._models = models
+        self._handle = handle
+        self._patience = patience
+        self._sent: dict[tuple[str, tuple[int, int]], tuple[str, Any]] = {}
+        self._sending = threading.Lock()
+
+    def __call__(self, request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
+        """Draw, again where a replica ends meanwhile; the result says so.
+
+        Raises:
+            UserError: too many of them did, or the adapter's file is gone.
+        """
+        yield Progress(phase="loading", message=Message("doing.waiting_for_device"))
+        brought = self._brought(request, adapter) if adapter else None
+        for attempt in range(MOST_AGAIN + 1):
+            try:
+                for event in self._attempt(request, brought=brought, previews=previews):
+                    yield _with_note(event) if attempt and isinstance(event, GenerateResult) else event
+                return
+            except ReplicaLost as lost:
+                logger.warning("A replica has ended while it drew (%s).", lost)
+                yield Progress(phase="queued", message=Message("doing.drawn_anew"))
+        raise UserError("cluster.given_up")
+
+    def _attempt(self, request: GenerateRequest, *, brought: Brought | None, previews: bool) -> Events:
+        """Have a request drawn by one replica.
+
+        Raises:
+            ReplicaLost: it is not there any more.
+        """
+        # Requests for a model that no replica has go to any of them, after a second.
+        handle = self._handle.options(stream=True, multiplexed_model_id=request.model)
+        answers = handle.draw.remote(request, brought=brought, previews=previews)
+        came: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # The stream cannot be asked for a while only.
+        threading.Thread(target=_read, args=(answers, came), name="cluster answers", daemon=True).start()
+        replica, heard = None, time.monotonic()
+        try:
+            while True:
+                try:
+                    event = came.get(timeout=_LOOK_EVERY_S)
+                except queue.Empty:
+                    if replica is not None and time.monotonic() - heard > self._patience:
+                        _end(replica)
+                    yield None
+                    continue
+                heard = time.monotonic()
+                if isinstance(event, _LOST):
+                    raise ReplicaLost(replica) from event
+                if isinstance(event, BaseException):
+                    raise event
+                if isinstance(event, Begun):
+                    replica = event.replica
+                    continue
+                yield event
+                if isinstance(event, GenerateResult | Refusal):
+                    return
+        finally:
+            answers.cancel()
+
+    def _brought(self, request: GenerateRequest, adapter: AdapterEntry) -> Brought | None:
+        """Return what travels of an adapter; None where the model brings it, and thus every replica has it.
+
+        Raises:
+            UserError: its file is gone.
+        """
+        own = self._models.catalog[request.model].adapters.values()
+        if any(each.file == adapter.file for each in own):
+            return None
+        if not adapter.file.is_file():
+            raise adapter_gone(adapter.name)
+        key = str(adapter.file), file_stamp(adapter.file)
+        with self._sending:
+            if key not in self._sent:
+                self._sent[key] = file_hash(adapter.file), ray.put(adapter.file.read_bytes())
+                self._sent = dict(list(self._sent.items())[-_MOST_SENT:])
+            sha256, content = self._sent[key]
+        return Brought(entry=adapter, sha256=sha256, content=content)
+
+
+class ClusterDevice(RemoteDevice):
+    """The replicas of a cluster as an engine's device."""
+
+    def __init__(self, draw: ClusterDraw, models: ClusterModels, *, places: int, is_own: bool) -> None:
+        """Draw on replicas.
+
+        Args:
+            draw: does so.
+            models: of the replicas.
+            places: as for `Device`.
+            is_own: whether the cluster was begun by this process, and ends with it.
+        """
+        super().__init__(draw, places=places, offers_live=True)
+        self._models = models
+        self._is_own = is_own
+
+    @property
+    def trouble(self) -> Message | None:
+        """Why nothing can be drawn just now: there is no replica."""
+        return None if self._models.reports else Message("cluster.no_replica")
+
+    def reports(self) -> Sequence[Report]:
+        """Return what every replica says of itself."""
+        return self._models.reports
+
+    def close(self) -> None:
+        """Leave the cluster, and end it where it is this process's own."""
+        self._models.close()
+        if self._is_own:
+            serve.shutdown()
+        ray.shutdown()
+
+
+def build_cluster_engine(
+    catalog: Mapping[str, ModelEntry], *, settings: ClusterSettings, adapters: AdapterSet, limits: Limits | None = None
+) -> Engine:
+    """Build an engine that draws on a cluster, which is begun, or joined where it runs.
+
+    Args:
+        catalog: the models that may be asked for; the replicas have the same.
+        settings: of the cluster.
+        adapters: those that no model brings.
+        limits: how much may wait.
+
+    Raises:
+        UserError: there is no cluster at the address.
+    """
+    _connect(settings)
+    handle, replicas = _replicas(settings)
+    models = ClusterModels(catalog, adapters=adapters)
+    draw = ClusterDraw(models, handle, patience=settings.patience)
+    device = ClusterDevice(draw, models, places=replicas * settings.batch, is_own=settings.is_local)
+    return Engine(models, limits=limits, device=device)
+
+
+def _connect(settings: ClusterSettings) -> None:
+    shared: dict[str, Any] = {"namespace": APPLICATION, "log_to_driver": True, "include_dashboard": False}
+    if settings.is_local:
+        cores = max(os.cpu_count() or 1, settings.threads * (settings.replicas or 1))
+        ray.init(address="local", num_cpus=cores, **shared)
+        # Nothing comes in by HTTP but the page, which is here.
+        serve.start(proxy_location="Disabled")
+        return
+    try:
+        del shared["include_dashboard"]  # which is the cluster's own
+        ray.init(address=settings.address, **shared)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError.plain(
+            f"{CLUSTER_VARIABLE} is {settings.address!r}, and no Ray cluster can be joined there from this machine "
+            f"({error}): please begin one, join it by `ray start --address=...`, or set {CLUSTER_VARIABLE}=local."
+        ) from error
+
+
+def _replicas(settings: ClusterSettings) -> tuple[Any, int]:
+    """Return the handle of the replicas, which are begun where the cluster has none yet, and how many there are."""
+    deployed = serve.status().applications.get(APPLICATION)
+    if deployed is not None:
+        (deployment,) = deployed.deployments.values()
+        running = sum(deployment.replica_states.values())
+        return serve.get_app_handle(APPLICATION), settings.replicas or max(1, running)
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    count = settings.replicas or max(1, gpus)
+    share = {"num_gpus": 1} if gpus >= count else {"num_cpus": settings.threads}
+    logger.info("Beginning %d replicas.", count)
+    app = application(num_replicas=count, ray_actor_options=share)
+    return serve.run(app, name=APPLICATION, route_prefix=None), count
+
+
+def _read(answers: Any, came: queue.SimpleQueue[Any]) -> None:
+    """Read a stream to its end, and what it ends with where that is an error."""
+    try:
+        for event in answers:
+            came.put(event)
+        came.put(ReplicaLost("it stopped without a result"))
+    except BaseException as error:  # noqa: BLE001 - it is raised where the events are read
+        came.put(error)
+
+
+def _end(replica: str) -> None:
+    """End a replica that is stuck; Serve begins another.
+
+    Raises:
+        ReplicaLost: in any case.
+    """
+    with suppress(ValueError):  # it may have ended meanwhile
+        ray.kill(ray.get_actor(replica, namespace="serve"))
+    raise ReplicaLost(f"{replica} was stuck, and was ended")
+
+
+def _with_note(result: GenerateResult) -> GenerateResult:
+    return replace(result, notes=(*result.notes, Message("cluster.drawn_anew")))

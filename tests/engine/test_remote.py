@@ -1,0 +1,80 @@
+"""A device elsewhere that has several places: who is drawn beside whom, and who gives way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from ipa_app.engine.device import LocalDevice
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.remote import Events, RemoteDevice, draw_remotely
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.models.entry import AdapterEntry
+from ipa_app.models.manager import ModelManager
+from ipa_app.pose.detect import PoseDetector
+from tests.engine.conftest import TIMEOUT_S, Generate, pixels
+from tests.engine.test_turns import SINGLE, drawing
+
+LONG = {**SINGLE, "steps": 100, "seed": 3}
+
+
+@pytest.fixture
+def two_places(manager: ModelManager) -> Iterator[Engine]:
+    """One that draws two requests at once; both places are in this process."""
+    detector = PoseDetector()
+
+    def draw(request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
+        model = manager.get(request.model)
+        yield None
+        yield from draw_remotely(request, adapter=adapter, previews=previews, model=model, detector=detector)
+
+    engine = Engine(manager, device=RemoteDevice(draw, places=2, offers_live=True))
+    yield engine
+    engine.close()
+
+
+def test_as_many_are_drawn_at_once_as_there_are_places(two_places: Engine) -> None:
+    first, second = (drawing(two_places.submit(GenerateRequest(**LONG))) for _ in range(2))
+    third = two_places.submit(GenerateRequest(**SINGLE))
+    assert third.position == 2
+    first.cancel()
+    assert third.result(TIMEOUT_S).images
+    second.cancel()
+
+
+def test_a_live_picture_gives_way_only_where_no_place_is_free(two_places: Engine, generate: Generate) -> None:
+    live = drawing(two_places.submit(GenerateRequest(**LONG), visitor="a", live=True))
+    beside = drawing(two_places.submit(GenerateRequest(**LONG), visitor="b"))
+    assert not live.gives_way
+    single = two_places.submit(GenerateRequest(**SINGLE), visitor="c")
+    assert live.gives_way
+    assert single.result(TIMEOUT_S).images
+    beside.cancel()
+    assert pixels(live.result(TIMEOUT_S)) == pixels(generate(**LONG))
+
+
+def test_what_a_place_breaks_is_that_requests_alone(manager: ModelManager, caplog: pytest.LogCaptureFixture) -> None:
+    broken = threading.Event()
+
+    def draw(request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
+        yield None
+        if not broken.is_set():
+            broken.set()
+            raise RuntimeError("the line broke")
+        yield from draw_remotely(
+            request, adapter=adapter, previews=previews, model=manager.get(request.model), detector=PoseDetector()
+        )
+
+    engine = Engine(manager, device=RemoteDevice(draw))
+    with pytest.raises(Exception, match="Something went wrong inside the studio"):
+        engine.submit(GenerateRequest(**SINGLE)).result(TIMEOUT_S)
+    assert engine.submit(GenerateRequest(**SINGLE)).result(TIMEOUT_S).images
+    assert "the line broke" in caplog.text
+    engine.close()
+
+
+def test_an_engine_draws_here_unless_it_is_told_otherwise(engine: Engine) -> None:
+    assert isinstance(engine.device, LocalDevice)
+    assert (engine.device.trouble, list(engine.device.reports())) == (None, [])
