@@ -231,7 +231,7 @@ def test_more_than_can_be_held_is_left_to_the_next_process(
 
 def test_pictures_are_shown_only_where_nobody_else_can_come(tmp_path: Path) -> None:
     with opened(tmp_path, shows=False) as (keeper, library):
-        library.pictures.save(noise_picture(), name="a", made=1e9, settings={}, inputs={})
+        library.pictures.save(noise_picture(), name="a", made=1e9, settings={"output_format": "png"}, inputs={})
         assert (keeper.newest(5), keeper.shown_folders) == ([], [])
 
 
