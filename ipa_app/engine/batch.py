@@ -19,6 +19,7 @@ class BatchItem:
         prompt: what to draw.
         negative_prompt: what not to draw.
         seed: of its noise.
+        chunks: of how many chunks what the UNet is told of the prompts comes to be; the same in the whole batch.
         image_prompts: pictures used as a prompt, with their scales; none for plain Stable Diffusion.
         image: the picture to change or to start from, at the size that is drawn.
         mask: mode "L" of the same size, white where that picture changes.
@@ -28,6 +29,7 @@ class BatchItem:
     prompt: str
     negative_prompt: str
     seed: int
+    chunks: int = 1
     image_prompts: tuple[ImagePrompt, ...] = ()
     image: Image.Image | None = None
     mask: Image.Image | None = None

@@ -14,6 +14,7 @@ from ipa_app.engine.plan import Plan
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.latents import decode
+from ipa_app.models.prompt_encoding import prompt_inputs
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -95,7 +96,7 @@ def denoise(
         cross_attention_kwargs=None if batch is None else {"image_prompt": batch},
         callback_on_step_end=after_step,
         output_type="latent",
-        **model.family.text_inputs(pipeline, prompts, negative_prompts, guidance=guidance),
+        **prompt_inputs(model.family, pipeline, prompts, negative_prompts if guidance else None),
         **_start_inputs(model, plan=plan, generators=generators),
         **plan.task.pipeline_inputs(plan, items),
     ).images

@@ -5,6 +5,7 @@ The file holds what `metadata_of` notes and the pictures that `input_pictures` n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import version
@@ -18,10 +19,12 @@ from ipa_app.engine.references import MOST_REFERENCES, Reference
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks import TASKS
 from ipa_app.engine.tasks.task import picture_in_file
+from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError
 from ipa_app.imaging.packing import LONGEST_SIDE, pack_picture
 from ipa_app.imaging.result_files import read_record
 from ipa_app.models.hashing import picture_hash
+from ipa_app.models.prompt_weights import escaped, without_weights
 from ipa_app.options import options
 
 _REFERENCES = tuple(f"reference_{number}" for number in range(1, MOST_REFERENCES + 1))
@@ -31,11 +34,18 @@ INPUT_KINDS = {
 }
 """The names of all input pictures, and what kind each is."""
 
+_TEXTS = ("prompt", "negative_prompt")
+_PIECES = re.compile(r"\w+|[^\w\s]")
 _REFERENCE_NOTES = tuple(field.name for field in fields(Reference) if field.name != "image")
 _REQUEST_FIELDS = frozenset(field.name for field in fields(GenerateRequest))
 _NOT_AS_THEY_ARE = {"references", "notes", *INPUT_KINDS}
 # Noted beside the request: what follows from it, or what it was drawn with.
-_NOTED_BESIDE = frozenset(("seeds", "scheduler", "precision", "versions", "withheld", "adapter_sha256"))
+_NOTED_BESIDE = frozenset(
+    ("seeds", "scheduler", "precision", "prompt_syntax", "versions", "withheld", "adapter_sha256")
+)
+_SYNTAX = "weights"
+"""How prompts are read. In files that do not say so they were read letter by letter, and cut after one chunk."""
+_SURELY_ONE_CHUNK = 30  # pieces of a text, each of which takes a token or more
 
 
 def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: str | None = None) -> dict[str, Any]:
@@ -64,6 +74,7 @@ def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: s
         "height": plan.height,
         "scheduler": scheduler,
         "precision": precision,
+        "prompt_syntax": _SYNTAX,
         "versions": {name: version(name) for name in ("diffusers", "torch", "transformers")},
     }
     if not plan.uses_references:
@@ -94,7 +105,7 @@ def read_request(path: str | Path) -> GenerateRequest:
     """Read the request that a result's file was made from.
 
     Large pictures come back smaller (see `packing`), defaults as the numbers that were used, and a random seed as the
-    one that was drawn: the seed is this very picture's.
+    one that was drawn: the seed is this very picture's. Brackets that were read as letters come back as such.
 
     Args:
         path: of any file at all.
@@ -107,6 +118,8 @@ def read_request(path: str | Path) -> GenerateRequest:
     if unknown:
         raise UserError("recipe.unknown_settings", names=", ".join(unknown[:5]))
     values = {name: value for name, value in settings.items() if name in _REQUEST_FIELDS - _NOT_AS_THEY_ARE}
+    if _read_by_letters(settings):
+        values |= {name: escaped(values[name]) for name in _TEXTS if _has_weights(values.get(name))}
     task = TASKS.get(named) if isinstance(named := settings.get("task"), str) else None
     own = task.picture_fields(GenerateRequest) if task else ()
     noted = [name for name in INPUT_KINDS if name not in (*_REFERENCES, *own) and settings.get(name) is not None]
@@ -118,6 +131,20 @@ def read_request(path: str | Path) -> GenerateRequest:
         return GenerateRequest(**values)
     except TypeError:
         raise _incomplete() from None
+
+
+def may_have_been_cut(settings: Mapping[str, Any]) -> bool:
+    """Return whether a result was made when the end of a long prompt was not read, and may have had such a prompt."""
+    texts = [text for text in map(settings.get, _TEXTS) if isinstance(text, str)]
+    return _read_by_letters(settings) and any(len(_PIECES.findall(text)) > _SURELY_ONE_CHUNK for text in texts)
+
+
+def _read_by_letters(settings: Mapping[str, Any]) -> bool:
+    return "prompt_syntax" not in settings
+
+
+def _has_weights(text: object) -> bool:
+    return isinstance(text, str) and without_weights(readable(text)) != readable(text)
 
 
 def _references(notes: object, pictures: Mapping[str, Image.Image]) -> tuple[Reference, ...]:

@@ -13,11 +13,10 @@ from ipa_app.adapter import ImagePrompt
 from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.job import Job
 from ipa_app.engine.metadata import input_pictures, metadata_of
-from ipa_app.engine.prompts import prompt_notes
+from ipa_app.engine.prompts import prompt_notes, read_prompts
 from ipa_app.engine.references import Reference, RegionName
 from ipa_app.engine.results import AllWithheld, GenerateResult, Progress, notice
 from ipa_app.engine.tasks.task import TaskInputs, Tools
-from ipa_app.engine.wording import readable
 from ipa_app.imaging.cropping import side_by_side, square_for_clip, squares_for_clip
 from ipa_app.imaging.masks import Box
 from ipa_app.messages import Message
@@ -61,11 +60,13 @@ class PreparedJob:
     def items(self) -> list[BatchItem]:
         """Return an item of a batch for every picture."""
         plan = self.job.plan
+        read = read_prompts(plan, self._model.tokenizers)
         return [
             BatchItem(
-                prompt=readable(plan.request.prompt),
-                negative_prompt=readable(plan.negative_prompt),
+                prompt=read.prompt,
+                negative_prompt=read.negative_prompt,
                 seed=seed,
+                chunks=read.chunks,
                 image_prompts=self._image_prompts,
                 image=self._inputs.image,
                 mask=self._inputs.mask,

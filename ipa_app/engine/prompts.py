@@ -1,21 +1,43 @@
-"""Which words of a prompt are not read."""
+"""The prompts of a plan as text encoders read them, and which of their words are not used."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ipa_app.engine.plan import Plan
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.wording import readable
 from ipa_app.messages import Message
+from ipa_app.models.prompt_encoding import chunk_count, tokenize
 from ipa_app.options import options
 
 _SHOWN_CHARACTERS = 300
 
 
+class ReadPrompts(NamedTuple):
+    """What a text encoder is given.
+
+    Attributes:
+        prompt: what to draw.
+        negative_prompt: what not to draw.
+        chunks: of how many chunks what the UNet is told of both comes to be.
+    """
+
+    prompt: str
+    negative_prompt: str
+    chunks: int
+
+
+def read_prompts(plan: Plan, tokenizers: Sequence[Any]) -> ReadPrompts:
+    """Return the prompts of a plan as they are read; see `prompt_notes`."""
+    prompt, negative_prompt = readable(plan.request.prompt), readable(plan.negative_prompt)
+    guided = negative_prompt if plan.guidance_scale > 1 else None
+    return ReadPrompts(prompt, negative_prompt, chunk_count(prompt, guided, tokenizers))
+
+
 def prompt_notes(plan: Plan, tokenizers: Sequence[Any]) -> list[Message]:
-    """Return which words of a request were not used: text encoders read so many tokens, and not what comes after them.
+    """Return which words of a request were not used: of the very longest prompts those at the end.
 
     Args:
         plan: of the request.
@@ -32,30 +54,13 @@ def prompt_notes(plan: Plan, tokenizers: Sequence[Any]) -> list[Message]:
 
 def _unread_notes(name: str, text: str, *, title: str, tokenizers: Sequence[Any]) -> list[Message]:
     prompt = options(GenerateRequest)[name].called
-    least, *more = sorted({unread(readable(text), tokenizer) for tokenizer in tokenizers}, key=len)
+    least, *more = sorted({tokenize(readable(text), tokenizer).unread for tokenizer in tokenizers}, key=len)
     notes = []
     if least:
         notes.append(Message("prompt.too_long", prompt=prompt, title=title, words=_shown(least)))
     if more:
         notes.append(Message("prompt.too_long_for_one_encoder", prompt=prompt, title=title, words=_shown(more[0])))
     return notes
-
-
-def unread(text: str, tokenizer: Any) -> str:
-    """Find what of a text a tokenizer cuts off at its end, from the beginning of the word; empty where it is nothing.
-
-    Args:
-        text: a prompt.
-        tokenizer: CLIP's.
-    """
-    most = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
-    places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-    if len(places) <= most:
-        return ""
-    start = places[most][0]
-    while 0 < start < len(text) and text[start - 1].isalnum() and text[start].isalnum():
-        start -= 1
-    return text[start:].strip(" ,.;:")
 
 
 def _shown(words: str) -> str:

@@ -12,11 +12,13 @@ from PIL import Image
 from ipa_app.engine.references import MOST_REFERENCES, Reference
 from ipa_app.engine.tasks import TASKS, TaskOptions
 from ipa_app.engine.tasks.task import LARGEST_SIDE, check_range, range_end, range_start
-from ipa_app.errors import UserError
+from ipa_app.engine.wording import readable
+from ipa_app.errors import UserError, blaming
 from ipa_app.imaging.result_files import EXACT_FORMATS, OutputFormat
 from ipa_app.imaging.transparency import opacity_of
 from ipa_app.messages import Message
-from ipa_app.options import check_options, option
+from ipa_app.models.prompt_weights import check_weights
+from ipa_app.options import check_options, option, options
 
 LARGEST_SEED = 2**32 - 1
 RANDOM_SEED = -1
@@ -185,6 +187,9 @@ class GenerateRequest(TaskOptions):
         """Check every value, and that the task has what it needs."""
         check_options(self)
         check_range(self.start, self.end, of=Message("strength.picture"), field="end")
+        for name in ("prompt", "negative_prompt"):
+            with blaming(name):
+                check_weights(readable(getattr(self, name)), prompt=options(type(self))[name].called)
         self._check_references()
         task = TASKS[self.task]
         task.check(self)

@@ -1,7 +1,7 @@
-r"""What people type as a prompt: how a text encoder is given it, and what in it means nothing here.
+"""What people type as a prompt: how it is read, and what in it means nothing here.
 
-Other programs read commands and weights in prompts, as `(red:1.3)` or `<lora:film:0.8>`; diffusers' pipelines, and this
-program, read a prompt letter by letter.
+Weights are read as in `prompt_weights`. Other programs read further commands in prompts, as `<lora:film:0.8>`; this one
+reads these letter by letter.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ _SIGNS = re.compile(
     "|".join(
         (
             r"<[^<>\s][^<>]*>",  # <lora:name:1>, <embedding>
-            r"\([^()]*:\s*[\d.]+\s*\)",  # (red:1.3)
-            r"\({2,}[^()]+\){2,}",  # ((red))
-            r"\[[^][]+\]",  # [red], [a:b:0.5]
+            r"\[[^][]*[:|][^][]*\]",  # [a:b:0.5], [a|b]
             r"\{[^{}]+\}",  # {red}, {a|b}
             r"__[\w/*-]+__",  # __wildcard__
             r"\b(?:BREAK|AND|ADDCOMM|ADDROW|ADDCOL|ADDBASE)\b",
@@ -28,7 +26,6 @@ _SIGNS = re.compile(
             r"[\w)]+(?:\++|--+)(?=[\s,.;)]|$)",  # red++, (red)--
             r"(?<!\S)--[a-z]+\b(?:\s[\w:.]+)?",  # --ar 16:9
             r"\w+::-?[\d.]*",  # red::2
-            r"\\[()\[\]]",
         )
     )
 )
@@ -57,7 +54,7 @@ def without_invisible(text: str) -> str:
 
 
 def signs_in(text: str) -> list[str]:
-    """Find what other programs would take for a weight, a command or the name of something to be loaded.
+    """Find what other programs would take for a weight of another form, a command or the name of a file.
 
     Returns:
         Each once, in the order of the text.

@@ -113,7 +113,10 @@ def _run_jobs(
             prepared = PreparedJob(job, model, detector=detector)
             waiting += [(prepared, item) for item in prepared.items()]
     while waiting := [(prepared, item) for prepared, item in waiting if not prepared.job.done]:
-        batch, waiting = waiting[:batch_limit], waiting[batch_limit:]
+        chunks = waiting[0][1].chunks
+        alike = [each for each in waiting if each[1].chunks == chunks]
+        batch = alike[:batch_limit]
+        waiting = alike[batch_limit:] + [each for each in waiting if each[1].chunks != chunks]
         _draw_batch(batch, model, budget=budget, has_time=has_time)
         on_drawn([prepared.job for prepared, _ in batch], time.monotonic() - since)
         if waiting:

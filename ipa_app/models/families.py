@@ -141,19 +141,10 @@ class Family:
         del vae
         return False
 
-    def text_inputs(
-        self, pipeline: Any, prompts: list[str], negative_prompts: list[str], *, guidance: bool
-    ) -> dict[str, Any]:
-        """Return the arguments by which a pipeline takes the prompts of a batch.
-
-        Args:
-            pipeline: of the family.
-            prompts: one per picture.
-            negative_prompts: one per picture.
-            guidance: whether the call is guided, and so needs the negative side.
-        """
-        del pipeline, guidance
-        return {"prompt": prompts, "negative_prompt": negative_prompts}
+    def zeros_for_empty(self, pipeline: Any) -> bool:
+        """Return whether "no negative prompt" is zeros to a model, and not what is said of an empty text."""
+        del pipeline
+        return False
 
     def encode_text(self, encoders: Sequence[Any], input_ids: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return what the text encoders say of token ids (B, E, L), as the pipelines tell it to the UNet.
@@ -213,28 +204,8 @@ class _StableDiffusionXL(Family):
     def needs_upcast(self, vae: AutoencoderKL) -> bool:
         return vae.config["force_upcast"]
 
-    def text_inputs(
-        self, pipeline: Any, prompts: list[str], negative_prompts: list[str], *, guidance: bool
-    ) -> dict[str, Any]:
-        """Encode the prompts here: "no negative prompt" is zeros where the model says so, and an empty text a text.
-
-        The pipelines decide that for a whole batch; here every picture has what it would have alone.
-        """
-        import torch
-
-        embeds, negative_embeds, pooled, negative_pooled = pipeline.encode_prompt(
-            prompt=prompts, negative_prompt=negative_prompts, do_classifier_free_guidance=guidance
-        )
-        if guidance and pipeline.config.force_zeros_for_empty_prompt:
-            is_empty = torch.tensor([not text.strip() for text in negative_prompts], device=negative_embeds.device)
-            negative_embeds = negative_embeds.masked_fill(is_empty[:, None, None], 0)
-            negative_pooled = negative_pooled.masked_fill(is_empty[:, None], 0)
-        return {
-            "prompt_embeds": embeds,
-            "negative_prompt_embeds": negative_embeds,
-            "pooled_prompt_embeds": pooled,
-            "negative_pooled_prompt_embeds": negative_pooled,
-        }
+    def zeros_for_empty(self, pipeline: Any) -> bool:
+        return pipeline.config.force_zeros_for_empty_prompt
 
     def time_ids(self, height: int, width: int) -> tuple[int, ...]:
         """Return the height and width that it had, top and left of the crop, and the height and width that it has."""

@@ -10,6 +10,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.wording import readable, signs_in, without_invisible
 from ipa_app.messages import Message, english
 from ipa_app.models.catalog import ModelEntry
+from ipa_app.models.prompt_weights import weights_problem, without_weights
 from ipa_app.models.state import MemoryUse
 from ipa_app.models.units import size_text
 from ipa_app.options import options
@@ -66,8 +67,10 @@ def words_html(entry: ModelEntry) -> str:
 
 
 def unknown_words_note(prompt: str | None, *, entry: ModelEntry) -> str:
-    """Return which words of a prompt the model does not know, and which signs mean nothing; often empty."""
-    notes = [*_unknown_words([prompt or ""], entry), *_signs(_PROMPT, prompt or "")]
+    """Return what of a prompt the model does not know, what means nothing and what is refused; often empty."""
+    text = readable(prompt or "")
+    problem = weights_problem(text, prompt=_PROMPT)
+    notes = [*([problem] if problem else []), *_unknown_words([text], entry), *_signs(_PROMPT, text)]
     return "".join(said(note, tag="p", css_class="ipa-note") for note in notes)
 
 
@@ -86,7 +89,7 @@ def word_notes(request: GenerateRequest, *, entry: ModelEntry) -> tuple[Message,
 
 
 def _unknown_words(typed: Sequence[str], entry: ModelEntry) -> list[Message]:
-    unknown = unknown_words("\n".join(typed), entry.words)
+    unknown = unknown_words("\n".join(map(without_weights, typed)), entry.words)
     if not unknown:
         return []
     return [Message("prompt.unknown_words", count=len(unknown), title=entry.title, words=", ".join(unknown))]

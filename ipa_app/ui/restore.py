@@ -10,7 +10,7 @@ import gradio as gr
 from PIL import Image
 
 from ipa_app.engine.adopting import Adopted, adopt
-from ipa_app.engine.metadata import read_request
+from ipa_app.engine.metadata import may_have_been_cut, read_request
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.imaging.other_programs import read_other
@@ -103,11 +103,14 @@ class Restorer:
         entry = self._studio.entry(request.model)
         request = replace(request, adapter=name_to_ask(entry, request.adapter, own))
         self._studio.plan(request)
-        noted = (read_settings(path) or {}).get("adapter_sha256")
-        if noted is None or noted == file_hash(entry.adapter(request.adapter).file):
-            return Adopted(request=request, told=(Message("restored.all"),))
-        text = Message("restored.other_adapter", name=entry.adapter(request.adapter).title)
-        return Adopted(request=request, told=(text,))
+        settings = read_settings(path) or {}
+        noted = settings.get("adapter_sha256")
+        told = [Message("restored.all")]
+        if noted is not None and noted != file_hash(entry.adapter(request.adapter).file):
+            told = [Message("restored.other_adapter", name=entry.adapter(request.adapter).title)]
+        if may_have_been_cut(settings):
+            told.append(Message("restored.longer_prompt", title=entry.title))
+        return Adopted(request=request, told=tuple(told))
 
     def _controls(self, request: GenerateRequest) -> Update:
         parts, tab = self._parts, self._parts.tab_of(request.task)

@@ -237,6 +237,24 @@ def test_requests_that_a_batch_cannot_draw_together_are_drawn_as_alone(
         assert np.abs(np.asarray(together, dtype=int) - np.asarray(alone, dtype=int)).max() <= 1
 
 
+def test_prompts_of_other_lengths_share_no_batch_and_are_drawn_as_alone(
+    batching_engine: Engine, generate: Generate
+) -> None:
+    long = " ".join(["a red cat on the beach"] * 5)
+    orders = [
+        SHORT,
+        {**SHORT, "prompt": long, "count": 2},
+        {**SHORT, "negative_prompt": f"{long} {long}"},
+        {**SHORT, "prompt": f"{long} (hat:1.5)"},
+        SHORT,
+    ]
+    for job, order in zip(submit_together(batching_engine, orders), orders, strict=True):
+        together, alone = job.result(TIMEOUT_S).images, generate(**order).images
+        assert len(together) == len(alone)
+        for one, other in zip(together, alone, strict=True):
+            assert np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max() <= 1
+
+
 def test_one_persons_range_of_steps_is_not_anothers(batching_engine: Engine, generate: Generate) -> None:
     base = {"task": "variation", "references": (reference(1),), "steps": 5}
     orders = [{**base, "seed": 1, "start": 0.2, "end": 0.8}, {**base, "seed": 2}, {**base, "seed": 1}]

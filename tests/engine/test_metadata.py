@@ -13,12 +13,14 @@ from PIL import Image, ImageChops
 from ipa_app.engine.metadata import input_pictures, metadata_of, pack_inputs, read_request
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError
 from ipa_app.imaging.result_files import OutputFormat
 from ipa_app.imaging.result_files import write_result as write_file
 from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.controlnets import usual_controlnet
 from ipa_app.models.entry import ModelEntry
+from ipa_app.models.prompt_weights import without_weights
 from ipa_app.pose.presets import preset_sheets
 from tests.engine.conftest import noise_picture, reference
 from tests.noted_files import noted_file
@@ -128,6 +130,34 @@ def test_a_result_from_before_there_was_an_option_comes_back_with_what_is_usual(
     assert settings.pop(option) == usual
     write_file(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
     assert differences(read_request(tmp_path / "a.png"), request) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "restored"),
+    [
+        ("a red cat", "a red cat"),
+        ("a cat :) (", "a cat :) ("),
+        ("a (red:1.3) cat, [x]", r"a \(red:1.3\) cat, \[x\]"),
+        (r"saber \(fate\)", r"saber \\\(fate\\\)"),
+        ("a（red：1.3）cat", r"a\（red：1.3\）cat"),
+        ("(red:30)", r"\(red:30\)"),
+    ],
+)
+def test_a_result_from_before_prompts_had_weights_comes_back_as_it_was_read(
+    typed: str, restored: str, tmp_path: Path
+) -> None:
+    plan = make_plan(sample_request("mix", model="m").with_seed(), ENTRY)
+    settings = metadata_of(plan, scheduler="S", precision="float32") | {"prompt": typed, "negative_prompt": typed}
+    del settings["prompt_syntax"]
+    write_file(Image.new("RGB", (8, 8)), tmp_path / "a.png", settings, inputs=pack_inputs(input_pictures(plan)))
+    request = read_request(tmp_path / "a.png")
+    assert (request.prompt, request.negative_prompt) == (restored, restored)
+    assert without_weights(readable(restored)) == readable(typed)
+
+
+def test_weights_come_back_as_weights(tmp_path: Path) -> None:
+    request = sample_request("mix", model="m", prompt="a (red:1.3) cat", negative_prompt="[x]")
+    assert differences(read_request(write_result(request, tmp_path / "a.png")), request) == []
 
 
 def test_a_result_from_before_adapters_had_names_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What goes beyond a text encoder's tokens changes nothing, and that is said."""
+"""What is used of a prompt, however long, and that what is not is said."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import pytest
 from transformers import CLIPTokenizer
 
 from ipa_app.engine.plan import make_plan
-from ipa_app.engine.prompts import prompt_notes, unread
+from ipa_app.engine.prompts import prompt_notes
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.models.manager import ModelManager
-from tests.engine.conftest import Generate, pixels
+from ipa_app.models.prompt_encoding import MOST_CHUNKS
+from tests.engine.conftest import Generate, pixels, reference
 from tests.tiny_models import tiny_tokenizer
 
-# The tokens that the tiny text encoder has room for besides those of beginning and end.
+# The tokens that the tiny text encoder has room for in a chunk, besides those of beginning and end.
 ROOM = 22
-FULL = " ".join(["cat"] * ROOM)
+CHUNK = " ".join(["cat"] * ROOM)
+FULL = " ".join([CHUNK] * MOST_CHUNKS)
 
 
 def spelling_tokenizer() -> CLIPTokenizer:
@@ -31,45 +33,52 @@ def notes(manager: ModelManager, *tokenizers: Any, **fields: Any) -> list[str]:
     return prompt_notes(plan, tokenizers)
 
 
-@pytest.mark.parametrize(
-    ("text", "rest"),
-    [
-        ("a red cat", ""),
-        (FULL, ""),
-        (f"{FULL} dog", "dog"),
-        (f"{FULL}, .", ""),
-        (f"{FULL}\n dog on the beach.", "dog on the beach"),
-        # Where a word is spelled, it may be cut in its middle: then it is not read as it was meant.
-        (f"{' '.join(['cat'] * (ROOM - 2))} zebra dog", "zebra dog"),
-    ],
-)
-def test_what_is_cut_off_is_found_from_the_beginning_of_the_word(text: str, rest: str) -> None:
-    assert unread(text, tiny_tokenizer()) == rest
+def test_every_word_of_a_long_prompt_counts(generate: Generate) -> None:
+    def draw(prompt: str, negative_prompt: str = "a frog") -> Any:
+        return generate(task="mix", prompt=prompt, negative_prompt=negative_prompt, seed=3)
+
+    told, other = draw(f"{CHUNK} dog"), draw(f"{CHUNK} hat")
+    assert pixels(told) != pixels(other)
+    assert pixels(draw("a dog", f"{CHUNK} dog")) != pixels(draw("a dog", f"{CHUNK} hat"))
+    assert told.notes == ()
 
 
 def test_what_is_said_to_be_unused_changes_nothing_and_what_comes_before_does(generate: Generate) -> None:
     def draw(prompt: str) -> Any:
-        return generate(task="mix", prompt=prompt, negative_prompt=f"{FULL} frog", seed=3)
+        return generate(task="mix", prompt=prompt, negative_prompt=f"{FULL} frog", seed=3, steps=1)
 
     told, other, earlier = draw(f"{FULL} dog"), draw(f"{FULL} hat"), draw(f"{FULL[4:]} dog hat")
     assert pixels(told) == pixels(other)
     assert pixels(told) != pixels(earlier)
     assert told.notes == (
-        "The prompt is longer than Tiny can read; these words are not used: “dog”.",
-        "The negative prompt is longer than Tiny can read; these words are not used: “frog”.",
+        "The prompt is longer than Tiny can use; these words are not used: “dog”.",
+        "The negative prompt is longer than Tiny can use; these words are not used: “frog”.",
     )
+
+
+@pytest.mark.parametrize("adapter", ["base", "fine"])
+def test_a_weight_changes_the_picture_beside_a_reference_too(generate: Generate, adapter: str) -> None:
+    def draw(prompt: str, negative_prompt: str = "a dog") -> list[bytes]:
+        wish = {"task": "mix", "references": (reference(),), "adapter": adapter, "seed": 3}
+        return pixels(generate(prompt=prompt, negative_prompt=negative_prompt, **wish))
+
+    plain = draw("a red cat")
+    assert draw("a (red:1) cat") == plain
+    assert draw("a (red:1.5) cat") != plain
+    assert draw("a red cat", "a (dog:1.5)") != plain
+    assert draw("a (red:1.5) cat, " + CHUNK) != draw("a red cat, " + CHUNK)
 
 
 def test_two_text_encoders_are_asked_both(manager: ModelManager) -> None:
     tokenizers = tiny_tokenizer(), spelling_tokenizer()
-    short = "a red cat on the green beach with a hat"
+    short = " ".join(["a red cat on the green beach"] * MOST_CHUNKS) + " with a hat"
     assert notes(manager, tokenizers[0], prompt=short) == []
     assert notes(manager, *tokenizers, prompt=short) == [
-        "The prompt is longer than one text encoder of Tiny can read; it misses: “with a hat”."
+        "The prompt is longer than one text encoder of Tiny can use; it misses: “with a hat”."
     ]
     both = notes(manager, *tokenizers, prompt=f"{FULL} dog")
-    assert both[0] == "The prompt is longer than Tiny can read; these words are not used: “dog”."
-    assert both[1].startswith("The prompt is longer than one text encoder of Tiny can read; it misses: “cat cat")
+    assert both[0] == "The prompt is longer than Tiny can use; these words are not used: “dog”."
+    assert both[1].startswith("The prompt is longer than one text encoder of Tiny can use; it misses: “cat cat")
 
 
 def test_of_many_words_the_first_and_the_last_are_named(manager: ModelManager) -> None:

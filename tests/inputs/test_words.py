@@ -18,8 +18,9 @@ from ipa_app.ui.studio import Studio
 from tests.inputs.tables import rows
 
 ROWS = rows("Words")
-# The tiny text encoder has room for so many words.
-FULL = " ".join(["cat"] * 22)
+# The tiny text encoder has room for so many words in a chunk, and for ten chunks.
+ROOM = 22
+FULL = " ".join(["cat"] * ROOM * 10)
 
 Said = tuple[str, str | None]
 
@@ -50,11 +51,19 @@ def draw(studio: Studio, prompt: str, *, model: str = "sd", negative_prompt: str
 CASES: dict[str, Callable[[Studio], Said]] = {
     "Up to 2000 characters": lambda studio: draw(studio, "a red cat"),
     "More than 2000 characters": lambda studio: draw(studio, "a" * 100_000),
-    "More words than the model's text encoder has tokens for": lambda studio: draw(studio, f"{FULL} dog on a beach"),
+    "More words than the model's text encoder has tokens for": lambda studio: draw(studio, "cat " * ROOM + "dog"),
+    "More than ten such chunks": lambda studio: draw(studio, f"{FULL} dog on a beach"),
     "The same in the negative prompt": lambda studio: draw(studio, "a cat", negative_prompt=f"{FULL} dog"),
     "A negative prompt at a guidance of 1": lambda studio: draw(studio, "a cat", negative_prompt="a dog", guidance=1),
-    "Weights: `(red:1.3)`, `((red))`, `[red]`, `red++`": lambda studio: draw(
-        studio, "(red:1.3) ((blue)) [small] green++"
+    "Weights: `(red:1.3)`, `((red))`, `[red]`, 0 to 3": lambda studio: draw(
+        studio, "(red:1.3) ((blue)) [hat]", negative_prompt="(dog:2)", model="toybox"
+    ),
+    "A weight beyond that: `(red:30)`": lambda studio: draw(studio, "a (red:30) cat"),
+    "Brackets without a partner, or after a backslash: `:)`, `\\(red\\)`": lambda studio: draw(
+        studio, r"\(red\) cat :)", model="toybox"
+    ),
+    "Weights of other forms: `red++`, `(old)1.3`, `[red:blue:0.5]`": lambda studio: draw(
+        studio, "red++ (old)1.3 [red:blue:0.5]"
     ),
     "Commands: `BREAK`, `AND`, `<lora:ink:1>`": lambda studio: draw(studio, "BREAK AND <lora:ink:1>"),
     "Wildcards and choices: `__colour__`, `{cat}`": lambda studio: draw(studio, "a __colour__ {cat}"),

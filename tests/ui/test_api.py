@@ -115,12 +115,13 @@ def test_the_schema_names_every_view_that_can_be_asked_for(client: Client, pictu
 
 
 def test_what_is_to_be_said_comes_as_notes(client: Client) -> None:
-    _, settings = client.predict(prompt="a (red:1.3) zebra", api_name="/mix")
+    _, settings = client.predict(prompt="a (red:1.3) zebra, red++", api_name="/mix")
     assert settings["notes"] == [
-        "Tiny does not know the words 1, 3, zebra; they are ignored.",
-        "The prompt has (red:1.3), read as plain letters: weights and commands of other programs do nothing here.",
+        "Tiny does not know the word zebra; it is ignored.",
+        "The prompt has red++, read as plain letters: weights are written (red:1.3) here, and commands of other "
+        "programs do nothing.",
     ]
-    assert client.predict(prompt="a red cat", api_name="/mix")[1]["notes"] == []
+    assert client.predict(prompt="a (red:1.3) cat", api_name="/mix")[1]["notes"] == []
 
 
 @pytest.mark.parametrize("endpoint", [name for name in PROMISED if name != "/models"])

@@ -177,6 +177,24 @@ def test_a_picture_of_another_program_sets_what_it_can_and_everything_else_as_us
     )
 
 
+@pytest.mark.parametrize(
+    ("prompt", "syntax", "differs"),
+    [
+        ("a red cat", {}, False),
+        ("a red cat, " * 20, {}, True),
+        ("a red cat, " * 20, {"prompt_syntax": "weights"}, False),
+    ],
+)
+def test_a_result_whose_long_prompt_was_cut_is_said_to_come_out_differently(
+    page: Opened, tmp_path: Path, prompt: str, syntax: dict[str, str], differs: bool
+) -> None:
+    parts, _ = page
+    settings = {"task": "mix", "prompt": prompt, "model": "toybox", "seed": 1, **syntax}
+    note = text_of(drop(page, hostile(tmp_path / "a.png", settings))[parts.restore.note])
+    assert "Everything is set as it was." in note
+    assert ("the end of a prompt that is longer than Tiny reads at once was not used" in note) is differs
+
+
 def test_what_another_file_says_never_becomes_markup(page: Opened, tmp_path: Path) -> None:
     parts, _ = page
     update = drop(page, png(tmp_path / "a.png", parameters=INFOTEXT.replace("mymodel", "<img src=x>")))

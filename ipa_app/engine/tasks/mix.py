@@ -14,6 +14,7 @@ from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError
 from ipa_app.imaging.transparency import in_colour, note_of_transparency, off_white, on_white, opacity_of
 from ipa_app.messages import Message
+from ipa_app.models.prompt_weights import without_weights
 from ipa_app.options import option
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Mix(Task):
 
     def check(self, request: GenerateRequest) -> None:
         """Make sure that there is something to draw."""
-        if not (request.references or readable(request.prompt).strip()):
+        if not (request.references or without_weights(readable(request.prompt)).strip()):
             raise UserError("request.nothing_to_draw")
 
     def pipeline(self, plan: Plan) -> PipelineTask:

@@ -134,6 +134,7 @@ def finish_tab(
         elem_id=f"{task}-prompt",
         submit_btn=False,
     )
+    help_text(Message("page.prompt_help"))
     unknown = gr.HTML("", elem_id=f"{task}-unknown", padding=False)
     with gr.Row(elem_classes="ipa-actions"):
         generate = gr.Button(
