@@ -227,6 +227,7 @@ def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
         negative_prompt=settings.text("negative_prompt"),
         licence=settings.text("licence"),
         scheduler=settings.text("scheduler"),
+        live=settings.switch("live"),
         presets=find_presets(folder),
         words=MappingProxyType(read_words(folder / WORDS_FILE)),
     )

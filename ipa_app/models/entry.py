@@ -154,6 +154,7 @@ class ModelEntry(HubFiles):
         negative_prompt: used where a request has none.
         licence: of the weights.
         scheduler: the scheduler in a word, for people.
+        live: whether a picture is there so soon that live mode is on at the start.
         presets: what of a picture can be taken alone, as layers and their shares; empty when it is all or nothing.
         words: every word the model knows by group; empty when it knows ordinary English.
         parts: what has to be downloaded before the folder can be put together; empty for a model that simply is there.
@@ -179,6 +180,7 @@ class ModelEntry(HubFiles):
     negative_prompt: str = ""
     licence: str = ""
     scheduler: str = ""
+    live: bool = False
     presets: Presets = field(default_factory=dict)
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     download_bytes: int = 0

@@ -142,5 +142,16 @@ class Manifest:
             raise self._wrong(key, value, at_least_1)
         return float(value)
 
+    def switch(self, key: str) -> bool:
+        """Return a setting that is true or false; false where it is not there.
+
+        Raises:
+            UserError: it is something else.
+        """
+        value = self._values.get(key, False)
+        if not isinstance(value, bool):
+            raise self._wrong(key, value, Message("allowed.switch"))
+        return value
+
     def _wrong(self, key: str, value: object, wanted: Message) -> UserError:
         return UserError("file.wrong_value", path=self._path, key=key, value=repr(value), allowed=wanted)

@@ -58,9 +58,15 @@ class StudioBlocks(gr.Blocks):
     def get_config_file(self) -> BlocksConfigDict:
         """Describe the page as Gradio does, but for schemas that nobody reads: the API's documentation is made of them.
 
-        Of a component that no public endpoint has they are left out, and where they say the same twice, once.
+        Of a component that no public endpoint has they are left out, and where they say the same twice, once. Where no
+        progress is shown, none is told to any component.
         """
         config = super().get_config_file()
+        for function in config.get("dependencies", ()):
+            if function["show_progress"] == "hidden":
+                # To say how far something is, Gradio's page asks components for all that they hold: an editor for its
+                # pictures, which it uploads, at each of these messages.
+                function["show_progress_on"] = []
         public = [function for function in self.fns.values() if _is_public(function)]
         documented = {block._id for function in public for block in (*function.inputs, *function.outputs)}
         for component in config["components"]:

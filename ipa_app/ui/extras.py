@@ -23,7 +23,7 @@ from ipa_app.ui.results import show_picked, show_pictures
 from ipa_app.ui.running import Runner
 from ipa_app.ui.status import status_line
 from ipa_app.ui.tabs import OPENING
-from ipa_app.ui.tabs.shared import TaskTab, with_kept
+from ipa_app.ui.tabs.shared import TaskTab
 
 Update = dict[Any, Any]
 
@@ -53,8 +53,7 @@ def connect_drawing(parts: Parts, press: Callable[..., Any], *, tab: TaskTab, ru
         tab: whose form.
         runner: that draws.
     """
-    press, inputs = with_kept(press, tab=tab, inputs=drawing_inputs(parts, tab.task))
-    runner.connect(press, task=tab.task, inputs=inputs)
+    runner.connect(press, task=tab.task, inputs=drawing_inputs(parts, tab.task))
 
 
 def _connect_series(parts: Parts, *, runner: Runner) -> None:

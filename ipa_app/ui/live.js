@@ -1,23 +1,49 @@
 // Gradio runs this file once for each tab, as the body of a function of `props` and `trigger`. What people change says
 // so with "ipa-changed"; where the mode is on and the tab is open, "release" asks for a picture and "input" says that
-// the one under way is overtaken. Nothing is sent to the server while the mode is off.
+// the one under way is overtaken. Where somebody has painted since, "apply" asks for it: what was painted is gathered
+// first. Nothing is sent to the server while the mode is off.
 
-const { task } = props;
+const { task, editors } = props;
 const isOn = () => document.querySelector("#live input")?.checked;
 const isOpen = () => document.querySelector(`#tab-${task}-button`)?.getAttribute("aria-selected") === "true";
 
 let pending = null;
+let painted = editors.length > 0;
 function follow() {
   // After what changes has told the page its value; several changes at a time are one.
   pending ??= setTimeout(() => {
     pending = null;
     if (!isOn() || !isOpen()) return;
     trigger("input");
-    trigger("release");
+    if (painted) trigger("apply");
+    else trigger("release");
+    painted = false;
   }, 20);
 }
 
 window.addEventListener("ipa-changed", follow);
+
+function repaint() {
+  painted = true;
+  follow();
+}
+
+if (editors.length) {
+  const isIn = (event) => event.target.closest?.(editors.join());
+  const isButton = (event) => isIn(event) && event.target.closest("button");
+  let stroke = false;
+  window.addEventListener("ipa-repainted", repaint);
+  // An editor tells nobody of a stroke unless it sends all its pictures at each of them. One may end outside of it; and
+  // what its buttons do is done when they have been clicked.
+  window.addEventListener("pointerdown", (event) => { stroke = Boolean(isIn(event)); }, true);
+  for (const end of ["pointerup", "pointercancel"]) {
+    window.addEventListener(end, () => {
+      if (stroke) repaint();
+      stroke = false;
+    });
+  }
+  window.addEventListener("click", (event) => { if (isButton(event)) repaint(); });
+}
 
 window.addEventListener("hashchange", () => {
   if (location.hash === "#live" && isOpen() && !isOn()) document.querySelector("#live input").click();

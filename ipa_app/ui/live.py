@@ -7,6 +7,7 @@ are nowhere kept until somebody says so. Where a GPU is lent for each picture, l
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,13 +29,18 @@ from ipa_app.ui.language.markup import said
 from ipa_app.ui.pictures import inline_picture
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio
-from ipa_app.ui.tabs.shared import with_kept
 
 if TYPE_CHECKING:
     from ipa_app.ui.parts import Parts
+    from ipa_app.ui.tabs.shared import TaskTab
 
 Update = dict[Any, Any]
 
+# Where columns lie one above the other, a picture that is out of sight lies small over what is changed: style.css.
+_STAYS_IN_SIGHT = """
+const box = element.closest("#live-picture");
+new IntersectionObserver(([seen]) => { box.toggleAttribute("data-away", !seen.isIntersecting); }).observe(box);
+"""
 _SCRIPT = Path(__file__).with_name("live.js")
 _STORED = "ipa-live"
 _FINISHES_S = 0.7
@@ -43,12 +49,17 @@ never be one."""
 
 # Said to the page alone; live.js hears it and decides whether to ask for a picture.
 _CHANGED = "() => { window.dispatchEvent(new Event('ipa-changed')); }"
-_SWITCHED = f"""(on) => {{
-    sessionStorage.setItem("{_STORED}", on);
+_REPAINTED = "() => { window.dispatchEvent(new Event('ipa-repainted')); }"
+_TAKEN = "(...painted) => [...painted, performance.now()]"
+_SWITCHED = """(on) => {
     document.body.toggleAttribute("data-live", on);
     window.dispatchEvent(new Event("ipa-changed"));
+}"""
+_SET = f"""(on) => {{ sessionStorage.setItem("{_STORED}", on); }}"""
+_SUITED = f"""(model) => {{
+    const set = sessionStorage.getItem("{_STORED}");
+    return set === null ? %s.includes(model) : set === "true";
 }}"""
-_REMEMBERED = f"""() => location.hash === "#live" || sessionStorage.getItem("{_STORED}") === "true" """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +91,7 @@ def live_panel(*, offered: bool) -> LivePanel:
         label=Message("page.live_label"), info=help_text, value=False, interactive=offered, elem_id="live"
     )
     with gr.Column(visible=False, elem_id="live-panel") as box:
-        picture = gr.HTML("", padding=False, elem_id="live-picture")
+        picture = gr.HTML("", padding=False, js_on_load=_STAYS_IN_SIGHT, elem_id="live-picture")
         note = gr.HTML("", padding=False, elem_id="live-note")
         keep = gr.Button(Message("page.live_keep"), size="sm", interactive=False, elem_id="live-keep")
     return LivePanel(
@@ -101,23 +112,20 @@ def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
     if not studio.engine.device.offers_live:
         return
     live = Live(panel, studio=studio)
-    page.load(None, None, panel.switch, js=_REMEMBERED, **AT_ONCE)
+    # On where the model suits it, until the visitor sets it.
+    suited = _SUITED % json.dumps([entry.name for entry in studio.catalog.values() if entry.live])
+    opened = f"""(model) => {{
+        if (location.hash === "#live") sessionStorage.setItem("{_STORED}", true);
+        return ({suited})(model);
+    }}"""
+    page.load(None, parts.settings.model, panel.switch, js=opened, **AT_ONCE)
+    parts.settings.model.change(None, parts.settings.model, panel.switch, js=suited, **AT_ONCE)
+    panel.switch.input(None, panel.switch, None, js=_SET, **AT_ONCE)
     panel.switch.change(None, panel.switch, None, js=_SWITCHED, **AT_ONCE)
     panel.switch.change(live.switch, [panel.switch, panel.job], panel.box, **AT_ONCE)
     gr.on(_changes(parts), None, None, None, js=_CHANGED, **AT_ONCE)
     for tab in parts.tabs:
-        watch = _watch(tab.task)
-        inputs = {**parts.inputs_of(tab), "live_seed": panel.seed, "live_drawn": panel.drawn}
-        press, inputs = with_kept(watch.release, tab=tab, inputs=inputs, trigger_mode="always_last")
-        press(
-            live.follow(tab.task),
-            inputs_kwargs=inputs,
-            outputs=live.outputs,
-            preprocess=False,
-            trigger_mode="always_last",
-            **CHECKED,
-        )
-        watch.input(live.overtake, panel.job, None, trigger_mode="always_last", **AT_ONCE)
+        _connect_tab(parts, tab, live=live)
 
     def keep(drawn: Mapping[str, Any] | None, history: Sequence[str]) -> Iterator[Update]:
         if drawn:
@@ -126,19 +134,51 @@ def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
     panel.keep.click(keep, [panel.drawn, parts.results.history], runner.outputs, preprocess=False, **CHECKED)
 
 
+def _connect_tab(parts: Parts, tab: TaskTab, *, live: Live) -> None:
+    """Let what a tab asks for be drawn when live.js says so.
+
+    What was painted takes the page a while to gather, and Gradio gathers all inputs of a listener several times. So it
+    is gathered once after each stroke, into a component that is not shown.
+    """
+    panel, inputs = parts.live, parts.inputs_of(tab)
+    editors = [part for part in inputs.values() if isinstance(part, gr.ImageEditor)]
+    watch, taken = _watch(tab.task, editors=editors), gr.Number(visible=False)
+    painted: dict[int, Any] = {part._id: gr.JSON(visible=False) for part in editors}
+    watch.apply(None, editors, [*painted.values(), taken], js=_TAKEN, **AT_ONCE)
+    inputs = {name: painted.get(part._id, part) for name, part in inputs.items()}
+    inputs |= {"live_seed": panel.seed, "live_drawn": panel.drawn}
+    gr.on(
+        [watch.release, taken.change],
+        live.follow(tab.task),
+        inputs_kwargs=inputs,
+        outputs=live.outputs,
+        preprocess=False,
+        trigger_mode="always_last",
+        **CHECKED,
+    )
+    watch.input(live.overtake, panel.job, None, trigger_mode="always_last", **AT_ONCE)
+    if tab.told_by:
+        gr.on(list(dict.fromkeys(tab.told_by.values())), None, None, None, js=_REPAINTED, **AT_ONCE)
+
+
 def _changes(parts: Parts) -> list[Any]:
-    """List the events of everything that requests are made from, but for strokes: the editor tells of none."""
+    """List the events of everything that requests are made from, but for what live.js hears of by itself."""
     watched = {}
     for tab in parts.tabs:
-        inputs = parts.inputs_of(tab)
-        watched |= {part._id: part for name, part in inputs.items() if name not in tab.kept}
+        watched |= {part._id: part for name, part in parts.inputs_of(tab).items() if name not in tab.told_by}
     changes = [part.change for part in watched.values() if not isinstance(part, gr.State)]
     return [*changes, *(tab.tab.select for tab in parts.tabs)]
 
 
-def _watch(task: str) -> gr.HTML:
-    """Lay out what nobody sees: its events say that a task's picture is wanted, or overtaken."""
-    return gr.HTML("", js_on_load=_SCRIPT.read_text(encoding="utf-8"), visible="hidden", task=task)
+def _watch(task: str, *, editors: Sequence[gr.ImageEditor]) -> gr.HTML:
+    """Lay out what nobody sees: its events say that a task's picture is wanted, or overtaken.
+
+    Args:
+        task: whose.
+        editors: what the tab has to paint on.
+    """
+    script = _SCRIPT.read_text(encoding="utf-8")
+    return gr.HTML("", js_on_load=script, visible="hidden", task=task, editors=[f"#{each.elem_id}" for each in editors])
 
 
 class Live:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from gradio.utils import get_upload_folder, is_in_or_equal, is_static_file
-from gradio_client.utils import is_file_obj_with_meta
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message, english
@@ -122,8 +121,9 @@ def _paths(value: Any) -> Iterator[str]:
         for item in value:
             yield from _paths(item)
     elif isinstance(value, dict):
-        if is_file_obj_with_meta(value):
-            yield str(value["path"])
+        # With Gradio's mark or without it: that is how a file is sent, and `file_path` takes it.
+        if isinstance(value.get("path"), str):
+            yield value["path"]
         for item in value.values():
             yield from _paths(item)
 

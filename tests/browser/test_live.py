@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.imaging.transparency import on_white
 from ipa_app.messages import Message
+from ipa_app.models.catalog import entry_from_folder
 from ipa_app.ui.examples import Example
 from ipa_app.ui.pictures import inline_picture
-from tests.browser.hands import RESULTS, press, rest
+from tests.browser.hands import EDITOR, RESULTS, body, enter, load, press, rest
+from tests.browser.test_downloads import choose
 from tests.browser.test_skeleton_editor import joint
 from tests.ui.serving import WatchedEngine, served_engine
 
@@ -29,7 +35,8 @@ def live_app(
 ) -> Iterator[tuple[str, WatchedEngine, Path]]:
     temporary = tmp_path_factory.mktemp("served")
     example = Example(tab="variation", file=reference_file)
-    with served_engine(tiny_bundle_dir, temporary=temporary, examples=[example]) as (url, engine):
+    quick = replace(entry_from_folder(tiny_bundle_dir, name="quick"), title="Quick", live=True)
+    with served_engine(tiny_bundle_dir, temporary=temporary, examples=[example], others=[quick]) as (url, engine):
         yield url, engine, temporary
 
 
@@ -56,6 +63,23 @@ def newest(page: Any, engine: WatchedEngine) -> GenerateRequest:
     shown = inline_picture(on_white(alone.images[0]), alt=Message("page.live_picture"), css_class="ipa-live")
     assert page.get_attribute(PICTURE, "src") in shown
     return request
+
+
+def test_a_model_that_suits_it_begins_with_it_and_what_the_visitor_sets_stays(
+    open_page: Any, engine: WatchedEngine
+) -> None:
+    page = open_page()
+    page.click("#more-settings button")
+    choose(page, "Quick")
+    page.wait_for_selector(PICTURE)
+    assert newest(page, engine).model == "quick"
+    choose(page, "Tiny")
+    page.wait_for_selector("#live-panel", state="hidden")
+    switch_on(page)
+    page.uncheck(SWITCH)
+    choose(page, "Quick")
+    rest(page)
+    assert not page.is_checked(SWITCH)
 
 
 def test_it_is_off_until_it_is_switched_on_and_remembered_for_the_visit(open_page: Any, engine: WatchedEngine) -> None:
@@ -108,6 +132,20 @@ def test_the_picture_follows_the_strength_while_it_is_dragged(
     assert (held.count, held.steps) == (1, 0)
 
 
+def test_on_a_phone_the_picture_stays_in_sight(open_page: Any, engine: WatchedEngine, shoot: Any) -> None:
+    page = open_page(width=390, height=844)
+    switch_on(page)
+    page.wait_for_selector(PICTURE)
+    page.locator("#scale input[type=range]").scroll_into_view_if_needed()
+    newest(page, engine)
+    shoot(page, "small")
+    seen = page.locator(PICTURE).bounding_box()
+    assert 0 <= seen["y"] <= 844 - seen["height"]
+    page.locator("#live-keep").scroll_into_view_if_needed()
+    rest(page)
+    assert page.locator(PICTURE).bounding_box()["width"] > 2 * seen["width"] * 0.9
+
+
 def test_the_picture_follows_the_words_while_they_are_typed(open_page: Any, engine: WatchedEngine, shoot: Any) -> None:
     page = open_page()
     switch_on(page)
@@ -137,6 +175,61 @@ def test_the_picture_follows_a_joint_while_it_is_moved(open_page: Any, engine: W
     assert newest(page, engine).pose == before.pose, "the whole way is one step back"
 
 
+def test_the_picture_follows_the_mask_stroke_by_stroke(
+    open_page: Any, engine: WatchedEngine, reference_file: Path, shoot: Any
+) -> None:
+    page = open_page()
+    switch_on(page)
+    load(page, reference_file)
+    rest(page)
+    canvas = page.locator(EDITOR).bounding_box()
+    masks = []
+    for share in (0.3, 0.6):
+        uploads: list[str] = []
+        page.on("request", lambda sent, seen=uploads: seen.append(sent.url) if sent.url.endswith("/upload") else None)
+        before = page.get_attribute(PICTURE, "src")
+        x, y = canvas["x"] + canvas["width"] * share, canvas["y"] + canvas["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 20, y + 20, steps=4)
+        page.mouse.up()
+        page.wait_for_function("([s, old]) => document.querySelector(s)?.src !== old", arg=[PICTURE, before])
+        masks.append(newest(page, engine).mask)
+        assert len(uploads) == 3, "the editor's picture, its layer and both together are gathered once"
+    first, both = (np.asarray(mask) > 0 for mask in masks)
+    assert first.any()
+    assert (both & ~first).any(), "the second stroke is there"
+    assert not (first & ~both).any(), "and so is the first"
+    shoot(page)
+    before = page.get_attribute(PICTURE, "src")
+    page.get_by_role("button", name="Undo").click()
+    page.wait_for_function("([s, old]) => document.querySelector(s).src !== old", arg=[PICTURE, before])
+    assert np.array_equal(np.asarray(newest(page, engine).mask) > 0, first)
+
+
+def test_another_picture_is_drawn_with_its_own_strokes(
+    open_page: Any, engine: WatchedEngine, reference_file: Path, tmp_path: Path
+) -> None:
+    page = open_page()
+    load(page, reference_file)
+    canvas = page.locator(EDITOR).bounding_box()
+    page.mouse.move(canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(canvas["x"] + canvas["width"] / 2 + 20, canvas["y"] + canvas["height"] / 2, steps=4)
+    page.mouse.up()
+    switch_on(page)
+    page.wait_for_selector(PICTURE)
+    assert newest(page, engine).mask is not None, "what was painted before it was switched on counts"
+    before = len(engine.jobs)
+    page.click("#inpaint-other")
+    other = tmp_path / "other.png"
+    Image.new("RGB", (200, 200), (90, 160, 90)).save(other)
+    page.set_input_files("#inpaint-image input[type=file]", str(other))
+    page.wait_for_selector("#live-note p")
+    rest(page)
+    assert len(engine.jobs) == before, "the strokes of another picture are not taken for those of this one"
+
+
 def test_what_goes_wrong_is_said_under_the_last_good_picture(open_page: Any, engine: WatchedEngine, shoot: Any) -> None:
     page = open_page()
     switch_on(page)
@@ -154,7 +247,7 @@ def test_what_goes_wrong_is_said_under_the_last_good_picture(open_page: Any, eng
     newest(page, engine)
 
 
-def test_what_is_kept_is_drawn_into_the_results_and_nothing_else_is(
+def test_what_is_kept_is_the_same_picture_and_nothing_else_is_kept(
     open_page: Any, engine: WatchedEngine, live_app: tuple[str, WatchedEngine, Path]
 ) -> None:
     page = open_page()
@@ -173,7 +266,15 @@ def test_what_is_kept_is_drawn_into_the_results_and_nothing_else_is(
     assert page.locator(RESULTS).count() == 1
     kept = engine.jobs[-1].plan.request
     assert (kept.seed, kept.prompt, kept.count) == (live.seed, "a frog", 1)
+    with Image.open(io.BytesIO(body(page, RESULTS))) as file:
+        assert file.tobytes() == engine.submit(live).result().images[0].tobytes()
     page.wait_for_selector("#history-panel")
+    page.click("#more-settings button")
+    enter(page, "steps", "3")
+    assert newest(page, engine).steps == 0
+    press(page, "#live-keep")
+    own = engine.jobs[-1].plan.request
+    assert (own.seed, own.steps) == (live.seed, 3)
 
 
 def test_two_visitors_see_their_own(open_page: Any, engine: WatchedEngine) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import Cancelled
+from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.manager import ModelManager
 from tests.engine.conftest import TIMEOUT_S, Generate, pixels
 from tests.engine.test_turns import MANY, SINGLE, Ended, drawing
@@ -77,6 +79,21 @@ def test_two_live_visitors_each_get_their_own(own_engine: Engine, generate: Gene
         jobs = {who: own_engine.submit(GenerateRequest(**wish), visitor=who, live=True) for who, wish in wishes.items()}
         for who, job in jobs.items():
             assert pixels(job.result(TIMEOUT_S)) == pixels(generate(**wishes[who]))
+
+
+@pytest.mark.slow
+def test_with_more_steps_a_picture_of_a_seed_looks_alike() -> None:
+    engine = Engine(ModelManager({"toybox": entry_from_folder(BUNDLED, name="toybox")}, "cpu"))
+
+    def drawn(**given: int) -> np.ndarray:
+        request = GenerateRequest(task="mix", prompt="a blue bear on the beach", **{"seed": 3, **given})
+        return np.asarray(engine.submit(request).result(TIMEOUT_S).images[0], float)
+
+    try:
+        live, kept, another = drawn(), drawn(steps=12), drawn(seed=4)
+    finally:
+        engine.close()
+    assert np.abs(live - kept).mean() < np.abs(live - another).mean() / 2
 
 
 def test_a_live_picture_that_gave_way_can_be_stopped(own_engine: Engine) -> None:

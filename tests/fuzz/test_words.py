@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from ipa_app.engine.prompts import unread
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.wording import readable, signs_in
+from ipa_app.models.prompt_encoding import chunk_count, tokenize
 from tests.fuzz.hostile import examples, holds, texts
 from tests.tiny_models import tiny_tokenizer
 
@@ -24,7 +24,7 @@ def test_prompts(count: int) -> None:
         request = GenerateRequest(task="mix", prompt=prompt, negative_prompt=prompt[::-1])
         assert request.prompt == prompt
         assert all(sign in prompt for sign in signs_in(prompt))
-        tokenizer(readable(prompt), truncation=True)
-        unread(readable(prompt), tokenizer)
+        tokenize(readable(prompt), tokenizer)
+        chunk_count(readable(prompt), readable(prompt[::-1]), [tokenizer])
 
     holds(ask, prompts(), count=count)

@@ -85,7 +85,14 @@ def test_without_settings_the_size_comes_from_the_configuration(tiny_bundle_dir:
 
 @pytest.mark.parametrize(
     "setting",
-    [{"steps": 0}, {"width": "big"}, {"guidance_scale": True}, {"title": 3}, {"guidance_scale": float("nan")}],
+    [
+        {"steps": 0},
+        {"width": "big"},
+        {"guidance_scale": True},
+        {"title": 3},
+        {"guidance_scale": float("nan")},
+        {"live": 1},
+    ],
 )
 def test_wrong_settings_are_named(tmp_path: Path, setting: dict) -> None:
     (tmp_path / "ipa_studio.json").write_text(json.dumps(setting))

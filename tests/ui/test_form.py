@@ -94,11 +94,32 @@ def test_a_mask_of_most_of_the_picture_is_told(tmp_path: Path, share: float, swa
 
 def test_what_was_painted_on_the_page_means_what_it_shows(tmp_path: Path) -> None:
     image = upload(tmp_path, encoded(Image.new("RGB", (100, 60))), "image.png")
-    all_over = upload(tmp_path, encoded(Image.new("L", (768, 461), 255)), "mask.png")["path"]
-    request = build_request("inpaint", {"image": image, "painted": all_over})
+    copy = upload(tmp_path, encoded(Image.new("RGBA", (768, 461), (0, 0, 0, 255))), "background.png")
+    strokes = Image.new("RGBA", (768, 461))
+    strokes.paste((255, 45, 120, 255), (0, 0, 384, 461))
+    painted = {"background": copy, "layers": [upload(tmp_path, encoded(strokes), "layer_0.png")], "composite": None}
+    request = build_request("inpaint", {"image": image, "painted": painted})
     assert request.notes == ()
     assert request.mask is not None
-    assert request.mask.getextrema() == (255, 255)
+    assert request.mask.getbbox() == (0, 0, 50, 60)
+    assert request.mask.crop((0, 0, 50, 60)).getextrema() == (255, 255)
+
+
+@pytest.mark.parametrize("layers", [[], [Image.new("RGBA", (768, 461))]], ids=["no strokes yet", "all wiped away"])
+def test_a_page_on_which_nothing_is_painted_asks_for_a_mask(tmp_path: Path, layers: list[Image.Image]) -> None:
+    image = upload(tmp_path, encoded(Image.new("RGB", (100, 60))), "image.png")
+    files = [upload(tmp_path, encoded(layer), f"{layer}.png") for layer in layers]
+    with pytest.raises(UserError, match="There is no mask"):
+        build_request("inpaint", {"image": image, "painted": {"background": image, "layers": files}})
+
+
+@pytest.mark.parametrize("name", ["mask", "painted"])
+def test_a_bare_path_is_no_upload(tmp_path: Path, name: str) -> None:
+    image = upload(tmp_path, encoded(Image.new("RGB", (100, 60))), "image.png")
+    path = image["path"]
+    sent = path if name == "mask" else {"background": path, "layers": [path]}
+    with pytest.raises(UserError, match="must be an image file"):
+        build_request("inpaint", {"image": image, name: sent})
 
 
 @pytest.mark.usefixtures("kept")

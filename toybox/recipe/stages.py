@@ -84,6 +84,7 @@ def _write_facts(recipe: Recipe, target: Path) -> None:
         "height": recipe.size,
         "steps": BUNDLE_STEPS,
         "guidance_scale": GUIDANCE_SCALE,
+        "live": True,
     }
     (target / "ipa_studio.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
 

@@ -20,7 +20,7 @@ from ipa_app.engine.tasks.inpaint import EXTENSIONS, Inpaint, InpaintOptions
 from ipa_app.errors import UserError, blaming
 from ipa_app.imaging.mask_files import read_mask
 from ipa_app.imaging.masks import editor_mask, fit_mask
-from ipa_app.imaging.opening import Opened, open_image
+from ipa_app.imaging.opening import Opened
 from ipa_app.imaging.transparency import note_of_transparency, on_white, opacity_of
 from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
@@ -77,7 +77,7 @@ def inpaint_tab(entry: ModelEntry) -> TaskTab:
         finished,
         inputs={"image": image, "mask": mask_file, "painted": editor, **edges.inputs},
         folds={"mask": mask_fold, **dict.fromkeys(edges.inputs, edges.fold)},
-        kept={"painted": keep_mask},
+        told_by=dict.fromkeys(("image", "painted"), shown.change),
         connect=partial(connect_mask_view, edges.view),
         from_example=_from_example,
     )
@@ -88,16 +88,16 @@ def read_mask_input(
 ) -> tuple[dict[str, Any], list[Message]]:
     """Open what was painted on the page, which means what it shows, or a file, which may be anything.
 
-    The page has saved what was painted, which counts where there is no file.
+    What was painted counts where there is no file.
     """
-    mask, picture = sent.get("mask") or sent.get("painted"), opened.get("image")
-    if mask is None or picture is None:
+    mask, picture = sent.get("mask"), opened.get("image")
+    if picture is None:
         return {}, []
     may_be_empty = any(values.get(side) for side in EXTENSIONS)
     with blaming("mask"):
-        if isinstance(mask, str):
-            drawn = open_image(mask, min_side=1)
-            return {"mask": fit_mask(drawn, picture.image.size, may_be_empty=may_be_empty)}, []
+        if mask is None:
+            painted = painted_mask(sent.get("painted"))
+            return {"mask": painted and fit_mask(painted, picture.image.size, may_be_empty=may_be_empty)}, []
         read = read_mask(file_path(mask, field="mask"), picture, may_be_empty=may_be_empty)
     # Who swaps a mask has seen how much of the picture it marks.
     return {"mask": read.mask}, [*read.notes, *([] if values.get("mask_invert") else _note_of_size(read.mask))]
@@ -203,6 +203,7 @@ def _view(show: gr.Button) -> MaskView:
 
 
 _FILES = ("image", "mask")
+_NOTHING_PAINTED = ("mask.no_picture", "mask.nothing_painted")
 _SHOWN_OF = (*(each.api for each in options(InpaintOptions).values()), "painted", "width", "height", "model")
 
 
@@ -220,13 +221,21 @@ class MaskView:
     picture: gr.Image
 
 
-def keep_mask(editor_value: dict[str, Any] | None) -> str | None:
-    """Save what was painted as a black and white PNG and return its path; None when nothing was painted."""
-    try:
-        mask = editor_mask(editor_value)[1]
-    except UserError:
+def painted_mask(sent: Any) -> Image.Image | None:
+    """Return what was painted, white on black; None where nothing was.
+
+    Args:
+        sent: by the editor, which sends files as long as nobody listens to its strokes.
+    """
+    layers = [file_path(layer, field="mask") for layer in (sent or {}).get("layers") or ()]
+    if not layers:
         return None
-    return keep_picture(mask)
+    try:
+        return editor_mask({"background": file_path(sent["background"], field="mask"), "layers": layers})[1]
+    except UserError as error:
+        if error.message.key in _NOTHING_PAINTED:
+            return None
+        raise
 
 
 def connect_mask_view(view: MaskView, parts: Parts, runner: Runner) -> None:
@@ -249,10 +258,7 @@ def connect_mask_view(view: MaskView, parts: Parts, runner: Runner) -> None:
                 why = {view.notes: notes_html([error.message]), view.understood: gr.update(visible=False)}
                 return {view.box: gr.update(visible=True), **why}
 
-    # As for drawing: strokes need the editor's own decoding, all other inputs must reach us undecoded.
-    kept = gr.State(None)
-    pressed = view.show.click(keep_mask, shown_of["painted"], kept, **AT_ONCE).success
-    pressed(show, inputs_kwargs={**shown_of, "painted": kept}, outputs=outputs, preprocess=False, **CHECKED)
+    view.show.click(show, inputs_kwargs=shown_of, outputs=outputs, preprocess=False, **CHECKED)
     files = [shown_of[name].change for name in _FILES]
     beside = {name: component for name, component in shown_of.items() if name != "painted"}
     gr.on(

@@ -13,7 +13,6 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks import TASKS
 from ipa_app.messages import Message
 from ipa_app.options import options
-from ipa_app.ui.controls import AT_ONCE
 from ipa_app.ui.language.markup import said
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class TaskTab:
         folds: the accordion that an input lies in, by the input's name; opened where one in it is not as usual.
         extras: further buttons that draw something, by the name of their series.
         compared: which adapters one of these compares.
-        kept: of inputs that need Gradio's own decoding, what saves their value as a file, by the input's name.
+        told_by: the event that tells of an input's change, by the input's name, where its own does not.
         starting: buttons of its own that start what its Stop stops.
         connect: connects what only this tab has.
         from_example: the values of its own inputs for an example, by the input's name; others stay as they are.
@@ -85,7 +84,7 @@ class TaskTab:
     folds: dict[str, gr.Accordion] = field(default_factory=dict)
     extras: dict[str, gr.Button] = field(default_factory=dict)
     compared: gr.CheckboxGroup | None = None
-    kept: Mapping[str, Callable[[Any], str | None]] = field(default_factory=dict)
+    told_by: Mapping[str, Any] = field(default_factory=dict)
     starting: tuple[gr.Button, ...] = ()
     connect: Callable[[Parts, Runner], None] | None = None
     from_example: Callable[[Example], dict[str, Any]] | None = None
@@ -164,23 +163,3 @@ def _further_buttons(task: str, extras: Mapping[str, Message]) -> dict[str, gr.B
         return {
             name: gr.Button(text, size="sm", min_width=140, elem_id=f"{task}-{name}") for name, text in extras.items()
         }
-
-
-def with_kept(
-    press: Callable[..., Any], *, tab: TaskTab, inputs: Mapping[str, Any], **listener: Any
-) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Save what a tab keeps as files, and return the event that comes then, and the inputs with the files.
-
-    An editor's strokes need its own decoding, all other inputs must reach us undecoded: two listeners.
-
-    Args:
-        press: the event that begins it.
-        tab: whose inputs they are.
-        inputs: components by name.
-        listener: further properties of the listener that saves.
-    """
-    kept = dict(inputs)
-    for name, keep in tab.kept.items():
-        kept[name] = gr.State(None)
-        press = press(keep, inputs[name], kept[name], **listener, **AT_ONCE).success
-    return press, kept
