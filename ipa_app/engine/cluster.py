@@ -160,7 +160,7 @@ class ClusterDraw:
                 return
             except ReplicaLost as lost:
                 logger.warning("A replica has ended while it drew (%s).", lost)
-                yield Progress(phase="queued", message=Message("doing.drawn_anew"))
+                yield Progress(phase="loading", message=Message("doing.drawn_anew"))
         raise UserError("cluster.given_up")
 
     def _attempt(self, request: GenerateRequest, *, brought: Brought | None, previews: bool) -> Events:

@@ -144,7 +144,7 @@ def test_an_adapter_that_a_visitor_brings_travels_with_the_request(
     assert drawn[0].settings["adapter"] == "toys"
 
 
-def test_what_a_replica_refuses_keeps_its_words(cluster: Engine, tmp_path: Path) -> None:
+def test_an_adapter_that_is_gone_before_it_travels_is_said(cluster: Engine, tmp_path: Path) -> None:
     file = write_adapter(tmp_path / "short.safetensors", random_adapter_tensors(tiny_unet(), kind="full"))
     key = cluster.manager.adapters.add(file, entry=cluster.manager.entry("toybox"))
     wish = GenerateRequest(**WISH, references=(reference(2),), adapter=key)
