@@ -24,6 +24,7 @@ from ipa_app.ui.calls import Awaited, Endpoint, checked_values, set_awaited
 from ipa_app.ui.compression import Compression, assets_route
 from ipa_app.ui.failures import explained, is_disk_full
 from ipa_app.ui.responses import Responses
+from ipa_app.ui.sessions import MOST_SESSIONS, Sessions
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
 from ipa_app.ui.uploads import addresses, check_files, check_room, input_name
 
@@ -50,7 +51,8 @@ class StudioBlocks(gr.Blocks):
         }
         given = app_kwargs or {}
         ours |= given | {"routes": [assets_route(), *given.get("routes", ())]}
-        launched = super().launch(*args, app_kwargs=ours, **kwargs)
+        launched = super().launch(*args, app_kwargs=ours, **{"state_session_capacity": MOST_SESSIONS, **kwargs})
+        Sessions.take_over(self.app, self)
         if self.mcp_server_obj is not None:
             self._tool_calls = ToolCalls(self.mcp_server_obj, self.endpoints)
         return launched

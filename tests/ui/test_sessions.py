@@ -1,0 +1,93 @@
+"""What is kept of visitors does not grow with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gradio as gr
+import pytest
+from gradio.state_holder import StateHolder
+from gradio_client import Client
+
+from ipa_app.ui.blocks import StudioBlocks
+from ipa_app.ui.sessions import Sessions
+
+
+@pytest.fixture
+def gone() -> list[str]:
+    """What the sessions that went away held."""
+    return []
+
+
+@pytest.fixture
+def sessions(gone: list[str]) -> tuple[Sessions, gr.State]:
+    """Room for three."""
+    with StudioBlocks(analytics_enabled=False) as page:
+        state = gr.State("", delete_callback=gone.append)
+        gr.Textbox("a text")
+    page.state_session_capacity = 3
+    held = Sessions()
+    held.set_blocks(page)
+    return held, state
+
+
+@pytest.fixture
+def visit(sessions: tuple[Sessions, gr.State]) -> Callable[[str], object]:
+    held, state = sessions
+
+    def visit(name: str) -> object:
+        session = held[name]
+        value = session[state._id]
+        session[state._id] = name
+        return value
+
+    return visit
+
+
+def test_a_session_keeps_its_states(visit: Callable[[str], object]) -> None:
+    assert [visit("a"), visit("b"), visit("a")] == ["", "", "a"]
+
+
+def test_where_there_are_too_many_the_least_used_goes_and_its_states_are_told(
+    sessions: tuple[Sessions, gr.State], visit: Callable[[str], object], gone: list[str]
+) -> None:
+    for name in ("a", "b", "c", "a", "d", "e"):
+        visit(name)
+    assert gone == ["b", "c"]
+    assert list(sessions[0].session_data) == ["a", "d", "e"]
+
+
+def test_one_whose_page_is_closed_goes_first(
+    sessions: tuple[Sessions, gr.State], visit: Callable[[str], object], gone: list[str]
+) -> None:
+    for name in ("a", "b", "c"):
+        visit(name)
+    sessions[0]["c"].is_closed = True
+    visit("d")
+    assert gone == ["c"]
+
+
+def test_components_are_not_described_for_each_session(sessions: tuple[Sessions, gr.State]) -> None:
+    assert list(sessions[0]["a"].components) == []
+    by_gradio = StateHolder()
+    by_gradio.set_blocks(sessions[0].blocks)
+    # So that whoever raises Gradio's version sees whether there is still anything to be left out.
+    assert list(by_gradio["a"].components)
+
+
+def test_calls_and_pages_of_a_served_app_have_such_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradio.networking.url_ok", lambda _url: True)
+    with StudioBlocks(analytics_enabled=False) as page:
+        text = gr.Textbox("a text")
+        gr.Button().click(str.upper, text, text, api_name="upper")
+    _, url, _ = page.queue().launch(
+        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, run_history=False
+    )
+    try:
+        client = Client(url, verbose=False)
+        assert [client.predict(word, api_name="/upper") for word in ("a", "b")] == ["A", "B"]
+        assert page.app.state_holder is page.state_holder
+        sessions = page.state_holder.session_data.values()
+        assert [list(session.components) for session in sessions] == [[]]
+    finally:
+        page.close(verbose=False)
