@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 MOST_AGAIN = 2
 """How often a request is taken up again whose replica has ended."""
 
+_MOST_BEGINNINGS = 3
 _LOOK_EVERY_S = 0.1
 _REFRESH_EVERY_S = 0.5
 _ANSWER_S = 10.0
@@ -278,7 +279,7 @@ def _connect(settings: ClusterSettings) -> None:
     shared: dict[str, Any] = {"namespace": APPLICATION, "log_to_driver": True, "include_dashboard": False}
     if settings.is_local:
         cores = max(os.cpu_count() or 1, settings.threads * (settings.replicas or 1))
-        ray.init(address="local", num_cpus=cores, **shared)
+        _begin(num_cpus=cores, **shared)
         # Nothing comes in by HTTP but the page, which is here.
         serve.start(proxy_location="Disabled")
         return
@@ -292,6 +293,19 @@ def _connect(settings: ClusterSettings) -> None:
         ) from error
 
 
+def _begin(**options: Any) -> None:
+    """Begin a cluster here. Ray gives its processes half a minute to come up, which is little for a busy machine."""
+    for left in reversed(range(_MOST_BEGINNINGS)):
+        try:
+            ray.init(address="local", **options)
+            return
+        except Exception as error:  # Ray has no class for it
+            ray.shutdown()
+            if not left:
+                raise
+            logger.warning("Ray did not begin, and is begun anew: %s", error)
+
+
 def _replicas(settings: ClusterSettings) -> tuple[Any, int]:
     """Return the handle of the replicas, which are begun where the cluster has none yet, and how many there are."""
     deployed = serve.status().applications.get(APPLICATION)
@@ -301,9 +315,8 @@ def _replicas(settings: ClusterSettings) -> tuple[Any, int]:
         return serve.get_app_handle(APPLICATION), settings.replicas or max(1, running)
     gpus = int(ray.cluster_resources().get("GPU", 0))
     count = settings.replicas or max(1, gpus)
-    share = {"num_gpus": 1} if gpus >= count else {"num_cpus": settings.threads}
     logger.info("Beginning %d replicas.", count)
-    app = application(num_replicas=count, ray_actor_options=share)
+    app = application(num_replicas=count, ray_actor_options=settings.share(count, gpus=gpus))
     return serve.run(app, name=APPLICATION, route_prefix=None), count
 
 
