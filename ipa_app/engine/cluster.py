@@ -276,20 +276,23 @@ def build_cluster_engine(
 
 
 def _connect(settings: ClusterSettings) -> None:
-    shared: dict[str, Any] = {"namespace": APPLICATION, "log_to_driver": True, "include_dashboard": False}
+    shared: dict[str, Any] = {"namespace": APPLICATION, "log_to_driver": True}
     if settings.is_local:
         cores = max(os.cpu_count() or 1, settings.threads * (settings.replicas or 1))
-        _begin(num_cpus=cores, **shared)
-        # Nothing comes in by HTTP but the page, which is here.
-        serve.start(proxy_location="Disabled")
-        return
+        _begin(num_cpus=cores, include_dashboard=False, **shared)
+    else:
+        _join(settings.address, **shared)
+    # Nothing comes in by HTTP but the page, which is here; where Serve runs already, it stays as it is.
+    serve.start(proxy_location="Disabled")
+
+
+def _join(address: str, **options: Any) -> None:
     try:
-        del shared["include_dashboard"]  # which is the cluster's own
-        ray.init(address=settings.address, **shared)
+        ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError.plain(
-            f"{CLUSTER_VARIABLE} is {settings.address!r}, and no Ray cluster can be joined there from this machine "
-            f"({error}): please begin one, join it by `ray start --address=...`, or set {CLUSTER_VARIABLE}=local."
+            f"{CLUSTER_VARIABLE} is {address!r}, and no Ray cluster can be joined there from this machine ({error}): "
+            f"please begin one, join it by `ray start --address=...`, or set {CLUSTER_VARIABLE}=local."
         ) from error
 
 

@@ -170,7 +170,7 @@ def test_stopping_ends_its_own_request_and_no_other(cluster: Engine) -> None:
 
 def test_requests_that_are_stopped_at_any_moment_leave_nothing_stuck(cluster: Engine) -> None:
     chance = random.Random(0)
-    for _ in range(200):
+    for _ in range(2000):
         job = cluster.submit(GenerateRequest(**WISH, steps=20))
         for _, _ in zip(range(chance.randrange(8)), job.events(), strict=False):
             pass
