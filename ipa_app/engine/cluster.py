@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 MOST_AGAIN = 2
 """How often a request is taken up again whose replica has ended."""
 
+_MOST_BEGINNINGS = 3
 _LOOK_EVERY_S = 0.1
 _REFRESH_EVERY_S = 0.5
 _ANSWER_S = 10.0
@@ -275,21 +276,37 @@ def build_cluster_engine(
 
 
 def _connect(settings: ClusterSettings) -> None:
-    shared: dict[str, Any] = {"namespace": APPLICATION, "log_to_driver": True, "include_dashboard": False}
+    shared: dict[str, Any] = {"namespace": APPLICATION, "log_to_driver": True}
     if settings.is_local:
         cores = max(os.cpu_count() or 1, settings.threads * (settings.replicas or 1))
-        ray.init(address="local", num_cpus=cores, **shared)
-        # Nothing comes in by HTTP but the page, which is here.
-        serve.start(proxy_location="Disabled")
-        return
+        _begin(num_cpus=cores, include_dashboard=False, **shared)
+    else:
+        _join(settings.address, **shared)
+    # Nothing comes in by HTTP but the page, which is here; where Serve runs already, it stays as it is.
+    serve.start(proxy_location="Disabled")
+
+
+def _join(address: str, **options: Any) -> None:
     try:
-        del shared["include_dashboard"]  # which is the cluster's own
-        ray.init(address=settings.address, **shared)
+        ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError.plain(
-            f"{CLUSTER_VARIABLE} is {settings.address!r}, and no Ray cluster can be joined there from this machine "
-            f"({error}): please begin one, join it by `ray start --address=...`, or set {CLUSTER_VARIABLE}=local."
+            f"{CLUSTER_VARIABLE} is {address!r}, and no Ray cluster can be joined there from this machine ({error}): "
+            f"please begin one, join it by `ray start --address=...`, or set {CLUSTER_VARIABLE}=local."
         ) from error
+
+
+def _begin(**options: Any) -> None:
+    """Begin a cluster here. Ray gives its processes half a minute to come up, which is little for a busy machine."""
+    for left in reversed(range(_MOST_BEGINNINGS)):
+        try:
+            ray.init(address="local", **options)
+            return
+        except Exception as error:  # Ray has no class for it
+            ray.shutdown()
+            if not left:
+                raise
+            logger.warning("Ray did not begin, and is begun anew: %s", error)
 
 
 def _replicas(settings: ClusterSettings) -> tuple[Any, int]:
@@ -301,9 +318,8 @@ def _replicas(settings: ClusterSettings) -> tuple[Any, int]:
         return serve.get_app_handle(APPLICATION), settings.replicas or max(1, running)
     gpus = int(ray.cluster_resources().get("GPU", 0))
     count = settings.replicas or max(1, gpus)
-    share = {"num_gpus": 1} if gpus >= count else {"num_cpus": settings.threads}
     logger.info("Beginning %d replicas.", count)
-    app = application(num_replicas=count, ray_actor_options=share)
+    app = application(num_replicas=count, ray_actor_options=settings.share(count, gpus=gpus))
     return serve.run(app, name=APPLICATION, route_prefix=None), count
 
 

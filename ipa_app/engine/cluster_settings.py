@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
+from math import ceil
 
 from ipa_app.runtime import whole_number
 
@@ -23,6 +24,7 @@ class ClusterSettings:
         batch: most pictures that a replica draws in one batch; more than 1 gives up byte-equality for speed.
         patience: seconds for which nothing may be heard of a request that is drawn; what is stuck for longer is ended.
         threads: that each replica's model takes.
+        device: a torch device for every replica; empty for the fastest there is.
     """
 
     address: str
@@ -30,6 +32,7 @@ class ClusterSettings:
     batch: int
     patience: int
     threads: int
+    device: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> ClusterSettings:
@@ -44,12 +47,24 @@ class ClusterSettings:
             batch=whole_number(environment, "IPA_BATCH", 1),
             patience=whole_number(environment, "IPA_STUCK_SECONDS", _STUCK_S),
             threads=whole_number(environment, "OMP_NUM_THREADS", 1),
+            device=environment.get("IPA_DEVICE", "").strip(),
         )
 
     @property
     def is_local(self) -> bool:
         """Whether the cluster is this machine alone, begun and ended by this process."""
         return self.address == LOCAL
+
+    def share(self, replicas: int, *, gpus: int) -> dict[str, float]:
+        """Return what of the cluster is each replica's: a GPU, a part of one where there are more replicas, or cores.
+
+        Args:
+            replicas: how many there are to be.
+            gpus: how many the cluster has; Ray hides them from those who are given none.
+        """
+        if gpus and self.device != "cpu":
+            return {"num_gpus": 1 / ceil(replicas / gpus)}
+        return {"num_cpus": self.threads}
 
     def prepare(self, environment: MutableMapping[str, str]) -> None:
         """Set what Ray reads when it is imported, here and in every process that it begins."""

@@ -40,7 +40,7 @@ def operator_routes(engine: Engine) -> list[Route]:
 def _standing(report: Report) -> str:
     """Return what a replica has in memory, or is about to, and how many requests it has."""
     models = [f"{name} {each.phase}" for name, each in report.states.items() if each.phase != "absent"]
-    return ", ".join([*models, f"{report.drawing} requests"])
+    return ", ".join([*models, f"requests: {report.drawing}"])
 
 
 def serve_until_told(page: gr.Blocks, engine: Engine, *, limit_s: float) -> None:

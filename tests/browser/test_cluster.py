@@ -47,7 +47,7 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def busy(url: str) -> set[int]:
     """The processes of replicas that have a request, as `/healthz` has them."""
     lines = httpx.get(f"{url}healthz").text.splitlines()
-    found = [re.search(r"process (\d+)\).* [1-9]\d* requests", line) for line in lines]
+    found = [re.search(r"process (\d+)\).* requests: [1-9]", line) for line in lines]
     return {int(each[1]) for each in found if each and psutil.pid_exists(int(each[1]))}
 
 

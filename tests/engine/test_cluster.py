@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from ipa_app.engine.board import Report
 from ipa_app.engine.engine import Engine
@@ -169,7 +170,7 @@ def test_stopping_ends_its_own_request_and_no_other(cluster: Engine) -> None:
 
 def test_requests_that_are_stopped_at_any_moment_leave_nothing_stuck(cluster: Engine) -> None:
     chance = random.Random(0)
-    for _ in range(200):
+    for _ in range(2000):
         job = cluster.submit(GenerateRequest(**WISH, steps=20))
         for _, _ in zip(range(chance.randrange(8)), job.events(), strict=False):
             pass
@@ -234,6 +235,19 @@ def test_an_operator_sees_every_replica(cluster: Engine) -> None:
     for report in cluster.device.reports():
         assert report.replica in healthz.body.decode()
         assert f'ipa_replica_drawing{{replica="{report.replica}"}}' in metrics.body.decode()
+
+
+def test_serve_takes_the_configuration_that_there_is_to_copy(cluster: Engine) -> None:
+    from ray.serve.schema import ServeDeploySchema  # pyright: ignore[reportMissingImports]
+
+    from ipa_app.engine.replica import APPLICATION, build
+
+    path = Path(__file__).parents[2] / "deploy" / "serve.yaml"
+    (application,) = ServeDeploySchema(**yaml.safe_load(path.read_text(encoding="utf-8"))).applications
+    assert application.name == APPLICATION
+    assert application.import_path == f"{build.__module__}:{build.__name__}"
+    (deployment,) = application.deployments
+    assert build({})._bound_deployment.name == deployment.name
 
 
 def test_nothing_listens_to_the_network(cluster: Engine) -> None:

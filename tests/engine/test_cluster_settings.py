@@ -1,0 +1,52 @@
+"""What an operator says of a cluster, and the files that there are to copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ipa_app.engine.cluster_settings import ClusterSettings
+from ipa_app.errors import UserError
+
+
+def settings(**environment: str) -> ClusterSettings:
+    return ClusterSettings.from_environment(environment)
+
+
+def test_by_default_there_is_no_cluster() -> None:
+    assert not settings().address
+    assert not settings(IPA_CLUSTER=" ").address
+
+
+def test_a_number_that_is_none_is_said_by_its_variable() -> None:
+    with pytest.raises(UserError, match="IPA_REPLICAS is '0'; it must be a whole number of at least 1"):
+        settings(IPA_CLUSTER="local", IPA_REPLICAS="0")
+
+
+@pytest.mark.parametrize(
+    ("replicas", "gpus", "share"),
+    [(2, 2, {"num_gpus": 1}), (1, 4, {"num_gpus": 1}), (3, 2, {"num_gpus": 0.5}), (2, 0, {"num_cpus": 3})],
+)
+def test_every_replica_sees_a_gpu_where_there_is_one(replicas: int, gpus: int, share: dict[str, float]) -> None:
+    assert settings(OMP_NUM_THREADS="3").share(replicas, gpus=gpus) == share
+
+
+def test_who_wants_processors_has_them() -> None:
+    assert settings(OMP_NUM_THREADS="3", IPA_DEVICE="cpu").share(2, gpus=2) == {"num_cpus": 3}
+
+
+@pytest.mark.parametrize(("address", "is_local"), [("local", True), ("auto", False), ("10.0.0.1:6379", False)])
+def test_ray_keeps_to_this_machine_where_it_is_the_whole_cluster(address: str, is_local: bool) -> None:
+    environment = {"RAY_AUTH_MODE": "token"}
+    settings(IPA_CLUSTER=address).prepare(environment)
+    assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" in environment) is is_local
+
+
+def test_the_manifest_has_the_serve_configuration_that_stands_beside_it() -> None:
+    folder = Path(__file__).parents[2] / "deploy"
+    configuration = yaml.safe_load((folder / "serve.yaml").read_text(encoding="utf-8"))
+    service, *_ = yaml.safe_load_all((folder / "rayservice.yaml").read_text(encoding="utf-8"))
+    assert yaml.safe_load(service["spec"]["serveConfigV2"]) == configuration
