@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from xml.etree import ElementTree
 
 import httpx
@@ -12,7 +13,9 @@ import pytest
 from bench import soak as module
 from bench.load import Studio
 from bench.soak import SETTLING_S, Sample, Soak, as_svg, growth, left_over, report
+from ipa_app.errors import Cancelled
 from tests.bench.test_load import Served, app
+from tests.engine.conftest import TIMEOUT_S
 
 __all__ = ["app"]
 
@@ -61,5 +64,8 @@ def test_visitors_stay_stop_and_close_the_page(app: Served, monkeypatch: pytest.
     soak = asyncio.run(run())
     assert sum(soak.outcomes.values()) == len(engine.jobs) - before
     assert soak.outcomes["drawn"]
+    for job in engine.jobs:
+        with suppress(Cancelled):
+            job.result(TIMEOUT_S)
     assert set(soak.outcomes) <= {"drawn", "stopped", "closed the page"}
     assert all(each.memory > 0 and each.threads > 0 and each.files > 0 for each in soak.samples)
