@@ -78,7 +78,7 @@ class Studio:
     async def draw(self, seeds: Sequence[int]) -> list[Outcome]:
         """Ask for pictures, all of them at once and as one visitor, and wait for them."""
         since, session = time.monotonic(), uuid.uuid4().hex
-        joined = await asyncio.gather(*(self._join(seed, session) for seed in seeds))
+        joined = await asyncio.gather(*(self.join(session, seed=seed) for seed in seeds))
         asked = dict(zip(joined, seeds, strict=True))
         outcomes = []
         async for message in self._messages(session):
@@ -90,8 +90,14 @@ class Studio:
         silent = time.monotonic() - since
         return outcomes + [Outcome(seed=seed, seconds=silent, refusal="no answer") for seed in asked.values()]
 
-    async def _join(self, seed: int, session: str) -> str:
-        data = list({**self.values, "seed": seed}.values())
+    async def join(self, session: str, **given: Any) -> str:
+        """Ask for a picture, and return the number of the call.
+
+        Args:
+            session: whose it is.
+            given: values in place of those of `values`.
+        """
+        data = list({**self.values, **given}.values())
         join = {"data": data, "fn_index": self.function, "session_hash": session}
         joined = await self.client.post("gradio_api/queue/join", json=join)
         return joined.raise_for_status().json()["event_id"]

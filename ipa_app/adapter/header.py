@@ -152,14 +152,14 @@ def _tensor_info(value: Mapping[str, Any]) -> TensorInfo:
     """Read what is said of one tensor.
 
     Raises:
-        ValueError: its place in the file is not as large as it is said to be.
+        ValueError: its place in the file is not as large as it is said to be, or its type is no name.
     """
-    info = TensorInfo(tuple(map(index, value["shape"])), str(value["dtype"]))
+    info = TensorInfo(tuple(map(index, value["shape"])), value["dtype"])
     begin, end = map(index, value["data_offsets"])
     size = _BYTES.get(info.dtype)
     fits = end - begin == info.numel * size if size else 2 * (end - begin) >= info.numel
-    if not fits or not 0 <= begin <= end or min(info.shape, default=0) < 0:
-        raise ValueError("a tensor of another size")
+    if not fits or not 0 <= begin <= end or min(info.shape, default=0) < 0 or not isinstance(info.dtype, str):
+        raise ValueError("a tensor of another size or type")
     return info
 
 

@@ -39,10 +39,18 @@ class Metrics:
             ["reason"],
             registry=self._registry,
         )
-        process = Gauge("ipa_memory_bytes", "Memory that this process has.", registry=self._registry)
-        process.set_function(lambda: psutil.Process().memory_info().rss)
+        self._watch_process(psutil.Process())
         device = Gauge("ipa_device_memory_bytes", "Memory that PyTorch has on the GPU.", registry=self._registry)
         device.set_function(device_memory)
+
+    def _watch_process(self, process: psutil.Process) -> None:
+        files = process.num_handles if hasattr(process, "num_handles") else process.num_fds
+        for name, meaning, number in (
+            ("ipa_memory_bytes", "Memory that this process has.", lambda: process.memory_info().rss),
+            ("ipa_threads", "Threads of this process.", process.num_threads),
+            ("ipa_open_files", "Files and connections that this process has open.", files),
+        ):
+            Gauge(name, meaning, registry=self._registry).set_function(number)
 
     def watch(self, *, waiting: Callable[[], float], drawing: Callable[[], float]) -> None:
         """Name where the numbers of requests come from."""
@@ -110,9 +118,7 @@ class _Replicas(Collector):
 
 
 def device_memory() -> float:
-    """Return the bytes that PyTorch has taken on the GPU, without bringing it in."""
-    # Without this part while another thread is just importing it.
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)
-    if cuda is None or not cuda.is_available() or not cuda.is_initialized():
-        return 0
-    return cuda.memory_reserved()
+    """Return the bytes that PyTorch has taken, without bringing it in, also while it is being brought in."""
+    cuda = sys.modules.get("torch.cuda")
+    is_initialized = getattr(cuda, "is_initialized", None)
+    return cuda.memory_reserved() if cuda and is_initialized and is_initialized() else 0

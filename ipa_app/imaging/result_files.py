@@ -124,6 +124,7 @@ def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
         part = Path(file.name)
         try:
             yield file
+            file.flush()
         except BaseException:
             # On a full disk the half that there was room for would only keep others from theirs.
             part.unlink()

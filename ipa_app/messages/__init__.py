@@ -36,6 +36,8 @@ _ESCAPED_MARKS = re.compile(r"&lt;(/?(?:strong|em)|br)&gt;")
 # direction and halves of characters, by their Unicode categories. Emoji and some scripts are spelled with the joiners.
 _BREAKS = {"Cc": " ", "Cf": " ", "Zl": " ", "Zp": " ", "Cs": "\N{REPLACEMENT CHARACTER}"}
 _JOINERS = "\u200c\u200d"
+_LONGEST_VALUE = 400
+"""Most characters of what somebody typed, or a file says, in a sentence."""
 
 Sentence = str | Mapping[str, str]
 """A sentence, or its forms by the plural categories of Unicode ("one", "other", ...)."""
@@ -156,6 +158,7 @@ def _said(value: object) -> object:
     if isinstance(value, Message | float | int):
         return value
     text = value if isinstance(value, str) else str(value)
+    text = text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
     return text if text.isprintable() else "".join(map(_in_line, text))
 
 

@@ -62,6 +62,7 @@ def test_a_header_that_would_fill_memory_is_refused(tmp_path: Path) -> None:
         {"shape": [2, 2**40]},
         {"shape": [-2, -3]},
         {"shape": "23"},
+        {"dtype": 7},
         {"dtype": "F6_E3M2", "shape": [2, 2**40]},
         {"data_offsets": [0, 2**50]},
         {"data_offsets": [24, 0]},

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
+from types import ModuleType
 
 import pytest
 from PIL import Image
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
+from ipa_app.engine.metrics import Metrics
 from ipa_app.engine.observable import InternalError
 from ipa_app.engine.queue import Limits
 from ipa_app.engine.requests import GenerateRequest, Reference
@@ -242,5 +245,12 @@ def test_numbers_for_an_operator(manager: ModelManager) -> None:
     text = engine.metrics.text().decode()
     assert 'ipa_requests_total{outcome="stopped"}' in text
     assert 'ipa_phase_seconds_count{phase="denoising"}' in text
-    assert "ipa_memory_bytes" in text
+    for name in ("memory_bytes", "threads", "open_files"):
+        assert float(text.split(f"\nipa_{name} ")[1].split()[0]) > 0
     other.close()
+
+
+def test_numbers_while_pytorch_is_being_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    monkeypatch.setitem(sys.modules, "torch.cuda", ModuleType("torch.cuda"))
+    assert b"ipa_device_memory_bytes 0.0" in Metrics().text()

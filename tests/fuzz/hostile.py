@@ -72,7 +72,7 @@ def holds(take: Callable[[T], object], inputs: st.SearchStrategy[T], *, count: i
 def check_sentence(message: Message) -> None:
     """One line that ends as a sentence does, short enough to be read, and that can be sent to the page."""
     sentence = str(message)
-    assert 10 < len(sentence) < 1000, sentence
+    assert 10 < len(sentence) < 2000, sentence
     assert sentence[-1] in ".!?", sentence
     assert len(sentence.splitlines()) == 1, sentence
     json.dumps(as_data(message)).encode()

@@ -56,6 +56,7 @@ def test_what_somebody_typed_breaks_no_sentence() -> None:
     message = Message("model.unknown", name="a\r\nb\u2028c\u202etxt\ud83d\0 👩\u200d🎨", names=["d\ne", "f"])
     assert message == "There is no model a  b c txt\N{REPLACEMENT CHARACTER}  👩\u200d🎨; there is d e, f."
     assert as_data(message)["values"]["names"] == ["d e", "f"]
+    assert Message("model.unknown", name="a" * 10**6, names="b") == f"There is no model {'a' * 399}…; there is b."
 
 
 def test_marks_of_a_sentence_are_for_the_page_and_values_never_are_markup() -> None:

@@ -15,9 +15,13 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from ipa_app.engine import keeping
+from ipa_app.engine.keeping import LibraryKeeper
 from ipa_app.imaging.result_files import OutputFormat, read_settings, write_result
+from ipa_app.library.library import Library
 from ipa_app.ui.running import Runner
 from tests.engine.conftest import TIMEOUT_S, noise_picture
+from tests.engine.test_keeping import until
 from tests.ui.page_parts import inputs_after, opened_page
 from tests.ui.serving import WatchedEngine, served_engine
 
@@ -90,6 +94,34 @@ def test_the_page_gets_what_was_drawn_when_it_is_loaded_anew(tiny_bundle_dir: Pa
         *_, last = runner.resume(kept, [])
         assert len(last[parts.results.gallery]["value"]) == entered["count"]
         assert last[parts.results.running] is None
+
+
+def test_the_library_gets_what_was_drawn_when_there_is_room(
+    tiny_bundle_dir: Path,
+    disk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    monkeypatch.setattr(keeping, "_AGAIN_S", 0.2)
+    library = Library(disk / "library")
+    filler: Path = request.getfixturevalue("filler")
+    keeper = LibraryKeeper(library, shows=True)
+    try:
+        with opened_page(tiny_bundle_dir, temporary=tmp_path, keeper=keeper) as (parts, studio):
+            runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)
+            entered = inputs_after(parts, "mix", {parts.tab_of("mix").prompt: "a cat"})
+            *_, last = runner.run("mix")(**entered)
+            assert len(last[parts.results.gallery]["value"]) == entered["count"]
+            assert "The library's disk is full, so these pictures are not kept" in last[parts.results.status]
+            assert keeper.newest(8) == []
+            filler.unlink()
+            until(lambda: len(keeper.newest(8)) == entered["count"])
+            assert keeper.note() is None
+            assert not [*library.waiting.records(), *library.folder.rglob("*.part")]
+    finally:
+        keeper.close()
+        shutil.rmtree(library.folder)
 
 
 def running_and_status(runner: Runner, entered: dict[str, Any]) -> tuple[Any, str]:

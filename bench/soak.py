@@ -1,0 +1,229 @@
+"""Hours of visitors who come and go, against a running app: `python -m bench.soak URL --minutes 120`.
+
+One visitor a second: most ask for a picture, by words or with a picture that they upload, some for several; some wait
+for it, some stop it, some close the page while they wait or while it is drawn. Meanwhile the app's memory, threads and
+open files are read from its /metrics. Writes the curve as JSON and as a picture; ends with an error where memory after
+the first ten minutes grows by more than 2 %, or threads or files are left over when all have gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+import random
+import time
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import httpx
+from PIL import Image
+
+from bench.load import Studio
+
+SETTLING_S = 600.0
+MOST_GROWTH = 0.02
+_PATIENCE_S = 600
+_QUIET_S = 180.0
+"""How long after the last visitor: pages are waited for that might be loaded anew, and idle threads end."""
+_NAMES = ("ipa_memory_bytes", "ipa_threads", "ipa_open_files", "ipa_waiting")
+_SIZE = (720, 300)
+_STAY, _STOP, _CLOSE = "stayed", "stopped", "closed the page"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What /metrics said.
+
+    Attributes:
+        seconds: since the beginning.
+        memory: of the process, in bytes.
+        threads: of the process.
+        files: that it has open, sockets too.
+        waiting: requests.
+    """
+
+    seconds: float
+    memory: float
+    threads: float
+    files: float
+    waiting: float
+
+
+@dataclass
+class Soak:
+    """The visitors of one run.
+
+    Attributes:
+        studio: the app.
+        chance: what decides what each does.
+        outcomes: how often what became of a visit.
+        samples: what was measured so far.
+    """
+
+    studio: Studio
+    chance: random.Random
+    outcomes: Counter[str] = field(default_factory=Counter)
+    samples: list[Sample] = field(default_factory=list)
+    _began: float = field(default_factory=time.monotonic)
+
+    async def run(self, *, seconds: float, every_s: float, sample_every_s: float) -> None:
+        """Let a visitor come each so many seconds, and wait until all have gone and the app is quiet again."""
+        sampling = asyncio.create_task(self._sample(sample_every_s))
+        visits: set[asyncio.Task[None]] = set()
+        while time.monotonic() - self._began < seconds:
+            visit = asyncio.create_task(self._visit())
+            visits.add(visit)
+            visit.add_done_callback(visits.discard)
+            await asyncio.sleep(every_s)
+        await asyncio.gather(*visits)
+        await asyncio.sleep(_QUIET_S)
+        sampling.cancel()
+        self.samples.append(await self._now())
+
+    async def _visit(self) -> None:
+        what = self.chance.choices((_STAY, _STOP, _CLOSE), (6, 1, 3))[0]
+        try:
+            self.outcomes[await self._do(what)] += 1
+        except httpx.HTTPError as error:
+            self.outcomes[f"{type(error).__name__}"] += 1
+
+    async def _do(self, what: str) -> str:
+        """Come, ask for something, and go; return what became of it."""
+        client, session, chance = self.studio.client, uuid.uuid4().hex, self.chance
+        (await client.get("")).raise_for_status()
+        given: dict[str, Any] = {"seed": chance.randrange(2**31), "count": chance.choice((1, 1, 1, 2))}
+        if chance.random() < 0.5:
+            given["reference"] = await self._uploaded()
+        event = await self.studio.join(session, **given)
+        gone_at = time.monotonic() + (chance.random() * 10 if what != _STAY else _PATIENCE_S)
+        async with client.stream("GET", "gradio_api/queue/data", params={"session_hash": session}) as stream:
+            async for line in stream.aiter_lines():
+                if time.monotonic() > gone_at:
+                    break
+                if line.startswith("data: ") and (told := json.loads(line[6:])).get("msg") == "process_completed":
+                    return "drawn" if told["success"] else f"refused: {told['output'].get('error')}"
+            if what == _STOP:
+                await client.post(
+                    "gradio_api/cancel",
+                    json={"session_hash": session, "fn_index": self.studio.function, "event_id": event},
+                )
+        return what
+
+    async def _uploaded(self) -> dict[str, Any]:
+        picture, data = Image.effect_noise((160, 120), self.chance.uniform(20, 120)).convert("RGB"), io.BytesIO()
+        picture.save(data, "PNG")
+        answer = await self.studio.client.post("gradio_api/upload", files={"files": ("a.png", data.getvalue())})
+        return {"path": answer.raise_for_status().json()[0], "meta": {"_type": "gradio.FileData"}}
+
+    async def _sample(self, every_s: float) -> None:
+        while True:
+            self.samples.append(await self._now())
+            await asyncio.sleep(every_s)
+
+    async def _now(self) -> Sample:
+        text = (await self.studio.client.get("metrics")).raise_for_status().text
+        told = dict(line.split(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+        return Sample(time.monotonic() - self._began, *(float(told[name]) for name in _NAMES))
+
+
+def growth(samples: Sequence[Sample]) -> float:
+    """Return by which share memory grew from the minutes after settling to the last ones; 0 where it has not settled.
+
+    Args:
+        samples: of a run, the last one when all visitors had gone.
+    """
+    settled = [each for each in samples[:-1] if each.seconds >= SETTLING_S]
+    part = max(1, len(settled) // 5)
+    return (
+        fmean(each.memory for each in settled[-part:]) / fmean(each.memory for each in settled[:part]) - 1
+        if settled
+        else 0.0
+    )
+
+
+def left_over(samples: Sequence[Sample]) -> list[str]:
+    """Name what there was more of at the end than in the beginning, beyond what an idle server keeps ready."""
+    first, last = samples[0], samples[-1]
+    return [name for name, most in (("threads", 8), ("files", 8)) if getattr(last, name) > getattr(first, name) + most]
+
+
+def as_svg(samples: Sequence[Sample]) -> str:
+    """Draw memory, threads and open files over the minutes, each from 0 to its most."""
+    width, height = _SIZE
+    lines = []
+    for number, (name, colour) in enumerate((("memory", "#2563eb"), ("threads", "#d97706"), ("files", "#059669"))):
+        values = [getattr(each, name) for each in samples]
+        most, until = max(values), samples[-1].seconds
+        points = " ".join(
+            f"{40 + (width - 60) * each.seconds / until:.1f},{height - 40 - (height - 90) * value / most:.1f}"
+            for each, value in zip(samples, values, strict=True)
+        )
+        label = f"memory, at most {most / 2**20:.0f} MB" if name == "memory" else f"{name}, at most {most:.0f}"
+        lines.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{points}"/>')
+        lines.append(f'<text x="{40 + 220 * number}" y="24" fill="{colour}">{label}</text>')
+    minutes = samples[-1].seconds / 60
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
+        f'font-size="14"><rect width="{width}" height="{height}" fill="#fff"/>{"".join(lines)}'
+        f'<text x="40" y="{height - 14}" fill="#555">0</text>'
+        f'<text x="{width - 20}" y="{height - 14}" fill="#555" text-anchor="end">{minutes:.0f} minutes</text></svg>\n'
+    )
+
+
+def report(soak: Soak) -> bool:
+    """Print what was measured; return whether nothing grew and nothing was left over."""
+    first, last, grown, left = soak.samples[0], soak.samples[-1], growth(soak.samples), left_over(soak.samples)
+    print(
+        f"visitors: {sum(soak.outcomes.values())}; "
+        + ", ".join(f"{n} {what}" for what, n in soak.outcomes.most_common())
+    )
+    print(f"memory: {first.memory / 2**20:.0f} MB at first, {last.memory / 2**20:.0f} MB at last")
+    print(f"memory after the first {SETTLING_S / 60:.0f} minutes: {grown:+.1%}")
+    print(
+        f"threads: {first.threads:.0f}, then {last.threads:.0f}; open files: {first.files:.0f}, then {last.files:.0f}"
+    )
+    print(f"left over: {', '.join(left) or 'nothing'}")
+    return grown <= MOST_GROWTH and not left
+
+
+async def soaked(url: str, *, minutes: float, every_s: float, sample_every_s: float, steps: int) -> Soak:
+    """Run it against an app."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=f"{url.rstrip('/')}/", timeout=_PATIENCE_S, limits=limits) as client:
+        studio = await Studio.found(client, steps=steps)
+        await studio.draw([0])  # the model is loaded from then on
+        soak = Soak(studio, random.Random(0))
+        await soak.run(seconds=60 * minutes, every_s=every_s, sample_every_s=sample_every_s)
+        return soak
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", help="of a running app, such as http://127.0.0.1:7860")
+    parser.add_argument("--minutes", type=float, default=120)
+    parser.add_argument("--every", type=float, default=1, help="seconds between two visitors")
+    parser.add_argument("--sample-every", type=float, default=10, help="seconds between two looks at the app")
+    parser.add_argument("--steps", type=int, default=2, help="of each picture")
+    parser.add_argument("--output", type=Path, default=Path("bench/results/soak"), help="of the JSON and the picture")
+    args = parser.parse_args()
+    soak = asyncio.run(
+        soaked(args.url, minutes=args.minutes, every_s=args.every, sample_every_s=args.sample_every, steps=args.steps)
+    )
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    data = {"samples": [asdict(each) for each in soak.samples], "outcomes": dict(soak.outcomes)}
+    args.output.with_suffix(".json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    args.output.with_suffix(".svg").write_text(as_svg(soak.samples), encoding="utf-8")
+    if not report(soak):
+        raise SystemExit("Something grew, or was left over.")
+
+
+if __name__ == "__main__":
+    main()

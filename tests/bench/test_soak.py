@@ -1,0 +1,71 @@
+"""Visitors who come and go for long: what each does, and what is made of what was measured."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from xml.etree import ElementTree
+
+import httpx
+import pytest
+
+from bench import soak as module
+from bench.load import Studio
+from bench.soak import SETTLING_S, Sample, Soak, as_svg, growth, left_over, report
+from ipa_app.errors import Cancelled
+from tests.bench.test_load import Served, app
+from tests.engine.conftest import TIMEOUT_S
+
+__all__ = ["app"]
+
+
+def samples(*memory: float, files: float = 20) -> list[Sample]:
+    """A run of twice the time after which memory has to stay, with the memory at equal distances."""
+    last = len(memory) - 1
+    return [
+        Sample(seconds=2 * SETTLING_S * at / last, memory=size, threads=30, files=20 if at < last else files, waiting=0)
+        for at, size in enumerate(memory)
+    ]
+
+
+def test_memory_may_grow_at_first_and_then_no_more() -> None:
+    steady, growing = samples(5, 8, 9, 10, 10, 10, 10, 10, 7), samples(5, 8, 9, 10, 10, 11, 12, 13, 13)
+    assert growth(steady) == pytest.approx(0)
+    assert growth(growing) == pytest.approx(0.3)
+    assert growth(samples(5, 8, 9)[:2]) == 0
+
+
+def test_what_is_left_over_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    run = samples(5, 10, 10, 10, 5, files=90)
+    assert left_over(run) == ["files"]
+    soak = Soak(Studio(client=httpx.AsyncClient(), function=0, values={}), random.Random(0), samples=run)
+    assert not report(soak)
+    assert "left over: files" in capsys.readouterr().out
+
+
+def test_the_curve_is_drawn() -> None:
+    drawn = ElementTree.fromstring(as_svg(samples(5, 8, 10)))
+    assert "".join(drawn.itertext()).startswith("memory, at most")
+    assert len(drawn.findall("{http://www.w3.org/2000/svg}polyline")) == 3
+
+
+def test_visitors_stay_stop_and_close_the_page(app: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_QUIET_S", 0)
+    url, engine = app
+    before = len(engine.jobs)
+
+    async def run() -> Soak:
+        async with httpx.AsyncClient(base_url=url, timeout=300) as client:
+            soak = Soak(await Studio.found(client, steps=1), random.Random(1))
+            await soak.run(seconds=1, every_s=0.1, sample_every_s=0.2)
+            return soak
+
+    soak = asyncio.run(run())
+    assert sum(soak.outcomes.values()) == len(engine.jobs) - before
+    assert soak.outcomes["drawn"]
+    for job in engine.jobs:
+        with suppress(Cancelled):
+            job.result(TIMEOUT_S)
+    assert set(soak.outcomes) <= {"drawn", "stopped", "closed the page"}
+    assert all(each.memory > 0 and each.threads > 0 and each.files > 0 for each in soak.samples)
