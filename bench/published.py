@@ -78,7 +78,7 @@ PUBLISHED = {
     "sd15": SIZES["sd15", False],
     "sdxl": Widths(unet=(320, 640, 1280), heads=(5, 10, 20), text=((768, 12), (1280, 32)), resampler_heads=20),
 }
-"""The sizes that are published, SDXL's too, which `write` does not write."""
+"""The sizes that are published, SDXL's too, which takes 20 GB of memory and more to draw with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,20 +146,23 @@ def unet_config(family: str, widths: Widths) -> dict[str, Any]:
     }
 
 
-def write(family: str, folder: Path, *, tiny: bool = False, say: Callable[[str], None] = print) -> None:
+def write(
+    family: str, folder: Path, *, widths: Widths, device: str = "cpu", say: Callable[[str], None] = print
+) -> None:
     """Write a whole family: base model, image encoder, both adapters, ControlNet.
 
     Args:
         family: "sd15" or "sdxl".
         folder: where to; see `hub`.
-        tiny: narrow everywhere, for tests.
+        widths: one of `SIZES` or `PUBLISHED`.
+        device: where the weights are made.
         say: told what is written, and how many parameters that is.
     """
-    places, widths = hub(family, folder), SIZES[family, tiny]
+    places, tiny = hub(family, folder), widths == SIZES[family, True]
     unet = unet_config(family, widths)
 
     def part(name: str, build: Callable[[], Any], to: Path, *, variant: str | None = "fp16") -> None:
-        model = random_model(build)
+        model = random_model(build, device=device)
         say(f"{name}: {sum(tensor.numel() for tensor in model.parameters()):,} parameters")
         model.save_pretrained(to, variant=variant)
 
@@ -178,30 +181,37 @@ def write(family: str, folder: Path, *, tiny: bool = False, say: Callable[[str],
     vision = vision_config(widths)
     part("image_encoder", lambda: CLIPVisionModelWithProjection(vision), places.image_encoder, variant=None)
     part("controlnet", lambda: _controlnet(unet), places.controlnet)
-    write_adapters(places, unet, vision, resampler_heads=widths.resampler_heads)
+    write_adapters(places, unet, vision, resampler_heads=widths.resampler_heads, device=device)
     write_index(family, places.model)
 
 
-def write_adapters(places: Hub, unet: Mapping[str, Any], vision: CLIPVisionConfig, *, resampler_heads: int) -> None:
+def write_adapters(
+    places: Hub, unet: Mapping[str, Any], vision: CLIPVisionConfig, *, resampler_heads: int, device: str = "cpu"
+) -> None:
     """Write both adapters for a UNet, the base one as safetensors and as PyTorch file."""
     with torch.device("meta"):
         layout = UNet2DConditionModel(**unet)
     sizes = {"base": {"clip_dim": vision.projection_dim}, "plus": {"clip_dim": vision.hidden_size}}
     sizes["plus"] |= {"heads": resampler_heads}
     for kind, file in (("base", places.base), ("plus", places.plus)):
-        adapter = random_model(lambda kind=kind: IPAdapter.for_unet(layout, kind=kind, **sizes[kind]))
+        adapter = random_model(lambda kind=kind: IPAdapter.for_unet(layout, kind=kind, **sizes[kind]), device=device)
         save_adapter(adapter, places.adapters / file)
         if kind == "base":
             save_adapter(adapter, (places.adapters / file).with_suffix(".bin"))
 
 
 @torch.no_grad()
-def random_model(build: Callable[[], Any]) -> Any:
-    """Build a model in half precision with random weights that keep its numbers within range."""
+def random_model(build: Callable[[], Any], *, device: str = "cpu") -> Any:
+    """Build a model in half precision with random weights that keep its numbers within range.
+
+    Args:
+        build: calls its constructor.
+        device: where the weights are made. They are the same on every device, up to rounding, and come back from it.
+    """
     with torch.device("meta"):
         model = build()
-    model = model.half().to_empty(device="cpu")
-    noise = torch.randn(_NOISE_NUMBERS, generator=torch.Generator().manual_seed(0)).half()
+    model = model.half().to_empty(device=device)
+    noise = torch.randn(_NOISE_NUMBERS, generator=torch.Generator().manual_seed(0)).half().to(device)
     offset = 0
     for name, tensor in model.named_parameters():
         if tensor.ndim < 2:
@@ -211,7 +221,7 @@ def random_model(build: Callable[[], Any]) -> Any:
         count = -(-(offset + tensor.numel()) // _NOISE_NUMBERS)
         tensor.copy_(noise.repeat(count)[offset : offset + tensor.numel()].view(tensor.shape) * deviation)
         offset = (offset + tensor.numel()) % _NOISE_NUMBERS
-    return model
+    return model.to("cpu")
 
 
 def vae_config(family: str, widths: Widths) -> dict[str, Any]:

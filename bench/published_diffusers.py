@@ -27,15 +27,22 @@ _PIPELINES = {
 class Diffusers:
     """The three pipelines of a family over one set of weights, with one adapter loaded at a time."""
 
-    def __init__(self, family: str, places: Hub) -> None:
-        """Load everything in single precision, the base adapter first."""
+    def __init__(self, family: str, places: Hub, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        """Load everything, the base adapter first.
+
+        Args:
+            family: "sd15" or "sdxl".
+            places: where its files lie.
+            device: a torch device.
+            dtype: of all weights.
+        """
         text_to_image, inpaint, pose = _PIPELINES[family]
         pipeline: Any = text_to_image.from_pretrained(
-            places.model, variant="fp16", dtype=torch.float32, local_files_only=True
-        )
+            places.model, variant="fp16", dtype=dtype, local_files_only=True
+        ).to(device)
         controlnet = ControlNetModel.from_pretrained(
-            places.controlnet, variant="fp16", dtype=torch.float32, local_files_only=True
-        )
+            places.controlnet, variant="fp16", dtype=dtype, local_files_only=True
+        ).to(device)
         self._places = places
         self._adapter = ""
         self._load_adapter(pipeline, "base")
@@ -65,6 +72,5 @@ class Diffusers:
             image_encoder_folder="models/image_encoder",
             local_files_only=True,
         )
-        if pipeline.image_encoder.dtype != torch.float32:
-            pipeline.image_encoder.to(torch.float32)
+        pipeline.image_encoder.to(pipeline.unet.dtype)
         self._adapter = adapter

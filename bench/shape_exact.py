@@ -2,12 +2,15 @@
 
     python -m bench.shape_exact sd15 [--folder DIR] [--size 256]
     python -m bench.shape_exact sdxl [--folder DIR] [--size 256]
+    python -m bench.shape_exact sdxl --whole --device cuda --half
 
 Builds the family with random weights in half precision, in the Hub's file layout (see `published`; some 5 GB), unless
-the folder holds it already. Then two processes, one after the other, draw the same pictures on the CPU in single
-precision: the app through its ordinary ModelManager and Engine, and plain diffusers. SD 1.5 is built whole and needs
-12 GB of memory; SDXL with narrower blocks but every layer it has, and its adapters also at full size, to see that they
-are read.
+the folder holds it already. Then two processes, one after the other, draw the same pictures in single precision: the
+app through its ordinary ModelManager and Engine, and plain diffusers. SD 1.5 is built whole and needs 12 GB of memory;
+SDXL with narrower blocks but every layer it has, and its adapters also at full size, to see that they are read.
+
+With `--half` both draw in half precision, as a GPU does, and plain diffusers once more in single precision: the app has
+to be as close to that as plain diffusers is. SDXL with `--whole` takes 13 GB of disk and 20 GB of memory.
 """
 
 from __future__ import annotations
@@ -21,50 +24,83 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+if TYPE_CHECKING:
+    from ipa_app.models.entry import ModelEntry
+
 STEPS, GUIDANCE, SEED = 2, 7.0, 5
 TASKS = ("variation", "mix", "inpaint", "pose")
+COMPARED = ("variation", "mix", "pose")
+MOST_LEVELS = 2
+"""How much a pixel may differ in single precision, of 255."""
 PROMPT = "a toy on the beach"
 _MARKER = "FIGURES "
+_BOTH = ("app", "diffusers")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Build, let both draw, and print what each took; ends with an error where the pictures differ."""
-    options = _options(arguments)
+    options = parse_options(arguments)
     if options.draw:
         figures = draw_with_app(options) if options.draw == "app" else draw_with_diffusers(options)
         print(_MARKER + json.dumps(figures))
         return
     if options.folder is not None:
-        compare(options, options.folder)
-        return
-    with tempfile.TemporaryDirectory(prefix="shape-exact-") as folder:
-        compare(options, Path(folder))
+        agree = compare(options, options.folder)["agree"]
+    else:
+        with tempfile.TemporaryDirectory(prefix="shape-exact-") as folder:
+            agree = compare(options, Path(folder))["agree"]
+    if not agree:
+        raise SystemExit("The pictures are not those of plain diffusers.")
 
 
-def compare(options: argparse.Namespace, folder: Path) -> None:
-    """Build the family where it is missing, have both draw, print the table."""
+def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Build the family where it is missing, have both draw, print the table.
+
+    Returns:
+        "figures": what each took, by who drew; "differences": by task, see `difference`; "agree": whether they agree.
+    """
+    ensure(options, folder)
+    figures = {who: _run(options, folder, who) for who in (("app", "diffusers", "single") if options.half else _BOTH)}
+    print(table(figures))
+    if not options.half:
+        differences = {task: difference(folder, task) for task in COMPARED}
+        print(f"largest difference of a pixel, of 255: {_listed(differences)}")
+        return {"figures": figures, "differences": differences, "agree": max(differences.values()) <= MOST_LEVELS}
+    ours, theirs = (
+        {task: mean_difference(folder, task, who, "single") for task in COMPARED} for who in ("app", "diffusers")
+    )
+    print(f"mean difference from single precision, of 255: the app's {_listed(ours)}")
+    print(f"mean difference from single precision, of 255: plain diffusers' {_listed(theirs)}")
+    agree = all(is_as_close(ours[task], theirs[task]) for task in COMPARED)
+    return {"figures": figures, "differences": {"app": ours, "diffusers": theirs}, "agree": agree}
+
+
+def is_as_close(ours: float, theirs: float) -> bool:
+    """Return whether the app in half precision is as close to single precision as plain diffusers in half precision.
+
+    Two orders of the same sums round differently, so that half as much again, and half a level, are no difference.
+    """
+    return ours <= 1.5 * theirs + 0.5
+
+
+def ensure(options: argparse.Namespace, folder: Path) -> None:
+    """Build the family where it is missing."""
     from bench.published import hub
 
     if not (hub(options.family, folder).model / "model_index.json").is_file():
         started = time.monotonic()
         build(options, folder)
         print(f"built in {time.monotonic() - started:.0f} s: {_size(folder) / 1e9:.1f} GB", flush=True)
-    figures = {who: _run(options, folder, who) for who in ("app", "diffusers")}
-    print(table(figures))
-    differences = {task: difference(folder, task) for task in ("variation", "mix", "pose")}
-    print("largest difference of a pixel, of 255:", ", ".join(f"{task} {value}" for task, value in differences.items()))
-    if max(differences.values()) > 2:
-        raise SystemExit("The pictures are not those of plain diffusers.")
 
 
 def build(options: argparse.Namespace, folder: Path) -> None:
     """Write the family; for SDXL also look at its adapters at full size, which the narrower model cannot use."""
-    from bench.published import PUBLISHED_PARAMETERS, write
+    from bench.published import PUBLISHED, PUBLISHED_PARAMETERS, SIZES, write
 
     def say(line: str) -> None:
         name, _, parameters = line.partition(": ")
@@ -73,8 +109,9 @@ def build(options: argparse.Namespace, folder: Path) -> None:
         if is_whole and name in PUBLISHED_PARAMETERS and parameters != f"{PUBLISHED_PARAMETERS[name]:,} parameters":
             raise SystemExit(f"The published {name} has {PUBLISHED_PARAMETERS[name]:,} parameters.")
 
-    write(options.family, folder, tiny=options.tiny, say=say)
-    if options.family == "sdxl" and not options.tiny:
+    widths = PUBLISHED[options.family] if options.whole and not options.tiny else SIZES[options.family, options.tiny]
+    write(options.family, folder, widths=widths, device=options.device, say=say)
+    if options.family == "sdxl" and not (options.tiny or options.whole):
         check_full_adapters(folder)
 
 
@@ -108,26 +145,17 @@ def check_full_adapters(folder: Path) -> None:
         path.unlink()
 
 
-def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
-    """Draw every task by the app's own path."""
-    import torch  # noqa: F401 - what importing takes is not part of loading
-
-    import ipa_app.engine.prepared
-    import ipa_app.models.loading  # noqa: F401
+def published_entry(family: str, folder: Path, *, side: int) -> ModelEntry:
+    """Describe a family that was built, for pictures of a side in pixels."""
     from bench.published import hub
-    from ipa_app.engine.engine import Engine
-    from ipa_app.engine.requests import GenerateRequest, Reference
     from ipa_app.models.adapters import usual_adapter
     from ipa_app.models.catalog import ModelEntry
     from ipa_app.models.controlnets import usual_controlnet
-    from ipa_app.models.manager import ModelManager
-    from ipa_app.models.memory import peak_of_process
-    from ipa_app.ui.about import memory_text
 
-    places, side = hub(options.family, options.folder), options.size
-    entry = ModelEntry(
-        name=options.family,
-        title=options.family,
+    places = hub(family, folder)
+    return ModelEntry(
+        name=family,
+        title=family,
         location=places.model,
         adapters={
             "base": usual_adapter("base", places.adapters / places.base),
@@ -138,7 +166,22 @@ def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
         width=side,
         height=side,
     )
-    engine = Engine(ModelManager({entry.name: entry}, device="cpu"))
+
+
+def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
+    """Draw every task by the app's own path."""
+    import torch  # noqa: F401 - what importing takes is not part of loading
+
+    import ipa_app.engine.prepared
+    import ipa_app.models.loading  # noqa: F401
+    from ipa_app.engine.engine import Engine
+    from ipa_app.engine.requests import GenerateRequest, Reference
+    from ipa_app.models.manager import ModelManager
+    from ipa_app.ui.about import memory_text
+
+    side = options.size
+    entry = published_entry(options.family, options.folder, side=side)
+    engine = Engine(ModelManager({entry.name: entry}, device=options.device, exact=not options.half))
     started = time.monotonic()
     engine.manager.get(entry.name)
     figures = {"load": time.monotonic() - started}
@@ -155,7 +198,7 @@ def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
         _timed(figures, task, options.folder, "app", lambda request=request: engine.submit(request).result().images[0])
     print(memory_text(engine.manager.get(entry.name).memory))
     engine.close()
-    return figures | {"peak_gb": peak_of_process() / 1e9}
+    return figures | {"peak_gb": _peak(options) / 1e9}
 
 
 def draw_with_diffusers(options: argparse.Namespace) -> dict[str, float]:
@@ -164,14 +207,17 @@ def draw_with_diffusers(options: argparse.Namespace) -> dict[str, float]:
 
     from bench.published import hub
     from bench.published_diffusers import Diffusers
-    from ipa_app.models.memory import peak_of_process
+    from ipa_app.models.memory import default_dtype
 
     places, side = hub(options.family, options.folder), options.size
+    is_half = options.half and options.draw != "single"
+    dtype = default_dtype(options.device, exact=False) if is_half else torch.float32
+    torch.backends.cudnn.allow_tf32 = False  # which has fewer digits than single precision
     started = time.monotonic()
-    plain = Diffusers(options.family, places)
+    plain = Diffusers(options.family, places, device=options.device, dtype=dtype)
     figures = {"load": time.monotonic() - started}
     picture, mask, skeleton = inputs(side)
-    noise = torch.randn((1, 4, side // 8, side // 8), generator=torch.Generator().manual_seed(SEED))
+    noise = torch.randn((1, 4, side // 8, side // 8), generator=torch.Generator().manual_seed(SEED)).to(dtype)
     shared = {"ip_adapter_image": picture, "num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "latents": noise}
     shared |= {"width": side, "height": side}
     own: dict[str, Callable[[], Image.Image]] = {
@@ -183,8 +229,8 @@ def draw_with_diffusers(options: argparse.Namespace) -> dict[str, float]:
         "pose": lambda: plain.draw("pose", "base", 1.0, prompt="", image=skeleton, **shared),
     }
     for task in TASKS:
-        _timed(figures, task, options.folder, "diffusers", own[task])
-    return figures | {"peak_gb": peak_of_process() / 1e9}
+        _timed(figures, task, options.folder, options.draw or "diffusers", own[task])
+    return figures | {"peak_gb": _peak(options) / 1e9}
 
 
 def inputs(side: int) -> tuple[Image.Image, Image.Image, Image.Image]:
@@ -204,8 +250,21 @@ def inputs(side: int) -> tuple[Image.Image, Image.Image, Image.Image]:
 
 def difference(folder: Path, task: str) -> int:
     """Return the largest difference of a pixel between the app's picture and that of plain diffusers."""
-    ours, theirs = (np.asarray(Image.open(folder / f"{who}-{task}.png"), int) for who in ("app", "diffusers"))
-    return int(np.abs(ours - theirs).max())
+    return int(_distance(folder, task, "app", "diffusers").max())
+
+
+def mean_difference(folder: Path, task: str, one: str, other: str) -> float:
+    """Return how much the pixels of two pictures of a task differ on average, by who drew them."""
+    return round(float(_distance(folder, task, one, other).mean()), 3)
+
+
+def _distance(folder: Path, task: str, one: str, other: str) -> np.ndarray:
+    first, second = (np.asarray(Image.open(folder / f"{who}-{task}.png"), int) for who in (one, other))
+    return np.abs(first - second)
+
+
+def _listed(differences: dict[str, Any]) -> str:
+    return ", ".join(f"{task} {value}" for task, value in differences.items())
 
 
 def table(figures: dict[str, dict[str, float]]) -> str:
@@ -220,9 +279,10 @@ def table(figures: dict[str, dict[str, float]]) -> str:
 
 
 def _run(options: argparse.Namespace, folder: Path, who: str) -> dict[str, float]:
-    """Have one of both draw in a process of its own, so that its peak memory is its own."""
+    """Have one of them draw in a process of its own, so that its peak memory is its own."""
     command = [sys.executable, "-m", "bench.shape_exact", options.family, "--folder", str(folder)]
-    command += ["--size", str(options.size), "--draw", who]
+    command += ["--size", str(options.size), "--device", options.device, "--draw", who]
+    command += ["--half"] if options.half else []
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=environment, check=False)
@@ -232,6 +292,15 @@ def _run(options: argparse.Namespace, folder: Path, who: str) -> dict[str, float
         raise SystemExit(f"{who} failed:\n{done.stderr[-4000:]}")
     line = next(line for line in done.stdout.splitlines() if line.startswith(_MARKER))
     return json.loads(line.removeprefix(_MARKER))
+
+
+def _peak(options: argparse.Namespace) -> int:
+    """Return the most bytes that were taken: of the GPU's memory, or else of main memory."""
+    import torch
+
+    from ipa_app.models.memory import peak_of_process
+
+    return torch.cuda.max_memory_allocated() if options.device.startswith("cuda") else peak_of_process()
 
 
 def _timed(figures: dict[str, float], task: str, folder: Path, who: str, draw: Callable[[], Image.Image]) -> None:
@@ -245,13 +314,17 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("family", choices=["sd15", "sdxl"])
     parser.add_argument("--folder", type=Path, help="where to build and to keep what was built; else a temporary one")
     parser.add_argument("--size", type=int, default=256, help="side of the pictures in pixels")
     parser.add_argument("--tiny", action="store_true", help="narrow everywhere: minutes become seconds")
-    parser.add_argument("--draw", choices=["app", "diffusers"], help=argparse.SUPPRESS)
+    parser.add_argument("--whole", action="store_true", help="SDXL at its published size, too")
+    parser.add_argument("--device", default="cpu", help="a torch device, where everything is made and drawn")
+    parser.add_argument("--half", action="store_true", help="in half precision, beside single precision")
+    parser.add_argument("--draw", choices=["app", "diffusers", "single"], help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 

@@ -15,10 +15,8 @@ import argparse
 import json
 import os
 import platform
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +28,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 
 from bench.quality import cases
+from bench.timing import Row, measured, table
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
@@ -42,37 +41,6 @@ ROUNDS = 7
 PLAIN_STEPS = 20
 PROMPT = "a blue bear on the beach"
 MODEL = "toybox"
-
-Work = Callable[[int], Any]
-"""Done once per round, given a seed that no round before had."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One comparison.
-
-    Attributes:
-        name: what is compared.
-        ours: what the app does.
-        other: what it is compared with.
-        beside: in words, what that is.
-    """
-
-    name: str
-    ours: Work
-    other: Work
-    beside: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """A row as it was measured: medians in seconds, and how many times as long the other takes."""
-
-    row: str
-    beside: str
-    ours_s: float
-    other_s: float
-    ratio: float
 
 
 class PlainDiffusers:
@@ -197,22 +165,6 @@ def rows_beside_itself(studio: Studio, together: Studio, picture: Image.Image) -
     )
 
 
-def measured(row: Row, rounds: int) -> Figures:
-    """Do both kinds of work in turn, once beforehand, and then as often as there are rounds."""
-    ours, other = [], []
-    for seed in range(rounds + 1):
-        ours.append(_seconds(row.ours, seed))
-        other.append(_seconds(row.other, seed))
-    ours, other = ours[1:], other[1:]
-    return Figures(
-        row=row.name,
-        beside=row.beside,
-        ours_s=round(statistics.median(ours), 3),
-        other_s=round(statistics.median(other), 3),
-        ratio=round(statistics.median(b / a for a, b in zip(ours, other, strict=True)), 2),
-    )
-
-
 def check_equal(exact: Studio, plain: PlainDiffusers) -> int:
     """Return by how much a pixel of the exact mode differs at most from plain diffusers, of 255."""
     picture = reference()
@@ -233,21 +185,11 @@ def machine() -> dict[str, Any]:
     }
 
 
-def table(measured_on: dict[str, Any]) -> str:
-    """Lay a file's figures out as a table of Markdown."""
-    lines = ["| What | Takes | Beside it | Takes | Ratio |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {each['row']} | {each['ours_s']:.2f} s | {each['beside']} | {each['other_s']:.2f} s | {each['ratio']:.2f} |"
-        for each in measured_on["rows"]
-    ]
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Measure, print and write; or print what was written."""
     arguments = _arguments()
     if arguments.table:
-        print(table(json.loads(arguments.table.read_text("utf-8"))))
+        print(table(json.loads(arguments.table.read_text("utf-8"))["rows"]))
         return
     torch.set_num_threads(thread_count())  # as in the app
     studio, exact, together = Studio(), Studio(exact=True), Studio(batch_limit=8)
@@ -257,16 +199,10 @@ def main() -> None:
         figures["rows"].append(asdict(measured(row, arguments.rounds)))
         if arguments.json:
             arguments.json.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
-    print(table(figures))
+    print(table(figures["rows"]))
     print(f"\nexact mode beside plain diffusers: pixels differ by at most {figures['largest_difference']} of 255")
     for each in (studio, exact, together):
         each.close()
-
-
-def _seconds(work: Work, seed: int) -> float:
-    since = time.perf_counter()
-    work(seed)
-    return time.perf_counter() - since
 
 
 def _arguments() -> argparse.Namespace:

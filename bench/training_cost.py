@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
-from bench.published import PUBLISHED, hub, text_config, unet_config, vae_config, vision_config, write
+from bench.published import PUBLISHED, SIZES, hub, text_config, unet_config, vae_config, vision_config, write
 from ipa_app.adapter.attention import install_processors
 from ipa_app.adapter.ip_adapter import IPAdapter
 from ipa_app.training.cli import main as training
@@ -157,7 +157,7 @@ def time_here(options: argparse.Namespace) -> None:
     """Take a few real steps at the published shapes with random weights, one picture over and over."""
     places = hub(options.family, options.timed)
     if not (places.model / "model_index.json").is_file():
-        write(options.family, options.timed)
+        write(options.family, options.timed, widths=SIZES[options.family, False])
     picture, data = options.timed / "picture.png", options.timed / "data.json"
     Image.effect_noise((512, 512), 90).convert("RGB").save(picture)
     data.write_text(json.dumps([{"image_file": picture.name, "text": "noise"}]), encoding="utf-8")

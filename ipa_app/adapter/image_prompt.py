@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -162,7 +162,7 @@ class ImagePromptBatch:
         """Hold terms by layer name; see `stack`."""
         self._terms = terms
         self._num_rows = num_rows
-        self._step = 0
+        self.at_step(0)
 
     @classmethod
     def stack(
@@ -198,11 +198,14 @@ class ImagePromptBatch:
 
     def at_step(self, step: int) -> None:
         """Set which denoising step (0 for the first) comes next."""
-        self._step = step
+        # Here and not where they are asked for: a compiled UNet then sees no step, and is the same for all of them.
+        self._at_step = {
+            layer: tuple(term for term in terms if step in term.steps) for layer, terms in self._terms.items()
+        }
 
-    def terms(self, layer: str) -> Iterator[ImageTerm]:
-        """Yield the terms that count in one layer at the present step."""
-        return (term for term in self._terms.get(layer, ()) if self._step in term.steps)
+    def terms(self, layer: str) -> Sequence[ImageTerm]:
+        """Return the terms that count in one layer at the present step."""
+        return self._at_step.get(layer, ())
 
     def check_rows(self, num_rows: int) -> None:
         """Make sure that the UNet's batch is the one this was stacked for.

@@ -21,7 +21,7 @@ LAST_LAYER = {"sd15": 31, "sdxl": 139}
 
 def draw_here(options: argparse.Namespace, folder: Path, who: str) -> dict[str, float]:
     """In this process: what importing takes would be most of the test otherwise."""
-    options = argparse.Namespace(**{**vars(options), "folder": folder})
+    options = argparse.Namespace(**{**vars(options), "folder": folder, "draw": who})
     return shape_exact.draw_with_app(options) if who == "app" else shape_exact.draw_with_diffusers(options)
 
 

@@ -1,0 +1,311 @@
+"""The parts of the check on a GPU; see `gpu`. Each notes what it has found as soon as it has."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from bench import shape_exact
+from bench.published import hub
+from bench.timing import Row, measured
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.errors import UserError
+from ipa_app.models.manager import ModelManager
+from ipa_app.models.memory import default_dtype, free_bytes
+
+if TYPE_CHECKING:
+    from bench.published_diffusers import Diffusers
+
+ROOT = Path(__file__).resolve().parents[1]
+PROMPT = "a toy on the beach"
+SEED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of the check.
+
+    Attributes:
+        what: in words, what is looked at.
+        limit_s: seconds that it may take.
+        run: carries it out.
+    """
+
+    what: str
+    limit_s: int
+    run: Callable[[Run], None]
+
+
+class Run:
+    """One part being carried out.
+
+    Attributes:
+        folder: where models are built.
+        device: a torch device.
+        tiny: narrow models and small pictures.
+        note: takes what was found.
+    """
+
+    def __init__(self, folder: Path, *, device: str, tiny: bool, note: Callable[..., None]) -> None:
+        """Build nothing yet."""
+        self.folder = folder
+        self.device = device
+        self.tiny = tiny
+        self.note = note
+
+    @property
+    def side(self) -> int:
+        """Of the pictures of SD 1.5, in pixels."""
+        return 64 if self.tiny else 512
+
+    @property
+    def steps(self) -> int:
+        """Of a picture whose time is measured."""
+        return 2 if self.tiny else 20
+
+    @property
+    def rounds(self) -> int:
+        """How often each row is measured."""
+        return 1 if self.tiny else 5
+
+    def built(self, family: str) -> argparse.Namespace:
+        """Build a family where it is missing; return how `shape_exact` is asked to draw with it."""
+        side = 64 if self.tiny else {"sd15": 512, "sdxl": 1024}[family]
+        told = [family, "--half", "--whole", "--device", self.device, "--size", str(side)]
+        options = shape_exact.parse_options([*told, *(["--tiny"] if self.tiny else [])])
+        since = time.monotonic()
+        shape_exact.ensure(options, self.folder / family)
+        self.note(built_s=round(time.monotonic() - since, 1))
+        return options
+
+    def manager(self) -> ModelManager:
+        """Return a manager that has SD 1.5, not loaded yet."""
+        entry = shape_exact.published_entry("sd15", self.folder / "sd15", side=self.side)
+        return ModelManager({entry.name: entry}, device=self.device, exact=False)
+
+    def request(self, seed: int, **options: Any) -> GenerateRequest:
+        """Return a request for one picture after a reference, unless something else is said."""
+        picture, _, _ = shape_exact.inputs(self.side)
+        usual = {"task": "variation", "references": (Reference(image=picture),), "steps": self.steps}
+        return GenerateRequest(model="sd15", seed=seed, **usual | options)
+
+
+def check_tests(run: Run) -> None:
+    """Run the tests that draw on a GPU; each says itself how much may differ. Without a GPU all of them are skipped."""
+    files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "DEVICES" in path.read_text("utf-8")]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *map(str, files)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    print(done.stdout, done.stderr, flush=True)
+    run.note(right=done.returncode == 0, pytest=done.stdout.strip().splitlines()[-1:])
+
+
+def check_shapes(run: Run, *, family: str) -> None:
+    """Have the app and plain diffusers draw in half precision, and plain diffusers in single precision."""
+    options = run.built(family)
+    found = shape_exact.compare(options, run.folder / family)
+    run.note(right=found.pop("agree"), **found)
+
+
+def check_memory(run: Run) -> None:
+    """Load SD 1.5 with all memory, then with too little for all parts at once, then with too little at all."""
+    run.built("sd15")
+    ways, first = [], None
+    needed = 0
+    for share in (None, 0.85, 0.4):
+        left = None if share is None else int(needed * share)
+        with _filled(run.device, left):
+            found, picture = _drawn_once(run)
+        if first is None:
+            first, needed = picture, found["needed"]
+        elif picture is not None:
+            distance = np.abs(np.asarray(picture, int) - np.asarray(first, int))
+            found["mean_difference"] = round(float(distance.mean()), 3)
+        ways.append({"left": left, **found})
+        run.note(ways=ways)
+    run.note(right=all(way.get("taken", 0) <= way.get("needed", 0) for way in ways))
+
+
+def _drawn_once(run: Run) -> tuple[dict[str, Any], Image.Image | None]:
+    """Load SD 1.5 and draw one picture with it; return what that took, or what was said instead."""
+    manager, since = run.manager(), time.monotonic()
+    before = _taken(run.device)
+    engine = Engine(manager)
+    try:
+        use = manager.get("sd15").memory
+        loaded = time.monotonic()
+        picture = engine.submit(run.request(SEED)).result().images[0]
+        found: dict[str, Any] = {"savings": use.savings, "needed": use.needed}
+        found |= {"load_s": round(loaded - since, 2), "draw_s": round(time.monotonic() - loaded, 2)}
+        if before is not None:
+            found["taken"] = torch.cuda.max_memory_allocated(run.device) - before
+        return found, picture
+    except UserError as error:
+        return {"refused": str(error)}, None
+    finally:
+        engine.close()
+        manager.free("sd15")
+
+
+def _taken(device: str) -> int | None:
+    """Begin to watch the most memory that is taken; return how much is taken now, None where that cannot be told."""
+    if not device.startswith("cuda"):
+        return None
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
+
+
+@contextmanager
+def _filled(device: str, left: int | None) -> Iterator[None]:
+    """Fill a GPU's memory until so many bytes are left, as on a smaller one; other devices stay as they are."""
+    gc.collect()
+    ballast = None
+    if left is not None and device.startswith("cuda"):
+        torch.cuda.empty_cache()
+        free = free_bytes(torch.device(device)) or 0
+        ballast = torch.empty(max(0, free - left), dtype=torch.uint8, device=device)
+    try:
+        yield
+    finally:
+        del ballast
+
+
+def measure_speed(run: Run) -> None:
+    """Draw with the app and with plain diffusers in half precision, in turn."""
+    run.built("sd15")
+    plain, manager = _plain(run), run.manager()
+    engine, together = Engine(manager), Engine(manager, batch_limit=8)
+    _measure(run, [*_rows(run, engine, plain), *_rows_of_the_app(run, engine, together)])
+    for each in (engine, together):
+        each.close()
+
+
+def measure_compiled(run: Run) -> None:
+    """Compile the UNet and measure once more; count what is compiled anew for other scales, references and masks."""
+    run.built("sd15")
+    manager = run.manager()
+    model, engine = manager.get("sd15"), Engine(manager)
+    pipeline: Any = model.pipelines["text_to_image"]
+    pipeline.unet.compile(backend="inductor" if run.device.startswith("cuda") else "eager")
+    since = time.monotonic()
+    engine.submit(run.request(SEED)).result()
+    run.note(first_picture_s=round(time.monotonic() - since, 1), graphs=_graphs())
+    _measure(run, _rows(run, engine, _plain(run))[:1])
+    before = _graphs()
+    for fields in _variety(run):
+        engine.submit(run.request(SEED, **fields)).result()
+        run.note(compiled_anew=_graphs() - before)
+    engine.close()
+
+
+def _variety(run: Run) -> Iterator[dict[str, Any]]:
+    """List what must not compile anything anew: scales, three references, both adapters, a mask."""
+    yield from ({"scale": step / 10} for step in range(1, 11))
+    picture, _, _ = shape_exact.inputs(run.side)
+    for regions in (("everywhere",) * 3, ("left", "right", "right")):
+        references = tuple(Reference(image=picture.rotate(90 * n), region=each) for n, each in enumerate(regions))
+        yield from ({"references": references, "adapter": adapter} for adapter in ("base", "fine"))
+
+
+def _graphs() -> int:
+    """Return how many graphs were compiled in this process."""
+    from torch._dynamo.utils import counters
+
+    return counters["stats"]["unique_graphs"]
+
+
+def _plain(run: Run) -> Diffusers:
+    from bench.published_diffusers import Diffusers
+
+    dtype = default_dtype(run.device, exact=False)
+    return Diffusers("sd15", hub("sd15", run.folder / "sd15"), device=run.device, dtype=dtype)
+
+
+def _measure(run: Run, rows: list[Row]) -> None:
+    figures = []
+    for row in rows:
+        figures.append(asdict(measured(row, run.rounds)))
+        run.note(rows=figures)
+
+
+def _rows(run: Run, engine: Engine, plain: Diffusers) -> list[Row]:
+    """List what is compared with plain diffusers."""
+    picture, _, skeleton = shape_exact.inputs(run.side)
+    shared = {"ip_adapter_image": picture, "num_inference_steps": run.steps, "guidance_scale": 7.0}
+    shared |= {"width": run.side, "height": run.side}
+    kinds = {0: ("base", "base"), 1: ("fine", "plus")}
+
+    def ours(seed: int, **options: Any) -> Image.Image:
+        return engine.submit(run.request(seed, **options)).result().images[0]
+
+    def theirs(seed: int, task: str = "text_to_image", adapter: str = "base", **options: Any) -> Image.Image:
+        generator = torch.Generator().manual_seed(seed)
+        return plain.draw(task, adapter, 1.0, generator=generator, **{"prompt": "", **shared, **options})
+
+    beside = f"plain diffusers, {run.steps} steps"
+    return [
+        Row(name="a picture after a reference", ours=ours, other=theirs, beside=beside),
+        Row(
+            name="words and a reference, fine-grained",
+            ours=partial(ours, task="mix", prompt=PROMPT, adapter="fine"),
+            other=partial(theirs, adapter="plus", prompt=PROMPT),
+            beside=beside,
+        ),
+        Row(
+            name="a pose",
+            ours=partial(ours, task="pose", pose=skeleton),
+            other=partial(theirs, task="pose", image=skeleton),
+            beside=beside,
+        ),
+        Row(
+            name="another adapter than the time before",
+            ours=lambda seed: ours(seed, adapter=kinds[seed % 2][0]),
+            other=lambda seed: theirs(seed, adapter=kinds[seed % 2][1]),
+            beside=beside,
+        ),
+    ]
+
+
+def _rows_of_the_app(run: Run, engine: Engine, together: Engine) -> list[Row]:
+    """List what the app does in two ways."""
+
+    def eight(by: Engine, seed: int) -> None:
+        jobs = [by.submit(run.request(8 * seed + number)) for number in range(8)]
+        for job in jobs:
+            job.result()
+
+    return [
+        Row(
+            name="eight pictures in one batch",
+            ours=partial(eight, together),
+            other=partial(eight, engine),
+            beside="one by one",
+        )
+    ]
+
+
+PARTS: Mapping[str, Part] = MappingProxyType(
+    {
+        "tests": Part(what="the tests that are marked gpu", limit_s=120, run=check_tests),
+        "sd15": Part(what="SD 1.5 beside plain diffusers", limit_s=180, run=partial(check_shapes, family="sd15")),
+        "sdxl": Part(what="SDXL beside plain diffusers", limit_s=180, run=partial(check_shapes, family="sdxl")),
+        "memory": Part(what="what a model takes, with less and less memory", limit_s=180, run=check_memory),
+        "speed": Part(what="how fast it draws, beside plain diffusers", limit_s=180, run=measure_speed),
+        "compiled": Part(what="the same with a compiled UNet", limit_s=180, run=measure_compiled),
+    }
+)
+"""The parts by their names, the most telling first."""

@@ -1,0 +1,72 @@
+"""Two ways of doing something, timed in turn: a machine that is busy now and then changes little in their ratio."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Work = Callable[[int], Any]
+"""Done once per round, given a seed that no round before had."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        name: what is compared.
+        ours: what the app does.
+        other: what it is compared with.
+        beside: in words, what that is.
+    """
+
+    name: str
+    ours: Work
+    other: Work
+    beside: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """A row as it was measured: medians in seconds, and how many times as long the other takes."""
+
+    row: str
+    beside: str
+    ours_s: float
+    other_s: float
+    ratio: float
+
+
+def measured(row: Row, rounds: int) -> Figures:
+    """Do both kinds of work in turn, once beforehand, and then as often as there are rounds."""
+    ours, other = [], []
+    for seed in range(rounds + 1):
+        ours.append(_seconds(row.ours, seed))
+        other.append(_seconds(row.other, seed))
+    ours, other = ours[1:], other[1:]
+    return Figures(
+        row=row.name,
+        beside=row.beside,
+        ours_s=round(statistics.median(ours), 3),
+        other_s=round(statistics.median(other), 3),
+        ratio=round(statistics.median(b / a for a, b in zip(ours, other, strict=True)), 2),
+    )
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Lay figures out as a table of Markdown."""
+    lines = ["| What | Takes | Beside it | Takes | Ratio |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {each['row']} | {each['ours_s']:.2f} s | {each['beside']} | {each['other_s']:.2f} s | {each['ratio']:.2f} |"
+        for each in rows
+    ]
+    return "\n".join(lines)
+
+
+def _seconds(work: Work, seed: int) -> float:
+    since = time.perf_counter()
+    work(seed)
+    return time.perf_counter() - since

@@ -1,0 +1,120 @@
+"""The check for a GPU, rehearsed on the processor with narrow models, so that it works when a GPU is at hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import gpu, shape_exact
+from bench.gpu_parts import PARTS, Run
+from tests.bench.test_shape_exact import draw_here
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the narrow models are built, once for all parts."""
+    return tmp_path_factory.mktemp("gpu")
+
+
+def found_by(part: str, folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    PARTS[part].run(Run(folder, device="cpu", tiny=True, note=found.update))
+    return found
+
+
+def test_the_pictures_come_before_the_speed() -> None:
+    assert list(PARTS) == ["tests", "sd15", "sdxl", "memory", "speed", "compiled"]
+    assert all(part.limit_s <= 180 for part in PARTS.values())
+
+
+def test_the_tests_for_a_gpu_are_found(tmp_path: Path) -> None:
+    found = found_by("tests", tmp_path)
+    assert found["right"] is True
+    assert "passed" in found["pytest"][0] or "skipped" in found["pytest"][0]
+
+
+@pytest.mark.slow
+def test_the_app_is_as_close_to_single_precision_as_plain_diffusers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shape_exact, "_run", draw_here)
+    found = found_by("sd15", folder)
+    assert found["right"] is True
+    assert found["figures"].keys() == {"app", "diffusers", "single"}
+    assert found["differences"]["app"].keys() == set(shape_exact.COMPARED)
+
+
+@pytest.mark.parametrize(("ours", "theirs", "close"), [(0.4, 0.0, True), (4.0, 3.0, True), (9.0, 3.0, False)])
+def test_half_precision_may_round_but_not_err(ours: float, theirs: float, close: bool) -> None:
+    assert shape_exact.is_as_close(ours, theirs) is close
+
+
+@pytest.mark.slow
+def test_a_model_draws_the_same_however_it_is_held(folder: Path) -> None:
+    found = found_by("memory", folder)
+    assert found["right"] is True
+    assert [way.get("mean_difference") for way in found["ways"]] == [None, 0.0, 0.0]
+    assert all(way["needed"] > 0 for way in found["ways"])
+
+
+@pytest.mark.slow
+def test_every_row_of_the_speed_is_measured(folder: Path) -> None:
+    rows = found_by("speed", folder)["rows"]
+    assert [row["row"] for row in rows][::4] == ["a picture after a reference", "eight pictures in one batch"]
+    assert all(row["ours_s"] > 0 and row["other_s"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_what_is_compiled_is_counted(folder: Path) -> None:
+    found = found_by("compiled", folder)
+    # One graph for an image prompt of any strength; another one when the number of tokens first changes, and one each
+    # for the first masks.
+    assert found["graphs"] == 1
+    assert found["compiled_anew"] <= 3
+    assert len(found["rows"]) == 1
+
+
+def test_a_part_that_takes_too_long_is_ended_and_the_next_one_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "found.json"
+    options = ["memory", "speed", "--device", "cpu", "--tiny", "--limit", "1", "--json", str(file)]
+    with pytest.raises(SystemExit, match="Not every part ended"):
+        gpu.main([*options, "--folder", str(tmp_path)])
+    content = json.loads(file.read_text("utf-8"))
+    assert content["machine"]["versions"].keys() == {"torch", "diffusers", "transformers"}
+    assert {name: found["ended"] for name, found in content["parts"].items()} == {
+        "memory": "not within 1 s",
+        "speed": "not within 1 s",
+    }
+    capsys.readouterr()
+    gpu.main(["--table", str(file)])
+    assert "| memory | not within 1 s | 1 s |  |" in capsys.readouterr().out
+
+
+def test_without_a_gpu_it_says_how_to_rehearse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit, match="--device cpu --tiny rehearses"):
+        gpu.main(["tests", "--json", str(tmp_path / "found.json")])
+
+
+def test_what_was_found_is_added_part_by_part(tmp_path: Path) -> None:
+    file = tmp_path / "found.json"
+    record = gpu.Record(file)
+    record.begin("speed")
+    record.note("speed", rows=[1])
+    record.note("speed", ended="to the end")
+    gpu.Record(file).begin("tests")
+    assert json.loads(file.read_text("utf-8"))["parts"] == {"speed": {"rows": [1], "ended": "to the end"}, "tests": {}}
+
+
+@pytest.mark.parametrize("page", ["docs/speed.md"])
+def test_the_docs_say_what_was_measured(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    for file in (ROOT / "bench" / "results" / "gpu").glob("*.json"):
+        assert gpu.report(json.loads(file.read_text("utf-8"))) in text

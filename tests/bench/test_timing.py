@@ -1,0 +1,18 @@
+"""How two ways of doing something are timed."""
+
+from __future__ import annotations
+
+from bench.timing import Row, measured
+
+
+def test_both_kinds_of_work_are_done_in_turn_and_the_first_time_does_not_count() -> None:
+    done: list[tuple[str, int]] = []
+    row = Row(
+        name="one",
+        ours=lambda seed: done.append(("ours", seed)),
+        other=lambda seed: done.append(("other", seed)),
+        beside="two",
+    )
+    figures = measured(row, rounds=2)
+    assert done == [(who, seed) for seed in range(3) for who in ("ours", "other")]
+    assert (figures.row, figures.beside) == ("one", "two")
