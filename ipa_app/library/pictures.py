@@ -91,7 +91,7 @@ class Pictures:
     def save(
         self, image: Image.Image, *, name: str, made: float, settings: Mapping[str, Any], inputs: Mapping[str, str]
     ) -> Path:
-        """Write a picture with its settings, as `write_result` does, and return the file.
+        """Write a picture with its settings, as `write_result` does, and return the file; it outlives a power failure.
 
         Args:
             image: the result.
@@ -109,39 +109,36 @@ class Pictures:
         path = self.folder / time.strftime("%Y-%m-%d", local) / file
         path.parent.mkdir(parents=True, exist_ok=True)
         write_result(image, path, settings, inputs=inputs, output_format=output_format)
+        for each in (path, path.parent, self.folder):
+            _bring_to_disk(each)
         return path
 
     def newest(self, count: int) -> list[Path]:
         """Return the latest files that are pictures, newest first, and so many at most."""
         return [self.folder / each.name for each in self.page(Search(), offset=0, count=count).entries]
 
-    def page(self, search: Search, *, offset: int, count: int) -> Page:
+    def page(self, search: Search, *, offset: int, count: int, reading_s: float = 0.0) -> Page:
         """Return pictures that are looked for, the newest first.
 
-        Of the files that nobody has looked into, only those are looked into that are to be returned; see `read`.
+        Files that nobody has looked into yet are looked into, newest first, where they are to be returned, and as many
+        others as there is time for: only then they are found by their words, task, model or adapter.
 
         Args:
             search: what is looked for.
             offset: how many to pass over.
             count: how many to return at most.
+            reading_s: seconds for looking into others.
         """
         self._index.update(dict(_files_in(self.folder)))
+        until = time.monotonic() + reading_s
+        while time.monotonic() < until and (names := self._index.unread(_READ_AT_ONCE)):
+            self._read(names, until=until)
         while True:
             entries, total = self._index.found(search, offset=offset, count=count)
             unread = [each.name for each in entries if each.caption is None]
             if not unread:
                 return Page(entries=entries, total=total, unread=self._index.unread_count())
             self._read(unread)
-
-    def read(self, seconds: float) -> None:
-        """Look into files that nobody has looked into, newest first, for some time.
-
-        Only then they are found by their words, their task, their model or their adapter.
-        """
-        self._index.update(dict(_files_in(self.folder)))
-        until = time.monotonic() + seconds
-        while time.monotonic() < until and (names := self._index.unread(_READ_AT_ONCE)):
-            self._read(names, until=until)
 
     def choices(self, what: str) -> list[str]:
         """Return every "task", "model" or "adapter" that pictures were made with, of those that were looked into."""
@@ -264,6 +261,17 @@ def _contents(path: Path, name: str) -> Contents:
 def _text(value: object) -> str:
     """Return a text that anybody may have written into a file, as SQLite can hold it."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def _bring_to_disk(path: Path) -> None:
+    """Wait until a file, or what a folder says of its files, is on the disk and not only on its way there."""
+    if path.is_dir() and os.name != "posix":
+        return  # elsewhere folders cannot be opened, and need not be
+    opened = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _mark(path: Path) -> Path:

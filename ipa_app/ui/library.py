@@ -257,8 +257,7 @@ class LibraryView:
     def _shown(self, *searched: Any) -> Update:
         panel, offset = self._panel, searched[-1]
         search = Search(**dict(zip(panel.search, searched[:-1], strict=True)))
-        self._pictures.read(_READING_S)
-        page = self._pictures.page(search, offset=max(0, offset), count=ON_A_PAGE)
+        page = self._pictures.page(search, offset=max(0, offset), count=ON_A_PAGE, reading_s=_READING_S)
         if not page.entries and page.total:
             # What came last has been deleted.
             offset = (page.total - 1) // ON_A_PAGE * ON_A_PAGE

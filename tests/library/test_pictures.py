@@ -57,6 +57,15 @@ def test_pictures_are_ordinary_files_by_day_that_say_how_they_were_made(pictures
     assert len(pictures.newest(5)) == 3
 
 
+def test_a_picture_is_on_the_disk_before_it_counts_as_saved(
+    pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brought: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda opened: brought.append(os.fstat(opened).st_ino))
+    path = saved(pictures, 1)
+    assert brought == [each.stat().st_ino for each in (path, path.parent, pictures.folder)]
+
+
 def test_the_newest_come_first_and_no_more_than_asked_for(pictures: Pictures) -> None:
     old, new, middle = (saved(pictures, seed, age=age) for seed, age in ((1, 30), (2, 10), (3, 20)))
     assert pictures.newest(10) == [new, middle, old]
@@ -100,8 +109,7 @@ def test_links_lead_nowhere(pictures: Pictures, tmp_path: Path) -> None:
 
 
 def found(pictures: Pictures, **search: Any) -> set[Path]:
-    pictures.read(60)
-    page = pictures.page(Search(**search), offset=0, count=99)
+    page = pictures.page(Search(**search), offset=0, count=99, reading_s=60)
     assert page.unread == 0
     return {pictures.folder / each.name for each in page.entries}
 
