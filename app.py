@@ -18,7 +18,7 @@ import gradio as gr  # noqa: E402
 
 from ipa_app.engine.keeping import build_keeper  # noqa: E402
 from ipa_app.engine.queue import Limits  # noqa: E402
-from ipa_app.library.library import open_library, others_can_come  # noqa: E402
+from ipa_app.library.library import is_shown, open_library  # noqa: E402
 from ipa_app.models.adapter_set import largest_added  # noqa: E402
 from ipa_app.models.catalog import catalog  # noqa: E402
 from ipa_app.ui.examples import read_examples  # noqa: E402
@@ -39,7 +39,7 @@ engine = build_engine(
     catalog(), device=os.environ.get("IPA_DEVICE") or None, exact=is_on(os.environ, "IPA_EXACT"), limits=LIMITS
 )
 manager = engine.manager
-keeper = build_keeper(open_library(os.environ), shows=not others_can_come(os.environ))
+keeper = build_keeper(open_library(os.environ), shows=is_shown(os.environ))
 studio = Studio(engine=engine, manager=manager, keeper=keeper)
 demo = build_page(studio, examples=read_examples(EXAMPLES), default_model=DEFAULT_MODEL).queue(max_size=LIMITS.total)
 

@@ -37,7 +37,7 @@ ALLOWED_IMPORTS = {
     "pose": {"imaging"},
     "models": {"adapter", "imaging"},
     "engine": {"library", "models", "pose", "imaging", "adapter"},
-    "ui": {"engine", "models", "pose", "imaging"},
+    "ui": {"engine", "library", "models", "pose", "imaging"},
 }
 MODEL_LIBRARIES = {"torch", "torchvision", "diffusers", "transformers", "accelerate"}
 FORBIDDEN_LIBRARIES = {

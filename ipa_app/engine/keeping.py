@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from PIL import Image
 
@@ -21,6 +20,7 @@ from ipa_app.engine.results import GenerateResult
 from ipa_app.engine.series import Part
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.library.library import Library
+from ipa_app.library.pictures import Pictures
 from ipa_app.library.waiting import WaitingRecord
 from ipa_app.messages import Message, as_data, from_data
 
@@ -96,15 +96,10 @@ class Keeper:
         """Return the orders that an earlier process left, in the order in which they came."""
         return []
 
-    def newest(self, count: int) -> list[str]:
-        """Return the files of the latest pictures that may be shown to whoever opens the page, newest first."""
-        del count
-        return []
-
     @property
-    def shown_folders(self) -> list[Path]:
-        """Where these files lie."""
-        return []
+    def shown(self) -> Pictures | None:
+        """The pictures that may be shown to whoever opens the page; None where there are none."""
+        return None
 
     def close(self) -> None:
         """Write what can be written, and end."""
@@ -217,14 +212,10 @@ class LibraryKeeper(Keeper):
         """Return what waits in the library. What has been begun too often, or cannot be read, has a refusal."""
         return [self._left_over(record) for record in self._library.waiting.records() if not self._is_past(record)]
 
-    def newest(self, count: int) -> list[str]:
-        """Return the latest files."""
-        return [str(path) for path in self._library.pictures.newest(count)] if self._shows else []
-
     @property
-    def shown_folders(self) -> list[Path]:
-        """The folder of pictures, and no other."""
-        return [self._library.pictures.folder] if self._shows else []
+    def shown(self) -> Pictures | None:
+        """All that was made."""
+        return self._library.pictures if self._shows else None
 
     def note(self) -> Message | None:
         """Return why what has been told so far is not written; None where it is."""

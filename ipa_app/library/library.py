@@ -11,10 +11,12 @@ from filelock import FileLock, Timeout
 
 from ipa_app.library.pictures import Pictures
 from ipa_app.library.waiting import WaitingRequests
+from ipa_app.runtime import is_on
 
 logger = logging.getLogger(__name__)
 
 VARIABLE = "IPA_LIBRARY"
+SHARED_VARIABLE = "IPA_LIBRARY_SHARED"
 _USUAL = "IP-Adapter Studio"
 
 
@@ -39,7 +41,9 @@ class Library:
         # The system lets go of it when the process ends, in whatever way.
         self._lock = FileLock(self.folder / "lock", timeout=0)
         self._lock.acquire()
-        self.pictures = Pictures(self.folder / "pictures", index=self.folder / "index.sqlite")
+        self.pictures = Pictures(
+            self.folder / "pictures", index=self.folder / "index.sqlite", deleted=self.folder / "deleted"
+        )
         self.waiting = WaitingRequests(self.folder / "waiting")
 
     def close(self) -> None:
@@ -71,6 +75,15 @@ def chosen_folder(environment: Mapping[str, str]) -> Path | None:
     if named is not None:
         return Path(named.strip()).expanduser() if named.strip() else None
     return None if others_can_come(environment) else Path.home() / _USUAL
+
+
+def is_shown(environment: Mapping[str, str]) -> bool:
+    """Return whether everybody who opens the page may see, and delete, what all have made.
+
+    Raises:
+        UserError: `IPA_LIBRARY_SHARED` is neither 1 nor 0.
+    """
+    return is_on(environment, SHARED_VARIABLE) or not others_can_come(environment)
 
 
 def others_can_come(environment: Mapping[str, str]) -> bool:

@@ -2,59 +2,96 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
-import sqlite3
-import threading
+import re
+import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from ipa_app.imaging.result_files import FILE_SUFFIXES, file_suffix, is_whole_file, write_result
+from ipa_app.errors import UserError
+from ipa_app.imaging.opening import read_image
+from ipa_app.imaging.other_programs import read_other
+from ipa_app.imaging.result_files import FILE_SUFFIXES, file_suffix, is_whole_file, read_settings, write_result
+from ipa_app.imaging.transparency import on_white
+from ipa_app.library.index import Contents, Entry, PictureIndex, Search, Stamp, in_small_letters
 
 logger = logging.getLogger(__name__)
 
-# A number that says what the table looks like: an index of another one is made anew.
-_VERSION = 1
-_TABLE = """
-CREATE TABLE pictures (
-    path TEXT PRIMARY KEY,
-    mtime_ns INTEGER NOT NULL,
-    size INTEGER NOT NULL,
-    is_picture INTEGER  -- NULL until somebody has looked into the file
-) WITHOUT ROWID;
-CREATE INDEX by_time ON pictures (mtime_ns DESC, path DESC);
-"""
+FAVOURITE = ".favourite"
+"""An empty file beside a picture, of its name and this, says that it is a favourite."""
+KEPT_DELETED_S = 30 * 86400.0
+"""How long what was deleted lies in its folder."""
 
-_Stamp = tuple[int, int]
+_THUMBNAIL = 192
+_THUMBNAIL_QUALITY = 80
+_READ_AT_ONCE = 50
+_DELETION = re.compile(r"\d+-[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Some of the pictures that were looked for.
+
+    Attributes:
+        entries: they, newest first.
+        total: how many there are in all.
+        unread: files that nobody has looked into: of what is looked for, there may be more among them.
+    """
+
+    entries: Sequence[Entry]
+    total: int
+    unread: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deletion:
+    """What was deleted at once, so that it can be brought back.
+
+    Attributes:
+        id: names it.
+        count: of the files.
+    """
+
+    id: str
+    count: int
 
 
 class Pictures:
-    """A folder of result files, by day. Files may come and go by anybody's hand. Its methods may be called anywhere."""
+    """A folder of result files, by day. Files may come and go by anybody's hand. Its methods may be called anywhere.
 
-    def __init__(self, folder: Path, *, index: Path) -> None:
-        """Open the folder, which is made where it is missing.
+    A picture's name is its place in the folder. Names may be anybody's making: no one leads out of the folder.
+    """
+
+    def __init__(self, folder: Path, *, index: Path, deleted: Path) -> None:
+        """Open the folder, which is made where it is missing; what was deleted long ago is removed.
 
         Args:
             folder: of the files.
             index: a file of SQLite.
+            deleted: where files go that are deleted; on the same disk.
 
         Raises:
             OSError: the folder cannot be made.
         """
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
-        self._index = _opened(index)
+        self._deleted = deleted
+        self._index = PictureIndex(index)
+        self._remove_for_good()
 
     def save(
         self, image: Image.Image, *, name: str, made: float, settings: Mapping[str, Any], inputs: Mapping[str, str]
     ) -> Path:
-        """Write a picture with its settings, as `write_result` does, and return the file.
+        """Write a picture with its settings, as `write_result` does, and return the file; it outlives a power failure.
 
         Args:
             image: the result.
@@ -72,84 +109,211 @@ class Pictures:
         path = self.folder / time.strftime("%Y-%m-%d", local) / file
         path.parent.mkdir(parents=True, exist_ok=True)
         write_result(image, path, settings, inputs=inputs, output_format=output_format)
+        for each in (path, path.parent, self.folder):
+            _bring_to_disk(each)
         return path
 
     def newest(self, count: int) -> list[Path]:
-        """Return the latest files that are pictures, newest first.
+        """Return the latest files that are pictures, newest first, and so many at most."""
+        return [self.folder / each.name for each in self.page(Search(), offset=0, count=count).entries]
 
-        Only files that are new, or have changed, are looked into, and of these only those that could be among them.
+    def page(self, search: Search, *, offset: int, count: int, reading_s: float = 0.0) -> Page:
+        """Return pictures that are looked for, the newest first.
+
+        Files that nobody has looked into yet are looked into, newest first, where they are to be returned, and as many
+        others as there is time for: only then they are found by their words, task, model or adapter.
 
         Args:
-            count: the most.
+            search: what is looked for.
+            offset: how many to pass over.
+            count: how many to return at most.
+            reading_s: seconds for looking into others.
         """
-        with self._lock:
-            try:
-                return self._newest(count)
-            except sqlite3.Error as error:
-                # It may be on a full disk, or not be a table any more.
-                logger.warning("The index of the library is made anew, in memory: %s", error)
-                self._index.close()
-                self._index = _empty(":memory:")
-                return self._newest(count)
+        self._index.update(dict(_files_in(self.folder)))
+        until = time.monotonic() + reading_s
+        while time.monotonic() < until and (names := self._index.unread(_READ_AT_ONCE)):
+            self._read(names, until=until)
+        while True:
+            entries, total = self._index.found(search, offset=offset, count=count)
+            unread = [each.name for each in entries if each.caption is None]
+            if not unread:
+                return Page(entries=entries, total=total, unread=self._index.unread_count())
+            self._read(unread)
+
+    def choices(self, what: str) -> list[str]:
+        """Return every "task", "model" or "adapter" that pictures were made with, of those that were looked into."""
+        return self._index.choices(what)
+
+    def thumbnail(self, name: str) -> bytes | None:
+        """Return a picture, small, as JPEG; None where it has gone or cannot be opened."""
+        kept = self._index.thumbnail(name)
+        if kept is not None:
+            return kept
+        path = self.file(name)
+        if path is None:
+            return None
+        try:
+            image = on_white(read_image(path, min_side=1).image)
+        except UserError as error:
+            logger.warning("%s is left out of the library: %s", path, error)
+            self._index.note({name: Contents(is_picture=False)})
+            return None
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        file = io.BytesIO()
+        image.save(file, format="JPEG", quality=_THUMBNAIL_QUALITY)
+        self._index.keep_thumbnail(name, file.getvalue())
+        return file.getvalue()
+
+    def file(self, name: str) -> Path | None:
+        """Return the file of a picture; None where there is none of that name in the folder itself."""
+        try:
+            root = os.path.realpath(self.folder)
+            path = os.path.join(root, *name.split("/"))  # noqa: PTH118 - pathlib would pass over what is odd in a name
+            is_there = path.startswith(root + os.sep) and os.path.realpath(path) == path and Path(path).is_file()
+        except (ValueError, OSError):  # a name that none can have
+            return None
+        return Path(path) if is_there and path.lower().endswith(FILE_SUFFIXES) else None
+
+    def set_favourite(self, name: str, *, is_favourite: bool) -> None:
+        """Make a picture a favourite, or not; one that has gone is left alone.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        if path := self.file(name):
+            mark = _mark(path)
+            if is_favourite:
+                mark.touch()
+            else:
+                mark.unlink(missing_ok=True)
+
+    def delete(self, names: Iterable[str]) -> Deletion:
+        """Put files where they can be brought back from for some time; what has gone already is no error.
+
+        Raises:
+            OSError: the folder cannot be written to; what was deleted of it until then is there again.
+        """
+        deletion = Deletion(id=f"{int(time.time())}-{uuid.uuid4().hex}", count=0)
+        try:
+            for path in filter(None, map(self.file, names)):
+                target = self._deleted / deletion.id / path.relative_to(os.path.realpath(self.folder))
+                if _moved(path, target):
+                    deletion = replace(deletion, count=deletion.count + 1)
+        except OSError:
+            self.restore(deletion.id)
+            raise
+        return deletion
+
+    def restore(self, deletion_id: str) -> int:
+        """Bring back what was deleted at once, beside what has taken its name meanwhile; return how many files.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        if not _DELETION.fullmatch(deletion_id):
+            return 0
+        folder, count = self._deleted / deletion_id, 0
+        for name, _ in list(_files_in(folder)):
+            count += _moved(folder / name, _free(self.folder / name))
+        shutil.rmtree(folder, ignore_errors=True)
+        return count
 
     def close(self) -> None:
         """Close the index."""
-        with self._lock:
-            self._index.close()
+        self._index.close()
 
-    def _newest(self, count: int) -> list[Path]:
-        with self._index:
-            self._scan()
-        found: list[Path] = []
-        rows = self._index.execute("SELECT path, is_picture FROM pictures ORDER BY mtime_ns DESC, path DESC")
-        looked_at: dict[str, bool] = {}
-        for name, known in rows:
-            if len(found) == count:
+    def _read(self, names: Sequence[str], *, until: float = float("inf")) -> None:
+        found: dict[str, Contents] = {}
+        for name in names:
+            found[name] = _contents(self.folder / name, name)
+            if time.monotonic() > until:
                 break
-            path = self.folder / name
-            if known is None:
-                known = looked_at[name] = _is_picture(path)
-            if known:
-                found.append(path)
-        with self._index:
-            self._index.executemany(
-                "UPDATE pictures SET is_picture = ? WHERE path = ?", [(each, name) for name, each in looked_at.items()]
-            )
-        return found
+        self._index.note(found)
 
-    def _scan(self) -> None:
-        """Bring the index to what lies in the folder."""
-        there = dict(_files_in(self.folder))
-        known = {
-            path: (mtime_ns, size)
-            for path, mtime_ns, size in self._index.execute("SELECT path, mtime_ns, size FROM pictures")
-        }
-        gone = [(path,) for path in known.keys() - there.keys()]
-        news = [(path, *stamp) for path, stamp in there.items() if known.get(path) != stamp]
-        self._index.executemany("DELETE FROM pictures WHERE path = ?", gone)
-        self._index.executemany("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, NULL)", news)
+    def _remove_for_good(self) -> None:
+        for folder in _entries(self._deleted):
+            is_old = _DELETION.fullmatch(folder.name) and int(folder.name.split("-")[0]) < time.time() - KEPT_DELETED_S
+            if is_old and folder.is_dir(follow_symlinks=False):
+                shutil.rmtree(folder.path, ignore_errors=True)
 
 
-def _is_picture(path: Path) -> bool:
-    if is_whole_file(path):
-        return True
-    if path.exists():
-        logger.warning("%s is left out of the library: it is damaged, or no picture.", path)
-    return False
+def _contents(path: Path, name: str) -> Contents:
+    """Look into a file."""
+    if not is_whole_file(path):
+        if path.exists():
+            logger.warning("%s is left out of the library: it is damaged, or no picture.", path)
+        return Contents(is_picture=False)
+    settings = read_settings(path)
+    if settings is None:
+        other = read_other(path)
+        settings = {"prompt": other.prompt, "negative_prompt": other.negative_prompt} if other else {}
+    noted = {key: _text(settings.get(key)) for key in ("task", "model", "adapter", "prompt", "negative_prompt")}
+    return Contents(
+        is_picture=True,
+        task=noted["task"],
+        model=noted["model"],
+        adapter=noted["adapter"] if settings.get("references") else "",
+        caption=noted["prompt"],
+        words=in_small_letters(noted["prompt"], noted["negative_prompt"], name),
+    )
 
 
-def _files_in(folder: Path, beneath: str = "") -> Iterator[tuple[str, _Stamp]]:
-    """Yield every file below a folder that may be a result, by its place there, with when it was changed and its size.
+def _text(value: object) -> str:
+    """Return a text that anybody may have written into a file, as SQLite can hold it."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def _bring_to_disk(path: Path) -> None:
+    """Wait until a file, or what a folder says of its files, is on the disk and not only on its way there."""
+    if path.is_dir() and os.name != "posix":
+        return  # elsewhere folders cannot be opened, and need not be
+    opened = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _mark(path: Path) -> Path:
+    return path.with_name(path.name + FAVOURITE)
+
+
+def _moved(path: Path, target: Path) -> bool:
+    """Move a file and what says that it is a favourite; return whether it was there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    is_there = False
+    # The mark goes first: a picture is never seen without it.
+    for source, goal in ((_mark(path), _mark(target)), (path, target)):
+        with suppress(FileNotFoundError):
+            source.replace(goal)
+            is_there = source == path
+    return is_there
+
+
+def _free(path: Path) -> Path:
+    """Return a name that nothing has yet, the one that is given where it is free."""
+    free, number = path, 1
+    while free.exists():
+        number += 1
+        free = path.with_stem(f"{path.stem} ({number})")
+    return free
+
+
+def _files_in(folder: Path, beneath: str = "") -> Iterator[tuple[str, Stamp]]:
+    """Yield every file below a folder that may be a result, by its place there, with what is to be seen of it.
 
     Links are not followed.
     """
-    for entry in _entries(folder):
+    entries = _entries(folder)
+    names = {entry.name for entry in entries}
+    for entry in entries:
         with suppress(OSError):  # it has gone meanwhile
             if entry.is_dir(follow_symlinks=False):
                 yield from _files_in(Path(entry.path), f"{beneath}{entry.name}/")
             elif entry.is_file(follow_symlinks=False) and entry.name.lower().endswith(FILE_SUFFIXES):
                 stat = entry.stat(follow_symlinks=False)
-                yield f"{beneath}{entry.name}", (stat.st_mtime_ns, stat.st_size)
+                is_favourite = entry.name + FAVOURITE in names
+                yield f"{beneath}{entry.name}", Stamp(stat.st_mtime_ns, stat.st_size, is_favourite)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -167,44 +331,3 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    """Open an index, one that cannot be read anew, and in memory where there is no room for it."""
-    try:
-        with _closed_on_error(_connected(path)) as index:
-            if index.execute("PRAGMA user_version").fetchone() == (_VERSION,):
-                index.execute("SELECT path, mtime_ns, size, is_picture FROM pictures LIMIT 1").fetchall()
-                return index
-            index.close()
-    except sqlite3.Error as error:
-        logger.warning("The index of the library cannot be read, and is made anew: %s", error)
-    try:
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{path}{suffix}").unlink(missing_ok=True)
-        return _empty(path)
-    except (sqlite3.Error, OSError) as error:
-        logger.warning("The index of the library cannot be written, and is made in memory: %s", error)
-        return _empty(":memory:")
-
-
-def _connected(path: Path | str) -> sqlite3.Connection:
-    # Whoever uses it holds a lock.
-    return sqlite3.connect(path, check_same_thread=False)
-
-
-def _empty(path: Path | str) -> sqlite3.Connection:
-    with _closed_on_error(_connected(path)) as index:
-        index.execute("PRAGMA journal_mode = WAL")
-        index.executescript(_TABLE)
-        index.execute(f"PRAGMA user_version = {_VERSION}")
-    return index
-
-
-@contextmanager
-def _closed_on_error(index: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    try:
-        yield index
-    except BaseException:
-        index.close()
-        raise

@@ -10,7 +10,6 @@ import gradio as gr
 
 from ipa_app.imaging.enlarging import enlarge
 from ipa_app.imaging.opening import open_image
-from ipa_app.imaging.result_files import read_settings
 from ipa_app.messages import Message
 from ipa_app.ui.controls import CHECKED
 from ipa_app.ui.failures import gradio_error
@@ -19,9 +18,8 @@ from ipa_app.ui.parts import Parts
 from ipa_app.ui.pictures import keep_picture
 from ipa_app.ui.references import Filling
 from ipa_app.ui.restore import Restorer
-from ipa_app.ui.results import show_picked, show_pictures
+from ipa_app.ui.results import show_earlier, show_picked
 from ipa_app.ui.running import Runner
-from ipa_app.ui.status import status_line
 from ipa_app.ui.tabs import OPENING
 from ipa_app.ui.tabs.shared import TaskTab
 
@@ -109,10 +107,7 @@ def _connect_history(parts: Parts) -> None:
     def look_again(history: Sequence[str], event: gr.SelectData) -> Update:
         path = history[_index(event, history)]
         _check_there(path)
-        seed = (read_settings(path) or {}).get("seed", "?")
-        caption = Message("result.seed", seed=seed)
-        shown = show_pictures(results, [(path, caption)], columns=1, download=path)
-        return {**shown, results.status: status_line(Message("result.from_history"), kind="done")}
+        return show_earlier(results, [path], download=path)
 
     results.earlier_gallery.select(look_again, results.history, list(vars(results).values()), **CHECKED)
 

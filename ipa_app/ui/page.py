@@ -19,6 +19,7 @@ from ipa_app.ui.examples import Example
 from ipa_app.ui.form import reference_name
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.language.switch import language_switch
+from ipa_app.ui.library import library_tab
 from ipa_app.ui.live import live_panel
 from ipa_app.ui.panel import PicturePanel, picture_panel, restore_panel, settings_panel
 from ipa_app.ui.parts import Parts
@@ -49,8 +50,7 @@ def build_page(
         languages: that the page can be shown in, by their codes; by default all that there are.
     """
     files = [*(example.file for example in examples), *preset_pictures().values()]
-    folders = {*(path.parent.resolve() for path in files), *studio.shown_folders}
-    gr.set_static_paths(sorted(map(str, folders)))
+    gr.set_static_paths(sorted({str(path.parent.resolve()) for path in files}))
     with StudioBlocks(
         title=Message("page.title"), analytics_enabled=False, delete_cache=_CACHE_SECONDS, fill_width=True
     ) as page:
@@ -113,8 +113,9 @@ def _picture_column(studio: Studio, examples: Sequence[Example], *, model: str) 
 def _task_column(studio: Studio, *, model: str, beside: Mapping[str, Any]) -> dict[str, Any]:
     _heading(2, Message("page.task_heading"))
     entry = studio.entry(model)
-    with gr.Tabs(elem_id="tasks") as tasks:
+    with gr.Tabs(elem_id="tasks", elem_classes="ipa-with-library" if studio.library else None) as tasks:
         tabs = tuple(tab_for(task).lay_out(entry) for task in TASKS)
+        library = library_tab() if studio.library else None
     elsewhere = {*beside, *(name for tab in tabs for name in tab.inputs)}
     settings = settings_panel(catalog=studio.catalog, default_model=model, elsewhere=elsewhere)
     with gr.Accordion(words_heading(entry), open=False, elem_id="words-panel", visible=bool(entry.words)) as panel:
@@ -123,6 +124,7 @@ def _task_column(studio: Studio, *, model: str, beside: Mapping[str, Any]) -> di
     return {
         "tasks": tasks,
         "tabs": tabs,
+        "library": library,
         "settings": settings,
         "words_panel": panel,
         "words": words,

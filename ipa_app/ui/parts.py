@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from ipa_app.ui.library import LibraryPanel
 from ipa_app.ui.live import LivePanel
 from ipa_app.ui.panel import PicturePanel, RestorePanel, SettingsPanel
 from ipa_app.ui.results import ResultsPanel
@@ -22,6 +23,7 @@ class Parts:
     panel: PicturePanel
     tasks: gr.Tabs
     tabs: tuple[TaskTab, ...]
+    library: LibraryPanel | None
     settings: SettingsPanel
     words_panel: gr.Accordion
     words: gr.HTML

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +40,18 @@ def keep_picture(image: Image.Image, *, format: Literal["png", "jpeg"] = "png") 
         path = Path(folder) / f"image.{format}"
         image.save(path)
         return save_file_to_cache(path, cache_dir=get_upload_folder())
+
+
+def keep_files(paths: Iterable[Path]) -> list[str]:
+    """Keep copies of files as they are, and return their paths; what has gone, or there is no room for, is left out.
+
+    Where others may put files, nothing is served from: a page of HTML among them would be one of this app's.
+    """
+    kept = []
+    for path in paths:
+        with suppress(OSError):
+            kept.append(save_file_to_cache(path, cache_dir=get_upload_folder()))
+    return kept
 
 
 def show_anywhere(upload: Any) -> Any:
@@ -76,5 +90,10 @@ def inline_picture(image: Image.Image, *, alt: Message, css_class: str) -> str:
     """
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=_QUALITY)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return inline_jpeg(buffer.getvalue(), alt=alt, css_class=css_class)
+
+
+def inline_jpeg(jpeg: bytes, *, alt: str, css_class: str) -> str:
+    """Return an <img> that holds a JPEG file; `alt` and `css_class` are as for `inline_picture`."""
+    data = base64.b64encode(jpeg).decode("ascii")
     return f'<img class="{css_class}"{attribute("alt", alt)} src="data:image/jpeg;base64,{data}">'

@@ -17,6 +17,13 @@ from ipa_app.ui.pictures import inline_picture
 from ipa_app.ui.status import status_line
 
 LONGEST_HISTORY = 30
+# On a phone the results lie far below the buttons, and the lowest 64 pixels under the bar that holds these.
+SHOW_RESULTS = """() => {
+    const status = document.querySelector("#status");
+    const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+    const { top, bottom } = status.getBoundingClientRect();
+    if (top < 0 || bottom > innerHeight - 64) status.scrollIntoView({ behavior });
+}"""
 _THUMBNAIL = 96
 """Pixels of its longer side, twice of what it takes on most screens."""
 
@@ -159,6 +166,21 @@ def show_pictures(
         panel.shown: paths,
         **show_picked(panel, paths, index=0, captions=[caption for _, caption in pictures]),
     }
+
+
+def show_earlier(panel: ResultsPanel, paths: Sequence[str], *, download: str) -> dict[Any, Any]:
+    """Return the updates that show pictures which were made before; two lie on each other, too.
+
+    Args:
+        panel: where.
+        paths: of the pictures, at least one.
+        download: as for `show_pictures`.
+    """
+    seeds = [(read_settings(path) or {}).get("seed", "?") for path in paths]
+    pictures = [(path, Message("result.seed", seed=seed)) for path, seed in zip(paths, seeds, strict=True)]
+    columns, said = columns_for(len(paths)), Message("result.from_history", count=len(paths))
+    shown = show_pictures(panel, pictures, columns=columns, download=download, compared=len(paths) == 2)
+    return {**shown, panel.status: status_line(said, kind="done")}
 
 
 def _thumbnail(path: str) -> str:

@@ -19,7 +19,7 @@ from ipa_app.ui.controls import CHECKED
 from ipa_app.ui.failures import explain, gradio_error
 from ipa_app.ui.form import build_request
 from ipa_app.ui.orders import SERIES, Order
-from ipa_app.ui.pictures import inline_picture
+from ipa_app.ui.pictures import inline_picture, keep_files
 from ipa_app.ui.results import LONGEST_HISTORY, ResultsPanel, columns_for, remember, show_pictures
 from ipa_app.ui.status import progress_line, status_line
 from ipa_app.ui.studio import Studio, UnsavedError, save_pictures, save_zip
@@ -109,7 +109,7 @@ class Runner:
             running: what the browser kept, as `_begin` gave it.
             history: the files of this visit.
         """
-        history = history or self.studio.newest_pictures(LONGEST_HISTORY)
+        history = history or self._from_library()
         earlier = remember(self.results, history, ()) if history else {}
         job_id, series = (running.get("job"), running.get("series")) if isinstance(running, dict) else (None, None)
         if isinstance(job_id, str) and self.studio.knows(job_id):
@@ -119,6 +119,11 @@ class Runner:
         else:
             # Where nothing was kept nothing is said of it: this may arrive when the next job has begun.
             yield {self.results.running: gr.skip() if running is None else None, **earlier}
+
+    def _from_library(self) -> list[str]:
+        """Return the latest pictures of earlier visits."""
+        library = self.studio.library
+        return keep_files(library.newest(LONGEST_HISTORY)) if library else []
 
     def _begin(self, wish: _Wish, *, task: str, sent: Mapping[str, object]) -> Iterator[Update]:
         yield self.started()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import threading
 import time
 import zipfile
@@ -27,6 +28,7 @@ from ipa_app.engine.series import Part, Series
 from ipa_app.engine.tasks.pose_search import PoseSearch
 from ipa_app.errors import UserError
 from ipa_app.imaging.result_files import file_suffix, write_result
+from ipa_app.library.pictures import Pictures
 from ipa_app.messages import Message
 from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.models.offered import Models
@@ -112,14 +114,10 @@ class Studio:
             self._jobs[kept.id] = _Running(job, kept)
         self._forget_later([kept.id for kept in taken])
 
-    def newest_pictures(self, count: int) -> list[str]:
-        """Return the files of the latest pictures of earlier visits that may be shown, newest first."""
-        return self._keeper.newest(count)
-
     @property
-    def shown_folders(self) -> list[Path]:
-        """Where these files lie."""
-        return self._keeper.shown_folders
+    def library(self) -> Pictures | None:
+        """The pictures of earlier visits that may be shown; None where there are none."""
+        return self._keeper.shown
 
     def note_on_keeping(self, job_id: str) -> Message | None:
         """Return what is to be said of the keeping of a job's pictures; None where all is well."""
@@ -374,14 +372,15 @@ def _save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
 
 
 def save_zip(paths: Sequence[str]) -> str:
-    """Put result files into a ZIP file beside the first one, numbered, and return its path.
+    """Put result files into a ZIP file, numbered, and return its path.
 
     They are stored as they are: pictures' files cannot be packed any tighter.
 
     Raises:
         UnsavedError: the disk is full.
     """
-    target = Path(paths[0]).with_name("pictures.zip")
+    with _saving():
+        target = Path(tempfile.mkdtemp(prefix="zip-", dir=get_upload_folder())) / "pictures.zip"
     with _saving(), zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for number, path in enumerate(paths, start=1):
             archive.write(path, f"{number}-{Path(path).name}")

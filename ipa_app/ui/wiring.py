@@ -13,20 +13,15 @@ from ipa_app.ui.adapters import connect_adapters
 from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.examples import Example
 from ipa_app.ui.extras import connect_drawing, connect_extras
+from ipa_app.ui.library import connect_library
 from ipa_app.ui.live import connect_live
 from ipa_app.ui.model_choice import connect_model_choice
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.restore import Restorer, connect_restore
+from ipa_app.ui.results import SHOW_RESULTS
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio
 from ipa_app.ui.tabs.shared import TaskTab, subheading
-
-# On a phone the results lie far below the buttons, and the lowest 64 pixels under the bar that holds these.
-_SHOW_RESULTS = """() => {
-    const status = document.querySelector("#status");
-    const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
-    if (status.getBoundingClientRect().bottom > innerHeight - 64) status.scrollIntoView({ behavior });
-}"""
 
 
 def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence[Example]) -> None:
@@ -41,6 +36,7 @@ def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence
     _connect_scale(parts)
     connect_restore(parts, restorer=restorer)
     connect_extras(parts, runner=runner, restorer=restorer)
+    connect_library(parts, studio=studio)
     connect_live(parts, page=page, runner=runner)
     for tab in parts.tabs:
         if tab.connect:
@@ -53,7 +49,7 @@ def _connect_generate(parts: Parts, *, runner: Runner) -> None:
         connect_drawing(parts, tab.generate.click, tab=tab, runner=runner)
         tab.stop.click(runner.stop, parts.results.job, None, **AT_ONCE)
         for button in (tab.generate, *tab.extras.values(), *tab.starting):
-            button.click(None, js=_SHOW_RESULTS, **AT_ONCE)
+            button.click(None, js=SHOW_RESULTS, **AT_ONCE)
 
 
 def _connect_reload(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:

@@ -74,7 +74,8 @@ def test_an_order_is_kept_until_it_is_drawn_and_its_pictures_for_good(engine: En
         assert records(library) == []
         assert list((tmp_path / "waiting" / "pictures").iterdir()) == []
         assert [(read_settings(path) or {})["seed"] for path in files(library)] == [3, 4]
-        assert set(keeper.newest(5)) == set(map(str, files(library)))
+        assert keeper.shown is library.pictures
+        assert set(library.pictures.newest(5)) == set(files(library))
 
 
 def test_a_series_is_over_with_its_last_part_and_has_a_file_for_each(engine: Engine, tmp_path: Path) -> None:
@@ -232,11 +233,11 @@ def test_more_than_can_be_held_is_left_to_the_next_process(
 def test_pictures_are_shown_only_where_nobody_else_can_come(tmp_path: Path) -> None:
     with opened(tmp_path, shows=False) as (keeper, library):
         library.pictures.save(noise_picture(), name="a", made=1e9, settings={"output_format": "png"}, inputs={})
-        assert (keeper.newest(5), keeper.shown_folders) == ([], [])
+        assert keeper.shown is None
 
 
 def test_without_a_library_nothing_is_written(engine: Engine) -> None:
     keeper = Keeper()
     kept = keeper.keep(order(3))
     draw(engine, kept)
-    assert (kept.note(), keeper.left_over(), keeper.newest(5), keeper.shown_folders) == (None, [], [], [])
+    assert (kept.note(), keeper.left_over(), keeper.shown) == (None, [], None)

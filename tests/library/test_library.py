@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from filelock import Timeout
 
-from ipa_app.library.library import Library, chosen_folder, open_library, others_can_come
+from ipa_app.errors import UserError
+from ipa_app.library.library import Library, chosen_folder, is_shown, open_library, others_can_come
 
 USUAL = Path.home() / "IP-Adapter Studio"
 
@@ -41,6 +42,14 @@ def test_it_is_on_for_a_machine_of_ones_own_and_elsewhere_where_it_is_named(
 def test_others_can_come_also_where_a_folder_is_named() -> None:
     assert others_can_come({"GRADIO_SHARE": "true", "IPA_LIBRARY": "/data"})
     assert not others_can_come({"IPA_LIBRARY": "/data"})
+
+
+def test_what_all_have_made_is_shown_to_others_only_where_that_is_asked_for() -> None:
+    assert is_shown({})
+    assert not is_shown({"GRADIO_SERVER_NAME": "0.0.0.0", "IPA_LIBRARY": "/data"})
+    assert is_shown({"GRADIO_SERVER_NAME": "0.0.0.0", "IPA_LIBRARY": "/data", "IPA_LIBRARY_SHARED": "1"})
+    with pytest.raises(UserError, match="must be 1 or 0"):
+        is_shown({"IPA_LIBRARY_SHARED": "perhaps"})
 
 
 def test_a_folder_is_one_process_s_at_a_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
+from ipa_app.engine.keeping import Keeper
 from ipa_app.messages import Language
 from ipa_app.models.adapter_set import AdapterSet
 from ipa_app.models.catalog import entry_from_folder
@@ -52,12 +53,14 @@ def served_engine(
     others: Sequence[ModelEntry] = (),
     adapters: AdapterSet | None = None,
     languages: Mapping[str, Language] | None = None,
+    keeper: Keeper | None = None,
     **launch: Any,
 ) -> Iterator[tuple[str, WatchedEngine]]:
     """Serve the app with `bundle` as its model "toybox", others and adapters beside it; yield its address and engine.
 
-    It can be shown in `languages`, by default in all that there are. What is uploaded and made lies in `temporary`, or
-    where all tests leave it. What else is given goes to Gradio's `launch`.
+    What is made is kept by `keeper`, by default nowhere. It can be shown in `languages`, by default in all that there
+    are. What is uploaded and made lies in `temporary`, or where all tests leave it. What else is given goes to Gradio's
+    `launch`.
     """
     with pytest.MonkeyPatch.context() as patch:
         if temporary:
@@ -67,7 +70,8 @@ def served_engine(
         entries = [entry_from_folder(bundle, name="toybox"), *others]
         manager = ModelManager({entry.name: entry for entry in entries}, device="cpu", adapters=adapters)
         engine = WatchedEngine(manager)
-        page = build_page(Studio(engine=engine, manager=manager), examples=examples, languages=languages).queue()
+        studio = Studio(engine=engine, manager=manager, keeper=keeper)
+        page = build_page(studio, examples=examples, languages=languages).queue()
         _, url, _ = page.launch(
             prevent_thread_lock=True,
             quiet=True,

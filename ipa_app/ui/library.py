@@ -1,0 +1,348 @@
+"""The Library tab: everything that was ever made, to look through, find again and go on from.
+
+Pictures that are opened appear beside it, where new ones do, with all that can be done with those.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ipa_app.engine.references import MOST_REFERENCES
+from ipa_app.engine.tasks import TASKS
+from ipa_app.errors import UserError
+from ipa_app.library.index import Entry, Search
+from ipa_app.library.pictures import Page, Pictures
+from ipa_app.messages import Message
+from ipa_app.ui.adapters import adapter_title
+from ipa_app.ui.controls import AT_ONCE, CHECKED
+from ipa_app.ui.failures import explained, is_disk_full
+from ipa_app.ui.language.markup import attribute, said
+from ipa_app.ui.pictures import inline_jpeg, keep_files
+from ipa_app.ui.references import Filling
+from ipa_app.ui.results import SHOW_RESULTS, show_earlier
+from ipa_app.ui.studio import Studio, save_zip
+from ipa_app.ui.tabs.shared import help_text
+
+if TYPE_CHECKING:
+    from ipa_app.ui.parts import Parts
+
+Update = dict[Any, Any]
+
+ON_A_PAGE = 32
+_READING_S = 0.4
+"""How long files are looked into, that nobody has looked into yet, before the page is answered."""
+_SCRIPT = Path(__file__).with_name("library.js")
+_TICKED = """(_, ...others) => {
+    const boxes = document.querySelectorAll("#library-pictures input:checked");
+    return [[...boxes].map((box) => box.closest("li").dataset.name), ...others];
+}"""
+_FILTERS = ("task", "model", "adapter")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LibraryPanel:
+    """The tab.
+
+    `search` are the controls that say what is looked for, by the fields of a `Search`. The states are this visitor's:
+    `offset` is how many pictures come before those that are shown, `deletions` what was deleted, the last at the end.
+    `ticked` is never seen: the page puts the names of what is ticked into it.
+    """
+
+    tab: gr.Tab
+    search: Mapping[str, Any]
+    note: gr.HTML
+    pictures: gr.HTML
+    newer: gr.Button
+    older: gr.Button
+    show: gr.Button
+    use: gr.Button
+    delete: gr.Button
+    undo: gr.Button
+    timer: gr.Timer
+    ticked: gr.JSON
+    offset: gr.State
+    deletions: gr.State
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Every component that an update may name."""
+        filters = [self.search[name] for name in _FILTERS]
+        shown = [self.note, self.pictures, self.newer, self.older, self.undo]
+        return [*filters, *shown, self.timer, self.offset, self.deletions]
+
+
+def library_tab() -> LibraryPanel:
+    """Lay out the tab; what it shows comes when it is opened."""
+    with gr.Tab(Message("page.library.tab"), id="library", elem_id="tab-library") as tab:
+        help_text(Message("page.library.help"))
+        words = gr.Textbox(
+            label=Message("page.library.words"),
+            placeholder=Message("page.library.words_example"),
+            elem_id="library-words",
+            max_lines=1,
+        )
+        favourites = gr.Checkbox(label=Message("page.library.favourites"), elem_id="library-favourites")
+        with gr.Accordion(Message("page.library.filters"), open=False, elem_id="library-filters"):
+            filters = {name: _filter(name) for name in _FILTERS}
+        note = gr.HTML("", padding=False, elem_id="library-note")
+        with gr.Row(elem_classes="ipa-extras"):
+            actions = {name: _button(name) for name in ("show", "use", "delete")}
+            undo = _button("undo", visible=False)
+        pictures = gr.HTML(
+            "", js_on_load=_SCRIPT.read_text(encoding="utf-8"), padding=False, elem_id="library-pictures"
+        )
+        with gr.Row(elem_classes="ipa-extras"):
+            pages = {name: _button(name, interactive=False) for name in ("newer", "older")}
+        return LibraryPanel(
+            tab=tab,
+            search={"words": words, "favourites": favourites, **filters},
+            note=note,
+            pictures=pictures,
+            **actions,
+            **pages,
+            undo=undo,
+            timer=gr.Timer(1.0, active=False),
+            ticked=gr.JSON(visible=False),
+            offset=gr.State(0),
+            deletions=gr.State([]),
+        )
+
+
+def _filter(name: str) -> gr.Radio:
+    label = Message(f"page.library.filter.{name}")
+    return gr.Radio(choices=[(_all(), "")], value="", label=label, elem_id=f"library-{name}")
+
+
+def _button(name: str, **properties: Any) -> gr.Button:
+    text = Message(f"page.library.{name}")
+    return gr.Button(text, size="sm", min_width=90, elem_id=f"library-{name}", **properties)
+
+
+def _all() -> Message:
+    return Message("page.library.filter.all")
+
+
+def connect_library(parts: Parts, *, studio: Studio) -> None:
+    """Connect the tab; nothing to do where there is no library."""
+    panel, pictures = parts.library, studio.library
+    if panel is None or pictures is None:
+        return
+    view = LibraryView(panel, pictures=pictures, studio=studio)
+    inputs = [*panel.search.values(), panel.offset]
+
+    def on(event: Callable[..., Any], handler: Callable[..., Any], *before: Any) -> None:
+        event(handler, [*before, *inputs], panel.outputs, trigger_mode="always_last", **CHECKED)
+
+    on(panel.tab.select, view.look)
+    on(panel.timer.tick, view.read_on)
+    for name, each in panel.search.items():
+        # Cleared and pasted text counts as what is typed.
+        on(each.change if name == "words" else each.input, view.look_for)
+    on(panel.newer.click, view.newer)
+    on(panel.older.click, view.older)
+    on(panel.undo.click, view.undo, panel.deletions)
+    deleting = [panel.ticked, panel.deletions, *inputs]
+    panel.delete.click(view.delete, deleting, panel.outputs, js=_TICKED, **CHECKED)
+    panel.pictures.like(view.like, None, None, trigger_mode="multiple", **CHECKED)
+    _connect_results(parts, panel, view=view)
+
+
+def _connect_results(parts: Parts, panel: LibraryPanel, *, view: LibraryView) -> None:
+    """Let pictures of the library be shown with the results, and count as references."""
+    results, references = parts.results, parts.panel.references
+
+    def opened(event: gr.EventData) -> Update:
+        (path,) = view.kept([event.name])
+        return show_earlier(results, [path], download=path)
+
+    def show(ticked: Any) -> Update:
+        paths = view.kept(ticked)
+        with explained():
+            return show_earlier(results, paths, download=save_zip(paths) if len(paths) > 1 else paths[0])
+
+    def use(ticked: Any) -> Update:
+        with explained():
+            if isinstance(ticked, list) and len(ticked) > MOST_REFERENCES:
+                raise UserError("library.too_many_references", most=MOST_REFERENCES)
+        filled = references.fill([Filling(path=path) for path in view.kept(ticked)])
+        return {**filled, panel.note: _note(Message("library.used"))}
+
+    shown = list(vars(results).values())
+    panel.pictures.select(opened, None, shown, **CHECKED)
+    panel.show.click(show, panel.ticked, shown, js=_TICKED, **CHECKED)
+    gr.on([panel.pictures.select, panel.show.click], None, js=SHOW_RESULTS, **AT_ONCE)
+    panel.use.click(use, panel.ticked, [panel.note, *references.outputs], js=_TICKED, **CHECKED)
+
+
+class LibraryView:
+    """What the tab shows of the library, as updates of the page."""
+
+    def __init__(self, panel: LibraryPanel, *, pictures: Pictures, studio: Studio) -> None:
+        self._panel = panel
+        self._pictures = pictures
+        self._studio = studio
+
+    def look(self, *searched: Any) -> Update:
+        """Show what is there now, where the visitor was."""
+        return self._shown(*searched)
+
+    def look_for(self, *searched: Any) -> Update:
+        """Show the newest of what is looked for."""
+        return self._shown(*searched[:-1], 0)
+
+    def newer(self, *searched: Any) -> Update:
+        """Show the pictures that come before."""
+        return self._shown(*searched[:-1], searched[-1] - ON_A_PAGE)
+
+    def older(self, *searched: Any) -> Update:
+        """Show the pictures that come next."""
+        return self._shown(*searched[:-1], searched[-1] + ON_A_PAGE)
+
+    def read_on(self, *searched: Any) -> Update:
+        """Look into further files, and show what was found by then; what all see stays as it is."""
+        update = self._shown(*searched)
+        if not any(searched[:-1]):
+            del update[self._panel.pictures]
+        return update
+
+    def delete(self, ticked: Any, deletions: list[str], *searched: Any) -> Update:
+        """Delete what is ticked."""
+        with _written():
+            deletion = self._pictures.delete(_names(ticked))
+        update = self._shown(*searched)
+        told = Message("library.deleted", count=deletion.count)
+        return {
+            **update,
+            self._panel.note: _note(told),
+            self._panel.undo: gr.update(visible=True),
+            self._panel.deletions: [*deletions, deletion.id],
+        }
+
+    def undo(self, deletions: list[str], *searched: Any) -> Update:
+        """Bring back what was deleted last."""
+        with _written():
+            count = self._pictures.restore(deletions[-1]) if deletions else 0
+        left = deletions[:-1]
+        return {
+            **self._shown(*searched),
+            self._panel.note: _note(Message("library.restored", count=count)),
+            self._panel.undo: gr.update(visible=bool(left)),
+            self._panel.deletions: left,
+        }
+
+    def like(self, event: gr.EventData) -> None:
+        """Make a picture a favourite, or not."""
+        with _written():
+            self._pictures.set_favourite(str(event.name), is_favourite=event.liked is True)
+
+    def kept(self, ticked: Any) -> list[str]:
+        """Return copies of the files that are named, for the page.
+
+        Raises:
+            gr.Error: none is named, or none of them is there any more.
+        """
+        with explained():
+            kept = keep_files(path for path in map(self._pictures.file, _names(ticked)) if path)
+            if not kept:
+                raise UserError("result.gone")
+            return kept
+
+    def _shown(self, *searched: Any) -> Update:
+        panel, offset = self._panel, searched[-1]
+        search = Search(**dict(zip(panel.search, searched[:-1], strict=True)))
+        page = self._pictures.page(search, offset=max(0, offset), count=ON_A_PAGE, reading_s=_READING_S)
+        if not page.entries and page.total:
+            # What came last has been deleted.
+            offset = (page.total - 1) // ON_A_PAGE * ON_A_PAGE
+            page = self._pictures.page(search, offset=offset, count=ON_A_PAGE)
+        offset = max(0, offset) if page.entries else 0
+        return {
+            panel.pictures: self._laid_out(page),
+            panel.note: _note(*_counted(page, offset=offset)),
+            panel.newer: gr.update(interactive=offset > 0),
+            panel.older: gr.update(interactive=offset + len(page.entries) < page.total),
+            panel.offset: offset,
+            panel.timer: gr.Timer(active=page.unread > 0),
+            **{panel.search[name]: self._filter(name, chosen=getattr(search, name)) for name in _FILTERS},
+        }
+
+    def _filter(self, name: str, *, chosen: str) -> Update:
+        """Offer all that there is; what is chosen stays, even where there is nothing of it any more."""
+        there = self._pictures.choices(name)
+        values = there if chosen in ("", *there) else [*there, chosen]
+        choices = [(_all(), ""), *((self._title(name, value), value) for value in values)]
+        return gr.update(choices=choices, value=chosen, visible=len(choices) > 1)
+
+    def _title(self, what: str, value: str) -> str:
+        """Return what people call a task, a model or an adapter."""
+        catalog = self._studio.catalog
+        if what == "task":
+            return Message(f"page.{value}.tab") if value in TASKS else value
+        if what == "model":
+            return catalog[value].title if value in catalog else value
+        having = (entry for entry in catalog.values() if value in entry.adapters)
+        return next((adapter_title(entry, value) for entry in having), value)
+
+    def _laid_out(self, page: Page) -> str:
+        small = ((entry, self._pictures.thumbnail(entry.name)) for entry in page.entries)
+        items = "".join(_item(entry, jpeg) for entry, jpeg in small if jpeg is not None)
+        return f'<ul class="ipa-library">{items}</ul>' if items else ""
+
+
+def _item(entry: Entry, jpeg: bytes) -> str:
+    """Lay out a picture with its tick and its heart; what it says of itself is anybody's making."""
+    caption = entry.caption or entry.name.split("/")[-1]
+    tick, heart, opens = (Message(f"library.item.{what}", caption=caption) for what in ("tick", "heart", "open"))
+    return (
+        f'<li data-name="{html.escape(entry.name)}">'
+        f'<button type="button" class="ipa-open"{attribute("aria-label", opens)}{attribute("title", caption)}>'
+        f"{inline_jpeg(jpeg, alt='', css_class='')}</button>"
+        f'<input type="checkbox"{attribute("aria-label", tick)}>'
+        f'<button type="button" class="ipa-heart" aria-pressed="{str(entry.is_favourite).lower()}"'
+        f"{attribute('aria-label', heart)}>♥</button></li>"
+    )
+
+
+def _counted(page: Page, *, offset: int) -> list[Message]:
+    """Return which pictures are shown, of how many, and how many files are still to be looked into."""
+    told = [Message("library.none_found")]
+    if page.entries:
+        first, last = offset + 1, offset + len(page.entries)
+        told = [Message("library.found", first=first, last=last, count=page.total)]
+    return [*told, *([Message("library.reading", count=page.unread)] if page.unread else [])]
+
+
+def _names(ticked: Any) -> list[str]:
+    """Return what is ticked, as the page sent it.
+
+    Raises:
+        gr.Error: nothing is.
+    """
+    names = [name for name in ticked if isinstance(name, str)] if isinstance(ticked, list) else []
+    with explained():
+        if not names:
+            raise UserError("library.nothing_ticked")
+    return names
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """Let nothing but `gr.Error` out of the block, where the folder is written to."""
+    with explained():
+        try:
+            yield
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            raise UserError("library.not_changed", reason=error.strerror or str(error)) from error
+
+
+def _note(*messages: Message) -> str:
+    return said(*messages, tag="p", css_class="ipa-help", role="status")

@@ -1,0 +1,148 @@
+"""The Library tab as a visitor uses it: found again, compared, gone on from, deleted and brought back."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from ipa_app.library.library import Library
+from tests.browser.hands import press, rest
+from tests.browser.test_accessibility import violations
+from tests.engine.test_keeping import opened
+from tests.ui.serving import served
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+ITEMS = ".ipa-library li"
+HOSTILE = "<img src=x onerror=alert(1)> ${alert(1)} {{value}}"
+
+
+@pytest.fixture(scope="module")
+def library_app(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Library]]:
+    with opened(tmp_path_factory.mktemp("library")) as (keeper, library):
+        for seed, prompt in enumerate(("a purple cat", HOSTILE, "a red frog", "a frog with a hat"), start=1):
+            path = library.pictures.save(
+                Image.new("RGB", (64, 64), (60 * seed, 120, 90)),
+                name=f"mix-{seed}",
+                made=1e9 + seed,
+                settings={"output_format": "png", "seed": seed, "prompt": prompt, "task": "mix", "model": "toybox"},
+                inputs={},
+            )
+            os.utime(path, (1e9 + seed, 1e9 + seed))
+        with served(tiny_bundle_dir, keeper=keeper) as url:
+            yield url, library
+
+
+@pytest.fixture(scope="module")
+def page_url(library_app: tuple[str, Library]) -> str:
+    return library_app[0]
+
+
+def open_library(page: Any) -> None:
+    page.get_by_role("tab", name="Library").click()
+    page.wait_for_selector(ITEMS)
+    rest(page)
+
+
+def counted(page: Any, count: int) -> None:
+    page.wait_for_function("([items, n]) => document.querySelectorAll(items).length === n", arg=[ITEMS, count])
+
+
+def tick(page: Any, *captions: str) -> None:
+    for caption in captions:
+        page.get_by_label(f"Tick: {caption}", exact=True).check()
+
+
+def test_what_was_drawn_is_found_by_its_words_and_gone_on_from(open_page: Any, shoot: Any) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Text + image").click()
+    page.fill("#mix-prompt textarea", "a yellow robot")
+    page.fill("#count input[type=number]", "1")
+    press(page, "#mix-generate")
+    page.fill("#mix-prompt textarea", "")
+    open_library(page)
+    assert "a yellow robot" in page.locator(ITEMS).first.inner_html(), "the newest comes first"
+    page.locator("#library-words").locator("textarea, input").press_sequentially("ROBOT yell")
+    counted(page, 1)
+    shoot(page, "found")
+    page.get_by_label("Open: a yellow robot").click()
+    page.wait_for_function("document.querySelector('#status').innerText === 'A picture from earlier.'")
+    page.click("#use-settings")
+    page.wait_for_function("document.querySelector('#mix-prompt textarea')?.value === 'a yellow robot'")
+
+
+def test_two_are_compared_downloaded_and_taken_as_references(open_page: Any, shoot: Any) -> None:
+    page = open_page(width=390, height=844, touch=True)
+    open_library(page)
+    page.click("#library-show")
+    page.wait_for_selector(".toast-body.error")
+    assert "Nothing is ticked" in page.inner_text(".toast-body.error")
+    tick(page, "a purple cat", "a red frog")
+    page.click("#library-show")
+    page.wait_for_selector("#compared img", state="attached")
+    rest(page)
+    shoot(page, "compared")
+    assert page.evaluate("document.querySelector('#status').getBoundingClientRect().top") < 844
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    with page.expect_download() as download:
+        page.click("#download-all")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        seeds = [name.split("-")[-1] for name in archive.namelist()]
+    assert sorted(seeds) == ["1.png", "3.png"]
+    page.click("#library-use")
+    page.wait_for_selector("#reference img", state="attached")
+    page.wait_for_selector("#reference-2 img", state="attached")
+    assert "Set as reference" in page.inner_text("#library-note")
+
+
+def test_hearts_and_deleting_by_keyboard(open_page: Any, shoot: Any, library_app: tuple[str, Library]) -> None:
+    page = open_page(dark=True)
+    open_library(page)
+    before = page.locator(ITEMS).count()
+    heart = page.get_by_label("Favourite: a red frog", exact=True)
+    heart.focus()
+    page.keyboard.press("Enter")
+    rest(page)
+    assert heart.get_attribute("aria-pressed") == "true"
+    assert list(library_app[1].pictures.folder.rglob("*.favourite"))
+    page.check("#library-favourites input")
+    counted(page, 1)
+    page.uncheck("#library-favourites input")
+    counted(page, before)
+    page.get_by_label("Tick: a frog with a hat", exact=True).focus()
+    page.keyboard.press("Space")
+    page.focus("#library-delete")
+    page.keyboard.press("Enter")
+    counted(page, before - 1)
+    shoot(page, "deleted")
+    page.focus("#library-undo")
+    page.keyboard.press("Enter")
+    counted(page, before)
+    assert "One picture is back" in page.inner_text("#library-note")
+
+
+@pytest.mark.parametrize(("dark", "locale"), [(False, "en-US"), (True, "zh-CN")], ids=["light", "dark"])
+def test_it_keeps_nobody_out_in_either_language(open_page: Any, shoot: Any, dark: bool, locale: str) -> None:
+    page = open_page(dark=dark, locale=locale)
+    page.click("#tab-library-button")
+    page.wait_for_selector(ITEMS)
+    page.click("#library-filters > button")
+    shoot(page)
+    assert ("图库" in page.inner_text("#tasks")) == dark
+    assert violations(page) == []
+
+
+def test_all_tabs_stay_in_sight(open_page: Any) -> None:
+    page = open_page()
+    for width in (1440, 1280, 1100, 1000, 800, 360):
+        page.set_viewport_size({"width": width, "height": 900})
+        rest(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for name in ("Variation", "Text + image", "Inpaint", "Pose", "Library"):
+            assert page.get_by_role("tab", name=name).is_visible(), f"{name} has gone into a menu at {width}"
