@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 
 from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.models.styles import Style
 from ipa_app.pose.presets import preset_pictures
 from tests.engine.conftest import noise_picture, reference
 
@@ -34,9 +35,11 @@ EVERYWHERE: dict[str, Any] = {
     "end": 0.9,
     "part": "style",
     "output_format": "webp",
+    "style": "night",
 }
+STYLES = {"night": Style(name="night", prompt="{prompt}, on the beach", negative_prompt="a hat")}
 PRESETS = {"style": {"up_blocks": 1.0}, "layout": {"down_blocks": 1.0}}
-"""What the model of these requests is to have, for the part of the picture that they ask for."""
+"""What the model of these requests is to have, for the style and the part of the picture that they ask for."""
 
 OF_TASK: dict[str, dict[str, Any]] = {
     "variation": {},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ INPUT_KINDS = {
 }
 """The names of all input pictures, and what kind each is."""
 
+STYLED = ("styled_prompt", "styled_negative_prompt")
+"""What is noted of a style: the prompts as they are with it, since a file of styles may change."""
 _TEXTS = ("prompt", "negative_prompt")
 _PIECES = re.compile(r"\w+|[^\w\s]")
 _REFERENCE_NOTES = tuple(field.name for field in fields(Reference) if field.name != "image")
@@ -41,7 +43,7 @@ _REQUEST_FIELDS = frozenset(field.name for field in fields(GenerateRequest))
 _NOT_AS_THEY_ARE = {"references", "notes", *INPUT_KINDS}
 # Noted beside the request: what follows from it, or what it was drawn with.
 _NOTED_BESIDE = frozenset(
-    ("seeds", "scheduler", "precision", "prompt_syntax", "versions", "withheld", "adapter_sha256")
+    ("seeds", "scheduler", "precision", "prompt_syntax", "versions", "withheld", "adapter_sha256", *STYLED)
 )
 _SYNTAX = "weights"
 """How prompts are read. In files that do not say so they were read letter by letter, and cut after one chunk."""
@@ -80,6 +82,8 @@ def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: s
     if not plan.uses_references:
         declared = options(GenerateRequest)
         metadata |= {name: declared[name].default for name in ("start", "end", "part")} | {"scale": 0.0}
+    if request.style:
+        metadata |= zip(STYLED, plan.prompts, strict=True)
     if adapter_sha256 is not None:
         metadata["adapter_sha256"] = adapter_sha256
     if plan.negative_reference is not None:
@@ -131,6 +135,22 @@ def read_request(path: str | Path) -> GenerateRequest:
         return GenerateRequest(**values)
     except TypeError:
         raise _incomplete() from None
+
+
+def without_style(request: GenerateRequest, settings: Mapping[str, Any]) -> GenerateRequest:
+    """Return a restored request whose prompts have the words of its style in them, as they were, and that names none.
+
+    Args:
+        request: as it was read.
+        settings: of its result.
+
+    Raises:
+        UserError: it is not noted what the style said, or is more than a prompt may have.
+    """
+    styled = [settings.get(name) for name in STYLED]
+    if not all(isinstance(text, str) for text in styled):
+        raise _incomplete()
+    return replace(request, style="", **dict(zip(_TEXTS, styled, strict=True)))
 
 
 def may_have_been_cut(settings: Mapping[str, Any]) -> bool:

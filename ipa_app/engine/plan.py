@@ -14,6 +14,7 @@ from ipa_app.engine.tasks import TASKS
 from ipa_app.engine.tasks.task import Task, no_whole_step
 from ipa_app.errors import UserError, blaming
 from ipa_app.messages import Message
+from ipa_app.models.styles import style_called
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -33,7 +34,7 @@ class Plan:
         height: of the result in pixels; of an extended picture, before that.
         steps: denoising steps.
         guidance_scale: 1 or more; 1 means no guidance.
-        negative_prompt: the request's, or else the model's.
+        negative_prompt: the request's, or else the model's, without a style.
     """
 
     request: GenerateRequest
@@ -48,6 +49,13 @@ class Plan:
     def task(self) -> Task:
         """What the request asks for."""
         return TASKS[self.request.task]
+
+    @property
+    def prompts(self) -> tuple[str, str]:
+        """The prompt and the negative prompt in the style that is asked for."""
+        prompts = self.request.prompt, self.negative_prompt
+        style = style_called(self.request.style, self.entry.styles, title=self.entry.title)
+        return style.styled(*prompts) if style else prompts
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -117,7 +125,7 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
 
     Raises:
         UserError: the size is not one of this model's, the model lacks the adapter, cannot take the part of the
-            references that is asked for, or cannot do what the task needs.
+            references that is asked for, lacks the style, or cannot do what the task needs.
     """
     width, height = TASKS[request.task].result_size(request, entry)
     plan = Plan(
@@ -132,6 +140,8 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
     if plan.uses_references or request.adapter not in USUAL_NAMES:
         with blaming("adapter"):
             entry.adapter(request.adapter)  # which refuses one that the model has not
+    with blaming("style"):
+        style_called(request.style, entry.styles, title=entry.title)  # which refuses one that there is not
     with blaming("part"):
         _check_part(request.part, entry)
     plan.task.check_plan(plan)

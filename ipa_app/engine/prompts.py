@@ -31,7 +31,7 @@ class ReadPrompts(NamedTuple):
 
 def read_prompts(plan: Plan, tokenizers: Sequence[Any]) -> ReadPrompts:
     """Return the prompts of a plan as they are read; see `prompt_notes`."""
-    prompt, negative_prompt = readable(plan.request.prompt), readable(plan.negative_prompt)
+    prompt, negative_prompt = map(readable, plan.prompts)
     guided = negative_prompt if plan.guidance_scale > 1 else None
     return ReadPrompts(prompt, negative_prompt, chunk_count(prompt, guided, tokenizers))
 
@@ -43,11 +43,11 @@ def prompt_notes(plan: Plan, tokenizers: Sequence[Any]) -> list[Message]:
         plan: of the request.
         tokenizers: of its model, one per text encoder.
     """
-    request, title = plan.request, plan.entry.title
-    notes = _unread_notes("prompt", request.prompt, title=title, tokenizers=tokenizers)
-    if request.negative_prompt and plan.guidance_scale > 1:
-        notes += _unread_notes("negative_prompt", request.negative_prompt, title=title, tokenizers=tokenizers)
-    elif request.negative_prompt.strip():
+    title, (prompt, negative_prompt) = plan.entry.title, plan.prompts
+    notes = _unread_notes("prompt", prompt, title=title, tokenizers=tokenizers)
+    if plan.guidance_scale > 1:
+        notes += _unread_notes("negative_prompt", negative_prompt, title=title, tokenizers=tokenizers)
+    elif plan.request.negative_prompt.strip():
         notes.append(Message("prompt.negative_without_guidance"))
     return notes
 

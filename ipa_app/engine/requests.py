@@ -18,6 +18,7 @@ from ipa_app.imaging.result_files import EXACT_FORMATS, OutputFormat
 from ipa_app.imaging.transparency import opacity_of
 from ipa_app.messages import Message
 from ipa_app.models.prompt_weights import check_weights
+from ipa_app.models.styles import LONGEST_NAME
 from ipa_app.options import check_options, option, options
 
 LARGEST_SEED = 2**32 - 1
@@ -176,6 +177,13 @@ class GenerateRequest(TaskOptions):
         help="PNG and WebP keep every pixel exactly as it was drawn, WebP in a smaller file; JPEG does not.",
         shown=("PNG", "JPEG", "WebP"),
         doc="of the files: png and webp keep every pixel exactly as it was drawn, jpeg does not",
+    )
+    style: str = option(
+        "",
+        title="The style",
+        label="Style",
+        longest=LONGEST_NAME,
+        doc="name of a prompt style that /models lists for the model",
     )
     notes: tuple[Message, ...] = ()
 

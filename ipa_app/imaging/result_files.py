@@ -296,9 +296,11 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _parameters(settings: Mapping[str, Any], size: tuple[int, int]) -> str:
     """Describe the settings in the AUTOMATIC1111 convention: prompt, negative prompt, then `Name: value` pairs."""
-    lines = [str(settings.get("prompt", ""))]
-    if settings.get("negative_prompt"):
-        lines.append(f"Negative prompt: {settings['negative_prompt']}")
+    # A style is known here alone, so that its words stand with the others.
+    prompt, negative = (settings.get(f"styled_{name}", settings.get(name)) for name in ("prompt", "negative_prompt"))
+    lines = [str(prompt or "")]
+    if negative:
+        lines.append(f"Negative prompt: {negative}")
     values = {**settings, "size": f"{size[0]}x{size[1]}"}
     lines.append(
         ", ".join(

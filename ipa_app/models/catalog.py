@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +16,7 @@ from ipa_app.messages import Message
 from ipa_app.models.adapters import with_own_adapters
 from ipa_app.models.contents import contents_of
 from ipa_app.models.controlnets import with_own_controlnets
-from ipa_app.models.entry import ModelEntry
+from ipa_app.models.entry import ModelEntry, unknown_words
 from ipa_app.models.families import SD1, Family, known_family
 from ipa_app.models.folder import (
     Manifest,
@@ -30,6 +30,7 @@ from ipa_app.models.folder import (
 )
 from ipa_app.models.listed import absolute, listed
 from ipa_app.models.published import published_models
+from ipa_app.models.styles import STYLES_VARIABLE, Style, find_styles
 from ipa_app.models.weights import quantised, read_header
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def catalog() -> Catalog:
     out, with a warning in the log, and the others work.
 
     Returns:
-        Entries by name, the bundled model first.
+        Entries by name, the bundled model first, with the styles that are shipped and those that IPA_STYLES names.
     """
     entries = {"toybox": entry_from_folder(BUNDLED, name="toybox")}
     unusable: list[tuple[str, str, Message]] = []  # what it is called, where it is, and why it cannot be used
@@ -98,11 +99,25 @@ def catalog() -> Catalog:
             unusable.append((path.name, str(path), error.message))
         except OSError as error:
             unusable.append((path.name, str(path), Message("file.unreadable", path=path, error=error.strerror)))
-    left_out: dict[str, Message] = {}
+    styles, trouble = find_styles(os.environ.get(STYLES_VARIABLE, ""))
+    entries = {name: with_styles(entry, styles) for name, entry in entries.items()}
+    unusable += [(path.name, f"{path} ({number})", sentence) for number, (path, sentence) in enumerate(trouble, 1)]
+    return Catalog(entries, left_out=_named_once(unusable, taken=entries))
+
+
+def _named_once(unusable: Sequence[tuple[str, str, Message]], *, taken: Container[str]) -> dict[str, Message]:
+    """Name what cannot be used by what it is called, or by where it is if that is taken."""
+    named: dict[str, Message] = {}
     for name, place, sentence in unusable:
-        left_out[place if name in entries or name in left_out else name] = sentence
-        logger.warning("A model is left out: %s", sentence)
-    return Catalog(entries, left_out=left_out)
+        named[place if name in taken or name in named else name] = sentence
+        logger.warning("Left out: %s", sentence)
+    return named
+
+
+def with_styles(entry: ModelEntry, styles: Mapping[str, Style]) -> ModelEntry:
+    """Return a model with the styles that it can be asked for: one with words of its own has those made of them."""
+    fitting = {name: style for name, style in styles.items() if not unknown_words(style.words, entry.words)}
+    return replace(entry, styles=MappingProxyType(fitting))
 
 
 def _offered(published: Mapping[str, ModelEntry]) -> list[str]:

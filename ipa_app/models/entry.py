@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -11,9 +12,12 @@ from ipa_app.adapter.kinds import KINDS
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.families import Presets
+from ipa_app.models.styles import Style
 
 _HARMLESS = {".safetensors", ".json", ".txt", ".onnx"}
 _PICKLES = {".pth"}
+_WORD = re.compile(r"\w+")
+_POSSESSIVE = re.compile(r"['’]s\b")
 SECRET_MARK = "~"
 """Between the name of an adapter that a visitor brings and what makes it a key that nobody can guess."""
 
@@ -157,6 +161,7 @@ class ModelEntry(HubFiles):
         live: whether a picture is there so soon that live mode is on at the start.
         presets: what of a picture can be taken alone, as layers and their shares; empty when it is all or nothing.
         words: every word the model knows by group; empty when it knows ordinary English.
+        styles: prompt styles that can be asked for, by name.
         parts: what has to be downloaded before the folder can be put together; empty for a model that simply is there.
         download_bytes: size of all parts, where nothing of them is there yet.
         gpu_memory_gb: graphics memory that it runs in comfortably, in GB; 0 where nobody needs to be told.
@@ -183,6 +188,7 @@ class ModelEntry(HubFiles):
     live: bool = False
     presets: Presets = field(default_factory=dict)
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    styles: Mapping[str, Style] = field(default_factory=dict)
     download_bytes: int = 0
     gpu_memory_gb: int = 0
     memory_gb: int = 0
@@ -234,3 +240,21 @@ class ModelEntry(HubFiles):
 def adapter_gone(name: str) -> UserError:
     """Return an error that says that an adapter's file is no longer there."""
     return UserError("model.adapter_gone", name=name)
+
+
+def unknown_words(prompt: str, words: Mapping[str, Sequence[str]]) -> list[str]:
+    """Find the words of a prompt that the model does not know.
+
+    Args:
+        prompt: what the person typed.
+        words: the model's vocabulary by group, as in its words.json; an empty one means that the model knows
+            everything.
+
+    Returns:
+        The unknown words in lower case, each once, in the order of the prompt.
+    """
+    known = {part for group in words.values() for entry in group for part in _WORD.findall(entry.lower())}
+    if not known:
+        return []
+    typed = _WORD.findall(_POSSESSIVE.sub("", prompt.lower()))
+    return list(dict.fromkeys(word for word in typed if word not in known))

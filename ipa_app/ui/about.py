@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Mapping, Sequence
 
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.wording import readable, signs_in, without_invisible
 from ipa_app.messages import Message, english
 from ipa_app.models.catalog import ModelEntry
+from ipa_app.models.entry import unknown_words
 from ipa_app.models.prompt_weights import weights_problem, without_weights
 from ipa_app.models.state import MemoryUse
 from ipa_app.models.units import size_text
@@ -112,25 +112,3 @@ def _group_heading(name: str) -> str:
     """Name a group of words; one that is somebody's own is called as in the model's file."""
     key = f"words.group.{name}"
     return said(Message(key) if key in english().sentences else name.replace("_", " "), tag="h3")
-
-
-_WORD = re.compile(r"\w+")
-_POSSESSIVE = re.compile(r"['’]s\b")
-
-
-def unknown_words(prompt: str, words: Mapping[str, Sequence[str]]) -> list[str]:
-    """Find the words of a prompt that the model does not know.
-
-    Args:
-        prompt: what the person typed.
-        words: the model's vocabulary by group, as in its words.json; an empty one means that the model knows
-            everything.
-
-    Returns:
-        The unknown words in lower case, each once, in the order of the prompt.
-    """
-    known = {part for group in words.values() for entry in group for part in _WORD.findall(entry.lower())}
-    if not known:
-        return []
-    typed = _WORD.findall(_POSSESSIVE.sub("", prompt.lower()))
-    return list(dict.fromkeys(word for word in typed if word not in known))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.messages import Message
+from ipa_app.messages import Message, english
 from ipa_app.options import Option, options
 from ipa_app.ui.pictures import show_anywhere
+
+if TYPE_CHECKING:
+    from ipa_app.models.entry import ModelEntry
 
 PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """What every listener of the page has; the public API has its own."""
@@ -77,6 +80,40 @@ def picture_input(
     if not is_kept:
         box.upload(show_anywhere, box, box, preprocess=False, **CHECKED)
     return box
+
+
+def style_title(name: str) -> str:
+    """Return what people call a style; one that is somebody's own is called as in its file."""
+    key = f"style.{name}"
+    return Message(key) if key in english().sentences else name
+
+
+def style_choice(entry: ModelEntry, *, elem_id: str) -> gr.Dropdown:
+    """Lay out the choice of a prompt style.
+
+    Args:
+        entry: the model that is chosen when the page opens.
+        elem_id: of the choice.
+    """
+    return gr.Dropdown(
+        label=options(GenerateRequest)["style"].label,
+        choices=_styles_of(entry),
+        value="",
+        visible=bool(entry.styles),
+        elem_id=elem_id,
+        scale=1,
+        min_width=130,
+    )
+
+
+def offer_styles(entry: ModelEntry, *, chosen: str) -> dict[str, Any]:
+    """Update the choice of styles for a model; what is chosen stays where the model has it."""
+    value = chosen if chosen in entry.styles else ""
+    return gr.update(choices=_styles_of(entry), value=value, visible=bool(entry.styles))
+
+
+def _styles_of(entry: ModelEntry) -> list[tuple[str, str]]:
+    return [(Message("page.style.none"), ""), *((style_title(name), name) for name in entry.styles)]
 
 
 def _slider(declared: Option, common: dict[str, Any]) -> gr.Slider:

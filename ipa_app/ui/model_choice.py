@@ -9,7 +9,7 @@ import gradio as gr
 
 from ipa_app.ui.about import memory_note, model_note, words_heading, words_html
 from ipa_app.ui.adapters import AdapterMenu
-from ipa_app.ui.controls import AT_ONCE, CHECKED
+from ipa_app.ui.controls import AT_ONCE, CHECKED, offer_styles
 from ipa_app.ui.failures import explained
 from ipa_app.ui.panel import offer_parts
 from ipa_app.ui.parts import Parts
@@ -26,7 +26,8 @@ def connect_model_choice(parts: Parts, *, studio: Studio) -> None:
     offer, model = parts.settings.offer, parts.settings.model
     choice.timer.tick(choice.look, [offer.chosen, offer.model], choice.outputs, **AT_ONCE)
     adapters = [parts.panel.adapters.own, parts.panel.adapters.choice]
-    model.change(choice.choose, [model, offer.chosen, offer.model, *adapters], choice.outputs, **CHECKED)
+    styles = [tab.style for tab in parts.tabs]
+    model.change(choice.choose, [model, offer.chosen, offer.model, *adapters, *styles], choice.outputs, **CHECKED)
     offer.download.click(choice.download, [offer.model, offer.chosen], choice.outputs, **CHECKED)
     offer.dismiss.click(choice.dismiss, [offer.model, offer.chosen], choice.outputs, **CHECKED)
 
@@ -46,7 +47,7 @@ class ModelChoice:
         """Every component that an update may name."""
         parts = self._parts
         shown = [parts.settings.model, parts.settings.memory, parts.panel.part, parts.pill, parts.note]
-        shown += [parts.words_panel, parts.words, *self._adapters.outputs]
+        shown += [*(tab.style for tab in parts.tabs), parts.words_panel, parts.words, *self._adapters.outputs]
         return [self.timer, *shown, *self._offer.outputs]
 
     def look(self, chosen: str, offered: str) -> Update:
@@ -67,7 +68,7 @@ class ModelChoice:
         return {**updates, **memory, self._parts.pill: pill, self.timer: gr.Timer(active=awaited)}
 
     def choose(
-        self, name: str, chosen: str, offered: str, own: Sequence[str] = (), adapter: str | None = None
+        self, name: str, chosen: str, offered: str, own: Sequence[str] = (), adapter: str | None = None, *styles: str
     ) -> Update:
         """Load the chosen model; offer one that is not there, and stay with the one before it until it is."""
         manager, entry = self._studio.manager, self._studio.entry(name)
@@ -84,6 +85,10 @@ class ModelChoice:
             self._parts.note: model_note(entry),
             self._parts.words_panel: gr.update(label=words_heading(entry), visible=bool(entry.words)),
             self._parts.words: words_html(entry),
+            **{
+                tab.style: offer_styles(entry, chosen=styles[number] if number < len(styles) else "")
+                for number, tab in enumerate(self._parts.tabs)
+            },
         }
 
     def download(self, offered: str, chosen: str) -> Update:

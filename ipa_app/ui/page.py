@@ -116,7 +116,7 @@ def _task_column(studio: Studio, *, model: str, beside: Mapping[str, Any]) -> di
     with gr.Tabs(elem_id="tasks", elem_classes="ipa-with-library" if studio.library else None) as tasks:
         tabs = tuple(tab_for(task).lay_out(entry) for task in TASKS)
         library = library_tab() if studio.library else None
-    elsewhere = {*beside, *(name for tab in tabs for name in tab.inputs)}
+    elsewhere = {*beside, "style", *(name for tab in tabs for name in tab.inputs)}
     settings = settings_panel(catalog=studio.catalog, default_model=model, elsewhere=elsewhere)
     with gr.Accordion(words_heading(entry), open=False, elem_id="words-panel", visible=bool(entry.words)) as panel:
         words = gr.HTML(words_html(entry), padding=False, elem_id="words")

@@ -39,4 +39,4 @@ class Parts:
         """Everything that a tab's request is made from, named as `build_request` reads it."""
         panel = self.panel
         beside = {**panel.references.inputs, **panel.inputs, **self.settings.inputs}
-        return {**beside, "prompt": tab.prompt, **tab.inputs}
+        return {**beside, "prompt": tab.prompt, "style": tab.style, **tab.inputs}

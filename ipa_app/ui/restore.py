@@ -10,16 +10,17 @@ import gradio as gr
 from PIL import Image
 
 from ipa_app.engine.adopting import Adopted, adopt
-from ipa_app.engine.metadata import may_have_been_cut, read_request
+from ipa_app.engine.metadata import STYLED, may_have_been_cut, read_request, without_style
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.imaging.other_programs import read_other
 from ipa_app.imaging.result_files import NotMadeHereError, read_settings
 from ipa_app.messages import Message
+from ipa_app.models.entry import ModelEntry
 from ipa_app.models.hashing import file_hash
 from ipa_app.options import options
 from ipa_app.ui.adapters import name_to_ask
-from ipa_app.ui.controls import CHECKED
+from ipa_app.ui.controls import CHECKED, offer_styles, style_title
 from ipa_app.ui.failures import explained
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.parts import Parts
@@ -100,14 +101,16 @@ class Restorer:
     def _made_here(self, path: str, own: Sequence[str]) -> Adopted:
         """Read the request of a picture made here, and say that all is as it was, or which adapter is not."""
         request = read_request(path)
-        entry = self._studio.entry(request.model)
+        entry, settings = self._studio.entry(request.model), read_settings(path) or {}
+        request, style = _with_style(request, settings, entry=entry)
         request = replace(request, adapter=name_to_ask(entry, request.adapter, own))
         self._studio.plan(request)
-        settings = read_settings(path) or {}
         noted = settings.get("adapter_sha256")
         told = [Message("restored.all")]
         if noted is not None and noted != file_hash(entry.adapter(request.adapter).file):
             told = [Message("restored.other_adapter", name=entry.adapter(request.adapter).title)]
+        if style:
+            told.append(Message("restored.other_style", name=style_title(style)))
         if may_have_been_cut(settings):
             told.append(Message("restored.longer_prompt", title=entry.title))
         return Adopted(request=request, told=tuple(told))
@@ -126,9 +129,22 @@ class Restorer:
             if name in values:
                 value = values[name]
                 updates[component] = keep_picture(value) if isinstance(value, Image.Image) else value
+        updates[tab.style] = offer_styles(self._studio.entry(request.model), chosen=request.style)
         if tab.from_request:
             updates |= tab.from_request(request)
         return updates | _opened({**parts.panel.folds, **tab.folds}, values=values)
+
+
+def _with_style(
+    request: GenerateRequest, settings: Mapping[str, Any], *, entry: ModelEntry
+) -> tuple[GenerateRequest, str]:
+    """Return a request as its picture was made, and the style that stands in its prompts, being another one now."""
+    name = request.style
+    style = entry.styles.get(name)
+    texts = request.prompt, request.negative_prompt
+    if not name or (style and list(style.styled(*texts)) == [settings.get(each) for each in STYLED]):
+        return request, ""
+    return without_style(request, settings), name
 
 
 def _opened(folds: Mapping[str, gr.Accordion], *, values: Mapping[str, Any]) -> Update:

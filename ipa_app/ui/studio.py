@@ -334,6 +334,7 @@ def _described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dic
         "height": entry.height,
         "steps": entry.steps,
         "guidance": entry.guidance_scale,
+        "styles": list(entry.styles),
         "words": {group: list(words) for group, words in entry.words.items()},
         "downloaded": downloaded,
         "download_bytes": entry.download_bytes,

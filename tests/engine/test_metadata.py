@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from PIL import Image, ImageChops
 
-from ipa_app.engine.metadata import input_pictures, metadata_of, pack_inputs, read_request
+from ipa_app.engine.metadata import STYLED, input_pictures, metadata_of, pack_inputs, read_request, without_style
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.wording import readable
@@ -24,7 +24,7 @@ from ipa_app.models.prompt_weights import without_weights
 from ipa_app.pose.presets import preset_sheets
 from tests.engine.conftest import noise_picture, reference
 from tests.noted_files import noted_file
-from tests.sample_requests import EVERYWHERE, OF_TASK, PRESETS, differences, plain, sample_request
+from tests.sample_requests import EVERYWHERE, OF_TASK, PRESETS, STYLES, differences, plain, sample_request
 
 ENTRY = ModelEntry(
     name="m",
@@ -35,6 +35,7 @@ ENTRY = ModelEntry(
     width=128,
     height=96,
     presets=PRESETS,
+    styles=STYLES,
 )
 
 
@@ -153,6 +154,21 @@ def test_a_result_from_before_prompts_had_weights_comes_back_as_it_was_read(
     request = read_request(tmp_path / "a.png")
     assert (request.prompt, request.negative_prompt) == (restored, restored)
     assert without_weights(readable(restored)) == readable(typed)
+
+
+def test_a_style_comes_back_by_its_name_and_its_words_are_noted(tmp_path: Path) -> None:
+    request = sample_request("mix", model="m", style="night")
+    plan = make_plan(request.with_seed(), ENTRY)
+    noted = metadata_of(plan, scheduler="S", precision="float32")
+    assert (noted["style"], noted["prompt"], noted["negative_prompt"]) == ("night", "a cat, on a beach", "a dog")
+    assert noted["styled_prompt"] == "a cat, on a beach, on the beach"
+    assert noted["styled_negative_prompt"] == "a dog, a hat"
+    words = without_style(request, noted)
+    assert (words.style, words.prompt, words.negative_prompt) == ("", *plan.prompts)
+    plain = metadata_of(
+        make_plan(dataclasses.replace(plan.request, style=""), ENTRY), scheduler="S", precision="float32"
+    )
+    assert not set(STYLED) & set(plain)
 
 
 def test_weights_come_back_as_weights(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ipa_app.errors import UserError
 from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.controlnets import usual_controlnet
 from ipa_app.models.entry import AdapterEntry, ModelEntry
-from tests.sample_requests import sample_request
+from tests.sample_requests import STYLES, sample_request
 
 ENTRY = ModelEntry(
     name="m",
@@ -32,6 +32,7 @@ ENTRY = ModelEntry(
     steps=20,
     guidance_scale=3.0,
     negative_prompt="blurry",
+    styles=STYLES,
 )
 PICTURE = Image.new("RGB", (50, 30), "red")
 
@@ -40,6 +41,16 @@ def test_zeros_become_the_models_own_defaults() -> None:
     plan = make_plan(GenerateRequest(task="mix", prompt="a cat"), ENTRY)
     assert (plan.width, plan.height, plan.steps, plan.guidance_scale) == (128, 96, 20, 3.0)
     assert plan.negative_prompt == "blurry"
+
+
+def test_a_style_stands_around_the_prompts_that_are_typed_or_usual() -> None:
+    plan = make_plan(GenerateRequest(task="mix", style="night"), ENTRY)
+    assert plan.prompts == ("on the beach", "blurry, a hat")
+    plan = make_plan(GenerateRequest(task="mix", prompt="a cat", negative_prompt="a dog"), ENTRY)
+    assert plan.prompts == ("a cat", "a dog")
+    with pytest.raises(UserError, match=r"M has no style 'day'; it has night\.") as refused:
+        make_plan(GenerateRequest(task="mix", prompt="a cat", style="day"), ENTRY)
+    assert refused.value.field == "style"
 
 
 def test_what_is_asked_for_counts() -> None:
@@ -202,6 +213,7 @@ APART = [
 TOGETHER = [
     ("mix", {"prompt": "a dog"}),
     ("mix", {"negative_prompt": "a dog"}),
+    ("mix", {"style": "night"}),
     ("mix", {"references": (Reference(image=PICTURE),)}),
     ("mix", {"references": (Reference(image=PICTURE),), "adapter": "toys", "scale": 0.5, "end": 0.5}),
     ("mix", {"seed": 2, "count": 3}),

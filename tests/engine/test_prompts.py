@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from transformers import CLIPTokenizer
 
 from ipa_app.engine.plan import make_plan
-from ipa_app.engine.prompts import prompt_notes
+from ipa_app.engine.prompts import prompt_notes, read_prompts
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.prompt_encoding import MOST_CHUNKS
 from tests.engine.conftest import Generate, pixels, reference
+from tests.sample_requests import STYLES
 from tests.tiny_models import tiny_tokenizer
 
 # The tokens that the tiny text encoder has room for in a chunk, besides those of beginning and end.
@@ -79,6 +81,15 @@ def test_two_text_encoders_are_asked_both(manager: ModelManager) -> None:
     both = notes(manager, *tokenizers, prompt=f"{FULL} dog")
     assert both[0] == "The prompt is longer than Tiny can use; these words are not used: “dog”."
     assert both[1].startswith("The prompt is longer than one text encoder of Tiny can use; it misses: “cat cat")
+
+
+def test_a_style_is_read_as_if_its_words_were_typed(manager: ModelManager) -> None:
+    entry = replace(manager.entry("toybox"), styles=STYLES)
+    styled = GenerateRequest(task="mix", prompt=f"a (red:1.5) {CHUNK}", negative_prompt="a dog", style="night")
+    typed = replace(styled, prompt=f"{styled.prompt}, on the beach", negative_prompt="a dog, a hat", style="")
+    read, expected = (read_prompts(make_plan(each, entry), [tiny_tokenizer()]) for each in (styled, typed))
+    assert read == expected
+    assert read.chunks == 2
 
 
 def test_of_many_words_the_first_and_the_last_are_named(manager: ModelManager) -> None:

@@ -16,6 +16,7 @@ from ipa_app.models.manager import ModelManager
 from ipa_app.ui.form import build_request
 from ipa_app.ui.studio import Studio
 from tests.inputs.tables import rows
+from tests.sample_requests import STYLES
 
 ROWS = rows("Words")
 # The tiny text encoder has room for so many words in a chunk, and for ten chunks.
@@ -29,17 +30,22 @@ Said = tuple[str, str | None]
 def studio(tiny_bundle_dir: Path) -> Iterator[Studio]:
     """A studio with one model that reads any word, and one that knows a few."""
     entry = entry_from_folder(tiny_bundle_dir, name="toybox")
-    entries = [replace(entry, title="Toybox"), replace(entry, name="sd", title="Stable Diffusion 1.5", words={})]
+    entries = [
+        replace(entry, title="Toybox"),
+        replace(entry, name="sd", title="Stable Diffusion 1.5", words={}, styles=STYLES),
+    ]
     manager = ModelManager({each.name: each for each in entries}, device="cpu")
     engine = Engine(manager)
     yield Studio(engine=engine, manager=manager)
     engine.close()
 
 
-def draw(studio: Studio, prompt: str, *, model: str = "sd", negative_prompt: str = "", guidance: float = 3) -> Said:
+def draw(
+    studio: Studio, prompt: str, *, model: str = "sd", negative_prompt: str = "", guidance: float = 3, style: str = ""
+) -> Said:
     """Draw for words alone; what became of it, and what was said."""
     try:
-        words = {"prompt": prompt, "negative_prompt": negative_prompt, "model": model}
+        words = {"prompt": prompt, "negative_prompt": negative_prompt, "model": model, "style": style}
         request = build_request("mix", {**words, "steps": 1, "guidance": guidance, "width": 64, "height": 64})
         *_, result = studio.follow(studio.submit(request))
     except UserError as error:
@@ -65,6 +71,7 @@ CASES: dict[str, Callable[[Studio], Said]] = {
     "Weights of other forms: `red++`, `(old)1.3`, `[red:blue:0.5]`": lambda studio: draw(
         studio, "red++ (old)1.3 [red:blue:0.5]"
     ),
+    "A style that the model does not have": lambda studio: draw(studio, "a cat", style="ink"),
     "Commands: `BREAK`, `AND`, `<lora:ink:1>`": lambda studio: draw(studio, "BREAK AND <lora:ink:1>"),
     "Wildcards and choices: `__colour__`, `{cat}`": lambda studio: draw(studio, "a __colour__ {cat}"),
     "Names of textual inversions: `EasyNegative`": lambda studio: draw(

@@ -62,7 +62,7 @@ def weights_at(places: Sequence[int], weight: float) -> Tensor:
 
 def chunk_texts(text: str) -> list[str]:
     tokenizer = tiny_tokenizer()
-    return [tokenizer.decode(chunk.ids).strip() for chunk in tokenize(text, tokenizer).chunks]
+    return [str(tokenizer.decode(chunk.ids)).strip() for chunk in tokenize(text, tokenizer).chunks]
 
 
 @pytest.mark.parametrize("count", [1, 3])

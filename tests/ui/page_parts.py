@@ -18,7 +18,7 @@ from ipa_app.models.manager import ModelManager
 from ipa_app.ui.page import lay_out
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.studio import Studio
-from tests.sample_requests import PRESETS
+from tests.sample_requests import PRESETS, STYLES
 
 Opened = tuple[Parts, Studio]
 Update = Mapping[Any, Any]
@@ -32,7 +32,7 @@ def opened_page(
     with pytest.MonkeyPatch.context() as patch:
         if temporary:
             patch.setenv("GRADIO_TEMP_DIR", str(temporary))
-        other = replace(entry_from_folder(bundle, name="other"), presets=PRESETS)
+        other = replace(entry_from_folder(bundle, name="other"), presets=PRESETS, styles=STYLES)
         manager = ModelManager({"toybox": entry_from_folder(bundle, name="toybox"), "other": other}, device="cpu")
         engine = Engine(manager)
         studio = Studio(engine=engine, manager=manager, keeper=keeper)

@@ -32,7 +32,7 @@ COMMON = {
     "centre_y": 0.5,
     "negative_reference": None,
 }
-LAST = {"part": "all", "region": "everywhere", "output_format": "png"}
+LAST = {"part": "all", "region": "everywhere", "output_format": "png", "style": ""}
 REQUIRED = object()
 PROMISED = {
     "/variation": {"reference": REQUIRED, "adapter": "base", "scale": 1.0, "prompt": "", **COMMON, **LAST},
@@ -79,7 +79,7 @@ PROMISED = {
         "pose_hands": False,
         "pose_face": False,
         "pose_detector": "openpose",
-        "output_format": "png",
+        **dict(list(LAST.items())[2:]),
         "pose_fit": True,
     },
     "/models": {},

@@ -178,6 +178,27 @@ def test_a_picture_of_another_program_sets_what_it_can_and_everything_else_as_us
 
 
 @pytest.mark.parametrize(
+    ("style", "styled", "told"),
+    [
+        ("night", "a cat, on the beach", "Everything is set as it was. Press Generate to make the picture again."),
+        ("night", "a cat in the snow", "The style Night is another one now or is not here"),
+        ("gone", "a cat in the snow", "The style gone is another one now or is not here"),
+    ],
+)
+def test_a_style_that_is_another_one_now_comes_back_as_its_words(
+    page: Opened, tmp_path: Path, style: str, styled: str, told: str
+) -> None:
+    parts, _ = page
+    settings = {"task": "mix", "prompt": "a cat", "model": "other", "seed": 1, "prompt_syntax": "weights"}
+    settings |= {"style": style, "styled_prompt": styled, "styled_negative_prompt": "a hat"}
+    update = drop(page, hostile(tmp_path / "a.png", settings))
+    assert told in text_of(update[parts.restore.note])
+    inputs = inputs_after(parts, "mix", update)
+    as_it_was = ("night", "a cat", "") if styled == "a cat, on the beach" else ("", styled, "a hat")
+    assert (inputs["style"], inputs["prompt"], inputs["negative_prompt"]) == as_it_was
+
+
+@pytest.mark.parametrize(
     ("prompt", "syntax", "differs"),
     [
         ("a red cat", {}, False),

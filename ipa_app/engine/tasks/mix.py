@@ -56,7 +56,7 @@ class Mix(Task):
 
     def check(self, request: GenerateRequest) -> None:
         """Make sure that there is something to draw."""
-        if not (request.references or without_weights(readable(request.prompt)).strip()):
+        if not (request.references or request.style or without_weights(readable(request.prompt)).strip()):
             raise UserError("request.nothing_to_draw")
 
     def pipeline(self, plan: Plan) -> PipelineTask:

@@ -42,8 +42,7 @@ _LARGE_SHARE = 0.5
 
 
 def inpaint_tab(entry: ModelEntry) -> TaskTab:
-    """Lay out the tab and its chain from uploaded picture to editor; it is the same for all models."""
-    del entry
+    """Lay out the tab and its chain from uploaded picture to editor; see `variation_tab`."""
     with gr.Tab(Message("page.inpaint.tab"), id="inpaint", elem_id="tab-inpaint") as tab:
         help_text(Message("page.inpaint.help"))
         subheading(Message("page.inpaint.image_label"))
@@ -67,6 +66,7 @@ def inpaint_tab(entry: ModelEntry) -> TaskTab:
         finished = finish_tab(
             task="inpaint",
             tab=tab,
+            entry=entry,
             label=Message("page.prompt_optional_label"),
             placeholder=Message("page.prompt_examples.inpaint"),
         )

@@ -13,8 +13,11 @@ from ipa_app.ui.tabs.shared import Tab, TaskTab, finish_tab, help_text
 
 
 def mix_tab(entry: ModelEntry) -> TaskTab:
-    """Lay out the tab, which is the same for all models."""
-    del entry
+    """Lay out the tab.
+
+    Args:
+        entry: the model that is chosen when the page opens.
+    """
     with gr.Tab(Message("page.mix.tab"), id="mix", elem_id="tab-mix") as tab:
         help_text(Message("page.mix.help"))
         with gr.Accordion(Message("page.mix.start_heading"), open=False, elem_id="start-panel") as fold:
@@ -22,7 +25,11 @@ def mix_tab(entry: ModelEntry) -> TaskTab:
             start = picture_input(label=Message("page.mix.start_heading"), elem_id="start-image", height=190)
             strength = control("strength")
         finished = finish_tab(
-            task="mix", tab=tab, label=Message("page.prompt_label"), placeholder=Message("page.prompt_examples.mix")
+            task="mix",
+            tab=tab,
+            entry=entry,
+            label=Message("page.prompt_label"),
+            placeholder=Message("page.prompt_examples.mix"),
         )
     return replace(finished, inputs={"start_image": start, "strength": strength}, folds={"start_image": fold})
 

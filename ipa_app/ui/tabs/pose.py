@@ -67,8 +67,11 @@ class _PoseParts:
 
 
 def pose_tab(entry: ModelEntry) -> TaskTab:
-    """Lay out the tab, which is the same for all models."""
-    del entry
+    """Lay out the tab.
+
+    Args:
+        entry: the model that is chosen when the page opens.
+    """
     with gr.Tab(Message("page.pose.tab"), id="pose", elem_id="tab-pose") as tab:
         help_text(Message("page.pose.help"))
         parts = _lay_out()
@@ -79,6 +82,7 @@ def pose_tab(entry: ModelEntry) -> TaskTab:
         finished = finish_tab(
             task="pose",
             tab=tab,
+            entry=entry,
             label=Message("page.prompt_optional_label"),
             placeholder=Message("page.prompt_examples.pose"),
         )

@@ -13,6 +13,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks import TASKS
 from ipa_app.messages import Message
 from ipa_app.options import options
+from ipa_app.ui.controls import style_choice
 from ipa_app.ui.language.markup import said
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class TaskTab:
         task: the engine's name for it.
         tab: the tab itself.
         prompt: its box for words.
+        style: the choice of a style for them.
         unknown: where words that the model does not know are named.
         generate: its main button.
         stop: the button that stops its job.
@@ -76,6 +78,7 @@ class TaskTab:
     task: str
     tab: gr.Tab
     prompt: gr.Textbox
+    style: gr.Dropdown
     unknown: gr.HTML
     generate: gr.Button
     stop: gr.Button
@@ -110,6 +113,7 @@ def finish_tab(
     *,
     task: str,
     tab: gr.Tab,
+    entry: ModelEntry,
     label: str,
     placeholder: str,
     extras: Mapping[str, Message] = MappingProxyType({}),
@@ -120,19 +124,13 @@ def finish_tab(
     Args:
         task: the engine's name for it.
         tab: the tab itself.
+        entry: the model that is chosen when the page opens.
         label: of the words.
         placeholder: an example of them.
         extras: what the further buttons say, by the name of their series.
         compared: lays out the choice of what they compare.
     """
-    prompt = gr.Textbox(
-        label=label,
-        placeholder=placeholder,
-        lines=2,
-        max_lines=4,
-        elem_id=f"{task}-prompt",
-        submit_btn=False,
-    )
+    prompt, style = _prompt_and_style(task, entry, label=label, placeholder=placeholder)
     help_text(Message("page.prompt_help"))
     unknown = gr.HTML("", elem_id=f"{task}-unknown", padding=False)
     with gr.Row(elem_classes="ipa-actions"):
@@ -149,6 +147,7 @@ def finish_tab(
         task=task,
         tab=tab,
         prompt=prompt,
+        style=style,
         unknown=unknown,
         generate=generate,
         stop=stop,
@@ -156,6 +155,22 @@ def finish_tab(
         extras=further,
         compared=choice,
     )
+
+
+def _prompt_and_style(task: str, entry: ModelEntry, *, label: str, placeholder: str) -> tuple[gr.Textbox, gr.Dropdown]:
+    with gr.Row():
+        prompt = gr.Textbox(
+            label=label,
+            placeholder=placeholder,
+            lines=2,
+            max_lines=4,
+            elem_id=f"{task}-prompt",
+            submit_btn=False,
+            scale=3,
+            min_width=200,
+        )
+        style = style_choice(entry, elem_id=f"{task}-style")
+    return prompt, style
 
 
 def _further_buttons(task: str, extras: Mapping[str, Message]) -> dict[str, gr.Button]:

@@ -22,6 +22,7 @@ def variation_tab(entry: ModelEntry) -> TaskTab:
         return finish_tab(
             task="variation",
             tab=tab,
+            entry=entry,
             label=Message("page.prompt_optional_label"),
             placeholder=Message("page.prompt_examples.variation"),
             extras={name: Message(order.button) for name, order in SERIES.items()},

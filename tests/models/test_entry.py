@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipa_app.ui.about import unknown_words
+from ipa_app.models.entry import unknown_words
 
 WORDS = {"animals": ["cat", "dog"], "clothes": ["top hat", "t-shirt"], "small": ["a", "in", "the"]}
 
