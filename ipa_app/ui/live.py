@@ -108,7 +108,7 @@ def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
     for tab in parts.tabs:
         watch = _watch(tab.task)
         inputs = {**parts.inputs_of(tab), "live_seed": panel.seed, "live_drawn": panel.drawn}
-        press, inputs = with_kept(watch.release, tab=tab, inputs=inputs, trigger_mode="always_last")
+        press, inputs = with_kept(watch.release, keep=parts.kept_of(tab), inputs=inputs, trigger_mode="always_last")
         press(
             live.follow(tab.task),
             inputs_kwargs=inputs,
@@ -131,7 +131,7 @@ def _changes(parts: Parts) -> list[Any]:
     watched = {}
     for tab in parts.tabs:
         inputs = parts.inputs_of(tab)
-        watched |= {part._id: part for name, part in inputs.items() if name not in tab.kept}
+        watched |= {part._id: part for name, part in inputs.items() if name not in parts.kept_of(tab)}
     changes = [part.change for part in watched.values() if not isinstance(part, gr.State)]
     return [*changes, *(tab.tab.select for tab in parts.tabs)]
 

@@ -10,7 +10,7 @@ import gradio as gr
 from ipa_app.ui.live import LivePanel
 from ipa_app.ui.panel import PicturePanel, RestorePanel, SettingsPanel
 from ipa_app.ui.results import ResultsPanel
-from ipa_app.ui.tabs.shared import TaskTab
+from ipa_app.ui.tabs.shared import Keeping, TaskTab
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,10 @@ class Parts:
     def tab_of(self, task: str) -> TaskTab:
         """The tab of a task."""
         return next(tab for tab in self.tabs if tab.task == task)
+
+    def kept_of(self, tab: TaskTab) -> Keeping:
+        """Return what saves those of these inputs that need Gradio's own decoding, by their names."""
+        return {**self.panel.references.kept, **tab.kept}
 
     def inputs_of(self, tab: TaskTab) -> dict[str, Any]:
         """Everything that a tab's request is made from, named as `build_request` reads it."""

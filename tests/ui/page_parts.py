@@ -54,4 +54,5 @@ def inputs_after(parts: Parts, task: str, update: Update) -> dict[str, Any]:
     """What a tab's Generate button sends after an update of a freshly opened page."""
     inputs = parts.inputs_of(parts.tab_of(task))
     # Strokes reach the handler as a file that another one has saved.
-    return {name: None if name == "painted" else value_after(part, update) for name, part in inputs.items()}
+    kept = parts.kept_of(parts.tab_of(task))
+    return {name: None if name in kept else value_after(part, update) for name, part in inputs.items()}

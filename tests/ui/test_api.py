@@ -32,7 +32,9 @@ COMMON = {
     "centre_y": 0.5,
     "negative_reference": None,
 }
-LAST = {"part": "all", "region": "everywhere", "output_format": "png"}
+LAST = {"part": "all", "region": "everywhere", "output_format": "png", "region_mask": None, "region_softness": 0}
+FURTHER = {"reference": None, "weight": 1.0, "region": "everywhere", "region_mask": None}
+LAST |= {"weight": 1.0, **{f"{name}_{number}": value for number in (2, 3, 4) for name, value in FURTHER.items()}}
 REQUIRED = object()
 PROMISED = {
     "/variation": {"reference": REQUIRED, "adapter": "base", "scale": 1.0, "prompt": "", **COMMON, **LAST},
@@ -79,7 +81,7 @@ PROMISED = {
         "pose_hands": False,
         "pose_face": False,
         "pose_detector": "openpose",
-        "output_format": "png",
+        **dict(list(LAST.items())[2:]),
     },
     "/models": {},
 }
@@ -300,7 +302,6 @@ def test_what_was_added_later_counts(client: Client, pictures: Pictures) -> None
         {"view": "pad"},
         {"centre_x": 0.0},
         {"region": "left"},
-        {"region": "lower"},
         {"negative_reference": other},
     ]
     drawn = [pixels(client.predict(**wish, **change)[0][0]).tobytes() for change in changes]
@@ -381,7 +382,7 @@ def test_a_missing_picture_a_missing_prompt_and_an_empty_mask_are_named(client: 
 
 
 def test_scale_nan_is_refused(app_url: str) -> None:
-    added_later = [0, 1, "crop", 0.5, 0.5, None, None, 1, "all", "everywhere", "png"]
+    added_later = [0, 1, "crop", 0.5, 0.5, None, None, 1, *LAST.values()]
     values = json.dumps(["a cat", None, "base", float("nan"), "", 1, -1, 0, 0, 0, 0, "toybox", *added_later])
     call = f"{app_url}gradio_api/call/mix"
     event = httpx.post(call, content=f'{{"data": {values}}}', headers={"content-type": "application/json"}).json()

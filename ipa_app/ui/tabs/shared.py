@@ -17,14 +17,18 @@ from ipa_app.ui.controls import AT_ONCE
 from ipa_app.ui.language.markup import said
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ipa_app.imaging.opening import Opened
     from ipa_app.models.entry import ModelEntry
     from ipa_app.ui.examples import Example
     from ipa_app.ui.parts import Parts
     from ipa_app.ui.running import Runner
+    from ipa_app.ui.studio import Studio
 
 
 Update = dict[Any, Any]
+Keeping = Mapping[str, Callable[[Any], str | None]]
 Fields = tuple[dict[str, Any], list[Message]]
 
 
@@ -72,6 +76,8 @@ class TaskTab:
         connect: connects what only this tab has.
         from_example: the values of its own inputs for an example, by the input's name; others stay as they are.
         from_request: further updates of its own components where a request is restored.
+        shape_inputs: those of its inputs that say what shape its pictures have, beside width and height.
+        shape_of: returns a picture of that shape to paint on, mode "RGB", of what was sent; None where there is none.
     """
 
     task: str
@@ -85,11 +91,13 @@ class TaskTab:
     folds: dict[str, gr.Accordion] = field(default_factory=dict)
     extras: dict[str, gr.Button] = field(default_factory=dict)
     compared: gr.CheckboxGroup | None = None
-    kept: Mapping[str, Callable[[Any], str | None]] = field(default_factory=dict)
+    kept: Keeping = field(default_factory=dict)
     starting: tuple[gr.Button, ...] = ()
     connect: Callable[[Parts, Runner], None] | None = None
     from_example: Callable[[Example], dict[str, Any]] | None = None
     from_request: Callable[[GenerateRequest], Update] | None = None
+    shape_inputs: Mapping[str, Any] = field(default_factory=dict)
+    shape_of: Callable[[Mapping[str, Any], Studio], Image.Image | None] | None = None
 
     @property
     def default_scale(self) -> float:
@@ -166,20 +174,23 @@ def _further_buttons(task: str, extras: Mapping[str, Message]) -> dict[str, gr.B
 
 
 def with_kept(
-    press: Callable[..., Any], *, tab: TaskTab, inputs: Mapping[str, Any], **listener: Any
+    press: Callable[..., Any], *, keep: Keeping, inputs: Mapping[str, Any], **listener: Any
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Save what a tab keeps as files, and return the event that comes then, and the inputs with the files.
+    """Save what is to be kept as files, and return the event that comes then, and the inputs with the files.
 
     An editor's strokes need its own decoding, all other inputs must reach us undecoded: two listeners.
 
     Args:
         press: the event that begins it.
-        tab: whose inputs they are.
+        keep: what saves an input's value, by the input's name.
         inputs: components by name.
         listener: further properties of the listener that saves.
     """
-    kept = dict(inputs)
-    for name, keep in tab.kept.items():
-        kept[name] = gr.State(None)
-        press = press(keep, inputs[name], kept[name], **listener, **AT_ONCE).success
-    return press, kept
+    kept = {name: gr.State(None) for name in keep}
+
+    def keep_all(*values: Any) -> Any:
+        saved = [save(value) for save, value in zip(keep.values(), values, strict=True)]
+        return saved if len(saved) > 1 else saved[0]
+
+    pressed = press(keep_all, [inputs[name] for name in keep], [*kept.values()], **listener, **AT_ONCE)
+    return pressed.success, {**inputs, **kept}
