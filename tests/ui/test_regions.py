@@ -25,10 +25,10 @@ def test_each_reference_can_have_a_mask_of_its_own(client: Client, pictures: dic
     one, two = (handle_file(pictures[name]) for name in ("plain.png", "rotated.jpg"))
     left, right = (handle_file(str(tmp_path / f"{name}.png")) for name in halves)
     wish: dict[str, Any] = {"reference": one, "reference_2": two, "weight_2": 0.5, "seed": 5, "api_name": "/variation"}
-    ((masked,), settings), ((halved,), _), ((everywhere,), _) = (
-        client.predict(**wish, **more)
-        for more in ({"region_mask": left, "region_mask_2": right}, {"region": "left", "region_2": "right"}, {})
-    )
+    painted: dict[str, Any] = {"region_mask": left, "region_mask_2": right}
+    named: dict[str, Any] = {"region": "left", "region_2": "right"}
+    (masked,), settings = client.predict(**wish, **painted)
+    ((halved,), _), ((everywhere,), _) = client.predict(**wish, **named), client.predict(**wish)
     difference = np.abs(pixels(masked).astype(int) - pixels(halved)).max()
     assert difference <= 1
     assert not np.array_equal(pixels(masked), pixels(everywhere))
