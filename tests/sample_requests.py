@@ -19,7 +19,13 @@ EVERYWHERE: dict[str, Any] = {
     "references": (
         Reference(image=noise_picture(0), weight=0.5, view="pad", centre_x=0.1),
         Reference(image=noise_picture(1), centre_x=0.25, centre_y=0.75, region="left"),
-        Reference(image=noise_picture(2), weight=2, view="stretch", region="lower"),
+        Reference(
+            image=noise_picture(2),
+            weight=2,
+            view="stretch",
+            region_mask=Image.linear_gradient("L").resize((64, 72)),
+            region_softness=1.5,
+        ),
         reference(3, 0),
     ),
     "negative_reference": noise_picture(4),

@@ -25,11 +25,13 @@ from ipa_app.imaging.packing import LONGEST_SIDE, pack_picture
 from ipa_app.imaging.result_files import read_record
 from ipa_app.models.hashing import picture_hash
 from ipa_app.models.prompt_weights import escaped, without_weights
-from ipa_app.options import options
+from ipa_app.options import Option, options
 
 _REFERENCES = tuple(f"reference_{number}" for number in range(1, MOST_REFERENCES + 1))
+_REGIONS = tuple(f"region_mask_{number}" for number in range(1, MOST_REFERENCES + 1))
 INPUT_KINDS = {
     **dict.fromkeys(_REFERENCES, "reference"),
+    **dict.fromkeys(_REGIONS, "mask"),
     **{name: option.kind for name, option in options(GenerateRequest).items() if option.is_picture},
 }
 """The names of all input pictures, and what kind each is."""
@@ -38,7 +40,7 @@ STYLED = ("styled_prompt", "styled_negative_prompt")
 """What is noted of a style: the prompts as they are with it, since a file of styles may change."""
 _TEXTS = ("prompt", "negative_prompt")
 _PIECES = re.compile(r"\w+|[^\w\s]")
-_REFERENCE_NOTES = tuple(field.name for field in fields(Reference) if field.name != "image")
+_REFERENCE_NOTES = tuple(name for name, option in options(Reference).items() if not option.is_picture)
 _REQUEST_FIELDS = frozenset(field.name for field in fields(GenerateRequest))
 _NOT_AS_THEY_ARE = {"references", "notes", *INPUT_KINDS}
 # Noted beside the request: what follows from it, or what it was drawn with.
@@ -94,6 +96,8 @@ def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: s
 def input_pictures(plan: Plan) -> dict[str, Image.Image]:
     """Name the pictures that a plan draws from: those that its metadata mentions, and no others."""
     pictures = dict(zip(_REFERENCES, (each.image for each in plan.noted_references), strict=False))
+    masks = zip(_REGIONS, (each.region_mask for each in plan.noted_references), strict=False)
+    pictures |= {name: mask for name, mask in masks if mask is not None}
     # Keypoints are noted whole; a picture that is only extended may have no mask.
     own = {name: picture for name, picture in plan.task.pictures(plan).items() if isinstance(picture, Image.Image)}
     away = {} if plan.negative_reference is None else {"negative_reference": plan.negative_reference}
@@ -126,7 +130,8 @@ def read_request(path: str | Path) -> GenerateRequest:
         values |= {name: escaped(values[name]) for name in _TEXTS if _has_weights(values.get(name))}
     task = TASKS.get(named) if isinstance(named := settings.get("task"), str) else None
     own = task.picture_fields(GenerateRequest) if task else ()
-    noted = [name for name in INPUT_KINDS if name not in (*_REFERENCES, *own) and settings.get(name) is not None]
+    beside = (*_REFERENCES, *_REGIONS, *own)
+    noted = [name for name in INPUT_KINDS if name not in beside and settings.get(name) is not None]
     values |= {name: picture_in_file(pictures, name) for name in noted}
     if task is not None:
         values |= task.restored(settings, pictures, of=GenerateRequest)
@@ -175,10 +180,14 @@ def _references(notes: object, pictures: Mapping[str, Image.Image]) -> tuple[Ref
         raise _incomplete()
     if len(notes) > MOST_REFERENCES:
         raise UserError("recipe.too_many_references", count=len(notes), most=MOST_REFERENCES)
-    named = zip(_REFERENCES, notes, strict=False)
+    named = zip(_REFERENCES, _REGIONS, notes, strict=False)
     return tuple(
-        Reference(image=picture_in_file(pictures, name), **{key: note[key] for key in _REFERENCE_NOTES if key in note})
-        for name, note in named
+        Reference(
+            image=picture_in_file(pictures, name),
+            region_mask=None if note.get("region_mask") is None else picture_in_file(pictures, mask),
+            **{key: note[key] for key in _REFERENCE_NOTES if key in note},
+        )
+        for name, mask, note in named
     )
 
 
@@ -188,14 +197,24 @@ def _noted_options(request: GenerateRequest) -> list[str]:
     return [
         name
         for name, option in options(type(request)).items()
-        if task.takes(option)
-        and not option.is_picture
-        and (not option.beside or isinstance(getattr(request, option.beside), Image.Image))
+        if task.takes(option) and not option.is_picture and _counts(option, request)
     ]
 
 
+def _counts(option: Option, instance: GenerateRequest | Reference) -> bool:
+    """Whether what an option says something of is there."""
+    return not option.beside or isinstance(getattr(instance, option.beside), Image.Image)
+
+
 def _noted(reference: Reference) -> dict[str, Any]:
-    values = {name: getattr(reference, name) for name, option in options(Reference).items() if not option.is_picture}
+    declared = options(Reference).items()
+    values = {
+        name: getattr(reference, name)
+        for name, option in declared
+        if not option.is_picture and _counts(option, reference)
+    }
+    if reference.region_mask is not None:
+        values["region_mask"] = picture_hash(reference.region_mask)
     return {"sha256": picture_hash(reference.image), **values}
 
 

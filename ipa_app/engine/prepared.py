@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from ipa_app.adapter import ImagePrompt
 from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.job import Job
 from ipa_app.engine.metadata import input_pictures, metadata_of
 from ipa_app.engine.prompts import prompt_notes, read_prompts
-from ipa_app.engine.references import Reference, RegionName
+from ipa_app.engine.references import Reference
+from ipa_app.engine.regions import place, region_notes
 from ipa_app.engine.results import AllWithheld, GenerateResult, Progress, notice
 from ipa_app.engine.tasks.task import TaskInputs, Tools
 from ipa_app.imaging.cropping import side_by_side, square_for_clip, squares_for_clip
-from ipa_app.imaging.masks import Box
 from ipa_app.messages import Message
 
 if TYPE_CHECKING:
@@ -122,7 +122,9 @@ class PreparedJob:
     def _notes(self) -> tuple[Message, ...]:
         """What is to be said with the pictures."""
         plan = self.job.plan
-        return (*plan.request.notes, *self._inputs.notes, *prompt_notes(plan, self._model.tokenizers))
+        size = self._inputs.picture_size or plan.canvas_size
+        regions = region_notes(plan.request.references, size) if plan.uses_references else ()
+        return (*plan.request.notes, *self._inputs.notes, *regions, *prompt_notes(plan, self._model.tokenizers))
 
     def _finish(self) -> None:
         plan = self.job.plan
@@ -159,8 +161,8 @@ def _read_controlnet(job: Job, model: LoadedModel) -> None:
 def _image_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tuple[ImagePrompt, ...]:
     """Encode a job's references; none at scale 0.
 
-    Those of one region share a prompt, with the tokens of all and their values weighted. Prompts of several regions are
-    added up, each where it counts.
+    Those that are joined share a prompt, with the tokens of all and their values weighted. Prompts of several regions
+    are added up, each where it counts.
 
     Args:
         job: whose they are.
@@ -172,20 +174,21 @@ def _image_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tuple
         return ()
     if adapter not in model.adapters:
         job.emit(Progress(phase="loading", message=Message("doing.reading_adapter", title=adapter.title)))
-    groups: dict[RegionName, list[Reference]] = {}
-    for reference in request.references:
-        groups.setdefault(reference.region, []).append(reference)
     away = None
     if plan.negative_reference is not None:
         away = model.encode(square_for_clip(plan.negative_reference.convert("RGB")), adapter)
-    size, window = inputs.picture_size or plan.canvas_size, inputs.window or (0, 0, *plan.canvas_size)
-    grid = model.latent_size(plan.canvas_size)
+    placed = place(
+        request.references,
+        size=inputs.picture_size or plan.canvas_size,
+        window=inputs.window or (0, 0, *plan.canvas_size),
+        grid=model.latent_size(plan.canvas_size),
+    )
     return tuple(
         _joined(references, job=job, model=model, adapter=adapter, away=away)
         .with_scale(plan.image_scale)
         .with_range(request.start, request.end)
-        .with_mask(region_mask(region, size=size, window=window, grid=grid))
-        for region, references in groups.items()
+        .with_mask(None if mask is None else torch.from_numpy(np.array(mask, np.float32)))
+        for references, mask in placed
     )
 
 
@@ -203,26 +206,3 @@ def _joined(
     if away is not None:
         prompts = [prompt.against(away) for prompt in prompts]
     return ImagePrompt.concat(prompts, weights=weights)
-
-
-def region_mask(region: RegionName, *, size: tuple[int, int], window: Box, grid: tuple[int, int]) -> Tensor | None:
-    """Return which cells of the latent grid lie in a region.
-
-    Args:
-        region: of the whole finished picture.
-        size: (width, height) of that picture, in its own pixels.
-        window: (left, top, right, bottom) of the part that is drawn, in the same pixels; may reach over the edges.
-        grid: (width, height) in cells of what is drawn.
-
-    Returns:
-        (height, width) float32: the share of each cell that lies in the region; None for everywhere.
-    """
-    if region == "everywhere":
-        return None
-    across = region in ("left", "right")
-    axis = 0 if across else 1
-    begin, end, cells = window[axis], window[axis + 2], grid[axis]
-    middle = (size[axis] / 2 - begin) / (end - begin) * cells
-    first_half = (middle - torch.arange(cells)).clamp(0, 1)
-    line = first_half if region in ("left", "upper") else 1 - first_half
-    return (line[None, :] if across else line[:, None]).expand(grid[1], grid[0])

@@ -7,10 +7,12 @@ from typing import Literal
 
 from PIL import Image
 
+from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import SquareMode
+from ipa_app.imaging.masks import region_levels
 from ipa_app.options import check_options, option
 
-RegionName = Literal["everywhere", "left", "right", "upper", "lower"]
+RegionName = Literal["everywhere", "left", "right", "upper", "lower", "painted"]
 
 MOST_REFERENCES = 4
 
@@ -19,10 +21,14 @@ MOST_REFERENCES = 4
 class Reference:
     """A picture used as a prompt.
 
-    Each option says itself what it means and what is allowed.
+    Each option says itself what it means and what is allowed. Beside the options:
+
+    Attributes:
+        region_mask: mode "L", to which any other picture is brought, of at most 1024 pixels a side. Where there is one
+            the region is "painted".
 
     Raises:
-        UserError: a value is not allowed.
+        UserError: a value is not allowed; a mask is missing, empty, or stands beside a half.
     """
 
     image: Image.Image = option(
@@ -34,6 +40,7 @@ class Reference:
         label="Weight of picture {number}",
         step=0.05,
         between=(0, 2),
+        doc="how much the reference counts beside others, {least:g} to {most:g}",
     )
     view: SquareMode = option(
         "crop",
@@ -62,11 +69,38 @@ class Reference:
         "everywhere",
         title="The reference's region",
         label="Where in the new picture it counts",
-        help="Two pictures can have a half each. Pictures for the same place share it.",
-        shown=("Everywhere", "Left half", "Right half", "Upper half", "Lower half"),
-        doc="where in the new picture the reference counts: everywhere, or left, right, upper or lower half",
+        help="Two pictures can have a half each, or the places that you paint. Pictures for the same place share it.",
+        shown=("Everywhere", "Left half", "Right half", "Upper half", "Lower half", "Where I paint"),
+        doc=(
+            "where in the new picture the reference counts: everywhere, or left, right, upper or lower half, "
+            "or painted, which region_mask implies"
+        ),
+    )
+    region_mask: Image.Image | None = option(
+        None,
+        title="The mask of the reference's region",
+        kind="mask",
+        doc="where the reference counts: white in full, black not at all, grey in between; of the result's shape",
+    )
+    region_softness: float = option(
+        0,
+        title="The softness of the region's edge",
+        label="Softness of the place's edge",
+        help="0: as hard as it is painted. In percent of the picture's longer side.",
+        step=0.5,
+        between=(0, 20),
+        beside="region_mask",
+        doc="width of the soft edge of region_mask, percent of its longer side, {least:g} (as it is) to {most:g}",
     )
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the values; a mask says by itself that it is what counts, and is brought to its usual form."""
         check_options(self)
+        if self.region_mask is None:
+            if self.region == "painted":
+                raise UserError("region.no_mask").blaming("region_mask")
+            return
+        if self.region not in ("everywhere", "painted"):
+            raise UserError("region.two_places", region=self.region).blaming("region_mask")
+        object.__setattr__(self, "region", "painted")
+        object.__setattr__(self, "region_mask", region_levels(self.region_mask))

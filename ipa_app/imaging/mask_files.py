@@ -17,6 +17,7 @@ from ipa_app.imaging.opening import Decoded, Opened, PictureSource, decode, in_s
 from ipa_app.messages import Message
 
 _NAME = Message("upload.mask")
+_REGION = Message("upload.region_mask")
 
 # A shape is the same up to so many pixels of rounding, or this share of a side.
 _ROUNDING, _STRETCH = 2, 0.01
@@ -42,6 +43,14 @@ _SWAPS_SIDES = (
     Image.Transpose.TRANSPOSE,
     Image.Transpose.TRANSVERSE,
 )
+_OF_REGIONS = {
+    "mask.transparent_is_redrawn": Message("region.transparent_counts"),
+    "mask.painted_is_redrawn": Message("region.painted_counts"),
+    "mask.not_black_is_redrawn": Message("region.not_black_counts"),
+    "mask.brighter_is_redrawn": Message("region.brighter_counts"),
+}
+"""What is said of a mask that is repainted, and of one of a region that is understood in the same way."""
+
 _BACK = {
     Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
     Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
@@ -81,9 +90,16 @@ class _Drawn:
 
 @dataclass(frozen=True, kw_only=True)
 class _Meaning:
-    """What is repainted, (H, W), and a note on why, where that is not plain to see."""
+    """What a mask means.
+
+    Attributes:
+        painted: (H, W), what is repainted.
+        levels: (H, W), 0..1, how strongly, where its edges may be soft; those of a repainted part are hard.
+        note: why, where that is not plain to see.
+    """
 
     painted: np.ndarray
+    levels: np.ndarray | None = None
     note: Message | None = None
 
 
@@ -106,7 +122,7 @@ def read_mask(source: PictureSource, picture: Opened, *, may_be_empty: bool = Fa
     """
     decoded = decode(source, name=_NAME, min_side=1)
     size = picture.image.size
-    turns = [turn for turn in _turns(decoded, picture) if _fits(_size_after(turn, decoded.image.size), size)]
+    turns = [turn for turn in _turns(decoded, picture) if is_same_shape(_size_after(turn, decoded.image.size), size)]
     if not turns:
         width, height = decoded.image.size
         raise UserError("mask.other_shape", mask_width=width, mask_height=height, width=size[0], height=size[1])
@@ -126,6 +142,45 @@ def read_mask(source: PictureSource, picture: Opened, *, may_be_empty: bool = Fa
     return MaskFile(mask=fit_mask(painted, size, may_be_empty=may_be_empty), notes=tuple(notes))
 
 
+def read_region_mask(source: PictureSource) -> MaskFile:
+    """Open a mask of where a reference counts, keeping its soft edges, and find out what is meant by it.
+
+    Args:
+        source: as for `decode`, in all the ways that `read_mask` knows but copies of a picture: there is none yet.
+
+    Returns:
+        Mode "L" of its own size: 255 where the reference counts in full, 0 where it does not.
+
+    Raises:
+        UserError: not a picture, or it cannot be told what is meant.
+    """
+    decoded = decode(source, name=_REGION, min_side=1)
+    try:
+        meaning = _meaning(_drawn(decoded, None, name=_REGION), None)
+    except UserError as error:
+        raise UserError("region.unclear") from error
+    notes = [*decoded.notes, *([_OF_REGIONS[meaning.note.key]] if meaning.note else [])]
+    levels = np.rint(_levels(meaning) * 255).clip(0, 255).astype(np.uint8)
+    return MaskFile(mask=Image.fromarray(levels), notes=tuple(notes))
+
+
+def _levels(meaning: _Meaning) -> np.ndarray:
+    return meaning.painted if meaning.levels is None else meaning.levels
+
+
+def is_same_shape(size: tuple[int, int], frame: tuple[int, int]) -> bool:
+    """Return whether two sizes are of one shape, up to rounding of either."""
+    (width, height), (frame_width, frame_height) = size, frame
+    stretch = width * frame_height / (height * frame_width)
+    off = (
+        width - height * frame_width / frame_height,
+        height - width * frame_height / frame_width,
+        frame_width - frame_height * width / height,
+        frame_height - frame_width * height / width,
+    )
+    return abs(stretch - 1) <= _STRETCH or min(map(abs, off)) <= _ROUNDING
+
+
 # ---------------------------------------------------------------- where it lies
 
 
@@ -143,21 +198,8 @@ def _size_after(turn: Image.Transpose | None, size: tuple[int, int]) -> tuple[in
     return (size[1], size[0]) if turn in _SWAPS_SIDES else size
 
 
-def _fits(size: tuple[int, int], frame: tuple[int, int]) -> bool:
-    """Whether two sizes are of one shape, up to rounding of either."""
-    (width, height), (frame_width, frame_height) = size, frame
-    stretch = width * frame_height / (height * frame_width)
-    off = (
-        width - height * frame_width / frame_height,
-        height - width * frame_height / frame_width,
-        frame_width - frame_height * width / height,
-        frame_height - frame_width * height / width,
-    )
-    return abs(stretch - 1) <= _STRETCH or min(map(abs, off)) <= _ROUNDING
-
-
-def _drawn(decoded: Decoded, turn: Image.Transpose | None) -> _Drawn:
-    image, _ = in_srgb(decoded, name=_NAME)
+def _drawn(decoded: Decoded, turn: Image.Transpose | None, *, name: Message = _NAME) -> _Drawn:
+    image, _ = in_srgb(decoded, name=name)
     grey = decoded.levels
     if grey is None and decoded.image.mode in ("1", "L"):
         grey = decoded.image.convert("L")
@@ -175,8 +217,8 @@ def _drawn(decoded: Decoded, turn: Image.Transpose | None) -> _Drawn:
 # ---------------------------------------------------------------- what it means
 
 
-def _meaning(drawn: _Drawn, picture: Image.Image) -> _Meaning:
-    """Find out what is repainted.
+def _meaning(drawn: _Drawn, picture: Image.Image | None) -> _Meaning:
+    """Find out what is repainted of a picture, or of any that there may be.
 
     Raises:
         UserError: it cannot be told.
@@ -194,10 +236,11 @@ def _meaning(drawn: _Drawn, picture: Image.Image) -> _Meaning:
     return _of_grey(drawn, picture)
 
 
-def _of_transparency(drawn: _Drawn, opaque: np.ndarray, picture: Image.Image) -> _Meaning:
-    hole = _Meaning(painted=~opaque, note=Message("mask.transparent_is_redrawn"))
+def _of_transparency(drawn: _Drawn, opaque: np.ndarray, picture: Image.Image | None) -> _Meaning:
+    opacity = drawn.opacity / 255
+    hole = _Meaning(painted=~opaque, levels=1 - opacity, note=Message("mask.transparent_is_redrawn"))
     edge = np.concatenate([opaque[0], opaque[-1], opaque[:, 0], opaque[:, -1]]).mean()
-    if _is_copy(drawn, picture):
+    if picture is not None and _is_copy(drawn, picture):
         there = np.asarray(picture.convert("RGBA").getchannel("A").resize(opaque.shape[::-1])) > 127
         # Where the picture itself is transparent, and its copy with it, nothing was cut out.
         cut = hole.painted & there if (hole.painted | there).mean() > 0.995 else hole.painted
@@ -207,27 +250,29 @@ def _of_transparency(drawn: _Drawn, opaque: np.ndarray, picture: Image.Image) ->
     ink = drawn.colours[opaque]
     white, black = (ink.min(axis=1) > 255 * _MIDDLE).mean(), (ink.max(axis=1) < 255 * _MIDDLE).mean()
     if min(white, black) > 0.02 and white + black > 0.9:
-        return _Meaning(painted=opaque & (drawn.grey > _MIDDLE))
+        return _Meaning(painted=opaque & (drawn.grey > _MIDDLE), levels=opacity * drawn.grey)
     is_flat, is_black = _is_flat(ink), black > 0.9
     # A ground that reaches all around has a hole in it, strokes leave the edge free; colours are for strokes.
     if edge > 0.65 and (is_black or not is_flat):
         return hole
     if is_flat and edge < (0.35 if is_black else 0.65):
         note = None if white > 0.9 else Message("mask.painted_is_redrawn")
-        return _Meaning(painted=opaque, note=note)
+        return _Meaning(painted=opaque, levels=opacity, note=note)
     raise _unclear()
 
 
-def _of_colours(drawn: _Drawn, coloured: np.ndarray, strongest: np.ndarray, picture: Image.Image) -> _Meaning:
+def _of_colours(drawn: _Drawn, coloured: np.ndarray, strongest: np.ndarray, picture: Image.Image | None) -> _Meaning:
     rest = drawn.colours[~coloured]
     is_on_black = rest.size > 0 and (rest.max(axis=1) < 255 * _MIDDLE).mean() > 0.95
-    if is_on_black and _is_flat(drawn.colours.reshape(-1, 3)) and not _is_copy(drawn, picture, least=_MOSTLY):
+    is_copy = picture is not None and _is_copy(drawn, picture, least=_MOSTLY)
+    if is_on_black and _is_flat(drawn.colours.reshape(-1, 3)) and not is_copy:
+        levels = strongest / strongest.max()
         painted = strongest > strongest.max() / 2
-        return _Meaning(painted=painted, note=Message("mask.not_black_is_redrawn"))
+        return _Meaning(painted=painted, levels=levels, note=Message("mask.not_black_is_redrawn"))
     return _of_copy(drawn, picture)
 
 
-def _of_grey(drawn: _Drawn, picture: Image.Image) -> _Meaning:
+def _of_grey(drawn: _Drawn, picture: Image.Image | None) -> _Meaning:
     grey = drawn.grey
     least, most = float(grey.min()), float(grey.max())
     if most <= _DARK and (least == most or drawn.is_lossy):
@@ -239,19 +284,21 @@ def _of_grey(drawn: _Drawn, picture: Image.Image) -> _Meaning:
     has_two = not drawn.is_lossy and bool(((grey == least) | (grey == most)).all())
     if not has_two and most <= _DARK:
         raise _unclear()
-    if (not has_two and _is_photo(grey)) or _is_copy(drawn, picture, least=_WHOLLY):
+    is_copy = picture is not None and _is_copy(drawn, picture, least=_WHOLLY)
+    if (not has_two and _is_photo(grey)) or is_copy:
         return _of_copy(drawn, picture)
     if least <= _MIDDLE < most:
-        return _Meaning(painted=grey > _MIDDLE)
-    return _Meaning(painted=grey > (least + most) / 2, note=Message("mask.brighter_is_redrawn"))
+        return _Meaning(painted=grey > _MIDDLE, levels=grey)
+    levels = (grey - least) / (most - least)
+    return _Meaning(painted=grey > (least + most) / 2, levels=levels, note=Message("mask.brighter_is_redrawn"))
 
 
-def _of_copy(drawn: _Drawn, picture: Image.Image) -> _Meaning:
+def _of_copy(drawn: _Drawn, picture: Image.Image | None) -> _Meaning:
     """Take what differs from the picture, where a mask is the picture with something painted over."""
     import cv2
 
     height, width = drawn.grey.shape
-    if picture.size != (width, height) or not _is_copy(drawn, picture, least=_MOSTLY):
+    if picture is None or picture.size != (width, height) or not _is_copy(drawn, picture, least=_MOSTLY):
         raise _unclear()
     unlike = np.abs(drawn.colours.astype(np.int16) - np.asarray(picture.convert("RGB"))).max(axis=2) > _UNLIKE
     # Single pixels are what saving it again has changed; small gaps are where the picture had the colour of the paint.

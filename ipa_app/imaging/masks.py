@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageFilter
 
 from ipa_app.errors import UserError
+from ipa_app.imaging.cropping import fitted_size
 from ipa_app.imaging.opening import PictureSource, flatten, read_image
 
 Box = tuple[int, int, int, int]
 
 _THRESHOLD = 127
+_LARGEST_REGION = 1024
 _TO_HARD = [255 if value > _THRESHOLD else 0 for value in range(256)]
 
 
@@ -69,6 +71,54 @@ def editor_mask(editor_value: Mapping[str, Any] | None) -> tuple[Image.Image, Im
     if mask.getbbox() is None:
         raise UserError("mask.nothing_painted")
     return flatten(canvas.crop(frame)), mask
+
+
+def region_levels(mask: Image.Image) -> Image.Image:
+    """Bring a mask whose greys count to its usual form.
+
+    Args:
+        mask: of any mode and size.
+
+    Returns:
+        Mode "L", at most 1024 pixels a side, which is more than the cells of any latent grid.
+
+    Raises:
+        UserError: it is black all over.
+    """
+    levels = mask if mask.mode == "L" else mask.convert("L")
+    if max(levels.size) > _LARGEST_REGION:
+        levels = levels.resize(fitted_size(levels.size, (_LARGEST_REGION, _LARGEST_REGION)), Image.Resampling.BOX)
+    if levels.getbbox() is None:
+        raise UserError("region.empty").blaming("region_mask")
+    return levels
+
+
+def soften(mask: Image.Image, percent: float) -> Image.Image:
+    """Let a mask's edge fade out on both of its sides.
+
+    Args:
+        mask: mode "L".
+        percent: width of the edge, of the mask's longer side; at 0 it stays as it is.
+    """
+    # Nearly all of a Gaussian's fading lies within two standard deviations to either side.
+    return mask.filter(ImageFilter.GaussianBlur(percent / 100 * max(mask.size) / 4)) if percent else mask
+
+
+def editor_levels(editor_value: Mapping[str, Any] | None) -> Image.Image | None:
+    """Return how strongly is painted what gr.ImageEditor sends, its picture left aside; None where nothing is.
+
+    Args:
+        editor_value: as for `editor_mask`.
+
+    Returns:
+        Mode "L", 255 where any layer is opaque.
+    """
+    background = (editor_value or {}).get("background")
+    if editor_value is None or background is None:
+        return None
+    size = read_image(background, min_side=1).image.size
+    levels = _painted(editor_value.get("layers") or (), size, keep_soft=True)
+    return levels if levels.getbbox() else None
 
 
 def mask_box(
@@ -181,13 +231,14 @@ def paste_back(
     return result
 
 
-def _painted(layers: Sequence[PictureSource | None], size: tuple[int, int]) -> Image.Image:
-    """Union of all layers' opaque pixels on a canvas of `size`."""
+def _painted(layers: Sequence[PictureSource | None], size: tuple[int, int], *, keep_soft: bool = False) -> Image.Image:
+    """Union of all layers on a canvas of `size`: their opacity, or 255 where that is above the middle."""
     mask = Image.new("L", size, 0)
     for layer in layers:
         if layer is None:
             continue
-        alpha = _hard(read_image(layer, min_side=1).image.convert("RGBA").getchannel("A"))
+        alpha = read_image(layer, min_side=1).image.convert("RGBA").getchannel("A")
+        alpha = alpha if keep_soft else _hard(alpha)
         mask = ImageChops.lighter(mask, alpha.resize(size, Image.Resampling.NEAREST))
     return mask
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
 
-from ipa_app.engine.references import Reference
+from ipa_app.engine.references import MOST_REFERENCES, Reference
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.tasks import TASKS
@@ -21,7 +22,7 @@ from ipa_app.errors import UserError
 from ipa_app.options import Option, options
 from ipa_app.ui.calls import Endpoint, Picture, awaited
 from ipa_app.ui.failures import explained
-from ipa_app.ui.form import build_request
+from ipa_app.ui.form import build_request, slot_name
 from ipa_app.ui.studio import Studio, UnsavedError, save_pictures
 from ipa_app.ui.tabs import tab_for
 
@@ -34,12 +35,17 @@ _DISK_FULL = (
     "The app's disk is full, so the pictures could not be saved: please make room there, "
     "and ask again with seed {seed}, which gives the same pictures."
 )
+_OF_FURTHER = ("reference", "weight", "region", "region_mask")
+"""What programs can say of each reference after the first; for all else the defaults count."""
 _ORDER = (
     *("image", "mask", "pose", "reference", "prompt", "adapter", "scale", "control_scale", "negative_prompt", "count"),
     *("seed", "steps", "guidance", "width", "height", "model", "start", "end", "view", "centre_x", "centre_y"),
     *("negative_reference", "start_image", "strength", "mask_invert", "mask_grow", "mask_feather", "area"),
     *("mask_padding", "extend_left", "extend_right", "extend_up", "extend_down", "control_start", "control_end"),
-    *("part", "region", "pose_hands", "pose_face", "pose_detector"),
+    *("part", "region", "pose_hands", "pose_face", "pose_detector", "output_format"),
+    *("region_mask", "region_softness", "weight"),
+    *(slot_name(name, number) for number in range(2, MOST_REFERENCES + 1) for name in _OF_FURTHER),
+    *("pose_fit", "style"),
 )
 """The order that programs were promised; a tab may name others that come first. Whatever must be given comes before all
 else, and what is newer, and thus not named here, at the end."""
@@ -76,6 +82,9 @@ def parameters(task: str) -> dict[str, Option]:
     """Return what the endpoint of a task takes, by name, in the order in which it is promised."""
     declared = [*options(GenerateRequest).values(), *options(Reference).values()]
     offered = {each.api: each for each in declared if each.doc and TASKS[task].takes(each)}
+    for number in range(2, MOST_REFERENCES + 1):
+        named = {slot_name(name, number): offered[name] for name in _OF_FURTHER}
+        offered |= {name: replace(option, api=name) for name, option in named.items()}
 
     def place(name: str) -> tuple[bool, int]:
         known = (*tab_for(task).first, *_ORDER)

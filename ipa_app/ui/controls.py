@@ -10,6 +10,7 @@ import gradio as gr
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.messages import Message, english
 from ipa_app.options import Option, options
+from ipa_app.ui.language.markup import said
 from ipa_app.ui.pictures import show_anywhere
 
 if TYPE_CHECKING:
@@ -114,6 +115,48 @@ def offer_styles(entry: ModelEntry, *, chosen: str) -> dict[str, Any]:
 
 def _styles_of(entry: ModelEntry) -> list[tuple[str, str]]:
     return [(Message("page.style.none"), ""), *((style_title(name), name) for name in entry.styles)]
+
+
+def mask_editor(label: Message, *, elem_id: str, colour: str, side: int, brush: int, height: int) -> gr.ImageEditor:
+    """Return an area to paint a mask in, with one colour, and nothing else to do in it.
+
+    Args:
+        label: what is painted.
+        elem_id: of the area.
+        colour: of the brush, as "#rrggbb".
+        side: of the canvas, in pixels, where there is no picture on it.
+        brush: its width and the rubber's, in pixels of the picture.
+        height: in pixels.
+    """
+    return gr.ImageEditor(
+        label=label,
+        show_label=False,
+        elem_id=elem_id,
+        type="pil",
+        image_mode="RGBA",
+        sources=(),
+        transforms=(),
+        layers=False,
+        brush=gr.Brush(colors=[colour], color_mode="fixed", default_size=brush),
+        eraser=gr.Eraser(default_size=brush),
+        canvas_size=(side, side),
+        height=height,
+        buttons=["fullscreen"],
+        interactive=True,
+    )
+
+
+def mask_box(label: Message, *, elem_id: str, height: int) -> tuple[gr.Accordion, gr.Image]:
+    """Lay out an upload box for a mask in place of what is painted, and return the accordion that it lies in, and it.
+
+    Args:
+        label: what it means.
+        elem_id: of the box.
+        height: in pixels.
+    """
+    with gr.Accordion(Message("page.inpaint.mask_accordion"), open=False, elem_id=f"{elem_id}-panel") as fold:
+        gr.HTML(said(label, tag="p", css_class="ipa-help"), padding=False, elem_classes="ipa-text")
+        return fold, picture_input(label=label, elem_id=elem_id, height=height, is_kept=True)
 
 
 def _slider(declared: Option, common: dict[str, Any]) -> gr.Slider:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -13,7 +14,7 @@ from ipa_app.imaging.opening import open_image
 from ipa_app.messages import Message
 from ipa_app.ui.controls import CHECKED
 from ipa_app.ui.failures import gradio_error
-from ipa_app.ui.orders import SERIES
+from ipa_app.ui.orders import SERIES, Order
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.pictures import keep_picture
 from ipa_app.ui.references import Filling
@@ -37,12 +38,15 @@ def connect_extras(parts: Parts, *, runner: Runner, restorer: Restorer) -> None:
     parts.results.use_settings.click(restorer.from_result, picked, restorer.outputs, **CHECKED)
 
 
-def drawing_inputs(parts: Parts, task: str) -> dict[str, Any]:
-    """What `Runner.connect` is given: the form, and what this visit has made so far."""
-    return {**parts.inputs_of(parts.tab_of(task)), "history": parts.results.history}
-
-
-def connect_drawing(parts: Parts, press: Callable[..., Any], *, tab: TaskTab, runner: Runner) -> None:
+def connect_drawing(
+    parts: Parts,
+    press: Callable[..., Any],
+    *,
+    tab: TaskTab,
+    runner: Runner,
+    order: Order | None = None,
+    beside: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
     """Let something that is pressed draw what a tab's form asks for.
 
     Args:
@@ -50,15 +54,18 @@ def connect_drawing(parts: Parts, press: Callable[..., Any], *, tab: TaskTab, ru
         press: the event.
         tab: whose form.
         runner: that draws.
+        order: of a series.
+        beside: further inputs by their names.
     """
-    runner.connect(press, task=tab.task, inputs=drawing_inputs(parts, tab.task))
+    history = {"history": parts.results.history}
+    runner.connect(press, task=tab.task, inputs={**parts.inputs_of(tab), **history, **beside}, order=order)
 
 
 def _connect_series(parts: Parts, *, runner: Runner) -> None:
     for tab in parts.tabs:
         for name, button in tab.extras.items():
-            inputs = {**drawing_inputs(parts, tab.task), **({"compared": tab.compared} if tab.compared else {})}
-            runner.connect(button.click, task=tab.task, order=SERIES[name], inputs=inputs)
+            beside = {"compared": tab.compared} if tab.compared else {}
+            connect_drawing(parts, button.click, tab=tab, runner=runner, order=SERIES[name], beside=beside)
 
 
 def _connect_picking(parts: Parts) -> None:
@@ -98,7 +105,7 @@ def _connect_more_like_this(parts: Parts, *, runner: Runner) -> None:
         [parts.tasks, panel.scale, panel.suited_scale, *panel.references.outputs],
         **CHECKED,
     )
-    runner.connect(taken.success, task=tab.task, inputs=drawing_inputs(parts, tab.task))
+    connect_drawing(parts, taken.success, tab=tab, runner=runner)
 
 
 def _connect_history(parts: Parts) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from ipa_app.engine.references import MOST_REFERENCES, Reference
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks import TASKS
-from ipa_app.errors import blaming
+from ipa_app.errors import UserError, blaming
+from ipa_app.imaging.mask_files import MaskFile, read_region_mask
+from ipa_app.imaging.masks import editor_levels
 from ipa_app.imaging.opening import BLACK, CLIP_MEAN, Opened, check_visible, flatten, read_image
 from ipa_app.messages import Message, english
 from ipa_app.options import Option, check, options
 from ipa_app.ui.tabs import tab_for
-from ipa_app.ui.uploads import file_path
+from ipa_app.ui.uploads import file_path, painted_files
+
+PAINTED = "region_painted"
+"""What the page has beside a reference's options: what was painted, as the painting area sends it."""
 
 _BEHIND_TRANSPARENCY = {
     "reference": (CLIP_MEAN, "picture.transparent_reference"),
@@ -43,7 +49,7 @@ def build_request(task: str, sent: Mapping[str, object]) -> GenerateRequest:
         raise TypeError(f"no option of a request is called {', '.join(sorted(unknown))}")
     tab = tab_for(task)
     values, uploads = _split(options(GenerateRequest), sent, task=task)
-    references, notes = _references(sent, task=task)
+    references, notes = read_references(sent, task=task)
     opened = {name: open_upload(upload, field=name) for name, upload in uploads.items() if name not in tab.opens}
     notes += [note for each in opened.values() for note in each.notes]
     own, told = tab.read(sent, values, opened) if tab.read else ({}, [])
@@ -73,6 +79,7 @@ def _names() -> set[str]:
         slot_name(each.api, number) for each in options(Reference).values() for number in range(1, MOST_REFERENCES + 1)
     }
     beside = {name for task in TASKS for name in tab_for(task).beside}
+    beside |= {slot_name(PAINTED, number) for number in range(1, MOST_REFERENCES + 1)}
     return {each.api for each in options(GenerateRequest).values()} | of_references | beside
 
 
@@ -88,20 +95,60 @@ def _split(
     return values, uploads
 
 
-def _references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Reference, ...], list[Message]]:
-    """Open the references, and say how. What is said of one that is not there must be right all the same."""
+def read_references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Reference, ...], list[Message]]:
+    """Open the references, and say how. What is said of one that is not there must be right all the same.
+
+    Args:
+        sent: as for `build_request`.
+        task: of the request.
+
+    Raises:
+        UserError: as `build_request` does.
+    """
     declared = options(Reference)
     slots = [_split(declared, sent, task=task, number=number) for number in range(1, MOST_REFERENCES + 1)]
-    for values, uploads in slots:
-        for name in () if uploads else values:
-            check(declared[name], values[name])
-    given = [(values, uploads["image"]) for values, uploads in slots if uploads]
-    opened = [
-        open_upload(upload, field="reference", name=_name_of(number, given))
-        for number, (_, upload) in enumerate(given, start=1)
-    ]
-    references = tuple(Reference(image=one.image, **values) for one, (values, _) in zip(opened, given, strict=True))
-    return references, [note for one in opened for note in one.notes]
+    given = [slot for slot in slots if "image" in slot[1]]
+    references: list[Reference] = []
+    notes: list[Message] = []
+    for number, (values, uploads) in enumerate(slots, start=1):
+        with _of_slot(number):
+            if "image" not in uploads:
+                for option, value in values.items():
+                    check(declared[option], value)
+                if "region_mask" in uploads and slot_name(PAINTED, number) not in sent:
+                    raise UserError("region.no_reference").blaming("region_mask")
+                continue
+            name = _name_of(len(references) + 1, given)
+            opened = open_upload(uploads["image"], field="reference", name=name)
+            region = _region_mask(sent, uploads.get("region_mask"), region=values["region"], number=number)
+            references.append(Reference(image=opened.image, region_mask=region and region.mask, **values))
+        notes += [*opened.notes, *(region.notes if region else ())]
+    return tuple(references), notes
+
+
+@contextmanager
+def _of_slot(number: int) -> Iterator[None]:
+    """Let every error out of the block name the option of the reference that has this number."""
+    try:
+        yield
+    except UserError as error:
+        error.field = error.field and slot_name(error.field, number)
+        raise
+
+
+def _region_mask(sent: Mapping[str, object], upload: Any, *, region: str, number: int) -> MaskFile | None:
+    """Open where a reference counts: a file of any kind, or what was painted on the page.
+
+    On the page both wait while another place is chosen.
+    """
+    name = slot_name(PAINTED, number)
+    if name in sent and region != "painted":
+        return None
+    with blaming("region_mask"):
+        if upload is not None:
+            return read_region_mask(file_path(upload, field="region_mask"))
+        levels = editor_levels(painted_files(sent.get(name), field="region_mask"))
+        return MaskFile(mask=levels) if levels else None
 
 
 def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:

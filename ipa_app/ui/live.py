@@ -165,8 +165,11 @@ def _changes(parts: Parts) -> list[Any]:
     """List the events of everything that requests are made from, but for what live.js hears of by itself."""
     watched = {}
     for tab in parts.tabs:
-        watched |= {part._id: part for name, part in parts.inputs_of(tab).items() if name not in tab.told_by}
-    changes = [part.change for part in watched.values() if not isinstance(part, gr.State)]
+        inputs = parts.inputs_of(tab)
+        watched |= {part._id: part for name, part in inputs.items() if name not in tab.told_by}
+    # An editor that somebody listens to sends all its pictures at each stroke.
+    unwatched = (gr.State, gr.ImageEditor)
+    changes = [part.change for part in watched.values() if not isinstance(part, unwatched)]
     return [*changes, *(tab.tab.select for tab in parts.tabs)]
 
 

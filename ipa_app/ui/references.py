@@ -16,9 +16,10 @@ from ipa_app.imaging.cropping import SquareMode, side_by_side, squares_for_clip
 from ipa_app.messages import Message
 from ipa_app.options import options
 from ipa_app.ui.controls import AT_ONCE, control, picture_input
-from ipa_app.ui.form import open_upload, reference_name, slot_name
+from ipa_app.ui.form import PAINTED, open_upload, reference_name, slot_name
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.pictures import inline_picture
+from ipa_app.ui.regions import RegionPanel, fill_region, region_panel
 from ipa_app.ui.status import notes_html
 
 _DECLARED = options(Reference)
@@ -34,6 +35,7 @@ class Slot:
         seen: the square of it that the model looks at.
         fold: holds the choice of the square and of the region.
         place: holds the sliders that move the crop.
+        region: where its region is painted.
         controls: of everything else that is said of a reference, by its field's name; all but the weight lie in `fold`.
     """
 
@@ -42,17 +44,20 @@ class Slot:
     seen: gr.HTML
     fold: gr.Accordion
     place: gr.Column
+    region: RegionPanel
     controls: Mapping[str, Any]
 
     @property
     def inputs(self) -> dict[str, Any]:
         """What a reference is made from, by the names that programs know its options by."""
-        return {_DECLARED[name].api: part for name, part in {"image": self.image, **self.controls}.items()}
+        declared = {"image": self.image, "region_mask": self.region.file, **self.controls}
+        return {**{_DECLARED[name].api: part for name, part in declared.items()}, PAINTED: self.region.editor}
 
     @property
     def parts(self) -> list[Any]:
         """All its components."""
-        return [self.box, self.image, self.seen, self.fold, self.place, *self.controls.values()]
+        own = [self.box, self.image, self.seen, self.fold, self.place]
+        return [*own, *self.controls.values(), *self.region.parts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +125,7 @@ class References:
             updates |= {slot.image: filling.path, slot.controls["weight"]: weight, slot.fold: gr.update(open=is_open)}
             # What lies in a closed accordion tells of no change, so that the square is set here.
             updates |= {slot.seen: filling.seen, slot.place: gr.update(visible=filling.value("view") == "crop")}
+            updates |= fill_region(slot.region, filling.said.get("region_mask"))
         return updates
 
 
@@ -161,7 +167,7 @@ def _slot(number: int, *, picture: Path | None) -> Slot:
         weight = control(
             _DECLARED["weight"], label=weight_label(number), elem_id=f"weight-{number}", visible=not is_first
         )
-    square["controls"]["weight"] = weight
+    square["controls"] |= {"region_softness": square["region"].softness, "weight": weight}
     return Slot(box=box, image=image, **square)
 
 
@@ -176,8 +182,9 @@ def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dic
             down = control(_DECLARED["centre_y"], elem_id=f"down-{number}")
         controls = {"view": view, "centre_x": across, "centre_y": down}
         for name, option in _DECLARED.items():
-            if option.label and name not in (*controls, "weight"):
+            if option.label and not option.beside and name not in (*controls, "weight"):
                 controls[name] = control(option, elem_id=f"{name}-{number}".replace("_", "-"))
+        region = region_panel(number)
     choice = [view, across, down]
     gr.on(
         [image.change, *(part.change for part in choice)],
@@ -188,7 +195,7 @@ def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dic
         trigger_mode="always_last",
         **AT_ONCE,
     )
-    return {"seen": seen, "fold": fold, "place": place, "controls": controls}
+    return {"seen": seen, "fold": fold, "place": place, "region": region, "controls": controls}
 
 
 def _look(payload: Any, view: SquareMode, across: float | None, down: float | None) -> tuple[str, Any]:

@@ -77,6 +77,20 @@ def sent_picture(payload: Any, *, field: str) -> dict[str, Any] | None:
     return {**given, "meta": _MARK}
 
 
+def painted_files(sent: Any, *, field: str) -> dict[str, Any] | None:
+    """Return the files of what a painting area sent, as `imaging.masks` takes them; None where nothing was painted.
+
+    Args:
+        sent: by gr.ImageEditor, which sends files as long as nobody listens to its strokes.
+        field: the input's name for the message.
+
+    Raises:
+        UserError: as for `file_path`.
+    """
+    layers = [file_path(layer, field=field) for layer in (sent or {}).get("layers") or ()]
+    return {"background": file_path(sent["background"], field=field), "layers": layers} if layers else None
+
+
 def check_room(size: int) -> None:
     """Make sure that there is room for an upload: Gradio would leave the half of it behind, on a disk that is full.
 

@@ -17,6 +17,7 @@ from ipa_app.ui.library import connect_library
 from ipa_app.ui.live import connect_live
 from ipa_app.ui.model_choice import connect_model_choice
 from ipa_app.ui.parts import Parts
+from ipa_app.ui.regions import connect_regions
 from ipa_app.ui.restore import Restorer, connect_restore
 from ipa_app.ui.results import SHOW_RESULTS
 from ipa_app.ui.running import Runner
@@ -36,6 +37,7 @@ def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence
     _connect_scale(parts)
     connect_restore(parts, restorer=restorer)
     connect_extras(parts, runner=runner, restorer=restorer)
+    connect_regions(parts, studio=studio)
     connect_library(parts, studio=studio)
     connect_live(parts, page=page, runner=runner)
     for tab in parts.tabs:

@@ -15,6 +15,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks.area import mark_area, show_area
 from ipa_app.engine.tasks.inpaint import EXTENSIONS, Inpaint, InpaintOptions
 from ipa_app.errors import UserError, blaming
@@ -25,16 +26,17 @@ from ipa_app.imaging.transparency import note_of_transparency, on_white, opacity
 from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
 from ipa_app.options import options
-from ipa_app.ui.controls import AT_ONCE, CHECKED, control, controls, picture_input
+from ipa_app.ui.controls import AT_ONCE, CHECKED, control, controls, mask_box, mask_editor, picture_input
 from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
-from ipa_app.ui.form import build_request, open_upload
+from ipa_app.ui.form import build_request, checked_values, open_upload
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.pictures import keep_picture
 from ipa_app.ui.running import Runner
 from ipa_app.ui.status import notes_html
+from ipa_app.ui.studio import Studio
 from ipa_app.ui.tabs.shared import Tab, TaskTab, finish_tab, help_text, subheading
-from ipa_app.ui.uploads import file_path
+from ipa_app.ui.uploads import file_path, painted_files
 
 _COPY_SIDE = 768
 _BRUSH = 72
@@ -55,13 +57,7 @@ def inpaint_tab(entry: ModelEntry) -> TaskTab:
             editor = _editor()
             other = gr.Button(Message("page.inpaint.other_picture"), size="sm", elem_id="inpaint-other")
         shown = gr.State(None)  # in the tab: beside it, Gradio miscounts the tabs and shows the next one twice
-        with gr.Accordion(
-            Message("page.inpaint.mask_accordion"), open=False, elem_id="inpaint-mask-panel"
-        ) as mask_fold:
-            help_text(Message("page.inpaint.mask_label"))
-            mask_file = picture_input(
-                label=Message("page.inpaint.mask_label"), elem_id="inpaint-mask", height=160, is_kept=True
-            )
+        mask_fold, mask_file = mask_box(Message("page.inpaint.mask_label"), elem_id="inpaint-mask", height=160)
         edges = mask_edges()
         finished = finish_tab(
             task="inpaint",
@@ -80,7 +76,19 @@ def inpaint_tab(entry: ModelEntry) -> TaskTab:
         told_by=dict.fromkeys(("image", "painted"), shown.change),
         connect=partial(connect_mask_view, edges.view),
         from_example=_from_example,
+        shape_inputs={"image": image, **{side: edges.inputs[side] for side in EXTENSIONS}},
+        shape_of=_picture_to_change,
     )
+
+
+def _picture_to_change(sent: Mapping[str, Any], studio: Studio) -> Image.Image | None:
+    """Return the picture as it will be continued, without a mask; None where there is none yet."""
+    if sent["image"] is None:
+        return None
+    opened = open_upload(sent["image"], field="image")
+    size = checked_values(Inpaint.name, sent, names=("width", "height", "model", *EXTENSIONS))
+    request = GenerateRequest(task=Inpaint.name, image=opened.image, mask=Image.new("L", (1, 1), 255), **size)
+    return mark_area(studio.plan(request)).picture
 
 
 def read_mask_input(
@@ -117,22 +125,8 @@ def _from_example(example: Example) -> dict[str, Any]:
 
 
 def _editor() -> gr.ImageEditor:
-    return gr.ImageEditor(
-        label=Message("page.inpaint.editor_label"),
-        show_label=False,
-        elem_id="inpaint-editor",
-        type="pil",
-        image_mode="RGBA",
-        sources=(),
-        transforms=(),
-        layers=False,
-        brush=gr.Brush(colors=["#ff2d78"], color_mode="fixed", default_size=_BRUSH),
-        eraser=gr.Eraser(default_size=_BRUSH),
-        canvas_size=(_COPY_SIDE, _COPY_SIDE),
-        height=460,
-        buttons=["fullscreen"],
-        interactive=True,
-    )
+    label, colour = Message("page.inpaint.editor_label"), "#ff2d78"
+    return mask_editor(label, elem_id="inpaint-editor", colour=colour, side=_COPY_SIDE, brush=_BRUSH, height=460)
 
 
 def _paintable_copy(payload: Any, shown: str | None) -> tuple[Any, Any, Any, Any, str | None]:
@@ -227,11 +221,11 @@ def painted_mask(sent: Any) -> Image.Image | None:
     Args:
         sent: by the editor, which sends files as long as nobody listens to its strokes.
     """
-    layers = [file_path(layer, field="mask") for layer in (sent or {}).get("layers") or ()]
-    if not layers:
+    painted = painted_files(sent, field="mask")
+    if painted is None:
         return None
     try:
-        return editor_mask({"background": file_path(sent["background"], field="mask"), "layers": layers})[1]
+        return editor_mask(painted)[1]
     except UserError as error:
         if error.message.key in _NOTHING_PAINTED:
             return None

@@ -17,14 +17,18 @@ from ipa_app.ui.controls import style_choice
 from ipa_app.ui.language.markup import said
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ipa_app.imaging.opening import Opened
     from ipa_app.models.entry import ModelEntry
     from ipa_app.ui.examples import Example
     from ipa_app.ui.parts import Parts
     from ipa_app.ui.running import Runner
+    from ipa_app.ui.studio import Studio
 
 
 Update = dict[Any, Any]
+Keeping = Mapping[str, Callable[[Any], str | None]]
 Fields = tuple[dict[str, Any], list[Message]]
 
 
@@ -73,6 +77,8 @@ class TaskTab:
         connect: connects what only this tab has.
         from_example: the values of its own inputs for an example, by the input's name; others stay as they are.
         from_request: further updates of its own components where a request is restored.
+        shape_inputs: those of its inputs that say what shape its pictures have, beside width and height.
+        shape_of: returns a picture of that shape to paint on, mode "RGB", of what was sent; None where there is none.
     """
 
     task: str
@@ -92,6 +98,8 @@ class TaskTab:
     connect: Callable[[Parts, Runner], None] | None = None
     from_example: Callable[[Example], dict[str, Any]] | None = None
     from_request: Callable[[GenerateRequest], Update] | None = None
+    shape_inputs: Mapping[str, Any] = field(default_factory=dict)
+    shape_of: Callable[[Mapping[str, Any], Studio], Image.Image | None] | None = None
 
     @property
     def default_scale(self) -> float:

@@ -1,0 +1,215 @@
+"""Painting where a reference counts: on the new picture's shape, one painting area for each reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from PIL import Image
+
+from ipa_app.engine.references import MOST_REFERENCES, Reference
+from ipa_app.engine.regions import REGION_COLOURS, show_regions
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.errors import UserError
+from ipa_app.imaging.cropping import fitted_size
+from ipa_app.imaging.masks import editor_levels
+from ipa_app.imaging.opening import open_image
+from ipa_app.messages import Message
+from ipa_app.options import options
+from ipa_app.ui.controls import AT_ONCE, CHECKED, control, mask_box, mask_editor
+from ipa_app.ui.failures import explained
+from ipa_app.ui.form import checked_values, read_references, reference_name, slot_name
+from ipa_app.ui.language.markup import said
+from ipa_app.ui.pictures import inline_picture, keep_picture
+from ipa_app.ui.tabs import OPENING
+from ipa_app.ui.uploads import painted_files
+
+if TYPE_CHECKING:
+    from ipa_app.ui.parts import Parts
+    from ipa_app.ui.references import Slot
+    from ipa_app.ui.studio import Studio
+    from ipa_app.ui.tabs.shared import TaskTab
+
+Update = dict[Any, Any]
+
+_SIDE = 512
+_BRUSH = 48
+_WHITE = (255, 255, 255)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionPanel:
+    """Where one reference counts, painted or as a file, and all regions to be looked at.
+
+    Attributes:
+        box: holds the others; shown where the reference counts in what is painted.
+        editor: to paint in.
+        strokes: the file of what was painted when another place was chosen.
+        softness: of the edge.
+        file: a mask in place of what is painted.
+        fold: holds it.
+        show: the button.
+        shown: all regions, each in its colour.
+        colour: of this one.
+    """
+
+    box: gr.Column
+    editor: gr.ImageEditor
+    strokes: gr.State
+    softness: gr.Slider
+    file: gr.Image
+    fold: gr.Accordion
+    show: gr.Button
+    shown: gr.HTML
+    colour: tuple[int, int, int]
+
+    @property
+    def parts(self) -> list[Any]:
+        """All components that `fill_region` may name."""
+        return [self.box, self.editor, self.strokes, self.file, self.fold, self.shown]
+
+
+def region_panel(number: int) -> RegionPanel:
+    """Lay out the panel of a reference."""
+    with gr.Column(visible=False, elem_id=f"region-paint-{number}", elem_classes="ipa-region") as box:
+        gr.HTML(said(Message("page.region.help"), tag="p", css_class="ipa-help"), padding=False)
+        editor = mask_editor(
+            Message("page.region.editor_label"),
+            elem_id=f"region-editor-{number}",
+            colour=f"#{bytes(REGION_COLOURS[number - 1]).hex()}",
+            side=_SIDE,
+            brush=_BRUSH,
+            height=340,
+        )
+        softness = control(options(Reference)["region_softness"], elem_id=f"region-softness-{number}")
+        fold, file = mask_box(Message("page.region.mask_label"), elem_id=f"region-mask-{number}", height=140)
+        show = gr.Button(Message("page.region.show"), size="sm", elem_id=f"region-show-{number}")
+        shown = gr.HTML("", padding=False, elem_id=f"region-shown-{number}")
+    return RegionPanel(
+        box=box,
+        editor=editor,
+        strokes=gr.State(None),
+        softness=softness,
+        file=file,
+        fold=fold,
+        show=show,
+        shown=shown,
+        colour=REGION_COLOURS[number - 1],
+    )
+
+
+def fill_region(panel: RegionPanel, mask: Image.Image | None) -> Update:
+    """Return the updates that show a restored region as a file, which is exact, on an area of its shape."""
+    gone = {panel.strokes: None, panel.shown: ""}
+    if mask is None:
+        return {panel.box: gr.update(visible=False), panel.editor: None, panel.file: None, **gone}
+    ground = Image.new("RGB", mask.size, _WHITE)
+    return {
+        panel.box: gr.update(visible=True),
+        panel.editor: _canvas(ground, None, panel.colour),
+        panel.file: keep_picture(mask),
+        panel.fold: gr.update(open=True),
+        **gone,
+    }
+
+
+def keep_region(sent: Any) -> str | None:
+    """Save what was painted, soft edges included, and return its path; None when nothing was painted.
+
+    Args:
+        sent: by the painting area.
+    """
+    levels = editor_levels(painted_files(sent, field="region_mask"))
+    return None if levels is None else keep_picture(levels)
+
+
+def connect_regions(parts: Parts, *, studio: Studio) -> None:
+    """Let painting areas appear in the shape of the new picture, and all regions be looked at."""
+    references = parts.panel.references
+    task = gr.State(OPENING)
+    for tab in parts.tabs:
+        tab.tab.select(_constant(tab.task), None, task, **AT_ONCE)
+    shape = {"task": task, **{name: parts.settings.inputs[name] for name in ("width", "height", "model")}}
+    shape |= {name: part for tab in parts.tabs for name, part in tab.shape_inputs.items()}
+    regions = Regions({tab.task: tab for tab in parts.tabs}, studio=studio)
+    for slot in references.slots:
+        _connect_canvas(slot, shape=shape, regions=regions)
+        inputs = {**references.inputs, **shape}
+        show = slot.region.show.click
+        show(regions.show, inputs_kwargs=inputs, outputs=slot.region.shown, preprocess=False, **CHECKED)
+
+
+def _constant(value: str) -> Callable[[], str]:
+    return lambda: value
+
+
+def _connect_canvas(slot: Slot, *, shape: Mapping[str, Any], regions: Regions) -> None:
+    """Lay out a painting area where it is asked for; what was painted in it before is painted there again."""
+    panel = slot.region
+    inputs = {"region": slot.controls["region"], "painted": panel.editor, "strokes": panel.strokes, **shape}
+    outputs = [panel.box, panel.editor, panel.strokes]
+
+    def choose(region: str, painted: Any, strokes: str | None, task: str, **sent: Any) -> list[Any]:
+        with explained():
+            if region != "painted":
+                return [gr.update(visible=False), gr.skip(), keep_region(painted) or strokes]
+            return [gr.update(visible=True), _canvas(regions.ground(task, sent), strokes, panel.colour), strokes]
+
+    def clear(task: str, **sent: Any) -> Any:
+        with explained():
+            return _canvas(regions.ground(task, sent), None, panel.colour)
+
+    slot.controls["region"].input(choose, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **CHECKED)
+    panel.editor.clear(clear, inputs_kwargs=dict(shape), outputs=panel.editor, preprocess=False, **CHECKED)
+
+
+class Regions:
+    """What regions are painted on, and what they look like."""
+
+    def __init__(self, tabs: Mapping[str, TaskTab], *, studio: Studio) -> None:
+        self._tabs = tabs
+        self._studio = studio
+
+    def ground(self, task: str, sent: Mapping[str, Any]) -> Image.Image:
+        """Return a picture of the shape of the next one: white, or the picture that the open tab changes.
+
+        Raises:
+            UserError: the size cannot be drawn.
+        """
+        shape_of = self._tabs[task].shape_of
+        if shape_of is not None and (own := shape_of(sent, self._studio)) is not None:
+            return own
+        values = checked_values(task, sent, names=("width", "height"))
+        entry = self._studio.entry(sent.get("model") or options(GenerateRequest)["model"].default)
+        return Image.new("RGB", (values["width"] or entry.width, values["height"] or entry.height), _WHITE)
+
+    def show(self, task: str, **sent: Any) -> str:
+        """Show where all references count, as HTML: each in its own colour, and a list of these."""
+        with explained():
+            ground = self.ground(task, sent)
+            references, _ = read_references(sent, task=task)
+            if not references:
+                raise UserError("request.no_reference")
+        numbers = [number for number in range(1, MOST_REFERENCES + 1) if sent.get(slot_name("reference", number))]
+        colours = [REGION_COLOURS[number - 1] for number in numbers]
+        label = Message("page.region.shown")
+        shown = inline_picture(show_regions(references, ground, colours=colours), alt=label, css_class="ipa-regions")
+        names = "".join(map(_named, numbers, colours))
+        return f'{said(label, tag="p", css_class="ipa-help")}{shown}<ul class="ipa-region-names">{names}</ul>'
+
+
+def _named(number: int, colour: tuple[int, int, int]) -> str:
+    return f'<li><i style="background: rgb{colour}"></i>{said(reference_name(number))}</li>'
+
+
+def _canvas(ground: Image.Image, strokes: str | None, colour: tuple[int, int, int]) -> dict[str, Any]:
+    """Return what the editor shows: a handy copy of a ground, and on it what was painted before, if there is any."""
+    size = fitted_size(ground.size, (_SIDE, _SIDE))
+    layers = []
+    if strokes is not None:
+        layer = Image.new("RGBA", size, colour)
+        layer.putalpha(open_image(strokes, min_side=1).convert("L").resize(size, Image.Resampling.BOX))
+        layers = [keep_picture(layer)]
+    return {"background": keep_picture(ground.resize(size)), "layers": layers, "composite": None}

@@ -1,0 +1,115 @@
+"""Painting where each picture counts, as a visitor does: seen as an overlay, drawn, and restored from the file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ipa_app.engine.metadata import read_request
+from tests.browser.hands import RESULTS, body, press, rest, restored, settle
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def choose_place(page: Any, number: int, place: str) -> None:
+    if not page.is_visible(f"#region-{number}"):
+        page.click(f"#seen-panel-{number} > button")
+    page.locator(f"#region-{number}").get_by_label(place).check()
+    rest(page)
+
+
+def paint(page: Any, number: int, *, across: float) -> None:
+    """Draw a stroke from top to bottom, at a share of the painting area's width."""
+    editor = f"#region-editor-{number} .pixi-target canvas"
+    settle(page, editor)
+    page.locator(editor).scroll_into_view_if_needed()
+    rest(page)
+    box = page.locator(editor).bounding_box()
+    x, middle = box["x"] + across * box["width"], box["y"] + box["height"] / 2
+    page.mouse.move(x, middle - 60)
+    page.mouse.down()
+    page.mouse.move(x, middle, steps=4)
+    page.mouse.move(x, middle + 60, steps=4)
+    page.mouse.up()
+    rest(page)
+
+
+def overlay(page: Any, number: int) -> np.ndarray:
+    """Press "Show all places", and return what is shown."""
+    shown = page.locator(f"#region-shown-{number} img")
+    page.evaluate("(id) => document.querySelector(`${id} img`)?.remove()", f"#region-shown-{number}")
+    page.click(f"#region-show-{number}")
+    shown.wait_for()
+    rest(page)
+    data = base64.b64decode(shown.get_attribute("src").split(",")[1])
+    return np.asarray(Image.open(io.BytesIO(data))).astype(int)
+
+
+def masks_of(data: bytes, folder: Path) -> list[np.ndarray]:
+    (folder / "result.png").write_bytes(data)
+    references = read_request(folder / "result.png").references
+    return [np.asarray(each.region_mask) for each in references if each.region_mask is not None]
+
+
+def test_a_painted_place_is_seen_beside_a_half_drawn_and_restored(
+    open_page: Any, shoot: Any, reference_file: Path, tmp_path: Path
+) -> None:
+    page = open_page()
+    page.click("#add-reference")
+    page.set_input_files("#reference-2 input[type=file]", str(reference_file))
+    choose_place(page, 2, "Right half")
+    choose_place(page, 1, "Where I paint")
+    paint(page, 1, across=0.3)
+    shown = overlay(page, 1)
+    pink, blue = shown[..., 0] - shown[..., 2] > 60, shown[..., 2] - shown[..., 0] > 60
+    assert pink.any()
+    assert blue[:, shown.shape[1] // 2 + 8 :].all()
+    assert np.nonzero(pink)[1].max() < np.nonzero(blue)[1].min()
+    assert page.inner_text("#region-shown-1 .ipa-region-names").split("\n") == [
+        "Reference picture 1",
+        "Reference picture 2",
+    ]
+    shoot(page, "painted")
+
+    page.fill("#count input[type=number]", "1")
+    press(page, "#variation-generate")
+    made = body(page, RESULTS)
+    (mask,) = masks_of(made, tmp_path)
+    assert 0 < np.nonzero(mask)[1].max() < mask.shape[1] // 2
+
+    fresh = restored(open_page, made)
+    assert fresh.locator("#region-1").get_by_label("Where I paint").is_checked()
+    fresh.locator("#region-mask-1 img").wait_for()
+    shoot(fresh, "restored")
+    press(fresh, "#variation-generate")
+    assert body(fresh, RESULTS) == made
+
+
+def test_a_phone_has_room_to_paint(open_page: Any, shoot: Any) -> None:
+    page = open_page(width=390, height=844)
+    choose_place(page, 1, "Where I paint")
+    paint(page, 1, across=0.5)
+    shoot(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_what_was_painted_waits_while_another_place_is_chosen(open_page: Any) -> None:
+    page = open_page()
+    choose_place(page, 1, "Where I paint")
+    page.click("#variation-generate")
+    page.wait_for_selector(".toast-body.error")
+    assert "nothing painted" in page.inner_text(".toast-body.error")
+    paint(page, 1, across=0.3)
+    before = overlay(page, 1)
+    choose_place(page, 1, "Left half")
+    page.wait_for_selector("#region-paint-1", state="hidden")
+    choose_place(page, 1, "Where I paint")
+    settle(page, "#region-editor-1 .pixi-target canvas")
+    # The editor draws its own strokes once more, and their soft rims a little softer.
+    assert np.abs(overlay(page, 1) - before).mean() < 1

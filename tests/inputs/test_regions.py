@@ -1,0 +1,158 @@
+"""Every row of "Regions" in docs/inputs.md, through the form that page and API share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from ipa_app.engine.regions import region_notes
+from ipa_app.errors import UserError
+from ipa_app.ui.form import build_request
+from tests.inputs.tables import rows
+from tests.inputs.test_masks import PHOTO, SIZE, SPOT, drawn, photo, strokes, with_hole
+from tests.picture_files import encoded
+
+ROWS = rows("Regions")
+SOFT = SPOT.filter(ImageFilter.GaussianBlur(4))
+FINISHED = (64, 64)
+
+
+class Door:
+    """Hands a reference and the mask of its region to the form."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, mask: bytes | None, **sent: Any) -> tuple[Image.Image, str | None]:
+        """The mask as it is kept, and what is said of it for a picture of its own shape."""
+        for name, data in (("region_mask", mask), ("reference", encoded(PHOTO))):
+            (self.folder / name).write_bytes(data or b"")
+            sent = {name: None if data is None else {"path": str(self.folder / name)}, **sent}
+        request = build_request("mix", {"prompt": "a cat", **sent})
+        (reference,) = request.references
+        assert reference.region == "painted"
+        assert reference.region_mask is not None
+        assert len(request.notes) <= 1
+        return reference.region_mask, next(iter(request.notes), None)
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Door:
+    return Door(tmp_path)
+
+
+def counts(*masks: bytes, wanted: Image.Image) -> Callable[[Door], str | None]:
+    """The reference counts as much as is wanted by every mask, and the same is said of each."""
+
+    def given(door: Door) -> str | None:
+        said = set()
+        for mask in masks:
+            kept, note = door(mask)
+            assert np.abs(np.asarray(kept, int) - np.asarray(wanted, int)).max() <= 2
+            said.add(note)
+        assert len(said) == 1
+        return said.pop()
+
+    return given
+
+
+def refused(*masks: bytes | None, **sent: Any) -> Callable[[Door], str | None]:
+    def given(door: Door) -> str | None:
+        said = set()
+        for mask in masks:
+            with pytest.raises(UserError) as error:
+                door(mask, **sent)
+            assert error.value.field == "region_mask"
+            said.add(str(error.value))
+        assert len(said) == 1
+        return said.pop()
+
+    return given
+
+
+def of_shape(size: tuple[int, int], finished: tuple[int, int]) -> Callable[[Door], str | None]:
+    def given(door: Door) -> str | None:
+        kept, note = door(encoded(SPOT.resize(size)))
+        assert note is None
+        request = build_request("mix", {"prompt": "a cat", "reference": {"path": str(door.folder / "reference")}})
+        notes = region_notes([_with(request.references[0], kept)], finished)
+        return next(iter(notes), None)
+
+    return given
+
+
+def _with(reference: Any, mask: Image.Image) -> Any:
+    return type(reference)(image=reference.image, region_mask=mask)
+
+
+def large(door: Door) -> str | None:
+    kept, note = door(encoded(SPOT.resize((3000, 1500))))
+    assert kept.size == (1024, 512)
+    return note
+
+
+def grey(low: int, high: int) -> bytes:
+    return encoded(SPOT.point(lambda level: high if level else low))
+
+
+CASES: dict[str, Callable[[Door], str | None]] = {
+    "white on black, in any format, mode and depth": counts(
+        encoded(SOFT), encoded(SOFT.convert("RGB")), encoded(SOFT.convert("RGBA"), "TIFF"), wanted=SOFT
+    ),
+    "0 and 1 in place of 0 and 255, or no white or no black at all": counts(
+        grey(0, 1), grey(0, 90), grey(150, 255), wanted=SPOT
+    ),
+    "colours on black": counts(encoded(drawn((255, 0, 0), (0, 0, 0))), wanted=SPOT),
+    "white strokes on a transparent ground": counts(
+        encoded(strokes((255, 255, 255), 127)), wanted=SPOT.point(lambda level: 127 if level else 0)
+    ),
+    "strokes of another colour on a transparent ground": counts(encoded(strokes((255, 45, 120))), wanted=SPOT),
+    "black with a transparent hole": counts(encoded(with_hole(Image.new("RGB", SIZE))), wanted=SPOT),
+    "white all over": counts(encoded(Image.new("L", SIZE, 255)), wanted=Image.new("L", SIZE, 255)),
+    "black all over, or transparent all over": refused(encoded(Image.new("L", SIZE)), encoded(Image.new("RGBA", SIZE))),
+    "one grey all over, a colour on white, a photo": refused(
+        encoded(Image.new("L", SIZE, 128)), encoded(drawn((255, 0, 0), (255, 255, 255))), encoded(photo(9))
+    ),
+    "the new picture's shape at another size": of_shape((40, 40), FINISHED),
+    "another shape": of_shape((40, 20), FINISHED),
+    "more than 1024 pixels a side": large,
+    "a half beside a mask": refused(encoded(SPOT), region="left"),
+    '`"painted"` without a mask': refused(None, region="painted"),
+    "a mask without a reference": refused(encoded(SPOT), reference=None),
+}
+
+
+def test_every_row_is_tried() -> None:
+    assert list(CASES) == list(ROWS)
+
+
+@pytest.mark.parametrize("given", CASES)
+def test_what_is_said_of_a_region(given: str, door: Door) -> None:
+    assert CASES[given](door) == ROWS[given].sentence
+
+
+def test_on_the_page_a_region_waits_while_another_place_is_chosen(tmp_path: Path) -> None:
+    """The page sends what was painted, and a mask's file, whatever place is chosen; programs send what counts."""
+    strokes = Image.new("RGBA", SOFT.size, "red")
+    strokes.putalpha(SOFT)
+    for name, picture in (("picture", PHOTO), ("strokes", strokes), ("file", SPOT)):
+        picture.save(tmp_path / f"{name}.png")
+    upload = {name: {"path": str(tmp_path / f"{name}.png")} for name in ("picture", "strokes", "file")}
+    painted = {"background": upload["strokes"], "layers": [upload["strokes"]], "composite": None}
+    sent = {"prompt": "a cat", "reference": upload["picture"], "region_painted": painted}
+
+    def mask(**more: Any) -> Image.Image | None:
+        return build_request("mix", {**sent, **more}).references[0].region_mask
+
+    assert mask(region="left") is None
+    assert mask(region="left", region_mask=upload["file"]) is None
+    assert mask(region="painted") == SOFT
+    assert mask(region="painted", region_mask=upload["file"]) == SPOT
+    with pytest.raises(UserError, match="nothing painted") as error:
+        build_request("mix", {"prompt": "a cat", "reference_3": upload["picture"], "region_3": "painted"})
+    assert error.value.field == "region_mask_3"

@@ -1,0 +1,71 @@
+"""Where references count, as programs say it and as the page shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from ipa_app.ui.regions import Regions, keep_region
+from tests.ui.page_parts import Opened
+from tests.ui.test_api import pixels
+
+
+def test_each_reference_can_have_a_mask_of_its_own(client: Client, pictures: dict[str, str], tmp_path: Path) -> None:
+    halves = {name: Image.new("L", (32, 32)) for name in ("left", "right")}
+    halves["left"].paste(255, (0, 0, 16, 32))
+    halves["right"].paste(255, (16, 0, 32, 32))
+    for name, mask in halves.items():
+        mask.save(tmp_path / f"{name}.png")
+    one, two = (handle_file(pictures[name]) for name in ("plain.png", "rotated.jpg"))
+    left, right = (handle_file(str(tmp_path / f"{name}.png")) for name in halves)
+    wish: dict[str, Any] = {"reference": one, "reference_2": two, "weight_2": 0.5, "seed": 5, "api_name": "/variation"}
+    painted: dict[str, Any] = {"region_mask": left, "region_mask_2": right}
+    named: dict[str, Any] = {"region": "left", "region_2": "right"}
+    (masked,), settings = client.predict(**wish, **painted)
+    ((halved,), _), ((everywhere,), _) = client.predict(**wish, **named), client.predict(**wish)
+    difference = np.abs(pixels(masked).astype(int) - pixels(halved)).max()
+    assert difference <= 1
+    assert not np.array_equal(pixels(masked), pixels(everywhere))
+    noted = settings["references"]
+    assert [each["region"] for each in noted] == ["painted"] * 2
+    assert [each["weight"] for each in noted] == [1, 0.5]
+    with pytest.raises(AppError, match="^region_mask_2: The mask of the region is black all over"):
+        client.predict(**wish, region_mask_2=handle_file(pictures["empty_mask.png"]))
+
+
+def test_what_is_painted_on_has_the_shape_of_the_next_picture(page: Opened, tmp_path: Path) -> None:
+    parts, studio = page
+    regions = Regions({tab.task: tab for tab in parts.tabs}, studio=studio)
+    sent: dict[str, Any] = {"width": 0, "height": 96, "model": "other", "image": None}
+    sent |= {f"extend_{side}": 0 for side in ("left", "right", "up", "down")}
+    entry = studio.entry("other")
+    for task in ("variation", "mix", "pose", "inpaint"):
+        assert regions.ground(task, sent).size == (entry.width, 96)
+    Image.new("RGB", (60, 30), (200, 40, 40)).save(tmp_path / "photo.png")
+    changed = {**sent, "height": 0, "image": {"path": str(tmp_path / "photo.png")}, "extend_right": 50}
+    ground = regions.ground("inpaint", changed)
+    assert ground.size == (90, 30)
+    assert ground.getpixel((5, 5)) == (200, 40, 40)
+    assert regions.ground("mix", changed).size == (entry.width, entry.height)
+
+
+def test_strokes_are_kept_with_their_soft_edges(tmp_path: Path) -> None:
+    ground, layer = Image.new("RGBA", (40, 20), "white"), Image.new("RGBA", (40, 20))
+    layer.putalpha(Image.linear_gradient("L").resize((40, 20)))
+    files = {"ground": ground, "layer": layer, "wiped": Image.new("RGBA", (40, 20))}
+    for name, picture in files.items():
+        picture.save(tmp_path / f"{name}.png")
+    sent = {name: {"path": str(tmp_path / f"{name}.png")} for name in files}
+    path = keep_region({"background": sent["ground"], "layers": [sent["layer"]], "composite": None})
+    assert path is not None
+    with Image.open(path) as kept:
+        assert kept.tobytes() == layer.getchannel("A").tobytes()
+    for nothing in ([], [sent["wiped"]]):
+        assert keep_region({"background": sent["ground"], "layers": nothing, "composite": None}) is None
+    assert keep_region(None) is None
