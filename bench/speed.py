@@ -81,7 +81,7 @@ class Studio:
             batch_limit: most pictures in one batch.
         """
         manager = ModelManager({MODEL: entry_from_folder(BUNDLED, name=MODEL)}, "cpu", exact=exact)
-        self._engine = Engine(manager, batch_limit=batch_limit)
+        self.engine = Engine(manager, batch_limit=batch_limit)
         self.steps: int = manager.get(MODEL).entry.steps
 
     def request(self, seed: int, *, reference: Image.Image | None, **options: Any) -> GenerateRequest:
@@ -93,12 +93,12 @@ class Studio:
 
     def draw(self, *requests: GenerateRequest) -> list[Image.Image]:
         """Draw requests that wait together."""
-        jobs = [self._engine.submit(request) for request in requests]
+        jobs = [self.engine.submit(request) for request in requests]
         return [job.result().images[0] for job in jobs]
 
     def close(self) -> None:
         """Stop drawing."""
-        self._engine.close()
+        self.engine.close()
 
 
 def reference() -> Image.Image:
@@ -187,7 +187,7 @@ def machine() -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print and write; or print what was written."""
-    arguments = _arguments()
+    arguments = arguments_of("bench.speed", __doc__).parse_args()
     if arguments.table:
         print(table(json.loads(arguments.table.read_text("utf-8"))["rows"]))
         return
@@ -205,14 +205,20 @@ def main() -> None:
         each.close()
 
 
-def _arguments() -> argparse.Namespace:
+def arguments_of(module: str, about: str | None) -> argparse.ArgumentParser:
+    """Return a parser with what every command has that measures in rounds.
+
+    Args:
+        module: that is run, such as "bench.speed".
+        about: its docstring.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m bench.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"python -m {module}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each row is measured")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--table", type=Path, metavar="JSON", help="measure nothing, print what was written")
-    return parser.parse_args()
+    return parser
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.live import LiveVisitor
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.imaging.transparency import on_white
 from ipa_app.messages import Message
@@ -275,6 +276,14 @@ def test_what_is_kept_is_the_same_picture_and_nothing_else_is_kept(
     press(page, "#live-keep")
     own = engine.jobs[-1].plan.request
     assert (own.seed, own.steps) == (live.seed, 3)
+
+
+def test_the_benchmark_sees_the_picture_follow(open_page: Any) -> None:
+    visitor = LiveVisitor(open_page())
+    with visitor.dragging() as drag:
+        seen = visitor.follows("dragged", drag, 2)
+    assert (seen.what, seen.events) == ("dragged", 2)
+    assert 0 < seen.median_s <= seen.worst_s
 
 
 def test_two_visitors_see_their_own(open_page: Any, engine: WatchedEngine) -> None:

@@ -1,0 +1,270 @@
+"""How soon a visitor sees the live picture follow what they change: `python -m bench.live URL [--events 30]`.
+
+    python -m bench.live URL [--events 30] [--rounds 7] [--json bench/results/live/NAME.json]
+    python -m bench.live --table bench/results/live/NAME.json
+
+The app runs at URL, on the bundled model, on this machine. In Chromium, which must be there, and with Playwright, which
+is in requirements-dev.txt alone, somebody drags the slider of the strength, types a word, moves a joint and paints a
+stroke, as often as there are events, and each time waits for the picture. The time is taken in the page: from the
+event of the mouse or the keyboard until a new picture has been decoded and its frame has begun.
+
+What live mode adds to the wait of others is measured in this process, with the app's engine and no browser: one picture
+of another visitor's, in turn while nobody else is there and while one visitor's live picture is asked for anew twenty
+times a second. `--json` writes the figures with what the machine is; `--table` prints such a file as tables of
+Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.speed import Figures, Row, Studio, arguments_of, machine, measured, reference
+from bench.tour import FLAGS, HEIGHT, PATIENCE_MS, WIDTH, Visitor
+from ipa_app.runtime import thread_count
+
+EVENTS = 30
+_LIVE_EVERY_S = 0.05
+_WORDS = ("a red bear", "a blue frog", "a green cat", "a yellow duck", "a pink rabbit")
+_STROKES_ACROSS = 6
+
+# Notes when the last event of a kind reached the page, and when the next new picture was there to be seen.
+_WATCH = """() => {
+    const box = document.querySelector("#live-picture");
+    for (const kind of ["input", "pointermove", "pointerup"])
+        addEventListener(kind, (event) => { window.since = event.timeStamp; }, true);
+    window.nextPicture = () => {
+        const before = box.querySelector("img")?.src;
+        window.seen = new Promise((resolve) => {
+            const observer = new MutationObserver(async () => {
+                const picture = box.querySelector("img");
+                if (!picture || picture.src === before) return;
+                observer.disconnect();
+                await picture.decode().catch(() => {});
+                requestAnimationFrame(() => resolve((performance.now() - window.since) / 1000));
+            });
+            observer.observe(box, {subtree: true, childList: true, attributes: true});
+        });
+    };
+}"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """How many seconds after an event its picture was seen.
+
+    Attributes:
+        what: the visitor did.
+        events: how often.
+        median_s: of all.
+        worst_s: of all.
+    """
+
+    what: str
+    events: int
+    median_s: float
+    worst_s: float
+
+
+class LiveVisitor:
+    """Somebody at the page in live mode, who changes one thing at a time and waits for the picture."""
+
+    def __init__(self, page: Any) -> None:
+        """Open the page's live mode.
+
+        Args:
+            page: of Playwright, which shows the app.
+        """
+        self._page = page
+        self._visitor = Visitor(page, Path())
+        page.wait_for_selector("#live")
+        page.check("#live input")
+        page.wait_for_selector("#live-picture img")
+        page.evaluate(_WATCH)
+
+    def follows(self, what: str, change: Callable[[int], None], events: int) -> Latency:
+        """Change something as often as there are events, once beforehand, and measure."""
+        seconds = [self._seconds(change, number) for number in range(events + 1)][1:]
+        median, worst = statistics.median(seconds), max(seconds)
+        return Latency(what=what, events=events, median_s=round(median, 2), worst_s=round(worst, 2))
+
+    def _seconds(self, change: Callable[[int], None], number: int) -> float:
+        self._page.evaluate("nextPicture()")
+        change(number)
+        return self._page.evaluate("window.seen")
+
+    @contextmanager
+    def dragging(self) -> Iterator[Callable[[int], None]]:
+        """Hold the slider of the strength; what is yielded drags it to another place."""
+        slider = self._page.locator("#scale input[type=range]")
+        slider.scroll_into_view_if_needed()
+        box = slider.bounding_box()
+        middle = box["y"] + box["height"] / 2
+
+        def drag(number: int) -> None:
+            share = 0.3 + 0.4 * (number * 7 % 10) / 10
+            self._page.mouse.move(box["x"] + box["width"] * share, middle)
+
+        self._page.mouse.move(box["x"] + box["width"] * 0.9, middle)
+        with self._pressed():
+            yield drag
+
+    @contextmanager
+    def typing(self) -> Iterator[Callable[[int], None]]:
+        """Go to the tab for words; what is yielded writes others there."""
+        self._visitor.fill_in("mix")
+        words = self._page.locator("#mix-prompt textarea")
+
+        def write(number: int) -> None:
+            words.select_text()
+            self._page.keyboard.insert_text(_WORDS[number % len(_WORDS)])
+
+        yield write
+
+    @contextmanager
+    def posing(self) -> Iterator[Callable[[int], None]]:
+        """Go to the tab for poses and hold a wrist; what is yielded moves it."""
+        self._visitor.fill_in("pose")
+        wrist = self._page.locator('#skeleton [aria-label="left wrist"]')
+        wrist.scroll_into_view_if_needed()
+        box = wrist.locator(".ipa-skel-dot").bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+        def move(number: int) -> None:
+            self._page.mouse.move(x - 10 * (number % 5), y - 10 * (number % 3) - 5)
+
+        self._page.mouse.move(x, y)
+        with self._pressed():
+            yield move
+
+    @contextmanager
+    def painting(self) -> Iterator[Callable[[int], None]]:
+        """Go to the tab for painting; what is yielded paints a stroke at a place of its own."""
+        self._visitor.fill_in("inpaint")
+        canvas = self._page.locator("#inpaint-editor .pixi-target canvas")
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        side = min(box["width"], box["height"])
+
+        def paint(number: int) -> None:
+            row, column = divmod(number, _STROKES_ACROSS)
+            x = box["x"] + box["width"] / 2 + side * (column - 2.5) / 8
+            y = box["y"] + box["height"] / 2 + side * (row - 2.5) / 8
+            self._page.mouse.move(x, y)
+            with self._pressed():
+                self._page.mouse.move(x + side / 30, y + side / 30, steps=3)
+
+        yield paint
+
+    @contextmanager
+    def _pressed(self) -> Iterator[None]:
+        self._page.mouse.down()
+        yield
+        self._page.mouse.up()
+
+
+def latencies(url: str, events: int) -> Iterator[Latency]:
+    """Measure in a browser what a visitor sees of the app at an address."""
+    from playwright.sync_api import sync_playwright  # in requirements-dev.txt
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(url)
+        visitor = LiveVisitor(page)
+        hands = {
+            "the slider is dragged": visitor.dragging,
+            "a word is typed": visitor.typing,
+            "a joint is moved": visitor.posing,
+            "a stroke is painted": visitor.painting,
+        }
+        for what, hand in hands.items():
+            with hand() as change:
+                yield visitor.follows(what, change, events)
+        browser.close()
+
+
+def others_row(studio: Studio) -> Row:
+    """Compare another visitor's wait for one picture beside live mode with what it is without."""
+    picture = reference()
+
+    def ask(stop: threading.Event, seed: int) -> None:
+        asked = 0
+        while not stop.wait(_LIVE_EVERY_S):
+            asked += 1
+            request = studio.request(seed, reference=picture, scale=asked % 20 / 20)
+            studio.engine.submit(request, visitor="live", live=True)
+
+    def beside_live(seed: int) -> None:
+        stop = threading.Event()
+        live = threading.Thread(target=ask, args=(stop, seed))
+        live.start()
+        studio.draw(studio.request(seed, reference=picture))
+        stop.set()
+        live.join()
+
+    return Row(
+        name="another visitor's picture beside live mode",
+        ours=beside_live,
+        other=lambda seed: studio.draw(studio.request(seed, reference=picture)),
+        beside="without it",
+    )
+
+
+def table(measured_on: dict[str, Any]) -> str:
+    """Lay a file's figures out as two tables of Markdown."""
+    lines = ["| What the visitor does | A new picture is seen after, median | Worst | Of |", "|---|---|---|---|"]
+    lines += [
+        f"| {each['what']} | {each['median_s']:.2f} s | {each['worst_s']:.2f} s | {each['events']} |"
+        for each in measured_on["latencies"]
+    ]
+    others = measured_on["others"]
+    longer = 100 * (1 / others["ratio"] - 1)
+    lines += ["", "| What | Takes | Beside it | Takes | Longer by |", "|---|---|---|---|---|"]
+    seconds = [f"{others[name]:.2f} s" for name in ("ours_s", "other_s")]
+    lines += [f"| {others['row']} | {seconds[0]} | {others['beside']} | {seconds[1]} | {longer:.0f} % |"]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print and write; or print what was written."""
+    arguments = _arguments()
+    if arguments.table:
+        print(table(json.loads(arguments.table.read_text("utf-8"))))
+        return
+    torch.set_num_threads(thread_count())  # as in the app
+    studio = Studio()
+    others: Figures = measured(others_row(studio), arguments.rounds)
+    studio.close()
+    figures: dict[str, Any] = {"machine": machine(), "others": asdict(others), "latencies": []}
+    for each in latencies(arguments.url, arguments.events):
+        figures["latencies"].append(asdict(each))
+        if arguments.json:
+            arguments.json.parent.mkdir(parents=True, exist_ok=True)
+            arguments.json.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+    print(table(figures))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = arguments_of("bench.live", __doc__)
+    parser.add_argument("url", nargs="?", help="where the app runs, such as http://127.0.0.1:7860/")
+    parser.add_argument("--events", type=int, default=EVENTS, help="how often the visitor does each thing")
+    arguments = parser.parse_args()
+    if not (arguments.url or arguments.table):
+        parser.error("an address or --table is needed")
+    return arguments
+
+
+if __name__ == "__main__":
+    main()
