@@ -79,6 +79,11 @@ class Run:
         return 2 if self.tiny else 20
 
     @property
+    def batch(self) -> int:
+        """Most pictures drawn together."""
+        return 2 if self.tiny else 8
+
+    @property
     def rounds(self) -> int:
         """How often each row is measured."""
         return 1 if self.tiny else 5
@@ -188,7 +193,7 @@ def measure_speed(run: Run) -> None:
     """Draw with the app and with plain diffusers in half precision, in turn."""
     run.built("sd15")
     plain, manager = _plain(run), run.manager()
-    engine, together = Engine(manager), Engine(manager, batch_limit=8)
+    engine, together = Engine(manager), Engine(manager, batch_limit=run.batch)
     _measure(run, [*_rows(run, engine, plain), *_rows_of_the_app(run, engine, together)])
     for each in (engine, together):
         each.close()
@@ -206,7 +211,7 @@ def measure_compiled(run: Run) -> None:
     run.note(first_picture_s=round(time.monotonic() - since, 1), graphs=_graphs())
     _measure(run, _rows(run, engine, _plain(run))[:1])
     before = _graphs()
-    for fields in _variety(run):
+    for fields in list(_variety(run))[:: 10 if run.tiny else 1]:
         engine.submit(run.request(SEED, **fields)).result()
         run.note(compiled_anew=_graphs() - before)
     engine.close()
@@ -283,16 +288,16 @@ def _rows(run: Run, engine: Engine, plain: Diffusers) -> list[Row]:
 def _rows_of_the_app(run: Run, engine: Engine, together: Engine) -> list[Row]:
     """List what the app does in two ways."""
 
-    def eight(by: Engine, seed: int) -> None:
-        jobs = [by.submit(run.request(8 * seed + number)) for number in range(8)]
+    def several(by: Engine, seed: int) -> None:
+        jobs = [by.submit(run.request(run.batch * seed + number)) for number in range(run.batch)]
         for job in jobs:
             job.result()
 
     return [
         Row(
-            name="eight pictures in one batch",
-            ours=partial(eight, together),
-            other=partial(eight, engine),
+            name=f"{run.batch} pictures in one batch",
+            ours=partial(several, together),
+            other=partial(several, engine),
             beside="one by one",
         )
     ]

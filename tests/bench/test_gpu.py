@@ -65,17 +65,15 @@ def test_a_model_draws_the_same_however_it_is_held(folder: Path) -> None:
 @pytest.mark.slow
 def test_every_row_of_the_speed_is_measured(folder: Path) -> None:
     rows = found_by("speed", folder)["rows"]
-    assert [row["row"] for row in rows][::4] == ["a picture after a reference", "eight pictures in one batch"]
+    assert [row["row"] for row in rows][::4] == ["a picture after a reference", "2 pictures in one batch"]
     assert all(row["ours_s"] > 0 and row["other_s"] > 0 for row in rows)
 
 
 @pytest.mark.slow
 def test_what_is_compiled_is_counted(folder: Path) -> None:
     found = found_by("compiled", folder)
-    # One graph for an image prompt of any strength; another one when the number of tokens first changes, and one each
-    # for the first masks.
     assert found["graphs"] == 1
-    assert found["compiled_anew"] <= 3
+    assert found["compiled_anew"] <= 1  # when the number of tokens first changes, and not for another scale
     assert len(found["rows"]) == 1
 
 
