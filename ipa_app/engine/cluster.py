@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -287,9 +288,13 @@ def _connect(settings: ClusterSettings) -> None:
 
 
 def _join(address: str, **options: Any) -> None:
+    host, _, port = address.rpartition(":")
     try:
+        if host and port.isdigit() and "/" not in host:
+            # Ray itself tries for minutes.
+            socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
         ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise UserError.plain(
             f"{CLUSTER_VARIABLE} is {address!r}, and no Ray cluster can be joined there from this machine ({error}): "
             f"please begin one, join it by `ray start --address=...`, or set {CLUSTER_VARIABLE}=local."

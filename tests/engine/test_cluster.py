@@ -39,7 +39,7 @@ pytestmark = [
 ]
 
 WISH = {"task": "mix", "prompt": "a cat", "model": "toybox"}
-LONG = {**WISH, "steps": 100, "count": 2, "seed": 5}
+LONG = {**WISH, "steps": 100, "count": 4, "seed": 5}
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +101,12 @@ def pid_of(report: Report) -> int:
     return int(report.place.split()[-1])
 
 
-def busy(engine: Engine) -> psutil.Process:
-    """The process of a replica that has a request."""
+def begun(engine: Engine, wish: GenerateRequest) -> tuple[Job, psutil.Process]:
+    """A request that is drawn, and the process of the replica that draws it, where nothing else is drawn."""
+    until(lambda: not any(each.drawing for each in living(engine)))
+    job = drawing(engine.submit(wish))
     until(lambda: any(each.drawing for each in living(engine)))
-    return psutil.Process(next(pid_of(each) for each in living(engine) if each.drawing))
+    return job, psutil.Process(next(pid_of(each) for each in living(engine) if each.drawing))
 
 
 def told(job: Job) -> list[str]:
@@ -170,7 +172,7 @@ def test_stopping_ends_its_own_request_and_no_other(cluster: Engine) -> None:
 
 def test_requests_that_are_stopped_at_any_moment_leave_nothing_stuck(cluster: Engine) -> None:
     chance = random.Random(0)
-    for _ in range(2000):
+    for _ in range(1000):
         job = cluster.submit(GenerateRequest(**WISH, steps=20))
         for _, _ in zip(range(chance.randrange(8)), job.events(), strict=False):
             pass
@@ -193,8 +195,8 @@ def test_a_model_is_drawn_with_where_it_is_in_memory(cluster: Engine) -> None:
 
 
 def test_a_replica_that_is_killed_loses_nothing_and_its_visitor_is_told(cluster: Engine, here: Engine) -> None:
-    job = drawing(cluster.submit(GenerateRequest(**LONG)))
-    busy(cluster).kill()
+    job, drawer = begun(cluster, GenerateRequest(**LONG))
+    drawer.kill()
     result = job.result(TIMEOUT_S)
     assert "the process that drew this has ended; it is drawn anew" in told(job)
     assert [note.key for note in result.notes] == ["cluster.drawn_anew"]
@@ -203,8 +205,7 @@ def test_a_replica_that_is_killed_loses_nothing_and_its_visitor_is_told(cluster:
 
 
 def test_a_replica_that_is_stuck_is_ended(cluster: Engine, here: Engine) -> None:
-    job = drawing(cluster.submit(GenerateRequest(**LONG)))
-    stuck = busy(cluster)
+    job, stuck = begun(cluster, GenerateRequest(**LONG))
     stuck.send_signal(signal.SIGSTOP)
     assert pixels(job.result(TIMEOUT_S)) == pixels(here.submit(GenerateRequest(**LONG)).result(TIMEOUT_S))
     psutil.wait_procs([stuck], timeout=TIMEOUT_S)
@@ -212,7 +213,7 @@ def test_a_replica_that_is_stuck_is_ended(cluster: Engine, here: Engine) -> None
 
 
 def test_what_ends_replica_after_replica_is_given_up(cluster: Engine) -> None:
-    job = drawing(cluster.submit(GenerateRequest(**{**LONG, "count": 8})))
+    job, _ = begun(cluster, GenerateRequest(**{**LONG, "count": 8}))
     killed: set[int] = set()
     while not job.done:
         for pid in [pid_of(each) for each in living(cluster) if each.drawing]:
