@@ -29,7 +29,8 @@ from typing import Any
 
 import torch
 
-from bench.speed import Figures, Row, Studio, arguments_of, machine, measured, reference
+from bench.speed import Studio, arguments_of, machine, reference
+from bench.timing import Figures, Row, measured
 from bench.tour import FLAGS, HEIGHT, PATIENCE_MS, WIDTH, Visitor
 from ipa_app.runtime import thread_count
 
