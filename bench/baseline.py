@@ -32,7 +32,9 @@ from ipa_app.errors import UserError
 from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.entry import ModelEntry
+from ipa_app.models.families import SD1
 from ipa_app.models.manager import ModelManager
+from ipa_app.models.prompt_encoding import prompt_inputs
 from ipa_app.runtime import thread_count
 from toybox import world
 from toybox.recipe.judge import Judge, load_judge
@@ -86,7 +88,8 @@ class FineTuned:
     @torch.no_grad()
     def _words(self, prompt: str) -> torch.Tensor:
         """States of a text and of the empty one, (2, L, text_hidden)."""
-        return torch.cat(self._pipeline.encode_prompt(prompt, "cpu", 1, True, negative_prompt=""))
+        said = prompt_inputs(SD1, self._pipeline, [prompt], [""])
+        return torch.cat([said["prompt_embeds"], said["negative_prompt_embeds"]])
 
     def _token(self, reference: Reference) -> torch.Tensor:
         """The image token and that of no picture, (2, 1, text_hidden)."""

@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=1, help="seconds between two visitors")
     parser.add_argument("--sample-every", type=float, default=10, help="seconds between two looks at the app")
     parser.add_argument("--steps", type=int, default=2, help="of each picture")
-    parser.add_argument("--output", type=Path, default=Path("bench/results/soak"), help="of the JSON and the picture")
+    parser.add_argument("--output", type=Path, default=Path("soak"), help="of the JSON and the picture")
     args = parser.parse_args()
     soak = asyncio.run(
         soaked(args.url, minutes=args.minutes, every_s=args.every, sample_every_s=args.sample_every, steps=args.steps)

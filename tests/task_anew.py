@@ -92,7 +92,7 @@ from ipa_app.ui.tabs.shared import Tab, finish_tab
 def redraw_tab(entry):
     with gr.Tab("Draw anew", id="redraw", elem_id="tab-redraw") as tab:
         inputs = {"image": picture_input(label="Picture", elem_id="redraw-image"), **controls("freedom")}
-        finished = finish_tab(task="redraw", tab=tab, label="Words", placeholder="in the snow")
+        finished = finish_tab(task="redraw", tab=tab, entry=entry, label="Words", placeholder="in the snow")
     return replace(finished, inputs=inputs)
 
 
@@ -151,7 +151,7 @@ def drawn_by_the_api(studio: Studio, upload: Path) -> str:
     """Draw by the endpoint, which names what the task takes, and return the file."""
     endpoint = endpoint_of("redraw", studio=studio)
     names = list(inspect.signature(endpoint).parameters)
-    assert (names[0], names[-2:]) == ("image", ["freedom", "output_format"])
+    assert (names[0], names[-1]) == ("image", "freedom")
     assert not {"mask", "pose", "start_image", "strength"} & set(names)
     (file,), settings = endpoint(image={"path": str(upload)}, prompt="a cat", freedom=0.7, seed=1, steps=4)
     assert (settings["task"], settings["freedom"], settings["notes"]) == ("redraw", 0.7, ["It was drawn anew."])

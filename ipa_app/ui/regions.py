@@ -14,8 +14,6 @@ from ipa_app.engine.regions import REGION_COLOURS, show_regions
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import fitted_size
-from ipa_app.imaging.masks import editor_levels
-from ipa_app.imaging.opening import open_image
 from ipa_app.messages import Message
 from ipa_app.options import options
 from ipa_app.ui.controls import AT_ONCE, CHECKED, control, mask_box, mask_editor
@@ -46,7 +44,6 @@ class RegionPanel:
     Attributes:
         box: holds the others; shown where the reference counts in what is painted.
         editor: to paint in.
-        strokes: the file of what was painted when another place was chosen.
         softness: of the edge.
         file: a mask in place of what is painted.
         fold: holds it.
@@ -57,7 +54,6 @@ class RegionPanel:
 
     box: gr.Column
     editor: gr.ImageEditor
-    strokes: gr.State
     softness: gr.Slider
     file: gr.Image
     fold: gr.Accordion
@@ -68,7 +64,7 @@ class RegionPanel:
     @property
     def parts(self) -> list[Any]:
         """All components that `fill_region` may name."""
-        return [self.box, self.editor, self.strokes, self.file, self.fold, self.shown]
+        return [self.box, self.editor, self.file, self.fold, self.shown]
 
 
 def region_panel(number: int) -> RegionPanel:
@@ -90,7 +86,6 @@ def region_panel(number: int) -> RegionPanel:
     return RegionPanel(
         box=box,
         editor=editor,
-        strokes=gr.State(None),
         softness=softness,
         file=file,
         fold=fold,
@@ -102,27 +97,16 @@ def region_panel(number: int) -> RegionPanel:
 
 def fill_region(panel: RegionPanel, mask: Image.Image | None) -> Update:
     """Return the updates that show a restored region as a file, which is exact, on an area of its shape."""
-    gone = {panel.strokes: None, panel.shown: ""}
     if mask is None:
-        return {panel.box: gr.update(visible=False), panel.editor: None, panel.file: None, **gone}
+        return {panel.box: gr.update(visible=False), panel.editor: None, panel.file: None, panel.shown: ""}
     ground = Image.new("RGB", mask.size, _WHITE)
     return {
         panel.box: gr.update(visible=True),
-        panel.editor: _canvas(ground, None, panel.colour),
+        panel.editor: _canvas(ground),
         panel.file: keep_picture(mask),
         panel.fold: gr.update(open=True),
-        **gone,
+        panel.shown: "",
     }
-
-
-def keep_region(sent: Any) -> str | None:
-    """Save what was painted, soft edges included, and return its path; None when nothing was painted.
-
-    Args:
-        sent: by the painting area.
-    """
-    levels = editor_levels(painted_files(sent, field="region_mask"))
-    return None if levels is None else keep_picture(levels)
 
 
 def connect_regions(parts: Parts, *, studio: Studio) -> None:
@@ -146,22 +130,24 @@ def _constant(value: str) -> Callable[[], str]:
 
 
 def _connect_canvas(slot: Slot, *, shape: Mapping[str, Any], regions: Regions) -> None:
-    """Lay out a painting area where it is asked for; what was painted in it before is painted there again."""
+    """Lay out a painting area where it is asked for; what was painted in it before is there still."""
     panel = slot.region
-    inputs = {"region": slot.controls["region"], "painted": panel.editor, "strokes": panel.strokes, **shape}
-    outputs = [panel.box, panel.editor, panel.strokes]
+    inputs = {"region": slot.controls["region"], "painted": panel.editor, **shape}
 
-    def choose(region: str, painted: Any, strokes: str | None, task: str, **sent: Any) -> list[Any]:
+    def choose(region: str, painted: Any, task: str, **sent: Any) -> list[Any]:
         with explained():
             if region != "painted":
-                return [gr.update(visible=False), gr.skip(), keep_region(painted) or strokes]
-            return [gr.update(visible=True), _canvas(regions.ground(task, sent), strokes, panel.colour), strokes]
+                # In the page still, with what was painted.
+                return [gr.update(visible="hidden"), gr.skip()]
+            is_new = painted_files(painted, field="region_mask") is None
+            return [gr.update(visible=True), _canvas(regions.ground(task, sent)) if is_new else gr.skip()]
 
     def clear(task: str, **sent: Any) -> Any:
         with explained():
-            return _canvas(regions.ground(task, sent), None, panel.colour)
+            return _canvas(regions.ground(task, sent))
 
-    slot.controls["region"].input(choose, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **CHECKED)
+    chosen, outputs = slot.controls["region"].input, [panel.box, panel.editor]
+    chosen(choose, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **CHECKED)
     panel.editor.clear(clear, inputs_kwargs=dict(shape), outputs=panel.editor, preprocess=False, **CHECKED)
 
 
@@ -204,12 +190,7 @@ def _named(number: int, colour: tuple[int, int, int]) -> str:
     return f'<li><i style="background: rgb{colour}"></i>{said(reference_name(number))}</li>'
 
 
-def _canvas(ground: Image.Image, strokes: str | None, colour: tuple[int, int, int]) -> dict[str, Any]:
-    """Return what the editor shows: a handy copy of a ground, and on it what was painted before, if there is any."""
-    size = fitted_size(ground.size, (_SIDE, _SIDE))
-    layers = []
-    if strokes is not None:
-        layer = Image.new("RGBA", size, colour)
-        layer.putalpha(open_image(strokes, min_side=1).convert("L").resize(size, Image.Resampling.BOX))
-        layers = [keep_picture(layer)]
-    return {"background": keep_picture(ground.resize(size)), "layers": layers, "composite": None}
+def _canvas(ground: Image.Image) -> dict[str, Any]:
+    """Return what the editor shows: a handy copy of a ground, with nothing painted on it."""
+    copy = ground.resize(fitted_size(ground.size, (_SIDE, _SIDE)))
+    return {"background": keep_picture(copy), "layers": [], "composite": None}

@@ -13,7 +13,7 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 from ipa_app.engine.metadata import read_request
-from tests.browser.hands import RESULTS, body, expect_values, press, rest, restored, settle
+from tests.browser.hands import RESULTS, body, enter, expect_values, press, rest, restored, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -44,10 +44,9 @@ def paint(page: Any, number: int, *, across: float) -> None:
 def overlay(page: Any, number: int) -> np.ndarray:
     """Press "Show all places", and return what is shown."""
     shown = page.locator(f"#region-shown-{number} img")
-    page.evaluate("(id) => document.querySelector(`${id} img`)?.remove()", f"#region-shown-{number}")
     page.click(f"#region-show-{number}")
-    shown.wait_for()
     rest(page)
+    shown.wait_for()
     data = base64.b64decode(shown.get_attribute("src").split(",")[1])
     return np.asarray(Image.open(io.BytesIO(data))).astype(int)
 
@@ -122,5 +121,8 @@ def test_what_was_painted_waits_while_another_place_is_chosen(open_page: Any) ->
     page.wait_for_selector("#region-paint-1", state="hidden")
     choose_place(page, 1, "Where I paint")
     settle(page, "#region-editor-1 .pixi-target canvas")
-    # The editor draws its own strokes once more, and their soft rims a little softer.
-    assert np.abs(overlay(page, 1) - before).mean() < 1
+    enter(page, "region-softness-1", "10")
+    softened = overlay(page, 1)
+    assert not np.array_equal(softened, before)
+    enter(page, "region-softness-1", "0")
+    assert np.array_equal(overlay(page, 1), before)

@@ -114,9 +114,9 @@ def test_the_library_gets_what_was_drawn_when_there_is_room(
             *_, last = runner.run("mix")(**entered)
             assert len(last[parts.results.gallery]["value"]) == entered["count"]
             assert "The library's disk is full, so these pictures are not kept" in last[parts.results.status]
-            assert keeper.newest(8) == []
+            assert library.pictures.newest(8) == []
             filler.unlink()
-            until(lambda: len(keeper.newest(8)) == entered["count"])
+            until(lambda: len(library.pictures.newest(8)) == entered["count"])
             assert keeper.note() is None
             assert not [*library.waiting.records(), *library.folder.rglob("*.part")]
     finally:

@@ -11,7 +11,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from ipa_app.ui.regions import Regions, keep_region
+from ipa_app.ui.regions import Regions
 from tests.ui.page_parts import Opened
 from tests.ui.test_api import pixels
 
@@ -53,19 +53,3 @@ def test_what_is_painted_on_has_the_shape_of_the_next_picture(page: Opened, tmp_
     assert ground.size == (90, 30)
     assert ground.getpixel((5, 5)) == (200, 40, 40)
     assert regions.ground("mix", changed).size == (entry.width, entry.height)
-
-
-def test_strokes_are_kept_with_their_soft_edges(tmp_path: Path) -> None:
-    ground, layer = Image.new("RGBA", (40, 20), "white"), Image.new("RGBA", (40, 20))
-    layer.putalpha(Image.linear_gradient("L").resize((40, 20)))
-    files = {"ground": ground, "layer": layer, "wiped": Image.new("RGBA", (40, 20))}
-    for name, picture in files.items():
-        picture.save(tmp_path / f"{name}.png")
-    sent = {name: {"path": str(tmp_path / f"{name}.png")} for name in files}
-    path = keep_region({"background": sent["ground"], "layers": [sent["layer"]], "composite": None})
-    assert path is not None
-    with Image.open(path) as kept:
-        assert kept.tobytes() == layer.getchannel("A").tobytes()
-    for nothing in ([], [sent["wiped"]]):
-        assert keep_region({"background": sent["ground"], "layers": nothing, "composite": None}) is None
-    assert keep_region(None) is None
