@@ -197,14 +197,7 @@ def stop(storm: Storm, chance: random.Random, name: str) -> str:
 
     def attempt() -> str:
         job_id = storm.studio.submit(_request(name, steps=chance.randint(1, _MOST_STEPS)), previews=True)
-        try:
-            with storm.studio.following(job_id) as events:
-                _until(events, chance.choice(PHASES))
-                storm.studio.cancel(job_id)
-                list(events)
-        except Cancelled:
-            return "stopped"
-        return "drawn"
+        return _stopped(storm, chance, job_id)
 
     return _refused(attempt)
 
@@ -213,16 +206,20 @@ def stop_series(storm: Storm, chance: random.Random, name: str) -> str:
     def attempt() -> str:
         parts = [Part(title=str(number), request=_request(name)) for number in range(3)]
         job_id = storm.studio.submit_series(parts)
-        try:
-            with storm.studio.following(job_id) as events:
-                _until(events, chance.choice(PHASES))
-                storm.studio.cancel(job_id)
-                list(events)
-        except Cancelled:
-            return "stopped"
-        return "drawn"
+        return _stopped(storm, chance, job_id)
 
     return _refused(attempt)
+
+
+def _stopped(storm: Storm, chance: random.Random, job_id: str) -> str:
+    try:
+        with storm.studio.following(job_id) as events:
+            _until(events, chance.choice(PHASES))
+            storm.studio.cancel(job_id)
+            list(events)
+    except Cancelled:
+        return "stopped"
+    return "drawn"
 
 
 def close_page(storm: Storm, chance: random.Random, name: str) -> str:
