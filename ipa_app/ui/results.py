@@ -20,9 +20,16 @@ LONGEST_HISTORY = 30
 # On a phone the results lie far below the buttons, and the lowest 64 pixels under the bar that holds these.
 SHOW_RESULTS = """() => {
     const status = document.querySelector("#status");
-    const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
-    const { top, bottom } = status.getBoundingClientRect();
-    if (top < 0 || bottom > innerHeight - 64) status.scrollIntoView({ behavior });
+    const show = (behavior) => {
+        const { top, bottom } = status.getBoundingClientRect();
+        if (top < 0 || bottom > innerHeight - 64) status.scrollIntoView({ behavior });
+    };
+    show(matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth");
+    // What comes above it meanwhile may push it out of sight again; whoever scrolls has another wish.
+    let looks = 8;
+    const again = setInterval(() => { if (looks--) show("auto"); else clearInterval(again); }, 600);
+    for (const act of ["wheel", "touchmove", "keydown", "pointerdown"])
+        addEventListener(act, () => clearInterval(again), { once: true, passive: true });
 }"""
 _THUMBNAIL = 96
 """Pixels of its longer side, twice of what it takes on most screens."""
