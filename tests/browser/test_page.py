@@ -104,7 +104,7 @@ def test_a_job_survives_that_the_page_is_closed_and_opened_again(open_page: Any,
     kept = page.evaluate("localStorage['ipa-running']")
     press_generate(page, "variation", count=8)
     page.wait_for_selector("#status .ipa-bar span")
-    page.wait_for_function("before => localStorage['ipa-running'] !== before", arg=kept)
+    page.wait_for_function("before => (localStorage['ipa-running'] ?? null) !== before", arg=kept)
     context, url = page.context, page.url
     page.close()
     page = context.new_page()
