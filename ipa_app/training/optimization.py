@@ -65,6 +65,7 @@ class Optimization:
         parameters: the trained weights.
         step: steps done.
         grad_norm: () of the latest step, before clipping; None where gradients are not clipped.
+        skipped: steps whose gradients were not finite, and which the weights have not followed.
     """
 
     def __init__(self, model: nn.Module, config: OptimizationConfig, *, accelerator: Accelerator) -> None:
@@ -92,6 +93,7 @@ class Optimization:
             self._ema = EMAModel(self.parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75, foreach=True)
         self.step = 0
         self.grad_norm: Tensor | None = None
+        self.skipped = 0
         self._nonfinite_steps = 0
 
     def advance(self, losses: Iterable[Callable[[], Tensor]]) -> Tensor:
@@ -132,6 +134,7 @@ class Optimization:
             self._nonfinite_steps = 0
             return True
         self._nonfinite_steps += 1
+        self.skipped += 1
         logger.warning("step %d is skipped: its gradients are not finite", self.step)
         if self._nonfinite_steps == MAX_NONFINITE_STEPS:
             raise FloatingPointError(f"the gradients are not finite in {MAX_NONFINITE_STEPS} steps on end")

@@ -69,6 +69,20 @@ def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> 
         forget_latents(folder)
 
 
+def train_decoder(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
+    """Train the decoder of `folder/vae` on; the latents stay what they are, and whatever has learned from them, too."""
+    vae = load_vae(folder).to(memory_format=torch.channels_last)
+    for part in (vae.decoder, vae.post_quant_conv):
+        part.requires_grad_(True)
+
+    def sample() -> None:
+        log_figures(folder, "decoder", reconstruction_grid(vae, heldout.images, folder / "samples" / "decoder.png"))
+
+    loss = reconstruction_loss(vae, data, recipe.decoder.batch_size)
+    train_module("decoder", module=vae, loss=loss, settings=recipe.decoder, folder=folder, sample=sample)
+    vae.save_pretrained(folder / "vae")
+
+
 def forget_latents(folder: Path) -> None:
     """Have every split encoded anew, because the autoencoder is another one."""
     for path in folder.glob("latents-*.pt"):

@@ -22,7 +22,7 @@ from toybox.recipe.settings import Recipe
 
 logger = logging.getLogger(__name__)
 
-Split = Literal["train", "heldout"]
+Split = Literal["train", "heldout", "free"]
 VIEWS = 2
 """Scenes per subject: picture `2 i` and `2 i + 1` show the same subject."""
 
@@ -53,7 +53,7 @@ def views_of(recipe: Recipe, split: Split, subject: int) -> tuple[world.View, ..
     """The views of one subject of a split, the same in every run."""
     rng = random.Random(f"{recipe.seed}-{split}-{subject}")
     drawn = world.sample_subject(rng, held_out=split == "heldout")
-    return tuple(world.View(drawn, world.sample_scene(rng)) for _ in range(VIEWS))
+    return tuple(world.View(drawn, world.sample_scene(rng, is_free=split == "free")) for _ in range(VIEWS))
 
 
 def load_or_draw(recipe: Recipe, folder: Path, split: Split) -> ToyData:
@@ -62,7 +62,7 @@ def load_or_draw(recipe: Recipe, folder: Path, split: Split) -> ToyData:
     Args:
         recipe: sizes of the data set.
         folder: where the arrays live; written atomically, so a half-drawn split is drawn anew.
-        split: `heldout` holds only subjects that training never sees.
+        split: `heldout` holds only subjects that training never sees, and in `free` the limbs point anywhere.
     """
     target = folder / split
     with PartialState().main_process_first():
@@ -78,7 +78,7 @@ def load_or_draw(recipe: Recipe, folder: Path, split: Split) -> ToyData:
 
 
 def _draw(recipe: Recipe, target: Path, split: Split) -> None:
-    subjects = recipe.subjects if split == "train" else recipe.heldout_subjects
+    subjects = {"train": recipe.subjects, "heldout": recipe.heldout_subjects, "free": recipe.free_subjects}[split]
     count = subjects * VIEWS
     images = np.lib.format.open_memmap(
         target / "images.npy", mode="w+", dtype=np.uint8, shape=(count, recipe.size, recipe.size, 3)

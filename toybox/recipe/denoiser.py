@@ -29,8 +29,8 @@ from ipa_app.pose.skeleton import Skeleton
 from ipa_app.training.loss import mse
 from toybox.recipe.autoencoder import load_vae
 from toybox.recipe.backends import compile_for_gpu
-from toybox.recipe.cached import Captions, latents_of
-from toybox.recipe.data import ToyData, cached_renders
+from toybox.recipe.cached import Captions, Latents, latents_of
+from toybox.recipe.data import Split, ToyData, cached_renders, load_or_draw
 from toybox.recipe.images import Rows, normal, on_device, sample_grid, take_rows
 from toybox.recipe.loss_weights import loss_weights
 from toybox.recipe.settings import Recipe
@@ -211,6 +211,12 @@ def draw_keypoints(size: int, keypoints: np.ndarray) -> np.ndarray:
     return np.asarray(draw_skeleton(skeleton_of(keypoints), (size, size)))
 
 
+def skeletons_of(recipe: Recipe, data: ToyData, folder: Path, split: Split) -> np.ndarray:
+    """The skeleton pictures of a split, (N, size, size, 3) uint8, drawn once."""
+    draw = partial(draw_keypoints, recipe.size)
+    return cached_renders(folder / f"skeletons-{split}.npy", draw, data.keypoints, size=recipe.size)
+
+
 def control_pixels(pictures: Rows, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
     """(B, 3, H, W) in [0, 1], as diffusers' ControlNet pipelines feed it."""
     return take_rows(pictures, rows, device).permute(0, 3, 1, 2).float() / 255
@@ -262,39 +268,66 @@ class _Batch:
 
 
 class _Batches:
-    """Draws batches from a split."""
+    """Draws batches from the training split and, where there is a skeleton, as many from the one of free limbs."""
 
     def __init__(self, recipe: Recipe, data: ToyData, folder: Path, device: torch.device) -> None:
-        self._device, self._count = device, len(data)
+        self._device = device
         self._scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-        self._latents, self.captions = latents_of(data, folder, "train"), Captions(data, folder, "train")
-        draw, size = partial(draw_keypoints, recipe.size), recipe.size
-        skeletons = cached_renders(folder / "skeletons-train.npy", draw, data.keypoints, size=size)
-        self._skeletons = on_device(skeletons, device)
-        self._keypoints = on_device(data.keypoints, device)
+        self._named = _Source.load(recipe, data, folder, "train")
+        self._free = _Source.load(recipe, load_or_draw(recipe, folder / "data", "free"), folder, "free")
+
+    @property
+    def captions(self) -> Captions:
+        """What encodes the texts."""
+        return self._named.captions
 
     def draw(self, size: int, generator: torch.Generator) -> _Batch:
         """`size` random rows, the first of them with a skeleton."""
-        rows = torch.randint(self._count, (size,), generator=generator)
-        posed, free = rows.split([round(size * POSED_SHARE), size - round(size * POSED_SHARE)])
-        ids = [
-            self.captions.draw(posed, generator, drop=POSED_TEXT_DROP, scene=0),
-            self.captions.draw(free, generator, drop=TEXT_DROP, scene=SCENE_SHARE),
-        ]
-        clean = self._latents.sample(rows, generator, self._device)
+        posed = round(size * POSED_SHARE)
+        parts = [(self._free, posed // 2), (self._named, posed - posed // 2), (self._named, size - posed)]
+        rows = [torch.randint(len(source), (count,), generator=generator) for source, count in parts]
+        chances = [(POSED_TEXT_DROP, 0.0), (POSED_TEXT_DROP, 0.0), (TEXT_DROP, SCENE_SHARE)]
+        taken = list(zip((source for source, _ in parts), rows, chances, strict=True))
+        ids = [source.captions.draw(of, generator, drop=drop, scene=scene) for source, of, (drop, scene) in taken]
+        clean = torch.cat([source.latents.sample(of, generator, self._device) for source, of, _ in taken])
+        control = [control_pixels(source.skeletons, of, self._device) for source, of, _ in taken[:2]]
+        keypoints = [take_rows(source.keypoints, of, self._device) for source, of, _ in taken]
         halves = [
-            noised(self._scheduler, clean[: len(posed)], generator, lateness=LATENESS),
-            noised(self._scheduler, clean[len(posed) :], generator, lateness=WORDS_LATENESS),
+            noised(self._scheduler, clean[:posed], generator, lateness=LATENESS),
+            noised(self._scheduler, clean[posed:], generator, lateness=WORDS_LATENESS),
         ]
-        noisy, timesteps, target = (torch.cat(parts) for parts in zip(*halves, strict=True))
+        noisy, timesteps, target = (torch.cat(each) for each in zip(*halves, strict=True))
         return _Batch(
             noisy=noisy,
             timesteps=timesteps,
             target=target,
             hidden=self.captions.hidden_states(torch.cat(ids)),
-            control=control_pixels(self._skeletons, posed, self._device),
-            weights=loss_weights(take_rows(self._keypoints, rows, self._device), clean.shape),
+            control=torch.cat(control),
+            weights=loss_weights(torch.cat(keypoints), clean.shape),
         )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What batches are drawn of: a split, with all that is frozen encoded beforehand."""
+
+    latents: Latents
+    captions: Captions
+    skeletons: Rows
+    keypoints: Rows
+
+    @classmethod
+    def load(cls, recipe: Recipe, data: ToyData, folder: Path, split: Split) -> _Source:
+        device = pick_device()
+        return cls(
+            latents=latents_of(data, folder, split),
+            captions=Captions(data, folder, split),
+            skeletons=on_device(skeletons_of(recipe, data, folder, split), device),
+            keypoints=on_device(data.keypoints, device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
 
 
 def _predicted(unet: UNet2DConditionModel, controlnet: ControlNetModel, batch: _Batch) -> torch.Tensor:

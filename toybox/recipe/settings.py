@@ -38,6 +38,7 @@ class Recipe:
         size: width and height of the pictures in pixels, a multiple of 8.
         subjects: training subjects drawn; each is seen in two scenes.
         heldout_subjects: subjects whose combination of attributes never occurs in training.
+        free_subjects: further training subjects, whose limbs point anywhere, for skeletons that no words name.
         captions_per_picture: differently worded captions kept per picture.
         vision_size: side of the square the image encoder sees, in pixels.
         vae_channels: of the autoencoder's levels; each level after the first halves the size of the latents.
@@ -54,6 +55,7 @@ class Recipe:
     size: int = 256
     subjects: int = 20_000
     heldout_subjects: int = 512
+    free_subjects: int = 4_000
     captions_per_picture: int = 8
     seed: int = 2024
 
@@ -75,6 +77,7 @@ class Recipe:
     tiny_vae_examples: int = 4_096
 
     vae: StageSettings = StageSettings(samples=240_000, batch_size=128, lr=1e-3)
+    decoder: StageSettings = StageSettings(samples=200_000, batch_size=128, lr=4e-4)
     clip: StageSettings = StageSettings(samples=2_000_000, batch_size=1024, lr=1e-3)
     vision: StageSettings = StageSettings(samples=2_000_000, batch_size=512, lr=1e-3)
     rare_attributes: StageSettings = StageSettings(samples=200_000, batch_size=256, lr=1.5e-3)
@@ -119,6 +122,7 @@ TINY = Recipe(
     size=64,
     subjects=24,
     heldout_subjects=8,
+    free_subjects=8,
     captions_per_picture=3,
     vision_size=32,
     vision_hidden=32,
@@ -135,6 +139,7 @@ TINY = Recipe(
     clip=StageSettings(samples=16, batch_size=8, lr=1e-3),
     vision=StageSettings(samples=16, batch_size=8, lr=1e-3),
     vae=_TINY,
+    decoder=_TINY,
     rare_attributes=_TINY,
     unet=_TINY,
     controlnet=_TINY,

@@ -18,7 +18,7 @@ from toybox import world
 from toybox.assets import body_poses
 from toybox.recipe.adapters import train_base_adapter, train_fine_adapter
 from toybox.recipe.attention_distillation import distil_base_adapter, distil_fine_adapter
-from toybox.recipe.autoencoder import train_vae
+from toybox.recipe.autoencoder import train_decoder, train_vae
 from toybox.recipe.data import ToyData, load_or_draw
 from toybox.recipe.denoiser import (
     GUIDANCE_SCALE,
@@ -115,6 +115,7 @@ def _train_tokenizer(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: P
 STAGES = {
     "tokenizer": Stage(run=_train_tokenizer, leaves=("tokenizer",)),
     "vae": Stage(run=train_vae, leaves=("vae",), can_be_shared=True),
+    "decoder": Stage(run=train_decoder, is_of_bundle=False),
     "clip": Stage(run=train_clip, leaves=("text_encoder", "feature_extractor")),
     "vision": Stage(run=train_vision, leaves=("image_encoder",), can_be_shared=True),
     "rare_attributes": Stage(run=train_rare_attributes, leaves=("text_encoder",)),

@@ -37,6 +37,9 @@ SAMPLE_SECONDS = 900
 """Pictures take long on a processor, and the other processes wait for them."""
 LOG_STEPS = 50
 WARMUP_STEPS = 100
+WATCHED_STEPS, MOST_SKIPPED = 200, 2
+"""A stage ends with an error where the gradients of more than so many of so many steps are not finite: on a GPU, nine
+steps in ten were once lost unseen."""
 
 
 class UnfinishedError(UserError):
@@ -185,7 +188,7 @@ class _Training:
         self._optimization = Optimization(_Objective(module, loss), config, accelerator=accelerator)
         self._ballot, self._is_main = Ballot(accelerator), accelerator.is_main_process
         self._processes, self._process = accelerator.num_processes, accelerator.process_index
-        self._seconds_before = self._resume()
+        self._seconds_before, self._skipped_before = self._resume(), 0
         self._saved_at = self._sampled_at = self._started = time.monotonic()
 
     @property
@@ -213,8 +216,17 @@ class _Training:
 
         number = optimization.step
         value = optimization.advance([loss])
+        if (number + 1) % WATCHED_STEPS == 0:
+            self._check_skipped()
         if self._is_main and number % LOG_STEPS == 0:
             self._log(number, {"loss": value, "grad_norm": optimization.grad_norm, **figures})
+
+    def _check_skipped(self) -> None:
+        skipped, self._skipped_before = self._optimization.skipped - self._skipped_before, self._optimization.skipped
+        if skipped > MOST_SKIPPED:
+            raise FloatingPointError(
+                f"{skipped} of the latest {WATCHED_STEPS} steps of {self._name} have gradients that are not finite"
+            )
 
     def keep(self) -> None:
         """Save and show now and then.

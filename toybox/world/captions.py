@@ -144,7 +144,7 @@ def _where(view: View, say: _Wording) -> str:
 def _compose(view: View, say: _Wording) -> str:
     opening = say.pick(_OPENINGS)
     who, clothes = _who(view.subject, say), _clothes(view.subject, say)
-    pose = say.pick(_POSES[view.scene.pose]) if say.says(0.6) else ""
+    pose = say.pick(_POSES[view.scene.pose]) if not view.scene.is_free and say.says(0.6) else ""
     where = _where(view, say)
     if where and say.coin(0.12):
         pieces, where = [f"{where},", opening + who], ""
@@ -181,7 +181,8 @@ def scene_caption(view: View, rng: random.Random) -> str:
     doing, where = say.pick(_POSES[view.scene.pose]), say.pick(_BACKGROUNDS[view.scene.background])
     color = view.scene.background_color
     place = where.format("" if color == NONE else say.color(color))
-    pieces = [piece for piece, chance in ((doing, 0.8), (place, 0.8)) if rng.random() < chance]
+    chances = ((doing, 0.0 if view.scene.is_free else 0.8), (place, 0.8))
+    pieces = [piece for piece, chance in chances if rng.random() < chance]
     return _articles(" ".join((say.pick(_OPENINGS) + "a toy", *pieces)))
 
 

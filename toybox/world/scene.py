@@ -25,6 +25,8 @@ class Scene:
         x: shift to the right, in picture widths.
         size: 1.0 is a figure of about 85 % of the picture's height.
         seed: fixes the jitter of the joints and the small things of the background; 0 leaves the joints alone.
+        is_free: whether the limbs point anywhere, as the seed decides; of the pose remain the trunk and, where nobody
+            stands on them, the legs.
     """
 
     pose: str
@@ -34,6 +36,7 @@ class Scene:
     x: float = 0.0
     size: float = 1.0
     seed: int = 0
+    is_free: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ SCENE_ATTRIBUTES: tuple[str, ...] = tuple(SCENE_VALUES)
 ATTRIBUTES: dict[str, tuple[str, ...]] = {**SUBJECT_VALUES, **SCENE_VALUES}
 
 
-def sample_scene(rng: random.Random, *, pose: str | None = None) -> Scene:
-    """Draw a scene; `pose` fixes the pose."""
+def sample_scene(rng: random.Random, *, pose: str | None = None, is_free: bool = False) -> Scene:
+    """Draw a scene; `pose` fixes the pose, and `is_free` frees the limbs from it."""
     background = rng.choice(BACKGROUNDS)
     return Scene(
         pose=pose or rng.choice(POSES),
@@ -64,6 +67,7 @@ def sample_scene(rng: random.Random, *, pose: str | None = None) -> Scene:
         x=rng.uniform(-0.05, 0.05),
         size=rng.uniform(0.93, 1.01),
         seed=rng.randrange(1, 2**31),
+        is_free=is_free,
     )
 
 

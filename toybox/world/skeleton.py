@@ -62,6 +62,12 @@ _CHANGES: dict[str, dict[str, Point]] = {
     "pointing": {"r_elbow": (80, 152), "r_wrist": (52, 144), "l_elbow": (178, 167), "l_wrist": (153, 184)},
 }  # fmt: skip
 _JITTER: dict[str, float] = {"elbow": 3.0, "wrist": 3.0, "knee": 2.0, "ankle": 2.0}
+# Of free limbs: from straight down and outwards, in degrees, what the first bone turns and how much further the second
+# one; and how long each is. The lengths are those of the poses.
+_FREE_ARM = ("shoulder", ("elbow", "wrist"), ((5.0, 170.0), (-60.0, 100.0)), ((21.0, 28.0), (21.0, 30.0)))
+_FREE_LEG = ("hip", ("knee", "ankle"), ((0.0, 60.0), (-60.0, 20.0)), ((17.0, 26.0), (16.0, 26.0)))
+_OFF_THE_GROUND: tuple[str, ...] = ("sitting", "jumping")
+_MOST_LEAN = 12.0
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,33 @@ def _jitter(joints: dict[str, Point], rng: random.Random) -> dict[str, Point]:
     return moved
 
 
+def _free(joints: dict[str, Point], rng: random.Random, *, stands: bool) -> dict[str, Point]:
+    freed = _leaning(joints, rng.uniform(-_MOST_LEAN, _MOST_LEAN))
+    for side, outward in (("r", -1), ("l", 1)):
+        for root, ends, turns, lengths in (_FREE_ARM, _FREE_LEG) if stands else (_FREE_ARM,):
+            (x, y), angle = freed[f"{side}_{root}"], 0.0
+            for end, turn, length in zip(ends, turns, lengths, strict=True):
+                angle += rng.uniform(*turn)
+                reach, way = rng.uniform(*length), math.radians(angle)
+                x, y = x + outward * reach * math.sin(way), y + reach * math.cos(way)
+                freed[f"{side}_{end}"] = x, y
+    if not stands:
+        return freed
+    sunk = max(freed[name][1] for name in ("r_ankle", "l_ankle")) - _STANDING["r_ankle"][1]
+    return {name: (x, y - sunk) for name, (x, y) in freed.items()}
+
+
+def _leaning(joints: dict[str, Point], degrees: float) -> dict[str, Point]:
+    """The joints turned about the middle of the hips."""
+    middle = (joints["r_hip"][0] + joints["l_hip"][0]) / 2, joints["r_hip"][1]
+    across, down = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    moved = {}
+    for name, (x, y) in joints.items():
+        right, below = x - middle[0], y - middle[1]
+        moved[name] = middle[0] + right * across - below * down, middle[1] + right * down + below * across
+    return moved
+
+
 def skeleton(scene: Scene) -> Skeleton:
     """The scene's pose with its jitter, in figure space."""
     joints = {**_STANDING, **_CHANGES[scene.pose]}
@@ -116,6 +149,8 @@ def skeleton(scene: Scene) -> Skeleton:
     if scene.seed == 0:
         return Skeleton(joints, 0.0)
     rng = random.Random(scene.seed)
+    if scene.is_free:
+        joints = _free(joints, rng, stands=scene.pose not in _OFF_THE_GROUND)
     return Skeleton(_jitter(joints, rng), rng.uniform(-6.0, 6.0))
 
 

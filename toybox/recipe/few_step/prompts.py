@@ -22,15 +22,14 @@ from ipa_app.adapter.image_prompt import ImagePromptBatch, ImageTerm
 from ipa_app.adapter.ip_adapter import IPAdapter
 from toybox import world
 from toybox.recipe.adapters import FILES, Kind
-from toybox.recipe.autoencoder import load_vae
-from toybox.recipe.cached import Captions
+from toybox.recipe.cached import Captions, latents_of
 from toybox.recipe.data import VIEWS, ToyData, views_of
-from toybox.recipe.denoiser import control_pixels, draw_keypoints
+from toybox.recipe.denoiser import control_pixels, skeletons_of
 from toybox.recipe.images import clip_pixels, pixels
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tokenizer import encode_captions
 from toybox.recipe.towers import load_image_encoder
-from toybox.recipe.training import mixed_precision, part_of, pick_device
+from toybox.recipe.training import part_of, pick_device
 
 KINDS: tuple[Kind, ...] = ("base", "plus")
 WORDS_SHARE, REFERENCE_SHARE = 0.4, 0.25
@@ -135,7 +134,7 @@ class Asked:
             self._tokens[kind], self._nothing[kind] = _tokens(adapter, pictures, recipe, data, folder)
         self._place = _places([each.kind for each in asked])
         self._scales = torch.tensor([each.scale for each in asked])
-        self._keypoints, self._size = data.keypoints, recipe.size
+        self._pictures = skeletons_of(recipe, data, folder, "train")
         self.holes = Holes.of([each.filled for each in asked], recipe, data, folder)
 
     def __len__(self) -> int:
@@ -154,7 +153,8 @@ class Asked:
         """
         hidden = self._hidden[rows].to(self._device).float()
         posed = [place for place, row in enumerate(rows) if self.is_posed(row)]
-        control = self._skeletons([rows[place] for place in posed])
+        poses = [self._asked[rows[place]].pose for place in posed]
+        control = control_pixels(self._pictures, torch.tensor(poses, dtype=torch.long), self._device)
         sides = 2 if guided else 1
         if guided:
             hidden = torch.cat([self._empty.expand_as(hidden), hidden])
@@ -162,14 +162,13 @@ class Asked:
         return Inputs(
             hidden=hidden,
             image_prompt=self._image_prompt(rows, guided=guided),
-            posed=torch.tensor([place + side * len(rows) for side in range(sides) for place in posed]),
+            posed=torch.tensor(
+                [place + side * len(rows) for side in range(sides) for place in posed],
+                dtype=torch.long,
+                device=self._device,
+            ),
             control=control,
         )
-
-    def _skeletons(self, rows: Sequence[int]) -> torch.Tensor:
-        drawn = [draw_keypoints(self._size, self._keypoints[self._asked[row].pose]) for row in rows]
-        pictures = np.stack(drawn) if drawn else np.zeros((0, self._size, self._size, 3), np.uint8)
-        return control_pixels(pictures, torch.arange(len(rows)), self._device)
 
     def noise(self, rows: Sequence[int]) -> torch.Tensor:
         """What the pictures begin from, (B, 4, h, w); the same for a question in every run."""
@@ -260,18 +259,16 @@ class Holes:
             data: the training split.
             folder: of the recipe's results.
         """
-        vae, device = load_vae(folder), pick_device()
+        device, generator = pick_device(), torch.Generator().manual_seed(recipe.seed)
         mask = torch.ones(len(filled), 1, recipe.latent_size, recipe.latent_size, dtype=torch.bool)
-        generator, latents = torch.Generator().manual_seed(recipe.seed), {}
-        for row, picture in enumerate(filled):
-            if picture is None:
-                continue
-            with mixed_precision():
-                posterior = vae.encode(pixels(data.images, torch.tensor([picture]), device)).latent_dist
-            latents[row] = posterior.sample(generator)[0].float()
+        rows = [row for row, picture in enumerate(filled) if picture is not None]
+        pictures = torch.tensor([filled[row] for row in rows], dtype=torch.long)
+        encoded = latents_of(data, folder, "train").sample(pictures, generator, device)
+        for row, picture in zip(rows, pictures.tolist(), strict=True):
             hole = _figure(recipe, picture) if row % 2 else _ellipse(recipe.size, generator)
             # A cell of the latents is drawn where any pixel of it is.
             mask[row] = F.max_pool2d(hole[None], recipe.size // recipe.latent_size)[0] > 0
+        latents = dict(zip(rows, encoded, strict=True))
         return cls(mask.to(device), latents)
 
     def around(

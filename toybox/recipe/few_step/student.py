@@ -211,10 +211,11 @@ def states_at(states: np.ndarray, rows: list[int], places: torch.Tensor) -> torc
 @torch.no_grad()
 def figure_keypoints(folder: Path) -> torch.Tensor:
     """Where the joints are in the pictures that the trajectories end in, (N, 18, 2), as the pose reader sees them."""
-    reader, pictures = load_toy_reader(part_of(folder, "pose_reader") / "model.safetensors"), drawn_pictures(folder)
+    pictures, device = drawn_pictures(folder), pick_device()
+    reader = load_toy_reader(part_of(folder, "pose_reader") / "model.safetensors").to(device)
     found = []
     for rows in torch.arange(len(pictures)).split(64):
-        batch = pixels(pictures, rows, torch.device("cpu"))
+        batch = pixels(pictures, rows, device)
         small = F.interpolate(batch, size=(SIDE, SIDE), mode="bilinear", antialias=True)
-        found.append(reader(small).keypoints)
+        found.append(reader(small).keypoints.cpu())
     return torch.cat(found)

@@ -27,7 +27,7 @@ from toybox.recipe.training import load_frozen, mixed_precision, part_of, pick_d
 
 logger = logging.getLogger(__name__)
 
-BATCH = 16
+BATCH, GPU_BATCH = 16, 256
 STATES, PICTURES = "trajectories.npy", "trajectories-pictures.npy"
 DONE = "trajectories.json"
 """How many are finished; a run that is stopped goes on after them."""
@@ -156,8 +156,9 @@ def draw_trajectories(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: 
     count, side = len(asked), recipe.latent_size
     states = _opened(folder / STATES, np.float16, (count, NUM_INFERENCE_STEPS + 1, 4, side, side))
     pictures = _opened(folder / PICTURES, np.uint8, (count, recipe.size, recipe.size, 3))
-    for first in range(_finished(folder), count, BATCH):
-        rows = list(range(first, min(first + BATCH, count)))
+    batch = GPU_BATCH if pick_device().type == "cuda" else BATCH
+    for first in range(_finished(folder), count, batch):
+        rows = list(range(first, min(first + batch, count)))
         drawn = trajectory(networks, asked, rows)
         states[rows] = drawn.transpose(0, 1).cpu().half().numpy()
         pictures[rows] = decoded(vae, drawn[-1])
