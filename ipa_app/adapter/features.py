@@ -49,8 +49,9 @@ def _image_embeds(image_encoder: CLIPVisionModelWithProjection, pixel_values: Te
 
 def _hidden_states(image_encoder: CLIPVisionModelWithProjection, pixel_values: Tensor) -> ImageFeatures:
     hidden = image_encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
-    # "No picture" is the same for every row.
-    nothing = image_encoder(torch.zeros_like(pixel_values[:1]), output_hidden_states=True).hidden_states[-2]
+    # "No picture" is the same for every row. An encoder that waits on the CPU has come to the GPU meanwhile.
+    zeros = torch.zeros_like(pixel_values[:1], device=image_encoder.device)
+    nothing = image_encoder(zeros, output_hidden_states=True).hidden_states[-2]
     return ImageFeatures(hidden, nothing.expand_as(hidden))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from transformers import CLIPVisionModelWithProjection
@@ -46,3 +48,12 @@ def test_no_picture_is_not_zero_tokens(adapters: dict[str, IPAdapter], tower: CL
     bias = adapter.image_proj.proj.bias.view(4, 32)
     torch.testing.assert_close(adapter.tokens(uncond)[0], adapter.image_proj.norm(bias))
     assert adapter.tokens(uncond).abs().max() > 0.1
+
+
+@torch.no_grad()
+def test_no_picture_is_encoded_where_the_tower_has_gone_for_the_picture(tower: CLIPVisionModelWithProjection) -> None:
+    """As one does that waits on the CPU for its turn: accelerate moves only what comes with the first pass along."""
+    tower = copy.deepcopy(tower)
+    tower.register_forward_hook(lambda module, *_: module.to("meta") and None)
+    _, uncond = encode_image(tower, random_pixels(1), "plus")
+    assert uncond.device.type == "meta"
