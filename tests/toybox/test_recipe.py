@@ -131,6 +131,20 @@ def test_a_finished_part_trains_on_only_where_its_stage_is_named(work: Path, tmp
     assert 0 < float((old - new).abs().mean()) < 0.2
 
 
+@torch.no_grad()
+def test_a_decoder_that_trains_alone_leaves_the_latents_what_they_are(work: Path, tmp_path: Path) -> None:
+    start_from(work / "bundle", tmp_path, TINY)
+    shutil.copytree(work / "data", tmp_path / "data")
+    before = load_vae(tmp_path)
+    with torch.enable_grad():
+        run(TINY, tmp_path, ["decoder"])
+    pictures = pixels(load_or_draw(TINY, tmp_path / "data", "train").images, torch.arange(8), torch.device("cpu"))
+    latents = before.encode(pictures).latent_dist.mean
+    after = load_vae(tmp_path)
+    assert torch.equal(after.encode(pictures).latent_dist.mean, latents)
+    assert 0 < float((after.decode(latents).sample - before.decode(latents).sample).abs().mean()) < 0.2
+
+
 def test_a_bundle_can_be_trained_on(work: Path, tmp_path: Path) -> None:
     start_from(work / "bundle", tmp_path, TINY)
     shutil.copytree(work / "data", tmp_path / "data")

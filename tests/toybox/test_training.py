@@ -73,3 +73,16 @@ def test_a_step_whose_gradients_are_no_numbers_is_left_out(tmp_path: Path) -> No
     whole, most = weights(tmp_path / "a", set()), weights(tmp_path / "b", {3, 4})
     assert most.isfinite().all()
     assert not torch.equal(most, whole)
+
+
+def test_a_stage_ends_that_leaves_out_more_than_a_few_steps(tmp_path: Path) -> None:
+    module = torch.nn.Linear(4, 1)
+    steps = iter(range(200))
+
+    def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
+        nothing = (0 * module.weight).sum().sqrt() if next(steps) % 50 == 1 else 0
+        return module(torch.randn(8, 4, generator=generator)).square().mean() + nothing, {}
+
+    long = dataclasses.replace(_LONG, samples=1600)
+    with pytest.raises(FloatingPointError, match="4 of the latest 200 steps of line"):
+        train_module("line", module=module, loss=loss, settings=long, folder=tmp_path)

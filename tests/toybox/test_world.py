@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 import subprocess
 import sys
@@ -76,6 +77,42 @@ def test_limb_keypoints_lie_on_the_figure(pose: str) -> None:
         for index in LIMBS:
             x, y = points[index]
             assert mask.getpixel((int(x * 128), int(y * 128))) > 200
+
+
+def free_views(count: int) -> list[world.View]:
+    rng = random.Random(6)
+    return [world.View(world.sample_subject(rng), world.sample_scene(rng, is_free=True)) for _ in range(count)]
+
+
+def test_free_limbs_lie_on_a_figure_that_is_inside_the_picture() -> None:
+    for view in free_views(40):
+        mask = world.render_mask(view, 128)
+        left, top, right, bottom = mask.getbbox()
+        assert top > 0 and left > 0 and right < 128 and bottom < 126
+        points = world.keypoints(view)
+        for index in LIMBS:
+            x, y = points[index]
+            assert mask.getpixel((int(x * 128), int(y * 128))) > 200
+
+
+def test_free_limbs_point_where_no_pose_has_them() -> None:
+    def arms(view: world.View) -> list[float]:
+        points = np.array(world.keypoints(view))
+        ways = points[[3, 4, 6, 7]] - points[[2, 3, 5, 6]]
+        return [math.degrees(math.atan2(x, y)) for x, y in ways]
+
+    named = [arms(view) for view in views(300)]
+    freed = [arms(view) for view in free_views(100)]
+    nearest = [min(max(abs(a - b) for a, b in zip(one, other, strict=True)) for other in named) for one in freed]
+    assert float(np.median(nearest)) > 20
+
+
+def test_no_caption_names_the_pose_of_free_limbs() -> None:
+    rng = random.Random(7)
+    for view in free_views(30):
+        texts = [world.full_caption(view), world.scene_caption(view, rng)]
+        texts += [world.caption(view, rng) for _ in range(6)]
+        assert not any(world.says(text, "pose", pose) for text in texts for pose in world.POSES)
 
 
 def test_right_is_on_the_left_of_the_picture() -> None:
