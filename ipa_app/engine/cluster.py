@@ -55,6 +55,8 @@ _LOST = (
     ray.exceptions.RayActorError,
     ray.exceptions.NodeDiedError,
     ray.exceptions.WorkerCrashedError,
+    # By which Ray's own watch over the memory ends a replica, before the system does.
+    ray.exceptions.OutOfMemoryError,
     ray.exceptions.ObjectLostError,
 )
 

@@ -19,9 +19,11 @@ import yaml
 from ipa_app.engine.board import Report
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
+from ipa_app.engine.remote import Refusal
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import Progress
 from ipa_app.errors import Cancelled, UserError
+from ipa_app.messages import Message
 from ipa_app.models.catalog import catalog, entry_from_folder
 from ipa_app.models.manager import ModelManager
 from ipa_app.ui.operations import operator_routes
@@ -202,6 +204,41 @@ def test_a_replica_that_is_killed_loses_nothing_and_its_visitor_is_told(cluster:
     assert [note.key for note in result.notes] == ["cluster.drawn_anew"]
     assert pixels(result) == pixels(here.submit(GenerateRequest(**LONG)).result(TIMEOUT_S))
     until(lambda: len(living(cluster)) >= 2)
+
+
+class Scripted:
+    """A handle of Serve's, whose calls end one after the other as is said."""
+
+    def __init__(self, *ends: object) -> None:
+        self.ends, self.draw = list(ends), self
+
+    def options(self, **_: object) -> Scripted:
+        return self
+
+    def remote(self, *_: object, **__: object) -> Scripted:
+        return self
+
+    def __iter__(self) -> Iterator[object]:
+        end = self.ends.pop(0)
+        if isinstance(end, Exception):
+            raise end
+        yield end
+
+    def cancel(self) -> None:
+        pass
+
+
+def test_however_ray_says_that_a_replica_has_ended_it_is_drawn_anew(cluster: Engine) -> None:
+    from ray import exceptions  # pyright: ignore[reportMissingImports]
+
+    from ipa_app.engine.cluster import ClusterDraw
+
+    refusal = Refusal(Message("engine.closing"))
+    for lost in (exceptions.RayActorError(), exceptions.NodeDiedError("gone"), exceptions.OutOfMemoryError("full")):
+        draw = ClusterDraw(cluster.manager, Scripted(lost, refusal), patience=TIMEOUT_S)  # pyright: ignore[reportArgumentType]
+        events = [each for each in draw(GenerateRequest(**WISH), adapter=None, previews=False) if each is not None]
+        assert events[-1] == refusal
+        assert "doing.drawn_anew" in [each.message.key for each in events[:-1]]
 
 
 def test_a_replica_that_is_stuck_is_ended(cluster: Engine, here: Engine) -> None:
