@@ -141,7 +141,7 @@ class ClusterDraw:
         Args:
             models: of the replicas.
             handle: of their deployment.
-            patience: seconds for which nothing may be heard of a request that a replica has begun.
+            patience: seconds for which nothing may be heard of a request that a replica draws.
         """
         self._models = models
         self._handle = handle
@@ -179,24 +179,25 @@ class ClusterDraw:
         came: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # The stream cannot be asked for a while only.
         threading.Thread(target=_read, args=(answers, came), name="cluster answers", daemon=True).start()
-        replica, heard = None, time.monotonic()
+        replica, heard = "", None
         try:
             while True:
                 try:
                     event = came.get(timeout=_LOOK_EVERY_S)
                 except queue.Empty:
-                    if replica is not None and time.monotonic() - heard > self._patience:
+                    if heard is not None and time.monotonic() - heard > self._patience:
                         _end(replica)
                     yield None
                     continue
-                heard = time.monotonic()
                 if isinstance(event, _LOST):
                     raise ReplicaLost(replica) from event
                 if isinstance(event, BaseException):
                     raise event
                 if isinstance(event, Begun):
+                    # Where it draws several, this one may have to wait for others there.
                     replica = event.replica
                     continue
+                heard = time.monotonic()
                 yield event
                 if isinstance(event, GenerateResult | Refusal):
                     return

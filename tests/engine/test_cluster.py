@@ -10,6 +10,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -53,12 +54,16 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def cluster(bundles: dict[str, Path]) -> Iterator[Engine]:
-    """Two replicas; when it is closed, nothing of it may be left."""
+    with running_cluster(bundles, IPA_REPLICAS="2", IPA_STUCK_SECONDS="20") as engine:
+        yield engine
+
+
+@contextmanager
+def running_cluster(bundles: dict[str, Path], **settings: str) -> Iterator[Engine]:
+    """Replicas that have a model; when it is closed, nothing of it may be left."""
     with pytest.MonkeyPatch.context() as patch:
-        settings = {
+        settings |= {
             "IPA_CLUSTER": "local",
-            "IPA_REPLICAS": "2",
-            "IPA_STUCK_SECONDS": "20",
             "IPA_MODELS": os.pathsep.join(map(str, bundles.values())),
             "IPA_HUB_MODELS": "",
             "IPA_DEVICE": "cpu",
@@ -70,7 +75,7 @@ def cluster(bundles: dict[str, Path]) -> Iterator[Engine]:
         begun: list[psutil.Process] = []
         try:
             engine.manager.start("toybox")
-            ready(engine)
+            ready(engine, replicas=int(settings["IPA_REPLICAS"]))
             begun = psutil.Process().children(recursive=True)
             yield engine
         finally:
