@@ -104,6 +104,10 @@ def living(engine: Engine) -> list[Report]:
     return [each for each in engine.device.reports() if psutil.pid_exists(pid_of(each))]
 
 
+def ready_models(report: Report) -> list[str]:
+    return [name for name, state in report.states.items() if state.phase == "ready"]
+
+
 def pid_of(report: Report) -> int:
     return int(report.place.split()[-1])
 
@@ -196,8 +200,7 @@ def test_a_model_is_drawn_with_where_it_is_in_memory(cluster: Engine) -> None:
     for _ in range(4):
         cluster.submit(wish).result(TIMEOUT_S)
         cluster.submit(GenerateRequest(**WISH, steps=2)).result(TIMEOUT_S)
-    there = [{name for name, each in report.states.items() if each.phase == "ready"} for report in living(cluster)]
-    assert sorted(there, key=sorted) == [{"other"}, {"toybox"}]
+    until(lambda: sorted(map(ready_models, living(cluster))) == [["other"], ["toybox"]])
     assert cluster.manager.state("other").phase == cluster.manager.state("toybox").phase == "ready"
 
 
