@@ -149,8 +149,8 @@ class Studio:
         return self.engine.submit(order.parts[0].request, live=order.live, observer=observers[0], **shared)
 
     def _let_pass(self) -> None:
-        """Stop what nobody follows just now where somebody else waits; called with the lock held."""
-        jobs = [each for each in self._jobs.values() if each.kept and not each.job.done]
+        """Stop what nobody follows just now where more than a live picture waits; called with the lock held."""
+        jobs = [each for each in self._jobs.values() if each.kept and not each.kept.order.live and not each.job.done]
         if any(not each.left for each in jobs):
             for each in jobs:
                 if each.left and not each.stepped_aside:
