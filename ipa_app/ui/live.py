@@ -8,7 +8,6 @@ are nowhere kept until somebody says so. Where a GPU is lent for each picture, l
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,8 +204,7 @@ class Live:
 
     def overtake(self, job: str | None) -> None:
         """Stop the picture under way, where it is not about to be finished."""
-        if job and self._studio.knows(job) and time.monotonic() - self._studio.began(job) > _FINISHES_S:
-            self._studio.cancel(job)
+        self._studio.cancel(job, older_than=_FINISHES_S)
 
     def follow(self, task: str) -> Callable[..., Iterator[Update]]:
         """Return the handler that draws what a task's form asks for; what goes wrong is said under the picture."""
