@@ -92,7 +92,7 @@ def live_panel(*, offered: bool) -> LivePanel:
     with gr.Column(visible=False, elem_id="live-panel") as box:
         picture = gr.HTML("", padding=False, js_on_load=_STAYS_IN_SIGHT, elem_id="live-picture")
         note = gr.HTML("", padding=False, elem_id="live-note")
-        keep = gr.Button(Message("page.live_keep"), size="sm", interactive=False, elem_id="live-keep")
+        keep = gr.Button(Message("page.live_keep"), size="sm", visible=False, elem_id="live-keep")
     return LivePanel(
         switch=switch,
         box=box,
@@ -246,7 +246,7 @@ class Live:
                     yield {
                         panel.picture: shown,
                         panel.note: note,
-                        panel.keep: gr.update(interactive=True),
+                        panel.keep: gr.update(visible=True),
                         panel.drawn: drawn,
                     }
 

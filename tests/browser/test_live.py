@@ -276,6 +276,13 @@ def test_what_is_kept_is_the_same_picture_and_nothing_else_is_kept(
     press(page, "#live-keep")
     own = engine.jobs[-1].plan.request
     assert (own.seed, own.steps) == (live.seed, 3)
+    enter(page, "steps", "100")
+    rest(page)
+    page.click("#variation-generate")
+    page.wait_for_selector("#variation-stop:enabled")
+    assert page.is_disabled("#live-keep"), "one at a time, or else what comes first is forgotten"
+    page.click("#variation-stop")
+    page.wait_for_selector("#live-keep:enabled")
 
 
 def test_the_benchmark_sees_the_picture_follow(open_page: Any) -> None:
