@@ -224,7 +224,7 @@ class Live:
             except Cancelled:
                 return
             except Exception as error:  # noqa: BLE001 - said to the visitor, and logged, by `explain`
-                yield {self._panel.note: _note(explain(error))}
+                yield {self._panel.note: _note(explain(error), css_class="ipa-note ipa-failed")}
 
         return draw
 
@@ -251,5 +251,5 @@ class Live:
                     }
 
 
-def _note(*messages: str) -> str:
-    return said(*messages, tag="p", css_class="ipa-note", role="status")
+def _note(*messages: str, css_class: str = "ipa-note") -> str:
+    return said(*messages, tag="p", css_class=css_class, role="status")

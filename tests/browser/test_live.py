@@ -241,10 +241,13 @@ def test_what_goes_wrong_is_said_under_the_last_good_picture(open_page: Any, eng
     page.wait_for_selector("#live-note p")
     assert page.inner_text("#live-note").endswith(".")
     assert page.get_attribute(PICTURE, "src") == before
+    look = "(picture) => getComputedStyle(picture).filter"
+    assert "grayscale" in page.eval_on_selector(PICTURE, look), "it is not of what is entered now"
     assert not page.locator(".toast-body").count()
     shoot(page)
     page.get_by_role("tab", name="Variation").click()
     page.wait_for_selector("#live-note p", state="detached")
+    assert page.eval_on_selector(PICTURE, look) == "none"
     newest(page, engine)
 
 
