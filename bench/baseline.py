@@ -10,7 +10,6 @@ that saw as many samples of the same pairs, and the base adapter of the model. C
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from bench.asks import Case, Row, mix_row, pose_row, text_row, variation_row
 from bench.baseline_training import Baseline, load_baseline, plain_adapter_path
 from bench.judging import JUDGE, check_judge, contact_sheet
 from bench.quality import SHEET_COLUMNS, cases, figures_of, looks_at, show
+from bench.timing import write_json
 from ipa_app.adapter.features import encode_image
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest, Reference
@@ -215,7 +215,7 @@ def main() -> None:
     for name, count in {line["row"].split(", ", 1)[1]: line["trained_parameters"] for line in lines}.items():
         print(f"{name}: {count:,} parameters trained")
     if arguments.json:
-        arguments.json.write_text(json.dumps(lines, indent=1) + "\n", "utf-8")
+        write_json(arguments.json, lines)
     if arguments.sheet:
         contact_sheet(sheet).save(arguments.sheet)
 

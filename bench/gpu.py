@@ -23,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ import torch
 
 from bench.gpu_parts import PARTS, Run
 from bench.timing import table as rows_table
+from bench.timing import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "gpu"
@@ -45,7 +47,6 @@ class Record:
     def __init__(self, path: Path) -> None:
         """Go on with a file, or begin it."""
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
 
     def read(self) -> dict[str, Any]:
         """Return what is known."""
@@ -53,24 +54,19 @@ class Record:
 
     def machine(self, known: dict[str, Any]) -> None:
         """Note what measures."""
-        self._write(self.read() | {"machine": known})
+        write_json(self._path, self.read() | {"machine": known})
 
     def begin(self, part: str) -> None:
         """Forget what an earlier run found in a part."""
         content = self.read()
         content["parts"][part] = {}
-        self._write(content)
+        write_json(self._path, content)
 
     def note(self, part: str, **found: Any) -> None:
         """Add to what a part has found."""
         content = self.read()
         content["parts"][part] |= found
-        self._write(content)
-
-    def _write(self, content: dict[str, Any]) -> None:
-        beside = self._path.with_suffix(".part")
-        beside.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-        beside.replace(self._path)
+        write_json(self._path, content)
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -143,16 +139,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         raise SystemExit("There is no GPU here; --device cpu --tiny rehearses all of it.")
     record.machine(machine(options.device))
-    folder = options.folder or Path(tempfile.mkdtemp(prefix="gpu-", dir=_roomy()))
-    options = argparse.Namespace(**vars(options) | {"folder": folder})
-    try:
+    with _models_in(options.folder) as folder:
+        options.folder = folder
         right = [carry_out(part, record, options) for part in options.part or PARTS]
-    finally:
-        if folder.name.startswith("gpu-"):
-            shutil.rmtree(folder)
     print(report(record.read()))
     if not all(right):
         raise SystemExit("Not every part ended, and found nothing wrong.")
+
+
+@contextmanager
+def _models_in(folder: Path | None) -> Iterator[Path]:
+    """Return where models are built: the folder that was named, which is kept, or else one that goes with the block."""
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="gpu-", dir=_roomy()) as made:
+        yield Path(made)
 
 
 def _roomy() -> Path | None:

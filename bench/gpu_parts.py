@@ -21,6 +21,7 @@ from PIL import Image
 
 from bench import shape_exact
 from bench.published import hub
+from bench.shape_exact import PROMPT, SEED
 from bench.timing import Row, measured
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest, Reference
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from bench.published_diffusers import Diffusers
 
 ROOT = Path(__file__).resolve().parents[1]
-PROMPT = "a toy on the beach"
-SEED = 5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,20 +18,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.speed import Studio, arguments_of, machine, reference
-from bench.timing import Figures, Row, measured
-from bench.tour import FLAGS, HEIGHT, PATIENCE_MS, WIDTH, Visitor
+from bench.timing import Figures, Row, measured, write_json
+from bench.tour import PATIENCE_MS, chromium, new_page, take_example
 from ipa_app.runtime import thread_count
 
 EVENTS = 30
@@ -40,13 +38,14 @@ _WORDS = ("a red bear", "a blue frog", "a green cat", "a yellow duck", "a pink r
 _STROKES_ACROSS = 6
 
 # Notes when the last event of a kind reached the page, and when the next new picture was there to be seen.
-_WATCH = """() => {
+_WATCH = """(patience) => {
     const box = document.querySelector("#live-picture");
     for (const kind of ["input", "pointermove", "pointerup"])
         addEventListener(kind, (event) => { window.since = event.timeStamp; }, true);
     window.nextPicture = () => {
         const before = box.querySelector("img")?.src;
-        window.seen = new Promise((resolve) => {
+        window.seen = new Promise((resolve, reject) => {
+            setTimeout(() => reject(new Error("No new picture came.")), patience);
             const observer = new MutationObserver(async () => {
                 const picture = box.querySelector("img");
                 if (!picture || picture.src === before) return;
@@ -87,11 +86,10 @@ class LiveVisitor:
             page: of Playwright, which shows the app.
         """
         self._page = page
-        self._visitor = Visitor(page, Path())
         page.wait_for_selector("#live")
         page.check("#live input")
         page.wait_for_selector("#live-picture img")
-        page.evaluate(_WATCH)
+        page.evaluate(_WATCH, PATIENCE_MS)
 
     def follows(self, what: str, change: Callable[[int], None], events: int) -> Latency:
         """Change something as often as there are events, once beforehand, and measure."""
@@ -123,7 +121,7 @@ class LiveVisitor:
     @contextmanager
     def typing(self) -> Iterator[Callable[[int], None]]:
         """Go to the tab for words; what is yielded writes others there."""
-        self._visitor.fill_in("mix")
+        take_example(self._page, "mix")
         words = self._page.locator("#mix-prompt textarea")
 
         def write(number: int) -> None:
@@ -135,7 +133,7 @@ class LiveVisitor:
     @contextmanager
     def posing(self) -> Iterator[Callable[[int], None]]:
         """Go to the tab for poses and hold a wrist; what is yielded moves it."""
-        self._visitor.fill_in("pose")
+        take_example(self._page, "pose")
         wrist = self._page.locator('#skeleton [aria-label="left wrist"]')
         wrist.scroll_into_view_if_needed()
         box = wrist.locator(".ipa-skel-dot").bounding_box()
@@ -151,13 +149,14 @@ class LiveVisitor:
     @contextmanager
     def painting(self) -> Iterator[Callable[[int], None]]:
         """Go to the tab for painting; what is yielded paints a stroke at a place of its own."""
-        self._visitor.fill_in("inpaint")
+        take_example(self._page, "inpaint")
         canvas = self._page.locator("#inpaint-editor .pixi-target canvas")
-        canvas.scroll_into_view_if_needed()
-        box = canvas.bounding_box()
-        side = min(box["width"], box["height"])
 
         def paint(number: int) -> None:
+            # In the middle, where the bar that stays does not lie; anew each time, as what is said above it moves it.
+            canvas.evaluate("(element) => element.scrollIntoView({block: 'center'})")
+            box = canvas.bounding_box()
+            side = min(box["width"], box["height"])
             row, column = divmod(number, _STROKES_ACROSS)
             x = box["x"] + box["width"] / 2 + side * (column - 2.5) / 8
             y = box["y"] + box["height"] / 2 + side * (row - 2.5) / 8
@@ -176,12 +175,8 @@ class LiveVisitor:
 
 def latencies(url: str, events: int) -> Iterator[Latency]:
     """Measure in a browser what a visitor sees of the app at an address."""
-    from playwright.sync_api import sync_playwright  # in requirements-dev.txt
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-        page.set_default_timeout(PATIENCE_MS)
+    with chromium() as browser:
+        page = new_page(browser)
         page.goto(url)
         visitor = LiveVisitor(page)
         hands = {
@@ -193,7 +188,6 @@ def latencies(url: str, events: int) -> Iterator[Latency]:
         for what, hand in hands.items():
             with hand() as change:
                 yield visitor.follows(what, change, events)
-        browser.close()
 
 
 def others_row(studio: Studio) -> Row:
@@ -252,8 +246,7 @@ def main() -> None:
     for each in latencies(arguments.url, arguments.events):
         figures["latencies"].append(asdict(each))
         if arguments.json:
-            arguments.json.parent.mkdir(parents=True, exist_ok=True)
-            arguments.json.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+            write_json(arguments.json, figures)
     print(table(figures))
 
 

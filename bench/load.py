@@ -16,6 +16,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -81,7 +82,7 @@ class Studio:
         joined = await asyncio.gather(*(self.join(session, seed=seed) for seed in seeds))
         asked = dict(zip(joined, seeds, strict=True))
         outcomes = []
-        async for message in self._messages(session):
+        async for message in self.messages(session):
             if message.get("msg") == "process_completed":
                 seed = asked.pop(message["event_id"])
                 outcomes.append(await self._outcome(message, seed=seed, seconds=time.monotonic() - since))
@@ -102,7 +103,8 @@ class Studio:
         joined = await self.client.post("gradio_api/queue/join", json=join)
         return joined.raise_for_status().json()["event_id"]
 
-    async def _messages(self, session: str) -> AsyncIterator[dict[str, Any]]:
+    async def messages(self, session: str) -> AsyncIterator[dict[str, Any]]:
+        """Follow what the app tells a visitor, until all that was asked for has ended."""
         async with self.client.stream("GET", "gradio_api/queue/data", params={"session_hash": session}) as stream:
             async for line in stream.aiter_lines():
                 if line.startswith("data: "):
@@ -127,12 +129,25 @@ class Studio:
         return seconds
 
 
-async def load(url: str, *, visitors: int, hog: int, steps: int) -> bool:
-    """Send everybody at once and print what became of it; return whether all were served with the right pictures."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=visitors)
+@asynccontextmanager
+async def studio_at(url: str, *, steps: int, keepalive: int) -> AsyncIterator[Studio]:
+    """Come to an app, and have it draw once, so that its model is loaded.
+
+    Args:
+        url: the app's.
+        steps: denoising steps of every picture.
+        keepalive: how many connections are kept between two calls.
+    """
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=keepalive)
     async with httpx.AsyncClient(base_url=f"{url.rstrip('/')}/", timeout=_PATIENCE_S, limits=limits) as client:
         studio = await Studio.found(client, steps=steps)
-        await studio.draw([0])  # the model is loaded from then on
+        await studio.draw([0])
+        yield studio
+
+
+async def load(url: str, *, visitors: int, hog: int, steps: int) -> bool:
+    """Send everybody at once and print what became of it; return whether all were served with the right pictures."""
+    async with studio_at(url, steps=steps, keepalive=visitors) as studio:
         stop = asyncio.Event()
         page = asyncio.create_task(studio.answers(stop))
         first = list(range(1, max(1, hog) + 1))

@@ -8,15 +8,13 @@ there: Chromium, on this machine.
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from playwright.sync_api import sync_playwright
 
-from bench.tour import FLAGS, HEIGHT, PATIENCE_MS, WIDTH
+from bench.tour import chromium, new_page
 
 BROWSERS_ACCEPT = "gzip, deflate, br, zstd"
 # Pressable, and the page's own scripts have run: what is waited for is asked at every frame, and the main thread is
@@ -58,17 +56,15 @@ def weigh(address: str) -> Weight:
 
 def visit(browser: Any, url: str) -> Visit:
     """Open the page where nothing of it is known yet."""
-    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
+    page = new_page(browser)
     sent: list[int] = []
-    wire = context.new_cdp_session(page)
+    wire = page.context.new_cdp_session(page)
     wire.send("Network.enable")
     wire.on("Network.loadingFinished", lambda answer: sent.append(int(answer["encodedDataLength"])))
     page.goto(url, wait_until="commit")
     seconds = page.evaluate(_INTERACTIVE) / 1000
     page.wait_for_load_state("load")
-    context.close()
+    page.close()
     return Visit(answers=len(sent), sent=sum(sent), seconds=seconds)
 
 
@@ -81,10 +77,8 @@ def main() -> None:
     for name, address in (("page", arguments.url), ("/config", f"{arguments.url.rstrip('/')}/config")):
         weight = weigh(address)
         print(f"{name}: {weight.read / 1000:.0f} kB, {weight.sent / 1000:.0f} kB on the wire")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
+    with chromium() as browser:
         visits = [visit(browser, arguments.url) for _ in range(arguments.visits)]
-        browser.close()
     seconds = [each.seconds for each in visits]
     last = visits[-1]
     print(f"first visit: {last.answers} answers, {last.sent / 1000:.0f} kB on the wire")

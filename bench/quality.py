@@ -2,7 +2,7 @@
 
     python -m bench.quality [--quick] [--subjects 48] [--json FILE] [--sheet FILE]
     python -m bench.quality --steps 4 10 20 --guidance 2 3 [--samplers UniPCMultistepScheduler ...]
-    python -m bench.quality --lora assets/toybox/loras/toybox-4-steps.safetensors --steps 4 --guidance 1
+    python -m bench.quality --lora FILE --steps 4 --guidance 1
     python -m bench.quality --looks
 
 The judge comes with the project (`bench/judge`) and is first tried on drawings: one that cannot read those counts
@@ -16,7 +16,6 @@ they are from drawings, whatever they show.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -53,6 +52,7 @@ from bench.judging import (
     score,
 )
 from bench.looks import Drawings
+from bench.timing import write_json
 from bench.variants import sampled_by, with_lora
 from ipa_app.engine.engine import Engine
 from ipa_app.errors import UserError
@@ -146,7 +146,7 @@ class Table:
         self._lines.append(figures)
         show(figures)
         if self._path:
-            self._path.write_text(json.dumps(self._lines, indent=1) + "\n", "utf-8")
+            write_json(self._path, self._lines)
 
 
 def main() -> None:

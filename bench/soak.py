@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
-import json
 import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -25,7 +25,8 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from bench.load import Studio
+from bench.load import Studio, studio_at
+from bench.timing import write_json
 
 SETTLING_S = 600.0
 MOST_GROWTH = 0.02
@@ -92,7 +93,7 @@ class Soak:
         try:
             self.outcomes[await self._do(what)] += 1
         except httpx.HTTPError as error:
-            self.outcomes[f"{type(error).__name__}"] += 1
+            self.outcomes[type(error).__name__] += 1
 
     async def _do(self, what: str) -> str:
         """Come, ask for something, and go; return what became of it."""
@@ -103,11 +104,11 @@ class Soak:
             given["reference"] = await self._uploaded()
         event = await self.studio.join(session, **given)
         gone_at = time.monotonic() + (chance.random() * 10 if what != _STAY else _PATIENCE_S)
-        async with client.stream("GET", "gradio_api/queue/data", params={"session_hash": session}) as stream:
-            async for line in stream.aiter_lines():
+        async with aclosing(self.studio.messages(session)) as messages:
+            async for told in messages:
                 if time.monotonic() > gone_at:
                     break
-                if line.startswith("data: ") and (told := json.loads(line[6:])).get("msg") == "process_completed":
+                if told.get("msg") == "process_completed":
                     return "drawn" if told["success"] else f"refused: {told['output'].get('error')}"
             if what == _STOP:
                 await client.post(
@@ -177,28 +178,30 @@ def as_svg(samples: Sequence[Sample]) -> str:
     )
 
 
-def report(soak: Soak) -> bool:
-    """Print what was measured; return whether nothing grew and nothing was left over."""
-    first, last, grown, left = soak.samples[0], soak.samples[-1], growth(soak.samples), left_over(soak.samples)
-    print(
-        f"visitors: {sum(soak.outcomes.values())}; "
-        + ", ".join(f"{n} {what}" for what, n in soak.outcomes.most_common())
+def is_steady(samples: Sequence[Sample]) -> bool:
+    """Return whether nothing grew and nothing was left over."""
+    return growth(samples) <= MOST_GROWTH and not left_over(samples)
+
+
+def report(samples: Sequence[Sample], outcomes: Mapping[str, int]) -> str:
+    """Lay out what was measured, and how often what became of a visit."""
+    first, last = samples[0], samples[-1]
+    visits = ", ".join(f"{count} {what}" for what, count in Counter(outcomes).most_common())
+    return "\n".join(
+        [
+            f"visitors: {sum(outcomes.values())}; {visits}",
+            f"memory: {first.memory / 2**20:.0f} MB at first, {last.memory / 2**20:.0f} MB at last",
+            f"memory after the first {SETTLING_S / 60:.0f} minutes: {growth(samples):+.1%}",
+            f"threads: {first.threads:.0f}, then {last.threads:.0f}; "
+            f"open files: {first.files:.0f}, then {last.files:.0f}",
+            f"left over: {', '.join(left_over(samples)) or 'nothing'}",
+        ]
     )
-    print(f"memory: {first.memory / 2**20:.0f} MB at first, {last.memory / 2**20:.0f} MB at last")
-    print(f"memory after the first {SETTLING_S / 60:.0f} minutes: {grown:+.1%}")
-    print(
-        f"threads: {first.threads:.0f}, then {last.threads:.0f}; open files: {first.files:.0f}, then {last.files:.0f}"
-    )
-    print(f"left over: {', '.join(left) or 'nothing'}")
-    return grown <= MOST_GROWTH and not left
 
 
 async def soaked(url: str, *, minutes: float, every_s: float, sample_every_s: float, steps: int) -> Soak:
     """Run it against an app."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    async with httpx.AsyncClient(base_url=f"{url.rstrip('/')}/", timeout=_PATIENCE_S, limits=limits) as client:
-        studio = await Studio.found(client, steps=steps)
-        await studio.draw([0])  # the model is loaded from then on
+    async with studio_at(url, steps=steps, keepalive=0) as studio:
         soak = Soak(studio, random.Random(0))
         await soak.run(seconds=60 * minutes, every_s=every_s, sample_every_s=sample_every_s)
         return soak
@@ -217,11 +220,11 @@ def main() -> None:
     soak = asyncio.run(
         soaked(args.url, minutes=args.minutes, every_s=args.every, sample_every_s=args.sample_every, steps=args.steps)
     )
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     data = {"samples": [asdict(each) for each in soak.samples], "outcomes": dict(soak.outcomes)}
-    args.output.with_suffix(".json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    write_json(args.output.with_suffix(".json"), data)
     args.output.with_suffix(".svg").write_text(as_svg(soak.samples), encoding="utf-8")
-    if not report(soak):
+    print(report(soak.samples, soak.outcomes))
+    if not is_steady(soak.samples):
         raise SystemExit("Something grew, or was left over.")
 
 

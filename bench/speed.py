@@ -1,7 +1,7 @@
 """How fast the app draws with the bundled model, beside plain diffusers on the same machine in the same run.
 
-    python -m bench.speed [--rounds 7] [--json bench/results/NAME.json]
-    python -m bench.speed --table bench/results/NAME.json
+    python -m bench.speed [--rounds 7] [--json bench/results/speed/NAME.json]
+    python -m bench.speed --table bench/results/speed/NAME.json
 
 Both work in this process, in turn, on as many threads as the app takes; plain diffusers in single precision, with 20
 steps of DDIM where nothing else is said, as it would be used without this app. A row's figure is the median of the
@@ -28,7 +28,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 
 from bench.quality import cases
-from bench.timing import Row, measured, table
+from bench.timing import Row, measured, table, write_json
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
@@ -198,7 +198,7 @@ def main() -> None:
     for row in rows(studio, exact, together, plain):
         figures["rows"].append(asdict(measured(row, arguments.rounds)))
         if arguments.json:
-            arguments.json.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+            write_json(arguments.json, figures)
     print(table(figures["rows"]))
     print(f"\nexact mode beside plain diffusers: pixels differ by at most {figures['largest_difference']} of 255")
     for each in (studio, exact, together):

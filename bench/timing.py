@@ -1,12 +1,19 @@
-"""Two ways of doing something, timed in turn: a machine that is busy now and then changes little in their ratio."""
+"""Two ways of doing something, timed in turn: a machine that is busy now and then changes little in their ratio.
+
+And how figures are written.
+"""
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from ipa_app.imaging.result_files import whole_file
 
 Work = Callable[[int], Any]
 """Done once per round, given a seed that no round before had."""
@@ -64,6 +71,13 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         for each in rows
     ]
     return "\n".join(lines)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write figures to a file, which is whole at any moment; make its folder where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        file.write(f"{json.dumps(content, indent=1)}\n".encode())
 
 
 def _seconds(work: Work, seed: int) -> float:

@@ -1,25 +1,65 @@
 """Screenshots for README, of the app as a new visitor meets it: `python -m bench.tour URL [--folder assets/tour]`.
 
 The app runs at URL, on the bundled model. Every tab is opened, filled with its first example and drawn once; the
-script ends with an error where the page leaves the machine or puts an error on the browser's console.
+script ends with an error where the page leaves the machine or puts an error on the browser's console. Other commands
+and the tests of the page drive the same browser.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
-FLAGS = ("--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    # WebGL, which the mask editor needs, in software.
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+    # The rest of the page is drawn by the processor itself, which costs it less than playing a GPU.
+    "--disable-gpu-compositing",
+    "--disable-gpu-rasterization",
+)
 PATIENCE_MS = 180_000
 WIDTH, HEIGHT = 1440, 900
-COLOURS = 255
 TABS = {"variation": "Variation", "mix": "Text + image", "inpaint": "Inpaint", "pose": "Pose"}
+COLOURS = 255
 SERIES = {"strengths": "#variation-scale-strip", "adapters": "#variation-both-adapters"}
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Start Chromium, by Playwright, which is in requirements-dev.txt alone; it ends with the block."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+def new_page(browser: Any) -> Any:
+    """Open a page of the usual size, where nothing of the app is known yet."""
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+    page.set_default_timeout(PATIENCE_MS)
+    return page
+
+
+def take_example(page: Any, task: str) -> None:
+    """Open a task's tab and take its first example."""
+    page.get_by_role("tab", name=TABS[task]).click()
+    page.locator(f"#{task}-examples button:visible").first.click()
+    if task == "inpaint":
+        page.wait_for_selector("#inpaint-editor .pixi-target canvas")
+    page.wait_for_timeout(3000)
 
 
 class Visitor:
@@ -38,15 +78,6 @@ class Visitor:
         page.wait_for_selector("#status .ipa-done:not([data-before])")
         self.keep(name)
 
-    def fill_in(self, task: str) -> None:
-        """Open a tab and take its first example."""
-        page = self._page
-        page.get_by_role("tab", name=TABS[task]).click()
-        page.locator(f"#{task}-examples button:visible").first.click()
-        if task == "inpaint":
-            page.wait_for_selector("#inpaint-editor .pixi-target canvas")
-        page.wait_for_timeout(3000)
-
     def keep(self, name: str) -> None:
         """Save what is seen as a PNG of few colours, which is small."""
         page, path = self._page, self._folder / f"{name}.png"
@@ -64,8 +95,7 @@ class Visitor:
 def tour(browser: Any, url: str, folder: Path) -> list[str]:
     """Walk through the page; what went wrong in it."""
     problems: list[str] = []
-    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-    page.set_default_timeout(PATIENCE_MS)
+    page = new_page(browser)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
     page.on("request", lambda sent: None if sent.url.startswith((url, "data:", "blob:")) else problems.append(sent.url))
@@ -76,7 +106,7 @@ def tour(browser: Any, url: str, folder: Path) -> list[str]:
     for name, button in SERIES.items():
         visitor.draw(button, name)
     for task in ("mix", "inpaint", "pose"):
-        visitor.fill_in(task)
+        take_example(page, task)
         visitor.draw(f"#{task}-generate", task)
     return problems
 
@@ -88,10 +118,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("assets/tour"), help="where the screenshots go")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
+    with chromium() as browser:
         problems = tour(browser, arguments.url, arguments.folder)
-        browser.close()
     if problems:
         raise SystemExit("The page had problems:\n" + "\n".join(problems))
 

@@ -275,6 +275,16 @@ def test_every_parameter_of_the_api_is_documented_with_its_default(endpoint):
         assert (name, default) in promised, name
 
 
+def test_every_variable_is_documented_and_every_documented_one_is_read():
+    code = [
+        (ROOT / "app.py").read_text(encoding="utf-8"),
+        *(SOURCE[name] for name in SOURCE if name.startswith("ipa_app/")),
+    ]
+    read = {name for text in code for name in re.findall(r'"(IPA_[A-Z_]+)"', text)}
+    told = {name for text in DOCUMENTS.values() for name in re.findall(r"IPA_[A-Z_]+", text)}
+    assert told == read
+
+
 def anchors(text: str) -> set[str]:
     """What links may name in a document: its headings as GitHub makes them into anchors."""
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)

@@ -9,9 +9,11 @@ from typing import Any
 
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks.mix import Mix
+from ipa_app.engine.wording import readable
 from ipa_app.imaging.other_programs import OtherSettings
 from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
+from ipa_app.models.prompt_weights import LEAST_WEIGHT, MOST_WEIGHT, weights_problem, within_bounds
 from ipa_app.options import options
 
 _BESIDE = {
@@ -98,13 +100,28 @@ def _lost(settings: OtherSettings, *, knows_model: bool) -> tuple[Message, ...]:
 
 
 def _in_bounds(changed: Mapping[str, tuple[Any, Any]]) -> tuple[Message, ...]:
-    """Name each number with the one it became; of a text its length is enough."""
+    """Name each number with the one it became, and say what was done to a text."""
     return tuple(
-        Message("adopted.cut", option=_called(name), length=len(now))
-        if name in _TEXTS
-        else Message("adopted.changed", option=_called(name), was=was, now=now)
+        message
         for name, (was, now) in changed.items()
+        for message in (
+            _told_of_text(name, was, now)
+            if name in _TEXTS
+            else [Message("adopted.changed", option=_called(name), was=was, now=now)]
+        )
     )
+
+
+def _told_of_text(name: str, was: str, now: str) -> list[Message]:
+    cut = _cut(name, was)
+    weighed = _weighed(cut)
+    told = []
+    if weighed != cut:
+        bounds = {"least": f"{LEAST_WEIGHT:g}", "most": f"{MOST_WEIGHT:g}"}
+        told.append(Message("adopted.weights", option=_called(name), **bounds))
+    if not told or len(was) > len(cut) or len(weighed) > len(now):
+        told.append(Message("adopted.cut", option=_called(name), length=len(now)))
+    return told
 
 
 def _called(name: str) -> Message:
@@ -130,5 +147,16 @@ def _side(pixels: int | None, limits: tuple[int, int]) -> float | None:
 
 
 def _text(name: str, text: str) -> str:
+    # Once more, as weights that are written anew may take more room.
+    return _cut(name, _weighed(_cut(name, text)))
+
+
+def _weighed(text: str) -> str:
+    """Bring the weights of a prompt within those that are allowed here; other programs allow any."""
+    has_others = weights_problem(readable(text), prompt="") is not None
+    return within_bounds(readable(text)) if has_others else text
+
+
+def _cut(name: str, text: str) -> str:
     # Half characters come from files that were cut.
     return text.encode("utf-8", "replace").decode()[: options(GenerateRequest)[name].longest]

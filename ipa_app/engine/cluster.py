@@ -55,6 +55,8 @@ _LOST = (
     ray.exceptions.RayActorError,
     ray.exceptions.NodeDiedError,
     ray.exceptions.WorkerCrashedError,
+    # By which Ray's own watch over the memory ends a replica, before the system does.
+    ray.exceptions.OutOfMemoryError,
     ray.exceptions.ObjectLostError,
 )
 
@@ -115,11 +117,12 @@ class ClusterModels(Models):
         """Stop the downloads of a model; see `Models`."""
         self.entry(name)
         self._wished.pop(name, None)
-        ray.get(self._board.wish.remote("cancel", name), timeout=_ANSWER_S)
+        self._board.wish.remote("cancel", name)
 
     def _wish(self, action: Action, name: str) -> None:
+        """Ask it of the replicas. The board may still be beginning: it is told in turn, and nobody waits for that."""
         self._wished[name] = time.monotonic()
-        ray.get(self._board.wish.remote(action, name), timeout=_ANSWER_S)
+        self._board.wish.remote(action, name)
 
     def _listen(self) -> None:
         while not self._closed.wait(_REFRESH_EVERY_S):
@@ -139,7 +142,7 @@ class ClusterDraw:
         Args:
             models: of the replicas.
             handle: of their deployment.
-            patience: seconds for which nothing may be heard of a request that a replica has begun.
+            patience: seconds for which nothing may be heard of a request that a replica draws.
         """
         self._models = models
         self._handle = handle
@@ -177,24 +180,25 @@ class ClusterDraw:
         came: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # The stream cannot be asked for a while only.
         threading.Thread(target=_read, args=(answers, came), name="cluster answers", daemon=True).start()
-        replica, heard = None, time.monotonic()
+        replica, heard = "", None
         try:
             while True:
                 try:
                     event = came.get(timeout=_LOOK_EVERY_S)
                 except queue.Empty:
-                    if replica is not None and time.monotonic() - heard > self._patience:
+                    if heard is not None and time.monotonic() - heard > self._patience:
                         _end(replica)
                     yield None
                     continue
-                heard = time.monotonic()
                 if isinstance(event, _LOST):
                     raise ReplicaLost(replica) from event
                 if isinstance(event, BaseException):
                     raise event
                 if isinstance(event, Begun):
+                    # Where it draws several, this one may have to wait for others there.
                     replica = event.replica
                     continue
+                heard = time.monotonic()
                 yield event
                 if isinstance(event, GenerateResult | Refusal):
                     return
@@ -277,23 +281,22 @@ def build_cluster_engine(
 
 
 def _connect(settings: ClusterSettings) -> None:
-    shared: dict[str, Any] = {"namespace": APPLICATION, "log_to_driver": True}
     if settings.is_local:
         cores = max(os.cpu_count() or 1, settings.threads * (settings.replicas or 1))
-        _begin(num_cpus=cores, include_dashboard=False, **shared)
+        _begin(num_cpus=cores, include_dashboard=False)
     else:
-        _join(settings.address, **shared)
+        _join(settings.address)
     # Nothing comes in by HTTP but the page, which is here; where Serve runs already, it stays as it is.
     serve.start(proxy_location="Disabled")
 
 
-def _join(address: str, **options: Any) -> None:
+def _join(address: str) -> None:
     host, _, port = address.rpartition(":")
     try:
         if host and port.isdigit() and "/" not in host:
             # Ray itself tries for minutes.
             socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
-        ray.init(address=address, **options)
+        ray.init(address=address, namespace=APPLICATION)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError.plain(
             f"{CLUSTER_VARIABLE} is {address!r}, and no Ray cluster can be joined there from this machine ({error}): "
@@ -305,7 +308,7 @@ def _begin(**options: Any) -> None:
     """Begin a cluster here. Ray gives its processes half a minute to come up, which is little for a busy machine."""
     for left in reversed(range(_MOST_BEGINNINGS)):
         try:
-            ray.init(address="local", **options)
+            ray.init(address="local", namespace=APPLICATION, **options)
             return
         except Exception as error:  # Ray has no class for it
             ray.shutdown()
@@ -316,16 +319,29 @@ def _begin(**options: Any) -> None:
 
 def _replicas(settings: ClusterSettings) -> tuple[Any, int]:
     """Return the handle of the replicas, which are begun where the cluster has none yet, and how many there are."""
-    deployed = serve.status().applications.get(APPLICATION)
-    if deployed is not None:
-        (deployment,) = deployed.deployments.values()
-        running = sum(deployment.replica_states.values())
+    if (running := _running()) is not None:
         return serve.get_app_handle(APPLICATION), settings.replicas or max(1, running)
     gpus = int(ray.cluster_resources().get("GPU", 0))
     count = settings.replicas or max(1, gpus)
     logger.info("Beginning %d replicas.", count)
     app = application(num_replicas=count, ray_actor_options=settings.share(count, gpus=gpus))
     return serve.run(app, name=APPLICATION, route_prefix=None), count
+
+
+def _running() -> int | None:
+    """Return how many replicas the cluster has, or is about to have; None where nobody has asked for any.
+
+    Raises:
+        UserError: they were asked for, and could not be begun.
+    """
+    while (asked := serve.status().applications.get(APPLICATION)) is not None:
+        if asked.deployments:
+            return sum(sum(each.replica_states.values()) for each in asked.deployments.values())
+        # What has just been handed to Serve has none yet, until its code is read.
+        if asked.status == "DEPLOY_FAILED":
+            raise UserError.plain(f"Ray Serve could not begin the replicas: {asked.message}")
+        time.sleep(_LOOK_EVERY_S)
+    return None
 
 
 def _read(answers: Any, came: queue.SimpleQueue[Any]) -> None:

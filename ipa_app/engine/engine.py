@@ -225,10 +225,7 @@ class Engine:
         """Take nothing more, tell those who wait, and give what is being drawn so long to end."""
         with self._changed:
             self._refusal = self._refusal or Message("engine.closing")
-            waiting = list(self._waiting)
-            for job in waiting:
-                self._waiting.remove(job)
-            drawing = tuple(self._running)
+            waiting, drawing = self._empty_queue(), tuple(self._running)
         for job in waiting:
             job.fail(UserError("engine.closing"))
         with self._changed:
@@ -273,10 +270,17 @@ class Engine:
             if self._refusal is None:
                 logger.critical("The thread that draws has ended; please start the app again.")
                 self._refusal = Message("engine.dead")
-            jobs = [*self._waiting, *self._running]
+            jobs = [*self._empty_queue(), *self._running]
             self._running = {}
         for job in jobs:
             job.fail(Cancelled() if job.cancelled else InternalError())
+
+    def _empty_queue(self) -> list[Job]:
+        """Take out all that waits, so that no thread begins it; called with the lock held."""
+        waiting = list(self._waiting)
+        for job in waiting:
+            self._waiting.remove(job)
+        return waiting
 
     def cut_in(self, job: Job) -> Job | None:
         """Take from the queue what is to be drawn between two pictures of a job, which is one picture at a time."""

@@ -134,7 +134,6 @@ class _Kept(KeptOrder):
     def refuse(self, error: UserError) -> None:
         super().refuse(error)
         logger.warning("Order %s is set aside: %s", self.id, error.message.key)
-        self.record = replace(self.record, pictures=(), refusal=as_data(error.message))
         self.keeper.tell(_Event(self, "refused"))
 
     def drop(self) -> None:
@@ -283,6 +282,8 @@ class LibraryKeeper(Keeper):
         elif event.what == "begun":
             kept.drawing.add(index)
             kept.count_begun(index, 1)
+        elif event.what == "refused" and kept.refusal is not None:
+            kept.record = replace(kept.record, pictures=(), refusal=as_data(kept.refusal.message))
         elif index in kept.drawing:
             kept.drawing.remove(index)
             kept.count_begun(index, -1)

@@ -12,9 +12,12 @@ from ipa_app.engine.references import Reference
 from ipa_app.engine.requests import GenerateRequest, picture_seeds
 from ipa_app.engine.tasks import TASKS
 from ipa_app.engine.tasks.task import Task, no_whole_step
+from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError, blaming
 from ipa_app.messages import Message
+from ipa_app.models.prompt_weights import check_weights
 from ipa_app.models.styles import style_called
+from ipa_app.options import options
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -140,13 +143,20 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
     if plan.uses_references or request.adapter not in USUAL_NAMES:
         with blaming("adapter"):
             entry.adapter(request.adapter)  # which refuses one that the model has not
-    with blaming("style"):
-        style_called(request.style, entry.styles, title=entry.title)  # which refuses one that there is not
+    if request.style:
+        with blaming("style"):
+            _check_style(plan)
     with blaming("part"):
         _check_part(request.part, entry)
     plan.task.check_plan(plan)
     _check_range(plan)
     return plan
+
+
+def _check_style(plan: Plan) -> None:
+    """Make sure that a model has the style that is asked for, whose own weights keep those of the prompts in bounds."""
+    for name, text in zip(("prompt", "negative_prompt"), plan.prompts, strict=True):
+        check_weights(readable(text), prompt=options(GenerateRequest)[name].called)
 
 
 def _check_part(part: str, entry: ModelEntry) -> None:

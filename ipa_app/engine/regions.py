@@ -45,6 +45,8 @@ def place(
             groups.setdefault(each.region, []).append(each)
         return [(tuple(them), half_mask(name, size=size, window=window, grid=grid)) for name, them in groups.items()]
     counted = [each for each in references if each.weight > 0]
+    if not counted:
+        return []
     masks = np.stack([_mask(each, size=size, window=window, grid=grid) for each in counted])
     shares = masks / np.maximum(masks.sum(axis=0), 1)
     return [((each,), share) for each, share in zip(counted, shares, strict=True)]

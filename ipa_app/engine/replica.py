@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ class Replica:
 
     def __init__(self) -> None:
         """Begin without a loaded model; the settings are the variables of this process."""
+        self._brought = tempfile.TemporaryDirectory(prefix="ipa-adapters-")
         if ray.util.get_node_ip_address() == "127.0.0.1":
             listen_on_loopback()
         self._manager = ModelManager(
@@ -101,7 +103,6 @@ class Replica:
         self._settings = ClusterSettings.from_environment(os.environ)
         self._engine = Engine(self._manager, batch_limit=self._settings.batch)
         self._name = ray.get_runtime_context().get_actor_name() or ""
-        self._brought = Path(tempfile.mkdtemp(prefix="ipa-adapters-"))
         self._adopting = asyncio.Lock()
         # When each job was last heard of.
         self._heard: dict[Job, float] = {}
@@ -147,12 +148,16 @@ class Replica:
         Raises:
             RuntimeError: it has.
         """
-        since = time.monotonic() - self._settings.patience
         self._heard = {job: heard for job, heard in self._heard.items() if not job.done}
-        if any(heard < since for heard in self._heard.values()):
-            raise RuntimeError(f"Nothing has been heard of a request for {self._settings.patience} s.")
+        # Where several are drawn, one may wait for long while another one gets on.
+        if max(self._heard.values(), default=inf) < time.monotonic() - self._settings.patience:
+            raise RuntimeError(f"Nothing has been heard of any request for {self._settings.patience} s.")
         if self._engine.trouble:
             raise RuntimeError(self._engine.trouble)
+
+    def __del__(self) -> None:
+        """Leave no files behind; Serve calls this before it ends the process."""
+        self._brought.cleanup()
 
     @serve.multiplexed(max_num_models_per_replica=1)
     async def warm(self, name: str) -> str:
@@ -166,7 +171,7 @@ class Replica:
             brought: the adapter.
             called: what requests call it.
         """
-        file = self._brought / f"{brought.sha256}{brought.entry.file.suffix.lower()}"
+        file = Path(self._brought.name) / f"{brought.sha256}{brought.entry.file.suffix.lower()}"
         async with self._adopting:
             if not file.is_file():
                 content: bytes = await brought.content

@@ -155,8 +155,9 @@ def read_region_mask(source: PictureSource) -> MaskFile:
         UserError: not a picture, or it cannot be told what is meant.
     """
     decoded = decode(source, name=_REGION, min_side=1)
+    drawn = _drawn(decoded, None, name=_REGION)
     try:
-        meaning = _meaning(_drawn(decoded, None, name=_REGION), None)
+        meaning = _meaning(drawn, None)
     except UserError as error:
         raise UserError("region.unclear") from error
     notes = [*decoded.notes, *([_OF_REGIONS[meaning.note.key]] if meaning.note else [])]

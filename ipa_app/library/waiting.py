@@ -149,4 +149,5 @@ def _read(path: Path) -> WaitingRecord | None:
 
 def _is_whole(record: WaitingRecord) -> bool:
     is_counted = len(record.begun) == len(record.parts) and all(isinstance(count, int) for count in record.begun)
-    return bool(_NAME.fullmatch(record.id) and record.parts and is_counted and 0 < record.asked < _LATEST)
+    is_named = bool(_NAME.fullmatch(record.id)) and all(map(_HASH.fullmatch, record.pictures))
+    return bool(is_named and record.parts and is_counted and 0 < record.asked < _LATEST)

@@ -87,6 +87,15 @@ def escaped(text: str) -> str:
     return _TO_ESCAPE.sub(r"\\\g<0>", text)
 
 
+def within_bounds(text: str) -> str:
+    """Return a prompt that says the same with weights that are allowed, each the nearest to what it was."""
+    written = ""
+    for words, weight in weighted_spans(text):
+        nearest = round(min(max(LEAST_WEIGHT, weight), MOST_WEIGHT), 3)
+        written += escaped(words) if nearest == 1 else f"({escaped(words)}:{nearest:g})"
+    return written
+
+
 def check_weights(text: str, *, prompt: str) -> None:
     """Make sure that all weights of a prompt are within bounds.
 

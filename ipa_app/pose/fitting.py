@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.pose.body import BONES, JOINT_NAMES, MIRRORED
 from ipa_app.pose.keypoints import Keypoint
@@ -60,8 +61,13 @@ class Body:
 
         Args:
             sheet: poses of the same body, each seen whole; the first one stands.
+
+        Raises:
+            ValueError: a joint is not seen.
         """
         people = [_places(person, sheet) for person in sheet.skeleton.people]
+        if np.isnan(people).any():
+            raise ValueError("a pose is not whole")
         limbs = np.array([_limbs(places) / _trunk_length(places) for places in people])
         mirrored = limbs[:, [_LIMBS.index((MIRRORED[start], MIRRORED[end])) for start, end in _LIMBS]] * (-1, 1)
         return cls(rest=people[0], limbs=np.concatenate([limbs, mirrored]))
@@ -133,8 +139,15 @@ def fit_pose(sheet: PoseSheet, body: Body) -> PoseSheet:
 
 @cache
 def read_body(path: Path) -> Body:
-    """Read a body from a file of keypoints, whose people are poses of it."""
-    return Body.of_poses(PoseSheet.from_json(path.read_text("utf-8")))
+    """Read a body from a file of keypoints, whose people are poses of it.
+
+    Raises:
+        UserError: the file is damaged, or holds something else.
+    """
+    try:
+        return Body.of_poses(PoseSheet.from_json(path.read_text("utf-8")))
+    except (OSError, ValueError, UserError) as error:
+        raise UserError("pose.body_damaged", folder=path.parent.name, file=path.name) from error
 
 
 def _places(person: Person, sheet: PoseSheet) -> Places:

@@ -148,10 +148,6 @@ class StudioBlocks(gr.Blocks):
             raise
 
 
-def _not_fetched(name: str, address: str) -> UserError:
-    return UserError("upload.not_fetched", name=input_name(name), address=address).blaming(name)
-
-
 async def _check_upload(request: Request) -> None:
     if request.method == "POST" and request.url.path.endswith("/upload"):
         check_room(int(request.headers.get("content-length", 0)))

@@ -206,10 +206,11 @@ class LibraryView:
         return self._shown(*searched[:-1], searched[-1] + ON_A_PAGE)
 
     def read_on(self, *searched: Any) -> Update:
-        """Look into further files, and show what was found by then; what all see stays as it is."""
-        update = self._shown(*searched)
+        """Look into further files, and show what was found by then; what all see stays as it is, and where one is."""
+        panel, update = self._panel, self._shown(*searched)
         if not any(searched[:-1]):
-            del update[self._panel.pictures]
+            for part in (panel.pictures, panel.newer, panel.older, panel.offset):
+                del update[part]
         return update
 
     def delete(self, ticked: Any, deletions: list[str], *searched: Any) -> Update:

@@ -8,7 +8,6 @@ are nowhere kept until somebody says so. Where a GPU is lent for each picture, l
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +92,7 @@ def live_panel(*, offered: bool) -> LivePanel:
     with gr.Column(visible=False, elem_id="live-panel") as box:
         picture = gr.HTML("", padding=False, js_on_load=_STAYS_IN_SIGHT, elem_id="live-picture")
         note = gr.HTML("", padding=False, elem_id="live-note")
-        keep = gr.Button(Message("page.live_keep"), size="sm", interactive=False, elem_id="live-keep")
+        keep = gr.Button(Message("page.live_keep"), size="sm", visible=False, elem_id="live-keep")
     return LivePanel(
         switch=switch,
         box=box,
@@ -205,8 +204,7 @@ class Live:
 
     def overtake(self, job: str | None) -> None:
         """Stop the picture under way, where it is not about to be finished."""
-        if job and self._studio.knows(job) and time.monotonic() - self._studio.began(job) > _FINISHES_S:
-            self._studio.cancel(job)
+        self._studio.cancel(job, older_than=_FINISHES_S)
 
     def follow(self, task: str) -> Callable[..., Iterator[Update]]:
         """Return the handler that draws what a task's form asks for; what goes wrong is said under the picture."""
@@ -226,7 +224,7 @@ class Live:
             except Cancelled:
                 return
             except Exception as error:  # noqa: BLE001 - said to the visitor, and logged, by `explain`
-                yield {self._panel.note: _note(explain(error))}
+                yield {self._panel.note: _note(explain(error), css_class="ipa-note ipa-failed")}
 
         return draw
 
@@ -248,10 +246,10 @@ class Live:
                     yield {
                         panel.picture: shown,
                         panel.note: note,
-                        panel.keep: gr.update(interactive=True),
+                        panel.keep: gr.update(visible=True),
                         panel.drawn: drawn,
                     }
 
 
-def _note(*messages: str) -> str:
-    return said(*messages, tag="p", css_class="ipa-note", role="status")
+def _note(*messages: str, css_class: str = "ipa-note") -> str:
+    return said(*messages, tag="p", css_class=css_class, role="status")

@@ -86,8 +86,8 @@ class ModelChoice:
             self._parts.words_panel: gr.update(label=words_heading(entry), visible=bool(entry.words)),
             self._parts.words: words_html(entry),
             **{
-                tab.style: offer_styles(entry, chosen=styles[number] if number < len(styles) else "")
-                for number, tab in enumerate(self._parts.tabs)
+                tab.style: offer_styles(entry, chosen=style)
+                for tab, style in zip(self._parts.tabs, styles, strict=False)
             },
         }
 

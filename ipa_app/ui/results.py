@@ -27,9 +27,12 @@ SHOW_RESULTS = """() => {
     show(matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth");
     // What comes above it meanwhile may push it out of sight again; whoever scrolls has another wish.
     let looks = 8;
-    const again = setInterval(() => { if (looks--) show("auto"); else clearInterval(again); }, 600);
+    const over = new AbortController();
+    const { signal } = over;
+    const again = setInterval(() => { if (looks--) show("auto"); else over.abort(); }, 600);
+    signal.addEventListener("abort", () => clearInterval(again));
     for (const act of ["wheel", "touchmove", "keydown", "pointerdown"])
-        addEventListener(act, () => clearInterval(again), { once: true, passive: true });
+        addEventListener(act, () => over.abort(), { signal, passive: true });
 }"""
 _THUMBNAIL = 96
 """Pixels of its longer side, twice of what it takes on most screens."""

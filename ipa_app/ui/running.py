@@ -43,13 +43,24 @@ class _Wish:
 class Runner:
     """The page's side of a job: it starts one and turns its events into updates of the page."""
 
-    def __init__(self, *, studio: Studio, results: ResultsPanel, tabs: Sequence[TaskTab]) -> None:
+    def __init__(
+        self, *, studio: Studio, results: ResultsPanel, tabs: Sequence[TaskTab], beside: Sequence[gr.Button] = ()
+    ) -> None:
+        """Begin with nothing running.
+
+        Args:
+            studio: runs what is asked for.
+            results: where pictures appear.
+            tabs: whose buttons start and stop a job.
+            beside: further buttons that start one; as the page has one job at a time, none can be pressed meanwhile.
+        """
         self.studio = studio
         self.results = results
         self.generate_buttons = [tab.generate for tab in tabs] + [
             *(button for tab in tabs for button in tab.extras.values()),
             *(button for tab in tabs for button in tab.starting),
             results.more_like_this,
+            *beside,
         ]
         self.stop_buttons = [tab.stop for tab in tabs]
 

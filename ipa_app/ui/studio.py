@@ -149,8 +149,8 @@ class Studio:
         return self.engine.submit(order.parts[0].request, live=order.live, observer=observers[0], **shared)
 
     def _let_pass(self) -> None:
-        """Stop what nobody follows just now where somebody else waits; called with the lock held."""
-        jobs = [each for each in self._jobs.values() if each.kept and not each.job.done]
+        """Stop what nobody follows just now where more than a live picture waits; called with the lock held."""
+        jobs = [each for each in self._jobs.values() if each.kept and not each.kept.order.live and not each.job.done]
         if any(not each.left for each in jobs):
             for each in jobs:
                 if each.left and not each.stepped_aside:
@@ -267,10 +267,10 @@ class Studio:
                     del self._jobs[job_id]
         self._forget_later([job_id for job_id in known if job_id in self._jobs])
 
-    def cancel(self, job_id: str | None) -> None:
-        """Stop a job, queued or running; one that is over or unknown is left alone."""
+    def cancel(self, job_id: str | None, *, older_than: float = 0.0) -> None:
+        """Stop a job, queued or running, that was submitted so many seconds ago; leave one that is over or unknown."""
         running = self._jobs.get(job_id or "")
-        if running is not None:
+        if running is not None and time.monotonic() - running.began >= older_than:
             _drop(running)
             running.job.cancel()
 

@@ -27,7 +27,7 @@ from ipa_app.ui.tabs.shared import TaskTab, subheading
 
 def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence[Example]) -> None:
     """Connect every part of the page; called inside its Blocks."""
-    runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)
+    runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs, beside=[parts.live.keep])
     restorer = Restorer(parts, studio=studio)
     _connect_generate(parts, runner=runner)
     _connect_reload(parts, page=page, runner=runner)

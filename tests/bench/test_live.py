@@ -1,16 +1,12 @@
-"""How soon a live picture is seen, and whether what the docs say of it was measured."""
+"""How soon a live picture is seen, and how much longer others wait."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import pytest
 
 from bench.live import others_row, table
 from bench.speed import Studio
 
-ROOT = Path(__file__).resolve().parents[2]
 MEASURED = {
     "latencies": [{"what": "a word is typed", "events": 30, "median_s": 0.5, "worst_s": 1.0}],
     "others": {"row": "beside", "beside": "alone", "ours_s": 0.55, "other_s": 0.5, "ratio": 0.91},
@@ -21,12 +17,6 @@ def test_the_table_says_how_soon_and_by_how_much_others_wait_longer() -> None:
     lines = table(MEASURED).splitlines()
     assert "| a word is typed | 0.50 s | 1.00 s | 30 |" in lines
     assert "| beside | 0.55 s | alone | 0.50 s | 10 % |" in lines
-
-
-def test_the_docs_say_what_was_measured() -> None:
-    text = (ROOT / "docs" / "speed.md").read_text("utf-8")
-    for file in (ROOT / "bench" / "results" / "live").glob("*.json"):
-        assert table(json.loads(file.read_text("utf-8"))) in text
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 
 from bench import soak as module
 from bench.load import Studio
-from bench.soak import SETTLING_S, Sample, Soak, as_svg, growth, left_over, report
+from bench.soak import SETTLING_S, Sample, Soak, as_svg, growth, is_steady, left_over, report
 from ipa_app.errors import Cancelled
 from tests.bench.test_load import Served, app
 from tests.engine.conftest import TIMEOUT_S
@@ -36,12 +36,11 @@ def test_memory_may_grow_at_first_and_then_no_more() -> None:
     assert growth(samples(5, 8, 9)[:2]) == 0
 
 
-def test_what_is_left_over_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_left_over_is_named() -> None:
     run = samples(5, 10, 10, 10, 5, files=90)
     assert left_over(run) == ["files"]
-    soak = Soak(Studio(client=httpx.AsyncClient(), function=0, values={}), random.Random(0), samples=run)
-    assert not report(soak)
-    assert "left over: files" in capsys.readouterr().out
+    assert not is_steady(run)
+    assert "left over: files" in report(run, {"drawn": 3}).splitlines()
 
 
 def test_the_curve_is_drawn() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
+from bench import tour
 from ipa_app.ui.examples import Example
 from tests.browser.hands import PATIENCE_MS, watch
 from tests.ui.serving import served
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    "--no-sandbox",
-    "--disable-dev-shm-usage",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist",
-    # The rest of the page is drawn by the processor itself, which costs it less than playing a GPU.
-    "--disable-gpu-compositing",
-    "--disable-gpu-rasterization",
-)
 
 
 @pytest.fixture(scope="session")
@@ -47,13 +35,11 @@ def page_url(tiny_bundle_dir: Path, reference_file: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")  # while it is open, its event loop runs in this thread: no other test should meet it
 def chromium() -> Iterator[Any]:
-    if CHROMIUM is None:
+    if tour.CHROMIUM is None:
         pytest.skip("needs chromium on the PATH")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield browser
-        browser.close()
+    pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with tour.chromium() as started:
+        yield started
 
 
 @pytest.fixture

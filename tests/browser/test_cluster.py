@@ -35,12 +35,18 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IPA_CLUSTER", "local")
         patch.setenv("IPA_REPLICAS", "2")
+        # Where the test fails something may still be drawn.
+        patch.setenv("IPA_FINISH_SECONDS", "1")
         with running_app(tiny_bundle(folder / "toybox"), folder / "files") as (url, app):
-            begun = psutil.Process(app.pid).children(recursive=True)
             yield url
+            begun = psutil.Process(app.pid).children(recursive=True)
             app.send_signal(signal.SIGTERM)
-            assert app.wait(TIMEOUT_S) == 0
-            _, left = psutil.wait_procs(begun, timeout=60)
+            try:
+                assert app.wait(TIMEOUT_S) == 0
+            finally:
+                _, left = psutil.wait_procs(begun, timeout=60)
+                for process in left:
+                    process.kill()
             assert not left
 
 

@@ -241,10 +241,13 @@ def test_what_goes_wrong_is_said_under_the_last_good_picture(open_page: Any, eng
     page.wait_for_selector("#live-note p")
     assert page.inner_text("#live-note").endswith(".")
     assert page.get_attribute(PICTURE, "src") == before
+    look = "(picture) => getComputedStyle(picture).filter"
+    assert "grayscale" in page.eval_on_selector(PICTURE, look), "it is not of what is entered now"
     assert not page.locator(".toast-body").count()
     shoot(page)
     page.get_by_role("tab", name="Variation").click()
     page.wait_for_selector("#live-note p", state="detached")
+    assert page.eval_on_selector(PICTURE, look) == "none"
     newest(page, engine)
 
 
@@ -276,6 +279,13 @@ def test_what_is_kept_is_the_same_picture_and_nothing_else_is_kept(
     press(page, "#live-keep")
     own = engine.jobs[-1].plan.request
     assert (own.seed, own.steps) == (live.seed, 3)
+    enter(page, "steps", "100")
+    rest(page)
+    page.click("#variation-generate")
+    page.wait_for_selector("#variation-stop:enabled")
+    assert page.is_disabled("#live-keep"), "one at a time, or else what comes first is forgotten"
+    page.click("#variation-stop")
+    page.wait_for_selector("#live-keep:enabled")
 
 
 def test_the_benchmark_sees_the_picture_follow(open_page: Any) -> None:

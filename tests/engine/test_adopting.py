@@ -64,6 +64,21 @@ def test_what_is_out_of_bounds_is_brought_within_them_and_said(chosen: ModelEntr
     )
 
 
+def test_weights_that_are_not_allowed_here_are_brought_within_bounds_and_said(chosen: ModelEntry) -> None:
+    loud = replace(FOX, prompt="a (fox (red:2):2.5), (old:0.8)", negative_prompt="（blurry：-1）\\(x\\)")
+    adopted = adopt(loud, models=[chosen], chosen=chosen)
+    assert adopted.request.prompt == "a (fox :2.5)(red:3), (old:0.8)"
+    assert adopted.request.negative_prompt == r"(blurry:0)\(x\)"
+    assert str(adopted.told[-1]) == (
+        "Out of bounds here, so that the nearest is set: the prompt (its weights brought within 0 to 3), "
+        "the negative prompt (its weights brought within 0 to 3)."
+    )
+    for prompt in ("(fox:9) " * 600, "(fox:9) " + "[red] " * 300):  # too long before, and only written anew
+        long = adopt(replace(FOX, prompt=prompt), models=[chosen], chosen=chosen)
+        assert len(long.request.prompt) == 2000
+        assert "the prompt (its weights brought within 0 to 3), the prompt (cut to 2000 char" in str(long.told[-1])
+
+
 def test_what_is_not_written_is_as_usual_and_said(chosen: ModelEntry) -> None:
     adopted = adopt(OtherSettings(program="InvokeAI", prompt="a fox"), models=[], chosen=chosen)
     assert (adopted.request.seed, adopted.request.steps, adopted.request.width) == (-1, 0, 0)

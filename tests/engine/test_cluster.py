@@ -10,6 +10,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -19,9 +20,11 @@ import yaml
 from ipa_app.engine.board import Report
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.job import Job
+from ipa_app.engine.remote import Refusal
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import Progress
 from ipa_app.errors import Cancelled, UserError
+from ipa_app.messages import Message
 from ipa_app.models.catalog import catalog, entry_from_folder
 from ipa_app.models.manager import ModelManager
 from ipa_app.ui.operations import operator_routes
@@ -51,12 +54,16 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def cluster(bundles: dict[str, Path]) -> Iterator[Engine]:
-    """Two replicas; when it is closed, nothing of it may be left."""
+    with running_cluster(bundles, IPA_REPLICAS="2", IPA_STUCK_SECONDS="20") as engine:
+        yield engine
+
+
+@contextmanager
+def running_cluster(bundles: dict[str, Path], **settings: str) -> Iterator[Engine]:
+    """Replicas that have a model; when it is closed, nothing of it may be left."""
     with pytest.MonkeyPatch.context() as patch:
-        settings = {
+        settings |= {
             "IPA_CLUSTER": "local",
-            "IPA_REPLICAS": "2",
-            "IPA_STUCK_SECONDS": "20",
             "IPA_MODELS": os.pathsep.join(map(str, bundles.values())),
             "IPA_HUB_MODELS": "",
             "IPA_DEVICE": "cpu",
@@ -68,7 +75,7 @@ def cluster(bundles: dict[str, Path]) -> Iterator[Engine]:
         begun: list[psutil.Process] = []
         try:
             engine.manager.start("toybox")
-            ready(engine)
+            ready(engine, replicas=int(settings["IPA_REPLICAS"]))
             begun = psutil.Process().children(recursive=True)
             yield engine
         finally:
@@ -95,6 +102,10 @@ def ready(engine: Engine, *, model: str = "toybox", replicas: int = 2) -> None:
 def living(engine: Engine) -> list[Report]:
     """What the replicas say whose processes are there; those that have ended are known to have a little later."""
     return [each for each in engine.device.reports() if psutil.pid_exists(pid_of(each))]
+
+
+def ready_models(report: Report) -> list[str]:
+    return [name for name, state in report.states.items() if state.phase == "ready"]
 
 
 def pid_of(report: Report) -> int:
@@ -189,8 +200,7 @@ def test_a_model_is_drawn_with_where_it_is_in_memory(cluster: Engine) -> None:
     for _ in range(4):
         cluster.submit(wish).result(TIMEOUT_S)
         cluster.submit(GenerateRequest(**WISH, steps=2)).result(TIMEOUT_S)
-    there = [{name for name, each in report.states.items() if each.phase == "ready"} for report in living(cluster)]
-    assert sorted(there, key=sorted) == [{"other"}, {"toybox"}]
+    until(lambda: sorted(map(ready_models, living(cluster))) == [["other"], ["toybox"]])
     assert cluster.manager.state("other").phase == cluster.manager.state("toybox").phase == "ready"
 
 
@@ -202,6 +212,41 @@ def test_a_replica_that_is_killed_loses_nothing_and_its_visitor_is_told(cluster:
     assert [note.key for note in result.notes] == ["cluster.drawn_anew"]
     assert pixels(result) == pixels(here.submit(GenerateRequest(**LONG)).result(TIMEOUT_S))
     until(lambda: len(living(cluster)) >= 2)
+
+
+class Scripted:
+    """A handle of Serve's, whose calls end one after the other as is said."""
+
+    def __init__(self, *ends: object) -> None:
+        self.ends, self.draw = list(ends), self
+
+    def options(self, **_: object) -> Scripted:
+        return self
+
+    def remote(self, *_: object, **__: object) -> Scripted:
+        return self
+
+    def __iter__(self) -> Iterator[object]:
+        end = self.ends.pop(0)
+        if isinstance(end, Exception):
+            raise end
+        yield end
+
+    def cancel(self) -> None:
+        pass
+
+
+def test_however_ray_says_that_a_replica_has_ended_it_is_drawn_anew(cluster: Engine) -> None:
+    from ray import exceptions  # pyright: ignore[reportMissingImports]
+
+    from ipa_app.engine.cluster import ClusterDraw
+
+    refusal = Refusal(Message("engine.closing"))
+    for lost in (exceptions.RayActorError(), exceptions.NodeDiedError("gone"), exceptions.OutOfMemoryError("full")):
+        draw = ClusterDraw(cluster.manager, Scripted(lost, refusal), patience=TIMEOUT_S)  # pyright: ignore[reportArgumentType]
+        events = [each for each in draw(GenerateRequest(**WISH), adapter=None, previews=False) if each is not None]
+        assert events[-1] == refusal
+        assert "doing.drawn_anew" in [each.message.key for each in events[:-1]]
 
 
 def test_a_replica_that_is_stuck_is_ended(cluster: Engine, here: Engine) -> None:

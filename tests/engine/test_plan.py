@@ -16,6 +16,7 @@ from ipa_app.errors import UserError
 from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.controlnets import usual_controlnet
 from ipa_app.models.entry import AdapterEntry, ModelEntry
+from ipa_app.models.styles import Style
 from tests.sample_requests import STYLES, sample_request
 
 ENTRY = ModelEntry(
@@ -50,6 +51,14 @@ def test_a_style_stands_around_the_prompts_that_are_typed_or_usual() -> None:
     assert plan.prompts == ("a cat", "a dog")
     with pytest.raises(UserError, match=r"M has no style 'day'; it has night\.") as refused:
         make_plan(GenerateRequest(task="mix", prompt="a cat", style="day"), ENTRY)
+    assert refused.value.field == "style"
+
+
+def test_weights_that_get_out_of_bounds_within_those_of_a_style_are_refused() -> None:
+    loud = dataclasses.replace(ENTRY, styles={"loud": Style(name="loud", prompt="({prompt}:2), (night:2)")})
+    assert make_plan(GenerateRequest(task="mix", prompt="a (cat:1.5)", style="loud"), loud).prompts[0]
+    with pytest.raises(UserError, match=r"^The prompt gives “cat” the weight 4; a weight must be ") as refused:
+        make_plan(GenerateRequest(task="mix", prompt="a (cat:2)", style="loud"), loud)
     assert refused.value.field == "style"
 
 

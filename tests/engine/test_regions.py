@@ -17,7 +17,7 @@ from ipa_app.engine.drawing import draw
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.references import Reference, RegionName
-from ipa_app.engine.regions import half_mask, painted_mask, place
+from ipa_app.engine.regions import REGION_COLOURS, half_mask, painted_mask, place, show_regions
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.models.manager import ModelManager
@@ -237,6 +237,11 @@ def test_what_overlaps_is_shared_by_weight() -> None:
         pytest.approx([1 / 3, 1 / 3, 1 / 1.2, 1]),
         pytest.approx([1 / 3, 1 / 3, 0, 0]),
     ]
+
+
+def test_where_no_picture_weighs_anything_none_is_shown_to_count() -> None:
+    nothing, ground = painted(*strips((32, 8), [[255, 0, 0, 255]]), weights=(0,)), Image.new("RGB", (32, 8), "white")
+    assert show_regions(nothing, ground, colours=REGION_COLOURS[:1]).tobytes() == ground.tobytes()
 
 
 def test_a_picture_that_is_given_twice_for_one_place_counts_as_once(generate: Generate) -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from ipa_app.engine.device import LocalDevice
 from ipa_app.engine.engine import Engine
-from ipa_app.engine.remote import Events, RemoteDevice, draw_remotely
+from ipa_app.engine.observable import InternalError
+from ipa_app.engine.remote import Events, Refusal, RemoteDevice, draw_remotely
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.messages import Message
 from ipa_app.models.entry import AdapterEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.pose.detect import PoseDetector
@@ -73,6 +75,32 @@ def test_what_a_place_breaks_is_that_requests_alone(manager: ModelManager, caplo
     assert engine.submit(GenerateRequest(**SINGLE)).result(TIMEOUT_S).images
     assert "the line broke" in caplog.text
     engine.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_where_one_thread_ends_the_others_begin_nothing_more(manager: ModelManager) -> None:
+    free, begun = threading.Event(), list[int]()
+
+    def draw(request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
+        begun.append(request.seed or 0)
+        if request.seed == 1:
+            raise SystemExit
+        while not free.is_set():
+            yield None
+        yield Refusal(Message("engine.closing"))
+
+    engine = Engine(manager, device=RemoteDevice(draw, places=2))
+    beside = engine.submit(GenerateRequest(**{**SINGLE, "seed": 2}))
+    while not begun:
+        threading.Event().wait(0.01)
+    jobs = [engine.submit(GenerateRequest(**{**SINGLE, "seed": seed})) for seed in (1, 3)]
+    for job in (*jobs, beside):
+        with pytest.raises(InternalError):
+            job.result(TIMEOUT_S)
+    assert "ipa_waiting 0.0" in engine.metrics.text().decode()
+    free.set()
+    engine.close()
+    assert begun == [2, 1]
 
 
 def test_an_engine_draws_here_unless_it_is_told_otherwise(engine: Engine) -> None:

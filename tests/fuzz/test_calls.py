@@ -81,7 +81,8 @@ def test_calls(count: int, api: Api, uploaded: Path) -> None:
 
     def call(sent: tuple[str, bytes]) -> None:
         name, body = sent
-        began = httpx.post(f"{api.url}/call/{name}", content=body, headers={"content-type": "application/json"})
+        is_json = {"content-type": "application/json"}
+        began = httpx.post(f"{api.url}/call/{name}", content=body, headers=is_json, timeout=TIMEOUT_S)
         if began.status_code == 200:
             event = began.json()["event_id"]
             answer = httpx.get(f"{api.url}/call/{name.removeprefix('v2/')}/{event}", timeout=TIMEOUT_S).text

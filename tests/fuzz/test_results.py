@@ -11,15 +11,17 @@ import pytest
 from hypothesis import strategies as st
 
 from ipa_app.engine.adopting import adopt
-from ipa_app.engine.metadata import read_request
+from ipa_app.engine.metadata import input_pictures, metadata_of, pack_inputs, read_request
+from ipa_app.engine.plan import make_plan
 from ipa_app.imaging.other_programs import read_other
-from ipa_app.imaging.result_files import NotMadeHereError, OutputFormat, read_settings, write_result
+from ipa_app.imaging.result_files import SETTINGS_KEY, NotMadeHereError, OutputFormat, read_settings, write_result
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
+from tests.engine.test_metadata import ENTRY
 from tests.fuzz.hostile import altered, anything, check_sentence, examples, holds, spoilt, texts, with_right_sums
 from tests.noted_files import noted_file
 from tests.other_programs import COMFY, FOOOCUS, INFOTEXT, INVOKE, PICTURE, exif, png, unicode_comment
-from tests.sample_requests import OF_TASK
+from tests.sample_requests import OF_TASK, sample_request
 
 FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 OTHERS = [
@@ -55,28 +57,37 @@ def restore(entry: ModelEntry, tmp_path: Path) -> Callable[[bytes], None]:
     return read
 
 
-def settings_of(task: str) -> dict[str, Any]:
-    note = {"weight": 1.0, "view": "crop", "centre_x": 0.5, "centre_y": 0.5, "region": "all", "sha256": "0"}
-    own = {name: value for name, value in OF_TASK[task].items() if isinstance(value, str | int | float | bool)}
-    plain = {"prompt": "a cat", "seed": 7, "steps": 2, "guidance_scale": 3.0, "width": 64, "height": 64, "scale": 0.5}
-    return {"task": task, "references": [note], **plain, **own, "adapter": "base", "model": "toybox", "seeds": [7]}
+PLANS = {task: make_plan(sample_request(task, model="m"), ENTRY) for task in OF_TASK}
+SETTINGS = [metadata_of(plan, scheduler="S", precision="float32") for plan in PLANS.values()]
+INPUTS = {name: text for plan in PLANS.values() for name, text in pack_inputs(input_pictures(plan)).items()}
+"""Of all tasks: each takes its own."""
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    """Whole files with notes of every kind."""
-    folder, made = tmp_path_factory.mktemp("noted"), []
-    for task in OF_TASK:
+def own_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Whole results of every task in every format."""
+    folder, made = tmp_path_factory.mktemp("results"), []
+    for settings in SETTINGS:
         for output_format in FORMATS:
-            path = folder / f"{task}.{output_format}"
-            write_result(PICTURE, path, settings_of(task), inputs={"reference_1": "AAAA"}, output_format=output_format)
-            made.append(path)
+            made.append(folder / f"{settings['task']}.{output_format}")
+            write_result(PICTURE, made[-1], settings, inputs=INPUTS, output_format=output_format)
+    return made
+
+
+@pytest.fixture(scope="module")
+def files(own_files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Whole files with notes of every kind."""
+    folder, made = tmp_path_factory.mktemp("noted"), list(own_files)
     for number, notes in enumerate(OTHERS):
         made += [png(folder / f"{number}-{behind}.png", behind=behind, **notes) for behind in (False, True)]
     for suffix in ("jpg", "webp"):
         made.append(exif(folder / f"forge.{suffix}", unicode_comment(INFOTEXT)))
         made.append(exif(folder / f"comfy.{suffix}", Make=f"workflow:{json.dumps(COMFY)}"))
     return [path.read_bytes() for path in made]
+
+
+def test_what_is_spoilt_below_is_taken_whole(own_files: list[Path]) -> None:
+    assert [read_request(path).task for path in own_files[:: len(FORMATS)]] == list(OF_TASK)
 
 
 @examples(80)
@@ -88,10 +99,11 @@ def test_files(count: int, files: list[bytes], restore: Callable[[bytes], None])
 @examples(60)
 def test_settings_made_up(count: int, restore: Callable[[bytes], None], tmp_path: Path) -> None:
     def read(made_up: tuple[OutputFormat, str]) -> None:
-        path = noted_file(tmp_path / "noted", PICTURE, made_up[0], {"ip_adapter_studio": made_up[1]})
+        notes = {SETTINGS_KEY: made_up[1], **{f"{SETTINGS_KEY}:{name}": text for name, text in INPUTS.items()}}
+        path = noted_file(tmp_path / "noted", PICTURE, made_up[0], notes)
         restore(path.read_bytes())
 
-    settings = st.one_of(altered([settings_of(task) for task in OF_TASK]), anything())
+    settings = st.one_of(altered(SETTINGS), anything())
     written = st.one_of(settings.map(json.dumps), texts().map(lambda text: text.encode("ascii", "replace").decode()))
     holds(read, st.tuples(st.sampled_from(FORMATS), written), count=count)
 

@@ -89,7 +89,15 @@ def test_a_damaged_file_never_takes_the_others_with_it(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"asked": float(2**40)}, {"begun": ()}, {"begun": ("1",)}, {"parts": (), "begun": ()}]
+    "changes",
+    [
+        {"asked": float(2**40)},
+        {"begun": ()},
+        {"begun": ("1",)},
+        {"parts": (), "begun": ()},
+        {"pictures": ("../../outside",)},
+        {"pictures": (3,)},
+    ],
 )
 def test_values_that_cannot_be_are_damage(tmp_path: Path, changes: dict[str, Any]) -> None:
     waiting = WaitingRequests(tmp_path)

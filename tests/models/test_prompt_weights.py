@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ipa_app.errors import UserError
-from ipa_app.models.prompt_weights import check_weights, escaped, weighted_spans, without_weights
+from ipa_app.models.prompt_weights import check_weights, escaped, weighted_spans, within_bounds, without_weights
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,21 @@ def test_an_escaped_prompt_is_read_letter_by_letter(text: str) -> None:
     assert weighted_spans(escaped(text).translate(str.maketrans("（）：", "():"))) == [
         (text.translate(str.maketrans("（）：", "():")), 1)
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "spans"),
+    [
+        ("(red:30) cat", [("red", 3), (" cat", 1)]),
+        ("a (big:-1)", [("a ", 1), ("big", 0)]),
+        (r"(:\):9) \(b:7\)", [(":)", 3), (" (b:7)", 1)]),
+        ("(a:1.5) [(b:4)]", [("a", 1.5), (" ", 1), ("b", 3)]),
+        ("(red:1.5:30)", [("red:1.5", 3)]),
+    ],
+)
+def test_weights_brought_within_bounds_are_the_nearest(text: str, spans: list[tuple[str, float]]) -> None:
+    assert weighted_spans(within_bounds(text)) == spans
+    check_weights(within_bounds(text), prompt="The prompt")
 
 
 @pytest.mark.parametrize("text", ["(red:0) (blue:3) cat", "((((((((((red))))))))))", "(((red:2):0.5):3)"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from ipa_app.errors import UserError
 from ipa_app.models.catalog import catalog
 from ipa_app.pose.body import JOINT_NAMES, MIRRORED
 from ipa_app.pose.fitting import Body, fit_pose, read_body
@@ -108,6 +111,15 @@ def test_of_several_figures_the_largest_is_kept_without_hands_and_face(body: Bod
     assert places(fitted)[1, 0] > SIZE[0] / 2
     assert said(fitted) == ["pose.fitted", "pose.one_of_many"]
     assert fitted.notes[1].values["count"] == 3
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", sheet_of(person(without=("nose",))).to_json(), "\xff"])
+def test_a_file_that_holds_no_whole_poses_is_named_and_the_pose_not_blamed(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "body_poses.json"
+    if content is not None:
+        file.write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match=r"^The model's file of poses \(.+/body_poses\.json\) is damaged, or "):
+        read_body(file)
 
 
 def test_somebody_seen_from_behind_is_drawn_from_the_front(body: Body) -> None:

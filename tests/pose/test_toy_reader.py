@@ -26,7 +26,6 @@ from toybox import world
 from toybox.recipe.pose_reader import save_toy_reader
 
 BUNDLED = catalog()["toybox"].pose_reader
-needs_weights = pytest.mark.skipif(BUNDLED is None, reason="the bundled model has no pose reader yet")
 
 
 class DotReader(ToyReader):
@@ -147,7 +146,6 @@ def read_right(picture: Image.Image, expected: np.ndarray, *, height: float) -> 
     return float((np.linalg.norm((points - expected) * picture.size, axis=1) <= 0.1 * height).mean())
 
 
-@needs_weights
 @pytest.mark.parametrize(("size", "side"), [((128, 128), 128), ((512, 512), 512), ((400, 200), 200), ((300, 500), 220)])
 def test_the_bundled_reader_reads_characters_it_has_never_seen(size: tuple[int, int], side: int) -> None:
     rng = random.Random("reader")
@@ -162,7 +160,6 @@ def test_the_bundled_reader_reads_characters_it_has_never_seen(size: tuple[int, 
     assert np.mean(shares) > 0.85
 
 
-@needs_weights
 def test_the_bundled_reader_refuses_what_is_no_toy() -> None:
     assert BUNDLED is not None
     reader, rng = load_toy_reader(BUNDLED), random.Random("places")

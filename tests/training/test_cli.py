@@ -247,7 +247,7 @@ def test_too_little_room_is_refused_before_encoding(
 def test_a_disk_that_fills_up_is_said_in_one_line_and_costs_nothing_that_was_saved(
     train: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="limits on files are Unix's")
     assert train(*QUIET, "--max-steps", "2") == 0
     capsys.readouterr()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

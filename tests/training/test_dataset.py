@@ -189,7 +189,7 @@ def test_texts_that_are_too_long_for_the_text_encoder_are_named(make_dataset: Ma
 def test_a_disk_that_fills_up_is_one_sentence_and_keeps_what_is_written(
     make_dataset: MakeDataset, make_config: Callable[..., TrainConfig]
 ) -> None:
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="limits on files are Unix's")
     with pytest.raises(Stopped):
         make_dataset().encode(make_accelerator(make_config()), stop=StopAfter(0))
     written = parts(make_dataset())

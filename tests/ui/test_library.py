@@ -95,6 +95,7 @@ def test_what_is_not_read_yet_is_said_and_read_while_the_page_waits(
     then = view.read_on(*searched(panel))
     assert not then[panel.timer].active
     assert panel.pictures not in then, "what is ticked there stays where it is"
+    assert panel.offset not in then, "it may be that of another page by then"
     assert panel.pictures in view.read_on(*searched(panel, words="cat"))
 
 

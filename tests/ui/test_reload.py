@@ -72,6 +72,22 @@ def test_what_was_left_lets_others_pass_and_is_begun_anew_for_who_comes_back(
     assert pictures[0] == pictures[1]
 
 
+def test_what_was_left_goes_on_where_only_a_live_picture_waits(
+    page: Opened, runner: Runner, entered: dict[str, Any]
+) -> None:
+    def stopped() -> list[str]:
+        lines = page[1].engine.metrics.text().decode().splitlines()
+        return [line for line in lines if line.startswith('ipa_requests_total{outcome="stopped"}')]
+
+    before = stopped()
+    kept = left_while_running(runner, runner.run("variation")(**{**entered, "steps": 100}))
+    live = page[1].submit(GenerateRequest(task="mix", prompt="a cat", steps=1), live=True)
+    *_, last = runner.resume(kept, [])
+    assert last[runner.results.gallery]["value"]
+    assert stopped() == before
+    page[1].cancel(live)
+
+
 def test_a_job_that_nobody_comes_back_for_is_stopped(
     page: Opened, runner: Runner, entered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,41 @@
+"""What was measured lies in bench/results, and the documents say that and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import gpu, live, soak, timing
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "bench" / "results"
+FILES = sorted(RESULTS.rglob("*.json"))
+
+
+def soak_report(found: dict[str, Any]) -> str:
+    return soak.report([soak.Sample(**each) for each in found["samples"]], found["outcomes"])
+
+
+SAID: Mapping[str, tuple[Callable[[dict[str, Any]], str], str]] = {
+    "gpu": (gpu.report, "speed.md"),
+    "live": (live.table, "speed.md"),
+    "soak": (soak_report, "scale.md"),
+    "speed": (lambda found: timing.table(found["rows"]), "speed.md"),
+}
+"""By the command that measured: how its figures are laid out, and the document that has them."""
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(RESULTS).as_posix())
+def test_the_docs_say_what_was_measured(file: Path) -> None:
+    lay_out, document = SAID[file.parent.relative_to(RESULTS).as_posix()]
+    assert lay_out(json.loads(file.read_text("utf-8"))) in (ROOT / "docs" / document).read_text("utf-8")
+
+
+def test_a_command_s_figures_lie_in_a_folder_of_its_name() -> None:
+    assert [file for file in RESULTS.glob("*") if not file.is_dir()] == []
+    assert {file.parent.name for file in FILES} <= SAID.keys()
+    assert all((ROOT / "bench" / f"{name}.py").is_file() for name in SAID)
