@@ -37,7 +37,7 @@ from ipa_app.models.manager import ModelManager
 from ipa_app.models.prompt_encoding import prompt_inputs
 from ipa_app.runtime import thread_count
 from toybox import world
-from toybox.recipe.judge import Judge, load_judge
+from toybox.judge import Judge, load_judge
 
 
 class FineTuned:

@@ -21,8 +21,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from bench.asks import LIMBS, MARGIN, Case, Measure, inpaint_inputs, person_pose
 from ipa_app.errors import UserError
 from toybox import world
+from toybox.judge import Judge, Reading, joints_right, load_judge, right
 from toybox.recipe.augmentation import as_jpeg, noisy, soft
-from toybox.recipe.judge import Judge, Reading, joints_right, load_judge, right
 
 JUDGE = Path(__file__).parent / "judge"
 """The one that is part of the project; its README.md says how it was made."""

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from bench.judging import judge_pixels
-from toybox.recipe.judge import Judge
+from toybox.judge import Judge
 
 IN_THOUSANDTHS = 1000
 """As CMMD is given."""

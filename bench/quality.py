@@ -62,7 +62,7 @@ from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.runtime import thread_count
 from toybox import world
-from toybox.recipe.judge import Judge, load_judge
+from toybox.judge import Judge, load_judge
 
 SUBJECTS, QUICK_SUBJECTS = 48, 6
 LOOKS_SUBJECTS = 500

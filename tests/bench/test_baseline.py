@@ -22,7 +22,7 @@ from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from tests.tiny_models import CLIP_PROJECTION, CROSS_ATTENTION_DIM
-from toybox.recipe.judge import Judge
+from toybox.judge import Judge
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from bench.judging import (
 from bench.quality import cases, figures_of
 from ipa_app.errors import UserError
 from toybox import world
-from toybox.recipe.judge import Judge, load_judge
+from toybox.judge import Judge, load_judge
 
 SIDE = 64
 

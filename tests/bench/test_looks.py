@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from bench.judging import JUDGE, held_out_views
 from bench.looks import Drawings
 from toybox import world
-from toybox.recipe.judge import Judge, load_judge
+from toybox.judge import Judge, load_judge
 
 COUNT = 24
 

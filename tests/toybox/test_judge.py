@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from toybox import world
-from toybox.recipe.judge import PCK_THRESHOLD, Judge, Reading, joints_right, load_judge, right, save_judge
+from toybox.judge import PCK_THRESHOLD, Judge, Reading, joints_right, load_judge, right
+from toybox.recipe.judge import save_judge
 
 
 def test_a_joint_is_right_within_a_tenth_of_the_figures_height() -> None:

@@ -12,13 +12,13 @@ from torch import nn
 from bench.judging import JUDGE
 from ipa_app.models.catalog import BUNDLED
 from ipa_app.pose.toy_reader import ToyReader
+from toybox.judge import Judge
 from toybox.recipe.attention_distillation import new_adapter
 from toybox.recipe.autoencoder import new_vae
 from toybox.recipe.denoiser import new_controlnet, new_unet
 from toybox.recipe.few_step.student import LORA_FILE, add_lora, lora_tensors
 from toybox.recipe.few_step.tiny_autoencoder import FOLDER as TINY_VAE
 from toybox.recipe.few_step.tiny_autoencoder import new_tiny_vae
-from toybox.recipe.judge import Judge
 from toybox.recipe.pose_reader import FILE as POSE_READER
 from toybox.recipe.settings import FULL
 from toybox.recipe.tokenizer import load_tokenizer

@@ -14,11 +14,11 @@ from ipa_app.adapter.files import write_tensors
 from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.toy_reader import CONFIDENCE, SIDE, ToyReader, ToyReading
 from toybox import world
+from toybox.judge import Reading, joints_right
 from toybox.recipe.augmentation import MISUSES, clouds, degraded, pasted_anywhere, pasted_toys
 from toybox.recipe.data import ToyData
 from toybox.recipe.denoiser import skeleton_of
 from toybox.recipe.images import log_figures, pixels
-from toybox.recipe.judge import Reading, joints_right
 from toybox.recipe.settings import Recipe
 from toybox.recipe.training import Figures, pick_device, train_module
 
