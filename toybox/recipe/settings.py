@@ -112,7 +112,8 @@ class Recipe:
 FULL = Recipe(name="full")
 """The model as it is shipped, for one big GPU; on a few CPU cores a sixteenth of the budget takes a night.
 
-On an H200, `vae` saw 76,000 samples a minute, `vision` 900,000 and `controlnet` 300,000.
+On an H200, `vae` saw 76,000 samples a minute, `vision` 900,000 and `controlnet` 230,000 to 300,000: one core's share of
+its small steps takes longer than the GPU's. Sixteen cores drew 16,000 pictures a minute.
 """
 
 _TINY = StageSettings(samples=8, batch_size=4, lr=1e-3)
