@@ -17,6 +17,7 @@ from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.controlnets import usual_controlnet
 from ipa_app.models.entry import AdapterEntry, ModelEntry
 from tests.sample_requests import STYLES, sample_request
+from tests.tiny_models import tiny_fast_way
 
 ENTRY = ModelEntry(
     name="m",
@@ -33,6 +34,7 @@ ENTRY = ModelEntry(
     guidance_scale=3.0,
     negative_prompt="blurry",
     styles=STYLES,
+    fast=tiny_fast_way(Path("m"), guidance_scale=3.0),
 )
 PICTURE = Image.new("RGB", (50, 30), "red")
 
@@ -200,6 +202,7 @@ def test_a_random_seed_is_drawn_once_and_a_decided_one_stays() -> None:
 APART = [
     ("mix", {"steps": 9}),
     ("mix", {"guidance_scale": 2.0}),
+    ("mix", {"steps": 20, "speed": "fast"}),
     ("mix", {"width": 64}),
     ("mix", {"height": 64}),
     ("mix", {"model": "n"}),
