@@ -58,7 +58,8 @@ def described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict
         state: where it stands.
         downloaded: whether its files are there.
     """
-    fast = entry.fast
+    way = entry.fast
+    fast = way and {"steps": way.steps, "guidance": way.guidance_scale, "licence": way.licence or entry.licence}
     return {
         "title": entry.title,
         "about": entry.about,
@@ -73,7 +74,7 @@ def described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict
         "height": entry.height,
         "steps": entry.steps,
         "guidance": entry.guidance_scale,
-        "fast": fast and {"steps": fast.steps, "guidance": fast.guidance_scale, "licence": fast.licence},
+        "fast": fast,
         "fast_left_out": entry.fast_left_out or "",
         "styles": list(entry.styles),
         "words": {group: list(words) for group, words in entry.words.items()},

@@ -38,8 +38,9 @@ def drop(page: Opened, path: str | Path) -> dict[Any, Any]:
     return Restorer(parts, studio=studio).from_upload({"path": str(path)})
 
 
-# A fast picture has the guidance of its way, whatever was asked for.
-FAST, BEST = {"speed": "fast", "guidance_scale": 0}, {"speed": "best"}
+# A fast picture has the guidance of its way, whatever was asked for, and without guidance no picture to stay away from.
+FAST: dict[str, Any] = {"speed": "fast", "guidance_scale": 0, "negative_reference": None}
+BEST: dict[str, Any] = {"speed": "best"}
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from ipa_app.ui.running import Runner
 from tests.ui.page_parts import Opened, inputs_after
 
 
-def picture_in(html: str, kind: str = "jpeg") -> Image.Image:
-    found = re.search(rf'src="data:image/{kind};base64,([^"]+)"', html)
+def picture_in(html: str) -> Image.Image:
+    found = re.search(r'src="data:image/jpeg;base64,([^"]+)"', html)
     assert found
     return Image.open(io.BytesIO(base64.b64decode(found[1])))
 
