@@ -79,9 +79,7 @@ def test_live_pictures_are_drawn_at_the_speed_that_is_chosen(page: Opened) -> No
     drawn = {}
     for speed in ("best", "fast"):
         updates = list(Live(parts.live, studio=studio).follow("mix")(**{**entered, "speed": speed}))
-        drawn[speed] = picture_in(
-            next(each[parts.live.picture] for each in updates if parts.live.picture in each), "png"
-        )
+        drawn[speed] = picture_in(next(each[parts.live.picture] for each in updates if parts.live.picture in each))
         sent = updates[-1][parts.live.drawn]["sent"]
         assert (sent["speed"], sent["steps"]) == (speed, 9), "what is kept is drawn with all the settings"
     assert drawn["best"].tobytes() != drawn["fast"].tobytes()
