@@ -29,6 +29,7 @@ from ipa_app.runtime import BUILD_LOCK
 logger = logging.getLogger(__name__)
 
 _ADAPTER = "fast"
+_HOOK = "_hf_hook"  # where accelerate keeps a module's
 
 
 class ResidentFastWay:
@@ -131,13 +132,12 @@ def with_lora(
 
 def _shared_copy(unet: UNet2DConditionModel, *, with_own_parameters: bool) -> UNet2DConditionModel:
     """Copy a UNet but for its numbers, which both have: as the same parameters, or in the same memory for now."""
-    tensors = [*unet.parameters(), *unet.buffers()]
-    shared = {id(tensor): tensor for tensor in tensors}
+    # Hooks of a UNet that waits for its turn elsewhere know the parts whose turn is before; the copy gets its own.
+    hooks = [vars(each)[_HOOK] for each in unet.modules() if _HOOK in vars(each)]
+    shared: dict[int, Any] = {id(each): each for each in (*unet.parameters(), *unet.buffers(), *hooks)}
     if with_own_parameters:
         shared |= {id(each): nn.Parameter(each.data, requires_grad=False) for each in unet.parameters()}
-    copied = copy.deepcopy(unet, cast(Any, shared))
-    # Of a UNet that waits for its turn elsewhere: the copy gets hooks of its own.
-    return cast(UNet2DConditionModel, remove_hook_from_module(copied, recurse=True))
+    return cast(UNet2DConditionModel, remove_hook_from_module(copy.deepcopy(unet, shared), recurse=True))
 
 
 def _add(file: Path, *, to: UNet2DConditionModel, loader: Any) -> bool:
