@@ -42,10 +42,12 @@ EVERYWHERE: dict[str, Any] = {
     "part": "style",
     "output_format": "webp",
     "style": "night",
+    "speed": "fast",
 }
 STYLES = {"night": Style(name="night", prompt="{prompt}, on the beach", negative_prompt="a hat")}
 PRESETS = {"style": {"up_blocks": 1.0}, "layout": {"down_blocks": 1.0}}
-"""What the model of these requests is to have, for the style and the part of the picture that they ask for."""
+"""What the model of these requests is to have, for the style and the part of the picture that they ask for; for their
+speed it is to have a fast way."""
 
 OF_TASK: dict[str, dict[str, Any]] = {
     "variation": {},

@@ -39,7 +39,7 @@ ALLOWED_IMPORTS = {
     "engine": {"library", "models", "pose", "imaging", "adapter"},
     "ui": {"engine", "library", "models", "pose", "imaging"},
 }
-MODEL_LIBRARIES = {"torch", "torchvision", "diffusers", "transformers", "accelerate"}
+MODEL_LIBRARIES = {"torch", "torchvision", "diffusers", "transformers", "accelerate", "peft"}
 FORBIDDEN_LIBRARIES = {
     "adapter": {"gradio", "PIL", "controlnet_aux"},
     "imaging": MODEL_LIBRARIES | {"gradio"},

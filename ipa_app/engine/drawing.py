@@ -69,7 +69,7 @@ def denoise(
     Returns:
         (batch, channels, height / factor, width / factor), in the range that the model draws in.
     """
-    pipeline: Any = model.pipeline(plan.pipeline_task, controlnet=plan.controlnet)
+    pipeline: Any = model.pipeline(plan.pipeline_task, controlnet=plan.controlnet, is_fast=plan.fast is not None)
     if previewer is not None:
         previewer.follow(pipeline.scheduler)
     # A model distilled to follow a guidance it is told, as LCM, is run once per step and not on both sides.

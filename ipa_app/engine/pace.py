@@ -16,7 +16,7 @@ _WEIGHT_OF_THE_LATEST = 0.3
 
 
 class Pace:
-    """Exponential averages of the seconds per denoising step, by model, pipeline, guidance and size.
+    """Exponential averages of the seconds per denoising step, by model, pipeline, guidance, size and speed.
 
     What else a picture takes, as encoding and decoding, counts as a part of its steps.
     """
@@ -76,4 +76,4 @@ def _total(seconds: Iterable[float | None], at_once: int = 1) -> float | None:
 
 
 def _key(plan: Plan) -> Hashable:
-    return plan.entry.name, plan.pipeline_task, plan.guidance_scale > 1, plan.canvas_size
+    return plan.entry.name, plan.pipeline_task, plan.guidance_scale > 1, plan.canvas_size, plan.request.speed

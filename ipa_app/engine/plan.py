@@ -22,8 +22,12 @@ from ipa_app.options import options
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from ipa_app.models.entry import AdapterEntry, ControlNetEntry, ModelEntry
+    from ipa_app.models.entry import AdapterEntry, ControlNetEntry, FastWay, ModelEntry
     from ipa_app.models.families import PipelineTask
+
+
+MOST_FAST_STEPS = 50
+"""In a fast way. LCMScheduler, which most of them use, has no more by itself (diffusers: original_inference_steps)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,7 @@ class Plan:
         steps: denoising steps.
         guidance_scale: 1 or more; 1 means no guidance.
         negative_prompt: the request's, or else the model's, without a style.
+        fast: how it is drawn in a few steps; None where it is drawn in the model's usual way.
     """
 
     request: GenerateRequest
@@ -47,6 +52,7 @@ class Plan:
     steps: int
     guidance_scale: float
     negative_prompt: str
+    fast: FastWay | None = None
 
     @property
     def task(self) -> Task:
@@ -109,6 +115,17 @@ class Plan:
         return self.request.negative_reference if self.uses_references and self.guidance_scale > 1 else None
 
     @property
+    def without_effect(self) -> list[Message]:
+        """What was asked for and counts for nothing, as the fast way has a guidance of its own."""
+        request, no_guidance = self.request, self.guidance_scale == 1
+        asked = {
+            "guidance": request.guidance_scale not in (0, self.guidance_scale),
+            "negative_prompt": no_guidance and bool(request.negative_prompt.strip()),
+            "negative_reference": no_guidance and self.uses_references and request.negative_reference is not None,
+        }
+        return [Message(f"fast.{name}") for name, is_asked in asked.items() if self.fast and is_asked]
+
+    @property
     def drawn_steps(self) -> int:
         """How many steps are carried out."""
         return self.task.drawn_steps(self)
@@ -117,7 +134,7 @@ class Plan:
     def batch_key(self) -> Hashable:
         """Pictures of plans with equal keys can be drawn in one batch."""
         pipeline = (self.entry.name, self.pipeline_task, self.controlnet)
-        shared = (*pipeline, self.canvas_size, self.steps, self.guidance_scale)
+        shared = (*pipeline, self.canvas_size, self.steps, self.guidance_scale, self.request.speed)
         # What is drawn from words and references alone is one, whichever task it is of.
         own = () if self.pipeline_task == "text_to_image" else (self.request.task, self.task.batch_key(self))
         return (*shared, *own)
@@ -127,18 +144,22 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
     """Fill in a model's defaults and check what depends on the model. The same request has the same plan.
 
     Raises:
-        UserError: the size is not one of this model's, the model lacks the adapter, cannot take the part of the
-            references that is asked for, lacks the style, or cannot do what the task needs.
+        UserError: the size is not one of this model's, the model cannot draw fast, lacks the adapter, cannot take the
+            part of the references that is asked for, lacks the style, or cannot do what the task needs.
     """
     width, height = TASKS[request.task].result_size(request, entry)
+    with blaming("speed"):
+        fast = entry.fast_way() if request.speed == "fast" else None
     plan = Plan(
         request=request,
         entry=entry,
         width=width,
         height=height,
-        steps=request.steps or entry.steps,
-        guidance_scale=request.guidance_scale or entry.guidance_scale,
+        steps=request.steps or (fast or entry).steps,
+        # A LoRA for few steps has learned one guidance, and spoils the picture with another.
+        guidance_scale=fast.guidance_scale if fast else request.guidance_scale or entry.guidance_scale,
         negative_prompt=request.negative_prompt or entry.negative_prompt,
+        fast=fast,
     )
     if plan.uses_references or request.adapter not in USUAL_NAMES:
         with blaming("adapter"):
@@ -148,6 +169,8 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
             _check_style(plan)
     with blaming("part"):
         _check_part(request.part, entry)
+    if fast and plan.steps > MOST_FAST_STEPS:
+        raise UserError("fast.too_many_steps", most=MOST_FAST_STEPS).blaming("steps")
     plan.task.check_plan(plan)
     _check_range(plan)
     return plan

@@ -49,7 +49,7 @@ class PreparedJob:
             # It is seen before it is used.
             preview = self._inputs.control_image
             job.emit(Progress(phase="encoding", message=Message("doing.looking_at_pictures"), preview=preview))
-        _read_controlnet(job, model)
+        _read_parts(job, model)
         self._image_prompts = _image_prompts(job, model, inputs=self._inputs)
         self._adapter_sha256 = model.adapters.get(plan.adapter).sha256 if plan.adapter else None
         self._images: list[Image.Image] = []
@@ -124,13 +124,20 @@ class PreparedJob:
         plan = self.job.plan
         size = self._inputs.picture_size or plan.canvas_size
         regions = region_notes(plan.request.references, size) if plan.uses_references else ()
-        return (*plan.request.notes, *self._inputs.notes, *regions, *prompt_notes(plan, self._model.tokenizers))
+        ineffective = [Message("fast.had_no_effect", things=plan.without_effect)] if plan.without_effect else []
+        words = prompt_notes(plan, self._model.tokenizers)
+        return (*plan.request.notes, *self._inputs.notes, *regions, *words, *ineffective)
 
     def _finish(self) -> None:
         plan = self.job.plan
-        scheduler = type(self._model.pipelines["text_to_image"].scheduler).__name__
+        usual = type(self._model.pipelines["text_to_image"].scheduler).__name__
         precision = str(self._model.dtype).removeprefix("torch.")
-        metadata = metadata_of(plan, scheduler=scheduler, precision=precision, adapter_sha256=self._adapter_sha256)
+        metadata = metadata_of(
+            plan,
+            scheduler=plan.fast.scheduler if plan.fast else usual,
+            precision=precision,
+            adapter_sha256=self._adapter_sha256,
+        )
         if self._withheld:
             metadata["withheld"] = self._withheld
         result = GenerateResult(
@@ -149,8 +156,11 @@ class PreparedJob:
         self.job.finish(result)
 
 
-def _read_controlnet(job: Job, model: LoadedModel) -> None:
-    """Have the ControlNet in memory before anything is drawn; who waits for it to be read is told so."""
+def _read_parts(job: Job, model: LoadedModel) -> None:
+    """Have the ControlNet and the LoRA in memory before anything is drawn; who waits for them to be read is told so."""
+    if job.plan.fast is not None and not model.fast.networks:
+        job.emit(Progress(phase="loading", message=Message("doing.reading_lora")))
+        model.fast.read()
     controlnet = job.plan.controlnet
     if controlnet is not None and controlnet not in model.controlnets:
         job.emit(Progress(phase="loading", message=Message("doing.reading_controlnet")))

@@ -47,7 +47,7 @@ def prompt_notes(plan: Plan, tokenizers: Sequence[Any]) -> list[Message]:
     notes = _unread_notes("prompt", prompt, title=title, tokenizers=tokenizers)
     if plan.guidance_scale > 1:
         notes += _unread_notes("negative_prompt", negative_prompt, title=title, tokenizers=tokenizers)
-    elif plan.request.negative_prompt.strip():
+    elif plan.request.negative_prompt.strip() and plan.fast is None:
         notes.append(Message("prompt.negative_without_guidance"))
     return notes
 

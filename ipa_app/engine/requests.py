@@ -47,6 +47,7 @@ def picture_seeds(seed: int, count: int) -> tuple[int, ...]:
 
 
 PartName = Literal["all", "style", "layout"]
+Speed = Literal["best", "fast"]
 
 _LONGEST_PROMPT = 2000
 _LONGEST_FILE_NAME = 255
@@ -184,6 +185,17 @@ class GenerateRequest(TaskOptions):
         label="Style",
         longest=LONGEST_NAME,
         doc="name of a prompt style that /models lists for the model",
+    )
+    speed: Speed = option(
+        "best",
+        title="The speed",
+        label="Speed",
+        help=(
+            "Fast: in a few steps, and another picture than Best. The guidance that is set has no effect then; as a "
+            "rule, what should not be in the picture has none either."
+        ),
+        shown=("Best", "Fast"),
+        doc="best, or fast for models of which /models says that they can: in a few steps, another picture",
     )
     notes: tuple[Message, ...] = ()
 

@@ -21,6 +21,7 @@ from ipa_app.models.families import SD1, Family, known_family
 from ipa_app.models.folder import (
     Manifest,
     find_body_poses,
+    find_fast_way,
     find_pose_reader,
     find_presets,
     native_side,
@@ -224,9 +225,10 @@ def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> Mo
 
 def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
     """Describe the model in a folder but for its adapters and ControlNets."""
-    settings = Manifest(folder)
+    settings = Manifest.of(folder)
     side = side or native_side(folder)
     image_encoder = folder / "image_encoder"
+    fast, fast_left_out = find_fast_way(settings, name=name)
     return ModelEntry(
         name=name,
         title=settings.text("title", name.replace("_", " ").replace("-", " ").title()),
@@ -242,6 +244,8 @@ def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
         negative_prompt=settings.text("negative_prompt"),
         licence=settings.text("licence"),
         scheduler=settings.text("scheduler"),
+        fast=fast,
+        fast_left_out=fast_left_out,
         live=settings.switch("live"),
         presets=find_presets(folder),
         words=MappingProxyType(read_words(folder / WORDS_FILE)),

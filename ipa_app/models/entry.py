@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
+from typing import Any
 
 from ipa_app.adapter.kinds import KINDS
 from ipa_app.errors import UserError
@@ -136,6 +137,27 @@ class ControlNetEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FastWay:
+    """How a model draws in a few steps: with a LoRA that was distilled for that.
+
+    Attributes:
+        lora: its weights, a .safetensors file.
+        steps: default number of denoising steps.
+        guidance_scale: classifier-free guidance; 1, as most are made for, means none.
+        scheduler: class name in diffusers.
+        scheduler_config: what differs in that from the model's own scheduler.
+        licence: of the LoRA.
+    """
+
+    lora: Path
+    steps: int
+    guidance_scale: float = 1.0
+    scheduler: str
+    scheduler_config: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelEntry(HubFiles):
     """A base model: where its weights are and how it likes to be used.
 
@@ -158,6 +180,8 @@ class ModelEntry(HubFiles):
         negative_prompt: used where a request has none.
         licence: of the weights.
         scheduler: the scheduler in a word, for people.
+        fast: how it draws in a few steps; None where it has no such way.
+        fast_left_out: why the one that it was to have cannot be used, in one sentence.
         live: whether a picture is there so soon that live mode is on at the start.
         presets: what of a picture can be taken alone, as layers and their shares; empty when it is all or nothing.
         words: every word the model knows by group; empty when it knows ordinary English.
@@ -185,6 +209,8 @@ class ModelEntry(HubFiles):
     negative_prompt: str = ""
     licence: str = ""
     scheduler: str = ""
+    fast: FastWay | None = None
+    fast_left_out: Message | None = None
     live: bool = False
     presets: Presets = field(default_factory=dict)
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -218,6 +244,16 @@ class ModelEntry(HubFiles):
             has = ", ".join(self.listed_adapters) or "none"
             raise UserError("model.no_such_adapter", title=self.title, adapter=repr(name), adapters=has)
         return found
+
+    def fast_way(self) -> FastWay:
+        """Return how the model draws in a few steps.
+
+        Raises:
+            UserError: it has no such way, or why the one that it was to have cannot be used.
+        """
+        if self.fast is None:
+            raise UserError(self.fast_left_out or Message("fast.none", title=self.title))
+        return self.fast
 
     def controlnet(self, kind: str) -> ControlNetEntry:
         """Return the ControlNet of a kind.

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import logging
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
+from ipa_app.models.entry import FastWay
 from ipa_app.models.families import Family, Presets, family_of
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_SIDE = 512
 
@@ -99,14 +105,61 @@ _MANIFEST = "ipa_studio.json"
 class Manifest:
     """The settings in a model folder's ipa_studio.json, read with checks; without the file all are the defaults."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, path: Path, values: Mapping[str, Any], *, within: str = "") -> None:
+        """Hold settings.
+
+        Args:
+            path: of the file.
+            values: that are in it.
+            within: what the names of these settings begin with in messages.
+        """
+        self._path = path
+        self._values = values
+        self._within = within
+
+    @classmethod
+    def of(cls, folder: Path) -> Manifest:
         """Read the file of a folder.
 
         Raises:
             UserError: it is not a JSON object.
         """
-        self._path = folder / _MANIFEST
-        self._values = read_json(self._path)
+        return cls(folder / _MANIFEST, read_json(folder / _MANIFEST))
+
+    def section(self, key: str) -> Manifest | None:
+        """Return the settings that belong together under a key; None where there are none.
+
+        Raises:
+            UserError: it is something else.
+        """
+        value = self._values.get(key)
+        if value is not None and not isinstance(value, dict):
+            raise self._wrong(key, value, Message("allowed.json_object"))
+        return None if value is None else Manifest(self._path, value, within=f"{self._within}{key}.")
+
+    def values(self, key: str) -> Mapping[str, Any]:
+        """Return the values under a key, whatever they are; none where there are none.
+
+        Raises:
+            UserError: it is no JSON object.
+        """
+        section = self.section(key)
+        return section._values if section else {}
+
+    def file(self, key: str, ending: str) -> Path:
+        """Return a file that lies in the folder.
+
+        Raises:
+            UserError: it lies elsewhere, has another ending, or is not there.
+        """
+        name = self.text(key)
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or path.suffix != ending:
+            raise self._wrong(key, name, Message("allowed.file_inside", ending=ending))
+        found = self._path.parent / path
+        if not found.is_file():
+            raise UserError("file.named_not_there", path=self._path, key=f"{self._within}{key}", file=name)
+        return found
 
     def text(self, key: str, default: str = "") -> str:
         """Return a setting that is text.
@@ -154,4 +207,26 @@ class Manifest:
         return value
 
     def _wrong(self, key: str, value: object, wanted: Message) -> UserError:
-        return UserError("file.wrong_value", path=self._path, key=key, value=repr(value), allowed=wanted)
+        return UserError(
+            "file.wrong_value", path=self._path, key=f"{self._within}{key}", value=repr(value), allowed=wanted
+        )
+
+
+def find_fast_way(settings: Manifest, *, name: str) -> tuple[FastWay | None, Message | None]:
+    """Return how a model draws in a few steps, or why it cannot as it was to: the model works without it."""
+    try:
+        told = settings.section("fast")
+        if told is None:
+            return None, None
+        way = FastWay(
+            lora=told.file("lora", ".safetensors"),
+            steps=told.whole("steps", 4),
+            guidance_scale=told.number("guidance_scale", 1.0),
+            scheduler=told.text("scheduler"),
+            scheduler_config=told.values("scheduler_config"),
+            licence=told.text("licence"),
+        )
+    except UserError as error:
+        logger.warning("%s: it cannot draw fast: %s", name, error)
+        return None, error.message
+    return way, None

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ipa_app.models.controlnet import ResidentControlNets
     from ipa_app.models.entry import AdapterEntry, ControlNetEntry, ModelEntry
     from ipa_app.models.families import Family, PipelineTask
+    from ipa_app.models.fast_way import ResidentFastWay
     from ipa_app.models.state import MemoryUse
 
 
@@ -210,6 +211,7 @@ class LoadedModel:
         image_processor: the picture preparation of that tower.
         device: where the weights are, or where they move when it is their turn.
         dtype: of the weights.
+        fast: draws in a few steps, where the model has such a way.
         safety: looks at finished pictures; None where the model brings no safety checker.
         memory: where the model runs and what was done to save memory, for people.
     """
@@ -224,6 +226,7 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     memory: MemoryUse
+    fast: ResidentFastWay
     safety: SafetyChecker | None = None
     prompt_cache: PromptCache = field(default_factory=PromptCache)
 
@@ -247,7 +250,9 @@ class LoadedModel:
         """Width and height of the latents of a picture of this width and height in pixels."""
         return size[0] // self.latent_cell, size[1] // self.latent_cell
 
-    def pipeline(self, task: PipelineTask, *, controlnet: ControlNetEntry | None = None) -> DiffusionPipeline:
+    def pipeline(
+        self, task: PipelineTask, *, controlnet: ControlNetEntry | None = None, is_fast: bool = False
+    ) -> DiffusionPipeline:
         """Return a pipeline for one call.
 
         It shares the weights, and has a scheduler of its own: what a call leaves in either is seen by no other.
@@ -255,11 +260,13 @@ class LoadedModel:
         Args:
             task: what it does.
             controlnet: of the entry, for "controlnet"; it is read now where it is not in memory.
+            is_fast: whether it draws in the model's fast way, which is read now where it is not in memory.
 
         Raises:
-            UserError: the ControlNet cannot be used, and why.
+            UserError: the ControlNet or the fast way cannot be used, and why.
         """
-        pipeline = copy.copy(self.pipelines[task] if controlnet is None else self.controlnets.pipeline(controlnet))
+        own = self.pipelines[task] if controlnet is None else self.controlnets.pipeline(controlnet)
+        pipeline: Any = self.fast.draw_with(own) if is_fast else copy.copy(own)
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
         return pipeline
 
@@ -268,7 +275,8 @@ class LoadedModel:
         """Draw in single precision for a while; for the thread that draws alone."""
         pipelines = (*self.pipelines.values(), *self.controlnets.pipelines)
         components = {id(part): part for pipeline in pipelines for part in pipeline.components.values()}
-        with in_float32(part for part in components.values() if isinstance(part, torch.nn.Module)):
+        modules = [part for part in components.values() if isinstance(part, torch.nn.Module)]
+        with in_float32([*modules, *self.fast.networks]):
             yield
 
     def encode(self, image: Image.Image, adapter: AdapterEntry) -> ImagePrompt:

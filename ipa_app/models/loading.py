@@ -24,6 +24,7 @@ from ipa_app.messages import Message
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, largest_numel, open_controlnet
 from ipa_app.models.entry import ControlNetEntry
+from ipa_app.models.fast_way import ResidentFastWay
 from ipa_app.models.image_encoder import ImageEncoder
 from ipa_app.models.loaded import LoadedModel, ResidentAdapters, SafetyChecker
 from ipa_app.models.memory import (
@@ -122,8 +123,9 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
     _quieten_libraries()
     report(0.0, Message("doing.looking_at_files"))
     files = _open(entry)
+    needs = _needs(files)
     plan, use = plan_memory(
-        _needs(files), device=device.type, dtype=dtype, free=free_bytes(device), free_main=free_main_memory()
+        needs, device=device.type, dtype=dtype, free=free_bytes(device), free_main=free_main_memory()
     )
     parts = _load_parts(files, dtype=plan.dtype, report=report)
     safety = None if files.safety_checker is None else _load_safety_checker(files.safety_checker, dtype=plan.dtype)
@@ -135,7 +137,8 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
         module.requires_grad_(False).eval()
     report(0.8, Message("doing.placing"))
     place = partial(_place, plan=plan, device=device)
-    place(pipelines["text_to_image"], extras)
+    for pipeline in pipelines.values():  # each lets go of what its turn was over, where parts wait
+        place(pipeline, extras)
     report(0.85, Message("doing.reading_controlnet"))
     controlnets = ResidentControlNets(
         files.controlnets,
@@ -144,6 +147,7 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
     )
     _read_first(controlnets, entry)
     report(0.9, Message("doing.reading_adapters"))
+    waits_in = torch.device("cpu") if plan.offload else device
     return LoadedModel(
         entry=entry,
         family=family,
@@ -153,11 +157,17 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
             entry,
             parts["unet"],
             tower=parts["image_encoder"],
-            place=torch.device("cpu") if plan.offload else device,
+            place=waits_in,
             room=files.adapter_numel * plan.dtype.itemsize,
         ),
         image_encoder=parts["image_encoder"],
         image_processor=parts["feature_extractor"],
+        fast=ResidentFastWay(
+            entry,
+            pipeline=pipelines["text_to_image"],
+            place=place,
+            has_room=partial(_has_room, needs=needs, plan=plan, device=waits_in),
+        ),
         safety=safety,
         device=device,
         dtype=plan.dtype,
@@ -215,6 +225,12 @@ def _needs(files: _Files) -> Needs:
         pixels=files.entry.width * files.entry.height,
         stored_bfloat16=files.source.stored_bfloat16(),
     )
+
+
+def _has_room(size: int, *, needs: Needs, plan: MemoryPlan, device: torch.device) -> bool:
+    """Return whether so many bytes can be held on a device, and a picture still be drawn."""
+    free = free_bytes(device)
+    return free is None or size + needs.drawing(plan.dtype, tiled=plan.tiled) <= free
 
 
 def _load_parts(files: _Files, *, dtype: torch.dtype, report: Report) -> dict[str, Any]:

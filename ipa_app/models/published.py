@@ -12,7 +12,7 @@ from types import MappingProxyType
 from ipa_app.messages import Message
 from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.controlnets import usual_controlnet
-from ipa_app.models.entry import HubPart, ModelEntry
+from ipa_app.models.entry import FastWay, HubPart, ModelEntry
 from ipa_app.models.families import SD1, SDXL
 from ipa_app.models.hub import model_folder
 
@@ -20,6 +20,8 @@ _IP_ADAPTER = ("h94/IP-Adapter", "018e402774aeeddd60609b4ecdb7e298259dc729")
 # OpenCLIP ViT-H/14. The adapters named "vit-h" were trained with it, those for SDXL as well, whose own folder on the
 # Hub holds another tower.
 _VIT_H = {f"models/image_encoder/{name}": f"image_encoder/{name}" for name in ("config.json", "model.safetensors")}
+
+_LORA = "loras/lcm-lora.safetensors"
 
 _SD15_PARTS = (
     HubPart(
@@ -59,6 +61,11 @@ _SD15_PARTS = (
             "models/ip-adapter-plus_sd15.safetensors": "adapters/ip-adapter-plus_sd15.safetensors",
             **_VIT_H,
         },
+    ),
+    HubPart(
+        repo="latent-consistency/lcm-lora-sdv1-5",
+        revision="cf2fced511dbe7e26c8d1d397e728fbab875db4b",
+        files={"pytorch_lora_weights.safetensors": _LORA},
     ),
 )
 
@@ -111,6 +118,11 @@ _SDXL_PARTS = (
             **_VIT_H,
         },
     ),
+    HubPart(
+        repo="latent-consistency/lcm-lora-sdxl",
+        revision="a18548dd4956b174ec5b0d78d340c8dae0a129cd",
+        files={"pytorch_lora_weights.safetensors": _LORA},
+    ),
 )
 
 
@@ -122,7 +134,7 @@ def published_models() -> Iterator[ModelEntry]:
         about=Message("published.sd15.about"),
         adapters={"base": "ip-adapter_sd15", "plus": "ip-adapter-plus_sd15"},
         parts=_SD15_PARTS,
-        download_bytes=6_140_000_000,
+        download_bytes=6_270_000_000,
         side=SD1.side,
         steps=30,
         guidance_scale=7.5,
@@ -137,7 +149,7 @@ def published_models() -> Iterator[ModelEntry]:
         adapters={"base": "ip-adapter_sdxl_vit-h", "plus": "ip-adapter-plus_sdxl_vit-h"},
         parts=_SDXL_PARTS,
         presets=SDXL.presets,
-        download_bytes=13_690_000_000,
+        download_bytes=14_080_000_000,
         side=SDXL.side,
         steps=30,
         guidance_scale=6.0,
@@ -158,5 +170,7 @@ def _entry(*, name: str, adapters: Mapping[str, str], side: int, **fields: objec
         controlnets=MappingProxyType({"pose": usual_controlnet("pose", folder / "controlnet")}),
         width=side,
         height=side,
+        # Source: Luo et al. 2023 (LCM-LoRA, arXiv 2311.05556), whose model cards ask for 2 to 8 steps and no guidance.
+        fast=FastWay(lora=folder / _LORA, steps=4, scheduler="LCMScheduler", licence="OpenRAIL++"),
         **fields,
     )

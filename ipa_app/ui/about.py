@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.wording import readable, signs_in, without_invisible
@@ -11,7 +12,7 @@ from ipa_app.messages import Message, english
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.entry import unknown_words
 from ipa_app.models.prompt_weights import weights_problem, without_weights
-from ipa_app.models.state import MemoryUse
+from ipa_app.models.state import MemoryUse, ModelState
 from ipa_app.models.units import size_text
 from ipa_app.options import options
 from ipa_app.ui.language.markup import known, said
@@ -47,6 +48,42 @@ def memory_text(use: MemoryUse) -> tuple[Message, ...]:
 def memory_note(use: MemoryUse | None) -> str:
     """Return the line under the choice of models; empty until the model is ready."""
     return "" if use is None else said(*memory_text(use), tag="p", css_class="ipa-help")
+
+
+def described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict[str, Any]:
+    """Describe a model and where it stands, for programs.
+
+    Args:
+        entry: of the model.
+        state: where it stands.
+        downloaded: whether its files are there.
+    """
+    way = entry.fast
+    fast = way and {"steps": way.steps, "guidance": way.guidance_scale, "licence": way.licence or entry.licence}
+    return {
+        "title": entry.title,
+        "about": entry.about,
+        "licence": entry.licence,
+        "adapters": list(entry.listed_adapters),
+        "adapters_left_out": list(entry.left_out),
+        "pose": "pose" in entry.controlnets,
+        "controlnets": {name: {"kind": each.kind, "title": each.title} for name, each in entry.controlnets.items()},
+        "controlnets_left_out": list(entry.controlnets_left_out.values()),
+        "parts": ["all", *entry.presets],
+        "width": entry.width,
+        "height": entry.height,
+        "steps": entry.steps,
+        "guidance": entry.guidance_scale,
+        "fast": fast,
+        "fast_left_out": entry.fast_left_out or "",
+        "styles": list(entry.styles),
+        "words": {group: list(words) for group, words in entry.words.items()},
+        "downloaded": downloaded,
+        "download_bytes": entry.download_bytes,
+        "state": state.phase,
+        "message": state.message or "",
+        "progress": state.progress,
+    }
 
 
 def left_out_note(left_out: Mapping[str, Message]) -> str:

@@ -45,7 +45,7 @@ _ORDER = (
     *("part", "region", "pose_hands", "pose_face", "pose_detector", "output_format"),
     *("region_mask", "region_softness", "weight"),
     *(slot_name(name, number) for number in range(2, MOST_REFERENCES + 1) for name in _OF_FURTHER),
-    *("pose_fit", "style"),
+    *("pose_fit", "style", "speed"),
 )
 """The order that programs were promised; a tab may name others that come first. Whatever must be given comes before all
 else, and what is newer, and thus not named here, at the end."""

@@ -11,7 +11,7 @@ from ipa_app.ui.about import memory_note, model_note, words_heading, words_html
 from ipa_app.ui.adapters import AdapterMenu
 from ipa_app.ui.controls import AT_ONCE, CHECKED, offer_styles
 from ipa_app.ui.failures import explained
-from ipa_app.ui.panel import offer_parts
+from ipa_app.ui.panel import offer_parts, offer_speeds
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.status import model_pill
 from ipa_app.ui.studio import Studio
@@ -47,7 +47,13 @@ class ModelChoice:
         """Every component that an update may name."""
         parts = self._parts
         shown = [parts.settings.model, parts.settings.memory, parts.panel.part, parts.pill, parts.note]
-        shown += [*(tab.style for tab in parts.tabs), parts.words_panel, parts.words, *self._adapters.outputs]
+        shown += [
+            parts.settings.speed,
+            *(tab.style for tab in parts.tabs),
+            parts.words_panel,
+            parts.words,
+            *self._adapters.outputs,
+        ]
         return [self.timer, *shown, *self._offer.outputs]
 
     def look(self, chosen: str, offered: str) -> Update:
@@ -82,6 +88,7 @@ class ModelChoice:
             self.timer: gr.Timer(active=True),
             **self._adapters.show(entry.name, own, adapter),
             self._parts.panel.part: offer_parts(entry),
+            self._parts.settings.speed: offer_speeds(entry),
             self._parts.note: model_note(entry),
             self._parts.words_panel: gr.update(label=words_heading(entry), visible=bool(entry.words)),
             self._parts.words: words_html(entry),

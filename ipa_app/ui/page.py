@@ -117,7 +117,7 @@ def _task_column(studio: Studio, *, model: str, beside: Mapping[str, Any]) -> di
         tabs = tuple(tab_for(task).lay_out(entry) for task in TASKS)
         library = library_tab() if studio.library else None
     elsewhere = {*beside, "style", *(name for tab in tabs for name in tab.inputs)}
-    settings = settings_panel(catalog=studio.catalog, default_model=model, elsewhere=elsewhere)
+    settings = settings_panel(catalog=studio.catalog, entry=entry, elsewhere=elsewhere)
     with gr.Accordion(words_heading(entry), open=False, elem_id="words-panel", visible=bool(entry.words)) as panel:
         words = gr.HTML(words_html(entry), padding=False, elem_id="words")
     restore = restore_panel()

@@ -45,10 +45,11 @@ class PicturePanel:
 class SettingsPanel:
     """Settings with good defaults that most visitors never open.
 
-    `inputs` are all of them by the name that programs know the option by, `seed` and `model` among them.
+    `inputs` are all of them by the name that programs know the option by, those that follow among them.
     """
 
     inputs: Mapping[str, Any]
+    speed: gr.Radio
     seed: gr.Number
     model: gr.Dropdown
     memory: gr.HTML
@@ -90,15 +91,21 @@ def offer_parts(entry: ModelEntry) -> dict[str, Any]:
     return gr.update(visible=True) if entry.presets else gr.update(visible=False, value="all")
 
 
-def settings_panel(*, catalog: Catalog, default_model: str, elsewhere: Collection[str]) -> SettingsPanel:
-    """Lay out count, seed, steps, guidance, size, negative words, whatever has no other place, and the model.
+def offer_speeds(entry: ModelEntry) -> dict[str, Any]:
+    """Update the choice of speeds for a model; where there is no choice, it is the best."""
+    return gr.update(visible=True) if entry.fast else gr.update(visible=False, value="best")
+
+
+def settings_panel(*, catalog: Catalog, entry: ModelEntry, elsewhere: Collection[str]) -> SettingsPanel:
+    """Lay out count, speed, seed, steps, guidance, size, negative words, whatever has no other place, and the model.
 
     Args:
         catalog: the models there are.
-        default_model: the one that is chosen when the page opens.
+        entry: the one that is chosen when the page opens.
         elsewhere: the options whose controls lie elsewhere on the page.
     """
     inputs = controls("count")
+    speed = inputs["speed"] = control("speed", visible=entry.fast is not None)
     with gr.Accordion(Message("page.settings_heading"), open=False, elem_id="more-settings"):
         seed = control("seed")
         random_seed = gr.Button(Message("page.random_seed"), size="sm", elem_id="random-seed")
@@ -110,15 +117,15 @@ def settings_panel(*, catalog: Catalog, default_model: str, elsewhere: Collectio
         inputs |= controls(*_without_place({*elsewhere, *inputs, "model"}))
         inputs["model"] = gr.Dropdown(
             label=options(GenerateRequest)["model"].label,
-            choices=[(entry.title, name) for name, entry in catalog.items()],
-            value=default_model,
+            choices=[(each.title, name) for name, each in catalog.items()],
+            value=entry.name,
             elem_id="model",
         )
         if catalog.left_out:
             gr.HTML(left_out_note(catalog.left_out), padding=False, elem_id="models-left-out")
         memory = gr.HTML("", padding=False, elem_id="model-memory")
-        offer = offer_panel(chosen=default_model)
-    return SettingsPanel(inputs=inputs, seed=seed, model=inputs["model"], memory=memory, offer=offer)
+        offer = offer_panel(chosen=entry.name)
+    return SettingsPanel(inputs=inputs, speed=speed, seed=seed, model=inputs["model"], memory=memory, offer=offer)
 
 
 def _without_place(placed: Collection[str]) -> list[str]:

@@ -117,6 +117,7 @@ class Restorer:
 
     def _controls(self, request: GenerateRequest) -> Update:
         parts, tab = self._parts, self._parts.tab_of(request.task)
+        request = _without_the_ways_own(request, entry=self._studio.entry(request.model))
         references = [Filling(path=keep_picture(each.image), said=vars(each)) for each in request.references]
         updates: Update = {
             parts.tasks: gr.update(selected=request.task),
@@ -145,6 +146,14 @@ def _with_style(
     if not name or (style and list(style.styled(*texts)) == [settings.get(each) for each in STYLED]):
         return request, ""
     return without_style(request, settings), name
+
+
+def _without_the_ways_own(request: GenerateRequest, *, entry: ModelEntry) -> GenerateRequest:
+    """Return a request whose fast way's own numbers are not asked for: whoever chooses Best then has that one's."""
+    if request.speed != "fast":
+        return request
+    steps = 0 if request.steps == entry.fast_way().steps else request.steps
+    return replace(request, steps=steps, guidance_scale=0)
 
 
 def _opened(folds: Mapping[str, gr.Accordion], *, values: Mapping[str, Any]) -> Update:

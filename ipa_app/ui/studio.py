@@ -35,7 +35,7 @@ from ipa_app.models.offered import Models
 from ipa_app.models.state import ModelState
 from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
-from ipa_app.ui.about import word_notes
+from ipa_app.ui.about import described, word_notes
 from ipa_app.ui.failures import is_disk_full
 from ipa_app.ui.visitor import visitor
 
@@ -299,11 +299,11 @@ class Studio:
         """Describe every model and its state, for programs; what is left out has failed, and its message says why."""
         manager = self.manager
         there = {
-            name: _described(self.entry(name), manager.state(name), downloaded=not manager.needs_download(name))
+            name: described(self.entry(name), manager.state(name), downloaded=not manager.needs_download(name))
             for name in self.catalog
         }
         left_out = {
-            name: _described(
+            name: described(
                 ModelEntry(name=name, title=name, location=Path(name)),
                 ModelState(phase="failed", message=sentence),
                 downloaded=False,
@@ -317,31 +317,6 @@ def _drop(running: _Running) -> None:
     """Let what was asked for go, for good."""
     if running.kept:
         running.kept.drop()
-
-
-def _described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict[str, Any]:
-    return {
-        "title": entry.title,
-        "about": entry.about,
-        "licence": entry.licence,
-        "adapters": list(entry.listed_adapters),
-        "adapters_left_out": list(entry.left_out),
-        "pose": "pose" in entry.controlnets,
-        "controlnets": {name: {"kind": each.kind, "title": each.title} for name, each in entry.controlnets.items()},
-        "controlnets_left_out": list(entry.controlnets_left_out.values()),
-        "parts": ["all", *entry.presets],
-        "width": entry.width,
-        "height": entry.height,
-        "steps": entry.steps,
-        "guidance": entry.guidance_scale,
-        "styles": list(entry.styles),
-        "words": {group: list(words) for group, words in entry.words.items()},
-        "downloaded": downloaded,
-        "download_bytes": entry.download_bytes,
-        "state": state.phase,
-        "message": state.message or "",
-        "progress": state.progress,
-    }
 
 
 def save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:

@@ -25,6 +25,7 @@ from ipa_app.pose.presets import preset_sheets
 from tests.engine.conftest import noise_picture, reference
 from tests.noted_files import noted_file
 from tests.sample_requests import EVERYWHERE, OF_TASK, PRESETS, STYLES, differences, plain, sample_request
+from tests.tiny_models import tiny_fast_way
 
 ENTRY = ModelEntry(
     name="m",
@@ -36,6 +37,8 @@ ENTRY = ModelEntry(
     height=96,
     presets=PRESETS,
     styles=STYLES,
+    # A fast way keeps to a guidance of its own, which is noted: here the one that is asked for.
+    fast=tiny_fast_way(Path("m"), guidance_scale=EVERYWHERE["guidance_scale"]),
 )
 
 
@@ -121,7 +124,7 @@ def test_a_result_from_before_masks_had_edges_comes_back_as_it_was(tmp_path: Pat
     assert differences(read_request(tmp_path / "a.png"), request) == MASK_FIELDS
 
 
-@pytest.mark.parametrize(("option", "usual"), [("part", "all"), ("output_format", "png")])
+@pytest.mark.parametrize(("option", "usual"), [("part", "all"), ("output_format", "png"), ("speed", "best")])
 def test_a_result_from_before_there_was_an_option_comes_back_with_what_is_usual(
     option: str, usual: str, tmp_path: Path
 ) -> None:

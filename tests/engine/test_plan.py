@@ -18,6 +18,7 @@ from ipa_app.models.controlnets import usual_controlnet
 from ipa_app.models.entry import AdapterEntry, ModelEntry
 from ipa_app.models.styles import Style
 from tests.sample_requests import STYLES, sample_request
+from tests.tiny_models import tiny_fast_way
 
 ENTRY = ModelEntry(
     name="m",
@@ -34,6 +35,7 @@ ENTRY = ModelEntry(
     guidance_scale=3.0,
     negative_prompt="blurry",
     styles=STYLES,
+    fast=tiny_fast_way(Path("m"), guidance_scale=3.0),
 )
 PICTURE = Image.new("RGB", (50, 30), "red")
 
@@ -209,6 +211,7 @@ def test_a_random_seed_is_drawn_once_and_a_decided_one_stays() -> None:
 APART = [
     ("mix", {"steps": 9}),
     ("mix", {"guidance_scale": 2.0}),
+    ("mix", {"steps": 20, "speed": "fast"}),
     ("mix", {"width": 64}),
     ("mix", {"height": 64}),
     ("mix", {"model": "n"}),

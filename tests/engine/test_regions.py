@@ -204,7 +204,7 @@ def test_every_task_takes_painted_regions_beside_requests_without_and_draws_them
 ) -> None:
     masks = strips((40, 30), FOUR)
     wishes = [
-        sample_request(task, model="toybox", part="all", style="", count=1, references=each)
+        sample_request(task, model="toybox", part="all", style="", speed="best", count=1, references=each)
         for each in (
             painted(*masks),
             painted(masks[0]),

@@ -16,13 +16,14 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.checkpoints import copy_configuration
-from tests.inputs.place import Outcome, Place
+from ipa_app.errors import UserError
+from tests.checkpoints import copy_configuration, load
+from tests.inputs.place import LEFT_OUT, TAKEN, Outcome, Place
 from tests.inputs.tables import rows
 from tests.malicious import Malicious
 from tests.models.test_image_encoder import write_complete_clip
 from tests.single_file import original_controlnet
-from tests.tiny_models import SDXL_BLOCKS, tiny_controlnet, tiny_sdxl_unet, tiny_unet
+from tests.tiny_models import SDXL_BLOCKS, random_lora_tensors, tiny_controlnet, tiny_sdxl_unet, tiny_unet
 from tests.tiny_sdxl import tiny_sdxl_bundle
 
 ROOT = "/models"
@@ -151,6 +152,29 @@ def complete_clip(here: Place) -> Outcome:
     folder = here.copy()
     write_complete_clip(folder / "image_encoder")
     return here.loaded(folder)
+
+
+LORA = random_lora_tensors(tiny_unet())
+
+
+def fast(
+    here: Place, tensors: Mapping[str, Tensor], *, name: str = "loras/few.safetensors", size: int | None = None
+) -> Outcome:
+    """What becomes of a model with a fast way and a file of so many bytes for its LoRA; of no tensors there is none."""
+    folder = here.copy()
+    path = folder / name
+    if tensors:
+        save_file(dict(tensors), path)
+        path.write_bytes(path.read_bytes()[:size])
+    way = {"lora": name, "scheduler": "LCMScheduler"}
+    (folder / "ipa_studio.json").write_text(json.dumps({"fast": way}))
+    model = load(here.entry(folder))
+    try:
+        model.fast.read()
+    except UserError as error:
+        assert model.pipeline("text_to_image")
+        return f"{LEFT_OUT}; the model works", str(error)
+    return TAKEN, None
 
 
 def controlnet_file(here: Place, tensors: Mapping[str, Tensor], name: str = "openpose.pth") -> Outcome:
@@ -319,6 +343,11 @@ GIVEN: dict[str, Callable[[Place], Outcome]] = {
     "A ControlNet for many purposes": other_controlnet,
     "A ControlNet without weights": controlnet_without_weights,
     "Several ControlNets, in `controlnet` and `controlnets`": several_controlnets,
+    "`ipa_studio.json` with a `fast` way and its LoRA": lambda here: fast(here, LORA),
+    "A `fast` way whose LoRA is not there": lambda here: fast(here, {}),
+    "A LoRA outside the model's folder": lambda here: fast(here, LORA, name="../few.safetensors"),
+    "A LoRA for another UNet": lambda here: fast(here, random_lora_tensors(tiny_sdxl_unet())),
+    "A LoRA that is cut off": lambda here: fast(here, LORA, size=100),
 }
 
 

@@ -164,6 +164,7 @@ CALLS: dict[str, Callable[[Api], Said]] = {
     "An endpoint that does not exist": lambda api: api.call("paint", '{"data": []}'),
     "A result that was fetched before": lambda api: api.result_of("0a1b"),
     "An upload for which the disk has no room": lambda api: api.upload_of(10**15),
+    '`speed="fast"` of a model that has no fast way': lambda api: api.by_names(prompt="a cat", speed="fast"),
     "JPEG asked for where the picture to be changed is transparent": lambda api: api.by_names(
         prompt="a cat", start_image={"path": api.transparent}, output_format="jpeg"
     ),

@@ -13,6 +13,7 @@ from ipa_app.models.entry import ModelEntry
 from ipa_app.models.hub import download, is_downloaded
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.published import published_models
+from tests.tiny_models import TINY_LORA
 
 Entries = dict[str, ModelEntry]
 TIMEOUT_S = 120
@@ -50,6 +51,7 @@ def test_the_folder_has_everything_that_the_entry_and_diffusers_look_for(entries
         weights = [path for path in places if path.parent.name == folder and path.suffix == ".safetensors"]
         assert [path.name.count(".") for path in weights] == [1], folder
         assert entry.location / folder / "config.json" in places
+    assert entry.fast_way().lora in places
     assert {entry.image_encoder, entry.controlnet("pose").path} <= {path.parent for path in places}
     assert {PurePosixPath(place).parts[0] for place in placed(entry)} >= {"model_index.json", "scheduler", "tokenizer"}
 
@@ -73,6 +75,7 @@ def test_a_cache_that_other_programs_have_filled_is_enough_to_load_it(
     assert is_downloaded(entry)
     model = ModelManager({"sd15": entry}, device="cpu").get("sd15", timeout=TIMEOUT_S)
     assert all(adapter in model.adapters for adapter in entry.adapters.values())
+    assert model.fast.read()
     assert set(model.pipelines) == {"text_to_image", "image_to_image", "inpaint"}
 
 
@@ -98,6 +101,7 @@ def fill(cache: Path, entry: ModelEntry, *, bundle: Path) -> None:
         "adapters/ip-adapter-plus_sd15.safetensors": (
             bundle / "adapters/ip-adapter-plus_toybox.safetensors"
         ).read_bytes(),
+        "loras/lcm-lora.safetensors": (bundle / TINY_LORA).read_bytes(),
     }
     for part in entry.parts:
         snapshot = cache / f"models--{part.repo.replace('/', '--')}" / "snapshots" / part.revision

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,9 +19,11 @@ from safetensors.torch import load_file
 
 from ipa_app.adapter.files import load_adapter
 from ipa_app.errors import UserError
+from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.loading import load_model
 from toybox.recipe.autoencoder import half_crops, load_vae, new_vae, normalise_latents
 from toybox.recipe.data import VIEWS, load_or_draw, views_of
-from toybox.recipe.denoiser import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, load_unet, pipeline
+from toybox.recipe.denoiser import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, load_unet, new_scheduler, pipeline
 from toybox.recipe.few_step.prompts import Holes, questions
 from toybox.recipe.few_step.student import LORA_FILE
 from toybox.recipe.few_step.trajectories import load_trajectories
@@ -65,6 +68,21 @@ def test_the_small_autoencoder_takes_the_place_of_the_large_one(work: Path) -> N
     pipe.vae = AutoencoderTiny.from_pretrained(work / "bundle" / "vae_tiny", dtype=torch.float32)
     picture = pipe("a red cat", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
     assert picture.size == (TINY.size, TINY.size)
+
+
+def test_the_bundle_tells_the_app_of_its_fast_way_as_the_lora_does_itself(work: Path) -> None:
+    entry = entry_from_folder(work / "bundle", name="toybox")
+    way = entry.fast_way()
+    assert way.lora == work / "bundle" / LORA_FILE
+    with safe_open(way.lora, framework="pt") as file:
+        use = file.metadata()
+    told = {"steps": str(way.steps), "guidance_scale": f"{way.guidance_scale:g}", "scheduler": way.scheduler}
+    assert use.items() >= told.items()
+    model = load_model(entry, device="cpu", dtype=torch.float32, report=lambda *_: None)
+    scheduler: Any = model.pipeline("text_to_image", is_fast=True).components["scheduler"]
+    trained_with = {name: value for name, value in new_scheduler().config.items() if not name.startswith("_")}
+    assert {name: scheduler.config[name] for name in trained_with} == trained_with
+    assert scheduler.config["timestep_spacing"] == use["timestep_spacing"]
 
 
 def test_plain_diffusers_draws_with_the_bundles_lora(work: Path) -> None:

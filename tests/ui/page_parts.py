@@ -19,6 +19,7 @@ from ipa_app.ui.page import lay_out
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.studio import Studio
 from tests.sample_requests import PRESETS, STYLES
+from tests.tiny_models import tiny_fast_way
 
 Opened = tuple[Parts, Studio]
 Update = Mapping[Any, Any]
@@ -28,11 +29,12 @@ Update = Mapping[Any, Any]
 def opened_page(
     bundle: Path, *, temporary: Path | None = None, keeper: Keeper | None = None
 ) -> Iterator[tuple[Parts, Studio]]:
-    """Yield the parts and the studio of a page with two models, "toybox" and "other"; the latter has presets."""
+    """Yield the parts and the studio of a page with two models: "toybox", and "other" with presets and a fast way."""
     with pytest.MonkeyPatch.context() as patch:
         if temporary:
             patch.setenv("GRADIO_TEMP_DIR", str(temporary))
         other = replace(entry_from_folder(bundle, name="other"), presets=PRESETS, styles=STYLES)
+        other = replace(other, fast=tiny_fast_way(bundle, steps=2))
         manager = ModelManager({"toybox": entry_from_folder(bundle, name="toybox"), "other": other}, device="cpu")
         engine = Engine(manager)
         studio = Studio(engine=engine, manager=manager, keeper=keeper)

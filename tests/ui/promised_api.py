@@ -23,7 +23,16 @@ FURTHER = {"reference": None, "weight": 1.0, "region": "everywhere", "region_mas
 LAST |= {"weight": 1.0, **{f"{name}_{number}": value for number in (2, 3, 4) for name, value in FURTHER.items()}}
 REQUIRED = object()
 PROMISED = {
-    "/variation": {"reference": REQUIRED, "adapter": "base", "scale": 1.0, "prompt": "", **COMMON, **LAST, "style": ""},
+    "/variation": {
+        "reference": REQUIRED,
+        "adapter": "base",
+        "scale": 1.0,
+        "prompt": "",
+        **COMMON,
+        **LAST,
+        "style": "",
+        "speed": "best",
+    },
     "/mix": {
         "prompt": REQUIRED,
         "reference": None,
@@ -34,6 +43,7 @@ PROMISED = {
         "strength": 0.75,
         **LAST,
         "style": "",
+        "speed": "best",
     },
     "/inpaint": {
         "image": REQUIRED,
@@ -54,6 +64,7 @@ PROMISED = {
         "extend_down": 0,
         **LAST,
         "style": "",
+        "speed": "best",
     },
     "/pose": {
         "pose": REQUIRED,
@@ -72,6 +83,7 @@ PROMISED = {
         **dict(list(LAST.items())[2:]),
         "pose_fit": True,
         "style": "",
+        "speed": "best",
     },
     "/models": {},
 }

@@ -250,6 +250,7 @@ def test_models_says_what_there_is_and_its_state(client: Client) -> None:
     assert models["toybox"]["state"] in {"loading", "ready"}
     assert models["toybox"]["adapters"] == ["base", "fine"]
     assert models["toybox"]["parts"] == ["all"]
+    assert (models["toybox"]["fast"], models["toybox"]["fast_left_out"]) == (None, "")
 
 
 def test_two_clients_at_once_get_what_each_gets_alone(client: Client, app_url: str, pictures: Pictures) -> None:

@@ -38,12 +38,20 @@ def drop(page: Opened, path: str | Path) -> dict[Any, Any]:
     return Restorer(parts, studio=studio).from_upload({"path": str(path)})
 
 
-@pytest.mark.parametrize(("task", "output_format"), [*((task, "webp") for task in OF_TASK), ("inpaint", "jpeg")])
+# A fast picture has the guidance of its way, whatever was asked for, and without guidance no picture to stay away from.
+FAST: dict[str, Any] = {"speed": "fast", "guidance_scale": 0, "negative_reference": None}
+BEST: dict[str, Any] = {"speed": "best"}
+
+
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [*((task, FAST) for task in OF_TASK), ("mix", BEST), ("inpaint", {**BEST, "output_format": "jpeg"})],
+)
 def test_a_dropped_result_makes_the_same_request_and_the_same_file(
-    page: Opened, task: str, output_format: str, monkeypatch: pytest.MonkeyPatch
+    page: Opened, task: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts, studio = page
-    request = sample_request(task, output_format=output_format)
+    request = sample_request(task, **changes)
     path = result_file(studio, request)
     update = drop(page, path)
     sent: list[GenerateRequest] = []
@@ -55,6 +63,21 @@ def test_a_dropped_result_makes_the_same_request_and_the_same_file(
     again = last[parts.results.gallery]["value"][0][0]
     assert Path(again).read_bytes() == Path(path).read_bytes()
     assert update[parts.tasks]["selected"] == task
+
+
+def test_what_is_a_fast_ways_own_is_not_set_for_best(page: Opened) -> None:
+    """Whoever chooses Best then has the model's usual numbers; the same picture is drawn as long as it is Fast."""
+    parts, studio = page
+    path = result_file(studio, sample_request("mix", steps=0, guidance_scale=0))
+    noted = read_settings(path)
+    assert noted
+    assert (noted["steps"], noted["guidance_scale"]) == (2, 1.0)
+    update = drop(page, path)
+    assert [value_after(parts.settings.inputs[name], update) for name in ("speed", "steps", "guidance")] == [
+        "fast",
+        0,
+        0,
+    ]
 
 
 def test_a_skeleton_comes_back_into_the_editor(page: Opened) -> None:

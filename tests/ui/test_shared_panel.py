@@ -10,6 +10,7 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
+from ipa_app.ui.live import Live
 from ipa_app.ui.model_choice import ModelChoice
 from ipa_app.ui.references import seen_html
 from ipa_app.ui.running import Runner
@@ -56,6 +57,32 @@ def test_what_counts_can_be_chosen_where_the_model_tells_it_apart(page: Opened) 
     hidden = choice.choose("toybox", "other", "")[part]
     assert (hidden["visible"], hidden["value"]) == (False, "all")
     assert part in choice.outputs
+
+
+def test_the_speed_can_be_chosen_where_the_model_has_a_fast_way(page: Opened) -> None:
+    parts, studio = page
+    speed = parts.settings.speed
+    assert (speed.visible, speed.value) == (False, "best"), "the first model has no fast way"
+    assert speed.choices == [("Best", "best"), ("Fast", "fast")]
+    choice = ModelChoice(parts, studio=studio, timer=gr.Timer(1.0))
+    shown = choice.choose("other", "toybox", "")[speed]
+    assert shown["visible"]
+    assert "value" not in shown, "what a file has just set stays"
+    hidden = choice.choose("toybox", "other", "")[speed]
+    assert (hidden["visible"], hidden["value"]) == (False, "best")
+    assert speed in choice.outputs
+
+
+def test_live_pictures_are_drawn_at_the_speed_that_is_chosen(page: Opened) -> None:
+    parts, studio = page
+    entered = {**inputs_after(parts, "mix", {}), "prompt": "a cat", "model": "other", "seed": 3, "steps": 9}
+    drawn = {}
+    for speed in ("best", "fast"):
+        updates = list(Live(parts.live, studio=studio).follow("mix")(**{**entered, "speed": speed}))
+        drawn[speed] = picture_in(next(each[parts.live.picture] for each in updates if parts.live.picture in each))
+        sent = updates[-1][parts.live.drawn]["sent"]
+        assert (sent["speed"], sent["steps"]) == (speed, 9), "what is kept is drawn with all the settings"
+    assert drawn["best"].tobytes() != drawn["fast"].tobytes()
 
 
 def test_previews_come_before_the_pictures_and_go_when_those_are_there(page: Opened) -> None:

@@ -27,7 +27,7 @@ from toybox.recipe.denoiser import (
     train_controlnet,
     train_unet,
 )
-from toybox.recipe.few_step.student import train_student
+from toybox.recipe.few_step.student import LORA_FILE, PHASES, train_student
 from toybox.recipe.few_step.tiny_autoencoder import train_tiny_vae
 from toybox.recipe.few_step.trajectories import draw_trajectories
 from toybox.recipe.judge import train_judge
@@ -85,6 +85,7 @@ def _write_facts(recipe: Recipe, target: Path) -> None:
         "steps": BUNDLE_STEPS,
         "guidance_scale": GUIDANCE_SCALE,
         "live": True,
+        "fast": {"lora": LORA_FILE, "steps": PHASES, "guidance_scale": 1.0, "scheduler": "DDIMScheduler"},
     }
     (target / "ipa_studio.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
 
