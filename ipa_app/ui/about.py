@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.wording import has_special_letters, readable, signs_in, without_invisible
 from ipa_app.messages import Message, english
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.prompt_weights import weights_problem, without_weights
-from ipa_app.models.state import MemoryUse
+from ipa_app.models.state import MemoryUse, ModelState
 from ipa_app.models.units import size_text
 from ipa_app.options import options
 from ipa_app.ui.language.markup import known, said, spoken
@@ -121,3 +122,29 @@ def _group_heading(name: str) -> str:
     """Name a group of words; one that is somebody's own is called as in the model's file."""
     key = f"words.group.{name}"
     return said(Message(key) if key in english().sentences else name.replace("_", " "), tag="h3")
+
+
+def described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict[str, Any]:
+    """Return what programs are told of a model, and where it stands."""
+    return {
+        "title": entry.title,
+        "about": entry.about,
+        "licence": entry.licence,
+        "adapters": list(entry.listed_adapters),
+        "adapters_left_out": list(entry.left_out),
+        "pose": "pose" in entry.controlnets,
+        "controlnets": {name: {"kind": each.kind, "title": each.title} for name, each in entry.controlnets.items()},
+        "controlnets_left_out": list(entry.controlnets_left_out.values()),
+        "parts": ["all", *entry.presets],
+        "width": entry.width,
+        "height": entry.height,
+        "steps": entry.steps,
+        "guidance": entry.guidance_scale,
+        "styles": list(entry.styles),
+        "words": {group: list(words) for group, words in entry.words.items()},
+        "downloaded": downloaded,
+        "download_bytes": entry.download_bytes,
+        "state": state.phase,
+        "message": state.message or "",
+        "progress": state.progress,
+    }

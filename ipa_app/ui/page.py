@@ -23,6 +23,7 @@ from ipa_app.ui.library import library_tab
 from ipa_app.ui.live import live_panel
 from ipa_app.ui.panel import PicturePanel, picture_panel, restore_panel, settings_panel
 from ipa_app.ui.parts import Parts
+from ipa_app.ui.presentation import presentation_panel
 from ipa_app.ui.references import reference_slots, weight_label
 from ipa_app.ui.results import newest_picture, results_panel
 from ipa_app.ui.shortcuts import shortcuts
@@ -64,7 +65,7 @@ def lay_out(
     studio: Studio, *, examples: Sequence[Example], model: str, languages: Mapping[str, Language] | None = None
 ) -> Parts:
     """Lay out every part of the page, not yet connected; called inside its Blocks."""
-    header = _header(studio, model=model, languages=languages)
+    header = _header(studio, model=model, languages=languages, examples=examples)
     newest = newest_picture()
     with gr.Row(elem_classes="ipa-columns", equal_height=False):
         with gr.Column(scale=3, min_width=250, elem_classes="ipa-card"):
@@ -78,7 +79,9 @@ def lay_out(
     return Parts(panel=panel, live=live, results=results, **header, **task_parts)
 
 
-def _header(studio: Studio, *, model: str, languages: Mapping[str, Language] | None) -> dict[str, Any]:
+def _header(
+    studio: Studio, *, model: str, languages: Mapping[str, Language] | None, examples: Sequence[Example]
+) -> dict[str, Any]:
     entry = studio.entry(model)
     with gr.Row(elem_classes="ipa-header", equal_height=True):
         gr.HTML(
@@ -90,9 +93,10 @@ def _header(studio: Studio, *, model: str, languages: Mapping[str, Language] | N
             model_pill(studio.manager.state(entry.name), title=entry.title), padding=False, elem_id="model-state"
         )
         language_switch(languages or all_languages(), known=_known())
+        presentation = presentation_panel(examples)
         shortcuts()
     note = gr.HTML(model_note(entry), padding=False, elem_id="model-note")
-    return {"pill": pill, "note": note}
+    return {"pill": pill, "note": note, "presentation": presentation}
 
 
 def _known() -> list[Message]:

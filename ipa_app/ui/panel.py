@@ -142,7 +142,7 @@ def restore_panel() -> RestorePanel:
         file = gr.File(
             label=Message("page.restore.file"),
             show_label=False,
-            file_types=[".png", ".jpg", ".jpeg", ".webp"],
+            file_types=[".png", ".jpg", ".jpeg", ".webp", ".json"],
             height=110,
             elem_id="restore-file",
         )

@@ -35,7 +35,7 @@ from ipa_app.models.offered import Models
 from ipa_app.models.state import ModelState
 from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
-from ipa_app.ui.about import word_notes
+from ipa_app.ui.about import described, word_notes
 from ipa_app.ui.failures import is_disk_full
 from ipa_app.ui.visitor import visitor
 
@@ -83,20 +83,20 @@ class Studio:
         self._jobs: dict[str, _Running] = {}
         self._lock = threading.Lock()
 
-    def submit(self, request: GenerateRequest, *, previews: bool = False, live: bool = False) -> str:
+    def submit(self, request: GenerateRequest, *, previews: bool = False, live: bool = False, keep: bool = True) -> str:
         """Queue a request and return its job's id, by which it can be followed and cancelled.
 
         With previews, its progress now and then shows what is there so far. A live one takes the place of the visitor's
-        live one before, and comes after all that is not live.
+        live one before, and comes after all that is not live. What is not to be kept leaves nothing in the library.
         """
         request = self._noted(request.with_seed())
         part = Part(title="", request=request)
-        return self._start(Order(parts=(part,), visitor=visitor(), previews=previews, live=live))
+        return self._start(Order(parts=(part,), visitor=visitor(), previews=previews, live=live), keep=keep)
 
-    def submit_series(self, parts: Sequence[Part], *, previews: bool = False) -> str:
+    def submit_series(self, parts: Sequence[Part], *, previews: bool = False, keep: bool = True) -> str:
         """Queue the requests of a series and return one id, by which they are followed and cancelled together."""
         parts = tuple(replace(part, request=self._noted(part.request)) for part in parts)
-        return self._start(Order(parts=parts, visitor=visitor(), is_series=True, previews=previews))
+        return self._start(Order(parts=parts, visitor=visitor(), is_series=True, previews=previews), keep=keep)
 
     def take_up(self) -> None:
         """Queue what an earlier process left; it is drawn whether or not anybody comes back for it, by its old id."""
@@ -128,8 +128,8 @@ class Studio:
         """Note how the words of a request will be read."""
         return replace(request, notes=(*request.notes, *word_notes(request, entry=self.entry(request.model))))
 
-    def _start(self, order: Order) -> str:
-        kept = KeptOrder(order) if order.live else self._keeper.keep(order)
+    def _start(self, order: Order, *, keep: bool) -> str:
+        kept = self._keeper.keep(order) if keep and not order.live else KeptOrder(order)
         try:
             job = self._queued(kept)
         except UserError:
@@ -299,11 +299,11 @@ class Studio:
         """Describe every model and its state, for programs; what is left out has failed, and its message says why."""
         manager = self.manager
         there = {
-            name: _described(self.entry(name), manager.state(name), downloaded=not manager.needs_download(name))
+            name: described(self.entry(name), manager.state(name), downloaded=not manager.needs_download(name))
             for name in self.catalog
         }
         left_out = {
-            name: _described(
+            name: described(
                 ModelEntry(name=name, title=name, location=Path(name)),
                 ModelState(phase="failed", message=sentence),
                 downloaded=False,
@@ -317,31 +317,6 @@ def _drop(running: _Running) -> None:
     """Let what was asked for go, for good."""
     if running.kept:
         running.kept.drop()
-
-
-def _described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict[str, Any]:
-    return {
-        "title": entry.title,
-        "about": entry.about,
-        "licence": entry.licence,
-        "adapters": list(entry.listed_adapters),
-        "adapters_left_out": list(entry.left_out),
-        "pose": "pose" in entry.controlnets,
-        "controlnets": {name: {"kind": each.kind, "title": each.title} for name, each in entry.controlnets.items()},
-        "controlnets_left_out": list(entry.controlnets_left_out.values()),
-        "parts": ["all", *entry.presets],
-        "width": entry.width,
-        "height": entry.height,
-        "steps": entry.steps,
-        "guidance": entry.guidance_scale,
-        "styles": list(entry.styles),
-        "words": {group: list(words) for group, words in entry.words.items()},
-        "downloaded": downloaded,
-        "download_bytes": entry.download_bytes,
-        "state": state.phase,
-        "message": state.message or "",
-        "progress": state.progress,
-    }
 
 
 def save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
