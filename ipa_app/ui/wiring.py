@@ -10,6 +10,7 @@ import gradio as gr
 from ipa_app.messages import Message
 from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.adapters import connect_adapters
+from ipa_app.ui.amounts import connect_amounts
 from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.examples import Example
 from ipa_app.ui.extras import connect_drawing, connect_extras
@@ -37,6 +38,7 @@ def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence
     connect_adapters(parts, page=page, studio=studio)
     connect_model_choice(parts, studio=studio)
     _connect_scale(parts)
+    connect_amounts(parts)
     connect_restore(parts, restorer=restorer)
     connect_extras(parts, runner=runner, restorer=restorer)
     connect_regions(parts, studio=studio)

@@ -21,9 +21,20 @@ COMMON = {
 LAST = {"part": "all", "region": "everywhere", "output_format": "png", "region_mask": None, "region_softness": 0}
 FURTHER = {"reference": None, "weight": 1.0, "region": "everywhere", "region_mask": None}
 LAST |= {"weight": 1.0, **{f"{name}_{number}": value for number in (2, 3, 4) for name, value in FURTHER.items()}}
+RANGES = {"reference_start": 0.0, "reference_end": 1.0}
+NEWEST = {f"{name}{mark}": value for mark in ("", "_2", "_3", "_4") for name, value in RANGES.items()}
 REQUIRED = object()
 PROMISED = {
-    "/variation": {"reference": REQUIRED, "adapter": "base", "scale": 1.0, "prompt": "", **COMMON, **LAST, "style": ""},
+    "/variation": {
+        "reference": REQUIRED,
+        "adapter": "base",
+        "scale": 1.0,
+        "prompt": "",
+        **COMMON,
+        **LAST,
+        "style": "",
+        **NEWEST,
+    },
     "/mix": {
         "prompt": REQUIRED,
         "reference": None,
@@ -34,6 +45,7 @@ PROMISED = {
         "strength": 0.75,
         **LAST,
         "style": "",
+        **NEWEST,
     },
     "/inpaint": {
         "image": REQUIRED,
@@ -54,6 +66,7 @@ PROMISED = {
         "extend_down": 0,
         **LAST,
         "style": "",
+        **NEWEST,
     },
     "/pose": {
         "pose": REQUIRED,
@@ -72,6 +85,7 @@ PROMISED = {
         **dict(list(LAST.items())[2:]),
         "pose_fit": True,
         "style": "",
+        **NEWEST,
     },
     "/models": {},
 }
