@@ -11,6 +11,7 @@ from ipa_app.ui.library import LibraryPanel
 from ipa_app.ui.live import LivePanel
 from ipa_app.ui.panel import PicturePanel, RestorePanel, SettingsPanel
 from ipa_app.ui.presentation import PresentationPanel
+from ipa_app.ui.reference_sets import SetsPanel
 from ipa_app.ui.results import ResultsPanel
 from ipa_app.ui.tabs.shared import TaskTab
 
@@ -32,6 +33,7 @@ class Parts:
     live: LivePanel
     results: ResultsPanel
     presentation: PresentationPanel
+    sets: SetsPanel
 
     def tab_of(self, task: str) -> TaskTab:
         """The tab of a task."""

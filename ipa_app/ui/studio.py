@@ -29,6 +29,7 @@ from ipa_app.engine.tasks.pose_search import PoseSearch
 from ipa_app.errors import UserError
 from ipa_app.imaging.result_files import file_suffix, write_result
 from ipa_app.library.pictures import Pictures
+from ipa_app.library.sets import NamedFiles
 from ipa_app.messages import Message
 from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.models.offered import Models
@@ -113,6 +114,11 @@ class Studio:
                 job.fail(error)
             self._jobs[kept.id] = _Running(job, kept)
         self._forget_later([kept.id for kept in taken])
+
+    @property
+    def sets(self) -> NamedFiles | None:
+        """The sets of references that are kept; None where none are."""
+        return self._keeper.sets
 
     @property
     def library(self) -> Pictures | None:

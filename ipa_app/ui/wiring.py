@@ -19,6 +19,7 @@ from ipa_app.ui.live import connect_live
 from ipa_app.ui.model_choice import connect_model_choice
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.presentation import AS_PRESENTED, connect_presentation
+from ipa_app.ui.reference_sets import connect_sets
 from ipa_app.ui.regions import connect_regions
 from ipa_app.ui.restore import Restorer, connect_restore
 from ipa_app.ui.results import SHOW_RESULTS
@@ -46,6 +47,7 @@ def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence
     connect_live(parts, page=page, runner=runner)
     connect_presentation(parts, page=page)
     connect_sharing(parts, restorer=restorer)
+    connect_sets(parts, files=studio.sets)
     for tab in parts.tabs:
         if tab.connect:
             tab.connect(parts, runner)
