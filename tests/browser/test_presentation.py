@@ -52,6 +52,7 @@ def test_a_link_opens_the_page_with_everything_set(open_page: Any, shoot: Any) -
     page.fill("#count input[type=number]", "1")
     press(page, "#variation-generate")
     page.click("#share")
+    page.wait_for_selector(LINK)
     page.wait_for_function("box => document.querySelector(box).value.includes('#recipe=')", arg=LINK)
     link = page.input_value(LINK)
     with page.expect_download() as download:
