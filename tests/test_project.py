@@ -22,7 +22,11 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "assets").rglob("*.md")))
+    for path in (
+        *sorted(ROOT.glob("README*.md")),
+        *sorted((ROOT / "docs").glob("*.md")),
+        *sorted((ROOT / "assets").rglob("*.md")),
+    )
 }
 """What people are to read, by its place."""
 IGNORED_FOLDERS = {"__pycache__", "runs", "venv", "htmlcov", "node_modules", "shared"}

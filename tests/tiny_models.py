@@ -40,6 +40,13 @@ WORDS = {
     "things": ["crown", "hat", "shirt", "beach", "meadow"],
     "small words": ["a", "in", "on", "the", "with"],
 }
+CHINESE = {
+    "animals": {"cat": ["猫", "貓"], "dog": ["狗"]},
+    "colours": {"red": ["红色", "红"], "blue": ["蓝色"]},
+    "things": {"hat": ["帽子"], "on the beach": ["海滩"]},
+    "small words": {"a": ["一只"], "with": ["戴着"], "": ["的", "在", "上"]},
+    "clauses": {"begin": ["with"], "end": ["的"]},
+}
 
 
 def tiny_unet(*, seed: int = 0, cross_attention_dim: int = CROSS_ATTENTION_DIM) -> UNet2DConditionModel:
@@ -371,6 +378,7 @@ def save_extras(folder: Path, unet: UNet2DConditionModel, *, seed: int, title: s
     }
     (folder / "ipa_studio.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
     (folder / "words.json").write_text(json.dumps(WORDS, indent=2), encoding="utf-8")
+    (folder / "words.zh.json").write_text(json.dumps(CHINESE, indent=2), encoding="utf-8")
     (folder / "README.md").write_text("# Tiny\n\nA random model for tests.\n", encoding="utf-8")
 
 

@@ -15,12 +15,14 @@ from PIL import Image
 
 from ipa_app.engine.job import JobObserver
 from ipa_app.engine.metadata import pack_inputs
+from ipa_app.engine.reference_sets import name_in
 from ipa_app.engine.request_files import part_as_data, part_from_data
 from ipa_app.engine.results import GenerateResult
 from ipa_app.engine.series import Part
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.library.library import Library
 from ipa_app.library.pictures import Pictures
+from ipa_app.library.sets import NamedFiles
 from ipa_app.library.waiting import WaitingRecord
 from ipa_app.messages import Message, as_data, from_data
 
@@ -99,6 +101,11 @@ class Keeper:
     @property
     def shown(self) -> Pictures | None:
         """The pictures that may be shown to whoever opens the page; None where there are none."""
+        return None
+
+    @property
+    def sets(self) -> NamedFiles | None:
+        """The sets of references, which all who open the page may see and change; None where none are kept."""
         return None
 
     def close(self) -> None:
@@ -215,6 +222,11 @@ class LibraryKeeper(Keeper):
     def shown(self) -> Pictures | None:
         """All that was made."""
         return self._library.pictures if self._shows else None
+
+    @property
+    def sets(self) -> NamedFiles | None:
+        """All sets of references."""
+        return self._library.named_files("references", name_in) if self._shows else None
 
     def note(self) -> Message | None:
         """Return why what has been told so far is not written; None where it is."""

@@ -27,11 +27,11 @@ from ipa_app.models.hashing import picture_hash
 from ipa_app.models.prompt_weights import escaped, without_weights
 from ipa_app.options import Option, options
 
-_REFERENCES = tuple(f"reference_{number}" for number in range(1, MOST_REFERENCES + 1))
-_REGIONS = tuple(f"region_mask_{number}" for number in range(1, MOST_REFERENCES + 1))
+REFERENCE_NAMES = tuple(f"reference_{number}" for number in range(1, MOST_REFERENCES + 1))
+REGION_NAMES = tuple(f"region_mask_{number}" for number in range(1, MOST_REFERENCES + 1))
 INPUT_KINDS = {
-    **dict.fromkeys(_REFERENCES, "reference"),
-    **dict.fromkeys(_REGIONS, "mask"),
+    **dict.fromkeys(REFERENCE_NAMES, "reference"),
+    **dict.fromkeys(REGION_NAMES, "mask"),
     **{name: option.kind for name, option in options(GenerateRequest).items() if option.is_picture},
 }
 """The names of all input pictures, and what kind each is."""
@@ -68,7 +68,7 @@ def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: s
     request = plan.request
     metadata: dict[str, Any] = {name: getattr(request, name) for name in _noted_options(request)} | {
         "adapter": _noted_adapter(plan),
-        "references": [_noted(each) for each in plan.noted_references],
+        "references": [noted_reference(each) for each in plan.noted_references],
         "negative_prompt": plan.negative_prompt,
         "seed": plan.seeds[0],
         "seeds": list(plan.seeds),
@@ -95,8 +95,8 @@ def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: s
 
 def input_pictures(plan: Plan) -> dict[str, Image.Image]:
     """Name the pictures that a plan draws from: those that its metadata mentions, and no others."""
-    pictures = dict(zip(_REFERENCES, (each.image for each in plan.noted_references), strict=False))
-    masks = zip(_REGIONS, (each.region_mask for each in plan.noted_references), strict=False)
+    pictures = dict(zip(REFERENCE_NAMES, (each.image for each in plan.noted_references), strict=False))
+    masks = zip(REGION_NAMES, (each.region_mask for each in plan.noted_references), strict=False)
     pictures |= {name: mask for name, mask in masks if mask is not None}
     # Keypoints are noted whole; a picture that is only extended may have no mask.
     own = {name: picture for name, picture in plan.task.pictures(plan).items() if isinstance(picture, Image.Image)}
@@ -121,7 +121,15 @@ def read_request(path: str | Path) -> GenerateRequest:
     Raises:
         UserError: it is no picture made here, damaged, or holds something that is not allowed.
     """
-    settings, pictures = read_record(path, names=INPUT_KINDS)
+    return request_from(*read_record(path, names=INPUT_KINDS))
+
+
+def request_from(settings: Mapping[str, Any], pictures: Mapping[str, Image.Image]) -> GenerateRequest:
+    """Return the request that settings and input pictures, of any content, are of; see `read_request`.
+
+    Raises:
+        UserError: they hold something that is not allowed, or lack something.
+    """
     unknown = sorted(str(name)[:30] for name in settings if name not in _REQUEST_FIELDS | _NOTED_BESIDE)
     if unknown:
         raise UserError("recipe.unknown_settings", names=", ".join(unknown[:5]))
@@ -130,12 +138,12 @@ def read_request(path: str | Path) -> GenerateRequest:
         values |= {name: escaped(values[name]) for name in _TEXTS if _has_weights(values.get(name))}
     task = TASKS.get(named) if isinstance(named := settings.get("task"), str) else None
     own = task.picture_fields(GenerateRequest) if task else ()
-    beside = (*_REFERENCES, *_REGIONS, *own)
+    beside = (*REFERENCE_NAMES, *REGION_NAMES, *own)
     noted = [name for name in INPUT_KINDS if name not in beside and settings.get(name) is not None]
     values |= {name: picture_in_file(pictures, name) for name in noted}
     if task is not None:
         values |= task.restored(settings, pictures, of=GenerateRequest)
-    values["references"] = _references(settings.get("references"), pictures)
+    values["references"] = restored_references(settings.get("references"), pictures)
     try:
         return GenerateRequest(**values)
     except TypeError:
@@ -172,15 +180,19 @@ def _has_weights(text: object) -> bool:
     return isinstance(text, str) and without_weights(readable(text)) != readable(text)
 
 
-def _references(notes: object, pictures: Mapping[str, Image.Image]) -> tuple[Reference, ...]:
-    """Put pictures and what is noted of them together."""
+def restored_references(notes: object, pictures: Mapping[str, Image.Image]) -> tuple[Reference, ...]:
+    """Put pictures and what is noted of them together, both of any content.
+
+    Raises:
+        UserError: they do not belong together, or hold something that is not allowed.
+    """
     if notes is None:
         return ()
     if not isinstance(notes, list) or not all(isinstance(note, dict) and "weight" in note for note in notes):
         raise _incomplete()
     if len(notes) > MOST_REFERENCES:
         raise UserError("recipe.too_many_references", count=len(notes), most=MOST_REFERENCES)
-    named = zip(_REFERENCES, _REGIONS, notes, strict=False)
+    named = zip(REFERENCE_NAMES, REGION_NAMES, notes, strict=False)
     return tuple(
         Reference(
             image=picture_in_file(pictures, name),
@@ -206,7 +218,8 @@ def _counts(option: Option, instance: GenerateRequest | Reference) -> bool:
     return not option.beside or isinstance(getattr(instance, option.beside), Image.Image)
 
 
-def _noted(reference: Reference) -> dict[str, Any]:
+def noted_reference(reference: Reference) -> dict[str, Any]:
+    """Return what is noted of a reference, for JSON; pictures by the hashes of their pixels."""
     declared = options(Reference).items()
     values = {
         name: getattr(reference, name)

@@ -191,5 +191,15 @@ def _check_part(part: str, entry: ModelEntry) -> None:
 def _check_range(plan: Plan) -> None:
     """Make sure that references that shall count for a part of the steps count for one at least."""
     request, steps = plan.request, plan.drawn_steps
-    if plan.uses_references and round(request.start * steps) == round(request.end * steps):
-        raise no_whole_step(Message("counted.picture"), start=request.start, end=request.end, steps=steps, field="end")
+    if not plan.uses_references:
+        return
+    whole = (request.start, request.end, "end")
+    numbered = enumerate(request.references, start=1)
+    own = (
+        (max(request.start, each.start), min(request.end, each.end), f"reference_end{f'_{number}' * (number > 1)}")
+        for number, each in numbered
+    )
+    for start, end, field in (whole, *own):
+        if round(start * steps) >= round(end * steps):
+            counted = Message("counted.picture")
+            raise no_whole_step(counted, start=start, end=max(start, end), steps=steps, field=field)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.job import Job
 from ipa_app.engine.metadata import input_pictures, metadata_of
 from ipa_app.engine.prompts import prompt_notes, read_prompts
-from ipa_app.engine.references import Reference
+from ipa_app.engine.references import Reference, spans
 from ipa_app.engine.regions import place, region_notes
 from ipa_app.engine.results import AllWithheld, GenerateResult, Progress, notice
 from ipa_app.engine.tasks.task import TaskInputs, Tools
@@ -187,18 +187,18 @@ def _image_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tuple
     away = None
     if plan.negative_reference is not None:
         away = model.encode(square_for_clip(plan.negative_reference.convert("RGB")), adapter)
-    placed = place(
-        request.references,
-        size=inputs.picture_size or plan.canvas_size,
-        window=inputs.window or (0, 0, *plan.canvas_size),
-        grid=model.latent_size(plan.canvas_size),
-    )
+    where: Any = {
+        "size": inputs.picture_size or plan.canvas_size,
+        "window": inputs.window or (0, 0, *plan.canvas_size),
+        "grid": model.latent_size(plan.canvas_size),
+    }
     return tuple(
         _joined(references, job=job, model=model, adapter=adapter, away=away)
         .with_scale(plan.image_scale)
-        .with_range(request.start, request.end)
+        .with_range(start, end)
         .with_mask(None if mask is None else torch.from_numpy(np.array(mask, np.float32)))
-        for references, mask in placed
+        for start, end, counted in spans(request.references, request.start, request.end)
+        for references, mask in place(counted, **where)
     )
 
 

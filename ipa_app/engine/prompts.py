@@ -31,7 +31,7 @@ class ReadPrompts(NamedTuple):
 
 def read_prompts(plan: Plan, tokenizers: Sequence[Any]) -> ReadPrompts:
     """Return the prompts of a plan as they are read; see `prompt_notes`."""
-    prompt, negative_prompt = map(readable, plan.prompts)
+    prompt, negative_prompt = _as_read(plan)
     guided = negative_prompt if plan.guidance_scale > 1 else None
     return ReadPrompts(prompt, negative_prompt, chunk_count(prompt, guided, tokenizers))
 
@@ -43,7 +43,7 @@ def prompt_notes(plan: Plan, tokenizers: Sequence[Any]) -> list[Message]:
         plan: of the request.
         tokenizers: of its model, one per text encoder.
     """
-    title, (prompt, negative_prompt) = plan.entry.title, plan.prompts
+    title, (prompt, negative_prompt) = plan.entry.title, _as_read(plan)
     notes = _unread_notes("prompt", prompt, title=title, tokenizers=tokenizers)
     if plan.guidance_scale > 1:
         notes += _unread_notes("negative_prompt", negative_prompt, title=title, tokenizers=tokenizers)
@@ -52,9 +52,15 @@ def prompt_notes(plan: Plan, tokenizers: Sequence[Any]) -> list[Message]:
     return notes
 
 
+def _as_read(plan: Plan) -> tuple[str, str]:
+    """Return both prompts as text encoders are given them: in ordinary letters, and in words that the model knows."""
+    prompt, negative_prompt = (plan.entry.in_own_words(readable(text)) for text in plan.prompts)
+    return prompt, negative_prompt
+
+
 def _unread_notes(name: str, text: str, *, title: str, tokenizers: Sequence[Any]) -> list[Message]:
     prompt = options(GenerateRequest)[name].called
-    least, *more = sorted({tokenize(readable(text), tokenizer).unread for tokenizer in tokenizers}, key=len)
+    least, *more = sorted({tokenize(text, tokenizer).unread for tokenizer in tokenizers}, key=len)
     notes = []
     if least:
         notes.append(Message("prompt.too_long", prompt=prompt, title=title, words=_shown(least)))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from PIL import Image
 
+from ipa_app.engine.tasks.task import check_range
 from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import SquareMode
 from ipa_app.imaging.masks import region_levels
+from ipa_app.messages import Message
 from ipa_app.options import check_options, option
 
 RegionName = Literal["everywhere", "left", "right", "upper", "lower", "painted"]
@@ -93,9 +97,29 @@ class Reference:
         doc="width of the soft edge of region_mask, percent of its longer side, {least:g} (as it is) to {most:g}",
     )
 
+    start: float = option(
+        0.0,
+        title="The beginning of the reference's strength",
+        label="Counts from (0: the beginning)",
+        step=0.05,
+        between=(0, 1),
+        api="reference_start",
+        doc="when this reference begins to count, as a share of the steps, within start to end of all",
+    )
+    end: float = option(
+        1.0,
+        title="The end of the reference's strength",
+        label="Counts to (1: the end)",
+        step=0.05,
+        between=(0, 1),
+        api="reference_end",
+        doc="when it ceases to count; later than reference_start",
+    )
+
     def __post_init__(self) -> None:
         """Check the values; a mask says by itself that it is what counts, and is brought to its usual form."""
         check_options(self)
+        check_range(self.start, self.end, of=Message("strength.reference"), field="reference_end")
         if self.region_mask is None:
             if self.region == "painted":
                 raise UserError("region.no_mask").blaming("region_mask")
@@ -104,3 +128,21 @@ class Reference:
             raise UserError("region.two_places", region=self.region).blaming("region_mask")
         object.__setattr__(self, "region", "painted")
         object.__setattr__(self, "region_mask", region_levels(self.region_mask))
+
+
+def spans(
+    references: Sequence[Reference], start: float, end: float
+) -> Iterator[tuple[float, float, tuple[Reference, ...]]]:
+    """Yield when which references count together: from when to when, as shares of the steps, and those that do.
+
+    Args:
+        references: each with a range of its own.
+        start: before which none counts, 0 to 1.
+        end: after which none counts.
+    """
+    bounds = (bound for each in references for bound in (each.start, each.end))
+    moments = sorted({start, end, *(min(max(bound, start), end) for bound in bounds)})
+    for begins, ends in pairwise(moments):
+        counted = tuple(each for each in references if each.start <= begins and ends <= each.end)
+        if any(each.weight > 0 for each in counted):
+            yield begins, ends, counted

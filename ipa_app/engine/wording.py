@@ -53,6 +53,11 @@ def without_invisible(text: str) -> str:
     return "".join(letter for letter in text if letter in _SPACES + _JOINERS or not _is_invisible(letter))
 
 
+def has_special_letters(text: str) -> bool:
+    """Whether letters or digits of a text are read as others; full-width punctuation is what it always is."""
+    return any(letter.isalnum() and _ordinary(letter) != letter for letter in text)
+
+
 def signs_in(text: str) -> list[str]:
     """Find what other programs would take for a weight of another form, a command or the name of a file.
 

@@ -3,7 +3,8 @@
 The notes are the settings as JSON, a paragraph for other programs, and every input picture (see `packing`). In PNG they
 are plain text chunks. In JPEG and WebP the paragraph is the EXIF user comment, where those programs look for it; the
 rest stands in segments of our own in JPEG, whose EXIF data is 64 KB at most, and in the EXIF maker note in WebP. None
-is compressed again, so that reading them can never unfold into more than the file holds.
+is compressed again, so that reading them can never unfold into more than the file holds. The settings and the pictures
+may also be a JSON file of their own.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.packing import LONGEST_SIDE, unpack_picture
 
 SETTINGS_KEY = "ip_adapter_studio"
+_PICTURES_KEY = "pictures"
 # The name under which most Stable Diffusion programs look for a one-paragraph description.
 PARAMETERS_KEY = "parameters"
 
@@ -193,14 +195,45 @@ def read_record(path: str | Path, *, names: Mapping[str, str]) -> tuple[dict[str
     }
 
 
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """Return the settings and packed input pictures of a result's file, as the JSON that `read_record` reads as well.
+
+    Raises:
+        NotMadeHereError: it is no file made here.
+    """
+    settings = read_settings(path)
+    if settings is None:
+        raise NotMadeHereError
+    start = _input_key("")
+    notes = {str(key): text for key, text in _notes(path).items()}
+    pictures = {key.removeprefix(start): text for key, text in notes.items() if key.startswith(start)}
+    return {SETTINGS_KEY: settings, _PICTURES_KEY: pictures}
+
+
 def _notes(path: str | Path) -> dict[Any, Any]:
-    """Read the notes of a file without decoding its pixels."""
+    """Read the notes of a file without decoding its pixels, or those that are the whole of a recipe in JSON."""
     if Path(path).stat().st_size > _LARGEST_FILE:
         raise ValueError("far larger than anything written here")
+    with Path(path).open("rb") as file:
+        if file.read(1) == b"{":
+            return _notes_in_json(b"{" + file.read())
     with Image.open(path, formats=[name.upper() for name in get_args(OutputFormat)]) as image:
         if image.format == "PNG":
             return dict(image.info)
         return _taken_apart(_maker_note(image) if image.format == "WEBP" else _segments(image))
+
+
+def _notes_in_json(data: bytes) -> dict[str, str]:
+    """Read the notes that are a file of their own, without a picture.
+
+    Raises:
+        ValueError: it is none.
+    """
+    recipe = json.loads(data, parse_constant=_refuse_constant)
+    pictures = recipe.get(_PICTURES_KEY, {})
+    if SETTINGS_KEY not in recipe or not isinstance(pictures, dict):
+        raise ValueError("no recipe")
+    return {SETTINGS_KEY: json.dumps(recipe[SETTINGS_KEY]), **{_input_key(name): pictures[name] for name in pictures}}
 
 
 def _save_png(image: Image.Image, file: IO[bytes], notes: Mapping[str, str]) -> None:

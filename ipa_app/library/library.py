@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ipa_app.library.pictures import Pictures
+from ipa_app.library.sets import NamedFiles
 from ipa_app.library.waiting import WaitingRequests
 from ipa_app.runtime import is_on
 
@@ -45,6 +46,10 @@ class Library:
             self.folder / "pictures", index=self.folder / "index.sqlite", deleted=self.folder / "deleted"
         )
         self.waiting = WaitingRequests(self.folder / "waiting")
+
+    def named_files(self, folder: str, name_in: Callable[[bytes], str | None]) -> NamedFiles:
+        """Return files that people keep under names, in a folder of the library; `name_in` is as for `NamedFiles`."""
+        return NamedFiles(self.folder / folder, deleted=self.folder / "deleted", name_in=name_in)
 
     def close(self) -> None:
         """Let another process have it."""

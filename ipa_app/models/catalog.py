@@ -16,7 +16,7 @@ from ipa_app.messages import Message
 from ipa_app.models.adapters import with_own_adapters
 from ipa_app.models.contents import contents_of
 from ipa_app.models.controlnets import with_own_controlnets
-from ipa_app.models.entry import ModelEntry, unknown_words
+from ipa_app.models.entry import ModelEntry
 from ipa_app.models.families import SD1, Family, known_family
 from ipa_app.models.folder import (
     Manifest,
@@ -32,6 +32,7 @@ from ipa_app.models.folder import (
 from ipa_app.models.listed import absolute, listed
 from ipa_app.models.published import published_models
 from ipa_app.models.styles import STYLES_VARIABLE, Style, find_styles
+from ipa_app.models.vocabulary import read_dictionaries
 from ipa_app.models.weights import quantised, read_header
 
 logger = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ def _named_once(unusable: Sequence[tuple[str, str, Message]], *, taken: Containe
 
 def with_styles(entry: ModelEntry, styles: Mapping[str, Style]) -> ModelEntry:
     """Return a model with the styles that it can be asked for: one with words of its own has those made of them."""
-    fitting = {name: style for name, style in styles.items() if not unknown_words(style.words, entry.words)}
+    fitting = {name: style for name, style in styles.items() if not entry.unknown_words(style.words)}
     return replace(entry, styles=MappingProxyType(fitting))
 
 
@@ -249,4 +250,5 @@ def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
         live=settings.switch("live"),
         presets=find_presets(folder),
         words=MappingProxyType(read_words(folder / WORDS_FILE)),
+        dictionaries=MappingProxyType(read_dictionaries(folder)),
     )

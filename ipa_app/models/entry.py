@@ -14,6 +14,7 @@ from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.families import Presets
 from ipa_app.models.styles import Style
+from ipa_app.models.vocabulary import Dictionary
 
 _HARMLESS = {".safetensors", ".json", ".txt", ".onnx"}
 _PICKLES = {".pth"}
@@ -185,6 +186,7 @@ class ModelEntry(HubFiles):
         live: whether a picture is there so soon that live mode is on at the start.
         presets: what of a picture can be taken alone, as layers and their shares; empty when it is all or nothing.
         words: every word the model knows by group; empty when it knows ordinary English.
+        dictionaries: what these are in other languages, by the tags of the languages.
         styles: prompt styles that can be asked for, by name.
         parts: what has to be downloaded before the folder can be put together; empty for a model that simply is there.
         download_bytes: size of all parts, where nothing of them is there yet.
@@ -214,6 +216,7 @@ class ModelEntry(HubFiles):
     live: bool = False
     presets: Presets = field(default_factory=dict)
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    dictionaries: Mapping[str, Dictionary] = field(default_factory=dict)
     styles: Mapping[str, Style] = field(default_factory=dict)
     download_bytes: int = 0
     gpu_memory_gb: int = 0
@@ -228,6 +231,16 @@ class ModelEntry(HubFiles):
     def listed_adapters(self) -> Mapping[str, AdapterEntry]:
         """The adapters that everybody may be told of."""
         return {name: adapter for name, adapter in self.adapters.items() if not adapter.is_private}
+
+    def in_own_words(self, text: str) -> str:
+        """Return a text in the words that the model knows, as far as it has a dictionary of those in it."""
+        for dictionary in self.dictionaries.values():
+            text = dictionary.translated(text)
+        return text
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Return the words of a text that the model does not know, in any language, as `unknown_words` does."""
+        return unknown_words(self.in_own_words(text), self.words)
 
     def adapter(self, name: str) -> AdapterEntry:
         """Return an adapter by what requests call it, by its file's name, or as the usual one of a kind.

@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.wording import readable, signs_in, without_invisible
+from ipa_app.engine.wording import has_special_letters, readable, signs_in, without_invisible
 from ipa_app.messages import Message, english
 from ipa_app.models.catalog import ModelEntry
-from ipa_app.models.entry import unknown_words
 from ipa_app.models.prompt_weights import weights_problem, without_weights
 from ipa_app.models.state import MemoryUse, ModelState
 from ipa_app.models.units import size_text
 from ipa_app.options import options
-from ipa_app.ui.language.markup import known, said
+from ipa_app.ui.language.markup import known, said, spoken
 
 BUNDLED_MODEL = "toybox"
 
@@ -98,8 +97,11 @@ def words_heading(entry: ModelEntry) -> Message:
 
 
 def words_html(entry: ModelEntry) -> str:
-    """Return the words the model knows, grouped; empty when it knows ordinary English."""
-    groups = "".join(_group(name, words) for name, words in entry.words.items())
+    """Return the words the model knows, grouped; empty when it knows ordinary English.
+
+    In a language that the model has a dictionary of, they are those of the dictionary.
+    """
+    groups = "".join(_group(name, words, entry) for name, words in entry.words.items())
     return f"{said(Message('words.help'), tag='p', css_class='ipa-help')}{groups}" if groups else ""
 
 
@@ -119,14 +121,14 @@ def word_notes(request: GenerateRequest, *, entry: ModelEntry) -> tuple[Message,
         visible = without_invisible(text)
         if visible != text:
             notes.append(Message("prompt.invisible", prompt=field))
-        if readable(text) != visible:
+        if has_special_letters(visible):
             notes.append(Message("prompt.forms", prompt=field, words=readable(text)))
         notes += _signs(field, text)
     return tuple(notes)
 
 
 def _unknown_words(typed: Sequence[str], entry: ModelEntry) -> list[Message]:
-    unknown = unknown_words("\n".join(map(without_weights, typed)), entry.words)
+    unknown = entry.unknown_words("\n".join(map(without_weights, typed)))
     if not unknown:
         return []
     return [Message("prompt.unknown_words", count=len(unknown), title=entry.title, words=", ".join(unknown))]
@@ -137,15 +139,48 @@ def _signs(field: str, text: str) -> list[Message]:
     return [Message("prompt.signs", prompt=field, words=", ".join(signs))] if signs else []
 
 
-def _group(name: str, words: Sequence[str]) -> str:
+def _group(name: str, words: Sequence[str], entry: ModelEntry) -> str:
     told = [word for word in words if word not in _LITTLE_WORDS and any(map(str.isalpha, word))]
     if name in _SILENT_GROUPS or not told:
         return ""
-    chips = "".join(f"<li>{html.escape(word)}</li>" for word in told)
-    return f'<section class="ipa-words">{_group_heading(name)}<ul>{chips}</ul></section>'
+    others = {tag: each.shown(name) for tag, each in entry.dictionaries.items() if each.shown(name)}
+    lists = _chips(told, spoken(besides=tuple(others)))
+    lists += "".join(_chips(shown, spoken(only=tag)) for tag, shown in others.items())
+    return f'<section class="ipa-words">{_group_heading(name)}{lists}</section>'
+
+
+def _chips(words: Sequence[str], attributes: str) -> str:
+    chips = "".join(f"<li>{html.escape(word)}</li>" for word in words)
+    return f"<ul{attributes}>{chips}</ul>"
 
 
 def _group_heading(name: str) -> str:
     """Name a group of words; one that is somebody's own is called as in the model's file."""
     key = f"words.group.{name}"
     return said(Message(key) if key in english().sentences else name.replace("_", " "), tag="h3")
+
+
+def described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict[str, Any]:
+    """Return what programs are told of a model, and where it stands."""
+    return {
+        "title": entry.title,
+        "about": entry.about,
+        "licence": entry.licence,
+        "adapters": list(entry.listed_adapters),
+        "adapters_left_out": list(entry.left_out),
+        "pose": "pose" in entry.controlnets,
+        "controlnets": {name: {"kind": each.kind, "title": each.title} for name, each in entry.controlnets.items()},
+        "controlnets_left_out": list(entry.controlnets_left_out.values()),
+        "parts": ["all", *entry.presets],
+        "width": entry.width,
+        "height": entry.height,
+        "steps": entry.steps,
+        "guidance": entry.guidance_scale,
+        "styles": list(entry.styles),
+        "words": {group: list(words) for group, words in entry.words.items()},
+        "downloaded": downloaded,
+        "download_bytes": entry.download_bytes,
+        "state": state.phase,
+        "message": state.message or "",
+        "progress": state.progress,
+    }

@@ -37,6 +37,8 @@ _DISK_FULL = (
 )
 _OF_FURTHER = ("reference", "weight", "region", "region_mask")
 """What programs can say of each reference after the first; for all else the defaults count."""
+_OF_FURTHER_SINCE = ("reference_start", "reference_end")
+"""The same of what came later, and stands at the end."""
 _ORDER = (
     *("image", "mask", "pose", "reference", "prompt", "adapter", "scale", "control_scale", "negative_prompt", "count"),
     *("seed", "steps", "guidance", "width", "height", "model", "start", "end", "view", "centre_x", "centre_y"),
@@ -83,7 +85,7 @@ def parameters(task: str) -> dict[str, Option]:
     declared = [*options(GenerateRequest).values(), *options(Reference).values()]
     offered = {each.api: each for each in declared if each.doc and TASKS[task].takes(each)}
     for number in range(2, MOST_REFERENCES + 1):
-        named = {slot_name(name, number): offered[name] for name in _OF_FURTHER}
+        named = {slot_name(name, number): offered[name] for name in (*_OF_FURTHER, *_OF_FURTHER_SINCE)}
         offered |= {name: replace(option, api=name) for name, option in named.items()}
 
     def place(name: str) -> tuple[bool, int]:

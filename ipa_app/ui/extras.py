@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +15,7 @@ from ipa_app.ui.controls import CHECKED
 from ipa_app.ui.failures import gradio_error
 from ipa_app.ui.orders import SERIES, Order
 from ipa_app.ui.parts import Parts
-from ipa_app.ui.pictures import keep_picture
+from ipa_app.ui.pictures import check_there, keep_picture
 from ipa_app.ui.references import Filling
 from ipa_app.ui.restore import Restorer
 from ipa_app.ui.results import show_earlier, show_picked
@@ -57,8 +56,8 @@ def connect_drawing(
         order: of a series.
         beside: further inputs by their names.
     """
-    history = {"history": parts.results.history}
-    runner.connect(press, task=tab.task, inputs={**parts.inputs_of(tab), **history, **beside}, order=order)
+    kept = {"history": parts.results.history, "presented": parts.presentation.is_on}
+    runner.connect(press, task=tab.task, inputs={**parts.inputs_of(tab), **kept, **beside}, order=order)
 
 
 def _connect_series(parts: Parts, *, runner: Runner) -> None:
@@ -82,7 +81,7 @@ def _connect_enlarging(parts: Parts) -> None:
     results = parts.results
 
     def show(picked: str) -> Any:
-        _check_there(picked)
+        check_there(picked)
         return gr.update(value=keep_picture(enlarge(open_image(picked))), visible=True)
 
     results.enlarge.click(show, results.picked, results.enlarged, **CHECKED)
@@ -93,7 +92,7 @@ def _connect_more_like_this(parts: Parts, *, runner: Runner) -> None:
     panel, tab = parts.panel, parts.tab_of(OPENING)
 
     def take(picked: str, scale: float, suited: float) -> Update:
-        _check_there(picked)
+        check_there(picked)
         updates = {parts.tasks: gr.update(selected=tab.task), panel.suited_scale: tab.default_scale}
         if scale == suited:
             updates[panel.scale] = tab.default_scale
@@ -113,7 +112,7 @@ def _connect_history(parts: Parts) -> None:
 
     def look_again(history: Sequence[str], event: gr.SelectData) -> Update:
         path = history[_index(event, history)]
-        _check_there(path)
+        check_there(path)
         return show_earlier(results, [path], download=path)
 
     results.earlier_gallery.select(look_again, results.history, list(vars(results).values()), **CHECKED)
@@ -125,9 +124,3 @@ def _index(event: gr.SelectData, paths: Sequence[str]) -> int:
     if not isinstance(index, int) or not 0 <= index < len(paths):
         raise gradio_error(Message("result.gone"))
     return index
-
-
-def _check_there(path: str | None) -> None:
-    """Files are cleared away after a day."""
-    if path is None or not Path(path).is_file():
-        raise gradio_error(Message("result.gone"))

@@ -165,7 +165,7 @@ def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
     Raises:
         UserError: it is no picture that can be used.
     """
-    name = name or _upload_name(field)
+    name = name or upload_name(field)
     with blaming(field):
         opened = read_image(file_path(upload, field=field), name=name)
         check_visible(opened.image)
@@ -176,7 +176,8 @@ def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
     return replace(opened, image=flat, notes=(*opened.notes, Message(note, name=name)))
 
 
-def _upload_name(field: str) -> Message:
+def upload_name(field: str) -> Message:
+    """Return what an input picture is called, by the name of its field."""
     key = f"upload.{field}"
     return Message(key) if key in english().sentences else options(GenerateRequest)[field].called
 

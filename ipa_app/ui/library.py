@@ -215,7 +215,7 @@ class LibraryView:
 
     def delete(self, ticked: Any, deletions: list[str], *searched: Any) -> Update:
         """Delete what is ticked."""
-        with _written():
+        with written():
             deletion = self._pictures.delete(_names(ticked))
         update = self._shown(*searched)
         told = Message("library.deleted", count=deletion.count)
@@ -228,7 +228,7 @@ class LibraryView:
 
     def undo(self, deletions: list[str], *searched: Any) -> Update:
         """Bring back what was deleted last."""
-        with _written():
+        with written():
             count = self._pictures.restore(deletions[-1]) if deletions else 0
         left = deletions[:-1]
         return {
@@ -240,7 +240,7 @@ class LibraryView:
 
     def like(self, event: gr.EventData) -> None:
         """Make a picture a favourite, or not."""
-        with _written():
+        with written():
             self._pictures.set_favourite(str(event.name), is_favourite=event.liked is True)
 
     def kept(self, ticked: Any) -> list[str]:
@@ -334,7 +334,7 @@ def _names(ticked: Any) -> list[str]:
 
 
 @contextmanager
-def _written() -> Iterator[None]:
+def written() -> Iterator[None]:
     """Let nothing but `gr.Error` out of the block, where the folder is written to."""
     with explained():
         try:

@@ -126,11 +126,12 @@ def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
     for tab in parts.tabs:
         _connect_tab(parts, tab, live=live)
 
-    def keep(drawn: Mapping[str, Any] | None, history: Sequence[str]) -> Iterator[Update]:
+    def keep(drawn: Mapping[str, Any] | None, history: Sequence[str], presented: bool) -> Iterator[Update]:
         if drawn:
-            yield from runner.run(drawn["task"])(history=history, **drawn["sent"])
+            yield from runner.run(drawn["task"])(history=history, presented=presented, **drawn["sent"])
 
-    panel.keep.click(keep, [panel.drawn, parts.results.history], runner.outputs, preprocess=False, **CHECKED)
+    kept = [panel.drawn, parts.results.history, parts.presentation.is_on]
+    panel.keep.click(keep, kept, runner.outputs, preprocess=False, **CHECKED)
 
 
 def _connect_tab(parts: Parts, tab: TaskTab, *, live: Live) -> None:

@@ -23,6 +23,8 @@ from ipa_app.ui.library import library_tab
 from ipa_app.ui.live import live_panel
 from ipa_app.ui.panel import PicturePanel, picture_panel, restore_panel, settings_panel
 from ipa_app.ui.parts import Parts
+from ipa_app.ui.presentation import presentation_panel
+from ipa_app.ui.reference_sets import SetsPanel, sets_panel
 from ipa_app.ui.references import reference_slots, weight_label
 from ipa_app.ui.results import newest_picture, results_panel
 from ipa_app.ui.shortcuts import shortcuts
@@ -64,21 +66,23 @@ def lay_out(
     studio: Studio, *, examples: Sequence[Example], model: str, languages: Mapping[str, Language] | None = None
 ) -> Parts:
     """Lay out every part of the page, not yet connected; called inside its Blocks."""
-    header = _header(studio, model=model, languages=languages)
+    header = _header(studio, model=model, languages=languages, examples=examples)
     newest = newest_picture()
     with gr.Row(elem_classes="ipa-columns", equal_height=False):
         with gr.Column(scale=3, min_width=250, elem_classes="ipa-card"):
-            panel = _picture_column(studio, examples, model=model)
+            panel, sets = _picture_column(studio, examples, model=model)
         with gr.Column(scale=4, min_width=300, elem_classes="ipa-card"):
             task_parts = _task_column(studio, model=model, beside=panel.inputs)
         with gr.Column(scale=5, min_width=300, elem_classes="ipa-card ipa-results"):
             _heading(3, Message("page.results_heading"))
             live = live_panel(offered=studio.engine.device.offers_live)
             results = results_panel(newest)
-    return Parts(panel=panel, live=live, results=results, **header, **task_parts)
+    return Parts(panel=panel, sets=sets, live=live, results=results, **header, **task_parts)
 
 
-def _header(studio: Studio, *, model: str, languages: Mapping[str, Language] | None) -> dict[str, Any]:
+def _header(
+    studio: Studio, *, model: str, languages: Mapping[str, Language] | None, examples: Sequence[Example]
+) -> dict[str, Any]:
     entry = studio.entry(model)
     with gr.Row(elem_classes="ipa-header", equal_height=True):
         gr.HTML(
@@ -90,9 +94,10 @@ def _header(studio: Studio, *, model: str, languages: Mapping[str, Language] | N
             model_pill(studio.manager.state(entry.name), title=entry.title), padding=False, elem_id="model-state"
         )
         language_switch(languages or all_languages(), known=_known())
+        presentation = presentation_panel(examples)
         shortcuts()
     note = gr.HTML(model_note(entry), padding=False, elem_id="model-note")
-    return {"pill": pill, "note": note}
+    return {"pill": pill, "note": note, "presentation": presentation}
 
 
 def _known() -> list[Message]:
@@ -102,12 +107,13 @@ def _known() -> list[Message]:
     return [*map(reference_name, numbers), *map(weight_label, numbers), *presets]
 
 
-def _picture_column(studio: Studio, examples: Sequence[Example], *, model: str) -> PicturePanel:
+def _picture_column(studio: Studio, examples: Sequence[Example], *, model: str) -> tuple[PicturePanel, SetsPanel]:
     _heading(1, Message("page.picture_heading"))
     first = next((example for example in examples if example.tab == OPENING), None)
     slots = reference_slots(first_picture=first.file if first else None)
     adapter = first.adapter if first else "base"
-    return picture_panel(references=slots, adapter=adapter, entry=studio.entry(model), studio=studio)
+    panel = picture_panel(references=slots, adapter=adapter, entry=studio.entry(model), studio=studio)
+    return panel, sets_panel(kept=studio.sets is not None)
 
 
 def _task_column(studio: Studio, *, model: str, beside: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.options import options
 from ipa_app.ui.about import left_out_note
 from ipa_app.ui.adapters import AdapterPanel, adapter_choice, adapter_panel
+from ipa_app.ui.amounts import amount_choice
 from ipa_app.ui.controls import AT_ONCE, control, controls
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.offer import OfferPanel, offer_panel
@@ -28,13 +29,14 @@ class PicturePanel:
     """The picture prompt: reference pictures, adapters and strength.
 
     `inputs` are the controls beside the pictures by the name that programs know the option by, `part` and `scale` among
-    them. `folds` are the accordions that inputs lie in, by the input's name. `suited_scale` is the strength that suits
-    the present tab: one that is still at it moves along to the next tab.
+    them; `amount` moves three of them at once. `folds` are the accordions that inputs lie in, by the input's name.
+    `suited_scale` is the strength that suits the present tab: one that is still at it moves along to the next tab.
     """
 
     references: References
     adapters: AdapterPanel
     part: gr.Radio
+    amount: gr.Radio
     scale: gr.Slider
     inputs: Mapping[str, Any]
     folds: Mapping[str, gr.Accordion]
@@ -67,6 +69,7 @@ def picture_panel(*, references: References, adapter: str, entry: ModelEntry, st
     """
     choice = adapter_choice(entry, chosen=adapter)
     part = control("part", visible=bool(entry.presets))
+    amount = amount_choice()
     scale = control("scale")
     with gr.Accordion(Message("page.when.heading"), open=False, elem_id="when-panel") as when:
         gr.HTML(said(Message("page.when.help"), tag="p", css_class="ipa-help"), padding=False)
@@ -79,6 +82,7 @@ def picture_panel(*, references: References, adapter: str, entry: ModelEntry, st
         references=references,
         adapters=panel,
         part=part,
+        amount=amount,
         scale=scale,
         inputs={"adapter": panel.choice, "part": part, "scale": scale, **shares, **negative},
         folds={**dict.fromkeys(shares, when), **dict.fromkeys(negative, away)},
@@ -149,7 +153,7 @@ def restore_panel() -> RestorePanel:
         file = gr.File(
             label=Message("page.restore.file"),
             show_label=False,
-            file_types=[".png", ".jpg", ".jpeg", ".webp"],
+            file_types=[".png", ".jpg", ".jpeg", ".webp", ".json"],
             height=110,
             elem_id="restore-file",
         )

@@ -10,6 +10,8 @@ import gradio as gr
 from ipa_app.ui.library import LibraryPanel
 from ipa_app.ui.live import LivePanel
 from ipa_app.ui.panel import PicturePanel, RestorePanel, SettingsPanel
+from ipa_app.ui.presentation import PresentationPanel
+from ipa_app.ui.reference_sets import SetsPanel
 from ipa_app.ui.results import ResultsPanel
 from ipa_app.ui.tabs.shared import TaskTab
 
@@ -30,6 +32,8 @@ class Parts:
     restore: RestorePanel
     live: LivePanel
     results: ResultsPanel
+    presentation: PresentationPanel
+    sets: SetsPanel
 
     def tab_of(self, task: str) -> TaskTab:
         """The tab of a task."""

@@ -18,7 +18,7 @@ from PIL import Image
 from ipa_app.imaging.formats import SHOWN_BY_BROWSERS, format_of
 from ipa_app.imaging.opening import read_image
 from ipa_app.messages import Message
-from ipa_app.ui.failures import explained
+from ipa_app.ui.failures import explained, gradio_error
 from ipa_app.ui.language.markup import attribute, said_in_toast
 from ipa_app.ui.uploads import file_path
 
@@ -52,6 +52,25 @@ def keep_files(paths: Iterable[Path]) -> list[str]:
         with suppress(OSError):
             kept.append(save_file_to_cache(path, cache_dir=get_upload_folder()))
     return kept
+
+
+def keep_text(text: str, *, name: str) -> str:
+    """Keep a text as a file of a name, and return its path; the same text has the same path."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_text(text, encoding="utf-8")
+        return save_file_to_cache(path, cache_dir=get_upload_folder())
+
+
+def check_there(path: str | None) -> str:
+    """Return the path of a picture's file. Files are cleared away after a day.
+
+    Raises:
+        gr.Error: it is gone.
+    """
+    if path is None or not Path(path).is_file():
+        raise gradio_error(Message("result.gone"))
+    return path
 
 
 def show_anywhere(upload: Any) -> Any:

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
 from ipa_app.engine.adopting import Adopted, adopt
-from ipa_app.engine.metadata import STYLED, may_have_been_cut, read_request, without_style
+from ipa_app.engine.metadata import (
+    REFERENCE_NAMES,
+    REGION_NAMES,
+    STYLED,
+    may_have_been_cut,
+    read_request,
+    without_style,
+)
+from ipa_app.engine.recipes import read_code
+from ipa_app.engine.references import Reference
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
+from ipa_app.imaging.opening import open_image
 from ipa_app.imaging.other_programs import read_other
 from ipa_app.imaging.result_files import NotMadeHereError, read_settings
 from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
-from ipa_app.models.hashing import file_hash
+from ipa_app.models.hashing import file_hash, picture_hash
 from ipa_app.options import options
 from ipa_app.ui.adapters import name_to_ask
 from ipa_app.ui.controls import CHECKED, offer_styles, style_title
+from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
-from ipa_app.ui.language.markup import said
+from ipa_app.ui.form import reference_name, upload_name
+from ipa_app.ui.language.markup import said, said_in_toast
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.pictures import keep_picture
 from ipa_app.ui.references import Filling
@@ -46,9 +59,11 @@ def connect_restore(parts: Parts, *, restorer: Restorer) -> None:
 class Restorer:
     """Turns a result's file into updates of the page: of every control, or of none and a sentence that says why."""
 
-    def __init__(self, parts: Parts, *, studio: Studio) -> None:
+    def __init__(self, parts: Parts, *, studio: Studio, examples: Sequence[Example] = ()) -> None:
+        """Take the parts of the page, and the examples, whose pictures a link need not hold."""
         self._parts = parts
         self._studio = studio
+        self._examples = examples
 
     @property
     def outputs(self) -> list[Any]:
@@ -87,6 +102,22 @@ class Restorer:
         with explained():
             return self._from_file(path, own, model="")
 
+    def from_link(self, code: str, own: Sequence[str] = ()) -> Update:
+        """Set everything as a link has it, but for pictures that are not here; `own` is as for `from_upload`."""
+        with explained():
+            recipe = read_code(code, known=self._known_pictures)
+            adopted = self._as_it_was(recipe.request, recipe.settings, own, told=Message("restored.link"))
+        missing = [_picture_name(name) for name in recipe.missing]
+        told = [*adopted.told, *([Message("restored.add_pictures", pictures=missing)] if missing else [])]
+        for sentence in told:
+            gr.Info(said_in_toast(sentence))
+        return {**self._controls(adopted.request, missing=recipe.missing), self._parts.restore.note: _note(told)}
+
+    @cached_property
+    def _known_pictures(self) -> Mapping[str, Image.Image]:
+        files = {file for each in self._examples for file in (each.file, each.image) if file}
+        return {picture_hash(image): image for image in map(open_image, files)}
+
     def _from_file(self, path: str, own: Sequence[str], *, model: str) -> Update:
         try:
             adopted = self._made_here(path, own)
@@ -100,32 +131,40 @@ class Restorer:
 
     def _made_here(self, path: str, own: Sequence[str]) -> Adopted:
         """Read the request of a picture made here, and say that all is as it was, or which adapter is not."""
-        request = read_request(path)
-        entry, settings = self._studio.entry(request.model), read_settings(path) or {}
+        settings = read_settings(path) or {}
+        return self._as_it_was(read_request(path), settings, own, told=Message("restored.all"))
+
+    def _as_it_was(
+        self, request: GenerateRequest, settings: Mapping[str, Any], own: Sequence[str], *, told: Message
+    ) -> Adopted:
+        entry = self._studio.entry(request.model)
         request, style = _with_style(request, settings, entry=entry)
         request = replace(request, adapter=name_to_ask(entry, request.adapter, own))
         self._studio.plan(request)
         noted = settings.get("adapter_sha256")
-        told = [Message("restored.all")]
+        sentences = [told]
         if noted is not None and noted != file_hash(entry.adapter(request.adapter).file):
-            told = [Message("restored.other_adapter", name=entry.adapter(request.adapter).title)]
+            sentences = [Message("restored.other_adapter", name=entry.adapter(request.adapter).title)]
         if style:
-            told.append(Message("restored.other_style", name=style_title(style)))
+            sentences.append(Message("restored.other_style", name=style_title(style)))
         if may_have_been_cut(settings):
-            told.append(Message("restored.longer_prompt", title=entry.title))
-        return Adopted(request=request, told=tuple(told))
+            sentences.append(Message("restored.longer_prompt", title=entry.title))
+        return Adopted(request=request, told=tuple(sentences))
 
-    def _controls(self, request: GenerateRequest) -> Update:
+    def _controls(self, request: GenerateRequest, *, missing: Sequence[str] = ()) -> Update:
+        """Return the updates that set a request; the boxes of pictures that are missing are empty."""
         parts, tab = self._parts, self._parts.tab_of(request.task)
         request = _without_the_ways_own(request, entry=self._studio.entry(request.model))
-        references = [Filling(path=keep_picture(each.image), said=vars(each)) for each in request.references]
+        names = zip(request.references, REFERENCE_NAMES, REGION_NAMES, strict=False)
+        references = [_filling(each, picture not in missing, mask not in missing) for each, picture, mask in names]
         updates: Update = {
             parts.tasks: gr.update(selected=request.task),
             # The strength stays as it is set here when the tab changes.
             parts.panel.suited_scale: tab.default_scale,
             **parts.panel.references.fill(references),
         }
-        values = {each.api: getattr(request, name) for name, each in options(GenerateRequest).items()}
+        declared = options(GenerateRequest)
+        values = {each.api: None if name in missing else getattr(request, name) for name, each in declared.items()}
         for name, component in parts.inputs_of(tab).items():
             if name in values:
                 value = values[name]
@@ -154,6 +193,19 @@ def _without_the_ways_own(request: GenerateRequest, *, entry: ModelEntry) -> Gen
         return request
     steps = 0 if request.steps == entry.fast_way().steps else request.steps
     return replace(request, steps=steps, guidance_scale=0)
+
+
+def _filling(reference: Reference, has_picture: bool, has_mask: bool) -> Filling:
+    """Return what goes into a slot; a place to be painted is everywhere where its mask is missing."""
+    said = vars(reference) if has_mask else {**vars(reference), "region": "everywhere", "region_mask": None}
+    return Filling(path=keep_picture(reference.image) if has_picture else None, said=said)
+
+
+def _picture_name(name: str) -> str:
+    """Return what people call an input picture that a result's file names."""
+    if name in REFERENCE_NAMES:
+        return reference_name(REFERENCE_NAMES.index(name) + 1)
+    return upload_name("region_mask" if name in REGION_NAMES else name)
 
 
 def _opened(folds: Mapping[str, gr.Accordion], *, values: Mapping[str, Any]) -> Update:

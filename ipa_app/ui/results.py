@@ -14,6 +14,7 @@ from ipa_app.imaging.transparency import on_white
 from ipa_app.messages import Message
 from ipa_app.ui.language.markup import known, said
 from ipa_app.ui.pictures import inline_picture
+from ipa_app.ui.sharing import sharing_box
 from ipa_app.ui.status import status_line
 
 LONGEST_HISTORY = 30
@@ -60,6 +61,10 @@ class ResultsPanel:
     enlarge: gr.Button
     download: gr.DownloadButton
     enlarged: gr.Image
+    share: gr.Button
+    sharing: gr.Column
+    link: gr.Textbox
+    recipe: gr.DownloadButton
     details: gr.Accordion
     settings: gr.JSON
     earlier: gr.Accordion
@@ -105,6 +110,8 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
             use_settings = gr.Button(Message("page.use_settings"), size="sm", min_width=120, elem_id="use-settings")
             enlarge = gr.Button(Message("page.enlarge"), size="sm", min_width=120, elem_id="enlarge")
             download = gr.DownloadButton(Message("page.download_all"), size="sm", min_width=120, elem_id="download-all")
+            share = gr.Button(Message("page.share.name"), size="sm", min_width=120, elem_id="share")
+    sharing, link, recipe = sharing_box()
     enlarged = gr.Image(
         label=Message("page.enlarged_label"),
         show_label=False,
@@ -138,6 +145,10 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
         enlarge=enlarge,
         download=download,
         enlarged=enlarged,
+        share=share,
+        sharing=sharing,
+        link=link,
+        recipe=recipe,
         details=details,
         settings=settings,
         earlier=earlier,
@@ -221,8 +232,9 @@ def show_picked(
         panel.picked: paths[index],
         panel.picked_note: said(note, tag="p", css_class="ipa-help") + known(captions),
         panel.settings: settings,
-        # It shows the one that was picked before.
+        # They are of the one that was picked before.
         panel.enlarged: gr.update(value=None, visible=False),
+        panel.sharing: gr.update(visible=False),
     }
 
 

@@ -38,6 +38,7 @@ class _Wish:
     order: Order | None
     history: Sequence[str]
     compared: Sequence[str] | None = None
+    presented: bool = False
 
 
 class Runner:
@@ -87,9 +88,13 @@ class Runner:
         """Return the handler of one of the task's buttons: Generate, or the one of a series."""
 
         def generate(
-            *, history: Sequence[str] = (), compared: Sequence[str] | None = None, **sent: object
+            *,
+            history: Sequence[str] = (),
+            compared: Sequence[str] | None = None,
+            presented: bool = False,
+            **sent: object,
         ) -> Iterator[Update]:
-            wish = _Wish(order=order, history=history, compared=compared)
+            wish = _Wish(order=order, history=history, compared=compared, presented=presented is True)
             yield from self.guarded(self._begin(wish, task=task, sent=sent))
 
         return generate
@@ -113,14 +118,15 @@ class Runner:
             yield update
             raise gradio_error(text) from None
 
-    def resume(self, running: Any, history: Sequence[str]) -> Iterator[Update]:
+    def resume(self, running: Any, history: Sequence[str], presented: bool = False) -> Iterator[Update]:
         """Follow on the job that ran when the page was left or loaded anew.
 
         Args:
             running: what the browser kept, as `_begin` gave it.
             history: the files of this visit.
+            presented: whether the page is shown to others, who see nothing of earlier visits.
         """
-        history = history or self._from_library()
+        history = history or ([] if presented else self._from_library())
         earlier = remember(self.results, history, ()) if history else {}
         job_id, series = (running.get("job"), running.get("series")) if isinstance(running, dict) else (None, None)
         if isinstance(job_id, str) and self.studio.knows(job_id):
@@ -157,8 +163,10 @@ class Runner:
     def _submit(self, request: GenerateRequest, wish: _Wish) -> str:
         if wish.order:
             adapters = adapters_named(self.studio.entry(request.model), wish.compared)
-            return self.studio.submit_series(wish.order.parts(request, adapters), previews=True)
-        return self.studio.submit(request, previews=True)
+            return self.studio.submit_series(
+                wish.order.parts(request, adapters), previews=True, keep=not wish.presented
+            )
+        return self.studio.submit(request, previews=True, keep=not wish.presented)
 
     def _preview(self, progress: Progress) -> Update:
         """Show what is there so far; the last look stays until there is another."""

@@ -29,6 +29,7 @@ from ipa_app.engine.tasks.pose_search import PoseSearch
 from ipa_app.errors import UserError
 from ipa_app.imaging.result_files import file_suffix, write_result
 from ipa_app.library.pictures import Pictures
+from ipa_app.library.sets import NamedFiles
 from ipa_app.messages import Message
 from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.models.offered import Models
@@ -83,20 +84,20 @@ class Studio:
         self._jobs: dict[str, _Running] = {}
         self._lock = threading.Lock()
 
-    def submit(self, request: GenerateRequest, *, previews: bool = False, live: bool = False) -> str:
+    def submit(self, request: GenerateRequest, *, previews: bool = False, live: bool = False, keep: bool = True) -> str:
         """Queue a request and return its job's id, by which it can be followed and cancelled.
 
         With previews, its progress now and then shows what is there so far. A live one takes the place of the visitor's
-        live one before, and comes after all that is not live.
+        live one before, and comes after all that is not live. What is not to be kept leaves nothing in the library.
         """
         request = self._noted(request.with_seed())
         part = Part(title="", request=request)
-        return self._start(Order(parts=(part,), visitor=visitor(), previews=previews, live=live))
+        return self._start(Order(parts=(part,), visitor=visitor(), previews=previews, live=live), keep=keep)
 
-    def submit_series(self, parts: Sequence[Part], *, previews: bool = False) -> str:
+    def submit_series(self, parts: Sequence[Part], *, previews: bool = False, keep: bool = True) -> str:
         """Queue the requests of a series and return one id, by which they are followed and cancelled together."""
         parts = tuple(replace(part, request=self._noted(part.request)) for part in parts)
-        return self._start(Order(parts=parts, visitor=visitor(), is_series=True, previews=previews))
+        return self._start(Order(parts=parts, visitor=visitor(), is_series=True, previews=previews), keep=keep)
 
     def take_up(self) -> None:
         """Queue what an earlier process left; it is drawn whether or not anybody comes back for it, by its old id."""
@@ -115,6 +116,11 @@ class Studio:
         self._forget_later([kept.id for kept in taken])
 
     @property
+    def sets(self) -> NamedFiles | None:
+        """The sets of references that are kept; None where none are."""
+        return self._keeper.sets
+
+    @property
     def library(self) -> Pictures | None:
         """The pictures of earlier visits that may be shown; None where there are none."""
         return self._keeper.shown
@@ -128,8 +134,8 @@ class Studio:
         """Note how the words of a request will be read."""
         return replace(request, notes=(*request.notes, *word_notes(request, entry=self.entry(request.model))))
 
-    def _start(self, order: Order) -> str:
-        kept = KeptOrder(order) if order.live else self._keeper.keep(order)
+    def _start(self, order: Order, *, keep: bool) -> str:
+        kept = self._keeper.keep(order) if keep and not order.live else KeptOrder(order)
         try:
             job = self._queued(kept)
         except UserError:

@@ -116,7 +116,7 @@ def check_files(value: Any, *, field: str) -> None:
     Raises:
         UserError: one is not; or the page has it from long ago, and it has been cleared away.
     """
-    for path in _paths(value):
+    for path in paths_in(value):
         if path.startswith(ADDRESSES):
             continue
         if "\0" in path or not (is_in_or_equal(path, get_upload_folder()) or is_static_file(path)):
@@ -127,19 +127,20 @@ def check_files(value: Any, *, field: str) -> None:
 
 def addresses(value: Any) -> list[str]:
     """Return the web addresses that stand in place of files in what was sent."""
-    return [path for path in _paths(value) if path.startswith(ADDRESSES)]
+    return [path for path in paths_in(value) if path.startswith(ADDRESSES)]
 
 
-def _paths(value: Any) -> Iterator[str]:
+def paths_in(value: Any) -> Iterator[str]:
+    """Yield the paths and addresses of all files in what was sent."""
     if isinstance(value, list | tuple):
         for item in value:
-            yield from _paths(item)
+            yield from paths_in(item)
     elif isinstance(value, dict):
         # With Gradio's mark or without it: that is how a file is sent, and `file_path` takes it.
         if isinstance(value.get("path"), str):
             yield value["path"]
         for item in value.values():
-            yield from _paths(item)
+            yield from paths_in(item)
 
 
 def _is_file(path: str) -> bool:

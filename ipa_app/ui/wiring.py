@@ -10,6 +10,7 @@ import gradio as gr
 from ipa_app.messages import Message
 from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.adapters import connect_adapters
+from ipa_app.ui.amounts import connect_amounts
 from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.examples import Example
 from ipa_app.ui.extras import connect_drawing, connect_extras
@@ -17,10 +18,13 @@ from ipa_app.ui.library import connect_library
 from ipa_app.ui.live import connect_live
 from ipa_app.ui.model_choice import connect_model_choice
 from ipa_app.ui.parts import Parts
+from ipa_app.ui.presentation import AS_PRESENTED, connect_presentation
+from ipa_app.ui.reference_sets import connect_sets
 from ipa_app.ui.regions import connect_regions
 from ipa_app.ui.restore import Restorer, connect_restore
 from ipa_app.ui.results import SHOW_RESULTS
 from ipa_app.ui.running import Runner
+from ipa_app.ui.sharing import connect_sharing
 from ipa_app.ui.studio import Studio
 from ipa_app.ui.tabs.shared import TaskTab, subheading
 
@@ -28,18 +32,22 @@ from ipa_app.ui.tabs.shared import TaskTab, subheading
 def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence[Example]) -> None:
     """Connect every part of the page; called inside its Blocks."""
     runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs, beside=[parts.live.keep])
-    restorer = Restorer(parts, studio=studio)
+    restorer = Restorer(parts, studio=studio, examples=examples)
     _connect_generate(parts, runner=runner)
     _connect_reload(parts, page=page, runner=runner)
     _connect_prompts(parts, studio=studio)
     connect_adapters(parts, page=page, studio=studio)
     connect_model_choice(parts, studio=studio)
     _connect_scale(parts)
+    connect_amounts(parts)
     connect_restore(parts, restorer=restorer)
     connect_extras(parts, runner=runner, restorer=restorer)
     connect_regions(parts, studio=studio)
     connect_library(parts, studio=studio)
     connect_live(parts, page=page, runner=runner)
+    connect_presentation(parts, page=page)
+    connect_sharing(parts, restorer=restorer)
+    connect_sets(parts, files=studio.sets)
     for tab in parts.tabs:
         if tab.connect:
             tab.connect(parts, runner)
@@ -57,7 +65,8 @@ def _connect_generate(parts: Parts, *, runner: Runner) -> None:
 def _connect_reload(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
     """Go on with a job that was running when the page was loaded anew."""
     results = parts.results
-    page.load(runner.resume, [results.running, results.history], runner.outputs, **CHECKED)
+    inputs = [results.running, results.history, parts.presentation.is_on]
+    page.load(runner.resume, inputs, runner.outputs, js=AS_PRESENTED, **CHECKED)
 
 
 def _connect_prompts(parts: Parts, *, studio: Studio) -> None:

@@ -97,9 +97,12 @@ def shoot(request: pytest.FixtureRequest) -> Callable[..., None]:
     return save
 
 
+_BROKEN_OFF = "Unexpected error Connection errored out"
+
+
 def _is_error(said: Any) -> bool:
     # What a page has still been asking for when it is loaded anew is given up, which Gradio's client reports.
-    return said.type == "error" and not said.text.startswith(("AbortError", "Connection errored out"))
+    return said.type == "error" and not said.text.startswith(("AbortError", "Connection errored out", _BROKEN_OFF))
 
 
 def _note_outside(url: str, home: str, problems: list[str]) -> None:

@@ -28,12 +28,12 @@ def test_the_page_is_chinese_in_a_chinese_browser_and_what_is_typed_stays(open_p
     page = open_page(locale="zh-CN")
     page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('生成')")
     assert page.get_attribute("html", "lang") == "zh-CN"
-    page.fill("#variation-prompt textarea", "Stop")
+    page.fill("#variation-prompt textarea", "Stop，红色的猫")
     page.fill("#count input[type=number]", "1")
     page.click("#variation-generate")
     page.wait_for_selector("#results .grid-wrap img")
     page.wait_for_function("document.querySelector('#status').textContent.includes('用时')")
-    assert page.input_value("#variation-prompt textarea") == "Stop"
+    assert page.input_value("#variation-prompt textarea") == "Stop，红色的猫"
     assert page.inner_text("#variation-unknown") == "Tiny 不认识 stop 这个词，已忽略。"
     shoot(page)
     for name in ("文字 + 图片", "局部重绘", "姿势"):
@@ -52,8 +52,12 @@ def test_the_choice_goes_back_and_forth_and_is_remembered(open_page: Any) -> Non
     rest(page)
     page.reload()
     page.wait_for_function("document.querySelector('#variation-generate')?.textContent.includes('生成')")
+    page.click("#words-panel > button")
+    words = page.locator("#words li:visible")
+    assert words.all_inner_texts()[:2] == ["猫", "狗"]
     choose(page, "en")
     page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('Generate')")
+    assert words.all_inner_texts()[:2] == ["bear", "cat"]
     left = page.inner_text("body")
     assert CHINESE.findall(left.replace("中文", "")) == []
 

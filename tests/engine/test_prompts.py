@@ -92,6 +92,16 @@ def test_a_style_is_read_as_if_its_words_were_typed(manager: ModelManager) -> No
     assert read.chunks == 2
 
 
+def test_words_of_another_language_draw_what_the_models_own_do(generate: Generate) -> None:
+    def draw(prompt: str, negative_prompt: str) -> Any:
+        return generate(task="mix", prompt=prompt, negative_prompt=negative_prompt, seed=3)
+
+    chinese, english = draw("一只(红色:1.3)猫", "戴着帽子的狗"), draw("a (red:1.3) cat", "dog with hat")
+    assert pixels(chinese) == pixels(english)
+    assert chinese.settings["prompt"] == "一只(红色:1.3)猫"
+    assert pixels(chinese) != pixels(draw("a cat", "dog with hat"))
+
+
 def test_of_many_words_the_first_and_the_last_are_named(manager: ModelManager) -> None:
     (note,) = notes(manager, tiny_tokenizer(), prompt=f"{FULL} frog {'dog ' * 200} hat")
     assert "“frog dog" in note

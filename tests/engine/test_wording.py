@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipa_app.engine.wording import readable, signs_in
+from ipa_app.engine.wording import has_special_letters, readable, signs_in
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,8 @@ def test_ordinary_writing_has_no_signs(text: str) -> None:
 )
 def test_special_letters_become_ordinary_and_what_nobody_sees_goes(typed: str, read: str) -> None:
     assert readable(typed) == read
+
+
+def test_full_width_punctuation_is_no_special_letter() -> None:
+    assert not has_special_letters("红色的猫，（蓝色：1.2）帽子！")
+    assert has_special_letters("ｒｅｄ cat")

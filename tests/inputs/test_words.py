@@ -85,6 +85,10 @@ CASES: dict[str, Callable[[Studio], Said]] = {
     "Words that Toybox does not know": lambda studio: draw(
         studio, "a purple zebra", negative_prompt="a hat, moon", model="toybox"
     ),
+    "Chinese words that it knows: `戴着(红色:1.3)帽子的猫，在海滩上`": lambda studio: draw(
+        studio, "戴着(红色:1.3)帽子的猫，在海滩上", model="toybox"
+    ),
+    "Others among these: `红色斑马和猫`": lambda studio: draw(studio, "红色斑马和猫", model="toybox"),
 }
 
 

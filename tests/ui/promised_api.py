@@ -21,6 +21,8 @@ COMMON = {
 LAST = {"part": "all", "region": "everywhere", "output_format": "png", "region_mask": None, "region_softness": 0}
 FURTHER = {"reference": None, "weight": 1.0, "region": "everywhere", "region_mask": None}
 LAST |= {"weight": 1.0, **{f"{name}_{number}": value for number in (2, 3, 4) for name, value in FURTHER.items()}}
+RANGES = {"reference_start": 0.0, "reference_end": 1.0}
+NEWEST = {f"{name}{mark}": value for mark in ("", "_2", "_3", "_4") for name, value in RANGES.items()}
 REQUIRED = object()
 PROMISED = {
     "/variation": {
@@ -32,6 +34,7 @@ PROMISED = {
         **LAST,
         "style": "",
         "speed": "best",
+        **NEWEST,
     },
     "/mix": {
         "prompt": REQUIRED,
@@ -44,6 +47,7 @@ PROMISED = {
         **LAST,
         "style": "",
         "speed": "best",
+        **NEWEST,
     },
     "/inpaint": {
         "image": REQUIRED,
@@ -65,6 +69,7 @@ PROMISED = {
         **LAST,
         "style": "",
         "speed": "best",
+        **NEWEST,
     },
     "/pose": {
         "pose": REQUIRED,
@@ -84,6 +89,7 @@ PROMISED = {
         "pose_fit": True,
         "style": "",
         "speed": "best",
+        **NEWEST,
     },
     "/models": {},
 }

@@ -86,6 +86,18 @@ def test_the_page_lists_the_words_and_says_what_the_model_draws(tiny_bundle_dir:
     assert "toy characters only" in model_note(entry)
 
 
+def test_the_words_are_listed_in_the_languages_that_the_model_has_a_dictionary_of(tiny_bundle_dir: Path) -> None:
+    words = words_html(entry_from_folder(tiny_bundle_dir, name="toybox"))
+    assert '<ul data-besides="zh"><li>bear</li>' in words
+    assert '<ul lang="zh" data-only="zh" hidden><li>猫</li><li>狗</li></ul>' in words
+
+
+def test_chinese_words_that_the_model_knows_are_not_named(tiny_bundle_dir: Path) -> None:
+    entry = entry_from_folder(tiny_bundle_dir, name="toybox")
+    assert unknown_words_note("一只红色的猫", entry=entry) == ""
+    assert "斑马" in unknown_words_note("红色斑马", entry=entry)
+
+
 def test_the_status_line_is_plain_text_with_a_bar_while_busy() -> None:
     assert "<b>" not in status_line("<b>hello</b>", kind="busy")
     line = progress_line(

@@ -14,6 +14,7 @@ from diffusers import ControlNetModel, StableDiffusionPipeline, UniPCMultistepSc
 from transformers import CLIPImageProcessor
 
 from ipa_app.errors import UserError
+from ipa_app.models.catalog import BUNDLED
 from toybox import world
 from toybox.assets import body_poses
 from toybox.recipe.adapters import train_base_adapter, train_fine_adapter
@@ -76,6 +77,8 @@ def _forget_origins(target: Path) -> None:
 def _write_facts(recipe: Recipe, target: Path) -> None:
     (target / "body_poses.json").write_text(json.dumps(body_poses(), indent=1) + "\n", "utf-8")
     (target / "words.json").write_text(json.dumps(world.words(), indent=1) + "\n", "utf-8")
+    for dictionary in BUNDLED.glob("words.*.json"):  # written by people: they go from bundle to bundle
+        shutil.copy(dictionary, target)
     facts = {
         "title": TITLE,
         "about": ABOUT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ipa_app.messages import Message, as_data, in_html
 
@@ -27,6 +27,18 @@ def said(*messages: str, tag: str = "span", css_class: str = "", role: str = "")
 def attribute(name: str, *messages: str) -> str:
     """Return an element's attribute that says something, such as its title; begins with a space."""
     return f' {name}="{html.escape(" ".join(messages))}"{_data(f"-{name}", messages)}'
+
+
+def spoken(*, only: str = "", besides: Sequence[str] = ()) -> str:
+    """Return the attributes of an element that is shown in some languages and not in others; begins with a space.
+
+    Args:
+        only: the language that it is shown in, by its tag.
+        besides: those that it is not shown in, where something else stands for it.
+    """
+    if only:
+        return f' lang="{html.escape(only)}" data-only="{html.escape(only)}" hidden'
+    return f' data-besides="{html.escape(" ".join(besides))}"' if besides else ""
 
 
 def said_in_toast(message: Message) -> str:

@@ -103,6 +103,9 @@ function visit(node) {
   }
   if (node.nodeType !== Node.ELEMENT_NODE) return;
   visitAttributes(node);
+  const { only, besides } = node.dataset;
+  if (only) node.hidden = only !== language.code;
+  if (besides) node.hidden = besides.split(" ").includes(language.code);
   if (node.matches(".toast-body [content]")) node.dataset.message = node.getAttribute("content");
   if (node.dataset.message) sayWhole(node);
   if (node.dataset.known && learn(node)) visit(document.body);

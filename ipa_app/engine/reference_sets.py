@@ -1,0 +1,92 @@
+"""Sets of references: pictures and all that is said of them, under a name, as a file to keep and to hand on.
+
+The file is JSON. It has the pictures as a result's file has them, the references at up to 512 pixels and the masks of
+their places at up to 1024.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ipa_app.engine.metadata import (
+    INPUT_KINDS,
+    REFERENCE_NAMES,
+    REGION_NAMES,
+    noted_reference,
+    pack_inputs,
+    restored_references,
+)
+from ipa_app.engine.references import Reference
+from ipa_app.errors import UserError
+from ipa_app.imaging.packing import LONGEST_SIDE, unpack_picture
+
+LONGEST_NAME = 100
+_KEY, _NAME, _PICTURES = "ip_adapter_studio_references", "name", "pictures"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceSet:
+    """References under a name.
+
+    Attributes:
+        name: 1 to 100 characters.
+        references: at least one.
+
+    Raises:
+        UserError: it has no name, or no picture.
+    """
+
+    name: str
+    references: tuple[Reference, ...]
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        object.__setattr__(self, "name", " ".join(self.name.split()))
+        if not self.name.isprintable() or not 0 < len(self.name) <= LONGEST_NAME:
+            raise UserError("set.no_name", longest=LONGEST_NAME)
+        if not self.references:
+            raise UserError("request.no_reference")
+
+    def to_json(self) -> str:
+        """Return the file's content; its name comes first."""
+        pictures = dict(zip(REFERENCE_NAMES, (each.image for each in self.references), strict=False))
+        masks = zip(REGION_NAMES, (each.region_mask for each in self.references), strict=False)
+        pictures |= {name: mask for name, mask in masks if mask is not None}
+        notes = [noted_reference(each) for each in self.references]
+        return json.dumps({_NAME: self.name, _KEY: notes, _PICTURES: pack_inputs(pictures)}, indent=1)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> ReferenceSet:
+        """Read a set from what anybody may have written.
+
+        Raises:
+            UserError: it is none, or holds something that is not allowed.
+        """
+        content = _object(data)
+        packed = content[_PICTURES]
+        if not isinstance(packed, dict) or not isinstance(content[_NAME], str):
+            raise UserError("set.damaged")
+        names = [name for name in (*REFERENCE_NAMES, *REGION_NAMES) if name in packed]
+        pictures = {name: unpack_picture(str(packed[name]), longest=LONGEST_SIDE[INPUT_KINDS[name]]) for name in names}
+        return cls(name=content[_NAME], references=restored_references(content[_KEY], pictures))
+
+
+def name_in(data: bytes) -> str | None:
+    """Return the name of a set by its file's content; None where that is none."""
+    try:
+        name = _object(data)[_NAME]
+    except UserError:
+        return None
+    return name if isinstance(name, str) else None
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise UserError("set.damaged") from error
+    if not isinstance(content, dict) or not {_KEY, _NAME, _PICTURES} <= content.keys():
+        raise UserError("set.damaged")
+    return content

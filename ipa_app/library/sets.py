@@ -1,0 +1,81 @@
+"""Files under a name that people give them: sets of references. What is in them, others say."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from ipa_app.imaging.result_files import whole_file
+
+_LARGEST_FILE = 64 * 2**20
+
+
+class NamedFiles:
+    """A folder of JSON files, each of which has its name in it. Files may come and go by anybody's hand.
+
+    No name becomes a path: what a file is called follows from the hash of its name, and says nothing.
+    """
+
+    def __init__(self, folder: Path, *, deleted: Path, name_in: Callable[[bytes], str | None]) -> None:
+        """Look at a folder, which need not be there.
+
+        Args:
+            folder: of the files.
+            deleted: where files go that are deleted; on the same disk.
+            name_in: returns the name that is in a file, None for a file of another kind.
+        """
+        self._folder = folder
+        self._deleted = deleted
+        self._name_in = name_in
+
+    def names(self) -> list[str]:
+        """Return the names of all, in their order."""
+        return sorted(self._paths(), key=str.casefold)
+
+    def save(self, name: str, content: str) -> None:
+        """Write a file, in place of one of the same name.
+
+        Raises:
+            OSError: there is no room for it, or the folder cannot be written to.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._paths().get(name) or self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:20]}.json"
+        with whole_file(path) as file:
+            file.write(content.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file; None where there is none of this name any more."""
+        path = self._paths().get(name)
+        with suppress(OSError):
+            return path.read_bytes() if path else None
+        return None
+
+    def delete(self, name: str) -> bool:
+        """Move a file to what is deleted, where it lies for a while; return whether it was there.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        path = self._paths().get(name)
+        if path is None:
+            return False
+        target = self._deleted / uuid.uuid4().hex / path.name
+        target.parent.mkdir(parents=True)
+        path.replace(target)
+        return True
+
+    def _paths(self) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        for path in sorted(self._folder.glob("[!.]*.json")):
+            with suppress(OSError):
+                if path.is_file() and path.stat().st_size <= _LARGEST_FILE:
+                    name = self._name_in(path.read_bytes())
+                    if name:
+                        found.setdefault(name, path)
+        return found

@@ -1,0 +1,96 @@
+"""Showing the app to others: large pictures and few controls, and a start screen that comes back by itself.
+
+The page is in this mode where its address ends in `#presentation`; `#presentation=60` waits 60 seconds, not 20, until
+the start screen comes back. Nothing that is made meanwhile gets into the library, nothing of earlier visits is shown,
+and what one visitor brought and made is deleted before the next one comes.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder, is_in_or_equal
+
+from ipa_app.messages import Message
+from ipa_app.ui.controls import AT_ONCE
+from ipa_app.ui.examples import Example
+from ipa_app.ui.language.markup import attribute, said
+from ipa_app.ui.uploads import paths_in
+
+if TYPE_CHECKING:
+    from ipa_app.ui.parts import Parts
+
+_SCRIPT = Path(__file__).with_name("presentation.js")
+_IDLE_S = 20
+_MOST_SHOWN = 5
+_IS_ON = 'location.hash.split("=")[0] === "#presentation"'
+AS_PRESENTED = f"(running, history) => [running, history, {_IS_ON}]"
+"""What the page is loaded with, whichever mode it is in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresentationPanel:
+    """The button and the start screen, and whether the page is in this mode, which is never seen."""
+
+    screen: gr.HTML
+    is_on: gr.Checkbox
+
+
+def presentation_panel(examples: Sequence[Example]) -> PresentationPanel:
+    """Lay out the button; the start screen shows some of the examples, once it is there."""
+    name = Message("page.presentation.name")
+    files = dict.fromkeys(example.file for example in examples)
+    shown = "".join(_picture(file) for file in list(files)[:_MOST_SHOWN])
+    screen = gr.HTML(
+        value="",
+        html_template=(
+            f'<button type="button" class="ipa-round ipa-present"{attribute("aria-label", name)}'
+            f"{attribute('title', name)}>▶</button>"
+            f'<dialog class="ipa-start"{attribute("aria-label", Message("page.title"))}><form method="dialog">'
+            f"<h2>{Message('page.title')}</h2>{said(Message('page.tagline'), tag='p')}<div>{shown}</div>"
+            f"<button autofocus>{said(Message('page.presentation.begin'))}</button></form></dialog>"
+        ),
+        js_on_load=_SCRIPT.read_text(encoding="utf-8"),
+        apply_default_css=False,
+        padding=False,
+        elem_id="presentation",
+        idle_s=_IDLE_S,
+    )
+    return PresentationPanel(screen=screen, is_on=gr.Checkbox(visible=False))
+
+
+def _picture(file: Path) -> str:
+    # A start screen that nobody sees loads nothing.
+    return f'<img loading="lazy" alt="" src="gradio_api/file={html.escape(str(file))}">'
+
+
+def connect_presentation(parts: Parts, *, page: gr.Blocks) -> None:
+    """Let the page know its mode, and forget a visitor when the start screen comes back."""
+    panel = parts.presentation
+    page.load(None, None, panel.is_on, js=f"() => {_IS_ON}", **AT_ONCE)
+    own = [part for tab in parts.tabs for part in parts.inputs_of(tab).values()]
+    brought = [part for part in own if isinstance(part, gr.Image | gr.ImageEditor)]
+    made = [parts.results.history, parts.results.download, parts.results.enlarged, parts.results.recipe]
+    forgotten = panel.screen.apply(forget, list(dict.fromkeys([*brought, *made])), None, preprocess=False, **AT_ONCE)
+    forgotten.then(None, js="() => location.reload()", **AT_ONCE)
+
+
+def forget(*values: Any) -> None:
+    """Delete what a visitor brought and made, of all that lies among the files that are served.
+
+    Args:
+        values: of the page's components.
+    """
+    for path in paths_in([_as_file(value) for value in values]):
+        if is_in_or_equal(path, get_upload_folder()):
+            Path(path).unlink(missing_ok=True)
+
+
+def _as_file(value: Any) -> Any:
+    """Return a list of paths, as a state holds it, in the form in which components have files."""
+    return [{"path": path} for path in value if isinstance(path, str)] if isinstance(value, list) else value

@@ -1,0 +1,160 @@
+"""Sets of pictures: all that is said of the references, kept under a name, and handed on as one file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ipa_app.engine.reference_sets import LONGEST_NAME, ReferenceSet
+from ipa_app.errors import UserError
+from ipa_app.library.sets import NamedFiles
+from ipa_app.messages import Message
+from ipa_app.ui.controls import CHECKED
+from ipa_app.ui.failures import explained
+from ipa_app.ui.form import read_references
+from ipa_app.ui.language.markup import said
+from ipa_app.ui.library import written
+from ipa_app.ui.pictures import keep_picture, keep_text
+from ipa_app.ui.references import Filling, References
+from ipa_app.ui.tabs import OPENING
+from ipa_app.ui.uploads import file_path
+
+if TYPE_CHECKING:
+    from ipa_app.ui.parts import Parts
+
+Update = dict[Any, Any]
+
+_FILE_NAME = "references.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetsPanel:
+    """The accordion; what needs a library is not shown without one."""
+
+    fold: gr.Accordion
+    saved: gr.Dropdown
+    delete: gr.Button
+    name: gr.Textbox
+    save: gr.Button
+    file: gr.DownloadButton
+    upload: gr.UploadButton
+    note: gr.HTML
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Every component that an update may name."""
+        return [self.saved, self.delete, self.name, self.file, self.note]
+
+
+def sets_panel(*, kept: bool) -> SetsPanel:
+    """Lay out the accordion.
+
+    Args:
+        kept: whether there is a library to keep sets in.
+    """
+    help_text = Message("page.sets.help") if kept else Message("page.sets.help_file")
+    with gr.Accordion(Message("page.sets.heading"), open=False, elem_id="sets-panel") as fold:
+        gr.HTML(said(help_text, tag="p", css_class="ipa-help"), padding=False)
+        saved = gr.Dropdown(label=Message("page.sets.saved"), choices=[], visible=kept, elem_id="sets-saved")
+        name = gr.Textbox(label=Message("page.sets.name"), max_lines=1, max_length=LONGEST_NAME, elem_id="sets-name")
+        with gr.Row(elem_classes="ipa-extras"):
+            save = gr.Button(Message("page.sets.save"), size="sm", min_width=90, elem_id="sets-save")
+            file = gr.DownloadButton(
+                Message("page.sets.file"), size="sm", min_width=90, visible=False, elem_id="sets-file"
+            )
+            upload = gr.UploadButton(
+                Message("page.sets.open"), size="sm", min_width=90, file_types=[".json"], elem_id="sets-open"
+            )
+            delete = gr.Button(
+                Message("page.sets.delete"), size="sm", min_width=90, visible=False, elem_id="sets-delete"
+            )
+        note = gr.HTML("", padding=False, elem_id="sets-note")
+    return SetsPanel(fold=fold, saved=saved, delete=delete, name=name, save=save, file=file, upload=upload, note=note)
+
+
+def connect_sets(parts: Parts, *, files: NamedFiles | None) -> None:
+    """Connect the accordion.
+
+    Args:
+        parts: of the page.
+        files: where sets are kept; None where they are nowhere.
+    """
+    panel, references = parts.sets, parts.panel.references
+    sets = Sets(panel, references=references, files=files)
+    filled = [*panel.outputs, *references.outputs]
+    inputs = {"name": panel.name, **references.inputs}
+    panel.save.click(sets.save, inputs_kwargs=inputs, outputs=panel.outputs, preprocess=False, **CHECKED)
+    panel.upload.upload(sets.open, panel.upload, filled, preprocess=False, **CHECKED)
+    if files is not None:
+        # What is offered changes, of which Gradio's own check knows nothing.
+        unchecked = {"preprocess": False, **CHECKED}
+        panel.fold.expand(sets.look, panel.saved, panel.saved, **unchecked)
+        panel.saved.input(sets.choose, panel.saved, filled, **unchecked)
+        panel.delete.click(sets.delete, panel.saved, panel.outputs, **unchecked)
+
+
+class Sets:
+    """What the accordion does, as updates of the page."""
+
+    def __init__(self, panel: SetsPanel, *, references: References, files: NamedFiles | None) -> None:
+        self._panel = panel
+        self._references = references
+        self._files = files
+
+    def look(self, chosen: str | None) -> Any:
+        """Offer the sets that there are now."""
+        names = self._files.names() if self._files else []
+        return gr.update(choices=names, value=chosen if chosen in names else None)
+
+    def save(self, *, name: str | None, **sent: Any) -> Update:
+        """Keep the pictures and all that is said of them under a name."""
+        with written():
+            references, _ = read_references(sent, task=OPENING)
+            made = ReferenceSet(name=name or "", references=references)
+            if self._files is None:
+                return {**self._shown(made), self._panel.note: _note(Message("set.as_file", name=made.name))}
+            self._files.save(made.name, made.to_json())
+            return {**self._shown(made), self._panel.note: _note(Message("set.saved", name=made.name))}
+
+    def choose(self, name: str | None) -> Update:
+        """Put a set's pictures in their places."""
+        with explained():
+            data = self._files.read(name) if self._files and name else None
+            if data is None:
+                raise UserError("set.gone")
+            return self._filled(ReferenceSet.from_json(data))
+
+    def open(self, upload: Any) -> Update:
+        """Put the pictures of a set that somebody handed on in their places."""
+        with explained():
+            path = file_path(upload, field=Message("upload.set"), most=None)
+            return self._filled(ReferenceSet.from_json(Path(path).read_bytes()))
+
+    def delete(self, name: str | None) -> Update:
+        """Delete the chosen set; the pictures stay where they are."""
+        with written():
+            if not self._files or not name or not self._files.delete(name):
+                raise UserError("set.gone")
+        panel, told = self._panel, _note(Message("set.deleted", name=name))
+        return {panel.saved: self.look(None), panel.delete: gr.update(visible=False), panel.note: told}
+
+    def _filled(self, opened: ReferenceSet) -> Update:
+        fillings = [Filling(path=keep_picture(each.image), said=vars(each)) for each in opened.references]
+        note = _note(Message("set.opened", name=opened.name))
+        return {**self._references.fill(fillings), **self._shown(opened), self._panel.note: note}
+
+    def _shown(self, shown: ReferenceSet) -> Update:
+        panel, saved = self._panel, self.look(shown.name)
+        return {
+            panel.saved: saved,
+            panel.delete: gr.update(visible=saved["value"] is not None),
+            panel.name: shown.name,
+            panel.file: gr.update(value=keep_text(shown.to_json(), name=_FILE_NAME), visible=True),
+        }
+
+
+def _note(*messages: Message) -> str:
+    return said(*messages, tag="p", css_class="ipa-note", role="status")

@@ -1,0 +1,79 @@
+"""Handing on how a picture was made: as a link that opens the page with everything set, and as a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ipa_app.engine.recipes import recipe_code, recipe_json
+from ipa_app.messages import Message
+from ipa_app.ui.controls import AT_ONCE, CHECKED
+from ipa_app.ui.failures import explained
+from ipa_app.ui.language.markup import said
+from ipa_app.ui.pictures import check_there, keep_text
+
+if TYPE_CHECKING:
+    from ipa_app.ui.parts import Parts
+    from ipa_app.ui.restore import Restorer
+
+Update = dict[Any, Any]
+
+_FILE_NAME = "recipe.json"
+# The server does not know by which address the page was reached.
+_AS_LINK = """(code) => {
+    const link = `${location.origin}${location.pathname}#recipe=${code}`;
+    // Without https, nobody may copy but the visitor.
+    navigator.clipboard?.writeText(link).catch(() => {});
+    return link;
+}"""
+_OPENED = """
+function open() {
+    const [name, recipe] = location.hash.split("=");
+    if (name !== "#recipe" || !recipe) return;
+    // A page that is loaded anew is as its visitor left it.
+    history.replaceState(null, "", location.pathname + location.search);
+    trigger("select", { recipe });
+}
+window.addEventListener("hashchange", open);
+// Once the page is there to be set.
+const wait = setInterval(() => {
+    if (!document.querySelector("#variation-generate")) return;
+    clearInterval(wait);
+    open();
+}, 50);
+"""
+
+
+def sharing_box() -> tuple[gr.Column, gr.Textbox, gr.DownloadButton]:
+    """Lay out where the link and the file of the picked picture appear, hidden until they are asked for."""
+    with gr.Column(visible=False, elem_id="sharing") as box:
+        gr.HTML(said(Message("page.share.help"), tag="p", css_class="ipa-help"), padding=False)
+        link = gr.Textbox(
+            label=Message("page.share.link"), interactive=False, max_lines=1, buttons=["copy"], elem_id="share-link"
+        )
+        return box, link, gr.DownloadButton(Message("page.share.file"), size="sm", elem_id="share-file")
+
+
+def connect_sharing(parts: Parts, *, restorer: Restorer) -> None:
+    """Let the picked picture's recipe be handed on, and open the page with the one that a link has."""
+    results = parts.results
+
+    def share(picked: str | None) -> Update:
+        with explained():
+            path = check_there(picked)
+            return {
+                results.sharing: gr.update(visible=True),
+                results.link: recipe_code(path),
+                results.recipe: keep_text(recipe_json(path), name=_FILE_NAME),
+            }
+
+    shared = results.share.click(share, results.picked, [results.sharing, results.link, results.recipe], **CHECKED)
+    shared.success(None, results.link, results.link, js=_AS_LINK, **AT_ONCE)
+
+    opener = gr.HTML("", js_on_load=_OPENED, visible="hidden")
+
+    def open_link(event: gr.EventData, own: Any) -> Update:
+        return restorer.from_link(str(event.recipe), own)
+
+    opener.select(open_link, parts.panel.adapters.own, restorer.outputs, **CHECKED)

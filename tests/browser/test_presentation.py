@@ -1,0 +1,70 @@
+"""The app is shown to others, and a recipe opens as a link, in a real browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.browser.hands import RESULTS, press, rest
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+LINK = "#share-link :is(input, textarea)"
+
+
+def load_again_at(page: Any, address: str) -> None:
+    """Open an address of the same page, which differs behind the "#" alone."""
+    page.goto("about:blank")
+    page.goto(address)
+    page.wait_for_selector("#variation-generate")
+
+
+@pytest.mark.parametrize(("width", "height", "locale"), [(1440, 900, "en-US"), (390, 844, "zh-CN")])
+def test_visitors_begin_at_a_start_screen_which_comes_back_with_nothing_left(
+    open_page: Any, shoot: Any, width: int, height: int, locale: str
+) -> None:
+    page = open_page(width=width, height=height, touch=width < 640, dark=width < 640, locale=locale)
+    page.click("#presentation > * button.ipa-present")
+    page.wait_for_selector(".ipa-start[open]")
+    page.wait_for_function("document.querySelector('.ipa-start img').naturalWidth > 0")
+    shoot(page, "start")
+    page.click(".ipa-start button")
+    page.fill("#variation-prompt textarea", "hat")
+    page.fill("#count input[type=number]", "1")
+    press(page, "#variation-generate")
+    for hidden in ("#more-settings", "#restore-panel", "#words-panel", "#result-actions", "#add-reference"):
+        assert not page.is_visible(hidden), hidden
+    for shown in ("#reference", "#scale", "#variation-generate", "#language"):
+        assert page.is_visible(shown), shown
+    shoot(page, "drawn")
+    load_again_at(page, page.url.split("#")[0] + "#presentation=1")
+    page.click(".ipa-start button")
+    page.fill("#variation-prompt textarea", "hat")
+    page.wait_for_selector(".ipa-start[open]")
+    assert page.input_value("#variation-prompt textarea") == ""
+    assert page.locator(RESULTS).count() == 0
+
+
+def test_a_link_opens_the_page_with_everything_set(open_page: Any, shoot: Any) -> None:
+    page = open_page()
+    page.fill("#variation-prompt textarea", "红色的猫")
+    page.fill("#count input[type=number]", "1")
+    press(page, "#variation-generate")
+    page.click("#share")
+    page.wait_for_selector(LINK)
+    page.wait_for_function("box => document.querySelector(box).value.includes('#recipe=')", arg=LINK)
+    link = page.input_value(LINK)
+    with page.expect_download() as download:
+        page.click("#share-file")
+    assert download.value.suggested_filename == "recipe.json"
+    shoot(page, "shared")
+    load_again_at(page, link)
+    page.wait_for_selector(".toast-body")
+    page.wait_for_function("document.querySelector('#variation-prompt textarea').value === '红色的猫'")
+    rest(page)
+    # The example's picture is here, so that none has to be added.
+    assert "please add" not in page.inner_text(".toast-wrap")
+    assert page.locator("#reference img").count() == 1
+    assert "#" not in page.url
+    shoot(page, "opened")

@@ -1,0 +1,50 @@
+"""What the server does for those who show the app to others: nothing is kept, and visitors are forgotten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from ipa_app.engine.keeping import KeptOrder, Order
+from ipa_app.ui.presentation import forget
+from ipa_app.ui.running import Runner
+from tests.ui.page_parts import Opened, inputs_after
+
+
+@pytest.mark.parametrize("presented", [False, True])
+def test_what_is_drawn_while_the_app_is_shown_is_not_kept(
+    page: Opened, runner: Runner, monkeypatch: pytest.MonkeyPatch, presented: bool
+) -> None:
+    parts, studio = page
+    kept: list[Order] = []
+    monkeypatch.setattr(studio._keeper, "keep", lambda order: (kept.append(order), KeptOrder(order))[1])
+    inputs = {**inputs_after(parts, "mix", {}), "prompt": "a cat", "steps": 1, "count": 1}
+    *_, last = runner.run("mix")(presented=presented, **inputs)
+    assert last[runner.results.gallery]["value"]
+    assert len(kept) == (0 if presented else 1)
+
+
+def test_a_page_that_is_shown_to_others_has_nothing_of_earlier_visits(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_from_library", lambda: ["earlier.png"])
+    (shown,), (other,) = runner.resume(None, [], True), runner.resume(None, [], False)
+    assert runner.results.history not in shown
+    assert other[runner.results.history] == ["earlier.png"]
+
+
+def test_what_a_visitor_brought_and_made_is_deleted_and_nothing_else(tmp_path: Path) -> None:
+    folder = Path(get_upload_folder()) / "visitor"
+    folder.mkdir(parents=True, exist_ok=True)
+    mine = [folder / name for name in ("photo.png", "result.png", "stroke.png")]
+    beside, elsewhere = folder / "of_another.png", tmp_path / "example.png"
+    for path in (*mine, beside, elsewhere):
+        Image.new("RGB", (8, 8)).save(path)
+    photo, result, stroke = map(str, mine)
+    painted: Any = {"background": {"path": photo}, "layers": [{"path": stroke}], "composite": None}
+    forget({"path": photo}, {"path": str(elsewhere)}, [result, str(elsewhere)], painted, None, "text")
+    assert [path.exists() for path in (*mine, beside, elsewhere)] == [False, False, False, True, True]

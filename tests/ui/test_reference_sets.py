@@ -1,0 +1,76 @@
+"""Sets of pictures on the page: saved, found after a restart, handed on as a file, deleted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from ipa_app.engine.reference_sets import ReferenceSet
+from ipa_app.ui.reference_sets import Sets
+from ipa_app.ui.references import Filling
+from tests.engine.conftest import noise_picture
+from tests.engine.test_keeping import opened
+from tests.seen import text_of
+from tests.ui.page_parts import Opened, inputs_after, opened_page, value_after
+
+
+def sets_of(page: Opened) -> Sets:
+    parts, studio = page
+    return Sets(parts.sets, references=parts.panel.references, files=studio.sets)
+
+
+def sent(page: Opened, folder: Path) -> dict[str, Any]:
+    """What the page sends of two pictures, the second with a range and a place of its own."""
+    parts, _ = page
+    paths = [folder / f"{number}.png" for number in range(2)]
+    for number, path in enumerate(paths):
+        noise_picture(number).save(path)
+    second = {"weight": 0.5, "region": "left", "start": 0.25, "end": 0.75}
+    fillings = [Filling(path=str(paths[0])), Filling(path=str(paths[1]), said=second)]
+    update = parts.panel.references.fill(fillings)
+    inputs = inputs_after(parts, "variation", update)
+    return {name: inputs[name] for name in parts.panel.references.inputs}
+
+
+def test_a_set_is_saved_found_after_a_restart_and_deleted(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    with opened(tmp_path / "library") as (keeper, _), opened_page(tiny_bundle_dir, keeper=keeper) as page:
+        told = sets_of(page).save(name="My toys", **sent(page, tmp_path))
+        assert text_of(told[page[0].sets.note]) == "Saved as My toys."
+    with opened(tmp_path / "library") as (keeper, _), opened_page(tiny_bundle_dir, keeper=keeper) as page:
+        parts, sets = page[0], sets_of(page)
+        assert sets.look(None)["choices"] == ["My toys"]
+        update = sets.choose("My toys")
+        slots = parts.panel.references.slots
+        assert [update[slot.box]["visible"] for slot in slots] == [True, True, False, False]
+        second = {name: value_after(control, update) for name, control in slots[1].controls.items()}
+        assert (second["weight"], second["region"], second["start"], second["end"]) == (0.5, "left", 0.25, 0.75)
+        handed_on = ReferenceSet.from_json(Path(update[parts.sets.file]["value"]).read_bytes())
+        assert (handed_on.name, len(handed_on.references)) == ("My toys", 2)
+        gone = sets.delete("My toys")
+        assert gone[parts.sets.saved]["choices"] == []
+        with pytest.raises(gr.Error, match="This set is not there any more"):
+            sets.choose("My toys")
+
+
+def test_without_a_library_a_set_is_a_file_that_others_can_open(page: Opened, tmp_path: Path) -> None:
+    parts, sets = page[0], sets_of(page)
+    assert (parts.sets.saved.visible, page[1].sets) == (False, None)
+    update = sets.save(name="For you", **sent(page, tmp_path))
+    opened_anew = sets.open({"path": update[parts.sets.file]["value"]})
+    assert value_after(parts.panel.references.slots[1].controls["weight"], opened_anew) == 0.5
+    assert text_of(opened_anew[parts.sets.note]) == "These are the pictures of For you."
+
+
+@pytest.mark.parametrize(("name", "told"), [("", "a name of up to 100"), (None, "a name of up to 100")])
+def test_a_set_without_a_name_is_refused(page: Opened, tmp_path: Path, name: Any, told: str) -> None:
+    with pytest.raises(gr.Error, match=told):
+        sets_of(page).save(name=name, **sent(page, tmp_path))
+
+
+def test_a_file_that_is_no_set_is_told(page: Opened, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(gr.Error, match="no set of pictures"):
+        sets_of(page).open({"path": str(tmp_path / "a.json")})
