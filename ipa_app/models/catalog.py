@@ -16,12 +16,11 @@ from ipa_app.messages import Message
 from ipa_app.models.adapters import with_own_adapters
 from ipa_app.models.contents import contents_of
 from ipa_app.models.controlnets import with_own_controlnets
-from ipa_app.models.entry import ModelEntry
+from ipa_app.models.entry import FastWay, ModelEntry
 from ipa_app.models.families import SD1, Family, known_family
 from ipa_app.models.folder import (
     Manifest,
     find_body_poses,
-    find_fast_way,
     find_pose_reader,
     find_presets,
     native_side,
@@ -229,7 +228,7 @@ def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
     settings = Manifest.of(folder)
     side = side or native_side(folder)
     image_encoder = folder / "image_encoder"
-    fast, fast_left_out = find_fast_way(settings, name=name)
+    fast, fast_left_out = _find_fast_way(settings, name=name)
     return ModelEntry(
         name=name,
         title=settings.text("title", name.replace("_", " ").replace("-", " ").title()),
@@ -252,3 +251,23 @@ def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
         words=MappingProxyType(read_words(folder / WORDS_FILE)),
         dictionaries=MappingProxyType(read_dictionaries(folder)),
     )
+
+
+def _find_fast_way(settings: Manifest, *, name: str) -> tuple[FastWay | None, Message | None]:
+    """Return how a model draws in a few steps, or why it cannot as it was to: the model works without it."""
+    try:
+        told = settings.section("fast")
+        if told is None:
+            return None, None
+        way = FastWay(
+            lora=told.file("lora", ".safetensors"),
+            steps=told.whole("steps", 4),
+            guidance_scale=told.number("guidance_scale", 1.0),
+            scheduler=told.text("scheduler"),
+            scheduler_config=told.values("scheduler_config"),
+            licence=told.text("licence"),
+        )
+    except UserError as error:
+        logger.warning("%s: it cannot draw fast: %s", name, error)
+        return None, error.message
+    return way, None

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
-from ipa_app.models.entry import FastWay
 from ipa_app.models.families import Family, Presets, family_of
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_SIDE = 512
 
@@ -210,23 +206,3 @@ class Manifest:
         return UserError(
             "file.wrong_value", path=self._path, key=f"{self._within}{key}", value=repr(value), allowed=wanted
         )
-
-
-def find_fast_way(settings: Manifest, *, name: str) -> tuple[FastWay | None, Message | None]:
-    """Return how a model draws in a few steps, or why it cannot as it was to: the model works without it."""
-    try:
-        told = settings.section("fast")
-        if told is None:
-            return None, None
-        way = FastWay(
-            lora=told.file("lora", ".safetensors"),
-            steps=told.whole("steps", 4),
-            guidance_scale=told.number("guidance_scale", 1.0),
-            scheduler=told.text("scheduler"),
-            scheduler_config=told.values("scheduler_config"),
-            licence=told.text("licence"),
-        )
-    except UserError as error:
-        logger.warning("%s: it cannot draw fast: %s", name, error)
-        return None, error.message
-    return way, None

@@ -158,29 +158,3 @@ def _group_heading(name: str) -> str:
     """Name a group of words; one that is somebody's own is called as in the model's file."""
     key = f"words.group.{name}"
     return said(Message(key) if key in english().sentences else name.replace("_", " "), tag="h3")
-
-
-def described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict[str, Any]:
-    """Return what programs are told of a model, and where it stands."""
-    return {
-        "title": entry.title,
-        "about": entry.about,
-        "licence": entry.licence,
-        "adapters": list(entry.listed_adapters),
-        "adapters_left_out": list(entry.left_out),
-        "pose": "pose" in entry.controlnets,
-        "controlnets": {name: {"kind": each.kind, "title": each.title} for name, each in entry.controlnets.items()},
-        "controlnets_left_out": list(entry.controlnets_left_out.values()),
-        "parts": ["all", *entry.presets],
-        "width": entry.width,
-        "height": entry.height,
-        "steps": entry.steps,
-        "guidance": entry.guidance_scale,
-        "styles": list(entry.styles),
-        "words": {group: list(words) for group, words in entry.words.items()},
-        "downloaded": downloaded,
-        "download_bytes": entry.download_bytes,
-        "state": state.phase,
-        "message": state.message or "",
-        "progress": state.progress,
-    }

@@ -316,7 +316,7 @@ def test_a_missing_picture_a_missing_prompt_and_an_empty_mask_are_named(client: 
 
 
 def test_scale_nan_is_refused(app_url: str) -> None:
-    added_later = [0, 1, "crop", 0.5, 0.5, None, None, 1, *LAST.values(), "", *NEWEST.values()]
+    added_later = [0, 1, "crop", 0.5, 0.5, None, None, 1, *LAST.values(), "", "best", *NEWEST.values()]
     values = json.dumps(["a cat", None, "base", float("nan"), "", 1, -1, 0, 0, 0, 0, "toybox", *added_later])
     call = f"{app_url}gradio_api/call/mix"
     event = httpx.post(call, content=f'{{"data": {values}}}', headers={"content-type": "application/json"}).json()
