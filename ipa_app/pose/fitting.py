@@ -86,7 +86,8 @@ class Body:
         is_long_enough = lengths >= learned.min(axis=0) * (1 - _LENGTH_TOLERANCE)
         is_short_enough = lengths <= learned.max(axis=0) * (1 + _LENGTH_TOLERANCE)
         shape = self._from_neck @ _turned(_lean(places)).T * (unit / self.trunk_length)
-        apart = np.linalg.norm(places - places[_NECK] - shape, axis=1)[[*_TRUNK, *_HEAD]]
+        # Eyes and ears lie elsewhere in each kind of head that a model draws on the body.
+        apart = np.linalg.norm(places - places[_NECK] - shape, axis=1)[[*_TRUNK, _NOSE]]
         return bool((is_long_enough & is_short_enough).all() and (apart <= _PLACE_TOLERANCE * unit).all())
 
     def fitted(self, places: Places) -> Places:

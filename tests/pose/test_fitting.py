@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ipa_app.pose.presets import preset_sheets
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Person, Skeleton
 from tests.drawn_skeletons import SIZE, STANDING
+from toybox import world
 
 LIMBS = ((2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (11, 12), (12, 13))
 
@@ -57,6 +59,14 @@ def said(sheet: PoseSheet) -> list[str]:
 def test_a_pose_of_the_body_stays_as_it_is(body: Body, name: str) -> None:
     sheet = preset_sheets()[name]
     assert fit_pose(sheet, body) is sheet
+
+
+def test_every_pose_that_the_model_has_learned_stays_as_it_is_with_any_head(body: Body) -> None:
+    rng = random.Random(1)
+    for _ in range(400):
+        points = tuple(Keypoint(x, y) for x, y in world.keypoints(world.sample_view(rng)))
+        sheet = sheet_of(points, size=(256, 256))
+        assert fit_pose(sheet, body) is sheet
 
 
 def test_limbs_keep_their_directions_and_take_the_lengths_of_the_body(body: Body) -> None:
