@@ -55,14 +55,14 @@ class Measure:
 
     Attributes:
         name: as printed.
-        kind: attributes read by the judge, joints where they should be, limbs in the directions of the person that sets
-            the pose, pixels outside the mask untouched, or how far the mask's rim is from what was there.
+        kind: attributes read by the judge, joints where they should be, pixels outside the mask untouched, or how far
+            the mask's rim is from what was there.
         of: the view of the case that says how it should be.
         attributes: by the judge's names.
     """
 
     name: str
-    kind: Literal["attributes", "joints", "directions", "outside", "rim colours", "rim edges"] = "attributes"
+    kind: Literal["attributes", "joints", "outside", "rim colours", "rim edges"] = "attributes"
     of: Literal["view", "other", "stranger"] = "view"
     attributes: tuple[str, ...] = ()
 
@@ -82,9 +82,6 @@ class Row:
 
 
 SUBJECT = Measure(name="subject", attributes=world.SUBJECT_ATTRIBUTES)
-DIRECTIONS = Measure(name="directions of limbs", kind="directions")
-LIMBS = ((2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (11, 12), (12, 13))
-"""The joints at the ends of the bones of arms and legs."""
 ALL_ATTRIBUTES = tuple(world.ATTRIBUTES)
 RIM_MEASURES = tuple(Measure(name=kind, kind=kind, of="stranger") for kind in RIM)
 
@@ -197,7 +194,7 @@ def person_row(adapter: str) -> Row:
             task="pose", pose=person_pose(case), references=_reference(case), adapter=adapter, scale=1.0, seed=case.seed
         )
 
-    return Row(name=f"pose of a person, {adapter}", ask=ask, measures=(SUBJECT, DIRECTIONS))
+    return Row(name=f"pose of a person, {adapter}", ask=ask, measures=(SUBJECT,))
 
 
 def person_pose(case: Case) -> PoseSheet:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from bench.asks import LIMBS, MARGIN, Case, Measure, inpaint_inputs, person_pose
+from bench.asks import MARGIN, Case, Measure, inpaint_inputs
 from ipa_app.errors import UserError
 from toybox import world
 from toybox.judge import Judge, Reading, joints_right, load_judge, right
@@ -119,21 +119,9 @@ def score(seen: Look, measure: Measure) -> float:
     if measure.kind == "joints":
         joints = torch.tensor([world.keypoints(_meant(seen, measure))])
         return float(joints_right(seen.reading, joints).float().mean())
-    if measure.kind == "directions":
-        return directions_right(seen)
     if measure.kind == "outside":
         return float(_untouched(seen.picture, seen.case))
     return rim_errors(seen.picture, seen.case)[measure.kind]
-
-
-def directions_right(seen: Look) -> float:
-    """Share of the limbs' bones that point within 10 degrees to where the person points who sets the pose."""
-    person = torch.tensor(person_pose(seen.case).skeleton.people[0])
-    ways = [
-        torch.stack([points[end] - points[start] for start, end in LIMBS])
-        for points in (seen.reading.keypoints[0], person)
-    ]
-    return float((torch.cosine_similarity(*ways, dim=1) >= math.cos(math.radians(10))).float().mean())
 
 
 def attributes_right(seen: Look, measure: Measure) -> dict[str, bool]:
