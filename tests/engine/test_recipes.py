@@ -20,7 +20,8 @@ from ipa_app.imaging.result_files import NotMadeHereError, write_result
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.hashing import picture_hash
 from tests.engine.conftest import noise_picture
-from tests.sample_requests import OF_TASK, PRESETS, STYLES, differences, sample_request
+from tests.sample_requests import EVERYWHERE, OF_TASK, PRESETS, STYLES, differences, sample_request
+from tests.tiny_models import tiny_fast_way
 
 
 @pytest.fixture
@@ -29,7 +30,9 @@ def written(tiny_bundle_dir: Path, tmp_path: Path) -> Any:
     entry = entry_from_folder(tiny_bundle_dir, name="other")
 
     def write(request: GenerateRequest, *, output_format: Any = "webp") -> Path:
-        plan = make_plan(request, replace(entry, presets=PRESETS, styles=STYLES))
+        # A fast way keeps to a guidance of its own, which is noted: here the one that is asked for.
+        fast = tiny_fast_way(Path("m"), guidance_scale=EVERYWHERE["guidance_scale"])
+        plan = make_plan(request, replace(entry, presets=PRESETS, styles=STYLES, fast=fast))
         path = tmp_path / "result"
         settings = metadata_of(plan, scheduler="A", precision="float32")
         inputs = pack_inputs(input_pictures(plan))
