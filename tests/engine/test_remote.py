@@ -79,11 +79,12 @@ def test_what_a_place_breaks_is_that_requests_alone(manager: ModelManager, caplo
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_where_one_thread_ends_the_others_begin_nothing_more(manager: ModelManager) -> None:
-    free, begun = threading.Event(), list[int]()
+    free, submitted, begun = threading.Event(), threading.Event(), list[int]()
 
     def draw(request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
         begun.append(request.seed or 0)
         if request.seed == 1:
+            submitted.wait(TIMEOUT_S)
             raise SystemExit
         while not free.is_set():
             yield None
@@ -94,6 +95,7 @@ def test_where_one_thread_ends_the_others_begin_nothing_more(manager: ModelManag
     while not begun:
         threading.Event().wait(0.01)
     jobs = [engine.submit(GenerateRequest(**{**SINGLE, "seed": seed})) for seed in (1, 3)]
+    submitted.set()
     for job in (*jobs, beside):
         with pytest.raises(InternalError):
             job.result(TIMEOUT_S)

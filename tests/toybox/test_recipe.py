@@ -115,7 +115,7 @@ def test_what_is_filled_stays_what_it_was_around_the_hole(work: Path) -> None:
     end = torch.from_numpy(load_trajectories(work)[row, -1]).float()
     around = ~holes.mask[row].expand_as(end)
     assert 0 < int(around.sum()) < around.numel()
-    assert torch.allclose(end[around], holes.latents[row][around], atol=2e-3)
+    assert torch.allclose(end[around], holes.latents[row][around], atol=2e-3, rtol=1e-3)
     assert holes.mask[[i for i, each in enumerate(asked) if each.filled is None]].all()
 
 

@@ -81,8 +81,8 @@ class WatchedStudio(Studio):
         self.asked: list[str] = []
         super().__init__(**parts)
 
-    def _start(self, order: Order) -> str:
-        job_id = super()._start(order)
+    def _start(self, order: Order, *, keep: bool) -> str:
+        job_id = super()._start(order, keep=keep)
         self.asked.append(job_id)
         return job_id
 
