@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
@@ -41,7 +42,9 @@ def test_softer_pictures_are_farther_from_drawings(
 def test_the_distance_is_the_unbiased_one_with_a_gaussian_kernel() -> None:
     torch.manual_seed(0)
     judge = Judge(64).eval()
-    pictures = [Image.effect_noise((64, 64), spread).convert("RGB") for spread in (20, 40, 60, 80)]
+    rng = np.random.default_rng(0)
+    noise = [rng.normal(128, spread, (64, 64)).clip(0, 255).astype(np.uint8) for spread in (20, 40, 60, 80)]
+    pictures = [Image.fromarray(each).convert("RGB") for each in noise]
     first, second = pictures[:2], pictures[2:]
     with torch.no_grad():
         batch = torch.stack([torch.tensor(list(p.getdata())).T.reshape(3, 64, 64) for p in pictures]) / 127.5 - 1
