@@ -11,7 +11,7 @@ import argparse
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,10 +70,11 @@ def judge_pixels(judge: Judge, pictures: Sequence[Image.Image]) -> torch.Tensor:
     return torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def held_out_views(count: int) -> list[world.View]:
-    """Views of characters that no training sees, the same in every run."""
+def held_out_views(count: int, *, are_free: bool = False) -> list[world.View]:
+    """Views of characters that no training sees, the same in every run; `are_free` frees the limbs from the poses."""
     rng = random.Random("drawings")
-    return [world.sample_view(rng, held_out=True) for _ in range(count)]
+    views = [world.sample_view(rng, held_out=True) for _ in range(count)]
+    return [replace(view, scene=replace(view.scene, is_free=are_free)) for view in views]
 
 
 def drawings_read(
@@ -186,8 +187,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judge", type=Path, default=JUDGE, help="folder of the judge")
     parser.add_argument("--drawings", type=int, default=2000, help="of characters that no training sees")
+    parser.add_argument("--free-limbs", action="store_true", help="that point anywhere, of which no training knows")
     arguments = parser.parse_args()
-    judge, views = load_judge(arguments.judge), held_out_views(arguments.drawings)
+    judge, views = load_judge(arguments.judge), held_out_views(arguments.drawings, are_free=arguments.free_limbs)
     columns = {name: drawings_read(judge, views, wear) for name, wear in WEARS.items()}
     print("| |", " | ".join(columns), "|")
     print("|---" * (1 + len(columns)) + "|")

@@ -6,7 +6,7 @@ The file holds what `metadata_of` notes and the pictures that `input_pictures` n
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -95,9 +95,7 @@ def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: s
 
 def input_pictures(plan: Plan) -> dict[str, Image.Image]:
     """Name the pictures that a plan draws from: those that its metadata mentions, and no others."""
-    pictures = dict(zip(REFERENCE_NAMES, (each.image for each in plan.noted_references), strict=False))
-    masks = zip(REGION_NAMES, (each.region_mask for each in plan.noted_references), strict=False)
-    pictures |= {name: mask for name, mask in masks if mask is not None}
+    pictures = reference_pictures(plan.noted_references)
     # Keypoints are noted whole; a picture that is only extended may have no mask.
     own = {name: picture for name, picture in plan.task.pictures(plan).items() if isinstance(picture, Image.Image)}
     away = {} if plan.negative_reference is None else {"negative_reference": plan.negative_reference}
@@ -107,6 +105,13 @@ def input_pictures(plan: Plan) -> dict[str, Image.Image]:
 def pack_inputs(pictures: Mapping[str, Image.Image]) -> dict[str, str]:
     """Write input pictures as text for a result's file, at a size that keeps the file reasonable."""
     return {name: pack_picture(image, longest=LONGEST_SIDE[INPUT_KINDS[name]]) for name, image in pictures.items()}
+
+
+def reference_pictures(references: Sequence[Reference]) -> dict[str, Image.Image]:
+    """Name the pictures of references, and the masks of their places, as files have them."""
+    pictures = dict(zip(REFERENCE_NAMES, (each.image for each in references), strict=False))
+    masks = zip(REGION_NAMES, (each.region_mask for each in references), strict=False)
+    return pictures | {name: mask for name, mask in masks if mask is not None}
 
 
 def read_request(path: str | Path) -> GenerateRequest:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from ipa_app.adapter.kinds import USUAL_NAMES
-from ipa_app.engine.references import Reference
+from ipa_app.engine.references import Reference, slot_name
 from ipa_app.engine.requests import GenerateRequest, picture_seeds
 from ipa_app.engine.tasks import TASKS
 from ipa_app.engine.tasks.task import Task, no_whole_step
@@ -196,7 +196,7 @@ def _check_range(plan: Plan) -> None:
     whole = (request.start, request.end, "end")
     numbered = enumerate(request.references, start=1)
     own = (
-        (max(request.start, each.start), min(request.end, each.end), f"reference_end{f'_{number}' * (number > 1)}")
+        (max(request.start, each.start), min(request.end, each.end), slot_name("reference_end", number))
         for number, each in numbered
     )
     for start, end, field in (whole, *own):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -187,18 +188,19 @@ def _image_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tuple
     away = None
     if plan.negative_reference is not None:
         away = model.encode(square_for_clip(plan.negative_reference.convert("RGB")), adapter)
-    where: Any = {
-        "size": inputs.picture_size or plan.canvas_size,
-        "window": inputs.window or (0, 0, *plan.canvas_size),
-        "grid": model.latent_size(plan.canvas_size),
-    }
+    placed = partial(
+        place,
+        size=inputs.picture_size or plan.canvas_size,
+        window=inputs.window or (0, 0, *plan.canvas_size),
+        grid=model.latent_size(plan.canvas_size),
+    )
     return tuple(
         _joined(references, job=job, model=model, adapter=adapter, away=away)
         .with_scale(plan.image_scale)
         .with_range(start, end)
         .with_mask(None if mask is None else torch.from_numpy(np.array(mask, np.float32)))
         for start, end, counted in spans(request.references, request.start, request.end)
-        for references, mask in place(counted, **where)
+        for references, mask in placed(counted)
     )
 
 

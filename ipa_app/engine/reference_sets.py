@@ -16,6 +16,7 @@ from ipa_app.engine.metadata import (
     REGION_NAMES,
     noted_reference,
     pack_inputs,
+    reference_pictures,
     restored_references,
 )
 from ipa_app.engine.references import Reference
@@ -51,11 +52,9 @@ class ReferenceSet:
 
     def to_json(self) -> str:
         """Return the file's content; its name comes first."""
-        pictures = dict(zip(REFERENCE_NAMES, (each.image for each in self.references), strict=False))
-        masks = zip(REGION_NAMES, (each.region_mask for each in self.references), strict=False)
-        pictures |= {name: mask for name, mask in masks if mask is not None}
         notes = [noted_reference(each) for each in self.references]
-        return json.dumps({_NAME: self.name, _KEY: notes, _PICTURES: pack_inputs(pictures)}, indent=1)
+        packed = pack_inputs(reference_pictures(self.references))
+        return json.dumps({_NAME: self.name, _KEY: notes, _PICTURES: packed}, indent=1)
 
     @classmethod
     def from_json(cls, data: bytes) -> ReferenceSet:

@@ -130,6 +130,11 @@ class Reference:
         object.__setattr__(self, "region_mask", region_levels(self.region_mask))
 
 
+def slot_name(name: str, number: int) -> str:
+    """Name an option of a reference by the reference's number: the first one's is called as in the API."""
+    return name if number == 1 else f"{name}_{number}"
+
+
 def spans(
     references: Sequence[Reference], start: float, end: float
 ) -> Iterator[tuple[float, float, tuple[Reference, ...]]]:

@@ -15,9 +15,8 @@ one that is shown. What means nothing to the model, as particles do, stands for 
 Where what is said of something comes before it, as in Chinese, `clauses` says how that begins and ends: a model knows
 it in its own order alone. What begins with one of `begin` has none of these in it, and may have those of `within`.
 What is moved behind its noun comes before the next of `join`, and before what means nothing. `articles` has a word to
-be said before what begins with a word of the groups that it names, where the language has no such word. Of characters
-described in Chinese, Toybox drew the fur's colour in 4 pictures of 10 without it and in all with it, and in 1 of 14
-where clauses stayed before their nouns.
+be said before what begins with a word of the groups that it names, where the language has no such word: without it,
+and with clauses before their nouns, a model that has learned from whole English captions loses the first colour.
 """
 
 from __future__ import annotations

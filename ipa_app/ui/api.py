@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-from ipa_app.engine.references import MOST_REFERENCES, Reference
+from ipa_app.engine.references import MOST_REFERENCES, Reference, slot_name
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.tasks import TASKS
@@ -22,7 +22,7 @@ from ipa_app.errors import UserError
 from ipa_app.options import Option, options
 from ipa_app.ui.calls import Endpoint, Picture, awaited
 from ipa_app.ui.failures import explained
-from ipa_app.ui.form import build_request, slot_name
+from ipa_app.ui.form import build_request
 from ipa_app.ui.studio import Studio, UnsavedError, save_pictures
 from ipa_app.ui.tabs import tab_for
 

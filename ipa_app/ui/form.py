@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from ipa_app.engine.references import MOST_REFERENCES, Reference
+from ipa_app.engine.references import MOST_REFERENCES, Reference, slot_name
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError, blaming
@@ -66,11 +66,6 @@ def checked_values(task: str, sent: Mapping[str, object], *, names: Sequence[str
     declared = options(GenerateRequest)
     values, _ = _split(declared, sent, task=task)
     return {name: check(declared[name], values[name]) for name in names}
-
-
-def slot_name(name: str, number: int) -> str:
-    """Name an option of a reference by the reference's number: the first one's is called as in the API."""
-    return name if number == 1 else f"{name}_{number}"
 
 
 def _names() -> set[str]:

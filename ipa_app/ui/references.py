@@ -10,13 +10,13 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from ipa_app.engine.references import MOST_REFERENCES, Reference
+from ipa_app.engine.references import MOST_REFERENCES, Reference, slot_name
 from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import SquareMode, side_by_side, squares_for_clip
 from ipa_app.messages import Message
 from ipa_app.options import options
 from ipa_app.ui.controls import AT_ONCE, control, picture_input
-from ipa_app.ui.form import PAINTED, open_upload, reference_name, slot_name
+from ipa_app.ui.form import PAINTED, open_upload, reference_name
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.pictures import inline_picture
 from ipa_app.ui.regions import RegionPanel, fill_region, region_panel

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from PIL import Image
 
-from ipa_app.engine.references import MOST_REFERENCES, Reference
+from ipa_app.engine.references import MOST_REFERENCES, Reference, slot_name
 from ipa_app.engine.regions import REGION_COLOURS, show_regions
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
@@ -18,7 +18,7 @@ from ipa_app.messages import Message
 from ipa_app.options import options
 from ipa_app.ui.controls import AT_ONCE, CHECKED, control, mask_box, mask_editor
 from ipa_app.ui.failures import explained
-from ipa_app.ui.form import checked_values, read_references, reference_name, slot_name
+from ipa_app.ui.form import checked_values, read_references, reference_name
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.pictures import inline_picture, keep_picture
 from ipa_app.ui.tabs import OPENING
