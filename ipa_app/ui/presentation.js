@@ -2,7 +2,8 @@
 // the start screen. The mode is in the page's address, so that a page that is loaded anew is in it again.
 
 const MODE = "#presentation";
-const STORED = ["ipa-language", "ipa-running"];
+// All that the page keeps in the browser begins so.
+const STORED = "ipa-";
 
 const screen = element.querySelector("dialog");
 const [name, seconds] = location.hash.split("=");
@@ -22,7 +23,7 @@ const isBusy = () => document.querySelector("#status .ipa-busy") !== null;
 // The next one finds nothing of the one before: what was set goes with the page, what was kept is deleted.
 function beginAnew() {
   sessionStorage.clear();
-  STORED.forEach((key) => localStorage.removeItem(key));
+  Object.keys(localStorage).filter((key) => key.startsWith(STORED)).forEach((key) => localStorage.removeItem(key));
   trigger("apply");
   // Whatever keeps the server from answering.
   setTimeout(() => location.reload(), 5000);
