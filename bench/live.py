@@ -150,6 +150,9 @@ class LiveVisitor:
     def painting(self) -> Iterator[Callable[[int], None]]:
         """Go to the tab for painting; what is yielded paints a stroke at a place of its own."""
         take_example(self._page, "inpaint")
+        # Without the mask that the example brings, inside of which a stroke changes nothing.
+        self._page.locator("#inpaint-mask-panel > button").click()
+        self._page.locator("#inpaint-mask button[aria-label='Remove Image']").click()
         canvas = self._page.locator("#inpaint-editor .pixi-target canvas")
 
         def paint(number: int) -> None:

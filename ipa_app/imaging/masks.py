@@ -43,6 +43,13 @@ def fit_mask(mask: Image.Image, size: tuple[int, int], *, may_be_empty: bool = F
     return mask
 
 
+def join_masks(mask: Image.Image, other: Image.Image | None) -> Image.Image:
+    """Return where either of two masks of any greys is, as strongly as the stronger is, of the first one's size."""
+    if other is None:
+        return mask
+    return ImageChops.lighter(mask, other.resize(mask.size, Image.Resampling.NEAREST))
+
+
 def editor_mask(editor_value: Mapping[str, Any] | None) -> tuple[Image.Image, Image.Image]:
     """Turn what gr.ImageEditor sends into the picture and its mask.
 

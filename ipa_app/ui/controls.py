@@ -147,7 +147,7 @@ def mask_editor(label: Message, *, elem_id: str, colour: str, side: int, brush: 
 
 
 def mask_box(label: Message, *, elem_id: str, height: int) -> tuple[gr.Accordion, gr.Image]:
-    """Lay out an upload box for a mask in place of what is painted, and return the accordion that it lies in, and it.
+    """Lay out an upload box for a mask beside what is painted, and return the accordion that it lies in, and it.
 
     Args:
         label: what it means.

@@ -12,7 +12,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError, blaming
 from ipa_app.imaging.mask_files import MaskFile, read_region_mask
-from ipa_app.imaging.masks import editor_levels
+from ipa_app.imaging.masks import editor_levels, join_masks
 from ipa_app.imaging.opening import BLACK, CLIP_MEAN, Opened, check_visible, flatten, read_image
 from ipa_app.messages import Message, english
 from ipa_app.options import Option, check, options
@@ -132,7 +132,7 @@ def _of_slot(number: int) -> Iterator[None]:
 
 
 def _region_mask(sent: Mapping[str, object], upload: Any, *, region: str, number: int) -> MaskFile | None:
-    """Open where a reference counts: a file of any kind, or what was painted on the page.
+    """Open where a reference counts: a file of any kind, what was painted on the page, or both.
 
     On the page both wait while another place is chosen.
     """
@@ -140,10 +140,11 @@ def _region_mask(sent: Mapping[str, object], upload: Any, *, region: str, number
     if name in sent and region != "painted":
         return None
     with blaming("region_mask"):
-        if upload is not None:
-            return read_region_mask(file_path(upload, field="region_mask"))
         levels = editor_levels(painted_files(sent.get(name), field="region_mask"))
-        return MaskFile(mask=levels) if levels else None
+        if upload is None:
+            return MaskFile(mask=levels) if levels else None
+        read = read_region_mask(file_path(upload, field="region_mask"))
+        return replace(read, mask=join_masks(read.mask, levels))
 
 
 def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:

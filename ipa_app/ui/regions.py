@@ -45,7 +45,7 @@ class RegionPanel:
         box: holds the others; shown where the reference counts in what is painted.
         editor: to paint in.
         softness: of the edge.
-        file: a mask in place of what is painted.
+        file: a mask beside what is painted.
         fold: holds it.
         show: the button.
         shown: all regions, each in its colour.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
-from PIL import Image, ImageCms
+from PIL import Image, ImageChops, ImageCms
 
 from ipa_app.errors import UserError
 from ipa_app.ui.form import build_request
@@ -103,6 +103,23 @@ def test_what_was_painted_on_the_page_means_what_it_shows(tmp_path: Path) -> Non
     assert request.mask is not None
     assert request.mask.getbbox() == (0, 0, 50, 60)
     assert request.mask.crop((0, 0, 50, 60)).getextrema() == (255, 255)
+
+
+def test_what_is_painted_beside_a_file_is_added_to_its_mask(tmp_path: Path) -> None:
+    ground = upload(tmp_path, encoded(Image.new("RGB", (100, 60))), "image.png")
+    file, strokes = Image.new("L", (100, 60)), Image.new("RGBA", (100, 60))
+    file.paste(255, (0, 0, 20, 60))
+    strokes.paste((255, 45, 120, 255), (50, 0, 70, 60))
+    mask = upload(tmp_path, encoded(file), "mask.png")
+    painted = {"background": ground, "layers": [upload(tmp_path, encoded(strokes), "layer_0.png")], "composite": None}
+    both = ImageChops.lighter(file, strokes.getchannel("A")).tobytes()
+    inpaint = build_request("inpaint", {"image": ground, "mask": mask, "painted": painted})
+    assert inpaint.mask is not None
+    assert inpaint.mask.tobytes() == both
+    place = {"reference": ground, "region": "painted", "region_mask": mask, "region_painted": painted}
+    (reference,) = build_request("variation", place).references
+    assert reference.region_mask is not None
+    assert reference.region_mask.tobytes() == both
 
 
 @pytest.mark.parametrize("layers", [[], [Image.new("RGBA", (768, 461))]], ids=["no strokes yet", "all wiped away"])

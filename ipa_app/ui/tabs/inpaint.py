@@ -20,7 +20,7 @@ from ipa_app.engine.tasks.area import mark_area, show_area
 from ipa_app.engine.tasks.inpaint import EXTENSIONS, Inpaint, InpaintOptions
 from ipa_app.errors import UserError, blaming
 from ipa_app.imaging.mask_files import read_mask
-from ipa_app.imaging.masks import editor_mask, fit_mask
+from ipa_app.imaging.masks import editor_mask, fit_mask, join_masks
 from ipa_app.imaging.opening import Opened
 from ipa_app.imaging.transparency import note_of_transparency, on_white, opacity_of
 from ipa_app.messages import Message
@@ -94,21 +94,21 @@ def _picture_to_change(sent: Mapping[str, Any], studio: Studio) -> Image.Image |
 def read_mask_input(
     sent: Mapping[str, Any], values: Mapping[str, Any], opened: Mapping[str, Opened]
 ) -> tuple[dict[str, Any], list[Message]]:
-    """Open what was painted on the page, which means what it shows, or a file, which may be anything.
+    """Open what was painted on the page, which means what it shows, and a file, which may be anything.
 
-    What was painted counts where there is no file.
+    Where there is a file, what was painted is added to it.
     """
     mask, picture = sent.get("mask"), opened.get("image")
     if picture is None:
         return {}, []
     may_be_empty = any(values.get(side) for side in EXTENSIONS)
     with blaming("mask"):
+        painted = painted_mask(sent.get("painted"))
         if mask is None:
-            painted = painted_mask(sent.get("painted"))
             return {"mask": painted and fit_mask(painted, picture.image.size, may_be_empty=may_be_empty)}, []
         read = read_mask(file_path(mask, field="mask"), picture, may_be_empty=may_be_empty)
     # Who swaps a mask has seen how much of the picture it marks.
-    return {"mask": read.mask}, [*read.notes, *([] if values.get("mask_invert") else _note_of_size(read.mask))]
+    return {"mask": join_masks(read.mask, painted)}, [*read.notes, *([] if values.get("mask_invert") else _note_of_size(read.mask))]
 
 
 def _note_of_size(mask: Image.Image) -> list[Message]:
