@@ -108,7 +108,8 @@ def read_mask_input(
             return {"mask": painted and fit_mask(painted, picture.image.size, may_be_empty=may_be_empty)}, []
         read = read_mask(file_path(mask, field="mask"), picture, may_be_empty=may_be_empty)
     # Who swaps a mask has seen how much of the picture it marks.
-    return {"mask": join_masks(read.mask, painted)}, [*read.notes, *([] if values.get("mask_invert") else _note_of_size(read.mask))]
+    notes = [*read.notes, *([] if values.get("mask_invert") else _note_of_size(read.mask))]
+    return {"mask": join_masks(read.mask, painted)}, notes
 
 
 def _note_of_size(mask: Image.Image) -> list[Message]:
