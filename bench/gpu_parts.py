@@ -192,7 +192,7 @@ def measure_speed(run: Run) -> None:
     """Draw with the app and with plain diffusers in half precision, in turn."""
     run.built("sd15")
     plain, manager = _plain(run), run.manager()
-    engine, together = Engine(manager), Engine(manager, batch_limit=run.batch)
+    engine, together = Engine(manager, batch_limit=1), Engine(manager, batch_limit=run.batch)
     _measure(run, [*_rows(run, engine, plain), *_rows_of_the_app(run, engine, together)])
     for each in (engine, together):
         each.close()

@@ -276,7 +276,7 @@ def build_cluster_engine(
     handle, replicas = _replicas(settings)
     models = ClusterModels(catalog, adapters=adapters)
     draw = ClusterDraw(models, handle, patience=settings.patience)
-    device = ClusterDevice(draw, models, places=replicas * settings.batch, is_own=settings.is_local)
+    device = ClusterDevice(draw, models, places=replicas * settings.requests_at_once, is_own=settings.is_local)
     return Engine(models, limits=limits, device=device)
 
 

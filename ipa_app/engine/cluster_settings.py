@@ -21,7 +21,8 @@ class ClusterSettings:
     Attributes:
         address: "local" for replicas on this machine alone, or that of a cluster that runs; empty for none.
         replicas: how many there are to be; 0 for one to each GPU, and one where there are none.
-        batch: most pictures that a replica draws in one batch; more than 1 gives up byte-equality for speed.
+        batch: most pictures that a device draws in one batch, and most requests that a replica has at a time; 0 for
+            what suits the model, of one request.
         patience: seconds for which nothing may be heard of a request that is drawn; what is stuck for longer is ended.
         threads: that each replica's model takes.
         device: a torch device for every replica; empty for the fastest there is.
@@ -44,11 +45,16 @@ class ClusterSettings:
         return cls(
             address=environment.get(CLUSTER_VARIABLE, "").strip(),
             replicas=whole_number(environment, "IPA_REPLICAS", 0),
-            batch=whole_number(environment, "IPA_BATCH", 1),
+            batch=whole_number(environment, "IPA_BATCH", 0),
             patience=whole_number(environment, "IPA_STUCK_SECONDS", _STUCK_S),
             threads=whole_number(environment, "OMP_NUM_THREADS", 1),
             device=environment.get("IPA_DEVICE", "").strip(),
         )
+
+    @property
+    def requests_at_once(self) -> int:
+        """How many requests a replica has at a time."""
+        return max(1, self.batch)
 
     @property
     def is_local(self) -> bool:

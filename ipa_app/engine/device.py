@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from ipa_app.engine.batch import fitting_batch, usual_batch_limit
 from ipa_app.engine.board import Report
 from ipa_app.engine.job import Job
-from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out, wait_for_model
+from ipa_app.engine.worker import carry_out, wait_for_model
 from ipa_app.messages import Message
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class Turns(Protocol):
         """Take from the queue a single picture that is to be drawn before the next one of a job; None for none."""
         ...
 
-    def next_picture(self) -> None:
-        """Hear that the next picture of a job is begun, and that all who were to be let pass have been."""
+    def next_batch(self, pictures: int) -> None:
+        """Hear that a job goes on after so many of its pictures, and that all who were to be let pass have been."""
         ...
 
     def nobody_else_waits(self, jobs: Sequence[Job]) -> bool:
@@ -55,7 +56,7 @@ class Device(Protocol):
 
     Attributes:
         places: how many requests it draws at once, each in a thread of the engine's.
-        lets_pass: whether single pictures can come between two pictures of a request.
+        lets_pass: whether single pictures can come between two batches of a request.
         offers_live: whether a request may follow what its visitor is just changing: it begins and stops at once.
     """
 
@@ -90,21 +91,22 @@ class LocalDevice:
     """The device of this process. Jobs that fit together are drawn in one batch."""
 
     places = 1
+    lets_pass = True
     offers_live = True
     trouble = None
 
-    def __init__(self, manager: ModelManager, *, detector: PoseDetector, batch_limit: int = EXACT_BATCH_LIMIT) -> None:
+    def __init__(self, manager: ModelManager, *, detector: PoseDetector, batch_limit: int | None = None) -> None:
         """Draw with the models of a manager.
 
         Args:
             manager: of this process.
             detector: for poses from photos.
-            batch_limit: most pictures drawn in one batch; more than 1 gives up byte-equality for speed.
+            batch_limit: most pictures of a model's own size drawn in one batch, fewer of larger ones; None for what
+                suits the model. More than 1 gives up byte-equality for speed.
         """
         self._manager = manager
         self._detector = detector
         self._batch_limit = batch_limit
-        self.lets_pass = batch_limit == EXACT_BATCH_LIMIT
 
     def draw(self, job: Job, turns: Turns) -> None:
         """Carry out a job and what fits beside it. No model is held between two, so that another can take its memory.
@@ -114,9 +116,16 @@ class LocalDevice:
         model = wait_for_model(job, self._manager)
         if model is None:
             return
-        room = 0 if job.live else self._batch_limit - job.plan.request.count
+        usual = self._batch_limit or usual_batch_limit(model, exact=self._manager.exact)
+        limit = fitting_batch(usual, job.plan)
+        room = 0 if job.live else limit - job.plan.request.count
         jobs = [job, *turns.companions(job, room=room)]
-        self._carry_out(jobs, model, turns, before_next=lambda: self._let_pass(job, model, turns))
+
+        def let_pass(pictures: int) -> None:
+            self._let_pass(job, model, turns, limit=limit)
+            turns.next_batch(pictures)
+
+        self._carry_out(jobs, model, turns, limit=limit, before_next=let_pass)
 
     def reports(self) -> Sequence[Report]:
         """Return nothing: this process speaks for itself."""
@@ -125,21 +134,26 @@ class LocalDevice:
     def close(self) -> None:
         """Hold nothing: the models are the manager's."""
 
-    def _let_pass(self, job: Job, model: LoadedModel, turns: Turns) -> None:
-        """Draw single pictures of others, where it is their turn, before the next picture of a job."""
+    def _let_pass(self, job: Job, model: LoadedModel, turns: Turns, *, limit: int) -> None:
+        """Draw single pictures of others, where it is their turn, before the next pictures of a job."""
         while (single := turns.cut_in(job)) is not None:
             job.let_pass()
-            self._carry_out([single], model, turns, before_next=lambda: None)
-        turns.next_picture()
+            self._carry_out([single], model, turns, limit=limit)
 
     def _carry_out(
-        self, jobs: Sequence[Job], model: LoadedModel, turns: Turns, *, before_next: Callable[[], None]
+        self,
+        jobs: Sequence[Job],
+        model: LoadedModel,
+        turns: Turns,
+        *,
+        limit: int,
+        before_next: Callable[[int], None] = lambda _drawn: None,
     ) -> None:
         carry_out(
             jobs,
             model,
             detector=self._detector,
-            batch_limit=self._batch_limit,
+            batch_limit=limit,
             has_time=lambda: turns.nobody_else_waits(jobs),
             before_next=before_next,
             on_drawn=turns.drawn,

@@ -20,7 +20,6 @@ from ipa_app.engine.queue import FairQueue, Limits
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.series import Part, Series
 from ipa_app.engine.tasks.pose_search import PoseSearch
-from ipa_app.engine.worker import EXACT_BATCH_LIMIT
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 from ipa_app.models.manager import ModelManager
@@ -47,7 +46,7 @@ class Engine:
         manager: Models,
         *,
         limits: Limits | None = None,
-        batch_limit: int = EXACT_BATCH_LIMIT,
+        batch_limit: int | None = None,
         device: Device | None = None,
     ) -> None:
         """Start a thread for each place of the device.
@@ -78,7 +77,7 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    def _own_device(self, manager: Models, *, batch_limit: int) -> Device:
+    def _own_device(self, manager: Models, *, batch_limit: int | None) -> Device:
         if not isinstance(manager, ModelManager):
             raise TypeError("models that are held elsewhere need a device that draws there")
         return LocalDevice(manager, detector=self._detector, batch_limit=batch_limit)
@@ -283,7 +282,7 @@ class Engine:
         return waiting
 
     def cut_in(self, job: Job) -> Job | None:
-        """Take from the queue what is to be drawn between two pictures of a job, which is one picture at a time."""
+        """Take from the queue what is to be drawn between two batches of a job, which is one picture at a time."""
         with self._changed:
             self._leave()
             single = self._waiting.cut_in(lambda other: self._may_cut_in(other, job))
@@ -292,10 +291,10 @@ class Engine:
                 self._announce_positions()
         return single
 
-    def next_picture(self) -> None:
-        """Go on with what was interrupted by those who cut in."""
+    def next_batch(self, pictures: int) -> None:
+        """Go on with what was interrupted by those who cut in, after so many of its pictures."""
         with self._changed:
-            self._waiting.next_picture()
+            self._waiting.next_batch(pictures)
             self._announce_positions()
 
     def nobody_else_waits(self, jobs: Sequence[Job]) -> bool:
@@ -371,7 +370,7 @@ class Engine:
             place.item.move_to(index + len(self._running), wait_s=wait_s)
 
     def _may_cut_in(self, single: Job, job: Job) -> bool:
-        """Return whether a picture can be drawn between two of a job: alone, by the model that is there."""
+        """Return whether a picture can be drawn between two batches of a job: alone, by the model that is there."""
         fits = not (single.bulk or single.live) and single.plan.entry.name == job.plan.entry.name
         return self.device.lets_pass and fits
 

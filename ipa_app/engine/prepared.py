@@ -96,7 +96,9 @@ class PreparedJob:
             progress = Progress(phase="decoding", step=done, steps=total, message=Message("doing.decoding"))
         else:
             which = Message("doing.drawing")
-            if len(plan.seeds) > 1:
+            if pictures > 1:
+                which = Message("doing.pictures", first=made + 1, last=made + pictures, total=len(plan.seeds))
+            elif len(plan.seeds) > 1:
                 which = Message("doing.picture", number=made + 1, total=len(plan.seeds))
             progress = Progress(phase="denoising", step=done, steps=total, message=which, preview=self._preview)
         self._preview = None

@@ -208,7 +208,7 @@ class FairQueue(Generic[Item]):
         self._take(next(entry for _, entry in self._ordered() if entry.item is item))
 
     def cut_in(self, fits: Callable[[Item], bool]) -> Item | None:
-        """Take a single picture that is to be drawn before the next one of what has begun; None where there is none.
+        """Take a single picture that is to be drawn before the next batch of what has begun; None where there is none.
 
         Between two of those comes at most one of every visitor who waits by then.
 
@@ -226,9 +226,9 @@ class FairQueue(Generic[Item]):
                 return entry.item
         return None
 
-    def next_picture(self) -> None:
-        """Go on with what has begun."""
-        self._draw(self._tag + 1)
+    def next_batch(self, pictures: int) -> None:
+        """Go on with what has begun, after so many of its pictures."""
+        self._draw(self._tag + pictures)
 
     def _draw(self, tag: int) -> None:
         """Move the clock on to the picture that is drawn now, and begin a new round of those who are let pass."""

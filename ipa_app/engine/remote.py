@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from ipa_app.engine.batch import fitting_batch, usual_batch_limit
 from ipa_app.engine.board import Report
 from ipa_app.engine.device import Turns
 from ipa_app.engine.job import Job
@@ -19,7 +20,7 @@ from ipa_app.engine.observable import InternalError
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import AllWithheld, GenerateResult, Progress
-from ipa_app.engine.worker import EXACT_BATCH_LIMIT, carry_out
+from ipa_app.engine.worker import carry_out
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 
@@ -70,6 +71,7 @@ def draw_remotely(
     previews: bool,
     model: LoadedModel,
     detector: PoseDetector,
+    exact: bool,
 ) -> Events:
     """Carry out a request; this is what runs in the other process. As in `RemoteDraw`, but it raises nothing.
 
@@ -79,13 +81,15 @@ def draw_remotely(
         previews: as it came.
         model: the request's.
         detector: for poses from photos.
+        exact: as for `usual_batch_limit`.
     """
     plan = make_plan(request, with_adapter(model.entry, adapter, called=request.adapter))
     job = Job(plan, on_cancel=lambda _: None, previews=previews)
+    limit = fitting_batch(usual_batch_limit(model, exact=exact), plan)
     work = threading.Thread(
         target=carry_out,
         args=([job], model),
-        kwargs={"detector": detector, "batch_limit": EXACT_BATCH_LIMIT},
+        kwargs={"detector": detector, "batch_limit": limit},
         name="drawing",
         daemon=True,
     )

@@ -101,7 +101,7 @@ class Replica:
             adapters=AdapterSet(os.environ.get(ADAPTERS_VARIABLE, "")),
         )
         self._settings = ClusterSettings.from_environment(os.environ)
-        self._engine = Engine(self._manager, batch_limit=self._settings.batch)
+        self._engine = Engine(self._manager, batch_limit=self._settings.batch or None)
         self._name = ray.get_runtime_context().get_actor_name() or ""
         self._adopting = asyncio.Lock()
         # When each job was last heard of.
@@ -233,7 +233,7 @@ def application(**options: Any) -> serve.Application:
     """
     usual = {
         # More would wait where they are, though another replica had nothing to do.
-        "max_ongoing_requests": ClusterSettings.from_environment(os.environ).batch,
+        "max_ongoing_requests": ClusterSettings.from_environment(os.environ).requests_at_once,
         "logging_config": {"enable_access_log": False},
     }
     return serve.deployment(Replica).options(**usual, **options).bind()

@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S = 0.2
 
-# Libraries choose their kernels by the size of the batch, and other kernels round otherwise: on a CPU, rows of a batch
-# of 2 to 8 differed from the same rows alone by 2e-6 in the UNet and 1e-5 in the decoder. A picture shall be the same
-# bytes alone or beside others, so the default is one per batch; more are faster on a GPU, and equal within rounding.
-EXACT_BATCH_LIMIT = 1
-
 
 def wait_for_model(job: Job, manager: ModelManager) -> LoadedModel | None:
     """Wait until a job's model is loaded, telling the job's watchers how far it is.
@@ -62,7 +57,7 @@ def carry_out(
     detector: PoseDetector,
     batch_limit: int,
     has_time: Callable[[], bool] = lambda: True,
-    before_next: Callable[[], None] = lambda: None,
+    before_next: Callable[[int], None] = lambda _drawn: None,
     on_drawn: Callable[[Sequence[Job], float], None] = lambda _drawn, _seconds: None,
 ) -> None:
     """Carry out jobs of equal batch keys; each ends with its result or with its own error, unless it gives way.
@@ -71,9 +66,9 @@ def carry_out(
         jobs: at least one.
         model: their model.
         detector: for poses from photos.
-        batch_limit: most pictures per batch.
+        batch_limit: most pictures per batch, where memory suffices for so many.
         has_time: whether previews may be made just now.
-        before_next: called between two batches, where others may be let pass.
+        before_next: called between two batches with how many pictures the first had; others may be let pass there.
         on_drawn: told after each batch whose pictures it had, one by one, and how many seconds it took.
     """
     # What escapes the jobs' own error handling must end them, never the worker.
@@ -99,7 +94,7 @@ def _run_jobs(
     detector: PoseDetector,
     batch_limit: int,
     has_time: Callable[[], bool],
-    before_next: Callable[[], None],
+    before_next: Callable[[int], None],
     on_drawn: Callable[[Sequence[Job], float], None],
 ) -> None:
     from ipa_app.engine.prepared import PreparedJob
@@ -120,7 +115,7 @@ def _run_jobs(
         _draw_batch(batch, model, budget=budget, has_time=has_time)
         on_drawn([prepared.job for prepared, _ in batch], time.monotonic() - since)
         if waiting:
-            before_next()
+            before_next(len(batch))
             since = time.monotonic()
 
 
@@ -131,18 +126,31 @@ def _draw_batch(
     budget: TimeBudget,
     has_time: Callable[[], bool],
 ) -> None:
-    """Draw one batch. When one of several jobs spoils it, they are drawn apart, so that only that one fails."""
+    """Draw one batch, in parts where it cannot be drawn whole.
+
+    When one of several jobs spoils it, they are drawn apart, so that only that one fails; and where memory does not
+    suffice for all of a job's pictures at once, it is for half of them.
+    """
+    from ipa_app.models.memory import OutOfMemoryError
+
     owners = list(dict.fromkeys(prepared for prepared, _ in batch))
-    if len(owners) == 1:
-        with owners[0].job.owning_errors():
-            _draw(batch, model, budget=budget, has_time=has_time)
-        return
+    parts: list[Sequence[tuple[PreparedJob, BatchItem]]] = []
     try:
-        _draw(batch, model, budget=budget, has_time=has_time)
-    except Exception:  # noqa: BLE001 - whose error it is shows, and is logged, when each is drawn alone
-        for prepared in owners:
-            alone = [(each, item) for each, item in batch if each is prepared]
-            _draw_batch(alone, model, budget=budget, has_time=has_time)
+        if len(batch) == 1:
+            with owners[0].job.owning_errors():
+                _draw(batch, model, budget=budget, has_time=has_time)
+        else:
+            _draw(batch, model, budget=budget, has_time=has_time)
+    except Exception as error:
+        if len(owners) > 1:  # whose error it is shows, and is logged, when each is drawn alone
+            parts = [[(each, item) for each, item in batch if each is owner] for owner in owners]
+        elif isinstance(error, OutOfMemoryError):
+            parts = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+        else:
+            with owners[0].job.owning_errors():
+                raise
+    for part in parts:
+        _draw_batch(part, model, budget=budget, has_time=has_time)
 
 
 def _draw(

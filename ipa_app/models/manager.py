@@ -62,7 +62,8 @@ class ModelManager(Models):
             device: a torch device; None takes the fastest there is.
             max_resident: how many models stay in memory; the one unused for longest goes first.
             in_background: whether `start` and `download` return at once; otherwise they load in the caller's thread.
-            exact: whether a processor draws in single precision, whatever it may be faster in.
+            exact: whether a processor draws in single precision, whatever it may be faster in, and one picture at a
+                time, wherever it draws.
             adapters: those that no model brings; none by default, until somebody adds one.
         """
         super().__init__(catalog, adapters=adapters)
@@ -75,6 +76,11 @@ class ModelManager(Models):
         # One load at a time: diffusers and transformers patch torch while they build a model.
         self._loading = threading.Lock()
         self._downloading = threading.Lock()
+
+    @property
+    def exact(self) -> bool:
+        """Whether pictures are to equal those of another processor, and those drawn beside others."""
+        return self._exact
 
     def state(self, name: str) -> ModelState:
         """Return where a model stands; see `Models`."""

@@ -82,7 +82,8 @@ def build_engine(
     if cluster.address:
         return _on_cluster(cluster, catalog, adapters=adapters, limits=limits)
     if not is_zero_gpu():
-        return Engine(ModelManager(catalog, device, exact=exact, adapters=adapters), limits=limits)
+        manager = ModelManager(catalog, device, exact=exact, adapters=adapters)
+        return Engine(manager, limits=limits, batch_limit=cluster.batch or None)
     try:
         import spaces  # before torch, which comes in with the first model
     except ImportError:
@@ -99,7 +100,7 @@ def build_engine(
             models[name] = _load(manager, name)
         except UserError as error:
             manager.leave_out(name, error.message)
-    return Engine(manager, limits=limits, device=RemoteDevice(drawing_on(models, gpu=spaces.GPU)))
+    return Engine(manager, limits=limits, device=RemoteDevice(drawing_on(models, gpu=spaces.GPU, exact=exact)))
 
 
 def _on_cluster(
@@ -118,12 +119,13 @@ def _on_cluster(
     return build_cluster_engine(catalog, settings=settings, adapters=adapters, limits=limits)
 
 
-def drawing_on(models: Mapping[str, LoadedModel], *, gpu: Callable[..., Any]) -> RemoteDraw:
+def drawing_on(models: Mapping[str, LoadedModel], *, gpu: Callable[..., Any], exact: bool) -> RemoteDraw:
     """Return what draws on a GPU that is lent for each request.
 
     Args:
         models: all that may be asked for, by name; loaded.
         gpu: the decorator, `spaces.GPU`.
+        exact: as for `usual_batch_limit`.
     """
     # Never used in this process: its lock must not be taken when the other one is forked.
     detector = PoseDetector()
@@ -136,7 +138,9 @@ def drawing_on(models: Mapping[str, LoadedModel], *, gpu: Callable[..., Any]) ->
     @gpu(duration=seconds)
     def on_gpu(request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
         model = models[request.model]
-        yield from draw_remotely(request, adapter=adapter, previews=previews, model=model, detector=detector)
+        yield from draw_remotely(
+            request, adapter=adapter, previews=previews, model=model, detector=detector, exact=exact
+        )
 
     def draw(request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
         yield Progress(phase="loading", message=Message("doing.waiting_for_gpu"))

@@ -26,7 +26,7 @@ def test_everybody_is_counted_and_drawn_for_once_more_alone(app: Served, capsys:
     before = len(engine.jobs)
     assert asyncio.run(load(url, visitors=3, hog=2, steps=1))
     told = capsys.readouterr().out.splitlines()
-    assert told[:2] == ["served 4 of 4, refused 0", "equal to their solo runs: 4"]
+    assert told[:2] == ["served 4 of 4, refused 0", "equal to their solo runs: 4, 4 of them in every bit"]
     assert told[2].startswith("wait: median ")
     assert told[2].endswith(", of 2")  # the first visitor's do not count
     jobs = engine.jobs[before:]
@@ -40,7 +40,7 @@ def test_everybody_is_counted_and_drawn_for_once_more_alone(app: Served, capsys:
 def test_whoever_is_refused_is_counted_with_what_was_said(app: Served, capsys: pytest.CaptureFixture[str]) -> None:
     assert not asyncio.run(load(app[0], visitors=2, hog=0, steps=10**6))
     told = capsys.readouterr().out.splitlines()
-    assert told[:2] == ["served 0 of 2, refused 2", "equal to their solo runs: 0"]
+    assert told[:2] == ["served 0 of 2, refused 2", "equal to their solo runs: 0, 0 of them in every bit"]
     assert [line for line in told if line.startswith("refused: ")] == [told[-1]]
     assert "steps" in told[-1]
 
@@ -61,12 +61,16 @@ def test_what_is_never_answered_is_counted_as_refused() -> None:
 
 
 def test_another_picture_than_the_one_drawn_alone_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    drawn = [Outcome(seed=seed, seconds=seed, pixels=f"picture {seed}") for seed in (1, 2, 3)]
-    alone = [*drawn[:2], Outcome(seed=3, seconds=0.5, pixels="another")]
+    drawn = [Outcome(seed=seed, seconds=seed, pixels=bytes([seed] * 9)) for seed in (1, 2, 3)]
+    alone = [
+        drawn[0],
+        Outcome(seed=2, seconds=2, pixels=bytes([3] * 9)),
+        Outcome(seed=3, seconds=0.5, pixels=bytes([5] + [3] * 8)),
+    ]
     assert not report(drawn, alone, others=drawn[1:], page=[0.1, 0.2, 0.6])
     assert capsys.readouterr().out.splitlines() == [
         "served 3 of 3, refused 0",
-        "equal to their solo runs: 2",
+        "equal to their solo runs: 2, 1 of them in every bit",
         "wait: median 2.5 s, worst 3.0 s, of 2",
         "one picture alone: median 1.00 s",
         "page: median answer 0.20 s, worst 0.60 s, of 3",

@@ -33,7 +33,7 @@ def order_of_rest(queue: FairQueue[str], item: str, pictures: int) -> list[str]:
     for _ in range(pictures):
         while (single := queue.cut_in(anything)) is not None:
             drawn.append(single)
-        queue.next_picture()
+        queue.next_batch(1)
         drawn.append(item)
     return drawn
 
@@ -178,7 +178,7 @@ def test_nobody_starves_whatever_the_others_do(seed: int) -> None:
             while number and (single := queue.cut_in(lambda _: True)) is not None:
                 picture(single, last=True)
             if number:
-                queue.next_picture()
+                queue.next_batch(1)
             picture(item, last=number == item[2] - 1)
     assert ended.keys() == arrived.keys()
     for item, (since, own) in arrived.items():

@@ -30,7 +30,9 @@ def two_places(manager: ModelManager) -> Iterator[Engine]:
     def draw(request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
         model = manager.get(request.model)
         yield None
-        yield from draw_remotely(request, adapter=adapter, previews=previews, model=model, detector=detector)
+        yield from draw_remotely(
+            request, adapter=adapter, previews=previews, model=model, detector=detector, exact=True
+        )
 
     engine = Engine(manager, device=RemoteDevice(draw, places=2, offers_live=True))
     yield engine
@@ -65,8 +67,9 @@ def test_what_a_place_breaks_is_that_requests_alone(manager: ModelManager, caplo
         if not broken.is_set():
             broken.set()
             raise RuntimeError("the line broke")
+        model, detector = manager.get(request.model), PoseDetector()
         yield from draw_remotely(
-            request, adapter=adapter, previews=previews, model=manager.get(request.model), detector=PoseDetector()
+            request, adapter=adapter, previews=previews, model=model, detector=detector, exact=True
         )
 
     engine = Engine(manager, device=RemoteDevice(draw))

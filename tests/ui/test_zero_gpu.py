@@ -93,7 +93,7 @@ def lender() -> Lender:
 
 @pytest.fixture
 def engine(manager: ModelManager, model: LoadedModel, lender: Lender) -> Iterator[Engine]:
-    engine = Engine(manager, device=RemoteDevice(drawing_on({"toybox": model}, gpu=lender.gpu)))
+    engine = Engine(manager, device=RemoteDevice(drawing_on({"toybox": model}, gpu=lender.gpu, exact=True)))
     yield engine
     engine.close()
 

@@ -1,0 +1,103 @@
+"""How many pictures go into one batch by themselves: as many as are faster together, fit, and are not to be exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from ipa_app.engine import batch
+from ipa_app.engine.batch import USUAL_BATCH_LIMIT, usual_batch_limit
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.results import Progress
+from ipa_app.errors import UserError
+from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.manager import ModelManager
+from tests.engine.conftest import TIMEOUT_S, reference
+
+THREE = {"task": "mix", "prompt": "a cat", "references": (reference(1),), "steps": 2, "seed": 7, "count": 3}
+
+
+def engine_of(bundle: Path, *, exact: bool = False, batch_limit: int | None = None) -> Engine:
+    entry = replace(entry_from_folder(bundle, name="toybox"), guidance_scale=1.0)
+    return Engine(ModelManager({"toybox": entry}, device="cpu", exact=exact), batch_limit=batch_limit)
+
+
+@pytest.fixture(scope="module")
+def usual(tiny_bundle_dir: Path) -> Iterator[Engine]:
+    """As the app is by default."""
+    engine = engine_of(tiny_bundle_dir)
+    yield engine
+    engine.close()
+
+
+@contextmanager
+def memory_for(most: int, engine: Engine) -> Iterator[list[int]]:
+    """Let an engine's memory suffice for so many pictures at once, and yield how many each step has drawn."""
+    calls: list[int] = []
+
+    def look(_unet: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        calls.append(len(inputs[0]))
+        if len(inputs[0]) > most:
+            raise torch.OutOfMemoryError
+
+    hook = engine.manager.get("toybox").pipelines["text_to_image"].unet.register_forward_pre_hook(look)
+    yield calls
+    hook.remove()
+
+
+def test_the_pictures_of_a_request_are_drawn_together_and_look_as_alone(usual: Engine) -> None:
+    with memory_for(99, usual) as calls:
+        job = usual.submit(GenerateRequest(**THREE))
+        told = [str(event.message) for event in job.events() if isinstance(event, Progress)]
+        together = job.result(TIMEOUT_S).images
+    assert calls == [3, 3]
+    assert "pictures 1 to 3 of 3" in told
+    for number, picture in enumerate(together):
+        alone = usual.submit(GenerateRequest(**{**THREE, "seed": 7 + number, "count": 1})).result(TIMEOUT_S).images[0]
+        assert np.abs(np.asarray(picture, int) - np.asarray(alone, int)).max() <= 1
+
+
+def test_who_wants_equal_bytes_has_one_at_a_time(tiny_bundle_dir: Path) -> None:
+    for how in ({"exact": True}, {"batch_limit": 1}):
+        engine = engine_of(tiny_bundle_dir, **how)
+        with memory_for(99, engine) as calls:
+            engine.submit(GenerateRequest(**THREE)).result(TIMEOUT_S)
+        engine.close()
+        assert calls == [1] * 6
+
+
+def test_large_pictures_share_a_batch_with_fewer_others(usual: Engine) -> None:
+    entry = usual.manager.entry("toybox")
+    with memory_for(99, usual) as calls:
+        size = {"width": 2 * entry.width, "height": 2 * entry.height}
+        usual.submit(GenerateRequest(**THREE, **size)).result(TIMEOUT_S)
+    assert calls == [2, 2, 1, 1]
+
+
+def test_what_does_not_fit_into_memory_at_once_is_drawn_in_parts(usual: Engine) -> None:
+    whole = usual.submit(GenerateRequest(**THREE)).result(TIMEOUT_S).images
+    with memory_for(1, usual) as calls:
+        parts = usual.submit(GenerateRequest(**THREE)).result(TIMEOUT_S).images
+    assert calls == [3, 1, 1, 2, 1, 1, 1, 1]
+    for one, other in zip(whole, parts, strict=True):
+        assert np.abs(np.asarray(one, int) - np.asarray(other, int)).max() <= 1
+    with memory_for(0, usual), pytest.raises(UserError, match="memory"):
+        usual.submit(GenerateRequest(**THREE)).result(TIMEOUT_S)
+
+
+def test_a_large_unet_is_faster_in_a_batch_on_a_gpu_alone(usual: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = usual.manager.get("toybox")
+    assert usual_batch_limit(model, exact=False) == USUAL_BATCH_LIMIT
+    monkeypatch.setattr(batch, "SMALL_UNET", 1)
+    assert usual_batch_limit(model, exact=False) == 1
+    model = SimpleNamespace(pipelines=model.pipelines, device=torch.device("cuda"))
+    assert usual_batch_limit(model, exact=False) == USUAL_BATCH_LIMIT
+    assert usual_batch_limit(model, exact=True) == 1
