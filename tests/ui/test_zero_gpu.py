@@ -260,6 +260,17 @@ def test_everywhere_else_the_engine_draws_by_itself_and_loads_later(
     engine.close()
 
 
+def test_an_operator_says_how_many_pictures_go_into_a_batch(
+    tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IPA_BATCH", "2")
+    engine = build_engine({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
+    events = list(engine.submit(request(count=3)).events())
+    engine.close()
+    told = [str(event.message) for event in events if isinstance(event, Progress) and event.phase == "denoising"]
+    assert list(dict.fromkeys(told)) == ["pictures 1 to 2 of 3", "picture 3 of 3"]
+
+
 def test_without_the_package_the_owner_of_the_space_is_told(
     tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
