@@ -135,6 +135,14 @@ class ImageTerm:
     steps: range
     mask: Tensor | None = None
 
+    def of_rows(self, rows: Tensor) -> ImageTerm | None:
+        """Return the terms of some rows, which are the only ones then and numbered anew; None where there are none."""
+        kept, places = torch.where(self.rows[:, None] == rows.to(self.rows)[None])
+        if not len(kept):
+            return None
+        mask = None if self.mask is None else self.mask[kept]
+        return replace(self, rows=places, key=self.key[kept], value=self.value[kept], mask=mask)
+
     def mask_for(self, sequence_length: int) -> Tensor:
         """Reduce the mask to a layer's own grid: (terms, sequence_length, 1).
 
@@ -158,11 +166,11 @@ class ImagePromptBatch:
     Owned by one call. Only prompts with a range need `at_step`.
     """
 
-    def __init__(self, terms: Mapping[str, Sequence[ImageTerm]], *, num_rows: int) -> None:
+    def __init__(self, terms: Mapping[str, Sequence[ImageTerm]], *, num_rows: int, step: int = 0) -> None:
         """Hold terms by layer name; see `stack`."""
         self._terms = terms
         self._num_rows = num_rows
-        self.at_step(0)
+        self.at_step(step)
 
     @classmethod
     def stack(
@@ -198,6 +206,7 @@ class ImagePromptBatch:
 
     def at_step(self, step: int) -> None:
         """Set which denoising step (0 for the first) comes next."""
+        self._step = step
         # Here and not where they are asked for: a compiled UNet then sees no step, and is the same for all of them.
         self._at_step = {
             layer: tuple(term for term in terms if step in term.steps) for layer, terms in self._terms.items()
@@ -206,6 +215,17 @@ class ImagePromptBatch:
     def terms(self, layer: str) -> Sequence[ImageTerm]:
         """Return the terms that count in one layer at the present step."""
         return self._at_step.get(layer, ())
+
+    def of_rows(self, rows: Tensor) -> ImagePromptBatch:
+        """Return what is said of some of the rows, at the present step, for a call with these alone.
+
+        Args:
+            rows: (rows,) int64, each once.
+        """
+        terms = {
+            layer: [some for term in terms if (some := term.of_rows(rows))] for layer, terms in self._at_step.items()
+        }
+        return ImagePromptBatch(terms, num_rows=len(rows), step=self._step)
 
     def check_rows(self, num_rows: int) -> None:
         """Make sure that the UNet's batch is the one this was stacked for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ EXACT_BATCH_LIMIT = 1
 """Libraries choose their kernels by the size of the batch, and other kernels round otherwise: on a CPU, rows of a batch
 of 2 to 8 differed from the same rows alone by 2e-6 in the UNet and 1e-5 in the decoder, in single precision. Who wants
 a picture to be the same bytes alone or beside others draws one at a time."""
+EVERY_STEP = range(sys.maxsize)
 USUAL_BATCH_LIMIT = 8
 SMALL_UNET = 50_000_000
 """Weights of a UNet up to which a batch is faster on a CPU, too: with more of them the time goes into arithmetic, and
@@ -30,6 +32,7 @@ class BatchItem:
         prompt: what to draw.
         negative_prompt: what not to draw.
         seed: of its noise.
+        guided: the steps that have guidance, where the batch has any.
         chunks: of how many chunks what the UNet is told of the prompts comes to be; the same in the whole batch.
         image_prompts: pictures used as a prompt, with their scales; none for plain Stable Diffusion.
         image: the picture to change or to start from, at the size that is drawn.
@@ -40,6 +43,7 @@ class BatchItem:
     prompt: str
     negative_prompt: str
     seed: int
+    guided: range = EVERY_STEP
     chunks: int = 1
     image_prompts: tuple[ImagePrompt, ...] = ()
     image: Image.Image | None = None

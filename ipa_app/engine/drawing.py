@@ -13,6 +13,7 @@ from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.plan import Plan
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
+from ipa_app.models.guidance import GuidedSteps
 from ipa_app.models.latents import decode
 from ipa_app.models.prompt_encoding import prompt_inputs
 
@@ -76,12 +77,16 @@ def denoise(
     guidance = plan.guidance_scale > 1 and pipeline.unet.config.time_cond_proj_dim is None
     steps = plan.drawn_steps
     batch = _image_prompt_batch(items, model=model, plan=plan, guidance=guidance)
+    guided = GuidedSteps([item.guided for item in items])
+    if guidance and any(step not in item.guided for item in items for step in range(steps)):
+        pipeline = guided.applied_to(pipeline)
 
     def after_step(_pipeline: DiffusionPipeline, step: int, _timestep: object, tensors: dict) -> dict:
         # Some schedules take more turns than steps: PNDM, which Stable Diffusion 1.5 comes with, one more.
         done = (step + 1) * steps // _pipeline.num_timesteps
         if batch is not None:
             batch.at_step(done)
+        guided.at_step(done)
         if previewer is not None:
             previewer.after_step(model, items, step=done, steps=steps, latents=tensors["latents"])
         on_step(done)

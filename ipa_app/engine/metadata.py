@@ -47,6 +47,8 @@ _NOT_AS_THEY_ARE = {"references", "notes", *INPUT_KINDS}
 _NOTED_BESIDE = frozenset(
     ("seeds", "scheduler", "precision", "prompt_syntax", "versions", "withheld", "adapter_sha256", *STYLED)
 )
+_BEFORE: dict[str, Any] = {"guidance_end": 1.0}
+"""How was drawn what files do not say, because there was no choice when they were made."""
 _SYNTAX = "weights"
 """How prompts are read. In files that do not say so they were read letter by letter, and cut after one chunk."""
 _SURELY_ONE_CHUNK = 30  # pieces of a text, each of which takes a token or more
@@ -74,6 +76,7 @@ def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: s
         "seeds": list(plan.seeds),
         "steps": plan.steps,
         "guidance_scale": plan.guidance_scale,
+        "guidance_end": plan.guidance_end,
         "width": plan.width,
         "height": plan.height,
         "scheduler": scheduler,
@@ -138,7 +141,7 @@ def request_from(settings: Mapping[str, Any], pictures: Mapping[str, Image.Image
     unknown = sorted(str(name)[:30] for name in settings if name not in _REQUEST_FIELDS | _NOTED_BESIDE)
     if unknown:
         raise UserError("recipe.unknown_settings", names=", ".join(unknown[:5]))
-    values = {name: value for name, value in settings.items() if name in _REQUEST_FIELDS - _NOT_AS_THEY_ARE}
+    values = _BEFORE | {name: value for name, value in settings.items() if name in _REQUEST_FIELDS - _NOT_AS_THEY_ARE}
     if _read_by_letters(settings):
         values |= {name: escaped(values[name]) for name in _TEXTS if _has_weights(values.get(name))}
     task = TASKS.get(named) if isinstance(named := settings.get("task"), str) else None

@@ -41,6 +41,7 @@ class Plan:
         height: of the result in pixels; of an extended picture, before that.
         steps: denoising steps.
         guidance_scale: 1 or more; 1 means no guidance.
+        guidance_end: when guidance ends, as a share of the steps.
         negative_prompt: the request's, or else the model's, without a style.
         fast: how it is drawn in a few steps; None where it is drawn in the model's usual way.
     """
@@ -51,6 +52,7 @@ class Plan:
     height: int
     steps: int
     guidance_scale: float
+    guidance_end: float
     negative_prompt: str
     fast: FastWay | None = None
 
@@ -119,7 +121,8 @@ class Plan:
         """What was asked for and counts for nothing, as the fast way has a guidance of its own."""
         request, no_guidance = self.request, self.guidance_scale == 1
         asked = {
-            "guidance": request.guidance_scale not in (0, self.guidance_scale),
+            "guidance": request.guidance_scale not in (0, self.guidance_scale)
+            or (no_guidance and (request.guidance_start, request.guidance_end or 1) != (0, 1)),
             "negative_prompt": no_guidance and bool(request.negative_prompt.strip()),
             "negative_reference": no_guidance and self.uses_references and request.negative_reference is not None,
         }
@@ -129,6 +132,12 @@ class Plan:
     def drawn_steps(self) -> int:
         """How many steps are carried out."""
         return self.task.drawn_steps(self)
+
+    @property
+    def guided(self) -> range:
+        """The steps that have guidance."""
+        steps = self.drawn_steps
+        return range(round(self.request.guidance_start * steps), round(self.guidance_end * steps))
 
     @property
     def batch_key(self) -> Hashable:
@@ -158,6 +167,7 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         steps=request.steps or (fast or entry).steps,
         # A LoRA for few steps has learned one guidance, and spoils the picture with another.
         guidance_scale=fast.guidance_scale if fast else request.guidance_scale or entry.guidance_scale,
+        guidance_end=request.guidance_end or (1.0 if fast else entry.guidance_end),
         negative_prompt=request.negative_prompt or entry.negative_prompt,
         fast=fast,
     )
@@ -173,6 +183,9 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         raise UserError("fast.too_many_steps", most=MOST_FAST_STEPS).blaming("steps")
     plan.task.check_plan(plan)
     _check_range(plan)
+    if plan.guidance_scale > 1 and not plan.guided:
+        of, start, end = Message("counted.guidance"), request.guidance_start, plan.guidance_end
+        raise no_whole_step(of, start=start, end=end, steps=plan.drawn_steps, field="guidance_end")
     return plan
 
 

@@ -67,6 +67,7 @@ class PreparedJob:
                 prompt=read.prompt,
                 negative_prompt=read.negative_prompt,
                 seed=seed,
+                guided=plan.guided,
                 chunks=read.chunks,
                 image_prompts=self._image_prompts,
                 image=self._inputs.image,

@@ -179,6 +179,24 @@ class GenerateRequest(TaskOptions):
         shown=("PNG", "JPEG", "WebP"),
         doc="of the files: png and webp keep every pixel exactly as it was drawn, jpeg does not",
     )
+    guidance_start: float = option(
+        0.0,
+        title="The beginning of the guidance",
+        label="Guidance from (0: the beginning)",
+        step=0.05,
+        between=(0, 1),
+        doc="when guidance begins, as a share of the steps, {least:g} to {most:g}",
+    )
+    guidance_end: float = option(
+        0,
+        title="The end of the guidance",
+        label="Guidance to (1: the end)",
+        help="Steps without guidance take half as long, and follow picture and words less. 0: the model's own end.",
+        step=0.05,
+        between=(0.05, 1),
+        or_zero=True,
+        doc="when it ends, later than guidance_start, {least:g} to {most:g}, 0 for the model's own",
+    )
     style: str = option(
         "",
         title="The style",
@@ -207,6 +225,8 @@ class GenerateRequest(TaskOptions):
         """Check every value, and that the task has what it needs."""
         check_options(self)
         check_range(self.start, self.end, of=Message("strength.picture"), field="end")
+        if self.guidance_end:
+            check_range(self.guidance_start, self.guidance_end, of=Message("strength.guidance"), field="guidance_end")
         for name in ("prompt", "negative_prompt"):
             with blaming(name):
                 check_weights(readable(getattr(self, name)), prompt=options(type(self))[name].called)

@@ -241,6 +241,7 @@ def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
         height=settings.whole("height", side),
         steps=settings.whole("steps", 25),
         guidance_scale=settings.number("guidance_scale", 7.0),
+        guidance_end=settings.number("guidance_end", 1.0, between=(0.05, 1)),
         negative_prompt=settings.text("negative_prompt"),
         licence=settings.text("licence"),
         scheduler=settings.text("scheduler"),

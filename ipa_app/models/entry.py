@@ -178,6 +178,7 @@ class ModelEntry(HubFiles):
         height: native height in pixels.
         steps: default number of denoising steps.
         guidance_scale: default classifier-free guidance, 1 means none.
+        guidance_end: when guidance ends by default, as a share of the steps.
         negative_prompt: used where a request has none.
         licence: of the weights.
         scheduler: the scheduler in a word, for people.
@@ -208,6 +209,7 @@ class ModelEntry(HubFiles):
     height: int = 512
     steps: int = 25
     guidance_scale: float = 7.0
+    guidance_end: float = 1.0
     negative_prompt: str = ""
     licence: str = ""
     scheduler: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -179,16 +180,20 @@ class Manifest:
             raise self._wrong(key, value, Message("allowed.above_0"))
         return value
 
-    def number(self, key: str, default: float) -> float:
-        """Return a setting that is a number of at least 1.
+    def number(self, key: str, default: float, *, between: tuple[float, float] = (1, math.inf)) -> float:
+        """Return a setting that is a number within bounds; by itself, of at least 1.
 
         Raises:
             UserError: it is something else.
         """
         value = self._values.get(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 1 <= value < float("inf"):
-            at_least_1 = Message("allowed.at_least", kind=Message("allowed.number"), least=1)
-            raise self._wrong(key, value, at_least_1)
+        least, most = between
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not least <= value <= most or value == math.inf:
+            bounds = {"kind": Message("allowed.number"), "least": least}
+            if most == math.inf:
+                raise self._wrong(key, value, Message("allowed.at_least", **bounds))
+            raise self._wrong(key, value, Message("allowed.between", most=most, **bounds))
         return float(value)
 
     def switch(self, key: str) -> bool:

@@ -1,0 +1,113 @@
+"""Guidance in a part of the steps only: in the others a picture's unconditional side is not computed.
+
+Where there is no guidance a step is `eps = eps(c)`, and the UNet runs on half as many rows. Guidance narrows what is
+drawn when it counts early, and does little when it counts late (Kynkäänniemi et al. 2024, arXiv 2404.07724). diffusers'
+pipelines have one guidance for all steps and pictures of a call; here the networks that they call are told which rows
+are needed, and what a pipeline makes of their answers stays its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor, nn
+
+
+class GuidedSteps:
+    """Which rows of a call are computed at its present step. Owned by one call, as an `ImagePromptBatch` is."""
+
+    def __init__(self, guided: Sequence[range]) -> None:
+        """Begin at the first step.
+
+        Args:
+            guided: for each picture of the call the steps that have guidance. The UNet's rows are those pictures'
+                unconditional sides, and then their conditional ones, as diffusers' pipelines stack them.
+        """
+        self._guided = guided
+        self.at_step(0)
+
+    def at_step(self, step: int) -> None:
+        """Set which denoising step (0 for the first) comes next."""
+        count = len(self._guided)
+        guided = [row for row, steps in enumerate(self._guided) if step in steps]
+        needed = [*guided, *range(count, 2 * count)]
+        self._is_whole = len(guided) == count
+        self._needed = torch.tensor(needed)
+        # A side that is not computed is as the other one: `u + g * (c - u)` is c then, exactly.
+        taken = [row if row in needed else row + count for row in range(2 * count)]
+        self._places = torch.tensor([needed.index(row) for row in taken])
+
+    def applied_to(self, pipeline: DiffusionPipeline) -> DiffusionPipeline:
+        """Return a pipeline that does what another one does, whose networks compute the needed rows alone."""
+        limited: Any = copy.copy(pipeline)
+        limited.unet = _in_place_of(limited.unet, self._unet)
+        if getattr(limited, "controlnet", None) is not None:
+            limited.controlnet = _in_place_of(limited.controlnet, self._controlnet)
+        return limited
+
+    def _unet(
+        self,
+        unet: nn.Module,
+        sample: Tensor,
+        timestep: Tensor,
+        *,
+        encoder_hidden_states: Tensor,
+        cross_attention_kwargs: Mapping[str, Any] | None = None,
+        added_cond_kwargs: Mapping[str, Tensor] | None = None,
+        **others: Any,
+    ) -> tuple[Tensor]:
+        """Predict the noise of all rows; what a ControlNet adds has come from `_controlnet`, for the needed ones."""
+        if cross_attention_kwargs and not self._is_whole:
+            cross_attention_kwargs = {name: each.of_rows(self._needed) for name, each in cross_attention_kwargs.items()}
+        (noise,) = unet(
+            self._rows(sample),
+            timestep,
+            encoder_hidden_states=self._rows(encoder_hidden_states),
+            cross_attention_kwargs=cross_attention_kwargs,
+            added_cond_kwargs=self._rows_of_each(added_cond_kwargs),
+            **others,
+        )
+        return (noise if self._is_whole else noise.index_select(0, self._places.to(noise.device)),)
+
+    def _controlnet(
+        self,
+        controlnet: nn.Module,
+        sample: Tensor,
+        timestep: Tensor,
+        *,
+        encoder_hidden_states: Tensor,
+        controlnet_cond: Tensor,
+        added_cond_kwargs: Mapping[str, Tensor] | None = None,
+        **others: Any,
+    ) -> Any:
+        """Compute what is added to the needed rows."""
+        return controlnet(
+            self._rows(sample),
+            timestep,
+            encoder_hidden_states=self._rows(encoder_hidden_states),
+            controlnet_cond=self._rows(controlnet_cond),
+            added_cond_kwargs=self._rows_of_each(added_cond_kwargs),
+            **others,
+        )
+
+    def _rows(self, values: Tensor) -> Tensor:
+        return values if self._is_whole else values.index_select(0, self._needed.to(values.device))
+
+    def _rows_of_each(self, values: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+        return None if values is None else {name: self._rows(each) for name, each in values.items()}
+
+
+def _in_place_of(network: Any, forward: Callable[..., Any]) -> Any:
+    """Return what a pipeline takes for a network and calls as one: the same weights and settings, and another forward.
+
+    The network itself is called by that, with whatever hooks it has.
+    """
+    stand_in = copy.copy(network)
+    stand_in._forward_hooks, stand_in._forward_pre_hooks = OrderedDict(), OrderedDict()
+    stand_in.forward = lambda *arguments, **named: forward(network, *arguments, **named)
+    return stand_in
