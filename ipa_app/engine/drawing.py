@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ipa_app.adapter import ImagePromptBatch
+from ipa_app.adapter import ImagePromptBatch, RegionalPromptBatch
 from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.plan import Plan
 from ipa_app.errors import UserError
@@ -89,11 +89,13 @@ def denoise(
 
     generators = [torch.Generator().manual_seed(item.seed) for item in items]
     prompts, negative_prompts = [item.prompt for item in items], [item.negative_prompt for item in items]
+    regional = _regional_prompt_batch(items, model=model, plan=plan, guidance=guidance)
+    told = {"image_prompt": batch, "regional_prompt": regional}
     return pipeline(
         num_inference_steps=plan.steps,
         guidance_scale=plan.guidance_scale,
         generator=generators,
-        cross_attention_kwargs=None if batch is None else {"image_prompt": batch},
+        cross_attention_kwargs={name: each for name, each in told.items() if each is not None} or None,
         callback_on_step_end=after_step,
         output_type="latent",
         **prompt_inputs(model.family, pipeline, prompts, negative_prompts if guidance else None),
@@ -119,8 +121,7 @@ def _image_prompt_batch(
     """Stack the items' image prompts; None where no item has any, which is plain Stable Diffusion."""
     if not any(item.image_prompts for item in items):
         return None
-    pipeline: Any = model.pipelines["text_to_image"]
-    dtype = pipeline.unet.dtype
+    dtype = _unet_dtype(model)
     width, height = model.latent_size(plan.canvas_size)
     return ImagePromptBatch.stack(
         [[prompt.to(dtype, device=model.device) for prompt in item.image_prompts] for item in items],
@@ -128,6 +129,27 @@ def _image_prompt_batch(
         steps=plan.drawn_steps,
         latent_size=(height, width),
     )
+
+
+def _regional_prompt_batch(
+    items: Sequence[BatchItem], *, model: LoadedModel, plan: Plan, guidance: bool
+) -> RegionalPromptBatch | None:
+    """Stack the words that the items have for parts of their pictures; None where no item has any."""
+    if not any(item.regional_prompts for item in items):
+        return None
+    dtype = _unet_dtype(model)
+    width, height = model.latent_size(plan.canvas_size)
+    return RegionalPromptBatch.stack(
+        [[prompt.to(dtype, device=model.device) for prompt in item.regional_prompts] for item in items],
+        guidance=guidance,
+        latent_size=(height, width),
+    )
+
+
+def _unet_dtype(model: LoadedModel) -> torch.dtype:
+    """Return the precision that the UNet has now, which another try may have changed."""
+    pipeline: Any = model.pipelines["text_to_image"]
+    return pipeline.unet.dtype
 
 
 def _noise(generators: Sequence[torch.Generator], *, channels: int, size: tuple[int, int]) -> torch.Tensor:
