@@ -18,7 +18,15 @@ EVERYWHERE: dict[str, Any] = {
     "negative_prompt": "a dog",
     "references": (
         Reference(image=noise_picture(0), weight=0.5, view="pad", centre_x=0.1),
-        Reference(image=noise_picture(1), centre_x=0.25, centre_y=0.75, region="left", start=0.4, end=0.8),
+        Reference(
+            image=noise_picture(1),
+            centre_x=0.25,
+            centre_y=0.75,
+            region="left",
+            region_prompt="a (red:1.2) dog",
+            start=0.4,
+            end=0.8,
+        ),
         Reference(
             image=noise_picture(2),
             weight=2,
