@@ -150,8 +150,8 @@ def _connect_canvas(slot: Slot, *, shape: Mapping[str, Any], regions: Regions) -
     def choose(region: str, painted: Any, task: str, **sent: Any) -> list[Any]:
         with explained():
             if region != "painted":
-                # In the page still, with what was painted.
-                return [_shown(region != "everywhere"), _shown(False), gr.skip()]
+                # What was laid out stays in the page, with what is in it. Gradio would show what never was.
+                return [_shown(region != "everywhere"), _shown(False) if painted else gr.skip(), gr.skip()]
             is_new = painted_files(painted, field="region_mask") is None
             return [_shown(True), _shown(True), _canvas(regions.ground(task, sent)) if is_new else gr.skip()]
 

@@ -116,6 +116,7 @@ def test_each_place_has_words_of_its_own_which_are_drawn_and_restored(
         words = f"#region-prompt-{number} textarea"
         assert not page.is_visible(words)
         choose_place(page, number, place)
+        assert not page.is_visible(f"#region-paint-{number}")
         page.fill(words, told[number])
     page.wait_for_selector("#region-unknown-2 .ipa-note")
     assert "does not know the word zebra" in page.inner_text("#region-unknown-2")
