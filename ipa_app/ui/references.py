@@ -181,12 +181,12 @@ def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dic
             across = control(_DECLARED["centre_x"], elem_id=f"across-{number}")
             down = control(_DECLARED["centre_y"], elem_id=f"down-{number}")
         controls = {"view": view, "centre_x": across, "centre_y": down}
-        place_apart = ("weight", "region_softness", "region_prompt")
-        for name, option in _DECLARED.items():
-            if option.label and name not in (*controls, *place_apart):
-                controls[name] = control(option, elem_id=f"{name}-{number}".replace("_", "-"))
+        controls["region"] = control(_DECLARED["region"], elem_id=f"region-{number}")
         region = region_panel(number)
         controls |= {"region_softness": region.softness, "region_prompt": region.words}
+        for name, option in _DECLARED.items():
+            if option.label and name not in (*controls, "weight"):
+                controls[name] = control(option, elem_id=f"{name}-{number}".replace("_", "-"))
     choice = [view, across, down]
     gr.on(
         [image.change, *(part.change for part in choice)],

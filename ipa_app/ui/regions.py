@@ -70,7 +70,7 @@ class RegionPanel:
     @property
     def parts(self) -> list[Any]:
         """All components that `fill_region` may name."""
-        return [self.words_box, self.box, self.editor, self.file, self.fold, self.shown]
+        return [self.words_box, self.unknown, self.box, self.editor, self.file, self.fold, self.shown]
 
 
 def region_panel(number: int) -> RegionPanel:
@@ -109,7 +109,7 @@ def region_panel(number: int) -> RegionPanel:
 
 def fill_region(panel: RegionPanel, mask: Image.Image | None, *, region: RegionName) -> Update:
     """Return the updates that show a restored region, a painted one as a file, which is exact."""
-    updates: Update = {panel.words_box: gr.update(visible=region != "everywhere")}
+    updates: Update = {panel.words_box: gr.update(visible=region != "everywhere"), panel.unknown: ""}
     if mask is None:
         return updates | {panel.box: gr.update(visible=False), panel.editor: None, panel.file: None, panel.shown: ""}
     ground = Image.new("RGB", mask.size, _WHITE)

@@ -139,6 +139,7 @@ def test_each_place_has_words_of_its_own_which_are_drawn_and_restored(
     for number, words in told.items():
         fresh.wait_for_selector(f"#region-prompt-{number} textarea")
         assert fresh.input_value(f"#region-prompt-{number} textarea") == words
+    assert "does not know the word zebra" in fresh.inner_text("#region-unknown-2")
     shoot(fresh, "restored")
     assert drawn(fresh, "#mix-generate") == made
 
