@@ -75,13 +75,13 @@ def denoise(
     # A model distilled to follow a guidance it is told, as LCM, is run once per step and not on both sides.
     guidance = plan.guidance_scale > 1 and pipeline.unet.config.time_cond_proj_dim is None
     steps = plan.drawn_steps
-    batch = _image_prompt_batch(items, model=model, plan=plan, guidance=guidance)
+    told = _attention_prompts(items, model=model, plan=plan, guidance=guidance)
 
     def after_step(_pipeline: DiffusionPipeline, step: int, _timestep: object, tensors: dict) -> dict:
         # Some schedules take more turns than steps: PNDM, which Stable Diffusion 1.5 comes with, one more.
         done = (step + 1) * steps // _pipeline.num_timesteps
-        if batch is not None:
-            batch.at_step(done)
+        if "image_prompt" in told:
+            told["image_prompt"].at_step(done)
         if previewer is not None:
             previewer.after_step(model, items, step=done, steps=steps, latents=tensors["latents"])
         on_step(done)
@@ -89,13 +89,11 @@ def denoise(
 
     generators = [torch.Generator().manual_seed(item.seed) for item in items]
     prompts, negative_prompts = [item.prompt for item in items], [item.negative_prompt for item in items]
-    regional = _regional_prompt_batch(items, model=model, plan=plan, guidance=guidance)
-    told = {"image_prompt": batch, "regional_prompt": regional}
     return pipeline(
         num_inference_steps=plan.steps,
         guidance_scale=plan.guidance_scale,
         generator=generators,
-        cross_attention_kwargs={name: each for name, each in told.items() if each is not None} or None,
+        cross_attention_kwargs=told or None,
         callback_on_step_end=after_step,
         output_type="latent",
         **prompt_inputs(model.family, pipeline, prompts, negative_prompts if guidance else None),
@@ -115,41 +113,30 @@ def _start_inputs(model: LoadedModel, *, plan: Plan, generators: Sequence[torch.
     return {"latents": latents, "width": width, "height": height}
 
 
-def _image_prompt_batch(
-    items: Sequence[BatchItem], *, model: LoadedModel, plan: Plan, guidance: bool
-) -> ImagePromptBatch | None:
-    """Stack the items' image prompts; None where no item has any, which is plain Stable Diffusion."""
-    if not any(item.image_prompts for item in items):
-        return None
-    dtype = _unet_dtype(model)
-    width, height = model.latent_size(plan.canvas_size)
-    return ImagePromptBatch.stack(
-        [[prompt.to(dtype, device=model.device) for prompt in item.image_prompts] for item in items],
-        guidance=guidance,
-        steps=plan.drawn_steps,
-        latent_size=(height, width),
-    )
+def _attention_prompts(items: Sequence[BatchItem], *, model: LoadedModel, plan: Plan, guidance: bool) -> dict[str, Any]:
+    """Stack what the items' attention is told beside their prompts, by the names that it knows it by.
 
-
-def _regional_prompt_batch(
-    items: Sequence[BatchItem], *, model: LoadedModel, plan: Plan, guidance: bool
-) -> RegionalPromptBatch | None:
-    """Stack the words that the items have for parts of their pictures; None where no item has any."""
-    if not any(item.regional_prompts for item in items):
-        return None
-    dtype = _unet_dtype(model)
-    width, height = model.latent_size(plan.canvas_size)
-    return RegionalPromptBatch.stack(
-        [[prompt.to(dtype, device=model.device) for prompt in item.regional_prompts] for item in items],
-        guidance=guidance,
-        latent_size=(height, width),
-    )
-
-
-def _unet_dtype(model: LoadedModel) -> torch.dtype:
-    """Return the precision that the UNet has now, which another try may have changed."""
+    Returns:
+        An `ImagePromptBatch` and a `RegionalPromptBatch`; neither of them is plain Stable Diffusion.
+    """
     pipeline: Any = model.pipelines["text_to_image"]
-    return pipeline.unet.dtype
+    place: dict[str, Any] = {"dtype": pipeline.unet.dtype, "device": model.device}
+    width, height = model.latent_size(plan.canvas_size)
+    told: dict[str, Any] = {}
+    if any(item.image_prompts for item in items):
+        told["image_prompt"] = ImagePromptBatch.stack(
+            [[prompt.to(**place) for prompt in item.image_prompts] for item in items],
+            guidance=guidance,
+            steps=plan.drawn_steps,
+            latent_size=(height, width),
+        )
+    if any(item.regional_prompts for item in items):
+        told["regional_prompt"] = RegionalPromptBatch.stack(
+            [[prompt.to(**place) for prompt in item.regional_prompts] for item in items],
+            guidance=guidance,
+            latent_size=(height, width),
+        )
+    return told
 
 
 def _noise(generators: Sequence[torch.Generator], *, channels: int, size: tuple[int, int]) -> torch.Tensor:

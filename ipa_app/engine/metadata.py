@@ -88,9 +88,7 @@ def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: s
         declared = options(GenerateRequest)
         metadata |= {name: declared[name].default for name in ("start", "end", "part")} | {"scale": 0.0}
     if request.style:
-        metadata |= zip(STYLED, plan.prompts, strict=True)
-        if any(plan.region_prompts):
-            metadata[STYLED_REGIONS] = list(plan.region_prompts)
+        metadata |= _noted_style(plan)
     if adapter_sha256 is not None:
         metadata["adapter_sha256"] = adapter_sha256
     if plan.negative_reference is not None:
@@ -246,6 +244,12 @@ def noted_reference(reference: Reference) -> dict[str, Any]:
     if reference.region_mask is not None:
         values["region_mask"] = picture_hash(reference.region_mask)
     return {"sha256": picture_hash(reference.image), **values}
+
+
+def _noted_style(plan: Plan) -> dict[str, Any]:
+    """Return all words as they are in the style that is asked for."""
+    regions = {STYLED_REGIONS: list(plan.region_prompts)} if any(plan.region_prompts) else {}
+    return {**dict(zip(STYLED, plan.prompts, strict=True)), **regions}
 
 
 def _noted_adapter(plan: Plan) -> str:

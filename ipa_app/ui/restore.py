@@ -177,7 +177,7 @@ class Restorer:
         return updates | _opened({**parts.panel.folds, **tab.folds}, values=values)
 
     def _unknown_words(self, request: GenerateRequest) -> Update:
-        """Say which words for places the model does not know: boxes in closed accordions do not tell of a change."""
+        """Name the words for places that the model does not know; a box in a closed accordion tells of no change."""
         entry = self._studio.entry(request.model)
         slots = zip(self._parts.panel.references.slots, request.references, strict=False)
         return {
