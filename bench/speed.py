@@ -118,6 +118,7 @@ def rows(studio: Studio, exact: Studio, apart: Studio, plain: PlainDiffusers) ->
     picture = reference()
     yield from rows_beside_diffusers(studio, exact, plain, picture)
     yield from rows_beside_itself(studio, apart, picture)
+    yield from rows_of_regions(studio, picture)
 
 
 def rows_beside_diffusers(studio: Studio, exact: Studio, plain: PlainDiffusers, picture: Image.Image) -> Iterator[Row]:
@@ -168,6 +169,32 @@ def rows_beside_itself(studio: Studio, apart: Studio, picture: Image.Image) -> I
         ours=lambda seed: studio.draw(*(one(8 * seed + n) for n in range(8))),
         other=lambda seed: apart.draw(*(one(8 * seed + n) for n in range(8))),
         beside="one by one (`IPA_BATCH=1`)",
+    )
+
+
+def rows_of_regions(studio: Studio, picture: Image.Image) -> Iterator[Row]:
+    """List what is drawn with four places beside what is drawn without; see `rows`."""
+    quarters = [Image.new("L", (64, 64)) for _ in range(4)]
+    for number, quarter in enumerate(quarters):
+        left, upper = 32 * (number % 2), 32 * (number // 2)
+        quarter.paste(255, (left, upper, left + 32, upper + 32))
+    words = ("a red bear", "a blue frog", "a green cat", "a yellow dog")
+    placed = tuple(
+        Reference(image=picture, region_mask=mask, region_prompt=text)
+        for mask, text in zip(quarters, words, strict=True)
+    )
+    everywhere = (Reference(image=picture),) * len(placed)
+
+    def draw(seed: int, references: tuple[Reference, ...]) -> object:
+        return studio.draw(
+            GenerateRequest(task="mix", prompt=PROMPT, model=MODEL, seed=seed, scale=0.6, references=references)
+        )
+
+    yield Row(
+        name="four references, each with a place and words for it",
+        ours=lambda seed: draw(seed, placed),
+        other=lambda seed: draw(seed, everywhere),
+        beside="the four everywhere",
     )
 
 

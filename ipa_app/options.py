@@ -51,6 +51,7 @@ class Option:
         low: where its slider begins, if not at the least.
         initial: where its control stands when the page opens, if not at the default.
         beside: the field of the picture that it says something of: without one it counts for nothing.
+        is_rare: whether it is noted in a result's file only where it is other than the default.
         api: what programs call it; by default as the field.
         name: of the field.
         type: of the field. Numbers, text, switches, Literals and classes of pictures are checked.
@@ -73,6 +74,7 @@ class Option:
     low: float | None = None
     initial: Any = None
     beside: str = ""
+    is_rare: bool = False
     api: str = ""
     name: str = ""
     type: Any = None

@@ -18,7 +18,15 @@ EVERYWHERE: dict[str, Any] = {
     "negative_prompt": "a dog",
     "references": (
         Reference(image=noise_picture(0), weight=0.5, view="pad", centre_x=0.1),
-        Reference(image=noise_picture(1), centre_x=0.25, centre_y=0.75, region="left", start=0.4, end=0.8),
+        Reference(
+            image=noise_picture(1),
+            centre_x=0.25,
+            centre_y=0.75,
+            region="left",
+            region_prompt="a (red:1.2) dog",
+            start=0.4,
+            end=0.8,
+        ),
         Reference(
             image=noise_picture(2),
             weight=2,
@@ -35,6 +43,8 @@ EVERYWHERE: dict[str, Any] = {
     "seed": 77,
     "steps": 3,
     "guidance_scale": 4.5,
+    "guidance_start": 0.2,
+    "guidance_end": 0.8,
     "width": 64,
     "height": 72,
     "start": 0.35,

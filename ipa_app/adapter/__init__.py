@@ -3,7 +3,8 @@
 Knows nothing of pipelines, requests or pages. A base model is prepared once with
 `install_processors`; an `IPAdapter` turns features of a picture into an
 `ImagePrompt`; prompts of all rows of a call, stacked into an `ImagePromptBatch`, travel as
-`cross_attention_kwargs={"image_prompt": batch}`.
+`cross_attention_kwargs={"image_prompt": batch}`. So do words for parts of the picture: a `RegionalPrompt` each, stacked
+into a `RegionalPromptBatch`, as `"regional_prompt"`.
 
 What is told of a file by its header (`header`, `layout`, `fitting`) needs no PyTorch: it comes in with the first name
 of this package that is asked for, and not before.
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from ipa_app.adapter.image_prompt import ImagePrompt, ImagePromptBatch
     from ipa_app.adapter.ip_adapter import IPAdapter
     from ipa_app.adapter.layers import AttentionLayer, attention_layers
+    from ipa_app.adapter.regional_prompt import RegionalPrompt, RegionalPromptBatch
 
-_MODULES = ("attention", "features", "files", "fitting", "image_prompt", "ip_adapter", "layers")
+_MODULES = ("attention", "features", "files", "fitting", "image_prompt", "ip_adapter", "layers", "regional_prompt")
 
 __all__ = [
     "AdapterFile",
@@ -33,6 +35,8 @@ __all__ = [
     "ImageFeatures",
     "ImagePrompt",
     "ImagePromptBatch",
+    "RegionalPrompt",
+    "RegionalPromptBatch",
     "attention_layers",
     "check_adapter",
     "check_base",

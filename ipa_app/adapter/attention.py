@@ -1,7 +1,8 @@
 """Decoupled cross-attention: `Attn(Q, K_text, V_text) + scale * Attn(Q, K_img, V_img)`.
 
 One processor class serves every attention layer of a UNet. It holds no weights, no scale and no state:
-what a picture says comes with the call, as an `ipa_app.adapter.image_prompt.ImagePromptBatch`.
+what a picture says comes with the call, as an `ipa_app.adapter.image_prompt.ImagePromptBatch`, and so do words for
+parts of the new picture, as an `ipa_app.adapter.regional_prompt.RegionalPromptBatch`.
 So one UNet serves calls with different adapters, or none, at the same time.
 """
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch.nn.functional as F
 
+from ipa_app.adapter.image_prompt import masks_of_layer
 from ipa_app.adapter.layers import attention_layers, attention_module, is_cross_attention
 from ipa_app.errors import UserError
 
@@ -21,17 +23,18 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ipa_app.adapter.image_prompt import ImagePromptBatch
+    from ipa_app.adapter.regional_prompt import RegionalPromptBatch
 
 
 @dataclass(frozen=True, slots=True)
 class IPAttnProcessor:
-    """Attention processor for self-attention, text cross-attention and image prompts.
+    """Attention processor for self-attention, text cross-attention, regional words and image prompts.
 
-    Without an image prompt it does what diffusers' `AttnProcessor2_0` does, operation for operation,
+    Without an image prompt or regional words it does what diffusers' `AttnProcessor2_0` does, operation for operation,
     so results are equal bit for bit.
 
     Attributes:
-        layer: the name by which image prompts know this layer; None where they play no part (self-attention).
+        layer: the name by which image prompts know this layer; None where prompts play no part (self-attention).
 
     Source: arXiv 2308.06721, equation 5; diffusers models/attention_processor.py `AttnProcessor2_0`.
     """
@@ -46,6 +49,7 @@ class IPAttnProcessor:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
         image_prompt: ImagePromptBatch | None = None,
+        regional_prompt: RegionalPromptBatch | None = None,
     ) -> Tensor:
         """Attend.
 
@@ -56,6 +60,7 @@ class IPAttnProcessor:
             attention_mask: bias that is added to the text scores, as diffusers prepares it.
             temb: time embedding, used by layers with a spatial norm.
             image_prompt: the pictures that guide this call, for the same rows as hidden_states.
+            regional_prompt: the words that count in a part of a picture in place of its text, for the same rows.
 
         Returns:
             The shape of hidden_states.
@@ -71,6 +76,8 @@ class IPAttnProcessor:
 
         query = _split_heads(attn.to_q(hidden_states), attn.heads)
         out = _text_attention(attn, query, _context(attn, hidden_states, encoder_hidden_states), attention_mask)
+        if regional_prompt is not None and self.layer is not None:
+            out = _with_regions(out, attn=attn, query=query, regional_prompt=regional_prompt)
         if image_prompt is not None and self.layer is not None:
             out = _add_image_terms(out, query=query, image_prompt=image_prompt, layer=self.layer)
 
@@ -120,6 +127,26 @@ def _text_attention(attn: Attention, query: Tensor, context: Tensor, attention_m
     if attn.norm_k is not None:
         key = attn.norm_k(key)
     return _merge_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)).to(query.dtype)
+
+
+def _with_regions(out: Tensor, *, attn: Attention, query: Tensor, regional_prompt: RegionalPromptBatch) -> Tensor:
+    """Bring in regional words: `(1 - sum s_i) * Attn(Q, K_text, V_text) + sum s_i * Attn(Q, K_i, V_i)`.
+
+    Keys and values are made by the layer's own projections, whichever UNet it is in. Rows without such words are not
+    touched. Source: see `ipa_app.adapter.regional_prompt`.
+    """
+    regional_prompt.check_rows(out.shape[0])
+    rows = regional_prompt.rows.to(query.device)
+    rest = masks_of_layer(regional_prompt.rest, out.shape[1]).to(out)
+    out = out.index_copy(0, rows, out.index_select(0, rows) * rest)
+    for term in regional_prompt.terms:
+        rows, regions = term.rows.to(query.device), term.states.shape[1]
+        queries = query.index_select(0, rows).repeat_interleave(regions, dim=0)
+        states = term.states.flatten(0, 1).to(query)
+        said = _text_attention(attn, queries, _context(attn, states, states), None).unflatten(0, (-1, regions))
+        shares = masks_of_layer(term.shares, out.shape[1]).transpose(1, 2).unsqueeze(-1).to(out)
+        out = out.index_add(0, rows, (said * shares).sum(dim=1).to(out.dtype))
+    return out
 
 
 def _add_image_terms(out: Tensor, *, query: Tensor, image_prompt: ImagePromptBatch, layer: str) -> Tensor:

@@ -147,17 +147,11 @@ class ImageTerm:
         """Reduce the mask to a layer's own grid: (terms, sequence_length, 1).
 
         Raises:
-            ValueError: the layer's length belongs to no grid of this latent size.
+            ValueError: there is none, or the layer's length belongs to no grid of this latent size.
         """
         if self.mask is None:
             raise ValueError("These terms have no mask.")
-        height, width = self.mask.shape[-2:]
-        while height * width > sequence_length:
-            # Downsampling convolutions (kernel 3, stride 2, padding 1) round up.
-            height, width = math.ceil(height / 2), math.ceil(width / 2)
-        if height * width != sequence_length:
-            raise ValueError(f"{sequence_length} positions are no halving of a {tuple(self.mask.shape[-2:])} latent.")
-        return _resize_mask(self.mask, height, width).flatten(2).transpose(1, 2)
+        return masks_of_layer(self.mask, sequence_length)
 
 
 class ImagePromptBatch:
@@ -233,11 +227,7 @@ class ImagePromptBatch:
         Raises:
             ValueError: it is not.
         """
-        if num_rows != self._num_rows:
-            raise ValueError(
-                f"The image prompts were stacked for {self._num_rows} rows but the UNet got {num_rows}: "
-                "guidance must be True exactly where the pipeline's guidance_scale is above 1."
-            )
+        check_rows(num_rows, stacked_for=self._num_rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -305,12 +295,40 @@ def _stack_masks(group: Sequence[_Entry], latent_size: tuple[int, int] | None) -
         return None
     if latent_size is None:
         raise ValueError("An image prompt with a mask needs the size of the latents.")
-    return torch.cat([_resize_mask(mask[None, None].float(), *latent_size) for mask in masks])
+    return torch.cat([resize_masks(mask[None, None].float(), *latent_size) for mask in masks])
 
 
-def _resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
-    """Average a mask (n, 1, h, w) over the cells of another grid: the share of each cell that it covers."""
-    return F.interpolate(mask, size=(height, width), mode="area")
+def masks_of_layer(masks: Tensor, sequence_length: int) -> Tensor:
+    """Reduce masks (n, masks, height, width) on the latent grid to a layer's own: (n, sequence_length, masks).
+
+    Raises:
+        ValueError: the layer's length belongs to no grid of this latent size.
+    """
+    height, width = masks.shape[-2:]
+    while height * width > sequence_length:
+        # Downsampling convolutions (kernel 3, stride 2, padding 1) round up.
+        height, width = math.ceil(height / 2), math.ceil(width / 2)
+    if height * width != sequence_length:
+        raise ValueError(f"{sequence_length} positions are no halving of a {tuple(masks.shape[-2:])} latent.")
+    return resize_masks(masks, height, width).flatten(2).transpose(1, 2)
+
+
+def resize_masks(masks: Tensor, height: int, width: int) -> Tensor:
+    """Average masks (n, masks, h, w) over the cells of another grid: the share of each cell that they cover."""
+    return F.interpolate(masks, size=(height, width), mode="area")
+
+
+def check_rows(num_rows: int, *, stacked_for: int) -> None:
+    """Make sure that the UNet's batch is the one that prompts were stacked for.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if num_rows != stacked_for:
+        raise ValueError(
+            f"The prompts were stacked for {stacked_for} rows but the UNet got {num_rows}: "
+            "guidance must be True exactly where the pipeline's guidance_scale is above 1."
+        )
 
 
 def _cast(side: Mapping[str, KeyValue], dtype: torch.dtype, device: torch.device | None) -> dict[str, KeyValue]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ipa_app.adapter import ImagePrompt
+    from ipa_app.adapter import ImagePrompt, RegionalPrompt
     from ipa_app.engine.plan import Plan
     from ipa_app.models.loaded import LoadedModel
 
@@ -35,6 +35,7 @@ class BatchItem:
         guided: the steps that have guidance, where the batch has any.
         chunks: of how many chunks what the UNet is told of the prompts comes to be; the same in the whole batch.
         image_prompts: pictures used as a prompt, with their scales; none for plain Stable Diffusion.
+        regional_prompts: words for parts of the picture, which count there in place of the prompt.
         image: the picture to change or to start from, at the size that is drawn.
         mask: mode "L" of the same size, white where that picture changes.
         control_image: what a ControlNet sees, at the size that is drawn.
@@ -46,6 +47,7 @@ class BatchItem:
     guided: range = EVERY_STEP
     chunks: int = 1
     image_prompts: tuple[ImagePrompt, ...] = ()
+    regional_prompts: tuple[RegionalPrompt, ...] = ()
     image: Image.Image | None = None
     mask: Image.Image | None = None
     control_image: Image.Image | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ipa_app.adapter import ImagePromptBatch
+from ipa_app.adapter import ImagePromptBatch, RegionalPromptBatch
 from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.plan import Plan
 from ipa_app.errors import UserError
@@ -76,7 +76,7 @@ def denoise(
     # A model distilled to follow a guidance it is told, as LCM, is run once per step and not on both sides.
     guidance = plan.guidance_scale > 1 and pipeline.unet.config.time_cond_proj_dim is None
     steps = plan.drawn_steps
-    batch = _image_prompt_batch(items, model=model, plan=plan, guidance=guidance)
+    told = _attention_prompts(items, model=model, plan=plan, guidance=guidance)
     guided = GuidedSteps([item.guided for item in items])
     if guidance and any(step not in item.guided for item in items for step in range(steps)):
         pipeline = guided.applied_to(pipeline)
@@ -84,8 +84,8 @@ def denoise(
     def after_step(_pipeline: DiffusionPipeline, step: int, _timestep: object, tensors: dict) -> dict:
         # Some schedules take more turns than steps: PNDM, which Stable Diffusion 1.5 comes with, one more.
         done = (step + 1) * steps // _pipeline.num_timesteps
-        if batch is not None:
-            batch.at_step(done)
+        if "image_prompt" in told:
+            told["image_prompt"].at_step(done)
         guided.at_step(done)
         if previewer is not None:
             previewer.after_step(model, items, step=done, steps=steps, latents=tensors["latents"])
@@ -98,7 +98,7 @@ def denoise(
         num_inference_steps=plan.steps,
         guidance_scale=plan.guidance_scale,
         generator=generators,
-        cross_attention_kwargs=None if batch is None else {"image_prompt": batch},
+        cross_attention_kwargs=told or None,
         callback_on_step_end=after_step,
         output_type="latent",
         **prompt_inputs(model.family, pipeline, prompts, negative_prompts if guidance else None),
@@ -118,21 +118,30 @@ def _start_inputs(model: LoadedModel, *, plan: Plan, generators: Sequence[torch.
     return {"latents": latents, "width": width, "height": height}
 
 
-def _image_prompt_batch(
-    items: Sequence[BatchItem], *, model: LoadedModel, plan: Plan, guidance: bool
-) -> ImagePromptBatch | None:
-    """Stack the items' image prompts; None where no item has any, which is plain Stable Diffusion."""
-    if not any(item.image_prompts for item in items):
-        return None
+def _attention_prompts(items: Sequence[BatchItem], *, model: LoadedModel, plan: Plan, guidance: bool) -> dict[str, Any]:
+    """Stack what the items' attention is told beside their prompts, by the names that it knows it by.
+
+    Returns:
+        An `ImagePromptBatch` and a `RegionalPromptBatch`; neither of them is plain Stable Diffusion.
+    """
     pipeline: Any = model.pipelines["text_to_image"]
-    dtype = pipeline.unet.dtype
+    place: dict[str, Any] = {"dtype": pipeline.unet.dtype, "device": model.device}
     width, height = model.latent_size(plan.canvas_size)
-    return ImagePromptBatch.stack(
-        [[prompt.to(dtype, device=model.device) for prompt in item.image_prompts] for item in items],
-        guidance=guidance,
-        steps=plan.drawn_steps,
-        latent_size=(height, width),
-    )
+    told: dict[str, Any] = {}
+    if any(item.image_prompts for item in items):
+        told["image_prompt"] = ImagePromptBatch.stack(
+            [[prompt.to(**place) for prompt in item.image_prompts] for item in items],
+            guidance=guidance,
+            steps=plan.drawn_steps,
+            latent_size=(height, width),
+        )
+    if any(item.regional_prompts for item in items):
+        told["regional_prompt"] = RegionalPromptBatch.stack(
+            [[prompt.to(**place) for prompt in item.regional_prompts] for item in items],
+            guidance=guidance,
+            latent_size=(height, width),
+        )
+    return told
 
 
 def _noise(generators: Sequence[torch.Generator], *, channels: int, size: tuple[int, int]) -> torch.Tensor:

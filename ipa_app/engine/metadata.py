@@ -38,6 +38,8 @@ INPUT_KINDS = {
 
 STYLED = ("styled_prompt", "styled_negative_prompt")
 """What is noted of a style: the prompts as they are with it, since a file of styles may change."""
+STYLED_REGIONS = "styled_region_prompts"
+"""The same of the words of each reference's region, where any has some."""
 _TEXTS = ("prompt", "negative_prompt")
 _PIECES = re.compile(r"\w+|[^\w\s]")
 _REFERENCE_NOTES = tuple(name for name, option in options(Reference).items() if not option.is_picture)
@@ -45,7 +47,8 @@ _REQUEST_FIELDS = frozenset(field.name for field in fields(GenerateRequest))
 _NOT_AS_THEY_ARE = {"references", "notes", *INPUT_KINDS}
 # Noted beside the request: what follows from it, or what it was drawn with.
 _NOTED_BESIDE = frozenset(
-    ("seeds", "scheduler", "precision", "prompt_syntax", "versions", "withheld", "adapter_sha256", *STYLED)
+    (*STYLED, STYLED_REGIONS, "seeds", "scheduler", "precision", "prompt_syntax", "versions", "withheld")
+    + ("adapter_sha256",)
 )
 _BEFORE: dict[str, Any] = {"guidance_end": 1.0}
 """How was drawn what files do not say, because there was no choice when they were made."""
@@ -88,7 +91,7 @@ def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: s
         declared = options(GenerateRequest)
         metadata |= {name: declared[name].default for name in ("start", "end", "part")} | {"scale": 0.0}
     if request.style:
-        metadata |= zip(STYLED, plan.prompts, strict=True)
+        metadata |= _noted_style(plan)
     if adapter_sha256 is not None:
         metadata["adapter_sha256"] = adapter_sha256
     if plan.negative_reference is not None:
@@ -159,7 +162,7 @@ def request_from(settings: Mapping[str, Any], pictures: Mapping[str, Image.Image
 
 
 def without_style(request: GenerateRequest, settings: Mapping[str, Any]) -> GenerateRequest:
-    """Return a restored request whose prompts have the words of its style in them, as they were, and that names none.
+    """Return a restored request whose words have those of its style in them, as they were, and that names none.
 
     Args:
         request: as it was read.
@@ -171,7 +174,12 @@ def without_style(request: GenerateRequest, settings: Mapping[str, Any]) -> Gene
     styled = [settings.get(name) for name in STYLED]
     if not all(isinstance(text, str) for text in styled):
         raise _incomplete()
-    return replace(request, style="", **dict(zip(_TEXTS, styled, strict=True)))
+    references, regions = request.references, settings.get(STYLED_REGIONS)
+    if any(each.has_words for each in references):
+        if not isinstance(regions, list) or len(regions) != len(references):
+            raise _incomplete()
+        references = [replace(each, region_prompt=text) for each, text in zip(references, regions, strict=True)]
+    return replace(request, style="", references=references, **dict(zip(_TEXTS, styled, strict=True)))
 
 
 def may_have_been_cut(settings: Mapping[str, Any]) -> bool:
@@ -222,7 +230,9 @@ def _noted_options(request: GenerateRequest) -> list[str]:
 
 
 def _counts(option: Option, instance: GenerateRequest | Reference) -> bool:
-    """Whether what an option says something of is there."""
+    """Whether an option says anything: what it says something of is there, and what is rare is other than usual."""
+    if option.is_rare and getattr(instance, option.name) == option.default:
+        return False
     return not option.beside or isinstance(getattr(instance, option.beside), Image.Image)
 
 
@@ -237,6 +247,12 @@ def noted_reference(reference: Reference) -> dict[str, Any]:
     if reference.region_mask is not None:
         values["region_mask"] = picture_hash(reference.region_mask)
     return {"sha256": picture_hash(reference.image), **values}
+
+
+def _noted_style(plan: Plan) -> dict[str, Any]:
+    """Return all words as they are in the style that is asked for."""
+    regions = {STYLED_REGIONS: list(plan.region_prompts)} if any(plan.region_prompts) else {}
+    return {**dict(zip(STYLED, plan.prompts, strict=True)), **regions}
 
 
 def _noted_adapter(plan: Plan) -> str:

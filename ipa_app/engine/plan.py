@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ipa_app.models.entry import AdapterEntry, ControlNetEntry, FastWay, ModelEntry
     from ipa_app.models.families import PipelineTask
+    from ipa_app.models.styles import Style
 
 
 MOST_FAST_STEPS = 50
@@ -65,8 +66,17 @@ class Plan:
     def prompts(self) -> tuple[str, str]:
         """The prompt and the negative prompt in the style that is asked for."""
         prompts = self.request.prompt, self.negative_prompt
-        style = style_called(self.request.style, self.entry.styles, title=self.entry.title)
-        return style.styled(*prompts) if style else prompts
+        return self._style.styled(*prompts) if self._style else prompts
+
+    @property
+    def region_prompts(self) -> tuple[str, ...]:
+        """The words of each reference's region, in that style as well; empty where it has none."""
+        words = (each.region_prompt if each.has_words else "" for each in self.request.references)
+        return tuple(self._style.styled(each, "")[0] if each and self._style else each for each in words)
+
+    @property
+    def _style(self) -> Style | None:
+        return style_called(self.request.style, self.entry.styles, title=self.entry.title)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -109,7 +119,8 @@ class Plan:
     @property
     def noted_references(self) -> tuple[Reference, ...]:
         """The references that are written down: those with an effect, and all where there must be some."""
-        return self.request.references if self.uses_references or self.task.keeps_references else ()
+        counts = self.uses_references or any(self.region_prompts) or self.task.keeps_references
+        return self.request.references if counts else ()
 
     @property
     def negative_reference(self) -> Image.Image | None:
@@ -193,6 +204,8 @@ def _check_style(plan: Plan) -> None:
     """Make sure that a model has the style that is asked for, whose own weights keep those of the prompts in bounds."""
     for name, text in zip(("prompt", "negative_prompt"), plan.prompts, strict=True):
         check_weights(readable(text), prompt=options(GenerateRequest)[name].called)
+    for text in plan.region_prompts:
+        check_weights(readable(text), prompt=options(Reference)["region_prompt"].called)
 
 
 def _check_part(part: str, entry: ModelEntry) -> None:

@@ -4,30 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from ipa_app.adapter import ImagePrompt
+from ipa_app.adapter import ImagePrompt, RegionalPrompt
 from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.job import Job
 from ipa_app.engine.metadata import input_pictures, metadata_of
-from ipa_app.engine.prompts import prompt_notes, read_prompts
+from ipa_app.engine.prompts import prompt_notes, read_prompts, read_region_prompts
 from ipa_app.engine.references import Reference, spans
-from ipa_app.engine.regions import place, region_notes
+from ipa_app.engine.regions import place, region_notes, shares_of
 from ipa_app.engine.results import AllWithheld, GenerateResult, Progress, notice
 from ipa_app.engine.tasks.task import TaskInputs, Tools
 from ipa_app.imaging.cropping import side_by_side, square_for_clip, squares_for_clip
 from ipa_app.messages import Message
+from ipa_app.models.prompt_encoding import token_states
 
 if TYPE_CHECKING:
+    from ipa_app.imaging.masks import Box
     from ipa_app.models.entry import AdapterEntry
     from ipa_app.models.loaded import LoadedModel
     from ipa_app.pose.detect import PoseDetector
 
 _LONGEST_PREVIEW = 256
+
+
+class _Layout(TypedDict):
+    """What `place` needs to know of a picture."""
+
+    size: tuple[int, int]
+    window: Box
+    grid: tuple[int, int]
 
 
 class PreparedJob:
@@ -52,6 +62,7 @@ class PreparedJob:
             job.emit(Progress(phase="encoding", message=Message("doing.looking_at_pictures"), preview=preview))
         _read_parts(job, model)
         self._image_prompts = _image_prompts(job, model, inputs=self._inputs)
+        self._regional_prompts = _regional_prompts(job, model, inputs=self._inputs)
         self._adapter_sha256 = model.adapters.get(plan.adapter).sha256 if plan.adapter else None
         self._images: list[Image.Image] = []
         self._finished: list[Image.Image] = []  # small, for previews
@@ -70,6 +81,7 @@ class PreparedJob:
                 guided=plan.guided,
                 chunks=read.chunks,
                 image_prompts=self._image_prompts,
+                regional_prompts=self._regional_prompts,
                 image=self._inputs.image,
                 mask=self._inputs.mask,
                 control_image=self._inputs.control_image,
@@ -127,7 +139,8 @@ class PreparedJob:
         """What is to be said with the pictures."""
         plan = self.job.plan
         size = self._inputs.picture_size or plan.canvas_size
-        regions = region_notes(plan.request.references, size) if plan.uses_references else ()
+        counts = plan.uses_references or any(plan.region_prompts)
+        regions = region_notes(plan.request.references, size) if counts else ()
         ineffective = [Message("fast.had_no_effect", things=plan.without_effect)] if plan.without_effect else []
         words = prompt_notes(plan, self._model.tokenizers)
         return (*plan.request.notes, *self._inputs.notes, *regions, *words, *ineffective)
@@ -191,12 +204,7 @@ def _image_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tuple
     away = None
     if plan.negative_reference is not None:
         away = model.encode(square_for_clip(plan.negative_reference.convert("RGB")), adapter)
-    placed = partial(
-        place,
-        size=inputs.picture_size or plan.canvas_size,
-        window=inputs.window or (0, 0, *plan.canvas_size),
-        grid=model.latent_size(plan.canvas_size),
-    )
+    placed = partial(place, **_layout(job, model, inputs=inputs))
     return tuple(
         _joined(references, job=job, model=model, adapter=adapter, away=away)
         .with_scale(plan.image_scale)
@@ -205,6 +213,36 @@ def _image_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tuple
         for start, end, counted in spans(request.references, request.start, request.end)
         for references, mask in placed(counted)
     )
+
+
+@torch.inference_mode()
+def _regional_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tuple[RegionalPrompt, ...]:
+    """Encode the words of the references' regions, whatever the strength of the pictures; none for one out of sight.
+
+    The arguments are as for `_image_prompts`. Words share a place among themselves: pictures that have none leave it to
+    those that have.
+    """
+    texts = zip(job.plan.request.references, read_region_prompts(job.plan), strict=True)
+    worded = [(reference, text) for reference, text in texts if text]
+    if not worded:
+        return ()
+    shares = shares_of([reference for reference, _ in worded], **_layout(job, model, inputs=inputs))
+    seen = [(text, share) for (_, text), share in zip(worded, shares, strict=True) if share.any()]
+    states = token_states(model.family, model.pipelines["text_to_image"], [text for text, _ in seen]) if seen else []
+    return tuple(
+        RegionalPrompt(states=each, share=torch.from_numpy(share))
+        for each, (_, share) in zip(states, seen, strict=True)
+    )
+
+
+def _layout(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> _Layout:
+    """Return which part of the finished picture is drawn, and on which grid."""
+    canvas = job.plan.canvas_size
+    return {
+        "size": inputs.picture_size or canvas,
+        "window": inputs.window or (0, 0, *canvas),
+        "grid": model.latent_size(canvas),
+    }
 
 
 def _joined(

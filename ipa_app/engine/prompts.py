@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ipa_app.engine.plan import Plan
+from ipa_app.engine.references import words_of_region
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.wording import readable
 from ipa_app.messages import Message
@@ -36,6 +37,11 @@ def read_prompts(plan: Plan, tokenizers: Sequence[Any]) -> ReadPrompts:
     return ReadPrompts(prompt, negative_prompt, chunk_count(prompt, guided, tokenizers))
 
 
+def read_region_prompts(plan: Plan) -> tuple[str, ...]:
+    """Return the words of each reference's region as they are read; empty where it has none."""
+    return tuple(plan.entry.in_own_words(readable(text)) for text in plan.region_prompts)
+
+
 def prompt_notes(plan: Plan, tokenizers: Sequence[Any]) -> list[Message]:
     """Return which words of a request were not used: of the very longest prompts those at the end.
 
@@ -44,10 +50,17 @@ def prompt_notes(plan: Plan, tokenizers: Sequence[Any]) -> list[Message]:
         tokenizers: of its model, one per text encoder.
     """
     title, (prompt, negative_prompt) = plan.entry.title, _as_read(plan)
-    notes = _unread_notes("prompt", prompt, title=title, tokenizers=tokenizers)
+    declared = options(GenerateRequest)
+    read = {declared["prompt"].called: prompt}
     if plan.guidance_scale > 1:
-        notes += _unread_notes("negative_prompt", negative_prompt, title=title, tokenizers=tokenizers)
-    elif plan.request.negative_prompt.strip() and plan.fast is None:
+        read[declared["negative_prompt"].called] = negative_prompt
+    read |= {words_of_region(number): text for number, text in enumerate(read_region_prompts(plan), start=1)}
+    notes: list[Message] = []
+    for called, text in read.items():
+        notes += _unread_notes(called, text, title=title, tokenizers=tokenizers)
+    if plan.guidance_scale > 1:
+        return notes
+    if plan.request.negative_prompt.strip() and plan.fast is None:
         notes.append(Message("prompt.negative_without_guidance"))
     return notes
 
@@ -58,8 +71,7 @@ def _as_read(plan: Plan) -> tuple[str, str]:
     return prompt, negative_prompt
 
 
-def _unread_notes(name: str, text: str, *, title: str, tokenizers: Sequence[Any]) -> list[Message]:
-    prompt = options(GenerateRequest)[name].called
+def _unread_notes(prompt: Message, text: str, *, title: str, tokenizers: Sequence[Any]) -> list[Message]:
     least, *more = sorted({tokenize(text, tokenizer).unread for tokenizer in tokenizers}, key=len)
     notes = []
     if least:

@@ -10,15 +10,18 @@ from typing import Literal
 from PIL import Image
 
 from ipa_app.engine.tasks.task import check_range
-from ipa_app.errors import UserError
+from ipa_app.engine.wording import readable
+from ipa_app.errors import UserError, blaming
 from ipa_app.imaging.cropping import SquareMode
 from ipa_app.imaging.masks import region_levels
 from ipa_app.messages import Message
-from ipa_app.options import check_options, option
+from ipa_app.models.prompt_weights import check_weights, without_weights
+from ipa_app.options import check_options, option, options
 
 RegionName = Literal["everywhere", "left", "right", "upper", "lower", "painted"]
 
 MOST_REFERENCES = 4
+LONGEST_PROMPT = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,8 @@ class Reference:
             the region is "painted".
 
     Raises:
-        UserError: a value is not allowed; a mask is missing, empty, or stands beside a half.
+        UserError: a value is not allowed; a mask is missing, empty, or stands beside a half; there are words for a
+            place, and no place.
     """
 
     image: Image.Image = option(
@@ -96,7 +100,15 @@ class Reference:
         beside="region_mask",
         doc="width of the soft edge of region_mask, percent of its longer side, {least:g} (as it is) to {most:g}",
     )
-
+    region_prompt: str = option(
+        "",
+        title="The prompt of the reference's region",
+        label="Words for its place",
+        help="What is to be drawn there, in place of the words for the whole picture. Without any, those count.",
+        longest=LONGEST_PROMPT,
+        is_rare=True,
+        doc="words for the reference's region, which count there in place of the prompt",
+    )
     start: float = option(
         0.0,
         title="The beginning of the reference's strength",
@@ -120,6 +132,18 @@ class Reference:
         """Check the values; a mask says by itself that it is what counts, and is brought to its usual form."""
         check_options(self)
         check_range(self.start, self.end, of=Message("strength.reference"), field="reference_end")
+        with blaming("region_prompt"):
+            check_weights(readable(self.region_prompt), prompt=options(type(self))["region_prompt"].called)
+        self._check_region()
+        if self.has_words and self.region == "everywhere":
+            raise UserError("region.words_everywhere").blaming("region_prompt")
+
+    @property
+    def has_words(self) -> bool:
+        """Whether there are words for its region."""
+        return bool(without_weights(readable(self.region_prompt)).strip())
+
+    def _check_region(self) -> None:
         if self.region_mask is None:
             if self.region == "painted":
                 raise UserError("region.no_mask").blaming("region_mask")
@@ -133,6 +157,11 @@ class Reference:
 def slot_name(name: str, number: int) -> str:
     """Name an option of a reference by the reference's number: the first one's is called as in the API."""
     return name if number == 1 else f"{name}_{number}"
+
+
+def words_of_region(number: int) -> Message:
+    """Return what the words of a reference's region are called in sentences, by the reference's number."""
+    return Message("region.words_of", number=number)
 
 
 def spans(

@@ -47,9 +47,20 @@ def place(
     counted = [each for each in references if each.weight > 0]
     if not counted:
         return []
-    masks = np.stack([_mask(each, size=size, window=window, grid=grid) for each in counted])
-    shares = masks / np.maximum(masks.sum(axis=0), 1)
+    shares = shares_of(counted, size=size, window=window, grid=grid)
     return [((each,), share) for each, share in zip(counted, shares, strict=True)]
+
+
+def shares_of(
+    references: Sequence[Reference], *, size: tuple[int, int], window: Box, grid: tuple[int, int]
+) -> np.ndarray:
+    """Return which share of each cell references have where each stands alone; the arguments are as for `place`.
+
+    Returns:
+        (references, height, width) float32, `m_i / max(1, sum_j m_j)`: they add up to 1 at most.
+    """
+    masks = np.stack([_mask(each, size=size, window=window, grid=grid) for each in references])
+    return masks / np.maximum(masks.sum(axis=0), 1)
 
 
 def region_notes(references: Sequence[Reference], size: tuple[int, int]) -> tuple[Message, ...]:

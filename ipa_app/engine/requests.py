@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from ipa_app.engine.references import MOST_REFERENCES, Reference
+from ipa_app.engine.references import LONGEST_PROMPT, MOST_REFERENCES, Reference
 from ipa_app.engine.tasks import TASKS, TaskOptions
 from ipa_app.engine.tasks.task import LARGEST_SIDE, check_range, range_end, range_start
 from ipa_app.engine.wording import readable
@@ -49,7 +49,6 @@ def picture_seeds(seed: int, count: int) -> tuple[int, ...]:
 PartName = Literal["all", "style", "layout"]
 Speed = Literal["best", "fast"]
 
-_LONGEST_PROMPT = 2000
 _LONGEST_FILE_NAME = 255
 
 
@@ -87,7 +86,7 @@ class GenerateRequest(TaskOptions):
     """
 
     task: str = option(title="The task", among=tuple(TASKS))
-    prompt: str = option("", title="The prompt", longest=_LONGEST_PROMPT, doc="words")
+    prompt: str = option("", title="The prompt", longest=LONGEST_PROMPT, doc="words")
     references: tuple[Reference, ...] = ()
     adapter: str = option(
         "base",
@@ -108,7 +107,7 @@ class GenerateRequest(TaskOptions):
         "",
         title="The negative prompt",
         label="Not in the picture",
-        longest=_LONGEST_PROMPT,
+        longest=LONGEST_PROMPT,
         doc="words for what should not be there",
     )
     count: int = option(

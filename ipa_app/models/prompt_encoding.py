@@ -131,6 +131,11 @@ def prompt_inputs(
     return inputs
 
 
+def token_states(family: Family, pipeline: Any, texts: Sequence[str]) -> list[Tensor]:
+    """Return what a model's text encoders say of every token of texts, (C * L, D) of each; see `prompt_inputs`."""
+    return _encode(family, pipeline, texts).states
+
+
 class _Encoded(NamedTuple):
     """What text encoders say of several prompts: of each (C * L, D), and of the whole of each (B, P)."""
 

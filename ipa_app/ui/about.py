@@ -6,6 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ipa_app.engine.references import words_of_region
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.wording import has_special_letters, readable, signs_in, without_invisible
 from ipa_app.messages import Message, english
@@ -105,17 +106,18 @@ def words_html(entry: ModelEntry) -> str:
     return f"{said(Message('words.help'), tag='p', css_class='ipa-help')}{groups}" if groups else ""
 
 
-def unknown_words_note(prompt: str | None, *, entry: ModelEntry) -> str:
+def unknown_words_note(prompt: str | None, *, entry: ModelEntry, called: Message = _PROMPT) -> str:
     """Return what of a prompt the model does not know, what means nothing and what is refused; often empty."""
     text = readable(prompt or "")
-    problem = weights_problem(text, prompt=_PROMPT)
-    notes = [*([problem] if problem else []), *_unknown_words([text], entry), *_signs(_PROMPT, text)]
+    problem = weights_problem(text, prompt=called)
+    notes = [*([problem] if problem else []), *_unknown_words([text], entry), *_signs(called, text)]
     return "".join(said(note, tag="p", css_class="ipa-note") for note in notes)
 
 
 def word_notes(request: GenerateRequest, *, entry: ModelEntry) -> tuple[Message, ...]:
     """Return how the words of a result's request were read, where that may not be what was meant."""
     typed = {_PROMPT: request.prompt, _NEGATIVE: request.negative_prompt}
+    typed |= {words_of_region(number): each.region_prompt for number, each in enumerate(request.references, start=1)}
     notes = _unknown_words([readable(text) for text in typed.values()], entry)
     for field, text in typed.items():
         visible = without_invisible(text)

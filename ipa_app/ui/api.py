@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import gradio as gr
@@ -37,8 +38,8 @@ _DISK_FULL = (
 )
 _OF_FURTHER = ("reference", "weight", "region", "region_mask")
 """What programs can say of each reference after the first; for all else the defaults count."""
-_OF_FURTHER_SINCE = ("reference_start", "reference_end")
-"""The same of what came later, and stands at the end."""
+_OF_FURTHER_SINCE = (("reference_start", "reference_end"), ("region_prompt",))
+"""The same of what came later, and stands at the end; each time that something came."""
 _ORDER = (
     *("image", "mask", "pose", "reference", "prompt", "adapter", "scale", "control_scale", "negative_prompt", "count"),
     *("seed", "steps", "guidance", "width", "height", "model", "start", "end", "view", "centre_x", "centre_y"),
@@ -48,7 +49,12 @@ _ORDER = (
     *("region_mask", "region_softness", "weight"),
     *(slot_name(name, number) for number in range(2, MOST_REFERENCES + 1) for name in _OF_FURTHER),
     *("pose_fit", "style", "speed"),
-    *(slot_name(name, number) for number in range(1, MOST_REFERENCES + 1) for name in _OF_FURTHER_SINCE),
+    *(
+        slot_name(name, number)
+        for names in _OF_FURTHER_SINCE
+        for number in range(1, MOST_REFERENCES + 1)
+        for name in names
+    ),
 )
 """The order that programs were promised; a tab may name others that come first. Whatever must be given comes before all
 else, and what is newer, and thus not named here, at the end."""
@@ -86,7 +92,7 @@ def parameters(task: str) -> dict[str, Option]:
     declared = [*options(GenerateRequest).values(), *options(Reference).values()]
     offered = {each.api: each for each in declared if each.doc and TASKS[task].takes(each)}
     for number in range(2, MOST_REFERENCES + 1):
-        named = {slot_name(name, number): offered[name] for name in (*_OF_FURTHER, *_OF_FURTHER_SINCE)}
+        named = {slot_name(name, number): offered[name] for name in (*_OF_FURTHER, *chain(*_OF_FURTHER_SINCE))}
         offered |= {name: replace(option, api=name) for name, option in named.items()}
 
     def place(name: str) -> tuple[bool, int]:

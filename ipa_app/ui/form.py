@@ -101,7 +101,7 @@ def read_references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Ref
         UserError: as `build_request` does.
     """
     declared = options(Reference)
-    slots = [_split(declared, sent, task=task, number=number) for number in range(1, MOST_REFERENCES + 1)]
+    slots = [_slot(declared, sent, task=task, number=number) for number in range(1, MOST_REFERENCES + 1)]
     given = [slot for slot in slots if "image" in slot[1]]
     references: list[Reference] = []
     notes: list[Message] = []
@@ -112,6 +112,8 @@ def read_references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Ref
                     check(declared[option], value)
                 if "region_mask" in uploads and slot_name(PAINTED, number) not in sent:
                     raise UserError("region.no_reference").blaming("region_mask")
+                if values["region_prompt"].strip():
+                    raise UserError("region.words_without_reference").blaming("region_prompt")
                 continue
             name = _name_of(len(references) + 1, given)
             opened = open_upload(uploads["image"], field="reference", name=name)
@@ -119,6 +121,16 @@ def read_references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Ref
             references.append(Reference(image=opened.image, region_mask=region and region.mask, **values))
         notes += [*opened.notes, *(region.notes if region else ())]
     return tuple(references), notes
+
+
+def _slot(
+    declared: Mapping[str, Option], sent: Mapping[str, object], *, task: str, number: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take out what is said of a reference. On the page words for its place wait while it counts everywhere."""
+    values, uploads = _split(declared, sent, task=task, number=number)
+    if slot_name(PAINTED, number) in sent and values["region"] == "everywhere":
+        values["region_prompt"] = declared["region_prompt"].default
+    return values, uploads
 
 
 @contextmanager

@@ -125,7 +125,7 @@ class References:
             updates |= {slot.image: filling.path, slot.controls["weight"]: weight, slot.fold: gr.update(open=is_open)}
             # What lies in a closed accordion tells of no change, so that the square is set here.
             updates |= {slot.seen: filling.seen, slot.place: gr.update(visible=filling.value("view") == "crop")}
-            updates |= fill_region(slot.region, filling.said.get("region_mask"))
+            updates |= fill_region(slot.region, filling.said.get("region_mask"), region=filling.value("region"))
         return updates
 
 
@@ -167,7 +167,7 @@ def _slot(number: int, *, picture: Path | None) -> Slot:
         weight = control(
             _DECLARED["weight"], label=weight_label(number), elem_id=f"weight-{number}", visible=not is_first
         )
-    square["controls"] |= {"region_softness": square["region"].softness, "weight": weight}
+    square["controls"]["weight"] = weight
     return Slot(box=box, image=image, **square)
 
 
@@ -181,10 +181,12 @@ def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dic
             across = control(_DECLARED["centre_x"], elem_id=f"across-{number}")
             down = control(_DECLARED["centre_y"], elem_id=f"down-{number}")
         controls = {"view": view, "centre_x": across, "centre_y": down}
-        for name, option in _DECLARED.items():
-            if option.label and not option.beside and name not in (*controls, "weight"):
-                controls[name] = control(option, elem_id=f"{name}-{number}".replace("_", "-"))
+        controls["region"] = control(_DECLARED["region"], elem_id=f"region-{number}")
         region = region_panel(number)
+        controls |= {"region_softness": region.softness, "region_prompt": region.words}
+        for name, option in _DECLARED.items():
+            if option.label and name not in (*controls, "weight"):
+                controls[name] = control(option, elem_id=f"{name}-{number}".replace("_", "-"))
     choice = [view, across, down]
     gr.on(
         [image.change, *(part.change for part in choice)],

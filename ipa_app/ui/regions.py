@@ -1,4 +1,4 @@
-"""Painting where a reference counts: on the new picture's shape, one painting area for each reference."""
+"""Where a reference counts: its own words for that place, and a painting area of the new picture's shape."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from PIL import Image
 
-from ipa_app.engine.references import MOST_REFERENCES, Reference, slot_name
+from ipa_app.engine.references import MOST_REFERENCES, Reference, RegionName, slot_name
 from ipa_app.engine.regions import REGION_COLOURS, show_regions
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
@@ -39,9 +39,12 @@ _WHITE = (255, 255, 255)
 
 @dataclass(frozen=True, kw_only=True)
 class RegionPanel:
-    """Where one reference counts, painted or as a file, and all regions to be looked at.
+    """Where one reference counts, painted or as a file, its words for that place, and all regions to be looked at.
 
     Attributes:
+        words_box: holds the next two; shown where the reference has a place.
+        words: for that place.
+        unknown: where those are named that the model does not know.
         box: holds the others; shown where the reference counts in what is painted.
         editor: to paint in.
         softness: of the edge.
@@ -52,6 +55,9 @@ class RegionPanel:
         colour: of this one.
     """
 
+    words_box: gr.Column
+    words: gr.Textbox
+    unknown: gr.HTML
     box: gr.Column
     editor: gr.ImageEditor
     softness: gr.Slider
@@ -64,11 +70,14 @@ class RegionPanel:
     @property
     def parts(self) -> list[Any]:
         """All components that `fill_region` may name."""
-        return [self.box, self.editor, self.file, self.fold, self.shown]
+        return [self.words_box, self.unknown, self.box, self.editor, self.file, self.fold, self.shown]
 
 
 def region_panel(number: int) -> RegionPanel:
     """Lay out the panel of a reference."""
+    with gr.Column(visible=False, elem_id=f"region-words-{number}") as words_box:
+        words = control(options(Reference)["region_prompt"], max_lines=4, elem_id=f"region-prompt-{number}")
+        unknown = gr.HTML("", padding=False, elem_id=f"region-unknown-{number}")
     with gr.Column(visible=False, elem_id=f"region-paint-{number}", elem_classes="ipa-region") as box:
         gr.HTML(said(Message("page.region.help"), tag="p", css_class="ipa-help"), padding=False)
         editor = mask_editor(
@@ -84,6 +93,9 @@ def region_panel(number: int) -> RegionPanel:
         show = gr.Button(Message("page.region.show"), size="sm", elem_id=f"region-show-{number}")
         shown = gr.HTML("", padding=False, elem_id=f"region-shown-{number}")
     return RegionPanel(
+        words_box=words_box,
+        words=words,
+        unknown=unknown,
         box=box,
         editor=editor,
         softness=softness,
@@ -95,12 +107,13 @@ def region_panel(number: int) -> RegionPanel:
     )
 
 
-def fill_region(panel: RegionPanel, mask: Image.Image | None) -> Update:
-    """Return the updates that show a restored region as a file, which is exact, on an area of its shape."""
+def fill_region(panel: RegionPanel, mask: Image.Image | None, *, region: RegionName) -> Update:
+    """Return the updates that show a restored region, a painted one as a file, which is exact."""
+    updates: Update = {panel.words_box: gr.update(visible=region != "everywhere"), panel.unknown: ""}
     if mask is None:
-        return {panel.box: gr.update(visible=False), panel.editor: None, panel.file: None, panel.shown: ""}
+        return updates | {panel.box: gr.update(visible=False), panel.editor: None, panel.file: None, panel.shown: ""}
     ground = Image.new("RGB", mask.size, _WHITE)
-    return {
+    return updates | {
         panel.box: gr.update(visible=True),
         panel.editor: _canvas(ground),
         panel.file: keep_picture(mask),
@@ -130,23 +143,23 @@ def _constant(value: str) -> Callable[[], str]:
 
 
 def _connect_canvas(slot: Slot, *, shape: Mapping[str, Any], regions: Regions) -> None:
-    """Lay out a painting area where it is asked for; what was painted in it before is there still."""
+    """Show room for words and a painting area where they are asked for; what was in them before is there still."""
     panel = slot.region
     inputs = {"region": slot.controls["region"], "painted": panel.editor, **shape}
 
     def choose(region: str, painted: Any, task: str, **sent: Any) -> list[Any]:
         with explained():
             if region != "painted":
-                # In the page still, with what was painted.
-                return [gr.update(visible="hidden"), gr.skip()]
+                # What was laid out stays in the page, with what is in it. Gradio would show what never was.
+                return [_shown(region != "everywhere"), _shown(False) if painted else gr.skip(), gr.skip()]
             is_new = painted_files(painted, field="region_mask") is None
-            return [gr.update(visible=True), _canvas(regions.ground(task, sent)) if is_new else gr.skip()]
+            return [_shown(True), _shown(True), _canvas(regions.ground(task, sent)) if is_new else gr.skip()]
 
     def clear(task: str, **sent: Any) -> Any:
         with explained():
             return _canvas(regions.ground(task, sent))
 
-    chosen, outputs = slot.controls["region"].input, [panel.box, panel.editor]
+    chosen, outputs = slot.controls["region"].input, [panel.words_box, panel.box, panel.editor]
     chosen(choose, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **CHECKED)
     panel.editor.clear(clear, inputs_kwargs=dict(shape), outputs=panel.editor, preprocess=False, **CHECKED)
 
@@ -182,12 +195,20 @@ class Regions:
         colours = [REGION_COLOURS[number - 1] for number in numbers]
         label = Message("page.region.shown")
         shown = inline_picture(show_regions(references, ground, colours=colours), alt=label, css_class="ipa-regions")
-        names = "".join(map(_named, numbers, colours))
+        names = "".join(map(_named, numbers, colours, references))
         return f'{said(label, tag="p", css_class="ipa-help")}{shown}<ul class="ipa-region-names">{names}</ul>'
 
 
-def _named(number: int, colour: tuple[int, int, int]) -> str:
-    return f'<li><i style="background: rgb{colour}"></i>{said(reference_name(number))}</li>'
+def _named(number: int, colour: tuple[int, int, int], reference: Reference) -> str:
+    name = reference_name(number)
+    if reference.has_words:
+        name = Message("page.region.named", reference=name, words=reference.region_prompt)
+    return f'<li><i style="background: rgb{colour}"></i>{said(name)}</li>'
+
+
+def _shown(is_visible: bool) -> dict[str, Any]:
+    """Show what is in the page in any case, with what is in it, or hide it."""
+    return gr.update(visible=True if is_visible else "hidden")
 
 
 def _canvas(ground: Image.Image) -> dict[str, Any]:

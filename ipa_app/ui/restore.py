@@ -20,7 +20,7 @@ from ipa_app.engine.metadata import (
     without_style,
 )
 from ipa_app.engine.recipes import read_code
-from ipa_app.engine.references import Reference
+from ipa_app.engine.references import Reference, words_of_region
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.imaging.opening import open_image
@@ -30,6 +30,7 @@ from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.hashing import file_hash, picture_hash
 from ipa_app.options import options
+from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.adapters import name_to_ask
 from ipa_app.ui.controls import CHECKED, offer_styles, style_title
 from ipa_app.ui.examples import Example
@@ -162,6 +163,7 @@ class Restorer:
             # The strength stays as it is set here when the tab changes.
             parts.panel.suited_scale: tab.default_scale,
             **parts.panel.references.fill(references),
+            **self._unknown_words(request),
         }
         declared = options(GenerateRequest)
         values = {each.api: None if name in missing else getattr(request, name) for name, each in declared.items()}
@@ -173,6 +175,15 @@ class Restorer:
         if tab.from_request:
             updates |= tab.from_request(request)
         return updates | _opened({**parts.panel.folds, **tab.folds}, values=values)
+
+    def _unknown_words(self, request: GenerateRequest) -> Update:
+        """Name the words for places that the model does not know; a box in a closed accordion tells of no change."""
+        entry = self._studio.entry(request.model)
+        slots = zip(self._parts.panel.references.slots, request.references, strict=False)
+        return {
+            slot.region.unknown: unknown_words_note(each.region_prompt, entry=entry, called=words_of_region(number))
+            for number, (slot, each) in enumerate(slots, start=1)
+        }
 
 
 def _with_style(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from ipa_app.engine.references import words_of_region
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.messages import Message
+from ipa_app.options import options
 from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.adapters import connect_adapters
 from ipa_app.ui.amounts import connect_amounts
@@ -70,12 +74,16 @@ def _connect_reload(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
 
 
 def _connect_prompts(parts: Parts, *, studio: Studio) -> None:
-    def note(prompt: str, model: str) -> str:
-        return unknown_words_note(prompt, entry=studio.entry(model))
+    def note(prompt: str, model: str, called: Message) -> str:
+        return unknown_words_note(prompt, entry=studio.entry(model), called=called)
 
-    for tab in parts.tabs:
-        inputs = [tab.prompt, parts.settings.model]
-        tab.prompt.change(note, inputs, tab.unknown, trigger_mode="always_last", **AT_ONCE)
+    prompt = options(GenerateRequest)["prompt"].called
+    boxes = [(tab.prompt, tab.unknown, prompt) for tab in parts.tabs]
+    slots = enumerate(parts.panel.references.slots, start=1)
+    boxes += [(slot.region.words, slot.region.unknown, words_of_region(number)) for number, slot in slots]
+    for box, shown, called in boxes:
+        inputs = [box, parts.settings.model]
+        box.change(partial(note, called=called), inputs, shown, trigger_mode="always_last", **AT_ONCE)
 
 
 def _connect_scale(parts: Parts) -> None:

@@ -11,7 +11,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from ipa_app.adapter import ImagePrompt, ImagePromptBatch
+from ipa_app.adapter import ImagePrompt, ImagePromptBatch, RegionalPrompt, RegionalPromptBatch
 from tests.adapter.conftest import MakePrompt
 
 STEPS = 4
@@ -64,4 +64,26 @@ def test_masks_compile_nothing_anew_after_the_first(
     for number, mask in enumerate(masks):
         each = prompt("base", seed=number, scale=0.5).with_mask(mask)
         torch.testing.assert_close(predict(compiled, each), predict(unet, each))
+    assert counters["stats"]["unique_graphs"] == graphs
+
+
+@torch.no_grad()
+def test_words_for_other_places_compile_nothing_anew(compiled: Any, unet: UNet2DConditionModel) -> None:
+    generator = torch.Generator().manual_seed(3)
+    latents, text = torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 7, 32, generator=generator)
+
+    def told(seed: int) -> dict[str, RegionalPromptBatch]:
+        random = torch.Generator().manual_seed(seed)
+        shares = torch.rand(2, 8, 8, generator=random) / 2
+        words = [RegionalPrompt(states=torch.randn(7, 32, generator=random), share=share) for share in shares]
+        return {"regional_prompt": RegionalPromptBatch.stack([words], guidance=True, latent_size=(8, 8))}
+
+    compiled(latents, torch.tensor(500), text, cross_attention_kwargs=told(0))
+    graphs = counters["stats"]["unique_graphs"]
+    for seed in range(3):
+        predicted, expected = (
+            each(latents, torch.tensor(499), text, cross_attention_kwargs=told(seed)).sample
+            for each in (compiled, unet)
+        )
+        torch.testing.assert_close(predicted, expected)
     assert counters["stats"]["unique_graphs"] == graphs

@@ -21,6 +21,7 @@ from ipa_app.ui.examples import Example
 from ipa_app.ui.pictures import inline_picture
 from tests.browser.hands import EDITOR, RESULTS, body, enter, load, press, rest
 from tests.browser.test_downloads import choose
+from tests.browser.test_regions import choose_place
 from tests.browser.test_skeleton_editor import joint
 from tests.ui.serving import WatchedEngine, served_engine
 
@@ -145,6 +146,19 @@ def test_on_a_phone_the_picture_stays_in_sight(open_page: Any, engine: WatchedEn
     page.locator("#live-keep").scroll_into_view_if_needed()
     rest(page)
     assert page.locator(PICTURE).bounding_box()["width"] > 2 * seen["width"] * 0.9
+
+
+def test_the_picture_follows_words_for_a_place(open_page: Any, engine: WatchedEngine) -> None:
+    page = open_page()
+    switch_on(page)
+    page.wait_for_selector(PICTURE)
+    choose_place(page, 1, "Left half")
+    page.locator("#region-prompt-1 textarea").press_sequentially("a red cat", delay=30)
+    (reference,) = newest(page, engine).references
+    assert (reference.region, reference.region_prompt) == ("left", "a red cat")
+    choose_place(page, 1, "Everywhere")
+    (reference,) = newest(page, engine).references
+    assert (reference.region, reference.region_prompt) == ("everywhere", "")
 
 
 def test_the_picture_follows_the_words_while_they_are_typed(open_page: Any, engine: WatchedEngine, shoot: Any) -> None:

@@ -13,7 +13,7 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 from ipa_app.engine.metadata import read_request
-from tests.browser.hands import RESULTS, body, enter, expect_values, press, rest, restored, settle
+from tests.browser.hands import RESULTS, body, drawn, enter, expect_values, press, rest, restored, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -102,6 +102,46 @@ def test_a_painted_place_is_restored(
     fresh.locator("#region-editor-1 .pixi-target canvas").wait_for()
     expect_values(fresh, region_softness_1="2")
     shoot(fresh)
+
+
+def test_each_place_has_words_of_its_own_which_are_drawn_and_restored(
+    open_page: Any, shoot: Any, reference_file: Path, tmp_path: Path
+) -> None:
+    page = open_page()
+    page.click("#tab-mix-button")
+    page.click("#add-reference")
+    page.set_input_files("#reference-2 input[type=file]", str(reference_file))
+    told = {1: "a red cat", 2: "a blue zebra"}
+    for number, place in ((1, "Left half"), (2, "Right half")):
+        words = f"#region-prompt-{number} textarea"
+        assert not page.is_visible(words)
+        choose_place(page, number, place)
+        assert not page.is_visible(f"#region-paint-{number}")
+        page.fill(words, told[number])
+    page.wait_for_selector("#region-unknown-2 .ipa-note")
+    assert "does not know the word zebra" in page.inner_text("#region-unknown-2")
+    assert page.inner_text("#region-unknown-1").strip() == ""
+    shoot(page, "written")
+
+    # What was written waits while there is no place for it.
+    page.fill("#count input[type=number]", "1")
+    choose_place(page, 1, "Everywhere")
+    page.wait_for_selector("#region-prompt-1", state="hidden")
+    (tmp_path / "one.png").write_bytes(drawn(page, "#mix-generate"))
+    assert [each.region_prompt for each in read_request(tmp_path / "one.png").references] == ["", told[2]]
+    choose_place(page, 1, "Left half")
+    assert page.input_value("#region-prompt-1 textarea") == told[1]
+    made = drawn(page, "#mix-generate")
+    (tmp_path / "two.png").write_bytes(made)
+    assert [each.region_prompt for each in read_request(tmp_path / "two.png").references] == list(told.values())
+
+    fresh = restored(open_page, made)
+    for number, words in told.items():
+        fresh.wait_for_selector(f"#region-prompt-{number} textarea")
+        assert fresh.input_value(f"#region-prompt-{number} textarea") == words
+    assert "does not know the word zebra" in fresh.inner_text("#region-unknown-2")
+    shoot(fresh, "restored")
+    assert drawn(fresh, "#mix-generate") == made
 
 
 def test_a_phone_has_room_to_paint(open_page: Any, shoot: Any) -> None:

@@ -239,3 +239,17 @@ def test_more_steps_than_the_sampler_has_are_refused(tiny_bundle_dir: Path, fast
     with pytest.raises(UserError, match="Fast pictures take at most 50 steps"):
         make_plan(GenerateRequest(**TASKS["mix"], speed="fast", steps=51), entry)
     assert make_plan(GenerateRequest(**TASKS["mix"], steps=51), entry).steps == 51
+
+
+def test_words_for_a_place_are_read_by_the_changed_unet(fast_engine: Engine) -> None:
+    """There is no guidance here: the only side is the one that is told the words."""
+    white = Image.new("L", (8, 8), 255)
+    worded, plain = (Reference(image=SQUARE, region_mask=white, region_prompt=words) for words in ("a blue frog", ""))
+    fields = {"task": "mix", "scale": 0.6, "steps": 3}
+    drawn = draw(fast_engine, **fields, prompt="a red cat", references=(worded,)).images[0]
+    as_prompt, without = (
+        draw(fast_engine, **fields, prompt=prompt, references=(plain,)).images[0]
+        for prompt in ("a blue frog", "a red cat")
+    )
+    assert furthest(drawn, as_prompt) <= 1
+    assert furthest(drawn, without) > 1

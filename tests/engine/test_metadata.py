@@ -166,12 +166,17 @@ def test_a_style_comes_back_by_its_name_and_its_words_are_noted(tmp_path: Path) 
     assert (noted["style"], noted["prompt"], noted["negative_prompt"]) == ("night", "a cat, on a beach", "a dog")
     assert noted["styled_prompt"] == "a cat, on a beach, on the beach"
     assert noted["styled_negative_prompt"] == "a dog, a hat"
+    assert noted["styled_region_prompts"] == ["", "a (red:1.2) dog, on the beach", "", ""]
     words = without_style(request, noted)
     assert (words.style, words.prompt, words.negative_prompt) == ("", *plan.prompts)
+    assert tuple(each.region_prompt for each in words.references) == plan.region_prompts
+    for told in (None, [], ["", 7, "", ""], "typed"):
+        with pytest.raises(UserError):
+            without_style(request, {**noted, "styled_region_prompts": told})
     plain = metadata_of(
         make_plan(dataclasses.replace(plan.request, style=""), ENTRY), scheduler="S", precision="float32"
     )
-    assert not set(STYLED) & set(plain)
+    assert not {*STYLED, "styled_region_prompts"} & set(plain)
 
 
 def test_weights_come_back_as_weights(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from diffusers import (
 )
 from PIL import Image
 
+from ipa_app.adapter import RegionalPrompt
 from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.drawing import denoise
 from ipa_app.engine.engine import Engine
@@ -58,7 +59,7 @@ def draw_theirs(pipeline: Any, seed: int, **arguments: object) -> torch.Tensor:
     """Latents of one picture by plain diffusers, its noise drawn as the engine draws it."""
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(seed))
     settings = {"num_inference_steps": 2, "guidance_scale": 3.0, "width": 64, "height": 64, "output_type": "latent"}
-    return pipeline("a red cat", latents=noise, **(settings | arguments)).images
+    return pipeline(latents=noise, **({"prompt": "a red cat"} | settings | arguments)).images
 
 
 def draw_ours(model: LoadedModel, rows: list[BatchItem], **fields: Any) -> torch.Tensor:
@@ -160,6 +161,20 @@ def test_a_pose_after_a_reference_is_what_it_is_in_diffusers(
     rows = [row(5, image_prompts=(image_prompt(model, "fine", 0.6),), control_image=SKELETON)]
     drawn = draw_ours(model, rows, task="pose", pose=SKELETON, control_scale=0.8)
     assert_close(drawn, expected)
+
+
+def test_words_for_a_place_are_told_to_attention_and_what_is_said_of_the_whole_stays(
+    model: LoadedModel, theirs: StableDiffusionXLPipeline
+) -> None:
+    words, _, _, _ = theirs.encode_prompt("a blue frog", do_classifier_free_guidance=False)
+    _, negative, pooled, negative_pooled = theirs.encode_prompt("a red cat")
+    told = {"pooled_prompt_embeds": pooled, "negative_pooled_prompt_embeds": negative_pooled}
+    expected = draw_theirs(theirs, 5, prompt=None, prompt_embeds=words, negative_prompt_embeds=negative, **told)
+    everywhere = RegionalPrompt(states=words[0], share=torch.ones(8, 8))
+    drawn = draw_ours(model, [row(5, regional_prompts=(everywhere,)), row(5)])
+    assert_close(drawn[:1], expected)
+    assert_close(drawn[1:], draw_ours(model, [row(5)]))
+    assert (drawn[:1] - drawn[1:]).abs().max() > 1e-2
 
 
 def load_ip_adapter(pipeline: Any, folder: Path, adapter: str) -> None:

@@ -12,12 +12,16 @@ from PIL import Image, ImageFilter
 
 from ipa_app.engine.regions import region_notes
 from ipa_app.errors import UserError
+from ipa_app.models.entry import ModelEntry
+from ipa_app.ui.about import word_notes
 from ipa_app.ui.form import build_request
 from tests.inputs.tables import rows
 from tests.inputs.test_masks import PHOTO, SIZE, SPOT, drawn, photo, strokes, with_hole
 from tests.picture_files import encoded
+from tests.tiny_models import WORDS
 
 ROWS = rows("Regions")
+TOYBOX = ModelEntry(name="toybox", title="Toybox", location=Path("toybox"), words=WORDS)
 SOFT = SPOT.filter(ImageFilter.GaussianBlur(4))
 FINISHED = (64, 64)
 
@@ -37,8 +41,10 @@ class Door:
         (reference,) = request.references
         assert reference.region == "painted"
         assert reference.region_mask is not None
-        assert len(request.notes) <= 1
-        return reference.region_mask, next(iter(request.notes), None)
+        assert reference.region_prompt == sent.get("region_prompt", "")
+        notes = [*request.notes, *word_notes(request, entry=TOYBOX)]
+        assert len(notes) <= 1
+        return reference.region_mask, next(iter(notes), None)
 
 
 @pytest.fixture
@@ -61,13 +67,13 @@ def counts(*masks: bytes, wanted: Image.Image) -> Callable[[Door], str | None]:
     return given
 
 
-def refused(*masks: bytes | None, **sent: Any) -> Callable[[Door], str | None]:
+def refused(*masks: bytes | None, field: str = "region_mask", **sent: Any) -> Callable[[Door], str | None]:
     def given(door: Door) -> str | None:
         said = set()
         for mask in masks:
             with pytest.raises(UserError) as error:
                 door(mask, **sent)
-            assert error.value.field == "region_mask"
+            assert error.value.field == field
             said.add(str(error.value))
         assert len(said) == 1
         return said.pop()
@@ -84,6 +90,15 @@ def of_shape(size: tuple[int, int], finished: tuple[int, int]) -> Callable[[Door
         return next(iter(notes), None)
 
     return given
+
+
+def told(words: str) -> Callable[[Door], str | None]:
+    """Words for a painted place."""
+    return lambda door: door(encoded(SPOT), region_prompt=words)[1]
+
+
+def words_refused(words: str, *, mask: bytes | None, **sent: Any) -> Callable[[Door], str | None]:
+    return refused(mask, field="region_prompt", region_prompt=words, **sent)
 
 
 def _with(reference: Any, mask: Image.Image) -> Any:
@@ -124,6 +139,12 @@ CASES: dict[str, Callable[[Door], str | None]] = {
     "a half beside a mask": refused(encoded(SPOT), region="left"),
     '`"painted"` without a mask': refused(None, region="painted"),
     "a mask without a reference": refused(encoded(SPOT), reference=None),
+    "words for the place": told("a red cat"),
+    "words of which Toybox does not know some": told("a purple zebra"),
+    "weights beyond 3 in them": words_refused("a (red:30) cat", mask=encoded(SPOT)),
+    "more than 2000 characters of them": words_refused("a" * 2001, mask=None, region="left"),
+    "words for a place, and no place": words_refused("a red cat", mask=None),
+    "words for a place without a reference": words_refused("a red cat", mask=None, region="left", reference=None),
 }
 
 
@@ -153,6 +174,11 @@ def test_on_the_page_a_region_waits_while_another_place_is_chosen(tmp_path: Path
     assert mask(region="left", region_mask=upload["file"]) is None
     assert mask(region="painted") == SOFT
     assert mask(region="painted", region_mask=upload["file"]) == SPOT
+
+    def words(region: str) -> str:
+        return build_request("mix", {**sent, "region": region, "region_prompt": "a cat"}).references[0].region_prompt
+
+    assert [words(region) for region in ("everywhere", "left", "painted")] == ["", "a cat", "a cat"]
     with pytest.raises(UserError, match="nothing painted") as error:
         build_request("mix", {"prompt": "a cat", "reference_3": upload["picture"], "region_3": "painted"})
     assert error.value.field == "region_mask_3"

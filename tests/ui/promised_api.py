@@ -22,7 +22,9 @@ LAST = {"part": "all", "region": "everywhere", "output_format": "png", "region_m
 FURTHER = {"reference": None, "weight": 1.0, "region": "everywhere", "region_mask": None}
 LAST |= {"weight": 1.0, **{f"{name}_{number}": value for number in (2, 3, 4) for name, value in FURTHER.items()}}
 RANGES = {"reference_start": 0.0, "reference_end": 1.0}
-NEWEST = {f"{name}{mark}": value for mark in ("", "_2", "_3", "_4") for name, value in RANGES.items()}
+MARKS = ("", "_2", "_3", "_4")
+NEWEST = {f"{name}{mark}": value for mark in MARKS for name, value in RANGES.items()}
+NEWEST |= {f"region_prompt{mark}": "" for mark in MARKS}
 REQUIRED = object()
 PROMISED = {
     "/variation": {

@@ -12,7 +12,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,6 +43,13 @@ WISHES: Mapping[str, Mapping[str, Any]] = {
     "slow": {"task": "mix", "prompt": "a frog", "seed": 3, "steps": _MOST_STEPS},
     "picture": {"task": "variation", "references": (reference(1),), "seed": 4, "steps": 1},
     "fine": {"task": "variation", "references": (reference(2),), "adapter": "fine", "seed": 5, "count": 2, "steps": 1},
+    "places": {
+        "task": "mix",
+        "prompt": "a cat",
+        "references": (replace(reference(3), region="left", region_prompt="a red dog"),),
+        "seed": 8,
+        "steps": 1,
+    },
     "large": {"task": "mix", "prompt": "a bear", "seed": 6, "width": 72, "height": 88, "steps": 1},
     "painted": {
         "task": "inpaint",

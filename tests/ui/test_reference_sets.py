@@ -28,7 +28,7 @@ def sent(page: Opened, folder: Path) -> dict[str, Any]:
     paths = [folder / f"{number}.png" for number in range(2)]
     for number, path in enumerate(paths):
         noise_picture(number).save(path)
-    second = {"weight": 0.5, "region": "left", "start": 0.25, "end": 0.75}
+    second = {"weight": 0.5, "region": "left", "region_prompt": "a hat", "start": 0.25, "end": 0.75}
     fillings = [Filling(path=str(paths[0])), Filling(path=str(paths[1]), said=second)]
     update = parts.panel.references.fill(fillings)
     inputs = inputs_after(parts, "variation", update)
@@ -46,7 +46,9 @@ def test_a_set_is_saved_found_after_a_restart_and_deleted(tiny_bundle_dir: Path,
         slots = parts.panel.references.slots
         assert [update[slot.box]["visible"] for slot in slots] == [True, True, False, False]
         second = {name: value_after(control, update) for name, control in slots[1].controls.items()}
-        assert (second["weight"], second["region"], second["start"], second["end"]) == (0.5, "left", 0.25, 0.75)
+        assert (second["weight"], second["start"], second["end"]) == (0.5, 0.25, 0.75)
+        assert (second["region"], second["region_prompt"]) == ("left", "a hat")
+        assert [update[slot.region.words_box]["visible"] for slot in slots] == [False, True, False, False]
         handed_on = ReferenceSet.from_json(Path(update[parts.sets.file]["value"]).read_bytes())
         assert (handed_on.name, len(handed_on.references)) == ("My toys", 2)
         gone = sets.delete("My toys")

@@ -42,6 +42,7 @@ def test_a_link_sets_everything_and_names_the_pictures_that_it_cannot_hold(page:
     for name in ("prompt", "negative_prompt", "scale", "seed", "adapter", "start", "end", "strength", "style", "model"):
         assert inputs[name] == getattr(request, name), name
     assert (inputs["weight"], inputs["view"], inputs["region_2"]) == (0.5, "pad", "left")
+    assert inputs["region_prompt_2"] == "a (red:1.2) dog"
     assert [inputs[name] for name in ("reference", "reference_2", "start_image", "negative_reference")] == [None] * 4
     assert (inputs["region_3"], inputs["region_mask_3"]) == ("everywhere", None)
     assert update[parts.tasks]["selected"] == "mix"
