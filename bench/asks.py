@@ -119,15 +119,20 @@ def sweep_rows(
     steps: Sequence[int] = (),
     guidance_scales: Sequence[float] = (),
     models: Sequence[str] = (),
+    intervals: Sequence[tuple[float, float]] = (),
 ) -> Iterator[Row]:
-    """Every row at every combination of models, denoising steps and guidance scales.
+    """Every row at every combination of models, denoising steps, guidance scales, and shares of the steps guided.
 
     Where none are given, the model's own are used.
     """
-    for model, number, scale in product(models or [None], steps or [None], guidance_scales or [None]):
+    tried = (models, steps, guidance_scales, intervals)
+    for model, number, scale, interval in product(*(values or [None] for values in tried)):
+        start, end = interval or (None, None)
         settings = {"model": model, "steps": number, "guidance_scale": scale}
+        settings |= {"guidance_start": start, "guidance_end": end}
         settings = {name: value for name, value in settings.items() if value is not None}
-        said = [model, number and f"{number} steps", scale and f"guidance {scale:g}"]
+        guided = interval and f"guided {start:g} to {end:g}"
+        said = [model, number and f"{number} steps", scale and f"guidance {scale:g}", guided]
         for row in plain:
             yield _with_settings(row, ", ".join([row.name, *filter(None, said)]), **settings)
 

@@ -2,6 +2,7 @@
 
     python -m bench.quality [--quick] [--subjects 48] [--json FILE] [--sheet FILE]
     python -m bench.quality --steps 4 10 20 --guidance 2 3 [--samplers UniPCMultistepScheduler ...]
+    python -m bench.quality --guided 0 1 --guided 0 0.7
     python -m bench.quality --lora FILE --steps 4 --guidance 1
     python -m bench.quality --looks
 
@@ -54,6 +55,7 @@ from bench.judging import (
 from bench.looks import Drawings
 from bench.timing import write_json
 from bench.variants import sampled_by, with_lora
+from ipa_app.engine.batch import USUAL_BATCH_LIMIT
 from ipa_app.engine.engine import Engine
 from ipa_app.errors import UserError
 from ipa_app.models.adapters import usual_adapter
@@ -87,7 +89,10 @@ def cases(count: int) -> list[Case]:
 def pictures_of(engine: Engine, row: Row, tried: Sequence[Case]) -> tuple[list[Image.Image], float]:
     """One picture per case, and the seconds that each took."""
     started = time.monotonic()
-    pictures = [engine.submit(row.ask(case)).result().images[0] for case in tried]
+    pictures: list[Image.Image] = []
+    for first in range(0, len(tried), USUAL_BATCH_LIMIT):
+        jobs = [engine.submit(row.ask(case)) for case in tried[first : first + USUAL_BATCH_LIMIT]]
+        pictures += [job.result().images[0] for job in jobs]
     return pictures, (time.monotonic() - started) / len(tried)
 
 
@@ -208,6 +213,7 @@ def looks_figures(name: str, drawings: Drawings, pictures: Sequence[Image.Image]
 def _asked(arguments: argparse.Namespace, side: int) -> Iterator[Row]:
     """The rows that the command line names."""
     sweep = {"steps": arguments.steps, "guidance_scales": arguments.guidance, "models": arguments.samplers}
+    sweep["intervals"] = [(start, end) for start, end in arguments.guided or ()]
     if any(sweep.values()):
         asked = sweep_rows([text_row()] if arguments.looks else short_rows(side=side), **sweep)
     else:
@@ -235,6 +241,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--looks", action="store_true", help=f"instead: how {LOOKS_SUBJECTS} pictures look in all")
     parser.add_argument("--steps", type=int, nargs="+", default=(), help="fewer rows, at these numbers of steps")
     parser.add_argument("--guidance", type=float, nargs="+", default=(), help="fewer rows, at these guidance scales")
+    interval = {"type": float, "nargs": 2, "metavar": ("FROM", "TO"), "action": "append"}
+    parser.add_argument("--guided", **interval, help="fewer rows, with guidance in this share of the steps; repeatable")
     parser.add_argument("--samplers", nargs="+", default=(), help="fewer rows, with these schedulers of diffusers")
     parser.add_argument("--exact", action="store_true", help="in single precision, as the app does with IPA_EXACT=1")
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="the rows whose names begin like this")

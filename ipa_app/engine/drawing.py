@@ -73,13 +73,10 @@ def denoise(
     pipeline: Any = model.pipeline(plan.pipeline_task, controlnet=plan.controlnet, is_fast=plan.fast is not None)
     if previewer is not None:
         previewer.follow(pipeline.scheduler)
-    # A model distilled to follow a guidance it is told, as LCM, is run once per step and not on both sides.
-    guidance = plan.guidance_scale > 1 and pipeline.unet.config.time_cond_proj_dim is None
-    steps = plan.drawn_steps
+    guidance, steps = _has_two_sides(pipeline, plan), plan.drawn_steps
     told = _attention_prompts(items, model=model, plan=plan, guidance=guidance)
-    guided = GuidedSteps([item.guided for item in items])
-    if guidance and any(step not in item.guided for item in items for step in range(steps)):
-        pipeline = guided.applied_to(pipeline)
+    guided = GuidedSteps([item.guided for item in items], steps=steps)
+    pipeline = guided.applied_to(pipeline) if guidance else pipeline
 
     def after_step(_pipeline: DiffusionPipeline, step: int, _timestep: object, tensors: dict) -> dict:
         # Some schedules take more turns than steps: PNDM, which Stable Diffusion 1.5 comes with, one more.
@@ -93,7 +90,6 @@ def denoise(
         return {}
 
     generators = [torch.Generator().manual_seed(item.seed) for item in items]
-    prompts, negative_prompts = [item.prompt for item in items], [item.negative_prompt for item in items]
     return pipeline(
         num_inference_steps=plan.steps,
         guidance_scale=plan.guidance_scale,
@@ -101,10 +97,26 @@ def denoise(
         cross_attention_kwargs=told or None,
         callback_on_step_end=after_step,
         output_type="latent",
-        **prompt_inputs(model.family, pipeline, prompts, negative_prompts if guidance else None),
+        **_prompt_inputs(items, model=model, pipeline=pipeline, guidance=guidance),
         **_start_inputs(model, plan=plan, generators=generators),
         **plan.task.pipeline_inputs(plan, items),
     ).images
+
+
+def _has_two_sides(pipeline: Any, plan: Plan) -> bool:
+    """Return whether the UNet has an unconditional side, in some steps at least.
+
+    A model distilled to follow a guidance it is told, as LCM, is run once per step and not on both sides.
+    """
+    return plan.guidance_scale > 1 and pipeline.unet.config.time_cond_proj_dim is None
+
+
+def _prompt_inputs(
+    items: Sequence[BatchItem], *, model: LoadedModel, pipeline: DiffusionPipeline, guidance: bool
+) -> dict[str, Any]:
+    """Return what a pipeline is told of the items' prompts; negative ones count with guidance only."""
+    negative_prompts = [item.negative_prompt for item in items] if guidance else None
+    return prompt_inputs(model.family, pipeline, [item.prompt for item in items], negative_prompts)
 
 
 def _start_inputs(model: LoadedModel, *, plan: Plan, generators: Sequence[torch.Generator]) -> dict[str, Any]:

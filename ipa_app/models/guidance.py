@@ -21,14 +21,16 @@ from torch import Tensor, nn
 class GuidedSteps:
     """Which rows of a call are computed at its present step. Owned by one call, as an `ImagePromptBatch` is."""
 
-    def __init__(self, guided: Sequence[range]) -> None:
+    def __init__(self, guided: Sequence[range], *, steps: int) -> None:
         """Begin at the first step.
 
         Args:
             guided: for each picture of the call the steps that have guidance. The UNet's rows are those pictures'
                 unconditional sides, and then their conditional ones, as diffusers' pipelines stack them.
+            steps: of the call.
         """
         self._guided = guided
+        self._is_everywhere = all(step in each for each in guided for step in range(steps))
         self.at_step(0)
 
     def at_step(self, step: int) -> None:
@@ -43,7 +45,12 @@ class GuidedSteps:
         self._places = torch.tensor([needed.index(row) for row in taken])
 
     def applied_to(self, pipeline: DiffusionPipeline) -> DiffusionPipeline:
-        """Return a pipeline that does what another one does, whose networks compute the needed rows alone."""
+        """Return a pipeline that does what another one does, whose networks compute the needed rows alone.
+
+        Where all rows are needed in all steps it is that one itself.
+        """
+        if self._is_everywhere:
+            return pipeline
         limited: Any = copy.copy(pipeline)
         limited.unet = _in_place_of(limited.unet, self._unet)
         if getattr(limited, "controlnet", None) is not None:

@@ -24,7 +24,7 @@ LAST |= {"weight": 1.0, **{f"{name}_{number}": value for number in (2, 3, 4) for
 RANGES = {"reference_start": 0.0, "reference_end": 1.0}
 MARKS = ("", "_2", "_3", "_4")
 NEWEST = {f"{name}{mark}": value for mark in MARKS for name, value in RANGES.items()}
-NEWEST |= {f"region_prompt{mark}": "" for mark in MARKS}
+NEWEST |= {f"region_prompt{mark}": "" for mark in MARKS} | {"guidance_start": 0.0, "guidance_end": 0}
 REQUIRED = object()
 PROMISED = {
     "/variation": {
