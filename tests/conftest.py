@@ -22,7 +22,7 @@ import pytest  # noqa: E402
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Have one worker more than there are cores: tests wait for a browser, a server or another process half the time."""
+    """Have one worker more than there are cores: half the time tests wait for a browser, a server, another process."""
     return (os.cpu_count() or 1) + 1
 
 

@@ -79,6 +79,7 @@ def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: s
         "seeds": list(plan.seeds),
         "steps": plan.steps,
         "guidance_scale": plan.guidance_scale,
+        "guidance_start": plan.guidance_start,
         "guidance_end": plan.guidance_end,
         "width": plan.width,
         "height": plan.height,

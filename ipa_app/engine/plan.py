@@ -42,7 +42,8 @@ class Plan:
         height: of the result in pixels; of an extended picture, before that.
         steps: denoising steps.
         guidance_scale: 1 or more; 1 means no guidance.
-        guidance_end: when guidance ends, as a share of the steps.
+        guidance_start: when guidance begins, as a share of the steps.
+        guidance_end: when it ends.
         negative_prompt: the request's, or else the model's, without a style.
         fast: how it is drawn in a few steps; None where it is drawn in the model's usual way.
     """
@@ -53,6 +54,7 @@ class Plan:
     height: int
     steps: int
     guidance_scale: float
+    guidance_start: float
     guidance_end: float
     negative_prompt: str
     fast: FastWay | None = None
@@ -148,7 +150,7 @@ class Plan:
     def guided(self) -> range:
         """The steps that have guidance."""
         steps = self.drawn_steps
-        return range(round(self.request.guidance_start * steps), round(self.guidance_end * steps))
+        return range(round(self.guidance_start * steps), round(self.guidance_end * steps))
 
     @property
     def batch_key(self) -> Hashable:
@@ -170,6 +172,7 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
     width, height = TASKS[request.task].result_size(request, entry)
     with blaming("speed"):
         fast = entry.fast_way() if request.speed == "fast" else None
+    guidance_start, guidance_end = _guided_share(request, entry, is_fast=fast is not None)
     plan = Plan(
         request=request,
         entry=entry,
@@ -178,7 +181,8 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         steps=request.steps or (fast or entry).steps,
         # A LoRA for few steps has learned one guidance, and spoils the picture with another.
         guidance_scale=fast.guidance_scale if fast else request.guidance_scale or entry.guidance_scale,
-        guidance_end=request.guidance_end or (1.0 if fast else entry.guidance_end),
+        guidance_start=guidance_start,
+        guidance_end=guidance_end,
         negative_prompt=request.negative_prompt or entry.negative_prompt,
         fast=fast,
     )
@@ -195,9 +199,16 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
     plan.task.check_plan(plan)
     _check_range(plan)
     if plan.guidance_scale > 1 and not plan.guided:
-        of, start, end = Message("counted.guidance"), request.guidance_start, plan.guidance_end
-        raise no_whole_step(of, start=start, end=end, steps=plan.drawn_steps, field="guidance_end")
+        of, steps = Message("counted.guidance"), plan.drawn_steps
+        raise no_whole_step(of, start=guidance_start, end=guidance_end, steps=steps, field="guidance_end")
     return plan
+
+
+def _guided_share(request: GenerateRequest, entry: ModelEntry, *, is_fast: bool) -> tuple[float, float]:
+    """Return from which to which share of the steps there is guidance: as asked for, or else as suits the model."""
+    if request.guidance_end or is_fast:
+        return request.guidance_start, request.guidance_end or 1.0
+    return request.guidance_start or entry.guidance_start, max(entry.guidance_end, request.guidance_start)
 
 
 def _check_style(plan: Plan) -> None:

@@ -190,11 +190,11 @@ class GenerateRequest(TaskOptions):
         0,
         title="The end of the guidance",
         label="Guidance to (1: the end)",
-        help="Steps without guidance take half as long, and follow picture and words less. 0: the model's own end.",
+        help="Steps without guidance take half as long. 0: the model's own part of the steps.",
         step=0.05,
         between=(0.05, 1),
         or_zero=True,
-        doc="when it ends, later than guidance_start, {least:g} to {most:g}, 0 for the model's own",
+        doc="when it ends, later than guidance_start, {least:g} to {most:g}; 0 for the model's own beginning and end",
     )
     style: str = option(
         "",

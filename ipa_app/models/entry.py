@@ -178,7 +178,8 @@ class ModelEntry(HubFiles):
         height: native height in pixels.
         steps: default number of denoising steps.
         guidance_scale: default classifier-free guidance, 1 means none.
-        guidance_end: when guidance ends by default, as a share of the steps.
+        guidance_start: when guidance begins by default, as a share of the steps.
+        guidance_end: when it ends by default.
         negative_prompt: used where a request has none.
         licence: of the weights.
         scheduler: the scheduler in a word, for people.
@@ -209,6 +210,7 @@ class ModelEntry(HubFiles):
     height: int = 512
     steps: int = 25
     guidance_scale: float = 7.0
+    guidance_start: float = 0.0
     guidance_end: float = 1.0
     negative_prompt: str = ""
     licence: str = ""

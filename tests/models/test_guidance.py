@@ -135,7 +135,15 @@ def test_an_interval_has_to_hold_a_step_and_begin_before_it_ends(engine: Engine)
         GenerateRequest(**SHARED, task="variation", guidance_start=0.5, guidance_end=0.5)
 
 
-def test_a_models_own_end_counts_where_none_is_asked_for(tiny_bundle_dir: Path) -> None:
-    entry = replace(entry_from_folder(tiny_bundle_dir, name="toybox"), guidance_end=0.5)
-    assert make_plan(GenerateRequest(**SHARED, task="variation"), entry).guided == range(2)
-    assert make_plan(GenerateRequest(**SHARED, task="variation", guidance_end=1), entry).guided == range(STEPS)
+def test_a_models_own_part_of_the_steps_counts_where_none_is_asked_for(tiny_bundle_dir: Path) -> None:
+    entry = replace(entry_from_folder(tiny_bundle_dir, name="toybox"), guidance_start=0.25, guidance_end=0.75)
+
+    def guided(**asked: float) -> range:
+        return make_plan(GenerateRequest(**SHARED, task="variation", **asked), entry).guided
+
+    assert guided() == GUIDED
+    assert guided(guidance_start=0.5) == range(2, 3)
+    assert guided(guidance_end=1) == range(STEPS)
+    assert guided(guidance_end=0.5) == range(2)
+    with pytest.raises(UserError, match=r"From 0\.8 to 0\.8 of 4 steps there is no whole step"):
+        guided(guidance_start=0.8)
