@@ -137,7 +137,7 @@ def rows_beside_diffusers(studio: Studio, exact: Studio, plain: PlainDiffusers, 
     )
     yield Row(
         name="the same work to the same pixels (`IPA_EXACT=1`)",
-        ours=lambda seed: exact.draw(exact.request(seed, reference=picture)),
+        ours=lambda seed: exact.draw(exact.request(seed, reference=picture, guidance_end=1)),
         other=lambda seed: plain.draw(seed, reference=picture, steps=exact.steps),
         beside=f"plain diffusers, {exact.steps} steps of the model's own sampler",
     )
@@ -201,7 +201,7 @@ def rows_of_regions(studio: Studio, picture: Image.Image) -> Iterator[Row]:
 def check_equal(exact: Studio, plain: PlainDiffusers) -> int:
     """Return by how much a pixel of the exact mode differs at most from plain diffusers, of 255."""
     picture = reference()
-    ours = exact.draw(exact.request(3, reference=picture))[0]
+    ours = exact.draw(exact.request(3, reference=picture, guidance_end=1))[0]
     other = plain.draw(3, reference=picture, steps=exact.steps)
     return int(np.abs(np.asarray(ours, int) - np.asarray(other, int)).max())
 

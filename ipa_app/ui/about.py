@@ -74,6 +74,8 @@ def described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict
         "height": entry.height,
         "steps": entry.steps,
         "guidance": entry.guidance_scale,
+        "guidance_start": entry.guidance_start,
+        "guidance_end": entry.guidance_end,
         "fast": fast,
         "fast_left_out": entry.fast_left_out or "",
         "styles": list(entry.styles),
