@@ -49,6 +49,7 @@ _ORDER = (
     *(slot_name(name, number) for number in range(2, MOST_REFERENCES + 1) for name in _OF_FURTHER),
     *("pose_fit", "style", "speed"),
     *(slot_name(name, number) for number in range(1, MOST_REFERENCES + 1) for name in _OF_FURTHER_SINCE),
+    "surroundings",
 )
 """The order that programs were promised; a tab may name others that come first. Whatever must be given comes before all
 else, and what is newer, and thus not named here, at the end."""

@@ -70,6 +70,7 @@ PROMISED = {
         "style": "",
         "speed": "best",
         **NEWEST,
+        "surroundings": True,
     },
     "/pose": {
         "pose": REQUIRED,
