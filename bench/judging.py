@@ -164,7 +164,7 @@ def join_errors(picture: Image.Image, drawing: Image.Image, mask: Image.Image) -
     Returns:
         "rim colours": mean distance from the colours that were there; "rim edges": of the differences between
         neighbouring pixels from those that were there, which a seam or a limb that is cut off adds to. In levels, of
-        255. Likewise "hole colours" and "hole edges", of all that is masked.
+        255. "hole colours" and "hole edges" are the same of all that is masked.
     """
     hole = np.asarray(mask) > 0
     rim = hole & (np.asarray(mask.filter(ImageFilter.MinFilter(2 * MARGIN + 1))) == 0)
