@@ -27,7 +27,9 @@ PLACE = ("pose", "background")
 MARGIN = 4
 """Pixels by which the mask of an inpainting reaches beyond the figure, into what is to stay as it was."""
 RIM: tuple[Literal["rim colours", "rim edges"], ...] = ("rim colours", "rim edges")
+HOLE: tuple[Literal["hole colours", "hole edges"], ...] = ("hole colours", "hole edges")
 
+HoleKind = Literal["beside", "part", "whole"]
 
 Unit = Literal["share", "levels"]
 
@@ -56,20 +58,24 @@ class Measure:
     Attributes:
         name: as printed.
         kind: attributes read by the judge, joints where they should be, pixels outside the mask untouched, or how far
-            the mask's rim is from what was there.
+            the mask's rim, or all that is masked, is from what was there.
         of: the view of the case that says how it should be.
+        hole: that was to be filled, in the drawing of the case's view; None where a stranger was replaced.
         attributes: by the judge's names.
     """
 
     name: str
-    kind: Literal["attributes", "joints", "outside", "rim colours", "rim edges"] = "attributes"
+    kind: Literal["attributes", "joints", "outside", "rim colours", "rim edges", "hole colours", "hole edges"] = (
+        "attributes"
+    )
     of: Literal["view", "other", "stranger"] = "view"
+    hole: HoleKind | None = None
     attributes: tuple[str, ...] = ()
 
     @property
     def unit(self) -> Unit:
         """Of what is counted: a share of 1, where more is better, or levels of 255, where less is."""
-        return "levels" if self.kind in RIM else "share"
+        return "levels" if self.kind in (*RIM, *HOLE) else "share"
 
 
 @dataclass(frozen=True, kw_only=True)

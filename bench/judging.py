@@ -19,6 +19,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from bench.asks import MARGIN, Case, Measure, inpaint_inputs
+from bench.holes import make_hole
 from ipa_app.errors import UserError
 from toybox import world
 from toybox.judge import Judge, Reading, joints_right, load_judge, right
@@ -122,7 +123,11 @@ def score(seen: Look, measure: Measure) -> float:
         return float(joints_right(seen.reading, joints).float().mean())
     if measure.kind == "outside":
         return float(_untouched(seen.picture, seen.case))
-    return rim_errors(seen.picture, seen.case)[measure.kind]
+    if measure.hole is None:
+        image, mask = inpaint_inputs(seen.case, seen.picture.width)
+        return join_errors(seen.picture, image, mask)[measure.kind]
+    hole = make_hole(seen.case, measure.hole, seen.picture.width)
+    return join_errors(seen.picture, hole.drawing, hole.mask)[measure.kind]
 
 
 def attributes_right(seen: Look, measure: Measure) -> dict[str, bool]:
@@ -148,20 +153,28 @@ def _untouched(picture: Image.Image, case: Case) -> bool:
     return bool((np.array(picture.convert("RGB"))[outside] == np.array(image)[outside]).all())
 
 
-def rim_errors(picture: Image.Image, case: Case) -> dict[str, float]:
+def join_errors(picture: Image.Image, drawing: Image.Image, mask: Image.Image) -> dict[str, float]:
     """How well an inpainting joins on to what is around it: just inside the mask's edge the picture showed its place.
+
+    Args:
+        picture: what was drawn.
+        drawing: what was there, or should have been.
+        mask: what was redrawn, by `MARGIN` more than was to change.
 
     Returns:
         "rim colours": mean distance from the colours that were there; "rim edges": of the differences between
         neighbouring pixels from those that were there, which a seam or a limb that is cut off adds to. In levels, of
-        255.
+        255. "hole colours" and "hole edges" are the same of all that is masked.
     """
-    image, mask = inpaint_inputs(case, picture.width)
-    rim = np.asarray(mask) > np.asarray(mask.filter(ImageFilter.MinFilter(2 * MARGIN + 1)))
-    error = np.asarray(picture.convert("RGB"), np.float32) - np.asarray(image, np.float32)
-    across, down = np.diff(error, axis=1)[rim[:, 1:] | rim[:, :-1]], np.diff(error, axis=0)[rim[1:] | rim[:-1]]
-    edges = np.concatenate([across, down])
-    return {"rim colours": float(np.abs(error[rim]).mean()), "rim edges": float(np.abs(edges).mean())}
+    hole = np.asarray(mask) > 0
+    rim = hole & (np.asarray(mask.filter(ImageFilter.MinFilter(2 * MARGIN + 1))) == 0)
+    error = np.asarray(picture.convert("RGB"), np.float32) - np.asarray(drawing, np.float32)
+    errors: dict[str, float] = {}
+    for name, where in {"rim": rim, "hole": hole}.items():
+        across, down = where[:, 1:] | where[:, :-1], where[1:] | where[:-1]
+        edges = np.concatenate([np.diff(error, axis=1)[across], np.diff(error, axis=0)[down]])
+        errors |= {f"{name} colours": float(np.abs(error[where]).mean()), f"{name} edges": float(np.abs(edges).mean())}
+    return errors
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:

@@ -41,6 +41,7 @@ from bench.asks import (
     sweep_rows,
     text_row,
 )
+from bench.holes import hole_rows
 from bench.judging import (
     JUDGE,
     Look,
@@ -217,7 +218,7 @@ def _asked(arguments: argparse.Namespace, side: int) -> Iterator[Row]:
     if any(sweep.values()):
         asked = sweep_rows([text_row()] if arguments.looks else short_rows(side=side), **sweep)
     else:
-        asked = [text_row()] if arguments.looks else rows(side=side)
+        asked = [text_row()] if arguments.looks else (*rows(side=side), *hole_rows(side=side))
     return (row for row in asked if row.name.startswith(tuple(arguments.only)))
 
 

@@ -74,6 +74,7 @@ OF_TASK: dict[str, dict[str, Any]] = {
         "extend_right": 20.0,
         "extend_up": 30.0,
         "extend_down": 5.0,
+        "surroundings": False,
     },
     "pose": {
         "pose": Image.open(next(iter(preset_pictures().values()))).convert("RGB"),

@@ -71,7 +71,7 @@ def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: s
         adapter_sha256: of the file of the adapter, where one was used.
     """
     request = plan.request
-    metadata: dict[str, Any] = {name: getattr(request, name) for name in _noted_options(request)} | {
+    metadata: dict[str, Any] = {name: getattr(request, name) for name in _noted_options(plan)} | {
         "adapter": _noted_adapter(plan),
         "references": [noted_reference(each) for each in plan.noted_references],
         "negative_prompt": plan.negative_prompt,
@@ -220,13 +220,13 @@ def restored_references(notes: object, pictures: Mapping[str, Image.Image]) -> t
     )
 
 
-def _noted_options(request: GenerateRequest) -> list[str]:
+def _noted_options(plan: Plan) -> list[str]:
     """Name the options that are written down as they were asked for: those that count for the request's task."""
-    task = TASKS[request.task]
+    task, request = plan.task, plan.request
     return [
         name
         for name, option in options(type(request)).items()
-        if task.takes(option) and not option.is_picture and _counts(option, request)
+        if task.takes(option) and not option.is_picture and _counts(option, request) and task.is_noted(option, plan)
     ]
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from ipa_app.adapter.kinds import USUAL_NAMES
+from ipa_app.engine.ranges import no_whole_step
 from ipa_app.engine.references import Reference, slot_name
 from ipa_app.engine.requests import GenerateRequest, picture_seeds
 from ipa_app.engine.tasks import TASKS
-from ipa_app.engine.tasks.task import Task, no_whole_step
+from ipa_app.engine.tasks.task import Task
 from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError, blaming
 from ipa_app.messages import Message
@@ -102,8 +103,10 @@ class Plan:
 
     @property
     def uses_references(self) -> bool:
-        """Whether references have any effect; with scale 0 they have none, exactly."""
-        return self.request.scale > 0 and any(reference.weight > 0 for reference in self.request.references)
+        """Whether references have any effect, given or made by the task; with scale 0 they have none, exactly."""
+        request = self.request
+        given = request.scale > 0 and any(reference.weight > 0 for reference in request.references)
+        return given or self.task.makes_reference(request, self.entry)
 
     @property
     def adapter(self) -> AdapterEntry | None:
@@ -169,7 +172,8 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         UserError: the size is not one of this model's, the model cannot draw fast, lacks the adapter, cannot take the
             part of the references that is asked for, lacks the style, or cannot do what the task needs.
     """
-    width, height = TASKS[request.task].result_size(request, entry)
+    task = TASKS[request.task]
+    width, height = task.result_size(request, entry)
     with blaming("speed"):
         fast = entry.fast_way() if request.speed == "fast" else None
     guidance_start, guidance_end = _guided_share(request, entry, is_fast=fast is not None)
@@ -180,7 +184,7 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         height=height,
         steps=request.steps or (fast or entry).steps,
         # A LoRA for few steps has learned one guidance, and spoils the picture with another.
-        guidance_scale=fast.guidance_scale if fast else request.guidance_scale or entry.guidance_scale,
+        guidance_scale=fast.guidance_scale if fast else request.guidance_scale or task.guidance_scale(request, entry),
         guidance_start=guidance_start,
         guidance_end=guidance_end,
         negative_prompt=request.negative_prompt or entry.negative_prompt,
@@ -196,7 +200,7 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         _check_part(request.part, entry)
     if fast and plan.steps > MOST_FAST_STEPS:
         raise UserError("fast.too_many_steps", most=MOST_FAST_STEPS).blaming("steps")
-    plan.task.check_plan(plan)
+    task.check_plan(plan)
     _check_range(plan)
     if plan.guidance_scale > 1 and not plan.guided:
         of, steps = Message("counted.guidance"), plan.drawn_steps

@@ -186,7 +186,7 @@ def _read_parts(job: Job, model: LoadedModel) -> None:
 
 @torch.inference_mode()
 def _image_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tuple[ImagePrompt, ...]:
-    """Encode a job's references; none at scale 0.
+    """Encode a job's references, or those that its task has made; none at scale 0.
 
     Those that are joined share a prompt, with the tokens of all and their values weighted. Prompts of several regions
     are added up, each where it counts.
@@ -194,7 +194,7 @@ def _image_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tuple
     Args:
         job: whose they are.
         model: that encodes them.
-        inputs: of its task, which may draw a part of the picture only.
+        inputs: of its task, which may draw a part of the picture only, and have references of its own.
     """
     plan, request, adapter = job.plan, job.plan.request, job.plan.adapter
     if adapter is None:
@@ -210,7 +210,7 @@ def _image_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tuple
         .with_scale(plan.image_scale)
         .with_range(start, end)
         .with_mask(None if mask is None else torch.from_numpy(np.array(mask, np.float32)))
-        for start, end, counted in spans(request.references, request.start, request.end)
+        for start, end, counted in spans(inputs.references or request.references, request.start, request.end)
         for references, mask in placed(counted)
     )
 

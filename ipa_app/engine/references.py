@@ -9,7 +9,7 @@ from typing import Literal
 
 from PIL import Image
 
-from ipa_app.engine.tasks.task import check_range
+from ipa_app.engine.ranges import check_range
 from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError, blaming
 from ipa_app.imaging.cropping import SquareMode

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from ipa_app.engine.ranges import check_range, range_end, range_start
 from ipa_app.engine.references import LONGEST_PROMPT, MOST_REFERENCES, Reference
 from ipa_app.engine.tasks import TASKS, TaskOptions
-from ipa_app.engine.tasks.task import LARGEST_SIDE, check_range, range_end, range_start
+from ipa_app.engine.tasks.task import LARGEST_SIDE
 from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError, blaming
 from ipa_app.imaging.result_files import EXACT_FORMATS, OutputFormat

@@ -196,6 +196,28 @@ def cover_cells(mask: Image.Image, size: tuple[int, int], *, cell: int) -> Image
     return Image.fromarray(covered.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
 
 
+def fill_masked(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """Continue what is around a mask smoothly into it, so that nothing is left of what was there.
+
+    Source: pull-push, as in Gortler et al. 1996, "The Lumigraph", section 3.4: what is missing is taken from the means
+    of what is known, of squares that grow until they hold something.
+
+    Args:
+        image: mode "RGB".
+        mask: of its size, as `fit_mask` gives it.
+
+    Returns:
+        A new picture; pixels where the mask is not above 127 equal the original's.
+
+    Raises:
+        ValueError: all of it is masked.
+    """
+    known = np.asarray(_hard(mask)) == 0
+    if not known.any():
+        raise ValueError("nothing is around a mask that covers everything")
+    return Image.fromarray(np.rint(_pull_push(np.asarray(image, np.float32), known)).astype(np.uint8))
+
+
 def feather(mask: Image.Image, radius: int) -> Image.Image:
     """Soften a mask's edge inwards.
 
@@ -248,6 +270,24 @@ def _painted(layers: Sequence[PictureSource | None], size: tuple[int, int], *, k
         alpha = alpha if keep_soft else _hard(alpha)
         mask = ImageChops.lighter(mask, alpha.resize(size, Image.Resampling.NEAREST))
     return mask
+
+
+def _pull_push(pixels: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Fill in the pixels (height, width, 3) that are not known (height, width), some of which must be."""
+    import cv2
+
+    if known.all():
+        return pixels
+    height, width = known.shape
+    even = ((0, height % 2), (0, width % 2))
+    shares = np.pad(known, even).astype(np.float32)[..., None]
+    sums, counts = (
+        each.reshape(shares.shape[0] // 2, 2, shares.shape[1] // 2, 2, -1).sum(axis=(1, 3))
+        for each in (np.pad(pixels, (*even, (0, 0))) * shares, shares)
+    )
+    coarse = _pull_push(sums / np.maximum(counts, 1), counts[..., 0] > 0)
+    smooth = cv2.resize(coarse, (shares.shape[1], shares.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return np.where(known[..., None], pixels, smooth[:height, :width])
 
 
 def _hard(mask: Image.Image) -> Image.Image:

@@ -246,15 +246,19 @@ class ModelEntry(HubFiles):
         """Return the words of a text that the model does not know, in any language, as `unknown_words` does."""
         return unknown_words(self.in_own_words(text), self.words)
 
+    def find_adapter(self, name: str) -> AdapterEntry | None:
+        """Return an adapter by what requests call it, by its file's name, or as the usual one of a kind, if any."""
+        by_file = (each for each in self.listed_adapters.values() if each.file.stem == name)
+        of_kind = (each for each in self.listed_adapters.values() if KINDS[each.kind].usual == name)
+        return self.adapters.get(name) or next(by_file, None) or next(of_kind, None)
+
     def adapter(self, name: str) -> AdapterEntry:
-        """Return an adapter by what requests call it, by its file's name, or as the usual one of a kind.
+        """Return an adapter as `find_adapter` does.
 
         Raises:
             UserError: the model has none of this name.
         """
-        by_file = (each for each in self.listed_adapters.values() if each.file.stem == name)
-        of_kind = (each for each in self.listed_adapters.values() if KINDS[each.kind].usual == name)
-        found = self.adapters.get(name) or next(by_file, None) or next(of_kind, None)
+        found = self.find_adapter(name)
         if found is None and SECRET_MARK in name:
             raise adapter_gone(name.partition(SECRET_MARK)[0])
         if found is None:

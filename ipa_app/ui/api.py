@@ -55,7 +55,7 @@ _ORDER = (
         for number in range(1, MOST_REFERENCES + 1)
         for name in names
     ),
-    *("guidance_start", "guidance_end"),
+    *("guidance_start", "guidance_end", "surroundings"),
 )
 """The order that programs were promised; a tab may name others that come first. Whatever must be given comes before all
 else, and what is newer, and thus not named here, at the end."""

@@ -191,3 +191,26 @@ def test_a_mask_that_is_not_there_is_asked_for_when_it_shall_be_shown(
     assert "paint over" in page.inner_text(".toast-body.error")
     shoot(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def status_of(page: Any) -> str:
+    return page.inner_text("#status")
+
+
+def test_with_nothing_given_a_hole_is_filled_after_what_is_around_it_unless_that_is_switched_off(
+    open_page: Any, shoot: Any, reference_file: Path
+) -> None:
+    page = open_page()
+    page.locator("#reference").get_by_label("Remove Image").click()
+    load(page, reference_file)
+    rows, _ = redrawn(page, shoot, reference_file, at=place_of(page, (230, 120, 60)), reach=20)
+    assert rows.size > 100
+    assert "what is around the painted part served as the reference" in status_of(page)
+    by_surroundings = picture_at(page, RESULTS)
+
+    open_edges(page)
+    page.get_by_label("With nothing given, go by what is around it").uncheck()
+    rest(page)
+    without = generate(page)
+    assert "around the painted part" not in status_of(page)
+    assert not np.array_equal(without, np.asarray(by_surroundings))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from ipa_app.errors import UserError
-from ipa_app.imaging.masks import editor_mask, feather, fit_mask, grow, mask_box, paste_back
+from ipa_app.imaging.masks import editor_mask, feather, fill_masked, fit_mask, grow, mask_box, paste_back
 
 CLEAR = (0, 0, 0, 0)
 
@@ -226,3 +226,35 @@ def test_a_grey_mask_is_cut_at_the_middle() -> None:
     result = paste_back(original, Image.new("RGB", (256, 8)), grey, (0, 0, 256, 8))
     assert (np.asarray(result)[:, :128] == np.asarray(original)[:, :128]).all()
     assert (np.asarray(result)[:, 128:] == 0).all()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (37, 53), (1, 90), (201, 3)])
+def test_a_hole_goes_on_as_what_is_around_it(size: tuple[int, int]) -> None:
+    mask = Image.new("L", size)
+    mask.paste(255, (0, size[1] // 3, size[0], size[1] * 2 // 3))
+    plain = Image.new("RGB", size, (10, 200, 3))
+    assert fill_masked(Image.composite(noise(size), plain, mask), mask).tobytes() == plain.tobytes()
+
+
+def test_a_hole_between_two_colours_leads_from_one_to_the_other() -> None:
+    picture, mask = Image.new("RGB", (60, 40), "black"), mask_with((20, 0, 40, 40), size=(60, 40))
+    picture.paste("white", (30, 0, 60, 40))
+    filled = np.asarray(fill_masked(picture, mask)).astype(int)[:, :, 0]
+    assert (filled[:, :20] == 0).all()
+    assert (filled[:, 40:] == 255).all()
+    across = filled.mean(axis=0)
+    assert (np.diff(across) >= -1).all()
+    assert np.diff(across).max() < 100
+
+
+def test_what_is_not_masked_stays_when_a_hole_is_filled() -> None:
+    picture, mask = noise((100, 60)), mask_with((10, 10, 50, 40), (60, 0, 100, 20))
+    kept = np.asarray(mask) == 0
+    filled = np.asarray(fill_masked(picture, mask))
+    assert (filled[kept] == np.asarray(picture)[kept]).all()
+    assert (filled == np.asarray(fill_masked(Image.composite(noise((100, 60), 1), picture, mask), mask))).all()
+
+
+def test_nothing_can_be_filled_from_nothing() -> None:
+    with pytest.raises(ValueError, match="covers everything"):
+        fill_masked(noise((8, 8)), Image.new("L", (8, 8), 255))

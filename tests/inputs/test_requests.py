@@ -30,6 +30,9 @@ from tests.ui.test_restore import drop, result_file
 ROWS = rows("Requests")
 MARK = {"_type": "gradio.FileData"}
 SMALL = {"512": "64", "384": "64"}
+UNSAID = "drawn after the words, or after nothing"
+MASK = Image.new("L", noise_picture().size)
+MASK.paste(255, (10, 10, 30, 30))
 
 Said = tuple[str, str | None]
 
@@ -70,6 +73,14 @@ class Api:
     def variation(self, reference: Any) -> Said:
         given = {**PROMISED["/variation"], "reference": reference, "steps": 1}
         return self.call("variation", json.dumps({"data": list(given.values())}))
+
+    def inpaint(self, **given: Any) -> Said:
+        """Fill a hole; after what it was drawn, and what was said with the picture."""
+        pictures = {"image": {"path": self.uploaded}, "mask": {"path": self._upload(MASK)}}
+        began = httpx.post(f"{self.url}/call/v2/inpaint", json={**pictures, "steps": 1, "seed": 1, **given})
+        answer = httpx.get(f"{self.url}/call/inpaint/{began.json()['event_id']}", timeout=TIMEOUT_S).text
+        notes = json.loads(re.findall(r"event: complete\ndata: (.*)", answer)[-1])[1]["notes"]
+        return ("drawn after what is around the mask", " ".join(notes)) if notes else (UNSAID, None)
 
     def upload_of(self, size: int) -> Said:
         """Begin an upload of so many bytes."""
@@ -167,6 +178,10 @@ CALLS: dict[str, Callable[[Api], Said]] = {
     '`speed="fast"` of a model that has no fast way': lambda api: api.by_names(prompt="a cat", speed="fast"),
     "JPEG asked for where the picture to be changed is transparent": lambda api: api.by_names(
         prompt="a cat", start_image={"path": api.transparent}, output_format="jpeg"
+    ),
+    "Inpainting with no reference, no words and no style": lambda api: api.inpaint(),
+    "Inpainting with words alone, or with `surroundings=false`": lambda api: same_of(
+        api.inpaint(**given) for given in ({"prompt": "a cat"}, {"surroundings": False})
     ),
     "A call that is cancelled, a connection that is closed, a tab that is closed": lambda api: api.hang_up(),
 }

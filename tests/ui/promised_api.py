@@ -72,6 +72,7 @@ PROMISED = {
         "style": "",
         "speed": "best",
         **NEWEST,
+        "surroundings": True,
     },
     "/pose": {
         "pose": REQUIRED,

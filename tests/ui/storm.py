@@ -58,6 +58,13 @@ WISHES: Mapping[str, Mapping[str, Any]] = {
         "prompt": "a hat",
         "seed": 7,
     },
+    "filled": {
+        "task": "inpaint",
+        "image": noise_picture(7),
+        "mask": noise_picture(9).convert("L"),
+        "seed": 8,
+        "steps": 2,
+    },
 }
 
 

@@ -94,7 +94,7 @@ def test_accordions_open_where_something_in_them_is_set(page: Opened) -> None:
     folds = parts.tab_of("inpaint").folds
     mask_fold, edges_fold = folds["mask"], folds["extend_up"]
     edges = {"mask_invert": False, "mask_grow": 0, "mask_feather": 1, "area": "masked", "mask_padding": 25}
-    edges |= {"extend_left": 0, "extend_right": 0, "extend_up": 0, "extend_down": 0}
+    edges |= {"extend_left": 0, "extend_right": 0, "extend_up": 0, "extend_down": 0, "surroundings": True}
     plain = sample_request("inpaint", references=(), prompt="a cat", **edges)
     update = drop(page, result_file(studio, plain))
     assert (update[mask_fold]["open"], update[edges_fold]["open"]) == (True, False)

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
+from ipa_app.engine.references import Reference
 from ipa_app.engine.tasks.area import Area, margins, mark_area
 from ipa_app.engine.tasks.task import LARGEST_SIDE, OwnOptions, Task, TaskInputs, Tools
+from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import cut_window
-from ipa_app.imaging.masks import cover_cells, fit_mask, paste_back
-from ipa_app.options import option
+from ipa_app.imaging.masks import cover_cells, fill_masked, fit_mask, paste_back
+from ipa_app.messages import Message
+from ipa_app.models.prompt_weights import without_weights
+from ipa_app.options import Option, option
 
 if TYPE_CHECKING:
     from ipa_app.engine.batch import BatchItem
@@ -25,6 +29,10 @@ if TYPE_CHECKING:
 AreaName = Literal["masked", "whole"]
 
 EXTENSIONS = ("extend_left", "extend_right", "extend_up", "extend_down")
+
+# What comes of both is counted by `python -m bench.quality --only hole`, and written down in docs/toybox.md.
+_WEIGHT_OF_SURROUNDINGS = 1.3
+_GUIDANCE_BY_SURROUNDINGS = 1.5
 
 
 def _extension(title: str, *, label: str, of: str) -> Any:
@@ -115,6 +123,17 @@ class InpaintOptions(OwnOptions):
     extend_up: float = _extension("The extension up", label="Upwards", of="height")
     extend_down: float = _extension("The extension down", label="Downwards", of="height")
 
+    surroundings: bool = option(
+        True,
+        title="The use of the surroundings",
+        label="With nothing given, go by what is around it",
+        help=(
+            "Without a reference, words and a style, what is around the painted part serves as the reference. "
+            "The strength of the picture then counts for it."
+        ),
+        doc="without a reference, a prompt and a style, use what is around the mask as the reference",
+    )
+
     @property
     def extends(self) -> bool:
         """Whether the picture is continued on any side."""
@@ -158,16 +177,39 @@ class Inpaint(Task):
         del plan
         return "inpaint"
 
+    def makes_reference(self, request: GenerateRequest, entry: ModelEntry) -> bool:
+        """Return whether what is around the mask serves as the reference: where nothing says what to draw."""
+        if not request.surroundings or request.references or request.style or request.scale == 0:
+            return False
+        words = without_weights(readable(request.prompt)).strip()
+        return not words and _has_surroundings(request) and entry.find_adapter(request.adapter) is not None
+
+    def guidance_scale(self, request: GenerateRequest, entry: ModelEntry) -> float:
+        """Return little guidance for what is around the mask: it exaggerates, and what is drawn has to join on."""
+        usual = super().guidance_scale(request, entry)
+        return min(usual, _GUIDANCE_BY_SURROUNDINGS) if self.makes_reference(request, entry) else usual
+
+    def is_noted(self, option: Option, plan: Plan) -> bool:
+        """Return False for surroundings that could serve and need not."""
+        if option.name != "surroundings" or not plan.request.surroundings:
+            return True
+        return self.makes_reference(plan.request, plan.entry)
+
     def prepare(self, plan: Plan, tools: Tools) -> TaskInputs:
         """Cut out what the model shall see."""
         canvas = make_canvas(plan, cell=tools.model.latent_cell)
+        references, notes = (), canvas.area.notes
+        if canvas.surroundings is not None:
+            references = (Reference(image=canvas.surroundings, weight=_WEIGHT_OF_SURROUNDINGS, view="pad"),)
+            notes = (*notes, Message("inpaint.from_surroundings"))
         return TaskInputs(
             image=canvas.view,
             mask=canvas.view_mask,
+            references=references,
             picture_size=canvas.area.picture.size,
             window=canvas.area.window,
             finish=canvas.finish,
-            notes=canvas.area.notes,
+            notes=notes,
         )
 
     def pipeline_inputs(self, plan: Plan, items: Sequence[BatchItem]) -> dict[str, Any]:
@@ -200,11 +242,14 @@ class Canvas:
         area: what is redrawn of the picture.
         view: its window at the model's size, edges continued outwards.
         view_mask: mode "L", the cells of the latent grid that hold any masked pixel.
+        surroundings: mode "RGB", what is around the mask within `area.box`, continued into it, where that serves as the
+            reference.
     """
 
     area: Area
     view: Image.Image
     view_mask: Image.Image
+    surroundings: Image.Image | None = None
 
     def finish(self, drawn: Image.Image) -> Image.Image:
         """Put what was drawn for the window into the picture; pixels outside the mask keep their bytes."""
@@ -217,6 +262,8 @@ class Canvas:
 def make_canvas(plan: Plan, *, cell: int) -> Canvas:
     """Prepare an inpainting request for the model.
 
+    Where the surroundings are the reference, they are what is seen below the mask, too: nothing that is there counts.
+
     Args:
         plan: of an inpainting.
         cell: pixels of the drawn size per latent cell, each way.
@@ -225,8 +272,26 @@ def make_canvas(plan: Plan, *, cell: int) -> Canvas:
         UserError: nothing is masked.
     """
     size, area = plan.canvas_size, mark_area(plan)
+    filled = _filled(plan, area)
     return Canvas(
         area=area,
-        view=cut_window(area.picture, area.window).resize(size, Image.Resampling.LANCZOS),
+        view=cut_window(filled or area.picture, area.window).resize(size, Image.Resampling.LANCZOS),
         view_mask=cover_cells(cut_window(area.mask, area.window), size, cell=cell),
+        surroundings=filled and filled.crop(area.box),
     )
+
+
+def _filled(plan: Plan, area: Area) -> Image.Image | None:
+    """Return the picture with what is around the mask continued into it; None where that is no reference."""
+    # Growing may have left nothing around it.
+    if not plan.task.makes_reference(plan.request, plan.entry) or area.mask.getextrema()[0]:
+        return None
+    return fill_masked(area.picture, area.mask)
+
+
+def _has_surroundings(request: GenerateRequest) -> bool:
+    """Whether anything of the picture stays, before the mask grows."""
+    if request.mask is None:
+        return True
+    least, most = request.mask.getextrema()
+    return most == 255 if request.mask_invert else least == 0

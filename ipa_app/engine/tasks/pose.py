@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from ipa_app.engine.ranges import check_range, no_whole_step, range_end, range_start
 from ipa_app.engine.tasks.pose_search import cancellable, people_finder
-from ipa_app.engine.tasks.task import (
-    OwnOptions,
-    Task,
-    TaskInputs,
-    Tools,
-    check_range,
-    no_whole_step,
-    range_end,
-    range_start,
-)
+from ipa_app.engine.tasks.task import OwnOptions, Task, TaskInputs, Tools
 from ipa_app.errors import UserError, blaming
 from ipa_app.messages import Message
 from ipa_app.options import option

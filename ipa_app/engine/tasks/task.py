@@ -16,11 +16,12 @@ from PIL import Image
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.hashing import picture_hash
-from ipa_app.options import Option, check, option, options
+from ipa_app.options import Option, check, options
 
 if TYPE_CHECKING:
     from ipa_app.engine.batch import BatchItem
     from ipa_app.engine.plan import Plan
+    from ipa_app.engine.references import Reference
     from ipa_app.engine.requests import GenerateRequest
     from ipa_app.engine.results import Progress
     from ipa_app.imaging.masks import Box
@@ -65,6 +66,7 @@ class TaskInputs:
         image: the picture to change or to start from, mode "RGB", of the size that is drawn.
         mask: mode "L" of the same size, white where the picture changes.
         control_image: what a ControlNet sees, mode "RGB", of the size that is drawn; shown before it is used.
+        references: that the task has made where none are given; see `Task.makes_reference`.
         picture_size: (width, height) of the finished picture, where a part of it is drawn only.
         window: (left, top, right, bottom) of that part, in the finished picture's pixels; may reach over its edges.
         finish: makes the finished picture of what was drawn, mode "RGB".
@@ -74,6 +76,7 @@ class TaskInputs:
     image: Image.Image | None = None
     mask: Image.Image | None = None
     control_image: Image.Image | None = None
+    references: tuple[Reference, ...] = ()
     picture_size: tuple[int, int] | None = None
     window: Box | None = None
     finish: Callable[[Image.Image], Image.Image] = field(default=lambda drawn: drawn)
@@ -163,6 +166,21 @@ class Task:
             UserError: the model cannot do this.
         """
 
+    def guidance_scale(self, request: GenerateRequest, entry: ModelEntry) -> float:
+        """Return the guidance of a request that asks for none, 1 or more."""
+        del request
+        return entry.guidance_scale
+
+    def makes_reference(self, request: GenerateRequest, entry: ModelEntry) -> bool:
+        """Return whether the task makes a reference of its own where none is given, for its `TaskInputs`."""
+        del request, entry
+        return False
+
+    def is_noted(self, option: Option, plan: Plan) -> bool:
+        """Return whether a result's metadata note an option that the task has."""
+        del option, plan
+        return True
+
     def batch_key(self, plan: Plan) -> Hashable:
         """Return what plans of one batch must have in common, beside what is so for every task."""
         del plan
@@ -238,58 +256,3 @@ def picture_in_file(pictures: Mapping[str, Image.Image], name: str) -> Image.Ima
     if name not in pictures:
         raise UserError("recipe.picture_missing")
     return pictures[name]
-
-
-def range_start(what: str) -> Any:
-    """Declare from which share of the steps on something counts, as "picture"."""
-    return option(
-        0.0,
-        title=f"The beginning of the {what}'s strength",
-        label="From (0: the beginning)",
-        step=0.05,
-        between=(0, 1),
-        doc=f"when the {what} begins to count, as a share of the steps, {{least:g}} to {{most:g}}",
-    )
-
-
-def range_end(what: str, *, after: str) -> Any:
-    """Declare from which share of the steps on something counts no more, which is `after` another option."""
-    return option(
-        1.0,
-        title=f"The end of the {what}'s strength",
-        label="To (1: the end)",
-        step=0.05,
-        between=(0, 1),
-        doc=f"when it ceases to count; later than {after}",
-    )
-
-
-def check_range(start: float, end: float, *, of: Message, field: str) -> None:
-    """Make sure that what counts for a part of the steps ends later than it begins.
-
-    Args:
-        start: its beginning, 0 to 1.
-        end: its end.
-        of: what counts, as sentences name it.
-        field: of the end.
-
-    Raises:
-        UserError: it does not.
-    """
-    if start >= end:
-        raise UserError("request.ends_before_it_begins", strength=of, start=f"{start:g}", end=f"{end:g}").blaming(field)
-
-
-def no_whole_step(what: Message, *, start: float, end: float, steps: int, field: str) -> UserError:
-    """Return the error that says that something counts for less than one step.
-
-    Args:
-        what: would count.
-        start: its beginning, 0 to 1.
-        end: its end.
-        steps: there are.
-        field: of the end.
-    """
-    return UserError(
-        "request.counts_in_no_step", start=f"{start:g}", end=f"{end:g}", steps=steps, counted=what
-    ).blaming(field)

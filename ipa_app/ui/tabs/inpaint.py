@@ -164,7 +164,7 @@ def mask_edges() -> MaskEdges:
     with gr.Accordion(Message("page.inpaint.edges_accordion"), open=False, elem_id="edges-panel") as fold:
         inputs = controls("mask_invert", "mask_grow", "mask_feather")
         inputs["area"] = control("area", elem_id="inpaint-area")
-        inputs |= {**controls("mask_padding"), **_extensions()}
+        inputs |= {**controls("mask_padding", "surroundings"), **_extensions()}
         show = gr.Button(Message("page.inpaint.mask_show"), size="sm", elem_id="mask-show")
     # Beside the accordion, as a mask in a file is shown while this is closed.
     return MaskEdges(fold=fold, inputs=inputs, view=_view(show))
