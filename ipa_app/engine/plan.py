@@ -202,9 +202,7 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         raise UserError("fast.too_many_steps", most=MOST_FAST_STEPS).blaming("steps")
     task.check_plan(plan)
     _check_range(plan)
-    if plan.guidance_scale > 1 and not plan.guided:
-        of, steps = Message("counted.guidance"), plan.drawn_steps
-        raise no_whole_step(of, start=guidance_start, end=guidance_end, steps=steps, field="guidance_end")
+    _check_guidance(plan)
     return plan
 
 
@@ -227,6 +225,13 @@ def _check_part(part: str, entry: ModelEntry) -> None:
     """Make sure that a model can take a part of a picture alone."""
     if part != "all" and part not in entry.presets:
         raise UserError("model.cannot_tell_parts", title=entry.title, part=Message(f"layer_preset.{part}"))
+
+
+def _check_guidance(plan: Plan) -> None:
+    """Make sure that guidance, where there is any, counts for a step at least."""
+    if plan.guidance_scale > 1 and not plan.guided:
+        of, start, end = Message("counted.guidance"), plan.guidance_start, plan.guidance_end
+        raise no_whole_step(of, start=start, end=end, steps=plan.drawn_steps, field="guidance_end")
 
 
 def _check_range(plan: Plan) -> None:

@@ -44,9 +44,8 @@ TITLE = "Toybox"
 ABOUT = "A small model that ships with the app. It draws toy characters and nothing else."
 BUNDLE_STEPS = 6
 """Of UniPC (Zhao et al. 2023), by default with the bundle: what 20 of DDIM draw as far as the judge can tell."""
-
-GUIDED = 0.17, 0.84
-"""From which to which share of the steps there is guidance, by default: the first step and the last do without it."""
+GUIDED = {"guidance_start": 0.17, "guidance_end": 0.84}
+"""The share of the steps with guidance, by default: the first one and the last do without it."""
 
 
 def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path) -> None:
@@ -90,8 +89,7 @@ def _write_facts(recipe: Recipe, target: Path) -> None:
         "height": recipe.size,
         "steps": BUNDLE_STEPS,
         "guidance_scale": GUIDANCE_SCALE,
-        "guidance_start": GUIDED[0],
-        "guidance_end": GUIDED[1],
+        **GUIDED,
         "live": True,
         "fast": {"lora": LORA_FILE, "steps": PHASES, "guidance_scale": 1.0, "scheduler": "DDIMScheduler"},
     }
