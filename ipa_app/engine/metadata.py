@@ -50,6 +50,8 @@ _NOTED_BESIDE = frozenset(
     (*STYLED, STYLED_REGIONS, "seeds", "scheduler", "precision", "prompt_syntax", "versions", "withheld")
     + ("adapter_sha256",)
 )
+_DECIDED = ("negative_prompt", "steps", "guidance_scale", "guidance_start", "guidance_end", "width", "height")
+"""What a plan decides where a request leaves it to the model."""
 _BEFORE: dict[str, Any] = {"guidance_end": 1.0}
 """How was drawn what files do not say, because there was no choice when they were made."""
 _SYNTAX = "weights"
@@ -71,18 +73,13 @@ def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: s
         adapter_sha256: of the file of the adapter, where one was used.
     """
     request = plan.request
-    metadata: dict[str, Any] = {name: getattr(request, name) for name in _noted_options(plan)} | {
+    metadata: dict[str, Any] = {name: getattr(request, name) for name in _noted_options(plan)}
+    metadata |= {name: getattr(plan, name) for name in _DECIDED}
+    metadata |= {
         "adapter": _noted_adapter(plan),
         "references": [noted_reference(each) for each in plan.noted_references],
-        "negative_prompt": plan.negative_prompt,
         "seed": plan.seeds[0],
         "seeds": list(plan.seeds),
-        "steps": plan.steps,
-        "guidance_scale": plan.guidance_scale,
-        "guidance_start": plan.guidance_start,
-        "guidance_end": plan.guidance_end,
-        "width": plan.width,
-        "height": plan.height,
         "scheduler": scheduler,
         "precision": precision,
         "prompt_syntax": _SYNTAX,

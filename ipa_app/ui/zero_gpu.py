@@ -14,6 +14,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -81,9 +82,9 @@ def build_engine(
     cluster = ClusterSettings.from_environment(os.environ)
     if cluster.address:
         return _on_cluster(cluster, catalog, adapters=adapters, limits=limits)
+    managed = partial(ModelManager, catalog, device, exact=exact, adapters=adapters)
     if not is_zero_gpu():
-        manager = ModelManager(catalog, device, exact=exact, adapters=adapters)
-        return Engine(manager, limits=limits, batch_limit=cluster.batch or None)
+        return Engine(managed(), limits=limits, batch_limit=cluster.batch or None)
     try:
         import spaces  # before torch, which comes in with the first model
     except ImportError:
@@ -91,9 +92,7 @@ def build_engine(
             f"{VARIABLE} says that this is ZeroGPU, but the package spaces is not installed: please add it to "
             "requirements.txt, or choose other hardware."
         ) from None
-    manager = ModelManager(
-        catalog, device, max_resident=len(catalog), in_background=False, exact=exact, adapters=adapters
-    )
+    manager = managed(max_resident=len(catalog), in_background=False)
     models = {}
     for name in catalog:
         try:
