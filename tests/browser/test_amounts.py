@@ -13,7 +13,8 @@ from tests.browser.hands import drawn, enter, expect_values, rest
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-CHECKED = "name => (document.querySelector('#amount input:checked')?.closest('label').innerText.trim() ?? null) === name"
+IS_CHOSEN = """name =>
+    (document.querySelector('#amount input:checked')?.closest('label').innerText.trim() ?? null) === name"""
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def point(page: Any, name: str) -> Any:
 
 def is_at(page: Any, name: str | None) -> None:
     """Wait until a point is chosen, or none."""
-    page.wait_for_function(CHECKED, arg=name)
+    page.wait_for_function(IS_CHOSEN, arg=name)
 
 
 def test_a_point_moves_the_sliders_and_they_the_point(open_page: Any, shoot: Any, request_of: Any) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from ipa_app.engine.metadata import read_request
 from ipa_app.engine.reference_sets import ReferenceSet
