@@ -8,7 +8,7 @@ const isOn = () => document.querySelector("#live input")?.checked;
 const isOpen = () => document.querySelector(`#tab-${task}-button`)?.getAttribute("aria-selected") === "true";
 
 // Once the page has nothing else to do: while it opens, one thing changes after another, and all of them are one change.
-const whenFree = (then) => (window.requestIdleCallback ? requestIdleCallback(then, { timeout: 300 }) : setTimeout(then));
+const whenFree = (then) => (window.requestIdleCallback ? requestIdleCallback(then, { timeout: 2000 }) : setTimeout(then));
 
 let pending = null;
 let painted = editors.length > 0;

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import gzip
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import brotli
+from gradio.data_classes import BlocksConfigDict
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ipa_app.ui.preloads import preload_links
 
 _MOST = 16
 _LEVEL = 6
@@ -53,7 +56,7 @@ class PageCache:
         key, config = _key(scope), scope["app"].get_blocks().config
         kept = self._kept.get(key)
         if kept is None or kept.config is not config:
-            answer = await self._asked(scope, receive, encoding=key[0])
+            answer = await self._asked(scope, receive, encoding=key[0], types=_shown(config))
             kept = _Kept(config, answer)
             if answer.status_code == 200:
                 self._kept[key] = kept
@@ -63,8 +66,8 @@ class PageCache:
             self._kept.popitem(last=False)
         await kept.answer(scope, receive, send)
 
-    async def _asked(self, scope: Scope, receive: Receive, *, encoding: str) -> Response:
-        """Let the app answer, and return that, compressed."""
+    async def _asked(self, scope: Scope, receive: Receive, *, encoding: str, types: Collection[str]) -> Response:
+        """Let the app answer, and return that, with what it will fetch, and compressed."""
         messages: list[Message] = []
 
         async def take(message: Message) -> None:
@@ -78,8 +81,14 @@ class PageCache:
         headers["vary"] = "Accept-Encoding"
         if encoding != "identity":
             headers["content-encoding"] = encoding
-        page = b"".join(message.get("body", b"") for message in messages[1:])
-        return Response(_ENCODINGS[encoding](page), messages[0]["status"], dict(headers))
+        page = b"".join(message.get("body", b"") for message in messages[1:]).decode()
+        page = page.replace("<head>", f"<head>{preload_links(page, types=types)}", 1)
+        return Response(_ENCODINGS[encoding](page.encode()), messages[0]["status"], dict(headers))
+
+
+def _shown(config: BlocksConfigDict) -> set[str]:
+    """Return the types of the components that are loaded when the page opens."""
+    return {each["type"] for each in config["components"] if each["props"].get("visible", True) is not False}
 
 
 def _is_for_everybody(scope: Scope) -> bool:
