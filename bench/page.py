@@ -1,7 +1,8 @@
 """What a first visit of the page costs: `python -m bench.page URL [--visits 5]`.
 
 The app runs at URL. Prints how large the page and `/config` are, how many bytes of them and of everything that a first
-visit fetches go over the wire, and after how long *Generate* can be pressed, each time in a browser that has never been
+visit fetches go over the wire, after how long *Generate* can be pressed, and how much processor time the page's own
+thread takes until then, which other work on the machine changes little; each time in a browser that has never been
 there: Chromium, on this machine.
 """
 
@@ -39,11 +40,19 @@ class Weight:
 
 @dataclass(frozen=True, kw_only=True)
 class Visit:
-    """A first visit: how many answers of how many bytes on the wire, and after how many seconds it was interactive."""
+    """A first visit.
+
+    Attributes:
+        answers: how many there were.
+        sent: their bytes on the wire.
+        seconds: until the page was interactive.
+        busy_s: processor time of the page's own thread until then, in seconds.
+    """
 
     answers: int
     sent: int
     seconds: float
+    busy_s: float
 
 
 def weigh(address: str) -> Weight:
@@ -61,11 +70,13 @@ def visit(browser: Any, url: str) -> Visit:
     wire = page.context.new_cdp_session(page)
     wire.send("Network.enable")
     wire.on("Network.loadingFinished", lambda answer: sent.append(int(answer["encodedDataLength"])))
+    wire.send("Performance.enable", {"timeDomain": "threadTicks"})
     page.goto(url, wait_until="commit")
     seconds = page.evaluate(_INTERACTIVE) / 1000
+    metrics = {each["name"]: each["value"] for each in wire.send("Performance.getMetrics")["metrics"]}
     page.wait_for_load_state("load")
     page.close()
-    return Visit(answers=len(sent), sent=sum(sent), seconds=seconds)
+    return Visit(answers=len(sent), sent=sum(sent), seconds=seconds, busy_s=metrics["TaskDuration"])
 
 
 def main() -> None:
@@ -83,6 +94,7 @@ def main() -> None:
     last = visits[-1]
     print(f"first visit: {last.answers} answers, {last.sent / 1000:.0f} kB on the wire")
     print(f"interactive: median {statistics.median(seconds):.2f} s, worst {max(seconds):.2f} s, of {len(visits)}")
+    print(f"busy until then: median {statistics.median(each.busy_s for each in visits):.2f} s")
 
 
 if __name__ == "__main__":

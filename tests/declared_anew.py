@@ -67,7 +67,7 @@ def drawn(studio: Studio, *, eta: float) -> str:
         signature = inspect.signature(endpoint_of(task, studio=studio))
         assert list(signature.parameters)[-1] == "eta", "what programs were promised stays in its place"
         assert (signature.parameters["eta"].annotation, signature.parameters["eta"].default) == (float, 0.25)
-        assert getattr(hidden_inputs(task)["eta"], "label", None) == "eta: noise, to 2"
+        assert getattr(hidden_inputs(task, shared={})["eta"], "label", None) == "eta: noise, to 2"
     (file,), settings = endpoint_of("mix", studio=studio)(prompt="a cat", eta=eta, seed=1, steps=1)
     assert settings["eta"] == eta
     assert (read_settings(file) or {})["eta"] == eta

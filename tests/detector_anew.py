@@ -65,7 +65,7 @@ def check_programs_may_choose_it(studio: Studio) -> None:
     """The API's signature and its documentation name it, and it is no other value."""
     offered = get_args(inspect.signature(endpoint_of("pose", studio=studio)).parameters["pose_detector"].annotation)
     assert offered == ("openpose", "dwpose", "middle")
-    control: Any = hidden_inputs("pose")["pose_detector"]
+    control: Any = hidden_inputs("pose", shared={})["pose_detector"]
     assert [value for _, value in control.choices] == list(offered)
     assert control.label.endswith("openpose, or dwpose where it is installed, or middle")
     try:

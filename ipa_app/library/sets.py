@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +13,9 @@ from pathlib import Path
 from ipa_app.imaging.result_files import whole_file
 
 _LARGEST_FILE = 64 * 2**20
+
+_Stamp = tuple[int, int, int]
+"""What tells a file from what it was before: its inode, when it was written in nanoseconds, its size in bytes."""
 
 
 class NamedFiles:
@@ -31,6 +35,7 @@ class NamedFiles:
         self._folder = folder
         self._deleted = deleted
         self._name_in = name_in
+        self._known: dict[Path, tuple[_Stamp, str | None]] = {}
 
     def names(self) -> list[str]:
         """Return the names of all, in their order."""
@@ -72,10 +77,18 @@ class NamedFiles:
 
     def _paths(self) -> dict[str, Path]:
         found: dict[str, Path] = {}
+        known: dict[Path, tuple[_Stamp, str | None]] = {}
         for path in sorted(self._folder.glob("[!.]*.json")):
             with suppress(OSError):
-                if path.is_file() and path.stat().st_size <= _LARGEST_FILE:
-                    name = self._name_in(path.read_bytes())
-                    if name:
-                        found.setdefault(name, path)
+                status = path.stat()
+                if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
+                    continue
+                stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+                before = self._known.get(path)
+                # A file is as large as its pictures, and is read anew only when it is another one.
+                named = before if before and before[0] == stamp else (stamp, self._name_in(path.read_bytes()))
+                known[path] = named
+                if named[1]:
+                    found.setdefault(named[1], path)
+        self._known = known
         return found

@@ -28,6 +28,8 @@ from ipa_app.ui.studio import Studio, UnsavedError, save_pictures
 from ipa_app.ui.tabs import tab_for
 
 Outcome = tuple[list[str], dict[str, Any]]
+_Described = tuple[str, str, str]
+"""A parameter's name, its documentation and its default."""
 
 _PICTURES = "pictures"
 _SETTINGS = "settings"
@@ -64,15 +66,16 @@ else, and what is newer, and thus not named here, at the end."""
 def add_api(studio: Studio) -> None:
     """Add the public endpoints to the Blocks being built."""
     trigger = gr.Button(visible=False)
+    outputs = [
+        gr.File(file_count="multiple", label=_PICTURES, visible=False),
+        gr.JSON(label=_SETTINGS, visible=False),
+    ]
+    shared: dict[_Described, Block] = {}
     for task in TASKS:
-        outputs = [
-            gr.File(file_count="multiple", label=_PICTURES, visible=False),
-            gr.JSON(label=_SETTINGS, visible=False),
-        ]
         trigger.click(
             endpoint_of(task, studio=studio),
             outputs=outputs,
-            inputs_kwargs=hidden_inputs(task),
+            inputs_kwargs=hidden_inputs(task, shared=shared),
             api_name=task,
             preprocess=False,
             show_progress="hidden",
@@ -128,17 +131,33 @@ def _parameter(name: str, option: Option, *, task: str) -> inspect.Parameter:
     )
 
 
-def hidden_inputs(task: str) -> dict[str, Block]:
-    """Make the components behind an endpoint's parameters."""
-    return {name: _component(option, task=task) for name, option in parameters(task).items()}
+def hidden_inputs(task: str, *, shared: dict[_Described, Block]) -> dict[str, Block]:
+    """Return the components behind an endpoint's parameters.
+
+    Args:
+        task: whose endpoint it is.
+        shared: what other endpoints have. What is the same there is taken, and what is made is added: each component is
+            told to every page that opens.
+    """
+    inputs = {}
+    for name, option in parameters(task).items():
+        value = TASKS[task].default_of(option) if _has_default(option, task=task) else None
+        described = (name, option.documentation, repr(value))
+        if described not in shared:
+            shared[described] = _component(option, value=value)
+        inputs[name] = shared[described]
+    return inputs
 
 
-def _component(option: Option, *, task: str) -> gr.components.Component:
+def _has_default(option: Option, *, task: str) -> bool:
+    return not option.is_picture and option.api not in TASKS[task].required
+
+
+def _component(option: Option, *, value: Any) -> gr.components.Component:
     common: dict[str, Any] = {"label": option.documentation, "visible": False}
     if option.is_picture:
         return gr.File(file_count="single", type="filepath", **common)
-    if option.api not in TASKS[task].required:
-        common["value"] = TASKS[task].default_of(option)
+    common["value"] = value
     if option.type is str:
         return gr.Textbox(**common)
     if option.type is bool:

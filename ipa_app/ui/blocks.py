@@ -23,6 +23,7 @@ from ipa_app.messages import Message
 from ipa_app.ui.calls import Awaited, Endpoint, checked_values, set_awaited
 from ipa_app.ui.compression import Compression, assets_route
 from ipa_app.ui.failures import explained, is_disk_full
+from ipa_app.ui.page_cache import PageCache
 from ipa_app.ui.responses import Responses
 from ipa_app.ui.sessions import MOST_SESSIONS, Sessions
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
@@ -45,7 +46,7 @@ class StudioBlocks(gr.Blocks):
     def launch(self, *args: Any, app_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         """Serve the page as Gradio does; calls that reach no handler are answered in words, too."""
         ours = {
-            "middleware": [Middleware(Compression, compresslevel=6)],
+            "middleware": [Middleware(PageCache), Middleware(Compression, compresslevel=6)],
             "exception_handlers": Responses(self.endpoints).handlers,
             "dependencies": [Depends(self._check_event), Depends(_check_upload)],
         }

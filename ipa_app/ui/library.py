@@ -23,7 +23,7 @@ from ipa_app.messages import Message
 from ipa_app.ui.adapters import adapter_title
 from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.failures import explained, is_disk_full
-from ipa_app.ui.language.markup import attribute, said
+from ipa_app.ui.language.markup import attribute, known, said
 from ipa_app.ui.pictures import inline_jpeg, keep_files
 from ipa_app.ui.references import Filling
 from ipa_app.ui.results import SHOW_RESULTS, show_earlier
@@ -264,14 +264,16 @@ class LibraryView:
             offset = (page.total - 1) // ON_A_PAGE * ON_A_PAGE
             page = self._pictures.page(search, offset=offset, count=ON_A_PAGE)
         offset = max(0, offset) if page.entries else 0
+        filters = {name: self._filter(name, chosen=getattr(search, name)) for name in _FILTERS}
+        titles = (label for each in filters.values() for label, _ in each["choices"])
         return {
             panel.pictures: self._laid_out(page),
-            panel.note: _note(*_counted(page, offset=offset)),
+            panel.note: _note(*_counted(page, offset=offset)) + known(titles),
             panel.newer: gr.update(interactive=offset > 0),
             panel.older: gr.update(interactive=offset + len(page.entries) < page.total),
             panel.offset: offset,
             panel.timer: gr.Timer(active=page.unread > 0),
-            **{panel.search[name]: self._filter(name, chosen=getattr(search, name)) for name in _FILTERS},
+            **{panel.search[name]: update for name, update in filters.items()},
         }
 
     def _filter(self, name: str, *, chosen: str) -> Update:

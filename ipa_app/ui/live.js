@@ -7,18 +7,21 @@ const { task, editors } = props;
 const isOn = () => document.querySelector("#live input")?.checked;
 const isOpen = () => document.querySelector(`#tab-${task}-button`)?.getAttribute("aria-selected") === "true";
 
+// Once the page has nothing else to do: while it opens, one thing changes after another, and all of them are one change.
+const whenFree = (then) => (window.requestIdleCallback ? requestIdleCallback(then, { timeout: 2000 }) : setTimeout(then));
+
 let pending = null;
 let painted = editors.length > 0;
 function follow() {
   // After what changes has told the page its value; several changes at a time are one.
-  pending ??= setTimeout(() => {
+  pending ??= setTimeout(() => whenFree(() => {
     pending = null;
     if (!isOn() || !isOpen()) return;
     trigger("input");
     if (painted) trigger("apply");
     else trigger("release");
     painted = false;
-  }, 20);
+  }), 20);
 }
 
 window.addEventListener("ipa-changed", follow);

@@ -4,14 +4,21 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ipa_app.engine.metadata import read_request
+from ipa_app.engine.tasks import TASKS
 from ipa_app.messages import FOLDER, english, languages
+from ipa_app.models.catalog import entry_from_folder
 from ipa_app.ui.examples import Example
-from tests.browser.hands import EDITOR, PATIENCE_MS, enter, open_accordions, press, rest, settle
+from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, body, enter, open_accordions, press, rest, settle
+from tests.engine.test_keeping import opened
+from tests.sample_requests import PRESETS, STYLES
+from tests.tiny_models import tiny_fast_way
 from tests.ui.serving import served
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -62,15 +69,24 @@ def test_the_choice_goes_back_and_forth_and_is_remembered(open_page: Any) -> Non
     assert CHINESE.findall(left.replace("中文", "")) == []
 
 
-# All texts and names of what is on the page, but for what visitors type and the words that a model knows.
+# All texts and names of what is on the page and what is chosen on it, but for what visitors type and the words that a
+# model knows. What a field shows is asked of the browser itself.
 SHOWN = """() => [...document.querySelectorAll('body *')]
     .filter((node) => !node.closest('script, style, textarea, pre, code, kbd, #result-settings, #words li'))
     .flatMap((node) => [
         ...['aria-label', 'title', 'placeholder', 'alt'].map((name) => node.getAttribute(name) ?? ''),
         ...[...node.childNodes].filter((child) => child.nodeType === Node.TEXT_NODE).map((child) => child.data),
+        ...(node.matches('input[role=combobox], input[type=button], input[type=submit]')
+            ? [Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').get.call(node)] : []),
     ])"""
 NAMES = {"English", "IP-Adapter Studio", "Toybox", "Tiny"}
-TINY_GROUPS = {"animals", "colours", "things"}
+TINY_SAYS = {"animals", "colours", "things", "A random model that draws noise."}
+A_FILE = re.compile(r"[\w-]+\.png")
+
+
+def english_on(page: Any) -> set[str]:
+    texts = {text.strip() for text in page.evaluate(SHOWN) if ENGLISH.search(text) and not CHINESE.search(text)}
+    return {text for text in texts - NAMES - TINY_SAYS if not A_FILE.fullmatch(text)}
 
 
 def test_the_choice_leaves_no_english_on_any_tab(open_page: Any, shoot: Any, reference_file: Path) -> None:
@@ -88,9 +104,106 @@ def test_the_choice_leaves_no_english_on_any_tab(open_page: Any, shoot: Any, ref
             page.wait_for_selector(EDITOR)
         open_accordions(page)
         rest(page)
-        left |= {text.strip() for text in page.evaluate(SHOWN) if ENGLISH.search(text) and not CHINESE.search(text)}
+        left |= english_on(page)
     shoot(page)
-    assert left - NAMES - TINY_GROUPS == set()
+    assert left == set()
+
+
+@pytest.fixture(scope="module")
+def page_of_everything(
+    tiny_bundle_dir: Path, reference_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The page with a library, and a second model that has parts, styles and speeds."""
+    entry = replace(entry_from_folder(tiny_bundle_dir, name="other"), presets=PRESETS, styles=STYLES)
+    entry = replace(entry, fast=tiny_fast_way(tiny_bundle_dir, steps=2))
+    examples = [Example(tab=task, file=reference_file) for task in TASKS]
+    with opened(tmp_path_factory.mktemp("library")) as (keeper, _):
+        with served(tiny_bundle_dir, examples=examples, others=[entry], keeper=keeper) as url:
+            yield url
+
+
+def english_choices(page: Any) -> set[str]:
+    """Open every dropdown in sight; what is left in English there and anywhere on the page."""
+    left = english_on(page)
+    for field in page.locator("input[role=combobox]:visible").all():
+        field.click()
+        page.locator("[role=listbox]:visible").wait_for()
+        rest(page)
+        left |= english_on(page)
+        page.keyboard.press("Escape")
+        field.blur()
+        rest(page)
+    return left
+
+
+class TestEverythingThereIs:
+    """The page with all that any of its settings brings to light."""
+
+    @pytest.fixture
+    def page_url(self, page_of_everything: str) -> str:
+        return page_of_everything
+
+    @pytest.fixture
+    def page(self, open_page: Any, reference_file: Path) -> Any:
+        page = open_page()
+        page.click("#more-settings > button")
+        page.click("#model input")
+        page.get_by_role("option", name="Tiny").last.click()
+        page.wait_for_selector("#variation-style:visible")
+        page.wait_for_selector("#model-state .ipa-ready")
+        for number in (2, 3, 4):
+            page.click("#add-reference")
+            page.set_input_files(f"#reference-{number} input[type=file]", str(reference_file))
+        page.fill("#count input[type=number]", "1")
+        press(page, "#variation-generate")
+        return page
+
+    def test_it_is_said_in_chinese_every_choice_of_it(self, page: Any, shoot: Any) -> None:
+        choose(page, "zh")
+        page.click("#share")
+        page.wait_for_selector("#sharing")
+        open_accordions(page)
+        page.fill("#sets-name :is(input, textarea)", "玩具")
+        page.click("#sets-save")
+        page.wait_for_selector("#sets-note .ipa-note")
+        left: set[str] = set()
+        for task in TASKS:
+            page.click(f"#tab-{task}-button")
+            page.wait_for_selector(f"#{task}-generate")
+            open_accordions(page)
+            rest(page)
+            left |= english_choices(page)
+            shoot(page, task)
+        page.click("#tab-library-button")
+        page.wait_for_selector(".ipa-library li")
+        open_accordions(page)
+        left |= english_choices(page)
+        shoot(page, "library")
+        page.click("#presentation > * button.ipa-present")
+        page.wait_for_selector(".ipa-start[open]")
+        left |= english_on(page)
+        assert left == set()
+
+    def test_a_dropdown_shows_its_choice_in_the_language_and_keeps_it(self, page: Any, tmp_path: Path) -> None:
+        shown = "field => Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').get.call(field)"
+        style = page.locator("#variation-style input")
+        assert style.evaluate(shown) == "No style"
+        choose(page, "zh")
+        assert style.evaluate(shown) == "无风格"
+        style.focus()
+        page.get_by_role("option", name="夜晚").wait_for()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        page.wait_for_function(f"([field, text]) => ({shown})(field) === text", arg=[style.element_handle(), "夜晚"])
+        page.keyboard.press("Tab")
+        rest(page)
+        assert style.evaluate(shown) == "夜晚"
+        choose(page, "en")
+        assert style.evaluate(shown) == "Night"
+        choose(page, "zh")
+        press(page, "#variation-generate")
+        (tmp_path / "made.png").write_bytes(body(page, RESULTS))
+        assert read_request(tmp_path / "made.png").style == "night"
 
 
 def test_what_the_engine_says_is_chinese_too(open_page: Any, shoot: Any, reference_file: Path) -> None:

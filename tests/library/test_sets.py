@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,33 @@ def test_what_is_deleted_lies_in_its_folder(files: NamedFiles, tmp_path: Path) -
     assert files.names() == []
     (deleted,) = (tmp_path / "deleted").rglob("*.json")
     assert deleted.read_text(encoding="utf-8") == content("toys")
+
+
+def test_a_file_is_read_for_its_name_once_until_it_is_another(tmp_path: Path) -> None:
+    read: list[bytes] = []
+    folder = tmp_path / "sets"
+    files = NamedFiles(folder, deleted=tmp_path / "deleted", name_in=lambda data: read.append(data) or name_in(data))
+    for name in ("toys", "animals"):
+        files.save(name, content(name))
+    (folder / "broken.json").write_text("{", encoding="utf-8")
+    assert files.names() == ["animals", "toys"]
+    read.clear()
+    assert (files.names(), files.read("toys")) == (["animals", "toys"], content("toys").encode())
+    assert read == [], "nothing has changed"
+    (folder / "broken.json").write_text(content("mended"), encoding="utf-8")
+    (folder / "from a friend.json").write_text(content("friends"), encoding="utf-8")
+    files.delete("toys")
+    assert files.names() == ["animals", "friends", "mended"]
+    assert sorted(read) == [content("friends").encode(), content("mended").encode()]
+
+
+def test_a_file_in_place_of_another_of_the_same_size_and_time_is_read(files: NamedFiles, tmp_path: Path) -> None:
+    files.save("toys", content("toys"))
+    (path,) = (tmp_path / "sets").glob("*.json")
+    before = path.stat()
+    assert files.names() == ["toys"]
+    other = tmp_path / "other.json"
+    other.write_text(content("cats"), encoding="utf-8")
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(path)
+    assert files.names() == ["cats"]

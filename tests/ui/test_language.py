@@ -51,8 +51,9 @@ def test_texts_of_components_are_looked_up_by_what_they_are_in_english() -> None
 def test_no_english_text_of_a_component_has_two_translations() -> None:
     sentences: dict[str, set[str]] = {}
     chinese = languages()["zh"].sentences
+    of_components = ("page.", "style.", "gradio.")
     for key, text in {**english().sentences, **dict(declared_texts())}.items():
-        if isinstance(text, str) and key.startswith(("page.", "gradio.")) or key.endswith((".label", ".help")):
+        if isinstance(text, str) and key.startswith(of_components) or key.endswith((".label", ".help")):
             sentences.setdefault(str(text), set()).add(str(chinese[key]))
     assert {text: said for text, said in sentences.items() if len(said) > 1} == {}
 

@@ -103,6 +103,7 @@ function visit(node) {
   }
   if (node.nodeType !== Node.ELEMENT_NODE) return;
   visitAttributes(node);
+  if (node.matches(CHOICE)) visitChoice(node);
   const { only, besides } = node.dataset;
   if (only) node.hidden = only !== language.code;
   if (besides) node.hidden = besides.split(" ").includes(language.code);
@@ -123,6 +124,28 @@ function visitAttributes(node) {
     const say = told ? () => all(JSON.parse(told), asText) : lookedUp;
     change(node, name, () => node.getAttribute(name), say, (text) => node.setAttribute(name, text));
   }
+}
+
+// What is chosen in a dropdown is the value of a text field, and no observer hears of values. Gradio goes on to read and
+// to write the English, and the field shows what that says.
+const CHOICE = "input[role=combobox]";
+const VALUE = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value");
+
+function visitChoice(field) {
+  const [now, write] = [() => VALUE.get.call(field), (text) => VALUE.set.call(field, text)];
+  const speak = () => change(field, "value", now, lookedUp, write);
+  speak();
+  if (Object.hasOwn(field, "value")) return;
+  Object.defineProperty(field, "value", {
+    get() {
+      const [english, said] = before.get(field)?.value ?? [];
+      return now() === said ? english : now();
+    },
+    set(text) {
+      write(text);
+      speak();
+    },
+  });
 }
 
 const observer = new MutationObserver((changes) => {
