@@ -140,10 +140,12 @@ def sweep_rows(
         guided = interval and f"guided {start:g} to {end:g}"
         said = [model, number and f"{number} steps", scale and f"guidance {scale:g}", guided]
         for row in plain:
-            yield _with_settings(row, ", ".join([row.name, *filter(None, said)]), **settings)
+            yield with_settings(row, ", ".join([row.name, *filter(None, said)]), **settings)
 
 
-def _with_settings(row: Row, name: str, **settings: float | str) -> Row:
+def with_settings(row: Row, name: str, **settings: float | str) -> Row:
+    """A row with other settings, and another name."""
+
     def ask(case: Case) -> GenerateRequest:
         return replace(row.ask(case), **settings)
 

@@ -4,6 +4,7 @@
     python -m bench.quality --steps 4 10 20 --guidance 2 3 [--samplers UniPCMultistepScheduler ...]
     python -m bench.quality --guided 0 1 --guided 0 0.7
     python -m bench.quality --lora FILE --steps 4 --guidance 1
+    python -m bench.quality --amounts
     python -m bench.quality --looks
 
 The judge comes with the project (`bench/judge`) and is first tried on drawings: one that cannot read those counts
@@ -20,7 +21,7 @@ import argparse
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,10 +37,13 @@ from bench.asks import (
     Measure,
     Row,
     inpaint_inputs,
+    mix_row,
     rows,
     short_rows,
     sweep_rows,
     text_row,
+    variation_row,
+    with_settings,
 )
 from bench.holes import hole_rows
 from bench.judging import (
@@ -56,6 +60,7 @@ from bench.judging import (
 from bench.looks import Drawings
 from bench.timing import write_json
 from bench.variants import sampled_by, with_lora
+from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.engine.batch import USUAL_BATCH_LIMIT
 from ipa_app.engine.engine import Engine
 from ipa_app.errors import UserError
@@ -64,6 +69,7 @@ from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.runtime import thread_count
+from ipa_app.ui.amounts import amounts_of
 from toybox import world
 from toybox.judge import Judge, load_judge
 
@@ -215,11 +221,21 @@ def _asked(arguments: argparse.Namespace, side: int) -> Iterator[Row]:
     """The rows that the command line names."""
     sweep = {"steps": arguments.steps, "guidance_scales": arguments.guidance, "models": arguments.samplers}
     sweep["intervals"] = [(start, end) for start, end in arguments.guided or ()]
-    if any(sweep.values()):
+    if arguments.amounts:
+        asked = _amount_rows()
+    elif any(sweep.values()):
         asked = sweep_rows([text_row()] if arguments.looks else short_rows(side=side), **sweep)
     else:
         asked = [text_row()] if arguments.looks else (*rows(side=side), *hole_rows(side=side))
     return (row for row in asked if row.name.startswith(tuple(arguments.only)))
+
+
+def _amount_rows() -> Iterator[Row]:
+    """References at the named points of the page, alone and with words for another scene."""
+    for adapter in USUAL_NAMES:
+        for task, row in {"variation": variation_row(adapter, 1.0), "mix": mix_row(adapter)}.items():
+            for name, amount in amounts_of(task).items():
+                yield with_settings(row, f"{task}, {adapter}, {name}", **asdict(amount))
 
 
 def _entries(arguments: argparse.Namespace, folder: Path) -> dict[str, ModelEntry]:
@@ -239,6 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--subjects", type=int, default=SUBJECTS, help="held-out subjects, one picture each per row")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SUBJECTS} subjects, for a first impression")
+    parser.add_argument("--amounts", action="store_true", help="instead: the page's named points of how much")
     parser.add_argument("--looks", action="store_true", help=f"instead: how {LOOKS_SUBJECTS} pictures look in all")
     parser.add_argument("--steps", type=int, nargs="+", default=(), help="fewer rows, at these numbers of steps")
     parser.add_argument("--guidance", type=float, nargs="+", default=(), help="fewer rows, at these guidance scales")
