@@ -117,7 +117,7 @@ def test_strength_range_and_adapter_count_for_it(generate: Generate) -> None:
         {"mask_padding": 0.0},
         {"area": "whole", "image": noise_picture(2, (90, 40))},
     ],
-    ids=str,
+    ids=["continued", "no padding", "the whole of a wide picture"],
 )
 def test_every_shape_can_be_filled(generate: Generate, fields: dict[str, Any]) -> None:
     order = {**holed(), **fields}
