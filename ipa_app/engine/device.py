@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from ipa_app.engine.batch import fitting_batch, usual_batch_limit
@@ -107,6 +108,8 @@ class LocalDevice:
         self._manager = manager
         self._detector = detector
         self._batch_limit = batch_limit
+        # Where memory did not suffice for more, by what pictures of a batch have in common.
+        self._fitting: dict[Hashable, int] = {}
 
     def draw(self, job: Job, turns: Turns) -> None:
         """Carry out a job and what fits beside it. No model is held between two, so that another can take its memory.
@@ -118,6 +121,7 @@ class LocalDevice:
             return
         usual = self._batch_limit or usual_batch_limit(model, exact=self._manager.exact)
         limit = fitting_batch(usual, job.plan)
+        limit = min(limit, self._fitting.get(job.plan.batch_key, limit))
         room = 0 if job.live else limit - job.plan.request.count
         jobs = [job, *turns.companions(job, room=room)]
 
@@ -157,4 +161,5 @@ class LocalDevice:
             has_time=lambda: turns.nobody_else_waits(jobs),
             before_next=before_next,
             on_drawn=turns.drawn,
+            on_short=partial(self._fitting.__setitem__, jobs[0].plan.batch_key),
         )

@@ -59,6 +59,7 @@ def carry_out(
     has_time: Callable[[], bool] = lambda: True,
     before_next: Callable[[int], None] = lambda _drawn: None,
     on_drawn: Callable[[Sequence[Job], float], None] = lambda _drawn, _seconds: None,
+    on_short: Callable[[int], None] = lambda _fitting: None,
 ) -> None:
     """Carry out jobs of equal batch keys; each ends with its result or with its own error, unless it gives way.
 
@@ -70,6 +71,7 @@ def carry_out(
         has_time: whether previews may be made just now.
         before_next: called between two batches with how many pictures the first had; others may be let pass there.
         on_drawn: told after each batch whose pictures it had, one by one, and how many seconds it took.
+        on_short: told how many pictures go into a batch from now on, where memory did not suffice for more.
     """
     # What escapes the jobs' own error handling must end them, never the worker.
     with jobs[0].owning_errors():
@@ -81,6 +83,7 @@ def carry_out(
             has_time=has_time,
             before_next=before_next,
             on_drawn=on_drawn,
+            on_short=on_short,
         )
     for job in jobs:
         if not job.gives_way:
@@ -96,10 +99,16 @@ def _run_jobs(
     has_time: Callable[[], bool],
     before_next: Callable[[int], None],
     on_drawn: Callable[[Sequence[Job], float], None],
+    on_short: Callable[[int], None],
 ) -> None:
     from ipa_app.engine.prepared import PreparedJob
     from ipa_app.engine.previews import TimeBudget
     from ipa_app.models.memory import memory_errors
+
+    def lower(fitting: int) -> None:
+        nonlocal batch_limit
+        batch_limit = min(batch_limit, fitting)
+        on_short(batch_limit)
 
     budget, since = TimeBudget(), time.monotonic()
     waiting: list[tuple[PreparedJob, BatchItem]] = []
@@ -112,7 +121,7 @@ def _run_jobs(
         alike = [each for each in waiting if each[1].chunks == chunks]
         batch = alike[:batch_limit]
         waiting = alike[batch_limit:] + [each for each in waiting if each[1].chunks != chunks]
-        _draw_batch(batch, model, budget=budget, has_time=has_time)
+        _draw_batch(batch, model, budget=budget, has_time=has_time, on_short=lower)
         on_drawn([prepared.job for prepared, _ in batch], time.monotonic() - since)
         if waiting:
             before_next(len(batch))
@@ -125,6 +134,7 @@ def _draw_batch(
     *,
     budget: TimeBudget,
     has_time: Callable[[], bool],
+    on_short: Callable[[int], None],
 ) -> None:
     """Draw one batch, in parts where it cannot be drawn whole.
 
@@ -142,15 +152,18 @@ def _draw_batch(
         else:
             _draw(batch, model, budget=budget, has_time=has_time)
     except Exception as error:
+        is_short = isinstance(error, OutOfMemoryError)
+        if is_short:
+            on_short(len(batch) // 2)
         if len(owners) > 1:  # whose error it is shows, and is logged, when each is drawn alone
             parts = [[(each, item) for each, item in batch if each is owner] for owner in owners]
-        elif isinstance(error, OutOfMemoryError):
+        elif is_short:
             parts = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
         else:
             with owners[0].job.owning_errors():
                 raise
     for part in parts:
-        _draw_batch(part, model, budget=budget, has_time=has_time)
+        _draw_batch(part, model, budget=budget, has_time=has_time, on_short=on_short)
 
 
 def _draw(

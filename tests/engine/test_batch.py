@@ -82,15 +82,20 @@ def test_large_pictures_share_a_batch_with_fewer_others(usual: Engine) -> None:
     assert calls == [2, 2, 1, 1]
 
 
-def test_what_does_not_fit_into_memory_at_once_is_drawn_in_parts(usual: Engine) -> None:
-    whole = usual.submit(GenerateRequest(**THREE)).result(TIMEOUT_S).images
-    with memory_for(1, usual) as calls:
-        parts = usual.submit(GenerateRequest(**THREE)).result(TIMEOUT_S).images
-    assert calls == [3, 1, 1, 2, 1, 1, 1, 1]
+def test_what_does_not_fit_into_memory_at_once_is_drawn_in_parts(tiny_bundle_dir: Path) -> None:
+    engine = engine_of(tiny_bundle_dir)
+    whole = engine.submit(GenerateRequest(**THREE)).result(TIMEOUT_S).images
+    with memory_for(1, engine) as calls:
+        parts = engine.submit(GenerateRequest(**THREE)).result(TIMEOUT_S).images
+        assert calls == [3, 1, 1, 2, 1, 1, 1, 1]
+        calls.clear()
+        engine.submit(GenerateRequest(**THREE)).result(TIMEOUT_S)
+        assert calls == [1] * 6, "what did not fit is not tried again"
     for one, other in zip(whole, parts, strict=True):
         assert np.abs(np.asarray(one, int) - np.asarray(other, int)).max() <= 1
-    with memory_for(0, usual), pytest.raises(UserError, match="memory"):
-        usual.submit(GenerateRequest(**THREE)).result(TIMEOUT_S)
+    with memory_for(0, engine), pytest.raises(UserError, match="memory"):
+        engine.submit(GenerateRequest(**THREE)).result(TIMEOUT_S)
+    engine.close()
 
 
 def test_a_large_unet_is_faster_in_a_batch_on_a_gpu_alone(usual: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ def test_who_waits_is_told_the_place_and_how_long_it_takes(wide_engine: Engine) 
     assert [job.position for job in (first, second)] == [1, 2]
     blocker.cancel()
     second.result(TIMEOUT_S)
-    assert told(first)[0] == "1 request before, about 10 seconds"
+    assert told(first)[0].startswith("1 request before, about ")
     assert [line.split(",")[0] for line in told(second)][:2] == ["2 requests before", "1 request before"]
 
 
