@@ -7,15 +7,18 @@ const { task, editors } = props;
 const isOn = () => document.querySelector("#live input")?.checked;
 const isOpen = () => document.querySelector(`#tab-${task}-button`)?.getAttribute("aria-selected") === "true";
 
-// Once the page has nothing else to do: while it opens, one thing changes after another, and all of them are one change.
-const whenFree = (then) => (window.requestIdleCallback ? requestIdleCallback(then, { timeout: 2000 }) : setTimeout(then));
+// While the page opens, one thing changes after another, and all of them are one change: the first picture is asked for
+// when there is nothing else to do.
+let isOpened = !window.requestIdleCallback;
+const whenOpened = (then) => (isOpened ? then() : requestIdleCallback(then, { timeout: 2000 }));
 
 let pending = null;
 let painted = editors.length > 0;
 function follow() {
   // After what changes has told the page its value; several changes at a time are one.
-  pending ??= setTimeout(() => whenFree(() => {
+  pending ??= setTimeout(() => whenOpened(() => {
     pending = null;
+    isOpened = true;
     if (!isOn() || !isOpen()) return;
     trigger("input");
     if (painted) trigger("apply");
