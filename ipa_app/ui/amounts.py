@@ -32,7 +32,8 @@ class Amount:
 
 
 # Beside the usual one. With words, about half is what the method's authors advise for Stable Diffusion 1.5 and XL, and
-# 1 leaves words little; Toybox's card counts what each strength takes over. What comes late leaves the place to them.
+# 1 leaves words little; what each point takes over with Toybox is counted by `python -m bench.quality --amounts`
+# (docs/toybox.md). What comes late leaves the place to them.
 _WITH_WORDS = (Amount(0.4, start=0.2), Amount(0.8), Amount(1.0))
 _ALONE = (Amount(0.5, start=0.2), Amount(1.2), Amount(1.4))
 
