@@ -25,6 +25,10 @@ _FEATHER = 64
 # Of 255: opacity below this is none.
 _BARELY_SEEN = 16
 
+# In percent of the masked part's size. What alone says what to draw has to show what the part belongs to: seen close
+# by, a toy's belly is filled with another toy's face.
+_SEEN_OF_SURROUNDINGS = 200
+
 _TINT = (255, 45, 120)
 _TINT_SHARE = 0.6
 _FRAME = (255, 255, 255)
@@ -239,10 +243,11 @@ def _window(plan: Plan, mask: Image.Image) -> Box:
     aspect = size[0] / size[1]
     box = (0, 0, *mask.size)
     if request.area == "masked":
+        padding = request.mask_padding
+        if plan.task.makes_reference(request, plan.entry):
+            padding = max(padding, _SEEN_OF_SURROUNDINGS)
         # Beyond the edge of an extended picture there is nothing worth seeing at the cost of resolution.
-        box = mask_box(
-            mask, padding=request.mask_padding / 100, aspect=aspect, min_side=max(size), inside=request.extends
-        )
+        box = mask_box(mask, padding=padding / 100, aspect=aspect, min_side=max(size), inside=request.extends)
     return _reach_aspect(box, aspect=aspect)
 
 

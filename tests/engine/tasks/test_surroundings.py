@@ -14,6 +14,7 @@ from ipa_app.engine.metadata import pack_inputs, read_request
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.results import GenerateResult
+from ipa_app.engine.tasks.area import mark_area
 from ipa_app.imaging.masks import fill_masked
 from ipa_app.imaging.result_files import write_result
 from ipa_app.messages import Message
@@ -143,3 +144,17 @@ def test_the_file_says_so_and_gives_the_same_picture_again(
 
 def test_it_is_not_noted_where_it_could_have_served_and_did_not(generate: Generate) -> None:
     assert "surroundings" not in generate(**holed(), prompt="a cat").settings
+
+
+def test_enough_is_seen_of_them_to_know_what_the_hole_is_in(manager: ModelManager) -> None:
+    def window(**fields: Any) -> tuple[int, int, int, int]:
+        return mark_area(
+            make_plan(GenerateRequest(**{**holed(size=(640, 640)), **fields}), manager.entry("toybox"))
+        ).window
+
+    left, top, right, bottom = window()
+    width, height = BOX[2] - BOX[0], BOX[3] - BOX[1]
+    assert min(right - left, bottom - top) >= 2 * max(width, height)
+    assert window(mask_padding=200.0) == (left, top, right, bottom)
+    close_left, _, close_right, _ = window(surroundings=False)
+    assert close_right - close_left < right - left
