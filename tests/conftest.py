@@ -20,12 +20,6 @@ from pathlib import Path  # noqa: E402 - the environment is read when the librar
 import pytest  # noqa: E402
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Have one worker more than there are cores: half the time tests wait for a browser, a server, another process."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_sessionfinish() -> None:
     """Wait for models that are still being loaded: Python cannot end while a thread of the background is in PyTorch."""
     for thread in threading.enumerate():
