@@ -20,8 +20,8 @@ a picture to be the same bytes alone or beside others draws one at a time."""
 EVERY_STEP = range(sys.maxsize)
 USUAL_BATCH_LIMIT = 8
 SMALL_UNET = 50_000_000
-"""Weights of a UNet up to which a batch is faster on a CPU, too: with more of them the time goes into arithmetic, and
-a batch would only hold back the first picture until the last one is done."""
+"""Weights of a UNet up to which pictures share a batch on a CPU, too. With the bundled model's 7 million that is faster
+(`python -m bench.speed`); where one picture takes minutes, the first one shall not wait for the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,9 @@ def usual_batch_limit(model: LoadedModel, *, exact: bool) -> int:
         exact: a picture shall be the same bytes alone or beside others.
     """
     pipeline: Any = model.pipelines["text_to_image"]
-    weights = sum(weight.numel() for weight in pipeline.unet.parameters())
-    is_faster = model.device.type != "cpu" or weights <= SMALL_UNET
-    return USUAL_BATCH_LIMIT if is_faster and not exact else EXACT_BATCH_LIMIT
+    is_on_gpu = model.device.type != "cpu"
+    shares = is_on_gpu or sum(weight.numel() for weight in pipeline.unet.parameters()) <= SMALL_UNET
+    return USUAL_BATCH_LIMIT if shares and not exact else EXACT_BATCH_LIMIT
 
 
 def fitting_batch(limit: int, plan: Plan) -> int:
