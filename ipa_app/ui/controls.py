@@ -101,6 +101,8 @@ def style_choice(entry: ModelEntry, *, elem_id: str) -> gr.Dropdown:
         choices=_styles_of(entry),
         value="",
         visible=bool(entry.styles),
+        # Gradio looks for what is typed in the English names, whatever the page's language.
+        filterable=False,
         elem_id=elem_id,
         scale=1,
         min_width=130,
