@@ -180,6 +180,7 @@ def report(
     if waits:
         print(f"wait: median {median(waits):.1f} s, worst {max(waits):.1f} s, of {len(waits)}")
         print(f"one picture alone: median {median(each.seconds for each in alone):.2f} s")
+        print(f"pictures a minute: {60 * len(served) / max(each.seconds for each in served):.0f}")
     print(f"page: median answer {median(page):.2f} s, worst {max(page):.2f} s, of {len(page)}")
     for refusal in sorted({str(each.refusal) for each in outcomes if not each.pixels}):
         print(f"refused: {refusal}")

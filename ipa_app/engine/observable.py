@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-_LOOK_EVERY_S = 0.1
+_LOOK_EVERY_S = 0.25
 
 
 class InternalError(UserError):
@@ -58,13 +58,14 @@ class Observable(Generic[Result]):
         return self.stop.is_set()
 
     def events(
-        self, awaited: Callable[[], bool] = lambda: True, *, newest: bool = False
+        self, awaited: Callable[[], bool] = lambda: True, *, newest: bool = False, rest_s: float = 0.0
     ) -> Iterator[Progress | Result]:
         """Yield all progress from the beginning, as it comes, and at last the result.
 
         Args:
             awaited: asked several times a second whether anybody still wants to know.
             newest: leave out progress that other progress has overtaken, for those who take their time over each.
+            rest_s: seconds to let pass after progress, which its end cuts short, for those to whom each costs something.
 
         Raises:
             UserError: it failed, and why.
@@ -80,6 +81,9 @@ class Observable(Generic[Result]):
                 news = self._events[seen:]
             yield from _newest(news) if newest else news
             seen += len(news)
+            if news and rest_s:
+                with self._changed:
+                    self._changed.wait_for(lambda: self.done, rest_s)
             if self.done and seen == len(self._events):
                 yield self.result()
                 return

@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 APPLICATION = "ipa-studio"
 _REPORT_EVERY_S = 0.5
+_TELL_EVERY_S = 0.2
+"""Each step told by itself costs the front as much of a processor as half a step of the bundled model."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Replica:
             yield Refusal(error.message)
             return
         self._heard[job] = time.monotonic()
-        events = or_refusal(job.events(newest=True))
+        events = or_refusal(job.events(newest=True, rest_s=_TELL_EVERY_S))
         try:
             while (event := await asyncio.to_thread(_following, events)) is not None:
                 self._heard[job] = time.monotonic()
