@@ -37,3 +37,10 @@ document.addEventListener("click", ({ target }) => {
   document.querySelector("#status").scrollIntoView({ behavior });
   document.querySelector("#results button")?.focus({ preventScroll: true });
 });
+
+// Gradio names every radio button differently, and anew whenever one is chosen, so that to the browser each is a choice of
+// its own: Tab stops at all of them, and no arrow key leads from one to the next.
+document.addEventListener("keydown", ({ key }) => {
+  if (key !== "Tab" && !key.startsWith("Arrow")) return;
+  for (const radio of document.querySelectorAll("fieldset[id] input[type=radio]")) radio.name = radio.closest("fieldset").id;
+}, true);

@@ -73,5 +73,6 @@ def test_another_picture_than_the_one_drawn_alone_is_told(capsys: pytest.Capture
         "equal to their solo runs: 2, 1 of them in every bit",
         "wait: median 2.5 s, worst 3.0 s, of 2",
         "one picture alone: median 1.00 s",
+        "pictures a minute: 60",
         "page: median answer 0.20 s, worst 0.60 s, of 3",
     ]

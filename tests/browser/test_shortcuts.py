@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ipa_app.imaging.result_files import read_settings
-from tests.browser.hands import RESULTS, body, enter, load, open_accordions, press, rest
+from tests.browser.hands import RESULTS, body, enter, expect_values, load, open_accordions, press, rest
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -104,3 +104,23 @@ def test_the_keys_are_listed_by_a_key(open_page: Any, shoot: Any, locale: str, n
     listed.wait_for()
     page.keyboard.press("Enter")
     listed.wait_for(state="hidden")
+
+
+def test_arrow_keys_choose_in_a_group_and_tab_leads_to_the_next(open_page: Any) -> None:
+    page = open_page()
+    rest(page)
+    focused = "() => document.activeElement.type === 'radio' && document.activeElement.value"
+    page.locator("#adapter input:checked").focus()
+    for key, value in (("ArrowRight", "fine"), ("ArrowLeft", "base")):
+        page.keyboard.press(key)
+        rest(page)
+        assert page.evaluate(focused) == value
+        assert page.locator("#adapter input:checked").get_attribute("value") == value
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == "usual", "one stop for each group"
+    for value, scale in (("strong", "1.2"), ("copy", "1.4"), ("hint", "0.5")):
+        page.keyboard.press("ArrowRight")
+        rest(page)
+        assert page.evaluate(focused) == value
+        assert page.locator("#amount input:checked").count() == 1
+        expect_values(page, scale=scale)
