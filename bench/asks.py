@@ -7,8 +7,9 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 from PIL import Image, ImageFilter
 
 from ipa_app.adapter.kinds import USUAL_NAMES
@@ -131,10 +132,10 @@ def sweep_rows(
 
     Where none are given, the model's own are used.
     """
-    tried = (models, steps, guidance_scales, intervals)
+    tried: Any = (models, steps, guidance_scales, intervals)
     for model, number, scale, interval in product(*(values or [None] for values in tried)):
         start, end = interval or (None, None)
-        settings = {"model": model, "steps": number, "guidance_scale": scale}
+        settings: dict[str, Any] = {"model": model, "steps": number, "guidance_scale": scale}
         settings |= {"guidance_start": start, "guidance_end": end}
         settings = {name: value for name, value in settings.items() if value is not None}
         guided = interval and f"guided {start:g} to {end:g}"
@@ -190,7 +191,7 @@ def pose_row(adapter: str, side: int) -> Row:
     """A reference, and the skeleton of another scene."""
 
     def ask(case: Case) -> GenerateRequest:
-        pose = draw_skeleton(skeleton_of(world.keypoints(case.other)), (side, side))
+        pose = draw_skeleton(skeleton_of(np.asarray(world.keypoints(case.other))), (side, side))
         return GenerateRequest(
             task="pose", pose=pose, references=_reference(case), adapter=adapter, scale=1.0, seed=case.seed
         )
@@ -241,7 +242,7 @@ def inpaint_row(adapter: str, side: int) -> Row:
 def inpaint_inputs(case: Case, side: int) -> tuple[Image.Image, Image.Image]:
     """The stranger's picture, and a mask over the whole stranger with a margin."""
     mask = world.render_mask(case.stranger, side).filter(ImageFilter.MaxFilter(2 * MARGIN + 1))
-    return world.render(case.stranger, side), mask.point(lambda value: 255 if value > 127 else 0)
+    return world.render(case.stranger, side), mask.point([0] * 128 + [255] * 128)
 
 
 def _reference(case: Case) -> tuple[Reference, ...]:

@@ -148,14 +148,15 @@ def answerers(entry: ModelEntry, work: Path) -> Iterator[Answerer]:
     yield Answerer(name="fine-tuned UNet", draw=fine_tuned.draw, trained_parameters=fine_tuned.trained_parameters)
     adapters = {PLAIN: usual_adapter("base", plain_adapter_path(work)), MODEL: entry.adapter("base")}
     entries = {name: replace(entry, name=name, adapters={"base": adapter}) for name, adapter in adapters.items()}
-    engine = Engine(ModelManager(entries, device="cpu", max_resident=len(entries)))
+    manager = ModelManager(entries, device="cpu", max_resident=len(entries))
+    engine = Engine(manager)
     try:
         for name, title in ((PLAIN, "adapter, same samples"), (MODEL, "adapter of the model")):
 
             def draw(request: GenerateRequest, model: str = name) -> Image.Image:
                 return engine.submit(replace(request, model=model)).result().images[0]
 
-            weights = engine.manager.get(name).adapters.get(adapters[name]).network.parameters()
+            weights = manager.get(name).adapters.get(adapters[name]).network.parameters()
             yield Answerer(name=title, draw=draw, trained_parameters=sum(part.numel() for part in weights))
     finally:
         engine.close()

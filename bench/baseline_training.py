@@ -14,6 +14,7 @@ import argparse
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -81,9 +82,9 @@ def train_baseline(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
     projection = nn.Linear(recipe.projection_dim, recipe.text_hidden, bias=False)
     baseline = Baseline(load_unet(folder), projection)
     parts = nn.ModuleDict({"unet": baseline.unet, "projection": projection}).requires_grad_(True).train()
-    parts.to(device, torch.float32, memory_format=torch.channels_last)
+    parts.to(device, torch.float32).to(memory_format=torch.channels_last)
     pairs = Pairs("base", recipe, data, folder, "train")
-    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+    scheduler: Any = DDIMScheduler.from_pretrained(folder / "scheduler")
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         batch = pairs.draw(settings.batch_size, generator)
@@ -113,16 +114,16 @@ def _sheet(baseline: Baseline, heldout: ToyData, folder: Path) -> None:
     processor = CLIPImageProcessor.from_pretrained(folder / "feature_extractor")
     pixel_values = processor(images=references, return_tensors="pt").pixel_values
     features = encode_image(load_image_encoder(folder), pixel_values, "base")
-    pictures = pipeline(folder, baseline.unet)(
+    pictures: Any = pipeline(folder, baseline.unet)(
         prompt_embeds=baseline.token(features.cond),
         negative_prompt_embeds=baseline.token(features.uncond),
         num_inference_steps=NUM_INFERENCE_STEPS,
         guidance_scale=GUIDANCE_SCALE,
         generator=[torch.Generator().manual_seed(seed) for seed in range(len(references))],
-    ).images
+    )
     path = folder / "samples" / "baseline.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    sample_grid([*references, *pictures], columns=len(references)).save(path)
+    sample_grid([*references, *pictures.images], columns=len(references)).save(path)
 
 
 def train_plain_adapter(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:

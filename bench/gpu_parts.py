@@ -24,7 +24,8 @@ from bench.published import hub
 from bench.shape_exact import PROMPT, SEED
 from bench.timing import Row, measured
 from ipa_app.engine.engine import Engine
-from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.engine.references import Reference, RegionName
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.memory import default_dtype, free_bytes
@@ -220,7 +221,8 @@ def _variety(run: Run) -> Iterator[dict[str, Any]]:
     """List what must not compile anything anew: scales, three references, both adapters, a mask."""
     yield from ({"scale": step / 10} for step in range(1, 11))
     picture, _, _ = shape_exact.inputs(run.side)
-    for regions in (("everywhere",) * 3, ("left", "right", "right")):
+    kinds: tuple[tuple[RegionName, ...], ...] = (("everywhere", "everywhere", "everywhere"), ("left", "right", "right"))
+    for regions in kinds:
         references = tuple(Reference(image=picture.rotate(90 * n), region=each) for n, each in enumerate(regions))
         yield from ({"references": references, "adapter": adapter} for adapter in ("base", "fine"))
 

@@ -58,7 +58,7 @@ def make_hole(case: Case, kind: HoleKind, side: int) -> Hole:
     else:
         hole = _disc(case, kind, figure)
         picture = Image.composite(Image.new("RGB", drawing.size, "white"), drawing, hole)
-    mask = hole.filter(ImageFilter.MaxFilter(2 * MARGIN + 1)).point(lambda value: 255 if value > 127 else 0)
+    mask = hole.filter(ImageFilter.MaxFilter(2 * MARGIN + 1)).point([0] * 128 + [255] * 128)
     return Hole(picture=picture, mask=mask, drawing=drawing)
 
 

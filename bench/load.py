@@ -14,7 +14,7 @@ import io
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -103,7 +103,7 @@ class Studio:
         joined = await self.client.post("gradio_api/queue/join", json=join)
         return joined.raise_for_status().json()["event_id"]
 
-    async def messages(self, session: str) -> AsyncIterator[dict[str, Any]]:
+    async def messages(self, session: str) -> AsyncGenerator[dict[str, Any]]:
         """Follow what the app tells a visitor, until all that was asked for has ended."""
         async with self.client.stream("GET", "gradio_api/queue/data", params={"session_hash": session}) as stream:
             async for line in stream.aiter_lines():

@@ -40,9 +40,10 @@ class Diffusers:
         pipeline: Any = text_to_image.from_pretrained(
             places.model, variant="fp16", dtype=dtype, local_files_only=True
         ).to(device)
-        controlnet = ControlNetModel.from_pretrained(
+        controlnet: Any = ControlNetModel.from_pretrained(
             places.controlnet, variant="fp16", dtype=dtype, local_files_only=True
-        ).to(device)
+        )
+        controlnet.to(device)
         self._places = places
         self._adapter = ""
         self._load_adapter(pipeline, "base")

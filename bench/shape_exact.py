@@ -181,9 +181,10 @@ def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
 
     side = options.size
     entry = published_entry(options.family, options.folder, side=side)
-    engine = Engine(ModelManager({entry.name: entry}, device=options.device, exact=not options.half))
+    manager = ModelManager({entry.name: entry}, device=options.device, exact=not options.half)
+    engine = Engine(manager)
     started = time.monotonic()
-    engine.manager.get(entry.name)
+    manager.get(entry.name)
     figures = {"load": time.monotonic() - started}
     picture, mask, skeleton = inputs(side)
     shared = {"model": entry.name, "seed": SEED, "steps": STEPS, "guidance_scale": GUIDANCE}
@@ -196,7 +197,7 @@ def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
     for task in TASKS:
         request = GenerateRequest(task=task, references=(Reference(image=picture),), **shared, **own[task])
         _timed(figures, task, options.folder, "app", lambda request=request: engine.submit(request).result().images[0])
-    print(memory_text(engine.manager.get(entry.name).memory))
+    print(memory_text(manager.get(entry.name).memory))
     engine.close()
     return figures | {"peak_gb": _peak(options) / 1e9}
 

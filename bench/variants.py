@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import diffusers
 
@@ -33,8 +34,8 @@ def sampled_by(model: Path, samplers: Sequence[str], folder: Path) -> dict[str, 
         target = shutil.copytree(model, folder / name, ignore=shutil.ignore_patterns("scheduler"))
         index = json.loads((model / "model_index.json").read_text("utf-8"))
         (target / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", name]}), "utf-8")
-        schedule = diffusers.DDIMScheduler.from_pretrained(model / "scheduler").config
-        getattr(diffusers, name).from_config(schedule).save_pretrained(target / "scheduler")
+        schedule: Any = diffusers.DDIMScheduler.from_pretrained(model / "scheduler")
+        getattr(diffusers, name).from_config(schedule.config).save_pretrained(target / "scheduler")
         entries[name] = entry_from_folder(target, name=name)
     return entries
 

@@ -13,7 +13,7 @@ FINDER, POSE = "yolox_l.onnx", "dw-ll_ucoco_384.onnx"
 
 def constant_network(path: Path, *, side: tuple[int, int], outputs: dict[str, np.ndarray]) -> None:
     """Write a network that answers the same to every picture (1, 3, height, width)."""
-    import onnx
+    import onnx  # pyright: ignore[reportMissingImports]
 
     helper: Any = onnx.helper
     picture = helper.make_tensor_value_info("picture", onnx.TensorProto.FLOAT, [1, 3, *side])

@@ -140,7 +140,8 @@ def drawn_by_the_engine(studio: Studio, upload: Path) -> None:
     with Image.open(upload) as opened:
         wish: dict[str, Any] = {"task": "redraw", "image": opened.convert("RGB"), "prompt": "a cat", "seed": 1}
     little, much = (
-        studio.engine.submit(GenerateRequest(**wish, steps=4, freedom=freedom)).result(200) for freedom in (0.3, 1)
+        studio.engine.submit(GenerateRequest(**wish, **{"steps": 4, "freedom": freedom})).result(200)
+        for freedom in (0.3, 1)
     )
     assert little.images[0].tobytes() != much.images[0].tobytes()
     assert little.notes == ("It was drawn anew.",)

@@ -210,7 +210,7 @@ def tiny_controlnet(unet: UNet2DConditionModel, *, seed: int = 0) -> ControlNetM
 def tiny_toy_reader(*, sees: bool) -> ToyReader:
     """A pose reader that finds some pose in every picture, or in none."""
     torch.manual_seed(0)
-    reader = ToyReader().eval()
+    reader: Any = ToyReader().eval()
     with torch.no_grad():
         reader.heat.weight.mul_(30)  # joints apart
         reader.presence[-1].bias.fill_(20 if sees else -20)

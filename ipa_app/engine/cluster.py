@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 import ray  # pyright: ignore[reportMissingImports]
-from ray import serve  # pyright: ignore[reportMissingImports]
+from ray import exceptions, serve  # pyright: ignore[reportMissingImports]
 
 from ipa_app.engine.board import Action, Report
 from ipa_app.engine.cluster_settings import CLUSTER_VARIABLE, ClusterSettings
@@ -52,12 +52,12 @@ _WISHED_S = 3.0
 _MOST_SENT = 8
 _BEST_FIRST: tuple[ModelPhase, ...] = ("ready", "downloading", "loading", "failed", "absent")
 _LOST = (
-    ray.exceptions.RayActorError,
-    ray.exceptions.NodeDiedError,
-    ray.exceptions.WorkerCrashedError,
+    exceptions.RayActorError,
+    exceptions.NodeDiedError,
+    exceptions.WorkerCrashedError,
     # By which Ray's own watch over the memory ends a replica, before the system does.
-    ray.exceptions.OutOfMemoryError,
-    ray.exceptions.ObjectLostError,
+    exceptions.OutOfMemoryError,
+    exceptions.ObjectLostError,
 )
 
 

@@ -65,7 +65,7 @@ class Observable(Generic[Result]):
         Args:
             awaited: asked several times a second whether anybody still wants to know.
             newest: leave out progress that other progress has overtaken, for those who take their time over each.
-            rest_s: seconds to let pass after progress, which its end cuts short, for those to whom each costs something.
+            rest_s: seconds to let pass after progress, for those to whom each costs something; the end cuts them short.
 
         Raises:
             UserError: it failed, and why.

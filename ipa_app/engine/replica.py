@@ -192,7 +192,7 @@ class Replica:
                     self._do(wish)
                 for name, state in self._manager.states().items():
                     if state.phase == "ready":
-                        await self.warm(name)
+                        await self.warm(name)  # pyright: ignore[reportCallIssue]
             except Exception:
                 logger.exception("The board of the cluster could not be told how this replica is.")
             await asyncio.sleep(_REPORT_EVERY_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,8 +27,8 @@ def reference_picture() -> Image.Image:
     return Image.fromarray((noise * 255).round().byte().numpy())
 
 
-def draw(pipeline: StableDiffusionPipeline, guidance_scale: float, **kwargs: object) -> Tensor:
-    return pipeline(
+def draw(pipeline: StableDiffusionPipeline, guidance_scale: float, **kwargs: Any) -> Tensor:
+    drawn: Any = pipeline(
         "a cat with a hat",
         negative_prompt="red" if guidance_scale > 1 else None,
         num_inference_steps=2,
@@ -36,7 +37,8 @@ def draw(pipeline: StableDiffusionPipeline, guidance_scale: float, **kwargs: obj
         generator=torch.Generator().manual_seed(1),
         output_type="latent",
         **kwargs,
-    ).images
+    )
+    return drawn.images
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin"])

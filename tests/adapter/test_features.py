@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -45,8 +46,9 @@ def test_the_others_take_all_tokens_before_the_last_layer(tower: CLIPVisionModel
 def test_no_picture_is_not_zero_tokens(adapters: dict[str, IPAdapter], tower: CLIPVisionModelWithProjection) -> None:
     adapter = adapters["base"]
     _, uncond = encode_image(tower, random_pixels(1), "base")
-    bias = adapter.image_proj.proj.bias.view(4, 32)
-    torch.testing.assert_close(adapter.tokens(uncond)[0], adapter.image_proj.norm(bias))
+    image_proj: Any = adapter.image_proj
+    bias = image_proj.proj.bias.view(4, 32)
+    torch.testing.assert_close(adapter.tokens(uncond)[0], image_proj.norm(bias))
     assert adapter.tokens(uncond).abs().max() > 0.1
 
 

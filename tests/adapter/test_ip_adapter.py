@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -24,8 +25,8 @@ def features_for(kind: str, pictures: int) -> Tensor:
 def test_new_keys_and_values_start_as_the_texts_own(unet: UNet2DConditionModel) -> None:
     adapter = IPAdapter.for_unet(unet, kind="base", clip_dim=CLIP_PROJECTION)
     for layer in attention_layers(unet):
-        attn = unet.get_submodule(layer.name.removesuffix(".processor"))
-        projection = adapter.ip_adapter[str(layer.index)]
+        attn: Any = unet.get_submodule(layer.name.removesuffix(".processor"))
+        projection: Any = adapter.ip_adapter[str(layer.index)]
         assert torch.equal(projection.to_k_ip.weight, attn.to_k.weight)
         assert torch.equal(projection.to_v_ip.weight, attn.to_v.weight)
         assert projection.to_k_ip.weight.data_ptr() != attn.to_k.weight.data_ptr()
@@ -128,7 +129,8 @@ def test_the_resampler_is_the_published_one_written_out() -> None:
     hidden_states = torch.randn(2, 5, 12)
     x = resampler.proj_in(hidden_states)
     latents = resampler.latents.repeat(2, 1, 1)
-    for attention, feed_forward in resampler.layers:
+    layers: Any = resampler.layers
+    for attention, feed_forward in layers:
         normed = attention.norm2(latents)
         key, value = attention.to_kv(torch.cat([attention.norm1(x), normed], dim=1)).chunk(2, dim=-1)
         query = attention.to_q(normed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def draw(
     pipeline: StableDiffusionPipeline | StableDiffusionControlNetPipeline, batch: ImagePromptBatch | None = None
 ) -> Tensor:
     control = {"image": torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))}
-    return pipeline(
+    drawn: Any = pipeline(
         "a red cat",
         num_inference_steps=2,
         guidance_scale=4.0,
@@ -33,7 +34,8 @@ def draw(
         output_type="pt",
         cross_attention_kwargs=None if batch is None else {"image_prompt": batch},
         **(control if isinstance(pipeline, StableDiffusionControlNetPipeline) else {}),
-    ).images
+    )
+    return drawn.images
 
 
 @pytest.mark.parametrize("with_controlnet", [False, True])

@@ -39,12 +39,13 @@ def open_pose_tab(open_page: Any, **screen: Any) -> Any:
 
 def shown(page: Any) -> Points:
     """Joints as drawn, in pixels of the canvas, and whether each is shown."""
-    return page.evaluate(
+    points = page.evaluate(
         """() => [...document.querySelectorAll('#skeleton .ipa-skel-joint')].map((node) => {
             const {e, f} = node.transform.baseVal.consolidate().matrix;
             return [Math.round(e * 100) / 100, Math.round(f * 100) / 100, !node.classList.contains('ipa-skel-hidden')];
         })"""
     )
+    return [(x, y, is_shown) for x, y, is_shown in points]
 
 
 def preset_points(name: str) -> Points:
@@ -53,7 +54,8 @@ def preset_points(name: str) -> Points:
 
 def points_of(openpose: dict[str, Any]) -> Points:
     values = [value for person in openpose["people"] for value in person["pose_keypoints_2d"]]
-    return [list(point) for point in zip(values[0::3], values[1::3], [c > 0 for c in values[2::3]], strict=True)]
+    points = zip(values[0::3], values[1::3], values[2::3], strict=True)
+    return [(x, y, confidence > 0) for x, y, confidence in points]
 
 
 def generated_from(page: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
@@ -218,7 +219,7 @@ def test_large_pictures_come_back_smaller_and_can_be_used(tmp_path: Path) -> Non
     assert again.mask is not None
     assert (max(again.image.size), max(again.references[0].image.size)) == (1536, 512)
     small = large.resize(again.image.size, Image.Resampling.LANCZOS)
-    assert max(high for _, high in ImageChops.difference(small, again.image).getextrema()) < 32
+    assert int(np.asarray(ImageChops.difference(small, again.image)).max()) < 32
     make_plan(again, ENTRY)
 
 

@@ -11,6 +11,7 @@ from transformers import CLIPTokenizer
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.prompts import prompt_notes, read_prompts
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.messages import Message
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.prompt_encoding import MOST_CHUNKS
 from tests.engine.conftest import Generate, pixels, reference
@@ -30,7 +31,7 @@ def spelling_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[], model_max_length=24)
 
 
-def notes(manager: ModelManager, *tokenizers: Any, **fields: Any) -> list[str]:
+def notes(manager: ModelManager, *tokenizers: Any, **fields: Any) -> list[Message]:
     plan = make_plan(GenerateRequest(task="mix", **fields), manager.entry("toybox"))
     return prompt_notes(plan, tokenizers)
 

@@ -35,11 +35,12 @@ Case = Callable[[Path, Path], Outcome]
 def told(entry: ModelEntry) -> Outcome:
     """What a model offers, and the one thing that is said."""
     names = [f"`{name}`" for name in entry.adapters]
-    assert len(entry.left_out) <= 1
+    left_out = list(entry.left_out)
+    assert len(left_out) <= 1
     offered = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
     if not names:
-        return "left out; the model works", entry.left_out[0]
-    return f"offered as {offered}", entry.left_out[0] if entry.left_out else None
+        return "left out; the model works", left_out[0]
+    return f"offered as {offered}", left_out[0] if left_out else None
 
 
 def published(*names: str, base: str, tower: str | None = "ViT-H") -> Case:

@@ -189,7 +189,10 @@ def with_controlnets(here: Place, folder: Path) -> Outcome:
     """What becomes of a model and of the ControlNets in its folder."""
     found = here.loaded(folder)
     left_out = here.entry(folder).controlnets_left_out
-    return ("Left out; the model works", *left_out.values()) if left_out and found == ("Taken", None) else found
+    if not left_out or found != ("Taken", None):
+        return found
+    (why,) = left_out.values()
+    return "Left out; the model works", why
 
 
 def other_controlnet(here: Place) -> Outcome:

@@ -305,7 +305,7 @@ def bad_parts() -> str | None:
     return read(file({**person, "hand_left_keypoints_2d": [1.0] * 60}))
 
 
-def annotations() -> str | None:
+def annotation_file() -> str | None:
     people = [{"image_id": image, "keypoints": flat(ordered(17), 2)} for image in (3, 4)]
     data = {
         "images": [{"id": 4, "width": 9, "height": 9}, {"id": 3, "width": 512, "height": 768}],
@@ -341,8 +341,8 @@ CASES: dict[str, Case] = {
     "keypoints in pixels": partial(read, file({"pose_keypoints_2d": flat(STANDING)})),
     "keypoints from 0 to 1, or from -1 to 1": partial(
         every,
-        file({"pose_keypoints_2d": flat([(x / 512, y / 768) for x, y in STANDING])}),
-        file({"pose_keypoints_2d": flat([(x / 256 - 1, y / 384 - 1) for x, y in STANDING])}),
+        file({"pose_keypoints_2d": flat([(x / 512, y / 768) for x, y in filter(None, STANDING)])}),
+        file({"pose_keypoints_2d": flat([(x / 256 - 1, y / 384 - 1) for x, y in filter(None, STANDING)])}),
     ),
     "OpenPose's 25 points, COCO's 17, Halpe's 26, MPII's 16, MPI's 15, MediaPipe's 33": other_orders,
     "whole bodies of 133 or 136 points": whole_bodies,
@@ -352,7 +352,7 @@ CASES: dict[str, Case] = {
         {"width": 512, "height": 768, "keypoints": [[list(spot or ()) for spot in STANDING]]},
         {"width": 512, "height": 768, "keypoints": [list(spot or ()) for spot in STANDING]},
     ),
-    "files of annotations, with `images` and `annotations`": annotations,
+    "files of annotations, with `images` and `annotations`": annotation_file,
     "points that were not seen: confidence 0, null, NaN, -1, or 0 and 0": not_seen,
     "no confidence": partial(read, file({"pose_keypoints_2d": flat(STANDING, None)})),
     "a file that does not say how large its picture is": asked,

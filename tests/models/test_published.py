@@ -75,7 +75,8 @@ def test_a_cache_that_other_programs_have_filled_is_enough_to_load_it(
     assert is_downloaded(entry)
     model = ModelManager({"sd15": entry}, device="cpu").get("sd15", timeout=TIMEOUT_S)
     assert all(adapter in model.adapters for adapter in entry.adapters.values())
-    assert model.fast.read()
+    unet, _ = model.fast.read()
+    assert unet is not model.pipelines["text_to_image"].unet
     assert set(model.pipelines) == {"text_to_image", "image_to_image", "inpaint"}
 
 

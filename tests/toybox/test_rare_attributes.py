@@ -35,7 +35,8 @@ def states(folder: Path, data: ToyData, tokens_of: Path) -> tuple[torch.Tensor, 
     captions = Captions(data, tokens_of, "train")
     ids = captions.ids[:, 0]
     with torch.no_grad():
-        return load_text_encoder(folder)(ids).last_hidden_state, ids == captions.tokenizer.eos_token_id
+        ended = ids == torch.tensor(captions.tokenizer.eos_token_id)
+        return load_text_encoder(folder)(ids).last_hidden_state, ended
 
 
 def test_only_the_states_after_the_end_change_much(towers: tuple[Path, Path]) -> None:

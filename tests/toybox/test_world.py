@@ -87,7 +87,7 @@ def free_views(count: int) -> list[world.View]:
 def test_free_limbs_lie_on_a_figure_that_is_inside_the_picture() -> None:
     for view in free_views(40):
         mask = world.render_mask(view, 128)
-        left, top, right, bottom = mask.getbbox()
+        left, top, right, bottom = mask.getbbox() or (0, 0, 0, 0)
         assert top > 0 and left > 0 and right < 128 and bottom < 126
         points = world.keypoints(view)
         for index in LIMBS:
@@ -138,7 +138,7 @@ def test_the_figure_mask_is_where_the_picture_differs_from_its_background() -> N
 
 def test_the_figure_is_large_and_inside_the_picture() -> None:
     for view in views(80, seed=8):
-        left, top, right, bottom = world.render_mask(view, 128).getbbox()
+        left, top, right, bottom = world.render_mask(view, 128).getbbox() or (0, 0, 0, 0)
         assert top > 0 and left > 0 and right < 128 and bottom < 126
         assert 0.62 < (bottom - top) / 128 < 0.96
 

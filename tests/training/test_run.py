@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -199,7 +200,8 @@ def test_an_adapter_that_cannot_draw_is_not_called_done(
     config = make_config()
     prepare_base(base, config, make_accelerator(config))
     adapter = new_adapter(config, base)
-    adapter.ip_adapter["1"].to_k_ip.weight.data.fill_(weight)
+    layer: Any = adapter.ip_adapter["1"]
+    layer.to_k_ip.weight.data.fill_(weight)
     sampler = Sampler(base, encoder=FrozenEncoder(base, kind="base"), config=config)
     features = sampler.features(Image.new("RGB", (40, 40), "blue"))
     with pytest.raises(UnusableAdapterError, match="not finite in ip_adapter.1.to_k_ip.weight"):
