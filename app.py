@@ -6,10 +6,12 @@ import logging
 import os
 from pathlib import Path
 
-from ipa_app.runtime import is_on, thread_count, whole_number
+from ipa_app.runtime import is_on, temporary_folder, thread_count, whole_number
 
 # The environment is read when the libraries are imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+if not os.environ.get("GRADIO_TEMP_DIR"):
+    os.environ["GRADIO_TEMP_DIR"] = str(temporary_folder())
 os.environ.setdefault("OMP_NUM_THREADS", str(thread_count(whole_number(os.environ, "IPA_REPLICAS", 1))))
 # Threads that wait give up spinning before long: the core may be another program's.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 
 from ipa_app.errors import UserError
 
@@ -51,3 +54,22 @@ def thread_count(processes: int = 1) -> int:
         processes: that draw on this machine, and share the rest.
     """
     return max(1, ((os.cpu_count() or 1) - 1) // processes)
+
+
+def temporary_folder() -> Path:
+    """Return a folder for what visitors send and get, which is this user's own; nobody else of the machine reads it.
+
+    Gradio's usual one is the same for all users of a machine, so that the second of them could not write there.
+
+    Raises:
+        UserError: something that is not this user's has its name.
+    """
+    if sys.platform == "win32":
+        # There the system's folder is each user's own.
+        return Path(tempfile.gettempdir()) / "gradio"
+    folder = Path(tempfile.gettempdir()) / f"gradio-{os.getuid()}"
+    if not (folder.is_symlink() or folder.exists()):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():
+        raise UserError.plain(f"{folder} is not this user's; please set GRADIO_TEMP_DIR to a folder that is.")
+    return folder

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import sys
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from ipa_app.errors import UserError
-from ipa_app.runtime import is_on, whole_number
+from ipa_app.runtime import is_on, temporary_folder, whole_number
 
 
 @pytest.mark.parametrize(
@@ -25,3 +31,31 @@ def test_what_is_neither_is_refused() -> None:
 def test_a_limit_that_is_no_number_is_refused_by_its_name(text: str) -> None:
     with pytest.raises(UserError, match="IPA_MOST_WAITING is .*; it must be a whole number of at least 1"):
         whole_number({"IPA_MOST_WAITING": text}, "IPA_MOST_WAITING", 5)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system's temporary folder is each user's own there")
+class TestTemporaryFolder:
+    @pytest.fixture(autouse=True)
+    def place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        return tmp_path
+
+    def test_it_is_this_users_alone(self) -> None:
+        folder = temporary_folder()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert temporary_folder() == folder
+
+    def test_that_of_another_user_is_not_taken(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "getuid", lambda: 12345)
+        (place / "gradio-12345").mkdir()
+        with pytest.raises(UserError, match="gradio-12345 is not this user's; please set GRADIO_TEMP_DIR"):
+            temporary_folder()
+
+    @pytest.mark.parametrize("points_nowhere", [True, False])
+    def test_a_link_is_not_followed(self, points_nowhere: bool, place: Path) -> None:
+        target = place / "elsewhere"
+        if not points_nowhere:
+            target.mkdir()
+        (place / f"gradio-{os.getuid()}").symlink_to(target)
+        with pytest.raises(UserError, match="is not this user's"):
+            temporary_folder()
