@@ -101,7 +101,15 @@ def read_deep_tiff(data: bytes, *, max_pixels: int) -> DeepPicture:
     """
     import tifffile
 
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+    # Before tifffile 2026 its error was none of Python's.
+    try:
+        return _read_deep_tiff(tifffile.TiffFile(io.BytesIO(data)), data, max_pixels=max_pixels)
+    except tifffile.TiffFileError as error:
+        raise ValueError("this TIFF file is damaged") from error
+
+
+def _read_deep_tiff(tiff: Any, data: bytes, *, max_pixels: int) -> DeepPicture:
+    with tiff as file:
         page = file.pages.first
         tags = {tag.code: tag.value for tag in page.tags}
         if is_raw(tags):

@@ -24,7 +24,7 @@ from tests.sample_requests import sample_request
 from tests.ui.page_parts import opened_page
 from tests.ui.serving import WatchedEngine, served_engine
 from tests.ui.test_api import PROMISED
-from tests.ui.test_giving_up import LONG, submitted, values
+from tests.ui.test_giving_up import LONG, sent, submitted, values
 from tests.ui.test_restore import drop, result_file
 
 ROWS = rows("Requests")
@@ -97,11 +97,10 @@ class Api:
     def hang_up(self) -> Said:
         before = len(self.engine.jobs)
         event = httpx.post(f"{self.url}/call/mix", json={"data": values(**LONG)}).json()["event_id"]
-        stream = httpx.Client()
-        stream.send(stream.build_request("GET", f"{self.url}/call/mix/{event}"), stream=True)
+        hang_up = sent(self.url, f"GET /gradio_api/call/mix/{event}")
         (job,) = submitted(self.engine, before)
         next(each for each in job.events() if isinstance(each, Progress) and each.phase == "denoising")
-        stream.close()
+        hang_up()
         with pytest.raises(Cancelled):
             job.result(TIMEOUT_S)
         return "ends at the next step", None

@@ -74,21 +74,22 @@ def by_cancelling(url: str) -> Callable[[], Any]:
     return begun(Client(url, verbose=False)).cancel
 
 
+def sent(url: str, call: str, body: str = "") -> Callable[[], Any]:
+    """Send a request without waiting for the head of an answer, which may come late; return what hangs up."""
+    connection = socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 80))
+    head = f"{call} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+    return connection.close
+
+
 def by_hanging_up(url: str) -> Callable[[], Any]:
     """The usual two steps, and the connection of the second is closed."""
-    call = f"{url}gradio_api/call/mix"
-    event = httpx.post(call, json={"data": values(**LONG)}).json()["event_id"]
-    stream = httpx.Client()
-    stream.send(stream.build_request("GET", f"{call}/{event}"), stream=True)
-    return stream.close
+    event = httpx.post(f"{url}gradio_api/call/mix", json={"data": values(**LONG)}).json()["event_id"]
+    return sent(url, f"GET /gradio_api/call/mix/{event}")
 
 
 def by_hanging_up_on_a_direct_call(url: str) -> Callable[[], Any]:
-    body = json.dumps({"data": values(**LONG)})
-    connection = socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 80))
-    head = "POST /gradio_api/run/mix HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-    return connection.close
+    return sent(url, "POST /gradio_api/run/mix", json.dumps({"data": values(**LONG)}))
 
 
 @pytest.fixture(params=[by_cancelling, by_hanging_up, by_hanging_up_on_a_direct_call])
