@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -63,6 +64,33 @@ def test_several_prompts_of_a_row_are_added_up(attn: Attention) -> None:
     for pair, scale in zip(pairs, scales, strict=True):
         expected = expected + scale * written_out(query, pair.key, pair.value)
     torch.testing.assert_close(out[0], attn.to_out[0](expected), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{"cross_attention_norm": "layer_norm"}, {"qk_norm": "layer_norm"}])
+def test_layers_with_norms_of_their_own_equal_diffusers(options: dict[str, Any]) -> None:
+    attn = Attention(query_dim=20, cross_attention_dim=16, heads=HEADS, dim_head=HIDDEN // HEADS, **options).eval()
+    for parameter in attn.parameters():
+        parameter.normal_()
+    hidden_states, text = torch.randn(2, 10, 20), torch.randn(2, 7, 16)
+    expected = AttnProcessor2_0()(attn, hidden_states, text)
+    assert torch.equal(IPAttnProcessor("attn2")(attn, hidden_states, text), expected)
+
+
+@torch.no_grad()
+def test_a_spatial_norm_sees_picture_and_embedding_as_in_diffusers() -> None:
+    attn = Attention(query_dim=32, heads=HEADS, dim_head=HIDDEN // HEADS, spatial_norm_dim=8).eval()
+    hidden_states, temb = torch.randn(2, 32, 4, 4), torch.randn(2, 8, 4, 4)
+    expected = AttnProcessor2_0()(attn, hidden_states, temb=temb)
+    assert torch.equal(IPAttnProcessor(None)(attn, hidden_states, temb=temb), expected)
+
+
+@torch.no_grad()
+def test_each_head_and_each_place_can_have_a_mask_of_its_own(attn: Attention) -> None:
+    hidden_states, text = torch.randn(2, 10, 20), torch.randn(2, 7, 16)
+    mask = torch.randn(2 * HEADS, 10, 7)
+    expected = AttnProcessor2_0()(attn, hidden_states, text, attention_mask=mask)
+    assert torch.equal(IPAttnProcessor("attn2")(attn, hidden_states, text, attention_mask=mask), expected)
 
 
 @torch.no_grad()

@@ -122,6 +122,14 @@ def test_a_head_width_that_files_cannot_record_is_refused(unet: UNet2DConditionM
         IPAdapter.for_unet(unet, kind="plus", clip_dim=CLIP_HIDDEN, dim_head=32)
 
 
+def test_the_resamplers_queries_begin_as_published() -> None:
+    """Normal, with a deviation of dim^-1/2."""
+    latents = Resampler(
+        ProjectionSizes(clip_dim=12, cross_attention_dim=10, dim=64, depth=1, heads=2, num_tokens=64)
+    ).latents
+    assert float(latents.std()) == pytest.approx(64**-0.5, rel=0.1)
+
+
 @torch.no_grad()
 def test_the_resampler_is_the_published_one_written_out() -> None:
     """Queries attend to image tokens and themselves; q and k each scaled by dim_head^-1/4; softmax in float32."""

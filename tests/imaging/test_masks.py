@@ -65,6 +65,12 @@ def test_the_editor_gives_picture_and_mask() -> None:
     assert np.count_nonzero(np.asarray(mask)) == 16 + 4
 
 
+def test_a_layer_that_is_empty_hides_none_of_the_others() -> None:
+    painted = layer((10, 10, 30, 20), (100, 60), (255, 0, 0, 255))
+    _, mask = editor_mask({"background": noise((100, 60)), "layers": [None, painted]})
+    assert mask.getbbox() == (10, 10, 30, 20)
+
+
 def test_the_editors_transparent_frame_is_cut_from_both() -> None:
     picture = noise((100, 40))
     canvas = Image.new("RGBA", (100, 100), CLEAR)
@@ -218,6 +224,23 @@ def test_outside_the_mask_every_byte_is_kept(size: tuple[int, int], radius: int)
     if radius == 0:
         assert (np.asarray(result)[~kept] == (255, 0, 255)).all()
     assert original.tobytes() == noise(size).tobytes()
+
+
+def test_what_is_put_back_is_scaled_to_its_box() -> None:
+    original = noise((100, 60))
+    whole = paste_back(original, Image.new("RGB", (8, 6), "red"), mask_with((0, 0, 100, 60)), (30, 20, 70, 50))
+    changed = np.asarray(whole) != np.asarray(original)
+    rows, columns = np.nonzero(changed.any(axis=2))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 49, 30, 69)
+    assert whole.crop((30, 20, 70, 50)).getcolors() == [(40 * 30, (255, 0, 0))]
+
+
+def test_a_soft_edge_counts_steps_and_goes_round_an_inner_corner_as_along_a_side() -> None:
+    mask = mask_with((0, 0, 60, 60), size=(60, 60))
+    mask.paste(0, (0, 0, 30, 30))
+    soft = np.asarray(feather(mask, 4))
+    assert soft[30, 30] == soft[30, 10] == soft[10, 30] > 0
+    assert soft[31, 31] == soft[31, 10] == soft[10, 31] > soft[30, 30]
 
 
 def test_a_grey_mask_is_cut_at_the_middle() -> None:
