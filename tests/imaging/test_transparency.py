@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from ipa_app.imaging.opening import flatten
@@ -33,3 +34,23 @@ def test_only_what_is_transparent_somewhere_has_an_opacity() -> None:
     assert opacity_of(half_seen()) is not None
     assert [in_colour(Image.new(mode, (4, 4))).mode for mode in ("L", "P", "CMYK", "RGBA")] == ["RGB"] * 3 + ["RGBA"]
     assert on_white(Image.new("RGBA", (4, 4), (1, 2, 3, 0))).getpixel((1, 1)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    ("seen", "opacity", "colour"),
+    [
+        (204, 51, 0),
+        (229, 51, 125),
+        (254, 1, 0),
+        (253, 2, 0),
+        (255, 1, 255),
+        (0, 255, 0),
+        (123, 255, 123),
+        (123, 0, 123),  # nothing to be seen: left as it is
+        (0, 51, 0),  # darker than anything that is so transparent could be
+    ],
+)
+def test_white_is_taken_out_by_the_formula(seen: int, opacity: int, colour: int) -> None:
+    """`seen = colour * alpha + 255 * (1 - alpha)`, solved for the colour."""
+    taken = off_white(Image.new("RGB", (1, 1), (seen,) * 3), Image.new("L", (1, 1), opacity))
+    assert taken.getpixel((0, 0)) == (colour, colour, colour, opacity)
