@@ -10,6 +10,9 @@ from ipa_app.runtime import is_on, temporary_folder, thread_count, whole_number
 
 # The environment is read when the libraries are imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# Gradio would keep ten thousand calls, and sum all of them up after each one, for a page that is not served.
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
 if not os.environ.get("GRADIO_TEMP_DIR"):
     os.environ["GRADIO_TEMP_DIR"] = str(temporary_folder())
 os.environ.setdefault("OMP_NUM_THREADS", str(thread_count(whole_number(os.environ, "IPA_REPLICAS", 1))))

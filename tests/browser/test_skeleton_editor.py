@@ -122,7 +122,7 @@ def test_the_keyboard_does_all_that_the_mouse_does(open_page: Any, shoot: Any) -
     page.keyboard.press("Tab")
     page.keyboard.press("Delete")
     used = points_of(generated_from(page))
-    assert used[1:3] == [[0, 0, False], [0, 0, False]]
+    assert used[1:3] == [(0, 0, False), (0, 0, False)]
     assert used[3:] == before[3:]
     for _ in range(4):
         page.keyboard.press("Control+z")
@@ -138,7 +138,7 @@ def test_mirror_size_and_hiding(open_page: Any, shoot: Any) -> None:
     waving = preset_points("waving")
     page.wait_for_selector(f"#skeleton [transform='translate({waving[4][0]:g} {waving[4][1]:g})']")
     press(page, "mirror")
-    assert shown(page) == [[512 - waving[i][0], waving[i][1], True] for i in MIRRORED]
+    assert shown(page) == [(512 - waving[i][0], waving[i][1], True) for i in MIRRORED]
     shoot(page, "mirrored")
     press(page, "mirror")
     assert shown(page) == waving
@@ -151,8 +151,8 @@ def test_mirror_size_and_hiding(open_page: Any, shoot: Any) -> None:
     shoot(page, "bigger")
     press(page, "reset")
     joint(page, "right wrist").locator(".ipa-skel-dot").dblclick()
-    assert shown(page)[4] == [*waving[4][:2], False]
-    assert points_of(generated_from(page))[4] == [0, 0, False]
+    assert shown(page)[4] == (*waving[4][:2], False)
+    assert points_of(generated_from(page))[4] == (0, 0, False)
     shoot(page, "hidden")
     joint(page, "right wrist, hidden").locator(".ipa-skel-dot").dblclick()
     assert shown(page) == waving

@@ -264,18 +264,13 @@ def connect_mask_view(view: MaskView, painted_on: gr.State, parts: Parts, runner
                 return {view.box: gr.update(visible=True), **why}
 
     view.show.click(show, inputs_kwargs=shown_of, outputs=outputs, preprocess=False, **CHECKED)
-    files = [shown_of[name].change for name in _FILES]
-    gr.on(
-        files,
-        show_file,
-        inputs_kwargs={**shown_of, "painted_on": painted_on},
-        outputs=outputs,
-        preprocess=False,
-        trigger_mode="always_last",
-        **CHECKED,
-    )
+    shared = {"outputs": outputs, "preprocess": False, "trigger_mode": "always_last", **CHECKED}
+    # A new picture has no strokes yet, and an editor takes a while to send what it holds.
+    beside = {name: component for name, component in shown_of.items() if name != "painted"}
+    shown_of["image"].change(show_file, inputs_kwargs=beside, **shared)
+    shown_of["mask"].change(show_file, inputs_kwargs={**shown_of, "painted_on": painted_on}, **shared)
     # Of strokes it is not told: an editor that somebody listens to sends all its pictures at each of them.
-    changes = [component.change for name, component in shown_of.items() if name not in (*_FILES, "painted")]
+    changes = [component.change for name, component in beside.items() if name not in _FILES]
     gr.on(changes, lambda: gr.update(visible=False), None, view.box, trigger_mode="always_last", **AT_ONCE)
 
 
