@@ -63,10 +63,6 @@ def picture_at(page: Any, selector: str) -> Image.Image:
 def shown_mask(page: Any) -> np.ndarray:
     """Press "Show the mask", and tell where what it shows is pink."""
     page.click("#mask-show")
-    return pink(page)
-
-
-def pink(page: Any) -> np.ndarray:
     shown = np.asarray(picture_at(page, "#mask-shown img")).astype(int)
     # Orange is as red as pink is, but not blue.
     return (shown[..., 0] - shown[..., 1] > 60) & (shown[..., 2] > shown[..., 1])
@@ -153,32 +149,6 @@ def test_a_swapped_mask_keeps_what_is_painted_and_can_be_looked_at(
     assert same[:40].mean() < 0.1
     assert same[-40:].mean() < 0.1
     shoot(page, "done")
-
-
-def test_a_mask_from_a_file_is_shown_with_what_is_painted_on_this_picture(
-    open_page: Any, reference_file: Path, tmp_path: Path
-) -> None:
-    page = open_page()
-    load(page, reference_file)
-    with Image.open(reference_file) as image:
-        before = np.asarray(image)
-    paint(page, place_of(page, before[100, 150]))
-    mask = Image.new("L", (300, 200))
-    mask.paste(255, (10, 10, 50, 50))
-    mask.save(tmp_path / "mask.png")
-    page.click("#inpaint-mask-panel > button")
-    page.set_input_files("#inpaint-mask input[type=file]", str(tmp_path / "mask.png"))
-    shown = pink(page)
-    assert shown[30, 30]
-    assert shown[100, 150]
-    other = tmp_path / "other.png"
-    Image.new("RGB", (300, 200), "gray").save(other)
-    page.click("#inpaint-other")
-    page.wait_for_selector("#mask-view", state="hidden")
-    load(page, other)
-    shown = pink(page)
-    assert shown[30, 30]
-    assert not shown[100, 150]
 
 
 def test_a_picture_is_continued_to_the_right_and_its_settings_come_back(

@@ -74,7 +74,7 @@ def inpaint_tab(entry: ModelEntry) -> TaskTab:
         inputs={"image": image, "mask": mask_file, "painted": editor, **edges.inputs},
         folds={"mask": mask_fold, **dict.fromkeys(edges.inputs, edges.fold)},
         told_by=dict.fromkeys(("image", "painted"), shown.change),
-        connect=partial(connect_mask_view, edges.view, shown),
+        connect=partial(connect_mask_view, edges.view),
         from_example=_from_example,
         shape_inputs={"image": image, **{side: edges.inputs[side] for side in EXTENSIONS}},
         shape_of=_picture_to_change,
@@ -233,15 +233,8 @@ def painted_mask(sent: Any) -> Image.Image | None:
         raise
 
 
-def connect_mask_view(view: MaskView, painted_on: gr.State, parts: Parts, runner: Runner) -> None:
-    """Let the mask be shown. What was shown goes away when the mask would look different.
-
-    Args:
-        view: where.
-        painted_on: the file of the picture that the editor shows.
-        parts: of the page.
-        runner: of the studio.
-    """
+def connect_mask_view(view: MaskView, parts: Parts, runner: Runner) -> None:
+    """Let the mask be shown. What was shown goes away when the mask would look different."""
     inputs = parts.inputs_of(parts.tab_of(Inpaint.name))
     shown_of = {name: inputs[name] for name in _SHOWN_OF}
     outputs = [view.box, view.notes, view.understood, view.picture]
@@ -250,26 +243,28 @@ def connect_mask_view(view: MaskView, painted_on: gr.State, parts: Parts, runner
         with explained():
             return _shown(view, runner, sent)
 
-    def show_file(*, painted_on: str | None = None, **sent: object) -> dict[Any, Any]:
+    def show_file(**sent: object) -> dict[Any, Any]:
         if any(sent[name] is None for name in _FILES):
             return {view.box: gr.update(visible=False)}
         with explained():
             try:
-                # What the editor holds until it shows this picture was painted on the one before.
-                if file_path(sent["image"], field="image") != painted_on:
-                    sent["painted"] = None
                 return _shown(view, runner, sent)
             except UserError as error:
                 why = {view.notes: notes_html([error.message]), view.understood: gr.update(visible=False)}
                 return {view.box: gr.update(visible=True), **why}
 
     view.show.click(show, inputs_kwargs=shown_of, outputs=outputs, preprocess=False, **CHECKED)
-    shared = {"outputs": outputs, "preprocess": False, "trigger_mode": "always_last", **CHECKED}
-    # A new picture has no strokes yet, and an editor takes a while to send what it holds.
+    files = [shown_of[name].change for name in _FILES]
     beside = {name: component for name, component in shown_of.items() if name != "painted"}
-    shown_of["image"].change(show_file, inputs_kwargs=beside, **shared)
-    shown_of["mask"].change(show_file, inputs_kwargs={**shown_of, "painted_on": painted_on}, **shared)
-    # Of strokes it is not told: an editor that somebody listens to sends all its pictures at each of them.
+    gr.on(
+        files,
+        show_file,
+        inputs_kwargs=beside,
+        outputs=outputs,
+        preprocess=False,
+        trigger_mode="always_last",
+        **CHECKED,
+    )
     changes = [component.change for name, component in beside.items() if name not in _FILES]
     gr.on(changes, lambda: gr.update(visible=False), None, view.box, trigger_mode="always_last", **AT_ONCE)
 
