@@ -14,6 +14,7 @@ from PIL import Image, ImageFilter
 
 from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.imaging.masks import fit_mask
 from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.keypoints import Keypoint
 from ipa_app.pose.sheet import PoseSheet
@@ -241,8 +242,12 @@ def inpaint_row(adapter: str, side: int) -> Row:
 
 def inpaint_inputs(case: Case, side: int) -> tuple[Image.Image, Image.Image]:
     """The stranger's picture, and a mask over the whole stranger with a margin."""
-    mask = world.render_mask(case.stranger, side).filter(ImageFilter.MaxFilter(2 * MARGIN + 1))
-    return world.render(case.stranger, side), mask.point([0] * 128 + [255] * 128)
+    return world.render(case.stranger, side), with_margin(world.render_mask(case.stranger, side))
+
+
+def with_margin(mask: Image.Image) -> Image.Image:
+    """Return what is masked and `MARGIN` pixels around it, 0 or 255."""
+    return fit_mask(mask.filter(ImageFilter.MaxFilter(2 * MARGIN + 1)), mask.size)
 
 
 def _reference(case: Case) -> tuple[Reference, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from bench.asks import HOLE, MARGIN, RIM, Case, HoleKind, Measure, Row
+from bench.asks import HOLE, RIM, Case, HoleKind, Measure, Row, with_margin
 from ipa_app.engine.requests import GenerateRequest
 from toybox import world
 
@@ -58,8 +58,7 @@ def make_hole(case: Case, kind: HoleKind, side: int) -> Hole:
     else:
         hole = _disc(case, kind, figure)
         picture = Image.composite(Image.new("RGB", drawing.size, "white"), drawing, hole)
-    mask = hole.filter(ImageFilter.MaxFilter(2 * MARGIN + 1)).point([0] * 128 + [255] * 128)
-    return Hole(picture=picture, mask=mask, drawing=drawing)
+    return Hole(picture=picture, mask=with_margin(hole), drawing=drawing)
 
 
 def hole_rows(*, side: int) -> Iterator[Row]:
