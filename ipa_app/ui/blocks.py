@@ -30,6 +30,8 @@ from ipa_app.ui.tools import CALL_HEADER, ToolCalls
 from ipa_app.ui.uploads import addresses, check_files, check_room, input_name
 
 _SCHEMAS = ("api_info_as_input", "api_info_as_output")
+_LOOK_EVERY_S = 0.01
+"""Gradio itself looks for new calls a thousand times a second: an idle page takes a fiftieth of a core."""
 
 
 class StudioBlocks(gr.Blocks):
@@ -42,6 +44,12 @@ class StudioBlocks(gr.Blocks):
         """The public endpoints by name."""
         functions = (function for function in self.fns.values() if _is_public(function))
         return {str(function.api_name): function.fn for function in functions if function.fn is not None}
+
+    def queue(self, *args: Any, **kwargs: Any) -> Any:
+        """Have calls wait for one another as Gradio does, and look for them less often."""
+        queued = super().queue(*args, **kwargs)
+        self._queue.sleep_when_free = self._queue.progress_update_sleep_when_free = _LOOK_EVERY_S
+        return queued
 
     def launch(self, *args: Any, app_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         """Serve the page as Gradio does; calls that reach no handler are answered in words, too."""

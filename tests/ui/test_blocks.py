@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Sized
+
+import gradio as gr
 import httpx
+import pytest
 
 from ipa_app.engine.tasks import TASKS
+from ipa_app.ui.blocks import StudioBlocks
 from tests.engine.conftest import TIMEOUT_S
 
 
@@ -21,3 +28,27 @@ def test_where_no_progress_is_shown_no_component_is_asked_for_what_it_holds(app_
     hidden = [each for each in config["dependencies"] if each["show_progress"] == "hidden"]
     assert hidden
     assert all(each["show_progress_on"] == [] for each in hidden)
+
+
+def test_a_page_that_nobody_uses_leaves_the_processor_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradio.networking.url_ok", lambda _url: True)
+    with StudioBlocks(analytics_enabled=False) as page:
+        gr.Textbox(label="Words")
+    page.queue()
+    looks, is_enough = [], threading.Event()
+    length = type(page._queue).__len__
+
+    def counted(queue: Sized) -> int:
+        if queue is page._queue:
+            looks.append(time.monotonic())
+            if len(looks) == 50:
+                is_enough.set()
+        return length(queue)
+
+    monkeypatch.setattr(type(page._queue), "__len__", counted)
+    page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, run_history=False)
+    try:
+        assert is_enough.wait(TIMEOUT_S)
+    finally:
+        page.close(verbose=False)
+    assert looks[49] - looks[0] > 0.4  # Gradio alone takes a twentieth of a second
