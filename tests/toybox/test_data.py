@@ -55,3 +55,12 @@ def test_a_split_is_drawn_once(tmp_path: Path) -> None:
     texts = tmp_path / "train" / "captions.json"
     texts.write_text(json.dumps({"captions": first.captions, "scene_captions": ["kept", "kept"]}), "utf-8")
     assert load_or_draw(recipe, tmp_path, "train").scene_captions == ["kept", "kept"]
+
+
+def test_many_processes_draw_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = load_or_draw(TINY, tmp_path / "one", "heldout")
+    monkeypatch.setattr("toybox.recipe.data.FEW", 1)
+    many = load_or_draw(TINY, tmp_path / "many", "heldout")
+    assert np.array_equal(many.images, one.images)
+    assert np.array_equal(many.keypoints, one.keypoints)
+    assert (many.captions, many.scene_captions) == (one.captions, one.scene_captions)

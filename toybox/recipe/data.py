@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from accelerate import PartialState
@@ -22,9 +22,12 @@ from toybox.recipe.settings import Recipe
 
 logger = logging.getLogger(__name__)
 
+Item, Drawn = TypeVar("Item"), TypeVar("Drawn")
 Split = Literal["train", "heldout", "free"]
 VIEWS = 2
 """Scenes per subject: picture `2 i` and `2 i + 1` show the same subject."""
+FEW = 256
+"""Fewer pictures are drawn by one process."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +90,14 @@ def _draw(recipe: Recipe, target: Path, split: Split) -> None:
     labels = np.zeros((count, len(world.ATTRIBUTES)), np.int64)
     captions: list[list[str]] = []
     scene_captions: list[str] = []
-    # spawn, not fork: the parent may already run torch's threads, which do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(os.cpu_count()) as pool:
-        for row, drawn in enumerate(pool.imap(partial(_draw_subject, recipe, split), range(subjects), chunksize=16)):
-            for offset, (pixels, points, classes, texts, scene_text) in enumerate(drawn):
-                index = row * VIEWS + offset
-                images[index], keypoints[index], labels[index] = pixels, points, classes
-                captions.append(texts)
-                scene_captions.append(scene_text)
-            if row % 2000 == 0:
-                logger.info("%s: %d of %d subjects drawn", split, row, subjects)
+    for row, drawn in enumerate(_on_all_cores(partial(_draw_subject, recipe, split), range(subjects))):
+        for offset, (pixels, points, classes, texts, scene_text) in enumerate(drawn):
+            index = row * VIEWS + offset
+            images[index], keypoints[index], labels[index] = pixels, points, classes
+            captions.append(texts)
+            scene_captions.append(scene_text)
+        if row % 2000 == 0:
+            logger.info("%s: %d of %d subjects drawn", split, row, subjects)
     images.flush()
     np.save(target / "keypoints.npy", keypoints)
     np.save(target / "labels.npy", labels)
@@ -118,6 +118,16 @@ def _draw_subject(
         points = np.asarray(world.keypoints(view), np.float32)
         drawn.append((pixels, points, list(world.labels(view).values()), texts, world.scene_caption(view, rng)))
     return drawn
+
+
+def _on_all_cores(draw: Callable[[Item], Drawn], items: Sequence[Item]) -> Iterator[Drawn]:
+    """What is drawn of each item, in order; a few are drawn here, sooner than other processes have begun."""
+    if len(items) < FEW:
+        yield from map(draw, items)
+        return
+    # spawn, not fork: the parent may already run torch's threads, which do not survive a fork.
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        yield from pool.imap(draw, items, chunksize=16)
 
 
 @contextmanager
@@ -147,10 +157,9 @@ def cached_renders(path: Path, draw: Callable[[Any], np.ndarray], items: Sequenc
         if not path.exists():
             logger.info("drawing %d pictures: %s", len(items), path.name)
             shape = (len(items), size, size, 3)
-            # spawn, not fork: the parent may already run torch's threads, which do not survive a fork.
-            with written_whole(path) as part, multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+            with written_whole(path) as part:
                 pictures = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-                for row, picture in enumerate(pool.imap(draw, items, chunksize=32)):
+                for row, picture in enumerate(_on_all_cores(draw, items)):
                     pictures[row] = picture
                 pictures.flush()
     return np.load(path, mmap_mode="c")  # PyTorch takes arrays that can be written
