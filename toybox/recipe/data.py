@@ -22,7 +22,8 @@ from toybox.recipe.settings import Recipe
 
 logger = logging.getLogger(__name__)
 
-Item, Drawn = TypeVar("Item"), TypeVar("Drawn")
+Item = TypeVar("Item")
+Drawn = TypeVar("Drawn")
 Split = Literal["train", "heldout", "free"]
 VIEWS = 2
 """Scenes per subject: picture `2 i` and `2 i + 1` show the same subject."""
