@@ -45,10 +45,10 @@ MOST_AGAIN = 2
 
 _MOST_BEGINNINGS = 3
 _LOOK_EVERY_S = 0.1
-_REFRESH_EVERY_S = 0.5
+_REFRESH_EVERY_S = 1.0
 _ANSWER_S = 10.0
 # Until the replicas have heard of a wish and said what they make of it.
-_WISHED_S = 3.0
+_WISHED_S = 5.0
 _MOST_SENT = 8
 _BEST_FIRST: tuple[ModelPhase, ...] = ("ready", "downloading", "loading", "failed", "absent")
 _LOST = (

@@ -39,7 +39,7 @@ from ipa_app.runtime import is_on
 logger = logging.getLogger(__name__)
 
 APPLICATION = "ipa-studio"
-_REPORT_EVERY_S = 0.5
+_REPORT_EVERY_S = 1.0
 _TELL_EVERY_S = 0.2
 """Each step told by itself costs the front as much of a processor as half a step of the bundled model."""
 

@@ -133,7 +133,7 @@ def test_pictures_are_the_same_as_in_one_process_and_progress_streams(cluster: E
     assert result.notes == expected.notes
     steps = [each.step for each in progress if each.phase == "denoising"]
     assert steps == sorted(steps)
-    assert len(set(steps)) > 10
+    assert len(set(steps)) > 3
     assert [each for each in progress if each.preview is not None]
 
 

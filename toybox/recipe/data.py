@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from accelerate import PartialState
@@ -22,8 +22,6 @@ from toybox.recipe.settings import Recipe
 
 logger = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
-Drawn = TypeVar("Drawn")
 Split = Literal["train", "heldout", "free"]
 VIEWS = 2
 """Scenes per subject: picture `2 i` and `2 i + 1` show the same subject."""
@@ -84,9 +82,8 @@ def load_or_draw(recipe: Recipe, folder: Path, split: Split) -> ToyData:
 def _draw(recipe: Recipe, target: Path, split: Split) -> None:
     subjects = {"train": recipe.subjects, "heldout": recipe.heldout_subjects, "free": recipe.free_subjects}[split]
     count = subjects * VIEWS
-    images = np.lib.format.open_memmap(
-        target / "images.npy", mode="w+", dtype=np.uint8, shape=(count, recipe.size, recipe.size, 3)
-    )
+    shape = (count, recipe.size, recipe.size, 3)
+    images = np.lib.format.open_memmap(target / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
     keypoints = np.zeros((count, 18, 2), np.float32)
     labels = np.zeros((count, len(world.ATTRIBUTES)), np.int64)
     captions: list[list[str]] = []
@@ -121,7 +118,7 @@ def _draw_subject(
     return drawn
 
 
-def _on_all_cores(draw: Callable[[Item], Drawn], items: Sequence[Item]) -> Iterator[Drawn]:
+def _on_all_cores(draw: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
     """What is drawn of each item, in order; a few are drawn here, sooner than other processes have begun."""
     if len(items) < FEW:
         yield from map(draw, items)

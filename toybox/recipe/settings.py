@@ -96,6 +96,11 @@ class Recipe:
         """Side of the latents."""
         return self.size // 2 ** (len(self.vae_channels) - 1)
 
+    @property
+    def stages(self) -> dict[str, StageSettings]:
+        """How long each stage trains, by its name."""
+        return {name: part for name, part in vars(self).items() if isinstance(part, StageSettings)}
+
     def limited(self, *, budget: float = 1.0, minutes: float | None = None) -> Recipe:
         """The same for more or less training.
 
@@ -104,8 +109,7 @@ class Recipe:
                 a stage takes as many steps.
             minutes: limit of each stage in one run.
         """
-        stages = {name: part for name, part in vars(self).items() if isinstance(part, StageSettings)}
-        changed = {name: replace(stage.scaled(budget), minutes=minutes) for name, stage in stages.items()}
+        changed = {name: replace(stage.scaled(budget), minutes=minutes) for name, stage in self.stages.items()}
         return replace(self, **changed, trajectories=max(LEAST_BATCH, round(self.trajectories * budget)))
 
 
@@ -118,7 +122,8 @@ its small steps takes longer than the GPU's. Sixteen cores drew 16,000 pictures 
 
 _TINY = StageSettings(samples=8, batch_size=4, lr=1e-3)
 
-TINY = Recipe(
+TINY = replace(
+    FULL,
     name="tiny",
     size=64,
     subjects=24,
@@ -137,20 +142,7 @@ TINY = Recipe(
     trajectories=20,
     lora_rank=4,
     tiny_vae_examples=8,
-    clip=StageSettings(samples=16, batch_size=8, lr=1e-3),
-    vision=StageSettings(samples=16, batch_size=8, lr=1e-3),
-    vae=_TINY,
-    decoder=_TINY,
-    rare_attributes=_TINY,
-    unet=_TINY,
-    controlnet=_TINY,
-    attention_distillation=_TINY,
-    base_adapter=_TINY,
-    fine_adapter=_TINY,
-    judge=_TINY,
-    pose_reader=_TINY,
-    tiny_vae=_TINY,
-    student=_TINY,
+    **dict.fromkeys(FULL.stages, _TINY) | dict.fromkeys(("clip", "vision"), replace(_TINY, samples=16, batch_size=8)),
 )
 """The whole recipe in seconds, for the tests."""
 
