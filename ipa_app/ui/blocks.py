@@ -48,7 +48,7 @@ class StudioBlocks(gr.Blocks):
     def queue(self, *args: Any, **kwargs: Any) -> Any:
         """Have calls wait for one another as Gradio does, and look for them less often."""
         queued = super().queue(*args, **kwargs)
-        self._queue.sleep_when_free = self._queue.progress_update_sleep_when_free = _LOOK_EVERY_S
+        self._queue.sleep_when_free = max(self._queue.sleep_when_free, _LOOK_EVERY_S)
         return queued
 
     def launch(self, *args: Any, app_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:

@@ -63,4 +63,5 @@ def test_many_processes_draw_what_one_does(tmp_path: Path, monkeypatch: pytest.M
     many = load_or_draw(TINY, tmp_path / "many", "heldout")
     assert np.array_equal(many.images, one.images)
     assert np.array_equal(many.keypoints, one.keypoints)
+    assert np.array_equal(many.labels, one.labels)
     assert (many.captions, many.scene_captions) == (one.captions, one.scene_captions)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from ipa_app.engine.engine import Engine
@@ -65,27 +66,30 @@ def served_engine(
     with pytest.MonkeyPatch.context() as patch:
         if temporary:
             patch.setenv("GRADIO_TEMP_DIR", str(temporary))
-        # Gradio gives a new server three seconds to answer, once; a busy machine needs more, and the tests ask anyway.
-        patch.setattr("gradio.networking.url_ok", lambda _url: True)
         entries = [entry_from_folder(bundle, name="toybox"), *others]
         manager = ModelManager({entry.name: entry for entry in entries}, device="cpu", adapters=adapters)
         engine = WatchedEngine(manager)
         studio = Studio(engine=engine, manager=manager, keeper=keeper)
-        page = build_page(studio, examples=examples, languages=languages).queue()
-        _, url, _ = page.launch(
-            prevent_thread_lock=True,
-            quiet=True,
-            server_name="127.0.0.1",
-            theme=build_theme(),
-            css_paths=[CSS_FILE],
-            ssr_mode=False,
-            run_history=False,
-            app_kwargs={"routes": operator_routes(engine)},
-            **launch,
-        )
-        manager.start("toybox")
+        page = build_page(studio, examples=examples, languages=languages)
+        ours = {"theme": build_theme(), "css_paths": [CSS_FILE], "app_kwargs": {"routes": operator_routes(engine)}}
         try:
-            yield url, engine
+            with served_page(page, **ours, **launch) as url:
+                manager.start("toybox")
+                yield url, engine
         finally:
-            page.close(verbose=False)
             engine.close()
+
+
+@contextmanager
+def served_page(page: gr.Blocks, **launch: Any) -> Iterator[str]:
+    """Serve a page here and yield its address; what else is given goes to Gradio's `launch`."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Gradio gives a new server three seconds to answer, once; a busy machine needs more, and the tests ask anyway.
+        patch.setattr("gradio.networking.url_ok", lambda _url: True)
+        _, url, _ = page.queue().launch(
+            prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, run_history=False, **launch
+        )
+    try:
+        yield url
+    finally:
+        page.close(verbose=False)

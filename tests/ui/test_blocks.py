@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sized
 
 import gradio as gr
 import httpx
 import pytest
+from gradio.queueing import Queue
 
 from ipa_app.engine.tasks import TASKS
 from ipa_app.ui.blocks import StudioBlocks
 from tests.engine.conftest import TIMEOUT_S
+from tests.ui.serving import served_page
 
 
 def test_only_what_programs_can_send_or_get_is_described(app_url: str) -> None:
@@ -31,24 +32,19 @@ def test_where_no_progress_is_shown_no_component_is_asked_for_what_it_holds(app_
 
 
 def test_a_page_that_nobody_uses_leaves_the_processor_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradio.networking.url_ok", lambda _url: True)
     with StudioBlocks(analytics_enabled=False) as page:
         gr.Textbox(label="Words")
-    page.queue()
     looks, is_enough = [], threading.Event()
-    length = type(page._queue).__len__
+    length = Queue.__len__
 
-    def counted(queue: Sized) -> int:
+    def counted(queue: Queue) -> int:
         if queue is page._queue:
             looks.append(time.monotonic())
             if len(looks) == 50:
                 is_enough.set()
         return length(queue)
 
-    monkeypatch.setattr(type(page._queue), "__len__", counted)
-    page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, run_history=False)
-    try:
+    monkeypatch.setattr(Queue, "__len__", counted)
+    with served_page(page):
         assert is_enough.wait(TIMEOUT_S)
-    finally:
-        page.close(verbose=False)
     assert looks[49] - looks[0] > 0.4  # Gradio alone takes a twentieth of a second

@@ -14,6 +14,7 @@ import pytest
 
 from ipa_app.ui.blocks import StudioBlocks
 from tests.engine.conftest import TIMEOUT_S
+from tests.ui.serving import served_page
 
 GZIP = {"Accept-Encoding": "gzip"}
 
@@ -31,17 +32,13 @@ class Gate:
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Gate]]:
-    monkeypatch.setattr("gradio.networking.url_ok", lambda _url: True)
+def gate() -> Iterator[tuple[str, Gate]]:
     gate = Gate()
     with StudioBlocks(analytics_enabled=False) as page:
         gr.Button().click(gate.words, None, gr.Textbox(), api_name="words")
-    _, url, _ = page.queue().launch(
-        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, run_history=False
-    )
-    yield url, gate
-    gate.opened.set()
-    page.close(verbose=False)
+    with served_page(page) as url:
+        yield url, gate
+        gate.opened.set()
 
 
 @pytest.mark.parametrize("path", ["", "config"])

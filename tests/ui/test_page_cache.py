@@ -13,6 +13,7 @@ import pytest
 
 from ipa_app.ui.blocks import StudioBlocks
 from tests.engine.conftest import TIMEOUT_S
+from tests.ui.serving import served_page
 
 LINK = re.compile(r'<link rel="(?:modulepreload|preload)"[^>]*>')
 
@@ -60,17 +61,11 @@ def test_every_address_has_its_own(app_url: str) -> None:
     assert root_of(asked(app_url)) == at_home
 
 
-def test_a_page_with_a_login_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradio.networking.url_ok", lambda _url: True)
+def test_a_page_with_a_login_is_nobody_elses() -> None:
     with StudioBlocks(analytics_enabled=False) as page:
         gr.Textbox(label="A secret")
-    _, url, _ = page.launch(
-        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, auth=("me", "word")
-    )
-    try:
+    with served_page(page, auth=("me", "word")) as url:
         with httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
             client.post("/login", data={"username": "me", "password": "word"}).raise_for_status()
             assert "A secret" in client.get("/").text
         assert "A secret" not in asked(url).text
-    finally:
-        page.close(verbose=False)

@@ -11,6 +11,7 @@ from gradio_client import Client
 
 from ipa_app.ui.blocks import StudioBlocks
 from ipa_app.ui.sessions import Sessions
+from tests.ui.serving import served_page
 
 
 @pytest.fixture
@@ -75,19 +76,13 @@ def test_components_are_not_described_for_each_session(sessions: tuple[Sessions,
     assert list(by_gradio["a"].components)
 
 
-def test_calls_and_pages_of_a_served_app_have_such_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradio.networking.url_ok", lambda _url: True)
+def test_calls_and_pages_of_a_served_app_have_such_sessions() -> None:
     with StudioBlocks(analytics_enabled=False) as page:
         text = gr.Textbox("a text")
         gr.Button().click(str.upper, text, text, api_name="upper")
-    _, url, _ = page.queue().launch(
-        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, run_history=False
-    )
-    try:
+    with served_page(page) as url:
         client = Client(url, verbose=False)
         assert [client.predict(word, api_name="/upper") for word in ("a", "b")] == ["A", "B"]
         assert page.app.state_holder is page.state_holder
         sessions = page.state_holder.session_data.values()
         assert [list(session.components) for session in sessions] == [[]]
-    finally:
-        page.close(verbose=False)

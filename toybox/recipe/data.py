@@ -88,7 +88,7 @@ def _draw(recipe: Recipe, target: Path, split: Split) -> None:
     labels = np.zeros((count, len(world.ATTRIBUTES)), np.int64)
     captions: list[list[str]] = []
     scene_captions: list[str] = []
-    for row, drawn in enumerate(_on_all_cores(partial(_draw_subject, recipe, split), range(subjects))):
+    for row, drawn in enumerate(_draw_all(partial(_draw_subject, recipe, split), range(subjects))):
         for offset, (pixels, points, classes, texts, scene_text) in enumerate(drawn):
             index = row * VIEWS + offset
             images[index], keypoints[index], labels[index] = pixels, points, classes
@@ -118,8 +118,8 @@ def _draw_subject(
     return drawn
 
 
-def _on_all_cores(draw: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """What is drawn of each item, in order; a few are drawn here, sooner than other processes have begun."""
+def _draw_all(draw: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+    """What is drawn of each item, in order: on all cores, but for a few, drawn sooner than other processes begin."""
     if len(items) < FEW:
         yield from map(draw, items)
         return
@@ -157,7 +157,7 @@ def cached_renders(path: Path, draw: Callable[[Any], np.ndarray], items: Sequenc
             shape = (len(items), size, size, 3)
             with written_whole(path) as part:
                 pictures = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-                for row, picture in enumerate(_on_all_cores(draw, items)):
+                for row, picture in enumerate(_draw_all(draw, items)):
                     pictures[row] = picture
                 pictures.flush()
     return np.load(path, mmap_mode="c")  # PyTorch takes arrays that can be written
