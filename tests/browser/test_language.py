@@ -61,9 +61,11 @@ def test_the_choice_goes_back_and_forth_and_is_remembered(open_page: Any) -> Non
     page.wait_for_function("document.querySelector('#variation-generate')?.textContent.includes('生成')")
     page.click("#words-panel > button")
     words = page.locator("#words li:visible")
+    words.filter(has_text="猫").first.wait_for()
     assert words.all_inner_texts()[:2] == ["猫", "狗"]
     choose(page, "en")
     page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('Generate')")
+    words.filter(has_text="bear").first.wait_for()
     assert words.all_inner_texts()[:2] == ["bear", "cat"]
     left = page.inner_text("body")
     assert CHINESE.findall(left.replace("中文", "")) == []
