@@ -39,6 +39,7 @@ class BatchItem:
         image: the picture to change or to start from, at the size that is drawn.
         mask: mode "L" of the same size, white where that picture changes.
         control_image: what a ControlNet sees, at the size that is drawn.
+        is_draft: whether the model's small decoder does for it, where it has one.
     """
 
     prompt: str
@@ -51,6 +52,7 @@ class BatchItem:
     image: Image.Image | None = None
     mask: Image.Image | None = None
     control_image: Image.Image | None = None
+    is_draft: bool = False
 
 
 def usual_batch_limit(model: LoadedModel, *, exact: bool) -> int:

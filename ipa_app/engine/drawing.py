@@ -55,9 +55,9 @@ def draw(
 
     latents = _finite(model, attempt, when=Message("moment.denoising"), plan=plan)
     pictures: list[Image.Image | None] = []
-    for index in range(len(items)):
+    for index, item in enumerate(items):
         on_step(plan.drawn_steps)
-        picture = _decode(model, latents[index : index + 1], plan=plan)
+        picture = _decode(model, latents[index : index + 1], plan=plan, is_draft=item.is_draft)
         pictures.append(None if model.safety is not None and model.safety.flags(picture) else picture)
     return pictures
 
@@ -171,12 +171,13 @@ def _noise(generators: Sequence[torch.Generator], *, channels: int, size: tuple[
     return torch.cat([torch.randn(1, channels, height, width, generator=generator) for generator in generators])
 
 
-def _decode(model: LoadedModel, latents: torch.Tensor, *, plan: Plan) -> Image.Image:
+def _decode(model: LoadedModel, latents: torch.Tensor, *, plan: Plan, is_draft: bool) -> Image.Image:
     """Turn the latents (1, channels, height, width) of one picture into it."""
     pipeline: Any = model.pipelines["text_to_image"]
-    upcast = model.family.needs_upcast(pipeline.vae)
+    tiny = model.tiny_vae if is_draft else None
+    upcast = tiny is None and model.family.needs_upcast(pipeline.vae)
     pixels = _finite(
-        model, lambda: decode(pipeline.vae, latents, upcast=upcast), when=Message("moment.decoding"), plan=plan
+        model, lambda: decode(tiny or pipeline.vae, latents, upcast=upcast), when=Message("moment.decoding"), plan=plan
     )
     return pipeline.image_processor.postprocess(pixels, output_type="pil")[0]
 

@@ -85,6 +85,7 @@ class PreparedJob:
                 image=self._inputs.image,
                 mask=self._inputs.mask,
                 control_image=self._inputs.control_image,
+                is_draft=self.job.live,
             )
             for seed in plan.seeds
         ]

@@ -18,7 +18,7 @@ from ipa_app.engine.batch import BatchItem
 from ipa_app.models.latents import decode
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderKL, AutoencoderTiny
     from torch import Tensor
 
     from ipa_app.models.families import Family
@@ -107,7 +107,7 @@ class Previewer:
         if not torch.isfinite(latents).all():  # waits for the device too, so that the clock runs for the preview only
             return
         began = time.perf_counter()
-        pictures = pictures_of(model.vae, latents, family=model.family)
+        pictures = pictures_of(model.tiny_vae or model.vae, latents, family=model.family)
         if pictures:
             self._show([_in_its_place(picture, item) for picture, item in zip(pictures, items, strict=True)])
         self._budget.spend(time.perf_counter() - began)
@@ -124,7 +124,7 @@ class Previewer:
         return latents if last is None else last
 
 
-def pictures_of(vae: AutoencoderKL, latents: Tensor, *, family: Family) -> list[Image.Image]:
+def pictures_of(vae: AutoencoderKL | AutoencoderTiny, latents: Tensor, *, family: Family) -> list[Image.Image]:
     """Turn latents into small pictures, cheaply; none where only the model's own large decoder could.
 
     Args:

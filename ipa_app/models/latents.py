@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
 from torch import Tensor, nn
 
@@ -70,7 +70,7 @@ def encode(vae: AutoencoderKL, pixels: Tensor, *, generator: Generators = None, 
     return scaled(latents.to(pixels.dtype), vae.config)
 
 
-def decode(vae: AutoencoderKL, latents: Tensor, *, upcast: bool = False) -> Tensor:
+def decode(vae: AutoencoderKL | AutoencoderTiny, latents: Tensor, *, upcast: bool = False) -> Tensor:
     """Decode latents in the range that the UNet sees to pixels.
 
     Args:

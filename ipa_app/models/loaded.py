@@ -26,7 +26,7 @@ from ipa_app.runtime import BUILD_LOCK
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, AutoencoderTiny, DiffusionPipeline, UNet2DConditionModel
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from PIL import Image
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
@@ -213,6 +213,7 @@ class LoadedModel:
         dtype: of the weights.
         fast: draws in a few steps, where the model has such a way.
         safety: looks at finished pictures; None where the model brings no safety checker.
+        tiny_vae: decodes live pictures and previews; None where the model has no small autoencoder.
         memory: where the model runs and what was done to save memory, for people.
     """
 
@@ -228,6 +229,7 @@ class LoadedModel:
     memory: MemoryUse
     fast: ResidentFastWay
     safety: SafetyChecker | None = None
+    tiny_vae: AutoencoderTiny | None = None
     prompt_cache: PromptCache = field(default_factory=PromptCache)
 
     @property
@@ -276,7 +278,7 @@ class LoadedModel:
         pipelines = (*self.pipelines.values(), *self.controlnets.pipelines)
         components = {id(part): part for pipeline in pipelines for part in pipeline.components.values()}
         modules = [part for part in components.values() if isinstance(part, torch.nn.Module)]
-        with in_float32([*modules, *self.fast.networks]):
+        with in_float32([*modules, *self.fast.networks, *([self.tiny_vae] if self.tiny_vae else [])]):
             yield
 
     def encode(self, image: Image.Image, adapter: AdapterEntry) -> ImagePrompt:

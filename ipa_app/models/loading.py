@@ -40,6 +40,7 @@ from ipa_app.models.parts import Part
 from ipa_app.models.pipelines import build_controlnet_pipeline, build_pipelines
 from ipa_app.models.source import Source, open_source
 from ipa_app.models.state import Report
+from ipa_app.models.tiny_vae import load_tiny_vae
 from ipa_app.models.weights import find_weights
 from ipa_app.runtime import BUILD_LOCK
 
@@ -148,6 +149,7 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
     _read_first(controlnets, entry)
     report(0.9, Message("doing.reading_adapters"))
     waits_in = torch.device("cpu") if plan.offload else device
+    tiny_vae = load_tiny_vae(files.source.folder, parts["vae"], title=entry.title, dtype=plan.dtype, device=device)
     return LoadedModel(
         entry=entry,
         family=family,
@@ -169,6 +171,7 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
             has_room=partial(_has_room, needs=needs, plan=plan, device=waits_in),
         ),
         safety=safety,
+        tiny_vae=tiny_vae,
         device=device,
         dtype=plan.dtype,
         memory=use,

@@ -121,7 +121,7 @@ class SmallModel:
     family = SD1
 
     def __init__(self) -> None:
-        self.vae = tiny_vae()
+        self.vae, self.tiny_vae = tiny_vae(), None
 
 
 @pytest.mark.parametrize(

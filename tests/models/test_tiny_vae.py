@@ -1,0 +1,135 @@
+"""The small decoder of a model: live pictures and previews come from it, and what is kept does not."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderTiny, StableDiffusionPipeline
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.manager import ModelManager
+from ipa_app.models.tiny_vae import FOLDER
+from tests.engine.conftest import TIMEOUT_S, pixels
+
+WISH = {"task": "mix", "prompt": "a red cat", "negative_prompt": "a hat", "seed": 5, "steps": 4}
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+Add = Callable[[AutoencoderTiny | None], Path]
+
+
+def small_decoder(*, seed: int = 0, levels: int = 4) -> AutoencoderTiny:
+    """For the latents of the tiny bundle, or, with other levels, for those of another one."""
+    torch.manual_seed(seed)
+    return AutoencoderTiny(
+        encoder_block_out_channels=(8,) * levels,
+        decoder_block_out_channels=(8,) * levels,
+        num_encoder_blocks=(1,) * levels,
+        num_decoder_blocks=(1,) * levels,
+    ).eval()
+
+
+@pytest.fixture
+def with_decoder(tiny_bundle_dir: Path, tmp_path: Path) -> Add:
+    """Copy the tiny bundle, with a small decoder in it."""
+
+    def add(decoder: AutoencoderTiny | None) -> Path:
+        folder = Path(shutil.copytree(tiny_bundle_dir, tmp_path / "model"))
+        if decoder is not None:
+            decoder.save_pretrained(folder / FOLDER)
+        return folder
+
+    return add
+
+
+@contextmanager
+def engine_of(folder: Path) -> Iterator[Engine]:
+    engine = Engine(ModelManager({"toybox": entry_from_folder(folder, name="toybox")}, device="cpu"))
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def drawn(folder: Path, *, live: bool) -> GenerateResult:
+    with engine_of(folder) as engine:
+        return engine.submit(GenerateRequest(**WISH), live=live).result(TIMEOUT_S)
+
+
+@torch.no_grad()
+def test_a_live_picture_is_what_diffusers_decodes_with_it(with_decoder: Add) -> None:
+    folder = with_decoder(small_decoder(seed=3))
+    plain = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
+    plain.vae = AutoencoderTiny.from_pretrained(folder / FOLDER, dtype=torch.float32)
+    asked = {"negative_prompt": WISH["negative_prompt"], "num_inference_steps": WISH["steps"], "guidance_scale": 3.0}
+    generator = torch.Generator().manual_seed(WISH["seed"])
+    side = plain.unet.config.sample_size * 8
+    expected = plain(WISH["prompt"], **asked, width=side, height=side, generator=generator).images[0]
+    assert drawn(folder, live=True).images[0].tobytes() == expected.tobytes()
+
+
+def test_what_is_no_live_picture_is_the_same_with_it_and_without(with_decoder: Add, tiny_bundle_dir: Path) -> None:
+    folder = with_decoder(small_decoder())
+    kept = pixels(drawn(folder, live=False))
+    assert kept == pixels(drawn(tiny_bundle_dir, live=False))
+    assert kept != pixels(drawn(folder, live=True))
+
+
+def test_previews_come_from_it(with_decoder: Add) -> None:
+    """One whose weights are nothing decodes everything to one colour."""
+    grey = small_decoder()
+    for weight in grey.parameters():
+        weight.data.zero_()
+    with engine_of(with_decoder(grey)) as engine:
+        job = engine.submit(GenerateRequest(**{**WISH, "steps": 30}), previews=True)
+        seen = [event.preview for event in job.events() if isinstance(event, Progress) and event.preview]
+        assert seen
+        assert all(_is_one_colour(preview) for preview in seen)
+        assert not _is_one_colour(job.result(TIMEOUT_S).images[0])
+
+
+def _is_one_colour(image: Image.Image) -> bool:
+    values = np.asarray(image)
+    return bool((values == values[0, 0]).all())
+
+
+def _damaged(folder: Path) -> None:
+    file = folder / FOLDER / WEIGHTS
+    file.write_bytes(file.read_bytes()[:-8])
+
+
+def _with_nan(folder: Path) -> None:
+    tensors = load_file(folder / FOLDER / WEIGHTS)
+    save_file({name: tensor * torch.nan for name, tensor in tensors.items()}, folder / FOLDER / WEIGHTS)
+
+
+def _of_another_factor(folder: Path) -> None:
+    small_decoder(levels=3).save_pretrained(folder / FOLDER)
+
+
+def _another_sort(folder: Path) -> None:
+    shutil.rmtree(folder / FOLDER)
+    shutil.copytree(folder / "vae", folder / FOLDER)
+
+
+@pytest.mark.parametrize("spoil", [_damaged, _with_nan, _of_another_factor, _another_sort])
+def test_with_one_that_cannot_be_used_live_pictures_come_from_the_large_one(
+    spoil: Callable[[Path], None], with_decoder: Add, tiny_bundle_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = with_decoder(small_decoder())
+    spoil(folder)
+    with caplog.at_level(logging.WARNING):
+        live = drawn(folder, live=True)
+    assert pixels(live) == pixels(drawn(tiny_bundle_dir, live=True))
+    assert "live pictures come from the large one" in caplog.text
