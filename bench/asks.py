@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from ipa_app.adapter.kinds import USUAL_NAMES
-from ipa_app.engine.requests import GenerateRequest, Reference
+from ipa_app.engine.requests import GenerateRequest, Reference, Speed
 from ipa_app.imaging.masks import fit_mask
 from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.keypoints import Keypoint
@@ -128,19 +128,20 @@ def sweep_rows(
     guidance_scales: Sequence[float] = (),
     models: Sequence[str] = (),
     intervals: Sequence[tuple[float, float]] = (),
+    speeds: Sequence[Speed] = (),
 ) -> Iterator[Row]:
-    """Every row at every combination of models, denoising steps, guidance scales, and shares of the steps guided.
+    """Every row at every combination of models, steps, guidance scales, shares of the steps guided, and speeds.
 
     Where none are given, the model's own are used.
     """
-    tried: Any = (models, steps, guidance_scales, intervals)
-    for model, number, scale, interval in product(*(values or [None] for values in tried)):
+    tried: Any = (models, steps, guidance_scales, intervals, speeds)
+    for model, number, scale, interval, speed in product(*(values or [None] for values in tried)):
         start, end = interval or (None, None)
         settings: dict[str, Any] = {"model": model, "steps": number, "guidance_scale": scale}
-        settings |= {"guidance_start": start, "guidance_end": end}
+        settings |= {"guidance_start": start, "guidance_end": end, "speed": speed}
         settings = {name: value for name, value in settings.items() if value is not None}
         guided = interval and f"guided {start:g} to {end:g}"
-        said = [model, number and f"{number} steps", scale and f"guidance {scale:g}", guided]
+        said = [model, number and f"{number} steps", scale and f"guidance {scale:g}", guided, speed]
         for row in plain:
             yield with_settings(row, ", ".join([row.name, *filter(None, said)]), **settings)
 

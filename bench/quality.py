@@ -3,6 +3,7 @@
     python -m bench.quality [--quick] [--subjects 48] [--json FILE] [--sheet FILE]
     python -m bench.quality --steps 4 10 20 --guidance 2 3 [--samplers UniPCMultistepScheduler ...]
     python -m bench.quality --guided 0 1 --guided 0 0.7
+    python -m bench.quality --fast
     python -m bench.quality --lora FILE --steps 4 --guidance 1
     python -m bench.quality --amounts
     python -m bench.quality --looks
@@ -221,6 +222,7 @@ def _asked(arguments: argparse.Namespace, side: int) -> Iterator[Row]:
     """The rows that the command line names."""
     sweep = {"steps": arguments.steps, "guidance_scales": arguments.guidance, "models": arguments.samplers}
     sweep["intervals"] = [(start, end) for start, end in arguments.guided or ()]
+    sweep["speeds"] = ["fast"] if arguments.fast else []
     if arguments.amounts:
         asked = _amount_rows()
     elif any(sweep.values()):
@@ -262,6 +264,7 @@ def _parser() -> argparse.ArgumentParser:
     interval = {"type": float, "nargs": 2, "metavar": ("FROM", "TO"), "action": "append"}
     parser.add_argument("--guided", **interval, help="fewer rows, with guidance in this share of the steps; repeatable")
     parser.add_argument("--samplers", nargs="+", default=(), help="fewer rows, with these schedulers of diffusers")
+    parser.add_argument("--fast", action="store_true", help="fewer rows, in the model's fast way")
     parser.add_argument("--exact", action="store_true", help="in single precision, as the app does with IPA_EXACT=1")
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="the rows whose names begin like this")
     parser.add_argument("--model", type=Path, default=BUNDLED, help="another bundle of the recipe")
