@@ -20,6 +20,8 @@ _HARMLESS = {".safetensors", ".json", ".txt", ".onnx"}
 _PICKLES = {".pth"}
 _WORD = re.compile(r"\w+")
 _POSSESSIVE = re.compile(r"['’]s\b")
+TINY_VAE_FOLDER = "vae_tiny"
+"""Where a small autoencoder for live pictures and previews lies in a model's folder."""
 SECRET_MARK = "~"
 """Between the name of an adapter that a visitor brings and what makes it a key that nobody can guess."""
 

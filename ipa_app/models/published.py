@@ -12,7 +12,7 @@ from types import MappingProxyType
 from ipa_app.messages import Message
 from ipa_app.models.adapters import usual_adapter
 from ipa_app.models.controlnets import usual_controlnet
-from ipa_app.models.entry import FastWay, HubPart, ModelEntry
+from ipa_app.models.entry import TINY_VAE_FOLDER, FastWay, HubPart, ModelEntry
 from ipa_app.models.families import SD1, SDXL
 from ipa_app.models.hub import model_folder
 
@@ -22,6 +22,7 @@ _IP_ADAPTER = ("h94/IP-Adapter", "018e402774aeeddd60609b4ecdb7e298259dc729")
 _VIT_H = {f"models/image_encoder/{name}": f"image_encoder/{name}" for name in ("config.json", "model.safetensors")}
 
 _LORA = "loras/lcm-lora.safetensors"
+_TINY_VAE = {name: f"{TINY_VAE_FOLDER}/{name}" for name in ("config.json", "diffusion_pytorch_model.safetensors")}
 
 _SD15_PARTS = (
     HubPart(
@@ -67,6 +68,7 @@ _SD15_PARTS = (
         revision="cf2fced511dbe7e26c8d1d397e728fbab875db4b",
         files={"pytorch_lora_weights.safetensors": _LORA},
     ),
+    HubPart(repo="madebyollin/taesd", revision="614f76814bbe30edbe2e627ace1c2234c81a2c0e", files=_TINY_VAE),
 )
 
 _SDXL_PARTS = (
@@ -123,6 +125,7 @@ _SDXL_PARTS = (
         revision="a18548dd4956b174ec5b0d78d340c8dae0a129cd",
         files={"pytorch_lora_weights.safetensors": _LORA},
     ),
+    HubPart(repo="madebyollin/taesdxl", revision="b20258aaef75ef61e659c1e0f14f251cf0ad153e", files=_TINY_VAE),
 )
 
 
@@ -134,7 +137,7 @@ def published_models() -> Iterator[ModelEntry]:
         about=Message("published.sd15.about"),
         adapters={"base": "ip-adapter_sd15", "plus": "ip-adapter-plus_sd15"},
         parts=_SD15_PARTS,
-        download_bytes=6_270_000_000,
+        download_bytes=6_280_000_000,
         side=SD1.side,
         steps=30,
         guidance_scale=7.5,
@@ -149,7 +152,7 @@ def published_models() -> Iterator[ModelEntry]:
         adapters={"base": "ip-adapter_sdxl_vit-h", "plus": "ip-adapter-plus_sdxl_vit-h"},
         parts=_SDXL_PARTS,
         presets=SDXL.presets,
-        download_bytes=14_080_000_000,
+        download_bytes=14_090_000_000,
         side=SDXL.side,
         steps=30,
         guidance_scale=6.0,

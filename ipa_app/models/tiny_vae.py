@@ -14,13 +14,11 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 
 from ipa_app.errors import UserError
+from ipa_app.models.entry import TINY_VAE_FOLDER
 from ipa_app.models.parts import Part
 from ipa_app.models.weights import find_weights
 
 logger = logging.getLogger(__name__)
-
-FOLDER = "vae_tiny"
-"""Where it lies in a model's folder."""
 
 
 def load_tiny_vae(
@@ -35,7 +33,7 @@ def load_tiny_vae(
         dtype: of the weights in memory.
         device: where it works; it is so small that it never waits elsewhere for its turn.
     """
-    folder = folder / FOLDER
+    folder = folder / TINY_VAE_FOLDER
     if find_weights(folder, prefer_half=False) is None:
         return None
     try:

@@ -5,14 +5,16 @@ import re
 import threading
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from ipa_app.errors import UserError
-from ipa_app.models.entry import ModelEntry
+from ipa_app.models.entry import TINY_VAE_FOLDER, ModelEntry
 from ipa_app.models.hub import download, is_downloaded
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.published import published_models
+from tests.models.test_tiny_vae import small_decoder
 from tests.tiny_models import TINY_LORA
 
 Entries = dict[str, ModelEntry]
@@ -77,6 +79,7 @@ def test_a_cache_that_other_programs_have_filled_is_enough_to_load_it(
     assert all(adapter in model.adapters for adapter in entry.adapters.values())
     unet, _ = model.fast.read()
     assert unet is not model.pipelines["text_to_image"].unet
+    assert model.tiny_vae is not None
     assert set(model.pipelines) == {"text_to_image", "image_to_image", "inpaint"}
 
 
@@ -103,6 +106,7 @@ def fill(cache: Path, entry: ModelEntry, *, bundle: Path) -> None:
             bundle / "adapters/ip-adapter-plus_toybox.safetensors"
         ).read_bytes(),
         "loras/lcm-lora.safetensors": (bundle / TINY_LORA).read_bytes(),
+        **small_decoder_files(),
     }
     for part in entry.parts:
         snapshot = cache / f"models--{part.repo.replace('/', '--')}" / "snapshots" / part.revision
@@ -110,6 +114,13 @@ def fill(cache: Path, entry: ModelEntry, *, bundle: Path) -> None:
             target = snapshot / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(made[place] if place in made else source_of(bundle, place).read_bytes())
+
+
+def small_decoder_files() -> dict[str, bytes]:
+    """What TAESD's repositories have, of the tiny model's size, by its place in a model's folder."""
+    with TemporaryDirectory() as folder:
+        small_decoder().save_pretrained(folder)
+        return {f"{TINY_VAE_FOLDER}/{path.name}": path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def source_of(bundle: Path, place: str) -> Path:

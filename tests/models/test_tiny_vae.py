@@ -19,8 +19,8 @@ from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.entry import TINY_VAE_FOLDER
 from ipa_app.models.manager import ModelManager
-from ipa_app.models.tiny_vae import FOLDER
 from tests.engine.conftest import TIMEOUT_S, pixels
 
 WISH = {"task": "mix", "prompt": "a red cat", "negative_prompt": "a hat", "seed": 5, "steps": 4}
@@ -47,7 +47,7 @@ def with_decoder(tiny_bundle_dir: Path, tmp_path: Path) -> Add:
     def add(decoder: AutoencoderTiny | None) -> Path:
         folder = Path(shutil.copytree(tiny_bundle_dir, tmp_path / "model"))
         if decoder is not None:
-            decoder.save_pretrained(folder / FOLDER)
+            decoder.save_pretrained(folder / TINY_VAE_FOLDER)
         return folder
 
     return add
@@ -71,7 +71,7 @@ def drawn(folder: Path, *, live: bool) -> GenerateResult:
 def test_a_live_picture_is_what_diffusers_decodes_with_it(with_decoder: Add) -> None:
     folder = with_decoder(small_decoder(seed=3))
     plain = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
-    plain.vae = AutoencoderTiny.from_pretrained(folder / FOLDER, dtype=torch.float32)
+    plain.vae = AutoencoderTiny.from_pretrained(folder / TINY_VAE_FOLDER, dtype=torch.float32)
     asked = {"negative_prompt": WISH["negative_prompt"], "num_inference_steps": WISH["steps"], "guidance_scale": 3.0}
     generator = torch.Generator().manual_seed(WISH["seed"])
     side = plain.unet.config.sample_size * 8
@@ -105,22 +105,22 @@ def _is_one_colour(image: Image.Image) -> bool:
 
 
 def _damaged(folder: Path) -> None:
-    file = folder / FOLDER / WEIGHTS
+    file = folder / TINY_VAE_FOLDER / WEIGHTS
     file.write_bytes(file.read_bytes()[:-8])
 
 
 def _with_nan(folder: Path) -> None:
-    tensors = load_file(folder / FOLDER / WEIGHTS)
-    save_file({name: tensor * torch.nan for name, tensor in tensors.items()}, folder / FOLDER / WEIGHTS)
+    tensors = load_file(folder / TINY_VAE_FOLDER / WEIGHTS)
+    save_file({name: tensor * torch.nan for name, tensor in tensors.items()}, folder / TINY_VAE_FOLDER / WEIGHTS)
 
 
 def _of_another_factor(folder: Path) -> None:
-    small_decoder(levels=3).save_pretrained(folder / FOLDER)
+    small_decoder(levels=3).save_pretrained(folder / TINY_VAE_FOLDER)
 
 
 def _another_sort(folder: Path) -> None:
-    shutil.rmtree(folder / FOLDER)
-    shutil.copytree(folder / "vae", folder / FOLDER)
+    shutil.rmtree(folder / TINY_VAE_FOLDER)
+    shutil.copytree(folder / "vae", folder / TINY_VAE_FOLDER)
 
 
 @pytest.mark.parametrize("spoil", [_damaged, _with_nan, _of_another_factor, _another_sort])
