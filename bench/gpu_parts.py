@@ -86,7 +86,7 @@ class Run:
     @property
     def rounds(self) -> int:
         """How often each row is measured."""
-        return 1 if self.tiny else 5
+        return 1 if self.tiny else 4
 
     def built(self, family: str) -> argparse.Namespace:
         """Build a family where it is missing; return how `shape_exact` is asked to draw with it."""
