@@ -91,9 +91,9 @@ class Studio:
             return GenerateRequest(task="mix", prompt=PROMPT, **shared)
         return GenerateRequest(task="variation", references=(Reference(image=reference),), **shared)
 
-    def draw(self, *requests: GenerateRequest) -> list[Image.Image]:
-        """Draw requests that wait together."""
-        jobs = [self.engine.submit(request) for request in requests]
+    def draw(self, *requests: GenerateRequest, live: bool = False) -> list[Image.Image]:
+        """Draw requests that wait together; live ones by the small decoder."""
+        jobs = [self.engine.submit(request, live=live) for request in requests]
         return [job.result().images[0] for job in jobs]
 
     def close(self) -> None:
@@ -133,6 +133,18 @@ def rows_beside_diffusers(studio: Studio, exact: Studio, plain: PlainDiffusers, 
         name="a picture after words, at the defaults",
         ours=lambda seed: studio.draw(studio.request(seed, reference=None)),
         other=lambda seed: plain.draw(seed, reference=None),
+        beside=f"plain diffusers, {PLAIN_STEPS} steps of DDIM",
+    )
+    yield Row(
+        name="a picture after a reference, drawn *Fast*",
+        ours=lambda seed: studio.draw(studio.request(seed, reference=picture, speed="fast")),
+        other=lambda seed: plain.draw(seed, reference=picture),
+        beside=f"plain diffusers, {PLAIN_STEPS} steps of DDIM",
+    )
+    yield Row(
+        name="the same as a live picture, which is a draft",
+        ours=lambda seed: studio.draw(studio.request(seed, reference=picture, speed="fast"), live=True),
+        other=lambda seed: plain.draw(seed, reference=picture),
         beside=f"plain diffusers, {PLAIN_STEPS} steps of DDIM",
     )
     yield Row(

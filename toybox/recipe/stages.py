@@ -44,8 +44,8 @@ TITLE = "Toybox"
 ABOUT = "A small model that ships with the app. It draws toy characters and nothing else."
 BUNDLE_STEPS = 6
 """Of UniPC (Zhao et al. 2023), by default with the bundle: what 20 of DDIM draw as far as the judge can tell."""
-GUIDED = {"guidance_start": 0.1, "guidance_end": 0.9}
-"""The share of the steps with guidance, by default: of six steps the first and the last do without it."""
+GUIDED = {"guidance_start": 0.1}
+"""When guidance begins, as a share of the steps, by default: of six steps the first does without it."""
 
 
 def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path) -> None:
