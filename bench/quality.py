@@ -3,7 +3,7 @@
     python -m bench.quality [--quick] [--subjects 48] [--json FILE] [--sheet FILE]
     python -m bench.quality --steps 4 10 20 --guidance 2 3 [--samplers UniPCMultistepScheduler ...]
     python -m bench.quality --guided 0 1 --guided 0 0.7
-    python -m bench.quality --fast
+    python -m bench.quality --fast [--live]
     python -m bench.quality --lora FILE --steps 4 --guidance 1
     python -m bench.quality --amounts
     python -m bench.quality --looks
@@ -94,12 +94,13 @@ def cases(count: int) -> list[Case]:
     ]
 
 
-def pictures_of(engine: Engine, row: Row, tried: Sequence[Case]) -> tuple[list[Image.Image], float]:
-    """One picture per case, and the seconds that each took."""
+def pictures_of(engine: Engine, row: Row, tried: Sequence[Case], *, is_live: bool) -> tuple[list[Image.Image], float]:
+    """One picture per case, as it is kept or as live mode shows it, and the seconds that each took."""
     started = time.monotonic()
     pictures: list[Image.Image] = []
     for first in range(0, len(tried), USUAL_BATCH_LIMIT):
-        jobs = [engine.submit(row.ask(case)) for case in tried[first : first + USUAL_BATCH_LIMIT]]
+        asked = [row.ask(case) for case in tried[first : first + USUAL_BATCH_LIMIT]]
+        jobs = [engine.submit(request, live=is_live) for request in asked]
         pictures += [job.result().images[0] for job in jobs]
     return pictures, (time.monotonic() - started) / len(tried)
 
@@ -188,7 +189,7 @@ def count(engine: Engine, judge: Judge, arguments: argparse.Namespace) -> None:
     table = Table(arguments.json)
     sheet = [("reference", [world.render(case.view, side) for case in tried[:SHEET_COLUMNS]])]
     for row in _asked(arguments, side):
-        pictures, seconds = pictures_of(engine, row, tried)
+        pictures, seconds = pictures_of(engine, row, tried, is_live=arguments.live)
         sheet.append((row.name, pictures[:SHEET_COLUMNS]))
         looks = looks_at(judge, pictures, tried)
         for measure in row.measures:
@@ -208,7 +209,7 @@ def count_looks(engine: Engine, judge: Judge, arguments: argparse.Namespace) -> 
     tried = [Case(view=view, other=view, stranger=view, seed=seed) for seed, view in enumerate(asked)]
     table = Table(arguments.json)
     for row in _asked(arguments, side):
-        pictures, seconds = pictures_of(engine, row, tried)
+        pictures, seconds = pictures_of(engine, row, tried, is_live=arguments.live)
         table.add({**looks_figures(row.name, drawings, pictures), "seconds_per_picture": round(seconds, 2)})
     table.add(looks_figures("other drawings", drawings, [world.render(view, side) for view in second]))
 
@@ -265,6 +266,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--guided", **interval, help="fewer rows, with guidance in this share of the steps; repeatable")
     parser.add_argument("--samplers", nargs="+", default=(), help="fewer rows, with these schedulers of diffusers")
     parser.add_argument("--fast", action="store_true", help="fewer rows, in the model's fast way")
+    parser.add_argument("--live", action="store_true", help="as live pictures are: by the model's small decoder")
     parser.add_argument("--exact", action="store_true", help="in single precision, as the app does with IPA_EXACT=1")
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="the rows whose names begin like this")
     parser.add_argument("--model", type=Path, default=BUNDLED, help="another bundle of the recipe")

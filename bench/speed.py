@@ -142,7 +142,7 @@ def rows_beside_diffusers(studio: Studio, exact: Studio, plain: PlainDiffusers, 
         beside=f"plain diffusers, {PLAIN_STEPS} steps of DDIM",
     )
     yield Row(
-        name="the same as a live picture, which is a draft",
+        name="a draft of it, as live mode shows *Fast*",
         ours=lambda seed: studio.draw(studio.request(seed, reference=picture, speed="fast"), live=True),
         other=lambda seed: plain.draw(seed, reference=picture),
         beside=f"plain diffusers, {PLAIN_STEPS} steps of DDIM",
