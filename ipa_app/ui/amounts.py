@@ -49,18 +49,31 @@ _SCRIPT = """
     const amounts = %s;
     const open = document.querySelector(".tab-container button[aria-selected=true][id^=tab-]");
     const points = amounts[open?.id.split("-")[1]] ?? amounts["%s"];
+    const isThere = (name) => points[name].every((value, i) => Math.abs(value - set[i]) < 0.001);
 """
-_CHOSEN = """(name) => {%s
-    return points[name];
+# The sliders answer a choice a moment later, and what they say then must not undo the next one, which somebody at the
+# keyboard has made meanwhile: until they are where the newest choice puts them, that one stands.
+_HEARD = """
+window.addEventListener("input", ({target}) => {
+    window.ipaAmount = target.closest("#amount") ? target.value : null;
+}, true);
+"""
+_CHOSEN = """(name, ...set) => {%s
+    const chosen = window.ipaAmount ?? name;
+    if (isThere(chosen)) window.ipaAmount = null;
+    return points[chosen];
 }"""
 _MOVED = """(...set) => {%s
-    const isThere = (point) => point.every((value, i) => Math.abs(value - set[i]) < 0.001);
-    return Object.keys(points).find((name) => isThere(points[name])) ?? null;
+    const chosen = window.ipaAmount;
+    if (chosen && !isThere(chosen)) return chosen;
+    window.ipaAmount = null;
+    return Object.keys(points).find(isThere) ?? null;
 }"""
 
 
 def amount_choice() -> gr.Radio:
     """Lay out the choice; between the points, none is chosen."""
+    gr.HTML("", js_on_load=_HEARD, visible="hidden")
     return gr.Radio(
         choices=[(Message(f"page.amount.{name}"), name) for name in NAMES],
         value="usual",
@@ -76,6 +89,6 @@ def connect_amounts(parts: Parts) -> None:
     look = _SCRIPT % (json.dumps(amounts), OPENING)
     panel = parts.panel
     sliders = [panel.scale, panel.inputs["start"], panel.inputs["end"]]
-    panel.amount.input(None, panel.amount, sliders, js=_CHOSEN % look, **AT_ONCE)
+    panel.amount.input(None, [panel.amount, *sliders], sliders, js=_CHOSEN % look, **AT_ONCE)
     moved = [*(slider.change for slider in sliders), *(tab.tab.select for tab in parts.tabs)]
     gr.on(moved, None, sliders, panel.amount, js=_MOVED % look, **AT_ONCE)

@@ -67,7 +67,7 @@ def expect_values(page: Any, **boxes: str) -> None:
     for box, expected in boxes.items():
         field = f"#{box.replace('_', '-')} input[type=number]"
         page.wait_for_function(
-            "([field, value]) => document.querySelector(field).value === value", arg=[field, expected]
+            "([field, value]) => document.querySelector(field)?.value === value", arg=[field, expected]
         )
 
 

@@ -72,6 +72,23 @@ def test_a_point_counts_with_its_sliders_out_of_sight_and_by_keyboard(open_page:
     assert (request.scale, request.start, request.end) == (1.2, 0.0, 1.0)
 
 
+def test_points_that_follow_one_another_at_once_end_at_the_last(open_page: Any) -> None:
+    page = open_page()
+    page.click("#when-panel > button")
+    for keys, name, values in (
+        (("ArrowLeft", "ArrowRight", "ArrowRight", "ArrowRight"), "Copy", {"scale": "1.4", "start": "0"}),
+        (("ArrowLeft", "ArrowLeft", "ArrowLeft"), "A hint", {"scale": "0.5", "start": "0.2"}),
+    ):
+        page.locator("#amount input:checked").focus()
+        for key in keys:
+            page.keyboard.press(key)
+        rest(page)
+        is_at(page, name)
+        expect_values(page, **values)
+    enter(page, "scale", "0.7")
+    is_at(page, None)
+
+
 def test_a_point_is_another_with_words_than_without(open_page: Any) -> None:
     page = open_page()
     page.click("#when-panel > button")
