@@ -233,6 +233,17 @@ def test_what_the_engine_says_is_chinese_too(open_page: Any, shoot: Any, referen
     shoot(page, "error")
 
 
+def test_each_time_that_pictures_are_made_they_are_named_in_chinese(open_page: Any) -> None:
+    page = open_page(locale="zh-CN")
+    page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('生成')")
+    for _ in range(3):
+        press(page, "#variation-generate")
+        rest(page)
+        names = page.locator("#results .caption-label").all_inner_texts()
+        assert names
+        assert not any(ENGLISH.search(name) for name in names), names
+
+
 @pytest.fixture(scope="module")
 def page_in_three_languages(
     tiny_bundle_dir: Path, reference_file: Path, tmp_path_factory: pytest.TempPathFactory

@@ -61,12 +61,12 @@ function lookedUp(text) {
   return message && text.replace(text.trim(), () => all([message], asText));
 }
 
-const read = new WeakSet();
+const read = new WeakMap(); // node -> what it told last: Gradio has the same one tell of the next pictures
 
 // Learns what stands in components; true where any of it is news.
 function learn(node) {
-  if (read.has(node)) return false;
-  read.add(node);
+  if (read.get(node) === node.dataset.known) return false;
+  read.set(node, node.dataset.known);
   const told = JSON.parse(node.dataset.known);
   const isNews = told.some(([text]) => !known.has(text));
   told.forEach(([text, message]) => known.set(text, message));
@@ -75,6 +75,7 @@ function learn(node) {
 
 // ---------------------------------------------------------------- putting the words in
 
+const TOLD = "data-known";
 const ATTRIBUTES = ["placeholder", "title", "aria-label", "alt"];
 // What visitors type and files say is theirs, and the words a model knows have to be typed as they are.
 const UNTOUCHED = "script, style, textarea, pre, code, kbd, [contenteditable], #result-settings, #words li";
@@ -149,9 +150,9 @@ function visitChoice(field) {
 }
 
 const observer = new MutationObserver((changes) => {
-  for (const { type, target, addedNodes } of changes) {
+  for (const { type, target, addedNodes, attributeName } of changes) {
     if (type === "childList") addedNodes.forEach(visit);
-    else if (type === "characterData") visit(target);
+    else if (type === "characterData" || attributeName === TOLD) visit(target);
     else visitAttributes(target);
   }
 });
@@ -170,7 +171,7 @@ function speak(code) {
   }
   document.documentElement.lang = language.sentences["language.tag"];
   choice.value = code;
-  const what = { childList: true, characterData: true, subtree: true, attributes: true, attributeFilter: ATTRIBUTES };
+  const what = { childList: true, characterData: true, subtree: true, attributes: true, attributeFilter: [...ATTRIBUTES, TOLD] };
   if (code !== ENGLISH) observer.observe(document.body, what);
 }
 
