@@ -174,11 +174,9 @@ def _noise(generators: Sequence[torch.Generator], *, channels: int, size: tuple[
 def _decode(model: LoadedModel, latents: torch.Tensor, *, plan: Plan, is_draft: bool) -> Image.Image:
     """Turn the latents (1, channels, height, width) of one picture into it."""
     pipeline: Any = model.pipelines["text_to_image"]
-    tiny = model.tiny_vae if is_draft else None
-    upcast = tiny is None and model.family.needs_upcast(pipeline.vae)
-    pixels = _finite(
-        model, lambda: decode(tiny or pipeline.vae, latents, upcast=upcast), when=Message("moment.decoding"), plan=plan
-    )
+    vae = model.draft_vae if is_draft else model.vae
+    upcast = model.family.needs_upcast(vae)
+    pixels = _finite(model, lambda: decode(vae, latents, upcast=upcast), when=Message("moment.decoding"), plan=plan)
     return pipeline.image_processor.postprocess(pixels, output_type="pil")[0]
 
 

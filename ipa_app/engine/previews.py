@@ -107,7 +107,7 @@ class Previewer:
         if not torch.isfinite(latents).all():  # waits for the device too, so that the clock runs for the preview only
             return
         began = time.perf_counter()
-        pictures = pictures_of(model.tiny_vae or model.vae, latents, family=model.family)
+        pictures = pictures_of(model.draft_vae, latents, family=model.family)
         if pictures:
             self._show([_in_its_place(picture, item) for picture, item in zip(pictures, items, strict=True)])
         self._budget.spend(time.perf_counter() - began)

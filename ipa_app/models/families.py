@@ -17,7 +17,7 @@ from ipa_app.messages import Message
 
 if TYPE_CHECKING:
     import numpy as np
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderKL, AutoencoderTiny
     from torch import Tensor
 
     from ipa_app.models.weights import Header
@@ -133,7 +133,7 @@ class Family:
                     wanted=wanted,
                 )
 
-    def needs_upcast(self, vae: AutoencoderKL) -> bool:
+    def needs_upcast(self, vae: AutoencoderKL | AutoencoderTiny) -> bool:
         """Return whether a model's VAE runs out of half precision's range, and works in single precision instead.
 
         Never here: what these families' configurations say of it is a default of diffusers.
@@ -201,7 +201,7 @@ class _StableDiffusionXL(Family):
     Source: Podell et al. 2023 (SDXL), section 2.1; diffusers StableDiffusionXLPipeline `encode_prompt`.
     """
 
-    def needs_upcast(self, vae: AutoencoderKL) -> bool:
+    def needs_upcast(self, vae: AutoencoderKL | AutoencoderTiny) -> bool:
         return vae.config["force_upcast"]
 
     def zeros_for_empty(self, pipeline: Any) -> bool:

@@ -243,6 +243,11 @@ class LoadedModel:
         return self.pipelines["text_to_image"].components["vae"]
 
     @property
+    def draft_vae(self) -> AutoencoderKL | AutoencoderTiny:
+        """What is quickest to turn latents into pictures that nobody keeps."""
+        return self.tiny_vae or self.vae
+
+    @property
     def latent_cell(self) -> int:
         """Side of the square of pixels that one latent stands for."""
         pipeline: Any = self.pipelines["text_to_image"]
@@ -277,8 +282,8 @@ class LoadedModel:
         """Draw in single precision for a while; for the thread that draws alone."""
         pipelines = (*self.pipelines.values(), *self.controlnets.pipelines)
         components = {id(part): part for pipeline in pipelines for part in pipeline.components.values()}
-        modules = [part for part in components.values() if isinstance(part, torch.nn.Module)]
-        with in_float32([*modules, *self.fast.networks, *([self.tiny_vae] if self.tiny_vae else [])]):
+        parts = (*components.values(), self.tiny_vae, *self.fast.networks)
+        with in_float32(part for part in parts if isinstance(part, torch.nn.Module)):
             yield
 
     def encode(self, image: Image.Image, adapter: AdapterEntry) -> ImagePrompt:

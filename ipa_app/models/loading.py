@@ -149,7 +149,14 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
     _read_first(controlnets, entry)
     report(0.9, Message("doing.reading_adapters"))
     waits_in = torch.device("cpu") if plan.offload else device
-    tiny_vae = load_tiny_vae(files.source.folder, parts["vae"], title=entry.title, dtype=plan.dtype, device=device)
+    tiny_vae = load_tiny_vae(
+        files.source.folder,
+        parts["vae"],
+        title=entry.title,
+        dtype=plan.dtype,
+        device=device,
+        memory_format=_memory_format(plan.dtype, device),
+    )
     return LoadedModel(
         entry=entry,
         family=family,
@@ -273,18 +280,14 @@ def _place(
 ) -> DiffusionPipeline:
     """Bring a pipeline's parts, and others, to where they work, as was planned.
 
-    Channels lie last where convolutions are faster so: on CUDA, and on processors in bfloat16. In single precision they
-    round otherwise then, and nothing is gained.
-
     With offloading, the pipeline's parts move to the device for their turn; adapters and the safety checker, which work
     once per picture, stay in main memory. What is in its place already stays there.
     """
     components: Mapping[str, Any] = pipeline.components
     if plan.tiled:
         _tile(components["vae"])
-    if device.type == "cuda" or (device.type == "cpu" and plan.dtype != torch.float32):
-        for name in components.keys() & {"unet", "controlnet", "vae"}:
-            components[name].to(memory_format=torch.channels_last)
+    for name in components.keys() & {"unet", "controlnet", "vae"}:
+        components[name].to(memory_format=_memory_format(plan.dtype, device))
     if plan.offload:
         pipeline.enable_model_cpu_offload(device=device)
         return pipeline
@@ -292,6 +295,15 @@ def _place(
         if isinstance(module, torch.nn.Module):
             module.to(device)
     return pipeline
+
+
+def _memory_format(dtype: torch.dtype, device: torch.device) -> torch.memory_format:
+    """Return how channels lie: last where convolutions are faster so, on CUDA, and on processors in bfloat16.
+
+    In single precision they round otherwise then, and nothing is gained.
+    """
+    is_faster = device.type == "cuda" or (device.type == "cpu" and dtype != torch.float32)
+    return torch.channels_last if is_faster else torch.preserve_format
 
 
 def _tile(vae: AutoencoderKL) -> None:

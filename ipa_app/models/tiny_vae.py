@@ -22,16 +22,23 @@ logger = logging.getLogger(__name__)
 
 
 def load_tiny_vae(
-    folder: Path, vae: AutoencoderKL, *, title: str, dtype: torch.dtype, device: torch.device
+    folder: Path,
+    vae: AutoencoderKL,
+    *,
+    title: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    memory_format: torch.memory_format,
 ) -> AutoencoderTiny | None:
     """Read a model's small autoencoder; None where it has none, or one that cannot be used, which the log says.
 
     Args:
         folder: of the model.
-        vae: the model's own, whose latents it is to decode; its channels say how the small one's lie in memory.
+        vae: the model's own, whose latents it is to decode.
         title: of the model, for messages.
         dtype: of the weights in memory.
         device: where it works; it is so small that it never waits elsewhere for its turn.
+        memory_format: how its channels lie there.
     """
     folder = folder / TINY_VAE_FOLDER
     if find_weights(folder, prefer_half=False) is None:
@@ -46,7 +53,7 @@ def load_tiny_vae(
     ):
         logger.warning("%s: its small decoder is for other latents, live pictures come from the large one", title)
         return None
-    return tiny.to(device).requires_grad_(False).eval()
+    return tiny.to(device, memory_format=memory_format).requires_grad_(False).eval()
 
 
 def _shape(channels: int, levels: Any) -> tuple[int, int]:

@@ -121,7 +121,7 @@ class SmallModel:
     family = SD1
 
     def __init__(self) -> None:
-        self.vae, self.tiny_vae = tiny_vae(), None
+        self.vae = self.draft_vae = tiny_vae()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from tests.engine.conftest import TIMEOUT_S, pixels
 WISH = {"task": "mix", "prompt": "a red cat", "negative_prompt": "a hat", "seed": 5, "steps": 4}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
-Add = Callable[[AutoencoderTiny | None], Path]
+Add = Callable[[AutoencoderTiny], Path]
 
 
 def small_decoder(*, seed: int = 0, levels: int = 4) -> AutoencoderTiny:
@@ -44,10 +44,9 @@ def small_decoder(*, seed: int = 0, levels: int = 4) -> AutoencoderTiny:
 def with_decoder(tiny_bundle_dir: Path, tmp_path: Path) -> Add:
     """Copy the tiny bundle, with a small decoder in it."""
 
-    def add(decoder: AutoencoderTiny | None) -> Path:
+    def add(decoder: AutoencoderTiny) -> Path:
         folder = Path(shutil.copytree(tiny_bundle_dir, tmp_path / "model"))
-        if decoder is not None:
-            decoder.save_pretrained(folder / TINY_VAE_FOLDER)
+        decoder.save_pretrained(folder / TINY_VAE_FOLDER)
         return folder
 
     return add

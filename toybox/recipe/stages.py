@@ -44,7 +44,7 @@ TITLE = "Toybox"
 ABOUT = "A small model that ships with the app. It draws toy characters and nothing else."
 BUNDLE_STEPS = 6
 """Of UniPC (Zhao et al. 2023), by default with the bundle: what 20 of DDIM draw as far as the judge can tell."""
-GUIDED = {"guidance_start": 0.1}
+GUIDANCE_START = 0.1
 """When guidance begins, as a share of the steps, by default: of six steps the first does without it."""
 
 
@@ -89,7 +89,7 @@ def _write_facts(recipe: Recipe, target: Path) -> None:
         "height": recipe.size,
         "steps": BUNDLE_STEPS,
         "guidance_scale": GUIDANCE_SCALE,
-        **GUIDED,
+        "guidance_start": GUIDANCE_START,
         "live": True,
         "fast": {"lora": LORA_FILE, "steps": PHASES, "guidance_scale": 1.0, "scheduler": "DDIMScheduler"},
     }
