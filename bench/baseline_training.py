@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.utils import make_image_grid
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
@@ -31,7 +32,7 @@ from ipa_app.training.loss import mse
 from toybox.recipe.adapters import FILES, Pairs, fit_adapter, train_config
 from toybox.recipe.data import ToyData, load_or_draw
 from toybox.recipe.denoiser import GUIDANCE_SCALE, LATENESS, NUM_INFERENCE_STEPS, load_unet, noised, pipeline
-from toybox.recipe.images import log_figures, normal, sample_grid
+from toybox.recipe.images import log_figures, normal
 from toybox.recipe.settings import FULL, Recipe, StageSettings
 from toybox.recipe.stages import start_from
 from toybox.recipe.towers import load_image_encoder
@@ -123,7 +124,7 @@ def _sheet(baseline: Baseline, heldout: ToyData, folder: Path) -> None:
     )
     path = folder / "samples" / "baseline.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    sample_grid([*references, *pictures.images], columns=len(references)).save(path)
+    make_image_grid([*references, *pictures.images], rows=2, cols=len(references)).save(path)
 
 
 def train_plain_adapter(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:

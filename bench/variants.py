@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import torch
 
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
-from toybox.recipe.few_step.student import merge_lora
 
 
 def sampled_by(model: Path, samplers: Sequence[str], folder: Path) -> dict[str, ModelEntry]:
@@ -49,7 +49,9 @@ def with_lora(model: Path, lora: Path, folder: Path) -> Path:
         folder: where a copy of the model with the changed UNet is laid out.
     """
     target = shutil.copytree(model, folder, ignore=shutil.ignore_patterns("unet"))
-    unet = diffusers.UNet2DConditionModel.from_pretrained(model / "unet").float()
-    merge_lora(unet, lora)
-    unet.save_pretrained(target / "unet")
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(model, dtype=torch.float32)
+    pipeline.load_lora_weights(str(lora))
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
+    pipeline.unet.save_pretrained(target / "unet")
     return target

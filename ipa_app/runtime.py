@@ -1,4 +1,4 @@
-"""What the whole process shares: the lock under which networks are built, the threads they may take, its variables."""
+"""What the whole process shares: the lock under which networks are built, its threads, variables and files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from ipa_app.errors import UserError
@@ -54,6 +55,17 @@ def thread_count(processes: int = 1) -> int:
         processes: that draw on this machine, and share the rest.
     """
     return max(1, ((os.cpu_count() or 1) - 1) // processes)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield where to write a file, which then takes its place in one step: half of one is never taken for all."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)  # half a file helps nobody, least of all on a full disk
 
 
 def temporary_folder() -> Path:

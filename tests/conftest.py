@@ -48,11 +48,11 @@ def other_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reading_bundle_dir(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first random model with a pose reader of its own, which finds a pose in every picture."""
     from tests.tiny_models import tiny_toy_reader
-    from toybox.recipe.pose_reader import save_toy_reader
+    from toybox.recipe.training import save_halves
 
     folder = tmp_path_factory.mktemp("models") / "reading"
     shutil.copytree(tiny_bundle_dir, folder)
-    save_toy_reader(tiny_toy_reader(sees=True), folder / "pose_reader" / "model.safetensors")
+    save_halves(tiny_toy_reader(sees=True).state_dict(), folder / "pose_reader" / "model.safetensors")
     return folder
 
 

@@ -17,6 +17,7 @@ from ipa_app.adapter.ip_adapter import PROJECTIONS, IPAdapter
 from ipa_app.adapter.layers import attention_layers
 from ipa_app.adapter.layout import AdapterLayout, LayoutError, check_complete, check_tokens, layout_of, published_form
 from ipa_app.errors import UserError
+from ipa_app.runtime import written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,9 +115,8 @@ def save_adapter(adapter: IPAdapter, path: Path | str, *, dtype: torch.dtype | N
     if path.suffix == ".safetensors":
         write_tensors(tensors, path, metadata={"format": "pt"})
         return
-    unfinished = path.with_name(f"{path.name}.part")
-    torch.save(_nest(tensors), unfinished)
-    unfinished.replace(path)
+    with written_whole(path) as part:
+        torch.save(_nest(tensors), part)
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str] | None = None) -> None:
@@ -129,16 +129,12 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mappin
         path: where to; a file of that name is replaced.
         metadata: kept in the file's header.
     """
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.unlink(missing_ok=True)
-    unfinished.touch()
-    mode = stat.S_IMODE(unfinished.stat().st_mode)
-    try:
-        save_file(dict(tensors), unfinished, metadata=None if metadata is None else dict(metadata))
-        unfinished.chmod(mode)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)  # half a file helps nobody, least of all on a full disk
+    with written_whole(path) as part:
+        part.unlink(missing_ok=True)
+        part.touch()
+        mode = stat.S_IMODE(part.stat().st_mode)
+        save_file(dict(tensors), part, metadata=None if metadata is None else dict(metadata))
+        part.chmod(mode)
 
 
 def _checked(path: Path, header: Header) -> tuple[AdapterLayout, ImageProjection]:

@@ -196,6 +196,23 @@ def cover_cells(mask: Image.Image, size: tuple[int, int], *, cell: int) -> Image
     return Image.fromarray(covered.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
 
 
+def blank_masked(image: Image.Image, mask: Image.Image) -> np.ndarray:
+    """Return what a ControlNet for inpainting sees of a picture.
+
+    Source: `make_inpaint_condition` in the model card of control_v11p_sd15_inpaint (Zhang et al. 2023).
+
+    Args:
+        image: mode "RGB".
+        mask: of its size, 0 or 255.
+
+    Returns:
+        (height, width, 3) float32, 0 to 1, and -1 where the mask is white.
+    """
+    seen = np.asarray(image, np.float32) / 255
+    seen[np.asarray(mask) > _THRESHOLD] = -1
+    return seen
+
+
 def fill_masked(image: Image.Image, mask: Image.Image) -> Image.Image:
     """Continue what is around a mask smoothly into it, so that nothing is left of what was there.
 

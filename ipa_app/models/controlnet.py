@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from ipa_app.adapter.header import is_safetensors, read_beginning
 from ipa_app.errors import UserError
 from ipa_app.models.controlnets import ControlNetBase
 from ipa_app.models.entry import ControlNetEntry
+from ipa_app.models.families import PipelineTask
 from ipa_app.models.parts import Part, check_finite
 from ipa_app.models.weights import Header, load_pickled, read_header
 from ipa_app.runtime import BUILD_LOCK
@@ -146,23 +147,27 @@ def _base_of(unet: UNet2DConditionModel) -> ControlNetBase:
 class ResidentControlNets:
     """The ControlNets of a base model, each in a pipeline over the model's parts. For the thread that draws alone.
 
-    Each is read when it is first asked for; those unused for longest make room.
+    Each is read when it is first asked for; of those of its pipeline the ones unused for longest make room.
     """
 
     def __init__(
         self,
+        entries: Iterable[ControlNetEntry],
         files: Mapping[str, ControlNetFiles | UserError],
         *,
         dtype: torch.dtype,
-        build: Callable[[ControlNetModel], DiffusionPipeline],
+        build: Callable[[ControlNetModel, PipelineTask], DiffusionPipeline],
     ) -> None:
         """Hold none yet.
 
         Args:
+            entries: of all.
             files: what each is read from by what requests call it, or why it cannot be.
             dtype: of their weights in memory.
-            build: puts one into a pipeline, and into its place in memory.
+            build: puts one into its pipeline, and into its place in memory.
         """
+        self._tasks = {each.name: each.pipeline_task for each in entries}
+        self._room = largest_numel(self._tasks, files)
         self._files = files
         self._dtype = dtype
         self._build = build
@@ -196,16 +201,27 @@ class ResidentControlNets:
         files = self._files[controlnet.name]
         if isinstance(files, UserError):
             raise UserError(files.message)
-        room = largest_numel(self._files)
-        while self._held and files.numel + sum(_numel(self._files[name]) for name in self._held) > room:
-            self._held.popitem(last=False)
+        task = controlnet.pipeline_task
+        beside = [name for name in self._held if self._tasks[name] == task]
+        while beside and files.numel + sum(_numel(self._files[name]) for name in beside) > self._room[task]:
+            del self._held[beside.pop(0)]
         with BUILD_LOCK:
-            return self._build(files.load(dtype=self._dtype).requires_grad_(False).eval())
+            return self._build(files.load(dtype=self._dtype).requires_grad_(False).eval(), task)
 
 
-def largest_numel(files: Mapping[str, ControlNetFiles | UserError]) -> int:
-    """Return how many elements the largest ControlNet has, which is what those in memory may have together."""
-    return max(map(_numel, files.values()), default=0)
+def largest_numel(
+    tasks: Mapping[str, PipelineTask], files: Mapping[str, ControlNetFiles | UserError]
+) -> dict[PipelineTask, int]:
+    """Return how many elements the largest ControlNet of each pipeline has: as many as those in memory may have.
+
+    Args:
+        tasks: the pipeline of each by what requests call it.
+        files: what each is read from, or why it cannot be.
+    """
+    largest = dict.fromkeys(tasks.values(), 0)
+    for name, task in tasks.items():
+        largest[task] = max(largest[task], _numel(files[name]))
+    return largest
 
 
 def _numel(files: ControlNetFiles | UserError) -> int:

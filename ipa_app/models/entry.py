@@ -12,7 +12,7 @@ from typing import Any
 from ipa_app.adapter.kinds import KINDS
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
-from ipa_app.models.families import Presets
+from ipa_app.models.families import PipelineTask, Presets
 from ipa_app.models.styles import Style
 from ipa_app.models.vocabulary import Dictionary
 
@@ -92,10 +92,12 @@ class ControlNetKind:
     Attributes:
         purpose: what it goes by, in sentences.
         marks: what the names of published ones have in them, in lower case.
+        pipeline_task: which pipeline draws with one.
     """
 
     purpose: str
     marks: tuple[str, ...]
+    pipeline_task: PipelineTask = "controlnet"
 
 
 CONTROLNET_KINDS: Mapping[str, ControlNetKind] = MappingProxyType(
@@ -111,7 +113,7 @@ CONTROLNET_KINDS: Mapping[str, ControlNetKind] = MappingProxyType(
         "seg": ControlNetKind(purpose="segmentation", marks=("seg",)),
         "shuffle": ControlNetKind(purpose="shuffled content", marks=("shuffle",)),
         "ip2p": ControlNetKind(purpose="instructions", marks=("ip2p",)),
-        "inpaint": ControlNetKind(purpose="inpainting", marks=("inpaint",)),
+        "inpaint": ControlNetKind(purpose="inpainting", marks=("inpaint",), pipeline_task="controlnet_inpaint"),
         "tile": ControlNetKind(purpose="fine detail", marks=("tile",)),
         "brightness": ControlNetKind(purpose="brightness", marks=("brightness",)),
         "blur": ControlNetKind(purpose="blurred pictures", marks=("blur",)),
@@ -137,6 +139,11 @@ class ControlNetEntry:
     title: str
     kind: str
     path: Path
+
+    @property
+    def pipeline_task(self) -> PipelineTask:
+        """Which pipeline draws with it."""
+        return CONTROLNET_KINDS[self.kind].pipeline_task if self.kind else "controlnet"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 Colours = tuple[tuple[float, float, float], ...]
 """Red, green and blue for each latent channel."""
 
-PipelineTask = Literal["text_to_image", "image_to_image", "inpaint", "controlnet"]
+PipelineTask = Literal["text_to_image", "image_to_image", "inpaint", "controlnet", "controlnet_inpaint"]
+CONTROLNET_TASKS: tuple[PipelineTask, ...] = ("controlnet", "controlnet_inpaint")
+"""Those whose pipeline needs a ControlNet."""
 Presets = Mapping[str, Mapping[str, float]]
 """What of a picture counts, by what requests call it, "style" and "layout": layers or blocks by name, to their share of
 the scale. Layers that are not named take nothing."""
@@ -37,6 +39,7 @@ _PIPELINES: Mapping[PipelineTask, str] = MappingProxyType(
         "image_to_image": "Img2ImgPipeline",
         "inpaint": "InpaintPipeline",
         "controlnet": "ControlNetPipeline",
+        "controlnet_inpaint": "ControlNetInpaintPipeline",
     }
 )
 

@@ -142,9 +142,10 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
         place(pipeline, extras)
     report(0.85, Message("doing.reading_controlnet"))
     controlnets = ResidentControlNets(
+        entry.controlnets.values(),
         files.controlnets,
         dtype=plan.dtype,
-        build=lambda network: place(build_controlnet_pipeline(family, parts, network, index=index)),
+        build=lambda network, task: place(build_controlnet_pipeline(family, parts, network, task, index=index)),
     )
     _read_first(controlnets, entry)
     report(0.9, Message("doing.reading_adapters"))
@@ -186,8 +187,8 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
 
 
 def _read_first(controlnets: ResidentControlNets, entry: ModelEntry) -> None:
-    """Read the first ControlNet, so that a model's usual one takes no time when it is asked for."""
-    for controlnet in list(entry.controlnets.values())[:1]:
+    """Read the first ControlNet of each pipeline, so that a model's usual ones take no time when they are asked for."""
+    for controlnet in {each.pipeline_task: each for each in reversed(list(entry.controlnets.values()))}.values():
         with contextlib.suppress(UserError):  # the model works without it, and whoever asks for it is told
             controlnets.pipeline(controlnet)
 
@@ -225,8 +226,9 @@ def _needs(files: _Files) -> Needs:
     parts = {**files.source.numel(), "adapters": files.adapter_numel}
     if files.image_encoder is not None:
         parts["image_encoder"] = files.image_encoder.numel
-    # One at a time is held, or several small ones.
-    parts["controlnet"] = largest_numel(files.controlnets)
+    # One at a time is held of each pipeline, or several small ones.
+    tasks = {each.name: each.pipeline_task for each in files.entry.controlnets.values()}
+    parts |= dict(largest_numel(tasks, files.controlnets))
     if files.safety_checker is not None:
         parts["safety_checker"] = files.safety_checker.weights().numel
     return Needs(

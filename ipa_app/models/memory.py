@@ -15,6 +15,7 @@ import torch
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
+from ipa_app.models.families import CONTROLNET_TASKS
 from ipa_app.models.state import Device, MemoryUse, Saving
 
 TILE_SIDE = 512
@@ -77,7 +78,7 @@ class Needs:
 
     def by_turns(self, dtype: torch.dtype) -> int:
         """Bytes with only the part at work in memory; UNet and ControlNet work together."""
-        together = self.parts.get("unet", 0) + self.parts.get("controlnet", 0)
+        together = self.parts.get("unet", 0) + max(self.parts.get(task, 0) for task in CONTROLNET_TASKS)
         return _OVERHEAD + max(together, *self.parts.values(), 0) * dtype.itemsize
 
     def drawing(self, dtype: torch.dtype, *, tiled: bool) -> int:

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, ControlNetModel, DiffusionPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from ipa_app.models.families import Family, PipelineTask
+from ipa_app.models.families import CONTROLNET_TASKS, Family, PipelineTask
 from ipa_app.models.latents import Generators, encode
 
 
@@ -45,7 +45,7 @@ class StartsFromPictures:
 
 
 class PaintsIntoPictures:
-    """Mixed into inpainting pipelines: the picture around the mask is encoded as `encode` does it."""
+    """Mixed into pipelines that inpaint: the picture around the mask is encoded as `encode` does it."""
 
     family: Family
     vae: AutoencoderKL
@@ -55,7 +55,11 @@ class PaintsIntoPictures:
 
 
 _STARTS: Mapping[PipelineTask, type] = MappingProxyType(
-    {"image_to_image": StartsFromPictures, "inpaint": PaintsIntoPictures}
+    {
+        "image_to_image": StartsFromPictures,
+        "inpaint": PaintsIntoPictures,
+        "controlnet_inpaint": PaintsIntoPictures,
+    }
 )
 
 
@@ -71,16 +75,21 @@ def build_pipelines(
     """
     pipelines: dict[PipelineTask, DiffusionPipeline] = {}
     for task in family.pipelines:
-        if task != "controlnet":
+        if task not in CONTROLNET_TASKS:
             pipelines[task] = _build(task, family, parts, index=index)
     return MappingProxyType(pipelines)
 
 
 def build_controlnet_pipeline(
-    family: Family, parts: Mapping[str, Any], controlnet: ControlNetModel, *, index: Mapping[str, Any]
+    family: Family,
+    parts: Mapping[str, Any],
+    controlnet: ControlNetModel,
+    task: PipelineTask,
+    *,
+    index: Mapping[str, Any],
 ) -> DiffusionPipeline:
     """Build a pipeline that is guided by a ControlNet, over the same parts; see `build_pipelines`."""
-    return _build("controlnet", family, {**parts, "controlnet": controlnet}, index=index)
+    return _build(task, family, {**parts, "controlnet": controlnet}, index=index)
 
 
 def _build(

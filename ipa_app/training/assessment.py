@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from ipa_app.runtime import written_whole
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.examples import EncodedBatch, TrainingBatch
@@ -72,12 +73,10 @@ class Assessment:
             return
         path = self._config.output / f"samples-{self._trainer.step:08d}.png"
         sheet = self._sheet.draw(self._trainer.adapter)
-        unfinished = path.with_suffix(".part")
         try:
-            sheet.save(unfinished, format="PNG")
-            unfinished.replace(path)
+            with written_whole(path) as part:
+                sheet.save(part, format="PNG")
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
             logger.warning("%s cannot be written (%s); the run goes on without.", path, error.strerror)
             return
         yield SampleReport(step=self._trainer.step, path=path)

@@ -23,7 +23,7 @@ from ipa_app.pose.toy_reader import SIDE, ToyReader, ToyReading, load_toy_reader
 from ipa_app.runtime import BUILD_LOCK
 from tests.tiny_models import tiny_toy_reader
 from toybox import world
-from toybox.recipe.pose_reader import save_toy_reader
+from toybox.recipe.training import save_halves
 
 BUNDLED = catalog()["toybox"].pose_reader
 
@@ -64,7 +64,7 @@ def test_a_joint_is_the_mean_of_its_map() -> None:
 
 def test_weights_survive_their_file_and_are_small(tmp_path: Path) -> None:
     reader, file = tiny_toy_reader(sees=True), tmp_path / "reader" / "model.safetensors"
-    save_toy_reader(reader, file)
+    save_halves(reader.state_dict(), file)
     assert file.stat().st_size <= 1.5e6
     assert {tensor.dtype for tensor in load_file(file).values()} == {torch.float16}
     batch = torch.randn(2, 3, SIDE, SIDE)
@@ -121,7 +121,7 @@ def no_weights(_: PoseOptions) -> dict[str, Path]:
 def test_the_toy_is_looked_for_before_people(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     find = partial(PoseDetector().detect, weights=no_weights, toy_reader=file)
-    save_toy_reader(tiny_toy_reader(sees=True), file)
+    save_halves(tiny_toy_reader(sees=True).state_dict(), file)
     sheet = find_pose(noise((200, 100)), find=find)
     assert (sheet.width, sheet.height) == (200, 100)
     assert all(point is not None for point in sheet.skeleton.people[0])
@@ -131,7 +131,7 @@ def test_the_toy_is_looked_for_before_people(tmp_path: Path) -> None:
 
 def test_where_there_is_neither_toy_nor_detector_both_are_named(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
-    save_toy_reader(tiny_toy_reader(sees=False), file)
+    save_halves(tiny_toy_reader(sees=False).state_dict(), file)
     with pytest.raises(UserError, match="No toy character was recognised.*There are no weights"):
         find_pose(noise((96, 64)), find=partial(PoseDetector().detect, weights=no_weights, toy_reader=file))
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from ipa_app.models.catalog import BUNDLED
-from toybox.recipe.data import ToyData, load_or_draw, written_whole
+from ipa_app.runtime import written_whole
+from toybox.recipe.data import ToyData, load_or_draw
 from toybox.recipe.settings import TINY
 from toybox.recipe.tokenizer import load_tokenizer, token_ids
 

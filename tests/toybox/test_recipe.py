@@ -22,6 +22,7 @@ from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.loading import load_model
 from toybox.recipe.autoencoder import half_crops, load_vae, new_vae, normalise_latents
+from toybox.recipe.cached import latents_of
 from toybox.recipe.data import VIEWS, load_or_draw, views_of
 from toybox.recipe.denoiser import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, load_unet, new_scheduler, pipeline
 from toybox.recipe.few_step.prompts import Holes, questions
@@ -111,7 +112,7 @@ def test_what_is_filled_stays_what_it_was_around_the_hole(work: Path) -> None:
     data = load_or_draw(TINY, work / "data", "train")
     asked = questions(data, TINY.trajectories, seed=TINY.seed)
     row = next(i for i, each in enumerate(asked) if each.filled is not None)
-    holes = Holes.of([each.filled for each in asked], TINY, data, work)
+    holes = Holes.of([each.filled for each in asked], TINY, latents_of(data, work, "train"))
     end = torch.from_numpy(load_trajectories(work)[row, -1]).float()
     around = ~holes.mask[row].expand_as(end)
     assert 0 < int(around.sum()) < around.numel()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import nn
+from transformers import CLIPVisionModelWithProjection
 
 from bench.judging import JUDGE
 from ipa_app.models.catalog import BUNDLED
@@ -16,13 +17,14 @@ from toybox.judge import Judge
 from toybox.recipe.attention_distillation import new_adapter
 from toybox.recipe.autoencoder import new_vae
 from toybox.recipe.denoiser import new_controlnet, new_unet
+from toybox.recipe.few_step.inpainting import INPAINTING
 from toybox.recipe.few_step.student import LORA_FILE, add_lora, lora_tensors
 from toybox.recipe.few_step.tiny_autoencoder import FOLDER as TINY_VAE
 from toybox.recipe.few_step.tiny_autoencoder import new_tiny_vae
 from toybox.recipe.pose_reader import FILE as POSE_READER
 from toybox.recipe.settings import FULL
 from toybox.recipe.tokenizer import load_tokenizer
-from toybox.recipe.towers import ClipPair
+from toybox.recipe.towers import new_clip
 
 Shapes = dict[str, tuple[int, ...]]
 DIFFUSERS_FILE = "diffusion_pytorch_model.safetensors"
@@ -34,24 +36,25 @@ def built() -> dict[str, Shapes]:
     """What the recipe would write, by the file's place."""
     tokenizer = load_tokenizer(BUNDLED)
     with torch.device("meta"):
-        unet, pair = new_unet(FULL), ClipPair(FULL, tokenizer)
+        unet, clip = new_unet(FULL), new_clip(FULL, tokenizer)
+        # Each tower is its own class's.
+        vision = CLIPVisionModelWithProjection(clip.config.vision_config)
         parts: dict[str, nn.Module] = {
             f"vae/{DIFFUSERS_FILE}": new_vae(FULL),
             f"unet/{DIFFUSERS_FILE}": unet,
             f"controlnet/{DIFFUSERS_FILE}": new_controlnet(FULL, unet),
-            "image_encoder/model.safetensors": pair.vision,
-            "adapters/ip-adapter_toybox.safetensors": new_adapter("base", FULL, unet, pair.vision),
-            "adapters/ip-adapter-plus_toybox.safetensors": new_adapter("plus", FULL, unet, pair.vision),
+            f"{INPAINTING}/{DIFFUSERS_FILE}": new_controlnet(FULL, unet),
+            "image_encoder/model.safetensors": vision,
+            "adapters/ip-adapter_toybox.safetensors": new_adapter("base", FULL, unet, vision),
+            "adapters/ip-adapter-plus_toybox.safetensors": new_adapter("plus", FULL, unet, vision),
             POSE_READER: ToyReader(),
             f"{TINY_VAE}/{DIFFUSERS_FILE}": new_tiny_vae(len(FULL.vae_channels)),
             "judge/model.safetensors": Judge(FULL.size),
         }
         shapes = {name: _shapes(part.state_dict()) for name, part in parts.items()}
         # Stable Diffusion's text encoder is the tower without its projection.
-        text = pair.text.state_dict()
-        shapes["text_encoder/model.safetensors"] = _shapes(
-            {name: tensor for name, tensor in text.items() if not name.startswith("text_projection")}
-        )
+        text = {name: each for name, each in clip.state_dict().items() if name.startswith("text_model.")}
+        shapes["text_encoder/model.safetensors"] = _shapes(text)
         shapes[LORA_FILE] = _shapes(lora_tensors(add_lora(unet, FULL.lora_rank)))
     return shapes
 

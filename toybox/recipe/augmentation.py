@@ -176,14 +176,11 @@ def noisy(pictures: torch.Tensor, deviation: torch.Tensor | float, generator: to
 
 def as_jpeg(pictures: torch.Tensor, quality: int) -> torch.Tensor:
     """Save and open as JPEG files of a quality from 1 to 100."""
-    opened = [np.asarray(_reopened(picture, quality)) for picture in to_pictures(pictures)]
-    return (torch.from_numpy(np.stack(opened)).permute(0, 3, 1, 2).float() / 127.5 - 1).to(pictures)
-
-
-def _reopened(picture: Image.Image, quality: int) -> Image.Image:
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=quality)
-    return Image.open(file)
+    files = [io.BytesIO() for _ in pictures]
+    for file, picture in zip(files, to_pictures(pictures), strict=True):
+        picture.save(file, "JPEG", quality=quality)
+    opened = np.stack([np.asarray(Image.open(file)) for file in files])
+    return (torch.from_numpy(opened).permute(0, 3, 1, 2).float() / 127.5 - 1).to(pictures)
 
 
 def lightly_degraded(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from accelerate import PartialState
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from ipa_app.runtime import written_whole
 from toybox.recipe.autoencoder import load_vae
 from toybox.recipe.backends import tuned_backends
-from toybox.recipe.data import Split, ToyData, written_whole
+from toybox.recipe.data import Split, ToyData
 from toybox.recipe.images import normal, pixels, take_rows
 from toybox.recipe.tokenizer import encode_captions, load_tokenizer, token_ids
 from toybox.recipe.towers import load_text_encoder

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from accelerate import PartialState
 
+from ipa_app.runtime import written_whole
 from toybox import world
 from toybox.recipe.settings import Recipe
 
@@ -56,6 +56,12 @@ def views_of(recipe: Recipe, split: Split, subject: int) -> tuple[world.View, ..
     rng = random.Random(f"{recipe.seed}-{split}-{subject}")
     drawn = world.sample_subject(rng, held_out=split == "heldout")
     return tuple(world.View(drawn, world.sample_scene(rng, is_free=split == "free")) for _ in range(VIEWS))
+
+
+def view_of(recipe: Recipe, row: int) -> world.View:
+    """The view that a training picture shows."""
+    subject, view = divmod(row, VIEWS)
+    return views_of(recipe, "train", subject)[view]
 
 
 def load_or_draw(recipe: Recipe, folder: Path, split: Split) -> ToyData:
@@ -126,17 +132,6 @@ def _draw_all(draw: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]
     # spawn, not fork: the parent may already run torch's threads, which do not survive a fork.
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         yield from pool.imap(draw, items, chunksize=16)
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Where to write a file that then takes its place in one step, so that half of one is never taken for all."""
-    part = path.with_name(f"part-{path.name}")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)  # half a file helps nobody, least of all on a full disk
 
 
 def cached_renders(path: Path, draw: Callable[[Any], np.ndarray], items: Sequence[Any], *, size: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from diffusers.utils import make_image_grid
 from PIL import Image
 from torch import nn
 from transformers import CLIPTextModel
@@ -29,9 +31,9 @@ from ipa_app.pose.skeleton import Skeleton
 from ipa_app.training.loss import mse
 from toybox.recipe.autoencoder import load_vae
 from toybox.recipe.backends import compile_for_gpu
-from toybox.recipe.cached import Captions, Latents, latents_of
+from toybox.recipe.cached import Captions, latents_of
 from toybox.recipe.data import Split, ToyData, cached_renders, load_or_draw
-from toybox.recipe.images import Rows, normal, on_device, sample_grid, take_rows
+from toybox.recipe.images import Rows, normal, on_device, take_rows
 from toybox.recipe.loss_weights import loss_weights
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tokenizer import load_tokenizer
@@ -149,7 +151,7 @@ def draw_text_samples(folder: Path, unet: UNet2DConditionModel, heldout: ToyData
     ).images
     path = folder / "samples" / "unet.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    sample_grid(pictures, columns=len(pictures)).save(path)
+    make_image_grid(pictures, rows=1, cols=len(pictures)).save(path)
 
 
 def noised(
@@ -241,7 +243,9 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         with mixed_precision():
             batch = batches.draw(share(recipe.controlnet.batch_size), generator)
-            prediction = _predicted(unet, controlnet, batch)
+            given = batch.noisy, batch.timesteps, batch.hidden
+            posed = torch.arange(len(batch.control), device=device)
+            prediction = unet(*given, **control_residuals(controlnet, *given, control=batch.control, rows=posed)).sample
         return mse(prediction, batch.target, batch.weights).mean(), {}
 
     def sample() -> None:
@@ -273,8 +277,8 @@ class _Batches:
     def __init__(self, recipe: Recipe, data: ToyData, folder: Path, device: torch.device) -> None:
         self._device = device
         self._scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
-        self._named = _Source.load(recipe, data, folder, "train")
-        self._free = _Source.load(recipe, load_or_draw(recipe, folder / "data", "free"), folder, "free")
+        self._named = _Source(recipe, data, folder, "train")
+        self._free = _Source(recipe, load_or_draw(recipe, folder / "data", "free"), folder, "free")
 
     @property
     def captions(self) -> Captions:
@@ -307,47 +311,40 @@ class _Batches:
         )
 
 
-@dataclass(frozen=True)
 class _Source:
     """What batches are drawn of: a split, with all that is frozen encoded beforehand."""
 
-    latents: Latents
-    captions: Captions
-    skeletons: Rows
-    keypoints: Rows
-
-    @classmethod
-    def load(cls, recipe: Recipe, data: ToyData, folder: Path, split: Split) -> _Source:
+    def __init__(self, recipe: Recipe, data: ToyData, folder: Path, split: Split) -> None:
         device = pick_device()
-        return cls(
-            latents=latents_of(data, folder, split),
-            captions=Captions(data, folder, split),
-            skeletons=on_device(skeletons_of(recipe, data, folder, split), device),
-            keypoints=on_device(data.keypoints, device),
-        )
+        self.latents, self.captions = latents_of(data, folder, split), Captions(data, folder, split)
+        self.skeletons = on_device(skeletons_of(recipe, data, folder, split), device)
+        self.keypoints = on_device(data.keypoints, device)
 
     def __len__(self) -> int:
         return len(self.keypoints)
 
 
-def _predicted(unet: UNet2DConditionModel, controlnet: ControlNetModel, batch: _Batch) -> torch.Tensor:
-    """What the UNet says of a batch, helped by the ControlNet where there is a skeleton."""
-    posed = len(batch.control)
-    down, middle = controlnet(
-        batch.noisy[:posed], batch.timesteps[:posed], batch.hidden[:posed], batch.control, return_dict=False
-    )
-    free = len(batch.noisy) - posed
+def control_residuals(
+    controlnet: ControlNetModel,
+    noisy: torch.Tensor,
+    timesteps: torch.Tensor,
+    hidden: torch.Tensor,
+    *,
+    control: torch.Tensor,
+    rows: torch.Tensor,
+) -> dict[str, Any]:
+    """What a ControlNet adds to a batch in the UNet, as that takes it: to `rows` (P,) alone, which `control` is of."""
+    if len(rows) == 0:
+        return {}
+    down, middle = controlnet(noisy[rows], timesteps[rows], hidden[rows], control, return_dict=False)
 
-    def padded(residual: torch.Tensor) -> torch.Tensor:
-        return torch.cat([residual, residual.new_zeros(free, *residual.shape[1:])])
+    def spread(residual: torch.Tensor) -> torch.Tensor:
+        return residual.new_zeros(len(noisy), *residual.shape[1:]).index_copy(0, rows, residual)
 
-    return unet(
-        batch.noisy,
-        batch.timesteps,
-        batch.hidden,
-        down_block_additional_residuals=[padded(residual) for residual in down],
-        mid_block_additional_residual=padded(middle),
-    ).sample
+    return {
+        "down_block_additional_residuals": [spread(residual) for residual in down],
+        "mid_block_additional_residual": spread(middle),
+    }
 
 
 def new_controlnet(recipe: Recipe, unet: UNet2DConditionModel) -> ControlNetModel:
@@ -372,4 +369,4 @@ def _draw_pose_samples(
     ).images
     originals = [Image.fromarray(heldout.images[row]) for row in rows]
     path = folder / "samples" / "controlnet.png"
-    sample_grid([*skeletons, *pictures, *originals], columns=len(skeletons)).save(path)
+    make_image_grid([*skeletons, *pictures, *originals], rows=3, cols=len(skeletons)).save(path)

@@ -1,10 +1,9 @@
-"""Pictures on their way into the networks and out of them, and the grids and figures that a stage leaves."""
+"""Pictures on their way into the networks and out of them, and the figures that a stage leaves."""
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from diffusers.utils import make_image_grid
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
@@ -87,17 +87,6 @@ def log_figures(folder: Path, stage: str, figures: dict[str, float]) -> None:
         file.write(json.dumps({"stage": stage, **figures}) + "\n")
 
 
-def sample_grid(pictures: Sequence[Image.Image], columns: int, gap: int = 4) -> Image.Image:
-    """Pictures of one size, row by row on white."""
-    width, height = pictures[0].size
-    rows = math.ceil(len(pictures) / columns)
-    grid = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
-    for index, picture in enumerate(pictures):
-        row, column = divmod(index, columns)
-        grid.paste(picture, (column * (width + gap), row * (height + gap)))
-    return grid
-
-
 def to_pictures(batch: torch.Tensor) -> list[Image.Image]:
     """(B, 3, H, W) in [-1, 1] as pictures, rounded to the nearest of 256 levels."""
     array = ((batch.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
@@ -110,7 +99,12 @@ def reconstruction_grid(vae: AutoencoderKL, images: np.ndarray, path: Path) -> d
     device = next(vae.parameters()).device
     batch = pixels(images, torch.from_numpy(np.arange(0, min(128, len(images)), 2)), device)
     decoded = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in batch.split(16)])
-    mse = (decoded.clamp(-1, 1) - batch).pow(2).mean(dim=(1, 2, 3))
     path.parent.mkdir(parents=True, exist_ok=True)
-    sample_grid([*to_pictures(batch[:8]), *to_pictures(decoded[:8])], columns=8).save(path)
-    return {"psnr": round(float((10 * torch.log10(4 / mse)).mean()), 2)}
+    make_image_grid([*to_pictures(batch[:8]), *to_pictures(decoded[:8])], rows=2, cols=len(batch[:8])).save(path)
+    return {"psnr": psnr(decoded.clamp(-1, 1), batch)}
+
+
+def psnr(pictures: torch.Tensor, meant: torch.Tensor) -> float:
+    """Mean over pictures (B, 3, H, W) in [-1, 1], in dB."""
+    errors = (pictures - meant).square().mean(dim=(1, 2, 3))
+    return round(float((10 * torch.log10(4 / errors)).mean()), 2)

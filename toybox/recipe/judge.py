@@ -8,14 +8,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from ipa_app.adapter.files import write_tensors
 from toybox import world
 from toybox.judge import CONFIG, WEIGHTS, Judge, joints_right, right
 from toybox.recipe.augmentation import lightly_degraded
 from toybox.recipe.data import ToyData
 from toybox.recipe.images import log_figures, on_device, pixels
 from toybox.recipe.settings import Recipe
-from toybox.recipe.training import Figures, mixed_precision, pick_device, train_module
+from toybox.recipe.training import Figures, mixed_precision, pick_device, save_halves, train_module
 
 SHIFT, ZOOM = 0.02, 0.1
 """Training looks closely a little beside where the joints are (deviation in picture widths), and nearer or farther."""
@@ -67,4 +66,4 @@ def save_judge(judge: Judge, folder: Path) -> None:
     """Write a judge in half precision."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(json.dumps({"side": judge.side}, indent=1) + "\n", "utf-8")
-    write_tensors({name: values.half().contiguous() for name, values in judge.state_dict().items()}, folder / WEIGHTS)
+    save_halves(judge.state_dict(), folder / WEIGHTS)

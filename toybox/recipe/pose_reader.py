@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ipa_app.adapter.files import write_tensors
 from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.toy_reader import CONFIDENCE, SIDE, ToyReader, ToyReading
 from toybox import world
@@ -20,7 +18,7 @@ from toybox.recipe.data import ToyData
 from toybox.recipe.denoiser import skeleton_of
 from toybox.recipe.images import log_figures, pixels
 from toybox.recipe.settings import Recipe
-from toybox.recipe.training import Figures, pick_device, train_module
+from toybox.recipe.training import Figures, pick_device, save_halves, train_module
 
 FILE = "pose_reader/model.safetensors"
 """Where the weights lie in the work folder, and in the bundle."""
@@ -39,12 +37,8 @@ HELDOUT = 512
 """Most held-out pictures that are counted."""
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Pictures of which the first `len(keypoints)` show a toy character."""
-
-    pictures: torch.Tensor
-    keypoints: torch.Tensor
+_Batch = tuple[torch.Tensor, torch.Tensor]
+"""Pictures, and the keypoints of the first of them, which show a toy character."""
 
 
 def train_pose_reader(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
@@ -54,22 +48,14 @@ def train_pose_reader(recipe: Recipe, data: ToyData, heldout: ToyData, folder: P
     batches, tried = _Batches(data, "train", device), _Batches(heldout, "heldout", device)
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
-        batch = batches.draw(recipe.pose_reader.batch_size, generator)
-        return _loss(reader(batch.pictures), batch.keypoints)
+        pictures, keypoints = batches.draw(recipe.pose_reader.batch_size, generator)
+        return _loss(reader(pictures), keypoints)
 
     def measure() -> None:
         log_figures(folder, "pose_reader", _figures(reader, tried))
 
     train_module("pose_reader", module=reader, loss=loss, settings=recipe.pose_reader, folder=folder, sample=measure)
-    save_toy_reader(reader, folder / FILE)
-
-
-def save_toy_reader(reader: ToyReader, file: Path) -> None:
-    """Write a reader's weights in half precision."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_tensors(
-        {name: tensor.detach().cpu().half().contiguous() for name, tensor in reader.state_dict().items()}, file
-    )
+    save_halves(reader.state_dict(), folder / FILE)
 
 
 def _loss(reading: ToyReading, keypoints: torch.Tensor) -> tuple[torch.Tensor, Figures]:
@@ -109,25 +95,24 @@ class _Batches:
     def draw(self, size: int, generator: torch.Generator) -> _Batch:
         """Draw a batch of augmented pictures, TOY_SHARE of them with a toy."""
         toys = round(size * TOY_SHARE)
-        shown = self.toys(torch.randint(len(self), (toys,), generator=generator), generator)
+        shown, keypoints = self.toys(torch.randint(len(self), (toys,), generator=generator), generator)
         kinds = torch.randint(len(KINDS), (size - toys,), generator=generator)
         empty = [self.without(kind, int((kinds == index).sum()), generator) for index, kind in enumerate(KINDS)]
-        return _Batch(torch.cat([shown.pictures, *empty]), shown.keypoints)
+        return torch.cat([shown, *empty]), keypoints
 
     def plain(self, rows: torch.Tensor) -> _Batch:
         """The pictures themselves."""
         pictures = pixels(self._data.images, rows, self._device)
         if pictures.shape[-1] != SIDE:
             pictures = F.interpolate(pictures, size=(SIDE, SIDE), mode="bicubic", antialias=True).clamp(-1, 1)
-        return _Batch(pictures, self._keypoints[rows].to(self._device))
+        return pictures, self._keypoints[rows].to(self._device)
 
     def toys(self, rows: torch.Tensor, generator: torch.Generator) -> _Batch:
         """Augmented pictures."""
         canvases = self._canvases(len(rows), generator)
-        pictures, keypoints = pasted_toys(
-            self.plain(rows).pictures, self._keypoints[rows], canvases=canvases, generator=generator
-        )
-        return _Batch(degraded(pictures, generator), keypoints.to(self._device))
+        plain, _ = self.plain(rows)
+        pictures, keypoints = pasted_toys(plain, self._keypoints[rows], canvases=canvases, generator=generator)
+        return degraded(pictures, generator), keypoints.to(self._device)
 
     def without(self, kind: str, count: int, generator: torch.Generator) -> torch.Tensor:
         """Augmented pictures of one of KINDS, half of them pasted into something else."""
@@ -135,7 +120,7 @@ class _Batches:
             return torch.empty(0, 3, SIDE, SIDE, device=self._device)
         if kind in MISUSES:
             rows = torch.randint(len(self), (count,), generator=generator)
-            pictures = MISUSES[kind](self.plain(rows).pictures, generator)
+            pictures = MISUSES[kind](self.plain(rows)[0], generator)
         elif kind in self._drawn:
             drawn = self._drawn[kind]
             pictures = pixels(drawn, torch.randint(len(drawn), (count,), generator=generator), self._device)
@@ -166,9 +151,9 @@ def _figures(reader: ToyReader, tried: _Batches) -> dict[str, float]:
         found.setdefault(name, []).append(hits.float().flatten().cpu())
 
     for rows in torch.arange(min(HELDOUT, len(tried))).split(64):
-        for name, batch in (("", tried.plain(rows)), (" augmented", tried.toys(rows, generator))):
-            reading = reader(batch.pictures)
-            count("pck" + name, joints_right(Reading({}, reading.keypoints), batch.keypoints))
+        for name, (pictures, keypoints) in (("", tried.plain(rows)), (" augmented", tried.toys(rows, generator))):
+            reading = reader(pictures)
+            count("pck" + name, joints_right(Reading({}, reading.keypoints), keypoints))
             count("seen" + name, reading.presence.sigmoid() >= CONFIDENCE)
         for kind in KINDS:
             refused = reader(tried.without(kind, 16, generator)).presence.sigmoid() < CONFIDENCE

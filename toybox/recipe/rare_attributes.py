@@ -35,14 +35,12 @@ def train_rare_attributes(recipe: Recipe, data: ToyData, heldout: ToyData, folde
     if (folder / "done" / "rare_attributes").exists():
         return
     encoder = load_text_encoder(folder).requires_grad_(True).train()
-    targets, tried = (
-        DirectionTargets(recipe, data, folder, "train"),
-        DirectionTargets(recipe, heldout, folder, "heldout"),
-    )
+    targets = DirectionTargets(recipe, data, folder, "train")
+    tried = DirectionTargets(recipe, heldout, folder, "heldout")
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         rows = torch.randint(len(data), (recipe.rare_attributes.batch_size,), generator=generator)
-        wording = torch.randint(targets.wordings, (len(rows),), generator=generator)
+        wording = torch.randint(targets.ids.shape[1], (len(rows),), generator=generator)
         return targets.error(encoder, rows, wording), {}
 
     def measure() -> None:
@@ -58,22 +56,17 @@ def train_rare_attributes(recipe: Recipe, data: ToyData, heldout: ToyData, folde
 
 
 class DirectionTargets:
-    """What the states of a split's captions are to become."""
+    """What the states of a split's captions are to become; `ids` are theirs, (N, captions, tokens)."""
 
     def __init__(self, recipe: Recipe, data: ToyData, folder: Path, split: Split) -> None:
         self._captions, self._device = Captions(data, folder, split), pick_device()
-        self._ids = torch.cat([self._captions.ids, self._captions.scene_ids[:, None]], dim=1)
+        self.ids = torch.cat([self._captions.ids, self._captions.scene_ids[:, None]], dim=1)
         self._said = mentioned_words(data)
         self._directions = self._length() * orthogonal(self._said.shape[-1], recipe.text_hidden, seed=recipe.seed)
 
-    @property
-    def wordings(self) -> int:
-        """Captions of each picture."""
-        return self._ids.shape[1]
-
     def error(self, encoder: CLIPTextModel, rows: torch.Tensor, wording: torch.Tensor) -> torch.Tensor:
         """Mean squared distance of `encoder`'s states from what they are to become."""
-        ids = self._ids[rows, wording]
+        ids = self.ids[rows, wording]
         with torch.no_grad():
             target = self._captions.hidden_states(ids) + self._added(rows, wording)
         with mixed_precision():
@@ -86,7 +79,7 @@ class DirectionTargets:
 
     def _added(self, rows: torch.Tensor, wording: torch.Tensor) -> torch.Tensor:
         """(B, tokens, text_hidden), zero before the end of each caption."""
-        ended = self._ids[rows, wording].eq(self._captions.tokenizer.eos_token_id)
+        ended = self.ids[rows, wording].eq(self._captions.tokenizer.eos_token_id)
         directions = self._said[rows, wording].float() @ self._directions
         return (ended[..., None] * directions[:, None]).to(self._device)
 

@@ -46,7 +46,7 @@ class Recipe:
         other_view_share: share of the adapters' pairs whose reference shows the same subject in another scene; the
             others are picture = target, as in the paper. Another view teaches "this subject, elsewhere" instead of
             "copy this picture".
-        trajectories: pictures whose way from noise is kept, for the student and the small autoencoder.
+        trajectories: pictures whose way from noise is kept for the student, and holes that are filled.
         lora_rank: of the student's changes to the UNet's layers.
         tiny_vae_examples: latents that the small autoencoder learns from.
     """
@@ -90,6 +90,7 @@ class Recipe:
     pose_reader: StageSettings = StageSettings(samples=300_000, batch_size=256, lr=1e-3)
     tiny_vae: StageSettings = StageSettings(samples=600_000, batch_size=64, lr=1e-3)
     student: StageSettings = StageSettings(samples=1_500_000, batch_size=256, lr=2e-3)
+    inpainting: StageSettings = StageSettings(samples=400_000, batch_size=64, lr=4e-4)
 
     @property
     def latent_size(self) -> int:

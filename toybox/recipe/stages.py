@@ -28,6 +28,7 @@ from toybox.recipe.denoiser import (
     train_controlnet,
     train_unet,
 )
+from toybox.recipe.few_step.inpainting import INPAINTING, train_inpainting
 from toybox.recipe.few_step.student import LORA_FILE, PHASES, train_student
 from toybox.recipe.few_step.tiny_autoencoder import train_tiny_vae
 from toybox.recipe.few_step.trajectories import draw_trajectories
@@ -60,8 +61,9 @@ def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path
     }
     complete = StableDiffusionPipeline(**components, requires_safety_checker=False).to(dtype=torch.float16)
     complete.save_pretrained(target, max_shard_size=SHARD_SIZE)
-    controlnet = ControlNetModel.from_pretrained(part_of(folder, "controlnet")).to(dtype=torch.float16)
-    controlnet.save_pretrained(target / "controlnet", max_shard_size=SHARD_SIZE)
+    for part in ("controlnet", INPAINTING):
+        controlnet = ControlNetModel.from_pretrained(part_of(folder, part)).to(dtype=torch.float16)
+        controlnet.save_pretrained(target / part, max_shard_size=SHARD_SIZE)
     for part in ("adapters", "pose_reader", "vae_tiny", "loras"):
         shutil.copytree(part_of(folder, part), target / part)
     _forget_origins(target)
@@ -136,12 +138,13 @@ STAGES = {
     "trajectories": Stage(run=draw_trajectories),
     "tiny_vae": Stage(run=train_tiny_vae, leaves=("vae_tiny",)),
     "student": Stage(run=train_student),
+    "inpainting": Stage(run=train_inpainting, leaves=(INPAINTING,)),
     "bundle": Stage(run=write_bundle),
     "judge": Stage(run=train_judge, is_of_bundle=False),
 }
 CONTINUED = ("controlnet", "adapters")
 """Parts of a bundle that their own stages start from."""
-LATER_PARTS = frozenset({"vae_tiny"})
+LATER_PARTS = frozenset({"vae_tiny", INPAINTING})
 """What the first bundles lack."""
 
 

@@ -11,14 +11,15 @@ from accelerate import PartialState
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from toybox.recipe.data import Split, ToyData, written_whole
+from ipa_app.runtime import written_whole
+from toybox.recipe.data import Split, ToyData
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 VOCAB_SIZE = 1536
 
 
 def train_tokenizer(captions: Iterable[str], folder: Path, *, text_tokens: int) -> None:
-    """Learn byte-pair merges on `captions` and write `folder/tokenizer` in CLIP's own files.
+    """Learn byte-pair merges on `captions` and write `folder/tokenizer`.
 
     Every byte is in the vocabulary, so any text can be encoded; words of the captions become single tokens.
 
@@ -48,11 +49,7 @@ def train_tokenizer(captions: Iterable[str], folder: Path, *, text_tokens: int) 
     )
     bpe.train_from_iterator(captions, trainer)
     vocab, merges = _clip_order(bpe, sorted(alphabet))
-    target = folder / "tokenizer"
-    CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=text_tokens).save_pretrained(target)
-    # The two files of CLIP's original layout beside tokenizer.json: other loaders of diffusers folders ask for them.
-    (target / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), "utf-8")
-    (target / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), "utf-8")
+    CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=text_tokens).save_pretrained(folder / "tokenizer")
 
 
 def _clip_order(bpe: Tokenizer, alphabet: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +21,11 @@ from accelerate import PartialState
 from PIL import Image
 from torch import nn
 from transformers import (
+    CLIPConfig,
     CLIPImageProcessor,
+    CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
-    CLIPTextModelWithProjection,
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
@@ -31,7 +33,7 @@ from transformers import (
 
 from toybox import world
 from toybox.recipe.data import Split, ToyData, cached_renders
-from toybox.recipe.images import clip_pixels, log_figures, on_device, pixels, take_rows
+from toybox.recipe.images import Rows, clip_pixels, log_figures, on_device, pixels, take_rows
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tokenizer import load_tokenizer, token_ids
 from toybox.recipe.training import Figures, load_frozen, mixed_precision, pick_device, share, train_module
@@ -40,24 +42,9 @@ MAX_LOGIT_SCALE = math.log(100)
 """CLIP clips its temperature at 1/100 to keep training stable (section 2.5)."""
 
 
-class ClipPair(nn.Module):
-    """The two towers and their temperature."""
-
-    def __init__(self, recipe: Recipe, tokenizer: CLIPTokenizer) -> None:
-        super().__init__()
-        self.text = CLIPTextModelWithProjection(_text_config(recipe, tokenizer))
-        self.vision = CLIPVisionModelWithProjection(_vision_config(recipe))
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-
-    def forward(self, input_ids: torch.Tensor, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised embeddings of captions and pictures, (B, projection_dim) each."""
-        text = F.normalize(self.text(input_ids).text_embeds, dim=-1)
-        image = F.normalize(self.vision(pixel_values).image_embeds, dim=-1)
-        return text, image
-
-
-def _text_config(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPTextConfig:
-    return CLIPTextConfig(
+def new_clip(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPModel:
+    """Both towers and their temperature, untrained."""
+    text = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=recipe.text_hidden,
         intermediate_size=4 * recipe.text_hidden,
@@ -69,10 +56,7 @@ def _text_config(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPTextConfig:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-
-
-def _vision_config(recipe: Recipe) -> CLIPVisionConfig:
-    return CLIPVisionConfig(
+    vision = CLIPVisionConfig(
         hidden_size=recipe.vision_hidden,
         intermediate_size=4 * recipe.vision_hidden,
         projection_dim=recipe.projection_dim,
@@ -81,62 +65,47 @@ def _vision_config(recipe: Recipe) -> CLIPVisionConfig:
         image_size=recipe.vision_size,
         patch_size=recipe.vision_patch,
     )
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=recipe.projection_dim))
 
 
 def train_clip(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
     """Train both towers and write `text_encoder`, `image_encoder` and `feature_extractor`."""
     device = pick_device()
     tokenizer = load_tokenizer(folder)
-    pair = ClipPair(recipe, tokenizer).to(device)
+    clip = new_clip(recipe, tokenizer).to(device)
     images = on_device(data.images, device)
     ids, _ = token_ids(tokenizer, data, folder, "train")
     heldout_ids = token_ids(tokenizer, heldout, folder, "heldout")[0][:, 0]
 
+    def compare(texts: torch.Tensor, pictures: Rows, rows: torch.Tensor) -> Any:
+        # Tokens after the first end token take no part in the pooled embedding (attention is causal).
+        used = int((texts != tokenizer.eos_token_id).sum(dim=1).max()) + 1
+        batch = clip_pixels(pixels(pictures, rows, device), recipe.vision_size)
+        return clip(input_ids=texts[:, :used].to(device), pixel_values=batch, return_loss=True)
+
+    def right(compared: Any) -> torch.Tensor:
+        logits = compared.logits_per_text
+        return (logits.argmax(dim=1) == torch.arange(len(logits), device=device)).float().mean()
+
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         rows = torch.randint(len(data), (recipe.clip.batch_size,), generator=generator)
         wording = torch.randint(ids.shape[1], (len(rows),), generator=generator)
-        batch = clip_pixels(pixels(images, rows, device), recipe.vision_size)
-        return _contrast(pair, _trim(ids[rows, wording], tokenizer).to(device), batch)
+        clip.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
+        compared = compare(ids[rows, wording], images, rows)
+        return compared.loss, {"right": right(compared)}
 
+    @torch.no_grad()
     def measure() -> None:
-        log_figures(folder, "clip", {"retrieval": _retrieval(pair, heldout_ids.to(device), heldout, recipe)})
+        """Log the share of held-out captions whose own picture is the nearest of all."""
+        share = right(compare(heldout_ids, heldout.images, torch.arange(len(heldout))))
+        log_figures(folder, "clip", {"retrieval": round(float(share), 4)})
 
-    train_module("clip", module=pair, loss=loss, settings=recipe.clip, folder=folder, sample=measure)
-    _write(pair, recipe, folder)
-
-
-def _trim(ids: torch.Tensor, tokenizer: CLIPTokenizer) -> torch.Tensor:
-    # Tokens after the first end token take no part in the pooled embedding (attention is causal).
-    used = int((ids != tokenizer.eos_token_id).sum(dim=1).max()) + 1
-    return ids[:, :used]
-
-
-def _contrast(pair: ClipPair, input_ids: torch.Tensor, pixel_values: torch.Tensor) -> tuple[torch.Tensor, Figures]:
-    text, image = pair(input_ids, pixel_values)
-    logits = pair.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp() * text @ image.T
-    target = torch.arange(len(logits), device=logits.device)
-    loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-    return loss, {"right": (logits.argmax(dim=1) == target).float().mean()}
-
-
-@torch.no_grad()
-def _retrieval(pair: ClipPair, ids: torch.Tensor, data: ToyData, recipe: Recipe) -> float:
-    """Share of held-out pictures whose own caption is the nearest of all held-out captions."""
-    images = []
-    for rows in torch.arange(len(data)).split(128):
-        batch = clip_pixels(pixels(data.images, rows, ids.device), recipe.vision_size)
-        images.append(F.normalize(pair.vision(batch).image_embeds, dim=-1))
-    texts = torch.cat([F.normalize(pair.text(part).text_embeds, dim=-1) for part in ids.split(256)])
-    nearest = (torch.cat(images) @ texts.T).argmax(dim=1).cpu()
-    return float((nearest == torch.arange(len(data))).float().mean())
-
-
-def _write(pair: ClipPair, recipe: Recipe, folder: Path) -> None:
-    # Stable Diffusion's text encoder is the tower without its projection. Going through the base class of
-    # transformers (from_pretrained drops the projection) keeps the key names that other loaders expect.
-    pair.text.save_pretrained(folder / "text_encoder")
-    CLIPTextModel.from_pretrained(folder / "text_encoder").save_pretrained(folder / "text_encoder")
-    pair.vision.save_pretrained(folder / "image_encoder")
+    train_module("clip", module=clip, loss=loss, settings=recipe.clip, folder=folder, sample=measure)
+    # Each tower's own class keeps the names of tensors that other loaders expect; Stable Diffusion's text encoder is
+    # the tower without its projection.
+    clip.save_pretrained(folder / "clip")
+    CLIPTextModel.from_pretrained(folder / "clip").save_pretrained(folder / "text_encoder")
+    CLIPVisionModelWithProjection.from_pretrained(folder / "clip").save_pretrained(folder / "image_encoder")
     side = recipe.vision_size
     CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}).save_pretrained(
         folder / "feature_extractor"

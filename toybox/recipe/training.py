@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,14 +15,15 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import AutocastKwargs
 from torch import nn
 
+from ipa_app.adapter.files import write_tensors
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.memory import processor_has_bfloat16
+from ipa_app.runtime import written_whole
 from ipa_app.training.config import MixedPrecision
 from ipa_app.training.distributed import Ballot, new_accelerator, process_count
 from ipa_app.training.optimization import Optimization, OptimizationConfig
 from toybox.recipe.backends import tuned_backends
-from toybox.recipe.data import written_whole
 from toybox.recipe.settings import StageSettings
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,13 @@ def mixed_precision() -> torch.autocast:
 def load_frozen(network: type[Network], folder: Path) -> Network:
     """Load a trained network in single precision on the device, frozen."""
     return network.from_pretrained(folder).to(pick_device(), torch.float32).requires_grad_(False).eval()
+
+
+def save_halves(tensors: Mapping[str, torch.Tensor], path: Path, *, metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors in half precision."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    halves = {name: tensor.detach().cpu().half().contiguous() for name, tensor in tensors.items()}
+    write_tensors(halves, path, metadata=metadata)
 
 
 def recipe_accelerator() -> Accelerator:

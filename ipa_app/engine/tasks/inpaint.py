@@ -14,7 +14,7 @@ from ipa_app.engine.tasks.task import LARGEST_SIDE, OwnOptions, Task, TaskInputs
 from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import cut_window
-from ipa_app.imaging.masks import cover_cells, fill_masked, fit_mask, paste_back
+from ipa_app.imaging.masks import blank_masked, cover_cells, fill_masked, fit_mask, paste_back
 from ipa_app.messages import Message
 from ipa_app.models.prompt_weights import without_weights
 from ipa_app.options import Option, option
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ipa_app.engine.batch import BatchItem
     from ipa_app.engine.plan import Plan
     from ipa_app.engine.requests import GenerateRequest
-    from ipa_app.models.entry import ModelEntry
+    from ipa_app.models.entry import ControlNetEntry, ModelEntry
     from ipa_app.models.families import PipelineTask
 
 AreaName = Literal["masked", "whole"]
@@ -126,12 +126,16 @@ class InpaintOptions(OwnOptions):
     surroundings: bool = option(
         True,
         title="The use of the surroundings",
-        label="With nothing given, go by what is around it",
+        label="Go by what is around it",
         help=(
-            "Without a reference, words and a style, what is around the painted part serves as the reference. "
-            "The strength of the picture then counts for it."
+            "Where the model has a ControlNet for inpainting, that sees to it that lines and colours go on across the "
+            "edge. Without a reference, words and a style, what is around the painted part serves as the reference, "
+            "too, and the strength of the picture counts for it."
         ),
-        doc="without a reference, a prompt and a style, use what is around the mask as the reference",
+        doc=(
+            "use the model's ControlNet for inpainting, where it has one, and, without a reference, a prompt and a "
+            "style, what is around the mask as the reference"
+        ),
     )
 
     @property
@@ -173,9 +177,13 @@ class Inpaint(Task):
         return plan.entry.width, plan.entry.height
 
     def pipeline(self, plan: Plan) -> PipelineTask:
-        """Return the pipeline for inpainting."""
-        del plan
-        return "inpaint"
+        """Return the pipeline for inpainting, with a ControlNet or without."""
+        controlnet = self.controlnet(plan)
+        return "inpaint" if controlnet is None else controlnet.pipeline_task
+
+    def controlnet(self, plan: Plan) -> ControlNetEntry | None:
+        """Return the one for inpainting, which sees what is around the mask, where the model has one."""
+        return plan.entry.controlnets.get("inpaint") if plan.request.surroundings else None
 
     def makes_reference(self, request: GenerateRequest, entry: ModelEntry) -> bool:
         """Return whether what is around the mask serves as the reference: where nothing says what to draw."""
@@ -193,7 +201,7 @@ class Inpaint(Task):
         """Return False for surroundings that could serve and need not."""
         if option.name != "surroundings" or not plan.request.surroundings:
             return True
-        return self.makes_reference(plan.request, plan.entry)
+        return self.makes_reference(plan.request, plan.entry) or self.controlnet(plan) is not None
 
     def prepare(self, plan: Plan, tools: Tools) -> TaskInputs:
         """Cut out what the model shall see."""
@@ -213,10 +221,14 @@ class Inpaint(Task):
         )
 
     def pipeline_inputs(self, plan: Plan, items: Sequence[BatchItem]) -> dict[str, Any]:
-        """Return the pictures and their masks."""
-        del plan
+        """Return the pictures and their masks, and what a ControlNet sees of them."""
+        images, masks = [item.image for item in items], [item.mask for item in items]
         # Strength 1 starts from pure noise: what was there before shall not shine through.
-        return {"image": [item.image for item in items], "mask_image": [item.mask for item in items], "strength": 1.0}
+        inputs: dict[str, Any] = {"image": images, "mask_image": masks, "strength": 1.0}
+        if self.controlnet(plan) is None:
+            return inputs
+        seen = [blank_masked(image, mask) for image, mask in zip(images, masks, strict=True) if image and mask]
+        return {**inputs, "control_image": seen, "controlnet_conditioning_scale": 1.0}
 
     def restored(
         self, metadata: Mapping[str, Any], pictures: Mapping[str, Image.Image], *, of: type[GenerateRequest]

@@ -22,8 +22,8 @@ from ipa_app.adapter.image_prompt import ImagePromptBatch, ImageTerm
 from ipa_app.adapter.ip_adapter import IPAdapter
 from toybox import world
 from toybox.recipe.adapters import FILES, Kind
-from toybox.recipe.cached import Captions, latents_of
-from toybox.recipe.data import VIEWS, ToyData, views_of
+from toybox.recipe.cached import Captions, Latents, latents_of
+from toybox.recipe.data import ToyData, view_of
 from toybox.recipe.denoiser import control_pixels, skeletons_of
 from toybox.recipe.images import clip_pixels, pixels
 from toybox.recipe.settings import Recipe
@@ -112,16 +112,24 @@ class Asked:
     """Questions about a split with everything that is frozen encoded beforehand."""
 
     def __init__(
-        self, asked: Sequence[Question], recipe: Recipe, data: ToyData, folder: Path, unet: UNet2DConditionModel
+        self,
+        asked: Sequence[Question],
+        recipe: Recipe,
+        data: ToyData,
+        folder: Path,
+        unet: UNet2DConditionModel,
+        *,
+        split: str = "train",
     ) -> None:
         """Encode texts, references, skeletons and holes.
 
         Args:
             asked: the questions.
             recipe: of the model.
-            data: the split that they are about, the training one.
+            data: what they are about, the training split with its pictures or others in their place.
             folder: of the recipe's results.
             unet: that the adapters are for.
+            split: what the latents of the pictures are kept as.
         """
         self._device, self._asked = pick_device(), asked
         captions = Captions(data, folder, "train")
@@ -135,7 +143,7 @@ class Asked:
         self._place = _places([each.kind for each in asked])
         self._scales = torch.tensor([each.scale for each in asked])
         self._pictures = skeletons_of(recipe, data, folder, "train")
-        self.holes = Holes.of([each.filled for each in asked], recipe, data, folder)
+        self.holes = Holes.of([each.filled for each in asked], recipe, latents_of(data, folder, split))
 
     def __len__(self) -> int:
         return len(self._asked)
@@ -250,26 +258,24 @@ class Holes:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, filled: Sequence[int | None], recipe: Recipe, data: ToyData, folder: Path) -> Holes:
-        """Encode the pictures that are filled; half of them lose their figure, and the others some ellipse.
+    def of(cls, filled: Sequence[int | None], recipe: Recipe, latents: Latents) -> Holes:
+        """Take the pictures that are filled; half of them lose their figure, and the others a part of any shape.
 
         Args:
             filled: for each question the row of the training picture that it fills, or None.
             recipe: of the model.
-            data: the training split.
-            folder: of the recipe's results.
+            latents: of the pictures.
         """
         device, generator = pick_device(), torch.Generator().manual_seed(recipe.seed)
         mask = torch.ones(len(filled), 1, recipe.latent_size, recipe.latent_size, dtype=torch.bool)
         rows = [row for row, picture in enumerate(filled) if picture is not None]
         pictures = torch.tensor([filled[row] for row in rows], dtype=torch.long)
-        encoded = latents_of(data, folder, "train").sample(pictures, generator, device)
+        encoded = latents.sample(pictures, generator, device)
         for row, picture in zip(rows, pictures.tolist(), strict=True):
-            hole = _figure(recipe, picture) if row % 2 else _ellipse(recipe.size, generator)
+            hole = _figure(recipe, picture) if row % 2 else _shape(recipe.size, generator)
             # A cell of the latents is drawn where any pixel of it is.
             mask[row] = F.max_pool2d(hole[None], recipe.size // recipe.latent_size)[0] > 0
-        latents = dict(zip(rows, encoded, strict=True))
-        return cls(mask.to(device), latents)
+        return cls(mask.to(device), dict(zip(rows, encoded, strict=True)))
 
     def around(
         self,
@@ -300,15 +306,21 @@ class Holes:
 
 def _figure(recipe: Recipe, row: int) -> torch.Tensor:
     """A training picture's figure with a margin, (1, size, size), 1 inside."""
-    subject, view = divmod(row, VIEWS)
     margin = 2 * max(1, MARGIN * recipe.size // 256) + 1
-    mask = world.render_mask(views_of(recipe, "train", subject)[view], recipe.size)
+    mask = world.render_mask(view_of(recipe, row), recipe.size)
     return torch.from_numpy(np.asarray(mask.filter(ImageFilter.MaxFilter(margin))) > 127)[None].float()
 
 
-def _ellipse(size: int, generator: torch.Generator) -> torch.Tensor:
-    """An ellipse of any place and size, (1, size, size), 1 inside."""
-    x, y, width, height = torch.rand(4, generator=generator).tolist()
+def _shape(size: int, generator: torch.Generator) -> torch.Tensor:
+    """An ellipse, a rectangle or a strip at an edge, of any place and size, (1, size, size), 1 inside."""
+    x, y, width, height, sort, side = torch.rand(6, generator=generator).tolist()
     grid = (torch.arange(size) + 0.5) / size
-    across, down = (grid - 0.25 - 0.5 * x) / (0.1 + 0.35 * width), (grid - 0.25 - 0.5 * y) / (0.1 + 0.35 * height)
-    return (across[None].square() + down[:, None].square() < 1).float()[None]
+    across, down = ((grid - place).abs() / (0.08 + 0.3 * length) for place, length in ((x, width), (y, height)))
+    if sort < 0.55:
+        inside = across[None].square() + down[:, None].square() < 1
+    elif sort < 0.8:
+        inside = torch.maximum(across[None], down[:, None]) < 1
+    else:
+        strip = grid < 0.08 + 0.4 * width
+        inside = torch.rot90(strip.expand(size, size), int(4 * side))
+    return inside.float()[None]

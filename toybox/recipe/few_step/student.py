@@ -11,28 +11,34 @@ lays it out, which diffusers' `load_lora_weights` reads.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from safetensors.torch import load_file
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.utils import make_image_grid
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ipa_app.adapter.files import write_tensors
 from ipa_app.pose.toy_reader import SIDE, load_toy_reader
 from toybox.recipe.autoencoder import load_vae
 from toybox.recipe.backends import tuned_backends
 from toybox.recipe.data import ToyData
 from toybox.recipe.denoiser import NUM_INFERENCE_STEPS
 from toybox.recipe.few_step.prompts import POSED_SHARE, Asked, questions
-from toybox.recipe.few_step.trajectories import Networks, drawn_pictures, load_trajectories, velocity_between
-from toybox.recipe.images import log_figures, pixels, sample_grid, to_pictures
+from toybox.recipe.few_step.trajectories import (
+    Networks,
+    drawn_pictures,
+    load_trajectories,
+    trajectory,
+    velocity_between,
+)
+from toybox.recipe.images import log_figures, pixels, to_pictures
 from toybox.recipe.loss_weights import loss_weights
 from toybox.recipe.settings import Recipe
-from toybox.recipe.training import Figures, mixed_precision, part_of, pick_device, train_module
+from toybox.recipe.training import Figures, mixed_precision, part_of, pick_device, save_halves, train_module
 
 PHASES = 4
 PHASE = NUM_INFERENCE_STEPS // PHASES
@@ -84,9 +90,7 @@ def add_lora(unet: UNet2DConditionModel, rank: int) -> dict[str, LowRank]:
 
 def save_lora(changes: dict[str, LowRank], path: Path) -> None:
     """Write changes in half precision and peft's layout."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    halves = {name: tensor.half().cpu().contiguous() for name, tensor in lora_tensors(changes).items()}
-    write_tensors(halves, path, metadata={"format": "pt", **USE})
+    save_halves(lora_tensors(changes), path, metadata={"format": "pt", **USE})
 
 
 def lora_tensors(changes: dict[str, LowRank]) -> dict[str, torch.Tensor]:
@@ -98,16 +102,6 @@ def lora_tensors(changes: dict[str, LowRank]) -> dict[str, torch.Tensor]:
             down, up = down.view(len(down), -1, *change.kernel), up[:, :, None, None]
         tensors[f"unet.{name}.lora_A.weight"], tensors[f"unet.{name}.lora_B.weight"] = down, up
     return tensors
-
-
-def merge_lora(unet: UNet2DConditionModel, path: Path) -> None:
-    """Change a UNet's weights as a LoRA says."""
-    tensors = load_file(path)
-    for name in tensors:
-        if name.endswith(".lora_A.weight"):
-            down, up = tensors[name].float(), tensors[name.replace("lora_A", "lora_B")].float()
-            weight = unet.get_parameter(name.removeprefix("unet.").replace(".lora_A", ""))
-            weight.data += (up.flatten(1) @ down.flatten(1)).view_as(weight)
 
 
 def train_student(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: Path) -> None:
@@ -180,27 +174,14 @@ class Leaps:
         Returns:
             "beside": root mean square distance of the latents.
         """
-        drawn = torch.cat([self._leap(self._heldout[first : first + 16]) for first in range(0, len(self._heldout), 16)])
+        parts = [self._heldout[first : first + 16] for first in range(0, len(self._heldout), 16)]
+        leaps = partial(trajectory, self._networks, self._asked, steps=PHASES, is_guided=False)
+        drawn = torch.cat([leaps(rows)[-1] for rows in parts])
         meant = states_at(self._states, self._heldout, torch.full((len(drawn),), NUM_INFERENCE_STEPS)).to(self._device)
         pictures = [to_pictures(vae.decode(each[:SHOWN]).sample) for each in (meant, drawn)]
         path.parent.mkdir(parents=True, exist_ok=True)
-        sample_grid([*pictures[0], *pictures[1]], columns=len(pictures[0])).save(path)
+        make_image_grid([*pictures[0], *pictures[1]], rows=2, cols=len(pictures[0])).save(path)
         return {"beside": round(float((drawn - meant).square().mean().sqrt()), 4)}
-
-    def _leap(self, rows: list[int]) -> torch.Tensor:
-        """What the student draws, (B, 4, h, w)."""
-        scheduler = DDIMScheduler.from_config(self._networks.scheduler.config)
-        scheduler.set_timesteps(PHASES)
-        inputs, noise = self._asked.inputs(rows), self._asked.noise(rows).to(self._device)
-        latents = noise
-        for number, timestep in enumerate(scheduler.timesteps):
-            noisy = latents.contiguous(memory_format=torch.channels_last)
-            with mixed_precision(), tuned_backends(self._networks.unet), tuned_backends(self._networks.controlnet):
-                velocity = self._networks.velocity(noisy, timestep.expand(len(rows)).to(self._device), inputs)
-            latents = scheduler.step(velocity.float(), timestep, latents).prev_sample
-            following = scheduler.timesteps[number + 1 : number + 2]
-            latents = self._asked.holes.around(rows, latents, noise, scheduler, following)
-        return latents
 
 
 def states_at(states: np.ndarray, rows: list[int], places: torch.Tensor) -> torch.Tensor:

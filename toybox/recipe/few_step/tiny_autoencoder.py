@@ -13,13 +13,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler
+from diffusers.utils import make_image_grid
 
+from ipa_app.runtime import written_whole
 from toybox.recipe.autoencoder import CROP_UNTIL, half_crops, load_vae, noise_augmented, picture_loss
 from toybox.recipe.backends import tuned_backends
-from toybox.recipe.data import ToyData, written_whole
+from toybox.recipe.data import ToyData
 from toybox.recipe.denoiser import NUM_INFERENCE_STEPS
 from toybox.recipe.few_step.trajectories import decoded, load_trajectories, picture_between
-from toybox.recipe.images import log_figures, on_device, pixels, sample_grid, to_pictures
+from toybox.recipe.images import log_figures, on_device, pixels, psnr, to_pictures
 from toybox.recipe.settings import Recipe
 from toybox.recipe.training import Figures, mixed_precision, pick_device, train_module
 
@@ -156,11 +158,5 @@ def _compare(vae: AutoencoderKL, tiny: AutoencoderTiny, latents: torch.Tensor, p
         back.append(tiny.decode(tiny.encode(large[-1]).latents).sample.clamp(-1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     shown = [picture for batch in (large[0], small[0]) for picture in to_pictures(batch[:SHOWN])]
-    sample_grid(shown, columns=len(shown) // 2).save(path)
-    return {"psnr": _psnr(torch.cat(small), torch.cat(large)), "round trip": _psnr(torch.cat(back), torch.cat(large))}
-
-
-def _psnr(pictures: torch.Tensor, meant: torch.Tensor) -> float:
-    """Mean over pictures (B, 3, H, W) in [-1, 1], in dB."""
-    errors = (pictures - meant).square().mean(dim=(1, 2, 3))
-    return round(float((10 * torch.log10(4 / errors)).mean()), 2)
+    make_image_grid(shown, rows=2, cols=len(shown) // 2).save(path)
+    return {"psnr": psnr(torch.cat(small), torch.cat(large)), "round trip": psnr(torch.cat(back), torch.cat(large))}

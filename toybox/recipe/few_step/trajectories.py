@@ -16,10 +16,11 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
 
 from ipa_app.adapter.attention import install_processors
+from ipa_app.runtime import written_whole
 from toybox.recipe.autoencoder import load_vae
 from toybox.recipe.backends import tuned_backends
-from toybox.recipe.data import ToyData, written_whole
-from toybox.recipe.denoiser import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, load_unet
+from toybox.recipe.data import ToyData
+from toybox.recipe.denoiser import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, control_residuals, load_unet
 from toybox.recipe.few_step.prompts import Asked, Inputs, questions
 from toybox.recipe.images import to_pictures
 from toybox.recipe.settings import Recipe
@@ -65,24 +66,11 @@ class Networks:
             timesteps: (B,).
             inputs: what is asked for.
         """
-        residuals = {} if len(inputs.posed) == 0 else self._residuals(noisy, timesteps, inputs)
+        residuals = control_residuals(
+            self.controlnet, noisy, timesteps, inputs.hidden, control=inputs.control, rows=inputs.posed
+        )
         prompt = {"image_prompt": inputs.image_prompt}
         return self.unet(noisy, timesteps, inputs.hidden, cross_attention_kwargs=prompt, **residuals).sample
-
-    @torch.no_grad()
-    def _residuals(self, noisy: torch.Tensor, timesteps: torch.Tensor, inputs: Inputs) -> dict:
-        posed = inputs.posed
-        down, middle = self.controlnet(
-            noisy[posed], timesteps[posed], inputs.hidden[posed], inputs.control, return_dict=False
-        )
-
-        def spread(residual: torch.Tensor) -> torch.Tensor:
-            return residual.new_zeros(len(noisy), *residual.shape[1:]).index_copy(0, posed, residual)
-
-        return {
-            "down_block_additional_residuals": [spread(residual) for residual in down],
-            "mid_block_additional_residual": spread(middle),
-        }
 
 
 def velocity_between(
@@ -131,19 +119,23 @@ def _amounts(scheduler: DDIMScheduler, timesteps: torch.Tensor) -> tuple[torch.T
 
 
 @torch.no_grad()
-def trajectory(networks: Networks, asked: Asked, rows: list[int]) -> torch.Tensor:
-    """The states of some questions' pictures from noise to latents, (NUM_INFERENCE_STEPS + 1, B, 4, h, w) float32."""
-    scheduler, device = networks.scheduler, pick_device()
-    inputs = asked.inputs(rows, guided=True)
+def trajectory(
+    networks: Networks, asked: Asked, rows: list[int], *, steps: int = NUM_INFERENCE_STEPS, is_guided: bool = True
+) -> torch.Tensor:
+    """The states of some questions' pictures from noise to latents, (steps + 1, B, 4, h, w) float32."""
+    scheduler, device = DDIMScheduler.from_config(networks.scheduler.config), pick_device()
+    scheduler.set_timesteps(steps)
+    inputs = asked.inputs(rows, guided=is_guided)
     noise = asked.noise(rows).to(device)
     states = [noise]
     for number, timestep in enumerate(scheduler.timesteps):
-        doubled = torch.cat([states[-1], states[-1]]).contiguous(memory_format=torch.channels_last)
+        noisy = torch.cat([states[-1]] * (2 if is_guided else 1)).contiguous(memory_format=torch.channels_last)
         with mixed_precision(), tuned_backends(networks.unet), tuned_backends(networks.controlnet):
-            velocities = networks.velocity(doubled, timestep.expand(len(doubled)).to(device), inputs).float()
-        without, with_it = velocities.chunk(2)
-        guided = without + GUIDANCE_SCALE * (with_it - without)
-        drawn = scheduler.step(guided, timestep, states[-1]).prev_sample
+            velocity = networks.velocity(noisy, timestep.expand(len(noisy)).to(device), inputs).float()
+        if is_guided:
+            without, with_it = velocity.chunk(2)
+            velocity = without + GUIDANCE_SCALE * (with_it - without)
+        drawn = scheduler.step(velocity, timestep, states[-1]).prev_sample
         following = scheduler.timesteps[number + 1 : number + 2]
         states.append(asked.holes.around(rows, drawn, noise, scheduler, following))
     return torch.stack(states)

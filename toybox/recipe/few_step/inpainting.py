@@ -1,0 +1,81 @@
+"""Stage: a ControlNet for inpainting, which sees what is around a hole as it is, however noisy the latents are.
+
+The UNet alone learns it from the noisy latents that diffusers puts there, so that what the hole cuts through goes on
+elsewhere. The ControlNet is shown pictures as control_v11p_sd15_inpaint is: 0 to 1, and -1 in the hole. All else stays
+as it is, and says who is to be drawn, or, by a reference without anybody, that nobody is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ipa_app.training.loss import mse
+from toybox import world
+from toybox.recipe.backends import tuned_backends
+from toybox.recipe.data import ToyData, cached_renders, view_of
+from toybox.recipe.denoiser import noised
+from toybox.recipe.few_step.prompts import Asked, questions
+from toybox.recipe.few_step.trajectories import Networks
+from toybox.recipe.images import pixels
+from toybox.recipe.settings import Recipe
+from toybox.recipe.training import Figures, mixed_precision, train_module
+
+INPAINTING = "controlnets/inpaint"
+"""Where it lies in the work folder, and in the bundle."""
+EMPTY_SHARE = 0.2
+"""Share of steps on places where nobody is: who was there was painted over to be gone."""
+WARM_UP = 0.05
+"""Share of the steps in which what is added to the noisy latents learns to be what the UNet takes clean ones for."""
+LATENESS = 1.5
+"""Preference for noisy timesteps; see `noised`."""
+OUTSIDE = 0.05
+"""What a latent outside the hole counts in the loss: the picture takes its place."""
+
+
+def train_inpainting(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: Path) -> None:
+    """Train the ControlNet, beginning with the one for skeletons, and write it to `folder`."""
+    networks, settings = Networks.load(folder), recipe.inpainting
+    unet, controlnet = networks.unet, networks.controlnet.requires_grad_(True).train()
+    places = cached_renders(folder / "places.npy", partial(_place, recipe), range(len(data)), size=recipe.size)
+    # Of what people ask for, with a hole in the very picture that it is about. A reference shows its subject in another
+    # one: pictures 2 i and 2 i + 1 show the same.
+    wishes = [replace(each, pose=None) for each in questions(data, recipe.trajectories, seed=recipe.seed)]
+    named = [replace(each, filled=each.picture ^ int(each.kind is not None)) for each in wishes]
+    unnamed = [replace(each, filled=each.picture, text="") for each in wishes]
+    images, filled = (data.images, places), [torch.tensor([each.filled for each in part]) for part in (named, unnamed)]
+    asked = [
+        Asked(part, recipe, replace(data, images=seen), folder, unet, split=split)
+        for part, seen, split in zip((named, unnamed), images, ("train", "places"), strict=True)
+    ]
+
+    def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, Figures]:
+        kind = int(float(torch.rand((), generator=generator)) < EMPTY_SHARE)
+        rows = torch.randint(len(wishes), (settings.batch_size,), generator=generator)
+        holes = asked[kind].holes
+        clean, hole = torch.stack([holes.latents[row] for row in rows.tolist()]), holes.mask[rows]
+        seen = pixels(images[kind], filled[kind][rows], clean.device)
+        control = torch.where(F.interpolate(hole.float(), size=seen.shape[-2:]) > 0, -1.0, (seen + 1) / 2)
+        with mixed_precision(), tuned_backends(unet):
+            if fraction < WARM_UP:
+                wanted = unet.conv_in(clean) * ~hole
+                return F.mse_loss(controlnet.controlnet_cond_embedding(control).float(), wanted.float()), {}
+            noisy, timesteps, target = noised(networks.scheduler, clean, generator, lateness=LATENESS)
+            everywhere = torch.arange(len(rows), device=clean.device)
+            inputs = replace(asked[kind].inputs(rows.tolist()), posed=everywhere, control=control)
+            prediction = networks.velocity(noisy, timesteps, inputs)
+        weights = hole + OUTSIDE * ~hole
+        return mse(prediction, target, weights / weights.mean(dim=(1, 2, 3), keepdim=True)).mean(), {}
+
+    train_module("inpainting", module=controlnet, loss=loss, settings=settings, folder=folder)
+    controlnet.save_pretrained(folder / INPAINTING)
+
+
+def _place(recipe: Recipe, row: int) -> np.ndarray:
+    """Where the figure of a training picture stands, without it, (size, size, 3) uint8."""
+    return np.asarray(world.render_place(view_of(recipe, row).scene, recipe.size))
