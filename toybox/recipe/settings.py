@@ -73,7 +73,7 @@ class Recipe:
     controlnet_channels: tuple[int, ...] = (16, 16, 32, 64)
     other_view_share: float = 0.6
     trajectories: int = 20_000
-    lora_rank: int = 48
+    lora_rank: int = 24
     tiny_vae_examples: int = 4_096
 
     vae: StageSettings = StageSettings(samples=240_000, batch_size=128, lr=1e-3)

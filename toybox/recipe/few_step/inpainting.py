@@ -22,7 +22,8 @@ from toybox.recipe.data import ToyData, cached_renders, view_of
 from toybox.recipe.denoiser import noised
 from toybox.recipe.few_step.prompts import Asked, questions
 from toybox.recipe.few_step.trajectories import Networks
-from toybox.recipe.images import pixels
+from toybox.recipe.images import on_device, pixels, take_rows
+from toybox.recipe.loss_weights import loss_weights
 from toybox.recipe.settings import Recipe
 from toybox.recipe.training import Figures, mixed_precision, train_module
 
@@ -43,23 +44,21 @@ def train_inpainting(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: P
     networks, settings = Networks.load(folder), recipe.inpainting
     unet, controlnet = networks.unet, networks.controlnet.requires_grad_(True).train()
     places = cached_renders(folder / "places.npy", partial(_place, recipe), range(len(data)), size=recipe.size)
-    # Of what people ask for, with a hole in the very picture that it is about. A reference shows its subject in another
-    # one: pictures 2 i and 2 i + 1 show the same.
+    # What people ask for, of a hole in the picture; a reference shows its subject in the other one of 2 i, 2 i + 1.
     wishes = [replace(each, pose=None) for each in questions(data, recipe.trajectories, seed=recipe.seed)]
     named = [replace(each, filled=each.picture ^ int(each.kind is not None)) for each in wishes]
     unnamed = [replace(each, filled=each.picture, text="") for each in wishes]
-    images, filled = (data.images, places), [torch.tensor([each.filled for each in part]) for part in (named, unnamed)]
-    asked = [
-        Asked(part, recipe, replace(data, images=seen), folder, unet, split=split)
-        for part, seen, split in zip((named, unnamed), images, ("train", "places"), strict=True)
-    ]
+    keypoints, sources = on_device(data.keypoints, unet.device), []
+    for split, images, part in (("train", data.images, named), ("places", places, unnamed)):
+        asked = Asked(part, recipe, replace(data, images=images), folder, unet, split=split)
+        sources.append((asked, images, torch.tensor([each.filled for each in part])))
 
     def loss(generator: torch.Generator, fraction: float) -> tuple[torch.Tensor, Figures]:
-        kind = int(float(torch.rand((), generator=generator)) < EMPTY_SHARE)
+        is_empty = float(torch.rand((), generator=generator)) < EMPTY_SHARE
+        asked, images, filled = sources[is_empty]
         rows = torch.randint(len(wishes), (settings.batch_size,), generator=generator)
-        holes = asked[kind].holes
-        clean, hole = torch.stack([holes.latents[row] for row in rows.tolist()]), holes.mask[rows]
-        seen = pixels(images[kind], filled[kind][rows], clean.device)
+        clean = torch.stack([asked.holes.latents[row] for row in rows.tolist()])
+        hole, seen = asked.holes.mask[rows], pixels(images, filled[rows], clean.device)
         control = torch.where(F.interpolate(hole.float(), size=seen.shape[-2:]) > 0, -1.0, (seen + 1) / 2)
         with mixed_precision(), tuned_backends(unet):
             if fraction < WARM_UP:
@@ -67,9 +66,11 @@ def train_inpainting(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: P
                 return F.mse_loss(controlnet.controlnet_cond_embedding(control).float(), wanted.float()), {}
             noisy, timesteps, target = noised(networks.scheduler, clean, generator, lateness=LATENESS)
             everywhere = torch.arange(len(rows), device=clean.device)
-            inputs = replace(asked[kind].inputs(rows.tolist()), posed=everywhere, control=control)
+            inputs = replace(asked.inputs(rows.tolist()), posed=everywhere, control=control)
             prediction = networks.velocity(noisy, timesteps, inputs)
         weights = hole + OUTSIDE * ~hole
+        if not is_empty:
+            weights = weights * loss_weights(take_rows(keypoints, filled[rows], clean.device), clean.shape)
         return mse(prediction, target, weights / weights.mean(dim=(1, 2, 3), keepdim=True)).mean(), {}
 
     train_module("inpainting", module=controlnet, loss=loss, settings=settings, folder=folder)
