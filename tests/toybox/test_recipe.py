@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderTiny,
+    ControlNetModel,
     StableDiffusionPipeline,
 )
 from safetensors import safe_open
@@ -25,6 +26,7 @@ from toybox.recipe.autoencoder import half_crops, load_vae, new_vae, normalise_l
 from toybox.recipe.cached import latents_of
 from toybox.recipe.data import VIEWS, load_or_draw, views_of
 from toybox.recipe.denoiser import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, load_unet, new_scheduler, pipeline
+from toybox.recipe.few_step.inpainting import INPAINTING
 from toybox.recipe.few_step.prompts import Holes, questions
 from toybox.recipe.few_step.student import LORA_FILE
 from toybox.recipe.few_step.trajectories import load_trajectories
@@ -90,6 +92,17 @@ def test_plain_diffusers_draws_with_the_bundles_lora(work: Path) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(work / "bundle", dtype=torch.float32, safety_checker=None)
     pipe.load_lora_weights(work / "bundle" / LORA_FILE)
     assert pipe("a red cat", num_inference_steps=4, guidance_scale=1).images[0].size == (TINY.size, TINY.size)
+
+
+def test_the_app_inpaints_with_the_bundles_controlnet_which_has_learned_something(work: Path) -> None:
+    entry = entry_from_folder(work / "bundle", name="toybox")
+    assert {name: each.pipeline_task for name, each in entry.controlnets.items()} == {
+        "pose": "controlnet",
+        "inpaint": "controlnet_inpaint",
+    }
+    trained, start = (ControlNetModel.from_pretrained(work / part) for part in (INPAINTING, "controlnet"))
+    assert not torch.equal(trained.controlnet_mid_block.weight, start.controlnet_mid_block.weight)
+    assert not [path for path in (work / "bundle").rglob("config.json") if "_name_or_path" in path.read_text("utf-8")]
 
 
 @torch.no_grad()

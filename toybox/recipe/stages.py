@@ -72,7 +72,7 @@ def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path
 
 def _forget_origins(target: Path) -> None:
     """Take the paths of the work folder out of the configs, where diffusers notes what each part was loaded from."""
-    for path in target.glob("*/config.json"):
+    for path in target.rglob("config.json"):
         config = json.loads(path.read_text("utf-8"))
         config.pop("_name_or_path", None)
         path.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
