@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -152,7 +152,7 @@ class ResidentControlNets:
 
     def __init__(
         self,
-        entries: Iterable[ControlNetEntry],
+        entries: Collection[ControlNetEntry],
         files: Mapping[str, ControlNetFiles | UserError],
         *,
         dtype: torch.dtype,
@@ -167,7 +167,7 @@ class ResidentControlNets:
             build: puts one into its pipeline, and into its place in memory.
         """
         self._tasks = {each.name: each.pipeline_task for each in entries}
-        self._room = largest_numel(self._tasks, files)
+        self._room = largest_numel(entries, files)
         self._files = files
         self._dtype = dtype
         self._build = build
@@ -210,17 +210,17 @@ class ResidentControlNets:
 
 
 def largest_numel(
-    tasks: Mapping[str, PipelineTask], files: Mapping[str, ControlNetFiles | UserError]
+    entries: Collection[ControlNetEntry], files: Mapping[str, ControlNetFiles | UserError]
 ) -> dict[PipelineTask, int]:
     """Return how many elements the largest ControlNet of each pipeline has: as many as those in memory may have.
 
     Args:
-        tasks: the pipeline of each by what requests call it.
-        files: what each is read from, or why it cannot be.
+        entries: of all.
+        files: what each is read from by what requests call it, or why it cannot be.
     """
-    largest = dict.fromkeys(tasks.values(), 0)
-    for name, task in tasks.items():
-        largest[task] = max(largest[task], _numel(files[name]))
+    largest: dict[PipelineTask, int] = {}
+    for each in entries:
+        largest[each.pipeline_task] = max(largest.get(each.pipeline_task, 0), _numel(files[each.name]))
     return largest
 
 

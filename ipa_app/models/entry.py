@@ -285,8 +285,12 @@ class ModelEntry(HubFiles):
             raise UserError(self.fast_left_out or Message("fast.none", title=self.title))
         return self.fast
 
+    def find_controlnet(self, kind: str) -> ControlNetEntry | None:
+        """Return the first ControlNet of a kind, a name in `CONTROLNET_KINDS`; None where the model has none."""
+        return next((each for each in self.controlnets.values() if each.kind == kind), None)
+
     def controlnet(self, kind: str) -> ControlNetEntry:
-        """Return the ControlNet of a kind.
+        """Return the first ControlNet of a kind.
 
         Args:
             kind: a name in `CONTROLNET_KINDS`.
@@ -294,8 +298,7 @@ class ModelEntry(HubFiles):
         Raises:
             UserError: the model has none, or why the one that it has cannot be used.
         """
-        found = next((each for each in self.controlnets.values() if each.kind == kind), None)
-        if found is not None:
+        if found := self.find_controlnet(kind):
             return found
         if kind in self.controlnets_left_out:
             raise UserError(self.controlnets_left_out[kind])

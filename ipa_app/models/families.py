@@ -26,8 +26,6 @@ Colours = tuple[tuple[float, float, float], ...]
 """Red, green and blue for each latent channel."""
 
 PipelineTask = Literal["text_to_image", "image_to_image", "inpaint", "controlnet", "controlnet_inpaint"]
-CONTROLNET_TASKS: tuple[PipelineTask, ...] = ("controlnet", "controlnet_inpaint")
-"""Those whose pipeline needs a ControlNet."""
 Presets = Mapping[str, Mapping[str, float]]
 """What of a picture counts, by what requests call it, "style" and "layout": layers or blocks by name, to their share of
 the scale. Layers that are not named take nothing."""
@@ -42,6 +40,8 @@ _PIPELINES: Mapping[PipelineTask, str] = MappingProxyType(
         "controlnet_inpaint": "ControlNetInpaintPipeline",
     }
 )
+CONTROLNET_TASKS = tuple(task for task, ending in _PIPELINES.items() if ending.startswith("ControlNet"))
+"""Those whose pipeline needs a ControlNet."""
 
 _SD2_DEVIATION = 0.09
 

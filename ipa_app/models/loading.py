@@ -187,8 +187,8 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
 
 
 def _read_first(controlnets: ResidentControlNets, entry: ModelEntry) -> None:
-    """Read the first ControlNet of each pipeline, so that a model's usual ones take no time when they are asked for."""
-    for controlnet in {each.pipeline_task: each for each in reversed(list(entry.controlnets.values()))}.values():
+    """Read the first ControlNet, so that a model's usual one takes no time when it is asked for."""
+    for controlnet in list(entry.controlnets.values())[:1]:
         with contextlib.suppress(UserError):  # the model works without it, and whoever asks for it is told
             controlnets.pipeline(controlnet)
 
@@ -227,8 +227,7 @@ def _needs(files: _Files) -> Needs:
     if files.image_encoder is not None:
         parts["image_encoder"] = files.image_encoder.numel
     # One at a time is held of each pipeline, or several small ones.
-    tasks = {each.name: each.pipeline_task for each in files.entry.controlnets.values()}
-    parts |= dict(largest_numel(tasks, files.controlnets))
+    parts.update(largest_numel(files.entry.controlnets.values(), files.controlnets))
     if files.safety_checker is not None:
         parts["safety_checker"] = files.safety_checker.weights().numel
     return Needs(

@@ -84,6 +84,9 @@ def test_diffusers_reads_the_lora_as_what_was_trained(tiny_bundle_dir: Path, tmp
     trained, read = (unet(*inputs).sample for unet in (changed, pipe.unet))
     assert not torch.allclose(trained, plain, atol=1e-2)
     assert torch.allclose(read, trained, atol=2e-3)
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    assert torch.allclose(pipe.unet(*inputs).sample, trained, atol=2e-3)
 
 
 def test_the_student_is_asked_what_people_ask(data: ToyData) -> None:

@@ -183,7 +183,7 @@ class Inpaint(Task):
 
     def controlnet(self, plan: Plan) -> ControlNetEntry | None:
         """Return the one for inpainting, which sees what is around the mask, where the model has one."""
-        return plan.entry.controlnets.get("inpaint") if plan.request.surroundings else None
+        return plan.entry.find_controlnet("inpaint") if plan.request.surroundings else None
 
     def makes_reference(self, request: GenerateRequest, entry: ModelEntry) -> bool:
         """Return whether what is around the mask serves as the reference: where nothing says what to draw."""
@@ -210,6 +210,9 @@ class Inpaint(Task):
         if canvas.surroundings is not None:
             references = (Reference(image=canvas.surroundings, weight=_WEIGHT_OF_SURROUNDINGS, view="pad"),)
             notes = (*notes, Message("inpaint.from_surroundings"))
+        if plan.request.surroundings and self.controlnet(plan) is None:
+            # One that was meant for this and cannot be used is named; a model without any is none the worse.
+            notes = (*notes, *filter(None, [plan.entry.controlnets_left_out.get("inpaint")]))
         return TaskInputs(
             image=canvas.view,
             mask=canvas.view_mask,
@@ -222,12 +225,13 @@ class Inpaint(Task):
 
     def pipeline_inputs(self, plan: Plan, items: Sequence[BatchItem]) -> dict[str, Any]:
         """Return the pictures and their masks, and what a ControlNet sees of them."""
-        images, masks = [item.image for item in items], [item.mask for item in items]
+        pictures: list[Any] = [(item.image, item.mask) for item in items]
+        images, masks = zip(*pictures, strict=True)
         # Strength 1 starts from pure noise: what was there before shall not shine through.
-        inputs: dict[str, Any] = {"image": images, "mask_image": masks, "strength": 1.0}
+        inputs = {"image": list(images), "mask_image": list(masks), "strength": 1.0}
         if self.controlnet(plan) is None:
             return inputs
-        seen = [blank_masked(image, mask) for image, mask in zip(images, masks, strict=True) if image and mask]
+        seen = [blank_masked(image, mask) for image, mask in pictures]
         return {**inputs, "control_image": seen, "controlnet_conditioning_scale": 1.0}
 
     def restored(

@@ -150,6 +150,21 @@ def test_the_file_says_so_and_gives_the_same_picture_again(studio: Studio, tmp_p
         assert pixels(again) == pixels(result)
 
 
+def test_one_that_cannot_be_used_is_named_beside_the_picture(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
+    (folder / "controlnets" / "inpaint").mkdir(parents=True)
+    (folder / "controlnets" / "inpaint" / "config.json").write_text("{", "utf-8")
+    engine = Engine(ModelManager({"toybox": entry_from_folder(folder, name="toybox")}, device="cpu"))
+    try:
+        with_it, without = (
+            engine.submit(GenerateRequest(**HOLE, **GIVEN, surroundings=on)).result(TIMEOUT_S) for on in (True, False)
+        )
+    finally:
+        engine.close()
+    assert any("is not readable JSON" in note for note in with_it.notes)
+    assert not without.notes
+
+
 def test_what_lies_below_the_mask_is_not_seen() -> None:
     other = PICTURE.copy()
     other.paste("red", (16, 8, 48, 40))

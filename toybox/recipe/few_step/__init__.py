@@ -1,1 +1,1 @@
-"""Stages: drawing in four steps what the model draws in twenty, and a small autoencoder for drafts and previews."""
+"""Stages that learn on what people ask for: drawing in four steps, a small autoencoder, inpainting."""
