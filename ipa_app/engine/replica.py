@@ -34,7 +34,7 @@ from ipa_app.models.adapter_set import ADAPTERS_VARIABLE, AdapterSet
 from ipa_app.models.catalog import catalog
 from ipa_app.models.entry import AdapterEntry
 from ipa_app.models.manager import ModelManager
-from ipa_app.runtime import is_on
+from ipa_app.runtime import is_on, written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -177,9 +177,8 @@ class Replica:
         async with self._adopting:
             if not file.is_file():
                 content: bytes = await brought.content
-                partial = file.with_suffix(".part")
-                await asyncio.to_thread(partial.write_bytes, content)
-                partial.rename(file)
+                with written_whole(file) as part:
+                    await asyncio.to_thread(part.write_bytes, content)
         self._manager.adapters.adopt(called, replace(brought.entry, file=file))
 
     async def _report(self) -> None:
