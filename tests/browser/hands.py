@@ -23,6 +23,7 @@ _STILL = """() => new Promise((resolve) => {
         timer = setTimeout(look, 250);
     }
     function look() {
+        if (window.unfinished?.size) return again();
         const moves = (each) => each.playState === "running" && each.effect.getComputedTiming().endTime !== Infinity;
         if (document.getAnimations().some(moves)) return again();
         observer.disconnect();
@@ -31,12 +32,45 @@ _STILL = """() => new Promise((resolve) => {
     observer.observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
     again();
 })"""
+# What was put into the queue and is not done. That the stream of messages is open says nothing: Gradio's client opens
+# another where all that it would bring was in the last one, and the server closes it with the next that is done.
+_COUNT = """
+    window.unfinished = new Set();
+    const done = new Set(), fetched = window.fetch;
+    async function hear(stream) {
+        let heard = "";
+        try {
+            for await (const words of stream.pipeThrough(new TextDecoderStream())) {
+                const lines = (heard + words).split("\\n");
+                heard = lines.pop();
+                for (const line of lines.filter((each) => each.startsWith("data:"))) {
+                    const { msg, event_id } = JSON.parse(line.slice(5));
+                    if (msg !== "process_completed") continue;
+                    done.add(event_id);
+                    window.unfinished.delete(event_id);
+                }
+            }
+        } catch (error) {
+            if (error.name !== "AbortError") window.unfinished.clear();  // a line that broke brings nothing more
+        }
+    }
+    window.fetch = async (...asked) => {
+        const answer = await fetched(...asked);
+        if (answer.url.includes("/queue/data") && answer.ok) hear(answer.clone().body);
+        if (answer.url.includes("/queue/join") && answer.ok) {
+            const { event_id } = await answer.clone().json();
+            if (!done.has(event_id)) window.unfinished.add(event_id);
+        }
+        return answer;
+    };
+"""
 
 
 def watch(page: Any) -> None:
-    """Keep count of what a page asks for and has no answer to yet, but for the line that says that it is still open."""
+    """Keep count of what a page asks for and has no answer to yet, and of what it put into the queue."""
     waiting = _asked.setdefault(page, set())
-    page.on("request", lambda request: waiting.add(request) if "/heartbeat/" not in request.url else None)
+    page.add_init_script(_COUNT)
+    page.on("request", lambda request: None if _is_kept_open(request.url) else waiting.add(request))
     for end in ("requestfinished", "requestfailed"):
         page.on(end, lambda request: waiting.discard(request))
 
@@ -44,8 +78,12 @@ def watch(page: Any) -> None:
 def rest(page: Any) -> None:
     """Wait until a page has come to rest: nothing moves, nothing changes, and nothing is still to be answered."""
     page.evaluate(_STILL)
-    while _asked.get(page):
+    while _asked.get(page) or page.evaluate("window.unfinished?.size"):
         page.evaluate(_STILL)
+
+
+def _is_kept_open(url: str) -> bool:
+    return "/heartbeat/" in url or "/queue/data" in url
 
 
 def enter(page: Any, box: str, number: str) -> None:
