@@ -45,6 +45,7 @@ class Plan:
         guidance_scale: 1 or more; 1 means no guidance.
         guidance_start: when guidance begins, as a share of the steps.
         guidance_end: when it ends.
+        prompt: the request's, or else the task's, without a style.
         negative_prompt: the request's, or else the model's, without a style.
         fast: how it is drawn in a few steps; None where it is drawn in the model's usual way.
     """
@@ -57,6 +58,7 @@ class Plan:
     guidance_scale: float
     guidance_start: float
     guidance_end: float
+    prompt: str
     negative_prompt: str
     fast: FastWay | None = None
 
@@ -68,7 +70,7 @@ class Plan:
     @property
     def prompts(self) -> tuple[str, str]:
         """The prompt and the negative prompt in the style that is asked for."""
-        prompts = self.request.prompt, self.negative_prompt
+        prompts = self.prompt, self.negative_prompt
         return self._style.styled(*prompts) if self._style else prompts
 
     @property
@@ -187,6 +189,7 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         guidance_scale=fast.guidance_scale if fast else request.guidance_scale or task.guidance_scale(request, entry),
         guidance_start=guidance_start,
         guidance_end=guidance_end,
+        prompt=task.prompt(request, entry),
         negative_prompt=request.negative_prompt or entry.negative_prompt,
         fast=fast,
     )

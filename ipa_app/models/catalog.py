@@ -244,6 +244,7 @@ def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
         guidance_start=settings.number("guidance_start", 0.0, between=(0, 0.9)),
         guidance_end=settings.number("guidance_end", 1.0, between=(0.1, 1)),
         negative_prompt=settings.text("negative_prompt"),
+        surroundings_prompt=settings.text("surroundings_prompt"),
         licence=settings.text("licence"),
         scheduler=settings.text("scheduler"),
         fast=fast,

@@ -190,6 +190,7 @@ class ModelEntry(HubFiles):
         guidance_start: when guidance begins by default, as a share of the steps.
         guidance_end: when it ends by default.
         negative_prompt: used where a request has none.
+        surroundings_prompt: the prompt of an inpainting that goes by what is around it alone, as nothing else is given.
         licence: of the weights.
         scheduler: the scheduler in a word, for people.
         fast: how it draws in a few steps; None where it has no such way.
@@ -222,6 +223,7 @@ class ModelEntry(HubFiles):
     guidance_start: float = 0.0
     guidance_end: float = 1.0
     negative_prompt: str = ""
+    surroundings_prompt: str = ""
     licence: str = ""
     scheduler: str = ""
     fast: FastWay | None = None

@@ -28,7 +28,7 @@ from toybox.recipe.denoiser import (
     train_controlnet,
     train_unet,
 )
-from toybox.recipe.few_step.inpainting import INPAINTING, train_inpainting
+from toybox.recipe.few_step.inpainting import INPAINTING, SURROUNDINGS_PROMPT, train_inpainting
 from toybox.recipe.few_step.student import LORA_FILE, PHASES, train_student
 from toybox.recipe.few_step.tiny_autoencoder import train_tiny_vae
 from toybox.recipe.few_step.trajectories import draw_trajectories
@@ -92,6 +92,7 @@ def _write_facts(recipe: Recipe, target: Path) -> None:
         "steps": BUNDLE_STEPS,
         "guidance_scale": GUIDANCE_SCALE,
         "guidance_start": GUIDANCE_START,
+        "surroundings_prompt": SURROUNDINGS_PROMPT,
         "live": True,
         "fast": {"lora": LORA_FILE, "steps": PHASES, "guidance_scale": 1.0, "scheduler": "DDIMScheduler"},
     }

@@ -197,6 +197,14 @@ class Inpaint(Task):
         usual = super().guidance_scale(request, entry)
         return min(usual, _GUIDANCE_BY_SURROUNDINGS) if self.makes_reference(request, entry) else usual
 
+    def prompt(self, request: GenerateRequest, entry: ModelEntry) -> str:
+        """Return the model's own words for what is around the mask, where nothing says what to draw.
+
+        An image prompt reaches the UNet alone; a ControlNet that reads no words cannot tell whether a hole is to be
+        filled with somebody or to be left to what is around it.
+        """
+        return entry.surroundings_prompt if self.makes_reference(request, entry) else super().prompt(request, entry)
+
     def is_noted(self, option: Option, plan: Plan) -> bool:
         """Return False for surroundings that could serve and need not."""
         if option.name != "surroundings" or not plan.request.surroundings:

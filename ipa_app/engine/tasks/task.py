@@ -171,6 +171,11 @@ class Task:
         del request
         return entry.guidance_scale
 
+    def prompt(self, request: GenerateRequest, entry: ModelEntry) -> str:
+        """Return the prompt of a request, without a style."""
+        del entry
+        return request.prompt
+
     def makes_reference(self, request: GenerateRequest, entry: ModelEntry) -> bool:
         """Return whether the task makes a reference of its own where none is given, for its `TaskInputs`."""
         del request, entry

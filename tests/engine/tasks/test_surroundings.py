@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ipa_app.engine.engine import Engine
 from ipa_app.engine.metadata import pack_inputs, read_request
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest, Reference
@@ -18,9 +19,10 @@ from ipa_app.engine.tasks.area import mark_area
 from ipa_app.imaging.masks import fill_masked
 from ipa_app.imaging.result_files import write_result
 from ipa_app.messages import Message
+from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.styles import Style
-from tests.engine.conftest import Generate, noise_picture, pixels, reference
+from tests.engine.conftest import TIMEOUT_S, Generate, noise_picture, pixels, reference
 
 NOTE = Message("inpaint.from_surroundings")
 BOX = (12, 10, 40, 30)
@@ -86,6 +88,31 @@ def test_a_style_says_what_to_draw(manager: ModelManager) -> None:
     plan = make_plan(GenerateRequest(**holed(), style="night"), entry)
     assert not plan.uses_references
     assert plan.guidance_scale == entry.guidance_scale
+
+
+def test_a_model_may_have_words_of_its_own_for_what_is_around(manager: ModelManager) -> None:
+    entry = dataclasses.replace(manager.entry("toybox"), surroundings_prompt="a plain wall")
+
+    def prompt(**fields: Any) -> str:
+        return make_plan(GenerateRequest(**{**holed(), **fields}), entry).prompts[0]
+
+    assert prompt() == prompt(prompt="  ") == prompt(extend_left=25.0, mask=None) == "a plain wall"
+    assert prompt(surroundings=False) == prompt(references=(reference(),)) == prompt(scale=0.0) == ""
+    assert prompt(prompt="a cat") == "a cat"
+
+
+def test_these_words_are_the_prompt(generate: Generate, tiny_bundle_dir: Path) -> None:
+    entry = dataclasses.replace(entry_from_folder(tiny_bundle_dir, name="toybox"), surroundings_prompt="a red cat")
+    engine, order = Engine(ModelManager({"toybox": entry}, device="cpu")), holed()
+    try:
+        by_itself = engine.submit(GenerateRequest(**order, steps=2)).result(TIMEOUT_S)
+    finally:
+        engine.close()
+    filled = fill_masked(order["image"], order["mask"])
+    as_reference = {"image": filled, "references": (Reference(image=filled, weight=1.3, view="pad"),)}
+    given = generate(**{**order, **as_reference}, prompt="a red cat", guidance_scale=1.5, steps=2)
+    assert pixels(by_itself) == pixels(given)
+    assert by_itself.settings["prompt"] == ""
 
 
 def test_a_model_without_adapters_draws_as_before(manager: ModelManager) -> None:

@@ -2,7 +2,7 @@
 
 The UNet alone learns it from the noisy latents that diffusers puts there, so that what the hole cuts through goes on
 elsewhere. The ControlNet is shown pictures as control_v11p_sd15_inpaint is: 0 to 1, and -1 in the hole. All else stays
-as it is, and says who is to be drawn, or, by a reference without anybody, that nobody is.
+as it is, and says who is to be drawn. References do not reach a ControlNet, so that words tell it where nobody is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from toybox.recipe.training import Figures, mixed_precision, train_module
 
 INPAINTING = "controlnets/inpaint"
 """Where it lies in the work folder, and in the bundle."""
-EMPTY_SHARE = 0.2
+SURROUNDINGS_PROMPT = "background"
+"""What the model is asked for where nothing is given but what is around a hole; one of its words."""
+EMPTY_SHARE = 0.25
 """Share of steps on places where nobody is: who was there was painted over to be gone."""
 WARM_UP = 0.05
 """Share of the steps in which what is added to the noisy latents learns to be what the UNet takes clean ones for."""
@@ -44,10 +46,12 @@ def train_inpainting(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: P
     networks, settings = Networks.load(folder), recipe.inpainting
     unet, controlnet = networks.unet, networks.controlnet.requires_grad_(True).train()
     places = cached_renders(folder / "places.npy", partial(_place, recipe), range(len(data)), size=recipe.size)
-    # What people ask for, of a hole in the picture; a reference shows its subject in the other one of 2 i, 2 i + 1.
     wishes = [replace(each, pose=None) for each in questions(data, recipe.trajectories, seed=recipe.seed)]
+    # What people ask for, of a hole in the picture; a reference shows its subject in the other one of 2 i, 2 i + 1.
     named = [replace(each, filled=each.picture ^ int(each.kind is not None)) for each in wishes]
-    unnamed = [replace(each, filled=each.picture, text="") for each in wishes]
+    # With nothing given the picture is what is around the hole; every fourth one has any shape, and somebody goes on.
+    unnamed = [replace(each, filled=each.picture, text=SURROUNDINGS_PROMPT) for each in wishes]
+    named[::4] = [new if old.kind and not old.text else old for new, old in zip(unnamed[::4], named[::4], strict=True)]
     keypoints, sources = on_device(data.keypoints, unet.device), []
     for split, images, part in (("train", data.images, named), ("places", places, unnamed)):
         asked = Asked(part, recipe, replace(data, images=images), folder, unet, split=split)
