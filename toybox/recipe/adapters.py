@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -168,10 +169,8 @@ class Pairs:
 
     def batches(self, size: int, *, first: int) -> Iterator[TrainingBatch]:
         """Endless batches; the draws of batch n depend on n alone, so that a run can be resumed."""
-        number = first
-        while True:
+        for number in count(first):
             yield self.draw(size, torch.Generator().manual_seed(number))
-            number += 1
 
     def draw(self, size: int, generator: torch.Generator) -> TrainingBatch:
         """`size` random pairs, weighted by `loss_weights`."""
@@ -182,8 +181,7 @@ class Pairs:
 
     def whole_batch(self, rows: torch.Tensor) -> TrainingBatch:
         """The same batch for `rows` every time, all of a picture counted alike."""
-        generator = torch.Generator().manual_seed(0)
-        return self._batch(rows, generator)
+        return self._batch(rows, torch.Generator().manual_seed(0))
 
     def _batch(self, rows: torch.Tensor, generator: torch.Generator) -> TrainingBatch:
         other = torch.rand(len(rows), generator=generator) < self._other_view_share
