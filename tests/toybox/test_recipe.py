@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from ipa_app.adapter.files import load_adapter
 from ipa_app.errors import UserError
-from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.loading import load_model
 from toybox.recipe.autoencoder import half_crops, load_vae, new_vae, normalise_latents
 from toybox.recipe.cached import latents_of
@@ -71,6 +71,15 @@ def test_the_small_autoencoder_takes_the_place_of_the_large_one(work: Path) -> N
     pipe.vae = AutoencoderTiny.from_pretrained(work / "bundle" / "vae_tiny", dtype=torch.float32)
     picture = pipe("a red cat", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
     assert picture.size == (TINY.size, TINY.size)
+
+
+def test_what_the_app_is_told_of_the_bundle_is_what_ships(work: Path) -> None:
+    files = (folder / "ipa_studio.json" for folder in (work / "bundle", BUNDLED))
+    told, shipped = (json.loads(file.read_text("utf-8")) for file in files)
+    assert told | {"width": 256, "height": 256} == shipped
+    entry = entry_from_folder(work / "bundle", name="toybox")
+    assert entry.surroundings_prompt
+    assert entry.unknown_words(entry.surroundings_prompt) == []
 
 
 def test_the_bundle_tells_the_app_of_its_fast_way_as_the_lora_does_itself(work: Path) -> None:

@@ -20,7 +20,6 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from diffusers.utils import make_image_grid
 from PIL import Image
 from torch import nn
 from transformers import CLIPTextModel
@@ -33,7 +32,7 @@ from toybox.recipe.autoencoder import load_vae
 from toybox.recipe.backends import compile_for_gpu
 from toybox.recipe.cached import Captions, latents_of
 from toybox.recipe.data import Split, ToyData, cached_renders, load_or_draw
-from toybox.recipe.images import Rows, normal, on_device, take_rows
+from toybox.recipe.images import Rows, normal, on_device, save_samples, take_rows
 from toybox.recipe.loss_weights import loss_weights
 from toybox.recipe.settings import Recipe
 from toybox.recipe.tokenizer import load_tokenizer
@@ -147,9 +146,7 @@ def draw_text_samples(folder: Path, unet: UNet2DConditionModel, heldout: ToyData
         guidance_scale=GUIDANCE_SCALE,
         generator=[torch.Generator().manual_seed(seed) for seed in range(len(prompts))],
     ).images
-    path = folder / "samples" / "unet.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    make_image_grid(pictures, rows=1, cols=len(pictures)).save(path)
+    save_samples(folder / "samples" / "unet.png", pictures)
 
 
 def noised(
@@ -365,5 +362,5 @@ def _draw_pose_samples(
         guidance_scale=GUIDANCE_SCALE,
         generator=[torch.Generator().manual_seed(row) for row in rows],
     ).images
-    originals = map(Image.fromarray, heldout.images[1:16:2])
-    make_image_grid([*skeletons, *pictures, *originals], rows=3, cols=8).save(folder / "samples" / "controlnet.png")
+    originals = [Image.fromarray(heldout.images[row]) for row in rows]
+    save_samples(folder / "samples" / "controlnet.png", skeletons, pictures, originals)

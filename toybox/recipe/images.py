@@ -93,14 +93,19 @@ def to_pictures(batch: torch.Tensor) -> list[Image.Image]:
     return [Image.fromarray(image) for image in array.permute(0, 2, 3, 1).cpu().numpy()]
 
 
+def save_samples(path: Path, *rows: Sequence[Image.Image]) -> None:
+    """Write rows of as many pictures each as one picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make_image_grid([picture for row in rows for picture in row], rows=len(rows), cols=len(rows[0])).save(path)
+
+
 @torch.no_grad()
 def reconstruction_grid(vae: AutoencoderKL, images: np.ndarray, path: Path) -> dict[str, float]:
     """Held-out pictures (N, H, W, 3) above their reconstructions; returns the mean PSNR in dB over 64 of them."""
     device = next(vae.parameters()).device
     batch = pixels(images, torch.from_numpy(np.arange(0, min(128, len(images)), 2)), device)
     decoded = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in batch.split(16)])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    make_image_grid([*to_pictures(batch[:8]), *to_pictures(decoded[:8])], rows=2, cols=len(batch[:8])).save(path)
+    save_samples(path, to_pictures(batch[:8]), to_pictures(decoded[:8]))
     return {"psnr": psnr(decoded.clamp(-1, 1), batch)}
 
 

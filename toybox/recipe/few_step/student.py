@@ -18,7 +18,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from diffusers.utils import make_image_grid
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -35,7 +34,7 @@ from toybox.recipe.few_step.trajectories import (
     trajectory,
     velocity_between,
 )
-from toybox.recipe.images import log_figures, pixels, to_pictures
+from toybox.recipe.images import log_figures, pixels, save_samples, to_pictures
 from toybox.recipe.loss_weights import loss_weights
 from toybox.recipe.settings import Recipe
 from toybox.recipe.training import Figures, mixed_precision, part_of, pick_device, save_halves, train_module
@@ -178,9 +177,7 @@ class Leaps:
         leaps = partial(trajectory, self._networks, self._asked, steps=PHASES, is_guided=False)
         drawn = torch.cat([leaps(rows)[-1] for rows in parts])
         meant = states_at(self._states, self._heldout, torch.full((len(drawn),), NUM_INFERENCE_STEPS)).to(self._device)
-        pictures = [to_pictures(vae.decode(each[:SHOWN]).sample) for each in (meant, drawn)]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        make_image_grid([*pictures[0], *pictures[1]], rows=2, cols=len(pictures[0])).save(path)
+        save_samples(path, *(to_pictures(vae.decode(each[:SHOWN]).sample) for each in (meant, drawn)))
         return {"beside": round(float((drawn - meant).square().mean().sqrt()), 4)}
 
 

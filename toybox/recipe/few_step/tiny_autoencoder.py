@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler
-from diffusers.utils import make_image_grid
 
 from ipa_app.runtime import written_whole
 from toybox.recipe.autoencoder import CROP_UNTIL, half_crops, load_vae, noise_augmented, picture_loss
@@ -21,7 +20,7 @@ from toybox.recipe.backends import tuned_backends
 from toybox.recipe.data import ToyData
 from toybox.recipe.denoiser import NUM_INFERENCE_STEPS
 from toybox.recipe.few_step.trajectories import decoded, load_trajectories, picture_between
-from toybox.recipe.images import log_figures, on_device, pixels, psnr, to_pictures
+from toybox.recipe.images import log_figures, on_device, pixels, psnr, save_samples, to_pictures
 from toybox.recipe.settings import Recipe
 from toybox.recipe.training import Figures, mixed_precision, pick_device, train_module
 
@@ -156,7 +155,5 @@ def _compare(vae: AutoencoderKL, tiny: AutoencoderTiny, latents: torch.Tensor, p
         large.append(vae.decode(part).sample.clamp(-1, 1))
         small.append(tiny.decode(part).sample.clamp(-1, 1))
         back.append(tiny.decode(tiny.encode(large[-1]).latents).sample.clamp(-1, 1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shown = [picture for batch in (large[0], small[0]) for picture in to_pictures(batch[:SHOWN])]
-    make_image_grid(shown, rows=2, cols=len(shown) // 2).save(path)
+    save_samples(path, to_pictures(large[0][:SHOWN]), to_pictures(small[0][:SHOWN]))
     return {"psnr": psnr(torch.cat(small), torch.cat(large)), "round trip": psnr(torch.cat(back), torch.cat(large))}
