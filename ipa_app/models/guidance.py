@@ -31,6 +31,7 @@ class GuidedSteps:
         """
         self._guided = guided
         self._is_everywhere = all(step in each for each in guided for step in range(steps))
+        self._conditions: dict[tuple[int, ...], Tensor] = {}
         self.at_step(0)
 
     def at_step(self, step: int) -> None:
@@ -39,7 +40,7 @@ class GuidedSteps:
         guided = [row for row, steps in enumerate(self._guided) if step in steps]
         needed = [*guided, *range(count, 2 * count)]
         self._is_whole = len(guided) == count
-        self._needed = torch.tensor(needed)
+        self._needed, self._chosen = torch.tensor(needed), tuple(needed)
         # A side that is not computed is as the other one: `u + g * (c - u)` is c then, exactly.
         taken = [row if row in needed else row + count for row in range(2 * count)]
         self._places = torch.tensor([needed.index(row) for row in taken])
@@ -97,10 +98,18 @@ class GuidedSteps:
             self._rows(sample),
             timestep,
             encoder_hidden_states=self._rows(encoder_hidden_states),
-            controlnet_cond=self._rows(controlnet_cond),
+            controlnet_cond=self._condition(controlnet_cond),
             added_cond_kwargs=self._rows_of_each(added_cond_kwargs),
             **others,
         )
+
+    def _condition(self, values: Tensor) -> Tensor:
+        """Select the needed rows of what is the same in every step; where they are those of before, the same tensor."""
+        if self._is_whole:
+            return values
+        if self._chosen not in self._conditions:
+            self._conditions[self._chosen] = self._rows(values)
+        return self._conditions[self._chosen]
 
     def _rows(self, values: Tensor) -> Tensor:
         return values if self._is_whole else values.index_select(0, self._needed.to(values.device))

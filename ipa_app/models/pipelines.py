@@ -13,7 +13,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from ipa_app.models.families import CONTROLNET_TASKS, Family, PipelineTask
-from ipa_app.models.latents import Generators, encode
+from ipa_app.models.latents import Generators, encode, unseen_latents
 
 
 class StartsFromPictures:
@@ -45,12 +45,35 @@ class StartsFromPictures:
 
 
 class PaintsIntoPictures:
-    """Mixed into pipelines that inpaint: the picture around the mask is encoded as `encode` does it."""
+    """Mixed into pipelines that inpaint: what they paint into is encoded as `encode` does it, and once."""
 
     family: Family
     vae: AutoencoderKL
 
+    def prepare_mask_latents(
+        self,
+        mask: Tensor,
+        masked_image: Tensor,
+        batch_size: int,
+        height: int,
+        width: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        generator: Generators,
+        *others: Any,
+    ) -> tuple[Tensor, Tensor]:
+        """Bring the mask to the latents' size.
+
+        diffusers encodes what is around it for any UNet. Those that have inputs for that are not drawn with here.
+        """
+        upcast = self.family.needs_upcast(self.vae)
+        unseen = unseen_latents(self.vae, masked_image.to(device, dtype), generator=generator, upcast=upcast)
+        prepare: Any = getattr(super(), "prepare_mask_latents")  # noqa: B009 - of the class beside this one
+        return prepare(mask, unseen, batch_size, height, width, dtype, device, generator, *others)
+
     def _encode_vae_image(self, image: Tensor, generator: Generators) -> Tensor:
+        if image.shape[1] == self.vae.config.latent_channels:
+            return image
         return encode(self.vae, image, generator=generator, upcast=self.family.needs_upcast(self.vae))
 
 

@@ -34,18 +34,42 @@ function repaint() {
   follow();
 }
 
+// PixiJS, which draws the editors, tells its developers' tools of each of its canvases by this name.
+if (!window.ipaCanvases) {
+  const [canvases, told] = [new Set(), window.__PIXI_APP_INIT__];
+  window.ipaCanvases = canvases;
+  window.__PIXI_APP_INIT__ = (app, ...others) => {
+    canvases.add(app);
+    told?.(app, ...others);
+  };
+}
+
+// An editor draws itself anew for half a second after each stroke, in which the browser does not come to gathering what
+// was painted. Once is enough; the next event of the mouse wakes it.
+function rest(canvas) {
+  requestAnimationFrame(() => {
+    for (const app of window.ipaCanvases) {
+      if (!app.renderer) window.ipaCanvases.delete(app); // taken away, with its picture
+      else if (app.canvas === canvas) app.ticker.stop();
+    }
+  });
+}
+
 if (editors.length) {
   const isIn = (event) => event.target.closest?.(editors.join());
   const isButton = (event) => isIn(event) && event.target.closest("button");
-  let stroke = false;
+  let stroke = null;
   window.addEventListener("ipa-repainted", repaint);
   // An editor tells nobody of a stroke unless it sends all its pictures at each of them. One may end outside of it; and
   // what its buttons do is done when they have been clicked.
-  window.addEventListener("pointerdown", (event) => { stroke = Boolean(isIn(event)); }, true);
+  window.addEventListener("pointerdown", (event) => { stroke = isIn(event) ? event.target : null; }, true);
   for (const end of ["pointerup", "pointercancel"]) {
     window.addEventListener(end, () => {
-      if (stroke) repaint();
-      stroke = false;
+      if (stroke) {
+        rest(stroke);
+        repaint();
+      }
+      stroke = null;
     });
   }
   window.addEventListener("click", (event) => { if (isButton(event)) repaint(); });

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    DDIMScheduler,
+    EulerAncestralDiscreteScheduler,
+    SchedulerMixin,
     StableDiffusionControlNetInpaintPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLControlNetInpaintPipeline,
     StableDiffusionXLPipeline,
 )
 from PIL import Image
+from torch import nn
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.metadata import pack_inputs, read_request
@@ -52,6 +57,12 @@ class Studio:
     folder: Path
     engine: Engine
     pipeline: Any
+
+    @property
+    def inpainting(self) -> Any:
+        """What the model draws in holes with, which each drawing has a copy of."""
+        model = self.engine.manager.get("toybox", TIMEOUT_S)
+        return model.controlnets.pipeline(model.entry.controlnet("inpaint"))
 
     def draw(self, **fields: Any) -> GenerateResult:
         return self.engine.submit(GenerateRequest(**{"seed": 5, **fields})).result(TIMEOUT_S)
@@ -110,11 +121,40 @@ def by_diffusers(studio: Studio) -> Image.Image:
     return Image.composite(drawn, PICTURE, MASK)
 
 
-def test_it_draws_what_it_draws_in_diffusers(studio: Studio) -> None:
+@pytest.mark.parametrize("scheduler", [DDIMScheduler, EulerAncestralDiscreteScheduler])
+def test_it_draws_what_it_draws_in_diffusers(
+    studio: Studio, scheduler: type[SchedulerMixin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = studio.pipeline.scheduler.config
+    for pipeline in (studio.inpainting, studio.pipeline):
+        monkeypatch.setattr(pipeline, "scheduler", scheduler.from_config(config))
     drawn, without = (studio.draw(**HOLE, **GIVEN, surroundings=on).images[0] for on in (True, False))
     expected = np.asarray(by_diffusers(studio), int)
     assert np.abs(np.asarray(drawn, int) - expected).max() <= 1
     assert np.abs(np.asarray(without, int) - expected).max() > 1
+
+
+def test_nothing_is_done_twice(studio: Studio) -> None:
+    vae, controlnet = studio.inpainting.vae, studio.inpainting.controlnet
+    calls = {"encoder": 0, "condition": 0, "controlnet": 0}
+    watched = {"encoder": vae.encoder, "condition": controlnet.controlnet_cond_embedding.conv_in}
+    with ExitStack() as hooks:
+        for name, module in {**watched, "controlnet": controlnet}.items():
+            hooks.enter_context(_counted(module, calls, name))
+        studio.draw(**HOLE, **GIVEN, steps=4)
+        assert calls == {"encoder": 1, "condition": 1, "controlnet": 4}
+        studio.draw(**{**HOLE, "mask": MASK.rotate(90)}, **GIVEN, steps=4)
+        assert calls == {"encoder": 2, "condition": 2, "controlnet": 8}, "another request has its own"
+
+
+@contextmanager
+def _counted(module: nn.Module, calls: dict[str, int], name: str) -> Iterator[None]:
+    def count(*_: Any) -> None:
+        calls[name] += 1
+
+    hook = module.register_forward_pre_hook(count)
+    yield
+    hook.remove()
 
 
 def test_holes_share_a_batch_and_each_is_drawn_as_alone(studio: Studio) -> None:
