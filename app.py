@@ -6,8 +6,9 @@ import logging
 import os
 from pathlib import Path
 
-from ipa_app.runtime import is_on, temporary_folder, thread_count, whole_number
+from ipa_app.runtime import is_on, limit_malloc_arenas, temporary_folder, thread_count, whole_number
 
+limit_malloc_arenas()
 # The environment is read when the libraries are imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # Gradio would keep ten thousand calls, and sum all of them up after each one, for a page that is not served.

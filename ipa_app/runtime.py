@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import tempfile
@@ -15,6 +16,11 @@ from ipa_app.errors import UserError
 BUILD_LOCK = threading.RLock()
 """Held while a network is built. While from_pretrained() runs, diffusers has torch build every module of the process
 without weights, whatever thread builds it; and two loads that overlap would leave it so for ever."""
+
+_NICENESS = 5
+_ARENAS = 2
+# Source: glibc's malloc.h.
+_M_ARENA_MAX = -8
 
 
 def is_on(environment: Mapping[str, str], variable: str) -> bool:
@@ -55,6 +61,29 @@ def thread_count(processes: int = 1) -> int:
         processes: that draw on this machine, and share the rest.
     """
     return max(1, ((os.cpu_count() or 1) - 1) // processes)
+
+
+def yield_to_others() -> None:
+    """Let others have a core first that this thread would take, and those which it begins from now on.
+
+    Where there are no threads of their own niceness, as on macOS, that counts for the whole process; nothing is done on
+    Windows, which has none.
+    """
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
+
+
+def limit_malloc_arenas() -> None:
+    """Have the threads of this process share few of glibc's heaps, unless its MALLOC_ARENA_MAX says how many there are.
+
+    Each heap keeps what its busiest moment took, and glibc makes eight for each core: with a thread for whoever waits,
+    memory would grow for hours. Nothing is drawn more slowly. For the beginning of a process, before it has threads.
+    """
+    if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
+        # Another C library may have no such setting.
+        set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+        if set_option is not None:
+            set_option(_M_ARENA_MAX, _ARENAS)
 
 
 @contextmanager

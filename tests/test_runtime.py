@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import stat
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -31,6 +34,37 @@ def test_what_is_neither_is_refused() -> None:
 def test_a_limit_that_is_no_number_is_refused_by_its_name(text: str) -> None:
     with pytest.raises(UserError, match="IPA_MOST_WAITING is .*; it must be a whole number of at least 1"):
         whole_number({"IPA_MOST_WAITING": text}, "IPA_MOST_WAITING", 5)
+
+
+# Ten threads that take more than Python's own small objects, and what glibc says of its heaps then.
+_THREADS = """
+import ctypes, threading
+from ipa_app.runtime import limit_malloc_arenas
+
+limit_malloc_arenas()
+together = threading.Barrier(10)
+
+def take():
+    together.wait()
+    taken = [bytearray(50_000) for _ in range(20)]
+    together.wait()
+
+threads = [threading.Thread(target=take) for _ in range(10)]
+[each.start() for each in threads]
+[each.join() for each in threads]
+libc = ctypes.CDLL(None)
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+libc.fflush(None)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have heaps of another kind")
+@pytest.mark.parametrize(("environment", "fewest", "most"), [({}, 1, 2), ({"MALLOC_ARENA_MAX": "5"}, 3, 5)], ids=str)
+def test_threads_share_heaps_unless_somebody_says_how_many(environment: dict[str, str], fewest: int, most: int) -> None:
+    before = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    command = [sys.executable, "-c", _THREADS]
+    ended = subprocess.run(command, env=before | environment, capture_output=True, text=True, check=True, timeout=60)
+    assert fewest <= len(re.findall("<heap nr", ended.stdout)) <= most
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the system's temporary folder is each user's own there")

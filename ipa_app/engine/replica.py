@@ -34,7 +34,8 @@ from ipa_app.models.adapter_set import ADAPTERS_VARIABLE, AdapterSet
 from ipa_app.models.catalog import catalog
 from ipa_app.models.entry import AdapterEntry
 from ipa_app.models.manager import ModelManager
-from ipa_app.runtime import is_on, written_whole
+from ipa_app.models.memory import best_device
+from ipa_app.runtime import is_on, limit_malloc_arenas, written_whole, yield_to_others
 
 logger = logging.getLogger(__name__)
 
@@ -93,12 +94,17 @@ class Replica:
 
     def __init__(self) -> None:
         """Begin without a loaded model; the settings are the variables of this process."""
+        limit_malloc_arenas()
         self._brought = tempfile.TemporaryDirectory(prefix="ipa-adapters-")
         if ray.util.get_node_ip_address() == "127.0.0.1":
             listen_on_loopback()
+        device = os.environ.get("IPA_DEVICE") or best_device()
+        if device == "cpu":
+            # What draws takes all of a core, and the front and Ray need little of one, but at once.
+            yield_to_others()
         self._manager = ModelManager(
             catalog(),
-            os.environ.get("IPA_DEVICE") or None,
+            device,
             exact=is_on(os.environ, "IPA_EXACT"),
             adapters=AdapterSet(os.environ.get(ADAPTERS_VARIABLE, "")),
         )

@@ -29,6 +29,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 PICTURE = "#live-picture img"
 SWITCH = "#live input"
+# Whether, two frames on, no editor draws itself any more.
+RESTS = """() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(
+    () => resolve([...window.ipaCanvases].every((each) => !each.ticker.started))
+)))"""
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +212,7 @@ def test_the_picture_follows_the_mask_stroke_by_stroke(
         page.mouse.down()
         page.mouse.move(x + 20, y + 20, steps=4)
         page.mouse.up()
+        assert page.evaluate(RESTS), "the editor does not draw itself on while what was painted is gathered"
         page.wait_for_function("([s, old]) => document.querySelector(s)?.src !== old", arg=[PICTURE, before])
         masks.append(newest(page, engine).mask)
         assert len(uploads) == 3, "the editor's picture, its layer and both together are gathered once"

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import random
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,6 +144,14 @@ def test_both_replicas_draw_at_once(cluster: Engine) -> None:
     until(lambda: [each.drawing for each in cluster.device.reports()] == [1, 1])
     for job in jobs:
         job.cancel()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness of their own there")
+def test_what_draws_on_a_processor_lets_the_front_go_first(cluster: Engine) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    for replica in living(cluster):
+        threads = psutil.Process(pid_of(replica)).threads()
+        assert max(os.getpriority(os.PRIO_PROCESS, each.id) for each in threads) > own
 
 
 def test_an_adapter_that_a_visitor_brings_travels_with_the_request(

@@ -38,8 +38,8 @@ from ipa_app.ui.studio import Studio
 from ipa_app.ui.tabs.shared import Tab, TaskTab, finish_tab, help_text, subheading
 from ipa_app.ui.uploads import file_path, painted_files
 
-_COPY_SIDE = 768
-_BRUSH = 72
+_COPY_SIDE = 512
+_BRUSH = 48
 _LARGE_SHARE = 0.5
 
 
