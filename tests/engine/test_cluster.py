@@ -44,6 +44,8 @@ pytestmark = [
 
 WISH = {"task": "mix", "prompt": "a cat", "model": "toybox"}
 LONG = {**WISH, "steps": 100, "count": 4, "seed": 5}
+# So long that who draws it is known, which replicas report once a second, before it is done.
+LONGER = {**LONG, "count": 8}
 
 
 @pytest.fixture(scope="module")
@@ -215,12 +217,12 @@ def test_a_model_is_drawn_with_where_it_is_in_memory(cluster: Engine) -> None:
 
 
 def test_a_replica_that_is_killed_loses_nothing_and_its_visitor_is_told(cluster: Engine, here: Engine) -> None:
-    job, drawer = begun(cluster, GenerateRequest(**LONG))
+    job, drawer = begun(cluster, GenerateRequest(**LONGER))
     drawer.kill()
     result = job.result(TIMEOUT_S)
     assert "the process that drew this has ended; it is drawn anew" in told(job)
     assert [note.key for note in result.notes] == ["cluster.drawn_anew"]
-    assert pixels(result) == pixels(here.submit(GenerateRequest(**LONG)).result(TIMEOUT_S))
+    assert pixels(result) == pixels(here.submit(GenerateRequest(**LONGER)).result(TIMEOUT_S))
     until(lambda: len(living(cluster)) >= 2)
 
 
@@ -260,15 +262,15 @@ def test_however_ray_says_that_a_replica_has_ended_it_is_drawn_anew(cluster: Eng
 
 
 def test_a_replica_that_is_stuck_is_ended(cluster: Engine, here: Engine) -> None:
-    job, stuck = begun(cluster, GenerateRequest(**LONG))
+    job, stuck = begun(cluster, GenerateRequest(**LONGER))
     stuck.send_signal(signal.SIGSTOP)
-    assert pixels(job.result(TIMEOUT_S)) == pixels(here.submit(GenerateRequest(**LONG)).result(TIMEOUT_S))
+    assert pixels(job.result(TIMEOUT_S)) == pixels(here.submit(GenerateRequest(**LONGER)).result(TIMEOUT_S))
     psutil.wait_procs([stuck], timeout=TIMEOUT_S)
     assert not stuck.is_running()
 
 
 def test_what_ends_replica_after_replica_is_given_up(cluster: Engine) -> None:
-    job, _ = begun(cluster, GenerateRequest(**{**LONG, "count": 8}))
+    job, _ = begun(cluster, GenerateRequest(**LONGER))
     killed: set[int] = set()
     while not job.done:
         for pid in [pid_of(each) for each in living(cluster) if each.drawing]:
