@@ -34,7 +34,6 @@ from ipa_app.models.adapter_set import ADAPTERS_VARIABLE, AdapterSet
 from ipa_app.models.catalog import catalog
 from ipa_app.models.entry import AdapterEntry
 from ipa_app.models.manager import ModelManager
-from ipa_app.models.memory import best_device
 from ipa_app.runtime import is_on, limit_malloc_arenas, written_whole, yield_to_others
 
 logger = logging.getLogger(__name__)
@@ -98,16 +97,15 @@ class Replica:
         self._brought = tempfile.TemporaryDirectory(prefix="ipa-adapters-")
         if ray.util.get_node_ip_address() == "127.0.0.1":
             listen_on_loopback()
-        device = os.environ.get("IPA_DEVICE") or best_device()
-        if device == "cpu":
-            # What draws takes all of a core, and the front and Ray need little of one, but at once.
-            yield_to_others()
         self._manager = ModelManager(
             catalog(),
-            device,
+            os.environ.get("IPA_DEVICE") or None,
             exact=is_on(os.environ, "IPA_EXACT"),
             adapters=AdapterSet(os.environ.get(ADAPTERS_VARIABLE, "")),
         )
+        if self._manager.device == "cpu":
+            # What draws takes all of a core, and the front and Ray need little of one, but at once.
+            yield_to_others()
         self._settings = ClusterSettings.from_environment(os.environ)
         self._engine = Engine(self._manager, batch_limit=self._settings.batch or None)
         self._name = ray.get_runtime_context().get_actor_name() or ""

@@ -40,7 +40,7 @@ class GuidedSteps:
         guided = [row for row, steps in enumerate(self._guided) if step in steps]
         needed = [*guided, *range(count, 2 * count)]
         self._is_whole = len(guided) == count
-        self._needed, self._chosen = torch.tensor(needed), tuple(needed)
+        self._needed = torch.tensor(needed)
         # A side that is not computed is as the other one: `u + g * (c - u)` is c then, exactly.
         taken = [row if row in needed else row + count for row in range(2 * count)]
         self._places = torch.tensor([needed.index(row) for row in taken])
@@ -107,9 +107,10 @@ class GuidedSteps:
         """Select the needed rows of what is the same in every step; where they are those of before, the same tensor."""
         if self._is_whole:
             return values
-        if self._chosen not in self._conditions:
-            self._conditions[self._chosen] = self._rows(values)
-        return self._conditions[self._chosen]
+        needed = tuple(self._needed.tolist())
+        if needed not in self._conditions:
+            self._conditions[needed] = self._rows(values)
+        return self._conditions[needed]
 
     def _rows(self, values: Tensor) -> Tensor:
         return values if self._is_whole else values.index_select(0, self._needed.to(values.device))

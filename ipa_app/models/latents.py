@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
@@ -69,25 +68,6 @@ def encode(vae: AutoencoderKL, pixels: Tensor, *, generator: Generators = None, 
         else:
             latents = retrieve_latents(vae.encode(given), generator=generator)
     return scaled(latents.to(pixels.dtype), vae.config)
-
-
-def unseen_latents(vae: AutoencoderKL, pixels: Tensor, *, generator: Generators, upcast: bool = False) -> Tensor:
-    """Return latents that stand for pixels where nobody looks at them, and leave each generator as `encode` would.
-
-    Args:
-        vae: whose latents they would be.
-        pixels: (batch, 3, height, width).
-        generator: as for `encode`.
-        upcast: as for `encode`.
-
-    Returns:
-        (batch, channels, height / factor, width / factor), numbers without a meaning.
-    """
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
-    shape = (vae.config.latent_channels, pixels.shape[-2] // factor, pixels.shape[-1] // factor)
-    each = list(generator) if isinstance(generator, Sequence) else generator
-    dtype = torch.float32 if upcast else pixels.dtype
-    return randn_tensor((len(pixels), *shape), generator=each, device=pixels.device, dtype=dtype).to(pixels.dtype)
 
 
 def decode(vae: AutoencoderKL | AutoencoderTiny, latents: Tensor, *, upcast: bool = False) -> Tensor:

@@ -82,6 +82,14 @@ class ModelManager(Models):
         """Whether pictures are to equal those of another processor, and those drawn beside others."""
         return self._exact
 
+    @property
+    def device(self) -> str:
+        """The torch device that models are loaded to."""
+        # Imported here, as torch takes many seconds, and the page should be up before.
+        from ipa_app.models.memory import best_device
+
+        return self._device or best_device()
+
     def state(self, name: str) -> ModelState:
         """Return where a model stands; see `Models`."""
         self.entry(name)
@@ -217,9 +225,9 @@ class ModelManager(Models):
         report(0.0, Message("doing.starting"))
         # Imported here, in the background: these take many seconds, and the page should be up before.
         from ipa_app.models.loading import load_model
-        from ipa_app.models.memory import best_device, default_dtype
+        from ipa_app.models.memory import default_dtype
 
-        device = self._device or best_device()
+        device = self.device
         return load_model(entry, device=device, dtype=default_dtype(device, exact=self._exact), report=report)
 
     def _make_room(self, name: str) -> None:

@@ -13,7 +13,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from ipa_app.models.families import CONTROLNET_TASKS, Family, PipelineTask
-from ipa_app.models.latents import Generators, encode, unseen_latents
+from ipa_app.models.latents import Generators, encode
 
 
 class StartsFromPictures:
@@ -49,6 +49,7 @@ class PaintsIntoPictures:
 
     family: Family
     vae: AutoencoderKL
+    vae_scale_factor: int
 
     def prepare_mask_latents(
         self,
@@ -64,16 +65,20 @@ class PaintsIntoPictures:
     ) -> tuple[Tensor, Tensor]:
         """Bring the mask to the latents' size.
 
-        diffusers encodes what is around it for any UNet. Those that have inputs for that are not drawn with here.
+        diffusers encodes what is around it for any UNet. Those that have inputs for that are not drawn with here, and
+        the others never look at it: numbers that the encoding's sample would take from each generator stand for it.
         """
-        upcast = self.family.needs_upcast(self.vae)
-        unseen = unseen_latents(self.vae, masked_image.to(device, dtype), generator=generator, upcast=upcast)
-        prepare: Any = getattr(super(), "prepare_mask_latents")  # noqa: B009 - of the class beside this one
-        return prepare(mask, unseen, batch_size, height, width, dtype, device, generator, *others)
+        size = (height // self.vae_scale_factor, width // self.vae_scale_factor)
+        shape = (len(masked_image), self.vae.config.latent_channels, *size)
+        sampled = torch.float32 if self.family.needs_upcast(self.vae) else dtype
+        unseen = randn_tensor(shape, generator=generator, device=device, dtype=sampled).to(dtype)
+        return super().prepare_mask_latents(  # pyright: ignore[reportAttributeAccessIssue] - of the class beside this one
+            mask, unseen, batch_size, height, width, dtype, device, generator, *others
+        )
 
     def _encode_vae_image(self, image: Tensor, generator: Generators) -> Tensor:
         if image.shape[1] == self.vae.config.latent_channels:
-            return image
+            return image  # what stands for latents, of above
         return encode(self.vae, image, generator=generator, upcast=self.family.needs_upcast(self.vae))
 
 

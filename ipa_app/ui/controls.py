@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from PIL import Image
 
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.imaging.cropping import fitted_size
 from ipa_app.messages import Message, english
 from ipa_app.options import Option, options
 from ipa_app.ui.language.markup import said
-from ipa_app.ui.pictures import show_anywhere
+from ipa_app.ui.pictures import keep_picture, show_anywhere
 
 if TYPE_CHECKING:
     from ipa_app.models.entry import ModelEntry
@@ -23,6 +25,10 @@ AT_ONCE: dict[str, Any] = {"queue": False, **PRIVATE}
 CHECKED: dict[str, Any] = {"concurrency_limit": None, **PRIVATE}
 """For what may raise gr.Error, whose sentence only comes through the queue. Nobody waits there: the engine has the
 queue of what is drawn."""
+
+# Of a mask's canvas, in pixels. A larger one takes a browser longer to gather, and is shown smaller than it is.
+_CANVAS_SIDE = 512
+_BRUSH = 48
 
 
 def control(option: Option | str, **properties: Any) -> Any:
@@ -119,15 +125,13 @@ def _styles_of(entry: ModelEntry) -> list[tuple[str, str]]:
     return [(Message("page.style.none"), ""), *((style_title(name), name) for name in entry.styles)]
 
 
-def mask_editor(label: Message, *, elem_id: str, colour: str, side: int, brush: int, height: int) -> gr.ImageEditor:
+def mask_editor(label: Message, *, elem_id: str, colour: str, height: int) -> gr.ImageEditor:
     """Return an area to paint a mask in, with one colour, and nothing else to do in it.
 
     Args:
         label: what is painted.
         elem_id: of the area.
         colour: of the brush, as "#rrggbb".
-        side: of the canvas, in pixels, where there is no picture on it.
-        brush: its width and the rubber's, in pixels of the picture.
         height: in pixels.
     """
     return gr.ImageEditor(
@@ -139,13 +143,19 @@ def mask_editor(label: Message, *, elem_id: str, colour: str, side: int, brush: 
         sources=(),
         transforms=(),
         layers=False,
-        brush=gr.Brush(colors=[colour], color_mode="fixed", default_size=brush),
-        eraser=gr.Eraser(default_size=brush),
-        canvas_size=(side, side),
+        brush=gr.Brush(colors=[colour], color_mode="fixed", default_size=_BRUSH),
+        eraser=gr.Eraser(default_size=_BRUSH),
+        canvas_size=(_CANVAS_SIDE, _CANVAS_SIDE),
         height=height,
         buttons=["fullscreen"],
         interactive=True,
     )
+
+
+def on_canvas(picture: Image.Image) -> dict[str, Any]:
+    """Return what such an area shows: a copy of a picture, of a size that is handy to paint on, and nothing painted."""
+    copy = picture.resize(fitted_size(picture.size, (_CANVAS_SIDE, _CANVAS_SIDE)))
+    return {"background": keep_picture(copy), "layers": [], "composite": None}
 
 
 def mask_box(label: Message, *, elem_id: str, height: int) -> tuple[gr.Accordion, gr.Image]:

@@ -13,10 +13,9 @@ from ipa_app.engine.references import MOST_REFERENCES, Reference, RegionName, sl
 from ipa_app.engine.regions import REGION_COLOURS, show_regions
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
-from ipa_app.imaging.cropping import fitted_size
 from ipa_app.messages import Message
 from ipa_app.options import options
-from ipa_app.ui.controls import AT_ONCE, CHECKED, control, mask_box, mask_editor
+from ipa_app.ui.controls import AT_ONCE, CHECKED, control, mask_box, mask_editor, on_canvas
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import checked_values, read_references, reference_name
 from ipa_app.ui.language.markup import said
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
 Update = dict[Any, Any]
 
-_SIDE = 512
-_BRUSH = 48
 _WHITE = (255, 255, 255)
 
 
@@ -84,8 +81,6 @@ def region_panel(number: int) -> RegionPanel:
             Message("page.region.editor_label"),
             elem_id=f"region-editor-{number}",
             colour=f"#{bytes(REGION_COLOURS[number - 1]).hex()}",
-            side=_SIDE,
-            brush=_BRUSH,
             height=340,
         )
         softness = control(options(Reference)["region_softness"], elem_id=f"region-softness-{number}")
@@ -115,7 +110,7 @@ def fill_region(panel: RegionPanel, mask: Image.Image | None, *, region: RegionN
     ground = Image.new("RGB", mask.size, _WHITE)
     return updates | {
         panel.box: gr.update(visible=True),
-        panel.editor: _canvas(ground),
+        panel.editor: on_canvas(ground),
         panel.file: keep_picture(mask),
         panel.fold: gr.update(open=True),
         panel.shown: "",
@@ -153,11 +148,11 @@ def _connect_canvas(slot: Slot, *, shape: Mapping[str, Any], regions: Regions) -
                 # What was laid out stays in the page, with what is in it. Gradio would show what never was.
                 return [_shown(region != "everywhere"), _shown(False) if painted else gr.skip(), gr.skip()]
             is_new = painted_files(painted, field="region_mask") is None
-            return [_shown(True), _shown(True), _canvas(regions.ground(task, sent)) if is_new else gr.skip()]
+            return [_shown(True), _shown(True), on_canvas(regions.ground(task, sent)) if is_new else gr.skip()]
 
     def clear(task: str, **sent: Any) -> Any:
         with explained():
-            return _canvas(regions.ground(task, sent))
+            return on_canvas(regions.ground(task, sent))
 
     chosen, outputs = slot.controls["region"].input, [panel.words_box, panel.box, panel.editor]
     chosen(choose, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **CHECKED)
@@ -209,9 +204,3 @@ def _named(number: int, colour: tuple[int, int, int], reference: Reference) -> s
 def _shown(is_visible: bool) -> dict[str, Any]:
     """Show what is in the page in any case, with what is in it, or hide it."""
     return gr.update(visible=True if is_visible else "hidden")
-
-
-def _canvas(ground: Image.Image) -> dict[str, Any]:
-    """Return what the editor shows: a handy copy of a ground, with nothing painted on it."""
-    copy = ground.resize(fitted_size(ground.size, (_SIDE, _SIDE)))
-    return {"background": keep_picture(copy), "layers": [], "composite": None}

@@ -20,7 +20,7 @@ _STILL = """() => new Promise((resolve) => {
     let timer;
     function again() {
         clearTimeout(timer);
-        timer = setTimeout(look, 100);
+        timer = setTimeout(look, 250);
     }
     function look() {
         if (window.unfinished?.size) return again();

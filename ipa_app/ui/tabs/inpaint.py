@@ -26,7 +26,7 @@ from ipa_app.imaging.transparency import note_of_transparency, on_white, opacity
 from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
 from ipa_app.options import options
-from ipa_app.ui.controls import AT_ONCE, CHECKED, control, controls, mask_box, mask_editor, picture_input
+from ipa_app.ui.controls import AT_ONCE, CHECKED, control, controls, mask_box, mask_editor, on_canvas, picture_input
 from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import build_request, checked_values, open_upload
@@ -38,8 +38,6 @@ from ipa_app.ui.studio import Studio
 from ipa_app.ui.tabs.shared import Tab, TaskTab, finish_tab, help_text, subheading
 from ipa_app.ui.uploads import file_path, painted_files
 
-_COPY_SIDE = 512
-_BRUSH = 48
 _LARGE_SHARE = 0.5
 
 
@@ -127,7 +125,7 @@ def _from_example(example: Example) -> dict[str, Any]:
 
 def _editor() -> gr.ImageEditor:
     label, colour = Message("page.inpaint.editor_label"), "#ff2d78"
-    return mask_editor(label, elem_id="inpaint-editor", colour=colour, side=_COPY_SIDE, brush=_BRUSH, height=460)
+    return mask_editor(label, elem_id="inpaint-editor", colour=colour, height=460)
 
 
 def _paintable_copy(payload: Any, shown: str | None) -> tuple[Any, Any, Any, Any, str | None]:
@@ -142,10 +140,7 @@ def _paintable_copy(payload: Any, shown: str | None) -> tuple[Any, Any, Any, Any
         if path == shown:
             return gr.skip(), gr.skip(), gr.skip(), gr.skip(), shown
         opened = open_upload(payload, field="image", name=Message("upload.this"))
-        copy = on_white(opened.image)
-        factor = _COPY_SIDE / max(copy.size)
-        copy = copy.resize((max(1, round(copy.width * factor)), max(1, round(copy.height * factor))))
-        value = {"background": keep_picture(copy), "layers": [], "composite": None}
+        value = on_canvas(on_white(opened.image))
         notes = [*opened.notes, *([note_of_transparency(Message("upload.this"))] if opacity_of(opened.image) else [])]
         return gr.update(visible=False), gr.update(visible=True), notes_html(notes), value, path
 
