@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from ipa_app.runtime import is_on, limit_malloc_arenas, temporary_folder, thread_count, whole_number
+from ipa_app.runtime import compile_backend, is_on, limit_malloc_arenas, temporary_folder, thread_count, whole_number
 
 limit_malloc_arenas()
 # The environment is read when the libraries are imported.
@@ -42,7 +42,11 @@ FINISH_SECONDS = whole_number(os.environ, "IPA_FINISH_SECONDS", 60)
 THREADS = LIMITS.total + 64
 
 engine = build_engine(
-    catalog(), device=os.environ.get("IPA_DEVICE") or None, exact=is_on(os.environ, "IPA_EXACT"), limits=LIMITS
+    catalog(),
+    device=os.environ.get("IPA_DEVICE") or None,
+    exact=is_on(os.environ, "IPA_EXACT"),
+    compile_backend=compile_backend(os.environ),
+    limits=LIMITS,
 )
 manager = engine.manager
 keeper = build_keeper(open_library(os.environ), shows=is_shown(os.environ))

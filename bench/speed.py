@@ -1,6 +1,6 @@
 """How fast the app draws with the bundled model, beside plain diffusers on the same machine in the same run.
 
-    python -m bench.speed [--rounds 7] [--json bench/results/speed/NAME.json]
+    python -m bench.speed [--rounds 7] [--compiled] [--json bench/results/speed/NAME.json]
     python -m bench.speed --table bench/results/speed/NAME.json
 
 Both work in this process, in turn, on as many threads as the app takes; plain diffusers in single precision, with 20
@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -73,16 +74,22 @@ class PlainDiffusers:
 class Studio:
     """The app's engine, without its page."""
 
-    def __init__(self, *, exact: bool = False, batch_limit: int | None = None) -> None:
+    def __init__(
+        self, *, exact: bool = False, batch_limit: int | None = None, compile_backend: str | None = None
+    ) -> None:
         """Load the bundled model.
 
         Args:
             exact: as with `IPA_EXACT=1`.
             batch_limit: most pictures in one batch; None for what the app takes by itself.
+            compile_backend: what its UNet is compiled with, "inductor" with `IPA_COMPILE=1`.
         """
-        manager = ModelManager({MODEL: entry_from_folder(BUNDLED, name=MODEL)}, "cpu", exact=exact)
+        manager = ModelManager(
+            {MODEL: entry_from_folder(BUNDLED, name=MODEL)}, "cpu", exact=exact, compile_backend=compile_backend
+        )
         self.engine = Engine(manager, batch_limit=batch_limit)
         self.steps: int = manager.get(MODEL).entry.steps
+        self._compiler = manager.get(MODEL).compiler
 
     def request(self, seed: int, *, reference: Image.Image | None, **options: Any) -> GenerateRequest:
         """Return a request for one picture, by a reference or else by words, with everything else as by default."""
@@ -95,6 +102,14 @@ class Studio:
         """Draw requests that wait together; live ones by the small decoder."""
         jobs = [self.engine.submit(request, live=live) for request in requests]
         return [job.result().images[0] for job in jobs]
+
+    def compile(self, *requests: GenerateRequest) -> float:
+        """Draw requests, wait until the UNet is compiled for all of them, and return the seconds that took."""
+        since = time.monotonic()
+        self.draw(*requests)
+        if self._compiler is not None:
+            self._compiler.wait()
+        return time.monotonic() - since
 
     def close(self) -> None:
         """Stop drawing."""
@@ -210,6 +225,30 @@ def rows_of_regions(studio: Studio, picture: Image.Image) -> Iterator[Row]:
     )
 
 
+def rows_compiled(studio: Studio, compiled: Studio, exact: Studio, plain: PlainDiffusers) -> Iterator[Row]:
+    """List what a compiled UNet draws beside what draws without.
+
+    Args:
+        studio: as the app is by default.
+        compiled: the same with a compiled UNet.
+        exact: in single precision with a compiled UNet.
+        plain: plain diffusers.
+    """
+    picture = reference()
+    yield Row(
+        name="a picture after a reference, compiled (`IPA_COMPILE=1`)",
+        ours=lambda seed: compiled.draw(compiled.request(seed, reference=picture)),
+        other=lambda seed: studio.draw(studio.request(seed, reference=picture)),
+        beside="as it is by default",
+    )
+    yield Row(
+        name="the same work to the same pixels, compiled (`IPA_EXACT=1 IPA_COMPILE=1`)",
+        ours=lambda seed: exact.draw(exact.request(seed, reference=picture, guidance_end=1)),
+        other=lambda seed: plain.draw(seed, reference=picture, steps=exact.steps),
+        beside=f"plain diffusers, {exact.steps} steps of the model's own sampler",
+    )
+
+
 def check_equal(exact: Studio, plain: PlainDiffusers) -> int:
     """Return by how much a pixel of the exact mode differs at most from plain diffusers, of 255."""
     picture = reference()
@@ -232,21 +271,34 @@ def machine() -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print and write; or print what was written."""
-    arguments = arguments_of("bench.speed", __doc__).parse_args()
+    parser = arguments_of("bench.speed", __doc__)
+    parser.add_argument("--compiled", action="store_true", help="with a compiled UNet; this takes minutes at first")
+    arguments = parser.parse_args()
     if arguments.table:
         print(table(json.loads(arguments.table.read_text("utf-8"))["rows"]))
         return
     torch.set_num_threads(thread_count())  # as in the app
-    studio, exact, apart = Studio(), Studio(exact=True), Studio(batch_limit=1)
-    plain = PlainDiffusers()
-    figures: dict[str, Any] = {"machine": machine(), "largest_difference": check_equal(exact, plain), "rows": []}
-    for row in rows(studio, exact, apart, plain):
+    backend = "inductor" if arguments.compiled else None
+    studio, exact, plain = Studio(), Studio(exact=True, compile_backend=backend), PlainDiffusers()
+    figures: dict[str, Any] = {"machine": machine()}
+    if arguments.compiled:
+        other, picture = Studio(compile_backend=backend), reference()
+        figures["compiled_s"] = [
+            other.compile(other.request(0, reference=picture)),
+            exact.compile(exact.request(0, reference=picture, guidance_end=1)),
+        ]
+        compared = rows_compiled(studio, other, exact, plain)
+    else:
+        other = Studio(batch_limit=1)
+        compared = rows(studio, exact, other, plain)
+    figures |= {"largest_difference": check_equal(exact, plain), "rows": []}
+    for row in compared:
         figures["rows"].append(asdict(measured(row, arguments.rounds)))
         if arguments.json:
             write_json(arguments.json, figures)
     print(table(figures["rows"]))
     print(f"\nexact mode beside plain diffusers: pixels differ by at most {figures['largest_difference']} of 255")
-    for each in (studio, exact, apart):
+    for each in (studio, exact, other):
         each.close()
 
 

@@ -37,6 +37,15 @@ def is_on(environment: Mapping[str, str], variable: str) -> bool:
     raise UserError.plain(f"{variable} is {text!r}; it must be 1 or 0.")
 
 
+def compile_backend(environment: Mapping[str, str]) -> str | None:
+    """Return what UNets are compiled with, where IPA_COMPILE says that they shall be, by torch's name.
+
+    Raises:
+        UserError: it says neither 1 nor 0.
+    """
+    return "inductor" if is_on(environment, "IPA_COMPILE") else None
+
+
 def whole_number(environment: Mapping[str, str], variable: str, default: int) -> int:
     """Return a variable's number, the default where it is not set or empty.
 

@@ -210,6 +210,13 @@ class ImagePromptBatch:
         """Return the terms that count in one layer at the present step."""
         return self._at_step.get(layer, ())
 
+    def tensors(self) -> dict[str, tuple[tuple[Tensor | None, ...], ...]]:
+        """Return all that a UNet is told at the present step: by layer, of each term its rows, key, value and mask."""
+        return {
+            layer: tuple((term.rows, term.key, term.value, term.mask) for term in terms)
+            for layer, terms in self._at_step.items()
+        }
+
     def of_rows(self, rows: Tensor) -> ImagePromptBatch:
         """Return what is said of some of the rows, at the present step, for a call with these alone.
 

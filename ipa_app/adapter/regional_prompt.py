@@ -113,6 +113,10 @@ class RegionalPromptBatch:
         terms = tuple(replace(term, rows=numbered_anew(term.rows)) for term in self.terms)
         return replace(self, rows=numbered_anew(self.rows), terms=terms, num_rows=len(rows))
 
+    def tensors(self) -> tuple[tuple[Tensor, ...], ...]:
+        """Return all that a UNet is told: the rows with their rest, and of each term its rows, states and shares."""
+        return (self.rows, self.rest), *((term.rows, term.states, term.shares) for term in self.terms)
+
     def check_rows(self, num_rows: int) -> None:
         """Make sure that the UNet's batch is the one this was stacked for.
 

@@ -53,9 +53,9 @@ class GuidedSteps:
         if self._is_everywhere:
             return pipeline
         limited: Any = copy.copy(pipeline)
-        limited.unet = _in_place_of(limited.unet, self._unet)
+        limited.unet = in_place_of(limited.unet, self._unet)
         if getattr(limited, "controlnet", None) is not None:
-            limited.controlnet = _in_place_of(limited.controlnet, self._controlnet)
+            limited.controlnet = in_place_of(limited.controlnet, self._controlnet)
         return limited
 
     def _unet(
@@ -119,7 +119,7 @@ class GuidedSteps:
         return None if values is None else {name: self._rows(each) for name, each in values.items()}
 
 
-def _in_place_of(network: Any, forward: Callable[..., Any]) -> Any:
+def in_place_of(network: Any, forward: Callable[..., Any]) -> Any:
     """Return what a pipeline takes for a network and calls as one: the same weights and settings, and another forward.
 
     The network itself is called by that, with whatever hooks it has.

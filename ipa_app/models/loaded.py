@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
     from ipa_app.adapter.kinds import VisionWidths
+    from ipa_app.models.compiling import UNetCompiler
     from ipa_app.models.controlnet import ResidentControlNets
     from ipa_app.models.entry import AdapterEntry, ControlNetEntry, ModelEntry
     from ipa_app.models.families import Family, PipelineTask
@@ -215,6 +216,7 @@ class LoadedModel:
         safety: looks at finished pictures; None where the model brings no safety checker.
         tiny_vae: decodes live pictures and previews; None where the model has no small autoencoder.
         memory: where the model runs and what was done to save memory, for people.
+        compiler: runs its UNets compiled; None where they are run as they are.
     """
 
     entry: ModelEntry
@@ -230,6 +232,7 @@ class LoadedModel:
     fast: ResidentFastWay
     safety: SafetyChecker | None = None
     tiny_vae: AutoencoderTiny | None = None
+    compiler: UNetCompiler | None = None
     prompt_cache: PromptCache = field(default_factory=PromptCache)
 
     @property
@@ -275,7 +278,7 @@ class LoadedModel:
         own = self.pipelines[task] if controlnet is None else self.controlnets.pipeline(controlnet)
         pipeline: Any = self.fast.draw_with(own) if is_fast else copy.copy(own)
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
-        return pipeline
+        return pipeline if self.compiler is None else self.compiler.applied_to(pipeline)
 
     @contextmanager
     def in_float32(self) -> Iterator[None]:
@@ -283,7 +286,8 @@ class LoadedModel:
         pipelines = (*self.pipelines.values(), *self.controlnets.pipelines)
         components = {id(part): part for pipeline in pipelines for part in pipeline.components.values()}
         parts = (*components.values(), self.tiny_vae, *self.fast.networks)
-        with in_float32(part for part in parts if isinstance(part, torch.nn.Module)):
+        # Nothing is compiled from weights that are these for a moment only.
+        with BUILD_LOCK, in_float32(part for part in parts if isinstance(part, torch.nn.Module)):
             yield
 
     def encode(self, image: Image.Image, adapter: AdapterEntry) -> ImagePrompt:

@@ -22,6 +22,7 @@ from ipa_app.adapter.layout import read_layout
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.catalog import ModelEntry
+from ipa_app.models.compiling import UNetCompiler
 from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, largest_numel, open_controlnet
 from ipa_app.models.entry import ControlNetEntry
 from ipa_app.models.fast_way import ResidentFastWay
@@ -54,7 +55,14 @@ _NAMES = {
 }
 
 
-def load_model(entry: ModelEntry, *, device: str, dtype: torch.dtype, report: Report) -> LoadedModel:
+def load_model(
+    entry: ModelEntry,
+    *,
+    device: str,
+    dtype: torch.dtype,
+    report: Report,
+    compile_backend: str | None = None,
+) -> LoadedModel:
     """Load a base model, the first of its ControlNets and its usual adapters.
 
     Whether everything fits together, and into memory, is found out from the files first.
@@ -64,13 +72,17 @@ def load_model(entry: ModelEntry, *, device: str, dtype: torch.dtype, report: Re
         device: a torch device.
         dtype: of the weights in memory, whatever they are on disk; where memory is short it may be half of it.
         report: told how far it is.
+        compile_backend: what its UNets are compiled with in the background, as for `torch.compile`; None where they are
+            run as they are, as those always are that wait for their turn elsewhere.
 
     Raises:
         UserError: something is missing, does not fit together, or does not fit into memory.
     """
     try:
         with BUILD_LOCK:
-            return _load(entry, device=torch.device(device), dtype=dtype, report=report)
+            return _load(
+                entry, device=torch.device(device), dtype=dtype, report=report, compile_backend=compile_backend
+            )
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -120,7 +132,9 @@ def _open_controlnet(
         return error
 
 
-def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report: Report) -> LoadedModel:
+def _load(
+    entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report: Report, compile_backend: str | None
+) -> LoadedModel:
     _quieten_libraries()
     report(0.0, Message("doing.looking_at_files"))
     files = _open(entry)
@@ -183,6 +197,7 @@ def _load(entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report
         device=device,
         dtype=plan.dtype,
         memory=use,
+        compiler=UNetCompiler(compile_backend, dtype=plan.dtype) if compile_backend and not plan.offload else None,
     )
 
 

@@ -53,6 +53,7 @@ class ModelManager(Models):
         max_resident: int = 1,
         in_background: bool = True,
         exact: bool = True,
+        compile_backend: str | None = None,
         adapters: AdapterSet | None = None,
     ) -> None:
         """Make a manager without a loaded model.
@@ -64,11 +65,14 @@ class ModelManager(Models):
             in_background: whether `start` and `download` return at once; otherwise they load in the caller's thread.
             exact: whether a processor draws in single precision, whatever it may be faster in, and one picture at a
                 time, wherever it draws.
+            compile_backend: what UNets are compiled with in the background, as for `torch.compile`; None where they are
+                run as they are.
             adapters: those that no model brings; none by default, until somebody adds one.
         """
         super().__init__(catalog, adapters=adapters)
         self._in_background = in_background
         self._exact = exact
+        self._compile_backend = compile_backend
         self._device = device
         self._max_resident = max_resident
         self._slots = {name: _Slot() for name in catalog}
@@ -228,7 +232,8 @@ class ModelManager(Models):
         from ipa_app.models.memory import default_dtype
 
         device = self.device
-        return load_model(entry, device=device, dtype=default_dtype(device, exact=self._exact), report=report)
+        dtype = default_dtype(device, exact=self._exact)
+        return load_model(entry, device=device, dtype=dtype, report=report, compile_backend=self._compile_backend)
 
     def _make_room(self, name: str) -> None:
         """Free the models unused for longest, before the next is read, so that both are never in memory at once."""

@@ -62,7 +62,12 @@ def is_zero_gpu() -> bool:
 
 
 def build_engine(
-    catalog: Mapping[str, ModelEntry], *, device: str | None, exact: bool = True, limits: Limits | None = None
+    catalog: Mapping[str, ModelEntry],
+    *,
+    device: str | None,
+    exact: bool = True,
+    compile_backend: str | None = None,
+    limits: Limits | None = None,
 ) -> Engine:
     """Build the engine that suits the hardware: this process's device, ZeroGPU, or the cluster that IPA_CLUSTER names.
 
@@ -73,10 +78,11 @@ def build_engine(
         catalog: the models that may be asked for.
         device: a torch device; None takes the fastest there is.
         exact: as for `ModelManager`.
+        compile_backend: as for `ModelManager`; not for ZeroGPU.
         limits: how much may wait.
 
     Raises:
-        UserError: the package that this needs is missing, or there is no such cluster.
+        UserError: the package that this needs is missing, there is no such cluster, or nothing can be compiled here.
     """
     adapters = AdapterSet(os.environ.get(ADAPTERS_VARIABLE, ""))
     cluster = ClusterSettings.from_environment(os.environ)
@@ -84,7 +90,15 @@ def build_engine(
         return _on_cluster(cluster, catalog, adapters=adapters, limits=limits)
     managed = partial(ModelManager, catalog, device, exact=exact, adapters=adapters)
     if not is_zero_gpu():
-        return Engine(managed(), limits=limits, batch_limit=cluster.batch or None)
+        return Engine(managed(compile_backend=compile_backend), limits=limits, batch_limit=cluster.batch or None)
+    if compile_backend:
+        raise UserError.plain(
+            "Processes on ZeroGPU come and go, and each would compile anew: please take IPA_COMPILE away."
+        )
+    return _on_zero_gpu(managed(max_resident=len(catalog), in_background=False), exact=exact, limits=limits)
+
+
+def _on_zero_gpu(manager: ModelManager, *, exact: bool, limits: Limits | None) -> Engine:
     try:
         import spaces  # before torch, which comes in with the first model
     except ImportError:
@@ -92,9 +106,8 @@ def build_engine(
             f"{VARIABLE} says that this is ZeroGPU, but the package spaces is not installed: please add it to "
             "requirements.txt, or choose other hardware."
         ) from None
-    manager = managed(max_resident=len(catalog), in_background=False)
     models = {}
-    for name in catalog:
+    for name in tuple(manager.catalog):
         try:
             models[name] = _load(manager, name)
         except UserError as error:

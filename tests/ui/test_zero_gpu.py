@@ -280,6 +280,13 @@ def test_without_the_package_the_owner_of_the_space_is_told(
         build_engine({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
 
 
+def test_what_compiles_is_refused_on_zero_gpu(tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    entry = entry_from_folder(tiny_bundle_dir, name="toybox")
+    with pytest.raises(UserError, match="please take IPA_COMPILE away"):
+        build_engine({"toybox": entry}, device="cpu", compile_backend="inductor")
+
+
 def test_without_ray_whoever_wants_a_cluster_is_told(tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPA_CLUSTER", "local")
     for name in (

@@ -1,0 +1,238 @@
+"""UNets compiled in the background: nobody waits for it, and pictures stay what they are."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import shutil
+import threading
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ipa_app.engine.engine import Engine
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.errors import UserError
+from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.compiling import UNetCompiler
+from ipa_app.models.entry import ModelEntry
+from ipa_app.models.loaded import LoadedModel
+from ipa_app.models.manager import ModelManager
+from ipa_app.runtime import compile_backend
+from tests.engine.conftest import TIMEOUT_S, reference
+from tests.sample_requests import OF_TASK
+from tests.tiny_models import tiny_fast_way
+
+SHARED: dict[str, Any] = {"steps": 3, "guidance_scale": 5.0, "guidance_start": 0.3, "seed": 3}
+ASKED: dict[str, dict[str, Any]] = {
+    "words": {"task": "mix", "prompt": "a red cat"},
+    "a reference": {"task": "variation", "references": (reference(1),)},
+    "fine-grained": {"task": "variation", "references": (reference(1),), "adapter": "fine", "scale": 0.4},
+    "in two places": {
+        "task": "variation",
+        "references": (replace(reference(1), region="left"), replace(reference(2), region="right")),
+    },
+    "words for a place": {
+        "task": "mix",
+        "prompt": "a red cat",
+        "references": (replace(reference(1), region="left", region_prompt="a dog"),),
+    },
+    "a pose": {"task": "pose", "references": (reference(1),), **OF_TASK["pose"]},
+    "two pictures": {"task": "variation", "references": (reference(1),), "count": 2},
+    "fast": {"task": "variation", "references": (reference(1),), "speed": "fast"},
+}
+
+
+class Backend:
+    """Carries graphs out as they are, and knows how often each was run; it waits until it is let go on."""
+
+    def __init__(self) -> None:
+        self.may_go_on = threading.Event()
+        self.graphs = 0
+        self.runs = 0
+
+    def __call__(self, graph: torch.fx.GraphModule, inputs: object) -> Any:
+        del inputs
+        assert self.may_go_on.wait(TIMEOUT_S)
+        self.graphs += 1
+
+        def run(*given: Any) -> Any:
+            self.runs += 1
+            return graph(*given)
+
+        return run
+
+
+@pytest.fixture(autouse=True)
+def _nothing_compiled_before() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture(scope="module")
+def entry(tiny_bundle_dir: Path) -> ModelEntry:
+    return replace(entry_from_folder(tiny_bundle_dir, name="toybox"), fast=tiny_fast_way(tiny_bundle_dir))
+
+
+@pytest.fixture(scope="module")
+def plain(entry: ModelEntry) -> Iterator[Engine]:
+    engine = Engine(ModelManager({"toybox": entry}, device="cpu"))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def backend() -> Backend:
+    return Backend()
+
+
+@pytest.fixture
+def manager(entry: ModelEntry, backend: Any) -> ModelManager:
+    return ModelManager({"toybox": entry}, device="cpu", compile_backend=backend)
+
+
+@pytest.fixture
+def model(manager: ModelManager) -> LoadedModel:
+    return manager.get("toybox", TIMEOUT_S)
+
+
+@pytest.fixture
+def compiler(model: LoadedModel) -> UNetCompiler:
+    assert model.compiler is not None
+    return model.compiler
+
+
+@pytest.fixture
+def engine(manager: ModelManager) -> Iterator[Engine]:
+    engine = Engine(manager)
+    yield engine
+    engine.close()
+
+
+def draw(engine: Engine, **fields: Any) -> list[np.ndarray]:
+    result = engine.submit(GenerateRequest(**SHARED, **fields)).result(TIMEOUT_S)
+    return [np.asarray(image) for image in result.images]
+
+
+def test_nobody_waits_for_the_compiler(engine: Engine, plain: Engine, backend: Backend, compiler: UNetCompiler) -> None:
+    expected = draw(plain, **ASKED["words"])
+    assert np.array_equal(draw(engine, **ASKED["words"]), expected)
+    assert np.array_equal(draw(engine, **ASKED["words"]), expected)
+    assert backend.runs == 0
+    backend.may_go_on.set()
+    compiler.wait()
+    before = backend.runs
+    assert np.array_equal(draw(engine, **ASKED["words"]), expected)
+    assert backend.runs == before + SHARED["steps"]
+
+
+@pytest.mark.slow
+def test_whatever_is_asked_for_is_the_same_picture(
+    engine: Engine, plain: Engine, backend: Backend, compiler: UNetCompiler
+) -> None:
+    backend.may_go_on.set()
+    for asked in ASKED.values():
+        draw(engine, **asked)
+        compiler.wait()
+        before = backend.graphs, backend.runs
+        drawn = draw(engine, **asked)
+        assert np.abs(np.subtract(drawn, draw(plain, **asked), dtype=int)).max() <= 1
+        assert backend.graphs == before[0]
+        assert backend.runs > before[1]
+
+
+def test_another_scale_another_picture_and_other_steps_compile_nothing_anew(
+    engine: Engine, plain: Engine, backend: Backend, compiler: UNetCompiler
+) -> None:
+    backend.may_go_on.set()
+    draw(engine, **ASKED["a reference"])
+    compiler.wait()
+    graphs = backend.graphs
+    for number in range(1, 6):
+        fields = {"task": "variation", "references": (reference(number),), "scale": number / 10}
+        drawn = draw(engine, **fields)
+        compiler.wait()
+        assert np.abs(np.subtract(drawn, draw(plain, **fields), dtype=int)).max() <= 1
+    assert backend.graphs == graphs
+
+
+def test_what_cannot_be_compiled_is_drawn_as_it_is_and_the_log_says_so(
+    entry: ModelEntry, plain: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(graph: object, inputs: object) -> Any:
+        del graph, inputs
+        raise OSError("there is no compiler")
+
+    backend: Any = refuse
+    manager = ModelManager({"toybox": entry}, device="cpu", compile_backend=backend)
+    engine, compiler = Engine(manager), manager.get("toybox", TIMEOUT_S).compiler
+    assert compiler is not None
+    expected = draw(plain, **ASKED["words"])
+    with caplog.at_level(logging.ERROR, logger="ipa_app.models.compiling"):
+        for _ in range(2):
+            assert np.array_equal(draw(engine, **ASKED["words"]), expected)
+            compiler.wait()
+    engine.close()
+    said = [record for record in caplog.records if record.name == "ipa_app.models.compiling"]
+    # A step without guidance has one row, the others two; each is tried once.
+    assert sorted(record.getMessage().split(" for ")[1][0] for record in said) == ["1", "2"]
+    assert all(record.exc_info and "there is no compiler" in str(record.exc_info[1]) for record in said)
+
+
+def test_while_the_weights_are_in_another_precision_they_are_run_as_they_are(
+    engine: Engine, model: LoadedModel, backend: Backend, compiler: UNetCompiler
+) -> None:
+    backend.may_go_on.set()
+    unet: Any = compiler.applied_to(model.pipelines["text_to_image"]).components["unet"]
+    given = torch.randn(2, 4, 8, 8), torch.tensor(3), torch.randn(2, 7, unet.config.cross_attention_dim)
+    own: Any = model.pipelines["text_to_image"].components["unet"]
+    own.double()
+    try:
+        with torch.inference_mode():
+            unet(*(each.double() for each in given), return_dict=False)
+        compiler.wait()
+        assert backend.graphs == 0
+    finally:
+        own.float()
+    del engine
+
+
+def test_a_model_that_is_let_go_of_goes_with_all_that_was_compiled(
+    engine: Engine, manager: ModelManager, backend: Backend
+) -> None:
+    backend.may_go_on.set()
+    draw(engine, **ASKED["words"])
+    model = manager.get("toybox", TIMEOUT_S)
+    assert model.compiler is not None
+    model.compiler.wait()
+    unet = weakref.ref(model.pipelines["text_to_image"].components["unet"])
+    del model
+    manager.free("toybox")
+    engine.close()
+    gc.collect()
+    assert unet() is None
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
+@pytest.mark.parametrize("backend", ["inductor"])
+def test_inductor_draws_the_same_pictures(engine: Engine, plain: Engine, compiler: UNetCompiler) -> None:
+    for asked in ASKED.values():
+        draw(engine, **asked)
+        compiler.wait()
+        assert np.abs(np.subtract(draw(engine, **asked), draw(plain, **asked), dtype=int)).max() <= 1
+
+
+def test_an_operator_switches_it_on() -> None:
+    assert compile_backend({}) is None
+    assert compile_backend({"IPA_COMPILE": "0"}) is None
+    assert compile_backend({"IPA_COMPILE": "1"}) == "inductor"
+    with pytest.raises(UserError, match="IPA_COMPILE is 'max'; it must be 1 or 0"):
+        compile_backend({"IPA_COMPILE": "max"})
