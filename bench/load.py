@@ -60,12 +60,13 @@ class Studio:
     values: Mapping[str, Any]
 
     @classmethod
-    async def found(cls, client: httpx.AsyncClient, *, steps: int) -> Studio:
+    async def found(cls, client: httpx.AsyncClient, *, steps: int, side: int = 0) -> Studio:
         """Learn how the page calls the endpoint.
 
         Args:
             client: as above.
             steps: denoising steps of every picture.
+            side: of every picture, in pixels; 0 is the model's own.
         """
         config = (await client.get("config")).raise_for_status().json()
         endpoint = next(each for each in config["dependencies"] if each["api_name"] == "mix")
@@ -73,7 +74,7 @@ class Studio:
         info = (await client.get("gradio_api/info")).raise_for_status().json()
         names = [each["parameter_name"] for each in info["named_endpoints"]["/mix"]["parameters"]]
         defaults = [components[key].get("value") for key in endpoint["inputs"]]
-        given = {"prompt": "a red bear", "count": 1, "steps": steps}
+        given = {"prompt": "a red bear", "count": 1, "steps": steps, "width": side, "height": side}
         return cls(client=client, function=endpoint["id"], values=dict(zip(names, defaults, strict=True)) | given)
 
     async def draw(self, seeds: Sequence[int]) -> list[Outcome]:
@@ -130,24 +131,25 @@ class Studio:
 
 
 @asynccontextmanager
-async def studio_at(url: str, *, steps: int, keepalive: int) -> AsyncIterator[Studio]:
+async def studio_at(url: str, *, steps: int, keepalive: int, side: int = 0) -> AsyncIterator[Studio]:
     """Come to an app, and have it draw once, so that its model is loaded.
 
     Args:
         url: the app's.
         steps: denoising steps of every picture.
         keepalive: how many connections are kept between two calls.
+        side: as for `Studio.found`.
     """
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=keepalive)
     async with httpx.AsyncClient(base_url=f"{url.rstrip('/')}/", timeout=_PATIENCE_S, limits=limits) as client:
-        studio = await Studio.found(client, steps=steps)
+        studio = await Studio.found(client, steps=steps, side=side)
         await studio.draw([0])
         yield studio
 
 
-async def load(url: str, *, visitors: int, hog: int, steps: int) -> bool:
+async def load(url: str, *, visitors: int, hog: int, steps: int, side: int = 0) -> bool:
     """Send everybody at once and print what became of it; return whether all were served with the right pictures."""
-    async with studio_at(url, steps=steps, keepalive=visitors) as studio:
+    async with studio_at(url, steps=steps, keepalive=visitors, side=side) as studio:
         stop = asyncio.Event()
         page = asyncio.create_task(studio.answers(stop))
         first = list(range(1, max(1, hog) + 1))
@@ -202,8 +204,9 @@ def main() -> None:
     parser.add_argument("--visitors", type=int, default=100)
     parser.add_argument("--hog", type=int, default=0, help="how many pictures the first visitor asks for at once")
     parser.add_argument("--steps", type=int, default=0, help="of each picture; 0 is the model's own number")
+    parser.add_argument("--size", type=int, default=0, help="width and height of each picture; 0 is the model's own")
     args = parser.parse_args()
-    if not asyncio.run(load(args.url, visitors=args.visitors, hog=args.hog, steps=args.steps)):
+    if not asyncio.run(load(args.url, visitors=args.visitors, hog=args.hog, steps=args.steps, side=args.size)):
         raise SystemExit("Not everybody got their picture.")
 
 

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 APPLICATION = "ipa-studio"
 _REPORT_EVERY_S = 1.0
-_TELL_EVERY_S = 0.2
+_TELL_EVERY_S = 0.4
 """Each step told by itself costs the front as much of a processor as half a step of the bundled model."""
 
 

@@ -71,7 +71,7 @@ class Series:
         return all(job.done for _, job in self._jobs)
 
     def events(
-        self, awaited: Callable[[], bool] = lambda: True, *, newest: bool = False
+        self, awaited: Callable[[], bool] = lambda: True, *, newest: bool = False, rest_s: float = 0.0
     ) -> Iterator[Progress | GenerateResult]:
         """Yield the progress of each job, saying which it is, and the result of each as soon as it is there.
 
@@ -80,6 +80,7 @@ class Series:
         Args:
             awaited: as for `Observable.events`.
             newest: as for `Observable.events`.
+            rest_s: as for `Observable.events`.
 
         Raises:
             AllWithheld: the safety checker held back everything.
@@ -90,7 +91,7 @@ class Series:
         withheld: list[AllWithheld] = []
         for index, (title, job) in enumerate(self._jobs):
             try:
-                for event in job.events(awaited, newest=newest):
+                for event in job.events(awaited, newest=newest, rest_s=rest_s):
                     if isinstance(event, GenerateResult):
                         yield event
                     elif index == 0 or event.phase != "queued":

@@ -29,6 +29,8 @@ Update = dict[Any, Any]
 
 _PATIENCE = 120.0
 """Seconds that a job goes on with nobody watching: long enough to load the page anew, on a busy machine too."""
+_REST_S = 0.3
+"""Seconds between two updates of a job's progress, each of which takes as long as a step of a small model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +153,9 @@ class Runner:
     def _follow(self, wish: _Wish, *, job_id: str) -> Iterator[Update]:
         series = next((name for name, order in SERIES.items() if order is wish.order), None)
         began, results = self.studio.began(job_id), []
-        with self.studio.following(job_id, awaited=awaited(), newest=True, patience=_PATIENCE) as events:
+        with self.studio.following(
+            job_id, awaited=awaited(), newest=True, rest_s=_REST_S, patience=_PATIENCE
+        ) as events:
             yield {self.results.job: job_id, self.results.running: {"job": job_id, "series": series}}
             for event in events:
                 if isinstance(event, Progress):

@@ -193,6 +193,7 @@ class Studio:
         *,
         awaited: Callable[[], bool] = lambda: True,
         newest: bool = False,
+        rest_s: float = 0.0,
         patience: float = 0.0,
     ) -> Iterator[Iterator[Progress | GenerateResult | PoseSheet]]:
         """Yield the job's progress from its beginning, and at last its result; of a series each when it is there.
@@ -203,18 +204,17 @@ class Studio:
             job_id: of a job that `knows` knows.
             awaited: asked several times a second whether this follower is still there.
             newest: leave out progress that other progress has overtaken.
-            patience: seconds to wait for somebody to follow the job again, as a page does that is loaded anew. Others
-                need no patience: the job lets them pass, and is begun anew for whoever comes back.
+            rest_s: seconds to let pass after progress; the end cuts them short.
+            patience: seconds to wait for somebody to follow it again, as a page does; meanwhile it lets others pass.
 
         Raises:
             Cancelled: the job was stopped.
             Left: this follower has gone away.
             UserError: the request failed, and why.
         """
-        running = self._join(job_id)
-        wait = 0.0
+        running, wait = self._join(job_id), 0.0
         try:
-            yield running.job.events(awaited, newest=newest)
+            yield running.job.events(awaited, newest=newest, rest_s=rest_s)
         except (GeneratorExit, Left):
             wait = patience
             raise
