@@ -129,7 +129,7 @@ def told(job: Job) -> list[str]:
 
 def test_pictures_are_the_same_as_in_one_process_and_progress_streams(cluster: Engine, here: Engine) -> None:
     # Steps are told five times in two seconds, and are to be told more than ten times.
-    wish = GenerateRequest(**{**LONG, "count": 16}, references=(reference(2),), scale=0.8, width=128, height=128)
+    wish = GenerateRequest(**LONGER, references=(reference(2),), scale=0.8, width=128, height=128)
     *progress, result = cluster.submit(wish, previews=True).events()
     expected = here.submit(wish).result(TIMEOUT_S)
     assert pixels(result) == pixels(expected)
