@@ -161,7 +161,7 @@ def _load(
         dtype=plan.dtype,
         build=lambda network, task: place(build_controlnet_pipeline(family, parts, network, task, index=index)),
     )
-    _read_first(controlnets, entry)
+    _read_first(controlnets, entry, limit=None if compile_backend else 1)
     report(0.9, Message("doing.reading_adapters"))
     waits_in = torch.device("cpu") if plan.offload else device
     tiny_vae = load_tiny_vae(
@@ -201,9 +201,12 @@ def _load(
     )
 
 
-def _read_first(controlnets: ResidentControlNets, entry: ModelEntry) -> None:
-    """Read the first ControlNet, so that a model's usual one takes no time when it is asked for."""
-    for controlnet in list(entry.controlnets.values())[:1]:
+def _read_first(controlnets: ResidentControlNets, entry: ModelEntry, *, limit: int | None) -> None:
+    """Read the first ControlNet, so that a model's usual one takes no time when it is asked for; or more of them.
+
+    Where UNets are compiled all are read that there is room for: later each might have to wait for the compiler.
+    """
+    for controlnet in list(entry.controlnets.values())[:limit]:
         with contextlib.suppress(UserError):  # the model works without it, and whoever asks for it is told
             controlnets.pipeline(controlnet)
 
