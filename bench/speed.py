@@ -103,10 +103,15 @@ class Studio:
         jobs = [self.engine.submit(request, live=live) for request in requests]
         return [job.result().images[0] for job in jobs]
 
-    def compile(self, *requests: GenerateRequest) -> float:
-        """Draw requests, wait until the UNet is compiled for all of them, and return the seconds that took."""
-        since = time.monotonic()
-        self.draw(*requests)
+    def compile(self) -> float:
+        """Draw after a reference, as by default and guided in every step, and wait until that is compiled.
+
+        Returns:
+            The seconds that it took.
+        """
+        picture, since = reference(), time.monotonic()
+        for options in ({}, {"guidance_end": 1}):  # one after the other, as a batch of both is compiled for itself
+            self.draw(self.request(0, reference=picture, **options))
         if self._compiler is not None:
             self._compiler.wait()
         return time.monotonic() - since
@@ -162,8 +167,13 @@ def rows_beside_diffusers(studio: Studio, exact: Studio, plain: PlainDiffusers, 
         other=lambda seed: plain.draw(seed, reference=picture),
         beside=f"plain diffusers, {PLAIN_STEPS} steps of DDIM",
     )
-    yield Row(
-        name="the same work to the same pixels (`IPA_EXACT=1`)",
+    yield row_of_the_same_work("the same work to the same pixels (`IPA_EXACT=1`)", exact, plain, picture)
+
+
+def row_of_the_same_work(name: str, exact: Studio, plain: PlainDiffusers, picture: Image.Image) -> Row:
+    """Compare with plain diffusers on the same steps, all of them guided, to the same pixels."""
+    return Row(
+        name=name,
         ours=lambda seed: exact.draw(exact.request(seed, reference=picture, guidance_end=1)),
         other=lambda seed: plain.draw(seed, reference=picture, steps=exact.steps),
         beside=f"plain diffusers, {exact.steps} steps of the model's own sampler",
@@ -241,12 +251,8 @@ def rows_compiled(studio: Studio, compiled: Studio, exact: Studio, plain: PlainD
         other=lambda seed: studio.draw(studio.request(seed, reference=picture)),
         beside="as it is by default",
     )
-    yield Row(
-        name="the same work to the same pixels, compiled (`IPA_EXACT=1 IPA_COMPILE=1`)",
-        ours=lambda seed: exact.draw(exact.request(seed, reference=picture, guidance_end=1)),
-        other=lambda seed: plain.draw(seed, reference=picture, steps=exact.steps),
-        beside=f"plain diffusers, {exact.steps} steps of the model's own sampler",
-    )
+    name = "the same work to the same pixels, compiled (`IPA_EXACT=1 IPA_COMPILE=1`)"
+    yield row_of_the_same_work(name, exact, plain, picture)
 
 
 def check_equal(exact: Studio, plain: PlainDiffusers) -> int:
@@ -282,12 +288,9 @@ def main() -> None:
     studio, exact, plain = Studio(), Studio(exact=True, compile_backend=backend), PlainDiffusers()
     figures: dict[str, Any] = {"machine": machine()}
     if arguments.compiled:
-        other, picture = Studio(compile_backend=backend), reference()
-        figures["compiled_s"] = [
-            other.compile(other.request(0, reference=picture)),
-            exact.compile(exact.request(0, reference=picture, guidance_end=1)),
-        ]
+        other = Studio(compile_backend=backend)
         compared = rows_compiled(studio, other, exact, plain)
+        figures["compiled_s"] = [each.compile() for each in (other, exact)]
     else:
         other = Studio(batch_limit=1)
         compared = rows(studio, exact, other, plain)

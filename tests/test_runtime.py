@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ipa_app.errors import UserError
-from ipa_app.runtime import is_on, temporary_folder, whole_number
+from ipa_app.runtime import compile_backend, is_on, temporary_folder, whole_number
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,14 @@ def test_a_variable_switches_on_and_off(text: str, expected: bool) -> None:
 def test_what_is_neither_is_refused() -> None:
     with pytest.raises(UserError, match="IPA_EXACT is 'yes please'; it must be 1 or 0"):
         is_on({"IPA_EXACT": "yes please"}, "IPA_EXACT")
+
+
+def test_an_operator_has_unets_compiled() -> None:
+    assert compile_backend({}) is None
+    assert compile_backend({"IPA_COMPILE": "0"}) is None
+    assert compile_backend({"IPA_COMPILE": "1"}) == "inductor"
+    with pytest.raises(UserError, match="IPA_COMPILE is 'max'; it must be 1 or 0"):
+        compile_backend({"IPA_COMPILE": "max"})
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", "٣", "9" * 20])

@@ -30,7 +30,7 @@ Update = dict[Any, Any]
 _PATIENCE = 120.0
 """Seconds that a job goes on with nobody watching: long enough to load the page anew, on a busy machine too."""
 _REST_S = 0.3
-"""Seconds between two updates of a job's progress, each of which takes as long as a step of a small model."""
+"""Seconds between two updates of a job's progress; each takes a little of what draws, and nobody reads faster."""
 
 
 @dataclass(frozen=True, kw_only=True)

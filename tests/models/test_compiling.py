@@ -18,13 +18,11 @@ import torch
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.compiling import UNetCompiler
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.models.manager import ModelManager
-from ipa_app.runtime import compile_backend
 from tests.engine.conftest import TIMEOUT_S, reference
 from tests.sample_requests import OF_TASK
 from tests.tiny_models import tiny_fast_way
@@ -228,11 +226,3 @@ def test_inductor_draws_the_same_pictures(engine: Engine, plain: Engine, compile
         draw(engine, **asked)
         compiler.wait()
         assert np.abs(np.subtract(draw(engine, **asked), draw(plain, **asked), dtype=int)).max() <= 1
-
-
-def test_an_operator_switches_it_on() -> None:
-    assert compile_backend({}) is None
-    assert compile_backend({"IPA_COMPILE": "0"}) is None
-    assert compile_backend({"IPA_COMPILE": "1"}) == "inductor"
-    with pytest.raises(UserError, match="IPA_COMPILE is 'max'; it must be 1 or 0"):
-        compile_backend({"IPA_COMPILE": "max"})
