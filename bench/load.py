@@ -4,6 +4,9 @@ Every visitor asks for one picture over HTTP, all at the same time, as the page 
 Afterwards each picture is drawn once more, alone, and compared; drawn in a batch, pixels may differ by 1 of 255, and
 with `IPA_EXACT=1` by nothing. `--hog 100` lets the first visitor ask for so many pictures at once; the others' waits
 are what is printed then. Ends with an error where somebody was refused or a picture differs.
+
+`--replicas 2` asks for something else: how much more two replicas draw than one. Visitors who never pause, one of them
+or two, take turns for `--rounds` rounds each, so that whatever else the machine does befalls both.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ from PIL import Image
 
 _PATIENCE_S = 3600
 _LOOK_EVERY_S = 0.5
+# Pictures of one visitor in a round of a comparison.
+_EACH = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +166,41 @@ async def load(url: str, *, visitors: int, hog: int, steps: int, side: int = 0) 
         return report(outcomes, alone, others=[each for each in outcomes if each.seed > hog], page=await page)
 
 
+async def compare(url: str, *, replicas: int, rounds: int, steps: int, side: int = 0) -> bool:
+    """Print how many pictures a minute come with one at a time and with as many as there are replicas, in turn.
+
+    Args:
+        url: of an app that draws on so many replicas.
+        replicas: at least two.
+        rounds: of each.
+        steps: denoising steps of every picture.
+        side: as for `Studio.found`.
+
+    Returns:
+        Whether all were served.
+    """
+    async with studio_at(url, steps=steps, keepalive=2 * replicas, side=side) as studio:
+        # Every replica has loaded the model then.
+        await asyncio.gather(*(studio.draw([seed]) for seed in range(4 * replicas)))
+        ratios, served = [], True
+        for index in range(rounds):
+            rates = []
+            for visitors in (1, replicas):
+                since = time.monotonic()
+                drawn = await asyncio.gather(*(_draw_on(studio, first=9 * index) for _ in range(visitors)))
+                rates.append(60 * visitors * _EACH / (time.monotonic() - since))
+                served &= all(each.pixels for one in drawn for each in one)
+            ratios.append(rates[1] / rates[0])
+            print(f"pictures a minute: {rates[0]:.1f} one at a time, {rates[1]:.1f} with {replicas}: {ratios[-1]:.2f}")
+    print(f"median of {rounds}: {median(ratios):.2f} times as many")
+    return served
+
+
+async def _draw_on(studio: Studio, *, first: int) -> list[Outcome]:
+    """Ask for some pictures, each when the one before is there."""
+    return [outcome for seed in range(first, first + _EACH) for outcome in await studio.draw([seed])]
+
+
 def report(
     outcomes: Sequence[Outcome], alone: Sequence[Outcome], *, others: Sequence[Outcome], page: Sequence[float]
 ) -> bool:
@@ -205,8 +245,15 @@ def main() -> None:
     parser.add_argument("--hog", type=int, default=0, help="how many pictures the first visitor asks for at once")
     parser.add_argument("--steps", type=int, default=0, help="of each picture; 0 is the model's own number")
     parser.add_argument("--size", type=int, default=0, help="width and height of each picture; 0 is the model's own")
+    parser.add_argument("--replicas", type=int, default=0, help="how many draw, to compare them with one of them")
+    parser.add_argument("--rounds", type=int, default=9, help="of the comparison")
     args = parser.parse_args()
-    if not asyncio.run(load(args.url, visitors=args.visitors, hog=args.hog, steps=args.steps, side=args.size)):
+    drawing = {"steps": args.steps, "side": args.size}
+    if args.replicas:
+        work = compare(args.url, replicas=args.replicas, rounds=args.rounds, **drawing)
+    else:
+        work = load(args.url, visitors=args.visitors, hog=args.hog, **drawing)
+    if not asyncio.run(work):
         raise SystemExit("Not everybody got their picture.")
 
 

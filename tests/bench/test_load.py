@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bench.load import Outcome, Studio, load, report
+from bench.load import Outcome, Studio, compare, load, report
 from tests.ui.serving import WatchedEngine, served_engine
 
 Served = tuple[str, WatchedEngine]
@@ -43,6 +43,24 @@ def test_whoever_is_refused_is_counted_with_what_was_said(app: Served, capsys: p
     assert told[:2] == ["served 0 of 2, refused 2", "equal to their solo runs: 0, 0 of them in every bit"]
     assert [line for line in told if line.startswith("refused: ")] == [told[-1]]
     assert "steps" in told[-1]
+
+
+def test_one_at_a_time_and_as_many_as_there_are_replicas_take_turns(
+    app: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, engine = app
+    before = len(engine.jobs)
+    assert asyncio.run(compare(url, replicas=2, rounds=2, steps=1))
+    *rounds, median = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in rounds] == ["pictures a minute"] * 2
+    assert median.startswith("median of 2: ")
+    requests = [job.plan.request for job in engine.jobs[before:]]
+    assert len(requests) == 1 + 8 + 2 * (4 + 8)
+    assert {(request.task, request.count, request.steps) for request in requests} == {("mix", 1, 1)}
+
+
+def test_a_comparison_says_where_somebody_was_refused(app: Served) -> None:
+    assert not asyncio.run(compare(app[0], replicas=2, rounds=1, steps=10**6))
 
 
 def test_what_is_never_answered_is_counted_as_refused() -> None:
