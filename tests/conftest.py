@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import threading
 
@@ -12,6 +13,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # The models are too small to be shared between cores: waiting for each other takes longer than the work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell that runs the tests in the background has them ignore what Ctrl+C sends, and with them all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # One folder for all that is uploaded and made: Gradio looks the folder up anew each time, for every app in the process.
 os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="gradio-")
 
