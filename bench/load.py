@@ -65,13 +65,13 @@ class Studio:
     values: Mapping[str, Any]
 
     @classmethod
-    async def found(cls, client: httpx.AsyncClient, *, steps: int, side: int = 0) -> Studio:
+    async def found(cls, client: httpx.AsyncClient, *, steps: int, size: int = 0) -> Studio:
         """Learn how the page calls the endpoint.
 
         Args:
             client: as above.
             steps: denoising steps of every picture.
-            side: of every picture, in pixels; 0 is the model's own.
+            size: width and height of every picture, in pixels; 0 is the model's own.
         """
         config = (await client.get("config")).raise_for_status().json()
         endpoint = next(each for each in config["dependencies"] if each["api_name"] == "mix")
@@ -79,7 +79,7 @@ class Studio:
         info = (await client.get("gradio_api/info")).raise_for_status().json()
         names = [each["parameter_name"] for each in info["named_endpoints"]["/mix"]["parameters"]]
         defaults = [components[key].get("value") for key in endpoint["inputs"]]
-        given = {"prompt": "a red bear", "count": 1, "steps": steps, "width": side, "height": side}
+        given = {"prompt": "a red bear", "count": 1, "steps": steps, "width": size, "height": size}
         return cls(client=client, function=endpoint["id"], values=dict(zip(names, defaults, strict=True)) | given)
 
     async def draw(self, seeds: Sequence[int]) -> list[Outcome]:
@@ -136,25 +136,25 @@ class Studio:
 
 
 @asynccontextmanager
-async def studio_at(url: str, *, steps: int, keepalive: int, side: int = 0) -> AsyncIterator[Studio]:
+async def studio_at(url: str, *, steps: int, keepalive: int, size: int = 0) -> AsyncIterator[Studio]:
     """Come to an app, and have it draw once, so that its model is loaded.
 
     Args:
         url: the app's.
         steps: denoising steps of every picture.
         keepalive: how many connections are kept between two calls.
-        side: as for `Studio.found`.
+        size: as for `Studio.found`.
     """
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=keepalive)
     async with httpx.AsyncClient(base_url=f"{url.rstrip('/')}/", timeout=_PATIENCE_S, limits=limits) as client:
-        studio = await Studio.found(client, steps=steps, side=side)
+        studio = await Studio.found(client, steps=steps, size=size)
         await studio.draw([0])
         yield studio
 
 
-async def load(url: str, *, visitors: int, hog: int, steps: int, side: int = 0) -> bool:
+async def load(url: str, *, visitors: int, hog: int, steps: int, size: int = 0) -> bool:
     """Send everybody at once and print what became of it; return whether all were served with the right pictures."""
-    async with studio_at(url, steps=steps, keepalive=visitors, side=side) as studio:
+    async with studio_at(url, steps=steps, keepalive=visitors, size=size) as studio:
         stop = asyncio.Event()
         page = asyncio.create_task(studio.answers(stop))
         first = list(range(1, max(1, hog) + 1))
@@ -166,7 +166,7 @@ async def load(url: str, *, visitors: int, hog: int, steps: int, side: int = 0) 
         return report(outcomes, alone, others=[each for each in outcomes if each.seed > hog], page=await page)
 
 
-async def compare(url: str, *, replicas: int, rounds: int, steps: int, side: int = 0) -> bool:
+async def compare(url: str, *, replicas: int, rounds: int, steps: int, size: int = 0) -> bool:
     """Print how many pictures a minute come with one at a time and with as many as there are replicas, in turn.
 
     Args:
@@ -174,31 +174,47 @@ async def compare(url: str, *, replicas: int, rounds: int, steps: int, side: int
         replicas: at least two.
         rounds: of each.
         steps: denoising steps of every picture.
-        side: as for `Studio.found`.
+        size: as for `Studio.found`.
 
     Returns:
-        Whether all were served.
+        Whether all were served; it ends with the first refusal.
     """
-    async with studio_at(url, steps=steps, keepalive=2 * replicas, side=side) as studio:
-        # Every replica has loaded the model then.
-        await asyncio.gather(*(studio.draw([seed]) for seed in range(4 * replicas)))
-        ratios, served = [], True
-        for index in range(rounds):
-            rates = []
-            for visitors in (1, replicas):
-                since = time.monotonic()
-                drawn = await asyncio.gather(*(_draw_on(studio, first=9 * index) for _ in range(visitors)))
-                rates.append(60 * visitors * _EACH / (time.monotonic() - since))
-                served &= all(each.pixels for one in drawn for each in one)
-            ratios.append(rates[1] / rates[0])
-            print(f"pictures a minute: {rates[0]:.1f} one at a time, {rates[1]:.1f} with {replicas}: {ratios[-1]:.2f}")
+    ratios = []
+    async with studio_at(url, steps=steps, keepalive=2 * replicas, size=size) as studio:
+        try:
+            await _pictures_a_minute(studio, visitors=replicas)  # every replica has loaded the model then
+            for _ in range(rounds):
+                alone, together = [await _pictures_a_minute(studio, visitors=each) for each in (1, replicas)]
+                ratios.append(together / alone)
+                told = f"{alone:.1f} one at a time, {together:.1f} with {replicas}"
+                print(f"pictures a minute: {told}: {ratios[-1]:.2f}")
+        except _RefusedError as refused:
+            print(f"refused: {refused}")
+            return False
     print(f"median of {rounds}: {median(ratios):.2f} times as many")
-    return served
+    return True
 
 
-async def _draw_on(studio: Studio, *, first: int) -> list[Outcome]:
-    """Ask for some pictures, each when the one before is there."""
-    return [outcome for seed in range(first, first + _EACH) for outcome in await studio.draw([seed])]
+class _RefusedError(Exception):
+    """A visitor got no picture, and was told this."""
+
+
+async def _pictures_a_minute(studio: Studio, *, visitors: int) -> float:
+    """Have visitors ask for some pictures each, one after the other.
+
+    Raises:
+        _RefusedError: somebody did not get theirs.
+    """
+
+    async def draw_on() -> None:
+        for seed in range(_EACH):
+            (outcome,) = await studio.draw([seed])
+            if outcome.pixels is None:
+                raise _RefusedError(outcome.refusal)
+
+    since = time.monotonic()
+    await asyncio.gather(*(draw_on() for _ in range(visitors)))
+    return 60 * visitors * _EACH / (time.monotonic() - since)
 
 
 def report(
@@ -248,7 +264,7 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, default=0, help="how many draw, to compare them with one of them")
     parser.add_argument("--rounds", type=int, default=9, help="of the comparison")
     args = parser.parse_args()
-    drawing = {"steps": args.steps, "side": args.size}
+    drawing = {"steps": args.steps, "size": args.size}
     if args.replicas:
         work = compare(args.url, replicas=args.replicas, rounds=args.rounds, **drawing)
     else:

@@ -91,6 +91,8 @@ def plain_pipeline(folder: Path, scheduler: SchedulerMixin | None = None) -> Dif
     """Plain diffusers' pipeline over a folder, with another scheduler where one is given."""
     kind = StableDiffusionXLPipeline if (folder / "text_encoder_2").is_dir() else StableDiffusionPipeline
     pipeline = kind.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    # By whether weights can be trained torch.matmul takes one of two ways, whose last bits differ on some processors.
+    pipeline.unet.requires_grad_(False)
     if scheduler is not None:
         pipeline.scheduler = scheduler
     return pipeline

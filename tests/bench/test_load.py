@@ -59,8 +59,11 @@ def test_one_at_a_time_and_as_many_as_there_are_replicas_take_turns(
     assert {(request.task, request.count, request.steps) for request in requests} == {("mix", 1, 1)}
 
 
-def test_a_comparison_says_where_somebody_was_refused(app: Served) -> None:
+def test_a_comparison_ends_with_what_somebody_was_refused_for(app: Served, capsys: pytest.CaptureFixture[str]) -> None:
     assert not asyncio.run(compare(app[0], replicas=2, rounds=1, steps=10**6))
+    (told,) = capsys.readouterr().out.splitlines()
+    assert told.startswith("refused: ")
+    assert "steps" in told
 
 
 def test_what_is_never_answered_is_counted_as_refused() -> None:

@@ -218,10 +218,7 @@ def test_a_model_cut_from_another_one_needs_its_own_configuration(tmp_path: Path
         load(entry)
     shutil.rmtree(tmp_path / "ssd")
     copy_configuration(folder, tmp_path / "ssd")
-    drawn = draw_ours(load(entry))
-    assert torch.equal(drawn, draw_ours(load(entry_from_folder(folder, name="cut"))))
-    # In every bit with MKL_CBWR=AVX2,STRICT: without it MKL does not add up in one order on every processor.
-    torch.testing.assert_close(drawn, draw_plainly(plain_pipeline(folder)), rtol=1e-4, atol=1e-4)
+    assert torch.equal(draw_ours(load(entry)), draw_plainly(plain_pipeline(folder)))
 
 
 def test_a_part_that_the_configuration_does_not_know_is_told(entry: ModelEntry) -> None:
