@@ -130,7 +130,7 @@ def _sheet(baseline: Baseline, heldout: ToyData, folder: Path) -> None:
 def train_plain_adapter(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
     """Train a base adapter as the paper does, from nothing, and write `folder/plain_adapter/<published name>`."""
     config = train_config("base", recipe, recipe.base_adapter, folder / "adapter-plain", pretrained=None)
-    fit_adapter(config, recipe, data, heldout, folder, target=plain_adapter_path(folder))
+    fit_adapter(replace(config, scale=1.0), recipe, data, heldout, folder, target=plain_adapter_path(folder))
 
 
 def plain_adapter_path(folder: Path) -> Path:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -172,14 +172,16 @@ def check_same_run(config: TrainConfig, origin: Origin) -> None:
 
 
 def _check_settings(old: dict[str, Any], config: TrainConfig) -> None:
+    # A run of before there was a setting went by its default.
+    old = {item.name: item.default for item in fields(config) if item.default is not MISSING} | old
     new = settings(config)
     fixed = new.keys() - FREE_TO_CHANGE
     if config.lr_schedule == "cosine":
         fixed |= {"max_steps"}
     for name in sorted(fixed):
-        if old.get(name) != new[name]:
+        if old[name] != new[name]:
             raise UserError.plain(
-                f"{config.output} holds a run with {name} {old.get(name)}, not {new[name]}; "
+                f"{config.output} holds a run with {name} {old[name]}, not {new[name]}; "
                 "continue it with its own settings or name another output folder."
             )
     before = old.get("pretrained")

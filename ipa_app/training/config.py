@@ -44,6 +44,11 @@ class TrainConfig:
     drop_text: float = option(0.05, doc="share of examples trained without their text")
     drop_image: float = option(0.05, doc="share of examples trained without their picture")
     drop_both: float = option(0.05, doc="share of examples trained without either")
+    scale: float = option(
+        1.0,
+        between=(0.1, 1.5),
+        doc="scale of the picture in training; below 1, the adapter does more at 1 than its examples asked of it",
+    )
     timestep_sampling: Literal["uniform", "late"] = option(
         "uniform", doc="late: train more on noisy timesteps, where layout and main colours are decided"
     )

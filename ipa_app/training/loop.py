@@ -25,18 +25,20 @@ from ipa_app.training.optimization import Optimization, OptimizationConfig
 
 
 class GuidedUNet(nn.Module):
-    """The frozen UNet guided by the adapter at scale 1: one forward pass of training."""
+    """The frozen UNet guided by the adapter: one forward pass of training."""
 
-    def __init__(self, unet: UNet2DConditionModel, adapter: IPAdapter) -> None:
+    def __init__(self, unet: UNet2DConditionModel, adapter: IPAdapter, *, scale: float = 1.0) -> None:
         """Join the two.
 
         Args:
             unet: with our attention processors installed.
             adapter: made for it.
+            scale: of the picture, the paper's lambda.
         """
         super().__init__()
         self.unet = unet
         self.adapter = adapter
+        self.scale = scale
 
     def forward(
         self,
@@ -66,10 +68,10 @@ class GuidedUNet(nn.Module):
         tokens = self.adapter.tokens(features)
         rows = torch.arange(len(tokens), device=tokens.device)
         projections = zip(self.adapter.layer_names, self.adapter.ip_adapter.values(), strict=True)
-        terms = {
-            name: [ImageTerm(rows=rows, key=pair.to_k_ip(tokens), value=pair.to_v_ip(tokens), steps=range(1))]
-            for name, pair in projections
-        }
+        terms = {}
+        for name, pair in projections:
+            key, value = pair.to_k_ip(tokens), self.scale * pair.to_v_ip(tokens)
+            terms[name] = [ImageTerm(rows=rows, key=key, value=value, steps=range(1))]
         return ImagePromptBatch(terms, num_rows=len(tokens))
 
 
@@ -125,7 +127,7 @@ class Trainer:
             base.unet.enable_gradient_checkpointing()
         else:
             base.unet.disable_gradient_checkpointing()
-        self._guided = GuidedUNet(base.unet, self.adapter)
+        self._guided = GuidedUNet(base.unet, self.adapter, scale=config.scale)
         # With several processes the prepared model exchanges gradients; measuring must not, so it uses the other.
         self._optimization = Optimization(self._guided, optimization_config(config), accelerator=accelerator)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ import torch
 
 from ipa_app.errors import UserError
 from ipa_app.training.checkpoint import (
+    STATE_FILE,
     Checkpoint,
     Origin,
     check_same_run,
+    latest_checkpoint,
     load_checkpoint,
     resume_step,
     save_checkpoint,
@@ -124,6 +127,18 @@ def test_what_does_not_touch_what_is_learned_may_change(
     changes: dict[str, object], origin: dict[str, object], written: TrainConfig, make_config: MakeConfig
 ) -> None:
     check_same_run(make_config(**changes), Origin(**origin))
+
+
+def test_a_run_of_before_there_was_a_setting_goes_on_with_its_default(
+    written: TrainConfig, make_config: MakeConfig
+) -> None:
+    file = latest_checkpoint(written.output) / STATE_FILE
+    state = json.loads(file.read_text("utf-8"))
+    del state["config"]["scale"]
+    file.write_text(json.dumps(state), "utf-8")
+    check_same_run(make_config(), ORIGIN)
+    with pytest.raises(UserError, match=r"a run with scale 1.0, not 0.75"):
+        check_same_run(make_config(scale=0.75), ORIGIN)
 
 
 def test_examples_that_came_or_went_are_said(written: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:

@@ -56,17 +56,18 @@ def test_new_keys_and_values_start_as_the_text_ones(base: Components, make_confi
         assert torch.equal(adapter.ip_adapter[number].to_v_ip.weight, attention.to_v.weight)
 
 
-@pytest.mark.parametrize("kind", ["base", "plus"])
+@pytest.mark.parametrize(("kind", "scale"), [("base", 1.0), ("plus", 1.0), ("base", 0.75)])
 def test_the_loop_guides_the_unet_as_the_app_does(
-    kind: str, base: Components, make_config: Callable[..., TrainConfig], batches: Batches
+    kind: str, scale: float, base: Components, make_config: Callable[..., TrainConfig], batches: Batches
 ) -> None:
     install_processors(base.unet)
     adapter = new_adapter(make_config(adapter=kind), base)
     batch = next(batches(kind=kind))
     timesteps = torch.tensor([10, 600])
     with torch.no_grad():
-        trained = GuidedUNet(base.unet, adapter)(batch.latents, timesteps, batch.text_states, batch.features)
-        prompts = [[adapter.image_prompt(row[None], None)] for row in batch.features]
+        guided = GuidedUNet(base.unet, adapter, scale=scale)
+        trained = guided(batch.latents, timesteps, batch.text_states, batch.features)
+        prompts = [[adapter.image_prompt(row[None], None, scale=scale)] for row in batch.features]
         stacked = ImagePromptBatch.stack(prompts, guidance=False, steps=1)
         drawn = base.unet(
             batch.latents, timesteps, batch.text_states, cross_attention_kwargs={"image_prompt": stacked}
@@ -74,6 +75,13 @@ def test_the_loop_guides_the_unet_as_the_app_does(
         plain = base.unet(batch.latents, timesteps, batch.text_states).sample
     assert torch.allclose(trained, drawn, atol=1e-5)
     assert not torch.allclose(trained, plain, atol=1e-3)
+
+
+def test_a_picture_of_another_scale_teaches_something_else(
+    base: Components, make_config: Callable[..., TrainConfig], batches: Batches
+) -> None:
+    usual, lower = (weights_after(make_config(scale=scale), base, batches()) for scale in (1.0, 0.75))
+    assert any(not torch.equal(usual[name], lower[name]) for name in usual)
 
 
 @pytest.mark.parametrize(("drop", "part"), [("drop_text", "text_states"), ("drop_image", "features")])

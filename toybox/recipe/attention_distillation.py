@@ -24,7 +24,7 @@ from ipa_app.adapter.files import load_adapter, save_adapter
 from ipa_app.adapter.ip_adapter import IPAdapter
 from ipa_app.adapter.kinds import KINDS
 from ipa_app.adapter.layers import attention_layers
-from toybox.recipe.adapters import FILES, Kind, features_of, features_of_nothing
+from toybox.recipe.adapters import FILES, TRAINING_SCALES, Kind, features_of, features_of_nothing
 from toybox.recipe.cached import Captions, latents_of
 from toybox.recipe.data import ToyData
 from toybox.recipe.denoiser import LATENESS, load_unet, noised
@@ -91,8 +91,8 @@ def distil_attention(kind: Kind, recipe: Recipe, data: ToyData, _heldout: ToyDat
         without = (torch.rand(len(rows), generator=generator) < NO_PICTURE_SHARE).to(device)
         seen[without], wanted[without] = nothing, words[without]
         tokens = adapter.tokens(seen)
-        errors = [_error(adapter, layer, generator, tokens=tokens, words=words, full=wanted) for layer in layers]
-        return torch.stack(errors).mean(), {}
+        asked = {"tokens": tokens, "words": words, "full": wanted, "scale": TRAINING_SCALES[kind]}
+        return torch.stack([_error(adapter, layer, generator, **asked) for layer in layers]).mean(), {}
 
     name = f"{kind}_distillation"
     train_module(name, module=adapter, loss=loss, settings=recipe.attention_distillation, folder=folder)
@@ -112,6 +112,7 @@ def _error(
     tokens: torch.Tensor,
     words: torch.Tensor,
     full: torch.Tensor,
+    scale: float,
 ) -> torch.Tensor:
     """Squared error of what the picture adds in a layer, in units of what it should add."""
     asked = torch.randint(layer.queries.shape[1], (QUERIES_ASKED,), generator=generator)
@@ -119,7 +120,7 @@ def _error(
     with torch.no_grad():
         target = layer.text(query, full) - layer.text(query, words)
     projection = adapter.ip_adapter[layer.index]
-    added = layer.attend(query, projection.to_k_ip(tokens), projection.to_v_ip(tokens))
+    added = scale * layer.attend(query, projection.to_k_ip(tokens), projection.to_v_ip(tokens))
     return (added - target).square().mean() / target.square().mean()
 
 
