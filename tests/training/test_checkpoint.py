@@ -132,7 +132,9 @@ def test_what_does_not_touch_what_is_learned_may_change(
 def test_a_run_of_before_there_was_a_setting_goes_on_with_its_default(
     written: TrainConfig, make_config: MakeConfig
 ) -> None:
-    file = latest_checkpoint(written.output) / STATE_FILE
+    folder = latest_checkpoint(written.output)
+    assert folder is not None
+    file = folder / STATE_FILE
     state = json.loads(file.read_text("utf-8"))
     del state["config"]["scale"]
     file.write_text(json.dumps(state), "utf-8")
