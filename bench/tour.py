@@ -16,7 +16,9 @@ from typing import Any
 
 from PIL import Image
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# The shell draws the same pages, and no window around them that nobody sees.
+COMMANDS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, COMMANDS)), None)
 FLAGS = (
     "--no-sandbox",
     "--disable-dev-shm-usage",
