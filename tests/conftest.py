@@ -27,7 +27,7 @@ import pytest  # noqa: E402
 
 def pytest_xdist_auto_num_workers() -> int:
     """Half as many workers again as there are cores, as pages and processes are often waited for; 4 GB for each."""
-    return max(1, min(psutil.cpu_count() * 3 // 2, psutil.virtual_memory().total // 4_000_000_000))
+    return max(1, min((psutil.cpu_count() or 1) * 3 // 2, psutil.virtual_memory().total // 4_000_000_000))
 
 
 def pytest_sessionfinish() -> None:

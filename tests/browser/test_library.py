@@ -140,7 +140,7 @@ def test_it_keeps_nobody_out_in_either_language(open_page: Any, shoot: Any, dark
 
 def test_all_tabs_stay_in_sight(open_page: Any) -> None:
     page = open_page()
-    for width in (1440, 1280, 1100, 1000, 800, 360):
+    for width in (1440, 1301, 1161, 1100, 1061, 1000, 800, 360):
         page.set_viewport_size({"width": width, "height": 900})
         rest(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
