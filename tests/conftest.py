@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import shutil
 import signal
+import ssl
 import tempfile
 import threading
 
@@ -19,6 +22,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # One folder for all that is uploaded and made: Gradio looks the folder up anew each time, for every app in the process.
 os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="gradio-")
 
+# A client reads all the certificates of the world anew, though what the tests ask is on this machine and plain HTTP.
+ssl.create_default_context = functools.cache(ssl.create_default_context)
+
 from pathlib import Path  # noqa: E402 - the environment is read when the libraries are imported
 
 import psutil  # noqa: E402
@@ -28,6 +34,12 @@ import pytest  # noqa: E402
 def pytest_xdist_auto_num_workers() -> int:
     """Half as many workers again as there are cores, as pages and processes are often waited for; 4 GB for each."""
     return max(1, min((psutil.cpu_count() or 1) * 3 // 2, psutil.virtual_memory().total // 4_000_000_000))
+
+
+def pytest_collection_finish() -> None:
+    """Leave the libraries, which stay, out of what is looked through whenever a model's memory is given back."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
@@ -68,15 +80,19 @@ def reading_bundle_dir(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="session")
 def recipe_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work folder in which the tiny recipe of the bundled model has run whole; do not write into it."""
+    """A work folder in which the tiny recipe of the bundled model has run whole, once; do not write into it."""
+    from filelock import FileLock
+
     from tests.precision import own_precision
     from toybox.recipe.settings import TINY
     from toybox.recipe.stages import run
 
-    folder = tmp_path_factory.mktemp("recipe")
-    with own_precision():
-        run(TINY, folder, [])
-    return folder
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has its own folder beside those of the others
+        folder = folder.parent
+    with FileLock(folder / "recipe.lock"), own_precision():
+        run(TINY, folder / "recipe", [])
+    return folder / "recipe"
 
 
 @pytest.fixture(scope="session")
