@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ipa_app.errors import UserError
+from ipa_app.imaging.colour import channels_first
 from ipa_app.imaging.masks import fit_mask
 from ipa_app.imaging.opening import Decoded, Opened, PictureSource, decode, in_srgb
 from ipa_app.messages import Message
@@ -230,7 +231,8 @@ def _meaning(drawn: _Drawn, picture: Image.Image | None) -> _Meaning:
     if most - least > 255 * _DARK:
         # Half the way between the two, as strokes and rubbers may be soft or at half their strength.
         return _of_transparency(drawn, drawn.opacity > (least + most) / 2, picture)
-    strongest, weakest = drawn.colours.max(axis=2), drawn.colours.min(axis=2)
+    channels = channels_first(drawn.colours)
+    strongest, weakest = channels.max(axis=0), channels.min(axis=0)
     coloured = strongest.astype(np.int16) - weakest > _COLOURED
     if coloured.mean() > _FEW:
         return _of_colours(drawn, coloured, strongest, picture)
@@ -301,7 +303,8 @@ def _of_copy(drawn: _Drawn, picture: Image.Image | None) -> _Meaning:
     height, width = drawn.grey.shape
     if picture is None or picture.size != (width, height) or not _is_copy(drawn, picture, least=_MOSTLY):
         raise _unclear()
-    unlike = np.abs(drawn.colours.astype(np.int16) - np.asarray(picture.convert("RGB"))).max(axis=2) > _UNLIKE
+    differences = np.abs(drawn.colours.astype(np.int16) - np.asarray(picture.convert("RGB")))
+    unlike = channels_first(differences).max(axis=0) > _UNLIKE
     # Single pixels are what saving it again has changed; small gaps are where the picture had the colour of the paint.
     cleaned = cv2.medianBlur(unlike.astype(np.uint8), 5)
     painted = cv2.morphologyEx(cleaned, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8)) > 0

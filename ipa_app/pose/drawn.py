@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ipa_app.imaging.colour import channels_first
 from ipa_app.messages import Message
 from ipa_app.pose.body import BONES, JOINT_NAMES, WRISTS
 from ipa_app.pose.draw import draw_sheet, fit_skeleton_picture
@@ -146,10 +147,10 @@ def _details(picture: Image.Image, drawing: Drawing) -> Image.Image | None:
     small = picture.copy()
     small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.BOX)
     pixels, thickness = np.asarray(small), drawing.thickness * small.width / picture.width
-    weakest = pixels.min(axis=2)
+    weakest = channels_first(pixels).min(axis=0)
     # A pure colour has one channel of 0; what it has beyond that, it has from the ground.
     colours = pixels - weakest[..., None]
-    chroma = colours.max(axis=2)
+    chroma = channels_first(colours).max(axis=0)
     strongest = max(1.0, float(np.percentile(chroma[chroma > DARK], 95))) if (chroma > DARK).any() else 255.0
     colours = np.clip(colours * np.float32(255 / strongest), 0, 255).astype(np.uint8)
     dots = (chroma <= DARK) & (weakest > _WHITE)
@@ -159,7 +160,7 @@ def _details(picture: Image.Image, drawing: Drawing) -> Image.Image | None:
     bodies = np.zeros_like(about)
     for person in drawing.skeleton.people:
         _mark(about, bodies, person, thickness=thickness)
-    shown = (about > 0) & (bodies == 0) & ((chroma > DARK) | (colours.min(axis=2) == 255))
+    shown = (about > 0) & (bodies == 0) & ((chroma > DARK) | (channels_first(colours).min(axis=0) == 255))
     if shown.sum() < 8 * thickness**2:
         return None
     return Image.fromarray(np.where(shown[..., None], colours, 0).astype(np.uint8))
