@@ -88,7 +88,7 @@ class FineTuned:
     @torch.no_grad()
     def _words(self, prompt: str) -> torch.Tensor:
         """States of a text and of the empty one, (2, L, text_hidden)."""
-        said = prompt_inputs(SD1, self._pipeline, [prompt], [""])
+        said = prompt_inputs(SD1, self._pipeline, [prompt], [""], device=self._pipeline.device)
         return torch.cat([said["prompt_embeds"], said["negative_prompt_embeds"]])
 
     def _token(self, reference: Reference) -> torch.Tensor:

@@ -116,7 +116,8 @@ def _prompt_inputs(
 ) -> dict[str, Any]:
     """Return what a pipeline is told of the items' prompts; negative ones count with guidance only."""
     negative_prompts = [item.negative_prompt for item in items] if guidance else None
-    return prompt_inputs(model.family, pipeline, [item.prompt for item in items], negative_prompts)
+    prompts = [item.prompt for item in items]
+    return prompt_inputs(model.family, pipeline, prompts, negative_prompts, device=model.device)
 
 
 def _start_inputs(model: LoadedModel, *, plan: Plan, generators: Sequence[torch.Generator]) -> dict[str, Any]:

@@ -229,7 +229,8 @@ def _regional_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tu
         return ()
     shares = shares_of([reference for reference, _ in worded], **_layout(job, model, inputs=inputs))
     seen = [(text, share) for (_, text), share in zip(worded, shares, strict=True) if share.any()]
-    states = token_states(model.family, model.pipelines["text_to_image"], [text for text, _ in seen]) if seen else []
+    seen_texts, pipeline = [text for text, _ in seen], model.pipelines["text_to_image"]
+    states = token_states(model.family, pipeline, seen_texts, device=model.device) if seen else []
     return tuple(
         RegionalPrompt(states=each, share=torch.from_numpy(share))
         for each, (_, share) in zip(states, seen, strict=True)

@@ -102,7 +102,12 @@ def chunk_count(prompt: str, negative_prompt: str | None, tokenizers: Sequence[A
 
 
 def prompt_inputs(
-    family: Family, pipeline: Any, prompts: Sequence[str], negative_prompts: Sequence[str] | None
+    family: Family,
+    pipeline: Any,
+    prompts: Sequence[str],
+    negative_prompts: Sequence[str] | None,
+    *,
+    device: torch.device,
 ) -> dict[str, Tensor]:
     """Return the arguments by which a pipeline takes the prompts of a batch.
 
@@ -111,14 +116,15 @@ def prompt_inputs(
         pipeline: with its text encoders and tokenizers.
         prompts: one per picture.
         negative_prompts: one per picture; None without guidance.
+        device: on which the text encoders run. The pipeline would look through all of its modules to tell it.
 
     Returns:
         By diffusers' names, what is said of every token (B, C * L, D), and of whole prompts (B, P) where the UNet is
         told: of the first chunk, without weights.
     """
-    sides = {"": _encode(family, pipeline, prompts)}
+    sides = {"": _encode(family, pipeline, prompts, device=device)}
     if negative_prompts is not None:
-        sides["negative_"] = _encode(family, pipeline, negative_prompts)
+        sides["negative_"] = _encode(family, pipeline, negative_prompts, device=device)
         if family.zeros_for_empty(pipeline):
             sides["negative_"] = _without_empty(sides["negative_"], negative_prompts)
     length = math.lcm(*(len(states) for encoded in sides.values() for states in encoded.states))
@@ -131,9 +137,9 @@ def prompt_inputs(
     return inputs
 
 
-def token_states(family: Family, pipeline: Any, texts: Sequence[str]) -> list[Tensor]:
+def token_states(family: Family, pipeline: Any, texts: Sequence[str], *, device: torch.device) -> list[Tensor]:
     """Return what a model's text encoders say of every token of texts, (C * L, D) of each; see `prompt_inputs`."""
-    return _encode(family, pipeline, texts).states
+    return _encode(family, pipeline, texts, device=device).states
 
 
 class _Encoded(NamedTuple):
@@ -153,13 +159,12 @@ def _without_empty(encoded: _Encoded, texts: Sequence[str]) -> _Encoded:
     return _Encoded(states, pooled)
 
 
-def _encode(family: Family, pipeline: Any, texts: Sequence[str]) -> _Encoded:
+def _encode(family: Family, pipeline: Any, texts: Sequence[str], *, device: torch.device) -> _Encoded:
     """Return what a model's text encoders say of prompts."""
     tokenizers = [getattr(pipeline, name) for name in family.tokenizers]
     encoders = [getattr(pipeline, name) for name in family.text_encoders]
     prompts = [_paired([tokenize(text, each).chunks for each in tokenizers]) for text in texts]
     rows = [chunks for prompt in prompts for chunks in prompt]
-    device = pipeline._execution_device
 
     def encode(rows: Sequence[Sequence[Chunk]]) -> tuple[Tensor, Tensor | None]:
         ids = [[_input_ids(chunk, each) for chunk, each in zip(row, tokenizers, strict=True)] for row in rows]

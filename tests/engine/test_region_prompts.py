@@ -57,7 +57,7 @@ def test_without_pictures_halves_are_plain_diffusers_with_its_attention_shared(
     theirs: Any = StableDiffusionPipeline.from_pretrained(tiny_bundle_dir, local_files_only=True, dtype=torch.float32)
     theirs.set_progress_bar_config(disable=True)
     with torch.no_grad():
-        states = token_states(model.family, theirs, WORDS)
+        states = token_states(model.family, theirs, WORDS, device=model.device)
     shares = left_and_right(height // 8, width // 8)
     # The second row is that of the prompt; the first one, of the negative prompt, has no words of its own.
     theirs.unet.set_attn_processor(MixedProcessor({1: list(zip(states, shares, strict=True))}))
@@ -137,7 +137,9 @@ def test_beside_others_a_picture_without_words_is_the_same_bit_for_bit(manager: 
     model = manager.get("toybox", timeout=TIMEOUT_S)
     plan = make_plan(GenerateRequest(**WISH), model.entry)
     with torch.inference_mode():
-        states = token_states(model.family, model.pipelines["text_to_image"], [*WORDS, "cat " * 30])
+        states = token_states(
+            model.family, model.pipelines["text_to_image"], [*WORDS, "cat " * 30], device=model.device
+        )
     left, right = left_and_right(8, 8)
     told = [RegionalPrompt(states=each, share=share) for each, share in zip(states, (left, right, left), strict=True)]
     plain = [BatchItem(prompt="a dog", negative_prompt="a hat", seed=seed) for seed in range(3)]

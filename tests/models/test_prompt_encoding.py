@@ -44,7 +44,7 @@ def model_xl(tiny_sdxl_dir: Path) -> LoadedModel:
 
 def inputs(model: LoadedModel, prompts: Sequence[str], negative: Sequence[str] | None = None) -> dict[str, Tensor]:
     with torch.inference_mode():
-        return prompt_inputs(model.family, model.pipelines["text_to_image"], prompts, negative)
+        return prompt_inputs(model.family, model.pipelines["text_to_image"], prompts, negative, device=model.device)
 
 
 def said(model: LoadedModel, text: str) -> Tensor:
