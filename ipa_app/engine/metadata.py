@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ _SYNTAX = "weights"
 """How prompts are read. In files that do not say so they were read letter by letter, and cut after one chunk."""
 _SURELY_ONE_CHUNK = 30  # pieces of a text, each of which takes a token or more
 
+_version = cache(version)  # read from a file of the package, which stays what it is
+
 
 def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: str | None = None) -> dict[str, Any]:
     """Return every input as it was used, for JSON.
@@ -83,7 +86,7 @@ def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: s
         "scheduler": scheduler,
         "precision": precision,
         "prompt_syntax": _SYNTAX,
-        "versions": {name: version(name) for name in ("diffusers", "torch", "transformers")},
+        "versions": {name: _version(name) for name in ("diffusers", "torch", "transformers")},
     }
     if not plan.uses_references:
         declared = options(GenerateRequest)
