@@ -135,11 +135,11 @@ def _converted(colours: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def channels_first(pixels: np.ndarray) -> np.ndarray:
-    """Return `pixels` (height, width, C) as C planes (C, height, width).
+    """Return `pixels` (..., C) as C planes (C, ...).
 
     The largest and smallest of C planes are found fifteen times as fast as those along an axis of three.
     """
-    return np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
 
 
 def _probe(mode: str) -> Image.Image:

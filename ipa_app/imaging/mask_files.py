@@ -251,7 +251,8 @@ def _of_transparency(drawn: _Drawn, opaque: np.ndarray, picture: Image.Image | N
             raise _unmarked()
         return _Meaning(painted=cut, note=hole.note)
     ink = drawn.colours[opaque]
-    white, black = (ink.min(axis=1) > 255 * _MIDDLE).mean(), (ink.max(axis=1) < 255 * _MIDDLE).mean()
+    channels = channels_first(ink)
+    white, black = (channels.min(axis=0) > 255 * _MIDDLE).mean(), (channels.max(axis=0) < 255 * _MIDDLE).mean()
     if min(white, black) > 0.02 and white + black > 0.9:
         return _Meaning(painted=opaque & (drawn.grey > _MIDDLE), levels=opacity * drawn.grey)
     is_flat, is_black = _is_flat(ink), black > 0.9
@@ -265,8 +266,8 @@ def _of_transparency(drawn: _Drawn, opaque: np.ndarray, picture: Image.Image | N
 
 
 def _of_colours(drawn: _Drawn, coloured: np.ndarray, strongest: np.ndarray, picture: Image.Image | None) -> _Meaning:
-    rest = drawn.colours[~coloured]
-    is_on_black = rest.size > 0 and (rest.max(axis=1) < 255 * _MIDDLE).mean() > 0.95
+    rest = strongest[~coloured]
+    is_on_black = rest.size > 0 and (rest < 255 * _MIDDLE).mean() > 0.95
     is_copy = picture is not None and _is_copy(drawn, picture, least=_MOSTLY)
     if is_on_black and _is_flat(drawn.colours.reshape(-1, 3)) and not is_copy:
         levels = strongest / strongest.max()

@@ -21,6 +21,8 @@ class FrozenEncoder:
     """Turns raw parts of batches into what the loop works on, without gradients.
 
     Attributes:
+        device: where the base model is, and all results are.
+        dtype: precision of the base model and of all results.
         empty_text: of one row, the empty text: what an example without text is trained on.
         empty_features: (1, ...) features of "no picture", the unconditional side of the adapter's kind.
     """
@@ -34,19 +36,11 @@ class FrozenEncoder:
         """
         self._base = base
         self._kind = kind
+        # Not asked for at every step: a model looks through all of its modules to tell them.
+        self.device, self.dtype = base.unet.device, base.unet.dtype
         self.empty_text = self.text_states(self.input_ids([""]))
         side = base.image_encoder.config.image_size
         self.empty_features = self.image_features(torch.zeros(1, 3, side, side)).uncond
-
-    @property
-    def device(self) -> torch.device:
-        """Where the base model is, and all results are."""
-        return self._base.unet.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of the base model and of all results."""
-        return self._base.unet.dtype
 
     def input_ids(self, texts: Sequence[str]) -> Tensor:
         """Token ids (B, E, L) for each of E text encoders, cut and padded to the tokenizer's length."""
