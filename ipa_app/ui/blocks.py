@@ -32,6 +32,8 @@ from ipa_app.ui.uploads import addresses, check_files, check_room, input_name
 _SCHEMAS = ("api_info_as_input", "api_info_as_output")
 _LOOK_EVERY_S = 0.01
 """Gradio itself looks for new calls a thousand times a second: an idle page takes a fiftieth of a core."""
+_TELL_EVERY_S = 0.1
+"""For progress to be told; Gradio itself looks for it a hundred times a second."""
 
 
 class StudioBlocks(gr.Blocks):
@@ -46,9 +48,10 @@ class StudioBlocks(gr.Blocks):
         return {str(function.api_name): function.fn for function in functions if function.fn is not None}
 
     def queue(self, *args: Any, **kwargs: Any) -> Any:
-        """Have calls wait for one another as Gradio does, and look for them less often."""
+        """Have calls wait for one another as Gradio does, and look for them, and for their progress, less often."""
         queued = super().queue(*args, **kwargs)
         self._queue.sleep_when_free = max(self._queue.sleep_when_free, _LOOK_EVERY_S)
+        self._queue.progress_update_sleep_when_free = _TELL_EVERY_S
         return queued
 
     def launch(self, *args: Any, app_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
