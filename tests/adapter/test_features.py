@@ -59,3 +59,16 @@ def test_no_picture_is_encoded_where_the_tower_has_gone_for_the_picture(tower: C
     tower.register_forward_hook(lambda module, *_: module.to("meta") and None)
     _, uncond = encode_image(tower, random_pixels(1), "plus")
     assert uncond.device.type == "meta"
+
+
+@pytest.mark.parametrize("kind", ["base", "plus", "full"])
+@torch.no_grad()
+def test_pixels_and_features_are_brought_to_the_precision_of_what_reads_them(
+    adapters: dict[str, IPAdapter], tower: CLIPVisionModelWithProjection, kind: str
+) -> None:
+    half, pixels = copy.deepcopy(tower).bfloat16(), random_pixels(1, 2)
+    features = encode_image(half, pixels, kind)
+    assert {each.dtype for each in features} == {torch.bfloat16}
+    for mine, theirs in zip(features, encode_image(half, pixels.bfloat16(), kind), strict=True):
+        assert torch.equal(mine, theirs)
+    assert adapters[kind].tokens(features[0]).dtype == torch.float32

@@ -35,7 +35,7 @@ def assert_same_weights(loaded: IPAdapter, adapter: IPAdapter) -> None:
 def test_a_round_trip_keeps_every_weight(
     kind: str, suffix: str, tmp_path: Path, unet: UNet2DConditionModel, adapters: dict[str, IPAdapter]
 ) -> None:
-    path = tmp_path / "new" / f"adapter{suffix}"
+    path = tmp_path / "new" / "newer" / f"adapter{suffix}"
     save_adapter(adapters[kind], path)
     loaded = load_adapter(path, unet)
     assert_same_weights(loaded, adapters[kind])
@@ -261,8 +261,11 @@ def test_incomplete_and_foreign_files_are_named(tmp_path: Path, adapters: dict[s
     bent = base | {"ip_adapter.1.to_v_ip.weight": torch.ones(32, 31)}
     assert "ip_adapter.1.to_v_ip.weight is 32 x 31 but must be 32 x 32" in refusal(tmp_path, bent)
     quantised = base | {"ip_adapter.1.to_v_ip.weight": torch.ones(32, 32, dtype=torch.int8)}
-    assert "not floating-point" in refusal(tmp_path, quantised)
+    assert "ip_adapter.1.to_v_ip.weight is I8, not floating-point" in refusal(tmp_path, quantised)
     assert "extra belongs to no base adapter" in refusal(tmp_path, base | {"image_proj.extra": torch.ones(1)})
+    for flat, shape in ((torch.ones(96), "96"), (torch.tensor(1.0), "a single number"), (torch.ones(4, 0), "4 x 0")):
+        for key in ("image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"):
+            assert refusal(tmp_path, base | {key: flat}) == f"file.safetensors is damaged: {key} is {shape}."
     numberless = {key.replace("ip_adapter.", "ip_adapter.x"): tensor for key, tensor in base.items()}
     assert "no numbered keys" in refusal(tmp_path, numberless)
     plus = dict(adapters["plus"].state_dict())
@@ -299,8 +302,11 @@ def test_a_wrong_base_is_explained_with_both_sides(
         for key, tensor in dict(adapters["base"].state_dict()).items()
     }
     save_file(wider, path)
-    with pytest.raises(UserError, match="its layer 3 is 64 wide, this model's layer 3 is 32 wide"):
+    with pytest.raises(UserError) as refused:
         load_adapter(path, unet)
+    assert str(refused.value) == (
+        "mine.safetensors was made for another base model: its layer 3 is 64 wide, this model's layer 3 is 32 wide."
+    )
 
 
 def test_a_wrong_encoder_is_explained_with_both_sides(
@@ -313,10 +319,17 @@ def test_a_wrong_encoder_is_explained_with_both_sides(
         check_encoder(adapter, vit_h)
         with pytest.raises(UserError, match=r"needs .*\(OpenCLIP ViT-H/14\).*but this model's is .*ViT-bigG/14"):
             check_encoder(adapter, vit_g)
+        with pytest.raises(UserError) as refused:
+            check_encoder(adapter, CLIPVisionConfig(hidden_size=32, projection_dim=24, num_attention_heads=2))
+        wanted, given = {"base": ("an embedding", 24), "plus": ("layers", 32)}[kind]
+        assert str(refused.value) == (
+            f"This {kind} adapter needs an image encoder with {wanted} of width {clip_dim} (OpenCLIP ViT-H/14), "
+            f"but this model's is {given}."
+        )
 
 
 def test_a_name_with_another_ending_is_refused(tmp_path: Path, adapters: dict[str, IPAdapter]) -> None:
-    with pytest.raises(UserError, match=r"must end in \.safetensors or \.bin"):
+    with pytest.raises(UserError, match=r"must end in \.safetensors or \.bin, not like adapter\.pt\.$"):
         save_adapter(adapters["base"], tmp_path / "adapter.pt")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import zipfile
 from pathlib import Path
@@ -12,7 +13,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ipa_app.adapter.header import TensorInfo, header_of, read_header, read_tensors
+from ipa_app.adapter.header import (
+    DamagedError,
+    TensorInfo,
+    header_of,
+    read_header,
+    read_pickled,
+    read_safetensors,
+    read_tensors,
+)
 from ipa_app.errors import UserError
 from tests.adapter_files import write_shapes
 
@@ -28,6 +37,13 @@ def test_both_formats_tell_names_shapes_and_types(tmp_path: Path) -> None:
         assert {key: tensor.shape for key, tensor in header.items()} == {"a.weight": (2, 3), "a.bias": (4,)}
         assert {key: tensor.dtype for key, tensor in header.items()} == {"a.weight": "F16", "a.bias": "I8"}
         assert header_of(read_tensors(tmp_path / name)).keys() == header.keys()
+
+
+def test_types_in_memory_are_called_as_files_call_them(tmp_path: Path) -> None:
+    types = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool"
+    tensors = {name: torch.ones(2).to(getattr(torch, name)) for name in types.split()}
+    save_file(tensors, tmp_path / "a.safetensors")
+    assert header_of(tensors) == read_header(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize("dtype", ["F64", "F32", "F16", "BF16", "F8_E4M3"])
@@ -56,9 +72,74 @@ def test_a_header_that_would_fill_memory_is_refused(tmp_path: Path) -> None:
         read_header(path)
 
 
+def write_header(path: Path, told: dict[str, object], *, room: int) -> int:
+    """Write a safetensors file that tells anything of its tensors; returns how long the telling is."""
+    text = json.dumps(told).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(room))
+    return len(text)
+
+
+@pytest.mark.parametrize("notes", [{"ss_network_dim": "8", "format": "pt"}, None])
+def test_what_the_maker_noted_is_told_apart_from_the_tensors(tmp_path: Path, notes: dict[str, str] | None) -> None:
+    save_file(TENSORS, tmp_path / "a.safetensors", metadata=notes)
+    tensors, noted = read_safetensors(tmp_path / "a.safetensors", most_bytes=10_000)
+    assert tensors == header_of(TENSORS)
+    assert noted == (notes or {})
+
+
+def test_a_header_may_be_as_long_as_is_said_and_no_longer(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    length = write_header(path, {"a": {"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}}, room=24)
+    assert read_safetensors(path, most_bytes=length)[0] == {"a": TensorInfo((6,), "F32")}
+    with pytest.raises(DamagedError, match=r"^a\.safetensors$"):
+        read_safetensors(path, most_bytes=length - 1)
+
+
+def test_a_file_without_tensors_is_one(tmp_path: Path) -> None:
+    write_header(tmp_path / "a.safetensors", {}, room=0)
+    assert read_safetensors(tmp_path / "a.safetensors", most_bytes=100) == ({}, {})
+
+
+def test_a_file_that_lacks_its_last_byte_is_refused(tmp_path: Path) -> None:
+    write_header(tmp_path / "a.safetensors", {"a": {"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}}, room=23)
+    with pytest.raises(DamagedError, match=r"^a\.safetensors$"):
+        read_safetensors(tmp_path / "a.safetensors", most_bytes=100)
+
+
+def test_what_stands_for_a_file_of_git_lfs_is_called_so(tmp_path: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 22319616\n"
+    (tmp_path / "a.safetensors").write_text(pointer)
+    with pytest.raises(UserError) as refused:
+        read_header(tmp_path / "a.safetensors")
+    said = "a.safetensors only stands for a file that Git LFS keeps; please fetch that with `git lfs pull`."
+    assert str(refused.value) == said
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"dtype": "F16", "shape": [12]},
+        {"dtype": "I64", "shape": [3]},
+        {"dtype": "F32", "shape": [], "data_offsets": [20, 24]},
+        {"dtype": "F32", "shape": [0, 3], "data_offsets": [24, 24]},
+        {"dtype": "F4", "shape": [48]},
+        {"dtype": "F6_E3M2", "shape": [32], "data_offsets": [8, 24]},
+    ],
+)
+def test_a_tensor_is_as_large_as_its_type_makes_it(tmp_path: Path, told: dict[str, object]) -> None:
+    """The smallest type that there will be has half a byte."""
+    write_header(tmp_path / "a.safetensors", {"a": {"data_offsets": [0, 24]} | told}, room=24)
+    assert read_header(tmp_path / "a.safetensors")["a"].dtype == told["dtype"]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
+        {"shape": [2, 2]},
+        {"dtype": "F16"},
+        {"dtype": "I64"},
+        {"dtype": "F4", "shape": [49]},
+        {"dtype": "F4", "shape": [33], "data_offsets": [8, 24]},
         {"shape": [2, 2**40]},
         {"shape": [-2, -3]},
         {"shape": "23"},
@@ -70,9 +151,8 @@ def test_a_header_that_would_fill_memory_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_tensor_is_not_larger_than_what_there_is_of_it(tmp_path: Path, changes: dict[str, object]) -> None:
-    told = {"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]} | changes}
-    text = json.dumps(told).encode()
-    (tmp_path / "a.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(24))
+    told: dict[str, object] = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
+    write_header(tmp_path / "a.safetensors", {"a": told | changes}, room=24)
     with pytest.raises(UserError, match=r"^a\.safetensors is damaged or cut off"):
         read_header(tmp_path / "a.safetensors")
 
@@ -91,6 +171,26 @@ def test_an_archive_that_unfolds_into_more_than_it_holds_is_refused(tmp_path: Pa
             bomb.writestr(name, good.read(name) + bytes(10**6), compress_type=zipfile.ZIP_DEFLATED)
     with pytest.raises(UserError, match=r"^bomb\.bin is not a file of plain weights"):
         read_header(tmp_path / "bomb.bin")
+
+
+@pytest.mark.parametrize("spoilt", ["packed", "more than a header", "larger than the file"])
+def test_an_archive_is_as_pytorch_writes_it(tmp_path: Path, spoilt: str) -> None:
+    """Nothing packed, and nothing in it larger than the header of any adapter, or than the file itself."""
+    torch.save(TENSORS, tmp_path / "good.bin")
+    with zipfile.ZipFile(tmp_path / "good.bin") as good, zipfile.ZipFile(tmp_path / "bad.bin", "w") as bad:
+        for name in good.namelist():
+            bad.writestr(name, good.read(name))
+        method = zipfile.ZIP_STORED if spoilt == "more than a header" else zipfile.ZIP_DEFLATED
+        content = {"packed": os.urandom(100), "larger than the file": bytes(10**5)}.get(spoilt, bytes(16 * 2**20 + 1))
+        bad.writestr("more.pkl", content, compress_type=method)
+    with pytest.raises(ValueError, match="not an archive of plain weights"):
+        read_pickled(tmp_path / "bad.bin", device="cpu")
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_tensors_come_where_they_are_wanted(tmp_path: Path, device: str) -> None:
+    torch.save(TENSORS, tmp_path / "a.bin")
+    assert {tensor.device.type for tensor in read_pickled(tmp_path / "a.bin", device=device).values()} == {device}
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

@@ -123,6 +123,59 @@ def test_joined_references_equal_references_encoded_together(
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
 
 
+def test_joined_references_have_an_unconditional_side_where_all_have_one(prompt: MakePrompt) -> None:
+    whole = prompt("base")
+    assert ImagePrompt.concat([whole, ImagePrompt(cond=whole.cond)]).uncond is None
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_pictures_of_one_sort_add_up_however_many_they_are(
+    unet: UNet2DConditionModel, prompt: MakePrompt, is_masked: bool
+) -> None:
+    """In one layer, whose output is linear in what each of them adds."""
+    pictures = [prompt("base", seed=seed, scale=0.3 * seed) for seed in (1, 2, 3, 4)]
+    if is_masked:
+        pictures = [picture.with_mask(torch.rand(2, 6)) for picture in pictures]
+    attn = unet.get_submodule(next(iter(pictures[0].cond)).removesuffix(".processor"))
+    hidden_states, text = torch.randn(1, 12, 32), torch.randn(1, 7, 32)
+    plain = attn(hidden_states, text)
+
+    def change(*told: ImagePrompt) -> Tensor:
+        batch = ImagePromptBatch.stack([told], guidance=False, steps=1, latent_size=(2, 6))
+        return attn(hidden_states, text, image_prompt=batch) - plain
+
+    expected = torch.stack([change(picture) for picture in pictures]).sum(dim=0)
+    torch.testing.assert_close(change(*pictures), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [[4], [5, 1, 4], [0, 3]])
+def test_some_rows_of_a_call_are_told_what_they_were_told_among_all(
+    unet: UNet2DConditionModel, prompt: MakePrompt, inputs: tuple[Tensor, Tensor], rows: list[int]
+) -> None:
+    """In any order, at the step that the whole call is at."""
+    batch = ImagePromptBatch.stack(unlike_rows(prompt), guidance=False, steps=4, latent_size=SIZE)
+    batch.at_step(3)
+    some = batch.of_rows(torch.tensor(rows))
+    alone = run(unet, (inputs[0][rows], inputs[1][rows]), some)
+    torch.testing.assert_close(alone, run(unet, inputs, batch)[rows], rtol=1e-5, atol=1e-5)
+    some.at_step(3)
+    assert torch.equal(run(unet, (inputs[0][rows], inputs[1][rows]), some), alone)
+
+
+def test_what_a_unet_is_told_is_all_that_counts_at_a_step(prompt: MakePrompt) -> None:
+    """By which a compiled UNet is known again."""
+    late, masked = prompt("base").with_range(0.5, 1.0), prompt("plus", seed=1).with_mask(torch.ones(4, 4))
+    batch = ImagePromptBatch.stack([[late, masked]], guidance=False, steps=2, latent_size=SIZE)
+    for step, lengths in ((0, [16]), (1, [4, 16])):
+        batch.at_step(step)
+        told = batch.tensors()
+        assert told.keys() == late.cond.keys()
+        for terms in told.values():
+            assert [key.shape[1] for _, key, _, _ in terms if key is not None] == lengths
+            assert [mask is not None for *_, mask in terms] == [length == 16 for length in lengths]
+
+
 def test_a_weight_of_a_joined_reference_scales_its_values(prompt: MakePrompt) -> None:
     first, second = prompt("base", seed=1), prompt("base", seed=2)
     joined = ImagePrompt.concat([first, second], weights=[1.0, 0.25])
@@ -157,6 +210,31 @@ def test_copies_share_the_tensors(prompt: MakePrompt) -> None:
     assert (whole.scale, whole.start, whole.end, whole.mask) == (1.0, 0.0, 1.0, None)
 
 
+def test_a_copy_in_another_precision_says_the_same(prompt: MakePrompt) -> None:
+    whole = prompt("base", scale=0.7).with_range(0.2, 0.8).with_mask(torch.rand(4, 4))
+    half = whole.to(torch.float16)
+    assert (half.scale, half.start, half.end) == (0.7, 0.2, 0.8)
+    assert half.mask is whole.mask
+    for mine, theirs in ((half.cond, whole.cond), (half.uncond, whole.uncond)):
+        assert mine is not None and theirs is not None and mine.keys() == theirs.keys()
+        for layer, pair in mine.items():
+            assert torch.equal(pair.key, theirs[layer].key.half())
+            assert torch.equal(pair.value, theirs[layer].value.half())
+    plain = ImagePrompt(cond=whole.cond).to(torch.float16)
+    assert plain.uncond is None and plain.mask is None
+
+
+def test_a_copy_on_another_device_is_there_as_a_whole_and_so_are_batches_of_it(prompt: MakePrompt) -> None:
+    meta = torch.device("meta")
+    copy = prompt("base").with_mask(torch.ones(4, 4)).to(torch.float16, device=meta)
+    assert copy.mask is not None and copy.mask.device == meta
+    batch = ImagePromptBatch.stack([[copy]], guidance=True, steps=1, latent_size=SIZE)
+    for layer in copy.cond:
+        (term,) = batch.terms(layer)
+        assert {each.device for each in (term.rows, term.key, term.value, term.mask) if each is not None} == {meta}
+        assert term.key.dtype == term.value.dtype == torch.float16
+
+
 @pytest.mark.parametrize("size", [(8, 8), (7, 13), (9, 5)])
 def test_masks_cover_their_part_of_a_picture_of_any_shape(
     unet: UNet2DConditionModel, prompt: MakePrompt, size: tuple[int, int]
@@ -188,8 +266,11 @@ def test_a_mask_is_reduced_on_the_true_grid_of_each_layer(prompt: MakePrompt) ->
         assert torch.equal(
             grid, grid[:1].expand(rows, columns)
         )  # stripes stay stripes: rows are not mistaken for columns
-    with pytest.raises(ValueError, match="no halving"):
+    with pytest.raises(ValueError, match=r"^9 positions are no halving of a \(7, 13\) latent\.$"):
         term.mask_for(9)
+    whole = ImagePromptBatch.stack([[prompt("base")]], guidance=False, steps=1)
+    with pytest.raises(ValueError, match=r"^These terms have no mask\.$"):
+        whole.terms(next(iter(prompt("base").cond)))[0].mask_for(9)
 
 
 @torch.no_grad()
@@ -211,7 +292,7 @@ def test_wrong_numbers_are_refused_in_words(prompt: MakePrompt) -> None:
         with pytest.raises(UserError, match="finite number"):
             prompt("base").with_scale(scale)
     for start, end in ((-0.1, 1.0), (0.0, 1.1), (0.6, 0.4), (math.nan, 1.0)):
-        with pytest.raises(UserError, match="within 0 to 1"):
+        with pytest.raises(UserError, match=f"within 0 to 1; it was {start} to {end}"):
             prompt("base").with_range(start, end)
 
 

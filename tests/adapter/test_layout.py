@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 
 from ipa_app.adapter.ip_adapter import PROJECTIONS
 from ipa_app.adapter.kinds import KINDS, USUAL_NAMES
-from ipa_app.adapter.layout import read_layout
+from ipa_app.adapter.layout import MOST_TOKENS, LayoutError, check_tokens, read_layout
 from ipa_app.errors import UserError
 from tests.adapter_files import PUBLISHED, published_shapes, write_shapes
 
@@ -25,6 +26,19 @@ def test_published_files_are_told_by_their_headers(tmp_path: Path, name: str) ->
     _, kind, _, sizes = PUBLISHED[name]
     layout = read_layout(write_shapes(tmp_path / "any-name.safetensors", published_shapes(name)))
     assert (layout.kind, layout.clip_dim) == (kind, sizes["clip_dim"])
+
+
+def test_an_adapter_may_make_as_many_tokens_as_any_encoder_has_patches() -> None:
+    check_tokens(MOST_TOKENS)
+    with pytest.raises(LayoutError, match=r"^adapter\.too_many_tokens$"):
+        check_tokens(MOST_TOKENS + 1)
+
+
+def test_how_many_elements_a_file_holds_is_told(tmp_path: Path) -> None:
+    shapes = published_shapes("ip-adapter_sd15")
+    layout = read_layout(write_shapes(tmp_path / "a.safetensors", shapes))
+    assert layout.numel == sum(math.prod(shape) for shape in shapes.values())
+    assert [layer.name for layer in layout.layers] == [str(layer.index) for layer in layout.layers]
 
 
 FOREIGN = {

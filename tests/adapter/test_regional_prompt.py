@@ -16,7 +16,14 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 
-from ipa_app.adapter import ImagePrompt, ImagePromptBatch, IPAttnProcessor, RegionalPrompt, RegionalPromptBatch
+from ipa_app.adapter import (
+    ImagePrompt,
+    ImagePromptBatch,
+    IPAttnProcessor,
+    RegionalPrompt,
+    RegionalPromptBatch,
+    install_processors,
+)
 from ipa_app.adapter.image_prompt import KeyValue
 from tests.tiny_models import CROSS_ATTENTION_DIM, tiny_unet
 
@@ -151,3 +158,45 @@ def test_another_batch_than_it_was_stacked_for_is_refused(unet: UNet2DConditionM
     text = torch.randn(2, 7, CROSS_ATTENTION_DIM)
     with pytest.raises(ValueError, match="stacked for 1 rows but the UNet got 2"):
         unet(torch.randn(2, 4, 8, 8), 500, text, cross_attention_kwargs={"regional_prompt": batch})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [[3, 4, 5], [5, 0, 3], [4, 5, 3, 1]])
+def test_some_rows_of_a_call_are_told_what_they_were_told_among_all(
+    unet: UNet2DConditionModel, rows: list[int]
+) -> None:
+    """All that have words among them, in any order: those of the unconditional side have none."""
+    halves = list(zip(texts(7, 7), left_and_right(8, 8), strict=True))
+    longer = [(texts(14)[0], torch.rand(8, 8))]
+    batch = stacked(halves, [], longer, guidance=True, size=(8, 8))
+    latents, text = torch.randn(6, 4, 8, 8), torch.randn(6, 7, CROSS_ATTENTION_DIM)
+
+    def predict(batch: RegionalPromptBatch, rows: list[int]) -> Tensor:
+        return unet(latents[rows], 500, text[rows], cross_attention_kwargs={"regional_prompt": batch}).sample
+
+    together = predict(batch, list(range(6)))
+    alone = predict(batch.of_rows(torch.tensor(rows)), rows)
+    torch.testing.assert_close(alone, together[rows], rtol=1e-5, atol=1e-5)
+
+
+def test_words_in_another_precision_and_on_another_device() -> None:
+    words = RegionalPrompt(states=torch.randn(7, CROSS_ATTENTION_DIM), share=torch.rand(4, 4))
+    half = words.to(torch.float16)
+    assert torch.equal(half.states, words.states.half())
+    assert half.share is words.share
+    away = words.to(torch.float16, device=torch.device("meta"))
+    assert away.states.dtype == torch.float16
+    assert away.states.device.type == away.share.device.type == "meta"
+
+
+@torch.no_grad()
+def test_half_precision_draws_nearly_the_same(unet: UNet2DConditionModel) -> None:
+    """A bfloat16 UNet is told words in single precision."""
+    batch = stacked(list(zip(texts(7, 7), left_and_right(8, 8), strict=True)), guidance=False, size=(8, 8))
+    kwargs = {"regional_prompt": batch}
+    latents, text = torch.randn(1, 4, 8, 8), torch.randn(1, 7, CROSS_ATTENTION_DIM)
+    half = tiny_unet().bfloat16()
+    install_processors(half)
+    predicted = half(latents.bfloat16(), 500, text.bfloat16(), cross_attention_kwargs=kwargs).sample
+    expected = unet(latents, 500, text, cross_attention_kwargs=kwargs).sample
+    torch.testing.assert_close(predicted.float(), expected, rtol=0.1, atol=0.1)
