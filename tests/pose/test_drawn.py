@@ -5,11 +5,13 @@ from __future__ import annotations
 import colorsys
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from ipa_app.messages import Message
 from ipa_app.pose.draw import draw_sheet, draw_skeleton, fit_skeleton_picture
 from ipa_app.pose.drawn import DrawnPose, drawn_pose
 from ipa_app.pose.keypoints import Keypoint
@@ -141,6 +143,17 @@ def test_fingers_and_a_face_stay_when_the_body_is_drawn_anew() -> None:
     assert (made[100:112, 304:310].min(axis=2) > 150).any()
     body = draw_sheet(sheet_of(), SIZE)
     assert difference(Image.fromarray(made[400:, :].astype(np.uint8)), body.crop((0, 400, *SIZE))) < 60
+
+
+def test_what_a_model_changes_of_it_is_drawn_anew_and_what_it_leaves_stays() -> None:
+    pose = understood(draw_sheet(sheet_of(), SIZE))
+    assert pose.fitted(lambda sheet: sheet) is pose
+    moved = replace(sheet_of(), notes=(Message("pose.fitted"),))
+    changed = pose.fitted(lambda _: moved)
+    assert changed.picture is pose.picture
+    assert changed.sheet is moved and not changed.is_usable and changed.notes == moved.notes
+    unread = DrawnPose(pose.picture)
+    assert unread.fitted(lambda _: moved) is unread
 
 
 def discs() -> Image.Image:

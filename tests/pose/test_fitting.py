@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,116 @@ def ways(sheet: PoseSheet) -> np.ndarray:
 
 def said(sheet: PoseSheet) -> list[str]:
     return [note.key for note in sheet.notes]
+
+
+def test_a_body_is_measured_from_its_poses_and_their_mirror_images() -> None:
+    """In trunk lengths, on a canvas that is twice as wide as high."""
+    rng = np.random.default_rng(0)
+    drawn = rng.random((3, 18, 2))
+    people = tuple(tuple(Keypoint(float(x), float(y)) for x, y in each) for each in drawn)
+    measured = Body.of_poses(sheet_of(*people, size=(200, 100)))
+    expected: list[np.ndarray] = []
+    for mirror in ((1, 1), (-1, 1)):
+        order = LIMBS if mirror == (1, 1) else LIMBS[2:4] + LIMBS[:2] + LIMBS[6:] + LIMBS[4:6]
+        for points in drawn * (2, 1):
+            trunk = np.linalg.norm((points[8] + points[11]) / 2 - points[1])
+            expected.append(np.array([(points[end] - points[start]) * mirror for start, end in order]) / trunk)
+    assert np.allclose(measured.limbs, expected)
+    assert np.allclose(measured.rest, drawn[0] * (2, 1))
+
+
+def test_a_pose_that_is_not_whole_measures_nothing() -> None:
+    with pytest.raises(ValueError, match=r"^a pose is not whole$"):
+        Body.of_poses(sheet_of(person(), person(without=("left knee",))))
+
+
+@pytest.mark.parametrize(
+    ("scale", "is_of"), [(0.74, False), (0.76, True), (1.0, True), (1.24, True), (1.26, False), (2.1, False)]
+)
+def test_a_body_is_known_again_in_about_its_size(body: Body, scale: float, is_of: bool) -> None:
+    assert body.is_of(body.rest * scale) == is_of
+
+
+@pytest.mark.parametrize("number", range(len(LIMBS)))
+def test_a_body_is_known_by_the_length_of_every_limb(body: Body, number: int) -> None:
+    start, end = LIMBS[number]
+    below = [other for first, other in LIMBS if first == end]
+    learned = np.linalg.norm(body.limbs[:, number], axis=1) * body.trunk_length
+    for length, is_of in (
+        (learned.max() * 1.24, True),
+        (learned.max() * 1.3, False),
+        (learned.min() * 0.76, True),
+        (learned.min() * 0.7, False),
+    ):
+        places = body.rest.copy()
+        way = places[end] - places[start]
+        places[[end, *below]] += way * (length / np.linalg.norm(way) - 1)
+        assert body.is_of(places) == is_of
+
+
+@pytest.mark.parametrize("joint", ["right hip", "left shoulder", "nose"])
+def test_a_body_is_known_by_its_trunk_and_nose(body: Body, joint: str) -> None:
+    """Each may lie 0.15 trunk lengths from its place, as the trunk leans and is long."""
+    number = JOINT_NAMES.index(joint)
+    limb = [end for start, end in LIMBS if start == number]
+    limb += [end for start, end in LIMBS if start in limb]
+    for way in ((1, 0), (-1, 0)):
+        for far, is_of in ((0.1, True), (0.35, False)):
+            places = body.rest.copy()
+            places[[number, *limb]] += np.array(way) * far * body.trunk_length
+            assert body.is_of(places) == is_of
+    gone = body.rest.copy()
+    gone[number] = np.nan
+    assert not body.is_of(gone)
+
+
+def test_a_bone_is_as_long_as_in_the_learned_poses_whose_directions_are_near() -> None:
+    """Each counts by exp(-(angle / 20 degrees)^2)."""
+    stretched = [list(person()) for _ in range(2)]
+    for pose, angle, length in zip(stretched, (20.0, 80.0), (0.1, 0.2), strict=True):
+        for shoulder, elbow, side in ((2, 3, -1), (5, 6, 1)):
+            x, y = pose[shoulder] or (0, 0)
+            away = np.radians(angle)
+            pose[elbow] = Keypoint(float(x + side * length * np.sin(away)), float(y + length * np.cos(away)))
+    body = Body.of_poses(sheet_of(*(tuple(pose) for pose in stretched), size=(512, 512)))
+    for angle in (20.0, 45.0, 50.0, 170.0):
+        asked = body.rest.copy()
+        away = np.radians(angle)
+        asked[6] = asked[5] + 0.3 * np.array((np.sin(away), np.cos(away)))
+        fitted = body.fitted(asked)
+        weights = [np.exp(-(((angle - learned) / 20) ** 2)) for learned in (20.0, 80.0)]
+        expected = (0.1 * weights[0] + 0.2 * weights[1]) / sum(weights)
+        assert np.allclose(fitted[6] - fitted[5], expected * np.array((np.sin(away), np.cos(away))))
+
+
+@pytest.mark.parametrize("angle", [-30.0, -10.0, 10.0, 30.0])
+def test_the_trunk_leans_as_far_as_the_figures(body: Body, angle: float) -> None:
+    turn = np.radians(angle)
+    turned = np.array(((np.cos(turn), -np.sin(turn)), (np.sin(turn), np.cos(turn))))
+    leaning = (body.rest - body.rest[1]) @ turned.T
+    fitted = body.fitted(leaning)
+    assert np.allclose(fitted[[2, 5, 8, 11]], leaning[[2, 5, 8, 11]])
+
+
+@pytest.mark.parametrize(("angle", "tilt"), [(-40.0, -15.0), (-8.0, -8.0), (0.0, 0.0), (8.0, 8.0), (40.0, 15.0)])
+@pytest.mark.parametrize("seen", ["eye", "ear"])
+def test_the_head_is_tilted_as_far_as_it_can_be(body: Body, angle: float, tilt: float, seen: str) -> None:
+    """As the eyes are, or else the ears."""
+    heads = [JOINT_NAMES.index(f"{side} {seen}") for side in ("right", "left")]
+    other = [JOINT_NAMES.index(f"{side} {'ear' if seen == 'eye' else 'eye'}") for side in ("right", "left")]
+    asked = body.rest.copy()
+    away = np.radians(angle)
+    asked[heads[1]] = asked[heads[0]] + 0.05 * np.array((np.cos(away), np.sin(away)))
+    asked[other] = np.nan
+    fitted, rest = (each[heads[1]] - each[heads[0]] for each in (body.fitted(asked), body.rest))
+    turned = np.degrees(np.arctan2(fitted[1], fitted[0]) - np.arctan2(rest[1], rest[0]))
+    assert turned == pytest.approx(tilt)
+
+
+def test_a_head_that_is_not_seen_is_upright(body: Body) -> None:
+    asked = body.rest.copy()
+    asked[14:] = np.nan
+    assert np.allclose(body.fitted(asked)[14:] - body.fitted(asked)[1], body.rest[14:] - body.rest[1])
 
 
 @pytest.mark.parametrize("name", preset_sheets())
@@ -111,6 +222,23 @@ def test_it_lies_on_the_canvas_where_the_figure_was(body: Body, size: tuple[int,
         assert all(point and point.is_inside for point in fitted.skeleton.people[0])
         middle = places(fitted)[:, 0].mean() / size[0]
         assert middle == pytest.approx(0.5, abs=0.02) or np.sign(middle - 0.5) == np.sign(shift)
+
+
+@pytest.mark.parametrize("size", [(512, 512), (512, 768)])
+def test_it_stands_under_the_figure_on_the_bodys_ground(body: Body, size: tuple[int, int]) -> None:
+    sheet = sheet_of(person(shift=0.1, scale=0.5), size=size)
+    fitted = places(fit_pose(sheet, body))
+    middles = [(each[:, 0].min() + each[:, 0].max()) / 2 for each in (places(sheet), fitted)]
+    assert middles[1] == pytest.approx(middles[0], abs=0.5)
+    assert fitted[:, 1].max() / size[1] == pytest.approx(body.rest[:, 1].max(), abs=1e-3)
+
+
+def test_of_two_figures_the_one_of_the_body_stays_where_it_is(body: Body) -> None:
+    standing = preset_sheets()["standing"]
+    small = tuple(point and Keypoint(point.x / 3, point.y / 3) for point in standing.skeleton.people[0])
+    fitted = fit_pose(replace(standing, skeleton=Skeleton((small, *standing.skeleton.people))), body)
+    assert np.allclose(places(fitted), places(standing))
+    assert said(fitted) == ["pose.fitted", "pose.one_of_many"]
 
 
 def test_of_several_figures_the_largest_is_kept_without_hands_and_face(body: Body) -> None:

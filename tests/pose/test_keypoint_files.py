@@ -82,6 +82,12 @@ def test_the_same_figure_is_read_in_every_form(form: str, name: str) -> None:
     assert (found.size, found.notes) == (SIZE, ())
 
 
+@pytest.mark.parametrize("called", ["name", "part"])
+def test_points_that_have_names_may_come_in_any_order(called: str) -> None:
+    points = [{called: name, "x": spot[0], "y": spot[1]} for name, spot in BY_NAME.items() if spot]
+    assert stands(read(file({"keypoints": points[::-1]})))
+
+
 @pytest.mark.parametrize("count", sorted(ORDERS))
 def test_the_same_figure_is_read_in_every_order(count: int) -> None:
     found = read(file({"keypoints": flat(ordered(count))}))

@@ -34,3 +34,9 @@ def test_red_and_blue_change_places_and_green_stays() -> None:
     by_hue = dict(zip(CONTROLNET.joints, swapped.joints, strict=True))
     assert (by_hue[0], by_hue[12], by_hue[6]) == (12, 0, 6)
     assert swapped.with_red_and_blue_swapped() == CONTROLNET
+
+
+def test_numbers_of_hues_run_round_the_circle() -> None:
+    """Red, green, blue, and one step before red again, as joints of the drawn skeleton have them."""
+    for number, joint in ((0, 0), (6, 6), (12, 12), (17, 17)):
+        assert CONTROLNET.joints[joint] == number

@@ -96,6 +96,30 @@ def test_it_is_told_by_the_values_how_many_numbers_a_point_has() -> None:
         assert read_points([0.1, 0.2, confidence] * 12, {18}) is None
 
 
+@pytest.mark.parametrize(
+    ("numbers", "are_pairs"),
+    [
+        ([0.1, 0.2, 0.3] * 12, False),
+        ([0.1, 0.2, 0.0, 0.3, 0.4, 1.0] * 6, False),
+        ([0.1 + 0.01 * number for number in range(36)], True),
+        ([2.0 - 0.05 * number for number in range(36)], True),
+        ([*([2.1, 0.2, 0.3, 0.2, 0.2, 0.4] * 5), 0.1, 0.1, 0.5, 0.1, 0.1, 2.0], False),
+        ([*([0.2, 2.1, 0.3, 0.2, 0.2, 0.4] * 5), 0.1, 0.1, 0.5, 0.1, 0.1, 0.0], False),
+        ([*([0.2, 9.0, 0.3, 0.2, 0.2, 0.4] * 5), 0.1, 0.1, 0.5, 0.1, 0.1, 2.1], True),
+    ],
+)
+def test_thirty_six_numbers_are_eighteen_pairs_unless_every_third_is_a_confidence(
+    numbers: list[float], are_pairs: bool
+) -> None:
+    """Which is told from a fraction of the canvas: there are two of them at most, or others are no fractions."""
+    assert (read_points(numbers, {18}) is not None) == are_pairs
+
+
+def test_a_depth_is_told_by_one_that_is_negative() -> None:
+    assert read_points([1, 2, None, 3, 4, 0.6], {2}) == [WrittenPoint(1, 2), WrittenPoint(3, 4, 0.6)]
+    assert read_points([1, 2, 0, 3, 4, -0.1], {2}) == [WrittenPoint(1, 2), WrittenPoint(3, 4)]
+
+
 def test_points_of_a_body_are_told_from_other_lists() -> None:
     bodies: list[Any] = [[1, 2, 0.5] * 2, [[1, 2], None], [{"x": 1, "y": 2}], {"nose": [1, 2], "LEye": None}]
     assert all(map(are_points, bodies)) and are_points({"x": [], "y": []})
@@ -117,6 +141,22 @@ def test_pixels_fractions_and_what_runs_from_minus_one_come_to_the_same() -> Non
 def test_people_beyond_the_edge_are_not_taken_for_signed_fractions() -> None:
     spots = placed([WrittenPoint(-0.1, 0.5), WrittenPoint(0.3, 1.2)], CANVAS)
     assert spots == ((-0.1, 0.5), (0.3, 1.2))
+
+
+@pytest.mark.parametrize(
+    ("point", "spot"),
+    [
+        ((2.0, 0.5), (2.0, 0.5)),
+        ((2.1, 0.5), (2.1 / 200, 0.5 / 100)),
+        ((0.5, -2.1), (0.5 / 200, -2.1 / 100)),
+        ((-0.5, 0.0), (-0.5, 0.0)),
+        ((0.0, -0.5), (0.0, -0.5)),
+        ((-0.5, 0.5), (-0.5, 0.5)),
+        ((0.5, -0.5), (0.5, -0.5)),
+    ],
+)
+def test_what_lies_at_the_limits_of_fractions(point: tuple[float, float], spot: tuple[float, float]) -> None:
+    assert placed([WrittenPoint(*point, 1.0)], CANVAS) == (spot,)
 
 
 def test_one_point_may_be_in_the_corner_but_not_two() -> None:
