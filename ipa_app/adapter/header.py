@@ -236,6 +236,6 @@ def _walk(content: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
 def _short(dtype: str) -> str:
     """Name a type of PyTorch as safetensors does: "torch.bfloat16" is "BF16"."""
     name = dtype.removeprefix("torch.")
-    for long, short in (("bfloat", "BF"), ("float", "F"), ("uint", "U"), ("int", "I")):
+    for long, short in (("float", "F"), ("uint", "U"), ("int", "I")):
         name = name.replace(long, short)
     return name.upper()

@@ -145,6 +145,23 @@ def test_fingers_and_a_face_stay_when_the_body_is_drawn_anew() -> None:
     assert difference(Image.fromarray(made[400:, :].astype(np.uint8)), body.crop((0, 400, *SIZE))) < 60
 
 
+def test_fingers_of_a_tiny_figure_come_closer_with_it() -> None:
+    hands = with_hands(drawn(STANDING)).resize((384, 576), Image.Resampling.LANCZOS)
+    canvas = Image.new("RGB", (3000, 3000))
+    canvas.paste(hands, (300, 2100))
+    pose = understood(canvas)
+    assert pose.sheet is not None and pose.details is not None and pose.notes
+    bodies = np.asarray(draw_sheet(pose.sheet, (512, 512)), dtype=int)
+    added = (np.asarray(pose.for_output((512, 512)), dtype=int) - bodies).max(axis=2) > 60
+    rows, columns = np.nonzero(added)
+    # All of it is at the wrists and about the nose.
+    person = pose.sheet.skeleton.people[0]
+    spots = [point for point in (person[4], person[7], person[0]) if point is not None]
+    near = [np.hypot(columns - 512 * spot.x, rows - 512 * spot.y) < 70 for spot in spots]
+    assert len(near) == 3 and all(each.sum() > 20 for each in near)
+    assert np.logical_or.reduce(near).mean() > 0.95
+
+
 def test_what_a_model_changes_of_it_is_drawn_anew_and_what_it_leaves_stays() -> None:
     pose = understood(draw_sheet(sheet_of(), SIZE))
     assert pose.fitted(lambda sheet: sheet) is pose

@@ -203,6 +203,39 @@ def test_guesses_are_left_out() -> None:
     assert read(file({"keypoints": flat(ordered(17), 1)})).notes == ()
 
 
+@pytest.mark.parametrize(("seen", "is_kept"), [(1, False), (2, True), (3, True)])
+def test_two_points_are_the_fewest_that_are_a_person(seen: int, is_kept: bool) -> None:
+    spots = [spot if number < seen else None for number, spot in enumerate(STANDING)]
+    found = read(file(person(), person(spots)))
+    assert len(found.skeleton.people) == 1 + is_kept
+    assert len(found.notes) == 1 - is_kept
+
+
+def test_guessed_fingers_of_a_whole_body_are_left_out_and_those_of_a_hand_of_its_own_are_not() -> None:
+    """MMPose lists guesses among its 133 points; what OpenPose writes of a hand it has seen."""
+    body = flat([*ordered(17), *[(1.0, 1.0)] * 6, *FACE[:68]])
+    whole = read(file({"keypoints": [*body, *flat(HAND, 0.2), *flat(HAND, 0.3)]})).skeleton.details[0]
+    assert whole.left_hand is None and whole.right_hand is not None and None not in whole.right_hand
+    own = read(file(person(hand_left_keypoints_2d=flat(HAND, 0.2)))).skeleton.details[0]
+    assert own.left_hand is not None and None not in own.left_hand
+
+
+@pytest.mark.parametrize("empty", [(), ("before",), ("after",)])
+def test_why_nobody_can_be_used_is_said_whichever_frame_they_are_in(empty: tuple[str, ...]) -> None:
+    one = file(person([STANDING[0]] + [None] * 17))
+    frames = [*([file()] if "before" in empty else []), one, *([file()] if "after" in empty else [])]
+    with pytest.raises(UserError, match=r"^Nobody in this file can be used: "):
+        read(frames)
+
+
+@pytest.mark.parametrize("around", ["result", "frames"])
+def test_the_canvas_may_be_told_outside_of_the_people(around: str) -> None:
+    """By what is farther in, where both tell one."""
+    people = {"people": [person()]}
+    assert stands(read({**CANVAS, around: [people]}))
+    assert stands(read({"canvas_width": 10, "canvas_height": 10, around: [{**people, **CANVAS}]}))
+
+
 def test_of_several_pictures_the_first_with_somebody_is_used() -> None:
     frames = [file(), file(None), file(person()), file(person(moved(STANDING, by=(50, 0))))]
     found = read(frames)

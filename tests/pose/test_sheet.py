@@ -82,6 +82,19 @@ def test_the_text_may_be_wrapped(form: str) -> None:
     assert PoseSheet.from_json(json.dumps(text())) == sheet
 
 
+def test_a_file_that_does_not_say_its_canvas_has_the_one_that_is_given() -> None:
+    bare = json.dumps({"people": [PERSON]})
+    sheet = PoseSheet.from_json(bare, canvas=(64, 96))
+    assert sheet == PoseSheet.from_openpose(json.loads(bare), canvas=(64, 96)) == PoseSheet.from_json(text())
+    assert PoseSheet.from_json(text(), canvas=(10, 10)) == sheet
+
+
+def test_a_text_may_be_as_long_as_is_said() -> None:
+    assert PoseSheet.from_json(text().ljust(LONGEST_JSON)) == PoseSheet.from_json(text())
+    with pytest.raises(UserError, match=f"at most {LONGEST_JSON:,} characters"):
+        PoseSheet.from_json(text().ljust(LONGEST_JSON + 1))
+
+
 def test_what_was_left_out_is_no_part_of_the_pose() -> None:
     whole, cut = (PoseSheet.from_json(text(people=[PERSON, *more])) for more in ([], [None]))
     assert whole == cut and whole.notes == () and cut.notes == ("Person 2 has no points, and was left out.",)
