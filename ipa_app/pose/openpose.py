@@ -70,7 +70,7 @@ def _read(network: Callable[..., Any], file: Path) -> Any:
 def _at_resolution(photo: Image.Image) -> Image.Image:
     """Scale the shorter side to the detector's resolution, and the longer one to four times that at most."""
     scale = _RESOLUTION / min(photo.size)
-    width, height = (max(64, min(4 * _RESOLUTION, round(side * scale / 64) * 64)) for side in photo.size)
+    width, height = (min(4 * _RESOLUTION, round(side * scale / 64) * 64) for side in photo.size)
     return photo.resize((width, height), Image.Resampling.LANCZOS)
 
 

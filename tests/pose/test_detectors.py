@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ipa_app.pose.detectors import DETECTORS
+from ipa_app.errors import UserError
+from ipa_app.pose import detectors
+from ipa_app.pose.detector import Detector, PoseOptions
+from ipa_app.pose.detectors import DETECTORS, detector_for
+from ipa_app.pose.openpose import OPENPOSE
 from tests.changed_package import ROOT, copy_package, run_with
 from tests.detector_anew import CHINESE, LINE, MODULE
 
@@ -27,6 +32,36 @@ def test_the_documentation_lists_them() -> None:
         ]
         for each in DETECTORS.values()
     ]
+
+
+@pytest.fixture
+def modest(monkeypatch: pytest.MonkeyPatch) -> Detector:
+    """One that finds bodies alone."""
+    detector = replace(OPENPOSE, name="modest", title="Modest", hands=False, face=False)
+    monkeypatch.setattr(detectors, "DETECTORS", {**DETECTORS, "modest": detector})
+    return detector
+
+
+@pytest.mark.parametrize("details", ["fingers", "faces"])
+def test_what_a_detector_does_not_find_is_said_and_who_does(modest: Detector, details: str) -> None:
+    assert detector_for(PoseOptions(pose_detector="modest")) is modest
+    asked = {"pose_hands": details == "fingers", "pose_face": details == "faces"}
+    with pytest.raises(UserError) as refused:
+        detector_for(PoseOptions(pose_detector="modest", **asked))
+    said = f"Modest does not find {details}: please leave them out, or let OpenPose find the pose."
+    assert str(refused.value) == said
+    assert detector_for(PoseOptions(**asked)) is OPENPOSE
+
+
+def test_one_that_is_not_installed_is_said_to_be_so(modest: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = replace(modest, packages=("json", "no_such_package"))
+    monkeypatch.setattr(detectors, "DETECTORS", {**DETECTORS, "modest": missing})
+    assert detectors.detectors() == tuple(name for name, each in DETECTORS.items() if each.is_installed)
+    with pytest.raises(UserError) as refused:
+        detector_for(PoseOptions(pose_detector="modest"))
+    assert str(refused.value) == (
+        "Modest is not installed here: please install it as docs/guide.md says, or let OpenPose find the pose."
+    )
 
 
 @pytest.mark.slow

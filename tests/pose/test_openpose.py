@@ -17,7 +17,7 @@ from ipa_app.pose.detect import PoseDetector
 from ipa_app.pose.detector import PoseOptions, skeleton_from_people
 from ipa_app.pose.keypoints import FACE_POINTS, Keypoint
 from ipa_app.pose.openpose import OpenPose
-from ipa_app.pose.openpose_networks import NumberedFace
+from ipa_app.pose.openpose_networks import NumberedFace, OpenposeDetector
 from tests.pose_files import NAMES, openpose_files, saved
 
 BODY, HAND, FACE = NAMES
@@ -60,6 +60,43 @@ def test_more_may_be_asked_for_later(folder: Path) -> None:
         with pytest.raises(UserError, match="No person was found"):
             detector.detect(photo, weights=weights, options=options)
     assert asked == [PoseOptions(), ALL]
+
+
+@pytest.mark.parametrize(
+    ("size", "looked_at"),
+    [
+        ((512, 512), (512, 512)),
+        ((1000, 500), (1024, 512)),
+        ((30, 20), (768, 512)),
+        ((600, 1600), (512, 1344)),
+        ((100, 4000), (512, 2048)),
+    ],
+)
+@pytest.mark.parametrize("options", [PoseOptions(), PoseOptions(pose_hands=True), PoseOptions(pose_face=True), ALL])
+def test_photos_are_looked_at_in_the_size_that_the_networks_know(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], looked_at: tuple[int, int], options: PoseOptions
+) -> None:
+    """The shorter side has 512 pixels, the longer one a multiple of 64, and 2048 at most."""
+    seen: list[Any] = []
+
+    def look(self: OpenposeDetector, pixels: np.ndarray, include_hand: bool, include_face: bool) -> list[Any]:
+        seen.extend([(pixels.shape[1], pixels.shape[0]), include_hand, include_face])
+        return ["somebody"]
+
+    monkeypatch.setattr(OpenposeDetector, "detect_poses", look)
+    assert OpenPose(device="cpu").find(Image.new("RGB", size), options) == ["somebody"]
+    assert seen == [looked_at, options.pose_hands, options.pose_face]
+
+
+def test_two_points_are_the_fewest_that_are_a_person_and_those_outside_are_none() -> None:
+    from controlnet_aux.open_pose import BodyResult, PoseResult
+
+    def found(*points: Keypoint) -> PoseResult:
+        return PoseResult(BodyResult([*points, *[None] * (18 - len(points))], 1.0, len(points)), None, None, None)
+
+    inside, outside = Keypoint(0.5, 0.5), Keypoint(1.2, 0.5)
+    people = skeleton_from_people([found(inside), found(inside, outside), found(inside, inside)]).people
+    assert [person[:2] for person in people] == [(inside, inside)]
 
 
 class Hostile:
