@@ -70,6 +70,11 @@ def published_shapes(name: str) -> Shapes:
     return {key: tuple(tensor.shape) for key, tensor in adapter.state_dict().items()}
 
 
+def safetensors_file(header: bytes, *, room: int = 0) -> bytes:
+    """A safetensors file that tells anything of its tensors, which are zeros."""
+    return len(header).to_bytes(8, "little") + header + bytes(room)
+
+
 def write_shapes(path: Path, shapes: Shapes) -> Path:
     """Write a safetensors file that holds nothing but zeros, which no disk keeps."""
     header, end = {}, 0
@@ -79,7 +84,7 @@ def write_shapes(path: Path, shapes: Shapes) -> Path:
     text = json.dumps(header).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(safetensors_file(text))
         file.truncate(file.tell() + end)
     return path
 

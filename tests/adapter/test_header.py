@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import zipfile
 from pathlib import Path
@@ -23,7 +22,7 @@ from ipa_app.adapter.header import (
     read_tensors,
 )
 from ipa_app.errors import UserError
-from tests.adapter_files import write_shapes
+from tests.adapter_files import safetensors_file, write_shapes
 
 TENSORS = {"a.weight": torch.ones(2, 3, dtype=torch.float16), "a.bias": torch.zeros(4, dtype=torch.int8)}
 
@@ -75,7 +74,7 @@ def test_a_header_that_would_fill_memory_is_refused(tmp_path: Path) -> None:
 def write_header(path: Path, told: dict[str, object], *, room: int) -> int:
     """Write a safetensors file that tells anything of its tensors; returns how long the telling is."""
     text = json.dumps(told).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(room))
+    path.write_bytes(safetensors_file(text, room=room))
     return len(text)
 
 
@@ -159,7 +158,7 @@ def test_a_tensor_is_not_larger_than_what_there_is_of_it(tmp_path: Path, changes
 
 def test_a_header_that_is_too_deep_to_be_read_is_refused(tmp_path: Path) -> None:
     text = b'{"a":' * 100_000
-    (tmp_path / "deep.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    (tmp_path / "deep.safetensors").write_bytes(safetensors_file(text))
     with pytest.raises(UserError, match=r"^deep\.safetensors is damaged or cut off"):
         read_header(tmp_path / "deep.safetensors")
 
@@ -173,15 +172,21 @@ def test_an_archive_that_unfolds_into_more_than_it_holds_is_refused(tmp_path: Pa
         read_header(tmp_path / "bomb.bin")
 
 
-@pytest.mark.parametrize("spoilt", ["packed", "more than a header", "larger than the file"])
-def test_an_archive_is_as_pytorch_writes_it(tmp_path: Path, spoilt: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "method"),
+    [
+        (random.Random(0).randbytes(100), zipfile.ZIP_DEFLATED),
+        (bytes(10**5), zipfile.ZIP_DEFLATED),
+        (bytes(16 * 2**20 + 1), zipfile.ZIP_STORED),
+    ],
+    ids=["packed", "larger than the file", "more than a header"],
+)
+def test_an_archive_is_as_pytorch_writes_it(tmp_path: Path, content: bytes, method: int) -> None:
     """Nothing packed, and nothing in it larger than the header of any adapter, or than the file itself."""
     torch.save(TENSORS, tmp_path / "good.bin")
     with zipfile.ZipFile(tmp_path / "good.bin") as good, zipfile.ZipFile(tmp_path / "bad.bin", "w") as bad:
         for name in good.namelist():
             bad.writestr(name, good.read(name))
-        method = zipfile.ZIP_STORED if spoilt == "more than a header" else zipfile.ZIP_DEFLATED
-        content = {"packed": os.urandom(100), "larger than the file": bytes(10**5)}.get(spoilt, bytes(16 * 2**20 + 1))
         bad.writestr("more.pkl", content, compress_type=method)
     with pytest.raises(ValueError, match="not an archive of plain weights"):
         read_pickled(tmp_path / "bad.bin", device="cpu")

@@ -19,6 +19,7 @@ from ipa_app.adapter.files import check_adapter, load_adapter
 from ipa_app.models.catalog import entry_from_file, entry_from_folder
 from ipa_app.models.contents import contents_of
 from ipa_app.models.weights import read_header
+from tests.adapter_files import safetensors_file
 from tests.fuzz.hostile import altered, anything, examples, holds, numbers, spoilt, texts
 from tests.malicious import Malicious
 from tests.tiny_models import random_adapter_tensors, tiny_unet
@@ -82,8 +83,7 @@ def header_of(file: bytes) -> dict[str, Any]:
 
 
 def as_file(header: Any, size: int) -> bytes:
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + bytes(size)
+    return safetensors_file(json.dumps(header).encode(), room=size)
 
 
 @examples(80)
