@@ -214,3 +214,18 @@ def test_with_nothing_given_a_hole_is_filled_after_what_is_around_it_unless_that
     without = generate(page)
     assert "around the painted part" not in status_of(page)
     assert not np.array_equal(without, np.asarray(by_surroundings))
+
+
+def test_the_tools_for_painting_lie_below_the_bar_that_stays(open_page: Any, shoot: Any, reference_file: Path) -> None:
+    page = open_page(width=1280, height=720)
+    load(page, reference_file)
+    tools = page.locator("#inpaint-editor .toolbar-wrap").first
+    bar = page.locator("#inpaint-generate").locator("xpath=ancestor::*[contains(@class, 'ipa-actions')]").bounding_box()
+    box = tools.bounding_box()
+    # To where the bar's upper edge crosses their middle.
+    page.evaluate("y => scrollBy(0, y)", box["y"] + box["height"] / 2 - bar["y"])
+    shoot(page)
+    box = tools.bounding_box()
+    assert box["y"] < bar["y"] < box["y"] + box["height"]
+    spot = [box["x"] + box["width"] / 2, bar["y"] + 3]
+    assert page.evaluate("([x, y]) => !!document.elementFromPoint(x, y).closest('.ipa-actions')", spot)
