@@ -277,9 +277,11 @@ def test_what_is_kept_is_the_same_picture_and_nothing_else_is_kept(
     folder = live_app[2]
     switch_on(page)
     page.wait_for_selector(PICTURE)
-    live = newest(page, engine)
+    newest(page, engine)
     files = set(folder.rglob("*"))
+    before = page.get_attribute(PICTURE, "src")
     page.fill("#variation-prompt textarea", "a frog")
+    page.wait_for_function("([s, old]) => document.querySelector(s).src !== old", arg=[PICTURE, before])
     live = newest(page, engine)
     assert set(folder.rglob("*")) == files
     assert not page.is_visible(RESULTS)
