@@ -138,7 +138,9 @@ def connect_library(parts: Parts, *, studio: Studio) -> None:
     inputs = [*panel.search.values(), panel.offset]
 
     def on(event: Callable[..., Any], handler: Callable[..., Any], *before: Any) -> None:
-        event(handler, [*before, *inputs], panel.outputs, trigger_mode="always_last", **CHECKED)
+        # Another page may have changed what the filters offer meanwhile.
+        shared: dict[str, Any] = {"preprocess": False, "trigger_mode": "always_last", **CHECKED}
+        event(handler, [*before, *inputs], panel.outputs, **shared)
 
     on(panel.tab.select, view.look)
     on(panel.timer.tick, view.read_on)
@@ -149,7 +151,7 @@ def connect_library(parts: Parts, *, studio: Studio) -> None:
     on(panel.older.click, view.older)
     on(panel.undo.click, view.undo, panel.deletions)
     deleting = [panel.ticked, panel.deletions, *inputs]
-    panel.delete.click(view.delete, deleting, panel.outputs, js=_TICKED, **CHECKED)
+    panel.delete.click(view.delete, deleting, panel.outputs, js=_TICKED, preprocess=False, **CHECKED)
     panel.pictures.like(view.like, None, None, trigger_mode="multiple", **CHECKED)
     _connect_results(parts, panel, view=view)
 

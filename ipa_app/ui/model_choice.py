@@ -27,7 +27,9 @@ def connect_model_choice(parts: Parts, *, studio: Studio) -> None:
     choice.timer.tick(choice.look, [offer.chosen, offer.model], choice.outputs, **AT_ONCE)
     adapters = [parts.panel.adapters.own, parts.panel.adapters.choice]
     styles = [tab.style for tab in parts.tabs]
-    model.change(choice.choose, [model, offer.chosen, offer.model, *adapters, *styles], choice.outputs, **CHECKED)
+    # What is restored chooses a model and one of its adapters at once; Gradio would look for it among those of before.
+    chosen = [model, offer.chosen, offer.model, *adapters, *styles]
+    model.change(choice.choose, chosen, choice.outputs, preprocess=False, **CHECKED)
     offer.download.click(choice.download, [offer.model, offer.chosen], choice.outputs, **CHECKED)
     offer.dismiss.click(choice.dismiss, [offer.model, offer.chosen], choice.outputs, **CHECKED)
 

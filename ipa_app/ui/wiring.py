@@ -74,16 +74,23 @@ def _connect_reload(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
 
 
 def _connect_prompts(parts: Parts, *, studio: Studio) -> None:
-    def note(prompt: str, model: str, called: Message) -> str:
-        return unknown_words_note(prompt, entry=studio.entry(model), called=called)
-
+    """Name the words that the chosen model does not know: of a prompt as it is typed, of all with another model."""
     prompt = options(GenerateRequest)["prompt"].called
     boxes = [(tab.prompt, tab.unknown, prompt) for tab in parts.tabs]
     slots = enumerate(parts.panel.references.slots, start=1)
     boxes += [(slot.region.words, slot.region.unknown, words_of_region(number)) for number, slot in slots]
+    names = [called for *_, called in boxes]
+
+    def note(model: str, prompt: str, *, called: Message) -> str:
+        return unknown_words_note(prompt or "", entry=studio.entry(model), called=called)
+
+    def note_all(model: str, *prompts: str) -> list[str]:
+        return [note(model, prompt, called=called) for prompt, called in zip(prompts, names, strict=True)]
+
+    model, latest = parts.settings.model, {"preprocess": False, "trigger_mode": "always_last", **AT_ONCE}
     for box, shown, called in boxes:
-        inputs = [box, parts.settings.model]
-        box.change(partial(note, called=called), inputs, shown, trigger_mode="always_last", **AT_ONCE)
+        box.change(partial(note, called=called), [model, box], shown, **latest)
+    model.change(note_all, [model, *(box for box, *_ in boxes)], [shown for _, shown, _ in boxes], **latest)
 
 
 def _connect_scale(parts: Parts) -> None:

@@ -5,19 +5,28 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
+import pytest
 from PIL import Image
 
+from ipa_app.engine.engine import Engine
 from ipa_app.engine.results import Progress
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.manager import ModelManager
 from ipa_app.models.state import ModelState
 from ipa_app.ui.about import model_note, unknown_words_note, words_html
 from ipa_app.ui.examples import read_examples
 from ipa_app.ui.failures import explain, gradio_error
+from ipa_app.ui.page import build_page
 from ipa_app.ui.status import model_pill, progress_line, status_line
+from ipa_app.ui.studio import Studio
+from tests.ui.test_library import opened
 
 
 def test_the_page_is_built_without_importing_a_model_library(tiny_bundle_dir: Path) -> None:
@@ -121,3 +130,37 @@ def test_only_sentences_for_people_leave_the_app() -> None:
     assert explain(Cancelled()) == "Stopped."
     assert "secret" not in explain(ValueError("secret path"))
     assert gradio_error("a <b> c").message == "a &lt;b&gt; c"
+
+
+@pytest.fixture(scope="module")
+def whole_page(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[gr.Blocks]:
+    """A page with all its listeners, a library and a second model, which knows every word."""
+    toybox = entry_from_folder(tiny_bundle_dir, name="toybox")
+    manager = ModelManager({"toybox": toybox, "other": replace(toybox, name="other", words={})}, device="cpu")
+    engine = Engine(manager)
+    with opened(tmp_path_factory.mktemp("kept") / "library") as (keeper, _):
+        yield build_page(Studio(engine=engine, manager=manager, keeper=keeper))
+    engine.close()
+
+
+def test_no_choice_is_looked_for_among_those_of_before(whole_page: gr.Blocks) -> None:
+    """Another model, adapter or picture changes what there is to choose; Gradio would refuse what is new."""
+    choices = (gr.Radio, gr.Dropdown, gr.CheckboxGroup)
+    checked = [
+        (listener.name, each.elem_id)
+        for listener in whole_page.fns.values()
+        if listener.fn is not None and listener.preprocess
+        for each in listener.inputs
+        if isinstance(each, choices)
+    ]
+    assert checked == []
+
+
+def test_with_another_model_other_words_are_unknown(whole_page: gr.Blocks) -> None:
+    listener = next(each for each in whole_page.fns.values() if each.name == "note_all")
+    assert isinstance(listener.inputs[0], gr.Dropdown)
+    prompts = ["a purple cat", *[""] * (len(listener.inputs) - 2)]
+    assert listener.fn is not None
+    known, unknown = listener.fn("other", *prompts), listener.fn("toybox", *prompts)
+    assert "purple" in unknown[0]
+    assert not any([*known, *unknown[1:]])
