@@ -20,6 +20,7 @@ from ipa_app.messages import Message
 from ipa_app.ui.controls import AT_ONCE
 from ipa_app.ui.examples import Example
 from ipa_app.ui.language.markup import attribute, said
+from ipa_app.ui.results import KEPT_RUNNING
 from ipa_app.ui.uploads import paths_in
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _SCRIPT = Path(__file__).with_name("presentation.js")
 _IDLE_S = 20
 _MOST_SHOWN = 5
 _IS_ON = 'location.hash.split("=")[0] === "#presentation"'
-AS_PRESENTED = f"(running, history) => [running, history, {_IS_ON}]"
+AS_PRESENTED = f"(running, history) => [{KEPT_RUNNING}, history, {_IS_ON}]"
 """What the page is loaded with, whichever mode it is in."""
 
 

@@ -35,6 +35,28 @@ SHOW_RESULTS = """() => {
     for (const act of ["wheel", "touchmove", "keydown", "pointerdown"])
         addEventListener(act, () => over.abort(), { signal, passive: true });
 }"""
+# Each tab has a job of its own. That of a tab that was closed is found by the next one that is opened, if nobody follows
+# it by then. A browser may keep nothing at all.
+_KEEP_RUNNING = """
+let mine = null;
+watch("value", () => {
+    const job = props.value || null;
+    for (const name of ["sessionStorage", "localStorage"]) {
+        try {
+            const storage = window[name];
+            if (job) storage.setItem("ipa-running", job);
+            else if (storage.getItem("ipa-running") === mine) storage.removeItem("ipa-running");
+        } catch {}
+    }
+    mine = job;
+});
+"""
+KEPT_RUNNING = """(() => {
+    const kept = (name) => { try { return JSON.parse(window[name].getItem("ipa-running")); } catch { return null; } };
+    const other = kept("localStorage");
+    return kept("sessionStorage") ?? (other && { ...other, elsewhere: true });
+})()"""
+"""What the browser has kept for this tab, or of another tab; null where there is nothing."""
 _THUMBNAIL = 96
 """Pixels of its longer side, twice of what it takes on most screens."""
 
@@ -43,9 +65,9 @@ _THUMBNAIL = 96
 class ResultsPanel:
     """Where pictures appear.
 
-    The states hold what is this visitor's: `job` the id of the running job, `running` the same where it outlives the
-    page, `shown` the files in the gallery, `picked`
-    the one that the buttons below act on, `history` the latest files, newest first.
+    The states hold what is this visitor's: `job` the id of the running job, `shown` the files in the gallery, `picked`
+    the one that the buttons below act on, `history` the latest files, newest first. `running` hands what is needed to
+    follow the job to the browser, which keeps it for the page that is loaded anew.
     """
 
     newest: gr.HTML
@@ -70,7 +92,7 @@ class ResultsPanel:
     earlier: gr.Accordion
     earlier_gallery: gr.Gallery
     job: gr.State
-    running: gr.BrowserState
+    running: gr.HTML
     shown: gr.State
     picked: gr.State
     history: gr.State
@@ -154,8 +176,7 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
         earlier=earlier,
         earlier_gallery=earlier_gallery,
         job=gr.State(None),
-        # Its secret keeps nothing from anybody: a job's id cannot be guessed, and means nothing to another server.
-        running=gr.BrowserState(None, storage_key="ipa-running", secret="ipa-running"),
+        running=gr.HTML("", js_on_load=_KEEP_RUNNING, visible="hidden"),
         shown=gr.State([]),
         picked=gr.State(None),
         history=gr.State([]),

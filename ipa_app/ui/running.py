@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ Update = dict[Any, Any]
 
 _PATIENCE = 120.0
 """Seconds that a job goes on with nobody watching: long enough to load the page anew, on a busy machine too."""
+_CLOSING_S = 3.0
+"""Seconds until it is noticed that a page was closed, if it was."""
 _REST_S = 0.3
 """Seconds between two updates of a job's progress; each takes a little of what draws, and nobody reads faster."""
 
@@ -41,6 +44,25 @@ class _Wish:
     history: Sequence[str]
     compared: Sequence[str] | None = None
     presented: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """What the browser keeps of a job: by this a page that is loaded anew follows it."""
+
+    job: str
+    series: str | None = None
+    presented: bool = False
+    elsewhere: bool = False
+
+    @classmethod
+    def read(cls, sent: object) -> _Kept | None:
+        """Read what a browser sent, which may be anything; None where it is no such thing."""
+        if not isinstance(sent, dict) or not isinstance(job := sent.get("job"), str):
+            return None
+        series = sent.get("series")
+        flags = {name: sent.get(name) is True for name in ("presented", "elsewhere")}
+        return cls(job=job, series=series if isinstance(series, str) else None, **flags)
 
 
 class Runner:
@@ -124,20 +146,26 @@ class Runner:
         """Follow on the job that ran when the page was left or loaded anew.
 
         Args:
-            running: what the browser kept, as `_begin` gave it.
+            running: what the browser kept, as `_begin` gave it; "elsewhere" where another tab did.
             history: the files of this visit.
             presented: whether the page is shown to others, who see nothing of earlier visits.
         """
         history = history or ([] if presented else self._from_library())
         earlier = remember(self.results, history, ()) if history else {}
-        job_id, series = (running.get("job"), running.get("series")) if isinstance(running, dict) else (None, None)
-        if isinstance(job_id, str) and self.studio.knows(job_id):
-            order = SERIES.get(series) if isinstance(series, str) else None
-            yield {**self.started(), **earlier}
-            yield from self.guarded(self._follow(_Wish(order=order, history=history), job_id=job_id))
-        else:
-            # Where nothing was kept nothing is said of it: this may arrive when the next job has begun.
-            yield {self.results.running: gr.skip() if running is None else None, **earlier}
+        kept = _Kept.read(running)
+        if kept is None or kept.presented is not presented or not self._can_follow(kept):
+            yield {self.results.running: gr.skip(), **earlier}
+            return
+        wish = _Wish(order=SERIES.get(kept.series or ""), history=history, presented=presented)
+        yield {**self.started(), **earlier}
+        yield from self.guarded(self._follow(wish, job_id=kept.job))
+
+    def _can_follow(self, kept: _Kept) -> bool:
+        """Whether a job is there; one of another tab is its own for as long as that tab follows it."""
+        until = time.monotonic() + _CLOSING_S
+        while kept.elsewhere and self.studio.is_followed(kept.job) and time.monotonic() < until:
+            time.sleep(_REST_S)
+        return self.studio.knows(kept.job) and not (kept.elsewhere and self.studio.is_followed(kept.job))
 
     def _from_library(self) -> list[str]:
         """Return the latest pictures of earlier visits."""
@@ -156,7 +184,8 @@ class Runner:
         with self.studio.following(
             job_id, awaited=awaited(), newest=True, rest_s=_REST_S, patience=_PATIENCE
         ) as events:
-            yield {self.results.job: job_id, self.results.running: {"job": job_id, "series": series}}
+            kept = {"job": job_id, "series": series, "presented": wish.presented}
+            yield {self.results.job: job_id, self.results.running: json.dumps(kept)}
             for event in events:
                 if isinstance(event, Progress):
                     yield {self.results.status: progress_line(event), **self._preview(event)}
@@ -212,7 +241,7 @@ class Runner:
         idle: Update = dict.fromkeys(self.generate_buttons, gr.update(interactive=True))
         idle |= dict.fromkeys(self.stop_buttons, gr.update(interactive=False))
         gone = gr.update(value="", visible=False)
-        over = {self.results.job: None, self.results.running: None}
+        over = {self.results.job: None, self.results.running: ""}
         return idle | over | {self.results.status: status, self.results.preview: gone}
 
 

@@ -112,7 +112,7 @@ class Studio:
                     kept.refuse(error)
                 job = Observable[GenerateResult]()
                 job.fail(error)
-            self._jobs[kept.id] = _Running(job, kept)
+            self._add(kept.id, _Running(job, kept))
         self._forget_later([kept.id for kept in taken])
 
     @property
@@ -146,6 +146,10 @@ class Studio:
             self._let_pass()
         return kept.id
 
+    def _add(self, job_id: str, running: _Running) -> None:
+        with self._lock:  # somebody may be going through all of them
+            self._jobs[job_id] = running
+
     def _queued(self, kept: KeptOrder, *, admitted: bool = False) -> Job | Series:
         """Put an order into the engine's queue, for the first time or again."""
         order, observers = kept.order, kept.observers
@@ -174,6 +178,11 @@ class Studio:
     def knows(self, job_id: str) -> bool:
         """Whether a job can be followed: it runs, or ended so lately that nobody may have seen its result."""
         return job_id in self._jobs
+
+    def is_followed(self, job_id: str) -> bool:
+        """Whether somebody follows a job just now."""
+        running = self._jobs.get(job_id)
+        return running is not None and running.followers > 0
 
     def began(self, job_id: str) -> float:
         """When a job was submitted, by the monotonic clock in seconds."""
@@ -289,7 +298,7 @@ class Studio:
             UserError: there is no such model.
         """
         search = self.engine.find_pose(photo, model=model, options=options)
-        self._jobs[search.id] = _Running(search)
+        self._add(search.id, _Running(search))
         return search.id
 
     @property

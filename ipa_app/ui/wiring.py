@@ -70,7 +70,7 @@ def _connect_reload(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
     """Go on with a job that was running when the page was loaded anew."""
     results = parts.results
     inputs = [results.running, results.history, parts.presentation.is_on]
-    page.load(runner.resume, inputs, runner.outputs, js=AS_PRESENTED, **CHECKED)
+    page.load(runner.resume, inputs, runner.outputs, js=AS_PRESENTED, preprocess=False, **CHECKED)
 
 
 def _connect_prompts(parts: Parts, *, studio: Studio) -> None:

@@ -115,6 +115,32 @@ def test_a_job_survives_that_the_page_is_closed_and_opened_again(open_page: Any,
     shoot(page)
 
 
+def test_two_tabs_have_a_job_each(open_page: Any) -> None:
+    page = open_page()
+    page.click("#more-settings button")
+    enter(page, "steps", "100")
+    page.fill("#count input[type=number]", "8")
+    page.click("#variation-generate")
+    page.wait_for_selector("#status .ipa-bar span")
+    page.wait_for_function("sessionStorage['ipa-running']")
+    kept = page.evaluate("sessionStorage['ipa-running']")
+    other = page.context.new_page()
+    other.set_default_timeout(PATIENCE_MS)
+    other.goto(page.url)
+    other.wait_for_selector("#variation-generate:enabled")
+    other.fill("#count input[type=number]", "1")
+    other.click("#variation-generate")
+    other.wait_for_function("sessionStorage['ipa-running']")
+    assert other.evaluate("sessionStorage['ipa-running']") != kept
+    page.reload()
+    page.wait_for_selector("#variation-stop:enabled")
+    assert page.evaluate("sessionStorage['ipa-running']") == kept
+    page.click("#variation-stop")
+    page.wait_for_selector("#status .ipa-done")
+    other.wait_for_selector("#status .ipa-done")
+    assert other.locator(RESULTS).count() == 1
+
+
 @pytest.mark.parametrize("width", [360, 800, 1000, 1100, 1280, 1440])
 def test_it_fits_the_screen_and_the_dark(open_page: Any, shoot: Any, width: int) -> None:
     page = open_page(width=width, dark=True)

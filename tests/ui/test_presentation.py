@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,19 @@ def test_a_page_that_is_shown_to_others_has_nothing_of_earlier_visits(
     (shown,), (other,) = runner.resume(None, [], True), runner.resume(None, [], False)
     assert runner.results.history not in shown
     assert other[runner.results.history] == ["earlier.png"]
+
+
+def test_a_picture_is_finished_in_the_mode_in_which_it_was_begun(page: Opened, runner: Runner) -> None:
+    parts, studio = page
+    inputs = {**inputs_after(parts, "mix", {}), "prompt": "a cat", "steps": 1, "count": 1}
+    for presented in (False, True):
+        updates = runner.run("mix")(presented=presented, **inputs)
+        kept = next(json.loads(each[runner.results.running]) for each in updates if runner.results.running in each)
+        updates.close()  # type: ignore[attr-defined]
+        (untold,) = runner.resume(kept, ["mine.png"], not presented)
+        assert runner.results.gallery not in untold
+        *_, last = runner.resume(kept, [], presented)
+        assert len(last[runner.results.gallery]["value"]) == 1
 
 
 def test_what_a_visitor_brought_and_made_is_deleted_and_nothing_else(tmp_path: Path) -> None:

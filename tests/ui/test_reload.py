@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,7 @@ def left_while_running(runner: Runner, updates: Iterator[dict[Any, Any]]) -> dic
             break
     updates.close()  # type: ignore[attr-defined]
     assert kept
-    return kept
+    return json.loads(kept)
 
 
 def test_the_page_that_is_loaded_anew_gets_the_pictures(page: Opened, runner: Runner, entered: dict[str, Any]) -> None:
@@ -47,7 +48,7 @@ def test_the_page_that_is_loaded_anew_gets_the_pictures(page: Opened, runner: Ru
     first, *_, last = runner.resume(kept, [])
     assert first[runner.stop_buttons[0]]["interactive"]
     assert len(last[runner.results.gallery]["value"]) == entered["count"]
-    assert last[runner.results.running] is None
+    assert last[runner.results.running] == ""
 
 
 def test_a_series_comes_back_as_one(runner: Runner, entered: dict[str, Any]) -> None:
@@ -96,13 +97,24 @@ def test_a_job_that_nobody_comes_back_for_is_stopped(
     deadline = time.monotonic() + 20
     while page[1].knows(kept["job"]) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert list(runner.resume(kept, [])) == [{runner.results.running: None}]
+    assert list(runner.resume(kept, [])) == [{runner.results.running: gr.skip()}]
 
 
-def test_where_nothing_was_kept_nothing_is_written_over_a_job_that_has_begun_meanwhile(runner: Runner) -> None:
-    assert list(runner.resume(None, [])) == [{runner.results.running: gr.skip()}]
+@pytest.mark.parametrize("kept", [None, {}, {"job": "no such job"}, {"job": 3, "series": []}, "text"])
+def test_what_a_browser_made_up_or_does_not_have_changes_nothing(runner: Runner, kept: Any) -> None:
+    """Not even what is kept: by the time that it arrives a job may have begun."""
+    assert list(runner.resume(kept, [])) == [{runner.results.running: gr.skip()}]
 
 
-@pytest.mark.parametrize("kept", [{}, {"job": "no such job"}, {"job": 3, "series": []}, "text"])
-def test_what_a_browser_made_up_changes_nothing(runner: Runner, kept: Any) -> None:
-    assert list(runner.resume(kept, [])) == [{runner.results.running: None}]
+def test_a_job_of_another_tab_is_left_to_it_until_that_is_closed(
+    runner: Runner, entered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "_CLOSING_S", 0.1)
+    updates = runner.run("variation")(**{**entered, "steps": 100, "count": 1})
+    kept = next(json.loads(each[runner.results.running]) for each in updates if runner.results.running in each)
+    kept["elsewhere"] = True
+    next(updates)
+    assert list(runner.resume(kept, [])) == [{runner.results.running: gr.skip()}]
+    updates.close()  # type: ignore[attr-defined]
+    *_, last = runner.resume(kept, [])
+    assert len(last[runner.results.gallery]["value"]) == 1
