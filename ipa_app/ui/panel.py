@@ -40,7 +40,7 @@ class PicturePanel:
     scale: gr.Slider
     inputs: Mapping[str, Any]
     folds: Mapping[str, gr.Accordion]
-    suited_scale: gr.State
+    suited_scale: gr.Number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def picture_panel(*, references: References, adapter: str, entry: ModelEntry, st
         scale=scale,
         inputs={"adapter": panel.choice, "part": part, "scale": scale, **shares, **negative},
         folds={**dict.fromkeys(shares, when), **dict.fromkeys(negative, away)},
-        suited_scale=gr.State(TASKS[OPENING].default_of(options(GenerateRequest)["scale"])),
+        suited_scale=gr.Number(TASKS[OPENING].default_of(options(GenerateRequest)["scale"]), visible=False),
     )
 
 

@@ -35,8 +35,8 @@ SHOW_RESULTS = """() => {
     for (const act of ["wheel", "touchmove", "keydown", "pointerdown"])
         addEventListener(act, () => over.abort(), { signal, passive: true });
 }"""
-# Each tab has a job of its own. That of a tab that was closed is found by the next one that is opened, if nobody follows
-# it by then. A browser may keep nothing at all.
+# Each tab has a job of its own. That of a tab that was closed is found by the next one that is opened, if nobody
+# follows it by then. A browser may keep nothing at all.
 _KEEP_RUNNING = """
 let mine = null;
 watch("value", () => {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -94,17 +94,12 @@ def _connect_prompts(parts: Parts, *, studio: Studio) -> None:
 
 
 def _connect_scale(parts: Parts) -> None:
-    """Move the strength to what suits the tab, unless the visitor has set it."""
-    scale, suited = parts.panel.scale, parts.panel.suited_scale
+    """Move the strength to what suits the tab, unless the visitor has set it; in the page, before they can."""
+    both = [parts.panel.scale, parts.panel.suited_scale]
     for tab in parts.tabs:
-        tab.tab.select(_follow_tab(tab.default_scale), [scale, suited], [scale, suited], **AT_ONCE)
-
-
-def _follow_tab(default: float) -> Callable[[float, float], tuple[Any, float]]:
-    def follow(scale: float, suited: float) -> tuple[Any, float]:
-        return (default if scale == suited else gr.skip()), default
-
-    return follow
+        suits = tab.default_scale
+        follow = f"(scale, suited) => [scale === suited ? {suits} : scale, {suits}]"
+        tab.tab.select(None, both, both, js=follow, **AT_ONCE)
 
 
 def _add_examples(tab: TaskTab, *, parts: Parts, examples: Sequence[Example]) -> None:

@@ -89,6 +89,24 @@ def test_points_that_follow_one_another_at_once_end_at_the_last(open_page: Any) 
     is_at(page, None)
 
 
+def test_a_strength_that_is_set_as_soon_as_a_tab_opens_stays_however_slow_the_server_is(open_page: Any) -> None:
+    page = open_page()
+    rest(page)
+    held: list[Any] = []
+    page.route("**/gradio_api/run/**", lambda call: held.append(call))
+    page.click("#tab-mix-button")
+    expect_values(page, scale="0.6")
+    page.fill("#scale input[type=number]", "0.7")
+    page.locator("#scale input[type=number]").blur()
+    page.click("#tab-pose-button")
+    page.wait_for_selector("#pose-generate")
+    for call in held:
+        call.continue_()
+    page.unroute("**/gradio_api/run/**")
+    rest(page)
+    expect_values(page, scale="0.7")
+
+
 def test_a_point_is_another_with_words_than_without(open_page: Any) -> None:
     page = open_page()
     page.click("#when-panel > button")

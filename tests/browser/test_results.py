@@ -25,6 +25,7 @@ def test_a_dropped_result_sets_everything_and_draws_the_same_file(
     enter(page, "weight-2", "0.4")
     page.get_by_role("tab", name="Text + image").click()
     page.wait_for_function("document.querySelector('#scale input[type=number]').value === '0.6'")
+    enter(page, "scale", "1")  # which would suit the tab that the page opens with
     page.fill("#mix-prompt textarea", "a red frog")
     page.get_by_label("Fine-grained").check()
     page.fill("#count input[type=number]", "2")
@@ -35,7 +36,8 @@ def test_a_dropped_result_sets_everything_and_draws_the_same_file(
     fresh.wait_for_selector("#mix-prompt textarea")
     assert fresh.input_value("#mix-prompt textarea") == "a red frog"
     fresh.wait_for_selector("#reference-2 img")
-    expect_values(fresh, scale="0.6", count="2", weight_1="1", weight_2="0.4")
+    rest(fresh)
+    expect_values(fresh, scale="1", count="2", weight_1="1", weight_2="0.4")
     shoot(fresh, "restored")
     assert drawn(fresh, "#mix-generate") == made
 
