@@ -162,6 +162,27 @@ def request_from(settings: Mapping[str, Any], pictures: Mapping[str, Image.Image
         raise _incomplete() from None
 
 
+def pictures_not_as_noted(request: GenerateRequest, settings: Mapping[str, Any]) -> list[str]:
+    """Name the pictures of a restored request that are no longer to the pixel what it was drawn from (see `packing`).
+
+    Args:
+        request: as it was read.
+        settings: of its result, with the hashes of the pictures that it was drawn from.
+    """
+    noted = dict(settings)
+    for picture, mask, note in zip(REFERENCE_NAMES, REGION_NAMES, settings.get("references") or (), strict=False):
+        noted |= {picture: note.get("sha256"), mask: note.get("region_mask")}
+    own = {name: getattr(request, name) for name in INPUT_KINDS if name in _REQUEST_FIELDS}
+    pictures = {**reference_pictures(request.references), **own}
+    return [
+        name
+        for name, picture in pictures.items()
+        if isinstance(picture, Image.Image) and isinstance(sha256 := noted.get(name), str)
+        # Masks were grey, and what is nowhere transparent comes back without its opacity.
+        if sha256 not in {picture_hash(picture.convert(mode)) for mode in (picture.mode, "L", "RGBA")}
+    ]
+
+
 def without_style(request: GenerateRequest, settings: Mapping[str, Any]) -> GenerateRequest:
     """Return a restored request whose words have those of its style in them, as they were, and that names none.
 

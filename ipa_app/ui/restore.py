@@ -16,6 +16,7 @@ from ipa_app.engine.metadata import (
     REGION_NAMES,
     STYLED,
     may_have_been_cut,
+    pictures_not_as_noted,
     read_request,
     without_style,
 )
@@ -38,7 +39,7 @@ from ipa_app.ui.failures import explained
 from ipa_app.ui.form import reference_name, upload_name
 from ipa_app.ui.language.markup import said, said_in_toast
 from ipa_app.ui.parts import Parts
-from ipa_app.ui.pictures import keep_picture
+from ipa_app.ui.pictures import check_there, keep_picture
 from ipa_app.ui.references import Filling
 from ipa_app.ui.studio import Studio
 from ipa_app.ui.uploads import file_path
@@ -101,7 +102,7 @@ class Restorer:
     def from_result(self, path: str, own: Sequence[str] = ()) -> Update:
         """Set everything as it was for a picture of this visit; `own` is as for `from_upload`."""
         with explained():
-            return self._from_file(path, own, model="")
+            return self._from_file(check_there(path), own, model="")
 
     def from_link(self, code: str, own: Sequence[str] = ()) -> Update:
         """Set everything as a link has it, but for pictures that are not here; `own` is as for `from_upload`."""
@@ -131,9 +132,11 @@ class Restorer:
         return {**self._controls(adopted.request), self._parts.restore.note: _note(adopted.told)}
 
     def _made_here(self, path: str, own: Sequence[str]) -> Adopted:
-        """Read the request of a picture made here, and say that all is as it was, or which adapter is not."""
-        settings = read_settings(path) or {}
-        return self._as_it_was(read_request(path), settings, own, told=Message("restored.all"))
+        """Read the request of a picture made here, and say that all is as it was, or which pictures or adapter not."""
+        request, settings = read_request(path), read_settings(path) or {}
+        changed = [_picture_name(name) for name in pictures_not_as_noted(request, settings)]
+        told = Message("restored.nearly", pictures=changed) if changed else Message("restored.all")
+        return self._as_it_was(request, settings, own, told=told)
 
     def _as_it_was(
         self, request: GenerateRequest, settings: Mapping[str, Any], own: Sequence[str], *, told: Message

@@ -21,18 +21,12 @@ Update = dict[Any, Any]
 
 _FILE_NAME = "recipe.json"
 # The server does not know by which address the page was reached.
-_AS_LINK = """(code) => {
-    const link = `${location.origin}${location.pathname}#recipe=${code}`;
-    // Without https, nobody may copy but the visitor.
-    navigator.clipboard?.writeText(link).catch(() => {});
-    return link;
-}"""
+_AS_LINK = "(code) => `${location.origin}${location.pathname}#recipe=${code}`"
 _OPENED = """
 function open() {
     const [name, recipe] = location.hash.split("=");
     if (name !== "#recipe" || !recipe) return;
-    // A page that is loaded anew is as its visitor left it.
-    history.replaceState(null, "", location.pathname + location.search);
+    // The address stays what it is: a page that is loaded anew, or from a bookmark, is set by it again.
     trigger("select", { recipe });
 }
 window.addEventListener("hashchange", open);

@@ -66,5 +66,7 @@ def test_a_link_opens_the_page_with_everything_set(open_page: Any, shoot: Any) -
     # The example's picture is here, so that none has to be added.
     assert "please add" not in page.inner_text(".toast-wrap")
     assert page.locator("#reference img").count() == 1
-    assert "#" not in page.url
     shoot(page, "opened")
+    page.reload()
+    page.wait_for_function("document.querySelector('#variation-prompt textarea').value === '红色的猫'")
+    rest(page)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -19,6 +22,7 @@ from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.restore import Restorer
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio, save_pictures
+from tests.engine.conftest import noise_picture
 from tests.other_programs import INFOTEXT, png
 from tests.sample_requests import OF_TASK, differences, sample_request
 from tests.seen import text_of
@@ -60,6 +64,7 @@ def test_a_dropped_result_makes_the_same_request_and_the_same_file(
     runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)
     *_, last = runner.run(task)(**inputs_after(parts, task, update))
     assert differences(sent[0], request) == []
+    assert "Everything is set as it was. Press" in update[parts.restore.note]
     again = last[parts.results.gallery]["value"][0][0]
     assert Path(again).read_bytes() == Path(path).read_bytes()
     assert update[parts.tasks]["selected"] == task
@@ -78,6 +83,24 @@ def test_what_is_a_fast_ways_own_is_not_set_for_best(page: Opened) -> None:
         0,
         0,
     ]
+
+
+def test_pictures_that_a_file_holds_only_nearly_are_named(page: Opened) -> None:
+    parts, studio = page
+    large = Reference(image=noise_picture(3).resize((700, 500)))
+    noise = np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8)
+    small = Reference(image=noise_picture(1), weight=0.5)
+    request = sample_request("inpaint", image=Image.fromarray(noise), mask=Image.new("L", (640, 640), 255))
+    request = replace(request, references=(small, large), steps=1)
+    update = drop(page, result_file(studio, request))
+    note = text_of(update[parts.restore.note])
+    assert "only nearly as they were, or smaller: Reference picture 2, The picture." in note
+
+
+def test_a_picture_that_was_cleared_away_is_said_to_be_gone(page: Opened, tmp_path: Path) -> None:
+    parts, studio = page
+    with pytest.raises(gr.Error, match="no longer there"):
+        Restorer(parts, studio=studio).from_result(str(tmp_path / "gone.png"))
 
 
 def test_a_skeleton_comes_back_into_the_editor(page: Opened) -> None:
