@@ -8,10 +8,12 @@ and what one visitor brought and made is deleted before the next one comes.
 from __future__ import annotations
 
 import html
+import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from gradio.utils import get_upload_folder, is_in_or_equal
@@ -26,7 +28,10 @@ from ipa_app.ui.uploads import paths_in
 if TYPE_CHECKING:
     from ipa_app.ui.parts import Parts
 
+_log = logging.getLogger(__name__)
 _SCRIPT = Path(__file__).with_name("presentation.js")
+# As files, one that is gone by now would be refused, and with it all the others.
+_AS_TEXT = "(...values) => JSON.stringify(values)"
 _IDLE_S = 20
 _MOST_SHOWN = 5
 _IS_ON = 'location.hash.split("=")[0] === "#presentation"'
@@ -76,22 +81,23 @@ def connect_presentation(parts: Parts, *, page: gr.Blocks) -> None:
     page.load(None, None, panel.is_on, js=f"() => {_IS_ON}", **AT_ONCE)
     own = [part for tab in parts.tabs for part in parts.inputs_of(tab).values()]
     brought = [part for part in own if isinstance(part, gr.Image | gr.ImageEditor)]
-    made = [parts.results.history, parts.results.download, parts.results.enlarged, parts.results.recipe]
-    forgotten = panel.screen.apply(forget, list(dict.fromkeys([*brought, *made])), None, preprocess=False, **AT_ONCE)
+    made = [parts.results.download, parts.results.enlarged, parts.results.recipe]
+    told, history = gr.Textbox(visible=False), parts.results.history
+    named = panel.screen.apply(None, list(dict.fromkeys([*brought, *made])), told, js=_AS_TEXT, **AT_ONCE)
+    forgotten = named.then(forget, [told, history], None, preprocess=False, **AT_ONCE)
     forgotten.then(None, js="() => location.reload()", **AT_ONCE)
 
 
-def forget(*values: Any) -> None:
+def forget(told: str, history: Sequence[str]) -> None:
     """Delete what a visitor brought and made, of all that lies among the files that are served.
 
     Args:
-        values: of the page's components.
+        told: what is in the page's components, as JSON.
+        history: the files of the visit.
     """
-    for path in paths_in([_as_file(value) for value in values]):
+    for path in (*paths_in(json.loads(told)), *history):
         if is_in_or_equal(path, get_upload_folder()):
-            Path(path).unlink(missing_ok=True)
-
-
-def _as_file(value: Any) -> Any:
-    """Return a list of paths, as a state holds it, in the form in which components have files."""
-    return [{"path": path} for path in value if isinstance(path, str)] if isinstance(value, list) else value
+            try:
+                Path(path).unlink(missing_ok=True)
+            except OSError:
+                _log.exception("A file of the visitor before could not be deleted.")

@@ -68,5 +68,5 @@ def test_a_link_opens_the_page_with_everything_set(open_page: Any, shoot: Any) -
     assert page.locator("#reference img").count() == 1
     shoot(page, "opened")
     page.reload()
-    page.wait_for_function("document.querySelector('#variation-prompt textarea').value === '红色的猫'")
+    page.wait_for_function("document.querySelector('#variation-prompt textarea')?.value === '红色的猫'")
     rest(page)

@@ -60,5 +60,9 @@ def test_what_a_visitor_brought_and_made_is_deleted_and_nothing_else(tmp_path: P
         Image.new("RGB", (8, 8)).save(path)
     photo, result, stroke = map(str, mine)
     painted: Any = {"background": {"path": photo}, "layers": [{"path": stroke}], "composite": None}
-    forget({"path": photo}, {"path": str(elsewhere)}, [result, str(elsewhere)], painted, None, "text")
+    unlikely = folder / "folder.png"
+    unlikely.mkdir()
+    sent = [unlikely, folder / "gone.png", photo, elsewhere]
+    told = [*({"path": str(path)} for path in sent), painted, None, "text"]
+    forget(json.dumps(told), [result, str(elsewhere)])
     assert [path.exists() for path in (*mine, beside, elsewhere)] == [False, False, False, True, True]
