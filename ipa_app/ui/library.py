@@ -23,7 +23,7 @@ from ipa_app.messages import Message
 from ipa_app.ui.adapters import adapter_title
 from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.failures import explained, is_disk_full
-from ipa_app.ui.language.markup import attribute, known, said
+from ipa_app.ui.language.markup import attribute, known, status_note
 from ipa_app.ui.pictures import inline_jpeg, keep_files
 from ipa_app.ui.references import Filling
 from ipa_app.ui.results import SHOW_RESULTS, show_earlier
@@ -174,7 +174,7 @@ def _connect_results(parts: Parts, panel: LibraryPanel, *, view: LibraryView) ->
             if isinstance(ticked, list) and len(ticked) > MOST_REFERENCES:
                 raise UserError("library.too_many_references", most=MOST_REFERENCES)
         filled = references.fill([Filling(path=path) for path in view.kept(ticked)])
-        return {**filled, panel.note: _note(Message("library.used"))}
+        return {**filled, panel.note: status_note(Message("library.used"), css_class="ipa-help")}
 
     shown = list(vars(results).values())
     panel.pictures.select(opened, None, shown, **CHECKED)
@@ -223,7 +223,7 @@ class LibraryView:
         told = Message("library.deleted", count=deletion.count)
         return {
             **update,
-            self._panel.note: _note(told),
+            self._panel.note: status_note(told, css_class="ipa-help"),
             self._panel.undo: gr.update(visible=True),
             self._panel.deletions: [*deletions, deletion.id],
         }
@@ -235,7 +235,7 @@ class LibraryView:
         left = deletions[:-1]
         return {
             **self._shown(*searched),
-            self._panel.note: _note(Message("library.restored", count=count)),
+            self._panel.note: status_note(Message("library.restored", count=count), css_class="ipa-help"),
             self._panel.undo: gr.update(visible=bool(left)),
             self._panel.deletions: left,
         }
@@ -270,7 +270,7 @@ class LibraryView:
         titles = (label for each in filters.values() for label, _ in each["choices"])
         return {
             panel.pictures: self._laid_out(page),
-            panel.note: _note(*_counted(page, offset=offset)) + known(titles),
+            panel.note: status_note(*_counted(page, offset=offset), css_class="ipa-help") + known(titles),
             panel.newer: gr.update(interactive=offset > 0),
             panel.older: gr.update(interactive=offset + len(page.entries) < page.total),
             panel.offset: offset,
@@ -347,7 +347,3 @@ def written() -> Iterator[None]:
             if is_disk_full(error):
                 raise
             raise UserError("library.not_changed", reason=error.strerror or str(error)) from error
-
-
-def _note(*messages: Message) -> str:
-    return said(*messages, tag="p", css_class="ipa-help", role="status")

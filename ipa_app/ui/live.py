@@ -24,7 +24,7 @@ from ipa_app.ui.calls import awaited
 from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.failures import explain
 from ipa_app.ui.form import build_request
-from ipa_app.ui.language.markup import said
+from ipa_app.ui.language.markup import status_note
 from ipa_app.ui.pictures import inline_picture
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio
@@ -225,7 +225,7 @@ class Live:
             except Cancelled:
                 return
             except Exception as error:  # noqa: BLE001 - said to the visitor, and logged, by `explain`
-                yield {self._panel.note: _note(explain(error), css_class="ipa-note ipa-failed")}
+                yield {self._panel.note: status_note(explain(error), css_class="ipa-note ipa-failed")}
 
         return draw
 
@@ -239,18 +239,14 @@ class Live:
             for event in events:
                 if isinstance(event, Progress):
                     if event.phase == "loading" and event.message:
-                        yield {panel.note: _note(event.message)}
+                        yield {panel.note: status_note(event.message)}
                 elif isinstance(event, GenerateResult):
                     image = on_white(event.images[0])
                     shown = inline_picture(image, alt=Message("page.live_picture"), css_class="ipa-live")
-                    note = _note(*event.notes) if event.notes else ""
+                    note = status_note(*event.notes) if event.notes else ""
                     yield {
                         panel.picture: shown,
                         panel.note: note,
                         panel.keep: gr.update(visible=True),
                         panel.drawn: drawn,
                     }
-
-
-def _note(*messages: str, css_class: str = "ipa-note") -> str:
-    return said(*messages, tag="p", css_class=css_class, role="status")

@@ -15,7 +15,7 @@ from ipa_app.messages import Message
 from ipa_app.ui.controls import CHECKED
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import read_references
-from ipa_app.ui.language.markup import said
+from ipa_app.ui.language.markup import said, status_note
 from ipa_app.ui.library import written
 from ipa_app.ui.pictures import keep_picture, keep_text
 from ipa_app.ui.references import Filling, References
@@ -115,9 +115,9 @@ class Sets:
             references, _ = read_references(sent, task=OPENING)
             made = ReferenceSet(name=name or "", references=references)
             if self._files is None:
-                return {**self._shown(made), self._panel.note: _note(Message("set.as_file", name=made.name))}
+                return {**self._shown(made), self._panel.note: status_note(Message("set.as_file", name=made.name))}
             self._files.save(made.name, made.to_json())
-            return {**self._shown(made), self._panel.note: _note(Message("set.saved", name=made.name))}
+            return {**self._shown(made), self._panel.note: status_note(Message("set.saved", name=made.name))}
 
     def choose(self, name: str | None) -> Update:
         """Put a set's pictures in their places."""
@@ -138,12 +138,12 @@ class Sets:
         with written():
             if not self._files or not name or not self._files.delete(name):
                 raise UserError("set.gone")
-        panel, told = self._panel, _note(Message("set.deleted", name=name))
+        panel, told = self._panel, status_note(Message("set.deleted", name=name))
         return {panel.saved: self.look(None), panel.delete: gr.update(visible=False), panel.note: told}
 
     def _filled(self, opened: ReferenceSet) -> Update:
         fillings = [Filling(path=keep_picture(each.image), said=vars(each)) for each in opened.references]
-        note = _note(Message("set.opened", name=opened.name))
+        note = status_note(Message("set.opened", name=opened.name))
         return {**self._references.fill(fillings), **self._shown(opened), self._panel.note: note}
 
     def _shown(self, shown: ReferenceSet) -> Update:
@@ -154,7 +154,3 @@ class Sets:
             panel.name: shown.name,
             panel.file: gr.update(value=keep_text(shown.to_json(), name=_FILE_NAME), visible=True),
         }
-
-
-def _note(*messages: Message) -> str:
-    return said(*messages, tag="p", css_class="ipa-note", role="status")

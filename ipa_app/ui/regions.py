@@ -18,7 +18,7 @@ from ipa_app.options import options
 from ipa_app.ui.controls import AT_ONCE, CHECKED, control, mask_box, mask_editor, on_canvas
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import checked_values, read_references, reference_name
-from ipa_app.ui.language.markup import said
+from ipa_app.ui.language.markup import said, said_in_toast
 from ipa_app.ui.pictures import inline_picture, keep_picture
 from ipa_app.ui.tabs import OPENING
 from ipa_app.ui.uploads import painted_files
@@ -148,11 +148,11 @@ def _connect_canvas(slot: Slot, *, shape: Mapping[str, Any], regions: Regions) -
                 # What was laid out stays in the page, with what is in it. Gradio would show what never was.
                 return [_shown(region != "everywhere"), _shown(False) if painted else gr.skip(), gr.skip()]
             is_new = painted_files(painted, field="region_mask") is None
-            return [_shown(True), _shown(True), on_canvas(regions.ground(task, sent)) if is_new else gr.skip()]
+            return [_shown(True), _shown(True), on_canvas(regions.canvas(task, sent)) if is_new else gr.skip()]
 
     def clear(task: str, **sent: Any) -> Any:
         with explained():
-            return on_canvas(regions.ground(task, sent))
+            return on_canvas(regions.canvas(task, sent))
 
     chosen, outputs = slot.controls["region"].input, [panel.words_box, panel.box, panel.editor]
     chosen(choose, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **CHECKED)
@@ -176,8 +176,19 @@ class Regions:
         if shape_of is not None and (own := shape_of(sent, self._studio)) is not None:
             return own
         values = checked_values(task, sent, names=("width", "height"))
+        return self._white(sent, width=values["width"], height=values["height"])
+
+    def canvas(self, task: str, sent: Mapping[str, Any]) -> Image.Image:
+        """Return what to paint on: the `ground`, or the model's own shape where the size has yet to be put right."""
+        try:
+            return self.ground(task, sent)
+        except UserError as error:
+            gr.Warning(said_in_toast(error.message))
+            return self._white(sent)
+
+    def _white(self, sent: Mapping[str, Any], *, width: int = 0, height: int = 0) -> Image.Image:
         entry = self._studio.entry(sent.get("model") or options(GenerateRequest)["model"].default)
-        return Image.new("RGB", (values["width"] or entry.width, values["height"] or entry.height), _WHITE)
+        return Image.new("RGB", (width or entry.width, height or entry.height), _WHITE)
 
     def show(self, task: str, **sent: Any) -> str:
         """Show where all references count, as HTML: each in its own colour, and a list of these."""

@@ -37,7 +37,7 @@ from ipa_app.ui.controls import CHECKED, offer_styles, style_title
 from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import reference_name, upload_name
-from ipa_app.ui.language.markup import said, said_in_toast
+from ipa_app.ui.language.markup import said_in_toast, status_note
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.pictures import check_there, keep_picture
 from ipa_app.ui.references import Filling
@@ -96,7 +96,7 @@ class Restorer:
             try:
                 updates = self._from_file(file_path(payload, field=Message("upload.image")), own, model=model)
             except UserError as error:
-                updates = {parts.restore.note: _note([error.message])}
+                updates = {parts.restore.note: status_note(error.message)}
         return {**updates, parts.restore.file: None}
 
     def from_result(self, path: str, own: Sequence[str] = ()) -> Update:
@@ -113,7 +113,7 @@ class Restorer:
         told = [*adopted.told, *([Message("restored.add_pictures", pictures=missing)] if missing else [])]
         for sentence in told:
             gr.Info(said_in_toast(sentence))
-        return {**self._controls(adopted.request, missing=recipe.missing), self._parts.restore.note: _note(told)}
+        return {**self._controls(adopted.request, missing=recipe.missing), self._parts.restore.note: status_note(*told)}
 
     @cached_property
     def _known_pictures(self) -> Mapping[str, Image.Image]:
@@ -129,7 +129,7 @@ class Restorer:
                 raise
             adopted = adopt(other, models=self._studio.catalog.values(), chosen=self._studio.entry(model))
             self._studio.plan(adopted.request)
-        return {**self._controls(adopted.request), self._parts.restore.note: _note(adopted.told)}
+        return {**self._controls(adopted.request), self._parts.restore.note: status_note(*adopted.told)}
 
     def _made_here(self, path: str, own: Sequence[str]) -> Adopted:
         """Read the request of a picture made here, and say that all is as it was, or which pictures or adapter not."""
@@ -229,7 +229,3 @@ def _opened(folds: Mapping[str, gr.Accordion], *, values: Mapping[str, Any]) -> 
     for name, fold in folds.items():
         unusual[fold] = unusual.get(fold, False) or values[name] != usual[name]
     return {fold: gr.update(open=is_unusual) for fold, is_unusual in unusual.items()}
-
-
-def _note(told: Sequence[Message]) -> str:
-    return said(*told, tag="p", css_class="ipa-note", role="status")

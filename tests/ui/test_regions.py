@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -92,3 +93,17 @@ def test_what_is_painted_on_has_the_shape_of_the_next_picture(page: Opened, tmp_
     assert ground.size == (90, 30)
     assert ground.getpixel((5, 5)) == (200, 40, 40)
     assert regions.ground("mix", changed).size == (entry.width, entry.height)
+
+
+def test_a_size_that_cannot_be_drawn_is_said_and_leaves_something_to_paint_on(
+    page: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, studio = page
+    told: list[str] = []
+    monkeypatch.setattr(gr, "Warning", told.append)
+    regions = Regions({tab.task: tab for tab in parts.tabs}, studio=studio)
+    entry = studio.entry("other")
+    assert regions.canvas("mix", {"width": 7, "height": 96, "model": "other"}).size == (entry.width, entry.height)
+    assert "width" in text_of(told[0]).lower()
+    assert regions.canvas("mix", {"width": 64, "height": 96, "model": "other"}).size == (64, 96)
+    assert len(told) == 1

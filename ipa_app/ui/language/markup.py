@@ -24,6 +24,11 @@ def said(*messages: str, tag: str = "span", css_class: str = "", role: str = "")
     return f"<{tag}{attributes}{_data('', messages)}>{' '.join(map(in_html, messages))}</{tag}>"
 
 
+def status_note(*messages: str, css_class: str = "ipa-note") -> str:
+    """Return a paragraph of sentences that screen readers read out when it appears."""
+    return said(*messages, tag="p", css_class=css_class, role="status")
+
+
 def attribute(name: str, *messages: str) -> str:
     """Return an element's attribute that says something, such as its title; begins with a space."""
     return f' {name}="{html.escape(" ".join(messages))}"{_data(f"-{name}", messages)}'
