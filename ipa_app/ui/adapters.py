@@ -13,7 +13,7 @@ from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.adapters import ENDINGS
 from ipa_app.models.entry import AdapterEntry, ModelEntry
-from ipa_app.ui.controls import AT_ONCE, CHECKED
+from ipa_app.ui.controls import AT_ONCE, CHECKED, Update
 from ipa_app.ui.failures import explained
 from ipa_app.ui.language.markup import known, said
 from ipa_app.ui.status import notes_html
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ipa_app.ui.parts import Parts
     from ipa_app.ui.studio import Studio
 
-Update = dict[Any, Any]
 Choice = tuple[str, str]
 
 MOST_OWN = 8

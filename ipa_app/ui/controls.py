@@ -18,6 +18,8 @@ from ipa_app.ui.pictures import keep_picture, show_anywhere
 if TYPE_CHECKING:
     from ipa_app.models.entry import ModelEntry
 
+Update = dict[Any, Any]
+"""What a listener answers: new values or properties, by component."""
 PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """What every listener of the page has; the public API has its own."""
 AT_ONCE: dict[str, Any] = {"queue": False, **PRIVATE}

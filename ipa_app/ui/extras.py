@@ -11,7 +11,7 @@ import gradio as gr
 from ipa_app.imaging.enlarging import enlarge
 from ipa_app.imaging.opening import open_image
 from ipa_app.messages import Message
-from ipa_app.ui.controls import CHECKED
+from ipa_app.ui.controls import CHECKED, Update
 from ipa_app.ui.failures import gradio_error
 from ipa_app.ui.orders import SERIES, Order
 from ipa_app.ui.parts import Parts
@@ -22,8 +22,6 @@ from ipa_app.ui.results import show_earlier, show_picked
 from ipa_app.ui.running import Runner
 from ipa_app.ui.tabs import OPENING
 from ipa_app.ui.tabs.shared import TaskTab
-
-Update = dict[Any, Any]
 
 
 def connect_extras(parts: Parts, *, runner: Runner, restorer: Restorer) -> None:

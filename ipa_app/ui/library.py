@@ -21,7 +21,7 @@ from ipa_app.library.index import Entry, Search
 from ipa_app.library.pictures import Page, Pictures
 from ipa_app.messages import Message
 from ipa_app.ui.adapters import adapter_title
-from ipa_app.ui.controls import AT_ONCE, CHECKED
+from ipa_app.ui.controls import AT_ONCE, CHECKED, Update
 from ipa_app.ui.failures import explained, is_disk_full
 from ipa_app.ui.language.markup import attribute, known, status_note
 from ipa_app.ui.pictures import inline_jpeg, keep_files
@@ -33,7 +33,6 @@ from ipa_app.ui.tabs.shared import help_text
 if TYPE_CHECKING:
     from ipa_app.ui.parts import Parts
 
-Update = dict[Any, Any]
 
 ON_A_PAGE = 32
 _READING_S = 0.4

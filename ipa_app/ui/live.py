@@ -21,7 +21,7 @@ from ipa_app.errors import Cancelled
 from ipa_app.imaging.transparency import on_white
 from ipa_app.messages import Message
 from ipa_app.ui.calls import awaited
-from ipa_app.ui.controls import AT_ONCE, CHECKED
+from ipa_app.ui.controls import AT_ONCE, CHECKED, Update
 from ipa_app.ui.failures import explain
 from ipa_app.ui.form import build_request
 from ipa_app.ui.language.markup import status_note
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from ipa_app.ui.parts import Parts
     from ipa_app.ui.tabs.shared import TaskTab
 
-Update = dict[Any, Any]
 
 # Where columns lie one above the other, a picture that is out of sight lies small over what is changed: style.css.
 _STAYS_IN_SIGHT = """

@@ -9,14 +9,13 @@ import gradio as gr
 
 from ipa_app.ui.about import memory_note, model_note, words_heading, words_html
 from ipa_app.ui.adapters import AdapterMenu
-from ipa_app.ui.controls import AT_ONCE, CHECKED, offer_styles
+from ipa_app.ui.controls import AT_ONCE, CHECKED, Update, offer_styles
 from ipa_app.ui.failures import explained
 from ipa_app.ui.panel import offer_parts, offer_speeds
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.status import model_pill
 from ipa_app.ui.studio import Studio
 
-Update = dict[Any, Any]
 _ON_ITS_WAY = ("downloading", "loading")
 
 

@@ -12,7 +12,7 @@ from ipa_app.engine.reference_sets import LONGEST_NAME, ReferenceSet
 from ipa_app.errors import UserError
 from ipa_app.library.sets import NamedFiles
 from ipa_app.messages import Message
-from ipa_app.ui.controls import CHECKED
+from ipa_app.ui.controls import CHECKED, Update
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import read_references
 from ipa_app.ui.language.markup import said, status_note
@@ -25,7 +25,6 @@ from ipa_app.ui.uploads import file_path
 if TYPE_CHECKING:
     from ipa_app.ui.parts import Parts
 
-Update = dict[Any, Any]
 
 _FILE_NAME = "references.json"
 

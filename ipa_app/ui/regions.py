@@ -15,7 +15,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.options import options
-from ipa_app.ui.controls import AT_ONCE, CHECKED, control, mask_box, mask_editor, on_canvas
+from ipa_app.ui.controls import AT_ONCE, CHECKED, Update, control, mask_box, mask_editor, on_canvas
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import checked_values, read_references, reference_name
 from ipa_app.ui.language.markup import said, said_in_toast
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ipa_app.ui.studio import Studio
     from ipa_app.ui.tabs.shared import TaskTab
 
-Update = dict[Any, Any]
 
 _WHITE = (255, 255, 255)
 

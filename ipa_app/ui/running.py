@@ -16,7 +16,7 @@ from ipa_app.errors import Cancelled
 from ipa_app.messages import Message
 from ipa_app.ui.adapters import adapters_named
 from ipa_app.ui.calls import awaited
-from ipa_app.ui.controls import CHECKED
+from ipa_app.ui.controls import CHECKED, Update
 from ipa_app.ui.failures import explain, gradio_error
 from ipa_app.ui.form import build_request
 from ipa_app.ui.orders import SERIES, Order
@@ -25,8 +25,6 @@ from ipa_app.ui.results import LONGEST_HISTORY, ResultsPanel, columns_for, remem
 from ipa_app.ui.status import progress_line, status_line
 from ipa_app.ui.studio import Studio, UnsavedError, save_pictures, save_zip
 from ipa_app.ui.tabs.shared import TaskTab
-
-Update = dict[Any, Any]
 
 _PATIENCE = 120.0
 """Seconds that a job goes on with nobody watching: long enough to load the page anew, on a busy machine too."""

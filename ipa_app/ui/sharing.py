@@ -8,7 +8,7 @@ import gradio as gr
 
 from ipa_app.engine.recipes import recipe_code, recipe_json
 from ipa_app.messages import Message
-from ipa_app.ui.controls import AT_ONCE, CHECKED
+from ipa_app.ui.controls import AT_ONCE, CHECKED, Update
 from ipa_app.ui.failures import explained
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.pictures import check_there, keep_text
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ipa_app.ui.parts import Parts
     from ipa_app.ui.restore import Restorer
 
-Update = dict[Any, Any]
 
 _FILE_NAME = "recipe.json"
 # The server does not know by which address the page was reached.

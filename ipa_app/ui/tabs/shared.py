@@ -13,7 +13,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks import TASKS
 from ipa_app.messages import Message
 from ipa_app.options import options
-from ipa_app.ui.controls import style_choice
+from ipa_app.ui.controls import Update, style_choice
 from ipa_app.ui.language.markup import said
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ipa_app.ui.studio import Studio
 
 
-Update = dict[Any, Any]
 Keeping = Mapping[str, Callable[[Any], str | None]]
 Fields = tuple[dict[str, Any], list[Message]]
 
