@@ -25,7 +25,7 @@ from ipa_app.training.checkpoint import Origin, check_same_run
 from ipa_app.training.components import load_components
 from ipa_app.training.config import DataConfig, TrainConfig
 from ipa_app.training.console import Console
-from ipa_app.training.data import read_examples
+from ipa_app.training.data import SMALLEST_SPLIT, read_examples
 from ipa_app.training.dataset import SHEET_ROWS, Dataset
 from ipa_app.training.estimate import estimate
 from ipa_app.training.loop import make_accelerator, weight_dtype
@@ -187,10 +187,15 @@ def _doubts(config: TrainConfig, dataset: Dataset, *, processes: int) -> Iterato
             "work at all. More pictures or a smaller --max-steps help."
         )
     if config.eval_steps and not dataset.examples.heldout:
-        yield (
-            "Nothing is held out, so nothing measures whether the picture helps. Give 10 pictures or more, or name "
-            "some with --heldout-data."
-        )
+        yield f"Nothing is held out, so nothing measures whether the picture helps. {_remedy(dataset)}"
+
+
+def _remedy(dataset: Dataset) -> str:
+    """What has pictures held out where none are."""
+    if not dataset.data.heldout:
+        return "Give a larger --heldout."
+    few = len(dataset.examples.train) < SMALLEST_SPLIT
+    return f"{f'Give {SMALLEST_SPLIT} pictures or more, or name' if few else 'Name'} some with --heldout-data."
 
 
 def _times_seen(config: TrainConfig, dataset: Dataset, processes: int) -> float:
