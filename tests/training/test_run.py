@@ -193,6 +193,46 @@ def test_numbers_gone_wrong_end_the_run_and_spare_the_checkpoint(
     assert resume_step(config.output) == 2
 
 
+def with_ruined_gradients(config: TrainConfig, base: Components, steps: range) -> TrainingRun:
+    """A run whose losses are numbers while its gradients are none in some steps."""
+    run = TrainingRun(config, base=base, accelerator=make_accelerator(config))
+    weight = next(run.trainer.adapter.parameters())
+    weight.register_hook(lambda gradient: gradient * (float("nan") if run.trainer.step in steps else 1))
+    return run
+
+
+def test_a_step_whose_gradients_are_no_numbers_changes_nothing(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    config = make_config(save_steps=1, keep_checkpoints=3, max_steps=3)
+    list(with_ruined_gradients(config, base, range(1, 2)).reports(batches(), heldout=[], samples=[]))
+    first, second, third = (load_file(path / "adapter.safetensors") for path in sorted(config.output.glob("check*")))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(second[name], third[name]) for name in first)
+    assert all(tensor.isfinite().all() for tensor in third.values())
+
+
+def test_gradients_that_stay_no_numbers_end_the_run(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    run = with_ruined_gradients(make_config(max_steps=100), base, range(100))
+    with pytest.raises(UserError, match="no longer a number at step 19"):
+        list(run.reports(batches(), heldout=[], samples=[]))
+
+
+def test_weights_that_are_no_numbers_are_never_saved(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    def ruin() -> bool:
+        next(run.trainer.adapter.parameters()).data.fill_(float("inf"))
+        return True
+
+    run = TrainingRun(make_config(), base=base, accelerator=make_accelerator(make_config()), stop=ruin)
+    with pytest.raises(UserError, match="no longer a number at step 1"):
+        list(run.reports(batches(), heldout=[], samples=[]))
+    assert resume_step(make_config().output) == 0
+
+
 @pytest.mark.parametrize("weight", [float("nan"), 1e30])  # the second is too large for the file's fp16
 def test_an_adapter_that_cannot_draw_is_not_called_done(
     weight: float, base: Components, make_config: MakeConfig
