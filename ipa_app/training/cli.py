@@ -69,8 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except torch.OutOfMemoryError:
         print(
-            "error: The GPU's memory is full. --gradient-checkpointing, --mixed-precision bf16 and a smaller "
-            "--batch-size (with --gradient-accumulation-steps) take less; what is saved stays.",
+            "error: The GPU's memory is full. --gradient-checkpointing takes less, and so does half the --batch-size "
+            "with twice the --gradient-accumulation-steps: with these the run goes on from what is saved. In another "
+            "--output, --mixed-precision bf16 takes less as well.",
             file=sys.stderr,
         )
         return 2
@@ -130,6 +131,7 @@ def _check(
         found=len(examples.train),
         size=data.size,
         heldout=data.heldout,
+        examples_per_step=config.examples_per_step * accelerator.num_processes,
     )
     check_same_run(config, origin)
     if config.pretrained is not None:

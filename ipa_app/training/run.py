@@ -17,7 +17,7 @@ from ipa_app.adapter.resampler import Resampler
 from ipa_app.errors import UserError
 from ipa_app.training.adapters import adapter_of, new_adapter, shape_of
 from ipa_app.training.assessment import Assessment
-from ipa_app.training.checkpoint import ADAPTER_FILE, Origin, latest_checkpoint, load_checkpoint
+from ipa_app.training.checkpoint import ADAPTER_FILE, Origin, latest_checkpoint, load_checkpoint, way_on
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.distributed import Ballot
@@ -103,7 +103,8 @@ class TrainingRun:
             UserError: the output folder holds another run, or an adapter file does not fit.
         """
         prepare_base(base, config, accelerator)
-        origin = replace(origin or Origin(), base=base.fingerprint())
+        examples_per_step = config.examples_per_step * accelerator.num_processes
+        origin = replace(origin or Origin(), base=base.fingerprint(), examples_per_step=examples_per_step)
         checkpoint, folder = load_checkpoint(config, origin), latest_checkpoint(config.output)
         if checkpoint is None or folder is None:
             adapter = new_adapter(config, base)
@@ -151,7 +152,7 @@ class TrainingRun:
     def _reports(self, batches: Iterator[TrainingBatch], assessment: Assessment) -> Iterator[Report]:
         began_at = self.trainer.step
         if began_at:
-            yield ResumedReport(step=began_at, max_steps=self._config.max_steps)
+            yield ResumedReport(step=began_at, max_steps=self._config.max_steps, more=way_on(self._config))
         elif self._config.eval_steps:
             yield from self._unless_stopped(assessment.measure())
         try:
@@ -240,9 +241,11 @@ class TrainingRun:
             raise self._ruined()
 
     def _ruined(self) -> UserError:
+        folder = latest_checkpoint(self._config.output)
+        start = "run it again" if folder is None else f"name another --output and --pretrained {folder / ADAPTER_FILE}"
         return UserError.plain(
-            f"The loss is no longer a number at step {self.trainer.step}: go on from the last checkpoint "
-            "with a lower --learning-rate or with --mixed-precision bf16 or no."
+            f"The loss is no longer a number at step {self.trainer.step}: {start} with a lower --learning-rate or with "
+            "--mixed-precision bf16 or no."
         )
 
 

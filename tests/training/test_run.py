@@ -188,9 +188,34 @@ def test_numbers_gone_wrong_end_the_run_and_spare_the_checkpoint(
             yield TrainingBatch(latents=batch.latents * factor, text_states=batch.text_states, features=batch.features)
 
     config = make_config(save_steps=1, log_steps=2)
-    with pytest.raises(UserError, match="no longer a number at step 3"):
+    with pytest.raises(UserError, match="no longer a number at step 3") as caught:
         list(train(config, base=base, batches=ruined()))
     assert resume_step(config.output) == 2
+    start = Path(str(caught.value).split("--pretrained ")[1].split(" ")[0])
+    again = make_config(output=config.output / "again", pretrained=start, learning_rate=1e-5, max_steps=1)
+    *_, finished = train(again, base=base, batches=batches())
+    assert isinstance(finished, FinishedReport)
+
+
+def test_numbers_gone_wrong_before_anything_is_saved_name_no_file(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    ruined = (replace(batch, latents=batch.latents * float("nan")) for batch in batches())
+    with pytest.raises(UserError, match="at step 1: run it again with a lower --learning-rate"):
+        list(train(make_config(), base=base, batches=ruined))
+
+
+def test_steps_that_take_examples_of_another_number_are_those_of_another_run(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    list(train(make_config(max_steps=1), base=base, batches=batches()))
+    accelerator = make_accelerator(make_config())
+    accelerator.state.num_processes = 2
+    try:
+        with pytest.raises(UserError, match="a run with 2 examples per step, not 4"):
+            TrainingRun(make_config(), base=base, accelerator=accelerator)
+    finally:
+        accelerator.state.num_processes = 1
 
 
 def with_ruined_gradients(config: TrainConfig, base: Components, steps: range) -> TrainingRun:
