@@ -303,7 +303,12 @@ def test_a_fine_grained_adapter_says_how_large_it_is(
     assert line == "training a plus adapter of 0.1 million weights, its Resampler 32 wide with 1 heads"
     assert not any("Resampler alone" in message for message in caplog.messages)
     assert train(*QUIET, "--adapter", "plus", "--resampler-depth", "2", "--output", str(tmp_path / "other")) == 0
-    assert "warning: Other programs read fine-grained adapters with 4 layers in the Resampler alone." in caplog.messages
+    warning = "warning: Other programs read fine-grained adapters with 4 layers in the Resampler alone."
+    assert warning in caplog.messages
+    caplog.clear()
+    shallow = str(tmp_path / "other" / "ip-adapter-plus.safetensors")
+    assert train(*QUIET, "--adapter", "plus", "--pretrained", shallow, "--output", str(tmp_path / "next")) == 0
+    assert warning in caplog.messages
 
 
 def test_a_finished_run_says_so_and_measures_nothing_again(
