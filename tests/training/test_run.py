@@ -200,7 +200,7 @@ def test_numbers_gone_wrong_end_the_run_and_spare_the_checkpoint(
 def test_numbers_gone_wrong_before_anything_is_saved_name_no_file(
     base: Components, make_config: MakeConfig, batches: Batches
 ) -> None:
-    ruined = (replace(batch, latents=batch.latents * float("nan")) for batch in batches())
+    ruined = (replace(batch, latents=torch.full((2, 4, 8, 8), float("nan"))) for batch in batches())
     with pytest.raises(UserError, match="at step 1: run it again with a lower --learning-rate"):
         list(train(make_config(), base=base, batches=ruined))
 
