@@ -220,13 +220,15 @@ def split_heldout(examples: Sequence[Example], *, count: int, seed: int) -> tupl
         if len(heldout) >= count:
             break
         sharing = [users[file] for file in examples[index].files]
-        # Looked at before they are joined: a picture that all examples share has as many users.
-        if max(map(len, sharing)) > most or len(gone) + len(set().union(*sharing) - gone) > most:
+        if max(map(len, sharing)) > most:  # not joined first: a picture that all examples share has as many users
             continue
-        gone.update(*sharing)
-        files = {file for each in set().union(*sharing) for file in examples[each].files}
+        group = set().union(*sharing)
+        if len(gone) + len(group - gone) > most:
+            continue
+        gone |= group
+        files = {file for each in group for file in examples[each].files}
         unseen = {file for file in files if users[file] <= gone}
-        heldout |= dict.fromkeys(each for each in sorted(set().union(*sharing)) if examples[each].files <= unseen)
+        heldout |= dict.fromkeys(each for each in sorted(group) if examples[each].files <= unseen)
     train = [example for index, example in enumerate(examples) if index not in gone]
     return train, [examples[index] for index in sorted([*heldout][:count])]
 
