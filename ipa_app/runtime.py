@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import sys
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,11 +98,22 @@ def limit_malloc_arenas() -> None:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Yield where to write a file, which then takes its place in one step: half of one is never taken for all."""
-    part = path.with_name(f"{path.name}.part")
+def written_whole(path: Path, *, by_many: bool = False) -> Iterator[Path]:
+    """Yield where to write a file, which then takes its place in one step: half of one is never taken for all.
+
+    Whoever may read new files here may read it, though some libraries write for their user alone.
+
+    Args:
+        path: where to; a file of that name is replaced.
+        by_many: whether others may be writing the same file at the same time.
+    """
+    part = path.with_name(f"{uuid.uuid4().hex if by_many else path.name}.part")
     try:
+        part.unlink(missing_ok=True)
+        part.touch()
+        mode = stat.S_IMODE(part.stat().st_mode)
         yield part
+        part.chmod(mode)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)  # half a file helps nobody, least of all on a full disk

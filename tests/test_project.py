@@ -208,6 +208,12 @@ def test_docstrings_have_one_markup_and_plain_imperatives():
     assert not found
 
 
+def test_the_overview_of_training_names_every_module_and_no_other():
+    lines = re.findall(r"^    (\w+(?:, \w+)*)  ", SOURCE["ipa_app/training/__init__.py"], flags=re.MULTILINE)
+    modules = {path.stem for path in (ROOT / "ipa_app" / "training").glob("*.py")}
+    assert sorted(", ".join(lines).split(", ")) == sorted(modules - {"__init__", "__main__"})
+
+
 def test_bundled_model_is_light():
     total = sum(path.stat().st_size for path in PROJECT_FILES if relative(path).startswith("assets/toybox/"))
     assert total <= MAX_MODEL_BYTES

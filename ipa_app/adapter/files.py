@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,19 +121,13 @@ def save_adapter(adapter: IPAdapter, path: Path | str, *, dtype: torch.dtype | N
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file in one step, to be read by whoever may read new files here.
 
-    safetensors itself leaves files that nobody but their owner can read.
-
     Args:
         tensors: contiguous, in main memory.
         path: where to; a file of that name is replaced.
         metadata: kept in the file's header.
     """
     with written_whole(path) as part:
-        part.unlink(missing_ok=True)
-        part.touch()
-        mode = stat.S_IMODE(part.stat().st_mode)
         save_file(dict(tensors), part, metadata=None if metadata is None else dict(metadata))
-        part.chmod(mode)
 
 
 def _checked(path: Path, header: Header) -> tuple[AdapterLayout, ImageProjection]:

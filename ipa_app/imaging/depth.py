@@ -32,11 +32,13 @@ class DeepPicture:
 
     Attributes:
         values: (H, W) or (H, W, channels), of any real type; with two or four channels the last one is alpha.
+        is_negative: whether colours are white where they are 0.
         orientation: as in EXIF, 1..8.
         profile: its ICC profile.
     """
 
     values: np.ndarray
+    is_negative: bool
     orientation: int
     profile: bytes | None
 
@@ -44,6 +46,11 @@ class DeepPicture:
 def is_deep(image: Image.Image) -> bool:
     """Whether a picture is grey with more than eight bits."""
     return image.mode == "F" or image.mode.startswith("I")
+
+
+def is_negative(image: Image.Image) -> bool:
+    """Whether a picture of a deep mode is white where it is 0, which Pillow leaves as it is."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
 
 
 def deep_grey(image: Image.Image) -> np.ndarray:
@@ -56,8 +63,6 @@ def deep_grey(image: Image.Image) -> np.ndarray:
     if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_sixteen_bits(values):
         bits = np.ravel(image.tag_v2.get(_BITS_TAG, 16))[0]
         values = (values.astype(np.uint32) * _SIXTEEN_BITS // (2 ** int(bits) - 1)).astype(np.uint16)
-        if image.tag_v2.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
-            values = _SIXTEEN_BITS - values
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         values = np.stack([values, np.where(values == transparent, 0, _SIXTEEN_BITS).astype(values.dtype)], axis=2)
@@ -120,11 +125,12 @@ def _read_deep_tiff(tiff: Any, data: bytes, *, max_pixels: int) -> DeepPicture:
         if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB) or page.samplesperpixel > 4:
             raise UserError("picture.unknown_tiff_colours")
         values = _pixels(data, page)
-    if page.photometric == _WHITE_IS_ZERO:
-        values = values.max() - values
     orientation, profile = tags.get(_ORIENTATION_TAG, 1), tags.get(_PROFILE_TAG)
     return DeepPicture(
-        values=values, orientation=int(orientation), profile=profile if isinstance(profile, bytes) else None
+        values=values,
+        is_negative=page.photometric == _WHITE_IS_ZERO,
+        orientation=int(orientation),
+        profile=profile if isinstance(profile, bytes) else None,
     )
 
 

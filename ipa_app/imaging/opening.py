@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ipa_app.errors import UserError
 from ipa_app.imaging.colour import colour_space, to_srgb
-from ipa_app.imaging.depth import deep_grey, fractions, is_deep, read_deep_tiff
+from ipa_app.imaging.depth import DeepPicture, deep_grey, fractions, is_deep, is_negative, read_deep_tiff
 from ipa_app.imaging.formats import format_names, format_of, open_header
 from ipa_app.imaging.truncated import Completed, complete, has_end
 from ipa_app.messages import Message
@@ -254,11 +254,11 @@ def _decode_deep_tiff(data: bytes, *, name: str, max_pixels: int, min_side: int)
     except _DAMAGED as error:
         raise _damaged() from error
     _check_size(deep.values.shape[1::-1], max_pixels=max_pixels, min_side=min_side)
-    return _upright(deep.values, orientation=deep.orientation, profile=deep.profile, name=name)
+    return _upright(deep, orientation=deep.orientation, profile=deep.profile, name=name)
 
 
 def _upright(
-    picture: Image.Image | np.ndarray,
+    picture: Image.Image | DeepPicture,
     *,
     orientation: int,
     is_turned: bool = False,
@@ -271,9 +271,9 @@ def _upright(
     if isinstance(picture, Image.Image):
         image = picture
         if is_deep(picture):
-            image, levels, guessed = _in_eight_bits(deep_grey(picture), name)
+            image, levels, guessed = _in_eight_bits(deep_grey(picture), name, negative=is_negative(picture))
     else:
-        image, levels, guessed = _in_eight_bits(picture, name)
+        image, levels, guessed = _in_eight_bits(picture.values, name, negative=picture.is_negative)
     turn = _UPRIGHT.get(orientation)
     if turn is not None and not is_turned:
         image, levels = image.transpose(turn), levels.transpose(turn) if levels else None
@@ -281,10 +281,13 @@ def _upright(
     return Decoded(image=image, levels=levels, turn=turn, profile=profile, is_lossy=is_lossy, notes=(*notes, *guessed))
 
 
-def _in_eight_bits(values: np.ndarray, name: str) -> tuple[Image.Image, Image.Image | None, list[Message]]:
+def _in_eight_bits(
+    values: np.ndarray, name: str, *, negative: bool
+) -> tuple[Image.Image, Image.Image | None, list[Message]]:
     """Bring values of any type, (H, W) or (H, W, channels), to eight bits; what is grey keeps its finer levels, too."""
     has_alpha = values.ndim == 3 and values.shape[2] in (2, 4)
     colours, notes = fractions(values[..., :-1] if has_alpha else values, name=name)
+    colours = 1 - colours if negative else colours
     if has_alpha:
         opacity, _ = fractions(values[..., -1:], name=name)
         colours = np.concatenate([colours, opacity], axis=2)

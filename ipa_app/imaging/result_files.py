@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO, Any, Literal, NoReturn, get_args
 
 from PIL import ExifTags, Image
@@ -24,6 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ipa_app.errors import UserError
 from ipa_app.imaging.packing import LONGEST_SIDE, unpack_picture
+from ipa_app.runtime import written_whole
 
 SETTINGS_KEY = "ip_adapter_studio"
 _PICTURES_KEY = "pictures"
@@ -122,16 +122,8 @@ def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: there is no room for it.
     """
-    with NamedTemporaryFile(dir=Path(path).parent, suffix=".part", delete=False) as file:
-        part = Path(file.name)
-        try:
-            yield file
-            file.flush()
-        except BaseException:
-            # On a full disk the half that there was room for would only keep others from theirs.
-            part.unlink()
-            raise
-    part.replace(path)
+    with written_whole(Path(path), by_many=True) as part, part.open("wb") as file:
+        yield file
 
 
 def is_whole_file(path: str | Path) -> bool:

@@ -183,10 +183,10 @@ class _Reading:
     def _person(self, body: _Body, number: int) -> tuple[Person, bool]:
         """Bring a body to our order; and whether any point of it is outside."""
         points = body.points
-        found = zip(points, placed(points.values(), self._canvas), strict=True)
         unreadable = {name for name, point in points.items() if not point.is_readable}
         unsure = {name for name, point in points.items() if not point.is_surer_than(body.least_confidence)}
-        sure = {name: point for name, point in found if point is not None and name not in unsure}
+        placed_points = placed((MISSING if name in unsure else points[name] for name in points), self._canvas)
+        sure = {name: point for name, point in zip(points, placed_points, strict=True) if point is not None}
         unsure = {name for name in unsure if not points[name].is_missing}
         if "neck" not in points and {"left shoulder", "right shoulder"} <= sure.keys():
             left, right = sure["left shoulder"], sure["right shoulder"]

@@ -12,6 +12,8 @@ from ipa_app.pose.point_orders import joint_named
 _CONFIDENCE_NAMES = ("confidence", "score", "visibility", "visible", "v", "conf")
 # Coordinates no larger than this are no pixels, but fractions of the canvas; some people reach over its edges.
 _LARGEST_FRACTION = 2.0
+# From -1 to 1 nobody reaches over the edges, but for parts of a pixel.
+_LARGEST_SIGNED = 1.01
 
 
 class WrittenPoint(NamedTuple):
@@ -157,16 +159,19 @@ def placed(points: Iterable[WrittenPoint], canvas: tuple[float, float]) -> Point
     """Bring one person's points to fractions of the canvas; None for those that are missing.
 
     Args:
-        points: in pixels of the canvas, in fractions of it, or from -1 to 1, as OpenPose can be told to write them.
+        points: in pixels of the canvas, in fractions of it, or from -1 to 1, as OpenPose can be told to write them;
+            those that are only guessed would mislead about that, and are MISSING.
         canvas: width and height in pixels.
     """
     listed = list(points)
     corners = sum(point.is_in_corner for point in listed)
     seen = [None if _is_absent(point, corners=corners) else point for point in listed]
     there = [point for point in seen if point is not None]
-    if any(max(abs(point.x), abs(point.y)) > _LARGEST_FRACTION for point in there):
+    largest = max((max(abs(point.x), abs(point.y)) for point in there), default=0.0)
+    if largest > _LARGEST_FRACTION:
         return tuple(point and Keypoint(point.x / canvas[0], point.y / canvas[1]) for point in seen)
-    if there and min(point.x for point in there) < 0 and min(point.y for point in there) < 0:
+    are_signed = any(point.x < 0 for point in there) and any(point.y < 0 for point in there)
+    if are_signed and largest <= _LARGEST_SIGNED:
         return tuple(point and Keypoint((point.x + 1) / 2, (point.y + 1) / 2) for point in seen)
     return tuple(point and Keypoint(point.x, point.y) for point in seen)
 

@@ -3,15 +3,19 @@
 From the command line with pictures on disk: `python -m ipa_app.training --help`. From Python with batches of
 any origin: `ipa_app.training.run.train`. Nothing here is used while the app runs.
 
-    examples               the batch contract: raw or encoded latents, texts, picture features
-    run                    train(): resume, train, measure, sample, save, publish
-    loop, loss, pace       one step after another
-    adapters               the adapter a run starts from, and how large it is
-    assessment             what is shown on the way: heldout (the loss with and without the picture), sampling (sheets)
-    checkpoint, saving     stop at any time, go on exactly
-    publish                the finished file, read back and compared
+    config                      every setting
+    examples                    the batch contract: raw or encoded latents, texts, picture features
+    run                         train(): resume, train, measure, sample, save, publish
+    loop, loss, pace            one step after another, for an adapter
+    optimization, distributed   steps, precision and processes, for any network
+    adapters                    the adapter a run starts from, and how large it is
+    components, encoding        the frozen base model, and what it makes of an example
+    assessment, sampling        what is shown on the way: the loss with and without the picture, sheets of samples
+    checkpoint, saving          stop at any time, go on exactly; the finished file, read back and compared
+    reports                     what a run tells, and its log
 
-    entries, tables, folders, lookup    what data lists, in the layouts people have
-    data, dataset, prepared, cache      examples: found, split, opened, encoded once and kept
-    cli, preflight, stopping, console   the command line: checks, signals, what a person sees
+    entries, tables, folders, lookup   what data lists, in the layouts people have
+    data, dataset, prepared, cache     examples: found, split, opened, encoded once and kept
+    cli, console                       the command line, and what a person sees
+    estimate, preflight, stopping      what a run will cost, checks before it, signals
 """

@@ -15,6 +15,7 @@ from ipa_app.adapter.fitting import check_encoder
 from ipa_app.adapter.ip_adapter import PROJECTIONS, IPAdapter
 from ipa_app.adapter.kinds import RESAMPLER_DIM_HEAD
 from ipa_app.errors import UserError
+from ipa_app.options import options
 from ipa_app.training.components import Components
 from ipa_app.training.config import TRAINED_KINDS, TrainConfig
 
@@ -80,9 +81,10 @@ def read_pretrained(path: Path, config: TrainConfig) -> AdapterFile:
     given = {"num_tokens": file.num_tokens}
     if "heads" in PROJECTIONS[file.kind].free_sizes:
         shape = shape_of(file.tensors)
-        given |= {"resampler_heads": shape.heads, "resampler_dim": shape.dim}
+        depth = len({name.split(".")[2] for name in file.tensors if name.startswith("image_proj.layers.")})
+        given |= {"resampler_depth": depth, "resampler_heads": shape.heads, "resampler_dim": shape.dim}
     for name, value in given.items():
-        if getattr(config, name) not in (0, value):
+        if getattr(config, name) not in (options(TrainConfig)[name].default, value):  # the default asks for nothing
             raise UserError.plain(f"{path} has {name} {value}, not {getattr(config, name)}; leave that setting out.")
     return file
 

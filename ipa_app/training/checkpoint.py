@@ -23,9 +23,10 @@ logger = logging.getLogger(__name__)
 FREE_TO_CHANGE = frozenset(
     {"output", "max_steps", "max_minutes", "log_steps", "save_steps", "save_minutes", "keep_checkpoints"}
     | {"eval_steps", "sample_steps", "num_inference_steps", "guidance_scale", "save_precision", "pretrained"}
-    | {"gradient_checkpointing"}
+    | {"gradient_checkpointing", "batch_size", "gradient_accumulation_steps"}
 )
-"""Settings that do not touch what is learned, and so may differ between a run and its continuation."""
+"""Settings that do not touch what is learned, and so may differ between a run and its continuation; how the examples of
+a step are parted does not, either, as long as they stay as many."""
 ADAPTER_FILE = "adapter.safetensors"
 OPTIMIZER_FILE = "optimizer.pt"
 STATE_FILE = "state.json"
@@ -62,6 +63,7 @@ class Origin:
         found: number of examples to train on whose files are there; where it changes, their order does, and no more.
         size: side of the targets in pixels, as asked for; 0 is the base model's own.
         heldout: number of examples to be held out.
+        examples_per_step: on all processes together.
     """
 
     base: str | None = None
@@ -70,6 +72,7 @@ class Origin:
     found: int | None = None
     size: int | None = None
     heldout: int | None = None
+    examples_per_step: int | None = None
 
 
 def resume_step(output: Path) -> int:
@@ -84,6 +87,14 @@ def resume_step(output: Path) -> int:
 def latest_checkpoint(output: Path) -> Path | None:
     """The folder of the latest whole checkpoint; None when there is none."""
     return next((folder for folder in reversed(_checkpoints(output)) if _is_whole(folder)), None)
+
+
+def way_on(config: TrainConfig) -> str:
+    """Return in a few words what trains a finished run on."""
+    folder = latest_checkpoint(config.output)
+    if config.lr_schedule == "cosine" and folder is not None:  # which has come to its end
+        return f"another --output with --pretrained {folder / ADAPTER_FILE}"
+    return "a larger --max-steps"
 
 
 def save_checkpoint(checkpoint: Checkpoint, config: TrainConfig, origin: Origin) -> Path:
@@ -167,8 +178,22 @@ def check_same_run(config: TrainConfig, origin: Origin) -> None:
     if folder is None:
         return
     state = _state(folder)
+    before = Origin(**state.get("origin", {}))
     _check_settings(state["config"], config)
-    _check_origin(Origin(**state.get("origin", {})), origin, folder=folder)
+    _check_examples_per_step(state["config"], config, before=before, now=origin)
+    _check_origin(before, origin, folder=folder)
+
+
+def _check_examples_per_step(old: dict[str, Any], config: TrainConfig, *, before: Origin, now: Origin) -> None:
+    then, given = before.examples_per_step, now.examples_per_step
+    if then is None or given is None:  # how many processes took part is not known
+        then, given = old["batch_size"] * old["gradient_accumulation_steps"], config.examples_per_step
+    if then != given:
+        raise UserError.plain(
+            f"{config.output} holds a run with {then} examples per step, not {given}; choose --batch-size, "
+            f"--gradient-accumulation-steps and the number of processes so that their product is {then}, or name "
+            "another output folder."
+        )
 
 
 def _check_settings(old: dict[str, Any], config: TrainConfig) -> None:

@@ -16,16 +16,17 @@ import torch
 from accelerate import Accelerator
 from transformers.utils import logging as transformers_logging
 
-from ipa_app.adapter.ip_adapter import PROJECTIONS
+from ipa_app.adapter.ip_adapter import IPAdapter
+from ipa_app.adapter.resampler import Resampler
 from ipa_app.errors import UserError
 from ipa_app.models.units import size_text
 from ipa_app.options import options
-from ipa_app.training.adapters import read_pretrained
+from ipa_app.training.adapters import new_adapter, read_pretrained
 from ipa_app.training.checkpoint import Origin, check_same_run
 from ipa_app.training.components import load_components
 from ipa_app.training.config import DataConfig, TrainConfig
 from ipa_app.training.console import Console
-from ipa_app.training.data import read_examples
+from ipa_app.training.data import SMALLEST_SPLIT, read_examples
 from ipa_app.training.dataset import SHEET_ROWS, Dataset
 from ipa_app.training.estimate import estimate
 from ipa_app.training.loop import make_accelerator, weight_dtype
@@ -69,8 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except torch.OutOfMemoryError:
         print(
-            "error: The GPU's memory is full. --gradient-checkpointing, --mixed-precision bf16 and a smaller "
-            "--batch-size (with --gradient-accumulation-steps) take less; what is saved stays.",
+            "error: The GPU's memory is full. --gradient-checkpointing takes less, and so does half the --batch-size "
+            "with twice the --gradient-accumulation-steps: with these the run goes on from what is saved. In another "
+            "--output, --mixed-precision bf16 takes less as well.",
             file=sys.stderr,
         )
         return 2
@@ -85,10 +87,11 @@ def _estimate(config: TrainConfig, data: DataConfig) -> None:
     base = load_components(data.base, image_encoder=data.image_encoder, dtype=weight_dtype(config))
     prepare_base(base, config, accelerator)
     dataset = Dataset(config, data, base, examples)
-    found = estimate(config, base=base, dataset=dataset, accelerator=accelerator)
+    adapter = new_adapter(config, base)
+    found = estimate(config, base=base, adapter=adapter, dataset=dataset, accelerator=accelerator)
     room = _room(config, dataset, parameters=found.trained, encoded=found.cache_bytes)
     print(found, f"disk: about {size_text(room.total)} ({room})", sep="\n")
-    for warning in _doubts(config, dataset, processes=accelerator.num_processes):
+    for warning in _doubts(config, dataset, adapter, processes=accelerator.num_processes):
         print(f"warning: {warning}")
 
 
@@ -130,6 +133,7 @@ def _check(
         found=len(examples.train),
         size=data.size,
         heldout=data.heldout,
+        examples_per_step=config.examples_per_step * accelerator.num_processes,
     )
     check_same_run(config, origin)
     if config.pretrained is not None:
@@ -143,7 +147,7 @@ def _check(
         room.check(config.output)
         for line in _outlook(config, dataset, run, room, processes=accelerator.num_processes):
             logger.info("%s", line)
-        for warning in _doubts(config, dataset, processes=accelerator.num_processes):
+        for warning in _doubts(config, dataset, run.trainer.adapter, processes=accelerator.num_processes):
             logger.warning("warning: %s", warning)
     return run, dataset
 
@@ -170,7 +174,7 @@ def _outlook(config: TrainConfig, dataset: Dataset, run: TrainingRun, room: Room
     yield f"writing to {config.output.resolve()} (about {size_text(room.total)}: {room})"
 
 
-def _doubts(config: TrainConfig, dataset: Dataset, *, processes: int) -> Iterator[str]:
+def _doubts(config: TrainConfig, dataset: Dataset, adapter: IPAdapter, *, processes: int) -> Iterator[str]:
     """Yield what a person would want to know before waiting for hours."""
     yield from dataset.examples.notes
     if cut := dataset.cut_texts():
@@ -178,7 +182,7 @@ def _doubts(config: TrainConfig, dataset: Dataset, *, processes: int) -> Iterato
             f"Texts that are longer than the text encoder reads, so that their ends are not seen: {len(cut)}; the "
             f"first is that of {cut[0]}."
         )
-    if "depth" in PROJECTIONS[config.adapter].free_sizes and config.resampler_depth != READABLE_DEPTH:
+    if isinstance(adapter.image_proj, Resampler) and len(adapter.image_proj.layers) != READABLE_DEPTH:
         yield f"Other programs read fine-grained adapters with {READABLE_DEPTH} layers in the Resampler alone."
     times = _times_seen(config, dataset, processes)
     if times >= BY_HEART:
@@ -187,10 +191,15 @@ def _doubts(config: TrainConfig, dataset: Dataset, *, processes: int) -> Iterato
             "work at all. More pictures or a smaller --max-steps help."
         )
     if config.eval_steps and not dataset.examples.heldout:
-        yield (
-            "Nothing is held out, so nothing measures whether the picture helps. Give 10 pictures or more, or name "
-            "some with --heldout-data."
-        )
+        yield f"Nothing is held out, so nothing measures whether the picture helps. {_remedy(dataset)}"
+
+
+def _remedy(dataset: Dataset) -> str:
+    """What has pictures held out where none are."""
+    if not dataset.data.heldout:
+        return "Give a larger --heldout."
+    few = len(dataset.examples.train) < SMALLEST_SPLIT
+    return f"{f'Give {SMALLEST_SPLIT} pictures or more, or name' if few else 'Name'} some with --heldout-data."
 
 
 def _times_seen(config: TrainConfig, dataset: Dataset, processes: int) -> float:

@@ -53,7 +53,7 @@ class TrainConfig:
         "uniform", doc="late: train more on noisy timesteps, where layout and main colours are decided"
     )
     num_tokens: int = option(0, doc="image tokens; 0 = 4 for base, 16 for plus")
-    resampler_depth: int = option(4, between=(1, inf), doc="plus only: layers of the Resampler")
+    resampler_depth: int = option(4, between=(1, inf), doc="plus only: layers of a new Resampler")
     resampler_heads: int = option(
         0,
         doc=(

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ipa_app.models.units import time_text
+from ipa_app.training.checkpoint import way_on
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.reports import CheckpointReport, FinishedReport, HeldoutReport, Report, StepReport, StoppedReport
 
@@ -90,8 +91,8 @@ class Console:
         if heldout is not None and heldout.image_hurts:
             self.say(
                 f"warning: the picture still makes things worse: the held-out loss is {heldout.with_image:.4f} with it "
-                f"and {heldout.without_image:.4f} without. Train on with a larger --max-steps, or begin with a trained "
-                "adapter (--pretrained)."
+                f"and {heldout.without_image:.4f} without. Train on with {way_on(self._config)}, or begin with a "
+                "trained adapter (--pretrained)."
             )
         self.say(f"all results are in {self._config.output.resolve()}")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from itertools import count as count_from
@@ -24,6 +26,11 @@ from ipa_app.training.folders import add_folder
 from ipa_app.training.lookup import FileFinder
 from ipa_app.training.tables import add_table
 
+SMALLEST_SPLIT = 10
+"""A set with fewer pictures is not split: of a small one, one in so many is held out at most."""
+LARGEST_LOSS = 0.25
+"""Share of a set that training may lose to what is held out and to what shares files with that."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
@@ -40,6 +47,11 @@ class Example:
     image: Path
     reference: Path
     missing: str = ""
+
+    @property
+    def files(self) -> set[Path]:
+        """What it is made of."""
+        return {self.image, self.reference}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +109,7 @@ def read_examples(data: DataConfig, *, seed: int) -> Examples:
     examples = _find(listing.entries, data.data_root or _folder_of(data.data))
     if data.heldout_data is None:
         train, heldout = split_heldout(examples, count=data.heldout, seed=seed)
+        listing.notes += _notes_of_split(train, heldout, total=len(examples), count=data.heldout)
     else:
         named = read_listing(data.heldout_data, skipped=listing.skipped)
         train, heldout = examples, _find(named.entries, data.data_root or _folder_of(data.heldout_data))[: data.heldout]
@@ -178,20 +191,46 @@ def _notes(listing: Listing, train: Sequence[Example], heldout: Sequence[Example
         yield f"Pictures that are trained on and measured on: {len(shared)}; the held-out loss will look too good."
 
 
+def _notes_of_split(train: Sequence[Example], heldout: Sequence[Example], *, total: int, count: int) -> Iterator[str]:
+    if lost := total - len(train) - len(heldout):
+        yield f"Pictures that are left out of training because they share files with those held out: {lost}."
+    if count and total >= SMALLEST_SPLIT and not heldout:
+        yield "No picture can be held out, because too many share their files with others."
+
+
 def split_heldout(examples: Sequence[Example], *, count: int, seed: int) -> tuple[list[Example], list[Example]]:
     """Set aside examples to measure on: at most `count`, and never more than a tenth of a small set.
 
-    Pictures that a held-out example uses are kept out of training altogether, as targets and as references.
+    Pictures that a held-out example uses are kept out of training altogether, as targets and as references. Examples
+    that lose all their files to that are the next to be held out, and one that would cost training too many is not.
 
     Returns:
         What to train on, and what is held out.
     """
-    count = min(count, len(examples) // 10)
-    chosen = set(random.Random(seed).sample(range(len(examples)), count))
-    heldout = [examples[index] for index in sorted(chosen)]
-    seen = {path for example in heldout for path in (example.image, example.reference)}
-    train = [example for example in examples if not seen & {example.image, example.reference}]
-    return (train, heldout) if train else (list(examples), [])
+    count = min(count, len(examples) // SMALLEST_SPLIT)
+    most = math.ceil(LARGEST_LOSS * len(examples))
+    users = defaultdict(set)
+    for index, example in enumerate(examples):
+        for file in example.files:
+            users[file].add(index)
+    generator = random.Random(seed)
+    order = [generator.sample(range(len(examples)), size) for size in (count, len(examples))]
+    heldout, gone = dict[int, None](), set[int]()
+    for index in (*order[0], *order[1]):
+        if len(heldout) >= count:
+            break
+        sharing = [users[file] for file in examples[index].files]
+        if max(map(len, sharing)) > most:  # not joined first: a picture that all examples share has as many users
+            continue
+        group = set().union(*sharing)
+        if len(gone) + len(group - gone) > most:
+            continue
+        gone |= group
+        files = {file for each in group for file in examples[each].files}
+        unseen = {file for file in files if users[file] <= gone}
+        heldout |= dict.fromkeys(each for each in sorted(group) if examples[each].files <= unseen)
+    train = [example for index, example in enumerate(examples) if index not in gone]
+    return train, [examples[index] for index in sorted([*heldout][:count])]
 
 
 def open_example(example: Example, size: int) -> OpenedExample:

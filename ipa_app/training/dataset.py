@@ -48,6 +48,7 @@ class Dataset:
         sample_side: side of what is drawn for the sample sheet.
         encoder: of the frozen base model.
         config: of the run.
+        data: how examples are read.
     """
 
     def __init__(self, config: TrainConfig, data: DataConfig, base: Components, examples: Examples) -> None:
@@ -64,7 +65,7 @@ class Dataset:
         self.sample_side = base.size
         self.encoder = FrozenEncoder(base, kind=config.adapter)
         self.config = config
-        self._data = data
+        self.data = data
         self._identity = [base.fingerprint(), config.adapter, self.size, str(self.encoder.dtype)]
         self._all = [*examples.train, *examples.heldout]
         self._reader = ExampleReader(self._all, size=self.size, skipped=examples.skipped)
@@ -98,7 +99,7 @@ class Dataset:
     @property
     def is_kept(self) -> bool:
         """Whether the examples are encoded beforehand and kept."""
-        return self.encoded_bytes <= self._data.cache_gb * 1e9
+        return self.encoded_bytes <= self.data.cache_gb * 1e9
 
     def missing_bytes(self) -> int:
         """Bytes of the examples that are still to be encoded and kept."""
@@ -173,7 +174,7 @@ class Dataset:
         if encoded is not None:
             return (encoded.batch(rows) for rows in indices)
         reader = ExampleReader(train, size=self.size, skipped=self.examples.skipped)
-        return opened_batches(indices, reader, self.encoder, workers=self._data.workers)
+        return opened_batches(indices, reader, self.encoder, workers=self.data.workers)
 
     def heldout_batches(self) -> list[TrainingBatch]:
         """The held-out examples, encoded; bad ones are left out."""
@@ -205,7 +206,7 @@ class Dataset:
             ExampleReader(examples, size=self.size, skipped=self.examples.skipped),
             self.encoder,
             self._caches,
-            workers=self._data.workers,
+            workers=self.data.workers,
             share=share,
             stop=stop,
             progress=progress,

@@ -149,9 +149,9 @@ class Listing:
         if not isinstance(fields, Mapping):
             raise BadEntryError('it must look like {"image_file": ..., "text": ...}')
         named = {str(key).strip().lower(): value for key, value in fields.items()}
-        for key in named.keys() - set(KNOWN_KEYS):
-            if slip := difflib.get_close_matches(key, KNOWN_KEYS, n=1, cutoff=ALIKE):
-                raise BadEntryError(f'it has "{key}"; is that "{slip[0]}"?')
+        _check_spelling(named)
+        # None says what an empty cell of a table says.
+        named = {key: value for key, value in named.items() if value is not None or key not in REFERENCE_KEYS}
         has_reference = any(key in named for key in REFERENCE_KEYS)
         image, text = _string(named, IMAGE_KEYS), _string(named, TEXT_KEYS)
         reference = _string(named, REFERENCE_KEYS) if has_reference else ""
@@ -172,6 +172,14 @@ def decode(content: bytes) -> tuple[str, bool]:
         return content.decode(json.detect_encoding(content)), True
     except UnicodeDecodeError:
         return content.decode("cp1252", errors="replace"), False
+
+
+def _check_spelling(named: Mapping[str, object]) -> None:
+    """Refuse a key that is nearly one of those that are missing; beside "image", "image_w" is no slip."""
+    for keys in (IMAGE_KEYS, TEXT_KEYS, REFERENCE_KEYS):
+        for key in named if _given(named, keys) is None else ():
+            if key not in KNOWN_KEYS and (slip := difflib.get_close_matches(key, keys, n=1, cutoff=ALIKE)):
+                raise BadEntryError(f'it has "{key}"; is that "{slip[0]}"?')
 
 
 def _below(prefix: str, name: str) -> str:

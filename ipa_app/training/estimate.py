@@ -11,9 +11,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from ipa_app.adapter.ip_adapter import IPAdapter
 from ipa_app.models.memory import peak_of_process
 from ipa_app.models.units import size_text, time_text
-from ipa_app.training.adapters import new_adapter
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.data import ExampleReader, batch_indices
@@ -83,18 +83,21 @@ class Estimate:
         return self.trained * BYTES_PER_TRAINED
 
 
-def estimate(config: TrainConfig, *, base: Components, dataset: Dataset, accelerator: Accelerator) -> Estimate:
+def estimate(
+    config: TrainConfig, *, base: Components, adapter: IPAdapter, dataset: Dataset, accelerator: Accelerator
+) -> Estimate:
     """Time a few steps; nothing is written.
 
     Args:
         config: of the run.
         base: frozen, with our attention processors installed.
+        adapter: what it begins with.
         dataset: what the run would train on.
         accelerator: of the run.
     """
     kept = dataset.is_kept
     encode_seconds, batches = _time_encoding(dataset) if kept else (0.0, dataset.batches(accelerator))
-    trainer = Trainer(config, base=base, adapter=new_adapter(config, base), accelerator=accelerator)
+    trainer = Trainer(config, base=base, adapter=adapter, accelerator=accelerator)
     step_seconds, processor_seconds = _time_steps(trainer, batches, accelerator)
     seen = config.examples_per_step * accelerator.num_processes * config.max_steps
     return Estimate(

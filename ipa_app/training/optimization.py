@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,8 +34,7 @@ class OptimizationConfig:
         weight_decay: AdamW's.
         betas: AdamW's.
         fused: whether AdamW moves all weights in one go.
-        max_grad_norm: gradients are clipped to this norm, and a step whose gradients are not finite is skipped; None
-            does neither.
+        max_grad_norm: gradients are clipped to this norm.
         ema_decay: highest decay of the weights' moving average; None keeps no average.
     """
 
@@ -45,7 +45,7 @@ class OptimizationConfig:
     weight_decay: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
     fused: bool = False
-    max_grad_norm: float | None = None
+    max_grad_norm: float = math.inf
     ema_decay: float | None = None
 
     def learning_rate_after(self, step: int) -> float:
@@ -57,6 +57,20 @@ class OptimizationConfig:
         return rate * min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else rate
 
 
+@contextmanager
+def sound_attention() -> Iterator[None]:
+    """While it is open, no attention is cuDNN's, whose gradients on an H100 or H200 are now and then NaN.
+
+    PyTorch 2.11 and later prefer it there (pytorch/pytorch issue 196678, NVIDIA/cudnn-frontend issue 1072).
+    """
+    enabled = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(enabled)
+
+
 class Optimization:
     """Owns what changes while weights are trained, but for the weights themselves.
 
@@ -64,7 +78,7 @@ class Optimization:
         model: what losses are computed with; with several processes its backward pass exchanges gradients.
         parameters: the trained weights.
         step: steps done.
-        grad_norm: () of the latest step, before clipping; None where gradients are not clipped.
+        grad_norm: () of the latest step, before clipping; None before there is one.
         skipped: steps whose gradients were not finite, and which the weights have not followed.
     """
 
@@ -112,7 +126,7 @@ class Optimization:
             group["lr"] = self._config.learning_rate_after(self.step)
         values = []
         for loss in losses:
-            with self._accelerator.accumulate(self.model):
+            with self._accelerator.accumulate(self.model), sound_attention():
                 value = loss()
                 self._accelerator.backward(value)
                 if self._is_sound():
@@ -126,7 +140,7 @@ class Optimization:
 
     def _is_sound(self) -> bool:
         """Clip the gradients of a whole step, and tell whether the weights may follow them."""
-        if self._config.max_grad_norm is None or not self._accelerator.sync_gradients:
+        if not self._accelerator.sync_gradients:
             return True
         self.grad_norm = self._accelerator.clip_grad_norm_(self.parameters, self._config.max_grad_norm)
         # In half precision the scaler leaves such steps out by itself, until it has found its scale.

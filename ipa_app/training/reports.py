@@ -18,15 +18,22 @@ LOG_FILE = "log.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class ResumedReport:
-    """The run goes on from a checkpoint."""
+    """The run goes on from a checkpoint.
+
+    Attributes:
+        step: steps done.
+        max_steps: steps in all.
+        more: what trains on where all of them are done.
+    """
 
     step: int
     max_steps: int
+    more: str = "a larger --max-steps"
 
     def __str__(self) -> str:
         """One line for a person."""
         if self.step >= self.max_steps:
-            return f"all {self.max_steps} steps are done already; a larger --max-steps trains on"
+            return f"all {self.max_steps} steps are done already; {self.more} trains on"
         return f"going on from step {self.step} of {self.max_steps}"
 
 

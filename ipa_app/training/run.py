@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import Tensor
 
 from ipa_app.adapter.attention import install_processors
 from ipa_app.adapter.files import read_adapter
@@ -17,7 +17,7 @@ from ipa_app.adapter.resampler import Resampler
 from ipa_app.errors import UserError
 from ipa_app.training.adapters import adapter_of, new_adapter, shape_of
 from ipa_app.training.assessment import Assessment
-from ipa_app.training.checkpoint import ADAPTER_FILE, Origin, latest_checkpoint, load_checkpoint
+from ipa_app.training.checkpoint import ADAPTER_FILE, Origin, latest_checkpoint, load_checkpoint, way_on
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.distributed import Ballot
@@ -103,7 +103,8 @@ class TrainingRun:
             UserError: the output folder holds another run, or an adapter file does not fit.
         """
         prepare_base(base, config, accelerator)
-        origin = replace(origin or Origin(), base=base.fingerprint())
+        examples_per_step = config.examples_per_step * accelerator.num_processes
+        origin = replace(origin or Origin(), base=base.fingerprint(), examples_per_step=examples_per_step)
         checkpoint, folder = load_checkpoint(config, origin), latest_checkpoint(config.output)
         if checkpoint is None or folder is None:
             adapter = new_adapter(config, base)
@@ -151,10 +152,13 @@ class TrainingRun:
     def _reports(self, batches: Iterator[TrainingBatch], assessment: Assessment) -> Iterator[Report]:
         began_at = self.trainer.step
         if began_at:
-            yield ResumedReport(step=began_at, max_steps=self._config.max_steps)
+            yield ResumedReport(step=began_at, max_steps=self._config.max_steps, more=way_on(self._config))
         elif self._config.eval_steps:
             yield from self._unless_stopped(assessment.measure())
-        stopped = yield from self._train(batches, assessment)
+        try:
+            stopped = yield from self._train(batches, assessment)
+        except FloatingPointError as error:
+            raise self._ruined() from error
         if not stopped:
             try:
                 yield from self._finish(assessment, has_learned=self.trainer.step > began_at)
@@ -183,9 +187,9 @@ class TrainingRun:
                 return True
             over = is_time_up or step >= config.max_steps
             if over or is_late or _due(step, config.log_steps):
-                loss = self._accelerator.reduce(pace.mean_loss(), reduction="mean").item()
+                loss = self._accelerator.reduce(pace.mean_loss(), reduction="mean")
                 self._check_finite(loss)
-                yield pace.report(step=step, loss=loss)
+                yield pace.report(step=step, loss=loss.item())
             if over or self._saver.is_due(step):
                 yield from self._save(pace)
             if over:
@@ -220,9 +224,10 @@ class TrainingRun:
         """Write a checkpoint; where it cannot be, a run that need not end goes on and tries again later."""
         if not self._accelerator.is_main_process:
             return
-        self._check_finite(*(loss.item() for loss in pace.losses))
+        checkpoint = self.trainer.checkpoint(seconds=pace.seconds)
+        self._check_finite(*pace.losses, *checkpoint.adapter.values())
         try:
-            path = self._saver.save(self.trainer.checkpoint(seconds=pace.seconds))
+            path = self._saver.save(checkpoint)
         except UserError as error:
             if must:
                 raise
@@ -230,13 +235,18 @@ class TrainingRun:
             return
         yield CheckpointReport(step=self.trainer.step, path=path)
 
-    def _check_finite(self, *losses: float) -> None:
+    def _check_finite(self, *tensors: Tensor) -> None:
         """Stop before a ruined adapter replaces a good checkpoint."""
-        if not all(math.isfinite(loss) for loss in losses):
-            raise UserError.plain(
-                f"The loss is no longer a number at step {self.trainer.step}: go on from the last checkpoint "
-                "with a lower --learning-rate or with --mixed-precision bf16 or no."
-            )
+        if not all(tensor.isfinite().all() for tensor in tensors):
+            raise self._ruined()
+
+    def _ruined(self) -> UserError:
+        folder = latest_checkpoint(self._config.output)
+        start = "run it again" if folder is None else f"name another --output and --pretrained {folder / ADAPTER_FILE}"
+        return UserError.plain(
+            f"The loss is no longer a number at step {self.trainer.step}: {start} with a lower --learning-rate or with "
+            "--mixed-precision bf16 or no."
+        )
 
 
 def _due(step: int, every: int) -> bool:

@@ -87,6 +87,20 @@ def test_a_sixteen_bit_picture_in_which_white_is_zero() -> None:
     )
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.uint16, np.uint32])
+def test_white_is_zero_however_dark_a_picture_is(kind: Any) -> None:
+    grey = np.arange(100, 200).reshape(10, 10).repeat(2, axis=0)
+    values = (grey / 255).astype(kind) if np.issubdtype(kind, np.floating) else (grey * 257).astype(kind)
+    assert np.abs(pixels(tiff(values, photometric="miniswhite"))[..., 0] - (255 - grey)).max() <= 1
+
+
+def test_where_white_is_zero_nothing_else_is_turned_round() -> None:
+    grey, opacity = np.full((16, 16), 0.25, np.float32), np.full((16, 16), 0.75, np.float32)
+    values = np.stack([grey, opacity], axis=2)
+    data = tiff(values, photometric="miniswhite", planarconfig="contig", extrasamples=["unassalpha"])
+    assert read_image(data).image.getpixel((3, 3)) == (191, 191, 191, 191)
+
+
 def test_a_deep_picture_is_turned_and_its_profile_counts() -> None:
     wide = patches(in_p3())
     units = np.asarray(wide) / np.float32(255)

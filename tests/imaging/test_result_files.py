@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,7 +17,14 @@ from PIL.PngImagePlugin import PngInfo
 from ipa_app.errors import UserError
 from ipa_app.imaging.other_programs import read_other
 from ipa_app.imaging.packing import pack_picture
-from ipa_app.imaging.result_files import EXACT_FORMATS, OutputFormat, read_record, read_settings, write_result
+from ipa_app.imaging.result_files import (
+    EXACT_FORMATS,
+    OutputFormat,
+    read_record,
+    read_settings,
+    whole_file,
+    write_result,
+)
 from tests.noted_files import noted_file, with_data
 
 FORMATS = get_args(OutputFormat)
@@ -79,6 +87,24 @@ def test_a_file_that_is_being_read_stays_whole(picture: Image.Image, tmp_path: P
         write_result(picture, path, SETTINGS)
         assert begun + reading.read() == whole
     assert [each.name for each in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are of another kind")
+def test_a_result_may_be_read_by_whom_new_files_may(picture: Image.Image, tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+    write_result(picture, tmp_path / "a.png", SETTINGS)
+    assert (tmp_path / "a.png").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_a_file_that_two_write_at_once_is_that_of_the_last(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with whole_file(path) as first:
+        first.write(b"first")
+        with whole_file(path) as second:
+            second.write(b"second")
+        assert path.read_bytes() == b"second"
+    assert path.read_bytes() == b"first"
+    assert [each.name for each in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_other_programs_find_their_parameters(picture: Image.Image, tmp_path: Path) -> None:

@@ -179,6 +179,13 @@ def laid_out(desk: Desk) -> None:
     desk.write("data.json", LIST)
 
 
+def shared(desk: Desk) -> Found:
+    names = [f"{number}.png" for number in range(10)]
+    desk.pictures(*names)
+    desk.write("data.json", [{"image_file": name, "text": "", "reference_file": names[0]} for name in names])
+    return desk.train()
+
+
 def few(desk: Desk) -> Found:
     laid_out(desk)
     return desk.train()
@@ -271,6 +278,7 @@ GIVEN: dict[str, Callable[[Desk], Found]] = {
     "A key that means nothing here": lambda desk: two(desk, [LIST[0] | {"width": 64}, LIST[1]]),
     "A text longer than the text encoder reads": long_text,
     "Fewer than 10 pictures": few,
+    "Pictures of which too many share a file for any to be held out": shared,
     "So few pictures that each is seen a thousand times": by_heart,
     "A data file that is not there": lambda desk: desk.read(expect=[]),
     "A damaged data file": refused_file(f"[{ENTRY[:-1]}"),

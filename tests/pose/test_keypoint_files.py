@@ -319,5 +319,13 @@ def test_a_mediapipe_point_that_is_not_visible_is_only_guessed() -> None:
     assert spots_of(found)[10] == STANDING[10]
 
 
+@pytest.mark.parametrize("far", [(-0.05, -0.01), (2.5, 0.5)])
+def test_guesses_do_not_say_what_coordinates_are_in(far: tuple[float, float]) -> None:
+    points = [{"x": x / 512, "y": y / 768, "z": 0.1, "visibility": 0.9} for x, y in ordered(33)]
+    points[27] |= {"x": far[0], "y": 0.6, "visibility": 0.2}
+    points[28] |= {"x": 0.4, "y": far[1], "visibility": 0.2}
+    assert spots_of(read({"landmarks": [points]}, canvas=SIZE))[:10] == [STANDING[0], (256, 175), *STANDING[2:10]]
+
+
 def test_the_openpose_files_of_this_suite_are_what_openpose_writes() -> None:
     assert stands(read(file({"pose_keypoints_2d": as_openpose(STANDING)[0]})))

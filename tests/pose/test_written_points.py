@@ -143,6 +143,14 @@ def test_people_beyond_the_edge_are_not_taken_for_signed_fractions() -> None:
     assert spots == ((-0.1, 0.5), (0.3, 1.2))
 
 
+def test_coordinates_from_minus_one_end_at_one() -> None:
+    points = [(0.45, 0.12), (-0.05, 0.6), (0.39, -0.01), (0.5, 1.7)]
+    assert placed([WrittenPoint(*point, 0.9) for point in points], CANVAS) == tuple(points)
+    # A peak is found to parts of a pixel.
+    spots = placed([WrittenPoint(-0.5, 0.0), WrittenPoint(0.0, -0.5), WrittenPoint(0.0, 1.004)], CANVAS)
+    assert spots == ((0.25, 0.5), (0.5, 0.25), (0.5, 1.002))
+
+
 @pytest.mark.parametrize(
     ("point", "spot"),
     [

@@ -22,7 +22,7 @@ from ipa_app.adapter.files import load_adapter
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.loading import load_model
-from toybox.recipe.autoencoder import half_crops, load_vae, new_vae, normalise_latents
+from toybox.recipe.autoencoder import half_crops, load_vae, new_vae, normalise_latents, reconstruction_loss
 from toybox.recipe.cached import latents_of
 from toybox.recipe.data import VIEWS, load_or_draw, views_of
 from toybox.recipe.denoiser import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, load_unet, new_scheduler, pipeline
@@ -184,6 +184,43 @@ def test_a_decoder_that_trains_alone_leaves_the_latents_what_they_are(work: Path
     after = load_vae(tmp_path)
     assert torch.equal(after.encode(pictures).latent_dist.mean, latents)
     assert 0 < float((after.decode(latents).sample - before.decode(latents).sample).abs().mean()) < 0.2
+
+
+def _done(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "done").iterdir()}
+
+
+def test_what_needs_a_part_that_trained_on_is_trained_on_before_it_ships(work: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(work, tmp_path / "work")
+    run(TINY, folder, ["vision", "controlnet"])  # have seen all their samples
+    assert _done(folder) == _done(work)
+    longer = dataclasses.replace(TINY.vision, samples=2 * TINY.vision.samples)
+    run(dataclasses.replace(TINY, vision=longer), folder, ["vision"])
+    kept = {"tokenizer", "vae", "clip", "vision", "rare_attributes", "unet", "controlnet", "pose_reader", "tiny_vae"}
+    assert _done(folder) == kept
+    run(TINY, folder, [])
+    assert _done(folder) == _done(work)
+    adapter = "adapters/ip-adapter_toybox.safetensors"
+    assert (folder / "bundle" / adapter).read_bytes() == (folder / adapter).read_bytes()
+    assert (folder / adapter).read_bytes() != (work / adapter).read_bytes()
+
+
+def test_a_decoder_that_trains_alone_takes_only_the_small_autoencoder_along(work: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(work, tmp_path / "work")
+    run(TINY, folder, ["decoder"])
+    assert _done(work) - _done(folder) == {"tiny_vae", "bundle"}
+    run(TINY, folder, [])
+    for part in ("vae", "vae_tiny"):
+        here, there = (_weights(root / "bundle" / part) for root in (folder, work))
+        assert max(map(_distance, here, there)) > 0
+
+
+def test_what_an_autoencoder_learns_from_is_drawn_by_the_steps_own_generator(work: Path) -> None:
+    """So that a run that was stopped goes on as one that was not."""
+    torch.manual_seed(0)
+    loss = reconstruction_loss(new_vae(TINY), load_or_draw(TINY, work / "data", "train"), 4)
+    first, second = (float(loss(torch.Generator().manual_seed(1), 0.0)[0].detach()) for _ in range(2))
+    assert first == second
 
 
 def test_a_bundle_can_be_trained_on(work: Path, tmp_path: Path) -> None:

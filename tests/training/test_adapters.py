@@ -13,6 +13,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 
 from ipa_app.adapter.files import save_adapter
+from ipa_app.adapter.resampler import Resampler
 from ipa_app.errors import UserError
 from ipa_app.training.adapters import ResamplerShape, new_adapter, resampler_shape
 from ipa_app.training.components import Components, load_components
@@ -45,9 +46,19 @@ def test_a_pretrained_file_of_another_size_than_asked_for_is_refused(
     base: Components, make_config: MakeConfig, tmp_path: Path
 ) -> None:
     save_file(random_adapter_tensors(tiny_unet(), kind="plus"), tmp_path / "plus.safetensors")
-    new_adapter(plus(make_config, pretrained=tmp_path / "plus.safetensors"), base)
-    with pytest.raises(UserError, match="has resampler_heads 1, not 12; leave that setting out"):
-        new_adapter(plus(make_config, pretrained=tmp_path / "plus.safetensors", resampler_heads=12), base)
+    start = {"pretrained": tmp_path / "plus.safetensors", "resampler_depth": 4}
+    new_adapter(plus(make_config, **start), base)
+    for name, has in (("resampler_heads", 1), ("resampler_depth", 4)):
+        with pytest.raises(UserError, match=f"has {name} {has}, not 12; leave that setting out"):
+            new_adapter(plus(make_config, **start | {name: 12}), base)
+
+
+def test_a_pretrained_file_keeps_the_depth_it_has(base: Components, make_config: MakeConfig, tmp_path: Path) -> None:
+    save_adapter(new_adapter(plus(make_config, resampler_depth=2), base), tmp_path / "plus.safetensors")
+    for depth in (2, 4):  # the default asks for nothing
+        config = plus(make_config, pretrained=tmp_path / "plus.safetensors", resampler_depth=depth)
+        projection = new_adapter(config, base).image_proj
+        assert isinstance(projection, Resampler) and len(projection.layers) == 2
 
 
 def test_a_new_fine_grained_adapter_is_as_large_as_the_base_model_s_own(

@@ -24,7 +24,7 @@ from ipa_app.training.checkpoint import (
 from ipa_app.training.config import TrainConfig
 
 MakeConfig = Callable[..., TrainConfig]
-ORIGIN = Origin(base="b", data="d", pictures=12, found=11, size=0, heldout=16)
+ORIGIN = Origin(base="b", data="d", pictures=12, found=11, size=0, heldout=16, examples_per_step=2)
 
 
 def checkpoint(step: int) -> Checkpoint:
@@ -105,6 +105,7 @@ def test_all_files_may_be_read_by_whom_new_files_may(written: TrainConfig) -> No
         ({"adapter": "plus"}, {}, "a run with adapter base, not plus"),
         ({"learning_rate": 1e-3}, {}, "a run with learning_rate 0.0001, not 0.001"),
         ({"pretrained": Path("other.safetensors")}, {}, "that began with a new adapter, not from other.safetensors"),
+        ({}, {"examples_per_step": 4}, r"a run with 2 examples per step, not 4; choose .* product is 2"),
         ({}, {"base": "c"}, "a run on another base model"),
         ({}, {"size": 256}, "a run with size 0, not 256"),
         ({}, {"heldout": 3}, "a run with heldout 16, not 3"),
@@ -121,7 +122,13 @@ def test_another_run_is_not_continued(
 
 @pytest.mark.parametrize(
     ("changes", "origin"),
-    [({"max_steps": 9, "save_precision": "fp32"}, vars(ORIGIN)), ({}, {}), ({}, {"data": "d"})],
+    [
+        ({"max_steps": 9, "save_precision": "fp32"}, vars(ORIGIN)),
+        ({"batch_size": 1, "gradient_accumulation_steps": 2}, vars(ORIGIN)),
+        ({"batch_size": 1}, vars(ORIGIN)),  # on two processes
+        ({}, {}),
+        ({}, {"data": "d"}),
+    ],
 )
 def test_what_does_not_touch_what_is_learned_may_change(
     changes: dict[str, object], origin: dict[str, object], written: TrainConfig, make_config: MakeConfig
@@ -141,6 +148,20 @@ def test_a_run_of_before_there_was_a_setting_goes_on_with_its_default(
     check_same_run(make_config(), ORIGIN)
     with pytest.raises(UserError, match=r"a run with scale 1.0, not 0.75"):
         check_same_run(make_config(scale=0.75), ORIGIN)
+
+
+def test_a_run_of_before_processes_were_counted_goes_on(written: TrainConfig, make_config: MakeConfig) -> None:
+    folder = latest_checkpoint(written.output)
+    assert folder is not None
+    file = folder / STATE_FILE
+    state = json.loads(file.read_text("utf-8"))
+    del state["origin"]["examples_per_step"]
+    file.write_text(json.dumps(state), "utf-8")
+    now = Origin(examples_per_step=4)
+    check_same_run(make_config(), now)
+    check_same_run(make_config(batch_size=1, gradient_accumulation_steps=2), now)
+    with pytest.raises(UserError, match="a run with 2 examples per step, not 4"):
+        check_same_run(make_config(batch_size=4), now)
 
 
 def test_examples_that_came_or_went_are_said(written: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:

@@ -303,7 +303,12 @@ def test_a_fine_grained_adapter_says_how_large_it_is(
     assert line == "training a plus adapter of 0.1 million weights, its Resampler 32 wide with 1 heads"
     assert not any("Resampler alone" in message for message in caplog.messages)
     assert train(*QUIET, "--adapter", "plus", "--resampler-depth", "2", "--output", str(tmp_path / "other")) == 0
-    assert "warning: Other programs read fine-grained adapters with 4 layers in the Resampler alone." in caplog.messages
+    warning = "warning: Other programs read fine-grained adapters with 4 layers in the Resampler alone."
+    assert warning in caplog.messages
+    caplog.clear()
+    shallow = str(tmp_path / "other" / "ip-adapter-plus.safetensors")
+    assert train(*QUIET, "--adapter", "plus", "--pretrained", shallow, "--output", str(tmp_path / "next")) == 0
+    assert warning in caplog.messages
 
 
 def test_a_finished_run_says_so_and_measures_nothing_again(
@@ -316,6 +321,40 @@ def test_a_finished_run_says_so_and_measures_nothing_again(
     assert "all 2 steps are done already; a larger --max-steps trains on\n" in printed
     assert "held-out loss" not in printed
     assert "done after 2 steps" in printed
+
+
+def test_a_finished_schedule_says_how_to_train_on_and_that_works(
+    train: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cosine = [*QUIET, "--lr-schedule", "cosine"]
+    assert train(*cosine) == 0
+    assert "holds a run with max_steps 2, not 4" in refused(train(*cosine, "--max-steps", "4"), capsys)
+    assert train(*cosine) == 0
+    start = tmp_path / "out" / "checkpoint-00000002" / "adapter.safetensors"
+    printed = capsys.readouterr().out
+    assert f"all 2 steps are done already; another --output with --pretrained {start} trains on\n" in printed
+    assert train(*cosine, "--output", str(tmp_path / "next"), "--pretrained", str(start)) == 0
+
+
+def test_a_run_goes_on_in_smaller_batches(train: Callable[..., int], tmp_path: Path) -> None:
+    """As where the GPU's memory was full."""
+    for steps in ("2", "4"):
+        smaller = ["--batch-size", "1", "--gradient-accumulation-steps", "2"] if steps == "4" else []
+        assert train(*QUIET, "--max-steps", steps, *smaller) == 0
+    assert train(*QUIET, "--max-steps", "4", "--output", str(tmp_path / "whole")) == 0
+    parts, whole = (load_file(tmp_path / name / "ip-adapter.safetensors") for name in ("out", "whole"))
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-6) for name in whole)
+
+
+@pytest.mark.parametrize("heldout", ["0", "16"])
+def test_what_would_have_pictures_held_out_is_said_truly(
+    heldout: str, train: Callable[..., int], pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = json.loads((pictures / "data.json").read_text())
+    (pictures / "data.json").write_text(json.dumps([entry | {"reference_file": "0.png"} for entry in entries]))
+    assert train("--dry-run", "--heldout", heldout) == 0
+    remedy = "Give a larger --heldout." if heldout == "0" else "Name some with --heldout-data."
+    assert f"nothing measures whether the picture helps. {remedy}\n" in capsys.readouterr().out
 
 
 def test_a_run_whose_held_out_pictures_are_all_bad_goes_on_without_them(

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from ipa_app.training.checkpoint import Checkpoint, Origin, save_checkpoint
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.console import Console
 from ipa_app.training.reports import (
@@ -89,6 +91,16 @@ def test_the_end_says_where_everything_is_and_whether_it_is_any_good(
     assert lines[-2].startswith("warning: the picture still makes things worse: the held-out loss is 0.3000 with it")
     told(make_config(), heldout(0.1), finished, is_terminal=is_terminal)
     assert "warning" not in capsys.readouterr().out
+
+
+def test_a_finished_schedule_is_trained_on_from_its_checkpoint(
+    make_config: MakeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(lr_schedule="cosine")
+    state = Checkpoint(step=100, seconds=1.0, adapter={"weight": torch.zeros(1)}, optimization={})
+    path = save_checkpoint(state, config, Origin()) / "adapter.safetensors"
+    told(config, heldout(0.3), FinishedReport(step=100, path=path, difference=0.0), is_terminal=False)
+    assert f"Train on with another --output with --pretrained {path}, or" in capsys.readouterr().out
 
 
 def test_a_run_that_was_ended_says_what_is_saved(make_config: MakeConfig, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from itertools import islice
 from pathlib import Path
 
@@ -67,6 +68,60 @@ def test_held_out_pictures_are_in_no_training_example() -> None:
     hidden = {path for example in heldout for path in (example.image, example.reference)}
     assert hidden.isdisjoint(path for example in train for path in (example.image, example.reference))
     assert len(train) >= 40 - 3 * 3
+
+
+def subjects(number: int, *, views: int, reference: str | None = None) -> list[Example]:
+    """Some pictures each, all drawn after one reference of their subject."""
+    return [
+        Example(
+            entry=Entry(image=f"{subject}/{view}", text=""),
+            image=Path(f"{subject}/{view}"),
+            reference=Path(reference or f"{subject}/reference"),
+        )
+        for subject in range(number)
+        for view in range(views)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("number", "held_out"), [(10, 16), (5, 10)])
+def test_subjects_that_share_a_reference_are_held_out_as_a_whole(number: int, held_out: int, seed: int) -> None:
+    train, heldout = split_heldout(subjects(number, views=20), count=16, seed=seed)
+    assert len(train) == 20 * (number - 1)
+    assert len(heldout) == held_out
+    assert {example.reference for example in train}.isdisjoint(example.reference for example in heldout)
+
+
+def test_pictures_that_share_nothing_are_held_out_among_the_many_that_do() -> None:
+    examples = [*subjects(1, views=100), *(pair(number) for number in range(0, 20, 2))]
+    train, heldout = split_heldout(examples, count=3, seed=0)
+    assert len(train) == len(examples) - 3
+    assert {example.reference.name for example in heldout} <= {f"{number}.png" for number in range(1, 20, 2)}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_where_nothing_is_shared_the_seed_alone_says_what_is_held_out(seed: int) -> None:
+    """A run of before goes on with the same examples."""
+    examples = [pair(number) for number in range(0, 40, 2)]
+    train, heldout = split_heldout(examples, count=5, seed=seed)
+    chosen = random.Random(seed).sample(range(20), 2)
+    assert heldout == [examples[index] for index in sorted(chosen)]
+    assert train == [example for index, example in enumerate(examples) if index not in chosen]
+
+
+@pytest.mark.parametrize(
+    ("views", "note"),
+    [
+        (3, "Pictures that are left out of training because they share files with those held out: 2."),
+        (12, "No picture can be held out, because too many share their files with others."),
+    ],
+)
+def test_what_shared_files_cost_is_said(views: int, note: str, pictures: Path) -> None:
+    entries = json.loads((pictures / "data.json").read_text())
+    for number, entry in enumerate(entries):
+        entry["reference_file"] = f"{number // views}.png"
+    (pictures / "data.json").write_text(json.dumps(entries))
+    assert examples_in(pictures).notes == [note]
 
 
 def test_pictures_that_are_trained_on_and_measured_on_are_said(pictures: Path) -> None:

@@ -57,8 +57,9 @@ def test_a_clipped_step_is_the_same_however_large_the_loss_is() -> None:
     assert thousandfold.grad_norm == pytest.approx(1000 * float(once.grad_norm), rel=1e-3)
 
 
-def test_steps_without_numbers_change_nothing_and_too_many_of_them_end_the_training() -> None:
-    optimization = make(replace(CONFIG, max_grad_norm=1.0))
+@pytest.mark.parametrize("max_grad_norm", [1.0, math.inf])
+def test_steps_without_numbers_change_nothing_and_too_many_of_them_end_the_training(max_grad_norm: float) -> None:
+    optimization = make(replace(CONFIG, max_grad_norm=max_grad_norm))
     before = weights(optimization)
     for _ in range(MAX_NONFINITE_STEPS - 1):
         advance(optimization, scale=math.nan)
@@ -66,6 +67,19 @@ def test_steps_without_numbers_change_nothing_and_too_many_of_them_end_the_train
     assert optimization.step == MAX_NONFINITE_STEPS - 1
     with pytest.raises(FloatingPointError, match="not finite"):
         advance(optimization, scale=math.nan)
+
+
+def test_attention_whose_gradients_are_now_and_then_no_numbers_is_left_alone_while_weights_learn() -> None:
+    optimization, enabled = make(CONFIG), torch.backends.cuda.cudnn_sdp_enabled
+    before, seen = enabled(), []
+
+    def loss() -> Tensor:
+        seen.append(enabled())
+        return optimization.model(torch.ones(1, 4)).mean()
+
+    optimization.advance([loss])
+    assert seen == [False]
+    assert enabled() == before
 
 
 def test_one_good_step_begins_the_count_anew() -> None:

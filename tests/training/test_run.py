@@ -188,9 +188,74 @@ def test_numbers_gone_wrong_end_the_run_and_spare_the_checkpoint(
             yield TrainingBatch(latents=batch.latents * factor, text_states=batch.text_states, features=batch.features)
 
     config = make_config(save_steps=1, log_steps=2)
-    with pytest.raises(UserError, match="no longer a number at step 3"):
+    with pytest.raises(UserError, match="no longer a number at step 3") as caught:
         list(train(config, base=base, batches=ruined()))
     assert resume_step(config.output) == 2
+    start = Path(str(caught.value).split("--pretrained ")[1].split(" ")[0])
+    again = make_config(output=config.output / "again", pretrained=start, learning_rate=1e-5, max_steps=1)
+    *_, finished = train(again, base=base, batches=batches())
+    assert isinstance(finished, FinishedReport)
+
+
+def test_numbers_gone_wrong_before_anything_is_saved_name_no_file(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    ruined = (replace(batch, latents=torch.full((2, 4, 8, 8), float("nan"))) for batch in batches())
+    with pytest.raises(UserError, match="at step 1: run it again with a lower --learning-rate"):
+        list(train(make_config(), base=base, batches=ruined))
+
+
+def test_steps_that_take_examples_of_another_number_are_those_of_another_run(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    list(train(make_config(max_steps=1), base=base, batches=batches()))
+    accelerator = make_accelerator(make_config())
+    accelerator.state.num_processes = 2
+    try:
+        with pytest.raises(UserError, match="a run with 2 examples per step, not 4"):
+            TrainingRun(make_config(), base=base, accelerator=accelerator)
+    finally:
+        accelerator.state.num_processes = 1
+
+
+def with_ruined_gradients(config: TrainConfig, base: Components, steps: range) -> TrainingRun:
+    """A run whose losses are numbers while its gradients are none in some steps."""
+    run = TrainingRun(config, base=base, accelerator=make_accelerator(config))
+    weight = next(run.trainer.adapter.parameters())
+    weight.register_hook(lambda gradient: gradient * (float("nan") if run.trainer.step in steps else 1))
+    return run
+
+
+def test_a_step_whose_gradients_are_no_numbers_changes_nothing(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    config = make_config(save_steps=1, keep_checkpoints=3, max_steps=3)
+    list(with_ruined_gradients(config, base, range(1, 2)).reports(batches(), heldout=[], samples=[]))
+    first, second, third = (load_file(path / "adapter.safetensors") for path in sorted(config.output.glob("check*")))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(second[name], third[name]) for name in first)
+    assert all(tensor.isfinite().all() for tensor in third.values())
+
+
+def test_gradients_that_stay_no_numbers_end_the_run(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    run = with_ruined_gradients(make_config(max_steps=100), base, range(100))
+    with pytest.raises(UserError, match="no longer a number at step 19"):
+        list(run.reports(batches(), heldout=[], samples=[]))
+
+
+def test_weights_that_are_no_numbers_are_never_saved(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    def ruin() -> bool:
+        next(run.trainer.adapter.parameters()).data.fill_(float("inf"))
+        return True
+
+    run = TrainingRun(make_config(), base=base, accelerator=make_accelerator(make_config()), stop=ruin)
+    with pytest.raises(UserError, match="no longer a number at step 1"):
+        list(run.reports(batches(), heldout=[], samples=[]))
+    assert resume_step(make_config().output) == 0
 
 
 @pytest.mark.parametrize("weight", [float("nan"), 1e30])  # the second is too large for the file's fp16

@@ -146,6 +146,31 @@ def test_keys_that_nothing_is_done_with_are_remembered(tmp_path: Path) -> None:
     assert found.unused_keys == {"caption", "width"}
 
 
+@pytest.mark.parametrize("key", ["image_h", "image_w", "prompt_id", "text_2", "filename", "caption_zh", "images"])
+def test_a_key_is_no_slip_for_what_the_entry_has(key: str, tmp_path: Path) -> None:
+    found = listing(json.dumps([{"image": "a.png", "caption": "a bear", key: "b"}]), tmp_path)
+    assert found.entries == [Entry(image="a.png", text="a bear")]
+    assert found.unused_keys == {key}
+
+
+@pytest.mark.parametrize(
+    ("entry", "slip"),
+    [
+        ({"images": "a.png", "text": ""}, "image"),
+        ({"image": "a.png", "captions": ""}, "caption"),
+        ({"image": "a.png", "text": "", "references": "b.png"}, "reference"),
+    ],
+)
+def test_a_key_is_a_slip_for_what_the_entry_lacks(entry: dict[str, str], slip: str, tmp_path: Path) -> None:
+    assert listing(json.dumps([entry]), tmp_path).skipped.first.endswith(f'; is that "{slip}"?')
+
+
+@pytest.mark.parametrize("more", [{}, {"reference": "c.png"}])
+def test_a_reference_of_null_is_none(more: dict[str, str], tmp_path: Path) -> None:
+    found = listing(json.dumps([ENTRIES[0] | {"reference_file": None} | more]), tmp_path)
+    assert found.entries == [Entry(image="a.png", text="a bear", reference=more.get("reference"))]
+
+
 def test_a_long_list_of_bad_entries_is_told_in_part_and_counted_whole(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

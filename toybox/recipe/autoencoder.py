@@ -66,7 +66,8 @@ def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> 
     if PartialState().is_main_process:
         normalise_latents(vae, data)
         vae.save_pretrained(folder / "vae")
-        forget_latents(folder)
+        for path in folder.glob("latents-*.pt"):  # to be encoded anew
+            path.unlink()
 
 
 def train_decoder(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
@@ -81,12 +82,6 @@ def train_decoder(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path)
     loss = reconstruction_loss(vae, data, recipe.decoder.batch_size)
     train_module("decoder", module=vae, loss=loss, settings=recipe.decoder, folder=folder, sample=sample)
     vae.save_pretrained(folder / "vae")
-
-
-def forget_latents(folder: Path) -> None:
-    """Have every split encoded anew, because the autoencoder is another one."""
-    for path in folder.glob("latents-*.pt"):
-        path.unlink()
 
 
 def reconstruction_loss(vae: AutoencoderKL, data: ToyData, batch_size: int) -> Loss:
@@ -111,7 +106,7 @@ def reconstruction_loss(vae: AutoencoderKL, data: ToyData, batch_size: int) -> L
             (batch,) = half_crops(batch.shape[-1] // 8, generator, batch)
         with mixed_precision():
             posterior = vae.encode(batch).latent_dist
-            picture = vae.decode(noise_augmented(posterior.sample(), generator)).sample
+            picture = vae.decode(noise_augmented(posterior.sample(generator), generator)).sample
         drawn, figures = picture_loss(picture.float(), batch)
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         return drawn + KL_WEIGHT * kl, {**figures, "kl": kl.detach()}

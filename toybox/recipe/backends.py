@@ -15,10 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-SOUND_ON_GPUS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""All of PyTorch's attention but cuDNN's, whose gradients on an H100 or H200 are now and then NaN; PyTorch 2.11
-and later prefer it there (pytorch/pytorch issue 196678, NVIDIA/cudnn-frontend issue 1072)."""
-
 
 def compile_for_gpu(module: nn.Module) -> None:
     """Have a network that lies on a GPU compiled, in place, as it is first called; on a CPU nothing changes.
@@ -31,14 +27,13 @@ def compile_for_gpu(module: nn.Module) -> None:
 
 @contextmanager
 def tuned_backends(module: nn.Module) -> Iterator[None]:
-    """While it is open, passes through a module take less time on a CPU, and end in numbers on a GPU."""
+    """While it is open, passes through a module take less time on a CPU; on a GPU nothing changes."""
     devices = {parameter.device.type for parameter in module.parameters()}
     if devices == {"cpu"}:
         with _attention_as_products(), _contiguous_norms(module):
             yield
     else:
-        with sdpa_kernel(SOUND_ON_GPUS):
-            yield
+        yield
 
 
 @contextmanager

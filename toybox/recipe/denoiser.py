@@ -22,7 +22,6 @@ from diffusers import (
 )
 from PIL import Image
 from torch import nn
-from transformers import CLIPTextModel
 
 from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.keypoints import Keypoint
@@ -124,17 +123,12 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
         return mse(prediction, target, weights).mean(), {}
 
     def sample() -> None:
-        save_text_encoder(captions.encoder, folder)
+        captions.encoder.save_pretrained(folder / "text_encoder")  # which the pipeline reads
         draw_text_samples(folder, unet, heldout)
 
     train_module("unet", module=parts, loss=loss, settings=settings, folder=folder, sample=sample)
     if PartialState().is_main_process:
         unet.save_pretrained(folder / "unet")
-
-
-def save_text_encoder(text_encoder: CLIPTextModel, folder: Path) -> None:
-    """Write `text_encoder`, which the samples' pipelines read."""
-    text_encoder.save_pretrained(folder / "text_encoder")
 
 
 def draw_text_samples(folder: Path, unet: UNet2DConditionModel, heldout: ToyData) -> None:
@@ -244,7 +238,7 @@ def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Pa
         return mse(prediction, batch.target, batch.weights).mean(), {}
 
     def sample() -> None:
-        save_text_encoder(text_encoder, folder)
+        text_encoder.save_pretrained(folder / "text_encoder")
         draw_text_samples(folder, unet, heldout)
         _draw_pose_samples(folder, unet, controlnet, heldout, recipe.size)
 

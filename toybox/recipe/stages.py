@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,22 +21,16 @@ from toybox.recipe.adapters import train_base_adapter, train_fine_adapter
 from toybox.recipe.attention_distillation import distil_base_adapter, distil_fine_adapter
 from toybox.recipe.autoencoder import train_decoder, train_vae
 from toybox.recipe.data import ToyData, load_or_draw
-from toybox.recipe.denoiser import (
-    GUIDANCE_SCALE,
-    load_unet,
-    pipeline,
-    train_controlnet,
-    train_unet,
-)
+from toybox.recipe.denoiser import GUIDANCE_SCALE, load_unet, pipeline, train_controlnet, train_unet
 from toybox.recipe.few_step.inpainting import INPAINTING, SURROUNDINGS_PROMPT, train_inpainting
 from toybox.recipe.few_step.student import LORA_FILE, PHASES, train_student
-from toybox.recipe.few_step.tiny_autoencoder import train_tiny_vae
-from toybox.recipe.few_step.trajectories import draw_trajectories
+from toybox.recipe.few_step.tiny_autoencoder import EXAMPLES, train_tiny_vae
+from toybox.recipe.few_step.trajectories import DONE, draw_trajectories
 from toybox.recipe.judge import train_judge
 from toybox.recipe.pose_reader import train_pose_reader
 from toybox.recipe.rare_attributes import train_rare_attributes
 from toybox.recipe.settings import Recipe
-from toybox.recipe.tokenizer import forget_token_ids, train_tokenizer
+from toybox.recipe.tokenizer import train_tokenizer
 from toybox.recipe.towers import load_image_encoder, train_clip, train_vision
 from toybox.recipe.training import part_of, start_of
 
@@ -105,12 +99,16 @@ class Stage:
 
     Attributes:
         run: given the recipe, the training and the held-out split and the work folder.
+        needs: stages without whose latest results its own do not fit.
+        own: what it goes on from in the work folder, besides a checkpoint of its name.
         leaves: parts of a bundle with which the stage counts as done where the recipe goes on from that bundle.
         can_be_shared: whether several processes can train it together.
         is_of_bundle: whether the bundle needs it; others run only where they are named.
     """
 
     run: Callable[[Recipe, ToyData, ToyData, Path], None]
+    needs: Set[str] = frozenset()
+    own: Set[str] = frozenset()
     leaves: tuple[str, ...] = ()
     can_be_shared: bool = False
     is_of_bundle: bool = True
@@ -119,28 +117,29 @@ class Stage:
 def _train_tokenizer(recipe: Recipe, data: ToyData, _heldout: ToyData, folder: Path) -> None:
     captions = (text for texts in data.captions for text in texts)
     train_tokenizer(captions, folder, text_tokens=recipe.text_tokens)
-    forget_token_ids(folder)
+    for path in folder.glob("token-ids-*.pt"):
+        path.unlink()
 
 
 STAGES = {
     "tokenizer": Stage(run=_train_tokenizer, leaves=("tokenizer",)),
     "vae": Stage(run=train_vae, leaves=("vae",), can_be_shared=True),
-    "decoder": Stage(run=train_decoder, is_of_bundle=False),
-    "clip": Stage(run=train_clip, leaves=("text_encoder", "feature_extractor")),
-    "vision": Stage(run=train_vision, leaves=("image_encoder",), can_be_shared=True),
-    "rare_attributes": Stage(run=train_rare_attributes, leaves=("text_encoder",)),
-    "unet": Stage(run=train_unet, leaves=("unet", "scheduler"), can_be_shared=True),
-    "controlnet": Stage(run=train_controlnet, can_be_shared=True),
-    "base_distillation": Stage(run=distil_base_adapter),
-    "fine_distillation": Stage(run=distil_fine_adapter),
-    "base_adapter": Stage(run=train_base_adapter),
-    "fine_adapter": Stage(run=train_fine_adapter),
+    "decoder": Stage(run=train_decoder, needs={"vae"}, is_of_bundle=False),
+    "clip": Stage(run=train_clip, needs={"tokenizer"}, leaves=("text_encoder", "feature_extractor")),
+    "vision": Stage(run=train_vision, needs={"clip"}, leaves=("image_encoder",), can_be_shared=True),
+    "rare_attributes": Stage(run=train_rare_attributes, needs={"clip"}, leaves=("text_encoder",)),
+    "unet": Stage(run=train_unet, needs={"vae", "rare_attributes"}, leaves=("unet", "scheduler"), can_be_shared=True),
+    "controlnet": Stage(run=train_controlnet, needs={"unet"}, can_be_shared=True),
+    "base_distillation": Stage(run=distil_base_adapter, needs={"vision", "controlnet"}),
+    "fine_distillation": Stage(run=distil_fine_adapter, needs={"vision", "controlnet"}, own={"plus_distillation.ckpt"}),
+    "base_adapter": Stage(run=train_base_adapter, needs={"base_distillation"}, own={"adapter-base"}),
+    "fine_adapter": Stage(run=train_fine_adapter, needs={"fine_distillation"}, own={"adapter-plus"}),
     "pose_reader": Stage(run=train_pose_reader, leaves=("pose_reader",)),
-    "trajectories": Stage(run=draw_trajectories),
-    "tiny_vae": Stage(run=train_tiny_vae, leaves=("vae_tiny",)),
-    "student": Stage(run=train_student),
-    "inpainting": Stage(run=train_inpainting, leaves=(INPAINTING,)),
-    "bundle": Stage(run=write_bundle),
+    "trajectories": Stage(run=draw_trajectories, needs={"base_adapter", "fine_adapter"}, own={DONE}),
+    "tiny_vae": Stage(run=train_tiny_vae, needs={"decoder", "vae"}, own={EXAMPLES}, leaves=("vae_tiny",)),
+    "student": Stage(run=train_student, needs={"trajectories"}),
+    "inpainting": Stage(run=train_inpainting, needs={"base_adapter", "fine_adapter"}, leaves=(INPAINTING,)),
+    "bundle": Stage(run=write_bundle, needs={"pose_reader", "tiny_vae", "student", "inpainting"}),
     "judge": Stage(run=train_judge, is_of_bundle=False),
 }
 CONTINUED = ("controlnet", "adapters")
@@ -152,6 +151,8 @@ LATER_PARTS = frozenset({"vae_tiny", INPAINTING})
 def run(recipe: Recipe, folder: Path, stages: list[str]) -> None:
     """Run `stages` in order, or all of the bundle that are unfinished; each leaves `done/<stage>`.
 
+    Where one of `stages` has changed anything, those that need it count as unfinished from then on.
+
     Raises:
         UnfinishedError: a stage came to its limit of minutes; it has not left its mark, and goes on in the next run.
     """
@@ -161,9 +162,27 @@ def run(recipe: Recipe, folder: Path, stages: list[str]) -> None:
     for name, stage in STAGES.items():
         marker = folder / "done" / name
         if name in stages or (not stages and stage.is_of_bundle and not marker.exists()):
+            before = _contents(folder)
             stage.run(recipe, data, heldout, folder)
             PartialState().wait_for_everyone()
+            if name in stages and _contents(folder) != before:
+                _forget_dependents(name, folder)
             marker.touch()
+
+
+def _contents(folder: Path) -> dict[Path, int]:
+    """What tells whether a stage has changed anything: one that was done already does not."""
+    return {file: hash(file.read_bytes()) for file in (*folder.rglob("*.safetensors"), *folder.glob("tokenizer/*"))}
+
+
+def _forget_dependents(changed: str, folder: Path) -> None:
+    """Have the stages that need one run again, from the parts that lie there and not from where they had got to."""
+    stale = {changed}
+    for name, stage in STAGES.items():
+        if stale & stage.needs:
+            stale.add(name)
+            for path in (folder / each for each in (f"done/{name}", f"{name}.ckpt", *stage.own)):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def start_from(bundle: Path, folder: Path, recipe: Recipe) -> None:

@@ -79,7 +79,7 @@ def encode_captions(tokenizer: CLIPTokenizer, captions: list[list[str]]) -> torc
 def token_ids(tokenizer: CLIPTokenizer, data: ToyData, folder: Path, split: Split) -> tuple[torch.Tensor, torch.Tensor]:
     """Of all captions of a split (N, captions per picture, tokens), and of those of the scenes (N, tokens).
 
-    Kept in `folder`, until `forget_token_ids`: every stage with captions needs them.
+    Kept in `folder` until there is another tokenizer: every stage with captions needs them.
     """
     path = folder / f"token-ids-{split}.pt"
     with PartialState().main_process_first():
@@ -90,9 +90,3 @@ def token_ids(tokenizer: CLIPTokenizer, data: ToyData, folder: Path, split: Spli
                 torch.save(ids, part)
     ids = torch.load(path, weights_only=True)
     return ids["captions"], ids["scenes"][:, 0]
-
-
-def forget_token_ids(folder: Path) -> None:
-    """Have the captions of every split taken apart anew, because the tokenizer is another one."""
-    for path in folder.glob("token-ids-*.pt"):
-        path.unlink()
