@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from ipa_app.engine.batch import fitting_batch, usual_batch_limit
 from ipa_app.engine.board import Report
 from ipa_app.engine.job import Job
-from ipa_app.engine.worker import carry_out, wait_for_model
+from ipa_app.engine.worker import Hooks, carry_out, wait_for_model
 from ipa_app.messages import Message
 
 if TYPE_CHECKING:
@@ -158,8 +158,10 @@ class LocalDevice:
             model,
             detector=self._detector,
             batch_limit=limit,
-            has_time=lambda: turns.nobody_else_waits(jobs),
-            before_next=before_next,
-            on_drawn=turns.drawn,
-            on_short=partial(self._fitting.__setitem__, jobs[0].plan.batch_key),
+            hooks=Hooks(
+                has_time=lambda: turns.nobody_else_waits(jobs),
+                before_next=before_next,
+                on_drawn=turns.drawn,
+                on_short=partial(self._fitting.__setitem__, jobs[0].plan.batch_key),
+            ),
         )
