@@ -19,18 +19,19 @@ if TYPE_CHECKING:
     from ipa_app.engine.batch import BatchItem
     from ipa_app.engine.prepared import PreparedJob
     from ipa_app.models.loaded import LoadedModel
-    from ipa_app.models.manager import ModelManager
+    from ipa_app.models.manager import Lease, ModelManager
     from ipa_app.pose.detect import PoseDetector
 
 _Picture: TypeAlias = "tuple[PreparedJob, BatchItem]"
 _LOOK_EVERY_S = 0.2
 
 
-def wait_for_model(job: Job, manager: ModelManager) -> LoadedModel | None:
+def wait_for_model(job: Job, manager: ModelManager) -> Lease | None:
     """Wait until a job's model is loaded, telling the job's watchers how far it is.
 
     Returns:
-        The model; None when the job has failed, because the model did or its owner cancelled, or when it gives way.
+        The model, to be held while it is drawn with; None when the job has failed, because the model did or its owner
+        cancelled, or when it gives way.
     """
     with job.owning_errors():
         name = job.plan.entry.name
@@ -38,7 +39,7 @@ def wait_for_model(job: Job, manager: ModelManager) -> LoadedModel | None:
         while True:
             job.check_cancelled()
             try:
-                return manager.get(name, timeout=_LOOK_EVERY_S)
+                return manager.lease(name, timeout=_LOOK_EVERY_S)
             except TimeoutError:
                 state = manager.state(name)
                 message = Message("doing.loading", title=job.plan.entry.title, doing=state.message or "")
