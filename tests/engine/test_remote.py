@@ -63,6 +63,18 @@ def test_a_live_picture_gives_way_only_where_no_place_is_free(two_places: Engine
     assert pixels(live.result(TIMEOUT_S)) == pixels(generate(**LONG))
 
 
+def test_only_as_many_live_pictures_give_way_as_there_are_others(two_places: Engine) -> None:
+    live = [drawing(two_places.submit(GenerateRequest(**LONG), visitor=who, live=True)) for who in ("a", "b")]
+    other = two_places.submit(GenerateRequest(**LONG), visitor="c")
+    assert [job.gives_way for job in live] == [False, True]
+    another = two_places.submit(GenerateRequest(**LONG), visitor="d")
+    assert live[0].gives_way
+    for job in (other, another):
+        job.cancel()
+    for job in live:
+        assert job.result(TIMEOUT_S).images
+
+
 @pytest.mark.parametrize("fields", [{}, {"references": (reference(2),), "scale": 0.0}], ids=["words", "scale 0"])
 def test_an_adapter_that_was_added_may_be_asked_for_where_no_reference_counts(
     two_places: Engine, manager: ModelManager, generate: Generate, tmp_path: Path, fields: dict[str, Any]
