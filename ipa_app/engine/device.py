@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from ipa_app.engine.batch import fitting_batch, usual_batch_limit
 from ipa_app.engine.board import Report
 from ipa_app.engine.job import Job
-from ipa_app.engine.worker import carry_out, wait_for_model
+from ipa_app.engine.worker import Hooks, carry_out, wait_for_model
 from ipa_app.messages import Message
 
 if TYPE_CHECKING:
@@ -108,17 +109,24 @@ class LocalDevice:
         self._manager = manager
         self._detector = detector
         self._batch_limit = batch_limit
-        # Where memory did not suffice for more, by what pictures of a batch have in common.
+        # Where memory did not suffice for more, by what pictures of a batch have in common; and with which model.
         self._fitting: dict[Hashable, int] = {}
+        self._fitting_with: weakref.ref[LoadedModel] | None = None
 
     def draw(self, job: Job, turns: Turns) -> None:
-        """Carry out a job and what fits beside it. No model is held between two, so that another can take its memory.
+        """Carry out a job and what fits beside it. No model is held between two: another may need its memory."""
+        lease = wait_for_model(job, self._manager)
+        if lease is not None:
+            with lease:
+                self._draw(job, lease.model, turns)
+
+    def _draw(self, job: Job, model: LoadedModel, turns: Turns) -> None:
+        """Carry out a job and what fits beside it.
 
         What is live is drawn alone: beside others it would slow them down, and could not stop at once.
         """
-        model = wait_for_model(job, self._manager)
-        if model is None:
-            return
+        if self._fitting_with is None or self._fitting_with() is not model:
+            self._fitting, self._fitting_with = {}, weakref.ref(model)
         usual = self._batch_limit or usual_batch_limit(model, exact=self._manager.exact)
         limit = fitting_batch(usual, job.plan)
         limit = min(limit, self._fitting.get(job.plan.batch_key, limit))
@@ -158,8 +166,10 @@ class LocalDevice:
             model,
             detector=self._detector,
             batch_limit=limit,
-            has_time=lambda: turns.nobody_else_waits(jobs),
-            before_next=before_next,
-            on_drawn=turns.drawn,
-            on_short=partial(self._fitting.__setitem__, jobs[0].plan.batch_key),
+            hooks=Hooks(
+                has_time=lambda: turns.nobody_else_waits(jobs),
+                before_next=before_next,
+                on_drawn=turns.drawn,
+                on_short=partial(self._fitting.__setitem__, jobs[0].plan.batch_key),
+            ),
         )

@@ -144,22 +144,27 @@ class Engine:
 
     def _enqueue(self, job: Job, *, admitted: bool = False) -> None:
         """Let a job wait, and stop what it overtakes or what gives way to it; called with the lock held."""
-        drawn = [other for other in self._running if other.live]
         visitor, size = job.visitor, job.memory_size
         if job.live:
             replaced = self._waiting.add_live(job, visitor=visitor, size=size)
             if replaced is not None:
                 replaced.cancel()
                 replaced.fail(Cancelled())
-            for other in drawn:
-                if other.visitor == visitor:
+            for other in self._running:
+                if other.live and other.visitor == visitor:
                     other.cancel()
         else:
             count, bulk = job.plan.request.count, job.bulk
             self._waiting.add(job, visitor=visitor, pictures=count, size=size, bulk=bulk, admitted=admitted)
-            if len(self._running) + len(self._waiting) > self.device.places:
-                for other in drawn:
-                    other.give_way()
+            self._make_way()
+
+    def _make_way(self) -> None:
+        """Let live jobs give way to what is not live, the latest first, as far as needed; called with the lock held."""
+        at_work = [job for job in self._running if not job.done]
+        others = sum(not job.live for job in (*at_work, *self._waiting))
+        live = [job for job in at_work if job.live and not job.gives_way]
+        for job in live[max(0, self.device.places - others) :]:
+            job.give_way()
 
     def _wait_again(self, job: Job) -> None:
         """Let a live job that gave way wait once more; called with the lock held."""

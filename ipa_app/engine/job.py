@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import fields, is_dataclass
 from math import ceil
@@ -124,14 +123,10 @@ class Job(Observable[GenerateResult]):
         if self.gives_way:
             raise GaveWay
 
-    @contextmanager
-    def owning_errors(self) -> Iterator[None]:
-        """Turn whatever goes wrong inside into its own failure; giving way is none."""
-        with super().owning_errors():
-            try:
-                yield
-            except GaveWay:
-                return
+    def fail_by(self, error: Exception) -> None:
+        """End with whatever went wrong; giving way is no end."""
+        if not isinstance(error, GaveWay):
+            super().fail_by(error)
 
     def move_to(self, position: int, *, wait_s: float | None = None) -> None:
         """Take a place in the queue and tell the watchers.

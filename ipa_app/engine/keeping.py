@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from PIL import Image
@@ -122,16 +122,22 @@ class _Kept(KeptOrder):
         self.is_written = is_written
         self.is_dropped = self.is_lost = False
         self.drawing: set[int] = set()
-        self.ended: set[int] = set()
+        self.ended = set(record.ended)
+        # Where the parts of the order are in the record, which has all of them.
+        self._places = record.left
 
     @property
     def observers(self) -> list[JobObserver]:
-        return [_Observer(self, index) for index in range(len(self.order.parts))]
+        return [_Observer(self, index) for index in self._places]
 
     def count_begun(self, index: int, change: int) -> None:
         """Note that a part has been begun once more, or once less."""
         begun = [count + change * (place == index) for place, count in enumerate(self.record.begun)]
         self.record = replace(self.record, begun=tuple(begun))
+
+    def note_ended(self, index: int) -> None:
+        """Note that a part need not be drawn after the next start."""
+        self.record = replace(self.record, ended=tuple(sorted({*self.record.ended, index})))
 
     @property
     def is_over(self) -> bool:
@@ -194,6 +200,9 @@ class LibraryKeeper(Keeper):
         self._library = library
         self._shows = shows
         self._trouble: Message | None = None
+        # Results that there was no room for, and when they are tried again.
+        self._unsaved: list[_Event] = []
+        self._again = 0.0
         self._events: queue.SimpleQueue[_Event | threading.Event | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="library", daemon=True)
         self._thread.start()
@@ -250,9 +259,9 @@ class LibraryKeeper(Keeper):
         try:
             if record.refusal is not None:
                 raise UserError(_refusal(record))
-            if max(record.begun) >= MOST_BEGUN:
+            if max(record.begun[index] for index in record.left) >= MOST_BEGUN:
                 raise UserError("library.set_aside")
-            parts = tuple(part_from_data(part, self._library.waiting.picture) for part in record.parts)
+            parts = tuple(part_from_data(record.parts[index], self._library.waiting.picture) for index in record.left)
         except UserError as error:
             kept = _Kept(order, record, self)
             kept.refuse(error)
@@ -266,22 +275,21 @@ class LibraryKeeper(Keeper):
         return is_past
 
     def _run(self) -> None:
-        unsaved: list[_Event] = []
         is_open = True
         while is_open:
             try:
-                event = self._events.get(timeout=_AGAIN_S if unsaved else None)
+                event = self._events.get(timeout=max(0.0, self._again - time.monotonic()) if self._unsaved else None)
+                is_open = event is not None
             except queue.Empty:
                 event = None
-            else:
-                is_open = event is not None
-            if isinstance(event, _Event):
-                self._hear(event)
-                if event.what == "finished":
-                    unsaved.append(event)
-            unsaved = self._save_all(unsaved)
-            if isinstance(event, _Event) and event.what != "finished":
-                self._settle(event.kept, unsaved)
+            try:
+                if isinstance(event, _Event):
+                    self._hear(event)
+                if event is None or (self._unsaved and time.monotonic() >= self._again):
+                    self._save_again()
+            except Exception:  # a bug: it is said, and what comes after it is kept all the same
+                logger.exception("The library could not be brought up to date.")
+                self._trouble = Message("library.internal_error")
             if isinstance(event, threading.Event):
                 event.set()
 
@@ -289,8 +297,12 @@ class LibraryKeeper(Keeper):
         kept, index = event.kept, event.index
         if event.what == "dropped":
             kept.is_dropped = True
-        elif event.what in ("finished", "failed"):
+        elif event.what == "finished":
             kept.ended.add(index)
+            self._save_or_wait(event)
+        elif event.what == "failed":
+            kept.ended.add(index)
+            kept.note_ended(index)
         elif event.what == "begun":
             kept.drawing.add(index)
             kept.count_begun(index, 1)
@@ -299,22 +311,29 @@ class LibraryKeeper(Keeper):
         elif index in kept.drawing:
             kept.drawing.remove(index)
             kept.count_begun(index, -1)
-        if event.what in ("begun", "put back", "refused") and kept.is_written and not kept.is_over:
-            kept.is_written = self._put(kept.record)
+        self._settle(kept)
 
-    def _save_all(self, events: Sequence[_Event]) -> list[_Event]:
-        """Write all that has been drawn; return what there was no room for."""
-        left = [event for event in events if not self._save(event)]
-        for event in left[:-_MOST_UNSAVED]:
-            # It is drawn again after the next start.
-            event.kept.is_lost = True
-        left = left[-_MOST_UNSAVED:]
-        for event in events:
-            if event not in left:
-                self._settle(event.kept, left)
-        if not left:
+    def _save_again(self) -> None:
+        """Try what there was no room for once more."""
+        unsaved, self._unsaved = self._unsaved, []
+        for event in unsaved:
+            self._save_or_wait(event)
+            self._settle(event.kept)
+        self._again = time.monotonic() + _AGAIN_S
+
+    def _save_or_wait(self, event: _Event) -> None:
+        """Write what has been drawn; where there is no room for it, it is tried again after a while."""
+        if self._save(event):
+            event.kept.note_ended(event.index)
+        else:
+            if not self._unsaved:
+                self._again = time.monotonic() + _AGAIN_S
+            self._unsaved.append(event)
+            for lost in self._unsaved[:-_MOST_UNSAVED]:
+                lost.kept.is_lost = True  # it is drawn again after the next start
+            self._unsaved = self._unsaved[-_MOST_UNSAVED:]
+        if not self._unsaved:
             self._trouble = None
-        return left
 
     def _save(self, event: _Event) -> bool:
         try:
@@ -343,9 +362,12 @@ class LibraryKeeper(Keeper):
                     inputs=inputs,
                 )
 
-    def _settle(self, kept: _Kept, unsaved: Sequence[_Event]) -> None:
-        """Forget an order that is over, once all that was drawn of it is written."""
-        if kept.is_over and not kept.is_lost and not any(event.kept is kept for event in unsaved):
+    def _settle(self, kept: _Kept) -> None:
+        """Write down how far an order is; forget one that is over, once all that was drawn of it is written."""
+        if not kept.is_over:
+            if kept.is_written:
+                self._put(kept.record)
+        elif not kept.is_lost and not any(event.kept is kept for event in self._unsaved):
             try:
                 self._library.waiting.remove(kept.id)
             except OSError as error:

@@ -152,13 +152,18 @@ class Observable(Generic[Result]):
 
     @contextmanager
     def owning_errors(self) -> Iterator[None]:
-        """Turn whatever goes wrong inside into its own failure: the one place where bugs are caught and logged."""
+        """Turn whatever goes wrong inside into its own failure."""
         try:
             yield
-        except (Cancelled, UserError) as error:
+        except Exception as error:
+            self.fail_by(error)
+
+    def fail_by(self, error: Exception) -> None:
+        """End with whatever went wrong: the one place where bugs are told from what may be said, and are logged."""
+        if isinstance(error, Cancelled | UserError):
             self.fail(error)
-        except Exception:
-            logger.exception("%s %s failed.", type(self).__name__, self.id)
+        else:
+            logger.error("%s %s failed.", type(self).__name__, self.id, exc_info=error)
             self.fail(InternalError())
 
 

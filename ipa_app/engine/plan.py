@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -103,12 +104,17 @@ class Plan:
         """Width and height that the model draws at."""
         return self.task.canvas_size(self)
 
+    @cached_property
+    def makes_reference(self) -> bool:
+        """Whether the task makes a reference of its own; found out once, as it may look at every pixel of a mask."""
+        return self.task.makes_reference(self.request, self.entry)
+
     @property
     def uses_references(self) -> bool:
         """Whether references have any effect, given or made by the task; with scale 0 they have none, exactly."""
         request = self.request
         given = request.scale > 0 and any(reference.weight > 0 for reference in request.references)
-        return given or self.task.makes_reference(request, self.entry)
+        return given or self.makes_reference
 
     @property
     def adapter(self) -> AdapterEntry | None:

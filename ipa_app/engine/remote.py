@@ -55,7 +55,8 @@ class RemoteDraw(Protocol):
 
         Args:
             request: its seed is decided.
-            adapter: the one it asks for, which may have come after the other process began; None where it uses none.
+            adapter: the one it asks for, whether it counts or not, which may have come after the other process began;
+                None where the model has none that is called so.
             previews: whether the progress shows the pictures while they are drawn.
 
         Raises:
@@ -83,19 +84,30 @@ def draw_remotely(
         detector: for poses from photos.
         exact: as for `usual_batch_limit`.
     """
-    plan = make_plan(request, with_adapter(model.entry, adapter, called=request.adapter))
-    job = Job(plan, on_cancel=lambda _: None, previews=previews)
-    limit = fitting_batch(usual_batch_limit(model, exact=exact), plan)
+
+    def drawn() -> Iterator[Progress | GenerateResult]:
+        plan = make_plan(request, with_adapter(model.entry, adapter, called=request.adapter))
+        limit = fitting_batch(usual_batch_limit(model, exact=exact), plan)
+        job = Job(plan, on_cancel=lambda _: None, previews=previews)
+        yield from _watched(job, model, detector=detector, batch_limit=limit)
+
+    return or_refusal(drawn())
+
+
+def _watched(
+    job: Job, model: LoadedModel, *, detector: PoseDetector, batch_limit: int
+) -> Iterator[Progress | GenerateResult]:
+    """Carry out a job in a thread of its own, and yield its events; closing it stops the drawing."""
     work = threading.Thread(
         target=carry_out,
         args=([job], model),
-        kwargs={"detector": detector, "batch_limit": limit},
+        kwargs={"detector": detector, "batch_limit": batch_limit},
         name="drawing",
         daemon=True,
     )
     work.start()
     try:
-        yield from or_refusal(job.events())
+        yield from job.events()
     finally:
         # Does nothing to one that is done; otherwise it stops at the next step.
         job.cancel()
@@ -103,7 +115,7 @@ def draw_remotely(
 
 
 def or_refusal(events: Iterator[Progress | GenerateResult]) -> Events:
-    """Yield a job's events, and where it fails its refusal at last."""
+    """Yield a request's events, and where it fails its refusal at last."""
     try:
         yield from events
     except UserError as error:
@@ -157,7 +169,10 @@ class RemoteDevice:
     def _follow(self, job: Job, *, previews: bool) -> None:
         with job.owning_errors():
             job.check_cancelled()
-            with closing(self._draw(job.plan.request, adapter=job.plan.adapter, previews=previews)) as events:
+            request = job.plan.request
+            # Whether or not it counts: where the plan is made anew, it has to be found again.
+            adapter = job.plan.entry.find_adapter(request.adapter)
+            with closing(self._draw(request, adapter=adapter, previews=previews)) as events:
                 for event in events:
                     job.check_cancelled()
                     _tell(job, event)

@@ -131,7 +131,7 @@ class Replica:
         yield Begun(self._name)
         try:
             if brought is not None:
-                await self._adopt(brought, called=request.adapter)
+                request = replace(request, adapter=await self._adopt(brought))
             job = self._engine.submit(request, previews=previews)
         except UserError as error:
             yield Refusal(error.message)
@@ -171,20 +171,15 @@ class Replica:
         """Let Serve know that a model is in memory here, in place of the one before; requests for it are sent here."""
         return name
 
-    async def _adopt(self, brought: Brought, *, called: str) -> None:
-        """Have an adapter as the replica's own.
-
-        Args:
-            brought: the adapter.
-            called: what requests call it.
-        """
+    async def _adopt(self, brought: Brought) -> str:
+        """Have an adapter as the replica's own, and return by which key it is asked for here."""
         file = Path(self._brought.name) / f"{brought.sha256}{brought.entry.file.suffix.lower()}"
         async with self._adopting:
             if not file.is_file():
                 content: bytes = await brought.content
                 with written_whole(file) as part:
                     await asyncio.to_thread(part.write_bytes, content)
-        self._manager.adapters.adopt(called, replace(brought.entry, file=file))
+        return self._manager.adapters.adopt(replace(brought.entry, file=file), sha256=brought.sha256)
 
     async def _report(self) -> None:
         """Report to the board for as long as this process lives, and do what is asked there."""

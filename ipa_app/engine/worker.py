@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from ipa_app.engine.job import Job
 from ipa_app.engine.observable import InternalError
@@ -17,19 +18,20 @@ if TYPE_CHECKING:
 
     from ipa_app.engine.batch import BatchItem
     from ipa_app.engine.prepared import PreparedJob
-    from ipa_app.engine.previews import TimeBudget
     from ipa_app.models.loaded import LoadedModel
-    from ipa_app.models.manager import ModelManager
+    from ipa_app.models.manager import Lease, ModelManager
     from ipa_app.pose.detect import PoseDetector
 
+_Picture: TypeAlias = "tuple[PreparedJob, BatchItem]"
 _LOOK_EVERY_S = 0.2
 
 
-def wait_for_model(job: Job, manager: ModelManager) -> LoadedModel | None:
+def wait_for_model(job: Job, manager: ModelManager) -> Lease | None:
     """Wait until a job's model is loaded, telling the job's watchers how far it is.
 
     Returns:
-        The model; None when the job has failed, because the model did or its owner cancelled, or when it gives way.
+        The model, to be held while it is drawn with; None when the job has failed, because the model did or its owner
+        cancelled, or when it gives way.
     """
     with job.owning_errors():
         name = job.plan.entry.name
@@ -37,7 +39,7 @@ def wait_for_model(job: Job, manager: ModelManager) -> LoadedModel | None:
         while True:
             job.check_cancelled()
             try:
-                return manager.get(name, timeout=_LOOK_EVERY_S)
+                return manager.lease(name, timeout=_LOOK_EVERY_S)
             except TimeoutError:
                 state = manager.state(name)
                 message = Message("doing.loading", title=job.plan.entry.title, doing=state.message or "")
@@ -50,16 +52,28 @@ def wait_for_model(job: Job, manager: ModelManager) -> LoadedModel | None:
     return None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """What whoever has jobs carried out is asked and told meanwhile; by default there is nobody.
+
+    Attributes:
+        has_time: whether previews may be made just now.
+        before_next: called between two batches with how many pictures the first had; others may be let pass there.
+        on_drawn: told after each batch whose pictures it had, one by one, and how many seconds it took.
+        on_short: told how many pictures go into a batch from now on, where memory did not suffice for more.
+    """
+
+    has_time: Callable[[], bool] = lambda: True
+    before_next: Callable[[int], None] = lambda _drawn: None
+    on_drawn: Callable[[Sequence[Job], float], None] = lambda _drawn, _seconds: None
+    on_short: Callable[[int], None] = lambda _fitting: None
+
+
+_NO_HOOKS = Hooks()
+
+
 def carry_out(
-    jobs: Sequence[Job],
-    model: LoadedModel,
-    *,
-    detector: PoseDetector,
-    batch_limit: int,
-    has_time: Callable[[], bool] = lambda: True,
-    before_next: Callable[[int], None] = lambda _drawn: None,
-    on_drawn: Callable[[Sequence[Job], float], None] = lambda _drawn, _seconds: None,
-    on_short: Callable[[int], None] = lambda _fitting: None,
+    jobs: Sequence[Job], model: LoadedModel, *, detector: PoseDetector, batch_limit: int, hooks: Hooks = _NO_HOOKS
 ) -> None:
     """Carry out jobs of equal batch keys; each ends with its result or with its own error, unless it gives way.
 
@@ -68,140 +82,117 @@ def carry_out(
         model: their model.
         detector: for poses from photos.
         batch_limit: most pictures per batch, where memory suffices for so many.
-        has_time: whether previews may be made just now.
-        before_next: called between two batches with how many pictures the first had; others may be let pass there.
-        on_drawn: told after each batch whose pictures it had, one by one, and how many seconds it took.
-        on_short: told how many pictures go into a batch from now on, where memory did not suffice for more.
+        hooks: called meanwhile.
     """
     # What escapes the jobs' own error handling must end them, never the worker.
     with jobs[0].owning_errors():
-        _run_jobs(
-            jobs,
-            model,
-            detector=detector,
-            batch_limit=batch_limit,
-            has_time=has_time,
-            before_next=before_next,
-            on_drawn=on_drawn,
-            on_short=on_short,
-        )
+        _Work(model, batch_limit=batch_limit, hooks=hooks).run(jobs, detector)
     for job in jobs:
         if not job.gives_way:
             job.fail(InternalError())
 
 
-def _run_jobs(
-    jobs: Sequence[Job],
-    model: LoadedModel,
-    *,
-    detector: PoseDetector,
-    batch_limit: int,
-    has_time: Callable[[], bool],
-    before_next: Callable[[int], None],
-    on_drawn: Callable[[Sequence[Job], float], None],
-    on_short: Callable[[int], None],
-) -> None:
-    from ipa_app.engine.prepared import PreparedJob
-    from ipa_app.engine.previews import TimeBudget
-    from ipa_app.models.memory import memory_errors
+class _Work:
+    """The drawing of some jobs, batch by batch."""
 
-    def lower(fitting: int) -> None:
-        nonlocal batch_limit
-        batch_limit = min(batch_limit, fitting)
-        on_short(batch_limit)
+    def __init__(self, model: LoadedModel, *, batch_limit: int, hooks: Hooks) -> None:
+        from ipa_app.engine.previews import TimeBudget
 
-    budget, since = TimeBudget(), time.monotonic()
-    waiting: list[tuple[PreparedJob, BatchItem]] = []
-    for job in jobs:
-        with job.owning_errors(), memory_errors():
-            prepared = PreparedJob(job, model, detector=detector)
-            waiting += [(prepared, item) for item in prepared.items()]
-    while waiting := [(prepared, item) for prepared, item in waiting if not prepared.job.done]:
-        chunks = waiting[0][1].chunks
-        alike = [each for each in waiting if each[1].chunks == chunks]
-        batch = alike[:batch_limit]
-        waiting = alike[batch_limit:] + [each for each in waiting if each[1].chunks != chunks]
-        _draw_batch(batch, model, budget=budget, has_time=has_time, on_short=lower)
-        on_drawn([prepared.job for prepared, _ in batch], time.monotonic() - since)
-        if waiting:
-            before_next(len(batch))
-            since = time.monotonic()
+        self._model, self._batch_limit, self._hooks = model, batch_limit, hooks
+        self._budget = TimeBudget()
+
+    def run(self, jobs: Sequence[Job], detector: PoseDetector) -> None:
+        """Draw all of their pictures."""
+        from ipa_app.engine.prepared import PreparedJob
+        from ipa_app.models.memory import memory_errors
+
+        since = time.monotonic()
+        waiting: list[_Picture] = []
+        for job in jobs:
+            with job.owning_errors(), memory_errors():
+                prepared = PreparedJob(job, self._model, detector=detector)
+                waiting += [(prepared, item) for item in prepared.items()]
+        while waiting := _wanted(waiting):
+            chunks = waiting[0][1].chunks
+            alike = [each for each in waiting if each[1].chunks == chunks]
+            batch = alike[: self._batch_limit]
+            waiting = alike[self._batch_limit :] + [each for each in waiting if each[1].chunks != chunks]
+            self._draw_batch(batch)
+            self._hooks.on_drawn([prepared.job for prepared, _ in batch], time.monotonic() - since)
+            if waiting:
+                self._hooks.before_next(len(batch))
+                since = time.monotonic()
+
+    def _draw_batch(self, batch: Sequence[_Picture]) -> None:
+        """Draw one batch, in parts where it cannot be drawn whole.
+
+        When one of several jobs spoils it, they are drawn apart, so that only that one fails; and where memory does not
+        suffice for all of a job's pictures at once, it is for half of them.
+        """
+        from ipa_app.models.memory import OutOfMemoryError
+
+        owners, half = _owners(batch), len(batch) // 2
+        parts: list[Sequence[_Picture]] = []
+        try:
+            self._draw(batch)
+        except Exception as error:
+            is_short = isinstance(error, OutOfMemoryError) and half > 0
+            if is_short:
+                self._batch_limit = min(self._batch_limit, half)
+                self._hooks.on_short(self._batch_limit)
+            if len(owners) > 1:  # whose error it is shows, and is logged, when each is drawn alone
+                parts = [[(each, item) for each, item in batch if each is owner] for owner in owners]
+            elif is_short:
+                parts = [batch[:half], batch[half:]]
+            else:
+                owners[0].job.fail_by(error)
+        for part in parts:
+            # A job that failed meanwhile, or was stopped, needs no more of its pictures.
+            if wanted := _wanted(part):
+                self._draw_batch(wanted)
+
+    def _draw(self, batch: Sequence[_Picture]) -> None:
+        from ipa_app.engine.drawing import draw
+        from ipa_app.engine.previews import Previewer
+        from ipa_app.models.memory import memory_errors
+
+        owners = _owners(batch)
+
+        def on_step(step: int) -> None:
+            for prepared in owners:
+                if prepared.job.cancelled:
+                    prepared.job.fail(Cancelled())
+            if all(prepared.job.done for prepared in owners):
+                raise Cancelled
+            if len(owners) == 1:  # as a live job is, which may have to give way
+                owners[0].job.check_cancelled()
+            for prepared in owners:
+                prepared.report(step, pictures=sum(each is prepared for each, _ in batch))
+
+        def show(pictures: Sequence[Image.Image]) -> None:
+            for prepared in owners:
+                prepared.look([picture for picture, (each, _) in zip(pictures, batch, strict=True) if each is prepared])
+
+        previewer = None
+        # Nobody shall see in a preview what the safety checker would hold back.
+        if self._model.safety is None and all(prepared.job.wants_previews for prepared in owners):
+            previewer = Previewer(budget=self._budget, wanted=self._hooks.has_time, show=show)
+        on_step(0)
+        with memory_errors():
+            items = [item for _, item in batch]
+            pictures = draw(self._model, items, plan=owners[0].job.plan, on_step=on_step, previewer=previewer)
+        for (prepared, _), picture in zip(batch, pictures, strict=True):
+            if prepared.job.cancelled:
+                prepared.job.fail(Cancelled())
+            else:
+                with prepared.job.owning_errors():
+                    prepared.add(picture)
 
 
-def _draw_batch(
-    batch: Sequence[tuple[PreparedJob, BatchItem]],
-    model: LoadedModel,
-    *,
-    budget: TimeBudget,
-    has_time: Callable[[], bool],
-    on_short: Callable[[int], None],
-) -> None:
-    """Draw one batch, in parts where it cannot be drawn whole.
-
-    When one of several jobs spoils it, they are drawn apart, so that only that one fails; and where memory does not
-    suffice for all of a job's pictures at once, it is for half of them.
-    """
-    from ipa_app.models.memory import OutOfMemoryError
-
-    owners = list(dict.fromkeys(prepared for prepared, _ in batch))
-    parts: list[Sequence[tuple[PreparedJob, BatchItem]]] = []
-    try:
-        if len(batch) == 1:
-            with owners[0].job.owning_errors():
-                _draw(batch, model, budget=budget, has_time=has_time)
-        else:
-            _draw(batch, model, budget=budget, has_time=has_time)
-    except Exception as error:
-        is_short = isinstance(error, OutOfMemoryError)
-        if is_short:
-            on_short(len(batch) // 2)
-        if len(owners) > 1:  # whose error it is shows, and is logged, when each is drawn alone
-            parts = [[(each, item) for each, item in batch if each is owner] for owner in owners]
-        elif is_short:
-            parts = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
-        else:
-            with owners[0].job.owning_errors():
-                raise
-    for part in parts:
-        _draw_batch(part, model, budget=budget, has_time=has_time, on_short=on_short)
+def _owners(batch: Sequence[_Picture]) -> list[PreparedJob]:
+    return list(dict.fromkeys(prepared for prepared, _ in batch))
 
 
-def _draw(
-    batch: Sequence[tuple[PreparedJob, BatchItem]],
-    model: LoadedModel,
-    *,
-    budget: TimeBudget,
-    has_time: Callable[[], bool],
-) -> None:
-    from ipa_app.engine.drawing import draw
-    from ipa_app.engine.previews import Previewer
-    from ipa_app.models.memory import memory_errors
-
-    owners = list(dict.fromkeys(prepared for prepared, _ in batch))
-
-    def on_step(step: int) -> None:
-        if all(prepared.job.cancelled for prepared in owners):
-            raise Cancelled
-        if len(owners) == 1:  # as a live job is, which may have to give way
-            owners[0].job.check_cancelled()
-        for prepared in owners:
-            prepared.report(step, pictures=sum(each is prepared for each, _ in batch))
-
-    def show(pictures: Sequence[Image.Image]) -> None:
-        for prepared in owners:
-            prepared.look([picture for picture, (each, _) in zip(pictures, batch, strict=True) if each is prepared])
-
-    previewer = None
-    # Nobody shall see in a preview what the safety checker would hold back.
-    if model.safety is None and all(prepared.job.wants_previews for prepared in owners):
-        previewer = Previewer(budget=budget, wanted=has_time, show=show)
-    on_step(0)
-    with memory_errors():
-        items = [item for _, item in batch]
-        pictures = draw(model, items, plan=owners[0].job.plan, on_step=on_step, previewer=previewer)
-    for (prepared, _), picture in zip(batch, pictures, strict=True):
-        if prepared.job.cancelled:
-            prepared.job.fail(Cancelled())
-        else:
-            with prepared.job.owning_errors():
-                prepared.add(picture)
+def _wanted(pictures: Sequence[_Picture]) -> list[_Picture]:
+    """Return those whose jobs have not ended."""
+    return [(prepared, item) for prepared, item in pictures if not prepared.job.done]

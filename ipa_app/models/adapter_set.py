@@ -118,18 +118,23 @@ class AdapterSet:
         self.remove(oldest)
         return key
 
-    def adopt(self, key: str, adapter: AdapterEntry) -> None:
-        """Take in what was checked where it was brought, under the key that it has there.
+    def adopt(self, adapter: AdapterEntry, *, sha256: str) -> str:
+        """Take in what was checked in the process where it was brought.
 
         Args:
-            key: by which requests ask for it.
             adapter: its file belongs to this set from now on.
+            sha256: of its file.
+
+        Returns:
+            The key by which it is asked for here. What it is called there may be another adapter's name here.
         """
+        key = f"{adapter.name[:_LONGEST_NAME]}{SECRET_MARK}{sha256}"
         with self._lock:
             self._added.pop(key, None)
-            self._added[key] = adapter
+            self._added[key] = replace(adapter, is_private=True)
             oldest = list(self._added)[:-MOST_ADDED]
         self.remove(oldest)
+        return key
 
     def remove(self, keys: Collection[str]) -> None:
         """Let go of what visitors have brought, files and all."""

@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 MOST_LAYOUTS = 32
 """For how many a model's UNets are compiled; calls of others are run as they are."""
 _FROZEN_UP_TO = 256 * 2**20
-# While torch traces a network, those of all threads are called through the tracer, and compiled ones cannot be.
+# While torch traces a network, those of all threads are called through the tracer, and compiled ones cannot be: held
+# for either.
 _TRACING = threading.Lock()
 
 
@@ -70,8 +71,11 @@ class UNetCompiler:
         if sample.dtype != self._dtype:
             return unet(sample, *arguments, **named)
         layout = (id(unet), _layout_of((sample, *arguments)), _layout_of(named))
-        if layout in self._ready and not _TRACING.locked():
-            return self._compiled[id(unet)](sample, *arguments, **named)
+        if layout in self._ready and _TRACING.acquire(blocking=False):
+            try:
+                return self._compiled[id(unet)](sample, *arguments, **named)
+            finally:
+                _TRACING.release()
         if layout not in self._wanted and len(self._wanted) < MOST_LAYOUTS:
             self._wanted.add(layout)
             call = ((sample, *arguments), {name: _kept(each) for name, each in named.items()})

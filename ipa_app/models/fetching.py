@@ -173,7 +173,11 @@ def fetch(file: RemoteFile, *, count: Callable[[int], None], cancel: threading.E
     file.blob.parent.mkdir(parents=True, exist_ok=True)
     with _alone(file, cancel=cancel):
         if _size(file.blob) == file.size:
-            return
+            if has_digest(file.blob, file.digest, cancel=cancel):
+                return
+            logger.warning("%s is damaged and is fetched again.", file.blob)
+            count(-file.size)
+            file.blob.unlink()
         for _ in range(2):
             _complete(file, count=count, cancel=cancel)
             if has_digest(file.partial, file.digest, cancel=cancel):

@@ -14,6 +14,7 @@ from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 from ipa_app.models.adapter_set import AdapterSet
 from ipa_app.models.entry import ModelEntry
+from ipa_app.models.fetching import check_cancel
 from ipa_app.models.hub import discard_damaged, download, invalidate, is_downloaded, link_snapshot
 from ipa_app.models.offered import Models
 from ipa_app.models.state import ModelState
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from ipa_app.models.loaded import LoadedModel
 
 logger = logging.getLogger(__name__)
+
+# What a load can fail of that says nothing against the files.
+_NO_MEMORY = ("model.no_memory", "model.did_not_fit")
 
 
 class _Slot:
@@ -40,6 +44,31 @@ class _Load:
     def __init__(self, *, fetch: bool) -> None:
         self.fetch = fetch
         self.cancel = threading.Event()
+
+
+class Lease:
+    """A model that is drawn with: until the block ends, nothing is loaded into the memory that it takes."""
+
+    def __init__(self, model: LoadedModel, *, among: set[Lease], changed: threading.Condition) -> None:
+        """Begin.
+
+        Args:
+            model: to draw with.
+            among: all that have begun and not ended.
+            changed: held by whoever looks at these.
+        """
+        self.model = model
+        self._among, self._changed = among, changed
+        among.add(self)
+
+    def __enter__(self) -> LoadedModel:
+        return self.model
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._among.remove(self)
+            del self.model  # before anybody takes its memory for free
+            self._changed.notify_all()
 
 
 class ModelManager(Models):
@@ -77,6 +106,7 @@ class ModelManager(Models):
         self._max_resident = max_resident
         self._slots = {name: _Slot() for name in catalog}
         self._changed = threading.Condition()
+        self._leases: set[Lease] = set()
         # One load at a time: diffusers and transformers patch torch while they build a model.
         self._loading = threading.Lock()
         self._downloading = threading.Lock()
@@ -142,14 +172,28 @@ class ModelManager(Models):
         """
         if self.state(name).phase == "absent":
             self.start(name)
-        slot = self._slots[name]
         with self._changed:
-            if not self._changed.wait_for(lambda: slot.state.phase not in ("downloading", "loading"), timeout):
-                raise TimeoutError(f"The model {name} is not ready yet.")
-            if slot.model is None:
-                raise UserError(slot.state.message or Message("model.freed", name=name))
-            slot.last_used = time.monotonic()
-            return slot.model
+            return self._awaited(name, timeout)
+
+    def lease(self, name: str, timeout: float | None = None) -> Lease:
+        """Return a model to draw with, as `get` does, but where nobody has asked for it, it is not loaded.
+
+        Raises:
+            UserError: as for `get`, or nobody has asked for it.
+            TimeoutError: it is still not ready.
+        """
+        with self._changed:
+            return Lease(self._awaited(name, timeout), among=self._leases, changed=self._changed)
+
+    def _awaited(self, name: str, timeout: float | None) -> LoadedModel:
+        """Wait for a model; called with the lock held."""
+        slot = self._slots[name]
+        if not self._changed.wait_for(lambda: slot.state.phase not in ("downloading", "loading"), timeout):
+            raise TimeoutError(f"The model {name} is not ready yet.")
+        if slot.model is None:
+            raise UserError(slot.state.message or Message("model.freed", name=name))
+        slot.last_used = time.monotonic()
+        return slot.model
 
     def free(self, name: str) -> None:
         """Let go of a model. A call that draws with it right now finishes first; a load in progress comes to nothing.
@@ -198,7 +242,6 @@ class ModelManager(Models):
                         ModelState(phase="ready", message=Message("doing.ready"), progress=1.0, memory=model.memory),
                     )
             return
-        invalidate(entry)
         with self._changed:
             if slot.load is load:
                 self._empty(slot, ModelState(phase="failed", message=failure))
@@ -223,9 +266,9 @@ class ModelManager(Models):
         def report(share: float, message: Message) -> None:
             self._report(entry.name, load, ModelState(phase="loading", message=message, progress=share))
 
-        if load.cancel.is_set():
-            raise Cancelled
-        self._make_room(entry.name)
+        check_cancel(load.cancel)
+        report(0.0, Message("doing.waiting_to_load"))
+        self._make_room(entry.name, load)
         report(0.0, Message("doing.starting"))
         # Imported here, in the background: these take many seconds, and the page should be up before.
         from ipa_app.models.loading import load_model
@@ -233,18 +276,34 @@ class ModelManager(Models):
 
         device = self.device
         dtype = default_dtype(device, exact=self._exact)
-        return load_model(entry, device=device, dtype=dtype, report=report, compile_backend=self._compile_backend)
+        try:
+            return load_model(entry, device=device, dtype=dtype, report=report, compile_backend=self._compile_backend)
+        except Exception as error:
+            if not (isinstance(error, UserError) and error.message.key in _NO_MEMORY):
+                invalidate(entry)
+            raise
 
-    def _make_room(self, name: str) -> None:
-        """Free the models unused for longest, before the next is read, so that both are never in memory at once."""
+    def _make_room(self, name: str, load: _Load) -> None:
+        """Free the models unused for longest, before the next is read, so that both are never in memory at once.
+
+        One that is drawn with just now is waited for.
+
+        Raises:
+            Cancelled: it need not be read any more.
+        """
         with self._changed:
             others = [slot for other, slot in self._slots.items() if other != name and slot.model is not None]
             others.sort(key=lambda slot: slot.last_used)
-            surplus = others[: max(0, len(others) - self._max_resident + 1)]
-            for slot in surplus:
+            for slot in others[: max(0, len(others) - self._max_resident + 1)]:
                 self._empty(slot, ModelState())
-        if surplus:
-            _release_memory()
+            self._changed.wait_for(lambda: load.cancel.is_set() or not self._is_left_drawing())
+        check_cancel(load.cancel)
+        _release_memory()
+
+    def _is_left_drawing(self) -> bool:
+        """Whether anybody draws with a model that was let go of; called with the lock held."""
+        held = [slot.model for slot in self._slots.values()]
+        return any(all(lease.model is not model for model in held) for lease in self._leases)
 
     def _report(self, name: str, load: _Load, state: ModelState) -> None:
         slot = self._slots[name]

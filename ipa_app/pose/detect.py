@@ -127,6 +127,7 @@ class PoseDetector:
         weights: Weights,
         options: PoseOptions = _USUAL,
         toy_reader: Path | None = None,
+        check_cancelled: Callable[[], None] = lambda: None,
     ) -> Skeleton:
         """Find the toy character in a picture, or everybody in a photo.
 
@@ -136,18 +137,19 @@ class PoseDetector:
             options: how people are looked for.
             toy_reader: weights of a network that reads toy characters, which looks first; None where only people are
                 looked for.
+            check_cancelled: raises where nobody wants to know any more; asked when it is this search's turn.
 
         Raises:
             UserError: nobody is seen, or the detector's weights cannot be had; and what was tried before.
-            Cancelled: so says `weights`.
+            Cancelled: so says `weights` or `check_cancelled`.
         """
         if toy_reader is None:
-            return self._find_people(photo, weights, options)
+            return self._find_people(photo, weights, options, check_cancelled)
         toy = self._toy_reader(toy_reader).read(photo)
         if toy is not None:
             return Skeleton((toy,))
         try:
-            return self._find_people(photo, weights, options)
+            return self._find_people(photo, weights, options, check_cancelled)
         except UserError as error:
             raise UserError("pose.no_toy_and", first=Message("pose.no_toy"), then=error.message) from error
 
@@ -161,11 +163,14 @@ class PoseDetector:
                     self._toy_readers[file] = load_toy_reader(file)
             return self._toy_readers[file]
 
-    def _find_people(self, photo: Image.Image, weights: Weights, options: PoseOptions) -> Skeleton:
+    def _find_people(
+        self, photo: Image.Image, weights: Weights, options: PoseOptions, check_cancelled: Callable[[], None]
+    ) -> Skeleton:
         detector = self._detector(detector_for(options).name)
         # Outside the lock: who only has to be patient with a download keeps nobody else waiting.
         files = {} if detector.is_ready(options) else weights(options)
         with self._lock:
+            check_cancelled()
             if not detector.is_ready(options):
                 with BUILD_LOCK:
                     detector.load(files, options)

@@ -91,11 +91,25 @@ def test_what_does_not_fit_into_memory_at_once_is_drawn_in_parts(tiny_bundle_dir
         calls.clear()
         engine.submit(GenerateRequest(**THREE)).result(TIMEOUT_S)
         assert calls == [1] * 6, "what did not fit is not tried again"
+    engine.manager.free("toybox")
+    with memory_for(99, engine) as calls:
+        engine.submit(GenerateRequest(**THREE)).result(TIMEOUT_S)
+        assert calls == [3, 3], "another model may find more memory"
     for one, other in zip(whole, parts, strict=True):
         assert np.abs(np.asarray(one, int) - np.asarray(other, int)).max() <= 1
     with memory_for(0, engine), pytest.raises(UserError, match="memory"):
         engine.submit(GenerateRequest(**THREE)).result(TIMEOUT_S)
     engine.close()
+
+
+def test_a_request_that_fails_for_memory_has_no_more_of_its_pictures_tried(tiny_bundle_dir: Path) -> None:
+    engine = engine_of(tiny_bundle_dir)
+    with memory_for(0, engine) as calls:
+        for count in (8, 1):  # when the second one is drawn, the first is over
+            with pytest.raises(UserError, match="memory"):
+                engine.submit(GenerateRequest(**{**THREE, "count": count})).result(TIMEOUT_S)
+    engine.close()
+    assert calls == [8, 4, 2, 1, 1]
 
 
 def test_a_large_unet_is_faster_in_a_batch_on_a_gpu_alone(usual: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,14 +165,15 @@ def test_what_draws_on_a_processor_lets_the_front_go_first(cluster: Engine) -> N
         assert max(os.getpriority(os.PRIO_PROCESS, each.id) for each in threads) > own
 
 
+@pytest.mark.parametrize("scale", [0.0, 1.0])
 def test_an_adapter_that_a_visitor_brings_travels_with_the_request(
-    cluster: Engine, here: Engine, tmp_path: Path
+    cluster: Engine, here: Engine, tmp_path: Path, scale: float
 ) -> None:
     file = write_adapter(tmp_path / "toys.safetensors", random_adapter_tensors(tiny_unet(), kind="full"))
     drawn = []
     for engine in (cluster, here):
         key = engine.manager.adapters.add(file, entry=engine.manager.entry("toybox"))
-        wish = GenerateRequest(**WISH, steps=3, seed=1, references=(reference(2),), adapter=key)
+        wish = GenerateRequest(**WISH, steps=3, seed=1, references=(reference(2),), scale=scale, adapter=key)
         drawn.append(engine.submit(wish).result(TIMEOUT_S))
     assert pixels(drawn[0]) == pixels(drawn[1])
     assert drawn[0].settings == drawn[1].settings

@@ -17,7 +17,7 @@ from ipa_app.engine.keeping import MOST_BEGUN, Keeper, KeptOrder, LibraryKeeper,
 from ipa_app.engine.queue import Limits
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.series import Part
-from ipa_app.errors import UserError
+from ipa_app.errors import Cancelled, UserError
 from ipa_app.imaging.result_files import read_settings
 from ipa_app.library.library import Library
 from ipa_app.library.waiting import WaitingRecord
@@ -137,6 +137,30 @@ def test_an_order_that_ends_its_process_again_and_again_is_set_aside(tmp_path: P
         assert records(library) == []
 
 
+def test_what_has_ended_of_a_series_is_not_drawn_again_and_counts_as_no_attempt(engine: Engine, tmp_path: Path) -> None:
+    with opened(tmp_path) as (keeper, _):
+        kept = keeper.keep(order(3, 4, 5, 6, 7))
+    ended = {3: "finished", 4: "failed", 5: "finished", 6: "finished"}
+    for start, what in enumerate(ended.values()):
+        with opened(tmp_path) as (keeper, library):
+            (kept,) = keeper.left_over()
+            assert [part.request.seed for part in kept.order.parts] == list(range(3 + start, 8))
+            for observer in kept.observers:
+                observer.begun()
+            if what == "failed":
+                kept.observers[0].failed(UserError("model.freed", name="a"))
+            else:
+                engine.submit(kept.order.parts[0].request, observer=kept.observers[0]).result(TIMEOUT_S)
+            for observer in kept.observers[1:]:
+                observer.failed(Cancelled())
+    with opened(tmp_path) as (keeper, library):
+        (kept,) = keeper.left_over()
+        draw(engine, kept)
+        assert kept.note() is None
+        assert records(library) == []
+        assert sorted((read_settings(path) or {})["seed"] for path in files(library)) == [3, 5, 6, 7]
+
+
 @pytest.mark.parametrize("end", [Engine.close, lambda engine: engine.finish(0)], ids=["closed", "told to end"])
 def test_a_process_that_ends_well_counts_no_attempt_and_keeps_what_waits(
     manager: ModelManager, tmp_path: Path, end: Callable[[Engine], None]
@@ -187,6 +211,7 @@ def test_a_full_disk_is_said_and_pictures_are_written_when_there_is_room(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with opened(tmp_path) as (keeper, library):
+        monkeypatch.setattr(keeping, "_AGAIN_S", 0.2)
         save = library.pictures.save
 
         def full(*_: object, **__: object) -> Path:
@@ -204,9 +229,50 @@ def test_a_full_disk_is_said_and_pictures_are_written_when_there_is_room(
         # A restart would draw them again.
         assert len(records(library)) == 1
         monkeypatch.setattr(library.pictures, "save", save)
-        assert kept.note() is None
+        until(lambda: kept.note() is None)
         assert len(files(library)) == 1
         assert records(library) == []
+
+
+def test_with_a_full_disk_each_result_is_tried_once_until_a_while_has_passed(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as (keeper, library):
+        save, tried = library.pictures.save, list[str]()
+
+        def full(*_: object, name: str, **__: object) -> Path:
+            tried.append(name.split("-")[1])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(library.pictures, "save", full)
+        for seed in (3, 4, 5):
+            kept = keeper.keep(order(seed))
+            draw(engine, kept)
+            assert str(kept.note()).startswith("The library's disk is full")
+        assert tried == ["3", "4", "5"]
+        monkeypatch.setattr(library.pictures, "save", save)
+    assert len(files(library)) == 3, "what there is room for is written at the end"
+
+
+def test_a_bug_of_keeping_is_said_and_logged_and_stops_no_other_keeping(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(tmp_path) as (keeper, library):
+        remove = library.waiting.remove
+
+        def broken(_: str) -> None:
+            raise ZeroDivisionError("no such thing")
+
+        monkeypatch.setattr(library.waiting, "remove", broken)
+        kept = keeper.keep(order(3))
+        draw(engine, kept)
+        assert str(kept.note()).startswith("Something went wrong inside the studio, so these pictures may not be kept")
+        assert "ZeroDivisionError: no such thing" in caplog.text
+        monkeypatch.setattr(library.waiting, "remove", remove)
+        kept = keeper.keep(order(4))
+        draw(engine, kept)
+        assert kept.note() is None
+        assert len(files(library)) == 2
 
 
 def test_more_than_can_be_held_is_left_to_the_next_process(
@@ -214,6 +280,7 @@ def test_more_than_can_be_held_is_left_to_the_next_process(
 ) -> None:
     monkeypatch.setattr(keeping, "_MOST_UNSAVED", 1)
     with opened(tmp_path) as (keeper, library):
+        monkeypatch.setattr(keeping, "_AGAIN_S", 0.2)
         save = library.pictures.save
 
         def broken(*_: object, **__: object) -> Path:
@@ -225,7 +292,7 @@ def test_more_than_can_be_held_is_left_to_the_next_process(
             draw(engine, each)
         assert str(kept[0].note()).startswith("The library cannot be written to")
         monkeypatch.setattr(library.pictures, "save", save)
-        kept[0].note()
+        until(lambda: kept[0].note() is None)
         assert [record.id for record in records(library)] == [kept[0].id]
         assert len(files(library)) == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from tests.engine.conftest import TIMEOUT_S
+from tests.engine.test_keeping import until
+from tests.engine.test_turns import drawing
 
 REQUEST = GenerateRequest(task="mix", prompt="a cat", seed=1)
 
@@ -39,6 +42,38 @@ def test_running_out_of_memory_is_told_and_over_with_the_request(
         assert engine.submit(REQUEST).result(TIMEOUT_S).images
     finally:
         engine.close()
+
+
+def test_a_model_is_read_when_nobody_draws_with_the_one_that_made_room_for_it(
+    tiny_bundle_dir: Path, other_bundle_dir: Path
+) -> None:
+    folders = {"toybox": tiny_bundle_dir, "other": other_bundle_dir}
+    manager = ModelManager({name: entry_from_folder(each, name=name) for name, each in folders.items()}, device="cpu")
+    engine = Engine(manager)
+    first = weakref.ref(manager.get("toybox", timeout=TIMEOUT_S))
+    job = drawing(engine.submit(GenerateRequest(task="mix", prompt="a cat", steps=100, count=4, seed=1)))
+    behind = engine.submit(REQUEST)
+    manager.start("other")
+    assert manager.get("other", timeout=TIMEOUT_S)
+    assert job.done
+    assert first() is None
+    assert len(job.result(TIMEOUT_S).images) == 4
+    assert behind.result(TIMEOUT_S).images, "for which the first one is read once more"
+    engine.close()
+
+
+def test_a_model_that_is_no_longer_wanted_is_not_waited_with(tiny_bundle_dir: Path, other_bundle_dir: Path) -> None:
+    folders = {"toybox": tiny_bundle_dir, "other": other_bundle_dir}
+    manager = ModelManager({name: entry_from_folder(each, name=name) for name, each in folders.items()}, device="cpu")
+    engine = Engine(manager)
+    job = drawing(engine.submit(GenerateRequest(task="mix", prompt="a cat", steps=100, count=8, seed=1)))
+    manager.start("other")
+    until(lambda: manager.state("toybox").phase == "absent")
+    manager.free("other")
+    until(lambda: not any(thread.name == "load other" for thread in threading.enumerate()))
+    assert not job.done
+    job.cancel()
+    engine.close()
 
 
 def let_finish(job: Job) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +18,10 @@ from ipa_app.messages import Message
 from ipa_app.models.entry import AdapterEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.pose.detect import PoseDetector
-from tests.engine.conftest import TIMEOUT_S, Generate, pixels
+from tests.adapter_files import write_adapter
+from tests.engine.conftest import TIMEOUT_S, Generate, pixels, reference
 from tests.engine.test_turns import SINGLE, drawing
+from tests.tiny_models import random_adapter_tensors, tiny_unet
 
 LONG = {**SINGLE, "steps": 100, "seed": 3}
 
@@ -57,6 +61,44 @@ def test_a_live_picture_gives_way_only_where_no_place_is_free(two_places: Engine
     assert single.result(TIMEOUT_S).images
     beside.cancel()
     assert pixels(live.result(TIMEOUT_S)) == pixels(generate(**LONG))
+
+
+def test_only_as_many_live_pictures_give_way_as_there_are_others(two_places: Engine) -> None:
+    live = [drawing(two_places.submit(GenerateRequest(**LONG), visitor=who, live=True)) for who in ("a", "b")]
+    other = two_places.submit(GenerateRequest(**LONG), visitor="c")
+    assert [job.gives_way for job in live] == [False, True]
+    another = two_places.submit(GenerateRequest(**LONG), visitor="d")
+    assert live[0].gives_way
+    for job in (other, another):
+        job.cancel()
+    for job in live:
+        assert job.result(TIMEOUT_S).images
+
+
+@pytest.mark.parametrize("fields", [{}, {"references": (reference(2),), "scale": 0.0}], ids=["words", "scale 0"])
+def test_an_adapter_that_was_added_may_be_asked_for_where_no_reference_counts(
+    two_places: Engine, manager: ModelManager, generate: Generate, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    file = write_adapter(tmp_path / "toys.safetensors", random_adapter_tensors(tiny_unet(), kind="full"))
+    key = manager.adapters.add(file, entry=manager.entry("toybox"))
+    wish = {**SINGLE, **fields, "seed": 3, "adapter": key}
+    there = two_places.submit(GenerateRequest(**wish)).result(TIMEOUT_S)
+    assert pixels(there) == pixels(generate(**wish))
+    assert there.settings["adapter"] == "toys"
+
+
+def test_what_cannot_be_planned_in_the_other_process_is_refused_by_it(manager: ModelManager) -> None:
+    events = draw_remotely(
+        GenerateRequest(**SINGLE, seed=3, adapter="toys~gone"),
+        adapter=None,
+        previews=False,
+        model=manager.get("toybox"),
+        detector=PoseDetector(),
+        exact=True,
+    )
+    (refusal,) = events
+    assert isinstance(refusal, Refusal)
+    assert refusal.message.key == "model.adapter_gone"
 
 
 def test_what_a_place_breaks_is_that_requests_alone(manager: ModelManager, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from ipa_app.errors import UserError
 from ipa_app.models.adapter_set import LARGEST_ADDED, MOST_ADDED, AdapterSet, largest_added
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
-from ipa_app.models.entry import ModelEntry
+from ipa_app.models.entry import AdapterEntry, ModelEntry
 from ipa_app.models.manager import ModelManager
 from tests.adapter_files import published_shapes, write_adapter, write_model, write_shapes
 from tests.tiny_models import random_adapter_tensors, tiny_unet
@@ -118,6 +118,18 @@ def test_names_of_uploads_become_harmless(tiny: ModelEntry, tmp_path: Path) -> N
     file = written(tmp_path / "<b>my~toys & co.safetensors")
     key = adapters.add(file, entry=tiny)
     assert adapters.offered(tiny).adapter(key).name == "b-my-toys-co"
+
+
+def test_what_another_process_calls_its_own_takes_no_adapters_place(tiny: ModelEntry, tmp_path: Path) -> None:
+    adapters, file = AdapterSet(), written(tmp_path / "brought.safetensors")
+    brought = AdapterEntry(name="base", title="base", file=file, kind="plus")
+    key = adapters.adopt(brought, sha256="5" * 64)
+    offered = adapters.offered(tiny)
+    assert offered.adapter("base") == tiny.adapters["base"]
+    assert offered.adapter(key).file == file
+    assert offered.adapter(key).name == "base"
+    without = adapters.offered(replace(tiny, adapters={}))
+    assert without.find_adapter("fine") is None, "whose models have none there get none here"
 
 
 def test_what_is_let_go_of_is_gone_with_its_file(tiny: ModelEntry, tmp_path: Path) -> None:

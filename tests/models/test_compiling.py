@@ -19,7 +19,7 @@ import torch
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.models.catalog import entry_from_folder
-from ipa_app.models.compiling import UNetCompiler
+from ipa_app.models.compiling import _TRACING, UNetCompiler
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.models.manager import ModelManager
@@ -54,6 +54,7 @@ class Backend:
         self.may_go_on = threading.Event()
         self.graphs = 0
         self.runs = 0
+        self.may_be_traced = False
 
     def __call__(self, graph: torch.fx.GraphModule, inputs: object) -> Any:
         del inputs
@@ -62,6 +63,7 @@ class Backend:
 
         def run(*given: Any) -> Any:
             self.runs += 1
+            self.may_be_traced |= not _TRACING.locked()
             return graph(*given)
 
         return run
@@ -129,6 +131,7 @@ def test_nobody_waits_for_the_compiler(engine: Engine, plain: Engine, backend: B
     before = backend.runs
     assert np.array_equal(draw(engine, **ASKED["words"]), expected)
     assert backend.runs == before + SHARED["steps"]
+    assert not backend.may_be_traced, "another compilation may begin while a compiled network is run"
 
 
 @pytest.mark.slow

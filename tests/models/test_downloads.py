@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
+from ipa_app.models import loading
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
@@ -120,6 +122,52 @@ def test_a_model_is_downloaded_loaded_and_mended(
     # The Hub is gone: what is in the cache is enough.
     manager.free("real")
     assert manager.get("real", timeout=TIMEOUT_S).entry.name == "real"
+
+
+def checked(cache: Path) -> str:
+    """What is remembered of files that were read through."""
+    return (cache.parent / "assets" / "ip-adapter-studio" / "checked.json").read_text()
+
+
+def test_what_does_not_fit_into_memory_is_not_read_through_again(
+    real_entry: ModelEntry, cache: Path, tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(FakeHub({"maker/real": real_files(tiny_bundle_dir)})) as hub:
+        point_at(hub, monkeypatch)
+        manager = ModelManager({"real": real_entry}, device="cpu")
+        with monkeypatch.context() as short:
+            short.setattr(loading, "free_bytes", lambda _: 1)
+            manager.download("real")
+            with pytest.raises(UserError, match="memory"):
+                manager.get("real", timeout=TIMEOUT_S)
+        assert len(json.loads(checked(cache))) == len(list((cache / "models--maker--real" / "blobs").iterdir()))
+        manager.start("real")
+        assert manager.get("real", timeout=TIMEOUT_S)
+
+
+@pytest.mark.parametrize("can_be_noted", [True, False])
+def test_what_cannot_be_loaded_is_read_through_again_and_said_to_have_failed(
+    real_entry: ModelEntry,
+    cache: Path,
+    tiny_bundle_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    can_be_noted: bool,
+) -> None:
+    def broken(_: ModelEntry) -> None:
+        raise PermissionError("not yours")
+
+    if not can_be_noted:
+        monkeypatch.setattr("ipa_app.models.manager.invalidate", broken)
+    content = real_files(tiny_bundle_dir)
+    content["unet/config.json"] = b"no JSON"
+    with serving(FakeHub({"maker/real": content})) as hub:
+        point_at(hub, monkeypatch)
+        manager = ModelManager({"real": real_entry}, device="cpu")
+        manager.download("real")
+        with pytest.raises(UserError):
+            manager.get("real", timeout=TIMEOUT_S)
+        assert manager.state("real").phase == "failed"
+        assert (json.loads(checked(cache)) == {}) == can_be_noted
 
 
 def test_another_model_draws_while_one_is_downloaded(hub: FakeHub, hub_entry: Make, tiny_bundle_dir: Path) -> None:

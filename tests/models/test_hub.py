@@ -169,6 +169,22 @@ def test_a_file_that_spoils_without_a_trace_is_found_when_in_doubt(hub: FakeHub,
     assert discard_damaged(entry, cancel=threading.Event()) == [WEIGHTS]
 
 
+def test_content_that_no_name_in_the_cache_stands_for_is_taken_only_if_it_is_whole(
+    hub: FakeHub, hub_entry: Make, cache: Path
+) -> None:
+    entry = hub_entry({"maker/base": {WEIGHTS: "w.safetensors"}})
+    fetch_all(entry)
+    (link,) = cache.rglob(Path(WEIGHTS).name)
+    for content, sent in ((LARGE, 0), (LARGE[:-1] + b"?", len(LARGE))):
+        blob = blob_of(cache, "maker/base", WEIGHTS, LARGE)
+        blob.write_bytes(content)
+        link.unlink()
+        hub.sent.clear()
+        fetch_all(entry)
+        assert blob.read_bytes() == LARGE
+        assert hub.sent.get(WEIGHTS, 0) == sent
+
+
 def test_a_full_disk_is_told_beforehand(hub: FakeHub, hub_entry: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 3 * 10**6, 3 * 10**6))

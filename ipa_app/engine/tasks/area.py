@@ -177,6 +177,14 @@ def margins(request: GenerateRequest, size: tuple[int, int]) -> Box:
     return left, top, right, bottom
 
 
+def swapped(mask: Image.Image, request: GenerateRequest) -> Image.Image:
+    """Return a mask (mode "L", 0 or 255) as a request has it: what is painted there, or with Swap all the rest.
+
+    Without anything painted there is nothing to swap: a picture that is only extended shall stay as it is.
+    """
+    return ImageChops.invert(mask) if request.mask_invert and mask.getbbox() else mask
+
+
 def show_area(area: Area, *, longest: int = 1024) -> Image.Image:
     """Draw an area for people: tinted as strongly as the new part will show, with a frame around what the model sees.
 
@@ -209,14 +217,9 @@ def _pixels(percent: float, side: int) -> int:
 
 def _masked(request: GenerateRequest, size: tuple[int, int]) -> Image.Image:
     """What is masked of the picture itself, of `size`, after swapping and growing; mode "L", 0 or 255."""
-    # Without anything painted there is nothing to swap: a picture that is only extended shall stay as it is.
     if request.mask is None:
         return Image.new("L", size)
-    mask = fit_mask(request.mask, size, may_be_empty=request.extends)
-    if mask.getbbox() is None:
-        return mask
-    if request.mask_invert:
-        mask = ImageChops.invert(mask)
+    mask = swapped(fit_mask(request.mask, size, may_be_empty=request.extends), request)
     mask = grow(mask, request.mask_grow / 100 * max(size))
     if mask.getbbox() is None and not request.extends:
         raise UserError("mask.nothing_left")
@@ -244,7 +247,7 @@ def _window(plan: Plan, mask: Image.Image) -> Box:
     box = (0, 0, *mask.size)
     if request.area == "masked":
         padding = request.mask_padding
-        if plan.task.makes_reference(request, plan.entry):
+        if plan.makes_reference:
             padding = max(padding, _SEEN_OF_SURROUNDINGS)
         # Beyond the edge of an extended picture there is nothing worth seeing at the cost of resolution.
         box = mask_box(mask, padding=padding / 100, aspect=aspect, min_side=max(size), inside=request.extends)

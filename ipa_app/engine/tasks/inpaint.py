@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL import Image
 
 from ipa_app.engine.references import Reference
-from ipa_app.engine.tasks.area import Area, margins, mark_area
+from ipa_app.engine.tasks.area import Area, margins, mark_area, swapped
 from ipa_app.engine.tasks.task import LARGEST_SIDE, OwnOptions, Task, TaskInputs, Tools
 from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError
@@ -209,7 +209,7 @@ class Inpaint(Task):
         """Return False for surroundings that could serve and need not."""
         if option.name != "surroundings" or not plan.request.surroundings:
             return True
-        return self.makes_reference(plan.request, plan.entry) or self.controlnet(plan) is not None
+        return plan.makes_reference or self.controlnet(plan) is not None
 
     def prepare(self, plan: Plan, tools: Tools) -> TaskInputs:
         """Cut out what the model shall see."""
@@ -308,14 +308,11 @@ def make_canvas(plan: Plan, *, cell: int) -> Canvas:
 def _filled(plan: Plan, area: Area) -> Image.Image | None:
     """Return the picture with what is around the mask continued into it; None where that is no reference."""
     # Growing may have left nothing around it.
-    if not plan.task.makes_reference(plan.request, plan.entry) or area.mask.getextrema()[0]:
+    if not plan.makes_reference or area.mask.getextrema()[0]:
         return None
     return fill_masked(area.picture, area.mask)
 
 
 def _has_surroundings(request: GenerateRequest) -> bool:
     """Whether anything of the picture stays, before the mask grows."""
-    if request.mask is None:
-        return True
-    least, most = request.mask.getextrema()
-    return most == 255 if request.mask_invert else least == 0
+    return request.mask is None or swapped(request.mask, request).getextrema()[0] == 0

@@ -12,6 +12,7 @@ from ipa_app.engine.observable import Observable
 from ipa_app.engine.results import Progress
 from ipa_app.messages import Message
 from ipa_app.models.entry import HubFiles, HubPart
+from ipa_app.models.fetching import check_cancel
 from ipa_app.models.hub import ensure_downloaded
 from ipa_app.pose.detect import FindPeople, PoseDetector, find_pose
 from ipa_app.pose.detector import PoseOptions
@@ -42,7 +43,7 @@ def people_finder(
         options: how they are looked for.
         toy_reader: weights of the model's network that reads toy characters, where it has one.
         emit: told how far it is.
-        stop: when set, ends a download soon.
+        stop: when set, ends a download soon, and nobody is looked for any more.
     """
 
     def report(share: float, words: Message) -> None:
@@ -55,7 +56,9 @@ def people_finder(
         return files
 
     def find(photo: Image.Image) -> Skeleton:
-        return detector.detect(photo, weights=weights, options=options, toy_reader=toy_reader)
+        return detector.detect(
+            photo, weights=weights, options=options, toy_reader=toy_reader, check_cancelled=lambda: check_cancel(stop)
+        )
 
     return find
 
@@ -63,7 +66,7 @@ def people_finder(
 def cancellable(find: FindPeople, check_cancelled: Callable[[], None]) -> FindPeople:
     """Let a search be given up at once.
 
-    Looking for people takes seconds and cannot be broken off: it goes on in a thread of its own, for nobody.
+    Looking for people takes seconds and cannot be broken off: what has begun goes on in its own thread, for nobody.
 
     Args:
         find: what finds people.
@@ -117,6 +120,6 @@ class PoseSearch(Observable[PoseSheet]):
     def _look(self, photo: Image.Image, finder: FindPeople) -> None:
         with self.owning_errors():
             self.emit(Progress(phase="encoding", message=Message("doing.looking_at_pictures")))
-            sheet = find_pose(photo, find=finder)
+            sheet = find_pose(photo, find=cancellable(finder, self.check_cancelled))
             self.check_cancelled()
             self.finish(sheet)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import constants
@@ -163,6 +164,34 @@ def test_looking_for_people_can_be_given_up_at_once() -> None:
         cancellable(find, check_cancelled)(PHOTO)
     assert not found.is_set()
     found.set()
+
+
+def test_searches_that_are_given_up_end_at_once_and_hold_nobody_up(
+    engine: Engine,
+    hub: FakeHub,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told(look(engine))
+    people, begun, go_on, searched = engine._detector._people["openpose"], threading.Event(), threading.Event(), []
+    find = people.find
+
+    def slow(photo: Image.Image, options: PoseOptions) -> list[Any]:
+        searched.append(photo)
+        begun.set()
+        go_on.wait(TIMEOUT_S)
+        return find(photo, options)
+
+    monkeypatch.setattr(people, "find", slow)
+    given_up = [look(engine) for _ in range(4)]
+    begun.wait(TIMEOUT_S)
+    for search in given_up:
+        search.cancel()
+        with pytest.raises(Cancelled):
+            search.result(10)
+    last = look(engine)
+    go_on.set()
+    assert told(last)
+    assert len(searched) == 2
 
 
 def test_what_the_search_comes_to_is_passed_on() -> None:

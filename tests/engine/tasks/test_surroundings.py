@@ -80,6 +80,13 @@ def test_whatever_is_given_counts_as_before(generate: Generate, fields: dict[str
     assert pixels(result) == pixels(generate(**{**with_it, "surroundings": False}))
 
 
+def test_there_is_nothing_to_swap_where_nothing_is_painted(generate: Generate) -> None:
+    order = {**holed(), "mask": Image.new("L", (64, 64)), "extend_right": 25.0}
+    result = generate(**order, mask_invert=True)
+    assert goes_by_surroundings(result)
+    assert pixels(result) == pixels(generate(**order))
+
+
 def test_a_style_says_what_to_draw(manager: ModelManager) -> None:
     entry = dataclasses.replace(
         manager.entry("toybox"), styles={"night": Style(name="night", prompt="{prompt}, night")}
