@@ -122,22 +122,16 @@ class _Kept(KeptOrder):
         self.is_written = is_written
         self.is_dropped = self.is_lost = False
         self.drawing: set[int] = set()
-        self.ended = set(record.ended)
-        # Where the parts of the order are in the record, which has all of them.
-        self._places = record.left
+        self.ended: set[int] = set()
 
     @property
     def observers(self) -> list[JobObserver]:
-        return [_Observer(self, index) for index in self._places]
+        return [_Observer(self, index) for index in range(len(self.order.parts))]
 
     def count_begun(self, index: int, change: int) -> None:
         """Note that a part has been begun once more, or once less."""
         begun = [count + change * (place == index) for place, count in enumerate(self.record.begun)]
         self.record = replace(self.record, begun=tuple(begun))
-
-    def note_ended(self, index: int) -> None:
-        """Note that a part need not be drawn after the next start."""
-        self.record = replace(self.record, ended=tuple(sorted({*self.record.ended, index})))
 
     @property
     def is_over(self) -> bool:
@@ -259,9 +253,9 @@ class LibraryKeeper(Keeper):
         try:
             if record.refusal is not None:
                 raise UserError(_refusal(record))
-            if max(record.begun[index] for index in record.left) >= MOST_BEGUN:
+            if max(record.begun) >= MOST_BEGUN:
                 raise UserError("library.set_aside")
-            parts = tuple(part_from_data(record.parts[index], self._library.waiting.picture) for index in record.left)
+            parts = tuple(part_from_data(part, self._library.waiting.picture) for part in record.parts)
         except UserError as error:
             kept = _Kept(order, record, self)
             kept.refuse(error)
@@ -297,12 +291,6 @@ class LibraryKeeper(Keeper):
         kept, index = event.kept, event.index
         if event.what == "dropped":
             kept.is_dropped = True
-        elif event.what == "finished":
-            kept.ended.add(index)
-            self._save_or_wait(event)
-        elif event.what == "failed":
-            kept.ended.add(index)
-            kept.note_ended(index)
         elif event.what == "begun":
             kept.drawing.add(index)
             kept.count_begun(index, 1)
@@ -311,6 +299,10 @@ class LibraryKeeper(Keeper):
         elif index in kept.drawing:
             kept.drawing.remove(index)
             kept.count_begun(index, -1)
+        if event.what in ("finished", "failed"):
+            kept.ended.add(index)
+        if event.what == "finished":
+            self._save_or_wait(event)
         self._settle(kept)
 
     def _save_again(self) -> None:
@@ -323,9 +315,7 @@ class LibraryKeeper(Keeper):
 
     def _save_or_wait(self, event: _Event) -> None:
         """Write what has been drawn; where there is no room for it, it is tried again after a while."""
-        if self._save(event):
-            event.kept.note_ended(event.index)
-        else:
+        if not self._save(event):
             if not self._unsaved:
                 self._again = time.monotonic() + _AGAIN_S
             self._unsaved.append(event)

@@ -39,7 +39,6 @@ class WaitingRecord:
         pictures: names of the pictures that these need.
         begun: how often each part has been begun and not ended.
         refusal: why it is drawn no more, as JSON; None while it is to be drawn.
-        ended: which parts need not be drawn any more, by their places; some are left.
     """
 
     id: str
@@ -51,12 +50,6 @@ class WaitingRecord:
     pictures: tuple[str, ...]
     begun: tuple[int, ...]
     refusal: Any = field(default=None)
-    ended: tuple[int, ...] = ()
-
-    @property
-    def left(self) -> tuple[int, ...]:
-        """The places of the parts that are still to be drawn."""
-        return tuple(index for index in range(len(self.parts)) if index not in self.ended)
 
 
 class WaitingRequests:
@@ -143,9 +136,8 @@ class WaitingRequests:
 
 def _read(path: Path) -> WaitingRecord | None:
     try:
-        # Those of earlier versions did not say what has ended.
-        data: dict[str, Any] = {"ended": (), **json.loads(path.read_bytes())}
-        data |= {name: tuple(data[name]) for name in ("parts", "pictures", "begun", "ended")}
+        data: dict[str, Any] = json.loads(path.read_bytes())
+        data |= {name: tuple(data[name]) for name in ("parts", "pictures", "begun")}
         record = WaitingRecord(**{each.name: data[each.name] for each in fields(WaitingRecord)})
         if _is_whole(record) and path.stem == record.id:
             return record
@@ -158,5 +150,4 @@ def _read(path: Path) -> WaitingRecord | None:
 def _is_whole(record: WaitingRecord) -> bool:
     is_counted = len(record.begun) == len(record.parts) and all(isinstance(count, int) for count in record.begun)
     is_named = bool(_NAME.fullmatch(record.id)) and all(map(_HASH.fullmatch, record.pictures))
-    has_more = set(record.ended) < set(range(len(record.parts)))
-    return bool(is_named and has_more and is_counted and 0 < record.asked < _LATEST)
+    return bool(is_named and record.parts and is_counted and 0 < record.asked < _LATEST)

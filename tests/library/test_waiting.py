@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -98,26 +97,12 @@ def test_a_damaged_file_never_takes_the_others_with_it(
         {"parts": (), "begun": ()},
         {"pictures": ("../../outside",)},
         {"pictures": (3,)},
-        {"ended": (0,)},
-        {"ended": ("0",)},
-        {"ended": ([],)},
     ],
 )
 def test_values_that_cannot_be_are_damage(tmp_path: Path, changes: dict[str, Any]) -> None:
     waiting = WaitingRequests(tmp_path)
     waiting.put(record(1, **changes))
     assert waiting.records() == []
-
-
-def test_one_of_a_version_that_did_not_say_what_has_ended_is_read(tmp_path: Path) -> None:
-    waiting = WaitingRequests(tmp_path)
-    each = put(waiting, record(1, parts=({}, {}), begun=(0, 1)))
-    (path,) = tmp_path.glob("*.json")
-    written = json.loads(path.read_bytes())
-    del written["ended"]
-    path.write_text(json.dumps(written))
-    assert waiting.records() == [each]
-    assert each.left == (0, 1)
 
 
 @pytest.mark.parametrize("name", ["../../outside", "a" * 63, "A" * 64, ""])
