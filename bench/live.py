@@ -20,6 +20,7 @@ import argparse
 import json
 import statistics
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -30,6 +31,8 @@ import torch
 from bench.speed import Studio, arguments_of, machine, reference
 from bench.timing import Figures, Row, measured, write_json
 from bench.tour import PATIENCE_MS, chromium, new_page, take_example
+from ipa_app.engine.job import Job
+from ipa_app.engine.results import Progress
 from ipa_app.runtime import thread_count
 
 EVENTS = 30
@@ -193,30 +196,60 @@ def latencies(url: str, events: int) -> Iterator[Latency]:
                 yield visitor.follows(what, change, events)
 
 
+class LiveOthers:
+    """A visitor whose live picture is asked for anew all the time, while another one wants one picture."""
+
+    def __init__(self, studio: Studio) -> None:
+        """Begin with nobody there."""
+        self._studio = studio
+        self._stop = threading.Event()
+        self._asking: threading.Thread | None = None
+
+    def begin(self, seed: int) -> None:
+        """Have live pictures asked for, and wait until one is being drawn."""
+        self.end()
+        self._stop.clear()
+        first = self._ask(seed, 0)
+        for event in first.events():
+            if isinstance(event, Progress) and event.phase == "denoising":
+                break
+        self._asking = threading.Thread(target=self._ask_on, args=(seed,))
+        self._asking.start()
+
+    def end(self, seed: int = 0) -> None:
+        """Have none asked for any more, and wait until nothing is drawn."""
+        self._stop.set()
+        if self._asking is not None:
+            self._asking.join()
+            last = self._ask(seed, 0)  # in the place of the one before, if that is not drawn yet
+            while not last.done:
+                time.sleep(_LIVE_EVERY_S)
+
+    def _ask(self, seed: int, asked: int) -> Job:
+        request = self._studio.request(seed, reference=reference(), scale=asked % 20 / 20)
+        return self._studio.engine.submit(request, visitor="live", live=True)
+
+    def _ask_on(self, seed: int) -> None:
+        asked = 0
+        while not self._stop.wait(_LIVE_EVERY_S):
+            asked += 1
+            self._ask(seed, asked)
+
+
 def others_row(studio: Studio) -> Row:
     """Compare another visitor's wait for one picture beside live mode with what it is without."""
-    picture = reference()
+    live = LiveOthers(studio)
 
-    def ask(stop: threading.Event, seed: int) -> None:
-        asked = 0
-        while not stop.wait(_LIVE_EVERY_S):
-            asked += 1
-            request = studio.request(seed, reference=picture, scale=asked % 20 / 20)
-            studio.engine.submit(request, visitor="live", live=True)
-
-    def beside_live(seed: int) -> None:
-        stop = threading.Event()
-        live = threading.Thread(target=ask, args=(stop, seed))
-        live.start()
-        studio.draw(studio.request(seed, reference=picture))
-        stop.set()
-        live.join()
+    def draw(seed: int) -> object:
+        return studio.draw(studio.request(seed, reference=reference()))
 
     return Row(
         name="another visitor's picture beside live mode",
-        ours=beside_live,
-        other=lambda seed: studio.draw(studio.request(seed, reference=picture)),
+        ours=draw,
+        other=draw,
         beside="without it",
+        before_ours=live.begin,
+        before_other=live.end,
     )
 
 

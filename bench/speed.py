@@ -4,9 +4,10 @@
     python -m bench.speed --table bench/results/speed/NAME.json
 
 Both work in this process, in turn, on as many threads as the app takes; plain diffusers in single precision, with 20
-steps of DDIM where nothing else is said, as it would be used without this app. A row's figure is the median of the
-ratios of its rounds, so that a machine that is busy now and then changes little in it; the seconds beside it are
-medians, too. `--json` writes the figures with what the machine is; `--table` prints such a file as a table of Markdown.
+steps of DDIM where nothing else is said, as it would be used without this app. Each round has a reference of its own,
+which both encode. A row's figure is the median of the ratios of its rounds, so that a machine that is busy now and then
+changes little in it; the seconds beside it are medians, too. `--json` writes the figures with what the machine is;
+`--table` prints such a file as a table of Markdown.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,33 +44,41 @@ ROUNDS = 7
 PLAIN_STEPS = 20
 PROMPT = "a blue bear on the beach"
 MODEL = "toybox"
+_CHARACTERS = 48
+
+OfReference = Callable[[int, Image.Image], Any]
+"""Done once per round, given its seed and its reference."""
 
 
 class PlainDiffusers:
-    """Plain diffusers with an adapter, as its documentation has it used."""
+    """Plain diffusers as its documentation has it used: with an adapter, and for words alone without any."""
 
-    def __init__(self) -> None:
-        """Load the bundled model in single precision, with its base adapter."""
-        pipeline: Any = StableDiffusionPipeline.from_pretrained(BUNDLED, dtype=torch.float32, local_files_only=True)
-        self._own = pipeline.scheduler
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        """Load the bundled model twice, once with its base adapter."""
+        self._words, self._pipeline = (_pipeline(dtype) for _ in range(2))
+        self._own = self._pipeline.scheduler
         self._ddim = DDIMScheduler.from_pretrained(BUNDLED / "scheduler")
-        pipeline.load_ip_adapter(
+        self._pipeline.load_ip_adapter(
             str(BUNDLED / "adapters"), subfolder="", weight_name="ip-adapter_toybox.safetensors", local_files_only=True
         )
-        pipeline.set_progress_bar_config(disable=True)
-        self._pipeline = pipeline
 
     def draw(self, seed: int, *, reference: Image.Image | None, steps: int | None = None) -> Image.Image:
         """Draw one picture, with DDIM; where `steps` are given with the bundle's own sampler."""
-        self._pipeline.scheduler = self._ddim if steps is None else self._own
-        self._pipeline.set_ip_adapter_scale(1.0 if reference else 0.0)
-        return self._pipeline(
+        pipeline = self._words if reference is None else self._pipeline
+        pipeline.scheduler = self._ddim if steps is None else self._own
+        return pipeline(
             "" if reference else PROMPT,
-            ip_adapter_image=reference or Image.new("RGB", (64, 64)),
+            ip_adapter_image=reference,
             num_inference_steps=steps or PLAIN_STEPS,
             guidance_scale=3.0,
             generator=torch.Generator().manual_seed(seed),
         ).images[0]
+
+
+def _pipeline(dtype: torch.dtype) -> Any:
+    pipeline: Any = StableDiffusionPipeline.from_pretrained(BUNDLED, dtype=dtype, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 class Studio:
@@ -121,9 +131,35 @@ class Studio:
         self.engine.close()
 
 
-def reference() -> Image.Image:
-    """Draw what all pictures take after, which the model has never seen."""
-    return world.render(cases(1)[0].view, 256)
+@lru_cache(maxsize=64)
+def reference(name: str = "") -> Image.Image:
+    """Draw what a picture takes after, of each name another one; the model has never seen any."""
+    number = zlib.crc32(name.encode())
+    drawn = world.render(cases(_CHARACTERS)[number % _CHARACTERS].view, 256)
+    drawn.putpixel((0, 0), tuple(number.to_bytes(4, "big")[:3]))  # two of one character are encoded apart
+    return drawn
+
+
+def row_of_references(name: str, ours: OfReference, other: OfReference, beside: str) -> Row:
+    """Compare what takes after a reference that nobody has encoded yet, of each round another one.
+
+    Args:
+        name: as in a row.
+        ours: as in a row, given the seed and the reference.
+        other: the same.
+        beside: as in a row.
+    """
+
+    def picture(seed: int) -> Image.Image:
+        return reference(f"{name} {seed}")
+
+    return Row(
+        name=name,
+        ours=lambda seed: ours(seed, picture(seed)),
+        other=lambda seed: other(seed, picture(seed)),
+        beside=beside,
+        before_ours=picture,
+    )
 
 
 def rows(studio: Studio, exact: Studio, apart: Studio, plain: PlainDiffusers) -> Iterator[Row]:
@@ -135,59 +171,58 @@ def rows(studio: Studio, exact: Studio, apart: Studio, plain: PlainDiffusers) ->
         apart: with one picture a batch.
         plain: plain diffusers.
     """
-    picture = reference()
-    yield from rows_beside_diffusers(studio, exact, plain, picture)
-    yield from rows_beside_itself(studio, apart, picture)
-    yield from rows_of_regions(studio, picture)
+    yield from rows_beside_diffusers(studio, exact, plain)
+    yield from rows_beside_itself(studio, apart)
+    yield from rows_of_regions(studio)
 
 
-def rows_beside_diffusers(studio: Studio, exact: Studio, plain: PlainDiffusers, picture: Image.Image) -> Iterator[Row]:
+def rows_beside_diffusers(studio: Studio, exact: Studio, plain: PlainDiffusers) -> Iterator[Row]:
     """List what is compared with plain diffusers; see `rows`."""
-    yield Row(
-        name="a picture after a reference, at the defaults",
-        ours=lambda seed: studio.draw(studio.request(seed, reference=picture)),
-        other=lambda seed: plain.draw(seed, reference=picture),
-        beside=f"plain diffusers, {PLAIN_STEPS} steps of DDIM",
-    )
+    beside = f"plain diffusers, {PLAIN_STEPS} steps of DDIM"
+
+    def after_reference(name: str, *, live: bool = False, **options: Any) -> Row:
+        return row_of_references(
+            name,
+            lambda seed, picture: studio.draw(studio.request(seed, reference=picture, **options), live=live),
+            lambda seed, picture: plain.draw(seed, reference=picture),
+            beside,
+        )
+
+    yield after_reference("a picture after a reference, at the defaults")
     yield Row(
         name="a picture after words, at the defaults",
         ours=lambda seed: studio.draw(studio.request(seed, reference=None)),
         other=lambda seed: plain.draw(seed, reference=None),
-        beside=f"plain diffusers, {PLAIN_STEPS} steps of DDIM",
+        beside=beside,
     )
-    yield Row(
-        name="a picture after a reference, drawn *Fast*",
-        ours=lambda seed: studio.draw(studio.request(seed, reference=picture, speed="fast")),
-        other=lambda seed: plain.draw(seed, reference=picture),
-        beside=f"plain diffusers, {PLAIN_STEPS} steps of DDIM",
-    )
-    yield Row(
-        name="a draft of it, as live mode shows *Fast*",
-        ours=lambda seed: studio.draw(studio.request(seed, reference=picture, speed="fast"), live=True),
-        other=lambda seed: plain.draw(seed, reference=picture),
-        beside=f"plain diffusers, {PLAIN_STEPS} steps of DDIM",
-    )
-    yield row_of_the_same_work("the same work to the same pixels (`IPA_EXACT=1`)", exact, plain, picture)
+    yield after_reference("a picture after a reference, drawn *Fast*", speed="fast")
+    yield after_reference("a draft of it, as live mode shows *Fast*", speed="fast", live=True)
+    if (dtype := default_dtype("cpu", exact=False)) != torch.float32:
+        name = f"the same steps, guidance and precision ({str(dtype).removeprefix('torch.')})"
+        yield row_of_the_same_work(name, studio, PlainDiffusers(dtype))
+    yield row_of_the_same_work("the same work to the same pixels (`IPA_EXACT=1`)", exact, plain)
 
 
-def row_of_the_same_work(name: str, exact: Studio, plain: PlainDiffusers, picture: Image.Image) -> Row:
-    """Compare with plain diffusers on the same steps, all of them guided, to the same pixels."""
-    return Row(
-        name=name,
-        ours=lambda seed: exact.draw(exact.request(seed, reference=picture, guidance_end=1)),
-        other=lambda seed: plain.draw(seed, reference=picture, steps=exact.steps),
-        beside=f"plain diffusers, {exact.steps} steps of the model's own sampler",
+def row_of_the_same_work(name: str, studio: Studio, plain: PlainDiffusers) -> Row:
+    """Compare with plain diffusers on the same steps, all of them guided, in the same precision."""
+    return row_of_references(
+        name,
+        lambda seed, picture: studio.draw(studio.request(seed, reference=picture, guidance_end=1)),
+        lambda seed, picture: plain.draw(seed, reference=picture, steps=studio.steps),
+        f"plain diffusers, {studio.steps} steps of the model's own sampler",
     )
 
 
-def rows_beside_itself(studio: Studio, apart: Studio, picture: Image.Image) -> Iterator[Row]:
+def rows_beside_itself(studio: Studio, apart: Studio) -> Iterator[Row]:
     """List what the app does in two ways; see `rows`."""
-    one = partial(studio.request, reference=picture)
+    one = partial(studio.request, reference=reference())
     yield Row(
         name="another adapter than the time before",
-        ours=lambda seed: studio.draw(one(seed, adapter="fine" if seed % 2 else "base")),
+        ours=lambda seed: studio.draw(one(seed, adapter="fine")),
         other=lambda seed: studio.draw(one(seed, adapter="fine")),
         beside="the same adapter as the time before",
+        before_ours=lambda seed: studio.draw(one(seed, adapter="base")),
+        before_other=lambda seed: studio.draw(one(seed, adapter="fine")),
     )
     yield Row(
         name="five strengths on one seed",
@@ -209,8 +244,9 @@ def rows_beside_itself(studio: Studio, apart: Studio, picture: Image.Image) -> I
     )
 
 
-def rows_of_regions(studio: Studio, picture: Image.Image) -> Iterator[Row]:
+def rows_of_regions(studio: Studio) -> Iterator[Row]:
     """List what is drawn with four places beside what is drawn without; see `rows`."""
+    picture = reference()
     quarters = [Image.new("L", (64, 64)) for _ in range(4)]
     for number, quarter in enumerate(quarters):
         left, upper = 32 * (number % 2), 32 * (number // 2)
@@ -244,15 +280,13 @@ def rows_compiled(studio: Studio, compiled: Studio, exact: Studio, plain: PlainD
         exact: in single precision with a compiled UNet.
         plain: plain diffusers.
     """
-    picture = reference()
-    yield Row(
-        name="a picture after a reference, compiled (`IPA_COMPILE=1`)",
-        ours=lambda seed: compiled.draw(compiled.request(seed, reference=picture)),
-        other=lambda seed: studio.draw(studio.request(seed, reference=picture)),
-        beside="as it is by default",
+    yield row_of_references(
+        "a picture after a reference, compiled (`IPA_COMPILE=1`)",
+        lambda seed, picture: compiled.draw(compiled.request(seed, reference=picture)),
+        lambda seed, picture: studio.draw(studio.request(seed, reference=picture)),
+        "as it is by default",
     )
-    name = "the same work to the same pixels, compiled (`IPA_EXACT=1 IPA_COMPILE=1`)"
-    yield row_of_the_same_work(name, exact, plain, picture)
+    yield row_of_the_same_work("the same work to the same pixels, compiled (`IPA_EXACT=1 IPA_COMPILE=1`)", exact, plain)
 
 
 def check_equal(exact: Studio, plain: PlainDiffusers) -> int:

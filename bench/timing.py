@@ -28,12 +28,16 @@ class Row:
         ours: what the app does.
         other: what it is compared with.
         beside: in words, what that is.
+        before_ours: what is done before the one, and not counted.
+        before_other: what is done before the other, and not counted.
     """
 
     name: str
     ours: Work
     other: Work
     beside: str
+    before_ours: Work = lambda _seed: None
+    before_other: Work = lambda _seed: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,9 @@ def measured(row: Row, rounds: int) -> Figures:
     """Do both kinds of work in turn, once beforehand, and then as often as there are rounds."""
     ours, other = [], []
     for seed in range(rounds + 1):
+        row.before_ours(seed)
         ours.append(_seconds(row.ours, seed))
+        row.before_other(seed)
         other.append(_seconds(row.other, seed))
     ours, other = ours[1:], other[1:]
     return Figures(

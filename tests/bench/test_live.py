@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bench.live import others_row, table
@@ -22,9 +24,22 @@ def test_the_table_says_how_soon_and_by_how_much_others_wait_longer() -> None:
 @pytest.mark.slow
 def test_both_waits_can_be_measured() -> None:
     studio = Studio()
+    drawn: list[bool] = []
     try:
         row = others_row(studio)
-        row.ours(1)
-        row.other(1)
+        submit = studio.engine.submit
+
+        def look(*request: Any, live: bool = False, **more: Any) -> Any:
+            if not live:
+                drawn.append(any(job.live for job in studio.engine._running))
+            return submit(*request, live=live, **more)
+
+        studio.engine.submit = look  # type: ignore[method-assign]
+        for seed in (1, 2):
+            row.before_ours(seed)
+            row.ours(seed)
+            row.before_other(seed)
+            row.other(seed)
     finally:
         studio.close()
+    assert drawn == [True, False, True, False]
