@@ -7,13 +7,15 @@
     python -m bench.quality --lora FILE --steps 4 --guidance 1
     python -m bench.quality --amounts
     python -m bench.quality --looks
+    python -m bench.quality --beside FILE FILE ...
 
 The judge comes with the project (`bench/judge`) and is first tried on drawings: one that cannot read those counts
 nothing. Every picture is drawn through the app's own engine, on fixed seeds. Printed is the share of attributes, or of
 joints, that the judge reads in the pictures as they were asked for, with a 95 % interval, and beside it that of the
 mouths alone, the hardest; the last lines are what it reads in the drawings themselves, which no model can beat, and
 what it would read in a drawing of somebody else. `--looks` draws many pictures from words instead and says how far
-they are from drawings, whatever they show.
+they are from drawings, whatever they show. `--beside` counts nothing: it prints by how much runs that `--json` has
+written differ, picture by picture.
 """
 
 from __future__ import annotations
@@ -59,6 +61,7 @@ from bench.judging import (
     score,
 )
 from bench.looks import Drawings
+from bench.paired import beside, read_runs
 from bench.timing import write_json
 from bench.variants import sampled_by, with_lora
 from ipa_app.adapter.kinds import USUAL_NAMES
@@ -107,8 +110,9 @@ def pictures_of(engine: Engine, row: Row, tried: Sequence[Case], *, is_live: boo
 
 def figures_of(name: str, looks: Sequence[Look], measure: Measure) -> Figures:
     """One line of the table, with the share of every single attribute."""
-    values = interval([score(seen, measure) for seen in looks])
-    figures = {"row": name, "measure": measure.name, "unit": measure.unit, **values}
+    scores = [score(seen, measure) for seen in looks]
+    figures = {"row": name, "measure": measure.name, "unit": measure.unit, **interval(scores)}
+    figures["scores"] = [round(each, 4) for each in scores]
     if measure.attributes:
         single = [attributes_right(seen, measure) for seen in looks]
         figures["attributes"] = {key: round(sum(one[key] for one in single) / len(single), 3) for key in single[0]}
@@ -167,6 +171,9 @@ def main() -> None:
     """Print the table; write it and the contact sheet where asked."""
     parser = _parser()
     arguments = parser.parse_args()
+    if arguments.beside:
+        print(beside(read_runs(arguments.beside)))
+        return
     torch.set_num_threads(thread_count())  # as in the app
     judge = load_judge(arguments.judge)
     try:
@@ -274,6 +281,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--base-adapter", type=Path, help="in place of the model's own")
     parser.add_argument("--judge", type=Path, default=JUDGE, help="folder of another judge")
     parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument(
+        "--beside", type=Path, nargs="+", metavar="JSON", help="count nothing, compare what was written"
+    )
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first subjects here (PNG)")
     return parser
 

@@ -1,0 +1,61 @@
+"""Counts of several runs of `bench.quality` beside each other.
+
+All runs ask the same of the same characters with the same seeds, so that what counts is by how much each picture is
+better or worse than the same one of the first run, and not by how much the characters differ among themselves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.judging import interval
+
+Lines = Sequence[Mapping[str, Any]]
+"""What `--json` has written."""
+
+
+def read_runs(files: Sequence[Path]) -> dict[str, Lines]:
+    """Read what `--json` has written, by the names of the files as people read them."""
+    return {file.stem.replace("-", " "): json.loads(file.read_text("utf-8")) for file in files}
+
+
+def difference(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float]:
+    """Return by how much one line's scores are above another's, picture by picture, with its 95 % interval.
+
+    Raises:
+        ValueError: they are of unlike many characters.
+    """
+    return interval([b - a for a, b in zip(first["scores"], other["scores"], strict=True)])
+
+
+def beside(runs: Mapping[str, Lines]) -> str:
+    """Lay out as a table of Markdown what the first run and another have in common: shares, and how they differ."""
+    (_, first), *others = runs.items()
+    heads = [f"| The share that is right | {' | '.join(runs)} |", f"|---|{'---|' * len(runs)}"]
+    lines = [(line, [_same(line, run) for _, run in others]) for line in first if line["unit"] == "share"]
+    return "\n".join([*heads, *(_line(line, found) for line, found in lines if any(found))])
+
+
+def _line(line: Mapping[str, Any], found: Sequence[Mapping[str, Any] | None]) -> str:
+    cells = [_share(line), *("" if other is None else f"{_share(other)} ({_apart(line, other)})" for other in found)]
+    return f"| {line['row']}: {line['measure']} | {' | '.join(cells)} |"
+
+
+def _same(line: Mapping[str, Any], run: Lines) -> Mapping[str, Any] | None:
+    """Find a line in another run, where its name may say more: how it was drawn there."""
+    alike = (
+        each for each in run if each["measure"] == line["measure"] and f"{each['row']}, ".startswith(f"{line['row']}, ")
+    )
+    return next(alike, None)
+
+
+def _share(line: Mapping[str, Any]) -> str:
+    return f"{100 * line['mean']:.1f} %"
+
+
+def _apart(line: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    apart = difference(line, other)
+    return f"{100 * apart['mean']:+.1f} ± {100 * apart['plus_minus']:.1f}"

@@ -1,0 +1,41 @@
+"""Counts of several runs beside each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.paired import beside, difference, read_runs
+
+
+def line(row: str, scores: list[float], **more: Any) -> dict[str, Any]:
+    shared = {"row": row, "measure": "subject", "unit": "share", "mean": sum(scores) / len(scores)}
+    return {**shared, "scores": scores, **more}
+
+
+def test_what_counts_is_by_how_much_each_picture_differs() -> None:
+    first, other = line("mix", [0.2, 0.9, 0.4]), line("mix, fast", [0.1, 0.8, 0.3])
+    apart = difference(first, other)
+    assert apart["mean"] == pytest.approx(-0.1)
+    assert apart["plus_minus"] == 0, "characters differ more among themselves than the two runs do"
+
+
+def test_runs_of_unlike_many_characters_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        difference(line("mix", [0.2, 0.9]), line("mix", [0.2]))
+
+
+def test_the_table_has_what_the_first_run_shares_with_any_other(tmp_path: Path) -> None:
+    best = [line("mix, scale 1", [1.0, 0.5]), line("mix, scale 10", [1.0]), line("rim", [3.0], unit="levels")]
+    fast = [line("mix, scale 1, fast", [1.0, 0.0]), line("rim, fast", [2.0], unit="levels")]
+    for name, run in {"best": best, "as-fast": fast}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(run), encoding="utf-8")
+    table = beside(read_runs([tmp_path / "best.json", tmp_path / "as-fast.json"])).splitlines()
+    assert table == [
+        "| The share that is right | best | as fast |",
+        "|---|---|---|",
+        "| mix, scale 1: subject | 75.0 % | 50.0 % (-25.0 ± 49.0) |",
+    ]
