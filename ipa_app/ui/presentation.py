@@ -1,8 +1,9 @@
 """Showing the app to others: large pictures and few controls, and a start screen that comes back by itself.
 
-The page is in this mode where its address ends in `#presentation`; `#presentation=60` waits 60 seconds, not 20, until
-the start screen comes back. It ends where that is taken out of the address. Nothing that is made meanwhile gets into the library, nothing of earlier visits is shown,
-and what one visitor brought and made is deleted before the next one comes.
+The page is in this mode where its address ends in `#presentation`, and until that is taken out of it;
+`#presentation=60` waits 60 seconds, not 20, until the start screen comes back. Nothing that is made meanwhile gets into
+the library, nothing of earlier visits is shown, and what one visitor brought and made is deleted before the next one
+comes.
 """
 
 from __future__ import annotations

@@ -256,7 +256,9 @@ def test_a_file_of_the_wrong_type_is_refused_in_chinese(open_page: Any, tmp_path
     page = open_page(locale="zh-CN")
     page.click("#restore-panel > button")
     page.set_input_files("#restore-file input[type=file]", str(tmp_path / "notes.txt"))
-    page.wait_for_function("document.querySelector('.toast-message-text')?.innerText.startsWith('文件类型不对：notes.txt。')")
+    page.wait_for_function(
+        "document.querySelector('.toast-message-text')?.innerText.startsWith('文件类型不对：notes.txt。')"
+    )
 
 
 def test_each_time_that_pictures_are_made_they_are_named_in_chinese(open_page: Any) -> None:
