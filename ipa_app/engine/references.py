@@ -52,20 +52,20 @@ class Reference:
     )
     view: SquareMode = option(
         "crop",
-        label="How it fits the square that the model sees",
-        shown=("Cut a square out", "All of it, with bars", "All of it, squeezed", "All of it, in several squares"),
+        label="How it becomes a square",
+        shown=("Cut one out", "Add bars", "Squeeze it", "Use several"),
         doc="how the picture becomes the square that the model looks at: crop, pad, stretch or tiles (several)",
     )
     centre_x: float = option(
         0.5,
-        label="Where to cut: left (0) to right (1)",
+        label="Cut: left (0), right (1)",
         step=0.01,
         between=(0, 1),
         doc="where the crop's middle should be, {least:g} (left) to {most:g} (right)",
     )
     centre_y: float = option(
         0.5,
-        label="Where to cut: top (0) to bottom (1)",
+        label="Cut: top (0), bottom (1)",
         step=0.01,
         between=(0, 1),
         doc="where the crop's middle should be, {least:g} (top) to {most:g} (bottom)",
@@ -106,7 +106,7 @@ class Reference:
     start: float = option(
         0.0,
         title="The beginning of the reference's strength",
-        label="Has an effect from (0: the first step)",
+        label="Works from (0: first step)",
         step=0.05,
         between=(0, 1),
         api="reference_start",
@@ -115,7 +115,7 @@ class Reference:
     end: float = option(
         1.0,
         title="The end of the reference's strength",
-        label="Has an effect to (1: the last step)",
+        label="Works to (1: last step)",
         step=0.05,
         between=(0, 1),
         api="reference_end",

@@ -178,7 +178,7 @@ class GenerateRequest(TaskOptions):
     guidance_start: float = option(
         0.0,
         title="The beginning of the guidance",
-        label="Guidance from (0: the first step)",
+        label="Guidance from (0: first step)",
         step=0.05,
         between=(0, 1),
         doc="when guidance begins, as a share of the steps, {least:g} to {most:g}",
@@ -186,7 +186,7 @@ class GenerateRequest(TaskOptions):
     guidance_end: float = option(
         0,
         title="The end of the guidance",
-        label="Guidance to (1: the last step)",
+        label="Guidance to (1: last step)",
         help="Ending earlier is faster. 0: as the model does it by itself.",
         step=0.05,
         between=(0.05, 1),
