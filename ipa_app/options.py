@@ -5,7 +5,7 @@ declaration:
 
     @dataclass(frozen=True, kw_only=True)
     class Request:
-        scale: float = option(1.0, title="The scale", between=(0, 1.5))
+        seed: int = option(-1, title="The seed", between=(-1, 99))
 
         def __post_init__(self) -> None:
             check_options(self)
@@ -35,7 +35,7 @@ class Option:
     """A declaration.
 
     Attributes:
-        title: what it is called in sentences, such as "The scale"; by default its name.
+        title: what it is called in sentences, such as "The seed"; by default its label in quotation marks, or its name.
         doc: what it means, in a line for programmers; may name its own bounds as in "{least:g} to {most:g}". What has
             none is not offered to programs.
         between: the smallest and the largest number allowed; the latter may be infinite, and is no number then.
@@ -138,7 +138,7 @@ def options(cls: type) -> Mapping[str, Option]:
                 name=name,
                 type=hints[name],
                 declared_in=_declaring(cls, name),
-                title=option.title or name,
+                title=option.title or (f"“{option.label}”" if option.label else name),
                 api=option.api or name,
             )
             for name, option in declared.items()

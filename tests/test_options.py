@@ -42,6 +42,15 @@ def test_options_are_listed_with_what_their_fields_say() -> None:
     ]
 
 
+def test_what_has_no_title_is_called_as_people_see_it() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Pie:
+        crust: int = option(1, label="How thick", between=(1, 3))
+        pan: int = option(1)
+
+    assert [each.called for each in options(Pie).values()] == ["“How thick”", "pan"]
+
+
 @pytest.mark.parametrize(
     ("values", "told", "field"),
     [

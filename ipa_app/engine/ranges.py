@@ -14,7 +14,7 @@ def range_start(what: str) -> Any:
     return option(
         0.0,
         title=f"The beginning of the {what}'s strength",
-        label="From (0: the beginning)",
+        label="From (0: first step)",
         step=0.05,
         between=(0, 1),
         doc=f"when the {what} begins to count, as a share of the steps, {{least:g}} to {{most:g}}",
@@ -26,7 +26,7 @@ def range_end(what: str, *, after: str) -> Any:
     return option(
         1.0,
         title=f"The end of the {what}'s strength",
-        label="To (1: the end)",
+        label="To (1: last step)",
         step=0.05,
         between=(0, 1),
         doc=f"when it ceases to count; later than {after}",

@@ -52,30 +52,26 @@ class Reference:
     )
     view: SquareMode = option(
         "crop",
-        title="The reference's view",
-        label="The model only sees a square",
-        shown=("Cut one out", "Show all, with bars", "Squeeze", "Several squares"),
+        label="How it becomes a square",
+        shown=("Cut one out", "Add bars", "Squeeze it", "Use several"),
         doc="how the picture becomes the square that the model looks at: crop, pad, stretch or tiles (several)",
     )
     centre_x: float = option(
         0.5,
-        title="The crop's centre across",
-        label="Cut further left (0) or right (1)",
+        label="Cut: left (0), right (1)",
         step=0.01,
         between=(0, 1),
         doc="where the crop's middle should be, {least:g} (left) to {most:g} (right)",
     )
     centre_y: float = option(
         0.5,
-        title="The crop's centre down",
-        label="Cut further up (0) or down (1)",
+        label="Cut: top (0), bottom (1)",
         step=0.01,
         between=(0, 1),
         doc="where the crop's middle should be, {least:g} (top) to {most:g} (bottom)",
     )
     region: RegionName = option(
         "everywhere",
-        title="The reference's region",
         label="Where in the new picture it counts",
         help="Two pictures can have a half each, or the places that you paint. Pictures for the same place share it.",
         shown=("Everywhere", "Left half", "Right half", "Upper half", "Lower half", "Where I paint"),
@@ -92,7 +88,6 @@ class Reference:
     )
     region_softness: float = option(
         0,
-        title="The softness of the region's edge",
         label="Softness of the place's edge",
         help="0: as hard as it is painted. In percent of the picture's longer side.",
         step=0.5,
@@ -102,7 +97,6 @@ class Reference:
     )
     region_prompt: str = option(
         "",
-        title="The prompt of the reference's region",
         label="Words for its place",
         help="What is to be drawn there, in place of the words for the whole picture. Without any, those count.",
         longest=LONGEST_PROMPT,
@@ -112,7 +106,7 @@ class Reference:
     start: float = option(
         0.0,
         title="The beginning of the reference's strength",
-        label="Counts from (0: the beginning)",
+        label="Works from (0: first step)",
         step=0.05,
         between=(0, 1),
         api="reference_start",
@@ -121,7 +115,7 @@ class Reference:
     end: float = option(
         1.0,
         title="The end of the reference's strength",
-        label="Counts to (1: the end)",
+        label="Works to (1: last step)",
         step=0.05,
         between=(0, 1),
         api="reference_end",

@@ -87,7 +87,7 @@ class GenerateRequest(TaskOptions):
     """
 
     task: str = option(title="The task", among=tuple(TASKS))
-    prompt: str = option("", title="The prompt", longest=LONGEST_PROMPT, doc="words")
+    prompt: str = option("", title="“Words”", longest=LONGEST_PROMPT, doc="words")
     references: tuple[Reference, ...] = ()
     adapter: str = option(
         "base",
@@ -97,7 +97,6 @@ class GenerateRequest(TaskOptions):
     )
     scale: float = option(
         1.0,
-        title="The scale",
         label="Strength of the picture",
         help="0: the picture is ignored. 1: it is followed closely. Above 1: it is exaggerated.",
         step=0.05,
@@ -106,14 +105,12 @@ class GenerateRequest(TaskOptions):
     )
     negative_prompt: str = option(
         "",
-        title="The negative prompt",
         label="Not in the picture",
         longest=LONGEST_PROMPT,
         doc="words for what should not be there",
     )
     count: int = option(
         1,
-        title="The count",
         label="How many pictures",
         step=1,
         initial=4,
@@ -162,8 +159,7 @@ class GenerateRequest(TaskOptions):
     )
     part: PartName = option(
         "all",
-        title="What of the picture counts",
-        label="What of it counts",
+        label="What to use of the picture",
         help=(
             "Style: colours, material and mood. Layout: what is where, and how large. With one of them alone, "
             "your words say what is drawn."
@@ -182,7 +178,7 @@ class GenerateRequest(TaskOptions):
     guidance_start: float = option(
         0.0,
         title="The beginning of the guidance",
-        label="Guidance from (0: the beginning)",
+        label="Guidance from (0: first step)",
         step=0.05,
         between=(0, 1),
         doc="when guidance begins, as a share of the steps, {least:g} to {most:g}",
@@ -190,8 +186,8 @@ class GenerateRequest(TaskOptions):
     guidance_end: float = option(
         0,
         title="The end of the guidance",
-        label="Guidance to (1: the end)",
-        help="Steps without guidance take half as long. 0: the model's own part of the steps.",
+        label="Guidance to (1: last step)",
+        help="Ending earlier is faster. 0: as the model does it by itself.",
         step=0.05,
         between=(0.05, 1),
         or_zero=True,

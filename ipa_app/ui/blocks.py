@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio.from_thread
@@ -30,6 +31,7 @@ from ipa_app.ui.tools import CALL_HEADER, ToolCalls
 from ipa_app.ui.uploads import addresses, check_files, check_room, input_name
 
 _SCHEMAS = ("api_info_as_input", "api_info_as_output")
+_HEAD = f"<script>{{{Path(__file__).with_name('storage.js').read_text(encoding='utf-8')}}}</script>"
 _LOOK_EVERY_S = 0.01
 """Gradio itself looks for new calls a thousand times a second: an idle page takes a fiftieth of a core."""
 _TELL_EVERY_S = 0.1
@@ -63,7 +65,8 @@ class StudioBlocks(gr.Blocks):
         }
         given = app_kwargs or {}
         ours |= given | {"routes": [assets_route(), *given.get("routes", ())]}
-        launched = super().launch(*args, app_kwargs=ours, **{"state_session_capacity": MOST_SESSIONS, **kwargs})
+        usual = {"state_session_capacity": MOST_SESSIONS, "head": _HEAD}
+        launched = super().launch(*args, app_kwargs=ours, **{**usual, **kwargs})
         Sessions.take_over(self.app, self)
         if self.mcp_server_obj is not None:
             self._tool_calls = ToolCalls(self.mcp_server_obj, self.endpoints)

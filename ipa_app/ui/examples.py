@@ -1,7 +1,7 @@
 """The example pictures on the page, read from a folder; an empty folder just means no examples.
 
 `examples.json` is a list of objects. "file" (the reference picture) and "tab" (the task's name) are needed;
-"prompt", "adapter", "scale", "seed" and "caption" are optional, and so are "image" and "mask" (inpainting) and
+"prompt", "adapter", "scale" and "seed" are optional, and so are "image" and "mask" (inpainting) and
 "pose" (the name of a preset).
 """
 
@@ -30,7 +30,6 @@ class Example:
     adapter: str = "base"
     scale: float = 1.0
     seed: int = -1
-    caption: str = ""
     image: Path | None = None
     mask: Path | None = None
     pose: str | None = None

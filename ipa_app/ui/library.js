@@ -1,18 +1,37 @@
-// Gradio runs this file as the body of a function of `element`, `trigger` and `watch`: `element` holds the pictures of
-// the library. A press on one asks for it with "select", a press on its heart says so with "like". What is ticked stays
-// ticked when the same pictures are laid out anew.
+// Gradio runs this file as the body of a function of `element`, `props`, `trigger` and `watch`: `element` holds the
+// pictures of the library and what is said of those that are ticked. A press on one asks for it with "select", a press
+// on its heart says so with "like". What is ticked stays ticked where other pictures are shown, and when the same ones
+// are laid out anew.
 
 const itemOf = (node) => node.closest("li[data-name]");
 const boxes = () => [...element.querySelectorAll("input[type=checkbox]")];
-let ticked = new Set();
+const ticked = (window.ipaTicked = new Set()); // for library.py, in the order of ticking
 
-const remember = () => {
-  ticked = new Set(boxes().filter((box) => box.checked).map((box) => itemOf(box).dataset.name));
-};
+function show() {
+  for (const box of boxes()) box.checked = ticked.has(itemOf(box).dataset.name);
+  const number = ticked.size;
+  const said = element.querySelector(".ipa-ticked > span");
+  said.dataset.message = JSON.stringify([{ key: "library.ticked", values: { number } }]);
+  said.textContent = props.ticked.replace("{number}", number);
+  said.parentElement.toggleAttribute("data-none", !number);
+}
 
-element.addEventListener("change", remember);
+element.addEventListener("change", ({ target }) => {
+  const { name } = itemOf(target).dataset;
+  if (target.checked) ticked.add(name);
+  else ticked.delete(name);
+  show();
+});
+
+function untickAll() {
+  ticked.clear();
+  show();
+}
+
+window.addEventListener("ipa-untick", untickAll);
 
 element.addEventListener("click", ({ target }) => {
+  if (target.closest(".ipa-ticked button")) untickAll();
   const item = itemOf(target);
   if (!item) return;
   const { name } = item.dataset;
@@ -24,7 +43,5 @@ element.addEventListener("click", ({ target }) => {
   trigger("like", { name, liked });
 });
 
-watch("value", () => {
-  for (const box of boxes()) box.checked = ticked.has(itemOf(box).dataset.name);
-  remember();
-});
+watch("value", show);
+show();

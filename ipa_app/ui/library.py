@@ -19,7 +19,7 @@ from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError
 from ipa_app.library.index import Entry, Search
 from ipa_app.library.pictures import Page, Pictures
-from ipa_app.messages import Message
+from ipa_app.messages import Message, english
 from ipa_app.ui.adapters import adapter_title
 from ipa_app.ui.controls import AT_ONCE, CHECKED, Update
 from ipa_app.ui.failures import explained, is_disk_full
@@ -38,10 +38,8 @@ ON_A_PAGE = 32
 _READING_S = 0.4
 """How long files are looked into, that nobody has looked into yet, before the page is answered."""
 _SCRIPT = Path(__file__).with_name("library.js")
-_TICKED = """(_, ...others) => {
-    const boxes = document.querySelectorAll("#library-pictures input:checked");
-    return [[...boxes].map((box) => box.closest("li").dataset.name), ...others];
-}"""
+_TICKED = "(_, ...others) => [[...window.ipaTicked], ...others]"
+_UNTICK = "() => { window.dispatchEvent(new Event('ipa-untick')); }"
 _FILTERS = ("task", "model", "adapter")
 
 
@@ -94,9 +92,7 @@ def library_tab() -> LibraryPanel:
         with gr.Row(elem_classes="ipa-extras"):
             actions = {name: _button(name) for name in ("show", "use", "delete")}
             undo = _button("undo", visible=False)
-        pictures = gr.HTML(
-            "", js_on_load=_SCRIPT.read_text(encoding="utf-8"), padding=False, elem_id="library-pictures"
-        )
+        pictures = _pictures()
         with gr.Row(elem_classes="ipa-extras"):
             pages = {name: _button(name, interactive=False) for name in ("newer", "older")}
         return LibraryPanel(
@@ -112,6 +108,18 @@ def library_tab() -> LibraryPanel:
             offset=gr.State(0),
             deletions=gr.State([]),
         )
+
+
+def _pictures() -> gr.HTML:
+    untick = f'<button type="button">{said(Message("page.library.untick"))}</button>'
+    return gr.HTML(
+        "",
+        html_template=f'<p class="ipa-ticked" data-none><span role="status"></span> {untick}</p>${{value}}',
+        js_on_load=_SCRIPT.read_text(encoding="utf-8"),
+        padding=False,
+        elem_id="library-pictures",
+        ticked=english().sentences["library.ticked"],
+    )
 
 
 def _filter(name: str) -> gr.Radio:
@@ -150,7 +158,8 @@ def connect_library(parts: Parts, *, studio: Studio) -> None:
     on(panel.older.click, view.older)
     on(panel.undo.click, view.undo, panel.deletions)
     deleting = [panel.ticked, panel.deletions, *inputs]
-    panel.delete.click(view.delete, deleting, panel.outputs, js=_TICKED, preprocess=False, **CHECKED)
+    deleted = panel.delete.click(view.delete, deleting, panel.outputs, js=_TICKED, preprocess=False, **CHECKED)
+    deleted.success(None, js=_UNTICK, **AT_ONCE)
     panel.pictures.like(view.like, None, None, trigger_mode="multiple", **CHECKED)
     _connect_results(parts, panel, view=view)
 

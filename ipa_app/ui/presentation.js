@@ -1,5 +1,6 @@
 // Gradio runs this file as the body of a function of `element`, `props` and `trigger`: `element` holds the button and
-// the start screen. The mode is in the page's address, so that a page that is loaded anew is in it again.
+// the start screen. The mode is in the page's address, so that a page that is loaded anew is in it again. The button
+// leads into it and not out: visitors would come upon earlier pictures of whoever shows the app.
 
 const MODE = "#presentation";
 // All that the page keeps in the browser begins so.
@@ -11,22 +12,22 @@ const isOn = name === MODE;
 const idle = 1000 * (Number(seconds) || props.idle_s);
 
 element.querySelector("button").addEventListener("click", () => {
-  history.replaceState(null, "", isOn ? location.pathname + location.search : MODE);
+  history.replaceState(null, "", MODE);
   location.reload();
 });
 window.addEventListener("hashchange", () => {
-  if ((location.hash.split("=")[0] === MODE) !== isOn) location.reload();
+  if (isOn || location.hash.split("=")[0] === MODE) location.reload();
 });
 
 const isBusy = () => document.querySelector("#status .ipa-busy") !== null;
 
 // The next one finds nothing of the one before: what was set goes with the page, what was kept is deleted.
 function beginAnew() {
+  // Whatever keeps the server from answering, and whatever goes wrong here.
+  setTimeout(() => location.reload(), 5000);
+  trigger("apply");
   sessionStorage.clear();
   Object.keys(localStorage).filter((key) => key.startsWith(STORED)).forEach((key) => localStorage.removeItem(key));
-  trigger("apply");
-  // Whatever keeps the server from answering.
-  setTimeout(() => location.reload(), 5000);
 }
 
 if (isOn) {

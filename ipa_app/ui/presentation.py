@@ -1,8 +1,9 @@
 """Showing the app to others: large pictures and few controls, and a start screen that comes back by itself.
 
-The page is in this mode where its address ends in `#presentation`; `#presentation=60` waits 60 seconds, not 20, until
-the start screen comes back. Nothing that is made meanwhile gets into the library, nothing of earlier visits is shown,
-and what one visitor brought and made is deleted before the next one comes.
+The page is in this mode where its address ends in `#presentation`, and until that is taken out of it;
+`#presentation=60` waits 60 seconds, not 20, until the start screen comes back. Nothing that is made meanwhile gets into
+the library, nothing of earlier visits is shown, and what one visitor brought and made is deleted before the next one
+comes.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def presentation_panel(examples: Sequence[Example]) -> PresentationPanel:
         value="",
         html_template=(
             f'<button type="button" class="ipa-round ipa-present"{attribute("aria-label", name)}'
-            f"{attribute('title', name)}>▶</button>"
+            f"{attribute('title', Message('page.presentation.help'))}>▶</button>"
             f'<dialog class="ipa-start"{attribute("aria-label", Message("page.title"))}><form method="dialog">'
             f"<h2>{Message('page.title')}</h2>{said(Message('page.tagline'), tag='p')}<div>{shown}</div>"
             f"<button autofocus>{said(Message('page.presentation.begin'))}</button></form></dialog>"

@@ -23,11 +23,17 @@ def status_line(*messages: str, kind: str = "idle", fraction: float | None = Non
     """
     bar = ""
     if kind == "busy":
-        known = fraction is not None
-        width = f"{100 * min(max(fraction or 0.0, 0.0), 1.0):.0f}%"
-        style = f' style="width:{width}"' if known else ""
-        bar = f'<div class="ipa-bar{"" if known else " ipa-bar-unknown"}"><span{style}></span></div>'
+        bar = _bar(fraction)
     return f'<div class="ipa-status ipa-{kind}" role="status">{said(*messages)}{bar}</div>'
+
+
+def _bar(fraction: float | None) -> str:
+    label = attribute("aria-label", Message("progress.bar"))
+    if fraction is None:
+        return f'<div class="ipa-bar ipa-bar-unknown" role="progressbar"{label}><span></span></div>'
+    percent = f"{100 * min(max(fraction, 0.0), 1.0):.0f}"
+    bar = f'<div class="ipa-bar" role="progressbar" aria-valuenow="{percent}"{label}>'
+    return f'{bar}<span style="width:{percent}%"></span></div>'
 
 
 def progress_line(progress: Progress) -> str:

@@ -75,6 +75,8 @@ def build_theme() -> gr.themes.Base:
         block_info_text_color_dark="*neutral_400",
         input_background_fill="*neutral_50",
         input_background_fill_dark="*neutral_800",
+        input_placeholder_color="*neutral_600",
+        input_placeholder_color_dark="*neutral_400",
         input_border_color="*neutral_200",
         input_border_color_dark="*neutral_700",
         input_border_width="1px",

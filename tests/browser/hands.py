@@ -75,6 +75,13 @@ def watch(page: Any) -> None:
         page.on(end, lambda request: waiting.discard(request))
 
 
+def keep_nothing(page: Any) -> None:
+    """Let a page's browser keep nothing, as some are told to: whoever asks for what it keeps is told off."""
+    denied = "configurable: true, get() { throw new DOMException('Access is denied.', 'SecurityError'); }"
+    for store in ("localStorage", "sessionStorage"):
+        page.add_init_script(f"Object.defineProperty(window, '{store}', {{ {denied} }});")
+
+
 def rest(page: Any) -> None:
     """Wait until a page has come to rest: nothing moves, nothing changes, and nothing is still to be answered."""
     page.evaluate(_STILL)

@@ -24,6 +24,28 @@ def violations(page: Any) -> list[str]:
     return [f"{rule['id']}: {node['html'][:200]} {node['failureSummary']}" for rule in found for node in rule["nodes"]]
 
 
+# How far the words in empty boxes stand out from what is behind them, as WCAG counts it.
+CONTRASTS = """() => [...document.querySelectorAll('textarea[placeholder], input[placeholder]')].map((box) => {
+    const light = (colour) => {
+        const parts = colour.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255);
+        const [r, g, b] = parts.map((part) => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+    };
+    const [words, behind] = [getComputedStyle(box, '::placeholder').color, getComputedStyle(box).backgroundColor];
+    return Math.max(light(words) / light(behind), light(behind) / light(words));
+})"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_what_stands_in_empty_boxes_can_be_read(open_page: Any, dark: bool) -> None:
+    page = open_page(dark=dark)
+    page.click("#more-settings > button")
+    rest(page)
+    contrasts = page.evaluate(CONTRASTS)
+    assert contrasts
+    assert min(contrasts) >= 4.5
+
+
 @pytest.mark.parametrize(("dark", "locale"), [(False, "en-US"), (True, "zh-CN")], ids=["light", "dark"])
 def test_no_tab_keeps_anybody_out(open_page: Any, shoot: Any, reference_file: Path, dark: bool, locale: str) -> None:
     page = open_page(dark=dark, locale=locale)

@@ -15,7 +15,18 @@ from ipa_app.engine.tasks import TASKS
 from ipa_app.messages import FOLDER, english, languages
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.ui.examples import Example
-from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, body, enter, open_accordions, press, rest, settle
+from tests.browser.hands import (
+    EDITOR,
+    PATIENCE_MS,
+    RESULTS,
+    body,
+    enter,
+    keep_nothing,
+    open_accordions,
+    press,
+    rest,
+    settle,
+)
 from tests.engine.test_keeping import opened
 from tests.sample_requests import PRESETS, STYLES
 from tests.tiny_models import tiny_fast_way
@@ -69,6 +80,13 @@ def test_the_choice_goes_back_and_forth_and_is_remembered(open_page: Any) -> Non
     assert words.all_inner_texts()[:2] == ["bear", "cat"]
     left = page.inner_text("body")
     assert CHINESE.findall(left.replace("中文", "")) == []
+
+
+def test_where_the_browser_keeps_nothing_the_choice_holds_for_the_visit(open_page: Any) -> None:
+    page = open_page(locale="zh-CN", prepare=keep_nothing)
+    page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('生成')")
+    choose(page, "en")
+    page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('Generate')")
 
 
 # All texts and names of what is on the page and what is chosen on it, but for what visitors type and the words that a
@@ -231,6 +249,16 @@ def test_what_the_engine_says_is_chinese_too(open_page: Any, shoot: Any, referen
         told = page.inner_text(place)
         assert not ENGLISH.search(told), told
     shoot(page, "error")
+
+
+def test_a_file_of_the_wrong_type_is_refused_in_chinese(open_page: Any, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("a cat", encoding="utf-8")
+    page = open_page(locale="zh-CN")
+    page.click("#restore-panel > button")
+    page.set_input_files("#restore-file input[type=file]", str(tmp_path / "notes.txt"))
+    page.wait_for_function(
+        "document.querySelector('.toast-message-text')?.innerText.startsWith('文件类型不对：notes.txt。')"
+    )
 
 
 def test_each_time_that_pictures_are_made_they_are_named_in_chinese(open_page: Any) -> None:

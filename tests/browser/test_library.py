@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ipa_app.library.library import Library
-from tests.browser.hands import press, rest
+from tests.browser.hands import RESULTS, press, rest
 from tests.browser.test_accessibility import violations
 from tests.engine.test_keeping import opened
 from tests.ui.serving import served
@@ -101,6 +101,31 @@ def test_two_are_compared_downloaded_and_taken_as_references(open_page: Any, sho
     assert "Set as reference" in page.inner_text("#library-note")
 
 
+def test_what_is_ticked_stays_ticked_while_others_are_shown(open_page: Any, shoot: Any) -> None:
+    page = open_page(width=360, height=740)
+    open_library(page)
+    everything = page.locator(ITEMS).count()
+    tick(page, "a red frog")
+    for words, left, ticked in (("purple", 1, "a purple cat"), ("hat", 1, "a frog with a hat")):
+        page.locator("#library-words").locator("textarea, input").fill(words)
+        counted(page, left)
+        tick(page, ticked)
+    shoot(page, "found")
+    assert page.inner_text(".ipa-ticked span[role=status]") == "3 ticked"
+    page.click("#library-show")
+    page.wait_for_function("results => document.querySelectorAll(results).length === 3", arg=RESULTS)
+    page.locator("#library-words").locator("textarea, input").fill("")
+    counted(page, everything)
+    assert page.locator(f"{ITEMS} input:checked").count() == 3
+    shoot(page, "all")
+    page.get_by_role("button", name="Untick all").click()
+    assert page.locator(f"{ITEMS} input:checked").count() == 0
+    assert not page.is_visible(".ipa-ticked")
+    page.click("#library-delete")
+    page.wait_for_selector(".toast-body.error")
+    assert page.locator(ITEMS).count() == everything
+
+
 def test_hearts_and_deleting_by_keyboard(open_page: Any, shoot: Any, library_app: tuple[str, Library]) -> None:
     page = open_page(dark=True)
     open_library(page)
@@ -120,6 +145,7 @@ def test_hearts_and_deleting_by_keyboard(open_page: Any, shoot: Any, library_app
     page.focus("#library-delete")
     page.keyboard.press("Enter")
     counted(page, before - 1)
+    page.wait_for_selector(".ipa-ticked", state="hidden")
     shoot(page, "deleted")
     page.focus("#library-undo")
     page.keyboard.press("Enter")

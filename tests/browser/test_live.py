@@ -19,7 +19,7 @@ from ipa_app.messages import Message
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.ui.examples import Example
 from ipa_app.ui.pictures import inline_picture
-from tests.browser.hands import EDITOR, RESULTS, body, enter, load, press, rest
+from tests.browser.hands import EDITOR, RESULTS, body, enter, keep_nothing, load, press, rest
 from tests.browser.test_downloads import choose
 from tests.browser.test_regions import choose_place
 from tests.browser.test_skeleton_editor import joint
@@ -86,6 +86,18 @@ def test_a_model_that_suits_it_begins_with_it_and_what_the_visitor_sets_stays(
     choose(page, "Quick")
     rest(page)
     assert not page.is_checked(SWITCH)
+
+
+def test_it_is_switched_on_and_off_where_the_browser_keeps_nothing(open_page: Any, engine: WatchedEngine) -> None:
+    page = open_page(prepare=keep_nothing)
+    page.click("#more-settings button")
+    choose(page, "Quick")
+    page.wait_for_selector(PICTURE)
+    page.uncheck(SWITCH)
+    page.wait_for_selector("#live-panel", state="hidden")
+    switch_on(page)
+    page.fill("#variation-prompt textarea", "a dog")
+    assert newest(page, engine).prompt == "a dog"
 
 
 def test_it_is_off_until_it_is_switched_on_and_remembered_for_the_visit(open_page: Any, engine: WatchedEngine) -> None:

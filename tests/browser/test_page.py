@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ipa_app.models.catalog import entry_from_folder
 from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, enter, rest, settle
+from tests.browser.test_accessibility import violations
+from tests.browser.test_downloads import choose
+from tests.ui.serving import served
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -149,6 +154,35 @@ def test_it_fits_the_screen_and_the_dark(open_page: Any, shoot: Any, width: int)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for name in ("Variation", "Text + image", "Inpaint", "Pose"):
         assert page.get_by_role("tab", name=name).is_visible(), f"{name} has gone into a menu"
+
+
+@pytest.fixture(scope="module")
+def url_with_a_broken_model(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page with a second model, which is not there; its folder's name has no space to wrap at."""
+    folder = tmp_path_factory.mktemp("models") / "-".join(["a-folder-with-a-long-name"] * 4)
+    with served(tiny_bundle_dir, others=[entry_from_folder(folder, name="broken")]) as url:
+        yield url
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_why_a_model_failed_can_be_read_on_a_small_screen(
+    chromium: Any, shoot: Any, url_with_a_broken_model: str, dark: bool
+) -> None:
+    size = {"width": 360, "height": 740}
+    page = chromium.new_context(viewport=size, color_scheme="dark" if dark else "light").new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(url_with_a_broken_model)
+    page.wait_for_selector("#variation-generate")
+    page.click("#more-settings > button")
+    choose(page, "Broken")
+    page.wait_for_selector("#model-state .ipa-reason")
+    shoot(page)
+    for seen in (".ipa-reason", ".ipa-pill", "#language select", "#keys button", ".ipa-present"):
+        box = page.locator(seen).first.bounding_box()
+        assert box["x"] >= 0, seen
+        assert box["x"] + box["width"] <= 360, seen
+    assert violations(page) == []
+    page.context.close()
 
 
 @pytest.mark.parametrize("scrolled", [0, 400])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.hands import RESULTS, press, rest
+from tests.browser.hands import RESULTS, keep_nothing, press, rest
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -18,6 +18,12 @@ def load_again_at(page: Any, address: str) -> None:
     page.goto("about:blank")
     page.goto(address)
     page.wait_for_selector("#variation-generate")
+
+
+def load_presented(page: Any) -> None:
+    """Open the page to be shown to others, with a start screen that comes back after a second."""
+    load_again_at(page, page.url.split("#")[0] + "#presentation=1")
+    page.click(".ipa-start button")
 
 
 @pytest.mark.parametrize(("width", "height", "locale"), [(1440, 900, "en-US"), (390, 844, "zh-CN")])
@@ -38,12 +44,29 @@ def test_visitors_begin_at_a_start_screen_which_comes_back_with_nothing_left(
     for shown in ("#reference", "#scale", "#variation-generate", "#language"):
         assert page.is_visible(shown), shown
     shoot(page, "drawn")
-    load_again_at(page, page.url.split("#")[0] + "#presentation=1")
-    page.click(".ipa-start button")
+    load_presented(page)
     page.fill("#variation-prompt textarea", "hat")
     page.wait_for_selector(".ipa-start[open]")
     assert page.input_value("#variation-prompt textarea") == ""
     assert page.locator(RESULTS).count() == 0
+
+
+def test_no_button_leads_visitors_out_and_the_address_does(open_page: Any) -> None:
+    page = open_page()
+    page.click("button.ipa-present")
+    page.click(".ipa-start button")
+    assert not page.is_visible("button.ipa-present")
+    page.evaluate("location.hash = ''")
+    page.wait_for_selector("button.ipa-present")
+    assert page.is_visible("#more-settings")
+
+
+def test_the_next_one_finds_nothing_where_the_browser_keeps_nothing(open_page: Any) -> None:
+    page = open_page(prepare=keep_nothing)
+    load_presented(page)
+    page.fill("#variation-prompt textarea", "hat")
+    page.wait_for_selector(".ipa-start[open]")
+    assert page.input_value("#variation-prompt textarea") == ""
 
 
 def test_a_link_opens_the_page_with_everything_set(open_page: Any, shoot: Any) -> None:

@@ -219,7 +219,7 @@ def test_a_set_is_handed_on_as_a_file_even_where_nothing_is_kept(
     shoot(other)
     other.fill(NAME, "Mine now")
     other.click("#sets-save")
-    told(other, "Mine now is ready as a file: nothing is kept here.")
+    told(other, "Mine now is ready: press “As a file” to save it.")
     again = hand_on(other, tmp_path / "again.json")
     other.context.close()
 

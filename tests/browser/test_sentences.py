@@ -183,6 +183,20 @@ def test_texts_of_components_are_looked_up_whole(page: Any) -> None:
     assert labels == ["滑块：步数", "滑块：a cat"]
 
 
+def test_what_gradio_itself_says_when_something_goes_wrong(page: Any) -> None:
+    lost = "Connection to the server was lost. Attempting reconnection..."
+    assert in_page(page, "Connection Lost") == "连接已断开"
+    assert in_page(page, lost) == "与服务器的连接已断开，正在重新连接……"
+    assert in_page(page, "This application is currently busy. Please try again. ") == "现在很忙，请再试一次。"
+    assert in_page(page, "Connection errored out. ") == "连接出错。"
+    wrong = "Invalid file type: notes.txt. Only .png, .jpg allowed."
+    assert in_page(page, wrong) == "文件类型不对：notes.txt。只能用 .png, .jpg。"
+    several = "Invalid file types: a.txt, b.txt. Only image/* allowed."
+    assert in_page(page, several) == "这些文件的类型不对：a.txt, b.txt。只能用 image/*。"
+    large = 'File(s) exceed the maximum allowed size of 20 MB: "toys.png"'
+    assert in_page(page, large) == '文件超过了允许的最大大小 20 MB："toys.png"'
+
+
 @pytest.mark.parametrize("text", ["", "a cat of mine", "drawing of a cat", "It must be text.", "is" * 5000])
 def test_other_texts_are_left_alone(page: Any, text: str) -> None:
     assert in_page(page, f"<span>{html.escape(text)}</span>") == text

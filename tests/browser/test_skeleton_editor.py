@@ -109,7 +109,9 @@ def test_the_keyboard_does_all_that_the_mouse_does(open_page: Any, shoot: Any) -
     page = open_pose_tab(open_page, dark=True)
     before = preset_points(OPENED)
     joint(page, "nose").focus()
-    page.keyboard.press("Tab")
+    page.keyboard.press("PageUp")
+    page.keyboard.press("PageDown")
+    page.keyboard.press("PageDown")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "neck"
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Shift+ArrowDown")
@@ -119,7 +121,7 @@ def test_the_keyboard_does_all_that_the_mouse_does(open_page: Any, shoot: Any) -
     page.keyboard.press("Delete")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "neck, hidden"
     shoot(page)
-    page.keyboard.press("Tab")
+    page.keyboard.press("PageDown")
     page.keyboard.press("Delete")
     used = points_of(generated_from(page))
     assert used[1:3] == [(0, 0, False), (0, 0, False)]
@@ -130,6 +132,17 @@ def test_the_keyboard_does_all_that_the_mouse_does(open_page: Any, shoot: Any) -
     for _ in range(4):
         page.keyboard.press("Control+z")
     assert shown(page) == before
+
+
+def test_all_joints_are_one_stop_of_the_tab_key(open_page: Any) -> None:
+    page = open_pose_tab(open_page)
+    joint(page, "nose").focus()
+    page.keyboard.press("PageUp")
+    last = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('.ipa-skel-tools') !== null")
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == last
 
 
 def test_mirror_size_and_hiding(open_page: Any, shoot: Any) -> None:
@@ -159,10 +172,34 @@ def test_mirror_size_and_hiding(open_page: Any, shoot: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def two_people() -> str:
+    people = [json.loads(preset_file(name).read_text("utf-8"))["people"][0] for name in ("waving", "sitting")]
+    return json.dumps({"people": people, "canvas_width": 512, "canvas_height": 640})
+
+
+def edit_keypoints(page: Any, keypoints: str) -> None:
+    page.click("#keypoints-panel button")
+    page.fill("#keypoints textarea", keypoints)
+    page.click("#keypoints-use")
+
+
+def test_of_somebody_who_has_gone_no_joint_is_chosen(open_page: Any) -> None:
+    page = open_pose_tab(open_page)
+    edit_keypoints(page, two_people())
+    joint(page, "left wrist, person 2").wait_for()
+    page.locator("#pose-presets .grid-wrap button").nth(PRESETS.index("jumping")).click()
+    joint(page, "left wrist").wait_for()
+    press(page, "undo")
+    joint(page, "left wrist, person 2").focus()
+    press(page, "reset")
+    assert shown(page) == preset_points("jumping")
+    assert page.locator("#skeleton [data-action=hide]").is_disabled()
+    assert page.inner_text("#skeleton .ipa-skel-said") == ""
+
+
 def test_keypoints_come_in_checked_and_go_out(open_page: Any, shoot: Any, tmp_path: Path) -> None:
     page = open_pose_tab(open_page)
-    people = [json.loads(preset_file(name).read_text("utf-8"))["people"][0] for name in ("waving", "sitting")]
-    both = json.dumps({"people": people, "canvas_width": 512, "canvas_height": 640})
+    both = two_people()
     page.click("#keypoints-panel button")
     page.fill("#keypoints textarea", '{"people": "<img src=x onerror=alert(1)>"}')
     page.click("#keypoints-use")
@@ -270,9 +307,7 @@ def spots(pose: dict[str, Any], part: str, person: int = 0) -> np.ndarray:
 def test_hands_and_face_go_with_their_figure(open_page: Any, shoot: Any) -> None:
     page = open_pose_tab(open_page)
     before = detailed()
-    page.click("#keypoints-panel button")
-    page.fill("#keypoints textarea", json.dumps(before))
-    page.click("#keypoints-use")
+    edit_keypoints(page, json.dumps(before))
     joint(page, "left wrist, person 2").wait_for()
     assert page.locator("#skeleton .ipa-skel-details circle").count() == 21 + 70
     assert page.locator("#skeleton .ipa-skel-details line").count() == 20

@@ -44,7 +44,7 @@ def mask(tmp_path: Path) -> Path:
 
 def choose_mask(page: Any, path: Path) -> None:
     if not page.is_visible("#inpaint-mask"):
-        page.get_by_text("A mask from a file, beside what you paint").click()
+        page.get_by_text("A mask from a file, added to what you paint").click()
     page.set_input_files("#inpaint-mask input[type=file]", str(path))
 
 

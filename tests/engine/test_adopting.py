@@ -58,7 +58,7 @@ def test_what_is_out_of_bounds_is_brought_within_them_and_said(chosen: ModelEntr
     assert (request.seed, request.steps, request.guidance_scale) == (4294967295, 100, 1)
     assert (request.width, request.height, len(request.prompt)) == (128, 48, 2000)
     assert str(adopted.told[-1]) == (
-        "Out of bounds here, so that the nearest is set: the prompt (cut to 2000 characters), the seed "
+        "Out of bounds here, so that the nearest is set: “Words” (cut to 2000 characters), the seed "
         "1102676403634909 (now 4294967295), the number of steps 150 (now 100), the guidance 0.5 (now 1), "
         "the width 1000 (now 128), the height 50 (now 48)."
     )
@@ -70,13 +70,13 @@ def test_weights_that_are_not_allowed_here_are_brought_within_bounds_and_said(ch
     assert adopted.request.prompt == "a (fox :2.5)(red:3), (old:0.8)"
     assert adopted.request.negative_prompt == r"(blurry:0)\(x\)"
     assert str(adopted.told[-1]) == (
-        "Out of bounds here, so that the nearest is set: the prompt (its weights brought within 0 to 3), "
-        "the negative prompt (its weights brought within 0 to 3)."
+        "Out of bounds here, so that the nearest is set: “Words” (its weights brought within 0 to 3), "
+        "“Not in the picture” (its weights brought within 0 to 3)."
     )
     for prompt in ("(fox:9) " * 600, "(fox:9) " + "[red] " * 300):  # too long before, and only written anew
         long = adopt(replace(FOX, prompt=prompt), models=[chosen], chosen=chosen)
         assert len(long.request.prompt) == 2000
-        assert "the prompt (its weights brought within 0 to 3), the prompt (cut to 2000 char" in str(long.told[-1])
+        assert "“Words” (its weights brought within 0 to 3), “Words” (cut to 2000 char" in str(long.told[-1])
 
 
 def test_what_is_not_written_is_as_usual_and_said(chosen: ModelEntry) -> None:

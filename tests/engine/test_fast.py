@@ -213,7 +213,7 @@ def test_what_has_no_effect_without_guidance_changes_nothing_and_is_said(fast_en
     assert pixels(drawn) == pixels(plain)
     assert drawn.notes == (
         "Drawn fast, the model keeps to settings of its own, and this had no effect: "
-        "the guidance, the negative prompt, the picture to stay away from.",
+        "the guidance, “Not in the picture”, the picture to stay away from.",
     )
 
 

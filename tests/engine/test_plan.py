@@ -59,7 +59,7 @@ def test_a_style_stands_around_the_prompts_that_are_typed_or_usual() -> None:
 def test_weights_that_get_out_of_bounds_within_those_of_a_style_are_refused() -> None:
     loud = dataclasses.replace(ENTRY, styles={"loud": Style(name="loud", prompt="({prompt}:2), (night:2)")})
     assert make_plan(GenerateRequest(task="mix", prompt="a (cat:1.5)", style="loud"), loud).prompts[0]
-    with pytest.raises(UserError, match=r"^The prompt gives “cat” the weight 4; a weight must be ") as refused:
+    with pytest.raises(UserError, match=r"^“Words” gives “cat” the weight 4; a weight must be ") as refused:
         make_plan(GenerateRequest(task="mix", prompt="a (cat:2)", style="loud"), loud)
     assert refused.value.field == "style"
 

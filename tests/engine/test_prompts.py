@@ -54,8 +54,8 @@ def test_what_is_said_to_be_unused_changes_nothing_and_what_comes_before_does(ge
     assert pixels(told) == pixels(other)
     assert pixels(told) != pixels(earlier)
     assert told.notes == (
-        "The prompt is longer than Tiny can use; these words are not used: “dog”.",
-        "The negative prompt is longer than Tiny can use; these words are not used: “frog”.",
+        "“Words” is longer than Tiny can use; these words are not used: “dog”.",
+        "“Not in the picture” is longer than Tiny can use; these words are not used: “frog”.",
     )
 
 
@@ -77,11 +77,11 @@ def test_two_text_encoders_are_asked_both(manager: ModelManager) -> None:
     short = " ".join(["a red cat on the green beach"] * MOST_CHUNKS) + " with a hat"
     assert notes(manager, tokenizers[0], prompt=short) == []
     assert notes(manager, *tokenizers, prompt=short) == [
-        "The prompt is longer than one text encoder of Tiny can use; it misses: “with a hat”."
+        "“Words” is longer than one text encoder of Tiny can use; it misses: “with a hat”."
     ]
     both = notes(manager, *tokenizers, prompt=f"{FULL} dog")
-    assert both[0] == "The prompt is longer than Tiny can use; these words are not used: “dog”."
-    assert both[1].startswith("The prompt is longer than one text encoder of Tiny can use; it misses: “cat cat")
+    assert both[0] == "“Words” is longer than Tiny can use; these words are not used: “dog”."
+    assert both[1].startswith("“Words” is longer than one text encoder of Tiny can use; it misses: “cat cat")
 
 
 def test_a_style_is_read_as_if_its_words_were_typed(manager: ModelManager) -> None:
@@ -112,5 +112,5 @@ def test_of_many_words_the_first_and_the_last_are_named(manager: ModelManager) -
 
 def test_a_negative_prompt_without_guidance_is_said_to_do_nothing(manager: ModelManager) -> None:
     said = notes(manager, tiny_tokenizer(), prompt="a cat", negative_prompt="a dog", guidance_scale=1)
-    assert said == ["Without guidance the negative prompt has no effect: please set the guidance above 1."]
+    assert said == ["Without guidance “Not in the picture” has no effect: please set the guidance above 1."]
     assert notes(manager, tiny_tokenizer(), prompt="a cat", guidance_scale=1) == []

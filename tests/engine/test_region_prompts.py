@@ -189,7 +189,7 @@ def test_a_style_stands_around_them_once(manager: ModelManager) -> None:
 def test_what_is_not_read_of_them_is_said_with_their_number(generate: Generate) -> None:
     result = generate(**{**WISH, "scale": 0}, references=halves("", f"{FULL} dog"), steps=1)
     assert result.notes == (
-        "The text for the place of reference picture 2 is longer than Tiny can use; these words are not used: “dog”.",
+        "“Words for its place” of reference picture 2 is longer than Tiny can use; these words are not used: “dog”.",
     )
     mask = half("across", (20, 40), first=True)
     stretched = generate(**{**WISH, "scale": 0}, references=(replace(everywhere("a cat"), region_mask=mask),))

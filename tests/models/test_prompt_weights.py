@@ -77,5 +77,5 @@ def test_a_weight_out_of_bounds_is_refused(text: str, words: str, weight: str) -
         check_weights(text, prompt="The prompt")
     assert str(refused.value) == (
         f"The prompt gives “{words}” the weight {weight}; a weight must be from 0 to 3. "
-        r"Brackets that are plain letters are written \( and \)."
+        r"For ordinary brackets write \( and \)."
     )

@@ -51,7 +51,7 @@ def test_what_is_to_be_said_comes_as_notes(client: Client) -> None:
     _, settings = client.predict(prompt="a (red:1.3) zebra, red++", api_name="/mix")
     assert settings["notes"] == [
         "Tiny does not know the word zebra; it is ignored.",
-        "The prompt has red++, read as plain letters: weights are written (red:1.3) here, and commands of other "
+        "“Words” has red++, read as plain letters: weights are written (red:1.3) here, and commands of other "
         "programs do nothing.",
     ]
     assert client.predict(prompt="a (red:1.3) cat", api_name="/mix")[1]["notes"] == []
@@ -68,13 +68,17 @@ def test_every_endpoint_names_the_value_that_is_missing(app_url: str, endpoint: 
 
 
 NAMED = [
-    ("/inpaint", {"mask_grow": "x"}, "mask_grow: The growth of the mask is 'x'; it must be a number from -20 to 20."),
+    (
+        "/inpaint",
+        {"mask_grow": "x"},
+        "mask_grow: “Grow or shrink the mask” is 'x'; it must be a number from -20 to 20.",
+    ),
     ("/inpaint", {"image": None}, "image: There is no picture: please add the one that you want to change."),
-    ("/inpaint", {"extend_up": -1}, "extend_up: The extension up is -1; it must be a number from 0 to 100."),
+    ("/inpaint", {"extend_up": -1}, "extend_up: The extension upwards is -1; it must be a number from 0 to 100."),
     ("/mix", {"end": 0}, "end: The picture's strength begins at 0 of the steps and ends at 0; it must end later than"),
-    ("/mix", {"part": "colour"}, "part: What of the picture counts is 'colour'; it must be all or style or layout."),
-    ("/pose", {"pose_hands": 1}, "pose_hands: The finding of hands is 1; it must be true or false."),
-    ("/pose", {"control_scale": [1]}, "control_scale: The pose's strength is [1]; it must be a number from 0 to 2."),
+    ("/mix", {"part": "colour"}, "part: “What to use of the picture” is 'colour'; it must be all or style or layout."),
+    ("/pose", {"pose_hands": 1}, "pose_hands: “In a photo: fingers, too” is 1; it must be true or false."),
+    ("/pose", {"control_scale": [1]}, "control_scale: “Strength of the pose” is [1]; it must be a number from 0 to 2."),
 ]
 
 
@@ -308,7 +312,7 @@ def test_what_cannot_work_is_said_plainly_and_the_next_request_works(
 def test_a_missing_picture_a_missing_prompt_and_an_empty_mask_are_named(client: Client, pictures: Pictures) -> None:
     with pytest.raises(AppError, match="reference"):
         client.predict(reference=None, api_name="/variation")
-    with pytest.raises(AppError, match="prompt"):
+    with pytest.raises(AppError, match="write some words"):
         client.predict("", api_name="/mix")
     picture, empty = handle_file(pictures["plain.png"]), handle_file(pictures["empty_mask.png"])
     with pytest.raises(AppError, match="mask"):

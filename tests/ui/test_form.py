@@ -59,7 +59,7 @@ def test_a_number_that_was_cleared_is_as_it_is_for_the_task() -> None:
     sent = {"prompt": "a cat", "scale": None, "centre_x": None, "steps": None}
     request = build_request("mix", sent)
     assert (request.scale, request.steps) == (0.6, 0)
-    with pytest.raises(UserError, match="centre across is 3"):
+    with pytest.raises(UserError, match=r"Cut: left \(0\), right \(1\)” is 3"):
         build_request("mix", {**sent, "centre_x": 3})
 
 
@@ -76,7 +76,7 @@ def test_what_the_model_looks_at_is_shown_with_what_is_to_be_said_of_it(tmp_path
     ("share", "swapped", "told"),
     [
         (0.3, False, []),
-        (0.6, False, ["The mask marks 60 % of the picture; if the rest was meant, swap the mask."]),
+        (0.6, False, ["The mask marks 60 % of the picture; if the rest was meant, tick “Swap”."]),
         (1.0, False, ["The mask is white all over, so all of the picture is redrawn."]),
         (0.6, True, []),
     ],

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from gradio.route_utils import BUILD_PATH_LIB
+
 from ipa_app.engine.references import MOST_REFERENCES
 from ipa_app.messages import FOLDER, Message, english, languages
 from ipa_app.pose.presets import preset_title, presets
@@ -46,6 +48,12 @@ def test_texts_of_components_are_looked_up_by_what_they_are_in_english() -> None
     assert looked_up()["Generate"] == "page.generate"
     assert looked_up()["How many pictures"] == "option.count.label"
     assert looked_up()["Left half"] == "option.region.shown.left"
+
+
+def test_what_gradio_says_of_a_lost_connection_is_what_its_scripts_say() -> None:
+    scripts = "".join(path.read_text(encoding="utf-8") for path in Path(BUILD_PATH_LIB).glob("[Bi]*.js"))
+    for name in ("connection_errored_out", "connection_lost", "connection_lost_reconnecting", "currently_busy"):
+        assert f"`{english().sentences[f'gradio.{name}']}" in scripts, name
 
 
 def test_no_english_text_of_a_component_has_two_translations() -> None:

@@ -99,4 +99,4 @@ def test_a_client_that_hangs_up_ends_the_drawing(tiny_bundle_dir: Path) -> None:
 def test_what_cannot_be_used_is_said_in_words(mcp_url: str) -> None:
     answer = ask(mcp_url, lambda session: session.call_tool("mix", {"prompt": "a bear", "count": 99}))
     assert answer.isError
-    assert "The count" in answer.content[0].text
+    assert "count: “How many pictures”" in answer.content[0].text

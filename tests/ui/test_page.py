@@ -69,7 +69,7 @@ def test_no_examples_and_broken_ones_do_no_harm(tmp_path: Path) -> None:
     assert read_examples(tmp_path) == ()
     Image.new("RGB", (8, 8)).save(tmp_path / "cat.png")
     entries = [
-        {"file": "cat.png", "tab": "mix", "prompt": "on a beach", "seed": 3, "caption": "a cat"},
+        {"file": "cat.png", "tab": "mix", "prompt": "on a beach", "seed": 3},
         {"file": "cat.png", "tab": "painting"},
         {"file": "gone.png", "tab": "mix"},
         {"tab": "mix"},
@@ -114,6 +114,7 @@ def test_the_status_line_is_plain_text_with_a_bar_while_busy() -> None:
     )
     assert "Drawing: picture 1 of 2" in line
     assert "width:25%" in line
+    assert 'role="progressbar" aria-valuenow="25" aria-label="Progress"' in line
     assert "1 request before" in progress_line(
         Progress(phase="queued", message=Message("doing.requests_before", count=1))
     )

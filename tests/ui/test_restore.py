@@ -170,7 +170,7 @@ def hostile(path: Path, settings: dict[str, Any]) -> Path:
     [
         ({"model": "<img src=x>"}, "no model '<img src=x>'"),
         ({"scale": float("nan")}, "damaged"),
-        ({"scale": 7}, "7.0; it must be|scale is 7"),
+        ({"scale": 7}, "7.0; it must be|Strength of the picture” is 7"),
         ({"width": 2040}, "width"),
         ({"<b>": 1}, "<b>"),
     ],

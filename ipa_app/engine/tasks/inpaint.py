@@ -66,13 +66,12 @@ class InpaintOptions(OwnOptions):
     )
     mask_invert: bool = option(
         False,
-        title="The swapping of the mask",
+        title="“Swap”",
         label="Swap: keep what I painted, redraw everything else",
         doc="keep the white part of the mask and redraw the rest",
     )
     mask_grow: float = option(
         0,
-        title="The growth of the mask",
         label="Grow or shrink the mask",
         help=(
             "Above 0 what you painted gets larger on all sides, below 0 smaller. In percent of the picture's "
@@ -84,7 +83,6 @@ class InpaintOptions(OwnOptions):
     )
     mask_feather: float = option(
         1,
-        title="The softness of the mask",
         label="Softness of its edge",
         help=(
             "0: a hard cut. 1: as usual. More: the new part fades in over a wider rim. The rim always lies inside"
@@ -96,7 +94,6 @@ class InpaintOptions(OwnOptions):
     )
     area: AreaName = option(
         "masked",
-        title="The area",
         label="What the model looks at",
         help=(
             "Only the masked part: it and its surroundings are drawn, as finely as the model can. The whole "
@@ -108,7 +105,6 @@ class InpaintOptions(OwnOptions):
     )
     mask_padding: float = option(
         25,
-        title="The surroundings of the mask",
         label="Surroundings of the masked part",
         help=(
             "How much of what lies around it the model sees when it looks at the masked part only, in percent of "
@@ -118,19 +114,18 @@ class InpaintOptions(OwnOptions):
         between=(0, 200),
         doc="surroundings seen of the masked part, percent of its size, {least:g} to {most:g}",
     )
-    extend_left: float = _extension("The extension left", label="To the left", of="width")
-    extend_right: float = _extension("The extension right", label="To the right", of="width")
-    extend_up: float = _extension("The extension up", label="Upwards", of="height")
-    extend_down: float = _extension("The extension down", label="Downwards", of="height")
+    extend_left: float = _extension("The extension to the left", label="To the left", of="width")
+    extend_right: float = _extension("The extension to the right", label="To the right", of="width")
+    extend_up: float = _extension("The extension upwards", label="Upwards", of="height")
+    extend_down: float = _extension("The extension downwards", label="Downwards", of="height")
 
     surroundings: bool = option(
         True,
-        title="The use of the surroundings",
         label="Go by what is around it",
         help=(
-            "Where the model has a ControlNet for inpainting, that sees to it that lines and colours go on across the "
-            "edge. Without a reference, words and a style, what is around the painted part serves as the reference, "
-            "too, and the strength of the picture counts for it."
+            "Lines and colours go on across the edge, with models that can do so. Without a reference, words and a "
+            "style, what is around the painted part serves as the reference, too, and “Strength of the picture” "
+            "counts for it."
         ),
         doc=(
             "use the model's ControlNet for inpainting, where it has one, and, without a reference, a prompt and a "

@@ -32,10 +32,9 @@ class MixOptions(OwnOptions):
         start_image: mode "RGB", or "RGBA", whose transparency the result keeps.
     """
 
-    start_image: Image.Image | None = option(None, title="The start", doc="a picture to start from")
+    start_image: Image.Image | None = option(None, title="The start picture", doc="a picture to start from")
     strength: float = option(
         0.75,
-        title="The strength of the change",
         label="How much to change",
         help="Small: it stays nearly as it is. 1: nothing of it is left. Counts with a start picture only.",
         step=0.05,

@@ -45,7 +45,6 @@ class ControlOptions(OwnOptions):
     )
     control_scale: float = option(
         1.0,
-        title="The pose's strength",
         label="Strength of the pose",
         help="0: the pose is ignored. 1: it is followed. Up to 2.",
         step=0.05,
@@ -56,21 +55,18 @@ class ControlOptions(OwnOptions):
     control_end: float = range_end("pose", after="control_start")
     pose_hands: bool = option(
         False,
-        title="The finding of hands",
         label="In a photo: fingers, too",
         beside="pose",
         doc="whether to find fingers in a photo, too",
     )
     pose_face: bool = option(
         False,
-        title="The finding of faces",
         label="In a photo: faces, too",
         beside="pose",
         doc="whether to find the points of faces in a photo, too",
     )
     pose_detector: DetectorName = option(
         USUAL.name,
-        title="The pose's detector",
         label="Who looks for people in a photo",
         help=" ".join(each.help for each in DETECTORS.values() if each is not USUAL),
         shown=tuple(each.title for each in DETECTORS.values()),
@@ -81,7 +77,6 @@ class ControlOptions(OwnOptions):
 
     pose_fit: bool = option(
         True,
-        title="The fitting of the pose",
         label="Fit the pose to the model's body",
         help="For models that know one body only, as Toybox does: limbs keep their directions, and take its lengths.",
         doc="whether a skeleton takes the proportions of a model that knows one body only, as Toybox does",

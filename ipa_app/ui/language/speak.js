@@ -176,8 +176,8 @@ function speak(code) {
 }
 
 choice.addEventListener("change", () => {
-  localStorage.setItem(STORED, choice.value);
   speak(choice.value);
+  localStorage.setItem(STORED, choice.value);
 });
 
 const isThere = (code) => languages.some((each) => each.code === code);

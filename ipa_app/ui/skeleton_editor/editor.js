@@ -11,6 +11,7 @@ const ECHO_MS = 5000; // a busy browser takes its time
 // How far from a joint or a bone a press is still meant for it, of the shorter side: fingers are broad.
 const REACH = { joint: 0.05, bone: 0.012 };
 const TOUCH_REACH = { joint: 0.065, bone: 0.035 };
+const TURNS = { PageUp: -1, PageDown: 1 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // ---------------------------------------------------------------- what is chosen, done and undone
@@ -29,10 +30,17 @@ const told = new Map(); // what the page was told lately, and when
 
 function show(text) {
   current = text;
-  pose = readPose(text);
-  drag = null;
-  if (selected && !pose?.people[selected.person]) selected = null;
+  hold(readPose(text));
   draw();
+}
+
+// Another pose than the one before: of what somebody was at in that one, only what is in this one too goes on.
+function hold(another) {
+  pose = another;
+  drag = null;
+  if (!selected || pose?.people[selected.person]) return;
+  selected = null;
+  say({ text: "" });
 }
 
 function remember() {
@@ -119,7 +127,7 @@ function build() {
     const group = make("g", {}, svg);
     const lines = bones.map((_, i) => make("line", { class: "ipa-skel-bone", stroke: boneColours[i] }, group));
     const dots = joints.map((_, joint) => {
-      const node = make("g", { class: "ipa-skel-joint", tabindex: 0, role: "button" }, group);
+      const node = make("g", { class: "ipa-skel-joint", role: "button" }, group);
       Object.assign(node.dataset, { person, joint });
       for (const part of ["hit", "ring", "dot"]) make("circle", { class: `ipa-skel-${part}` }, node);
       return node;
@@ -173,6 +181,9 @@ function drawJoint(node, { x, y, seen }, which) {
   const [hit, ring, dot] = node.children;
   const unit = shorterSide(pose);
   const { text, message } = jointLabel(which);
+  // All joints are one stop of Tab: the one that was touched last.
+  const { person, joint } = selected ?? { person: 0, joint: 0 };
+  set(node, { tabindex: which.person === person && which.joint === joint ? 0 : -1 });
   set(node, { transform: `translate(${x} ${y})`, "data-message-aria-label": message, "aria-label": text });
   node.classList.toggle("ipa-skel-hidden", !seen);
   set(hit, { r: REACH.joint * unit });
@@ -209,8 +220,13 @@ function meant(event) {
 function select(one) {
   selected = { person: one.person, joint: one.joint };
   say(jointLabel(selected));
-  buttons.hide.disabled = false;
-  buttons.remove.disabled = pose.people.length < 2;
+  draw();
+}
+
+// The joint after or before one, of the next or the last figure after all of its own.
+function beside({ person, joint }, by) {
+  const dots = figures.flatMap((each) => each.dots);
+  return dots.at((person * joints.length + joint + by) % dots.length);
 }
 
 svg.addEventListener("pointerdown", (event) => {
@@ -262,6 +278,8 @@ svg.addEventListener("keydown", (event) => {
     const points = [pose.people[one.person][one.joint], ...hanging(pose, one)];
     shift(points, { starts: points.map((point) => ({ ...point })), canvas: pose, dx, dy });
     commit();
+  } else if (event.key in TURNS) {
+    beside(one, TURNS[event.key]).focus();
   } else if (["Delete", "Backspace", "Enter", " "].includes(event.key)) {
     toggle(one);
   } else return;
@@ -294,7 +312,7 @@ function removeFigure() {
 }
 
 function reset() {
-  pose = readPose(chosen);
+  hold(readPose(chosen));
   commit();
 }
 
