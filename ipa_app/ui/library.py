@@ -23,7 +23,7 @@ from ipa_app.messages import Message, english
 from ipa_app.ui.adapters import adapter_title
 from ipa_app.ui.controls import AT_ONCE, CHECKED, Update
 from ipa_app.ui.failures import explained, is_disk_full
-from ipa_app.ui.language.markup import attribute, known, status_note
+from ipa_app.ui.language.markup import attribute, known, said, status_note
 from ipa_app.ui.pictures import inline_jpeg, keep_files
 from ipa_app.ui.references import Filling
 from ipa_app.ui.results import SHOW_RESULTS, show_earlier
