@@ -17,8 +17,11 @@ RUN apt-get update && apt-get install --yes --no-install-recommends wget && rm -
 COPY app.py ./
 COPY ipa_app ipa_app
 COPY assets assets
+COPY deploy deploy
 
-RUN useradd --create-home studio && mkdir -p /models /library && chown studio /models /library
+# The numbers are those of fsGroup in deploy/kubernetes.yaml.
+RUN groupadd --gid 1000 studio && useradd --uid 1000 --gid 1000 --create-home studio && \
+    mkdir -p /models /library && chown studio:studio /models /library
 USER studio
 
 ENV GRADIO_SERVER_NAME=0.0.0.0
