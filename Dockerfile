@@ -10,7 +10,7 @@ WORKDIR /app
 # The largest layer first, which changes least.
 RUN pip install torch torchvision --index-url "$TORCH_INDEX"
 COPY requirements.txt requirements-cluster.txt ./
-# wget: by which KubeRay asks a node how it is.
+# wget: by which KubeRay before 1.6 asks a node how it is.
 RUN apt-get update && apt-get install --yes --no-install-recommends wget && rm -rf /var/lib/apt/lists/* && \
     pip install -r requirements.txt -r requirements-cluster.txt
 

@@ -84,7 +84,7 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def is_as_close(ours: float, theirs: float) -> bool:
     """Return whether the app in half precision is as close to single precision as plain diffusers in half precision.
 
-    Two orders of the same sums round differently, so that a quarter more, and a twentieth of a level, are no difference.
+    Two orders of the same sums round differently, so that a quarter more and a twentieth of a level are no difference.
     """
     return ours <= 1.25 * theirs + 0.05
 
