@@ -10,15 +10,18 @@ WORKDIR /app
 # The largest layer first, which changes least.
 RUN pip install torch torchvision --index-url "$TORCH_INDEX"
 COPY requirements.txt requirements-cluster.txt ./
-# wget: by which KubeRay asks a node how it is.
+# wget: by which KubeRay before 1.6 asks a node how it is.
 RUN apt-get update && apt-get install --yes --no-install-recommends wget && rm -rf /var/lib/apt/lists/* && \
     pip install -r requirements.txt -r requirements-cluster.txt
 
 COPY app.py ./
 COPY ipa_app ipa_app
 COPY assets assets
+COPY deploy deploy
 
-RUN useradd --create-home studio && mkdir -p /models /library && chown studio /models /library
+# The numbers are those of fsGroup in deploy/kubernetes.yaml.
+RUN groupadd --gid 1000 studio && useradd --uid 1000 --gid 1000 --create-home studio && \
+    mkdir -p /models /library && chown studio:studio /models /library
 USER studio
 
 ENV GRADIO_SERVER_NAME=0.0.0.0

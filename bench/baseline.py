@@ -3,8 +3,9 @@
     python -m bench.baseline --work WORK [--subjects 48] [--json FILE] [--sheet FILE]
 
 WORK is where `python -m bench.baseline_training --work WORK` has left its results. Three answer
-the same questions, on the same held-out characters, seeds, steps and guidance: the fine-tuned UNet, a base adapter
-that saw as many samples of the same pairs, and the base adapter of the model. Counted is as in `bench.quality`.
+the same questions, on the same held-out characters, seeds, steps and guidance, in every step whatever the model leaves
+without: the fine-tuned UNet, a base adapter that saw as many samples of the same pairs, and the base adapter of the
+model. Counted is as in `bench.quality`.
 """
 
 from __future__ import annotations
@@ -154,7 +155,8 @@ def answerers(entry: ModelEntry, work: Path) -> Iterator[Answerer]:
         for name, title in ((PLAIN, "adapter, same samples"), (MODEL, "adapter of the model")):
 
             def draw(request: GenerateRequest, model: str = name) -> Image.Image:
-                return engine.submit(replace(request, model=model)).result().images[0]
+                asked = replace(request, model=model, guidance_end=1)  # the fine-tuned UNet is guided in all steps
+                return engine.submit(asked).result().images[0]
 
             weights = manager.get(name).adapters.get(adapters[name]).network.parameters()
             yield Answerer(name=title, draw=draw, trained_parameters=sum(part.numel() for part in weights))

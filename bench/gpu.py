@@ -7,8 +7,9 @@
 The parts, in this order: `tests`, `sd15`, `sdxl`, `memory`, `speed`, `compiled` (see `gpu_parts`). Each runs in a
 process of its own and is ended when it takes too long; what it had found until then is in the file already, and the
 next part begins. Everything is made here with random weights of the published shapes. That takes 5 GB of disk for SD
-1.5 and 13 GB for SDXL, in memory where the machine has a RAM disk of that size. Needed beside PyTorch are diffusers,
-transformers and controlnet-aux, and no network. The last command rehearses all of it on a processor.
+1.5 and 13 GB for SDXL, in memory where the machine has a RAM disk of that size. Needed is what
+requirements-dev.txt lists, its browser and linters aside (the part `tests` is run by pytest), and no network. The last
+command rehearses all of it on a processor.
 """
 
 from __future__ import annotations

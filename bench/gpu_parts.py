@@ -245,6 +245,7 @@ def _plain(run: Run) -> Diffusers:
 
 def _measure(run: Run, rows: list[Row]) -> None:
     figures = []
+    run.note(rounds=run.rounds)
     for row in rows:
         figures.append(asdict(measured(row, run.rounds)))
         run.note(rows=figures)

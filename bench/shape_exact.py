@@ -6,7 +6,8 @@
 
 Builds the family with random weights in half precision, in the Hub's file layout (see `published`; some 5 GB), unless
 the folder holds it already. Then two processes, one after the other, draw the same pictures in single precision: the
-app through its ordinary ModelManager and Engine, and plain diffusers. SD 1.5 is built whole and needs 12 GB of memory;
+app through its ordinary ModelManager and Engine, and plain diffusers. An inpainting is timed and not compared: the app
+draws the hole and what is around it alone, larger, and puts it back. SD 1.5 is built whole and needs 12 GB of memory;
 SDXL with narrower blocks but every layer it has, and its adapters also at full size, to see that they are read.
 
 With `--half` both draw in half precision, as a GPU does, and plain diffusers once more in single precision: the app has
@@ -83,9 +84,9 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def is_as_close(ours: float, theirs: float) -> bool:
     """Return whether the app in half precision is as close to single precision as plain diffusers in half precision.
 
-    Two orders of the same sums round differently, so that half as much again, and half a level, are no difference.
+    Two orders of the same sums round differently, so that a quarter more and a twentieth of a level are no difference.
     """
-    return ours <= 1.5 * theirs + 0.5
+    return ours <= 1.25 * theirs + 0.05
 
 
 def ensure(options: argparse.Namespace, folder: Path) -> None:

@@ -1,9 +1,10 @@
 """Hours of visitors who come and go, against a running app: `python -m bench.soak URL --minutes 120`.
 
-One visitor a second: most ask for a picture, by words or with a picture that they upload, some for several; some wait
-for it, some stop it, some close the page while they wait or while it is drawn. Meanwhile the app's memory, threads and
-open files are read from its /metrics. Writes the curve as JSON and as a picture; ends with an error where memory after
-the first ten minutes grows by more than 2 %, or threads or files are left over when all have gone.
+One visitor a second: most ask for a picture, by words or with a picture that they upload, some for several. Of ten, six
+wait for it; one would stop it and three would close the page, at a moment within the time that the last one waited who
+stayed, unless they have it by then. Meanwhile the app's memory, threads and open files are read from its /metrics.
+Writes the curve as JSON and as a picture; ends with an error where memory after the first ten minutes grows by more
+than 2 %, or threads or files are left over when all have gone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -66,12 +68,14 @@ class Soak:
         chance: what decides what each does.
         outcomes: how often what became of a visit.
         samples: what was measured so far.
+        takes_s: how long the last one waited who stayed; a guess until there is one.
     """
 
     studio: Studio
     chance: random.Random
     outcomes: Counter[str] = field(default_factory=Counter)
     samples: list[Sample] = field(default_factory=list)
+    takes_s: float = 0.5
     _began: float = field(default_factory=time.monotonic)
 
     async def run(self, *, seconds: float, every_s: float, sample_every_s: float) -> None:
@@ -103,19 +107,31 @@ class Soak:
         if chance.random() < 0.5:
             given["reference"] = await self._uploaded()
         event = await self.studio.join(session, **given)
-        gone_at = time.monotonic() + (chance.random() * 10 if what != _STAY else _PATIENCE_S)
-        async with aclosing(self.studio.messages(session)) as messages:
-            async for told in messages:
-                if time.monotonic() > gone_at:
-                    break
-                if told.get("msg") == "process_completed":
-                    return "drawn" if told["success"] else f"refused: {told['output'].get('error')}"
+        answer = asyncio.create_task(self._answer(session))
+        try:
+            stays = _PATIENCE_S if what == _STAY else chance.random() * self.takes_s
+            since = time.monotonic()
+            done, _ = await asyncio.wait({answer}, timeout=stays)
+            if done:
+                self.takes_s = time.monotonic() - since if what == _STAY else self.takes_s
+                return answer.result()
             if what == _STOP:
                 await client.post(
                     "gradio_api/cancel",
                     json={"session_hash": session, "fn_index": self.studio.function, "event_id": event},
                 )
-        return what
+            return what
+        finally:
+            answer.cancel()  # which closes the connection
+            await asyncio.wait({answer})
+
+    async def _answer(self, session: str) -> str:
+        """Wait for what was asked for; return what became of it."""
+        async with aclosing(self.studio.messages(session)) as messages:
+            async for told in messages:
+                if told.get("msg") == "process_completed":
+                    return "drawn" if told["success"] else f"refused: {told['output'].get('error')}"
+        return "no answer"
 
     async def _uploaded(self) -> dict[str, Any]:
         picture, data = Image.effect_noise((160, 120), self.chance.uniform(20, 120)).convert("RGB"), io.BytesIO()
@@ -147,6 +163,12 @@ def growth(samples: Sequence[Sample]) -> float:
         if settled
         else 0.0
     )
+
+
+def means(samples: Sequence[Sample]) -> list[float]:
+    """Return the mean memory of every ten minutes, in MB."""
+    by_part = groupby(samples, key=lambda each: each.seconds // 600)
+    return [fmean(each.memory for each in part) / 2**20 for _, part in by_part]
 
 
 def left_over(samples: Sequence[Sample]) -> list[str]:
@@ -192,6 +214,8 @@ def report(samples: Sequence[Sample], outcomes: Mapping[str, int]) -> str:
             f"visitors: {sum(outcomes.values())}; {visits}",
             f"memory: {first.memory / 2**20:.0f} MB at first, {last.memory / 2**20:.0f} MB at last",
             f"memory after the first {SETTLING_S / 60:.0f} minutes: {growth(samples):+.1%}",
+            f"memory, means of ten minutes: {', '.join(f'{each:.0f}' for each in means(samples))} MB; at most "
+            f"{max(each.memory for each in samples) / 2**20:.0f} MB",
             f"threads: {first.threads:.0f}, then {last.threads:.0f}; "
             f"open files: {first.files:.0f}, then {last.files:.0f}",
             f"left over: {', '.join(left_over(samples)) or 'nothing'}",

@@ -27,7 +27,8 @@ from toybox.judge import Judge
 
 @pytest.fixture(scope="module")
 def entry(tiny_bundle_dir: Path) -> ModelEntry:
-    return replace(entry_from_folder(tiny_bundle_dir, name=MODEL), steps=2)
+    """A model that leaves the first of two steps without guidance, by itself."""
+    return replace(entry_from_folder(tiny_bundle_dir, name=MODEL), steps=2, guidance_start=0.5)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import suppress
+from typing import Any
 from xml.etree import ElementTree
 
 import httpx
@@ -43,10 +44,33 @@ def test_what_is_left_over_is_named() -> None:
     assert "left over: files" in report(run, {"drawn": 3}).splitlines()
 
 
+def test_memory_is_told_by_ten_minutes() -> None:
+    megabyte = 2**20
+    run = samples(5 * megabyte, 8 * megabyte, 10 * megabyte)
+    assert module.means(run) == [5, 8, 10]
+    assert "memory, means of ten minutes: 5, 8, 10 MB; at most 10 MB" in report(run, {}).splitlines()
+
+
 def test_the_curve_is_drawn() -> None:
     drawn = ElementTree.fromstring(as_svg(samples(5, 8, 10)))
     assert "".join(drawn.itertext()).startswith("memory, at most")
     assert len(drawn.findall("{http://www.w3.org/2000/svg}polyline")) == 3
+
+
+class Leaving(random.Random):
+    """Has every visitor do the same."""
+
+    what = "stopped"
+
+    def choices(self, *_arguments: Any, **_named: Any) -> list[Any]:
+        return [self.what]
+
+
+async def visited(url: str, chance: random.Random, **given: Any) -> Soak:
+    async with httpx.AsyncClient(base_url=url, timeout=300) as client:
+        soak = Soak(await Studio.found(client, steps=1), chance, **given)
+        await soak.run(seconds=1, every_s=0.1, sample_every_s=0.2)
+        return soak
 
 
 def test_visitors_stay_stop_and_close_the_page(app: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,13 +78,7 @@ def test_visitors_stay_stop_and_close_the_page(app: Served, monkeypatch: pytest.
     url, engine = app
     before = len(engine.jobs)
 
-    async def run() -> Soak:
-        async with httpx.AsyncClient(base_url=url, timeout=300) as client:
-            soak = Soak(await Studio.found(client, steps=1), random.Random(1))
-            await soak.run(seconds=1, every_s=0.1, sample_every_s=0.2)
-            return soak
-
-    soak = asyncio.run(run())
+    soak = asyncio.run(visited(url, random.Random(1)))
     assert sum(soak.outcomes.values()) == len(engine.jobs) - before
     assert soak.outcomes["drawn"]
     for job in engine.jobs:
@@ -68,3 +86,10 @@ def test_visitors_stay_stop_and_close_the_page(app: Served, monkeypatch: pytest.
             job.result(TIMEOUT_S)
     assert set(soak.outcomes) <= {"drawn", "stopped", "closed the page"}
     assert all(each.memory > 0 and each.threads > 0 and each.files > 0 for each in soak.samples)
+
+
+def test_who_means_to_leave_leaves_before_the_picture_is_there(app: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_QUIET_S", 0)
+    soak = asyncio.run(visited(app[0], Leaving(1), takes_s=0))
+    assert set(soak.outcomes) == {Leaving.what}
+    assert soak.takes_s == 0

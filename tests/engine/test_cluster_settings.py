@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from ipa_app.engine.cluster_settings import ClusterSettings
 from ipa_app.errors import UserError
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
 def settings(**environment: str) -> ClusterSettings:
@@ -45,8 +49,32 @@ def test_ray_keeps_to_this_machine_where_it_is_the_whole_cluster(address: str, i
     assert ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" in environment) is is_local
 
 
-def test_the_manifest_has_the_serve_configuration_that_stands_beside_it() -> None:
-    folder = Path(__file__).parents[2] / "deploy"
-    configuration = yaml.safe_load((folder / "serve.yaml").read_text(encoding="utf-8"))
-    service, *_ = yaml.safe_load_all((folder / "rayservice.yaml").read_text(encoding="utf-8"))
-    assert yaml.safe_load(service["spec"]["serveConfigV2"]) == configuration
+def manifest() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8")))
+
+
+def test_the_front_of_the_manifest_deploys_to_a_port_that_the_head_s_service_has() -> None:
+    cluster, front, _ = manifest()
+    (head,) = cluster["spec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    (container,) = front["spec"]["template"]["spec"]["containers"]
+    ports = {port["containerPort"] for port in head["ports"]}
+    named = re.findall(rf"{cluster['metadata']['name']}-head-svc:(\d+)", " ".join(container["args"]))
+    assert {int(port) for port in named} == ports == {6379, 8265}
+    assert "deploy/serve.yaml" in " ".join(container["args"])
+
+
+def test_every_pod_of_the_manifest_may_write_what_the_image_s_user_writes() -> None:
+    cluster, front, _ = manifest()
+    groups = [cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"], front["spec"]]
+    user = re.search(r"useradd --uid (\d+) --gid (\d+)", (DEPLOY.parent / "Dockerfile").read_text(encoding="utf-8"))
+    assert user
+    for group in groups:
+        assert group["template"]["spec"]["securityContext"] == {"fsGroup": int(user.group(2))}
+
+
+def test_the_manifest_has_a_gpu_for_every_replica() -> None:
+    cluster, *_ = manifest()
+    (group,) = cluster["spec"]["workerGroupSpecs"]
+    (application,) = yaml.safe_load((DEPLOY / "serve.yaml").read_text(encoding="utf-8"))["applications"]
+    (deployment,) = application["deployments"]
+    assert group["replicas"] == deployment["num_replicas"]
