@@ -217,11 +217,7 @@ class LibraryView:
 
     def read_on(self, *searched: Any) -> Update:
         """Look into further files, and show what was found by then; what all see stays as it is, and where one is."""
-        panel, update = self._panel, self._shown(*searched)
-        if not any(searched[:-1]):
-            for part in (panel.pictures, panel.newer, panel.older, panel.offset):
-                del update[part]
-        return update
+        return self._shown(*searched) if any(searched[:-1]) else self._told(*self._found(*searched))
 
     def delete(self, ticked: Any, deletions: list[str], *searched: Any) -> Update:
         """Delete what is ticked."""
@@ -266,22 +262,32 @@ class LibraryView:
             return kept
 
     def _shown(self, *searched: Any) -> Update:
-        panel, offset = self._panel, searched[-1]
-        search = Search(**dict(zip(panel.search, searched[:-1], strict=True)))
+        panel, (search, page, offset) = self._panel, self._found(*searched)
+        return {
+            panel.pictures: self._laid_out(page),
+            panel.newer: gr.update(interactive=offset > 0),
+            panel.older: gr.update(interactive=offset + len(page.entries) < page.total),
+            panel.offset: offset,
+            **self._told(search, page, offset),
+        }
+
+    def _found(self, *searched: Any) -> tuple[Search, Page, int]:
+        """Return what is looked for, what there is of it on a page, and where that begins."""
+        search, offset = Search(**dict(zip(self._panel.search, searched[:-1], strict=True))), searched[-1]
         page = self._pictures.page(search, offset=max(0, offset), count=ON_A_PAGE, reading_s=_READING_S)
         if not page.entries and page.total:
             # What came last has been deleted.
             offset = (page.total - 1) // ON_A_PAGE * ON_A_PAGE
             page = self._pictures.page(search, offset=offset, count=ON_A_PAGE)
-        offset = max(0, offset) if page.entries else 0
+        return search, page, max(0, offset) if page.entries else 0
+
+    def _told(self, search: Search, page: Page, offset: int) -> Update:
+        """Return what is said beside the pictures, and what can be chosen."""
+        panel = self._panel
         filters = {name: self._filter(name, chosen=getattr(search, name)) for name in _FILTERS}
         titles = (label for each in filters.values() for label, _ in each["choices"])
         return {
-            panel.pictures: self._laid_out(page),
             panel.note: status_note(*_counted(page, offset=offset), css_class="ipa-help") + known(titles),
-            panel.newer: gr.update(interactive=offset > 0),
-            panel.older: gr.update(interactive=offset + len(page.entries) < page.total),
-            panel.offset: offset,
             panel.timer: gr.Timer(active=page.unread > 0),
             **{panel.search[name]: update for name, update in filters.items()},
         }
