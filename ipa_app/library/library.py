@@ -94,10 +94,11 @@ def is_shown(environment: Mapping[str, str]) -> bool:
 def others_can_come(environment: Mapping[str, str]) -> bool:
     """Return whether the app runs on a Space or listens beyond this machine, as Gradio's own variables say."""
     is_shared = environment.get("GRADIO_SHARE", "").strip().lower() == "true"
-    return "SPACE_ID" in environment or is_shared or not _is_loopback(environment.get("GRADIO_SERVER_NAME", ""))
+    return "SPACE_ID" in environment or is_shared or not is_loopback(environment.get("GRADIO_SERVER_NAME", ""))
 
 
-def _is_loopback(server_name: str) -> bool:
+def is_loopback(server_name: str) -> bool:
+    """Return whether a name or an address, empty where none is given, leads to this machine from itself alone."""
     name = server_name.strip().strip("[]")
     try:
         return name in ("", "localhost") or ipaddress.ip_address(name).is_loopback
