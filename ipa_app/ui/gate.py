@@ -220,7 +220,7 @@ def _most(scope: Scope) -> int:
 
 
 def _answer(scope: Scope, status: int, text: str) -> Response:
-    """Return a sentence as an answer: plain to people, to whom the page shows all of it after an upload, else as JSON."""
+    """Return a sentence as an answer: plain where people see all of it, as of an upload, and else as JSON."""
     if scope["method"] in _READING or _is_upload(scope):
         return PlainTextResponse(text, status)
     return JSONResponse({"error": text}, status)
