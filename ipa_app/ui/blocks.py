@@ -27,7 +27,7 @@ from ipa_app.ui.failures import explained, is_disk_full
 from ipa_app.ui.gate import Gate
 from ipa_app.ui.page_cache import PageCache
 from ipa_app.ui.responses import Responses
-from ipa_app.ui.sessions import MOST_SESSIONS, Sessions
+from ipa_app.ui.sessions import MOST_SESSIONS, OpenPages, Sessions
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
 from ipa_app.ui.uploads import addresses, check_files, input_name
 
@@ -61,6 +61,7 @@ class StudioBlocks(gr.Blocks):
         ours = {
             "middleware": [
                 Middleware(Gate, environment=os.environ),
+                Middleware(OpenPages),
                 Middleware(PageCache),
                 Middleware(Compression, compresslevel=6),
             ],
