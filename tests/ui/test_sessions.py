@@ -137,3 +137,8 @@ def test_calls_and_pages_of_a_served_app_have_such_sessions() -> None:
         assert page.app.state_holder is page.state_holder
         sessions = page.state_holder.session_data.values()
         assert [list(session.components) for session in sessions] == [[]]
+
+
+def test_pages_of_the_app_say_that_they_are_open(app_url: str) -> None:
+    """Gradio's page keeps a connection for its session where it is told to, and only then counts as open."""
+    assert httpx.get(f"{app_url}config", timeout=TIMEOUT_S).json()["connect_heartbeat"]
