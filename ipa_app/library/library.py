@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ipa_app.library.deleted import remove_for_good
 from ipa_app.library.pictures import Pictures
 from ipa_app.library.sets import NamedFiles
 from ipa_app.library.waiting import WaitingRequests
@@ -18,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 VARIABLE = "IPA_LIBRARY"
 SHARED_VARIABLE = "IPA_LIBRARY_SHARED"
+_DAY_S = 86400.0
 _USUAL = "IP-Adapter Studio"
 
 
@@ -46,13 +49,21 @@ class Library:
             self.folder / "pictures", index=self.folder / "index.sqlite", deleted=self.folder / "deleted"
         )
         self.waiting = WaitingRequests(self.folder / "waiting")
+        self._is_closed = threading.Event()
+        threading.Thread(target=self._remove_daily, daemon=True, name="library").start()
 
     def named_files(self, folder: str, name_in: Callable[[bytes], str | None]) -> NamedFiles:
         """Return files that people keep under names, in a folder of the library; `name_in` is as for `NamedFiles`."""
         return NamedFiles(self.folder / folder, deleted=self.folder / "deleted", name_in=name_in)
 
+    def _remove_daily(self) -> None:
+        """Remove what was deleted long ago as the days pass: an app may run for months."""
+        while not self._is_closed.wait(_DAY_S):
+            remove_for_good(self.folder / "deleted")
+
     def close(self) -> None:
         """Let another process have it."""
+        self._is_closed.set()
         self.pictures.close()
         self._lock.release()
 
@@ -94,10 +105,11 @@ def is_shown(environment: Mapping[str, str]) -> bool:
 def others_can_come(environment: Mapping[str, str]) -> bool:
     """Return whether the app runs on a Space or listens beyond this machine, as Gradio's own variables say."""
     is_shared = environment.get("GRADIO_SHARE", "").strip().lower() == "true"
-    return "SPACE_ID" in environment or is_shared or not _is_loopback(environment.get("GRADIO_SERVER_NAME", ""))
+    return "SPACE_ID" in environment or is_shared or not is_loopback(environment.get("GRADIO_SERVER_NAME", ""))
 
 
-def _is_loopback(server_name: str) -> bool:
+def is_loopback(server_name: str) -> bool:
+    """Return whether a name or an address, empty where none is given, leads to this machine from itself alone."""
     name = server_name.strip().strip("[]")
     try:
         return name in ("", "localhost") or ipaddress.ip_address(name).is_loopback

@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import os
-import re
 import shutil
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,19 +20,17 @@ from ipa_app.imaging.opening import read_image
 from ipa_app.imaging.other_programs import read_other
 from ipa_app.imaging.result_files import FILE_SUFFIXES, file_suffix, is_whole_file, read_settings, write_result
 from ipa_app.imaging.transparency import on_white
+from ipa_app.library.deleted import is_deletion, new_deletion, remove_for_good
 from ipa_app.library.index import Contents, Entry, PictureIndex, Search, Stamp, in_small_letters
 
 logger = logging.getLogger(__name__)
 
 FAVOURITE = ".favourite"
 """An empty file beside a picture, of its name and this, says that it is a favourite."""
-KEPT_DELETED_S = 30 * 86400.0
-"""How long what was deleted lies in its folder."""
 
 _THUMBNAIL = 192
 _THUMBNAIL_QUALITY = 80
 _READ_AT_ONCE = 50
-_DELETION = re.compile(r"\d+-[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +82,7 @@ class Pictures:
         folder.mkdir(parents=True, exist_ok=True)
         self._deleted = deleted
         self._index = PictureIndex(index)
-        self._remove_for_good()
+        remove_for_good(deleted)
 
     def save(
         self, image: Image.Image, *, name: str, made: float, settings: Mapping[str, Any], inputs: Mapping[str, str]
@@ -193,7 +189,7 @@ class Pictures:
         Raises:
             OSError: the folder cannot be written to; what was deleted of it until then is there again.
         """
-        deletion = Deletion(id=f"{int(time.time())}-{uuid.uuid4().hex}", count=0)
+        deletion = Deletion(id=new_deletion(), count=0)
         try:
             for path in filter(None, map(self.file, names)):
                 target = self._deleted / deletion.id / path.relative_to(os.path.realpath(self.folder))
@@ -210,7 +206,7 @@ class Pictures:
         Raises:
             OSError: the folder cannot be written to.
         """
-        if not _DELETION.fullmatch(deletion_id):
+        if not is_deletion(deletion_id):
             return 0
         folder, count = self._deleted / deletion_id, 0
         for name, _ in list(_files_in(folder)):
@@ -229,12 +225,6 @@ class Pictures:
             if time.monotonic() > until:
                 break
         self._index.note(found)
-
-    def _remove_for_good(self) -> None:
-        for folder in _entries(self._deleted):
-            is_old = _DELETION.fullmatch(folder.name) and int(folder.name.split("-")[0]) < time.time() - KEPT_DELETED_S
-            if is_old and folder.is_dir(follow_symlinks=False):
-                shutil.rmtree(folder.path, ignore_errors=True)
 
 
 def _contents(path: Path, name: str) -> Contents:

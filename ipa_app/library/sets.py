@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from ipa_app.errors import UserError
 from ipa_app.imaging.result_files import whole_file
+from ipa_app.library.deleted import new_deletion
+
+MOST_FILES = 500
 
 _LARGEST_FILE = 64 * 2**20
 
@@ -45,10 +48,14 @@ class NamedFiles:
         """Write a file, in place of one of the same name.
 
         Raises:
+            UserError: there are so many that no other one is taken.
             OSError: there is no room for it, or the folder cannot be written to.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._paths().get(name) or self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:20]}.json"
+        paths = self._paths()
+        if name not in paths and len(paths) >= MOST_FILES:
+            raise UserError("set.too_many", most=MOST_FILES)
+        path = paths.get(name) or self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:20]}.json"
         with whole_file(path) as file:
             file.write(content.encode())
             file.flush()
@@ -70,7 +77,7 @@ class NamedFiles:
         path = self._paths().get(name)
         if path is None:
             return False
-        target = self._deleted / uuid.uuid4().hex / path.name
+        target = self._deleted / new_deletion() / path.name
         target.parent.mkdir(parents=True)
         path.replace(target)
         return True

@@ -152,6 +152,16 @@ def from_data(data: Any) -> Any:
     return tuple(map(from_data, data)) if isinstance(data, list) else data
 
 
+def without_folders(value: Any) -> Any:
+    """Return a message that names files and folders but not where they lie, which is for the log and nobody else."""
+    if isinstance(value, Message):
+        values = {name: without_folders(each) for name, each in value.values.items()}
+        return Message(value.key, **values) if value.key in english().sentences else value
+    if isinstance(value, tuple):
+        return tuple(map(without_folders, value))
+    return Path(value).name or value if isinstance(value, str) and Path(value).is_absolute() else value
+
+
 def _said(value: object) -> object:
     if isinstance(value, list | tuple):
         return tuple(map(_said, value))

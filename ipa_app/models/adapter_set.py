@@ -114,8 +114,10 @@ class AdapterSet:
             key = f"{name}{SECRET_MARK}{secrets.token_urlsafe(16)}"
             self._added[key] = AdapterEntry(name=name, title=name, file=file, kind=layout.kind, is_private=True)
             self._layouts[file] = file_stamp(file), layout
-            oldest = list(self._added)[:-MOST_ADDED]
-        self.remove(oldest)
+            # Who has brought some gives up one of those before anybody else does.
+            mine_first = [*(each for each in own if each in self._added), *self._added]
+            surplus = mine_first[: max(0, len(self._added) - MOST_ADDED)]
+        self.remove(surplus)
         return key
 
     def adopt(self, adapter: AdapterEntry, *, sha256: str) -> str:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from safetensors import SafetensorError, safe_open
 
 from ipa_app.errors import UserError
-from ipa_app.messages import Message
+from ipa_app.messages import Message, without_folders
 from ipa_app.models.adapters import with_own_adapters
 from ipa_app.models.contents import contents_of
 from ipa_app.models.controlnets import with_own_controlnets
@@ -47,13 +47,14 @@ class Catalog(Mapping[str, ModelEntry]):
     """The models that may be asked for, by name, and what was meant to be one and is none.
 
     Attributes:
-        left_out: what is named and left out, to the sentence that says why.
+        left_out: what is named and left out, to the sentence that says why, for everybody: without folders.
     """
 
     def __init__(self, entries: Mapping[str, ModelEntry], *, left_out: Mapping[str, Message] | None = None) -> None:
         """Hold entries that others may look at, and nobody change."""
         self._entries = dict(entries)
-        self.left_out: Mapping[str, Message] = MappingProxyType(dict(left_out or {}))
+        told = {name: without_folders(sentence) for name, sentence in (left_out or {}).items()}
+        self.left_out: Mapping[str, Message] = MappingProxyType(told)
 
     def __getitem__(self, name: str) -> ModelEntry:
         return self._entries[name]
@@ -77,7 +78,7 @@ def catalog() -> Catalog:
         Entries by name, the bundled model first, with the styles that are shipped and those that IPA_STYLES names.
     """
     entries = {"toybox": entry_from_folder(BUNDLED, name="toybox")}
-    unusable: list[tuple[str, str, Message]] = []  # what it is called, where it is, and why it cannot be used
+    unusable: list[tuple[str, object, Message]] = []  # what it is called, where it is, and why it cannot be used
     published = {entry.name: entry for entry in published_models()}
     for name in _offered(published):
         if name in published:
@@ -86,32 +87,31 @@ def catalog() -> Catalog:
             unknown = UserError(
                 "catalog.unknown_published", variable=HUB_VARIABLE, name=repr(name), names=", ".join(published)
             )
-            unusable.append((name, name, unknown.message))
+            unusable.append((name, HUB_VARIABLE, unknown.message))
     named: dict[str, Path] = {}
     for path in _named_paths(os.environ.get(MODELS_VARIABLE, "")):
         try:
             entry = _entry_from_path(path)
             if named.setdefault(entry.name, path) != path:
-                raise UserError(
-                    "catalog.name_taken", variable=MODELS_VARIABLE, name=entry.name, path=named[entry.name], other=path
-                )
+                raise UserError("catalog.name_taken", variable=MODELS_VARIABLE, name=entry.name)
             entries[entry.name] = entry
         except UserError as error:
-            unusable.append((path.name, str(path), error.message))
+            unusable.append((path.name, path, error.message))
         except OSError as error:
-            unusable.append((path.name, str(path), Message("file.unreadable", path=path, error=error.strerror)))
+            unusable.append((path.name, path, Message("file.unreadable", path=path, error=error.strerror)))
     styles, trouble = find_styles(os.environ.get(STYLES_VARIABLE, ""))
     entries = {name: with_styles(entry, styles) for name, entry in entries.items()}
-    unusable += [(path.name, f"{path} ({number})", sentence) for number, (path, sentence) in enumerate(trouble, 1)]
+    unusable += [(path.name, path, sentence) for path, sentence in trouble]
     return Catalog(entries, left_out=_named_once(unusable, taken=entries))
 
 
-def _named_once(unusable: Sequence[tuple[str, str, Message]], *, taken: Container[str]) -> dict[str, Message]:
-    """Name what cannot be used by what it is called, or by where it is if that is taken."""
+def _named_once(unusable: Sequence[tuple[str, object, Message]], *, taken: Container[str]) -> dict[str, Message]:
+    """Name what cannot be used by what it is called, and a number where that is taken; the log says where it is."""
     named: dict[str, Message] = {}
     for name, place, sentence in unusable:
-        named[place if name in taken or name in named else name] = sentence
-        logger.warning("Left out: %s", sentence)
+        names = (name, *(f"{name} ({number})" for number in range(2, len(unusable) + 3)))
+        named[next(each for each in names if each not in taken and each not in named)] = sentence
+        logger.warning("Left out: %s (%s)", sentence, place)
     return named
 
 

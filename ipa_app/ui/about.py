@@ -9,7 +9,7 @@ from typing import Any
 from ipa_app.engine.references import words_of_region
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.wording import has_special_letters, readable, signs_in, without_invisible
-from ipa_app.messages import Message, english
+from ipa_app.messages import Message, english, without_folders
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.prompt_weights import weights_problem, without_weights
 from ipa_app.models.state import MemoryUse, ModelState
@@ -65,10 +65,10 @@ def described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict
         "about": entry.about,
         "licence": entry.licence,
         "adapters": list(entry.listed_adapters),
-        "adapters_left_out": list(entry.left_out),
+        "adapters_left_out": list(map(without_folders, entry.left_out)),
         "pose": "pose" in entry.controlnets,
         "controlnets": {name: {"kind": each.kind, "title": each.title} for name, each in entry.controlnets.items()},
-        "controlnets_left_out": list(entry.controlnets_left_out.values()),
+        "controlnets_left_out": list(map(without_folders, entry.controlnets_left_out.values())),
         "parts": ["all", *entry.presets],
         "width": entry.width,
         "height": entry.height,
@@ -77,13 +77,13 @@ def described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict
         "guidance_start": entry.guidance_start,
         "guidance_end": entry.guidance_end,
         "fast": fast,
-        "fast_left_out": entry.fast_left_out or "",
+        "fast_left_out": without_folders(entry.fast_left_out) or "",
         "styles": list(entry.styles),
         "words": {group: list(words) for group, words in entry.words.items()},
         "downloaded": downloaded,
         "download_bytes": entry.download_bytes,
         "state": state.phase,
-        "message": state.message or "",
+        "message": without_folders(state.message) or "",
         "progress": state.progress,
     }
 

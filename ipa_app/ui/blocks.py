@@ -7,6 +7,7 @@ programs as `{"error": null}` and the page as nothing.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ from ipa_app.messages import Message
 from ipa_app.ui.calls import Awaited, Endpoint, checked_values, set_awaited
 from ipa_app.ui.compression import Compression, assets_route
 from ipa_app.ui.failures import explained, is_disk_full
+from ipa_app.ui.gate import Gate
 from ipa_app.ui.page_cache import PageCache
 from ipa_app.ui.responses import Responses
-from ipa_app.ui.sessions import MOST_SESSIONS, Sessions
+from ipa_app.ui.sessions import MOST_SESSIONS, OpenPages, Sessions
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
-from ipa_app.ui.uploads import addresses, check_files, check_room, input_name
+from ipa_app.ui.uploads import addresses, check_files, input_name
 
 _SCHEMAS = ("api_info_as_input", "api_info_as_output")
 _HEAD = f"<script>{{{Path(__file__).with_name('storage.js').read_text(encoding='utf-8')}}}</script>"
@@ -59,9 +61,14 @@ class StudioBlocks(gr.Blocks):
     def launch(self, *args: Any, app_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         """Serve the page as Gradio does; calls that reach no handler are answered in words, too."""
         ours = {
-            "middleware": [Middleware(PageCache), Middleware(Compression, compresslevel=6)],
+            "middleware": [
+                Middleware(Gate, environment=os.environ),
+                Middleware(OpenPages),
+                Middleware(PageCache),
+                Middleware(Compression, compresslevel=6),
+            ],
             "exception_handlers": Responses(self.endpoints).handlers,
-            "dependencies": [Depends(self._check_event), Depends(_check_upload)],
+            "dependencies": [Depends(self._check_event)],
         }
         given = app_kwargs or {}
         ours |= given | {"routes": [assets_route(), *given.get("routes", ())]}
@@ -161,11 +168,6 @@ class StudioBlocks(gr.Blocks):
                         str(name)
                     ) from error
             raise
-
-
-async def _check_upload(request: Request) -> None:
-    if request.method == "POST" and request.url.path.endswith("/upload"):
-        check_room(int(request.headers.get("content-length", 0)))
 
 
 def _is_public(function: BlockFunction) -> bool:

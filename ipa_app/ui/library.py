@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 ON_A_PAGE = 32
+MOST_TICKED = 200
 _READING_S = 0.4
 """How long files are looked into, that nobody has looked into yet, before the page is answered."""
 _SCRIPT = Path(__file__).with_name("library.js")
@@ -339,15 +340,18 @@ def _counted(page: Page, *, offset: int) -> list[Message]:
 
 
 def _names(ticked: Any) -> list[str]:
-    """Return what is ticked, as the page sent it.
+    """Return what is ticked, as the page sent it, each once.
 
     Raises:
-        gr.Error: nothing is.
+        gr.Error: nothing is, or more than may be.
     """
-    names = [name for name in ticked if isinstance(name, str)] if isinstance(ticked, list) else []
+    sent = ticked if isinstance(ticked, list) else []
+    names = list(dict.fromkeys(name for name in sent if isinstance(name, str)))
     with explained():
         if not names:
             raise UserError("library.nothing_ticked")
+        if len(names) > MOST_TICKED:
+            raise UserError("library.too_many_ticked", most=MOST_TICKED)
     return names
 
 

@@ -159,11 +159,11 @@ class Runner:
         yield from self.guarded(self._follow(wish, job_id=kept.job))
 
     def _can_follow(self, kept: _Kept) -> bool:
-        """Whether a job is there; one of another tab is its own for as long as that tab follows it."""
+        """Whether a job is there for one more; one of another tab is its own for as long as that tab follows it."""
         until = time.monotonic() + _CLOSING_S
         while kept.elsewhere and self.studio.is_followed(kept.job) and time.monotonic() < until:
             time.sleep(_REST_S)
-        return self.studio.knows(kept.job) and not (kept.elsewhere and self.studio.is_followed(kept.job))
+        return self.studio.can_be_followed(kept.job) and not (kept.elsewhere and self.studio.is_followed(kept.job))
 
     def _from_library(self) -> list[str]:
         """Return the latest pictures of earlier visits."""

@@ -7,14 +7,21 @@ stay. A call of the API without a session is one as well.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
 import gradio as gr
 from gradio.routes import App
 from gradio.state_holder import SessionState, StateHolder
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 MOST_SESSIONS = 1000
+
+_HEARTBEAT = re.compile(r".*/gradio_api/heartbeat/([^/]+)")
 
 
 class Session(SessionState):
@@ -37,7 +44,15 @@ class Session(SessionState):
 
 
 class Sessions(StateHolder):
-    """The sessions of all visitors. Where there are too many, one whose page is closed goes, or else the least used."""
+    """The sessions of all visitors.
+
+    Where there are too many, one goes that holds nothing, or else one whose page was closed, or else the least used
+    that no page has open. Anybody can make up names of sessions; only an open page keeps a connection for its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: Counter[str] = Counter()
 
     @classmethod
     def take_over(cls, app: App, page: gr.Blocks) -> None:
@@ -53,11 +68,53 @@ class Sessions(StateHolder):
             self.session_data[session_id] = Session(self.blocks)
         return super().__getitem__(session_id)
 
+    @contextmanager
+    def open(self, session_id: str) -> Iterator[None]:
+        """Know, inside of the block, that a page has a session open."""
+        self._open[session_id] += 1
+        if session_id in self.session_data:
+            self.session_data[session_id].is_closed = False
+        try:
+            yield
+        finally:
+            self._open[session_id] -= 1
+            self._open += Counter()  # forgets those that are open nowhere
+
     def update(self, session_id: str) -> None:
         """Note that a session is used, and let another one go where there are too many; its states are told."""
-        if len(self.session_data) > self.capacity:
-            others = [(name, session.is_closed) for name, session in self.session_data.items() if name != session_id]
-            gone = next((name for name, is_closed in others if is_closed), others[0][0])
+        with self.lock:
+            if session_id in self.session_data:
+                self.session_data.move_to_end(session_id)
+            gone = self._most_dispensable(session_id) if len(self.session_data) > self.capacity else None
+        if gone is not None:
             self.delete_state(gone)
-            self.session_data.move_to_end(gone, last=False)
-        super().update(session_id)
+            with self.lock:
+                self.session_data.pop(gone, None)
+                self.time_last_used.pop(gone, None)
+
+    def _most_dispensable(self, session_id: str) -> str | None:
+        """Return which one goes for another; None where all are open but that, which goes for the next of its kind."""
+        others = {name: self._worth(name) for name in list(self.session_data) if name != session_id}
+        gone = min(others, key=others.__getitem__)
+        return None if gone in self._open and session_id not in self._open else gone
+
+    def _worth(self, name: str) -> int:
+        session = self.session_data[name]
+        if name in self._open:
+            return 3
+        return 0 if not session.state_data else 1 if session.is_closed else 2
+
+
+class OpenPages:
+    """Tells the sessions which of them have a page open: as long as it is, it has a connection for that."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Stand before an app."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        heartbeat = _HEARTBEAT.fullmatch(scope["path"]) if scope["type"] == "http" else None
+        sessions = scope["app"].state_holder if heartbeat else None
+        with sessions.open(heartbeat[1]) if heartbeat and isinstance(sessions, Sessions) else nullcontext():
+            await self._app(scope, receive, send)

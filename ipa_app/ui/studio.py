@@ -40,6 +40,8 @@ from ipa_app.ui.about import described, word_notes
 from ipa_app.ui.failures import is_disk_full
 from ipa_app.ui.visitor import visitor
 
+MOST_FOLLOWERS = 4
+"""Of one job: each takes a thread and one of the places that all visitors share."""
 _KEEP_UNSAVED_S = 3600.0
 """How long pictures are held that there was no room for on the disk, or that nobody has come for yet."""
 
@@ -179,6 +181,11 @@ class Studio:
         """Whether a job can be followed: it runs, or ended so lately that nobody may have seen its result."""
         return job_id in self._jobs
 
+    def can_be_followed(self, job_id: str) -> bool:
+        """Whether one more may follow a job that is known."""
+        running = self._jobs.get(job_id)
+        return running is not None and running.followers < MOST_FOLLOWERS
+
     def is_followed(self, job_id: str) -> bool:
         """Whether somebody follows a job just now."""
         running = self._jobs.get(job_id)
@@ -219,7 +226,7 @@ class Studio:
         Raises:
             Cancelled: the job was stopped.
             Left: this follower has gone away.
-            UserError: the request failed, and why.
+            UserError: the request failed, and why; or too many follow it.
         """
         running, wait = self._join(job_id), 0.0
         try:
@@ -247,6 +254,8 @@ class Studio:
     def _join(self, job_id: str) -> _Running:
         with self._lock:
             running = self._jobs[job_id]
+            if running.followers >= MOST_FOLLOWERS:
+                raise UserError("page.followed_by_many", most=MOST_FOLLOWERS)
             if running.stepped_aside and running.kept:
                 running.job = self._queued(running.kept)
             running.followers += 1

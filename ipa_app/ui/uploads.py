@@ -21,6 +21,8 @@ from ipa_app.models.units import size_text
 from ipa_app.options import wrong_value
 
 LARGEST_PICTURE = 32 * 10**6
+_MOST_SPARED = 256 * 10**6
+"""Bytes that uploads leave on the disk for what is made; of a small disk a twentieth."""
 ADDRESSES = ("http://", "https://")
 """How what Gradio fetches from elsewhere begins."""
 
@@ -92,17 +94,18 @@ def painted_files(sent: Any, *, field: str) -> dict[str, Any] | None:
 
 
 def check_room(size: int) -> None:
-    """Make sure that there is room for an upload: Gradio would leave the half of it behind, on a disk that is full.
+    """Make sure that there is room for an upload, and some besides: a disk that is full is full for everybody.
 
     Args:
-        size: in bytes.
+        size: of what is still to come, in bytes.
 
     Raises:
         OSError: there is not, as if it had been tried.
     """
     folder = Path(get_upload_folder())
     folder.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(folder).free < size:
+    disk = shutil.disk_usage(folder)
+    if disk.free < size + min(_MOST_SPARED, disk.total // 20):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 

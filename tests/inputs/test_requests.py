@@ -85,7 +85,7 @@ class Api:
     def upload_of(self, size: int) -> Said:
         """Begin an upload of so many bytes."""
         address = httpx.URL(self.url)
-        head = "POST /gradio_api/upload HTTP/1.1\r\nHost: here\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        head = "POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data;boundary=x\r\n"
         with socket.create_connection((address.host, address.port or 80)) as connection:
             connection.sendall(f"{head}Content-Length: {size}\r\n\r\n--x\r\n".encode())
             answer = connection.makefile().read()

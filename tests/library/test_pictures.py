@@ -18,8 +18,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from ipa_app.imaging.result_files import read_settings
 from ipa_app.library import pictures as module
+from ipa_app.library.deleted import KEPT_DELETED_S
 from ipa_app.library.index import Search
-from ipa_app.library.pictures import KEPT_DELETED_S, Pictures
+from ipa_app.library.pictures import Pictures
 
 MANY = 10_000
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ipa_app.errors import UserError
+from ipa_app.library import deleted, sets
+from ipa_app.library.deleted import remove_for_good
 from ipa_app.library.sets import NamedFiles
 
 
@@ -63,6 +66,29 @@ def test_what_is_deleted_lies_in_its_folder(files: NamedFiles, tmp_path: Path) -
     assert files.names() == []
     (deleted,) = (tmp_path / "deleted").rglob("*.json")
     assert deleted.read_text(encoding="utf-8") == content("toys")
+
+
+def test_what_was_deleted_goes_with_the_pictures_that_were(
+    files: NamedFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.save("toys", content("toys"))
+    files.delete("toys")
+    remove_for_good(tmp_path / "deleted")
+    assert list((tmp_path / "deleted").rglob("*.json"))
+    monkeypatch.setattr(deleted, "KEPT_DELETED_S", -9.0)
+    remove_for_good(tmp_path / "deleted")
+    assert list((tmp_path / "deleted").iterdir()) == []
+
+
+def test_there_is_an_end_to_how_many_are_kept(files: NamedFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sets, "MOST_FILES", 2)
+    for name in ("toys", "friends", "toys"):
+        files.save(name, content(name))
+    with pytest.raises(UserError, match="There are 2 sets already"):
+        files.save("pets", content("pets"))
+    files.delete("toys")
+    files.save("pets", content("pets"))
+    assert files.names() == ["friends", "pets"]
 
 
 def test_a_file_is_read_for_its_name_once_until_it_is_another(tmp_path: Path) -> None:

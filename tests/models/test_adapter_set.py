@@ -152,6 +152,16 @@ def test_only_so_many_are_kept_at_a_time(tiny: ModelEntry, tmp_path: Path) -> No
     assert [key for key in keys if key in adapters.offered(tiny).adapters] == keys[2:]
 
 
+def test_who_brings_many_gives_up_their_own(tiny: ModelEntry, tmp_path: Path) -> None:
+    adapters, file = AdapterSet(), written(tmp_path / "toys.safetensors")
+    others = [adapters.add(file, entry=tiny) for _ in range(MOST_ADDED - 2)]
+    own: list[str] = []
+    for _ in range(5):
+        own.append(adapters.add(file, entry=tiny, own=own))
+    there = adapters.offered(tiny).adapters
+    assert [key for key in (*others, *own) if key in there] == [*others, *own[-2:]]
+
+
 def test_an_upload_is_refused_before_it_is_read(
     tiny: ModelEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

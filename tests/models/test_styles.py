@@ -76,7 +76,7 @@ def test_what_cannot_be_used_is_named_beside_the_models(tmp_path: Path, monkeypa
     monkeypatch.setenv(STYLES_VARIABLE, str(path))
     models = catalog()
     assert models.left_out == {
-        "mine.json": f"{path} is no list of styles: it must be a JSON list of objects with name, prompt and "
+        "mine.json": "mine.json is no list of styles: it must be a JSON list of objects with name, prompt and "
         "negative_prompt."
     }
     assert all(entry.styles for entry in models.values())

@@ -86,9 +86,8 @@ def served_page(page: gr.Blocks, **launch: Any) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         # Gradio gives a new server three seconds to answer, once; a busy machine needs more, and the tests ask anyway.
         patch.setattr("gradio.networking.url_ok", lambda _url: True)
-        _, url, _ = page.queue().launch(
-            prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, run_history=False, **launch
-        )
+        usual = {"prevent_thread_lock": True, "quiet": True, "server_name": "127.0.0.1"}
+        _, url, _ = page.queue().launch(ssr_mode=False, run_history=False, **{**usual, **launch})
     try:
         yield url
     finally:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ipa_app.library.pictures import Pictures
-from ipa_app.ui.library import ON_A_PAGE, LibraryPanel, LibraryView
+from ipa_app.ui.library import MOST_TICKED, ON_A_PAGE, LibraryPanel, LibraryView
 from tests.engine.test_keeping import opened
 from tests.ui.page_parts import opened_page
 
@@ -152,6 +152,16 @@ def test_a_heart_makes_a_favourite(view: LibraryView, panel: LibraryPanel, pictu
 def test_nothing_ticked_is_said(view: LibraryView, ticked: Any) -> None:
     with pytest.raises(Exception, match="Nothing is ticked"):
         view.kept(ticked)
+
+
+def test_what_is_ticked_counts_once_and_has_an_end(view: LibraryView, panel: LibraryPanel, pictures: Pictures) -> None:
+    name = save(pictures, 1)
+    assert len(view.kept([name] * 20_000)) == 1
+    many = [f"{number}.png" for number in range(MOST_TICKED + 1)]
+    for act in (view.kept, lambda ticked: view.delete(ticked, [], *searched(panel))):
+        with pytest.raises(Exception, match="At most 200 pictures"):
+            act([name, *many])
+    assert (pictures.folder / name).exists()
 
 
 def test_a_name_that_somebody_made_up_leads_nowhere(

@@ -59,8 +59,9 @@ print(json.dumps([app.studio.models(), parts["models-left-out"]["value"], parts[
     assert {frozenset(model) for model in models.values()} == {frozenset(models["tiny"])}
     for name in ("dream.ckpt", "<gone>"):
         sentence = models[name]["message"]
-        assert sentence in built.stderr
+        assert str(tmp_path / name) in built.stderr
         assert html.escape(sentence) in page
+        assert str(tmp_path) not in sentence + page
     assert "<gone>" not in page
     assert [name for _, name in choices] == ["toybox", "sd15", "sdxl", "tiny"]
 

@@ -13,9 +13,11 @@ import pytest
 
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult
+from ipa_app.errors import UserError
 from ipa_app.ui import running
 from ipa_app.ui.orders import SERIES
 from ipa_app.ui.running import Runner
+from ipa_app.ui.studio import MOST_FOLLOWERS
 from tests.engine.conftest import noise_picture
 from tests.ui.page_parts import Opened, inputs_after
 
@@ -118,3 +120,21 @@ def test_a_job_of_another_tab_is_left_to_it_until_that_is_closed(
     updates.close()  # type: ignore[attr-defined]
     *_, last = runner.resume(kept, [])
     assert len(last[runner.results.gallery]["value"]) == 1
+
+
+def test_no_more_than_a_few_follow_one_job(page: Opened, runner: Runner, entered: dict[str, Any]) -> None:
+    """A browser may ask for the same job any number of times, and each takes a place from other visitors."""
+    updates = runner.run("variation")(**{**entered, "steps": 100, "count": 1})
+    kept = next(json.loads(each[runner.results.running]) for each in updates if runner.results.running in each)
+    followers = [runner.resume(kept, []) for _ in range(MOST_FOLLOWERS - 1)]
+    for follower in followers:
+        assert runner.results.running in [next(follower), next(follower)][1]
+    assert list(runner.resume(kept, [])) == [{runner.results.running: gr.skip()}]
+    with pytest.raises(UserError, match="close one of them"), page[1].following(kept["job"]):
+        pass
+    followers.pop().close()  # type: ignore[attr-defined]
+    *_, last = runner.resume(kept, [])
+    assert len(last[runner.results.gallery]["value"]) == 1
+    for follower in (updates, *followers):
+        *_, last = follower
+        assert len(last[runner.results.gallery]["value"]) == 1

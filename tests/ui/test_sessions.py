@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import gradio as gr
+import httpx
 import pytest
 from gradio.state_holder import StateHolder
 from gradio_client import Client
 
 from ipa_app.ui.blocks import StudioBlocks
 from ipa_app.ui.sessions import Sessions
+from tests.engine.conftest import TIMEOUT_S
+from tests.engine.test_keeping import until
 from tests.ui.serving import served_page
 
 
@@ -68,6 +72,53 @@ def test_one_whose_page_is_closed_goes_first(
     assert gone == ["c"]
 
 
+def test_one_that_holds_nothing_goes_before_all_others(
+    sessions: tuple[Sessions, gr.State], visit: Callable[[str], object], gone: list[str]
+) -> None:
+    visit("a")
+    sessions[0]["empty"]
+    visit("b")
+    visit("c")
+    assert gone == []
+    assert list(sessions[0].session_data) == ["a", "b", "c"]
+
+
+def test_an_open_page_keeps_its_states_whatever_names_are_made_up() -> None:
+    gone: list[str] = []
+    with StudioBlocks(analytics_enabled=False) as page:
+        text, state = gr.Textbox("a text"), gr.State("", delete_callback=gone.append)
+        gr.Button().click(lambda text, state: (state, text), [text, state], [text, state], api_name="remember")
+
+    def said_before(url: str, text: str, session: str) -> str:
+        call = {"data": [text, None], "session_hash": session}
+        answer = httpx.post(f"{url}gradio_api/run/remember", json=call, timeout=TIMEOUT_S)
+        return answer.raise_for_status().json()["data"][0]
+
+    with served_page(page, state_session_capacity=3) as url:
+        beats = [f"{url}gradio_api/heartbeat/{name}" for name in ("a", "b", "c", "d")]
+        with ExitStack() as pages:
+            for name, beat in zip("abcd", beats, strict=True):
+                pages.enter_context(httpx.stream("GET", beat, timeout=TIMEOUT_S))
+                said_before(url, name, name)
+            assert gone == ["a"]  # there is no room for four pages either
+            for number in range(20):
+                said_before(url, "x", f"made up {number}")
+            assert set(gone) == {"a", "x"}
+            assert [said_before(url, "again", name) for name in "bcd"] == ["b", "c", "d"]
+        until(lambda: said_before(url, "y", "other") and "again" in gone)
+
+
+def test_a_page_that_comes_back_is_open_again(
+    sessions: tuple[Sessions, gr.State], visit: Callable[[str], object], gone: list[str]
+) -> None:
+    visit("a")
+    sessions[0]["a"].is_closed = True
+    with sessions[0].open("a"):
+        for name in ("b", "c", "d"):
+            visit(name)
+    assert gone == ["b"]
+
+
 def test_components_are_not_described_for_each_session(sessions: tuple[Sessions, gr.State]) -> None:
     assert list(sessions[0]["a"].components) == []
     by_gradio = StateHolder()
@@ -86,3 +137,8 @@ def test_calls_and_pages_of_a_served_app_have_such_sessions() -> None:
         assert page.app.state_holder is page.state_holder
         sessions = page.state_holder.session_data.values()
         assert [list(session.components) for session in sessions] == [[]]
+
+
+def test_pages_of_the_app_say_that_they_are_open(app_url: str) -> None:
+    """Gradio's page keeps a connection for its session where it is told to, and only then counts as open."""
+    assert httpx.get(f"{app_url}config", timeout=TIMEOUT_S).json()["connect_heartbeat"]

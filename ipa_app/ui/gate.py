@@ -1,0 +1,226 @@
+"""What stands before everything that is served: it turns away what this app never needs, and bodies without an end.
+
+Gradio serves more than its page asks for, takes bodies of any size, and answers to any name. What it does with them
+costs memory, disk and processor of everybody, or is done in the name of whoever runs the app for themselves.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+
+import gradio as gr
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from gradio.route_utils import get_hostname
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as Event
+
+from ipa_app.errors import UserError
+from ipa_app.library.library import is_loopback
+from ipa_app.models.adapter_set import largest_added
+from ipa_app.models.units import size_text
+from ipa_app.ui.failures import explain
+from ipa_app.ui.uploads import LARGEST_PICTURE, check_room
+
+HOSTS_VARIABLE = "IPA_HOSTS"
+LARGEST_BODY = 16 * 10**6
+LARGEST_TOOL_CALL = 2 * LARGEST_PICTURE
+"""Language models' tools have pictures in what they send, which takes a third more room."""
+LARGEST_UPLOADS = 16 * LARGEST_PICTURE
+"""Bytes of all files that are uploaded at once, if no larger adapter may be."""
+
+_FRAMING = 2**20
+"""What the names of the files take beside them."""
+_LOOK_EVERY = 2**20
+"""Bytes of an upload after which it is looked whether there is room for more."""
+_READING = {"GET", "HEAD", "OPTIONS"}
+_UNNEEDED = re.compile(
+    r"[^=]*/(?:gradio_api/(?:"
+    # What Gradio's components and tools for developers call; by none of them does this page call anything.
+    r"(?:component_server|process_recording|stream|deep_link|profiling|vibe-[a-z-]+|undo-vibe-edit)(?:/|$)"
+    # Files of other servers, which this one would fetch.
+    r"|proxy=|file[=/]https?://)"
+    r"|monitoring(?:/|$)|(?:gradio_api/)?dev/reload$)"
+)
+
+
+class Gate:
+    """Answers what goes no further."""
+
+    def __init__(self, app: ASGIApp, *, environment: Mapping[str, str]) -> None:
+        """Stand before an app.
+
+        Args:
+            app: the rest.
+            environment: names in `IPA_HOSTS` the hosts, separated by commas, that the app is called by besides this
+                machine's own.
+        """
+        self._app = app
+        self._hosts = {get_hostname(name.strip()) for name in environment.get(HOSTS_VARIABLE, "").split(",")}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif (refusal := self._refusal(scope)) is not None:
+            await refusal(scope, receive, send)
+        elif scope["method"] in _READING:
+            await self._app(scope, receive, send)
+        else:
+            await self._measured(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """Return the answer to what is not asked for here, or not by this name or by this page; None for all else."""
+        headers, page = Headers(scope=scope), scope["app"].get_blocks()
+        hosts = self._hosts | {get_hostname(page.root_path or "")}
+        host = get_hostname(headers.get("host", ""))
+        if _is_for_itself(page) and not (_is_address(host) or host in hosts):
+            return _answer(scope, 403, UserError("gate.foreign_host", host=host, variable=HOSTS_VARIABLE).message)
+        if scope["method"] not in _READING and _is_foreign(headers, host=host, hosts=hosts):
+            return _answer(scope, 403, UserError("gate.foreign_page", variable=HOSTS_VARIABLE).message)
+        if _UNNEEDED.match(scope["path"]):
+            return _answer(scope, 404, UserError("gate.not_offered").message)
+        return None
+
+    async def _measured(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the app answer as long as no more arrives than may."""
+        body = _Upload(receive, send) if _is_upload(scope) else _Body(receive, send, most=_most(scope))
+        announced = Headers(scope=scope).get("content-length", "")
+        if body.takes(int(announced) if announced.isdigit() else 0):
+            try:
+                await self._app(scope, body.receive, body.send)
+            except Exception:
+                # What was refused is answered below, whatever the app has made of it.
+                if body.refused is None:
+                    raise
+        if body.refused is not None and not body.is_answered:
+            status = 413 if isinstance(body.refused, UserError) else 507
+            await _answer(scope, status, explain(body.refused))(scope, receive, send)
+
+
+class _Body:
+    """A body on its way to the app, and the app's answer on its way back.
+
+    Attributes:
+        refused: why no more of it is taken; what the app answers from then on is nobody's.
+        is_answered: whether the app has begun to answer.
+    """
+
+    def __init__(self, receive: Receive, send: Send, *, most: int) -> None:
+        self.refused: Exception | None = None
+        self.is_answered = False
+        self._receive = receive
+        self._send = send
+        self._most = most
+        self._count = 0
+        self._is_whole = False
+
+    def takes(self, size: int) -> bool:
+        """Return whether a body of so many bytes, or more, is taken; why not is then in `refused`."""
+        try:
+            self._check(size)
+        except (UserError, OSError) as error:
+            self.refused = error
+        return self.refused is None
+
+    def _check(self, size: int) -> None:
+        if size > self._most:
+            raise UserError("gate.too_large", most=size_text(self._most))
+
+    async def receive(self) -> Event:
+        """Receive what comes next.
+
+        Raises:
+            MultiPartException: it is too much. Gradio then removes what it has of the files.
+        """
+        event = await self._receive()
+        if event["type"] == "http.request":
+            self._count += len(event.get("body", b""))
+            self._is_whole = not event.get("more_body", False)
+            if not self.takes(self._count):
+                raise MultiPartException(str(self.refused))
+        return event
+
+    async def send(self, event: Event) -> None:
+        """Send what the app answers, unless it is about what was refused."""
+        if self.refused is None:
+            self.is_answered = True
+        if self.is_answered:
+            await self._send(event)
+
+
+class _Upload(_Body):
+    """Files, which take room on the disk."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        super().__init__(receive, send, most=max(LARGEST_UPLOADS, largest_added()) + _FRAMING)
+        self._looked = -_LOOK_EVERY
+
+    def _check(self, size: int) -> None:
+        if self._count - self._looked >= _LOOK_EVERY:
+            self._looked = self._count
+            # Others may have taken, meanwhile, what there was when this began.
+            check_room(size - self._count)
+        if size > self._most:
+            raise UserError("gate.uploads_too_large", most=size_text(self._most - _FRAMING))
+
+    async def receive(self) -> Event:
+        """Receive what comes next.
+
+        Raises:
+            MultiPartException: it is too much, or nothing more comes. Gradio then removes what it has of the files.
+        """
+        event = await super().receive()
+        if event["type"] == "http.disconnect" and not self._is_whole:
+            raise MultiPartException("The upload was broken off.")
+        return event
+
+
+def _is_for_itself(page: gr.Blocks) -> bool:
+    """Whether only this machine can reach a page: whoever comes by a name has been led here by somebody else."""
+    server = getattr(page, "server_name", None)
+    return server is not None and is_loopback(server) and not (page.share or getattr(page, "is_colab", False))
+
+
+def _is_address(host: str) -> bool:
+    """Whether a host is no name that somebody could lead here."""
+    try:
+        return is_loopback(host) or bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
+
+
+def _is_foreign(headers: Headers, *, host: str, hosts: set[str]) -> bool:
+    """Whether the page of somebody else sends this, which Gradio's own rules (CORS) forbid where an app is local.
+
+    Programs name no origin, and browsers say which pages have the same one as what they send to. A proxy may have put
+    its own host in place of that which the page was reached by.
+    """
+    origin = headers.get("origin")
+    if origin is None or headers.get("sec-fetch-site") == "same-origin" or not _is_local(host):
+        return False
+    forwarded = {get_hostname(each.strip()) for each in headers.get("x-forwarded-host", "").split(",")}
+    name = get_hostname(origin)
+    return not (name and (_is_local(name) or name in forwarded | hosts))
+
+
+def _is_local(host: str) -> bool:
+    return host == "0.0.0.0" or is_loopback(host)  # noqa: S104 - compared, not bound
+
+
+def _is_upload(scope: Scope) -> bool:
+    return scope["path"].rstrip("/").endswith("/gradio_api/upload")
+
+
+def _most(scope: Scope) -> int:
+    return LARGEST_TOOL_CALL if "/gradio_api/mcp" in scope["path"] else LARGEST_BODY
+
+
+def _answer(scope: Scope, status: int, text: str) -> Response:
+    """Return a sentence as an answer: plain where people see all of it, as of an upload, and else as JSON."""
+    if scope["method"] in _READING or _is_upload(scope):
+        return PlainTextResponse(text, status)
+    return JSONResponse({"error": text}, status)
