@@ -32,6 +32,20 @@ CREATE TABLE thumbnails (name TEXT PRIMARY KEY, jpeg BLOB NOT NULL);
 """
 # Another process may be writing a whole folder's.
 _PATIENCE_S = 30.0
+# What is pasted may be a whole text, and SQLite takes a thousand conditions at most.
+_MOST_LETTERS, _MOST_WORDS = 200, 20
+# What an index is no more to be used after: another error is that of what it was asked.
+_USELESS = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOTADB,
+)
 _NEWEST_FIRST = "ORDER BY mtime_ns DESC, name DESC"
 
 Result = TypeVar("Result")
@@ -78,7 +92,8 @@ class Search:
     """What is looked for: pictures of which all of this is true. "" stands for any.
 
     Attributes:
-        words: that are in what was asked for or in the file's name, as a whole or as parts of others.
+        words: that are in what was asked for or in the file's name, as a whole or as parts of others; of a long text
+            what it begins with.
         task: that made it.
         model: that drew it.
         adapter: that was used.
@@ -196,12 +211,19 @@ class PictureIndex:
             self._tables.close()
 
     def _use(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Read or change it, whole or not at all; in memory from then on where that fails."""
+        """Read or change it, whole or not at all; in memory from then on where it cannot be used any more.
+
+        Raises:
+            sqlite3.Error: what is asked for is no question to it.
+        """
         with self._lock:
             try:
                 with self._tables:
                     return work(self._tables)
             except sqlite3.Error as error:
+                # Of the extended codes the lowest byte says what they are about.
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _USELESS:
+                    raise
                 # It may be on a full disk, or not be tables any more.
                 logger.warning("The index of the library is made anew, in memory: %s", error)
                 self._tables.close()
@@ -217,7 +239,7 @@ def in_small_letters(*texts: str) -> str:
 
 def _condition(search: Search) -> tuple[str, list[str]]:
     exact = {name: getattr(search, name) for name in ("task", "model", "adapter") if getattr(search, name)}
-    words = in_small_letters(search.words).split()
+    words = in_small_letters(search.words[:_MOST_LETTERS]).split()[:_MOST_WORDS]
     terms = ["is_picture IS NOT 0", *(f"{name} = ?" for name in exact), *(["INSTR(words, ?) > 0"] * len(words))]
     if search.favourites:
         terms.append("is_favourite")

@@ -258,7 +258,8 @@ class LibraryView:
 
     def _shown(self, *searched: Any) -> Update:
         panel, offset = self._panel, searched[-1]
-        search = Search(**dict(zip(panel.search, searched[:-1], strict=True)))
+        sent = zip(panel.search, searched[:-1], strict=True)
+        search = Search(**{name: value for name, value in sent if type(value) is type(getattr(Search, name))})
         page = self._pictures.page(search, offset=max(0, offset), count=ON_A_PAGE, reading_s=_READING_S)
         if not page.entries and page.total:
             # What came last has been deleted.
