@@ -34,18 +34,6 @@ CREATE TABLE thumbnails (name TEXT PRIMARY KEY, jpeg BLOB NOT NULL);
 _PATIENCE_S = 30.0
 # What is pasted may be a whole text, and SQLite takes a thousand conditions at most.
 _MOST_LETTERS, _MOST_WORDS = 200, 20
-# What an index is no more to be used after: another error is that of what it was asked.
-_USELESS = (
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-    sqlite3.SQLITE_NOTADB,
-)
 _NEWEST_FIRST = "ORDER BY mtime_ns DESC, name DESC"
 
 Result = TypeVar("Result")
@@ -220,10 +208,10 @@ class PictureIndex:
             try:
                 with self._tables:
                     return work(self._tables)
+            # Of what was asked, and no matter of the tables.
+            except (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError):
+                raise
             except sqlite3.Error as error:
-                # Of the extended codes the lowest byte says what they are about.
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _USELESS:
-                    raise
                 # It may be on a full disk, or not be tables any more.
                 logger.warning("The index of the library is made anew, in memory: %s", error)
                 self._tables.close()
