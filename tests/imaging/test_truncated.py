@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+import time
 import zlib
 from typing import Any
 
@@ -175,6 +176,30 @@ def test_a_cut_file_that_promises_too_much_is_refused_at_once() -> None:
     for data in huge():
         with pytest.raises(UserError):
             read_image(data)
+
+
+HEAD = JPEGS["baseline"][: JPEGS["baseline"].index(b"\xff\xda")]
+FRAME = b"\xff\xc0" + struct.pack(">HBHHB", 8 + 3 * 255, 8, 16, 16, 255) + bytes(i % 256 for i in range(3 * 255))
+SCAN = b"\xff\xda" + struct.pack(">HB", 6 + 2 * 4, 4) + b"\1\0\2\0\3\0\4\0" + b"\0\x3f\x01"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        FRAME + b"\xff\xfe\0\2" * 40_000,
+        FRAME * 300,
+        SCAN * 60_000,
+        b"\xff\xfe\0\2" * 250_000,
+        b"\xff\xd0" * 500_000,
+        b"\xff\0" * 500_000,
+    ],
+    ids=["a frame of 255 components", "many frames", "many scans", "many comments", "many restarts", "many zeros"],
+)
+def test_a_jpeg_that_is_made_to_take_long_is_refused_at_once(parts: bytes) -> None:
+    began = time.thread_time()
+    with pytest.raises(UserError, match="damaged or not complete"):
+        read_image(HEAD + parts)
+    assert time.thread_time() - began < 1
 
 
 def test_pillow_itself_is_left_as_it_is() -> None:
