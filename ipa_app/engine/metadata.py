@@ -215,9 +215,9 @@ def _read_by_letters(settings: Mapping[str, Any]) -> bool:
 
 
 def _has_weights(text: object) -> bool:
-    # A longer one is refused, whatever is in it.
-    is_prompt = isinstance(text, str) and len(text) <= LONGEST_PROMPT
-    return is_prompt and without_weights(readable(text)) != readable(text)
+    if not isinstance(text, str) or len(text) > LONGEST_PROMPT:
+        return False  # a longer one is refused, whatever is in it
+    return without_weights(readable(text)) != readable(text)
 
 
 def restored_references(notes: object, pictures: Mapping[str, Image.Image]) -> tuple[Reference, ...]:

@@ -162,7 +162,7 @@ def on_canvas(picture: Image.Image) -> dict[str, Any]:
     """Return what such an area shows: a copy of a picture, of a size that is handy to paint on, and nothing painted."""
     copy = picture.convert("RGB").resize(fitted_size(picture.size, (_CANVAS_SIDE, _CANVAS_SIDE)))
     path = keep_picture(copy)
-    if all(least == most for least, most in copy.getextrema()):
+    if copy.getcolors(1):  # of a single one
         FOR_ALL.add(Path(path).resolve())
     return {"background": path, "layers": [], "composite": None}
 

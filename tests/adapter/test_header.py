@@ -9,7 +9,6 @@ import time
 import tracemalloc
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
