@@ -251,7 +251,7 @@ def _explained(path: Path) -> Iterator[bytes]:
 
 
 def _load_tensors(path: Path, *, device: str) -> dict[str, Tensor]:
-    tensors = dict(_walk(read_pickled(path, device=device)))
+    tensors = dict(_walk(read_pickled(path, device=device), "", {}))
     for name, tensor in tensors.items():
         _bearable_name(name)
         _bearable_shape(tensor.shape)
@@ -321,20 +321,30 @@ def _taken(sizes: list[int], before: Sequence[pickletools.StackObject]) -> list[
     return taken + [sizes.pop() for _ in before]
 
 
-def _walk(content: object) -> Iterator[tuple[str, Tensor]]:
-    """List the tensors of nested dicts with their dotted paths; a dict that is found again is passed over."""
+def _walk(content: object, name: str, within: dict[int, bool]) -> Iterator[tuple[str, Tensor]]:
+    """List the tensors of nested dicts with their dotted paths; a dict that is found again is passed over.
+
+    Args:
+        content: of any sort.
+        name: that it has.
+        within: whether each dict that was found is still gone through.
+
+    Raises:
+        ValueError: a dict holds itself, or a name is too long.
+    """
     import torch
 
-    rest, known = [("", content)], set()
-    while rest:
-        name, each = rest.pop()
-        if isinstance(each, torch.Tensor):
-            yield name, each
-        elif isinstance(each, Mapping) and id(each) not in known:
-            known.add(id(each))
-            before = f"{_bearable_name(name)}." if name else ""
-            named = [(f"{before}{key}", value) for key, value in each.items() if isinstance(key, str | int)]
-            rest += reversed(named)
+    if isinstance(content, torch.Tensor):
+        yield name, content
+    elif isinstance(content, Mapping) and within.get(id(content)):
+        raise ValueError("a dict that holds itself")
+    elif isinstance(content, Mapping) and id(content) not in within:
+        within[id(content)] = True
+        before = f"{_bearable_name(name)}." if name else ""
+        for key, value in content.items():
+            if isinstance(key, str | int):
+                yield from _walk(value, f"{before}{key}", within)
+        within[id(content)] = False
 
 
 def _short(dtype: str) -> str:
