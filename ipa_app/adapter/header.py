@@ -8,9 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import math
+import pickletools
+import re
+import tarfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,7 +50,21 @@ Header = Mapping[str, TensorInfo]
 """By the tensors' names; of nested ones the names are joined by dots."""
 
 # No header of a real adapter comes near this; more is a file of something else, or made to fill memory.
-_LARGEST_HEADER = 16 * 2**20
+_LARGEST_HEADER = 2 * 2**20
+# No tensor of any model comes near these, and what is multiplied stays a small number.
+_MOST_SIDES, _LONGEST_SIDE, _MOST_ELEMENTS, _LONGEST_NAME = 8, 2**32, 2**48, 512
+
+# What tensors with names are put together from in PyTorch's files. It would take other things as well, of which some
+# fill memory.
+_GLOBALS = re.compile(
+    r"collections OrderedDict|torch (?:\w+Storage|float\w+|bfloat16|u?int\d+|bool|Size|device)"
+    r"|torch\.storage (?:Typed|Untyped)Storage|torch\._utils _rebuild_(?:tensor(?:_v[23])?|parameter)"
+)
+_MOST_STEPS, _LARGEST_TUPLE = 10**6, 10**4
+# Before the tensors themselves: a magic number, a version, the machine's, the content, and the names of storages.
+_PICKLES = 5
+# Files may have two names for one tensor, but not any number.
+_MOST_OF_FILE = 4
 
 _POINTER = b"version https://git-lfs"
 
@@ -139,7 +157,7 @@ def read_safetensors(path: Path, *, most_bytes: int) -> tuple[dict[str, TensorIn
     try:
         content: dict[str, Any] = json.loads(text if len(text) == length else b"")
         notes = dict(content.pop("__metadata__", None) or {})
-        tensors = {name: _tensor_info(value) for name, value in content.items()}
+        tensors = {_bearable_name(name): _tensor_info(value) for name, value in content.items()}
         end = max((value["data_offsets"][1] for value in content.values()), default=0)
     except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
         raise DamagedError(path.name) from None
@@ -154,13 +172,33 @@ def _tensor_info(value: Mapping[str, Any]) -> TensorInfo:
     Raises:
         ValueError: its place in the file is not as large as it is said to be, or its type is no name.
     """
-    info = TensorInfo(tuple(map(index, value["shape"])), value["dtype"])
+    info = TensorInfo(_bearable_shape(value["shape"]), value["dtype"])
     begin, end = map(index, value["data_offsets"])
     size = _BYTES.get(info.dtype)
     fits = end - begin == info.numel * size if size else 2 * (end - begin) >= info.numel
-    if not fits or not 0 <= begin <= end or min(info.shape, default=0) < 0 or not isinstance(info.dtype, str):
+    if not fits or not 0 <= begin <= end or not isinstance(info.dtype, str):
         raise ValueError("a tensor of another size or type")
     return info
+
+
+def _bearable_shape(sides: Sequence[Any]) -> tuple[int, ...]:
+    """Return a shape as whole numbers.
+
+    Raises:
+        ValueError: no tensor has it.
+    """
+    shape = tuple(map(index, sides[: _MOST_SIDES + 1]))
+    if len(shape) > _MOST_SIDES or not all(0 <= side < _LONGEST_SIDE for side in shape):
+        raise ValueError("a tensor with too many sides, or too long ones")
+    if math.prod(shape) > _MOST_ELEMENTS:
+        raise ValueError("a tensor that is too large")
+    return shape
+
+
+def _bearable_name(name: str) -> str:
+    if len(name) > _LONGEST_NAME:
+        raise ValueError("a name that is too long")
+    return name
 
 
 def read_pickled(path: Path, *, device: str) -> Any:
@@ -171,14 +209,17 @@ def read_pickled(path: Path, *, device: str) -> Any:
         device: where to; "meta" reads names and sizes alone.
 
     Raises:
-        ValueError: it unfolds into more than it holds.
+        ValueError: it unfolds into more than it holds, or holds more than tensors.
         Exception: anything that torch.load raises for a garbled file, or one that holds more than tensors.
     """
     import torch
 
-    is_zip = zipfile.is_zipfile(path)
+    with path.open("rb") as file:
+        is_zip = file.read(4) == b"PK\3\4"  # as PyTorch tells it
     if is_zip:
         _check_archive(path)
+    else:
+        _check_older(path)
     return torch.load(path, map_location=device, weights_only=True, mmap=is_zip)
 
 
@@ -210,27 +251,100 @@ def _explained(path: Path) -> Iterator[bytes]:
 
 
 def _load_tensors(path: Path, *, device: str) -> dict[str, Tensor]:
-    return dict(_walk(read_pickled(path, device=device)))
+    tensors = dict(_walk(read_pickled(path, device=device), "", {}))
+    for name, tensor in tensors.items():
+        _bearable_name(name)
+        _bearable_shape(tensor.shape)
+    if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > _MOST_OF_FILE * path.stat().st_size:
+        raise ValueError("tensors that are larger than their file")
+    return tensors
 
 
 def _check_archive(path: Path) -> None:
     """Refuse an archive that unfolds into more than the file holds, which none written by PyTorch does."""
     with zipfile.ZipFile(path) as archive:
-        for each in archive.infolist():
-            is_large = each.filename.endswith(".pkl") and each.file_size > _LARGEST_HEADER
+        parts = archive.infolist()
+        if len({each.filename.lower() for each in parts}) < len(parts):
+            raise ValueError("not an archive of plain weights")
+        for each in parts:
+            is_pickle = each.filename.lower().endswith(".pkl")
+            is_large = is_pickle and each.file_size > _LARGEST_HEADER
             if is_large or each.compress_type != zipfile.ZIP_STORED or each.file_size > path.stat().st_size:
                 raise ValueError("not an archive of plain weights")
+            if is_pickle:
+                _check_pickle(BytesIO(archive.read(each)))
 
 
-def _walk(content: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """List the tensors of nested dicts with their dotted paths."""
+def _check_older(path: Path) -> None:
+    """Refuse a file without an archive that would do more than put tensors together."""
+    if tarfile.is_tarfile(path):
+        raise ValueError("an archive that PyTorch has not written for years")
+    with path.open("rb") as file:
+        beginning = BytesIO(file.read(_LARGEST_HEADER))
+    for _ in range(_PICKLES):
+        _check_pickle(beginning)
+
+
+def _check_pickle(file: BytesIO) -> None:
+    """Go through the steps of a pickle without taking any: what they would make, and how large tuples would be.
+
+    What a tuple holds several times counts as often: it is gone through as often where it is a key.
+
+    Raises:
+        ValueError: it would make something that tensors have no need of, or too much.
+    """
+    sizes, kept = [], {}  # of what lies on the pickle's stack, 0 for a mark; and of what it has kept under numbers
+    for step, (opcode, said, _) in enumerate(pickletools.genops(file)):
+        if opcode.name == "MARK":
+            sizes.append(0)
+        elif "PUT" in opcode.name:
+            kept[said] = sizes[-1]
+        elif "GET" in opcode.name:
+            sizes.append(kept[said])
+        else:
+            taken = _taken(sizes, opcode.stack_before)
+            size = 1 + sum(taken) if opcode.name.startswith("TUPLE") else 1
+            sizes += [size] * len(opcode.stack_after)
+            if step > _MOST_STEPS or size > _LARGEST_TUPLE:
+                raise ValueError("more than tensors with names need")
+        if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST") and not _GLOBALS.fullmatch(str(said)):
+            raise ValueError(f"more than tensors: {said}")
+
+
+def _taken(sizes: list[int], before: Sequence[pickletools.StackObject]) -> list[int]:
+    """Take off a pickle's stack what a step takes from it."""
+    taken = []
+    if pickletools.markobject in before:
+        while size := sizes.pop():
+            taken.append(size)
+        before = before[: before.index(pickletools.markobject)]
+    return taken + [sizes.pop() for _ in before]
+
+
+def _walk(content: object, name: str, within: dict[int, bool]) -> Iterator[tuple[str, Tensor]]:
+    """List the tensors of nested dicts with their dotted paths; a dict that is found again is passed over.
+
+    Args:
+        content: of any sort.
+        name: that it has.
+        within: whether each dict that was found is still gone through.
+
+    Raises:
+        ValueError: a dict holds itself, or a name is too long.
+    """
     import torch
 
     if isinstance(content, torch.Tensor):
-        yield prefix.removesuffix("."), content
-    elif isinstance(content, Mapping):
+        yield name, content
+    elif isinstance(content, Mapping) and within.get(id(content)):
+        raise ValueError("a dict that holds itself")
+    elif isinstance(content, Mapping) and id(content) not in within:
+        within[id(content)] = True
+        before = f"{_bearable_name(name)}." if name else ""
         for key, value in content.items():
-            yield from _walk(value, f"{prefix}{key}.")
+            if isinstance(key, str | int):
+                yield from _walk(value, f"{before}{key}", within)
+        within[id(content)] = False
 
 
 def _short(dtype: str) -> str:

@@ -41,6 +41,8 @@ class LayoutError(Exception):
 
 
 MOST_TOKENS = 1024
+MOST_TENSORS = 1024
+"""Five times as many as an adapter of SDXL has."""
 
 _WRAPPERS = ("module.", "state_dict.", "model.")
 _RENAMED = {"image_proj_model.": "image_proj.", "adapter_modules.": "ip_adapter."}
@@ -100,6 +102,8 @@ def layout_of(path: Path, header: Header) -> AdapterLayout:
     try:
         kind = adapter_kind(header)
         published = published_form(header)
+        if len(published) > MOST_TENSORS:
+            raise LayoutError("adapter.too_many_tensors", count=len(published), most=MOST_TENSORS)
         return AdapterLayout(
             path=path,
             kind=kind,

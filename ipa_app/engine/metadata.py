@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from ipa_app.engine.plan import Plan
-from ipa_app.engine.references import MOST_REFERENCES, Reference
+from ipa_app.engine.references import LONGEST_PROMPT, MOST_REFERENCES, Reference
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks import TASKS
 from ipa_app.engine.tasks.task import picture_in_file
@@ -215,7 +215,9 @@ def _read_by_letters(settings: Mapping[str, Any]) -> bool:
 
 
 def _has_weights(text: object) -> bool:
-    return isinstance(text, str) and without_weights(readable(text)) != readable(text)
+    if not isinstance(text, str) or len(text) > LONGEST_PROMPT:
+        return False  # a longer one is refused, whatever is in it
+    return without_weights(readable(text)) != readable(text)
 
 
 def restored_references(notes: object, pictures: Mapping[str, Image.Image]) -> tuple[Reference, ...]:

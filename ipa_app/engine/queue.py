@@ -165,8 +165,7 @@ class FairQueue(Generic[Item]):
             UserError: too much waits.
         """
         replaced = self._live.get(visitor)
-        if replaced is None:
-            self._check_room(visitor, size)
+        self._check_room(visitor, size, replaced=replaced)
         self._arrived += 1
         self._live[visitor] = _Entry(item, visitor, self._arrived, 1, size, bulk=True)
         return replaced.item if replaced else None
@@ -236,14 +235,15 @@ class FairQueue(Generic[Item]):
         self._clock = max(self._clock, tag)
         self._let_pass, self._round = set(), None
 
-    def _check_room(self, visitor: str, size: int) -> None:
-        row, waiting = self._rows.get(visitor), len(self)
-        if row and len(row.entries) >= self._limits.each:
+    def _check_room(self, visitor: str, size: int, *, replaced: _Entry[Item] | None = None) -> None:
+        row, others = self._rows.get(visitor), [entry for entry in self._entries() if entry is not replaced]
+        if replaced is None and row and len(row.entries) >= self._limits.each:
             raise UserError("engine.busy_with_yours", count=len(row.entries))
-        taken = sum(entry.size for entry in self._entries())
-        is_too_large = bool(waiting) and taken + size > self._limits.megabytes * _MEGABYTE
-        if waiting >= self._limits.total or is_too_large:
-            raise UserError("engine.busy", count=waiting)
+        taken = sum(entry.size for entry in others)
+        is_too_large = bool(others) and taken + size > self._limits.megabytes * _MEGABYTE
+        is_too_many = replaced is None and len(others) >= self._limits.total
+        if is_too_many or is_too_large:
+            raise UserError("engine.busy", count=len(others))
 
     def _entries(self) -> Iterator[_Entry[Item]]:
         """Go through all entries, next first."""

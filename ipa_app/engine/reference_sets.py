@@ -24,6 +24,9 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.packing import LONGEST_SIDE, unpack_picture
 
 LONGEST_NAME = 100
+# Four references have some fifty values beside their pictures. What JSON is made of takes up to thirty times its room
+# in memory, and all threads wait for it.
+_MOST_VALUES = 10_000
 _KEY, _NAME, _PICTURES = "ip_adapter_studio_references", "name", "pictures"
 
 
@@ -82,6 +85,8 @@ def name_in(data: bytes) -> str | None:
 
 
 def _object(data: bytes) -> dict[str, Any]:
+    if sum(map(data.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise UserError("set.damaged")
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -32,6 +32,10 @@ _FORMATS = ("PNG", "JPEG", "WEBP")
 _LAST_LINE = "Steps: "  # of AUTOMATIC1111's notes
 _NEGATIVE = r"Negative\sprompt:"
 _LARGEST_FILE = 64 * 2**20
+# Graphs may have pictures in them. What sd-parsers looks through with regular expressions that take the square of its
+# length, all other threads waiting, is words and a line of settings; "Dream" and "Source" are one short line.
+_LONGEST_NOTE = 4 * 2**20
+_LONGEST_NOTES = {"parameters": 32 * 2**10, "Dream": 4 * 2**10, "Source": 2**10}
 _LONGEST_NAME = 100
 # No program has a seed of more than 64 bits.
 _LARGEST_WHOLE = 2**64
@@ -47,7 +51,6 @@ _PARSERS = (FooocusParser, AUTOMATIC1111Parser, ComfyUIParser, InvokeAIParser, N
 _IN_LINE = {
     "lora": r"Lora\shashes:",
     "controlnet": r"ControlNet\s\d+:",
-    "reference": r"ControlNet\s\d+:[^,]*ip-adapter",
     "start": r"Mask\sblur:|^(?!.*Hires\s).*Denoising\sstrength:",
     "enlarged": r"Hires\s(?:upscale|resize|steps):",
     "embedding": r"TI\shashes:",
@@ -141,7 +144,16 @@ def _notes(path: str | Path) -> dict[str, Any]:
             image.load()  # a PNG's notes may stand behind its pixels
         notes = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
         notes |= _from_exif(image)
-    return _named(notes)
+    return _of_bearable_length(_named(_of_bearable_length(notes, {})), _LONGEST_NOTES)
+
+
+def _of_bearable_length(notes: dict[str, Any], most: Mapping[str, int]) -> dict[str, Any]:
+    """Leave out notes that no program writes as long as that."""
+    return {
+        key: text
+        for key, text in notes.items()
+        if not isinstance(text, str) or len(text) <= most.get(key, _LONGEST_NOTE)
+    }
 
 
 def _from_exif(image: Image.Image) -> dict[str, str]:
@@ -271,6 +283,9 @@ def _used_beside(info: PromptInfo, notes: Mapping[str, Any], graph: Graph) -> tu
     if info.generator == Generators.AUTOMATIC1111:
         line = next((line for line in notes["parameters"].splitlines() if line.startswith(_LAST_LINE)), "")
         found = {name for name, sign in _IN_LINE.items() if re.search(sign, line, re.IGNORECASE)}
+        before = (value.rpartition("ip-adapter")[0] for value in line.lower().split(","))
+        if any(re.search(_IN_LINE["controlnet"], each, re.IGNORECASE) for each in before):
+            found.add("reference")
     elif graph:
         classes = [node["class_type"].lower() for node in graph.values()]
         found = {name for name, sign in _IN_GRAPH.items() if any(re.search(sign, each) for each in classes)}

@@ -7,6 +7,7 @@ file is completed in two ways. What both come to has been in the file, and what 
 from __future__ import annotations
 
 import random
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -29,11 +30,15 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 
 _END, _END_CODE, _FILL = b"\xff\xd9", 0xD9, 0xFF
 _RESTARTS = range(0xD0, 0xD8)
+# Between restarts and what only looks like a marker.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+# A progressive picture has some ten scans, each with its tables; notes and profiles have 64 kB in each part.
+_MOST_SEGMENTS, _MOST_SCANS = 10_000, 500
 # The mark itself, and what may come between the last scan and the mark: a line count, notes, comments.
 _ENDS = (_END_CODE, 0xDC, *range(0xE0, 0xF0), 0xFE)
 _SOF, _SOS, _DRI = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)), 0xDA, 0xDD
 _SEGMENTS = (*_SOF, 0xC4, 0xCC, *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xFE)
-_COEFFICIENTS = 64
+_COEFFICIENTS, _MOST_COMPONENTS = 64, 4
 # A coefficient takes 26 bits at most; a unit has up to six blocks of them, and a pixel belongs to three of these.
 _UNIT_BYTES, _BYTES_PER_PIXEL = 1250, 10
 
@@ -81,7 +86,11 @@ def complete(data: bytes, kind: str | None, *, decode: Decode, max_pixels: int) 
 
 
 def has_end(data: bytes) -> bool:
-    """Whether a JPEG goes on to the mark of its end. Without it a decoder may take anything for the rest of it."""
+    """Whether a JPEG goes on to the mark of its end. Without it a decoder may take anything for the rest of it.
+
+    Raises:
+        ValueError: it is made of more parts than any program writes, which would keep a decoder busy.
+    """
     try:
         return _read_scans(data).mark in _ENDS
     except IndexError:
@@ -182,25 +191,26 @@ def _read_scans(data: bytes) -> _Scans:
     """Walk through a JPEG to where its picture ends.
 
     Source: ITU-T T.81, annex B for the markers, annex G for what the scans of a progressive picture send.
+
+    Raises:
+        IndexError: a header is shorter than it says, or none that a picture has.
+        ValueError: it is made of more parts than any program writes.
     """
     at, scans = 2, _Scans()
-    while 0 <= (at := data.find(b"\xff", at)) < len(data) - 1:
-        code = data[at + 1]
-        if code == _FILL:
-            at += 1
-            continue
-        if code == 0 or code in _RESTARTS:
-            scans.restarts += code > 0
-            at += 2
-            continue
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
+    for _ in range(_MOST_SEGMENTS):
+        found = _MARKER.search(data, at)
+        begin, at = at, found.start() if found else len(data)
+        scans.restarts += sum(data.count(bytes((_FILL, code)), begin, at) for code in _RESTARTS)
+        if found is None:
+            scans.end = at
+            return scans
+        code, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if scans.is_all_sent or code not in _SEGMENTS or at + 2 + length > len(data):
             scans.end, scans.mark = at, code
             return scans
         at += 2 + length
         scans.read(code, data[at - length + 2 : at])
-    scans.end = len(data)
-    return scans
+    raise ValueError("more parts than a JPEG has")
 
 
 class _Scans:
@@ -218,28 +228,47 @@ class _Scans:
         self.end = 0
         self.mark: int | None = None
         self.pixels, self.interval, self.restarts = 0, 0, 0
-        # How many bits are still to come of every coefficient, by component.
+        # How many bits are still to come of every coefficient, by component, and of how many any are.
         self._left: dict[int, list[int]] = {}
+        self._unsent = self._scans = 0
 
     @property
     def is_all_sent(self) -> bool:
         """Whether nothing is left to come after the scan that was begun last."""
-        return bool(self._left) and not any(any(bits) for bits in self._left.values())
+        return bool(self._left) and not self._unsent
 
     def read(self, code: int, segment: bytes) -> None:
-        """Take note of a frame's or a scan's header."""
+        """Take note of a frame's or a scan's header.
+
+        Raises:
+            IndexError: it is shorter than it says, or none that a picture has.
+            ValueError: it is one scan too many, or has too many components.
+        """
         if code == _DRI:
             self.interval = int.from_bytes(segment[:2], "big")
         elif code in _SOF:
             self.pixels = int.from_bytes(segment[1:3], "big") * int.from_bytes(segment[3:5], "big")
-            self._left = {segment[6 + 3 * i]: [1] * _COEFFICIENTS for i in range(segment[5])}
+            for i in range(segment[5]):
+                self._add(segment[6 + 3 * i])
         elif code == _SOS:
             self.restarts = 0
+            self._scans += 1
             count = segment[0]
+            if self._scans > _MOST_SCANS or count > _MOST_COMPONENTS:
+                raise ValueError("more scans than a JPEG has, or one of more components")
             first, last, bits = segment[1 + 2 * count], segment[2 + 2 * count], segment[3 + 2 * count] & 15
             for component in segment[1 : 1 + 2 * count : 2]:
-                left = self._left.setdefault(component, [1] * _COEFFICIENTS)
-                left[first : last + 1] = [bits] * (last + 1 - first)
+                left = self._left.get(component) or self._add(component)
+                sent = left[first : last + 1]
+                left[first : last + 1] = [bits] * len(sent)
+                self._unsent += sum(map(bool, left[first : last + 1])) - sum(map(bool, sent))
+
+    def _add(self, component: int) -> list[int]:
+        """Begin a component, of which nothing has been sent."""
+        if component in self._left or len(self._left) == _MOST_COMPONENTS:
+            raise IndexError("a second frame, or more components than any picture has")
+        self._unsent += _COEFFICIENTS
+        return self._left.setdefault(component, [1] * _COEFFICIENTS)
 
 
 def _anything(length: int) -> bytes:

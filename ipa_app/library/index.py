@@ -32,6 +32,8 @@ CREATE TABLE thumbnails (name TEXT PRIMARY KEY, jpeg BLOB NOT NULL);
 """
 # Another process may be writing a whole folder's.
 _PATIENCE_S = 30.0
+# What is pasted may be a whole text, and SQLite takes a thousand conditions at most.
+_MOST_LETTERS, _MOST_WORDS = 200, 20
 _NEWEST_FIRST = "ORDER BY mtime_ns DESC, name DESC"
 
 Result = TypeVar("Result")
@@ -78,7 +80,8 @@ class Search:
     """What is looked for: pictures of which all of this is true. "" stands for any.
 
     Attributes:
-        words: that are in what was asked for or in the file's name, as a whole or as parts of others.
+        words: that are in what was asked for or in the file's name, as a whole or as parts of others; of a long text
+            what it begins with.
         task: that made it.
         model: that drew it.
         adapter: that was used.
@@ -196,11 +199,18 @@ class PictureIndex:
             self._tables.close()
 
     def _use(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Read or change it, whole or not at all; in memory from then on where that fails."""
+        """Read or change it, whole or not at all; in memory from then on where it cannot be used any more.
+
+        Raises:
+            sqlite3.Error: what is asked for is no question to it.
+        """
         with self._lock:
             try:
                 with self._tables:
                     return work(self._tables)
+            # Of what was asked, and no matter of the tables.
+            except (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError):
+                raise
             except sqlite3.Error as error:
                 # It may be on a full disk, or not be tables any more.
                 logger.warning("The index of the library is made anew, in memory: %s", error)
@@ -217,7 +227,7 @@ def in_small_letters(*texts: str) -> str:
 
 def _condition(search: Search) -> tuple[str, list[str]]:
     exact = {name: getattr(search, name) for name in ("task", "model", "adapter") if getattr(search, name)}
-    words = in_small_letters(search.words).split()
+    words = in_small_letters(search.words[:_MOST_LETTERS]).split()[:_MOST_WORDS]
     terms = ["is_picture IS NOT 0", *(f"{name} = ?" for name in exact), *(["INSTR(words, ?) > 0"] * len(words))]
     if search.favourites:
         terms.append("is_favourite")

@@ -9,7 +9,10 @@ those are commands of other sorts.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from ipa_app.errors import UserError
@@ -21,7 +24,7 @@ _STEP = 1.1
 _PLACES = 6
 
 _PIECES = re.compile(r"\\([\\()\[\]])|([()\[\]])|([^\\()\[\]]+|\\)")
-_NUMBER = re.compile(r":\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*$")
+_NUMBER = re.compile(r":\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*$")
 _COMMANDS = re.compile(r"[:|]")
 # The full-width ones are read as the others.
 _TO_ESCAPE = re.compile(r"[\\()\[\]＼（）［］]")
@@ -38,43 +41,83 @@ class Span(NamedTuple):
 @dataclass
 class _Piece:
     text: str
-    weight: float = 1.0
-    bracket: str = ""  # that it is, while its partner is awaited
+    factor: float = 1.0  # of the pair of brackets that begins here
+    end: int = 0  # the place after that pair
+
+
+class _Reader:
+    """Takes the pieces of a prompt one after the other. However they are nested, none is gone through again."""
+
+    def __init__(self) -> None:
+        self.pieces: list[_Piece] = []
+        # Of each bracket that awaits its partner: its place, and how many pieces had commands in them before it.
+        self._open: dict[str, list[tuple[int, int]]] = {bracket: [] for bracket in _PARTNERS.values()}
+        self._commands = 0
+
+    def read(self, text: str) -> None:
+        """Take what is no bracket, or a letter that looks like one."""
+        self.pieces.append(_Piece(text))
+        self._commands += _has_command(text)
+
+    def open(self, bracket: str) -> None:
+        """Take a bracket that is a letter unless its partner comes."""
+        self._open[bracket].append((len(self.pieces), self._commands))
+        self.pieces.append(_Piece(bracket))
+
+    def close(self, bracket: str) -> None:
+        """Weigh what stands in a pair of brackets; a bracket without a partner is a letter."""
+        awaited = self._open[_PARTNERS[bracket]]
+        if not awaited or (bracket == "]" and self._commands > awaited[-1][1]):
+            self.read(bracket)
+            return
+        begin, _ = awaited.pop()
+        for others in self._open.values():
+            while others and others[-1][0] > begin:
+                others.pop()  # what is still open within a closed pair has no partner
+        number = self._number(begin) if bracket == ")" else None
+        factor = number if number is not None else _STEP if bracket == ")" else 1 / _STEP
+        self.pieces[begin] = _Piece("", factor, len(self.pieces))
+
+    def _number(self, begin: int) -> float | None:
+        """Take the weight off the end of what stands behind a bracket; None where none is written there."""
+        last = self.pieces[-1]
+        found = _NUMBER.search(last.text) if len(self.pieces) > begin + 1 else None
+        if found is None:
+            return None
+        self._commands -= _has_command(last.text)
+        last.text = last.text[: found.start()]
+        self._commands += _has_command(last.text)
+        return float(found[1])
 
 
 def weighted_spans(text: str) -> list[Span]:
     """Return the parts of a prompt with their weights, in their order; none where there are no words at all."""
-    pieces: list[_Piece] = []
+    reader = _Reader()
     for escaped, bracket, letters in _PIECES.findall(text):
         if bracket in _PARTNERS:
-            _close(pieces, bracket)
+            reader.close(bracket)
+        elif bracket:
+            reader.open(bracket)
         else:
-            pieces.append(_Piece(escaped or bracket or letters, bracket=bracket))
-    spans: list[Span] = []
-    for piece in pieces:
-        weight = round(piece.weight, _PLACES)
-        if spans and spans[-1].weight == weight:
-            spans[-1] = Span(spans[-1].text + piece.text, weight)
+            reader.read(escaped or letters)
+    grouped = groupby(_weighed(reader.pieces), key=itemgetter(1))
+    return [Span("".join(words for words, _ in group), weight) for weight, group in grouped]
+
+
+def _weighed(pieces: Sequence[_Piece]) -> Iterator[tuple[str, float]]:
+    """Go through what has any letters, with its weight: that of all pairs around it."""
+    around = [(len(pieces), 1.0)]
+    for place, piece in enumerate(pieces):
+        while place >= around[-1][0]:
+            around.pop()
+        if piece.end:
+            around.append((piece.end, around[-1][1] * piece.factor))
         elif piece.text:
-            spans.append(Span(piece.text, weight))
-    return spans
+            yield piece.text, round(around[-1][1], _PLACES)
 
 
-def _close(pieces: list[_Piece], bracket: str) -> None:
-    """Weigh what stands in a pair of brackets; a bracket without a partner is a letter."""
-    places = [place for place, piece in enumerate(pieces) if piece.bracket == _PARTNERS[bracket]]
-    inside = pieces[places[-1] + 1 :] if places else []
-    if not places or (bracket == "]" and any(_COMMANDS.search(piece.text) for piece in inside)):
-        pieces.append(_Piece(bracket))
-        return
-    number = _NUMBER.search(inside[-1].text) if inside and bracket == ")" else None
-    if number:
-        inside[-1].text = inside[-1].text[: number.start()]
-    factor = float(number[1]) if number else _STEP if bracket == ")" else 1 / _STEP
-    pieces[places[-1]] = _Piece("")
-    for piece in inside:
-        piece.weight *= factor
-        piece.bracket = ""  # what is still open within a closed pair has no partner
+def _has_command(text: str) -> bool:
+    return _COMMANDS.search(text) is not None
 
 
 def without_weights(text: str) -> str:

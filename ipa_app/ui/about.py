@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ipa_app.engine.references import words_of_region
+from ipa_app.engine.references import LONGEST_PROMPT, words_of_region
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.wording import has_special_letters, readable, signs_in, without_invisible
 from ipa_app.messages import Message, english, without_folders
@@ -109,8 +109,11 @@ def words_html(entry: ModelEntry) -> str:
 
 
 def unknown_words_note(prompt: str | None, *, entry: ModelEntry, called: Message = _PROMPT) -> str:
-    """Return what of a prompt the model does not know, what means nothing and what is refused; often empty."""
-    text = readable(prompt or "")
+    """Return what of a prompt the model does not know, what means nothing and what is refused; often empty.
+
+    Nothing is said of what is beyond the longest prompt: a request with it is refused.
+    """
+    text = readable((prompt or "")[:LONGEST_PROMPT])
     problem = weights_problem(text, prompt=called)
     notes = [*([problem] if problem else []), *_unknown_words([text], entry), *_signs(called, text)]
     return "".join(said(note, tag="p", css_class="ipa-note") for note in notes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,17 @@ from gradio.data_classes import BlocksConfigDict
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from ipa_app.errors import UserError
 from ipa_app.messages import Message
+from ipa_app.ui.addresses import Fetching
 from ipa_app.ui.calls import Awaited, Endpoint, checked_values, set_awaited
 from ipa_app.ui.compression import Compression, assets_route
-from ipa_app.ui.failures import explained, is_disk_full
+from ipa_app.ui.failures import explained
 from ipa_app.ui.gate import Gate
 from ipa_app.ui.page_cache import PageCache
 from ipa_app.ui.responses import Responses
 from ipa_app.ui.sessions import MOST_SESSIONS, OpenPages, Sessions
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
-from ipa_app.ui.uploads import addresses, check_files, input_name
+from ipa_app.ui.uploads import check_files
 
 _SCHEMAS = ("api_info_as_input", "api_info_as_output")
 _HEAD = f"<script>{{{Path(__file__).with_name('storage.js').read_text(encoding='utf-8')}}}</script>"
@@ -44,6 +45,10 @@ class StudioBlocks(gr.Blocks):
     """The page and the API over it."""
 
     _tool_calls: ToolCalls | None = None
+
+    @cached_property
+    def _fetching(self) -> Fetching:
+        return Fetching()
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
@@ -157,17 +162,11 @@ class StudioBlocks(gr.Blocks):
         if _is_public(block_fn):
             sent = checked_values(block_fn.fn, sent)  # type: ignore[arg-type]
             names = block_fn.input_parameter_names
+            for place, name in enumerate(names[: len(sent)]):
+                sent[place] = await self._fetching.brought(sent[place], field=name or "")
         for name, value in zip(names, sent, strict=False):
             check_files(value, field=name or "")
-        try:
-            return await super().preprocess_data(block_fn, sent, *args, **kwargs)
-        except Exception as error:
-            for name, value in zip(names, sent, strict=False):
-                for address in [] if is_disk_full(error) else addresses(value):
-                    raise UserError("upload.not_fetched", name=input_name(str(name)), address=address).blaming(
-                        str(name)
-                    ) from error
-            raise
+        return await super().preprocess_data(block_fn, sent, *args, **kwargs)
 
 
 def _is_public(function: BlockFunction) -> bool:

@@ -274,7 +274,8 @@ class LibraryView:
 
     def _found(self, *searched: Any) -> tuple[Search, Page, int]:
         """Return what is looked for, what there is of it on a page, and where that begins."""
-        search, offset = Search(**dict(zip(self._panel.search, searched[:-1], strict=True))), searched[-1]
+        sent, offset = zip(self._panel.search, searched[:-1], strict=True), searched[-1]
+        search = Search(**{name: value for name, value in sent if type(value) is type(getattr(Search, name))})
         page = self._pictures.page(search, offset=max(0, offset), count=ON_A_PAGE, reading_s=_READING_S)
         if not page.entries and page.total:
             # What came last has been deleted.

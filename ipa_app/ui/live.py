@@ -183,6 +183,15 @@ def _watch(task: str, *, editors: Sequence[gr.ImageEditor]) -> gr.HTML:
     return gr.HTML("", js_on_load=script, visible="hidden", task=task, editors=[f"#{each.elem_id}" for each in editors])
 
 
+def _kept(value: Any) -> Any:
+    """Return what is looked at of a value: of uploaded files and painting areas, whatever else was sent with them."""
+    if isinstance(value, dict) and isinstance(value.get("path"), str):
+        return {"path": value["path"]}
+    if isinstance(value, dict) and isinstance(value.get("layers"), list):
+        return {"background": _kept(value.get("background")), "layers": [_kept(each) for each in value["layers"]]}
+    return value
+
+
 class Live:
     """The page's side of live pictures."""
 
@@ -215,7 +224,7 @@ class Live:
             seed = random_seed() if live_seed is None else live_seed
             if sent.get("seed") in (None, -1):
                 sent["seed"] = seed
-            drawn = {"task": task, "sent": {**sent, "count": 1}}
+            drawn = {"task": task, "sent": {**{name: _kept(value) for name, value in sent.items()}, "count": 1}}
             if drawn == live_drawn:
                 yield {self._panel.note: ""}
                 return

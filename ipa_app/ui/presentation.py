@@ -20,7 +20,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder, is_in_or_equal
 
 from ipa_app.messages import Message
-from ipa_app.ui.controls import AT_ONCE
+from ipa_app.ui.controls import AT_ONCE, FOR_ALL
 from ipa_app.ui.examples import Example
 from ipa_app.ui.language.markup import attribute, said
 from ipa_app.ui.results import KEPT_RUNNING
@@ -90,14 +90,14 @@ def connect_presentation(parts: Parts, *, page: gr.Blocks) -> None:
 
 
 def forget(told: str, history: Sequence[str]) -> None:
-    """Delete what a visitor brought and made, of all that lies among the files that are served.
+    """Delete what a visitor brought and made, of all that lies among the files that are served, but for what all have.
 
     Args:
         told: what is in the page's components, as JSON.
         history: the files of the visit.
     """
     for path in (*paths_in(json.loads(told)), *history):
-        if is_in_or_equal(path, get_upload_folder()):
+        if is_in_or_equal(path, get_upload_folder()) and Path(path).resolve() not in FOR_ALL:
             try:
                 Path(path).unlink(missing_ok=True)
             except OSError:

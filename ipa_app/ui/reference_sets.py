@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ipa_app.ui.parts import Parts
 
 
+LARGEST_SET = 64 * 10**6
 _FILE_NAME = "references.json"
 
 
@@ -129,7 +130,7 @@ class Sets:
     def open(self, upload: Any) -> Update:
         """Put the pictures of a set that somebody handed on in their places."""
         with explained():
-            path = file_path(upload, field=Message("upload.set"), most=None)
+            path = file_path(upload, field=Message("upload.set"), most=LARGEST_SET)
             return self._filled(ReferenceSet.from_json(Path(path).read_bytes()))
 
     def delete(self, name: str | None) -> Update:

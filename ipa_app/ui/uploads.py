@@ -24,7 +24,7 @@ LARGEST_PICTURE = 32 * 10**6
 _MOST_SPARED = 256 * 10**6
 """Bytes that uploads leave on the disk for what is made; of a small disk a twentieth."""
 ADDRESSES = ("http://", "https://")
-"""How what Gradio fetches from elsewhere begins."""
+"""How what is fetched from elsewhere begins."""
 
 _PICTURE = (
     'a picture, which gradio_client sends as handle_file(...), and others as {"path": ...} with the path that an '
@@ -120,17 +120,10 @@ def check_files(value: Any, *, field: str) -> None:
         UserError: one is not; or the page has it from long ago, and it has been cleared away.
     """
     for path in paths_in(value):
-        if path.startswith(ADDRESSES):
-            continue
         if "\0" in path or not (is_in_or_equal(path, get_upload_folder()) or is_static_file(path)):
             raise UserError("upload.not_uploaded", name=input_name(field)).blaming(field)
         if not _is_file(path):
             raise UserError("upload.gone", name=input_name(field)).blaming(field)
-
-
-def addresses(value: Any) -> list[str]:
-    """Return the web addresses that stand in place of files in what was sent."""
-    return [path for path in paths_in(value) if path.startswith(ADDRESSES)]
 
 
 def paths_in(value: Any) -> Iterator[str]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import time
+import tracemalloc
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -140,6 +143,9 @@ def test_a_tensor_is_as_large_as_its_type_makes_it(tmp_path: Path, told: dict[st
         {"dtype": "F4", "shape": [49]},
         {"dtype": "F4", "shape": [33], "data_offsets": [8, 24]},
         {"shape": [2, 2**40]},
+        {"shape": [2, 2**40], "data_offsets": [0, 2**43]},
+        {"shape": [2**31, 2**31, 0]},
+        {"shape": [1] * 9 + [6]},
         {"shape": [-2, -3]},
         {"shape": "23"},
         {"dtype": 7},
@@ -154,6 +160,91 @@ def test_a_tensor_is_not_larger_than_what_there_is_of_it(tmp_path: Path, changes
     write_header(tmp_path / "a.safetensors", {"a": told | changes}, room=24)
     with pytest.raises(UserError, match=r"^a\.safetensors is damaged or cut off"):
         read_header(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"a": {"dtype": "F4", "shape": [int("9" * 4000)] * 400, "data_offsets": [0, 0]}},
+        {"module." * 100_000: {"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}},
+    ],
+    ids=["large numbers", "a long name"],
+)
+def test_a_header_that_is_made_to_take_long_is_refused_at_once(tmp_path: Path, told: dict[str, object]) -> None:
+    write_header(tmp_path / "a.safetensors", told, room=24)
+    began = time.thread_time()
+    with pytest.raises(UserError, match=r"^a\.safetensors is damaged or cut off"):
+        read_header(tmp_path / "a.safetensors")
+    assert time.thread_time() - began < 0.5
+
+
+class Huge:
+    """Unpickling takes the memory that it says."""
+
+    def __init__(self, *said: object) -> None:
+        self.said = said
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return bytearray, self.said
+
+
+def nested(depth: int) -> dict[str, object]:
+    """A dict that has another one twice, which has another one twice, and so on."""
+    content: dict[str, object] = {}
+    for _ in range(depth):
+        content = {"a": content, "b": content}
+    return content
+
+
+HOSTILE = {
+    "a large array of bytes": {"a": Huge(2 * 10**8)},
+    "dicts that hold one another twice": nested(40),
+    "a tensor that is larger than its file": {"a": torch.zeros(1).expand(10**6, 10**6)},
+    "a long name": {"module." * 100_000: torch.zeros(1)},
+}
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_pickle_takes_no_more_time_and_memory_than_tensors_do(tmp_path: Path, kind: str, is_zip: bool) -> None:
+    torch.save(HOSTILE[kind], tmp_path / "a.bin", _use_new_zipfile_serialization=is_zip)
+    began = time.thread_time()
+    tracemalloc.start()
+    with contextlib.suppress(UserError):
+        assert read_header(tmp_path / "a.bin") == {}
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert time.thread_time() - began < 2
+    assert most < 50 * 2**20
+
+
+def test_a_key_that_would_be_gone_through_for_ever_is_refused(tmp_path: Path) -> None:
+    """A pair of pairs of pairs, each of them twice the same."""
+    pickled = b"\x80\2}K\1" + b"q\0h\0\x86" * 40 + b"K\1s."
+    torch.save(TENSORS, tmp_path / "good.bin")
+    with zipfile.ZipFile(tmp_path / "good.bin") as good, zipfile.ZipFile(tmp_path / "a.bin", "w") as bad:
+        for name in good.namelist():
+            bad.writestr(name, pickled if name.endswith(".pkl") else good.read(name))
+    with pytest.raises(UserError, match=r"^a\.bin is not a file of plain weights"):
+        read_header(tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int8, torch.bool])
+def test_what_tensors_are_put_together_from_is_taken(tmp_path: Path, dtype: torch.dtype) -> None:
+    weights = torch.ones(2, 3).to(dtype)
+    content = {"state_dict": OrderedDict(a=weights, b=weights, c=torch.nn.Parameter(torch.ones(2))), "epoch": 3}
+    torch.save(content, tmp_path / "a.bin")
+    header = read_header(tmp_path / "a.bin")
+    assert header.keys() == {"state_dict.a", "state_dict.b", "state_dict.c"}
+    assert header["state_dict.a"] == header_of({"a": weights})["a"]
+
+
+def test_an_archive_that_is_told_in_two_ways_is_refused(tmp_path: Path) -> None:
+    torch.save(TENSORS, tmp_path / "a.bin")
+    with zipfile.ZipFile(tmp_path / "a.bin", "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("a/data.pkl", archive.read("a/data.pkl"))
+    with pytest.raises(UserError, match=r"^a\.bin is not a file of plain weights"):
+        read_header(tmp_path / "a.bin")
 
 
 def test_a_header_that_is_too_deep_to_be_read_is_refused(tmp_path: Path) -> None:

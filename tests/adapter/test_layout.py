@@ -34,6 +34,15 @@ def test_an_adapter_may_make_as_many_tokens_as_any_encoder_has_patches() -> None
         check_tokens(MOST_TOKENS + 1)
 
 
+def test_a_file_of_too_many_tensors_is_refused_before_anything_is_built(tmp_path: Path) -> None:
+    layers = {f"ip_adapter.{number}.to_k_ip.weight": (32, 32) for number in range(1, 5000, 2)}
+    write_shapes(tmp_path / "many.safetensors", {"image_proj.proj.weight": (128, 24), **layers})
+    with pytest.raises(UserError) as refused:
+        read_layout(tmp_path / "many.safetensors")
+    said = "many.safetensors is not an IP-Adapter that works here: it has 2501 tensors, and 1024 are the most."
+    assert str(refused.value) == said
+
+
 def test_how_many_elements_a_file_holds_is_told(tmp_path: Path) -> None:
     shapes = published_shapes("ip-adapter_sd15")
     layout = read_layout(write_shapes(tmp_path / "a.safetensors", shapes))

@@ -215,6 +215,16 @@ def test_live_items_replace_each_other_and_their_visitors_take_turns() -> None:
     assert [queue.begin() for _ in range(2)] == ["b1", "a3"]
 
 
+def test_a_live_item_that_replaces_another_takes_its_room_and_no_more() -> None:
+    queue = queue_of(limits=Limits(megabytes=1))
+    queue.add_live("a1", visitor="a", size=500_000)
+    queue.add_live("b1", visitor="b", size=400_000)
+    queue.add_live("a2", visitor="a", size=600_000)
+    with pytest.raises(UserError, match="busy"):
+        queue.add_live("a3", visitor="a", size=600_001)
+    assert list(queue) == ["a2", "b1"]
+
+
 def test_a_live_item_does_not_cut_in_and_can_be_taken_out() -> None:
     queue = queue_of(("many", "b", 4))
     queue.add_live("live", visitor="a")

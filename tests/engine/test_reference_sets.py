@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -58,3 +59,13 @@ def test_other_files_are_refused_and_have_no_name(data: bytes) -> None:
     with pytest.raises(UserError, match="no set of pictures"):
         ReferenceSet.from_json(data)
     assert name_in(data) is None
+
+
+@pytest.mark.parametrize("data", [b"[" + b"[]," * 2_000_000 + b"[]]", b"[" + b"0," * 3_000_000 + b"0]"])
+def test_what_would_fill_memory_is_refused_at_once(data: bytes) -> None:
+    tracemalloc.start()
+    with pytest.raises(UserError, match="no set of pictures"):
+        ReferenceSet.from_json(data)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,34 @@ def test_of_several_samplers_the_one_that_starts_from_noise_is_taken_and_named(t
 def test_what_says_nothing_is_none_and_breaks_nothing(tmp_path: Path, notes: dict[str, str]) -> None:
     settings = read_other(png(tmp_path / "a.png", **notes))
     assert settings is None or settings.seed is None
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"parameters": f"{INFO}, " + "ControlNet 1:" * 20_000},
+        {"parameters": f"{INFO}, " + "ControlNet 1:" * 2000},
+        {"parameters": f"{INFO}, " + "Hashes:{" * 100_000},
+        {"parameters": json.dumps({"Dream": '"' * 20_000 + "\nx", "prompt": {}})},
+        {"Dream": '"a"' + " " * 20_000 + "x"},
+        {"Comment": '{"sampler": "a"}', "Description": "a", "Source": " " * 20_000 + "x"},
+    ],
+    ids=lambda notes: str(notes)[:60],
+)
+def test_notes_that_are_made_to_take_long_take_no_time(tmp_path: Path, notes: dict[str, str]) -> None:
+    path = png(tmp_path / "a.png", **notes)
+    began = time.thread_time()
+    read_other(path)
+    assert time.thread_time() - began < 0.5
+
+
+def test_a_graph_may_have_pictures_in_it(tmp_path: Path) -> None:
+    graph = {**COMFY, "10": node("LoadImageBase64", image="A" * 600_000)}
+    assert read(png(tmp_path / "a.png", prompt=graph)).seed == 4242
+
+
+def test_a_long_prompt_is_read(tmp_path: Path) -> None:
+    assert read(png(tmp_path / "a.png", parameters=f"{'a fox, ' * 2000}\n{INFO}")).seed == 4242
 
 
 def test_no_picture_is_none(tmp_path: Path) -> None:

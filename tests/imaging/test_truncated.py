@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+import time
 import zlib
 from typing import Any
 
@@ -175,6 +176,32 @@ def test_a_cut_file_that_promises_too_much_is_refused_at_once() -> None:
     for data in huge():
         with pytest.raises(UserError):
             read_image(data)
+
+
+HEAD = JPEGS["baseline"][: JPEGS["baseline"].index(b"\xff\xda")]
+FRAME = b"\xff\xc0" + struct.pack(">HBHHB", 8 + 3 * 255, 8, 16, 16, 255) + bytes(i // 3 for i in range(3 * 255))
+# All of the picture but for its last component.
+MOST = b"\xff\xda" + struct.pack(">HB", 6 + 2 * 254, 254) + bytes(i // 2 for i in range(2 * 254)) + b"\0\x3f\0"
+SCAN = b"\xff\xda" + struct.pack(">HB", 6 + 2 * 3, 3) + b"\1\0\2\0\3\0" + b"\0\x3f\x01"
+COMMENT = b"\xff\xfe\0\2"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        FRAME + MOST + COMMENT * 40_000,
+        SCAN * 500_000,
+        SCAN + COMMENT * 4_000_000,
+        SCAN + b"\xff\xd0" * 8_000_000,
+        SCAN + b"\xff\0" * 8_000_000,
+    ],
+    ids=["a frame of 255 components", "many scans", "many comments", "many restarts", "many zeros"],
+)
+def test_a_jpeg_that_is_made_to_take_long_is_refused_at_once(parts: bytes) -> None:
+    began = time.thread_time()
+    with pytest.raises(UserError, match="damaged or not complete"):
+        read_image(HEAD + parts)
+    assert time.thread_time() - began < 2
 
 
 def test_pillow_itself_is_left_as_it_is() -> None:

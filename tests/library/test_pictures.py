@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import shutil
+import sqlite3
 import time
 import zlib
 from collections.abc import Iterator
@@ -122,6 +123,24 @@ def test_words_are_found_in_any_case_and_language_in_prompts_and_names(pictures:
     assert found(pictures, words="紫色") == found(pictures, words="ärmel") == found(pictures, words="mix-2") == {cat}
     assert found(pictures, words="frog 猫") == set()
     assert found(pictures, words="100% _") == set(), "they are no wildcards"
+
+
+def test_of_a_long_text_its_beginning_is_searched_for(pictures: Pictures) -> None:
+    frog = saved(pictures, 1, prompt="a red frog " * 100)
+    saved(pictures, 2, prompt="a red cat")
+    assert found(pictures, words="frog " * 1001) == {frog}
+    assert found(pictures, words="red frog " * 100_000) == {frog}
+
+
+def test_a_question_that_makes_no_sense_costs_nobody_the_index(
+    pictures: Pictures, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = saved(pictures, 1)
+    assert found(pictures) == {path}
+    with pytest.raises(sqlite3.Error):
+        found(pictures, task=["x"])
+    assert found(pictures) == {path}
+    assert "made anew" not in caplog.text
 
 
 def test_pictures_are_found_by_what_made_them(pictures: Pictures) -> None:

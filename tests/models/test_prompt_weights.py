@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ipa_app.errors import UserError
@@ -33,6 +35,23 @@ from ipa_app.models.prompt_weights import check_weights, escaped, weighted_spans
 def test_weights_are_read_as_people_write_them(text: str, spans: list[tuple[str, float]]) -> None:
     assert weighted_spans(text) == spans
     assert without_weights(text) == "".join(words for words, _ in spans)
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [
+        ("(a:1)" * 20_000, "aaa"),
+        ("(" * 20_000 + "a" + ")" * 20_000, "a"),
+        ("[" * 20_000 + "a|b" + "]" * 20_000, "[[["),
+        (")" * 100_000, ")))"),
+        ("(" * 1000 + ":" + "1" * 1000 + "x" + ")" * 1000, ":11"),
+    ],
+    ids=lambda text: text[:10],
+)
+def test_any_number_of_brackets_is_read_in_bearable_time(text: str, begins: str) -> None:
+    began = time.thread_time()
+    assert without_weights(text).startswith(begins)
+    assert time.thread_time() - began < 1
 
 
 @pytest.mark.parametrize("text", ["a (red:1.3) cat", r"\(a\) [b] \\", "((", "a\nb", "（red：1.3）"])

@@ -112,6 +112,12 @@ def test_filters_offer_what_there_is_by_its_title(view: LibraryView, panel: Libr
     assert "No pictures" in shown[panel.note]
 
 
+def test_what_is_no_text_is_not_searched_for(view: LibraryView, panel: LibraryPanel, pictures: Pictures) -> None:
+    save(pictures, 1)
+    update = view.look_for(*searched(panel, words=None, task=["x"], model=5, favourites="yes"))
+    assert 'data-name="' in update[panel.pictures]
+
+
 def test_what_files_say_of_themselves_is_only_text(view: LibraryView, panel: LibraryPanel, pictures: Pictures) -> None:
     save(pictures, 1, prompt="<img src=x onerror=alert(1)> \" ' {{value}} ${1}")
     shown = view.look(*searched(panel))[panel.pictures]

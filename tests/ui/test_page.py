@@ -85,6 +85,7 @@ def test_unknown_words_are_named_and_never_become_markup(tiny_bundle_dir: Path) 
     entry = entry_from_folder(tiny_bundle_dir, name="toybox")
     assert unknown_words_note("a red cat", entry=entry) == ""
     assert unknown_words_note(None, entry=entry) == ""
+    assert unknown_words_note("red " * 500 + "purple", entry=entry) == "", "no such prompt is drawn"
     note = unknown_words_note("a purple cat <img src=x>", entry=entry)
     assert "purple" in note
     assert "<img" not in note

@@ -11,6 +11,7 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from ipa_app.engine.keeping import KeptOrder, Order
+from ipa_app.ui.controls import on_canvas
 from ipa_app.ui.presentation import forget
 from ipa_app.ui.running import Runner
 from tests.ui.page_parts import Opened, inputs_after
@@ -66,3 +67,13 @@ def test_what_a_visitor_brought_and_made_is_deleted_and_nothing_else(tmp_path: P
     told = [*({"path": str(path)} for path in sent), painted, None, "text"]
     forget(json.dumps(told), [result, str(elsewhere)])
     assert [path.exists() for path in (*mine, beside, elsewhere)] == [False, False, False, True, True]
+
+
+def test_an_empty_area_to_paint_on_stays_as_others_paint_on_it() -> None:
+    empty = on_canvas(Image.new("RGB", (64, 48), "white"))["background"]
+    photo = Image.effect_noise((64, 48), 50).convert("RGB")
+    of_a_photo = on_canvas(photo)["background"]
+    around = Path(empty).parent / ".." / Path(empty).parent.name / Path(empty).name
+    told = [{"background": {"path": path}, "layers": []} for path in (empty, str(around), of_a_photo)]
+    forget(json.dumps(told), [empty])
+    assert (Path(empty).exists(), Path(of_a_photo).exists()) == (True, False)

@@ -9,7 +9,7 @@ import gradio as gr
 import pytest
 
 from ipa_app.engine.reference_sets import ReferenceSet
-from ipa_app.ui.reference_sets import Sets
+from ipa_app.ui.reference_sets import LARGEST_SET, Sets
 from ipa_app.ui.references import Filling
 from tests.engine.conftest import noise_picture
 from tests.engine.test_keeping import opened
@@ -75,4 +75,11 @@ def test_a_set_without_a_name_is_refused(page: Opened, tmp_path: Path, name: Any
 def test_a_file_that_is_no_set_is_told(page: Opened, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}", encoding="utf-8")
     with pytest.raises(gr.Error, match="no set of pictures"):
+        sets_of(page).open({"path": str(tmp_path / "a.json")})
+
+
+def test_a_file_that_is_too_large_for_a_set_is_told_before_it_is_read(page: Opened, tmp_path: Path) -> None:
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(LARGEST_SET + 1)
+    with pytest.raises(gr.Error, match="The set of pictures is too large: it may have at most 64 MB"):
         sets_of(page).open({"path": str(tmp_path / "a.json")})

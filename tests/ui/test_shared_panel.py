@@ -85,6 +85,20 @@ def test_live_pictures_are_drawn_at_the_speed_that_is_chosen(page: Opened) -> No
     assert drawn["best"].tobytes() != drawn["fast"].tobytes()
 
 
+def test_of_a_live_picture_no_more_is_kept_than_it_is_drawn_from(page: Opened, tmp_path: Path) -> None:
+    parts, studio = page
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
+    upload = {"path": str(tmp_path / "a.png"), "more": "x" * 10_000}
+    entered = {**inputs_after(parts, "mix", {}), "prompt": "a cat", "seed": 3, "reference": upload}
+    entered["region_painted"] = {"layers": [], "background": upload, "composite": upload, "more": 5}
+    *_, last = Live(parts.live, studio=studio).follow("mix")(**entered)
+    sent = last[parts.live.drawn]["sent"]
+    file = {"path": upload["path"]}
+    assert (sent["reference"], sent["region_painted"]) == (file, {"background": file, "layers": []})
+    again = list(Live(parts.live, studio=studio).follow("mix")(**entered, live_drawn=last[parts.live.drawn]))
+    assert again == [{parts.live.note: ""}], "it is there already"
+
+
 def test_previews_come_before_the_pictures_and_go_when_those_are_there(page: Opened) -> None:
     parts, studio = page
     runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)

@@ -1,0 +1,120 @@
+"""Pictures that programs send as web addresses, fetched here: Gradio would take anything of any size, and unpack it.
+
+Whoever sends an address decides what this machine connects to. So only public machines are asked, at every redirect
+anew, as Gradio does it: the name is looked up once, and what it stands for is connected to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import posixpath
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+import safehttpx
+from gradio.processing_utils import PUBLIC_HOSTNAME_WHITELIST, save_bytes_to_cache
+from gradio.utils import get_upload_folder
+from gradio_client.utils import strip_invalid_filename_characters
+
+from ipa_app.errors import UserError
+from ipa_app.models.units import size_text
+from ipa_app.ui.failures import is_disk_full
+from ipa_app.ui.uploads import ADDRESSES, LARGEST_PICTURE, check_room, input_name
+
+_MOST_AT_ONCE = 4
+_MOST_REDIRECTS = 5
+_LONGEST_S = 30.0
+
+
+class TooLargeError(ValueError):
+    """There is more behind an address than a picture may have."""
+
+
+class Fetching:
+    """Fetches files, a few at a time."""
+
+    def __init__(self) -> None:
+        self._turns = asyncio.Semaphore(_MOST_AT_ONCE)
+
+    async def brought(self, value: Any, *, field: str) -> Any:
+        """Return what was sent with a file in place of an address.
+
+        Args:
+            value: of one input, of any content.
+            field: the input's name for the message.
+
+        Raises:
+            UserError: it cannot be fetched, or is larger than any picture may be.
+        """
+        path = value.get("path") if isinstance(value, dict) else None
+        if not isinstance(path, str) or not path.startswith(ADDRESSES):
+            return value
+        return {**value, "path": await self._file(path, field=field)}
+
+    async def _file(self, address: str, *, field: str) -> str:
+        try:
+            async with self._turns:
+                data = await asyncio.wait_for(_content(address), _LONGEST_S)
+            check_room(len(data))
+            name = strip_invalid_filename_characters(posixpath.basename(urlsplit(address).path)) or "file"
+            return save_bytes_to_cache(data, name, get_upload_folder())
+        except TooLargeError as error:
+            size = size_text(LARGEST_PICTURE)
+            raise UserError("upload.too_large", name=input_name(field), size=size).blaming(field) from error
+        except Exception as error:
+            if is_disk_full(error):
+                raise
+            raise UserError("upload.not_fetched", name=input_name(field), address=address).blaming(field) from error
+
+
+async def _content(address: str) -> bytes:
+    """Return what is behind an address, or behind where it leads.
+
+    Raises:
+        Exception: it cannot be had; anything that the network and a server come up with.
+    """
+    for _ in range(_MOST_REDIRECTS + 1):
+        async with (
+            httpx.AsyncClient(transport=await _transport(address)) as client,
+            client.stream("GET", address, headers={"Accept-Encoding": "identity"}) as response,
+        ):
+            if not response.has_redirect_location:
+                return await _read(response)
+            address = urljoin(address, response.headers["Location"])
+    raise ValueError("too many redirects")
+
+
+async def _transport(address: str) -> httpx.AsyncBaseTransport | None:
+    """Return what connects to the one machine that an address was found to stand for.
+
+    Raises:
+        ValueError: it is none that everybody can reach.
+    """
+    host = httpx.URL(address).host
+    if not address.startswith(ADDRESSES) or not host:
+        raise ValueError("no web address")
+    if safehttpx.matches_domain_whitelist(host, PUBLIC_HOSTNAME_WHITELIST):
+        return None
+    number = await safehttpx.async_validate_url(host)
+    # Carriers' own networks (100.64.0.0/10) are neither private nor public.
+    if not ipaddress.ip_address(number).is_global:
+        raise ValueError("not a public address")
+    return safehttpx.AsyncSecureTransport(number)
+
+
+async def _read(response: httpx.Response) -> bytes:
+    """Return the body, as it was sent: unpacked, a little may become any amount.
+
+    Raises:
+        ValueError: there is none, or it is packed, or larger than any picture may be.
+    """
+    if response.status_code != httpx.codes.OK or response.headers.get("content-encoding", "identity") != "identity":
+        raise ValueError(f"answered with {response.status_code}, or packed")
+    data = bytearray()
+    async for chunk in response.aiter_raw():
+        data += chunk
+        if len(data) > LARGEST_PICTURE:
+            raise TooLargeError
+    return bytes(data)

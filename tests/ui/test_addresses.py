@@ -1,0 +1,124 @@
+"""Web addresses in place of pictures: what is fetched, and from whom, and what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+import safehttpx
+from gradio.block_function import BlockFunction
+
+from ipa_app.errors import UserError
+from ipa_app.ui import addresses
+from ipa_app.ui.blocks import StudioBlocks
+from ipa_app.ui.uploads import LARGEST_PICTURE
+
+PICTURE = b"a picture"
+NOT_FETCHED = "could not be fetched"
+
+
+class Site(BaseHTTPRequestHandler):
+    """Answers by the path that is asked for."""
+
+    def do_GET(self) -> None:
+        """Answer; what is too large never ends."""
+        asked: dict[str, tuple[int, dict[str, str], bytes]] = {
+            "/a.png": (200, {}, PICTURE),
+            "/moved": (302, {"Location": "/a.png"}, b""),
+            "/round": (302, {"Location": "/round"}, b""),
+            "/to-a-file": (302, {"Location": "file:///etc/hostname"}, b""),
+            "/inside": (302, {"Location": "http://localhost/a.png"}, b""),
+            "/packed": (200, {"Content-Encoding": "gzip"}, gzip.compress(bytes(1000))),
+            "/endless": (200, {}, b""),
+        }
+        status, headers, body = asked.get(self.path, (404, {}, b""))
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+        while self.path == "/endless":
+            try:
+                self.wfile.write(bytes(2**20))
+            except OSError:
+                return
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A site that counts as public; all else does not."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    usual, host = addresses._transport, f"http://127.0.0.1:{server.server_port}"
+
+    async def transport(address: str) -> Any:
+        return None if address.startswith(host) else await usual(address)
+
+    monkeypatch.setattr(addresses, "_transport", transport)
+    yield host
+    server.shutdown()
+    server.server_close()
+
+
+def brought(value: Any) -> Any:
+    async def bring() -> Any:
+        return await addresses.Fetching().brought(value, field="reference")
+
+    return asyncio.run(bring())
+
+
+@pytest.mark.parametrize("path", ["a.png", "moved"])
+def test_what_is_behind_an_address_comes_as_an_uploaded_file(site: str, path: str) -> None:
+    sent = brought({"path": f"{site}/{path}", "meta": {}})
+    assert Path(sent["path"]).read_bytes() == PICTURE
+    assert sent["meta"] == {}
+
+
+@pytest.mark.parametrize("path", ["gone", "round", "to-a-file", "inside", "packed"])
+def test_what_cannot_or_must_not_be_had_is_refused(site: str, path: str) -> None:
+    with pytest.raises(UserError, match=NOT_FETCHED):
+        brought({"path": f"{site}/{path}"})
+
+
+def test_what_never_ends_is_given_up(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=f"too large: it may have at most {LARGEST_PICTURE // 10**6} MB"):
+        brought({"path": f"{site}/endless"})
+    monkeypatch.setattr(addresses, "LARGEST_PICTURE", 10**12)
+    monkeypatch.setattr(addresses, "_LONGEST_S", 0.2)
+    with pytest.raises(UserError, match=NOT_FETCHED):
+        brought({"path": f"{site}/endless"})
+
+
+@pytest.mark.parametrize("number", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1", "[::1]"])
+def test_nobody_but_public_machines_is_asked(number: str) -> None:
+    with pytest.raises(UserError, match=NOT_FETCHED):
+        brought({"path": f"http://{number}:1/a.png"})
+
+
+def test_a_public_name_leads_to_no_carrier_s_own_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def found(_: str) -> str:
+        return "100.64.0.1"
+
+    monkeypatch.setattr(safehttpx, "async_validate_url", found)
+    with pytest.raises(ValueError, match="public"):
+        asyncio.run(addresses._transport("http://pictures.example/a.png"))
+
+
+def test_what_only_the_page_calls_takes_no_addresses(site: str) -> None:
+    with StudioBlocks(analytics_enabled=False) as page:
+        image = gr.Image()
+        image.change(lambda _: None, image, None, api_visibility="private", preprocess=False)
+    (function,) = (each for each in page.fns.values() if isinstance(each, BlockFunction))
+    sent = [{"path": f"{site}/a.png", "meta": {"_type": "gradio.FileData"}}]
+    with pytest.raises(UserError, match="was not uploaded here"):
+        asyncio.run(page.preprocess_data(function, sent, None))
