@@ -32,6 +32,7 @@ MOST_BEGUN = 3
 """How often a part of an order is begun: what was drawn when the process died is taken up twice."""
 
 _AGAIN_S = 10.0
+_DAY_S = 86400.0
 _MOST_UNSAVED = 64
 _SAVING_S = 30.0
 _REFUSALS_KEPT_S = 7 * 86400.0
@@ -197,6 +198,7 @@ class LibraryKeeper(Keeper):
         # Results that there was no room for, and when they are tried again.
         self._unsaved: list[_Event] = []
         self._again = 0.0
+        self._removing = time.monotonic() + _DAY_S
         self._events: queue.SimpleQueue[_Event | threading.Event | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="library", daemon=True)
         self._thread.start()
@@ -271,21 +273,29 @@ class LibraryKeeper(Keeper):
     def _run(self) -> None:
         is_open = True
         while is_open:
+            until = min(self._again, self._removing) if self._unsaved else self._removing
             try:
-                event = self._events.get(timeout=max(0.0, self._again - time.monotonic()) if self._unsaved else None)
+                event = self._events.get(timeout=max(0.0, until - time.monotonic()))
                 is_open = event is not None
             except queue.Empty:
                 event = None
             try:
                 if isinstance(event, _Event):
                     self._hear(event)
-                if event is None or (self._unsaved and time.monotonic() >= self._again):
-                    self._save_again()
+                self._look_after(is_open=is_open)
             except Exception:  # a bug: it is said, and what comes after it is kept all the same
                 logger.exception("The library could not be brought up to date.")
                 self._trouble = Message("library.internal_error")
             if isinstance(event, threading.Event):
                 event.set()
+
+    def _look_after(self, *, is_open: bool) -> None:
+        """Do what is done after a while: an app may run for months."""
+        if self._unsaved and (not is_open or time.monotonic() >= self._again):
+            self._save_again()
+        if time.monotonic() >= self._removing:
+            self._removing = time.monotonic() + _DAY_S
+            self._library.remove_deleted()
 
     def _hear(self, event: _Event) -> None:
         kept, index = event.kept, event.index

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -20,7 +19,6 @@ logger = logging.getLogger(__name__)
 
 VARIABLE = "IPA_LIBRARY"
 SHARED_VARIABLE = "IPA_LIBRARY_SHARED"
-_DAY_S = 86400.0
 _USUAL = "IP-Adapter Studio"
 
 
@@ -49,21 +47,17 @@ class Library:
             self.folder / "pictures", index=self.folder / "index.sqlite", deleted=self.folder / "deleted"
         )
         self.waiting = WaitingRequests(self.folder / "waiting")
-        self._is_closed = threading.Event()
-        threading.Thread(target=self._remove_daily, daemon=True, name="library").start()
 
     def named_files(self, folder: str, name_in: Callable[[bytes], str | None]) -> NamedFiles:
         """Return files that people keep under names, in a folder of the library; `name_in` is as for `NamedFiles`."""
         return NamedFiles(self.folder / folder, deleted=self.folder / "deleted", name_in=name_in)
 
-    def _remove_daily(self) -> None:
-        """Remove what was deleted long ago as the days pass: an app may run for months."""
-        while not self._is_closed.wait(_DAY_S):
-            remove_for_good(self.folder / "deleted")
+    def remove_deleted(self) -> None:
+        """Remove what was deleted long ago, for good."""
+        remove_for_good(self.folder / "deleted")
 
     def close(self) -> None:
         """Let another process have it."""
-        self._is_closed.set()
         self.pictures.close()
         self._lock.release()
 

@@ -19,6 +19,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.series import Part
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.imaging.result_files import read_settings
+from ipa_app.library.deleted import new_deletion
 from ipa_app.library.library import Library
 from ipa_app.library.waiting import WaitingRecord
 from ipa_app.models.manager import ModelManager
@@ -305,3 +306,16 @@ def test_without_a_library_nothing_is_written(engine: Engine) -> None:
     kept = keeper.keep(order(3))
     draw(engine, kept)
     assert (kept.note(), keeper.left_over(), keeper.shown) == (None, [], None)
+
+
+def test_what_was_deleted_long_ago_is_removed_while_the_app_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "_DAY_S", 0.05)
+    with opened(tmp_path):
+        old = tmp_path / "deleted" / new_deletion().replace("1", "0", 1)
+        old.mkdir(parents=True)
+        new = old.with_name(new_deletion())
+        new.mkdir()
+        until(lambda: not old.exists())
+        assert new.exists()

@@ -9,10 +9,7 @@ import pytest
 from filelock import Timeout
 
 from ipa_app.errors import UserError
-from ipa_app.library import library
-from ipa_app.library.deleted import new_deletion
 from ipa_app.library.library import Library, chosen_folder, is_shown, open_library, others_can_come
-from tests.engine.test_keeping import until
 
 USUAL = Path.home() / "IP-Adapter Studio"
 
@@ -75,17 +72,3 @@ def test_a_folder_that_cannot_be_made_is_said_in_the_log_and_stops_nothing(
     with caplog.at_level(logging.WARNING):
         assert open_library({"IPA_LIBRARY": str(tmp_path / "file" / "made")}) is None
     assert "cannot be written to, so that nothing made here is kept" in caplog.text
-
-
-def test_what_was_deleted_long_ago_is_removed_while_the_app_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(library, "_DAY_S", 0.05)
-    opened = Library(tmp_path)
-    old = tmp_path / "deleted" / new_deletion().replace("1", "0", 1)
-    old.mkdir(parents=True)
-    new = old.with_name(new_deletion())
-    new.mkdir()
-    until(lambda: not old.exists())
-    opened.close()
-    assert new.exists()
