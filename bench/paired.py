@@ -13,6 +13,9 @@ from typing import Any
 
 from bench.judging import interval
 
+DRAWN = "seconds_per_picture"
+"""Only what the model has drawn has taken any."""
+
 Lines = Sequence[Mapping[str, Any]]
 """What `--json` has written."""
 
@@ -32,10 +35,13 @@ def difference(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, 
 
 
 def beside(runs: Mapping[str, Lines]) -> str:
-    """Lay out as a table of Markdown what the first run and another have in common: shares, and how they differ."""
+    """Lay out as a table of Markdown what the first run and another have in common: shares, and how they differ.
+
+    What was read in drawings is the same in all of them.
+    """
     (_, first), *others = runs.items()
     heads = [f"| The share that is right | {' | '.join(runs)} |", f"|---|{'---|' * len(runs)}"]
-    lines = [(line, [_same(line, run) for _, run in others]) for line in first if line["unit"] == "share"]
+    lines = [(line, [_same(line, run) for _, run in others]) for line in first if line["unit"] == "share" and DRAWN in line]
     return "\n".join([*heads, *(_line(line, found) for line, found in lines if any(found))])
 
 

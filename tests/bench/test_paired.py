@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bench.paired import beside, difference, read_runs
+from bench.paired import DRAWN, beside, difference, read_runs
 
 
 def line(row: str, scores: list[float], **more: Any) -> dict[str, Any]:
-    shared = {"row": row, "measure": "subject", "unit": "share", "mean": sum(scores) / len(scores)}
+    shared = {"row": row, "measure": "subject", "unit": "share", "mean": sum(scores) / len(scores), DRAWN: 0.3}
     return {**shared, "scores": scores, **more}
 
 
@@ -30,8 +30,9 @@ def test_runs_of_unlike_many_characters_are_not_compared() -> None:
 
 def test_the_table_has_what_the_first_run_shares_with_any_other(tmp_path: Path) -> None:
     best = [line("mix, scale 1", [1.0, 0.5]), line("mix, scale 10", [1.0]), line("rim", [3.0], unit="levels")]
+    drawings = {name: value for name, value in line("drawings", [1.0]).items() if name != DRAWN}
     fast = [line("mix, scale 1, fast", [1.0, 0.0]), line("rim, fast", [2.0], unit="levels")]
-    for name, run in {"best": best, "as-fast": fast}.items():
+    for name, run in {"best": [*best, drawings], "as-fast": [*fast, drawings]}.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(run), encoding="utf-8")
     table = beside(read_runs([tmp_path / "best.json", tmp_path / "as-fast.json"])).splitlines()
     assert table == [

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from bench import gpu, live, soak, timing
+from bench import gpu, live, paired, soak, timing
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"
-FILES = sorted(RESULTS.rglob("*.json"))
+COUNTED = [RESULTS / "quality" / f"{name}.json" for name in ("best", "20-steps-of-DDIM", "fast", "draft")]
+FILES = sorted(set(RESULTS.rglob("*.json")) - set(COUNTED))
 
 
 def soak_report(found: dict[str, Any]) -> str:
@@ -35,7 +36,19 @@ def test_the_docs_say_what_was_measured(file: Path) -> None:
     assert lay_out(json.loads(file.read_text("utf-8"))) in (ROOT / "docs" / document).read_text("utf-8")
 
 
+def test_the_docs_say_how_what_was_counted_differs() -> None:
+    assert paired.beside(paired.read_runs(COUNTED)) in (ROOT / "docs" / "speed.md").read_text("utf-8")
+
+
+def test_the_card_says_what_was_counted() -> None:
+    card = (ROOT / "assets" / "toybox" / "README.md").read_text("utf-8")
+    for line in json.loads(COUNTED[0].read_text("utf-8")):
+        if line["unit"] == "share" and line["measure"] == "subject" and line["row"] != "another character":
+            assert f"{100 * line['mean']:.1f}" in card, line["row"]
+
+
 def test_a_command_s_figures_lie_in_a_folder_of_its_name() -> None:
     assert [file for file in RESULTS.glob("*") if not file.is_dir()] == []
     assert {file.parent.name for file in FILES} <= SAID.keys()
+    assert sorted(RESULTS.glob("quality/*.json")) == sorted(COUNTED)
     assert all((ROOT / "bench" / f"{name}.py").is_file() for name in SAID)
