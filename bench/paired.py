@@ -41,7 +41,8 @@ def beside(runs: Mapping[str, Lines]) -> str:
     """
     (_, first), *others = runs.items()
     heads = [f"| The share that is right | {' | '.join(runs)} |", f"|---|{'---|' * len(runs)}"]
-    lines = [(line, [_same(line, run) for _, run in others]) for line in first if line["unit"] == "share" and DRAWN in line]
+    shares = [line for line in first if line["unit"] == "share" and DRAWN in line]
+    lines = [(line, [_same(line, run) for _, run in others]) for line in shares]
     return "\n".join([*heads, *(_line(line, found) for line, found in lines if any(found))])
 
 
