@@ -82,9 +82,12 @@ def test_an_adapter_that_was_added_may_be_asked_for_where_no_reference_counts(
     file = write_adapter(tmp_path / "toys.safetensors", random_adapter_tensors(tiny_unet(), kind="full"))
     key = manager.adapters.add(file, entry=manager.entry("toybox"))
     wish = {**SINGLE, **fields, "seed": 3, "adapter": key}
-    there = two_places.submit(GenerateRequest(**wish)).result(TIMEOUT_S)
-    assert pixels(there) == pixels(generate(**wish))
-    assert there.settings["adapter"] == "toys"
+    try:
+        there = two_places.submit(GenerateRequest(**wish)).result(TIMEOUT_S)
+        assert pixels(there) == pixels(generate(**wish))
+        assert there.settings["adapter"] == "toys"
+    finally:
+        manager.adapters.remove([key])  # other tests have the same manager
 
 
 def test_what_cannot_be_planned_in_the_other_process_is_refused_by_it(manager: ModelManager) -> None:
