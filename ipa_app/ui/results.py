@@ -36,25 +36,23 @@ SHOW_RESULTS = """() => {
         addEventListener(act, () => over.abort(), { signal, passive: true });
 }"""
 # Each tab has a job of its own. That of a tab that was closed is found by the next one that is opened, if nobody
-# follows it by then. A browser may keep nothing at all.
+# follows it by then.
 _KEEP_RUNNING = """
 let mine = null;
 watch("value", () => {
     const job = props.value || null;
-    for (const name of ["sessionStorage", "localStorage"]) {
-        try {
-            const storage = window[name];
-            if (job) storage.setItem("ipa-running", job);
-            else if (storage.getItem("ipa-running") === mine) storage.removeItem("ipa-running");
-        } catch {}
+    for (const storage of [sessionStorage, localStorage]) {
+        if (job) storage.setItem("ipa-running", job);
+        else if (storage.getItem("ipa-running") === mine) storage.removeItem("ipa-running");
     }
     mine = job;
 });
 """
 KEPT_RUNNING = """(() => {
-    const kept = (name) => { try { return JSON.parse(window[name].getItem("ipa-running")); } catch { return null; } };
-    const other = kept("localStorage");
-    return kept("sessionStorage") ?? (other && { ...other, elsewhere: true });
+    // What an earlier version kept may be no JSON.
+    const kept = (storage) => { try { return JSON.parse(storage.getItem("ipa-running")); } catch { return null; } };
+    const other = kept(localStorage);
+    return kept(sessionStorage) ?? (other && { ...other, elsewhere: true });
 })()"""
 """What the browser has kept for this tab, or of another tab; null where there is nothing."""
 _THUMBNAIL = 96

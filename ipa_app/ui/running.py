@@ -160,10 +160,14 @@ class Runner:
 
     def _can_follow(self, kept: _Kept) -> bool:
         """Whether a job is there for one more; one of another tab is its own for as long as that tab follows it."""
+        if not kept.elsewhere:
+            return self.studio.can_be_followed(kept.job)
         until = time.monotonic() + _CLOSING_S
-        while kept.elsewhere and self.studio.is_followed(kept.job) and time.monotonic() < until:
+        while self.studio.knows(kept.job) and time.monotonic() < until:
+            if self.studio.can_be_followed(kept.job, most=1):
+                return True
             time.sleep(_REST_S)
-        return self.studio.can_be_followed(kept.job) and not (kept.elsewhere and self.studio.is_followed(kept.job))
+        return False
 
     def _from_library(self) -> list[str]:
         """Return the latest pictures of earlier visits."""

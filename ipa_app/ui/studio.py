@@ -181,15 +181,10 @@ class Studio:
         """Whether a job can be followed: it runs, or ended so lately that nobody may have seen its result."""
         return job_id in self._jobs
 
-    def can_be_followed(self, job_id: str) -> bool:
-        """Whether one more may follow a job that is known."""
+    def can_be_followed(self, job_id: str, *, most: int = MOST_FOLLOWERS) -> bool:
+        """Whether one more may follow a job, so that `most` do."""
         running = self._jobs.get(job_id)
-        return running is not None and running.followers < MOST_FOLLOWERS
-
-    def is_followed(self, job_id: str) -> bool:
-        """Whether somebody follows a job just now."""
-        running = self._jobs.get(job_id)
-        return running is not None and running.followers > 0
+        return running is not None and running.followers < most
 
     def began(self, job_id: str) -> float:
         """When a job was submitted, by the monotonic clock in seconds."""

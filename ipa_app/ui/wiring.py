@@ -81,10 +81,10 @@ def _connect_prompts(parts: Parts, *, studio: Studio) -> None:
     boxes += [(slot.region.words, slot.region.unknown, words_of_region(number)) for number, slot in slots]
     names = [called for *_, called in boxes]
 
-    def note(model: str, prompt: str, *, called: Message) -> str:
-        return unknown_words_note(prompt or "", entry=studio.entry(model), called=called)
+    def note(model: str, prompt: str | None, *, called: Message) -> str:
+        return unknown_words_note(prompt, entry=studio.entry(model), called=called)
 
-    def note_all(model: str, *prompts: str) -> list[str]:
+    def note_all(model: str, *prompts: str | None) -> list[str]:
         return [note(model, prompt, called=called) for prompt, called in zip(prompts, names, strict=True)]
 
     model, latest = parts.settings.model, {"preprocess": False, "trigger_mode": "always_last", **AT_ONCE}

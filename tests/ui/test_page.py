@@ -26,7 +26,7 @@ from ipa_app.ui.failures import explain, gradio_error
 from ipa_app.ui.page import build_page
 from ipa_app.ui.status import model_pill, progress_line, status_line
 from ipa_app.ui.studio import Studio
-from tests.ui.test_library import opened
+from tests.engine.test_keeping import opened
 
 
 def test_the_page_is_built_without_importing_a_model_library(tiny_bundle_dir: Path) -> None:
