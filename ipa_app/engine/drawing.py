@@ -32,7 +32,13 @@ OnStep = Callable[[int], None]
 
 @torch.inference_mode()
 def draw(
-    model: LoadedModel, items: Sequence[BatchItem], *, plan: Plan, on_step: OnStep, previewer: Previewer | None = None
+    model: LoadedModel,
+    items: Sequence[BatchItem],
+    *,
+    plan: Plan,
+    on_step: OnStep,
+    check: Callable[[], None] = lambda: None,
+    previewer: Previewer | None = None,
 ) -> list[Image.Image | None]:
     """Draw pictures in one batch.
 
@@ -41,6 +47,7 @@ def draw(
         items: one per picture.
         plan: whose size, steps, guidance and task all of them share.
         on_step: told after every step, and before each of the pictures is decoded.
+        check: called more often than that, as for `LoadedModel.checked_by`; may raise to stop.
         previewer: looks at the pictures while they are drawn, and changes nothing in them.
 
     Returns:
@@ -53,12 +60,13 @@ def draw(
     def attempt() -> torch.Tensor:
         return denoise(model, items, plan=plan, on_step=on_step, previewer=previewer)
 
-    latents = _finite(model, attempt, when=Message("moment.denoising"), plan=plan)
     pictures: list[Image.Image | None] = []
-    for index, item in enumerate(items):
-        on_step(plan.drawn_steps)
-        picture = _decode(model, latents[index : index + 1], plan=plan, is_draft=item.is_draft)
-        pictures.append(None if model.safety is not None and model.safety.flags(picture) else picture)
+    with model.checked_by(check):
+        latents = _finite(model, attempt, when=Message("moment.denoising"), plan=plan)
+        for index, item in enumerate(items):
+            on_step(plan.drawn_steps)
+            picture = _decode(model, latents[index : index + 1], plan=plan, is_draft=item.is_draft)
+            pictures.append(None if model.safety is not None and model.safety.flags(picture) else picture)
     return pictures
 
 

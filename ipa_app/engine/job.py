@@ -95,7 +95,7 @@ class Job(Observable[GenerateResult]):
         return self._error
 
     def cancel(self) -> None:
-        """Stop: at once while waiting, at the next denoising step while drawing. Does nothing to one that is done."""
+        """Stop: at once while waiting, within a denoising step while drawing. Does nothing to one that is done."""
         super().cancel()
         self._on_cancel(self)
 
@@ -105,7 +105,7 @@ class Job(Observable[GenerateResult]):
         return self._gives_way.is_set()
 
     def give_way(self) -> None:
-        """Stop at the next denoising step, to wait again."""
+        """Stop within a denoising step, to wait again."""
         self._gives_way.set()
 
     def wait_again(self) -> None:

@@ -158,7 +158,7 @@ class _Work:
 
         owners = _owners(batch)
 
-        def on_step(step: int) -> None:
+        def check() -> None:
             for prepared in owners:
                 if prepared.job.cancelled:
                     prepared.job.fail(Cancelled())
@@ -166,6 +166,9 @@ class _Work:
                 raise Cancelled
             if len(owners) == 1:  # as a live job is, which may have to give way
                 owners[0].job.check_cancelled()
+
+        def on_step(step: int) -> None:
+            check()
             for prepared in owners:
                 prepared.report(step, pictures=sum(each is prepared for each, _ in batch))
 
@@ -173,14 +176,14 @@ class _Work:
             for prepared in owners:
                 prepared.look([picture for picture, (each, _) in zip(pictures, batch, strict=True) if each is prepared])
 
-        previewer = None
+        plan, previewer = owners[0].job.plan, None
         # Nobody shall see in a preview what the safety checker would hold back.
         if self._model.safety is None and all(prepared.job.wants_previews for prepared in owners):
             previewer = Previewer(budget=self._budget, wanted=self._hooks.has_time, show=show)
         on_step(0)
         with memory_errors():
             items = [item for _, item in batch]
-            pictures = draw(self._model, items, plan=owners[0].job.plan, on_step=on_step, previewer=previewer)
+            pictures = draw(self._model, items, plan=plan, on_step=on_step, check=check, previewer=previewer)
         for (prepared, _), picture in zip(batch, pictures, strict=True):
             if prepared.job.cancelled:
                 prepared.job.fail(Cancelled())

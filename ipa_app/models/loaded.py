@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.autoencoders.vae import AutoencoderTinyBlock
+from diffusers.models.resnet import ResnetBlock2D
 
 from ipa_app.adapter import ImagePrompt, IPAdapter, attention_layers, encode_image, read_adapter
 from ipa_app.adapter.files import build_adapter
@@ -26,7 +30,7 @@ from ipa_app.runtime import BUILD_LOCK
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from diffusers import AutoencoderKL, AutoencoderTiny, DiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, AutoencoderTiny, DiffusionPipeline
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from PIL import Image
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
@@ -69,6 +73,7 @@ CACHED_PROMPTS = 64
 LEAST_PROMPTS = 4
 _CACHED_BYTES = 256 * 2**20
 _LEAST_ROOM = 512 * 2**20
+_BLOCKS = AutoencoderTinyBlock, BasicTransformerBlock, ResnetBlock2D
 
 
 class PromptCache:
@@ -280,15 +285,38 @@ class LoadedModel:
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
         return pipeline if self.compiler is None else self.compiler.applied_to(pipeline)
 
-    @contextmanager
-    def in_float32(self) -> Iterator[None]:
-        """Draw in single precision for a while; for the thread that draws alone."""
+    @property
+    def networks(self) -> list[torch.nn.Module]:
+        """All of those in memory that pictures are drawn with, each once."""
         pipelines = (*self.pipelines.values(), *self.controlnets.pipelines)
         components = {id(part): part for pipeline in pipelines for part in pipeline.components.values()}
         parts = (*components.values(), self.tiny_vae, *self.fast.networks)
+        return [part for part in parts if isinstance(part, torch.nn.Module)]
+
+    @contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Draw in single precision for a while; for the thread that draws alone."""
         # Nothing is compiled from weights that are these for a moment only.
-        with BUILD_LOCK, in_float32(part for part in parts if isinstance(part, torch.nn.Module)):
+        with BUILD_LOCK, in_float32(self.networks):
             yield
+
+    @contextmanager
+    def checked_by(self, check: Callable[[], None]) -> Iterator[None]:
+        """Have `check` called within denoising steps and decoding, before every block; for the thread that draws alone.
+
+        Args:
+            check: may raise, to stop there. A compiled UNet is one piece: it goes to the end of its step.
+        """
+        # A hook would become a part of what is compiled, and is none of its inputs.
+        compiled = () if self.compiler is None else UNet2DConditionModel
+        networks = [each for each in self.networks if not isinstance(each, compiled)]
+        blocks = [part for each in networks for part in each.modules() if isinstance(part, _BLOCKS)]
+        handles = [block.register_forward_pre_hook(lambda _block, _inputs: check()) for block in blocks]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def encode(self, image: Image.Image, adapter: AdapterEntry) -> ImagePrompt:
         """Turn a picture into an image prompt of scale 1, or give the one made earlier.
