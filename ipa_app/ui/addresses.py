@@ -1,4 +1,6 @@
-"""Pictures that programs send as web addresses, fetched here: Gradio would take anything of any size, and unpack it.
+"""Pictures that programs send as addresses: of the web, fetched here, and of data URLs.
+
+Gradio would take anything of any size, and unpack it.
 
 Whoever sends an address decides what this machine connects to. So only public machines are asked, at every redirect
 anew, as Gradio does it: the name is looked up once, and what it stands for is connected to.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import posixpath
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -21,7 +24,10 @@ from gradio_client.utils import strip_invalid_filename_characters
 from ipa_app.errors import UserError
 from ipa_app.models.units import size_text
 from ipa_app.ui.failures import is_disk_full
-from ipa_app.ui.uploads import ADDRESSES, LARGEST_PICTURE, check_room, input_name
+from ipa_app.ui.uploads import LARGEST_PICTURE, check_room, embedded_file, input_name, is_address, is_data_url
+
+# It would write every address into the log, and with it what the address says of who asked.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 _MOST_AT_ONCE = 4
 _MOST_REDIRECTS = 5
@@ -49,17 +55,19 @@ class Fetching:
             UserError: it cannot be fetched, or is larger than any picture may be.
         """
         path = value.get("path") if isinstance(value, dict) else None
-        if not isinstance(path, str) or not path.startswith(ADDRESSES):
+        if not isinstance(path, str):
             return value
-        return {**value, "path": await self._file(path, field=field)}
+        if is_data_url(path):
+            return {**value, "path": _saved(embedded_file(path, field=field), "file")}
+        if is_address(path):
+            return {**value, "path": await self._file(path, field=field)}
+        return value
 
     async def _file(self, address: str, *, field: str) -> str:
         try:
             async with self._turns:
                 data = await asyncio.wait_for(_content(address), _LONGEST_S)
-            check_room(len(data))
-            name = strip_invalid_filename_characters(posixpath.basename(urlsplit(address).path)) or "file"
-            return save_bytes_to_cache(data, name, get_upload_folder())
+            return _saved(data, posixpath.basename(urlsplit(address).path))
         except TooLargeError as error:
             size = size_text(LARGEST_PICTURE)
             raise UserError("upload.too_large", name=input_name(field), size=size).blaming(field) from error
@@ -67,6 +75,16 @@ class Fetching:
             if is_disk_full(error):
                 raise
             raise UserError("upload.not_fetched", name=input_name(field), address=address).blaming(field) from error
+
+
+def _saved(data: bytes, name: str) -> str:
+    """Put a file where uploads lie, and return its path.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    check_room(len(data))
+    return save_bytes_to_cache(data, strip_invalid_filename_characters(name) or "file", get_upload_folder())
 
 
 async def _content(address: str) -> bytes:
@@ -93,7 +111,7 @@ async def _transport(address: str) -> httpx.AsyncBaseTransport | None:
         ValueError: it is none that everybody can reach.
     """
     host = httpx.URL(address).host
-    if not address.startswith(ADDRESSES) or not host:
+    if not is_address(address) or not host:
         raise ValueError("no web address")
     if safehttpx.matches_domain_whitelist(host, PUBLIC_HOSTNAME_WHITELIST):
         return None

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from ipa_app.errors import UserError
 from ipa_app.options import wrong_value
-from ipa_app.ui.uploads import ADDRESSES, sent_picture
+from ipa_app.ui.uploads import embedded_file, is_address, is_data_url, sent_picture
 
 Endpoint = Callable[..., Any]
 
@@ -94,11 +94,20 @@ def missing_parameter(name: str, endpoint: Endpoint) -> UserError:
 
 def _checked_named(name: str, value: Any, hint: Any) -> Any:
     if _is_picture(hint):
-        if not (isinstance(value, str) and value.startswith((*ADDRESSES, "data:"))):
-            raise wrong_value(name, value, _ADDRESS)
-    elif not _is_of(value, hint):
+        return _checked_picture(name, value)
+    if not _is_of(value, hint):
         raise wrong_value(name, value, _kind(hint))
     return value
+
+
+def _checked_picture(name: str, value: Any) -> str:
+    """Return the address of a picture as Gradio's MCP server takes it, which knows schemes in small letters alone."""
+    if not (isinstance(value, str) and (is_address(value) or is_data_url(value))):
+        raise wrong_value(name, value, _ADDRESS)
+    if is_data_url(value):
+        embedded_file(value, field=name)
+    scheme, _, rest = value.partition(":")
+    return f"{scheme.lower()}:{rest}"
 
 
 def _is_picture(hint: Any) -> bool:

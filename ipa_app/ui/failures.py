@@ -6,8 +6,10 @@ import errno
 import html
 import logging
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import gradio as gr
 
@@ -18,6 +20,8 @@ from ipa_app.ui.language.markup import said_in_toast
 _log = logging.getLogger(__name__)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_LONGEST_LINE = 300
+"""In the log. What an error says may have in it what somebody sent, which is of any length, and not for the log."""
 
 
 def explain(error: Exception) -> Message:
@@ -26,11 +30,16 @@ def explain(error: Exception) -> Message:
         return error.message
     if isinstance(error, Cancelled):
         return Message("page.stopped")
-    if is_disk_full(error):
-        _log.error("The disk is full: %s", error)
+    if isinstance(error, OSError) and is_disk_full(error):
+        _log.error("The disk is full: %s (%s)", error.strerror, Path(str(error.filename or "")).parent)
         return Message("page.disk_full")
-    _log.error("A request failed", exc_info=error)
+    _log.error("A request failed\n%s", _traced(error))
     return Message("page.failed_inside")
+
+
+def _traced(error: Exception) -> str:
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return "\n".join(line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…" for line in lines)
 
 
 def explain_to_program(error: Exception) -> str:

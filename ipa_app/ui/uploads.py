@@ -6,6 +6,7 @@ with messages of their own.
 
 from __future__ import annotations
 
+import base64
 import errno
 import os
 import shutil
@@ -23,13 +24,12 @@ from ipa_app.options import wrong_value
 LARGEST_PICTURE = 32 * 10**6
 _MOST_SPARED = 256 * 10**6
 """Bytes that uploads leave on the disk for what is made; of a small disk a twentieth."""
-ADDRESSES = ("http://", "https://")
-"""How what is fetched from elsewhere begins."""
 
 _PICTURE = (
     'a picture, which gradio_client sends as handle_file(...), and others as {"path": ...} with the path that an '
     "upload to /gradio_api/upload gives back"
 )
+_DATA_URL = "a data URL in base64, such as data:image/png;base64,AAAA"
 _MARK = {"_type": "gradio.FileData"}
 
 
@@ -79,6 +79,35 @@ def sent_picture(payload: Any, *, field: str) -> dict[str, Any] | None:
     return {**given, "meta": _MARK}
 
 
+def is_address(path: str) -> bool:
+    """Whether this is a web address, which is fetched."""
+    return path[:8].lower().startswith(("http://", "https://"))
+
+
+def is_data_url(path: str) -> bool:
+    """Whether this says itself what is in the file."""
+    return path[:5].lower() == "data:"
+
+
+def embedded_file(url: str, *, field: str) -> bytes:
+    """Return what a data URL says that is in the file.
+
+    Args:
+        url: as `is_data_url` knows it.
+        field: the input's name for the message.
+
+    Raises:
+        UserError: it is not written in base64.
+    """
+    head, _, data = url.partition(",")
+    try:
+        if not head.endswith(";base64"):
+            raise ValueError("not base64")
+        return base64.b64decode(data)
+    except ValueError:
+        raise wrong_value(field, url, _DATA_URL).blaming(field) from None
+
+
 def painted_files(sent: Any, *, field: str) -> dict[str, Any] | None:
     """Return the files of what a painting area sent, as `imaging.masks` takes them; None where nothing was painted.
 
@@ -120,7 +149,7 @@ def check_files(value: Any, *, field: str) -> None:
         UserError: one is not; or the page has it from long ago, and it has been cleared away.
     """
     for path in paths_in(value):
-        if "\0" in path or not (is_in_or_equal(path, get_upload_folder()) or is_static_file(path)):
+        if not _is_known(path):
             raise UserError("upload.not_uploaded", name=input_name(field)).blaming(field)
         if not _is_file(path):
             raise UserError("upload.gone", name=input_name(field)).blaming(field)
@@ -139,8 +168,16 @@ def paths_in(value: Any) -> Iterator[str]:
             yield from paths_in(item)
 
 
+def _is_known(path: str) -> bool:
+    """Whether a path leads to where uploads and the app's own files lie."""
+    try:
+        return is_in_or_equal(path, get_upload_folder()) or is_static_file(path)
+    except (OSError, ValueError):  # too long for a name, or with characters that none can have
+        return False
+
+
 def _is_file(path: str) -> bool:
     try:
         return Path(path).is_file()
-    except OSError:  # too long for a name
+    except (OSError, ValueError):
         return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import socket
@@ -136,6 +138,12 @@ class Box:
         return self.drop(self._folder / "a.jpg")
 
 
+def data_url(picture: Image.Image) -> str:
+    held = io.BytesIO()
+    picture.save(held, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
+
+
 def sized(notes: Any) -> Any:
     """Notes as they are of a picture of 64 x 64."""
     text = notes if isinstance(notes, str) else json.dumps(notes)
@@ -166,6 +174,9 @@ CALLS: dict[str, Callable[[Api], Said]] = {
     "A picture as text: a path, an address, a data URL": lambda api: api.variation("data:image/png;base64,AAAA"),
     'A picture as `{"path": …}`, uploaded before': lambda api: api.variation({"path": api.uploaded}),
     "A path that was not uploaded": lambda api: api.variation({"path": "/etc/hostname", "meta": MARK}),
+    "A path of any length that leads nowhere": lambda api: api.variation({"path": "a/" * 3000}),
+    'A data URL as `{"path": …}`': lambda api: api.variation({"path": data_url(noise_picture())}),
+    "A data URL that is not in base64": lambda api: api.variation({"path": "data:,hello"}),
     "A path whose file has been cleared away": lambda api: api.variation({"path": f"{api.uploaded}.png"}),
     "An address that cannot be reached": lambda api: api.variation({"path": "http://127.0.0.1:1/a.png"}),
     "Two files for one picture": lambda api: api.variation([{"path": api.uploaded}] * 2),

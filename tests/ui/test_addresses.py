@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
+import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,7 +40,7 @@ class Site(BaseHTTPRequestHandler):
             "/packed": (200, {"Content-Encoding": "gzip"}, gzip.compress(bytes(1000))),
             "/endless": (200, {}, b""),
         }
-        status, headers, body = asked.get(self.path, (404, {}, b""))
+        status, headers, body = asked.get(self.path.partition("?")[0], (404, {}, b""))
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -62,7 +64,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     usual, host = addresses._transport, f"http://127.0.0.1:{server.server_port}"
 
     async def transport(address: str) -> Any:
-        return None if address.startswith(host) else await usual(address)
+        return None if address.lower().startswith(host) else await usual(address)
 
     monkeypatch.setattr(addresses, "_transport", transport)
     yield host
@@ -82,6 +84,28 @@ def test_what_is_behind_an_address_comes_as_an_uploaded_file(site: str, path: st
     sent = brought({"path": f"{site}/{path}", "meta": {}})
     assert Path(sent["path"]).read_bytes() == PICTURE
     assert sent["meta"] == {}
+
+
+def test_capital_letters_of_an_address_are_as_good(site: str) -> None:
+    assert Path(brought({"path": f"HTTP{site[4:]}/a.png"})["path"]).read_bytes() == PICTURE
+
+
+def test_an_address_does_not_come_into_the_log(site: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        brought({"path": f"{site}/a.png?key=secret"})
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("scheme", ["data", "DATA"])
+def test_what_a_data_url_holds_comes_as_an_uploaded_file(scheme: str) -> None:
+    url = f"{scheme}:image/png;base64,{base64.b64encode(PICTURE).decode()}"
+    assert Path(brought({"path": url})["path"]).read_bytes() == PICTURE
+
+
+@pytest.mark.parametrize("url", ["data:,hello", "data:text/plain,aGVsbG8=", "data:image/png;base64,a", "data:"])
+def test_what_a_data_url_must_be_is_said(url: str) -> None:
+    with pytest.raises(UserError, match="^reference is 'data:.*; it must be a data URL in base64"):
+        brought({"path": url})
 
 
 @pytest.mark.parametrize("path", ["gone", "round", "to-a-file", "inside", "packed"])

@@ -329,10 +329,13 @@ def test_scale_nan_is_refused(app_url: str) -> None:
     assert "nan" in answer
 
 
-def test_a_path_that_was_never_uploaded_is_refused(app_url: str) -> None:
-    stolen = {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}
+@pytest.mark.parametrize("path", ["/etc/hostname", "secret" * 50, "/" + "secret/" * 700, "secret\0", "secret\ud800"])
+def test_a_path_that_was_never_uploaded_is_refused(app_url: str, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    stolen = {"path": path, "meta": {"_type": "gradio.FileData"}}
     call = f"{app_url}gradio_api/call/variation"
     values = [*{**PROMISED["/variation"], "reference": stolen}.values()]
-    event = httpx.post(call, json={"data": values}).json()
+    body = json.dumps({"data": values})  # writes half a character, which httpx cannot
+    event = httpx.post(call, content=body, headers={"content-type": "application/json"}).json()
     answer = httpx.get(f"{call}/{event['event_id']}", timeout=60).text
     assert "reference is a file that was not uploaded here" in answer
+    assert "secret" not in caplog.text

@@ -63,6 +63,8 @@ NAMED = {
     "no picture": ("variation", {"reference": None}, "reference is missing"),
     "no address": ("variation", {"reference": "http://127.0.0.1:1/a.png"}, "reference could not be fetched"),
     "no data": ("variation", {"reference": "data:image/png;base64,QUJD"}, "reference: This file cannot be opened"),
+    "no base64": ("variation", {"reference": "data:,hello"}, "reference is 'data:,hello'; it must be a data URL in"),
+    "capitals": ("variation", {"reference": "HTTP://127.0.0.1:1/a.png"}, "reference could not be fetched"),
     "nothing taken": ("models", {"all": True}, "/models takes no parameters"),
 }
 

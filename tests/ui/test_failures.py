@@ -1,0 +1,27 @@
+"""What is told of a failure, and what of it the log holds."""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+import pytest
+
+from ipa_app.ui.failures import explain
+
+
+def test_a_bug_leaves_its_place_in_the_log_and_little_of_what_was_sent(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        try:
+            int("sent" * 10**6 + "\nsecret")
+        except ValueError as error:
+            assert "inside the app" in explain(error)
+    assert "ValueError" in caplog.text
+    assert "test_failures.py" in caplog.text
+    assert len(caplog.text) < 2000
+
+
+def test_a_full_disk_is_named_in_the_log_without_what_the_file_is_called(caplog: pytest.LogCaptureFixture) -> None:
+    explain(OSError(errno.ENOSPC, "No space left on device", "/uploads/secret.png"))
+    assert "No space left on device (/uploads)" in caplog.text
+    assert "secret" not in caplog.text
