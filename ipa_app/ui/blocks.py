@@ -18,6 +18,7 @@ import gradio as gr
 from fastapi import Depends, Request
 from gradio.block_function import BlockFunction
 from gradio.data_classes import BlocksConfigDict
+from gradio.queueing import Event
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
@@ -114,23 +115,45 @@ class StudioBlocks(gr.Blocks):
         if event is not None and request.method == "GET" and not self._knows(event):
             raise HTTPException(404, f"There is no call {event!r} to wait for: it is over, or it was given up.")
 
-    def _knows(self, event: str) -> bool:
-        """Whether somebody may still fetch the result of a call."""
+    def _knows(self, name: str) -> bool:
+        """Whether somebody may still fetch the result of a call; who has hung up has nothing to fetch it from."""
         queue = self._queue
-        awaited = (event in events for events in queue.pending_event_ids_session.values())
-        return event in queue.event_ids_to_events or any(awaited)
+        event = queue.event_ids_to_events.get(name)
+        if event is not None:
+            return event.alive and event.session_hash in queue.pending_messages_per_session
+        sessions = (session for session, events in queue.pending_event_ids_session.items() if name in events)
+        return any(session in queue.pending_messages_per_session for session in sessions)
+
+    def _forget(self, event: Event) -> None:
+        """Forget a call that is over and was given up, and whatever else nobody can fetch: Gradio would keep it all."""
+        queue = self._queue
+        pending = queue.pending_event_ids_session
+        for session, events in list(pending.items()):
+            if session == event.session_hash and not event.alive:
+                events.discard(event._id)
+            if session not in queue.pending_messages_per_session:
+                events.intersection_update(queue.event_ids_to_events)
+            if not events:
+                del pending[session]
 
     async def process_api(self, block_fn: BlockFunction | int, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Call a handler as Gradio does. It can know who still waits, and whatever goes wrong is said in words."""
         function = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
         event, request = kwargs.get("event_id"), kwargs.get("request")
-        task = asyncio.current_task()
-        if event and task:
-            # By tasks' names Gradio would end all calls that a client has of this endpoint when one is cancelled.
-            task.set_name(event)
+        if event:
+            self._take_over(event)
         set_awaited(self._awaited(event, request))
         with explained(to_program=_is_public(function)):
             return await super().process_api(block_fn, *args, **kwargs)
+
+    def _take_over(self, name: str) -> None:
+        """Take over the task that carries out a call of the queue, which comes here for each of its results."""
+        task, event = asyncio.current_task(), self._queue.event_ids_to_events.get(name)
+        if event is None or task is None or task.get_name() == name:
+            return
+        # By tasks' names Gradio would end all calls that a client has of this endpoint when one is cancelled.
+        task.set_name(name)
+        task.add_done_callback(lambda _: self._forget(event))
 
     def _awaited(self, event: str | None, request: Any) -> Awaited:
         if event:

@@ -71,6 +71,13 @@ def serve_until_told(page: gr.Blocks, engine: Engine, *, limit_s: float) -> None
 def _wait_until_told(page: gr.Blocks) -> None:
     """Wait until everybody who asked has had an answer."""
     latest = time.monotonic() + _TELLING_S
-    while any(page._queue.pending_event_ids_session.values()) and time.monotonic() < latest:
+    while _is_awaited(page) and time.monotonic() < latest:
         time.sleep(_LOOK_EVERY_S)
     time.sleep(_FETCHING_S)
+
+
+def _is_awaited(page: gr.Blocks) -> bool:
+    """Whether an answer is on its way, or may be fetched: not by those who have hung up."""
+    queue = page._queue
+    pending = list(queue.pending_event_ids_session.items())
+    return any(events and session in queue.pending_messages_per_session for session, events in pending)

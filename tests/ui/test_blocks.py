@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 import gradio as gr
 import httpx
@@ -12,8 +13,88 @@ from gradio.queueing import Queue
 
 from ipa_app.engine.tasks import TASKS
 from ipa_app.ui.blocks import StudioBlocks
+from ipa_app.ui.operations import _wait_until_told
 from tests.engine.conftest import TIMEOUT_S
 from tests.ui.serving import served_page
+
+Slow = tuple[StudioBlocks, str, threading.Event]
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    """A page with one endpoint, its address, and what lets its calls end."""
+    may_end = threading.Event()
+
+    def wait(words: str) -> str:
+        may_end.wait(TIMEOUT_S)
+        return words
+
+    with StudioBlocks(analytics_enabled=False) as page:
+        words = gr.Textbox(label="Words")
+        words.change(wait, words, words, api_name="wait", concurrency_limit=None)
+    with served_page(page) as url:
+        yield page, f"{url}gradio_api/call/wait", may_end
+        may_end.set()
+
+
+def post(call: str) -> str:
+    answer = httpx.post(call, json={"data": ["a cat"]}, timeout=TIMEOUT_S).raise_for_status()
+    return f"{call}/{answer.json()['event_id']}"
+
+
+def hang_up(call: str) -> None:
+    """Begin to fetch a result, and close the connection when the answer has begun."""
+    with httpx.stream("GET", call, timeout=TIMEOUT_S) as answer:
+        answer.raise_for_status()
+
+
+def until(happens: Callable[[], bool]) -> None:
+    waiting, latest = threading.Event(), time.monotonic() + TIMEOUT_S
+    while not happens() and time.monotonic() < latest:
+        waiting.wait(0.02)
+    assert happens()
+
+
+def test_nothing_is_kept_of_calls_that_are_over(slow: Slow) -> None:
+    page, call, may_end = slow
+    given_up, fetched = post(call), post(call)
+    hang_up(given_up)
+    may_end.set()
+    assert "event: complete" in httpx.get(fetched, timeout=TIMEOUT_S).text
+    assert "event: complete" in httpx.get(post(call), timeout=TIMEOUT_S).text
+    # The latest may be there until the next one ends.
+    until(lambda: len(page._queue.pending_event_ids_session) <= 1)
+    until(lambda: not page._queue.event_ids_to_events)
+
+
+def test_what_was_given_up_cannot_be_waited_for_and_is_not_waited_for(
+    slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, call, may_end = slow
+    given_up = post(call)
+    hang_up(given_up)
+    until(lambda: not page._knows(given_up.rpartition("/")[2]))
+    assert httpx.get(given_up, timeout=TIMEOUT_S).status_code == 404
+    assert "There is no call" in httpx.get(given_up, timeout=TIMEOUT_S).json()["error"]
+    monkeypatch.setattr("ipa_app.ui.operations._FETCHING_S", 0)
+    began = time.monotonic()
+    _wait_until_told(page)
+    assert time.monotonic() - began < 1
+    may_end.set()
+
+
+def test_what_was_not_fetched_yet_is_waited_for_and_can_be_fetched(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+    page, call, may_end = slow
+    posted = post(call)
+    may_end.set()
+    until(lambda: not page._queue.event_ids_to_events)
+    monkeypatch.setattr("ipa_app.ui.operations._FETCHING_S", 0)
+    monkeypatch.setattr("ipa_app.ui.operations._TELLING_S", 0.5)
+    began = time.monotonic()
+    _wait_until_told(page)
+    assert time.monotonic() - began >= 0.5
+    assert "event: complete" in httpx.get(posted, timeout=TIMEOUT_S).text
+    assert httpx.get(posted, timeout=TIMEOUT_S).status_code == 404
 
 
 def test_only_what_programs_can_send_or_get_is_described(app_url: str) -> None:
