@@ -112,10 +112,12 @@ def endpoint_of(task: str, *, studio: Studio) -> Endpoint:
     def endpoint(*, progress: gr.Progress = gr.Progress(), **sent: object) -> Outcome:
         return _make(task, sent, studio=studio, progress=progress)
 
+    taken = parameters(task)
     endpoint.__name__ = task
-    endpoint.__doc__ = tab_for(task).about
+    # Language models are told of parameters what stands here.
+    endpoint.__doc__ = "\n".join([tab_for(task).about, "", "Args:", *(each.documentation for each in taken.values())])
     endpoint.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [_parameter(name, option, task=task) for name, option in parameters(task).items()]
+        [_parameter(name, option, task=task) for name, option in taken.items()]
     )
     return endpoint
 

@@ -30,6 +30,7 @@ class ToolCalls:
             server: of a page.
             endpoints: its public endpoints by name.
         """
+        _tell_defaults(server)
         self._server = server.mcp_server
         self._endpoints = {tool: endpoints[name.lstrip("/")] for tool, name in server.tool_to_endpoint.items()}
         self._handler = self._server.request_handlers[CallToolRequest]
@@ -67,3 +68,12 @@ class ToolCalls:
         while not await http.is_disconnected():
             await asyncio.sleep(_LOOK_EVERY_S)
         self._left.add(call)
+
+
+def _tell_defaults(server: GradioMCPServer) -> None:
+    """Have tools tell defaults such as 0 as well, which Gradio takes for none."""
+    for endpoint in server.api_info["named_endpoints"].values():
+        for parameter in endpoint["parameters"]:
+            default = parameter.get("parameter_default")
+            if default is not None:
+                parameter["type"] = {**parameter["type"], "default": default}

@@ -15,6 +15,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from ipa_app.errors import Cancelled
 from tests.engine.conftest import TIMEOUT_S
+from tests.ui.promised_api import PROMISED, REQUIRED
 from tests.ui.serving import served, served_engine
 from tests.ui.test_giving_up import LONG
 
@@ -39,6 +40,16 @@ def test_the_tools_are_the_public_endpoints(mcp_url: str) -> None:
     assert set(tools) == {"variation", "mix", "inpaint", "pose", "models"}
     assert tools["mix"].inputSchema["properties"]["scale"]["default"] == 0.6
     assert "plain text-to-image" in tools["mix"].description
+    assert "Args" not in tools["mix"].description
+
+
+def test_every_parameter_of_a_tool_is_described_with_its_default(mcp_url: str) -> None:
+    for tool in ask(mcp_url, lambda session: session.list_tools()).tools:
+        told = tool.inputSchema["properties"]
+        assert all(each["description"] for each in told.values()), tool.name
+        values = {name: default for name, default in PROMISED[f"/{tool.name}"].items() if name in told}
+        defaults = {name: value for name, value in values.items() if value is not None and value is not REQUIRED}
+        assert {name: each["default"] for name, each in told.items() if "default" in each} == defaults
 
 
 def test_a_picture_goes_in_and_a_picture_with_its_settings_comes_out(mcp_url: str, pictures: dict[str, str]) -> None:
