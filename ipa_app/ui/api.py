@@ -123,7 +123,7 @@ def endpoint_of(task: str, *, studio: Studio) -> Endpoint:
 
 
 def _parameter(name: str, option: Option, *, task: str) -> inspect.Parameter:
-    is_required = name in TASKS[task].required
+    is_required = name in TASKS[task].required and name not in TASKS[task].may_be_none
     kind: Any = (Picture if is_required else Picture | None) if option.is_picture else option.type
     return inspect.Parameter(
         name,

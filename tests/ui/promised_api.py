@@ -53,7 +53,7 @@ PROMISED = {
     },
     "/inpaint": {
         "image": REQUIRED,
-        "mask": REQUIRED,
+        "mask": None,
         "reference": None,
         "prompt": "",
         "adapter": "base",

@@ -95,6 +95,16 @@ def test_null_is_as_good_as_nothing(mcp_url: str) -> None:
     assert not answer.isError, answer.content
 
 
+@pytest.mark.parametrize("mask", [{}, {"mask": None}])
+def test_a_picture_is_extended_without_a_mask(mcp_url: str, pictures: dict[str, str], mask: dict[str, None]) -> None:
+    data = base64.b64encode(Path(pictures["plain.png"]).read_bytes()).decode()
+    image = {"image": f"data:image/png;base64,{data}"}
+    answer = ask(mcp_url, lambda session: session.call_tool("inpaint", {**image, **mask, "extend_right": 25}))
+    assert not answer.isError, answer.content
+    answer = ask(mcp_url, lambda session: session.call_tool("inpaint", image))
+    assert "There is no mask" in answer.content[0].text
+
+
 def test_a_client_that_hangs_up_ends_the_drawing(tiny_bundle_dir: Path) -> None:
     async def call_and_leave(session: ClientSession) -> None:
         call = asyncio.ensure_future(session.call_tool("mix", LONG))

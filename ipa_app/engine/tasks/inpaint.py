@@ -145,6 +145,7 @@ class Inpaint(Task):
     name = "inpaint"
     options = InpaintOptions
     required = ("image", "mask")
+    may_be_none = ("mask",)
 
     def check(self, request: GenerateRequest) -> None:
         """Make sure that there are a picture and a mask."""

@@ -92,7 +92,8 @@ class Task:
         name: what requests, files and programs call it.
         options: the dataclass of what only this task has; a request has the fields of them all.
         borrowed: what it has of other tasks' options, by the names that programs know them by.
-        required: the options that it must be given, by those names; so is the next.
+        required: the options that it must be given, by those names; so are the next two.
+        may_be_none: those of them that may be None where something else is given.
         defaults: other defaults than the options' own.
         keeps_references: whether its references are noted even where they have no effect.
     """
@@ -101,6 +102,7 @@ class Task:
     options: ClassVar[type[OwnOptions]] = OwnOptions
     borrowed: ClassVar[tuple[str, ...]] = ()
     required: ClassVar[tuple[str, ...]] = ()
+    may_be_none: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     keeps_references: ClassVar[bool] = False
 
