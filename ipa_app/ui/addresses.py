@@ -24,7 +24,15 @@ from gradio_client.utils import strip_invalid_filename_characters
 from ipa_app.errors import UserError
 from ipa_app.models.units import size_text
 from ipa_app.ui.failures import is_disk_full
-from ipa_app.ui.uploads import LARGEST_PICTURE, check_room, embedded_file, input_name, is_address, is_data_url
+from ipa_app.ui.uploads import (
+    LARGEST_PICTURE,
+    check_room,
+    embedded_file,
+    input_name,
+    is_address,
+    is_data_url,
+    served_file,
+)
 
 # It would write every address into the log, and with it what the address says of who asked.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -60,7 +68,7 @@ class Fetching:
         if is_data_url(path):
             return {**value, "path": _saved(embedded_file(path, field=field), "file")}
         if is_address(path):
-            return {**value, "path": await self._file(path, field=field)}
+            return {**value, "path": served_file(path) or await self._file(path, field=field)}
         return value
 
     async def _file(self, address: str, *, field: str) -> str:

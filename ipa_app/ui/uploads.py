@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from gradio.utils import get_upload_folder, is_in_or_equal, is_static_file
 
@@ -30,6 +31,7 @@ _PICTURE = (
     "upload to /gradio_api/upload gives back"
 )
 _DATA_URL = "a data URL in base64, such as data:image/png;base64,AAAA"
+_SERVED = "/gradio_api/file="
 _MARK = {"_type": "gradio.FileData"}
 
 
@@ -82,6 +84,18 @@ def sent_picture(payload: Any, *, field: str) -> dict[str, Any] | None:
 def is_address(path: str) -> bool:
     """Whether this is a web address, which is fetched."""
     return path[:8].lower().startswith(("http://", "https://"))
+
+
+def served_file(address: str) -> str | None:
+    """Return the path that is in an address as this app gives them of its files; None where there is no such file here.
+
+    By whatever name the app was called there: who knows the path could have sent that.
+    """
+    try:
+        path = unquote(urlsplit(address).path.partition(_SERVED)[2])
+    except ValueError:  # no address
+        return None
+    return path if path and _is_known(path) and _is_file(path) else None
 
 
 def is_data_url(path: str) -> bool:

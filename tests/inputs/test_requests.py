@@ -173,6 +173,9 @@ CALLS: dict[str, Callable[[Api], Said]] = {
     "A word that is not among the choices": lambda api: api.mix(view="half"),
     "A picture as text: a path, an address, a data URL": lambda api: api.variation("data:image/png;base64,AAAA"),
     'A picture as `{"path": …}`, uploaded before': lambda api: api.variation({"path": api.uploaded}),
+    'The address of an upload or a result on this server as `{"path": …}`': lambda api: api.variation(
+        {"path": f"{api.url}/file={api.uploaded}"}
+    ),
     "A path that was not uploaded": lambda api: api.variation({"path": "/etc/hostname", "meta": MARK}),
     "A path of any length that leads nowhere": lambda api: api.variation({"path": "a/" * 3000}),
     'A data URL as `{"path": …}`': lambda api: api.variation({"path": data_url(noise_picture())}),

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import logging
+import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,8 @@ import gradio as gr
 import pytest
 import safehttpx
 from gradio.block_function import BlockFunction
+from gradio.utils import get_upload_folder
+from gradio_client.utils import encode_file_path
 
 from ipa_app.errors import UserError
 from ipa_app.ui import addresses
@@ -136,6 +139,20 @@ def test_a_public_name_leads_to_no_carrier_s_own_network(monkeypatch: pytest.Mon
     monkeypatch.setattr(safehttpx, "async_validate_url", found)
     with pytest.raises(ValueError, match="public"):
         asyncio.run(addresses._transport("http://pictures.example/a.png"))
+
+
+def test_the_address_of_an_upload_is_the_upload() -> None:
+    Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=get_upload_folder(), suffix=" a%20é.png") as file:
+        for name in ("http://127.0.0.1:7860", "https://somewhere.example/under"):
+            address = f"{name}/gradio_api/file={encode_file_path(file.name)}"
+            assert brought({"path": address, "url": address})["path"] == file.name
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname", "{uploads}/../../../../../../etc/hostname", "{uploads}/gone", ""])
+def test_an_address_leads_to_no_other_file_of_this_machine(path: str) -> None:
+    with pytest.raises(UserError, match=NOT_FETCHED):
+        brought({"path": f"http://127.0.0.1:1/gradio_api/file={path.format(uploads=get_upload_folder())}"})
 
 
 def test_what_only_the_page_calls_takes_no_addresses(site: str) -> None:

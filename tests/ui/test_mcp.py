@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
@@ -61,6 +62,15 @@ def test_a_picture_goes_in_and_a_picture_with_its_settings_comes_out(mcp_url: st
     assert files[0]["url"].startswith("http")
     assert settings["seeds"] == [5]
     assert settings["references"] != []
+
+
+def test_the_address_of_an_upload_is_as_good_as_the_picture(mcp_url: str, pictures: dict[str, str]) -> None:
+    app = mcp_url.removesuffix("gradio_api/mcp/")
+    data = Path(pictures["plain.png"]).read_bytes()
+    (path,) = httpx.post(f"{app}gradio_api/upload", files={"files": ("a b.png", data)}).json()
+    arguments = {"reference": f"{app}gradio_api/file={path}", "seed": 5}
+    answer = ask(mcp_url, lambda session: session.call_tool("variation", arguments))
+    assert not answer.isError, answer.content
 
 
 NAMED = {
