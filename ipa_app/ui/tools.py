@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
+import mimetypes
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from gradio.data_classes import JsonData
 from gradio.mcp import GradioMCPServer
-from mcp.types import CallToolRequest, CallToolResult, ServerResult, TextContent
+from gradio.processing_utils import add_root_url
+from mcp.types import CallToolRequest, CallToolResult, ImageContent, ServerResult, TextContent
 from starlette.requests import Request
 
 from ipa_app.errors import UserError
@@ -31,6 +37,7 @@ class ToolCalls:
             endpoints: its public endpoints by name.
         """
         _tell_defaults(server)
+        setattr(server, "postprocess_output_data", _contents)  # noqa: B010 - its own would be one text of all
         self._server = server.mcp_server
         self._endpoints = {tool: endpoints[name.lstrip("/")] for tool, name in server.tool_to_endpoint.items()}
         self._handler = self._server.request_handlers[CallToolRequest]
@@ -68,6 +75,31 @@ class ToolCalls:
         while not await http.is_disconnected():
             await asyncio.sleep(_LOOK_EVERY_S)
         self._left.add(call)
+
+
+def _contents(data: Sequence[Any], root_url: str) -> list[TextContent | ImageContent]:
+    """Return what an endpoint gives as language models take it: pictures, each with its address, and JSON.
+
+    Args:
+        data: its outputs; where nobody is told of the progress, in a list of their own.
+        root_url: of the app, for the addresses.
+    """
+    outputs = data[0] if len(data) == 1 and isinstance(data[0], list | tuple) else data
+    contents: list[TextContent | ImageContent] = []
+    for output in add_root_url(list(outputs), root_url, None):
+        if isinstance(output, list):
+            for file in output:
+                contents += [_picture(file["path"]), TextContent(type="text", text=f"Image URL: {file['url']}")]
+        else:
+            plain = output.root if isinstance(output, JsonData) else output
+            contents.append(TextContent(type="text", text=json.dumps(plain, ensure_ascii=False)))
+    return contents
+
+
+def _picture(path: str) -> ImageContent:
+    kind, _ = mimetypes.guess_type(path)
+    data = base64.b64encode(Path(path).read_bytes()).decode()
+    return ImageContent(type="image", data=data, mimeType=kind or "image/png")
 
 
 def _tell_defaults(server: GradioMCPServer) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import base64
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -53,15 +53,31 @@ def test_every_parameter_of_a_tool_is_described_with_its_default(mcp_url: str) -
         assert {name: each["default"] for name, each in told.items() if "default" in each} == defaults
 
 
-def test_a_picture_goes_in_and_a_picture_with_its_settings_comes_out(mcp_url: str, pictures: dict[str, str]) -> None:
+async def told_of_progress(*_: Any) -> None:
+    """Take what is told, which has Gradio answer in another way."""
+
+
+@pytest.mark.parametrize("progress", [None, told_of_progress])
+def test_a_picture_goes_in_and_a_picture_with_its_settings_comes_out(
+    mcp_url: str, pictures: dict[str, str], progress: Any
+) -> None:
     data = base64.b64encode(Path(pictures["plain.png"]).read_bytes()).decode()
-    arguments = {"reference": f"data:image/png;base64,{data}", "adapter": "fine", "seed": 5}
-    answer = ask(mcp_url, lambda session: session.call_tool("variation", arguments))
+    arguments = {"reference": f"data:image/png;base64,{data}", "adapter": "fine", "seed": 5, "count": 2}
+    answer = ask(mcp_url, lambda session: session.call_tool("variation", arguments, progress_callback=progress))
     assert not answer.isError, answer.content
-    files, settings = ast.literal_eval(answer.content[0].text)
-    assert files[0]["url"].startswith("http")
-    assert settings["seeds"] == [5]
+    first, address, second, _, told = answer.content
+    assert {first.mimeType, second.mimeType} == {"image/png"}
+    assert base64.b64decode(first.data) != base64.b64decode(second.data)
+    assert httpx.get(address.text.removeprefix("Image URL: ")).content == base64.b64decode(first.data)
+    settings = json.loads(told.text)
+    assert settings["seeds"] == [5, 6]
     assert settings["references"] != []
+
+
+def test_models_are_listed_as_json(mcp_url: str) -> None:
+    answer = ask(mcp_url, lambda session: session.call_tool("models", {}))
+    (told,) = answer.content
+    assert "toybox" in json.loads(told.text)
 
 
 def test_the_address_of_an_upload_is_as_good_as_the_picture(mcp_url: str, pictures: dict[str, str]) -> None:
