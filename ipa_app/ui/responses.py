@@ -16,6 +16,7 @@ from ipa_app.ui.calls import Endpoint, missing_parameter, parameters_in_words, u
 from ipa_app.ui.failures import explain, is_disk_full
 
 _BY_PLACE = 'JSON that holds a list of values as "data"'
+_NOT_SAID_TO_BE_JSON = "A call must have the header Content-Type: application/json; without it, no JSON is looked for."
 # FastAPI's words for what is no text, or no JSON that Python can hold.
 _UNREADABLE = "There was an error parsing the body"
 _CALL = re.compile(r"/(?:call|run|api)(?P<by_name>/v2)?/(?P<name>[^/]+)/?$")
@@ -54,6 +55,8 @@ class Responses:
         endpoint = self._endpoints.get(call["name"])
         if endpoint is None:
             return self._no_endpoint(request, error)
+        if "json" not in request.headers.get("content-type", "").lower():
+            return _answer(422, _NOT_SAID_TO_BE_JSON)
         shape = "a JSON object that holds values by their names" if call["by_name"] else _BY_PLACE
         return _answer(422, f"A call must be {shape}; {parameters_in_words(endpoint)}")
 

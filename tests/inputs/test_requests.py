@@ -56,9 +56,9 @@ class Api:
         files = {"files": ("a.png", (self._folder / "a.png").read_bytes())}
         return httpx.post(f"{self.url}/upload", files=files).json()[0]
 
-    def call(self, name: str, body: str) -> Said:
+    def call(self, name: str, body: str, *, kind: str = "application/json") -> Said:
         """Call an endpoint in two steps; what became of it, and what was said."""
-        headers = {"content-type": "application/json"}
+        headers = {"content-type": kind} if kind else {}
         began = httpx.post(f"{self.url}/call/{name}", content=body, headers=headers)
         if began.status_code != 200:
             return "refused", began.json()["error"]
@@ -185,6 +185,11 @@ CALLS: dict[str, Callable[[Api], Said]] = {
     "Two files for one picture": lambda api: api.variation([{"path": api.uploaded}] * 2),
     "A file that is no picture": lambda api: api.variation({"path": str(not_a_picture(api))}),
     'What is no JSON, or has no "data"': lambda api: api.call("models", "prompt=a cat"),
+    "JSON without the header that says so, as curl sends it by itself": lambda api: same_of(
+        api.call(name, '{"prompt": "a cat"}', kind=kind)
+        for name in ("mix", "v2/mix")
+        for kind in ("", "application/x-www-form-urlencoded")
+    ),
     "An endpoint that does not exist": lambda api: api.call("paint", '{"data": []}'),
     "A result that was fetched before": lambda api: api.result_of("0a1b"),
     "An upload for which the disk has no room": lambda api: api.upload_of(10**15),
