@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import html
 import logging
 import re
 import traceback
@@ -55,13 +54,12 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
-def gradio_error(text: str) -> gr.Error:
-    """Wrap an explanation for Gradio, which shows messages as HTML: markup in the text is escaped.
+def gradio_error(message: Message) -> gr.Error:
+    """Wrap an explanation for the page, which shows it as HTML and can say it in other languages."""
+    return _error(said_in_toast(message))
 
-    Args:
-        text: for the page a `Message`, which it can say in other languages; for programs plain text.
-    """
-    told = said_in_toast(text) if isinstance(text, Message) else html.escape(text, quote=False)
+
+def _error(told: str) -> gr.Error:
     return gr.Error(told, title=Message("page.failed_title"), duration=12, print_exception=False)
 
 
@@ -77,4 +75,5 @@ def explained(*, to_program: bool = False) -> Iterator[None]:
     except gr.Error:
         raise
     except Exception as error:
-        raise gradio_error(explain_to_program(error) if to_program else explain(error)) from None
+        # Programs get plain text; nobody shows it as HTML.
+        raise (_error(explain_to_program(error)) if to_program else gradio_error(explain(error))) from None
