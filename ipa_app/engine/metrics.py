@@ -31,7 +31,7 @@ class Metrics:
             registry=self._registry,
         )
         self._ended = Counter(
-            "ipa_requests", "Requests that ended: done, stopped or refused.", ["outcome"], registry=self._registry
+            "ipa_requests", "Requests that ended: done, stopped or failed.", ["outcome"], registry=self._registry
         )
         self._refused = Counter(
             "ipa_refused",

@@ -20,6 +20,7 @@ Endpoint = Callable[..., Any]
 _ORDER = (
     "/{endpoint} takes, in this order: {names} (or by their names, with defaults, at /gradio_api/call/v2/{endpoint})."
 )
+_NAMES = "{endpoint} takes {names}."
 _NOTHING = "/{endpoint} takes no parameters."
 _ADDRESS = "the http or https address of a picture, or the picture itself as a data URL"
 _KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
@@ -69,27 +70,33 @@ def checked_named(endpoint: Endpoint, values: Mapping[str, Any]) -> dict[str, An
     given = {name: value for name, value in values.items() if value is not None}
     for name in values:
         if name not in parameters:
-            raise unknown_parameter(name, endpoint)
+            raise unknown_parameter(name, endpoint, by_name=True)
     for name, parameter in parameters.items():
         if name not in given and parameter.default is inspect.Parameter.empty:
-            raise missing_parameter(name, endpoint)
+            raise missing_parameter(name, endpoint, by_name=True)
     return {name: _checked_named(name, value, parameters[name].annotation) for name, value in given.items()}
 
 
-def unknown_parameter(name: str, endpoint: Endpoint) -> UserError:
+def unknown_parameter(name: str, endpoint: Endpoint, *, by_name: bool = False) -> UserError:
     """Make the error that names a parameter which does not exist, and those that do."""
-    return UserError.plain(f"There is no parameter {name!r}; {parameters_in_words(endpoint)}")
+    return UserError.plain(f"There is no parameter {name!r}; {parameters_in_words(endpoint, by_name=by_name)}")
 
 
-def parameters_in_words(endpoint: Endpoint) -> str:
-    """Return which parameters an endpoint takes."""
+def parameters_in_words(endpoint: Endpoint, *, by_name: bool = False) -> str:
+    """Return which parameters an endpoint takes.
+
+    Args:
+        endpoint: takes them.
+        by_name: whether their names are all that whoever calls can give them by, as language models do.
+    """
     names = ", ".join(parameters_of(endpoint))
-    return (_ORDER if names else _NOTHING).format(endpoint=endpoint.__name__, names=names)
+    taken = _NAMES if by_name else _ORDER
+    return (taken if names else _NOTHING).format(endpoint=endpoint.__name__, names=names)
 
 
-def missing_parameter(name: str, endpoint: Endpoint) -> UserError:
+def missing_parameter(name: str, endpoint: Endpoint, *, by_name: bool = False) -> UserError:
     """Make the error that names a parameter which has no value."""
-    return UserError.plain(f"{name} is missing; {parameters_in_words(endpoint)}")
+    return UserError.plain(f"{name} is missing; {parameters_in_words(endpoint, by_name=by_name)}")
 
 
 def _checked_named(name: str, value: Any, hint: Any) -> Any:

@@ -90,8 +90,8 @@ def test_the_address_of_an_upload_is_as_good_as_the_picture(mcp_url: str, pictur
 
 
 NAMED = {
-    "missing": ("mix", {}, "prompt is missing"),
-    "unknown": ("mix", {"prompt": "a bear", "cfg": 3}, "no parameter 'cfg'"),
+    "missing": ("mix", {}, "prompt is missing; mix takes prompt, reference, adapter"),
+    "unknown": ("mix", {"prompt": "a bear", "cfg": 3}, "no parameter 'cfg'; mix takes prompt, reference, adapter"),
     "text": ("mix", {"prompt": "a bear", "steps": "many"}, "steps is 'many'; it must be a whole number"),
     "list": ("mix", {"prompt": "a bear", "scale": [1]}, "scale is [1]; it must be a number"),
     "half": ("mix", {"prompt": "a bear", "seed": 1.5}, "seed is 1.5; it must be a whole number"),
@@ -113,6 +113,7 @@ def test_whatever_is_wrong_with_a_call_names_the_parameter(mcp_url: str, case: s
     assert answer.isError
     assert told in answer.content[0].text
     assert answer.content[0].text.endswith(".")
+    assert "/gradio_api/call" not in answer.content[0].text
 
 
 def test_null_is_as_good_as_nothing(mcp_url: str) -> None:
