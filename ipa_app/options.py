@@ -39,6 +39,7 @@ class Option:
         doc: what it means, in a line for programmers; may name its own bounds as in "{least:g} to {most:g}". What has
             none is not offered to programs.
         between: the smallest and the largest number allowed; the latter may be infinite, and is no number then.
+        excluded: one of these bounds, where something else refuses it, and says why in words of its own.
         or_zero: whether 0 is allowed too.
         multiple: what a whole number must be divisible by.
         longest: the most characters of a text.
@@ -62,6 +63,7 @@ class Option:
     title: str = ""
     doc: str = ""
     between: tuple[float, float] = (0, inf)
+    excluded: float | None = None
     or_zero: bool = False
     multiple: int = 1
     longest: int = 0

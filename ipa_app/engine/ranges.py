@@ -17,7 +17,8 @@ def range_start(what: str) -> Any:
         label="From (0: first step)",
         step=0.05,
         between=(0, 1),
-        doc=f"when the {what} begins to count, as a share of the steps, {{least:g}} to {{most:g}}",
+        excluded=1,
+        doc=f"when the {what} begins to count, as a share of the steps, {{least:g}} to below {{most:g}}",
     )
 
 
@@ -29,7 +30,8 @@ def range_end(what: str, *, after: str) -> Any:
         label="To (1: last step)",
         step=0.05,
         between=(0, 1),
-        doc=f"when it ceases to count; later than {after}",
+        excluded=0,
+        doc=f"when it ceases to count, above {{least:g}} to {{most:g}}; later than {after}",
     )
 
 

@@ -109,6 +109,7 @@ class Reference:
         label="Works from (0: first step)",
         step=0.05,
         between=(0, 1),
+        excluded=1,
         api="reference_start",
         doc="when this reference begins to count, as a share of the steps, within start to end of all",
     )
@@ -118,6 +119,7 @@ class Reference:
         label="Works to (1: last step)",
         step=0.05,
         between=(0, 1),
+        excluded=0,
         api="reference_end",
         doc="when it ceases to count; later than reference_start",
     )

@@ -191,7 +191,10 @@ class GenerateRequest(TaskOptions):
         step=0.05,
         between=(0.05, 1),
         or_zero=True,
-        doc="when it ends, later than guidance_start, {least:g} to {most:g}; 0 for the model's own beginning and end",
+        doc=(
+            "when it ends, later than guidance_start, {least:g} to {most:g}; 0 for the model's own end, and where "
+            "guidance_start is 0 as well its own beginning"
+        ),
     )
     style: str = option(
         "",

@@ -72,6 +72,8 @@ def described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict
         "parts": ["all", *entry.presets],
         "width": entry.width,
         "height": entry.height,
+        "least_side": entry.side_limits[0],
+        "most_side": entry.side_limits[1],
         "steps": entry.steps,
         "guidance": entry.guidance_scale,
         "guidance_start": entry.guidance_start,

@@ -7,6 +7,7 @@ and a component that never shows, which gives it its type, its default and a lin
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain
@@ -20,7 +21,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError
-from ipa_app.options import Option, options
+from ipa_app.options import Option, check, options
 from ipa_app.ui.calls import Endpoint, Picture, awaited
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import build_request
@@ -97,13 +98,21 @@ def parameters(task: str) -> dict[str, Option]:
     offered = {each.api: each for each in declared if each.doc and TASKS[task].takes(each)}
     for number in range(2, MOST_REFERENCES + 1):
         named = {slot_name(name, number): offered[name] for name in (*_OF_FURTHER, *chain(*_OF_FURTHER_SINCE))}
-        offered |= {name: replace(option, api=name) for name, option in named.items()}
+        offered |= {
+            name: replace(option, api=name, doc=_numbered(option.doc, number)) for name, option in named.items()
+        }
 
     def place(name: str) -> tuple[bool, int]:
         known = (*tab_for(task).first, *_ORDER)
         return name not in TASKS[task].required, known.index(name) if name in known else len(known)
 
     return {name: offered[name] for name in sorted(offered, key=place)}
+
+
+def _numbered(doc: str, number: int) -> str:
+    """Return what is said of an option as it is of a further reference's: of its own other options."""
+    names = (name for name in (*_OF_FURTHER, *chain(*_OF_FURTHER_SINCE)) if "_" in name)
+    return re.sub(rf"\b({'|'.join(names)})\b", lambda found: slot_name(found[0], number), doc)
 
 
 def endpoint_of(task: str, *, studio: Studio) -> Endpoint:
@@ -184,9 +193,17 @@ def _make(task: str, sent: Mapping[str, object], *, studio: Studio, progress: gr
 
 
 def _settings(result: GenerateResult) -> dict[str, Any]:
-    """Return a result's settings by the engine's own names, and by those that programs know them by."""
-    names = {name: option.api for name, option in options(GenerateRequest).items() if name in result.settings}
-    return {**result.settings, **{api: result.settings[name] for name, api in names.items()}}
+    """Return a result's settings by the engine's own names, and by those that programs know them by.
+
+    Sent back, they give the same picture: a side that is a picture's own, and could not be asked for, is 0.
+    """
+    declared, settings = options(GenerateRequest), dict(result.settings)
+    for side in ("width", "height"):
+        try:
+            check(declared[side], settings[side])
+        except UserError:
+            settings[side] = 0
+    return settings | {option.api: settings[name] for name, option in declared.items() if name in settings}
 
 
 def _report(progress: gr.Progress, event: Progress) -> None:

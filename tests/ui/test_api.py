@@ -186,6 +186,18 @@ def test_inpaint_swaps_the_mask_and_continues_the_picture(client: Client, pictur
     assert not np.array_equal(after[30:], before)
 
 
+@pytest.mark.parametrize("given", [{}, {"width": 64}, {"height": 104}])
+def test_the_size_that_comes_back_can_be_sent(client: Client, tmp_path: Path, given: dict[str, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (75, 99, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "odd.png")
+    image = {"image": handle_file(str(tmp_path / "odd.png")), "extend_right": 25, "prompt": "a cat", "seed": 1}
+    first, settings = client.predict(**image, **given, api_name="/inpaint")
+    size = {"width": settings["width"], "height": settings["height"]}
+    second, again = client.predict(**image, **size, api_name="/inpaint")
+    assert {**size, **given} == size == {"width": again["width"], "height": again["height"]}
+    assert Path(first[0]).read_bytes() == Path(second[0]).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [
@@ -255,6 +267,17 @@ def test_models_says_what_there_is_and_its_state(client: Client) -> None:
     assert models["toybox"]["adapters"] == ["base", "fine"]
     assert models["toybox"]["parts"] == ["all"]
     assert (models["toybox"]["fast"], models["toybox"]["fast_left_out"]) == (None, "")
+    least, most = models["toybox"]["least_side"], models["toybox"]["most_side"]
+    with pytest.raises(AppError, match=f"from {least} to {most}"):
+        client.predict("a cat", width=most + 8, api_name="/mix")
+
+
+def test_what_is_said_of_a_further_reference_is_about_that_one(client: Client) -> None:
+    api: Any = client.view_api(return_format="dict", print_info=False)
+    told = {each["parameter_name"]: each["label"] for each in api["named_endpoints"]["/mix"]["parameters"]}
+    assert told["reference_end"].endswith("later than reference_start")
+    assert told["reference_end_3"].endswith("later than reference_start_3")
+    assert "which region_mask_2 implies" in told["region_2"]
 
 
 def test_two_clients_at_once_get_what_each_gets_alone(client: Client, app_url: str, pictures: Pictures) -> None:
@@ -293,7 +316,7 @@ BAD = [
     ("plain.png", {"region": "corner"}, "everywhere or left or right or upper or lower"),
     ("plain.png", {"part": "colour"}, "all or style or layout"),
     ("plain.png", {"part": "style"}, "Tiny cannot tell a picture's style from the rest"),
-    ("plain.png", {"model": "<b>dream</b>"}, "&lt;b&gt;dream.*toybox"),
+    ("plain.png", {"model": "<b>dream</b>"}, "<b>dream</b>.*toybox"),
     ("plain.png", {"prompt": 12}, "12"),
 ]
 

@@ -38,6 +38,8 @@ def test_the_example_of_the_api_runs(
 
 def allowed(option: Option) -> str:
     least, most = (f"{bound:g}" if option.type is float else str(bound) for bound in option.between)
+    if option.excluded is not None:
+        return f"above {least} to {most}" if option.excluded == option.least else f"{least} to below {most}"
     told = f"{least} to {most}" if option.multiple == 1 else f"multiples of {option.multiple} from {least} to {most}"
     return f"0, or {told}" if option.or_zero else told
 

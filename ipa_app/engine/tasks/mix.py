@@ -40,8 +40,9 @@ class MixOptions(OwnOptions):
         step=0.05,
         low=0.05,
         between=(0, 1),
+        excluded=0,
         beside="start_image",
-        doc="how much of the start picture is drawn anew, up to {most:g}",
+        doc="how much of the start picture is drawn anew, above {least:g} to {most:g}",
     )
 
 
