@@ -40,6 +40,11 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 _MOST_AT_ONCE = 4
 _MOST_REDIRECTS = 5
 _LONGEST_S = 30.0
+_LONGEST_SHOWN = 200
+
+
+class NotPublicError(ValueError):
+    """An address leads to no machine that everybody can reach; whether to any at all is not told apart."""
 
 
 class TooLargeError(ValueError):
@@ -82,7 +87,9 @@ class Fetching:
         except Exception as error:
             if is_disk_full(error):
                 raise
-            raise UserError("upload.not_fetched", name=input_name(field), address=address).blaming(field) from error
+            key = "upload.not_public" if isinstance(error, NotPublicError) else "upload.not_fetched"
+            shown = address if len(address) <= _LONGEST_SHOWN else f"{address[:_LONGEST_SHOWN]}…"
+            raise UserError(key, name=input_name(field), address=shown).blaming(field) from error
 
 
 def _saved(data: bytes, name: str) -> str:
@@ -116,17 +123,21 @@ async def _transport(address: str) -> httpx.AsyncBaseTransport | None:
     """Return what connects to the one machine that an address was found to stand for.
 
     Raises:
-        ValueError: it is none that everybody can reach.
+        NotPublicError: it is none that everybody can reach.
+        ValueError: this is no address.
     """
     host = httpx.URL(address).host
     if not is_address(address) or not host:
         raise ValueError("no web address")
     if safehttpx.matches_domain_whitelist(host, PUBLIC_HOSTNAME_WHITELIST):
         return None
-    number = await safehttpx.async_validate_url(host)
+    try:
+        number = await safehttpx.async_validate_url(host)
+    except ValueError as error:
+        raise NotPublicError("not a public address") from error
     # Carriers' own networks (100.64.0.0/10) are neither private nor public.
     if not ipaddress.ip_address(number).is_global:
-        raise ValueError("not a public address")
+        raise NotPublicError("not a public address")
     return safehttpx.AsyncSecureTransport(number)
 
 

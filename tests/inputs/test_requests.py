@@ -181,7 +181,7 @@ CALLS: dict[str, Callable[[Api], Said]] = {
     'A data URL as `{"path": …}`': lambda api: api.variation({"path": data_url(noise_picture())}),
     "A data URL that is not in base64": lambda api: api.variation({"path": "data:,hello"}),
     "A path whose file has been cleared away": lambda api: api.variation({"path": f"{api.uploaded}.png"}),
-    "An address that cannot be reached": lambda api: api.variation({"path": "http://127.0.0.1:1/a.png"}),
+    "An address that is not public, or is nowhere": lambda api: api.variation({"path": "http://127.0.0.1:1/a.png"}),
     "Two files for one picture": lambda api: api.variation([{"path": api.uploaded}] * 2),
     "A file that is no picture": lambda api: api.variation({"path": str(not_a_picture(api))}),
     'What is no JSON, or has no "data"': lambda api: api.call("models", "prompt=a cat"),
