@@ -39,6 +39,17 @@ _DISK_FULL = (
     "The app's disk is full, so the pictures could not be saved: please make room there, "
     "and ask again with seed {seed}, which gives the same pictures."
 )
+_NO_EFFECT = "{names} had no effect, as there is no {picture}."
+_NO_EFFECT_AWAY = (
+    "negative_reference had no effect: it counts beside a reference with a scale above 0, and with guidance."
+)
+_SET_BY = {
+    "mask.large": "mask_invert",
+    "inpaint.from_surroundings": "surroundings",
+    "prompt.negative_without_guidance": "guidance",
+}
+"""The parameters that programs have for what notes, by their keys, call by its name on the page."""
+_NUMBERED = re.compile(r"\b[Rr]eference picture (\d)\b")
 _OF_FURTHER = ("reference", "weight", "region", "region_mask")
 """What programs can say of each reference after the first; for all else the defaults count."""
 _OF_FURTHER_SINCE = (("reference_start", "reference_end"), ("region_prompt",))
@@ -185,7 +196,7 @@ def _make(task: str, sent: Mapping[str, object], *, studio: Studio, progress: gr
         for event in studio.follow(job_id, awaited=awaited()):
             if isinstance(event, GenerateResult):
                 files, note = _saved(event, job_id=job_id), studio.note_on_keeping(job_id)
-                notes = [*event.notes, *([note] if note else [])]
+                notes = [*_told(event, sent), *_without_effect(task, sent, event), *([note] if note else [])]
                 return files, {**_settings(event), "notes": notes}
             if isinstance(event, Progress):
                 _report(progress, event)
@@ -204,6 +215,38 @@ def _settings(result: GenerateResult) -> dict[str, Any]:
         except UserError:
             settings[side] = 0
     return settings | {option.api: settings[name] for name, option in declared.items() if name in settings}
+
+
+def _told(result: GenerateResult, sent: Mapping[str, object]) -> list[str]:
+    """Return a result's notes as programs understand them: by the names of parameters."""
+    given = [number for number in range(1, MOST_REFERENCES + 1) if sent.get(slot_name("reference", number))]
+
+    def name(found: re.Match[str]) -> str:
+        number = int(found[1])
+        return slot_name("reference", given[number - 1]) if number <= len(given) else found[0]
+
+    told = []
+    for note in result.notes:
+        text = _NUMBERED.sub(name, str(note))
+        told.append(f"{_SET_BY[note.key]}: {text}" if note.key in _SET_BY else text)
+    return told
+
+
+def _without_effect(task: str, sent: Mapping[str, object], result: GenerateResult) -> list[str]:
+    """Return what was given and counted for nothing, as the picture that it says something of was not."""
+    found: dict[str, list[str]] = {}
+    for number in range(1, MOST_REFERENCES + 1):
+        of_slot = ((slot_name(each.api, number), each.default) for each in options(Reference).values())
+        found[slot_name("reference", number)] = [name for name, usual in of_slot if sent.get(name) not in (None, usual)]
+    for option in options(GenerateRequest).values():
+        if option.beside and sent.get(option.api) not in (None, TASKS[task].default_of(option)):
+            found.setdefault(option.beside, []).append(option.api)
+    missing = {picture: names for picture, names in found.items() if names and not sent.get(picture)}
+    notes = [_NO_EFFECT.format(names=", ".join(names), picture=picture) for picture, names in missing.items()]
+    was_told = any(note.key == "fast.had_no_effect" for note in result.notes)
+    if sent.get("negative_reference") and "negative_reference" not in result.settings and not was_told:
+        notes.append(_NO_EFFECT_AWAY)
+    return notes
 
 
 def _report(progress: gr.Progress, event: Progress) -> None:

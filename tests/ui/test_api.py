@@ -57,6 +57,27 @@ def test_what_is_to_be_said_comes_as_notes(client: Client) -> None:
     assert client.predict(prompt="a (red:1.3) cat", api_name="/mix")[1]["notes"] == []
 
 
+def test_what_counts_for_nothing_is_noted(client: Client, pictures: Pictures) -> None:
+    def notes(**given: Any) -> list[str]:
+        return client.predict(prompt="a cat", steps=2, api_name="/mix", **given)[1]["notes"]
+
+    picture = handle_file(pictures["plain.png"])
+    assert notes(region="left", weight=0.5) == ["weight, region had no effect, as there is no reference."]
+    assert notes(weight_2=0.5) == ["weight_2 had no effect, as there is no reference_2."]
+    assert notes(strength=0.5) == ["strength had no effect, as there is no start_image."]
+    (away,) = notes(negative_reference=picture)
+    assert away.startswith("negative_reference had no effect")
+    assert notes(reference=picture, negative_reference=picture, region="left", start_image=picture, strength=0.6) == []
+
+
+def test_notes_call_things_as_programs_know_them(client: Client, pictures: Pictures) -> None:
+    plain, animated = handle_file(pictures["plain.png"]), handle_file(pictures["animated.gif"])
+    notes = client.predict(prompt="a cat", reference=plain, reference_3=animated, api_name="/mix")[1]["notes"]
+    assert [note.split()[0] for note in notes] == ["reference_3"]
+    notes = client.predict(image=plain, mask=handle_file(pictures["mask.png"]), api_name="/inpaint")[1]["notes"]
+    assert notes[0].startswith("surroundings: Nothing else was given")
+
+
 @pytest.mark.parametrize("endpoint", [name for name in PROMISED if name != "/models"])
 def test_every_endpoint_names_the_value_that_is_missing(app_url: str, endpoint: str) -> None:
     for given, missing in ((0, 0), (3, 3)):
