@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffusers
 import torch
@@ -40,7 +40,7 @@ from ipa_app.models.memory import (
 from ipa_app.models.parts import Part
 from ipa_app.models.pipelines import build_controlnet_pipeline, build_pipelines
 from ipa_app.models.source import Source, open_source
-from ipa_app.models.state import Report
+from ipa_app.models.state import MemoryUse, Report
 from ipa_app.models.tiny_vae import load_tiny_vae
 from ipa_app.models.weights import find_weights
 from ipa_app.runtime import BUILD_LOCK
@@ -55,6 +55,21 @@ _NAMES = {
 }
 
 
+class Room(NamedTuple):
+    """Memory that can be had for a model by letting go of others.
+
+    Attributes:
+        spare: how many bytes that is; None where it is nothing.
+        make: lets go of them.
+    """
+
+    spare: int | None = None
+    make: Callable[[], None] = lambda: None
+
+
+_NO_ROOM = Room()
+
+
 def load_model(
     entry: ModelEntry,
     *,
@@ -62,10 +77,11 @@ def load_model(
     dtype: torch.dtype,
     report: Report,
     compile_backend: str | None = None,
+    room: Room = _NO_ROOM,
 ) -> LoadedModel:
     """Load a base model, the first of its ControlNets and its usual adapters.
 
-    Whether everything fits together, and into memory, is found out from the files first.
+    Whether everything fits together, and into memory, is found out from the files first, before others make room.
 
     Args:
         entry: from the catalogue.
@@ -74,15 +90,24 @@ def load_model(
         report: told how far it is.
         compile_backend: what its UNets are compiled with in the background, as for `torch.compile`; None where they are
             run as they are, as those always are that wait for their turn elsewhere.
+        room: that is made for it.
 
     Raises:
         UserError: something is missing, does not fit together, or does not fit into memory.
     """
+    _quieten_libraries()
+    report(0.0, Message("doing.looking_at_files"))
+    place = torch.device(device)
+    with BUILD_LOCK:
+        files = _open(entry)
+    needs = _needs(files)
+    if room.spare is not None:
+        _plan(needs, device=place, dtype=dtype, spare=room.spare)
+    # Without the lock: one of them may be drawn with still, and be about to read an adapter.
+    room.make()
     try:
         with BUILD_LOCK:
-            return _load(
-                entry, device=torch.device(device), dtype=dtype, report=report, compile_backend=compile_backend
-            )
+            return _load(files, needs, device=place, dtype=dtype, report=report, compile_backend=compile_backend)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -132,16 +157,30 @@ def _open_controlnet(
         return error
 
 
+def _plan(needs: Needs, *, device: torch.device, dtype: torch.dtype, spare: int = 0) -> tuple[MemoryPlan, MemoryUse]:
+    """Choose how the model is held in the memory that is free, and in so much more as others will let go of.
+
+    Raises:
+        UserError: it does not fit in any way.
+    """
+    free, free_main = free_bytes(device), free_main_memory()
+    if spare:
+        free = None if free is None else free + spare
+        free_main = None  # nobody knows how much of that lies there
+    return plan_memory(needs, device=device.type, dtype=dtype, free=free, free_main=free_main)
+
+
 def _load(
-    entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report: Report, compile_backend: str | None
+    files: _Files,
+    needs: Needs,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    report: Report,
+    compile_backend: str | None,
 ) -> LoadedModel:
-    _quieten_libraries()
-    report(0.0, Message("doing.looking_at_files"))
-    files = _open(entry)
-    needs = _needs(files)
-    plan, use = plan_memory(
-        needs, device=device.type, dtype=dtype, free=free_bytes(device), free_main=free_main_memory()
-    )
+    entry = files.entry
+    plan, use = _plan(needs, device=device, dtype=dtype)
     parts = _load_parts(files, dtype=plan.dtype, report=report)
     safety = None if files.safety_checker is None else _load_safety_checker(files.safety_checker, dtype=plan.dtype)
     install_processors(parts["unet"])
