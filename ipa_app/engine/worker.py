@@ -86,7 +86,10 @@ def carry_out(
     """
     # What escapes the jobs' own error handling must end them, never the worker.
     with jobs[0].owning_errors():
-        _Work(model, batch_limit=batch_limit, hooks=hooks).run(jobs, detector)
+        try:
+            _Work(model, batch_limit=batch_limit, hooks=hooks).run(jobs, detector)
+        finally:
+            model.rest()
     for job in jobs:
         if not job.gives_way:
             job.fail(InternalError())

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ipa_app.models.entry import AdapterEntry, ControlNetEntry, ModelEntry
     from ipa_app.models.families import Family, PipelineTask
     from ipa_app.models.fast_way import ResidentFastWay
+    from ipa_app.models.offloading import Offloading
     from ipa_app.models.state import MemoryUse
 
 
@@ -221,6 +222,7 @@ class LoadedModel:
         safety: looks at finished pictures; None where the model brings no safety checker.
         tiny_vae: decodes live pictures and previews; None where the model has no small autoencoder.
         memory: where the model runs and what was done to save memory, for people.
+        offloading: has its parts take turns on the device; None where all stay there.
         compiler: runs its UNets compiled; None where they are run as they are.
     """
 
@@ -238,6 +240,7 @@ class LoadedModel:
     safety: SafetyChecker | None = None
     tiny_vae: AutoencoderTiny | None = None
     compiler: UNetCompiler | None = None
+    offloading: Offloading | None = None
     prompt_cache: PromptCache = field(default_factory=PromptCache)
 
     @property
@@ -293,9 +296,15 @@ class LoadedModel:
         parts = (*components.values(), self.tiny_vae, *self.fast.networks)
         return [part for part in parts if isinstance(part, torch.nn.Module)]
 
+    def rest(self) -> None:
+        """Send the parts that take turns on the device back to where they wait; for the thread that draws alone."""
+        if self.offloading is not None:
+            self.offloading.rest()
+
     @contextmanager
     def in_float32(self) -> Iterator[None]:
         """Draw in single precision for a while; for the thread that draws alone."""
+        self.rest()  # each part goes back afterwards to where it is now
         # Nothing is compiled from weights that are these for a moment only.
         with BUILD_LOCK, in_float32(self.networks):
             yield

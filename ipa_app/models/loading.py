@@ -37,6 +37,7 @@ from ipa_app.models.memory import (
     is_out_of_memory,
     plan_memory,
 )
+from ipa_app.models.offloading import Offloading
 from ipa_app.models.parts import Part
 from ipa_app.models.pipelines import build_controlnet_pipeline, build_pipelines
 from ipa_app.models.source import Source, open_source
@@ -190,8 +191,9 @@ def _load(
     for module in (*(part for part in parts.values() if isinstance(part, torch.nn.Module)), *extras):
         module.requires_grad_(False).eval()
     report(0.8, Message("doing.placing"))
-    place = partial(_place, plan=plan, device=device)
-    for pipeline in pipelines.values():  # each lets go of what its turn was over, where parts wait
+    offloading = Offloading(device) if plan.offload else None
+    place = partial(_place, plan=plan, device=device, offloading=offloading)
+    for pipeline in pipelines.values():
         place(pipeline, extras)
     report(0.85, Message("doing.reading_controlnet"))
     controlnets = ResidentControlNets(
@@ -236,6 +238,7 @@ def _load(
         device=device,
         dtype=plan.dtype,
         memory=use,
+        offloading=offloading,
         compiler=UNetCompiler(compile_backend, dtype=plan.dtype) if compile_backend and not plan.offload else None,
     )
 
@@ -335,6 +338,7 @@ def _place(
     *,
     plan: MemoryPlan,
     device: torch.device,
+    offloading: Offloading | None,
 ) -> DiffusionPipeline:
     """Bring a pipeline's parts, and others, to where they work, as was planned.
 
@@ -346,8 +350,8 @@ def _place(
         _tile(components["vae"])
     for name in components.keys() & {"unet", "controlnet", "vae"}:
         components[name].to(memory_format=_memory_format(plan.dtype, device))
-    if plan.offload:
-        pipeline.enable_model_cpu_offload(device=device)
+    if offloading is not None:
+        offloading.manage(pipeline)
         return pipeline
     for module in (*components.values(), *extras):
         if isinstance(module, torch.nn.Module):
