@@ -62,10 +62,10 @@ def draw(
 
     pictures: list[Image.Image | None] = []
     with model.checked_by(check):
-        latents = _finite(model, attempt, when=Message("moment.denoising"), plan=plan)
+        latents = _finite(model, attempt, when=Message("moment.denoising"), plan=plan, check=check)
         for index, item in enumerate(items):
             on_step(plan.drawn_steps)
-            picture = _decode(model, latents[index : index + 1], plan=plan, is_draft=item.is_draft)
+            picture = _decode(model, latents[index : index + 1], plan=plan, is_draft=item.is_draft, check=check)
             pictures.append(None if model.safety is not None and model.safety.flags(picture) else picture)
     return pictures
 
@@ -180,16 +180,21 @@ def _noise(generators: Sequence[torch.Generator], *, channels: int, size: tuple[
     return torch.cat([torch.randn(1, channels, height, width, generator=generator) for generator in generators])
 
 
-def _decode(model: LoadedModel, latents: torch.Tensor, *, plan: Plan, is_draft: bool) -> Image.Image:
+def _decode(
+    model: LoadedModel, latents: torch.Tensor, *, plan: Plan, is_draft: bool, check: Callable[[], None]
+) -> Image.Image:
     """Turn the latents (1, channels, height, width) of one picture into it."""
     pipeline: Any = model.pipelines["text_to_image"]
     vae = model.draft_vae if is_draft else model.vae
     upcast = model.family.needs_upcast(vae)
-    pixels = _finite(model, lambda: decode(vae, latents, upcast=upcast), when=Message("moment.decoding"), plan=plan)
+    when = Message("moment.decoding")
+    pixels = _finite(model, lambda: decode(vae, latents, upcast=upcast), when=when, plan=plan, check=check)
     return pipeline.image_processor.postprocess(pixels, output_type="pil")[0]
 
 
-def _finite(model: LoadedModel, work: Callable[[], torch.Tensor], *, when: str, plan: Plan) -> torch.Tensor:
+def _finite(
+    model: LoadedModel, work: Callable[[], torch.Tensor], *, when: str, plan: Plan, check: Callable[[], None]
+) -> torch.Tensor:
     """Carry out work, once more in single precision where its result has infinities or NaN: a black picture.
 
     That the weights themselves have none was made sure of when they were read.
@@ -200,7 +205,7 @@ def _finite(model: LoadedModel, work: Callable[[], torch.Tensor], *, when: str, 
     values = work()
     if not torch.isfinite(values).all() and model.dtype != torch.float32:
         logger.warning("%s ran out of range %s; once more in float32", model.dtype, when)
-        with model.in_float32():
+        with model.in_float32(check):
             values = work()
     if torch.isfinite(values).all():
         return values

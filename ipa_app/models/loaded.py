@@ -25,7 +25,7 @@ from ipa_app.models.entry import adapter_gone
 from ipa_app.models.hashing import file_hash, picture_hash
 from ipa_app.models.latents import in_float32
 from ipa_app.models.parts import check_finite
-from ipa_app.runtime import BUILD_LOCK
+from ipa_app.runtime import BUILD_LOCK, COMPILE_LOCK, held
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -302,11 +302,15 @@ class LoadedModel:
             self.offloading.rest()
 
     @contextmanager
-    def in_float32(self) -> Iterator[None]:
-        """Draw in single precision for a while; for the thread that draws alone."""
+    def in_float32(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Draw in single precision for a while; for the thread that draws alone.
+
+        Args:
+            check: called while a compiler is waited for; may raise to stop.
+        """
         self.rest()  # each part goes back afterwards to where it is now
         # Nothing is compiled from weights that are these for a moment only.
-        with BUILD_LOCK, in_float32(self.networks):
+        with held(COMPILE_LOCK, check), in_float32(self.networks):
             yield
 
     @contextmanager

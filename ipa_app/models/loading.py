@@ -44,7 +44,7 @@ from ipa_app.models.source import Source, open_source
 from ipa_app.models.state import MemoryUse, Report
 from ipa_app.models.tiny_vae import load_tiny_vae
 from ipa_app.models.weights import find_weights
-from ipa_app.runtime import BUILD_LOCK
+from ipa_app.runtime import building
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def load_model(
     _quieten_libraries()
     report(0.0, Message("doing.looking_at_files"))
     place = torch.device(device)
-    with BUILD_LOCK:
+    with building():
         files = _open(entry)
     needs = _needs(files)
     if room.spare is not None:
@@ -107,7 +107,7 @@ def load_model(
     # Without the lock: one of them may be drawn with still, and be about to read an adapter.
     room.make()
     try:
-        with BUILD_LOCK:
+        with building():
             return _load(files, needs, device=place, dtype=dtype, report=report, compile_backend=compile_backend)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -202,9 +202,15 @@ def _load(
         dtype=plan.dtype,
         build=lambda network, task: place(build_controlnet_pipeline(family, parts, network, task, index=index)),
     )
-    _read_first(controlnets, entry, limit=None if compile_backend else 1)
-    report(0.9, Message("doing.reading_adapters"))
     waits_in = torch.device("cpu") if plan.offload else device
+    fast = ResidentFastWay(
+        entry,
+        pipeline=pipelines["text_to_image"],
+        place=place,
+        has_room=partial(_has_room, needs=needs, plan=plan, device=waits_in),
+    )
+    _read_first(controlnets, fast, entry, is_all=compile_backend is not None)
+    report(0.9, Message("doing.reading_adapters"))
     tiny_vae = load_tiny_vae(
         files.source.folder,
         parts["vae"],
@@ -227,12 +233,7 @@ def _load(
         ),
         image_encoder=parts["image_encoder"],
         image_processor=parts["feature_extractor"],
-        fast=ResidentFastWay(
-            entry,
-            pipeline=pipelines["text_to_image"],
-            place=place,
-            has_room=partial(_has_room, needs=needs, plan=plan, device=waits_in),
-        ),
+        fast=fast,
         safety=safety,
         tiny_vae=tiny_vae,
         device=device,
@@ -243,14 +244,18 @@ def _load(
     )
 
 
-def _read_first(controlnets: ResidentControlNets, entry: ModelEntry, *, limit: int | None) -> None:
-    """Read the first ControlNet, so that a model's usual one takes no time when it is asked for; or more of them.
+def _read_first(controlnets: ResidentControlNets, fast: ResidentFastWay, entry: ModelEntry, *, is_all: bool) -> None:
+    """Read the first ControlNet, so that a model's usual one takes no time when it is asked for; or more.
 
-    Where UNets are compiled all are read that there is room for: later each might have to wait for the compiler.
+    Where UNets are compiled the fast way is read, and all ControlNets that there is room for: later each might have to
+    wait for the compiler.
     """
-    for controlnet in list(entry.controlnets.values())[:limit]:
+    for controlnet in list(entry.controlnets.values())[: None if is_all else 1]:
         with contextlib.suppress(UserError):  # the model works without it, and whoever asks for it is told
             controlnets.pipeline(controlnet)
+    if is_all and entry.fast is not None:
+        with contextlib.suppress(UserError):
+            fast.read()
 
 
 def _adapter_numel(entry: ModelEntry) -> int:
