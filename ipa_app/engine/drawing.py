@@ -14,7 +14,8 @@ from ipa_app.engine.plan import Plan
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.guidance import GuidedSteps
-from ipa_app.models.latents import decode
+from ipa_app.models.latents import decode, in_tiles
+from ipa_app.models.memory import OutOfMemoryError, memory_errors
 from ipa_app.models.prompt_encoding import prompt_inputs
 
 if TYPE_CHECKING:
@@ -107,8 +108,26 @@ def denoise(
         output_type="latent",
         **_prompt_inputs(items, model=model, pipeline=pipeline, guidance=guidance),
         **_start_inputs(model, plan=plan, generators=generators),
-        **plan.task.pipeline_inputs(plan, items),
+        **_acting(plan.task.pipeline_inputs(plan, items), scheduler=pipeline.scheduler, steps=plan.steps),
     ).images
+
+
+def _acting(inputs: dict[str, Any], *, scheduler: Any, steps: int) -> dict[str, Any]:
+    """Return a pipeline's arguments with a ControlNet's range that holds one of the scheduler's turns at least.
+
+    Diffusers counts by turns, and by those that lie in it as a whole. Where there are more of them than steps, as with
+    PNDM and Heun, a range of a whole step may hold none; then it is the turn in its middle.
+    """
+    if "control_guidance_start" not in inputs:
+        return inputs
+    start, end = inputs["control_guidance_start"], inputs["control_guidance_end"]
+    own = type(scheduler).from_config(scheduler.config)
+    own.set_timesteps(steps)
+    turns = len(own.timesteps)
+    if any(turn / turns >= start and (turn + 1) / turns <= end for turn in range(turns)):
+        return inputs
+    turn = min(int((start + end) / 2 * turns), turns - 1)
+    return {**inputs, "control_guidance_start": turn / turns, "control_guidance_end": (turn + 1) / turns}
 
 
 def _has_two_sides(pipeline: Any, plan: Plan) -> bool:
@@ -187,8 +206,20 @@ def _decode(
     pipeline: Any = model.pipelines["text_to_image"]
     vae = model.draft_vae if is_draft else model.vae
     upcast = model.family.needs_upcast(vae)
-    when = Message("moment.decoding")
-    pixels = _finite(model, lambda: decode(vae, latents, upcast=upcast), when=when, plan=plan, check=check)
+
+    def attempt() -> torch.Tensor:
+        return decode(vae, latents, upcast=upcast)
+
+    def all_attempts() -> torch.Tensor:
+        return _finite(model, attempt, when=Message("moment.decoding"), plan=plan, check=check)
+
+    try:
+        with memory_errors():
+            pixels = all_attempts()
+    except OutOfMemoryError:
+        # In pieces, from the latents that are there: denoising was the most of the work.
+        with in_tiles(vae):
+            pixels = all_attempts()
     return pipeline.image_processor.postprocess(pixels, output_type="pil")[0]
 
 

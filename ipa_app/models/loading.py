@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers import DiffusionPipeline, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
@@ -27,9 +27,9 @@ from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, larg
 from ipa_app.models.entry import ControlNetEntry
 from ipa_app.models.fast_way import ResidentFastWay
 from ipa_app.models.image_encoder import ImageEncoder
+from ipa_app.models.latents import tile
 from ipa_app.models.loaded import LoadedModel, ResidentAdapters, SafetyChecker
 from ipa_app.models.memory import (
-    TILE_SIDE,
     MemoryPlan,
     Needs,
     free_bytes,
@@ -96,11 +96,8 @@ def load_model(
     Raises:
         UserError: something is missing, does not fit together, or does not fit into memory.
     """
-    _quieten_libraries()
     report(0.0, Message("doing.looking_at_files"))
-    place = torch.device(device)
-    with building():
-        files = _open(entry)
+    place, files = torch.device(device), _open(entry)
     needs = _needs(files)
     if room.spare is not None:
         _plan(needs, device=place, dtype=dtype, spare=room.spare)
@@ -128,6 +125,12 @@ class _Files:
 
 
 def _open(entry: ModelEntry) -> _Files:
+    _quieten_libraries()
+    with building():
+        return _looked_at(entry)
+
+
+def _looked_at(entry: ModelEntry) -> _Files:
     source = open_source(entry)
     unet = source.unet_layout()
     encoder = None if entry.image_encoder is None else ImageEncoder(entry.image_encoder, entry.title)
@@ -352,7 +355,7 @@ def _place(
     """
     components: Mapping[str, Any] = pipeline.components
     if plan.tiled:
-        _tile(components["vae"])
+        tile(components["vae"])
     for name in components.keys() & {"unet", "controlnet", "vae"}:
         components[name].to(memory_format=_memory_format(plan.dtype, device))
     if offloading is not None:
@@ -371,15 +374,6 @@ def _memory_format(dtype: torch.dtype, device: torch.device) -> torch.memory_for
     """
     is_faster = device.type == "cuda" or (device.type == "cpu" and dtype != torch.float32)
     return torch.channels_last if is_faster else torch.preserve_format
-
-
-def _tile(vae: AutoencoderKL) -> None:
-    """Have pictures larger than a tile decoded and encoded in tiles, one after the other."""
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
-    vae.tile_sample_min_size = min(vae.tile_sample_min_size, TILE_SIDE)
-    vae.tile_latent_min_size = vae.tile_sample_min_size // factor
-    vae.enable_tiling()
-    vae.enable_slicing()
 
 
 def _quieten_libraries() -> None:
