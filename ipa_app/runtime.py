@@ -1,4 +1,4 @@
-"""What the whole process shares: the lock under which networks are built, its threads, variables and files."""
+"""What the whole process shares: the locks under which networks are built, its threads, variables and files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,11 +18,42 @@ from ipa_app.errors import UserError
 BUILD_LOCK = threading.RLock()
 """Held while a network is built. While from_pretrained() runs, diffusers has torch build every module of the process
 without weights, whatever thread builds it; and two loads that overlap would leave it so for ever."""
+COMPILE_LOCK = threading.RLock()
+"""Held while a network is compiled, which takes minutes, and by what must not happen meanwhile. Taken before the other
+one where both are; see `building`."""
 
+_LOOK_EVERY_S = 0.2
 _NICENESS = 5
 _ARENAS = 2
 # Source: glibc's malloc.h.
 _M_ARENA_MAX = -8
+
+
+@contextmanager
+def held(lock: threading.RLock, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold one of the locks of above.
+
+    Args:
+        lock: to be held.
+        check: called several times a second while it is waited for; may raise to give up.
+    """
+    while not lock.acquire(timeout=_LOOK_EVERY_S):
+        check()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def building(check: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Build networks by what changes torch meanwhile, as from_pretrained() and peft do: nothing is compiled then.
+
+    Args:
+        check: as for `held`.
+    """
+    with held(COMPILE_LOCK, check), held(BUILD_LOCK, check):
+        yield
 
 
 def is_on(environment: Mapping[str, str], variable: str) -> bool:

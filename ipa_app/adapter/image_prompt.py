@@ -109,6 +109,12 @@ class ImagePrompt:
         sides = [*self.cond.values(), *(self.uncond or {}).values()]
         return sum(side.key.nbytes + side.value.nbytes for side in sides)
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether its keys and values have neither infinities nor NaN."""
+        sides = [*self.cond.values(), *(self.uncond or {}).values()]
+        return all(bool(torch.isfinite(each).all()) for side in sides for each in (side.key, side.value))
+
     def scale_at(self, layer: str) -> float:
         """Return the scale for one layer, by its name."""
         if not isinstance(self.scale, Mapping):

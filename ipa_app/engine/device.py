@@ -36,7 +36,10 @@ class Turns(Protocol):
         ...
 
     def next_batch(self, pictures: int) -> None:
-        """Hear that a job goes on after so many of its pictures, and that all who were to be let pass have been."""
+        """Hear that a job goes on after so many of its pictures, and that all who were to be let pass have been.
+
+        After none it is not its own turn yet, as it searches, and others are let pass again.
+        """
         ...
 
     def nobody_else_waits(self, jobs: Sequence[Job]) -> bool:
@@ -123,18 +126,19 @@ class LocalDevice:
     def _draw(self, job: Job, model: LoadedModel, turns: Turns) -> None:
         """Carry out a job and what fits beside it.
 
-        What is live is drawn alone: beside others it would slow them down, and could not stop at once.
+        What is live is drawn alone: beside others it would slow them down, and could not stop at once. So is what has
+        to be searched for first; meanwhile others are let pass.
         """
         if self._fitting_with is None or self._fitting_with() is not model:
             self._fitting, self._fitting_with = {}, weakref.ref(model)
         usual = self._batch_limit or usual_batch_limit(model, exact=self._manager.exact)
         limit = fitting_batch(usual, job.plan)
         limit = min(limit, self._fitting.get(job.plan.batch_key, limit))
-        room = 0 if job.live else limit - job.plan.request.count
+        room = 0 if job.live or job.plan.may_search else limit - job.plan.request.count
         jobs = [job, *turns.companions(job, room=room)]
 
         def let_pass(pictures: int) -> None:
-            self._let_pass(job, model, turns, limit=limit)
+            self._let_pass(job, model, turns, limit=limit, is_idle=pictures > 0)
             turns.next_batch(pictures)
 
         self._carry_out(jobs, model, turns, limit=limit, before_next=let_pass)
@@ -146,10 +150,11 @@ class LocalDevice:
     def close(self) -> None:
         """Hold nothing: the models are the manager's."""
 
-    def _let_pass(self, job: Job, model: LoadedModel, turns: Turns, *, limit: int) -> None:
+    def _let_pass(self, job: Job, model: LoadedModel, turns: Turns, *, limit: int, is_idle: bool) -> None:
         """Draw single pictures of others, where it is their turn, before the next pictures of a job."""
         while (single := turns.cut_in(job)) is not None:
-            job.let_pass()
+            if is_idle:  # otherwise it tells how far it is itself
+                job.let_pass()
             self._carry_out([single], model, turns, limit=limit)
 
     def _carry_out(

@@ -14,7 +14,8 @@ from ipa_app.engine.plan import Plan
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.guidance import GuidedSteps
-from ipa_app.models.latents import decode
+from ipa_app.models.latents import decode, in_tiles
+from ipa_app.models.memory import OutOfMemoryError, memory_errors
 from ipa_app.models.prompt_encoding import prompt_inputs
 
 if TYPE_CHECKING:
@@ -62,10 +63,10 @@ def draw(
 
     pictures: list[Image.Image | None] = []
     with model.checked_by(check):
-        latents = _finite(model, attempt, when=Message("moment.denoising"), plan=plan)
+        latents = _finite(model, attempt, when=Message("moment.denoising"), plan=plan, check=check)
         for index, item in enumerate(items):
             on_step(plan.drawn_steps)
-            picture = _decode(model, latents[index : index + 1], plan=plan, is_draft=item.is_draft)
+            picture = _decode(model, latents[index : index + 1], plan=plan, is_draft=item.is_draft, check=check)
             pictures.append(None if model.safety is not None and model.safety.flags(picture) else picture)
     return pictures
 
@@ -107,8 +108,26 @@ def denoise(
         output_type="latent",
         **_prompt_inputs(items, model=model, pipeline=pipeline, guidance=guidance),
         **_start_inputs(model, plan=plan, generators=generators),
-        **plan.task.pipeline_inputs(plan, items),
+        **_acting(plan.task.pipeline_inputs(plan, items), scheduler=pipeline.scheduler, steps=plan.steps),
     ).images
+
+
+def _acting(inputs: dict[str, Any], *, scheduler: Any, steps: int) -> dict[str, Any]:
+    """Return a pipeline's arguments with a ControlNet's range that holds one of the scheduler's turns at least.
+
+    Diffusers counts by turns, and by those that lie in it as a whole. Where there are more of them than steps, as with
+    PNDM and Heun, a range of a whole step may hold none; then it is the turn in its middle.
+    """
+    if "control_guidance_start" not in inputs:
+        return inputs
+    start, end = inputs["control_guidance_start"], inputs["control_guidance_end"]
+    own = type(scheduler).from_config(scheduler.config)
+    own.set_timesteps(steps)
+    turns = len(own.timesteps)
+    if any(turn / turns >= start and (turn + 1) / turns <= end for turn in range(turns)):
+        return inputs
+    turn = min(int((start + end) / 2 * turns), turns - 1)
+    return {**inputs, "control_guidance_start": turn / turns, "control_guidance_end": (turn + 1) / turns}
 
 
 def _has_two_sides(pipeline: Any, plan: Plan) -> bool:
@@ -180,16 +199,33 @@ def _noise(generators: Sequence[torch.Generator], *, channels: int, size: tuple[
     return torch.cat([torch.randn(1, channels, height, width, generator=generator) for generator in generators])
 
 
-def _decode(model: LoadedModel, latents: torch.Tensor, *, plan: Plan, is_draft: bool) -> Image.Image:
+def _decode(
+    model: LoadedModel, latents: torch.Tensor, *, plan: Plan, is_draft: bool, check: Callable[[], None]
+) -> Image.Image:
     """Turn the latents (1, channels, height, width) of one picture into it."""
     pipeline: Any = model.pipelines["text_to_image"]
     vae = model.draft_vae if is_draft else model.vae
     upcast = model.family.needs_upcast(vae)
-    pixels = _finite(model, lambda: decode(vae, latents, upcast=upcast), when=Message("moment.decoding"), plan=plan)
+
+    def attempt() -> torch.Tensor:
+        return decode(vae, latents, upcast=upcast)
+
+    def all_attempts() -> torch.Tensor:
+        return _finite(model, attempt, when=Message("moment.decoding"), plan=plan, check=check)
+
+    try:
+        with memory_errors():
+            pixels = all_attempts()
+    except OutOfMemoryError:
+        # In pieces, from the latents that are there: denoising was the most of the work.
+        with in_tiles(vae):
+            pixels = all_attempts()
     return pipeline.image_processor.postprocess(pixels, output_type="pil")[0]
 
 
-def _finite(model: LoadedModel, work: Callable[[], torch.Tensor], *, when: str, plan: Plan) -> torch.Tensor:
+def _finite(
+    model: LoadedModel, work: Callable[[], torch.Tensor], *, when: str, plan: Plan, check: Callable[[], None]
+) -> torch.Tensor:
     """Carry out work, once more in single precision where its result has infinities or NaN: a black picture.
 
     That the weights themselves have none was made sure of when they were read.
@@ -200,7 +236,7 @@ def _finite(model: LoadedModel, work: Callable[[], torch.Tensor], *, when: str, 
     values = work()
     if not torch.isfinite(values).all() and model.dtype != torch.float32:
         logger.warning("%s ran out of range %s; once more in float32", model.dtype, when)
-        with model.in_float32():
+        with model.in_float32(check):
             values = work()
     if torch.isfinite(values).all():
         return values

@@ -325,12 +325,15 @@ class Engine:
         logger.info("Request %s: it is its turn.", job.id)
 
     def companions(self, job: Job, *, room: int) -> list[Job]:
-        """Take from the queue what can be drawn in one batch with a job, in the order of the queue; never live ones."""
+        """Take from the queue what can be drawn in one batch with a job, in the order of the queue.
+
+        Never what is live, nor what others would have to wait for.
+        """
         with self._changed:
             taken = []
             for other in self._waiting:
                 fits = other.plan.batch_key == job.plan.batch_key and other.plan.request.count <= room
-                if fits and not other.live:
+                if fits and not other.live and not other.plan.may_search:
                     room -= other.plan.request.count
                     taken.append(other)
             for other in taken:
@@ -376,8 +379,8 @@ class Engine:
 
     def _may_cut_in(self, single: Job, job: Job) -> bool:
         """Return whether a picture can be drawn between two batches of a job: alone, by the model that is there."""
-        fits = not (single.bulk or single.live) and single.plan.entry.name == job.plan.entry.name
-        return self.device.lets_pass and fits
+        takes_long = single.bulk or single.live or single.plan.may_search
+        return self.device.lets_pass and not takes_long and single.plan.entry.name == job.plan.entry.name
 
     def _count(self, counted: Sized) -> int:
         with self._changed:

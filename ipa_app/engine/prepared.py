@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
@@ -22,6 +22,7 @@ from ipa_app.engine.tasks.task import TaskInputs, Tools
 from ipa_app.imaging.cropping import side_by_side, square_for_clip, squares_for_clip
 from ipa_app.messages import Message
 from ipa_app.models.prompt_encoding import token_states
+from ipa_app.runtime import BUILD_LOCK, building, held
 
 if TYPE_CHECKING:
     from ipa_app.imaging.masks import Box
@@ -43,8 +44,16 @@ class _Layout(TypedDict):
 class PreparedJob:
     """One job's share of the drawing. Owned by the worker."""
 
-    def __init__(self, job: Job, model: LoadedModel, *, detector: PoseDetector) -> None:
+    def __init__(
+        self, job: Job, model: LoadedModel, *, detector: PoseDetector, let_pass: Callable[[], None] = lambda: None
+    ) -> None:
         """Prepare a job's inputs.
+
+        Args:
+            job: to be drawn.
+            model: that draws.
+            detector: for poses from photos.
+            let_pass: called several times a second while something long goes on elsewhere.
 
         Raises:
             UserError: one of them cannot be used, such as a photo without a person for a pose.
@@ -54,8 +63,7 @@ class PreparedJob:
         job.check_cancelled()
         job.emit(Progress(phase="encoding", message=Message("doing.looking_at_pictures")))
         plan = job.plan
-        tools = Tools(model=model, detector=detector, emit=job.emit, stop=job.stop, check_cancelled=job.check_cancelled)
-        self._inputs = plan.task.prepare(plan, tools)
+        self._inputs = plan.task.prepare(plan, _tools(job, model, detector=detector, let_pass=let_pass))
         if job.wants_previews and self._inputs.control_image:
             # It is seen before it is used.
             preview = self._inputs.control_image
@@ -174,15 +182,36 @@ class PreparedJob:
         self.job.finish(result)
 
 
+def _tools(job: Job, model: LoadedModel, *, detector: PoseDetector, let_pass: Callable[[], None]) -> Tools:
+    def meanwhile() -> None:
+        job.check_cancelled()
+        let_pass()
+
+    return Tools(
+        model=model,
+        detector=detector,
+        emit=job.emit,
+        stop=job.stop,
+        check_cancelled=job.check_cancelled,
+        meanwhile=meanwhile,
+    )
+
+
 def _read_parts(job: Job, model: LoadedModel) -> None:
-    """Have the ControlNet and the LoRA in memory before anything is drawn; who waits for them to be read is told so."""
+    """Have all in memory before anything is drawn; who waits for something to be read is told so, and can stop."""
+    controlnet, adapter = job.plan.controlnet, job.plan.adapter
     if job.plan.fast is not None and not model.fast.networks:
         job.emit(Progress(phase="loading", message=Message("doing.reading_lora")))
-        model.fast.read()
-    controlnet = job.plan.controlnet
+        with building(job.check_cancelled):
+            model.fast.read()
     if controlnet is not None and controlnet not in model.controlnets:
         job.emit(Progress(phase="loading", message=Message("doing.reading_controlnet")))
-        model.controlnets.pipeline(controlnet)
+        with building(job.check_cancelled):
+            model.controlnets.pipeline(controlnet)
+    if adapter is not None and adapter not in model.adapters:
+        job.emit(Progress(phase="loading", message=Message("doing.reading_adapter", title=adapter.title)))
+        with held(BUILD_LOCK, job.check_cancelled):
+            model.adapters.get(adapter)
 
 
 @torch.inference_mode()
@@ -200,8 +229,6 @@ def _image_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tuple
     plan, request, adapter = job.plan, job.plan.request, job.plan.adapter
     if adapter is None:
         return ()
-    if adapter not in model.adapters:
-        job.emit(Progress(phase="loading", message=Message("doing.reading_adapter", title=adapter.title)))
     away = None
     if plan.negative_reference is not None:
         away = model.encode(square_for_clip(plan.negative_reference.convert("RGB")), adapter)

@@ -34,19 +34,18 @@ def place(
     gives half of its weight.
 
     Args:
-        references: at least one.
+        references: those of weight 0 are left out.
         size: (width, height) of the whole finished picture, in its own pixels.
         window: (left, top, right, bottom) of the part that is drawn, in the same pixels; may reach over the edges.
         grid: (width, height) in cells of what is drawn.
     """
-    if all(each.region_mask is None for each in references):
+    # What counts for nothing takes no share of what the others say.
+    counted = [each for each in references if each.weight > 0]
+    if all(each.region_mask is None for each in counted):
         groups: dict[RegionName, list[Reference]] = {}
-        for each in references:
+        for each in counted:
             groups.setdefault(each.region, []).append(each)
         return [(tuple(them), half_mask(name, size=size, window=window, grid=grid)) for name, them in groups.items()]
-    counted = [each for each in references if each.weight > 0]
-    if not counted:
-        return []
     shares = shares_of(counted, size=size, window=window, grid=grid)
     return [((each,), share) for each, share in zip(counted, shares, strict=True)]
 

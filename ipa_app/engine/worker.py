@@ -58,7 +58,8 @@ class Hooks:
 
     Attributes:
         has_time: whether previews may be made just now.
-        before_next: called between two batches with how many pictures the first had; others may be let pass there.
+        before_next: called between two batches with how many pictures the first had, and with 0 while something long
+            goes on in another thread; others may be let pass there.
         on_drawn: told after each batch whose pictures it had, one by one, and how many seconds it took.
         on_short: told how many pictures go into a batch from now on, where memory did not suffice for more.
     """
@@ -86,7 +87,10 @@ def carry_out(
     """
     # What escapes the jobs' own error handling must end them, never the worker.
     with jobs[0].owning_errors():
-        _Work(model, batch_limit=batch_limit, hooks=hooks).run(jobs, detector)
+        try:
+            _Work(model, batch_limit=batch_limit, hooks=hooks).run(jobs, detector)
+        finally:
+            model.rest()
     for job in jobs:
         if not job.gives_way:
             job.fail(InternalError())
@@ -108,10 +112,17 @@ class _Work:
 
         since = time.monotonic()
         waiting: list[_Picture] = []
+
+        def let_pass() -> None:
+            self._hooks.before_next(0)
+
         for job in jobs:
+            _end_stopped(jobs)
             with job.owning_errors(), memory_errors():
-                prepared = PreparedJob(job, self._model, detector=detector)
+                prepared = PreparedJob(job, self._model, detector=detector, let_pass=let_pass)
                 waiting += [(prepared, item) for item in prepared.items()]
+            if job.plan.may_search:  # which says nothing of how fast pictures are drawn
+                since = time.monotonic()
         while waiting := _wanted(waiting):
             chunks = waiting[0][1].chunks
             alike = [each for each in waiting if each[1].chunks == chunks]
@@ -159,9 +170,7 @@ class _Work:
         owners = _owners(batch)
 
         def check() -> None:
-            for prepared in owners:
-                if prepared.job.cancelled:
-                    prepared.job.fail(Cancelled())
+            _end_stopped([prepared.job for prepared in owners])
             if all(prepared.job.done for prepared in owners):
                 raise Cancelled
             if len(owners) == 1:  # as a live job is, which may have to give way
@@ -190,6 +199,13 @@ class _Work:
             else:
                 with prepared.job.owning_errors():
                     prepared.add(picture)
+
+
+def _end_stopped(jobs: Sequence[Job]) -> None:
+    """End those of several jobs whose owners want no pictures any more; the others go on."""
+    for job in jobs:
+        if job.cancelled:
+            job.fail(Cancelled())
 
 
 def _owners(batch: Sequence[_Picture]) -> list[PreparedJob]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ipa_app.adapter import ImagePromptBatch, RegionalPromptBatch
 from ipa_app.models.guidance import in_place_of
-from ipa_app.runtime import BUILD_LOCK
+from ipa_app.runtime import COMPILE_LOCK
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class UNetCompiler:
         arguments, named = call
         shape = " x ".join(map(str, arguments[0].shape))
         try:
-            with BUILD_LOCK, _TRACING, _configured_for(unet), torch.inference_mode():
+            with COMPILE_LOCK, _TRACING, _configured_for(unet), torch.inference_mode():
                 since = time.monotonic()
                 _keep_sizes(call)
                 self._of(unet)(*arguments, **named)

@@ -26,7 +26,7 @@ from ipa_app.models.entry import ControlNetEntry
 from ipa_app.models.families import PipelineTask
 from ipa_app.models.parts import Part, check_finite
 from ipa_app.models.weights import Header, load_pickled, read_header
-from ipa_app.runtime import BUILD_LOCK
+from ipa_app.runtime import building
 
 _WRAPPER = "control_model."
 # The layers of the part that looks at the pose after which there are more channels, by their original numbers.
@@ -206,7 +206,7 @@ class ResidentControlNets:
         beside = [name for name in self._held if self._tasks[name] == task]
         while beside and files.numel + sum(_numel(self._files[name]) for name in beside) > self._room[task]:
             del self._held[beside.pop(0)]
-        with BUILD_LOCK:
+        with building():
             network = files.load(dtype=self._dtype).requires_grad_(False).eval()
             embed_conditions_once(network)
             return self._build(network, task)

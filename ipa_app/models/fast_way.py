@@ -24,7 +24,7 @@ from ipa_app.models.memory import is_out_of_memory
 from ipa_app.models.parts import check_finite
 from ipa_app.models.schedule import Sampling, build_scheduler
 from ipa_app.models.weights import read_header
-from ipa_app.runtime import BUILD_LOCK
+from ipa_app.runtime import building
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class ResidentFastWay:
             UserError: as for `draw_with`.
         """
         if self._held is None:
-            with BUILD_LOCK:
+            with building():
                 self._held = self._read()
         return self._held
 

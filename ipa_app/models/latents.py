@@ -16,6 +16,8 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
 from torch import Tensor, nn
 
+from ipa_app.models.memory import TILE_SIDE
+
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
@@ -83,6 +85,28 @@ def decode(vae: AutoencoderKL | AutoencoderTiny, latents: Tensor, *, upcast: boo
     """
     with in_float32([vae] if upcast and vae.dtype == torch.float16 else []):
         return vae.decode(unscaled(latents.to(vae.dtype), vae.config), return_dict=False)[0]
+
+
+def tile(vae: AutoencoderKL | AutoencoderTiny) -> None:
+    """Have pictures larger than a tile decoded and encoded in tiles, one after the other."""
+    if isinstance(vae, AutoencoderKL):  # the others have tiles of that size
+        vae.tile_sample_min_size = min(vae.tile_sample_min_size, TILE_SIDE)
+        vae.tile_latent_min_size = vae.tile_sample_min_size // 2 ** (len(vae.config["block_out_channels"]) - 1)
+    vae.enable_tiling()
+    vae.enable_slicing()
+
+
+@contextmanager
+def in_tiles(vae: AutoencoderKL | AutoencoderTiny) -> Iterator[None]:
+    """Work as with `tile` for a while."""
+    names = ("use_tiling", "use_slicing", "tile_sample_min_size", "tile_latent_min_size")
+    kept = {name: getattr(vae, name) for name in names}
+    try:
+        tile(vae)
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(vae, name, value)
 
 
 def _shift(config: Mapping[str, Any]) -> float:

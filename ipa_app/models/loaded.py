@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,9 @@ from ipa_app.models.entry import adapter_gone
 from ipa_app.models.hashing import file_hash, picture_hash
 from ipa_app.models.latents import in_float32
 from ipa_app.models.parts import check_finite
-from ipa_app.runtime import BUILD_LOCK
+from ipa_app.runtime import BUILD_LOCK, COMPILE_LOCK, held
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from ipa_app.models.entry import AdapterEntry, ControlNetEntry, ModelEntry
     from ipa_app.models.families import Family, PipelineTask
     from ipa_app.models.fast_way import ResidentFastWay
+    from ipa_app.models.offloading import Offloading
     from ipa_app.models.state import MemoryUse
 
 
@@ -169,15 +173,21 @@ class ResidentAdapters:
     def _read(self, adapter: AdapterEntry) -> _Held:
         if not adapter.file.is_file():
             raise adapter_gone(adapter.name)
-        stamp = file_stamp(adapter.file)
+        while True:
+            stamp = file_stamp(adapter.file)
+            resident = ResidentAdapter(self._network(adapter), file_hash(adapter.file))
+            # A file that was replaced meanwhile is read again: prompts are kept by its SHA-256.
+            if file_stamp(adapter.file) == stamp:
+                return _Held(adapter, stamp, resident)
+
+    def _network(self, adapter: AdapterEntry) -> IPAdapter:
         with BUILD_LOCK:
             file = read_adapter(adapter.file)
             self._base.check(file)
             self._make_room(file.numel * self._unet.dtype.itemsize)
             network = build_adapter(file, self._unet)
             check_finite(network, adapter.file.name)
-            network = network.to(self._place)
-        return _Held(adapter, stamp, ResidentAdapter(network, file_hash(adapter.file)))
+            return network.to(self._place)
 
     def _make_room(self, size: int) -> None:
         while self._held and size + sum(held.num_bytes for held in self._held.values()) > self._room:
@@ -221,6 +231,7 @@ class LoadedModel:
         safety: looks at finished pictures; None where the model brings no safety checker.
         tiny_vae: decodes live pictures and previews; None where the model has no small autoencoder.
         memory: where the model runs and what was done to save memory, for people.
+        offloading: has its parts take turns on the device; None where all stay there.
         compiler: runs its UNets compiled; None where they are run as they are.
     """
 
@@ -238,6 +249,7 @@ class LoadedModel:
     safety: SafetyChecker | None = None
     tiny_vae: AutoencoderTiny | None = None
     compiler: UNetCompiler | None = None
+    offloading: Offloading | None = None
     prompt_cache: PromptCache = field(default_factory=PromptCache)
 
     @property
@@ -293,11 +305,21 @@ class LoadedModel:
         parts = (*components.values(), self.tiny_vae, *self.fast.networks)
         return [part for part in parts if isinstance(part, torch.nn.Module)]
 
+    def rest(self) -> None:
+        """Send the parts that take turns on the device back to where they wait; for the thread that draws alone."""
+        if self.offloading is not None:
+            self.offloading.rest()
+
     @contextmanager
-    def in_float32(self) -> Iterator[None]:
-        """Draw in single precision for a while; for the thread that draws alone."""
+    def in_float32(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Draw in single precision for a while; for the thread that draws alone.
+
+        Args:
+            check: called while a compiler is waited for; may raise to stop.
+        """
+        self.rest()  # each part goes back afterwards to where it is now
         # Nothing is compiled from weights that are these for a moment only.
-        with BUILD_LOCK, in_float32(self.networks):
+        with held(COMPILE_LOCK, check), in_float32(self.networks):
             yield
 
     @contextmanager
@@ -321,6 +343,8 @@ class LoadedModel:
     def encode(self, image: Image.Image, adapter: AdapterEntry) -> ImagePrompt:
         """Turn a picture into an image prompt of scale 1, or give the one made earlier.
 
+        One that has infinities or NaN is made once more in single precision, and stays in it.
+
         Args:
             image: a square picture, mode "RGB"; of another one the processor takes the centre.
             adapter: that looks at it.
@@ -332,9 +356,18 @@ class LoadedModel:
         key = (picture_hash(image), sha256)
         prompt = self.prompt_cache.get(key)
         if prompt is None:
-            with torch.inference_mode():
-                pixel_values = self.image_processor(images=image, return_tensors="pt").pixel_values
-                features = encode_image(self.image_encoder, pixel_values, network.kind)
-                prompt = network.image_prompt(features.cond, features.uncond)
-            self.prompt_cache.put(key, prompt)
+            prompt = self._encoded(image, network)
+            if not prompt.is_finite and self.dtype != torch.float32:
+                logger.warning("%s ran out of range in an image prompt; once more in float32", self.dtype)
+                self.rest()
+                with in_float32([self.image_encoder, network]):
+                    prompt = self._encoded(image, network)
+            if prompt.is_finite:  # otherwise whoever draws with it finds out, and says so
+                self.prompt_cache.put(key, prompt)
         return prompt
+
+    @torch.inference_mode()
+    def _encoded(self, image: Image.Image, network: IPAdapter) -> ImagePrompt:
+        pixel_values = self.image_processor(images=image, return_tensors="pt").pixel_values
+        features = encode_image(self.image_encoder, pixel_values, network.kind)
+        return network.image_prompt(features.cond, features.uncond)

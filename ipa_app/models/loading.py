@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers import DiffusionPipeline, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
@@ -27,9 +27,9 @@ from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, larg
 from ipa_app.models.entry import ControlNetEntry
 from ipa_app.models.fast_way import ResidentFastWay
 from ipa_app.models.image_encoder import ImageEncoder
+from ipa_app.models.latents import tile
 from ipa_app.models.loaded import LoadedModel, ResidentAdapters, SafetyChecker
 from ipa_app.models.memory import (
-    TILE_SIDE,
     MemoryPlan,
     Needs,
     free_bytes,
@@ -37,13 +37,14 @@ from ipa_app.models.memory import (
     is_out_of_memory,
     plan_memory,
 )
+from ipa_app.models.offloading import Offloading
 from ipa_app.models.parts import Part
 from ipa_app.models.pipelines import build_controlnet_pipeline, build_pipelines
 from ipa_app.models.source import Source, open_source
-from ipa_app.models.state import Report
+from ipa_app.models.state import MemoryUse, Report
 from ipa_app.models.tiny_vae import load_tiny_vae
 from ipa_app.models.weights import find_weights
-from ipa_app.runtime import BUILD_LOCK
+from ipa_app.runtime import building
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,21 @@ _NAMES = {
 }
 
 
+class Room(NamedTuple):
+    """Memory that can be had for a model by letting go of others.
+
+    Attributes:
+        spare: how many bytes that is; None where it is nothing.
+        make: lets go of them.
+    """
+
+    spare: int | None = None
+    make: Callable[[], None] = lambda: None
+
+
+_NO_ROOM = Room()
+
+
 def load_model(
     entry: ModelEntry,
     *,
@@ -62,10 +78,11 @@ def load_model(
     dtype: torch.dtype,
     report: Report,
     compile_backend: str | None = None,
+    room: Room = _NO_ROOM,
 ) -> LoadedModel:
     """Load a base model, the first of its ControlNets and its usual adapters.
 
-    Whether everything fits together, and into memory, is found out from the files first.
+    Whether everything fits together, and into memory, is found out from the files first, before others make room.
 
     Args:
         entry: from the catalogue.
@@ -74,15 +91,21 @@ def load_model(
         report: told how far it is.
         compile_backend: what its UNets are compiled with in the background, as for `torch.compile`; None where they are
             run as they are, as those always are that wait for their turn elsewhere.
+        room: that is made for it.
 
     Raises:
         UserError: something is missing, does not fit together, or does not fit into memory.
     """
+    report(0.0, Message("doing.looking_at_files"))
+    place, files = torch.device(device), _open(entry)
+    needs = _needs(files)
+    if room.spare is not None:
+        _plan(needs, device=place, dtype=dtype, spare=room.spare)
+    # Without the lock: one of them may be drawn with still, and be about to read an adapter.
+    room.make()
     try:
-        with BUILD_LOCK:
-            return _load(
-                entry, device=torch.device(device), dtype=dtype, report=report, compile_backend=compile_backend
-            )
+        with building():
+            return _load(files, needs, device=place, dtype=dtype, report=report, compile_backend=compile_backend)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -102,6 +125,12 @@ class _Files:
 
 
 def _open(entry: ModelEntry) -> _Files:
+    _quieten_libraries()
+    with building():
+        return _looked_at(entry)
+
+
+def _looked_at(entry: ModelEntry) -> _Files:
     source = open_source(entry)
     unet = source.unet_layout()
     encoder = None if entry.image_encoder is None else ImageEncoder(entry.image_encoder, entry.title)
@@ -132,16 +161,30 @@ def _open_controlnet(
         return error
 
 
+def _plan(needs: Needs, *, device: torch.device, dtype: torch.dtype, spare: int = 0) -> tuple[MemoryPlan, MemoryUse]:
+    """Choose how the model is held in the memory that is free, and in so much more as others will let go of.
+
+    Raises:
+        UserError: it does not fit in any way.
+    """
+    free, free_main = free_bytes(device), free_main_memory()
+    if spare:
+        free = None if free is None else free + spare
+        free_main = None  # nobody knows how much of that lies there
+    return plan_memory(needs, device=device.type, dtype=dtype, free=free, free_main=free_main)
+
+
 def _load(
-    entry: ModelEntry, *, device: torch.device, dtype: torch.dtype, report: Report, compile_backend: str | None
+    files: _Files,
+    needs: Needs,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    report: Report,
+    compile_backend: str | None,
 ) -> LoadedModel:
-    _quieten_libraries()
-    report(0.0, Message("doing.looking_at_files"))
-    files = _open(entry)
-    needs = _needs(files)
-    plan, use = plan_memory(
-        needs, device=device.type, dtype=dtype, free=free_bytes(device), free_main=free_main_memory()
-    )
+    entry = files.entry
+    plan, use = _plan(needs, device=device, dtype=dtype)
     parts = _load_parts(files, dtype=plan.dtype, report=report)
     safety = None if files.safety_checker is None else _load_safety_checker(files.safety_checker, dtype=plan.dtype)
     install_processors(parts["unet"])
@@ -151,8 +194,9 @@ def _load(
     for module in (*(part for part in parts.values() if isinstance(part, torch.nn.Module)), *extras):
         module.requires_grad_(False).eval()
     report(0.8, Message("doing.placing"))
-    place = partial(_place, plan=plan, device=device)
-    for pipeline in pipelines.values():  # each lets go of what its turn was over, where parts wait
+    offloading = Offloading(device) if plan.offload else None
+    place = partial(_place, plan=plan, device=device, offloading=offloading)
+    for pipeline in pipelines.values():
         place(pipeline, extras)
     report(0.85, Message("doing.reading_controlnet"))
     controlnets = ResidentControlNets(
@@ -161,9 +205,15 @@ def _load(
         dtype=plan.dtype,
         build=lambda network, task: place(build_controlnet_pipeline(family, parts, network, task, index=index)),
     )
-    _read_first(controlnets, entry, limit=None if compile_backend else 1)
-    report(0.9, Message("doing.reading_adapters"))
     waits_in = torch.device("cpu") if plan.offload else device
+    fast = ResidentFastWay(
+        entry,
+        pipeline=pipelines["text_to_image"],
+        place=place,
+        has_room=partial(_has_room, needs=needs, plan=plan, device=waits_in),
+    )
+    _read_first(controlnets, fast, entry, is_all=compile_backend is not None)
+    report(0.9, Message("doing.reading_adapters"))
     tiny_vae = load_tiny_vae(
         files.source.folder,
         parts["vae"],
@@ -186,29 +236,29 @@ def _load(
         ),
         image_encoder=parts["image_encoder"],
         image_processor=parts["feature_extractor"],
-        fast=ResidentFastWay(
-            entry,
-            pipeline=pipelines["text_to_image"],
-            place=place,
-            has_room=partial(_has_room, needs=needs, plan=plan, device=waits_in),
-        ),
+        fast=fast,
         safety=safety,
         tiny_vae=tiny_vae,
         device=device,
         dtype=plan.dtype,
         memory=use,
+        offloading=offloading,
         compiler=UNetCompiler(compile_backend, dtype=plan.dtype) if compile_backend and not plan.offload else None,
     )
 
 
-def _read_first(controlnets: ResidentControlNets, entry: ModelEntry, *, limit: int | None) -> None:
-    """Read the first ControlNet, so that a model's usual one takes no time when it is asked for; or more of them.
+def _read_first(controlnets: ResidentControlNets, fast: ResidentFastWay, entry: ModelEntry, *, is_all: bool) -> None:
+    """Read the first ControlNet, so that a model's usual one takes no time when it is asked for; or more.
 
-    Where UNets are compiled all are read that there is room for: later each might have to wait for the compiler.
+    Where UNets are compiled the fast way is read, and all ControlNets that there is room for: later each might have to
+    wait for the compiler.
     """
-    for controlnet in list(entry.controlnets.values())[:limit]:
+    for controlnet in list(entry.controlnets.values())[: None if is_all else 1]:
         with contextlib.suppress(UserError):  # the model works without it, and whoever asks for it is told
             controlnets.pipeline(controlnet)
+    if is_all and entry.fast is not None:
+        with contextlib.suppress(UserError):
+            fast.read()
 
 
 def _adapter_numel(entry: ModelEntry) -> int:
@@ -296,6 +346,7 @@ def _place(
     *,
     plan: MemoryPlan,
     device: torch.device,
+    offloading: Offloading | None,
 ) -> DiffusionPipeline:
     """Bring a pipeline's parts, and others, to where they work, as was planned.
 
@@ -304,11 +355,11 @@ def _place(
     """
     components: Mapping[str, Any] = pipeline.components
     if plan.tiled:
-        _tile(components["vae"])
+        tile(components["vae"])
     for name in components.keys() & {"unet", "controlnet", "vae"}:
         components[name].to(memory_format=_memory_format(plan.dtype, device))
-    if plan.offload:
-        pipeline.enable_model_cpu_offload(device=device)
+    if offloading is not None:
+        offloading.manage(pipeline)
         return pipeline
     for module in (*components.values(), *extras):
         if isinstance(module, torch.nn.Module):
@@ -323,15 +374,6 @@ def _memory_format(dtype: torch.dtype, device: torch.device) -> torch.memory_for
     """
     is_faster = device.type == "cuda" or (device.type == "cpu" and dtype != torch.float32)
     return torch.channels_last if is_faster else torch.preserve_format
-
-
-def _tile(vae: AutoencoderKL) -> None:
-    """Have pictures larger than a tile decoded and encoded in tiles, one after the other."""
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
-    vae.tile_sample_min_size = min(vae.tile_sample_min_size, TILE_SIDE)
-    vae.tile_latent_min_size = vae.tile_sample_min_size // factor
-    vae.enable_tiling()
-    vae.enable_slicing()
 
 
 def _quieten_libraries() -> None:

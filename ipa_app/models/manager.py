@@ -266,18 +266,24 @@ class ModelManager(Models):
         def report(share: float, message: Message) -> None:
             self._report(entry.name, load, ModelState(phase="loading", message=message, progress=share))
 
+        def make_room() -> None:
+            report(0.0, Message("doing.waiting_to_load"))
+            self._make_room(entry.name, load)
+
         check_cancel(load.cancel)
-        report(0.0, Message("doing.waiting_to_load"))
-        self._make_room(entry.name, load)
         report(0.0, Message("doing.starting"))
         # Imported here, in the background: these take many seconds, and the page should be up before.
-        from ipa_app.models.loading import load_model
+        from ipa_app.models.loading import Room, load_model
         from ipa_app.models.memory import default_dtype
 
-        device = self.device
+        device, room = self.device, Room(self._to_be_freed(entry.name), make_room)
         dtype = default_dtype(device, exact=self._exact)
         try:
-            return load_model(entry, device=device, dtype=dtype, report=report, compile_backend=self._compile_backend)
+            return load_model(
+                entry, device=device, dtype=dtype, report=report, compile_backend=self._compile_backend, room=room
+            )
+        except Cancelled:
+            raise
         except Exception as error:
             if not (isinstance(error, UserError) and error.message.key in _NO_MEMORY):
                 invalidate(entry)
@@ -292,18 +298,28 @@ class ModelManager(Models):
             Cancelled: it need not be read any more.
         """
         with self._changed:
-            others = [slot for other, slot in self._slots.items() if other != name and slot.model is not None]
-            others.sort(key=lambda slot: slot.last_used)
-            for slot in others[: max(0, len(others) - self._max_resident + 1)]:
+            for slot in self._in_the_way(name):
                 self._empty(slot, ModelState())
-            self._changed.wait_for(lambda: load.cancel.is_set() or not self._is_left_drawing())
+            self._changed.wait_for(lambda: load.cancel.is_set() or not self._left_drawing())
         check_cancel(load.cancel)
         _release_memory()
 
-    def _is_left_drawing(self) -> bool:
-        """Whether anybody draws with a model that was let go of; called with the lock held."""
+    def _to_be_freed(self, name: str) -> int | None:
+        """Return how much memory `_make_room` gives back, as it was planned for; None where it frees nothing."""
+        with self._changed:
+            freed = [slot.model for slot in self._in_the_way(name)] + self._left_drawing()
+        return sum(model.memory.needed for model in freed if model) if freed else None
+
+    def _in_the_way(self, name: str) -> list[_Slot]:
+        """Return whose models make room for another one; called with the lock held."""
+        others = [slot for other, slot in self._slots.items() if other != name and slot.model is not None]
+        others.sort(key=lambda slot: slot.last_used)
+        return others[: max(0, len(others) - self._max_resident + 1)]
+
+    def _left_drawing(self) -> list[LoadedModel]:
+        """Return the models that were let go of and are drawn with still; called with the lock held."""
         held = [slot.model for slot in self._slots.values()]
-        return any(all(lease.model is not model for model in held) for lease in self._leases)
+        return [lease.model for lease in self._leases if all(lease.model is not model for model in held)]
 
     def _report(self, name: str, load: _Load, state: ModelState) -> None:
         slot = self._slots[name]

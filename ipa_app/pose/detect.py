@@ -18,7 +18,7 @@ from ipa_app.pose.detectors import DETECTORS, detector_for
 from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton
-from ipa_app.runtime import BUILD_LOCK
+from ipa_app.runtime import building
 
 if TYPE_CHECKING:
     from ipa_app.pose.drawn import DrawnPose
@@ -159,7 +159,7 @@ class PoseDetector:
 
         with self._toy_lock:
             if file not in self._toy_readers:
-                with BUILD_LOCK:
+                with building():
                     self._toy_readers[file] = load_toy_reader(file)
             return self._toy_readers[file]
 
@@ -172,7 +172,7 @@ class PoseDetector:
         with self._lock:
             check_cancelled()
             if not detector.is_ready(options):
-                with BUILD_LOCK:
+                with building():
                     detector.load(files, options)
             people = detector.find(photo, options)
         return skeleton_from_people(people)

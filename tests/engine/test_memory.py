@@ -20,7 +20,7 @@ from ipa_app.engine.results import Progress
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
-from tests.engine.conftest import TIMEOUT_S
+from tests.engine.conftest import TIMEOUT_S, pixels
 from tests.engine.test_keeping import until
 from tests.engine.test_turns import drawing
 
@@ -40,6 +40,29 @@ def test_running_out_of_memory_is_told_and_over_with_the_request(
         assert caplog.text == ""  # nobody's bug
         greedy.remove()
         assert engine.submit(REQUEST).result(TIMEOUT_S).images
+    finally:
+        engine.close()
+
+
+def test_when_decoding_alone_is_short_of_memory_nothing_is_denoised_again(tiny_bundle_dir: Path) -> None:
+    manager = ModelManager({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
+    engine, model = Engine(manager), manager.get("toybox", timeout=TIMEOUT_S)
+    unet, steps = model.pipelines["text_to_image"].components["unet"], [0]
+    unet.register_forward_pre_hook(lambda *_: steps.__setitem__(0, steps[0] + 1))
+
+    def greedy(*_: object) -> None:
+        if not model.vae.use_tiling:
+            torch.empty(2**50)
+
+    request = GenerateRequest(task="mix", prompt="a cat", seed=1, steps=3, count=2)
+    try:
+        expected, usual = pixels(engine.submit(request).result(TIMEOUT_S)), steps[0]
+        hook = model.vae.decoder.register_forward_pre_hook(greedy)
+        # Each is a tile of its own at this size.
+        assert pixels(engine.submit(request).result(TIMEOUT_S)) == expected
+        assert steps[0] == 2 * usual
+        hook.remove()
+        assert not model.vae.use_tiling, "the next picture is decoded whole"
     finally:
         engine.close()
 

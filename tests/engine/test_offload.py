@@ -5,14 +5,19 @@ Where there is no GPU, the device they move to is the CPU, which shows the order
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.results import Progress
+from ipa_app.errors import Cancelled
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.memory import MemoryPlan, default_dtype
@@ -21,6 +26,7 @@ from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.presets import presets
 from tests.devices import DEVICES
 from tests.engine.conftest import TIMEOUT_S, noise_picture, pixels, reference
+from tests.tiny_models import tiny_fast_way
 
 ORDERS: list[dict[str, Any]] = [
     {"task": "variation"},
@@ -50,7 +56,60 @@ def test_parts_that_wait_draw_the_same(
 ) -> None:
     folder = request.getfixturevalue(family)
     in_place = draw_all(folder, device)
+    let_parts_wait(monkeypatch, device)
+    assert draw_all(folder, device) == in_place
+
+
+def let_parts_wait(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     plan = MemoryPlan(dtype=default_dtype(device, exact=True), offload=True)
     use = MemoryUse(device="cpu", precision="single", needed=10**6, savings=("offload",))
     monkeypatch.setattr("ipa_app.models.loading.plan_memory", lambda *_, **__: (plan, use))
-    assert draw_all(folder, device) == in_place
+
+
+class Device:
+    """What is on a device that is the CPU as well; parts are sent to it by its number, and back without one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.here: dict[int, str] = {}
+        self.together: list[set[str]] = []
+        move = torch.nn.Module.to
+
+        def to(module: torch.nn.Module, *args: Any, **named: Any) -> torch.nn.Module:
+            place = torch._C._nn._parse_to(*args, **named)[0]
+            if place is not None and place.index is None:
+                self.here.pop(id(module), None)
+            elif place is not None:
+                self.here[id(module)] = type(module).__name__
+                self.together.append(set(self.here.values()))
+            return move(module, *args, **named)
+
+        monkeypatch.setattr(torch.nn.Module, "to", to)
+
+
+@pytest.mark.parametrize("family", ["tiny_bundle_dir", "tiny_sdxl_dir"])
+def test_parts_are_on_the_device_for_their_turn_alone(
+    family: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = request.getfixturevalue(family)
+    let_parts_wait(monkeypatch, "cpu")
+    entry = entry_from_folder(folder, name="toybox")
+    fast = [{"speed": "fast", "steps": 9}] if family == "tiny_bundle_dir" else []
+    entry = replace(entry, fast=tiny_fast_way(folder) if fast else None)
+    device, engine = Device(monkeypatch), Engine(ModelManager({"toybox": entry}, device="cpu"))
+    try:
+        for number, order in enumerate([*ORDERS, *fast] * 2):
+            fields = {"task": "variation", "references": (reference(number),), "seed": 3, **order}
+            job = engine.submit(GenerateRequest(**fields))
+            with suppress(Cancelled):
+                for event in job.events():
+                    if number > len(ORDERS) and isinstance(event, Progress) and event.phase == "denoising":
+                        job.cancel()
+            until = time.monotonic() + 20  # a job ends a moment before the drawing does
+            while device.here and time.monotonic() < until:
+                time.sleep(0.02)
+            assert not device.here, order
+    finally:
+        engine.close()
+    assert {frozenset(each) for each in device.together if len(each) > 1} == {
+        frozenset({"UNet2DConditionModel", "ControlNetModel"})
+    }

@@ -48,6 +48,36 @@ def _shout(model: LoadedModel, part: str) -> None:
     first.weight *= TOO_LOUD
 
 
+def test_an_image_prompt_out_of_range_is_made_in_single_precision_and_kept_so(
+    half_model: LoadedModel, entry: ModelEntry, caplog: pytest.LogCaptureFixture
+) -> None:
+    base, picture = entry.adapters["base"], square_for_clip(noise_picture())
+    network = half_model.adapters.get(base).network
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if name.endswith("to_v_ip.weight"):
+                weight.copy_(weight.sign() * 6e4)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    prompt = half_model.encode(picture, base)
+    assert prompt.is_finite
+    assert "once more in float32" in caplog.text
+    assert half_model.encode(picture, base) is prompt
+    assert half_model.image_encoder is not None
+    assert half_model.image_encoder.dtype == torch.float16
+    assert all(value.equal(before[name]) for name, value in network.state_dict().items())
+
+
+def test_an_image_prompt_that_is_out_of_range_in_any_precision_is_not_kept(
+    half_model: LoadedModel, entry: ModelEntry
+) -> None:
+    base, picture = entry.adapters["base"], square_for_clip(noise_picture())
+    network = half_model.adapters.get(base).network
+    with torch.no_grad():
+        next(network.parameters()).fill_(torch.inf)
+    assert not half_model.encode(picture, base).is_finite
+    assert len(half_model.prompt_cache) == 0
+
+
 @pytest.mark.parametrize("part", ["unet", "vae"])
 def test_what_runs_out_of_range_is_drawn_in_single_precision(
     half_model: LoadedModel, entry: ModelEntry, part: str, caplog: pytest.LogCaptureFixture

@@ -107,6 +107,15 @@ def test_without_regions_all_pictures_are_one_prompt_bit_for_bit(generate: Gener
     assert pixels(generate(**WISH, references=references)) == [expected.tobytes()]
 
 
+@pytest.mark.parametrize("region", ["everywhere", "left", None])
+def test_a_reference_of_weight_0_changes_nothing(region: RegionName | None, generate: Generate) -> None:
+    one, mask = Reference(image=SQUARES[0]), Image.new("L", (8, 8), 255)
+    silent = Reference(image=SQUARES[1], weight=0, region=region or "everywhere", region_mask=None if region else mask)
+    alone = pixels(generate(**WISH, references=(one,)))
+    assert pixels(generate(**WISH, references=(one, silent))) == alone
+    assert pixels(generate(**WISH, references=(silent, one))) == alone
+
+
 def test_every_region_draws_another_picture_and_is_noted(generate: Generate) -> None:
     regions: tuple[RegionName, ...] = ("everywhere", "left", "right", "upper", "lower")
     results = [generate(**WISH, references=(Reference(image=SQUARES[0], region=region),)) for region in regions]

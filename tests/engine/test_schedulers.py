@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import Progress
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
+from ipa_app.pose.presets import preset_sheets
 from tests.engine.conftest import TIMEOUT_S, pixels
 
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -36,15 +38,36 @@ SCHEDULERS: dict[str, Callable[[], SchedulerMixin]] = {
 }
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
-def test_it_draws_as_in_diffusers_and_counts_its_steps(tiny_bundle_dir: Path, tmp_path: Path, name: str) -> None:
-    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
-    scheduler = SCHEDULERS[name]()
+def with_scheduler(bundle: Path, folder: Path, scheduler: SchedulerMixin) -> Path:
+    shutil.copytree(bundle, folder)
     shutil.rmtree(folder / "scheduler")
     scheduler.save_pretrained(folder / "scheduler")
     index = json.loads((folder / "model_index.json").read_text())
     index["scheduler"] = ["diffusers", type(scheduler).__name__]
     (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["sd15", "heun"])
+def test_a_pose_counts_in_each_of_the_steps_that_it_may_count_in(
+    tiny_bundle_dir: Path, tmp_path: Path, name: str
+) -> None:
+    folder = with_scheduler(tiny_bundle_dir, tmp_path / "model", SCHEDULERS[name]())
+    engine = Engine(ModelManager({"toybox": entry_from_folder(folder, name="toybox")}, device="cpu"))
+    request = GenerateRequest(task="pose", pose=next(iter(preset_sheets().values())), prompt="a cat", seed=5, steps=5)
+    try:
+        without = pixels(engine.submit(replace(request, control_scale=0.0)).result(TIMEOUT_S))
+        for step in range(5):
+            ranged = replace(request, control_start=step / 5, control_end=(step + 1) / 5)
+            assert pixels(engine.submit(ranged).result(TIMEOUT_S)) != without, step
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_it_draws_as_in_diffusers_and_counts_its_steps(tiny_bundle_dir: Path, tmp_path: Path, name: str) -> None:
+    scheduler = SCHEDULERS[name]()
+    folder = with_scheduler(tiny_bundle_dir, tmp_path / "model", scheduler)
 
     engine = Engine(ModelManager({"toybox": entry_from_folder(folder, name="toybox")}, device="cpu"))
     try:

@@ -18,11 +18,14 @@ import torch
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.results import Progress
+from ipa_app.errors import Cancelled
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.compiling import _TRACING, UNetCompiler
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.models.manager import ModelManager
+from ipa_app.runtime import COMPILE_LOCK
 from tests.engine.conftest import TIMEOUT_S, reference
 from tests.sample_requests import OF_TASK
 from tests.tiny_models import tiny_fast_way
@@ -132,6 +135,33 @@ def test_nobody_waits_for_the_compiler(engine: Engine, plain: Engine, backend: B
     assert np.array_equal(draw(engine, **ASKED["words"]), expected)
     assert backend.runs == before + SHARED["steps"]
     assert not backend.may_be_traced, "another compilation may begin while a compiled network is run"
+
+
+def test_an_adapter_does_not_wait_for_the_compiler_and_what_has_to_can_be_stopped(
+    entry: ModelEntry, plain: Engine, tmp_path: Path
+) -> None:
+    usual = entry.adapter("base")
+    brought = replace(usual, name="brought", file=Path(shutil.copy(usual.file, tmp_path / "brought.safetensors")))
+    entry = replace(entry, adapters={**entry.adapters, "brought": brought})
+    engine = Engine(ModelManager({"toybox": entry}, device="cpu"))
+    engine.manager.start("toybox")
+    try:
+        expected = draw(engine, **ASKED["a reference"])
+        with COMPILE_LOCK:
+            assert np.array_equal(draw(engine, **ASKED["a reference"], adapter="brought"), expected)
+            job = engine.submit(GenerateRequest(**SHARED, **ASKED["fast"]))
+            next(event for event in job.events() if isinstance(event, Progress) and event.phase == "loading")
+            job.cancel()
+            with pytest.raises(Cancelled):
+                job.result(TIMEOUT_S)
+        assert np.array_equal(draw(engine, **ASKED["fast"]), draw(plain, **ASKED["fast"]))
+    finally:
+        engine.close()
+
+
+def test_what_would_have_to_wait_for_the_compiler_is_read_with_the_model(model: LoadedModel) -> None:
+    assert model.fast.networks
+    assert all(each in model.controlnets for each in model.entry.controlnets.values())
 
 
 @pytest.mark.slow

@@ -86,6 +86,23 @@ def test_a_file_that_has_changed_is_read_again_and_one_that_is_gone_is_freed(tmp
         adapters.get(first)
 
 
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = entry(tmp_path / "one.safetensors", seed=1), entry(tmp_path / "two.safetensors", seed=2)
+
+    def replaced_meanwhile(path: Path) -> str:
+        if after.file.exists():
+            after.file.replace(path)
+        return file_hash(path)
+
+    wanted = resident(0).get(after).network.state_dict()
+    monkeypatch.setattr(loaded, "file_hash", replaced_meanwhile)
+    network, sha256 = resident(0).get(before)
+    assert sha256 == file_hash(before.file)
+    assert all(value.equal(wanted[name]) for name, value in network.state_dict().items())
+
+
 def test_a_prompt_is_known_by_what_the_adapter_is_and_not_by_its_name(tiny_bundle_dir: Path, tmp_path: Path) -> None:
     model = load(tiny_bundle_dir)
     toys = entry(tmp_path / "toys.safetensors", seed=1)

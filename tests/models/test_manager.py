@@ -4,6 +4,7 @@ import gc
 import shutil
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,42 @@ def test_a_failed_load_is_reported_leaves_nothing_and_can_be_retried(tiny_bundle
     manager.start("model")
     assert manager.get("model", timeout=TIMEOUT_S).entry.name == "model"
     assert manager.state("model").phase == "ready"
+
+
+def cut_off(folder: Path) -> None:
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+
+
+def test_a_broken_model_leaves_the_working_one_where_it_is(
+    two_models: Mapping[str, ModelEntry], tiny_bundle_dir: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
+    entry = entry_from_folder(folder, name="broken")
+    cut_off(folder)
+    manager = ModelManager({**two_models, "broken": entry}, device="cpu")
+    model = manager.get("one", timeout=TIMEOUT_S)
+    for _ in range(2):
+        manager.start("broken")
+        with pytest.raises(UserError, match="is damaged or cut off"):
+            manager.get("broken", timeout=TIMEOUT_S)
+        assert manager.state("one").phase == "ready"
+    assert manager.get("one") is model
+
+
+def test_a_model_that_would_not_fit_alone_either_leaves_the_working_one_where_it_is(
+    two_models: Mapping[str, ModelEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    larger = replace(two_models["two"], width=1024, height=1024)
+    manager = ModelManager({"one": two_models["one"], "large": larger, "two": two_models["two"]}, device="cpu")
+    model = manager.get("one", timeout=TIMEOUT_S)
+    monkeypatch.setattr("ipa_app.models.loading.free_bytes", lambda _device: 10**6)
+    with pytest.raises(UserError, match="needs at least 0.8 GB"):
+        manager.get("large", timeout=TIMEOUT_S)
+    assert manager.get("one") is model
+
+    # What fits once the other has gone is read, though it does not fit beside it.
+    free = iter([10**6, 10**9])
+    monkeypatch.setattr("ipa_app.models.loading.free_bytes", lambda _device: next(free))
+    manager.get("two", timeout=TIMEOUT_S)
+    assert manager.state("one").phase == "absent"

@@ -127,6 +127,10 @@ class Pose(Task):
         """Return how strongly and when the pose counts."""
         return plan.request.control_scale, plan.request.control_start, plan.request.control_end
 
+    def may_search(self, plan: Plan) -> bool:
+        """Return whether the pose is a picture: whether of a skeleton or of people shows when it is looked at."""
+        return isinstance(plan.request.pose, Image.Image)
+
     def prepare(self, plan: Plan, tools: Tools) -> TaskInputs:
         """Bring whatever gives the pose to a picture of a skeleton."""
         with blaming("pose"):
@@ -170,7 +174,7 @@ def _pose_picture(plan: Plan, tools: Tools) -> PosePicture:
         return PosePicture(draw_sheet(sheet, plan.canvas_size), sheet.notes)
     looked_for = plan.request.pose_options
     find = people_finder(tools.detector, looked_for, toy_reader=entry.pose_reader, emit=tools.emit, stop=tools.stop)
-    return pose_image(pose.convert("RGB"), plan.canvas_size, find=cancellable(find, tools.check_cancelled), fit=fit)
+    return pose_image(pose.convert("RGB"), plan.canvas_size, find=cancellable(find, tools.meanwhile), fit=fit)
 
 
 def fitted_for(entry: ModelEntry, sheet: PoseSheet) -> PoseSheet:

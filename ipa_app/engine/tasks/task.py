@@ -49,6 +49,8 @@ class Tools:
         emit: told how far it is.
         stop: set when nobody wants the pictures any more.
         check_cancelled: raises then.
+        meanwhile: called several times a second while something long goes on in another thread, so that others are
+            drawn in this one; raises then, too.
     """
 
     model: LoadedModel
@@ -56,6 +58,7 @@ class Tools:
     emit: Callable[[Progress], None]
     stop: threading.Event
     check_cancelled: Callable[[], None]
+    meanwhile: Callable[[], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +195,11 @@ class Task:
         """Return what plans of one batch must have in common, beside what is so for every task."""
         del plan
         return None
+
+    def may_search(self, plan: Plan) -> bool:
+        """Return whether something that takes long may come before the drawing; see `Tools.meanwhile`."""
+        del plan
+        return False
 
     def prepare(self, plan: Plan, tools: Tools) -> TaskInputs:
         """Make the inputs of the model.

@@ -36,6 +36,7 @@ def prepared(pose: Image.Image | PoseSheet, entry: ModelEntry = TOYBOX, **change
         emit=lambda _: None,
         stop=threading.Event(),
         check_cancelled=lambda: None,
+        meanwhile=lambda: None,
     )
     request = GenerateRequest(task="pose", pose=pose, prompt="a toy", **changes)
     return TASKS["pose"].prepare(make_plan(request.with_seed(), entry), tools)

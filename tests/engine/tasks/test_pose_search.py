@@ -12,6 +12,7 @@ from huggingface_hub import constants
 from PIL import Image
 
 from ipa_app.engine.engine import Engine
+from ipa_app.engine.job import Job
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import Progress
 from ipa_app.engine.tasks.pose_search import PoseSearch, cancellable
@@ -108,6 +109,40 @@ def test_a_job_tells_of_the_download_and_can_be_stopped_in_it(engine: Engine, hu
     hub.pause_s = 0.0
     with pytest.raises(UserError, match="No person was found"):
         engine.submit(GenerateRequest(task="pose", pose=PHOTO)).result(TIMEOUT_S)
+
+
+def downloading(job: Job) -> Job:
+    next(event for event in job.events() if isinstance(event, Progress) and event.message.startswith("downloading"))
+    return job
+
+
+def test_pictures_of_others_are_drawn_during_a_download(engine: Engine, hub: FakeHub) -> None:
+    hub.pause_s = 0.05
+    job = downloading(engine.submit(GenerateRequest(task="pose", pose=PHOTO)))
+    for _ in range(2):  # one visitor's, and each in a turn of its own
+        engine.submit(GenerateRequest(task="mix", prompt="a dog", steps=2), visitor="other").result(TIMEOUT_S)
+    assert not job.done
+    hub.pause_s = 0.0
+    with pytest.raises(UserError, match="No person was found"):
+        job.result(TIMEOUT_S)
+
+
+def test_nobody_is_drawn_beside_who_has_to_search_first(tiny_bundle_dir: Path, hub: FakeHub) -> None:
+    manager = ModelManager({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
+    engine, skeleton = Engine(manager, batch_limit=8), next(iter(preset_sheets().values()))
+    manager.get("toybox", TIMEOUT_S)
+    hub.pause_s = 0.05
+    try:
+        with engine._changed:  # so that both wait when the first begins
+            sure = engine.submit(GenerateRequest(task="pose", pose=skeleton, steps=2), visitor="sure")
+            searching = engine.submit(GenerateRequest(task="pose", pose=PHOTO, steps=2), visitor="searching")
+        sure.result(TIMEOUT_S)
+        assert not searching.done
+        downloading(searching)
+        engine.submit(GenerateRequest(task="pose", pose=skeleton, steps=2), visitor="sure").result(TIMEOUT_S)
+        assert not searching.done
+    finally:
+        engine.close()
 
 
 def test_offline_is_told_in_one_sentence(engine: Engine, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
