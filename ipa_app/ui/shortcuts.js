@@ -44,3 +44,9 @@ document.addEventListener("keydown", ({ key }) => {
   if (key !== "Tab" && !key.startsWith("Arrow")) return;
   for (const radio of document.querySelectorAll("fieldset[id] input[type=radio]")) radio.name = radio.closest("fieldset").id;
 }, true);
+
+// A list of choices opens at any key, Gradio takes that which leads away from it for one, and hears of it when the list
+// has been left.
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Tab" && event.target.matches("input[role=combobox]")) event.stopPropagation();
+}, true);

@@ -61,6 +61,13 @@ def test_no_button_leads_visitors_out_and_the_address_does(open_page: Any) -> No
     assert page.is_visible("#more-settings")
 
 
+def test_the_results_have_most_of_the_screen(open_page: Any) -> None:
+    page = open_page()
+    usual = page.locator(".ipa-results").bounding_box()["width"]
+    load_presented(page)
+    assert page.locator(".ipa-results").bounding_box()["width"] > 1.25 * usual
+
+
 def test_the_next_one_finds_nothing_where_the_browser_keeps_nothing(open_page: Any) -> None:
     page = open_page(prepare=keep_nothing)
     load_presented(page)

@@ -90,3 +90,10 @@ def test_a_mask_is_painted_with_the_finger(open_page: Any, shoot: Any, reference
     open_accordions(page)
     shoot(page, "all open")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_no_dot_stands_alone_at_the_foot_of_the_page(open_page: Any) -> None:
+    page = open_page(**PHONE)
+    rest(page)
+    assert "Settings" in page.inner_text("footer")
+    assert "·" not in page.inner_text("footer")
