@@ -50,3 +50,12 @@ document.addEventListener("keydown", ({ key }) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Tab" && event.target.matches("input[role=combobox]")) event.stopPropagation();
 }, true);
+
+// Where the tabs stay in sight above all else, what is chosen by them may lie far below.
+document.addEventListener("click", ({ target }) => {
+  const bar = target.closest("#tasks > .tab-wrapper");
+  if (!bar || !target.closest("[role=tab]") || getComputedStyle(bar).position !== "fixed") return;
+  const card = bar.closest(".ipa-card");
+  const { top } = card.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) card.scrollIntoView();
+});
