@@ -82,7 +82,7 @@ def _picture(file: Path, number: int) -> str:
 
 
 def connect_presentation(parts: Parts, *, page: gr.Blocks, examples: Sequence[Example]) -> None:
-    """Let the page know its mode, begin with a picture that is pressed, and forget a visitor when the screen is back."""
+    """Let the page know its mode, begin with a pressed picture, and forget a visitor when the screen comes back."""
     panel = parts.presentation
     pictures = {str(number): str(file) for number, file in enumerate(_shown(examples), start=1)}
 

@@ -74,8 +74,9 @@ _FOCUSED = """() => {
     if (!focused || focused === document.body || focused.closest("footer, .toast-wrap")) return null;
     const around = [focused, focused.closest("label"), focused.closest("[role=combobox]")?.closest(".wrap:not(.hide)")];
     const boxes = around.filter(Boolean).map((each) => each.getBoundingClientRect());
-    const [left, top] = [Math.min(...boxes.map((each) => each.left)), Math.min(...boxes.map((each) => each.top))];
-    const [right, bottom] = [Math.max(...boxes.map((each) => each.right)), Math.max(...boxes.map((each) => each.bottom))];
+    const ends = (end) => boxes.map((each) => each[end]);
+    const [left, top] = [Math.min(...ends("left")), Math.min(...ends("top"))];
+    const [right, bottom] = [Math.max(...ends("right")), Math.max(...ends("bottom"))];
     window.stops ??= new Map();
     const isNew = !stops.has(focused);
     stops.set(focused, true);
