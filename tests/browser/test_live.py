@@ -171,9 +171,7 @@ def lies_on(page: Any, selector: str, other: str) -> bool:
     return all(one[at] < two[at] + two[size] and two[at] < one[at] + one[size] for at, size in ends)
 
 
-def test_on_a_phone_the_picture_is_put_into_the_bar_and_taken_out_again(
-    open_page: Any, engine: WatchedEngine, shoot: Any
-) -> None:
+def test_on_a_phone_the_picture_is_put_into_the_bar_and_taken_out(open_page: Any, engine: WatchedEngine) -> None:
     page = open_page(width=390, height=844, touch=True)
     switch_on(page)
     page.wait_for_selector(PICTURE)
@@ -183,7 +181,6 @@ def test_on_a_phone_the_picture_is_put_into_the_bar_and_taken_out_again(
     size = page.get_by_role("button", name="Make the live picture smaller or larger")
     size.tap()
     rest(page)
-    shoot(page, "in the bar")
     small = page.locator(PICTURE).bounding_box()
     assert small["y"] > 844 - 64
     assert not lies_on(page, PICTURE, "#variation-stop")
@@ -197,9 +194,7 @@ def test_on_a_phone_the_picture_is_put_into_the_bar_and_taken_out_again(
     assert page.locator(PICTURE).bounding_box() == large
 
 
-def test_on_a_phone_the_picture_does_not_lie_on_what_is_drawn_on(
-    open_page: Any, engine: WatchedEngine, shoot: Any
-) -> None:
+def test_on_a_phone_the_picture_does_not_lie_on_what_is_drawn_on(open_page: Any, engine: WatchedEngine) -> None:
     page = open_page(width=390, height=844)
     switch_on(page)
     page.wait_for_selector(PICTURE)
@@ -211,7 +206,6 @@ def test_on_a_phone_the_picture_does_not_lie_on_what_is_drawn_on(
     width = page.locator(PICTURE).bounding_box()["width"]
     page.evaluate("document.querySelector('#skeleton svg').scrollIntoView({block: 'end'})")
     rest(page)
-    shoot(page)
     assert page.locator(PICTURE).bounding_box()["width"] < width / 2
     assert not lies_on(page, PICTURE, "#skeleton svg")
     page.get_by_role("button", name="Make the live picture smaller or larger").click()
