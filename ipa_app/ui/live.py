@@ -24,7 +24,7 @@ from ipa_app.ui.calls import awaited
 from ipa_app.ui.controls import AT_ONCE, CHECKED, Update
 from ipa_app.ui.failures import explain
 from ipa_app.ui.form import build_request
-from ipa_app.ui.language.markup import status_note
+from ipa_app.ui.language.markup import attribute, status_note
 from ipa_app.ui.pictures import inline_picture
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio
@@ -34,11 +34,7 @@ if TYPE_CHECKING:
     from ipa_app.ui.tabs.shared import TaskTab
 
 
-# Where columns lie one above the other, a picture that is out of sight lies small over what is changed: style.css.
-_STAYS_IN_SIGHT = """
-const box = element.closest("#live-picture");
-new IntersectionObserver(([seen]) => { box.toggleAttribute("data-away", !seen.isIntersecting); }).observe(box);
-"""
+_STAYS_IN_SIGHT = Path(__file__).with_name("live_picture.js")
 _SCRIPT = Path(__file__).with_name("live.js")
 _STORED = "ipa-live"
 _FINISHES_S = 0.7
@@ -89,7 +85,7 @@ def live_panel(*, offered: bool) -> LivePanel:
         label=Message("page.live_label"), info=help_text, value=False, interactive=offered, elem_id="live"
     )
     with gr.Column(visible=False, elem_id="live-panel") as box:
-        picture = gr.HTML("", padding=False, js_on_load=_STAYS_IN_SIGHT, elem_id="live-picture")
+        picture = _picture()
         note = gr.HTML("", padding=False, elem_id="live-note")
         keep = gr.Button(Message("page.live_keep"), size="sm", visible=False, elem_id="live-keep")
     return LivePanel(
@@ -101,6 +97,18 @@ def live_panel(*, offered: bool) -> LivePanel:
         job=gr.State(None),
         seed=gr.State(None),
         drawn=gr.State(None),
+    )
+
+
+def _picture() -> gr.HTML:
+    name = attribute("aria-label", Message("page.live_size"))
+    size = f'<button type="button" class="ipa-live-size"{name}></button>'
+    return gr.HTML(
+        "",
+        html_template=f'<div class="ipa-live-box">${{value}}{size}</div>',
+        js_on_load=_STAYS_IN_SIGHT.read_text(encoding="utf-8"),
+        padding=False,
+        elem_id="live-picture",
     )
 
 

@@ -33,6 +33,9 @@ function beginAnew() {
 if (isOn) {
   document.body.toggleAttribute("data-presented", true);
   screen.showModal();
+  // Where nothing is to be pressed, too.
+  screen.addEventListener("click", ({ target }) => { if (!target.closest("button")) screen.close(); });
+  screen.addEventListener("close", () => { if (screen.returnValue) trigger("select", { number: screen.returnValue }); });
   let last = performance.now();
   const act = () => { last = performance.now(); };
   for (const each of ["pointerdown", "pointermove", "keydown", "wheel", "touchmove", "input"])

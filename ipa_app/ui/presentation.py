@@ -14,7 +14,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder, is_in_or_equal
@@ -51,8 +51,7 @@ class PresentationPanel:
 def presentation_panel(examples: Sequence[Example]) -> PresentationPanel:
     """Lay out the button; the start screen shows some of the examples, once it is there."""
     name = Message("page.presentation.name")
-    files = dict.fromkeys(example.file for example in examples)
-    shown = "".join(_picture(file) for file in list(files)[:_MOST_SHOWN])
+    shown = "".join(_picture(file, number) for number, file in enumerate(_shown(examples), start=1))
     screen = gr.HTML(
         value="",
         html_template=(
@@ -60,7 +59,7 @@ def presentation_panel(examples: Sequence[Example]) -> PresentationPanel:
             f"{attribute('title', Message('page.presentation.help'))}>▶</button>"
             f'<dialog class="ipa-start"{attribute("aria-label", Message("page.title"))}><form method="dialog">'
             f"<h2>{Message('page.title')}</h2>{said(Message('page.tagline'), tag='p')}<div>{shown}</div>"
-            f"<button autofocus>{said(Message('page.presentation.begin'))}</button></form></dialog>"
+            f'<button class="ipa-begin" autofocus>{said(Message("page.presentation.begin"))}</button></form></dialog>'
         ),
         js_on_load=_SCRIPT.read_text(encoding="utf-8"),
         apply_default_css=False,
@@ -71,14 +70,26 @@ def presentation_panel(examples: Sequence[Example]) -> PresentationPanel:
     return PresentationPanel(screen=screen, is_on=gr.Checkbox(visible=False))
 
 
-def _picture(file: Path) -> str:
+def _shown(examples: Sequence[Example]) -> list[Path]:
+    return list(dict.fromkeys(example.file for example in examples))[:_MOST_SHOWN]
+
+
+def _picture(file: Path, number: int) -> str:
+    name = attribute("aria-label", Message("page.presentation.begin_with", number=number))
     # A start screen that nobody sees loads nothing.
-    return f'<img loading="lazy" alt="" src="gradio_api/file={html.escape(str(file))}">'
+    image = f'<img loading="lazy" alt="" src="gradio_api/file={html.escape(str(file))}">'
+    return f'<button value="{number}"{name}>{image}</button>'
 
 
-def connect_presentation(parts: Parts, *, page: gr.Blocks) -> None:
-    """Let the page know its mode, and forget a visitor when the start screen comes back."""
+def connect_presentation(parts: Parts, *, page: gr.Blocks, examples: Sequence[Example]) -> None:
+    """Let the page know its mode, begin with a pressed picture, and forget a visitor when the screen comes back."""
     panel = parts.presentation
+    pictures = {str(number): str(file) for number, file in enumerate(_shown(examples), start=1)}
+
+    def begin(event: gr.EventData) -> Any:
+        return pictures.get(str(event.number), gr.skip())
+
+    panel.screen.select(begin, None, parts.panel.references.slots[0].image, **AT_ONCE)
     page.load(None, None, panel.is_on, js=f"() => {_IS_ON}", **AT_ONCE)
     own = [part for tab in parts.tabs for part in parts.inputs_of(tab).values()]
     brought = [part for part in own if isinstance(part, gr.Image | gr.ImageEditor)]

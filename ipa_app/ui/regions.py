@@ -80,7 +80,7 @@ def region_panel(number: int) -> RegionPanel:
             Message("page.region.editor_label"),
             elem_id=f"region-editor-{number}",
             colour=f"#{bytes(REGION_COLOURS[number - 1]).hex()}",
-            height=340,
+            height=380,
         )
         softness = control(options(Reference)["region_softness"], elem_id=f"region-softness-{number}")
         fold, file = mask_box(Message("page.region.mask_label"), elem_id=f"region-mask-{number}", height=140)

@@ -23,7 +23,8 @@ SHOW_RESULTS = """() => {
     const status = document.querySelector("#status");
     const show = (behavior) => {
         const { top, bottom } = status.getBoundingClientRect();
-        if (top < 0 || bottom > innerHeight - 64) status.scrollIntoView({ behavior });
+        const least = parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop) || 0;
+        if (top < least || bottom > innerHeight - 64) status.scrollIntoView({ behavior });
     };
     show(matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth");
     // What comes above it meanwhile may push it out of sight again; whoever scrolls has another wish.

@@ -44,3 +44,18 @@ document.addEventListener("keydown", ({ key }) => {
   if (key !== "Tab" && !key.startsWith("Arrow")) return;
   for (const radio of document.querySelectorAll("fieldset[id] input[type=radio]")) radio.name = radio.closest("fieldset").id;
 }, true);
+
+// A list of choices opens at any key, Gradio takes that which leads away from it for one, and hears of it when the list
+// has been left.
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Tab" && event.target.matches("input[role=combobox]")) event.stopPropagation();
+}, true);
+
+// Where the tabs stay in sight above all else, what is chosen by them may lie far below.
+document.addEventListener("click", ({ target }) => {
+  const bar = target.closest("#tasks > .tab-wrapper");
+  if (!bar || !target.closest("[role=tab]") || getComputedStyle(bar).position !== "fixed") return;
+  const card = bar.closest(".ipa-card");
+  const { top } = card.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) card.scrollIntoView();
+});

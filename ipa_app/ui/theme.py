@@ -79,6 +79,8 @@ def build_theme() -> gr.themes.Base:
         input_placeholder_color_dark="*neutral_400",
         input_border_color="*neutral_200",
         input_border_color_dark="*neutral_700",
+        input_border_color_focus="*primary_500",
+        input_border_color_focus_dark="*primary_400",
         input_border_width="1px",
         input_shadow="none",
         input_shadow_focus="0 0 0 3px *primary_100",

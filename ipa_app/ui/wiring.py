@@ -49,7 +49,7 @@ def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence
     connect_regions(parts, studio=studio)
     connect_library(parts, studio=studio)
     connect_live(parts, page=page, runner=runner)
-    connect_presentation(parts, page=page)
+    connect_presentation(parts, page=page, examples=examples)
     connect_sharing(parts, restorer=restorer)
     connect_sets(parts, files=studio.sets)
     for tab in parts.tabs:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.browser.hands import load, open_accordions, press, rest
 
@@ -63,3 +66,56 @@ def test_no_tab_keeps_anybody_out(open_page: Any, shoot: Any, reference_file: Pa
         open_accordions(page)
         shoot(page, task)
         assert violations(page) == [], task
+
+
+# What has the focus, where it lies with its label and its frame, and a little around it.
+_FOCUSED = """() => {
+    const focused = document.activeElement;
+    if (!focused || focused === document.body || focused.closest("footer, .toast-wrap")) return null;
+    const around = [focused, focused.closest("label"), focused.closest("[role=combobox]")?.closest(".wrap:not(.hide)")];
+    const boxes = around.filter(Boolean).map((each) => each.getBoundingClientRect());
+    const ends = (end) => boxes.map((each) => each[end]);
+    const [left, top] = [Math.min(...ends("left")), Math.min(...ends("top"))];
+    const [right, bottom] = [Math.max(...ends("right")), Math.max(...ends("bottom"))];
+    window.stops ??= new Map();
+    const isNew = !stops.has(focused);
+    stops.set(focused, true);
+    const name = `${focused.closest("[id]").id} ${focused.type ?? focused.tagName} ${focused.ariaLabel ?? ""}`;
+    return { name, isNew, x: left - 8, y: top - 8, width: right - left + 16, height: bottom - top + 16 };
+}"""
+_STEADY = "* { transition: none !important; animation: none !important; caret-color: transparent !important; }"
+
+
+def pixels(page: Any, box: dict[str, float]) -> np.ndarray:
+    clip = {key: max(0.0, box[key]) for key in ("x", "y", "width", "height")}
+    return np.asarray(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("dark", "task"), [(False, "pose"), (True, "inpaint"), (True, "variation")], ids=["light", "dark", "dark results"]
+)
+def test_where_the_keyboard_is_can_be_seen(open_page: Any, reference_file: Path, dark: bool, task: str) -> None:
+    page = open_page(dark=dark)
+    if task == "inpaint":
+        load(page, reference_file)
+    elif task == "variation":
+        press(page, "#variation-both-adapters")
+        page.wait_for_selector("#compared img")
+    page.click(f"#tab-{task}-button")
+    open_accordions(page)
+    page.add_style_tag(content=_STEADY)
+    page.evaluate("scrollTo(0, 0)")
+    page.mouse.click(2, 2)
+    seen = {}
+    while True:
+        page.keyboard.press("Tab")
+        page.wait_for_timeout(50)
+        stop = page.evaluate(_FOCUSED)
+        if not stop or not stop["isNew"]:
+            break
+        with_focus = pixels(page, stop)
+        page.evaluate("() => { window.left = document.activeElement; left.blur(); }")
+        seen[stop["name"]] = int((np.abs(with_focus - pixels(page, stop)).max(axis=2) > 40).sum())
+        page.evaluate("left.focus({ preventScroll: true })")
+    assert len(seen) > 40
+    assert {name: count for name, count in seen.items() if count < 40} == {}

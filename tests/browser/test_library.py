@@ -172,3 +172,16 @@ def test_all_tabs_stay_in_sight(open_page: Any) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         for name in ("Variation", "Text + image", "Inpaint", "Pose", "Library"):
             assert page.get_by_role("tab", name=name).is_visible(), f"{name} has gone into a menu at {width}"
+
+
+def test_on_a_phone_the_live_picture_does_not_lie_on_it(open_page: Any) -> None:
+    page = open_page(width=390, height=844, touch=True)
+    page.get_by_role("tab", name="Text + image").click()
+    page.fill("#mix-prompt textarea", "a yellow robot")
+    page.check("#live input")
+    page.wait_for_selector("#live-picture img", state="attached")
+    page.locator("#scale").scroll_into_view_if_needed()
+    page.wait_for_selector("#live-picture img")
+    open_library(page)
+    assert not page.is_visible("#live-picture img")
+    assert not page.is_visible(".ipa-live-size")

@@ -164,6 +164,57 @@ def test_on_a_phone_the_picture_stays_in_sight(open_page: Any, engine: WatchedEn
     assert page.locator(PICTURE).bounding_box()["width"] > 2 * seen["width"] * 0.9
 
 
+def lies_on(page: Any, selector: str, other: str) -> bool:
+    """Whether an element covers any of another."""
+    one, two = (page.locator(each).bounding_box() for each in (selector, other))
+    ends = (("x", "width"), ("y", "height"))
+    return all(one[at] < two[at] + two[size] and two[at] < one[at] + one[size] for at, size in ends)
+
+
+def test_on_a_phone_the_picture_is_put_into_the_bar_and_taken_out(open_page: Any, engine: WatchedEngine) -> None:
+    page = open_page(width=390, height=844, touch=True)
+    switch_on(page)
+    page.wait_for_selector(PICTURE)
+    page.locator("#scale input[type=range]").scroll_into_view_if_needed()
+    newest(page, engine)
+    large = page.locator(PICTURE).bounding_box()
+    size = page.get_by_role("button", name="Make the live picture smaller or larger")
+    size.tap()
+    rest(page)
+    small = page.locator(PICTURE).bounding_box()
+    assert small["y"] > 844 - 64
+    assert not lies_on(page, PICTURE, "#variation-stop")
+    assert not lies_on(page, PICTURE, "#variation-generate")
+    size.focus()
+    page.fill("#variation-prompt textarea", "a dog")
+    newest(page, engine)
+    assert page.locator(PICTURE).bounding_box() == small
+    size.press("Enter")
+    rest(page)
+    assert page.locator(PICTURE).bounding_box() == large
+
+
+def test_on_a_phone_the_picture_does_not_lie_on_what_is_drawn_on(open_page: Any, engine: WatchedEngine) -> None:
+    page = open_page(width=390, height=844)
+    switch_on(page)
+    page.wait_for_selector(PICTURE)
+    page.click("#tab-pose-button")
+    page.wait_for_selector("#skeleton svg")
+    newest(page, engine)
+    page.evaluate("document.querySelector('#adapter').scrollIntoView()")
+    rest(page)
+    width = page.locator(PICTURE).bounding_box()["width"]
+    page.evaluate("document.querySelector('#skeleton svg').scrollIntoView({block: 'end'})")
+    rest(page)
+    assert page.locator(PICTURE).bounding_box()["width"] < width / 2
+    assert not lies_on(page, PICTURE, "#skeleton svg")
+    page.get_by_role("button", name="Make the live picture smaller or larger").click()
+    assert page.locator(PICTURE).bounding_box()["width"] == width
+    page.evaluate("document.querySelector('#adapter').scrollIntoView()")
+    rest(page)
+    assert page.locator(PICTURE).bounding_box()["width"] == width
+
+
 def test_the_picture_follows_words_for_a_place(open_page: Any, engine: WatchedEngine) -> None:
     page = open_page()
     switch_on(page)

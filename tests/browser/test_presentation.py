@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from ipa_app.ui.examples import Example
 from tests.browser.hands import RESULTS, keep_nothing, press, rest
+from tests.ui.serving import served
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 LINK = "#share-link :is(input, textarea)"
+
+
+@pytest.fixture(scope="module")
+def page_url(tiny_bundle_dir: Path, reference_file: Path) -> Iterator[str]:
+    """The page with two examples."""
+    other = reference_file.with_name("square.png")
+    Image.new("RGB", (64, 64), (120, 190, 230)).save(other)
+    examples = [Example(tab="variation", file=reference_file), Example(tab="mix", file=other)]
+    with served(tiny_bundle_dir, examples=examples) as url:
+        yield url
 
 
 def load_again_at(page: Any, address: str) -> None:
@@ -23,7 +38,7 @@ def load_again_at(page: Any, address: str) -> None:
 def load_presented(page: Any) -> None:
     """Open the page to be shown to others, with a start screen that comes back after a second."""
     load_again_at(page, page.url.split("#")[0] + "#presentation=1")
-    page.click(".ipa-start button")
+    page.click(".ipa-begin")
 
 
 @pytest.mark.parametrize(("width", "height", "locale"), [(1440, 900, "en-US"), (390, 844, "zh-CN")])
@@ -35,7 +50,7 @@ def test_visitors_begin_at_a_start_screen_which_comes_back_with_nothing_left(
     page.wait_for_selector(".ipa-start[open]")
     page.wait_for_function("document.querySelector('.ipa-start img').naturalWidth > 0")
     shoot(page, "start")
-    page.click(".ipa-start button")
+    page.mouse.click(8, height - 8)
     page.fill("#variation-prompt textarea", "hat")
     page.fill("#count input[type=number]", "1")
     press(page, "#variation-generate")
@@ -54,11 +69,32 @@ def test_visitors_begin_at_a_start_screen_which_comes_back_with_nothing_left(
 def test_no_button_leads_visitors_out_and_the_address_does(open_page: Any) -> None:
     page = open_page()
     page.click("button.ipa-present")
-    page.click(".ipa-start button")
+    page.click(".ipa-begin")
     assert not page.is_visible("button.ipa-present")
     page.evaluate("location.hash = ''")
     page.wait_for_selector("button.ipa-present")
     assert page.is_visible("#more-settings")
+
+
+@pytest.mark.parametrize("by_keyboard", [False, True])
+def test_a_picture_that_is_pressed_is_what_one_begins_with(open_page: Any, by_keyboard: bool) -> None:
+    page = open_page()
+    load_again_at(page, page.url.split("#")[0] + "#presentation")
+    second = page.get_by_role("button", name="Begin with picture 2")
+    if by_keyboard:
+        second.focus()
+        page.keyboard.press("Enter")
+    else:
+        second.click()
+    page.wait_for_selector("#reference img[src*='square.png']")
+    assert not page.is_visible(".ipa-start")
+
+
+def test_the_results_have_most_of_the_screen(open_page: Any) -> None:
+    page = open_page()
+    usual = page.locator(".ipa-results").bounding_box()["width"]
+    load_presented(page)
+    assert page.locator(".ipa-results").bounding_box()["width"] > 1.25 * usual
 
 
 def test_the_next_one_finds_nothing_where_the_browser_keeps_nothing(open_page: Any) -> None:

@@ -152,6 +152,25 @@ def test_a_phone_has_room_to_paint(open_page: Any, shoot: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.parametrize("width", [1000, 1280])
+def test_a_small_screen_has_room_to_paint(open_page: Any, shoot: Any, width: int) -> None:
+    page = open_page(width=width, height=720)
+    before = page.locator("#reference").bounding_box()["width"]
+    choose_place(page, 1, "Where I paint")
+    area = page.locator("#region-editor-1 .pixi-target").bounding_box()
+    shoot(page)
+    for tools in (".top-panel", ".toolbar-wrap"):
+        box = page.locator(f"#region-editor-1 {tools}").bounding_box()
+        assert box["x"] >= area["x"], tools
+        assert box["x"] + box["width"] <= area["x"] + area["width"], tools
+        assert max(box["height"], box["width"]) < 280, tools
+    if width == 1280:
+        assert area["width"] > 300
+    choose_place(page, 1, "Left half")
+    page.wait_for_selector("#region-paint-1", state="hidden")
+    assert page.locator("#reference").bounding_box()["width"] == before
+
+
 def test_what_was_painted_waits_while_another_place_is_chosen(open_page: Any) -> None:
     page = open_page()
     choose_place(page, 1, "Where I paint")

@@ -124,3 +124,18 @@ def test_arrow_keys_choose_in_a_group_and_tab_leads_to_the_next(open_page: Any) 
         assert page.evaluate(focused) == value
         assert page.locator("#amount input:checked").count() == 1
         expect_values(page, scale=scale)
+
+
+def test_a_list_of_choices_closes_when_it_is_left(open_page: Any) -> None:
+    page = open_page()
+    open_accordions(page)
+    choices = page.locator("input[role=combobox]:visible")
+    assert choices.count()
+    for number in range(choices.count()):
+        for key in ("Tab", "Shift+Tab"):
+            choices.nth(number).focus()
+            assert choices.nth(number).get_attribute("aria-expanded") == "true"
+            page.keyboard.press(key)
+            rest(page)
+            assert page.locator("[role=listbox]:visible").count() == 0
+            assert page.locator("input[aria-expanded=true]").count() == 0

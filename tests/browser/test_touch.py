@@ -90,3 +90,26 @@ def test_a_mask_is_painted_with_the_finger(open_page: Any, shoot: Any, reference
     open_accordions(page)
     shoot(page, "all open")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_what_to_make_is_chosen_on_the_first_screen_and_is_there(open_page: Any, shoot: Any) -> None:
+    page = open_page(**PHONE)
+    for task, first in (("inpaint", "#inpaint-image"), ("pose", "#pose-presets"), ("variation", "#variation-prompt")):
+        page.evaluate("scrollTo(0, 0)")
+        tab = page.locator(f"#tab-{task}-button")
+        assert tab.bounding_box()["y"] < 44
+        tab.tap()
+        page.wait_for_selector(first)
+        rest(page)
+        shoot(page, task)
+        assert 44 < page.locator(first).bounding_box()["y"] < 844 - 64
+        heading = page.get_by_role("heading", name="What to make").bounding_box()
+        assert 44 < heading["y"] < 200
+        assert tab.bounding_box()["y"] < 44
+
+
+def test_no_dot_stands_alone_at_the_foot_of_the_page(open_page: Any) -> None:
+    page = open_page(**PHONE)
+    rest(page)
+    assert "Settings" in page.inner_text("footer")
+    assert "·" not in page.inner_text("footer")

@@ -1,0 +1,51 @@
+// Gradio runs this file as the body of a function of `element` and `watch`: `element` holds the live picture. Where columns
+// lie one above the other, one that is out of sight lies over what is changed (style.css): large, or small in the bar where
+// somebody has pressed it, and while it would lie on what is painted or drawn on.
+
+const DRAWN_ON = ".pixi-target, .ipa-skel-picture";
+const box = element.closest("#live-picture");
+let isSmall = false;
+let isInsisted = false; // that it is large all the same
+
+// Where it lies, or would lie, while it is large: as in style.css.
+function lies() {
+  const image = box.querySelector("img");
+  const width = Math.min(0.38 * innerWidth, 0.32 * innerHeight, 200);
+  const height = image?.naturalWidth ? (width * image.naturalHeight) / image.naturalWidth : width;
+  const [right, bottom] = [innerWidth - 12, innerHeight - 76];
+  return { left: right - width, right, top: bottom - height, bottom };
+}
+
+function isOverDrawing() {
+  const { left, right, top, bottom } = lies();
+  return [...document.querySelectorAll(DRAWN_ON)].some((each) => {
+    const under = each.getBoundingClientRect(); // without a size, where it is not shown
+    return under.width && under.left < right && under.right > left && under.top < bottom && under.bottom > top;
+  });
+}
+
+const over = new AbortController();
+function look() {
+  if (!box.isConnected) return over.abort();
+  const isOver = isOverDrawing();
+  isInsisted &&= isOver;
+  box.toggleAttribute("data-small", isSmall || (isOver && !isInsisted));
+}
+
+element.addEventListener("click", ({ target }) => {
+  if (!target.closest(".ipa-live-size")) return;
+  const wasSmall = box.hasAttribute("data-small");
+  isSmall = !wasSmall && !isOverDrawing();
+  isInsisted = wasSmall;
+  look();
+});
+
+for (const moved of ["scroll", "resize"]) addEventListener(moved, look, { signal: over.signal, passive: true });
+const grown = new ResizeObserver(look);
+grown.observe(document.body);
+over.signal.addEventListener("abort", () => grown.disconnect());
+watch("value", look);
+new IntersectionObserver(([seen]) => {
+  box.toggleAttribute("data-away", !seen.isIntersecting);
+  look();
+}).observe(box);
