@@ -26,7 +26,10 @@ from ipa_app.ui.failures import explain
 from ipa_app.ui.uploads import LARGEST_PICTURE, check_room
 
 HOSTS_VARIABLE = "IPA_HOSTS"
-LARGEST_BODY = 16 * 10**6
+LARGEST_BODY = 10**6
+"""Pictures are uploads. The largest that the page sends besides is a skeleton of as many as may be in one: 200 kB."""
+MOST_VALUES = 50_000
+"""That skeleton has 13,000. Each value costs far more time and memory than its bytes."""
 LARGEST_TOOL_CALL = 2 * LARGEST_PICTURE
 """Language models' tools have pictures in what they send, which takes a third more room."""
 LARGEST_UPLOADS = 16 * LARGEST_PICTURE
@@ -36,6 +39,8 @@ _FRAMING = 2**20
 """What the names of the files take beside them."""
 _LOOK_EVERY = 2**20
 """Bytes of an upload after which it is looked whether there is room for more."""
+_BEFORE_VALUES = (b"[", b"{", b",")
+"""Bytes that each begin a value, in JSON of any encoding; those inside of texts are counted as well."""
 _READING = {"GET", "HEAD", "OPTIONS"}
 _UNNEEDED = re.compile(
     r"[^=]*/(?:gradio_api/(?:"
@@ -109,6 +114,8 @@ class _Body:
         is_answered: whether the app has begun to answer.
     """
 
+    _holds_values = True
+
     def __init__(self, receive: Receive, send: Send, *, most: int) -> None:
         self.refused: Exception | None = None
         self.is_answered = False
@@ -116,6 +123,7 @@ class _Body:
         self._send = send
         self._most = most
         self._count = 0
+        self._values = 0
         self._is_whole = False
 
     def takes(self, size: int) -> bool:
@@ -129,6 +137,8 @@ class _Body:
     def _check(self, size: int) -> None:
         if size > self._most:
             raise UserError("gate.too_large", most=size_text(self._most))
+        if self._values > MOST_VALUES:
+            raise UserError("gate.too_many_values", most=f"{MOST_VALUES:,}")
 
     async def receive(self) -> Event:
         """Receive what comes next.
@@ -138,7 +148,10 @@ class _Body:
         """
         event = await self._receive()
         if event["type"] == "http.request":
-            self._count += len(event.get("body", b""))
+            body = event.get("body", b"")
+            self._count += len(body)
+            if self._holds_values:
+                self._values += sum(map(body.count, _BEFORE_VALUES))
             self._is_whole = not event.get("more_body", False)
             if not self.takes(self._count):
                 raise MultiPartException(str(self.refused))
@@ -154,6 +167,8 @@ class _Body:
 
 class _Upload(_Body):
     """Files, which take room on the disk."""
+
+    _holds_values = False
 
     def __init__(self, receive: Receive, send: Send) -> None:
         super().__init__(receive, send, most=max(LARGEST_UPLOADS, largest_added()) + _FRAMING)

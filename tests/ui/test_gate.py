@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ipa_app.pose.skeleton import MOST_PEOPLE
 from ipa_app.ui import gate, uploads
 from ipa_app.ui.gate import Gate
 from tests.engine.conftest import TIMEOUT_S
@@ -99,8 +100,24 @@ def test_a_body_without_an_end_is_refused(app_url: str, path: str) -> None:
         }
 
 
+@pytest.mark.parametrize("path", ["queue/join", "call/mix", "call/v2/mix", "run/models"])
+def test_a_body_of_very_many_values_is_refused_before_they_are_made(app_url: str, path: str) -> None:
+    for values in ("[]," * gate.MOST_VALUES, "0," * gate.MOST_VALUES, '{"a":0},' * (gate.MOST_VALUES // 2)):
+        answer = httpx.post(f"{app_url}gradio_api/{path}", content=f'{{"data": [{values} 0]}}', timeout=TIMEOUT_S)
+        assert answer.status_code == 413
+        assert answer.json() == {"error": "What was sent is too large: it may hold at most 50,000 values."}
+
+
+def test_the_largest_skeleton_is_taken(app_url: str) -> None:
+    points = [1234.5678901234567] * 3
+    person = {"pose_keypoints_2d": points * 18, "face_keypoints_2d": points * 70, "hand_left_keypoints_2d": points * 42}
+    skeleton = json.dumps({"people": [person] * MOST_PEOPLE, "canvas_width": 2048, "canvas_height": 2048})
+    answer = httpx.post(f"{app_url}gradio_api/run/models", json={"data": [skeleton]}, timeout=TIMEOUT_S)
+    assert "One value too many" in answer.text
+
+
 def test_a_call_of_the_usual_size_is_taken(app_url: str) -> None:
-    answer = httpx.post(f"{app_url}gradio_api/call/v2/mix", content=pieces(100), timeout=TIMEOUT_S)
+    answer = httpx.post(f"{app_url}gradio_api/call/v2/mix", content=pieces(19), timeout=TIMEOUT_S)
     assert answer.status_code == 422
 
 
