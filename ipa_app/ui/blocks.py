@@ -29,7 +29,7 @@ from ipa_app.ui.failures import explained
 from ipa_app.ui.gate import Gate
 from ipa_app.ui.page_cache import PageCache
 from ipa_app.ui.responses import Responses
-from ipa_app.ui.sessions import MOST_SESSIONS, OpenPages, Sessions
+from ipa_app.ui.sessions import MOST_SESSIONS, OpenPages, Sessions, check_names
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
 from ipa_app.ui.uploads import check_files
 
@@ -73,7 +73,7 @@ class StudioBlocks(gr.Blocks):
                 Middleware(Compression, compresslevel=6),
             ],
             "exception_handlers": Responses(self.endpoints).handlers,
-            "dependencies": [Depends(self._check_event)],
+            "dependencies": [Depends(check_names), Depends(self._check_event)],
         }
         given = app_kwargs or {}
         ours |= given | {"routes": [assets_route(), *given.get("routes", ())]}
