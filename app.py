@@ -6,8 +6,18 @@ import logging
 import os
 from pathlib import Path
 
-from ipa_app.runtime import compile_backend, is_on, limit_malloc_arenas, temporary_folder, thread_count, whole_number
+from ipa_app.runtime import (
+    compile_backend,
+    device_name,
+    end_with_a_sentence,
+    is_on,
+    limit_malloc_arenas,
+    temporary_folder,
+    thread_count,
+    whole_number,
+)
 
+end_with_a_sentence()
 limit_malloc_arenas()
 # The environment is read when the libraries are imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -43,7 +53,7 @@ THREADS = LIMITS.total + 64
 
 engine = build_engine(
     catalog(),
-    device=os.environ.get("IPA_DEVICE") or None,
+    device=device_name(os.environ),
     exact=is_on(os.environ, "IPA_EXACT"),
     compile_backend=compile_backend(os.environ),
     limits=LIMITS,
@@ -68,7 +78,7 @@ def launch(page: gr.Blocks) -> None:
         enable_monitoring=False,
         prevent_thread_lock=True,
         max_threads=THREADS,
-        app_kwargs={"routes": operator_routes(engine)},
+        app_kwargs={"routes": operator_routes(engine, model=DEFAULT_MODEL)},
     )
     manager.start(DEFAULT_MODEL)
     serve_until_told(page, engine, limit_s=FINISH_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from ipa_app.errors import UserError
 
@@ -21,6 +23,7 @@ without weights, whatever thread builds it; and two loads that overlap would lea
 
 _NICENESS = 5
 _ARENAS = 2
+_DEVICE = re.compile(r"cpu|mps|cuda(?::(?:0|[1-9][0-9]?))?")
 # Source: glibc's malloc.h.
 _M_ARENA_MAX = -8
 
@@ -46,6 +49,18 @@ def compile_backend(environment: Mapping[str, str]) -> str | None:
         UserError: it says neither 1 nor 0.
     """
     return "inductor" if is_on(environment, "IPA_COMPILE") else None
+
+
+def device_name(environment: Mapping[str, str]) -> str | None:
+    """Return the torch device that IPA_DEVICE names; None for the fastest. Whether it is there, shows with a model.
+
+    Raises:
+        UserError: it names none that models can be drawn with.
+    """
+    text = environment.get("IPA_DEVICE", "").strip()
+    if text and not _DEVICE.fullmatch(text):
+        raise UserError.plain(f"IPA_DEVICE is {text!r}; it must be cpu, cuda or mps, or one of several, as cuda:1 is.")
+    return text or None
 
 
 def whole_number(environment: Mapping[str, str], variable: str, default: int) -> int:
@@ -82,6 +97,18 @@ def yield_to_others() -> None:
     """
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
+
+
+def end_with_a_sentence() -> None:
+    """Have this process, where it cannot begin by its settings, say why in one sentence and not by a traceback."""
+
+    def said(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if isinstance(error, UserError):
+            print(error, file=sys.stderr)
+        else:
+            sys.__excepthook__(kind, error, traceback)
+
+    sys.excepthook = said
 
 
 def limit_malloc_arenas() -> None:

@@ -14,6 +14,9 @@ from starlette.routing import Route
 
 from ipa_app.engine.board import Report
 from ipa_app.engine.engine import Engine
+from ipa_app.errors import UserError
+from ipa_app.messages import Message
+from ipa_app.models.offered import Models
 
 _TELLING_S = 5.0
 """How long the last answers may be on their way."""
@@ -22,11 +25,16 @@ _FETCHING_S = 3.0
 _LOOK_EVERY_S = 0.1
 
 
-def operator_routes(engine: Engine) -> list[Route]:
-    """Return the routes `/healthz` and `/metrics` of an app that draws by an engine."""
+def operator_routes(engine: Engine, *, model: str) -> list[Route]:
+    """Return the routes `/healthz` and `/metrics` of an app that draws by an engine.
+
+    Args:
+        engine: draws.
+        model: the one that the app begins with.
+    """
 
     def healthz(_request: Request) -> Response:
-        trouble = engine.trouble or engine.device.trouble
+        trouble = engine.trouble or engine.device.trouble or _trouble_with(engine.manager, model)
         replicas = [f"{each.replica} ({each.place}): {_standing(each)}" for each in engine.device.reports()]
         said = [trouble or "This process can draw.", *replicas]
         return PlainTextResponse("\n".join(said), status_code=503 if trouble else 200)
@@ -35,6 +43,17 @@ def operator_routes(engine: Engine) -> list[Route]:
         return Response(engine.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return [Route("/healthz", healthz), Route("/metrics", metrics)]
+
+
+def _trouble_with(models: Models, first: str) -> Message | None:
+    """Return why the first model cannot be drawn with, where no other one can be either."""
+    if any(models.state(name).phase not in ("absent", "failed") for name in tuple(models.catalog)):
+        return None
+    try:
+        state = models.state(first)
+    except UserError as error:  # left out
+        return error.message
+    return state.message if state.phase == "failed" else None
 
 
 def _standing(report: Report) -> str:
