@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 
 from ipa_app.runtime import (
+    allow_many_files,
+    begin_log,
     compile_backend,
     device_name,
     end_with_a_sentence,
@@ -19,6 +20,7 @@ from ipa_app.runtime import (
 
 end_with_a_sentence()
 limit_malloc_arenas()
+allow_many_files()
 # The environment is read when the libraries are imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # Gradio would keep ten thousand calls, and sum all of them up after each one, for a page that is not served.
@@ -86,5 +88,5 @@ def launch(page: gr.Blocks) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    begin_log()
     launch(demo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import re
 import stat
@@ -11,7 +12,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -22,6 +23,7 @@ BUILD_LOCK = threading.RLock()
 without weights, whatever thread builds it; and two loads that overlap would leave it so for ever."""
 
 _NICENESS = 5
+_MOST_FILES = 65536
 _ARENAS = 2
 _DEVICE = re.compile(r"cpu|mps|cuda(?::(?:0|[1-9][0-9]?))?")
 # Source: glibc's malloc.h.
@@ -109,6 +111,25 @@ def end_with_a_sentence() -> None:
             sys.__excepthook__(kind, error, traceback)
 
     sys.excepthook = said
+
+
+def begin_log() -> None:
+    """Log what this app says, and no addresses that it asks others for, which may have secrets in them."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    for name in ("httpx", "httpcore", "urllib3"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def allow_many_files() -> None:
+    """Let this process have as many files open as it may have, which every page that is open counts among."""
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            with suppress(ValueError, OSError):  # macOS has a limit of its own besides
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def limit_malloc_arenas() -> None:

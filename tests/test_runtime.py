@@ -51,6 +51,36 @@ def test_an_app_that_cannot_begin_says_why_in_a_sentence() -> None:
     assert ended.stderr == "IPA_DEVICE is 'gpu7'; it must be cpu, cuda or mps, or one of several, as cuda:1 is.\n"
 
 
+def run(code: str) -> str:
+    """What a process of its own says."""
+    command = [sys.executable, "-c", f"from ipa_app.runtime import *\n{code}"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_addresses_that_others_are_asked_for_are_not_logged() -> None:
+    code = """
+import httpx, logging, sys
+begin_log()
+logging.getLogger().handlers[0].setStream(sys.stdout)
+logging.getLogger("ipa_app").info("ours")
+client = httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200)))
+client.get("https://bucket.example/anna.png?signature=secret")
+"""
+    assert run(code) == "INFO ipa_app: ours\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_as_many_files_may_be_open_as_the_system_allows() -> None:
+    code = """
+import resource
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+allow_many_files()
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    assert int(run(code)) > 256
+
+
 def test_an_operator_has_unets_compiled() -> None:
     assert compile_backend({}) is None
     assert compile_backend({"IPA_COMPILE": "0"}) is None
