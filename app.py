@@ -40,7 +40,7 @@ from ipa_app.library.library import is_shown, open_library  # noqa: E402
 from ipa_app.models.adapter_set import largest_added  # noqa: E402
 from ipa_app.models.catalog import catalog  # noqa: E402
 from ipa_app.ui.examples import read_examples  # noqa: E402
-from ipa_app.ui.operations import operator_routes, serve_until_told  # noqa: E402
+from ipa_app.ui.operations import operator_routes, serve, serve_until_told  # noqa: E402
 from ipa_app.ui.page import build_page  # noqa: E402
 from ipa_app.ui.studio import Studio  # noqa: E402
 from ipa_app.ui.theme import CSS_FILE, build_theme  # noqa: E402
@@ -49,6 +49,7 @@ from ipa_app.ui.zero_gpu import build_engine  # noqa: E402
 DEFAULT_MODEL = "toybox"
 EXAMPLES = Path(__file__).resolve().parent / "assets" / "examples"
 LIMITS = Limits.from_environment(os.environ)
+PORT = whole_number(os.environ, "GRADIO_SERVER_PORT", 0) or None
 FINISH_SECONDS = whole_number(os.environ, "IPA_FINISH_SECONDS", 60)
 # Whoever waits has a thread of their own; further ones serve what does not draw.
 THREADS = LIMITS.total + 64
@@ -70,7 +71,10 @@ def launch(page: gr.Blocks) -> None:
     """Open the page first, then load the model behind it; returns when the server has been stopped."""
     # A page that was open before may come at once and ask for its own.
     studio.take_up()
-    page.launch(
+    serve(
+        page,
+        engine,
+        port=PORT,
         theme=build_theme(),
         css_paths=[CSS_FILE],
         footer_links=["api", "settings"],

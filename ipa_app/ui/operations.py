@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from typing import Any
 
 import gradio as gr
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -60,6 +61,30 @@ def _standing(report: Report) -> str:
     """Return what a replica has in memory, or is about to, and how many requests it has."""
     models = [f"{name} {each.phase}" for name, each in report.states.items() if each.phase != "absent"]
     return ", ".join([*models, f"requests: {report.drawing}"])
+
+
+def serve(page: gr.Blocks, engine: Engine, *, port: int | None, **launch: Any) -> None:
+    """Serve a page as Gradio does, which would take the next port where one is taken that somebody named.
+
+    Args:
+        page: to be served.
+        engine: draws for it; closed where it cannot be served.
+        port: None for the first that is free from Gradio's own on.
+        launch: what else Gradio's `launch` takes.
+
+    Raises:
+        UserError: the port cannot be had.
+    """
+    try:
+        page.launch(server_port=port, **launch)
+    except (OSError, OverflowError) as error:
+        engine.close()
+        if port is None or not (isinstance(error, OverflowError) or "empty port" in str(error)):
+            raise
+        raise UserError.plain(
+            f"The port {port}, which GRADIO_SERVER_PORT names, cannot be had: please see whether another program has "
+            "it, or name another."
+        ) from None
 
 
 def serve_until_told(page: gr.Blocks, engine: Engine, *, limit_s: float) -> None:

@@ -133,6 +133,32 @@ def running_app(
         process.wait()
 
 
+@pytest.mark.slow
+def test_a_port_that_is_taken_ends_the_start_with_a_sentence(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        environment = {
+            **os.environ,
+            "GRADIO_SERVER_PORT": str(port),
+            "GRADIO_TEMP_DIR": str(tmp_path),
+            "IPA_MODELS": str(tiny_bundle_dir),
+            "IPA_HUB_MODELS": "",
+            "IPA_DEVICE": "cpu",
+            "IPA_LIBRARY": "",
+        }
+        ended = subprocess.run(
+            [sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        f"The port {port}, which GRADIO_SERVER_PORT names, cannot be had: please see whether another program has it, "
+        "or name another."
+    )
+    assert "Running on" not in ended.stdout
+
+
 def begun(job: ClientJob) -> ClientJob:
     waiting = threading.Event()
     while not job.status().progress_data and not job.done():
