@@ -39,6 +39,7 @@ from ipa_app.engine.queue import Limits  # noqa: E402
 from ipa_app.library.library import is_shown, open_library  # noqa: E402
 from ipa_app.models.adapter_set import largest_added  # noqa: E402
 from ipa_app.models.catalog import catalog  # noqa: E402
+from ipa_app.ui.clearing import begin_clearing  # noqa: E402
 from ipa_app.ui.examples import read_examples  # noqa: E402
 from ipa_app.ui.operations import operator_routes, serve, serve_until_told  # noqa: E402
 from ipa_app.ui.page import build_page  # noqa: E402
@@ -71,6 +72,7 @@ def launch(page: gr.Blocks) -> None:
     """Open the page first, then load the model behind it; returns when the server has been stopped."""
     # A page that was open before may come at once and ask for its own.
     studio.take_up()
+    begin_clearing(page)
     serve(
         page,
         engine,
