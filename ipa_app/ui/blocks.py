@@ -23,6 +23,7 @@ from starlette.middleware import Middleware
 
 from ipa_app.messages import Message
 from ipa_app.ui.addresses import Fetching
+from ipa_app.ui.allowance import Allowance
 from ipa_app.ui.calls import Awaited, Endpoint, checked_values, set_awaited
 from ipa_app.ui.compression import Compression, assets_route
 from ipa_app.ui.failures import explained
@@ -67,7 +68,7 @@ class StudioBlocks(gr.Blocks):
         """Serve the page as Gradio does; calls that reach no handler are answered in words, too."""
         ours = {
             "middleware": [
-                Middleware(Gate, environment=os.environ),
+                Middleware(Gate, environment=os.environ, allowance=Allowance.from_environment(os.environ)),
                 Middleware(OpenPages),
                 Middleware(PageCache),
                 Middleware(Compression, compresslevel=6),

@@ -15,6 +15,7 @@ import pytest
 
 from ipa_app.pose.skeleton import MOST_PEOPLE
 from ipa_app.ui import gate, uploads
+from ipa_app.ui.allowance import Allowance
 from ipa_app.ui.gate import Gate
 from tests.engine.conftest import TIMEOUT_S
 from tests.engine.test_keeping import until
@@ -134,6 +135,32 @@ def test_uploads_that_are_too_large_together_are_refused_and_leave_nothing(app_u
     assert uploaded_files() == before
 
 
+def test_an_address_uploads_so_much_an_hour(monkeypatch: pytest.MonkeyPatch, tiny_bundle_dir: Path) -> None:
+    monkeypatch.setenv("IPA_UPLOAD_MEGABYTES", "1")
+    with served(tiny_bundle_dir, server_name="0.0.0.0") as address:
+        url = f"http://127.0.0.1:{httpx.URL(address).port}/"
+        before = uploaded_files()
+        assert [upload(url, count).status_code for count in (9, 9)] == [200, 200]
+        kept = uploaded_files()
+        answer = upload(url, 9)  # in pieces
+        assert answer.status_code == 429
+        assert answer.text == (
+            "From your network address 1 MB have been uploaded within an hour, which is the most: "
+            "please try again later."
+        )
+        files = [("files", ("a.png", b"x" * 900_000))]
+        assert httpx.post(f"{url}gradio_api/upload", files=files, timeout=TIMEOUT_S).status_code == 429
+        assert uploaded_files() == kept >= before
+
+
+def test_who_has_the_app_for_themselves_uploads_as_much_as_they_like(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle_dir: Path
+) -> None:
+    monkeypatch.setenv("IPA_UPLOAD_MEGABYTES", "1")
+    with served(tiny_bundle_dir) as url:
+        assert [upload(url, 18).status_code for _ in range(3)] == [200, 200, 200]
+
+
 def test_an_upload_ends_where_the_room_does(monkeypatch: pytest.MonkeyPatch, app_url: str) -> None:
     left = iter([10**9, 10**8])  # others take it meanwhile
     monkeypatch.setattr(uploads.shutil, "disk_usage", lambda _: Disk(10**10, 0, next(left, 10**8)))
@@ -228,5 +255,5 @@ def test_what_is_answered_in_parts_is_passed_on_in_parts() -> None:
     page = type("Page", (), {"root_path": "", "server_name": "127.0.0.1", "share": False})
     served_by = type("App", (), {"get_blocks": staticmethod(lambda: page)})
     scope = {"type": "http", "method": "POST", "path": "/x", "headers": [(b"host", b"localhost")], "app": served_by}
-    asyncio.run(Gate(app, environment={})(scope, receive, send))
+    asyncio.run(Gate(app, environment={}, allowance=Allowance(LIMIT))(scope, receive, send))
     assert len(sent) == 3
