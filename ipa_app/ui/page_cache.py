@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import brotli
 from anyio import to_thread
@@ -26,7 +27,8 @@ from ipa_app.ui.preloads import preload_links
 _MOST = 16
 _PAGE = "/"
 _CONFIG = "/config"
-_ANSWERED = {(_PAGE, "GET"), (_PAGE, "HEAD"), (_CONFIG, "GET"), (f"{_CONFIG}/", "GET")}
+_INFO = "/gradio_api/info"
+_ANSWERED = {(_PAGE, "GET"), (_PAGE, "HEAD"), (_CONFIG, "GET"), (f"{_CONFIG}/", "GET"), (_INFO, "GET")}
 _LEVEL = 6
 _ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
     "br": lambda page: brotli.compress(page, mode=brotli.MODE_TEXT, quality=_LEVEL),
@@ -65,7 +67,9 @@ class PageCache:
             await self._app(scope, receive, send)
             return
         # A page that is loaded anew while it is being written has another description.
-        key, config = _key(scope), scope["app"].get_blocks().config
+        config = scope["app"].get_blocks().config
+        scope["query_string"] = _query(scope, config)
+        key = _key(scope)
         answer = self._found(key, config)
         if answer is None:
             async with self._making:
@@ -96,7 +100,7 @@ class PageCache:
 
         asked = MutableHeaders(scope=dict(scope))
         asked["accept-encoding"] = "identity"
-        await self._app({**scope, "method": "GET", "query_string": b"", "headers": asked.raw}, receive, take)
+        await self._app({**scope, "method": "GET", "headers": asked.raw}, receive, take)
         headers = MutableHeaders(raw=list(messages[0]["headers"]))
         del headers["content-length"]
         headers["vary"] = "Accept-Encoding"
@@ -125,9 +129,21 @@ def _is_for_everybody(scope: Scope) -> bool:
     return scope["app"].auth is None and scope["app"].auth_dependency is None
 
 
+def _query(scope: Scope, config: BlocksConfigDict) -> bytes:
+    """Return what of a link's query there is another answer for."""
+    asked = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    counts: dict[str, str] = {}
+    if scope["path"] != _PAGE and asked.get("page") in config["page"]:
+        counts["page"] = asked["page"]
+    if scope["path"] == _INFO and asked.get("all_endpoints"):
+        counts["all_endpoints"] = "1"
+    return urlencode(counts).encode()
+
+
 def _key(scope: Scope) -> _Key:
     """Return what an answer depends on: first how it is compressed, then by which address the page was reached."""
     headers = Headers(scope=scope)
     accepted = headers.get("accept-encoding", "")
     encoding = next((each for each in _ENCODINGS if each in accepted), "identity")
-    return encoding, scope["path"], scope["scheme"], scope.get("root_path"), *(headers.get(name) for name in _ADDRESS)
+    asked = scope["path"], scope["query_string"], scope["scheme"]
+    return encoding, *asked, scope.get("root_path"), *(headers.get(name) for name in _ADDRESS)

@@ -40,7 +40,18 @@ def by_gradio(url: str) -> httpx.Response:
         return asked(url, accept_encoding="identity")
 
 
-@pytest.mark.parametrize("path", ["", "config", "config/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "config",
+        "config/",
+        "config?page=",
+        "gradio_api/info",
+        "gradio_api/info?page=",
+        "gradio_api/info?all_endpoints=1",
+    ],
+)
 @pytest.mark.parametrize("encoding", ["br", "gzip", "identity"])
 def test_it_is_what_gradio_answers_however_it_is_compressed(app_url: str, encoding: str, path: str) -> None:
     theirs = by_gradio(f"{app_url}{path}")
