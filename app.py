@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 
-from ipa_app.runtime import compile_backend, is_on, limit_malloc_arenas, temporary_folder, thread_count, whole_number
+from ipa_app.runtime import (
+    allow_many_files,
+    begin_log,
+    compile_backend,
+    device_name,
+    end_with_a_sentence,
+    is_on,
+    limit_malloc_arenas,
+    temporary_folder,
+    thread_count,
+    whole_number,
+)
 
+end_with_a_sentence()
 limit_malloc_arenas()
+allow_many_files()
 # The environment is read when the libraries are imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # Gradio would keep ten thousand calls, and sum all of them up after each one, for a page that is not served.
@@ -27,8 +39,9 @@ from ipa_app.engine.queue import Limits  # noqa: E402
 from ipa_app.library.library import is_shown, open_library  # noqa: E402
 from ipa_app.models.adapter_set import largest_added  # noqa: E402
 from ipa_app.models.catalog import catalog  # noqa: E402
+from ipa_app.ui.clearing import begin_clearing  # noqa: E402
 from ipa_app.ui.examples import read_examples  # noqa: E402
-from ipa_app.ui.operations import operator_routes, serve_until_told  # noqa: E402
+from ipa_app.ui.operations import operator_routes, serve, serve_until_told  # noqa: E402
 from ipa_app.ui.page import build_page  # noqa: E402
 from ipa_app.ui.studio import Studio  # noqa: E402
 from ipa_app.ui.theme import CSS_FILE, build_theme  # noqa: E402
@@ -37,13 +50,14 @@ from ipa_app.ui.zero_gpu import build_engine  # noqa: E402
 DEFAULT_MODEL = "toybox"
 EXAMPLES = Path(__file__).resolve().parent / "assets" / "examples"
 LIMITS = Limits.from_environment(os.environ)
+PORT = whole_number(os.environ, "GRADIO_SERVER_PORT", 0) or None
 FINISH_SECONDS = whole_number(os.environ, "IPA_FINISH_SECONDS", 60)
 # Whoever waits has a thread of their own; further ones serve what does not draw.
 THREADS = LIMITS.total + 64
 
 engine = build_engine(
     catalog(),
-    device=os.environ.get("IPA_DEVICE") or None,
+    device=device_name(os.environ),
     exact=is_on(os.environ, "IPA_EXACT"),
     compile_backend=compile_backend(os.environ),
     limits=LIMITS,
@@ -58,7 +72,11 @@ def launch(page: gr.Blocks) -> None:
     """Open the page first, then load the model behind it; returns when the server has been stopped."""
     # A page that was open before may come at once and ask for its own.
     studio.take_up()
-    page.launch(
+    begin_clearing(page)
+    serve(
+        page,
+        engine,
+        port=PORT,
         theme=build_theme(),
         css_paths=[CSS_FILE],
         footer_links=["api", "settings"],
@@ -68,7 +86,7 @@ def launch(page: gr.Blocks) -> None:
         enable_monitoring=False,
         prevent_thread_lock=True,
         max_threads=THREADS,
-        app_kwargs={"routes": operator_routes(engine)},
+        app_kwargs={"routes": operator_routes(engine, model=DEFAULT_MODEL)},
     )
     manager.start(DEFAULT_MODEL)
     serve_until_told(page, engine, limit_s=FINISH_SECONDS)
@@ -76,5 +94,5 @@ def launch(page: gr.Blocks) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    begin_log()
     launch(demo)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
+import re
 import stat
 import sys
 import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 
 from ipa_app.errors import UserError
 
@@ -24,7 +27,9 @@ one where both are; see `building`."""
 
 _LOOK_EVERY_S = 0.2
 _NICENESS = 5
+_MOST_FILES = 65536
 _ARENAS = 2
+_DEVICE = re.compile(r"cpu|mps|cuda(?::(?:0|[1-9][0-9]?))?")
 # Source: glibc's malloc.h.
 _M_ARENA_MAX = -8
 
@@ -79,6 +84,18 @@ def compile_backend(environment: Mapping[str, str]) -> str | None:
     return "inductor" if is_on(environment, "IPA_COMPILE") else None
 
 
+def device_name(environment: Mapping[str, str]) -> str | None:
+    """Return the torch device that IPA_DEVICE names; None for the fastest. Whether it is there, shows with a model.
+
+    Raises:
+        UserError: it names none that models can be drawn with.
+    """
+    text = environment.get("IPA_DEVICE", "").strip()
+    if text and not _DEVICE.fullmatch(text):
+        raise UserError.plain(f"IPA_DEVICE is {text!r}; it must be cpu, cuda or mps, or one of several, as cuda:1 is.")
+    return text or None
+
+
 def whole_number(environment: Mapping[str, str], variable: str, default: int) -> int:
     """Return a variable's number, the default where it is not set or empty.
 
@@ -113,6 +130,37 @@ def yield_to_others() -> None:
     """
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
+
+
+def end_with_a_sentence() -> None:
+    """Have this process, where it cannot begin by its settings, say why in one sentence and not by a traceback."""
+
+    def said(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if isinstance(error, UserError):
+            print(error, file=sys.stderr)
+        else:
+            sys.__excepthook__(kind, error, traceback)
+
+    sys.excepthook = said
+
+
+def begin_log() -> None:
+    """Log what this app says, and no addresses that it asks others for, which may have secrets in them."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    for name in ("httpx", "httpcore", "urllib3"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def allow_many_files() -> None:
+    """Let this process have as many files open as it may have, which every page that is open counts among."""
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            with suppress(ValueError, OSError):  # macOS has a limit of its own besides
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def limit_malloc_arenas() -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from ipa_app.errors import UserError
-from ipa_app.runtime import compile_backend, is_on, temporary_folder, whole_number
+from ipa_app.runtime import compile_backend, device_name, is_on, temporary_folder, whole_number
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,55 @@ def test_a_variable_switches_on_and_off(text: str, expected: bool) -> None:
 def test_what_is_neither_is_refused() -> None:
     with pytest.raises(UserError, match="IPA_EXACT is 'yes please'; it must be 1 or 0"):
         is_on({"IPA_EXACT": "yes please"}, "IPA_EXACT")
+
+
+@pytest.mark.parametrize("text", ["cpu", "cuda", "cuda:0", "cuda:12", "mps", " cpu "])
+def test_a_device_is_named_as_torch_names_it(text: str) -> None:
+    assert device_name({"IPA_DEVICE": text}) == text.strip()
+    assert device_name({"IPA_DEVICE": ""}) is device_name({}) is None
+
+
+@pytest.mark.parametrize("text", ["gpu7", "cuda:x", "cuda:-1", "cuda:07", "meta", "CUDA"])
+def test_what_is_no_device_is_refused_at_the_start(text: str) -> None:
+    with pytest.raises(UserError, match=f"IPA_DEVICE is '{text}'; it must be cpu, cuda or mps"):
+        device_name({"IPA_DEVICE": text})
+
+
+def test_an_app_that_cannot_begin_says_why_in_a_sentence() -> None:
+    code = "from ipa_app.runtime import *; end_with_a_sentence(); device_name({'IPA_DEVICE': 'gpu7'})"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == "IPA_DEVICE is 'gpu7'; it must be cpu, cuda or mps, or one of several, as cuda:1 is.\n"
+
+
+def run(code: str) -> str:
+    """What a process of its own says."""
+    command = [sys.executable, "-c", f"from ipa_app.runtime import *\n{code}"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_addresses_that_others_are_asked_for_are_not_logged() -> None:
+    code = """
+import httpx, logging, sys
+begin_log()
+logging.getLogger().handlers[0].setStream(sys.stdout)
+logging.getLogger("ipa_app").info("ours")
+client = httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200)))
+client.get("https://bucket.example/anna.png?signature=secret")
+"""
+    assert run(code) == "INFO ipa_app: ours\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_as_many_files_may_be_open_as_the_system_allows() -> None:
+    code = """
+import resource
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+allow_many_files()
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    assert int(run(code)) > 256
 
 
 def test_an_operator_has_unets_compiled() -> None:

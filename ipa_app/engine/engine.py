@@ -128,6 +128,21 @@ class Engine:
             raise
         return job
 
+    def check_room(self, visitor: str, size: int, *, live: bool = False) -> None:
+        """Make sure that a visitor's request with pictures of so many bytes may wait, before these are opened.
+
+        Raises:
+            UserError: nothing more is taken, or too much waits.
+        """
+        try:
+            with self._changed:
+                if self._refusal:
+                    raise UserError(self._refusal)
+                self._waiting.check_room(visitor, size, live=live)
+        except UserError as error:
+            self.metrics.refused(error.message.key)
+            raise
+
     def _let_wait(self, job: Job, *, admitted: bool) -> None:
         plan, request = job.plan, job.plan.request
         with self._changed:

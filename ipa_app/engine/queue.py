@@ -170,6 +170,10 @@ class FairQueue(Generic[Item]):
         self._live[visitor] = _Entry(item, visitor, self._arrived, 1, size, bulk=True)
         return replaced.item if replaced else None
 
+    def check_room(self, visitor: str, size: int, *, live: bool = False) -> None:
+        """Make sure that an item could wait; the arguments and errors are those of `add` and `add_live`."""
+        self._check_room(visitor, size, replaced=self._live.get(visitor) if live else None)
+
     def remove(self, item: Item) -> bool:
         """Take an item out as if it had never come; what its visitor has behind it moves up.
 

@@ -34,7 +34,7 @@ from ipa_app.models.adapter_set import ADAPTERS_VARIABLE, AdapterSet
 from ipa_app.models.catalog import catalog
 from ipa_app.models.entry import AdapterEntry
 from ipa_app.models.manager import ModelManager
-from ipa_app.runtime import compile_backend, is_on, limit_malloc_arenas, written_whole, yield_to_others
+from ipa_app.runtime import compile_backend, device_name, is_on, limit_malloc_arenas, written_whole, yield_to_others
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Replica:
             listen_on_loopback()
         self._manager = ModelManager(
             catalog(),
-            os.environ.get("IPA_DEVICE") or None,
+            device_name(os.environ),
             exact=is_on(os.environ, "IPA_EXACT"),
             compile_backend=compile_backend(os.environ),
             adapters=AdapterSet(os.environ.get(ADAPTERS_VARIABLE, "")),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
@@ -28,6 +29,8 @@ FORMATS = {
     "HEIF": "HEIC",
 }
 """The formats by Pillow's names for them, and what people call each."""
+
+MAX_PIXELS = 50_000_000
 
 SHOWN_BY_BROWSERS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
 
@@ -85,6 +88,22 @@ def open_header(data: bytes) -> Image.Image:
     if isinstance(image, TiffImagePlugin.TiffImageFile) and is_raw(dict(image.tag_v2)):
         raise UserError(RAW_FILE)
     return image
+
+
+def pixel_count(path: str | Path) -> int:
+    """Return how many pixels a file's header announces, without decoding any; 0 where none would be."""
+    try:
+        with Path(path).open("rb") as file:
+            begins = file.read(64)
+            try:
+                with Image.open(file, formats=_openers()) as image:
+                    pixels = image.width * image.height
+                    return pixels if pixels <= MAX_PIXELS else 0
+            except UnidentifiedImageError:
+                # Of TIFF there are kinds that Pillow does not know; these are as large as any may be.
+                return MAX_PIXELS if format_of(begins) == "TIFF" else 0
+    except Exception:  # noqa: BLE001 - Pillow raises anything at damaged files; whoever opens it says what it is
+        return 0
 
 
 def is_raw(tags: dict[int, object]) -> bool:

@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from ipa_app.errors import UserError
 from ipa_app.imaging.colour import colour_space, to_srgb
 from ipa_app.imaging.depth import DeepPicture, deep_grey, fractions, is_deep, is_negative, read_deep_tiff
-from ipa_app.imaging.formats import format_names, format_of, open_header
+from ipa_app.imaging.formats import MAX_PIXELS, format_names, format_of, open_header
 from ipa_app.imaging.truncated import Completed, complete, has_end
 from ipa_app.messages import Message
 
@@ -30,8 +30,6 @@ WHITE: Colour = (255, 255, 255)
 BLACK: Colour = (0, 0, 0)
 # The mean CLIP subtracts, (0.48145466, 0.4578275, 0.40821073), in bytes: what is painted in it is zero to the tower.
 CLIP_MEAN: Colour = (123, 117, 104)
-
-MAX_PIXELS = 50_000_000
 
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "HEIF")
 _ORIENTATION_TAG = 0x0112

@@ -24,13 +24,14 @@ from starlette.middleware import Middleware
 
 from ipa_app.messages import Message
 from ipa_app.ui.addresses import Fetching
+from ipa_app.ui.allowance import Allowance
 from ipa_app.ui.calls import Awaited, Endpoint, checked_values, set_awaited
 from ipa_app.ui.compression import Compression, assets_route
 from ipa_app.ui.failures import explained
 from ipa_app.ui.gate import Gate
 from ipa_app.ui.page_cache import PageCache
 from ipa_app.ui.responses import Responses
-from ipa_app.ui.sessions import MOST_SESSIONS, OpenPages, Sessions
+from ipa_app.ui.sessions import MOST_SESSIONS, OpenPages, Sessions, check_names
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
 from ipa_app.ui.uploads import check_files
 
@@ -68,13 +69,13 @@ class StudioBlocks(gr.Blocks):
         """Serve the page as Gradio does; calls that reach no handler are answered in words, too."""
         ours = {
             "middleware": [
-                Middleware(Gate, environment=os.environ),
+                Middleware(Gate, environment=os.environ, allowance=Allowance.from_environment(os.environ)),
                 Middleware(OpenPages),
                 Middleware(PageCache),
                 Middleware(Compression, compresslevel=6),
             ],
             "exception_handlers": Responses(self.endpoints).handlers,
-            "dependencies": [Depends(self._check_event)],
+            "dependencies": [Depends(check_names), Depends(self._check_event)],
         }
         given = app_kwargs or {}
         ours |= given | {"routes": [assets_route(), *given.get("routes", ())]}

@@ -17,6 +17,7 @@ from ipa_app.imaging.opening import BLACK, CLIP_MEAN, Opened, check_visible, fla
 from ipa_app.messages import Message, english
 from ipa_app.options import Option, check, options
 from ipa_app.ui.tabs import tab_for
+from ipa_app.ui.turns import turn
 from ipa_app.ui.uploads import file_path, painted_files
 
 PAINTED = "region_painted"
@@ -47,6 +48,11 @@ def build_request(task: str, sent: Mapping[str, object]) -> GenerateRequest:
     """
     if unknown := sent.keys() - _names():
         raise TypeError(f"no option of a request is called {', '.join(sorted(unknown))}")
+    with turn(sent):
+        return _build(task, sent)
+
+
+def _build(task: str, sent: Mapping[str, object]) -> GenerateRequest:
     tab = tab_for(task)
     values, uploads = _split(options(GenerateRequest), sent, task=task)
     references, notes = read_references(sent, task=task)
@@ -100,6 +106,11 @@ def read_references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Ref
     Raises:
         UserError: as `build_request` does.
     """
+    with turn(sent):
+        return _read_references(sent, task=task)
+
+
+def _read_references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Reference, ...], list[Message]]:
     declared = options(Reference)
     slots = [_slot(declared, sent, task=task, number=number) for number in range(1, MOST_REFERENCES + 1)]
     given = [slot for slot in slots if "image" in slot[1]]
@@ -174,7 +185,7 @@ def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
         UserError: it is no picture that can be used.
     """
     name = name or upload_name(field)
-    with blaming(field):
+    with blaming(field), turn(upload):
         opened = read_image(file_path(upload, field=field), name=name)
         check_visible(opened.image)
     if field not in _BEHIND_TRANSPARENCY or opened.image.mode == "RGB":

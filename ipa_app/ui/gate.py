@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import gradio as gr
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -22,11 +23,15 @@ from ipa_app.errors import UserError
 from ipa_app.library.library import is_loopback
 from ipa_app.models.adapter_set import largest_added
 from ipa_app.models.units import size_text
+from ipa_app.ui.allowance import Allowance, SpentError
 from ipa_app.ui.failures import explain
 from ipa_app.ui.uploads import LARGEST_PICTURE, check_room
 
 HOSTS_VARIABLE = "IPA_HOSTS"
-LARGEST_BODY = 16 * 10**6
+LARGEST_BODY = 10**6
+"""Pictures are uploads. The largest that the page sends besides is a skeleton of as many as may be in one: 200 kB."""
+MOST_VALUES = 50_000
+"""That skeleton has 13,000. Each value costs far more time and memory than its bytes."""
 LARGEST_TOOL_CALL = 2 * LARGEST_PICTURE
 """Language models' tools have pictures in what they send, which takes a third more room."""
 LARGEST_UPLOADS = 16 * LARGEST_PICTURE
@@ -36,6 +41,8 @@ _FRAMING = 2**20
 """What the names of the files take beside them."""
 _LOOK_EVERY = 2**20
 """Bytes of an upload after which it is looked whether there is room for more."""
+_BEFORE_VALUES = (b"[", b"{", b",")
+"""Bytes that each begin a value, in JSON of any encoding; those inside of texts are counted as well."""
 _READING = {"GET", "HEAD", "OPTIONS"}
 _UNNEEDED = re.compile(
     r"[^=]*/(?:gradio_api/(?:"
@@ -50,14 +57,16 @@ _UNNEEDED = re.compile(
 class Gate:
     """Answers what goes no further."""
 
-    def __init__(self, app: ASGIApp, *, environment: Mapping[str, str]) -> None:
+    def __init__(self, app: ASGIApp, *, environment: Mapping[str, str], allowance: Allowance) -> None:
         """Stand before an app.
 
         Args:
             app: the rest.
             environment: names in `IPA_HOSTS` the hosts, separated by commas, that the app is called by besides this
                 machine's own.
+            allowance: how much others may upload.
         """
+        self._allowance = allowance
         self._app = app
         self._hosts = {get_hostname(name.strip()) for name in environment.get(HOSTS_VARIABLE, "").split(",")}
 
@@ -87,7 +96,11 @@ class Gate:
 
     async def _measured(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the app answer as long as no more arrives than may."""
-        body = _Upload(receive, send) if _is_upload(scope) else _Body(receive, send, most=_most(scope))
+        if _is_upload(scope):
+            spend = partial(self._allowance.spend, (scope.get("client") or ("",))[0])
+            body = _Upload(receive, send, spend=None if _is_for_itself(scope["app"].get_blocks()) else spend)
+        else:
+            body = _Body(receive, send, most=_most(scope))
         announced = Headers(scope=scope).get("content-length", "")
         if body.takes(int(announced) if announced.isdigit() else 0):
             try:
@@ -97,8 +110,7 @@ class Gate:
                 if body.refused is None:
                     raise
         if body.refused is not None and not body.is_answered:
-            status = 413 if isinstance(body.refused, UserError) else 507
-            await _answer(scope, status, explain(body.refused))(scope, receive, send)
+            await _answer(scope, _status(body.refused), explain(body.refused))(scope, receive, send)
 
 
 class _Body:
@@ -109,6 +121,8 @@ class _Body:
         is_answered: whether the app has begun to answer.
     """
 
+    _holds_values = True
+
     def __init__(self, receive: Receive, send: Send, *, most: int) -> None:
         self.refused: Exception | None = None
         self.is_answered = False
@@ -116,6 +130,7 @@ class _Body:
         self._send = send
         self._most = most
         self._count = 0
+        self._values = 0
         self._is_whole = False
 
     def takes(self, size: int) -> bool:
@@ -129,6 +144,8 @@ class _Body:
     def _check(self, size: int) -> None:
         if size > self._most:
             raise UserError("gate.too_large", most=size_text(self._most))
+        if self._values > MOST_VALUES:
+            raise UserError("gate.too_many_values", most=f"{MOST_VALUES:,}")
 
     async def receive(self) -> Event:
         """Receive what comes next.
@@ -138,7 +155,10 @@ class _Body:
         """
         event = await self._receive()
         if event["type"] == "http.request":
-            self._count += len(event.get("body", b""))
+            body = event.get("body", b"")
+            self._count += len(body)
+            if self._holds_values:
+                self._values += sum(map(body.count, _BEFORE_VALUES))
             self._is_whole = not event.get("more_body", False)
             if not self.takes(self._count):
                 raise MultiPartException(str(self.refused))
@@ -155,8 +175,19 @@ class _Body:
 class _Upload(_Body):
     """Files, which take room on the disk."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    _holds_values = False
+
+    def __init__(self, receive: Receive, send: Send, *, spend: Callable[..., None] | None) -> None:
+        """Take files.
+
+        Args:
+            receive: what comes.
+            send: the answer.
+            spend: counts what its sender uploads; None where that has no limit.
+        """
         super().__init__(receive, send, most=max(LARGEST_UPLOADS, largest_added()) + _FRAMING)
+        self._spend = spend
+        self._spent = 0
         self._looked = -_LOOK_EVERY
 
     def _check(self, size: int) -> None:
@@ -166,6 +197,9 @@ class _Upload(_Body):
             check_room(size - self._count)
         if size > self._most:
             raise UserError("gate.uploads_too_large", most=size_text(self._most - _FRAMING))
+        if self._spend is not None:
+            self._spend(self._count - self._spent, ahead=size - self._count)
+            self._spent = self._count
 
     async def receive(self) -> Event:
         """Receive what comes next.
@@ -209,6 +243,12 @@ def _is_foreign(headers: Headers, *, host: str, hosts: set[str]) -> bool:
 
 def _is_local(host: str) -> bool:
     return host == "0.0.0.0" or is_loopback(host)  # noqa: S104 - compared, not bound
+
+
+def _status(refused: Exception) -> int:
+    if isinstance(refused, SpentError):
+        return 429
+    return 413 if isinstance(refused, UserError) else 507
 
 
 def _is_upload(scope: Scope) -> bool:

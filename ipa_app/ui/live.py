@@ -28,6 +28,7 @@ from ipa_app.ui.language.markup import attribute, status_note
 from ipa_app.ui.pictures import inline_picture
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio
+from ipa_app.ui.turns import turn
 
 if TYPE_CHECKING:
     from ipa_app.ui.parts import Parts
@@ -248,8 +249,9 @@ class Live:
     def _draw(self, drawn: Mapping[str, Any], *, seed: int) -> Iterator[Update]:
         panel = self._panel
         # As many steps as suit the model, whatever is entered for pictures that are waited for.
-        request = build_request(drawn["task"], {**drawn["sent"], "steps": 0})
-        job = self._studio.submit(request, live=True)
+        sent = {**drawn["sent"], "steps": 0}
+        with turn(sent, engine=self._studio.engine, live=True):
+            job = self._studio.submit(build_request(drawn["task"], sent), live=True)
         with self._studio.following(job, awaited=awaited(), newest=True) as events:
             yield {panel.job: job, panel.seed: seed}
             for event in events:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from typing import Any
 
 import gradio as gr
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -14,6 +15,9 @@ from starlette.routing import Route
 
 from ipa_app.engine.board import Report
 from ipa_app.engine.engine import Engine
+from ipa_app.errors import UserError
+from ipa_app.messages import Message
+from ipa_app.models.offered import Models
 
 _TELLING_S = 5.0
 """How long the last answers may be on their way."""
@@ -22,11 +26,16 @@ _FETCHING_S = 3.0
 _LOOK_EVERY_S = 0.1
 
 
-def operator_routes(engine: Engine) -> list[Route]:
-    """Return the routes `/healthz` and `/metrics` of an app that draws by an engine."""
+def operator_routes(engine: Engine, *, model: str) -> list[Route]:
+    """Return the routes `/healthz` and `/metrics` of an app that draws by an engine.
+
+    Args:
+        engine: draws.
+        model: the one that the app begins with.
+    """
 
     def healthz(_request: Request) -> Response:
-        trouble = engine.trouble or engine.device.trouble
+        trouble = engine.trouble or engine.device.trouble or _trouble_with(engine.manager, model)
         replicas = [f"{each.replica} ({each.place}): {_standing(each)}" for each in engine.device.reports()]
         said = [trouble or "This process can draw.", *replicas]
         return PlainTextResponse("\n".join(said), status_code=503 if trouble else 200)
@@ -37,10 +46,45 @@ def operator_routes(engine: Engine) -> list[Route]:
     return [Route("/healthz", healthz), Route("/metrics", metrics)]
 
 
+def _trouble_with(models: Models, first: str) -> Message | None:
+    """Return why the first model cannot be drawn with, where no other one can be either."""
+    if any(models.state(name).phase not in ("absent", "failed") for name in tuple(models.catalog)):
+        return None
+    try:
+        state = models.state(first)
+    except UserError as error:  # left out
+        return error.message
+    return state.message if state.phase == "failed" else None
+
+
 def _standing(report: Report) -> str:
     """Return what a replica has in memory, or is about to, and how many requests it has."""
     models = [f"{name} {each.phase}" for name, each in report.states.items() if each.phase != "absent"]
     return ", ".join([*models, f"requests: {report.drawing}"])
+
+
+def serve(page: gr.Blocks, engine: Engine, *, port: int | None, **launch: Any) -> None:
+    """Serve a page as Gradio does, which would take the next port where one is taken that somebody named.
+
+    Args:
+        page: to be served.
+        engine: draws for it; closed where it cannot be served.
+        port: None for the first that is free from Gradio's own on.
+        launch: what else Gradio's `launch` takes.
+
+    Raises:
+        UserError: the port cannot be had.
+    """
+    try:
+        page.launch(server_port=port, **launch)
+    except (OSError, OverflowError) as error:
+        engine.close()
+        if port is None or not (isinstance(error, OverflowError) or "empty port" in str(error)):
+            raise
+        raise UserError.plain(
+            f"The port {port}, which GRADIO_SERVER_PORT names, cannot be had: please see whether another program has "
+            "it, or name another."
+        ) from None
 
 
 def serve_until_told(page: gr.Blocks, engine: Engine, *, limit_s: float) -> None:

@@ -15,6 +15,7 @@ from ipa_app.pose.presets import preset_pictures, preset_title
 from ipa_app.ui.about import model_note, words_heading, words_html
 from ipa_app.ui.api import add_api
 from ipa_app.ui.blocks import StudioBlocks
+from ipa_app.ui.clearing import KEPT_S
 from ipa_app.ui.examples import Example
 from ipa_app.ui.form import reference_name
 from ipa_app.ui.language.markup import said
@@ -33,7 +34,7 @@ from ipa_app.ui.studio import Studio
 from ipa_app.ui.tabs import OPENING, tab_for
 from ipa_app.ui.wiring import connect
 
-_CACHE_SECONDS = (3600, 86400)
+_CACHE_SECONDS = (3600, KEPT_S)
 
 
 def build_page(

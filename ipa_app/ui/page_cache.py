@@ -1,18 +1,22 @@
 """The page as it is sent: made once for every address that it is asked for at, and not anew for every visitor.
 
 Gradio copies and writes out the description of all components for each visit. On this page that takes a tenth of a
-second, in which nobody else is answered, and the same comes of it every time.
+second, in which nobody else is answered, and the same comes of it every time. So does what programs are told, which is
+the same description.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import brotli
+from anyio import to_thread
 from gradio.data_classes import BlocksConfigDict
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -21,6 +25,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ipa_app.ui.preloads import preload_links
 
 _MOST = 16
+_PAGE = "/"
+_CONFIG = "/config"
+_INFO = "/gradio_api/info"
+_ANSWERED = {(_PAGE, "GET"), (_PAGE, "HEAD"), (_CONFIG, "GET"), (f"{_CONFIG}/", "GET"), (_INFO, "GET")}
 _LEVEL = 6
 _ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
     "br": lambda page: brotli.compress(page, mode=brotli.MODE_TEXT, quality=_LEVEL),
@@ -40,12 +48,18 @@ class _Kept:
 
 
 class PageCache:
-    """Answers for the page, where it is the same for everybody: without a login and without a link to a state of it."""
+    """Answers for the page, where it is the same for everybody: without a login.
+
+    What stands behind a question mark, such as the view, is the browser's own matter. Links to a state of the page,
+    which would be not, are not offered here.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         """Stand before an app."""
         self._app = app
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
+        # One at a time: anybody can make up addresses, and each has a page of its own.
+        self._making = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -53,21 +67,32 @@ class PageCache:
             await self._app(scope, receive, send)
             return
         # A page that is loaded anew while it is being written has another description.
-        key, config = _key(scope), scope["app"].get_blocks().config
+        config = scope["app"].get_blocks().config
+        scope["query_string"] = _query(scope, config)
+        key = _key(scope)
+        answer = self._found(key, config)
+        if answer is None:
+            async with self._making:
+                answer = self._found(key, config) or await self._made(scope, receive, key=key, config=config)
+        await answer(scope, receive, send)
+
+    def _found(self, key: _Key, config: BlocksConfigDict) -> Response | None:
         kept = self._kept.get(key)
         if kept is None or kept.config is not config:
-            answer = await self._asked(scope, receive, encoding=key[0], types=_shown(config))
-            kept = _Kept(config, answer)
-            if answer.status_code == 200:
-                self._kept[key] = kept
-        if key in self._kept:
-            self._kept.move_to_end(key)
+            return None
+        self._kept.move_to_end(key)
+        return kept.answer
+
+    async def _made(self, scope: Scope, receive: Receive, *, key: _Key, config: BlocksConfigDict) -> Response:
+        answer = await self._asked(scope, receive, encoding=key[0], types=_shown(config))
+        if answer.status_code == 200:
+            self._kept[key] = _Kept(config, answer)
         while len(self._kept) > _MOST:
             self._kept.popitem(last=False)
-        await kept.answer(scope, receive, send)
+        return answer
 
     async def _asked(self, scope: Scope, receive: Receive, *, encoding: str, types: Collection[str]) -> Response:
-        """Let the app answer, and return that, with what it will fetch, and compressed."""
+        """Let the app answer, and return that, with what a page will fetch, and compressed."""
         messages: list[Message] = []
 
         async def take(message: Message) -> None:
@@ -75,15 +100,22 @@ class PageCache:
 
         asked = MutableHeaders(scope=dict(scope))
         asked["accept-encoding"] = "identity"
-        await self._app({**scope, "headers": asked.raw}, receive, take)
+        await self._app({**scope, "method": "GET", "headers": asked.raw}, receive, take)
         headers = MutableHeaders(raw=list(messages[0]["headers"]))
         del headers["content-length"]
         headers["vary"] = "Accept-Encoding"
         if encoding != "identity":
             headers["content-encoding"] = encoding
-        page = b"".join(message.get("body", b"") for message in messages[1:]).decode()
-        page = page.replace("<head>", f"<head>{preload_links(page, types=types)}", 1)
-        return Response(_ENCODINGS[encoding](page.encode()), messages[0]["status"], dict(headers))
+        body = b"".join(message.get("body", b"") for message in messages[1:])
+        if scope["path"] == _PAGE:
+            body = await to_thread.run_sync(_with_links, body, types)
+        body = await to_thread.run_sync(_ENCODINGS[encoding], body)
+        return Response(body, messages[0]["status"], dict(headers))
+
+
+def _with_links(page: bytes, types: Collection[str]) -> bytes:
+    text = page.decode()
+    return text.replace("<head>", f"<head>{preload_links(text, types=types)}", 1).encode()
 
 
 def _shown(config: BlocksConfigDict) -> set[str]:
@@ -92,9 +124,20 @@ def _shown(config: BlocksConfigDict) -> set[str]:
 
 
 def _is_for_everybody(scope: Scope) -> bool:
-    if scope["type"] != "http" or scope["method"] != "GET" or scope["path"] != "/" or scope["query_string"]:
+    if scope["type"] != "http" or (scope["path"], scope["method"]) not in _ANSWERED:
         return False
     return scope["app"].auth is None and scope["app"].auth_dependency is None
+
+
+def _query(scope: Scope, config: BlocksConfigDict) -> bytes:
+    """Return what of a link's query there is another answer for."""
+    asked = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    counts: dict[str, str] = {}
+    if scope["path"] != _PAGE and asked.get("page") in config["page"]:
+        counts["page"] = asked["page"]
+    if scope["path"] == _INFO and asked.get("all_endpoints"):
+        counts["all_endpoints"] = "1"
+    return urlencode(counts).encode()
 
 
 def _key(scope: Scope) -> _Key:
@@ -102,4 +145,5 @@ def _key(scope: Scope) -> _Key:
     headers = Headers(scope=scope)
     accepted = headers.get("accept-encoding", "")
     encoding = next((each for each in _ENCODINGS if each in accepted), "identity")
-    return encoding, scope["scheme"], scope.get("root_path"), *(headers.get(name) for name in _ADDRESS)
+    asked = scope["path"], scope["query_string"], scope["scheme"]
+    return encoding, *asked, scope.get("root_path"), *(headers.get(name) for name in _ADDRESS)

@@ -20,6 +20,7 @@ from ipa_app.imaging.opening import read_image
 from ipa_app.messages import Message
 from ipa_app.ui.failures import explained, gradio_error
 from ipa_app.ui.language.markup import attribute, said_in_toast
+from ipa_app.ui.turns import turn
 from ipa_app.ui.uploads import file_path
 
 _SIGNATURE_BYTES = 64
@@ -90,7 +91,8 @@ def show_anywhere(upload: Any) -> Any:
             kind = format_of(file.read(_SIGNATURE_BYTES))
         if kind is None or kind in SHOWN_BY_BROWSERS:
             return gr.skip()
-        opened = read_image(path)
+        with turn(upload):
+            opened = read_image(path)
         for note in opened.notes:
             gr.Info(said_in_toast(note), duration=_TOLD_FOR_S)
         return keep_picture(opened.image)

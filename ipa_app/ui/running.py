@@ -25,6 +25,7 @@ from ipa_app.ui.results import LONGEST_HISTORY, ResultsPanel, columns_for, remem
 from ipa_app.ui.status import progress_line, status_line
 from ipa_app.ui.studio import Studio, UnsavedError, save_pictures, save_zip
 from ipa_app.ui.tabs.shared import TaskTab
+from ipa_app.ui.turns import turn
 
 _PATIENCE = 120.0
 """Seconds that a job goes on with nobody watching: long enough to load the page anew, on a busy machine too."""
@@ -176,8 +177,8 @@ class Runner:
 
     def _begin(self, wish: _Wish, *, task: str, sent: Mapping[str, object]) -> Iterator[Update]:
         yield self.started()
-        request = build_request(task, sent)
-        job_id = self._submit(request, wish)
+        with turn(sent, engine=self.studio.engine):
+            job_id = self._submit(build_request(task, sent), wish)
         yield from self._follow(wish, job_id=job_id)
 
     def _follow(self, wish: _Wish, *, job_id: str) -> Iterator[Update]:

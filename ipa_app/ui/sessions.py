@@ -10,17 +10,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
 import gradio as gr
+from fastapi import Request
 from gradio.routes import App
 from gradio.state_holder import SessionState, StateHolder
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 MOST_SESSIONS = 1000
+LONGEST_NAME = 64
 
+_NAMES = ("session_hash", "event_id", "upload_id")
+"""What clients make up names for, by which things are then kept; Gradio's own have at most 36 characters."""
 _HEARTBEAT = re.compile(r".*/gradio_api/heartbeat/([^/]+)")
 
 
@@ -103,6 +108,22 @@ class Sessions(StateHolder):
         if name in self._open:
             return 3
         return 0 if not session.state_data else 1 if session.is_closed else 2
+
+
+async def check_names(request: Request) -> None:
+    """Refuse a request that gives something too long a name: a name is kept as long as what it names.
+
+    Raises:
+        HTTPException: it does.
+    """
+    given: dict[str, Any] = {**request.query_params, **request.path_params}
+    if request.method == "POST" and "form" not in request.headers.get("content-type", ""):
+        with suppress(ValueError, RecursionError):  # no JSON, which is answered by those who need it
+            body = await request.json()
+            given |= body if isinstance(body, dict) else {}
+    for name in _NAMES:
+        if len(text := str(given.get(name) or "")) > LONGEST_NAME:
+            raise HTTPException(422, f"{name} has {len(text)} characters; it may have at most {LONGEST_NAME}.")
 
 
 class OpenPages:

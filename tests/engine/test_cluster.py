@@ -296,7 +296,7 @@ def test_what_ends_replica_after_replica_is_given_up(cluster: Engine) -> None:
 
 def test_an_operator_sees_every_replica(cluster: Engine) -> None:
     ready(cluster, replicas=1)
-    healthz, metrics = (route.endpoint(None) for route in operator_routes(cluster))
+    healthz, metrics = (route.endpoint(None) for route in operator_routes(cluster, model="toybox"))
     assert healthz.status_code == 200
     first, *lines = healthz.body.decode().splitlines()
     assert first == "This process can draw."

@@ -78,3 +78,14 @@ def test_the_manifest_has_a_gpu_for_every_replica() -> None:
     (application,) = yaml.safe_load((DEPLOY / "serve.yaml").read_text(encoding="utf-8"))["applications"]
     (deployment,) = application["deployments"]
     assert group["replicas"] == deployment["num_replicas"]
+
+
+def test_the_front_of_the_manifest_has_what_kuberay_gives_its_own_nodes() -> None:
+    pod = manifest()[1]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    (shared,) = (volume for volume in pod["volumes"] if volume["name"] == mounted["/dev/shm"])  # noqa: S108
+    assert shared["emptyDir"]["medium"] == "Memory"
+    # Where no replica answers, the front is as well as before: it is not to be begun anew for that.
+    assert container["readinessProbe"]["httpGet"]["path"] == "/healthz"
+    assert container["livenessProbe"]["httpGet"]["path"] == container["startupProbe"]["httpGet"]["path"] == "/metrics"

@@ -55,23 +55,25 @@ def served_engine(
     adapters: AdapterSet | None = None,
     languages: Mapping[str, Language] | None = None,
     keeper: Keeper | None = None,
+    device: str = "cpu",
     **launch: Any,
 ) -> Iterator[tuple[str, WatchedEngine]]:
     """Serve the app with `bundle` as its model "toybox", others and adapters beside it; yield its address and engine.
 
-    What is made is kept by `keeper`, by default nowhere. It can be shown in `languages`, by default in all that there
-    are. What is uploaded and made lies in `temporary`, or where all tests leave it. What else is given goes to Gradio's
-    `launch`.
+    Models are loaded to `device`. What is made is kept by `keeper`, by default nowhere. It can be shown in `languages`,
+    by default in all that there are. What is uploaded and made lies in `temporary`, or where all tests leave it. What
+    else is given goes to Gradio's `launch`.
     """
     with pytest.MonkeyPatch.context() as patch:
         if temporary:
             patch.setenv("GRADIO_TEMP_DIR", str(temporary))
         entries = [entry_from_folder(bundle, name="toybox"), *others]
-        manager = ModelManager({entry.name: entry for entry in entries}, device="cpu", adapters=adapters)
+        manager = ModelManager({entry.name: entry for entry in entries}, device=device, adapters=adapters)
         engine = WatchedEngine(manager)
         studio = Studio(engine=engine, manager=manager, keeper=keeper)
         page = build_page(studio, examples=examples, languages=languages)
-        ours = {"theme": build_theme(), "css_paths": [CSS_FILE], "app_kwargs": {"routes": operator_routes(engine)}}
+        routes = operator_routes(engine, model="toybox")
+        ours = {"theme": build_theme(), "css_paths": [CSS_FILE], "app_kwargs": {"routes": routes}}
         try:
             with served_page(page, **ours, **launch) as url:
                 manager.start("toybox")

@@ -13,7 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from ipa_app.pose.skeleton import MOST_PEOPLE
 from ipa_app.ui import gate, uploads
+from ipa_app.ui.allowance import Allowance
 from ipa_app.ui.gate import Gate
 from tests.engine.conftest import TIMEOUT_S
 from tests.engine.test_keeping import until
@@ -99,8 +101,24 @@ def test_a_body_without_an_end_is_refused(app_url: str, path: str) -> None:
         }
 
 
+@pytest.mark.parametrize("path", ["queue/join", "call/mix", "call/v2/mix", "run/models"])
+def test_a_body_of_very_many_values_is_refused_before_they_are_made(app_url: str, path: str) -> None:
+    for values in ("[]," * gate.MOST_VALUES, "0," * gate.MOST_VALUES, '{"a":0},' * (gate.MOST_VALUES // 2)):
+        answer = httpx.post(f"{app_url}gradio_api/{path}", content=f'{{"data": [{values} 0]}}', timeout=TIMEOUT_S)
+        assert answer.status_code == 413
+        assert answer.json() == {"error": "What was sent is too large: it may hold at most 50,000 values."}
+
+
+def test_the_largest_skeleton_is_taken(app_url: str) -> None:
+    points = [1234.5678901234567] * 3
+    person = {"pose_keypoints_2d": points * 18, "face_keypoints_2d": points * 70, "hand_left_keypoints_2d": points * 42}
+    skeleton = json.dumps({"people": [person] * MOST_PEOPLE, "canvas_width": 2048, "canvas_height": 2048})
+    answer = httpx.post(f"{app_url}gradio_api/run/models", json={"data": [skeleton]}, timeout=TIMEOUT_S)
+    assert "One value too many" in answer.text
+
+
 def test_a_call_of_the_usual_size_is_taken(app_url: str) -> None:
-    answer = httpx.post(f"{app_url}gradio_api/call/v2/mix", content=pieces(100), timeout=TIMEOUT_S)
+    answer = httpx.post(f"{app_url}gradio_api/call/v2/mix", content=pieces(19), timeout=TIMEOUT_S)
     assert answer.status_code == 422
 
 
@@ -115,6 +133,32 @@ def test_uploads_that_are_too_large_together_are_refused_and_leave_nothing(app_u
     files = [("files", (f"{number}.png", b"x" * 90_000)) for number in range(3)]
     assert httpx.post(f"{app_url}gradio_api/upload", files=files, timeout=TIMEOUT_S).status_code == 413
     assert uploaded_files() == before
+
+
+def test_an_address_uploads_so_much_an_hour(monkeypatch: pytest.MonkeyPatch, tiny_bundle_dir: Path) -> None:
+    monkeypatch.setenv("IPA_UPLOAD_MEGABYTES", "1")
+    with served(tiny_bundle_dir, server_name="0.0.0.0") as address:
+        url = f"http://127.0.0.1:{httpx.URL(address).port}/"
+        before = uploaded_files()
+        assert [upload(url, count).status_code for count in (9, 9)] == [200, 200]
+        kept = uploaded_files()
+        answer = upload(url, 9)  # in pieces
+        assert answer.status_code == 429
+        assert answer.text == (
+            "From your network address 1 MB have been uploaded within an hour, which is the most: "
+            "please try again later."
+        )
+        files = [("files", ("a.png", b"x" * 900_000))]
+        assert httpx.post(f"{url}gradio_api/upload", files=files, timeout=TIMEOUT_S).status_code == 429
+        assert uploaded_files() == kept >= before
+
+
+def test_who_has_the_app_for_themselves_uploads_as_much_as_they_like(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle_dir: Path
+) -> None:
+    monkeypatch.setenv("IPA_UPLOAD_MEGABYTES", "1")
+    with served(tiny_bundle_dir) as url:
+        assert [upload(url, 18).status_code for _ in range(3)] == [200, 200, 200]
 
 
 def test_an_upload_ends_where_the_room_does(monkeypatch: pytest.MonkeyPatch, app_url: str) -> None:
@@ -211,5 +255,5 @@ def test_what_is_answered_in_parts_is_passed_on_in_parts() -> None:
     page = type("Page", (), {"root_path": "", "server_name": "127.0.0.1", "share": False})
     served_by = type("App", (), {"get_blocks": staticmethod(lambda: page)})
     scope = {"type": "http", "method": "POST", "path": "/x", "headers": [(b"host", b"localhost")], "app": served_by}
-    asyncio.run(Gate(app, environment={})(scope, receive, send))
+    asyncio.run(Gate(app, environment={}, allowance=Allowance(LIMIT))(scope, receive, send))
     assert len(sent) == 3

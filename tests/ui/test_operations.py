@@ -18,6 +18,8 @@ from gradio_client import Client
 from gradio_client.client import Job as ClientJob
 
 from ipa_app.engine.engine import Engine
+from ipa_app.errors import UserError
+from ipa_app.models.catalog import entry_from_folder
 from ipa_app.ui.operations import operator_routes
 from tests.engine.conftest import TIMEOUT_S
 from tests.ui.serving import WatchedEngine, served_engine
@@ -38,12 +40,32 @@ def test_a_process_that_can_draw_is_healthy_until_it_closes(app: tuple[str, Watc
     answer = httpx.get(f"{url}healthz")
     assert (answer.status_code, answer.text) == (200, "This process can draw.")
     other = Engine(engine.manager)
-    (route, _) = operator_routes(other)
+    (route, _) = operator_routes(other, model="toybox")
     other.close()
     assert route.path == "/healthz"
     closing = route.endpoint(None)
     assert closing.status_code == 503
     assert closing.body.decode() == "The studio is closing down; please try again in a minute."
+
+
+def test_a_process_whose_models_cannot_be_loaded_is_not_healthy(tiny_bundle_dir: Path) -> None:
+    with served_engine(tiny_bundle_dir, device="cuda:99") as (url, engine):
+        with pytest.raises(UserError) as failed:
+            engine.manager.get("toybox", TIMEOUT_S)
+        answer = httpx.get(f"{url}healthz")
+        assert (answer.status_code, answer.text) == (503, str(failed.value))
+
+
+def test_one_that_draws_with_another_model_is_healthy(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    other = entry_from_folder(tiny_bundle_dir, name="other")
+    with served_engine(broken, others=[other]) as (url, engine):
+        with pytest.raises(UserError):
+            engine.manager.get("toybox", TIMEOUT_S)
+        assert httpx.get(f"{url}healthz").status_code == 503
+        engine.manager.get("other", TIMEOUT_S)
+        assert httpx.get(f"{url}healthz").status_code == 200
 
 
 def test_numbers_are_counted(app: tuple[str, WatchedEngine]) -> None:
@@ -109,6 +131,32 @@ def running_app(
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_ends_the_start_with_a_sentence(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        environment = {
+            **os.environ,
+            "GRADIO_SERVER_PORT": str(port),
+            "GRADIO_TEMP_DIR": str(tmp_path),
+            "IPA_MODELS": str(tiny_bundle_dir),
+            "IPA_HUB_MODELS": "",
+            "IPA_DEVICE": "cpu",
+            "IPA_LIBRARY": "",
+        }
+        ended = subprocess.run(
+            [sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        f"The port {port}, which GRADIO_SERVER_PORT names, cannot be had: please see whether another program has it, "
+        "or name another."
+    )
+    assert "Running on" not in ended.stdout
 
 
 def begun(job: ClientJob) -> ClientJob:

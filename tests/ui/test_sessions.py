@@ -139,6 +139,33 @@ def test_calls_and_pages_of_a_served_app_have_such_sessions() -> None:
         assert [list(session.components) for session in sessions] == [[]]
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "run/models"),
+        ("POST", "call/models"),
+        ("POST", "call/v2/models"),
+        ("POST", "queue/join"),
+        ("GET", "queue/data?session_hash={}"),
+        ("GET", "heartbeat/{}"),
+        ("GET", "upload_progress?upload_id={}"),
+        ("POST", "upload?upload_id={}"),
+    ],
+)
+def test_names_without_an_end_are_refused_and_not_kept(app_url: str, method: str, path: str) -> None:
+    name, url = "a" * 65, f"{app_url}gradio_api/{path}"
+    call = {"data": [], "fn_index": 0, "session_hash": name} if method == "POST" and "upload" not in path else None
+    answer = httpx.request(method, url.format(name), json=call, timeout=TIMEOUT_S)
+    assert answer.status_code == 422
+    asked_for = "upload_id" if "upload" in path else "session_hash"
+    assert answer.json()["error"] == f"{asked_for} has 65 characters; it may have at most 64."
+
+
+def test_names_of_the_usual_length_are_taken(app_url: str) -> None:
+    call = {"data": [], "session_hash": "a" * 64}
+    assert httpx.post(f"{app_url}gradio_api/run/models", json=call, timeout=TIMEOUT_S).status_code == 200
+
+
 def test_pages_of_the_app_say_that_they_are_open(app_url: str) -> None:
     """Gradio's page keeps a connection for its session where it is told to, and only then counts as open."""
     assert httpx.get(f"{app_url}config", timeout=TIMEOUT_S).json()["connect_heartbeat"]

@@ -34,6 +34,7 @@ from ipa_app.ui.skeleton_editor.component import skeleton_editor
 from ipa_app.ui.status import notes_html
 from ipa_app.ui.tabs.pose_finder import PoseFinder, connect_pose_finder, fit_for
 from ipa_app.ui.tabs.shared import Tab, TaskTab, Update, finish_tab, help_text, subheading
+from ipa_app.ui.turns import turn
 from ipa_app.ui.uploads import file_path
 
 
@@ -307,7 +308,7 @@ def read_canvas(payload: Any) -> tuple[int, int]:
     Raises:
         gr.Error: it is no picture, and why.
     """
-    with explained():
+    with explained(), turn(payload):
         return open_image(file_path(payload, field="pose")).size
 
 

@@ -1,0 +1,106 @@
+"""Clears away what visitors sent and got, a day later, whichever process it was that kept it.
+
+Gradio clears away what its own process has made, and nothing any more of one that has ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+logger = logging.getLogger(__name__)
+
+KEPT_S = 86400
+_EVERY_S = 3600
+
+# Gradio keeps every file in a folder of the SHA-256 of what it holds; uploads on their way lie beside these.
+_FOLDER = re.compile(r"[0-9a-f]{64}")
+_UPLOADING = re.compile(r"tmp[a-z0-9_]{8}")
+
+
+def begin_clearing(page: gr.Blocks) -> None:
+    """Clear away what is old now, and once an hour from now on, in a thread of its own."""
+
+    def run() -> None:
+        while True:
+            try:
+                clear_away(Path(get_upload_folder()), kept=_kept(page))
+            except OSError as error:
+                logger.warning("The folder of uploads cannot be cleared: %s", error)
+            time.sleep(_EVERY_S)
+
+    threading.Thread(target=run, name="clearing", daemon=True).start()
+
+
+def clear_away(folder: Path, *, kept: Collection[str] = (), older_than_s: float = KEPT_S) -> None:
+    """Remove old files from Gradio's folders in a folder, and those of them that are empty; all else stays.
+
+    Args:
+        folder: where Gradio keeps what it serves. Others may be using it at the same time.
+        kept: files that this process needs as long as it runs; they count as new, for other processes as well.
+        older_than_s: seconds since a file was last written or kept again.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    for path in kept:
+        with suppress(OSError):
+            os.utime(path)
+    since = time.time() - older_than_s
+    if not folder.is_dir():
+        return
+    for entry in _entries(folder):
+        is_old = _is_older(entry, since)
+        if entry.is_dir(follow_symlinks=False) and _FOLDER.fullmatch(entry.name):
+            with suppress(OSError):  # another process was faster, or it is another user's
+                _clear(Path(entry.path), since=since, is_old=is_old)
+        elif is_old and _UPLOADING.fullmatch(entry.name) and not _is_for_all_programs(folder):
+            _remove(entry)
+
+
+def _clear(folder: Path, *, since: float, is_old: bool) -> None:
+    for entry in _entries(folder):
+        if _is_older(entry, since):
+            _remove(entry)
+    # One in which something has just been made or removed is left, as more may be about to come.
+    if is_old:
+        folder.rmdir()
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as found:
+        yield from found
+
+
+def _is_older(entry: os.DirEntry[str], since: float) -> bool:
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except OSError:
+        return False
+    # A copy is as old as what it was made of by the one, and not by the other.
+    return max(found.st_ctime, found.st_mtime) < since
+
+
+def _remove(entry: os.DirEntry[str]) -> None:
+    if entry.is_file(follow_symlinks=False):
+        with suppress(OSError):
+            Path(entry.path).unlink()
+
+
+def _is_for_all_programs(folder: Path) -> bool:
+    return folder.resolve() == Path(tempfile.gettempdir()).resolve()
+
+
+def _kept(page: gr.Blocks) -> set[str]:
+    """Return the files that the page itself has, beside those of its visitors."""
+    return {path for block in page.blocks.values() for path in getattr(block, "keep_in_cache", ())}
