@@ -167,3 +167,9 @@ def test_with_another_model_other_words_are_unknown(whole_page: gr.Blocks) -> No
     known, unknown = listener.fn("other", *prompts), listener.fn("toybox", *prompts)
     assert "purple" in unknown[0]
     assert not any([*known, *unknown[1:]])
+
+
+def test_no_script_loses_what_it_is_given(whole_page: gr.Blocks) -> None:
+    """Gradio drops the properties of a part of HTML that an event names before the part's tab is opened."""
+    named = {part._id: part for listener in whole_page.fns.values() for part in listener.outputs}
+    assert [part.elem_id for part in named.values() if isinstance(part, gr.HTML) and part.props] == []
