@@ -23,6 +23,7 @@ from ipa_app.engine.metadata import (
 from ipa_app.engine.recipes import read_code
 from ipa_app.engine.references import Reference, words_of_region
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError
 from ipa_app.imaging.opening import open_image
 from ipa_app.imaging.other_programs import read_other
@@ -156,7 +157,8 @@ class Restorer:
     def _controls(self, request: GenerateRequest, *, missing: Sequence[str] = ()) -> Update:
         """Return the updates that set a request; the boxes of pictures that are missing are empty."""
         parts, tab = self._parts, self._parts.tab_of(request.task)
-        request = _without_the_ways_own(request, entry=self._studio.entry(request.model))
+        entry = self._studio.entry(request.model)
+        request = _without_usual_size(_without_the_ways_own(request, entry=entry), entry=entry)
         names = zip(request.references, REFERENCE_NAMES, REGION_NAMES, strict=False)
         references = [_filling(each, picture not in missing, mask not in missing) for each, picture, mask in names]
         updates: Update = {
@@ -172,7 +174,7 @@ class Restorer:
             if name in values:
                 value = values[name]
                 updates[component] = keep_picture(value) if isinstance(value, Image.Image) else value
-        updates[tab.style] = offer_styles(self._studio.entry(request.model), chosen=request.style)
+        updates[tab.style] = offer_styles(entry, chosen=request.style)
         if tab.from_request:
             updates |= tab.from_request(request)
         return updates | _opened({**parts.panel.folds, **tab.folds}, values=values)
@@ -205,6 +207,13 @@ def _without_the_ways_own(request: GenerateRequest, *, entry: ModelEntry) -> Gen
         return request
     steps = 0 if request.steps == entry.fast_way().steps else request.steps
     return replace(request, steps=steps, guidance_scale=0)
+
+
+def _without_usual_size(request: GenerateRequest, *, entry: ModelEntry) -> GenerateRequest:
+    """Return a request that asks for no size where it would have the same: on another tab another one is usual."""
+    usual = TASKS[request.task].result_size(replace(request, width=0, height=0), entry)
+    sides = zip(("width", "height"), usual, strict=True)
+    return replace(request, **{side: 0 for side, pixels in sides if getattr(request, side) == pixels})
 
 
 def _filling(reference: Reference, has_picture: bool, has_mask: bool) -> Filling:

@@ -48,7 +48,7 @@ def skeleton_editor(sheet: PoseSheet | None) -> gr.HTML:
 
 
 def _script() -> str:
-    """Return the script, its data before it: properties are gone once an event names what lies in a tab not yet open."""
+    """Return the script, its data before it: properties are gone when an event names what lies in a closed tab."""
     scripts = ((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     return "".join((f'"use strict";\nconst setup = {json.dumps(_setup())};\n', *scripts))
 
