@@ -127,7 +127,9 @@ def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
 
     def keep(drawn: Mapping[str, Any] | None, history: Sequence[str], presented: bool) -> Iterator[Update]:
         if drawn:
-            yield from runner.run(drawn["task"])(history=history, presented=presented, **drawn["sent"])
+            # Its seed is the live picture's, and not set for what is drawn next.
+            run = runner.run(drawn["task"], tells_seed=False)
+            yield from run(history=history, presented=presented, **drawn["sent"])
 
     kept = [panel.drawn, parts.results.history, parts.presentation.is_on]
     panel.keep.click(keep, kept, runner.outputs, preprocess=False, **CHECKED)

@@ -93,7 +93,7 @@ class Restorer:
         parts = self._parts
         with explained():
             try:
-                updates = self._from_file(file_path(payload, field=Message("upload.image")), own, model=model)
+                updates = self._set(self._read(file_path(payload, field=Message("upload.image")), own, model=model))
             except UserError as error:
                 updates = {parts.restore.note: status_note(error.message)}
         return {**updates, parts.restore.file: None}
@@ -101,7 +101,11 @@ class Restorer:
     def from_result(self, path: str, own: Sequence[str] = ()) -> Update:
         """Set everything as it was for a picture of this visit; `own` is as for `from_upload`."""
         with explained():
-            return self._from_file(check_there(path), own, model="")
+            adopted = self._read(check_there(path), own, model="")
+            updates = self._set(adopted)
+        # Where dropped files have their note, an accordion is closed.
+        _say(adopted.told)
+        return updates
 
     def from_link(self, code: str, own: Sequence[str] = ()) -> Update:
         """Set everything as a link has it, but for pictures that are not here; `own` is as for `from_upload`."""
@@ -110,8 +114,7 @@ class Restorer:
             adopted = self._as_it_was(recipe.request, recipe.settings, own, told=Message("restored.link"))
         missing = [_picture_name(name) for name in recipe.missing]
         told = [*adopted.told, *([Message("restored.add_pictures", pictures=missing)] if missing else [])]
-        for sentence in told:
-            gr.Info(said_in_toast(sentence))
+        _say(told)
         return {**self._controls(adopted.request, missing=recipe.missing), self._parts.restore.note: status_note(*told)}
 
     @cached_property
@@ -119,15 +122,18 @@ class Restorer:
         files = {file for each in self._examples for file in (each.file, each.image) if file}
         return {picture_hash(image): image for image in map(open_image, files)}
 
-    def _from_file(self, path: str, own: Sequence[str], *, model: str) -> Update:
+    def _read(self, path: str, own: Sequence[str], *, model: str) -> Adopted:
         try:
-            adopted = self._made_here(path, own)
+            return self._made_here(path, own)
         except NotMadeHereError:
             other = read_other(path)
             if other is None:
                 raise
             adopted = adopt(other, models=self._studio.catalog.values(), chosen=self._studio.entry(model))
             self._studio.plan(adopted.request)
+            return adopted
+
+    def _set(self, adopted: Adopted) -> Update:
         return {**self._controls(adopted.request), self._parts.restore.note: status_note(*adopted.told)}
 
     def _made_here(self, path: str, own: Sequence[str]) -> Adopted:
@@ -187,6 +193,11 @@ class Restorer:
             slot.region.unknown: unknown_words_note(each.region_prompt, entry=entry, called=words_of_region(number))
             for number, (slot, each) in enumerate(slots, start=1)
         }
+
+
+def _say(sentences: Sequence[Message]) -> None:
+    for sentence in sentences:
+        gr.Info(said_in_toast(sentence))
 
 
 def _with_style(

@@ -65,12 +65,14 @@ class ResultsPanel:
 
     The states hold what is this visitor's: `job` the id of the running job, `shown` the files in the gallery, `picked`
     the one that the buttons below act on, `history` the latest files, newest first. `running` hands what is needed to
-    follow the job to the browser, which keeps it for the page that is loaded anew.
+    follow the job to the browser, which keeps it for the page that is loaded anew. `new_seed` stands beside pictures of
+    a set seed, whose own box is in a closed accordion.
     """
 
     newest: gr.HTML
     preview: gr.HTML
     status: gr.HTML
+    new_seed: gr.Button
     nothing: gr.HTML
     compared: gr.ImageSlider
     gallery: gr.Gallery
@@ -105,6 +107,7 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
     """Lay out the results, but for the newest picture in the bar."""
     preview = gr.HTML("", visible=False, elem_id="preview", padding=False)
     status = gr.HTML(status_line(Message("page.idle")), elem_id="status", padding=False)
+    new_seed = gr.Button(Message("page.random_seed"), size="sm", visible=False, elem_id="new-seed")
     nothing = gr.HTML(
         f'<div class="ipa-nothing">{said(Message("page.nothing_yet"), tag="p")}</div>',
         padding=False,
@@ -155,6 +158,7 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
         newest=newest,
         preview=preview,
         status=status,
+        new_seed=new_seed,
         nothing=nothing,
         compared=compared,
         gallery=gallery,
@@ -220,7 +224,7 @@ def show_earlier(panel: ResultsPanel, paths: Sequence[str], *, download: str) ->
     pictures = [(path, Message("result.seed", seed=seed)) for path, seed in zip(paths, seeds, strict=True)]
     columns, said = columns_for(len(paths)), Message("result.from_history", count=len(paths))
     shown = show_pictures(panel, pictures, columns=columns, download=download, compared=len(paths) == 2)
-    return {**shown, panel.status: status_line(said, kind="done")}
+    return {**shown, panel.status: status_line(said, kind="done"), panel.new_seed: gr.update(visible=False)}
 
 
 def _thumbnail(path: str) -> str:
