@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from ipa_app.messages import Message
 from ipa_app.ui.language.markup import known, said
 from ipa_app.ui.pictures import inline_picture
 from ipa_app.ui.sharing import sharing_box
-from ipa_app.ui.status import status_line
+from ipa_app.ui.status import UNTIL_CHANGED, status_line
 
 LONGEST_HISTORY = 30
 # On a phone the results lie far below the buttons, and the lowest 64 pixels under the bar that holds these.
@@ -35,6 +36,12 @@ SHOW_RESULTS = """() => {
     for (const act of ["wheel", "touchmove", "keydown", "pointerdown"])
         addEventListener(act, () => over.abort(), { signal, passive: true });
 }"""
+# Strokes are told to nobody; see live.js.
+_END_WHAT_IS_OVER = f"""
+const end = () => {{ if (props.value?.includes("{UNTIL_CHANGED}")) props.value = IDLE; }};
+for (const change of ["ipa-changed", "ipa-repainted"]) window.addEventListener(change, end);
+window.addEventListener("pointerup", ({{ target }}) => {{ if (target.closest?.(".pixi-target")) end(); }});
+"""
 # Each tab has a job of its own. That of a tab that was closed is found by the next one that is opened, if nobody
 # follows it by then.
 _KEEP_RUNNING = """
@@ -106,7 +113,9 @@ def newest_picture() -> gr.HTML:
 def results_panel(newest: gr.HTML) -> ResultsPanel:
     """Lay out the results, but for the newest picture in the bar."""
     preview = gr.HTML("", visible=False, elem_id="preview", padding=False)
-    status = gr.HTML(status_line(Message("page.idle")), elem_id="status", padding=False)
+    idle = status_line(Message("page.idle"))
+    script = f"const IDLE = {json.dumps(idle)};\n{_END_WHAT_IS_OVER}"
+    status = gr.HTML(idle, js_on_load=script, elem_id="status", padding=False)
     new_seed = gr.Button(Message("page.random_seed"), size="sm", visible=False, elem_id="new-seed")
     nothing = gr.HTML(
         f'<div class="ipa-nothing">{said(Message("page.nothing_yet"), tag="p")}</div>',

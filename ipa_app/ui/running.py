@@ -12,7 +12,7 @@ import gradio as gr
 
 from ipa_app.engine.requests import RANDOM_SEED, GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.errors import Cancelled
+from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 from ipa_app.ui.adapters import adapters_named
 from ipa_app.ui.calls import awaited
@@ -144,8 +144,10 @@ class Runner:
             yield self.finished(status_line(Message("page.stopped"), kind="done"))
         except Exception as error:
             text = explain(error)
-            update = self.finished(status_line(text, kind="failed"))
-            if isinstance(error, UnsavedError):
+            is_unsaved = isinstance(error, UnsavedError)
+            of_input = isinstance(error, UserError) and not is_unsaved
+            update = self.finished(status_line(text, kind="failed", until_changed=of_input))
+            if is_unsaved:
                 # What the browser keeps of the job stays: the page that is loaded anew saves its pictures.
                 del update[self.results.running]
             yield update

@@ -10,21 +10,25 @@ from ipa_app.models.state import ModelState
 from ipa_app.ui.about import memory_text
 from ipa_app.ui.language.markup import attribute, said
 
+UNTIL_CHANGED = "data-until-changed"
+"""The attribute of a status that the page's script ends when something is changed."""
 _PHASES = {"queued": "progress.waiting", "denoising": "progress.drawing"}
 
 
-def status_line(*messages: str, kind: str = "idle", fraction: float | None = None) -> str:
+def status_line(*messages: str, kind: str = "idle", fraction: float | None = None, until_changed: bool = False) -> str:
     """Return the status line.
 
     Args:
         messages: sentences; one that is no `Message` is said as it is.
         kind: "idle", "busy", "done" or "failed".
         fraction: how much is done, 0..1; None where that is not known.
+        until_changed: whether it is over as soon as anything that is entered changes.
     """
     bar = ""
     if kind == "busy":
         bar = _bar(fraction)
-    return f'<div class="ipa-status ipa-{kind}" role="status">{said(*messages)}{bar}</div>'
+    over = f" {UNTIL_CHANGED}" if until_changed else ""
+    return f'<div class="ipa-status ipa-{kind}" role="status"{over}>{said(*messages)}{bar}</div>'
 
 
 def _bar(fraction: float | None) -> str:

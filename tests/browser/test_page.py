@@ -74,6 +74,24 @@ def test_inpainting_without_a_mask_asks_for_one(open_page: Any, reference_file: 
     assert page.is_enabled("#inpaint-generate")
 
 
+def test_what_failed_is_over_when_it_is_put_right(open_page: Any, reference_file: Path) -> None:
+    failed = "#status .ipa-failed"
+    page = open_page()
+    page.get_by_role("tab", name="Inpaint").click()
+    press_generate(page, "inpaint")
+    page.wait_for_selector(failed)
+    page.set_input_files("#inpaint-image input[type=file]", str(reference_file))
+    settle(page, EDITOR)
+    assert "Ready" in page.inner_text("#status")
+    press_generate(page, "inpaint")
+    page.wait_for_selector(failed)
+    page.click("#more-settings > button")
+    rest(page)
+    assert "mask" in page.inner_text(failed), "nothing was changed"
+    page.locator(EDITOR).click()
+    page.wait_for_selector(failed, state="detached")
+
+
 def test_a_chosen_pose_is_followed(open_page: Any, shoot: Any) -> None:
     page = open_page()
     page.get_by_role("tab", name="Pose").click()
