@@ -16,7 +16,7 @@ from ipa_app.messages import Message
 from ipa_app.ui.language.markup import known, said
 from ipa_app.ui.pictures import inline_picture
 from ipa_app.ui.sharing import sharing_box
-from ipa_app.ui.status import UNTIL_CHANGED, status_line
+from ipa_app.ui.status import UNTIL_CHANGED, made_html, status_line
 
 LONGEST_HISTORY = 30
 # On a phone the results lie far below the buttons, and the lowest 64 pixels under the bar that holds these.
@@ -95,6 +95,7 @@ class ResultsPanel:
     link: gr.Textbox
     recipe: gr.DownloadButton
     details: gr.Accordion
+    made: gr.HTML
     settings: gr.JSON
     earlier: gr.Accordion
     earlier_gallery: gr.Gallery
@@ -158,7 +159,9 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
         Message("page.result_settings"), open=False, visible=False, elem_id="result-settings-panel"
     ) as details:
         gr.HTML(said(Message("page.result_settings_help"), tag="p", css_class="ipa-help"), padding=False)
-        settings = gr.JSON(show_label=False, elem_id="result-settings")
+        made = gr.HTML("", padding=False, elem_id="made")
+        with gr.Accordion(Message("page.result_settings_all"), open=False, elem_id="result-settings-all"):
+            settings = gr.JSON(show_label=False, elem_id="result-settings")
     with gr.Accordion(Message("page.history_heading"), open=False, visible=False, elem_id="history-panel") as earlier:
         earlier_gallery = _gallery(
             elem_id="history", label=Message("page.history_heading"), columns=6, allow_preview=False
@@ -183,6 +186,7 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
         link=link,
         recipe=recipe,
         details=details,
+        made=made,
         settings=settings,
         earlier=earlier,
         earlier_gallery=earlier_gallery,
@@ -263,6 +267,7 @@ def show_picked(
     return {
         panel.picked: paths[index],
         panel.picked_note: said(note, tag="p", css_class="ipa-help") + known(captions),
+        panel.made: made_html(settings),
         panel.settings: settings,
         # They are of the one that was picked before.
         panel.enlarged: gr.update(value=None, visible=False),
