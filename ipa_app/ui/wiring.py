@@ -18,6 +18,7 @@ from ipa_app.ui.amounts import connect_amounts
 from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.examples import Example
 from ipa_app.ui.extras import connect_drawing, connect_extras
+from ipa_app.ui.kept import connect_kept
 from ipa_app.ui.library import connect_library
 from ipa_app.ui.live import connect_live, tell_changes
 from ipa_app.ui.model_choice import connect_model_choice
@@ -49,6 +50,7 @@ def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence
     connect_regions(parts, studio=studio)
     connect_library(parts, studio=studio)
     tell_changes(parts)
+    connect_kept(parts, page=page)
     connect_live(parts, page=page, runner=runner)
     connect_presentation(parts, page=page)
     connect_sharing(parts, restorer=restorer)
