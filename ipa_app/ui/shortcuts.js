@@ -44,3 +44,13 @@ document.addEventListener("keydown", ({ key }) => {
   if (key !== "Tab" && !key.startsWith("Arrow")) return;
   for (const radio of document.querySelectorAll("fieldset[id] input[type=radio]")) radio.name = radio.closest("fieldset").id;
 }, true);
+
+// Gradio's tabs are stops of the Tab key each; arrow keys lead from one to the next as well, which opens.
+document.addEventListener("keydown", ({ key, target }) => {
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[key];
+  if (!step || !target.matches("[role=tab]")) return;
+  const tabs = [...target.closest("[role=tablist]").querySelectorAll("[role=tab]")].filter(isShown);
+  const next = tabs[(tabs.indexOf(target) + step + tabs.length) % tabs.length];
+  next.click();
+  next.focus();
+});
