@@ -55,5 +55,5 @@ def _entered(parts: Parts) -> dict[str, Any]:
     """Name what is kept: words, numbers, choices, and pictures but for those of boxes that have to be asked for."""
     asked_for = [part._id for slot in parts.panel.references.slots[1:] for part in slot.parts]
     inputs = [part for tab in parts.tabs for part in parts.inputs_of(tab).values()]
-    kept = {part.elem_id: part for part in inputs if isinstance(part, _KEPT) and part._id not in asked_for}
+    kept = {str(part.elem_id): part for part in inputs if isinstance(part, _KEPT) and part._id not in asked_for}
     return {**kept, "suited-scale": parts.panel.suited_scale}
