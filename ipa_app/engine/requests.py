@@ -59,11 +59,11 @@ def _side(title: str, *, label: str) -> Any:
         0,
         title=title,
         label=label,
-        help="In pixels. 0: the model's own size.",
+        help="In pixels. 0: the model's own size, on Inpaint the picture's.",
         between=(8, LARGEST_SIDE),
         or_zero=True,
         multiple=8,
-        doc="in pixels, 0 for the model's own",
+        doc="in pixels, 0 for the model's own, or that of the picture to change",
     )
 
 

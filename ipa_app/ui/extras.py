@@ -8,10 +8,11 @@ from typing import Any
 
 import gradio as gr
 
+from ipa_app.engine.requests import RANDOM_SEED
 from ipa_app.imaging.enlarging import enlarge
 from ipa_app.imaging.opening import open_image
 from ipa_app.messages import Message
-from ipa_app.ui.controls import CHECKED, Update
+from ipa_app.ui.controls import AT_ONCE, CHECKED, Update
 from ipa_app.ui.failures import gradio_error
 from ipa_app.ui.orders import SERIES, Order
 from ipa_app.ui.parts import Parts
@@ -31,6 +32,7 @@ def connect_extras(parts: Parts, *, runner: Runner, restorer: Restorer) -> None:
     _connect_enlarging(parts)
     _connect_more_like_this(parts, runner=runner)
     _connect_history(parts)
+    _connect_new_seed(parts)
     picked = [parts.results.picked, parts.panel.adapters.own]
     parts.results.use_settings.click(restorer.from_result, picked, restorer.outputs, **CHECKED)
 
@@ -67,7 +69,7 @@ def _connect_series(parts: Parts, *, runner: Runner) -> None:
 
 def _connect_picking(parts: Parts) -> None:
     results = parts.results
-    outputs = [results.picked, results.picked_note, results.settings, results.enlarged, results.sharing]
+    outputs = [results.picked, results.picked_note, results.made, results.settings, results.enlarged, results.sharing]
 
     def pick(shown: Sequence[str], event: gr.SelectData) -> Update:
         return show_picked(results, shown, index=_index(event, shown))
@@ -94,15 +96,23 @@ def _connect_more_like_this(parts: Parts, *, runner: Runner) -> None:
         updates = {parts.tasks: gr.update(selected=tab.task), panel.suited_scale: tab.default_scale}
         if scale == suited:
             updates[panel.scale] = tab.default_scale
+        # On a set seed pressing it again would give the same pictures.
+        updates[parts.settings.seed] = RANDOM_SEED
         return {**updates, **panel.references.fill([Filling(path=picked)])}
 
     taken = parts.results.more_like_this.click(
         take,
         [parts.results.picked, panel.scale, panel.suited_scale],
-        [parts.tasks, panel.scale, panel.suited_scale, *panel.references.outputs],
+        [parts.tasks, panel.scale, panel.suited_scale, parts.settings.seed, *panel.references.outputs],
         **CHECKED,
     )
     connect_drawing(parts, taken.success, tab=tab, runner=runner)
+
+
+def _connect_new_seed(parts: Parts) -> None:
+    """Let the button beside the status give up the seed that is set, and go."""
+    seed, button = parts.settings.seed, parts.results.new_seed
+    button.click(lambda: (RANDOM_SEED, gr.update(visible=False)), None, [seed, button], **AT_ONCE)
 
 
 def _connect_history(parts: Parts) -> None:

@@ -1,7 +1,7 @@
-// Gradio runs this file as the body of a function of `element`, `props`, `trigger` and `watch`: `element` holds the
+// Gradio runs this file as the body of a function of `element`, `trigger` and `watch`: `element` holds the
 // pictures of the library and what is said of those that are ticked. A press on one asks for it with "select", a press
 // on its heart says so with "like". What is ticked stays ticked where other pictures are shown, and when the same ones
-// are laid out anew.
+// are laid out anew. `TICKED`, how their number is said in English, is put before it by library.py.
 
 const itemOf = (node) => node.closest("li[data-name]");
 const boxes = () => [...element.querySelectorAll("input[type=checkbox]")];
@@ -12,7 +12,7 @@ function show() {
   const number = ticked.size;
   const said = element.querySelector(".ipa-ticked > span");
   said.dataset.message = JSON.stringify([{ key: "library.ticked", values: { number } }]);
-  said.textContent = props.ticked.replace("{number}", number);
+  said.textContent = TICKED.replace("{number}", number);
   said.parentElement.toggleAttribute("data-none", !number);
 }
 

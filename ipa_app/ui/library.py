@@ -6,6 +6,7 @@ Pictures that are opened appear beside it, where new ones do, with all that can 
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,13 +114,13 @@ def library_tab() -> LibraryPanel:
 
 def _pictures() -> gr.HTML:
     untick = f'<button type="button">{said(Message("page.library.untick"))}</button>'
+    ticked = f"const TICKED = {json.dumps(english().sentences['library.ticked'])};\n"
     return gr.HTML(
         "",
         html_template=f'<p class="ipa-ticked" data-none><span role="status"></span> {untick}</p>${{value}}',
-        js_on_load=_SCRIPT.read_text(encoding="utf-8"),
+        js_on_load=ticked + _SCRIPT.read_text(encoding="utf-8"),
         padding=False,
         elem_id="library-pictures",
-        ticked=english().sentences["library.ticked"],
     )
 
 

@@ -42,7 +42,7 @@ _FINISHES_S = 0.7
 """A picture that has been under way for no longer is finished though it is overtaken: while somebody drags, there would
 never be one."""
 
-# Said to the page alone; live.js hears it and decides whether to ask for a picture.
+# Said to the page alone; live.js hears it and decides whether to ask for a picture, and the status ends what is over.
 _CHANGED = "() => { window.dispatchEvent(new Event('ipa-changed')); }"
 _REPAINTED = "() => { window.dispatchEvent(new Event('ipa-repainted')); }"
 _TAKEN = "(...painted) => [...painted, performance.now()]"
@@ -130,16 +130,25 @@ def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
     panel.switch.input(None, panel.switch, None, js=_SET, **AT_ONCE)
     panel.switch.change(None, panel.switch, None, js=_SWITCHED, **AT_ONCE)
     panel.switch.change(live.switch, [panel.switch, panel.job], panel.box, **AT_ONCE)
-    gr.on(_changes(parts), None, None, None, js=_CHANGED, **AT_ONCE)
     for tab in parts.tabs:
         _connect_tab(parts, tab, live=live)
 
     def keep(drawn: Mapping[str, Any] | None, history: Sequence[str], presented: bool) -> Iterator[Update]:
         if drawn:
-            yield from runner.run(drawn["task"])(history=history, presented=presented, **drawn["sent"])
+            # Its seed is the live picture's, and not set for what is drawn next.
+            run = runner.run(drawn["task"], tells_seed=False)
+            yield from run(history=history, presented=presented, **drawn["sent"])
 
     kept = [panel.drawn, parts.results.history, parts.presentation.is_on]
     panel.keep.click(keep, kept, runner.outputs, preprocess=False, **CHECKED)
+
+
+def tell_changes(parts: Parts) -> None:
+    """Let the page's scripts hear of changes to everything that requests are made from."""
+    gr.on(_changes(parts), None, None, None, js=_CHANGED, **AT_ONCE)
+    for tab in parts.tabs:
+        if tab.told_by:
+            gr.on(list(dict.fromkeys(tab.told_by.values())), None, None, None, js=_REPAINTED, **AT_ONCE)
 
 
 def _connect_tab(parts: Parts, tab: TaskTab, *, live: Live) -> None:
@@ -165,8 +174,6 @@ def _connect_tab(parts: Parts, tab: TaskTab, *, live: Live) -> None:
         **CHECKED,
     )
     watch.input(live.overtake, panel.job, None, trigger_mode="always_last", **AT_ONCE)
-    if tab.told_by:
-        gr.on(list(dict.fromkeys(tab.told_by.values())), None, None, None, js=_REPAINTED, **AT_ONCE)
 
 
 def _changes(parts: Parts) -> list[Any]:

@@ -84,12 +84,13 @@ class Filling:
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """All slots, the button that shows one more, and what is only said where there are several."""
+    """All slots, the buttons that show one more or take the last away, and what is said where there are several."""
 
     slots: tuple[Slot, ...]
     shown: gr.State
     together: gr.HTML
     add: gr.Button
+    remove: gr.Button
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -103,14 +104,14 @@ class References:
     @property
     def outputs(self) -> list[Any]:
         """Every component that `show` and `fill` may name."""
-        return [self.shown, self.together, self.add, *(part for slot in self.slots for part in slot.parts)]
+        return [self.shown, self.together, self.add, self.remove, *(part for slot in self.slots for part in slot.parts)]
 
     def show(self, count: int) -> dict[Any, Any]:
         """Return the updates that show so many slots; a single picture needs no weight."""
         several = count > 1
         updates: dict[Any, Any] = {slot.box: gr.update(visible=index < count) for index, slot in enumerate(self.slots)}
         updates[self.slots[0].controls["weight"]] = gr.update(visible=several)
-        updates[self.together] = gr.update(visible=several)
+        updates |= {self.together: gr.update(visible=several), self.remove: gr.update(visible=several)}
         return updates | {self.shown: count, self.add: gr.update(visible=count < len(self.slots))}
 
     def fill(self, references: Sequence[Filling]) -> dict[Any, Any]:
@@ -118,15 +119,26 @@ class References:
         updates = self.show(max(1, len(references)))
         for index, slot in enumerate(self.slots):
             filling = references[index] if index < len(references) else Filling()
-            visible = index > 0 or len(references) > 1 or not filling.is_usual("weight")
-            updates |= {control: filling.value(name) for name, control in slot.controls.items()}
-            weight = gr.update(value=filling.value("weight"), visible=visible)
-            is_open = not all(filling.is_usual(name) for name in slot.controls if name != "weight")
-            updates |= {slot.image: filling.path, slot.controls["weight"]: weight, slot.fold: gr.update(open=is_open)}
-            # What lies in a closed accordion tells of no change, so that the square is set here.
-            updates |= {slot.seen: filling.seen, slot.place: gr.update(visible=filling.value("view") == "crop")}
-            updates |= fill_region(slot.region, filling.said.get("region_mask"), region=filling.value("region"))
+            weighted = index > 0 or len(references) > 1 or not filling.is_usual("weight")
+            updates |= _filled(slot, filling, weighted=weighted)
         return updates
+
+    def remove_last(self, shown: int) -> dict[Any, Any]:
+        """Return the updates that empty the last of the slots that are shown, and hide it; one always stays."""
+        if shown <= 1:
+            return self.show(1)
+        return {**_filled(self.slots[shown - 1], Filling(), weighted=True), **self.show(shown - 1)}
+
+
+def _filled(slot: Slot, filling: Filling, *, weighted: bool) -> dict[Any, Any]:
+    """Return the updates that fill a slot, whose weight is shown or not."""
+    updates = {control: filling.value(name) for name, control in slot.controls.items()}
+    weight = gr.update(value=filling.value("weight"), visible=weighted)
+    is_open = not all(filling.is_usual(name) for name in slot.controls if name != "weight")
+    updates |= {slot.image: filling.path, slot.controls["weight"]: weight, slot.fold: gr.update(open=is_open)}
+    # What lies in a closed accordion tells of no change, so that the square is set here.
+    updates |= {slot.seen: filling.seen, slot.place: gr.update(visible=filling.value("view") == "crop")}
+    return updates | fill_region(slot.region, filling.said.get("region_mask"), region=filling.value("region"))
 
 
 def reference_slots(*, first_picture: Path | None) -> References:
@@ -139,13 +151,15 @@ def reference_slots(*, first_picture: Path | None) -> References:
         elem_id="together",
     )
     add = gr.Button(Message("page.add_reference"), size="sm", elem_id="add-reference")
-    references = References(slots=slots, shown=gr.State(1), together=together, add=add)
+    remove = gr.Button(Message("page.remove_reference"), size="sm", visible=False, elem_id="remove-reference")
+    references = References(slots=slots, shown=gr.State(1), together=together, add=add, remove=remove)
     add.click(
         lambda shown: references.show(min(shown + 1, MOST_REFERENCES)),
         references.shown,
         references.outputs,
         **AT_ONCE,
     )
+    remove.click(references.remove_last, references.shown, references.outputs, **AT_ONCE)
     return references
 
 

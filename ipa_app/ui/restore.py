@@ -23,6 +23,7 @@ from ipa_app.engine.metadata import (
 from ipa_app.engine.recipes import read_code
 from ipa_app.engine.references import Reference, words_of_region
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError
 from ipa_app.imaging.opening import open_image
 from ipa_app.imaging.other_programs import read_other
@@ -92,7 +93,7 @@ class Restorer:
         parts = self._parts
         with explained():
             try:
-                updates = self._from_file(file_path(payload, field=Message("upload.image")), own, model=model)
+                updates = self._set(self._read(file_path(payload, field=Message("upload.image")), own, model=model))
             except UserError as error:
                 updates = {parts.restore.note: status_note(error.message)}
         return {**updates, parts.restore.file: None}
@@ -100,7 +101,11 @@ class Restorer:
     def from_result(self, path: str, own: Sequence[str] = ()) -> Update:
         """Set everything as it was for a picture of this visit; `own` is as for `from_upload`."""
         with explained():
-            return self._from_file(check_there(path), own, model="")
+            adopted = self._read(check_there(path), own, model="")
+            updates = self._set(adopted)
+        # Where dropped files have their note, an accordion is closed.
+        _say(adopted.told)
+        return updates
 
     def from_link(self, code: str, own: Sequence[str] = ()) -> Update:
         """Set everything as a link has it, but for pictures that are not here; `own` is as for `from_upload`."""
@@ -109,8 +114,7 @@ class Restorer:
             adopted = self._as_it_was(recipe.request, recipe.settings, own, told=Message("restored.link"))
         missing = [_picture_name(name) for name in recipe.missing]
         told = [*adopted.told, *([Message("restored.add_pictures", pictures=missing)] if missing else [])]
-        for sentence in told:
-            gr.Info(said_in_toast(sentence))
+        _say(told)
         return {**self._controls(adopted.request, missing=recipe.missing), self._parts.restore.note: status_note(*told)}
 
     @cached_property
@@ -118,15 +122,18 @@ class Restorer:
         files = {file for each in self._examples for file in (each.file, each.image) if file}
         return {picture_hash(image): image for image in map(open_image, files)}
 
-    def _from_file(self, path: str, own: Sequence[str], *, model: str) -> Update:
+    def _read(self, path: str, own: Sequence[str], *, model: str) -> Adopted:
         try:
-            adopted = self._made_here(path, own)
+            return self._made_here(path, own)
         except NotMadeHereError:
             other = read_other(path)
             if other is None:
                 raise
             adopted = adopt(other, models=self._studio.catalog.values(), chosen=self._studio.entry(model))
             self._studio.plan(adopted.request)
+            return adopted
+
+    def _set(self, adopted: Adopted) -> Update:
         return {**self._controls(adopted.request), self._parts.restore.note: status_note(*adopted.told)}
 
     def _made_here(self, path: str, own: Sequence[str]) -> Adopted:
@@ -156,7 +163,8 @@ class Restorer:
     def _controls(self, request: GenerateRequest, *, missing: Sequence[str] = ()) -> Update:
         """Return the updates that set a request; the boxes of pictures that are missing are empty."""
         parts, tab = self._parts, self._parts.tab_of(request.task)
-        request = _without_the_ways_own(request, entry=self._studio.entry(request.model))
+        entry = self._studio.entry(request.model)
+        request = _without_usual_size(_without_the_ways_own(request, entry=entry), entry=entry)
         names = zip(request.references, REFERENCE_NAMES, REGION_NAMES, strict=False)
         references = [_filling(each, picture not in missing, mask not in missing) for each, picture, mask in names]
         updates: Update = {
@@ -172,7 +180,7 @@ class Restorer:
             if name in values:
                 value = values[name]
                 updates[component] = keep_picture(value) if isinstance(value, Image.Image) else value
-        updates[tab.style] = offer_styles(self._studio.entry(request.model), chosen=request.style)
+        updates[tab.style] = offer_styles(entry, chosen=request.style)
         if tab.from_request:
             updates |= tab.from_request(request)
         return updates | _opened({**parts.panel.folds, **tab.folds}, values=values)
@@ -185,6 +193,11 @@ class Restorer:
             slot.region.unknown: unknown_words_note(each.region_prompt, entry=entry, called=words_of_region(number))
             for number, (slot, each) in enumerate(slots, start=1)
         }
+
+
+def _say(sentences: Sequence[Message]) -> None:
+    for sentence in sentences:
+        gr.Info(said_in_toast(sentence))
 
 
 def _with_style(
@@ -205,6 +218,13 @@ def _without_the_ways_own(request: GenerateRequest, *, entry: ModelEntry) -> Gen
         return request
     steps = 0 if request.steps == entry.fast_way().steps else request.steps
     return replace(request, steps=steps, guidance_scale=0)
+
+
+def _without_usual_size(request: GenerateRequest, *, entry: ModelEntry) -> GenerateRequest:
+    """Return a request that asks for no size where it would have the same: on another tab another one is usual."""
+    usual = TASKS[request.task].result_size(replace(request, width=0, height=0), entry)
+    sides = zip(("width", "height"), usual, strict=True)
+    return replace(request, **{side: 0 for side, pixels in sides if getattr(request, side) == pixels})
 
 
 def _filling(reference: Reference, has_picture: bool, has_mask: bool) -> Filling:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from ipa_app.messages import Message
 from ipa_app.ui.language.markup import known, said
 from ipa_app.ui.pictures import inline_picture
 from ipa_app.ui.sharing import sharing_box
-from ipa_app.ui.status import status_line
+from ipa_app.ui.status import UNTIL_CHANGED, made_html, status_line
 
 LONGEST_HISTORY = 30
 # On a phone the results lie far below the buttons, and the lowest 64 pixels under the bar that holds these.
@@ -36,6 +37,12 @@ SHOW_RESULTS = """() => {
     for (const act of ["wheel", "touchmove", "keydown", "pointerdown"])
         addEventListener(act, () => over.abort(), { signal, passive: true });
 }"""
+# Strokes are told to nobody; see live.js.
+_END_WHAT_IS_OVER = f"""
+const end = () => {{ if (props.value?.includes("{UNTIL_CHANGED}")) props.value = IDLE; }};
+for (const change of ["ipa-changed", "ipa-repainted"]) window.addEventListener(change, end);
+window.addEventListener("pointerup", ({{ target }}) => {{ if (target.closest?.(".pixi-target")) end(); }});
+"""
 # Each tab has a job of its own. That of a tab that was closed is found by the next one that is opened, if nobody
 # follows it by then.
 _KEEP_RUNNING = """
@@ -66,12 +73,14 @@ class ResultsPanel:
 
     The states hold what is this visitor's: `job` the id of the running job, `shown` the files in the gallery, `picked`
     the one that the buttons below act on, `history` the latest files, newest first. `running` hands what is needed to
-    follow the job to the browser, which keeps it for the page that is loaded anew.
+    follow the job to the browser, which keeps it for the page that is loaded anew. `new_seed` stands beside pictures of
+    a set seed, whose own box is in a closed accordion.
     """
 
     newest: gr.HTML
     preview: gr.HTML
     status: gr.HTML
+    new_seed: gr.Button
     nothing: gr.HTML
     compared: gr.ImageSlider
     gallery: gr.Gallery
@@ -87,6 +96,7 @@ class ResultsPanel:
     link: gr.Textbox
     recipe: gr.DownloadButton
     details: gr.Accordion
+    made: gr.HTML
     settings: gr.JSON
     earlier: gr.Accordion
     earlier_gallery: gr.Gallery
@@ -105,7 +115,10 @@ def newest_picture() -> gr.HTML:
 def results_panel(newest: gr.HTML) -> ResultsPanel:
     """Lay out the results, but for the newest picture in the bar."""
     preview = gr.HTML("", visible=False, elem_id="preview", padding=False)
-    status = gr.HTML(status_line(Message("page.idle")), elem_id="status", padding=False)
+    idle = status_line(Message("page.idle"))
+    script = f"const IDLE = {json.dumps(idle)};\n{_END_WHAT_IS_OVER}"
+    status = gr.HTML(idle, js_on_load=script, elem_id="status", padding=False)
+    new_seed = gr.Button(Message("page.random_seed"), size="sm", visible=False, elem_id="new-seed")
     nothing = gr.HTML(
         f'<div class="ipa-nothing">{said(Message("page.nothing_yet"), tag="p")}</div>',
         padding=False,
@@ -147,7 +160,9 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
         Message("page.result_settings"), open=False, visible=False, elem_id="result-settings-panel"
     ) as details:
         gr.HTML(said(Message("page.result_settings_help"), tag="p", css_class="ipa-help"), padding=False)
-        settings = gr.JSON(show_label=False, elem_id="result-settings")
+        made = gr.HTML("", padding=False, elem_id="made")
+        with gr.Accordion(Message("page.result_settings_all"), open=False, elem_id="result-settings-all"):
+            settings = gr.JSON(show_label=False, elem_id="result-settings")
     with gr.Accordion(Message("page.history_heading"), open=False, visible=False, elem_id="history-panel") as earlier:
         earlier_gallery = _gallery(
             elem_id="history", label=Message("page.history_heading"), columns=6, allow_preview=False
@@ -156,6 +171,7 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
         newest=newest,
         preview=preview,
         status=status,
+        new_seed=new_seed,
         nothing=nothing,
         compared=compared,
         gallery=gallery,
@@ -171,6 +187,7 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
         link=link,
         recipe=recipe,
         details=details,
+        made=made,
         settings=settings,
         earlier=earlier,
         earlier_gallery=earlier_gallery,
@@ -221,7 +238,7 @@ def show_earlier(panel: ResultsPanel, paths: Sequence[str], *, download: str) ->
     pictures = [(path, Message("result.seed", seed=seed)) for path, seed in zip(paths, seeds, strict=True)]
     columns, said = columns_for(len(paths)), Message("result.from_history", count=len(paths))
     shown = show_pictures(panel, pictures, columns=columns, download=download, compared=len(paths) == 2)
-    return {**shown, panel.status: status_line(said, kind="done")}
+    return {**shown, panel.status: status_line(said, kind="done"), panel.new_seed: gr.update(visible=False)}
 
 
 def _thumbnail(path: str) -> str:
@@ -251,6 +268,7 @@ def show_picked(
     return {
         panel.picked: paths[index],
         panel.picked_note: said(note, tag="p", css_class="ipa-help") + known(captions),
+        panel.made: made_html(settings),
         panel.settings: settings,
         # They are of the one that was picked before.
         panel.enlarged: gr.update(value=None, visible=False),

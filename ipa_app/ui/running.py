@@ -10,9 +10,9 @@ from typing import Any
 
 import gradio as gr
 
-from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.requests import RANDOM_SEED, GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.errors import Cancelled
+from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 from ipa_app.ui.adapters import adapters_named
 from ipa_app.ui.calls import awaited
@@ -43,6 +43,7 @@ class _Wish:
     history: Sequence[str]
     compared: Sequence[str] | None = None
     presented: bool = False
+    on_set_seed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ class _Kept:
     series: str | None = None
     presented: bool = False
     elsewhere: bool = False
+    on_set_seed: bool = False
 
     @classmethod
     def read(cls, sent: object) -> _Kept | None:
@@ -60,7 +62,7 @@ class _Kept:
         if not isinstance(sent, dict) or not isinstance(job := sent.get("job"), str):
             return None
         series = sent.get("series")
-        flags = {name: sent.get(name) is True for name in ("presented", "elsewhere")}
+        flags = {name: sent.get(name) is True for name in ("presented", "elsewhere", "on_set_seed")}
         return cls(job=job, series=series if isinstance(series, str) else None, **flags)
 
 
@@ -107,8 +109,14 @@ class Runner:
         handler = self.run(task, order)
         press(handler, inputs_kwargs=inputs, outputs=self.outputs, preprocess=False, **CHECKED)
 
-    def run(self, task: str, order: Order | None = None) -> Callable[..., Iterator[Update]]:
-        """Return the handler of one of the task's buttons: Generate, or the one of a series."""
+    def run(self, task: str, order: Order | None = None, *, tells_seed: bool = True) -> Callable[..., Iterator[Update]]:
+        """Return the handler of one of the task's buttons: Generate, or the one of a series.
+
+        Args:
+            task: the tab's.
+            order: as for `connect`.
+            tells_seed: whether it is said that a seed is set, where one is.
+        """
 
         def generate(
             *,
@@ -117,7 +125,10 @@ class Runner:
             presented: bool = False,
             **sent: object,
         ) -> Iterator[Update]:
-            wish = _Wish(order=order, history=history, compared=compared, presented=presented is True)
+            set_seed = tells_seed and sent.get("seed") not in (None, RANDOM_SEED)
+            wish = _Wish(
+                order=order, history=history, compared=compared, presented=presented is True, on_set_seed=set_seed
+            )
             yield from self.guarded(self._begin(wish, task=task, sent=sent))
 
         return generate
@@ -134,8 +145,10 @@ class Runner:
             yield self.finished(status_line(Message("page.stopped"), kind="done"))
         except Exception as error:
             text = explain(error)
-            update = self.finished(status_line(text, kind="failed"))
-            if isinstance(error, UnsavedError):
+            is_unsaved = isinstance(error, UnsavedError)
+            of_input = isinstance(error, UserError) and not is_unsaved
+            update = self.finished(status_line(text, kind="failed", until_changed=of_input))
+            if is_unsaved:
                 # What the browser keeps of the job stays: the page that is loaded anew saves its pictures.
                 del update[self.results.running]
             yield update
@@ -155,7 +168,8 @@ class Runner:
         if kept is None or kept.presented is not presented or not self._can_follow(kept):
             yield {self.results.running: gr.skip(), **earlier}
             return
-        wish = _Wish(order=SERIES.get(kept.series or ""), history=history, presented=presented)
+        order = SERIES.get(kept.series or "")
+        wish = _Wish(order=order, history=history, presented=presented, on_set_seed=kept.on_set_seed)
         yield {**self.started(), **earlier}
         yield from self.guarded(self._follow(wish, job_id=kept.job))
 
@@ -187,7 +201,7 @@ class Runner:
         with self.studio.following(
             job_id, awaited=awaited(), newest=True, rest_s=_REST_S, patience=_PATIENCE
         ) as events:
-            kept = {"job": job_id, "series": series, "presented": wish.presented}
+            kept = {"job": job_id, "series": series, "presented": wish.presented, "on_set_seed": wish.on_set_seed}
             yield {self.results.job: job_id, self.results.running: json.dumps(kept)}
             for event in events:
                 if isinstance(event, Progress):
@@ -236,8 +250,11 @@ class Runner:
         said = done_text(results, seconds=seconds, order=order, series=series)
         if note := self.studio.note_on_keeping(job_id):
             said = (*said, note)
+        if wish.on_set_seed:
+            said = (*said, Message("result.set_seed", seed=results[0].seeds[0]))
         done = self.finished(status_line(*said, kind="done"))
-        return {**done, **shown, **remember(self.results, wish.history, paths)}
+        seed = {self.results.new_seed: gr.update(visible=wish.on_set_seed)}
+        return {**done, **seed, **shown, **remember(self.results, wish.history, paths)}
 
     def finished(self, status: str) -> Update:
         """Return the update that says how something has ended."""

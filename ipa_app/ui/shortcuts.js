@@ -59,3 +59,13 @@ document.addEventListener("click", ({ target }) => {
   const { top } = card.getBoundingClientRect();
   if (top < 0 || top > innerHeight / 2) card.scrollIntoView();
 });
+
+// Gradio's tabs are stops of the Tab key each; arrow keys lead from one to the next as well, which opens.
+document.addEventListener("keydown", ({ key, target }) => {
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[key];
+  if (!step || !target.matches("[role=tab]")) return;
+  const tabs = [...target.closest("[role=tablist]").querySelectorAll("[role=tab]")].filter(isShown);
+  const next = tabs[(tabs.indexOf(target) + step + tabs.length) % tabs.length];
+  next.click();
+  next.focus();
+});

@@ -1,30 +1,39 @@
-"""Small pieces of HTML: the model's state in the header, and the line that says what is being done."""
+"""Small pieces of HTML: the model's state in the header, the line that says what is being done, and what was."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import html
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import Progress
-from ipa_app.messages import Message
+from ipa_app.engine.tasks import TASKS
+from ipa_app.messages import Message, english
 from ipa_app.models.state import ModelState
+from ipa_app.options import options
 from ipa_app.ui.about import memory_text
 from ipa_app.ui.language.markup import attribute, said
 
+UNTIL_CHANGED = "data-until-changed"
+"""The attribute of a status that the page's script ends when something is changed."""
 _PHASES = {"queued": "progress.waiting", "denoising": "progress.drawing"}
 
 
-def status_line(*messages: str, kind: str = "idle", fraction: float | None = None) -> str:
+def status_line(*messages: str, kind: str = "idle", fraction: float | None = None, until_changed: bool = False) -> str:
     """Return the status line.
 
     Args:
         messages: sentences; one that is no `Message` is said as it is.
         kind: "idle", "busy", "done" or "failed".
         fraction: how much is done, 0..1; None where that is not known.
+        until_changed: whether it is over as soon as anything that is entered changes.
     """
     bar = ""
     if kind == "busy":
         bar = _bar(fraction)
-    return f'<div class="ipa-status ipa-{kind}" role="status">{said(*messages)}{bar}</div>'
+    over = f" {UNTIL_CHANGED}" if until_changed else ""
+    return f'<div class="ipa-status ipa-{kind}" role="status"{over}>{said(*messages)}{bar}</div>'
 
 
 def _bar(fraction: float | None) -> str:
@@ -60,3 +69,45 @@ def model_pill(state: ModelState, *, title: str) -> str:
     reason = said(*now, css_class="ipa-reason") if state.phase == "failed" else ""
     more = attribute("title", *(memory_text(state.memory) if state.memory else now))
     return f'<div class="ipa-pill ipa-{state.phase}" role="status"{more}><i></i>{said(text)}</div>{reason}'
+
+
+def made_html(settings: Mapping[str, Any]) -> str:
+    """List how a picture was made as the page calls it, without what is rarely looked for.
+
+    Args:
+        settings: of a result's file, of any content.
+    """
+    rows = "".join(f"<dt>{said(label)}</dt><dd>{_value(value)}</dd>" for label, value in _made(settings))
+    return f'<dl class="ipa-made">{rows}</dl>' if rows else ""
+
+
+_LISTED = ("negative_prompt", "style", "model", "speed", "scale", "seed", "steps", "guidance_scale")
+
+
+def _made(settings: Mapping[str, Any]) -> Iterator[tuple[Message, Any]]:
+    if (task := settings.get("task")) in tuple(TASKS):
+        yield Message("page.library.filter.task"), Message(f"page.{task}.tab")
+    if prompt := settings.get("prompt"):
+        yield Message("page.prompt_label"), prompt
+    if settings.get("references") and (adapter := settings.get("adapter")):
+        yield Message("page.adapter.label"), _title(f"adapter.title.{adapter}", adapter)
+    for name in _LISTED:
+        option, value = options(GenerateRequest)[name], settings.get(name)
+        label = Message.declared(f"option.{option.api}.label", option.label or option.title)
+        if value in option.choices:
+            shown = option.shown[option.choices.index(value)]
+            yield label, Message.declared(f"option.{option.api}.shown.{value}", shown)
+        elif value not in (None, ""):
+            yield label, _title(f"style.{value}", value) if name == "style" else value
+    if settings.get("width") and settings.get("height"):
+        yield Message("page.made.size"), f"{settings['width']} × {settings['height']}"
+
+
+def _title(key: str, name: Any) -> Any:
+    """Return what people call something that may be somebody's own."""
+    return Message(key) if key in english().sentences else name
+
+
+def _value(value: Any) -> str:
+    # What somebody typed stays as it is in every language.
+    return said(value) if isinstance(value, Message) else f'<span class="ipa-typed">{html.escape(str(value))}</span>'

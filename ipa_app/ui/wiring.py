@@ -18,8 +18,9 @@ from ipa_app.ui.amounts import connect_amounts
 from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.examples import Example
 from ipa_app.ui.extras import connect_drawing, connect_extras
+from ipa_app.ui.kept import connect_kept
 from ipa_app.ui.library import connect_library
-from ipa_app.ui.live import connect_live
+from ipa_app.ui.live import connect_live, tell_changes
 from ipa_app.ui.model_choice import connect_model_choice
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.presentation import AS_PRESENTED, connect_presentation
@@ -48,6 +49,8 @@ def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence
     connect_extras(parts, runner=runner, restorer=restorer)
     connect_regions(parts, studio=studio)
     connect_library(parts, studio=studio)
+    tell_changes(parts)
+    connect_kept(parts, page=page)
     connect_live(parts, page=page, runner=runner)
     connect_presentation(parts, page=page, examples=examples)
     connect_sharing(parts, restorer=restorer)

@@ -92,7 +92,7 @@ def test_where_the_browser_keeps_nothing_the_choice_holds_for_the_visit(open_pag
 # All texts and names of what is on the page and what is chosen on it, but for what visitors type and the words that a
 # model knows. What a field shows is asked of the browser itself.
 SHOWN = """() => [...document.querySelectorAll('body *')]
-    .filter((node) => !node.closest('script, style, textarea, pre, code, kbd, #result-settings, #words li'))
+    .filter((node) => !node.closest('script, style, textarea, pre, code, kbd, #result-settings, .ipa-typed, #words li'))
     .flatMap((node) => [
         ...['aria-label', 'title', 'placeholder', 'alt'].map((name) => node.getAttribute(name) ?? ''),
         ...[...node.childNodes].filter((child) => child.nodeType === Node.TEXT_NODE).map((child) => child.data),

@@ -67,6 +67,7 @@ def test_what_was_drawn_is_found_by_its_words_and_gone_on_from(open_page: Any, s
     press(page, "#mix-generate")
     page.fill("#mix-prompt textarea", "")
     open_library(page)
+    assert not page.is_visible("#count") and not page.is_visible("#more-settings"), "nothing is made here"
     assert "a yellow robot" in page.locator(ITEMS).first.inner_html(), "the newest comes first"
     page.locator("#library-words").locator("textarea, input").press_sequentially("ROBOT yell")
     counted(page, 1)

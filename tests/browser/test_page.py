@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ipa_app.models.catalog import entry_from_folder
-from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, enter, rest, settle
+from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, enter, expect_values, rest, settle
 from tests.browser.test_accessibility import violations
 from tests.browser.test_downloads import choose
 from tests.ui.serving import served
@@ -74,6 +74,24 @@ def test_inpainting_without_a_mask_asks_for_one(open_page: Any, reference_file: 
     assert page.is_enabled("#inpaint-generate")
 
 
+def test_what_failed_is_over_when_it_is_put_right(open_page: Any, reference_file: Path) -> None:
+    failed = "#status .ipa-failed"
+    page = open_page()
+    page.get_by_role("tab", name="Inpaint").click()
+    press_generate(page, "inpaint")
+    page.wait_for_selector(failed)
+    page.set_input_files("#inpaint-image input[type=file]", str(reference_file))
+    settle(page, EDITOR)
+    assert "Ready" in page.inner_text("#status")
+    press_generate(page, "inpaint")
+    page.wait_for_selector(failed)
+    page.click("#more-settings > button")
+    rest(page)
+    assert "mask" in page.inner_text(failed), "nothing was changed"
+    page.locator(EDITOR).click()
+    page.wait_for_selector(failed, state="detached")
+
+
 def test_a_chosen_pose_is_followed(open_page: Any, shoot: Any) -> None:
     page = open_page()
     page.get_by_role("tab", name="Pose").click()
@@ -118,6 +136,30 @@ def test_a_job_survives_that_the_page_is_closed_and_opened_again(open_page: Any,
     page.wait_for_selector("#status .ipa-done")
     assert len(result_pictures(page)) == 8
     shoot(page)
+
+
+def test_what_was_entered_is_there_when_the_page_is_loaded_anew(open_page: Any, reference_file: Path) -> None:
+    page = open_page()
+    shown = page.get_attribute("#reference img", "src")
+    page.set_input_files("#reference input[type=file]", str(reference_file))
+    page.click("#more-settings > button")
+    enter(page, "steps", "3")
+    page.fill("#count input[type=number]", "2")
+    page.get_by_role("tab", name="Text + image").click()
+    page.fill("#mix-prompt textarea", "a red frog")
+    enter(page, "scale", "0.75")
+    uploaded = page.get_attribute("#reference img", "src")
+    page.reload()
+    page.wait_for_function("document.querySelector('#mix-prompt textarea')?.value === 'a red frog'")
+    rest(page)
+    assert page.get_by_role("tab", name="Text + image").get_attribute("aria-selected") == "true"
+    expect_values(page, scale="0.75", count="2")
+    assert page.get_attribute("#reference img", "src") == uploaded != shown
+    page.click("#more-settings > button")
+    expect_values(page, steps="3")
+    page.click("#mix-generate")
+    page.wait_for_selector("#status .ipa-done")
+    assert page.locator(RESULTS).count() == 2
 
 
 def test_two_tabs_have_a_job_each(open_page: Any) -> None:

@@ -157,3 +157,25 @@ def test_a_picked_picture_is_looked_at_large(open_page: Any, shoot: Any) -> None
     page.wait_for_selector("#enlarged:not(.fullscreen)")
     press(page, "#variation-generate")
     assert not page.is_visible("#enlarged img"), "it was of another picture"
+
+
+def test_settings_that_come_back_are_told_with_the_seed_that_they_set(open_page: Any, shoot: Any) -> None:
+    page = open_page()
+    page.fill("#count input[type=number]", "1")
+    first = drawn(page, "#variation-generate")
+    assert not page.is_visible("#new-seed")
+    page.click("#use-settings")
+    page.wait_for_selector(".toast-body")
+    assert "Everything is set as it was" in page.inner_text(".toast-body")
+    rest(page)
+    assert drawn(page, "#variation-generate") == first
+    shoot(page, "again")
+    assert "is set: the same settings give the same again" in page.inner_text("#status")
+    press(page, "#more-like-this")
+    once = body(page, RESULTS)
+    page.click("#use-settings")
+    rest(page)
+    assert drawn(page, "#variation-generate") == once
+    page.click("#new-seed")
+    page.wait_for_selector("#new-seed", state="hidden")
+    assert drawn(page, "#variation-generate") != once

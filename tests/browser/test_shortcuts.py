@@ -139,3 +139,27 @@ def test_a_list_of_choices_closes_when_it_is_left(open_page: Any) -> None:
             rest(page)
             assert page.locator("[role=listbox]:visible").count() == 0
             assert page.locator("input[aria-expanded=true]").count() == 0
+
+
+def test_arrow_keys_lead_from_tab_to_tab(open_page: Any) -> None:
+    page = open_page()
+    page.locator("#tab-variation-button").focus()
+    for key, task in (("ArrowRight", "mix"), ("ArrowRight", "inpaint"), ("ArrowLeft", "mix")):
+        page.keyboard.press(key)
+        rest(page)
+        assert page.evaluate("document.activeElement.id") == f"tab-{task}-button"
+        assert page.is_visible(f"#{task}-generate")
+
+
+def test_boxes_that_were_asked_for_are_taken_away_again(open_page: Any, reference_file: Path) -> None:
+    page = open_page()
+    assert not page.is_visible("#remove-reference")
+    page.click("#add-reference")
+    page.set_input_files("#reference-2 input[type=file]", str(reference_file))
+    page.wait_for_selector("#reference-2 img")
+    page.click("#remove-reference")
+    page.wait_for_selector("#reference-2", state="hidden")
+    assert not page.is_visible("#remove-reference")
+    page.click("#add-reference")
+    page.wait_for_selector("#reference-2")
+    assert page.locator("#reference-2 img").count() == 0

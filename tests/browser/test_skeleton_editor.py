@@ -13,6 +13,7 @@ from ipa_app.imaging.result_files import SETTINGS_KEY
 from ipa_app.pose.body import FACE_MIRRORED, JOINT_NAMES, MIRRORED
 from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.presets import preset_file, preset_pictures, preset_sheets
+from tests.browser import hands
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -352,3 +353,14 @@ def test_hands_and_face_go_with_their_figure(open_page: Any, shoot: Any) -> None
     wrists = [np.array(points_of(each)[4][:2]) for each in (left, small)]
     hands = [spots(each, "hand_right_keypoints_2d") for each in (left, small)]
     assert hands[1] - wrists[1] == pytest.approx((hands[0] - wrists[0]) / 1.1, abs=0.05)
+
+
+def test_it_opens_after_settings_were_taken_from_a_picture(open_page: Any) -> None:
+    page = open_page()
+    page.fill("#count input[type=number]", "1")
+    hands.press(page, "#variation-generate")
+    page.click("#use-settings")
+    hands.rest(page)
+    page.get_by_role("tab", name="Pose").click()
+    joint(page, "nose").wait_for()
+    assert shown(page) == preset_points(OPENED)

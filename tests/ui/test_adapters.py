@@ -75,7 +75,11 @@ def test_a_dropped_file_is_offered_to_its_visitor_and_chosen(
 
 
 def test_it_is_drawn_with_restored_and_known_to_nobody_else(
-    page: Opened, runner: Runner, mine: tuple[str, Path, dict[Any, Any]], tmp_path: Path
+    page: Opened,
+    runner: Runner,
+    mine: tuple[str, Path, dict[Any, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parts, studio = page
     key, file, update = mine
@@ -99,8 +103,11 @@ def test_it_is_drawn_with_restored_and_known_to_nobody_else(
     assert "no adapter 'toys' (it has base, fine)" in text_of(stranger[parts.restore.note])
 
     written(file, seed=5)
+    told: list[str] = []
+    monkeypatch.setattr("gradio.Info", told.append)
     restored = restorer.from_result(path, [key])
     assert "the file of the adapter toys is another one now" in restored[parts.restore.note]
+    assert ["the file of the adapter toys is another one now" in each for each in told] == [True]
 
 
 def test_what_cannot_be_used_is_said_and_changes_no_choice(page: Opened, menu: AdapterMenu, tmp_path: Path) -> None:

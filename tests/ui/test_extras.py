@@ -117,3 +117,16 @@ def test_weights_count(page: Opened, runner: Runner, entered: dict[str, Any], tm
     noted = [(read_settings(path) or {})["references"] for path in files]
     assert [[each["weight"] for each in references] for references in noted] == [[1, 1], [1, 0.2]]
     assert Path(files[0]).read_bytes() != Path(files[1]).read_bytes()
+
+
+def test_a_set_seed_is_told_and_given_up_beside_the_pictures(
+    page: Opened, runner: Runner, entered: dict[str, Any]
+) -> None:
+    parts, _ = page
+    results = parts.results
+    *_, last = runner.run("variation")(**{**entered, "seed": 5})
+    assert "The seed 5 is set" in last[results.status]
+    assert last[results.new_seed]["visible"]
+    *_, last = runner.run("variation")(**{**entered, "seed": -1})
+    assert "is set" not in last[results.status]
+    assert not last[results.new_seed]["visible"]

@@ -24,9 +24,10 @@ from ipa_app.ui.about import model_note, unknown_words_note, words_html
 from ipa_app.ui.examples import read_examples
 from ipa_app.ui.failures import explain, gradio_error
 from ipa_app.ui.page import build_page
-from ipa_app.ui.status import model_pill, progress_line, status_line
+from ipa_app.ui.status import made_html, model_pill, progress_line, status_line
 from ipa_app.ui.studio import Studio
 from tests.engine.test_keeping import opened
+from tests.seen import text_of
 
 
 def test_the_page_is_built_without_importing_a_model_library(tiny_bundle_dir: Path) -> None:
@@ -167,3 +168,22 @@ def test_with_another_model_other_words_are_unknown(whole_page: gr.Blocks) -> No
     known, unknown = listener.fn("other", *prompts), listener.fn("toybox", *prompts)
     assert "purple" in unknown[0]
     assert not any([*known, *unknown[1:]])
+
+
+def test_no_script_loses_what_it_is_given(whole_page: gr.Blocks) -> None:
+    """Gradio drops the properties of a part of HTML that an event names before the part's tab is opened."""
+    named = {part._id: part for listener in whole_page.fns.values() for part in listener.outputs}
+    assert [part.elem_id for part in named.values() if isinstance(part, gr.HTML) and part.props] == []
+
+
+def test_how_a_picture_was_made_is_listed_in_the_pages_words() -> None:
+    settings = {"task": "mix", "prompt": "a <b>cat</b>", "adapter": "fine", "references": [{}], "scale": 0.6, "seed": 7}
+    settings |= {"speed": "fast", "steps": 8, "width": 256, "height": 128, "style": "Style", "negative_prompt": ""}
+    listed = made_html(settings)
+    assert text_of(listed) == (
+        "Made on the tabText + imageWordsa <b>cat</b>What to take from itFine-grainedStyleStyleSpeedFast"
+        "Strength of the picture0.6Seed7Steps8Size256 × 128"
+    )
+    assert "<b>" not in listed
+    assert made_html({"task": ["x"], "adapter": {}, "speed": None}) == ""
+    assert made_html({}) == ""

@@ -63,7 +63,9 @@ def test_a_dropped_result_makes_the_same_request_and_the_same_file(
     monkeypatch.setattr(studio, "submit", lambda request, **more: (sent.append(request), submit(request, **more))[1])
     runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)
     *_, last = runner.run(task)(**inputs_after(parts, task, update))
-    assert differences(sent[0], request) == []
+    # A width that is the model's own need not be asked for.
+    own = {} if request.image else {"width": 0}
+    assert differences(sent[0], replace(request, **own)) == []
     assert "Everything is set as it was. Press" in update[parts.restore.note]
     again = last[parts.results.gallery]["value"][0][0]
     assert Path(again).read_bytes() == Path(path).read_bytes()
@@ -267,3 +269,19 @@ def test_what_another_file_says_never_becomes_markup(page: Opened, tmp_path: Pat
     update = drop(page, png(tmp_path / "a.png", parameters=INFOTEXT.replace("mymodel", "<img src=x>")))
     assert "<img" not in update[parts.restore.note]
     assert "<img src=x>" in text_of(update[parts.restore.note])
+
+
+def test_a_usual_size_is_set_as_0_as_it_counts_on_every_tab(page: Opened) -> None:
+    """A picture that is inpainted next would be squeezed to the size of the one that was taken settings from."""
+    parts, studio = page
+    made = result_file(studio, GenerateRequest(task="mix", prompt="a cat", model="other", steps=1))
+    noted = read_settings(made)
+    assert noted and noted["width"] > 0
+    update = drop(page, made)
+    sides = [parts.settings.inputs[side] for side in ("width", "height")]
+    assert [value_after(side, update) for side in sides] == [0, 0]
+    usual = noted["width"]
+    other = result_file(
+        studio, GenerateRequest(task="mix", prompt="a cat", model="other", steps=1, width=usual, height=2 * usual)
+    )
+    assert [value_after(side, drop(page, other)) for side in sides] == [0, 2 * usual]

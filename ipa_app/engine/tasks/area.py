@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # At softness 1 the new part fades in over one part in this many of the drawn width: 2 pixels at 128, 8 at 512.
 _FEATHER = 64
 
+# How much more a side may grow than the other with nobody seeing it.
+_SAME_SHAPE = 1.03
+
 # Of 255: opacity below this is none.
 _BARELY_SEEN = 16
 
@@ -63,6 +66,7 @@ class Area:
         feather_mask: mode "L", at the model's size: how much of what is drawn shows, rising inwards from the mask's
             edge.
         transparency: of the picture; None where it is opaque all over.
+        stretched: says that the picture was brought to another shape; None where it kept its own.
     """
 
     picture: Image.Image
@@ -70,6 +74,7 @@ class Area:
     window: Box
     feather_mask: Image.Image
     transparency: Transparency | None = None
+    stretched: Message | None = None
 
     @property
     def box(self) -> Box:
@@ -92,11 +97,15 @@ class Area:
     @property
     def notes(self) -> tuple[Message, ...]:
         """What is to be said of how the picture was taken."""
+        return tuple(note for note in (self.stretched, self._note_of_transparency) if note)
+
+    @property
+    def _note_of_transparency(self) -> Message | None:
         if self.transparency is None:
-            return ()
+            return None
         if ImageChops.subtract(self.mask, self.transparency.appears).getbbox() is None:
-            return (Message("picture.redrawn_opaque"),)
-        return (note_of_transparency(Message("upload.image")),)
+            return Message("picture.redrawn_opaque")
+        return note_of_transparency(Message("upload.image"))
 
     def with_transparency(self, result: Image.Image) -> Image.Image:
         """Return a result that lies on white with the picture's transparency; outside the mask it is the picture's."""
@@ -151,7 +160,17 @@ def mark_area(plan: Plan) -> Area:
         window=window,
         feather_mask=_feather_mask(plan, mask, window),
         transparency=_transparency(picture, masked, extended),
+        stretched=_note_of_shape(request.image.size, picture.size),
     )
+
+
+def _note_of_shape(before: tuple[int, int], after: tuple[int, int]) -> Message | None:
+    """Return a sentence where a picture has got another shape, by more than comes of sides that are multiples of 8."""
+    across, down = (new / old for new, old in zip(after, before, strict=True))
+    if max(across, down) <= _SAME_SHAPE * min(across, down):
+        return None
+    sizes = zip(("width", "height", "new_width", "new_height"), (*before, *after), strict=True)
+    return Message("inpaint.stretched", **dict(sizes))
 
 
 def margins(request: GenerateRequest, size: tuple[int, int]) -> Box:

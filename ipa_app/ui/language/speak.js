@@ -78,7 +78,7 @@ function learn(node) {
 const TOLD = "data-known";
 const ATTRIBUTES = ["placeholder", "title", "aria-label", "alt"];
 // What visitors type and files say is theirs, and the words a model knows have to be typed as they are.
-const UNTOUCHED = "script, style, textarea, pre, code, kbd, [contenteditable], #result-settings, #words li";
+const UNTOUCHED = "script, style, textarea, pre, code, kbd, [contenteditable], #result-settings, .ipa-typed, #words li";
 const before = new WeakMap(); // node -> {key: [English, said]}, to go back
 
 // In English goes back to what stood there, in every other language says it; `say` gives null for what is not known.

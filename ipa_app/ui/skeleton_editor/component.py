@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,17 @@ def skeleton_editor(sheet: PoseSheet | None) -> gr.HTML:
         value="" if sheet is None else sheet.to_json(),
         html_template='<div class="ipa-skeleton"></div>',
         css_template=(_FOLDER / "editor.css").read_text(encoding="utf-8"),
-        js_on_load="".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS),
+        js_on_load=_script(),
         apply_default_css=False,
         padding=False,
         elem_id="skeleton",
-        setup=_setup(),
     )
+
+
+def _script() -> str:
+    """Return the script, its data before it: properties are gone when an event names what lies in a closed tab."""
+    scripts = ((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    return "".join((f'"use strict";\nconst setup = {json.dumps(_setup())};\n', *scripts))
 
 
 def _setup() -> dict[str, Any]:

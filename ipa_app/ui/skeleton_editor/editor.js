@@ -1,8 +1,8 @@
 // The skeleton editor. Gradio runs poses.js, elements.js and this file as the body of one function of `element`,
-// `props` and `watch`: `element` holds the empty box, `props.value` is the text of an OpenPose file, `props.setup` is
-// written by component.py, and `watch` calls back when Python sets the value.
+// `props` and `watch`: `element` holds the empty box, `props.value` is the text of an OpenPose file, and `watch` calls
+// back when Python sets the value. `setup` is put before them by component.py.
 
-const { jointColours, boneColours, behind, labels } = props.setup;
+const { jointColours, boneColours, behind, labels } = setup;
 const STEP = 0.01; // of the shorter side, for an arrow key
 const BIG_STEP = 0.05; // with Shift
 const GROWTH = 1.1;

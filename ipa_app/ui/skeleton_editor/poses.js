@@ -1,11 +1,10 @@
 // Poses as the editor holds them, {width, height, people: [[{x, y, seen}]], parts: [{name: [{x, y, seen}]}]} in pixels of
 // the canvas, the parts being each person's hands and face: reading and writing OpenPose's files, and moving joints about
 // within the canvas. Comes before editor.js in one and the same function (see component.py); knows nothing of the page.
-"use strict";
 
 // `parts` has for each part of a person its name in OpenPose's files, the joint that it hangs on, and what it becomes in
 // a mirror: which part, and of that which points.
-const { joints, bones, mirrored, restPose, parts } = props.setup;
+const { joints, bones, mirrored, restPose, parts } = setup;
 const SMALLEST = 0.1; // of the canvas's shorter side: how small a pose may get
 
 const clamp = (value, least, most) => Math.min(Math.max(value, least), most);

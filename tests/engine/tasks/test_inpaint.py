@@ -66,6 +66,15 @@ def test_another_size_may_be_asked_for(generate: Generate) -> None:
     assert generate(task="inpaint", width=160, height=120, **order).images[0].size == (160, 120)
 
 
+@pytest.mark.parametrize(
+    ("size", "is_told"), [((120, 120), True), ((160, 120), False), ((80, 64), True), ((0, 0), False)]
+)
+def test_a_picture_that_is_squeezed_says_so(generate: Generate, size: tuple[int, int], is_told: bool) -> None:
+    order = {"image": noise_picture(1, (80, 60)), "mask": mask_of((80, 60), (2, 2, 40, 40)), "prompt": "a cat"}
+    result = generate(task="inpaint", width=size[0], height=size[1], **order)
+    assert [note.key for note in result.notes].count("inpaint.stretched") == is_told
+
+
 def test_an_empty_mask_is_an_error_and_not_a_full_repaint(generate: Generate) -> None:
     with pytest.raises(UserError, match="mask is empty"):
         generate(task="inpaint", image=noise_picture(), mask=Image.new("L", (48, 40)), prompt="a cat")

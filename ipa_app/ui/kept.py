@@ -1,0 +1,59 @@
+"""What is entered stays when the page is loaded anew: the browser keeps it for as long as its tab is open.
+
+Further references, and what is painted, are kept nowhere. Where the app is shown to others nothing is.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ipa_app.ui.controls import AT_ONCE
+
+if TYPE_CHECKING:
+    from ipa_app.ui.parts import Parts
+
+_STORED = "ipa-entered"
+_TAB = "ipa-tab"
+_KEPT = (gr.Textbox, gr.Number, gr.Slider, gr.Checkbox, gr.Radio, gr.Dropdown, gr.Image)
+_IS_PRESENTED = 'location.hash.startsWith("#presentation")'
+# While the page opens, what it opens with must not take the place of what is kept.
+_KEEP = f"""(...values) => {{
+    if (!window.ipaOpened || {_IS_PRESENTED}) return;
+    const entered = Object.fromEntries(%s.map((name, place) => [name, values[place]]));
+    // An adapter of the visitor's own is gone with the page.
+    if (entered.adapter?.includes("~")) delete entered.adapter;
+    sessionStorage.setItem("{_STORED}", JSON.stringify(entered));
+}}"""
+_KEEP_TAB = f"""() => {{ if (window.ipaOpened) sessionStorage.setItem("{_TAB}", "%s"); }}"""
+_RESTORE = f"""(...values) => {{
+    const entered = JSON.parse(sessionStorage.getItem("{_STORED}") ?? "{{}}");
+    if ({_IS_PRESENTED}) return values;
+    return %s.map((name, place) => name in entered ? entered[name] : values[place]);
+}}"""
+_OPEN_TAB = f"""() => {{
+    window.ipaOpened = true;
+    if (!{_IS_PRESENTED}) document.getElementById(sessionStorage.getItem("{_TAB}"))?.click();
+}}"""
+
+
+def connect_kept(parts: Parts, *, page: gr.Blocks) -> None:
+    """Let the browser keep what is entered, and the page that is loaded anew have it."""
+    kept = _entered(parts)
+    names, components = json.dumps(list(kept)), list(kept.values())
+    gr.on([each.change for each in components], None, components, None, js=_KEEP % names, **AT_ONCE)
+    tabs = [tab.tab for tab in parts.tabs] + ([parts.library.tab] if parts.library else [])
+    for tab in tabs:
+        tab.select(None, None, None, js=_KEEP_TAB % f"{tab.elem_id}-button", **AT_ONCE)
+    restored = page.load(None, components, components, js=_RESTORE % names, **AT_ONCE)
+    restored.then(None, None, None, js=_OPEN_TAB, **AT_ONCE)
+
+
+def _entered(parts: Parts) -> dict[str, Any]:
+    """Name what is kept: words, numbers, choices, and pictures but for those of boxes that have to be asked for."""
+    asked_for = [part._id for slot in parts.panel.references.slots[1:] for part in slot.parts]
+    inputs = [part for tab in parts.tabs for part in parts.inputs_of(tab).values()]
+    kept = {str(part.elem_id): part for part in inputs if isinstance(part, _KEPT) and part._id not in asked_for}
+    return {**kept, "suited-scale": parts.panel.suited_scale}
