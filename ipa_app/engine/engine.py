@@ -118,15 +118,12 @@ class Engine:
         Raises:
             UserError: there is no such model, it is not downloaded, it cannot do this, or too many requests wait.
         """
-        try:
+        with self.metrics.counting_refusals():
             self._manager.check_available(request.model)
             plan = make_plan(request.with_seed(), self._manager.entry(request.model))
             job = self._make_job(plan, previews=previews, visitor=visitor, bulk=bulk, live=live, observer=observer)
             self._let_wait(job, admitted=admitted)
-        except UserError as error:
-            self.metrics.refused(error.message.key)
-            raise
-        return job
+            return job
 
     def check_room(self, visitor: str, size: int, *, live: bool = False) -> None:
         """Make sure that a visitor's request with pictures of so many bytes may wait, before these are opened.
@@ -134,14 +131,10 @@ class Engine:
         Raises:
             UserError: nothing more is taken, or too much waits.
         """
-        try:
-            with self._changed:
-                if self._refusal:
-                    raise UserError(self._refusal)
-                self._waiting.check_room(visitor, size, live=live)
-        except UserError as error:
-            self.metrics.refused(error.message.key)
-            raise
+        with self.metrics.counting_refusals(), self._changed:
+            if self._refusal:
+                raise UserError(self._refusal)
+            self._waiting.check_room(visitor, size, live=live)
 
     def _let_wait(self, job: Job, *, admitted: bool) -> None:
         plan, request = job.plan, job.plan.request

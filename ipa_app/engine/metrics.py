@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
@@ -73,19 +74,23 @@ class Metrics:
         """
         if isinstance(error, UserError):
             self._ended.labels("failed").inc()
-            self.refused(error.message.key)
+            self._count_refusal(error)
             return error.message.key
         outcome = "stopped" if error else "done"
         self._ended.labels(outcome).inc()
         return outcome
 
-    def refused(self, reason: str) -> None:
-        """Count a refusal.
+    @contextmanager
+    def counting_refusals(self) -> Iterator[None]:
+        """Count what is refused inside of the block, by the key of its sentence."""
+        try:
+            yield
+        except UserError as error:
+            self._count_refusal(error)
+            raise
 
-        Args:
-            reason: key of the sentence.
-        """
-        self._refused.labels(reason or "plain").inc()
+    def _count_refusal(self, error: UserError) -> None:
+        self._refused.labels(error.message.key or "plain").inc()
 
     def text(self) -> bytes:
         """Return all of them in Prometheus' text format."""
