@@ -83,7 +83,7 @@ class Dataset:
 
     def cut_texts(self) -> list[str]:
         """Return the names of the examples whose texts are longer than the text encoders read."""
-        texts = {example.entry.text: example.entry.name for example in self._all}
+        texts = {example.entry.text: example.name for example in self._all}
         cut = self.encoder.are_cut(list(texts))
         return [name for name, is_cut in zip(texts.values(), cut, strict=True) if is_cut]
 

@@ -186,6 +186,28 @@ def shared(desk: Desk) -> Found:
     return desk.train()
 
 
+def twice(desk: Desk) -> Found:
+    names = [f"{number}.png" for number in range(20)]
+    for number, name in enumerate(names):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(name)
+        shutil.copy(name, f"copy of {name}")
+    every = [*names, *(f"copy of {name}" for name in names)]
+    desk.write("data.json", [{"image_file": name, "text": ""} for name in every])
+    examples = read_examples(DataConfig(base=desk.bundle, data=Path("data.json")), seed=0)
+    held_out = {example.image.name.removeprefix("copy of ") for example in examples.heldout}
+    assert (len(held_out), len(examples.heldout), len(examples.train)) == (2, 4, 36)
+    return "Taken", next(iter(examples.notes), None)
+
+
+def measured_again(desk: Desk) -> Found:
+    desk.pictures("a.png", "b.png")
+    shutil.copy("a.png", "held.png")
+    Image.new("RGB", (64, 64), "blue").save("b.png")
+    desk.write("data.json", LIST)
+    desk.write("held.json", [{"image_file": "held.png", "text": ""}])
+    return desk.train("--heldout-data", "held.json")
+
+
 def few(desk: Desk) -> Found:
     laid_out(desk)
     return desk.train()
@@ -266,6 +288,7 @@ GIVEN: dict[str, Callable[[Desk], Found]] = {
     ),
     "Names with backslashes, in other capital letters, or with accents composed in another way": spellings,
     "Absolute names": absolute,
+    "A picture that is there twice, under two names, by a link or as a copy": twice,
     "A name that is not there": missing,
     "A file that is no picture": no_picture,
     "An entry with a misspelt key": lambda desk: first_alone(
@@ -279,6 +302,7 @@ GIVEN: dict[str, Callable[[Desk], Found]] = {
     "A text longer than the text encoder reads": long_text,
     "Fewer than 10 pictures": few,
     "Pictures of which too many share a file for any to be held out": shared,
+    "`--heldout-data` with pictures that are in `--data` as well, under whatever names": measured_again,
     "So few pictures that each is seen a thousand times": by_heart,
     "A data file that is not there": lambda desk: desk.read(expect=[]),
     "A damaged data file": refused_file(f"[{ENTRY[:-1]}"),

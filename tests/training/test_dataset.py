@@ -108,6 +108,22 @@ def test_only_what_is_new_is_encoded(make_dataset: MakeDataset, pictures: Path) 
     assert make_dataset().missing_bytes() == 0
 
 
+def test_pictures_of_one_name_in_two_folders_are_each_encoded(
+    make_dataset: MakeDataset, pictures: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for folder, colour in ((pictures, "black"), (other, "white")):
+        Image.new("RGB", (64, 64), colour).save(folder / "same.bmp")  # as large as the other
+        os.utime(folder / "same.bmp", (1e9, 1e9))
+        (folder / "one.json").write_text('[{"image_file": "same.bmp", "text": ""}]')
+    dataset = make_dataset(data=pictures / "one.json", heldout_data=other / "one.json", size=64)
+    (trained,) = encoded(dataset, count=1)
+    (measured,) = dataset.heldout_batches()
+    assert dataset.pictures == 2
+    assert not torch.allclose(trained.latents[0], measured.latents[0], atol=1e-3)
+
+
 def test_a_damaged_file_is_encoded_anew(make_dataset: MakeDataset) -> None:
     before = encoded(make_dataset())
     file = next(file for file in parts(make_dataset()) if file.parent.name == "pictures")
