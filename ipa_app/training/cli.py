@@ -129,6 +129,7 @@ def _check(
     examples = read_examples(data, seed=config.seed)
     origin = Origin(
         data=examples.digest,
+        files=examples.looked_into(),
         pictures=examples.listed,
         found=len(examples.train),
         size=data.size,

@@ -20,7 +20,7 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import square_for_clip
 from ipa_app.imaging.opening import open_image
 from ipa_app.training.config import DataConfig
-from ipa_app.training.copies import FileUsers
+from ipa_app.training.copies import FileUsers, content_digest
 from ipa_app.training.entries import Entry, Listing, Skipped
 from ipa_app.training.folders import add_folder
 from ipa_app.training.lookup import FileFinder
@@ -29,6 +29,8 @@ from ipa_app.training.tables import add_table
 SMALLEST_SPLIT = 10
 """A set with fewer pictures is not split: of a small one, one in so many is held out at most."""
 HELD_OUT = " (held out)"
+LOOKED_INTO = 64
+"""Examples whose files are read to tell data from other data with the same names and texts."""
 LARGEST_LOSS = 0.25
 """Share of a set that training may lose to what is held out and to what shares files with that."""
 
@@ -81,6 +83,14 @@ class Examples:
     skipped: Skipped
     notes: Sequence[str]
     digest: str
+
+
+    def looked_into(self) -> dict[str, str]:
+        """Return digests of what a few examples' files hold, by their names: the same few wherever the data lies."""
+        named = {example.name: example for example in (*self.train, *self.heldout)}
+        few = sorted(named, key=lambda name: hashlib.sha256(name.encode(errors="surrogatepass")).digest())[:LOOKED_INTO]
+        digests = {name: content_digest((named[name].image, named[name].reference)) for name in few}
+        return {name: digest for name, digest in digests.items() if digest is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

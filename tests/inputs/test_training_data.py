@@ -254,6 +254,46 @@ def after_a_run(*more: str, entries: int = 2) -> Callable[[Desk], Found]:
     return given
 
 
+def with_other_pictures(desk: Desk) -> Found:
+    laid_out(desk)
+    assert desk.train("--eval-steps", "0")[0] == "Taken"
+    Path("others").mkdir()
+    for name, _ in BOTH:
+        Image.new("RGB", (64, 64), "blue").save(Path("others") / name)
+    return desk.train("--data-root", "others")
+
+
+def three(desk: Desk) -> None:
+    """A run on three pictures."""
+    names = [f"toys/{number}.png" for number in range(3)]
+    desk.pictures(*names)
+    desk.write("toys/data.json", [{"image_file": Path(name).name, "text": ""} for name in names])
+    assert desk.train("--eval-steps", "0", data="toys/data.json")[0] == "Taken"
+
+
+def one_replaced(desk: Desk) -> Found:
+    three(desk)
+    Image.new("RGB", (64, 64), "blue").save("toys/2.png")
+    outcome, _ = desk.train("--eval-steps", "0", data="toys/data.json")
+    (told,) = (message for message in desk._log.messages if message.startswith("Pictures have changed"))
+    return outcome, told
+
+
+def moved(desk: Desk) -> Found:
+    three(desk)
+    Path("toys").rename("moved")
+    return desk.train("--eval-steps", "0", data="moved/data.json")
+
+
+def other_processor(desk: Desk) -> Found:
+    laid_out(desk)
+    assert desk.train("--eval-steps", "0")[0] == "Taken"
+    shutil.copytree(desk.bundle, "changed")
+    file = Path("changed/feature_extractor/preprocessor_config.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"do_center_crop": False}))
+    return desk.train("--base", "changed")
+
+
 def pretrained(desk: Desk, kind: str = "plus") -> Found:
     laid_out(desk)
     save_file(random_adapter_tensors(tiny_unet(), kind=kind), f"{kind}.safetensors")
@@ -314,6 +354,10 @@ GIVEN: dict[str, Callable[[Desk], Found]] = {
     "`--output` with a run of another `--adapter`": after_a_run("--adapter", "plus"),
     "`--output` with a run on another base model": after_a_run("--base", "OTHER"),
     "`--output` with a run on other data": after_a_run(entries=1),
+    "`--output` with a run on other pictures under the same names": with_other_pictures,
+    "`--output` with a run, and one of many pictures replaced since": one_replaced,
+    "`--output` with a run, and the data moved as it is": moved,
+    "`--output` with a run on a model whose image processor was set up otherwise": other_processor,
     "`--output` on a disk without room for the run": no_room,
     "`--pretrained` with an adapter of another kind": pretrained,
     "`--pretrained` with a full-face adapter": lambda desk: pretrained(desk, "full"),

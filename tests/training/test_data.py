@@ -64,6 +64,28 @@ def test_the_digest_follows_what_is_listed_and_not_where_it_lies(pictures: Path,
     assert examples_in(moved).digest != before
 
 
+def test_what_is_looked_into_follows_the_files_and_not_where_they_lie(pictures: Path, tmp_path: Path) -> None:
+    before = examples_in(pictures).looked_into()
+    assert set(before) == {f"{number}.png" for number in range(12)}
+    moved = pictures.rename(tmp_path / "moved")
+    assert examples_in(moved).looked_into() == before
+    Image.new("RGB", (9, 9), "white").save(moved / "5.png")
+    (moved / "6.png").unlink()
+    after = examples_in(moved).looked_into()
+    assert {name for name in before if before[name] != after.get(name)} == {"5.png", "6.png"}
+
+
+def test_few_of_many_are_looked_into_and_the_same_few_whatever_else_comes(tmp_path: Path) -> None:
+    for number in range(90):
+        (tmp_path / f"{number}.png").write_bytes(f"{number}".encode())
+    entries = [{"image_file": f"{number}.png", "text": ""} for number in range(90)]
+    (tmp_path / "data.json").write_text(json.dumps(entries))
+    before = examples_in(tmp_path).looked_into()
+    (tmp_path / "data.json").write_text(json.dumps(entries[:-1]))
+    assert len(before) == 64
+    assert len(before.items() & examples_in(tmp_path).looked_into().items()) >= 63
+
+
 def test_held_out_pictures_are_in_no_training_example() -> None:
     train, heldout = split_heldout([pair(number) for number in range(40)], count=3, seed=0)
     assert len(heldout) == 3
