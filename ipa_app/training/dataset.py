@@ -59,9 +59,16 @@ class Dataset:
             data: how examples are read.
             base: frozen, on the training device.
             examples: what there is.
+
+        Raises:
+            UserError: pictures of this size have no latents of whole numbers.
         """
         self.examples = examples
         self.size = data.size or base.size
+        if self.size % base.latent_factor:
+            raise UserError.plain(
+                f"size is {self.size}; the autoencoder of this model takes multiples of {base.latent_factor} alone."
+            )
         self.sample_side = base.size
         self.encoder = FrozenEncoder(base, kind=config.adapter)
         self.config = config

@@ -333,6 +333,9 @@ def test_a_finished_run_says_so_and_measures_nothing_again(
     assert "all 2 steps are done already; a larger --max-steps trains on\n" in printed
     assert "held-out loss" not in printed
     assert "done after 2 steps" in printed
+    assert train("--max-steps", "1") == 0
+    printed = capsys.readouterr().out
+    assert "2 steps are done already, more than the 1 asked for; a larger --max-steps trains on\n" in printed
 
 
 def test_a_finished_schedule_says_how_to_train_on_and_that_works(

@@ -198,6 +198,12 @@ def test_a_picture_that_is_held_out_is_trained_on_under_no_other_name(
     assert set(held_out).isdisjoint(trained)
 
 
+@pytest.mark.parametrize("number", [-1, 2.5])
+def test_a_number_of_held_out_pictures_that_cannot_be_is_refused(number: float, pictures: Path) -> None:
+    with pytest.raises(UserError, match=f"heldout is {number}; it must be a whole number of at least 0"):
+        examples_in(pictures, heldout=number)
+
+
 def test_all_that_is_named_to_measure_on_counts_unless_a_number_is_asked_for(pictures: Path) -> None:
     entries = json.loads((pictures / "data.json").read_text())
     (pictures / "held.json").write_text(json.dumps([entry | {"text": f"{n}"} for entry in entries for n in range(3)]))

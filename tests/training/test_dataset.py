@@ -124,6 +124,17 @@ def test_pictures_of_one_name_in_two_folders_are_each_encoded(
     assert not torch.allclose(trained.latents[0], measured.latents[0], atol=1e-3)
 
 
+@pytest.mark.parametrize("size", [7, 60])
+def test_a_size_that_the_autoencoder_cannot_take_is_refused(size: int, make_dataset: MakeDataset) -> None:
+    with pytest.raises(UserError, match=rf"size is {size}; the autoencoder of this model takes multiples of 8 alone\."):
+        make_dataset(size=size)
+
+
+@pytest.mark.parametrize("size", [8, 24])
+def test_every_other_size_can_be_encoded(size: int, make_dataset: MakeDataset) -> None:
+    assert encoded(make_dataset(size=size), count=1)[0].latents.shape[-2:] == (size // 8, size // 8)
+
+
 def test_a_damaged_file_is_encoded_anew(make_dataset: MakeDataset) -> None:
     before = encoded(make_dataset())
     file = next(file for file in parts(make_dataset()) if file.parent.name == "pictures")
