@@ -9,12 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
+from bench.asks import HOLE, RIM
+from bench.holes import NAMES
 from bench.judging import interval
 
 DRAWN = "seconds_per_picture"
 """Only what the model has drawn has taken any."""
+
+FILLED = ("nothing", "surroundings")
+"""What holes are filled after, as the rows of the benchmark are called."""
 
 Lines = Sequence[Mapping[str, Any]]
 """What `--json` has written."""
@@ -44,6 +50,29 @@ def beside(runs: Mapping[str, Lines]) -> str:
     shares = [line for line in first if line["unit"] == "share" and DRAWN in line]
     lines = [(line, [_same(line, run) for _, run in others]) for line in shares]
     return "\n".join([*heads, *(_line(line, found) for line, found in lines if any(found))])
+
+
+def filled(lines: Lines) -> str:
+    """Lay out as a table of Markdown what holes are filled with, without what is around them and with it.
+
+    Each cell has both, and by how much they differ picture by picture, with the 95 % interval of that.
+    """
+    scores = {(line["row"], line["measure"]): line["scores"] for line in lines}
+    kinds = {f"a {name}": [name] for name in NAMES.values()} | {"all of them": [*NAMES.values()]}
+    heads = ["| | Colours | Edges | Colours of the rim | Edges of the rim |", "|---|---|---|---|---|"]
+    measures = (*HOLE, *RIM)
+    cells = {
+        said: [_filled([[scores[f"{name}, {how}", each] for name in names] for how in FILLED]) for each in measures]
+        for said, names in kinds.items()
+    }
+    return "\n".join([*heads, *(f"| {said} | {' | '.join(found)} |" for said, found in cells.items())])
+
+
+def _filled(scores: Sequence[Sequence[Sequence[float]]]) -> str:
+    """One cell: of every kind of hole the scores of the same characters, without and with."""
+    before, after = ([mean(case) for case in zip(*each, strict=True)] for each in scores)
+    apart = interval([b - a for a, b in zip(before, after, strict=True)])
+    return f"{mean(before):.1f}, {mean(after):.1f} ({apart['mean']:+.1f} ± {apart['plus_minus']:.1f})"
 
 
 def _line(line: Mapping[str, Any], found: Sequence[Mapping[str, Any] | None]) -> str:

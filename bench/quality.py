@@ -87,7 +87,7 @@ Figures = dict[str, Any]
 
 
 def cases(count: int) -> list[Case]:
-    """Held-out characters, the same in every run."""
+    """Held-out characters, the same in every run; see docs/toybox.md for how they are spread."""
     rng = random.Random("bench")
     views = [world.sample_view(rng, held_out=True) for _ in range(count)]
     others = [world.View(view.subject, world.sample_scene(rng)) for view in views]

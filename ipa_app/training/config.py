@@ -74,7 +74,9 @@ class TrainConfig:
         False, doc="compute parts of the UNet twice instead of keeping them: slower, in much less memory"
     )
     save_precision: Literal["fp16", "fp32"] = option("fp16", doc="precision of the finished adapter file")
-    seed: int = option(0, between=(0, LARGEST_SEED), doc="decides the first weights, the order of the data, noise and drops")
+    seed: int = option(
+        0, between=(0, LARGEST_SEED), doc="decides the first weights, the order of the data, noise and drops"
+    )
     log_steps: int = option(
         10, between=(1, inf), doc="steps between lines of progress; where steps are slow, they come more often"
     )

@@ -84,7 +84,6 @@ class Examples:
     notes: Sequence[str]
     digest: str
 
-
     def looked_into(self) -> dict[str, str]:
         """Return digests of what a few examples' files hold, by their names: the same few wherever the data lies."""
         named = {example.name: example for example in (*self.train, *self.heldout)}

@@ -40,6 +40,11 @@ def test_the_docs_say_how_what_was_counted_differs() -> None:
     assert paired.beside(paired.read_runs(COUNTED)) in (ROOT / "docs" / "speed.md").read_text("utf-8")
 
 
+def test_the_docs_say_how_holes_are_filled() -> None:
+    lines = json.loads(COUNTED[0].read_text("utf-8"))
+    assert paired.filled(lines) in (ROOT / "docs" / "toybox.md").read_text("utf-8")
+
+
 def test_the_card_says_what_was_counted() -> None:
     card = (ROOT / "assets" / "toybox" / "README.md").read_text("utf-8")
     for line in json.loads(COUNTED[0].read_text("utf-8")):

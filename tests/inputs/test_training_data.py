@@ -359,7 +359,10 @@ GIVEN: dict[str, Callable[[Desk], Found]] = {
     "`--output` with a run, and the data moved as it is": moved,
     "`--output` with a run on a model whose image processor was set up otherwise": other_processor,
     "`--output` on a disk without room for the run": no_room,
-    "`--size` that the base model's autoencoder cannot take": lambda desk: (laid_out(desk), desk.train("--size", "100"))[1],
+    "`--size` that the base model's autoencoder cannot take": lambda desk: (
+        laid_out(desk),
+        desk.train("--size", "100"),
+    )[1],
     "`--pretrained` with an adapter of another kind": pretrained,
     "`--pretrained` with a full-face adapter": lambda desk: pretrained(desk, "full"),
 }

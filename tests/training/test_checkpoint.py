@@ -119,8 +119,16 @@ def test_all_files_may_be_read_by_whom_new_files_may(written: TrainConfig) -> No
         ({}, {"examples_per_step": 4}, r"a run with 2 examples per step, not 4; choose .* product is 2"),
         ({}, {"base": "c"}, "a run on another base model"),
         ({}, {"preparation": "q"}, r"pictures or texts were prepared with other settings \(of the image processor"),
-        ({}, {"files": dict.fromkeys(FILES, "5")}, r"on other data \(other pictures under the same names, such as a.png"),
-        ({}, {"files": FILES | dict.fromkeys(["b.png", "c.png", "d.png"], "5")}, r"under the same names, such as b.png"),
+        (
+            {},
+            {"files": dict.fromkeys(FILES, "5")},
+            r"on other data \(other pictures under the same names, such as a.png",
+        ),
+        (
+            {},
+            {"files": FILES | dict.fromkeys(["b.png", "c.png", "d.png"], "5")},
+            r"under the same names, such as b.png",
+        ),
         ({}, {"size": 256}, "a run with size 0, not 256"),
         ({}, {"heldout": 3}, "a run with heldout 16, not 3"),
         ({}, {"data": "e"}, r"on other data \(other names or texts\)"),

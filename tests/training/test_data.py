@@ -181,7 +181,9 @@ def again_as_copy(pictures: Path, name: str) -> str:
     [
         lambda folder, name: str(folder / name),
         lambda folder, name: f"../{folder.name}/{name}",
-        pytest.param(again_by_link, marks=pytest.mark.skipif(os.name == "nt", reason="links need a right of their own")),
+        pytest.param(
+            again_by_link, marks=pytest.mark.skipif(os.name == "nt", reason="links need a right of their own")
+        ),
         again_as_copy,
     ],
 )
@@ -192,7 +194,9 @@ def test_a_picture_that_is_held_out_is_trained_on_under_no_other_name(
     twice = [entry | {"image_file": again(pictures, entry["image_file"])} for entry in entries]
     (pictures / "data.json").write_text(json.dumps([*entries, *twice]))
     examples = examples_in(pictures)
-    trained, held_out = ([example.image.read_bytes() for example in part] for part in (examples.train, examples.heldout))
+    trained, held_out = (
+        [example.image.read_bytes() for example in part] for part in (examples.train, examples.heldout)
+    )
     assert len(held_out) == 2
     assert len(trained) == 24 - 2
     assert set(held_out).isdisjoint(trained)
