@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -52,6 +53,14 @@ def beside(runs: Mapping[str, Lines]) -> str:
     return "\n".join([*heads, *(_line(line, found) for line, found in lines if any(found))])
 
 
+def within(lines: Lines) -> str:
+    """Lay out what differs within one run: how holes are filled, or else what each point of how much draws."""
+    rows = {line["row"] for line in lines}
+    return (
+        filled(lines) if {f"{name}, {how}" for name in NAMES.values() for how in FILLED} <= rows else by_amount(lines)
+    )
+
+
 def filled(lines: Lines) -> str:
     """Lay out as a table of Markdown what holes are filled with, without what is around them and with it.
 
@@ -73,6 +82,24 @@ def _filled(scores: Sequence[Sequence[Sequence[float]]]) -> str:
     before, after = ([mean(case) for case in zip(*each, strict=True)] for each in scores)
     apart = interval([b - a for a, b in zip(before, after, strict=True)])
     return f"{mean(before):.1f}, {mean(after):.1f} ({apart['mean']:+.1f} ± {apart['plus_minus']:.1f})"
+
+
+def by_amount(lines: Lines) -> str:
+    """Lay out as a table of Markdown what the named points of how much draw: `bench.quality --amounts`.
+
+    Each cell has the share, and by how much it differs from the point before picture by picture.
+    """
+    drawn = [line for line in lines if DRAWN in line]
+    points = list(dict.fromkeys(line["row"].rpartition(", ")[2] for line in drawn))
+    rows: dict[str, list[Mapping[str, Any]]] = {}
+    for line in drawn:
+        rows.setdefault(f"{line['row'].rpartition(', ')[0]}: {line['measure']}", []).append(line)
+    heads = [f"| | {' | '.join(points)} |", f"|---|{'---|' * len(points)}"]
+    told = {
+        row: [_share(found[0]), *(f"{_share(now)} ({_apart(before, now)})" for before, now in pairwise(found))]
+        for row, found in rows.items()
+    }
+    return "\n".join([*heads, *(f"| {row} | {' | '.join(cells)} |" for row, cells in told.items())])
 
 
 def _line(line: Mapping[str, Any], found: Sequence[Mapping[str, Any] | None]) -> str:
