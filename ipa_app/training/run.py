@@ -104,12 +104,8 @@ class TrainingRun:
         """
         prepare_base(base, config, accelerator)
         examples_per_step = config.examples_per_step * accelerator.num_processes
-        origin = replace(
-            origin or Origin(),
-            base=base.fingerprint(),
-            preparation=base.preparation(),
-            examples_per_step=examples_per_step,
-        )
+        model = {"base": base.fingerprint(), "preparation": base.preparation()}
+        origin = replace(origin or Origin(), **model, examples_per_step=examples_per_step)
         checkpoint, folder = load_checkpoint(config, origin), latest_checkpoint(config.output)
         if checkpoint is None or folder is None:
             adapter = new_adapter(config, base)
