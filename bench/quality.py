@@ -15,7 +15,7 @@ joints, that the judge reads in the pictures as they were asked for, with a 95 %
 mouths alone, the hardest; the last lines are what it reads in the drawings themselves, which no model can beat, and
 what it would read in a drawing of somebody else. `--looks` draws many pictures from words instead and says how far
 they are from drawings, whatever they show. `--beside` counts nothing: it prints by how much runs that `--json` has
-written differ, picture by picture.
+written differ, picture by picture; of one run, by how much its holes differ with what is around them, or its amounts.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ from bench.judging import (
     score,
 )
 from bench.looks import Drawings
-from bench.paired import beside, read_runs
+from bench.paired import beside, read_runs, within
 from bench.timing import write_json
 from bench.variants import sampled_by, with_lora
 from ipa_app.adapter.kinds import USUAL_NAMES
@@ -87,7 +87,7 @@ Figures = dict[str, Any]
 
 
 def cases(count: int) -> list[Case]:
-    """Held-out characters, the same in every run."""
+    """Held-out characters, the same in every run; see docs/toybox.md for how they are spread."""
     rng = random.Random("bench")
     views = [world.sample_view(rng, held_out=True) for _ in range(count)]
     others = [world.View(view.subject, world.sample_scene(rng)) for view in views]
@@ -172,7 +172,8 @@ def main() -> None:
     parser = _parser()
     arguments = parser.parse_args()
     if arguments.beside:
-        print(beside(read_runs(arguments.beside)))
+        runs = read_runs(arguments.beside)
+        print(beside(runs) if len(runs) > 1 else within(*runs.values()))
         return
     torch.set_num_threads(thread_count())  # as in the app
     judge = load_judge(arguments.judge)

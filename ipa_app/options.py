@@ -180,6 +180,8 @@ def _checked(option: Option, value: object) -> Any:
         return _switch(option, value)
     if option.type in (int, float):
         return _number(option, value)
+    if option.type == int | None:
+        return None if value is None else _number(replace(option, type=int), value)
     if option.choices:
         return _choice(option, value)
     if option.type is str:

@@ -26,7 +26,9 @@ def arguments_parser() -> argparse.ArgumentParser:
         help=f"of {', '.join(STAGES)}; by default all unfinished ones that the bundle needs",
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for data, checkpoints, samples and results")
-    parser.add_argument("--recipe", choices=RECIPES, default="full", help="tiny: everything in seconds, to try it")
+    parser.add_argument(
+        "--recipe", choices=RECIPES, default="full", help="tiny: everything on very little, in minutes, to try it"
+    )
     parser.add_argument("--budget", type=float, default=1.0, help="factor on the samples that every stage sees")
     parser.add_argument(
         "--minutes", type=float, help="stop each stage after so many, unfinished; the same command goes on"

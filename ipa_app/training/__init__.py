@@ -14,8 +14,8 @@ any origin: `ipa_app.training.run.train`. Nothing here is used while the app run
     checkpoint, saving          stop at any time, go on exactly; the finished file, read back and compared
     reports                     what a run tells, and its log
 
-    entries, tables, folders, lookup   what data lists, in the layouts people have
-    data, dataset, prepared, cache     examples: found, split, opened, encoded once and kept
-    cli, console                       the command line, and what a person sees
-    estimate, preflight, stopping      what a run will cost, checks before it, signals
+    entries, tables, folders, lookup         what data lists, in the layouts people have
+    data, copies, dataset, prepared, cache   examples: found, split, opened, encoded once and kept
+    cli, console                             the command line, and what a person sees
+    estimate, preflight, stopping            what a run will cost, checks before it, signals
 """

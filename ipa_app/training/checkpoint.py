@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ FREE_TO_CHANGE = frozenset(
 )
 """Settings that do not touch what is learned, and so may differ between a run and its continuation; how the examples of
 a step are parted does not, either, as long as they stay as many."""
+MOST_CHANGED = 0.5
+"""Share of the pictures looked at that may hold something else when a run goes on; with more, it is other data."""
 ADAPTER_FILE = "adapter.safetensors"
 OPTIMIZER_FILE = "optimizer.pt"
 STATE_FILE = "state.json"
@@ -58,7 +61,9 @@ class Origin:
 
     Attributes:
         base: see `Components.fingerprint`.
+        preparation: see `Components.preparation`.
         data: see `Examples.digest`.
+        files: see `Examples.looked_into`.
         pictures: number of pictures the data lists.
         found: number of examples to train on whose files are there; where it changes, their order does, and no more.
         size: side of the targets in pixels, as asked for; 0 is the base model's own.
@@ -67,7 +72,9 @@ class Origin:
     """
 
     base: str | None = None
+    preparation: str | None = None
     data: str | None = None
+    files: Mapping[str, str] | None = None
     pictures: int | None = None
     found: int | None = None
     size: int | None = None
@@ -157,15 +164,32 @@ def load_checkpoint(config: TrainConfig, origin: Origin) -> Checkpoint | None:
         if broken.name > folder.name:
             logger.warning("%s is damaged and is left aside.", broken)
     state = _state(folder)
-    found = state.get("origin", {}).get("found")
-    if None not in (found, origin.found) and found != origin.found:
-        logger.warning("The run had %d examples so far and goes on with %d, in another order.", found, origin.found)
+    for doubt in _doubts(Origin(**state.get("origin", {})), origin):
+        logger.warning("%s", doubt)
     return Checkpoint(
         step=state["step"],
         seconds=state["seconds"],
         adapter=load_file(folder / ADAPTER_FILE),
         optimization=torch.load(folder / OPTIMIZER_FILE, map_location="cpu", weights_only=True),
     )
+
+
+def _doubts(before: Origin, now: Origin) -> Iterator[str]:
+    """Yield what a person should know of a run that goes on with what is not quite what it had."""
+    if None not in (before.found, now.found) and before.found != now.found:
+        yield f"The run had {before.found} examples so far and goes on with {now.found}, in another order."
+    if other := _other_files(before, now):
+        yield f"Pictures have changed since the run began: {len(other)} of those looked at; the first is {other[0]}."
+    unknown = {"files": "the pictures", "preparation": "the model's settings for pictures and texts"}
+    for name, what in unknown.items():
+        if getattr(before, name) is None and getattr(now, name) is not None:
+            yield f"The run does not say what {what} were when it began, so nothing tells whether they are the same."
+
+
+def _other_files(before: Origin, now: Origin) -> list[str]:
+    """The examples that were looked into both times and hold something else now."""
+    then = before.files or {}
+    return [name for name, digest in (now.files or {}).items() if then.get(name, digest) != digest]
 
 
 def check_same_run(config: TrainConfig, origin: Origin) -> None:
@@ -226,15 +250,22 @@ def _check_origin(old: Origin, new: Origin, *, folder: Path) -> None:
             f"{output} holds a run on another base model; continue it with its own --base and --image-encoder or name "
             "another output folder."
         )
+    if "preparation" in differ:
+        raise UserError.plain(
+            f"{output} holds a run for which pictures or texts were prepared with other settings (of the image "
+            "processor, a tokenizer or an encoder); continue it with the model as it was or name another output folder."
+        )
     for name in ("size", "heldout"):
         if name in differ:
             raise UserError.plain(
                 f"{output} holds a run with {name} {getattr(old, name)}, not {getattr(new, name)}; "
                 "continue it with its own settings or name another output folder."
             )
-    if "data" in differ:
+    other = _other_files(old, new)
+    if "data" in differ or len(other) > MOST_CHANGED * len(new.files or {}):
         counts = f"{old.pictures} pictures then, {new.pictures} now"
         what = "other names or texts" if old.pictures == new.pictures else counts
+        what = what if "data" in differ else f"other pictures under the same names, such as {other[0]}"
         raise UserError.plain(
             f"{output} holds a run on other data ({what}); to train on with these from what it has learned, name "
             f"another output folder and --pretrained {folder / ADAPTER_FILE}."

@@ -129,10 +129,11 @@ def _check(
     examples = read_examples(data, seed=config.seed)
     origin = Origin(
         data=examples.digest,
+        files=examples.looked_into(),
         pictures=examples.listed,
         found=len(examples.train),
         size=data.size,
-        heldout=data.heldout,
+        heldout=data.split_off if data.heldout_data is None else None,
         examples_per_step=config.examples_per_step * accelerator.num_processes,
     )
     check_same_run(config, origin)
@@ -196,7 +197,7 @@ def _doubts(config: TrainConfig, dataset: Dataset, adapter: IPAdapter, *, proces
 
 def _remedy(dataset: Dataset) -> str:
     """What has pictures held out where none are."""
-    if not dataset.data.heldout:
+    if dataset.data.heldout == 0:
         return "Give a larger --heldout."
     few = len(dataset.examples.train) < SMALLEST_SPLIT
     return f"{f'Give {SMALLEST_SPLIT} pictures or more, or name' if few else 'Name'} some with --heldout-data."
@@ -238,4 +239,4 @@ def _parsing(hint: Any) -> dict[str, Any]:
         return {"choices": get_args(hint)}
     if hint in (Path, Path | None):
         return {"type": Path, "metavar": "PATH"}
-    return {"type": hint, "metavar": "N"}
+    return {"type": int if hint == int | None else hint, "metavar": "N"}

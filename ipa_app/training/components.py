@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,11 @@ from ipa_app.models.schedule import noise_schedule
 from ipa_app.models.source import open_source
 
 ELEMENTS_OF_A_TENSOR = 1024
+PROCESSOR_SETTINGS = frozenset(
+    {"do_convert_rgb", "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor"}
+    | {"do_normalize", "image_mean", "image_std"}
+)
+"""What a CLIP image processor goes by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +126,20 @@ class Components:
                 digest.update(f"{part}.{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
                 digest.update(values.view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    def preparation(self) -> str:
+        """Return a name for the settings by which pictures and texts become what the adapter sees.
+
+        No weight tells of them. Only those that count are looked at: newer libraries note further ones.
+        """
+        encoders = [*self.text_encoders, self.image_encoder]
+        settings = [
+            {name: value for name, value in self.image_processor.to_dict().items() if name in PROCESSOR_SETTINGS},
+            self.vae.config["scaling_factor"],
+            [encoder.config.hidden_act for encoder in encoders],
+            [sorted(tokenizer.get_vocab().items()) for tokenizer in self.tokenizers],
+        ]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def cross_attention_dim(self) -> int:

@@ -14,6 +14,10 @@ from ipa_app.options import check_options, option
 TrainedKind = Literal["base", "plus"]
 TRAINED_KINDS = get_args(TrainedKind)
 """The kinds of adapter that can be trained."""
+LARGEST_SEED = 2**63 - 1
+"""That every generator takes."""
+HELDOUT = 16
+"""Examples held out of the data, unless another number is asked for."""
 MixedPrecision = Literal["no", "fp16", "bf16"]
 
 
@@ -70,7 +74,9 @@ class TrainConfig:
         False, doc="compute parts of the UNet twice instead of keeping them: slower, in much less memory"
     )
     save_precision: Literal["fp16", "fp32"] = option("fp16", doc="precision of the finished adapter file")
-    seed: int = option(0, doc="decides the first weights, the order of the data, noise and drops")
+    seed: int = option(
+        0, between=(0, LARGEST_SEED), doc="decides the first weights, the order of the data, noise and drops"
+    )
     log_steps: int = option(
         10, between=(1, inf), doc="steps between lines of progress; where steps are slow, they come more often"
     )
@@ -126,13 +132,20 @@ class DataConfig:
     heldout_data: Path | None = option(
         None, doc="examples only to measure on, in any form that --data takes; default: some of the data"
     )
-    heldout: int = option(16, doc="examples to measure on, never trained on")
+    heldout: int | None = option(
+        None, doc=f"examples to measure on, never trained on; default: {HELDOUT}, or all that --heldout-data names"
+    )
     size: int = option(0, doc="side of the training pictures in pixels; 0 = the base model's own")
     cache_gb: float = option(
         8.0,
         doc="keep all encoded pictures and texts in memory and in the output folder when they need no more than this",
     )
     workers: int = option(4, between=(1, inf), doc="threads that open pictures")
+
+    @property
+    def split_off(self) -> int:
+        """Examples to hold out of the data itself, where no others are named."""
+        return HELDOUT if self.heldout is None else self.heldout
 
     def __post_init__(self) -> None:
         """Refuse impossible numbers."""

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import random
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from itertools import count as count_from
@@ -21,6 +20,7 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import square_for_clip
 from ipa_app.imaging.opening import open_image
 from ipa_app.training.config import DataConfig
+from ipa_app.training.copies import FileUsers, content_digest
 from ipa_app.training.entries import Entry, Listing, Skipped
 from ipa_app.training.folders import add_folder
 from ipa_app.training.lookup import FileFinder
@@ -28,6 +28,9 @@ from ipa_app.training.tables import add_table
 
 SMALLEST_SPLIT = 10
 """A set with fewer pictures is not split: of a small one, one in so many is held out at most."""
+HELD_OUT = " (held out)"
+LOOKED_INTO = 64
+"""Examples whose files are read to tell data from other data with the same names and texts."""
 LARGEST_LOSS = 0.25
 """Share of a set that training may lose to what is held out and to what shares files with that."""
 
@@ -38,15 +41,22 @@ class Example:
 
     Attributes:
         entry: as the data has it.
-        image: the picture to learn to draw; where it should be, if it is missing.
-        reference: the picture shown as the prompt; where it should be, if it is missing.
+        image: the picture to learn to draw, resolved; where it should be, if it is missing.
+        reference: the picture shown as the prompt, resolved; where it should be, if it is missing.
         missing: why it cannot be used, where a file of it is missing; else empty.
+        within: what tells it from one of the same name in other data; else empty.
     """
 
     entry: Entry
     image: Path
     reference: Path
     missing: str = ""
+    within: str = ""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages: no other files are called so."""
+        return self.entry.name + self.within
 
     @property
     def files(self) -> set[Path]:
@@ -73,6 +83,13 @@ class Examples:
     skipped: Skipped
     notes: Sequence[str]
     digest: str
+
+    def looked_into(self) -> dict[str, str]:
+        """Return digests of what a few examples' files hold, by their names: the same few wherever the data lies."""
+        named = {example.name: example for example in (*self.train, *self.heldout)}
+        few = sorted(named, key=lambda name: hashlib.sha256(name.encode(errors="surrogatepass")).digest())[:LOOKED_INTO]
+        digests = {name: content_digest((named[name].image, named[name].reference)) for name in few}
+        return {name: digest for name, digest in digests.items() if digest is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,15 +123,13 @@ def read_examples(data: DataConfig, *, seed: int) -> Examples:
     """
     listing = read_listing(data.data)
     listing.check()
-    examples = _find(listing.entries, data.data_root or _folder_of(data.data))
+    train, heldout = _find(listing.entries, data.data_root or _folder_of(data.data)), list[Example]()
+    if data.heldout_data is not None:
+        heldout = _read_heldout(data, data.heldout_data, listing)
+    listed, total = len({example.name for example in [*train, *heldout]}) + len(listing.skipped), len(train)
     if data.heldout_data is None:
-        train, heldout = split_heldout(examples, count=data.heldout, seed=seed)
-        listing.notes += _notes_of_split(train, heldout, total=len(examples), count=data.heldout)
-    else:
-        named = read_listing(data.heldout_data, skipped=listing.skipped)
-        train, heldout = examples, _find(named.entries, data.data_root or _folder_of(data.heldout_data))[: data.heldout]
-        listing.include(named)
-    listed = len({entry.name for entry in listing.entries}) + len(listing.skipped)
+        train, heldout = split_heldout(train, count=data.split_off, seed=seed)
+        listing.notes += _notes_of_split(train, heldout, total=total, count=data.split_off)
     train, heldout = (_are_there(part, listing.skipped) for part in (train, heldout))
     if not train:
         raise UserError.plain(
@@ -130,17 +145,27 @@ def read_examples(data: DataConfig, *, seed: int) -> Examples:
     )
 
 
-def read_listing(data: Path, *, skipped: Skipped | None = None) -> Listing:
+def _read_heldout(data: DataConfig, named: Path, listing: Listing) -> list[Example]:
+    """Read what is measured on alone, and take it in; all of it counts, unless the configuration names a number."""
+    within = "" if _folder_of(named).resolve() == _folder_of(data.data).resolve() else HELD_OUT
+    more = read_listing(named, skipped=listing.skipped, within=within)
+    listing.include(more)
+    root = data.data_root or _folder_of(named)
+    return _find(more.entries, root, within="" if data.data_root else within)[: data.heldout]
+
+
+def read_listing(data: Path, *, skipped: Skipped | None = None, within: str = "") -> Listing:
     """Read a data file (see `add_table`) or a folder of pictures (see `add_folder`).
 
     Args:
         data: the file or folder.
         skipped: where to note what cannot be used.
+        within: put after what that is called.
 
     Raises:
         UserError: there is no such file or folder, or it cannot be read.
     """
-    listing = Listing(source=data, skipped=Skipped() if skipped is None else skipped)
+    listing = Listing(source=data, skipped=Skipped() if skipped is None else skipped, within=within)
     if data.is_dir():
         add_folder(listing, data)
     elif data.is_file():
@@ -154,12 +179,12 @@ def _folder_of(data: Path) -> Path:
     return data if data.is_dir() else data.parent
 
 
-def _find(entries: Sequence[Entry], root: Path) -> list[Example]:
+def _find(entries: Sequence[Entry], root: Path, *, within: str = "") -> list[Example]:
     finder = FileFinder(root)
-    return [_found(entry, root, finder) for entry in entries]
+    return [_found(entry, root, finder, within) for entry in entries]
 
 
-def _found(entry: Entry, root: Path, finder: FileFinder) -> Example:
+def _found(entry: Entry, root: Path, finder: FileFinder, within: str) -> Example:
     image = finder.find(entry.image)
     reference = image if entry.reference is None else finder.find(entry.reference)
     missing, where = "", root if root.name else root.resolve()
@@ -172,13 +197,14 @@ def _found(entry: Entry, root: Path, finder: FileFinder) -> Example:
         image=image or root / entry.image,
         reference=reference or root / (entry.reference or entry.image),
         missing=missing,
+        within=within,
     )
 
 
 def _are_there(examples: Sequence[Example], skipped: Skipped) -> list[Example]:
     for example in examples:
         if example.missing:
-            skipped.add(example.entry.name, example.missing)
+            skipped.add(example.name, example.missing)
     return [example for example in examples if not example.missing]
 
 
@@ -186,9 +212,10 @@ def _notes(listing: Listing, train: Sequence[Example], heldout: Sequence[Example
     if listing.unused_keys:
         keys = ", ".join(f'"{key}"' for key in sorted(listing.unused_keys)[:10])
         yield f"The data also has {keys}, which training does not use."
-    shared = {example.image for example in train} & {example.image for example in heldout}
-    if shared:
-        yield f"Pictures that are trained on and measured on: {len(shared)}; the held-out loss will look too good."
+    users = FileUsers([example.files for example in [*train, *heldout]])
+    files = set().union(*(example.files for example in heldout))
+    if shared := sum(min(users.of(file)) < len(train) for file in files):
+        yield f"Pictures that are trained on and measured on: {shared}; the held-out loss will look too good."
 
 
 def _notes_of_split(train: Sequence[Example], heldout: Sequence[Example], *, total: int, count: int) -> Iterator[str]:
@@ -201,25 +228,25 @@ def _notes_of_split(train: Sequence[Example], heldout: Sequence[Example], *, tot
 def split_heldout(examples: Sequence[Example], *, count: int, seed: int) -> tuple[list[Example], list[Example]]:
     """Set aside examples to measure on: at most `count`, and never more than a tenth of a small set.
 
-    Pictures that a held-out example uses are kept out of training altogether, as targets and as references. Examples
-    that lose all their files to that are the next to be held out, and one that would cost training too many is not.
+    Pictures that a held-out example uses are kept out of training altogether, as targets and as references, and so are
+    copies of them under other names. Examples that lose all their files to that are the next to be held out, and one
+    that would cost training too many is not.
 
     Returns:
         What to train on, and what is held out.
     """
     count = min(count, len(examples) // SMALLEST_SPLIT)
+    if not count:
+        return list(examples), []
     most = math.ceil(LARGEST_LOSS * len(examples))
-    users = defaultdict(set)
-    for index, example in enumerate(examples):
-        for file in example.files:
-            users[file].add(index)
+    users = FileUsers([example.files for example in examples])
     generator = random.Random(seed)
     order = [generator.sample(range(len(examples)), size) for size in (count, len(examples))]
     heldout, gone = dict[int, None](), set[int]()
     for index in (*order[0], *order[1]):
         if len(heldout) >= count:
             break
-        sharing = [users[file] for file in examples[index].files]
+        sharing = [users.of(file) for file in examples[index].files]
         if max(map(len, sharing)) > most:  # not joined first: a picture that all examples share has as many users
             continue
         group = set().union(*sharing)
@@ -227,7 +254,7 @@ def split_heldout(examples: Sequence[Example], *, count: int, seed: int) -> tupl
             continue
         gone |= group
         files = {file for each in group for file in examples[each].files}
-        unseen = {file for file in files if users[file] <= gone}
+        unseen = {file for file in files if users.of(file) <= gone}
         heldout |= dict.fromkeys(each for each in sorted(group) if examples[each].files <= unseen)
     train = [example for index, example in enumerate(examples) if index not in gone]
     return train, [examples[index] for index in sorted([*heldout][:count])]
@@ -277,7 +304,7 @@ class ExampleReader:
 
     def open(self, index: int) -> OpenedExample | None:
         """The example at this position, or None when a picture of it is bad."""
-        name = self._examples[index].entry.name
+        name = self._examples[index].name
         if name in self._skipped:
             return None
         try:

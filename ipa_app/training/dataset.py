@@ -59,14 +59,21 @@ class Dataset:
             data: how examples are read.
             base: frozen, on the training device.
             examples: what there is.
+
+        Raises:
+            UserError: pictures of this size have no latents of whole numbers.
         """
         self.examples = examples
         self.size = data.size or base.size
+        if self.size % base.latent_factor:
+            raise UserError.plain(
+                f"size is {self.size}; the autoencoder of this model takes multiples of {base.latent_factor} alone."
+            )
         self.sample_side = base.size
         self.encoder = FrozenEncoder(base, kind=config.adapter)
         self.config = config
         self.data = data
-        self._identity = [base.fingerprint(), config.adapter, self.size, str(self.encoder.dtype)]
+        self._identity = [base.fingerprint(), base.preparation(), config.adapter, self.size, str(self.encoder.dtype)]
         self._all = [*examples.train, *examples.heldout]
         self._reader = ExampleReader(self._all, size=self.size, skipped=examples.skipped)
         self._caches = Caches.open(None)
@@ -83,7 +90,7 @@ class Dataset:
 
     def cut_texts(self) -> list[str]:
         """Return the names of the examples whose texts are longer than the text encoders read."""
-        texts = {example.entry.text: example.entry.name for example in self._all}
+        texts = {example.entry.text: example.name for example in self._all}
         cut = self.encoder.are_cut(list(texts))
         return [name for name, is_cut in zip(texts.values(), cut, strict=True) if is_cut]
 

@@ -104,6 +104,7 @@ class Listing:
         skipped: those that cannot be used.
         unused_keys: keys that entries have and that nothing is done with.
         notes: what else a person should know.
+        within: put after what entries that are left out are called, where other data has the same names.
     """
 
     source: Path
@@ -111,6 +112,7 @@ class Listing:
     skipped: Skipped = field(default_factory=Skipped)
     unused_keys: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    within: str = ""
 
     def add(self, fields: object, *, place: str, prefix: str = "") -> None:
         """Take an entry in, or leave it out.
@@ -123,7 +125,11 @@ class Listing:
         try:
             self.entries.append(self._entry(fields, prefix))
         except BadEntryError as error:
-            self.skipped.add(place, str(error))
+            self.skip(place, str(error))
+
+    def skip(self, place: str, reason: str) -> None:
+        """Leave out what stands there."""
+        self.skipped.add(place + self.within, reason)
 
     def include(self, other: Listing) -> None:
         """Take in another listing, which notes what it leaves out in the same place."""

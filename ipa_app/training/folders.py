@@ -76,7 +76,7 @@ def _add_pictures(listing: Listing, folder: Path, pictures: list[str], names: li
         try:
             text, is_unicode = decode((folder / caption).read_bytes()) if caption else ("", True)
         except OSError as error:
-            listing.skipped.add(prefix + name, f"its caption {caption} cannot be read ({error.strerror})")
+            listing.skip(prefix + name, f"its caption {caption} cannot be read ({error.strerror})")
             continue
         text = " ".join(text.split())
         listing.entries.append(Entry(image=prefix + name, text=text or subject, repeats=repeats))

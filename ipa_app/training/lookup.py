@@ -26,9 +26,10 @@ class FileFinder:
         """
         self._root = root
         self._folders: dict[Path, dict[str, list[str]]] = {}
+        self._resolved: dict[Path, Path] = {}
 
     def find(self, name: str) -> Path | None:
-        """Return the file of this name, or None.
+        """Return the file of this name, or None: the same path whatever name and links lead to it.
 
         The name as it stands counts first, then with backslashes as separators, then with accents composed in another
         way, and at last in other capital letters, where only one file can be meant.
@@ -36,8 +37,16 @@ class FileFinder:
         for spelling in (name, name.replace("\\", "/")):
             path = self._root / spelling
             if _is_file(path):
-                return path
-        return self._search(PurePosixPath(name.replace("\\", "/")))
+                return self._one_path(path)
+        found = self._search(PurePosixPath(name.replace("\\", "/")))
+        return None if found is None else self._one_path(found)
+
+    def _one_path(self, path: Path) -> Path:
+        if path.is_symlink():
+            return path.resolve()
+        if path.parent not in self._resolved:  # once per folder: there may be a million files in it
+            self._resolved[path.parent] = path.parent.resolve()
+        return self._resolved[path.parent] / path.name
 
     def _search(self, name: PurePosixPath) -> Path | None:
         path = self._root

@@ -90,7 +90,8 @@ class Room:
     def __str__(self) -> str:
         """One line for a person."""
         parts = {"encoded pictures": self.encoded, "checkpoints": self.checkpoints, "results": self.results}
-        return ", ".join(f"{size_text(size)} of {name}" for name, size in parts.items() if size)
+        written = [f"{size_text(size)} of {name}" for name, size in parts.items() if size]
+        return ", ".join([*written, f"{size_text(ROOM_TO_SPARE)} to spare"])
 
 
 def needed_room(config: TrainConfig, *, parameters: int, encoded: int, step: int, rows: int, side: int) -> Room:

@@ -208,10 +208,9 @@ def encoded_size(reader: ExampleReader, encoder: FrozenEncoder) -> EncodedSize:
 
 
 def picture_key(example: Example) -> str:
-    """A name that changes whenever one of the example's files does."""
-    entry = example.entry
-    files = [entry.image, _stamp(example.image), entry.reference, _stamp(example.reference)]
-    return _hash(files)
+    """A name that changes whenever one of the example's files does, and that no other files have."""
+    files = (example.image, example.reference)
+    return _hash([(str(file), _stamp(file)) for file in files])
 
 
 def text_key(text: str) -> str:

@@ -33,7 +33,9 @@ class ResumedReport:
     def __str__(self) -> str:
         """One line for a person."""
         if self.step >= self.max_steps:
-            return f"all {self.max_steps} steps are done already; {self.more} trains on"
+            done = f"all {self.max_steps} steps" if self.step == self.max_steps else f"{self.step} steps"
+            more = "" if self.step == self.max_steps else f", more than the {self.max_steps} asked for"
+            return f"{done} are done already{more}; {self.more} trains on"
         return f"going on from step {self.step} of {self.max_steps}"
 
 

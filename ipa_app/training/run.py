@@ -104,7 +104,7 @@ class TrainingRun:
         """
         prepare_base(base, config, accelerator)
         examples_per_step = config.examples_per_step * accelerator.num_processes
-        origin = replace(origin or Origin(), base=base.fingerprint(), examples_per_step=examples_per_step)
+        origin = replace(_on_model(origin or Origin(), base), examples_per_step=examples_per_step)
         checkpoint, folder = load_checkpoint(config, origin), latest_checkpoint(config.output)
         if checkpoint is None or folder is None:
             adapter = new_adapter(config, base)
@@ -247,6 +247,10 @@ class TrainingRun:
             f"The loss is no longer a number at step {self.trainer.step}: {start} with a lower --learning-rate or with "
             "--mixed-precision bf16 or no."
         )
+
+
+def _on_model(origin: Origin, base: Components) -> Origin:
+    return replace(origin, base=base.fingerprint(), preparation=base.preparation())
 
 
 def _due(step: int, every: int) -> bool:

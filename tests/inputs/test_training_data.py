@@ -186,6 +186,28 @@ def shared(desk: Desk) -> Found:
     return desk.train()
 
 
+def twice(desk: Desk) -> Found:
+    names = [f"{number}.png" for number in range(20)]
+    for number, name in enumerate(names):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(name)
+        shutil.copy(name, f"copy of {name}")
+    every = [*names, *(f"copy of {name}" for name in names)]
+    desk.write("data.json", [{"image_file": name, "text": ""} for name in every])
+    examples = read_examples(DataConfig(base=desk.bundle, data=Path("data.json")), seed=0)
+    held_out = {example.image.name.removeprefix("copy of ") for example in examples.heldout}
+    assert (len(held_out), len(examples.heldout), len(examples.train)) == (2, 4, 36)
+    return "Taken", next(iter(examples.notes), None)
+
+
+def measured_again(desk: Desk) -> Found:
+    desk.pictures("a.png", "b.png")
+    shutil.copy("a.png", "held.png")
+    Image.new("RGB", (64, 64), "blue").save("b.png")
+    desk.write("data.json", LIST)
+    desk.write("held.json", [{"image_file": "held.png", "text": ""}])
+    return desk.train("--heldout-data", "held.json")
+
+
 def few(desk: Desk) -> Found:
     laid_out(desk)
     return desk.train()
@@ -232,6 +254,46 @@ def after_a_run(*more: str, entries: int = 2) -> Callable[[Desk], Found]:
     return given
 
 
+def with_other_pictures(desk: Desk) -> Found:
+    laid_out(desk)
+    assert desk.train("--eval-steps", "0")[0] == "Taken"
+    Path("others").mkdir()
+    for name, _ in BOTH:
+        Image.new("RGB", (64, 64), "blue").save(Path("others") / name)
+    return desk.train("--data-root", "others")
+
+
+def three(desk: Desk) -> None:
+    """A run on three pictures."""
+    names = [f"toys/{number}.png" for number in range(3)]
+    desk.pictures(*names)
+    desk.write("toys/data.json", [{"image_file": Path(name).name, "text": ""} for name in names])
+    assert desk.train("--eval-steps", "0", data="toys/data.json")[0] == "Taken"
+
+
+def one_replaced(desk: Desk) -> Found:
+    three(desk)
+    Image.new("RGB", (64, 64), "blue").save("toys/2.png")
+    outcome, _ = desk.train("--eval-steps", "0", data="toys/data.json")
+    (told,) = (message for message in desk._log.messages if message.startswith("Pictures have changed"))
+    return outcome, told
+
+
+def moved(desk: Desk) -> Found:
+    three(desk)
+    Path("toys").rename("moved")
+    return desk.train("--eval-steps", "0", data="moved/data.json")
+
+
+def other_processor(desk: Desk) -> Found:
+    laid_out(desk)
+    assert desk.train("--eval-steps", "0")[0] == "Taken"
+    shutil.copytree(desk.bundle, "changed")
+    file = Path("changed/feature_extractor/preprocessor_config.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"do_center_crop": False}))
+    return desk.train("--base", "changed")
+
+
 def pretrained(desk: Desk, kind: str = "plus") -> Found:
     laid_out(desk)
     save_file(random_adapter_tensors(tiny_unet(), kind=kind), f"{kind}.safetensors")
@@ -266,6 +328,7 @@ GIVEN: dict[str, Callable[[Desk], Found]] = {
     ),
     "Names with backslashes, in other capital letters, or with accents composed in another way": spellings,
     "Absolute names": absolute,
+    "A picture that is there twice, under two names, by a link or as a copy": twice,
     "A name that is not there": missing,
     "A file that is no picture": no_picture,
     "An entry with a misspelt key": lambda desk: first_alone(
@@ -279,6 +342,7 @@ GIVEN: dict[str, Callable[[Desk], Found]] = {
     "A text longer than the text encoder reads": long_text,
     "Fewer than 10 pictures": few,
     "Pictures of which too many share a file for any to be held out": shared,
+    "`--heldout-data` with pictures that are in `--data` as well, under whatever names": measured_again,
     "So few pictures that each is seen a thousand times": by_heart,
     "A data file that is not there": lambda desk: desk.read(expect=[]),
     "A damaged data file": refused_file(f"[{ENTRY[:-1]}"),
@@ -290,7 +354,15 @@ GIVEN: dict[str, Callable[[Desk], Found]] = {
     "`--output` with a run of another `--adapter`": after_a_run("--adapter", "plus"),
     "`--output` with a run on another base model": after_a_run("--base", "OTHER"),
     "`--output` with a run on other data": after_a_run(entries=1),
+    "`--output` with a run on other pictures under the same names": with_other_pictures,
+    "`--output` with a run, and one of many pictures replaced since": one_replaced,
+    "`--output` with a run, and the data moved as it is": moved,
+    "`--output` with a run on a model whose image processor was set up otherwise": other_processor,
     "`--output` on a disk without room for the run": no_room,
+    "`--size` that the base model's autoencoder cannot take": lambda desk: (
+        laid_out(desk),
+        desk.train("--size", "100"),
+    )[1],
     "`--pretrained` with an adapter of another kind": pretrained,
     "`--pretrained` with a full-face adapter": lambda desk: pretrained(desk, "full"),
 }

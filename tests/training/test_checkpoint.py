@@ -24,7 +24,18 @@ from ipa_app.training.checkpoint import (
 from ipa_app.training.config import TrainConfig
 
 MakeConfig = Callable[..., TrainConfig]
-ORIGIN = Origin(base="b", data="d", pictures=12, found=11, size=0, heldout=16, examples_per_step=2)
+FILES = {"a.png": "1", "b.png": "2", "c.png": "3", "d.png": "4"}
+ORIGIN = Origin(
+    base="b",
+    preparation="p",
+    data="d",
+    files=FILES,
+    pictures=12,
+    found=11,
+    size=0,
+    heldout=16,
+    examples_per_step=2,
+)
 
 
 def checkpoint(step: int) -> Checkpoint:
@@ -107,6 +118,17 @@ def test_all_files_may_be_read_by_whom_new_files_may(written: TrainConfig) -> No
         ({"pretrained": Path("other.safetensors")}, {}, "that began with a new adapter, not from other.safetensors"),
         ({}, {"examples_per_step": 4}, r"a run with 2 examples per step, not 4; choose .* product is 2"),
         ({}, {"base": "c"}, "a run on another base model"),
+        ({}, {"preparation": "q"}, r"pictures or texts were prepared with other settings \(of the image processor"),
+        (
+            {},
+            {"files": dict.fromkeys(FILES, "5")},
+            r"on other data \(other pictures under the same names, such as a.png",
+        ),
+        (
+            {},
+            {"files": FILES | dict.fromkeys(["b.png", "c.png", "d.png"], "5")},
+            r"under the same names, such as b.png",
+        ),
         ({}, {"size": 256}, "a run with size 0, not 256"),
         ({}, {"heldout": 3}, "a run with heldout 16, not 3"),
         ({}, {"data": "e"}, r"on other data \(other names or texts\)"),
@@ -128,6 +150,8 @@ def test_another_run_is_not_continued(
         ({"batch_size": 1}, vars(ORIGIN)),  # on two processes
         ({}, {}),
         ({}, {"data": "d"}),
+        ({}, {"files": {"e.png": "5"} | FILES}),
+        ({}, {"files": FILES | {"a.png": "5", "b.png": "5"}}),
     ],
 )
 def test_what_does_not_touch_what_is_learned_may_change(
@@ -167,6 +191,29 @@ def test_a_run_of_before_processes_were_counted_goes_on(written: TrainConfig, ma
 def test_examples_that_came_or_went_are_said(written: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:
     assert load_checkpoint(written, Origin(**(vars(ORIGIN) | {"found": 12}))) is not None
     assert caplog.messages == ["The run had 11 examples so far and goes on with 12, in another order."]
+
+
+def test_pictures_that_have_changed_since_are_said(written: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:
+    changed = Origin(**(vars(ORIGIN) | {"files": FILES | {"b.png": "5", "e.png": "6"}}))
+    assert load_checkpoint(written, changed) is not None
+    assert caplog.messages == ["Pictures have changed since the run began: 1 of those looked at; the first is b.png."]
+
+
+def test_a_run_of_before_pictures_and_settings_were_noted_goes_on_and_says_so(
+    written: TrainConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = latest_checkpoint(written.output)
+    assert folder is not None
+    file = folder / STATE_FILE
+    state = json.loads(file.read_text("utf-8"))
+    for name in ("files", "preparation"):
+        del state["origin"][name]
+    file.write_text(json.dumps(state), "utf-8")
+    assert load_checkpoint(written, ORIGIN) is not None
+    assert [message.split(" were when it began, so nothing tells")[0] for message in caplog.messages] == [
+        "The run does not say what the pictures",
+        "The run does not say what the model's settings for pictures and texts",
+    ]
 
 
 def test_a_run_from_a_file_may_leave_it_out_or_find_it_elsewhere_later(make_config: MakeConfig) -> None:

@@ -127,7 +127,7 @@ def test_a_run_that_is_ended_while_it_encodes_keeps_what_is_encoded(
 ) -> None:
     entries = []
     for number in range(400):
-        Image.new("RGB", (64, 64), (number % 256, 0, 0)).save(pictures / f"many{number}.png")
+        Image.new("RGB", (64, 64), (number % 256, number // 256, 0)).save(pictures / f"many{number}.png")
         entries.append({"image_file": f"many{number}.png", "text": "a hat"})
     (pictures / "data.json").write_text(json.dumps(entries))
     said = []
@@ -321,6 +321,9 @@ def test_a_finished_run_says_so_and_measures_nothing_again(
     assert "all 2 steps are done already; a larger --max-steps trains on\n" in printed
     assert "held-out loss" not in printed
     assert "done after 2 steps" in printed
+    assert train("--max-steps", "1") == 0
+    printed = capsys.readouterr().out
+    assert "2 steps are done already, more than the 1 asked for; a larger --max-steps trains on\n" in printed
 
 
 def test_a_finished_schedule_says_how_to_train_on_and_that_works(

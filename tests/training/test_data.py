@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -60,6 +62,28 @@ def test_the_digest_follows_what_is_listed_and_not_where_it_lies(pictures: Path,
     entries[5]["text"] = "something else"
     (moved / "data.json").write_text(json.dumps(entries))
     assert examples_in(moved).digest != before
+
+
+def test_what_is_looked_into_follows_the_files_and_not_where_they_lie(pictures: Path, tmp_path: Path) -> None:
+    before = examples_in(pictures).looked_into()
+    assert set(before) == {f"{number}.png" for number in range(12)}
+    moved = pictures.rename(tmp_path / "moved")
+    assert examples_in(moved).looked_into() == before
+    Image.new("RGB", (9, 9), "white").save(moved / "5.png")
+    (moved / "6.png").unlink()
+    after = examples_in(moved).looked_into()
+    assert {name for name in before if before[name] != after.get(name)} == {"5.png", "6.png"}
+
+
+def test_few_of_many_are_looked_into_and_the_same_few_whatever_else_comes(tmp_path: Path) -> None:
+    for number in range(90):
+        (tmp_path / f"{number}.png").write_bytes(f"{number}".encode())
+    entries = [{"image_file": f"{number}.png", "text": ""} for number in range(90)]
+    (tmp_path / "data.json").write_text(json.dumps(entries))
+    before = examples_in(tmp_path).looked_into()
+    (tmp_path / "data.json").write_text(json.dumps(entries[:-1]))
+    assert len(before) == 64
+    assert len(before.items() & examples_in(tmp_path).looked_into().items()) >= 63
 
 
 def test_held_out_pictures_are_in_no_training_example() -> None:
@@ -129,6 +153,100 @@ def test_pictures_that_are_trained_on_and_measured_on_are_said(pictures: Path) -
     assert len(examples.train) == 12
     assert len(examples.heldout) == 2
     assert examples.notes == ["Pictures that are trained on and measured on: 2; the held-out loss will look too good."]
+
+
+def test_what_is_measured_on_is_said_wherever_training_uses_it(pictures: Path, tmp_path: Path) -> None:
+    entries = json.loads((pictures / "data.json").read_text())
+    (pictures / "data.json").write_text(json.dumps([entries[0], entries[1] | {"reference_file": "2.png"}]))
+    (tmp_path / "copy.png").write_bytes((pictures / "0.png").read_bytes())
+    named = [{"image_file": "copy.png"}, {"image_file": str(pictures / "2.png")}, {"image_file": "pictures/3.png"}]
+    (tmp_path / "held.json").write_text(json.dumps([each | {"text": ""} for each in named]))
+    (note,) = examples_in(pictures, heldout_data=tmp_path / "held.json").notes
+    assert note == "Pictures that are trained on and measured on: 2; the held-out loss will look too good."
+
+
+def again_by_link(pictures: Path, name: str) -> str:
+    (pictures / "again").mkdir(exist_ok=True)
+    (pictures / "again" / name).symlink_to(pictures / name)
+    return f"again/{name}"
+
+
+def again_as_copy(pictures: Path, name: str) -> str:
+    (pictures / f"copy of {name}").write_bytes((pictures / name).read_bytes())
+    return f"copy of {name}"
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda folder, name: str(folder / name),
+        lambda folder, name: f"../{folder.name}/{name}",
+        pytest.param(
+            again_by_link, marks=pytest.mark.skipif(os.name == "nt", reason="links need a right of their own")
+        ),
+        again_as_copy,
+    ],
+)
+def test_a_picture_that_is_held_out_is_trained_on_under_no_other_name(
+    again: Callable[[Path, str], str], pictures: Path
+) -> None:
+    entries = json.loads((pictures / "data.json").read_text())
+    twice = [entry | {"image_file": again(pictures, entry["image_file"])} for entry in entries]
+    (pictures / "data.json").write_text(json.dumps([*entries, *twice]))
+    examples = examples_in(pictures)
+    trained, held_out = (
+        [example.image.read_bytes() for example in part] for part in (examples.train, examples.heldout)
+    )
+    assert len(held_out) == 2
+    assert len(trained) == 24 - 2
+    assert set(held_out).isdisjoint(trained)
+
+
+@pytest.mark.parametrize("number", [-1, 2.5])
+def test_a_number_of_held_out_pictures_that_cannot_be_is_refused(number: float, pictures: Path) -> None:
+    with pytest.raises(UserError, match=f"heldout is {number}; it must be a whole number of at least 0"):
+        examples_in(pictures, heldout=number)
+
+
+def test_all_that_is_named_to_measure_on_counts_unless_a_number_is_asked_for(pictures: Path) -> None:
+    entries = json.loads((pictures / "data.json").read_text())
+    (pictures / "held.json").write_text(json.dumps([entry | {"text": f"{n}"} for entry in entries for n in range(3)]))
+    assert len(examples_in(pictures, heldout_data=pictures / "held.json").heldout) == 36
+    assert len(examples_in(pictures, heldout_data=pictures / "held.json", heldout=5).heldout) == 5
+
+
+@pytest.fixture
+def namesakes(pictures: Path, tmp_path: Path) -> Path:
+    """Other pictures under the same names, in a list whose second entry cannot be used."""
+    folder = tmp_path / "others"
+    folder.mkdir()
+    for number in (0, 1):
+        Image.new("RGB", (40, 48), "white").save(folder / f"{number}.png")
+    lines = [{"image_file": "0.png", "text": ""}, {"image_file": "1.png"}, {"image_file": "1.png", "text": ""}]
+    (folder / "data.json").write_text(json.dumps(lines))
+    return folder
+
+
+def test_a_bad_picture_costs_no_other_one_of_its_name(
+    pictures: Path, namesakes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    entries = json.loads((pictures / "data.json").read_text())
+    (pictures / "data.json").write_text(json.dumps([{}, {}, *entries]))
+    (pictures / "0.png").write_bytes(b"not a picture")
+    (namesakes / "1.png").unlink()
+    examples = examples_in(pictures, heldout_data=namesakes / "data.json")
+    every = [*examples.train, *examples.heldout]
+    reader = ExampleReader(every, size=8, skipped=examples.skipped)
+    opened = [reader.open(number) is not None for number in range(len(every))]
+    assert opened == [False] + [True] * 12
+    assert [message.split(":")[0] for message in caplog.messages] == [
+        "skipped entry 1 of data.json",
+        "skipped entry 2 of data.json",
+        "skipped entry 2 of data.json (held out)",
+        "skipped 1.png (held out)",
+        "skipped 0.png",
+    ]
+    assert examples.listed == 12 + 2 + 2 + 1
 
 
 def test_keys_that_are_not_used_are_said(pictures: Path) -> None:

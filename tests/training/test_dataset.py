@@ -108,6 +108,33 @@ def test_only_what_is_new_is_encoded(make_dataset: MakeDataset, pictures: Path) 
     assert make_dataset().missing_bytes() == 0
 
 
+def test_pictures_of_one_name_in_two_folders_are_each_encoded(
+    make_dataset: MakeDataset, pictures: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for folder, colour in ((pictures, "black"), (other, "white")):
+        Image.new("RGB", (64, 64), colour).save(folder / "same.bmp")  # as large as the other
+        os.utime(folder / "same.bmp", (1e9, 1e9))
+        (folder / "one.json").write_text('[{"image_file": "same.bmp", "text": ""}]')
+    dataset = make_dataset(data=pictures / "one.json", heldout_data=other / "one.json", size=64)
+    (trained,) = encoded(dataset, count=1)
+    (measured,) = dataset.heldout_batches()
+    assert dataset.pictures == 2
+    assert not torch.allclose(trained.latents[0], measured.latents[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [7, 60])
+def test_a_size_that_the_autoencoder_cannot_take_is_refused(size: int, make_dataset: MakeDataset) -> None:
+    with pytest.raises(UserError, match=rf"size is {size}; the autoencoder of this model takes multiples of 8 alone\."):
+        make_dataset(size=size)
+
+
+@pytest.mark.parametrize("size", [8, 24])
+def test_every_other_size_can_be_encoded(size: int, make_dataset: MakeDataset) -> None:
+    assert encoded(make_dataset(size=size), count=1)[0].latents.shape[-2:] == (size // 8, size // 8)
+
+
 def test_a_damaged_file_is_encoded_anew(make_dataset: MakeDataset) -> None:
     before = encoded(make_dataset())
     file = next(file for file in parts(make_dataset()) if file.parent.name == "pictures")

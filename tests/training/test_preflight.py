@@ -48,7 +48,7 @@ def test_room_is_needed_for_all_that_is_written(make_config: Callable[..., Train
     assert room.checkpoints == 3 * 22_000_000 * 12
     assert room.results == pytest.approx(22_000_000 * 2 + 3 * 6 * 4 * 512 * 512 * 3 * 0.7)
     assert room.total > 10**9 + room.checkpoints + room.results
-    assert str(room) == "1.0 GB of encoded pictures, 792 MB of checkpoints, 84 MB of results"
+    assert str(room) == "1.0 GB of encoded pictures, 792 MB of checkpoints, 84 MB of results, 10 MB to spare"
     finished = needed_room(config, parameters=22_000_000, encoded=0, step=1000, rows=6, side=512)
     assert finished.checkpoints == 0
 
@@ -59,8 +59,8 @@ def test_too_little_room_is_refused_with_what_helps(tmp_path: Path, monkeypatch:
     with pytest.raises(UserError) as refused:
         Room(encoded=0, checkpoints=10**9, results=0).check(tmp_path)
     assert str(refused.value) == (
-        f"The run will write about 1.0 GB to {tmp_path} (1.0 GB of checkpoints), but only 1.0 GB are free there; make "
-        "room or name another --output."
+        f"The run will write about 1.0 GB to {tmp_path} (1.0 GB of checkpoints, 10 MB to spare), but only 1.0 GB are "
+        "free there; make room or name another --output."
     )
     with pytest.raises(UserError, match=", or keep no encoded pictures with --cache-gb 0"):
         Room(encoded=10**9, checkpoints=10**8, results=0).check(tmp_path)

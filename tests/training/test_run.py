@@ -280,6 +280,7 @@ def test_an_adapter_that_cannot_draw_is_not_called_done(
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"adapter": "full"}, "adapter"),
         ({"num_tokens": 8}, "num_tokens"),
+        ({"seed": 2**64}, "seed"),
         ({"drop_text": 0.6, "drop_both": 0.6}, "drop_text"),
     ],
 )

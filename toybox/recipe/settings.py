@@ -145,6 +145,6 @@ TINY = replace(
     tiny_vae_examples=8,
     **dict.fromkeys(FULL.stages, _TINY) | dict.fromkeys(("clip", "vision"), replace(_TINY, samples=16, batch_size=8)),
 )
-"""The whole recipe in seconds, for the tests."""
+"""The whole recipe on very little, for the tests and to try it."""
 
 RECIPES = {recipe.name: recipe for recipe in (FULL, TINY)}
