@@ -21,6 +21,13 @@ def test_a_small_picture_comes_back_exactly(size: tuple[int, int]) -> None:
     assert unpack_picture(text, longest=512).tobytes() == picture.tobytes()
 
 
+def test_colours_come_back_from_under_what_is_transparent() -> None:
+    picture = noise(64, 48)
+    picture.putalpha(Image.new("L", picture.size))
+    back = unpack_picture(pack_picture(picture, longest=512), longest=512)
+    assert (back.mode, back.tobytes()) == ("RGBA", picture.tobytes())
+
+
 def test_a_mask_comes_back_exactly() -> None:
     mask = Image.new("L", (64, 48), 0)
     ImageDraw.Draw(mask).ellipse((10, 10, 30, 30), fill=255)
