@@ -11,6 +11,11 @@ import ssl
 import tempfile
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.ui.serving import WatchedEngine
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -105,6 +110,17 @@ def recipe_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(folder / "recipe.lock"), own_precision():
         run(TINY, folder / "recipe", [])
     return folder / "recipe"
+
+
+@pytest.fixture(scope="session")
+def served_app(tiny_bundle_dir: Path) -> Iterator[tuple[str, WatchedEngine]]:
+    """The address and the engine of an app whose model is loaded; whoever counts its jobs begins with those there."""
+    from tests.engine.conftest import TIMEOUT_S
+    from tests.ui.serving import served_engine
+
+    with served_engine(tiny_bundle_dir) as (url, engine):
+        engine.manager.get("toybox", TIMEOUT_S)
+        yield url, engine
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ipa_app.imaging.packing import pack_picture, unpack_picture
-
-
-def noise(width: int, height: int) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+from tests.picture_files import noise
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 300), (320, 200)])
