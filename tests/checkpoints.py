@@ -60,8 +60,9 @@ def write_checkpoint(folder: Path, path: Path, *, beside: bool = True, **written
     return replace(entry_from_file(path, name=path.stem), width=64, height=64)
 
 
-def load(entry: ModelEntry) -> LoadedModel:
-    return load_model(entry, device="cpu", dtype=torch.float32, report=lambda *_: None)
+def load(entry: ModelEntry, **changes: object) -> LoadedModel:
+    """The model of an entry that is changed so."""
+    return load_model(replace(entry, **changes), device="cpu", dtype=torch.float32, report=lambda *_: None)
 
 
 def pose_pipeline(model: LoadedModel) -> Any:

@@ -10,6 +10,12 @@ import signal
 import ssl
 import tempfile
 import threading
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.ui.serving import WatchedEngine
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -34,6 +40,17 @@ import pytest  # noqa: E402
 def pytest_xdist_auto_num_workers() -> int:
     """Half as many workers again as there are cores, as pages and processes are often waited for; 4 GB for each."""
     return max(1, min((psutil.cpu_count() or 1) * 3 // 2, psutil.virtual_memory().total // 4_000_000_000))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With -n, let the files of the most slow tests come first, so that no worker waits for another's at the end.
+
+    Left to itself xdist begins with the files of the most tests, which are the quickest.
+    """
+    if hasattr(config, "workerinput"):
+        slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+        items.sort(key=lambda item: -slow[item.path])
 
 
 def pytest_collection_finish() -> None:
@@ -93,6 +110,17 @@ def recipe_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(folder / "recipe.lock"), own_precision():
         run(TINY, folder / "recipe", [])
     return folder / "recipe"
+
+
+@pytest.fixture(scope="session")
+def served_app(tiny_bundle_dir: Path) -> Iterator[tuple[str, WatchedEngine]]:
+    """The address and the engine of an app whose model is loaded; whoever counts its jobs begins with those there."""
+    from tests.engine.conftest import TIMEOUT_S
+    from tests.ui.serving import served_engine
+
+    with served_engine(tiny_bundle_dir) as (url, engine):
+        engine.manager.get("toybox", TIMEOUT_S)
+        yield url, engine
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,11 @@ _SRGB_TO_2020 = np.array(
 )  # fmt: skip
 
 
+def noise(width: int = 40, height: int = 24) -> Image.Image:
+    """A picture full of detail that is the same every time."""
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
 from bench.load import Outcome, Studio, compare, load, report
-from tests.ui.serving import WatchedEngine, served_engine
+from tests.ui.serving import WatchedEngine
 
 Served = tuple[str, WatchedEngine]
 
 
-@pytest.fixture(scope="module")
-def app(tiny_bundle_dir: Path) -> Iterator[Served]:
-    with served_engine(tiny_bundle_dir) as served:
-        yield served
-
-
-def test_everybody_is_counted_and_drawn_for_once_more_alone(app: Served, capsys: pytest.CaptureFixture[str]) -> None:
-    url, engine = app
+def test_everybody_is_counted_and_drawn_for_once_more_alone(
+    served_app: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, engine = served_app
     before = len(engine.jobs)
     assert asyncio.run(load(url, visitors=3, hog=2, steps=1))
     told = capsys.readouterr().out.splitlines()
@@ -37,8 +31,10 @@ def test_everybody_is_counted_and_drawn_for_once_more_alone(app: Served, capsys:
     assert {(request.task, request.count, request.steps) for request in requests} == {("mix", 1, 1)}
 
 
-def test_whoever_is_refused_is_counted_with_what_was_said(app: Served, capsys: pytest.CaptureFixture[str]) -> None:
-    assert not asyncio.run(load(app[0], visitors=2, hog=0, steps=10**6))
+def test_whoever_is_refused_is_counted_with_what_was_said(
+    served_app: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not asyncio.run(load(served_app[0], visitors=2, hog=0, steps=10**6))
     told = capsys.readouterr().out.splitlines()
     assert told[:2] == ["served 0 of 2, refused 2", "equal to their solo runs: 0, 0 of them in every bit"]
     assert [line for line in told if line.startswith("refused: ")] == [told[-1]]
@@ -46,9 +42,9 @@ def test_whoever_is_refused_is_counted_with_what_was_said(app: Served, capsys: p
 
 
 def test_one_at_a_time_and_as_many_as_there_are_replicas_take_turns(
-    app: Served, capsys: pytest.CaptureFixture[str]
+    served_app: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url, engine = app
+    url, engine = served_app
     before = len(engine.jobs)
     assert asyncio.run(compare(url, replicas=2, rounds=2, steps=1))
     *rounds, median = capsys.readouterr().out.splitlines()
@@ -59,8 +55,10 @@ def test_one_at_a_time_and_as_many_as_there_are_replicas_take_turns(
     assert {(request.task, request.count, request.steps) for request in requests} == {("mix", 1, 1)}
 
 
-def test_a_comparison_ends_with_what_somebody_was_refused_for(app: Served, capsys: pytest.CaptureFixture[str]) -> None:
-    assert not asyncio.run(compare(app[0], replicas=2, rounds=1, steps=10**6))
+def test_a_comparison_ends_with_what_somebody_was_refused_for(
+    served_app: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not asyncio.run(compare(served_app[0], replicas=2, rounds=1, steps=10**6))
     (told,) = capsys.readouterr().out.splitlines()
     assert told.startswith("refused: ")
     assert "steps" in told

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from ipa_app.models.catalog import entry_from_folder
+from ipa_app.ui import results
 from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, enter, expect_values, rest, settle
 from tests.browser.test_accessibility import violations
 from tests.browser.test_downloads import choose
@@ -160,6 +161,29 @@ def test_what_was_entered_is_there_when_the_page_is_loaded_anew(open_page: Any, 
     page.click("#mix-generate")
     page.wait_for_selector("#status .ipa-done")
     assert page.locator(RESULTS).count() == 2
+
+
+def test_a_tab_whose_job_has_ended_leaves_that_of_another_to_the_page_that_is_opened_next(chromium: Any) -> None:
+    context = chromium.new_context()
+    context.route("http://page.test/", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
+    one, other = context.new_page(), context.new_page()
+    for tab in (one, other):
+        tab.goto("http://page.test/")
+        tab.evaluate(
+            """script => {
+                window.props = {};
+                new Function("props", "watch", script)(props, (_, then) => { window.told = then; });
+            }""",
+            results._KEEP_RUNNING,
+        )
+    for tab, job in ((one, "first"), (other, "second"), (one, "")):
+        tab.evaluate("job => { props.value = job; told(); }", job)
+    kept = "[sessionStorage['ipa-running'] ?? null, localStorage['ipa-running'] ?? null]"
+    assert one.evaluate(kept) == [None, "second"]
+    assert other.evaluate(kept) == ["second", "second"]
+    other.evaluate("props.value = ''; told();")
+    assert other.evaluate(kept) == [None, None]
+    context.close()
 
 
 def test_two_tabs_have_a_job_each(open_page: Any) -> None:

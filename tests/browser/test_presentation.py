@@ -129,3 +129,8 @@ def test_a_link_opens_the_page_with_everything_set(open_page: Any, shoot: Any) -
     page.reload()
     page.wait_for_function("document.querySelector('#variation-prompt textarea')?.value === '红色的猫'")
     rest(page)
+    page.fill("#variation-prompt textarea", "hat")
+    page.evaluate("location.hash = ''")
+    page.evaluate("link => { location.href = link; }", link)  # into the address bar of the page that is open
+    page.wait_for_function("document.querySelector('#variation-prompt textarea').value === '红色的猫'")
+    rest(page)

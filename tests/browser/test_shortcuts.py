@@ -20,7 +20,14 @@ OUT_OF_SIGHT = """(selectors) => selectors.filter((selector) => {
     return !node.contains(document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2));
 })"""
 
-
+# Whether the key that takes back a sign which is being composed, as in Chinese, has pressed Stop.
+STOPPED_WHILE_COMPOSING = """() => {
+    let isPressed = false;
+    document.querySelector("#mix-stop").addEventListener("click", () => { isPressed = true; }, { once: true });
+    const key = new KeyboardEvent("keydown", { key: "Escape", bubbles: true, isComposing: true });
+    document.querySelector("#mix-prompt textarea").dispatchEvent(key);
+    return isPressed;
+}"""
 TOPS = "[...document.querySelectorAll('.ipa-columns > *')].map((each) => each.getBoundingClientRect().y)"
 
 
@@ -65,6 +72,7 @@ def test_keys_draw_what_the_open_tab_asks_for_and_stop_it(open_page: Any, tmp_pa
     page.fill("#mix-prompt textarea", "a cat")
     page.press("#mix-prompt textarea", "Control+Enter")
     page.wait_for_selector("#mix-stop:not([disabled])")
+    assert not page.evaluate(STOPPED_WHILE_COMPOSING)
     page.keyboard.press("Escape")
     page.wait_for_selector("#status .ipa-done")
     assert page.inner_text("#status") == "Stopped."

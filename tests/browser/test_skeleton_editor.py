@@ -13,6 +13,7 @@ from ipa_app.imaging.result_files import SETTINGS_KEY
 from ipa_app.pose.body import FACE_MIRRORED, JOINT_NAMES, MIRRORED
 from ipa_app.pose.draw import draw_sheet
 from ipa_app.pose.presets import preset_file, preset_pictures, preset_sheets
+from ipa_app.ui.skeleton_editor.component import skeleton_editor
 from tests.browser import hands
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -104,6 +105,35 @@ def test_a_joint_dragged_with_the_mouse_is_what_is_drawn_from(open_page: Any, sh
     assert shown(page) == moved
     press(page, "reset")
     assert points_of(generated_from(page)) == expected
+
+
+def test_what_the_page_was_told_comes_back_as_no_news_and_later_it_is_news(chromium: Any) -> None:
+    page = chromium.new_page()
+    editor = skeleton_editor(preset_sheets()[OPENED])
+    props = {"setup": editor.props["setup"], "value": editor.value}
+    page.set_content(editor.html_template)
+    page.evaluate(
+        """([script, props]) => {
+            window.props = props;
+            const watch = (_, then) => { window.setByPython = (text) => { props.value = text; then(); }; };
+            new Function("element", "props", "watch", script)(document.body, props, watch);
+        }""",
+        [editor.js_on_load, props],
+    )
+
+    def press(action: str) -> str:
+        page.click(f"[data-action={action}]")
+        return page.evaluate("props.value")
+
+    first, second = press("smaller"), press("smaller")
+    page.evaluate("text => setByPython(text)", first)  # by a server that is slower than fingers
+    assert page.evaluate("props.value") == second
+    assert (press("undo"), press("undo"), press("redo"), press("redo")) == (first, editor.value, first, second)
+    page.evaluate("performance.now = () => 1e6")
+    page.evaluate("text => setByPython(text)", first)
+    assert page.evaluate("props.value") == first
+    assert press("undo") == second
+    page.close()
 
 
 def test_the_keyboard_does_all_that_the_mouse_does(open_page: Any, shoot: Any) -> None:

@@ -3,13 +3,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 from ipa_app.engine.engine import Engine
+from ipa_app.engine.job import Job
 from ipa_app.engine.queue import Limits
 from ipa_app.engine.requests import GenerateRequest, Reference
-from ipa_app.engine.results import GenerateResult
+from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 
@@ -32,6 +34,17 @@ def pixels(result: GenerateResult) -> list[bytes]:
     return [image.tobytes() for image in result.images]
 
 
+def furthest(one: Image.Image, other: Image.Image) -> int:
+    """The largest difference between two pictures, in levels of 255."""
+    return int(np.asarray(ImageChops.difference(one, other)).max())
+
+
+def drawing(job: Job) -> Job:
+    """A job as soon as it is being drawn."""
+    next(event for event in job.events() if isinstance(event, Progress) and event.phase == "denoising")
+    return job
+
+
 @pytest.fixture(scope="session")
 def manager(tiny_bundle_dir: Path) -> ModelManager:
     manager = ModelManager({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
@@ -43,6 +56,14 @@ def manager(tiny_bundle_dir: Path) -> ModelManager:
 @pytest.fixture(scope="session")
 def engine(manager: ModelManager) -> Iterator[Engine]:
     engine = Engine(manager, limits=Limits(total=6))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def own_engine(manager: ModelManager) -> Iterator[Engine]:
+    """The test's own, with the limits that it has by default."""
+    engine = Engine(manager)
     yield engine
     engine.close()
 

@@ -31,9 +31,8 @@ from ipa_app.models.manager import ModelManager
 from ipa_app.ui.operations import operator_routes
 from ipa_app.ui.zero_gpu import build_engine
 from tests.adapter_files import write_adapter
-from tests.engine.conftest import TIMEOUT_S, pixels, reference
+from tests.engine.conftest import TIMEOUT_S, drawing, pixels, reference
 from tests.engine.test_keeping import until
-from tests.engine.test_turns import drawing
 from tests.tiny_models import random_adapter_tensors, tiny_bundle, tiny_unet
 
 # Looked for without importing it, which reads the environment.

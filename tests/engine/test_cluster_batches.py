@@ -10,9 +10,8 @@ import pytest
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest
-from tests.engine.conftest import TIMEOUT_S
+from tests.engine.conftest import TIMEOUT_S, drawing
 from tests.engine.test_cluster import LONG, WISH, bundles, running_cluster
-from tests.engine.test_turns import drawing
 
 __all__ = ["bundles"]
 

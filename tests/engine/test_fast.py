@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -31,7 +30,7 @@ from ipa_app.models.memory import MemoryPlan
 from ipa_app.models.state import MemoryUse
 from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.presets import presets
-from tests.engine.conftest import TIMEOUT_S, noise_picture, pixels, reference
+from tests.engine.conftest import TIMEOUT_S, furthest, noise_picture, pixels, reference
 from tests.tiny_models import TINY_LORA, tiny_fast_way
 
 SKELETON = draw_skeleton(next(iter(presets().values())), (64, 64))
@@ -102,10 +101,6 @@ def drawn_by_theirs(pipeline: Any, **given: Any) -> Image.Image:
         height=64,
         **given,
     ).images[0]
-
-
-def furthest(one: Image.Image, other: Image.Image) -> int:
-    return int(np.abs(np.asarray(one, int) - np.asarray(other, int)).max())
 
 
 @pytest.mark.parametrize("is_merged", [True, False])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,17 +12,10 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import Cancelled
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.manager import ModelManager
-from tests.engine.conftest import TIMEOUT_S, Generate, pixels
-from tests.engine.test_turns import MANY, SINGLE, Ended, drawing
+from tests.engine.conftest import TIMEOUT_S, Generate, drawing, pixels
+from tests.engine.test_turns import MANY, SINGLE, Ended
 
 LIVE = {"task": "mix", "prompt": "a fox", "seed": 3, "steps": 60}
-
-
-@pytest.fixture
-def own_engine(manager: ModelManager) -> Iterator[Engine]:
-    engine = Engine(manager)
-    yield engine
-    engine.close()
 
 
 def test_the_newest_replaces_what_waits_and_what_is_drawn(own_engine: Engine, generate: Generate) -> None:
@@ -71,6 +63,14 @@ def test_others_wait_for_no_live_picture_however_many_are_asked_for(own_engine: 
     many.result(TIMEOUT_S)
     # Nineteen were replaced.
     assert ended.wait(21)[:20] == ["live"] * 19 + ["many"]
+
+
+def test_a_live_picture_is_in_no_batch_with_others(own_engine: Engine) -> None:
+    blocker = drawing(own_engine.submit(GenerateRequest(**LIVE), visitor="b"))
+    live = own_engine.submit(GenerateRequest(**LIVE), visitor="a", live=True)
+    assert own_engine.companions(blocker, room=3) == []
+    blocker.cancel()
+    assert live.result(TIMEOUT_S).images
 
 
 def test_two_live_visitors_each_get_their_own(own_engine: Engine, generate: Generate) -> None:

@@ -20,9 +20,8 @@ from ipa_app.engine.results import Progress
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
-from tests.engine.conftest import TIMEOUT_S, pixels
+from tests.engine.conftest import TIMEOUT_S, drawing, pixels
 from tests.engine.test_keeping import until
-from tests.engine.test_turns import drawing
 
 REQUEST = GenerateRequest(task="mix", prompt="a cat", seed=1)
 

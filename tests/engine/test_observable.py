@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from PIL import Image
+
 from ipa_app.engine.observable import Observable
 from ipa_app.engine.results import Progress
 
@@ -21,6 +25,15 @@ def test_whoever_rests_misses_no_end() -> None:
         work.emit(step(number))
     work.finish("the result")
     assert list(events) == [step(4), "the result"]
+
+
+def test_whoever_takes_their_time_sees_the_latest_picture_though_the_latest_step_has_none() -> None:
+    work = Observable[str]()
+    first, latest = (Image.new("RGB", (2, 2), colour) for colour in ("red", "blue"))
+    for progress in (replace(step(1), preview=first), replace(step(2), preview=latest), step(3)):
+        work.emit(progress)
+    work.finish("the result")
+    assert list(work.events(newest=True)) == [replace(step(3), preview=latest), "the result"]
 
 
 def test_whoever_does_not_rest_sees_each_step() -> None:

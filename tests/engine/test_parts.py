@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
-from PIL import Image, ImageChops
+from PIL import Image
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest, Reference
@@ -19,7 +18,7 @@ from ipa_app.engine.series import each_adapter, scale_strip
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
-from tests.engine.conftest import TIMEOUT_S, Generate, noise_picture, pixels, reference
+from tests.engine.conftest import TIMEOUT_S, Generate, furthest, noise_picture, pixels, reference
 from tests.tiny_models import SDXL_BLOCKS
 from tests.tiny_sdxl import tiny_sdxl_bundle
 
@@ -61,11 +60,6 @@ def draw_theirs(folder: Path, *, adapter: str, scale: dict[str, Any]) -> Image.I
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(WISH["seed"]))
     settings = {"num_inference_steps": 2, "guidance_scale": 3.0, "width": 64, "height": 64, "output_type": "pil"}
     return pipeline(WISH["prompt"], latents=noise, ip_adapter_image=SQUARE, **settings).images[0]
-
-
-def furthest(one: Image.Image, other: Image.Image) -> int:
-    """The largest difference between two pictures, in levels of 255."""
-    return int(np.asarray(ImageChops.difference(one, other)).max())
 
 
 @pytest.mark.parametrize("adapter", ["base", "fine"])

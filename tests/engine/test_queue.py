@@ -55,6 +55,16 @@ def test_who_comes_back_does_not_wait_for_what_another_one_asked_for_before() ->
     assert [item[0] for item in drawn] == ["a", "b"] * 10
 
 
+def test_who_asks_for_more_while_their_many_are_drawn_waits_behind_who_has_had_none() -> None:
+    queue = queue_of(("many", "a", 8))
+    assert queue.begin() == "many"
+    queue.next_batch(1)
+    queue.add("more", visitor="a")
+    for number in range(4):
+        queue.add(f"b{number}", visitor="b")
+    assert list(queue) == ["b0", "b1", "b2", "b3", "more"]
+
+
 def test_single_pictures_go_before_requests_of_many() -> None:
     queue = queue_of(("many", "a", 4), ("fewer", "b", 2), ("single", "c"))
     assert list(queue) == ["single", "fewer", "many"]

@@ -23,9 +23,9 @@ from ipa_app.errors import UserError
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.prompt_encoding import token_states
 from tests.adapter.test_regional_prompt import MixedProcessor, left_and_right
-from tests.engine.conftest import TIMEOUT_S, Generate, noise_picture, pixels
+from tests.engine.conftest import TIMEOUT_S, Generate, furthest, noise_picture, pixels
 from tests.engine.test_prompts import FULL
-from tests.engine.test_regions import furthest, half
+from tests.engine.test_regions import half
 from tests.sample_requests import OF_TASK, STYLES, sample_request
 
 WISH: dict[str, Any] = {"task": "mix", "prompt": "a dog on the beach", "seed": 5, "scale": 0.8}

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.image_processor import IPAdapterMaskProcessor
-from PIL import Image, ImageChops
+from PIL import Image
 
 from ipa_app.adapter import ImagePrompt
 from ipa_app.engine.batch import BatchItem
@@ -22,7 +21,7 @@ from ipa_app.engine.regions import REGION_COLOURS, half_mask, painted_mask, plac
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.models.manager import ModelManager
-from tests.engine.conftest import TIMEOUT_S, Generate, noise_picture, pixels, reference
+from tests.engine.conftest import TIMEOUT_S, Generate, furthest, noise_picture, pixels, reference
 from tests.sample_requests import OF_TASK, sample_request
 
 FILES = {"base": "ip-adapter_toybox.safetensors", "fine": "ip-adapter-plus_toybox.safetensors"}
@@ -88,11 +87,6 @@ def test_two_halves_are_what_they_are_in_diffusers(
     assert furthest(drawn, theirs) <= 1
     together = tuple(Reference(image=each, weight=weight) for each, weight in zip(SQUARES, WEIGHTS[:2], strict=True))
     assert furthest(drawn, generate(**fields, references=together).images[0]) > 1
-
-
-def furthest(one: Image.Image, other: Image.Image) -> int:
-    """The largest difference between two pictures, in levels of 255."""
-    return int(np.asarray(ImageChops.difference(one, other)).max())
 
 
 def test_without_regions_all_pictures_are_one_prompt_bit_for_bit(generate: Generate, manager: ModelManager) -> None:

@@ -19,8 +19,8 @@ from ipa_app.models.entry import AdapterEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.pose.detect import PoseDetector
 from tests.adapter_files import write_adapter
-from tests.engine.conftest import TIMEOUT_S, Generate, pixels, reference
-from tests.engine.test_turns import SINGLE, drawing
+from tests.engine.conftest import TIMEOUT_S, Generate, drawing, pixels, reference
+from tests.engine.test_turns import SINGLE
 from tests.tiny_models import random_adapter_tensors, tiny_unet
 
 LONG = {**SINGLE, "steps": 100, "seed": 3}

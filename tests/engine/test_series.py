@@ -49,6 +49,10 @@ def test_progress_says_which_part_is_drawn_and_only_rises(engine: Engine) -> Non
     shares = [event.step / event.steps for event in events if event.phase in ("denoising", "decoding")]
     assert shares == sorted(shares)
     assert shares[-1] == 1
+    phases = [event.phase for event in events]
+    assert "queued" not in phases[phases.index("denoising") :], (
+        "the second has waited behind the first, and says nothing"
+    )
 
 
 def test_stop_ends_all_of_them(engine: Engine, generate: Generate) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from types import ModuleType
@@ -24,7 +23,7 @@ from ipa_app.engine.series import scale_strip
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
-from tests.engine.conftest import TIMEOUT_S, Generate, pixels, reference
+from tests.engine.conftest import TIMEOUT_S, Generate, drawing, pixels, reference
 
 SINGLE = {"task": "mix", "prompt": "a dog", "steps": 2}
 MANY = {"task": "mix", "prompt": "a cat", "steps": 30, "count": 8, "seed": 5}
@@ -55,29 +54,16 @@ class Ended:
             return self.names
 
 
-@pytest.fixture
-def wide_engine(manager: ModelManager) -> Iterator[Engine]:
-    """One with the limits that it has by default."""
-    engine = Engine(manager)
-    yield engine
-    engine.close()
-
-
-def drawing(job: Job) -> Job:
-    next(event for event in job.events() if isinstance(event, Progress) and event.phase == "denoising")
-    return job
-
-
 def told(job: Job) -> list[str]:
     """What was said to who waits, in order."""
     return [str(event.message) for event in job.events() if isinstance(event, Progress) and event.phase == "queued"]
 
 
 def test_a_single_picture_comes_between_those_of_a_request_of_many_and_changes_nothing(
-    wide_engine: Engine, generate: Generate
+    own_engine: Engine, generate: Generate
 ) -> None:
-    many = drawing(wide_engine.submit(GenerateRequest(**MANY)))
-    singles = [wide_engine.submit(GenerateRequest(**SINGLE, seed=seed)) for seed in (1, 2)]
+    many = drawing(own_engine.submit(GenerateRequest(**MANY)))
+    singles = [own_engine.submit(GenerateRequest(**SINGLE, seed=seed)) for seed in (1, 2)]
     for seed, job in zip((1, 2), singles, strict=True):
         assert pixels(job.result(TIMEOUT_S)) == pixels(generate(**SINGLE, seed=seed))
     assert not many.done
@@ -85,9 +71,9 @@ def test_a_single_picture_comes_between_those_of_a_request_of_many_and_changes_n
     assert pixels(many.result(TIMEOUT_S)) == pixels(generate(**MANY))
 
 
-def test_a_single_picture_of_somebody_whose_request_is_stopped_meanwhile_is_drawn(wide_engine: Engine) -> None:
-    many = drawing(wide_engine.submit(GenerateRequest(**MANY)))
-    single = wide_engine.submit(GenerateRequest(**{**SINGLE, "steps": 60}))
+def test_a_single_picture_of_somebody_whose_request_is_stopped_meanwhile_is_drawn(own_engine: Engine) -> None:
+    many = drawing(own_engine.submit(GenerateRequest(**MANY)))
+    single = own_engine.submit(GenerateRequest(**{**SINGLE, "steps": 60}))
     drawing(single)
     many.cancel()
     assert single.result(TIMEOUT_S).images
@@ -95,23 +81,23 @@ def test_a_single_picture_of_somebody_whose_request_is_stopped_meanwhile_is_draw
         many.result(TIMEOUT_S)
 
 
-def test_one_that_comes_between_is_stopped_alone(wide_engine: Engine) -> None:
-    many = drawing(wide_engine.submit(GenerateRequest(**MANY)))
-    single = drawing(wide_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100})))
+def test_one_that_comes_between_is_stopped_alone(own_engine: Engine) -> None:
+    many = drawing(own_engine.submit(GenerateRequest(**MANY)))
+    single = drawing(own_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100})))
     single.cancel()
     with pytest.raises(Cancelled):
         single.result(TIMEOUT_S)
     assert many.result(TIMEOUT_S).images
 
 
-def test_a_visitor_of_a_hundred_requests_holds_the_others_up_for_a_round(wide_engine: Engine) -> None:
+def test_a_visitor_of_a_hundred_requests_holds_the_others_up_for_a_round(own_engine: Engine) -> None:
     ended = Ended()
-    blocker = drawing(wide_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100})))
+    blocker = drawing(own_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100})))
     request = GenerateRequest(task="mix", prompt="a cat", steps=1)
     for _ in range(100):
-        ended.watch("hog", wide_engine.submit(request, visitor="hog"))
+        ended.watch("hog", own_engine.submit(request, visitor="hog"))
     for number in range(19):
-        ended.watch(f"visitor {number}", wide_engine.submit(request, visitor=f"visitor {number}"))
+        ended.watch(f"visitor {number}", own_engine.submit(request, visitor=f"visitor {number}"))
     blocker.cancel()
     names = ended.wait(119)
     waits = [place for place, name in enumerate(names, start=1) if name != "hog"]
@@ -119,14 +105,14 @@ def test_a_visitor_of_a_hundred_requests_holds_the_others_up_for_a_round(wide_en
     assert max(waits) <= 2 * 20
 
 
-def test_a_series_takes_turns_with_others(wide_engine: Engine) -> None:
+def test_a_series_takes_turns_with_others(own_engine: Engine) -> None:
     ended = Ended()
-    blocker = drawing(wide_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100})))
+    blocker = drawing(own_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100})))
     wish = GenerateRequest(task="variation", references=(reference(),), steps=1)
-    series = wide_engine.submit_series(scale_strip(wish), visitor="a")
+    series = own_engine.submit_series(scale_strip(wish), visitor="a")
     for title, job in series._jobs:
         ended.watch(str(title), job)
-    single = wide_engine.submit(GenerateRequest(task="mix", prompt="a dog", steps=1), visitor="b")
+    single = own_engine.submit(GenerateRequest(task="mix", prompt="a dog", steps=1), visitor="b")
     ended.watch("single", single)
     blocker.cancel()
     assert ended.wait(6)[0] == "single"
@@ -149,11 +135,11 @@ def test_a_batch_takes_its_companions_in_their_order(tiny_bundle_dir: Path) -> N
         engine.close()
 
 
-def test_who_waits_is_told_the_place_and_how_long_it_takes(wide_engine: Engine) -> None:
-    wide_engine.submit(GenerateRequest(**SINGLE)).result(TIMEOUT_S)
-    blocker = drawing(wide_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100})))
+def test_who_waits_is_told_the_place_and_how_long_it_takes(own_engine: Engine) -> None:
+    own_engine.submit(GenerateRequest(**SINGLE)).result(TIMEOUT_S)
+    blocker = drawing(own_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100})))
     # This number of steps has not been drawn; the seconds per step are known all the same.
-    first, second = (wide_engine.submit(GenerateRequest(**{**SINGLE, "steps": 7})) for _ in range(2))
+    first, second = (own_engine.submit(GenerateRequest(**{**SINGLE, "steps": 7})) for _ in range(2))
     assert [job.position for job in (first, second)] == [1, 2]
     blocker.cancel()
     second.result(TIMEOUT_S)
@@ -161,9 +147,9 @@ def test_who_waits_is_told_the_place_and_how_long_it_takes(wide_engine: Engine) 
     assert [line.split(",")[0] for line in told(second)][:2] == ["2 requests before", "1 request before"]
 
 
-def test_how_long_is_not_said_where_it_is_not_known(wide_engine: Engine) -> None:
-    blocker = drawing(wide_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100})))
-    waiting = wide_engine.submit(GenerateRequest(**SINGLE))
+def test_how_long_is_not_said_where_it_is_not_known(own_engine: Engine) -> None:
+    blocker = drawing(own_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100})))
+    waiting = own_engine.submit(GenerateRequest(**SINGLE))
     assert next(waiting.events()).message == "1 request before"
     blocker.cancel()
     assert waiting.result(TIMEOUT_S).images
@@ -217,12 +203,12 @@ def test_nobody_waits_for_a_thread_that_has_ended(manager: ModelManager, caplog:
 
 
 def test_the_log_follows_a_request_by_its_number_and_never_says_what_it_asked_for(
-    wide_engine: Engine, caplog: pytest.LogCaptureFixture
+    own_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        job = wide_engine.submit(GenerateRequest(task="mix", prompt="my secret", negative_prompt="hidden", steps=1))
+        job = own_engine.submit(GenerateRequest(task="mix", prompt="my secret", negative_prompt="hidden", steps=1))
         job.result(TIMEOUT_S)
-        wide_engine.close()
+        own_engine.close()
     lines = [record.getMessage() for record in caplog.records if job.id in record.getMessage()]
     assert [line.split(": ")[1].split(" ")[0] for line in lines] == ["mix", "it", "done."]
     assert "secret" not in caplog.text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from ipa_app.ui.form import build_request
 from tests.engine.conftest import TIMEOUT_S, noise_picture
 from tests.fuzz.hostile import anything, examples, holds, numbers, spoilt, texts
 from tests.inputs.test_requests import Api
-from tests.ui.serving import served_engine
+from tests.ui.serving import WatchedEngine
 from tests.ui.test_giving_up import values
 
 
@@ -66,10 +65,8 @@ def test_values(count: int, tiny_bundle_dir: Path, uploaded: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def api(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with served_engine(tiny_bundle_dir) as (url, engine):
-        engine.manager.get("toybox", TIMEOUT_S)
-        yield Api(url, engine, folder=tmp_path_factory.mktemp("files"))
+def api(served_app: tuple[str, WatchedEngine], tmp_path_factory: pytest.TempPathFactory) -> Api:
+    return Api(*served_app, folder=tmp_path_factory.mktemp("files"))
 
 
 BODIES = [json.dumps({"data": values(prompt="a cat", steps=1)}).encode(), b'{"prompt": "a cat", "steps": 1}']

@@ -179,10 +179,11 @@ def test_an_empty_mask_is_refused_unless_it_may_be(empty: Image.Image) -> None:
     assert read_mask(encoded(empty), PHOTO, may_be_empty=True).mask.getbbox() is None
 
 
-def test_black_with_the_noise_of_jpeg_is_empty() -> None:
+@pytest.mark.parametrize("kind", ["JPEG", "MPO", "WEBP", "AVIF", "HEIF"])
+def test_black_with_the_noise_of_a_lossy_format_is_empty(kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 8, (120, 160), dtype=np.uint8)
     with pytest.raises(UserError, match="mask is empty"):
-        read_mask(encoded(Image.fromarray(noise), "JPEG"), PHOTO)
+        read_mask(encoded(Image.fromarray(noise), kind), PHOTO)
 
 
 def test_a_mask_that_is_not_a_picture_is_refused() -> None:

@@ -16,13 +16,9 @@ from PIL import Image
 from ipa_app.errors import UserError
 from ipa_app.imaging.mask_files import read_mask
 from ipa_app.imaging.opening import CLIP_MEAN, Opened, open_image, read_image
-from tests.picture_files import encoded
+from tests.picture_files import encoded, noise
 
 RED, GREEN, BLUE = (200, 30, 40), (20, 180, 60), (30, 40, 200)
-
-
-def noise(width: int = 40, height: int = 24) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def png_header(width: int, height: int) -> bytes:

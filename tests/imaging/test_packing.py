@@ -7,10 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ipa_app.imaging.packing import pack_picture, unpack_picture
-
-
-def noise(width: int, height: int) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+from tests.picture_files import noise
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 300), (320, 200)])
@@ -19,6 +16,13 @@ def test_a_small_picture_comes_back_exactly(size: tuple[int, int]) -> None:
     text = pack_picture(picture, longest=512)
     assert text == pack_picture(picture.copy(), longest=512)
     assert unpack_picture(text, longest=512).tobytes() == picture.tobytes()
+
+
+def test_colours_come_back_from_under_what_is_transparent() -> None:
+    picture = noise(64, 48)
+    picture.putalpha(Image.new("L", picture.size))
+    back = unpack_picture(pack_picture(picture, longest=512), longest=512)
+    assert (back.mode, back.tobytes()) == ("RGBA", picture.tobytes())
 
 
 def test_a_mask_comes_back_exactly() -> None:

@@ -144,6 +144,11 @@ def test_odd_prompts_are_written(
 ) -> None:
     write_result(picture, tmp_path / "a", {"prompt": prompt}, output_format=output_format)
     assert read_settings(tmp_path / "a") == {"prompt": prompt}
+    with Image.open(tmp_path / "a") as image:
+        comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
+        parameters = image.info.get("parameters") or comment[8:].decode("utf-16-be")
+    assert parameters.endswith("Size: 24x16")
+    assert "\0" not in parameters, "a text ends there for other programs"
 
 
 def test_settings_must_be_finite(picture: Image.Image, tmp_path: Path) -> None:

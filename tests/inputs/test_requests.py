@@ -24,7 +24,7 @@ from tests.noted_files import noted_file
 from tests.other_programs import COMFY, FOOOCUS, INFOTEXT, INVOKE, PICTURE, node, png
 from tests.sample_requests import sample_request
 from tests.ui.page_parts import opened_page
-from tests.ui.serving import WatchedEngine, served_engine
+from tests.ui.serving import WatchedEngine
 from tests.ui.test_api import PROMISED
 from tests.ui.test_giving_up import LONG, sent, submitted, values
 from tests.ui.test_restore import drop, result_file
@@ -241,10 +241,8 @@ def not_a_picture(api: Api) -> str:
 
 
 @pytest.fixture(scope="module")
-def api(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with served_engine(tiny_bundle_dir) as (url, engine):
-        engine.manager.get("toybox", TIMEOUT_S)
-        yield Api(url, engine, folder=tmp_path_factory.mktemp("files"))
+def api(served_app: tuple[str, WatchedEngine], tmp_path_factory: pytest.TempPathFactory) -> Api:
+    return Api(*served_app, folder=tmp_path_factory.mktemp("files"))
 
 
 @pytest.fixture(scope="module")

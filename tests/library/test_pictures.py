@@ -206,6 +206,24 @@ def test_what_is_deleted_comes_back_as_it_was(pictures: Pictures) -> None:
     assert pictures.restore(deletion.id) == 0
 
 
+def test_where_not_all_can_be_deleted_nothing_is(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, stuck = saved(pictures, 1), saved(pictures, 2)
+    names = [path.relative_to(pictures.folder).as_posix() for path in (one, stuck)]
+    pictures.set_favourite(names[0], is_favourite=True)
+    replace = Path.replace
+
+    def replaced(path: Path, target: Path) -> Path:
+        if path == stuck:
+            raise PermissionError("another program has it open")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    with pytest.raises(PermissionError):
+        pictures.delete(names)
+    assert found(pictures) == {one, stuck}
+    assert found(pictures, favourites=True) == {one}
+
+
 def test_what_was_deleted_long_ago_is_removed_and_nothing_else(tmp_path: Path) -> None:
     first = over(tmp_path)
     old, new = (first.delete([saved(first, seed).relative_to(first.folder).as_posix()]) for seed in (1, 2))

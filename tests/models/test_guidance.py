@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -22,7 +21,7 @@ from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from tests.checkpoints import load, plain_pipeline
-from tests.engine.conftest import TIMEOUT_S, reference
+from tests.engine.conftest import TIMEOUT_S, furthest, reference
 from tests.sample_requests import OF_TASK
 
 STEPS, GUIDANCE, PROMPT = 4, 5.0, "a red cat"
@@ -77,10 +76,6 @@ def without_guidance_outside(unet: Any, guided: range) -> Iterator[None]:
     hook.remove()
 
 
-def difference(one: Image.Image, other: Image.Image) -> int:
-    return int(np.abs(np.asarray(one, int) - np.asarray(other, int)).max())
-
-
 @pytest.mark.parametrize("task", ASKED)
 def test_a_step_without_guidance_runs_on_half_the_rows_and_says_the_same(engine: Engine, unet: Any, task: str) -> None:
     with without_guidance_outside(unet, GUIDED):
@@ -88,8 +83,8 @@ def test_a_step_without_guidance_runs_on_half_the_rows_and_says_the_same(engine:
     with watched(unet) as rows:
         drawn = draw(engine, **ASKED[task], **INTERVAL)
     assert rows == [1, 2, 2, 1]
-    assert difference(drawn, expected) <= 1
-    assert difference(drawn, draw(engine, **ASKED[task])) > 1
+    assert furthest(drawn, expected) <= 1
+    assert furthest(drawn, draw(engine, **ASKED[task])) > 1
 
 
 def test_words_alone_are_drawn_as_the_loop_written_out(tiny_bundle_dir: Path) -> None:
@@ -125,7 +120,7 @@ def test_pictures_of_one_batch_have_intervals_of_their_own(engine: Engine, unet:
         together = [job.result(TIMEOUT_S).images[0] for job in jobs]
     assert rows[-STEPS:] == [5, 5, 5, 4]
     for picture, order in zip(together, orders, strict=True):
-        assert difference(picture, draw(engine, **order)) <= 1
+        assert furthest(picture, draw(engine, **order)) <= 1
 
 
 def test_an_interval_has_to_hold_a_step_and_begin_before_it_ends(engine: Engine) -> None:

@@ -23,11 +23,6 @@ from tests.tiny_models import CLIP_PROJECTION, tiny_clip_vision
 WRONG_PROJECTION = 512
 
 
-@pytest.fixture
-def copy(tiny_bundle_dir: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(tiny_bundle_dir, tmp_path / "copy")
-
-
 def write_complete_clip(folder: Path, *, nested: str = "vision_config") -> None:
     """Put a complete CLIP with the tiny tower in it in place of the tower, its settings as most repositories have them.
 

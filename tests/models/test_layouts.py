@@ -12,28 +12,17 @@ import torch
 from safetensors.torch import load_file
 
 from ipa_app.errors import UserError
-from ipa_app.models.catalog import ModelEntry, entry_from_folder
+from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.loaded import LoadedModel
-from ipa_app.models.loading import load_model
-from tests.checkpoints import pose_pipeline
+from tests.checkpoints import load, pose_pipeline
 from tests.malicious import Malicious
 
 PARTS = ("unet", "vae", "text_encoder", "image_encoder", "controlnet")
 
 
-def load(entry: ModelEntry, **changes: object) -> LoadedModel:
-    entry = dataclasses.replace(entry, **changes)
-    return load_model(entry, device="cpu", dtype=torch.float32, report=lambda *_: None)
-
-
 @pytest.fixture(scope="module")
 def usual(tiny_bundle_dir: Path) -> LoadedModel:
     return load(entry_from_folder(tiny_bundle_dir, name="tiny"))
-
-
-@pytest.fixture
-def copy(tiny_bundle_dir: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(tiny_bundle_dir, tmp_path / "copy")
 
 
 def assert_same_weights(model: LoadedModel, usual: LoadedModel) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -13,17 +12,12 @@ from PIL import Image
 from ipa_app.adapter import attention_layers, header
 from ipa_app.errors import UserError
 from ipa_app.models import weights
-from ipa_app.models.catalog import ModelEntry, entry_from_file, entry_from_folder
+from ipa_app.models.catalog import entry_from_file, entry_from_folder
 from ipa_app.models.loaded import LEAST_PROMPTS, LoadedModel, PromptCache
 from ipa_app.models.loading import load_model
-from tests.checkpoints import copy_configuration, pose_pipeline
+from tests.checkpoints import copy_configuration, load, pose_pipeline
 from tests.single_file import write_single_file
 from tests.tiny_models import tiny_controlnet, tiny_unet
-
-
-def load(entry: ModelEntry, **changes: object) -> LoadedModel:
-    entry = dataclasses.replace(entry, **changes)
-    return load_model(entry, device="cpu", dtype=torch.float32, report=lambda *_: None)
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,6 @@ PARTS = ("unet", "vae", "text_encoder", "image_encoder", "controlnet")
 Edit = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
-@pytest.fixture
-def copy(tiny_bundle_dir: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(tiny_bundle_dir, tmp_path / "copy")
-
-
 def weights(folder: Path, part: str) -> Path:
     return next((folder / part).glob("*.safetensors"))
 

@@ -20,13 +20,12 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry, entry_from_file, entry_from_folder
 from ipa_app.models.hub import model_folder
-from ipa_app.models.loaded import LoadedModel
-from ipa_app.models.loading import load_model
 from tests.checkpoints import (
     cache_configuration,
     copy_configuration,
     draw_ours,
     draw_plainly,
+    load,
     plain_pipeline,
     pose_pipeline,
     write_checkpoint,
@@ -38,10 +37,6 @@ from tests.tiny_sdxl import tiny_sdxl_bundle
 FIRST = "model.diffusion_model.input_blocks.0.0.weight"
 SDXL_MARK = "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"
 CONFIGURATIONS = ("model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler")
-
-
-def load(entry: ModelEntry) -> LoadedModel:
-    return load_model(entry, device="cpu", dtype=torch.float32, report=lambda *_: None)
 
 
 @pytest.fixture

@@ -13,13 +13,12 @@ from PIL import Image
 from ipa_app.ui.running import Runner
 from tests.hub_fixtures import cache, hub, hub_entry  # noqa: F401 - fixtures are found by being here
 from tests.ui.page_parts import Opened, opened_page
-from tests.ui.serving import served
+from tests.ui.serving import WatchedEngine
 
 
 @pytest.fixture(scope="session")
-def app_url(tiny_bundle_dir: Path) -> Iterator[str]:
-    with served(tiny_bundle_dir) as url:
-        yield url
+def app_url(served_app: tuple[str, WatchedEngine]) -> str:
+    return served_app[0]
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import httpx
@@ -20,12 +22,14 @@ from ipa_app.engine.keeping import LibraryKeeper
 from ipa_app.imaging.result_files import OutputFormat, read_settings, write_result
 from ipa_app.library.library import Library
 from ipa_app.ui.running import Runner
+from ipa_app.ui.uploads import check_room
 from tests.engine.conftest import TIMEOUT_S, noise_picture
 from tests.engine.test_keeping import until
 from tests.ui.page_parts import inputs_after, opened_page
 from tests.ui.serving import WatchedEngine, served_engine
 
 SIZE = 2 * 2**20
+MINUTE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +64,18 @@ def filler(disk: Path) -> Iterator[Path]:
     path.unlink(missing_ok=True)
 
 
+@pytest.mark.parametrize(("total", "spared"), [(10**12, 256 * 10**6), (10**9, 5 * 10**7)])
+def test_uploads_leave_room_for_what_is_made(monkeypatch: pytest.MonkeyPatch, total: int, spared: int) -> None:
+    def on_disk(free: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(total=total, free=free))
+
+    on_disk(spared + 1000)
+    check_room(1000)
+    on_disk(spared + 999)
+    with pytest.raises(OSError, match="No space left"):
+        check_room(1000)
+
+
 def test_an_upload_for_which_there_is_no_room(app: tuple[str, WatchedEngine]) -> None:
     answer = httpx.post(f"{app[0]}gradio_api/upload", files={"files": ("a.png", b"0" * 2 * SIZE)})
     assert answer.status_code == 507
@@ -80,8 +96,11 @@ def test_results_for_which_there_is_no_room_can_be_had_again(app: tuple[str, Wat
     assert len(files) == 2
 
 
-def test_the_page_gets_what_was_drawn_when_it_is_loaded_anew(tiny_bundle_dir: Path, disk: Path, filler: Path) -> None:
+def test_the_page_gets_what_was_drawn_when_it_is_loaded_anew(
+    tiny_bundle_dir: Path, disk: Path, request: pytest.FixtureRequest
+) -> None:
     with opened_page(tiny_bundle_dir, temporary=disk / "page") as (parts, studio):
+        filler: Path = request.getfixturevalue("filler")
         runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)
         entered = inputs_after(parts, "mix", {parts.tab_of("mix").prompt: "a cat"})
         updates: list[dict[Any, Any]] = []
@@ -90,6 +109,9 @@ def test_the_page_gets_what_was_drawn_when_it_is_loaded_anew(tiny_bundle_dir: Pa
         # The updates before the error were shown.
         kept, status = running_and_status(runner, entered)
         assert "load this page anew" in status
+        for timer in threading.enumerate():
+            if isinstance(timer, threading.Timer) and timer.interval < MINUTE_S:
+                timer.join()  # it takes whoever makes room some time
         filler.unlink()
         *_, last = runner.resume(kept, [])
         assert len(last[parts.results.gallery]["value"]) == entered["count"]

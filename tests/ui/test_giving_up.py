@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ipa_app.engine.job import Job
 from ipa_app.engine.results import Progress
 from ipa_app.errors import Cancelled
 from ipa_app.runtime import BUILD_LOCK
-from tests.engine.conftest import TIMEOUT_S
+from tests.engine.conftest import TIMEOUT_S, drawing
 from tests.ui.serving import WatchedEngine, served_engine
 from tests.ui.test_api import PROMISED, REQUIRED
 
@@ -30,16 +30,9 @@ SHORT = {"prompt": "a dog", "steps": 1, "seed": 2}
 Served = tuple[str, WatchedEngine]
 
 
-@pytest.fixture(scope="module")
-def app(tiny_bundle_dir: Path) -> Iterator[Served]:
-    with served_engine(tiny_bundle_dir) as (url, engine):
-        engine.manager.get("toybox", TIMEOUT_S)
-        yield url, engine
-
-
 @pytest.fixture
-def client(app: Served) -> Client:
-    return Client(app[0], verbose=False)
+def client(served_app: Served) -> Client:
+    return Client(served_app[0], verbose=False)
 
 
 def submitted(engine: WatchedEngine, before: int, count: int = 1) -> list[Job]:
@@ -48,12 +41,6 @@ def submitted(engine: WatchedEngine, before: int, count: int = 1) -> list[Job]:
     while len(engine.jobs) < before + count:
         waiting.wait(0.02)
     return engine.jobs[before:]
-
-
-def drawing(job: Job) -> Job:
-    """A job as soon as it is being drawn."""
-    next(event for event in job.events() if isinstance(event, Progress) and event.phase == "denoising")
-    return job
 
 
 def values(**given: Any) -> list[Any]:
@@ -99,9 +86,9 @@ def begin(request: pytest.FixtureRequest) -> Callable[[str], Callable[[], Any]]:
 
 
 def test_what_is_given_up_while_it_is_drawn_ends_at_the_next_step(
-    app: Served, client: Client, begin: Callable[[str], Callable[[], Any]]
+    served_app: Served, client: Client, begin: Callable[[str], Callable[[], Any]]
 ) -> None:
-    url, engine = app
+    url, engine = served_app
     before = len(engine.jobs)
     give_up = begin(url)
     (job,) = submitted(engine, before)
@@ -113,9 +100,9 @@ def test_what_is_given_up_while_it_is_drawn_ends_at_the_next_step(
 
 
 def test_what_is_given_up_while_it_waits_leaves_the_queue(
-    app: Served, begin: Callable[[str], Callable[[], Any]]
+    served_app: Served, begin: Callable[[str], Callable[[], Any]]
 ) -> None:
-    url, engine = app
+    url, engine = served_app
     before = len(engine.jobs)
     stop_first = by_cancelling(url)
     (first,) = submitted(engine, before)
@@ -142,8 +129,8 @@ def test_what_is_given_up_while_its_model_is_loaded_ends(tiny_bundle_dir: Path) 
             job.result(TIMEOUT_S)
 
 
-def test_cancelling_one_of_two_calls_leaves_the_other(app: Served, client: Client) -> None:
-    engine = app[1]
+def test_cancelling_one_of_two_calls_leaves_the_other(served_app: Served, client: Client) -> None:
+    engine = served_app[1]
     before = len(engine.jobs)
     given_up = begun(client)
     (job,) = submitted(engine, before)
@@ -176,8 +163,8 @@ def tab_that_generates(url: str) -> httpx.Client:
     return tab
 
 
-def test_a_closed_tab_keeps_nobody_waiting(app: Served, client: Client) -> None:
-    url, engine = app
+def test_a_closed_tab_keeps_nobody_waiting(served_app: Served, client: Client) -> None:
+    url, engine = served_app
     before = len(engine.jobs)
     tab = tab_that_generates(url)
     (job,) = submitted(engine, before)

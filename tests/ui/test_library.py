@@ -82,6 +82,15 @@ def test_pages_follow_each_other_and_say_where_one_is(
     assert view.look(*searched(panel, offset=ON_A_PAGE))[panel.offset] == 0, "what was there has been deleted"
 
 
+def test_another_search_begins_with_the_newest(view: LibraryView, panel: LibraryPanel, pictures: Pictures) -> None:
+    for seed in range(ON_A_PAGE + 3):
+        save(pictures, seed)
+    assert view.older(*searched(panel))[panel.offset] == ON_A_PAGE
+    found = view.look_for(*searched(panel, offset=ON_A_PAGE, words="cat"))
+    assert found[panel.offset] == 0
+    assert f"1 to {ON_A_PAGE} of {ON_A_PAGE + 3}" in found[panel.note]
+
+
 def test_what_is_not_read_yet_is_said_and_read_while_the_page_waits(
     view: LibraryView, panel: LibraryPanel, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ FACTS = {
     "download_bytes": 6_100_000_000,
     "gpu_memory_gb": 6,
     "memory_gb": 14,
+    "words": {"Animals": ("walrus",)},
 }
 
 
@@ -142,6 +143,9 @@ def test_a_model_on_offer_is_chosen_when_it_is_ready(
     assert not visible(update[offer.column])
     update = choice.choose("far", "toybox", "")
     assert update[offer.chosen] == "far"
+    assert update[parts.words_panel]["visible"]
+    assert "walrus" in update[parts.words]
+    assert update[choice.timer].active, "it may have to be loaded anew, which is to be seen"
     update = choice.look("far", "")
     told = "Runs on the processor in half precision and takes about 5.0 GB of memory. Only 6.0 GB of 10.0 GB were free"
     assert told in update[parts.settings.memory]

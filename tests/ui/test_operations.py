@@ -28,15 +28,8 @@ from tests.ui.test_giving_up import SHORT
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def app(tiny_bundle_dir: Path) -> Iterator[tuple[str, WatchedEngine]]:
-    with served_engine(tiny_bundle_dir) as (url, engine):
-        engine.manager.get("toybox", TIMEOUT_S)
-        yield url, engine
-
-
-def test_a_process_that_can_draw_is_healthy_until_it_closes(app: tuple[str, WatchedEngine]) -> None:
-    url, engine = app
+def test_a_process_that_can_draw_is_healthy_until_it_closes(served_app: tuple[str, WatchedEngine]) -> None:
+    url, engine = served_app
     answer = httpx.get(f"{url}healthz")
     assert (answer.status_code, answer.text) == (200, "This process can draw.")
     other = Engine(engine.manager)
@@ -68,16 +61,16 @@ def test_one_that_draws_with_another_model_is_healthy(tiny_bundle_dir: Path, tmp
         assert httpx.get(f"{url}healthz").status_code == 200
 
 
-def test_numbers_are_counted(app: tuple[str, WatchedEngine]) -> None:
-    url, _ = app
+def test_numbers_are_counted(served_app: tuple[str, WatchedEngine]) -> None:
+    url, _ = served_app
     Client(url, verbose=False).predict(api_name="/mix", **SHORT)
     text = httpx.get(f"{url}metrics").text
     assert 'ipa_requests_total{outcome="done"}' in text
     assert "ipa_waiting 0.0" in text
 
 
-def test_sessions_are_visitors_and_calls_without_one_are_by_address(app: tuple[str, WatchedEngine]) -> None:
-    url, engine = app
+def test_sessions_are_visitors_and_calls_without_one_are_by_address(served_app: tuple[str, WatchedEngine]) -> None:
+    url, engine = served_app
     before = len(engine.jobs)
     for client in [Client(url, verbose=False)] * 2 + [Client(url, verbose=False)]:
         client.predict(api_name="/mix", **SHORT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from ipa_app.ui.orders import SERIES
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import MOST_FOLLOWERS
 from tests.engine.conftest import noise_picture
+from tests.seen import text_of
 from tests.ui.page_parts import Opened, inputs_after
 
 
@@ -47,10 +49,13 @@ def left_while_running(runner: Runner, updates: Iterator[dict[Any, Any]]) -> dic
 
 def test_the_page_that_is_loaded_anew_gets_the_pictures(page: Opened, runner: Runner, entered: dict[str, Any]) -> None:
     kept = left_while_running(runner, runner.run("variation")(**entered))
+    page[1]._jobs[kept["job"]].began -= 1000
     first, *_, last = runner.resume(kept, [])
     assert first[runner.stop_buttons[0]]["interactive"]
     assert len(last[runner.results.gallery]["value"]) == entered["count"]
     assert last[runner.results.running] == ""
+    (seconds,) = re.findall(r"in ([\d.]+) seconds", text_of(last[runner.results.status]))
+    assert 1000 < float(seconds) < 1200, "since it was asked for, not since the page was loaded anew"
 
 
 def test_a_series_comes_back_as_one(runner: Runner, entered: dict[str, Any]) -> None:

@@ -157,7 +157,19 @@ def test_the_accordion_of_a_picture_opens_where_something_in_it_is_set(page: Ope
         Reference(image=picture, view="pad"),
     ]
     update = drop(page, result_file(studio, sample_request("variation", references=tuple(references))))
-    assert [update[slot.fold]["open"] for slot in parts.panel.references.slots] == [False, True, True, False]
+    slots = parts.panel.references.slots
+    assert [update[slot.fold]["open"] for slot in slots] == [False, True, True, False]
+    assert [update[slot.place]["visible"] for slot in slots] == [True, True, False, True], "only a crop can be moved"
+
+
+def test_a_detector_that_is_not_installed_comes_back_in_sight_so_that_another_can_be_chosen(
+    page: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, studio = page
+    path = result_file(studio, sample_request("pose"))
+    monkeypatch.setattr("ipa_app.ui.tabs.pose.detectors", lambda: ("openpose",))
+    detector = drop(page, path)[parts.tab_of("pose").inputs["pose_detector"]]
+    assert (detector["value"], detector["visible"]) == ("dwpose", True)
 
 
 def hostile(path: Path, settings: dict[str, Any]) -> Path:

@@ -8,8 +8,12 @@ import re
 from pathlib import Path
 
 import gradio as gr
+import pytest
 from PIL import Image
 
+from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.results import GenerateResult
+from ipa_app.errors import Cancelled
 from ipa_app.ui.live import Live
 from ipa_app.ui.model_choice import ModelChoice
 from ipa_app.ui.references import seen_html
@@ -83,6 +87,23 @@ def test_live_pictures_are_drawn_at_the_speed_that_is_chosen(page: Opened) -> No
         sent = updates[-1][parts.live.drawn]["sent"]
         assert (sent["speed"], sent["steps"]) == (speed, 9), "what is kept is drawn with all the settings"
     assert drawn["best"].tobytes() != drawn["fast"].tobytes()
+
+
+def test_a_live_picture_that_is_overtaken_is_finished_where_it_has_only_begun(
+    page: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, studio = page
+    live = Live(parts.live, studio=studio)
+    monkeypatch.setattr("ipa_app.ui.live._FINISHES_S", 3600.0)  # however busy the machine is
+    begun = studio.submit(GenerateRequest(task="mix", prompt="a cat", steps=3), live=True)
+    live.overtake(begun)
+    *_, result = studio.follow(begun)
+    assert isinstance(result, GenerateResult)
+    old = studio.submit(GenerateRequest(task="mix", prompt="a cat", steps=100), live=True)
+    studio._jobs[old].began -= 3600
+    live.overtake(old)
+    with pytest.raises(Cancelled):
+        list(studio.follow(old))
 
 
 def test_of_a_live_picture_no_more_is_kept_than_it_is_drawn_from(page: Opened, tmp_path: Path) -> None:
