@@ -15,6 +15,7 @@ from ipa_app.options import options
 from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.adapters import connect_adapters
 from ipa_app.ui.amounts import connect_amounts
+from ipa_app.ui.blocks import StudioBlocks
 from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.examples import Example
 from ipa_app.ui.extras import connect_drawing, connect_extras
@@ -33,7 +34,7 @@ from ipa_app.ui.studio import Studio
 from ipa_app.ui.tabs.shared import TaskTab, subheading
 
 
-def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence[Example]) -> None:
+def connect(parts: Parts, *, page: StudioBlocks, studio: Studio, examples: Sequence[Example]) -> None:
     """Connect every part of the page; called inside its Blocks."""
     runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs, beside=[parts.live.keep])
     restorer = Restorer(parts, studio=studio, examples=examples)
