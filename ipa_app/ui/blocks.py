@@ -163,7 +163,9 @@ class StudioBlocks(gr.Blocks):
         if files is not None:
             files.update(paths_in(values))
 
-    async def postprocess_data(self, block_fn: BlockFunction, predictions: Any, state: SessionState | None) -> list[Any]:
+    async def postprocess_data(
+        self, block_fn: BlockFunction, predictions: Any, state: SessionState | None
+    ) -> list[Any]:
         """Write what a handler returns as Gradio does, and note the files in it."""
         shown = await super().postprocess_data(block_fn, predictions, state)
         self._note_files(state, shown)

@@ -26,6 +26,7 @@ from ipa_app.ui.failures import explain
 from ipa_app.ui.form import build_request
 from ipa_app.ui.language.markup import status_note
 from ipa_app.ui.pictures import inline_picture
+from ipa_app.ui.results import Turn
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio
 
@@ -125,11 +126,11 @@ def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
     for tab in parts.tabs:
         _connect_tab(parts, tab, live=live)
 
-    def keep(drawn: Mapping[str, Any] | None, history: Sequence[str], presented: bool) -> Iterator[Update]:
+    def keep(drawn: Mapping[str, Any] | None, history: Sequence[str], presented: bool, turn: Turn) -> Iterator[Update]:
         if drawn:
-            yield from runner.run(drawn["task"])(history=history, presented=presented, **drawn["sent"])
+            yield from runner.run(drawn["task"])(history=history, presented=presented, turn=turn, **drawn["sent"])
 
-    kept = [panel.drawn, parts.results.history, parts.presentation.is_on]
+    kept = [panel.drawn, parts.results.history, parts.presentation.is_on, parts.results.turn]
     panel.keep.click(keep, kept, runner.outputs, preprocess=False, **CHECKED)
 
 

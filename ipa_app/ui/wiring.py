@@ -62,7 +62,7 @@ def connect(parts: Parts, *, page: StudioBlocks, studio: Studio, examples: Seque
 def _connect_generate(parts: Parts, *, runner: Runner) -> None:
     for tab in parts.tabs:
         connect_drawing(parts, tab.generate.click, tab=tab, runner=runner)
-        tab.stop.click(runner.stop, parts.results.job, None, **AT_ONCE)
+        tab.stop.click(runner.stop, parts.results.turn, None, **AT_ONCE)
         for button in (tab.generate, *tab.extras.values(), *tab.starting):
             button.click(None, js=SHOW_RESULTS, **AT_ONCE)
 
@@ -70,7 +70,7 @@ def _connect_generate(parts: Parts, *, runner: Runner) -> None:
 def _connect_reload(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
     """Go on with a job that was running when the page was loaded anew."""
     results = parts.results
-    inputs = [results.running, results.history, parts.presentation.is_on]
+    inputs = [results.running, results.history, parts.presentation.is_on, results.turn]
     page.load(runner.resume, inputs, runner.outputs, js=AS_PRESENTED, preprocess=False, **CHECKED)
 
 

@@ -19,6 +19,7 @@ from ipa_app.ui.calls import awaited
 from ipa_app.ui.controls import CHECKED
 from ipa_app.ui.form import checked_values, open_upload
 from ipa_app.ui.parts import Parts
+from ipa_app.ui.results import Turn
 from ipa_app.ui.running import Runner, Update
 from ipa_app.ui.status import progress_line, status_line
 from ipa_app.ui.studio import Studio
@@ -40,7 +41,7 @@ class PoseFinder:
 
 def connect_pose_finder(finder: PoseFinder, parts: Parts, runner: Runner) -> None:
     """Let the button bring the pose that is found into the skeleton editor, which takes the picture's place."""
-    inputs = {"picture": finder.picture, "model": parts.settings.model, **finder.options}
+    inputs = {"picture": finder.picture, "model": parts.settings.model, "turn": runner.results.turn, **finder.options}
     outputs = [*runner.outputs, finder.skeleton, finder.picture]
     handler = find_pose(finder, runner=runner)
     finder.find.click(handler, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **CHECKED)
@@ -49,20 +50,22 @@ def connect_pose_finder(finder: PoseFinder, parts: Parts, runner: Runner) -> Non
 def find_pose(finder: PoseFinder, *, runner: Runner) -> Callable[..., Iterator[Update]]:
     """Return the handler of the button. It tells how far it is where results do, and Stop stops it."""
 
-    def find(*, picture: Any, model: str, **sent: object) -> Iterator[Update]:
-        yield from runner.guarded(_look(finder, runner, picture=picture, model=model, sent=sent))
+    def find(*, picture: Any, model: str, turn: Turn | None = None, **sent: object) -> Iterator[Update]:
+        turn = turn or Turn()
+        yield from runner.in_turn(turn, _look(finder, runner, turn, picture=picture, model=model, sent=sent))
 
     return find
 
 
 def _look(
-    finder: PoseFinder, runner: Runner, *, picture: Any, model: str, sent: Mapping[str, object]
+    finder: PoseFinder, runner: Runner, turn: Turn, *, picture: Any, model: str, sent: Mapping[str, object]
 ) -> Iterator[Update]:
     """Look for the pose.
 
     Args:
         finder: where the pose goes.
         runner: knows the studio, and shows what is done.
+        turn: the page's.
         picture: the upload, None where there is none.
         model: name of the chosen model.
         sent: how people are looked for, as the form says it.
@@ -81,8 +84,8 @@ def _look(
     )
     photo = open_upload(picture, field="pose")
     search = runner.studio.find_pose(photo.image, model=model, options=wanted)
+    runner.began(turn, search)
     with runner.studio.following(search, awaited=awaited(), newest=True) as events:
-        yield {runner.results.job: search}
         for event in events:
             if isinstance(event, Progress):
                 yield {runner.results.status: progress_line(event)}
