@@ -116,6 +116,16 @@ def test_two_buttons_that_are_pressed_at_once_start_one_job_which_can_be_stopped
     assert page.inner_text("#status") == "Stopped."
 
 
+def test_a_long_title_of_a_model_leaves_the_rest_of_the_bar_free(open_page: Any) -> None:
+    page = open_page()
+    page.wait_for_selector("#model-state .ipa-ready")
+    title = "Loading some model of a very long name that somebody gave to it " * 2
+    page.evaluate("title => { document.querySelector('.ipa-pill > span').textContent = title; }", title)
+    pill, choice = (page.locator(each).bounding_box() for each in (".ipa-pill", "#language select"))
+    assert pill["x"] + pill["width"] <= choice["x"]
+    assert pill["height"] < 48  # one line
+
+
 def test_a_job_survives_that_the_page_is_closed_and_opened_again(open_page: Any, shoot: Any) -> None:
     page = open_page()
     page.click("#more-settings button")

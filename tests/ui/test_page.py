@@ -128,6 +128,13 @@ def test_a_model_that_failed_says_why() -> None:
     assert "no &lt;unet&gt; folder" in pill
 
 
+def test_a_title_that_is_cut_off_is_whole_where_the_mouse_rests() -> None:
+    title = "A model of some name " * 5
+    for phase in ("loading", "ready", "failed"):
+        tooltip = model_pill(ModelState(phase=phase), title=title).split('title="')[1].split('"')[0]
+        assert title in tooltip
+
+
 def test_only_sentences_for_people_leave_the_app() -> None:
     assert explain(UserError.plain("Add a picture.")) == "Add a picture."
     assert explain(Cancelled()) == "Stopped."
