@@ -229,7 +229,8 @@ def _connect(parts: _PoseParts) -> None:
 def _connect_readers(own: _PoseParts, parts: Parts, runner: Runner) -> None:
     """Let keypoints and found poses come into the editor fitted to the chosen model's body, where that is wanted."""
     options = {**own.options, **own.fit}
-    finder = PoseFinder(find=own.find, options=options, picture=own.picture, skeleton=own.skeleton)
+    searched = gr.Textbox(visible=False)
+    finder = PoseFinder(find=own.find, options=options, picture=own.picture, skeleton=own.skeleton, searched=searched)
     connect_pose_finder(finder, parts, runner)
     points, switch = own.keypoints, own.fit["pose_fit"]
     chosen = [switch, parts.settings.model]
