@@ -88,9 +88,9 @@ class Turn:
 class ResultsPanel:
     """Where pictures appear.
 
-    The states hold what is this visitor's: `turn` what is under way, the same one all the time, `shown` the files in the gallery, `picked`
-    the one that the buttons below act on, `history` the latest files, newest first. `running` hands what is needed to
-    follow the job to the browser, which keeps it for the page that is loaded anew.
+    The states hold what is this visitor's: `turn` what is under way, the same object all the time, `shown` the files in
+    the gallery, `picked` the one that the buttons below act on, `history` the latest files, newest first. `running`
+    hands what is needed to follow the job to the browser, which keeps it for the page that is loaded anew.
     """
 
     newest: gr.HTML
