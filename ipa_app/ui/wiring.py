@@ -16,7 +16,7 @@ from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.adapters import connect_adapters
 from ipa_app.ui.amounts import connect_amounts
 from ipa_app.ui.blocks import StudioBlocks
-from ipa_app.ui.controls import AT_ONCE, CHECKED
+from ipa_app.ui.controls import AT_ONCE, CHECKED, ONE_BY_ONE
 from ipa_app.ui.examples import Example
 from ipa_app.ui.extras import connect_drawing, connect_extras
 from ipa_app.ui.library import connect_library
@@ -121,16 +121,14 @@ def _add_examples(tab: TaskTab, *, parts: Parts, examples: Sequence[Example]) ->
             buttons=[],
             interactive=False,
         )
-    extras = [tab.from_example(example) if tab.from_example else {} for example in examples]
-    names = {name for extra in extras for name in extra}
-    own = {name: component for name, component in tab.inputs.items() if name in names}
 
     def fill(event: gr.SelectData) -> list[Any]:
         example = examples[event.index]
+        own = tab.from_example(example) if tab.from_example else {}
         values = [str(example.file), example.adapter, example.scale, example.prompt, example.seed]
         # What an example has nothing for is left as it is.
-        return values + [extras[event.index].get(name, gr.skip()) for name in own]
+        return values + [own.get(name, gr.skip()) for name in tab.inputs]
 
     first, adapter = panel.references.slots[0].image, panel.adapters.choice
-    outputs = [first, adapter, panel.scale, tab.prompt, settings.seed, *own.values()]
-    shown.select(fill, None, outputs, **AT_ONCE)
+    outputs = [first, adapter, panel.scale, tab.prompt, settings.seed, *tab.inputs.values()]
+    shown.select(fill, None, outputs, **ONE_BY_ONE)

@@ -16,9 +16,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.results import GenerateResult
+from ipa_app.imaging.cropping import fitted_size
 from ipa_app.imaging.result_files import read_settings
 from ipa_app.pose.presets import preset_sheets
 from ipa_app.pose.sheet import PoseSheet
+from ipa_app.ui.examples import Example
 from ipa_app.ui.restore import Restorer
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio, save_pictures
@@ -267,3 +269,20 @@ def test_what_another_file_says_never_becomes_markup(page: Opened, tmp_path: Pat
     update = drop(page, png(tmp_path / "a.png", parameters=INFOTEXT.replace("mymodel", "<img src=x>")))
     assert "<img" not in update[parts.restore.note]
     assert "<img src=x>" in text_of(update[parts.restore.note])
+
+
+def test_nothing_is_painted_any_more_where_an_inpainting_comes_back_or_an_example_is_chosen(
+    page: Opened, tmp_path: Path
+) -> None:
+    parts, studio = page
+    tab = parts.tab_of("inpaint")
+    request = sample_request("inpaint")
+    assert request.image is not None
+    request.image.save(tmp_path / "photo.png")
+    example = Example(tab="inpaint", file=tmp_path / "photo.png", image=tmp_path / "photo.png")
+    assert tab.from_example is not None
+    restored = drop(page, result_file(studio, request))[tab.inputs["painted"]]
+    for painted in (restored, tab.from_example(example)["painted"]):
+        assert painted["layers"] == []
+        with Image.open(painted["background"]) as background:
+            assert background.size == fitted_size(request.image.size, (512, 512))
