@@ -166,6 +166,22 @@ def test_no_choice_is_looked_for_among_those_of_before(whole_page: gr.Blocks) ->
     assert checked == []
 
 
+def test_of_several_quick_acts_the_last_one_counts(whole_page: gr.Blocks) -> None:
+    acts = {"select", "input", "change", "upload"}
+    # What the page does by itself never takes so long that it is asked for again meanwhile.
+    asking = [each for each in whole_page.get_config_file()["dependencies"] if each["backend_fn"]]
+    told = [each for each in asking if acts & {name for _, name in each["targets"]}]
+    by_inputs = [each for each in told if not each["collects_event_data"]]
+    assert len(by_inputs) > 20
+    assert {each["trigger_mode"] for each in by_inputs} == {"always_last"}
+    # What an event tells is lost where Gradio is to heed the last one only: it tells of the first again.
+    told_by_event = [each["id"] for each in told if each["collects_event_data"]]
+    assert len(told_by_event) > 4
+    assert {(whole_page.fns[each].trigger_mode, whole_page.fns[each].concurrency_limit) for each in told_by_event} == {
+        ("multiple", 1)
+    }
+
+
 def test_with_another_model_other_words_are_unknown(whole_page: gr.Blocks) -> None:
     listener = next(each for each in whole_page.fns.values() if each.name == "note_all")
     assert isinstance(listener.inputs[0], gr.Dropdown)
