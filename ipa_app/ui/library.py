@@ -169,7 +169,8 @@ def connect_library(parts: Parts, *, studio: Studio) -> None:
     deleted = panel.delete.click(view.delete, deleting, panel.outputs, js=_TICKED, preprocess=False, **CHECKED)
     deleted.success(None, js=_UNTICK, **AT_ONCE)
     pressed = panel.pictures.like(view.press, panel.hearts, panel.liked, trigger_mode="multiple", **CHECKED)
-    pressed.then(None, panel.liked, None, js=_LIKED, **AT_ONCE)
+    for come in (pressed.success, pressed.failure):
+        come(None, panel.liked, None, js=_LIKED, **AT_ONCE)
     _connect_results(parts, panel, view=view)
 
 
