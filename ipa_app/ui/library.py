@@ -52,8 +52,8 @@ class LibraryPanel:
 
     `search` are the controls that say what is looked for, by the fields of a `Search`. The states are this visitor's:
     `offset` is how many pictures come before those that are shown, `deletions` what was deleted, the last at the end.
-    `hearts` what came of presses on hearts. `ticked` and `liked` are never seen: the page puts the names of what is
-    ticked into the one, and hears by the other what came of those presses.
+    `hearts` what came of presses on hearts. Never seen are `ticked`, into which the page puts the names of what is, and
+    `liked`, by which it hears of those presses.
     """
 
     tab: gr.Tab
@@ -110,8 +110,7 @@ def library_tab() -> LibraryPanel:
             **pages,
             undo=undo,
             timer=gr.Timer(1.0, active=False),
-            ticked=gr.JSON(visible=False),
-            liked=gr.JSON(visible=False),
+            **{name: gr.JSON(visible=False) for name in ("ticked", "liked")},
             hearts=gr.State({}),
             offset=gr.State(0),
             deletions=gr.State([]),
@@ -264,8 +263,7 @@ class LibraryView:
         """Do what a press on a heart says, unless a later one on the same heart overtook it, and tell what came of it.
 
         Args:
-            hearts: what came of this visitor's presses, by the picture's name: the number of the newest, and whether
-                the picture is a favourite. This press is added.
+            hearts: by pictures' names the number of this visitor's newest press, and what came of it; it grows.
             event: the press.
         """
         name, failed = str(event.name), None
@@ -275,10 +273,9 @@ class LibraryView:
                 try:
                     self.like(event)
                 except gr.Error as error:
-                    failed = error
-                now = {"act": act, "liked": self._pictures.is_favourite(name)}
+                    failed = error  # once the page has heard
                 if self._pictures.file(name):
-                    hearts[name] = now
+                    hearts[name] = {"act": act, "liked": self._pictures.is_favourite(name)}
             told = dict(hearts)
         yield told
         if failed:
