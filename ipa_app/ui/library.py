@@ -110,7 +110,8 @@ def library_tab() -> LibraryPanel:
             **pages,
             undo=undo,
             timer=gr.Timer(1.0, active=False),
-            **{name: gr.JSON(visible=False) for name in ("ticked", "liked")},
+            ticked=gr.JSON(visible=False),
+            liked=gr.JSON(visible=False),
             hearts=gr.State({}),
             offset=gr.State(0),
             deletions=gr.State([]),
@@ -276,8 +277,7 @@ class LibraryView:
                     failed = error  # once the page has heard
                 if self._pictures.file(name):
                     hearts[name] = {"act": act, "liked": self._pictures.is_favourite(name)}
-            told = dict(hearts)
-        yield told
+        yield dict(hearts)
         if failed:
             raise failed
 
