@@ -183,6 +183,11 @@ class Pictures:
             else:
                 mark.unlink(missing_ok=True)
 
+    def is_favourite(self, name: str) -> bool:
+        """Whether a picture is there and a favourite."""
+        path = self.file(name)
+        return path is not None and _mark(path).exists()
+
     def delete(self, names: Iterable[str]) -> Deletion:
         """Put files where they can be brought back from for some time; what has gone already is no error.
 

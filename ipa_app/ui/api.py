@@ -27,7 +27,7 @@ from ipa_app.ui.failures import explained
 from ipa_app.ui.form import build_request
 from ipa_app.ui.studio import Studio, UnsavedError, save_pictures
 from ipa_app.ui.tabs import tab_for
-from ipa_app.ui.turns import turn
+from ipa_app.ui.turns import opening_turn
 
 Outcome = tuple[list[str], dict[str, Any]]
 _Described = tuple[str, str, str]
@@ -193,7 +193,7 @@ def _component(option: Option, *, value: Any) -> gr.components.Component:
 def _make(task: str, sent: Mapping[str, object], *, studio: Studio, progress: gr.Progress) -> Outcome:
     """Run a request and wait for it."""
     with explained(to_program=True):
-        with turn(sent, engine=studio.engine):
+        with opening_turn(sent, engine=studio.engine):
             job_id = studio.submit(build_request(task, sent))
         for event in studio.follow(job_id, awaited=awaited()):
             if isinstance(event, GenerateResult):

@@ -19,6 +19,7 @@ from fastapi import Depends, Request
 from gradio.block_function import BlockFunction
 from gradio.data_classes import BlocksConfigDict
 from gradio.queueing import Event
+from gradio.state_holder import SessionState
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
@@ -33,7 +34,7 @@ from ipa_app.ui.page_cache import PageCache
 from ipa_app.ui.responses import Responses
 from ipa_app.ui.sessions import MOST_SESSIONS, OpenPages, Sessions, check_names
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
-from ipa_app.ui.uploads import check_files
+from ipa_app.ui.uploads import check_files, paths_in
 
 _SCHEMAS = ("api_info_as_input", "api_info_as_output")
 _HEAD = f"<script>{{{Path(__file__).with_name('storage.js').read_text(encoding='utf-8')}}}</script>"
@@ -44,8 +45,13 @@ _TELL_EVERY_S = 0.1
 
 
 class StudioBlocks(gr.Blocks):
-    """The page and the API over it."""
+    """The page and the API over it.
 
+    Attributes:
+        files_of_session: the state that has a set for the files of each session whose files are to be known.
+    """
+
+    files_of_session: gr.State | None = None
     _tool_calls: ToolCalls | None = None
 
     @cached_property
@@ -176,8 +182,23 @@ class StudioBlocks(gr.Blocks):
         event.alive = event.alive and event_id in pending
         return event.alive
 
-    async def preprocess_data(self, block_fn: BlockFunction, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
-        """Check what was sent, then take it as Gradio does.
+    def _note_files(self, state: SessionState | None, values: Sequence[Any]) -> None:
+        files = state[self.files_of_session._id] if state and self.files_of_session else None
+        if files is not None:
+            files.update(paths_in(values))
+
+    async def postprocess_data(
+        self, block_fn: BlockFunction, predictions: Any, state: SessionState | None
+    ) -> list[Any]:
+        """Write what a handler returns as Gradio does, and note the files in it."""
+        shown = await super().postprocess_data(block_fn, predictions, state)
+        self._note_files(state, shown)
+        return shown
+
+    async def preprocess_data(
+        self, block_fn: BlockFunction, inputs: Sequence[Any], state: SessionState | None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Check what was sent, and note the files in it, then take it as Gradio does.
 
         Raises:
             UserError: it cannot be taken, and why.
@@ -190,7 +211,8 @@ class StudioBlocks(gr.Blocks):
                 sent[place] = await self._fetching.brought(sent[place], field=name or "")
         for name, value in zip(names, sent, strict=False):
             check_files(value, field=name or "")
-        return await super().preprocess_data(block_fn, sent, *args, **kwargs)
+        self._note_files(state, sent)
+        return await super().preprocess_data(block_fn, sent, state, *args, **kwargs)
 
 
 def _is_public(function: BlockFunction) -> bool:

@@ -27,6 +27,11 @@ AT_ONCE: dict[str, Any] = {"queue": False, **PRIVATE}
 CHECKED: dict[str, Any] = {"concurrency_limit": None, **PRIVATE}
 """For what may raise gr.Error, whose sentence only comes through the queue. Nobody waits there: the engine has the
 queue of what is drawn."""
+LATEST: dict[str, Any] = {"trigger_mode": "always_last", **CHECKED}
+"""For what is chosen, entered or brought: of several quick acts the last one counts. Gradio would drop it otherwise."""
+ONE_BY_ONE: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 1, **PRIVATE}
+"""The same for what an event tells beside the inputs, such as which picture was chosen: of those that came meanwhile
+Gradio has only what the first one told. They are answered in turn, each of them in no time."""
 
 # Of a mask's canvas, in pixels. A larger one takes a browser longer to gather, and is shown smaller than it is.
 _CANVAS_SIDE = 512
@@ -87,7 +92,7 @@ def picture_input(
         placeholder=Message("page.reference_placeholder"),
     )
     if not is_kept:
-        box.upload(show_anywhere, box, box, preprocess=False, **CHECKED)
+        box.upload(show_anywhere, box, box, preprocess=False, **LATEST)
     return box
 
 

@@ -12,7 +12,7 @@ from ipa_app.engine.requests import RANDOM_SEED
 from ipa_app.imaging.enlarging import enlarge
 from ipa_app.imaging.opening import open_image
 from ipa_app.messages import Message
-from ipa_app.ui.controls import AT_ONCE, CHECKED, Update
+from ipa_app.ui.controls import AT_ONCE, CHECKED, ONE_BY_ONE, Update
 from ipa_app.ui.failures import gradio_error
 from ipa_app.ui.orders import SERIES, Order
 from ipa_app.ui.parts import Parts
@@ -74,7 +74,7 @@ def _connect_picking(parts: Parts) -> None:
     def pick(shown: Sequence[str], event: gr.SelectData) -> Update:
         return show_picked(results, shown, index=_index(event, shown))
 
-    results.gallery.select(pick, results.shown, outputs, **CHECKED)
+    results.gallery.select(pick, results.shown, outputs, **ONE_BY_ONE)
 
 
 def _connect_enlarging(parts: Parts) -> None:
@@ -123,7 +123,7 @@ def _connect_history(parts: Parts) -> None:
         check_there(path)
         return show_earlier(results, [path], download=path)
 
-    results.earlier_gallery.select(look_again, results.history, list(vars(results).values()), **CHECKED)
+    results.earlier_gallery.select(look_again, results.history, list(vars(results).values()), **ONE_BY_ONE)
 
 
 def _index(event: gr.SelectData, paths: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ from ipa_app.imaging.opening import BLACK, CLIP_MEAN, Opened, check_visible, fla
 from ipa_app.messages import Message, english
 from ipa_app.options import Option, check, options
 from ipa_app.ui.tabs import tab_for
-from ipa_app.ui.turns import turn
+from ipa_app.ui.turns import opening_turn
 from ipa_app.ui.uploads import file_path, painted_files
 
 PAINTED = "region_painted"
@@ -48,7 +48,7 @@ def build_request(task: str, sent: Mapping[str, object]) -> GenerateRequest:
     """
     if unknown := sent.keys() - _names():
         raise TypeError(f"no option of a request is called {', '.join(sorted(unknown))}")
-    with turn(sent):
+    with opening_turn(sent):
         return _build(task, sent)
 
 
@@ -106,7 +106,7 @@ def read_references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Ref
     Raises:
         UserError: as `build_request` does.
     """
-    with turn(sent):
+    with opening_turn(sent):
         return _read_references(sent, task=task)
 
 
@@ -185,7 +185,7 @@ def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
         UserError: it is no picture that can be used.
     """
     name = name or upload_name(field)
-    with blaming(field), turn(upload):
+    with blaming(field), opening_turn(upload):
         opened = read_image(file_path(upload, field=field), name=name)
         check_visible(opened.image)
     if field not in _BEHIND_TRANSPARENCY or opened.image.mode == "RGB":

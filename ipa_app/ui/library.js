@@ -5,6 +5,7 @@
 
 const itemOf = (node) => node.closest("li[data-name]");
 const boxes = () => [...element.querySelectorAll("input[type=checkbox]")];
+const acts = new Map(); // the newest press on each picture's heart
 const ticked = (window.ipaTicked = new Set()); // for library.py, in the order of ticking
 
 function show() {
@@ -40,7 +41,17 @@ element.addEventListener("click", ({ target }) => {
   if (!heart) return;
   const liked = heart.getAttribute("aria-pressed") !== "true";
   heart.setAttribute("aria-pressed", liked);
-  trigger("like", { name, liked });
+  const act = performance.now();
+  acts.set(name, act);
+  trigger("like", { name, liked, act });
+});
+
+// What has come of the presses; of all but the newest nobody need hear.
+window.addEventListener("ipa-hearts", ({ detail }) => {
+  for (const [name, { act, liked }] of Object.entries(detail)) {
+    const item = boxes().map(itemOf).find((each) => each.dataset.name === name);
+    if (acts.get(name) === act) item?.querySelector(".ipa-heart").setAttribute("aria-pressed", liked);
+  }
 });
 
 watch("value", show);

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from ipa_app.library.index import Entry, Search
 from ipa_app.library.pictures import Page, Pictures
 from ipa_app.messages import Message, english
 from ipa_app.ui.adapters import adapter_title
-from ipa_app.ui.controls import AT_ONCE, CHECKED, Update
+from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST, ONE_BY_ONE, Update
 from ipa_app.ui.failures import explained, is_disk_full
 from ipa_app.ui.language.markup import attribute, known, said, status_note
 from ipa_app.ui.pictures import inline_jpeg, keep_files
@@ -42,6 +43,7 @@ _READING_S = 0.4
 _SCRIPT = Path(__file__).with_name("library.js")
 _TICKED = "(_, ...others) => [[...window.ipaTicked], ...others]"
 _UNTICK = "() => { window.dispatchEvent(new Event('ipa-untick')); }"
+_LIKED = "(liked) => { if (liked) window.dispatchEvent(new CustomEvent('ipa-hearts', { detail: liked })); }"
 _FILTERS = ("task", "model", "adapter")
 
 
@@ -51,7 +53,8 @@ class LibraryPanel:
 
     `search` are the controls that say what is looked for, by the fields of a `Search`. The states are this visitor's:
     `offset` is how many pictures come before those that are shown, `deletions` what was deleted, the last at the end.
-    `ticked` is never seen: the page puts the names of what is ticked into it.
+    `hearts` what came of presses on hearts. Never seen are `ticked`, into which the page puts the names of what is, and
+    `liked`, by which it hears of those presses.
     """
 
     tab: gr.Tab
@@ -66,6 +69,8 @@ class LibraryPanel:
     undo: gr.Button
     timer: gr.Timer
     ticked: gr.JSON
+    liked: gr.JSON
+    hearts: gr.State
     offset: gr.State
     deletions: gr.State
 
@@ -107,6 +112,8 @@ def library_tab() -> LibraryPanel:
             undo=undo,
             timer=gr.Timer(1.0, active=False),
             ticked=gr.JSON(visible=False),
+            liked=gr.JSON(visible=False),
+            hearts=gr.State({}),
             offset=gr.State(0),
             deletions=gr.State([]),
         )
@@ -148,7 +155,7 @@ def connect_library(parts: Parts, *, studio: Studio) -> None:
 
     def on(event: Callable[..., Any], handler: Callable[..., Any], *before: Any) -> None:
         # Another page may have changed what the filters offer meanwhile.
-        shared: dict[str, Any] = {"preprocess": False, "trigger_mode": "always_last", **CHECKED}
+        shared: dict[str, Any] = {"preprocess": False, **LATEST}
         event(handler, [*before, *inputs], panel.outputs, **shared)
 
     on(panel.tab.select, view.look)
@@ -162,7 +169,9 @@ def connect_library(parts: Parts, *, studio: Studio) -> None:
     deleting = [panel.ticked, panel.deletions, *inputs]
     deleted = panel.delete.click(view.delete, deleting, panel.outputs, js=_TICKED, preprocess=False, **CHECKED)
     deleted.success(None, js=_UNTICK, **AT_ONCE)
-    panel.pictures.like(view.like, None, None, trigger_mode="multiple", **CHECKED)
+    pressed = panel.pictures.like(view.press, panel.hearts, panel.liked, trigger_mode="multiple", **CHECKED)
+    for come in (pressed.success, pressed.failure):
+        come(None, panel.liked, None, js=_LIKED, **AT_ONCE)
     _connect_results(parts, panel, view=view)
 
 
@@ -187,7 +196,7 @@ def _connect_results(parts: Parts, panel: LibraryPanel, *, view: LibraryView) ->
         return {**filled, panel.note: status_note(Message("library.used"), css_class="ipa-help")}
 
     shown = list(vars(results).values())
-    panel.pictures.select(opened, None, shown, **CHECKED)
+    panel.pictures.select(opened, None, shown, **ONE_BY_ONE)
     panel.show.click(show, panel.ticked, shown, js=_TICKED, **CHECKED)
     gr.on([panel.pictures.select, panel.show.click], None, js=SHOW_RESULTS, **AT_ONCE)
     panel.use.click(use, panel.ticked, [panel.note, *references.outputs], js=_TICKED, **CHECKED)
@@ -200,6 +209,7 @@ class LibraryView:
         self._panel = panel
         self._pictures = pictures
         self._studio = studio
+        self._pressing = threading.Lock()
 
     def look(self, *searched: Any) -> Update:
         """Show what is there now, where the visitor was."""
@@ -250,6 +260,27 @@ class LibraryView:
         """Make a picture a favourite, or not."""
         with written():
             self._pictures.set_favourite(str(event.name), is_favourite=event.liked is True)
+
+    def press(self, hearts: dict[str, dict[str, Any]], event: gr.EventData) -> Iterator[dict[str, dict[str, Any]]]:
+        """Do what a press on a heart says, unless a later one on the same heart overtook it, and tell what came of it.
+
+        Args:
+            hearts: by pictures' names the number of this visitor's newest press, and what came of it; it grows.
+            event: the press.
+        """
+        name, failed = str(event.name), None
+        act = event.act if isinstance(event.act, int | float) else 0
+        with self._pressing:
+            if act >= hearts.get(name, {"act": act})["act"]:
+                try:
+                    self.like(event)
+                except gr.Error as error:
+                    failed = error  # once the page has heard
+                if self._pictures.file(name):
+                    hearts[name] = {"act": act, "liked": self._pictures.is_favourite(name)}
+        yield dict(hearts)
+        if failed:
+            raise failed
 
     def kept(self, ticked: Any) -> list[str]:
         """Return copies of the files that are named, for the page.

@@ -21,14 +21,15 @@ from ipa_app.errors import Cancelled
 from ipa_app.imaging.transparency import on_white
 from ipa_app.messages import Message
 from ipa_app.ui.calls import awaited
-from ipa_app.ui.controls import AT_ONCE, CHECKED, Update
+from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST, Update
 from ipa_app.ui.failures import explain
 from ipa_app.ui.form import build_request
 from ipa_app.ui.language.markup import attribute, status_note
 from ipa_app.ui.pictures import inline_picture
+from ipa_app.ui.results import Turn
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio
-from ipa_app.ui.turns import turn
+from ipa_app.ui.turns import opening_turn
 
 if TYPE_CHECKING:
     from ipa_app.ui.parts import Parts
@@ -129,17 +130,17 @@ def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
     parts.settings.model.change(None, parts.settings.model, panel.switch, js=suited, **AT_ONCE)
     panel.switch.input(None, panel.switch, None, js=_SET, **AT_ONCE)
     panel.switch.change(None, panel.switch, None, js=_SWITCHED, **AT_ONCE)
-    panel.switch.change(live.switch, [panel.switch, panel.job], panel.box, **AT_ONCE)
+    panel.switch.change(live.switch, [panel.switch, panel.job], panel.box, trigger_mode="always_last", **AT_ONCE)
     for tab in parts.tabs:
         _connect_tab(parts, tab, live=live)
 
-    def keep(drawn: Mapping[str, Any] | None, history: Sequence[str], presented: bool) -> Iterator[Update]:
+    def keep(drawn: Mapping[str, Any] | None, history: Sequence[str], presented: bool, turn: Turn) -> Iterator[Update]:
         if drawn:
             # Its seed is the live picture's, and not set for what is drawn next.
             run = runner.run(drawn["task"], tells_seed=False)
-            yield from run(history=history, presented=presented, **drawn["sent"])
+            yield from run(history=history, presented=presented, turn=turn, **drawn["sent"])
 
-    kept = [panel.drawn, parts.results.history, parts.presentation.is_on]
+    kept = [panel.drawn, parts.results.history, parts.presentation.is_on, parts.results.turn]
     panel.keep.click(keep, kept, runner.outputs, preprocess=False, **CHECKED)
 
 
@@ -170,8 +171,7 @@ def _connect_tab(parts: Parts, tab: TaskTab, *, live: Live) -> None:
         inputs_kwargs=inputs,
         outputs=live.outputs,
         preprocess=False,
-        trigger_mode="always_last",
-        **CHECKED,
+        **LATEST,
     )
     watch.input(live.overtake, panel.job, None, trigger_mode="always_last", **AT_ONCE)
 
@@ -257,7 +257,7 @@ class Live:
         panel = self._panel
         # As many steps as suit the model, whatever is entered for pictures that are waited for.
         sent = {**drawn["sent"], "steps": 0}
-        with turn(sent, engine=self._studio.engine, live=True):
+        with opening_turn(sent, engine=self._studio.engine, live=True):
             job = self._studio.submit(build_request(drawn["task"], sent), live=True)
         with self._studio.following(job, awaited=awaited(), newest=True) as events:
             yield {panel.job: job, panel.seed: seed}

@@ -9,7 +9,7 @@ import gradio as gr
 
 from ipa_app.ui.about import memory_note, model_note, words_heading, words_html
 from ipa_app.ui.adapters import AdapterMenu
-from ipa_app.ui.controls import AT_ONCE, CHECKED, Update, offer_styles
+from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST, Update, offer_styles
 from ipa_app.ui.failures import explained
 from ipa_app.ui.panel import offer_parts, offer_speeds
 from ipa_app.ui.parts import Parts
@@ -28,7 +28,7 @@ def connect_model_choice(parts: Parts, *, studio: Studio) -> None:
     styles = [tab.style for tab in parts.tabs]
     # What is restored chooses a model and one of its adapters at once; Gradio would look for it among those of before.
     chosen = [model, offer.chosen, offer.model, *adapters, *styles]
-    model.change(choice.choose, chosen, choice.outputs, preprocess=False, **CHECKED)
+    model.change(choice.choose, chosen, choice.outputs, preprocess=False, **LATEST)
     offer.download.click(choice.download, [offer.model, offer.chosen], choice.outputs, **CHECKED)
     offer.dismiss.click(choice.dismiss, [offer.model, offer.chosen], choice.outputs, **CHECKED)
 

@@ -20,7 +20,7 @@ from ipa_app.imaging.opening import read_image
 from ipa_app.messages import Message
 from ipa_app.ui.failures import explained, gradio_error
 from ipa_app.ui.language.markup import attribute, said_in_toast
-from ipa_app.ui.turns import turn
+from ipa_app.ui.turns import opening_turn
 from ipa_app.ui.uploads import file_path
 
 _SIGNATURE_BYTES = 64
@@ -91,7 +91,7 @@ def show_anywhere(upload: Any) -> Any:
             kind = format_of(file.read(_SIGNATURE_BYTES))
         if kind is None or kind in SHOWN_BY_BROWSERS:
             return gr.skip()
-        with turn(upload):
+        with opening_turn(upload):
             opened = read_image(path)
         for note in opened.notes:
             gr.Info(said_in_toast(note), duration=_TOLD_FOR_S)

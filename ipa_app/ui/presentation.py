@@ -11,7 +11,7 @@ from __future__ import annotations
 import html
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,8 @@ import gradio as gr
 from gradio.utils import get_upload_folder, is_in_or_equal
 
 from ipa_app.messages import Message
-from ipa_app.ui.controls import AT_ONCE, FOR_ALL
+from ipa_app.ui.blocks import StudioBlocks
+from ipa_app.ui.controls import AT_ONCE, FOR_ALL, ONE_BY_ONE
 from ipa_app.ui.examples import Example
 from ipa_app.ui.language.markup import attribute, said
 from ipa_app.ui.results import KEPT_RUNNING
@@ -42,10 +43,14 @@ AS_PRESENTED = f"(running, history) => [{KEPT_RUNNING}, history, {_IS_ON}]"
 
 @dataclass(frozen=True, kw_only=True)
 class PresentationPanel:
-    """The button and the start screen, and whether the page is in this mode, which is never seen."""
+    """The button and the start screen, and whether the page is in this mode, which is never seen.
+
+    The state `files` has the files of a visit, as they come and go; None in the other mode.
+    """
 
     screen: gr.HTML
     is_on: gr.Checkbox
+    files: gr.State
 
 
 def presentation_panel(examples: Sequence[Example]) -> PresentationPanel:
@@ -67,7 +72,7 @@ def presentation_panel(examples: Sequence[Example]) -> PresentationPanel:
         elem_id="presentation",
         idle_s=_IDLE_S,
     )
-    return PresentationPanel(screen=screen, is_on=gr.Checkbox(visible=False))
+    return PresentationPanel(screen=screen, is_on=gr.Checkbox(visible=False), files=gr.State(None))
 
 
 def _shown(examples: Sequence[Example]) -> list[Path]:
@@ -81,7 +86,7 @@ def _picture(file: Path, number: int) -> str:
     return f'<button value="{number}"{name}>{image}</button>'
 
 
-def connect_presentation(parts: Parts, *, page: gr.Blocks, examples: Sequence[Example]) -> None:
+def connect_presentation(parts: Parts, *, page: StudioBlocks, examples: Sequence[Example]) -> None:
     """Let the page know its mode, begin with a pressed picture, and forget a visitor when the screen comes back."""
     panel = parts.presentation
     pictures = {str(number): str(file) for number, file in enumerate(_shown(examples), start=1)}
@@ -89,25 +94,31 @@ def connect_presentation(parts: Parts, *, page: gr.Blocks, examples: Sequence[Ex
     def begin(event: gr.EventData) -> Any:
         return pictures.get(str(event.number), gr.skip())
 
-    panel.screen.select(begin, None, parts.panel.references.slots[0].image, **AT_ONCE)
+    panel.screen.select(begin, None, parts.panel.references.slots[0].image, **ONE_BY_ONE)
     page.load(None, None, panel.is_on, js=f"() => {_IS_ON}", **AT_ONCE)
+    page.load(_begin, panel.is_on, panel.files, js=f"() => {_IS_ON}", **AT_ONCE)
+    page.files_of_session = panel.files
     own = [part for tab in parts.tabs for part in parts.inputs_of(tab).values()]
     brought = [part for part in own if isinstance(part, gr.Image | gr.ImageEditor)]
     made = [parts.results.download, parts.results.enlarged, parts.results.recipe]
-    told, history = gr.Textbox(visible=False), parts.results.history
+    told = gr.Textbox(visible=False)
     named = panel.screen.apply(None, list(dict.fromkeys([*brought, *made])), told, js=_AS_TEXT, **AT_ONCE)
-    forgotten = named.then(forget, [told, history], None, preprocess=False, **AT_ONCE)
+    forgotten = named.then(forget, [told, panel.files], None, preprocess=False, **AT_ONCE)
     forgotten.then(None, js="() => location.reload()", **AT_ONCE)
 
 
-def forget(told: str, history: Sequence[str]) -> None:
+def _begin(presented: bool) -> set[str] | None:
+    return set() if presented else None
+
+
+def forget(told: str, files: Iterable[str] | None) -> None:
     """Delete what a visitor brought and made, of all that lies among the files that are served, but for what all have.
 
     Args:
-        told: what is in the page's components, as JSON.
-        history: the files of the visit.
+        told: what is in the page's components, as JSON; some of it the server may not have heard of yet.
+        files: all that the visit sent and was shown.
     """
-    for path in (*paths_in(json.loads(told)), *history):
+    for path in dict.fromkeys((*paths_in(json.loads(told)), *(files or ()))):
         if is_in_or_equal(path, get_upload_folder()) and Path(path).resolve() not in FOR_ALL:
             try:
                 Path(path).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from ipa_app.engine.reference_sets import LONGEST_NAME, ReferenceSet
 from ipa_app.errors import UserError
 from ipa_app.library.sets import NamedFiles
 from ipa_app.messages import Message
-from ipa_app.ui.controls import CHECKED, Update
+from ipa_app.ui.controls import CHECKED, LATEST, Update
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import read_references
 from ipa_app.ui.language.markup import said, status_note
@@ -87,12 +87,12 @@ def connect_sets(parts: Parts, *, files: NamedFiles | None) -> None:
     filled = [*panel.outputs, *references.outputs]
     inputs = {"name": panel.name, **references.inputs}
     panel.save.click(sets.save, inputs_kwargs=inputs, outputs=panel.outputs, preprocess=False, **CHECKED)
-    panel.upload.upload(sets.open, panel.upload, filled, preprocess=False, **CHECKED)
+    panel.upload.upload(sets.open, panel.upload, filled, preprocess=False, **LATEST)
     if files is not None:
         # What is offered changes, of which Gradio's own check knows nothing.
         unchecked = {"preprocess": False, **CHECKED}
         panel.fold.expand(sets.look, panel.saved, panel.saved, **unchecked)
-        panel.saved.input(sets.choose, panel.saved, filled, **unchecked)
+        panel.saved.input(sets.choose, panel.saved, filled, **{**unchecked, **LATEST})
         panel.delete.click(sets.delete, panel.saved, panel.outputs, **unchecked)
 
 

@@ -15,7 +15,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.options import options
-from ipa_app.ui.controls import AT_ONCE, CHECKED, Update, control, mask_box, mask_editor, on_canvas
+from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST, Update, control, mask_box, mask_editor, on_canvas
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import checked_values, read_references, reference_name
 from ipa_app.ui.language.markup import said, said_in_toast
@@ -121,7 +121,7 @@ def connect_regions(parts: Parts, *, studio: Studio) -> None:
     references = parts.panel.references
     task = gr.State(OPENING)
     for tab in parts.tabs:
-        tab.tab.select(_constant(tab.task), None, task, **AT_ONCE)
+        tab.tab.select(_constant(tab.task), None, task, trigger_mode="always_last", **AT_ONCE)
     shape = {"task": task, **{name: parts.settings.inputs[name] for name in ("width", "height", "model")}}
     shape |= {name: part for tab in parts.tabs for name, part in tab.shape_inputs.items()}
     regions = Regions({tab.task: tab for tab in parts.tabs}, studio=studio)
@@ -154,7 +154,7 @@ def _connect_canvas(slot: Slot, *, shape: Mapping[str, Any], regions: Regions) -
             return on_canvas(regions.canvas(task, sent))
 
     chosen, outputs = slot.controls["region"].input, [panel.words_box, panel.box, panel.editor]
-    chosen(choose, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **CHECKED)
+    chosen(choose, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **LATEST)
     panel.editor.clear(clear, inputs_kwargs=dict(shape), outputs=panel.editor, preprocess=False, **CHECKED)
 
 

@@ -67,14 +67,39 @@ _THUMBNAIL = 96
 """Pixels of its longer side, twice of what it takes on most screens."""
 
 
+class Turn:
+    """What a page has under way: one thing at a time, which can be stopped before it has a job.
+
+    A page knows only after a while that something has begun, so that two buttons may be pressed, or Stop.
+    """
+
+    def __init__(self) -> None:
+        self.job: str | None = None
+        self.is_stopped = False
+        self._free = [True]
+
+    def take(self) -> bool:
+        """Begin something; False where something is under way."""
+        try:
+            self._free.pop()  # of two threads one gets it
+        except IndexError:
+            return False
+        self.job, self.is_stopped = None, False
+        return True
+
+    def give_back(self) -> None:
+        """Let the next begin."""
+        self._free.append(True)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResultsPanel:
     """Where pictures appear.
 
-    The states hold what is this visitor's: `job` the id of the running job, `shown` the files in the gallery, `picked`
-    the one that the buttons below act on, `history` the latest files, newest first. `running` hands what is needed to
-    follow the job to the browser, which keeps it for the page that is loaded anew. `new_seed` stands beside pictures of
-    a set seed, whose own box is in a closed accordion.
+    The states hold what is this visitor's: `turn` what is under way, the same object all the time, `shown` the files in
+    the gallery, `picked` the one that the buttons below act on, `history` the latest files, newest first. `running`
+    hands what is needed to follow the job to the browser, which keeps it for the page that is loaded anew. `new_seed`
+    stands beside pictures of a set seed, whose own box is in a closed accordion.
     """
 
     newest: gr.HTML
@@ -100,7 +125,7 @@ class ResultsPanel:
     settings: gr.JSON
     earlier: gr.Accordion
     earlier_gallery: gr.Gallery
-    job: gr.State
+    turn: gr.State
     running: gr.HTML
     shown: gr.State
     picked: gr.State
@@ -191,7 +216,7 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
         settings=settings,
         earlier=earlier,
         earlier_gallery=earlier_gallery,
-        job=gr.State(None),
+        turn=gr.State(Turn()),
         running=gr.HTML("", js_on_load=_KEEP_RUNNING, visible="hidden"),
         shown=gr.State([]),
         picked=gr.State(None),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import gradio as gr
@@ -21,11 +23,11 @@ from ipa_app.ui.failures import explain, gradio_error
 from ipa_app.ui.form import build_request
 from ipa_app.ui.orders import SERIES, Order
 from ipa_app.ui.pictures import inline_picture, keep_files
-from ipa_app.ui.results import LONGEST_HISTORY, ResultsPanel, columns_for, remember, show_pictures
+from ipa_app.ui.results import LONGEST_HISTORY, ResultsPanel, Turn, columns_for, remember, show_pictures
 from ipa_app.ui.status import progress_line, status_line
 from ipa_app.ui.studio import Studio, UnsavedError, save_pictures, save_zip
 from ipa_app.ui.tabs.shared import TaskTab
-from ipa_app.ui.turns import turn
+from ipa_app.ui.turns import opening_turn
 
 _PATIENCE = 120.0
 """Seconds that a job goes on with nobody watching: long enough to load the page anew, on a busy machine too."""
@@ -44,6 +46,7 @@ class _Wish:
     compared: Sequence[str] | None = None
     presented: bool = False
     on_set_seed: bool = False
+    turn: Turn = field(default_factory=Turn)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +110,7 @@ class Runner:
             order: of a series; None draws what the form asks for.
         """
         handler = self.run(task, order)
+        inputs = {**inputs, "turn": self.results.turn}
         press(handler, inputs_kwargs=inputs, outputs=self.outputs, preprocess=False, **CHECKED)
 
     def run(self, task: str, order: Order | None = None, *, tells_seed: bool = True) -> Callable[..., Iterator[Update]]:
@@ -123,21 +127,41 @@ class Runner:
             history: Sequence[str] = (),
             compared: Sequence[str] | None = None,
             presented: bool = False,
+            turn: Turn | None = None,
             **sent: object,
         ) -> Iterator[Update]:
-            set_seed = tells_seed and sent.get("seed") not in (None, RANDOM_SEED)
+            turn = turn or Turn()
             wish = _Wish(
-                order=order, history=history, compared=compared, presented=presented is True, on_set_seed=set_seed
+                order=order,
+                history=history,
+                compared=compared,
+                presented=presented is True,
+                on_set_seed=tells_seed and sent.get("seed") not in (None, RANDOM_SEED),
+                turn=turn,
             )
-            yield from self.guarded(self._begin(wish, task=task, sent=sent))
+            yield from self.in_turn(turn, self._begin(wish, task=task, sent=sent))
 
         return generate
 
-    def stop(self, job_id: str | None) -> None:
-        """Stop the visitor's job; its own handler then says so on the page."""
-        self.studio.cancel(job_id)
+    def stop(self, turn: Turn) -> None:
+        """Stop what the visitor has under way, also where its job is still to come; its own handler then says so."""
+        turn.is_stopped = True
+        self.studio.cancel(turn.job)
 
-    def guarded(self, updates: Iterator[Update]) -> Iterator[Update]:
+    def in_turn(self, turn: Turn, updates: Iterator[Update]) -> Iterator[Update]:
+        """Go through a job's updates as `guarded` does, unless the page has something under way already."""
+        if not turn.take():
+            yield {self.results.running: gr.skip()}
+            return
+        with ExitStack() as held, closing(self.guarded(updates)) as told:
+            held.callback(turn.give_back)
+            for update in told:
+                if update.get(self.stop_buttons[0]) == gr.update(interactive=False):
+                    # Before the page hears of it: what is pressed next may be here before this goes on.
+                    held.close()
+                yield update
+
+    def guarded(self, updates: Iterator[Update]) -> Generator[Update]:
         """Go through a job's updates; what goes wrong is said in the status line, and errors in a message as well."""
         try:
             yield from updates
@@ -154,13 +178,16 @@ class Runner:
             yield update
             raise gradio_error(text) from None
 
-    def resume(self, running: Any, history: Sequence[str], presented: bool = False) -> Iterator[Update]:
+    def resume(
+        self, running: Any, history: Sequence[str], presented: bool = False, turn: Turn | None = None
+    ) -> Iterator[Update]:
         """Follow on the job that ran when the page was left or loaded anew.
 
         Args:
             running: what the browser kept, as `_begin` gave it; "elsewhere" where another tab did.
             history: the files of this visit.
             presented: whether the page is shown to others, who see nothing of earlier visits.
+            turn: the page's.
         """
         history = history or ([] if presented else self._from_library())
         earlier = remember(self.results, history, ()) if history else {}
@@ -168,10 +195,9 @@ class Runner:
         if kept is None or kept.presented is not presented or not self._can_follow(kept):
             yield {self.results.running: gr.skip(), **earlier}
             return
-        order = SERIES.get(kept.series or "")
-        wish = _Wish(order=order, history=history, presented=presented, on_set_seed=kept.on_set_seed)
-        yield {**self.started(), **earlier}
-        yield from self.guarded(self._follow(wish, job_id=kept.job))
+        turn, order = turn or Turn(), SERIES.get(kept.series or "")
+        wish = _Wish(order=order, history=history, presented=presented, on_set_seed=kept.on_set_seed, turn=turn)
+        yield from self.in_turn(turn, chain([{**self.started(), **earlier}], self._follow(wish, job_id=kept.job)))
 
     def _can_follow(self, kept: _Kept) -> bool:
         """Whether a job is there for one more; one of another tab is its own for as long as that tab follows it."""
@@ -191,18 +217,19 @@ class Runner:
 
     def _begin(self, wish: _Wish, *, task: str, sent: Mapping[str, object]) -> Iterator[Update]:
         yield self.started()
-        with turn(sent, engine=self.studio.engine):
+        with opening_turn(sent, engine=self.studio.engine):
             job_id = self._submit(build_request(task, sent), wish)
         yield from self._follow(wish, job_id=job_id)
 
     def _follow(self, wish: _Wish, *, job_id: str) -> Iterator[Update]:
+        self.began(wish.turn, job_id)
         series = next((name for name, order in SERIES.items() if order is wish.order), None)
         began, results = self.studio.began(job_id), []
         with self.studio.following(
             job_id, awaited=awaited(), newest=True, rest_s=_REST_S, patience=_PATIENCE
         ) as events:
             kept = {"job": job_id, "series": series, "presented": wish.presented, "on_set_seed": wish.on_set_seed}
-            yield {self.results.job: job_id, self.results.running: json.dumps(kept)}
+            yield {self.results.running: json.dumps(kept)}
             for event in events:
                 if isinstance(event, Progress):
                     yield {self.results.status: progress_line(event), **self._preview(event)}
@@ -229,7 +256,13 @@ class Runner:
         """Return the update that says that something has begun, which can be stopped."""
         busy: Update = dict.fromkeys(self.generate_buttons, gr.update(interactive=False))
         busy |= dict.fromkeys(self.stop_buttons, gr.update(interactive=True))
-        return busy | {self.results.status: status_line(Message("page.starting"), kind="busy"), self.results.job: None}
+        return busy | {self.results.status: status_line(Message("page.starting"), kind="busy")}
+
+    def began(self, turn: Turn, job_id: str) -> None:
+        """Note the job of what is under way, and stop it where Stop was pressed before it was there."""
+        turn.job = job_id
+        if turn.is_stopped:
+            self.stop(turn)
 
     def _pictures(self, wish: _Wish, results: Sequence[GenerateResult], *, job_id: str, seconds: float) -> Update:
         """Save and show what came."""
@@ -261,8 +294,7 @@ class Runner:
         idle: Update = dict.fromkeys(self.generate_buttons, gr.update(interactive=True))
         idle |= dict.fromkeys(self.stop_buttons, gr.update(interactive=False))
         gone = gr.update(value="", visible=False)
-        over = {self.results.job: None, self.results.running: ""}
-        return idle | over | {self.results.status: status, self.results.preview: gone}
+        return idle | {self.results.running: "", self.results.status: status, self.results.preview: gone}
 
 
 def done_text(

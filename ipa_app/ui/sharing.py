@@ -8,7 +8,7 @@ import gradio as gr
 
 from ipa_app.engine.recipes import recipe_code, recipe_json
 from ipa_app.messages import Message
-from ipa_app.ui.controls import AT_ONCE, CHECKED, Update
+from ipa_app.ui.controls import AT_ONCE, CHECKED, ONE_BY_ONE, Update
 from ipa_app.ui.failures import explained
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.pictures import check_there, keep_text
@@ -69,4 +69,4 @@ def connect_sharing(parts: Parts, *, restorer: Restorer) -> None:
     def open_link(event: gr.EventData, own: Any) -> Update:
         return restorer.from_link(str(event.recipe), own)
 
-    opener.select(open_link, parts.panel.adapters.own, restorer.outputs, **CHECKED)
+    opener.select(open_link, parts.panel.adapters.own, restorer.outputs, **ONE_BY_ONE)

@@ -61,13 +61,16 @@ def notes_html(notes: Iterable[Message]) -> str:
 
 
 def model_pill(state: ModelState, *, title: str) -> str:
-    """Return the model's state for the header, with more on it where the mouse rests; a failure's reason is shown."""
+    """Return the model's state for the header, in one line, and whole where the mouse rests, with more on it.
+
+    A failure's reason is shown.
+    """
     text = Message(f"model.state.{state.phase}", title=title)
     if state.phase == "downloading" and state.progress:
         text = Message("model.state.downloading_share", title=title, percent=f"{100 * state.progress:.0f}")
     now = (state.message,) if state.message else ()
     reason = said(*now, css_class="ipa-reason") if state.phase == "failed" else ""
-    more = attribute("title", *(memory_text(state.memory) if state.memory else now))
+    more = attribute("title", text, *(memory_text(state.memory) if state.memory else now))
     return f'<div class="ipa-pill ipa-{state.phase}" role="status"{more}><i></i>{said(text)}</div>{reason}'
 
 

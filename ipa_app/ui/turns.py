@@ -29,7 +29,7 @@ _room = threading.Semaphore(_MOST_AT_ONCE + _MOST_WAITING)
 
 
 @contextmanager
-def turn(sent: Any, *, engine: Engine | None = None, live: bool = False) -> Iterator[None]:
+def opening_turn(sent: Any, *, engine: Engine | None = None, live: bool = False) -> Iterator[None]:
     """Wait, where what was sent has large pictures, until there is a turn for them, and have it inside of the block.
 
     Blocks inside of others are part of them, and wait for nothing more.

@@ -15,7 +15,8 @@ from ipa_app.options import options
 from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.adapters import connect_adapters
 from ipa_app.ui.amounts import connect_amounts
-from ipa_app.ui.controls import AT_ONCE, CHECKED
+from ipa_app.ui.blocks import StudioBlocks
+from ipa_app.ui.controls import AT_ONCE, CHECKED, ONE_BY_ONE
 from ipa_app.ui.examples import Example
 from ipa_app.ui.extras import connect_drawing, connect_extras
 from ipa_app.ui.kept import connect_kept
@@ -34,7 +35,7 @@ from ipa_app.ui.studio import Studio
 from ipa_app.ui.tabs.shared import TaskTab, subheading
 
 
-def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence[Example]) -> None:
+def connect(parts: Parts, *, page: StudioBlocks, studio: Studio, examples: Sequence[Example]) -> None:
     """Connect every part of the page; called inside its Blocks."""
     runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs, beside=[parts.live.keep])
     restorer = Restorer(parts, studio=studio, examples=examples)
@@ -64,7 +65,7 @@ def connect(parts: Parts, *, page: gr.Blocks, studio: Studio, examples: Sequence
 def _connect_generate(parts: Parts, *, runner: Runner) -> None:
     for tab in parts.tabs:
         connect_drawing(parts, tab.generate.click, tab=tab, runner=runner)
-        tab.stop.click(runner.stop, parts.results.job, None, **AT_ONCE)
+        tab.stop.click(runner.stop, parts.results.turn, None, **AT_ONCE)
         for button in (tab.generate, *tab.extras.values(), *tab.starting):
             button.click(None, js=SHOW_RESULTS, **AT_ONCE)
 
@@ -72,7 +73,7 @@ def _connect_generate(parts: Parts, *, runner: Runner) -> None:
 def _connect_reload(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
     """Go on with a job that was running when the page was loaded anew."""
     results = parts.results
-    inputs = [results.running, results.history, parts.presentation.is_on]
+    inputs = [results.running, results.history, parts.presentation.is_on, results.turn]
     page.load(runner.resume, inputs, runner.outputs, js=AS_PRESENTED, preprocess=False, **CHECKED)
 
 
@@ -123,16 +124,14 @@ def _add_examples(tab: TaskTab, *, parts: Parts, examples: Sequence[Example]) ->
             buttons=[],
             interactive=False,
         )
-    extras = [tab.from_example(example) if tab.from_example else {} for example in examples]
-    names = {name for extra in extras for name in extra}
-    own = {name: component for name, component in tab.inputs.items() if name in names}
 
     def fill(event: gr.SelectData) -> list[Any]:
         example = examples[event.index]
+        own = tab.from_example(example) if tab.from_example else {}
         values = [str(example.file), example.adapter, example.scale, example.prompt, example.seed]
         # What an example has nothing for is left as it is.
-        return values + [extras[event.index].get(name, gr.skip()) for name in own]
+        return values + [own.get(name, gr.skip()) for name in tab.inputs]
 
     first, adapter = panel.references.slots[0].image, panel.adapters.choice
-    outputs = [first, adapter, panel.scale, tab.prompt, settings.seed, *own.values()]
-    shown.select(fill, None, outputs, **AT_ONCE)
+    outputs = [first, adapter, panel.scale, tab.prompt, settings.seed, *tab.inputs.values()]
+    shown.select(fill, None, outputs, **ONE_BY_ONE)

@@ -82,6 +82,14 @@ def keep_nothing(page: Any) -> None:
         page.add_init_script(f"Object.defineProperty(window, '{store}', {{ {denied} }});")
 
 
+def slow_line(page: Any, *, latency_ms: int = 150) -> None:
+    """Let whatever the page asks for take a while, as from afar."""
+    line = page.context.new_cdp_session(page)
+    line.send("Network.enable")
+    unlimited = {"offline": False, "downloadThroughput": -1, "uploadThroughput": -1}
+    line.send("Network.emulateNetworkConditions", {"latency": latency_ms, **unlimited})
+
+
 def rest(page: Any) -> None:
     """Wait until a page has come to rest: nothing moves, nothing changes, and nothing is still to be answered."""
     page.evaluate(_STILL)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ipa_app.library.library import Library
-from tests.browser.hands import RESULTS, press, rest
+from tests.browser.hands import RESULTS, press, rest, slow_line
 from tests.browser.test_accessibility import violations
 from tests.engine.test_keeping import opened
 from tests.ui.serving import served
@@ -125,6 +125,32 @@ def test_what_is_ticked_stays_ticked_while_others_are_shown(open_page: Any, shoo
     page.click("#library-delete")
     page.wait_for_selector(".toast-body.error")
     assert page.locator(ITEMS).count() == everything
+
+
+def test_a_heart_that_is_pressed_quickly_shows_what_is_kept(
+    open_page: Any, library_app: tuple[str, Library], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, pictures = open_page(), library_app[1].pictures
+    open_library(page)
+    heart = page.get_by_label("Favourite: a red frog", exact=True)
+    slow_line(page)
+    for presses in (3, 3, 2):
+        before = heart.get_attribute("aria-pressed")
+        for _ in range(presses):
+            heart.press("Enter")
+        rest(page)
+        assert (heart.get_attribute("aria-pressed") == before) is (presses % 2 == 0)
+        assert len(list(pictures.folder.rglob("*.favourite"))) == (heart.get_attribute("aria-pressed") == "true")
+    before = heart.get_attribute("aria-pressed")
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pictures, "set_favourite", refused)
+    heart.press("Enter")
+    page.wait_for_selector(".toast-body.error")
+    rest(page)
+    assert heart.get_attribute("aria-pressed") == before
 
 
 def test_hearts_and_deleting_by_keyboard(open_page: Any, shoot: Any, library_app: tuple[str, Library]) -> None:

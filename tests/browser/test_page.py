@@ -121,6 +121,30 @@ def test_stop_ends_a_long_job_and_the_next_one_works(open_page: Any) -> None:
     assert len(result_pictures(page)) == 1
 
 
+def test_two_buttons_that_are_pressed_at_once_start_one_job_which_can_be_stopped(open_page: Any) -> None:
+    page = open_page()
+    page.click("#more-settings button")
+    enter(page, "steps", "100")
+    page.fill("#count input[type=number]", "8")
+    both = ("#variation-generate", "#variation-scale-strip")
+    page.evaluate("both => both.forEach((each) => document.querySelector(each).click())", both)
+    page.wait_for_selector("#status .ipa-busy")
+    page.click("#variation-stop:not([disabled])")
+    page.wait_for_selector("#status .ipa-done")
+    rest(page)
+    assert page.inner_text("#status") == "Stopped."
+
+
+def test_a_long_title_of_a_model_leaves_the_rest_of_the_bar_free(open_page: Any) -> None:
+    page = open_page()
+    page.wait_for_selector("#model-state .ipa-ready")
+    title = "Loading some model of a very long name that somebody gave to it " * 2
+    page.evaluate("title => { document.querySelector('.ipa-pill > span').textContent = title; }", title)
+    pill, choice = (page.locator(each).bounding_box() for each in (".ipa-pill", "#language select"))
+    assert pill["x"] + pill["width"] <= choice["x"]
+    assert pill["height"] < 48  # one line
+
+
 def test_a_job_survives_that_the_page_is_closed_and_opened_again(open_page: Any, shoot: Any) -> None:
     page = open_page()
     page.click("#more-settings button")

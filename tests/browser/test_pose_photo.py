@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ipa_app.engine.engine import Engine
 from ipa_app.pose.detectors import detectors
+from ipa_app.pose.presets import preset_pictures
+from tests.browser.hands import rest
 from tests.dwpose_files import dwpose_files
+from tests.engine.conftest import TIMEOUT_S
 from tests.hub_fixtures import cache, point_at  # noqa: F401 - fixtures are found by being here
 from tests.hub_server import FakeHub, serving
 from tests.pose_files import DWPOSE_REPO, NAMES, REPO, openpose_files, pin_to_the_tests_hub
@@ -81,3 +86,31 @@ def test_whom_dwpose_finds_is_in_the_editor_with_hands_and_face(
     assert page.locator("#skeleton .ipa-skel-details circle").count() > 100
     assert page.locator("#pose-image img").count() == 0
     shoot(page)
+
+
+def test_a_picture_that_is_chosen_while_another_is_searched_stays(
+    open_page: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_chosen, find = threading.Event(), Engine.find_pose
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        assert is_chosen.wait(TIMEOUT_S)
+        return find(*args, **kwargs)
+
+    monkeypatch.setattr(Engine, "find_pose", slow)
+    first, second, *_ = preset_pictures().values()
+    page = open_page()
+    page.get_by_role("tab", name="Pose").click()
+    page.set_input_files("#pose-image input[type=file]", str(first))
+    page.click("#pose-find")
+    page.wait_for_selector("#status .ipa-busy")
+    page.click("#pose-image button[aria-label='Remove Image']")
+    page.set_input_files("#pose-image input[type=file]", str(second))
+    page.wait_for_selector(f"#pose-image img[src*='{second.name}']")
+    is_chosen.set()
+    page.wait_for_selector("#status .ipa-done")
+    rest(page)
+    assert page.locator(f"#pose-image img[src*='{second.name}']").count() == 1
+    # The one that was searched is not there any more.
+    page.click("#pose-find")
+    page.wait_for_selector("#pose-image img", state="detached")

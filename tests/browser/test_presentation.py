@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from ipa_app.ui.examples import Example
@@ -35,9 +36,9 @@ def load_again_at(page: Any, address: str) -> None:
     page.wait_for_selector("#variation-generate")
 
 
-def load_presented(page: Any) -> None:
-    """Open the page to be shown to others, with a start screen that comes back after a second."""
-    load_again_at(page, page.url.split("#")[0] + "#presentation=1")
+def load_presented(page: Any, *, seconds: int = 1) -> None:
+    """Open the page to be shown to others, with a start screen that comes back after a second, or more."""
+    load_again_at(page, page.url.split("#")[0] + f"#presentation={seconds}")
     page.click(".ipa-begin")
 
 
@@ -64,6 +65,23 @@ def test_visitors_begin_at_a_start_screen_which_comes_back_with_nothing_left(
     page.wait_for_selector(".ipa-start[open]")
     assert page.input_value("#variation-prompt textarea") == ""
     assert page.locator(RESULTS).count() == 0
+
+
+def test_all_that_a_visitor_brought_and_made_is_deleted_the_first_of_it_too(open_page: Any, tmp_path: Path) -> None:
+    page, before = open_page(), set(Path(get_upload_folder()).rglob("*.*"))
+    load_presented(page, seconds=5)
+    page.fill("#count input[type=number]", "2")
+    for name in ("first.png", "second.png"):
+        Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / name)
+        page.click("#reference button[aria-label='Remove Image']")
+        page.set_input_files("#reference input[type=file]", str(tmp_path / name))
+        page.wait_for_selector(f"#reference img[src*='{name}']")
+        rest(page)
+        press(page, "#variation-generate")
+    visit = set(Path(get_upload_folder()).rglob("*.*")) - before
+    assert {"first.png", "second.png", "pictures.zip"} < {path.name for path in visit}
+    page.wait_for_selector(".ipa-start[open]")
+    assert [path for path in visit if path.exists()] == []
 
 
 def test_no_button_leads_visitors_out_and_the_address_does(open_page: Any) -> None:

@@ -10,7 +10,22 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.browser.hands import EDITOR, RESULTS, body, drawn, drop, enter, expect_values, press, rest, restored, settle
+from ipa_app.engine.metadata import read_request
+from tests.browser.hands import (
+    EDITOR,
+    RESULTS,
+    body,
+    drawn,
+    drop,
+    enter,
+    expect_values,
+    load,
+    press,
+    rest,
+    restored,
+    settle,
+    slow_line,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -179,3 +194,56 @@ def test_settings_that_come_back_are_told_with_the_seed_that_they_set(open_page:
     page.click("#new-seed")
     page.wait_for_selector("#new-seed", state="hidden")
     assert drawn(page, "#variation-generate") != once
+
+
+def test_the_picture_that_is_shown_is_the_one_that_is_picked(open_page: Any) -> None:
+    page = open_page()
+    page.fill("#count input[type=number]", "4")
+    press(page, "#variation-generate")
+    page.locator("#results .thumbnail-item").first.click()
+    rest(page)
+    slow_line(page)
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(60)  # faster than what was picked is told
+    page.wait_for_function("document.querySelector('#picked').innerText.includes('picture 4')")
+
+
+def test_what_was_painted_since_is_gone_where_an_inpainting_is_taken_up_again(open_page: Any, tmp_path: Path) -> None:
+    Image.effect_noise((256, 256), 50).convert("RGB").save(tmp_path / "photo.png")
+    page = open_page()
+    load(page, tmp_path / "photo.png")
+    _stroke(page, 0.3)
+    first = drawn(page, "#inpaint-generate")
+    _stroke(page, 0.7)
+    assert _painted(drawn(page, "#inpaint-generate"), tmp_path) > _painted(first, tmp_path)
+    drop(page, first)
+    page.wait_for_selector("#restore-note .ipa-note")
+    rest(page)
+    settle(page, EDITOR)
+    assert _painted(drawn(page, "#inpaint-generate"), tmp_path) == _painted(first, tmp_path)
+    # Once more, where the very picture is there already.
+    _stroke(page, 0.7)
+    page.click("#use-settings")
+    rest(page)
+    settle(page, EDITOR)
+    assert _painted(drawn(page, "#inpaint-generate"), tmp_path) == _painted(first, tmp_path)
+
+
+def _stroke(page: Any, height: float) -> None:
+    """Paint from left to right, so far from the top."""
+    box = page.locator(EDITOR).bounding_box()
+    across = [box["x"] + box["width"] * share for share in (0.35, 0.65)]
+    page.mouse.move(across[0], box["y"] + box["height"] * height)
+    page.mouse.down()
+    page.mouse.move(across[1], box["y"] + box["height"] * height, steps=6)
+    page.mouse.up()
+    rest(page)
+
+
+def _painted(result: bytes, folder: Path) -> int:
+    """How many pixels of a result were to be drawn anew."""
+    (folder / "result.png").write_bytes(result)
+    mask = read_request(folder / "result.png").mask
+    assert mask is not None
+    return sum(mask.histogram()[128:])

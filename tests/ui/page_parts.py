@@ -55,7 +55,4 @@ def value_after(component: Any, update: Update) -> Any:
 def inputs_after(parts: Parts, task: str, update: Update) -> dict[str, Any]:
     """What a tab's Generate button sends after an update of a freshly opened page."""
     inputs = parts.inputs_of(parts.tab_of(task))
-    # Nothing is painted.
-    return {
-        name: None if isinstance(part, gr.ImageEditor) else value_after(part, update) for name, part in inputs.items()
-    }
+    return {name: value_after(part, update) for name, part in inputs.items()}

@@ -12,7 +12,7 @@ import pytest
 from ipa_app.imaging.result_files import read_settings
 from ipa_app.ui.orders import SERIES
 from ipa_app.ui.parts import Parts
-from ipa_app.ui.results import LONGEST_HISTORY, remember, show_picked
+from ipa_app.ui.results import LONGEST_HISTORY, Turn, remember, show_picked
 from ipa_app.ui.running import Runner
 from tests.engine.conftest import noise_picture
 from tests.ui.page_parts import Opened, inputs_after
@@ -57,12 +57,11 @@ def test_base_and_fine_lie_on_each_other(page: Opened, runner: Runner, entered: 
 
 def test_stop_ends_a_series_and_the_page_is_ready_again(page: Opened, runner: Runner, entered: dict[str, Any]) -> None:
     parts, _ = page
-    job_id = None
+    turn = Turn()
     last: dict[Any, Any] = {}
-    for update in runner.run("variation", SERIES["scale-strip"])(**{**entered, "steps": 100}):
-        job_id = update.get(parts.results.job) or job_id
+    for update in runner.run("variation", SERIES["scale-strip"])(**{**entered, "steps": 100, "turn": turn}):
         if "1 of 5" in str(update.get(parts.results.status)):
-            runner.stop(job_id)
+            runner.stop(turn)
         last = update
     assert "Stopped." in last[parts.results.status]
     assert all(last[button]["interactive"] for button in runner.generate_buttons)

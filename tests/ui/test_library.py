@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 from PIL import Image
 
@@ -161,6 +162,43 @@ def test_a_heart_makes_a_favourite(view: LibraryView, panel: LibraryPanel, pictu
     assert two not in found
     view.like(SimpleNamespace(name=one, liked=False))  # type: ignore[arg-type]
     assert view.look_for(*searched(panel, favourites=True))[panel.pictures] == ""
+
+
+def pressed(view: LibraryView, hearts: dict[str, dict[str, Any]], name: str, act: int, *, liked: bool) -> Any:
+    """What came of a press on a heart, by the picture's name."""
+    event = SimpleNamespace(name=name, liked=liked, act=act)
+    return next(view.press(hearts, event))  # type: ignore[arg-type]
+
+
+def test_of_presses_on_a_heart_the_newest_counts_in_whatever_order_they_come(
+    view: LibraryView, pictures: Pictures
+) -> None:
+    one, two = save(pictures, 1), save(pictures, 2)
+    hearts: dict[str, dict[str, Any]] = {}
+    pressed(view, hearts, one, 1, liked=True)
+    pressed(view, hearts, one, 4, liked=False)
+    pressed(view, hearts, two, 2, liked=True)
+    told = pressed(view, hearts, one, 3, liked=True)
+    assert told == {one: {"act": 4, "liked": False}, two: {"act": 2, "liked": True}}
+    assert (pictures.is_favourite(one), pictures.is_favourite(two)) == (False, True)
+    pressed(view, hearts, NOWHERE[0], 5, liked=True)
+    assert set(hearts) == {one, two}
+
+
+def test_a_heart_that_could_not_be_kept_is_told_as_it_is(
+    view: LibraryView, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = save(pictures, 1)
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pictures, "set_favourite", refused)
+    event = SimpleNamespace(name=one, liked=True, act=7)
+    came = view.press({}, event)  # type: ignore[arg-type]
+    assert next(came) == {one: {"act": 7, "liked": False}}
+    with pytest.raises(gr.Error, match="Permission denied"):
+        next(came)
 
 
 @pytest.mark.parametrize("ticked", [[], None, "text", [3], {"a": 1}])

@@ -129,11 +129,20 @@ def test_a_model_that_failed_says_why() -> None:
     assert "no &lt;unet&gt; folder" in pill
 
 
+def test_a_title_that_is_cut_off_is_whole_where_the_mouse_rests() -> None:
+    title = "A model of some name " * 5
+    for phase in ("loading", "ready", "failed"):
+        tooltip = model_pill(ModelState(phase=phase), title=title).split('title="')[1].split('"')[0]
+        assert title in tooltip
+
+
 def test_only_sentences_for_people_leave_the_app() -> None:
     assert explain(UserError.plain("Add a picture.")) == "Add a picture."
     assert explain(Cancelled()) == "Stopped."
     assert "secret" not in explain(ValueError("secret path"))
-    assert gradio_error("a <b> c").message == "a &lt;b&gt; c"
+    told = gradio_error(UserError.plain("a <b> c").message).message
+    assert "a &lt;b&gt; c" in told
+    assert "<b>" not in told
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +167,22 @@ def test_no_choice_is_looked_for_among_those_of_before(whole_page: gr.Blocks) ->
         if isinstance(each, choices)
     ]
     assert checked == []
+
+
+def test_of_several_quick_acts_the_last_one_counts(whole_page: gr.Blocks) -> None:
+    acts = {"select", "input", "change", "upload"}
+    # What the page does by itself never takes so long that it is asked for again meanwhile.
+    asking = [each for each in whole_page.get_config_file().get("dependencies", ()) if each["backend_fn"]]
+    told = [each for each in asking if acts & {name for _, name in each["targets"]}]
+    by_inputs = [each for each in told if not each["collects_event_data"]]
+    assert len(by_inputs) > 20
+    assert {each["trigger_mode"] for each in by_inputs} == {"always_last"}
+    # What an event tells is lost where Gradio is to heed the last one only: it tells of the first again.
+    told_by_event = [each["id"] for each in told if each["collects_event_data"]]
+    assert len(told_by_event) > 4
+    assert {(whole_page.fns[each].trigger_mode, whole_page.fns[each].concurrency_limit) for each in told_by_event} == {
+        ("multiple", 1)
+    }
 
 
 def test_with_another_model_other_words_are_unknown(whole_page: gr.Blocks) -> None:

@@ -105,11 +105,15 @@ def reading(reading_bundle_dir: Path) -> Iterator[Opened]:
         yield opened
 
 
+SEARCHED = gr.Textbox(visible=False, render=False)
+
+
 def finder_of(parts: Parts) -> PoseFinder:
     tab = parts.tab_of("pose")
     (find,) = tab.starting
     options = {name: tab.inputs[name] for name in ("pose_hands", "pose_face", "pose_detector")}
-    return PoseFinder(find=find, options=options, picture=tab.inputs["pose"], skeleton=tab.inputs["skeleton"])
+    own = {"picture": tab.inputs["pose"], "skeleton": tab.inputs["skeleton"], "searched": SEARCHED}
+    return PoseFinder(find=find, options=options, **own)
 
 
 def found(opened: Opened, picture: Path | None, **options: Any) -> list[Update]:
@@ -132,7 +136,7 @@ def test_the_pose_of_a_toy_picture_reaches_the_editor(reading: Opened, tmp_path:
     sheet = PoseSheet.from_json(last[finder.skeleton])
     assert (sheet.width, sheet.height) == (150, 90)
     assert None not in sheet.skeleton.people[0]
-    assert last[finder.picture] is None
+    assert last[finder.searched] == str(tmp_path / "toy.png")
     assert Message("pose.found", count=1) in last[parts.results.status]
     assert last[finder.find]["interactive"] and not last[tab.stop]["interactive"]
 

@@ -16,9 +16,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.results import GenerateResult
+from ipa_app.imaging.cropping import fitted_size
 from ipa_app.imaging.result_files import read_settings
 from ipa_app.pose.presets import preset_sheets
 from ipa_app.pose.sheet import PoseSheet
+from ipa_app.ui.examples import Example
 from ipa_app.ui.restore import Restorer
 from ipa_app.ui.running import Runner
 from ipa_app.ui.studio import Studio, save_pictures
@@ -297,3 +299,20 @@ def test_a_usual_size_is_set_as_0_as_it_counts_on_every_tab(page: Opened) -> Non
         studio, GenerateRequest(task="mix", prompt="a cat", model="other", steps=1, width=usual, height=2 * usual)
     )
     assert [value_after(side, drop(page, other)) for side in sides] == [0, 2 * usual]
+
+
+def test_nothing_is_painted_any_more_where_an_inpainting_comes_back_or_an_example_is_chosen(
+    page: Opened, tmp_path: Path
+) -> None:
+    parts, studio = page
+    tab = parts.tab_of("inpaint")
+    request = sample_request("inpaint")
+    assert request.image is not None
+    request.image.save(tmp_path / "photo.png")
+    example = Example(tab="inpaint", file=tmp_path / "photo.png", image=tmp_path / "photo.png")
+    assert tab.from_example is not None
+    restored = drop(page, result_file(studio, request))[tab.inputs["painted"]]
+    for painted in (restored, tab.from_example(example)["painted"]):
+        assert painted["layers"] == []
+        with Image.open(painted["background"]) as background:
+            assert background.size == fitted_size(request.image.size, (512, 512))

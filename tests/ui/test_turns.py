@@ -19,7 +19,7 @@ from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from ipa_app.ui import form, turns
 from ipa_app.ui.form import build_request
-from ipa_app.ui.turns import turn
+from ipa_app.ui.turns import opening_turn
 from tests.engine.conftest import TIMEOUT_S
 from tests.engine.test_keeping import until
 
@@ -107,11 +107,11 @@ def test_pictures_for_which_there_is_no_room_are_not_opened(
         request = GenerateRequest(task="mix", prompt="a cat", steps=100)
         for _ in range(3):
             engine.submit(request)
-        with pytest.raises(UserError, match="The studio is busy"), turn(sent["large"], engine=engine):
+        with pytest.raises(UserError, match="The studio is busy"), opening_turn(sent["large"], engine=engine):
             build_request("variation", sent["large"])
         assert opening.opened == 0
         assert 'ipa_refused_total{reason="engine.busy"} 1.0' in engine.metrics.text().decode()
-        with turn(sent["small"], engine=engine):
+        with opening_turn(sent["small"], engine=engine):
             assert build_request("variation", sent["small"]).references
     finally:
         engine.close()

@@ -61,6 +61,13 @@ function lookedUp(text) {
   return message && text.replace(text.trim(), () => all([message], asText));
 }
 
+// How what stands in a place is looked up.
+function lookUpIn(place) {
+  if (place?.closest(NAMED)) return () => null;
+  if (!place?.closest(STYLES)) return lookedUp;
+  return (text) => (/^(page\.)?style\./.test(messageOf(text.trim())?.key) ? lookedUp(text) : null);
+}
+
 const read = new WeakMap(); // node -> what it told last: Gradio has the same one tell of the next pictures
 
 // Learns what stands in components; true where any of it is news.
@@ -79,6 +86,9 @@ const TOLD = "data-known";
 const ATTRIBUTES = ["placeholder", "title", "aria-label", "alt"];
 // What visitors type and files say is theirs, and the words a model knows have to be typed as they are.
 const UNTOUCHED = "script, style, textarea, pre, code, kbd, [contenteditable], #result-settings, .ipa-typed, #words li";
+// So are the names that they give: of sets, and of pictures in the library, whose files say them; of styles some are.
+const NAMED = "#sets-saved :is([role=option], [role=combobox]), .ipa-library";
+const STYLES = "[id$='-style'] :is([role=option], [role=combobox])";
 const before = new WeakMap(); // node -> {key: [English, said]}, to go back
 
 // In English goes back to what stood there, in every other language says it; `say` gives null for what is not known.
@@ -100,7 +110,7 @@ function visit(node) {
   if (node.nodeType === Node.TEXT_NODE) {
     const owner = node.parentElement?.closest("[data-message]:not([data-message=''])");
     if (owner) sayWhole(owner);
-    else if (!node.parentElement?.closest(UNTOUCHED)) change(node, "text", () => node.data, lookedUp, (text) => (node.data = text));
+    else if (!node.parentElement?.closest(UNTOUCHED)) change(node, "text", () => node.data, lookUpIn(node.parentElement), (text) => (node.data = text));
   }
   if (node.nodeType !== Node.ELEMENT_NODE) return;
   visitAttributes(node);
@@ -122,7 +132,8 @@ function sayWhole(node) {
 function visitAttributes(node) {
   for (const name of ATTRIBUTES.filter((each) => node.hasAttribute(each))) {
     const told = node.getAttribute(`data-message-${name}`);
-    const say = told ? () => all(JSON.parse(told), asText) : lookedUp;
+    // A field is labelled by the page, whatever is chosen in it.
+    const say = told ? () => all(JSON.parse(told), asText) : node.matches(CHOICE) ? lookedUp : lookUpIn(node);
     change(node, name, () => node.getAttribute(name), say, (text) => node.setAttribute(name, text));
   }
 }
@@ -134,7 +145,7 @@ const VALUE = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value
 
 function visitChoice(field) {
   const [now, write] = [() => VALUE.get.call(field), (text) => VALUE.set.call(field, text)];
-  const speak = () => change(field, "value", now, lookedUp, write);
+  const speak = () => change(field, "value", now, lookUpIn(field), write);
   speak();
   if (Object.hasOwn(field, "value")) return;
   Object.defineProperty(field, "value", {

@@ -21,12 +21,23 @@ from ipa_app.engine.tasks.inpaint import EXTENSIONS, Inpaint, InpaintOptions
 from ipa_app.errors import UserError, blaming
 from ipa_app.imaging.mask_files import read_mask
 from ipa_app.imaging.masks import editor_mask, fit_mask, join_masks
-from ipa_app.imaging.opening import Opened
+from ipa_app.imaging.opening import Opened, open_image
 from ipa_app.imaging.transparency import note_of_transparency, on_white, opacity_of
 from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
 from ipa_app.options import options
-from ipa_app.ui.controls import AT_ONCE, CHECKED, control, controls, mask_box, mask_editor, on_canvas, picture_input
+from ipa_app.ui.controls import (
+    AT_ONCE,
+    CHECKED,
+    LATEST,
+    Update,
+    control,
+    controls,
+    mask_box,
+    mask_editor,
+    on_canvas,
+    picture_input,
+)
 from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import build_request, checked_values, open_upload
@@ -65,7 +76,7 @@ def inpaint_tab(entry: ModelEntry) -> TaskTab:
             placeholder=Message("page.prompt_examples.inpaint"),
         )
     outputs = [upload, paint, note, editor, shown]
-    image.change(_paintable_copy, [image, shown], outputs, preprocess=False, **CHECKED)
+    image.change(_paintable_copy, [image, shown], outputs, preprocess=False, **LATEST)
     other.click(lambda: None, None, image, **AT_ONCE)
     return replace(
         finished,
@@ -74,6 +85,7 @@ def inpaint_tab(entry: ModelEntry) -> TaskTab:
         told_by=dict.fromkeys(("image", "painted"), shown.change),
         connect=partial(connect_mask_view, edges.view),
         from_example=_from_example,
+        from_request=partial(_from_request, editor),
         shape_inputs={"image": image, **{side: edges.inputs[side] for side in EXTENSIONS}},
         shape_of=_picture_to_change,
     )
@@ -120,7 +132,17 @@ def _note_of_size(mask: Image.Image) -> list[Message]:
 
 def _from_example(example: Example) -> dict[str, Any]:
     files = {"image": example.image, "mask": example.mask}
-    return {name: str(file) for name, file in files.items() if file is not None}
+    values: dict[str, Any] = {name: str(file) for name, file in files.items() if file is not None}
+    return values | ({"painted": _canvas_of(open_image(example.image))} if example.image else {})
+
+
+def _from_request(editor: gr.ImageEditor, request: GenerateRequest) -> Update:
+    # Where the very picture is there already, nothing tells that it came again, and what was painted would be added.
+    return {} if request.image is None else {editor: _canvas_of(request.image)}
+
+
+def _canvas_of(picture: Image.Image) -> dict[str, Any]:
+    return on_canvas(on_white(picture))
 
 
 def _editor() -> gr.ImageEditor:
@@ -140,7 +162,7 @@ def _paintable_copy(payload: Any, shown: str | None) -> tuple[Any, Any, Any, Any
         if path == shown:
             return gr.skip(), gr.skip(), gr.skip(), gr.skip(), shown
         opened = open_upload(payload, field="image", name=Message("upload.this"))
-        value = on_canvas(on_white(opened.image))
+        value = _canvas_of(opened.image)
         notes = [*opened.notes, *([note_of_transparency(Message("upload.this"))] if opacity_of(opened.image) else [])]
         return gr.update(visible=False), gr.update(visible=True), notes_html(notes), value, path
 
@@ -257,8 +279,7 @@ def connect_mask_view(view: MaskView, parts: Parts, runner: Runner) -> None:
         inputs_kwargs=beside,
         outputs=outputs,
         preprocess=False,
-        trigger_mode="always_last",
-        **CHECKED,
+        **LATEST,
     )
     changes = [component.change for name, component in beside.items() if name not in _FILES]
     gr.on(changes, lambda: gr.update(visible=False), None, view.box, trigger_mode="always_last", **AT_ONCE)

@@ -24,7 +24,7 @@ from ipa_app.pose.detectors import USUAL, detectors
 from ipa_app.pose.keypoint_files import UnknownCanvasError
 from ipa_app.pose.presets import preset_pictures, preset_sheets, preset_title
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
-from ipa_app.ui.controls import AT_ONCE, CHECKED, controls, picture_input
+from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST, ONE_BY_ONE, controls, picture_input
 from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
 from ipa_app.ui.language.markup import said
@@ -34,7 +34,7 @@ from ipa_app.ui.skeleton_editor.component import skeleton_editor
 from ipa_app.ui.status import notes_html
 from ipa_app.ui.tabs.pose_finder import PoseFinder, connect_pose_finder, fit_for
 from ipa_app.ui.tabs.shared import Tab, TaskTab, Update, finish_tab, help_text, subheading
-from ipa_app.ui.turns import turn
+from ipa_app.ui.turns import opening_turn
 from ipa_app.ui.uploads import file_path
 
 
@@ -220,17 +220,18 @@ def _connect(parts: _PoseParts) -> None:
         return sheets[event.index].to_json(), None, ""
 
     points = parts.keypoints
-    canvas = [points.width, points.height]
-    parts.presets.select(chosen, None, [parts.skeleton, parts.picture, points.notes], **AT_ONCE)
-    points.picture.upload(read_canvas, points.picture, canvas, preprocess=False, **CHECKED)
-    parts.picture.change(_step_aside, parts.picture, [parts.editing, parts.aside], preprocess=False, **AT_ONCE)
+    canvas, latest = [points.width, points.height], {"preprocess": False, "trigger_mode": "always_last", **AT_ONCE}
+    parts.presets.select(chosen, None, [parts.skeleton, parts.picture, points.notes], **ONE_BY_ONE)
+    points.picture.upload(read_canvas, points.picture, canvas, preprocess=False, **LATEST)
+    parts.picture.change(_step_aside, parts.picture, [parts.editing, parts.aside], **latest)
     parts.back.click(lambda: None, None, parts.picture, **AT_ONCE)
 
 
 def _connect_readers(own: _PoseParts, parts: Parts, runner: Runner) -> None:
     """Let keypoints and found poses come into the editor fitted to the chosen model's body, where that is wanted."""
     options = {**own.options, **own.fit}
-    finder = PoseFinder(find=own.find, options=options, picture=own.picture, skeleton=own.skeleton)
+    searched = gr.Textbox(visible=False)
+    finder = PoseFinder(find=own.find, options=options, picture=own.picture, skeleton=own.skeleton, searched=searched)
     connect_pose_finder(finder, parts, runner)
     points, switch = own.keypoints, own.fit["pose_fit"]
     chosen = [switch, parts.settings.model]
@@ -248,8 +249,8 @@ def _connect_readers(own: _PoseParts, parts: Parts, runner: Runner) -> None:
         return read_keypoints(text, fit=fit_for(runner.studio, pose_fit=pose_fit, model=model))[:2]
 
     points.use.click(fitting(read_keypoints), [points.text, *canvas, *chosen], read, preprocess=False, **CHECKED)
-    points.file.upload(fitting(read_keypoints_file), [points.file, *canvas, *chosen], read, preprocess=False, **CHECKED)
-    switch.input(switched, [own.skeleton, *chosen], read[:2], preprocess=False, **CHECKED)
+    points.file.upload(fitting(read_keypoints_file), [points.file, *canvas, *chosen], read, preprocess=False, **LATEST)
+    switch.input(switched, [own.skeleton, *chosen], read[:2], preprocess=False, **LATEST)
 
 
 def read_keypoints(
@@ -308,7 +309,7 @@ def read_canvas(payload: Any) -> tuple[int, int]:
     Raises:
         gr.Error: it is no picture, and why.
     """
-    with explained(), turn(payload):
+    with explained(), opening_turn(payload):
         return open_image(file_path(payload, field="pose")).size
 
 

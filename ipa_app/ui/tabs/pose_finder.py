@@ -16,12 +16,16 @@ from ipa_app.messages import Message
 from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.calls import awaited
-from ipa_app.ui.controls import CHECKED
+from ipa_app.ui.controls import AT_ONCE, CHECKED
 from ipa_app.ui.form import checked_values, open_upload
 from ipa_app.ui.parts import Parts
+from ipa_app.ui.results import Turn
 from ipa_app.ui.running import Runner, Update
 from ipa_app.ui.status import progress_line, status_line
 from ipa_app.ui.studio import Studio
+
+# Another picture may have been chosen meanwhile.
+_WITHOUT_SEARCHED = "(picture, searched) => picture?.path === searched ? null : picture"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,40 +33,44 @@ class PoseFinder:
     """The button that finds the pose in the picture, and where that goes.
 
     `options` are the inputs that say how people are looked for, and whether they are fitted to the model's body, by the
-    request's field.
+    request's field. `searched` is never seen: it has the file of the picture in which a pose was found.
     """
 
     find: gr.Button
     options: dict[str, Any]
     picture: gr.Image
     skeleton: gr.HTML
+    searched: gr.Textbox
 
 
 def connect_pose_finder(finder: PoseFinder, parts: Parts, runner: Runner) -> None:
     """Let the button bring the pose that is found into the skeleton editor, which takes the picture's place."""
-    inputs = {"picture": finder.picture, "model": parts.settings.model, **finder.options}
-    outputs = [*runner.outputs, finder.skeleton, finder.picture]
+    inputs = {"picture": finder.picture, "model": parts.settings.model, "turn": runner.results.turn, **finder.options}
+    outputs = [*runner.outputs, finder.skeleton, finder.searched]
     handler = find_pose(finder, runner=runner)
-    finder.find.click(handler, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **CHECKED)
+    done = finder.find.click(handler, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **CHECKED)
+    done.success(None, [finder.picture, finder.searched], finder.picture, js=_WITHOUT_SEARCHED, **AT_ONCE)
 
 
 def find_pose(finder: PoseFinder, *, runner: Runner) -> Callable[..., Iterator[Update]]:
     """Return the handler of the button. It tells how far it is where results do, and Stop stops it."""
 
-    def find(*, picture: Any, model: str, **sent: object) -> Iterator[Update]:
-        yield from runner.guarded(_look(finder, runner, picture=picture, model=model, sent=sent))
+    def find(*, picture: Any, model: str, turn: Turn | None = None, **sent: object) -> Iterator[Update]:
+        turn = turn or Turn()
+        yield from runner.in_turn(turn, _look(finder, runner, turn, picture=picture, model=model, sent=sent))
 
     return find
 
 
 def _look(
-    finder: PoseFinder, runner: Runner, *, picture: Any, model: str, sent: Mapping[str, object]
+    finder: PoseFinder, runner: Runner, turn: Turn, *, picture: Any, model: str, sent: Mapping[str, object]
 ) -> Iterator[Update]:
     """Look for the pose.
 
     Args:
         finder: where the pose goes.
         runner: knows the studio, and shows what is done.
+        turn: the page's.
         picture: the upload, None where there is none.
         model: name of the chosen model.
         sent: how people are looked for, as the form says it.
@@ -73,7 +81,7 @@ def _look(
     """
     if picture is None:
         raise UserError("pose.no_photo")
-    yield runner.started()
+    yield {**runner.started(), finder.searched: ""}
     said = checked_values("pose", sent, names=("pose_detector", "pose_hands", "pose_face", "pose_fit"))
     fit = fit_for(runner.studio, pose_fit=said["pose_fit"], model=model)
     wanted = PoseOptions(
@@ -81,15 +89,15 @@ def _look(
     )
     photo = open_upload(picture, field="pose")
     search = runner.studio.find_pose(photo.image, model=model, options=wanted)
+    runner.began(turn, search)
     with runner.studio.following(search, awaited=awaited(), newest=True) as events:
-        yield {runner.results.job: search}
         for event in events:
             if isinstance(event, Progress):
                 yield {runner.results.status: progress_line(event)}
             elif isinstance(event, PoseSheet):
-                found = fit(event)
+                found, searched = fit(event), {finder.searched: picture["path"]}
                 status = status_line(found_text(event), *photo.notes, *found.notes, kind="done")
-                yield {**runner.finished(status), finder.skeleton: found.to_json(), finder.picture: None}
+                yield {**runner.finished(status), finder.skeleton: found.to_json(), **searched}
 
 
 def fit_for(studio: Studio, *, pose_fit: Any, model: str) -> Callable[[PoseSheet], PoseSheet]:
