@@ -37,7 +37,7 @@ _AS_TEXT = "(...values) => JSON.stringify(values)"
 _IDLE_S = 20
 _MOST_SHOWN = 5
 _IS_ON = 'location.hash.split("=")[0] === "#presentation"'
-AS_PRESENTED = f"(running, history) => [{KEPT_RUNNING}, history, {_IS_ON}]"
+AS_PRESENTED = f"(running, history, presented, turn) => [{KEPT_RUNNING}, history, {_IS_ON}, turn]"
 """What the page is loaded with, whichever mode it is in."""
 
 

@@ -110,7 +110,6 @@ def test_a_joint_dragged_with_the_mouse_is_what_is_drawn_from(open_page: Any, sh
 def test_what_the_page_was_told_comes_back_as_no_news_and_later_it_is_news(chromium: Any) -> None:
     page = chromium.new_page()
     editor = skeleton_editor(preset_sheets()[OPENED])
-    props = {"setup": editor.props["setup"], "value": editor.value}
     page.set_content(editor.html_template)
     page.evaluate(
         """([script, props]) => {
@@ -118,7 +117,7 @@ def test_what_the_page_was_told_comes_back_as_no_news_and_later_it_is_news(chrom
             const watch = (_, then) => { window.setByPython = (text) => { props.value = text; then(); }; };
             new Function("element", "props", "watch", script)(document.body, props, watch);
         }""",
-        [editor.js_on_load, props],
+        [editor.js_on_load, {"value": editor.value}],
     )
 
     def press(action: str) -> str:
