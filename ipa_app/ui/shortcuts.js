@@ -45,10 +45,11 @@ document.addEventListener("keydown", ({ key }) => {
   for (const radio of document.querySelectorAll("fieldset[id] input[type=radio]")) radio.name = radio.closest("fieldset").id;
 }, true);
 
-// A list of choices opens at any key, Gradio takes that which leads away from it for one, and hears of it when the list
+// A list of choices opens at any key, Gradio takes those which lead away from it for one, and hears of them when the list
 // has been left.
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Tab" && event.target.matches("input[role=combobox]")) event.stopPropagation();
+  const opensNothing = ["Tab", "Shift", "Control", "Alt", "Meta"].includes(event.key);
+  if (opensNothing && event.target.matches("input[role=combobox]")) event.stopPropagation();
 }, true);
 
 // Where the tabs stay in sight above all else, what is chosen by them may lie far below.
