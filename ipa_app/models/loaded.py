@@ -6,10 +6,11 @@ import copy
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -78,6 +79,37 @@ LEAST_PROMPTS = 4
 _CACHED_BYTES = 256 * 2**20
 _LEAST_ROOM = 512 * 2**20
 _BLOCKS = AutoencoderTinyBlock, BasicTransformerBlock, ResnetBlock2D
+
+
+class Checks:
+    """What is called before each block of networks, for each thread its own. The networks keep the hooks for it."""
+
+    def __init__(self) -> None:
+        """Call nothing yet."""
+        self._own = threading.local()
+        self._hooked: WeakSet[torch.nn.Module] = WeakSet()
+
+    @contextmanager
+    def by(self, check: Callable[[], None], networks: Iterable[torch.nn.Module]) -> Iterator[None]:
+        """Have `check` called in these networks by this thread, inside of the block."""
+        for network in networks:
+            if network not in self._hooked:
+                self._hooked.add(network)
+                for block in filter(lambda part: isinstance(part, _BLOCKS), network.modules()):
+                    block.register_forward_pre_hook(self._before)
+        self._own.check = check
+        try:
+            yield
+        finally:
+            del self._own.check
+
+    def __deepcopy__(self, _: object) -> Checks:
+        """Return itself: a network that shares another one's weights is called by the same threads."""
+        return self
+
+    def _before(self, *_: object) -> None:
+        if (check := getattr(self._own, "check", None)) is not None:
+            check()
 
 
 class PromptCache:
@@ -251,6 +283,7 @@ class LoadedModel:
     compiler: UNetCompiler | None = None
     offloading: Offloading | None = None
     prompt_cache: PromptCache = field(default_factory=PromptCache)
+    checks: Checks = field(default_factory=Checks)
 
     @property
     def tokenizers(self) -> list[Any]:
@@ -324,21 +357,15 @@ class LoadedModel:
 
     @contextmanager
     def checked_by(self, check: Callable[[], None]) -> Iterator[None]:
-        """Have `check` called within denoising steps and decoding, before every block; for the thread that draws alone.
+        """Have `check` called within denoising steps and decoding, before every block, by this thread.
 
         Args:
             check: may raise, to stop there. A compiled UNet is one piece: it goes to the end of its step.
         """
         # A hook would become a part of what is compiled, and is none of its inputs.
         compiled = () if self.compiler is None else UNet2DConditionModel
-        networks = [each for each in self.networks if not isinstance(each, compiled)]
-        blocks = [part for each in networks for part in each.modules() if isinstance(part, _BLOCKS)]
-        handles = [block.register_forward_pre_hook(lambda _block, _inputs: check()) for block in blocks]
-        try:
+        with self.checks.by(check, [each for each in self.networks if not isinstance(each, compiled)]):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def encode(self, image: Image.Image, adapter: AdapterEntry) -> ImagePrompt:
         """Turn a picture into an image prompt of scale 1, or give the one made earlier.

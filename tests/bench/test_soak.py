@@ -15,10 +15,8 @@ from bench import soak as module
 from bench.load import Studio
 from bench.soak import SETTLING_S, Sample, Soak, as_svg, growth, is_steady, left_over, report
 from ipa_app.errors import Cancelled
-from tests.bench.test_load import Served, app
+from tests.bench.test_load import Served
 from tests.engine.conftest import TIMEOUT_S
-
-__all__ = ["app"]
 
 
 def samples(*memory: float, files: float = 20) -> list[Sample]:
@@ -73,13 +71,15 @@ async def visited(url: str, chance: random.Random, **given: Any) -> Soak:
         return soak
 
 
-def test_visitors_stay_stop_and_close_the_page(app: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_visitors_stay_stop_and_close_the_page(served_app: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_QUIET_S", 0)
-    url, engine = app
+    url, engine = served_app
     before = len(engine.jobs)
 
     soak = asyncio.run(visited(url, random.Random(1)))
-    assert sum(soak.outcomes.values()) == len(engine.jobs) - before
+    # Who closes the page at once may leave before there is a job.
+    outcomes, jobs = soak.outcomes, len(engine.jobs) - before
+    assert outcomes.total() - outcomes["closed the page"] <= jobs <= outcomes.total()
     assert soak.outcomes["drawn"]
     for job in engine.jobs:
         with suppress(Cancelled):
@@ -88,8 +88,10 @@ def test_visitors_stay_stop_and_close_the_page(app: Served, monkeypatch: pytest.
     assert all(each.memory > 0 and each.threads > 0 and each.files > 0 for each in soak.samples)
 
 
-def test_who_means_to_leave_leaves_before_the_picture_is_there(app: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_means_to_leave_leaves_before_the_picture_is_there(
+    served_app: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_QUIET_S", 0)
-    soak = asyncio.run(visited(app[0], Leaving(1), takes_s=0))
+    soak = asyncio.run(visited(served_app[0], Leaving(1), takes_s=0))
     assert set(soak.outcomes) == {Leaving.what}
     assert soak.takes_s == 0
