@@ -106,14 +106,17 @@ class ImagePrompt:
     @property
     def num_bytes(self) -> int:
         """Memory that its keys and values take."""
-        sides = [*self.cond.values(), *(self.uncond or {}).values()]
-        return sum(side.key.nbytes + side.value.nbytes for side in sides)
+        return sum(each.nbytes for each in self._tensors)
 
     @property
     def is_finite(self) -> bool:
         """Whether its keys and values have neither infinities nor NaN."""
+        return all(bool(torch.isfinite(each).all()) for each in self._tensors)
+
+    @property
+    def _tensors(self) -> list[Tensor]:
         sides = [*self.cond.values(), *(self.uncond or {}).values()]
-        return all(bool(torch.isfinite(each).all()) for side in sides for each in (side.key, side.value))
+        return [each for side in sides for each in (side.key, side.value)]
 
     def scale_at(self, layer: str) -> float:
         """Return the scale for one layer, by its name."""

@@ -132,6 +132,11 @@ class Message(str):
         return self._restored, (str(self), self.key, dict(self.values))
 
 
+def titled(key: str, name: str) -> str:
+    """Return what people call something by a key; what has no sentence is somebody's own, and called by its name."""
+    return Message(key) if key in english().sentences else name
+
+
 def as_data(value: object) -> Any:
     """Return a value as JSON holds it: a message that has a key as an object of `key` and `values`."""
     if isinstance(value, Message) and value.key != PLAIN:

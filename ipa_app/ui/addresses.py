@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 import posixpath
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -33,9 +32,6 @@ from ipa_app.ui.uploads import (
     is_data_url,
     served_file,
 )
-
-# It would write every address into the log, and with it what the address says of who asked.
-logging.getLogger("httpx").setLevel(logging.WARNING)
 
 _MOST_AT_ONCE = 4
 _MOST_REDIRECTS = 5

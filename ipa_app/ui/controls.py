@@ -10,7 +10,7 @@ from PIL import Image
 
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.imaging.cropping import fitted_size
-from ipa_app.messages import Message, english
+from ipa_app.messages import Message, titled
 from ipa_app.options import Option, options
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.pictures import keep_picture, show_anywhere
@@ -29,8 +29,10 @@ CHECKED: dict[str, Any] = {"concurrency_limit": None, **PRIVATE}
 queue of what is drawn."""
 LATEST: dict[str, Any] = {"trigger_mode": "always_last", **CHECKED}
 """For what is chosen, entered or brought: of several quick acts the last one counts. Gradio would drop it otherwise."""
+LATEST_AT_ONCE: dict[str, Any] = {"trigger_mode": "always_last", **AT_ONCE}
+"""The same for what cannot fail."""
 ONE_BY_ONE: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 1, **PRIVATE}
-"""The same for what an event tells beside the inputs, such as which picture was chosen: of those that came meanwhile
+"""`LATEST` for what an event tells beside the inputs, such as which picture was chosen: of those that came meanwhile
 Gradio has only what the first one told. They are answered in turn, each of them in no time."""
 
 # Of a mask's canvas, in pixels. A larger one takes a browser longer to gather, and is shown smaller than it is.
@@ -98,8 +100,7 @@ def picture_input(
 
 def style_title(name: str) -> str:
     """Return what people call a style; one that is somebody's own is called as in its file."""
-    key = f"style.{name}"
-    return Message(key) if key in english().sentences else name
+    return titled(f"style.{name}", name)
 
 
 def style_choice(entry: ModelEntry, *, elem_id: str) -> gr.Dropdown:

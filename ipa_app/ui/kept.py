@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ipa_app.ui.controls import AT_ONCE
+from ipa_app.ui.presentation import IS_PRESENTED
 
 if TYPE_CHECKING:
     from ipa_app.ui.parts import Parts
@@ -18,10 +19,9 @@ if TYPE_CHECKING:
 _STORED = "ipa-entered"
 _TAB = "ipa-tab"
 _KEPT = (gr.Textbox, gr.Number, gr.Slider, gr.Checkbox, gr.Radio, gr.Dropdown, gr.Image)
-_IS_PRESENTED = 'location.hash.startsWith("#presentation")'
 # While the page opens, what it opens with must not take the place of what is kept.
 _KEEP = f"""(...values) => {{
-    if (!window.ipaOpened || {_IS_PRESENTED}) return;
+    if (!window.ipaOpened || {IS_PRESENTED}) return;
     const entered = Object.fromEntries(%s.map((name, place) => [name, values[place]]));
     // An adapter of the visitor's own is gone with the page.
     if (entered.adapter?.includes("~")) delete entered.adapter;
@@ -30,12 +30,12 @@ _KEEP = f"""(...values) => {{
 _KEEP_TAB = f"""() => {{ if (window.ipaOpened) sessionStorage.setItem("{_TAB}", "%s"); }}"""
 _RESTORE = f"""(...values) => {{
     const entered = JSON.parse(sessionStorage.getItem("{_STORED}") ?? "{{}}");
-    if ({_IS_PRESENTED}) return values;
+    if ({IS_PRESENTED}) return values;
     return %s.map((name, place) => name in entered ? entered[name] : values[place]);
 }}"""
 _OPEN_TAB = f"""() => {{
     window.ipaOpened = true;
-    if (!{_IS_PRESENTED}) document.getElementById(sessionStorage.getItem("{_TAB}"))?.click();
+    if (!{IS_PRESENTED}) document.getElementById(sessionStorage.getItem("{_TAB}"))?.click();
 }}"""
 
 

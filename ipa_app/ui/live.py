@@ -21,7 +21,7 @@ from ipa_app.errors import Cancelled
 from ipa_app.imaging.transparency import on_white
 from ipa_app.messages import Message
 from ipa_app.ui.calls import awaited
-from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST, Update
+from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST, LATEST_AT_ONCE, Update
 from ipa_app.ui.failures import explain
 from ipa_app.ui.form import build_request
 from ipa_app.ui.language.markup import attribute, status_note
@@ -130,7 +130,7 @@ def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
     parts.settings.model.change(None, parts.settings.model, panel.switch, js=suited, **AT_ONCE)
     panel.switch.input(None, panel.switch, None, js=_SET, **AT_ONCE)
     panel.switch.change(None, panel.switch, None, js=_SWITCHED, **AT_ONCE)
-    panel.switch.change(live.switch, [panel.switch, panel.job], panel.box, trigger_mode="always_last", **AT_ONCE)
+    panel.switch.change(live.switch, [panel.switch, panel.job], panel.box, **LATEST_AT_ONCE)
     for tab in parts.tabs:
         _connect_tab(parts, tab, live=live)
 
@@ -173,7 +173,7 @@ def _connect_tab(parts: Parts, tab: TaskTab, *, live: Live) -> None:
         preprocess=False,
         **LATEST,
     )
-    watch.input(live.overtake, panel.job, None, trigger_mode="always_last", **AT_ONCE)
+    watch.input(live.overtake, panel.job, None, **LATEST_AT_ONCE)
 
 
 def _changes(parts: Parts) -> list[Any]:

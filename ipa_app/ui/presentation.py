@@ -36,8 +36,8 @@ _SCRIPT = Path(__file__).with_name("presentation.js")
 _AS_TEXT = "(...values) => JSON.stringify(values)"
 _IDLE_S = 20
 _MOST_SHOWN = 5
-_IS_ON = 'location.hash.split("=")[0] === "#presentation"'
-AS_PRESENTED = f"(running, history, presented, turn) => [{KEPT_RUNNING}, history, {_IS_ON}, turn]"
+IS_PRESENTED = 'location.hash.split("=")[0] === "#presentation"'
+AS_PRESENTED = f"(running, history, presented, turn) => [{KEPT_RUNNING}, history, {IS_PRESENTED}, turn]"
 """What the page is loaded with, whichever mode it is in."""
 
 
@@ -95,8 +95,8 @@ def connect_presentation(parts: Parts, *, page: StudioBlocks, examples: Sequence
         return pictures.get(str(event.number), gr.skip())
 
     panel.screen.select(begin, None, parts.panel.references.slots[0].image, **ONE_BY_ONE)
-    page.load(None, None, panel.is_on, js=f"() => {_IS_ON}", **AT_ONCE)
-    page.load(_begin, panel.is_on, panel.files, js=f"() => {_IS_ON}", **AT_ONCE)
+    page.load(None, None, panel.is_on, js=f"() => {IS_PRESENTED}", **AT_ONCE)
+    page.load(_begin, panel.is_on, panel.files, js=f"() => {IS_PRESENTED}", **AT_ONCE)
     page.files_of_session = panel.files
     own = [part for tab in parts.tabs for part in parts.inputs_of(tab).values()]
     brought = [part for part in own if isinstance(part, gr.Image | gr.ImageEditor)]

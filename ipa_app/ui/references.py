@@ -15,7 +15,7 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import SquareMode, side_by_side, squares_for_clip
 from ipa_app.messages import Message
 from ipa_app.options import options
-from ipa_app.ui.controls import AT_ONCE, control, picture_input
+from ipa_app.ui.controls import AT_ONCE, LATEST_AT_ONCE, control, picture_input
 from ipa_app.ui.form import PAINTED, open_upload, reference_name
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.pictures import inline_picture
@@ -208,8 +208,7 @@ def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dic
         [image, *choice],
         [seen, place],
         preprocess=False,
-        trigger_mode="always_last",
-        **AT_ONCE,
+        **LATEST_AT_ONCE,
     )
     return {"seen": seen, "fold": fold, "place": place, "region": region, "controls": controls}
 

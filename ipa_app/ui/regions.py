@@ -15,7 +15,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.options import options
-from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST, Update, control, mask_box, mask_editor, on_canvas
+from ipa_app.ui.controls import CHECKED, LATEST, LATEST_AT_ONCE, Update, control, mask_box, mask_editor, on_canvas
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import checked_values, read_references, reference_name
 from ipa_app.ui.language.markup import said, said_in_toast
@@ -121,7 +121,7 @@ def connect_regions(parts: Parts, *, studio: Studio) -> None:
     references = parts.panel.references
     task = gr.State(OPENING)
     for tab in parts.tabs:
-        tab.tab.select(_constant(tab.task), None, task, trigger_mode="always_last", **AT_ONCE)
+        tab.tab.select(_constant(tab.task), None, task, **LATEST_AT_ONCE)
     shape = {"task": task, **{name: parts.settings.inputs[name] for name in ("width", "height", "model")}}
     shape |= {name: part for tab in parts.tabs for name, part in tab.shape_inputs.items()}
     regions = Regions({tab.task: tab for tab in parts.tabs}, studio=studio)

@@ -9,10 +9,11 @@ from typing import Any
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import Progress
 from ipa_app.engine.tasks import TASKS
-from ipa_app.messages import Message, english
+from ipa_app.messages import Message, titled
 from ipa_app.models.state import ModelState
 from ipa_app.options import options
 from ipa_app.ui.about import memory_text
+from ipa_app.ui.controls import style_title
 from ipa_app.ui.language.markup import attribute, said
 
 UNTIL_CHANGED = "data-until-changed"
@@ -93,7 +94,7 @@ def _made(settings: Mapping[str, Any]) -> Iterator[tuple[Message, Any]]:
     if prompt := settings.get("prompt"):
         yield Message("page.prompt_label"), prompt
     if settings.get("references") and (adapter := settings.get("adapter")):
-        yield Message("page.adapter.label"), _title(f"adapter.title.{adapter}", adapter)
+        yield Message("page.adapter.label"), titled(f"adapter.title.{adapter}", adapter)
     for name in _LISTED:
         option, value = options(GenerateRequest)[name], settings.get(name)
         label = Message.declared(f"option.{option.api}.label", option.label or option.title)
@@ -101,14 +102,9 @@ def _made(settings: Mapping[str, Any]) -> Iterator[tuple[Message, Any]]:
             shown = option.shown[option.choices.index(value)]
             yield label, Message.declared(f"option.{option.api}.shown.{value}", shown)
         elif value not in (None, ""):
-            yield label, _title(f"style.{value}", value) if name == "style" else value
+            yield label, style_title(value) if name == "style" else value
     if settings.get("width") and settings.get("height"):
         yield Message("page.made.size"), f"{settings['width']} × {settings['height']}"
-
-
-def _title(key: str, name: Any) -> Any:
-    """Return what people call something that may be somebody's own."""
-    return Message(key) if key in english().sentences else name
 
 
 def _value(value: Any) -> str:

@@ -21,6 +21,7 @@ from gradio.utils import get_upload_folder
 from gradio_client.utils import encode_file_path
 
 from ipa_app.errors import UserError
+from ipa_app.runtime import begin_log
 from ipa_app.ui import addresses
 from ipa_app.ui.blocks import StudioBlocks
 from ipa_app.ui.uploads import LARGEST_PICTURE
@@ -94,6 +95,7 @@ def test_capital_letters_of_an_address_are_as_good(site: str) -> None:
 
 
 def test_an_address_does_not_come_into_the_log(site: str, caplog: pytest.LogCaptureFixture) -> None:
+    begin_log()
     with caplog.at_level(logging.INFO):
         brought({"path": f"{site}/a.png?key=secret"})
     assert "secret" not in caplog.text

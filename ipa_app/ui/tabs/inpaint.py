@@ -30,6 +30,7 @@ from ipa_app.ui.controls import (
     AT_ONCE,
     CHECKED,
     LATEST,
+    LATEST_AT_ONCE,
     Update,
     control,
     controls,
@@ -282,7 +283,7 @@ def connect_mask_view(view: MaskView, parts: Parts, runner: Runner) -> None:
         **LATEST,
     )
     changes = [component.change for name, component in beside.items() if name not in _FILES]
-    gr.on(changes, lambda: gr.update(visible=False), None, view.box, trigger_mode="always_last", **AT_ONCE)
+    gr.on(changes, lambda: gr.update(visible=False), None, view.box, **LATEST_AT_ONCE)
 
 
 def _shown(view: MaskView, runner: Runner, sent: Mapping[str, object]) -> dict[Any, Any]:

@@ -24,7 +24,7 @@ from ipa_app.pose.detectors import USUAL, detectors
 from ipa_app.pose.keypoint_files import UnknownCanvasError
 from ipa_app.pose.presets import preset_pictures, preset_sheets, preset_title
 from ipa_app.pose.sheet import LONGEST_JSON, PoseSheet
-from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST, ONE_BY_ONE, controls, picture_input
+from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST, LATEST_AT_ONCE, ONE_BY_ONE, controls, picture_input
 from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
 from ipa_app.ui.language.markup import said
@@ -220,10 +220,10 @@ def _connect(parts: _PoseParts) -> None:
         return sheets[event.index].to_json(), None, ""
 
     points = parts.keypoints
-    canvas, latest = [points.width, points.height], {"preprocess": False, "trigger_mode": "always_last", **AT_ONCE}
+    canvas = [points.width, points.height]
     parts.presets.select(chosen, None, [parts.skeleton, parts.picture, points.notes], **ONE_BY_ONE)
     points.picture.upload(read_canvas, points.picture, canvas, preprocess=False, **LATEST)
-    parts.picture.change(_step_aside, parts.picture, [parts.editing, parts.aside], **latest)
+    parts.picture.change(_step_aside, parts.picture, [parts.editing, parts.aside], preprocess=False, **LATEST_AT_ONCE)
     parts.back.click(lambda: None, None, parts.picture, **AT_ONCE)
 
 
