@@ -27,15 +27,21 @@ _KEEP = f"""(...values) => {{
     if (entered.adapter?.includes("~")) delete entered.adapter;
     sessionStorage.setItem("{_STORED}", JSON.stringify(entered));
 }}"""
-_KEEP_TAB = f"""() => {{ if (window.ipaOpened) sessionStorage.setItem("{_TAB}", "%s"); }}"""
 _RESTORE = f"""(...values) => {{
     const entered = JSON.parse(sessionStorage.getItem("{_STORED}") ?? "{{}}");
     if ({IS_PRESENTED}) return values;
     return %s.map((name, place) => name in entered ? entered[name] : values[place]);
 }}"""
-_OPEN_TAB = f"""() => {{
-    window.ipaOpened = true;
+# The tabs are mounted after the page has begun to load, the first of them selected.
+_OPEN_TAB = f"""async () => {{
+    const selected = () => document.querySelector("#tasks [role=tab][aria-selected=true]")?.id;
+    while (!selected()) await new Promise(requestAnimationFrame);
     if (!{IS_PRESENTED}) document.getElementById(sessionStorage.getItem("{_TAB}"))?.click();
+    // The last that a browser tells for certain of a page that is left, loaded anew or thrown out of memory.
+    document.addEventListener("visibilitychange", () => {{
+        if (document.hidden && !{IS_PRESENTED}) sessionStorage.setItem("{_TAB}", selected());
+    }});
+    window.ipaOpened = true;
 }}"""
 
 
@@ -44,9 +50,6 @@ def connect_kept(parts: Parts, *, page: gr.Blocks) -> None:
     kept = _entered(parts)
     names, components = json.dumps(list(kept)), list(kept.values())
     gr.on([each.change for each in components], None, components, None, js=_KEEP % names, **AT_ONCE)
-    tabs = [tab.tab for tab in parts.tabs] + ([parts.library.tab] if parts.library else [])
-    for tab in tabs:
-        tab.select(None, None, None, js=_KEEP_TAB % f"{tab.elem_id}-button", **AT_ONCE)
     restored = page.load(None, components, components, js=_RESTORE % names, **AT_ONCE)
     restored.then(None, None, None, js=_OPEN_TAB, **AT_ONCE)
 

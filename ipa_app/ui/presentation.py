@@ -36,7 +36,7 @@ _SCRIPT = Path(__file__).with_name("presentation.js")
 _AS_TEXT = "(...values) => JSON.stringify(values)"
 _IDLE_S = 20
 _MOST_SHOWN = 5
-IS_PRESENTED = 'location.hash.split("=")[0] === "#presentation"'
+IS_PRESENTED = '(location.hash.split("=")[0] === "#presentation")'
 AS_PRESENTED = f"(running, history, presented, turn) => [{KEPT_RUNNING}, history, {IS_PRESENTED}, turn]"
 """What the page is loaded with, whichever mode it is in."""
 
