@@ -37,11 +37,13 @@ _STILL = """() => new Promise((resolve) => {
 _COUNT = """
     window.unfinished = new Set();
     const done = new Set(), fetched = window.fetch;
+    // Read without a pipe, in which what came last would be lost when Gradio's client, who has read it, ends the stream.
     async function hear(stream) {
-        let heard = "";
+        const reader = stream.getReader(), decoder = new TextDecoder();
+        let heard = "", got;
         try {
-            for await (const words of stream.pipeThrough(new TextDecoderStream())) {
-                const lines = (heard + words).split("\\n");
+            while (!(got = await reader.read()).done) {
+                const lines = (heard + decoder.decode(got.value, {stream: true})).split("\\n");
                 heard = lines.pop();
                 for (const line of lines.filter((each) => each.startsWith("data:"))) {
                     const { msg, event_id } = JSON.parse(line.slice(5));
