@@ -34,7 +34,7 @@ from ipa_app.ui.page_cache import PageCache
 from ipa_app.ui.responses import Responses
 from ipa_app.ui.sessions import MOST_SESSIONS, OpenPages, Sessions, check_names
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
-from ipa_app.ui.uploads import check_files, paths_in
+from ipa_app.ui.uploads import check_files, keep_uploads_apart, paths_in
 
 _SCHEMAS = ("api_info_as_input", "api_info_as_output")
 _HEAD = f"<script>{{{Path(__file__).with_name('storage.js').read_text(encoding='utf-8')}}}</script>"
@@ -86,6 +86,7 @@ class StudioBlocks(gr.Blocks):
         given = app_kwargs or {}
         ours |= given | {"routes": [assets_route(), *given.get("routes", ())]}
         usual = {"state_session_capacity": MOST_SESSIONS, "head": _HEAD}
+        keep_uploads_apart()
         launched = super().launch(*args, app_kwargs=ours, **{**usual, **kwargs})
         Sessions.take_over(self.app, self)
         if self.mcp_server_obj is not None:

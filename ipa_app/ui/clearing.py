@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 KEPT_S = 86400
 _EVERY_S = 3600
 
-# Gradio keeps every file in a folder of the SHA-256 of what it holds; uploads on their way lie beside these.
+# Gradio keeps every file in a folder of the SHA-256 of what it holds, and `uploads` those of pages in ones of as many
+# random digits; uploads on their way lie beside these.
 _FOLDER = re.compile(r"[0-9a-f]{64}")
 _UPLOADING = re.compile(r"tmp[a-z0-9_]{8}")
 
