@@ -79,8 +79,7 @@ def test_a_note_names_parameters_and_says_what_somebody_wrote_as_it_was_written(
     unread = Message("prompt.too_long", prompt=words_of_region(2), title="A model", words="as in reference picture 1")
     shape = Message("region.stretched", reference=Message("region.reference", number=2), width=64, height=48)
     result = cast(GenerateResult, SimpleNamespace(notes=(unread, shape)))
-    told = api._told(result, {"reference": "a picture", "reference_3": "another"})
-    assert told == [
+    assert api._told(result, {"reference": "a picture", "reference_3": "another"}) == [
         "region_prompt_3 is longer than A model can use; these words are not used: “as in reference picture 1”.",
         "The region of reference_3 is of another shape than the new picture, and is stretched to 64 x 48 pixels.",
     ]
