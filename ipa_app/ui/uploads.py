@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from gradio import route_utils
-from gradio.route_utils import GradioMultiPartParser
+from gradio.route_utils import GradioMultiPartParser, GradioUploadFile
 from gradio.utils import get_upload_folder, is_in_or_equal, is_static_file
 
 from ipa_app.errors import UserError
@@ -53,7 +53,7 @@ class _PageUploads(GradioMultiPartParser):
         super().on_headers_finished()
         file = self._current_part.file
         # Every browser says which page sends something, and programs come from none.
-        if file is not None and "origin" in self.headers:
+        if isinstance(file, GradioUploadFile) and "origin" in self.headers:
             file.sha.update(secrets.token_bytes(_NAME_BYTES))
 
 
