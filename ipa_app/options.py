@@ -36,8 +36,8 @@ class Option:
 
     Attributes:
         title: what it is called in sentences, such as "The seed"; by default its label in quotation marks, or its name.
-        doc: what it means, in a line for programmers; may name its own bounds as in "{least:g} to {most:g}". What has
-            none is not offered to programs.
+        doc: what it means, in a line for programmers; may name its own bounds as in "{least:g} to {most:g}", and other
+            options by what programs call them as in "{seed}". What has none is not offered to programs.
         between: the smallest and the largest number allowed; the latter may be infinite, and is no number then.
         excluded: one of these bounds, where something else refuses it, and says why in words of its own.
         or_zero: whether 0 is allowed too.
@@ -111,7 +111,14 @@ class Option:
     @property
     def documentation(self) -> str:
         """What it means, for programmers: begins with the name that they know it by."""
-        return f"{self.api}: {self.doc.format(least=self.least, most=self.most)}"
+        return f"{self.api}: {self.doc.format_map(_Named(least=self.least, most=self.most))}"
+
+
+class _Named(dict[str, object]):
+    """What stands in the places of a line for programmers: an option that is named there, as it is named."""
+
+    def __missing__(self, name: str) -> str:
+        return name
 
 
 def option(default: Any = MISSING, **declared: Any) -> Any:

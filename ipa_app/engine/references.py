@@ -77,7 +77,7 @@ class Reference:
         shown=("Everywhere", "Left half", "Right half", "Upper half", "Lower half", "Where I paint"),
         doc=(
             "where in the new picture the reference counts: everywhere, or left, right, upper or lower half, "
-            "or painted, which region_mask implies"
+            "or painted, which {region_mask} implies"
         ),
     )
     region_mask: Image.Image | None = option(
@@ -93,7 +93,7 @@ class Reference:
         step=0.5,
         between=(0, 20),
         beside="region_mask",
-        doc="width of the soft edge of region_mask, percent of its longer side, {least:g} (as it is) to {most:g}",
+        doc="width of the soft edge of {region_mask}, percent of its longer side, {least:g} (as it is) to {most:g}",
     )
     region_prompt: str = option(
         "",
@@ -121,7 +121,7 @@ class Reference:
         between=(0, 1),
         excluded=0,
         api="reference_end",
-        doc="when it ceases to count; later than reference_start",
+        doc="when it ceases to count; later than {reference_start}",
     )
 
     def __post_init__(self) -> None:

@@ -65,7 +65,7 @@ def shares_of(
 def region_notes(references: Sequence[Reference], size: tuple[int, int]) -> tuple[Message, ...]:
     """Return which masks are of another shape than the finished picture, of `size`, to which they are stretched."""
     return tuple(
-        Message("region.stretched", number=number, width=size[0], height=size[1])
+        Message("region.stretched", reference=Message("region.reference", number=number), width=size[0], height=size[1])
         for number, each in enumerate(references, start=1)
         if each.region_mask is not None and not is_same_shape(each.region_mask.size, size)
     )

@@ -1,12 +1,20 @@
-"""The graph that ComfyUI writes into a picture, brought to the form in which sd-parsers finds what is in it.
+"""The graph that ComfyUI writes into a picture, and what is found in it.
 
 Nodes are dicts with "class_type" and "inputs"; an input is a value, or a link: [name of a node, number of its output].
+
+Anybody may have written a graph, of tens of thousands of nodes. So it is read here in a time that grows with its size:
+sd-parsers goes through all of it for each sampler, and keeps the whole way to each text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
+
+from sd_parsers.data import Generators, Model, Prompt, PromptInfo, Sampler
+from sd_parsers.exceptions import ParserError
+from sd_parsers.parsers import Parser
 
 Node = dict[str, Any]
 Graph = dict[str, Node]
@@ -16,6 +24,10 @@ _VALUES = ("seed", "noise_seed", "steps", "cfg", "text", "width", "height", "sam
 _HELD_AS = ("value", "string", "text", "seed", "int", "float", "number")
 # What samplers made of several nodes take from them.
 _PARTS = ("noise", "guider", "sampler", "sigmas")
+_TAKEN = (*_VALUES, "denoise", "model", "positive", "negative", "conditioning")
+_SAMPLER_CLASS = "WanVideoSampler"
+_SAMPLER_NAMES = ("sampler_name", "scheduler")
+_MODEL_NAMES = ("ckpt_name", "model")
 # Under other names in nodes of some families of models.
 _OTHER_NAMES = {"text_g": "text", "t5xxl": "text", "unet_name": "ckpt_name", "conditioning": "positive"}
 _SIZES = (("width", "height"), ("empty_latent_width", "empty_latent_height"))
@@ -23,8 +35,105 @@ _LATENTS = ("samples", "latent_image", "latent", "pixels")
 _DEEPEST = 20
 
 
+class GraphParser(Parser):
+    """Reads graphs as sd-parsers' own parsers read what other programs write.
+
+    Attributes:
+        graph: the one that was read.
+    """
+
+    generator = Generators.COMFYUI
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graph: Graph = {}
+
+    def parse(self, parameters: dict[str, Any]) -> PromptInfo:
+        """Return what samplers there are, and of the first pass also the model and the texts.
+
+        Raises:
+            ParserError: there is no graph with a sampler.
+        """
+        if "prompt" not in parameters:
+            raise ParserError("no graph found")
+        # JSON has no NaN, but ComfyUI writes it for what has changed.
+        self.graph = readable_graph(json.loads(parameters["prompt"]))
+        names = [name for name, node in self.graph.items() if _draws(node)]
+        if not names:
+            raise ParserError("no sampler found")
+        first = first_pass(self.graph, names)
+        samplers = [_sampler(name, self.graph, with_links=name == first) for name in names]
+        return PromptInfo(self.generator, samplers, {}, {})
+
+
+def first_pass(graph: Graph, samplers: Sequence[str]) -> str:
+    """Return which of a graph's samplers starts from noise: others go on from what it drew."""
+    return next((name for name in samplers if size_of(graph, name)), samplers[0])
+
+
+def _draws(node: Node) -> bool:
+    return node["class_type"] == _SAMPLER_CLASS or (_is_sampler(node) and "sampler_name" in node["inputs"])
+
+
+def _sampler(name: str, graph: Graph, *, with_links: bool) -> Sampler:
+    """Return what a sampler is set to, and where asked for what it is linked to."""
+    inputs = dict(graph[name]["inputs"])
+    called = next((inputs.pop(key) for key in _SAMPLER_NAMES if key in inputs), "unknown")
+    values = {key: value for key, value in inputs.items() if not isinstance(value, list)}
+    if "cfg" in values:
+        values["cfg_scale"] = values.pop("cfg")
+    if not with_links:
+        return Sampler(sampler_id=name, name=called, parameters=values)
+    embeds = inputs.get("text_embeds")
+    sources = graph[embeds[0]]["inputs"] if _is_link(embeds, graph) else inputs
+    texts = ([Prompt(text) for text in _texts(graph, sources.get(side), side)] for side in ("positive", "negative"))
+    model = next(_nearest(graph, inputs.get("model"), lambda found: any(key in found for key in _MODEL_NAMES)), {})
+    return Sampler(called, values, name, _named_model(model), *texts)
+
+
+def _named_model(inputs: Mapping[str, Any]) -> Model | None:
+    name = next((inputs[key] for key in _MODEL_NAMES if key in inputs), None)
+    return None if name is None else Model(name)
+
+
+def _texts(graph: Graph, link: Any, side: str) -> list[str]:
+    """Return the texts that a sampler is linked to, over whatever lies between."""
+
+    def texts_in(inputs: Mapping[str, Any]) -> list[str]:
+        return [inputs[key].strip() for key in ("text", side) if isinstance(inputs.get(key), str)]
+
+    found = _nearest(graph, link, lambda inputs: bool(texts_in(inputs)), without="clip")
+    return [text for inputs in found for text in texts_in(inputs)]
+
+
+def _nearest(
+    graph: Graph, link: Any, is_it: Callable[[Mapping[str, Any]], bool], *, without: str | None = None
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the inputs of the nodes that are looked for, each the nearest on a way back from a link.
+
+    Args:
+        graph: with the nodes.
+        link: where to begin.
+        is_it: says of a node's inputs whether it is looked for.
+        without: links of this name are not followed.
+    """
+    seen: set[str] = set()
+    waiting = [link]
+    while waiting:
+        link = waiting.pop()
+        if not _is_link(link, graph) or link[0] in seen:
+            continue
+        seen.add(link[0])
+        inputs = graph[link[0]]["inputs"]
+        if is_it(inputs):
+            yield inputs
+        else:
+            links = [value for key, value in inputs.items() if key.lower() != without and isinstance(value, list)]
+            waiting += reversed(links)
+
+
 def readable_graph(data: Mapping[str, Any]) -> Graph:
-    """Bring a graph to what sd-parsers reads: every sampler one node, and every value where it is used.
+    """Bring a graph to what is read here: every sampler one node, and every value where it is used.
 
     Args:
         data: of a picture's "prompt", of any content.
@@ -48,20 +157,9 @@ def readable_graph(data: Mapping[str, Any]) -> Graph:
                 inputs[name] = _value(inputs[name], name, graph)
     for node in graph.values():
         if not _is_sampler(node) and _is_link(node["inputs"].get("model")):
-            # sd-parsers takes a link under this name for the name of a model.
+            # Anything but a link under this name is the name of a model.
             node["inputs"]["from_model"] = node["inputs"].pop("model")
     return graph
-
-
-def links_of(graph: Graph) -> dict[str, list[list[Any]]]:
-    """Return the links between nodes as the page of ComfyUI notes them, which graphs that were sent to it lack."""
-    links = [
-        [0, value[0], 0, name, 0, key.upper()]
-        for name, node in graph.items()
-        for key, value in node["inputs"].items()
-        if _is_link(value)
-    ]
-    return {"links": links}
 
 
 def size_of(graph: Graph, sampler: str) -> tuple[int, int] | None:
@@ -88,8 +186,10 @@ def _noted_size(inputs: dict[str, Any], graph: Graph) -> tuple[int, int] | None:
 def _join_parts(inputs: dict[str, Any], graph: Graph) -> None:
     links = [inputs.get(part) for part in _PARTS]
     for link in links:
-        for name, value in graph[link[0]]["inputs"].items() if _is_link(link, graph) else ():
-            inputs.setdefault(name, value)
+        held = graph[link[0]]["inputs"] if _is_link(link, graph) else {}
+        for name in _TAKEN:
+            if name in held:
+                inputs.setdefault(name, held[name])
     # A guider without guidance has no number for it.
     inputs.setdefault("cfg", 1.0)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
+from itertools import islice
 from pathlib import Path
+from typing import IO
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
@@ -33,6 +36,11 @@ FORMATS = {
 MAX_PIXELS = 50_000_000
 
 SHOWN_BY_BROWSERS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
+
+_JPEG = b"\xff\xd8"
+_EXIF, _MOST_EXIF = re.compile(rb"Exif\0\0"), 64
+"""What each part of a JPEG's EXIF data begins with, of 64 kB at most; programs write one, and one for each of several
+pictures in a file."""
 
 RAW_FILE = Message("picture.camera_raw")
 
@@ -82,6 +90,7 @@ def open_header(data: bytes) -> Image.Image:
         OSError: it is no picture of these formats, or its header is damaged. Pillow raises much else at damaged files.
     """
     openers = _openers()
+    check_parts(io.BytesIO(data))
     if format_of(data) == "HEIF" and "HEIF" not in openers:
         raise UserError("picture.heic")
     image = Image.open(io.BytesIO(data), formats=openers)
@@ -90,10 +99,26 @@ def open_header(data: bytes) -> Image.Image:
     return image
 
 
+def check_parts(file: IO[bytes]) -> None:
+    """Make sure that a JPEG does not take long to open: with each part of its EXIF data Pillow copies all before it.
+
+    Args:
+        file: of any format, at its beginning, where it is left.
+
+    Raises:
+        OSError: it has more parts than any program writes.
+    """
+    is_jpeg = file.read(len(_JPEG)) == _JPEG
+    if is_jpeg and next(islice(_EXIF.finditer(file.read()), _MOST_EXIF, None), None):
+        raise OSError("this JPEG has more EXIF data than any program writes")
+    file.seek(0)
+
+
 def pixel_count(path: str | Path) -> int:
     """Return how many pixels a file's header announces, without decoding any; 0 where none would be."""
     try:
         with Path(path).open("rb") as file:
+            check_parts(file)
             begins = file.read(64)
             try:
                 with Image.open(file, formats=_openers()) as image:

@@ -1,7 +1,7 @@
 """What other programs write into their pictures about how they were made.
 
-The package sd-parsers knows what the programs write. Where in a file it stands is read here: sd-parsers looks in fewer
-places, and keeps what it found last for the next picture.
+The package sd-parsers knows what the programs write, but for ComfyUI (see `comfyui`). Where in a file it stands is read
+here: sd-parsers looks in fewer places, and keeps what it found last for the next picture.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import Any
 from PIL import ExifTags, Image
 from sd_parsers.data import Generators, PromptInfo, Sampler
 from sd_parsers.exceptions import ParserError
-from sd_parsers.parsers import AUTOMATIC1111Parser, ComfyUIParser, FooocusParser, InvokeAIParser, NovelAIParser
+from sd_parsers.parsers import AUTOMATIC1111Parser, FooocusParser, InvokeAIParser, NovelAIParser
 
-from ipa_app.imaging.comfyui import Graph, links_of, readable_graph, size_of
+from ipa_app.imaging.comfyui import Graph, GraphParser, first_pass, size_of
+from ipa_app.imaging.formats import check_parts
 
 BESIDE = ("lora", "controlnet", "reference", "start", "enlarged", "embedding", "refiner", "style")
 """What a picture may have been made with beside words: LoRAs, ControlNets, pictures as prompts, a picture to start
@@ -44,7 +45,7 @@ _MOST_PIXELS = 50_000_000
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, KeyError, RecursionError, Image.DecompressionBombError)
 _KEYS = ("parameters", "prompt", "invokeai_metadata", "sd-metadata", "Dream", "Comment")
 _GRAPH_TAGS = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model)
-_PARSERS = (FooocusParser, AUTOMATIC1111Parser, ComfyUIParser, InvokeAIParser, NovelAIParser)
+_PARSERS = (FooocusParser, AUTOMATIC1111Parser, GraphParser, InvokeAIParser, NovelAIParser)
 
 # Signs of what was used beside words, by the names of `OtherSettings.beside`: in AUTOMATIC1111's last line, in the
 # classes of ComfyUI's nodes, and the keys under which the others write it.
@@ -124,9 +125,9 @@ def read_other(path: str | Path) -> OtherSettings | None:
         return None
     for parser in _PARSERS:
         try:
-            graph = _prepare(notes) if parser is ComfyUIParser else {}
-            info = parser().parse(dict(notes))
-            return _settings(info, notes, graph)
+            reader = parser()
+            info = reader.parse(dict(notes))
+            return _settings(info, notes, reader.graph if isinstance(reader, GraphParser) else {})
         except ParserError:
             continue
         except Exception:  # noqa: BLE001 - anybody may have written the file, and sd-parsers trusts it
@@ -138,12 +139,14 @@ def _notes(path: str | Path) -> dict[str, Any]:
     """Read all that is written in a file under the names by which sd-parsers knows it."""
     if Path(path).stat().st_size > _LARGEST_FILE:
         raise ValueError("far too large")
-    with Image.open(path, formats=_FORMATS) as image:
-        is_silent = image.format == "PNG" and not any(key in image.info for key in _KEYS)
-        if is_silent and image.width * image.height <= _MOST_PIXELS:
-            image.load()  # a PNG's notes may stand behind its pixels
-        notes = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
-        notes |= _from_exif(image)
+    with Path(path).open("rb") as file:
+        check_parts(file)
+        with Image.open(file, formats=_FORMATS) as image:
+            is_silent = image.format == "PNG" and not any(key in image.info for key in _KEYS)
+            if is_silent and image.width * image.height <= _MOST_PIXELS:
+                image.load()  # a PNG's notes may stand behind its pixels
+            notes = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
+            notes |= _from_exif(image)
     return _of_bearable_length(_named(_of_bearable_length(notes, {})), _LONGEST_NOTES)
 
 
@@ -219,17 +222,6 @@ def _unquoted(line: str) -> str:
     return re.sub(r'(?<=: )"(?:\\.|[^"\\])*"', lambda value: re.sub("[,:]", " ", value[0].strip('"')), line)
 
 
-def _prepare(notes: dict[str, Any]) -> Graph:
-    """Put a graph, where there is one, into the form that sd-parsers reads."""
-    if "prompt" not in notes:
-        return {}
-    # JSON has no NaN, but ComfyUI writes it for what has changed.
-    data = json.loads(notes["prompt"])
-    graph = readable_graph(data)
-    notes |= {"prompt": graph, "workflow": links_of(graph)}
-    return graph
-
-
 def _settings(info: PromptInfo, notes: Mapping[str, Any], graph: Graph) -> OtherSettings:
     if not info.samplers:
         raise ParserError("no sampler found")
@@ -255,8 +247,8 @@ def _settings(info: PromptInfo, notes: Mapping[str, Any], graph: Graph) -> Other
 
 
 def _first_pass(samplers: list[Sampler], graph: Graph) -> Sampler:
-    """Choose the sampler that starts from noise: others go on from what it drew."""
-    return next((each for each in samplers if graph and size_of(graph, str(each.sampler_id))), samplers[0])
+    names = [str(each.sampler_id) for each in samplers]
+    return samplers[names.index(first_pass(graph, names))] if graph else samplers[0]
 
 
 def _model(sampler: Sampler, notes: Mapping[str, Any]) -> str | None:

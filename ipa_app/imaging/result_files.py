@@ -22,6 +22,7 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from ipa_app.errors import UserError
+from ipa_app.imaging.formats import check_parts
 from ipa_app.imaging.packing import LONGEST_SIDE, unpack_picture
 from ipa_app.runtime import written_whole
 
@@ -209,10 +210,12 @@ def _notes(path: str | Path) -> dict[Any, Any]:
     with Path(path).open("rb") as file:
         if file.read(1) == b"{":
             return _notes_in_json(b"{" + file.read())
-    with Image.open(path, formats=[name.upper() for name in get_args(OutputFormat)]) as image:
-        if image.format == "PNG":
-            return dict(image.info)
-        return _taken_apart(_maker_note(image) if image.format == "WEBP" else _segments(image))
+        file.seek(0)
+        check_parts(file)
+        with Image.open(file, formats=[name.upper() for name in get_args(OutputFormat)]) as image:
+            if image.format == "PNG":
+                return dict(image.info)
+            return _taken_apart(_maker_note(image) if image.format == "WEBP" else _segments(image))
 
 
 def _notes_in_json(data: bytes) -> dict[str, str]:

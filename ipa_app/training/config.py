@@ -7,7 +7,8 @@ from math import inf
 from pathlib import Path
 from typing import Literal, get_args
 
-from ipa_app.adapter.kinds import KINDS
+from ipa_app.adapter.kinds import KINDS, RESAMPLER_DIM_HEAD
+from ipa_app.adapter.layout import MOST_TOKENS
 from ipa_app.errors import UserError
 from ipa_app.options import check_options, option
 
@@ -16,6 +17,9 @@ TRAINED_KINDS = get_args(TrainedKind)
 """The kinds of adapter that can be trained."""
 LARGEST_SEED = 2**63 - 1
 """That every generator takes."""
+MOST_HEADS = 64
+MOST_LAYERS = 64
+"""Of a Resampler: with more, its file would have more tensors than are read of one."""
 HELDOUT = 16
 """Examples held out of the data, unless another number is asked for."""
 MixedPrecision = Literal["no", "fp16", "bf16"]
@@ -56,16 +60,21 @@ class TrainConfig:
     timestep_sampling: Literal["uniform", "late"] = option(
         "uniform", doc="late: train more on noisy timesteps, where layout and main colours are decided"
     )
-    num_tokens: int = option(0, doc="image tokens; 0 = 4 for base, 16 for plus")
-    resampler_depth: int = option(4, between=(1, inf), doc="plus only: layers of a new Resampler")
+    num_tokens: int = option(0, between=(0, MOST_TOKENS), doc="image tokens; 0 = 4 for base, 16 for plus")
+    resampler_depth: int = option(4, between=(1, MOST_LAYERS), doc="plus only: layers of a new Resampler")
     resampler_heads: int = option(
         0,
+        between=(0, MOST_HEADS),
         doc=(
             "plus only: attention heads of the Resampler, 64 channels each; 0 = those of the base model's own "
             "fine-grained adapter, else as published (12, for SDXL 20), else what suits the width of its text tokens"
         ),
     )
-    resampler_dim: int = option(0, doc="plus only: width of the Resampler; 0 = chosen as its heads are")
+    resampler_dim: int = option(
+        0,
+        between=(0, MOST_HEADS * RESAMPLER_DIM_HEAD),
+        doc="plus only: width of the Resampler; 0 = chosen as its heads are",
+    )
     pretrained: Path | None = option(None, doc="start from this published adapter file")
     mixed_precision: MixedPrecision = option(
         "no", doc="arithmetic of the forward pass; the adapter's own weights stay float32"

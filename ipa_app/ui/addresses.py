@@ -22,6 +22,7 @@ from gradio_client.utils import strip_invalid_filename_characters
 
 from ipa_app.errors import UserError
 from ipa_app.models.units import size_text
+from ipa_app.ui.allowance import Spend, SpentError, spend
 from ipa_app.ui.failures import is_disk_full
 from ipa_app.ui.uploads import (
     LARGEST_PICTURE,
@@ -62,12 +63,15 @@ class Fetching:
 
         Raises:
             UserError: it cannot be fetched, or is larger than any picture may be.
+            SpentError: its sender has brought too much lately.
         """
         path = value.get("path") if isinstance(value, dict) else None
         if not isinstance(path, str):
             return value
         if is_data_url(path):
-            return {**value, "path": _saved(embedded_file(path, field=field), "file")}
+            data = embedded_file(path, field=field)
+            spend()(len(data))
+            return {**value, "path": _saved(data, "file")}
         if is_address(path):
             return {**value, "path": served_file(path) or await self._file(path, field=field)}
         return value
@@ -75,8 +79,10 @@ class Fetching:
     async def _file(self, address: str, *, field: str) -> str:
         try:
             async with self._turns:
-                data = await asyncio.wait_for(_content(address), _LONGEST_S)
+                data = await asyncio.wait_for(_content(address, spend()), _LONGEST_S)
             return _saved(data, posixpath.basename(urlsplit(address).path))
+        except SpentError:
+            raise
         except TooLargeError as error:
             size = size_text(LARGEST_PICTURE)
             raise UserError("upload.too_large", name=input_name(field), size=size).blaming(field) from error
@@ -98,8 +104,8 @@ def _saved(data: bytes, name: str) -> str:
     return save_bytes_to_cache(data, strip_invalid_filename_characters(name) or "file", get_upload_folder())
 
 
-async def _content(address: str) -> bytes:
-    """Return what is behind an address, or behind where it leads.
+async def _content(address: str, spend: Spend) -> bytes:
+    """Return what is behind an address, or behind where it leads, and count it as it arrives.
 
     Raises:
         Exception: it cannot be had; anything that the network and a server come up with.
@@ -110,7 +116,7 @@ async def _content(address: str) -> bytes:
             client.stream("GET", address, headers={"Accept-Encoding": "identity"}) as response,
         ):
             if not response.has_redirect_location:
-                return await _read(response)
+                return await _read(response, spend)
             address = urljoin(address, response.headers["Location"])
     raise ValueError("too many redirects")
 
@@ -137,16 +143,18 @@ async def _transport(address: str) -> httpx.AsyncBaseTransport | None:
     return safehttpx.AsyncSecureTransport(number)
 
 
-async def _read(response: httpx.Response) -> bytes:
+async def _read(response: httpx.Response, spend: Spend) -> bytes:
     """Return the body, as it was sent: unpacked, a little may become any amount.
 
     Raises:
         ValueError: there is none, or it is packed, or larger than any picture may be.
+        SpentError: so much is not left to whoever asks for it.
     """
     if response.status_code != httpx.codes.OK or response.headers.get("content-encoding", "identity") != "identity":
         raise ValueError(f"answered with {response.status_code}, or packed")
     data = bytearray()
     async for chunk in response.aiter_raw():
+        spend(len(chunk))
         data += chunk
         if len(data) > LARGEST_PICTURE:
             raise TooLargeError

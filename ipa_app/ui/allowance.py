@@ -1,6 +1,7 @@
 """How much may be uploaded from one address: whoever fills the disk fills it for everybody.
 
-Uploads are not a session's: Gradio's page sends them without saying whose they are.
+Uploads are not a session's: Gradio's page sends them without saying whose they are. What is fetched for a call counts
+as uploaded by whoever made it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import ipaddress
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from ipa_app.errors import UserError
@@ -19,6 +21,22 @@ _MEGABYTES = 4096
 _REFILLED_S = 3600
 _MOST_ADDRESSES = 10_000
 _HOST_BITS = 64
+
+
+Spend = Callable[[int], None]
+"""Counts bytes that have arrived, or raises a SpentError where they are too many."""
+
+_SPEND: ContextVar[Spend] = ContextVar("spend", default=lambda _: None)
+
+
+def spend() -> Spend:
+    """Return what counts what is brought with the call that is being handled; what has no limit is not counted."""
+    return _SPEND.get()
+
+
+def set_spend(spend: Spend) -> None:
+    """Set what counts what is brought with the call that is about to be handled."""
+    _SPEND.set(spend)
 
 
 class SpentError(UserError):

@@ -7,8 +7,7 @@ and a component that never shows, which gives it its type, its default and a lin
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -21,6 +20,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError
+from ipa_app.messages import Message, english
 from ipa_app.options import Option, check, options
 from ipa_app.ui.calls import Endpoint, Picture, awaited
 from ipa_app.ui.failures import explained
@@ -50,7 +50,13 @@ _SET_BY = {
     "prompt.negative_without_guidance": "guidance",
 }
 """The parameters that programs have for what notes, by their keys, call by its name on the page."""
-_NUMBERED = re.compile(r"\b[Rr]eference picture (\d)\b")
+_CALLED = {
+    "upload.reference_number": "reference",
+    "region.reference": "reference",
+    "region.words_of": "region_prompt",
+}
+"""The parameters that are meant, by the keys of what references, and what is said of them, are called on the page: by a
+`number` among those that there are."""
 _OF_FURTHER = ("reference", "weight", "region", "region_mask")
 """What programs can say of each reference after the first; for all else the defaults count."""
 _OF_FURTHER_SINCE = (("reference_start", "reference_end"), ("region_prompt",))
@@ -123,8 +129,9 @@ def parameters(task: str) -> dict[str, Option]:
 
 def _numbered(doc: str, number: int) -> str:
     """Return what is said of an option as it is of a further reference's: of its own other options."""
-    names = (name for name in (*_OF_FURTHER, *chain(*_OF_FURTHER_SINCE)) if "_" in name)
-    return re.sub(rf"\b({'|'.join(names)})\b", lambda found: slot_name(found[0], number), doc)
+    for name in (*_OF_FURTHER, *chain(*_OF_FURTHER_SINCE)):
+        doc = doc.replace(f"{{{name}}}", slot_name(name, number))
+    return doc
 
 
 def endpoint_of(task: str, *, studio: Studio) -> Endpoint:
@@ -222,16 +229,27 @@ def _settings(result: GenerateResult) -> dict[str, Any]:
 def _told(result: GenerateResult, sent: Mapping[str, object]) -> list[str]:
     """Return a result's notes as programs understand them: by the names of parameters."""
     given = [number for number in range(1, MOST_REFERENCES + 1) if sent.get(slot_name("reference", number))]
+    texts = ((note, str(_by_parameters(note, given))) for note in result.notes)
+    return [f"{_SET_BY[note.key]}: {text}" if note.key in _SET_BY else text for note, text in texts]
 
-    def name(found: re.Match[str]) -> str:
-        number = int(found[1])
-        return slot_name("reference", given[number - 1]) if number <= len(given) else found[0]
 
-    told = []
-    for note in result.notes:
-        text = _NUMBERED.sub(name, str(note))
-        told.append(f"{_SET_BY[note.key]}: {text}" if note.key in _SET_BY else text)
-    return told
+def _by_parameters(value: object, given: Sequence[int]) -> object:
+    """Return a note, or what stands in one, with parameters in place of what they are called on the page.
+
+    Args:
+        value: the note, or a part of it.
+        given: the numbers, among the parameters, of the references that there are.
+    """
+    if isinstance(value, tuple):
+        return tuple(_by_parameters(each, given) for each in value)
+    if not isinstance(value, Message):
+        return value
+    number = value.values.get("number")
+    if value.key in _CALLED and isinstance(number, int) and number <= len(given):
+        return slot_name(_CALLED[value.key], given[number - 1])
+    if value.key not in english().sentences:  # declared elsewhere, or for programs alone
+        return value
+    return Message(value.key, **{name: _by_parameters(each, given) for name, each in value.values.items()})
 
 
 def _without_effect(task: str, sent: Mapping[str, object], result: GenerateResult) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,16 @@ from starlette.middleware import Middleware
 
 from ipa_app.messages import Message
 from ipa_app.ui.addresses import Fetching
-from ipa_app.ui.allowance import Allowance
+from ipa_app.ui.allowance import Allowance, Spend, set_spend
 from ipa_app.ui.calls import Awaited, Endpoint, checked_values, set_awaited
 from ipa_app.ui.compression import Compression, assets_route
 from ipa_app.ui.failures import explained
-from ipa_app.ui.gate import Gate
+from ipa_app.ui.gate import Gate, is_for_itself
 from ipa_app.ui.page_cache import PageCache
 from ipa_app.ui.responses import Responses
 from ipa_app.ui.sessions import MOST_SESSIONS, OpenPages, Sessions, check_names
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
-from ipa_app.ui.uploads import check_files, paths_in
+from ipa_app.ui.uploads import check_files, keep_uploads_apart, paths_in
 
 _SCHEMAS = ("api_info_as_input", "api_info_as_output")
 _HEAD = f"<script>{{{Path(__file__).with_name('storage.js').read_text(encoding='utf-8')}}}</script>"
@@ -53,6 +53,7 @@ class StudioBlocks(gr.Blocks):
 
     files_of_session: gr.State | None = None
     _tool_calls: ToolCalls | None = None
+    _allowance: Allowance | None = None
 
     @cached_property
     def _fetching(self) -> Fetching:
@@ -73,9 +74,10 @@ class StudioBlocks(gr.Blocks):
 
     def launch(self, *args: Any, app_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         """Serve the page as Gradio does; calls that reach no handler are answered in words, too."""
+        self._allowance = Allowance.from_environment(os.environ)
         ours = {
             "middleware": [
-                Middleware(Gate, environment=os.environ, allowance=Allowance.from_environment(os.environ)),
+                Middleware(Gate, environment=os.environ, allowance=self._allowance),
                 Middleware(OpenPages),
                 Middleware(PageCache),
                 Middleware(Compression, compresslevel=6),
@@ -86,6 +88,7 @@ class StudioBlocks(gr.Blocks):
         given = app_kwargs or {}
         ours |= given | {"routes": [assets_route(), *given.get("routes", ())]}
         usual = {"state_session_capacity": MOST_SESSIONS, "head": _HEAD}
+        keep_uploads_apart()
         launched = super().launch(*args, app_kwargs=ours, **{**usual, **kwargs})
         Sessions.take_over(self.app, self)
         if self.mcp_server_obj is not None:
@@ -150,6 +153,7 @@ class StudioBlocks(gr.Blocks):
         if event:
             self._take_over(event)
         set_awaited(self._awaited(event, request))
+        set_spend(self._spend(request))
         with explained(to_program=_is_public(function)):
             return await super().process_api(block_fn, *args, **kwargs)
 
@@ -171,6 +175,14 @@ class StudioBlocks(gr.Blocks):
         if isinstance(direct, Request):
             return lambda: not anyio.from_thread.run(direct.is_disconnected)
         return lambda: True
+
+    def _spend(self, request: Any) -> Spend:
+        """Return what counts what is fetched for the sender of a call, as what they upload is counted."""
+        if self._allowance is None or request is None or is_for_itself(self):
+            return lambda _: None
+        calls, client = self._tool_calls, request.client
+        caller = calls and calls.caller(request.headers.get(CALL_HEADER, ""))
+        return partial(self._allowance.spend, caller or (client.host if client else ""))
 
     def _awaits(self, event_id: str) -> bool:
         """Whether the sender of an event of the queue still waits for it; one who does not hears no more of it."""

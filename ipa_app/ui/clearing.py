@@ -18,14 +18,19 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from ipa_app.ui.studio import JOB_FOLDER, ZIP_FOLDER
+
 logger = logging.getLogger(__name__)
 
 KEPT_S = 86400
 _EVERY_S = 3600
 
-# Gradio keeps every file in a folder of the SHA-256 of what it holds; uploads on their way lie beside these.
+# Gradio keeps every file in a folder of the SHA-256 of what it holds, and `uploads` those of pages in ones of as many
+# random digits; uploads on their way lie beside these.
 _FOLDER = re.compile(r"[0-9a-f]{64}")
 _UPLOADING = re.compile(r"tmp[a-z0-9_]{8}")
+# And beside these, what was made.
+_MADE = re.compile(rf"(?:{JOB_FOLDER}|{ZIP_FOLDER})[0-9A-Za-z_-]+")
 
 
 def begin_clearing(page: gr.Blocks) -> None:
@@ -60,11 +65,12 @@ def clear_away(folder: Path, *, kept: Collection[str] = (), older_than_s: float 
     if not folder.is_dir():
         return
     for entry in _entries(folder):
-        is_old = _is_older(entry, since)
-        if entry.is_dir(follow_symlinks=False) and _FOLDER.fullmatch(entry.name):
-            with suppress(OSError):  # another process was faster, or it is another user's
-                _clear(Path(entry.path), since=since, is_old=is_old)
-        elif is_old and _UPLOADING.fullmatch(entry.name) and not _is_for_all_programs(folder):
+        is_old, is_ours = _is_older(entry, since), not _is_for_all_programs(folder)
+        if entry.is_dir(follow_symlinks=False):
+            if _FOLDER.fullmatch(entry.name) or (is_ours and _MADE.fullmatch(entry.name)):
+                with suppress(OSError):  # another process was faster, or it is another user's
+                    _clear(Path(entry.path), since=since, is_old=is_old)
+        elif is_old and is_ours and _UPLOADING.fullmatch(entry.name):
             _remove(entry)
 
 

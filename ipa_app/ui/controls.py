@@ -160,17 +160,10 @@ def mask_editor(label: Message, *, elem_id: str, colour: str, height: int) -> gr
     )
 
 
-FOR_ALL: set[Path] = set()
-"""Files of empty areas to paint on, which are the same ones for all who have such an area before them."""
-
-
 def on_canvas(picture: Image.Image) -> dict[str, Any]:
     """Return what such an area shows: a copy of a picture, of a size that is handy to paint on, and nothing painted."""
     copy = picture.convert("RGB").resize(fitted_size(picture.size, (_CANVAS_SIDE, _CANVAS_SIDE)))
-    path = keep_picture(copy)
-    if copy.getcolors(1):  # of a single one
-        FOR_ALL.add(Path(path).resolve())
-    return {"background": path, "layers": [], "composite": None}
+    return {"background": keep_picture(copy), "layers": [], "composite": None}
 
 
 def mask_box(label: Message, *, elem_id: str, height: int) -> tuple[gr.Accordion, gr.Image]:

@@ -86,7 +86,7 @@ class Gate:
         headers, page = Headers(scope=scope), scope["app"].get_blocks()
         hosts = self._hosts | {get_hostname(page.root_path or "")}
         host = get_hostname(headers.get("host", ""))
-        if _is_for_itself(page) and not (_is_address(host) or host in hosts):
+        if is_for_itself(page) and not (_is_address(host) or host in hosts):
             return _answer(scope, 403, UserError("gate.foreign_host", host=host, variable=HOSTS_VARIABLE).message)
         if scope["method"] not in _READING and _is_foreign(headers, host=host, hosts=hosts):
             return _answer(scope, 403, UserError("gate.foreign_page", variable=HOSTS_VARIABLE).message)
@@ -98,7 +98,7 @@ class Gate:
         """Let the app answer as long as no more arrives than may."""
         if _is_upload(scope):
             spend = partial(self._allowance.spend, (scope.get("client") or ("",))[0])
-            body = _Upload(receive, send, spend=None if _is_for_itself(scope["app"].get_blocks()) else spend)
+            body = _Upload(receive, send, spend=None if is_for_itself(scope["app"].get_blocks()) else spend)
         else:
             body = _Body(receive, send, most=_most(scope))
         announced = Headers(scope=scope).get("content-length", "")
@@ -213,7 +213,7 @@ class _Upload(_Body):
         return event
 
 
-def _is_for_itself(page: gr.Blocks) -> bool:
+def is_for_itself(page: gr.Blocks) -> bool:
     """Whether only this machine can reach a page: whoever comes by a name has been led here by somebody else."""
     server = getattr(page, "server_name", None)
     return server is not None and is_loopback(server) and not (page.share or getattr(page, "is_colab", False))

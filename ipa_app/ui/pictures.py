@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -21,26 +20,25 @@ from ipa_app.messages import Message
 from ipa_app.ui.failures import explained, gradio_error
 from ipa_app.ui.language.markup import attribute, said_in_toast
 from ipa_app.ui.turns import opening_turn
-from ipa_app.ui.uploads import file_path
+from ipa_app.ui.uploads import file_path, keep_data
 
 _SIGNATURE_BYTES = 64
 _TOLD_FOR_S = 12
 
 
 def keep_picture(image: Image.Image, *, format: Literal["png", "jpeg"] = "png") -> str:
-    """Keep a picture and return its path; the same picture has the same path.
+    """Keep a picture for one page and return its path; the same picture has another path each time.
 
-    Gradio's components, and `save_pil_to_cache`, write to that path in place, so that a browser which is just loading
-    the file from an earlier event gets half of it. Here nothing is written where the whole file is already there.
+    Gradio's components, and `save_pil_to_cache`, have one for each picture, and write to it in place: a browser which
+    is just loading the file from an earlier event gets half of it, and who deletes it takes it from others.
 
     Args:
         image: of a mode that the format can hold.
         format: "png" keeps it exactly, "jpeg" is for looking at.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"image.{format}"
-        image.save(path)
-        return save_file_to_cache(path, cache_dir=get_upload_folder())
+    buffer = io.BytesIO()
+    image.save(buffer, format=format)
+    return keep_data(buffer.getvalue(), name=f"image.{format}")
 
 
 def keep_files(paths: Iterable[Path]) -> list[str]:
@@ -56,11 +54,8 @@ def keep_files(paths: Iterable[Path]) -> list[str]:
 
 
 def keep_text(text: str, *, name: str) -> str:
-    """Keep a text as a file of a name, and return its path; the same text has the same path."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        path.write_text(text, encoding="utf-8")
-        return save_file_to_cache(path, cache_dir=get_upload_folder())
+    """Keep a text for one page as a file of a name, and return its path."""
+    return keep_data(text.encode(), name=name)
 
 
 def check_there(path: str | None) -> str:

@@ -21,7 +21,7 @@ from gradio.utils import get_upload_folder, is_in_or_equal
 
 from ipa_app.messages import Message
 from ipa_app.ui.blocks import StudioBlocks
-from ipa_app.ui.controls import AT_ONCE, FOR_ALL, ONE_BY_ONE
+from ipa_app.ui.controls import AT_ONCE, ONE_BY_ONE
 from ipa_app.ui.examples import Example
 from ipa_app.ui.language.markup import attribute, said
 from ipa_app.ui.results import KEPT_RUNNING
@@ -112,14 +112,16 @@ def _begin(presented: bool) -> set[str] | None:
 
 
 def forget(told: str, files: Iterable[str] | None) -> None:
-    """Delete what a visitor brought and made, of all that lies among the files that are served, but for what all have.
+    """Delete what a visitor brought and made, of all that lies among the files that are served.
+
+    Each page has files of its own there, whatever is in them, so that nobody else loses any.
 
     Args:
         told: what is in the page's components, as JSON; some of it the server may not have heard of yet.
         files: all that the visit sent and was shown.
     """
     for path in dict.fromkeys((*paths_in(json.loads(told)), *(files or ()))):
-        if is_in_or_equal(path, get_upload_folder()) and Path(path).resolve() not in FOR_ALL:
+        if is_in_or_equal(path, get_upload_folder()):
             try:
                 Path(path).unlink(missing_ok=True)
             except OSError:

@@ -42,6 +42,8 @@ from ipa_app.ui.visitor import visitor
 
 MOST_FOLLOWERS = 4
 """Of one job: each takes a thread and one of the places that all visitors share."""
+JOB_FOLDER, ZIP_FOLDER = "job-", "zip-"
+"""How folders of what was made begin, among the files that are served."""
 _KEEP_UNSAVED_S = 3600.0
 """How long pictures are held that there was no room for on the disk, or that nobody has come for yet."""
 
@@ -355,7 +357,7 @@ def save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
 
 
 def _save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
-    folder = Path(get_upload_folder()) / f"job-{re.sub(r'[^0-9A-Za-z-]', '', job_id)}"
+    folder = Path(get_upload_folder()) / f"{JOB_FOLDER}{re.sub(r'[^0-9A-Za-z-]', '', job_id)}"
     folder.mkdir(parents=True, exist_ok=True)
     inputs, output_format = pack_inputs(result.inputs), result.settings["output_format"]
     paths = []
@@ -375,7 +377,7 @@ def save_zip(paths: Sequence[str]) -> str:
         UnsavedError: the disk is full.
     """
     with _saving():
-        target = Path(tempfile.mkdtemp(prefix="zip-", dir=get_upload_folder())) / "pictures.zip"
+        target = Path(tempfile.mkdtemp(prefix=ZIP_FOLDER, dir=get_upload_folder())) / "pictures.zip"
     with _saving(), zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for number, path in enumerate(paths, start=1):
             archive.write(path, f"{number}-{Path(path).name}")

@@ -41,12 +41,17 @@ class ToolCalls:
         self._server = server.mcp_server
         self._endpoints = {tool: endpoints[name.lstrip("/")] for tool, name in server.tool_to_endpoint.items()}
         self._handler = self._server.request_handlers[CallToolRequest]
+        self._callers: dict[str, str] = {}
         self._left: set[str] = set()
         self._server.request_handlers[CallToolRequest] = self._call
 
     def is_left(self, call: str) -> bool:
         """Whether the one who made a call, known by its header, has hung up."""
         return call in self._left
+
+    def caller(self, call: str) -> str | None:
+        """Return the address of the one who made a call, known by its header; None where there is no such call."""
+        return self._callers.get(call)
 
     async def _call(self, request: CallToolRequest) -> ServerResult:
         endpoint = self._endpoints.get(request.params.name)
@@ -64,11 +69,13 @@ class ToolCalls:
         call = uuid.uuid4().hex
         headers = [*context.request.headers.raw, (CALL_HEADER.encode(), call.encode())]
         context.request = Request({**context.request.scope, "headers": headers}, context.request.receive)
+        self._callers[call] = context.request.client.host if context.request.client else ""
         watch = asyncio.create_task(self._watch(context.request, call))
         try:
             return await self._handler(request)
         finally:
             watch.cancel()
+            self._callers.pop(call)
             self._left.discard(call)
 
     async def _watch(self, http: Request, call: str) -> None:

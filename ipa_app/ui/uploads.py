@@ -9,18 +9,22 @@ from __future__ import annotations
 import base64
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from gradio import route_utils
+from gradio.route_utils import GradioMultiPartParser, GradioUploadFile
 from gradio.utils import get_upload_folder, is_in_or_equal, is_static_file
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message, english
 from ipa_app.models.units import size_text
 from ipa_app.options import wrong_value
+from ipa_app.runtime import written_whole
 
 LARGEST_PICTURE = 32 * 10**6
 _MOST_SPARED = 256 * 10**6
@@ -33,6 +37,46 @@ _PICTURE = (
 _DATA_URL = "a data URL in base64, such as data:image/png;base64,AAAA"
 _SERVED = "/gradio_api/file="
 _MARK = {"_type": "gradio.FileData"}
+_NAME_BYTES = 32
+"""Of a folder's name: as many as there are in those that Gradio makes of what is in them."""
+
+
+class _PageUploads(GradioMultiPartParser):
+    """Reads uploads as Gradio does, and has each that a page sends lie in a folder of its own.
+
+    Gradio names folders after what is in them, so that all who bring the same picture have the same file, and lose it
+    when the first of them deletes what is theirs. Programs, which delete nothing, and send the same file with every
+    call, have it once.
+    """
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        file = self._current_part.file
+        # Every browser says which page sends something, and programs come from none.
+        if isinstance(file, GradioUploadFile) and "origin" in self.headers:
+            file.sha.update(secrets.token_bytes(_NAME_BYTES))
+
+
+def keep_uploads_apart() -> None:
+    """Have what two pages upload be two files, whatever is in them."""
+    setattr(route_utils, GradioMultiPartParser.__name__, _PageUploads)
+
+
+def keep_data(data: bytes, *, name: str) -> str:
+    """Keep data for one page, in a file that no other has, among the uploads, and return its path.
+
+    Args:
+        data: what is in it.
+        name: of the file.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    folder = Path(get_upload_folder()).absolute() / secrets.token_hex(_NAME_BYTES)
+    folder.mkdir(parents=True)
+    with written_whole(folder / name) as part:
+        part.write_bytes(data)
+    return str(folder / name)
 
 
 def input_name(field: str) -> str:

@@ -84,6 +84,21 @@ def test_all_that_a_visitor_brought_and_made_is_deleted_the_first_of_it_too(open
     assert [path for path in visit if path.exists()] == []
 
 
+def test_who_brought_the_same_picture_elsewhere_keeps_it(open_page: Any, tmp_path: Path) -> None:
+    file = tmp_path / "shared.png"
+    Image.effect_noise((64, 64), 50).convert("RGB").save(file)
+    page, other = open_page(), open_page()
+    load_presented(page, seconds=3)
+    shown = []
+    for each in (page, other):
+        each.click("#reference button[aria-label='Remove Image']")
+        each.set_input_files("#reference input[type=file]", str(file))
+        shown.append(each.wait_for_selector(f"#reference img[src*='{file.name}']").get_attribute("src"))
+        rest(each)
+    page.wait_for_selector(".ipa-start[open]")
+    assert [other.request.get(address).ok for address in shown] == [False, True]
+
+
 def test_no_button_leads_visitors_out_and_the_address_does(open_page: Any) -> None:
     page = open_page()
     page.click("button.ipa-present")

@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from ipa_app.errors import UserError
+from ipa_app.imaging.formats import pixel_count
+from ipa_app.imaging.opening import open_image
 from ipa_app.imaging.other_programs import OtherSettings, read_other
+from ipa_app.imaging.result_files import read_settings
 from tests.other_programs import (
     COMFY,
     FOOOCUS,
@@ -278,6 +282,46 @@ def test_notes_that_are_made_to_take_long_take_no_time(tmp_path: Path, notes: di
     began = time.thread_time()
     read_other(path)
     assert time.thread_time() - began < 0.5
+
+
+def _samplers_after_a_long_way() -> dict[str, Any]:
+    """Every sampler is linked to the same thousands of nodes, with texts at the end of the way."""
+    way = {
+        f"w{number}": node("ControlNetApply", a=[f"w{number + 1}", 0], b=[f"t{number}", 0]) for number in range(4000)
+    }
+    texts = {f"t{number}": node("CLIPTextEncode", text="fox") for number in range(4000)}
+    sampler = node("KSampler", **{**COMFY["3"]["inputs"], "positive": ["w0", 0], "model": ["w0", 0]})
+    return {**COMFY, **{f"s{number}": sampler for number in range(4000)}, **way, **texts}
+
+
+def _samplers_of_large_parts() -> dict[str, Any]:
+    """Every sampler is made of a part that has thousands of values."""
+    sampler = node("SamplerCustomAdvanced", guider=["part", 0])
+    part = node("CFGGuider", cfg=7.5, **{f"value_{number}": number for number in range(20_000)})
+    return {**COMFY, **{f"s{number}": sampler for number in range(5000)}, "part": part}
+
+
+@pytest.mark.parametrize("make", [_samplers_after_a_long_way, _samplers_of_large_parts])
+def test_a_graph_that_is_made_to_take_long_takes_no_time(tmp_path: Path, make: Callable[[], dict[str, Any]]) -> None:
+    path = png(tmp_path / "a.png", prompt=make())
+    began = time.thread_time()
+    settings = read_other(path)
+    assert time.thread_time() - began < 1.5
+    assert settings is not None
+    assert (settings.seed, settings.prompt) == (4242, "a fox in a blue coat")
+
+
+def test_a_jpeg_of_endless_notes_takes_no_time(tmp_path: Path) -> None:
+    path = exif(tmp_path / "a.jpg", unicode_comment(INFOTEXT))
+    start, segment = path.read_bytes()[:2], b"\xff\xe1\xff\xffExif\0\0".ljust(2**16 + 1, b"\0")
+    path.write_bytes(start + 400 * segment + path.read_bytes()[2:])
+    began = time.thread_time()
+    assert read_other(path) is None
+    assert read_settings(path) is None
+    assert pixel_count(path) == 0
+    with pytest.raises(UserError, match="This picture is damaged or not complete"):
+        open_image(path)
+    assert time.thread_time() - began < 1
 
 
 def test_a_graph_may_have_pictures_in_it(tmp_path: Path) -> None:

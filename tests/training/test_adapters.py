@@ -12,12 +12,13 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 
-from ipa_app.adapter.files import save_adapter
+from ipa_app.adapter.files import read_adapter, save_adapter
+from ipa_app.adapter.layout import MOST_TOKENS
 from ipa_app.adapter.resampler import Resampler
 from ipa_app.errors import UserError
 from ipa_app.training.adapters import ResamplerShape, new_adapter, resampler_shape
 from ipa_app.training.components import Components, load_components
-from ipa_app.training.config import TrainConfig
+from ipa_app.training.config import MOST_LAYERS, TrainConfig
 from tests.tiny_models import random_adapter_tensors, tiny_unet
 
 MakeConfig = Callable[..., TrainConfig]
@@ -51,6 +52,14 @@ def test_a_pretrained_file_of_another_size_than_asked_for_is_refused(
     for name, has in (("resampler_heads", 1), ("resampler_depth", 4)):
         with pytest.raises(UserError, match=f"has {name} {has}, not 12; leave that setting out"):
             new_adapter(plus(make_config, **start | {name: 12}), base)
+
+
+def test_an_adapter_of_as_many_tokens_and_layers_as_may_be_can_be_read(
+    base: Components, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    largest = plus(make_config, num_tokens=MOST_TOKENS, resampler_depth=MOST_LAYERS, resampler_heads=1)
+    save_adapter(new_adapter(largest, base), tmp_path / "plus.safetensors")
+    assert read_adapter(tmp_path / "plus.safetensors").num_tokens == MOST_TOKENS
 
 
 def test_a_pretrained_file_keeps_the_depth_it_has(base: Components, make_config: MakeConfig, tmp_path: Path) -> None:

@@ -282,6 +282,10 @@ def test_an_adapter_that_cannot_draw_is_not_called_done(
         ({"num_tokens": 8}, "num_tokens"),
         ({"seed": 2**64}, "seed"),
         ({"drop_text": 0.6, "drop_both": 0.6}, "drop_text"),
+        ({"adapter": "plus", "num_tokens": 1025}, "num_tokens is 1025; it must be a whole number from 0 to 1024"),
+        ({"resampler_heads": 10**9}, "resampler_heads is 1000000000; it must be a whole number from 0 to 64"),
+        ({"resampler_depth": 65}, "resampler_depth is 65; it must be a whole number from 1 to 64"),
+        ({"resampler_dim": 10**9}, "resampler_dim is 1000000000; it must be a whole number from 0 to 4096"),
     ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, object], words: str, make_config: MakeConfig) -> None:

@@ -9,22 +9,29 @@ import logging
 import tempfile
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import httpx
 import pytest
 import safehttpx
 from gradio.block_function import BlockFunction
 from gradio.utils import get_upload_folder
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 from gradio_client.utils import encode_file_path
 
 from ipa_app.errors import UserError
 from ipa_app.runtime import begin_log
 from ipa_app.ui import addresses
+from ipa_app.ui.allowance import Allowance, Spend, SpentError, set_spend
 from ipa_app.ui.blocks import StudioBlocks
 from ipa_app.ui.uploads import LARGEST_PICTURE
+from tests.engine.conftest import TIMEOUT_S
+from tests.ui.serving import served
 
 PICTURE = b"a picture"
 NOT_FETCHED = "could not be fetched"
@@ -41,6 +48,7 @@ class Site(BaseHTTPRequestHandler):
             "/round": (302, {"Location": "/round"}, b""),
             "/to-a-file": (302, {"Location": "file:///etc/hostname"}, b""),
             "/inside": (302, {"Location": "http://localhost/a.png"}, b""),
+            "/large": (200, {}, bytes(600_000)),
             "/packed": (200, {"Content-Encoding": "gzip"}, gzip.compress(bytes(1000))),
             "/endless": (200, {}, b""),
         }
@@ -76,8 +84,10 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.server_close()
 
 
-def brought(value: Any) -> Any:
+def brought(value: Any, *, spend: Spend | None = None) -> Any:
     async def bring() -> Any:
+        if spend:
+            set_spend(spend)
         return await addresses.Fetching().brought(value, field="reference")
 
     return asyncio.run(bring())
@@ -117,6 +127,33 @@ def test_what_a_data_url_must_be_is_said(url: str) -> None:
 def test_what_cannot_or_must_not_be_had_is_refused(site: str, path: str) -> None:
     with pytest.raises(UserError, match=NOT_FETCHED):
         brought({"path": f"{site}/{path}"})
+
+
+def test_what_is_fetched_counts_as_uploaded(site: str) -> None:
+    spend = partial(Allowance(3 * len(PICTURE)).spend, "10.0.0.1")
+    embedded = f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}"
+    for path in (f"{site}/a.png", f"{site}/moved", embedded):
+        brought({"path": path}, spend=spend)
+    for path in (f"{site}/a.png", embedded):
+        with pytest.raises(SpentError, match="have been uploaded within an hour, which is the most"):
+            brought({"path": path}, spend=spend)
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_others_have_so_much_fetched_and_uploaded_an_hour(
+    site: str, monkeypatch: pytest.MonkeyPatch, tiny_bundle_dir: Path, others: bool
+) -> None:
+    monkeypatch.setenv("IPA_UPLOAD_MEGABYTES", "1")
+    with served(tiny_bundle_dir, server_name="0.0.0.0" if others else "127.0.0.1") as address:
+        url = f"http://127.0.0.1:{httpx.URL(address).port}/"
+        client = Client(url, verbose=False)
+        told = ["This file cannot be opened", "1 MB have been uploaded" if others else "This file cannot be opened"]
+        for each in told:
+            with pytest.raises(AppError, match=each):
+                client.predict(handle_file(f"{site}/large"), api_name="/variation")
+        files = {"files": ("a.png", bytes(600_000))}
+        answer = httpx.post(f"{url}gradio_api/upload", files=files, timeout=TIMEOUT_S)
+        assert answer.status_code == (429 if others else 200)
 
 
 def test_what_never_ends_is_given_up(site: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import numpy as np
@@ -12,8 +13,12 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from ipa_app.engine.references import words_of_region
+from ipa_app.engine.results import GenerateResult
 from ipa_app.imaging.result_files import read_settings
+from ipa_app.messages import Message
 from ipa_app.pose.presets import preset_pictures
+from ipa_app.ui import api
 from tests.ui.promised_api import LAST, NEWEST, PROMISED, REQUIRED
 
 Pictures = dict[str, str]
@@ -68,6 +73,16 @@ def test_what_counts_for_nothing_is_noted(client: Client, pictures: Pictures) ->
     (away,) = notes(negative_reference=picture)
     assert away.startswith("negative_reference had no effect")
     assert notes(reference=picture, negative_reference=picture, region="left", start_image=picture, strength=0.6) == []
+
+
+def test_a_note_names_parameters_and_says_what_somebody_wrote_as_it_was_written() -> None:
+    unread = Message("prompt.too_long", prompt=words_of_region(2), title="A model", words="as in reference picture 1")
+    shape = Message("region.stretched", reference=Message("region.reference", number=2), width=64, height=48)
+    result = cast(GenerateResult, SimpleNamespace(notes=(unread, shape)))
+    assert api._told(result, {"reference": "a picture", "reference_3": "another"}) == [
+        "region_prompt_3 is longer than A model can use; these words are not used: “as in reference picture 1”.",
+        "The region of reference_3 is of another shape than the new picture, and is stretched to 64 x 48 pixels.",
+    ]
 
 
 def test_notes_call_things_as_programs_know_them(client: Client, pictures: Pictures) -> None:

@@ -37,6 +37,7 @@ def made(folder: Path, *names: str) -> list[Path]:
 @pytest.mark.usefixtures("a_day_later")
 def test_what_an_earlier_process_left_goes_with_its_folder(tmp_path: Path) -> None:
     made(tmp_path, f"{NAME}/picture.png", f"{NAME}/.picture.png.abc", f"{OTHER}/other.png", "tmpab12cd_9")
+    made(tmp_path, "job-12ab-3c/mix-5.png", "zip-ab12cd_9/pictures.zip")
     (tmp_path / ("a" * 64)).mkdir()
     clear_away(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -70,9 +71,9 @@ def test_in_a_folder_for_all_programs_only_gradios_folders_are_cleared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    loose, kept = made(tmp_path, "tmpab12cd_9", f"{NAME}/picture.png")
+    *loose, kept = made(tmp_path, "tmpab12cd_9", "job-1/mix-5.png", "zip-1/pictures.zip", f"{NAME}/picture.png")
     clear_away(tmp_path)
-    assert loose.exists()
+    assert all(path.exists() for path in loose)
     assert not kept.exists()
 
 

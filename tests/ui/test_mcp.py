@@ -15,6 +15,8 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
 from ipa_app.errors import Cancelled
+from ipa_app.ui import addresses
+from ipa_app.ui.allowance import Spend
 from tests.engine.conftest import TIMEOUT_S
 from tests.ui.promised_api import PROMISED, REQUIRED
 from tests.ui.serving import served, served_engine
@@ -27,9 +29,16 @@ def mcp_url(tiny_bundle_dir: Path) -> Iterator[str]:
         yield f"{url}gradio_api/mcp/"
 
 
-def ask(url: str, question: Callable[[ClientSession], Awaitable[Any]]) -> Any:
+def ask(url: str, question: Callable[[ClientSession], Awaitable[Any]], *, source: str = "127.0.0.1") -> Any:
+    """Ask something of the tools, from an address of this machine."""
+
     async def talk() -> Any:
-        async with streamable_http_client(url) as (read, write, _), ClientSession(read, write) as session:
+        transport = httpx.AsyncHTTPTransport(local_address=source)
+        async with (
+            httpx.AsyncClient(transport=transport, timeout=TIMEOUT_S, follow_redirects=True) as http,
+            streamable_http_client(url, http_client=http) as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
             await session.initialize()
             return await question(session)
 
@@ -87,6 +96,24 @@ def test_the_address_of_an_upload_is_as_good_as_the_picture(mcp_url: str, pictur
     arguments = {"reference": f"{app}gradio_api/file={path}", "seed": 5}
     answer = ask(mcp_url, lambda session: session.call_tool("variation", arguments))
     assert not answer.isError, answer.content
+
+
+def test_what_is_fetched_counts_for_who_called_the_tool(monkeypatch: pytest.MonkeyPatch, tiny_bundle_dir: Path) -> None:
+    async def content(_address: str, spend: Spend) -> bytes:
+        spend(600_000)
+        return b"no picture"
+
+    monkeypatch.setattr(addresses, "_content", content)
+    monkeypatch.setenv("IPA_UPLOAD_MEGABYTES", "1")
+    arguments = {"reference": "http://pictures.example/a.png"}
+    with served(tiny_bundle_dir, mcp_server=True, server_name="0.0.0.0") as address:
+        url = f"http://127.0.0.1:{httpx.URL(address).port}/gradio_api/mcp/"
+        answers = [
+            ask(url, lambda session: session.call_tool("variation", arguments), source=f"127.0.0.{host}")
+            for host in (2, 2, 3)
+        ]
+    told = [answer.content[0].text for answer in answers]
+    assert ["1 MB have been uploaded within an hour" in each for each in told] == [False, True, False]
 
 
 NAMED = {

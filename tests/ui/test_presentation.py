@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from gradio.utils import get_upload_folder
 from PIL import Image
@@ -14,6 +16,7 @@ from ipa_app.engine.keeping import KeptOrder, Order
 from ipa_app.ui.controls import on_canvas
 from ipa_app.ui.presentation import forget
 from ipa_app.ui.running import Runner
+from tests.engine.conftest import TIMEOUT_S
 from tests.ui.page_parts import Opened, inputs_after
 
 
@@ -69,11 +72,26 @@ def test_what_a_visitor_brought_and_made_is_deleted_and_nothing_else(tmp_path: P
     assert [path.exists() for path in (*mine, beside, elsewhere)] == [False, False, False, True, True]
 
 
-def test_an_empty_area_to_paint_on_stays_as_others_paint_on_it() -> None:
-    empty = on_canvas(Image.new("RGB", (64, 48), "white"))["background"]
-    photo = Image.effect_noise((64, 48), 50).convert("RGB")
-    of_a_photo = on_canvas(photo)["background"]
-    around = Path(empty).parent / ".." / Path(empty).parent.name / Path(empty).name
-    told = [{"background": {"path": path}, "layers": []} for path in (empty, str(around), of_a_photo)]
-    forget(json.dumps(told), [empty])
-    assert (Path(empty).exists(), Path(of_a_photo).exists()) == (True, False)
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_who_paints_on_the_same_picture_keeps_it_when_a_visitor_is_forgotten(is_empty: bool) -> None:
+    picture = Image.new("RGB", (64, 48), "white") if is_empty else Image.effect_noise((64, 48), 50).convert("RGB")
+    mine, of_another = (on_canvas(picture)["background"] for _ in range(2))
+    forget(json.dumps([{"background": {"path": mine}, "layers": []}]), [mine])
+    assert (Path(mine).exists(), Path(of_another).exists()) == (False, True)
+
+
+def test_who_brought_the_same_picture_keeps_it_when_a_visitor_is_forgotten(app_url: str) -> None:
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 48), 50).save(buffer, format="PNG")
+
+    def uploaded(**headers: str) -> Path:
+        files = {"files": ("photo.png", buffer.getvalue())}
+        answer = httpx.post(f"{app_url}gradio_api/upload", files=files, headers=headers, timeout=TIMEOUT_S)
+        return Path(answer.raise_for_status().json()[0])
+
+    page = {"origin": app_url.rstrip("/")}
+    mine, of_another, by_a_program = uploaded(**page), uploaded(**page), uploaded()
+    forget(json.dumps([{"path": str(mine)}]), None)
+    assert [path.exists() for path in (mine, of_another, by_a_program)] == [False, True, True]
+    assert of_another.read_bytes() == buffer.getvalue()
+    assert uploaded() == by_a_program  # with every call the same: it takes its room once

@@ -138,7 +138,7 @@ def _from_example(example: Example) -> dict[str, Any]:
 
 
 def _from_request(editor: gr.ImageEditor, request: GenerateRequest) -> Update:
-    # Where the very picture is there already, nothing tells that it came again, and what was painted would be added.
+    # Until the page has told that the picture came, what was painted before would be added.
     return {} if request.image is None else {editor: _canvas_of(request.image)}
 
 
