@@ -37,7 +37,7 @@ _STILL = """() => new Promise((resolve) => {
 _COUNT = """
     window.unfinished = new Set();
     const done = new Set(), fetched = window.fetch;
-    // Read without a pipe, in which what came last would be lost when Gradio's client, who has read it, ends the stream.
+    // Read without a pipe, in which what came last would be lost when Gradio's client, who has it, ends the stream.
     async function hear(stream) {
         const reader = stream.getReader(), decoder = new TextDecoder();
         let heard = "", got;
