@@ -134,7 +134,7 @@ class LocalDevice:
         usual = self._batch_limit or usual_batch_limit(model, exact=self._manager.exact)
         limit = fitting_batch(usual, job.plan)
         limit = min(limit, self._fitting.get(job.plan.batch_key, limit))
-        room = 0 if job.live or job.plan.may_search else limit - job.plan.request.count
+        room = 0 if job.live or job.may_search else limit - job.plan.request.count
         jobs = [job, *turns.companions(job, room=room)]
 
         def let_pass(pictures: int) -> None:

@@ -121,7 +121,11 @@ class Engine:
         with self.metrics.counting_refusals():
             self._manager.check_available(request.model)
             plan = make_plan(request.with_seed(), self._manager.entry(request.model))
-            job = self._make_job(plan, previews=previews, visitor=visitor, bulk=bulk, live=live, observer=observer)
+            # Asked here, where nobody else has to wait for the answer: it may take a look at a picture.
+            may_search = self.device.lets_pass and not live and plan.task.may_search(plan)
+            job = self._make_job(
+                plan, previews=previews, visitor=visitor, bulk=bulk, live=live, may_search=may_search, observer=observer
+            )
             self._let_wait(job, admitted=admitted)
             return job
 
@@ -341,7 +345,7 @@ class Engine:
             taken = []
             for other in self._waiting:
                 fits = other.plan.batch_key == job.plan.batch_key and other.plan.request.count <= room
-                if fits and not other.live and not other.plan.may_search:
+                if fits and not other.live and not other.may_search:
                     room -= other.plan.request.count
                     taken.append(other)
             for other in taken:
@@ -387,7 +391,7 @@ class Engine:
 
     def _may_cut_in(self, single: Job, job: Job) -> bool:
         """Return whether a picture can be drawn between two batches of a job: alone, by the model that is there."""
-        takes_long = single.bulk or single.live or single.plan.may_search
+        takes_long = single.bulk or single.live or single.may_search
         return self.device.lets_pass and not takes_long and single.plan.entry.name == job.plan.entry.name
 
     def _count(self, counted: Sized) -> int:

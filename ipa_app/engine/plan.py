@@ -164,11 +164,6 @@ class Plan:
         return range(round(self.guidance_start * steps), round(self.guidance_end * steps))
 
     @property
-    def may_search(self) -> bool:
-        """Whether others should not have to wait until the drawing begins."""
-        return self.task.may_search(self)
-
-    @property
     def batch_key(self) -> Hashable:
         """Pictures of plans with equal keys can be drawn in one batch."""
         pipeline = (self.entry.name, self.pipeline_task, self.controlnet)

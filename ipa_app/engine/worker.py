@@ -114,15 +114,15 @@ class _Work:
         waiting: list[_Picture] = []
 
         def let_pass() -> None:
+            nonlocal since
             self._hooks.before_next(0)
+            since = time.monotonic()  # what goes on elsewhere says nothing of how fast pictures are drawn
 
         for job in jobs:
             _end_stopped(jobs)
             with job.owning_errors(), memory_errors():
                 prepared = PreparedJob(job, self._model, detector=detector, let_pass=let_pass)
                 waiting += [(prepared, item) for item in prepared.items()]
-            if job.plan.may_search:  # which says nothing of how fast pictures are drawn
-                since = time.monotonic()
         while waiting := _wanted(waiting):
             chunks = waiting[0][1].chunks
             alike = [each for each in waiting if each[1].chunks == chunks]

@@ -77,6 +77,14 @@ def pose_image(
     return PosePicture(draw_sheet(sheet, size), sheet.notes)
 
 
+def needs_search(source: Image.Image) -> bool:
+    """Return whether `pose_image` would look for people, or a toy, in a picture (mode "RGB")."""
+    try:
+        return _drawn_pose(source) is None
+    except UserError:  # which it says at once
+        return False
+
+
 def find_pose(source: Image.Image, *, find: FindPeople) -> PoseSheet:
     """Find the pose in a drawn skeleton, a photo or the picture of a toy character, as data, so that it can be edited.
 

@@ -14,7 +14,7 @@ from ipa_app.engine.tasks.task import OwnOptions, Task, TaskInputs, Tools
 from ipa_app.errors import UserError, blaming
 from ipa_app.messages import Message
 from ipa_app.options import option
-from ipa_app.pose.detect import PosePicture, pose_image
+from ipa_app.pose.detect import PosePicture, needs_search, pose_image
 from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.detectors import DETECTORS, USUAL, DetectorName
 from ipa_app.pose.draw import draw_sheet
@@ -128,8 +128,9 @@ class Pose(Task):
         return plan.request.control_scale, plan.request.control_start, plan.request.control_end
 
     def may_search(self, plan: Plan) -> bool:
-        """Return whether the pose is a picture: whether of a skeleton or of people shows when it is looked at."""
-        return isinstance(plan.request.pose, Image.Image)
+        """Return whether the pose is a picture in which people, or a toy, are to be found, and no drawn skeleton."""
+        pose = plan.request.pose
+        return isinstance(pose, Image.Image) and needs_search(pose.convert("RGB"))
 
     def prepare(self, plan: Plan, tools: Tools) -> TaskInputs:
         """Bring whatever gives the pose to a picture of a skeleton."""

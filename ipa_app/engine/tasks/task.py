@@ -197,7 +197,10 @@ class Task:
         return None
 
     def may_search(self, plan: Plan) -> bool:
-        """Return whether something that takes long may come before the drawing; see `Tools.meanwhile`."""
+        """Return whether something that takes long may come before the drawing; see `Tools.meanwhile`.
+
+        Asked once, when a request is submitted, by whoever submits it.
+        """
         del plan
         return False
 
