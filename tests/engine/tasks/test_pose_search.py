@@ -127,6 +127,29 @@ def test_pictures_of_others_are_drawn_during_a_download(engine: Engine, hub: Fak
         job.result(TIMEOUT_S)
 
 
+def test_what_goes_into_one_batch_is_drawn_during_a_download_and_what_takes_more_is_not(
+    tiny_bundle_dir: Path, hub: FakeHub
+) -> None:
+    manager = ModelManager({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
+    engine, wish = Engine(manager, batch_limit=3), {"task": "mix", "prompt": "a dog", "steps": 2}
+    manager.get("toybox", TIMEOUT_S)
+    hub.pause_s = 0.2
+    try:
+        searching = downloading(engine.submit(GenerateRequest(task="pose", pose=PHOTO, steps=2)))
+        more = engine.submit(GenerateRequest(**wish, count=4))
+        three, part = engine.submit(GenerateRequest(**wish, count=3)), engine.submit(GenerateRequest(**wish), bulk=True)
+        for job in (three, part):
+            assert job.result(TIMEOUT_S).images
+        assert not searching.done
+        assert not more.done
+        hub.pause_s = 0.0
+        with pytest.raises(UserError, match="No person was found"):
+            searching.result(TIMEOUT_S)
+        assert more.result(TIMEOUT_S).images
+    finally:
+        engine.close()
+
+
 def test_nobody_is_drawn_beside_who_has_to_search_first(tiny_bundle_dir: Path, hub: FakeHub) -> None:
     manager = ModelManager({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
     engine, skeleton = Engine(manager, batch_limit=8), next(iter(preset_sheets().values()))
