@@ -141,7 +141,7 @@ class LocalDevice:
         jobs = [job, *turns.companions(job, room=room)]
 
         def let_pass(pictures: int) -> None:
-            self._let_pass(job, model, turns, is_searching=pictures == 0)
+            self._let_pass(jobs, model, turns, is_searching=pictures == 0)
             turns.next_batch(pictures)
 
         self._carry_out(jobs, model, turns, before_next=let_pass)
@@ -158,8 +158,8 @@ class LocalDevice:
     def close(self) -> None:
         """Hold nothing: the models are the manager's."""
 
-    def _let_pass(self, job: Job, model: LoadedModel, turns: Turns, *, is_searching: bool) -> None:
-        """Draw pictures of others, where it is their turn, before the next ones of a job.
+    def _let_pass(self, jobs: Sequence[Job], model: LoadedModel, turns: Turns, *, is_searching: bool) -> None:
+        """Draw pictures of others, where it is their turn, before the next ones of some jobs.
 
         Between two batches these are single ones. While something is searched for it is whatever goes into one batch,
         and one request at a time: the search may be over then. What takes more than a batch waits even so, as it could
@@ -167,11 +167,11 @@ class LocalDevice:
         and which would have to be read again before it is drawn with.
         """
         room = partial(self._limit, model=model) if is_searching else None
-        while (other := turns.cut_in(job, room=room)) is not None:
+        while (other := turns.cut_in(jobs[0], room=room)) is not None:
             if not is_searching:  # otherwise it tells how far it is itself
-                job.let_pass()
-            self._carry_out([other], model, turns)
-            if is_searching:
+                jobs[0].let_pass()
+            self._carry_out([other], model, turns, aside=jobs)
+            if is_searching or all(each.done for each in jobs):
                 return
 
     def _carry_out(
@@ -181,6 +181,7 @@ class LocalDevice:
         turns: Turns,
         *,
         before_next: Callable[[int], None] = lambda _drawn: None,
+        aside: Sequence[Job] = (),
     ) -> None:
         carry_out(
             jobs,
@@ -192,5 +193,6 @@ class LocalDevice:
                 before_next=before_next,
                 on_drawn=turns.drawn,
                 on_short=partial(self._fitting.__setitem__, jobs[0].plan.batch_key),
+                aside=aside,
             ),
         )
