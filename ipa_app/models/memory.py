@@ -246,11 +246,12 @@ def memory_errors() -> Iterator[None]:
         error.__traceback__ = None
         short = True
     if short:
-        _free_memory()
+        give_back_unused()
         raise OutOfMemoryError
 
 
-def _free_memory() -> None:
+def give_back_unused() -> None:
+    """Give back to the device what torch merely keeps for later."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
