@@ -118,7 +118,9 @@ class LocalDevice:
         self._manager = manager
         self._detector = detector
         self._batch_limit = batch_limit
-        # Where memory did not suffice for more, by what pictures of a batch have in common; and with which model.
+        # How many go into one batch with a model, and where memory did not suffice for so many, by what pictures of a
+        # batch have in common.
+        self._usual = 1
         self._fitting: dict[Hashable, int] = {}
         self._fitting_with: weakref.ref[LoadedModel] | None = None
 
@@ -137,7 +139,8 @@ class LocalDevice:
         """
         if self._fitting_with is None or self._fitting_with() is not model:
             self._fitting, self._fitting_with = {}, weakref.ref(model)
-        room = 0 if job.live or job.may_search else self._limit(job.plan, model) - job.plan.request.count
+            self._usual = self._batch_limit or usual_batch_limit(model, exact=self._manager.exact)
+        room = 0 if job.live or job.may_search else self._limit(job.plan) - job.plan.request.count
         jobs = [job, *turns.companions(job, room=room)]
 
         def let_pass(pictures: int) -> None:
@@ -146,9 +149,9 @@ class LocalDevice:
 
         self._carry_out(jobs, model, turns, before_next=let_pass)
 
-    def _limit(self, plan: Plan, model: LoadedModel) -> int:
+    def _limit(self, plan: Plan) -> int:
         """Return how many pictures of a plan are drawn in one batch at most."""
-        limit = fitting_batch(self._batch_limit or usual_batch_limit(model, exact=self._manager.exact), plan)
+        limit = fitting_batch(self._usual, plan)
         return min(limit, self._fitting.get(plan.batch_key, limit))
 
     def reports(self) -> Sequence[Report]:
@@ -166,7 +169,7 @@ class LocalDevice:
         not be interrupted. So do requests for another model: that would take the place of this one, whose turn it is,
         and which would have to be read again before it is drawn with.
         """
-        room = partial(self._limit, model=model) if is_searching else None
+        room = self._limit if is_searching else None
         while (other := turns.cut_in(jobs[0], room=room)) is not None:
             if not is_searching:  # otherwise it tells how far it is itself
                 jobs[0].let_pass()
@@ -187,7 +190,7 @@ class LocalDevice:
             jobs,
             model,
             detector=self._detector,
-            batch_limit=self._limit(jobs[0].plan, model),
+            batch_limit=self._limit(jobs[0].plan),
             hooks=Hooks(
                 has_time=lambda: turns.nobody_else_waits(jobs),
                 before_next=before_next,

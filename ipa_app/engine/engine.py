@@ -391,9 +391,9 @@ class Engine:
 
     def _may_cut_in(self, other: Job, job: Job, *, room: Callable[[Plan], int] | None = None) -> bool:
         """Return whether a request can be drawn before the next pictures of a job: in a batch, by the model there."""
-        is_short = other.plan.request.count <= (1 if room is None else room(other.plan))
-        fits = is_short and not (other.live or other.may_search)
-        return self.device.lets_pass and fits and other.plan.entry.name == job.plan.entry.name
+        begins_at_once = not (other.live or other.may_search) and other.plan.entry.name == job.plan.entry.name
+        most = 1 if room is None else room(other.plan)
+        return self.device.lets_pass and begins_at_once and other.plan.request.count <= most
 
     def _count(self, counted: Sized) -> int:
         with self._changed:
