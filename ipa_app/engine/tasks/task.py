@@ -47,7 +47,7 @@ class Tools:
         model: that will draw.
         detector: finds people in photos.
         emit: told how far it is.
-        stop: set when nobody wants the pictures any more.
+        stop: set when what goes on in another thread is for nobody any more; see `meanwhile`.
         check_cancelled: raises then.
         meanwhile: called several times a second while something long goes on in another thread, so that others are
             drawn in this one; raises then, too.
