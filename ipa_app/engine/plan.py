@@ -109,6 +109,11 @@ class Plan:
         """Whether the task makes a reference of its own; found out once, as it may look at every pixel of a mask."""
         return self.task.makes_reference(self.request, self.entry)
 
+    @cached_property
+    def seen(self) -> object:
+        """What the task sees in the request's pictures; looked at once, by whoever asks first."""
+        return self.task.look(self)
+
     @property
     def uses_references(self) -> bool:
         """Whether references have any effect, given or made by the task; with scale 0 they have none, exactly."""

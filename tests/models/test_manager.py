@@ -134,7 +134,8 @@ def test_all_that_the_other_one_holds_counts_as_free_for_what_takes_its_place(
     two_models: Mapping[str, ModelEntry], tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = replace(two_models["one"], fast=tiny_fast_way(tiny_bundle_dir))
-    manager = ModelManager({"one": one, "large": replace(two_models["two"], width=1024, height=1024)}, device="cpu")
+    large = replace(two_models["two"], name="large", width=1024, height=1024)
+    manager = ModelManager({"one": one, "large": large}, device="cpu")
     monkeypatch.setattr("ipa_app.models.loading.free_bytes", lambda _device: 9 * 10**8)
     manager.get("large", timeout=TIMEOUT_S)
     least = manager.state("large").memory

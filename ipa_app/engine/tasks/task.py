@@ -196,6 +196,15 @@ class Task:
         del plan
         return None
 
+    def look(self, plan: Plan) -> object:
+        """Look at the request's pictures, for what takes a moment and is asked for again; see `Plan.seen`.
+
+        Raises:
+            UserError: one of them cannot be used.
+        """
+        del plan
+        return None
+
     def may_search(self, plan: Plan) -> bool:
         """Return whether something that takes long may come before the drawing; see `Tools.meanwhile`.
 
