@@ -251,7 +251,7 @@ def memory_errors() -> Iterator[None]:
 
 
 def give_back_unused() -> None:
-    """Give back to the device what torch merely keeps for later."""
+    """Return to the device what torch merely keeps for later."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
