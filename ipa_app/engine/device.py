@@ -14,6 +14,7 @@ from ipa_app.engine.worker import Hooks, carry_out, wait_for_model
 from ipa_app.messages import Message
 
 if TYPE_CHECKING:
+    from ipa_app.engine.plan import Plan
     from ipa_app.models.loaded import LoadedModel
     from ipa_app.models.manager import ModelManager
     from ipa_app.pose.detect import PoseDetector
@@ -31,8 +32,13 @@ class Turns(Protocol):
         """
         ...
 
-    def cut_in(self, job: Job) -> Job | None:
-        """Take from the queue a single picture that is to be drawn before the next one of a job; None for none."""
+    def cut_in(self, job: Job, *, room: Callable[[Plan], int] | None = None) -> Job | None:
+        """Take from the queue a single picture that is to be drawn before the next one of a job; None for none.
+
+        Args:
+            job: that is interrupted.
+            room: where it may be several pictures, or one of a series: how many of a plan's there is room for.
+        """
         ...
 
     def next_batch(self, pictures: int) -> None:
@@ -112,7 +118,9 @@ class LocalDevice:
         self._manager = manager
         self._detector = detector
         self._batch_limit = batch_limit
-        # Where memory did not suffice for more, by what pictures of a batch have in common; and with which model.
+        # How many go into one batch with a model, and where memory did not suffice for so many, by what pictures of a
+        # batch have in common.
+        self._usual = 1
         self._fitting: dict[Hashable, int] = {}
         self._fitting_with: weakref.ref[LoadedModel] | None = None
 
@@ -131,17 +139,20 @@ class LocalDevice:
         """
         if self._fitting_with is None or self._fitting_with() is not model:
             self._fitting, self._fitting_with = {}, weakref.ref(model)
-        usual = self._batch_limit or usual_batch_limit(model, exact=self._manager.exact)
-        limit = fitting_batch(usual, job.plan)
-        limit = min(limit, self._fitting.get(job.plan.batch_key, limit))
-        room = 0 if job.live or job.plan.may_search else limit - job.plan.request.count
+            self._usual = self._batch_limit or usual_batch_limit(model, exact=self._manager.exact)
+        room = 0 if job.live or job.may_search else self._limit(job.plan) - job.plan.request.count
         jobs = [job, *turns.companions(job, room=room)]
 
         def let_pass(pictures: int) -> None:
-            self._let_pass(job, model, turns, limit=limit, is_idle=pictures > 0)
+            self._let_pass(jobs, model, turns, is_searching=pictures == 0)
             turns.next_batch(pictures)
 
-        self._carry_out(jobs, model, turns, limit=limit, before_next=let_pass)
+        self._carry_out(jobs, model, turns, before_next=let_pass)
+
+    def _limit(self, plan: Plan) -> int:
+        """Return how many pictures of a plan are drawn in one batch at most."""
+        limit = fitting_batch(self._usual, plan)
+        return min(limit, self._fitting.get(plan.batch_key, limit))
 
     def reports(self) -> Sequence[Report]:
         """Return nothing: this process speaks for itself."""
@@ -150,12 +161,21 @@ class LocalDevice:
     def close(self) -> None:
         """Hold nothing: the models are the manager's."""
 
-    def _let_pass(self, job: Job, model: LoadedModel, turns: Turns, *, limit: int, is_idle: bool) -> None:
-        """Draw single pictures of others, where it is their turn, before the next pictures of a job."""
-        while (single := turns.cut_in(job)) is not None:
-            if is_idle:  # otherwise it tells how far it is itself
-                job.let_pass()
-            self._carry_out([single], model, turns, limit=limit)
+    def _let_pass(self, jobs: Sequence[Job], model: LoadedModel, turns: Turns, *, is_searching: bool) -> None:
+        """Draw pictures of others, where it is their turn, before the next ones of some jobs.
+
+        Between two batches these are single ones. While something is searched for it is whatever goes into one batch,
+        and one request at a time: the search may be over then. What takes more than a batch waits even so, as it could
+        not be interrupted. So do requests for another model: that would take the place of this one, whose turn it is,
+        and which would have to be read again before it is drawn with.
+        """
+        room = self._limit if is_searching else None
+        while (other := turns.cut_in(jobs[0], room=room)) is not None:
+            if not is_searching:  # otherwise it tells how far it is itself
+                jobs[0].let_pass()
+            self._carry_out([other], model, turns, aside=jobs)
+            if is_searching or all(each.done for each in jobs):
+                return
 
     def _carry_out(
         self,
@@ -163,18 +183,19 @@ class LocalDevice:
         model: LoadedModel,
         turns: Turns,
         *,
-        limit: int,
         before_next: Callable[[int], None] = lambda _drawn: None,
+        aside: Sequence[Job] = (),
     ) -> None:
         carry_out(
             jobs,
             model,
             detector=self._detector,
-            batch_limit=limit,
+            batch_limit=self._limit(jobs[0].plan),
             hooks=Hooks(
                 has_time=lambda: turns.nobody_else_waits(jobs),
                 before_next=before_next,
                 on_drawn=turns.drawn,
                 on_short=partial(self._fitting.__setitem__, jobs[0].plan.batch_key),
+                aside=aside,
             ),
         )

@@ -6,7 +6,7 @@ import logging
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from ipa_app.engine.job import Job, JobObserver
 from ipa_app.engine.metrics import Metrics
 from ipa_app.engine.observable import InternalError
 from ipa_app.engine.pace import Pace
-from ipa_app.engine.plan import make_plan
+from ipa_app.engine.plan import Plan, make_plan
 from ipa_app.engine.queue import FairQueue, Limits
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.series import Part, Series
@@ -121,7 +121,11 @@ class Engine:
         with self.metrics.counting_refusals():
             self._manager.check_available(request.model)
             plan = make_plan(request.with_seed(), self._manager.entry(request.model))
-            job = self._make_job(plan, previews=previews, visitor=visitor, bulk=bulk, live=live, observer=observer)
+            # Asked here, where nobody else has to wait for the answer: it may take a look at a picture.
+            may_search = self.device.lets_pass and not live and plan.task.may_search(plan)
+            job = self._make_job(
+                plan, previews=previews, visitor=visitor, bulk=bulk, live=live, may_search=may_search, observer=observer
+            )
             self._let_wait(job, admitted=admitted)
             return job
 
@@ -294,15 +298,15 @@ class Engine:
             self._waiting.remove(job)
         return waiting
 
-    def cut_in(self, job: Job) -> Job | None:
-        """Take from the queue what is to be drawn between two batches of a job, which is one picture at a time."""
+    def cut_in(self, job: Job, *, room: Callable[[Plan], int] | None = None) -> Job | None:
+        """Take from the queue what is to be drawn before the next pictures of a job; see `Turns`."""
         with self._changed:
             self._leave()
-            single = self._waiting.cut_in(lambda other: self._may_cut_in(other, job))
-            if single is not None:
-                self._begin(single)
+            other = self._waiting.cut_in(partial(self._may_cut_in, job=job, room=room), bulk=room is not None)
+            if other is not None:
+                self._begin(other)
                 self._announce_positions()
-        return single
+        return other
 
     def next_batch(self, pictures: int) -> None:
         """Go on with what was interrupted by those who cut in, after so many of its pictures."""
@@ -341,7 +345,7 @@ class Engine:
             taken = []
             for other in self._waiting:
                 fits = other.plan.batch_key == job.plan.batch_key and other.plan.request.count <= room
-                if fits and not other.live and not other.plan.may_search:
+                if fits and not other.live and not other.may_search:
                     room -= other.plan.request.count
                     taken.append(other)
             for other in taken:
@@ -385,10 +389,11 @@ class Engine:
         for index, (place, wait_s) in enumerate(zip(places, waits, strict=True)):
             place.item.move_to(index + len(self._running), wait_s=wait_s)
 
-    def _may_cut_in(self, single: Job, job: Job) -> bool:
-        """Return whether a picture can be drawn between two batches of a job: alone, by the model that is there."""
-        takes_long = single.bulk or single.live or single.plan.may_search
-        return self.device.lets_pass and not takes_long and single.plan.entry.name == job.plan.entry.name
+    def _may_cut_in(self, other: Job, job: Job, *, room: Callable[[Plan], int] | None = None) -> bool:
+        """Return whether a request can be drawn before the next pictures of a job: in a batch, by the model there."""
+        begins_at_once = not (other.live or other.may_search) and other.plan.entry.name == job.plan.entry.name
+        most = 1 if room is None else room(other.plan)
+        return self.device.lets_pass and begins_at_once and other.plan.request.count <= most
 
     def _count(self, counted: Sized) -> int:
         with self._changed:

@@ -51,6 +51,7 @@ class Job(Observable[GenerateResult]):
         visitor: str | None = None,
         bulk: bool = False,
         live: bool = False,
+        may_search: bool = False,
         observer: JobObserver | None = None,
     ) -> None:
         """Make a job that waits.
@@ -64,13 +65,14 @@ class Job(Observable[GenerateResult]):
             visitor: whose it is, where several jobs may be one visitor's; by default nobody else's.
             bulk: whether it is one of many, so that single pictures of others go first; so is one of several pictures.
             live: whether it follows what its visitor is just changing; a newer one replaces it, and others go first.
+            may_search: whether others should not have to wait until its drawing begins; see `Task.may_search`.
             observer: told of its way.
         """
         super().__init__()
         self.visitor = visitor or self.id
         self.plan, self.wants_previews = plan, previews
         self.bulk = bulk or plan.request.count > 1
-        self.live = live
+        self.live, self.may_search = live, may_search
         self._gives_way = threading.Event()
         self.context = copy_context()  # of the visitor who submits it
         self._on_cancel, self._on_phase, self._on_end = on_cancel, on_phase, on_end

@@ -145,8 +145,10 @@ class Observable(Generic[Result]):
         with self._changed:
             if self.done:
                 return False
-            # Without the frames that it came through, which hold the model, for as long as anybody looks at it.
+            # Without the frames that it came through, which hold the model, for as long as anybody looks at it; so do
+            # those of an error that it was raised in place of.
             self._error = error.with_traceback(None)
+            error.__cause__ = error.__context__ = None
             self._changed.notify_all()
             return True
 

@@ -109,6 +109,11 @@ class Plan:
         """Whether the task makes a reference of its own; found out once, as it may look at every pixel of a mask."""
         return self.task.makes_reference(self.request, self.entry)
 
+    @cached_property
+    def seen(self) -> object:
+        """What the task sees in the request's pictures; looked at once, by whoever asks first."""
+        return self.task.look(self)
+
     @property
     def uses_references(self) -> bool:
         """Whether references have any effect, given or made by the task; with scale 0 they have none, exactly."""
@@ -162,11 +167,6 @@ class Plan:
         """The steps that have guidance."""
         steps = self.drawn_steps
         return range(round(self.guidance_start * steps), round(self.guidance_end * steps))
-
-    @property
-    def may_search(self) -> bool:
-        """Whether others should not have to wait until the drawing begins."""
-        return self.task.may_search(self)
 
     @property
     def batch_key(self) -> Hashable:

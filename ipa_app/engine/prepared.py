@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict
@@ -183,15 +184,22 @@ class PreparedJob:
 
 
 def _tools(job: Job, model: LoadedModel, *, detector: PoseDetector, let_pass: Callable[[], None]) -> Tools:
+    stop = threading.Event()
+
     def meanwhile() -> None:
-        job.check_cancelled()
-        let_pass()
+        try:
+            job.check_cancelled()
+            let_pass()
+        except Exception:
+            # Set by giving way, too: what then goes on would be for nobody, as it is begun anew.
+            stop.set()
+            raise
 
     return Tools(
         model=model,
         detector=detector,
         emit=job.emit,
-        stop=job.stop,
+        stop=stop,
         check_cancelled=job.check_cancelled,
         meanwhile=meanwhile,
     )

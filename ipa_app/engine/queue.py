@@ -210,20 +210,21 @@ class FairQueue(Generic[Item]):
         """Take an item that is drawn beside what has begun."""
         self._take(next(entry for _, entry in self._ordered() if entry.item is item))
 
-    def cut_in(self, fits: Callable[[Item], bool]) -> Item | None:
+    def cut_in(self, fits: Callable[[Item], bool], *, bulk: bool = False) -> Item | None:
         """Take a single picture that is to be drawn before the next batch of what has begun; None where there is none.
 
         Between two of those comes at most one of every visitor who waits by then.
 
         Args:
             fits: whether an item can be drawn now.
+            bulk: whether that may be one that lets others pass, too.
         """
         if self._round is None:
             self._round = self._arrived
         for _, entry in self._ordered():
             is_first = self._rows[entry.visitor].entries[0] is entry
             is_in_round = entry.arrival <= self._round and entry.visitor not in self._let_pass
-            if is_first and is_in_round and not entry.bulk and fits(entry.item):
+            if is_first and is_in_round and (bulk or not entry.bulk) and fits(entry.item):
                 self._let_pass.add(entry.visitor)
                 self._take(entry)
                 return entry.item

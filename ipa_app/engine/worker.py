@@ -62,12 +62,14 @@ class Hooks:
             goes on in another thread; others may be let pass there.
         on_drawn: told after each batch whose pictures it had, one by one, and how many seconds it took.
         on_short: told how many pictures go into a batch from now on, where memory did not suffice for more.
+        aside: jobs that these are let pass by; those whose owners want no pictures any more are ended meanwhile.
     """
 
     has_time: Callable[[], bool] = lambda: True
     before_next: Callable[[int], None] = lambda _drawn: None
     on_drawn: Callable[[Sequence[Job], float], None] = lambda _drawn, _seconds: None
     on_short: Callable[[int], None] = lambda _fitting: None
+    aside: Sequence[Job] = ()
 
 
 _NO_HOOKS = Hooks()
@@ -114,15 +116,15 @@ class _Work:
         waiting: list[_Picture] = []
 
         def let_pass() -> None:
+            nonlocal since
             self._hooks.before_next(0)
+            since = time.monotonic()  # what goes on elsewhere says nothing of how fast pictures are drawn
 
         for job in jobs:
             _end_stopped(jobs)
             with job.owning_errors(), memory_errors():
                 prepared = PreparedJob(job, self._model, detector=detector, let_pass=let_pass)
                 waiting += [(prepared, item) for item in prepared.items()]
-            if job.plan.may_search:  # which says nothing of how fast pictures are drawn
-                since = time.monotonic()
         while waiting := _wanted(waiting):
             chunks = waiting[0][1].chunks
             alike = [each for each in waiting if each[1].chunks == chunks]
@@ -170,7 +172,7 @@ class _Work:
         owners = _owners(batch)
 
         def check() -> None:
-            _end_stopped([prepared.job for prepared in owners])
+            _end_stopped([*(prepared.job for prepared in owners), *self._hooks.aside])
             if all(prepared.job.done for prepared in owners):
                 raise Cancelled
             if len(owners) == 1:  # as a live job is, which may have to give way

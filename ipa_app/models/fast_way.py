@@ -62,6 +62,13 @@ class ResidentFastWay:
         """What of it is in memory."""
         return [self._held[0]] if self._held else []
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory that its weights take beside those of the model's own UNet."""
+        own = {each.data_ptr() for each in self._pipeline.unet.parameters()}
+        held = (each for network in self.networks for each in network.parameters())
+        return sum(each.nbytes for each in held if each.data_ptr() not in own)
+
     def draw_with(self, pipeline: DiffusionPipeline) -> DiffusionPipeline:
         """Return a pipeline that does what another one of the model's does, in the fast way.
 

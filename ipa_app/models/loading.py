@@ -34,6 +34,7 @@ from ipa_app.models.memory import (
     Needs,
     free_bytes,
     free_main_memory,
+    give_back_unused,
     is_out_of_memory,
     plan_memory,
 )
@@ -100,6 +101,7 @@ def load_model(
     place, files = torch.device(device), _open(entry)
     needs = _needs(files)
     if room.spare is not None:
+        give_back_unused()  # as will happen when the others have gone
         _plan(needs, device=place, dtype=dtype, spare=room.spare)
     # Without the lock: one of them may be drawn with still, and be about to read an adapter.
     room.make()

@@ -305,10 +305,11 @@ class ModelManager(Models):
         _release_memory()
 
     def _to_be_freed(self, name: str) -> int | None:
-        """Return how much memory `_make_room` gives back, as it was planned for; None where it frees nothing."""
+        """Return how much memory `_make_room` gives back, as far as it is known; None where it frees nothing."""
         with self._changed:
             freed = [slot.model for slot in self._in_the_way(name)] + self._left_drawing()
-        return sum(model.memory.needed for model in freed if model) if freed else None
+        # The fast way is read where there is room, whatever was planned.
+        return sum(model.memory.needed + model.fast.num_bytes for model in freed if model) if freed else None
 
     def _in_the_way(self, name: str) -> list[_Slot]:
         """Return whose models make room for another one; called with the lock held."""

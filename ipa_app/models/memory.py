@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import psutil
@@ -240,14 +241,17 @@ def memory_errors() -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+        # What is raised below keeps this one as its context, and with it the frames that hold the tensors.
+        clear_frames(error.__traceback__)
+        error.__traceback__ = None
         short = True
-    # Only here, behind the except clause, does nothing refer to the frames that hold the tensors any more.
     if short:
-        _free_memory()
+        give_back_unused()
         raise OutOfMemoryError
 
 
-def _free_memory() -> None:
+def give_back_unused() -> None:
+    """Return to the device what torch merely keeps for later."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

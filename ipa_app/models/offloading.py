@@ -60,7 +60,11 @@ class Offloading:
         self._here[name] = part
         if next(part.parameters()).device == self._device:
             return False
-        part.to(self._device)
+        try:
+            part.to(self._device)
+        except Exception:
+            self._send_back([name])  # what had found room; of a part that is there by half the rest would be missed
+            raise
         return True
 
     def rest(self) -> None:

@@ -47,12 +47,27 @@ class PosePicture:
     notes: tuple[Message, ...] = ()
 
 
+def drawn_pose_in(source: Image.Image) -> DrawnPose | None:
+    """Recognise the skeleton that is drawn in a picture (mode "RGB"); None where whom it shows is to be found.
+
+    Raises:
+        UserError: the picture is black.
+    """
+    # Imported here: it brings OpenCV, and the page must open at once.
+    from ipa_app.pose.drawn import DARK, drawn_pose
+
+    if np.asarray(source).max() <= DARK:
+        raise UserError("pose.black")
+    return drawn_pose(source)
+
+
 def pose_image(
     source: Image.Image,
     size: tuple[int, int],
     *,
     find: FindPeople,
     fit: Callable[[PoseSheet], PoseSheet] = lambda sheet: sheet,
+    look: Callable[[Image.Image], DrawnPose | None] = drawn_pose_in,
 ) -> PosePicture:
     """Make the pose picture for an output of `size`.
 
@@ -62,6 +77,7 @@ def pose_image(
         size: the output's (width, height); another shape than the source's is padded with black.
         find: finds the people in a photo, and the toy.
         fit: brings the joints, where they can be read, to what the model knows.
+        look: recognises a drawn skeleton; another one than usual where it is known already what that sees.
 
     Returns:
         A picture of `size`.
@@ -69,7 +85,7 @@ def pose_image(
     Raises:
         UserError: the picture is black, nobody is seen in it, or photos cannot be read here.
     """
-    drawn = _drawn_pose(source)
+    drawn = look(source)
     if drawn is not None:
         fitted = drawn.fitted(fit)
         return PosePicture(fitted.for_output(size), fitted.notes)
@@ -87,22 +103,13 @@ def find_pose(source: Image.Image, *, find: FindPeople) -> PoseSheet:
     Raises:
         UserError: the picture is black, its joints cannot be read, nobody is seen in it, or photos cannot be read here.
     """
-    drawn = _drawn_pose(source)
+    drawn = drawn_pose_in(source)
     if drawn is not None and drawn.sheet is None:
         raise UserError("pose.joints_unreadable")
     if drawn is not None and drawn.sheet is not None:
         lost = (Message("pose.details_left_out"),) if drawn.details else ()
         return replace(drawn.sheet, notes=(*drawn.sheet.notes, *lost))
     return PoseSheet(find(source), *source.size).brought_closer()
-
-
-def _drawn_pose(source: Image.Image) -> DrawnPose | None:
-    # Imported here: it brings OpenCV, and the page must open at once.
-    from ipa_app.pose.drawn import DARK, drawn_pose
-
-    if np.asarray(source).max() <= DARK:
-        raise UserError("pose.black")
-    return drawn_pose(source)
 
 
 class PoseDetector:

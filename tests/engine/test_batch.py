@@ -20,6 +20,9 @@ from ipa_app.engine.results import Progress
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
+from ipa_app.pose.draw import draw_sheet
+from ipa_app.pose.presets import preset_sheets
+from tests.drawn_skeletons import STANDING, drawn
 from tests.engine.conftest import TIMEOUT_S, reference
 
 THREE = {"task": "mix", "prompt": "a cat", "references": (reference(1),), "steps": 2, "seed": 7, "count": 3}
@@ -120,3 +123,14 @@ def test_a_large_unet_is_faster_in_a_batch_on_a_gpu_alone(usual: Engine, monkeyp
     model = SimpleNamespace(pipelines=model.pipelines, device=torch.device("cuda"))
     assert usual_batch_limit(model, exact=False) == USUAL_BATCH_LIMIT
     assert usual_batch_limit(model, exact=True) == 1
+
+
+def test_poses_that_are_drawn_already_share_a_batch_whatever_they_come_as(usual: Engine) -> None:
+    sheet = next(iter(preset_sheets().values()))
+    poses = (draw_sheet(sheet, (256, 256)), drawn(STANDING, ground=(255, 255, 255)), sheet)
+    with memory_for(99, usual) as calls:
+        with usual._changed:  # so that all of them wait when the first begins
+            jobs = [usual.submit(GenerateRequest(task="pose", pose=pose, prompt="a cat", steps=2)) for pose in poses]
+        for job in jobs:
+            assert job.result(TIMEOUT_S).images
+    assert calls == [3, 3]

@@ -66,6 +66,30 @@ def test_when_decoding_alone_is_short_of_memory_nothing_is_denoised_again(tiny_b
         engine.close()
 
 
+def test_what_a_decoder_that_was_short_of_memory_had_taken_is_given_back_before_it_is_tried_in_tiles(
+    tiny_bundle_dir: Path,
+) -> None:
+    manager = ModelManager({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
+    engine, model = Engine(manager), manager.get("toybox", timeout=TIMEOUT_S)
+    taken: list[weakref.ref[torch.Tensor]] = []
+    left: list[bool] = []
+
+    def greedy(*_: object) -> None:
+        if model.vae.use_tiling:
+            left.append(taken[0]() is not None)
+            return
+        activations = torch.empty(1)
+        taken.append(weakref.ref(activations))
+        torch.empty(2**50)
+
+    model.vae.decoder.register_forward_pre_hook(greedy)
+    try:
+        assert engine.submit(REQUEST).result(TIMEOUT_S).images
+        assert left == [False]
+    finally:
+        engine.close()
+
+
 def test_a_model_is_read_when_nobody_draws_with_the_one_that_made_room_for_it(
     tiny_bundle_dir: Path, other_bundle_dir: Path
 ) -> None:
@@ -109,7 +133,12 @@ def stop(job: Job) -> None:
         job.result(TIMEOUT_S)
 
 
-@pytest.mark.parametrize("end", [let_finish, stop])
+def run_out_of_memory(job: Job) -> None:
+    with pytest.raises(UserError, match="not enough memory"):
+        job.result(TIMEOUT_S)
+
+
+@pytest.mark.parametrize("end", [let_finish, stop, run_out_of_memory])
 def test_a_model_that_is_freed_is_held_by_nobody_who_drew_with_it(
     tiny_bundle_dir: Path, end: Callable[[Job], None]
 ) -> None:
@@ -117,6 +146,10 @@ def test_a_model_that_is_freed_is_held_by_nobody_who_drew_with_it(
     engine = Engine(manager)
     try:
         model = weakref.ref(manager.get("toybox", timeout=TIMEOUT_S))
+        if end is run_out_of_memory:
+            unet = manager.get("toybox").pipelines["text_to_image"].components["unet"]
+            unet.register_forward_pre_hook(lambda *_: torch.empty(2**50) and None)
+            del unet
         job = engine.submit(GenerateRequest(task="mix", prompt="a cat", steps=20))
         end(job)
         manager.free("toybox")

@@ -21,6 +21,7 @@ from ipa_app.errors import Cancelled
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.memory import MemoryPlan, default_dtype
+from ipa_app.models.offloading import Offloading
 from ipa_app.models.state import MemoryUse
 from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.presets import presets
@@ -113,3 +114,20 @@ def test_parts_are_on_the_device_for_their_turn_alone(
     assert {frozenset(each) for each in device.together if len(each) > 1} == {
         frozenset({"UNet2DConditionModel", "ControlNetModel"})
     }
+
+
+def test_a_part_for_which_there_was_no_room_is_not_taken_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    move, part, offloading = torch.nn.Module.to, torch.nn.Linear(2, 2), Offloading(torch.device("cpu"))
+
+    def to(module: torch.nn.Module, place: torch.device) -> torch.nn.Module:
+        if place.index is not None:
+            raise torch.OutOfMemoryError
+        return move(module, place)
+
+    with monkeypatch.context() as short:
+        short.setattr(torch.nn.Module, "to", to)
+        with pytest.raises(torch.OutOfMemoryError):
+            offloading.begin("vae", part)
+    assert offloading.on_device == []
+    assert offloading.begin("vae", part)
+    assert offloading.on_device == [part]

@@ -91,6 +91,14 @@ def test_what_does_not_fit_does_not_cut_in() -> None:
     assert list(queue) == ["of another model"]
 
 
+def test_what_lets_others_pass_cuts_in_where_it_is_said_that_it_may() -> None:
+    queue = queue_of(("searching", "a"))
+    queue.begin()
+    queue.add("many", visitor="b", pictures=4, bulk=True)
+    queue.add("single", visitor="c")
+    assert [queue.cut_in(anything, bulk=True) for _ in range(3)] == ["single", "many", None]
+
+
 @pytest.mark.parametrize("gone", ["a1", "a2", "b1"])
 def test_what_is_taken_out_leaves_the_order_as_if_it_had_never_come(gone: str) -> None:
     items = [("a1", "a"), ("a2", "a", 3), ("a3", "a"), ("b1", "b"), ("b2", "b"), ("c1", "c", 2)]

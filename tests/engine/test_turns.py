@@ -81,6 +81,16 @@ def test_a_single_picture_of_somebody_whose_request_is_stopped_meanwhile_is_draw
         many.result(TIMEOUT_S)
 
 
+def test_who_lets_another_pass_is_stopped_at_once(own_engine: Engine) -> None:
+    many = drawing(own_engine.submit(GenerateRequest(**MANY)))
+    single = drawing(own_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100})))
+    many.cancel()
+    with pytest.raises(Cancelled):
+        many.result(TIMEOUT_S)
+    assert not single.done
+    assert single.result(TIMEOUT_S).images
+
+
 def test_one_that_comes_between_is_stopped_alone(own_engine: Engine) -> None:
     many = drawing(own_engine.submit(GenerateRequest(**MANY)))
     single = drawing(own_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100})))

@@ -12,6 +12,7 @@ import pytest
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry, entry_from_folder
 from ipa_app.models.manager import ModelManager
+from tests.tiny_models import tiny_fast_way
 
 TIMEOUT_S = 120
 
@@ -127,3 +128,43 @@ def test_a_model_that_would_not_fit_alone_either_leaves_the_working_one_where_it
     monkeypatch.setattr("ipa_app.models.loading.free_bytes", lambda _device: next(free))
     manager.get("two", timeout=TIMEOUT_S)
     assert manager.state("one").phase == "absent"
+
+
+def test_all_that_the_other_one_holds_counts_as_free_for_what_takes_its_place(
+    two_models: Mapping[str, ModelEntry], tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = replace(two_models["one"], fast=tiny_fast_way(tiny_bundle_dir))
+    large = replace(two_models["two"], name="large", width=1024, height=1024)
+    manager = ModelManager({"one": one, "large": large}, device="cpu")
+    monkeypatch.setattr("ipa_app.models.loading.free_bytes", lambda _device: 9 * 10**8)
+    manager.get("large", timeout=TIMEOUT_S)
+    least = manager.state("large").memory
+    model = manager.get("one", timeout=TIMEOUT_S)
+    model.fast.read()  # as the first who draws so does; the change is merged into a second UNet
+    assert least is not None
+    free = iter([least.needed - model.memory.needed - 1, 9 * 10**8])
+    monkeypatch.setattr("ipa_app.models.loading.free_bytes", lambda _device: next(free))
+    assert manager.get("large", timeout=TIMEOUT_S).entry.name == "large"
+
+
+def test_what_nobody_holds_any_more_counts_as_free(
+    two_models: Mapping[str, ModelEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = ModelManager({**two_models, "two": replace(two_models["two"], width=1024, height=1024)}, device="cpu")
+    manager.get("one", timeout=TIMEOUT_S)
+    pictures = Unused()
+    held = weakref.ref(pictures)
+    monkeypatch.setattr("ipa_app.models.loading.free_bytes", lambda _device: 10**6 if held() else 10**9)
+    gc.disable()
+    try:
+        del pictures
+        assert manager.get("two", timeout=TIMEOUT_S)
+    finally:
+        gc.enable()
+
+
+class Unused:
+    """Something large that stays until Python looks for it."""
+
+    def __init__(self) -> None:
+        self.itself = self

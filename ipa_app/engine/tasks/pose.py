@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
 
@@ -14,7 +14,7 @@ from ipa_app.engine.tasks.task import OwnOptions, Task, TaskInputs, Tools
 from ipa_app.errors import UserError, blaming
 from ipa_app.messages import Message
 from ipa_app.options import option
-from ipa_app.pose.detect import PosePicture, pose_image
+from ipa_app.pose.detect import PosePicture, drawn_pose_in, pose_image
 from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.detectors import DETECTORS, USUAL, DetectorName
 from ipa_app.pose.draw import draw_sheet
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ipa_app.engine.requests import GenerateRequest
     from ipa_app.models.entry import ControlNetEntry, ModelEntry
     from ipa_app.models.families import PipelineTask
+    from ipa_app.pose.drawn import DrawnPose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +128,17 @@ class Pose(Task):
         """Return how strongly and when the pose counts."""
         return plan.request.control_scale, plan.request.control_start, plan.request.control_end
 
+    def look(self, plan: Plan) -> DrawnPose | None:
+        """Return the skeleton that the pose is a picture of; None where people, or a toy, are to be found in it."""
+        pose = plan.request.pose
+        return drawn_pose_in(_in_rgb(pose)) if isinstance(pose, Image.Image) else None
+
     def may_search(self, plan: Plan) -> bool:
-        """Return whether the pose is a picture: whether of a skeleton or of people shows when it is looked at."""
-        return isinstance(plan.request.pose, Image.Image)
+        """Return whether the pose is a picture in which people, or a toy, are to be found."""
+        try:
+            return isinstance(plan.request.pose, Image.Image) and plan.seen is None
+        except UserError:  # which is said when it is prepared
+            return False
 
     def prepare(self, plan: Plan, tools: Tools) -> TaskInputs:
         """Bring whatever gives the pose to a picture of a skeleton."""
@@ -174,7 +183,14 @@ def _pose_picture(plan: Plan, tools: Tools) -> PosePicture:
         return PosePicture(draw_sheet(sheet, plan.canvas_size), sheet.notes)
     looked_for = plan.request.pose_options
     find = people_finder(tools.detector, looked_for, toy_reader=entry.pose_reader, emit=tools.emit, stop=tools.stop)
-    return pose_image(pose.convert("RGB"), plan.canvas_size, find=cancellable(find, tools.meanwhile), fit=fit)
+    find = cancellable(find, tools.meanwhile)
+    return pose_image(
+        _in_rgb(pose), plan.canvas_size, find=find, fit=fit, look=lambda _: cast("DrawnPose | None", plan.seen)
+    )
+
+
+def _in_rgb(picture: Image.Image) -> Image.Image:
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def fitted_for(entry: ModelEntry, sheet: PoseSheet) -> PoseSheet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from pathlib import Path
@@ -77,8 +78,9 @@ def cancellable(find: FindPeople, check_cancelled: Callable[[], None]) -> FindPe
         found: Future[Skeleton] = Future()
         threading.Thread(target=_settle, args=(found, find, photo), name="pose-search", daemon=True).start()
         while not found.done():
-            check_cancelled()
-            wait([found], timeout=_LOOK_EVERY_S)
+            since = time.monotonic()
+            check_cancelled()  # in which others may be drawn
+            wait([found], timeout=max(0.0, since + _LOOK_EVERY_S - time.monotonic()))
         return found.result()
 
     return find_or_give_up

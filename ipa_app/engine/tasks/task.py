@@ -47,7 +47,7 @@ class Tools:
         model: that will draw.
         detector: finds people in photos.
         emit: told how far it is.
-        stop: set when nobody wants the pictures any more.
+        stop: set when what goes on in another thread is for nobody any more; see `meanwhile`.
         check_cancelled: raises then.
         meanwhile: called several times a second while something long goes on in another thread, so that others are
             drawn in this one; raises then, too.
@@ -196,8 +196,20 @@ class Task:
         del plan
         return None
 
+    def look(self, plan: Plan) -> object:
+        """Look at the request's pictures, for what takes a moment and is asked for again; see `Plan.seen`.
+
+        Raises:
+            UserError: one of them cannot be used.
+        """
+        del plan
+        return None
+
     def may_search(self, plan: Plan) -> bool:
-        """Return whether something that takes long may come before the drawing; see `Tools.meanwhile`."""
+        """Return whether something that takes long may come before the drawing; see `Tools.meanwhile`.
+
+        Asked once, when a request is submitted, by whoever submits it.
+        """
         del plan
         return False
 

@@ -25,6 +25,7 @@ from ipa_app.pose.draw import fit_skeleton_picture
 from ipa_app.pose.presets import preset_pictures, preset_sheets
 from ipa_app.pose.skeleton import Skeleton
 from tests.engine.conftest import TIMEOUT_S, noise_picture
+from tests.engine.test_keeping import until
 from tests.hub_fixtures import cache, point_at  # noqa: F401 - fixtures are found by being here
 from tests.hub_server import FakeHub, serving
 from tests.pose_files import NAMES, REPO, openpose_files, pin_to_the_tests_hub
@@ -127,6 +128,29 @@ def test_pictures_of_others_are_drawn_during_a_download(engine: Engine, hub: Fak
         job.result(TIMEOUT_S)
 
 
+def test_what_goes_into_one_batch_is_drawn_during_a_download_and_what_takes_more_is_not(
+    tiny_bundle_dir: Path, hub: FakeHub
+) -> None:
+    manager = ModelManager({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
+    engine, wish = Engine(manager, batch_limit=3), {"task": "mix", "prompt": "a dog", "steps": 2}
+    manager.get("toybox", TIMEOUT_S)
+    hub.pause_s = 0.2
+    try:
+        searching = downloading(engine.submit(GenerateRequest(task="pose", pose=PHOTO, steps=2)))
+        more = engine.submit(GenerateRequest(**wish, count=4))
+        three, part = engine.submit(GenerateRequest(**wish, count=3)), engine.submit(GenerateRequest(**wish), bulk=True)
+        for job in (three, part):
+            assert job.result(TIMEOUT_S).images
+        assert not searching.done
+        assert not more.done
+        hub.pause_s = 0.0
+        with pytest.raises(UserError, match="No person was found"):
+            searching.result(TIMEOUT_S)
+        assert more.result(TIMEOUT_S).images
+    finally:
+        engine.close()
+
+
 def test_nobody_is_drawn_beside_who_has_to_search_first(tiny_bundle_dir: Path, hub: FakeHub) -> None:
     manager = ModelManager({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
     engine, skeleton = Engine(manager, batch_limit=8), next(iter(preset_sheets().values()))
@@ -226,6 +250,28 @@ def test_searches_that_are_given_up_end_at_once_and_hold_nobody_up(
     last = look(engine)
     go_on.set()
     assert told(last)
+    assert len(searched) == 2
+
+
+def test_a_live_picture_that_gives_way_again_and_again_is_searched_for_once_more_and_not_each_time(
+    engine: Engine, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(look(engine))
+    people, go_on, searched = engine._detector._people["openpose"], threading.Event(), []
+
+    def slow(photo: Image.Image, _options: PoseOptions) -> list[Any]:
+        searched.append(photo)
+        go_on.wait(TIMEOUT_S)
+        return []
+
+    monkeypatch.setattr(people, "find", slow)
+    live = engine.submit(GenerateRequest(task="pose", pose=PHOTO), visitor="live", live=True)
+    for number in range(1, 5):
+        until(lambda number=number: sum(each.name == "pose-search" for each in threading.enumerate()) == number)
+        engine.submit(GenerateRequest(task="mix", prompt="a dog", steps=1), visitor="other").result(TIMEOUT_S)
+    go_on.set()
+    with pytest.raises(UserError, match="No person was found"):
+        live.result(TIMEOUT_S)
     assert len(searched) == 2
 
 
