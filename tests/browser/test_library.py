@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ipa_app.library.library import Library
-from tests.browser.hands import RESULTS, press, rest, slow_line
+from tests.browser.hands import RESULTS, body, press, rest, slow_line
 from tests.browser.test_accessibility import violations
 from tests.engine.test_keeping import opened
 from tests.ui.serving import served
@@ -78,7 +78,7 @@ def test_what_was_drawn_is_found_by_its_words_and_gone_on_from(open_page: Any, s
     page.wait_for_function("document.querySelector('#mix-prompt textarea')?.value === 'a yellow robot'")
 
 
-def test_two_are_compared_downloaded_and_taken_as_references(open_page: Any, shoot: Any) -> None:
+def test_two_are_compared_downloaded_and_taken_as_references(open_page: Any, shoot: Any, reference_file: Path) -> None:
     page = open_page(width=390, height=844, touch=True)
     open_library(page)
     page.click("#library-show")
@@ -96,10 +96,18 @@ def test_two_are_compared_downloaded_and_taken_as_references(open_page: Any, sho
     with zipfile.ZipFile(download.value.path()) as archive:
         seeds = [name.split("-")[-1] for name in archive.namelist()]
     assert sorted(seeds) == ["1.png", "3.png"]
-    page.click("#library-use")
+    page.set_input_files("#reference input[type=file]", str(reference_file))
     page.wait_for_selector("#reference img", state="attached")
+    rest(page)
+    own = body(page, "#reference img")
+    page.click("#library-use")
     page.wait_for_selector("#reference-2 img", state="attached")
     assert "Set as reference" in page.inner_text("#library-note")
+    assert body(page, "#reference img") != own
+    page.click("#undo-references")
+    page.wait_for_selector("#reference-2 img", state="detached")
+    rest(page)
+    assert body(page, "#reference img") == own
 
 
 def test_what_is_ticked_stays_ticked_while_others_are_shown(open_page: Any, shoot: Any) -> None:
