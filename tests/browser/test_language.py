@@ -17,6 +17,7 @@ from ipa_app.messages import FOLDER, english, languages
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.styles import Style
 from ipa_app.ui.examples import Example
+from tests.adapter_files import write_adapter
 from tests.browser.hands import (
     EDITOR,
     PATIENCE_MS,
@@ -31,7 +32,7 @@ from tests.browser.hands import (
 )
 from tests.engine.test_keeping import opened
 from tests.sample_requests import PRESETS, STYLES
-from tests.tiny_models import tiny_fast_way
+from tests.tiny_models import random_adapter_tensors, tiny_fast_way, tiny_unet
 from tests.ui.serving import served
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -321,13 +322,14 @@ def test_a_file_more_is_a_language_more(chromium: Any, page_in_three_languages: 
 
 @pytest.fixture(scope="module")
 def page_of_names(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page with a style, a set and a picture that are called as something is that the page says."""
+    """The page with a style, a model and a picture that are called as something is that the page says."""
     own = {"Strong": Style(name="Strong", prompt="{prompt}, in thick lines")}
     entry = replace(entry_from_folder(tiny_bundle_dir, name="other"), styles={**STYLES, **own})
+    third = replace(entry, name="third", title="Strong")
     with opened(tmp_path_factory.mktemp("library")) as (keeper, library):
         settings = {"output_format": "png", "seed": 1, "prompt": "Strong", "task": "mix", "model": "toybox"}
         library.pictures.save(Image.new("RGB", (64, 64)), name="mix-1", made=1e9, settings=settings, inputs={})
-        with served(tiny_bundle_dir, others=[entry], keeper=keeper) as url:
+        with served(tiny_bundle_dir, others=[entry, third], keeper=keeper) as url:
             yield url
 
 
@@ -363,3 +365,32 @@ class TestNamesThatPeopleGive:
         assert page.locator("#variation-style input").evaluate(shown) == "Strong"
         page.click("#tab-library-button")
         assert page.locator(".ipa-library .ipa-open").get_attribute("title") == "Strong"
+
+    def test_of_an_adapter_and_a_model(self, open_page: Any, reference_file: Path, tmp_path: Path, shoot: Any) -> None:
+        adapter = random_adapter_tensors(tiny_unet(), kind="full", seed=8)
+        file = write_adapter(tmp_path / "Strong.safetensors", adapter)
+        page = open_page(locale="zh-CN")
+        page.set_input_files("#reference input[type=file]", str(reference_file))
+        page.click("#more-settings > button")
+        page.click("#model input")
+        page.get_by_role("option", name="Strong").click()
+        rest(page)
+        page.click("#adapter-file-panel > button")
+        page.set_input_files("#adapter-file input[type=file]", str(file))
+        page.wait_for_function("document.querySelector('#adapter-note').innerText.includes('Strong')")
+        rest(page)
+        *ours, own = page.locator("#adapter label").all_inner_texts()
+        assert (own.strip(), [bool(CHINESE.search(each)) for each in ours]) == ("Strong", [True, True])
+        page.locator("#compared-adapters").get_by_label("Strong").check()
+        press(page, "#variation-both-adapters")
+        rest(page)
+        shoot(page)
+        captions = [each.strip() for each in page.locator("#results .caption-label").all_inner_texts()]
+        assert captions == ["基础", "精细", "Strong"]
+        page.click("#tab-library-button")
+        page.click("#library-filters > button")
+        rest(page)
+        for what in ("model", "adapter"):
+            everything, *offered = page.locator(f"#library-{what} label").all_inner_texts()
+            assert CHINESE.search(everything)
+            assert "Strong" in [each.strip() for each in offered]
