@@ -16,7 +16,7 @@ from ipa_app.engine.tasks import TASKS
 from ipa_app.messages import FOLDER, english, languages
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.styles import Style
-from ipa_app.ui.examples import Example
+from ipa_app.ui.examples import Example, read_examples
 from tests.adapter_files import write_adapter
 from tests.browser.hands import (
     EDITOR,
@@ -394,3 +394,45 @@ class TestNamesThatPeopleGive:
             everything, *offered = page.locator(f"#library-{what} label").all_inner_texts()
             assert CHINESE.search(everything)
             assert "Strong" in [each.strip() for each in offered]
+
+
+@pytest.fixture(scope="module")
+def page_of_pictures(tiny_bundle_dir: Path) -> Iterator[str]:
+    """The page with the examples that ship with the app."""
+    shipped = read_examples(Path(__file__).parents[2] / "assets" / "examples")
+    with served(tiny_bundle_dir, examples=shipped) as url:
+        yield url
+
+
+class TestPicturesOfGalleries:
+    """Screen readers are told what is to be seen, or what is written under it, not only which picture it is."""
+
+    @pytest.fixture
+    def page_url(self, page_of_pictures: str) -> str:
+        return page_of_pictures
+
+    def test_they_are_called_by_what_they_show_in_either_language(self, open_page: Any) -> None:
+        page = open_page()
+
+        def called(gallery: str) -> list[str]:
+            page.wait_for_selector(f"{gallery} .thumbnail-item")
+            rest(page)
+            names = "pictures => pictures.map(each => each.getAttribute('aria-label'))"
+            return page.locator(f"{gallery} .thumbnail-item").evaluate_all(names)
+
+        page.fill("#count input[type=number]", "2")
+        press(page, "#variation-generate")
+        for code, mouse, seed, pose in (
+            ("en", "A blue mouse in a yellow hat, running on the beach", "seed ", "arms out"),
+            ("zh", "戴黄帽子的蓝色老鼠在海滩上奔跑", "种子 ", "张开双臂"),
+            ("en", "A blue mouse in a yellow hat, running on the beach", "seed ", "arms out"),
+        ):
+            choose(page, code)
+            page.click("#tab-pose-button")
+            assert called("#pose-presets")[0] == pose
+            page.click("#tab-variation-button")
+            examples = called("#variation-examples")
+            assert (examples[0], len(set(examples))) == (mouse, 4)
+            results = called("#results")
+            assert len(results) == 2
+            assert all(each.startswith(seed) for each in results)

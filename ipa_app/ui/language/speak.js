@@ -175,6 +175,20 @@ const observer = new MutationObserver((changes) => {
   }
 });
 
+// ---------------------------------------------------------------- what pictures of galleries are called
+
+// Gradio tells screen readers of each nothing but its place, whatever is written under it.
+function nameByCaption() {
+  for (const caption of document.querySelectorAll(".thumbnail-item > .caption-label")) {
+    const [picture, text] = [caption.parentElement, caption.textContent.trim()];
+    if (picture.getAttribute("aria-label") !== text) picture.setAttribute("aria-label", text);
+  }
+}
+
+new MutationObserver(nameByCaption).observe(document.body, {
+  childList: true, characterData: true, subtree: true, attributes: true, attributeFilter: ["aria-label"],
+});
+
 // ---------------------------------------------------------------- the choice
 
 const choice = element.querySelector("select");
