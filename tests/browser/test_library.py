@@ -188,6 +188,31 @@ def test_hearts_and_deleting_by_keyboard(open_page: Any, shoot: Any, library_app
     assert "One picture is back" in page.inner_text("#library-note")
 
 
+def test_a_picture_that_is_deleted_while_it_is_open_can_be_used_until_the_page_is_left(open_page: Any) -> None:
+    page = open_page()
+    open_library(page)
+    before = page.locator(ITEMS).count()
+    page.get_by_label("Open: a red frog").click()
+    page.wait_for_function("document.querySelector('#status').innerText === 'A picture from earlier.'")
+    tick(page, "a red frog")
+    page.click("#library-delete")
+    counted(page, before - 1)
+    rest(page)
+    shown = body(page, RESULTS)
+    with page.expect_download() as download:
+        page.click("#download-all")
+    assert download.value.path().read_bytes() == shown
+    page.click("#share")
+    page.wait_for_selector("#sharing")
+    page.click("#enlarge")
+    page.wait_for_selector("#enlarged img")
+    page.click("#use-settings")
+    page.wait_for_function("document.querySelector('#mix-prompt textarea')?.value === 'a red frog'")
+    page.click("#tab-library-button")
+    page.click("#library-undo")
+    counted(page, before)
+
+
 @pytest.mark.parametrize(("dark", "locale"), [(False, "en-US"), (True, "zh-CN")], ids=["light", "dark"])
 def test_it_keeps_nobody_out_in_either_language(open_page: Any, shoot: Any, dark: bool, locale: str) -> None:
     page = open_page(dark=dark, locale=locale)
