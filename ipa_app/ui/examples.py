@@ -15,6 +15,7 @@ from typing import Any
 
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks import TASKS
+from ipa_app.messages import titled
 from ipa_app.options import options
 
 _log = logging.getLogger(__name__)
@@ -33,6 +34,11 @@ class Example:
     image: Path | None = None
     mask: Path | None = None
     pose: str | None = None
+
+    @property
+    def title(self) -> str:
+        """What is to be seen in its picture; one that does not ship with the app is called like its file."""
+        return titled(f"example.{self.file.stem.replace('-', '_')}", self.file.name)
 
 
 def read_examples(folder: Path) -> tuple[Example, ...]:

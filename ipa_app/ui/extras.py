@@ -33,8 +33,13 @@ def connect_extras(parts: Parts, *, runner: Runner, restorer: Restorer) -> None:
     _connect_more_like_this(parts, runner=runner)
     _connect_history(parts)
     _connect_new_seed(parts)
-    picked = [parts.results.picked, parts.panel.adapters.own]
-    parts.results.use_settings.click(restorer.from_result, picked, restorer.outputs, **CHECKED)
+    parts.panel.references.let_fill(
+        parts.results.use_settings.click,
+        restorer.from_result,
+        {"path": parts.results.picked, "own": parts.panel.adapters.own},
+        outputs=restorer.outputs,
+        **CHECKED,
+    )
 
 
 def connect_drawing(
@@ -91,19 +96,20 @@ def _connect_more_like_this(parts: Parts, *, runner: Runner) -> None:
     """Put the picked picture into the place of the reference and make variations of it."""
     panel, tab = parts.panel, parts.tab_of(OPENING)
 
-    def take(picked: str, scale: float, suited: float) -> Update:
+    def take(*, picked: str, scale: float, suited: float, **over: Any) -> Update:
         check_there(picked)
         updates = {parts.tasks: gr.update(selected=tab.task), panel.suited_scale: tab.default_scale}
         if scale == suited:
             updates[panel.scale] = tab.default_scale
         # On a set seed pressing it again would give the same pictures.
         updates[parts.settings.seed] = RANDOM_SEED
-        return {**updates, **panel.references.fill([Filling(path=picked)])}
+        return {**updates, **panel.references.fill([Filling(path=picked)], over=over)}
 
-    taken = parts.results.more_like_this.click(
+    taken = panel.references.let_fill(
+        parts.results.more_like_this.click,
         take,
-        [parts.results.picked, panel.scale, panel.suited_scale],
-        [parts.tasks, panel.scale, panel.suited_scale, parts.settings.seed, *panel.references.outputs],
+        {"picked": parts.results.picked, "scale": panel.scale, "suited": panel.suited_scale},
+        outputs=[parts.tasks, panel.scale, panel.suited_scale, parts.settings.seed, *panel.references.outputs],
         **CHECKED,
     )
     connect_drawing(parts, taken.success, tab=tab, runner=runner)

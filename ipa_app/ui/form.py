@@ -128,7 +128,7 @@ def _read_references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Re
                 continue
             name = _name_of(len(references) + 1, given)
             opened = open_upload(uploads["image"], field="reference", name=name)
-            region = _region_mask(sent, uploads.get("region_mask"), region=values["region"], number=number)
+            region = read_region(sent, uploads.get("region_mask"), region=values["region"], number=number)
             references.append(Reference(image=opened.image, region_mask=region and region.mask, **values))
         notes += [*opened.notes, *(region.notes if region else ())]
     return tuple(references), notes
@@ -154,10 +154,19 @@ def _of_slot(number: int) -> Iterator[None]:
         raise
 
 
-def _region_mask(sent: Mapping[str, object], upload: Any, *, region: str, number: int) -> MaskFile | None:
+def read_region(sent: Mapping[str, object], upload: Any, *, region: str, number: int) -> MaskFile | None:
     """Open where a reference counts: a file of any kind, what was painted on the page, or both.
 
     On the page both wait while another place is chosen.
+
+    Args:
+        sent: as for `build_request`.
+        upload: the file; None where there is none.
+        region: the chosen place.
+        number: of the reference.
+
+    Raises:
+        UserError: as `build_request` does.
     """
     name = slot_name(PAINTED, number)
     if name in sent and region != "painted":

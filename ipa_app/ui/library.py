@@ -179,27 +179,27 @@ def _connect_results(parts: Parts, panel: LibraryPanel, *, view: LibraryView) ->
     """Let pictures of the library be shown with the results, and count as references."""
     results, references = parts.results, parts.panel.references
 
-    def opened(event: gr.EventData) -> Update:
-        (path,) = view.kept([event.name])
-        return show_earlier(results, [path], download=path)
-
     def show(ticked: Any) -> Update:
         paths = view.kept(ticked)
         with explained():
             return show_earlier(results, paths, download=save_zip(paths) if len(paths) > 1 else paths[0])
 
-    def use(ticked: Any) -> Update:
+    def opened(event: gr.EventData) -> Update:
+        return show([event.name])
+
+    def use(ticked: Any, **over: Any) -> Update:
         with explained():
             if isinstance(ticked, list) and len(ticked) > MOST_REFERENCES:
                 raise UserError("library.too_many_references", most=MOST_REFERENCES)
-        filled = references.fill([Filling(path=path) for path in view.kept(ticked)])
+        filled = references.fill([Filling(path=path) for path in view.kept(ticked)], over=over)
         return {**filled, panel.note: status_note(Message("library.used"), css_class="ipa-help")}
 
     shown = list(vars(results).values())
     panel.pictures.select(opened, None, shown, **ONE_BY_ONE)
     panel.show.click(show, panel.ticked, shown, js=_TICKED, **CHECKED)
     gr.on([panel.pictures.select, panel.show.click], None, js=SHOW_RESULTS, **AT_ONCE)
-    panel.use.click(use, panel.ticked, [panel.note, *references.outputs], js=_TICKED, **CHECKED)
+    used = [panel.note, *references.outputs]
+    references.let_fill(panel.use.click, use, {"ticked": panel.ticked}, outputs=used, js=_TICKED, **CHECKED)
 
 
 class LibraryView:

@@ -56,7 +56,7 @@ class PresentationPanel:
 def presentation_panel(examples: Sequence[Example]) -> PresentationPanel:
     """Lay out the button; the start screen shows some of the examples, once it is there."""
     name = Message("page.presentation.name")
-    shown = "".join(_picture(file, number) for number, file in enumerate(_shown(examples), start=1))
+    shown = "".join(_picture(example, number) for number, example in enumerate(_shown(examples), start=1))
     screen = gr.HTML(
         value="",
         html_template=(
@@ -75,21 +75,23 @@ def presentation_panel(examples: Sequence[Example]) -> PresentationPanel:
     return PresentationPanel(screen=screen, is_on=gr.Checkbox(visible=False), files=gr.State(None))
 
 
-def _shown(examples: Sequence[Example]) -> list[Path]:
-    return list(dict.fromkeys(example.file for example in examples))[:_MOST_SHOWN]
+def _shown(examples: Sequence[Example]) -> list[Example]:
+    """Return some of the examples, one of those that have the same picture."""
+    return list({example.file: example for example in examples}.values())[:_MOST_SHOWN]
 
 
-def _picture(file: Path, number: int) -> str:
-    name = attribute("aria-label", Message("page.presentation.begin_with", number=number))
+def _picture(example: Example, number: int) -> str:
+    title = Message("page.presentation.begin_with", number=number, picture=example.title)
+    name = attribute("aria-label", title)
     # A start screen that nobody sees loads nothing.
-    image = f'<img loading="lazy" alt="" src="gradio_api/file={html.escape(str(file))}">'
+    image = f'<img loading="lazy" alt="" src="gradio_api/file={html.escape(str(example.file))}">'
     return f'<button value="{number}"{name}>{image}</button>'
 
 
 def connect_presentation(parts: Parts, *, page: StudioBlocks, examples: Sequence[Example]) -> None:
     """Let the page know its mode, begin with a pressed picture, and forget a visitor when the screen comes back."""
     panel = parts.presentation
-    pictures = {str(number): str(file) for number, file in enumerate(_shown(examples), start=1)}
+    pictures = {str(number): str(example.file) for number, example in enumerate(_shown(examples), start=1)}
 
     def begin(event: gr.EventData) -> Any:
         return pictures.get(str(event.number), gr.skip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,15 +85,15 @@ def connect_sets(parts: Parts, *, files: NamedFiles | None) -> None:
     """
     panel, references = parts.sets, parts.panel.references
     sets = Sets(panel, references=references, files=files)
-    filled = [*panel.outputs, *references.outputs]
+    filled: dict[str, Any] = {"outputs": [*panel.outputs, *references.outputs], **LATEST}
     inputs = {"name": panel.name, **references.inputs}
     panel.save.click(sets.save, inputs_kwargs=inputs, outputs=panel.outputs, preprocess=False, **CHECKED)
-    panel.upload.upload(sets.open, panel.upload, filled, preprocess=False, **LATEST)
+    references.let_fill(panel.upload.upload, sets.open, {"upload": panel.upload}, **filled)
     if files is not None:
         # What is offered changes, of which Gradio's own check knows nothing.
         unchecked = {"preprocess": False, **CHECKED}
         panel.fold.expand(sets.look, panel.saved, panel.saved, **unchecked)
-        panel.saved.input(sets.choose, panel.saved, filled, **{**unchecked, **LATEST})
+        references.let_fill(panel.saved.input, sets.choose, {"name": panel.saved}, **filled)
         panel.delete.click(sets.delete, panel.saved, panel.outputs, **unchecked)
 
 
@@ -119,19 +120,19 @@ class Sets:
             self._files.save(made.name, made.to_json())
             return {**self._shown(made), self._panel.note: status_note(Message("set.saved", name=made.name))}
 
-    def choose(self, name: str | None) -> Update:
+    def choose(self, name: str | None, **over: Any) -> Update:
         """Put a set's pictures in their places."""
         with explained():
             data = self._files.read(name) if self._files and name else None
             if data is None:
                 raise UserError("set.gone")
-            return self._filled(ReferenceSet.from_json(data))
+            return self._filled(ReferenceSet.from_json(data), over)
 
-    def open(self, upload: Any) -> Update:
+    def open(self, upload: Any, **over: Any) -> Update:
         """Put the pictures of a set that somebody handed on in their places."""
         with explained():
             path = file_path(upload, field=Message("upload.set"), most=LARGEST_SET)
-            return self._filled(ReferenceSet.from_json(Path(path).read_bytes()))
+            return self._filled(ReferenceSet.from_json(Path(path).read_bytes()), over)
 
     def delete(self, name: str | None) -> Update:
         """Delete the chosen set; the pictures stay where they are."""
@@ -141,10 +142,10 @@ class Sets:
         panel, told = self._panel, status_note(Message("set.deleted", name=name))
         return {panel.saved: self.look(None), panel.delete: gr.update(visible=False), panel.note: told}
 
-    def _filled(self, opened: ReferenceSet) -> Update:
+    def _filled(self, opened: ReferenceSet, over: Mapping[str, Any]) -> Update:
         fillings = [Filling(path=keep_picture(each.image), said=vars(each)) for each in opened.references]
         note = status_note(Message("set.opened", name=opened.name))
-        return {**self._references.fill(fillings), **self._shown(opened), self._panel.note: note}
+        return {**self._references.fill(fillings, over=over), **self._shown(opened), self._panel.note: note}
 
     def _shown(self, shown: ReferenceSet) -> Update:
         panel, saved = self._panel, self.look(shown.name)

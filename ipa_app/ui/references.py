@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -15,14 +18,21 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import SquareMode, side_by_side, squares_for_clip
 from ipa_app.messages import Message
 from ipa_app.options import options
-from ipa_app.ui.controls import AT_ONCE, LATEST_AT_ONCE, control, picture_input
-from ipa_app.ui.form import PAINTED, open_upload, reference_name
+from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST_AT_ONCE, Update, control, picture_input
+from ipa_app.ui.failures import explained
+from ipa_app.ui.form import PAINTED, open_upload, read_region, reference_name
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.pictures import inline_picture
 from ipa_app.ui.regions import RegionPanel, fill_region, region_panel
 from ipa_app.ui.status import notes_html
+from ipa_app.ui.turns import opening_turn
+from ipa_app.ui.uploads import check_files
 
 _DECLARED = options(Reference)
+# As files, one that has been cleared away would be refused, though another is to take its place.
+_AS_TEXT = "(...values) => JSON.stringify(values)"
+_MOST_UNDONE = 20
+"""How often in a row can be gone back to the pictures before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +77,21 @@ class Filling:
     path: str | None = None
     said: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def as_sent(cls, sent: Mapping[str, Any], number: int) -> Filling:
+        """Return what a slot holds by what the page sends of it; a number that was cleared is as usual again."""
+        given = {name: sent.get(slot_name(option.api, number)) for name, option in _DECLARED.items()}
+        said = {name: value for name, value in given.items() if value is not None}
+        image, upload = said.pop("image", None), said.pop("region_mask", None)
+        painted = None
+        with suppress(UserError):  # such a mask was of no use
+            painted = read_region(sent, upload, region="painted", number=number)
+        if painted:
+            said["region_mask"] = painted.mask
+        elif said.get("region") == "painted":
+            del said["region"]
+        return cls(path=image and image["path"], said=said)
+
     def value(self, name: str) -> Any:
         """The value of one of a reference's fields."""
         return self.said.get(name, _DECLARED[name].default)
@@ -84,13 +109,20 @@ class Filling:
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """All slots, the buttons that show one more or take the last away, and what is said where there are several."""
+    """All slots, the buttons that show one more or take the last away, and what is said where there are several.
+
+    The state `before` has what was in the slots each time that others took its place, the last at the end, and `undo`
+    goes back to that. Never seen is `told`, into which the page puts what is in them.
+    """
 
     slots: tuple[Slot, ...]
     shown: gr.State
     together: gr.HTML
     add: gr.Button
     remove: gr.Button
+    undo: gr.Button
+    told: gr.Textbox
+    before: gr.State
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -103,8 +135,9 @@ class References:
 
     @property
     def outputs(self) -> list[Any]:
-        """Every component that `show` and `fill` may name."""
-        return [self.shown, self.together, self.add, self.remove, *(part for slot in self.slots for part in slot.parts)]
+        """Every component that an update may name."""
+        own = [self.shown, self.together, self.add, self.remove, self.undo, self.before]
+        return [*own, *(part for slot in self.slots for part in slot.parts)]
 
     def show(self, count: int) -> dict[Any, Any]:
         """Return the updates that show so many slots; a single picture needs no weight."""
@@ -114,14 +147,55 @@ class References:
         updates |= {self.together: gr.update(visible=several), self.remove: gr.update(visible=several)}
         return updates | {self.shown: count, self.add: gr.update(visible=count < len(self.slots))}
 
-    def fill(self, references: Sequence[Filling]) -> dict[Any, Any]:
-        """Return the updates that fill so many slots, and empty the others."""
+    def let_fill(
+        self, press: Callable[..., Any], handler: Callable[..., Update], own: Mapping[str, Any], **listener: Any
+    ) -> Any:
+        """Let a handler fill the slots when something is pressed, so that it can be undone, and return its listener.
+
+        Args:
+            press: the event.
+            handler: takes its own inputs by their names, and beside them what `fill` takes as `over`.
+            own: its own inputs.
+            **listener: how it listens, and what its updates may name.
+        """
+        told = press(None, list(self.inputs.values()), self.told, js=_AS_TEXT, **AT_ONCE)
+        inputs = {**own, "told": self.told, "shown": self.shown, "before": self.before}
+        return told.then(handler, inputs_kwargs=inputs, preprocess=False, **listener)
+
+    def fill(self, references: Sequence[Filling], *, over: Mapping[str, Any] = MappingProxyType({})) -> Update:
+        """Return the updates that fill so many slots, and empty the others.
+
+        Args:
+            references: what goes into the slots.
+            over: what is in them, where it is to be had back: `told`, how many are `shown`, and what was `before`.
+        """
         updates = self.show(max(1, len(references)))
+        sent = dict(zip(self.inputs, json.loads(over["told"]), strict=True)) if over else {}
+        if any(sent.get(slot_name(_DECLARED["image"].api, number)) for number in range(1, len(self.slots) + 1)):
+            updates |= self._undoable([*over["before"], {"shown": over["shown"], "sent": sent}][-_MOST_UNDONE:])
         for index, slot in enumerate(self.slots):
             filling = references[index] if index < len(references) else Filling()
             weighted = index > 0 or len(references) > 1 or not filling.is_usual("weight")
             updates |= _filled(slot, filling, weighted=weighted)
         return updates
+
+    def fill_again(self, before: Sequence[Mapping[str, Any]]) -> Update:
+        """Return the updates that fill the slots as they were before they were filled last.
+
+        Args:
+            before: what the state has of earlier times.
+
+        Raises:
+            gr.Error: a file is gone; they are cleared away after a day.
+        """
+        *earlier, last = before
+        with explained(), opening_turn(last["sent"]):
+            check_files(last["sent"], field=Message("upload.image"))
+            fillings = [Filling.as_sent(last["sent"], number) for number in range(1, last["shown"] + 1)]
+        return {**self.fill(fillings), **self._undoable(earlier)}
+
+    def _undoable(self, before: Sequence[Mapping[str, Any]]) -> Update:
+        return {self.before: before, self.undo: gr.update(visible=bool(before))}
 
     def remove_last(self, shown: int) -> dict[Any, Any]:
         """Return the updates that empty the last of the slots that are shown, and hide it; one always stays."""
@@ -152,7 +226,17 @@ def reference_slots(*, first_picture: Path | None) -> References:
     )
     add = gr.Button(Message("page.add_reference"), size="sm", elem_id="add-reference")
     remove = gr.Button(Message("page.remove_reference"), size="sm", visible=False, elem_id="remove-reference")
-    references = References(slots=slots, shown=gr.State(1), together=together, add=add, remove=remove)
+    undo = gr.Button(Message("page.undo_references"), size="sm", visible=False, elem_id="undo-references")
+    references = References(
+        slots=slots,
+        shown=gr.State(1),
+        together=together,
+        add=add,
+        remove=remove,
+        undo=undo,
+        told=gr.Textbox(visible=False),
+        before=gr.State([]),
+    )
     add.click(
         lambda shown: references.show(min(shown + 1, MOST_REFERENCES)),
         references.shown,
@@ -160,6 +244,7 @@ def reference_slots(*, first_picture: Path | None) -> References:
         **AT_ONCE,
     )
     remove.click(references.remove_last, references.shown, references.outputs, **AT_ONCE)
+    undo.click(references.fill_again, references.before, references.outputs, **CHECKED)
     return references
 
 

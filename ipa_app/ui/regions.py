@@ -102,13 +102,16 @@ def region_panel(number: int) -> RegionPanel:
 
 
 def fill_region(panel: RegionPanel, mask: Image.Image | None, *, region: RegionName) -> Update:
-    """Return the updates that show a restored region, a painted one as a file, which is exact."""
+    """Return the updates that show a restored region, a painted one as a file, which is exact.
+
+    What is painted waits while another place is chosen.
+    """
     updates: Update = {panel.words_box: gr.update(visible=region != "everywhere"), panel.unknown: ""}
     if mask is None:
         return updates | {panel.box: gr.update(visible=False), panel.editor: None, panel.file: None, panel.shown: ""}
     ground = Image.new("RGB", mask.size, _WHITE)
     return updates | {
-        panel.box: gr.update(visible=True),
+        panel.box: gr.update(visible=region == "painted"),
         panel.editor: on_canvas(ground),
         panel.file: keep_picture(mask),
         panel.fold: gr.update(open=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -48,11 +49,11 @@ from ipa_app.ui.uploads import file_path
 
 def connect_restore(parts: Parts, *, restorer: Restorer) -> None:
     """Let a dropped file set the controls."""
-    parts.restore.file.upload(
+    parts.panel.references.let_fill(
+        parts.restore.file.upload,
         restorer.from_upload,
-        [parts.restore.file, parts.panel.adapters.own, parts.settings.model],
-        restorer.outputs,
-        preprocess=False,
+        {"payload": parts.restore.file, "own": parts.panel.adapters.own, "model": parts.settings.model},
+        outputs=restorer.outputs,
         **LATEST,
     )
 
@@ -82,27 +83,29 @@ class Restorer:
             components += [*parts.inputs_of(tab).values(), *tab.folds.values()]
         return list(dict.fromkeys(components))
 
-    def from_upload(self, payload: Any, own: Sequence[str] = (), model: str = "") -> Update:
+    def from_upload(self, payload: Any, own: Sequence[str] = (), model: str = "", **over: Any) -> Update:
         """Set everything as it was for the dropped picture; the drop box is empty again afterwards.
 
         Args:
             payload: the upload.
             own: the keys of the adapters that the visitor has brought.
             model: the chosen one, which stays for a picture that was made by a model that is not here.
+            **over: the references that it takes the place of, as `References.fill` takes them.
         """
         parts = self._parts
         with explained():
             try:
-                updates = self._set(self._read(file_path(payload, field=Message("upload.image")), own, model=model))
+                path = file_path(payload, field=Message("upload.image"))
+                updates = self._set(self._read(path, own, model=model), over)
             except UserError as error:
                 updates = {parts.restore.note: status_note(error.message)}
         return {**updates, parts.restore.file: None}
 
-    def from_result(self, path: str, own: Sequence[str] = ()) -> Update:
-        """Set everything as it was for a picture of this visit; `own` is as for `from_upload`."""
+    def from_result(self, path: str, own: Sequence[str] = (), **over: Any) -> Update:
+        """Set everything as it was for a picture of this visit; `own` and `over` are as for `from_upload`."""
         with explained():
             adopted = self._read(check_there(path), own, model="")
-            updates = self._set(adopted)
+            updates = self._set(adopted, over)
         # Where dropped files have their note, an accordion is closed.
         _say(adopted.told)
         return updates
@@ -133,8 +136,9 @@ class Restorer:
             self._studio.plan(adopted.request)
             return adopted
 
-    def _set(self, adopted: Adopted) -> Update:
-        return {**self._controls(adopted.request), self._parts.restore.note: status_note(*adopted.told)}
+    def _set(self, adopted: Adopted, over: Mapping[str, Any]) -> Update:
+        updates = self._controls(adopted.request, over=over)
+        return {**updates, self._parts.restore.note: status_note(*adopted.told)}
 
     def _made_here(self, path: str, own: Sequence[str]) -> Adopted:
         """Read the request of a picture made here, and say that all is as it was, or which pictures or adapter not."""
@@ -160,7 +164,13 @@ class Restorer:
             sentences.append(Message("restored.longer_prompt", title=entry.title))
         return Adopted(request=request, told=tuple(sentences))
 
-    def _controls(self, request: GenerateRequest, *, missing: Sequence[str] = ()) -> Update:
+    def _controls(
+        self,
+        request: GenerateRequest,
+        *,
+        missing: Sequence[str] = (),
+        over: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Update:
         """Return the updates that set a request; the boxes of pictures that are missing are empty."""
         parts, tab = self._parts, self._parts.tab_of(request.task)
         entry = self._studio.entry(request.model)
@@ -171,7 +181,7 @@ class Restorer:
             parts.tasks: gr.update(selected=request.task),
             # The strength stays as it is set here when the tab changes.
             parts.panel.suited_scale: tab.default_scale,
-            **parts.panel.references.fill(references),
+            **parts.panel.references.fill(references, over=over),
             **self._unknown_words(request),
         }
         declared = options(GenerateRequest)

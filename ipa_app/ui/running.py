@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -46,7 +46,6 @@ class _Wish:
     compared: Sequence[str] | None = None
     presented: bool = False
     on_set_seed: bool = False
-    turn: Turn = field(default_factory=Turn)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,16 +129,14 @@ class Runner:
             turn: Turn | None = None,
             **sent: object,
         ) -> Iterator[Update]:
-            turn = turn or Turn()
             wish = _Wish(
                 order=order,
                 history=history,
                 compared=compared,
                 presented=presented is True,
                 on_set_seed=tells_seed and sent.get("seed") not in (None, RANDOM_SEED),
-                turn=turn,
             )
-            yield from self.in_turn(turn, self._begin(wish, task=task, sent=sent))
+            yield from self.in_turn(turn, lambda turn: self._begin(wish, turn, task=task, sent=sent))
 
         return generate
 
@@ -148,12 +145,18 @@ class Runner:
         turn.is_stopped = True
         self.studio.cancel(turn.job)
 
-    def in_turn(self, turn: Turn, updates: Iterator[Update]) -> Iterator[Update]:
-        """Go through a job's updates as `guarded` does, unless the page has something under way already."""
+    def in_turn(self, turn: Turn | None, begin: Callable[[Turn], Iterator[Update]]) -> Iterator[Update]:
+        """Go through a job's updates as `guarded` does, unless the page has something under way already.
+
+        Args:
+            turn: the page's; None for one of its own, where nobody else could begin anything.
+            begin: yields the updates.
+        """
+        turn = turn or Turn()
         if not turn.take():
             yield {self.results.running: gr.skip()}
             return
-        with ExitStack() as held, closing(self.guarded(updates)) as told:
+        with ExitStack() as held, closing(self.guarded(begin(turn))) as told:
             held.callback(turn.give_back)
             for update in told:
                 if update.get(self.stop_buttons[0]) == gr.update(interactive=False):
@@ -187,7 +190,7 @@ class Runner:
             running: what the browser kept, as `_begin` gave it; "elsewhere" where another tab did.
             history: the files of this visit.
             presented: whether the page is shown to others, who see nothing of earlier visits.
-            turn: the page's.
+            turn: as for `in_turn`.
         """
         history = history or ([] if presented else self._from_library())
         earlier = remember(self.results, history, ()) if history else {}
@@ -195,9 +198,9 @@ class Runner:
         if kept is None or kept.presented is not presented or not self._can_follow(kept):
             yield {self.results.running: gr.skip(), **earlier}
             return
-        turn, order = turn or Turn(), SERIES.get(kept.series or "")
-        wish = _Wish(order=order, history=history, presented=presented, on_set_seed=kept.on_set_seed, turn=turn)
-        yield from self.in_turn(turn, chain([{**self.started(), **earlier}], self._follow(wish, job_id=kept.job)))
+        order, begun = SERIES.get(kept.series or ""), {**self.started(), **earlier}
+        wish = _Wish(order=order, history=history, presented=presented, on_set_seed=kept.on_set_seed)
+        yield from self.in_turn(turn, lambda turn: chain([begun], self._follow(wish, turn, job_id=kept.job)))
 
     def _can_follow(self, kept: _Kept) -> bool:
         """Whether a job is there for one more; one of another tab is its own for as long as that tab follows it."""
@@ -215,14 +218,14 @@ class Runner:
         library = self.studio.library
         return keep_files(library.newest(LONGEST_HISTORY)) if library else []
 
-    def _begin(self, wish: _Wish, *, task: str, sent: Mapping[str, object]) -> Iterator[Update]:
+    def _begin(self, wish: _Wish, turn: Turn, *, task: str, sent: Mapping[str, object]) -> Iterator[Update]:
         yield self.started()
         with opening_turn(sent, engine=self.studio.engine):
             job_id = self._submit(build_request(task, sent), wish)
-        yield from self._follow(wish, job_id=job_id)
+        yield from self._follow(wish, turn, job_id=job_id)
 
-    def _follow(self, wish: _Wish, *, job_id: str) -> Iterator[Update]:
-        self.began(wish.turn, job_id)
+    def _follow(self, wish: _Wish, turn: Turn, *, job_id: str) -> Iterator[Update]:
+        self.began(turn, job_id)
         series = next((name for name, order in SERIES.items() if order is wish.order), None)
         began, results = self.studio.began(job_id), []
         with self.studio.following(

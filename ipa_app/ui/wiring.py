@@ -114,7 +114,7 @@ def _add_examples(tab: TaskTab, *, parts: Parts, examples: Sequence[Example]) ->
     with tab.examples:
         subheading(Message("page.examples_label"))
         shown = gr.Gallery(
-            value=[str(example.file) for example in examples],
+            value=[(str(example.file), example.title) for example in examples],
             label=Message("page.examples_label"),
             show_label=False,
             elem_id=f"{tab.task}-examples",

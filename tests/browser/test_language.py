@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from ipa_app.engine.metadata import read_request
 from ipa_app.engine.tasks import TASKS
 from ipa_app.messages import FOLDER, english, languages
 from ipa_app.models.catalog import entry_from_folder
-from ipa_app.models.styles import Style
 from ipa_app.ui.examples import Example
 from tests.browser.hands import (
     EDITOR,
@@ -317,49 +315,3 @@ def test_a_file_more_is_a_language_more(chromium: Any, page_in_three_languages: 
     choose(page, "en")
     assert page.inner_text("#variation-generate") == "Generate"
     page.context.close()
-
-
-@pytest.fixture(scope="module")
-def page_of_names(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page with a style, a set and a picture that are called as something is that the page says."""
-    own = {"Strong": Style(name="Strong", prompt="{prompt}, in thick lines")}
-    entry = replace(entry_from_folder(tiny_bundle_dir, name="other"), styles={**STYLES, **own})
-    with opened(tmp_path_factory.mktemp("library")) as (keeper, library):
-        settings = {"output_format": "png", "seed": 1, "prompt": "Strong", "task": "mix", "model": "toybox"}
-        library.pictures.save(Image.new("RGB", (64, 64)), name="mix-1", made=1e9, settings=settings, inputs={})
-        with served(tiny_bundle_dir, others=[entry], keeper=keeper) as url:
-            yield url
-
-
-class TestNamesThatPeopleGive:
-    """They stay as they are, whatever else is called so."""
-
-    @pytest.fixture
-    def page_url(self, page_of_names: str) -> str:
-        return page_of_names
-
-    def test_of_a_set_a_style_and_a_picture(self, open_page: Any, reference_file: Path) -> None:
-        shown = "field => Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').get.call(field)"
-        page = open_page(locale="zh-CN")
-        page.set_input_files("#reference input[type=file]", str(reference_file))
-        page.click("#sets-panel > button")
-        page.locator("#sets-name :is(input, textarea)").fill("Strong")
-        page.click("#sets-save")
-        saved = page.locator("#sets-saved input")
-        page.wait_for_function("document.querySelector('#sets-note').innerText.includes('Strong')")
-        rest(page)
-        assert saved.evaluate(shown) == "Strong"
-        saved.click()
-        assert page.get_by_role("option", name="Strong").count() == 1
-        assert CHINESE.search(page.inner_text("#sets-saved"))
-        page.keyboard.press("Escape")
-        page.click("#more-settings > button")
-        page.click("#model input")
-        page.get_by_role("option", name="Tiny").last.click()
-        page.locator("#variation-style input").click()
-        page.get_by_role("option", name="夜晚").wait_for()
-        page.get_by_role("option", name="Strong").click()
-        rest(page)
-        assert page.locator("#variation-style input").evaluate(shown) == "Strong"
-        page.click("#tab-library-button")
-        assert page.locator(".ipa-library .ipa-open").get_attribute("title") == "Strong"

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ipa_app.library.library import Library
-from tests.browser.hands import RESULTS, press, rest, slow_line
+from tests.browser.hands import RESULTS, body, press, rest, slow_line
 from tests.browser.test_accessibility import violations
 from tests.engine.test_keeping import opened
 from tests.ui.serving import served
@@ -78,7 +78,7 @@ def test_what_was_drawn_is_found_by_its_words_and_gone_on_from(open_page: Any, s
     page.wait_for_function("document.querySelector('#mix-prompt textarea')?.value === 'a yellow robot'")
 
 
-def test_two_are_compared_downloaded_and_taken_as_references(open_page: Any, shoot: Any) -> None:
+def test_two_are_compared_downloaded_and_taken_as_references(open_page: Any, shoot: Any, reference_file: Path) -> None:
     page = open_page(width=390, height=844, touch=True)
     open_library(page)
     page.click("#library-show")
@@ -96,10 +96,18 @@ def test_two_are_compared_downloaded_and_taken_as_references(open_page: Any, sho
     with zipfile.ZipFile(download.value.path()) as archive:
         seeds = [name.split("-")[-1] for name in archive.namelist()]
     assert sorted(seeds) == ["1.png", "3.png"]
-    page.click("#library-use")
+    page.set_input_files("#reference input[type=file]", str(reference_file))
     page.wait_for_selector("#reference img", state="attached")
+    rest(page)
+    own = body(page, "#reference img")
+    page.click("#library-use")
     page.wait_for_selector("#reference-2 img", state="attached")
     assert "Set as reference" in page.inner_text("#library-note")
+    assert body(page, "#reference img") != own
+    page.click("#undo-references")
+    page.wait_for_selector("#reference-2 img", state="detached")
+    rest(page)
+    assert body(page, "#reference img") == own
 
 
 def test_what_is_ticked_stays_ticked_while_others_are_shown(open_page: Any, shoot: Any) -> None:
@@ -178,6 +186,31 @@ def test_hearts_and_deleting_by_keyboard(open_page: Any, shoot: Any, library_app
     page.keyboard.press("Enter")
     counted(page, before)
     assert "One picture is back" in page.inner_text("#library-note")
+
+
+def test_a_picture_that_is_deleted_while_it_is_open_can_be_used_until_the_page_is_left(open_page: Any) -> None:
+    page = open_page()
+    open_library(page)
+    before = page.locator(ITEMS).count()
+    page.get_by_label("Open: a red frog").click()
+    page.wait_for_function("document.querySelector('#status').innerText === 'A picture from earlier.'")
+    tick(page, "a red frog")
+    page.click("#library-delete")
+    counted(page, before - 1)
+    rest(page)
+    shown = body(page, RESULTS)
+    with page.expect_download() as download:
+        page.click("#download-all")
+    assert download.value.path().read_bytes() == shown
+    page.click("#share")
+    page.wait_for_selector("#sharing")
+    page.click("#enlarge")
+    page.wait_for_selector("#enlarged img")
+    page.click("#use-settings")
+    page.wait_for_function("document.querySelector('#mix-prompt textarea')?.value === 'a red frog'")
+    page.click("#tab-library-button")
+    page.click("#library-undo")
+    counted(page, before)
 
 
 @pytest.mark.parametrize(("dark", "locale"), [(False, "en-US"), (True, "zh-CN")], ids=["light", "dark"])

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -26,6 +27,8 @@ from tests.browser.hands import (
     settle,
     slow_line,
 )
+from tests.browser.test_reference_sets import references_drawn, set_out
+from tests.browser.test_regions import choose_place, masks_of, paint
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -194,6 +197,30 @@ def test_settings_that_come_back_are_told_with_the_seed_that_they_set(open_page:
     page.click("#new-seed")
     page.wait_for_selector("#new-seed", state="hidden")
     assert drawn(page, "#variation-generate") != once
+
+
+def test_the_references_that_more_like_this_took_the_place_of_come_back(
+    open_page: Any, shoot: Any, tmp_path: Path
+) -> None:
+    page = open_page()
+    set_out(page)
+    choose_place(page, 1, "Where I paint")
+    paint(page, 1, across=0.3)
+    before = references_drawn(page, tmp_path)
+    (painted,) = masks_of((tmp_path / "made.png").read_bytes(), tmp_path)
+    for _ in range(2):
+        press(page, "#more-like-this")
+        rest(page)
+        assert not page.is_visible("#reference-2")
+    shoot(page, "more")
+    for left in (1, 0):
+        page.click("#undo-references")
+        rest(page)
+        assert page.is_visible("#undo-references") == bool(left)
+    shoot(page, "undone")
+    assert references_drawn(page, tmp_path) == before
+    (again,) = masks_of((tmp_path / "made.png").read_bytes(), tmp_path)
+    assert np.abs(again.astype(int) - painted).max() <= 2
 
 
 def test_the_picture_that_is_shown_is_the_one_that_is_picked(open_page: Any) -> None:

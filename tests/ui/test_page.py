@@ -3,6 +3,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ from ipa_app.ui.status import made_html, model_pill, progress_line, status_line
 from ipa_app.ui.studio import Studio
 from tests.engine.test_keeping import opened
 from tests.seen import text_of
+
+EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
 
 
 def test_the_page_is_built_without_importing_a_model_library(tiny_bundle_dir: Path) -> None:
@@ -80,6 +83,14 @@ def test_no_examples_and_broken_ones_do_no_harm(tmp_path: Path) -> None:
     (example,) = read_examples(tmp_path)
     assert (example.prompt, example.seed, example.scale) == ("on a beach", 3, 0.6)
     assert example.file == (tmp_path / "cat.png").resolve()
+
+
+def test_of_every_example_that_ships_with_the_app_it_is_said_what_it_shows(tmp_path: Path) -> None:
+    shipped = read_examples(EXAMPLES)
+    assert shipped
+    assert all(isinstance(each.title, Message) for each in shipped)
+    own = shutil.copy(shipped[0].file, tmp_path / "my toy.png")
+    assert replace(shipped[0], file=Path(own)).title == "my toy.png"
 
 
 def test_unknown_words_are_named_and_never_become_markup(tiny_bundle_dir: Path) -> None:

@@ -15,6 +15,7 @@ from tests.engine.conftest import noise_picture
 from tests.engine.test_keeping import opened
 from tests.seen import text_of
 from tests.ui.page_parts import Opened, inputs_after, opened_page, value_after
+from tests.ui.test_references import over
 
 
 def sets_of(page: Opened) -> Sets:
@@ -64,6 +65,16 @@ def test_without_a_library_a_set_is_a_file_that_others_can_open(page: Opened, tm
     opened_anew = sets.open({"path": update[parts.sets.file]["value"]})
     assert value_after(parts.panel.references.slots[1].controls["weight"], opened_anew) == 0.5
     assert text_of(opened_anew[parts.sets.note]) == "These are the pictures of For you."
+
+
+def test_the_pictures_that_a_set_takes_the_place_of_can_be_had_back(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    with opened(tmp_path / "library") as (keeper, _), opened_page(tiny_bundle_dir, keeper=keeper) as page:
+        sets, references = sets_of(page), page[0].panel.references
+        file = sets.save(name="My toys", **sent(page, tmp_path))[page[0].sets.file]["value"]
+        there = over(references, {references.slots[0].image: str(tmp_path / "0.png")})
+        for update in (sets.choose("My toys", **there), sets.open({"path": file}, **there)):
+            assert update[references.undo]["visible"]
+            assert update[references.before][-1]["sent"]["reference"] == {"path": str(tmp_path / "0.png")}
 
 
 @pytest.mark.parametrize(("name", "told"), [("", "a name of up to 100"), (None, "a name of up to 100")])

@@ -29,6 +29,7 @@ from tests.other_programs import INFOTEXT, png
 from tests.sample_requests import OF_TASK, differences, sample_request
 from tests.seen import text_of
 from tests.ui.page_parts import Opened, inputs_after, value_after
+from tests.ui.test_references import over
 
 
 def result_file(studio: Studio, request: GenerateRequest) -> str:
@@ -105,6 +106,18 @@ def test_a_picture_that_was_cleared_away_is_said_to_be_gone(page: Opened, tmp_pa
     parts, studio = page
     with pytest.raises(gr.Error, match="no longer there"):
         Restorer(parts, studio=studio).from_result(str(tmp_path / "gone.png"))
+
+
+def test_the_references_that_a_result_takes_the_place_of_can_be_had_back(page: Opened, tmp_path: Path) -> None:
+    parts, studio = page
+    references = parts.panel.references
+    noise_picture(8).save(tmp_path / "own.png")
+    there = over(references, {references.slots[0].image: str(tmp_path / "own.png")})
+    path = result_file(studio, sample_request("mix"))
+    restorer = Restorer(parts, studio=studio)
+    for update in (restorer.from_result(path, **there), restorer.from_upload({"path": path}, **there)):
+        assert update[references.undo]["visible"]
+        assert update[references.before][-1]["sent"]["reference"] == {"path": str(tmp_path / "own.png")}
 
 
 def test_a_skeleton_comes_back_into_the_editor(page: Opened) -> None:

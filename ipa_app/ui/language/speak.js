@@ -63,9 +63,9 @@ function lookedUp(text) {
 
 // How what stands in a place is looked up.
 function lookUpIn(place) {
-  if (place?.closest(NAMED)) return () => null;
-  if (!place?.closest(STYLES)) return lookedUp;
-  return (text) => (/^(page\.)?style\./.test(messageOf(text.trim())?.key) ? lookedUp(text) : null);
+  const [, ours] = NAMED.find(([where]) => place?.closest(where)) ?? [];
+  if (!ours) return lookedUp;
+  return (text) => (ours.test(messageOf(text.trim())?.key) ? lookedUp(text) : null);
 }
 
 const read = new WeakMap(); // node -> what it told last: Gradio has the same one tell of the next pictures
@@ -86,9 +86,16 @@ const TOLD = "data-known";
 const ATTRIBUTES = ["placeholder", "title", "aria-label", "alt"];
 // What visitors type and files say is theirs, and the words a model knows have to be typed as they are.
 const UNTOUCHED = "script, style, textarea, pre, code, kbd, [contenteditable], #result-settings, .ipa-typed, #words li";
-// So are the names that they give: of sets, and of pictures in the library, whose files say them; of styles some are.
-const NAMED = "#sets-saved :is([role=option], [role=combobox]), .ipa-library";
-const STYLES = "[id$='-style'] :is([role=option], [role=combobox])";
+// So are the names that they give: of sets, of models, and of pictures in the library, whose files say them; of styles and
+// adapters some are. Where such names stand, what is said is of these keys alone.
+const NAMED = [
+  [":is(#sets-saved, #model) :is([role=option], [role=combobox]), .ipa-library", /(?!)/],
+  ["[id$='-style'] :is([role=option], [role=combobox])", /^(page\.)?style\./],
+  ["#adapter label, #compared-adapters label", /^adapter\./],
+  ["#library-adapter label", /^(adapter\.|page\.library\.filter\.all$)/],
+  ["#library-model label", /^page\.library\.filter\.all$/],
+  ["#results :is(img, .caption, .thumbnail-item)", /^(adapter\.|result\.|gradio\.thumbnail_of$)/],
+];
 const before = new WeakMap(); // node -> {key: [English, said]}, to go back
 
 // In English goes back to what stood there, in every other language says it; `say` gives null for what is not known.
@@ -166,6 +173,20 @@ const observer = new MutationObserver((changes) => {
     else if (type === "characterData" || attributeName === TOLD) visit(target);
     else visitAttributes(target);
   }
+});
+
+// ---------------------------------------------------------------- what pictures of galleries are called
+
+// Gradio tells screen readers of each nothing but its place, whatever is written under it.
+function nameByCaption() {
+  for (const caption of document.querySelectorAll(".thumbnail-item > .caption-label")) {
+    const [picture, text] = [caption.parentElement, caption.textContent.trim()];
+    if (picture.getAttribute("aria-label") !== text) picture.setAttribute("aria-label", text);
+  }
+}
+
+new MutationObserver(nameByCaption).observe(document.body, {
+  childList: true, characterData: true, subtree: true, attributes: true, attributeFilter: ["aria-label"],
 });
 
 // ---------------------------------------------------------------- the choice

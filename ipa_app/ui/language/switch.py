@@ -18,8 +18,8 @@ from ipa_app.pose.detectors import DETECTORS
 from ipa_app.ui.language.markup import attribute
 
 _SCRIPT = Path(__file__).with_name("speak.js")
-_IN_COMPONENTS = ("page.", "style.", "gradio.")
-"""How the keys begin of what stands in Gradio's components, styles among it, and of what Gradio itself says."""
+_IN_COMPONENTS = ("page.", "style.", "example.", "gradio.")
+"""How the keys begin of what stands in Gradio's components, styles and examples among it, and of what Gradio says."""
 
 
 def language_switch(languages: Mapping[str, Language], *, known: Iterable[Message]) -> gr.HTML:

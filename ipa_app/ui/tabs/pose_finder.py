@@ -56,8 +56,8 @@ def find_pose(finder: PoseFinder, *, runner: Runner) -> Callable[..., Iterator[U
     """Return the handler of the button. It tells how far it is where results do, and Stop stops it."""
 
     def find(*, picture: Any, model: str, turn: Turn | None = None, **sent: object) -> Iterator[Update]:
-        turn = turn or Turn()
-        yield from runner.in_turn(turn, _look(finder, runner, turn, picture=picture, model=model, sent=sent))
+        look = partial(_look, finder, runner, picture=picture, model=model, sent=sent)
+        yield from runner.in_turn(turn, look)
 
     return find
 
