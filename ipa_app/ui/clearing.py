@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 KEPT_S = 86400
 _EVERY_S = 3600
 
-# Gradio keeps every file in a folder of the SHA-256 of what it holds; uploads on their way lie beside these.
-_FOLDER = re.compile(r"[0-9a-f]{64}")
+# Gradio keeps every file in a folder of the SHA-256 of what it holds; what is made lies in folders that studio.py names,
+# and uploads on their way lie beside all these.
+_FOLDER = re.compile(r"[0-9a-f]{64}|(?:job|zip)-[0-9a-f]{32}(?:-[0-9]+)?")
 _UPLOADING = re.compile(r"tmp[a-z0-9_]{8}")
 
 
@@ -43,7 +44,7 @@ def begin_clearing(page: gr.Blocks) -> None:
 
 
 def clear_away(folder: Path, *, kept: Collection[str] = (), older_than_s: float = KEPT_S) -> None:
-    """Remove old files from Gradio's folders in a folder, and those of them that are empty; all else stays.
+    """Remove old files from Gradio's folders and the studio's in a folder, and those that are empty; all else stays.
 
     Args:
         folder: where Gradio keeps what it serves. Others may be using it at the same time.
