@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 KEPT_S = 86400
 _EVERY_S = 3600
 
-# Gradio keeps every file in a folder of the SHA-256 of what it holds; what is made lies in folders that studio.py names,
-# and uploads on their way lie beside all these.
+# Gradio keeps every file in a folder of the SHA-256 of what it holds; what is made lies in folders that studio.py
+# names, and uploads on their way lie beside all these.
 _FOLDER = re.compile(r"[0-9a-f]{64}|(?:job|zip)-[0-9a-f]{32}(?:-[0-9]+)?")
 _UPLOADING = re.compile(r"tmp[a-z0-9_]{8}")
 
