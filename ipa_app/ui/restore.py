@@ -34,7 +34,7 @@ from ipa_app.models.hashing import file_hash, picture_hash
 from ipa_app.options import options
 from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.adapters import name_to_ask
-from ipa_app.ui.controls import LATEST, Update, offer_styles, style_title
+from ipa_app.ui.controls import Update, connect_drop_box, offer_styles, style_title
 from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import reference_name, upload_name
@@ -48,13 +48,8 @@ from ipa_app.ui.uploads import file_path
 
 def connect_restore(parts: Parts, *, restorer: Restorer) -> None:
     """Let a dropped file set the controls."""
-    parts.restore.file.upload(
-        restorer.from_upload,
-        [parts.restore.file, parts.panel.adapters.own, parts.settings.model],
-        restorer.outputs,
-        preprocess=False,
-        **LATEST,
-    )
+    beside = [parts.panel.adapters.own, parts.settings.model]
+    connect_drop_box(parts.restore.file, restorer.from_upload, beside, restorer.outputs)
 
 
 class Restorer:
