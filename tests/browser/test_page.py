@@ -187,7 +187,7 @@ def test_what_was_entered_is_there_when_the_page_is_loaded_anew(open_page: Any, 
     assert page.locator(RESULTS).count() == 2
 
 
-def choose(page: Any, box: str, value: str) -> None:
+def tick(page: Any, box: str, value: str) -> None:
     page.locator(f"#{box} input[value={value}]").check()
     rest(page)
 
@@ -197,7 +197,7 @@ def test_what_counts_of_a_place_is_seen_when_the_page_is_loaded_anew(open_page: 
     page.click("#add-reference")
     enter(page, "weight-1", "0")
     page.click("#seen-panel-1 > button")
-    choose(page, "region-1", "left")
+    tick(page, "region-1", "left")
     page.fill("#region-prompt-1 textarea, #region-prompt-1 input", "a red frog")
     page.reload()
     page.click("#seen-panel-1 > button")
@@ -207,7 +207,7 @@ def test_what_counts_of_a_place_is_seen_when_the_page_is_loaded_anew(open_page: 
     assert page.is_visible("#region-words-1")
     page.click("#add-reference")
     expect_values(page, weight_1="1")  # nobody would have seen another one of a single picture
-    choose(page, "region-1", "painted")
+    tick(page, "region-1", "painted")
     page.reload()
     page.click("#seen-panel-1 > button")
     rest(page)
