@@ -13,7 +13,7 @@ from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.adapters import ENDINGS
 from ipa_app.models.entry import AdapterEntry, ModelEntry
-from ipa_app.ui.controls import AT_ONCE, LATEST, Update
+from ipa_app.ui.controls import AT_ONCE, LATEST, Update, dropped_into
 from ipa_app.ui.failures import explained
 from ipa_app.ui.language.markup import known, said
 from ipa_app.ui.status import notes_html
@@ -100,7 +100,8 @@ def connect_adapters(parts: Parts, *, page: gr.Blocks, studio: Studio) -> None:
     menu, panel = AdapterMenu(parts, studio=studio), parts.panel.adapters
     inputs = [parts.settings.model, panel.own, panel.choice, *menu.compared]
     page.load(menu.show, inputs, menu.outputs, preprocess=False, **AT_ONCE)
-    panel.file.upload(menu.add, [panel.file, *inputs], [*menu.outputs, panel.file], preprocess=False, **LATEST)
+    press, dropped = dropped_into(panel.file)
+    press(menu.add, [dropped, *inputs], [*menu.outputs, panel.file], preprocess=False, **LATEST)
 
 
 class AdapterMenu:

@@ -195,7 +195,8 @@ class StudioBlocks(gr.Blocks):
         return event.alive
 
     def _note_files(self, state: SessionState | None, values: Sequence[Any]) -> None:
-        files = state[self.files_of_session._id] if state and self.files_of_session else None
+        # Not by looking it up, which would begin a state: a session without any goes before all others.
+        files = state.get(self.files_of_session._id) if state and self.files_of_session else None
         if files is not None:
             files.update(paths_in(values))
 

@@ -30,7 +30,7 @@ _EVERY_S = 3600
 _FOLDER = re.compile(r"[0-9a-f]{64}")
 _UPLOADING = re.compile(r"tmp[a-z0-9_]{8}")
 # And beside these, what was made.
-_MADE = re.compile(rf"(?:{JOB_FOLDER}|{ZIP_FOLDER})[0-9A-Za-z_-]+")
+_MADE = re.compile(rf"(?:{JOB_FOLDER}|{ZIP_FOLDER})[0-9a-f]{{32}}(?:-[0-9]+)?")
 
 
 def begin_clearing(page: gr.Blocks) -> None:
@@ -48,7 +48,7 @@ def begin_clearing(page: gr.Blocks) -> None:
 
 
 def clear_away(folder: Path, *, kept: Collection[str] = (), older_than_s: float = KEPT_S) -> None:
-    """Remove old files from Gradio's folders in a folder, and those of them that are empty; all else stays.
+    """Remove old files from Gradio's folders and the studio's in a folder, and those that are empty; all else stays.
 
     Args:
         folder: where Gradio keeps what it serves. Others may be using it at the same time.

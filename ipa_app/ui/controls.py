@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,14 @@ LATEST_AT_ONCE: dict[str, Any] = {"trigger_mode": "always_last", **AT_ONCE}
 ONE_BY_ONE: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 1, **PRIVATE}
 """`LATEST` for what an event tells beside the inputs, such as which picture was chosen: of those that came meanwhile
 Gradio has only what the first one told. They are answered in turn, each of them in no time."""
+
+_DROPPED = "(dropped) => dropped"
+_EXCHANGED = """(there, exchanged) => {
+    // Another picture may have been chosen meanwhile, or none.
+    if (!exchanged || there?.path !== exchanged.of) return there;
+    const url = there.url.replace(/file=.*/, () => `file=${exchanged.shown}`);
+    return { path: exchanged.shown, url, meta: { _type: "gradio.FileData" } };
+}"""
 
 # Of a mask's canvas, in pixels. A larger one takes a browser longer to gather, and is shown smaller than it is.
 _CANVAS_SIDE = 512
@@ -94,8 +103,25 @@ def picture_input(
         placeholder=Message("page.reference_placeholder"),
     )
     if not is_kept:
-        box.upload(show_anywhere, box, box, preprocess=False, **LATEST)
+        exchanged = gr.JSON(visible=False)
+        done = box.upload(_exchanged, box, exchanged, preprocess=False, **LATEST)
+        done.success(None, [box, exchanged], box, js=_EXCHANGED, **AT_ONCE)
     return box
+
+
+def _exchanged(upload: Any) -> dict[str, str] | None:
+    """Return the file that a browser shows in an upload's place, and of which it is; None where it shows the upload."""
+    shown = show_anywhere(upload)
+    return {"of": upload["path"], "shown": shown} if isinstance(shown, str) else None
+
+
+def dropped_into(box: gr.File) -> tuple[Callable[..., Any], gr.JSON]:
+    """Return the event of a file that is dropped into a box, and what was dropped.
+
+    Whoever listens empties the box: what comes meanwhile would be gone with that, were it read from the box itself.
+    """
+    taken = gr.JSON(visible=False)
+    return box.upload(None, box, taken, js=_DROPPED, **AT_ONCE).then, taken
 
 
 def style_title(name: str) -> str:

@@ -1,6 +1,7 @@
 """What is entered stays when the page is loaded anew: the browser keeps it for as long as its tab is open.
 
-Further references, and what is painted, are kept nowhere. Where the app is shown to others nothing is.
+Further references, the weights among them, and what is painted, are kept nowhere. Where the app is shown to others
+nothing is.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ _KEPT = (gr.Textbox, gr.Number, gr.Slider, gr.Checkbox, gr.Radio, gr.Dropdown, g
 _KEEP = f"""(...values) => {{
     if (!window.ipaOpened || {IS_PRESENTED}) return;
     const entered = Object.fromEntries(%s.map((name, place) => [name, values[place]]));
-    // An adapter of the visitor's own is gone with the page.
+    // An adapter of the visitor's own is gone with the page, and so is what is painted.
     if (entered.adapter?.includes("~")) delete entered.adapter;
+    if (entered["region-1"] === "painted") delete entered["region-1"];
     sessionStorage.setItem("{_STORED}", JSON.stringify(entered));
 }}"""
 _RESTORE = f"""(...values) => {{
@@ -32,11 +34,14 @@ _RESTORE = f"""(...values) => {{
     if ({IS_PRESENTED}) return values;
     return %s.map((name, place) => name in entered ? entered[name] : values[place]);
 }}"""
-# The tabs are mounted after the page has begun to load, the first of them selected.
+_SHOW_WORDS = "(region) => ({ __type__: 'update', visible: region !== 'everywhere' })"
+# The tabs are mounted after the page has begun to load, the first of them selected. Of a page that is shown to others
+# nothing is kept either while it changes into one that is not.
 _OPEN_TAB = f"""async () => {{
     const selected = () => document.querySelector("#tasks [role=tab][aria-selected=true]")?.id;
     while (!selected()) await new Promise(requestAnimationFrame);
-    if (!{IS_PRESENTED}) document.getElementById(sessionStorage.getItem("{_TAB}"))?.click();
+    if ({IS_PRESENTED}) return;
+    document.getElementById(sessionStorage.getItem("{_TAB}"))?.click();
     // The last that a browser tells for certain of a page that is left, loaded anew or thrown out of memory.
     document.addEventListener("visibilitychange", () => {{
         if (document.hidden && !{IS_PRESENTED}) sessionStorage.setItem("{_TAB}", selected());
@@ -51,12 +56,15 @@ def connect_kept(parts: Parts, *, page: gr.Blocks) -> None:
     names, components = json.dumps(list(kept)), list(kept.values())
     gr.on([each.change for each in components], None, components, None, js=_KEEP % names, **AT_ONCE)
     restored = page.load(None, components, components, js=_RESTORE % names, **AT_ONCE)
+    slot = parts.panel.references.slots[0]
+    restored.then(None, slot.controls["region"], slot.region.words_box, js=_SHOW_WORDS, **AT_ONCE)
     restored.then(None, None, None, js=_OPEN_TAB, **AT_ONCE)
 
 
 def _entered(parts: Parts) -> dict[str, Any]:
     """Name what is kept: words, numbers, choices, and pictures but for those of boxes that have to be asked for."""
-    asked_for = [part._id for slot in parts.panel.references.slots[1:] for part in slot.parts]
+    slot, *others = parts.panel.references.slots
+    asked_for = [slot.controls["weight"]._id, *(part._id for other in others for part in other.parts)]
     inputs = [part for tab in parts.tabs for part in parts.inputs_of(tab).values()]
     kept = {str(part.elem_id): part for part in inputs if isinstance(part, _KEPT) and part._id not in asked_for}
     return {**kept, "suited-scale": parts.panel.suited_scale}

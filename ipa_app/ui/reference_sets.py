@@ -121,12 +121,13 @@ class Sets:
             return {**self._shown(made), self._panel.note: status_note(Message("set.saved", name=made.name))}
 
     def choose(self, name: str | None, **over: Any) -> Update:
-        """Put a set's pictures in their places."""
+        """Put a set's pictures in their places. By the time they arrive, the visitor may have chosen another one."""
         with explained():
             data = self._files.read(name) if self._files and name else None
             if data is None:
                 raise UserError("set.gone")
-            return self._filled(ReferenceSet.from_json(data), over)
+            updates = self._filled(ReferenceSet.from_json(data), over)
+        return {part: update for part, update in updates.items() if part is not self._panel.saved}
 
     def open(self, upload: Any, **over: Any) -> Update:
         """Put the pictures of a set that somebody handed on in their places."""

@@ -35,7 +35,7 @@ from ipa_app.models.hashing import file_hash, picture_hash
 from ipa_app.options import options
 from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.adapters import name_to_ask
-from ipa_app.ui.controls import LATEST, Update, offer_styles, style_title
+from ipa_app.ui.controls import LATEST, Update, dropped_into, offer_styles, style_title
 from ipa_app.ui.examples import Example
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import reference_name, upload_name
@@ -49,10 +49,11 @@ from ipa_app.ui.uploads import file_path
 
 def connect_restore(parts: Parts, *, restorer: Restorer) -> None:
     """Let a dropped file set the controls."""
+    press, payload = dropped_into(parts.restore.file)
     parts.panel.references.let_fill(
-        parts.restore.file.upload,
+        press,
         restorer.from_upload,
-        {"payload": parts.restore.file, "own": parts.panel.adapters.own, "model": parts.settings.model},
+        {"payload": payload, "own": parts.panel.adapters.own, "model": parts.settings.model},
         outputs=restorer.outputs,
         **LATEST,
     )

@@ -62,9 +62,10 @@ document.addEventListener("click", ({ target }) => {
 });
 
 // Gradio's tabs are stops of the Tab key each; arrow keys lead from one to the next as well, which opens.
-document.addEventListener("keydown", ({ key, target }) => {
+document.addEventListener("keydown", ({ key, target, ctrlKey, metaKey, altKey }) => {
   const step = { ArrowLeft: -1, ArrowRight: 1 }[key];
-  if (!step || !target.matches("[role=tab]")) return;
+  // With one of these held down, the browser goes back to the page before.
+  if (!step || ctrlKey || metaKey || altKey || !target.matches("[role=tab]")) return;
   const tabs = [...target.closest("[role=tablist]").querySelectorAll("[role=tab]")].filter(isShown);
   const next = tabs[(tabs.indexOf(target) + step + tabs.length) % tabs.length];
   next.click();

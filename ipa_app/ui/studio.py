@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import threading
 import time
+import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -376,8 +376,9 @@ def save_zip(paths: Sequence[str]) -> str:
     Raises:
         UnsavedError: the disk is full.
     """
+    target = Path(get_upload_folder()) / f"{ZIP_FOLDER}{uuid.uuid4().hex}" / "pictures.zip"
     with _saving():
-        target = Path(tempfile.mkdtemp(prefix=ZIP_FOLDER, dir=get_upload_folder())) / "pictures.zip"
+        target.parent.mkdir(parents=True)
     with _saving(), zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for number, path in enumerate(paths, start=1):
             archive.write(path, f"{number}-{Path(path).name}")

@@ -187,6 +187,34 @@ def test_what_was_entered_is_there_when_the_page_is_loaded_anew(open_page: Any, 
     assert page.locator(RESULTS).count() == 2
 
 
+def tick(page: Any, box: str, value: str) -> None:
+    page.locator(f"#{box} input[value={value}]").check()
+    rest(page)
+
+
+def test_what_counts_of_a_place_is_seen_when_the_page_is_loaded_anew(open_page: Any) -> None:
+    page, chosen = open_page(), "#region-1 input:checked"
+    page.click("#add-reference")
+    enter(page, "weight-1", "0")
+    page.click("#seen-panel-1 > button")
+    tick(page, "region-1", "left")
+    page.fill("#region-prompt-1 textarea, #region-prompt-1 input", "a red frog")
+    page.reload()
+    page.click("#seen-panel-1 > button")
+    rest(page)
+    assert page.input_value(chosen) == "left"
+    assert page.input_value("#region-prompt-1 textarea, #region-prompt-1 input") == "a red frog"
+    assert page.is_visible("#region-words-1")
+    page.click("#add-reference")
+    expect_values(page, weight_1="1")  # nobody would have seen another one of a single picture
+    tick(page, "region-1", "painted")
+    page.reload()
+    page.click("#seen-panel-1 > button")
+    rest(page)
+    assert page.input_value(chosen) == "everywhere", "what was painted is gone, and with it the place"
+    assert not page.is_visible("#region-words-1")
+
+
 def test_a_tab_whose_job_has_ended_leaves_that_of_another_to_the_page_that_is_opened_next(chromium: Any) -> None:
     context = chromium.new_context()
     context.route("http://page.test/", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))

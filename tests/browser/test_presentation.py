@@ -67,6 +67,21 @@ def test_visitors_begin_at_a_start_screen_which_comes_back_with_nothing_left(
     assert page.locator(RESULTS).count() == 0
 
 
+def test_who_showed_the_app_has_the_page_as_it_was_before(open_page: Any) -> None:
+    page = open_page()
+    page.fill("#variation-prompt textarea", "hat")
+    rest(page)
+    load_presented(page, seconds=60)
+    page.fill("#variation-prompt textarea", "frog")
+    page.get_by_role("tab", name="Text + image").click()
+    rest(page)
+    page.evaluate("window.isLeft = true; location.hash = ''")
+    page.wait_for_function("!window.isLeft && document.querySelector('#tasks [role=tab][aria-selected=true]')")
+    rest(page)
+    assert page.get_by_role("tab", name="Variation").get_attribute("aria-selected") == "true"
+    assert page.input_value("#variation-prompt textarea") == "hat"
+
+
 def test_all_that_a_visitor_brought_and_made_is_deleted_the_first_of_it_too(open_page: Any, tmp_path: Path) -> None:
     page, before = open_page(), set(Path(get_upload_folder()).rglob("*.*"))
     load_presented(page, seconds=5)

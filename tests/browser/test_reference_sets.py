@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
 from ipa_app.engine.metadata import read_request
 from ipa_app.engine.reference_sets import ReferenceSet
+from ipa_app.library.sets import NamedFiles
 from tests.browser.hands import PATIENCE_MS, drawn, enter, expect_values, open_accordions, rest
 from tests.browser.test_accessibility import violations
 from tests.engine.conftest import noise_picture
@@ -255,3 +257,24 @@ def test_a_damaged_file_in_the_library_leaves_the_others(open_page: Any, library
     names = offered(other)
     assert "Sound" in names
     assert "Damaged" not in names
+
+
+def test_of_two_sets_that_are_chosen_quickly_the_last_one_counts(
+    open_page: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, chosen, read = open_page(), Event(), NamedFiles.read
+    put(page, 1)
+    for name in ("This one", "That one"):
+        save(page, name)
+
+    def slow(files: NamedFiles, name: str) -> bytes | None:
+        chosen.wait(PATIENCE_MS / 1000)
+        return read(files, name)
+
+    monkeypatch.setattr(NamedFiles, "read", slow)
+    choose(page, "This one")
+    choose(page, "That one")
+    chosen.set()
+    told(page, "These are the pictures of That one.")
+    rest(page)
+    assert page.input_value(CHOICE) == "That one"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from ipa_app.engine.metadata import read_request
 from tests.browser.hands import (
     EDITOR,
+    PATIENCE_MS,
     RESULTS,
     body,
     drawn,
@@ -58,6 +60,32 @@ def test_a_dropped_result_sets_everything_and_draws_the_same_file(
     expect_values(fresh, scale="1", count="2", weight_1="1", weight_2="0.4")
     shoot(fresh, "restored")
     assert drawn(fresh, "#mix-generate") == made
+
+
+def test_of_two_results_that_are_dropped_quickly_the_last_one_counts(
+    open_page: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, dropped = open_page(), Event()
+    page.fill("#count input[type=number]", "1")
+    files = []
+    for words in ("a cat", "a frog"):
+        page.fill("#variation-prompt textarea", words)
+        files.append(drawn(page, "#variation-generate"))
+
+    def slow(path: str) -> Any:
+        dropped.wait(PATIENCE_MS / 1000)
+        return read_request(path)
+
+    monkeypatch.setattr("ipa_app.ui.restore.read_request", slow)
+    page.fill("#variation-prompt textarea", "")
+    drop(page, files[0])
+    page.click("#restore-file button[aria-label='Clear']")
+    drop(page, files[1])
+    page.wait_for_selector("#restore-file .file-preview")
+    dropped.set()
+    page.wait_for_function("document.querySelector('#variation-prompt textarea').value === 'a frog'")
+    rest(page)
+    assert page.inner_text("#restore-note").startswith("Everything is set as it was.")
 
 
 def test_an_inpainting_comes_back_with_picture_and_mask(open_page: Any, shoot: Any, reference_file: Path) -> None:

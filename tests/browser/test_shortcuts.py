@@ -157,6 +157,9 @@ def test_arrow_keys_lead_from_tab_to_tab(open_page: Any) -> None:
         rest(page)
         assert page.evaluate("document.activeElement.id") == f"tab-{task}-button"
         assert page.is_visible(f"#{task}-generate")
+    page.keyboard.press("Alt+ArrowRight")  # the browser's own, to the page after
+    rest(page)
+    assert page.is_visible("#mix-generate")
 
 
 def test_boxes_that_were_asked_for_are_taken_away_again(open_page: Any, reference_file: Path) -> None:

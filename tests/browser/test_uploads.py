@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tests.browser.hands import EDITOR, RESULTS, body, load, press
+from ipa_app.ui import controls
+from ipa_app.ui.pictures import show_anywhere
+from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, body, load, press, rest
 from tests.picture_files import COLOURS, encoded, in_p3, p3_profile, patches
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -119,6 +122,32 @@ def test_a_heic_photo_is_seen_in_its_box(open_page: Any, shoot: Any, tmp_path: P
     assert np.abs(picture_at(page, "#reference img")[96, 24::48] - COLOURS).max() <= 6
     page.wait_for_selector("#seen-1 .ipa-seen-square")
     shoot(page)
+
+
+@pytest.mark.parametrize("chosen", [True, False], ids=["another", "none"])
+def test_what_is_chosen_while_a_photo_is_exchanged_stays(
+    open_page: Any, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: bool
+) -> None:
+    (tmp_path / "slow.heic").write_bytes(encoded(in_stripes(in_p3()), "HEIF", icc_profile=p3_profile(), quality=95))
+    chosen_meanwhile, remove = Event(), "#reference button[aria-label='Remove Image']"
+
+    def slow(upload: Any) -> Any:
+        if "slow" in upload["path"]:
+            chosen_meanwhile.wait(PATIENCE_MS / 1000)
+        return show_anywhere(upload)
+
+    monkeypatch.setattr(controls, "show_anywhere", slow)
+    page = open_page()
+    page.click(remove)
+    page.set_input_files("#reference input[type=file]", str(tmp_path / "slow.heic"))
+    page.click(remove)
+    if chosen:
+        page.set_input_files("#reference input[type=file]", str(photo))
+        page.wait_for_selector(f"#reference img[src*='{photo.name}']")
+    chosen_meanwhile.set()
+    rest(page)
+    assert page.locator("#reference img").count() == chosen
+    assert page.locator(f"#reference img[src*='{photo.name}']").count() == chosen
 
 
 def test_a_transparent_picture_says_what_becomes_of_it(open_page: Any, shoot: Any, tmp_path: Path) -> None:

@@ -11,12 +11,17 @@ import gradio as gr
 import pytest
 from PIL import Image
 
+from ipa_app.engine.references import Reference
+from ipa_app.engine.requests import GenerateRequest
 from ipa_app.ui import clearing
 from ipa_app.ui.clearing import KEPT_S, begin_clearing, clear_away
+from ipa_app.ui.studio import save_pictures, save_zip
 from tests.engine.test_keeping import until
+from tests.ui.serving import WatchedEngine
 
 NAME = "0123456789abcdef" * 4
 OTHER = "fedcba9876543210" * 4
+MADE = "0123456789abcdef" * 2
 
 
 @pytest.fixture
@@ -37,7 +42,7 @@ def made(folder: Path, *names: str) -> list[Path]:
 @pytest.mark.usefixtures("a_day_later")
 def test_what_an_earlier_process_left_goes_with_its_folder(tmp_path: Path) -> None:
     made(tmp_path, f"{NAME}/picture.png", f"{NAME}/.picture.png.abc", f"{OTHER}/other.png", "tmpab12cd_9")
-    made(tmp_path, "job-12ab-3c/mix-5.png", "zip-ab12cd_9/pictures.zip")
+    made(tmp_path, f"job-{MADE}-3/mix-5.png", f"zip-{MADE}/pictures.zip")
     (tmp_path / ("a" * 64)).mkdir()
     clear_away(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -54,9 +59,29 @@ def test_what_is_of_today_stays_however_old_what_it_was_copied_from_is(tmp_path:
 
 
 @pytest.mark.usefixtures("a_day_later")
+def test_the_pictures_that_an_earlier_process_made_go_and_what_they_were_packed_in(
+    served_app: tuple[str, WatchedEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = served_app[1]
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    reference = Reference(image=Image.new("RGB", (8, 8), (200, 30, 30)))
+    job = engine.submit(GenerateRequest(task="variation", references=(reference,), steps=1, count=2))
+    paths = save_pictures(job.result(), job_id=f"{job.id}-1")
+    save_zip(paths)
+    clear_away(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("a_day_later")
 def test_what_is_not_gradios_is_not_touched(tmp_path: Path) -> None:
     theirs = made(
-        tmp_path / "cache", "notes.txt", "deep_links/a/state.json", f"{NAME.upper()}/a.png", f"{NAME}/folder/a.png"
+        tmp_path / "cache",
+        "notes.txt",
+        "deep_links/a/state.json",
+        f"{NAME.upper()}/a.png",
+        f"{NAME}/folder/a.png",
+        "job-interview/a.png",
+        "zip-holidays/a.zip",
     )
     outside = made(tmp_path, "outside/picture.png")
     (tmp_path / "cache" / OTHER).symlink_to(tmp_path / "outside", target_is_directory=True)
@@ -71,7 +96,9 @@ def test_in_a_folder_for_all_programs_only_gradios_folders_are_cleared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    *loose, kept = made(tmp_path, "tmpab12cd_9", "job-1/mix-5.png", "zip-1/pictures.zip", f"{NAME}/picture.png")
+    *loose, kept = made(
+        tmp_path, "tmpab12cd_9", f"job-{MADE}/mix-5.png", f"zip-{MADE}/pictures.zip", f"{NAME}/picture.png"
+    )
     clear_away(tmp_path)
     assert all(path.exists() for path in loose)
     assert not kept.exists()

@@ -108,6 +108,21 @@ def test_an_open_page_keeps_its_states_whatever_names_are_made_up() -> None:
         until(lambda: said_before(url, "y", "other") and "again" in gone)
 
 
+def test_who_only_calls_holds_nothing_and_goes_before_whoever_left_a_state() -> None:
+    gone: list[str] = []
+    with StudioBlocks(analytics_enabled=False) as page:
+        text, state = gr.Textbox("a text"), gr.State("", delete_callback=gone.append)
+        page.files_of_session = gr.State(None)
+        gr.Button().click(lambda text: text, text, state, api_name="remember")
+        gr.Button().click(lambda text: text, text, text, api_name="repeat")
+
+    with served_page(page, state_session_capacity=3) as url:
+        for session, name in (("visitor", "remember"), *((f"program {number}", "repeat") for number in range(6))):
+            call = {"data": ["a word"], "session_hash": session}
+            httpx.post(f"{url}gradio_api/run/{name}", json=call, timeout=TIMEOUT_S).raise_for_status()
+        assert gone == []
+
+
 def test_a_page_that_comes_back_is_open_again(
     sessions: tuple[Sessions, gr.State], visit: Callable[[str], object], gone: list[str]
 ) -> None:
