@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from ipa_app.engine.metadata import read_request
@@ -68,14 +69,23 @@ def test_pictures_that_are_shipped_with_the_app_are_found_again(page: Opened, tm
     assert "please add" not in text_of(update[parts.restore.note])
 
 
+def with_contents(sent: Any) -> Any:
+    """What is sent, with what each file holds in place of its path: all of them have one of their own."""
+    if isinstance(sent, dict):
+        return {name: with_contents(value) for name, value in sent.items()}
+    is_file = isinstance(sent, str) and sent.startswith(get_upload_folder())
+    return Path(sent).read_bytes() if is_file else sent
+
+
 def test_a_recipe_as_a_file_sets_everything(page: Opened, tmp_path: Path) -> None:
     parts, studio = page
     path = result_file(studio)
     recipe = tmp_path / "recipe.json"
     recipe.write_text(recipe_json(path), encoding="utf-8")
     restorer = Restorer(parts, studio=studio)
-    by_file, by_picture = (restorer.from_upload({"path": str(each)}) for each in (recipe, path))
-    assert inputs_after(parts, "mix", by_file) == inputs_after(parts, "mix", by_picture)
+    updates = [restorer.from_upload({"path": str(each)}) for each in (recipe, path)]
+    by_file, by_picture = (with_contents(inputs_after(parts, "mix", update)) for update in updates)
+    assert by_file == by_picture
     assert differences(read_request(recipe), read_request(path)) == []
 
 
