@@ -29,10 +29,10 @@ _KEEP = f"""(...values) => {{
     if (entered["region-1"] === "painted") delete entered["region-1"];
     sessionStorage.setItem("{_STORED}", JSON.stringify(entered));
 }}"""
-_RESTORE = f"""(...values) => {{
-    const entered = JSON.parse(sessionStorage.getItem("{_STORED}") ?? "{{}}");
-    if ({IS_PRESENTED}) return values;
-    return %s.map((name, place) => name in entered ? entered[name] : values[place]);
+# What is not kept is left alone: the visitor may have been quicker than the page.
+_RESTORE = f"""() => {{
+    const entered = {IS_PRESENTED} ? {{}} : JSON.parse(sessionStorage.getItem("{_STORED}") ?? "{{}}");
+    return %s.map((name) => name in entered ? entered[name] : {{ __type__: "update" }});
 }}"""
 _SHOW_WORDS = "(region) => ({ __type__: 'update', visible: region !== 'everywhere' })"
 # The tabs are mounted after the page has begun to load, the first of them selected. Of a page that is shown to others
@@ -55,7 +55,7 @@ def connect_kept(parts: Parts, *, page: gr.Blocks) -> None:
     kept = _entered(parts)
     names, components = json.dumps(list(kept)), list(kept.values())
     gr.on([each.change for each in components], None, components, None, js=_KEEP % names, **AT_ONCE)
-    restored = page.load(None, components, components, js=_RESTORE % names, **AT_ONCE)
+    restored = page.load(None, None, components, js=_RESTORE % names, **AT_ONCE)
     slot = parts.panel.references.slots[0]
     restored.then(None, slot.controls["region"], slot.region.words_box, js=_SHOW_WORDS, **AT_ONCE)
     restored.then(None, None, None, js=_OPEN_TAB, **AT_ONCE)

@@ -57,13 +57,19 @@ _COUNT = """
         }
     }
     window.fetch = async (...asked) => {
-        const answer = await fetched(...asked);
-        if (answer.url.includes("/queue/data") && answer.ok) hear(answer.clone().body);
-        if (answer.url.includes("/queue/join") && answer.ok) {
-            const { event_id } = await answer.clone().json();
-            if (!done.has(event_id)) window.unfinished.add(event_id);
+        const joining = String(asked[0]?.url ?? asked[0]).includes("/queue/join") && Symbol("on its way");
+        if (joining) window.unfinished.add(joining);
+        try {
+            const answer = await fetched(...asked);
+            if (answer.url.includes("/queue/data") && answer.ok) hear(answer.clone().body);
+            if (joining && answer.ok) {
+                const { event_id } = await answer.clone().json();
+                if (!done.has(event_id)) window.unfinished.add(event_id);
+            }
+            return answer;
+        } finally {
+            window.unfinished.delete(joining);
         }
-        return answer;
     };
 """
 

@@ -63,9 +63,12 @@ def switch_on(page: Any) -> None:
 
 def newest(page: Any, engine: WatchedEngine) -> GenerateRequest:
     """Wait until the page is at rest; what was last asked for is what is shown, as the engine draws it alone."""
-    rest(page)
-    request = engine.jobs[-1].plan.request
-    alone = engine.submit(request).result()
+    while True:
+        rest(page)
+        asked, request = len(engine.jobs), engine.jobs[-1].plan.request
+        alone = engine.submit(request).result()
+        if len(engine.jobs) == asked + 1:  # the page has asked for nothing else meanwhile
+            break
     shown = inline_picture(on_white(alone.images[0]), alt=Message("page.live_picture"), css_class="ipa-live")
     assert page.get_attribute(PICTURE, "src") in shown
     return request

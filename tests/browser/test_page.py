@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ipa_app.models.catalog import entry_from_folder
-from ipa_app.ui import results
+from ipa_app.ui import kept, results
 from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, enter, expect_values, rest, settle
 from tests.browser.test_accessibility import violations
 from tests.browser.test_downloads import choose
@@ -213,6 +213,14 @@ def test_what_counts_of_a_place_is_seen_when_the_page_is_loaded_anew(open_page: 
     rest(page)
     assert page.input_value(chosen) == "everywhere", "what was painted is gone, and with it the place"
     assert not page.is_visible("#region-words-1")
+
+
+def test_a_page_that_opens_leaves_alone_what_is_not_kept(open_page: Any) -> None:
+    """Its visitor may have entered something before it has opened whole."""
+    page = open_page()
+    rest(page)
+    page.evaluate(f"sessionStorage.setItem('{kept._STORED}', JSON.stringify({{ count: 2 }}))")
+    assert page.evaluate(kept._RESTORE % '["count", "model"]') == [2, {"__type__": "update"}]
 
 
 def test_a_tab_whose_job_has_ended_leaves_that_of_another_to_the_page_that_is_opened_next(chromium: Any) -> None:
