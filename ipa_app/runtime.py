@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import re
@@ -215,3 +216,15 @@ def temporary_folder() -> Path:
     if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():
         raise UserError.plain(f"{folder} is not this user's; please set GRADIO_TEMP_DIR to a folder that is.")
     return folder
+
+
+def give_back_unused() -> None:
+    """Return to the device what torch merely keeps for later; torch is not imported for it."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -34,7 +34,6 @@ from ipa_app.models.memory import (
     Needs,
     free_bytes,
     free_main_memory,
-    give_back_unused,
     is_out_of_memory,
     plan_memory,
 )
@@ -45,7 +44,7 @@ from ipa_app.models.source import Source, open_source
 from ipa_app.models.state import MemoryUse, Report
 from ipa_app.models.tiny_vae import load_tiny_vae
 from ipa_app.models.weights import find_weights
-from ipa_app.runtime import building
+from ipa_app.runtime import building, give_back_unused
 
 logger = logging.getLogger(__name__)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -18,6 +16,7 @@ from ipa_app.models.fetching import check_cancel
 from ipa_app.models.hub import discard_damaged, download, invalidate, is_downloaded, link_snapshot
 from ipa_app.models.offered import Models
 from ipa_app.models.state import ModelState
+from ipa_app.runtime import give_back_unused
 
 if TYPE_CHECKING:
     from ipa_app.models.loaded import LoadedModel
@@ -204,7 +203,7 @@ class ModelManager(Models):
         self.entry(name)
         with self._changed:
             self._empty(self._slots[name], ModelState())
-        _release_memory()
+        give_back_unused()
 
     def _begin(self, name: str, load: _Load, state: ModelState) -> None:
         self.entry(name)
@@ -245,7 +244,7 @@ class ModelManager(Models):
         with self._changed:
             if slot.load is load:
                 self._empty(slot, ModelState(phase="failed", message=failure))
-        _release_memory()
+        give_back_unused()
 
     def _gather(self, entry: ModelEntry, load: _Load) -> None:
         """Put a downloaded model's folder together, after its files are checked and the missing ones are fetched."""
@@ -302,7 +301,7 @@ class ModelManager(Models):
                 self._empty(slot, ModelState())
             self._changed.wait_for(lambda: load.cancel.is_set() or not self._left_drawing())
         check_cancel(load.cancel)
-        _release_memory()
+        give_back_unused()
 
     def _to_be_freed(self, name: str) -> int | None:
         """Return how much memory `_make_room` gives back, as far as it is known; None where it frees nothing."""
@@ -337,11 +336,3 @@ class ModelManager(Models):
     def _set(self, slot: _Slot, state: ModelState) -> None:
         slot.state = state
         self._changed.notify_all()
-
-
-def _release_memory() -> None:
-    """Return freed memory to the device, without importing torch for it."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()

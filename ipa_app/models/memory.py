@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.families import CONTROLNET_TASKS
 from ipa_app.models.state import Device, MemoryUse, Saving
+from ipa_app.runtime import give_back_unused
 
 TILE_SIDE = 512
 """Pixels of a tile when pictures are decoded piece by piece."""
@@ -248,12 +248,3 @@ def memory_errors() -> Iterator[None]:
     if short:
         give_back_unused()
         raise OutOfMemoryError
-
-
-def give_back_unused() -> None:
-    """Return to the device what torch merely keeps for later."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    elif torch.backends.mps.is_available():
-        torch.mps.empty_cache()

@@ -36,10 +36,13 @@ ONE_BY_ONE: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 1
 """`LATEST` for what an event tells beside the inputs, such as which picture was chosen: of those that came meanwhile
 Gradio has only what the first one told. They are answered in turn, each of them in no time."""
 
+AS_TEXT = "(...values) => JSON.stringify(values)"
+"""For values that may name files. As files, one that is gone by now would be refused, and with it all the others."""
+
 _DROPPED = "(dropped) => dropped"
 _EXCHANGED = """(there, exchanged) => {
     // Another picture may have been chosen meanwhile, or none.
-    if (!exchanged || there?.path !== exchanged.of) return there;
+    if (!exchanged || there?.path !== exchanged.of) return { __type__: "update" };
     const url = there.url.replace(/file=.*/, () => `file=${exchanged.shown}`);
     return { path: exchanged.shown, url, meta: { _type: "gradio.FileData" } };
 }"""

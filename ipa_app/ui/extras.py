@@ -17,7 +17,7 @@ from ipa_app.ui.failures import gradio_error
 from ipa_app.ui.orders import SERIES, Order
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.pictures import check_there, keep_picture
-from ipa_app.ui.references import Filling
+from ipa_app.ui.references import Filling, Replaced
 from ipa_app.ui.restore import Restorer
 from ipa_app.ui.results import show_earlier, show_picked
 from ipa_app.ui.running import Runner
@@ -96,7 +96,7 @@ def _connect_more_like_this(parts: Parts, *, runner: Runner) -> None:
     """Put the picked picture into the place of the reference and make variations of it."""
     panel, tab = parts.panel, parts.tab_of(OPENING)
 
-    def take(*, picked: str, scale: float, suited: float, **over: Any) -> Update:
+    def take(*, picked: str, scale: float, suited: float, over: Replaced) -> Update:
         check_there(picked)
         updates = {parts.tasks: gr.update(selected=tab.task), panel.suited_scale: tab.default_scale}
         if scale == suited:

@@ -27,7 +27,7 @@ from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST, ONE_BY_ONE, Update
 from ipa_app.ui.failures import explained, is_disk_full
 from ipa_app.ui.language.markup import attribute, known, said, status_note
 from ipa_app.ui.pictures import inline_jpeg, keep_files
-from ipa_app.ui.references import Filling
+from ipa_app.ui.references import Filling, Replaced
 from ipa_app.ui.results import SHOW_RESULTS, show_earlier
 from ipa_app.ui.studio import Studio, save_zip
 from ipa_app.ui.tabs.shared import help_text
@@ -187,7 +187,7 @@ def _connect_results(parts: Parts, panel: LibraryPanel, *, view: LibraryView) ->
     def opened(event: gr.EventData) -> Update:
         return show([event.name])
 
-    def use(ticked: Any, **over: Any) -> Update:
+    def use(*, ticked: Any, over: Replaced) -> Update:
         with explained():
             if isinstance(ticked, list) and len(ticked) > MOST_REFERENCES:
                 raise UserError("library.too_many_references", most=MOST_REFERENCES)

@@ -21,7 +21,7 @@ from gradio.utils import get_upload_folder, is_in_or_equal
 
 from ipa_app.messages import Message
 from ipa_app.ui.blocks import StudioBlocks
-from ipa_app.ui.controls import AT_ONCE, ONE_BY_ONE
+from ipa_app.ui.controls import AS_TEXT, AT_ONCE, ONE_BY_ONE
 from ipa_app.ui.examples import Example
 from ipa_app.ui.language.markup import attribute, said
 from ipa_app.ui.results import KEPT_RUNNING
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SCRIPT = Path(__file__).with_name("presentation.js")
-# As files, one that is gone by now would be refused, and with it all the others.
-_AS_TEXT = "(...values) => JSON.stringify(values)"
 _IDLE_S = 20
 _MOST_SHOWN = 5
 IS_PRESENTED = '(location.hash.split("=")[0] === "#presentation")'
@@ -104,7 +102,7 @@ def connect_presentation(parts: Parts, *, page: StudioBlocks, examples: Sequence
     brought = [part for part in own if isinstance(part, gr.Image | gr.ImageEditor)]
     made = [parts.results.download, parts.results.enlarged, parts.results.recipe]
     told = gr.Textbox(visible=False)
-    named = panel.screen.apply(None, list(dict.fromkeys([*brought, *made])), told, js=_AS_TEXT, **AT_ONCE)
+    named = panel.screen.apply(None, list(dict.fromkeys([*brought, *made])), told, js=AS_TEXT, **AT_ONCE)
     forgotten = named.then(forget, [told, panel.files], None, preprocess=False, **AT_ONCE)
     forgotten.then(None, js="() => location.reload()", **AT_ONCE)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from ipa_app.ui.form import read_references
 from ipa_app.ui.language.markup import said, status_note
 from ipa_app.ui.library import written
 from ipa_app.ui.pictures import keep_picture, keep_text
-from ipa_app.ui.references import Filling, References
+from ipa_app.ui.references import Filling, References, Replaced
 from ipa_app.ui.tabs import OPENING
 from ipa_app.ui.uploads import file_path
 
@@ -120,7 +119,7 @@ class Sets:
             self._files.save(made.name, made.to_json())
             return {**self._shown(made), self._panel.note: status_note(Message("set.saved", name=made.name))}
 
-    def choose(self, name: str | None, **over: Any) -> Update:
+    def choose(self, name: str | None, *, over: Replaced | None = None) -> Update:
         """Put a set's pictures in their places. By the time they arrive, the visitor may have chosen another one."""
         with explained():
             data = self._files.read(name) if self._files and name else None
@@ -129,7 +128,7 @@ class Sets:
             updates = self._filled(ReferenceSet.from_json(data), over)
         return {part: update for part, update in updates.items() if part is not self._panel.saved}
 
-    def open(self, upload: Any, **over: Any) -> Update:
+    def open(self, upload: Any, *, over: Replaced | None = None) -> Update:
         """Put the pictures of a set that somebody handed on in their places."""
         with explained():
             path = file_path(upload, field=Message("upload.set"), most=LARGEST_SET)
@@ -143,7 +142,7 @@ class Sets:
         panel, told = self._panel, status_note(Message("set.deleted", name=name))
         return {panel.saved: self.look(None), panel.delete: gr.update(visible=False), panel.note: told}
 
-    def _filled(self, opened: ReferenceSet, over: Mapping[str, Any]) -> Update:
+    def _filled(self, opened: ReferenceSet, over: Replaced | None) -> Update:
         fillings = [Filling(path=keep_picture(each.image), said=vars(each)) for each in opened.references]
         note = status_note(Message("set.opened", name=opened.name))
         return {**self._references.fill(fillings, over=over), **self._shown(opened), self._panel.note: note}

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -18,7 +17,7 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import SquareMode, side_by_side, squares_for_clip
 from ipa_app.messages import Message
 from ipa_app.options import options
-from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST_AT_ONCE, Update, control, picture_input
+from ipa_app.ui.controls import AS_TEXT, AT_ONCE, CHECKED, LATEST_AT_ONCE, Update, control, picture_input
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import PAINTED, open_upload, read_region, reference_name
 from ipa_app.ui.language.markup import said
@@ -29,8 +28,6 @@ from ipa_app.ui.turns import opening_turn
 from ipa_app.ui.uploads import check_files
 
 _DECLARED = options(Reference)
-# As files, one that has been cleared away would be refused, though another is to take its place.
-_AS_TEXT = "(...values) => JSON.stringify(values)"
 _MOST_UNDONE = 20
 """How often in a row can be gone back to the pictures before."""
 
@@ -108,6 +105,21 @@ class Filling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Replaced:
+    """What others take the place of.
+
+    Attributes:
+        told: what is in the slots, as JSON.
+        shown: how many of them are shown.
+        before: what was in them before.
+    """
+
+    told: str
+    shown: int
+    before: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class References:
     """All slots, the buttons that show one more or take the last away, and what is said where there are several.
 
@@ -158,21 +170,26 @@ class References:
             own: its own inputs.
             **listener: how it listens, and what its updates may name.
         """
-        told = press(None, list(self.inputs.values()), self.told, js=_AS_TEXT, **AT_ONCE)
-        inputs = {**own, "told": self.told, "shown": self.shown, "before": self.before}
-        return told.then(handler, inputs_kwargs=inputs, preprocess=False, **listener)
+        told = press(None, list(self.inputs.values()), self.told, js=AS_TEXT, **AT_ONCE)
 
-    def fill(self, references: Sequence[Filling], *, over: Mapping[str, Any] = MappingProxyType({})) -> Update:
+        def fill_over(*, told: str, shown: int, before: Sequence[Mapping[str, Any]], **sent: Any) -> Update:
+            return handler(**sent, over=Replaced(told=told, shown=shown, before=before))
+
+        inputs = {**own, "told": self.told, "shown": self.shown, "before": self.before}
+        return told.then(fill_over, inputs_kwargs=inputs, preprocess=False, **listener)
+
+    def fill(self, references: Sequence[Filling], *, over: Replaced | None = None) -> Update:
         """Return the updates that fill so many slots, and empty the others.
 
         Args:
             references: what goes into the slots.
-            over: what is in them, where it is to be had back: `told`, how many are `shown`, and what was `before`.
+            over: what is in them, where it is to be had back.
         """
         updates = self.show(max(1, len(references)))
-        sent = dict(zip(self.inputs, json.loads(over["told"]), strict=True)) if over else {}
-        if any(sent.get(slot_name(_DECLARED["image"].api, number)) for number in range(1, len(self.slots) + 1)):
-            updates |= self._undoable([*over["before"], {"shown": over["shown"], "sent": sent}][-_MOST_UNDONE:])
+        sent = dict(zip(self.inputs, json.loads(over.told), strict=True)) if over else {}
+        images = (sent.get(slot_name(_DECLARED["image"].api, number)) for number in range(1, len(self.slots) + 1))
+        if over and any(images):
+            updates |= self._undoable([*over.before, {"shown": over.shown, "sent": sent}][-_MOST_UNDONE:])
         for index, slot in enumerate(self.slots):
             filling = references[index] if index < len(references) else Filling()
             weighted = index > 0 or len(references) > 1 or not filling.is_usual("weight")

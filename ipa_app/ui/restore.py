@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -42,7 +41,7 @@ from ipa_app.ui.form import reference_name, upload_name
 from ipa_app.ui.language.markup import said_in_toast, status_note
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.pictures import check_there, keep_picture
-from ipa_app.ui.references import Filling
+from ipa_app.ui.references import Filling, Replaced
 from ipa_app.ui.studio import Studio
 from ipa_app.ui.uploads import file_path
 
@@ -84,14 +83,16 @@ class Restorer:
             components += [*parts.inputs_of(tab).values(), *tab.folds.values()]
         return list(dict.fromkeys(components))
 
-    def from_upload(self, payload: Any, own: Sequence[str] = (), model: str = "", **over: Any) -> Update:
+    def from_upload(
+        self, payload: Any, own: Sequence[str] = (), model: str = "", *, over: Replaced | None = None
+    ) -> Update:
         """Set everything as it was for the dropped picture; the drop box is empty again afterwards.
 
         Args:
             payload: the upload.
             own: the keys of the adapters that the visitor has brought.
             model: the chosen one, which stays for a picture that was made by a model that is not here.
-            **over: the references that it takes the place of, as `References.fill` takes them.
+            over: the references that it takes the place of, as `References.fill` takes them.
         """
         parts = self._parts
         with explained():
@@ -102,7 +103,7 @@ class Restorer:
                 updates = {parts.restore.note: status_note(error.message)}
         return {**updates, parts.restore.file: None}
 
-    def from_result(self, path: str, own: Sequence[str] = (), **over: Any) -> Update:
+    def from_result(self, path: str, own: Sequence[str] = (), *, over: Replaced | None = None) -> Update:
         """Set everything as it was for a picture of this visit; `own` and `over` are as for `from_upload`."""
         with explained():
             adopted = self._read(check_there(path), own, model="")
@@ -137,7 +138,7 @@ class Restorer:
             self._studio.plan(adopted.request)
             return adopted
 
-    def _set(self, adopted: Adopted, over: Mapping[str, Any]) -> Update:
+    def _set(self, adopted: Adopted, over: Replaced | None) -> Update:
         updates = self._controls(adopted.request, over=over)
         return {**updates, self._parts.restore.note: status_note(*adopted.told)}
 
@@ -170,7 +171,7 @@ class Restorer:
         request: GenerateRequest,
         *,
         missing: Sequence[str] = (),
-        over: Mapping[str, Any] = MappingProxyType({}),
+        over: Replaced | None = None,
     ) -> Update:
         """Return the updates that set a request; the boxes of pictures that are missing are empty."""
         parts, tab = self._parts, self._parts.tab_of(request.task)

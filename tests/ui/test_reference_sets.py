@@ -72,7 +72,7 @@ def test_the_pictures_that_a_set_takes_the_place_of_can_be_had_back(tiny_bundle_
         sets, references = sets_of(page), page[0].panel.references
         file = sets.save(name="My toys", **sent(page, tmp_path))[page[0].sets.file]["value"]
         there = over(references, {references.slots[0].image: str(tmp_path / "0.png")})
-        for update in (sets.choose("My toys", **there), sets.open({"path": file}, **there)):
+        for update in (sets.choose("My toys", over=there), sets.open({"path": file}, over=there)):
             assert update[references.undo]["visible"]
             assert update[references.before][-1]["sent"]["reference"] == {"path": str(tmp_path / "0.png")}
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ipa_app.ui.form import read_references
 from ipa_app.ui.pictures import keep_picture
-from ipa_app.ui.references import Filling, References
+from ipa_app.ui.references import Filling, References, Replaced
 from tests.engine.conftest import noise_picture
 from tests.ui.page_parts import Opened, Update, value_after
 
@@ -52,10 +52,11 @@ def seen(mask: Image.Image | None) -> bytes | None:
     return mask and mask.tobytes()
 
 
-def over(references: References, update: Update) -> dict[str, Any]:
+def over(references: References, update: Update) -> Replaced:
     """What a handler is told of the references after an update, over which it fills the slots."""
     told = json.dumps(list(sent_after(references, update).values()))
-    return {"told": told, **{name: value_after(getattr(references, name), update) for name in ("shown", "before")}}
+    shown, before = (value_after(part, update) for part in (references.shown, references.before))
+    return Replaced(told=told, shown=shown, before=before)
 
 
 def test_pictures_that_were_replaced_come_back_step_by_step_with_all_that_was_said_of_them(

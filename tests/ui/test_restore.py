@@ -115,7 +115,7 @@ def test_the_references_that_a_result_takes_the_place_of_can_be_had_back(page: O
     there = over(references, {references.slots[0].image: str(tmp_path / "own.png")})
     path = result_file(studio, sample_request("mix"))
     restorer = Restorer(parts, studio=studio)
-    for update in (restorer.from_result(path, **there), restorer.from_upload({"path": path}, **there)):
+    for update in (restorer.from_result(path, over=there), restorer.from_upload({"path": path}, over=there)):
         assert update[references.undo]["visible"]
         assert update[references.before][-1]["sent"]["reference"] == {"path": str(tmp_path / "own.png")}
 
