@@ -8,6 +8,7 @@ from PIL import Image
 
 from ipa_app.imaging.cropping import fit_padded, fitted_size, side_by_side, square_for_clip, squares_for_clip
 from ipa_app.imaging.opening import CLIP_MEAN
+from tests.picture_files import noise
 
 
 @pytest.fixture
@@ -50,6 +51,22 @@ def test_stretch_fills_the_square(wide: Image.Image) -> None:
     assert square.getpixel((0, 59))[1] == 19
 
 
+def test_what_is_scaled_keeps_as_much_detail_as_lanczos_filter_does() -> None:
+    image = noise(1500, 750)
+    assert square_for_clip(image, mode="stretch") == image.resize((1024, 1024), Image.Resampling.LANCZOS)
+    fitted = image.resize((64, 32), Image.Resampling.LANCZOS)
+    assert fit_padded(image, (64, 64)).crop((0, 16, 64, 48)) == fitted
+
+
+def test_every_mode_but_tiles_gives_one_square_where_it_is_wished_for(wide: Image.Image) -> None:
+    (cropped,) = squares_for_clip(wide, mode="crop", centre=(1.0, 0.5))
+    assert cropped == wide.crop((40, 0, 60, 20))
+    assert squares_for_clip(wide) == [wide.crop((20, 0, 40, 20))]
+    assert squares_for_clip(wide, mode="stretch") == [wide.resize((60, 60), Image.Resampling.LANCZOS)]
+    (padded,) = squares_for_clip(wide, mode="pad")
+    assert padded.crop((0, 20, 60, 40)) == wide
+
+
 @pytest.mark.parametrize(
     ("size", "columns"),
     [
@@ -81,6 +98,14 @@ def test_side_by_side_keeps_every_picture_and_its_place() -> None:
     assert strip.size == (34, 6)
     assert [strip.getpixel((x, 5)) for x in (9, 12, 33)] == colours
     assert strip.getpixel((10, 0)) == (255, 255, 255)
+
+
+def test_one_picture_alone_lies_beside_nothing(wide: Image.Image) -> None:
+    assert side_by_side([wide]) == wide
+    grey, red = Image.new("L", wide.size, 9), Image.new("RGB", wide.size, "red")
+    strip = side_by_side([grey, red])
+    assert (strip.mode, strip.size) == ("RGB", (2 * 60 + 2, 20))
+    assert [strip.getpixel((x, 0)) for x in (59, 60, 61, 62)] == [(9, 9, 9), *[(255, 255, 255)] * 2, (255, 0, 0)]
 
 
 def test_unknown_mode() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -19,10 +20,9 @@ EXPECTED = np.random.default_rng(0).integers(0, 256, (24, 40, 3)).astype(np.uint
 UNITS = EXPECTED / np.float32(255)
 
 
-def tiff(values: np.ndarray, **options: Any) -> bytes:
+def tiff(values: np.ndarray | Iterator[bytes], **options: Any) -> bytes:
     buffer = io.BytesIO()
-    photometric = "rgb" if values.ndim == 3 else "minisblack"
-    tifffile.imwrite(buffer, values, **{"photometric": photometric, **options})
+    tifffile.imwrite(buffer, values, **{"photometric": "rgb" if np.ndim(values) == 3 else "minisblack", **options})
     return buffer.getvalue()
 
 
@@ -30,6 +30,30 @@ def opencv_tiff(values: np.ndarray, compression: int) -> bytes:
     done, data = cv2.imencode(".tif", values[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, compression])
     assert done
     return data.tobytes()
+
+
+def lzw_tiff(values: np.ndarray, byteorder: str, orientation: int) -> bytes:
+    """A TIFF as tifffile writes it, but in LZW, for which tifffile needs a package; TIFF 6.0, section 13.
+
+    The table of codes is cleared so often that each has nine bits.
+    """
+    plain = values.astype(values.dtype.newbyteorder(byteorder)).tobytes()
+    codes = [code for at in range(0, len(plain), 250) for code in (256, *plain[at : at + 250])]
+    bits = "".join(f"{code:09b}" for code in (*codes, 257)).ljust(-(-9 * (len(codes) + 1) // 8) * 8, "0")
+    coded = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    data = tiff(
+        iter([coded]),
+        photometric="rgb",
+        shape=values.shape,
+        dtype=values.dtype.newbyteorder(byteorder),
+        compression="zlib",
+        byteorder=byteorder,
+        rowsperstrip=len(values),
+        extratags=[(274, "H", 1, orientation, True)],
+    )
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        at = file.pages.first.tags["Compression"].valueoffset
+    return data[:at] + (5).to_bytes(2, "little" if byteorder == "<" else "big") + data[at + 2 :]
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -114,6 +138,19 @@ def test_a_deep_picture_is_turned_and_its_profile_counts() -> None:
     assert np.abs(pixels(tiff(bright)) - 255 * bright).max() <= 1
 
 
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("kind", [np.float32, np.uint32])
+def test_a_deep_picture_in_lzw_is_turned_once_and_nothing_is_logged(
+    kind: Any, byteorder: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    values = UNITS if kind == np.float32 else (EXPECTED.astype(kind) * 257)
+    opened = read_image(lzw_tiff(values, byteorder, 6))
+    assert opened.turn == Image.Transpose.ROTATE_270
+    upright = np.asarray(Image.fromarray(EXPECTED).transpose(Image.Transpose.ROTATE_270)).astype(int)
+    assert np.abs(np.asarray(opened.image) - upright).max() <= 1
+    assert capfd.readouterr().err == ""
+
+
 WHITE = "This picture is brighter than white in places, which became white."
 
 
@@ -121,6 +158,8 @@ WHITE = "This picture is brighter than white in places, which became white."
     ("values", "expected", "note"),
     [
         (np.where(EXPECTED > 250, np.float32(40), UNITS), np.where(EXPECTED > 250, 255, EXPECTED), WHITE),
+        # Most of it is as white as can be.
+        (np.where(EXPECTED > 250, np.float32(40), 1), np.full_like(EXPECTED, 255), WHITE),
         (
             EXPECTED.astype(np.float32),
             EXPECTED,
@@ -137,7 +176,7 @@ WHITE = "This picture is brighter than white in places, which became white."
             "This picture holds numbers up to 255, of which 255 was taken for white.",
         ),
     ],
-    ids=["brighter than white", "0 to 255", "0 to 65535", "bytes in 32 bits"],
+    ids=["brighter than white", "hardly anything else", "0 to 255", "0 to 65535", "bytes in 32 bits"],
 )
 def test_numbers_of_another_range_are_guessed_and_it_is_said(
     values: np.ndarray, expected: np.ndarray, note: str
@@ -171,6 +210,17 @@ def test_a_deep_picture_that_is_too_large_is_refused_from_its_header() -> None:
     at = data.index((40).to_bytes(4, "little"))
     data[at : at + 4] = (4_000_000).to_bytes(4, "little")
     with pytest.raises(UserError, match="4000000 x 24 pixels of 32 bits, more than can be opened"):
+        read_image(bytes(data))
+
+
+def test_a_deep_picture_may_be_too_large_in_pixels_or_in_bytes_alone() -> None:
+    with pytest.raises(UserError, match="40 x 24 pixels of 32 bits, more than can be opened"):
+        read_image(tiff(UNITS), max_pixels=40 * 24 - 1)
+    assert read_image(tiff(UNITS), max_pixels=40 * 24).image.size == (40, 24)
+    data = bytearray(tiff(UNITS.astype(np.float64)))
+    at = data.index((40).to_bytes(4, "little"))
+    data[at : at + 4] = (2_000_000).to_bytes(4, "little")
+    with pytest.raises(UserError, match="2000000 x 24 pixels of 64 bits, more than can be opened"):
         read_image(bytes(data))
 
 
