@@ -88,6 +88,11 @@ def adobe_profile() -> bytes:
     return _rgb_profile(_ADOBE, lambda coded: coded**2.19921875)
 
 
+def srgb_profile(*, gamma: float | None = None) -> bytes:
+    """Of the primaries of sRGB, with its own curve or a plain one."""
+    return _rgb_profile(tuple(map(tuple, _SRGB_TO_XYZ_D50.T)), linear if gamma is None else lambda coded: coded**gamma)
+
+
 def linear_grey_profile() -> bytes:
     """Of grey whose numbers are light itself."""
     return _profile(b"GRAY", b"XYZ ", {b"wtpt": _xyz(_D50), b"kTRC": _curve(lambda coded: coded)})

@@ -111,9 +111,9 @@ def _converted(colours: Image.Image, profile: bytes | None) -> Image.Image:
     Raises:
         ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError: the profile is damaged or one for other colours.
     """
-    if profile is None and colours.mode != "LAB":
+    if profile is None:
         return colours.convert("RGB")
-    space = ImageCms.ImageCmsProfile(io.BytesIO(profile) if profile else ImageCms.createProfile("LAB"))
+    space = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     described: Any = space.profile
     mode = _MODES[described.xcolor_space.strip()]
     if (colours.mode, mode) == ("L", "RGB"):

@@ -26,6 +26,7 @@ from tests.picture_files import (
     middles,
     p3_profile,
     patches,
+    srgb_profile,
 )
 
 DAMAGED = (
@@ -34,7 +35,7 @@ DAMAGED = (
 )
 
 
-def srgb_profile() -> bytes:
+def profile_of_littlecms() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
@@ -70,11 +71,19 @@ def test_wide_colours_arrive_as_srgb_from_every_format(
     assert opened.image.info == {}
 
 
+@pytest.mark.parametrize("profile", [profile_of_littlecms(), srgb_profile()], ids=["exactly", "but for rounding"])
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
-def test_a_picture_that_is_srgb_keeps_its_bytes(mode: str) -> None:
+def test_a_picture_that_is_srgb_keeps_its_bytes(mode: str, profile: bytes) -> None:
     picture = noise(mode)
-    opened = open_image(encoded(picture, icc_profile=srgb_profile()))
+    opened = open_image(encoded(picture, icc_profile=profile))
     assert opened.tobytes() == picture.convert("RGB").tobytes()
+
+
+def test_a_profile_that_is_nearly_srgb_counts_where_it_can_be_seen() -> None:
+    opened = open_image(encoded(patches(COLOURS), icc_profile=srgb_profile(gamma=1.8)))
+    expected = 255 * coded((COLOURS / 255) ** 1.8)
+    assert np.abs(expected - COLOURS).max() > 10
+    assert np.abs(middles(opened) - expected).max() <= 2
 
 
 def test_grey_has_profiles_of_its_own() -> None:
@@ -85,6 +94,17 @@ def test_grey_has_profiles_of_its_own() -> None:
     deep = Image.fromarray((np.arange(256, dtype=np.uint16) * 257).reshape(16, 16))
     opened = read_image(encoded(deep, icc_profile=linear_grey_profile()))
     assert np.abs(np.asarray(opened.image)[..., 0] - shown).max() <= 2
+    seen = Image.merge("LA", (ramp, Image.new("L", ramp.size, 99)))
+    opened = read_image(encoded(seen, icc_profile=linear_grey_profile()))
+    assert np.abs(np.asarray(opened.image) - np.stack([*[shown] * 3, np.full_like(shown, 99)], axis=2)).max() <= 2
+    assert opened.notes == ()
+
+
+def test_black_and_white_are_so_by_a_profile_of_grey_too() -> None:
+    bits = noise("1")
+    opened = read_image(encoded(bits, icc_profile=linear_grey_profile()))
+    assert opened.image.tobytes() == bits.convert("RGB").tobytes()
+    assert opened.notes == ()
 
 
 def test_a_grey_picture_may_have_a_profile_for_colours() -> None:
@@ -149,6 +169,15 @@ def test_a_profile_that_cannot_be_used_leaves_the_colours_alone_and_is_told(
     opened = read_image(encoded(picture, icc_profile=profile))
     assert opened.image.convert("RGB").tobytes() == picture.convert("RGB").tobytes()
     assert opened.notes == (DAMAGED,)
+
+
+def test_a_profile_of_which_parts_are_missing_is_told_by_the_name_of_the_picture() -> None:
+    data = encoded(noise(), "JPEG", icc_profile=p3_profile(), quality=95)
+    # ICC.1:2010, annex B.4: the number of a part, and how many there are.
+    at = data.index(b"ICC_PROFILE\0") + len(b"ICC_PROFILE\0")
+    opened = read_image(data[:at] + b"\1\2" + data[at + 2 :], name="The pose")
+    assert opened.image == open_image(encoded(noise(), "JPEG", quality=95))
+    assert opened.notes == (DAMAGED.replace("This picture", "The pose"),)
 
 
 def test_inks_with_a_profile_of_screens_are_told_as_well() -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from ipa_app.errors import UserError
-from ipa_app.imaging.formats import FORMATS, SHOWN_BY_BROWSERS, format_names, format_of
+from ipa_app.imaging.formats import FORMATS, MAX_PIXELS, SHOWN_BY_BROWSERS, format_names, format_of, pixel_count
 from ipa_app.imaging.opening import open_image
 from tests.picture_files import encoded
 
@@ -41,6 +42,41 @@ def test_the_guide_names_the_formats() -> None:
 def test_a_format_is_told_from_the_first_bytes(name: str) -> None:
     assert format_of(encoded(PICTURE, name)[:64]) == name
     assert set(SHOWN_BY_BROWSERS) < set(FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"\0\0\0\x10ftypavif\0\0\0\0", "AVIF"),
+        (b"\0\0\0\x10ftypavis\0\0\0\0", "AVIF"),
+        (b"\0\0\0\x10ftypheic\0\0\0\0", "HEIF"),
+        (b"\0\0\0\x10ftypmsf1\0\0\0\0", "HEIF"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", "AVIF"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isommif1", "HEIF"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isommp41", None),
+        (b"RIFF\x24\0\0\0WEBPVP8L", "WEBP"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", None),
+        (b"MM\0+\0\x08\0\0", "TIFF"),
+        (b"", None),
+    ],
+)
+def test_a_format_is_told_from_whichever_brand_a_file_names(data: bytes, name: str | None) -> None:
+    assert format_of(data) == name
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_pixels_are_counted_without_decoding(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a").write_bytes(encoded(PICTURE.crop((0, 0, 40, 30)), name))
+    assert pixel_count(tmp_path / "a") == pixel_count(str(tmp_path / "a")) == 40 * 30
+
+
+def test_of_what_cannot_be_counted_a_tiff_is_as_large_as_any_and_all_else_nothing(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "deep.tif", np.zeros((20, 20, 3), np.float32), photometric="rgb")
+    assert pixel_count(tmp_path / "deep.tif") == MAX_PIXELS
+    (tmp_path / "a.txt").write_text("no picture")
+    Image.new("1", (8_000, 8_000)).save(tmp_path / "huge.png")
+    for name in ("a.txt", "huge.png", "missing.png"):
+        assert pixel_count(tmp_path / name) == 0
 
 
 def test_without_its_package_a_heic_picture_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

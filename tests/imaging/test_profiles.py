@@ -66,6 +66,50 @@ def test_chunks_of_a_png(colours: np.ndarray, chunks: list[tuple[bytes, bytes]])
     assert np.abs(colours - COLOURS).max() > 10
 
 
+Places = tuple[tuple[float, float], ...]
+
+D65, DCI = (0.3127, 0.3290), (0.314, 0.351)
+OF_SRGB = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06), D65)
+OF_EUROPE = ((0.64, 0.33), (0.29, 0.60), (0.15, 0.06), D65)
+OF_AMERICA = ((0.63, 0.34), (0.31, 0.595), (0.155, 0.07), D65)
+OF_CINEMA = ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06))
+SOFT = (COLOURS + 2 * 128) // 3
+"""In the middle of every space."""
+
+
+def to_xyz(places: Places) -> np.ndarray:
+    """From light in red, green and blue to XYZ, by SMPTE RP 177; the places are those of the three and of white."""
+    columns = np.array([(x / y, 1, (1 - x - y) / y) for x, y in places]).T
+    return columns[:, :3] * (np.linalg.inv(columns[:, :3]) @ columns[:, 3])
+
+
+def in_space(places: Places) -> np.ndarray:
+    """`SOFT` as light in another space, with its white for the one of sRGB as Bradford's matrix has it."""
+    bradford = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+    srgb, other = bradford @ to_xyz(OF_SRGB), bradford @ to_xyz(places)
+    adapted = np.diag(other.sum(axis=1) / srgb.sum(axis=1)) @ srgb
+    return linear(SOFT / 255) @ (np.linalg.inv(other) @ adapted).T
+
+
+@pytest.mark.parametrize(
+    ("primaries", "places"),
+    [(2, OF_SRGB), (5, OF_EUROPE), (6, OF_AMERICA), (7, OF_AMERICA), (11, (*OF_CINEMA, DCI)), (12, (*OF_CINEMA, D65))],
+)
+@pytest.mark.parametrize(("transfer", "gamma"), [(4, 2.2), (5, 2.8), (8, 1.0)])
+def test_every_space_of_television_and_cinema(primaries: int, places: Places, transfer: int, gamma: float) -> None:
+    colours = np.rint(255 * in_space(places) ** (1 / gamma))
+    opened = read_image(png_with(patches(colours), cicp(primaries, transfer)))
+    assert np.abs(middles(opened.image) - SOFT).max() <= 2
+    assert opened.notes == ()
+
+
+@pytest.mark.parametrize("transfer", [1, 6, 13, 14, 15])
+def test_what_is_coded_for_television_is_looked_at_as_srgb_is(transfer: int) -> None:
+    assert off(png_with(patches(in_2020()), cicp(9, transfer))) <= 6
+    opened = read_image(png_with(patches(COLOURS), cicp(1, transfer)))
+    assert opened.image.tobytes() == patches(COLOURS).tobytes()
+
+
 @pytest.mark.parametrize(
     "chunks",
     [
@@ -77,6 +121,9 @@ def test_chunks_of_a_png(colours: np.ndarray, chunks: list[tuple[bytes, bytes]])
         [cicp(1, 13)],
         [cicp(2, 2)],
         [cicp(77, 200)],
+        [cicp(77, 8)],
+        [cicp(22, 13)],
+        [cicp(9, 200)],
     ],
     ids=str,
 )
@@ -136,12 +183,28 @@ def test_code_points_of_heic_and_avif(kind: str) -> None:
     assert off(data[:box] + struct.pack(">HH", 12, 13) + data[box + 4 :]) <= 6
 
 
-def test_cameras_mark_adobe_rgb_in_exif() -> None:
+def marked(**entries: Any) -> Image.Exif:
+    """EXIF data that says in its part on interoperability what stands under these numbers."""
     exif = Image.Exif()
     exif.get_ifd(ExifTags.IFD.Exif)[0xA001] = 0xFFFF
-    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {1: "R03"}
-    data = encoded(patches(in_adobe_rgb()), "JPEG", exif=exif, quality=95)
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {int(name[1:]): value for name, value in entries.items()}
+    return exif
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "MPO"])
+def test_cameras_mark_adobe_rgb_in_exif(kind: str) -> None:
+    exif = marked(_1="R03").tobytes()
+    options: dict[str, Any] = {"save_all": True, "append_images": [patches(COLOURS)]} if kind == "MPO" else {}
+    data = encoded(patches(in_adobe_rgb()), kind, exif=exif, quality=95, **options)
     with Image.open(io.BytesIO(data)) as written:
+        assert written.format == kind
         assert ExifTags.IFD.Interop in written.getexif().get_ifd(ExifTags.IFD.Exif)
     assert off(data) <= 6
-    assert off(encoded(patches(in_p3()), "JPEG", exif=exif, icc_profile=p3_profile(), quality=95)) <= 6
+    assert off(encoded(patches(in_p3()), kind, exif=exif, icc_profile=p3_profile(), quality=95, **options)) <= 6
+
+
+@pytest.mark.parametrize("exif", [marked(_1="R98"), marked(_2=b"0100"), Image.Exif()], ids=["sRGB", "damaged", "none"])
+def test_what_cameras_do_not_mark_as_adobe_rgb_is_srgb(exif: Image.Exif) -> None:
+    data = encoded(patches(COLOURS), "JPEG", exif=exif, quality=95)
+    assert off(data) <= 6
+    assert read_image(data).image == read_image(encoded(patches(COLOURS), "JPEG", quality=95)).image
