@@ -88,9 +88,9 @@ def adobe_profile() -> bytes:
     return _rgb_profile(_ADOBE, lambda coded: coded**2.19921875)
 
 
-def srgb_profile(*, gamma: float | None = None) -> bytes:
-    """Of the primaries of sRGB, with its own curve or a plain one."""
-    return _rgb_profile(tuple(map(tuple, _SRGB_TO_XYZ_D50.T)), linear if gamma is None else lambda coded: coded**gamma)
+def srgb_profile(*, exponent: float = 1) -> bytes:
+    """Of sRGB, with more or less light in the middle than it has."""
+    return _rgb_profile(tuple(map(tuple, _SRGB_TO_XYZ_D50.T)), lambda coded: linear(coded) ** exponent)
 
 
 def linear_grey_profile() -> bytes:

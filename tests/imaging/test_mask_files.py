@@ -9,68 +9,28 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from ipa_app.errors import UserError
-from ipa_app.imaging.mask_files import MaskFile, read_mask
+from ipa_app.imaging.mask_files import is_same_shape, read_mask
 from ipa_app.imaging.opening import Opened
-from tests.picture_files import encoded
-
-SIZE = (160, 120)
-SPOT = (90, 10, 140, 60)
-
-HOLE = "What is transparent in the mask is redrawn."
-STROKES = "What is painted in the mask is redrawn, whatever its colour."
-ON_BLACK = "What is not black in the mask is redrawn."
-BRIGHTER = "The brighter part of the mask is redrawn, as white would be."
-OVER = "The mask is the picture with something painted over, and that is redrawn."
-UNCLEAR = "It cannot be told from this mask what is to be redrawn: please make that white and all the rest black."
-UNMARKED = (
-    "This mask is the picture itself, with nothing marked in it: please paint what is to be redrawn white and all the "
-    "rest black."
+from tests.mask_drawings import (
+    BRIGHTER,
+    HOLE,
+    MARKED,
+    ON_BLACK,
+    OVER,
+    PHOTO,
+    SIZE,
+    STROKES,
+    UNCLEAR,
+    UNMARKED,
+    agreement,
+    numbers,
+    painted,
+    photo,
+    spot,
+    strokes,
+    with_hole,
 )
-
-
-def photo(size: tuple[int, int] = SIZE, seed: int = 0) -> Image.Image:
-    noise = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype=np.uint8)
-    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
-
-
-def spot(size: tuple[int, int] = SIZE) -> Image.Image:
-    """Where something is marked: an ellipse, mode "L"."""
-    mask = Image.new("L", size)
-    ImageDraw.Draw(mask).ellipse(SPOT, fill=255)
-    return mask
-
-
-PHOTO = Opened(image=photo())
-MARKED = np.asarray(spot()) > 0
-
-
-def painted(inside: object, outside: object, mode: str = "RGB") -> Image.Image:
-    image = Image.new(mode, SIZE, outside)  # type: ignore[arg-type]
-    image.paste(inside, mask=spot())  # type: ignore[call-overload]
-    return image
-
-
-def strokes(colour: tuple[int, int, int], *, opacity: int = 255) -> Image.Image:
-    image = Image.new("RGB", SIZE, colour)
-    image.putalpha(spot().point(lambda level: opacity if level else 0))
-    return image
-
-
-def with_hole(picture: Image.Image) -> Image.Image:
-    image = picture.convert("RGB")
-    image.putalpha(spot().point(lambda level: 255 - level))
-    return image
-
-
-def numbers(inside: int, outside: int, kind: type[np.generic] = np.uint8) -> Image.Image:
-    return Image.fromarray(np.where(MARKED, inside, outside).astype(kind))
-
-
-def agreement(mask: MaskFile, wanted: np.ndarray = MARKED) -> float:
-    """Pixels that both mark, as a share of those that any of the two marks."""
-    marked = np.asarray(mask.mask) > 0
-    return float((marked & wanted).sum() / (marked | wanted).sum())
-
+from tests.picture_files import encoded
 
 CLEAR: dict[str, tuple[bytes, str | None]] = {
     "white on black": (encoded(spot()), None),
@@ -150,13 +110,14 @@ def test_black_on_white_keeps_what_is_black() -> None:
         (Image.new("RGB", SIZE, (200, 40, 40)), UNCLEAR),
         (photo(seed=9), UNCLEAR),
         (photo(seed=9).convert("L"), UNCLEAR),
+        (photo((1600, 1200), seed=9).convert("L"), UNCLEAR),
         (Image.fromarray(np.where(MARKED, 2, np.arange(160) > 80).astype(np.uint8)), UNCLEAR),
         (photo(), UNMARKED),
         (photo().convert("RGBA"), UNMARKED),
     ],
     ids=[
         "red on white", "a hole in white", "a hole in pink", "one grey", "one colour", "another photo", "a grey photo",
-        "numbers of three things", "the picture", "the picture with alpha",
+        "a large grey photo", "numbers of three things", "the picture", "the picture with alpha",
     ],
 )  # fmt: skip
 def test_what_cannot_be_told_is_asked(mask: Image.Image, told: str) -> None:
@@ -170,8 +131,13 @@ def test_what_cannot_be_told_is_asked(mask: Image.Image, told: str) -> None:
 
 @pytest.mark.parametrize(
     "empty",
-    [Image.new("L", SIZE), Image.new("RGBA", SIZE, (0, 0, 0, 0)), Image.new("RGBA", SIZE, (0, 0, 0, 255))],
-    ids=["black", "nothing", "opaque black"],
+    [
+        Image.new("L", SIZE),
+        Image.new("RGBA", SIZE, (0, 0, 0, 0)),
+        Image.new("RGBA", SIZE, (0, 0, 0, 255)),
+        painted((255, 255, 255, 0), (0, 0, 0, 0), "RGBA"),
+    ],
+    ids=["black", "nothing", "opaque black", "white that is not seen"],
 )
 def test_an_empty_mask_is_refused_unless_it_may_be(empty: Image.Image) -> None:
     with pytest.raises(UserError, match="mask is empty.*paint over"):
@@ -199,6 +165,27 @@ def test_a_mask_of_another_shape_is_asked_for_in_the_pictures(size: tuple[int, i
         f"The mask is {size[0]} x {size[1]} pixels and the picture 160 x 120, which is another shape: please give a "
         "mask of the picture's own shape, as it cannot be told where this one belongs."
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "frame", "is_same"),
+    [
+        ((160, 120), (1600, 1200), True),
+        ((10_090, 10_000), (10_000, 10_000), True),
+        ((10_300, 10_000), (10_000, 10_000), False),
+        ((102, 100), (100, 100), True),
+        ((103, 100), (100, 100), False),
+        ((33, 400), (3, 40), True),  # 400 x 33 pixels, made ten times smaller and rounded
+        ((60, 400), (3, 40), False),
+        ((160, 120), (120, 160), False),
+    ],
+)
+def test_shapes_are_the_same_up_to_rounding_of_either(
+    size: tuple[int, int], frame: tuple[int, int], is_same: bool
+) -> None:
+    for one, other in ((size, frame), (frame, size)):
+        assert is_same_shape(one, other) == is_same
+        assert is_same_shape(one[::-1], other[::-1]) == is_same
 
 
 def test_very_narrow_pictures_have_masks_too() -> None:

@@ -1,0 +1,67 @@
+"""Masks as people draw them, of one picture and one spot in it, and what is said of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ipa_app.imaging.mask_files import MaskFile
+from ipa_app.imaging.opening import Opened
+
+SIZE = (160, 120)
+SPOT = (90, 10, 140, 60)
+
+HOLE = "What is transparent in the mask is redrawn."
+STROKES = "What is painted in the mask is redrawn, whatever its colour."
+ON_BLACK = "What is not black in the mask is redrawn."
+BRIGHTER = "The brighter part of the mask is redrawn, as white would be."
+OVER = "The mask is the picture with something painted over, and that is redrawn."
+UNCLEAR = "It cannot be told from this mask what is to be redrawn: please make that white and all the rest black."
+UNMARKED = (
+    "This mask is the picture itself, with nothing marked in it: please paint what is to be redrawn white and all the "
+    "rest black."
+)
+
+
+def photo(size: tuple[int, int] = SIZE, seed: int = 0) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+def spot(size: tuple[int, int] = SIZE) -> Image.Image:
+    """Where something is marked: an ellipse, mode "L"."""
+    mask = Image.new("L", size)
+    ImageDraw.Draw(mask).ellipse(SPOT, fill=255)
+    return mask
+
+
+PHOTO = Opened(image=photo())
+MARKED = np.asarray(spot()) > 0
+
+
+def painted(inside: object, outside: object, mode: str = "RGB") -> Image.Image:
+    image = Image.new(mode, SIZE, outside)  # type: ignore[arg-type]
+    image.paste(inside, mask=spot())  # type: ignore[call-overload]
+    return image
+
+
+def strokes(colour: tuple[int, int, int], *, opacity: int = 255) -> Image.Image:
+    image = Image.new("RGB", SIZE, colour)
+    image.putalpha(spot().point(lambda level: opacity if level else 0))
+    return image
+
+
+def with_hole(picture: Image.Image) -> Image.Image:
+    image = picture.convert("RGB")
+    image.putalpha(spot().point(lambda level: 255 - level))
+    return image
+
+
+def numbers(inside: int, outside: int, kind: type[np.generic] = np.uint8) -> Image.Image:
+    return Image.fromarray(np.where(MARKED, inside, outside).astype(kind))
+
+
+def agreement(mask: MaskFile, wanted: np.ndarray = MARKED) -> float:
+    """Pixels that both mark, as a share of those that any of the two marks."""
+    marked = np.asarray(mask.mask) > 0
+    return float((marked & wanted).sum() / (marked | wanted).sum())
