@@ -10,7 +10,19 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from ipa_app.errors import UserError
-from ipa_app.imaging.masks import editor_mask, feather, fill_masked, fit_mask, grow, mask_box, paste_back
+from ipa_app.imaging.masks import (
+    cover_cells,
+    editor_levels,
+    editor_mask,
+    feather,
+    fill_masked,
+    fit_mask,
+    grow,
+    join_masks,
+    mask_box,
+    paste_back,
+    region_levels,
+)
 
 CLEAR = (0, 0, 0, 0)
 
@@ -87,7 +99,68 @@ def test_a_picture_of_one_colour_is_a_picture() -> None:
     assert mask.getbbox() == (5, 5, 9, 9)
 
 
+def test_a_picture_of_a_few_pixels_can_be_painted_on() -> None:
+    value = {"background": noise((5, 3)), "layers": [layer((1, 1, 3, 2), (5, 3), (9, 9, 9, 255))]}
+    picture, mask = editor_mask(value)
+    assert picture.tobytes() == noise((5, 3)).tobytes()
+    assert mask.getbbox() == (1, 1, 3, 2)
+
+
 PICTURE = noise((20, 20)).convert("RGBA")
+
+
+@pytest.mark.parametrize("value", [None, {}, {"background": None, "layers": [PICTURE]}, {"background": PICTURE}])
+def test_an_editor_in_which_nothing_is_painted_has_no_levels(value: Any) -> None:
+    assert editor_levels(value) is None
+
+
+def test_an_editors_levels_are_the_stronger_of_its_layers_opacities() -> None:
+    faint, strong = Image.new("L", (20, 20), 90), Image.linear_gradient("L").resize((20, 20))
+    layers = [Image.merge("RGBA", [*[Image.new("L", (20, 20))] * 3, opacity]) for opacity in (faint, strong)]
+    levels = editor_levels({"background": PICTURE, "layers": [None, *layers]})
+    assert levels is not None
+    assert np.array_equal(levels, np.maximum(faint, strong))
+
+
+def test_two_masks_are_joined_by_the_stronger_level_of_either() -> None:
+    ramp = Image.linear_gradient("L")
+    assert join_masks(ramp, None) == ramp
+    joined = join_masks(ramp, ramp.rotate(90).resize((64, 64), Image.Resampling.NEAREST))
+    other = np.asarray(ramp.rotate(90).resize((64, 64), Image.Resampling.NEAREST)).repeat(4, axis=0).repeat(4, axis=1)
+    assert np.array_equal(joined, np.maximum(ramp, other))
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "RGB", "RGBA", "P", "LA"])
+def test_a_regions_mask_of_any_mode_becomes_its_levels(mode: str) -> None:
+    mask = Image.linear_gradient("L").convert(mode)
+    levels = region_levels(mask)
+    assert (levels.mode, levels.size) == ("L", (256, 256))
+    assert levels.tobytes() == mask.convert("L").tobytes()
+
+
+def test_a_regions_mask_is_brought_to_a_thousand_pixels_a_side_by_the_mean_of_each_square() -> None:
+    rng = np.random.default_rng(0)
+    large = rng.integers(0, 256, (1024, 2048), dtype=np.uint8)
+    means = large.reshape(512, 2, 1024, 2).mean(axis=(1, 3))
+    levels = region_levels(Image.fromarray(large))
+    assert levels.size == (1024, 512)
+    assert np.abs(np.asarray(levels) - means).max() <= 1
+    within = Image.fromarray(large[:, :1024])
+    assert region_levels(within).tobytes() == within.tobytes()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "1"])
+def test_a_regions_mask_that_is_black_all_over_is_refused_and_its_field_named(mode: str) -> None:
+    with pytest.raises(UserError, match="mask of the region is black all over") as refused:
+        region_levels(Image.new(mode, (40, 30)))
+    assert refused.value.field == "region_mask"
+
+
+def test_a_cell_counts_whole_where_any_pixel_of_it_is_masked() -> None:
+    mask = mask_with((17, 8, 18, 9), (60, 0, 64, 40), size=(64, 40))
+    covered = cover_cells(mask, (64, 40), cell=8)
+    expected = mask_with((16, 8, 24, 16), (56, 0, 64, 40), size=(64, 40))
+    assert covered.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -133,6 +206,13 @@ def test_the_box_has_the_shape_and_surroundings_asked_for() -> None:
     assert all((wide[i + 2] - wide[i]) % 8 == 0 for i in (0, 1))
 
 
+def test_unless_it_is_said_otherwise_a_box_is_square_of_64_pixels_at_least_and_a_quarter_wider_on_each_side() -> None:
+    assert mask_box(mask_with((500, 500, 510, 510), size=(1000, 1000))) == (473, 473, 537, 537)
+    assert mask_box(mask_with((400, 500, 600, 540), size=(1000, 1000))) == (348, 368, 652, 672)
+    # At the picture's edge what is missing is added on the other side.
+    assert mask_box(mask_with((0, 900, 100, 1000), size=(1000, 1000))) == (0, 848, 152, 1000)
+
+
 def test_an_empty_mask_has_no_box() -> None:
     with pytest.raises(UserError, match="mask is empty"):
         mask_box(Image.new("L", (20, 20)))
@@ -145,6 +225,12 @@ def test_surroundings_may_end_at_the_pictures_edges() -> None:
     assert mask_box(mask, padding=0.25, aspect=0.75, inside=True) == (48, 0, 200, 200)
     middle = mask_with((80, 80, 120, 120), size=(200, 200))
     assert mask_box(middle, padding=0.5, inside=True) == mask_box(middle, padding=0.5)
+    # In a corner 100 pixels and 29 more, rounded up to 136.
+    sides = (((0, 100), (0, 136)), ((900, 1000), (864, 1000)))
+    for (left, right), columns in sides:
+        for (top, bottom), rows in sides:
+            corner = mask_with((left, top, right, bottom), size=(1000, 1000))
+            assert mask_box(corner, padding=0.29, inside=True) == (columns[0], rows[0], columns[1], rows[1])
 
 
 def test_a_mask_grows_and_shrinks_evenly_on_all_sides() -> None:

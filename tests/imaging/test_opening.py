@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 from ipa_app.errors import UserError
 from ipa_app.imaging.mask_files import read_mask
-from ipa_app.imaging.opening import CLIP_MEAN, Opened, open_image, read_image
+from ipa_app.imaging.opening import CLIP_MEAN, Opened, decode, open_image, read_image
 from tests.effort import check_cpu_s
 from tests.picture_files import encoded, noise
 
@@ -127,6 +128,23 @@ def test_too_small_pictures_are_refused(size: tuple[int, int]) -> None:
         open_image(encoded(Image.new("RGB", size), "PNG"))
 
 
+def test_eight_pixels_a_side_are_enough_unless_more_or_fewer_are_asked_for() -> None:
+    for source in (noise(8, 8), encoded(noise(8, 8))):
+        for opening in (open_image, read_image, decode):
+            opening(source)
+            with pytest.raises(UserError, match="8 x 8 pixels.*at least 9 x 9"):
+                opening(source, min_side=9)
+    for source in (noise(1, 2), encoded(noise(1, 2))):
+        assert read_image(source, min_side=1).image.size == (1, 2)
+
+
+@pytest.mark.parametrize("make", [Image.fromarray, lambda values: encoded(Image.fromarray(values), "TIFF")])
+def test_a_guess_is_told_by_the_name_of_the_picture(make: Callable[[np.ndarray], Image.Image | bytes]) -> None:
+    values = np.full((16, 16), 255, np.float32)
+    told = "The pose holds numbers up to 255, of which 255 was taken for white."
+    assert read_image(make(values), name="The pose").notes == (told,)
+
+
 def test_cmyk_jpeg() -> None:
     opened = open_image(encoded(Image.new("RGB", (32, 32), RED).convert("CMYK"), "JPEG", quality=95))
     assert near(opened.getpixel((9, 9)), RED)
@@ -230,9 +248,29 @@ def test_pictures_of_every_mode(mode: str) -> None:
 def test_a_picture_in_which_nothing_can_be_seen_is_refused() -> None:
     with pytest.raises(UserError, match="transparent all over"):
         open_image(encoded(Image.new("RGBA", (20, 20), (9, 9, 9, 0)), "PNG"))
+
+
+def bitmap(image: Image.Image) -> bytes:
+    """A BMP with a mask for its alpha channel (BITMAPV4HEADER), which Pillow does not write."""
+    rows = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM).tobytes("raw", "BGRA")
+    header = struct.pack("<IiiHHIIiiII", 108, *image.size, 1, 32, 3, len(rows), 2835, 2835, 0, 0)
+    header += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(48)
+    return b"BM" + struct.pack("<IHHI", 14 + len(header) + len(rows), 0, 0, 14 + len(header)) + header + rows
+
+
+def test_an_alpha_channel_of_a_bitmap_counts_unless_nothing_is_in_it() -> None:
     # Windows' own programs write such files, and look at the colours only.
-    bitmap = encoded(Image.new("RGBA", (20, 20), (*RED, 0)), "BMP")
-    assert open_image(bitmap).getpixel((3, 3)) == RED
+    for data in (
+        bitmap(Image.new("RGBA", (20, 20), (*RED, 0))),
+        encoded(Image.new("RGBA", (20, 20), (*RED, 0)), "BMP"),
+    ):
+        opened = read_image(data).image
+        assert (opened.mode, opened.getpixel((3, 3))) == ("RGB", RED)
+    half = Image.new("RGBA", (20, 20), (*RED, 0))
+    half.paste((*GREEN, 200), (10, 0, 20, 20))
+    opened = read_image(bitmap(half)).image
+    assert (opened.mode, opened.tobytes()) == ("RGBA", half.tobytes())
+    assert open_image(bitmap(half)).getpixel((3, 3)) == (255, 255, 255)
 
 
 def test_rgb_with_one_transparent_colour() -> None:
