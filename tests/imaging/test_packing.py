@@ -10,7 +10,7 @@ from ipa_app.imaging.packing import pack_picture, unpack_picture
 from tests.picture_files import noise
 
 
-@pytest.mark.parametrize("size", [(1, 1), (8, 300), (320, 200)])
+@pytest.mark.parametrize("size", [(1, 1), (8, 300), (320, 200), (512, 3), (3, 512)])
 def test_a_small_picture_comes_back_exactly(size: tuple[int, int]) -> None:
     picture = noise(*size)
     text = pack_picture(picture, longest=512)

@@ -131,9 +131,9 @@ def test_other_programs_find_them_in_the_user_comment(
 
 
 def test_a_value_with_a_comma_stays_one_value_for_other_programs(picture: Image.Image, tmp_path: Path) -> None:
-    write_result(picture, tmp_path / "a.png", {"prompt": "", "steps": 2, "model": 'my, "own": model'})
+    write_result(picture, tmp_path / "a.png", {"prompt": "", "steps": 2, "model": 'my, "own": modèle ❄ 雪'})
     assert Image.open(tmp_path / "a.png").info["parameters"] == (
-        '\nSteps: 2, Size: 24x16, Model: "my, \\"own\\": model"'
+        '\nSteps: 2, Size: 24x16, Model: "my, \\"own\\": modèle ❄ 雪"'
     )
 
 

@@ -110,7 +110,7 @@ def interlaced(image: Image.Image) -> bytes:
     for column, row, across, down in (
         (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
     ):  # fmt: skip
-        rows += b"".join(b"\0" + line.tobytes() for line in grey[row::down, column::across])
+        rows += b"".join(b"\0" + line.tobytes() for line in grey[row::down, column::across] if line.size)
     header = struct.pack(">IIBBBBB", image.width, image.height, 8, 0, 0, 0, 1)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -127,6 +127,16 @@ def test_an_interlaced_png_is_completed_as_well() -> None:
     assert (np.asarray(opened.image) != pixels(data)).any(axis=2).mean() < 0.01
     with pytest.raises(UserError, match="damaged or not complete"):
         read_image(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 40), (4, 5), (5, 2), (9, 1), (40, 3), (8, 8)])
+def test_an_interlaced_png_of_a_few_pixels_lacks_none_but_for_its_last_chunk(size: tuple[int, int]) -> None:
+    picture = NOISE.crop((0, 0, *size)).convert("L")
+    for data in (interlaced(picture), encoded(picture)):
+        for missing in (12, 16):
+            opened = read_image(data[:-missing], min_side=1)
+            assert np.array_equal(np.asarray(opened.image)[..., 0], np.asarray(picture))
+            assert opened.notes == ()
 
 
 @pytest.mark.parametrize(("name", "is_told"), [(b"iCCP", True), (b"tEXt", False)])
