@@ -10,6 +10,8 @@ from typing import Any
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
+from ipa_app.imaging.other_programs import OtherSettings, read_other
+
 PICTURE = Image.new("RGB", (16, 16), (200, 120, 60))
 
 INFO = (
@@ -81,6 +83,16 @@ COMFY = {
     "9": node("SaveImage", filename_prefix="x", images=["8", 0]),
 }
 
+# What is read of them.
+FOX = {"prompt": "a fox in a blue coat", "negative_prompt": "blurry", "seed": 4242, "size": (512, 384)}
+OF_COMFY = {
+    **FOX,
+    "steps": 20,
+    "guidance_scale": 7.5,
+    "model": "models/mymodel.safetensors",
+    "sampler": "euler (normal)",
+}
+
 
 def comfy(**changes: Any) -> dict[str, Any]:
     """The simple graph with other nodes; a node that is None is left out, single inputs are changed by "3__seed"."""
@@ -134,3 +146,13 @@ def _chunks(data: bytes) -> list[bytes]:
 
 def without(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in names}
+
+
+def read(path: Path) -> OtherSettings:
+    settings = read_other(path)
+    assert settings is not None
+    return settings
+
+
+def compare(settings: OtherSettings, program: str, expected: dict[str, Any]) -> None:
+    assert settings == OtherSettings(program=program, **expected)

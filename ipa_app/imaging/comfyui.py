@@ -78,7 +78,7 @@ def _draws(node: Node) -> bool:
 def _sampler(name: str, graph: Graph, *, with_links: bool) -> Sampler:
     """Return what a sampler is set to, and where asked for what it is linked to."""
     inputs = dict(graph[name]["inputs"])
-    called = next((inputs.pop(key) for key in _SAMPLER_NAMES if key in inputs), "unknown")
+    called = next((inputs.pop(key) for key in _SAMPLER_NAMES if key in inputs), "")
     values = {key: value for key, value in inputs.items() if not isinstance(value, list)}
     if "cfg" in values:
         values["cfg_scale"] = values.pop("cfg")

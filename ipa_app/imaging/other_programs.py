@@ -171,8 +171,8 @@ def _from_exif(image: Image.Image) -> dict[str, str]:
     found = {}
     for each in described:
         name, colon, text = each.partition(":")
-        if colon and name.lower() in ("prompt", "workflow"):
-            found[name.lower()] = text.rstrip("\0")
+        if colon and name.lower() == "prompt":
+            found["prompt"] = text.rstrip("\0")
     comment = next(filter(None, comments), None)
     if comment is not None:
         found["parameters"] = _comment_text(comment)

@@ -13,46 +13,29 @@ from PIL import Image
 from ipa_app.errors import UserError
 from ipa_app.imaging.formats import pixel_count
 from ipa_app.imaging.opening import open_image
-from ipa_app.imaging.other_programs import OtherSettings, read_other
+from ipa_app.imaging.other_programs import read_other
 from ipa_app.imaging.result_files import read_settings
 from tests.effort import check_cpu_s
 from tests.other_programs import (
     COMFY,
     FOOOCUS,
+    FOX,
     INFO,
     INFOTEXT,
     INVOKE,
+    OF_COMFY,
     PICTURE,
-    comfy,
+    compare,
     exif,
-    node,
     png,
+    read,
     unicode_comment,
     without,
 )
 
-FOX = {"prompt": "a fox in a blue coat", "negative_prompt": "blurry", "seed": 4242, "size": (512, 384)}
 OF_A1111 = {**FOX, "steps": 24, "guidance_scale": 6.5, "model": "mymodel", "sampler": "Euler a (Karras)"}
 OF_FOOOCUS = {**FOX, "steps": 30, "guidance_scale": 4, "model": "mymodelXL", "sampler": "dpmpp_2m_sde_gpu (karras)"}
-OF_COMFY = {
-    **FOX,
-    "steps": 20,
-    "guidance_scale": 7.5,
-    "model": "models/mymodel.safetensors",
-    "sampler": "euler (normal)",
-}
 OF_INVOKE = {**FOX, "steps": 30, "guidance_scale": 7.5, "model": "mymodel", "sampler": "euler"}
-
-
-def read(path: Path) -> OtherSettings:
-    settings = read_other(path)
-    assert settings is not None
-    return settings
-
-
-def compare(settings: OtherSettings, program: str, expected: dict[str, Any]) -> None:
-    assert settings == OtherSettings(program=program, **expected)
-
 
 FORGE = INFOTEXT.replace("Version: v1.10.1", 'Distilled CFG Scale: 3.5, Version: f2.0.1, Module 1: "a, b: c"')
 SAVED: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any]]] = {
@@ -67,6 +50,31 @@ SAVED: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any]]] = {
     "a1111 webp": (lambda folder: exif(folder / "a.webp", unicode_comment(INFOTEXT)), "AUTOMATIC1111", OF_A1111),
     "other order of bytes": (
         lambda folder: exif(folder / "a.jpg", unicode_comment(INFOTEXT, "utf-16-le")),
+        "AUTOMATIC1111",
+        OF_A1111,
+    ),
+    "comment with an odd byte at its end": (
+        lambda folder: exif(folder / "a.jpg", unicode_comment(INFOTEXT) + b"\0"),
+        "AUTOMATIC1111",
+        OF_A1111,
+    ),
+    "comment filled up with zeros": (
+        lambda folder: exif(folder / "a.jpg", unicode_comment(INFOTEXT + "\0\0")),
+        "AUTOMATIC1111",
+        OF_A1111,
+    ),
+    "ascii comment written as a text": (
+        lambda folder: exif(folder / "a.jpg", "ASCII\0\0\0" + INFOTEXT),
+        "AUTOMATIC1111",
+        OF_A1111,
+    ),
+    "unicode comment written as a text": (
+        lambda folder: exif(folder / "a.jpg", unicode_comment(INFOTEXT).decode("latin-1")),
+        "AUTOMATIC1111",
+        OF_A1111,
+    ),
+    "comment of an encoding that is not known": (
+        lambda folder: exif(folder / "a.jpg", bytes(8) + INFOTEXT.encode() + b"\0"),
         "AUTOMATIC1111",
         OF_A1111,
     ),
@@ -98,6 +106,16 @@ SAVED: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any]]] = {
         "ComfyUI",
         OF_COMFY,
     ),
+    "comfy in a comment behind a line break": (
+        lambda folder: exif(folder / "a.jpg", unicode_comment(f"\n {json.dumps({'prompt': COMFY})}")),
+        "ComfyUI",
+        OF_COMFY,
+    ),
+    "invoke without a choice of samplers": (
+        lambda folder: png(folder / "a.png", invokeai_metadata=without(INVOKE, "scheduler")),
+        "InvokeAI",
+        {**OF_INVOKE, "sampler": None},
+    ),
     "invoke png": (lambda folder: png(folder / "a.png", invokeai_metadata=INVOKE), "InvokeAI", OF_INVOKE),
 }
 
@@ -114,6 +132,24 @@ def test_prompts_of_several_lines_and_the_marker_within_them(tmp_path: Path) -> 
     assert settings.prompt == "a fox,\nin a coat ( dog)"
     assert settings.negative_prompt == "blurry,\n cat"
     assert settings.seed == 4242
+
+
+def test_letters_of_all_languages_are_read_in_either_order_of_bytes(tmp_path: Path) -> None:
+    text = INFOTEXT.replace("fox", "狐 ❄ 🦊 \udc00")
+    for encoding in ("utf-16-be", "utf-16-le"):
+        written = b"UNICODE\0" + text.encode(encoding, "surrogatepass")
+        assert read(exif(tmp_path / "a.jpg", written)).prompt == "a 狐 ❄ 🦊 � in a blue coat"
+
+
+def test_what_stands_in_quotation_marks_of_the_last_line_ends_nothing(tmp_path: Path) -> None:
+    quoted = 'Face prompt: "eyes, Seed: 5, Steps: 3, CFG scale: 1", Model: "my, \\"own\\": model"'
+    text = f'a "red, Seed: 6" fox\nNegative prompt: blurry, Negative prompt: cat\n{INFO}'
+    settings = read(png(tmp_path / "a.png", parameters=text.replace("Model: mymodel", quoted)))
+    assert (settings.seed, settings.steps, settings.guidance_scale) == (4242, 24, 6.5)
+    assert settings.prompt == 'a "red, Seed: 6" fox'
+    assert settings.negative_prompt == "blurry,  cat"
+    assert settings.model is not None
+    assert settings.model.split() == ["my", '\\"own\\"', "model"]
 
 
 def test_what_a1111_used_beside_words_is_told(tmp_path: Path) -> None:
@@ -158,90 +194,6 @@ def test_older_notes_of_invoke(tmp_path: Path) -> None:
     assert (dream.prompt, dream.seed, dream.steps, dream.size) == ("a fox", 7, 9, (512, 384))
 
 
-def test_notes_of_no_sense_are_shortened_or_left_out(tmp_path: Path) -> None:
-    graph = comfy(_3__seed=10**4000, _3__sampler_name="e" * 5000, _4__ckpt_name=7, _5__width=10**4000)
-    settings = read(png(tmp_path / "a.png", prompt=graph))
-    assert (settings.model, settings.seed, settings.size) == ("7", None, None)
-    assert settings.sampler == "e" * 99 + "…"
-
-
-def test_a_sampler_made_of_several_nodes(tmp_path: Path) -> None:
-    graph = comfy(
-        _3=node(
-            "SamplerCustomAdvanced",
-            noise=["10", 0],
-            guider=["11", 0],
-            sampler=["12", 0],
-            sigmas=["13", 0],
-            latent_image=["5", 0],
-        )
-    )
-    graph |= {
-        "10": node("RandomNoise", noise_seed=4242),
-        "11": node("CFGGuider", cfg=7.5, model=["4", 0], positive=["6", 0], negative=["7", 0]),
-        "12": node("KSamplerSelect", sampler_name="euler"),
-        "13": node("BasicScheduler", scheduler="normal", steps=20, denoise=1, model=["4", 0]),
-    }
-    compare(read(png(tmp_path / "a.png", prompt=graph)), "ComfyUI", OF_COMFY)
-    graph["11"] = node("BasicGuider", model=["4", 0], conditioning=["6", 0])
-    settings = read(png(tmp_path / "b.png", prompt=graph))
-    assert (settings.prompt, settings.negative_prompt, settings.guidance_scale) == ("a fox in a blue coat", "", 1)
-
-
-GRAPHS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "linked values": (
-        {
-            **comfy(_3__seed=["20", 0], _5__width=["21", 0], _6__text=["22", 0]),
-            "20": node("Seed (rgthree)", seed=4242),
-            "21": node("PrimitiveInt", value=512),
-            "22": node("String", value="a fox in a blue coat"),
-        },
-        {},
-    ),
-    "sdxl": (comfy(_6=node("CLIPTextEncodeSDXL", text_g="a fox in a blue coat", text_l="a fox", clip=["4", 1])), {}),
-    "flux": (
-        comfy(
-            _4=node("UNETLoader", unet_name="flux.safetensors"),
-            _7=node("ConditioningZeroOut", conditioning=["6", 0]),
-        ),
-        {"negative_prompt": "", "model": "flux.safetensors"},
-    ),
-    "advanced": (
-        comfy(_3={**node("KSamplerAdvanced", **without(COMFY["3"]["inputs"], "seed", "denoise"), noise_seed=4242)}),
-        {},
-    ),
-    "changed since": ({**COMFY, "9": {**COMFY["9"], "is_changed": [float("nan")]}}, {}),
-    "lora and controlnet": (
-        {
-            **comfy(_3__model=["30", 0], _3__positive=["31", 0]),
-            "30": node("LoraLoader", lora_name="ink.safetensors", model=["4", 0], clip=["4", 1]),
-            "31": node("ControlNetApply", conditioning=["6", 0], control_net=["32", 0], image=["33", 0], strength=1),
-            "32": node("ControlNetLoader", control_net_name="pose"),
-            "33": node("LoadImage", image="x.png"),
-        },
-        {"beside": ("lora", "controlnet", "start")},
-    ),
-    "from a picture": (
-        comfy(_5=node("VAEEncode", pixels=["33", 0], vae=["4", 2])) | {"33": node("LoadImage", image="x.png")},
-        {"size": None, "beside": ("start",)},
-    ),
-}
-
-
-@pytest.mark.parametrize("case", GRAPHS)
-def test_graphs_of_other_shapes(tmp_path: Path, case: str) -> None:
-    graph, changes = GRAPHS[case]
-    compare(read(png(tmp_path / "a.png", prompt=graph)), "ComfyUI", {**OF_COMFY, **changes})
-
-
-def test_of_several_samplers_the_one_that_starts_from_noise_is_taken_and_named(tmp_path: Path) -> None:
-    second = node("KSampler", **{**COMFY["3"]["inputs"], "seed": 1, "steps": 5, "latent_image": ["2", 0]})
-    graph = {"1": second, "2": node("LatentUpscale", samples=["3", 0], width=1024, height=768), **COMFY}
-    settings = read(png(tmp_path / "a.png", prompt=graph))
-    assert (settings.seed, settings.steps, settings.size) == (4242, 20, (512, 384))
-    assert (settings.samplers, settings.taken_from) == (2, "KSampler 3")
-
-
 @pytest.mark.parametrize(
     "notes",
     [
@@ -282,32 +234,6 @@ def test_notes_that_are_made_to_take_long_take_no_time(tmp_path: Path, notes: di
     check_cpu_s(lambda: read_other(path), most=0.5)
 
 
-def _samplers_after_a_long_way() -> dict[str, Any]:
-    """Every sampler is linked to the same thousands of nodes, with texts at the end of the way."""
-    way = {
-        f"w{number}": node("ControlNetApply", a=[f"w{number + 1}", 0], b=[f"t{number}", 0]) for number in range(4000)
-    }
-    texts = {f"t{number}": node("CLIPTextEncode", text="fox") for number in range(4000)}
-    sampler = node("KSampler", **{**COMFY["3"]["inputs"], "positive": ["w0", 0], "model": ["w0", 0]})
-    return {**COMFY, **{f"s{number}": sampler for number in range(4000)}, **way, **texts}
-
-
-def _samplers_of_large_parts() -> dict[str, Any]:
-    """Every sampler is made of a part that has thousands of values."""
-    sampler = node("SamplerCustomAdvanced", guider=["part", 0])
-    part = node("CFGGuider", cfg=7.5, **{f"value_{number}": number for number in range(20_000)})
-    return {**COMFY, **{f"s{number}": sampler for number in range(5000)}, "part": part}
-
-
-@pytest.mark.parametrize("make", [_samplers_after_a_long_way, _samplers_of_large_parts])
-def test_a_graph_that_is_made_to_take_long_takes_no_time(tmp_path: Path, make: Callable[[], dict[str, Any]]) -> None:
-    path = png(tmp_path / "a.png", prompt=make())
-    check_cpu_s(lambda: read_other(path), most=1.5)
-    settings = read_other(path)
-    assert settings is not None
-    assert (settings.seed, settings.prompt) == (4242, "a fox in a blue coat")
-
-
 def test_a_jpeg_of_endless_notes_takes_no_time(tmp_path: Path) -> None:
     path = exif(tmp_path / "a.jpg", unicode_comment(INFOTEXT))
     start, segment = path.read_bytes()[:2], b"\xff\xe1\xff\xffExif\0\0".ljust(2**16 + 1, b"\0")
@@ -321,11 +247,6 @@ def test_a_jpeg_of_endless_notes_takes_no_time(tmp_path: Path) -> None:
             open_image(path)
 
     check_cpu_s(refused, most=1)
-
-
-def test_a_graph_may_have_pictures_in_it(tmp_path: Path) -> None:
-    graph = {**COMFY, "10": node("LoadImageBase64", image="A" * 600_000)}
-    assert read(png(tmp_path / "a.png", prompt=graph)).seed == 4242
 
 
 def test_a_long_prompt_is_read(tmp_path: Path) -> None:
