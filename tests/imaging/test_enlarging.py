@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from ipa_app.imaging.enlarging import LONGEST_ENLARGED, enlarge
 
@@ -30,6 +30,16 @@ def test_its_edges_are_steeper_than_a_browser_would_show_them(drawing: Image.Ima
         return float(np.abs(np.diff(np.asarray(image.convert("L"), float), axis=1)).max())
 
     assert steepest(enlarge(drawing)) > 1.5 * steepest(plain)
+
+
+@pytest.mark.parametrize(("width", "times"), [(60, 4), (1500, 2)])
+def test_edges_are_sharpened_by_the_formula_of_unsharp_masking(drawing: Image.Image, width: int, times: int) -> None:
+    """The difference to what is blurred over half a pixel of the small picture is added to four fifths."""
+    small = drawing.resize((width, 40), Image.Resampling.NEAREST)
+    large = small.resize((width * times, 40 * times), Image.Resampling.LANCZOS)
+    plain, blurred = (np.asarray(each, float) for each in (large, large.filter(ImageFilter.GaussianBlur(times / 2))))
+    expected = np.clip(plain + 0.8 * (plain - blurred), 0, 255)
+    assert np.abs(np.asarray(enlarge(small), float) - expected).max() <= 1
 
 
 def test_an_even_area_stays_as_it_is() -> None:

@@ -98,3 +98,14 @@ def test_the_preview_in_a_cameras_raw_file_is_not_taken_for_the_photo(tags: dict
     with pytest.raises(UserError, match="camera's raw file.*save it from your photo program as a JPEG or PNG"):
         open_image(encoded(PICTURE, "TIFF", tiffinfo=tags))
     assert open_image(encoded(PICTURE, "TIFF", tiffinfo={254: 0})).size == PICTURE.size
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_jpeg_may_have_many_parts_of_exif_data_but_no_more_than_programs_write(kind: str, tmp_path: Path) -> None:
+    data = encoded(PICTURE, kind)
+    part = b"\xff\xe1" + (2 + 6).to_bytes(2, "big") + b"Exif\0\0"
+    for count, is_opened in ((64, True), (65, kind == "PNG")):
+        path = tmp_path / "a"
+        # Behind a PNG nothing is looked at.
+        path.write_bytes(data[:2] + count * part + data[2:] if kind == "JPEG" else data + count * part)
+        assert pixel_count(path) == (40 * 40 if is_opened else 0)

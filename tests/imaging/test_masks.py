@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -22,6 +23,7 @@ from ipa_app.imaging.masks import (
     mask_box,
     paste_back,
     region_levels,
+    soften,
 )
 
 CLEAR = (0, 0, 0, 0)
@@ -119,7 +121,7 @@ def test_an_editors_levels_are_the_stronger_of_its_layers_opacities() -> None:
     layers = [Image.merge("RGBA", [*[Image.new("L", (20, 20))] * 3, opacity]) for opacity in (faint, strong)]
     levels = editor_levels({"background": PICTURE, "layers": [None, *layers]})
     assert levels is not None
-    assert np.array_equal(levels, np.maximum(faint, strong))
+    assert np.array_equal(levels, np.maximum(np.asarray(faint), np.asarray(strong)))
 
 
 def test_two_masks_are_joined_by_the_stronger_level_of_either() -> None:
@@ -127,7 +129,19 @@ def test_two_masks_are_joined_by_the_stronger_level_of_either() -> None:
     assert join_masks(ramp, None) == ramp
     joined = join_masks(ramp, ramp.rotate(90).resize((64, 64), Image.Resampling.NEAREST))
     other = np.asarray(ramp.rotate(90).resize((64, 64), Image.Resampling.NEAREST)).repeat(4, axis=0).repeat(4, axis=1)
-    assert np.array_equal(joined, np.maximum(ramp, other))
+    assert np.array_equal(joined, np.maximum(np.asarray(ramp), other))
+
+
+@pytest.mark.parametrize(("size", "percent"), [((400, 100), 20), ((400, 100), 5), ((100, 400), 10)])
+def test_an_edge_fades_over_so_much_of_the_longer_side_as_is_asked_for(size: tuple[int, int], percent: float) -> None:
+    middle = size[0] // 2
+    mask = mask_with((middle, 0, *size), size=size)
+    deviation = percent / 100 * 400 / 4
+    # The edge is a normal distribution's, whose tails beyond two deviations are left out of its width.
+    expected = [255 * (1 + math.erf((x + 0.5 - middle) / deviation / math.sqrt(2))) / 2 for x in range(size[0])]
+    row = np.asarray(soften(mask, percent))[size[1] // 2].astype(int)
+    assert np.abs(row - expected).max() <= 6
+    assert soften(mask, 0).tobytes() == mask.tobytes()
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "RGB", "RGBA", "P", "LA"])
@@ -225,12 +239,13 @@ def test_surroundings_may_end_at_the_pictures_edges() -> None:
     assert mask_box(mask, padding=0.25, aspect=0.75, inside=True) == (48, 0, 200, 200)
     middle = mask_with((80, 80, 120, 120), size=(200, 200))
     assert mask_box(middle, padding=0.5, inside=True) == mask_box(middle, padding=0.5)
-    # In a corner 100 pixels and 29 more, rounded up to 136.
-    sides = (((0, 100), (0, 136)), ((900, 1000), (864, 1000)))
-    for (left, right), columns in sides:
-        for (top, bottom), rows in sides:
-            corner = mask_with((left, top, right, bottom), size=(1000, 1000))
-            assert mask_box(corner, padding=0.29, inside=True) == (columns[0], rows[0], columns[1], rows[1])
+    # In a corner 100 pixels and 29 more, rounded up to 136; more across or down for the shape asked for.
+    for aspect, (width, height) in ((0.9, (136, 144)), (1 / 0.9, (144, 136))):
+        for left, column in ((0, 0), (900, 1000 - width)):
+            for top, row in ((0, 0), (900, 1000 - height)):
+                corner = mask_with((left, top, left + 100, top + 100), size=(1000, 1000))
+                box = mask_box(corner, padding=0.29, aspect=aspect, inside=True)
+                assert box == (column, row, column + width, row + height)
 
 
 def test_a_mask_grows_and_shrinks_evenly_on_all_sides() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageCms
 
 from ipa_app.imaging.opening import read_image
+from ipa_app.imaging.profiles import rgb_profile
 from tests.picture_files import (
     COLOURS,
     adobe_profile,
@@ -101,6 +102,34 @@ def test_every_space_of_television_and_cinema(primaries: int, places: Places, tr
     opened = read_image(png_with(patches(colours), cicp(primaries, transfer)))
     assert np.abs(middles(opened.image) - SOFT).max() <= 2
     assert opened.notes == ()
+
+
+def test_what_is_named_becomes_a_profile_as_the_standard_has_it() -> None:
+    """ICC.1:2001-04, sections 6.1 to 6.3: the header, and the tags that an RGB display has, at multiples of four."""
+    profile = rgb_profile(OF_EUROPE, linear)
+    size, version, kind, space, connection = struct.unpack(">I4xI4s4s4s", profile[:24])
+    assert (size, version >> 24, kind, space, connection) == (len(profile), 2, b"mntr", b"RGB ", b"XYZ ")
+    assert profile[36:40] == b"acsp"
+    (count,) = struct.unpack(">I", profile[128:132])
+    tags = [struct.unpack(">4sII", profile[132 + 12 * index : 144 + 12 * index]) for index in range(count)]
+    needed = ["desc", "cprt", "wtpt", "rXYZ", "gXYZ", "bXYZ", "rTRC", "gTRC", "bTRC"]
+    assert sorted(name.decode() for name, _, _ in tags) == sorted(needed)
+    for _, begin, length in tags:
+        assert begin % 4 == 0
+        assert 132 + 12 * count <= begin <= begin + length <= size
+    opened = ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile
+    assert (opened.profile_description, opened.copyright) == ("named in the file", "none")
+    assert opened.media_white_point_temperature == pytest.approx(5000, abs=10)
+
+
+@pytest.mark.parametrize(
+    "places",
+    [((0.3, 0.3),) * 3 + (D65,), ((0.3, 0.3), (0.4, 0.4), (0.5, 0.5), D65), (*OF_CINEMA, (0.3, 0.0))],
+    ids=["one point", "a line", "no white"],
+)
+def test_places_that_span_no_space_are_refused(places: Places) -> None:
+    with np.errstate(all="ignore"), pytest.raises((ValueError, ZeroDivisionError)):
+        rgb_profile(places, linear)
 
 
 @pytest.mark.parametrize("transfer", [1, 6, 13, 14, 15])
