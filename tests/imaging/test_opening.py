@@ -273,6 +273,17 @@ def test_an_alpha_channel_of_a_bitmap_counts_unless_nothing_is_in_it() -> None:
     assert open_image(bitmap(half)).getpixel((3, 3)) == (255, 255, 255)
 
 
+@pytest.mark.parametrize(("mode", "transparent"), [("RGB", b"\1"), ("P", (1, 2, 3)), ("L", b"\1")])
+def test_colours_that_cannot_be_read_are_told_with_their_mode(mode: str, transparent: object) -> None:
+    picture = Image.new(mode, (16, 16))
+    picture.info["transparency"] = transparent
+    with pytest.raises(UserError) as refused:
+        open_image(picture)
+    assert str(refused.value) == (
+        f"The colours of this picture (mode {mode}) cannot be read: please save it as a plain PNG or JPEG."
+    )
+
+
 def test_rgb_with_one_transparent_colour() -> None:
     image = Image.new("RGB", (20, 20), GREEN)
     image.paste(RED, (0, 0, 10, 20))
