@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ipa_app.imaging.cropping import fit_padded, fitted_size, side_by_side, square_for_clip, squares_for_clip
+from ipa_app.imaging.cropping import (
+    cut_window,
+    fit_padded,
+    fitted_size,
+    side_by_side,
+    square_for_clip,
+    squares_for_clip,
+)
 from ipa_app.imaging.opening import CLIP_MEAN
 from tests.picture_files import noise
 
@@ -127,3 +134,17 @@ def test_fit_padded_is_centred_and_unsqueezed(wide: Image.Image) -> None:
 )
 def test_fitted_size(size: tuple[int, int], frame: tuple[int, int], expected: tuple[int, int]) -> None:
     assert fitted_size(size, frame) == expected
+
+
+@pytest.mark.parametrize(
+    "window", [(10, 5, 30, 15), (-7, -3, 20, 10), (50, 12, 75, 31), (-5, -4, 66, 27), (0, 0, 60, 20), (59, 19, 61, 21)]
+)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_outermost_pixels_continue_where_a_window_reaches_over_the_edge(
+    wide: Image.Image, mode: str, window: tuple[int, int, int, int]
+) -> None:
+    left, top, right, bottom = window
+    cut = cut_window(wide.convert(mode), window)
+    columns, rows = np.arange(left, right).clip(0, 59), np.arange(top, bottom).clip(0, 19)
+    assert cut.mode == mode
+    assert np.array_equal(np.asarray(cut), np.asarray(wide.convert(mode))[rows][:, columns])

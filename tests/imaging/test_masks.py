@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ipa_app.errors import UserError
 from ipa_app.imaging.masks import (
+    blank_masked,
     cover_cells,
     editor_levels,
     editor_mask,
@@ -168,6 +169,16 @@ def test_a_regions_mask_that_is_black_all_over_is_refused_and_its_field_named(mo
     with pytest.raises(UserError, match="mask of the region is black all over") as refused:
         region_levels(Image.new(mode, (40, 30)))
     assert refused.value.field == "region_mask"
+
+
+def test_what_is_masked_is_marked_for_a_controlnet_and_all_else_is_between_0_and_1() -> None:
+    picture, mask = noise((100, 60)), mask_with((10, 10, 50, 40))
+    mask.paste(127, (60, 0, 70, 60))
+    seen = blank_masked(picture, mask)
+    expected = np.asarray(picture) / 255
+    expected[10:40, 10:50] = -1
+    assert seen.dtype == np.float32
+    assert np.abs(seen - expected).max() < 1e-6
 
 
 def test_a_cell_counts_whole_where_any_pixel_of_it_is_masked() -> None:

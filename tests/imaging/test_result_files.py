@@ -20,6 +20,9 @@ from ipa_app.imaging.packing import pack_picture
 from ipa_app.imaging.result_files import (
     EXACT_FORMATS,
     OutputFormat,
+    file_suffix,
+    is_whole_file,
+    read_recipe,
     read_record,
     read_settings,
     whole_file,
@@ -182,6 +185,67 @@ def test_input_pictures_travel_in_the_file(picture: Image.Image, tmp_path: Path,
     assert settings == SETTINGS
     assert list(pictures) == ["reference_1"]
     assert pictures["reference_1"].tobytes() == picture.tobytes()
+
+
+@pytest.mark.parametrize("output_format", FORMATS)
+def test_a_recipe_is_a_file_of_its_own_that_is_read_as_the_picture_is(
+    picture: Image.Image, tmp_path: Path, output_format: OutputFormat
+) -> None:
+    inputs = {"pose": pack_picture(picture.rotate(180), longest=512), "reference_1": pack_picture(picture, longest=512)}
+    write_result(picture, tmp_path / "a", SETTINGS, inputs=inputs, output_format=output_format)
+    recipe = read_recipe(tmp_path / "a")
+    assert recipe == {"ip_adapter_studio": SETTINGS, "pictures": inputs}
+    (tmp_path / "a.json").write_text(json.dumps(recipe), encoding="utf-8")
+    settings, pictures = read_record(tmp_path / "a.json", names=NAMES)
+    assert settings == read_settings(tmp_path / "a.json") == SETTINGS
+    assert {name: each.tobytes() for name, each in pictures.items()} == {
+        "reference_1": picture.tobytes(),
+        "pose": picture.rotate(180).tobytes(),
+    }
+    write_result(picture, tmp_path / "b", SETTINGS, output_format=output_format)
+    assert read_recipe(tmp_path / "b") == {"ip_adapter_studio": SETTINGS, "pictures": {}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "{}",
+        '{"pictures": {}}',
+        '{"ip_adapter_studio": {}, "pictures": []}',
+        '{"ip_adapter_studio": {"scale": NaN}}',
+        "[1]",
+    ],
+)
+def test_json_that_is_no_recipe_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    for reading in (read_recipe, lambda path: read_record(path, names=NAMES)):
+        with pytest.raises(UserError, match=r"does not say how it was made: .*\.$"):
+            reading(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text('{"ip_adapter_studio": {"scale": 1}}')
+    assert read_record(tmp_path / "a.json", names=NAMES) == ({"scale": 1}, {})
+
+
+@pytest.mark.parametrize("output_format", FORMATS)
+def test_a_file_is_whole_where_nothing_of_it_is_missing(
+    picture: Image.Image, tmp_path: Path, output_format: OutputFormat
+) -> None:
+    path = tmp_path / f"a{file_suffix(output_format)}"
+    assert not is_whole_file(path)
+    write_result(picture, path, SETTINGS, output_format=output_format)
+    assert is_whole_file(path)
+    with Image.open(path) as image:
+        assert Image.registered_extensions()[path.suffix] == image.format
+    whole = path.read_bytes()
+    for length in (0, 20, len(whole) // 2 if output_format == "png" else 30):
+        path.write_bytes(whole[:length])
+        assert not is_whole_file(path)
+
+
+def test_a_file_of_another_format_is_none_of_ours(picture: Image.Image, tmp_path: Path) -> None:
+    picture.save(tmp_path / "a.gif")
+    (tmp_path / "a.txt").write_text("hello")
+    assert not any(is_whole_file(tmp_path / name) for name in ("a.gif", "a.txt", "missing.png"))
 
 
 @pytest.mark.parametrize("output_format", FORMATS)
