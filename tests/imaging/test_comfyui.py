@@ -152,26 +152,6 @@ def test_a_graph_may_have_pictures_in_it(tmp_path: Path) -> None:
     assert read(png(tmp_path / "a.png", prompt=graph)).seed == 4242
 
 
-@pytest.mark.parametrize(
-    ("written", "number"),
-    [
-        (20, 20),
-        (20.0, 20),
-        ("20", 20),
-        ("20.0", 20),
-        ("2e1", 20),
-        (20.5, None),
-        ("nan", None),
-        ("many", None),
-        (2**64, 2**64),
-        (2**64 + 1, None),
-        (1e300, None),
-    ],
-)
-def test_a_number_of_steps_is_whole_however_it_is_written(tmp_path: Path, written: Any, number: int | None) -> None:
-    assert read(png(tmp_path / "a.png", prompt=comfy(_3__steps=written))).steps == number
-
-
 def test_notes_of_no_sense_are_shortened_or_left_out(tmp_path: Path) -> None:
     graph = comfy(_3__seed=10**4000, _3__sampler_name="e" * 5000, _4__ckpt_name=7, _5__width=10**4000)
     settings = read(png(tmp_path / "a.png", prompt=graph))

@@ -25,6 +25,7 @@ from tests.other_programs import (
     INVOKE,
     OF_COMFY,
     PICTURE,
+    comfy,
     compare,
     exif,
     png,
@@ -150,6 +151,26 @@ def test_what_stands_in_quotation_marks_of_the_last_line_ends_nothing(tmp_path: 
     assert settings.negative_prompt == "blurry,  cat"
     assert settings.model is not None
     assert settings.model.split() == ["my", '\\"own\\"', "model"]
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        (20, 20),
+        (20.0, 20),
+        ("20", 20),
+        ("20.0", 20),
+        ("2e1", 20),
+        (20.5, None),
+        ("nan", None),
+        ("many", None),
+        (2**64, 2**64),
+        (2**64 + 1, None),
+        (1e300, None),
+    ],
+)
+def test_a_number_of_steps_is_whole_however_it_is_written(tmp_path: Path, written: Any, number: int | None) -> None:
+    assert read(png(tmp_path / "a.png", prompt=comfy(_3__steps=written))).steps == number
 
 
 def test_what_a1111_used_beside_words_is_told(tmp_path: Path) -> None:
