@@ -65,3 +65,11 @@ def agreement(mask: MaskFile, wanted: np.ndarray = MARKED) -> float:
     """Pixels that both mark, as a share of those that any of the two marks."""
     marked = np.asarray(mask.mask) > 0
     return float((marked & wanted).sum() / (marked | wanted).sum())
+
+
+def mask_with(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (100, 60)) -> Image.Image:
+    """White boxes on black."""
+    mask = Image.new("L", size, 0)
+    for box in boxes:
+        mask.paste(255, box)
+    return mask

@@ -17,7 +17,6 @@ from ipa_app.imaging.masks import (
     editor_levels,
     editor_mask,
     feather,
-    fill_masked,
     fit_mask,
     grow,
     join_masks,
@@ -26,15 +25,9 @@ from ipa_app.imaging.masks import (
     region_levels,
     soften,
 )
+from tests.mask_drawings import mask_with
 
 CLEAR = (0, 0, 0, 0)
-
-
-def mask_with(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (100, 60)) -> Image.Image:
-    mask = Image.new("L", size, 0)
-    for box in boxes:
-        mask.paste(255, box)
-    return mask
 
 
 def noise(size: tuple[int, int], seed: int = 0) -> Image.Image:
@@ -103,10 +96,13 @@ def test_a_picture_of_one_colour_is_a_picture() -> None:
 
 
 def test_a_picture_of_a_few_pixels_can_be_painted_on() -> None:
-    value = {"background": noise((5, 3)), "layers": [layer((1, 1, 3, 2), (5, 3), (9, 9, 9, 255))]}
-    picture, mask = editor_mask(value)
-    assert picture.tobytes() == noise((5, 3)).tobytes()
-    assert mask.getbbox() == (1, 1, 3, 2)
+    for size, painted in (((5, 3), (1, 1, 3, 2)), ((1, 1), (0, 0, 1, 1))):
+        value = {"background": noise(size), "layers": [layer(painted, size, (9, 9, 9, 255))]}
+        picture, mask = editor_mask(value)
+        assert picture.tobytes() == noise(size).tobytes()
+        levels = editor_levels(value)
+        assert levels is not None
+        assert mask.getbbox() == levels.getbbox() == painted
 
 
 PICTURE = noise((20, 20)).convert("RGBA")
@@ -361,35 +357,3 @@ def test_a_grey_mask_is_cut_at_the_middle() -> None:
     result = paste_back(original, Image.new("RGB", (256, 8)), grey, (0, 0, 256, 8))
     assert (np.asarray(result)[:, :128] == np.asarray(original)[:, :128]).all()
     assert (np.asarray(result)[:, 128:] == 0).all()
-
-
-@pytest.mark.parametrize("size", [(64, 64), (37, 53), (1, 90), (201, 3)])
-def test_a_hole_goes_on_as_what_is_around_it(size: tuple[int, int]) -> None:
-    mask = Image.new("L", size)
-    mask.paste(255, (0, size[1] // 3, size[0], size[1] * 2 // 3))
-    plain = Image.new("RGB", size, (10, 200, 3))
-    assert fill_masked(Image.composite(noise(size), plain, mask), mask).tobytes() == plain.tobytes()
-
-
-def test_a_hole_between_two_colours_leads_from_one_to_the_other() -> None:
-    picture, mask = Image.new("RGB", (60, 40), "black"), mask_with((20, 0, 40, 40), size=(60, 40))
-    picture.paste("white", (30, 0, 60, 40))
-    filled = np.asarray(fill_masked(picture, mask)).astype(int)[:, :, 0]
-    assert (filled[:, :20] == 0).all()
-    assert (filled[:, 40:] == 255).all()
-    across = filled.mean(axis=0)
-    assert (np.diff(across) >= -1).all()
-    assert np.diff(across).max() < 100
-
-
-def test_what_is_not_masked_stays_when_a_hole_is_filled() -> None:
-    picture, mask = noise((100, 60)), mask_with((10, 10, 50, 40), (60, 0, 100, 20))
-    kept = np.asarray(mask) == 0
-    filled = np.asarray(fill_masked(picture, mask))
-    assert (filled[kept] == np.asarray(picture)[kept]).all()
-    assert (filled == np.asarray(fill_masked(Image.composite(noise((100, 60), 1), picture, mask), mask))).all()
-
-
-def test_nothing_can_be_filled_from_nothing() -> None:
-    with pytest.raises(ValueError, match="covers everything"):
-        fill_masked(noise((8, 8)), Image.new("L", (8, 8), 255))
