@@ -130,13 +130,16 @@ def test_an_interlaced_png_is_completed_as_well() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 40), (4, 5), (5, 2), (9, 1), (40, 3), (8, 8)])
-def test_an_interlaced_png_of_a_few_pixels_lacks_none_but_for_its_last_chunk(size: tuple[int, int]) -> None:
+def test_a_damaged_png_of_a_few_pixels_has_all_of_them(size: tuple[int, int]) -> None:
     picture = NOISE.crop((0, 0, *size)).convert("L")
-    for data in (interlaced(picture), encoded(picture)):
-        for missing in (12, 16):
-            opened = read_image(data[:-missing], min_side=1)
-            assert np.array_equal(np.asarray(opened.image)[..., 0], np.asarray(picture))
+    note = struct.pack(">I4s", 5, b"tEXt") + b"a\0bcd" + b"\0\0\0\0"
+    for data in (interlaced(picture), encoded(picture), encoded(picture.convert("1"))):
+        whole = read_image(data, min_side=1).image
+        for missing in (0, 12, 16):
+            opened = read_image(data[:33] + note + data[33 : len(data) - missing], min_side=1)
+            assert opened.image == whole
             assert opened.notes == ()
+    assert np.array_equal(np.asarray(read_image(interlaced(picture), min_side=1).image)[..., 0], np.asarray(picture))
 
 
 @pytest.mark.parametrize(("name", "is_told"), [(b"iCCP", True), (b"tEXt", False)])
