@@ -87,6 +87,11 @@ GRAPHS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
         {"beside": ("lora", "controlnet", "start")},
     ),
+    "a text that is nowhere, and tags of LoRAs": (
+        comfy(_6=node("CLIPTextEncode", text=["99", 0], clip=["40", 1]))
+        | {"40": node("LoraTagLoader", text="<lora:ink:1>", model=["4", 0], clip=["4", 1])},
+        {"prompt": "", "beside": ("lora",)},
+    ),
     "embedded texts": (WAN, OF_WAN),
     "embedded texts that are nowhere": (
         {**WAN, "3": node("WanVideoSampler", **{**WAN["3"]["inputs"], "text_embeds": ["99", 0]})},
