@@ -181,14 +181,13 @@ def _from_exif(image: Image.Image) -> dict[str, str]:
 
 def _comment_text(comment: bytes | str) -> str:
     """Decode a comment, which begins with the name of its encoding in eight bytes; not all programs write it."""
+    # Where it is declared as ASCII, Pillow makes a character of each byte, and programs write UTF-8 nevertheless.
     data = comment if isinstance(comment, bytes) else comment.encode("latin-1", "ignore")
     if data.startswith(b"UNICODE\0"):
         text = data[8:]
         # Either order of bytes is in use. In most languages the upper byte is 0.
         little = text[1::2].count(0) > text[::2].count(0)
         return text.decode("utf-16-le" if little else "utf-16-be", "replace").rstrip("\0")
-    if isinstance(comment, str):
-        return comment.removeprefix("ASCII\0\0\0").rstrip("\0")
     return data[8 if data.startswith((b"ASCII\0\0\0", b"\0" * 8)) else 0 :].decode("utf-8", "replace").rstrip("\0")
 
 

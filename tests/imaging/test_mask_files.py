@@ -258,6 +258,16 @@ def test_a_dark_picture_is_not_taken_for_the_ground_of_a_mask() -> None:
     assert agreement(read_mask(encoded(with_hole(Image.new("RGB", SIZE))), black)) == 1
 
 
+@pytest.mark.parametrize("paint", [(255, 255, 255), (255, 0, 0)])
+def test_a_picture_of_little_contrast_is_known_again_under_paint(paint: tuple[int, int, int]) -> None:
+    hazy = photo().point(lambda level: 100 + level // 3)
+    over = hazy.copy()
+    over.paste(paint, mask=spot())
+    read = read_mask(encoded(over), Opened(image=hazy))
+    assert agreement(read) > 0.95
+    assert read.notes == (OVER,)
+
+
 def test_a_hole_in_a_picture_of_one_colour() -> None:
     red = Image.new("RGB", SIZE, (200, 40, 40))
     assert agreement(read_mask(encoded(with_hole(red)), Opened(image=red))) == 1

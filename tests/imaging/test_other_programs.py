@@ -102,6 +102,11 @@ SAVED: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any]]] = {
         "ComfyUI",
         OF_COMFY,
     ),
+    "comfy webp, the graph first": (
+        lambda folder: exif(folder / "a.webp", Make=f"Prompt:{json.dumps(COMFY)}", Model="workflow:{}"),
+        "ComfyUI",
+        OF_COMFY,
+    ),
     "comfy in a comment": (
         lambda folder: exif(folder / "a.webp", json.dumps({"prompt": COMFY, "workflow": {}}).encode()),
         "ComfyUI",
@@ -140,6 +145,12 @@ def test_letters_of_all_languages_are_read_in_either_order_of_bytes(tmp_path: Pa
     for encoding in ("utf-16-be", "utf-16-le"):
         written = b"UNICODE\0" + text.encode(encoding, "surrogatepass")
         assert read(exif(tmp_path / "a.jpg", written)).prompt == "a 狐 ❄ 🦊 � in a blue coat"
+
+
+def test_a_comment_written_as_a_text_is_utf_8(tmp_path: Path) -> None:
+    path = exif(tmp_path / "a.jpg", INFOTEXT)
+    path.write_bytes(path.read_bytes().replace(b"fox", "狐".encode()))
+    assert read(path).prompt == "a 狐 in a blue coat"
 
 
 def test_what_stands_in_quotation_marks_of_the_last_line_ends_nothing(tmp_path: Path) -> None:
