@@ -79,6 +79,11 @@ SAVED: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any]]] = {
         "AUTOMATIC1111",
         OF_A1111,
     ),
+    "comment with a broken letter": (
+        lambda folder: exif(folder / "a.jpg", INFOTEXT.encode() + b" \xff"),
+        "AUTOMATIC1111",
+        OF_A1111,
+    ),
     "ascii comment": (
         lambda folder: exif(folder / "a.jpg", b"ASCII\0\0\0" + INFOTEXT.encode()),
         "AUTOMATIC1111",
