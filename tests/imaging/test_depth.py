@@ -175,8 +175,26 @@ WHITE = "This picture is brighter than white in places, which became white."
             EXPECTED,
             "This picture holds numbers up to 255, of which 255 was taken for white.",
         ),
+        (
+            EXPECTED.astype(np.uint32) * 16_843_009,
+            EXPECTED,
+            "This picture holds numbers up to 4.29497e+09, of which 4.29497e+09 was taken for white.",
+        ),
+        (
+            EXPECTED.astype(np.float32) * 1000,
+            EXPECTED,
+            "This picture holds numbers up to 255000, of which 255000 was taken for white.",
+        ),
     ],
-    ids=["brighter than white", "hardly anything else", "0 to 255", "0 to 65535", "bytes in 32 bits"],
+    ids=[
+        "brighter than white",
+        "hardly anything else",
+        "0 to 255",
+        "0 to 65535",
+        "bytes in 32 bits",
+        "all of 32 bits",
+        "0 to 255000",
+    ],
 )
 def test_numbers_of_another_range_are_guessed_and_it_is_said(
     values: np.ndarray, expected: np.ndarray, note: str
@@ -203,6 +221,13 @@ def test_what_is_no_number_is_black_and_what_is_endless_white() -> None:
 def test_deep_pictures_that_cannot_be_used_are_said_plainly(values: np.ndarray, told: str) -> None:
     with pytest.raises(UserError, match=told):
         read_image(tiff(values))
+
+
+@pytest.mark.parametrize("options", [{"subfiletype": 1}, {"extratags": [(50706, "B", 4, b"\1\4\0\0", True)]}])
+def test_a_deep_picture_of_a_cameras_raw_file_is_refused_as_that(options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="camera's raw file"):
+        read_image(tiff(UNITS, **options))
+    assert read_image(tiff(UNITS, subfiletype=0)).image.size == (40, 24)
 
 
 def test_a_deep_picture_that_is_too_large_is_refused_from_its_header() -> None:
