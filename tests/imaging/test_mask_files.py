@@ -110,7 +110,7 @@ def test_black_on_white_keeps_what_is_black() -> None:
         (Image.new("RGB", SIZE, (200, 40, 40)), UNCLEAR),
         (photo(seed=9), UNCLEAR),
         (photo(seed=9).convert("L"), UNCLEAR),
-        (photo((1600, 1200), seed=9).convert("L"), UNCLEAR),
+        (photo((800, 600), seed=9).convert("L"), UNCLEAR),
         (Image.fromarray(np.where(MARKED, 2, np.arange(160) > 80).astype(np.uint8)), UNCLEAR),
         (photo(), UNMARKED),
         (photo().convert("RGBA"), UNMARKED),
