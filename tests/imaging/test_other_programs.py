@@ -264,7 +264,7 @@ def test_what_says_nothing_is_none_and_breaks_nothing(tmp_path: Path, notes: dic
         {"Dream": '"a"' + " " * 20_000 + "x"},
         {"Comment": '{"sampler": "a"}', "Description": "a", "Source": " " * 20_000 + "x"},
     ],
-    ids=lambda notes: str(notes)[:60],
+    ids=lambda notes: next(iter(notes)),
 )
 def test_notes_that_are_made_to_take_long_take_no_time(tmp_path: Path, notes: dict[str, str]) -> None:
     path = png(tmp_path / "a.png", **notes)

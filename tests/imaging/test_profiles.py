@@ -44,6 +44,10 @@ def cicp(primaries: int, transfer: int) -> tuple[bytes, bytes]:
     return b"cICP", bytes([primaries, transfer, 0, 1])
 
 
+def named(chunks: list[tuple[bytes, bytes]]) -> str:
+    return "+".join(name.decode() for name, _ in chunks)
+
+
 def off(data: bytes) -> int:
     return int(np.abs(middles(read_image(data).image) - COLOURS).max())
 
@@ -154,7 +158,7 @@ def test_what_is_coded_for_television_is_looked_at_as_srgb_is(transfer: int) -> 
         [cicp(22, 13)],
         [cicp(9, 200)],
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_png_that_is_srgb_in_other_words_keeps_its_bytes(chunks: list[tuple[bytes, bytes]]) -> None:
     opened = read_image(png_with(patches(COLOURS), *chunks))
@@ -168,7 +172,7 @@ def test_in_a_png_code_points_come_before_a_profile() -> None:
     assert off(data[:33] + chunk + data[33:]) <= 2
 
 
-@pytest.mark.parametrize("chunks", [[gama(0)], [gama(30)], [chrm((0,) * 8)], [chrm((31270, 32900) * 4)]], ids=str)
+@pytest.mark.parametrize("chunks", [[gama(0)], [gama(30)], [chrm((0,) * 8)], [chrm((31270, 32900) * 4)]], ids=named)
 def test_numbers_that_describe_no_colours_are_left_aside_and_told(chunks: list[tuple[bytes, bytes]]) -> None:
     opened = read_image(png_with(patches(COLOURS), *chunks))
     assert opened.image.tobytes() == patches(COLOURS).tobytes()
