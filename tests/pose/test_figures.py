@@ -44,6 +44,16 @@ def test_one_joint_may_be_in_two_places_and_its_dot_says_which() -> None:
     assert body.joints[1].tolist() == [140, 110]
 
 
+def test_pieces_may_have_but_one_joint_of_a_body_in_other_places() -> None:
+    arm = figure({1: (140, 110), 5: (160, 110)}, bones={1}, worth=3.0)
+    head = figure({1: (140, 90), 0: (140, 60)}, bones={12}, worth=2.0)
+    elbow = figure({2: (120, 100), 4: (60, 190)}, bones={3}, worth=2.0)
+    bare = upper()
+    bare.dotted.clear()
+    assert [set(body.joints) for body in joined([bare, arm, head, elbow], reach=REACH)] == [{0, 1, 2, 3, 5}, {2, 4}]
+    assert [set(body.joints) for body in joined([upper(), elbow], reach=REACH)] == [{1, 2, 3, 4}]
+
+
 def test_two_joints_in_two_places_are_two_bodies() -> None:
     other = figure({1: (140, 110), 2: (130, 110), 5: (160, 110)}, bones={1, 12}, worth=3.0)
     assert len(joined([upper(), other], reach=REACH)) == 2
