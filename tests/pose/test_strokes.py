@@ -74,6 +74,36 @@ def test_a_line_that_another_one_crosses_is_one_line() -> None:
     assert lengths == pytest.approx([131, 141, 301], abs=3)
 
 
+@pytest.mark.parametrize(
+    ("pieces", "between", "dot", "joined"),
+    [
+        # Left, top, right and bottom of the red pieces of a line, and of what is green.
+        ([(50, 200, 189, 207), (210, 200, 349, 207)], (190, 100, 209, 300), 8, [300]),
+        ([(50, 200, 189, 207), (216, 200, 349, 207)], (190, 100, 215, 300), 8, [300]),
+        # Too far apart: more than 3.5 lines, or dots.
+        ([(50, 200, 189, 207), (224, 200, 349, 207)], (190, 100, 223, 300), 8, [126, 140]),
+        ([(50, 200, 189, 207), (224, 200, 349, 207)], (190, 100, 223, 300), 12, [300]),
+        # Too far beside each other.
+        ([(50, 200, 189, 207), (210, 204, 349, 211)], (190, 100, 209, 300), 8, [300]),
+        ([(50, 200, 189, 207), (210, 212, 349, 219)], (190, 100, 209, 300), 8, [140, 140]),
+        # A speck at the side of a line's end, which makes it no longer; and one before it, which does.
+        ([(50, 200, 189, 207), (182, 214, 189, 219)], (170, 208, 200, 213), 8, [8, 140]),
+        ([(50, 200, 189, 207), (200, 200, 207, 207)], (190, 100, 199, 300), 8, [158]),
+        # Two dots are no line.
+        ([(150, 200, 157, 207), (170, 200, 177, 207)], (158, 100, 169, 300), 8, [8, 8]),
+    ],
+)
+def test_a_line_goes_on_straight_behind_what_hides_a_little_of_it(
+    pieces: list[tuple[int, int, int, int]], between: tuple[int, int, int, int], dot: int, joined: list[int]
+) -> None:
+    shown = Image.new("RGB", (400, 400))
+    for box, colour in ((between, (0, 255, 0)), *((piece, (255, 0, 0)) for piece in pieces)):
+        ImageDraw.Draw(shown).rectangle(box, fill=colour)
+    part = part_of(shown)
+    found = without_gaps(strokes_of(part), part, line=8 * part.unit, dot=dot * part.unit)
+    assert sorted(each.length / part.unit for each in found if each.hue == RED) == pytest.approx(joined, abs=4)
+
+
 def test_what_is_small_is_enlarged_and_what_is_large_is_cut_out() -> None:
     canvas = Image.new("RGB", (3000, 1500), (255, 255, 255))
     canvas.paste(picture((255, 255, 255)), (2000, 1000))
