@@ -43,9 +43,18 @@ def difference(picture: Image.Image, other: Image.Image) -> float:
     return float(np.abs(pixels - others)[shown].mean())
 
 
+def framed(picture: Image.Image, *, width: int) -> Image.Image:
+    """Make the outermost pixels of a picture white."""
+    shown = Image.new("RGB", picture.size, WHITE)
+    inside = (width, width, picture.width - width, picture.height - width)
+    shown.paste(picture.crop(inside), inside[:2])
+    return shown
+
+
 AS_IT_IS = {
     "as controlnet-aux draws": drawn(STANDING),
     "as the app draws": draw_sheet(sheet_of(), SIZE),
+    "in a white line": framed(drawn(STANDING), width=2),
     "tiny": draw_sheet(sheet_of(), (96, 40)),
     "bright and thick": drawn(STANDING, half_width=9, radius=9),
     "JPEG": jpeg(drawn(STANDING), 70),
@@ -75,6 +84,7 @@ def test_the_presets_pictures_are_used_as_they_are() -> None:
 ANEW = {
     "on white": drawn(STANDING, ground=WHITE),
     "on grey, half there": drawn(STANDING, ground=GREY, opacity=0.5),
+    "on black in a white frame": framed(drawn(STANDING), width=20),
     "on white, JPEG": jpeg(drawn(STANDING, ground=WHITE), 70),
     "hairlines": drawn(STANDING, hairlines=True, radius=2),
     "in OpenPose's own colours": drawn(STANDING, style=OPENPOSE_25),
@@ -161,6 +171,12 @@ def test_fingers_and_a_face_stay_when_the_body_is_drawn_anew() -> None:
     assert (made[:20] == 0).all() and (made[:, :100] == 0).all() and (made[700:] == 0).all()
     body = draw_sheet(sheet_of(), SIZE)
     assert difference(Image.fromarray(made[400:, :].astype(np.uint8)), body.crop((0, 400, *SIZE))) < 60
+
+
+@pytest.mark.parametrize("radius", [2, 8, 11])
+@pytest.mark.parametrize("ground", [GREY, WHITE])
+def test_the_bodys_own_lines_and_dots_are_no_fingers_and_faces(radius: int, ground: tuple[int, int, int]) -> None:
+    assert understood(drawn(STANDING, ground=ground, radius=radius)).details is None
 
 
 @pytest.mark.parametrize(
