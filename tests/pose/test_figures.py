@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from ipa_app.pose.figures import Figure, joined, without_leftovers
 
@@ -25,6 +26,13 @@ def test_a_piece_with_other_bones_nearby_is_the_bodys() -> None:
     (body,) = joined([upper(), legs], reach=REACH)
     assert set(body.joints) == {1, 2, 3, 8, 9}
     assert (body.worth, body.bones, body.strokes, body.dotted) == (6.0, {0, 2, 7}, {0, 20, 70}, {1, 2, 3, 8})
+
+
+@pytest.mark.parametrize(("left", "owner"), [(90, 0), (150, 0), (200, 1), (350, 1)])
+def test_a_piece_between_two_bodies_is_the_nearer_ones(left: float, owner: int) -> None:
+    bodies = [upper(), figure({1: (300, 100), 2: (280, 100), 3: (270, 150)}, bones={0, 2}, worth=5.0)]
+    joined([*bodies, figure({8: (left, 200), 9: (left, 260)}, bones={7}, worth=2.0)], reach=REACH)
+    assert [8 in body.joints for body in bodies] == [owner == 0, owner == 1]
 
 
 def test_a_piece_far_away_or_with_the_same_bones_is_somebody_elses() -> None:
