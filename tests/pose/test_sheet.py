@@ -53,6 +53,8 @@ def test_presets_come_back_as_their_files_say() -> None:
         ('{"people":' * 100_000, "not JSON"),
         (" " * (LONGEST_JSON + 1), "too long"),
         ("1" * 5000, "No keypoints were found"),
+        (json.dumps("1" * 5000), "No keypoints were found"),
+        (json.dumps(json.dumps(text())), "No keypoints were found"),
         ("[]", "No keypoints were found"),
         ('"people"', "not JSON"),
         ("[{}, {}]", "No keypoints were found"),
