@@ -35,6 +35,7 @@ def test_a_skeleton_is_written_as_openpose_writes_it() -> None:
 def test_whoever_holds_a_skeleton_can_draw_it(people: tuple[Person, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Skeleton(people)
+    assert len(Skeleton((person(),) * MOST_PEOPLE).people) == MOST_PEOPLE
 
 
 @pytest.mark.parametrize("count", [0, 2, 17, 19])
