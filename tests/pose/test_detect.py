@@ -20,6 +20,7 @@ from ipa_app.pose.drawn import drawn_pose
 from ipa_app.pose.keypoints import Keypoint
 from ipa_app.pose.openpose import OPENPOSE
 from ipa_app.pose.presets import preset_pictures, presets
+from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton
 from tests.drawn_skeletons import STANDING, as_openpose, drawn, jpeg, without
 
@@ -93,6 +94,18 @@ def test_a_photo_is_looked_at_and_drawn_on_its_own_canvas() -> None:
     assert drawn.image.tobytes() == draw_skeleton(presets()["waving"], (192, 128)).tobytes()
     with pytest.raises(UserError, match="No person was found"):
         pose_image(photo(), (64, 64), find=find_nobody)
+
+
+def test_people_are_looked_for_in_the_photo_that_is_brought() -> None:
+    source, looked_at = photo((96, 64)), list[Image.Image]()
+
+    def find(picture: Image.Image) -> Skeleton:
+        looked_at.append(picture)
+        return presets()["waving"]
+
+    pose_image(source, (128, 128), find=find)
+    assert find_pose(source, find=find) == PoseSheet(presets()["waving"], 96, 64)
+    assert [picture is source for picture in looked_at] == [True, True]
 
 
 def tiny(_: Image.Image) -> Skeleton:

@@ -151,7 +151,9 @@ def test_a_line_goes_on_straight_behind_what_hides_a_little_of_it(
     for box, colour in ((between, (0, 255, 0)), *((piece, (255, 0, 0)) for piece in pieces)):
         ImageDraw.Draw(shown).rectangle(box, fill=colour)
     part = part_of(shown)
-    found = without_gaps(strokes_of(part), part, line=8 * part.unit, dot=dot * part.unit)
+    strokes = strokes_of(part)
+    found = without_gaps(strokes, part, line=8 * part.unit, dot=dot * part.unit)
+    assert sum(each.area for each in found) == sum(each.area for each in strokes)
     assert sorted(each.length / part.unit for each in found if each.hue == RED) == pytest.approx(joined, abs=4)
 
 
