@@ -223,7 +223,7 @@ def _short_links(lines: Lines, firsts: JointPlaces, seconds: JointPlaces, *, hue
     may_be = (far >= 1) & (far <= 4.5 * size) & (firsts.dotted[:, None] >= 0.5) & (seconds.dotted[None] >= 0.5)
     for i, j in np.argwhere(may_be).tolist():
         share = lines.share_between(firsts.points[i], seconds.points[j], hue)
-        if share is None and far[i, j] < 1.6 * size:
+        if share is None:
             yield BoneLink(i, j, _TOUCHING)
-        elif share is not None and share >= 0.6:
+        elif share >= 0.6:
             yield BoneLink(i, j, _TOUCHING + (_SHORT_BONE - _TOUCHING) * share)

@@ -112,8 +112,7 @@ class Body:
         lengths = np.linalg.norm(learned, axis=1)
         direction = way / np.linalg.norm(way)
         angles = np.arccos(np.clip(learned @ direction / lengths, -1, 1))
-        # From the nearest, so that there is always one.
-        weights = np.exp(-((angles / _ALIKE) ** 2) + (angles.min() / _ALIKE) ** 2)
+        weights = np.exp(-((angles / _ALIKE) ** 2))
         return direction * (weights @ lengths / weights.sum()) * self.trunk_length
 
 

@@ -38,7 +38,7 @@ class Palette:
 
     Attributes:
         joints: the hue of every joint; the joints are ours, and perhaps `MID_HIP`.
-        bones: of every bone the joints at its ends, and its hue.
+        bones: of every bone the joints at its ends, the one nearer to the neck first, and its hue.
     """
 
     joints: tuple[int, ...]

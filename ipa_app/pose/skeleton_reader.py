@@ -159,10 +159,9 @@ class _Reading:
             for child, bone in self._children[joint]:
                 best: dict[int, tuple[float, BoneLink]] = {}
                 for link in self._links[bone]:
-                    mine, other = self._ends_of(link, bone, joint)
-                    gain = link.worth + worth[child][other]
-                    if link.stroke not in self._used_strokes and gain > best.get(mine, (0.0,))[0]:
-                        best[mine] = gain, link
+                    gain = link.worth + worth[child][link.second]
+                    if link.stroke not in self._used_strokes and gain > best.get(link.first, (0.0,))[0]:
+                        best[link.first] = gain, link
                 for mine, (gain, link) in best.items():
                     worth[joint][mine] += gain
                     chosen[joint, mine][bone] = link
@@ -170,10 +169,6 @@ class _Reading:
         if top < _LEAST_WORTH:
             return None
         return self._take(top, joint, int(worth[joint].argmax()), chosen=chosen)
-
-    def _ends_of(self, link: BoneLink, bone: int, joint: int) -> tuple[int, int]:
-        """The place of a joint at one end of a link, and the place at the other."""
-        return (link.first, link.second) if self.palette.bones[bone][0] == joint else (link.second, link.first)
 
     def _take(
         self, worth: float, joint: int, number: int, *, chosen: dict[tuple[int, int], dict[int, BoneLink]]
@@ -191,8 +186,7 @@ class _Reading:
                 figure.bones.add(bone)
                 if link.stroke is not None:
                     figure.strokes.add(link.stroke)
-                first, second, _ = self.palette.bones[bone]
-                waiting.append((second if first == joint else first, self._ends_of(link, bone, joint)[1]))
+                waiting.append((self.palette.bones[bone][1], link.second))
         self._used_strokes |= figure.strokes
         return figure
 
@@ -203,7 +197,7 @@ def _tree(palette: Palette) -> tuple[list[int], dict[int, list[tuple[int, int]]]
     order = [_NECK]
     for joint in order:
         for bone, (first, second, _) in enumerate(palette.bones):
-            if joint in (first, second) and (other := first + second - joint) not in order:
-                children[joint].append((other, bone))
-                order.append(other)
+            if first == joint:
+                children[joint].append((second, bone))
+                order.append(second)
     return order, children

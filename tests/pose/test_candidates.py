@@ -8,8 +8,8 @@ from PIL import Image
 
 from ipa_app.pose.candidates import Lines, bone_links, joint_places, lines_in
 from ipa_app.pose.palettes import CONTROLNET
-from ipa_app.pose.strokes import coloured_part
-from tests.drawn_skeletons import STANDING, Spots, drawn, without
+from ipa_app.pose.strokes import ColouredPart, Stroke, coloured_part
+from tests.drawn_skeletons import STANDING, Spots, drawn, moved, without
 
 ELBOW, WRIST = 3, 4
 ARM = without(STANDING, 0, 1, *range(5, 18))  # right shoulder, elbow and wrist
@@ -65,6 +65,49 @@ def test_a_bone_may_run_either_way_along_its_line() -> None:
         for start, end in ((ELBOW, WRIST), (WRIST, ELBOW))
     ]
     assert runs == {(first[0], second[0]) for first, second in ends}
+
+
+@pytest.mark.parametrize(
+    ("length", "width", "is_dot", "is_bone"),
+    [
+        (12, 12, True, False),
+        (6, 6, True, False),
+        (5, 5, False, False),
+        (14, 10, True, False),
+        (17, 10, True, True),
+        (20, 10, True, True),
+        (25, 10, False, True),
+        (40, 4, False, False),
+        (40, 5, False, True),
+        (100, 21, False, True),
+        (100, 23, False, False),
+        (20, 18, True, False),
+        (28, 20, False, False),
+    ],
+)
+def test_dots_are_round_and_bones_are_longer_than_wide_and_as_wide_as_others(
+    length: float, width: float, is_dot: bool, is_bone: bool
+) -> None:
+    """Beside lines of 10 pixels and dots of 12."""
+    ends = np.array([[0.0, 0.0], [length - 1, 0.0]])
+    stroke = Stroke(0, length * width, ends.mean(axis=0), np.diag([length**2, width**2]) / 12, ends)
+    lines = Lines(ColouredPart(np.zeros((1, 1)), np.zeros(2), 1.0), [stroke], line=10.0, dot=12.0, has_dots=True)
+    assert (lines.is_dot(stroke), lines.is_bone(stroke)) == (is_dot, is_bone)
+
+
+@pytest.mark.parametrize("spots", [STANDING, moved(STANDING, scale=0.5), moved(STANDING, scale=0.3)])
+def test_bones_of_which_little_is_seen_run_between_dots_that_are_near(spots: Spots) -> None:
+    lines = lines_of(drawn(spots))
+    places = joint_places(lines, CONTROLNET)
+    size, count = max(lines.line, lines.dot), 0
+    for (first, second, _), links in zip(CONTROLNET.bones, bone_links(lines, CONTROLNET, places), strict=True):
+        for link in (link for link in links if link.stroke is None):
+            dots = [(places[first], link.first), (places[second], link.second)]
+            assert all(each.dotted[number] >= 0.5 for each, number in dots)
+            start, end = (each.points[number] for each, number in dots)
+            assert 1 <= np.linalg.norm(start - end) <= 4.5 * size
+            count += 1
+    assert count
 
 
 def test_dots_that_touch_may_be_a_bone() -> None:

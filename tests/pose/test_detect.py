@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 from ipa_app.errors import UserError
-from ipa_app.pose.detect import find_pose, pose_image
-from ipa_app.pose.detector import skeleton_from_people
+from ipa_app.pose import detect
+from ipa_app.pose.detect import PoseDetector, find_pose, pose_image
+from ipa_app.pose.detector import FoundPerson, PoseOptions, skeleton_from_people
 from ipa_app.pose.draw import draw_sheet, draw_skeleton
 from ipa_app.pose.drawn import drawn_pose
 from ipa_app.pose.keypoints import Keypoint
+from ipa_app.pose.openpose import OPENPOSE
 from ipa_app.pose.presets import preset_pictures, presets
+from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton
 from tests.drawn_skeletons import STANDING, as_openpose, drawn, jpeg, without
 
@@ -88,6 +96,18 @@ def test_a_photo_is_looked_at_and_drawn_on_its_own_canvas() -> None:
         pose_image(photo(), (64, 64), find=find_nobody)
 
 
+def test_people_are_looked_for_in_the_photo_that_is_brought() -> None:
+    source, looked_at = photo((96, 64)), list[Image.Image]()
+
+    def find(picture: Image.Image) -> Skeleton:
+        looked_at.append(picture)
+        return presets()["waving"]
+
+    pose_image(source, (128, 128), find=find)
+    assert find_pose(source, find=find) == PoseSheet(presets()["waving"], 96, 64)
+    assert [picture is source for picture in looked_at] == [True, True]
+
+
 def tiny(_: Image.Image) -> Skeleton:
     """Somebody far away."""
     person = presets()["waving"].people[0]
@@ -128,6 +148,54 @@ def test_fingers_of_a_drawing_are_not_edited_and_that_is_said() -> None:
         ImageDraw.Draw(picture).line((170, 340, 170 + 9 * finger, 400), fill=(0, 0, 255), width=3)
     sheet = find_pose(picture, find=find_nobody)
     assert sheet.notes == ("The fingers and faces of this drawing cannot be read, and are left out.",)
+
+
+@dataclass
+class Finder:
+    """Finds somebody in the middle, and notes what it is asked."""
+
+    device: str
+    asked: list[Any] = field(default_factory=list)
+
+    def is_ready(self, options: PoseOptions) -> bool:
+        return ("load", options) in self.asked
+
+    def load(self, files: Mapping[str, Path], options: PoseOptions) -> None:
+        assert files == {"weights": Path("here")}
+        self.asked.append(("load", options))
+
+    def find(self, photo: Image.Image, options: PoseOptions) -> list[FoundPerson]:
+        from controlnet_aux.open_pose import BodyResult, PoseResult
+
+        self.asked.append((photo.size, options))
+        return [PoseResult(BodyResult([Keypoint(0.5, 0.5)] * 18, 1.0, 18), None, None, None)]
+
+
+@pytest.mark.parametrize(("given", "device"), [({}, "cpu"), ({"device": "cuda:1"}, "cuda:1")])
+def test_a_detector_is_made_once_for_its_device_and_loaded_once_for_what_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], device: str
+) -> None:
+    made: list[Finder] = []
+
+    def make(on: str) -> Finder:
+        made.append(Finder(on))
+        return made[-1]
+
+    monkeypatch.setattr(detect, "DETECTORS", {"openpose": replace(OPENPOSE, make=make)})
+    detector, weighed = PoseDetector(**given), list[PoseOptions]()
+
+    def weights(options: PoseOptions) -> dict[str, Path]:
+        weighed.append(options)
+        return {"weights": Path("here")}
+
+    usual, hands = PoseOptions(), PoseOptions(pose_hands=True)
+    for options in ({}, {"options": usual}, {"options": hands}, {"options": hands}):
+        assert len(detector.detect(photo((96, 64)), weights=weights, **options).people) == 1
+    (finder,) = made
+    assert finder.device == device
+    looked = [((96, 64), options) for options in (usual, usual, hands, hands)]
+    assert finder.asked == [("load", usual), *looked[:2], ("load", hands), *looked[2:]]
+    assert weighed == [usual, hands]
 
 
 def test_people_found_become_a_skeleton() -> None:

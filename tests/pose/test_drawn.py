@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ipa_app.messages import Message
+from ipa_app.pose.body import JOINT_NAMES
 from ipa_app.pose.draw import draw_sheet, draw_skeleton, fit_skeleton_picture
 from ipa_app.pose.drawn import DrawnPose, drawn_pose
 from ipa_app.pose.keypoints import Keypoint
@@ -42,9 +43,18 @@ def difference(picture: Image.Image, other: Image.Image) -> float:
     return float(np.abs(pixels - others)[shown].mean())
 
 
+def framed(picture: Image.Image, *, width: int) -> Image.Image:
+    """Make the outermost pixels of a picture white."""
+    shown = Image.new("RGB", picture.size, WHITE)
+    inside = (width, width, picture.width - width, picture.height - width)
+    shown.paste(picture.crop(inside), inside[:2])
+    return shown
+
+
 AS_IT_IS = {
     "as controlnet-aux draws": drawn(STANDING),
     "as the app draws": draw_sheet(sheet_of(), SIZE),
+    "in a white line": framed(drawn(STANDING), width=2),
     "tiny": draw_sheet(sheet_of(), (96, 40)),
     "bright and thick": drawn(STANDING, half_width=9, radius=9),
     "JPEG": jpeg(drawn(STANDING), 70),
@@ -52,6 +62,8 @@ AS_IT_IS = {
     "half": drawn(without(STANDING, 8, 9, 10, 11, 12, 13)),
     # Its joints cannot be read.
     "an arm": drawn(without(STANDING, 0, *range(5, 18))),
+    # Red, orange and two yellows: four hues are the fewest.
+    "an upper arm": drawn(without(STANDING, 0, *range(4, 18))),
 }
 
 
@@ -72,6 +84,7 @@ def test_the_presets_pictures_are_used_as_they_are() -> None:
 ANEW = {
     "on white": drawn(STANDING, ground=WHITE),
     "on grey, half there": drawn(STANDING, ground=GREY, opacity=0.5),
+    "on black in a white frame": framed(drawn(STANDING), width=20),
     "on white, JPEG": jpeg(drawn(STANDING, ground=WHITE), 70),
     "hairlines": drawn(STANDING, hairlines=True, radius=2),
     "in OpenPose's own colours": drawn(STANDING, style=OPENPOSE_25),
@@ -113,6 +126,19 @@ def test_a_tiny_figure_is_brought_closer_and_that_is_said() -> None:
     assert np.abs(shapes[0] - shapes[1]).max() < 0.02
 
 
+@pytest.mark.parametrize(("length", "is_left_out"), [(0, False), (60, False), (250, True), (350, True)])
+def test_lines_that_are_nobodys_are_said_to_be_left_out(length: int, is_left_out: bool) -> None:
+    """Where they are more than a tenth of all."""
+    picture = drawn(STANDING, ground=WHITE)
+    if length:
+        ImageDraw.Draw(picture).line((20, 740, 20 + length, 740), fill=(153, 0, 0), width=8)
+    pose = understood(picture)
+    said = ("Some lines of this drawing could not be read, and are left out.",)
+    assert pose.notes == (said if is_left_out else ())
+    assert pose.sheet is not None and pose.sheet.notes == pose.notes
+    assert (np.asarray(pose.for_output(SIZE))[700:] == 0).all()
+
+
 def with_hands(picture: Image.Image) -> Image.Image:
     """Draw fingers at both wrists as controlnet-aux does, and a ring of white points about the head."""
     shown = picture.copy()
@@ -141,8 +167,47 @@ def test_fingers_and_a_face_stay_when_the_body_is_drawn_anew() -> None:
     # A finger's tip, where there is no bone of the body, and points beside the head.
     assert made[396, 170, 2] > 150 and made[396, 345, 2] > 150
     assert (made[100:112, 304:310].min(axis=2) > 150).any()
+    # Nothing is beside them.
+    assert (made[:20] == 0).all() and (made[:, :100] == 0).all() and (made[700:] == 0).all()
     body = draw_sheet(sheet_of(), SIZE)
     assert difference(Image.fromarray(made[400:, :].astype(np.uint8)), body.crop((0, 400, *SIZE))) < 60
+
+
+@pytest.mark.parametrize("radius", [2, 8, 11])
+@pytest.mark.parametrize("ground", [GREY, WHITE])
+def test_the_bodys_own_lines_and_dots_are_no_fingers_and_faces(radius: int, ground: tuple[int, int, int]) -> None:
+    assert understood(drawn(STANDING, ground=ground, radius=radius)).details is None
+
+
+@pytest.mark.parametrize(
+    ("joint", "before", "far", "is_kept"),
+    [
+        ("wrist", "elbow", 0.6, True),
+        ("wrist", "elbow", 1.3, False),
+        ("wrist", "elbow", 1.7, False),
+        ("nose", "neck", 1.0, True),
+        ("nose", "neck", 1.5, False),
+    ],
+)
+@pytest.mark.parametrize("side", [-1, 1])
+def test_hands_and_faces_are_looked_for_about_wrists_and_noses_alone(
+    joint: str, before: str, far: float, is_kept: bool, side: int
+) -> None:
+    """As far as 0.9 forearms from a wrist, and 1.2 of the way from nose to neck from a nose."""
+    names = [
+        name if name in ("nose", "neck") else f"{'right' if side < 0 else 'left'} {name}" for name in (joint, before)
+    ]
+    at, origin = (STANDING[JOINT_NAMES.index(name)] or (0, 0) for name in names)
+    # Beside what is drawn of the body.
+    down = 0.5 if joint == "wrist" else -0.5
+    away = far * math.dist(at, origin)
+    x, y = at[0] + side * away * math.cos(math.asin(down)), at[1] + away * down
+    picture = drawn(STANDING, ground=WHITE)
+    ImageDraw.Draw(picture).ellipse((x - 14, y - 14, x + 14, y + 14), fill=(0, 0, 255))
+    pose = understood(picture)
+    assert (pose.details is not None) == is_kept
+    made = pose.for_output(SIZE).getpixel((round(x), round(y)))
+    assert made == ((0, 0, 255) if is_kept else (0, 0, 0))
 
 
 def test_fingers_of_a_tiny_figure_come_closer_with_it() -> None:
@@ -195,11 +260,16 @@ def logo() -> Image.Image:
     return picture
 
 
+def three_hues() -> Image.Image:
+    """A forearm: its lines are orange and two yellows."""
+    return drawn(without(STANDING, 0, 1, *range(5, 18)))
+
+
 def noise() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("make", [discs, night, logo, noise])
+@pytest.mark.parametrize("make", [discs, night, logo, three_hues, noise])
 def test_other_pictures_are_no_skeletons(make: Callable[[], Image.Image]) -> None:
     assert drawn_pose(make()) is None
 

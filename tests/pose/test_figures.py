@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from ipa_app.pose.figures import Figure, joined, without_leftovers
 
@@ -27,6 +28,13 @@ def test_a_piece_with_other_bones_nearby_is_the_bodys() -> None:
     assert (body.worth, body.bones, body.strokes, body.dotted) == (6.0, {0, 2, 7}, {0, 20, 70}, {1, 2, 3, 8})
 
 
+@pytest.mark.parametrize(("left", "owner"), [(90, 0), (150, 0), (200, 1), (350, 1)])
+def test_a_piece_between_two_bodies_is_the_nearer_ones(left: float, owner: int) -> None:
+    bodies = [upper(), figure({1: (300, 100), 2: (280, 100), 3: (270, 150)}, bones={0, 2}, worth=5.0)]
+    joined([*bodies, figure({8: (left, 200), 9: (left, 260)}, bones={7}, worth=2.0)], reach=REACH)
+    assert [8 in body.joints for body in bodies] == [owner == 0, owner == 1]
+
+
 def test_a_piece_far_away_or_with_the_same_bones_is_somebody_elses() -> None:
     far = figure({8: (900, 200), 9: (900, 260)}, bones={7}, worth=2.0)
     same = figure({2: (85, 100), 3: (75, 150)}, bones={2}, worth=3.0)
@@ -42,6 +50,16 @@ def test_one_joint_may_be_in_two_places_and_its_dot_says_which() -> None:
     arm = figure({1: (140, 110), 5: (160, 110)}, bones={1}, worth=3.0, dotted={1})
     (body,) = joined([bare, arm], reach=REACH)
     assert body.joints[1].tolist() == [140, 110]
+
+
+def test_pieces_may_have_but_one_joint_of_a_body_in_other_places() -> None:
+    arm = figure({1: (140, 110), 5: (160, 110)}, bones={1}, worth=3.0)
+    head = figure({1: (140, 90), 0: (140, 60)}, bones={12}, worth=2.0)
+    elbow = figure({2: (120, 100), 4: (60, 190)}, bones={3}, worth=2.0)
+    bare = upper()
+    bare.dotted.clear()
+    assert [set(body.joints) for body in joined([bare, arm, head, elbow], reach=REACH)] == [{0, 1, 2, 3, 5}, {2, 4}]
+    assert [set(body.joints) for body in joined([upper(), elbow], reach=REACH)] == [{1, 2, 3, 4}]
 
 
 def test_two_joints_in_two_places_are_two_bodies() -> None:

@@ -136,6 +136,20 @@ def test_a_bone_is_as_long_as_in_the_learned_poses_whose_directions_are_near() -
         assert np.allclose(fitted[6] - fitted[5], expected * np.array((np.sin(away), np.cos(away))))
 
 
+@pytest.mark.parametrize("number", range(len(LIMBS)))
+@pytest.mark.parametrize("way", [1, -1])
+def test_a_bone_has_a_length_in_every_learned_direction_and_its_opposite(body: Body, number: int, way: int) -> None:
+    """However the cosine of the angle is rounded."""
+    start, end = LIMBS[number]
+    learned = np.linalg.norm(body.limbs[:, number], axis=1) * body.trunk_length
+    for bone in body.limbs[:, number]:
+        for length in (0.1, 0.3, 1.0):
+            asked = body.rest.copy()
+            asked[end] = asked[start] + way * length * bone
+            fitted = body.fitted(asked)[[start, end]]
+            assert learned.min() - 1e-9 <= np.linalg.norm(fitted[1] - fitted[0]) <= learned.max() + 1e-9
+
+
 @pytest.mark.parametrize("angle", [-30.0, -10.0, 10.0, 30.0])
 def test_the_trunk_leans_as_far_as_the_figures(body: Body, angle: float) -> None:
     turn = np.radians(angle)
@@ -231,6 +245,27 @@ def test_it_stands_under_the_figure_on_the_bodys_ground(body: Body, size: tuple[
     middles = [(each[:, 0].min() + each[:, 0].max()) / 2 for each in (places(sheet), fitted)]
     assert middles[1] == pytest.approx(middles[0], abs=0.5)
     assert fitted[:, 1].max() / size[1] == pytest.approx(body.rest[:, 1].max(), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("shift", "ground", "axis", "edge"),
+    [(-0.4, 0.0, 0, "low"), (0.4, 0.0, 0, "high"), (0.0, -0.5, 1, "low"), (0.0, 0.1, 1, "high")],
+)
+def test_it_keeps_its_margin_from_the_edges(body: Body, shift: float, ground: float, axis: int, edge: str) -> None:
+    """Three tenths of the trunk, for what is drawn beyond the joints."""
+    moved = Body(rest=body.rest + (0, ground), limbs=body.limbs)
+    fitted = places(fit_pose(sheet_of(person(shift=shift, scale=0.4), size=(512, 512)), moved))[:, axis] / 512
+    beyond = {"low": fitted.min(), "high": 1 - fitted.max()}
+    assert beyond[edge] == pytest.approx(0.3 * body.trunk_length)
+
+
+def test_what_is_larger_than_the_canvas_lies_in_its_middle_and_is_cut_off(body: Body) -> None:
+    large = Body(rest=body.rest * 4, limbs=body.limbs)
+    sheet = sheet_of(person(shift=0.2, scale=0.4), size=(512, 512))
+    whole = large.fitted(places(sheet) / 512)
+    whole += 0.5 - (whole.min(axis=0) + whole.max(axis=0)) / 2
+    assert (whole.min(axis=0) < 0).all() and (whole.max(axis=0) > 1).all()
+    assert np.allclose(places(fit_pose(sheet, large)) / 512, np.clip(whole, 0, 1))
 
 
 def test_of_two_figures_the_one_of_the_body_stays_where_it_is(body: Body) -> None:

@@ -20,6 +20,11 @@ def test_every_palette_has_a_tree_of_bones(number: int) -> None:
     joints = {joint for first, second, _ in palette.bones for joint in (first, second)}
     assert joints == set(range(len(palette.joints)))
     assert len(palette.bones) == len(joints) - 1
+    # From the neck outwards.
+    reached = {1}
+    while more := {second for first, second, _ in palette.bones if first in reached} - reached:
+        reached |= more
+    assert reached == joints
     assert len({hue for _, _, hue in palette.bones}) == len(palette.bones)
 
 

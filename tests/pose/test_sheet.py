@@ -53,6 +53,8 @@ def test_presets_come_back_as_their_files_say() -> None:
         ('{"people":' * 100_000, "not JSON"),
         (" " * (LONGEST_JSON + 1), "too long"),
         ("1" * 5000, "No keypoints were found"),
+        (json.dumps("1" * 5000), "No keypoints were found"),
+        (json.dumps(json.dumps(text())), "No keypoints were found"),
         ("[]", "No keypoints were found"),
         ('"people"', "not JSON"),
         ("[{}, {}]", "No keypoints were found"),
@@ -73,6 +75,35 @@ def test_hostile_texts_are_explained(hostile: object, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         PoseSheet.from_json(hostile)
     assert "<" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "refused"),
+    [
+        (16, 16, None),
+        (16, 128, None),
+        (128, 16, None),
+        (32_768, 4096, None),
+        (15, 100, "is 15 x 100 pixels: please use one of 16 to 32768 pixels a side."),
+        (100, 15, "is 100 x 15 pixels: please use one of 16 to 32768 pixels a side."),
+        (32_769, 5000, "is 32769 x 5000 pixels: please use one of 16 to 32768 pixels a side."),
+        (5000, 32_769, "is 5000 x 32769 pixels: please use one of 16 to 32768 pixels a side."),
+        (16, 129, "is too narrow (16 x 129 pixels): please use one whose long side is at most 8 times the short one."),
+        (
+            801,
+            100,
+            "is too narrow (801 x 100 pixels): please use one whose long side is at most 8 times the short one.",
+        ),
+    ],
+)
+def test_a_canvas_that_cannot_be_drawn_is_named_with_what_can(width: int, height: int, refused: str | None) -> None:
+    skeleton = presets()["waving"]
+    if refused is None:
+        assert (PoseSheet(skeleton, width, height).width, PoseSheet(skeleton, width, height).height) == (width, height)
+        return
+    with pytest.raises(UserError) as caught:
+        PoseSheet(skeleton, width, height)
+    assert str(caught.value) == f"The canvas of this pose {refused}"
 
 
 @pytest.mark.parametrize("form", ["{}", "\ufeff{}", "[{}]", " {} \n"])

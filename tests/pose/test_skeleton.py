@@ -35,11 +35,24 @@ def test_a_skeleton_is_written_as_openpose_writes_it() -> None:
 def test_whoever_holds_a_skeleton_can_draw_it(people: tuple[Person, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Skeleton(people)
+    assert len(Skeleton((person(),) * MOST_PEOPLE).people) == MOST_PEOPLE
 
 
-def test_a_body_has_eighteen_points() -> None:
-    with pytest.raises(UserError, match="17 points"):
-        Skeleton((person()[:17],))
+@pytest.mark.parametrize("count", [0, 2, 17, 19])
+def test_a_body_has_eighteen_points_and_who_has_not_is_named(count: int) -> None:
+    with pytest.raises(UserError) as caught:
+        Skeleton((person(), person(), (person() * 2)[:count], person()))
+    assert str(caught.value) == f"Person 3 of this pose has {count} points: a body has 18."
+
+
+@pytest.mark.parametrize(
+    "point", [Keypoint(1.01, 0.5), Keypoint(-0.01, 0.5), Keypoint(0.5, 1.01), Keypoint(0.5, -0.01)]
+)
+def test_who_reaches_over_the_edge_is_named(point: Keypoint) -> None:
+    with pytest.raises(UserError, match=r"^Person 2 of this pose has a point outside the picture: "):
+        Skeleton((person(), (*person()[:-1], point)))
+    corners = (Keypoint(0, 0), Keypoint(1, 1), *person()[2:])
+    assert Skeleton((corners,)).people == (corners,)
 
 
 def test_there_are_ten_whole_presets_with_pictures() -> None:

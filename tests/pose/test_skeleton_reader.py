@@ -141,6 +141,29 @@ def test_who_is_not_drawn_whole_is_read_as_drawn(missing: tuple[int, ...]) -> No
     assert misses(read(drawn(person, ground=GREY)), without(person, *(set(range(18)) - held)), size=SIZE) == []
 
 
+@pytest.mark.parametrize(
+    ("box", "joint", "edge"),
+    [
+        ((172, 20, 512, 768), 4, (0.0, None)),
+        ((0, 20, 343, 768), 7, (1.0, None)),
+        ((0, 175, 512, 768), 1, (None, 0.0)),
+        ((0, 20, 512, 637), 10, (None, 1.0)),
+    ],
+    ids=["left", "right", "top", "bottom"],
+)
+def test_a_joint_that_the_pictures_edge_cuts_off_lies_at_the_edge(
+    box: tuple[int, int, int, int], joint: int, edge: tuple[float | None, float | None]
+) -> None:
+    person = read(drawn(STANDING).crop(box)).people[0]
+    point, spot = person[joint], STANDING[joint]
+    assert point is not None and spot is not None
+    size, corner = (box[2] - box[0], box[3] - box[1]), box[:2]
+    for value, side, start, drawn_at, limit in zip(point, size, corner, spot, edge, strict=True):
+        if limit is not None:
+            assert value == pytest.approx(limit, abs=2e-3)
+        assert value * side + start == pytest.approx(drawn_at, abs=8)
+
+
 @pytest.mark.parametrize("ground", [BLACK, WHITE], ids=["black", "white"])
 def test_everybody_is_read(ground: tuple[int, int, int]) -> None:
     size = (1000, 560)

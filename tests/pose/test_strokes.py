@@ -59,6 +59,53 @@ def test_widths_are_those_of_most_lines_and_dots() -> None:
     assert line_width([]) is None
 
 
+def rectangle(length: float, width: float) -> Stroke:
+    """A stroke that lies, with the pixels of a rectangle."""
+    ends = np.array([[-(length - 1) / 2, 0.0], [(length - 1) / 2, 0.0]])
+    return Stroke(RED, length * width, np.zeros(2), np.diag([length**2, width**2]) / 12, ends)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "width"),
+    [
+        # A line is four times as long as wide, and ten pixels.
+        ([(38, 8)], 8),
+        ([(32, 8)], None),
+        ([(10, 1)], 1),
+        ([(9, 1)], None),
+        ([(1000, 20), (10, 1)], 20),
+        # By their length, not by their number.
+        ([(100, 4), (100, 5), (300, 9)], 9),
+        ([(100, 4), (100, 5), (100, 9)], 5),
+        ([(40, 40), (100, 5)], 5),
+    ],
+)
+def test_lines_are_as_wide_as_most_of_them(shapes: list[tuple[float, float]], width: float | None) -> None:
+    """What tapers is a tenth wider than its area says."""
+    found = line_width(rectangle(*shape) for shape in shapes)
+    assert found == (None if width is None else pytest.approx(1.1 * width))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "width"),
+    [
+        ([(12, 12)] * 3, 12),
+        ([(12, 12)] * 2, None),
+        ([(10, 10), (12, 12), (16, 16), (19, 19)], 14),
+        ([(15, 10)] * 3, 15),
+        # Too long, too small, too thin.
+        ([(18, 10)] * 3, None),
+        ([(6, 6)] * 3, None),
+        ([(8, 5)] * 3, None),
+        ([(8, 7)] * 3, 8),
+    ],
+)
+def test_dots_are_as_wide_as_most_of_them(shapes: list[tuple[float, float]], width: float | None) -> None:
+    """Beside lines of ten pixels; there must be three."""
+    found = dot_width((rectangle(*shape) for shape in shapes), line=10.0)
+    assert found == (None if width is None else pytest.approx(width))
+
+
 def test_a_line_that_another_one_crosses_is_one_line() -> None:
     shown = Image.new("RGB", (400, 400))
     ImageDraw.Draw(shown).line((50, 200, 350, 200), fill=(255, 0, 0), width=8)
@@ -72,6 +119,42 @@ def test_a_line_that_another_one_crosses_is_one_line() -> None:
     joined = without_gaps(strokes, part, line=8 * part.unit, dot=8 * part.unit)
     lengths = sorted(stroke.length / part.unit for stroke in joined if stroke.hue == RED)
     assert lengths == pytest.approx([131, 141, 301], abs=3)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "between", "dot", "joined"),
+    [
+        # Left, top, right and bottom of the red pieces of a line, and of what is green.
+        ([(50, 200, 189, 207), (210, 200, 349, 207)], (190, 100, 209, 300), 8, [300]),
+        ([(50, 200, 189, 207), (216, 200, 349, 207)], (190, 100, 215, 300), 8, [300]),
+        # Too far apart: more than 3.5 lines, or dots.
+        ([(50, 200, 189, 207), (224, 200, 349, 207)], (190, 100, 223, 300), 8, [126, 140]),
+        ([(50, 200, 189, 207), (224, 200, 349, 207)], (190, 100, 223, 300), 12, [300]),
+        # Too far beside each other.
+        ([(50, 200, 189, 207), (210, 204, 349, 211)], (190, 100, 209, 300), 8, [300]),
+        ([(50, 200, 189, 207), (210, 212, 349, 219)], (190, 100, 209, 300), 8, [140, 140]),
+        # A speck at the side of a line's end, which makes it no longer; and one before it, which does.
+        ([(50, 200, 189, 207), (178, 211, 187, 213)], (170, 208, 200, 210), 8, [10, 140]),
+        ([(50, 200, 189, 207), (200, 200, 207, 207)], (190, 100, 199, 300), 8, [158]),
+        ([(150, 200, 165, 207), (175, 200, 190, 207)], (166, 100, 174, 300), 8, [41]),
+        # What is thin may go on thick, and the other way round.
+        ([(50, 200, 189, 207), (210, 203, 329, 204)], (190, 100, 209, 300), 8, [280]),
+        ([(50, 203, 189, 204), (210, 200, 329, 207)], (190, 100, 209, 300), 8, [280]),
+        # Two dots are no line.
+        ([(150, 200, 157, 207), (170, 200, 177, 207)], (158, 100, 169, 300), 8, [8, 8]),
+    ],
+)
+def test_a_line_goes_on_straight_behind_what_hides_a_little_of_it(
+    pieces: list[tuple[int, int, int, int]], between: tuple[int, int, int, int], dot: int, joined: list[int]
+) -> None:
+    shown = Image.new("RGB", (400, 400))
+    for box, colour in ((between, (0, 255, 0)), *((piece, (255, 0, 0)) for piece in pieces)):
+        ImageDraw.Draw(shown).rectangle(box, fill=colour)
+    part = part_of(shown)
+    strokes = strokes_of(part)
+    found = without_gaps(strokes, part, line=8 * part.unit, dot=dot * part.unit)
+    assert sum(each.area for each in found) == sum(each.area for each in strokes)
+    assert sorted(each.length / part.unit for each in found if each.hue == RED) == pytest.approx(joined, abs=4)
 
 
 def test_what_is_small_is_enlarged_and_what_is_large_is_cut_out() -> None:

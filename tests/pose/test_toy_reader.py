@@ -42,6 +42,15 @@ class DotReader(ToyReader):
         return ToyReading(points, torch.zeros(1, 18, 16, 16), torch.tensor([9.0]))
 
 
+class FarReader(DotReader):
+    """Sees them from afar only: where they are a tenth of what it looks at, or less."""
+
+    def forward(self, batch: torch.Tensor) -> ToyReading:
+        reading = super().forward(batch)
+        near = float((reading.keypoints[0, 1] - reading.keypoints[0, 0]).max()) > 0.1
+        return ToyReading(reading.keypoints, reading.heat, reading.presence - 18 * near)
+
+
 def noise(size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
@@ -79,8 +88,12 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     cut.write_bytes(b"no weights")
     save_file({"heat.weight": torch.zeros(2)}, other)
     for file in (cut, other, tmp_path / "missing.safetensors"):
-        with pytest.raises(UserError, match=f"{file.name}.*fetch the model again"):
+        with pytest.raises(UserError) as caught:
             load_toy_reader(file)
+        assert str(caught.value) == (
+            f"The model's pose reader ({tmp_path.name}/{file.name}) is damaged or of another kind; please fetch the"
+            " model again."
+        )
 
 
 @pytest.mark.parametrize("size", [(128, 128), (90, 60), (60, 90), (1600, 300), (300, 2400), (2000, 250), (8, 8)])
@@ -107,6 +120,18 @@ def test_a_small_figure_is_looked_at_closely() -> None:
     # At the first look one pixel of the network is eight of the picture.
     assert read[0].x * 1000 == pytest.approx(703, abs=1.5)
     assert read[0].y * 1000 == pytest.approx(402, abs=1.5)
+
+
+def test_a_figure_that_is_not_known_again_at_a_close_look_is_where_it_was_seen_at_first() -> None:
+    picture = Image.new("RGB", (1000, 500), (0, 60, 200))
+    picture.paste((255, 0, 0), (700, 200, 740, 240))
+    read = FarReader().read(picture)
+    assert read is not None and read[0] is not None and read[1] is not None
+    places = [value * side for point in read[:2] if point for value, side in zip(point, (1000, 500), strict=True)]
+    # One pixel of the network is eight of the picture.
+    assert places == pytest.approx([700, 200, 740, 240], abs=9)
+    picture.paste((255, 0, 0), (500, 100, 900, 400))
+    assert FarReader().read(picture) is None
 
 
 def test_a_picture_without_a_toy_is_not_read() -> None:

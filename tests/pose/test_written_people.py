@@ -50,6 +50,9 @@ SHAPES: dict[str, tuple[Any, list[int]]] = {
         },
         [2, 1],
     ),
+    "COCO, nobody": ({"images": [{"id": 7, "width": 512, "height": 768}], "annotations": []}, [0]),
+    "COCO, boxes alone": ({"images": {}, "annotations": [{"image_id": 9, "bbox": [1, 2, 3, 4]}, None]}, [0]),
+    "COCO, bare lists": ({"annotations": [FLAT[:51], FLAT[:51]]}, [2]),
     "COCO results": ([{"image_id": "a", "keypoints": FLAT[:51]}, {"image_id": "b", "keypoints": FLAT[:51]}], [1, 1]),
     "MMPose": ([[{"keypoints": PAIRS[:17], "keypoint_scores": [0.9] * 17}]], [1]),
     "MMPose, frames": (
@@ -110,8 +113,12 @@ def test_where_there_are_no_people_there_are_no_frames(data: Any) -> None:
 )
 def test_the_canvas_is_found_by_every_name(around: dict[str, Any]) -> None:
     assert [frame.canvas for frame in frames_in({"people": [PERSON], **around})] == [(512, 768)]
-    # Also around a list of pictures.
-    assert [frame.canvas for frame in frames_in({"frames": [{"people": [PERSON]}], **around})] == [(512, 768)]
+    # Also around a list of pictures, around one of people that says no more, and around one person.
+    for inner in ({"frames": [{"people": [PERSON]}]}, {"result": [PERSON, PERSON]}, {"result": [[FLAT]]}, PERSON):
+        assert [frame.canvas for frame in frames_in({**inner, **around})] == [(512, 768)]
+    # In each of its pictures.
+    results = [{"image_id": name, "keypoints": FLAT[:51]} for name in ("a", "b")]
+    assert [frame.canvas for frame in frames_in({"result": results, **around})] == [(512, 768)] * 2
 
 
 @pytest.mark.parametrize(
@@ -124,3 +131,7 @@ def test_a_canvas_that_is_not_said_is_none(around: dict[str, Any]) -> None:
 def test_every_picture_of_a_file_of_annotations_has_its_own_canvas() -> None:
     data, _ = SHAPES["COCO"]
     assert [frame.canvas for frame in frames_in(data)] == [(64, 64), (512, 768)]
+    # Of a picture that is not listed the file may say it itself.
+    others = {**CANVAS, "images": [None, {"id": 9, "width": 64, "height": 64}]}
+    assert [frame.canvas for frame in frames_in({**data, **others})] == [(64, 64), (512, 768)]
+    assert [frame.canvas for frame in frames_in({**data, "images": None})] == [None, None]
