@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -145,10 +146,11 @@ def test_a_long_title_of_a_model_leaves_the_rest_of_the_bar_free(open_page: Any)
     assert pill["height"] < 48  # one line
 
 
-def test_a_job_survives_that_the_page_is_closed_and_opened_again(open_page: Any, shoot: Any) -> None:
+def test_a_job_survives_that_the_page_is_closed_and_opened_again(
+    open_page: Any, shoot: Any, may_end: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ipa_app.ui.running._CLOSING_S", PATIENCE_MS / 1000)  # however busy the machine is
     page = open_page()
-    page.click("#more-settings button")
-    enter(page, "steps", "20")
     kept = page.evaluate("localStorage['ipa-running']")
     press_generate(page, "variation", count=8)
     page.wait_for_selector("#status .ipa-bar span")
@@ -158,6 +160,8 @@ def test_a_job_survives_that_the_page_is_closed_and_opened_again(open_page: Any,
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
     page.goto(url)
+    page.wait_for_selector("#variation-stop:enabled")
+    may_end.set()
     page.wait_for_selector("#status .ipa-done")
     assert len(result_pictures(page)) == 8
     shoot(page)
@@ -199,6 +203,7 @@ def test_what_counts_of_a_place_is_seen_when_the_page_is_loaded_anew(open_page: 
     page.click("#seen-panel-1 > button")
     tick(page, "region-1", "left")
     page.fill("#region-prompt-1 textarea, #region-prompt-1 input", "a red frog")
+    rest(page)
     page.reload()
     page.click("#seen-panel-1 > button")
     rest(page)
@@ -246,10 +251,8 @@ def test_a_tab_whose_job_has_ended_leaves_that_of_another_to_the_page_that_is_op
     context.close()
 
 
-def test_two_tabs_have_a_job_each(open_page: Any) -> None:
+def test_two_tabs_have_a_job_each(open_page: Any, may_end: Event) -> None:
     page = open_page()
-    page.click("#more-settings button")
-    enter(page, "steps", "100")
     page.fill("#count input[type=number]", "8")
     page.click("#variation-generate")
     page.wait_for_selector("#status .ipa-bar span")
@@ -268,6 +271,7 @@ def test_two_tabs_have_a_job_each(open_page: Any) -> None:
     assert page.evaluate("sessionStorage['ipa-running']") == kept
     page.click("#variation-stop")
     page.wait_for_selector("#status .ipa-done")
+    may_end.set()
     other.wait_for_selector("#status .ipa-done")
     assert other.locator(RESULTS).count() == 1
 
