@@ -18,7 +18,7 @@ from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 from ipa_app.ui.adapters import adapters_named
 from ipa_app.ui.calls import awaited
-from ipa_app.ui.controls import CHECKED, Update
+from ipa_app.ui.controls import IN_TURN, Update
 from ipa_app.ui.failures import explain, gradio_error
 from ipa_app.ui.form import build_request
 from ipa_app.ui.orders import SERIES, Order
@@ -110,7 +110,7 @@ class Runner:
         """
         handler = self.run(task, order)
         inputs = {**inputs, "turn": self.results.turn}
-        press(handler, inputs_kwargs=inputs, outputs=self.outputs, preprocess=False, **CHECKED)
+        press(handler, inputs_kwargs=inputs, outputs=self.outputs, preprocess=False, **IN_TURN)
 
     def run(self, task: str, order: Order | None = None, *, tells_seed: bool = True) -> Callable[..., Iterator[Update]]:
         """Return the handler of one of the task's buttons: Generate, or the one of a series.

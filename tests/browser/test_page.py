@@ -13,7 +13,9 @@ from PIL import Image
 
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.ui import kept, results
-from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, enter, expect_values, rest, settle
+from ipa_app.ui.controls import Update
+from ipa_app.ui.running import Runner
+from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, enter, expect_values, press, rest, settle
 from tests.browser.test_accessibility import violations
 from tests.browser.test_downloads import choose
 from tests.ui.serving import served
@@ -120,6 +122,24 @@ def test_stop_ends_a_long_job_and_the_next_one_works(open_page: Any) -> None:
     page.fill("#steps input[type=number]", "0")
     press_generate(page, "variation")
     assert len(result_pictures(page)) == 1
+
+
+def test_what_is_pressed_as_soon_as_the_pictures_are_there_draws(
+    open_page: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the server has not told Gradio's client yet that it has nothing more to say."""
+    is_over, guarded = Event(), Runner.guarded
+
+    def slow(runner: Runner, updates: Iterator[Update]) -> Iterator[Update]:
+        yield from guarded(runner, updates)
+        is_over.wait(PATIENCE_MS / 1000)
+
+    monkeypatch.setattr(Runner, "guarded", slow)
+    page = open_page()
+    page.fill("#count input[type=number]", "1")
+    press(page, "#variation-generate")
+    press(page, "#variation-generate")
+    is_over.set()
 
 
 def test_two_buttons_that_are_pressed_at_once_start_one_job_which_can_be_stopped(open_page: Any) -> None:
