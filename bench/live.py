@@ -222,7 +222,7 @@ class LiveOthers:
         if self._asking is not None:
             self._asking.join()
             last = self._ask(seed, 0)  # in the place of the one before, if that is not drawn yet
-            while not last.done:
+            while not last.done or b"ipa_drawing 0.0" not in self._studio.engine.metrics.text().splitlines():
                 time.sleep(_LIVE_EVERY_S)
 
     def _ask(self, seed: int, asked: int) -> Job:

@@ -33,8 +33,13 @@ ssl.create_default_context = functools.cache(ssl.create_default_context)
 
 from pathlib import Path  # noqa: E402 - the environment is read when the libraries are imported
 
+import httpx  # noqa: E402
 import psutil  # noqa: E402
 import pytest  # noqa: E402
+
+# A busy machine may need more than the five seconds in which HTTPX, and Gradio's client by it, expects an answer.
+for _wait in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _wait, 200.0)
 
 
 def pytest_xdist_auto_num_workers() -> int:

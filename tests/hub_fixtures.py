@@ -16,6 +16,9 @@ from tests.hub_server import COMMIT, FakeHub, serving
 
 SMALL = b'{"a": 1}'
 LARGE = bytes(range(256)) * 4096 * 3
+WEIGHTS, ADAPTER = "unet/w.fp16.safetensors", "models/a.safetensors"
+# Two of the three megabytes of either, which are read by the megabyte, and a half.
+MOST = 5 * 2**19
 
 
 @pytest.fixture
@@ -30,8 +33,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """A Hub with a base repository of a small and a large file, and one of adapters; downloading is switched on."""
     repos = {
-        "maker/base": {"model_index.json": SMALL, "unet/w.fp16.safetensors": LARGE, "unet/w.bin": b"a pickle"},
-        "maker/adapters": {"models/a.safetensors": LARGE[::-1]},
+        "maker/base": {"model_index.json": SMALL, WEIGHTS: LARGE, "unet/w.bin": b"a pickle"},
+        "maker/adapters": {ADAPTER: LARGE[::-1]},
     }
     with serving(FakeHub(repos)) as served:
         point_at(served, monkeypatch)
@@ -51,8 +54,8 @@ def hub_entry(tmp_path: Path) -> Callable[..., ModelEntry]:
 
     def make(files: Mapping[str, Mapping[str, str]] | None = None) -> ModelEntry:
         files = files or {
-            "maker/base": {"model_index.json": "model_index.json", "unet/w.fp16.safetensors": "unet/w.safetensors"},
-            "maker/adapters": {"models/a.safetensors": "adapters/a.safetensors"},
+            "maker/base": {"model_index.json": "model_index.json", WEIGHTS: "unet/w.safetensors"},
+            "maker/adapters": {ADAPTER: "adapters/a.safetensors"},
         }
         parts = tuple(HubPart(repo=repo, revision=COMMIT, files=paths) for repo, paths in files.items())
         return ModelEntry(name="far", title="Far", location=tmp_path / "assets" / "far", parts=parts)

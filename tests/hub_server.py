@@ -30,6 +30,8 @@ class FakeHub:
         spoiled: path to how many more times its content arrives with one byte changed.
         refusals: repository to the status and the Hub's own error code that every question about it is answered with.
         pause_s: wait in seconds before each 64 KiB of content.
+        held_after: path to the number of bytes after which its content waits for `goes_on`.
+        goes_on: when set, no content waits any more.
         sent: bytes of content sent, by path.
         begun: path and first byte of every sending of a content.
         asked: method and path of every request.
@@ -41,6 +43,8 @@ class FakeHub:
     spoiled: Counter[str] = field(default_factory=Counter)
     refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
     pause_s: float = 0.0
+    held_after: dict[str, int] = field(default_factory=dict)
+    goes_on: threading.Event = field(default_factory=threading.Event)
     sent: Counter[str] = field(default_factory=Counter)
     begun: list[tuple[str, int]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -56,6 +60,7 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
     try:
         yield hub
     finally:
+        hub.goes_on.set()
         server.shutdown()
         server.server_close()
 
@@ -128,12 +133,15 @@ class _Handler(BaseHTTPRequestHandler):
         end = min(len(content), self.hub.cut_after.get(path, len(content)))
         for start in range(begin, end, 2**16):
             time.sleep(self.hub.pause_s)
+            if start >= self.hub.held_after.get(path, end):
+                self.hub.goes_on.wait()
             piece = content[start : min(start + 2**16, end)]
+            self.hub.sent[path] += len(piece)  # before whoever gets the last piece can look
             try:
                 self.wfile.write(piece)
             except OSError:
+                self.hub.sent[path] -= len(piece)
                 break
-            self.hub.sent[path] += len(piece)
         if end < len(content):
             del self.hub.cut_after[path]
             self.close_connection = True

@@ -28,6 +28,9 @@ AT_ONCE: dict[str, Any] = {"queue": False, **PRIVATE}
 CHECKED: dict[str, Any] = {"concurrency_limit": None, **PRIVATE}
 """For what may raise gr.Error, whose sentence only comes through the queue. Nobody waits there: the engine has the
 queue of what is drawn."""
+IN_TURN: dict[str, Any] = {"trigger_mode": "multiple", **CHECKED}
+"""The same for what the page has one of at a time, to which the page's turn sees: of one that is over for the visitor
+the end may be on its way still, and until it is there Gradio drops what is pressed."""
 LATEST: dict[str, Any] = {"trigger_mode": "always_last", **CHECKED}
 """For what is chosen, entered or brought: of several quick acts the last one counts. Gradio would drop it otherwise."""
 LATEST_AT_ONCE: dict[str, Any] = {"trigger_mode": "always_last", **AT_ONCE}

@@ -21,7 +21,7 @@ from ipa_app.errors import Cancelled
 from ipa_app.imaging.transparency import on_white
 from ipa_app.messages import Message
 from ipa_app.ui.calls import awaited
-from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST, LATEST_AT_ONCE, Update
+from ipa_app.ui.controls import AT_ONCE, IN_TURN, LATEST, LATEST_AT_ONCE, Update
 from ipa_app.ui.failures import explain
 from ipa_app.ui.form import build_request
 from ipa_app.ui.language.markup import attribute, status_note
@@ -141,7 +141,7 @@ def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
             yield from run(history=history, presented=presented, turn=turn, **drawn["sent"])
 
     kept = [panel.drawn, parts.results.history, parts.presentation.is_on, parts.results.turn]
-    panel.keep.click(keep, kept, runner.outputs, preprocess=False, **CHECKED)
+    panel.keep.click(runner.said_once(keep), kept, runner.outputs, preprocess=False, **IN_TURN)
 
 
 def tell_changes(parts: Parts) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
 
 from bench import tour
+from ipa_app.engine.job import Job
+from ipa_app.engine.results import Progress
 from ipa_app.ui.examples import Example
 from tests.browser.hands import PATIENCE_MS, watch
 from tests.ui.serving import served
@@ -80,6 +83,21 @@ def open_page(chromium: Any, page_url: str) -> Iterator[Callable[..., Any]]:
     for context in contexts:
         context.close()
     assert problems == []
+
+
+@pytest.fixture
+def may_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
+    """Nothing that is drawn gets further than to its first picture before it is set, unless it is stopped."""
+    may_end, emit = Event(), Job.emit
+
+    def held(job: Job, progress: Progress) -> None:
+        while progress.phase == "decoding" and not (may_end.is_set() or job.cancelled):
+            may_end.wait(0.05)
+        emit(job, progress)
+
+    monkeypatch.setattr(Job, "emit", held)
+    yield may_end
+    may_end.set()
 
 
 @pytest.fixture

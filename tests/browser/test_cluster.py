@@ -25,7 +25,8 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray: requirements-cluster.txt"),
 ]
 
-COUNT = 4
+# So many that both are drawn for longer than it takes until replicas have said so.
+COUNT = 8
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -20,7 +21,6 @@ from tests.browser.hands import (
     PATIENCE_MS,
     RESULTS,
     body,
-    enter,
     keep_nothing,
     open_accordions,
     press,
@@ -226,15 +226,14 @@ class TestEverythingThereIs:
         assert read_request(tmp_path / "made.png").style == "night"
 
 
-def test_what_the_engine_says_is_chinese_too(open_page: Any, shoot: Any, reference_file: Path) -> None:
+def test_what_the_engine_says_is_chinese_too(open_page: Any, shoot: Any, reference_file: Path, may_end: Event) -> None:
     page = open_page(locale="zh-CN")
     page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('生成')")
-    page.click("#more-settings > button")
-    enter(page, "steps", "100")
     page.fill("#count input[type=number]", "2")
     page.click("#variation-generate")
     page.wait_for_function("document.querySelector('#status').textContent.includes('张，共 2 张')")
     shoot(page, "progress")
+    may_end.set()
     page.wait_for_selector("#status .ipa-done")
     assert not ENGLISH.search(page.inner_text("#status"))
 
@@ -299,6 +298,7 @@ def test_a_file_more_is_a_language_more(chromium: Any, page_in_three_languages: 
     page.set_default_timeout(PATIENCE_MS)
     page.goto(page_in_three_languages)
     page.wait_for_selector("#variation-generate")
+    page.wait_for_selector("#language option", state="attached")
     assert page.locator("#language option").all_inner_texts() == ["English", "LOUD", "中文"]
     choose(page, "louder")
     assert page.inner_text("#variation-generate") == "Generate!"

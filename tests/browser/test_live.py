@@ -112,6 +112,7 @@ def test_it_is_off_until_it_is_switched_on_and_remembered_for_the_visit(open_pag
     assert not page.is_visible("#live-panel")
     switch_on(page)
     page.wait_for_selector(PICTURE)
+    rest(page)
     page.reload()
     page.wait_for_selector(PICTURE)
     assert page.is_checked(SWITCH)
@@ -339,8 +340,7 @@ def test_what_goes_wrong_is_said_under_the_last_good_picture(open_page: Any, eng
 def test_what_is_kept_is_the_same_picture_and_nothing_else_is_kept(
     open_page: Any, engine: WatchedEngine, live_app: tuple[str, WatchedEngine, Path]
 ) -> None:
-    page = open_page()
-    folder = live_app[2]
+    page, folder = open_page(), live_app[2]
     switch_on(page)
     page.wait_for_selector(PICTURE)
     newest(page, engine)

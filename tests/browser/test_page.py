@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from PIL import Image
 
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.ui import kept, results
-from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, enter, expect_values, rest, settle
+from ipa_app.ui.controls import Update
+from ipa_app.ui.running import Runner
+from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, enter, expect_values, press, rest, settle
 from tests.browser.test_accessibility import violations
 from tests.browser.test_downloads import choose
 from tests.ui.serving import served
@@ -121,6 +124,33 @@ def test_stop_ends_a_long_job_and_the_next_one_works(open_page: Any) -> None:
     assert len(result_pictures(page)) == 1
 
 
+def test_what_is_pressed_as_soon_as_the_pictures_are_there_draws(
+    open_page: Any, may_end: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the server has not told Gradio's client yet that it has nothing more to say."""
+    is_over, guarded = Event(), Runner.guarded
+
+    def slow(runner: Runner, updates: Iterator[Update]) -> Iterator[Update]:
+        yield from guarded(runner, updates)
+        is_over.wait(PATIENCE_MS / 1000)
+
+    monkeypatch.setattr(Runner, "guarded", slow)
+    page = open_page()
+    page.fill("#count input[type=number]", "1")
+    may_end.set()
+    press(page, "#variation-generate")
+    may_end.clear()
+    page.click("#variation-generate")
+    page.wait_for_selector("#variation-stop:enabled")
+    is_over.set()
+    page.wait_for_function("window.unfinished.size === 1")
+    # What it says last is shown with the next pictures of the screen.
+    page.evaluate("() => new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen)))")
+    assert page.is_enabled("#variation-stop")
+    may_end.set()
+    page.wait_for_selector("#status .ipa-done")
+
+
 def test_two_buttons_that_are_pressed_at_once_start_one_job_which_can_be_stopped(open_page: Any) -> None:
     page = open_page()
     page.click("#more-settings button")
@@ -145,10 +175,11 @@ def test_a_long_title_of_a_model_leaves_the_rest_of_the_bar_free(open_page: Any)
     assert pill["height"] < 48  # one line
 
 
-def test_a_job_survives_that_the_page_is_closed_and_opened_again(open_page: Any, shoot: Any) -> None:
+def test_a_job_survives_that_the_page_is_closed_and_opened_again(
+    open_page: Any, shoot: Any, may_end: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ipa_app.ui.running._CLOSING_S", PATIENCE_MS / 1000)  # however busy the machine is
     page = open_page()
-    page.click("#more-settings button")
-    enter(page, "steps", "20")
     kept = page.evaluate("localStorage['ipa-running']")
     press_generate(page, "variation", count=8)
     page.wait_for_selector("#status .ipa-bar span")
@@ -158,6 +189,8 @@ def test_a_job_survives_that_the_page_is_closed_and_opened_again(open_page: Any,
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
     page.goto(url)
+    page.wait_for_selector("#variation-stop:enabled")
+    may_end.set()
     page.wait_for_selector("#status .ipa-done")
     assert len(result_pictures(page)) == 8
     shoot(page)
@@ -199,6 +232,7 @@ def test_what_counts_of_a_place_is_seen_when_the_page_is_loaded_anew(open_page: 
     page.click("#seen-panel-1 > button")
     tick(page, "region-1", "left")
     page.fill("#region-prompt-1 textarea, #region-prompt-1 input", "a red frog")
+    rest(page)
     page.reload()
     page.click("#seen-panel-1 > button")
     rest(page)
@@ -246,10 +280,8 @@ def test_a_tab_whose_job_has_ended_leaves_that_of_another_to_the_page_that_is_op
     context.close()
 
 
-def test_two_tabs_have_a_job_each(open_page: Any) -> None:
+def test_two_tabs_have_a_job_each(open_page: Any, may_end: Event) -> None:
     page = open_page()
-    page.click("#more-settings button")
-    enter(page, "steps", "100")
     page.fill("#count input[type=number]", "8")
     page.click("#variation-generate")
     page.wait_for_selector("#status .ipa-bar span")
@@ -268,6 +300,7 @@ def test_two_tabs_have_a_job_each(open_page: Any) -> None:
     assert page.evaluate("sessionStorage['ipa-running']") == kept
     page.click("#variation-stop")
     page.wait_for_selector("#status .ipa-done")
+    may_end.set()
     other.wait_for_selector("#status .ipa-done")
     assert other.locator(RESULTS).count() == 1
 

@@ -12,11 +12,13 @@ from PIL import Image
 
 from ipa_app.ui.examples import Example
 from tests.browser.hands import RESULTS, keep_nothing, press, rest
+from tests.engine.test_keeping import until
 from tests.ui.serving import served
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 LINK = "#share-link :is(input, textarea)"
+HOUR_S = 3600
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +38,16 @@ def load_again_at(page: Any, address: str) -> None:
     page.wait_for_selector("#variation-generate")
 
 
-def load_presented(page: Any, *, seconds: int = 1) -> None:
-    """Open the page to be shown to others, with a start screen that comes back after a second, or more."""
-    load_again_at(page, page.url.split("#")[0] + f"#presentation={seconds}")
+def load_presented(page: Any) -> None:
+    """Open the page to be shown to others, with a start screen that comes back after an hour."""
+    load_again_at(page, page.url.split("#")[0] + f"#presentation={HOUR_S}")
     page.click(".ipa-begin")
+
+
+def leave_alone(page: Any) -> None:
+    """Let the hour pass in which nobody does anything, and wait until the start screen has come back."""
+    page.evaluate(f"const now = performance.now(); performance.now = () => now + {1000 * HOUR_S}")
+    page.wait_for_selector(".ipa-start[open]")
 
 
 @pytest.mark.parametrize(("width", "height", "locale"), [(1440, 900, "en-US"), (390, 844, "zh-CN")])
@@ -62,7 +70,7 @@ def test_visitors_begin_at_a_start_screen_which_comes_back_with_nothing_left(
     shoot(page, "drawn")
     load_presented(page)
     page.fill("#variation-prompt textarea", "hat")
-    page.wait_for_selector(".ipa-start[open]")
+    leave_alone(page)
     assert page.input_value("#variation-prompt textarea") == ""
     assert page.locator(RESULTS).count() == 0
 
@@ -71,7 +79,7 @@ def test_who_showed_the_app_has_the_page_as_it_was_before(open_page: Any) -> Non
     page = open_page()
     page.fill("#variation-prompt textarea", "hat")
     rest(page)
-    load_presented(page, seconds=60)
+    load_presented(page)
     page.fill("#variation-prompt textarea", "frog")
     page.get_by_role("tab", name="Text + image").click()
     rest(page)
@@ -84,7 +92,7 @@ def test_who_showed_the_app_has_the_page_as_it_was_before(open_page: Any) -> Non
 
 def test_all_that_a_visitor_brought_and_made_is_deleted_the_first_of_it_too(open_page: Any, tmp_path: Path) -> None:
     page, before = open_page(), set(Path(get_upload_folder()).rglob("*.*"))
-    load_presented(page, seconds=5)
+    load_presented(page)
     page.fill("#count input[type=number]", "2")
     for name in ("first.png", "second.png"):
         Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / name)
@@ -95,23 +103,23 @@ def test_all_that_a_visitor_brought_and_made_is_deleted_the_first_of_it_too(open
         press(page, "#variation-generate")
     visit = set(Path(get_upload_folder()).rglob("*.*")) - before
     assert {"first.png", "second.png", "pictures.zip"} < {path.name for path in visit}
-    page.wait_for_selector(".ipa-start[open]")
-    assert [path for path in visit if path.exists()] == []
+    leave_alone(page)
+    until(lambda: not any(path.exists() for path in visit))
 
 
 def test_who_brought_the_same_picture_elsewhere_keeps_it(open_page: Any, tmp_path: Path) -> None:
     file = tmp_path / "shared.png"
     Image.effect_noise((64, 64), 50).convert("RGB").save(file)
     page, other = open_page(), open_page()
-    load_presented(page, seconds=3)
+    load_presented(page)
     shown = []
     for each in (page, other):
         each.click("#reference button[aria-label='Remove Image']")
         each.set_input_files("#reference input[type=file]", str(file))
         shown.append(each.wait_for_selector(f"#reference img[src*='{file.name}']").get_attribute("src"))
         rest(each)
-    page.wait_for_selector(".ipa-start[open]")
-    assert [other.request.get(address).ok for address in shown] == [False, True]
+    leave_alone(page)
+    until(lambda: [other.request.get(address).ok for address in shown] == [False, True])
 
 
 def test_no_button_leads_visitors_out_and_the_address_does(open_page: Any) -> None:
@@ -149,7 +157,7 @@ def test_the_next_one_finds_nothing_where_the_browser_keeps_nothing(open_page: A
     page = open_page(prepare=keep_nothing)
     load_presented(page)
     page.fill("#variation-prompt textarea", "hat")
-    page.wait_for_selector(".ipa-start[open]")
+    leave_alone(page)
     assert page.input_value("#variation-prompt textarea") == ""
 
 

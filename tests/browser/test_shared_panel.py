@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from tests.browser.hands import RESULTS, drawn, enter, expect_values, restored
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
-def test_a_picture_is_seen_while_it_is_drawn(open_page: Any, shoot: Any) -> None:
+def test_a_picture_is_seen_while_it_is_drawn(open_page: Any, shoot: Any, may_end: Event) -> None:
     page = open_page()
     page.click("#more-settings > button")
     enter(page, "steps", "100")
@@ -21,6 +22,7 @@ def test_a_picture_is_seen_while_it_is_drawn(open_page: Any, shoot: Any) -> None
     assert not page.is_visible(RESULTS), "the result is not there yet"
     assert page.evaluate("document.querySelector('#preview img').naturalWidth") >= 64
     shoot(page, "watching")
+    may_end.set()
     page.wait_for_selector("#status .ipa-done")
     page.wait_for_selector(RESULTS)
     assert page.locator(RESULTS).count() == 4

@@ -124,6 +124,7 @@ def test_what_the_page_was_told_comes_back_as_no_news_and_later_it_is_news(chrom
         page.click(f"[data-action={action}]")
         return page.evaluate("props.value")
 
+    page.evaluate("performance.now = () => 1")  # however busy the machine is
     first, second = press("smaller"), press("smaller")
     page.evaluate("text => setByPython(text)", first)  # by a server that is slower than fingers
     assert page.evaluate("props.value") == second

@@ -45,6 +45,7 @@ WISH = {"task": "mix", "prompt": "a cat", "model": "toybox"}
 LONG = {**WISH, "steps": 100, "count": 4, "seed": 5}
 # So long that who draws it is known, which replicas report once a second, before it is done.
 LONGER = {**LONG, "count": 8}
+ENDLESS = {**LONGER, "width": 128, "height": 128}
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +151,7 @@ def test_pictures_are_the_same_as_in_one_process_and_progress_streams(cluster: E
 
 
 def test_both_replicas_draw_at_once(cluster: Engine) -> None:
-    jobs = [drawing(cluster.submit(GenerateRequest(**LONG))) for _ in range(2)]
+    jobs = [drawing(cluster.submit(GenerateRequest(**ENDLESS))) for _ in range(2)]
     until(lambda: [each.drawing for each in cluster.device.reports()] == [1, 1])
     for job in jobs:
         job.cancel()
@@ -280,7 +281,7 @@ def test_a_replica_that_is_stuck_is_ended(cluster: Engine, here: Engine) -> None
 
 
 def test_what_ends_replica_after_replica_is_given_up(cluster: Engine) -> None:
-    job, _ = begun(cluster, GenerateRequest(**LONGER))
+    job, _ = begun(cluster, GenerateRequest(**ENDLESS))
     killed: set[int] = set()
     while not job.done:
         for pid in [pid_of(each) for each in living(cluster) if each.drawing]:

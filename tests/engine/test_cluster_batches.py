@@ -11,7 +11,7 @@ import pytest
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest
 from tests.engine.conftest import TIMEOUT_S, drawing
-from tests.engine.test_cluster import LONG, WISH, bundles, running_cluster
+from tests.engine.test_cluster import ENDLESS, WISH, bundles, running_cluster
 
 __all__ = ["bundles"]
 
@@ -26,7 +26,7 @@ def cluster(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     """One replica, which leaves no files behind."""
     files = tmp_path_factory.mktemp("files")
     # Where Ray itself keeps things, paths have to be short.
-    settings = {"IPA_REPLICAS": "1", "IPA_BATCH": "2", "IPA_STUCK_SECONDS": "3", "RAY_TMPDIR": "/tmp"}
+    settings = {"IPA_REPLICAS": "1", "IPA_BATCH": "2", "IPA_STUCK_SECONDS": "6", "RAY_TMPDIR": "/tmp"}
     with running_cluster(bundles, **settings, TMPDIR=str(files)) as engine:
         assert list(files.glob("ipa-adapters-*"))
         yield engine
@@ -34,7 +34,7 @@ def cluster(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_what_waits_there_for_another_one_is_not_taken_for_stuck(cluster: Engine) -> None:
-    long = drawing(cluster.submit(GenerateRequest(**{**LONG, "count": 8})))
+    long = drawing(cluster.submit(GenerateRequest(**ENDLESS)))
     waiting = cluster.submit(GenerateRequest(**WISH, steps=2))
     assert waiting.result(TIMEOUT_S).notes == ()
     assert long.result(TIMEOUT_S).notes == ()

@@ -104,10 +104,11 @@ def test_a_visitor_of_a_hundred_requests_holds_the_others_up_for_a_round(own_eng
     ended = Ended()
     blocker = drawing(own_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100})))
     request = GenerateRequest(task="mix", prompt="a cat", steps=1)
-    for _ in range(100):
-        ended.watch("hog", own_engine.submit(request, visitor="hog"))
-    for number in range(19):
-        ended.watch(f"visitor {number}", own_engine.submit(request, visitor=f"visitor {number}"))
+    with own_engine._changed:  # so that none of them begins before all are there
+        for _ in range(100):
+            ended.watch("hog", own_engine.submit(request, visitor="hog"))
+        for number in range(19):
+            ended.watch(f"visitor {number}", own_engine.submit(request, visitor=f"visitor {number}"))
     blocker.cancel()
     names = ended.wait(119)
     waits = [place for place, name in enumerate(names, start=1) if name != "hog"]

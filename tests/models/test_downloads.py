@@ -17,7 +17,7 @@ from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.models.state import ModelState
-from tests.hub_fixtures import point_at, real_files
+from tests.hub_fixtures import ADAPTER, MOST, WEIGHTS, point_at, real_files
 from tests.hub_server import FakeHub, serving
 
 TIMEOUT_S = 120
@@ -57,7 +57,7 @@ def test_a_request_for_it_is_refused_at_once(manager: ModelManager, hub: FakeHub
     request = GenerateRequest(task="mix", prompt="a cat", model="far")
     with pytest.raises(UserError, match="please download it first"):
         engine.submit(request)
-    hub.pause_s = 0.05
+    hub.held_after[WEIGHTS] = 0
     manager.download("far")
     with pytest.raises(UserError, match="Far is still being downloaded"):
         engine.submit(request)
@@ -66,7 +66,7 @@ def test_a_request_for_it_is_refused_at_once(manager: ModelManager, hub: FakeHub
 
 
 def test_a_download_tells_how_far_it_is_and_can_be_stopped(manager: ModelManager, hub: FakeHub) -> None:
-    hub.pause_s = 0.02
+    hub.held_after[WEIGHTS] = MOST
     manager.download("far")
     wait_until(lambda: manager.state("far").progress > 0.3)
     state = manager.state("far")
@@ -75,7 +75,7 @@ def test_a_download_tells_how_far_it_is_and_can_be_stopped(manager: ModelManager
     manager.cancel("far")
     assert manager.state("far") == ModelState()
     assert manager.needs_download("far")
-    hub.pause_s = 0.0
+    hub.goes_on.set()
     manager.download("far")
     wait_until(lambda: not manager.needs_download("far"))
     assert hub.begun[-1][1] == 0
@@ -96,8 +96,10 @@ def test_a_failed_download_says_why_and_can_be_tried_again(manager: ModelManager
     wait_until(lambda: manager.state("far").phase == "failed")
     assert "licence accepted first" in manager.state("far").message
     del hub.refusals["maker/adapters"]
+    hub.held_after[ADAPTER] = 0
     manager.download("far")
     assert manager.state("far").phase == "downloading"
+    hub.goes_on.set()
     wait_until(lambda: not manager.needs_download("far"))
 
 
@@ -171,7 +173,7 @@ def test_what_cannot_be_loaded_is_read_through_again_and_said_to_have_failed(
 
 
 def test_another_model_draws_while_one_is_downloaded(hub: FakeHub, hub_entry: Make, tiny_bundle_dir: Path) -> None:
-    hub.pause_s = 0.5
+    hub.held_after[WEIGHTS] = 0
     both = ModelManager({"far": hub_entry(), "toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
     engine = Engine(both)
     both.get("toybox", timeout=TIMEOUT_S)

@@ -114,7 +114,8 @@ def test_pictures_of_one_batch_have_intervals_of_their_own(engine: Engine, unet:
     words = {"task": "mix", "prompt": PROMPT, "references": ()}
     orders = [{**words, **INTERVAL}, {"task": "variation"}, {"task": "variation", "guidance_end": 0.25}]
     blocker = engine.submit(GenerateRequest(**{**SHARED, "task": "variation", "steps": 100}))
-    jobs = [engine.submit(GenerateRequest(**{**SHARED, **order})) for order in orders]
+    with engine._changed:  # so that all of them wait when the first begins
+        jobs = [engine.submit(GenerateRequest(**{**SHARED, **order})) for order in orders]
     with watched(unet) as rows:
         blocker.cancel()
         together = [job.result(TIMEOUT_S).images[0] for job in jobs]

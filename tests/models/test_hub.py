@@ -18,10 +18,9 @@ from ipa_app.errors import Cancelled, UserError
 from ipa_app.models import fetching
 from ipa_app.models.entry import HubPart, ModelEntry
 from ipa_app.models.hub import discard_damaged, download, invalidate, is_downloaded, link_snapshot
-from tests.hub_fixtures import LARGE, SMALL
+from tests.hub_fixtures import LARGE, SMALL, WEIGHTS
 from tests.hub_server import FakeHub, etag
 
-WEIGHTS = "unet/w.fp16.safetensors"
 Make = Callable[..., ModelEntry]
 Told = list[tuple[float, str]]
 

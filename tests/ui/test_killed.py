@@ -170,6 +170,7 @@ def test_the_sentence_of_what_is_not_tried_again_waits_for_its_page(
         with pytest.raises(Exception, match="There is no model"):
             list(runner.resume({"job": job_id}, []))
         until(lambda: not studio.knows(job_id))
+        until(lambda: not record.exists())
     with page_over(tiny_bundle_dir, tmp_path) as (_, studio, _):
         studio.take_up()
         assert not studio.knows(job_id)

@@ -38,6 +38,12 @@ def app(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield LibraryView(parts.library, pictures=library.pictures, studio=studio), library.pictures
 
 
+@pytest.fixture(autouse=True)
+def _all_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is."""
+    monkeypatch.setattr("ipa_app.ui.library._READING_S", 60)
+
+
 @pytest.fixture
 def pictures(app: tuple[LibraryView, Pictures]) -> Iterator[Pictures]:
     yield app[1]

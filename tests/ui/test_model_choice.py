@@ -25,6 +25,7 @@ from ipa_app.ui.offer import offer_html
 from ipa_app.ui.page import lay_out
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.studio import Studio
+from tests.hub_fixtures import MOST, WEIGHTS
 from tests.hub_server import FakeHub
 
 FACTS = {
@@ -99,7 +100,7 @@ def test_a_download_shows_how_far_it_is_and_can_be_cancelled(
 ) -> None:
     choice, parts, manager = page
     offer = parts.settings.offer
-    hub.pause_s = 0.02
+    hub.held_after[WEIGHTS] = MOST
     update = choice.download("far", "toybox")
     assert not visible(update[offer.download])
     assert update[offer.dismiss]["value"] == "Cancel"

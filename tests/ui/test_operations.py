@@ -22,6 +22,7 @@ from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.ui.operations import operator_routes
 from tests.engine.conftest import TIMEOUT_S
+from tests.engine.test_keeping import until
 from tests.ui.serving import WatchedEngine, served_engine
 from tests.ui.test_giving_up import SHORT
 
@@ -64,9 +65,9 @@ def test_one_that_draws_with_another_model_is_healthy(tiny_bundle_dir: Path, tmp
 def test_numbers_are_counted(served_app: tuple[str, WatchedEngine]) -> None:
     url, _ = served_app
     Client(url, verbose=False).predict(api_name="/mix", **SHORT)
-    text = httpx.get(f"{url}metrics").text
-    assert 'ipa_requests_total{outcome="done"}' in text
-    assert "ipa_waiting 0.0" in text
+    # Its pictures are there a moment before it is counted.
+    until(lambda: 'ipa_requests_total{outcome="done"}' in httpx.get(f"{url}metrics").text)
+    assert "ipa_waiting 0.0" in httpx.get(f"{url}metrics").text
 
 
 def test_sessions_are_visitors_and_calls_without_one_are_by_address(served_app: tuple[str, WatchedEngine]) -> None:

@@ -73,7 +73,8 @@ def check_nothing_is_left(studio: WatchedStudio, engine: WatchedJobs, library: L
     eventually(lambda: not library.waiting.records(), "a request waits in the library")
     # A record goes a moment before its pictures.
     eventually(lambda: not [*library.folder.glob("waiting/pictures/*")], "pictures of no request are kept")
-    assert not [*library.folder.rglob("*.part")]
+    # What was drawn though it was stopped is written last of all.
+    eventually(lambda: not [*library.folder.rglob("*.part")], "half of a file is left")
 
 
 @pytest.mark.parametrize("actions", [36, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(7200)])])

@@ -16,7 +16,7 @@ from ipa_app.messages import Message
 from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.calls import awaited
-from ipa_app.ui.controls import AT_ONCE, CHECKED
+from ipa_app.ui.controls import AT_ONCE, IN_TURN
 from ipa_app.ui.form import checked_values, open_upload
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.results import Turn
@@ -47,8 +47,8 @@ def connect_pose_finder(finder: PoseFinder, parts: Parts, runner: Runner) -> Non
     """Let the button bring the pose that is found into the skeleton editor, which takes the picture's place."""
     inputs = {"picture": finder.picture, "model": parts.settings.model, "turn": runner.results.turn, **finder.options}
     outputs = [*runner.outputs, finder.skeleton, finder.searched]
-    handler = find_pose(finder, runner=runner)
-    done = finder.find.click(handler, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **CHECKED)
+    handler = runner.said_once(find_pose(finder, runner=runner))
+    done = finder.find.click(handler, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **IN_TURN)
     done.success(None, [finder.picture, finder.searched], finder.picture, js=_WITHOUT_SEARCHED, **AT_ONCE)
 
 

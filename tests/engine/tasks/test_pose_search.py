@@ -31,6 +31,8 @@ from tests.hub_server import FakeHub, serving
 from tests.pose_files import NAMES, REPO, openpose_files, pin_to_the_tests_hub
 
 BODY, HAND, FACE = NAMES
+# Of the body's three megabytes, which are read by the megabyte.
+HALF = 3 * 2**19
 PHOTO = noise_picture(size=(96, 64))
 SOMEBODY = next(iter(preset_sheets().values())).skeleton
 
@@ -85,20 +87,20 @@ def test_only_what_is_needed_is_downloaded_and_only_once(engine: Engine, hub: Fa
 
 
 def test_a_search_that_is_stopped_keeps_what_has_arrived(engine: Engine, hub: FakeHub) -> None:
-    hub.pause_s = 0.05
+    hub.held_after[BODY] = HALF
     search = look(engine)
     with pytest.raises(Cancelled):
         for event in search.events():
             if isinstance(event, Progress) and " of 3 MB" in event.message and event.step > 0:
                 search.cancel()
-    hub.pause_s = 0.0
+    hub.goes_on.set()
     told(look(engine))
     begun = [first for path, first in hub.begun if path == BODY]
     assert begun[0] == 0 < begun[1]
 
 
 def test_a_job_tells_of_the_download_and_can_be_stopped_in_it(engine: Engine, hub: FakeHub) -> None:
-    hub.pause_s = 0.05
+    hub.held_after[BODY] = HALF
     job = engine.submit(GenerateRequest(task="pose", pose=PHOTO))
     seen = []
     with pytest.raises(Cancelled):
@@ -107,23 +109,24 @@ def test_a_job_tells_of_the_download_and_can_be_stopped_in_it(engine: Engine, hu
                 seen.append(event)
                 job.cancel()
     assert (seen[0].phase, seen[0].steps) == ("loading", 100)
-    hub.pause_s = 0.0
+    hub.goes_on.set()
     with pytest.raises(UserError, match="No person was found"):
         engine.submit(GenerateRequest(task="pose", pose=PHOTO)).result(TIMEOUT_S)
 
 
 def downloading(job: Job) -> Job:
+    """A job as soon as it downloads something."""
     next(event for event in job.events() if isinstance(event, Progress) and event.message.startswith("downloading"))
     return job
 
 
 def test_pictures_of_others_are_drawn_during_a_download(engine: Engine, hub: FakeHub) -> None:
-    hub.pause_s = 0.05
+    hub.held_after[BODY] = HALF
     job = downloading(engine.submit(GenerateRequest(task="pose", pose=PHOTO)))
     for _ in range(2):  # one visitor's, and each in a turn of its own
         engine.submit(GenerateRequest(task="mix", prompt="a dog", steps=2), visitor="other").result(TIMEOUT_S)
     assert not job.done
-    hub.pause_s = 0.0
+    hub.goes_on.set()
     with pytest.raises(UserError, match="No person was found"):
         job.result(TIMEOUT_S)
 
@@ -134,7 +137,7 @@ def test_what_goes_into_one_batch_is_drawn_during_a_download_and_what_takes_more
     manager = ModelManager({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
     engine, wish = Engine(manager, batch_limit=3), {"task": "mix", "prompt": "a dog", "steps": 2}
     manager.get("toybox", TIMEOUT_S)
-    hub.pause_s = 0.2
+    hub.held_after[BODY] = HALF
     try:
         searching = downloading(engine.submit(GenerateRequest(task="pose", pose=PHOTO, steps=2)))
         more = engine.submit(GenerateRequest(**wish, count=4))
@@ -143,7 +146,7 @@ def test_what_goes_into_one_batch_is_drawn_during_a_download_and_what_takes_more
             assert job.result(TIMEOUT_S).images
         assert not searching.done
         assert not more.done
-        hub.pause_s = 0.0
+        hub.goes_on.set()
         with pytest.raises(UserError, match="No person was found"):
             searching.result(TIMEOUT_S)
         assert more.result(TIMEOUT_S).images
@@ -155,7 +158,7 @@ def test_nobody_is_drawn_beside_who_has_to_search_first(tiny_bundle_dir: Path, h
     manager = ModelManager({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
     engine, skeleton = Engine(manager, batch_limit=8), next(iter(preset_sheets().values()))
     manager.get("toybox", TIMEOUT_S)
-    hub.pause_s = 0.05
+    hub.held_after[BODY] = HALF
     try:
         with engine._changed:  # so that both wait when the first begins
             sure = engine.submit(GenerateRequest(task="pose", pose=skeleton, steps=2), visitor="sure")
@@ -258,16 +261,20 @@ def test_a_live_picture_that_gives_way_again_and_again_is_searched_for_once_more
 ) -> None:
     told(look(engine))
     people, go_on, searched = engine._detector._people["openpose"], threading.Event(), []
+    before = set(threading.enumerate())  # some of which may be about to end
 
     def slow(photo: Image.Image, _options: PoseOptions) -> list[Any]:
         searched.append(photo)
         go_on.wait(TIMEOUT_S)
         return []
 
+    def searches() -> int:
+        return sum(each.name == "pose-search" for each in set(threading.enumerate()) - before)
+
     monkeypatch.setattr(people, "find", slow)
     live = engine.submit(GenerateRequest(task="pose", pose=PHOTO), visitor="live", live=True)
     for number in range(1, 5):
-        until(lambda number=number: sum(each.name == "pose-search" for each in threading.enumerate()) == number)
+        until(lambda number=number: searches() == number)
         engine.submit(GenerateRequest(task="mix", prompt="a dog", steps=1), visitor="other").result(TIMEOUT_S)
     go_on.set()
     with pytest.raises(UserError, match="No person was found"):
