@@ -141,7 +141,7 @@ def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
             yield from run(history=history, presented=presented, turn=turn, **drawn["sent"])
 
     kept = [panel.drawn, parts.results.history, parts.presentation.is_on, parts.results.turn]
-    panel.keep.click(runner.said_once(keep), kept, runner.outputs, preprocess=False, **IN_TURN)
+    panel.keep.click(keep, kept, runner.outputs, preprocess=False, **IN_TURN)
 
 
 def tell_changes(parts: Parts) -> None:

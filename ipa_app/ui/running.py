@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import wraps
 from itertools import chain
 from typing import Any
 
@@ -111,20 +110,7 @@ class Runner:
         """
         handler = self.run(task, order)
         inputs = {**inputs, "turn": self.results.turn}
-        press(self.said_once(handler), inputs_kwargs=inputs, outputs=self.outputs, preprocess=False, **IN_TURN)
-
-    def said_once(self, handler: Callable[..., Iterator[Update]]) -> Callable[..., Iterator[Update]]:
-        """Return a handler whose last update is none.
-
-        With its end, which may come when the page has begun something else, Gradio repeats what was said last.
-        """
-
-        @wraps(handler)
-        def said(*args: Any, **kwargs: Any) -> Iterator[Update]:
-            yield from handler(*args, **kwargs)
-            yield {self.results.running: gr.skip()}
-
-        return said
+        press(handler, inputs_kwargs=inputs, outputs=self.outputs, preprocess=False, **IN_TURN)
 
     def run(self, task: str, order: Order | None = None, *, tells_seed: bool = True) -> Callable[..., Iterator[Update]]:
         """Return the handler of one of the task's buttons: Generate, or the one of a series.

@@ -47,7 +47,7 @@ def connect_pose_finder(finder: PoseFinder, parts: Parts, runner: Runner) -> Non
     """Let the button bring the pose that is found into the skeleton editor, which takes the picture's place."""
     inputs = {"picture": finder.picture, "model": parts.settings.model, "turn": runner.results.turn, **finder.options}
     outputs = [*runner.outputs, finder.skeleton, finder.searched]
-    handler = runner.said_once(find_pose(finder, runner=runner))
+    handler = find_pose(finder, runner=runner)
     done = finder.find.click(handler, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **IN_TURN)
     done.success(None, [finder.picture, finder.searched], finder.picture, js=_WITHOUT_SEARCHED, **AT_ONCE)
 
