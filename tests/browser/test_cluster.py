@@ -15,9 +15,9 @@ import pytest
 
 from tests.browser.hands import RESULTS, body, enter
 from tests.engine.conftest import TIMEOUT_S
-from tests.engine.test_keeping import until
 from tests.tiny_models import tiny_bundle
 from tests.ui.test_operations import running_app
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.browser,

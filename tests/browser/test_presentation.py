@@ -12,8 +12,8 @@ from PIL import Image
 
 from ipa_app.ui.examples import Example
 from tests.browser.hands import RESULTS, keep_nothing, press, rest
-from tests.engine.test_keeping import until
 from tests.ui.serving import served
+from tests.waiting import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

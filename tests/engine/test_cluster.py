@@ -32,8 +32,8 @@ from ipa_app.ui.operations import operator_routes
 from ipa_app.ui.zero_gpu import build_engine
 from tests.adapter_files import write_adapter
 from tests.engine.conftest import TIMEOUT_S, drawing, pixels, reference
-from tests.engine.test_keeping import until
 from tests.tiny_models import random_adapter_tensors, tiny_bundle, tiny_unet
+from tests.waiting import until
 
 # Looked for without importing it, which reads the environment.
 pytestmark = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from ipa_app.library.waiting import WaitingRecord
 from ipa_app.models.manager import ModelManager
 from tests.engine.conftest import TIMEOUT_S, noise_picture, reference
 from tests.sample_requests import differences
+from tests.waiting import until
 
 
 @contextmanager
@@ -54,15 +54,6 @@ def files(library: Library) -> list[Path]:
 def draw(engine: Engine, kept: KeptOrder) -> None:
     for part, observer in zip(kept.order.parts, kept.observers, strict=True):
         engine.submit(part.request, observer=observer).result(TIMEOUT_S)
-
-
-def until(happened: Callable[[], bool]) -> None:
-    waiting = threading.Event()
-    for _ in range(TIMEOUT_S * 20):
-        if happened():
-            return
-        waiting.wait(0.05)
-    raise AssertionError("it has not happened")
 
 
 def test_an_order_is_kept_until_it_is_drawn_and_its_pictures_for_good(engine: Engine, tmp_path: Path) -> None:

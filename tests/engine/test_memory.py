@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from ipa_app.errors import Cancelled, UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from tests.engine.conftest import TIMEOUT_S, drawing, pixels
-from tests.engine.test_keeping import until
+from tests.waiting import until
 
 REQUEST = GenerateRequest(task="mix", prompt="a cat", seed=1)
 
@@ -153,11 +152,8 @@ def test_a_model_that_is_freed_is_held_by_nobody_who_drew_with_it(
         job = engine.submit(GenerateRequest(task="mix", prompt="a cat", steps=20))
         end(job)
         manager.free("toybox")
-        deadline = time.monotonic() + TIMEOUT_S
-        while model() is not None and time.monotonic() < deadline:
-            time.sleep(0.01)  # the job is done a moment before its thread has left it
-            gc.collect()
-        assert model() is None
+        # The job is done a moment before its thread has left it.
+        until(lambda: gc.collect() >= 0 and model() is None)
         assert job.done  # who asked for it may still look at it
     finally:
         engine.close()

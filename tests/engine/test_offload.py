@@ -5,7 +5,6 @@ Where there is no GPU, the device they move to is the CPU, which shows the order
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from ipa_app.pose.presets import presets
 from tests.devices import DEVICES
 from tests.engine.conftest import TIMEOUT_S, noise_picture, pixels, reference
 from tests.tiny_models import tiny_fast_way
+from tests.waiting import until
 
 ORDERS: list[dict[str, Any]] = [
     {"task": "variation"},
@@ -105,10 +105,8 @@ def test_parts_are_on_the_device_for_their_turn_alone(
                 for event in job.events():
                     if number > len(ORDERS) and isinstance(event, Progress) and event.phase == "denoising":
                         job.cancel()
-            until = time.monotonic() + 20  # a job ends a moment before the drawing does
-            while device.here and time.monotonic() < until:
-                time.sleep(0.02)
-            assert not device.here, order
+            # A job ends a moment before the drawing does.
+            until(lambda: not device.here, f"something stays after {order}")
     finally:
         engine.close()
     assert {frozenset(each) for each in device.together if len(each) > 1} == {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,16 +18,10 @@ from ipa_app.models.manager import ModelManager
 from ipa_app.models.state import ModelState
 from tests.hub_fixtures import ADAPTER, MOST, WEIGHTS, point_at, real_files
 from tests.hub_server import FakeHub, serving
+from tests.waiting import until
 
 TIMEOUT_S = 120
 Make = Callable[..., ModelEntry]
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + TIMEOUT_S
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -68,7 +61,7 @@ def test_a_request_for_it_is_refused_at_once(manager: ModelManager, hub: FakeHub
 def test_a_download_tells_how_far_it_is_and_can_be_stopped(manager: ModelManager, hub: FakeHub) -> None:
     hub.held_after[WEIGHTS] = MOST
     manager.download("far")
-    wait_until(lambda: manager.state("far").progress > 0.3)
+    until(lambda: manager.state("far").progress > 0.3)
     state = manager.state("far")
     assert state.phase == "downloading"
     assert " of 6 MB" in state.message
@@ -77,7 +70,7 @@ def test_a_download_tells_how_far_it_is_and_can_be_stopped(manager: ModelManager
     assert manager.needs_download("far")
     hub.goes_on.set()
     manager.download("far")
-    wait_until(lambda: not manager.needs_download("far"))
+    until(lambda: not manager.needs_download("far"))
     assert hub.begun[-1][1] == 0
     assert any(begin > 0 for _, begin in hub.begun)
 
@@ -93,14 +86,14 @@ def test_stopping_what_is_not_being_downloaded_does_nothing(manager: ModelManage
 def test_a_failed_download_says_why_and_can_be_tried_again(manager: ModelManager, hub: FakeHub) -> None:
     hub.refusals["maker/adapters"] = (401, "GatedRepo")
     manager.download("far")
-    wait_until(lambda: manager.state("far").phase == "failed")
+    until(lambda: manager.state("far").phase == "failed")
     assert "licence accepted first" in manager.state("far").message
     del hub.refusals["maker/adapters"]
     hub.held_after[ADAPTER] = 0
     manager.download("far")
     assert manager.state("far").phase == "downloading"
     hub.goes_on.set()
-    wait_until(lambda: not manager.needs_download("far"))
+    until(lambda: not manager.needs_download("far"))
 
 
 def test_a_model_is_downloaded_loaded_and_mended(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
@@ -20,6 +20,7 @@ from ipa_app.ui.operations import _wait_until_told
 from ipa_app.ui.pictures import keep_picture
 from tests.engine.conftest import TIMEOUT_S
 from tests.ui.serving import served_page
+from tests.waiting import until
 
 Slow = tuple[StudioBlocks, str, threading.Event]
 
@@ -50,13 +51,6 @@ def hang_up(call: str) -> None:
     """Begin to fetch a result, and close the connection when the answer has begun."""
     with httpx.stream("GET", call, timeout=TIMEOUT_S) as answer:
         answer.raise_for_status()
-
-
-def until(happens: Callable[[], bool]) -> None:
-    waiting, latest = threading.Event(), time.monotonic() + TIMEOUT_S
-    while not happens() and time.monotonic() < latest:
-        waiting.wait(0.02)
-    assert happens()
 
 
 def test_nothing_is_kept_of_calls_that_are_over(slow: Slow) -> None:

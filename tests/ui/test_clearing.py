@@ -16,8 +16,8 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.ui import clearing
 from ipa_app.ui.clearing import KEPT_S, begin_clearing, clear_away
 from ipa_app.ui.studio import save_pictures, save_zip
-from tests.engine.test_keeping import until
 from tests.ui.serving import WatchedEngine
+from tests.waiting import until
 
 NAME = "0123456789abcdef" * 4
 OTHER = "fedcba9876543210" * 4

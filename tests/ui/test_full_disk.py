@@ -24,9 +24,9 @@ from ipa_app.library.library import Library
 from ipa_app.ui.running import Runner
 from ipa_app.ui.uploads import check_room
 from tests.engine.conftest import TIMEOUT_S, noise_picture
-from tests.engine.test_keeping import until
 from tests.ui.page_parts import inputs_after, opened_page
 from tests.ui.serving import WatchedEngine, served_engine
+from tests.waiting import until
 
 SIZE = 2 * 2**20
 MINUTE_S = 60.0

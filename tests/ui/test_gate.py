@@ -18,8 +18,8 @@ from ipa_app.ui import gate, uploads
 from ipa_app.ui.allowance import Allowance
 from ipa_app.ui.gate import Gate
 from tests.engine.conftest import TIMEOUT_S
-from tests.engine.test_keeping import until
 from tests.ui.serving import served
+from tests.waiting import until
 
 LIMIT = 200_000
 Disk = namedtuple("Disk", ["total", "used", "free"])

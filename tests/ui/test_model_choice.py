@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from ipa_app.ui.parts import Parts
 from ipa_app.ui.studio import Studio
 from tests.hub_fixtures import MOST, WEIGHTS
 from tests.hub_server import FakeHub
+from tests.waiting import until
 
 FACTS = {
     "title": "Far & away",
@@ -66,13 +66,6 @@ def page(
     engine.close()
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def visible(update: Any) -> bool:
     return update["visible"]
 
@@ -104,7 +97,7 @@ def test_a_download_shows_how_far_it_is_and_can_be_cancelled(
     update = choice.download("far", "toybox")
     assert not visible(update[offer.download])
     assert update[offer.dismiss]["value"] == "Cancel"
-    wait_until(lambda: manager.state("far").progress > 0.2)
+    until(lambda: manager.state("far").progress > 0.2)
     update = choice.look("toybox", "far")
     assert " of 6 MB" in update[offer.text]
     assert "You can go on with Toybox meanwhile" in update[offer.text]
@@ -122,7 +115,7 @@ def test_a_failed_download_says_why_and_toybox_stays(
     offer = parts.settings.offer
     hub.refusals["maker/base"] = (401, "GatedRepo")
     choice.download("far", "toybox")
-    wait_until(lambda: manager.state("far").phase == "failed")
+    until(lambda: manager.state("far").phase == "failed")
     update = choice.look("toybox", "far")
     assert "licence accepted first" in update[offer.text]
     assert "Toybox stays chosen and goes on working." in update[offer.text]
@@ -138,7 +131,7 @@ def test_a_model_on_offer_is_chosen_when_it_is_ready(
     use = MemoryUse(device="cpu", precision="half", needed=5 * 10**9, savings=("half",), free=6 * 10**9, wanted=10**10)
     monkeypatch.setattr(ModelManager, "_load_model", lambda *_: SimpleNamespace(memory=use))
     choice.download("far", "toybox")
-    wait_until(lambda: manager.state("far").phase == "ready")
+    until(lambda: manager.state("far").phase == "ready")
     update = choice.look("toybox", "far")
     assert update[parts.settings.model] == "far"
     assert not visible(update[offer.column])

@@ -22,9 +22,9 @@ from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.ui.operations import operator_routes
 from tests.engine.conftest import TIMEOUT_S
-from tests.engine.test_keeping import until
 from tests.ui.serving import WatchedEngine, served_engine
 from tests.ui.test_giving_up import SHORT
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from ipa_app.ui.studio import MOST_FOLLOWERS
 from tests.engine.conftest import noise_picture
 from tests.seen import text_of
 from tests.ui.page_parts import Opened, inputs_after
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -101,9 +101,7 @@ def test_a_job_that_nobody_comes_back_for_is_stopped(
 ) -> None:
     monkeypatch.setattr(running, "_PATIENCE", 0.2)
     kept = left_while_running(runner, runner.run("variation")(**{**entered, "steps": 100, "count": 8}))
-    deadline = time.monotonic() + 20
-    while page[1].knows(kept["job"]) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: not page[1].knows(kept["job"]))
     assert list(runner.resume(kept, [])) == [{runner.results.running: gr.skip()}]
 
 

@@ -14,8 +14,8 @@ from gradio_client import Client
 from ipa_app.ui.blocks import StudioBlocks
 from ipa_app.ui.sessions import Sessions
 from tests.engine.conftest import TIMEOUT_S
-from tests.engine.test_keeping import until
 from tests.ui.serving import served_page
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from tests.engine.conftest import TIMEOUT_S, pixels
 from tests.ui.storm import WISHES, Storm, WatchedJobs, WatchedStudio
+from tests.waiting import until
 
 ROUNDS = 10
 VISITORS = 6
@@ -52,29 +53,20 @@ def opened(bundle: Path, library: Library) -> Iterator[tuple[WatchedStudio, Watc
         keeper.close()
 
 
-def eventually(holds: Callable[[], bool], what: str) -> None:
-    waiting = threading.Event()
-    for _ in range(TIMEOUT_S * 20):
-        if holds():
-            return
-        waiting.wait(0.05)
-    raise AssertionError(what)
-
-
 def check_nothing_is_left(studio: WatchedStudio, engine: WatchedJobs, library: Library, *, threads: int) -> None:
     """Wait until all is quiet: whoever went away has half a second at most to be noticed."""
-    eventually(lambda: len(engine.ends) == len(engine.submitted), "a job is stuck")
-    eventually(lambda: not any(map(studio.knows, studio.asked)), "a job that nobody follows is remembered")
+    until(lambda: len(engine.ends) == len(engine.submitted), "a job is stuck")
+    until(lambda: not any(map(studio.knows, studio.asked)), "a job that nobody follows is remembered")
     assert engine.ends == Counter(dict.fromkeys(engine.submitted, 1))
     quiet = {b"ipa_waiting 0.0", b"ipa_drawing 0.0"}
-    eventually(lambda: quiet <= set(engine.metrics.text().splitlines()), "a job is still counted")
-    eventually(lambda: threading.active_count() <= threads, f"threads are left: {threading.enumerate()}")
-    eventually(lambda: gc.collect() >= 0 and not engine.alive, "a job is still in memory")
-    eventually(lambda: not library.waiting.records(), "a request waits in the library")
+    until(lambda: quiet <= set(engine.metrics.text().splitlines()), "a job is still counted")
+    until(lambda: threading.active_count() <= threads, f"threads are left: {threading.enumerate()}")
+    until(lambda: gc.collect() >= 0 and not engine.alive, "a job is still in memory")
+    until(lambda: not library.waiting.records(), "a request waits in the library")
     # A record goes a moment before its pictures.
-    eventually(lambda: not [*library.folder.glob("waiting/pictures/*")], "pictures of no request are kept")
+    until(lambda: not [*library.folder.glob("waiting/pictures/*")], "pictures of no request are kept")
     # What was drawn though it was stopped is written last of all.
-    eventually(lambda: not [*library.folder.rglob("*.part")], "half of a file is left")
+    until(lambda: not [*library.folder.rglob("*.part")], "half of a file is left")
 
 
 @pytest.mark.parametrize("actions", [36, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(7200)])])

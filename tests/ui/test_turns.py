@@ -21,7 +21,7 @@ from ipa_app.ui import form, turns
 from ipa_app.ui.form import build_request
 from ipa_app.ui.turns import opening_turn
 from tests.engine.conftest import TIMEOUT_S
-from tests.engine.test_keeping import until
+from tests.waiting import until
 
 LARGE, SMALL = (3000, 2000), (300, 200)
 

@@ -25,10 +25,10 @@ from ipa_app.pose.draw import fit_skeleton_picture
 from ipa_app.pose.presets import preset_pictures, preset_sheets
 from ipa_app.pose.skeleton import Skeleton
 from tests.engine.conftest import TIMEOUT_S, noise_picture
-from tests.engine.test_keeping import until
 from tests.hub_fixtures import cache, point_at  # noqa: F401 - fixtures are found by being here
 from tests.hub_server import FakeHub, serving
 from tests.pose_files import NAMES, REPO, openpose_files, pin_to_the_tests_hub
+from tests.waiting import until
 
 BODY, HAND, FACE = NAMES
 # Of the body's three megabytes, which are read by the megabyte.
