@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ipa_app.models.entry import ModelEntry
+from tests.browser.hands import rest
 from tests.hub_fixtures import cache, point_at, real_entry, real_files  # noqa: F401 - fixtures are found by being here
 from tests.hub_server import FakeHub, serving
 from tests.ui.serving import served
@@ -41,6 +42,7 @@ def chosen(page: Any) -> str:
 def test_a_model_is_offered_fails_is_downloaded_and_draws(open_page: Any, shoot: Any, hub: FakeHub) -> None:
     page = open_page()
     page.click("#more-settings button")
+    rest(page)
     choose(page, "Real")
     page.wait_for_selector("#offer-download")
     assert "Real is not on this computer yet" in page.inner_text("#offer-text")

@@ -79,6 +79,7 @@ def test_a_model_that_suits_it_begins_with_it_and_what_the_visitor_sets_stays(
 ) -> None:
     page = open_page()
     page.click("#more-settings button")
+    rest(page)
     choose(page, "Quick")
     page.wait_for_selector(PICTURE)
     assert newest(page, engine).model == "quick"
@@ -94,6 +95,7 @@ def test_a_model_that_suits_it_begins_with_it_and_what_the_visitor_sets_stays(
 def test_it_is_switched_on_and_off_where_the_browser_keeps_nothing(open_page: Any, engine: WatchedEngine) -> None:
     page = open_page(prepare=keep_nothing)
     page.click("#more-settings button")
+    rest(page)
     choose(page, "Quick")
     page.wait_for_selector(PICTURE)
     page.uncheck(SWITCH)

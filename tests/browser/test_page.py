@@ -15,7 +15,7 @@ from ipa_app.models.catalog import entry_from_folder
 from ipa_app.ui import kept, results
 from ipa_app.ui.controls import Update
 from ipa_app.ui.running import Runner
-from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, enter, expect_values, press, rest, settle
+from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, enter, expect_values, press, rest, settle, watch
 from tests.browser.test_accessibility import violations
 from tests.browser.test_downloads import choose
 from tests.ui.serving import served
@@ -321,9 +321,11 @@ def test_why_a_model_failed_can_be_read_on_a_small_screen(
     size = {"width": 360, "height": 740}
     page = chromium.new_context(viewport=size, color_scheme="dark" if dark else "light").new_page()
     page.set_default_timeout(PATIENCE_MS)
+    watch(page)
     page.goto(url_with_a_broken_model)
     page.wait_for_selector("#variation-generate")
     page.click("#more-settings > button")
+    rest(page)
     choose(page, "Broken")
     page.wait_for_selector("#model-state .ipa-reason")
     shoot(page)
