@@ -35,15 +35,20 @@ def choose(page: Any, title: str) -> None:
     page.get_by_role("option", name=title).click()
 
 
+def open_and_choose(page: Any, title: str) -> None:
+    """Choose a model when the settings, which reset what is in them while they open, have come to rest."""
+    page.click("#more-settings > button")
+    rest(page)
+    choose(page, title)
+
+
 def chosen(page: Any) -> str:
     return page.input_value("#model input")
 
 
 def test_a_model_is_offered_fails_is_downloaded_and_draws(open_page: Any, shoot: Any, hub: FakeHub) -> None:
     page = open_page()
-    page.click("#more-settings button")
-    rest(page)
-    choose(page, "Real")
+    open_and_choose(page, "Real")
     page.wait_for_selector("#offer-download")
     assert "Real is not on this computer yet" in page.inner_text("#offer-text")
     assert "Apache-2.0" in page.inner_text("#offer-text")

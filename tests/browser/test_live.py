@@ -20,7 +20,7 @@ from ipa_app.models.catalog import entry_from_folder
 from ipa_app.ui.examples import Example
 from ipa_app.ui.pictures import inline_picture
 from tests.browser.hands import EDITOR, RESULTS, body, enter, keep_nothing, load, press, rest
-from tests.browser.test_downloads import choose
+from tests.browser.test_downloads import choose, open_and_choose
 from tests.browser.test_regions import choose_place
 from tests.browser.test_skeleton_editor import joint
 from tests.ui.serving import WatchedEngine, served_engine
@@ -78,9 +78,7 @@ def test_a_model_that_suits_it_begins_with_it_and_what_the_visitor_sets_stays(
     open_page: Any, engine: WatchedEngine
 ) -> None:
     page = open_page()
-    page.click("#more-settings button")
-    rest(page)
-    choose(page, "Quick")
+    open_and_choose(page, "Quick")
     page.wait_for_selector(PICTURE)
     assert newest(page, engine).model == "quick"
     choose(page, "Tiny")
@@ -94,9 +92,7 @@ def test_a_model_that_suits_it_begins_with_it_and_what_the_visitor_sets_stays(
 
 def test_it_is_switched_on_and_off_where_the_browser_keeps_nothing(open_page: Any, engine: WatchedEngine) -> None:
     page = open_page(prepare=keep_nothing)
-    page.click("#more-settings button")
-    rest(page)
-    choose(page, "Quick")
+    open_and_choose(page, "Quick")
     page.wait_for_selector(PICTURE)
     page.uncheck(SWITCH)
     page.wait_for_selector("#live-panel", state="hidden")

@@ -17,7 +17,7 @@ from ipa_app.ui.controls import Update
 from ipa_app.ui.running import Runner
 from tests.browser.hands import EDITOR, PATIENCE_MS, RESULTS, enter, expect_values, press, rest, settle, watch
 from tests.browser.test_accessibility import violations
-from tests.browser.test_downloads import choose
+from tests.browser.test_downloads import open_and_choose
 from tests.ui.serving import served
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -324,9 +324,7 @@ def test_why_a_model_failed_can_be_read_on_a_small_screen(
     watch(page)
     page.goto(url_with_a_broken_model)
     page.wait_for_selector("#variation-generate")
-    page.click("#more-settings > button")
-    rest(page)
-    choose(page, "Broken")
+    open_and_choose(page, "Broken")
     page.wait_for_selector("#model-state .ipa-reason")
     shoot(page)
     for seen in (".ipa-reason", ".ipa-pill", "#language select", "#keys button", ".ipa-present"):
