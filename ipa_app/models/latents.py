@@ -6,19 +6,51 @@ it: `scaling_factor`, and where it has them `shift_factor`, or `latents_mean` an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
 from torch import Tensor, nn
 
 from ipa_app.models.memory import TILE_SIDE
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
+_KEPT_POSTERIORS = 8
+
+
+class Posteriors:
+    """What a VAE gave for the pictures it encoded last, before a sample of it is taken. For any thread.
+
+    The next stroke of a mask, another seed and each picture of a batch begin from the same picture. One of 512 pixels
+    each way takes 320 KB in single precision.
+    """
+
+    def __init__(self, limit: int = _KEPT_POSTERIORS) -> None:
+        """Keep what was given for at most `limit` pictures."""
+        self._limit = limit
+        self._kept: OrderedDict[Hashable, AutoencoderKLOutput] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, key: Hashable, encode: Callable[[], AutoencoderKLOutput]) -> AutoencoderKLOutput:
+        """Return what is kept by a key, or what `encode` gives."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        given = encode()
+        with self._lock:
+            self._kept[key] = given
+            while len(self._kept) > self._limit:
+                self._kept.popitem(last=False)
+        return given
 
 
 def scaled(latents: Tensor, config: Mapping[str, Any]) -> Tensor:
@@ -50,26 +82,48 @@ def scaled_deviation(deviation: Tensor, config: Mapping[str, Any]) -> Tensor:
     return deviation * config["scaling_factor"] / (1 if statistics is None else statistics[1])
 
 
-def encode(vae: AutoencoderKL, pixels: Tensor, *, generator: Generators = None, upcast: bool = False) -> Tensor:
+def encode(
+    vae: AutoencoderKL,
+    pixels: Tensor,
+    *,
+    posteriors: Posteriors,
+    generator: Generators = None,
+    upcast: bool = False,
+) -> Tensor:
     """Encode pixels to latents in the range that the UNet sees, each picture by its own.
 
     Args:
         vae: whose latents they will be.
         pixels: (batch, 3, height, width), -1 to 1.
+        posteriors: what this VAE gave before, which is not asked for again.
         generator: of the sample that is taken of what the VAE gives; one for all, or one per picture.
         upcast: encode in single precision, where half precision runs out of range.
 
     Returns:
         (batch, channels, height / factor, width / factor), in the precision of the pixels.
     """
-    with in_float32([vae] if upcast else []):
-        given = pixels.float() if upcast else pixels
-        if isinstance(generator, Sequence):
-            rows = zip(given.split(1), generator, strict=True)
-            latents = torch.cat([retrieve_latents(vae.encode(row), generator=each) for row, each in rows])
-        else:
-            latents = retrieve_latents(vae.encode(given), generator=generator)
+
+    def given(rows: Tensor) -> AutoencoderKLOutput:
+        return posteriors.of(_key(vae, rows, upcast=upcast), lambda: _posterior(vae, rows, upcast=upcast))
+
+    if isinstance(generator, Sequence):
+        rows = zip(pixels.split(1), generator, strict=True)
+        latents = torch.cat([retrieve_latents(given(row), generator=each) for row, each in rows])
+    else:
+        latents = retrieve_latents(given(pixels), generator=generator)
     return scaled(latents.to(pixels.dtype), vae.config)
+
+
+def _posterior(vae: AutoencoderKL, pixels: Tensor, *, upcast: bool) -> AutoencoderKLOutput:
+    with in_float32([vae] if upcast else []):
+        return vae.encode(pixels.float() if upcast else pixels)
+
+
+def _key(vae: AutoencoderKL, pixels: Tensor, *, upcast: bool) -> Hashable:
+    """Name what a VAE gives for pixels: by these, and by how it works just now."""
+    content = pixels.detach().cpu().contiguous().view(torch.uint8).numpy()
+    how = (vae.dtype, vae.use_tiling, vae.tile_sample_min_size, upcast)
+    return (hashlib.sha256(content).digest(), pixels.shape, pixels.dtype, *how)
 
 
 def decode(vae: AutoencoderKL | AutoencoderTiny, latents: Tensor, *, upcast: bool = False) -> Tensor:

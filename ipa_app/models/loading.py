@@ -27,7 +27,7 @@ from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, larg
 from ipa_app.models.entry import ControlNetEntry
 from ipa_app.models.fast_way import ResidentFastWay
 from ipa_app.models.image_encoder import ImageEncoder
-from ipa_app.models.latents import tile
+from ipa_app.models.latents import Posteriors, tile
 from ipa_app.models.loaded import LoadedModel, ResidentAdapters, SafetyChecker
 from ipa_app.models.memory import (
     MemoryPlan,
@@ -190,7 +190,8 @@ def _load(
     safety = None if files.safety_checker is None else _load_safety_checker(files.safety_checker, dtype=plan.dtype)
     install_processors(parts["unet"])
     family, index = files.source.family, files.source.index
-    pipelines = build_pipelines(family, parts, index=index)
+    posteriors = Posteriors()
+    pipelines = build_pipelines(family, parts, index=index, posteriors=posteriors)
     extras = [safety.network] if safety else []
     for module in (*(part for part in parts.values() if isinstance(part, torch.nn.Module)), *extras):
         module.requires_grad_(False).eval()
@@ -204,7 +205,9 @@ def _load(
         entry.controlnets.values(),
         files.controlnets,
         dtype=plan.dtype,
-        build=lambda network, task: place(build_controlnet_pipeline(family, parts, network, task, index=index)),
+        build=lambda network, task: place(
+            build_controlnet_pipeline(family, parts, network, task, index=index, posteriors=posteriors)
+        ),
     )
     waits_in = torch.device("cpu") if plan.offload else device
     fast = ResidentFastWay(

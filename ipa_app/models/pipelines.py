@@ -13,13 +13,14 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from ipa_app.models.families import CONTROLNET_TASKS, Family, PipelineTask
-from ipa_app.models.latents import Generators, encode
+from ipa_app.models.latents import Generators, Posteriors, encode
 
 
 class StartsFromPictures:
     """Mixed into image-to-image pipelines: what they start from is encoded as `encode` does it."""
 
     family: Family
+    posteriors: Posteriors
     vae: AutoencoderKL
     scheduler: Any
 
@@ -37,7 +38,8 @@ class StartsFromPictures:
         """Encode pixels (batch, 3, height, width), one picture per prompt, and add the noise of a timestep."""
         del batch_size, num_images_per_prompt
         pixels = image.to(device=device, dtype=dtype)
-        latents = encode(self.vae, pixels, generator=generator, upcast=self.family.needs_upcast(self.vae))
+        upcast = self.family.needs_upcast(self.vae)
+        latents = encode(self.vae, pixels, posteriors=self.posteriors, generator=generator, upcast=upcast)
         if not add_noise:
             return latents
         noise = randn_tensor(latents.shape, generator=generator, device=device, dtype=dtype)
@@ -48,6 +50,7 @@ class PaintsIntoPictures:
     """Mixed into pipelines that inpaint: what they paint into is encoded as `encode` does it, and once."""
 
     family: Family
+    posteriors: Posteriors
     vae: AutoencoderKL
     vae_scale_factor: int
 
@@ -79,7 +82,8 @@ class PaintsIntoPictures:
     def _encode_vae_image(self, image: Tensor, generator: Generators) -> Tensor:
         if image.shape[1] == self.vae.config.latent_channels:
             return image  # what stands for latents, of above
-        return encode(self.vae, image, generator=generator, upcast=self.family.needs_upcast(self.vae))
+        upcast = self.family.needs_upcast(self.vae)
+        return encode(self.vae, image, posteriors=self.posteriors, generator=generator, upcast=upcast)
 
 
 _STARTS: Mapping[PipelineTask, type] = MappingProxyType(
@@ -92,7 +96,7 @@ _STARTS: Mapping[PipelineTask, type] = MappingProxyType(
 
 
 def build_pipelines(
-    family: Family, parts: Mapping[str, Any], *, index: Mapping[str, Any]
+    family: Family, parts: Mapping[str, Any], *, index: Mapping[str, Any], posteriors: Posteriors
 ) -> Mapping[PipelineTask, DiffusionPipeline]:
     """Build a pipeline per task, all over the same parts, but for those that need a ControlNet.
 
@@ -100,11 +104,12 @@ def build_pipelines(
         family: of the model.
         parts: by their names, the image encoder and its processor among them.
         index: the model's model_index.json.
+        posteriors: what the model's VAE gave, for all of its pipelines.
     """
     pipelines: dict[PipelineTask, DiffusionPipeline] = {}
     for task in family.pipelines:
         if task not in CONTROLNET_TASKS:
-            pipelines[task] = _build(task, family, parts, index=index)
+            pipelines[task] = _build(task, family, parts, index=index, posteriors=posteriors)
     return MappingProxyType(pipelines)
 
 
@@ -115,20 +120,26 @@ def build_controlnet_pipeline(
     task: PipelineTask,
     *,
     index: Mapping[str, Any],
+    posteriors: Posteriors,
 ) -> DiffusionPipeline:
     """Build a pipeline that is guided by a ControlNet, over the same parts; see `build_pipelines`."""
-    return _build(task, family, {**parts, "controlnet": controlnet}, index=index)
+    return _build(task, family, {**parts, "controlnet": controlnet}, index=index, posteriors=posteriors)
 
 
 def _build(
-    task: PipelineTask, family: Family, parts: Mapping[str, Any], *, index: Mapping[str, Any]
+    task: PipelineTask,
+    family: Family,
+    parts: Mapping[str, Any],
+    *,
+    index: Mapping[str, Any],
+    posteriors: Posteriors,
 ) -> DiffusionPipeline:
     """Build one by its constructor: from_pipe() casts the shared weights to float32 unless told otherwise."""
     options = {**family.options, **{name: index[name] for name in family.noted if name in index}}
     name = family.pipelines[task]
     kind = getattr(diffusers, name)
     if task in _STARTS:
-        kind = type(name, (_STARTS[task], kind), {"family": family})
+        kind = type(name, (_STARTS[task], kind), {"family": family, "posteriors": posteriors})
     pipeline = kind(**parts, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

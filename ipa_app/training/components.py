@@ -28,6 +28,7 @@ from ipa_app.models.adapters import with_own_adapters
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.families import Family
 from ipa_app.models.image_encoder import ImageEncoder
+from ipa_app.models.latents import Posteriors
 from ipa_app.models.pipelines import build_pipelines
 from ipa_app.models.schedule import noise_schedule
 from ipa_app.models.source import open_source
@@ -105,7 +106,8 @@ class Components:
         """The text-to-image pipeline over these parts; nothing is copied."""
         names = {*self.family.modules, *self.family.tokenizers, "scheduler"}
         parts = {name: getattr(self, name) for name in names} | {"image_encoder": None, "feature_extractor": None}
-        return build_pipelines(self.family, parts, index=self.index)["text_to_image"]
+        pipelines = build_pipelines(self.family, parts, index=self.index, posteriors=Posteriors())
+        return pipelines["text_to_image"]
 
     def clip_dim(self, kind: str) -> int:
         """Width of the features an adapter of this kind reads from the image encoder."""

@@ -20,7 +20,7 @@ from ipa_app.engine.plan import make_plan
 from ipa_app.engine.previews import pictures_of
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.models.catalog import entry_from_folder
-from ipa_app.models.latents import decode, encode, scaled, scaled_deviation, unscaled
+from ipa_app.models.latents import Posteriors, decode, encode, scaled, scaled_deviation, unscaled
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.training.components import load_components
 from ipa_app.training.config import TrainConfig
@@ -83,11 +83,39 @@ def test_they_are_scaled_as_the_configuration_says(vae: AutoencoderKL, settings:
 @torch.no_grad()
 def test_pixels_are_encoded_each_by_its_own_generator(vae: AutoencoderKL, settings: dict[str, Any]) -> None:
     pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    found = encode(vae, pixels, generator=[torch.Generator().manual_seed(seed) for seed in (1, 2)])
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    found = encode(vae, pixels, posteriors=Posteriors(), generator=generators)
     for row, seed in enumerate((1, 2)):
         posterior = vae.encode(pixels[row : row + 1]).latent_dist
         expected = by_hand(posterior.sample(torch.Generator().manual_seed(seed)), settings)
         torch.testing.assert_close(found[row : row + 1], expected)
+
+
+@torch.no_grad()
+def test_what_was_encoded_last_is_not_encoded_again(vae: AutoencoderKL) -> None:
+    encoded: list[int] = []
+    vae.encoder.register_forward_hook(lambda *_: encoded.append(1))
+    first, second, third = torch.rand(3, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    posteriors = Posteriors(limit=2)
+
+    def latents(pixels: torch.Tensor, seed: int = 1, **how: Any) -> torch.Tensor:
+        generator = [torch.Generator().manual_seed(seed)] * len(pixels)
+        return encode(vae, pixels, posteriors=posteriors, generator=generator, **how)
+
+    anew = encode(vae, first, posteriors=Posteriors(), generator=torch.Generator().manual_seed(2))
+    encoded.clear()
+    before = latents(first)
+    assert torch.equal(latents(first.clone(), seed=2), anew), "another seed takes another sample of the same"
+    latents(torch.cat([first, second]))
+    assert len(encoded) == 2
+    latents(third)
+    assert torch.equal(latents(first), before)
+    assert len(encoded) == 4, "of what was used longest ago nothing is kept"
+    latents(first, upcast=True)
+    latents(first.double().float())
+    vae.enable_tiling()
+    latents(first)
+    assert len(encoded) == 6, "nor is it taken for what the VAE gives when it works in another way"
 
 
 @torch.no_grad()
