@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -218,6 +219,21 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
     _check_range(plan)
     _check_guidance(plan)
     return plan
+
+
+def draft_of(request: GenerateRequest, entry: ModelEntry) -> GenerateRequest | None:
+    """Return a request for much the same picture sooner, to be shown while somebody changes what is drawn.
+
+    None where the model does not suit live mode or has no fast way, where that way is asked for as it is, or where
+    something that is asked for has no effect in it.
+
+    """
+    if not entry.live or entry.fast is None or request.speed == "fast":
+        return None
+    draft = replace(request, speed="fast", steps=0)
+    with suppress(UserError):  # such as a share of the steps that is none of so few
+        return None if make_plan(draft, entry).without_effect else draft
+    return None
 
 
 def _guided_share(request: GenerateRequest, entry: ModelEntry, *, is_fast: bool) -> tuple[float, float]:

@@ -195,7 +195,7 @@ class ModelEntry(HubFiles):
         scheduler: the scheduler in a word, for people.
         fast: how it draws in a few steps; None where it has no such way.
         fast_left_out: why the one that it was to have cannot be used, in one sentence.
-        live: whether a picture is there so soon that live mode is on at the start.
+        live: whether a picture is there so soon that live mode is on at the start; a fast way gives drafts for it.
         presets: what of a picture can be taken alone, as layers and their shares; empty when it is all or nothing.
         words: every word the model knows by group; empty when it knows ordinary English.
         dictionaries: what these are in other languages, by the tags of the languages.

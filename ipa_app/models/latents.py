@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
@@ -116,7 +116,7 @@ def encode(
 
 def _posterior(vae: AutoencoderKL, pixels: Tensor, *, upcast: bool) -> AutoencoderKLOutput:
     with in_float32([vae] if upcast else []):
-        return vae.encode(pixels.float() if upcast else pixels)
+        return cast(AutoencoderKLOutput, vae.encode(pixels.float() if upcast else pixels))
 
 
 def _key(vae: AutoencoderKL, pixels: Tensor, *, upcast: bool) -> Hashable:

@@ -254,13 +254,13 @@ def _load(
 def _read_first(controlnets: ResidentControlNets, fast: ResidentFastWay, entry: ModelEntry, *, is_all: bool) -> None:
     """Read the first ControlNet, so that a model's usual one takes no time when it is asked for; or more.
 
-    Where UNets are compiled the fast way is read, and all ControlNets that there is room for: later each might have to
-    wait for the compiler.
+    So is the fast way where live pictures begin with drafts. Where UNets are compiled it is read too, and all
+    ControlNets that there is room for: later each might have to wait for the compiler.
     """
     for controlnet in list(entry.controlnets.values())[: None if is_all else 1]:
         with contextlib.suppress(UserError):  # the model works without it, and whoever asks for it is told
             controlnets.pipeline(controlnet)
-    if is_all and entry.fast is not None:
+    if (is_all or entry.live) and entry.fast is not None:
         with contextlib.suppress(UserError):
             fast.read()
 

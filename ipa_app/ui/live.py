@@ -1,13 +1,17 @@
 """Live mode: one large picture that follows what is entered, while it is changed.
 
 The page has one picture of this kind under way, and when it is there the newest input is next: Gradio's own
-"always_last". One that takes its time is given up when it is overtaken. Pictures travel inside the page's HTML, and
-are nowhere kept until somebody says so. Where a GPU is lent for each picture, live mode is not offered.
+"always_last". One that takes its time is given up when it is overtaken. A model that suits live mode and can draw fast
+does that first, and draws the picture as it was asked for once nothing newer has come. Pictures travel inside the
+page's HTML, and are nowhere kept until somebody says so.
+
+Where a GPU is lent for each picture, live mode is not offered.
 """
 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ipa_app.engine.requests import random_seed
+from ipa_app.engine.plan import draft_of
+from ipa_app.engine.requests import GenerateRequest, random_seed
 from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.errors import Cancelled
 from ipa_app.imaging.transparency import on_white
@@ -32,6 +37,8 @@ from ipa_app.ui.studio import Studio
 from ipa_app.ui.turns import opening_turn
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ipa_app.ui.parts import Parts
     from ipa_app.ui.tabs.shared import TaskTab
 
@@ -62,8 +69,8 @@ _SUITED = f"""(model) => {{
 class LivePanel:
     """The switch and what it shows.
 
-    The states are this visitor's: `job` is the picture under way, `seed` the one that all have where none is entered,
-    and `drawn` what the picture that is shown was drawn from, as the page sent it.
+    The states are this visitor's: `under_way` is the `UnderWay` of the newest picture, `seed` the one that all have
+    where none is entered, and `drawn` what the picture that is shown was drawn from, as the page sent it.
     """
 
     switch: gr.Checkbox
@@ -71,7 +78,7 @@ class LivePanel:
     picture: gr.HTML
     note: gr.HTML
     keep: gr.Button
-    job: gr.State
+    under_way: gr.State
     seed: gr.State
     drawn: gr.State
 
@@ -96,7 +103,7 @@ def live_panel(*, offered: bool) -> LivePanel:
         picture=picture,
         note=note,
         keep=keep,
-        job=gr.State(None),
+        under_way=gr.State(None),
         seed=gr.State(None),
         drawn=gr.State(None),
     )
@@ -130,7 +137,7 @@ def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
     parts.settings.model.change(None, parts.settings.model, panel.switch, js=suited, **AT_ONCE)
     panel.switch.input(None, panel.switch, None, js=_SET, **AT_ONCE)
     panel.switch.change(None, panel.switch, None, js=_SWITCHED, **AT_ONCE)
-    panel.switch.change(live.switch, [panel.switch, panel.job], panel.box, **LATEST_AT_ONCE)
+    panel.switch.change(live.switch, [panel.switch, panel.under_way], panel.box, **LATEST_AT_ONCE)
     for tab in parts.tabs:
         _connect_tab(parts, tab, live=live)
 
@@ -173,7 +180,7 @@ def _connect_tab(parts: Parts, tab: TaskTab, *, live: Live) -> None:
         preprocess=False,
         **LATEST,
     )
-    watch.input(live.overtake, panel.job, None, **LATEST_AT_ONCE)
+    watch.input(live.overtake, panel.under_way, None, **LATEST_AT_ONCE)
 
 
 def _changes(parts: Parts) -> list[Any]:
@@ -208,6 +215,37 @@ def _kept(value: Any) -> Any:
     return value
 
 
+class UnderWay:
+    """A live picture on its way: a draft where there is one, and then what was asked for; for any thread."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+        self._lock = threading.Lock()
+        self._jobs: list[str] = []
+        self._is_overtaken = False
+
+    def submit(self, request: GenerateRequest) -> str:
+        """Queue the draft, or what comes next, and return its job's id.
+
+        Raises:
+            Cancelled: a newer picture is wanted.
+            UserError: as for `Studio.submit`.
+        """
+        with self._lock:
+            if self._is_overtaken:
+                raise Cancelled
+            self._jobs.append(self._studio.submit(request, live=True))
+            return self._jobs[-1]
+
+    def overtake(self, *, at_once: bool = False) -> None:
+        """Stop, as a newer picture is wanted or, at once, none; what has just begun is finished if nothing is shown."""
+        with self._lock:
+            self._is_overtaken = True
+            finishes_s = _FINISHES_S if len(self._jobs) == 1 and not at_once else 0.0
+            if self._jobs:
+                self._studio.cancel(self._jobs[-1], older_than=finishes_s)
+
+
 class Live:
     """The page's side of live pictures."""
 
@@ -219,17 +257,18 @@ class Live:
     def outputs(self) -> list[Any]:
         """Every component that an update may name."""
         panel = self._panel
-        return [panel.picture, panel.note, panel.keep, panel.job, panel.seed, panel.drawn]
+        return [panel.picture, panel.note, panel.keep, panel.under_way, panel.seed, panel.drawn]
 
-    def switch(self, on: bool, job: str | None) -> Update:
+    def switch(self, on: bool, under_way: UnderWay | None) -> Update:
         """Show or hide the panel; switched off, nothing is drawn any more."""
-        if not on:
-            self._studio.cancel(job)
+        if under_way is not None and not on:
+            under_way.overtake(at_once=True)
         return gr.update(visible=on)
 
-    def overtake(self, job: str | None) -> None:
+    def overtake(self, under_way: UnderWay | None) -> None:
         """Stop the picture under way, where it is not about to be finished."""
-        self._studio.cancel(job, older_than=_FINISHES_S)
+        if under_way is not None:
+            under_way.overtake()
 
     def follow(self, task: str) -> Callable[..., Iterator[Update]]:
         """Return the handler that draws what a task's form asks for; what goes wrong is said under the picture."""
@@ -254,24 +293,47 @@ class Live:
         return draw
 
     def _draw(self, drawn: Mapping[str, Any], *, seed: int) -> Iterator[Update]:
-        panel = self._panel
+        panel, under_way = self._panel, UnderWay(self._studio)
         # As many steps as suit the model, whatever is entered for pictures that are waited for.
         sent = {**drawn["sent"], "steps": 0}
         with opening_turn(sent, engine=self._studio.engine, live=True):
-            job = self._studio.submit(build_request(drawn["task"], sent), live=True)
+            request = build_request(drawn["task"], sent)
+            draft = draft_of(request, self._studio.entry(request.model))
+            job = under_way.submit(draft or request)
+        yield {panel.under_way: under_way, panel.seed: seed}
+        if draft is not None:
+            yield from self._drafted(job, drawn)
+            job = under_way.submit(request)
+        yield from self._followed(job, drawn)
+
+    def _drafted(self, job: str, drawn: Mapping[str, Any]) -> Iterator[Update]:
+        """Show a draft, if it succeeds; whoever wants the fast way itself is told why it does not."""
+        try:
+            # Told apart from the picture itself, so that the same input draws that if it has not come to it.
+            yield from self._followed(job, {**drawn, "is_draft": True})
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001 - logged by `explain`; what was asked for is drawn all the same
+            explain(error)
+
+    def _followed(self, job: str, drawn: Mapping[str, Any]) -> Iterator[Update]:
+        """Show what becomes of a job, and at last its picture."""
+        panel, is_draft = self._panel, "is_draft" in drawn
         with self._studio.following(job, awaited=awaited(), newest=True) as events:
-            yield {panel.job: job, panel.seed: seed}
             for event in events:
                 if isinstance(event, Progress):
                     if event.phase == "loading" and event.message:
                         yield {panel.note: status_note(event.message)}
                 elif isinstance(event, GenerateResult):
-                    image = on_white(event.images[0])
-                    shown = inline_picture(image, alt=Message("page.live_picture"), css_class="ipa-live")
-                    note = status_note(*event.notes) if event.notes else ""
+                    notes = () if is_draft else event.notes
                     yield {
-                        panel.picture: shown,
-                        panel.note: note,
+                        panel.picture: _shown(event.images[0], is_draft=is_draft),
+                        panel.note: status_note(*notes) if notes else "",
                         panel.keep: gr.update(visible=True),
                         panel.drawn: drawn,
                     }
+
+
+def _shown(image: Image.Image, *, is_draft: bool) -> str:
+    css_class = "ipa-live ipa-draft" if is_draft else "ipa-live"
+    return inline_picture(on_white(image), alt=Message("page.live_picture"), css_class=css_class)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import base64
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +13,12 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from PIL import Image
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.keeping import Keeper
 from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.entry import ModelEntry
 from ipa_app.models.manager import ModelManager
 from ipa_app.ui.page import lay_out
 from ipa_app.ui.parts import Parts
@@ -27,15 +32,19 @@ Update = Mapping[Any, Any]
 
 @contextmanager
 def opened_page(
-    bundle: Path, *, temporary: Path | None = None, keeper: Keeper | None = None
+    bundle: Path, *, temporary: Path | None = None, keeper: Keeper | None = None, others: Sequence[ModelEntry] = ()
 ) -> Iterator[tuple[Parts, Studio]]:
-    """Yield the parts and the studio of a page with two models: "toybox", and "other" with presets and a fast way."""
+    """Yield the parts and the studio of a page with two models: "toybox", and "other" with presets and a fast way.
+
+    There may be others beside them.
+    """
     with pytest.MonkeyPatch.context() as patch:
         if temporary:
             patch.setenv("GRADIO_TEMP_DIR", str(temporary))
         other = replace(entry_from_folder(bundle, name="other"), presets=PRESETS, styles=STYLES)
         other = replace(other, fast=tiny_fast_way(bundle, steps=2))
-        manager = ModelManager({"toybox": entry_from_folder(bundle, name="toybox"), "other": other}, device="cpu")
+        entries = [entry_from_folder(bundle, name="toybox"), other, *others]
+        manager = ModelManager({entry.name: entry for entry in entries}, device="cpu")
         engine = Engine(manager)
         studio = Studio(engine=engine, manager=manager, keeper=keeper)
         with gr.Blocks(analytics_enabled=False):
@@ -56,3 +65,10 @@ def inputs_after(parts: Parts, task: str, update: Update) -> dict[str, Any]:
     """What a tab's Generate button sends after an update of a freshly opened page."""
     inputs = parts.inputs_of(parts.tab_of(task))
     return {name: value_after(part, update) for name, part in inputs.items()}
+
+
+def picture_in(html: str) -> Image.Image:
+    """The first picture that stands in HTML of the page."""
+    found = re.search(r'src="data:image/jpeg;base64,([^"]+)"', html)
+    assert found
+    return Image.open(io.BytesIO(base64.b64decode(found[1])))

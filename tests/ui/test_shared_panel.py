@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import re
 from pathlib import Path
 
 import gradio as gr
-import pytest
 from PIL import Image
 
-from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.results import GenerateResult
-from ipa_app.errors import Cancelled
-from ipa_app.ui.live import Live
 from ipa_app.ui.model_choice import ModelChoice
 from ipa_app.ui.references import seen_html
 from ipa_app.ui.running import Runner
-from tests.ui.page_parts import Opened, inputs_after
-
-
-def picture_in(html: str) -> Image.Image:
-    found = re.search(r'src="data:image/jpeg;base64,([^"]+)"', html)
-    assert found
-    return Image.open(io.BytesIO(base64.b64decode(found[1])))
+from tests.ui.page_parts import Opened, inputs_after, picture_in
 
 
 def test_the_square_is_shown_as_it_is_chosen(tmp_path: Path) -> None:
@@ -75,49 +61,6 @@ def test_the_speed_can_be_chosen_where_the_model_has_a_fast_way(page: Opened) ->
     hidden = choice.choose("toybox", "other", "")[speed]
     assert (hidden["visible"], hidden["value"]) == (False, "best")
     assert speed in choice.outputs
-
-
-def test_live_pictures_are_drawn_at_the_speed_that_is_chosen(page: Opened) -> None:
-    parts, studio = page
-    entered = {**inputs_after(parts, "mix", {}), "prompt": "a cat", "model": "other", "seed": 3, "steps": 9}
-    drawn = {}
-    for speed in ("best", "fast"):
-        updates = list(Live(parts.live, studio=studio).follow("mix")(**{**entered, "speed": speed}))
-        drawn[speed] = picture_in(next(each[parts.live.picture] for each in updates if parts.live.picture in each))
-        sent = updates[-1][parts.live.drawn]["sent"]
-        assert (sent["speed"], sent["steps"]) == (speed, 9), "what is kept is drawn with all the settings"
-    assert drawn["best"].tobytes() != drawn["fast"].tobytes()
-
-
-def test_a_live_picture_that_is_overtaken_is_finished_where_it_has_only_begun(
-    page: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parts, studio = page
-    live = Live(parts.live, studio=studio)
-    monkeypatch.setattr("ipa_app.ui.live._FINISHES_S", 3600.0)  # however busy the machine is
-    begun = studio.submit(GenerateRequest(task="mix", prompt="a cat", steps=3), live=True)
-    live.overtake(begun)
-    *_, result = studio.follow(begun)
-    assert isinstance(result, GenerateResult)
-    old = studio.submit(GenerateRequest(task="mix", prompt="a cat", steps=100), live=True)
-    studio._jobs[old].began -= 3600
-    live.overtake(old)
-    with pytest.raises(Cancelled):
-        list(studio.follow(old))
-
-
-def test_of_a_live_picture_no_more_is_kept_than_it_is_drawn_from(page: Opened, tmp_path: Path) -> None:
-    parts, studio = page
-    Image.new("RGB", (64, 64), "red").save(tmp_path / "a.png")
-    upload = {"path": str(tmp_path / "a.png"), "more": "x" * 10_000}
-    entered = {**inputs_after(parts, "mix", {}), "prompt": "a cat", "seed": 3, "reference": upload}
-    entered["region_painted"] = {"layers": [], "background": upload, "composite": upload, "more": 5}
-    *_, last = Live(parts.live, studio=studio).follow("mix")(**entered)
-    sent = last[parts.live.drawn]["sent"]
-    file = {"path": upload["path"]}
-    assert (sent["reference"], sent["region_painted"]) == (file, {"background": file, "layers": []})
-    again = list(Live(parts.live, studio=studio).follow("mix")(**entered, live_drawn=last[parts.live.drawn]))
-    assert again == [{parts.live.note: ""}], "it is there already"
 
 
 def test_previews_come_before_the_pictures_and_go_when_those_are_there(page: Opened) -> None:
