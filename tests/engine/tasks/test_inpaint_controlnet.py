@@ -141,10 +141,13 @@ def test_nothing_is_done_twice(studio: Studio) -> None:
     with ExitStack() as hooks:
         for name, module in {**watched, "controlnet": controlnet}.items():
             hooks.enter_context(_counted(module, calls, name))
-        studio.draw(**HOLE, **GIVEN, steps=4)
+        hole = {**HOLE, "image": PICTURE.rotate(180)}  # which nothing else has drawn before
+        studio.draw(**hole, **GIVEN, steps=4)
         assert calls == {"encoder": 1, "condition": 1, "controlnet": 4}
-        studio.draw(**{**HOLE, "mask": MASK.rotate(90)}, **GIVEN, steps=4)
-        assert calls == {"encoder": 2, "condition": 2, "controlnet": 8}, "another request has its own"
+        studio.draw(**{**hole, "mask": MASK.rotate(90)}, **GIVEN, steps=4)
+        assert calls == {"encoder": 1, "condition": 2, "controlnet": 8}, "another mask leaves the picture as it is"
+        studio.draw(**{**hole, "image": PICTURE.rotate(90)}, **GIVEN, steps=4)
+        assert calls == {"encoder": 2, "condition": 3, "controlnet": 12}, "another picture has its own"
 
 
 @contextmanager
