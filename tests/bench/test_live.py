@@ -10,14 +10,14 @@ from bench.live import others_row, table
 from bench.speed import Studio
 
 MEASURED = {
-    "latencies": [{"what": "a word is typed", "events": 30, "median_s": 0.5, "worst_s": 1.0}],
+    "latencies": [{"what": "a word is typed", "events": 30, "median_s": 0.5, "worst_s": 1.0, "whole_median_s": 0.8}],
     "others": {"row": "beside", "beside": "alone", "ours_s": 0.55, "other_s": 0.5, "ratio": 0.91},
 }
 
 
 def test_the_table_says_how_soon_and_by_how_much_others_wait_longer() -> None:
     lines = table(MEASURED).splitlines()
-    assert "| a word is typed | 0.50 s | 1.00 s | 30 |" in lines
+    assert "| a word is typed | 0.50 s | 1.00 s | 0.80 s | 30 |" in lines
     assert "| beside | 0.55 s | alone | 0.50 s | 10 % |" in lines
 
 
