@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -225,15 +224,16 @@ def draft_of(request: GenerateRequest, entry: ModelEntry) -> GenerateRequest | N
     """Return a request for much the same picture sooner, to be shown while somebody changes what is drawn.
 
     None where the model does not suit live mode or has no fast way, where that way is asked for as it is, or where
-    something that is asked for has no effect in it.
-
+    something that is asked for has no effect in it, or cannot be had in so few steps.
     """
     if not entry.live or entry.fast is None or request.speed == "fast":
         return None
     draft = replace(request, speed="fast", steps=0)
-    with suppress(UserError):  # such as a share of the steps that is none of so few
-        return None if make_plan(draft, entry).without_effect else draft
-    return None
+    try:
+        plan = make_plan(draft, entry)
+    except UserError:  # such as a share of the steps that is none of so few
+        return None
+    return None if plan.without_effect else draft
 
 
 def _guided_share(request: GenerateRequest, entry: ModelEntry, *, is_fast: bool) -> tuple[float, float]:

@@ -7,9 +7,7 @@ it: `scaling_factor`, and where it has them `shift_factor`, or `latents_mean` an
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, cast
@@ -20,37 +18,10 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
 from torch import Tensor, nn
 
+from ipa_app.models.caches import Posteriors
 from ipa_app.models.memory import TILE_SIDE
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
-_KEPT_POSTERIORS = 8
-
-
-class Posteriors:
-    """What a VAE gave for the pictures it encoded last, before a sample of it is taken. For any thread.
-
-    The next stroke of a mask, another seed and each picture of a batch begin from the same picture. One of 512 pixels
-    each way takes 320 KB in single precision.
-    """
-
-    def __init__(self, limit: int = _KEPT_POSTERIORS) -> None:
-        """Keep what was given for at most `limit` pictures."""
-        self._limit = limit
-        self._kept: OrderedDict[Hashable, AutoencoderKLOutput] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, key: Hashable, encode: Callable[[], AutoencoderKLOutput]) -> AutoencoderKLOutput:
-        """Return what is kept by a key, or what `encode` gives."""
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        given = encode()
-        with self._lock:
-            self._kept[key] = given
-            while len(self._kept) > self._limit:
-                self._kept.popitem(last=False)
-        return given
 
 
 def scaled(latents: Tensor, config: Mapping[str, Any]) -> Tensor:
@@ -102,21 +73,23 @@ def encode(
     Returns:
         (batch, channels, height / factor, width / factor), in the precision of the pixels.
     """
-
-    def given(rows: Tensor) -> AutoencoderKLOutput:
-        return posteriors.of(_key(vae, rows, upcast=upcast), lambda: _posterior(vae, rows, upcast=upcast))
-
     if isinstance(generator, Sequence):
         rows = zip(pixels.split(1), generator, strict=True)
-        latents = torch.cat([retrieve_latents(given(row), generator=each) for row, each in rows])
+        given = ((_posterior(vae, row, posteriors, upcast=upcast), each) for row, each in rows)
+        latents = torch.cat([retrieve_latents(posterior, generator=each) for posterior, each in given])
     else:
-        latents = retrieve_latents(given(pixels), generator=generator)
+        latents = retrieve_latents(_posterior(vae, pixels, posteriors, upcast=upcast), generator=generator)
     return scaled(latents.to(pixels.dtype), vae.config)
 
 
-def _posterior(vae: AutoencoderKL, pixels: Tensor, *, upcast: bool) -> AutoencoderKLOutput:
-    with in_float32([vae] if upcast else []):
-        return cast(AutoencoderKLOutput, vae.encode(pixels.float() if upcast else pixels))
+def _posterior(vae: AutoencoderKL, pixels: Tensor, posteriors: Posteriors, *, upcast: bool) -> AutoencoderKLOutput:
+    key = _key(vae, pixels, upcast=upcast)
+    posterior = posteriors.get(key)
+    if posterior is None:
+        with in_float32([vae] if upcast else []):
+            posterior = cast(AutoencoderKLOutput, vae.encode(pixels.float() if upcast else pixels))
+        posteriors.put(key, posterior)
+    return posterior
 
 
 def _key(vae: AutoencoderKL, pixels: Tensor, *, upcast: bool) -> Hashable:

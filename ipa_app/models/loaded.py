@@ -23,6 +23,7 @@ from ipa_app.adapter import ImagePrompt, IPAdapter, attention_layers, encode_ima
 from ipa_app.adapter.files import build_adapter
 from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.models.adapters import AdapterBase, file_stamp
+from ipa_app.models.caches import PromptCache
 from ipa_app.models.entry import adapter_gone
 from ipa_app.models.hashing import file_hash, picture_hash
 from ipa_app.models.latents import in_float32
@@ -73,10 +74,6 @@ class SafetyChecker:
         return bool(flagged[0])
 
 
-CACHED_PROMPTS = 64
-"""Most image prompts kept per model."""
-LEAST_PROMPTS = 4
-_CACHED_BYTES = 256 * 2**20
 _LEAST_ROOM = 512 * 2**20
 _BLOCKS = AutoencoderTinyBlock, BasicTransformerBlock, ResnetBlock2D
 
@@ -110,42 +107,6 @@ class Checks:
     def _before(self, *_: object) -> None:
         if (check := getattr(self._own, "check", None)) is not None:
             check()
-
-
-class PromptCache:
-    """The image prompts used last, by the contents of the picture and of the adapter. For any thread.
-
-    One of 16 tokens takes 1 MB in half precision for SD 1.5 with its 16 layers, 11 MB for SDXL with its 70.
-    """
-
-    def __init__(self, limit: int = CACHED_PROMPTS, *, most_bytes: int = _CACHED_BYTES) -> None:
-        """Keep at most `limit` prompts, and fewer where they take more than `most_bytes`, but `LEAST_PROMPTS`."""
-        self._limit = limit
-        self._most_bytes = most_bytes
-        self._prompts: OrderedDict[tuple[str, str], ImagePrompt] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        """Count the prompts that are kept."""
-        return len(self._prompts)
-
-    def get(self, key: tuple[str, str]) -> ImagePrompt | None:
-        """Return a prompt, which becomes the latest used, or None."""
-        with self._lock:
-            if key in self._prompts:
-                self._prompts.move_to_end(key)
-            return self._prompts.get(key)
-
-    def put(self, key: tuple[str, str], prompt: ImagePrompt) -> None:
-        """Keep a prompt; those unused for longest go when there are too many."""
-        with self._lock:
-            self._prompts[key] = prompt
-            self._prompts.move_to_end(key)
-            while len(self._prompts) > self._limit or (len(self._prompts) > LEAST_PROMPTS and self._is_full()):
-                self._prompts.popitem(last=False)
-
-    def _is_full(self) -> bool:
-        return sum(prompt.num_bytes for prompt in self._prompts.values()) > self._most_bytes
 
 
 class ResidentAdapter(NamedTuple):

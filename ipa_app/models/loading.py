@@ -21,13 +21,14 @@ from ipa_app.adapter.kinds import USUAL_NAMES
 from ipa_app.adapter.layout import read_layout
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
+from ipa_app.models.caches import Posteriors
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.compiling import UNetCompiler
 from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, largest_numel, open_controlnet
 from ipa_app.models.entry import ControlNetEntry
 from ipa_app.models.fast_way import ResidentFastWay
 from ipa_app.models.image_encoder import ImageEncoder
-from ipa_app.models.latents import Posteriors, tile
+from ipa_app.models.latents import tile
 from ipa_app.models.loaded import LoadedModel, ResidentAdapters, SafetyChecker
 from ipa_app.models.memory import (
     MemoryPlan,

@@ -12,8 +12,9 @@ from diffusers import AutoencoderKL, ControlNetModel, DiffusionPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from ipa_app.models.caches import Posteriors
 from ipa_app.models.families import CONTROLNET_TASKS, Family, PipelineTask
-from ipa_app.models.latents import Generators, Posteriors, encode
+from ipa_app.models.latents import Generators, encode
 
 
 class StartsFromPictures:

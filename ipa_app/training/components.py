@@ -25,10 +25,10 @@ from ipa_app.adapter.kinds import KINDS
 from ipa_app.adapter.layers import attention_layers
 from ipa_app.errors import UserError
 from ipa_app.models.adapters import with_own_adapters
+from ipa_app.models.caches import Posteriors
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.families import Family
 from ipa_app.models.image_encoder import ImageEncoder
-from ipa_app.models.latents import Posteriors
 from ipa_app.models.pipelines import build_pipelines
 from ipa_app.models.schedule import noise_schedule
 from ipa_app.models.source import open_source

@@ -19,8 +19,9 @@ from ipa_app.engine.drawing import denoise, draw
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.previews import pictures_of
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.models.caches import Posteriors
 from ipa_app.models.catalog import entry_from_folder
-from ipa_app.models.latents import Posteriors, decode, encode, scaled, scaled_deviation, unscaled
+from ipa_app.models.latents import decode, encode, scaled, scaled_deviation, unscaled
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.training.components import load_components
 from ipa_app.training.config import TrainConfig

@@ -12,8 +12,9 @@ from PIL import Image
 from ipa_app.adapter import attention_layers, header
 from ipa_app.errors import UserError
 from ipa_app.models import weights
+from ipa_app.models.caches import LEAST_PROMPTS, PromptCache
 from ipa_app.models.catalog import entry_from_file, entry_from_folder
-from ipa_app.models.loaded import LEAST_PROMPTS, LoadedModel, PromptCache
+from ipa_app.models.loaded import LoadedModel
 from ipa_app.models.loading import load_model
 from tests.checkpoints import copy_configuration, load, pose_pipeline
 from tests.single_file import write_single_file
