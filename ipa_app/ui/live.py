@@ -300,26 +300,27 @@ class Live:
             request = build_request(drawn["task"], sent)
             draft = draft_of(request, self._studio.entry(request.model))
             job = under_way.submit(draft or request)
-        yield {panel.under_way: under_way, panel.seed: seed}
+        begun = {panel.under_way: under_way, panel.seed: seed}
         if draft is not None:
-            yield from self._drafted(job, drawn)
+            yield from self._drafted(job, drawn, begun)
             job = under_way.submit(request)
-        yield from self._followed(job, drawn)
+        yield from self._followed(job, drawn, begun)
 
-    def _drafted(self, job: str, drawn: Mapping[str, Any]) -> Iterator[Update]:
+    def _drafted(self, job: str, drawn: Mapping[str, Any], begun: Update) -> Iterator[Update]:
         """Show a draft, if it succeeds; whoever wants the fast way itself is told why it does not."""
         try:
             # Told apart from the picture itself, so that the same input draws that if it has not come to it.
-            yield from self._followed(job, {**drawn, "is_draft": True})
+            yield from self._followed(job, {**drawn, "is_draft": True}, begun)
         except Cancelled:
             raise
         except Exception as error:  # noqa: BLE001 - logged by `explain`; what was asked for is drawn all the same
             explain(error)
 
-    def _followed(self, job: str, drawn: Mapping[str, Any]) -> Iterator[Update]:
-        """Show what becomes of a job, and at last its picture."""
+    def _followed(self, job: str, drawn: Mapping[str, Any], begun: Update) -> Iterator[Update]:
+        """Yield what has begun, what becomes of it, and at last its picture; who goes away takes the job along."""
         panel, is_draft = self._panel, "is_draft" in drawn
         with self._studio.following(job, awaited=awaited(), newest=True) as events:
+            yield begun
             for event in events:
                 if isinstance(event, Progress):
                     if event.phase == "loading" and event.message:

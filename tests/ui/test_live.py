@@ -20,6 +20,7 @@ from ipa_app.ui.live import Live, UnderWay
 from ipa_app.ui.pictures import inline_picture
 from tests.tiny_models import tiny_fast_way
 from tests.ui.page_parts import Opened, Update, inputs_after, opened_page, picture_in
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,18 @@ def test_what_comes_after_a_draft_is_not_drawn_once_a_newer_picture_is_wanted(
     assert isinstance(shown, GenerateResult)
     with pytest.raises(Cancelled):
         early.submit(whole)
+
+
+@pytest.mark.parametrize("model", ["toybox", "quick"])
+def test_who_goes_away_as_soon_as_it_has_begun_takes_the_picture_along(quick_page: Opened, model: str) -> None:
+    parts, studio = quick_page
+    given = {**inputs_after(parts, "mix", {}), "prompt": "a cat", "model": model, "seed": 3}
+    drawing: Any = Live(parts.live, studio=studio).follow("mix")(**given)
+    begun = next(drawing)[parts.live.under_way]
+    (job,) = begun._jobs
+    assert studio.knows(job)
+    drawing.close()
+    until(lambda: not studio.knows(job))
 
 
 def test_switched_off_nothing_is_finished(page: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
