@@ -134,6 +134,12 @@ class StudioBlocks(gr.Blocks):
         sessions = (session for session, events in queue.pending_event_ids_session.items() if name in events)
         return any(session in queue.pending_messages_per_session for session in sessions)
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether an answer is on its way, or may be fetched: not by those who have hung up."""
+        pending = list(self._queue.pending_event_ids_session.values())
+        return any(self._knows(name) for names in pending for name in tuple(names))
+
     def _forget(self, event: Event) -> None:
         """Forget a call that is over and was given up, and whatever else nobody can fetch: Gradio would keep it all."""
         queue = self._queue

@@ -18,6 +18,7 @@ from ipa_app.engine.engine import Engine
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.offered import Models
+from ipa_app.ui.blocks import StudioBlocks
 
 _TELLING_S = 5.0
 """How long the last answers may be on their way."""
@@ -87,7 +88,7 @@ def serve(page: gr.Blocks, engine: Engine, *, port: int | None, **launch: Any) -
         ) from None
 
 
-def serve_until_told(page: gr.Blocks, engine: Engine, *, limit_s: float) -> None:
+def serve_until_told(page: StudioBlocks, engine: Engine, *, limit_s: float) -> None:
     """Wait in the main thread until this process shall end, and end well.
 
     On SIGTERM nothing more is taken, what waits is told so, and what is being drawn has some time to end. On SIGINT all
@@ -112,16 +113,9 @@ def serve_until_told(page: gr.Blocks, engine: Engine, *, limit_s: float) -> None
     engine.close()
 
 
-def _wait_until_told(page: gr.Blocks) -> None:
+def _wait_until_told(page: StudioBlocks) -> None:
     """Wait until everybody who asked has had an answer."""
     latest = time.monotonic() + _TELLING_S
-    while _is_awaited(page) and time.monotonic() < latest:
+    while page.is_awaited and time.monotonic() < latest:
         time.sleep(_LOOK_EVERY_S)
     time.sleep(_FETCHING_S)
-
-
-def _is_awaited(page: gr.Blocks) -> bool:
-    """Whether an answer is on its way, or may be fetched: not by those who have hung up."""
-    queue = page._queue
-    pending = list(queue.pending_event_ids_session.items())
-    return any(events and session in queue.pending_messages_per_session for session, events in pending)

@@ -82,6 +82,16 @@ def test_what_was_given_up_cannot_be_waited_for_and_is_not_waited_for(
     may_end.set()
 
 
+def test_whose_hanging_up_gradio_sees_before_it_is_cancelled_is_not_waited_for_either(slow: Slow) -> None:
+    page, call, may_end = slow
+    name = post(call).rpartition("/")[2]
+    assert page.is_awaited
+    # Then the messages of the session stay.
+    page._queue.event_ids_to_events[name].alive = False
+    assert not page.is_awaited
+    may_end.set()
+
+
 def test_what_was_not_fetched_yet_is_waited_for_and_can_be_fetched(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
     page, call, may_end = slow
     posted = post(call)
