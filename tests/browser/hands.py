@@ -24,7 +24,9 @@ _STILL = """() => new Promise((resolve) => {
     }
     function look() {
         if (window.unfinished?.size) return again();
-        const moves = (each) => each.playState === "running" && each.effect.getComputedTiming().endTime !== Infinity;
+        // Nor is what the bar of a message counts, which goes by itself after ten seconds.
+        const moves = ({ playState, effect }) => playState === "running" && !effect.target?.matches(".toast-body .timer")
+            && effect.getComputedTiming().endTime !== Infinity;
         if (document.getAnimations().some(moves)) return again();
         observer.disconnect();
         resolve();
@@ -156,8 +158,9 @@ def load(page: Any, picture: Path) -> None:
 def open_accordions(page: Any) -> None:
     """Open every accordion in sight, those inside of others too."""
     closed = page.locator("button.label-wrap:not(.open):visible")
-    while closed.count():
-        closed.first.click()
+    while found := closed.element_handles():
+        for button in found:
+            button.click()
         rest(page)
 
 
