@@ -19,13 +19,14 @@ from ipa_app.ui.sharing import sharing_box
 from ipa_app.ui.status import UNTIL_CHANGED, made_html, status_line
 
 LONGEST_HISTORY = 30
-# On a phone the results lie far below the buttons, and the lowest 64 pixels under the bar that holds these.
+# On a phone the results lie far below the buttons, and live pictures push them down. Under the status come the
+# pictures, which take the lower half of the window.
 SHOW_RESULTS = """() => {
     const status = document.querySelector("#status");
     const show = (behavior) => {
         const { top, bottom } = status.getBoundingClientRect();
         const least = parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop) || 0;
-        if (top < least || bottom > innerHeight - 64) status.scrollIntoView({ behavior });
+        if (top < least || bottom > innerHeight / 2) status.scrollIntoView({ behavior });
     };
     show(matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth");
     // What comes above it meanwhile may push it out of sight again; whoever scrolls has another wish.

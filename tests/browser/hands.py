@@ -24,9 +24,10 @@ _STILL = """() => new Promise((resolve) => {
     }
     function look() {
         if (window.unfinished?.size) return again();
-        // Nor is what the bar of a message counts, which goes by itself after ten seconds.
-        const moves = ({ playState, effect }) => playState === "running" && !effect.target?.matches(".toast-body .timer")
-            && effect.getComputedTiming().endTime !== Infinity;
+        // The bar of a message counts for ten seconds what nobody has to wait for.
+        const counts = (each) => each.target?.matches(".toast-body .timer");
+        const moves = ({ playState, effect }) =>
+            playState === "running" && !counts(effect) && effect.getComputedTiming().endTime !== Infinity;
         if (document.getAnimations().some(moves)) return again();
         observer.disconnect();
         resolve();
