@@ -39,6 +39,7 @@ from ipa_app.models.memory import (
     plan_memory,
 )
 from ipa_app.models.offloading import Offloading
+from ipa_app.models.packing import pack_weights
 from ipa_app.models.parts import Part
 from ipa_app.models.pipelines import build_controlnet_pipeline, build_pipelines
 from ipa_app.models.source import Source, open_source
@@ -363,6 +364,8 @@ def _place(
         tile(components["vae"])
     for name in components.keys() & {"unet", "controlnet", "vae"}:
         components[name].to(memory_format=_memory_format(plan.dtype, device))
+        if device.type == "cpu" and name != "vae":
+            pack_weights(components[name])
     if offloading is not None:
         offloading.manage(pipeline)
         return pipeline
