@@ -33,6 +33,7 @@ from ipa_app.training.loop import make_accelerator, weight_dtype
 from ipa_app.training.preflight import Room, claimed, needed_room
 from ipa_app.training.reports import LOG_FILE, FinishedReport
 from ipa_app.training.run import TrainingRun, prepare_base
+from ipa_app.training.sampling import check_steps
 from ipa_app.training.stopping import Stopped, StopSignals
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ def _estimate(config: TrainConfig, data: DataConfig) -> None:
     examples = read_examples(data, seed=config.seed)
     accelerator = make_accelerator(config)
     base = load_components(data.base, image_encoder=data.image_encoder, dtype=weight_dtype(config))
+    check_steps(config, base)
     prepare_base(base, config, accelerator)
     dataset = Dataset(config, data, base, examples)
     adapter = new_adapter(config, base)

@@ -25,7 +25,7 @@ from ipa_app.training.examples import TrainingBatch
 from ipa_app.training.loop import Trainer, make_accelerator, weight_dtype
 from ipa_app.training.pace import Pace
 from ipa_app.training.reports import LOG_FILE, CheckpointReport, Report, ResumedReport, StoppedReport, logged
-from ipa_app.training.sampling import Sample
+from ipa_app.training.sampling import Sample, check_steps
 from ipa_app.training.saving import Saver
 from ipa_app.training.stopping import Stop, Stopped, never
 
@@ -100,8 +100,10 @@ class TrainingRun:
             stop: asked after every step, and in between while measuring and drawing: whether to save and end.
 
         Raises:
-            UserError: the output folder holds another run, or an adapter file does not fit.
+            UserError: the output folder holds another run, an adapter file does not fit, or samples cannot be drawn in
+                so many steps.
         """
+        check_steps(config, base)
         prepare_base(base, config, accelerator)
         examples_per_step = config.examples_per_step * accelerator.num_processes
         origin = replace(_on_model(origin or Origin(), base), examples_per_step=examples_per_step)

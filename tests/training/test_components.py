@@ -1,7 +1,8 @@
-"""Base models that adapters are trained on, and what is said of those that are none."""
+"""Base models that adapters are trained on, and what is said of those that are none or do not do what is asked."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -54,3 +55,25 @@ def test_a_model_that_is_told_the_guidance_is_refused_before_anything_is_done(
     assert not list((tmp_path / "out").glob("encoded-*"))
     with pytest.raises(UserError, match="trained on the model that it was distilled from"):
         load_components(folder)
+
+
+@pytest.mark.parametrize("sort", ["DDIMScheduler", "DPMSolverMultistepScheduler", "LCMScheduler"])
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_more_steps_than_a_scheduler_takes_are_refused_before_training(
+    sort: str,
+    more: list[str],
+    arguments: Arguments,
+    tiny_bundle_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Some would draw nonsense and say nothing."""
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", sort]}))
+    steps = "60" if sort == "LCMScheduler" else "1001"
+    assert main([*arguments(folder), "--num-inference-steps", steps, *more]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: num_inference_steps is {steps}, more than the base model's {sort} takes; 20 are enough."
+    )
+    assert not list((tmp_path / "out").glob("encoded-*"))
