@@ -22,7 +22,7 @@ from ipa_app.errors import UserError
 from ipa_app.models.units import size_text
 from ipa_app.options import options
 from ipa_app.training.adapters import new_adapter, read_pretrained
-from ipa_app.training.checkpoint import Origin, check_same_run
+from ipa_app.training.checkpoint import Origin, check_same_run, digest_of_pretrained
 from ipa_app.training.components import load_components
 from ipa_app.training.config import DataConfig, TrainConfig
 from ipa_app.training.console import Console
@@ -137,6 +137,7 @@ def _check(
         size=data.size,
         heldout=data.split_off if data.heldout_data is None else None,
         examples_per_step=config.examples_per_step * accelerator.num_processes,
+        pretrained=digest_of_pretrained(config),
     )
     check_same_run(config, origin)
     if config.pretrained is not None:

@@ -17,7 +17,14 @@ from ipa_app.adapter.resampler import Resampler
 from ipa_app.errors import UserError
 from ipa_app.training.adapters import adapter_of, new_adapter, shape_of
 from ipa_app.training.assessment import Assessment
-from ipa_app.training.checkpoint import ADAPTER_FILE, Origin, latest_checkpoint, load_checkpoint, way_on
+from ipa_app.training.checkpoint import (
+    ADAPTER_FILE,
+    Origin,
+    digest_of_pretrained,
+    latest_checkpoint,
+    load_checkpoint,
+    way_on,
+)
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.distributed import Ballot
@@ -106,7 +113,8 @@ class TrainingRun:
         check_steps(config, base)
         prepare_base(base, config, accelerator)
         examples_per_step = config.examples_per_step * accelerator.num_processes
-        origin = replace(_on_model(origin or Origin(), base), examples_per_step=examples_per_step)
+        origin = origin or Origin(pretrained=digest_of_pretrained(config))
+        origin = replace(_on_model(origin, base), examples_per_step=examples_per_step)
         checkpoint, folder = load_checkpoint(config, origin), latest_checkpoint(config.output)
         if checkpoint is None or folder is None:
             adapter = new_adapter(config, base)
