@@ -182,8 +182,8 @@ def load_components(base: Path, *, image_encoder: Path | None = None, dtype: tor
     unet = source.unet_layout()  # refuses a UNet that is made for inpainting alone
     if unet.config.time_cond_proj_dim is not None:
         raise UserError.plain(
-            f"The base model in {base} is distilled to follow a guidance it is told, as LCM is: an adapter for it is to "
-            "be trained on the model that it was distilled from."
+            f"The base model in {base} is distilled to follow a guidance it is told, as LCM is: an adapter for it is "
+            "to be trained on the model that it was distilled from."
         )
     if not (vision / "config.json").is_file():
         raise UserError.plain(f"There is no CLIP vision tower in {vision}; name one with --image-encoder.")

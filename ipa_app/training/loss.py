@@ -19,7 +19,7 @@ from ipa_app.training.reports import HeldoutReport
 
 
 def clean_latents(batch: EncodedBatch, draws: Draws) -> Tensor:
-    """One sample (B, C, h, w) of each example's posterior, float32: half precision has no noise at the first timesteps."""
+    """One sample (B, C, h, w) of each example's posterior, in float32, as half precision loses the least of noise."""
     if batch.latents_std is None:
         return batch.latents.float()
     return batch.latents.float() + batch.latents_std.float() * draws.posterior_noise

@@ -33,10 +33,13 @@ from ipa_app.training.loop import Trainer, make_accelerator, weight_dtype
 from ipa_app.training.pace import Pace
 from ipa_app.training.reports import LOG_FILE, CheckpointReport, Report, ResumedReport, StoppedReport, logged
 from ipa_app.training.sampling import Sample, check_steps
-from ipa_app.training.saving import Saver
+from ipa_app.training.saving import DivergedAdapterError, Saver
 from ipa_app.training.stopping import Stop, Stopped, never
 
 logger = logging.getLogger(__name__)
+
+REMEDY = "a lower --learning-rate or with --mixed-precision bf16 or no."
+"""What keeps the numbers of a run within bounds."""
 
 
 def train(
@@ -68,7 +71,8 @@ def train(
         than the main one yield nothing.
 
     Raises:
-        UserError: the output folder holds another run, or the loss is no longer a number.
+        UserError: the output folder holds another run, the loss is no longer a number, or what was learned is too large
+            to be used.
         UnusableAdapterError: the finished file does not do what the trained adapter does.
     """
     run = TrainingRun(config, base=base, accelerator=accelerator or make_accelerator(config))
@@ -228,7 +232,11 @@ class TrainingRun:
             yield from assessment.measure()
         if has_learned or not assessment.is_drawn:
             yield from assessment.draw()
-        yield assessment.publish()
+        try:
+            finished = assessment.publish()
+        except DivergedAdapterError as error:
+            raise UserError.plain(f"{error} Please run it again in another --output with {REMEDY}") from error
+        yield finished
 
     def _save(self, pace: Pace, *, must: bool = False) -> Iterator[Report]:
         """Write a checkpoint; where it cannot be, a run that need not end goes on and tries again later."""
@@ -253,10 +261,7 @@ class TrainingRun:
     def _ruined(self) -> UserError:
         folder = latest_checkpoint(self._config.output)
         start = "run it again" if folder is None else f"name another --output and --pretrained {folder / ADAPTER_FILE}"
-        return UserError.plain(
-            f"The loss is no longer a number at step {self.trainer.step}: {start} with a lower --learning-rate or with "
-            "--mixed-precision bf16 or no."
-        )
+        return UserError.plain(f"The loss is no longer a number at step {self.trainer.step}: {start} with {REMEDY}")
 
 
 def _on_model(origin: Origin, base: Components) -> Origin:

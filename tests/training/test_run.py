@@ -271,6 +271,19 @@ def test_weights_that_are_no_numbers_are_never_saved(
     assert resume_step(make_config().output) == 0
 
 
+def test_weights_too_large_for_the_finished_file_are_said_in_a_sentence(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    def grow() -> bool:
+        layer: Any = run.trainer.adapter.ip_adapter["1"]
+        layer.to_k_ip.weight.data.fill_(1e6)
+        return False
+
+    run = TrainingRun(make_config(max_steps=1), base=base, accelerator=make_accelerator(make_config()), stop=grow)
+    with pytest.raises(UserError, match=r"not finite in ip_adapter.1.to_k_ip.weight. Please run it again in another"):
+        list(run.reports(batches(), heldout=[], samples=[]))
+
+
 @pytest.mark.parametrize("weight", [float("nan"), 1e30])  # the second is too large for the file's fp16
 def test_an_adapter_that_cannot_draw_is_not_called_done(
     weight: float, base: Components, make_config: MakeConfig
