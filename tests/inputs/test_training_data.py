@@ -352,6 +352,7 @@ GIVEN: dict[str, Callable[[Desk], Found]] = {
     "So few pictures that each is seen a thousand times": by_heart,
     "A data file that is not there": lambda desk: desk.read(expect=[]),
     "A damaged data file": refused_file(f"[{ENTRY[:-1]}"),
+    "A file that is no data at all, such as a picture": refused_file("# Toys\n\nBears.\n", name="README.md"),
     "A table without a line that names its columns": refused_file("a.png,a bear\n", name="metadata.csv"),
     "Data of which nothing can be used": refused_file('[{"image_file": "a.png"}]'),
     "Data of which no file is there": no_file_there,

@@ -31,8 +31,8 @@ def arguments(pictures: Path, tmp_path: Path) -> Arguments:
 def guided_by_a_number(bundle: Path, folder: Path) -> Path:
     """A copy of a model whose UNet is told the guidance, as LCM's is."""
     shutil.copytree(bundle, folder)
-    config = UNet2DConditionModel.load_config(folder / "unet")
-    unet = UNet2DConditionModel.from_config({**config, "time_cond_proj_dim": 32})
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    unet = UNet2DConditionModel.from_config(config | {"time_cond_proj_dim": 32})
     shutil.rmtree(folder / "unet")
     unet.save_pretrained(folder / "unet")
     return folder
