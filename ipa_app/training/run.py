@@ -111,14 +111,11 @@ class TrainingRun:
             stop: asked after every step, and in between while measuring and drawing: whether to save and end.
 
         Raises:
-            UserError: the output folder holds another run, an adapter file does not fit, or samples cannot be drawn in
-                so many steps.
+            UserError: the output folder holds another run, or an adapter file or the steps of a sample do not fit.
         """
         check_steps(config, base)
         prepare_base(base, config, accelerator)
-        examples_per_step = config.examples_per_step * accelerator.num_processes
-        origin = origin or Origin(pretrained=digest_of_pretrained(config))
-        origin = replace(_on_model(origin, base), examples_per_step=examples_per_step)
+        origin = _whole_origin(origin or Origin(pretrained=digest_of_pretrained(config)), config, base, accelerator)
         checkpoint, folder = load_checkpoint(config, origin), latest_checkpoint(config.output)
         if checkpoint is None or folder is None:
             adapter = new_adapter(config, base)
@@ -264,8 +261,10 @@ class TrainingRun:
         return UserError.plain(f"The loss is no longer a number at step {self.trainer.step}: {start} with {REMEDY}")
 
 
-def _on_model(origin: Origin, base: Components) -> Origin:
-    return replace(origin, base=base.fingerprint(), preparation=base.preparation())
+def _whole_origin(origin: Origin, config: TrainConfig, base: Components, accelerator: Accelerator) -> Origin:
+    examples_per_step = config.examples_per_step * accelerator.num_processes
+    model = {"base": base.fingerprint(), "preparation": base.preparation()}
+    return replace(origin, **model, examples_per_step=examples_per_step)
 
 
 def _due(step: int, every: int) -> bool:
