@@ -18,6 +18,7 @@ from torch import Tensor
 from ipa_app.adapter.files import write_tensors
 from ipa_app.errors import UserError
 from ipa_app.training.config import TrainConfig, settings
+from ipa_app.training.copies import content_digest
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Origin:
         size: side of the targets in pixels, as asked for; 0 is the base model's own.
         heldout: number of examples to be held out.
         examples_per_step: on all processes together.
+        pretrained: see `digest_of_pretrained`.
     """
 
     base: str | None = None
@@ -80,6 +82,12 @@ class Origin:
     size: int | None = None
     heldout: int | None = None
     examples_per_step: int | None = None
+    pretrained: str | None = None
+
+
+def digest_of_pretrained(config: TrainConfig) -> str | None:
+    """Return a name for what the adapter file holds that a run is told to begin from; None where it is told none."""
+    return None if config.pretrained is None else content_digest([config.pretrained])
 
 
 def resume_step(output: Path) -> int:
@@ -204,6 +212,7 @@ def check_same_run(config: TrainConfig, origin: Origin) -> None:
     state = _state(folder)
     before = Origin(**state.get("origin", {}))
     _check_settings(state["config"], config)
+    _check_pretrained(state["config"], config, before=before, now=origin)
     _check_examples_per_step(state["config"], config, before=before, now=origin)
     _check_origin(before, origin, folder=folder)
 
@@ -233,11 +242,22 @@ def _check_settings(old: dict[str, Any], config: TrainConfig) -> None:
                 f"{config.output} holds a run with {name} {old[name]}, not {new[name]}; "
                 "continue it with its own settings or name another output folder."
             )
-    before = old.get("pretrained")
-    if config.pretrained is not None and Path(before or "").name != config.pretrained.name:
+
+
+def _check_pretrained(old: dict[str, Any], config: TrainConfig, *, before: Origin, now: Origin) -> None:
+    """Make sure that a run began from the file that is named now, wherever that lies."""
+    if config.pretrained is None:
+        return
+    named = old.get("pretrained")
+    is_same = has_its_name = Path(named or "").name == config.pretrained.name
+    if None not in (before.pretrained, now.pretrained):  # earlier runs did not note it
+        is_same = before.pretrained == now.pretrained
+    if not is_same:
+        start = f"from {named}" if named else "with a new adapter"
+        start = "from another file of the same name" if has_its_name else start
         raise UserError.plain(
-            f"{config.output} holds a run that began {f'from {before}' if before else 'with a new adapter'}, not from "
-            f"{config.pretrained}; leave out --pretrained to continue it, or name another output folder."
+            f"{config.output} holds a run that began {start}, not from {config.pretrained}; leave out --pretrained to "
+            "continue it, or name another output folder."
         )
 
 
@@ -276,11 +296,22 @@ def _write(checkpoint: Checkpoint, config: TrainConfig, origin: Origin, folder: 
     adapter = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.adapter.items()}
     write_tensors(adapter, folder / ADAPTER_FILE)
     torch.save(checkpoint.optimization, folder / OPTIMIZER_FILE)
-    state = {"step": checkpoint.step, "seconds": checkpoint.seconds, "config": settings(config)}
-    state |= {"origin": asdict(origin), "sizes": {file.name: file.stat().st_size for file in folder.iterdir()}}
+    start, digest = _beginning(config, origin)
+    state = {"step": checkpoint.step, "seconds": checkpoint.seconds}
+    state |= {"config": settings(config) | {"pretrained": start}, "origin": asdict(origin) | {"pretrained": digest}}
+    state |= {"sizes": {file.name: file.stat().st_size for file in folder.iterdir()}}
     (folder / STATE_FILE).write_text(json.dumps(state, indent=2), encoding="utf-8")
     for file in folder.iterdir():
         _flush(file)
+
+
+def _beginning(config: TrainConfig, origin: Origin) -> tuple[str | None, str | None]:
+    """Return the file that the run began from, and its digest; whoever goes on need not name it again."""
+    folder = latest_checkpoint(config.output)
+    if config.pretrained is not None or folder is None:
+        return None if config.pretrained is None else str(config.pretrained), origin.pretrained
+    state = _state(folder)
+    return state["config"].get("pretrained"), state.get("origin", {}).get("pretrained")
 
 
 def _checkpoints(output: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from ipa_app.errors import UserError
 from ipa_app.models.units import size_text
 from ipa_app.options import options
 from ipa_app.training.adapters import new_adapter, read_pretrained
-from ipa_app.training.checkpoint import Origin, check_same_run
+from ipa_app.training.checkpoint import Origin, check_same_run, digest_of_pretrained
 from ipa_app.training.components import load_components
 from ipa_app.training.config import DataConfig, TrainConfig
 from ipa_app.training.console import Console
@@ -33,6 +33,7 @@ from ipa_app.training.loop import make_accelerator, weight_dtype
 from ipa_app.training.preflight import Room, claimed, needed_room
 from ipa_app.training.reports import LOG_FILE, FinishedReport
 from ipa_app.training.run import TrainingRun, prepare_base
+from ipa_app.training.sampling import check_steps
 from ipa_app.training.stopping import Stopped, StopSignals
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ def _estimate(config: TrainConfig, data: DataConfig) -> None:
     examples = read_examples(data, seed=config.seed)
     accelerator = make_accelerator(config)
     base = load_components(data.base, image_encoder=data.image_encoder, dtype=weight_dtype(config))
+    check_steps(config, base)
     prepare_base(base, config, accelerator)
     dataset = Dataset(config, data, base, examples)
     adapter = new_adapter(config, base)
@@ -135,6 +137,7 @@ def _check(
         size=data.size,
         heldout=data.split_off if data.heldout_data is None else None,
         examples_per_step=config.examples_per_step * accelerator.num_processes,
+        pretrained=digest_of_pretrained(config),
     )
     check_same_run(config, origin)
     if config.pretrained is not None:

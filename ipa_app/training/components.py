@@ -169,12 +169,13 @@ def load_components(base: Path, *, image_encoder: Path | None = None, dtype: tor
         dtype: of the weights in memory, whatever they are on disk.
 
     Raises:
-        UserError: there is no such model, or a part is missing.
+        UserError: there is no such model, a part is missing, or it is not one to train on.
     """
+    _check_there(base)
     vision = image_encoder or (base.with_suffix("") if base.is_file() else base) / "image_encoder"
     entry = ModelEntry(name=base.stem, title=base.name, location=base, image_encoder=vision)
     source = open_source(entry)
-    source.unet_layout()  # refuses a UNet that is made for inpainting alone
+    _check_unet(source.unet_layout(), base)
     if not (vision / "config.json").is_file():
         raise UserError.plain(f"There is no CLIP vision tower in {vision}; name one with --image-encoder.")
     encoder = ImageEncoder(vision, entry.title)
@@ -191,3 +192,20 @@ def load_components(base: Path, *, image_encoder: Path | None = None, dtype: tor
         )
     except OSError as error:
         raise UserError.plain(f"The base model in {base} cannot be read: {error}") from error
+
+
+def _check_there(base: Path) -> None:
+    if not base.exists():
+        raise UserError.plain(
+            f"There is no base model {base}: it must be a folder in diffusers layout or one .safetensors file on this "
+            "machine; one of the Hub is to be downloaded first."
+        )
+
+
+def _check_unet(unet: UNet2DConditionModel, base: Path) -> None:
+    """Refuse a UNet that nothing would tell the guidance; one that is made for inpainting alone is refused before."""
+    if unet.config.time_cond_proj_dim is not None:
+        raise UserError.plain(
+            f"The base model in {base} is distilled to follow a guidance it is told, as LCM is: an adapter for it is "
+            "to be trained on the model that it was distilled from."
+        )

@@ -165,12 +165,12 @@ class Dataset:
         train = self.examples.train
         encoded = EncodedExamples(train, self._caches) if self.is_kept else None
         good = range(len(train)) if encoded is None else encoded.good
-        # A round through the data: the position of every good example, as often as it counts.
-        places = np.repeat(np.arange(len(good)), [train[number].entry.repeats for number in good]).tolist()
+        # A round through the data has every good example as often as it counts: the first ends at ends[0], and so on.
+        ends = np.cumsum([train[number].entry.repeats for number in good])
         indices = (
-            [places[index] for index in batch]
+            np.searchsorted(ends, batch, side="right").tolist()
             for batch in batch_indices(
-                len(places),
+                int(ends[-1]),
                 self.config.batch_size,
                 seed=self.config.seed,
                 start=start,

@@ -9,6 +9,8 @@ from pathlib import Path
 from ipa_app.errors import UserError
 from ipa_app.training.entries import Entry, Listing, decode
 from ipa_app.training.lookup import same_name
+from ipa_app.training.preflight import LOCK_FILE
+from ipa_app.training.reports import LOG_FILE
 from ipa_app.training.tables import METADATA_NAMES, add_table
 
 PICTURE_ENDINGS = frozenset(
@@ -17,6 +19,9 @@ PICTURE_ENDINGS = frozenset(
 CAPTION_ENDINGS = (".txt", ".caption")
 """The first counts where a picture has both."""
 _REPEATS = re.compile(r"(?P<repeats>\d+)_(?P<subject>.+)")
+MOST_REPEATS = 200
+"""A larger number before a folder's name is a date, a year or the like."""
+_SHEET = re.compile(r"samples-\d+\.png")
 _NOT_OURS = ("__MACOSX",)
 _MASKS = ("-masklabel", "-condlabel")
 
@@ -27,25 +32,26 @@ def add_folder(listing: Listing, folder: Path) -> None:
     - Where a folder has a metadata.jsonl or metadata.csv, that lists the pictures from there on.
     - Elsewhere every picture counts, with the text of the .txt or .caption file named as it is.
     - Of a folder named like `10_bear`, as kohya's trainers have it, every picture counts ten times, and "bear" is the
-      text of those without a caption.
+      text of those without a caption. Numbers above `MOST_REPEATS` are part of a name and no more.
 
-    What other systems leave hidden in folders is passed over, and so are masks named as OneTrainer names them.
+    What other systems leave hidden in folders is passed over, and so are masks named as OneTrainer names them and what
+    runs have drawn.
 
     Raises:
         UserError: the folder, or a list in it, cannot be read.
     """
-    for place in _folders(folder):
+    for place in _folders(folder, listing):
         names = sorted(path.name for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
         prefix = "" if place == folder else f"{place.relative_to(folder).as_posix()}/"
         metadata = _metadata(names)
         if metadata is not None:
             add_table(listing, place / metadata, prefix=prefix)
-        elif pictures := [name for name in names if _is_picture(name)]:
+        elif pictures := [name for name in names if _is_picture(place, name)]:
             _add_pictures(listing, place, pictures, names, prefix)
 
 
-def _folders(folder: Path) -> Iterator[Path]:
-    """A folder and those in it, but none below one that has a list of its own."""
+def _folders(folder: Path, listing: Listing) -> Iterator[Path]:
+    """A folder and those in it, but none below one that has a list of its own, and none that a run writes to."""
     try:
         inside = sorted(folder.iterdir())
     except OSError as error:
@@ -53,22 +59,49 @@ def _folders(folder: Path) -> Iterator[Path]:
     yield folder
     if _metadata([path.name for path in inside]) is None:
         for path in inside:
-            if path.is_dir() and not path.name.startswith(".") and path.name not in _NOT_OURS:
-                yield from _folders(path)
+            if not path.is_dir() or path.name.startswith(".") or path.name in _NOT_OURS:
+                continue
+            if _is_of_a_run(path):
+                listing.notes.append(f"The folder {path} is passed over: it is the --output of a run.")
+            else:
+                yield from _folders(path, listing)
+
+
+def _is_of_a_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (LOCK_FILE, LOG_FILE))
 
 
 def _metadata(names: list[str]) -> str | None:
     return next((name for wanted in METADATA_NAMES for name in names if name.lower() == wanted), None)
 
 
-def _is_picture(name: str) -> bool:
-    return Path(name).suffix.lower() in PICTURE_ENDINGS and not Path(name).stem.endswith(_MASKS)
+def _is_picture(folder: Path, name: str) -> bool:
+    if Path(name).suffix.lower() not in PICTURE_ENDINGS or Path(name).stem.endswith(_MASKS):
+        return False
+    return not (_SHEET.fullmatch(name) and _is_of_a_run(folder))  # as where --data is the --output too
+
+
+def _repeats(folder: Path, where: str, listing: Listing) -> tuple[int, str]:
+    """Return how often each picture in a folder counts, and the text of those without a caption, by its name."""
+    match = _REPEATS.fullmatch(folder.resolve().name)
+    if match is None:
+        return 1, ""
+    repeats = max(1, int(match["repeats"]))
+    if repeats > MOST_REPEATS:
+        listing.notes.append(
+            f"The number of {where} is taken for a part of its name; up to {MOST_REPEATS}, it says how often every "
+            "picture counts."
+        )
+        return 1, ""
+    if repeats > 1:
+        listing.notes.append(f"Every picture in {where} counts {repeats} times, as the folder's name says.")
+    return repeats, match["subject"]
 
 
 def _add_pictures(listing: Listing, folder: Path, pictures: list[str], names: list[str], prefix: str) -> None:
     captions = {same_name(name): name for name in names if Path(name).suffix.lower() in CAPTION_ENDINGS}
-    match = _REPEATS.fullmatch(folder.resolve().name)
-    repeats, subject = (max(1, int(match["repeats"])), match["subject"]) if match else (1, "")
+    where = prefix.rstrip("/") or str(folder)
+    repeats, subject = _repeats(folder, where, listing)
     bare, foreign = [], []
     for name in pictures:
         wanted = (same_name(stem + ending) for ending in CAPTION_ENDINGS for stem in (Path(name).stem, name))
@@ -82,9 +115,6 @@ def _add_pictures(listing: Listing, folder: Path, pictures: list[str], names: li
         listing.entries.append(Entry(image=prefix + name, text=text or subject, repeats=repeats))
         bare += [name] if not text else []
         foreign += [caption] if not is_unicode else []
-    where = prefix.rstrip("/") or str(folder)
-    if repeats > 1:
-        listing.notes.append(f"Every picture in {where} counts {repeats} times, as the folder's name says.")
     if bare:
         instead = f'the text "{subject}"' if subject else "an empty text"
         listing.notes.append(

@@ -181,13 +181,12 @@ class Trainer:
         encoded = self.encoder.encode(batch)
         draws = self._draw(encoded.latents.shape, part).to(encoded.latents.device)
         latents = clean_latents(encoded, draws)
-        noise = draws.noise.to(latents.dtype)
-        noisy = self.schedule.add_noise(latents, noise, draws.timesteps)
+        noisy = self.schedule.add_noise(latents, draws.noise, draws.timesteps).to(encoded.latents.dtype)
         seen = encoded.without_text(draws.no_text, self.encoder.empty_text)
         seen = seen.without_image(draws.no_image, self.encoder.empty_features)
         added = self.encoder.added(seen)
         prediction = self._optimization.model(noisy, draws.timesteps, seen.text_states, seen.features, added)
-        target = prediction_target(self.schedule, latents, noise=noise, timesteps=draws.timesteps)
+        target = prediction_target(self.schedule, latents, noise=draws.noise, timesteps=draws.timesteps)
         return mse(prediction, target, encoded.loss_weights).mean()
 
     def _draw(self, shape: torch.Size, part: int) -> Draws:

@@ -19,10 +19,10 @@ from ipa_app.training.reports import HeldoutReport
 
 
 def clean_latents(batch: EncodedBatch, draws: Draws) -> Tensor:
-    """One sample (B, C, h, w) of each example's posterior."""
+    """One sample (B, C, h, w) of each example's posterior, in float32, as half precision loses the least of noise."""
     if batch.latents_std is None:
-        return batch.latents
-    return batch.latents + batch.latents_std * draws.posterior_noise.to(batch.latents.dtype)
+        return batch.latents.float()
+    return batch.latents.float() + batch.latents_std.float() * draws.posterior_noise
 
 
 def prediction_target(schedule: DDPMScheduler, latents: Tensor, *, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class HeldoutLoss:
         self._batches: list[tuple[EncodedBatch, Tensor]] = []
         for batch in batches:
             encoded = encoder.encode(batch)
-            noise = torch.randn(encoded.latents.shape, generator=generator).to(encoded.latents)
+            noise = torch.randn(encoded.latents.shape, generator=generator).to(encoded.latents.device)
             self._batches.append((encoded, noise))
         self._without_image: float | None = None
 
@@ -120,11 +120,11 @@ class HeldoutLoss:
         losses = []
         for batch, noise in self._batches:
             everywhere = torch.ones(len(batch), dtype=torch.bool, device=noise.device)
-            seen = batch if text else batch.without_text(everywhere, self._empty_text)
+            seen, latents = batch if text else batch.without_text(everywhere, self._empty_text), batch.latents.float()
             for part in range(TIMESTEPS):
                 timesteps = torch.full((len(batch),), int((part + 0.5) * total / TIMESTEPS), device=noise.device)
-                noisy = self._schedule.add_noise(batch.latents, noise, timesteps)
-                target = prediction_target(self._schedule, batch.latents, noise=noise, timesteps=timesteps)
+                noisy = self._schedule.add_noise(latents, noise, timesteps).to(batch.latents.dtype)
+                target = prediction_target(self._schedule, latents, noise=noise, timesteps=timesteps)
                 prediction = predict(noisy, timesteps, seen, image=image)
                 losses.append(mse(prediction, target))
         return torch.cat(losses).mean().item()

@@ -17,7 +17,14 @@ from ipa_app.adapter.resampler import Resampler
 from ipa_app.errors import UserError
 from ipa_app.training.adapters import adapter_of, new_adapter, shape_of
 from ipa_app.training.assessment import Assessment
-from ipa_app.training.checkpoint import ADAPTER_FILE, Origin, latest_checkpoint, load_checkpoint, way_on
+from ipa_app.training.checkpoint import (
+    ADAPTER_FILE,
+    Origin,
+    digest_of_pretrained,
+    latest_checkpoint,
+    load_checkpoint,
+    way_on,
+)
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.distributed import Ballot
@@ -25,11 +32,14 @@ from ipa_app.training.examples import TrainingBatch
 from ipa_app.training.loop import Trainer, make_accelerator, weight_dtype
 from ipa_app.training.pace import Pace
 from ipa_app.training.reports import LOG_FILE, CheckpointReport, Report, ResumedReport, StoppedReport, logged
-from ipa_app.training.sampling import Sample
-from ipa_app.training.saving import Saver
+from ipa_app.training.sampling import Sample, check_steps
+from ipa_app.training.saving import DivergedAdapterError, Saver
 from ipa_app.training.stopping import Stop, Stopped, never
 
 logger = logging.getLogger(__name__)
+
+REMEDY = "a lower --learning-rate or with --mixed-precision bf16 or no."
+"""What keeps the numbers of a run within bounds."""
 
 
 def train(
@@ -61,7 +71,8 @@ def train(
         than the main one yield nothing.
 
     Raises:
-        UserError: the output folder holds another run, or the loss is no longer a number.
+        UserError: the output folder holds another run, the loss is no longer a number, or what was learned is too large
+            to be used.
         UnusableAdapterError: the finished file does not do what the trained adapter does.
     """
     run = TrainingRun(config, base=base, accelerator=accelerator or make_accelerator(config))
@@ -100,11 +111,11 @@ class TrainingRun:
             stop: asked after every step, and in between while measuring and drawing: whether to save and end.
 
         Raises:
-            UserError: the output folder holds another run, or an adapter file does not fit.
+            UserError: the output folder holds another run, or an adapter file or the steps of a sample do not fit.
         """
+        check_steps(config, base)
         prepare_base(base, config, accelerator)
-        examples_per_step = config.examples_per_step * accelerator.num_processes
-        origin = replace(_on_model(origin or Origin(), base), examples_per_step=examples_per_step)
+        origin = _whole_origin(origin or Origin(pretrained=digest_of_pretrained(config)), config, base, accelerator)
         checkpoint, folder = load_checkpoint(config, origin), latest_checkpoint(config.output)
         if checkpoint is None or folder is None:
             adapter = new_adapter(config, base)
@@ -218,7 +229,11 @@ class TrainingRun:
             yield from assessment.measure()
         if has_learned or not assessment.is_drawn:
             yield from assessment.draw()
-        yield assessment.publish()
+        try:
+            finished = assessment.publish()
+        except DivergedAdapterError as error:
+            raise UserError.plain(f"{error} Please run it again in another --output with {REMEDY}") from error
+        yield finished
 
     def _save(self, pace: Pace, *, must: bool = False) -> Iterator[Report]:
         """Write a checkpoint; where it cannot be, a run that need not end goes on and tries again later."""
@@ -243,14 +258,13 @@ class TrainingRun:
     def _ruined(self) -> UserError:
         folder = latest_checkpoint(self._config.output)
         start = "run it again" if folder is None else f"name another --output and --pretrained {folder / ADAPTER_FILE}"
-        return UserError.plain(
-            f"The loss is no longer a number at step {self.trainer.step}: {start} with a lower --learning-rate or with "
-            "--mixed-precision bf16 or no."
-        )
+        return UserError.plain(f"The loss is no longer a number at step {self.trainer.step}: {start} with {REMEDY}")
 
 
-def _on_model(origin: Origin, base: Components) -> Origin:
-    return replace(origin, base=base.fingerprint(), preparation=base.preparation())
+def _whole_origin(origin: Origin, config: TrainConfig, base: Components, accelerator: Accelerator) -> Origin:
+    examples_per_step = config.examples_per_step * accelerator.num_processes
+    model = {"base": base.fingerprint(), "preparation": base.preparation()}
+    return replace(origin, **model, examples_per_step=examples_per_step)
 
 
 def _due(step: int, every: int) -> bool:

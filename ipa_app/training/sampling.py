@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers import SchedulerMixin
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ipa_app.adapter.image_prompt import ImagePrompt, ImagePromptBatch
 from ipa_app.adapter.ip_adapter import IPAdapter
+from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import square_for_clip
 from ipa_app.models.latents import decode
 from ipa_app.training.components import Components
@@ -51,6 +54,27 @@ COLUMNS = (
     Column(title="picture", scale=1.0, text=False),
     Column(title="both, 0.6", scale=0.6, text=True),
 )
+
+
+def check_steps(config: TrainConfig, base: Components) -> None:
+    """Make sure that samples can be drawn in as many steps as are asked for.
+
+    Raises:
+        UserError: the base model's scheduler does not take so many (some would draw nonsense and say nothing), or an
+            adapter cannot be trained on what it predicts.
+    """
+    steps, scheduler = config.num_inference_steps, _like(base.scheduler)
+    if steps <= base.noise_schedule().config["num_train_timesteps"]:
+        with contextlib.suppress(ValueError):
+            scheduler.set_timesteps(steps)
+            return
+    raise UserError.plain(
+        f"num_inference_steps is {steps}, more than the base model's {type(scheduler).__name__} takes; 20 are enough."
+    )
+
+
+def _like(scheduler: SchedulerMixin) -> Any:
+    return type(scheduler).from_config(scheduler.config)
 
 
 class Sampler:
@@ -103,7 +127,7 @@ class Sampler:
         guidance = self._config.guidance_scale > 1
         steps = self._config.num_inference_steps
         # The pipeline sets up its scheduler's timesteps in place; the base model's own stays as it was loaded.
-        self._pipe.scheduler = type(self._scheduler).from_config(self._scheduler.config)
+        self._pipe.scheduler = _like(self._scheduler)
         batch = ImagePromptBatch.stack([[prompt] for prompt in prompts], guidance=guidance, steps=steps)
         return self._pipe(
             list(texts),

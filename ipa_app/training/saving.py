@@ -105,6 +105,10 @@ class UnusableAdapterError(RuntimeError):
     """The file that was written does not do what the trained adapter does."""
 
 
+class DivergedAdapterError(UnusableAdapterError):
+    """What was learned is too large for the file or for drawing, or is no number."""
+
+
 def publish(
     adapter: IPAdapter,
     *,
@@ -126,6 +130,7 @@ def publish(
 
     Raises:
         UserError: it cannot be written.
+        DivergedAdapterError: the file holds or draws numbers that are not finite.
         UnusableAdapterError: the file read back differs from what was written, or draws something else.
     """
     path = config.output / FILE_NAMES[config.adapter]
@@ -151,7 +156,7 @@ def _check_weights(expected: IPAdapter, found: IPAdapter, path: Path) -> None:
         raise UnusableAdapterError(f"{path} reads back as another adapter ({found.kind}) than was trained.")
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise UnusableAdapterError(f"{path} holds numbers that are not finite in {name}.")
+            raise DivergedAdapterError(f"{path} holds numbers that are not finite in {name}.")
         if not torch.equal(tensor, others[name]):
             raise UnusableAdapterError(f"{path} reads back with another {name} than was written.")
 
@@ -162,7 +167,7 @@ def _difference(expected: IPAdapter, found: IPAdapter, *, sampler: Sampler, feat
         for adapter in (expected, found)
     ]
     if not latents[1].isfinite().all():
-        raise UnusableAdapterError(f"{path} draws numbers that are not finite.")
+        raise DivergedAdapterError(f"{path} draws numbers that are not finite.")
     difference = (latents[0] - latents[1]).abs().max().item()
     if difference > TOLERANCE:
         raise UnusableAdapterError(f"{path} draws something else than the trained adapter (by {difference:.3g}).")

@@ -15,6 +15,7 @@ from ipa_app.training.entries import IMAGE_KEYS, KNOWN_KEYS, BadEntryError, List
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 """What Hugging Face's imagefolder calls the list of a folder's pictures."""
 TABLE_ENDINGS = {".csv", ".tsv"}
+DATA_FORMS = "Data is a JSON list, JSON lines, a table (.csv, .tsv) or a folder of pictures."
 SEPARATORS = ",;\t"
 """Between the cells of a table; spreadsheets write semicolons where the comma is a decimal one."""
 
@@ -50,15 +51,17 @@ def add_table(listing: Listing, file: Path, *, prefix: str = "") -> None:
 
 def _json_rows(text: str, file: Path) -> Iterator[tuple[str, object]]:
     """Go through the entries of a JSON file, each with the place where it stands."""
-    begins_list = text.lstrip().startswith("[")
     try:
         content = json.loads(text)
     except RecursionError:
         raise UserError.plain(f"The data file {file} is not valid JSON: it is nested too deeply.") from None
     except ValueError as error:
-        if begins_list or "\n" not in text.strip():
-            raise UserError.plain(f"The data file {file} is not valid JSON: {error}.") from None
-        yield from _lines(text)
+        begins_list = text.lstrip().startswith("[")
+        rows = [] if begins_list else list(_lines(text))
+        if all(isinstance(fields, BadEntryError) for _, fields in rows):
+            hint = "" if begins_list else f" {DATA_FORMS}"
+            raise UserError.plain(f"The data file {file} is not valid JSON: {error}.{hint}") from None
+        yield from rows
         return
     if isinstance(content, list):
         yield from ((f"entry {number}", fields) for number, fields in enumerate(content, start=1))

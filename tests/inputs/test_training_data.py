@@ -128,6 +128,11 @@ def repeats(desk: Desk) -> Found:
     return outcome
 
 
+def a_year(desk: Desk) -> Found:
+    desk.pictures("toys/2023_holiday/a.png")
+    return desk.read("toys", expect=[("a.png", "")])
+
+
 def unicode_marks(desk: Desk) -> Found:
     assert two(desk, json.dumps(LIST).encode("utf-8-sig")) == ("Taken", None)
     assert folder(desk, bear="a bear".encode("utf-16")) == ("Taken", None)
@@ -319,6 +324,7 @@ GIVEN: dict[str, Callable[[Desk], Found]] = {
     "A folder with a `metadata.jsonl` or `metadata.csv`": folder_with_list,
     "A folder with a `.txt` or `.caption` file beside every picture": folder,
     "A folder named like `10_bear`": repeats,
+    "A folder named by a year or a date, like `2023_holiday`": a_year,
     "A folder in which a picture has no caption": lambda desk: folder(
         desk, frog=None, expect=[("a.png", "a bear"), ("b.png", "")]
     ),
@@ -346,6 +352,7 @@ GIVEN: dict[str, Callable[[Desk], Found]] = {
     "So few pictures that each is seen a thousand times": by_heart,
     "A data file that is not there": lambda desk: desk.read(expect=[]),
     "A damaged data file": refused_file(f"[{ENTRY[:-1]}"),
+    "A file that is no data at all, such as a picture": refused_file("# Toys\n\nBears.\n", name="README.md"),
     "A table without a line that names its columns": refused_file("a.png,a bear\n", name="metadata.csv"),
     "Data of which nothing can be used": refused_file('[{"image_file": "a.png"}]'),
     "Data of which no file is there": no_file_there,

@@ -223,3 +223,18 @@ def test_a_run_from_a_file_may_leave_it_out_or_find_it_elsewhere_later(make_conf
     check_same_run(make_config(pretrained=Path("there/a.safetensors")), ORIGIN)
     with pytest.raises(UserError, match=r"began from here/a.safetensors, not from b.safetensors"):
         check_same_run(make_config(pretrained=Path("b.safetensors")), ORIGIN)
+
+
+def test_a_run_from_a_file_is_not_continued_with_another_of_its_name(make_config: MakeConfig) -> None:
+    def began_from(name: str | None, digest: str | None) -> tuple[TrainConfig, Origin]:
+        file = None if name is None else Path(name)
+        return make_config(pretrained=file), Origin(**(vars(ORIGIN) | {"pretrained": digest}))
+
+    save_checkpoint(checkpoint(1), *began_from("here/a.safetensors", "1"))
+    check_same_run(*began_from("there/renamed.safetensors", "1"))
+    with pytest.raises(UserError, match=r"began from another file of the same name, not from there/a.safetensors"):
+        check_same_run(*began_from("there/a.safetensors", "2"))
+    save_checkpoint(checkpoint(2), *began_from(None, None))  # whoever goes on need not name it
+    check_same_run(*began_from("here/a.safetensors", "1"))
+    with pytest.raises(UserError, match="began from another file of the same name"):
+        check_same_run(*began_from("here/a.safetensors", "2"))

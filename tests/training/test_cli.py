@@ -389,9 +389,12 @@ def test_the_finished_file_may_be_read_by_whom_new_files_may(train: Callable[...
     assert (tmp_path / "out" / "ip-adapter.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
-def test_the_data_may_be_a_folder(tiny_bundle_dir: Path, pictures: Path, tmp_path: Path) -> None:
+def test_the_data_may_be_a_folder_and_hold_the_output(tiny_bundle_dir: Path, pictures: Path) -> None:
     (pictures / "data.json").unlink()
     (pictures / "1.txt").write_text("a green hat")
-    output = tmp_path / "out"
-    assert main(["--base", str(tiny_bundle_dir), "--data", str(pictures), "--output", str(output), *FAST, *QUIET]) == 0
+    output = pictures / "out"
+    given = ["--base", str(tiny_bundle_dir), "--data", str(pictures), "--output", str(output), *FAST]
+    assert main([*given, "--eval-steps", "0"]) == 0
     assert (output / "ip-adapter.safetensors").is_file()
+    assert list(output.glob("samples-*.png"))  # none of the data when the run goes on
+    assert main([*given, *QUIET, "--max-steps", "3"]) == 0

@@ -69,6 +69,37 @@ def test_the_folder_itself_may_be_such_a_one(write, tmp_path: Path) -> None:
     assert read_listing(tmp_path / "toys" / "5_bear").entries == [Entry(image="a.png", text="bear", repeats=5)]
 
 
+def test_a_date_or_a_year_before_a_folder_s_name_is_no_number_of_times(write, tmp_path: Path) -> None:
+    write("20230615_birthday/a.png")
+    write("2023_holiday/b.png")
+    write("200_bear/c.png")
+    found = read_listing(tmp_path / "toys")
+    assert found.entries == [
+        Entry(image="200_bear/c.png", text="bear", repeats=200),
+        Entry(image="20230615_birthday/a.png", text=""),
+        Entry(image="2023_holiday/b.png", text=""),
+    ]
+    said = [note for note in found.notes if "taken for a part of its name" in note]
+    assert [note.split(" is taken")[0] for note in said] == [
+        "The number of 20230615_birthday",
+        "The number of 2023_holiday",
+    ]
+
+
+@pytest.mark.parametrize("mark", ["run.lock", "log.jsonl"])
+def test_what_a_run_has_drawn_is_none_of_the_data(mark: str, write, tmp_path: Path) -> None:
+    write("a.png")
+    write("samples-3.png")
+    write("runs/first/samples-00000002.png")
+    write(f"runs/first/{mark}")
+    found = read_listing(tmp_path / "toys")
+    assert [entry.image for entry in found.entries] == ["a.png", "samples-3.png"]
+    run = tmp_path / "toys" / "runs" / "first"
+    assert f"The folder {run} is passed over: it is the --output of a run." in found.notes
+    write(mark)  # the data's own folder is one too
+    assert [entry.image for entry in read_listing(tmp_path / "toys").entries] == ["a.png"]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,9 +13,9 @@ from diffusers import DDPMScheduler
 from ipa_app.adapter.attention import install_processors
 from ipa_app.adapter.image_prompt import ImagePromptBatch
 from ipa_app.training.adapters import new_adapter
-from ipa_app.training.components import Components
+from ipa_app.training.components import Components, load_components
 from ipa_app.training.config import TrainConfig
-from ipa_app.training.examples import TrainingBatch, draw
+from ipa_app.training.examples import Draws, TrainingBatch, draw
 from ipa_app.training.loop import GuidedUNet, Trainer, learning_rate, make_accelerator
 from ipa_app.training.loss import HeldoutLoss, mse, prediction_target
 from ipa_app.training.run import prepare_base
@@ -146,6 +147,29 @@ def test_targets_are_the_formulas() -> None:
     alpha_bar = schedule.alphas_cumprod[timesteps].view(2, 1, 1, 1)
     velocity = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * latents
     assert torch.allclose(prediction_target(schedule, latents, noise=noise, timesteps=timesteps), velocity)
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_the_first_timesteps_have_their_noise_in_any_precision(
+    precision: str,
+    tiny_bundle_dir: Path,
+    make_config: Callable[..., TrainConfig],
+    batches: Batches,
+    fresh_accelerate: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In half precision it would be rounded away."""
+    own = load_components(tiny_bundle_dir)  # not the shared one: its weights are rounded
+    trainer = make_trainer(make_config(mixed_precision=precision), own)
+    seen: list[torch.Tensor] = []
+    own.unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    first, cat = torch.tensor([0, 1]), Draws.cat
+    monkeypatch.setattr("ipa_app.training.loop.Draws.cat", lambda found: replace(cat(found), timesteps=first))
+    latents = torch.zeros(2, 4, 8, 8)
+    next(trainer.run(replace(batch, latents=latents, latents_std=None) for batch in batches()))
+    assert seen[0].dtype == own.unet.dtype
+    expected = (1 - trainer.schedule.alphas_cumprod[first]).sqrt()
+    assert seen[0].float().std(dim=(1, 2, 3)).tolist() == pytest.approx(expected.tolist(), rel=0.2)
 
 
 def test_accumulating_takes_that_many_batches_per_step(

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from ipa_app.adapter.files import read_adapter
+from ipa_app.adapter.files import read_adapter, save_adapter
 from ipa_app.errors import UserError
 from ipa_app.training.adapters import new_adapter
 from ipa_app.training.checkpoint import resume_step
@@ -95,6 +95,19 @@ def test_other_settings_do_not_continue_a_run(base: Components, make_config: Mak
     list(train(make_config(max_steps=1), base=base, batches=batches()))
     with pytest.raises(UserError, match="learning_rate"):
         train(make_config(max_steps=1, learning_rate=1e-3), base=base, batches=batches())
+
+
+def test_a_file_to_begin_from_is_known_by_what_it_holds(
+    base: Components, make_config: MakeConfig, batches: Batches, tmp_path: Path
+) -> None:
+    start = tmp_path / "start.safetensors"
+    config = make_config(max_steps=1, pretrained=start)
+    for seed in (1, 2):
+        save_adapter(new_adapter(make_config(seed=seed), base), start)
+        if seed == 1:
+            list(train(config, base=base, batches=batches()))
+    with pytest.raises(UserError, match="began from another file of the same name"):
+        train(config, base=base, batches=batches())
 
 
 def test_a_finished_run_can_be_lengthened_and_a_half_written_checkpoint_does_no_harm(
@@ -256,6 +269,19 @@ def test_weights_that_are_no_numbers_are_never_saved(
     with pytest.raises(UserError, match="no longer a number at step 1"):
         list(run.reports(batches(), heldout=[], samples=[]))
     assert resume_step(make_config().output) == 0
+
+
+def test_weights_too_large_for_the_finished_file_are_said_in_a_sentence(
+    base: Components, make_config: MakeConfig, batches: Batches
+) -> None:
+    def grow() -> bool:
+        layer: Any = run.trainer.adapter.ip_adapter["1"]
+        layer.to_k_ip.weight.data.fill_(1e6)
+        return False
+
+    run = TrainingRun(make_config(max_steps=1), base=base, accelerator=make_accelerator(make_config()), stop=grow)
+    with pytest.raises(UserError, match=r"not finite in ip_adapter.1.to_k_ip.weight. Please run it again in another"):
+        list(run.reports(batches(), heldout=[], samples=[]))
 
 
 @pytest.mark.parametrize("weight", [float("nan"), 1e30])  # the second is too large for the file's fp16

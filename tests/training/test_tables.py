@@ -140,6 +140,15 @@ def test_there_must_be_a_data_file(tmp_path: Path) -> None:
         read_listing(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize("content", ["# Toys\n\nBears\nand frogs.\n", b"\x89PNG\r\n\x1a\n\x00\x00\n\xff", "a bear"])
+def test_what_is_no_data_at_all_is_told_once_and_what_is_beside_it(
+    content: str | bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(UserError, match=r"is not valid JSON: .*\. Data is a JSON list, JSON lines, a table"):
+        listing(content, tmp_path, name="README.md")
+    assert not caplog.messages
+
+
 def test_keys_that_nothing_is_done_with_are_remembered(tmp_path: Path) -> None:
     found = listing('[{"image_file": "a.png", "text": "", "caption": "b", "width": 3}]', tmp_path)
     assert found.entries == [Entry(image="a.png", text="")]

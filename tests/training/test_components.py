@@ -1,0 +1,79 @@
+"""Base models that adapters are trained on, and what is said of those that are none or do not do what is asked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from diffusers import UNet2DConditionModel
+
+from ipa_app.errors import UserError
+from ipa_app.training.cli import main
+from ipa_app.training.components import load_components
+
+Arguments = Callable[[Path | str], list[str]]
+
+
+@pytest.fixture
+def arguments(pictures: Path, tmp_path: Path) -> Arguments:
+    """What the command line is told to train a base model."""
+
+    def make(base: Path | str) -> list[str]:
+        places = ["--data", str(pictures / "data.json"), "--output", str(tmp_path / "out")]
+        return ["--base", str(base), *places, "--max-steps", "1", "--batch-size", "1", "--num-inference-steps", "1"]
+
+    return make
+
+
+def guided_by_a_number(bundle: Path, folder: Path) -> Path:
+    """A copy of a model whose UNet is told the guidance, as LCM's is."""
+    shutil.copytree(bundle, folder)
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    unet = UNet2DConditionModel.from_config(config | {"time_cond_proj_dim": 32})
+    shutil.rmtree(folder / "unet")
+    unet.save_pretrained(folder / "unet")
+    return folder
+
+
+def test_a_name_of_the_hub_is_no_base_model(arguments: Arguments, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments("runwayml/stable-diffusion-v1-5")) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: There is no base model runwayml/stable-diffusion-v1-5: it must be a folder in diffusers layout or one "
+        ".safetensors file on this machine; one of the Hub is to be downloaded first."
+    )
+
+
+def test_a_model_that_is_told_the_guidance_is_refused_before_anything_is_done(
+    arguments: Arguments, tiny_bundle_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = guided_by_a_number(tiny_bundle_dir, tmp_path / "lcm")
+    assert main(arguments(folder)) == 2
+    assert "is distilled to follow a guidance it is told, as LCM is" in capsys.readouterr().err.splitlines()[-1]
+    assert not list((tmp_path / "out").glob("encoded-*"))
+    with pytest.raises(UserError, match="trained on the model that it was distilled from"):
+        load_components(folder)
+
+
+@pytest.mark.parametrize("sort", ["DDIMScheduler", "DPMSolverMultistepScheduler", "LCMScheduler"])
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_more_steps_than_a_scheduler_takes_are_refused_before_training(
+    sort: str,
+    more: list[str],
+    arguments: Arguments,
+    tiny_bundle_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Some would draw nonsense and say nothing."""
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", sort]}))
+    steps = "60" if sort == "LCMScheduler" else "1001"
+    assert main([*arguments(folder), "--num-inference-steps", steps, *more]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: num_inference_steps is {steps}, more than the base model's {sort} takes; 20 are enough."
+    )
+    assert not list((tmp_path / "out").glob("encoded-*"))
