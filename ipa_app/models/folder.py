@@ -13,6 +13,8 @@ from ipa_app.messages import Message
 from ipa_app.models.families import Family, Presets, family_of
 
 DEFAULT_SIDE = 512
+VOCABULARIES = ("vocab.json", "tokenizer.json")
+"""What a tokenizer's folder has, one of these at least."""
 
 
 def read_json(path: Path) -> dict:
@@ -61,6 +63,18 @@ def own_configuration(file: Path, family: Family) -> Path | None:
         return beside
     folders = repository_folders(file)
     return next((each for each in folders if family.has_saved(read_json(each / "model_index.json"))), None)
+
+
+def is_whole_configuration(folder: Path, family: Family) -> bool:
+    """Return whether a folder has all files that a model of a family needs beside its weights.
+
+    The Hub's client keeps what anybody has asked it for, which may be one file of many.
+    """
+    configs = [folder / name / "config.json" for name in family.modules]
+    needed = [folder / "model_index.json", folder / "scheduler" / "scheduler_config.json", *configs]
+    return all(path.is_file() for path in needed) and all(
+        any((folder / name / file).is_file() for file in VOCABULARIES) for name in family.tokenizers
+    )
 
 
 def repository_folders(file: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.families import Family, class_name, known_family
-from ipa_app.models.folder import read_json
+from ipa_app.models.folder import VOCABULARIES, read_json
 from ipa_app.models.parts import Part
 from ipa_app.models.schedule import Sampling, build_scheduler, sampling_of_tensors
 from ipa_app.models.single_file import Checkpoint
@@ -28,7 +28,6 @@ _SPECIAL_UNETS = {
     7: Message("purpose.enlarging"),
     8: Message("purpose.instructions"),
 }
-_VOCABULARIES = ("vocab.json", "tokenizer.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +118,8 @@ class Source(ABC):
         """
         for name in self.family.tokenizers:
             folder = self.folder / name
-            if not any((folder / file).is_file() for file in _VOCABULARIES):
-                raise UserError("model.no_file", title=self.title, folder=folder, file=_VOCABULARIES[0])
+            if not any((folder / file).is_file() for file in VOCABULARIES):
+                raise UserError("model.no_file", title=self.title, folder=folder, file=VOCABULARIES[0])
             yield name, CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         yield "scheduler", self.scheduler
         yield from self.load_modules(dtype=dtype)

@@ -20,6 +20,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry, entry_from_file, entry_from_folder
 from ipa_app.models.hub import model_folder
+from ipa_app.models.source import open_source
 from tests.checkpoints import (
     cache_configuration,
     copy_configuration,
@@ -229,6 +230,27 @@ def test_what_the_vae_was_trained_with_beside_it_does_not_matter(entry: ModelEnt
     more = {"first_stage_model.loss.logvar": torch.zeros(()), "first_stage_model.loss.discriminator.x": torch.zeros(3)}
     save_file({**load_file(entry.location), **more}, entry.location)
     load(entry)
+
+
+@pytest.mark.parametrize("kept", ["vae/config.json", "model_index.json", "scheduler/scheduler_config.json"])
+@pytest.mark.parametrize("has_other", [True, False])
+def test_a_repository_that_is_kept_in_part_hides_no_whole_one(
+    tiny_bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str, has_other: bool
+) -> None:
+    cache = tmp_path / "cache"
+    first, second = "stable-diffusion-v1-5/stable-diffusion-v1-5", "runwayml/stable-diffusion-v1-5"
+    cache_configuration(tiny_bundle_dir, repo=first, cache=cache, monkeypatch=monkeypatch)
+    if has_other:
+        cache_configuration(tiny_bundle_dir, repo=second, cache=cache, monkeypatch=monkeypatch)
+    partial = cache / f"models--{first.replace('/', '--')}" / "snapshots" / ("0" * 40)
+    for path in [path for path in partial.rglob("*") if path.is_file() and path != partial / kept]:
+        path.unlink()
+    entry = write_checkpoint(tiny_bundle_dir, tmp_path / "x.safetensors", beside=False)
+    if has_other:
+        assert "runwayml" in str(open_source(entry).folder)
+        return
+    with pytest.raises(UserError, match=r"x\.safetensors holds weights only, and the configuration"):
+        open_source(entry)
 
 
 @pytest.mark.parametrize("place", ["the other name of its repository", "what the app has downloaded itself"])
