@@ -216,6 +216,36 @@ def test_one_that_is_for_something_else_is_not_taken_for_poses(
             described(copy).controlnet("pose")
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (
+            ["animal_openpose", "control_v11p_sd15_openpose", "densepose"],
+            {"pose": "control_v11p_sd15_openpose", "animal_openpose": "animal_openpose", "densepose": "densepose"},
+        ),
+        (["a_pose", "dwpose"], {"pose": "dwpose", "a_pose": "a_pose"}),
+        (["a_pose", "XLOpenPose"], {"pose": "XLOpenPose", "a_pose": "a_pose"}),
+        (["animal_openpose"], {"animal_openpose": "animal_openpose"}),
+        (["composed-edges", "general_purpose_controlnet"], None),
+        (["uncanny", "unhedged"], None),
+        (["sdxlCanny"], {"canny": "sdxlCanny"}),
+        (["control_v11p_sd15_normalbae"], {"normal": "control_v11p_sd15_normalbae"}),
+        (["sdxl_segmentation_ade20k"], {"seg": "sdxl_segmentation_ade20k"}),
+        (["control_v1p_sd15_qrcode_monster"], {"qr": "control_v1p_sd15_qrcode_monster"}),
+        (["SoftEdge"], {"softedge": "SoftEdge"}),
+        (["line-art"], {"lineart": "line-art"}),
+    ],
+)
+def test_a_kind_is_told_by_whole_words(
+    copy: Path, controlnet: ControlNetModel, names: list[str], expected: dict[str, str] | None
+) -> None:
+    for name in names:
+        controlnet.save_pretrained(copy / "controlnets" / name)
+    found = kinds(copy)
+    assert {name: file for name, (_, file) in found.items()} == (expected or {name: name for name in names})
+    assert {kind for name, (kind, _) in found.items() if "animal" in name or "dense" in name} <= {""}
+
+
 def test_one_that_cannot_be_used_takes_no_other_with_it(copy: Path, controlnet: ControlNetModel) -> None:
     torch.save(original_controlnet(controlnet), copy / "controlnet" / "openpose.pth")
     torch.save({"lora_unet.lora_up.weight": torch.zeros(1)}, copy / "controlnet" / "canny.pth")
