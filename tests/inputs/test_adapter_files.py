@@ -170,6 +170,9 @@ CASES: dict[str, Case] = {
     "A LoRA, FaceID's too": own(keys("0.to_q_lora.down.weight", "0.to_q_lora.up.weight")),
     "Another weight file": own(keys("layer.weight")),
     "A file that is cut off": own(cut_off),
+    "A web page saved as `.safetensors`": own(
+        lambda folder: (folder / "file.safetensors").write_text("<!DOCTYPE html><html>Sign in</html>")
+    ),
     "What stands for a file that Git LFS has not fetched": own(
         lambda folder: (folder / "file.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
     ),
