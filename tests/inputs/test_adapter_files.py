@@ -183,6 +183,10 @@ CASES: dict[str, Case] = {
     "`IPA_ADAPTERS` names a training run's folder, `toys=runs/toys`": named(
         "toys={}/runs/toys", "runs/toys/ip-adapter-plus.safetensors"
     ),
+    "`IPA_ADAPTERS` names such a folder without a name": named("{}/runs/toys", "runs/toys/ip-adapter-plus.safetensors"),
+    "`IPA_ADAPTERS` gives a name with spaces, `my toys = runs/toys`": named(
+        "my toys = {}/runs/toys", "runs/toys/ip-adapter-plus.safetensors"
+    ),
     "`IPA_ADAPTERS` names several, separated by semicolons, with spaces and quotes": named(
         """ {}/my-toys.safetensors; more="{}/others.safetensors"; """, "my-toys.safetensors", "others.safetensors"
     ),
