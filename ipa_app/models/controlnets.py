@@ -8,20 +8,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from ipa_app.adapter.fitting import base_name
 from ipa_app.adapter.layers import layers_in
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.adapters import untaken
-from ipa_app.models.contents import contents_of
+from ipa_app.models.contents import UNET, contents_of
 from ipa_app.models.entry import CONTROLNET_KINDS, ControlNetEntry, ModelEntry
 from ipa_app.models.folder import read_json
 from ipa_app.models.weights import Header, find_weights, quantised, read_header
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+WRAPPER = "control_model."
+"""Before the names of a ControlNet's tensors in its authors' files."""
 ENDINGS = {".safetensors", ".pth", ".pt", ".ckpt", ".bin"}
 _CONFIG = "config.json"
 _BETWEEN_WORDS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -63,6 +67,7 @@ class ControlNetBase:
         Raises:
             UserError: it is not, and what it is.
         """
+        header = Header(controlnet_part(header))
         part = contents_of(header).is_part
         if part != Message("content.controlnet") or header.has("lora_controlnet"):
             raise UserError("controlnet.not_one", file=path.name, content=part or Message("content.unknown"))
@@ -88,6 +93,15 @@ class ControlNetBase:
                 model=base_name(wanted),
                 wanted=wanted,
             )
+
+
+def controlnet_part(tensors: Mapping[str, T]) -> dict[str, T]:
+    """Return what belongs to a ControlNet of what lies in its file.
+
+    The first ones of its authors, such as control_sd15_canny.pth, lie in a whole checkpoint with their base model.
+    """
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith(WRAPPER)}
+    return own if own and any(name.startswith(UNET) for name in tensors) else dict(tensors)
 
 
 def usual_controlnet(kind: str, path: Path) -> ControlNetEntry:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import ControlNetModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry, entry_from_file, entry_from_folder
@@ -61,6 +61,25 @@ def test_a_file_as_its_authors_publish_it_is_read(
     tensors = original_controlnet(controlnet)
     torch.save({"state_dict": tensors} if is_wrapped else tensors, copy / name)
     assert_loaded(copy, controlnet)
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_one_in_a_whole_checkpoint_is_read_alone(
+    copy: Path, controlnet: ControlNetModel, tiny_bundle_dir: Path, tmp_path: Path, ending: str
+) -> None:
+    """As control_sd15_canny.pth, one of the first, which has its base model with it."""
+    write_single_file(tiny_bundle_dir, tmp_path / "base.safetensors")
+    tensors = {**load_file(tmp_path / "base.safetensors"), **original_controlnet(controlnet)}
+    path = copy / "controlnet" / f"control_sd15_openpose{ending}"
+    if ending == ".pth":
+        torch.save({"state_dict": tensors}, path)
+    else:
+        save_file(tensors, path)
+    assert_loaded(copy, controlnet)
+    needed = load(described(copy)).memory.needed
+    path.unlink()
+    torch.save(original_controlnet(controlnet), path.with_suffix(".pth"))
+    assert needed == load(described(copy)).memory.needed
 
 
 @pytest.mark.parametrize("is_original", [False, True])
