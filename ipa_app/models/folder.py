@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -11,6 +13,8 @@ from typing import Any
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.families import Family, Presets, family_of
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_SIDE = 512
 VOCABULARIES = ("vocab.json", "tokenizer.json")
@@ -127,6 +131,7 @@ class Manifest:
         self._path = path
         self._values = values
         self._within = within
+        self._asked: set[str] = set()
 
     @classmethod
     def of(cls, folder: Path) -> Manifest:
@@ -137,13 +142,20 @@ class Manifest:
         """
         return cls(folder / _MANIFEST, read_json(folder / _MANIFEST))
 
+    def warn_of_unread(self) -> None:
+        """Say in the log which settings nobody has asked for, such as misspelt ones; once all have been read."""
+        for key in sorted(self._values.keys() - self._asked):
+            alike = difflib.get_close_matches(key, self._asked, n=1)
+            meant = f"; did you mean {self._within}{alike[0]}?" if alike else "."
+            logger.warning("%s: there is no setting %s%s%s", self._path, self._within, key, meant)
+
     def section(self, key: str) -> Manifest | None:
         """Return the settings that belong together under a key; None where there are none.
 
         Raises:
             UserError: it is something else.
         """
-        value = self._values.get(key)
+        value = self._value(key, None)
         if value is not None and not isinstance(value, dict):
             raise self._wrong(key, value, Message("allowed.json_object"))
         return None if value is None else Manifest(self._path, value, within=f"{self._within}{key}.")
@@ -165,22 +177,29 @@ class Manifest:
         """
         name = self.text(key)
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or path.suffix != ending:
+        if path.is_absolute() or ".." in path.parts or path.suffix.lower() != ending:
             raise self._wrong(key, name, Message("allowed.file_inside", ending=ending))
         found = self._path.parent / path
         if not found.is_file():
             raise UserError("file.named_not_there", path=self._path, key=f"{self._within}{key}", file=name)
         return found
 
-    def text(self, key: str, default: str = "") -> str:
+    def text(self, key: str, default: str = "", *, needed: Message | None = None) -> str:
         """Return a setting that is text.
 
+        Args:
+            key: of the setting.
+            default: where it is not there.
+            needed: what it must be; None where it may be empty.
+
         Raises:
-            UserError: it is something else.
+            UserError: it is something else, or not there where it is needed.
         """
-        value = self._values.get(key, default)
+        value = self._value(key, default)
         if not isinstance(value, str):
             raise self._wrong(key, value, Message("allowed.text"))
+        if needed is not None and not value.strip():
+            raise self._wrong(key, value, needed)
         return value
 
     def whole(self, key: str, default: int) -> int:
@@ -189,7 +208,7 @@ class Manifest:
         Raises:
             UserError: it is something else.
         """
-        value = self._values.get(key, default)
+        value = self._value(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
             raise self._wrong(key, value, Message("allowed.above_0"))
         return value
@@ -200,7 +219,7 @@ class Manifest:
         Raises:
             UserError: it is something else.
         """
-        value = self._values.get(key, default)
+        value = self._value(key, default)
         least, most = between
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not least <= value <= most or value == math.inf:
@@ -216,10 +235,14 @@ class Manifest:
         Raises:
             UserError: it is something else.
         """
-        value = self._values.get(key, False)
+        value = self._value(key, False)
         if not isinstance(value, bool):
             raise self._wrong(key, value, Message("allowed.switch"))
         return value
+
+    def _value(self, key: str, default: object) -> Any:
+        self._asked.add(key)
+        return self._values.get(key, default)
 
     def _wrong(self, key: str, value: object, wanted: Message) -> UserError:
         return UserError(
