@@ -143,7 +143,7 @@ class Manifest:
         return cls(folder / _MANIFEST, read_json(folder / _MANIFEST))
 
     def warn_of_unread(self) -> None:
-        """Say in the log which settings nobody has asked for, such as misspelt ones; once all have been read."""
+        """Name in the log what nobody has asked for, such as misspelt settings, once all have been read."""
         for key in sorted(self._values.keys() - self._asked):
             alike = difflib.get_close_matches(key, self._asked, n=1)
             meant = f"; did you mean {self._within}{alike[0]}?" if alike else "."

@@ -26,7 +26,6 @@ from torch import Tensor
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_file, entry_from_folder
 from ipa_app.models.schedule import build_scheduler, noise_schedule, sampling_of_yaml
-from ipa_app.models.source import open_source
 from ipa_app.training.components import load_components
 from tests.checkpoints import (
     cache_configuration,
@@ -226,44 +225,6 @@ def test_of_several_yamls_around_it_none_counts_that_another_contradicts(
     (tmp_path / "v2-inference-v.yaml").write_text(COMPVIS)
     (tmp_path / "second.yaml").write_text(COMPVIS.replace("'v'", second))
     assert load(entry).pipelines["text_to_image"].scheduler.config.prediction_type == predicted
-
-
-V2_YAML = f"{COMPVIS}    scale_factor: 0.5\n    unet_config: {{params: {{context_dim: 1024}}}}\n"
-
-
-@pytest.mark.parametrize("names", [("dream",), ("dream", "second")])
-def test_a_yaml_of_another_name_says_nothing_of_a_file_with_a_configuration_of_its_own(
-    small: Path, tmp_path: Path, names: tuple[str, ...]
-) -> None:
-    entries = [write_checkpoint(small, tmp_path / f"{name}.safetensors") for name in names]
-    (tmp_path / "v2-inference-v.yaml").write_text(COMPVIS)
-    for entry in entries:
-        assert open_source(entry).scheduler.config["prediction_type"] == "epsilon"
-
-
-@pytest.mark.parametrize(
-    ("text", "others", "predicted"),
-    [
-        (COMPVIS, (), "v_prediction"),
-        (V2_YAML, (), "epsilon"),
-        (V2_YAML.replace("unet", "network"), (), "epsilon"),
-        (V2_YAML.replace("1024", "32"), (), "v_prediction"),
-        (COMPVIS, ("second.safetensors",), "epsilon"),
-        (COMPVIS, ("second.ckpt",), "epsilon"),
-        (COMPVIS, ("dream.ckpt",), "v_prediction"),
-    ],
-)
-def test_a_yaml_of_another_name_is_that_of_the_only_checkpoint_that_it_fits(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, others: tuple[str, ...], predicted: str
-) -> None:
-    cache_configuration(small, repo=SD15, cache=tmp_path / "cache", monkeypatch=monkeypatch)
-    entry = write_checkpoint(small, tmp_path / "here" / "dream.safetensors", beside=False)
-    for name in others:
-        (tmp_path / "here" / name).touch()
-    (tmp_path / "here" / "v2-inference-v.yaml").write_text(text)
-    source = open_source(entry)
-    assert source.scheduler.config["prediction_type"] == predicted
-    assert ("scaling_factor" in source.sampling.vae) is ("scale_factor" in text and predicted == "v_prediction")
 
 
 def test_the_configuration_around_the_file_is_taken_as_in_most_repositories(small: Path, tmp_path: Path) -> None:
