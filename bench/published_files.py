@@ -18,7 +18,8 @@ def write_tokenizer(folder: Path) -> None:
     """Write a CLIP tokenizer in the published files, of the published size; it spells everything."""
     letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
     known = [*letters, *(f"{letter}</w>" for letter in letters), "ab"]
-    filler = (f"filler{number}" for number in range(VOCABULARY - 2 - len(known)))
+    # Letters, as of longer entries each would need a merge of its own.
+    filler = (chr(0x20000 + number) for number in range(VOCABULARY - 2 - len(known)))
     vocabulary = [*known, *filler, "<|startoftext|>", "<|endoftext|>"]
     settings = {
         "bos_token": "<|startoftext|>",

@@ -66,6 +66,9 @@ _PICKLES = 5
 # Files may have two names for one tensor, but not any number.
 _MOST_OF_FILE = 4
 
+_SAFETENSORS = (".safetensors", ".sft")
+# As an archive, and as older versions wrote it.
+_PYTORCH = (b"PK\3\4", b"\x80")
 _POINTER = b"version https://git-lfs"
 
 # Of one number. Of types that are newer than these the smallest has half a byte.
@@ -235,10 +238,12 @@ def no_plain_weights(called: str) -> UserError:
 @contextmanager
 def _explained(path: Path) -> Iterator[bytes]:
     """Turn what is wrong with a file while it is read into one sentence; yield what it begins with."""
+    beginning = b""
     try:
         if not path.is_file():
             raise UserError("adapter.no_file", path=path)
-        yield read_beginning(path, called=path.name)
+        beginning = read_beginning(path, called=path.name)
+        yield beginning
     except UserError:
         raise
     except (DamagedError, SafetensorError):
@@ -247,6 +252,8 @@ def _explained(path: Path) -> Iterator[bytes]:
         raise UserError("adapter.unreadable", file=path.name, error=error.strerror) from None
     except Exception as error:  # a garbled file may raise anything at all
         logger.info("%s: %s", path, error)
+        if path.suffix.lower() in _SAFETENSORS and not beginning.startswith(_PYTORCH):
+            raise UserError("adapter.damaged", file=path.name) from error
         raise no_plain_weights(path.name) from error
 
 

@@ -23,7 +23,7 @@ from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.adapters import AdapterBase, adapter_base, adapter_files, described, file_stamp, untaken
 from ipa_app.models.entry import SECRET_MARK, AdapterEntry, ModelEntry
-from ipa_app.models.listed import absolute, listed
+from ipa_app.models.listed import listed, named_path
 from ipa_app.models.units import size_text
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ LARGEST_ADDED_ON_SPACE = 128 * 10**6
 
 _NAME = re.compile(r"[\w.-]+")
 _LONGEST_NAME = 60
+# What every training run calls its file, so that its folder is what tells it from others.
+_PLAIN_NAMES = ("ip-adapter", "ip-adapter-plus")
 
 
 def largest_added() -> int:
@@ -155,7 +157,7 @@ class AdapterSet:
     def _named_files(self, left_out: list[Message]) -> Iterator[tuple[str, Path]]:
         """List the files there are now of those named, each with its name; of what is named in vain it is said."""
         for text in self._named:
-            name, path = _name_and_path(text)
+            name, path = named_path(text)
             try:
                 files = adapter_files(path) if path.is_dir() else [path] if path.is_file() else []
                 trouble = Message("adapters.trouble.holds_none" if path.is_dir() else "adapters.trouble.not_there")
@@ -163,8 +165,7 @@ class AdapterSet:
                 files, trouble = [], Message("adapters.trouble.unreadable")
             if not files:
                 left_out.append(Message("adapters.named", variable=ADAPTERS_VARIABLE, path=path.name, trouble=trouble))
-            for file in files:
-                yield "-".join([name, file.stem] if name and len(files) > 1 else [name or file.stem]), file
+            yield from _called(files, name, folder=path)
 
     def _fitting(self, path: Path, entry: ModelEntry) -> AdapterLayout:
         """Return what a file is, from its header, which is read again where it has changed.
@@ -194,9 +195,9 @@ class AdapterSet:
         return base
 
 
-def _name_and_path(text: str) -> tuple[str, Path]:
-    """Read what IPA_ADAPTERS names: a path, or name=path."""
-    name, separator, path = text.partition("=")
-    if not separator or not _NAME.fullmatch(name) or absolute(text).exists():
-        name, path = "", text
-    return name, absolute(path)
+def _called(files: list[Path], name: str, *, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Name the files of a folder, or a file alone: by the name that was given, or else by their own."""
+    alike = [file for file in files if name or (file != folder and file.stem in _PLAIN_NAMES)]
+    for file in files:
+        shared = (name or folder.name) if file in alike else ""
+        yield "-".join([shared, file.stem] if shared and len(alike) > 1 else [shared or file.stem]), file

@@ -148,10 +148,26 @@ def usual_adapter(kind: str, file: Path) -> AdapterEntry:
 
 
 def adapter_files(folder: Path) -> list[Path]:
-    """List the files in a folder that could be adapters; of one in two formats the safetensors file."""
+    """List the files in a folder that could be adapters; of one in several formats the first that can be read."""
     files = [path for path in sorted(folder.glob("[!.]*")) if path.suffix.lower() in ENDINGS and path.is_file()]
-    best = {path.stem: path for path in sorted(files, key=lambda path: -ENDINGS.index(path.suffix.lower()))}
-    return [best[name] for name in sorted(best)]
+    formats: dict[str, list[Path]] = {}
+    for path in sorted(files, key=lambda path: ENDINGS.index(path.suffix.lower())):
+        formats.setdefault(path.stem, []).append(path)
+    return [_best(formats[name]) for name in sorted(formats)]
+
+
+def _best(formats: list[Path]) -> Path:
+    """Return the first that can be read, or the first of all; the only one is not looked into."""
+    return formats[0] if len(formats) == 1 else next(filter(_can_be_read, formats), formats[0])
+
+
+def _can_be_read(path: Path) -> bool:
+    try:
+        read_header(path)
+    except UserError as error:
+        logger.info("%s; there is another format of it", error)
+        return False
+    return True
 
 
 def file_stamp(path: Path) -> tuple[int, int]:

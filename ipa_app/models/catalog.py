@@ -229,7 +229,7 @@ def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
     side = side or native_side(folder)
     image_encoder = folder / "image_encoder"
     fast, fast_left_out = _find_fast_way(settings, name=name)
-    return ModelEntry(
+    entry = ModelEntry(
         name=name,
         title=settings.text("title", name.replace("_", " ").replace("-", " ").title()),
         about=settings.text("about"),
@@ -254,6 +254,8 @@ def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
         words=MappingProxyType(read_words(folder / WORDS_FILE)),
         dictionaries=MappingProxyType(read_dictionaries(folder)),
     )
+    settings.warn_of_unread()
+    return entry
 
 
 def _find_fast_way(settings: Manifest, *, name: str) -> tuple[FastWay | None, Message | None]:
@@ -266,11 +268,12 @@ def _find_fast_way(settings: Manifest, *, name: str) -> tuple[FastWay | None, Me
             lora=told.file("lora", ".safetensors"),
             steps=told.whole("steps", 4),
             guidance_scale=told.number("guidance_scale", 1.0),
-            scheduler=told.text("scheduler"),
+            scheduler=told.text("scheduler", needed=Message("allowed.scheduler")),
             scheduler_config=told.values("scheduler_config"),
             licence=told.text("licence"),
         )
     except UserError as error:
         logger.warning("%s: it cannot draw fast: %s", name, error)
         return None, error.message
+    told.warn_of_unread()
     return way, None

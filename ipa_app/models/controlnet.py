@@ -21,14 +21,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ipa_app.adapter.header import is_safetensors, read_beginning
 from ipa_app.errors import UserError
-from ipa_app.models.controlnets import ControlNetBase
+from ipa_app.models.controlnets import WRAPPER, ControlNetBase, controlnet_part
 from ipa_app.models.entry import ControlNetEntry
 from ipa_app.models.families import PipelineTask
 from ipa_app.models.parts import Part, check_finite
 from ipa_app.models.weights import Header, load_pickled, read_header
 from ipa_app.runtime import building
 
-_WRAPPER = "control_model."
 # The layers of the part that looks at the pose after which there are more channels, by their original numbers.
 _HINT_LAYERS = (0, 4, 8, 12)
 _CONDITIONS = "controlnet_cond_embedding."
@@ -70,7 +69,7 @@ class _File(ControlNetFiles):
 
     @cached_property
     def numel(self) -> int:
-        return read_header(self.path).numel()
+        return Header(controlnet_part(read_header(self.path))).numel()
 
     def layout(self) -> ControlNetModel:
         """Build the ControlNet that fits the UNet, without memory for its weights.
@@ -78,7 +77,7 @@ class _File(ControlNetFiles):
         Raises:
             UserError: the file, as it is now, holds none of this layout.
         """
-        header = read_header(self.path)
+        header = Header(controlnet_part(read_header(self.path)))
         _base_of(self.unet).check_file(self.path, header)
         sizes = tuple(_hint_channels(header, number) for number in _HINT_LAYERS)
         with torch.device("meta"):
@@ -96,7 +95,7 @@ class _File(ControlNetFiles):
     def load(self, *, dtype: torch.dtype) -> ControlNetModel:
         controlnet = self.layout()
         is_flat = is_safetensors(read_beginning(self.path, called=self.path.name))
-        tensors = load_file(self.path) if is_flat else load_pickled(self.path)
+        tensors = controlnet_part(load_file(self.path) if is_flat else load_pickled(self.path))
         converted = {key: tensor.to(dtype, copy=True) for key, tensor in self._converted(tensors).items()}
         controlnet.load_state_dict(converted, assign=True)
         check_finite(controlnet, self.path.name)
@@ -112,7 +111,7 @@ class _File(ControlNetFiles):
 
 def _hint_channels(header: Header, number: int) -> int:
     ours = f"{_CONDITIONS}blocks.{number // 2 - 1}.weight" if number else f"{_CONDITIONS}conv_in.weight"
-    for key in (f"input_hint_block.{number}.weight", f"{_WRAPPER}input_hint_block.{number}.weight", ours):
+    for key in (f"input_hint_block.{number}.weight", f"{WRAPPER}input_hint_block.{number}.weight", ours):
         if key in header:
             return (*header[key].shape, 1)[0]
     return 1

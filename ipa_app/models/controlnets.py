@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from ipa_app.adapter.fitting import base_name
 from ipa_app.adapter.layers import layers_in
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.adapters import untaken
-from ipa_app.models.contents import contents_of
+from ipa_app.models.contents import UNET, contents_of
 from ipa_app.models.entry import CONTROLNET_KINDS, ControlNetEntry, ModelEntry
 from ipa_app.models.folder import read_json
 from ipa_app.models.weights import Header, find_weights, quantised, read_header
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+WRAPPER = "control_model."
+"""Before the names of a ControlNet's tensors in its authors' files."""
 ENDINGS = {".safetensors", ".pth", ".pt", ".ckpt", ".bin"}
 _CONFIG = "config.json"
+_BETWEEN_WORDS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +67,7 @@ class ControlNetBase:
         Raises:
             UserError: it is not, and what it is.
         """
+        header = Header(controlnet_part(header))
         part = contents_of(header).is_part
         if part != Message("content.controlnet") or header.has("lora_controlnet"):
             raise UserError("controlnet.not_one", file=path.name, content=part or Message("content.unknown"))
@@ -86,6 +93,15 @@ class ControlNetBase:
                 model=base_name(wanted),
                 wanted=wanted,
             )
+
+
+def controlnet_part(tensors: Mapping[str, T]) -> dict[str, T]:
+    """Return what belongs to a ControlNet of what lies in its file.
+
+    The first ones of its authors, such as control_sd15_canny.pth, lie in a whole checkpoint with their base model.
+    """
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith(WRAPPER)}
+    return own if own and any(name.startswith(UNET) for name in tensors) else dict(tensors)
 
 
 def usual_controlnet(kind: str, path: Path) -> ControlNetEntry:
@@ -152,29 +168,59 @@ def _files(paths: Iterable[Path]) -> list[Path]:
 def _kinds(paths: list[Path]) -> dict[Path, str]:
     """Return the kind of each by its name, or else by where its configuration says that it came from.
 
-    What is nowhere named is for poses where it is the only one of that sort and no other is for them; there is no way
-    of telling from weights. Otherwise its kind is empty.
+    Of one place those come first that are called as the usual ones of their kind are. What is nowhere named is for
+    poses where it is the only one of that sort and no other is for them; there is no way of telling from weights.
+    Otherwise its kind is empty.
     """
-    kinds = {path: _kind_named(path.stem if path.is_file() else path.name) or _kind_noted(path) for path in paths}
-    unknown = [path for path, kind in kinds.items() if not kind]
+    names = {path: _telling_name(path) for path in paths}
+    kinds = {path: _kind_named(name) for path, name in names.items()}
+    unknown = [path for path, kind in kinds.items() if not kind and not _is_of_others(names[path])]
     if len(unknown) == 1 and "pose" not in kinds.values():
         kinds[unknown[0]] = "pose"
     elif unknown:
         logger.warning("It cannot be told what these ControlNets are for: %s.", ", ".join(map(str, unknown)))
-    return kinds
+    places = list(dict.fromkeys(path.parent for path in paths))
+    order = {path: (places.index(path.parent), _rank(names[path], kind)) for path, kind in kinds.items()}
+    return {path: kinds[path] for path in sorted(kinds, key=lambda path: order[path])}
 
 
-def _kind_named(name: str) -> str:
-    name = name.lower()
-    return next((kind for kind, known in CONTROLNET_KINDS.items() if any(mark in name for mark in known.marks)), "")
+def _telling_name(path: Path) -> str:
+    """Return its own name, in words, or that of where it came from where its own says nothing."""
+    own = _words(path.stem if path.is_file() else path.name)
+    return own if _kind_named(own) or _is_of_others(own) else _words(_noted_name(path))
 
 
-def _kind_noted(path: Path) -> str:
+def _noted_name(path: Path) -> str:
     try:
         noted = read_json(path / _CONFIG).get("_name_or_path") if path.is_dir() else None
     except UserError:  # which is said when the folder is looked at
         return ""
-    return _kind_named(PurePath(noted).name) if isinstance(noted, str) else ""
+    return PurePath(noted).name if isinstance(noted, str) else ""
+
+
+def _words(name: str) -> str:
+    """Return a name in lower case with _ between its words: "XLControlNet-OpenPose" is "xl_control_net_open_pose"."""
+    return _BETWEEN_WORDS.sub("_", name).lower()
+
+
+def _kind_named(words: str) -> str:
+    kinds = CONTROLNET_KINDS.items()
+    return next((kind for kind, known in kinds if _has(words, known.marks) and not _has(words, known.others)), "")
+
+
+def _is_of_others(words: str) -> bool:
+    return any(_has(words, known.others) for known in CONTROLNET_KINDS.values())
+
+
+def _rank(words: str, kind: str) -> int:
+    """Return how usual a name is for its kind, 0 for the most usual ones."""
+    marks = CONTROLNET_KINDS[kind].marks if kind else ()
+    return next((rank for rank, mark in enumerate(marks) if _has(words, (mark,))), len(marks))
+
+
+def _has(words: str, marks: Iterable[str]) -> bool:
+    """Return whether a word begins with a mark, where "xl" may stand before it."""
+    return any(re.search(rf"(?<![a-z])(?:(?:sd)?xl)?(?:{mark})", words) for mark in marks)
 
 
 def _base_of(folder: Path, unet: Header | None) -> ControlNetBase:

@@ -91,23 +91,26 @@ class ControlNetKind:
 
     Attributes:
         purpose: what it goes by, in sentences.
-        marks: what the names of published ones have in them, in lower case.
+        marks: what words in the names of published ones begin with; one of the first before the others. These are
+            regular expressions for names in lower case with _ between the words.
+        others: the same of names of such as are for something alike that is not drawn by here.
         pipeline_task: which pipeline draws with one.
     """
 
     purpose: str
     marks: tuple[str, ...]
+    others: tuple[str, ...] = ()
     pipeline_task: PipelineTask = "controlnet"
 
 
 CONTROLNET_KINDS: Mapping[str, ControlNetKind] = MappingProxyType(
     {
-        "pose": ControlNetKind(purpose="poses", marks=("pose",)),
+        "pose": ControlNetKind(purpose="poses", marks=("(?:open|dw)_?pose", "pose"), others=("animal", "dense")),
         "canny": ControlNetKind(purpose="edges", marks=("canny",)),
         "depth": ControlNetKind(purpose="depth", marks=("depth",)),
-        "scribble": ControlNetKind(purpose="scribbles", marks=("scribble", "sketch")),
-        "lineart": ControlNetKind(purpose="line art", marks=("lineart", "line_art")),
-        "softedge": ControlNetKind(purpose="soft edges", marks=("softedge", "hed")),
+        "scribble": ControlNetKind(purpose="scribbles", marks=("scribble|sketch",)),
+        "lineart": ControlNetKind(purpose="line art", marks=("line_?art",)),
+        "softedge": ControlNetKind(purpose="soft edges", marks=("soft_?edge|hed",)),
         "mlsd": ControlNetKind(purpose="straight lines", marks=("mlsd",)),
         "normal": ControlNetKind(purpose="surface normals", marks=("normal",)),
         "seg": ControlNetKind(purpose="segmentation", marks=("seg",)),
@@ -121,7 +124,7 @@ CONTROLNET_KINDS: Mapping[str, ControlNetKind] = MappingProxyType(
         "qr": ControlNetKind(purpose="QR codes", marks=("qr",)),
     }
 )
-"""By what tasks ask for. The first whose mark is in a name is its kind."""
+"""By what tasks ask for. The first of whose marks a name has is its kind."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -12,7 +14,11 @@ from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.families import Family, Presets, family_of
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_SIDE = 512
+VOCABULARIES = ("vocab.json", "tokenizer.json")
+"""What a tokenizer's folder has, one of these at least."""
 
 
 def read_json(path: Path) -> dict:
@@ -61,6 +67,18 @@ def own_configuration(file: Path, family: Family) -> Path | None:
         return beside
     folders = repository_folders(file)
     return next((each for each in folders if family.has_saved(read_json(each / "model_index.json"))), None)
+
+
+def is_whole_configuration(folder: Path, family: Family) -> bool:
+    """Return whether a folder has all files that a model of a family needs beside its weights.
+
+    The Hub's client keeps what anybody has asked it for, which may be one file of many.
+    """
+    configs = [folder / name / "config.json" for name in family.modules]
+    needed = [folder / "model_index.json", folder / "scheduler" / "scheduler_config.json", *configs]
+    return all(path.is_file() for path in needed) and all(
+        any((folder / name / file).is_file() for file in VOCABULARIES) for name in family.tokenizers
+    )
 
 
 def repository_folders(file: Path) -> list[Path]:
@@ -113,6 +131,7 @@ class Manifest:
         self._path = path
         self._values = values
         self._within = within
+        self._asked: set[str] = set()
 
     @classmethod
     def of(cls, folder: Path) -> Manifest:
@@ -123,13 +142,20 @@ class Manifest:
         """
         return cls(folder / _MANIFEST, read_json(folder / _MANIFEST))
 
+    def warn_of_unread(self) -> None:
+        """Name in the log what nobody has asked for, such as misspelt settings, once all have been read."""
+        for key in sorted(self._values.keys() - self._asked):
+            alike = difflib.get_close_matches(key, self._asked, n=1)
+            meant = f"; did you mean {self._within}{alike[0]}?" if alike else "."
+            logger.warning("%s: there is no setting %s%s%s", self._path, self._within, key, meant)
+
     def section(self, key: str) -> Manifest | None:
         """Return the settings that belong together under a key; None where there are none.
 
         Raises:
             UserError: it is something else.
         """
-        value = self._values.get(key)
+        value = self._value(key, None)
         if value is not None and not isinstance(value, dict):
             raise self._wrong(key, value, Message("allowed.json_object"))
         return None if value is None else Manifest(self._path, value, within=f"{self._within}{key}.")
@@ -151,22 +177,29 @@ class Manifest:
         """
         name = self.text(key)
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or path.suffix != ending:
+        if path.is_absolute() or ".." in path.parts or path.suffix.lower() != ending:
             raise self._wrong(key, name, Message("allowed.file_inside", ending=ending))
         found = self._path.parent / path
         if not found.is_file():
             raise UserError("file.named_not_there", path=self._path, key=f"{self._within}{key}", file=name)
         return found
 
-    def text(self, key: str, default: str = "") -> str:
+    def text(self, key: str, default: str = "", *, needed: Message | None = None) -> str:
         """Return a setting that is text.
 
+        Args:
+            key: of the setting.
+            default: where it is not there.
+            needed: what it must be; None where it may be empty.
+
         Raises:
-            UserError: it is something else.
+            UserError: it is something else, or not there where it is needed.
         """
-        value = self._values.get(key, default)
+        value = self._value(key, default)
         if not isinstance(value, str):
             raise self._wrong(key, value, Message("allowed.text"))
+        if needed is not None and not value.strip():
+            raise self._wrong(key, value, needed)
         return value
 
     def whole(self, key: str, default: int) -> int:
@@ -175,7 +208,7 @@ class Manifest:
         Raises:
             UserError: it is something else.
         """
-        value = self._values.get(key, default)
+        value = self._value(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
             raise self._wrong(key, value, Message("allowed.above_0"))
         return value
@@ -186,7 +219,7 @@ class Manifest:
         Raises:
             UserError: it is something else.
         """
-        value = self._values.get(key, default)
+        value = self._value(key, default)
         least, most = between
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not least <= value <= most or value == math.inf:
@@ -202,10 +235,14 @@ class Manifest:
         Raises:
             UserError: it is something else.
         """
-        value = self._values.get(key, False)
+        value = self._value(key, False)
         if not isinstance(value, bool):
             raise self._wrong(key, value, Message("allowed.switch"))
         return value
+
+    def _value(self, key: str, default: object) -> Any:
+        self._asked.add(key)
+        return self._values.get(key, default)
 
     def _wrong(self, key: str, value: object, wanted: Message) -> UserError:
         return UserError(

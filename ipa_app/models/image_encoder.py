@@ -6,6 +6,7 @@ whose default is another one.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from ipa_app.errors import UserError
+from ipa_app.models.folder import read_json
 from ipa_app.models.parts import Part
 from ipa_app.models.weights import find_weights
+
+logger = logging.getLogger(__name__)
 
 _TOWER = "vision_model."
 _PROJECTION = "visual_projection.weight"
@@ -74,11 +79,35 @@ class ImageEncoder(Part):
         Args:
             others: folders to look into where the tower's own has none. A model's own may be meant for the safety
                 checker, which sees another size.
+
+        Raises:
+            UserError: there is one that cannot be read.
         """
         side = self.vision_config.image_size
         for folder in (self.folder, *others):
-            if (folder / "preprocessor_config.json").is_file():
-                processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-                if processor.crop_size["height"] == side:
-                    return processor
+            processor = read_processor(folder, title=self.title)
+            if processor is not None and processor.crop_size and processor.crop_size["height"] == side:
+                return processor
         return CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+
+
+def read_processor(folder: Path, *, title: str) -> CLIPImageProcessor | None:
+    """Read the picture preparation in a folder; None where there is none.
+
+    Args:
+        folder: of an image encoder, or beside one.
+        title: of the model that it belongs to, for messages.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    path = folder / "preprocessor_config.json"
+    if not read_json(path):
+        return None
+    try:
+        processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+        processor(Image.new("RGB", (8, 8)), return_tensors="pt")  # what is in it is found out where it is used
+    except Exception as error:
+        logger.warning("%s: %s", path, error)
+        raise UserError("model.unknown_class", title=title, path=path, sort=CLIPImageProcessor.__name__) from error
+    return processor

@@ -27,12 +27,28 @@ def absolute(text: str) -> Path:
     return Path(os.path.normpath(path.absolute()))
 
 
+def named_path(item: str) -> tuple[str, Path]:
+    """Read a path or name=path; a path may have such a sign in it, and a name may be any but one with a slash.
+
+    Returns:
+        The name, empty where there is none, and the whole path.
+    """
+    name, _, path = item.partition("=")
+    if not _bare(path) or "/" in name or "\\" in name or _exists(item):
+        return "", absolute(item)
+    return _bare(name), absolute(path)
+
+
 def _bare(text: str) -> str:
     return text.strip().strip("\"'").strip()
 
 
 def _is_there(item: str) -> bool:
+    return _exists(item) or _exists(item.partition("=")[2] or item)
+
+
+def _exists(text: str) -> bool:
     try:
-        return absolute(item).exists() or absolute(item.partition("=")[2] or item).exists()
+        return absolute(text).exists()
     except OSError:
         return False

@@ -27,7 +27,7 @@ from ipa_app.models.compiling import UNetCompiler
 from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, largest_numel, open_controlnet
 from ipa_app.models.entry import ControlNetEntry
 from ipa_app.models.fast_way import ResidentFastWay
-from ipa_app.models.image_encoder import ImageEncoder
+from ipa_app.models.image_encoder import ImageEncoder, read_processor
 from ipa_app.models.latents import tile
 from ipa_app.models.loaded import LoadedModel, ResidentAdapters, SafetyChecker
 from ipa_app.models.memory import (
@@ -338,10 +338,8 @@ def _load_safety_checker(part: Part, *, dtype: torch.dtype) -> SafetyChecker:
     """Load the safety checker of a model, with the picture preparation beside it."""
     network = part.load(StableDiffusionSafetyChecker, dtype=dtype)
     side = network.config.vision_config.image_size
-    own = part.folder.parent / "feature_extractor"
-    if (own / "preprocessor_config.json").is_file():
-        processor = CLIPImageProcessor.from_pretrained(own, local_files_only=True)
-    else:
+    processor = read_processor(part.folder.parent / "feature_extractor", title=part.title)
+    if processor is None:
         processor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     return SafetyChecker(network=network, processor=processor)
 

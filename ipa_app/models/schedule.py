@@ -121,11 +121,15 @@ def sampling_of_notes(notes: Mapping[str, str]) -> Sampling:
     return Sampling(settings=settings)
 
 
-def sampling_of_yaml(path: Path) -> Sampling | None:
+def sampling_of_yaml(path: Path, *, width: int | None = None) -> Sampling | None:
     """Read the configuration of CompVis' or Stability's training code that some repositories put beside a checkpoint.
 
+    Args:
+        path: of the file.
+        width: of the text tokens that the UNet takes, where the file may be another model's.
+
     Returns:
-        None where the file is something else.
+        None where the file is something else, or of a model with text tokens of another width.
 
     Raises:
         UserError: it cannot be read.
@@ -138,7 +142,7 @@ def sampling_of_yaml(path: Path) -> Sampling | None:
         raise UserError("file.not_yaml", path=path, mark=reason) from error
     model = content.get("model") if isinstance(content, dict) else None
     params = model.get("params") if isinstance(model, dict) else None
-    if not isinstance(params, dict):
+    if not isinstance(params, dict) or (width and _text_width(params) not in (None, width)):
         return None
     settings = {
         ours: params[theirs] for theirs, ours in _YAML_BETAS.items() if isinstance(params.get(theirs), int | float)
@@ -158,10 +162,20 @@ def sampling_of_yaml(path: Path) -> Sampling | None:
 
 def _target(params: Mapping[str, Any], part: str) -> str:
     """Return the class that Stability's configuration names for a part of its denoiser; "" where there is none."""
-    found: Any = params
-    for key in ("denoiser_config", "params", part, "target"):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return str(found or "").rpartition(".")[2]
+    return str(_found(params, "denoiser_config", "params", part, "target") or "").rpartition(".")[2]
+
+
+def _text_width(params: Mapping[str, Any]) -> object:
+    """Return how wide the text tokens are, by CompVis' configuration or Stability's; None where it does not say."""
+    widths = (_found(params, network, "params", "context_dim") for network in ("unet_config", "network_config"))
+    return next((width for width in widths if width is not None), None)
+
+
+def _found(params: object, *keys: str) -> object:
+    """Return what is nested under keys; None where it is not there."""
+    for key in keys:
+        params = params.get(key) if isinstance(params, Mapping) else None
+    return params
 
 
 def build_scheduler(

@@ -21,11 +21,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ipa_app.adapter.layers import layers_in
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.contents import FIRST_LAYER, UNET, VAE, contents_of
 from ipa_app.models.families import Family, family_of
-from ipa_app.models.folder import own_configuration, read_json, repository_folders
+from ipa_app.models.folder import is_whole_configuration, own_configuration, read_json, repository_folders
 from ipa_app.models.parts import check_finite, tensor_named_in
 from ipa_app.models.published import published_models
 from ipa_app.models.schedule import (
@@ -36,6 +37,7 @@ from ipa_app.models.schedule import (
 )
 from ipa_app.models.weights import Header, quantised, read_header
 
+_CHECKPOINTS = (".safetensors", ".sft", ".ckpt")
 _CONFIGURATIONS = ["*.json", "*/*.json", "*/*.txt"]
 # Parts of a text encoder that stood directly under its name before transformers put them under "text_model.", and that
 # newer versions save so again.
@@ -88,7 +90,7 @@ class Checkpoint:
             UserError: there are none on this machine, or those in the folder are of another family.
         """
         if self._own_folder is None:
-            return _reference_configuration(self.family.references, name=self.path.name)
+            return _reference_configuration(self.family, name=self.path.name)
         index = read_json(self._own_folder / "model_index.json")
         family = family_of(index)
         if family is not None and not self.family.has_saved(index):
@@ -231,19 +233,24 @@ class Checkpoint:
     def _sampling_of_training(self) -> Sampling:
         """Read the .yaml files that belong to it: named as the file is, in its folder, or beside it.
 
-        One beside it may be anything: what cannot be read says nothing, nor do those that contradict each other.
+        One beside it may be anything: it counts where nothing of the file's own says how it is sampled, there is no
+        other checkpoint whose it may be, and it is for a UNet of this width. What cannot be read says nothing, nor do
+        those that contradict each other.
         """
         inside = sorted(self.path.with_suffix("").glob("*.y*ml"))
         own = [path for ending in (".yaml", ".yml") if (path := self.path.with_suffix(ending)).is_file()] or inside
         if own:
             return sampling_of_yaml(own[0]) or Sampling()
         around = [path for folder in repository_folders(self.path) for path in folder.glob("*.*")]
-        others = {path.stem for path in around if path.suffix.lower() in (".safetensors", ".ckpt")}
+        checkpoints = {path.stem for path in around if path.suffix.lower() in _CHECKPOINTS}
+        if self._has_own_scheduler or checkpoints - {self.path.stem}:
+            return Sampling()
+        layers = layers_in(self.header)
+        width = layers[0].cross_attention_dim if layers else None
         found = []
         for path in around:
             with suppress(UserError):
-                is_read = path.suffix in (".yaml", ".yml") and path.stem not in others
-                if is_read and (told := sampling_of_yaml(path)):
+                if path.suffix in (".yaml", ".yml") and (told := sampling_of_yaml(path, width=width)):
                     found.append(told)
         return found[0] if found and all(each == found[0] for each in found) else Sampling()
 
@@ -258,18 +265,25 @@ class Checkpoint:
         )
 
 
-def _reference_configuration(repos: tuple[str, ...], *, name: str) -> Path:
+def _reference_configuration(family: Family, *, name: str) -> Path:
     """Find the configuration files of a family's usual model among what the Hub's client keeps on this machine.
 
     diffusers would fetch them itself, even where it is told to use local files only; so it is always handed a folder.
     """
+    for folder in _kept_on_disk(family.references):
+        if is_whole_configuration(folder, family):
+            return folder
+    raise UserError("checkpoint.no_configuration", file=name, repo=family.references[0], folder=Path(name).stem)
+
+
+def _kept_on_disk(repos: tuple[str, ...]) -> Iterator[Path]:
+    """List the folders that hold anything of some repositories, whole or not."""
     for repo in repos:
         with suppress(LocalEntryNotFoundError):
-            return Path(snapshot_download(repo, local_files_only=True, allow_patterns=_CONFIGURATIONS))
+            yield Path(snapshot_download(repo, local_files_only=True, allow_patterns=_CONFIGURATIONS))
     for entry in published_models():  # which may have been downloaded by this app, at a version of its own
-        if any(part.repo in repos for part in entry.parts) and (entry.location / "model_index.json").is_file():
-            return entry.location
-    raise UserError("checkpoint.no_configuration", file=name, repo=repos[0], folder=Path(name).stem)
+        if any(part.repo in repos for part in entry.parts):
+            yield entry.location
 
 
 def _present_name(name: str, family: Family) -> str:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTokenizer
+from transformers import CLIPTextConfig
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
@@ -20,6 +20,7 @@ from ipa_app.models.folder import read_json
 from ipa_app.models.parts import Part
 from ipa_app.models.schedule import Sampling, build_scheduler, sampling_of_tensors
 from ipa_app.models.single_file import Checkpoint
+from ipa_app.models.tokenizer import load_tokenizer
 from ipa_app.models.weights import Header
 
 # UNets that draw nothing from noise alone, by the channels that they take.
@@ -28,7 +29,6 @@ _SPECIAL_UNETS = {
     7: Message("purpose.enlarging"),
     8: Message("purpose.instructions"),
 }
-_VOCABULARIES = ("vocab.json", "tokenizer.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +117,15 @@ class Source(ABC):
         Raises:
             UserError: something cannot be read.
         """
-        for name in self.family.tokenizers:
-            folder = self.folder / name
-            if not any((folder / file).is_file() for file in _VOCABULARIES):
-                raise UserError("model.no_file", title=self.title, folder=folder, file=_VOCABULARIES[0])
-            yield name, CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        for name, encoder in zip(self.family.tokenizers, self.family.text_encoders, strict=True):
+            most = self._text_config(encoder).max_position_embeddings
+            yield name, load_tokenizer(self.folder / name, title=self.title, most_tokens=most)
         yield "scheduler", self.scheduler
         yield from self.load_modules(dtype=dtype)
+
+    def _text_config(self, name: str) -> CLIPTextConfig:
+        config = self.parts[name].config
+        return CLIPTextConfig.from_dict(config.get("text_config") or config)
 
     def _check_channels(self, given: int, made: int) -> None:
         if given == made:
@@ -139,8 +141,7 @@ class Source(ABC):
         Raises:
             UserError: they do not; the message names both sides.
         """
-        configs = [self.parts[name].config for name in self.family.text_encoders]
-        given = sum(CLIPTextConfig.from_dict(config.get("text_config") or config).hidden_size for config in configs)
+        given = sum(self._text_config(name).hidden_size for name in self.family.text_encoders)
         projected = unet.config.encoder_hid_dim_type == "text_proj"
         taken = unet.config.encoder_hid_dim if projected else unet.config.cross_attention_dim
         if given != taken:

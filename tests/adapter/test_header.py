@@ -74,6 +74,22 @@ def test_a_header_that_would_fill_memory_is_refused(tmp_path: Path) -> None:
         read_header(path)
 
 
+@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><html>Sign in</html>", bytes(64)])
+@pytest.mark.parametrize("name", ["a.safetensors", "a.SAFETENSORS", "a.sft", "a.bin"])
+def test_a_page_in_place_of_a_safetensors_file_is_damaged(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    words = r"a\.bin is not a file of plain weights" if name == "a.bin" else r"is damaged or cut off; fetch it again"
+    for read in (read_header, read_tensors):
+        with pytest.raises(UserError, match=words):
+            read(tmp_path / name)
+
+
+def test_a_pytorch_file_with_the_other_ending_is_told_as_one(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"PK\3\4" + bytes(40))
+    with pytest.raises(UserError, match=r"a\.safetensors is not a file of plain weights"):
+        read_header(tmp_path / "a.safetensors")
+
+
 def write_header(path: Path, told: dict[str, object], *, room: int) -> int:
     """Write a safetensors file that tells anything of its tensors; returns how long the telling is."""
     text = json.dumps(told).encode()

@@ -170,6 +170,9 @@ CASES: dict[str, Case] = {
     "A LoRA, FaceID's too": own(keys("0.to_q_lora.down.weight", "0.to_q_lora.up.weight")),
     "Another weight file": own(keys("layer.weight")),
     "A file that is cut off": own(cut_off),
+    "A web page saved as `.safetensors`": own(
+        lambda folder: (folder / "file.safetensors").write_text("<!DOCTYPE html><html>Sign in</html>")
+    ),
     "What stands for a file that Git LFS has not fetched": own(
         lambda folder: (folder / "file.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
     ),
@@ -179,6 +182,10 @@ CASES: dict[str, Case] = {
     "`IPA_ADAPTERS` names a file": named("{}/my-toys.safetensors", "my-toys.safetensors"),
     "`IPA_ADAPTERS` names a training run's folder, `toys=runs/toys`": named(
         "toys={}/runs/toys", "runs/toys/ip-adapter-plus.safetensors"
+    ),
+    "`IPA_ADAPTERS` names such a folder without a name": named("{}/runs/toys", "runs/toys/ip-adapter-plus.safetensors"),
+    "`IPA_ADAPTERS` gives a name with spaces, `my toys = runs/toys`": named(
+        "my toys = {}/runs/toys", "runs/toys/ip-adapter-plus.safetensors"
     ),
     "`IPA_ADAPTERS` names several, separated by semicolons, with spaces and quotes": named(
         """ {}/my-toys.safetensors; more="{}/others.safetensors"; """, "my-toys.safetensors", "others.safetensors"

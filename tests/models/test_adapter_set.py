@@ -14,6 +14,7 @@ from ipa_app.models.adapter_set import LARGEST_ADDED, MOST_ADDED, AdapterSet, la
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.entry import AdapterEntry, ModelEntry
 from ipa_app.models.manager import ModelManager
+from ipa_app.training.saving import FILE_NAMES
 from tests.adapter_files import published_shapes, write_adapter, write_model, write_shapes
 from tests.tiny_models import random_adapter_tensors, tiny_unet
 
@@ -87,6 +88,34 @@ def test_a_second_one_of_a_name_displaces_none(tiny: ModelEntry, tmp_path: Path,
 def test_a_name_is_no_part_of_a_path(tiny: ModelEntry, tmp_path: Path) -> None:
     file = written(tmp_path / "a=b.safetensors")
     assert "a=b" in AdapterSet(str(file)).offered(tiny).adapters
+
+
+@pytest.mark.parametrize("item", ["my toys={}", "toys = {}", "'my toys' = '{}'", "toys, new= {}", "玩具={}", "a&b={}"])
+def test_any_name_may_be_given(tiny: ModelEntry, tmp_path: Path, item: str) -> None:
+    run = written(tmp_path / "run1" / "ip-adapter-plus.safetensors").parent
+    offered = AdapterSet(item.format(run)).offered(tiny)
+    assert offered.left_out == ()
+    assert list(offered.adapters) == [*tiny.adapters, item.partition("=")[0].strip(" '")]
+
+
+@pytest.mark.parametrize(
+    ("item", "path"), [("toys={}/gone", "gone"), ("{}/a=b/run", "run"), ("{}/toys=", "toys="), ("toys=", "toys=")]
+)
+def test_what_is_not_there_is_called_by_its_own_name(tiny: ModelEntry, tmp_path: Path, item: str, path: str) -> None:
+    offered = AdapterSet(item.format(tmp_path)).offered(tiny)
+    assert offered.left_out == (f"IPA_ADAPTERS names {path}, which is not there.",)
+
+
+def test_training_runs_are_called_as_their_folders_are(tiny: ModelEntry, tmp_path: Path) -> None:
+    runs = [written(tmp_path / name / FILE_NAMES["plus"]).parent for name in ("run1", "run2")]
+    written(tmp_path / "both" / FILE_NAMES["plus"])
+    written(tmp_path / "both" / FILE_NAMES["base"], kind="base")
+    written(tmp_path / "both" / "toys.safetensors")
+    offered = AdapterSet(os.pathsep.join(map(str, [*runs, tmp_path / "both"]))).offered(tiny)
+    assert offered.left_out == ()
+    own = ["run1", "run2", "both-ip-adapter", "both-ip-adapter-plus", "toys"]
+    assert sorted(offered.adapters.keys() - tiny.adapters.keys()) == sorted(own)
+    assert offered.adapters["run2"].file.parent == runs[1]
 
 
 # What visitors bring

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ipa_app.adapter import attention_layers
-from ipa_app.models.adapters import adapter_base
+from ipa_app.models.adapters import adapter_base, adapter_files
 from ipa_app.models.catalog import entry_from_file, entry_from_folder
 from ipa_app.models.entry import ModelEntry
 from tests.adapter_files import (
@@ -152,6 +152,19 @@ def test_a_model_without_an_image_encoder_works_without_adapters(tmp_path: Path)
     entry = with_published(write_model(tmp_path / "model", "sd15", tower=None), "ip-adapter_sd15")
     assert entry.adapters == {}
     assert "needs an image encoder, and this model has none" in entry.left_out[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"version https://git-lfs.github.com/spec/v1", None])
+def test_a_damaged_file_does_not_hide_the_other_format_of_it(tmp_path: Path, content: bytes | None) -> None:
+    folder = tmp_path / "adapters"
+    for name in ("a.safetensors", "a.bin"):
+        write_adapter(folder / name, random_adapter_tensors(tiny_unet(), kind="base"))
+    path = folder / "a.safetensors"
+    assert adapter_files(folder) == [path]
+    path.write_bytes(path.read_bytes()[:500] if content is None else content)
+    assert adapter_files(folder) == [folder / "a.bin"]
+    (folder / "a.bin").write_bytes(b"<html>")
+    assert adapter_files(folder) == [path], "what can be fetched again as it is meant to be"
 
 
 def test_finding_adapters_brings_in_no_pytorch(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import ControlNetModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry, entry_from_file, entry_from_folder
@@ -61,6 +61,25 @@ def test_a_file_as_its_authors_publish_it_is_read(
     tensors = original_controlnet(controlnet)
     torch.save({"state_dict": tensors} if is_wrapped else tensors, copy / name)
     assert_loaded(copy, controlnet)
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_one_in_a_whole_checkpoint_is_read_alone(
+    copy: Path, controlnet: ControlNetModel, tiny_bundle_dir: Path, tmp_path: Path, ending: str
+) -> None:
+    """As control_sd15_canny.pth, one of the first, which has its base model with it."""
+    write_single_file(tiny_bundle_dir, tmp_path / "base.safetensors")
+    tensors = {**load_file(tmp_path / "base.safetensors"), **original_controlnet(controlnet)}
+    path = copy / "controlnet" / f"control_sd15_openpose{ending}"
+    if ending == ".pth":
+        torch.save({"state_dict": tensors}, path)
+    else:
+        save_file(tensors, path)
+    assert_loaded(copy, controlnet)
+    needed = load(described(copy)).memory.needed
+    path.unlink()
+    torch.save(original_controlnet(controlnet), path.with_suffix(".pth"))
+    assert needed == load(described(copy)).memory.needed
 
 
 @pytest.mark.parametrize("is_original", [False, True])
@@ -214,6 +233,36 @@ def test_one_that_is_for_something_else_is_not_taken_for_poses(
     if "pose" not in expected:
         with pytest.raises(UserError, match="has no ControlNet for poses; please choose another model"):
             described(copy).controlnet("pose")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (
+            ["animal_openpose", "control_v11p_sd15_openpose", "densepose"],
+            {"pose": "control_v11p_sd15_openpose", "animal_openpose": "animal_openpose", "densepose": "densepose"},
+        ),
+        (["a_pose", "dwpose"], {"pose": "dwpose", "a_pose": "a_pose"}),
+        (["a_pose", "XLOpenPose"], {"pose": "XLOpenPose", "a_pose": "a_pose"}),
+        (["animal_openpose"], {"animal_openpose": "animal_openpose"}),
+        (["composed-edges", "general_purpose_controlnet"], None),
+        (["uncanny", "unhedged"], None),
+        (["sdxlCanny"], {"canny": "sdxlCanny"}),
+        (["control_v11p_sd15_normalbae"], {"normal": "control_v11p_sd15_normalbae"}),
+        (["sdxl_segmentation_ade20k"], {"seg": "sdxl_segmentation_ade20k"}),
+        (["control_v1p_sd15_qrcode_monster"], {"qr": "control_v1p_sd15_qrcode_monster"}),
+        (["SoftEdge"], {"softedge": "SoftEdge"}),
+        (["line-art"], {"lineart": "line-art"}),
+    ],
+)
+def test_a_kind_is_told_by_whole_words(
+    copy: Path, controlnet: ControlNetModel, names: list[str], expected: dict[str, str] | None
+) -> None:
+    for name in names:
+        controlnet.save_pretrained(copy / "controlnets" / name)
+    found = kinds(copy)
+    assert {name: file for name, (_, file) in found.items()} == (expected or {name: name for name in names})
+    assert {kind for name, (kind, _) in found.items() if "animal" in name or "dense" in name} <= {""}
 
 
 def test_one_that_cannot_be_used_takes_no_other_with_it(copy: Path, controlnet: ControlNetModel) -> None:

@@ -169,3 +169,12 @@ def test_a_file_that_cannot_be_read_is_named(
 
 
 LORA = random_lora_tensors(tiny_unet())
+
+
+def test_a_file_with_its_ending_in_capitals_is_read(
+    pipeline: StableDiffusionPipeline, tiny_bundle_dir: Path, tmp_path: Path
+) -> None:
+    save_file(load_file(tiny_bundle_dir / TINY_LORA), tmp_path / "A.SAFETENSORS")
+    ours = changed(pipeline.unet, tmp_path / "A.SAFETENSORS", pipeline=pipeline).state_dict()
+    theirs = changed(pipeline.unet, tiny_bundle_dir / TINY_LORA, pipeline=pipeline).state_dict()
+    assert all(torch.equal(ours[name], weight) for name, weight in theirs.items())

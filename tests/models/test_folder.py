@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ipa_app.errors import UserError
-from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.entry import FastWay, ModelEntry
 
 FAST = {"lora": "loras/a.safetensors", "scheduler": "DDIMScheduler"}
@@ -46,6 +46,7 @@ def test_little_need_be_told_of_a_fast_way(tmp_path: Path) -> None:
         ({"steps": 0}, r"ipa_studio.json: fast.steps is 0; it must be a whole number above 0."),
         ({"guidance_scale": "a"}, "fast.guidance_scale is 'a'; it must be a number of at least 1."),
         ({"scheduler": None}, "fast.scheduler is None; it must be text."),
+        ({"scheduler": ""}, "fast.scheduler is ''; it must be the name of a scheduler of diffusers, such as LCMSch"),
         ({"scheduler_config": []}, r"fast.scheduler_config is \[\]; it must be a JSON object."),
         ({"lora": "../a.safetensors"}, "fast.lora is '../a.safetensors'; it must be a .safetensors file inside the"),
         ({"lora": "/loras/a.safetensors"}, "fast.lora is '/loras/a.safetensors'; it must be a .safetensors file"),
@@ -60,3 +61,31 @@ def test_a_model_works_without_a_fast_way_that_is_told_wrongly_and_says_why(
     assert (entry.fast, entry.title) == (None, "X")
     with pytest.raises(UserError, match=said):
         entry.fast_way()
+
+
+def test_a_fast_way_needs_a_scheduler(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").touch()
+    (tmp_path / "ipa_studio.json").write_text(json.dumps({"fast": {"lora": "a.safetensors"}}))
+    with pytest.raises(UserError, match=r"fast\.scheduler is ''; it must be the name of a scheduler of diffusers"):
+        entry_from_folder(tmp_path, name="x").fast_way()
+
+
+def test_a_lora_may_have_its_ending_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "A.SAFETENSORS").touch()
+    (tmp_path / "ipa_studio.json").write_text(json.dumps({"fast": {**FAST, "lora": "A.SAFETENSORS"}}))
+    assert entry_from_folder(tmp_path, name="x").fast_way().lora == tmp_path / "A.SAFETENSORS"
+
+
+def test_settings_that_are_misspelt_are_named_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with_fast_way(tmp_path, licence="MIT", guidence_scale=1)
+    assert "ipa_studio.json: there is no setting fast.guidence_scale; did you mean fast.guidance_scale?" in caplog.text
+    (tmp_path / "ipa_studio.json").write_text(json.dumps({"titel": "Dream", "xyz": 1, "about": "", "live": True}))
+    caplog.clear()
+    entry_from_folder(tmp_path, name="x")
+    said = sorted(record.getMessage().partition(": ")[2] for record in caplog.records)
+    assert said == ["there is no setting titel; did you mean title?", "there is no setting xyz."]
+
+
+def test_the_bundled_models_settings_are_all_known(caplog: pytest.LogCaptureFixture) -> None:
+    entry_from_folder(BUNDLED, name="toybox")
+    assert not caplog.records

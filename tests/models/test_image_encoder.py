@@ -105,3 +105,18 @@ def test_a_processor_is_looked_for_where_it_may_lie(copy: Path, tmp_path: Path) 
     assert tuple(encoder.processor([copy / "feature_extractor"]).image_mean) == (0.1, 0.2, 0.3)
     assert tuple(encoder.processor([tmp_path]).image_mean) != (0.1, 0.2, 0.3)
     assert encoder.processor().crop_size["height"] == 32
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<html>", r"preprocessor_config\.json is not readable JSON"),
+        ("", r"preprocessor_config\.json is not readable JSON"),
+        ('{"crop_size": "big"}', r"preprocessor_config\.json describes no CLIPImageProcessor that is known here"),
+        ('{"crop_size": null}', r"preprocessor_config\.json describes no CLIPImageProcessor that is known here"),
+    ],
+)
+def test_a_broken_processor_is_named(copy: Path, text: str, words: str) -> None:
+    (copy / "feature_extractor" / "preprocessor_config.json").write_text(text)
+    with pytest.raises(UserError, match=words):
+        load(entry_from_folder(copy, name="x"))

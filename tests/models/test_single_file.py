@@ -20,6 +20,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import ModelEntry, entry_from_file, entry_from_folder
 from ipa_app.models.hub import model_folder
+from ipa_app.models.source import open_source
 from tests.checkpoints import (
     cache_configuration,
     copy_configuration,
@@ -36,6 +37,7 @@ from tests.tiny_sdxl import tiny_sdxl_bundle
 
 FIRST = "model.diffusion_model.input_blocks.0.0.weight"
 SDXL_MARK = "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"
+SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 CONFIGURATIONS = ("model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
@@ -229,6 +231,72 @@ def test_what_the_vae_was_trained_with_beside_it_does_not_matter(entry: ModelEnt
     more = {"first_stage_model.loss.logvar": torch.zeros(()), "first_stage_model.loss.discriminator.x": torch.zeros(3)}
     save_file({**load_file(entry.location), **more}, entry.location)
     load(entry)
+
+
+EPSILON_YAML = "model:\n  params:\n    parameterization: eps\n"
+OTHER_YAML = f"{EPSILON_YAML}    scale_factor: 0.5\n    unet_config: {{params: {{context_dim: 768}}}}\n"
+
+
+@pytest.mark.parametrize("names", [("dream",), ("dream", "second")])
+def test_a_yaml_of_another_name_says_nothing_of_a_file_with_a_configuration_of_its_own(
+    tiny_bundle_dir: Path, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    entries = [write_checkpoint(tiny_bundle_dir, tmp_path / f"{name}.safetensors") for name in names]
+    (tmp_path / "v1-inference.yaml").write_text(EPSILON_YAML)
+    for entry in entries:
+        assert open_source(entry).scheduler.config["prediction_type"] == "v_prediction"
+
+
+@pytest.mark.parametrize(
+    ("text", "others", "predicted"),
+    [
+        (EPSILON_YAML, (), "epsilon"),
+        (OTHER_YAML, (), "v_prediction"),
+        (OTHER_YAML.replace("unet", "network"), (), "v_prediction"),
+        (OTHER_YAML.replace("768", "32"), (), "epsilon"),
+        (EPSILON_YAML, ("second.safetensors",), "v_prediction"),
+        (EPSILON_YAML, ("second.ckpt",), "v_prediction"),
+        (EPSILON_YAML, ("dream.ckpt",), "epsilon"),
+    ],
+)
+def test_a_yaml_of_another_name_is_that_of_the_only_checkpoint_that_it_fits(
+    tiny_bundle_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    others: tuple[str, ...],
+    predicted: str,
+) -> None:
+    cache_configuration(tiny_bundle_dir, repo=SD15, cache=tmp_path / "cache", monkeypatch=monkeypatch)
+    entry = write_checkpoint(tiny_bundle_dir, tmp_path / "here" / "dream.safetensors", beside=False)
+    for name in others:
+        (tmp_path / "here" / name).touch()
+    (tmp_path / "here" / "v1-inference.yaml").write_text(text)
+    source = open_source(entry)
+    assert source.scheduler.config["prediction_type"] == predicted
+    assert ("scaling_factor" in source.sampling.vae) is ("scale_factor" in text and predicted == "epsilon")
+
+
+@pytest.mark.parametrize("kept", ["vae/config.json", "model_index.json", "scheduler/scheduler_config.json"])
+@pytest.mark.parametrize("has_other", [True, False])
+def test_a_repository_that_is_kept_in_part_hides_no_whole_one(
+    tiny_bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str, has_other: bool
+) -> None:
+    cache = tmp_path / "cache"
+    cache_configuration(tiny_bundle_dir, repo=SD15, cache=cache, monkeypatch=monkeypatch)
+    if has_other:
+        cache_configuration(
+            tiny_bundle_dir, repo="runwayml/stable-diffusion-v1-5", cache=cache, monkeypatch=monkeypatch
+        )
+    partial = cache / f"models--{SD15.replace('/', '--')}" / "snapshots" / ("0" * 40)
+    for path in [path for path in partial.rglob("*") if path.is_file() and path != partial / kept]:
+        path.unlink()
+    entry = write_checkpoint(tiny_bundle_dir, tmp_path / "x.safetensors", beside=False)
+    if has_other:
+        assert "runwayml" in str(open_source(entry).folder)
+        return
+    with pytest.raises(UserError, match=r"x\.safetensors holds weights only, and the configuration"):
+        open_source(entry)
 
 
 @pytest.mark.parametrize("place", ["the other name of its repository", "what the app has downloaded itself"])
