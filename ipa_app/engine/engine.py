@@ -113,7 +113,7 @@ class Engine:
             bulk: as for `Job`.
             live: as for `Job`; of one picture. The visitor's live job before it is cancelled, waiting or drawn.
             observer: as for `Job`.
-            admitted: whether it has been taken once, by a process before this one, and is not turned away now.
+            admitted: whether it has been taken once, before it was stopped to wait again, and is not turned away now.
 
         Raises:
             UserError: there is no such model, it is not downloaded, it cannot do this, or too many requests wait.

@@ -254,7 +254,7 @@ class Studio:
             if running.followers >= MOST_FOLLOWERS:
                 raise UserError("page.followed_by_many", most=MOST_FOLLOWERS)
             if running.stepped_aside and running.kept:
-                running.job = self._queued(running.kept)
+                running.job = self._queued(running.kept, admitted=True)
             running.followers += 1
             running.left = running.stepped_aside = False
             if running.leaving:

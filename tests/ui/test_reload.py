@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from ipa_app.engine.queue import Limits
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult
 from ipa_app.errors import UserError
@@ -78,6 +79,24 @@ def test_what_was_left_lets_others_pass_and_is_begun_anew_for_who_comes_back(
         [Path(path).read_bytes() for path, _ in each[runner.results.gallery]["value"]] for each in (undisturbed, last)
     ]
     assert pictures[0] == pictures[1]
+
+
+def test_what_was_taken_once_is_not_turned_away_where_the_queue_is_full_by_then(
+    page: Opened, runner: Runner, entered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = page[1]
+    kept = left_while_running(runner, runner.run("variation")(**{**entered, "count": 1}))
+    monkeypatch.setattr(studio.engine._waiting, "_limits", Limits(total=1))
+    long = GenerateRequest(task="mix", prompt="a cat", steps=100, count=8)
+    drawn = studio.submit(long)
+    until(lambda: studio._jobs[kept["job"]].job.done and not len(studio.engine._waiting))
+    waiting = studio.submit(long)
+    updates = runner.resume(kept, [])
+    assert runner.results.running in [next(updates), next(updates)][1]
+    studio.cancel(waiting)
+    studio.cancel(drawn)
+    *_, last = updates
+    assert len(last[runner.results.gallery]["value"]) == 1
 
 
 def test_what_was_left_goes_on_where_only_a_live_picture_waits(
