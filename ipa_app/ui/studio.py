@@ -219,7 +219,7 @@ class Studio:
             awaited: asked several times a second whether this follower is still there.
             newest: leave out progress that other progress has overtaken.
             rest_s: seconds to let pass after progress; the end cuts them short.
-            patience: seconds to wait for somebody to follow it again, as a page does; soon it lets others pass meanwhile.
+            patience: seconds to wait for somebody to follow it again, as a page does; before long it lets others pass.
 
         Raises:
             Cancelled: the job was stopped.
@@ -229,11 +229,8 @@ class Studio:
         running, wait = self._join(job_id), 0.0
         try:
             yield running.job.events(awaited, newest=newest, rest_s=rest_s)
-        except (GeneratorExit, Left):
-            wait = patience
-            raise
-        except UnsavedError:
-            wait = _KEEP_UNSAVED_S
+        except (GeneratorExit, Left, UnsavedError) as error:
+            wait = _KEEP_UNSAVED_S if isinstance(error, UnsavedError) else patience
             raise
         finally:
             with self._lock:
@@ -294,9 +291,10 @@ class Studio:
         self._forget_later([job_id for job_id in known if job_id in self._jobs])
 
     def cancel(self, job_id: str | None, *, older_than: float = 0.0) -> None:
-        """Stop a job, queued or running, that was submitted so many seconds ago; leave one that is over or unknown."""
+        """Stop a job that waits, or that was submitted so many seconds ago; leave one that is over or unknown."""
         running = self._jobs.get(job_id or "")
-        if running is not None and time.monotonic() - running.began >= older_than:
+        waits = running is not None and isinstance(running.job, Job) and running.job.waits
+        if running is not None and (waits or time.monotonic() - running.began >= older_than):
             _drop(running)
             running.job.cancel()
 

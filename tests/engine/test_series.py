@@ -69,9 +69,7 @@ def test_stop_ends_all_of_them(engine: Engine, generate: Generate) -> None:
     assert generate(task="mix", prompt="a cat").images
 
 
-def test_a_part_that_fails_leaves_the_others_their_pictures(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_part_that_fails_leaves_the_others_their_pictures(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     adapters, broken = engine.manager.entry("toybox").adapters, {"base"}
     get = ResidentAdapters.get
 
