@@ -157,12 +157,10 @@ class PreparedJob:
 
     def _finish(self) -> None:
         plan = self.job.plan
-        usual = type(self._model.pipelines["text_to_image"].scheduler).__name__
-        precision = str(self._model.dtype).removeprefix("torch.")
         metadata = metadata_of(
             plan,
-            scheduler=plan.fast.scheduler if plan.fast else usual,
-            precision=precision,
+            scheduler=plan.fast.scheduler if plan.fast else self._model.scheduler,
+            precision=self._model.precision,
             adapter_sha256=self._adapter_sha256,
         )
         if self._withheld:

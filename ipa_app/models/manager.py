@@ -236,10 +236,7 @@ class ModelManager(Models):
             with self._changed:
                 if slot.load is load:
                     slot.model, slot.last_used = model, time.monotonic()
-                    self._set(
-                        slot,
-                        ModelState(phase="ready", message=Message("doing.ready"), progress=1.0, memory=model.memory),
-                    )
+                    self._set(slot, _ready(model))
             return
         with self._changed:
             if slot.load is load:
@@ -337,3 +334,14 @@ class ModelManager(Models):
     def _set(self, slot: _Slot, state: ModelState) -> None:
         slot.state = state
         self._changed.notify_all()
+
+
+def _ready(model: LoadedModel) -> ModelState:
+    return ModelState(
+        phase="ready",
+        message=Message("doing.ready"),
+        progress=1.0,
+        memory=model.memory,
+        scheduler=model.scheduler,
+        precision=model.precision,
+    )
