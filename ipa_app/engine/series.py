@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ipa_app.engine.job import Job, JobObserver
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.results import AllWithheld, GenerateResult, Progress
+from ipa_app.engine.results import DRAWN_AGAIN, AllWithheld, GenerateResult, Progress
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 from ipa_app.models.entry import AdapterEntry
@@ -163,6 +163,6 @@ class Series:
             return event
         count, steps = len(self._jobs), event.steps or 1
         message = Message("doing.of_series", series=title, number=index + 1, total=count)
-        if event.phase != "denoising" and event.message:
+        if event.message and (event.phase != "denoising" or event.message.key == DRAWN_AGAIN):
             message = Message("doing.of_series_and", series=title, number=index + 1, total=count, doing=event.message)
         return replace(event, step=index * steps + event.step, steps=count * steps, message=message)
