@@ -39,6 +39,7 @@ def draw(
     plan: Plan,
     on_step: OnStep,
     check: Callable[[], None] = lambda: None,
+    on_again: Callable[[], None] = lambda: None,
     previewer: Previewer | None = None,
 ) -> list[Image.Image | None]:
     """Draw pictures in one batch.
@@ -49,6 +50,7 @@ def draw(
         plan: whose size, steps, guidance and task all of them share.
         on_step: told after every step, and before each of the pictures is decoded.
         check: called more often than that, as for `LoadedModel.checked_by`; may raise to stop.
+        on_again: told when the steps begin once more, in single precision.
         previewer: looks at the pictures while they are drawn, and changes nothing in them.
 
     Returns:
@@ -63,7 +65,8 @@ def draw(
 
     pictures: list[Image.Image | None] = []
     with model.checked_by(check):
-        latents = _finite(model, attempt, when=Message("moment.denoising"), plan=plan, check=check)
+        when = Message("moment.denoising")
+        latents = _finite(model, attempt, when=when, plan=plan, check=check, on_again=on_again)
         for index, item in enumerate(items):
             on_step(plan.drawn_steps)
             picture = _decode(model, latents[index : index + 1], plan=plan, is_draft=item.is_draft, check=check)
@@ -224,7 +227,13 @@ def _decode(
 
 
 def _finite(
-    model: LoadedModel, work: Callable[[], torch.Tensor], *, when: str, plan: Plan, check: Callable[[], None]
+    model: LoadedModel,
+    work: Callable[[], torch.Tensor],
+    *,
+    when: str,
+    plan: Plan,
+    check: Callable[[], None],
+    on_again: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
     """Carry out work, once more in single precision where its result has infinities or NaN: a black picture.
 
@@ -236,6 +245,7 @@ def _finite(
     values = work()
     if not torch.isfinite(values).all() and model.dtype != torch.float32:
         logger.warning("%s ran out of range %s; once more in float32", model.dtype, when)
+        on_again()
         with model.in_float32(check):
             values = work()
     if torch.isfinite(values).all():

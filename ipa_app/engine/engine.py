@@ -113,7 +113,7 @@ class Engine:
             bulk: as for `Job`.
             live: as for `Job`; of one picture. The visitor's live job before it is cancelled, waiting or drawn.
             observer: as for `Job`.
-            admitted: whether it has been taken once, by a process before this one, and is not turned away now.
+            admitted: whether it has been taken once, before it was stopped to wait again, and is not turned away now.
 
         Raises:
             UserError: there is no such model, it is not downloaded, it cannot do this, or too many requests wait.
@@ -211,6 +211,7 @@ class Engine:
         visitor: str | None = None,
         observers: Sequence[JobObserver] | None = None,
         admitted: bool = False,
+        stopped: Series | None = None,
     ) -> Series:
         """Put the requests of a series into the queue one behind the other: all of them, or none.
 
@@ -220,22 +221,14 @@ class Engine:
             visitor: whose all of them are; by default nobody else's.
             observers: as for `submit`, one for each.
             admitted: as for `submit`.
+            stopped: as for `Series.submitted`.
 
         Raises:
             UserError: as for `submit`, about any of them.
         """
-        jobs, visitor = list[tuple[str, Job]](), visitor or uuid.uuid4().hex
-        try:
-            for part, observer in zip(parts, observers or [None] * len(parts), strict=True):
-                job = self.submit(
-                    part.request, previews=previews, visitor=visitor, bulk=True, observer=observer, admitted=admitted
-                )
-                jobs.append((part.title, job))
-        except UserError:
-            for _, job in reversed(jobs):
-                job.cancel()
-            raise
-        return Series(jobs)
+        visitor = visitor or uuid.uuid4().hex
+        submit = partial(self.submit, previews=previews, visitor=visitor, bulk=True, admitted=admitted)
+        return Series.submitted(parts, submit, observers=observers, stopped=stopped)
 
     def finish(self, limit_s: float) -> None:
         """Take nothing more, tell those who wait, and give what is being drawn so long to end."""

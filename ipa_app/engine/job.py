@@ -87,6 +87,11 @@ class Job(Observable[GenerateResult]):
         return self._place[0] if self._place else 0
 
     @property
+    def waits(self) -> bool:
+        """Whether it is in the queue, for the first time or again."""
+        return self._place is not None and not self.done
+
+    @property
     def memory_size(self) -> int:
         """How many bytes its pictures take while it waits."""
         return _memory_size(self.plan.request)

@@ -67,7 +67,7 @@ def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: s
 
     Pictures are named by the SHA-256 of their pixels; what a task has in place of one is given whole. Without a
     reference, or with its scale at 0, the picture is plain Stable Diffusion's either way, and both are written down as
-    the same: no references, scale 0. Only a task that must have references keeps them.
+    the same: no references, scale 0. Only a request that must have references keeps them.
 
     Args:
         plan: what was drawn.

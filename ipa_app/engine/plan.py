@@ -137,7 +137,7 @@ class Plan:
     @property
     def noted_references(self) -> tuple[Reference, ...]:
         """The references that are written down: those with an effect, and all where there must be some."""
-        counts = self.uses_references or any(self.region_prompts) or self.task.keeps_references
+        counts = self.uses_references or any(self.region_prompts) or self.task.needs_references(self.request)
         return self.request.references if counts else ()
 
     @property

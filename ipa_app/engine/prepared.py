@@ -18,7 +18,7 @@ from ipa_app.engine.metadata import input_pictures, metadata_of
 from ipa_app.engine.prompts import prompt_notes, read_prompts, read_region_prompts
 from ipa_app.engine.references import Reference, spans
 from ipa_app.engine.regions import place, region_notes, shares_of
-from ipa_app.engine.results import AllWithheld, GenerateResult, Progress, notice
+from ipa_app.engine.results import DRAWN_AGAIN, AllWithheld, GenerateResult, Progress, notice
 from ipa_app.engine.tasks.task import TaskInputs, Tools
 from ipa_app.imaging.cropping import side_by_side, square_for_clip, squares_for_clip
 from ipa_app.messages import Message
@@ -77,6 +77,7 @@ class PreparedJob:
         self._finished: list[Image.Image] = []  # small, for previews
         self._preview: Image.Image | None = None
         self._withheld: list[int] = []
+        self._is_again = False
 
     def items(self) -> list[BatchItem]:
         """Return an item of a batch for every picture."""
@@ -105,6 +106,10 @@ class PreparedJob:
             tile = previews[0].size
             self._preview = side_by_side([*(image.resize(tile) for image in self._finished), *previews])
 
+    def begin_again(self) -> None:
+        """Say from now on that the next picture, or those drawn beside it, are drawn a second time."""
+        self._is_again = True
+
     def report(self, step: int, *, pictures: int) -> None:
         """Report to the job's watchers how far the drawing is.
 
@@ -119,7 +124,9 @@ class PreparedJob:
             progress = Progress(phase="decoding", step=done, steps=total, message=Message("doing.decoding"))
         else:
             which = Message("doing.drawing")
-            if pictures > 1:
+            if self._is_again:
+                which = Message(DRAWN_AGAIN)
+            elif pictures > 1:
                 which = Message("doing.pictures", first=made + 1, last=made + pictures, total=len(plan.seeds))
             elif len(plan.seeds) > 1:
                 which = Message("doing.picture", number=made + 1, total=len(plan.seeds))
@@ -133,7 +140,7 @@ class PreparedJob:
         Raises:
             AllWithheld: every picture was held back.
         """
-        plan = self.job.plan
+        plan, self._is_again = self.job.plan, False
         if drawn is None:
             self._withheld.append(plan.seeds[len(self._images)])
             self._images.append(notice((plan.width, plan.height)))
@@ -157,12 +164,10 @@ class PreparedJob:
 
     def _finish(self) -> None:
         plan = self.job.plan
-        usual = type(self._model.pipelines["text_to_image"].scheduler).__name__
-        precision = str(self._model.dtype).removeprefix("torch.")
         metadata = metadata_of(
             plan,
-            scheduler=plan.fast.scheduler if plan.fast else usual,
-            precision=precision,
+            scheduler=plan.fast.scheduler if plan.fast else self._model.scheduler,
+            precision=self._model.precision,
             adapter_sha256=self._adapter_sha256,
         )
         if self._withheld:

@@ -11,6 +11,9 @@ from PIL import Image, ImageDraw
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 
+DRAWN_AGAIN = "doing.drawing_again"
+"""The key of what progress says while steps that ran out of range are carried out a second time."""
+
 Phase = Literal["queued", "loading", "encoding", "denoising", "decoding"]
 
 

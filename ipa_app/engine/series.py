@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ipa_app.engine.job import Job
+from ipa_app.engine.job import Job, JobObserver
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.results import AllWithheld, GenerateResult, Progress
-from ipa_app.errors import UserError
+from ipa_app.engine.results import DRAWN_AGAIN, AllWithheld, GenerateResult, Progress
+from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 from ipa_app.models.entry import AdapterEntry
 
@@ -53,6 +53,19 @@ def each_adapter(request: GenerateRequest, adapters: Mapping[str, AdapterEntry])
     return tuple(Part(title=adapter.title, request=replace(one, adapter=name)) for name, adapter in adapters.items())
 
 
+@dataclass(frozen=True, kw_only=True)
+class FailedPart:
+    """What came of one request of a series while others have pictures.
+
+    Attributes:
+        title: of the part.
+        error: why there is none.
+    """
+
+    title: str
+    error: UserError
+
+
 class Series:
     """The jobs of a series. Offers what a job does: an id, its events, and cancelling."""
 
@@ -65,6 +78,39 @@ class Series:
         self.id = jobs[0][1].id
         self._jobs = tuple(jobs)
 
+    @classmethod
+    def submitted(
+        cls,
+        parts: Sequence[Part],
+        submit: Callable[..., Job],
+        *,
+        observers: Sequence[JobObserver] | None = None,
+        stopped: Series | None = None,
+    ) -> Series:
+        """Submit all parts of a series, or none.
+
+        Args:
+            parts: in their order.
+            submit: takes a request, and whoever is told of its job.
+            observers: one for each.
+            stopped: the same series as it was before; what had ended of it by itself stays as it is.
+
+        Raises:
+            UserError: one of them is not taken, and why.
+        """
+        jobs: list[tuple[str, Job]] = []
+        before = [job for _, job in stopped._jobs] if stopped else [None] * len(parts)
+        try:
+            for part, observer, job in zip(parts, observers or [None] * len(parts), before, strict=True):
+                if job is None or not job.done or isinstance(job.error, Cancelled):
+                    job = submit(part.request, observer=observer)
+                jobs.append((part.title, job))
+        except UserError:
+            for _, job in reversed(jobs):
+                job.cancel()
+            raise
+        return cls(jobs)
+
     @property
     def done(self) -> bool:
         """Whether all of them have ended."""
@@ -72,10 +118,11 @@ class Series:
 
     def events(
         self, awaited: Callable[[], bool] = lambda: True, *, newest: bool = False, rest_s: float = 0.0
-    ) -> Iterator[Progress | GenerateResult]:
+    ) -> Iterator[Progress | GenerateResult | FailedPart]:
         """Yield the progress of each job, saying which it is, and the result of each as soon as it is there.
 
-        What the safety checker held back is among the results, with a sign in its place.
+        What the safety checker held back is among the results, with a sign in its place. One that fails leaves the
+        others as they are.
 
         Args:
             awaited: as for `Observable.events`.
@@ -83,12 +130,11 @@ class Series:
             rest_s: as for `Observable.events`.
 
         Raises:
-            AllWithheld: the safety checker held back everything.
-            UserError: one of them failed, and why; the others go on until they are cancelled.
+            UserError: none of them has a picture, and why the first has none; `AllWithheld` where it was held back.
             Cancelled: it was cancelled.
             Left: nobody wants to know any more. It goes on.
         """
-        withheld: list[AllWithheld] = []
+        errors: list[UserError] = []
         for index, (title, job) in enumerate(self._jobs):
             try:
                 for event in job.events(awaited, newest=newest, rest_s=rest_s):
@@ -97,11 +143,14 @@ class Series:
                     elif index == 0 or event.phase != "queued":
                         # Later jobs have waited behind the first one, which is no news any more.
                         yield self._told(event, index=index, title=title)
-            except AllWithheld as error:
-                withheld.append(error)
-                yield error.result
-        if len(withheld) == len(self._jobs):
-            raise withheld[0]
+            except UserError as error:
+                errors.append(error)
+                if isinstance(error, AllWithheld):
+                    yield error.result
+                else:
+                    yield FailedPart(title=title, error=error)
+        if len(errors) == len(self._jobs):
+            raise errors[0]
 
     def cancel(self) -> None:
         """Stop all of them; those that wait go first, so that none begins meanwhile."""
@@ -114,6 +163,6 @@ class Series:
             return event
         count, steps = len(self._jobs), event.steps or 1
         message = Message("doing.of_series", series=title, number=index + 1, total=count)
-        if event.phase != "denoising" and event.message:
+        if event.message and (event.phase != "denoising" or event.message.key == DRAWN_AGAIN):
             message = Message("doing.of_series_and", series=title, number=index + 1, total=count, doing=event.message)
         return replace(event, step=index * steps + event.step, steps=count * steps, message=message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from ipa_app.engine.job import Job
@@ -183,6 +184,11 @@ class _Work:
             for prepared in owners:
                 prepared.report(step, pictures=sum(each is prepared for each, _ in batch))
 
+        def on_again() -> None:
+            for prepared in owners:
+                prepared.begin_again()
+            on_step(0)
+
         def show(pictures: Sequence[Image.Image]) -> None:
             for prepared in owners:
                 prepared.look([picture for picture, (each, _) in zip(pictures, batch, strict=True) if each is prepared])
@@ -194,13 +200,19 @@ class _Work:
         on_step(0)
         with memory_errors():
             items = [item for _, item in batch]
-            pictures = draw(self._model, items, plan=plan, on_step=on_step, check=check, previewer=previewer)
-        for (prepared, _), picture in zip(batch, pictures, strict=True):
-            if prepared.job.cancelled:
-                prepared.job.fail(Cancelled())
-            else:
-                with prepared.job.owning_errors():
-                    prepared.add(picture)
+            draw_watched = partial(draw, on_step=on_step, check=check, on_again=on_again, previewer=previewer)
+            pictures = draw_watched(self._model, items, plan=plan)
+        _hand_over(batch, pictures)
+
+
+def _hand_over(batch: Sequence[_Picture], pictures: Sequence[Image.Image | None]) -> None:
+    """Give every job the pictures that are its own, but for those that were stopped meanwhile."""
+    for (prepared, _), picture in zip(batch, pictures, strict=True):
+        if prepared.job.cancelled:
+            prepared.job.fail(Cancelled())
+        else:
+            with prepared.job.owning_errors():
+                prepared.add(picture)
 
 
 def _end_stopped(jobs: Sequence[Job]) -> None:

@@ -247,6 +247,17 @@ class LoadedModel:
     checks: Checks = field(default_factory=Checks)
 
     @property
+    def scheduler(self) -> str:
+        """The class name of its sampler, but for the fast way's."""
+        pipeline: Any = self.pipelines["text_to_image"]
+        return type(pipeline.scheduler).__name__
+
+    @property
+    def precision(self) -> str:
+        """What its weights are calculated with, by torch's name."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
     def tokenizers(self) -> list[Any]:
         """One per text encoder."""
         return [getattr(self.pipelines["text_to_image"], name) for name in self.family.tokenizers]

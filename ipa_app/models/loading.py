@@ -78,6 +78,7 @@ def load_model(
     *,
     device: str,
     dtype: torch.dtype,
+    exact: bool = False,
     report: Report,
     compile_backend: str | None = None,
     room: Room = _NO_ROOM,
@@ -90,6 +91,7 @@ def load_model(
         entry: from the catalogue.
         device: a torch device.
         dtype: of the weights in memory, whatever they are on disk; where memory is short it may be half of it.
+        exact: as for `plan_memory`.
         report: told how far it is.
         compile_backend: what its UNets are compiled with in the background, as for `torch.compile`; None where they are
             run as they are, as those always are that wait for their turn elsewhere.
@@ -103,12 +105,13 @@ def load_model(
     needs = _needs(files)
     if room.spare is not None:
         give_back_unused()  # as will happen when the others have gone
-        _plan(needs, device=place, dtype=dtype, spare=room.spare)
+        _plan(needs, device=place, dtype=dtype, exact=exact, spare=room.spare)
     # Without the lock: one of them may be drawn with still, and be about to read an adapter.
     room.make()
     try:
         with building():
-            return _load(files, needs, device=place, dtype=dtype, report=report, compile_backend=compile_backend)
+            planned = _plan(needs, device=place, dtype=dtype, exact=exact)
+            return _load(files, needs, planned, device=place, report=report, compile_backend=compile_backend)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -164,7 +167,9 @@ def _open_controlnet(
         return error
 
 
-def _plan(needs: Needs, *, device: torch.device, dtype: torch.dtype, spare: int = 0) -> tuple[MemoryPlan, MemoryUse]:
+def _plan(
+    needs: Needs, *, device: torch.device, dtype: torch.dtype, exact: bool, spare: int = 0
+) -> tuple[MemoryPlan, MemoryUse]:
     """Choose how the model is held in the memory that is free, and in so much more as others will let go of.
 
     Raises:
@@ -174,20 +179,19 @@ def _plan(needs: Needs, *, device: torch.device, dtype: torch.dtype, spare: int 
     if spare:
         free = None if free is None else free + spare
         free_main = None  # nobody knows how much of that lies there
-    return plan_memory(needs, device=device.type, dtype=dtype, free=free, free_main=free_main)
+    return plan_memory(needs, device=device.type, dtype=dtype, free=free, free_main=free_main, exact=exact)
 
 
 def _load(
     files: _Files,
     needs: Needs,
+    planned: tuple[MemoryPlan, MemoryUse],
     *,
     device: torch.device,
-    dtype: torch.dtype,
     report: Report,
     compile_backend: str | None,
 ) -> LoadedModel:
-    entry = files.entry
-    plan, use = _plan(needs, device=device, dtype=dtype)
+    entry, (plan, use) = files.entry, planned
     parts = _load_parts(files, dtype=plan.dtype, report=report)
     safety = None if files.safety_checker is None else _load_safety_checker(files.safety_checker, dtype=plan.dtype)
     install_processors(parts["unet"])

@@ -236,10 +236,7 @@ class ModelManager(Models):
             with self._changed:
                 if slot.load is load:
                     slot.model, slot.last_used = model, time.monotonic()
-                    self._set(
-                        slot,
-                        ModelState(phase="ready", message=Message("doing.ready"), progress=1.0, memory=model.memory),
-                    )
+                    self._set(slot, _ready(model))
             return
         with self._changed:
             if slot.load is load:
@@ -276,10 +273,11 @@ class ModelManager(Models):
         from ipa_app.models.memory import default_dtype
 
         device, room = self.device, Room(self._to_be_freed(entry.name), make_room)
-        dtype = default_dtype(device, exact=self._exact)
+        exact, backend = self._exact, self._compile_backend
+        dtype = default_dtype(device, exact=exact)
         try:
             return load_model(
-                entry, device=device, dtype=dtype, report=report, compile_backend=self._compile_backend, room=room
+                entry, device=device, dtype=dtype, exact=exact, report=report, compile_backend=backend, room=room
             )
         except Cancelled:
             raise
@@ -336,3 +334,14 @@ class ModelManager(Models):
     def _set(self, slot: _Slot, state: ModelState) -> None:
         slot.state = state
         self._changed.notify_all()
+
+
+def _ready(model: LoadedModel) -> ModelState:
+    return ModelState(
+        phase="ready",
+        message=Message("doing.ready"),
+        progress=1.0,
+        memory=model.memory,
+        scheduler=model.scheduler,
+        precision=model.precision,
+    )

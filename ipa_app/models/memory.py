@@ -104,7 +104,13 @@ class MemoryPlan:
 
 
 def plan_memory(
-    needs: Needs, *, device: Device, dtype: torch.dtype, free: int | None, free_main: int | None = None
+    needs: Needs,
+    *,
+    device: Device,
+    dtype: torch.dtype,
+    free: int | None,
+    free_main: int | None = None,
+    exact: bool = False,
 ) -> tuple[MemoryPlan, MemoryUse]:
     """Choose the way of holding a model that costs the least and fits.
 
@@ -117,6 +123,7 @@ def plan_memory(
         dtype: the precision that is wanted; float16 becomes bfloat16 where the weights are stored so.
         free: bytes that are free on the device; None when that cannot be told, and then nothing is saved.
         free_main: bytes that are free in main memory, for CUDA; None when that cannot be told.
+        exact: as for `default_dtype`: a processor draws in no other precision, however short memory is.
 
     Returns:
         The way, and what to tell people of it.
@@ -126,7 +133,7 @@ def plan_memory(
     """
     if device == "cuda" and dtype == torch.float16 and needs.stored_bfloat16:
         dtype = torch.bfloat16
-    ways = list(_ways(device, dtype))
+    ways = list(_ways(device, dtype, exact=exact))
     for way in ways:
         needed = _needed(needs, way)
         fits_main = not way.offload or free_main is None or needs.resident(way.dtype) <= free_main
@@ -179,13 +186,13 @@ def free_main_memory(*, group: Path = Path("/sys/fs/cgroup")) -> int:
     return max(0, min(free, int(most) - used + cached))
 
 
-def _ways(device: Device, dtype: torch.dtype) -> Iterator[MemoryPlan]:
+def _ways(device: Device, dtype: torch.dtype, *, exact: bool) -> Iterator[MemoryPlan]:
     """List the ways of holding a model, from the fastest to the thriftiest."""
     yield MemoryPlan(dtype=dtype)
     yield MemoryPlan(dtype=dtype, tiled=True)
     if device == "cuda":
         yield MemoryPlan(dtype=dtype, tiled=True, offload=True)
-    elif dtype == torch.float32:
+    elif dtype == torch.float32 and not (exact and device == "cpu"):
         half = torch.float16 if device == "mps" else torch.bfloat16
         yield MemoryPlan(dtype=half)
         yield MemoryPlan(dtype=half, tiled=True)

@@ -49,9 +49,13 @@ class ModelState:
         message: a few words for people: what is being done, or why it failed.
         progress: share of the downloading or loading that is done, 0 to 1.
         memory: how the model is held, when it is ready.
+        scheduler: the class name of its sampler, when it is ready.
+        precision: of its weights, by torch's name, when it is ready.
     """
 
     phase: ModelPhase = "absent"
     message: Message | None = None
     progress: float = 0.0
     memory: MemoryUse | None = None
+    scheduler: str = ""
+    precision: str = ""

@@ -47,8 +47,8 @@ _STAYS_IN_SIGHT = Path(__file__).with_name("live_picture.js")
 _SCRIPT = Path(__file__).with_name("live.js")
 _STORED = "ipa-live"
 _FINISHES_S = 0.7
-"""A picture that has been under way for no longer is finished though it is overtaken: while somebody drags, there would
-never be one."""
+"""From its beginning, a picture that is overtaken has so long to be finished: while somebody drags, there would never
+be one."""
 
 # Said to the page alone; live.js hears it and decides whether to ask for a picture, and the status ends what is over.
 _CHANGED = "() => { window.dispatchEvent(new Event('ipa-changed')); }"
@@ -222,7 +222,7 @@ class UnderWay:
         self._studio = studio
         self._lock = threading.Lock()
         self._jobs: list[str] = []
-        self._is_overtaken = False
+        self._is_overtaken = self._stops_at_once = False
 
     def submit(self, request: GenerateRequest) -> str:
         """Queue the draft, or what comes next, and return its job's id.
@@ -238,11 +238,19 @@ class UnderWay:
             return self._jobs[-1]
 
     def overtake(self, *, at_once: bool = False) -> None:
-        """Stop, as a newer picture is wanted or, at once, none; what has just begun is finished if nothing is shown."""
+        """Stop, as a newer picture is wanted or, at once, none.
+
+        What has just begun may go on for a moment if nothing is shown: whoever follows it stops it then.
+        """
         with self._lock:
-            self._is_overtaken = True
-            finishes_s = _FINISHES_S if len(self._jobs) == 1 and not at_once else 0.0
-            if self._jobs:
+            self._is_overtaken, self._stops_at_once = True, at_once
+        self.stop_if_late()
+
+    def stop_if_late(self) -> None:
+        """Stop what is overtaken and waits or takes long; for whoever follows it, to call several times a second."""
+        with self._lock:
+            finishes_s = _FINISHES_S if len(self._jobs) == 1 and not self._stops_at_once else 0.0
+            if self._is_overtaken and self._jobs:
                 self._studio.cancel(self._jobs[-1], older_than=finishes_s)
 
 
@@ -318,8 +326,14 @@ class Live:
 
     def _followed(self, job: str, drawn: Mapping[str, Any], begun: Update) -> Iterator[Update]:
         """Yield what has begun, what becomes of it, and at last its picture; who goes away takes the job along."""
-        panel, is_draft = self._panel, "is_draft" in drawn
-        with self._studio.following(job, awaited=awaited(), newest=True) as events:
+        panel, is_draft, is_there = self._panel, "is_draft" in drawn, awaited()
+        under_way: UnderWay = begun[panel.under_way]
+
+        def is_awaited() -> bool:
+            under_way.stop_if_late()
+            return is_there()
+
+        with self._studio.following(job, awaited=is_awaited, newest=True) as events:
             yield begun
             for event in events:
                 if isinstance(event, Progress):

@@ -20,6 +20,7 @@ from ipa_app.engine.metadata import (
     read_request,
     without_style,
 )
+from ipa_app.engine.plan import Plan
 from ipa_app.engine.recipes import read_code
 from ipa_app.engine.references import Reference, words_of_region
 from ipa_app.engine.requests import GenerateRequest
@@ -31,6 +32,7 @@ from ipa_app.imaging.result_files import NotMadeHereError, read_settings
 from ipa_app.messages import Message
 from ipa_app.models.entry import ModelEntry
 from ipa_app.models.hashing import file_hash, picture_hash
+from ipa_app.models.state import ModelState
 from ipa_app.options import options
 from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.adapters import name_to_ask
@@ -44,6 +46,9 @@ from ipa_app.ui.pictures import check_there, keep_picture
 from ipa_app.ui.references import Filling, Replaced
 from ipa_app.ui.studio import Studio
 from ipa_app.ui.uploads import file_path
+
+_LONGEST_NAME = 60
+"""Of what a file, which may be anybody's, says that it was drawn with."""
 
 
 def connect_restore(parts: Parts, *, restorer: Restorer) -> None:
@@ -155,13 +160,14 @@ class Restorer:
         entry = self._studio.entry(request.model)
         request, style = _with_style(request, settings, entry=entry)
         request = replace(request, adapter=name_to_ask(entry, request.adapter, own))
-        self._studio.plan(request)
+        plan, state = self._studio.plan(request), self._studio.manager.state(request.model)
         noted = settings.get("adapter_sha256")
         sentences = [told]
         if noted is not None and noted != file_hash(entry.adapter(request.adapter).file):
             sentences = [Message("restored.other_adapter", name=entry.adapter(request.adapter).title)]
         if style:
             sentences.append(Message("restored.other_style", name=style_title(style)))
+        sentences += _drawn_otherwise(plan, settings, state)
         if may_have_been_cut(settings):
             sentences.append(Message("restored.longer_prompt", title=entry.title))
         return Adopted(request=request, told=tuple(sentences))
@@ -222,6 +228,17 @@ def _with_style(
     if not name or (style and list(style.styled(*texts)) == [settings.get(each) for each in STYLED]):
         return request, ""
     return without_style(request, settings), name
+
+
+def _drawn_otherwise(plan: Plan, settings: Mapping[str, Any], state: ModelState) -> list[Message]:
+    """Return what a picture would be drawn with that it was not drawn with then, as far as the model is loaded."""
+    now = {"scheduler": plan.fast.scheduler if plan.fast else state.scheduler, "precision": state.precision}
+    then = {name: noted for name in now if isinstance(noted := settings.get(name), str)}
+    return [
+        Message(f"restored.other_{name}", then=noted[:_LONGEST_NAME], now=now[name])
+        for name, noted in then.items()
+        if now[name] and noted != now[name]
+    ]
 
 
 def _without_the_ways_own(request: GenerateRequest, *, entry: ModelEntry) -> GenerateRequest:

@@ -14,6 +14,7 @@ import gradio as gr
 
 from ipa_app.engine.requests import RANDOM_SEED, GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
+from ipa_app.engine.series import FailedPart
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
 from ipa_app.ui.adapters import adapters_named
@@ -227,7 +228,7 @@ class Runner:
     def _follow(self, wish: _Wish, turn: Turn, *, job_id: str) -> Iterator[Update]:
         self.began(turn, job_id)
         series = next((name for name, order in SERIES.items() if order is wish.order), None)
-        began, results = self.studio.began(job_id), []
+        began, results, failed = self.studio.began(job_id), [], []
         with self.studio.following(
             job_id, awaited=awaited(), newest=True, rest_s=_REST_S, patience=_PATIENCE
         ) as events:
@@ -236,9 +237,12 @@ class Runner:
             for event in events:
                 if isinstance(event, Progress):
                     yield {self.results.status: progress_line(event), **self._preview(event)}
+                elif isinstance(event, FailedPart):
+                    failed.append(Message("result.failed_part", series=event.title, reason=explain(event.error)))
                 else:
                     results.append(event)
-            yield self._pictures(wish, results, job_id=job_id, seconds=time.monotonic() - began)
+            seconds = time.monotonic() - began
+            yield self._pictures(wish, results, job_id=job_id, seconds=seconds, failed=failed)
 
     def _submit(self, request: GenerateRequest, wish: _Wish) -> str:
         if wish.order:
@@ -267,8 +271,16 @@ class Runner:
         if turn.is_stopped:
             self.stop(turn)
 
-    def _pictures(self, wish: _Wish, results: Sequence[GenerateResult], *, job_id: str, seconds: float) -> Update:
-        """Save and show what came."""
+    def _pictures(
+        self,
+        wish: _Wish,
+        results: Sequence[GenerateResult],
+        *,
+        job_id: str,
+        seconds: float,
+        failed: Sequence[Message],
+    ) -> Update:
+        """Save and show what came, and say why what failed of a series did."""
         order, pictures = wish.order, []
         series = [order.caption(each, self.studio.entry(each.settings["model"])) for each in results] if order else []
         for part, result in enumerate(results):
@@ -283,7 +295,7 @@ class Runner:
             download=save_zip(paths) if len(paths) > 1 else paths[0],
             compared=_lie_on_each_other(results, order=order),
         )
-        said = done_text(results, seconds=seconds, order=order, series=series)
+        said = done_text(results, seconds=seconds, order=order, series=series, failed=failed)
         if note := self.studio.note_on_keeping(job_id):
             said = (*said, note)
         if wish.on_set_seed:
@@ -301,14 +313,20 @@ class Runner:
 
 
 def done_text(
-    results: Sequence[GenerateResult], *, seconds: float, order: Order | None, series: Sequence[str]
+    results: Sequence[GenerateResult],
+    *,
+    seconds: float,
+    order: Order | None,
+    series: Sequence[str],
+    failed: Sequence[Message] = (),
 ) -> tuple[Message, ...]:
-    """Return how many pictures were made in which time, which were withheld, and what is noted of their inputs."""
+    """Return how many pictures were made in which time, what came of the others, and what is noted of their inputs."""
     withheld = [seed for result in results for seed in result.withheld]
     count = sum(len(result.seeds) for result in results) - len(withheld)
     said = [Message("result.done", count=count, seconds=f"{seconds:.1f}")]
-    if order and not (withheld and order.compared):
+    if order and not ((withheld or failed) and order.compared):
         said.insert(0, order.done(series, results[0].seeds[0]))
+    said += failed
     if withheld:
         if order:
             # All have one seed; which it was stands under the picture.

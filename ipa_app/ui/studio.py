@@ -24,7 +24,7 @@ from ipa_app.engine.observable import Left, Observable
 from ipa_app.engine.plan import Plan, make_plan
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.engine.series import Part, Series
+from ipa_app.engine.series import FailedPart, Part, Series
 from ipa_app.engine.tasks.pose_search import PoseSearch
 from ipa_app.errors import UserError
 from ipa_app.imaging.result_files import file_suffix, write_result
@@ -44,6 +44,8 @@ MOST_FOLLOWERS = 4
 """Of one job: each takes a thread and one of the places that all visitors share."""
 JOB_FOLDER, ZIP_FOLDER = "job-", "zip-"
 """How folders of what was made begin, among the files that are served."""
+_RELOADED_S = 5.0
+"""How long a page may be away until its job lets others pass: loaded anew, it is back by then."""
 _KEEP_UNSAVED_S = 3600.0
 """How long pictures are held that there was no room for on the disk, or that nobody has come for yet."""
 
@@ -64,7 +66,7 @@ class _Running:
         kept: what was asked for, from which the same can be begun anew; None for what need not wait for its turn.
         began: since when, in seconds of the monotonic clock.
         followers: how many follow it.
-        left: whether all who followed it went away, and may come back.
+        left: whether all who followed it went away some seconds ago, and may come back.
         stepped_aside: whether it was stopped meanwhile, as others waited.
         leaving: forgets it, if nobody follows it again before.
     """
@@ -94,8 +96,7 @@ class Studio:
         With previews, its progress now and then shows what is there so far. A live one takes the place of the visitor's
         live one before, and comes after all that is not live. What is not to be kept leaves nothing in the library.
         """
-        request = self._noted(request.with_seed())
-        part = Part(title="", request=request)
+        part = Part(title="", request=self._noted(request.with_seed()))
         return self._start(Order(parts=(part,), visitor=visitor(), previews=previews, live=live), keep=keep)
 
     def submit_series(self, parts: Sequence[Part], *, previews: bool = False, keep: bool = True) -> str:
@@ -154,12 +155,12 @@ class Studio:
         with self._lock:  # somebody may be going through all of them
             self._jobs[job_id] = running
 
-    def _queued(self, kept: KeptOrder, *, admitted: bool = False) -> Job | Series:
-        """Put an order into the engine's queue, for the first time or again."""
+    def _queued(self, kept: KeptOrder, *, admitted: bool = False, stopped: Series | None = None) -> Job | Series:
+        """Put an order into the engine's queue, for the first time or again; of a series what has not ended."""
         order, observers = kept.order, kept.observers
         shared: Any = {"previews": order.previews, "visitor": order.visitor, "admitted": admitted}
         if order.is_series:
-            return self.engine.submit_series(order.parts, observers=observers, **shared)
+            return self.engine.submit_series(order.parts, observers=observers, stopped=stopped, **shared)
         return self.engine.submit(order.parts[0].request, live=order.live, observer=observers[0], **shared)
 
     def _let_pass(self) -> None:
@@ -194,7 +195,7 @@ class Studio:
 
     def follow(
         self, job_id: str, *, awaited: Callable[[], bool] = lambda: True
-    ) -> Iterator[Progress | GenerateResult | PoseSheet]:
+    ) -> Iterator[Progress | GenerateResult | FailedPart | PoseSheet]:
         """Yield all that `following` gives; for those who have nothing else to do before the first of it is there."""
         with self.following(job_id, awaited=awaited) as events:
             yield from events
@@ -208,7 +209,7 @@ class Studio:
         newest: bool = False,
         rest_s: float = 0.0,
         patience: float = 0.0,
-    ) -> Iterator[Iterator[Progress | GenerateResult | PoseSheet]]:
+    ) -> Iterator[Iterator[Progress | GenerateResult | FailedPart | PoseSheet]]:
         """Yield the job's progress from its beginning, and at last its result; of a series each when it is there.
 
         The last follower that goes away takes the job with it: nobody is left to see the pictures.
@@ -218,7 +219,7 @@ class Studio:
             awaited: asked several times a second whether this follower is still there.
             newest: leave out progress that other progress has overtaken.
             rest_s: seconds to let pass after progress; the end cuts them short.
-            patience: seconds to wait for somebody to follow it again, as a page does; meanwhile it lets others pass.
+            patience: seconds to wait for somebody to follow it again, as a page does; before long it lets others pass.
 
         Raises:
             Cancelled: the job was stopped.
@@ -228,25 +229,20 @@ class Studio:
         running, wait = self._join(job_id), 0.0
         try:
             yield running.job.events(awaited, newest=newest, rest_s=rest_s)
-        except (GeneratorExit, Left):
-            wait = patience
-            raise
-        except UnsavedError:
-            wait = _KEEP_UNSAVED_S
+        except (GeneratorExit, Left, UnsavedError) as error:
+            wait = _KEEP_UNSAVED_S if isinstance(error, UnsavedError) else patience
             raise
         finally:
             with self._lock:
                 running.followers -= 1
-                running.left = wait > 0 and not running.followers
-                self._let_pass()
-                self._leave_later(running, job_id, wait)
+                if not running.followers:
+                    self._leave_later(running, job_id, min(wait, _RELOADED_S), wait - _RELOADED_S)
 
-    def _leave_later(self, running: _Running, job_id: str, wait: float) -> None:
-        """Forget a job after some seconds, unless somebody follows it by then; called with the lock held."""
-        if not running.followers:
-            running.leaving = threading.Timer(wait, self._leave, [job_id])
-            running.leaving.daemon = True
-            running.leaving.start()
+    def _leave_later(self, running: _Running, job_id: str, wait: float, further: float = 0.0) -> None:
+        """Do as `_leave` does after some seconds, unless somebody follows the job by then; with the lock held."""
+        running.leaving = threading.Timer(wait, self._leave, [job_id, further])
+        running.leaving.daemon = True
+        running.leaving.start()
 
     def _join(self, job_id: str) -> _Running:
         with self._lock:
@@ -254,18 +250,24 @@ class Studio:
             if running.followers >= MOST_FOLLOWERS:
                 raise UserError("page.followed_by_many", most=MOST_FOLLOWERS)
             if running.stepped_aside and running.kept:
-                running.job = self._queued(running.kept)
+                stopped = running.job if isinstance(running.job, Series) else None
+                running.job = self._queued(running.kept, admitted=True, stopped=stopped)
             running.followers += 1
             running.left = running.stepped_aside = False
             if running.leaving:
                 running.leaving.cancel()
         return running
 
-    def _leave(self, job_id: str) -> None:
-        """Forget a job that nobody follows."""
+    def _leave(self, job_id: str, further: float) -> None:
+        """Let others pass a job that nobody follows, and forget it once it was waited for so many seconds further."""
         with self._lock:
             running = self._jobs.get(job_id)
             if running is None or running.followers:
+                return
+            if further > 0:
+                running.left = True
+                self._let_pass()
+                self._leave_later(running, job_id, further)
                 return
             del self._jobs[job_id]
         # Who goes away because the process ends may come back to the next one.
@@ -289,9 +291,10 @@ class Studio:
         self._forget_later([job_id for job_id in known if job_id in self._jobs])
 
     def cancel(self, job_id: str | None, *, older_than: float = 0.0) -> None:
-        """Stop a job, queued or running, that was submitted so many seconds ago; leave one that is over or unknown."""
+        """Stop a job that waits, or that was submitted so many seconds ago; leave one that is over or unknown."""
         running = self._jobs.get(job_id or "")
-        if running is not None and time.monotonic() - running.began >= older_than:
+        waits = running is not None and isinstance(running.job, Job) and running.job.waits
+        if running is not None and (waits or time.monotonic() - running.began >= older_than):
             _drop(running)
             running.job.cancel()
 

@@ -223,10 +223,22 @@ def test_large_pictures_come_back_smaller_and_can_be_used(tmp_path: Path) -> Non
     make_plan(again, ENTRY)
 
 
-def test_a_variation_at_scale_0_comes_back_with_its_reference(tmp_path: Path) -> None:
-    request = GenerateRequest(task="variation", references=(reference(),), scale=0, model="m")
+@pytest.mark.parametrize(
+    "fields", [{"scale": 0}, {"references": (reference(0, 0), reference(1, 0))}], ids=["scale", "weights"]
+)
+@pytest.mark.parametrize(
+    "words", [{}, {"prompt": "a cat"}, {"prompt": " ", "style": "night"}], ids=["", "words", "style"]
+)
+@pytest.mark.parametrize("task", OF_TASK)
+def test_every_file_can_be_read_again_where_references_have_no_effect(
+    task: str, words: dict[str, Any], fields: dict[str, Any], tmp_path: Path
+) -> None:
+    own = {"pose": OF_TASK["pose"]["pose"]} if task == "pose" else OF_TASK[task]
+    request = GenerateRequest(task=task, model="m", **{"references": (reference(),), **own, **words, **fields})
     again = read_request(write_result(request, tmp_path / "a.png"))
-    assert plain(again.references) == plain(request.references)
+    kept = task == "variation" or (task == "mix" and not words)
+    assert plain(again.references) == plain(request.references if kept else ())
+    assert not make_plan(again, ENTRY).uses_references
 
 
 HOSTILE: list[tuple[dict[str, Any], str]] = [

@@ -9,14 +9,18 @@ import torch
 
 from ipa_app.engine.batch import BatchItem
 from ipa_app.engine.drawing import draw
+from ipa_app.engine.engine import Engine
 from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.results import Progress
+from ipa_app.engine.series import Part
 from ipa_app.imaging.cropping import square_for_clip
 from ipa_app.models.catalog import ModelEntry, entry_from_folder
 from ipa_app.models.loaded import LoadedModel
 from ipa_app.models.loading import load_model
+from ipa_app.models.manager import ModelManager
 from tests.checkpoints import pose_pipeline
-from tests.engine.conftest import noise_picture
+from tests.engine.conftest import TIMEOUT_S, noise_picture
 
 TOO_LOUD = 100_000
 """What the first convolution is multiplied with; the group norm behind it takes the loudness away again."""
@@ -99,3 +103,20 @@ def test_single_precision_gives_what_it_gives_from_the_start(half_model: LoadedM
     drawn = _drawn(half_model, entry)
     with half_model.in_float32():
         assert _drawn(half_model, entry) == drawn
+
+
+def test_that_it_is_drawn_once_more_is_said_while_progress_begins_anew(
+    entry: ModelEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ipa_app.models.memory.default_dtype", lambda *_, **__: torch.float16)
+    manager = ModelManager({"tiny": entry}, device="cpu", exact=False)
+    _shout(manager.get("tiny", TIMEOUT_S), "unet")
+    engine = Engine(manager)
+    try:
+        request = GenerateRequest(task="mix", model="tiny", prompt="a red cat", steps=3, seed=3)
+        series = engine.submit_series([Part(title="Only", request=request)])
+        told = [event for event in series.events() if isinstance(event, Progress) and event.phase == "denoising"]
+    finally:
+        engine.close()
+    again = [event.step for event in told if "once more" in str(event.message)]
+    assert ([event.step for event in told], again) == ([0, 1, 2, 0, 1, 2], [0, 1, 2])

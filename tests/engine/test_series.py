@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult, Progress
-from ipa_app.engine.series import STRIP_SCALES, each_adapter, scale_strip
+from ipa_app.engine.series import STRIP_SCALES, FailedPart, each_adapter, scale_strip
 from ipa_app.errors import Cancelled, UserError
+from ipa_app.models.entry import AdapterEntry
+from ipa_app.models.loaded import ResidentAdapters
 from tests.engine.conftest import TIMEOUT_S, Generate, pixels, reference
 
 WISH = GenerateRequest(task="variation", prompt="a cat", references=(reference(),), count=4)
@@ -63,6 +67,43 @@ def test_stop_ends_all_of_them(engine: Engine, generate: Generate) -> None:
     with pytest.raises(Cancelled):
         list(series.events())
     assert generate(task="mix", prompt="a cat").images
+
+
+def test_a_part_that_fails_leaves_the_others_their_pictures(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapters, broken = engine.manager.entry("toybox").adapters, {"base"}
+    get = ResidentAdapters.get
+
+    def refused(resident: ResidentAdapters, adapter: AdapterEntry) -> Any:
+        if adapter.name in broken:
+            raise UserError.plain(f"The file of {adapter.name} is damaged.")
+        return get(resident, adapter)
+
+    monkeypatch.setattr(ResidentAdapters, "get", refused)
+    events = list(engine.submit_series(each_adapter(WISH, adapters)).events())
+    (failed,) = (event for event in events if isinstance(event, FailedPart))
+    (result,) = (event for event in events if isinstance(event, GenerateResult))
+    assert (failed.title, str(failed.error)) == ("Base", "The file of base is damaged.")
+    assert result.settings["adapter"] == "fine"
+    broken.add("fine")
+    with pytest.raises(UserError, match="The file of base is damaged"):
+        list(engine.submit_series(each_adapter(WISH, adapters)).events())
+
+
+def test_what_had_ended_of_a_stopped_series_is_not_drawn_again(engine: Engine) -> None:
+    parts = scale_strip(WISH)
+    series = engine.submit_series(parts)
+    watched = series.events()
+    first = next(event for event in watched if isinstance(event, GenerateResult))
+    series.cancel()
+    with pytest.raises(Cancelled):
+        list(watched)
+    again = engine.submit_series(parts, stopped=series)
+    results = [event for event in again.events() if isinstance(event, GenerateResult)]
+    assert [result.settings["scale"] for result in results] == list(STRIP_SCALES)
+    assert results[0] is first
+    (*_, whole) = engine.submit_series(parts).events()
+    assert isinstance(whole, GenerateResult)
+    assert pixels(whole) == pixels(results[-1])
 
 
 def test_a_series_that_does_not_fit_into_the_queue_leaves_nothing_there(engine: Engine) -> None:

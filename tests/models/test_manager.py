@@ -116,7 +116,8 @@ def test_a_model_that_would_not_fit_alone_either_leaves_the_working_one_where_it
     two_models: Mapping[str, ModelEntry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     larger = replace(two_models["two"], width=1024, height=1024)
-    manager = ModelManager({"one": two_models["one"], "large": larger, "two": two_models["two"]}, device="cpu")
+    models = {"one": two_models["one"], "large": larger, "two": two_models["two"]}
+    manager = ModelManager(models, device="cpu", exact=False)
     model = manager.get("one", timeout=TIMEOUT_S)
     monkeypatch.setattr("ipa_app.models.loading.free_bytes", lambda _device: 10**6)
     with pytest.raises(UserError, match="needs at least 0.8 GB"):
@@ -130,12 +131,22 @@ def test_a_model_that_would_not_fit_alone_either_leaves_the_working_one_where_it
     assert manager.state("one").phase == "absent"
 
 
+def test_where_memory_is_short_for_exact_pictures_the_model_is_refused(
+    two_models: Mapping[str, ModelEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = replace(two_models["two"], width=1024, height=1024)
+    monkeypatch.setattr("ipa_app.models.loading.free_bytes", lambda _device: 10**9)
+    with pytest.raises(UserError, match=r"needs at least 1\.4 GB of memory, but only 1\.0 GB are free"):
+        ModelManager({"two": large}, device="cpu", exact=True).get("two", timeout=TIMEOUT_S)
+    assert ModelManager({"two": large}, device="cpu", exact=False).get("two", timeout=TIMEOUT_S)
+
+
 def test_all_that_the_other_one_holds_counts_as_free_for_what_takes_its_place(
     two_models: Mapping[str, ModelEntry], tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = replace(two_models["one"], fast=tiny_fast_way(tiny_bundle_dir))
     large = replace(two_models["two"], name="large", width=1024, height=1024)
-    manager = ModelManager({"one": one, "large": large}, device="cpu")
+    manager = ModelManager({"one": one, "large": large}, device="cpu", exact=False)
     monkeypatch.setattr("ipa_app.models.loading.free_bytes", lambda _device: 9 * 10**8)
     manager.get("large", timeout=TIMEOUT_S)
     least = manager.state("large").memory
@@ -150,7 +161,8 @@ def test_all_that_the_other_one_holds_counts_as_free_for_what_takes_its_place(
 def test_what_nobody_holds_any_more_counts_as_free(
     two_models: Mapping[str, ModelEntry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manager = ModelManager({**two_models, "two": replace(two_models["two"], width=1024, height=1024)}, device="cpu")
+    models = {**two_models, "two": replace(two_models["two"], width=1024, height=1024)}
+    manager = ModelManager(models, device="cpu", exact=False)
     manager.get("one", timeout=TIMEOUT_S)
     pictures = Unused()
     held = weakref.ref(pictures)

@@ -102,6 +102,13 @@ def test_shared_memory_halves_the_precision(needs: Needs, free: int, expected: t
     assert ways(on_cpu) == (BRAIN if expected[0] == HALF else SINGLE, *expected[1:])
 
 
+def test_exact_pictures_are_refused_on_a_processor_rather_than_drawn_in_another_precision() -> None:
+    assert ways(plan_memory(SDXL, device="cpu", dtype=SINGLE, free=20 * GB, exact=True)) == (SINGLE, False, True)
+    with pytest.raises(UserError, match=r"SDXL needs at least 1\d\.\d GB .* only 12\.0 GB are free in main memory"):
+        plan_memory(SDXL, device="cpu", dtype=SINGLE, free=12 * GB, exact=True)
+    assert ways(plan_memory(SDXL, device="mps", dtype=SINGLE, free=12 * GB, exact=True))[0] == HALF
+
+
 def test_weights_stored_in_bfloat16_stay_so_on_a_graphics_card() -> None:
     stored = Needs(title="x", parts={"unet": 10**6}, pixels=64 * 64, stored_bfloat16=True)
     assert ways(plan_memory(stored, device="cuda", dtype=HALF, free=8 * GB))[0] == BRAIN

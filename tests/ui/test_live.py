@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from ipa_app.messages import Message
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.ui.live import Live, UnderWay
 from ipa_app.ui.pictures import inline_picture
+from ipa_app.ui.studio import Studio
 from tests.tiny_models import tiny_fast_way
 from tests.ui.page_parts import Opened, Update, inputs_after, opened_page, picture_in
 from tests.waiting import until
@@ -44,6 +46,11 @@ def drawn(page: Opened, **fields: Any) -> Image.Image:
     request = GenerateRequest(task="mix", model="quick", **{"prompt": "a cat", "seed": 3, **fields})
     image = page[1].engine.submit(request, live=True).result().images[0]
     return picture_in(inline_picture(on_white(image), alt=Message("page.live_picture"), css_class="ipa-live"))
+
+
+def has_begun(studio: Studio, job: str) -> None:
+    """Wait until it is a job's turn."""
+    until(lambda: not studio._jobs[job].job.waits)  # type: ignore[union-attr]
 
 
 def test_a_draft_is_shown_first_and_then_what_was_asked_for(quick_page: Opened) -> None:
@@ -104,6 +111,7 @@ def test_a_live_picture_that_is_overtaken_is_finished_where_it_has_only_begun(
     live, begun = Live(parts.live, studio=studio), UnderWay(studio)
     monkeypatch.setattr("ipa_app.ui.live._FINISHES_S", 3600.0)  # however busy the machine is
     job = begun.submit(GenerateRequest(task="mix", prompt="a cat", steps=3))
+    has_begun(studio, job)
     live.overtake(begun)
     *_, result = studio.follow(job)
     assert isinstance(result, GenerateResult)
@@ -113,6 +121,38 @@ def test_a_live_picture_that_is_overtaken_is_finished_where_it_has_only_begun(
     live.overtake(old)
     with pytest.raises(Cancelled):
         list(studio.follow(job))
+
+
+def test_a_live_picture_that_is_overtaken_is_given_up_once_it_takes_long(
+    page: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, studio = page
+    unet = studio.manager.get("toybox", 200).pipelines["text_to_image"].unet
+    slow = unet.register_forward_pre_hook(lambda *_: time.sleep(1))
+    monkeypatch.setattr("ipa_app.ui.live._FINISHES_S", 0.5)
+    live = Live(parts.live, studio=studio)
+    drawing = live.follow("mix")(**{**inputs_after(parts, "mix", {}), "prompt": "a cat", "seed": 3})
+    begun = next(drawing)[parts.live.under_way]
+    has_begun(studio, begun._jobs[0])
+    live.overtake(begun)
+    assert not [update for update in drawing if parts.live.picture in update]
+    slow.remove()
+
+
+def test_a_live_picture_that_waits_is_given_up_as_soon_as_it_is_overtaken(
+    page: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, studio = page
+    monkeypatch.setattr("ipa_app.ui.live._FINISHES_S", 3600.0)
+    long = studio.submit(GenerateRequest(task="mix", prompt="a cat", steps=100, count=8))
+    has_begun(studio, long)
+    begun = UnderWay(studio)
+    job = begun.submit(GenerateRequest(task="mix", prompt="a cat", steps=3))
+    Live(parts.live, studio=studio).overtake(begun)
+    with pytest.raises(Cancelled):
+        list(studio.follow(job))
+    assert not studio._jobs[long].job.done
+    studio.cancel(long)
 
 
 def test_what_comes_after_a_draft_is_not_drawn_once_a_newer_picture_is_wanted(
@@ -129,6 +169,7 @@ def test_what_comes_after_a_draft_is_not_drawn_once_a_newer_picture_is_wanted(
         list(studio.follow(job))  # something is shown already, so that this is not waited for
     early = UnderWay(studio)
     draft = early.submit(replace(whole, steps=3))
+    has_begun(studio, draft)
     live.overtake(early)
     *_, shown = studio.follow(draft)
     assert isinstance(shown, GenerateResult)

@@ -11,13 +11,15 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from ipa_app.engine.queue import Limits
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import GenerateResult
 from ipa_app.errors import UserError
 from ipa_app.ui import running
+from ipa_app.ui import studio as studio_module
 from ipa_app.ui.orders import SERIES
 from ipa_app.ui.running import Runner
-from ipa_app.ui.studio import MOST_FOLLOWERS
+from ipa_app.ui.studio import MOST_FOLLOWERS, Studio
 from tests.engine.conftest import noise_picture
 from tests.seen import text_of
 from tests.ui.page_parts import Opened, inputs_after
@@ -64,15 +66,36 @@ def test_a_series_comes_back_as_one(runner: Runner, entered: dict[str, Any]) -> 
     assert [caption for _, caption in last[runner.results.gallery]["value"]] == ["0", "0.25", "0.5", "0.75", "1"]
 
 
-def test_what_was_left_lets_others_pass_and_is_begun_anew_for_who_comes_back(
-    page: Opened, runner: Runner, entered: dict[str, Any]
+def stopped(studio: Studio) -> list[str]:
+    """How many requests have been stopped, as the metrics count them."""
+    lines = studio.engine.metrics.text().decode().splitlines()
+    return [line for line in lines if line.startswith('ipa_requests_total{outcome="stopped"}')]
+
+
+def test_whoever_comes_back_soon_finds_the_job_going_on_though_others_wait(
+    page: Opened, runner: Runner, entered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(studio_module, "_RELOADED_S", 3600.0)  # however busy the machine is
+    before = stopped(page[1])
+    kept = left_while_running(runner, runner.run("variation")(**{**entered, "count": 1}))
+    other = page[1].submit(GenerateRequest(task="mix", prompt="a cat", steps=1))
+    *_, last = runner.resume(kept, [])
+    assert last[runner.results.gallery]["value"]
+    assert stopped(page[1]) == before
+    list(page[1].follow(other))
+
+
+def test_what_was_left_lets_others_pass_and_is_begun_anew_for_who_comes_back(
+    page: Opened, runner: Runner, entered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studio_module, "_RELOADED_S", 0.0)
     entered = {**entered, "steps": 100, "count": 2, "seed": 7}
     *_, undisturbed = runner.run("variation")(**entered)
     kept = left_while_running(runner, runner.run("variation")(**entered))
-    studio = page[1]
+    studio, before = page[1], stopped(page[1])
     *_, other = studio.follow(studio.submit(GenerateRequest(task="mix", prompt="a cat", steps=1)))
     assert isinstance(other, GenerateResult)
+    assert stopped(studio) != before
     *_, last = runner.resume(kept, [])
     pictures = [
         [Path(path).read_bytes() for path, _ in each[runner.results.gallery]["value"]] for each in (undisturbed, last)
@@ -80,19 +103,35 @@ def test_what_was_left_lets_others_pass_and_is_begun_anew_for_who_comes_back(
     assert pictures[0] == pictures[1]
 
 
-def test_what_was_left_goes_on_where_only_a_live_picture_waits(
-    page: Opened, runner: Runner, entered: dict[str, Any]
+def test_what_was_taken_once_is_not_turned_away_where_the_queue_is_full_by_then(
+    page: Opened, runner: Runner, entered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped() -> list[str]:
-        lines = page[1].engine.metrics.text().decode().splitlines()
-        return [line for line in lines if line.startswith('ipa_requests_total{outcome="stopped"}')]
+    studio = page[1]
+    monkeypatch.setattr(studio_module, "_RELOADED_S", 0.0)
+    kept = left_while_running(runner, runner.run("variation")(**{**entered, "count": 1}))
+    monkeypatch.setattr(studio.engine._waiting, "_limits", Limits(total=1))
+    long = GenerateRequest(task="mix", prompt="a cat", steps=100, count=8)
+    drawn = studio.submit(long)
+    until(lambda: studio._jobs[kept["job"]].job.done and not len(studio.engine._waiting))
+    waiting = studio.submit(long)
+    updates = runner.resume(kept, [])
+    assert runner.results.running in [next(updates), next(updates)][1]
+    studio.cancel(waiting)
+    studio.cancel(drawn)
+    *_, last = updates
+    assert len(last[runner.results.gallery]["value"]) == 1
 
-    before = stopped()
+
+def test_what_was_left_goes_on_where_only_a_live_picture_waits(
+    page: Opened, runner: Runner, entered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studio_module, "_RELOADED_S", 0.0)
+    before = stopped(page[1])
     kept = left_while_running(runner, runner.run("variation")(**{**entered, "steps": 100}))
     live = page[1].submit(GenerateRequest(task="mix", prompt="a cat", steps=1), live=True)
     *_, last = runner.resume(kept, [])
     assert last[runner.results.gallery]["value"]
-    assert stopped() == before
+    assert stopped(page[1]) == before
     page[1].cancel(live)
 
 

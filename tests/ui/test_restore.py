@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.results import GenerateResult
 from ipa_app.imaging.cropping import fitted_size
-from ipa_app.imaging.result_files import read_settings
+from ipa_app.imaging.result_files import read_settings, write_result
 from ipa_app.pose.presets import preset_sheets
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.examples import Example
@@ -271,6 +271,33 @@ def test_a_style_that_is_another_one_now_comes_back_as_its_words(
     inputs = inputs_after(parts, "mix", update)
     as_it_was = ("night", "a cat", "") if styled == "a cat, on the beach" else ("", styled, "a hat")
     assert (inputs["style"], inputs["prompt"], inputs["negative_prompt"]) == as_it_was
+
+
+@pytest.mark.parametrize(
+    ("fields", "noted", "words"),
+    [
+        ({}, {"scheduler": "OtherScheduler"}, "The model's sampler was OtherScheduler then and is {scheduler} now"),
+        ({"speed": "fast"}, {"scheduler": "OtherScheduler"}, "sampler was OtherScheduler then and is {scheduler} now"),
+        (
+            {},
+            {"precision": "float64"},
+            "was drawn in float64, and {precision} is what is drawn in here now",
+        ),
+        ({}, {"scheduler": ["<b>"], "precision": None}, ""),
+    ],
+    ids=["scheduler", "fast", "precision", "neither"],
+)
+def test_another_sampler_or_precision_than_then_is_said(
+    page: Opened, tmp_path: Path, fields: dict[str, Any], noted: dict[str, Any], words: str
+) -> None:
+    parts, studio = page
+    made = result_file(studio, GenerateRequest(task="mix", model="other", prompt="a cat", seed=5, steps=2, **fields))
+    settings = read_settings(made)
+    assert settings
+    write_result(Image.open(made), tmp_path / "a.png", {**settings, **noted}, inputs={}, output_format="png")
+    note = text_of(drop(page, tmp_path / "a.png")[parts.restore.note])
+    assert words.format(**settings) in note
+    assert ("may come out differently" in note) == bool(words)
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,15 @@ import pytest
 
 from ipa_app.engine.job import Job
 from ipa_app.engine.series import Series
+from ipa_app.errors import UserError
+from ipa_app.models.entry import AdapterEntry
+from ipa_app.models.loaded import ResidentAdapters
 from ipa_app.ui import running
 from ipa_app.ui.orders import SERIES
 from ipa_app.ui.results import Turn
 from ipa_app.ui.running import Runner
 from tests.engine.conftest import noise_picture
+from tests.seen import text_of
 from tests.ui.page_parts import Opened, inputs_after
 
 
@@ -89,3 +93,24 @@ def test_whoever_goes_away_or_fails_leaves_the_next_one_free(runner: Runner, ent
         list(runner.run("variation")(**{**entered, "reference": None}))
     *_, last = runner.run("variation")(**entered)
     assert len(last[runner.results.gallery]["value"]) == 1
+
+
+def test_a_series_shows_what_came_and_names_what_failed(
+    runner: Runner, entered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get = ResidentAdapters.get
+
+    def refused(resident: ResidentAdapters, adapter: AdapterEntry) -> Any:
+        if adapter.name == "fine":
+            raise UserError.plain("The file is damaged.")
+        return get(resident, adapter)
+
+    monkeypatch.setattr(ResidentAdapters, "get", refused)
+    *_, last = runner.run("variation", SERIES["both-adapters"])(**entered, compared=["base", "fine"])
+    ((_, caption),) = last[runner.results.gallery]["value"]
+    assert caption == "Base"
+    assert not last[runner.results.compared]["visible"]
+    told = text_of(last[runner.results.status])
+    assert "One picture in" in told
+    assert "Fine-grained could not be drawn: The file is damaged." in told
+    assert last[runner.results.running] == ""

@@ -56,8 +56,12 @@ class Mix(Task):
 
     def check(self, request: GenerateRequest) -> None:
         """Make sure that there is something to draw."""
-        if not (request.references or request.style or without_weights(readable(request.prompt)).strip()):
+        if self.needs_references(request) and not request.references:
             raise UserError("request.nothing_to_draw")
+
+    def needs_references(self, request: GenerateRequest) -> bool:
+        """Return whether no words say what to draw."""
+        return not (request.style or without_weights(readable(request.prompt)).strip())
 
     def pipeline(self, plan: Plan) -> PipelineTask:
         """Return image-to-image where there is a start picture."""

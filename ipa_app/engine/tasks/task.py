@@ -98,7 +98,6 @@ class Task:
         required: the options that it must be given, by those names; so are the next two.
         may_be_none: those of them that may be None where something else is given.
         defaults: other defaults than the options' own.
-        keeps_references: whether its references are noted even where they have no effect.
     """
 
     name: ClassVar[str]
@@ -107,7 +106,6 @@ class Task:
     required: ClassVar[tuple[str, ...]] = ()
     may_be_none: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    keeps_references: ClassVar[bool] = False
 
     def takes(self, option: Option) -> bool:
         """Return whether the task has an option: one that all have, one of its own, or one that it borrows."""
@@ -180,6 +178,11 @@ class Task:
         """Return the prompt of a request, without a style."""
         del entry
         return request.prompt
+
+    def needs_references(self, request: GenerateRequest) -> bool:
+        """Return whether a request is refused without references: they are noted then, with or without effect."""
+        del request
+        return False
 
     def makes_reference(self, request: GenerateRequest, entry: ModelEntry) -> bool:
         """Return whether the task makes a reference of its own where none is given, for its `TaskInputs`."""

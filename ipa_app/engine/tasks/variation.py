@@ -16,9 +16,13 @@ class Variation(Task):
 
     name = "variation"
     required = ("reference",)
-    keeps_references = True  # it is none without
 
     def check(self, request: GenerateRequest) -> None:
         """Make sure that there is a reference."""
         if not request.references:
             raise UserError("request.no_reference")
+
+    def needs_references(self, request: GenerateRequest) -> bool:
+        """Return True: it is none without."""
+        del request
+        return True
