@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from gradio import route_utils
 from gradio.route_utils import GradioMultiPartParser, GradioUploadFile
@@ -142,6 +142,11 @@ def served_file(address: str) -> str | None:
     return path if path and _is_known(path) and _is_file(path) else None
 
 
+def served_address(path: str) -> str:
+    """Return an address that `served_file` finds a file by; of no use elsewhere."""
+    return f"http://localhost{_SERVED}{quote(path)}"
+
+
 def is_data_url(path: str) -> bool:
     """Whether this says itself what is in the file."""
     return path[:5].lower() == "data:"
@@ -161,7 +166,7 @@ def embedded_file(url: str, *, field: str) -> bytes:
     try:
         if not head.endswith(";base64"):
             raise ValueError("not base64")
-        return base64.b64decode(data)
+        return base64.b64decode("".join(unquote(data).split()), validate=True)
     except ValueError:
         raise wrong_value(field, url, _DATA_URL).blaming(field) from None
 
