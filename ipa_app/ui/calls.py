@@ -6,6 +6,7 @@ Gradio looks at parameters before an endpoint is reached, and says nothing, or n
 from __future__ import annotations
 
 import inspect
+import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -33,6 +34,11 @@ class Picture:
 def parameters_of(endpoint: Endpoint) -> Mapping[str, inspect.Parameter]:
     """Return an endpoint's parameters by name, in order; each is annotated with its type."""
     return inspect.signature(endpoint).parameters
+
+
+def pictures_of(endpoint: Endpoint) -> set[str]:
+    """Return which of an endpoint's parameters are uploaded image files."""
+    return {name for name, parameter in parameters_of(endpoint).items() if _is_picture(parameter.annotation)}
 
 
 def checked_values(endpoint: Endpoint, values: Sequence[Any]) -> list[Any]:
@@ -129,7 +135,7 @@ def _is_of(value: Any, hint: Any) -> bool:
     if hint in (str, bool):
         return isinstance(value, hint)
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return is_number and (hint is float or value % 1 == 0)
+    return is_number and -math.inf < value < math.inf and (hint is float or value % 1 == 0)
 
 
 def _kind(hint: Any) -> str:
