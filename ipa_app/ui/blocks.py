@@ -31,7 +31,7 @@ from ipa_app.ui.compression import Compression, assets_route
 from ipa_app.ui.failures import explained
 from ipa_app.ui.gate import Gate, is_for_itself
 from ipa_app.ui.page_cache import PageCache
-from ipa_app.ui.responses import Responses
+from ipa_app.ui.responses import Responses, find_by_name
 from ipa_app.ui.sessions import MOST_SESSIONS, OpenPages, Sessions, check_names
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
 from ipa_app.ui.uploads import check_files, keep_uploads_apart, paths_in
@@ -89,6 +89,7 @@ class StudioBlocks(gr.Blocks):
         ours |= given | {"routes": [assets_route(), *given.get("routes", ())]}
         usual = {"state_session_capacity": MOST_SESSIONS, "head": _HEAD}
         keep_uploads_apart()
+        find_by_name()
         launched = super().launch(*args, app_kwargs=ours, **{**usual, **kwargs})
         Sessions.take_over(self.app, self)
         if self.mcp_server_obj is not None:
