@@ -197,7 +197,7 @@ CALLS: dict[str, Callable[[Api], Said]] = {
     ),
     "An endpoint that does not exist": lambda api: api.call("paint", '{"data": []}'),
     "A number (`fn_index`) that no function has": lambda api: api.refusal(
-        "queue/join", json={"data": [], "fn_index": 99999}
+        "queue/join", json={"data": [], "fn_index": 99999, "session_hash": "a"}
     ),
     "An upload without a file, as curl sends one where the @ is forgotten": lambda api: api.refusal(
         "upload", files={"files": (None, "my_toy.png")}

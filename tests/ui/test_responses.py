@@ -1,0 +1,43 @@
+"""Calls that are written by hand, and not as any client does it, are understood or answered in a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.engine.conftest import TIMEOUT_S
+from tests.ui.promised_api import PROMISED
+
+
+@pytest.mark.parametrize("number", [99999, -1])
+def test_a_number_that_no_function_has_is_said_to_be_none(app_url: str, number: int) -> None:
+    call = {"data": [], "fn_index": number, "session_hash": "numbers"}
+    for path in ("queue/join", "run/predict"):
+        answer = httpx.post(f"{app_url}gradio_api/{path}", json=call, timeout=TIMEOUT_S)
+        assert (answer.status_code, answer.json()["error"]) == (404, f"There is no function {number} to call.")
+
+
+@pytest.mark.parametrize("number", [0, 99999])
+def test_a_path_that_names_an_endpoint_leads_there_whatever_number_is_sent(app_url: str, number: int) -> None:
+    answer = httpx.post(f"{app_url}gradio_api/run/models", json={"data": [], "fn_index": number}, timeout=TIMEOUT_S)
+    assert "toybox" in answer.json()["data"][0]
+
+
+@pytest.mark.parametrize("odd", [{"url": 5}, {"mime_type": 5}, {"size": "large"}, {"orig_name": 5}, {"is_stream": 5}])
+def test_of_a_file_its_path_is_enough_whatever_else_is_said(
+    app_url: str, pictures: dict[str, str], odd: dict[str, object]
+) -> None:
+    files = {"files": Path(pictures["plain.png"]).read_bytes()}
+    (path,) = httpx.post(f"{app_url}gradio_api/upload", files=files).json()
+    call = {**PROMISED["/variation"], "reference": {"path": path, **odd}, "steps": 1}
+    answer = httpx.post(f"{app_url}gradio_api/run/variation", json={"data": list(call.values())}, timeout=TIMEOUT_S)
+    assert answer.status_code == 200, answer.text
+
+
+def test_an_upload_of_a_files_name_is_said_to_hold_no_file(app_url: str) -> None:
+    for fields in ({"files": (None, "my_toy.png")}, {"file": ("my_toy.png", b"a picture")}):
+        answer = httpx.post(f"{app_url}gradio_api/upload", files=fields)
+        assert answer.status_code == 422
+        assert "-F files=@my_toy.png" in answer.json()["error"]
