@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Literal, get_args, get_origin
@@ -134,7 +133,7 @@ def _is_of(value: Any, hint: Any) -> bool:
         return isinstance(value, str) and value in get_args(hint)
     if hint in (str, bool):
         return isinstance(value, hint)
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and -math.inf < value < math.inf and (hint is float or value % 1 == 0)
 
 

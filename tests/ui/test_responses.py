@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.engine.conftest import TIMEOUT_S
-from tests.ui.promised_api import PROMISED
+from tests.ui.promised_api import LAST, NEWEST, PROMISED
 
 
 @pytest.mark.parametrize("number", [99999, -1])
@@ -41,3 +42,25 @@ def test_an_upload_of_a_files_name_is_said_to_hold_no_file(app_url: str) -> None
         answer = httpx.post(f"{app_url}gradio_api/upload", files=fields)
         assert answer.status_code == 422
         assert "-F files=@my_toy.png" in answer.json()["error"]
+
+
+def test_scale_nan_is_refused(app_url: str) -> None:
+    added_later = [0, 1, "crop", 0.5, 0.5, None, None, 1, *LAST.values(), "", "best", *NEWEST.values()]
+    values = json.dumps(["a cat", None, "base", float("nan"), "", 1, -1, 0, 0, 0, 0, "toybox", *added_later])
+    call = f"{app_url}gradio_api/call/mix"
+    event = httpx.post(call, content=f'{{"data": {values}}}', headers={"content-type": "application/json"}).json()
+    answer = httpx.get(f"{call}/{event['event_id']}", timeout=60).text
+    assert "event: error" in answer
+    assert "nan" in answer
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname", "secret" * 50, "/" + "secret/" * 700, "secret\0", "secret\ud800"])
+def test_a_path_that_was_never_uploaded_is_refused(app_url: str, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    stolen = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    call = f"{app_url}gradio_api/call/variation"
+    values = [*{**PROMISED["/variation"], "reference": stolen}.values()]
+    body = json.dumps({"data": values})  # writes half a character, which httpx cannot
+    event = httpx.post(call, content=body, headers={"content-type": "application/json"}).json()
+    answer = httpx.get(f"{call}/{event['event_id']}", timeout=60).text
+    assert "reference is a file that was not uploaded here" in answer
+    assert "secret" not in caplog.text
