@@ -32,6 +32,9 @@ os.environ.setdefault("OMP_NUM_THREADS", str(thread_count(whole_number(os.enviro
 # Threads that wait give up spinning before long: the core may be another program's.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+# Gradio reads it then, too, and at what is no number it fails.
+PORT = whole_number(os.environ, "GRADIO_SERVER_PORT", 0) or None
+
 import gradio as gr  # noqa: E402
 
 from ipa_app.engine.keeping import build_keeper  # noqa: E402
@@ -50,7 +53,6 @@ from ipa_app.ui.zero_gpu import build_engine  # noqa: E402
 DEFAULT_MODEL = "toybox"
 EXAMPLES = Path(__file__).resolve().parent / "assets" / "examples"
 LIMITS = Limits.from_environment(os.environ)
-PORT = whole_number(os.environ, "GRADIO_SERVER_PORT", 0) or None
 FINISH_SECONDS = whole_number(os.environ, "IPA_FINISH_SECONDS", 60)
 # Whoever waits has a thread of their own; further ones serve what does not draw.
 THREADS = LIMITS.total + 64

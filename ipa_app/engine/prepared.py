@@ -26,7 +26,7 @@ from ipa_app.models.prompt_encoding import token_states
 from ipa_app.runtime import BUILD_LOCK, building, held
 
 if TYPE_CHECKING:
-    from ipa_app.imaging.masks import Box
+    from ipa_app.imaging.cropping import Box
     from ipa_app.models.entry import AdapterEntry
     from ipa_app.models.loaded import LoadedModel
     from ipa_app.pose.detect import PoseDetector

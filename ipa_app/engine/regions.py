@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from ipa_app.engine.references import Reference, RegionName
-from ipa_app.imaging.cropping import cut_window, fitted_size
+from ipa_app.imaging.cropping import Box, fitted_size, scale_window
 from ipa_app.imaging.mask_files import is_same_shape
-from ipa_app.imaging.masks import Box, soften
+from ipa_app.imaging.masks import soften
 from ipa_app.imaging.opening import Colour
 from ipa_app.messages import Message
 
@@ -129,7 +129,7 @@ def painted_mask(mask: Image.Image, *, size: tuple[int, int], window: Box, grid:
     """
     # Numbers with fractions, so that no cell's share is rounded on the way.
     whole = mask.convert("F").resize(size, Image.Resampling.BOX)
-    cells = cut_window(whole, window).resize(grid, Image.Resampling.BOX)
+    cells = scale_window(whole, window, grid, Image.Resampling.BOX)
     return (np.asarray(cells) / 255).clip(0, 1)
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from ipa_app.imaging.formats import MAX_PIXELS
 from ipa_app.imaging.opening import BLACK, CLIP_MEAN, WHITE, Colour
 
 SquareMode = Literal["crop", "pad", "stretch", "tiles"]
@@ -17,6 +18,11 @@ MOST_TILES = 4
 # CLIP towers look at 224 to 448 pixels; beyond this a padded or stretched square only costs memory
 # (8 x 1,000,000 pixels is a small file, its padded square would not be).
 _LARGEST_SQUARE = 1024
+# The window about a long, thin picture grows with the square of its longer side. Up to as many pixels as a picture may
+# have, one is cut out exactly.
+_LARGEST_WINDOW = MAX_PIXELS
+
+Box = tuple[int, int, int, int]
 
 
 def squares_for_clip(
@@ -100,7 +106,7 @@ def side_by_side(images: Sequence[Image.Image], *, gap: int = 2) -> Image.Image:
     return strip
 
 
-def cut_window(image: Image.Image, window: tuple[int, int, int, int]) -> Image.Image:
+def cut_window(image: Image.Image, window: Box) -> Image.Image:
     """Cut out a window (left, top, right, bottom) that may reach over the edges; outermost pixels continue there.
 
     Args:
@@ -108,12 +114,55 @@ def cut_window(image: Image.Image, window: tuple[int, int, int, int]) -> Image.I
         window: shares at least one pixel with the picture.
     """
     left, top, right, bottom = window
-    inside = image.crop((max(0, left), max(0, top), min(image.width, right), min(image.height, bottom)))
+    inside = image.crop(part_inside(window, image.size))
     rows = (max(0, -top), max(0, bottom - image.height))
     columns = (max(0, -left), max(0, right - image.width))
     pixels = np.asarray(inside)
     widths = (rows, columns) if pixels.ndim == 2 else (rows, columns, (0, 0))
     return Image.fromarray(np.pad(pixels, widths, mode="edge"))
+
+
+def part_inside(window: Box, size: tuple[int, int]) -> Box:
+    """Return the part of a window that lies in a picture of `size`."""
+    left, top, right, bottom = window
+    return max(0, left), max(0, top), min(size[0], right), min(size[1], bottom)
+
+
+def is_huge(window: Box) -> bool:
+    """Whether a window is too large to be cut out as it is."""
+    return (window[2] - window[0]) * (window[3] - window[1]) > _LARGEST_WINDOW
+
+
+def place_in(window: Box, box: Box, size: tuple[int, int]) -> Box:
+    """Return where a part of a window lies when the window is scaled to `size`: whole pixels, at least one each way."""
+    places = []
+    for axis in (0, 1):
+        begin, length = window[axis], window[axis + 2] - window[axis]
+        places.append(((box[axis] - begin) * size[axis] // length, -((begin - box[axis + 2]) * size[axis] // length)))
+    (left, right), (top, bottom) = places
+    return left, top, right, bottom
+
+
+def scale_window(
+    image: Image.Image, window: Box, size: tuple[int, int], resample: Image.Resampling, *, mode: str | None = None
+) -> Image.Image:
+    """Cut out a window as `cut_window` does, and scale it to `size`; what it takes grows with the picture alone.
+
+    Args:
+        image: as for `cut_window`; so is the next.
+        window: of any size.
+        size: (width, height) of what is returned.
+        resample: by what filter.
+        mode: of Pillow's, to which pixels are brought before they are scaled; None for the picture's own.
+    """
+    if not is_huge(window):
+        seen = cut_window(image, window)
+        return (seen.convert(mode) if mode else seen).resize(size, resample)
+    inside = part_inside(window, image.size)
+    left, top, right, bottom = place_in(window, inside, size)
+    seen = image.crop(inside)
+    seen = (seen.convert(mode) if mode else seen).resize((right - left, bottom - top), resample)
+    return cut_window(seen, (-left, -top, size[0] - left, size[1] - top))
 
 
 def _clamp(value: int, *, upper: int) -> int:

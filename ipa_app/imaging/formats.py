@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
@@ -34,6 +34,10 @@ FORMATS = {
 """The formats by Pillow's names for them, and what people call each."""
 
 MAX_PIXELS = 50_000_000
+
+# Those of printers and scanners are of several megabytes; a JPEG has room for one of so many. Of Pillow's own limit, of
+# one, a PNG with a larger one counts as damaged.
+PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20
 
 SHOWN_BY_BROWSERS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
 

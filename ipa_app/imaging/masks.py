@@ -12,10 +12,8 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
 from ipa_app.errors import UserError
-from ipa_app.imaging.cropping import fitted_size
+from ipa_app.imaging.cropping import Box, fitted_size, is_huge, scale_window
 from ipa_app.imaging.opening import PictureSource, flatten, read_image
-
-Box = tuple[int, int, int, int]
 
 _THRESHOLD = 127
 _LARGEST_REGION = 1024
@@ -186,13 +184,23 @@ def grow(mask: Image.Image, radius: float) -> Image.Image:
     return Image.fromarray(grown.astype(np.uint8) * 255)
 
 
-def cover_cells(mask: Image.Image, size: tuple[int, int], *, cell: int) -> Image.Image:
+def cover_cells(mask: Image.Image, size: tuple[int, int], *, cell: int, window: Box | None = None) -> Image.Image:
     """Scale a mask so that every cell of `cell` pixels that any masked pixel falls into is marked whole.
 
     A pipeline itself looks at one pixel per latent cell, and misses thin strokes.
+
+    Args:
+        mask: mode "L".
+        size: (width, height) of what is returned.
+        cell: pixels of that, each way.
+        window: which part of it, as for `scale_window`; None for all.
     """
+    window = window or (0, 0, *mask.size)
+    if cell > 1 and is_huge(window):
+        # Its part in the picture gets whole pixels there; whole cells would be another place than the pixels' own.
+        mask, window = cover_cells(mask, size, cell=1, window=window), (0, 0, *size)
     grid = (size[0] // cell, size[1] // cell)
-    covered = np.asarray(mask.convert("F").resize(grid, Image.Resampling.BOX)) > 0
+    covered = np.asarray(scale_window(mask, window, grid, Image.Resampling.BOX, mode="F")) > 0
     return Image.fromarray(covered.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ipa_app.errors import UserError
 from ipa_app.library.deleted import remove_for_good
 from ipa_app.library.pictures import Pictures
 from ipa_app.library.sets import NamedFiles
@@ -39,7 +40,8 @@ class Library:
             Timeout: another process has it.
         """
         self.folder = folder.resolve()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        # Where it is made here, nobody else of the machine reads it.
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The system lets go of it when the process ends, in whatever way.
         self._lock = FileLock(self.folder / "lock", timeout=0)
         self._lock.acquire()
@@ -79,12 +81,24 @@ def open_library(environment: Mapping[str, str]) -> Library | None:
 def chosen_folder(environment: Mapping[str, str]) -> Path | None:
     """Return where things are kept: the folder that `IPA_LIBRARY` names, where it is set, none where that is empty.
 
-    Otherwise it is one in the home folder of whoever runs the app for themselves, and none where others can reach it.
+    Otherwise it is one in the home folder of whoever runs the app for themselves, and none where others can reach it,
+    or where there is no such folder, which the log says.
+
+    Raises:
+        UserError: it is named by somebody's home folder whom this machine does not know.
     """
     named = environment.get(VARIABLE)
-    if named is not None:
-        return Path(named.strip()).expanduser() if named.strip() else None
-    return None if others_can_come(environment) else Path.home() / _USUAL
+    if named is None and others_can_come(environment):
+        return None
+    if named is not None and not named.strip():
+        return None
+    try:
+        return Path.home() / _USUAL if named is None else Path(named.strip()).expanduser()
+    except RuntimeError:
+        if named is not None:
+            raise UserError.plain(f"{VARIABLE} is {named!r}; there is no home folder that this begins with.") from None
+    logger.warning("There is no home folder, so that nothing made here is kept; %s may name a folder.", VARIABLE)
+    return None
 
 
 def is_shown(environment: Mapping[str, str]) -> bool:

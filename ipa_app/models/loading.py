@@ -37,6 +37,7 @@ from ipa_app.models.memory import (
     free_main_memory,
     is_out_of_memory,
     plan_memory,
+    usable_device,
 )
 from ipa_app.models.offloading import Offloading
 from ipa_app.models.packing import pack_weights
@@ -101,7 +102,7 @@ def load_model(
         UserError: something is missing, does not fit together, or does not fit into memory.
     """
     report(0.0, Message("doing.looking_at_files"))
-    place, files = torch.device(device), _open(entry)
+    place, files = usable_device(device), _open(entry)
     needs = _needs(files)
     if room.spare is not None:
         give_back_unused()  # as will happen when the others have gone

@@ -35,6 +35,22 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def usable_device(name: str) -> torch.device:
+    """Return a torch device that somebody named.
+
+    Raises:
+        UserError: this machine has none such, or torch cannot use it.
+    """
+    device = torch.device(name)
+    if device.type == "cuda":
+        is_there = (device.index or 0) < torch.cuda.device_count()
+    else:
+        is_there = device.type != "mps" or torch.backends.mps.is_available()
+    if not is_there:
+        raise UserError("device.missing", device=name)
+    return device
+
+
 def default_dtype(device: str, *, exact: bool) -> torch.dtype:
     """Return the precision to wish for.
 

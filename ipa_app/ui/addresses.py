@@ -11,17 +11,19 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import posixpath
+from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 import safehttpx
-from gradio.processing_utils import PUBLIC_HOSTNAME_WHITELIST, save_bytes_to_cache
+from gradio.processing_utils import PUBLIC_HOSTNAME_WHITELIST, hash_bytes
 from gradio.utils import get_upload_folder
 from gradio_client.utils import strip_invalid_filename_characters
 
 from ipa_app.errors import UserError
 from ipa_app.models.units import size_text
+from ipa_app.runtime import written_whole
 from ipa_app.ui.allowance import Spend, SpentError, spend
 from ipa_app.ui.failures import is_disk_full
 from ipa_app.ui.uploads import (
@@ -31,6 +33,7 @@ from ipa_app.ui.uploads import (
     input_name,
     is_address,
     is_data_url,
+    served_address,
     served_file,
 )
 
@@ -69,9 +72,7 @@ class Fetching:
         if not isinstance(path, str):
             return value
         if is_data_url(path):
-            data = embedded_file(path, field=field)
-            spend()(len(data))
-            return {**value, "path": _saved(data, "file")}
+            return {**value, "path": _embedded(path, field=field)}
         if is_address(path):
             return {**value, "path": served_file(path) or await self._file(path, field=field)}
         return value
@@ -94,14 +95,41 @@ class Fetching:
             raise UserError(key, name=input_name(field), address=shown).blaming(field) from error
 
 
+def kept_here(url: str, *, field: str) -> str:
+    """Put what a data URL holds where uploads lie, and return an address that leads to it from here alone.
+
+    Args:
+        url: as `is_data_url` knows it.
+        field: the input's name for the message.
+
+    Raises:
+        UserError: it is not written in base64.
+        SpentError: its sender has brought too much lately.
+        OSError: there is no room for it.
+    """
+    return served_address(_embedded(url, field=field))
+
+
+def _embedded(url: str, *, field: str) -> str:
+    data = embedded_file(url, field=field)
+    spend()(len(data))
+    return _saved(data, "file")
+
+
 def _saved(data: bytes, name: str) -> str:
-    """Put a file where uploads lie, and return its path.
+    """Put a file where uploads lie, in a folder named after what is in it, and return its path.
 
     Raises:
         OSError: there is no room for it.
     """
     check_room(len(data))
-    return save_bytes_to_cache(data, strip_invalid_filename_characters(name) or "file", get_upload_folder())
+    folder = Path(get_upload_folder()).absolute() / hash_bytes(data)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / (strip_invalid_filename_characters(name) or "file")
+    # Another call may be reading the same file, or writing it.
+    with written_whole(path, by_many=True) as part:
+        part.write_bytes(data)
+    return str(path)
 
 
 async def _content(address: str, spend: Spend) -> bytes:

@@ -57,6 +57,8 @@ _CALLED = {
 }
 """The parameters that are meant, by the keys of what references, and what is said of them, are called on the page: by a
 `number` among those that there are."""
+_HOW_REFERENCES_COUNT = ("adapter", "scale", "start", "end", "part")
+"""What says something of all references."""
 _OF_FURTHER = ("reference", "weight", "region", "region_mask")
 """What programs can say of each reference after the first; for all else the defaults count."""
 _OF_FURTHER_SINCE = (("reference_start", "reference_end"), ("region_prompt",))
@@ -258,8 +260,11 @@ def _without_effect(task: str, sent: Mapping[str, object], result: GenerateResul
     for number in range(1, MOST_REFERENCES + 1):
         of_slot = ((slot_name(each.api, number), each.default) for each in options(Reference).values())
         found[slot_name("reference", number)] = [name for name, usual in of_slot if sent.get(name) not in (None, usual)]
+    if result.settings["scale"] == 0 and not any(sent.get(picture) for picture in found):
+        # A task may have made a reference of its own, for which they count.
+        found["reference"] = [*_of_all_references(task, sent), *found["reference"]]
     for option in options(GenerateRequest).values():
-        if option.beside and sent.get(option.api) not in (None, TASKS[task].default_of(option)):
+        if option.beside and _is_given(option, task=task, sent=sent):
             found.setdefault(option.beside, []).append(option.api)
     missing = {picture: names for picture, names in found.items() if names and not sent.get(picture)}
     notes = [_NO_EFFECT.format(names=", ".join(names), picture=picture) for picture, names in missing.items()]
@@ -267,6 +272,17 @@ def _without_effect(task: str, sent: Mapping[str, object], result: GenerateResul
     if sent.get("negative_reference") and "negative_reference" not in result.settings and not was_told:
         notes.append(_NO_EFFECT_AWAY)
     return notes
+
+
+def _of_all_references(task: str, sent: Mapping[str, object]) -> list[str]:
+    """Return what was given and says how references count; a scale of 0 says that they shall not."""
+    declared = options(GenerateRequest)
+    given = (name for name in _HOW_REFERENCES_COUNT if _is_given(declared[name], task=task, sent=sent))
+    return [name for name in given if name != "scale" or sent["scale"]]
+
+
+def _is_given(option: Option, *, task: str, sent: Mapping[str, object]) -> bool:
+    return sent.get(option.api) not in (None, TASKS[task].default_of(option))
 
 
 def _report(progress: gr.Progress, event: Progress) -> None:

@@ -31,7 +31,7 @@ from ipa_app.ui.compression import Compression, assets_route
 from ipa_app.ui.failures import explained
 from ipa_app.ui.gate import Gate, is_for_itself
 from ipa_app.ui.page_cache import PageCache
-from ipa_app.ui.responses import Responses
+from ipa_app.ui.responses import Responses, find_by_name
 from ipa_app.ui.sessions import MOST_SESSIONS, OpenPages, Sessions, check_names
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
 from ipa_app.ui.uploads import check_files, keep_uploads_apart, paths_in
@@ -89,10 +89,11 @@ class StudioBlocks(gr.Blocks):
         ours |= given | {"routes": [assets_route(), *given.get("routes", ())]}
         usual = {"state_session_capacity": MOST_SESSIONS, "head": _HEAD}
         keep_uploads_apart()
+        find_by_name()
         launched = super().launch(*args, app_kwargs=ours, **{**usual, **kwargs})
         Sessions.take_over(self.app, self)
         if self.mcp_server_obj is not None:
-            self._tool_calls = ToolCalls(self.mcp_server_obj, self.endpoints)
+            self._tool_calls = ToolCalls(self.mcp_server_obj, self.endpoints, spend=self._spend_of)
         return launched
 
     def get_config_file(self) -> BlocksConfigDict:
@@ -184,11 +185,16 @@ class StudioBlocks(gr.Blocks):
 
     def _spend(self, request: Any) -> Spend:
         """Return what counts what is fetched for the sender of a call, as what they upload is counted."""
-        if self._allowance is None or request is None or is_for_itself(self):
+        if request is None:
             return lambda _: None
         calls, client = self._tool_calls, request.client
         caller = calls and calls.caller(request.headers.get(CALL_HEADER, ""))
-        return partial(self._allowance.spend, caller or (client.host if client else ""))
+        return self._spend_of(caller or (client.host if client else ""))
+
+    def _spend_of(self, address: str) -> Spend:
+        if self._allowance is None or is_for_itself(self):
+            return lambda _: None
+        return partial(self._allowance.spend, address)
 
     def _awaits(self, event_id: str) -> bool:
         """Whether the sender of an event of the queue still waits for it; one who does not hears no more of it."""

@@ -6,7 +6,7 @@ Gradio looks at parameters before an endpoint is reached, and says nothing, or n
 from __future__ import annotations
 
 import inspect
-import numbers
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Literal, get_args, get_origin
@@ -33,6 +33,11 @@ class Picture:
 def parameters_of(endpoint: Endpoint) -> Mapping[str, inspect.Parameter]:
     """Return an endpoint's parameters by name, in order; each is annotated with its type."""
     return inspect.signature(endpoint).parameters
+
+
+def pictures_of(endpoint: Endpoint) -> set[str]:
+    """Return which of an endpoint's parameters are uploaded image files."""
+    return {name for name, parameter in parameters_of(endpoint).items() if _is_picture(parameter.annotation)}
 
 
 def checked_values(endpoint: Endpoint, values: Sequence[Any]) -> list[Any]:
@@ -128,8 +133,8 @@ def _is_of(value: Any, hint: Any) -> bool:
         return isinstance(value, str) and value in get_args(hint)
     if hint in (str, bool):
         return isinstance(value, hint)
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return is_number and (hint is float or value % 1 == 0)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and -math.inf < value < math.inf and (hint is float or value % 1 == 0)
 
 
 def _kind(hint: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
 import time
 from typing import Any
@@ -74,18 +76,35 @@ def serve(page: gr.Blocks, engine: Engine, *, port: int | None, **launch: Any) -
         launch: what else Gradio's `launch` takes.
 
     Raises:
-        UserError: the port cannot be had.
+        UserError: the port cannot be had, or nothing can listen at the name that somebody gave.
     """
     try:
         page.launch(server_port=port, **launch)
     except (OSError, OverflowError) as error:
         engine.close()
+        name = os.environ.get("GRADIO_SERVER_NAME", "")
+        if name and not _is_here(name):
+            raise UserError.plain(
+                f"GRADIO_SERVER_NAME is {name!r}, which is no address of this machine: please name one, or 0.0.0.0 for "
+                "all that it has, or leave it out to be reached from this machine alone."
+            ) from None
         if port is None or not (isinstance(error, OverflowError) or "empty port" in str(error)):
             raise
         raise UserError.plain(
             f"The port {port}, which GRADIO_SERVER_PORT names, cannot be had: please see whether another program has "
             "it, or name another."
         ) from None
+
+
+def _is_here(name: str) -> bool:
+    """Whether a name or an address is one of this machine, at which something can listen."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(name.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as listening:
+            listening.bind(address)
+    except (OSError, UnicodeError):  # unknown, another machine's, or no name at all
+        return False
+    return True
 
 
 def serve_until_told(page: StudioBlocks, engine: Engine, *, limit_s: float) -> None:

@@ -6,9 +6,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import gradio as gr
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from gradio import route_utils
+from gradio.block_function import BlockFunction
+from gradio.data_classes import PredictBody
 from gradio.route_utils import FnIndexInferError
 from starlette.exceptions import HTTPException
 
@@ -23,6 +27,8 @@ _CALL = re.compile(r"/(?:call|run|api)(?P<by_name>/v2)?/(?P<name>[^/]+)/?$")
 # How gradio_client, which Gradio itself asks, says what is wrong with parameters given by name.
 _UNKNOWN = re.compile(r"Parameter `(.*)` is not a valid key-word argument")
 _MISSING = re.compile(r"No value provided for required argument: (\w+)")
+
+_get_fn = route_utils.get_fn
 
 Handler = Callable[[Request, Any], Any]
 
@@ -87,6 +93,24 @@ class Responses:
         if request.url.path.endswith("/upload"):
             return PlainTextResponse(text, status)  # the page shows the whole answer
         return _answer(status, text)
+
+
+def find_by_name() -> None:
+    """Have a path that names a public endpoint lead to it, whatever number is sent, and unknown numbers be said so.
+
+    The page calls its own handlers by their numbers, at a path that names no endpoint.
+    """
+    setattr(route_utils, _get_fn.__name__, _found)
+
+
+def _found(blocks: gr.Blocks, api_name: str | None, body: PredictBody) -> BlockFunction:
+    functions = blocks.fns.values()
+    if any(function.api_name == api_name and function.api_visibility == "public" for function in functions):
+        body.fn_index = None
+    try:
+        return _get_fn(blocks, api_name, body)
+    except KeyError:
+        raise HTTPException(404, f"There is no function {body.fn_index} to call.") from None
 
 
 def _answer(status: int, text: str) -> Response:

@@ -7,7 +7,7 @@ import base64
 import json
 import mimetypes
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,12 @@ from mcp.types import CallToolRequest, CallToolResult, ImageContent, ServerResul
 from starlette.requests import Request
 
 from ipa_app.errors import UserError
-from ipa_app.ui.calls import Endpoint, checked_named
+from ipa_app.ui.addresses import kept_here
+from ipa_app.ui.allowance import Spend, set_spend
+from ipa_app.ui.calls import Endpoint, checked_named, pictures_of
+from ipa_app.ui.failures import explain
+from ipa_app.ui.gate import LARGEST_TOOL_CALL
+from ipa_app.ui.uploads import is_data_url
 
 CALL_HEADER = "x-ipa-tool-call"
 """Gradio's MCP server calls the endpoints as a client of its own, with the headers that it was called with."""
@@ -29,16 +34,22 @@ _LOOK_EVERY_S = 0.2
 class ToolCalls:
     """Stands before the MCP server of a page: it checks what tools are called with, and notices who hangs up."""
 
-    def __init__(self, server: GradioMCPServer, endpoints: Mapping[str, Endpoint]) -> None:
+    def __init__(
+        self, server: GradioMCPServer, endpoints: Mapping[str, Endpoint], *, spend: Callable[[str], Spend]
+    ) -> None:
         """Take the place before a server.
 
         Args:
             server: of a page.
             endpoints: its public endpoints by name.
+            spend: gives what counts what is brought from an address.
         """
         _tell_defaults(server)
         setattr(server, "postprocess_output_data", _contents)  # noqa: B010 - its own would be one text of all
+        # Of its own it takes 4 MiB, which is no large picture.
+        server.manager.asgi_app.max_body_size = LARGEST_TOOL_CALL
         self._server = server.mcp_server
+        self._spend = spend
         self._endpoints = {tool: endpoints[name.lstrip("/")] for tool, name in server.tool_to_endpoint.items()}
         self._handler = self._server.request_handlers[CallToolRequest]
         self._callers: dict[str, str] = {}
@@ -58,10 +69,41 @@ class ToolCalls:
         if endpoint is not None:
             try:
                 # Before the MCP library does, whose errors name the value and not the parameter.
-                request.params.arguments = checked_named(endpoint, request.params.arguments or {})
-            except UserError as error:
-                return ServerResult(CallToolResult(content=[TextContent(type="text", text=str(error))], isError=True))
+                request.params.arguments = self._brought(endpoint, await self._sent())
+            except (UserError, OSError) as error:
+                return ServerResult(
+                    CallToolResult(content=[TextContent(type="text", text=explain(error))], isError=True)
+                )
         return await self._handle(request)
+
+    async def _sent(self) -> dict[str, Any]:
+        """Return the arguments as they were sent: the MCP library makes null of what is no number, as nothing is."""
+        context: Any = self._server.request_context
+        params = json.loads(await context.request.body())["params"]
+        return params.get("arguments") or {}
+
+    def _brought(self, endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Check arguments, and return them with the addresses of files here in place of data URLs.
+
+        Gradio would keep those itself, without a look at the room that there is, and upload them to itself.
+
+        Raises:
+            UserError: something is wrong with them.
+            SpentError: their sender has brought too much lately.
+            OSError: there is no room for them.
+        """
+        set_spend(self._spend(self._host))
+        pictures = pictures_of(endpoint)
+        return {
+            name: kept_here(value, field=name) if name in pictures and is_data_url(value) else value
+            for name, value in checked_named(endpoint, arguments).items()
+        }
+
+    @property
+    def _host(self) -> str:
+        """The address of the one whose call is being handled."""
+        client = getattr(self._server.request_context.request, "client", None)
+        return client.host if client else ""
 
     async def _handle(self, request: CallToolRequest) -> ServerResult:
         """Let Gradio handle a call, and meanwhile look whether the client is still there."""
@@ -69,7 +111,7 @@ class ToolCalls:
         call = uuid.uuid4().hex
         headers = [*context.request.headers.raw, (CALL_HEADER.encode(), call.encode())]
         context.request = Request({**context.request.scope, "headers": headers}, context.request.receive)
-        self._callers[call] = context.request.client.host if context.request.client else ""
+        self._callers[call] = self._host
         watch = asyncio.create_task(self._watch(context.request, call))
         try:
             return await self._handler(request)

@@ -14,11 +14,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from gradio import route_utils
 from gradio.route_utils import GradioMultiPartParser, GradioUploadFile
 from gradio.utils import get_upload_folder, is_in_or_equal, is_static_file
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message, english
@@ -35,6 +37,7 @@ _PICTURE = (
     "upload to /gradio_api/upload gives back"
 )
 _DATA_URL = "a data URL in base64, such as data:image/png;base64,AAAA"
+_NO_FILES = 'An upload has files in its fields "files"; curl sends one so: -F files=@my_toy.png, and not without the @.'
 _SERVED = "/gradio_api/file="
 _MARK = {"_type": "gradio.FileData"}
 _NAME_BYTES = 32
@@ -56,9 +59,19 @@ class _PageUploads(GradioMultiPartParser):
         if isinstance(file, GradioUploadFile) and "origin" in self.headers:
             file.sha.update(secrets.token_bytes(_NAME_BYTES))
 
+    async def parse(self) -> FormData:
+        form = await super().parse()
+        files = form.getlist("files")
+        if not files or not all(isinstance(file, GradioUploadFile) for file in files):
+            for file in self._files_to_close_on_error:
+                file.close()
+                Path(file.name).unlink(missing_ok=True)
+            raise HTTPException(422, _NO_FILES)
+        return form
+
 
 def keep_uploads_apart() -> None:
-    """Have what two pages upload be two files, whatever is in them."""
+    """Have what two pages upload be two files, whatever is in them; and an upload of no files is said to be none."""
     setattr(route_utils, GradioMultiPartParser.__name__, _PageUploads)
 
 
@@ -122,7 +135,9 @@ def sent_picture(payload: Any, *, field: str) -> dict[str, Any] | None:
         raise UserError("upload.several", name=input_name(field))
     if not isinstance(given, dict) or not isinstance(given.get("path"), str):
         raise wrong_value(field, given, _PICTURE)
-    return {**given, "meta": _MARK}
+    # What else files are described by is Gradio's own to say, and nothing here reads it.
+    name = {"orig_name": given["orig_name"]} if isinstance(given.get("orig_name"), str) else {}
+    return {"path": given["path"], **name, "meta": _MARK}
 
 
 def is_address(path: str) -> bool:
@@ -140,6 +155,11 @@ def served_file(address: str) -> str | None:
     except ValueError:  # no address
         return None
     return path if path and _is_known(path) and _is_file(path) else None
+
+
+def served_address(path: str) -> str:
+    """Return an address that `served_file` finds a file by; of no use elsewhere."""
+    return f"http://localhost{_SERVED}{quote(path)}"
 
 
 def is_data_url(path: str) -> bool:
@@ -161,7 +181,7 @@ def embedded_file(url: str, *, field: str) -> bytes:
     try:
         if not head.endswith(";base64"):
             raise ValueError("not base64")
-        return base64.b64decode(data)
+        return base64.b64decode("".join(unquote(data).split()), validate=True)
     except ValueError:
         raise wrong_value(field, url, _DATA_URL).blaming(field) from None
 

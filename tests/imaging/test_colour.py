@@ -82,6 +82,15 @@ def test_a_picture_that_is_srgb_keeps_its_bytes(mode: str, profile: bytes) -> No
     assert opened.tobytes() == picture.convert("RGB").tobytes()
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_a_profile_may_be_as_large_as_a_printers(kind: str) -> None:
+    profile = p3_profile()
+    large = profile + np.random.default_rng(0).bytes(3 * 2**20)
+    opened = [read_image(encoded(patches(in_p3()), kind, icc_profile=each)) for each in (profile, large)]
+    assert opened[0].image == opened[1].image
+    assert opened[1].notes == ()
+
+
 def test_a_profile_that_is_nearly_srgb_counts_where_it_can_be_seen() -> None:
     opened = open_image(encoded(patches(COLOURS), icc_profile=srgb_profile(exponent=0.8)))
     expected = 255 * coded(linear(COLOURS / 255) ** 0.8)

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ipa_app.imaging import cropping
 from ipa_app.imaging.cropping import (
     cut_window,
     fit_padded,
     fitted_size,
+    scale_window,
     side_by_side,
     square_for_clip,
     squares_for_clip,
@@ -148,3 +150,16 @@ def test_outermost_pixels_continue_where_a_window_reaches_over_the_edge(
     columns, rows = np.arange(left, right).clip(0, 59), np.arange(top, bottom).clip(0, 19)
     assert cut.mode == mode
     assert np.array_equal(np.asarray(cut), np.asarray(wide.convert(mode))[rows][:, columns])
+
+
+@pytest.mark.parametrize("window", [(10, 5, 30, 15), (-7, -3, 20, 10), (-20, 0, 80, 20), (0, -20, 60, 40)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "F"])
+def test_a_window_that_is_too_large_to_be_cut_out_is_seen_as_others_are(
+    monkeypatch: pytest.MonkeyPatch, wide: Image.Image, mode: str, window: tuple[int, int, int, int]
+) -> None:
+    size, resample = (80, 50), Image.Resampling.BILINEAR
+    exact = np.asarray(scale_window(wide.convert(mode), window, size, resample), np.float32)
+    monkeypatch.setattr(cropping, "_LARGEST_WINDOW", 0)
+    seen = scale_window(wide.convert(mode), window, size, resample)
+    assert (seen.mode, seen.size) == (mode, size)
+    assert np.abs(np.asarray(seen, np.float32) - exact).mean() < 4

@@ -184,6 +184,12 @@ def test_a_cell_counts_whole_where_any_pixel_of_it_is_masked() -> None:
     assert covered.tobytes() == expected.tobytes()
 
 
+def test_a_masked_pixel_in_a_window_of_any_size_counts_in_the_cell_that_it_is_seen_in() -> None:
+    mask = mask_with((7, 25_000, 8, 25_001), size=(8, 60_000))
+    covered = cover_cells(mask, (64, 64), cell=8, window=(-29_996, 0, 30_004, 60_000))
+    assert covered.getbbox() == (32, 24, 64, 32)  # outermost pixels go on
+
+
 @pytest.mark.parametrize(
     "value",
     [

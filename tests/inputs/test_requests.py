@@ -66,6 +66,11 @@ class Api:
         event, told = re.findall(r"event: (complete|error)\ndata: (.*)", answer)[-1]
         return ("taken", None) if event == "complete" else ("refused", json.loads(told)["error"])
 
+    def refusal(self, path: str, **sent: Any) -> Said:
+        """What is answered to something else that is sent."""
+        answer = httpx.post(f"{self.url}/{path}", **sent)
+        return "taken" if answer.is_success else "refused", answer.json()["error"]
+
     def mix(self, **given: Any) -> Said:
         return self.call("mix", json.dumps({"data": values(**{"prompt": "a cat", "steps": 1, **given})}))
 
@@ -191,6 +196,12 @@ CALLS: dict[str, Callable[[Api], Said]] = {
         for kind in ("", "application/x-www-form-urlencoded")
     ),
     "An endpoint that does not exist": lambda api: api.call("paint", '{"data": []}'),
+    "A number (`fn_index`) that no function has": lambda api: api.refusal(
+        "queue/join", json={"data": [], "fn_index": 99999, "session_hash": "a"}
+    ),
+    "An upload without a file, as curl sends one where the @ is forgotten": lambda api: api.refusal(
+        "upload", files={"files": (None, "my_toy.png")}
+    ),
     "A result that was fetched before": lambda api: api.result_of("0a1b"),
     "An upload for which the disk has no room": lambda api: api.upload_of(10**15),
     '`speed="fast"` of a model that has no fast way': lambda api: api.by_names(prompt="a cat", speed="fast"),

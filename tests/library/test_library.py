@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,28 @@ def test_what_all_have_made_is_shown_to_others_only_where_that_is_asked_for() ->
     assert is_shown({"GRADIO_SERVER_NAME": "0.0.0.0", "IPA_LIBRARY": "/data", "IPA_LIBRARY_SHARED": "1"})
     with pytest.raises(UserError, match="must be 1 or 0"):
         is_shown({"IPA_LIBRARY_SHARED": "perhaps"})
+
+
+def test_a_home_folder_that_there_is_not_is_said_to_be_none(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(UserError, match="IPA_LIBRARY is '~nobody-of-that-name/x'; there is no home folder"):
+        chosen_folder({"IPA_LIBRARY": "~nobody-of-that-name/x"})
+
+    def expanduser(_path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    assert chosen_folder({}) is None
+    assert "nothing made here is kept; IPA_LIBRARY may name a folder" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such modes")
+def test_nobody_else_reads_a_folder_that_is_made_and_one_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir(mode=0o755)
+    for name, mode in (("made", 0o700), ("shared", 0o755)):
+        Library(tmp_path / name).close()
+        assert (tmp_path / name).stat().st_mode & 0o777 == mode
 
 
 def test_a_folder_is_one_process_s_at_a_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

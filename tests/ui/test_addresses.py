@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import logging
+import os
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -117,7 +118,26 @@ def test_what_a_data_url_holds_comes_as_an_uploaded_file(scheme: str) -> None:
     assert Path(brought({"path": url})["path"]).read_bytes() == PICTURE
 
 
-@pytest.mark.parametrize("url", ["data:,hello", "data:text/plain,aGVsbG8=", "data:image/png;base64,a", "data:"])
+def test_lines_and_signs_that_addresses_write_otherwise_are_as_good_in_a_data_url() -> None:
+    told = base64.encodebytes(PICTURE * 20).decode().replace("=", "%3D")
+    assert Path(brought({"path": f"data:image/png;base64,{told}"})["path"]).read_bytes() == PICTURE * 20
+
+
+def test_a_file_that_is_sent_again_stays_whole_for_who_is_reading_it() -> None:
+    data = bytes(range(256)) * 4000
+    url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    path = Path(brought({"path": url})["path"])
+    with path.open("rb") as reader:
+        begin = reader.read(1000)
+        assert brought({"path": url})["path"] == str(path)
+        assert begin + reader.read() == data
+        inode = path.stat().st_ino
+        assert inode != os.fstat(reader.fileno()).st_ino  # another file has taken its place, in one step
+
+
+@pytest.mark.parametrize(
+    "url", ["data:image/png;base64,!!!!", "data:,hello", "data:text/plain,aGVsbG8=", "data:image/png;base64,a", "data:"]
+)
 def test_what_a_data_url_must_be_is_said(url: str) -> None:
     with pytest.raises(UserError, match="^reference is 'data:.*; it must be a data URL in base64"):
         brought({"path": url})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -116,6 +117,67 @@ def test_what_is_fetched_counts_for_who_called_the_tool(monkeypatch: pytest.Monk
     assert ["1 MB have been uploaded within an hour" in each for each in told] == [False, True, False]
 
 
+def data_url(data: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def test_what_is_sent_counts_for_who_called_the_tool(monkeypatch: pytest.MonkeyPatch, tiny_bundle_dir: Path) -> None:
+    monkeypatch.setenv("IPA_UPLOAD_MEGABYTES", "1")
+    arguments = {"reference": data_url(bytes(600_000))}
+    with served(tiny_bundle_dir, mcp_server=True, server_name="0.0.0.0") as address:
+        url = f"http://127.0.0.1:{httpx.URL(address).port}/gradio_api/mcp/"
+        answers = [
+            ask(url, lambda session: session.call_tool("variation", arguments), source=f"127.0.0.{host}")
+            for host in (2, 2, 3)
+        ]
+    told = [answer.content[0].text for answer in answers]
+    assert ["1 MB have been uploaded within an hour" in each for each in told] == [False, True, False]
+
+
+def test_a_picture_for_which_there_was_no_room_is_taken_when_there_is(
+    mcp_url: str, pictures: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = {"reference": data_url(Path(pictures["plain.png"]).read_bytes() + b"of its own"), "seed": 5}
+
+    def no_room(size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(addresses, "check_room", no_room)
+        answer = ask(mcp_url, lambda session: session.call_tool("variation", arguments))
+    assert (answer.isError, "disk" in answer.content[0].text) == (True, True)
+    answer = ask(mcp_url, lambda session: session.call_tool("variation", arguments))
+    assert not answer.isError, answer.content
+
+
+def test_words_that_begin_as_a_data_url_are_words(mcp_url: str) -> None:
+    arguments = {"prompt": "data: a bear", "steps": 1}
+    answer = ask(mcp_url, lambda session: session.call_tool("mix", arguments))
+    assert not answer.isError, answer.content
+
+
+def posted(url: str, tool: str, arguments: str) -> httpx.Response:
+    """Send a call as it is written, which no client of the MCP library would."""
+    params = f'{{"name": "{tool}", "arguments": {arguments}}}'
+    call = f'{{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {params}}}'
+    headers = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+    return httpx.post(url, content=call, headers=headers, timeout=TIMEOUT_S)
+
+
+@pytest.mark.parametrize(
+    ("written", "told"), [("NaN", "scale is nan"), ("-Infinity", "scale is -inf"), ("1e999", "scale is inf")]
+)
+def test_what_is_no_number_is_refused_and_not_taken_for_nothing(mcp_url: str, written: str, told: str) -> None:
+    answer = posted(mcp_url, "mix", f'{{"prompt": "a bear", "scale": {written}}}')
+    assert f"{told}; it must be a number" in answer.text
+
+
+def test_a_tool_takes_pictures_of_more_than_the_mcp_library_would(mcp_url: str) -> None:
+    answer = posted(mcp_url, "variation", json.dumps({"reference": data_url(bytes(5 * 10**6))}))
+    assert answer.status_code == 200
+    assert "reference: This file cannot be opened" in answer.text
+
+
 NAMED = {
     "missing": ("mix", {}, "prompt is missing; mix takes prompt, reference, adapter"),
     "unknown": ("mix", {"prompt": "a bear", "cfg": 3}, "no parameter 'cfg'; mix takes prompt, reference, adapter"),
@@ -128,6 +190,7 @@ NAMED = {
     "no address": ("variation", {"reference": "http://127.0.0.1:1/a.png"}, "reference could not be fetched"),
     "no data": ("variation", {"reference": "data:image/png;base64,QUJD"}, "reference: This file cannot be opened"),
     "no base64": ("variation", {"reference": "data:,hello"}, "reference is 'data:,hello'; it must be a data URL in"),
+    "sloppy": ("variation", {"reference": "data:image/png;base64,!!!!"}, "it must be a data URL in base64"),
     "capitals": ("variation", {"reference": "HTTP://127.0.0.1:1/a.png"}, "reference could not be fetched"),
     "nothing taken": ("models", {"all": True}, "/models takes no parameters"),
 }

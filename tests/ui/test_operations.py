@@ -48,6 +48,7 @@ def test_a_process_whose_models_cannot_be_loaded_is_not_healthy(tiny_bundle_dir:
             engine.manager.get("toybox", TIMEOUT_S)
         answer = httpx.get(f"{url}healthz")
         assert (answer.status_code, answer.text) == (503, str(failed.value))
+    assert "IPA_DEVICE is cuda:99, which this machine does not have" in answer.text
 
 
 def test_one_that_draws_with_another_model_is_healthy(tiny_bundle_dir: Path, tmp_path: Path) -> None:
@@ -125,6 +126,44 @@ def running_app(
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"GRADIO_SERVER_PORT": "abc"}, "GRADIO_SERVER_PORT is 'abc'; it must be a whole number of at least 1."),
+        (
+            {"GRADIO_SERVER_NAME": "nonsense.invalid"},
+            "GRADIO_SERVER_NAME is 'nonsense.invalid', which is no address of this machine: please name one, or "
+            "0.0.0.0 for all that it has, or leave it out to be reached from this machine alone.",
+        ),
+        (
+            {"IPA_LIBRARY": "~nobody-of-that-name/x"},
+            "IPA_LIBRARY is '~nobody-of-that-name/x'; there is no home folder that this begins with.",
+        ),
+    ],
+    ids=["port", "name", "library"],
+)
+def test_a_setting_that_cannot_be_ends_the_start_with_a_sentence(
+    tiny_bundle_dir: Path, tmp_path: Path, settings: dict[str, str], told: str
+) -> None:
+    environment = {
+        **os.environ,
+        "GRADIO_SERVER_PORT": str(free_port()),
+        "GRADIO_TEMP_DIR": str(tmp_path),
+        "IPA_MODELS": str(tiny_bundle_dir),
+        "IPA_HUB_MODELS": "",
+        "IPA_DEVICE": "cpu",
+        "IPA_LIBRARY": "",
+        **settings,
+    }
+    ended = subprocess.run(
+        [sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == told
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.slow

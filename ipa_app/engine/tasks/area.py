@@ -10,8 +10,8 @@ from PIL import Image, ImageChops, ImageDraw
 
 from ipa_app.engine.tasks.task import LARGEST_SIDE
 from ipa_app.errors import UserError
-from ipa_app.imaging.cropping import cut_window, fitted_size
-from ipa_app.imaging.masks import Box, cover_cells, feather, fit_mask, grow, mask_box
+from ipa_app.imaging.cropping import Box, cut_window, fitted_size, is_huge, part_inside, place_in
+from ipa_app.imaging.masks import cover_cells, feather, fit_mask, grow, mask_box
 from ipa_app.imaging.transparency import in_colour, note_of_transparency, off_white, on_white, opacity_of
 from ipa_app.messages import Message
 
@@ -79,8 +79,7 @@ class Area:
     @property
     def box(self) -> Box:
         """The part of the window that lies in the picture."""
-        left, top, right, bottom = self.window
-        return max(0, left), max(0, top), min(self.picture.width, right), min(self.picture.height, bottom)
+        return part_inside(self.window, self.picture.size)
 
     @cached_property
     def box_feather_mask(self) -> Image.Image:
@@ -126,6 +125,9 @@ class Area:
     def to_box(self, view: Image.Image, resample: Image.Resampling) -> Image.Image:
         """Scale something of the window's from the model's size to the picture's, and cut it to `box`."""
         left, top, right, bottom = self.window
+        if is_huge(self.window):
+            size = self.box[2] - self.box[0], self.box[3] - self.box[1]
+            return view.resize(size, resample, box=place_in(self.window, self.box, view.size))
         inside = (self.box[0] - left, self.box[1] - top, self.box[2] - left, self.box[3] - top)
         return view.resize((right - left, bottom - top), resample).crop(inside)
 
@@ -279,7 +281,7 @@ def _feather_mask(plan: Plan, mask: Image.Image, window: Box) -> Image.Image:
     if softness == 0:
         # Scaled to the picture, even a hard edge of the drawn size would be soft; the mask itself has a hard one.
         return Image.new("L", size, 255)
-    covered = cover_cells(cut_window(mask, window), size, cell=1)
+    covered = cover_cells(mask, size, cell=1, window=window)
     return feather(covered, max(1, round(size[0] // _FEATHER * softness)))
 
 

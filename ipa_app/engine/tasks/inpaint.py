@@ -13,7 +13,7 @@ from ipa_app.engine.tasks.area import Area, margins, mark_area, swapped
 from ipa_app.engine.tasks.task import LARGEST_SIDE, OwnOptions, Task, TaskInputs, Tools
 from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError
-from ipa_app.imaging.cropping import cut_window
+from ipa_app.imaging.cropping import scale_window
 from ipa_app.imaging.masks import blank_masked, cover_cells, fill_masked, fit_mask, paste_back
 from ipa_app.messages import Message
 from ipa_app.models.prompt_weights import without_weights
@@ -295,8 +295,8 @@ def make_canvas(plan: Plan, *, cell: int) -> Canvas:
     filled = _filled(plan, area)
     return Canvas(
         area=area,
-        view=cut_window(filled or area.picture, area.window).resize(size, Image.Resampling.LANCZOS),
-        view_mask=cover_cells(cut_window(area.mask, area.window), size, cell=cell),
+        view=scale_window(filled or area.picture, area.window, size, Image.Resampling.LANCZOS),
+        view_mask=cover_cells(area.mask, size, cell=cell, window=area.window),
         surroundings=filled and filled.crop(area.box),
     )
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ipa_app.engine.references import Reference
     from ipa_app.engine.requests import GenerateRequest
     from ipa_app.engine.results import Progress
-    from ipa_app.imaging.masks import Box
+    from ipa_app.imaging.cropping import Box
     from ipa_app.models.entry import ControlNetEntry, ModelEntry
     from ipa_app.models.families import PipelineTask
     from ipa_app.models.loaded import LoadedModel

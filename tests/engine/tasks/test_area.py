@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from tests.mask_drawings import mask_with
 Box = tuple[int, int, int, int]
 
 RED = (255, 0, 0)
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def entry_of(width: int, height: int) -> ModelEntry:
@@ -54,6 +57,37 @@ def drawn_red(size: tuple[int, int], *boxes: Box, native: tuple[int, int] = (64,
     request = GenerateRequest(task="inpaint", image=Image.new("RGB", size), mask=mask, **fields)
     canvas = make_canvas(make_plan(request, entry_of(*native)), cell=8)
     return np.asarray(canvas.finish(Image.new("RGB", native, RED)))[..., 0]
+
+
+_IN_LITTLE_MEMORY = """
+import resource
+from PIL import Image
+from tests.engine.tasks.test_area import drawn_red
+
+def most(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+drawn_red((80, 60), (2, 3, 30, 40))
+virtual = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (virtual + 10**9, -1))
+before = most()
+red = drawn_red(SIZE, *BOXES, extend_left=EXTENDED)
+assert 255 in red[:, :8] and red.shape[::-1] == (SIZE[0] + (SIZE[0] if EXTENDED else 0), SIZE[1]), red.shape
+assert not EXTENDED or red[:, 8:].max() == 0
+print(most() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at its memory in Linux' own way")
+@pytest.mark.parametrize(
+    ("size", "boxes", "extended"), [((8, 60_000), (), 100), ((8, 60_000), ((0, 0, 8, 60_000),), 0)], ids=str
+)
+def test_a_long_thin_picture_takes_memory_for_its_pixels_alone(
+    size: tuple[int, int], boxes: tuple[Box, ...], extended: int
+) -> None:
+    names = f"SIZE, BOXES, EXTENDED = {size!r}, {boxes!r}, {extended!r}\n"
+    run = [sys.executable, "-c", names + _IN_LITTLE_MEMORY]
+    ended = subprocess.run(run, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) < 200e6
 
 
 @pytest.mark.parametrize("native", [(64, 64), (128, 128), (512, 512), (768, 512)], ids=str)
