@@ -218,7 +218,7 @@ def _read_parts(job: Job, model: LoadedModel) -> None:
         with building(job.check_cancelled):
             model.fast.read()
     if controlnet is not None and controlnet not in model.controlnets:
-        job.emit(Progress(phase="loading", message=Message("doing.reading_controlnet")))
+        job.emit(Progress(phase="loading", message=Message("doing.preparing_task")))
         with building(job.check_cancelled):
             model.controlnets.pipeline(controlnet)
     if adapter is not None and adapter not in model.adapters:

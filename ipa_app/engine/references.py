@@ -106,7 +106,7 @@ class Reference:
     start: float = option(
         0.0,
         title="The beginning of the reference's strength",
-        label="Works from (0: first step)",
+        label="Has an effect from (0: first step)",
         step=0.05,
         between=(0, 1),
         excluded=1,
@@ -116,7 +116,7 @@ class Reference:
     end: float = option(
         1.0,
         title="The end of the reference's strength",
-        label="Works to (1: last step)",
+        label="Has an effect until (1: last step)",
         step=0.05,
         between=(0, 1),
         excluded=0,

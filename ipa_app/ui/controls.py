@@ -39,6 +39,19 @@ ONE_BY_ONE: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 1
 """`LATEST` for what an event tells beside the inputs, such as which picture was chosen: of those that came meanwhile
 Gradio has only what the first one told. They are answered in turn, each of them in no time."""
 
+KEEP_IN_SIGHT = """
+    show(matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth");
+    // What comes above it meanwhile may push it out of sight again; whoever scrolls has another wish.
+    let looks = 8;
+    const over = new AbortController();
+    const { signal } = over;
+    const again = setInterval(() => { if (looks--) show("auto"); else over.abort(); }, 600);
+    signal.addEventListener("abort", () => clearInterval(again));
+    for (const act of ["wheel", "touchmove", "keydown", "pointerdown"])
+        addEventListener(act, () => over.abort(), { signal, passive: true });
+}"""
+"""The end of a script that has said what to `show` and how, which stays in sight for a while."""
+
 AS_TEXT = "(...values) => JSON.stringify(values)"
 """For values that may name files. As files, one that is gone by now would be refused, and with it all the others."""
 
@@ -53,6 +66,17 @@ _EXCHANGED = """(there, exchanged) => {
 # Of a mask's canvas, in pixels. A larger one takes a browser longer to gather, and is shown smaller than it is.
 _CANVAS_SIDE = 512
 _BRUSH = 48
+
+
+def show_opened(elem_id: str) -> str:
+    """Return the script that brings into sight what a press has opened, as soon as it is there.
+
+    Args:
+        elem_id: of it, in the page.
+    """
+    return f"""() => {{
+    const show = (behavior) => document.getElementById("{elem_id}")?.scrollIntoView({{ behavior, block: "nearest" }});
+    {KEEP_IN_SIGHT}"""
 
 
 def control(option: Option | str, **properties: Any) -> Any:

@@ -12,14 +12,14 @@ from ipa_app.engine.requests import RANDOM_SEED
 from ipa_app.imaging.enlarging import enlarge
 from ipa_app.imaging.opening import open_image
 from ipa_app.messages import Message
-from ipa_app.ui.controls import AT_ONCE, CHECKED, ONE_BY_ONE, Update
+from ipa_app.ui.controls import AT_ONCE, CHECKED, ONE_BY_ONE, Update, show_opened
 from ipa_app.ui.failures import gradio_error
 from ipa_app.ui.orders import SERIES, Order
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.pictures import check_there, keep_picture
 from ipa_app.ui.references import Filling, Replaced
 from ipa_app.ui.restore import Restorer
-from ipa_app.ui.results import show_earlier, show_picked
+from ipa_app.ui.results import SHOW_RESULTS, show_earlier, show_picked
 from ipa_app.ui.running import Runner
 from ipa_app.ui.tabs import OPENING
 from ipa_app.ui.tabs.shared import TaskTab
@@ -89,7 +89,8 @@ def _connect_enlarging(parts: Parts) -> None:
         check_there(picked)
         return gr.update(value=keep_picture(enlarge(open_image(picked))), visible=True)
 
-    results.enlarge.click(show, results.picked, results.enlarged, **CHECKED)
+    enlarged = results.enlarge.click(show, results.picked, results.enlarged, **CHECKED)
+    enlarged.success(None, js=show_opened("enlarged"), **AT_ONCE)
 
 
 def _connect_more_like_this(parts: Parts, *, runner: Runner) -> None:
@@ -129,7 +130,8 @@ def _connect_history(parts: Parts) -> None:
         check_there(path)
         return show_earlier(results, [path], download=path)
 
-    results.earlier_gallery.select(look_again, results.history, list(vars(results).values()), **ONE_BY_ONE)
+    shown = results.earlier_gallery.select(look_again, results.history, list(vars(results).values()), **ONE_BY_ONE)
+    shown.success(None, js=SHOW_RESULTS, **AT_ONCE)
 
 
 def _index(event: gr.SelectData, paths: Sequence[str]) -> int:

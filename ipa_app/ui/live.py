@@ -338,7 +338,7 @@ class Live:
             for event in events:
                 if isinstance(event, Progress):
                     if event.phase == "loading" and event.message:
-                        yield {panel.note: status_note(event.message)}
+                        yield {panel.note: status_note(Message("progress.alone", doing=event.message))}
                 elif isinstance(event, GenerateResult):
                     notes = () if is_draft else event.notes
                     yield {

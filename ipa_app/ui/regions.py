@@ -15,7 +15,18 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.options import options
-from ipa_app.ui.controls import CHECKED, LATEST, LATEST_AT_ONCE, Update, control, mask_box, mask_editor, on_canvas
+from ipa_app.ui.controls import (
+    AT_ONCE,
+    CHECKED,
+    LATEST,
+    LATEST_AT_ONCE,
+    Update,
+    control,
+    mask_box,
+    mask_editor,
+    on_canvas,
+    show_opened,
+)
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import checked_values, read_references, reference_name
 from ipa_app.ui.language.markup import said, said_in_toast
@@ -132,7 +143,8 @@ def connect_regions(parts: Parts, *, studio: Studio) -> None:
         _connect_canvas(slot, shape=shape, regions=regions)
         inputs = {**references.inputs, **shape}
         show = slot.region.show.click
-        show(regions.show, inputs_kwargs=inputs, outputs=slot.region.shown, preprocess=False, **CHECKED)
+        shown = show(regions.show, inputs_kwargs=inputs, outputs=slot.region.shown, preprocess=False, **CHECKED)
+        shown.success(None, js=show_opened(slot.region.shown.elem_id), **AT_ONCE)
 
 
 def _constant(value: str) -> Callable[[], str]:

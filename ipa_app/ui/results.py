@@ -13,6 +13,7 @@ from ipa_app.imaging.opening import open_image
 from ipa_app.imaging.result_files import read_settings
 from ipa_app.imaging.transparency import on_white
 from ipa_app.messages import Message
+from ipa_app.ui.controls import KEEP_IN_SIGHT
 from ipa_app.ui.language.markup import known, said
 from ipa_app.ui.pictures import inline_picture
 from ipa_app.ui.sharing import sharing_box
@@ -21,23 +22,13 @@ from ipa_app.ui.status import UNTIL_CHANGED, made_html, status_line
 LONGEST_HISTORY = 30
 # On a phone the results lie far below the buttons, and live pictures push them down. Under the status come the
 # pictures, which take the lower half of the window.
-SHOW_RESULTS = """() => {
+SHOW_RESULTS = f"""() => {{
     const status = document.querySelector("#status");
-    const show = (behavior) => {
-        const { top, bottom } = status.getBoundingClientRect();
+    const show = (behavior) => {{
+        const {{ top, bottom }} = status.getBoundingClientRect();
         const least = parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop) || 0;
-        if (top < least || bottom > innerHeight / 2) status.scrollIntoView({ behavior });
-    };
-    show(matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth");
-    // What comes above it meanwhile may push it out of sight again; whoever scrolls has another wish.
-    let looks = 8;
-    const over = new AbortController();
-    const { signal } = over;
-    const again = setInterval(() => { if (looks--) show("auto"); else over.abort(); }, 600);
-    signal.addEventListener("abort", () => clearInterval(again));
-    for (const act of ["wheel", "touchmove", "keydown", "pointerdown"])
-        addEventListener(act, () => over.abort(), { signal, passive: true });
-}"""
+        if (top < least || bottom > innerHeight / 2) status.scrollIntoView({{ behavior }});
+    }};{KEEP_IN_SIGHT}"""
 # Strokes are told to nobody; see live.js.
 _END_WHAT_IS_OVER = f"""
 const end = () => {{ if (props.value?.includes("{UNTIL_CHANGED}")) props.value = IDLE; }};

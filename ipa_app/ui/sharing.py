@@ -8,7 +8,7 @@ import gradio as gr
 
 from ipa_app.engine.recipes import recipe_code, recipe_json
 from ipa_app.messages import Message
-from ipa_app.ui.controls import AT_ONCE, CHECKED, ONE_BY_ONE, Update
+from ipa_app.ui.controls import AT_ONCE, CHECKED, ONE_BY_ONE, Update, show_opened
 from ipa_app.ui.failures import explained
 from ipa_app.ui.language.markup import said
 from ipa_app.ui.pictures import check_there, keep_text
@@ -63,6 +63,7 @@ def connect_sharing(parts: Parts, *, restorer: Restorer) -> None:
 
     shared = results.share.click(share, results.picked, [results.sharing, results.link, results.recipe], **CHECKED)
     shared.success(None, results.link, results.link, js=_AS_LINK, **AT_ONCE)
+    shared.success(None, js=show_opened("sharing"), **AT_ONCE)
 
     opener = gr.HTML("", js_on_load=_OPENED, visible="hidden")
 

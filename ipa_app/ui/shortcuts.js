@@ -7,8 +7,9 @@ const TYPED_IN = "textarea, select, [contenteditable], input:not([type=range], [
 const OPEN_CHOICE = "input[aria-expanded=true]";
 
 const isShown = (node) => node.getClientRects().length > 0;
-const pressOnOpenTab = (which) =>
-  [...document.querySelectorAll(`.tabitem .ipa-actions button[id$="-${which}"]`)].find(isShown)?.click();
+// What is drawn has been asked for on any tab, and can be stopped on all of them.
+const pressFirst = (which, isMeant) =>
+  [...document.querySelectorAll(`.tabitem .ipa-actions button[id$="-${which}"]`)].find(isMeant)?.click();
 
 function showList() {
   if (!list.open) list.showModal();
@@ -20,9 +21,9 @@ document.addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.isComposing || event.repeat || document.querySelector("dialog[open]")) return;
   if (key === "Enter" && (ctrlKey || metaKey)) {
     event.preventDefault();
-    pressOnOpenTab("generate");
+    pressFirst("generate", isShown);
   } else if (key === "Escape" && !target.closest(OPEN_CHOICE) && !document.querySelector(".block.fullscreen")) {
-    pressOnOpenTab("stop");
+    pressFirst("stop", (button) => !button.disabled);
   } else if (key === "?" && !ctrlKey && !metaKey && !altKey && !target.closest(TYPED_IN)) {
     event.preventDefault();
     showList();

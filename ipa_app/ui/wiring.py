@@ -66,8 +66,8 @@ def _connect_generate(parts: Parts, *, runner: Runner) -> None:
     for tab in parts.tabs:
         connect_drawing(parts, tab.generate.click, tab=tab, runner=runner)
         tab.stop.click(runner.stop, parts.results.turn, None, **AT_ONCE)
-        for button in (tab.generate, *tab.extras.values(), *tab.starting):
-            button.click(None, js=SHOW_RESULTS, **AT_ONCE)
+    for button in runner.generate_buttons:
+        button.click(None, js=SHOW_RESULTS, **AT_ONCE)
 
 
 def _connect_reload(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:

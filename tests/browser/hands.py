@@ -12,6 +12,11 @@ from PIL import Image
 RESULTS = "#results .grid-wrap img"
 PATIENCE_MS = 120_000
 EDITOR = "#inpaint-editor .pixi-target canvas"
+# Whether an element can be seen as a whole, above the bar.
+IN_SIGHT = """(selector) => {
+    const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
+    return top >= 0 && bottom <= innerHeight - 64;
+}"""
 
 
 _asked: WeakKeyDictionary[Any, set[Any]] = WeakKeyDictionary()

@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -245,3 +246,23 @@ def test_on_a_phone_the_live_picture_does_not_lie_on_it(open_page: Any) -> None:
     open_library(page)
     assert not page.is_visible("#live-picture img")
     assert not page.is_visible(".ipa-live-size")
+
+
+@pytest.mark.parametrize("stop", ["Escape", "#mix-stop"])
+def test_what_is_drawn_is_stopped_from_here(open_page: Any, shoot: Any, may_end: Event, stop: str) -> None:
+    page = open_page(width=390, height=740)
+    page.get_by_role("tab", name="Text + image").click()
+    page.fill("#mix-prompt textarea", "a cat")
+    page.click("#mix-generate")
+    page.wait_for_selector("#mix-stop:enabled")
+    page.get_by_role("tab", name="Library").click()
+    page.wait_for_selector(ITEMS)
+    assert page.is_visible("#mix-stop")
+    assert not page.is_visible("#mix-prompt") and not page.is_visible("#mix-generate"), "nothing is made here"
+    shoot(page)
+    if stop.startswith("#"):
+        page.click(stop)
+    else:
+        page.keyboard.press(stop)
+    page.wait_for_function("document.querySelector('#status').innerText === 'Stopped.'")
+    page.wait_for_selector("#mix-stop", state="hidden")

@@ -102,13 +102,16 @@ def test_after_the_slider_was_dragged_the_picture_is_what_was_asked_for(
     assert (last.speed, last.scale) == ("best", float(page.input_value("#scale input[type=number]")))
 
 
-def test_what_is_drawn_comes_into_sight_where_the_live_picture_leaves_room_for_the_status_alone(live_page: Any) -> None:
+@pytest.mark.parametrize("button", ["#variation-generate", "#live-keep"])
+def test_what_is_drawn_comes_into_sight_where_the_live_picture_leaves_room_for_the_status_alone(
+    live_page: Any, button: str
+) -> None:
     page = live_page
     page.set_viewport_size({"width": 1280, "height": 720})
     press(page, "#variation-generate")
     rest(page)
     page.evaluate("scrollBy(0, document.querySelector('#status').getBoundingClientRect().top - 600)")
-    press(page, "#variation-generate")
+    press(page, button)
     page.wait_for_function(f"""() => {{
         const {{ top, bottom }} = document.querySelector("{RESULTS}").getBoundingClientRect();
         return top > 0 && (top + bottom) / 2 < innerHeight - 64;

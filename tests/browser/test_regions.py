@@ -13,7 +13,7 @@ from gradio_client import Client, handle_file
 from PIL import Image
 
 from ipa_app.engine.metadata import read_request
-from tests.browser.hands import RESULTS, body, drawn, enter, expect_values, press, rest, restored, settle
+from tests.browser.hands import IN_SIGHT, RESULTS, body, drawn, enter, expect_values, press, rest, restored, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -50,6 +50,7 @@ def overlay(page: Any, number: int) -> np.ndarray:
     page.click(f"#region-show-{number}")
     rest(page)
     shown.wait_for()
+    page.wait_for_function(IN_SIGHT, arg=f"#region-shown-{number} img")
     data = base64.b64decode(shown.get_attribute("src").split(",")[1])
     return np.asarray(Image.open(io.BytesIO(data))).astype(int)
 

@@ -15,6 +15,7 @@ from PIL import Image
 from ipa_app.engine.metadata import read_request
 from tests.browser.hands import (
     EDITOR,
+    IN_SIGHT,
     PATIENCE_MS,
     RESULTS,
     body,
@@ -23,6 +24,7 @@ from tests.browser.hands import (
     enter,
     expect_values,
     load,
+    open_accordions,
     press,
     rest,
     restored,
@@ -302,3 +304,29 @@ def _painted(result: bytes, folder: Path) -> int:
     mask = read_request(folder / "result.png").mask
     assert mask is not None
     return sum(mask.histogram()[128:])
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 740)])
+def test_what_a_press_opens_comes_into_sight(open_page: Any, shoot: Any, width: int, height: int) -> None:
+    page = open_page(width=width, height=height, touch=width < 640)
+    page.fill("#count input[type=number]", "1")
+    press(page, "#variation-generate")
+    for button, opened in (("#share", "#share-file"), ("#enlarge", "#enlarged img")):
+        page.locator(button).scroll_into_view_if_needed()
+        rest(page)
+        page.click(button)
+        page.wait_for_selector(opened)
+        rest(page)
+        shoot(page, button)
+        page.wait_for_function(IN_SIGHT, arg=opened)
+    open_accordions(page)
+    page.locator("#history .thumbnail-item").last.scroll_into_view_if_needed()
+    rest(page)
+    page.locator("#history .thumbnail-item").last.click()
+    page.wait_for_function("document.querySelector('#status').innerText.includes('earlier')")
+    page.wait_for_function(IN_SIGHT, arg="#status")
+    page.locator("#more-like-this").scroll_into_view_if_needed()
+    page.evaluate("scrollBy(0, document.querySelector('#more-like-this').getBoundingClientRect().top - 100)")
+    rest(page)
+    page.click("#more-like-this")
+    page.wait_for_function(IN_SIGHT, arg="#status")

@@ -16,6 +16,12 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 PHONE = {"width": 390, "height": 844, "touch": True}
 SKELETON = "#skeleton svg"
+# Which of the elements something else lies on, or which do not hold what they say.
+COVERED = """(selectors) => selectors.filter((selector) => {
+    const node = document.querySelector(selector), { left, top, width, height } = node.getBoundingClientRect();
+    const isThere = (share) => node.contains(document.elementFromPoint(left + width * share, top + height / 2));
+    return ![0.05, 0.3, 0.5, 0.7, 0.95].every(isThere) || node.scrollWidth > node.clientWidth;
+})"""
 
 
 def place_of(page: Any, joint: str) -> tuple[float, float]:
@@ -113,3 +119,17 @@ def test_no_dot_stands_alone_at_the_foot_of_the_page(open_page: Any) -> None:
     rest(page)
     assert "Settings" in page.inner_text("footer")
     assert "·" not in page.inner_text("footer")
+
+
+@pytest.mark.parametrize("width", [390, 360, 320])
+def test_between_the_two_pictures_in_the_bar_nothing_lies_on_a_button(open_page: Any, shoot: Any, width: int) -> None:
+    page = open_page(width=width, height=740, touch=True)
+    press(page, "#variation-generate")
+    page.check("#live input")
+    page.wait_for_selector("#live-picture img")
+    page.locator("#adapter").scroll_into_view_if_needed()
+    page.get_by_role("button", name="Make the live picture smaller or larger").tap()
+    page.wait_for_selector("#newest img")
+    rest(page)
+    assert page.evaluate(COVERED, ["#variation-generate", "#variation-stop", "#newest button", ".ipa-live-size"]) == []
+    shoot(page)

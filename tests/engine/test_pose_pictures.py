@@ -61,5 +61,5 @@ def test_who_waits_for_a_controlnet_to_be_read_is_told_so(tiny_bundle_dir: Path)
         )
     finally:
         engine.close()
-    assert first.index("reading the ControlNet") < first.index("drawing")
-    assert "reading the ControlNet" not in second
+    assert first.index("getting ready for pictures of this kind") < first.index("drawing")
+    assert "getting ready for pictures of this kind" not in second

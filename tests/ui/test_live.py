@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -90,6 +91,16 @@ def test_without_the_file_of_the_fast_way_what_was_asked_for_is_drawn_all_the_sa
         ((whole, update),) = pictures(page)
         assert picture_in(whole).tobytes() == drawn(page).tobytes()
         assert update[page[0].live.note] == ""
+
+
+def test_what_has_to_be_read_first_is_told_in_a_sentence(tiny_bundle_dir: Path) -> None:
+    other = entry_from_folder(tiny_bundle_dir, name="quick")
+    with opened_page(tiny_bundle_dir, others=[other]) as (parts, studio):
+        given = {**inputs_after(parts, "mix", {}), "prompt": "a cat", "model": "quick"}
+        updates = Live(parts.live, studio=studio).follow("mix")(**given)
+        told = [re.sub("<[^>]*>", "", each[parts.live.note]) for each in updates if each.get(parts.live.note)]
+    assert told
+    assert all(each[0].isupper() for each in told)
 
 
 def test_live_pictures_are_drawn_at_the_speed_that_is_chosen(page: Opened) -> None:
