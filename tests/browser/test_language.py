@@ -200,6 +200,8 @@ class TestEverythingThereIs:
         left |= english_choices(page)
         shoot(page, "library")
         page.click("#presentation > * button.ipa-present")
+        left |= english_on(page)
+        page.get_by_role("button", name="开始演示").click()
         page.wait_for_selector(".ipa-start[open]")
         left |= english_on(page)
         assert left == set()
