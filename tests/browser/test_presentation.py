@@ -225,8 +225,15 @@ def test_a_link_opens_the_page_with_everything_set(open_page: Any, shoot: Any) -
     assert "please add" not in page.inner_text(".toast-wrap")
     assert page.locator("#reference img").count() == 1
     shoot(page, "opened")
+    page.fill("#variation-prompt textarea", "hat")
+    rest(page)
     page.reload()
-    page.wait_for_function("document.querySelector('#variation-prompt textarea')?.value === '红色的猫'")
+    page.wait_for_selector("#variation-generate")
+    rest(page)
+    assert page.input_value("#variation-prompt textarea") == "hat", "what was entered since the link was opened stays"
+    assert page.locator(".toast-body").count() == 0
+    load_again_at(page, link)  # as from a bookmark
+    page.wait_for_function("document.querySelector('#variation-prompt textarea').value === '红色的猫'")
     rest(page)
     page.fill("#variation-prompt textarea", "hat")
     page.evaluate("location.hash = ''")
