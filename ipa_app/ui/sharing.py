@@ -28,8 +28,8 @@ function open() {{
     if (name === "#recipe" && recipe) trigger("select", {{ recipe }});
 }}
 window.addEventListener("hashchange", open);
-// The address stays what it is, and whoever comes by it again, from a bookmark say, has everything set by it again. In a
-// page that is loaded anew, or gone back to, there is what was entered since.
+// The address stays what it is, and whoever comes by it again, from a bookmark say, has everything set by it again. In
+// a page that is loaded anew, or gone back to, there is what was entered since.
 const [{{ type }}] = performance.getEntriesByType("navigation");
 const isThere = type !== "navigate" && sessionStorage.getItem("{_STORED}") === location.hash;
 // Once the page is there to be set.
