@@ -46,7 +46,7 @@ class NamedFiles:
         return sorted(self._paths(), key=str.casefold)
 
     def save(self, name: str, content: str) -> bool:
-        """Write a file, in place of one of the same name, which goes to what is deleted; return whether there was another.
+        """Write a file, and return whether there was another one of the same name, which goes to what is deleted.
 
         Raises:
             UserError: there are so many that no other one is taken.
