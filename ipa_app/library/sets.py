@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -44,8 +45,8 @@ class NamedFiles:
         """Return the names of all, in their order."""
         return sorted(self._paths(), key=str.casefold)
 
-    def save(self, name: str, content: str) -> None:
-        """Write a file, in place of one of the same name.
+    def save(self, name: str, content: str) -> bool:
+        """Write a file, and return whether there was another one of the same name, which goes to what is deleted.
 
         Raises:
             UserError: there are so many that no other one is taken.
@@ -55,11 +56,17 @@ class NamedFiles:
         paths = self._paths()
         if name not in paths and len(paths) >= MOST_FILES:
             raise UserError("set.too_many", most=MOST_FILES)
-        path = paths.get(name) or self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:20]}.json"
+        before = paths.get(name)
+        path = before or self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:20]}.json"
+        is_replaced = before is not None and before.read_bytes() != content.encode()
+        if is_replaced:
+            # A copy, so that at no time there is no set of this name.
+            shutil.copy2(path, self._deleted_as(path))
         with whole_file(path) as file:
             file.write(content.encode())
             file.flush()
             os.fsync(file.fileno())
+        return is_replaced
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file; None where there is none of this name any more."""
@@ -77,10 +84,13 @@ class NamedFiles:
         path = self._paths().get(name)
         if path is None:
             return False
+        path.replace(self._deleted_as(path))
+        return True
+
+    def _deleted_as(self, path: Path) -> Path:
         target = self._deleted / new_deletion() / path.name
         target.parent.mkdir(parents=True)
-        path.replace(target)
-        return True
+        return target
 
     def _paths(self) -> dict[str, Path]:
         found: dict[str, Path] = {}

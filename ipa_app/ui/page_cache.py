@@ -38,6 +38,10 @@ _ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
 _ADDRESS = ("host", "x-forwarded-host", "x-forwarded-proto", "x-gradio-server")
 """The headers that Gradio reads the page's own address from, which stands in it."""
 
+# What Gradio says by itself it says in the browser's language, whichever is chosen on the page, and it looks before
+# anything of ours has begun. The page's script, which goes by `navigator.languages`, says it in all from the English.
+_IN_ENGLISH = '<script>Object.defineProperty(navigator, "language", { value: "en" });</script>'
+
 _Key = tuple[Any, ...]
 
 
@@ -115,7 +119,7 @@ class PageCache:
 
 def _with_links(page: bytes, types: Collection[str]) -> bytes:
     text = page.decode()
-    return text.replace("<head>", f"<head>{preload_links(text, types=types)}", 1).encode()
+    return text.replace("<head>", f"<head>{_IN_ENGLISH}{preload_links(text, types=types)}", 1).encode()
 
 
 def _shown(config: BlocksConfigDict) -> set[str]:

@@ -1,20 +1,23 @@
-// Gradio runs this file as the body of a function of `element`, `props` and `trigger`: `element` holds the button and
-// the start screen. The mode is in the page's address, so that a page that is loaded anew is in it again. The button
-// leads into it and not out: visitors would come upon earlier pictures of whoever shows the app.
+// Gradio runs this file as the body of a function of `element`, `props` and `trigger`: `element` holds the button, what
+// is asked before it leads into the mode, and the start screen. The mode is in the page's address, so that a page that is
+// loaded anew is in it again. The button leads into it and not out: visitors would come upon earlier pictures of whoever
+// shows the app. Whoever pressed it can go back.
 
 const MODE = "#presentation";
 // All that the page keeps in the browser begins so.
 const STORED = "ipa-";
 
-const screen = element.querySelector("dialog");
+const screen = element.querySelector(".ipa-start");
+const asked = element.querySelector(".ipa-leads");
 const [name, seconds] = location.hash.split("=");
 const isOn = name === MODE;
 const idle = 1000 * (Number(seconds) || props.idle_s);
 
 element.querySelector("button").addEventListener("click", () => {
-  history.replaceState(null, "", MODE);
-  location.reload();
+  asked.returnValue = ""; // what was answered before
+  asked.showModal();
 });
+asked.addEventListener("close", () => { if (asked.returnValue) location.hash = MODE; });
 window.addEventListener("hashchange", () => {
   if (isOn || location.hash.split("=")[0] === MODE) location.reload();
 });

@@ -59,7 +59,7 @@ def presentation_panel(examples: Sequence[Example]) -> PresentationPanel:
         value="",
         html_template=(
             f'<button type="button" class="ipa-round ipa-present"{attribute("aria-label", name)}'
-            f"{attribute('title', Message('page.presentation.help'))}>▶</button>"
+            f"{attribute('title', Message('page.presentation.help'))}>▶</button>{_asked(name)}"
             f'<dialog class="ipa-start"{attribute("aria-label", Message("page.title"))}><form method="dialog">'
             f"<h2>{Message('page.title')}</h2>{said(Message('page.tagline'), tag='p')}<div>{shown}</div>"
             f'<button class="ipa-begin" autofocus>{said(Message("page.presentation.begin"))}</button></form></dialog>'
@@ -71,6 +71,17 @@ def presentation_panel(examples: Sequence[Example]) -> PresentationPanel:
         idle_s=_IDLE_S,
     )
     return PresentationPanel(screen=screen, is_on=gr.Checkbox(visible=False), files=gr.State(None))
+
+
+def _asked(name: Message) -> str:
+    """Lay out what is asked of whoever presses the button, who may be a visitor that knows nothing of all this."""
+    warning = Message("page.presentation.warning", seconds=_IDLE_S)
+    stay, go = said(Message("page.presentation.stay")), said(Message("page.presentation.go"))
+    return (
+        f'<dialog class="ipa-leads"{attribute("aria-label", name)}><form method="dialog">{said(name, tag="h2")}'
+        f'{said(warning, tag="p")}<button value="" autofocus>{stay}</button> <button value="go">{go}</button>'
+        "</form></dialog>"
+    )
 
 
 def _shown(examples: Sequence[Example]) -> list[Example]:

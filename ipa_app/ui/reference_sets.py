@@ -116,8 +116,9 @@ class Sets:
             made = ReferenceSet(name=name or "", references=references)
             if self._files is None:
                 return {**self._shown(made), self._panel.note: status_note(Message("set.as_file", name=made.name))}
-            self._files.save(made.name, made.to_json())
-            return {**self._shown(made), self._panel.note: status_note(Message("set.saved", name=made.name))}
+            is_replaced = self._files.save(made.name, made.to_json())
+            told = Message("set.replaced" if is_replaced else "set.saved", name=made.name)
+            return {**self._shown(made), self._panel.note: status_note(told)}
 
     def choose(self, name: str | None, *, over: Replaced | None = None) -> Update:
         """Put a set's pictures in their places. By the time they arrive, the visitor may have chosen another one."""

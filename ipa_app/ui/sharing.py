@@ -21,21 +21,25 @@ if TYPE_CHECKING:
 _FILE_NAME = "recipe.json"
 # The server does not know by which address the page was reached.
 _AS_LINK = "(code) => `${location.origin}${location.pathname}#recipe=${code}`"
-_OPENED = """
-function open() {
+_STORED = "ipa-opened"
+_OPENED = f"""
+function open() {{
     const [name, recipe] = location.hash.split("=");
-    if (name !== "#recipe" || !recipe) return;
-    // The address stays what it is: a page that is loaded anew, or from a bookmark, is set by it again.
-    trigger("select", { recipe });
-}
+    if (name === "#recipe" && recipe) trigger("select", {{ recipe }});
+}}
 window.addEventListener("hashchange", open);
+// The address stays what it is, and whoever comes by it again, from a bookmark say, has everything set by it again. In
+// a page that is loaded anew, or gone back to, there is what was entered since.
+const [{{ type }}] = performance.getEntriesByType("navigation");
+const isThere = type !== "navigate" && sessionStorage.getItem("{_STORED}") === location.hash;
 // Once the page is there to be set.
-const wait = setInterval(() => {
+const wait = setInterval(() => {{
     if (!document.querySelector("#variation-generate")) return;
     clearInterval(wait);
-    open();
-}, 50);
+    if (!isThere) open();
+}}, 50);
 """
+_IS_SET = f"""() => {{ sessionStorage.setItem("{_STORED}", location.hash); }}"""
 
 
 def sharing_box() -> tuple[gr.Column, gr.Textbox, gr.DownloadButton]:
@@ -70,4 +74,5 @@ def connect_sharing(parts: Parts, *, restorer: Restorer) -> None:
     def open_link(event: gr.EventData, own: Any) -> Update:
         return restorer.from_link(str(event.recipe), own)
 
-    opener.select(open_link, parts.panel.adapters.own, restorer.outputs, **ONE_BY_ONE)
+    opened = opener.select(open_link, parts.panel.adapters.own, restorer.outputs, **ONE_BY_ONE)
+    opened.success(None, None, None, js=_IS_SET, **AT_ONCE)

@@ -82,6 +82,21 @@ def test_the_choice_goes_back_and_forth_and_is_remembered(open_page: Any) -> Non
     assert CHINESE.findall(left.replace("中文", "")) == []
 
 
+@pytest.mark.parametrize("locale", ["zh-CN", "zh-TW", "de-DE"])
+def test_gradios_own_words_are_english_where_the_page_is(open_page: Any, shoot: Any, locale: str) -> None:
+    page = open_page(locale=locale)
+    page.wait_for_selector("#language option[value=en]", state="attached")
+    choose(page, "en")
+    page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('Generate')")
+    page.fill("#count input[type=number]", "1")
+    press(page, "#variation-generate")
+    open_accordions(page)
+    shoot(page)
+    shown = {text.strip() for text in page.evaluate(SHOWN)}
+    assert {"Settings", "Download", "Drop File Here", "Click to Upload"} - shown == set()
+    assert {text for text in shown if CHINESE.search(text)} - {"中文"} == set()
+
+
 def test_where_the_browser_keeps_nothing_the_choice_holds_for_the_visit(open_page: Any) -> None:
     page = open_page(locale="zh-CN", prepare=keep_nothing)
     page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('生成')")
@@ -200,6 +215,8 @@ class TestEverythingThereIs:
         left |= english_choices(page)
         shoot(page, "library")
         page.click("#presentation > * button.ipa-present")
+        left |= english_on(page)
+        page.get_by_role("button", name="开始演示").click()
         page.wait_for_selector(".ipa-start[open]")
         left |= english_on(page)
         assert left == set()

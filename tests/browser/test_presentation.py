@@ -12,6 +12,7 @@ from PIL import Image
 
 from ipa_app.ui.examples import Example
 from tests.browser.hands import RESULTS, keep_nothing, press, rest
+from tests.browser.test_accessibility import violations
 from tests.ui.serving import served
 from tests.waiting import until
 
@@ -38,6 +39,12 @@ def load_again_at(page: Any, address: str) -> None:
     page.wait_for_selector("#variation-generate")
 
 
+def press_the_button(page: Any, answer: str = "Begin to show it") -> None:
+    """Press the button that leads into the mode, and answer what it asks."""
+    page.click("#presentation > * button.ipa-present")
+    page.get_by_role("button", name=answer).click()
+
+
 def load_presented(page: Any) -> None:
     """Open the page to be shown to others, with a start screen that comes back after an hour."""
     load_again_at(page, page.url.split("#")[0] + f"#presentation={HOUR_S}")
@@ -55,7 +62,7 @@ def test_visitors_begin_at_a_start_screen_which_comes_back_with_nothing_left(
     open_page: Any, shoot: Any, width: int, height: int, locale: str
 ) -> None:
     page = open_page(width=width, height=height, touch=width < 640, dark=width < 640, locale=locale)
-    page.click("#presentation > * button.ipa-present")
+    press_the_button(page, "Begin to show it" if locale == "en-US" else "开始演示")
     page.wait_for_selector(".ipa-start[open]")
     page.wait_for_function("document.querySelector('.ipa-start img').naturalWidth > 0")
     shoot(page, "start")
@@ -88,6 +95,42 @@ def test_who_showed_the_app_has_the_page_as_it_was_before(open_page: Any) -> Non
     rest(page)
     assert page.get_by_role("tab", name="Variation").get_attribute("aria-selected") == "true"
     assert page.input_value("#variation-prompt textarea") == "hat"
+
+
+@pytest.mark.parametrize(("locale", "stay"), [("en-US", "Stay here"), ("zh-CN", "留在这里")])
+def test_who_presses_the_button_unawares_is_told_and_loses_nothing(
+    open_page: Any, shoot: Any, locale: str, stay: str
+) -> None:
+    page = open_page(width=390, height=844, touch=True, locale=locale)
+    page.fill("#variation-prompt textarea", "hat")
+    rest(page)
+    page.click("button.ipa-present")
+    warning = page.inner_text(".ipa-leads[open] p")
+    for told in ("20", "#presentation", "deleted" if locale == "en-US" else "删除"):
+        assert told in warning
+    shoot(page, "asked")
+    assert violations(page) == []
+    page.get_by_role("button", name=stay).click()
+    page.click("button.ipa-present")
+    page.keyboard.press("Escape")
+    rest(page)
+    assert "#" not in page.url
+    assert page.input_value("#variation-prompt textarea") == "hat"
+
+
+def test_who_goes_back_from_the_mode_has_what_was_entered(open_page: Any) -> None:
+    page = open_page()
+    page.fill("#variation-prompt textarea", "hat")
+    rest(page)
+    press_the_button(page)
+    page.click(".ipa-begin")
+    page.wait_for_selector("body[data-presented]")
+    assert page.input_value("#variation-prompt textarea") == ""
+    rest(page)
+    page.go_back()
+    page.wait_for_selector("body:not([data-presented]) button.ipa-present")
+    page.wait_for_function("document.querySelector('#variation-prompt textarea')?.value === 'hat'")
+    rest(page)
 
 
 def test_all_that_a_visitor_brought_and_made_is_deleted_the_first_of_it_too(open_page: Any, tmp_path: Path) -> None:
@@ -124,7 +167,7 @@ def test_who_brought_the_same_picture_elsewhere_keeps_it(open_page: Any, tmp_pat
 
 def test_no_button_leads_visitors_out_and_the_address_does(open_page: Any) -> None:
     page = open_page()
-    page.click("button.ipa-present")
+    press_the_button(page)
     page.click(".ipa-begin")
     assert not page.is_visible("button.ipa-present")
     page.evaluate("location.hash = ''")
@@ -182,8 +225,15 @@ def test_a_link_opens_the_page_with_everything_set(open_page: Any, shoot: Any) -
     assert "please add" not in page.inner_text(".toast-wrap")
     assert page.locator("#reference img").count() == 1
     shoot(page, "opened")
+    page.fill("#variation-prompt textarea", "hat")
+    rest(page)
     page.reload()
-    page.wait_for_function("document.querySelector('#variation-prompt textarea')?.value === '红色的猫'")
+    page.wait_for_selector("#variation-generate")
+    rest(page)
+    assert page.input_value("#variation-prompt textarea") == "hat", "what was entered since the link was opened stays"
+    assert page.locator(".toast-body").count() == 0
+    load_again_at(page, link)  # as from a bookmark
+    page.wait_for_function("document.querySelector('#variation-prompt textarea').value === '红色的猫'")
     rest(page)
     page.fill("#variation-prompt textarea", "hat")
     page.evaluate("location.hash = ''")

@@ -68,6 +68,15 @@ def test_what_is_deleted_lies_in_its_folder(files: NamedFiles, tmp_path: Path) -
     assert deleted.read_text(encoding="utf-8") == content("toys")
 
 
+def test_what_is_saved_over_lies_where_what_is_deleted_does(files: NamedFiles, tmp_path: Path) -> None:
+    assert not files.save("toys", content("toys"))
+    assert files.save("toys", content("toys", more=1))
+    (before,) = (tmp_path / "deleted").rglob("*.json")
+    assert before.read_text(encoding="utf-8") == content("toys")
+    assert not files.save("toys", content("toys", more=1)), "nothing is lost where nothing has changed"
+    assert len(list((tmp_path / "deleted").rglob("*.json"))) == 1
+
+
 def test_what_was_deleted_goes_with_the_pictures_that_were(
     files: NamedFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,18 @@ def test_a_set_is_saved_found_after_a_restart_and_deleted(tiny_bundle_dir: Path,
             sets.choose("My toys")
 
 
+def test_a_set_that_is_saved_over_is_told_and_can_be_had_back(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    with opened(tmp_path / "library") as (keeper, _), opened_page(tiny_bundle_dir, keeper=keeper) as page:
+        parts, sets, inputs = page[0], sets_of(page), sent(page, tmp_path)
+        sets.save(name="My toys", **inputs)
+        told = text_of(sets.save(name="My toys", **{**inputs, "weight": 0.25})[parts.sets.note])
+        assert told.startswith("Saved as My toys, in place of")
+        assert "“deleted”" in told
+        (before,) = (tmp_path / "library" / "deleted").rglob("*.json")
+        brought_back = sets.open({"path": str(before)})
+        assert value_after(parts.panel.references.slots[0].controls["weight"], brought_back) == 1.0
+
+
 def test_without_a_library_a_set_is_a_file_that_others_can_open(page: Opened, tmp_path: Path) -> None:
     parts, sets = page[0], sets_of(page)
     assert (parts.sets.saved.visible, page[1].sets) == (False, None)
