@@ -94,8 +94,7 @@ def load_model(
         dtype: of the weights in memory, whatever they are on disk; where memory is short it may be half of it.
         exact: as for `plan_memory`.
         report: told how far it is.
-        compile_backend: what its UNets are compiled with in the background, as for `torch.compile`; None where they are
-            run as they are, as those always are that wait for their turn elsewhere.
+        compile_backend: of `torch.compile`, for its UNets that wait for no turn elsewhere; None to compile nothing.
         room: that is made for it.
 
     Raises:
@@ -103,16 +102,14 @@ def load_model(
     """
     report(0.0, Message("doing.looking_at_files"))
     place, files = usable_device(device), _open(entry)
-    needs = _needs(files)
+    needs, load = _needs(files), partial(_load, files, device=place, report=report, compile_backend=compile_backend)
     if room.spare is not None:
         give_back_unused()  # as will happen when the others have gone
         _plan(needs, device=place, dtype=dtype, exact=exact, spare=room.spare)
-    # Without the lock: one of them may be drawn with still, and be about to read an adapter.
-    room.make()
+    room.make()  # without the lock: one of them may be drawn with still, and be about to read an adapter
     try:
         with building():
-            planned = _plan(needs, device=place, dtype=dtype, exact=exact)
-            return _load(files, needs, planned, device=place, report=report, compile_backend=compile_backend)
+            return load(needs, _plan(needs, device=place, dtype=dtype, exact=exact))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -155,12 +155,16 @@ def plan_memory(
         fits_main = not way.offload or free_main is None or needs.resident(way.dtype) <= free_main
         if free is None or (needed <= free and fits_main):
             return way, _use(needs, way, device=device, wanted=ways[0], free=free)
-    needed, short, where = _needed(needs, ways[-1]), free or 0, Message("memory.main")
+    raise _too_large(needs, ways[-1], device=device, free=free or 0, free_main=free_main or 0)
+
+
+def _too_large(needs: Needs, thriftiest: MemoryPlan, *, device: Device, free: int, free_main: int) -> UserError:
+    needed, short, where = _needed(needs, thriftiest), free, Message("memory.main")
     if device == "cuda" and needed > short:
         where = Message("memory.graphics_card")
     elif device == "cuda":
-        needed, short = needs.resident(ways[-1].dtype), free_main or 0
-    raise UserError(
+        needed, short = needs.resident(thriftiest.dtype), free_main
+    return UserError(
         "model.no_memory", title=needs.title, needed=_gigabytes(needed), free=_gigabytes(short), place=where
     )
 

@@ -43,7 +43,7 @@ def build_page(
     examples: Sequence[Example] = (),
     default_model: str = "toybox",
     languages: Mapping[str, Language] | None = None,
-) -> gr.Blocks:
+) -> StudioBlocks:
     """Build the page and the public API over it; nothing heavy is imported or loaded by this.
 
     Args:
