@@ -35,13 +35,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 # Gradio reads it then, too, and at what is no number it fails.
 PORT = whole_number(os.environ, "GRADIO_SERVER_PORT", 0) or None
 
-import gradio as gr  # noqa: E402
 
 from ipa_app.engine.keeping import build_keeper  # noqa: E402
 from ipa_app.engine.queue import Limits  # noqa: E402
 from ipa_app.library.library import is_shown, open_library  # noqa: E402
 from ipa_app.models.adapter_set import largest_added  # noqa: E402
 from ipa_app.models.catalog import catalog  # noqa: E402
+from ipa_app.ui.blocks import StudioBlocks  # noqa: E402
 from ipa_app.ui.clearing import begin_clearing  # noqa: E402
 from ipa_app.ui.examples import read_examples  # noqa: E402
 from ipa_app.ui.operations import operator_routes, serve, serve_until_told  # noqa: E402
@@ -70,7 +70,7 @@ studio = Studio(engine=engine, manager=manager, keeper=keeper)
 demo = build_page(studio, examples=read_examples(EXAMPLES), default_model=DEFAULT_MODEL).queue(max_size=LIMITS.total)
 
 
-def launch(page: gr.Blocks) -> None:
+def launch(page: StudioBlocks) -> None:
     """Open the page first, then load the model behind it; returns when the server has been stopped."""
     # A page that was open before may come at once and ask for its own.
     studio.take_up()

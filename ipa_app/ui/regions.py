@@ -144,7 +144,7 @@ def connect_regions(parts: Parts, *, studio: Studio) -> None:
         inputs = {**references.inputs, **shape}
         show = slot.region.show.click
         shown = show(regions.show, inputs_kwargs=inputs, outputs=slot.region.shown, preprocess=False, **CHECKED)
-        shown.success(None, js=show_opened(slot.region.shown.elem_id), **AT_ONCE)
+        shown.success(None, js=show_opened(str(slot.region.shown.elem_id)), **AT_ONCE)
 
 
 def _constant(value: str) -> Callable[[], str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def layers() -> nn.Sequential:
 
 
 @pytest.fixture
-def packed(layers: nn.Sequential) -> nn.Sequential:
+def packed(layers: Any) -> nn.Sequential:
     packed = copy.deepcopy(layers)
     pack_weights(packed)
     return packed
@@ -46,7 +47,9 @@ def x() -> torch.Tensor:
 
 
 def test_the_bundled_unet_predicts_the_same_at_every_size_and_batch() -> None:
-    unet = UNet2DConditionModel.from_pretrained(BUNDLED, subfolder="unet", dtype=torch.bfloat16, local_files_only=True)
+    unet: Any = UNet2DConditionModel.from_pretrained(
+        BUNDLED, subfolder="unet", dtype=torch.bfloat16, local_files_only=True
+    )
     unet = unet.to(memory_format=torch.channels_last).eval()
     packed = copy.deepcopy(unet)
     pack_weights(packed)
@@ -67,9 +70,7 @@ def test_the_app_draws_with_packed_weights_where_the_processor_calculates_in_bfl
         assert not any(type(each) in (nn.Conv2d, nn.Linear) for each in network.modules())
 
 
-def test_weights_that_are_changed_in_place_replaced_or_loaded_count(
-    layers: nn.Sequential, packed: nn.Sequential, x: torch.Tensor
-) -> None:
+def test_weights_that_are_changed_in_place_replaced_or_loaded_count(layers: Any, packed: Any, x: torch.Tensor) -> None:
     assert torch.equal(packed(x), layers(x))
     for both in (layers, packed):
         both[0].weight.mul_(2)
@@ -80,7 +81,7 @@ def test_weights_that_are_changed_in_place_replaced_or_loaded_count(
     assert torch.equal(packed(x), layers(x))
 
 
-def test_a_copy_has_weights_of_its_own(layers: nn.Sequential, packed: nn.Sequential, x: torch.Tensor) -> None:
+def test_a_copy_has_weights_of_its_own(layers: Any, packed: Any, x: torch.Tensor) -> None:
     before = packed(x)
     changed = copy.deepcopy(packed)
     changed[0].weight.mul_(2)
@@ -89,9 +90,7 @@ def test_a_copy_has_weights_of_its_own(layers: nn.Sequential, packed: nn.Sequent
     assert torch.equal(packed(x), before)
 
 
-def test_gradients_are_those_of_pytorchs_own_layers(
-    layers: nn.Sequential, packed: nn.Sequential, x: torch.Tensor
-) -> None:
+def test_gradients_are_those_of_pytorchs_own_layers(layers: Any, packed: Any, x: torch.Tensor) -> None:
     packed(x)
     with torch.enable_grad():
         for both in (layers, packed):
@@ -100,25 +99,25 @@ def test_gradients_are_those_of_pytorchs_own_layers(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_in_other_precisions_pytorchs_own_layers_are_left(layers: nn.Sequential, dtype: torch.dtype) -> None:
+def test_in_other_precisions_pytorchs_own_layers_are_left(layers: Any, dtype: torch.dtype) -> None:
     layers.to(dtype)
     pack_weights(layers)
     assert {type(each) for each in layers} == {nn.Conv2d, nn.Flatten, nn.Linear}
 
 
 def test_what_is_packed_and_goes_to_another_precision_calculates_in_that(
-    layers: nn.Sequential, packed: nn.Sequential, x: torch.Tensor
+    layers: Any, packed: Any, x: torch.Tensor
 ) -> None:
     packed(x)
     assert torch.equal(packed.float()(x.float()), layers.float()(x.float()))
 
 
-def test_a_large_network_is_not_held_twice(layers: nn.Sequential, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_network_is_not_held_twice(layers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ipa_app.models.packing._MOST_BYTES", 1000)
     pack_weights(layers)
     assert type(layers[0]) is nn.Conv2d
 
 
-def test_what_is_compiled_is_calculated_the_same(packed: nn.Sequential, x: torch.Tensor) -> None:
+def test_what_is_compiled_is_calculated_the_same(packed: Any, x: torch.Tensor) -> None:
     before = packed(x)
     assert torch.equal(torch.compile(packed, backend="eager", fullgraph=True)(x), before)
