@@ -107,7 +107,7 @@ class PreparedJob:
             self._preview = side_by_side([*(image.resize(tile) for image in self._finished), *previews])
 
     def begin_again(self) -> None:
-        """Say from now on that the next picture, or those drawn beside it, are drawn a second time."""
+        """Report from now on that the next picture, or those drawn beside it, are drawn a second time."""
         self._is_again = True
 
     def report(self, step: int, *, pictures: int) -> None:

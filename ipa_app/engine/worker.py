@@ -206,7 +206,7 @@ class _Work:
 
 
 def _hand_over(batch: Sequence[_Picture], pictures: Sequence[Image.Image | None]) -> None:
-    """Give every job the pictures that are its own, but for those that were stopped meanwhile."""
+    """Hand every job the pictures that are its own, but for those that were stopped meanwhile."""
     for (prepared, _), picture in zip(batch, pictures, strict=True):
         if prepared.job.cancelled:
             prepared.job.fail(Cancelled())

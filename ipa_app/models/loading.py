@@ -59,15 +59,17 @@ _NAMES = {
 
 
 class Room(NamedTuple):
-    """Memory that can be had for a model by letting go of others.
+    """Memory that can be had for a model by letting go of others, or of precision.
 
     Attributes:
-        spare: how many bytes that is; None where it is nothing.
+        spare: how many bytes the others have; None where it is nothing.
         make: lets go of them.
+        exact: whether precision stays, as for `plan_memory`.
     """
 
     spare: int | None = None
     make: Callable[[], None] = lambda: None
+    exact: bool = False
 
 
 _NO_ROOM = Room()
@@ -78,7 +80,6 @@ def load_model(
     *,
     device: str,
     dtype: torch.dtype,
-    exact: bool = False,
     report: Report,
     compile_backend: str | None = None,
     room: Room = _NO_ROOM,
@@ -91,10 +92,8 @@ def load_model(
         entry: from the catalogue.
         device: a torch device.
         dtype: of the weights in memory, whatever they are on disk; where memory is short it may be half of it.
-        exact: as for `plan_memory`.
         report: told how far it is.
-        compile_backend: what its UNets are compiled with in the background, as for `torch.compile`; None where they are
-            run as they are, as those always are that wait for their turn elsewhere.
+        compile_backend: compiles its UNets in the background; None runs them as they are, as offloading always does.
         room: that is made for it.
 
     Raises:
@@ -105,12 +104,12 @@ def load_model(
     needs = _needs(files)
     if room.spare is not None:
         give_back_unused()  # as will happen when the others have gone
-        _plan(needs, device=place, dtype=dtype, exact=exact, spare=room.spare)
+        _plan(needs, device=place, dtype=dtype, exact=room.exact, spare=room.spare)
     # Without the lock: one of them may be drawn with still, and be about to read an adapter.
     room.make()
     try:
         with building():
-            planned = _plan(needs, device=place, dtype=dtype, exact=exact)
+            planned = _plan(needs, device=place, dtype=dtype, exact=room.exact)
             return _load(files, needs, planned, device=place, report=report, compile_backend=compile_backend)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

@@ -272,12 +272,11 @@ class ModelManager(Models):
         from ipa_app.models.loading import Room, load_model
         from ipa_app.models.memory import default_dtype
 
-        device, room = self.device, Room(self._to_be_freed(entry.name), make_room)
-        exact, backend = self._exact, self._compile_backend
-        dtype = default_dtype(device, exact=exact)
+        device, room = self.device, Room(self._to_be_freed(entry.name), make_room, self._exact)
+        dtype = default_dtype(device, exact=self._exact)
         try:
             return load_model(
-                entry, device=device, dtype=dtype, exact=exact, report=report, compile_backend=backend, room=room
+                entry, device=device, dtype=dtype, report=report, compile_backend=self._compile_backend, room=room
             )
         except Cancelled:
             raise

@@ -139,12 +139,17 @@ def plan_memory(
         fits_main = not way.offload or free_main is None or needs.resident(way.dtype) <= free_main
         if free is None or (needed <= free and fits_main):
             return way, _use(needs, way, device=device, wanted=ways[0], free=free)
-    needed, short, where = _needed(needs, ways[-1]), free or 0, Message("memory.main")
+    raise _refusal(needs, ways[-1], device=device, free=free or 0, free_main=free_main or 0)
+
+
+def _refusal(needs: Needs, way: MemoryPlan, *, device: Device, free: int, free_main: int) -> UserError:
+    """Return what the thriftiest way of holding a model lacks."""
+    needed, short, where = _needed(needs, way), free, Message("memory.main")
     if device == "cuda" and needed > short:
         where = Message("memory.graphics_card")
     elif device == "cuda":
-        needed, short = needs.resident(ways[-1].dtype), free_main or 0
-    raise UserError(
+        needed, short = needs.resident(way.dtype), free_main
+    return UserError(
         "model.no_memory", title=needs.title, needed=_gigabytes(needed), free=_gigabytes(short), place=where
     )
 
