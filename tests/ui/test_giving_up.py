@@ -164,7 +164,8 @@ def tab_that_generates(url: str) -> httpx.Client:
     return tab
 
 
-def test_a_closed_tab_keeps_nobody_waiting(served_app: Served, client: Client) -> None:
+def test_a_closed_tab_keeps_nobody_waiting(served_app: Served, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ipa_app.ui.studio._RELOADED_S", 0.0)
     url, engine = served_app
     before = len(engine.jobs)
     tab = tab_that_generates(url)
