@@ -35,7 +35,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 # Gradio reads it then, too, and at what is no number it fails.
 PORT = whole_number(os.environ, "GRADIO_SERVER_PORT", 0) or None
 
-
 from ipa_app.engine.keeping import build_keeper  # noqa: E402
 from ipa_app.engine.queue import Limits  # noqa: E402
 from ipa_app.library.library import is_shown, open_library  # noqa: E402

@@ -129,7 +129,8 @@ def test_a_model_on_offer_is_chosen_when_it_is_ready(
     choice, parts, manager = page
     offer = parts.settings.offer
     use = MemoryUse(device="cpu", precision="half", needed=5 * 10**9, savings=("half",), free=6 * 10**9, wanted=10**10)
-    monkeypatch.setattr(ModelManager, "_load_model", lambda *_: SimpleNamespace(memory=use))
+    model = SimpleNamespace(memory=use, scheduler="DDIMScheduler", precision="bfloat16")
+    monkeypatch.setattr(ModelManager, "_load_model", lambda *_: model)
     choice.download("far", "toybox")
     until(lambda: manager.state("far").phase == "ready")
     update = choice.look("toybox", "far")
