@@ -142,3 +142,8 @@ KINDS: Mapping[str, AdapterKind] = MappingProxyType(
 
 USUAL_NAMES = tuple(kind.usual for kind in KINDS.values() if kind.usual)
 """What requests call the usual adapters."""
+
+FILE_NAMES: Mapping[str, str] = MappingProxyType(
+    {"base": "ip-adapter.safetensors", "plus": "ip-adapter-plus.safetensors"}
+)
+"""What training calls the file of each kind that it trains, so that its folder is what tells one from another."""

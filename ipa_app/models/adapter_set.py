@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from ipa_app.adapter.kinds import USUAL_NAMES
+from ipa_app.adapter.kinds import FILE_NAMES, USUAL_NAMES
 from ipa_app.adapter.layout import AdapterLayout, read_layout
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
@@ -37,8 +37,6 @@ LARGEST_ADDED_ON_SPACE = 128 * 10**6
 
 _NAME = re.compile(r"[\w.-]+")
 _LONGEST_NAME = 60
-# What every training run calls its file, so that its folder is what tells it from others.
-_PLAIN_NAMES = ("ip-adapter", "ip-adapter-plus")
 
 
 def largest_added() -> int:
@@ -197,7 +195,7 @@ class AdapterSet:
 
 def _called(files: list[Path], name: str, *, folder: Path) -> Iterator[tuple[str, Path]]:
     """Name the files of a folder, or a file alone: by the name that was given, or else by their own."""
-    alike = [file for file in files if name or (file != folder and file.stem in _PLAIN_NAMES)]
+    alike = [file for file in files if name or (file != folder and file.name in FILE_NAMES.values())]
     for file in files:
         shared = (name or folder.name) if file in alike else ""
         yield "-".join([shared, file.stem] if shared and len(alike) > 1 else [shared or file.stem]), file

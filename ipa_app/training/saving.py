@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ipa_app.adapter.files import load_adapter, save_adapter
 from ipa_app.adapter.ip_adapter import IPAdapter
+from ipa_app.adapter.kinds import FILE_NAMES
 from ipa_app.errors import UserError
 from ipa_app.models.units import size_text
 from ipa_app.training.checkpoint import Checkpoint, Origin, remove_old_checkpoints, resume_step, save_checkpoint
@@ -96,7 +97,6 @@ def why_unwritable(error: Exception, folder: Path, *, needed: int) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
 
 
-FILE_NAMES = {"base": "ip-adapter.safetensors", "plus": "ip-adapter-plus.safetensors"}
 TOLERANCE = 1e-3
 """Largest difference allowed between samples, in latents of about unit size; same weights give far less."""
 

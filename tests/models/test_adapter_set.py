@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from ipa_app.adapter.kinds import FILE_NAMES
 from ipa_app.errors import UserError
 from ipa_app.models.adapter_set import LARGEST_ADDED, MOST_ADDED, AdapterSet, largest_added
 from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.entry import AdapterEntry, ModelEntry
 from ipa_app.models.manager import ModelManager
-from ipa_app.training.saving import FILE_NAMES
 from tests.adapter_files import published_shapes, write_adapter, write_model, write_shapes
 from tests.tiny_models import random_adapter_tensors, tiny_unet
 

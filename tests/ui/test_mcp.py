@@ -99,6 +99,17 @@ def test_the_address_of_an_upload_is_as_good_as_the_picture(mcp_url: str, pictur
     assert not answer.isError, answer.content
 
 
+def counted(model: Path, arguments: dict[str, str]) -> list[bool]:
+    """Call a tool from one address twice, then from another one; return which were told that 1 MB is the most."""
+    with served(model, mcp_server=True, server_name="0.0.0.0") as address:
+        url = f"http://127.0.0.1:{httpx.URL(address).port}/gradio_api/mcp/"
+        answers = [
+            ask(url, lambda session: session.call_tool("variation", arguments), source=f"127.0.0.{host}")
+            for host in (2, 2, 3)
+        ]
+    return ["1 MB have been uploaded within an hour" in answer.content[0].text for answer in answers]
+
+
 def test_what_is_fetched_counts_for_who_called_the_tool(monkeypatch: pytest.MonkeyPatch, tiny_bundle_dir: Path) -> None:
     async def content(_address: str, spend: Spend) -> bytes:
         spend(600_000)
@@ -107,14 +118,7 @@ def test_what_is_fetched_counts_for_who_called_the_tool(monkeypatch: pytest.Monk
     monkeypatch.setattr(addresses, "_content", content)
     monkeypatch.setenv("IPA_UPLOAD_MEGABYTES", "1")
     arguments = {"reference": "http://pictures.example/a.png"}
-    with served(tiny_bundle_dir, mcp_server=True, server_name="0.0.0.0") as address:
-        url = f"http://127.0.0.1:{httpx.URL(address).port}/gradio_api/mcp/"
-        answers = [
-            ask(url, lambda session: session.call_tool("variation", arguments), source=f"127.0.0.{host}")
-            for host in (2, 2, 3)
-        ]
-    told = [answer.content[0].text for answer in answers]
-    assert ["1 MB have been uploaded within an hour" in each for each in told] == [False, True, False]
+    assert counted(tiny_bundle_dir, arguments) == [False, True, False]
 
 
 def data_url(data: bytes) -> str:
@@ -124,14 +128,7 @@ def data_url(data: bytes) -> str:
 def test_what_is_sent_counts_for_who_called_the_tool(monkeypatch: pytest.MonkeyPatch, tiny_bundle_dir: Path) -> None:
     monkeypatch.setenv("IPA_UPLOAD_MEGABYTES", "1")
     arguments = {"reference": data_url(bytes(600_000))}
-    with served(tiny_bundle_dir, mcp_server=True, server_name="0.0.0.0") as address:
-        url = f"http://127.0.0.1:{httpx.URL(address).port}/gradio_api/mcp/"
-        answers = [
-            ask(url, lambda session: session.call_tool("variation", arguments), source=f"127.0.0.{host}")
-            for host in (2, 2, 3)
-        ]
-    told = [answer.content[0].text for answer in answers]
-    assert ["1 MB have been uploaded within an hour" in each for each in told] == [False, True, False]
+    assert counted(tiny_bundle_dir, arguments) == [False, True, False]
 
 
 def test_a_picture_for_which_there_was_no_room_is_taken_when_there_is(

@@ -128,6 +128,24 @@ def running_app(
         process.wait()
 
 
+def ended_at_once(model: Path, temporary: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run an app that cannot be served, with these settings, until it has ended."""
+    environment = {
+        **os.environ,
+        "GRADIO_SERVER_PORT": str(free_port()),
+        "GRADIO_TEMP_DIR": str(temporary),
+        "IPA_MODELS": str(model),
+        "IPA_HUB_MODELS": "",
+        "IPA_DEVICE": "cpu",
+        "IPA_LIBRARY": "",
+        **settings,
+    }
+    command = [sys.executable, "app.py"]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert ended.returncode == 1
+    return ended
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "told"),
@@ -148,20 +166,7 @@ def running_app(
 def test_a_setting_that_cannot_be_ends_the_start_with_a_sentence(
     tiny_bundle_dir: Path, tmp_path: Path, settings: dict[str, str], told: str
 ) -> None:
-    environment = {
-        **os.environ,
-        "GRADIO_SERVER_PORT": str(free_port()),
-        "GRADIO_TEMP_DIR": str(tmp_path),
-        "IPA_MODELS": str(tiny_bundle_dir),
-        "IPA_HUB_MODELS": "",
-        "IPA_DEVICE": "cpu",
-        "IPA_LIBRARY": "",
-        **settings,
-    }
-    ended = subprocess.run(
-        [sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
-    )
-    assert ended.returncode == 1
+    ended = ended_at_once(tiny_bundle_dir, tmp_path, **settings)
     assert ended.stderr.splitlines()[-1] == told
     assert "Traceback" not in ended.stderr
 
@@ -172,19 +177,7 @@ def test_a_port_that_is_taken_ends_the_start_with_a_sentence(tiny_bundle_dir: Pa
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        environment = {
-            **os.environ,
-            "GRADIO_SERVER_PORT": str(port),
-            "GRADIO_TEMP_DIR": str(tmp_path),
-            "IPA_MODELS": str(tiny_bundle_dir),
-            "IPA_HUB_MODELS": "",
-            "IPA_DEVICE": "cpu",
-            "IPA_LIBRARY": "",
-        }
-        ended = subprocess.run(
-            [sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
-        )
-    assert ended.returncode == 1
+        ended = ended_at_once(tiny_bundle_dir, tmp_path, GRADIO_SERVER_PORT=str(port))
     assert ended.stderr.splitlines()[-1] == (
         f"The port {port}, which GRADIO_SERVER_PORT names, cannot be had: please see whether another program has it, "
         "or name another."
