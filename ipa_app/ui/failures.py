@@ -77,3 +77,15 @@ def explained(*, to_program: bool = False) -> Iterator[None]:
     except Exception as error:
         # Programs get plain text; nobody shows it as HTML.
         raise (_error(explain_to_program(error)) if to_program else gradio_error(explain(error))) from None
+
+
+@contextmanager
+def written() -> Iterator[None]:
+    """Let nothing but `gr.Error` out of the block, where the folder is written to."""
+    with explained():
+        try:
+            yield
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            raise UserError("library.not_changed", reason=error.strerror or str(error)) from error

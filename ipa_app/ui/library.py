@@ -9,7 +9,6 @@ import html
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from ipa_app.library.pictures import Page, Pictures
 from ipa_app.messages import Message, english
 from ipa_app.ui.adapters import adapter_title
 from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST, ONE_BY_ONE, Update
-from ipa_app.ui.failures import explained, is_disk_full
+from ipa_app.ui.failures import explained, written
 from ipa_app.ui.language.markup import attribute, known, said, status_note
 from ipa_app.ui.pictures import inline_jpeg, keep_files
 from ipa_app.ui.references import Filling, Replaced
@@ -44,6 +43,10 @@ _SCRIPT = Path(__file__).with_name("library.js")
 _TICKED = "(_, ...others) => [[...window.ipaTicked], ...others]"
 _UNTICK = "() => { window.dispatchEvent(new Event('ipa-untick')); }"
 _LIKED = "(liked) => { if (liked) window.dispatchEvent(new CustomEvent('ipa-hearts', { detail: liked })); }"
+_IS_OPEN = """(_, ...others) => {
+    const tab = document.querySelector("#tab-library-button");
+    return [tab?.getAttribute("aria-selected") === "true", ...others];
+}"""
 _FILTERS = ("task", "model", "adapter")
 
 
@@ -53,8 +56,8 @@ class LibraryPanel:
 
     `search` are the controls that say what is looked for, by the fields of a `Search`. The states are this visitor's:
     `offset` is how many pictures come before those that are shown, `deletions` what was deleted, the last at the end.
-    `hearts` what came of presses on hearts. Never seen are `ticked`, into which the page puts the names of what is, and
-    `liked`, by which it hears of those presses.
+    `hearts` what came of presses on hearts. Never seen are `is_open`, by which the page says whether the tab is,
+    `ticked`, into which it puts the names of what is, and `liked`, by which it hears of those presses.
     """
 
     tab: gr.Tab
@@ -68,6 +71,7 @@ class LibraryPanel:
     delete: gr.Button
     undo: gr.Button
     timer: gr.Timer
+    is_open: gr.JSON
     ticked: gr.JSON
     liked: gr.JSON
     hearts: gr.State
@@ -111,6 +115,7 @@ def library_tab() -> LibraryPanel:
             **pages,
             undo=undo,
             timer=gr.Timer(1.0, active=False),
+            is_open=gr.JSON(visible=False),
             ticked=gr.JSON(visible=False),
             liked=gr.JSON(visible=False),
             hearts=gr.State({}),
@@ -153,12 +158,13 @@ def connect_library(parts: Parts, *, studio: Studio) -> None:
     view = LibraryView(panel, pictures=pictures, studio=studio)
     inputs = [*panel.search.values(), panel.offset]
 
-    def on(event: Callable[..., Any], handler: Callable[..., Any], *before: Any) -> None:
+    def on(event: Callable[..., Any], handler: Callable[..., Any], *before: Any, js: str | None = None) -> None:
         # Another page may have changed what the filters offer meanwhile.
         shared: dict[str, Any] = {"preprocess": False, **LATEST}
-        event(handler, [*before, *inputs], panel.outputs, **shared)
+        event(handler, [*before, *inputs], panel.outputs, js=js, **shared)
 
     on(panel.tab.select, view.look)
+    on(parts.results.history.change, view.look_again, panel.is_open, js=_IS_OPEN)
     on(panel.timer.tick, view.read_on)
     for name, each in panel.search.items():
         # Cleared and pasted text counts as what is typed.
@@ -214,6 +220,10 @@ class LibraryView:
     def look(self, *searched: Any) -> Update:
         """Show what is there now, where the visitor was."""
         return self._shown(*searched)
+
+    def look_again(self, is_open: Any, *searched: Any) -> Update:
+        """Show what has just been made as well, where the newest are in sight; others stay where they are."""
+        return self._shown(*searched) if is_open is True and searched[-1] == 0 else {}
 
     def look_for(self, *searched: Any) -> Update:
         """Show the newest of what is looked for."""
@@ -386,15 +396,3 @@ def _names(ticked: Any) -> list[str]:
         if len(names) > MOST_TICKED:
             raise UserError("library.too_many_ticked", most=MOST_TICKED)
     return names
-
-
-@contextmanager
-def written() -> Iterator[None]:
-    """Let nothing but `gr.Error` out of the block, where the folder is written to."""
-    with explained():
-        try:
-            yield
-        except OSError as error:
-            if is_disk_full(error):
-                raise
-            raise UserError("library.not_changed", reason=error.strerror or str(error)) from error

@@ -13,10 +13,9 @@ from ipa_app.errors import UserError
 from ipa_app.library.sets import NamedFiles
 from ipa_app.messages import Message
 from ipa_app.ui.controls import CHECKED, LATEST, Update
-from ipa_app.ui.failures import explained
+from ipa_app.ui.failures import explained, written
 from ipa_app.ui.form import read_references
 from ipa_app.ui.language.markup import said, status_note
-from ipa_app.ui.library import written
 from ipa_app.ui.pictures import keep_picture, keep_text
 from ipa_app.ui.references import Filling, References, Replaced
 from ipa_app.ui.tabs import OPENING

@@ -266,3 +266,39 @@ def test_what_is_drawn_is_stopped_from_here(open_page: Any, shoot: Any, may_end:
         page.keyboard.press(stop)
     page.wait_for_function("document.querySelector('#status').innerText === 'Stopped.'")
     page.wait_for_selector("#mix-stop", state="hidden")
+
+
+def test_what_is_drawn_meanwhile_is_shown_when_it_is_there(open_page: Any, may_end: Event) -> None:
+    page = open_page()
+    page.get_by_role("tab", name="Text + image").click()
+    page.fill("#mix-prompt textarea", "a green robot")
+    page.fill("#count input[type=number]", "1")
+    page.click("#mix-generate")
+    page.wait_for_selector("#mix-stop:enabled")
+    page.click("#tab-library-button")
+    page.wait_for_selector(ITEMS)
+    tick(page, "a red frog")
+    before = page.locator(ITEMS).count()
+    may_end.set()
+    page.wait_for_selector(f"{ITEMS} >> nth={before}")
+    assert "a green robot" in page.locator(ITEMS).first.inner_html()
+    assert page.get_by_label("Tick: a red frog", exact=True).is_checked()
+
+
+def test_whoever_looks_at_older_ones_is_left_there(
+    open_page: Any, may_end: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ipa_app.ui.library.ON_A_PAGE", 2)
+    page = open_page()
+    page.get_by_role("tab", name="Text + image").click()
+    page.fill("#mix-prompt textarea", "a blue robot")
+    page.click("#mix-generate")
+    page.wait_for_selector("#mix-stop:enabled")
+    page.click("#tab-library-button")
+    page.click("#library-older:enabled")
+    page.wait_for_selector("#library-newer:enabled")
+    shown = page.inner_text("#library-note")
+    may_end.set()
+    page.wait_for_selector(RESULTS)
+    rest(page)
+    assert page.inner_text("#library-note") == shown
