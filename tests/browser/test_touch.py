@@ -133,3 +133,13 @@ def test_between_the_two_pictures_in_the_bar_nothing_lies_on_a_button(open_page:
     rest(page)
     assert page.evaluate(COVERED, ["#variation-generate", "#variation-stop", "#newest button", ".ipa-live-size"]) == []
     shoot(page)
+
+
+def test_a_message_lies_neither_on_the_tabs_nor_on_what_became_of_it(open_page: Any, shoot: Any) -> None:
+    page = open_page(**PHONE)
+    page.get_by_role("tab", name="Inpaint").tap()
+    page.tap("#inpaint-generate")
+    page.wait_for_selector(".toast-body.error")
+    rest(page)
+    shoot(page)
+    assert page.evaluate(COVERED, ["#tab-inpaint-button", "#status", "#inpaint-generate"]) == []
