@@ -223,7 +223,7 @@ class LibraryView:
 
     def look_again(self, is_open: Any, *searched: Any) -> Update:
         """Show what has just been made as well, where the newest are in sight; others stay where they are."""
-        return self._shown(*searched) if is_open is True and searched[-1] == 0 else {}
+        return self._shown(*searched) if is_open is True and searched[-1] == 0 else gr.skip()
 
     def look_for(self, *searched: Any) -> Update:
         """Show the newest of what is looked for."""
