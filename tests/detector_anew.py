@@ -102,7 +102,7 @@ def check_what_it_cannot_do_is_told(studio: Studio) -> None:
     try:
         studio.engine.find_pose(PHOTO, model="toybox", options=wanted).result(60)
     except UserError as error:
-        told = "Middle does not find fingers: please leave them out, or let OpenPose find the pose."
+        told = "Middle cannot find fingers: please leave them out, or let OpenPose find the pose."
         assert str(error) == told
     else:
         raise AssertionError("fingers were asked for")

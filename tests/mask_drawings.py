@@ -16,10 +16,10 @@ STROKES = "What is painted in the mask is redrawn, whatever its colour."
 ON_BLACK = "What is not black in the mask is redrawn."
 BRIGHTER = "The brighter part of the mask is redrawn, as white would be."
 OVER = "The mask is the picture with something painted over, and that is redrawn."
-UNCLEAR = "It cannot be told from this mask what is to be redrawn: please make that white and all the rest black."
+UNCLEAR = "This mask does not show clearly what to redraw: please make that white and everything else black."
 UNMARKED = (
-    "This mask is the picture itself, with nothing marked in it: please paint what is to be redrawn white and all the "
-    "rest black."
+    "This mask is the picture itself, with nothing marked in it: please paint what should be redrawn white and "
+    "everything else black."
 )
 
 

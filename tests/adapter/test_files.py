@@ -210,7 +210,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, legacy: bool) -
         path.write_bytes(pickle.dumps(Malicious(proof)))
     else:
         torch.save({"image_proj": {"proj.weight": Malicious(proof)}}, path)
-    with pytest.raises(UserError, match=r"evil\.bin is not a file of plain weights.*never run"):
+    with pytest.raises(UserError, match=r"evil\.bin is not a plain weights file.*never run"):
         read_adapter(path)
     assert not proof.exists()
 
@@ -262,7 +262,7 @@ def test_incomplete_and_foreign_files_are_named(tmp_path: Path, adapters: dict[s
     assert "ip_adapter.1.to_v_ip.weight is 32 x 31 but must be 32 x 32" in refusal(tmp_path, bent)
     quantised = base | {"ip_adapter.1.to_v_ip.weight": torch.ones(32, 32, dtype=torch.int8)}
     assert "ip_adapter.1.to_v_ip.weight is I8, not floating-point" in refusal(tmp_path, quantised)
-    assert "extra belongs to no base adapter" in refusal(tmp_path, base | {"image_proj.extra": torch.ones(1)})
+    assert "extra does not belong in a base adapter" in refusal(tmp_path, base | {"image_proj.extra": torch.ones(1)})
     for flat, shape in ((torch.ones(96), "96"), (torch.tensor(1.0), "a single number"), (torch.ones(4, 0), "4 x 0")):
         for key in ("image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"):
             assert refusal(tmp_path, base | {key: flat}) == f"file.safetensors is damaged: {key} is {shape}."
@@ -278,7 +278,9 @@ def test_incomplete_and_foreign_files_are_named(tmp_path: Path, adapters: dict[s
 def test_one_that_would_fill_memory_is_refused(tmp_path: Path, unet: UNet2DConditionModel, kind: str) -> None:
     clip_dim = {"base": 24, "plus": 32}[kind]
     adapter = IPAdapter.for_unet(unet, kind=kind, clip_dim=clip_dim, num_tokens=5000, heads=1)
-    assert "it makes 5000 tokens of a picture, and 1024 are the most" in refusal(tmp_path, dict(adapter.state_dict()))
+    assert "it turns a picture into 5000 tokens, but at most 1024 are allowed" in refusal(
+        tmp_path, dict(adapter.state_dict())
+    )
 
 
 def test_a_wrong_base_is_explained_with_both_sides(
@@ -292,7 +294,7 @@ def test_a_wrong_base_is_explained_with_both_sides(
     save_adapter(adapters["base"], path)
     with pytest.raises(
         UserError,
-        match=r"mine\.safetensors was made for a model of its own \(4 .*32 wide\), but .* SDXL \(70 .* 2048 wide\)",
+        match=r"mine\.safetensors was made for a custom model \(4 .*32 wide\), but .* SDXL \(70 .* 2048 wide\)",
     ):
         load_adapter(path, published_unets["sdxl"])
     with pytest.raises(UserError, match="this base model is Stable Diffusion 1.x"):
@@ -329,7 +331,7 @@ def test_a_wrong_encoder_is_explained_with_both_sides(
 
 
 def test_a_name_with_another_ending_is_refused(tmp_path: Path, adapters: dict[str, IPAdapter]) -> None:
-    with pytest.raises(UserError, match=r"must end in \.safetensors or \.bin, not like adapter\.pt\.$"):
+    with pytest.raises(UserError, match=r"must end in \.safetensors or \.bin, unlike adapter\.pt\.$"):
         save_adapter(adapters["base"], tmp_path / "adapter.pt")
 
 

@@ -70,7 +70,7 @@ def test_a_header_is_told_without_reading_what_follows(tmp_path: Path) -> None:
 def test_a_header_that_would_fill_memory_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "huge.safetensors"
     path.write_bytes((2**40).to_bytes(8, "little") + b"{")
-    with pytest.raises(UserError, match=r"^huge\.safetensors is damaged or cut off"):
+    with pytest.raises(UserError, match=r"^huge\.safetensors is damaged or incomplete"):
         read_header(path)
 
 
@@ -78,7 +78,7 @@ def test_a_header_that_would_fill_memory_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.safetensors", "a.SAFETENSORS", "a.sft", "a.bin"])
 def test_a_page_in_place_of_a_safetensors_file_is_damaged(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    words = r"a\.bin is not a file of plain weights" if name == "a.bin" else r"is damaged or cut off; fetch it again"
+    words = r"a\.bin is not a plain weights file" if name == "a.bin" else r"is damaged or incomplete; download it again"
     for read in (read_header, read_tensors):
         with pytest.raises(UserError, match=words):
             read(tmp_path / name)
@@ -86,7 +86,7 @@ def test_a_page_in_place_of_a_safetensors_file_is_damaged(tmp_path: Path, name: 
 
 def test_a_pytorch_file_with_the_other_ending_is_told_as_one(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"PK\3\4" + bytes(40))
-    with pytest.raises(UserError, match=r"a\.safetensors is not a file of plain weights"):
+    with pytest.raises(UserError, match=r"a\.safetensors is not a plain weights file"):
         read_header(tmp_path / "a.safetensors")
 
 
@@ -129,7 +129,7 @@ def test_what_stands_for_a_file_of_git_lfs_is_called_so(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_text(pointer)
     with pytest.raises(UserError) as refused:
         read_header(tmp_path / "a.safetensors")
-    said = "a.safetensors only stands for a file that Git LFS keeps; please fetch that with `git lfs pull`."
+    said = "a.safetensors is only a placeholder for a file kept by Git LFS; please get that file with `git lfs pull`."
     assert str(refused.value) == said
 
 
@@ -174,7 +174,7 @@ def test_a_tensor_is_as_large_as_its_type_makes_it(tmp_path: Path, told: dict[st
 def test_a_tensor_is_not_larger_than_what_there_is_of_it(tmp_path: Path, changes: dict[str, object]) -> None:
     told: dict[str, object] = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
     write_header(tmp_path / "a.safetensors", {"a": told | changes}, room=24)
-    with pytest.raises(UserError, match=r"^a\.safetensors is damaged or cut off"):
+    with pytest.raises(UserError, match=r"^a\.safetensors is damaged or incomplete"):
         read_header(tmp_path / "a.safetensors")
 
 
@@ -190,7 +190,7 @@ def test_a_header_that_is_made_to_take_long_is_refused_at_once(tmp_path: Path, t
     write_header(tmp_path / "a.safetensors", told, room=24)
 
     def refused() -> None:
-        with pytest.raises(UserError, match=r"^a\.safetensors is damaged or cut off"):
+        with pytest.raises(UserError, match=r"^a\.safetensors is damaged or incomplete"):
             read_header(tmp_path / "a.safetensors")
 
     check_cpu_s(refused, most=0.5)
@@ -246,7 +246,7 @@ def test_a_key_that_would_be_gone_through_for_ever_is_refused(tmp_path: Path) ->
     with zipfile.ZipFile(tmp_path / "good.bin") as good, zipfile.ZipFile(tmp_path / "a.bin", "w") as bad:
         for name in good.namelist():
             bad.writestr(name, pickled if name.endswith(".pkl") else good.read(name))
-    with pytest.raises(UserError, match=r"^a\.bin is not a file of plain weights"):
+    with pytest.raises(UserError, match=r"^a\.bin is not a plain weights file"):
         read_header(tmp_path / "a.bin")
 
 
@@ -264,14 +264,14 @@ def test_an_archive_that_is_told_in_two_ways_is_refused(tmp_path: Path) -> None:
     torch.save(TENSORS, tmp_path / "a.bin")
     with zipfile.ZipFile(tmp_path / "a.bin", "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("a/data.pkl", archive.read("a/data.pkl"))
-    with pytest.raises(UserError, match=r"^a\.bin is not a file of plain weights"):
+    with pytest.raises(UserError, match=r"^a\.bin is not a plain weights file"):
         read_header(tmp_path / "a.bin")
 
 
 def test_a_header_that_is_too_deep_to_be_read_is_refused(tmp_path: Path) -> None:
     text = b'{"a":' * 100_000
     (tmp_path / "deep.safetensors").write_bytes(safetensors_file(text))
-    with pytest.raises(UserError, match=r"^deep\.safetensors is damaged or cut off"):
+    with pytest.raises(UserError, match=r"^deep\.safetensors is damaged or incomplete"):
         read_header(tmp_path / "deep.safetensors")
 
 
@@ -280,7 +280,7 @@ def test_an_archive_that_unfolds_into_more_than_it_holds_is_refused(tmp_path: Pa
     with zipfile.ZipFile(tmp_path / "good.bin") as good, zipfile.ZipFile(tmp_path / "bomb.bin", "w") as bomb:
         for name in good.namelist():
             bomb.writestr(name, good.read(name) + bytes(10**6), compress_type=zipfile.ZIP_DEFLATED)
-    with pytest.raises(UserError, match=r"^bomb\.bin is not a file of plain weights"):
+    with pytest.raises(UserError, match=r"^bomb\.bin is not a plain weights file"):
         read_header(tmp_path / "bomb.bin")
 
 
@@ -319,7 +319,7 @@ def test_whatever_a_garbled_file_raises_is_said_in_one_sentence(tmp_path: Path, 
     whole, random_ = path.read_bytes(), random.Random(0)
     for length in range(0, len(whole) - 1, 9):
         path.write_bytes(whole[:length])
-        with pytest.raises(UserError, match=r"^a\.bin is not a file of plain weights"):
+        with pytest.raises(UserError, match=r"^a\.bin is not a plain weights file"):
             read_header(path)
     for _ in range(300):
         garbled = bytearray(whole)

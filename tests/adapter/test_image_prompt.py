@@ -292,7 +292,7 @@ def test_wrong_numbers_are_refused_in_words(prompt: MakePrompt) -> None:
         with pytest.raises(UserError, match="finite number"):
             prompt("base").with_scale(scale)
     for start, end in ((-0.1, 1.0), (0.0, 1.1), (0.6, 0.4), (math.nan, 1.0)):
-        with pytest.raises(UserError, match=f"within 0 to 1; it was {start} to {end}"):
+        with pytest.raises(UserError, match=f"between 0 and 1; it was {start} to {end}"):
             prompt("base").with_range(start, end)
 
 

@@ -39,7 +39,7 @@ def test_a_file_of_too_many_tensors_is_refused_before_anything_is_built(tmp_path
     write_shapes(tmp_path / "many.safetensors", {"image_proj.proj.weight": (128, 24), **layers})
     with pytest.raises(UserError) as refused:
         read_layout(tmp_path / "many.safetensors")
-    said = "many.safetensors is not an IP-Adapter that works here: it has 2501 tensors, and 1024 are the most."
+    said = "many.safetensors is not an IP-Adapter that works here: it has 2501 tensors, but at most 1024 are allowed."
     assert str(refused.value) == said
 
 
@@ -67,12 +67,12 @@ def test_what_is_no_adapter_is_called_by_its_name(tmp_path: Path, sort: str, key
     save_file({key: torch.ones(2, 2), "other.weight": torch.ones(2)}, tmp_path / "file.safetensors")
     with pytest.raises(UserError) as refused:
         read_layout(tmp_path / "file.safetensors")
-    assert str(refused.value) == f"file.safetensors is {sort} and no IP-Adapter: please use an IP-Adapter file."
+    assert str(refused.value) == f"file.safetensors is {sort}, not an IP-Adapter: please use an IP-Adapter file."
 
 
 def test_a_lora_is_told_in_the_names_of_diffusers_too(tmp_path: Path) -> None:
     """So are those that are published beside FaceID adapters."""
     for key in ("unet.down_blocks.0.attn1.to_q.lora_A.weight", "0.to_q_lora.down.weight"):
         save_file({key: torch.ones(2, 2)}, tmp_path / "file.safetensors")
-        with pytest.raises(UserError, match=r"is a LoRA and no IP-Adapter"):
+        with pytest.raises(UserError, match=r"is a LoRA, not an IP-Adapter"):
             read_layout(tmp_path / "file.safetensors")

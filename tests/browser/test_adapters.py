@@ -36,7 +36,7 @@ def test_a_dropped_adapter_is_chosen_and_drawn_with(open_page: Any, shoot: Any, 
     file = write_adapter(tmp_path / "my toys.safetensors", tensors)
     page = open_page()
     page.fill("#count input[type=number]", "1")
-    assert add(page, file) == "my-toys is added and chosen."
+    assert add(page, file) == "my-toys has been added and chosen."
     page.wait_for_function("document.querySelector('#adapter label:has(input:checked)').innerText.includes('my-toys')")
     shoot(page, "added")
     press(page, "#variation-generate")
@@ -52,7 +52,7 @@ def test_a_dropped_adapter_is_chosen_and_drawn_with(open_page: Any, shoot: Any, 
     page.locator("#compared-adapters").get_by_label("Fine-grained").uncheck()
     press(page, "#variation-both-adapters")
     page.wait_for_selector("#compared img")
-    assert "right of it my-toys" in page.inner_text("#status")
+    assert "right of it: my-toys" in page.inner_text("#status")
 
     stranger = open_page()
     stranger.wait_for_selector("#model-state .ipa-ready")

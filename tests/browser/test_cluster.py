@@ -78,5 +78,5 @@ def test_both_visitors_have_their_pictures_and_one_is_told(page_url: str, open_p
         files.append(body(page, RESULTS))
         shoot(page, str(number))
     said = [page.inner_text("#status") for page in pages]
-    assert sorted("it was drawn anew, with the same seed" in each for each in said) == [False, True]
+    assert sorted("it was drawn again with the same seed" in each for each in said) == [False, True]
     assert files[0] == files[1]

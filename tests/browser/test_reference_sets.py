@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 NAME = "#sets-name :is(input, textarea)"
 CHOICE = "#sets-saved input"
-DAMAGED = "This file is no set of pictures, or it is damaged: please use another copy of it."
+DAMAGED = "This file is not a set of pictures, or it is damaged: please use another copy of it."
 SECOND = {"weight_2": "0.5", "start_2": "0.25", "end_2": "0.75", "across_2": "0.2"}
 
 
@@ -187,14 +187,14 @@ def test_it_is_saved_chosen_elsewhere_and_deleted_by_keyboard(open_page: Any, li
     shoot(other, "chosen")
     other.focus("#sets-delete")
     other.keyboard.press("Enter")
-    told(other, "By hand is deleted; its file lies in the folder “deleted” of the library for 30 days.")
+    told(other, "By hand has been deleted; its file stays in the library's folder “deleted” for 30 days.")
     assert "By hand" not in offered(other)
     assert other.locator("#reference-2 img").count() == 1, "the pictures stay"
     (deleted,) = (library / "deleted").rglob("*.json")
     assert ReferenceSet.from_json(deleted.read_bytes()).name == "By hand"
 
     choose(page, "By hand")
-    refused(page, "This set is not there any more.")
+    refused(page, "This set is no longer there.")
     assert page.locator("#reference-2 img").count() == 1
 
 
@@ -211,7 +211,9 @@ def test_a_set_is_handed_on_as_a_file_even_where_nothing_is_kept(
     other.goto(without_library)
     other.wait_for_selector("#variation-generate")
     unfold(other)
-    assert other.inner_text("#sets-panel .ipa-help").startswith("Save these pictures as a file")
+    assert other.inner_text("#sets-panel .ipa-help").startswith(
+        "Save these pictures, with all their settings, as a file"
+    )
     assert not other.locator(CHOICE).count()
     upload(other, file)
     told(other, "These are the pictures of For you.")

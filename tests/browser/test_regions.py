@@ -177,7 +177,7 @@ def test_what_was_painted_waits_while_another_place_is_chosen(open_page: Any) ->
     choose_place(page, 1, "Where I paint")
     page.click("#variation-generate")
     page.wait_for_selector(".toast-body.error")
-    assert "nothing painted" in page.inner_text(".toast-body.error")
+    assert "nothing is painted" in page.inner_text(".toast-body.error")
     page.click(".toast-close")  # which would move for ten seconds
     paint(page, 1, across=0.3)
     overlay(page, 1)

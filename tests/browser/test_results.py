@@ -218,7 +218,7 @@ def test_settings_that_come_back_are_told_with_the_seed_that_they_set(open_page:
     rest(page)
     assert drawn(page, "#variation-generate") == first
     shoot(page, "again")
-    assert "is set: the same settings give the same again" in page.inner_text("#status")
+    assert "is set: the same settings give the same picture again" in page.inner_text("#status")
     press(page, "#more-like-this")
     once = body(page, RESULTS)
     page.click("#use-settings")

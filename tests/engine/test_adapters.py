@@ -149,6 +149,6 @@ def test_what_a_visitor_brought_fails_alone_when_it_is_gone(
     waiting = engine.submit(GenerateRequest(**{**WISH, "adapter": key}))
     manager.adapters.remove([key])
     running.cancel()
-    with pytest.raises(UserError, match="The adapter mine is not here any more"):
+    with pytest.raises(UserError, match="The adapter mine is no longer here"):
         waiting.result(TIMEOUT_S)
     assert draw(engine).images

@@ -37,7 +37,7 @@ def test_what_can_be_asked_for_here_is_taken_over_and_the_rest_said(chosen: Mode
     assert (request.seed, request.steps, request.guidance_scale) == (4242, 20, 7.5)
     assert (request.width, request.height, request.model, request.count) == (96, 64, "toybox", 1)
     assert [str(each) for each in adopted.told] == [
-        "Taken from notes as ComfyUI writes them: press Generate to make a picture like it here.",
+        "Settings in the ComfyUI format were taken over: press Generate to make a similar picture here.",
         "Not taken over: the model models/mymodel.safetensors, the sampler euler (normal).",
     ]
 
@@ -58,7 +58,7 @@ def test_what_is_out_of_bounds_is_brought_within_them_and_said(chosen: ModelEntr
     assert (request.seed, request.steps, request.guidance_scale) == (4294967295, 100, 1)
     assert (request.width, request.height, len(request.prompt)) == (128, 48, 2000)
     assert str(adopted.told[-1]) == (
-        "Out of bounds here, so that the nearest is set: “Words” (cut to 2000 characters), the seed "
+        "Out of range here, so set to the nearest value: “Words” (cut to 2000 characters), the seed "
         "1102676403634909 (now 4294967295), the number of steps 150 (now 100), the guidance 0.5 (now 1), "
         "the width 1000 (now 128), the height 50 (now 48)."
     )
@@ -70,28 +70,29 @@ def test_weights_that_are_not_allowed_here_are_brought_within_bounds_and_said(ch
     assert adopted.request.prompt == "a (fox :2.5)(red:3), (old:0.8)"
     assert adopted.request.negative_prompt == r"(blurry:0)\(x\)"
     assert str(adopted.told[-1]) == (
-        "Out of bounds here, so that the nearest is set: “Words” (its weights brought within 0 to 3), "
-        "“Not in the picture” (its weights brought within 0 to 3)."
+        "Out of range here, so set to the nearest value: “Words” (its weights limited to the range 0 to 3), "
+        "“Not in the picture” (its weights limited to the range 0 to 3)."
     )
     for prompt in ("(fox:9) " * 600, "(fox:9) " + "[red] " * 300):  # too long before, and only written anew
         long = adopt(replace(FOX, prompt=prompt), models=[chosen], chosen=chosen)
         assert len(long.request.prompt) == 2000
-        assert "“Words” (its weights brought within 0 to 3), “Words” (cut to 2000 char" in str(long.told[-1])
+        assert "“Words” (its weights limited to the range 0 to 3), “Words” (cut to 2000 char" in str(long.told[-1])
 
 
 def test_what_is_not_written_is_as_usual_and_said(chosen: ModelEntry) -> None:
     adopted = adopt(OtherSettings(program="InvokeAI", prompt="a fox"), models=[], chosen=chosen)
     assert (adopted.request.seed, adopted.request.steps, adopted.request.width) == (-1, 0, 0)
     assert str(adopted.told[-1]) == (
-        "Not in the file, so that the usual is set: the seed, the number of steps, the guidance, the width, the height."
+        "Not in the file, so set to the usual value: the seed, the number of steps, the guidance, the width, "
+        "the height."
     )
 
 
 def test_what_was_used_beside_words_is_said(chosen: ModelEntry) -> None:
     used = replace(FOX, beside=("lora", "controlnet", "reference", "start"), samplers=2, taken_from="KSampler 3")
     told = [str(each) for each in adopt(used, models=[], chosen=chosen).told]
-    assert told[1] == "It went through 2 samplers; the settings are those of KSampler 3."
-    assert told[2].endswith("its LoRAs, its ControlNet, its pictures as prompts, the picture it started from.")
+    assert told[1] == "It used 2 samplers; the settings are those of KSampler 3."
+    assert told[2].endswith("its LoRAs, its ControlNet, its image prompts, the picture it started from.")
 
 
 def test_half_characters_do_not_spoil_the_rest(chosen: ModelEntry) -> None:

@@ -231,7 +231,7 @@ def test_a_replica_that_is_killed_loses_nothing_and_its_visitor_is_told(cluster:
     job, drawer = begun(cluster, GenerateRequest(**LONGER))
     drawer.kill()
     result = job.result(TIMEOUT_S)
-    assert "the process that drew this has ended; it is drawn anew" in told(job)
+    assert "the process that was drawing this stopped; drawing it again" in told(job)
     assert [note.key for note in result.notes] == ["cluster.drawn_anew"]
     assert pixels(result) == pixels(here.submit(GenerateRequest(**LONGER)).result(TIMEOUT_S))
     until(lambda: len(living(cluster)) >= 2)
@@ -288,7 +288,7 @@ def test_what_ends_replica_after_replica_is_given_up(cluster: Engine) -> None:
             if pid not in killed:
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
-    with pytest.raises(UserError, match="Three processes ended while they drew this"):
+    with pytest.raises(UserError, match="Three processes stopped while drawing this"):
         job.result(0)
     assert len(killed) == 3
     assert cluster.submit(GenerateRequest(**WISH, steps=2)).result(TIMEOUT_S).images

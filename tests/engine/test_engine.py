@@ -130,7 +130,7 @@ def test_a_full_queue_turns_requests_away(engine: Engine, generate: Generate) ->
 
 
 def test_an_unknown_model_is_refused_when_submitting(engine: Engine) -> None:
-    with pytest.raises(UserError, match="no model '../../etc'; there is toybox"):
+    with pytest.raises(UserError, match="no model '../../etc'; choose from: toybox"):
         engine.submit(GenerateRequest(**{**SHORT, "model": "../../etc"}))
 
 
@@ -168,7 +168,7 @@ def test_closing_cancels_everything(manager: ModelManager) -> None:
     for job in jobs:
         with pytest.raises(Cancelled):
             job.result(TIMEOUT_S)
-    with pytest.raises(UserError, match="closing"):
+    with pytest.raises(UserError, match="shutting down"):
         engine.submit(GenerateRequest(**SHORT))
 
 
@@ -179,7 +179,7 @@ def test_a_model_that_cannot_be_loaded_fails_its_requests_until_it_can(tiny_bund
     engine = Engine(manager)
     index.rename(folder / "away")
     try:
-        with pytest.raises(UserError, match="is not there"):
+        with pytest.raises(UserError, match="is missing"):
             engine.submit(GenerateRequest(**SHORT)).result(TIMEOUT_S)
         (folder / "away").rename(index)
         assert engine.submit(GenerateRequest(**SHORT)).result(TIMEOUT_S).images

@@ -207,7 +207,7 @@ def test_what_has_no_effect_without_guidance_changes_nothing_and_is_said(fast_en
     drawn = draw(fast_engine, **TASKS["reference"], **without)
     assert pixels(drawn) == pixels(plain)
     assert drawn.notes == (
-        "Drawn fast, the model keeps to settings of its own, and this had no effect: "
+        "Fast drawing uses the model's own settings, so this had no effect: "
         "the guidance, “Not in the picture”, the picture to stay away from.",
     )
 
@@ -223,7 +223,7 @@ def test_a_way_with_guidance_takes_negative_words(tiny_bundle_dir: Path) -> None
 
 
 def test_a_model_without_a_fast_way_says_so(engine: Engine) -> None:
-    with pytest.raises(UserError, match="Tiny has no fast way to draw: please choose Best") as refused:
+    with pytest.raises(UserError, match="Tiny cannot draw fast: please choose Best") as refused:
         engine.submit(GenerateRequest(**TASKS["mix"], speed="fast"))
     assert refused.value.field == "speed"
 

@@ -116,8 +116,8 @@ def test_an_order_that_ends_its_process_again_and_again_is_set_aside(tmp_path: P
             if kept.refusal is None:
                 kept.observers[0].begun()
     aside = (
-        "The app ended three times while this request was drawn, so it is not tried again: please ask for fewer or "
-        "smaller pictures."
+        "The app stopped three times while drawing this request, so it will not be tried again: please ask for fewer "
+        "or smaller pictures."
     )
     assert refusals == [None, None, None, aside]
     with opened(tmp_path) as (keeper, library):
@@ -182,7 +182,7 @@ def test_what_cannot_be_read_any_more_is_said_and_stops_no_other(tmp_path: Path)
         picture.write_bytes(picture.read_bytes()[:-30])
     with opened(tmp_path) as (keeper, library):
         damaged, good = keeper.left_over()
-        assert str(damaged.refusal).startswith("What was kept of this request cannot be read any more")
+        assert str(damaged.refusal).startswith("What was saved of this request can no longer be read")
         assert good.refusal is None
 
 
@@ -256,7 +256,7 @@ def test_a_bug_of_keeping_is_said_and_logged_and_stops_no_other_keeping(
         monkeypatch.setattr(library.waiting, "remove", broken)
         kept = keeper.keep(order(3))
         draw(engine, kept)
-        assert str(kept.note()).startswith("Something went wrong inside the studio, so these pictures may not be kept")
+        assert str(kept.note()).startswith("Something went wrong inside the app, so these pictures may not be kept")
         assert "ZeroDivisionError: no such thing" in caplog.text
         monkeypatch.setattr(library.waiting, "remove", remove)
         kept = keeper.keep(order(4))

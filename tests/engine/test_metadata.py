@@ -252,26 +252,26 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "half \ud83d"}, "Words"),
     ({"task": "<b>"}, "task"),
     ({"task": ["mix"]}, "task"),
-    ({"task": "pose"}, "missing in the file"),
+    ({"task": "pose"}, "missing from the file"),
     ({"task": "pose", "pose": {"people": 5}}, "."),
     ({"seed": [1]}, "seed"),
-    ({"task": "inpaint", "mask": None}, "missing in the file"),
+    ({"task": "inpaint", "mask": None}, "missing from the file"),
     ({"extend_left": 1e9}, "extension to the left"),
     ({"mask_invert": "yes"}, "true or false"),
-    ({"references": 5}, "not complete"),
-    ({"references": [5]}, "not complete"),
+    ({"references": 5}, "incomplete"),
+    ({"references": [5]}, "incomplete"),
     ({"references": [{"weight": 9}]}, "weight"),
-    ({"references": [{"weight": 1}] * 4}, "missing in the file"),
+    ({"references": [{"weight": 1}] * 4}, "missing from the file"),
     ({"references": [{"weight": 1}] * 5}, "at most 4"),
     ({"references": [{"weight": 1, "view": "<b>"}]}, "becomes a square"),
     ({"references": [{"weight": 1, "region": ["left"]}]}, "Where in the new picture"),
     ({"references": [{"weight": 1, "centre_x": "left"}]}, "Cut: left"),
-    ({"negative_reference": "0" * 64}, "missing in the file"),
-    ({"start_image": {"path": "a.png"}}, "missing in the file"),
+    ({"negative_reference": "0" * 64}, "missing from the file"),
+    ({"start_image": {"path": "a.png"}}, "missing from the file"),
     ({"start": 2}, "beginning"),
     ({"output_format": "gif"}, "it must be png or jpeg or webp"),
     ({"part": "<b>"}, "it must be all or style or layout"),
-    ({"colour": "<img src=x>"}, "not known here .colour"),
+    ({"colour": "<img src=x>"}, "unknown here .colour"),
 ]
 
 
@@ -294,5 +294,5 @@ def test_what_is_not_allowed_is_said_in_one_sentence(
 
 def test_settings_without_a_task_are_not_complete(tmp_path: Path) -> None:
     write_file(Image.new("RGB", (8, 8)), tmp_path / "a.png", {"prompt": "a cat"})
-    with pytest.raises(UserError, match="not complete"):
+    with pytest.raises(UserError, match="incomplete"):
         read_request(tmp_path / "a.png")

@@ -93,7 +93,7 @@ def test_parts_go_with_series_several_references_and_a_picture_to_stay_away_from
 @pytest.mark.parametrize("part", BLOCKS)
 def test_a_model_without_such_layers_says_so(engine: Engine, generate: Generate, part: str) -> None:
     wish = {"task": "variation", "references": (reference(),)}
-    with pytest.raises(UserError, match=rf"Tiny cannot tell a picture's {part} from the rest: please .*\.$"):
+    with pytest.raises(UserError, match=rf"Tiny cannot separate a picture's {part} from the rest: please .*\.$"):
         engine.submit(GenerateRequest(**wish, part=part))
     assert generate(**wish, part="all").settings["part"] == "all"
 

@@ -135,7 +135,7 @@ def test_what_a_visitors_adapter_is_asked_for_by_is_never_written_down() -> None
 
 def test_who_asks_for_an_adapter_that_is_gone_is_told_so() -> None:
     request = GenerateRequest(task="variation", references=(Reference(image=PICTURE),), adapter="old~secret")
-    with pytest.raises(UserError, match="^The adapter old is not here any more: please add its file again"):
+    with pytest.raises(UserError, match="^The adapter old is no longer here: please add its file again"):
         make_plan(request, ENTRY)
 
 
@@ -161,14 +161,14 @@ def test_scale_0_and_no_reference_are_written_down_alike() -> None:
 @pytest.mark.parametrize(("start", "end"), [(0.0, 0.02), (0.4, 0.42), (0.98, 1.0)])
 def test_a_range_without_a_whole_step_is_refused(start: float, end: float) -> None:
     request = GenerateRequest(task="variation", references=(Reference(image=PICTURE),), start=start, end=end)
-    with pytest.raises(UserError, match="of 20 steps there is no whole step in which the picture would count"):
+    with pytest.raises(UserError, match="of 20 steps there is no whole step in which the picture could have an effect"):
         make_plan(request, ENTRY)
     make_plan(GenerateRequest(task="mix", prompt="a cat", start=start, end=end), ENTRY)
 
 
 def test_a_pose_needs_a_whole_step_too() -> None:
     entry = dataclasses.replace(ENTRY, controlnets={"pose": usual_controlnet("pose", Path("c"))})
-    with pytest.raises(UserError, match="in which the pose would count"):
+    with pytest.raises(UserError, match="in which the pose could have an effect"):
         make_plan(GenerateRequest(task="pose", pose=PICTURE, control_start=0.5, control_end=0.54), entry)
     make_plan(GenerateRequest(task="pose", pose=PICTURE, control_start=0.5, control_end=0.55), entry)
 

@@ -37,16 +37,16 @@ def test_it_is_followed_however_it_is_drawn(generate: Generate, given: dict) -> 
 def test_what_is_done_to_it_is_said_with_the_result(generate: Generate) -> None:
     small = moved(STANDING, by=(230, 300), scale=0.2)
     result = generate(**ORDER, pose=drawn(small, half_width=1, radius=1))
-    assert result.notes == (
-        "The figure is so small on its canvas that it could not be followed, and was brought closer.",
-    )
+    assert result.notes == ("The figure was too small on its canvas to be followed, so it was enlarged.",)
 
 
 def test_what_a_file_of_keypoints_loses_is_said_with_the_result(generate: Generate) -> None:
     below = [{"pose_keypoints_2d": points} for points in as_openpose(moved(STANDING, scale=1.3))]
     sheet = PoseSheet.from_json(json.dumps({"people": below, "canvas_width": SIZE[0], "canvas_height": SIZE[1]}))
     result = generate(**ORDER, pose=sheet)
-    assert result.notes == ("Of person 1 this lies outside the picture, and was left out: right ankle and left ankle.",)
+    assert result.notes == (
+        "For person 1, this lies outside the picture and was left out: right ankle and left ankle.",
+    )
 
 
 def test_who_waits_for_a_controlnet_to_be_read_is_told_so(tiny_bundle_dir: Path) -> None:

@@ -118,5 +118,5 @@ def test_that_it_is_drawn_once_more_is_said_while_progress_begins_anew(
         told = [event for event in series.events() if isinstance(event, Progress) and event.phase == "denoising"]
     finally:
         engine.close()
-    again = [event.step for event in told if "once more" in str(event.message)]
+    again = [event.step for event in told if "drawing again" in str(event.message)]
     assert ([event.step for event in told], again) == ([0, 1, 2, 0, 1, 2], [0, 1, 2])

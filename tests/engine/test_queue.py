@@ -119,11 +119,11 @@ def test_what_joins_a_batch_counts_as_its_visitors_turn() -> None:
 
 def test_one_visitor_may_have_so_many_and_others_still_come() -> None:
     queue = queue_of(("a1", "a"), ("a2", "a"), limits=Limits(total=4, each=2))
-    with pytest.raises(UserError, match="2 requests of yours wait here already"):
+    with pytest.raises(UserError, match="You already have 2 requests waiting"):
         queue.add("a3", visitor="a")
     queue.add("b1", visitor="b")
     queue.add("c1", visitor="c")
-    with pytest.raises(UserError, match=r"The studio is busy \(4 requests wait\)"):
+    with pytest.raises(UserError, match=r"The app is busy \(4 requests waiting\)"):
         queue.add("d1", visitor="d")
     queue.begin()
     queue.add("d1", visitor="d")

@@ -99,7 +99,7 @@ def _code(content: Any) -> str:
     ["", "a", "%%%", "é", "A" * 100_000, _code([]), _code("a" * 2**21), _code({"task": "mix"})[:-8], _code(None)],
 )
 def test_a_damaged_link_is_refused(code: str) -> None:
-    with pytest.raises(UserError, match="This link is damaged or not complete"):
+    with pytest.raises(UserError, match="This link is damaged or incomplete"):
         read_code(code, known={})
 
 

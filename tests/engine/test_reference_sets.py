@@ -56,7 +56,7 @@ def test_what_is_no_set_is_refused(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b"[" * 10_000, b"\xff\xfe"])
 def test_other_files_are_refused_and_have_no_name(data: bytes) -> None:
-    with pytest.raises(UserError, match="no set of pictures"):
+    with pytest.raises(UserError, match="not a set of pictures"):
         ReferenceSet.from_json(data)
     assert name_in(data) is None
 
@@ -64,7 +64,7 @@ def test_other_files_are_refused_and_have_no_name(data: bytes) -> None:
 @pytest.mark.parametrize("data", [b"[" + b"[]," * 2_000_000 + b"[]]", b"[" + b"0," * 3_000_000 + b"0]"])
 def test_what_would_fill_memory_is_refused_at_once(data: bytes) -> None:
     tracemalloc.start()
-    with pytest.raises(UserError, match="no set of pictures"):
+    with pytest.raises(UserError, match="not a set of pictures"):
         ReferenceSet.from_json(data)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -53,9 +53,7 @@ def test_references_take_turns(generate: Generate) -> None:
 
 
 def test_a_range_that_ends_before_it_begins_is_refused() -> None:
-    with pytest.raises(
-        UserError, match="The reference's strength begins at 0.5 of the steps and ends at 0.5"
-    ) as refused:
+    with pytest.raises(UserError, match="The reference's strength begins at 0.5 and ends at 0.5") as refused:
         ranged(0, 0.5, 0.5)
     assert refused.value.field == "reference_end"
 

@@ -121,7 +121,7 @@ def test_what_a_place_breaks_is_that_requests_alone(manager: ModelManager, caplo
         )
 
     engine = Engine(manager, device=RemoteDevice(draw))
-    with pytest.raises(Exception, match="Something went wrong inside the studio"):
+    with pytest.raises(Exception, match="Something went wrong inside the app"):
         engine.submit(GenerateRequest(**SINGLE)).result(TIMEOUT_S)
     assert engine.submit(GenerateRequest(**SINGLE)).result(TIMEOUT_S).images
     assert "the line broke" in caplog.text

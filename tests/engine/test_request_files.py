@@ -62,7 +62,7 @@ def test_keypoints_come_back_to_the_last_digit() -> None:
 def test_anything_else_is_refused_in_one_sentence(data: Any) -> None:
     with pytest.raises(UserError) as refused:
         part_from_data(data, {}.__getitem__)
-    assert str(refused.value) == "What was kept of this request cannot be read any more: please ask for it anew."
+    assert str(refused.value) == "What was saved of this request can no longer be read: please make the request again."
 
 
 def test_a_value_that_is_not_allowed_is_refused_in_its_own_sentence() -> None:

@@ -50,7 +50,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"control_scale": 2.1}, "“Strength of the pose” is 2.1; it must be a number from 0 to 2."),
     ({"start": -0.1}, "The beginning of the picture's strength is -0.1; it must be a number from 0 to 1."),
     ({"end": 1.1}, "The end of the picture's strength is 1.1"),
-    ({"start": 0.5, "end": 0.5}, "begins at 0.5 of the steps and ends at 0.5; it must end later than it begins."),
+    ({"start": 0.5, "end": 0.5}, "begins at 0.5 and ends at 0.5; it must end later than it begins."),
     ({"task": "pose", "control_start": 0.8, "control_end": 0.2}, "The pose's strength begins at 0.8"),
     ({"control_end": float("nan")}, "The end of the pose's strength is nan"),
     ({"strength": 1.5}, "“How much to change” is 1.5; it must be a number from 0 to 1."),

@@ -67,7 +67,7 @@ def test_a_single_picture_comes_between_those_of_a_request_of_many_and_changes_n
     for seed, job in zip((1, 2), singles, strict=True):
         assert pixels(job.result(TIMEOUT_S)) == pixels(generate(**SINGLE, seed=seed))
     assert not many.done
-    assert "somebody's single picture goes first" in told(many)
+    assert "letting someone's single picture go first" in told(many)
     assert pixels(many.result(TIMEOUT_S)) == pixels(generate(**MANY))
 
 
@@ -154,14 +154,14 @@ def test_who_waits_is_told_the_place_and_how_long_it_takes(own_engine: Engine) -
     assert [job.position for job in (first, second)] == [1, 2]
     blocker.cancel()
     second.result(TIMEOUT_S)
-    assert told(first)[0].startswith("1 request before, about ")
-    assert [line.split(",")[0] for line in told(second)][:2] == ["2 requests before", "1 request before"]
+    assert told(first)[0].startswith("1 request ahead, about ")
+    assert [line.split(",")[0] for line in told(second)][:2] == ["2 requests ahead", "1 request ahead"]
 
 
 def test_how_long_is_not_said_where_it_is_not_known(own_engine: Engine) -> None:
     blocker = drawing(own_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100})))
     waiting = own_engine.submit(GenerateRequest(**SINGLE))
-    assert next(waiting.events()).message == "1 request before"
+    assert next(waiting.events()).message == "1 request ahead"
     blocker.cancel()
     assert waiting.result(TIMEOUT_S).images
 
@@ -173,9 +173,9 @@ def test_an_end_tells_those_who_wait_and_gives_time_to_what_is_drawn(manager: Mo
     engine.finish(TIMEOUT_S)
     assert request.result(0).images
     for refused in (lambda: waiting.result(0), lambda: engine.submit(GenerateRequest(**SINGLE))):
-        with pytest.raises(UserError, match="The studio is closing down"):
+        with pytest.raises(UserError, match="The app is shutting down"):
             refused()
-    assert engine.trouble == "The studio is closing down; please try again in a minute."
+    assert engine.trouble == "The app is shutting down; please try again in a minute."
     engine.close()
 
 
@@ -183,7 +183,7 @@ def test_what_is_drawn_beyond_the_time_given_is_told_as_well(manager: ModelManag
     engine = Engine(manager)
     job = drawing(engine.submit(GenerateRequest(**MANY)))
     engine.finish(0)
-    with pytest.raises(UserError, match="The studio is closing down"):
+    with pytest.raises(UserError, match="The app is shutting down"):
         job.result(0)
     engine.close()
 
@@ -230,7 +230,7 @@ def test_numbers_for_an_operator(manager: ModelManager) -> None:
     engine, other = Engine(manager, limits=Limits(each=1)), Engine(manager)
     blocker = drawing(engine.submit(GenerateRequest(**{**SINGLE, "steps": 100}), visitor="a"))
     engine.submit(GenerateRequest(**SINGLE), visitor="a")
-    with pytest.raises(UserError, match="1 request of yours waits here already"):
+    with pytest.raises(UserError, match="You already have 1 request waiting"):
         engine.submit(GenerateRequest(**SINGLE), visitor="a")
     text = engine.metrics.text().decode()
     assert "ipa_waiting 1.0" in text

@@ -31,7 +31,7 @@ from tests.picture_files import (
 )
 
 DAMAGED = (
-    "This picture has a colour profile that is damaged or not made for it, so its colours were taken for those of an "
+    "This picture has a damaged or unsuitable colour profile, so its colours were read as those of an "
     "ordinary screen (sRGB)."
 )
 

@@ -151,7 +151,7 @@ def test_a_deep_picture_in_lzw_is_turned_once_and_nothing_is_logged(
     assert capfd.readouterr().err == ""
 
 
-WHITE = "This picture is brighter than white in places, which became white."
+WHITE = "This picture is brighter than white in places, and these were made white."
 
 
 @pytest.mark.parametrize(
@@ -163,27 +163,27 @@ WHITE = "This picture is brighter than white in places, which became white."
         (
             EXPECTED.astype(np.float32),
             EXPECTED,
-            "This picture holds numbers up to 255, of which 255 was taken for white.",
+            "This picture has values up to 255; 255 was taken as white.",
         ),
         (
             EXPECTED.astype(np.float32) * 257,
             EXPECTED,
-            "This picture holds numbers up to 65535, of which 65535 was taken for white.",
+            "This picture has values up to 65535; 65535 was taken as white.",
         ),
         (
             EXPECTED.astype(np.uint32),
             EXPECTED,
-            "This picture holds numbers up to 255, of which 255 was taken for white.",
+            "This picture has values up to 255; 255 was taken as white.",
         ),
         (
             EXPECTED.astype(np.uint32) * 16_843_009,
             EXPECTED,
-            "This picture holds numbers up to 4.29497e+09, of which 4.29497e+09 was taken for white.",
+            "This picture has values up to 4.29497e+09; 4.29497e+09 was taken as white.",
         ),
         (
             EXPECTED.astype(np.float32) * 1000,
             EXPECTED,
-            "This picture holds numbers up to 255000, of which 255000 was taken for white.",
+            "This picture has values up to 255000; 255000 was taken as white.",
         ),
     ],
     ids=[
@@ -252,5 +252,5 @@ def test_a_deep_picture_may_be_too_large_in_pixels_or_in_bytes_alone() -> None:
 @pytest.mark.parametrize("share", [0.3, 0.7])
 def test_half_a_deep_picture_is_refused(share: float) -> None:
     data = tiff(UNITS)
-    with pytest.raises(UserError, match="damaged or not complete"):
+    with pytest.raises(UserError, match="damaged or incomplete"):
         read_image(data[: round(share * len(data))])

@@ -162,8 +162,8 @@ def test_a_mask_of_another_shape_is_asked_for_in_the_pictures(size: tuple[int, i
     with pytest.raises(UserError) as asked:
         read_mask(encoded(Image.new("L", size, 255)), PHOTO)
     assert str(asked.value) == (
-        f"The mask is {size[0]} x {size[1]} pixels and the picture 160 x 120, which is another shape: please give a "
-        "mask of the picture's own shape, as it cannot be told where this one belongs."
+        f"The mask is {size[0]} x {size[1]} pixels and the picture 160 x 120, a different shape, so it is unclear "
+        "where the mask belongs: please give a mask of the picture's shape."
     )
 
 
@@ -194,8 +194,8 @@ def test_very_narrow_pictures_have_masks_too() -> None:
 
 # ---------------------------------------------------------------- photos that are stored turned
 
-TURNED = "The mask was turned to fit the picture, as one of the two is stored turned."
-AS_SEEN = "The picture is stored turned, and the mask was taken to lie on it as it is seen."
+TURNED = "The mask was rotated to fit the picture, as one of the two is stored rotated."
+AS_SEEN = "The picture is stored rotated; the mask was placed on it as you see it."
 TURNS = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_270, 8: Image.Transpose.ROTATE_90}
 
 

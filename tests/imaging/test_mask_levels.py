@@ -60,7 +60,7 @@ def test_a_ground_has_a_hole_and_strokes_leave_the_edge_free(
     mask.paste((*colour, 255), box)
     opaque.paste(1, box)
     if note == UNCLEAR:
-        with pytest.raises(UserError, match="cannot be told"):
+        with pytest.raises(UserError, match="does not show clearly"):
             read_mask(encoded(mask), PHOTO)
         return
     read = read_mask(encoded(mask), PHOTO)
@@ -152,6 +152,6 @@ def test_where_a_reference_counts_is_asked_where_it_cannot_be_told(mask: Image.I
     with pytest.raises(UserError) as asked:
         read_region_mask(encoded(mask))
     assert str(asked.value) == (
-        "It cannot be told from this mask where the reference is to count: please make that white and all the rest "
+        "This mask does not show clearly where the reference should count: please make that white and everything else "
         "black."
     )

@@ -82,7 +82,7 @@ def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
 def test_a_truncated_file_is_refused_as_what_it_is(kind: str) -> None:
     data = encoded(noise(64, 64), kind)
     for length in (len(data) // 2, 24):
-        with pytest.raises(UserError, match="damaged or not complete"):
+        with pytest.raises(UserError, match="damaged or incomplete"):
             open_image(data[:length])
 
 
@@ -91,7 +91,7 @@ def test_a_picture_without_its_palette_is_damaged() -> None:
     at = data.index(b"PLTE") - 4
     without = data[:at] + data[at + 12 + int.from_bytes(data[at : at + 4], "big") :]
     for opening in (open_image, lambda data: read_mask(data, Opened(image=noise()))):
-        with pytest.raises(UserError, match="damaged or not complete"):
+        with pytest.raises(UserError, match="damaged or incomplete"):
             opening(without)
 
 
@@ -141,7 +141,7 @@ def test_eight_pixels_a_side_are_enough_unless_more_or_fewer_are_asked_for() -> 
 @pytest.mark.parametrize("make", [Image.fromarray, lambda values: encoded(Image.fromarray(values), "TIFF")])
 def test_a_guess_is_told_by_the_name_of_the_picture(make: Callable[[np.ndarray], Image.Image | bytes]) -> None:
     values = np.full((16, 16), 255, np.float32)
-    told = "The pose holds numbers up to 255, of which 255 was taken for white."
+    told = "The pose has values up to 255; 255 was taken as white."
     assert read_image(make(values), name="The pose").notes == (told,)
 
 
@@ -157,7 +157,7 @@ def test_the_first_frame_of_an_animation_and_the_first_page_are_used_and_it_is_s
         encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100), name="The pose"
     )
     assert near(opened.image.getpixel((3, 3)), RED)
-    assert opened.notes == ("The pose has several frames or pages, of which the first is used.",)
+    assert opened.notes == ("The pose has several frames or pages; the first is used.",)
     assert read_image(encoded(frames[0], kind)).notes == ()
 
 
@@ -165,7 +165,7 @@ def test_the_main_picture_of_a_heic_file_is_used_and_it_is_said() -> None:
     frames = [Image.new("RGB", (64, 64), colour) for colour in (RED, GREEN, BLUE)]
     opened = read_image(encoded(frames[0], "HEIF", save_all=True, append_images=frames[1:], primary_index=1))
     assert near(opened.image.getpixel((3, 3)), GREEN)
-    assert opened.notes == ("This picture lies in one file with others, of which it is the main one.",)
+    assert opened.notes == ("This picture is in a file with several pictures; the main one is used.",)
 
 
 def test_what_phones_append_to_a_photo_is_no_matter() -> None:

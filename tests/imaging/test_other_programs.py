@@ -280,7 +280,7 @@ def test_a_jpeg_of_endless_notes_takes_no_time(tmp_path: Path) -> None:
         assert read_other(path) is None
         assert read_settings(path) is None
         assert pixel_count(path) == 0
-        with pytest.raises(UserError, match="This picture is damaged or not complete"):
+        with pytest.raises(UserError, match="This picture is damaged or incomplete"):
             open_image(path)
 
     check_cpu_s(refused, most=1)

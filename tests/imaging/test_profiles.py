@@ -29,7 +29,7 @@ from tests.picture_files import (
 
 P3_PLACES = (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
 SRGB_PLACES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
-BRIGHTER = "This picture is brighter than white in places, which became white."
+BRIGHTER = "This picture is brighter than white in places, and these were made white."
 
 
 def gama(gamma: float) -> tuple[bytes, bytes]:
@@ -176,9 +176,7 @@ def test_in_a_png_code_points_come_before_a_profile() -> None:
 def test_numbers_that_describe_no_colours_are_left_aside_and_told(chunks: list[tuple[bytes, bytes]]) -> None:
     opened = read_image(png_with(patches(COLOURS), *chunks))
     assert opened.image.tobytes() == patches(COLOURS).tobytes()
-    assert [note.split(",")[0] for note in opened.notes] == [
-        "This picture has a colour profile that is damaged or not made for it"
-    ]
+    assert [note.split(",")[0] for note in opened.notes] == ["This picture has a damaged or unsuitable colour profile"]
 
 
 def pq(nits: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from ipa_app.imaging.opening import open_image, read_image
 from tests.effort import check_cpu_s
 from tests.picture_files import encoded, p3_profile
 
-CUT = "This picture is cut off at the end of its file, and the little that is missing is grey or black."
+CUT = "This picture is cut off at the end of its file; the small part that is missing is grey or black."
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
 PHOTO = NOISE.resize((640, 480), Image.Resampling.BICUBIC)
 JPEGS = {
@@ -63,7 +63,7 @@ def test_a_jpeg_without_its_end_is_whole_whatever_follows(name: str, trailer: st
 @pytest.mark.parametrize("name", JPEGS)
 def test_half_a_jpeg_is_refused_whatever_follows(name: str, share: float, trailer: str) -> None:
     data = JPEGS[name]
-    with pytest.raises(UserError, match="damaged or not complete"):
+    with pytest.raises(UserError, match="damaged or incomplete"):
         read_image(data[: round(share * len(data))] + TRAILERS[trailer])
 
 
@@ -72,7 +72,7 @@ def test_a_progressive_jpeg_whose_last_scans_are_missing_is_refused() -> None:
     scans = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xda"]
     assert len(scans) > 3
     for scan in scans[2:]:
-        with pytest.raises(UserError, match="damaged or not complete"):
+        with pytest.raises(UserError, match="damaged or incomplete"):
             read_image(data[:scan])
 
 
@@ -92,7 +92,7 @@ def test_a_file_of_which_next_to_nothing_is_missing_is_opened_and_it_is_said(nam
 @pytest.mark.parametrize("name", OTHERS)
 def test_half_a_file_of_any_kind_is_refused(name: str, share: float) -> None:
     data = OTHERS[name]
-    with pytest.raises(UserError, match="damaged or not complete"):
+    with pytest.raises(UserError, match="damaged or incomplete"):
         read_image(data[: round(share * len(data))])
 
 
@@ -125,7 +125,7 @@ def test_an_interlaced_png_is_completed_as_well() -> None:
     opened = read_image(data[:-120])
     assert opened.notes == (CUT,)
     assert (np.asarray(opened.image) != pixels(data)).any(axis=2).mean() < 0.01
-    with pytest.raises(UserError, match="damaged or not complete"):
+    with pytest.raises(UserError, match="damaged or incomplete"):
         read_image(data[: len(data) // 2])
 
 
@@ -151,7 +151,7 @@ def test_a_png_with_a_damaged_chunk_that_is_not_needed_opens(name: bytes, is_tol
     data = bytearray(encoded(PHOTO, icc_profile=p3_profile(), pnginfo=notes))
     data[data.index(name) + 8] ^= 0xFF
     opened = read_image(bytes(data))
-    told = [note for note in opened.notes if "colour profile that is damaged" in note]
+    told = [note for note in opened.notes if "unsuitable colour profile" in note]
     assert bool(told) == is_told
     assert len(opened.notes) == len(told)
     if is_told:
@@ -212,7 +212,7 @@ COMMENT = b"\xff\xfe\0\2"
 )
 def test_a_jpeg_that_is_made_to_take_long_is_refused_at_once(parts: bytes) -> None:
     def refused() -> None:
-        with pytest.raises(UserError, match="damaged or not complete"):
+        with pytest.raises(UserError, match="damaged or incomplete"):
             read_image(HEAD + parts)
 
     check_cpu_s(refused, most=2)

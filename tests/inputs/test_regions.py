@@ -180,6 +180,6 @@ def test_on_the_page_a_region_waits_while_another_place_is_chosen(tmp_path: Path
         return build_request("mix", {**sent, "region": region, "region_prompt": "a cat"}).references[0].region_prompt
 
     assert [words(region) for region in ("everywhere", "left", "painted")] == ["", "a cat", "a cat"]
-    with pytest.raises(UserError, match="nothing painted") as error:
+    with pytest.raises(UserError, match="nothing is painted") as error:
         build_request("mix", {"prompt": "a cat", "reference_3": upload["picture"], "region_3": "painted"})
     assert error.value.field == "region_mask_3"

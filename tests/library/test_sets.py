@@ -93,7 +93,7 @@ def test_there_is_an_end_to_how_many_are_kept(files: NamedFiles, monkeypatch: py
     monkeypatch.setattr(sets, "MOST_FILES", 2)
     for name in ("toys", "friends", "toys"):
         files.save(name, content(name))
-    with pytest.raises(UserError, match="There are 2 sets already"):
+    with pytest.raises(UserError, match="There are already 2 sets"):
         files.save("pets", content("pets"))
     files.delete("toys")
     files.save("pets", content("pets"))

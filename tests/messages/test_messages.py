@@ -32,7 +32,7 @@ OF_THE_SCRIPT = ("gradio.", "language.")
 
 def test_a_message_is_its_english_sentence_and_knows_its_key_and_values() -> None:
     message = Message("model.unknown", name="'a'", names="toybox")
-    assert message == "There is no model 'a'; there is toybox."
+    assert message == "There is no model 'a'; choose from: toybox."
     assert (message.key, dict(message.values)) == ("model.unknown", {"name": "'a'", "names": "toybox"})
     assert json.dumps(message) == json.dumps(str(message))
 
@@ -40,7 +40,7 @@ def test_a_message_is_its_english_sentence_and_knows_its_key_and_values() -> Non
 def test_a_message_may_stand_in_another_one_and_several_things_in_a_list() -> None:
     joints = Message("joints.and", joints=[joint_title("nose"), joint_title("neck")], last=joint_title("left ear"))
     message = Message("keypoints.joints_left_out", person=2, why=Message("keypoints.why.outside"), joints=joints)
-    assert message == "Of person 2 this lies outside the picture, and was left out: nose, neck and left ear."
+    assert message == "For person 2, this lies outside the picture and was left out: nose, neck and left ear."
     assert as_data(message)["values"]["joints"]["values"]["joints"] == [
         {"key": "joint.nose", "values": {}},
         {"key": "joint.neck", "values": {}},
@@ -48,15 +48,15 @@ def test_a_message_may_stand_in_another_one_and_several_things_in_a_list() -> No
 
 
 def test_a_sentence_has_forms_for_one_and_for_more() -> None:
-    assert Message("doing.requests_before", count=1) == "1 request before"
-    assert Message("doing.requests_before", count=2) == "2 requests before"
+    assert Message("doing.requests_before", count=1) == "1 request ahead"
+    assert Message("doing.requests_before", count=2) == "2 requests ahead"
 
 
 def test_what_somebody_typed_breaks_no_sentence() -> None:
     message = Message("model.unknown", name="a\r\nb\u2028c\u202etxt\ud83d\0 👩\u200d🎨", names=["d\ne", "f"])
-    assert message == "There is no model a  b c txt\N{REPLACEMENT CHARACTER}  👩\u200d🎨; there is d e, f."
+    assert message == "There is no model a  b c txt\N{REPLACEMENT CHARACTER}  👩\u200d🎨; choose from: d e, f."
     assert as_data(message)["values"]["names"] == ["d e", "f"]
-    assert Message("model.unknown", name="a" * 10**6, names="b") == f"There is no model {'a' * 399}…; there is b."
+    assert Message("model.unknown", name="a" * 10**6, names="b") == f"There is no model {'a' * 399}…; choose from: b."
 
 
 def test_marks_of_a_sentence_are_for_the_page_and_values_never_are_markup() -> None:

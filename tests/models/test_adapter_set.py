@@ -70,7 +70,7 @@ def test_a_broken_one_is_named_and_takes_no_other_with_it(
         offered = adapters.offered(tiny)
     assert "good" in offered.adapters
     assert offered.left_out == (
-        "bad.safetensors is damaged or cut off; fetch it again.",
+        "bad.safetensors is damaged or incomplete; download it again.",
         "IPA_ADAPTERS names gone.safetensors, which is not there.",
     )
     assert caplog.text.count("bad.safetensors is damaged") == 1
@@ -82,7 +82,8 @@ def test_a_second_one_of_a_name_displaces_none(tiny: ModelEntry, tmp_path: Path,
     offered = AdapterSet(os.pathsep.join([str(one), f"{name}={other}"])).offered(tiny)
     assert offered.adapters["fine"] == tiny.adapters["fine"]
     assert offered.adapters["one"].file == one
-    assert offered.left_out[0].startswith(f"There is an adapter {name} already: please give other.safetensors another")
+    said = f"There is already an adapter called {name}: please give other.safetensors another"
+    assert offered.left_out[0].startswith(said)
 
 
 def test_a_name_is_no_part_of_a_path(tiny: ModelEntry, tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_what_is_let_go_of_is_gone_with_its_file(tiny: ModelEntry, tmp_path: Pat
     assert not file.exists()
     other.unlink()  # as what was uploaded is cleared away after a day
     assert adapters.offered(tiny) is tiny
-    with pytest.raises(UserError, match="The adapter other is not here any more"):
+    with pytest.raises(UserError, match="The adapter other is no longer here"):
         adapters.offered(tiny).adapter(third)
 
 
@@ -198,7 +199,7 @@ def test_an_upload_is_refused_before_it_is_read(
     huge = tmp_path / "huge.safetensors"
     with huge.open("wb") as file:
         file.truncate(LARGEST_ADDED + 1)
-    with pytest.raises(UserError, match=r"huge\.safetensors has 2\.0 GB, and an adapter .* may have 2\.0 GB"):
+    with pytest.raises(UserError, match=r"huge\.safetensors is 2\.0 GB, but an adapter .* at most 2\.0 GB"):
         adapters.add(huge, entry=tiny)
     monkeypatch.setenv("SPACE_ID", "somebody/something")
     assert largest_added() == 128_000_000

@@ -151,7 +151,7 @@ def test_a_towers_weights_say_more_surely_what_it_gives_than_its_configuration(t
 def test_a_model_without_an_image_encoder_works_without_adapters(tmp_path: Path) -> None:
     entry = with_published(write_model(tmp_path / "model", "sd15", tower=None), "ip-adapter_sd15")
     assert entry.adapters == {}
-    assert "needs an image encoder, and this model has none" in entry.left_out[0]
+    assert "needs an image encoder, but this model has none" in entry.left_out[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"version https://git-lfs.github.com/spec/v1", None])

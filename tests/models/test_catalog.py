@@ -34,7 +34,9 @@ def test_what_is_offered_from_the_hub_can_be_chosen(monkeypatch: pytest.MonkeyPa
     assert list(catalog()) == ["toybox"]
     monkeypatch.setenv("IPA_HUB_MODELS", "sd15, dream")
     assert list(catalog()) == ["toybox", "sd15"]
-    assert catalog().left_out == {"dream": "IPA_HUB_MODELS names 'dream'; there is sd15, sdxl."}
+    assert catalog().left_out == {
+        "dream": "IPA_HUB_MODELS names 'dream', which is not available; choose from: sd15, sdxl."
+    }
 
 
 def test_on_a_space_nothing_is_offered_unless_its_owner_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,22 +184,22 @@ SETTINGS = {"broken settings": "{", "wrong settings": '{"steps": 0}', "a list of
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("a disk that is gone", "IPA_MODELS names .*broken, and there is nothing; please look whether its disk"),
-        ("an empty folder", r"which is no model folder \(it has no model_index\.json\)\."),
-        ("a folder of files", r"no model folder .* please name that, such as .*dream\.safetensors"),
-        ("a part", r"no model folder \(it has no model_index\.json\) but a UNet2DConditionModel alone\."),
-        ("a folder of LoRAs", r"no model folder \(it has no model_index\.json\) and holds a LoRA\."),
-        ("a .ckpt", r"of files only \.safetensors are read"),
+        ("a disk that is gone", "IPA_MODELS names .*broken, but nothing is there; please check that its disk"),
+        ("an empty folder", r"which is not a model folder \(it has no model_index\.json\)\."),
+        ("a folder of files", r"not a model folder .* please name that file, such as .*dream\.safetensors"),
+        ("a part", r"not a model folder \(it has no model_index\.json\) but only a UNet2DConditionModel\."),
+        ("a folder of LoRAs", r"not a model folder \(it has no model_index\.json\); it holds a LoRA\."),
+        ("a .ckpt", r"single files must be \.safetensors"),
         ("GGUF", r"broken\.gguf is quantised \(GGUF\)"),
         ("GGUF under another name", r"is quantised \(GGUF\)"),
-        ("a pointer of Git LFS", "only stands for a file that Git LFS keeps"),
+        ("a pointer of Git LFS", "is only a placeholder for a file kept by Git LFS"),
         ("a pickle under another name", r"is a PyTorch file; please use the \.safetensors version"),
-        ("garbage", "is damaged or cut off"),
-        ("nothing in it", "is damaged or cut off"),
+        ("garbage", "is damaged or incomplete"),
+        ("nothing in it", "is damaged or incomplete"),
         ("broken settings", r"ipa_studio\.json is not readable JSON"),
         ("wrong settings", r"ipa_studio\.json: steps is 0"),
         ("a list of settings", r"ipa_studio\.json must hold a JSON object"),
-        ("a LoRA", "is a LoRA, which is not a whole checkpoint"),
+        ("a LoRA", "is a LoRA, which is not a complete checkpoint"),
         ("a LoRA of diffusers", "is a LoRA, "),
         ("a LoCon", "is a LoRA, "),
         ("an adapter", "is an IP-Adapter, "),
@@ -208,14 +210,14 @@ SETTINGS = {"broken settings": "{", "wrong settings": '{"steps": 0}', "a list of
         ("an original VAE", "is a VAE, "),
         ("a text encoder", "is a text encoder, "),
         ("an image encoder", "is a CLIP image encoder, "),
-        ("a UNet", "is a UNet alone, "),
-        ("an original UNet", "is a UNet alone, "),
+        ("a UNet", "is a UNet on its own, "),
+        ("an original UNet", "is a UNet on its own, "),
         ("a T5", "is a T5 text encoder, "),
         ("an embedding", "is a textual inversion embedding, "),
         ("an embedding for SDXL", "is a textual inversion embedding, "),
         ("an embedding of diffusers", "is a textual inversion embedding, "),
-        ("a motion module", "is a motion module of AnimateDiff, "),
-        ("an enlarger", "is a network that enlarges pictures, "),
+        ("a motion module", "is an AnimateDiff motion module, "),
+        ("an enlarger", "is an upscaler, "),
         ("FLUX", "is a checkpoint of FLUX, "),
         ("Stable Diffusion 3", "is a checkpoint of Stable Diffusion 3, "),
         ("the refiner", "is a checkpoint of the SDXL refiner, "),
@@ -286,7 +288,7 @@ def test_a_tilde_is_somebodys_home(tiny_bundle_dir: Path, tmp_path: Path, monkey
     monkeypatch.setenv("HOME", str(tiny_bundle_dir.parent))
     found = names(monkeypatch, f"~/{tiny_bundle_dir.name}", "~nobody-of-this-name/model")
     assert found["tiny"].location == tiny_bundle_dir
-    assert "there is nothing" in found.left_out["model"]
+    assert "nothing is there" in found.left_out["model"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
@@ -320,7 +322,7 @@ def test_a_disk_that_fails_is_told(tiny_bundle_dir: Path, monkeypatch: pytest.Mo
     file = tiny_bundle_dir / "unet" / "diffusion_pytorch_model.safetensors"
     found = names(monkeypatch, file, tiny_bundle_dir)
     assert "tiny" in found
-    assert found.left_out[file.name] == f"{file.name} cannot be read (Input/output error); is its disk there?"
+    assert found.left_out[file.name] == f"{file.name} cannot be read (Input/output error); is its disk connected?"
 
 
 def test_a_folder_called_toybox_stands_in_for_the_bundled_model(

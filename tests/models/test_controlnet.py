@@ -113,16 +113,16 @@ def assert_left_out(folder: Path, words: str) -> None:
 def test_code_in_a_file_is_refused_and_not_run(copy: Path) -> None:
     proof = copy / "proof"
     torch.save({"control_model.x": Malicious(proof)}, copy / "controlnet" / "pose.pth")
-    assert_left_out(copy, r"controlnet/pose\.pth is not a file of plain weights .* never run")
+    assert_left_out(copy, r"controlnet/pose\.pth is not a plain weights file .* never run")
     assert not proof.exists()
 
 
 @pytest.mark.parametrize(
     ("tensors", "words"),
     [
-        ({"lora_unet.lora_up.weight": torch.zeros(1)}, "pose.pth is a LoRA and no ControlNet"),
-        ({"weight": torch.zeros(1)}, "pose.pth is no file that is known here and no ControlNet"),
-        ({"control_model.x": torch.zeros(1), "lora_controlnet": torch.zeros(1)}, "pose.pth is .* and no ControlNet"),
+        ({"lora_unet.lora_up.weight": torch.zeros(1)}, "pose.pth is a LoRA, not a ControlNet"),
+        ({"weight": torch.zeros(1)}, "pose.pth is an unknown kind of file, not a ControlNet"),
+        ({"control_model.x": torch.zeros(1), "lora_controlnet": torch.zeros(1)}, "pose.pth is .*, not a ControlNet"),
         ({"control_model.x": torch.zeros(4, 4, dtype=torch.int8)}, r"pose.pth is quantised \(int8\)"),
     ],
 )
@@ -168,7 +168,7 @@ def test_weights_that_are_no_numbers_are_named(copy: Path, controlnet: ControlNe
     tensors["control_model.middle_block_out.0.bias"] = torch.full((64,), float("nan"))
     torch.save(tensors, copy / "controlnet" / "pose.pth")
     model = load(described(copy))
-    with pytest.raises(UserError, match=r"pose\.pth cannot be drawn with: .* holds infinities or NaN"):
+    with pytest.raises(UserError, match=r"pose\.pth cannot be used: .* contains infinities or NaN"):
         pose_pipeline(model)
 
 
@@ -176,7 +176,7 @@ def test_a_controlnet_for_many_purposes_is_named(tiny_bundle_dir: Path, tmp_path
     folder = shutil.copytree(tiny_bundle_dir, tmp_path / "copy")
     path = folder / "controlnet" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"_class_name": "ControlNetUnionModel"}))
-    assert_left_out(folder, "is of the sort ControlNetUnionModel, but only ControlNetModel works here")
+    assert_left_out(folder, "is of type ControlNetUnionModel, but only ControlNetModel works here")
 
 
 def kinds(folder: Path) -> dict[str, tuple[str, str]]:
@@ -274,7 +274,7 @@ def test_one_that_cannot_be_used_takes_no_other_with_it(copy: Path, controlnet: 
     entry = described(copy)
     assert list(entry.controlnets) == ["pose"]
     assert set(entry.controlnets_left_out) == {"canny", "depth", "tile"}
-    assert entry.controlnets_left_out["canny"].startswith("canny.pth is a LoRA and no ControlNet")
+    assert entry.controlnets_left_out["canny"].startswith("canny.pth is a LoRA, not a ControlNet")
     assert "is not readable JSON" in entry.controlnets_left_out["depth"]
     assert "holds no config.json" in entry.controlnets_left_out["tile"]
     assert_loaded(copy, controlnet)
@@ -331,8 +331,8 @@ def test_one_that_has_changed_since_is_told_and_read_once_it_is_whole(copy: Path
     model, path = load(described(copy)), copy / "controlnets" / "depth.pth"
     whole = path.read_bytes()
     for content, words in (
-        (None, r"controlnets/depth\.pth cannot be read \(.*\); is its disk there\?"),
-        (whole[: len(whole) // 2], r"controlnets/depth\.pth is not a file of plain weights"),
+        (None, r"controlnets/depth\.pth cannot be read \(.*\); is its disk connected\?"),
+        (whole[: len(whole) // 2], r"controlnets/depth\.pth is not a plain weights file"),
     ):
         path.unlink(missing_ok=True)
         if content is not None:

@@ -79,7 +79,7 @@ def test_stopping_what_is_not_being_downloaded_does_nothing(manager: ModelManage
     manager.cancel("far")
     manager.cancel("near")
     assert set(manager.states().values()) == {ModelState()}
-    with pytest.raises(UserError, match="there is far, near"):
+    with pytest.raises(UserError, match="choose from: far, near"):
         manager.cancel("other")
 
 
@@ -87,7 +87,7 @@ def test_a_failed_download_says_why_and_can_be_tried_again(manager: ModelManager
     hub.refusals["maker/adapters"] = (401, "GatedRepo")
     manager.download("far")
     until(lambda: manager.state("far").phase == "failed")
-    assert "licence accepted first" in manager.state("far").message
+    assert "licence has to be accepted first" in manager.state("far").message
     del hub.refusals["maker/adapters"]
     hub.held_after[ADAPTER] = 0
     manager.download("far")

@@ -143,7 +143,9 @@ def test_what_is_no_lora_of_this_unet_alone_is_refused(
 ) -> None:
     before = {name: weight.clone() for name, weight in pipeline.unet.state_dict().items()}
     save_file(REFUSED[what](load_file(tiny_bundle_dir / TINY_LORA)), tmp_path / "a.safetensors")
-    with pytest.raises(UserError, match=r"Tiny cannot draw fast: a\.safetensors is no LoRA that changes this model's"):
+    with pytest.raises(
+        UserError, match=r"Tiny cannot draw fast: a\.safetensors is not a LoRA that changes only this model's"
+    ):
         changed(pipeline.unet, tmp_path / "a.safetensors", pipeline=pipeline)
     assert before.keys() == pipeline.unet.state_dict().keys()
 
@@ -151,12 +153,12 @@ def test_what_is_no_lora_of_this_unet_alone_is_refused(
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        (Path.exists, "its LoRA a.safetensors is not there"),
-        (lambda path: path.write_bytes(b"{}"), "a.safetensors in .* is damaged or cut off"),
+        (Path.exists, "its LoRA a.safetensors is missing"),
+        (lambda path: path.write_bytes(b"{}"), "a.safetensors in .* is damaged or incomplete"),
         (lambda path: torch.save({}, path), "a.safetensors is a PyTorch file"),
         (
             lambda path: save_file({name: each * torch.nan for name, each in LORA.items()}, path),
-            "a.safetensors cannot be drawn with: read as float32, .* holds infinities or NaN",
+            "a.safetensors cannot be used: read as float32, .* contains infinities or NaN",
         ),
     ],
 )

@@ -46,12 +46,12 @@ def test_little_need_be_told_of_a_fast_way(tmp_path: Path) -> None:
         ({"steps": 0}, r"ipa_studio.json: fast.steps is 0; it must be a whole number above 0."),
         ({"guidance_scale": "a"}, "fast.guidance_scale is 'a'; it must be a number of at least 1."),
         ({"scheduler": None}, "fast.scheduler is None; it must be text."),
-        ({"scheduler": ""}, "fast.scheduler is ''; it must be the name of a scheduler of diffusers, such as LCMSch"),
+        ({"scheduler": ""}, "fast.scheduler is ''; it must be the name of a diffusers scheduler, such as LCMSch"),
         ({"scheduler_config": []}, r"fast.scheduler_config is \[\]; it must be a JSON object."),
         ({"lora": "../a.safetensors"}, "fast.lora is '../a.safetensors'; it must be a .safetensors file inside the"),
         ({"lora": "/loras/a.safetensors"}, "fast.lora is '/loras/a.safetensors'; it must be a .safetensors file"),
         ({"lora": "loras/a.bin"}, "fast.lora is 'loras/a.bin'; it must be a .safetensors file inside the model's"),
-        ({"lora": "loras/b.safetensors"}, "fast.lora is loras/b.safetensors, and there is no such file."),
+        ({"lora": "loras/b.safetensors"}, "fast.lora is loras/b.safetensors, but there is no such file."),
     ],
 )
 def test_a_model_works_without_a_fast_way_that_is_told_wrongly_and_says_why(
@@ -66,7 +66,7 @@ def test_a_model_works_without_a_fast_way_that_is_told_wrongly_and_says_why(
 def test_a_fast_way_needs_a_scheduler(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").touch()
     (tmp_path / "ipa_studio.json").write_text(json.dumps({"fast": {"lora": "a.safetensors"}}))
-    with pytest.raises(UserError, match=r"fast\.scheduler is ''; it must be the name of a scheduler of diffusers"):
+    with pytest.raises(UserError, match=r"fast\.scheduler is ''; it must be the name of a diffusers scheduler"):
         entry_from_folder(tmp_path, name="x").fast_way()
 
 

@@ -127,7 +127,7 @@ def test_pictures_of_one_batch_have_intervals_of_their_own(engine: Engine, unet:
 def test_an_interval_has_to_hold_a_step_and_begin_before_it_ends(engine: Engine) -> None:
     with pytest.raises(UserError, match=r"From 0\.4 to 0\.5 of 4 steps there is no whole step in which the guidance"):
         draw(engine, task="variation", guidance_start=0.4, guidance_end=0.5)
-    with pytest.raises(UserError, match=r"The guidance begins at 0\.5 of the steps and ends at 0\.5"):
+    with pytest.raises(UserError, match=r"The guidance begins at 0\.5 and ends at 0\.5"):
         GenerateRequest(**SHARED, task="variation", guidance_start=0.5, guidance_end=0.5)
 
 

@@ -187,7 +187,7 @@ def test_content_that_no_name_in_the_cache_stands_for_is_taken_only_if_it_is_who
 def test_a_full_disk_is_told_beforehand(hub: FakeHub, hub_entry: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 3 * 10**6, 3 * 10**6))
-    with pytest.raises(UserError, match=r"Far needs 6 MB on the disk of .*, and 3 MB are free: please make room"):
+    with pytest.raises(UserError, match=r"Far needs 6 MB on the disk of .*, but only 3 MB is free: please make room"):
         fetch_all(hub_entry())
     assert sum(hub.sent.values()) == 0
 
@@ -204,8 +204,12 @@ def test_a_disk_that_fills_up_meanwhile_is_told(hub: FakeHub, hub_entry: Make, m
 @pytest.mark.parametrize(
     ("status", "code", "told"),
     [
-        (401, "GatedRepo", "licence accepted first: please accept it at http.*/maker/base and run `hf auth login`"),
-        (403, "GatedRepo", "licence accepted first"),
+        (
+            401,
+            "GatedRepo",
+            "licence has to be accepted first: please accept it at http.*/maker/base and run `hf auth login`",
+        ),
+        (403, "GatedRepo", "licence has to be accepted first"),
         (404, "RepoNotFound", "there is no such repository, or it is private"),
         (404, "RevisionNotFound", "no longer has this version"),
         (429, "", "too many requests"),
@@ -225,7 +229,7 @@ def test_what_the_hub_refuses_is_one_sentence(hub: FakeHub, hub_entry: Make, sta
 
 
 def test_a_file_that_the_hub_does_not_have_is_named(hub: FakeHub, hub_entry: Make) -> None:
-    with pytest.raises(UserError, match="the Hub does not have unet/gone.safetensors of it"):
+    with pytest.raises(UserError, match="its file unet/gone.safetensors is missing on the Hub"):
         fetch_all(hub_entry({"maker/base": {"unet/gone.safetensors": "gone.safetensors"}}))
 
 
@@ -239,7 +243,7 @@ def test_switched_off_it_uses_what_is_there_and_else_says_so(cache: Path, hub_en
     entry = hub_entry({"maker/base": {"model_index.json": "model_index.json"}})
     with pytest.raises(UserError, match="Far is not on this computer, and downloading is switched off here"):
         fetch_all(entry)
-    with pytest.raises(UserError, match="Far is not complete"):
+    with pytest.raises(UserError, match="Far is incomplete"):
         link_snapshot(entry)
     snapshot = cache / "models--maker--base" / "snapshots" / entry.parts[0].revision
     snapshot.mkdir(parents=True)

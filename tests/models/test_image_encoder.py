@@ -75,9 +75,9 @@ def test_training_reads_it_as_the_app_does(copy: Path, tiny_bundle_dir: Path) ->
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model_type": "siglip_vision_model"}, "is of the sort siglip_vision_model, but adapters look through a CLIP"),
-        ({"vision_config": {"model_type": "dinov2"}}, "is of the sort dinov2"),
-        ({"image_size": "large"}, "describes no CLIPVisionModelWithProjection that is known here"),
+        ({"model_type": "siglip_vision_model"}, "is of type siglip_vision_model, but adapters need a CLIP"),
+        ({"vision_config": {"model_type": "dinov2"}}, "is of type dinov2"),
+        ({"image_size": "large"}, "describes an unknown kind of CLIPVisionModelWithProjection"),
     ],
 )
 def test_another_kind_of_tower_is_named(copy: Path, is_training: bool, changes: dict[str, object], words: str) -> None:
@@ -112,8 +112,8 @@ def test_a_processor_is_looked_for_where_it_may_lie(copy: Path, tmp_path: Path) 
     [
         ("<html>", r"preprocessor_config\.json is not readable JSON"),
         ("", r"preprocessor_config\.json is not readable JSON"),
-        ('{"crop_size": "big"}', r"preprocessor_config\.json describes no CLIPImageProcessor that is known here"),
-        ('{"crop_size": null}', r"preprocessor_config\.json describes no CLIPImageProcessor that is known here"),
+        ('{"crop_size": "big"}', r"preprocessor_config\.json describes an unknown kind of CLIPImageProcessor"),
+        ('{"crop_size": null}', r"preprocessor_config\.json describes an unknown kind of CLIPImageProcessor"),
     ],
 )
 def test_a_broken_processor_is_named(copy: Path, text: str, words: str) -> None:

@@ -82,7 +82,7 @@ def test_a_file_that_has_changed_is_read_again_and_one_that_is_gone_is_freed(tmp
     first.file.unlink()
     adapters.get(other)
     assert len(adapters) == 1
-    with pytest.raises(UserError, match="The adapter first is not here any more"):
+    with pytest.raises(UserError, match="The adapter first is no longer here"):
         adapters.get(first)
 
 

@@ -105,17 +105,17 @@ def test_memory_that_runs_out_while_loading_is_told(tiny_bundle_dir: Path, monke
         torch.empty(2**50)
 
     monkeypatch.setattr("ipa_app.models.parts.Part.load", greedy)
-    with pytest.raises(UserError, match="Tiny did not fit into the memory that is free; please close other programs"):
+    with pytest.raises(UserError, match="Tiny did not fit into the free memory; please close other programs"):
         load(entry_from_folder(tiny_bundle_dir, name="tiny"))
 
 
 def test_a_missing_folder_is_named(tiny_bundle_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not there: .*nowhere"):
+    with pytest.raises(UserError, match="is missing: .*nowhere"):
         load(entry_from_folder(tiny_bundle_dir, name="tiny"), location=tmp_path / "nowhere")
 
 
 def test_a_file_that_is_gone_is_named(tiny_bundle_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Tiny is not there: there is no .*dream\.safetensors; .* its disk"):
+    with pytest.raises(UserError, match=r"Tiny is missing: there is no .*dream\.safetensors; .* its disk"):
         load(entry_from_folder(tiny_bundle_dir, name="tiny"), location=tmp_path / "dream.safetensors")
 
 

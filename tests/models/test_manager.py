@@ -69,7 +69,7 @@ def test_waiting_ends_after_the_timeout(two_models: Mapping[str, ModelEntry]) ->
 def test_an_unknown_model_is_refused_with_those_there_are(two_models: Mapping[str, ModelEntry], name: str) -> None:
     manager = ModelManager(two_models, device="cpu")
     for ask in (manager.start, manager.get, manager.state, manager.free, manager.entry):
-        with pytest.raises(UserError, match="there is one, two"):
+        with pytest.raises(UserError, match="choose from: one, two"):
             ask(name)
 
 
@@ -80,10 +80,10 @@ def test_a_failed_load_is_reported_leaves_nothing_and_can_be_retried(tiny_bundle
     weights.write_bytes(good[: len(good) // 2])
     manager = ModelManager({"model": entry_from_folder(folder, name="model")}, device="cpu")
 
-    with pytest.raises(UserError, match="in unet is damaged or cut off; please fetch it again"):
+    with pytest.raises(UserError, match="in unet is damaged or incomplete; please download it again"):
         manager.get("model", timeout=TIMEOUT_S)
     assert manager.state("model").phase == "failed"
-    assert "is damaged or cut off" in manager.state("model").message
+    assert "is damaged or incomplete" in manager.state("model").message
 
     weights.write_bytes(good)
     manager.start("model")
@@ -106,7 +106,7 @@ def test_a_broken_model_leaves_the_working_one_where_it_is(
     model = manager.get("one", timeout=TIMEOUT_S)
     for _ in range(2):
         manager.start("broken")
-        with pytest.raises(UserError, match="is damaged or cut off"):
+        with pytest.raises(UserError, match="is damaged or incomplete"):
             manager.get("broken", timeout=TIMEOUT_S)
         assert manager.state("one").phase == "ready"
     assert manager.get("one") is model
@@ -136,7 +136,7 @@ def test_where_memory_is_short_for_exact_pictures_the_model_is_refused(
 ) -> None:
     large = replace(two_models["two"], width=1024, height=1024)
     monkeypatch.setattr("ipa_app.models.loading.free_bytes", lambda _device: 10**9)
-    with pytest.raises(UserError, match=r"needs at least 1\.4 GB of memory, but only 1\.0 GB are free"):
+    with pytest.raises(UserError, match=r"needs at least 1\.4 GB of memory, but only 1\.0 GB is free"):
         ModelManager({"two": large}, device="cpu", exact=True).get("two", timeout=TIMEOUT_S)
     assert ModelManager({"two": large}, device="cpu", exact=False).get("two", timeout=TIMEOUT_S)
 

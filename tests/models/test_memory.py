@@ -104,7 +104,7 @@ def test_shared_memory_halves_the_precision(needs: Needs, free: int, expected: t
 
 def test_exact_pictures_are_refused_on_a_processor_rather_than_drawn_in_another_precision() -> None:
     assert ways(plan_memory(SDXL, device="cpu", dtype=SINGLE, free=20 * GB, exact=True)) == (SINGLE, False, True)
-    with pytest.raises(UserError, match=r"SDXL needs at least 1\d\.\d GB .* only 12\.0 GB are free in main memory"):
+    with pytest.raises(UserError, match=r"SDXL needs at least 1\d\.\d GB .* only 12\.0 GB is free in main memory"):
         plan_memory(SDXL, device="cpu", dtype=SINGLE, free=12 * GB, exact=True)
     assert ways(plan_memory(SDXL, device="mps", dtype=SINGLE, free=12 * GB, exact=True))[0] == HALF
 
@@ -135,9 +135,9 @@ def test_it_is_told_where_it_runs_and_what_was_saved() -> None:
 @pytest.mark.parametrize(
     ("device", "dtype", "free", "free_main", "words"),
     [
-        ("cuda", HALF, 2 * GB, 64 * GB, r"SDXL needs at least 6\.\d GB .* only 2\.0 GB are free on the graphics card"),
-        ("cuda", HALF, 7 * GB, 4 * GB, r"SDXL needs at least 9\.\d GB .* only 4\.0 GB are free in main memory"),
-        ("cpu", SINGLE, 5 * GB, None, r"SDXL needs at least 9\.\d GB .* only 5\.0 GB are free in main memory"),
+        ("cuda", HALF, 2 * GB, 64 * GB, r"SDXL needs at least 6\.\d GB .* only 2\.0 GB is free on the graphics card"),
+        ("cuda", HALF, 7 * GB, 4 * GB, r"SDXL needs at least 9\.\d GB .* only 4\.0 GB is free in main memory"),
+        ("cpu", SINGLE, 5 * GB, None, r"SDXL needs at least 9\.\d GB .* only 5\.0 GB is free in main memory"),
     ],
 )
 def test_what_fits_in_no_way_is_refused_in_words(

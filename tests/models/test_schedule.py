@@ -338,13 +338,13 @@ def test_a_package_that_is_missing_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", [None, "AutoencoderKL", "NoSuchScheduler", "utils", "SchedulerMixin "])
 def test_what_is_no_scheduler_is_named(name: str | None) -> None:
-    with pytest.raises(UserError, match="Dream uses a sampling schedule .* that is not known here"):
+    with pytest.raises(UserError, match="Dream uses the sampling schedule .* unknown here"):
         build_scheduler(name, {}, title="Dream")
 
 
 @pytest.mark.parametrize("predicted", ["v", "v-prediction", "eps"])
 def test_an_unknown_prediction_is_named(predicted: str) -> None:
-    with pytest.raises(UserError, match=rf"Dream predicts {predicted!r} by its scheduler_config.json"):
+    with pytest.raises(UserError, match=rf"scheduler_config.json, the model Dream predicts {predicted!r}"):
         build_scheduler("DDIMScheduler", {"prediction_type": predicted}, title="Dream")
 
 

@@ -99,14 +99,16 @@ def test_without_a_configuration_on_this_machine_it_is_told_in_words(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
     shutil.rmtree(entry.location.with_suffix(""))
-    words = r"my-model\.safetensors holds weights only, .*stable-diffusion-v1-5.* or put them into a folder my-model"
+    words = (
+        r"my-model\.safetensors holds only weights, .*stable-diffusion-v1-5.* or put its files into a folder my-model"
+    )
     with pytest.raises(UserError, match=words):
         load(entry)
 
 
 def test_a_configuration_of_the_other_family_is_refused(entry: ModelEntry) -> None:
     save_file({SDXL_MARK: torch.zeros(1), **others(entry.location, "cond_stage_model.")}, entry.location)
-    with pytest.raises(UserError, match="checkpoint of SDXL, but the configuration in .* that of Stable Diffusion"):
+    with pytest.raises(UserError, match="checkpoint of SDXL, but the configuration in .* is for Stable Diffusion"):
         load(entry)
 
 
@@ -118,7 +120,7 @@ def others(path: Path, prefix: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("missing", ["first_stage_model.", "model.diffusion_model."])
 def test_a_checkpoint_that_lacks_a_part_is_refused(entry: ModelEntry, missing: str) -> None:
     save_file(others(entry.location, missing), entry.location)
-    with pytest.raises(UserError, match="is not a whole checkpoint"):
+    with pytest.raises(UserError, match="is not a complete checkpoint"):
         load(entry)
 
 
@@ -139,11 +141,11 @@ def test_a_checkpoint_of_another_family_is_named(entry: ModelEntry, mark: str, n
 @pytest.mark.parametrize(
     ("channels", "words"),
     [
-        (9, r"made for inpainting alone \(9 input channels\)"),
-        (8, r"changing pictures by instructions, as InstructPix2Pix \(8 input channels\)"),
-        (7, r"enlarging pictures, as the x4 upscaler \(7 input channels\)"),
-        (5, r"changing pictures by their depth, as Stable Diffusion 2 depth \(5 input channels\)"),
-        (16, r"something else than drawing pictures from noise \(16 input channels\)"),
+        (9, r"made for inpainting only \(9 input channels\)"),
+        (8, r"changing pictures by instructions, like InstructPix2Pix \(8 input channels\)"),
+        (7, r"enlarging pictures, like the x4 upscaler \(7 input channels\)"),
+        (5, r"changing pictures by their depth, like Stable Diffusion 2 depth \(5 input channels\)"),
+        (16, r"something other than drawing pictures from noise \(16 input channels\)"),
     ],
 )
 def test_a_checkpoint_for_something_else_says_what_it_is_made_for(entry: ModelEntry, channels: int, words: str) -> None:
@@ -223,7 +225,7 @@ def test_a_part_that_the_configuration_does_not_know_is_told(entry: ModelEntry) 
     save_file(
         {**load_file(entry.location), "model.diffusion_model.label_emb.0.0.weight": torch.zeros(4)}, entry.location
     )
-    with pytest.raises(UserError, match=r"its UNet is built otherwise \(model\.diffusion_model\.label_emb\.0\.0"):
+    with pytest.raises(UserError, match=r"its UNet is built differently \(model\.diffusion_model\.label_emb\.0\.0"):
         load(entry)
 
 
@@ -295,7 +297,7 @@ def test_a_repository_that_is_kept_in_part_hides_no_whole_one(
     if has_other:
         assert "runwayml" in str(open_source(entry).folder)
         return
-    with pytest.raises(UserError, match=r"x\.safetensors holds weights only, and the configuration"):
+    with pytest.raises(UserError, match=r"x\.safetensors holds only weights, and the configuration"):
         open_source(entry)
 
 
@@ -322,7 +324,7 @@ def test_a_tensor_that_is_missing_is_told_before_weights_are_read(entry: ModelEn
     tensors = load_file(entry.location)
     del tensors[next(key for key in tensors if key.startswith(part) and "conv" in key and key != FIRST)]
     save_file(tensors, entry.location)
-    with pytest.raises(UserError, match=rf"does not fit the configuration in .*: its {name} is built otherwise"):
+    with pytest.raises(UserError, match=rf"does not fit the configuration in .*: its {name} is built differently"):
         load(entry)
 
 
@@ -330,19 +332,19 @@ def test_a_tensor_that_is_missing_in_the_text_encoder_is_told(entry: ModelEntry)
     tensors = load_file(entry.location)
     del tensors["cond_stage_model.transformer.text_model.final_layer_norm.weight"]
     save_file(tensors, entry.location)
-    with pytest.raises(UserError, match=r"its text_encoder is built otherwise \(final_layer_norm\.weight\)"):
+    with pytest.raises(UserError, match=r"its text_encoder is built differently \(final_layer_norm\.weight\)"):
         load(entry)
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(entry: ModelEntry) -> None:
     save_file({"lora.weight": torch.zeros(1)}, entry.location)
-    with pytest.raises(UserError, match="is a LoRA, which is not a whole checkpoint"):
+    with pytest.raises(UserError, match="is a LoRA, which is not a complete checkpoint"):
         load(entry)
     save_file({"weight": torch.zeros(1)}, entry.location)
-    with pytest.raises(UserError, match=r"is not a whole checkpoint .* \(it has no UNet, VAE, text encoder\)"):
+    with pytest.raises(UserError, match=r"is not a complete checkpoint .* \(it has no UNet, VAE, text encoder\)"):
         load(entry)
     entry.location.write_bytes(b"hello")
-    with pytest.raises(UserError, match="damaged or cut off"):
+    with pytest.raises(UserError, match="damaged or incomplete"):
         load(entry)
 
 
@@ -376,5 +378,5 @@ def test_weights_that_are_no_numbers_are_named_before_they_are_drawn_with(
     key = next(key for key in reversed(tensors) if key.startswith(part) and "bias" in key)
     tensors[key].view(-1)[-1] = value
     save_file(tensors, entry.location)
-    with pytest.raises(UserError, match=r"my-model\.safetensors \(\w+\) cannot be drawn with: .* infinities or NaN"):
+    with pytest.raises(UserError, match=r"my-model\.safetensors \(\w+\) cannot be used: .* infinities or NaN"):
         load(entry)

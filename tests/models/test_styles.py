@@ -67,7 +67,7 @@ def test_files_and_folders_may_be_named_and_the_later_of_two_alike_counts(tmp_pa
     assert set(find_styles("")[0]) < set(found)
     assert [path.name for path, _ in trouble] == ["broken.json", "gone.json"]
     assert trouble[1][1] == (
-        f"IPA_STYLES names {tmp_path / 'gone.json'}, and there is nothing; please look whether its disk is there."
+        f"IPA_STYLES names {tmp_path / 'gone.json'}, but nothing is there; please check that its disk is connected."
     )
 
 
@@ -76,7 +76,7 @@ def test_what_cannot_be_used_is_named_beside_the_models(tmp_path: Path, monkeypa
     monkeypatch.setenv(STYLES_VARIABLE, str(path))
     models = catalog()
     assert models.left_out == {
-        "mine.json": "mine.json is no list of styles: it must be a JSON list of objects with name, prompt and "
+        "mine.json": "mine.json is not a list of styles: it must be a JSON list of objects with name, prompt and "
         "negative_prompt."
     }
     assert all(entry.styles for entry in models.values())

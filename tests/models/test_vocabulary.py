@@ -113,5 +113,5 @@ def test_dictionaries_lie_beside_the_words_by_the_tag_of_their_language(tmp_path
 @pytest.mark.parametrize("wrong", [["Katze"], {"cat": "Katze"}, {"cat": []}, {"cat": [" "]}, {"cat": [1]}])
 def test_a_dictionary_of_another_form_is_refused_by_its_name(tmp_path: Path, wrong: object) -> None:
     (tmp_path / "words.de.json").write_text(json.dumps({"animals": wrong}), encoding="utf-8")
-    with pytest.raises(UserError, match=r"words.de.json: the group 'animals' must give for each entry a list"):
+    with pytest.raises(UserError, match=r"words.de.json: the group 'animals' must give a list of spellings"):
         read_dictionaries(tmp_path)

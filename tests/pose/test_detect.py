@@ -116,9 +116,7 @@ def tiny(_: Image.Image) -> Skeleton:
 
 def test_somebody_tiny_in_a_photo_is_brought_closer() -> None:
     made = pose_image(photo((300, 200)), (96, 64), find=tiny)
-    assert made.notes == (
-        "The figure is so small on its canvas that it could not be followed, and was brought closer.",
-    )
+    assert made.notes == ("The figure was too small on its canvas to be followed, so it was enlarged.",)
     assert (made.image.getbbox() or (0, 0, 0, 0))[3] - (made.image.getbbox() or (0, 0, 0, 0))[1] > 40
     assert find_pose(photo((300, 200)), find=tiny).notes == made.notes
 

@@ -48,7 +48,7 @@ def test_what_a_detector_does_not_find_is_said_and_who_does(modest: Detector, de
     asked = {"pose_hands": details == "fingers", "pose_face": details == "faces"}
     with pytest.raises(UserError) as refused:
         detector_for(PoseOptions(pose_detector="modest", **asked))
-    said = f"Modest does not find {details}: please leave them out, or let OpenPose find the pose."
+    said = f"Modest cannot find {details}: please leave them out, or let OpenPose find the pose."
     assert str(refused.value) == said
     assert detector_for(PoseOptions(**asked)) is OPENPOSE
 

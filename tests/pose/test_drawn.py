@@ -107,9 +107,7 @@ def test_a_tiny_figure_is_brought_closer_and_that_is_said() -> None:
     canvas = Image.new("RGB", (2048, 2048))
     canvas.paste(drawn(STANDING).resize((181, 271), Image.Resampling.LANCZOS), (900, 900))
     pose = understood(canvas)
-    assert pose.notes == (
-        "The figure is so small on its canvas that it could not be followed, and was brought closer.",
-    )
+    assert pose.notes == ("The figure was too small on its canvas to be followed, so it was enlarged.",)
     shown = np.asarray(pose.for_output(OUTPUT)).max(axis=2) > 100
     rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
     assert 0.65 < np.ptp(rows) / 256 < 0.8

@@ -179,7 +179,7 @@ def test_damaged_weights_are_named_and_nothing_is_ready(files: dict[str, Path], 
         dwpose.load(files, PoseOptions())
     assert str(caught.value) == (
         f"The weights of DWPose cannot be read: please delete {files[FINDER]} and {files[POSE]}, so that they are"
-        " fetched again."
+        " downloaded again."
     )
     assert not dwpose.is_ready(PoseOptions())
     with pytest.raises(RuntimeError):

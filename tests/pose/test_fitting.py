@@ -291,7 +291,7 @@ def test_a_file_that_holds_no_whole_poses_is_named_and_the_pose_not_blamed(tmp_p
     file = tmp_path / "body_poses.json"
     if content is not None:
         file.write_bytes(content.encode("latin-1"))
-    with pytest.raises(UserError, match=r"^The model's file of poses \(.+/body_poses\.json\) is damaged, or "):
+    with pytest.raises(UserError, match=r"^The model's pose file \(.+/body_poses\.json\) is damaged, or "):
         read_body(file)
 
 

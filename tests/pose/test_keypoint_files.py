@@ -123,9 +123,9 @@ def test_the_canvas_is_the_files_or_the_one_that_is_given() -> None:
         ({"pose_keypoints_2d": [math.nan] * 54}, "has no points"),
         ({"pose_keypoints_2d": [50.0, 50.0, 1.0] + [0.0] * 51}, "has only one point"),
         ({"pose_keypoints_2d": [900.0, 50.0, 1.0] * 18}, "lies outside the picture"),
-        ({"pose_keypoints_2d": [1.0, 2.0, 1.0] * 20}, "has its points in an order that is not known here"),
-        ({"pose_keypoints_2d": [90.0, 95.0, 1.0] * 12}, "has its points in an order that is not known here"),
-        ({"pose_keypoints_2d": [1.0] * 53}, "has its points in an order that is not known here"),
+        ({"pose_keypoints_2d": [1.0, 2.0, 1.0] * 20}, "has its points in an unknown order"),
+        ({"pose_keypoints_2d": [90.0, 95.0, 1.0] * 12}, "has its points in an unknown order"),
+        ({"pose_keypoints_2d": [1.0] * 53}, "has its points in an unknown order"),
     ],
 )
 def test_a_bad_person_is_left_out_and_takes_nobody_along(bad: Any, reason: str) -> None:
@@ -177,7 +177,7 @@ def test_points_that_were_not_seen_are_no_mistake(nothing: list[Any]) -> None:
 def test_a_bad_point_is_left_out_and_takes_no_other_along(to: list[Any], what: str) -> None:
     found = read(file(person(), {"pose_keypoints_2d": changed(10, 13, to=to)}))
     assert spots_of(found, 1) == [spot if joint not in (10, 13) else None for joint, spot in enumerate(STANDING)]
-    assert found.notes == (f"Of person 2 this {what}, and was left out: right ankle and left ankle.",)
+    assert found.notes == (f"For person 2, this {what} and was left out: right ankle and left ankle.",)
 
 
 @pytest.mark.parametrize("bad", ["left", 7, {}, {"x": 1}, [1], [1, 2, 3, 4, 5, 6], [["x"]]])
@@ -186,7 +186,7 @@ def test_a_bad_point_in_a_list_of_points_takes_no_other_along(bad: Any) -> None:
     points[10] = bad
     found = read(file({"pose_keypoints_2d": points}))
     assert [joint for joint, spot in enumerate(spots_of(found)) if spot is None] == [10]
-    assert found.notes == ("Of person 1 this cannot be read, and was left out: right ankle.",)
+    assert found.notes == ("For person 1, this cannot be read and was left out: right ankle.",)
 
 
 def test_guesses_are_left_out() -> None:
@@ -195,7 +195,7 @@ def test_guesses_are_left_out() -> None:
     data = {"keypoints": [list(spot) for spot in ordered(17)], "keypoint_scores": scores}
     found = read({"instances": [data], "width": 512, "height": 768})
     assert found.notes == (
-        "Of person 1 this is only guessed in the file, and was left out: right wrist, left wrist and left ankle.",
+        "For person 1, this is only guessed in the file and was left out: right wrist, left wrist and left ankle.",
     )
     assert sum(spot is None for spot in spots_of(found)) == 3
     # OpenPose lists what it has found, however unsure it is; COCO's people write 1 for "hidden" and 2 for "seen".
@@ -306,8 +306,8 @@ def test_a_bad_point_of_a_hand_is_left_out() -> None:
     assert hand is not None
     assert [number for number, point in enumerate(hand) if point is None] == [0, 2]
     assert found.notes == (
-        "Of the left hand of person 1 some points lie outside the picture, and were left out.",
-        "Of the left hand of person 1 some points cannot be read, and were left out.",
+        "Some points of person 1's left hand lie outside the picture and were left out.",
+        "Some points of person 1's left hand cannot be read and were left out.",
     )
 
 
@@ -315,7 +315,7 @@ def test_a_mediapipe_point_that_is_not_visible_is_only_guessed() -> None:
     points = [{"x": x / 512, "y": y / 768, "z": 0.1, "visibility": 0.9} for x, y in ordered(33)]
     points[27]["visibility"] = 0.2
     found = read({"landmarks": [points]}, canvas=SIZE)
-    assert found.notes == ("Of person 1 this is only guessed in the file, and was left out: left ankle.",)
+    assert found.notes == ("For person 1, this is only guessed in the file and was left out: left ankle.",)
     assert spots_of(found)[10] == STANDING[10]
 
 

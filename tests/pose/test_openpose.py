@@ -118,7 +118,7 @@ def test_code_in_a_file_of_weights_is_not_run(folder: Path, tmp_path: Path, name
         file.parent.mkdir()
         file.write_bytes(content)
         files = {**{other: folder / other for other in NAMES}, name: file}
-        with pytest.raises(UserError, match=f"{name} is not a file of plain weights.*please delete {file}"):
+        with pytest.raises(UserError, match=f"{name} is not a plain weights file.*please delete {file}"):
             OpenPose(device="cpu").load(files, ALL)
         assert not trap.exists()
 
@@ -129,7 +129,7 @@ def test_code_in_a_file_of_weights_is_not_run(folder: Path, tmp_path: Path, name
 def test_files_of_something_else_are_named(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / BODY
     file.write_bytes(content)
-    with pytest.raises(UserError, match="is not a file of plain weights"):
+    with pytest.raises(UserError, match="is not a plain weights file"):
         OpenPose(device="cpu").load({BODY: file}, PoseOptions())
 
 

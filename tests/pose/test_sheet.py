@@ -147,7 +147,7 @@ def test_a_tiny_figure_is_brought_closer_in_its_shape() -> None:
     assert (after.min(axis=0) + after.max(axis=0)) / 2 == pytest.approx([0.5, 0.5], abs=0.03)
     assert np.ptp(before / np.ptp(before, axis=0) - after / np.ptp(after, axis=0), axis=0) == pytest.approx(0, abs=0.01)
     assert closer.skeleton.details[0].left_hand == closer.skeleton.people[0] + closer.skeleton.people[0][:3]
-    assert len(closer.notes) == 1 and "brought closer" in closer.notes[0]
+    assert len(closer.notes) == 1 and "so it was enlarged" in closer.notes[0]
     assert closer.brought_closer() is closer
 
 

@@ -91,8 +91,8 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             load_toy_reader(file)
         assert str(caught.value) == (
-            f"The model's pose reader ({tmp_path.name}/{file.name}) is damaged or of another kind; please fetch the"
-            " model again."
+            f"The model's pose reader ({tmp_path.name}/{file.name}) is damaged or of the wrong kind; please"
+            " download the model again."
         )
 
 

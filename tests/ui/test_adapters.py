@@ -67,7 +67,7 @@ def test_a_dropped_file_is_offered_to_its_visitor_and_chosen(
     assert update[panel.choice]["choices"] == [*USUAL, ("toys", key)]
     assert update[panel.choice]["value"] == key
     assert update[panel.file] is None
-    assert "toys is added and chosen." in update[panel.note]
+    assert "toys has been added and chosen." in update[panel.note]
     assert update[parts.tab_of("variation").compared]["visible"]
     stranger = menu.show("toybox", [], key)
     assert stranger[panel.choice] == gr.update(choices=USUAL, value="base")
@@ -106,8 +106,8 @@ def test_it_is_drawn_with_restored_and_known_to_nobody_else(
     told: list[str] = []
     monkeypatch.setattr("gradio.Info", told.append)
     restored = restorer.from_result(path, [key])
-    assert "the file of the adapter toys is another one now" in restored[parts.restore.note]
-    assert ["the file of the adapter toys is another one now" in each for each in told] == [True]
+    assert "the adapter toys now has a different file" in restored[parts.restore.note]
+    assert ["the adapter toys now has a different file" in each for each in told] == [True]
 
 
 def test_what_cannot_be_used_is_said_and_changes_no_choice(page: Opened, menu: AdapterMenu, tmp_path: Path) -> None:
@@ -179,7 +179,9 @@ def test_any_two_or_more_are_compared(
     assert captions == [titles[name] for name in chosen]
     assert last[parts.results.compared]["visible"] == (len(chosen) == 2)
     assert last[parts.results.gallery]["columns"] == len(chosen)
-    said = "Left of the handle Base, right of it toys, both on seed" if len(chosen) == 2 else "One picture per adapter"
+    said = (
+        "Left of the handle: Base; right of it: toys; both with seed" if len(chosen) == 2 else "One picture per adapter"
+    )
     assert said in last[parts.results.status]
 
 

@@ -155,7 +155,9 @@ def test_what_is_fetched_counts_as_uploaded(site: str) -> None:
     for path in (f"{site}/a.png", f"{site}/moved", embedded):
         brought({"path": path}, spend=spend)
     for path in (f"{site}/a.png", embedded):
-        with pytest.raises(SpentError, match="have been uploaded within an hour, which is the most"):
+        with pytest.raises(
+            SpentError, match="have been uploaded from your network address within an hour, which is the limit"
+        ):
             brought({"path": path}, spend=spend)
 
 
@@ -177,7 +179,7 @@ def test_others_have_so_much_fetched_and_uploaded_an_hour(
 
 
 def test_what_never_ends_is_given_up(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=f"too large: it may have at most {LARGEST_PICTURE // 10**6} MB"):
+    with pytest.raises(UserError, match=f"too large: it may be at most {LARGEST_PICTURE // 10**6} MB"):
         brought({"path": f"{site}/endless"})
     monkeypatch.setattr(addresses, "LARGEST_PICTURE", 10**12)
     monkeypatch.setattr(addresses, "_LONGEST_S", 0.2)
@@ -187,7 +189,7 @@ def test_what_never_ends_is_given_up(site: str, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("number", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1", "[::1]"])
 def test_nobody_but_public_machines_is_asked(number: str) -> None:
-    with pytest.raises(UserError, match=f"{NOT_FETCHED}: .* leads to no machine that everybody can reach"):
+    with pytest.raises(UserError, match=f"{NOT_FETCHED}: .* is not publicly reachable"):
         brought({"path": f"http://{number}:1/a.png"})
 
 

@@ -28,7 +28,7 @@ def of_a_thousand(clock: Clock) -> Allowance:
 
 def test_what_is_spent_comes_back_within_an_hour(of_a_thousand: Allowance, clock: Clock) -> None:
     of_a_thousand.spend("10.0.0.1", 1000)
-    with pytest.raises(SpentError, match="1 kB have been uploaded within an hour"):
+    with pytest.raises(SpentError, match="1 kB have been uploaded from your network address within an hour"):
         of_a_thousand.spend("10.0.0.1", 1)
     clock.now = 1800
     of_a_thousand.spend("10.0.0.1", 500)

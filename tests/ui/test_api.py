@@ -55,7 +55,7 @@ def test_what_is_to_be_said_comes_as_notes(client: Client) -> None:
     _, settings = client.predict(prompt="a (red:1.3) zebra, red++", api_name="/mix")
     assert settings["notes"] == [
         "Tiny does not know the word zebra; it is ignored.",
-        "“Words” has red++, read as plain letters: weights are written (red:1.3) here, and commands of other "
+        "“Words” has red++, read as plain text: weights are written (red:1.3) here, and commands of other "
         "programs do nothing.",
     ]
     assert client.predict(prompt="a (red:1.3) cat", api_name="/mix")[1]["notes"] == []
@@ -85,7 +85,7 @@ def test_a_note_names_parameters_and_says_what_somebody_wrote_as_it_was_written(
     result = cast(GenerateResult, SimpleNamespace(notes=(unread, shape)))
     assert api._told(result, {"reference": "a picture", "reference_3": "another"}) == [
         "region_prompt_3 is longer than A model can use; these words are not used: “as in reference picture 1”.",
-        "The region of reference_3 is of another shape than the new picture, and is stretched to 64 x 48 pixels.",
+        "The region of reference_3 has a different shape from the new picture, and is stretched to 64 x 48 pixels.",
     ]
 
 
@@ -115,7 +115,7 @@ NAMED = [
     ),
     ("/inpaint", {"image": None}, "image: There is no picture: please add the one that you want to change."),
     ("/inpaint", {"extend_up": -1}, "extend_up: The extension upwards is -1; it must be a number from 0 to 100."),
-    ("/mix", {"end": 0}, "end: The picture's strength begins at 0 of the steps and ends at 0; it must end later than"),
+    ("/mix", {"end": 0}, "end: The picture's strength begins at 0 and ends at 0; it must end later than"),
     ("/mix", {"part": "colour"}, "part: “What to use of the picture” is 'colour'; it must be all or style or layout."),
     ("/pose", {"pose_hands": 1}, "pose_hands: “In a photo: fingers, too” is 1; it must be true or false."),
     ("/pose", {"control_scale": [1]}, "control_scale: “Strength of the pose” is [1]; it must be a number from 0 to 2."),
@@ -355,7 +355,7 @@ BAD = [
     ("plain.png", {"adapter": "best"}, "best"),
     ("plain.png", {"region": "corner"}, "everywhere or left or right or upper or lower"),
     ("plain.png", {"part": "colour"}, "all or style or layout"),
-    ("plain.png", {"part": "style"}, "Tiny cannot tell a picture's style from the rest"),
+    ("plain.png", {"part": "style"}, "Tiny cannot separate a picture's style from the rest"),
     ("plain.png", {"model": "<b>dream</b>"}, "<b>dream</b>.*toybox"),
     ("plain.png", {"prompt": 12}, "12"),
 ]

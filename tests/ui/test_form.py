@@ -18,7 +18,7 @@ from ipa_app.ui.references import seen_html
 from tests.picture_files import COLOURS, encoded, in_p3, middles, p3_profile, patches
 from tests.seen import paragraphs
 
-SEVERAL = "has several frames or pages, of which the first is used."
+SEVERAL = "has several frames or pages; the first is used."
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_the_api_says_how_a_mask_was_understood_and_asks_where_it_was_not(client
         changed = (np.asarray(result) != np.asarray(picture)).any(axis=2)
     assert changed[15:40, 20:50].mean() > 0.9
     assert changed.sum() == changed[15:40, 20:50].sum()
-    with pytest.raises(Exception, match="another shape"):
+    with pytest.raises(Exception, match="a different shape"):
         inpainted(client, tmp_path, encoded(picture), encoded(Image.new("L", (60, 60), 255)))
 
 

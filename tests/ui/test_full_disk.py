@@ -108,7 +108,7 @@ def test_the_page_gets_what_was_drawn_when_it_is_loaded_anew(
             updates.extend(update for update in runner.run("mix")(**entered))
         # The updates before the error were shown.
         kept, status = running_and_status(runner, entered)
-        assert "load this page anew" in status
+        assert "reload this page" in status
         for timer in threading.enumerate():
             if isinstance(timer, threading.Timer) and timer.interval < MINUTE_S:
                 timer.join()  # it takes whoever makes room some time

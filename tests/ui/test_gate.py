@@ -77,7 +77,7 @@ def uploaded_files() -> set[Path]:
 def test_what_the_page_never_asks_for_is_not_there(app_url: str, method: str, path: str) -> None:
     answer = httpx.request(method, f"{app_url}gradio_api/{path}", timeout=TIMEOUT_S)
     assert answer.status_code == 404
-    assert "The studio does not offer this" in answer.text
+    assert "The app does not offer this" in answer.text
 
 
 def test_no_painting_area_has_to_send_its_strokes_beside_the_queue(app_url: str) -> None:
@@ -97,7 +97,7 @@ def test_a_body_without_an_end_is_refused(app_url: str, path: str) -> None:
         answer = httpx.post(f"{app_url}gradio_api/{path}", content=content, headers=headers, timeout=TIMEOUT_S)
         assert answer.status_code == 413
         assert answer.json() == {
-            "error": "What was sent is too large: it may have at most 200 kB; please send pictures as uploads."
+            "error": "What was sent is too large: it may be at most 200 kB; please send pictures as uploads."
         }
 
 
@@ -128,7 +128,7 @@ def test_uploads_that_are_too_large_together_are_refused_and_leave_nothing(app_u
     answer = upload(app_url, 20)
     assert answer.status_code == 413
     assert answer.text == (
-        "These files are too large together: they may have at most 200 kB; please upload fewer at once."
+        "These files are too large together: they may be at most 200 kB; please upload fewer at once."
     )
     files = [("files", (f"{number}.png", b"x" * 90_000)) for number in range(3)]
     assert httpx.post(f"{app_url}gradio_api/upload", files=files, timeout=TIMEOUT_S).status_code == 413
@@ -145,7 +145,7 @@ def test_an_address_uploads_so_much_an_hour(monkeypatch: pytest.MonkeyPatch, tin
         answer = upload(url, 9)  # in pieces
         assert answer.status_code == 429
         assert answer.text == (
-            "From your network address 1 MB have been uploaded within an hour, which is the most: "
+            "1 MB have been uploaded from your network address within an hour, which is the limit: "
             "please try again later."
         )
         files = [("files", ("a.png", b"x" * 900_000))]

@@ -78,7 +78,7 @@ def test_what_is_laid_out_with_values_is_known_by_its_whole_text() -> None:
 def test_html_knows_what_it_says() -> None:
     note = said(Message("model.unknown", name="<a>", names="b"), tag="p", css_class="ipa-note")
     assert note.startswith('<p class="ipa-note" data-message="[{&quot;key&quot;: &quot;model.unknown&quot;')
-    assert note.endswith(">There is no model &lt;a&gt;; there is b.</p>")
+    assert note.endswith(">There is no model &lt;a&gt;; choose from: b.</p>")
     assert said("<plain>") == "<span>&lt;plain&gt;</span>"
     assert attribute("title", "<plain>") == ' title="&lt;plain&gt;"'
     assert 'data-message-title="' in attribute("title", Message("page.stop"))

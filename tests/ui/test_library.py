@@ -105,7 +105,7 @@ def test_what_is_not_read_yet_is_said_and_read_while_the_page_waits(
     for seed in range(ON_A_PAGE + 2):
         save(pictures, seed)
     first = view.look(*searched(panel))
-    assert "2 files are still to be read" in first[panel.note]
+    assert "2 files have yet to be read" in first[panel.note]
     assert first[panel.timer].active
     monkeypatch.setattr("ipa_app.ui.library._READING_S", 60)
     then = view.read_on(*searched(panel))

@@ -107,7 +107,10 @@ def counted(model: Path, arguments: dict[str, str]) -> list[bool]:
             ask(url, lambda session: session.call_tool("variation", arguments), source=f"127.0.0.{host}")
             for host in (2, 2, 3)
         ]
-    return ["1 MB have been uploaded within an hour" in answer.content[0].text for answer in answers]
+    return [
+        "1 MB have been uploaded from your network address within an hour" in answer.content[0].text
+        for answer in answers
+    ]
 
 
 def test_what_is_fetched_counts_for_who_called_the_tool(monkeypatch: pytest.MonkeyPatch, tiny_bundle_dir: Path) -> None:

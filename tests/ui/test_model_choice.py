@@ -100,7 +100,7 @@ def test_a_download_shows_how_far_it_is_and_can_be_cancelled(
     until(lambda: manager.state("far").progress > 0.2)
     update = choice.look("toybox", "far")
     assert " of 6 MB" in update[offer.text]
-    assert "You can go on with Toybox meanwhile" in update[offer.text]
+    assert "Meanwhile, you can go on with Toybox" in update[offer.text]
     assert "downloading" in update[parts.pill]
     assert update[choice.timer].active
     update = choice.dismiss("far", "toybox")
@@ -117,7 +117,7 @@ def test_a_failed_download_says_why_and_toybox_stays(
     choice.download("far", "toybox")
     until(lambda: manager.state("far").phase == "failed")
     update = choice.look("toybox", "far")
-    assert "licence accepted first" in update[offer.text]
+    assert "licence has to be accepted first" in update[offer.text]
     assert "Toybox stays chosen and goes on working." in update[offer.text]
     assert update[offer.download]["value"] == "Try again"
     assert parts.settings.model not in update
@@ -142,7 +142,7 @@ def test_a_model_on_offer_is_chosen_when_it_is_ready(
     assert "walrus" in update[parts.words]
     assert update[choice.timer].active, "it may have to be loaded anew, which is to be seen"
     update = choice.look("far", "")
-    told = "Runs on the processor in half precision and takes about 5.0 GB of memory. Only 6.0 GB of 10.0 GB were free"
+    told = "Runs on the processor in half precision and takes about 5.0 GB of memory. Only 6.0 GB of the "
     assert told in update[parts.settings.memory]
     assert told in update[parts.pill]
     update = choice.choose("far", "toybox", "")
@@ -177,4 +177,4 @@ def test_programs_are_told_of_all_controlnets_and_why_one_cannot_be_used(tiny_bu
         "pose": {"kind": "pose", "title": "Poses"},
         "depth": {"kind": "depth", "title": "Depth"},
     }
-    assert model["controlnets_left_out"] == ["The ControlNet is not there: canny holds no config.json."]
+    assert model["controlnets_left_out"] == ["The ControlNet is missing: canny holds no config.json."]

@@ -39,7 +39,7 @@ def test_a_process_that_can_draw_is_healthy_until_it_closes(served_app: tuple[st
     assert route.path == "/healthz"
     closing = route.endpoint(None)
     assert closing.status_code == 503
-    assert closing.body.decode() == "The studio is closing down; please try again in a minute."
+    assert closing.body.decode() == "The app is shutting down; please try again in a minute."
 
 
 def test_a_process_whose_models_cannot_be_loaded_is_not_healthy(tiny_bundle_dir: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_process_whose_models_cannot_be_loaded_is_not_healthy(tiny_bundle_dir:
             engine.manager.get("toybox", TIMEOUT_S)
         answer = httpx.get(f"{url}healthz")
         assert (answer.status_code, answer.text) == (503, str(failed.value))
-    assert "IPA_DEVICE is cuda:99, which this machine does not have" in answer.text
+    assert "IPA_DEVICE is cuda:99, which this computer does not have" in answer.text
 
 
 def test_one_that_draws_with_another_model_is_healthy(tiny_bundle_dir: Path, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_process_that_is_told_to_end_finishes_what_it_draws_and_tells_those_wh
         clients = [Client(url, verbose=False, download_files=str(tmp_path)) for _ in range(2)]
         first, waiting = (begun(client.submit(api_name="/mix", **order)) for client in clients)
         process.send_signal(signal.SIGTERM)
-        with pytest.raises(Exception, match="The studio is closing down; please try again in a minute"):
+        with pytest.raises(Exception, match="The app is shutting down; please try again in a minute"):
             waiting.result(TIMEOUT_S)
         assert first.result(TIMEOUT_S)[1]["seeds"] == [1, 2]
         assert process.wait(TIMEOUT_S) == 0, clients

@@ -129,7 +129,7 @@ def test_the_status_line_is_plain_text_with_a_bar_while_busy() -> None:
     assert "Drawing: picture 1 of 2" in line
     assert "width:25%" in line
     assert 'role="progressbar" aria-valuenow="25" aria-label="Progress"' in line
-    assert "1 request before" in progress_line(
+    assert "1 request ahead" in progress_line(
         Progress(phase="queued", message=Message("doing.requests_before", count=1))
     )
 

@@ -158,7 +158,7 @@ def test_the_joints_of_a_drawn_skeleton_reach_the_editor_with_what_is_left_out(r
     sheet = PoseSheet.from_json(last[finder.skeleton])
     assert None not in sheet.skeleton.people[0]
     said = last[parts.results.status]
-    assert Message("pose.found", count=1) in said and "could not be followed, and was brought closer." in said
+    assert Message("pose.found", count=1) in said and "to be followed, so it was enlarged." in said
 
 
 def test_how_many_were_found_is_told() -> None:

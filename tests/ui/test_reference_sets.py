@@ -54,7 +54,7 @@ def test_a_set_is_saved_found_after_a_restart_and_deleted(tiny_bundle_dir: Path,
         assert (handed_on.name, len(handed_on.references)) == ("My toys", 2)
         gone = sets.delete("My toys")
         assert gone[parts.sets.saved]["choices"] == []
-        with pytest.raises(gr.Error, match="This set is not there any more"):
+        with pytest.raises(gr.Error, match="This set is no longer there"):
             sets.choose("My toys")
 
 
@@ -97,12 +97,12 @@ def test_a_set_without_a_name_is_refused(page: Opened, tmp_path: Path, name: Any
 
 def test_a_file_that_is_no_set_is_told(page: Opened, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(gr.Error, match="no set of pictures"):
+    with pytest.raises(gr.Error, match="not a set of pictures"):
         sets_of(page).open({"path": str(tmp_path / "a.json")})
 
 
 def test_a_file_that_is_too_large_for_a_set_is_told_before_it_is_read(page: Opened, tmp_path: Path) -> None:
     with (tmp_path / "a.json").open("wb") as file:
         file.truncate(LARGEST_SET + 1)
-    with pytest.raises(gr.Error, match="The set of pictures is too large: it may have at most 64 MB"):
+    with pytest.raises(gr.Error, match="The set of pictures is too large: it may be at most 64 MB"):
         sets_of(page).open({"path": str(tmp_path / "a.json")})

@@ -56,7 +56,7 @@ def test_each_reference_can_have_words_for_its_place(client: Client, pictures: d
     assert [each.get("region_prompt") for each in settings["references"]] == [None, "a blue zebra"]
     assert not any("region_prompt" in each for each in without["references"])
     assert any("does not know the word zebra" in note for note in settings["notes"])
-    with pytest.raises(AppError, match="^region_prompt_3: There are words for a place and no reference"):
+    with pytest.raises(AppError, match="^region_prompt_3: There are words for a place but no reference"):
         drawn(region_prompt_3="a cat")
     with pytest.raises(AppError, match="^region_prompt: The reference has words for its place but counts everywhere"):
         client.predict(reference=one, region_prompt="a cat", api_name="/variation")

@@ -99,7 +99,7 @@ def test_pictures_that_a_file_holds_only_nearly_are_named(page: Opened) -> None:
     request = replace(request, references=(small, large), steps=1)
     update = drop(page, result_file(studio, request))
     note = text_of(update[parts.restore.note])
-    assert "only nearly as they were, or smaller: Reference picture 2, The picture." in note
+    assert "slightly different or smaller: Reference picture 2, The picture." in note
 
 
 def test_a_picture_that_was_cleared_away_is_said_to_be_gone(page: Opened, tmp_path: Path) -> None:
@@ -246,9 +246,9 @@ def test_a_picture_of_another_program_sets_what_it_can_and_everything_else_as_us
     assert all(value_after(slot.image, update) is None for slot in parts.panel.references.slots)
     note = re.sub("<[^>]+>", "", update[parts.restore.note])
     assert note == (
-        "Taken from notes as AUTOMATIC1111 writes them: press Generate to make a picture like it here. Not taken over: "
-        "the model mymodel, the sampler Euler a (Karras). Out of bounds here, so that the nearest is set: the width "
-        "512 (now 128), the height 384 (now 128)."
+        "Settings in the AUTOMATIC1111 format were taken over: press Generate to make a similar picture here. Not "
+        "taken over: the model mymodel, the sampler Euler a (Karras). Out of range here, so set to the nearest "
+        "value: the width 512 (now 128), the height 384 (now 128)."
     )
 
 
@@ -256,8 +256,8 @@ def test_a_picture_of_another_program_sets_what_it_can_and_everything_else_as_us
     ("style", "styled", "told"),
     [
         ("night", "a cat, on the beach", "Everything is set as it was. Press Generate to make the picture again."),
-        ("night", "a cat in the snow", "The style Night is another one now or is not here"),
-        ("gone", "a cat in the snow", "The style gone is another one now or is not here"),
+        ("night", "a cat in the snow", "The style Night has changed or is not here"),
+        ("gone", "a cat in the snow", "The style gone has changed or is not here"),
     ],
 )
 def test_a_style_that_is_another_one_now_comes_back_as_its_words(
@@ -281,7 +281,7 @@ def test_a_style_that_is_another_one_now_comes_back_as_its_words(
         (
             {},
             {"precision": "float64"},
-            "was drawn in float64, and {precision} is what is drawn in here now",
+            "was drawn in float64, but {precision} is used here now",
         ),
         ({}, {"scheduler": ["<b>"], "precision": None}, ""),
     ],
@@ -315,7 +315,7 @@ def test_a_result_whose_long_prompt_was_cut_is_said_to_come_out_differently(
     settings = {"task": "mix", "prompt": prompt, "model": "toybox", "seed": 1, **syntax}
     note = text_of(drop(page, hostile(tmp_path / "a.png", settings))[parts.restore.note])
     assert "Everything is set as it was." in note
-    assert ("the end of a prompt that is longer than Tiny reads at once was not used" in note) is differs
+    assert ("the end of a prompt too long for Tiny to read at once was not used" in note) is differs
 
 
 def test_what_another_file_says_never_becomes_markup(page: Opened, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_it_is_told_where_a_model_runs(device: Any, precision: Any) -> None:
 @pytest.mark.parametrize("savings", [("half",), ("tiled",), ("half", "tiled"), ("offload", "tiled")])
 def test_it_is_told_what_short_memory_led_to(savings: Any) -> None:
     use = MemoryUse(device="cuda", precision="half", needed=3 * GB, savings=savings, free=5_100_000_000, wanted=9 * GB)
-    assert memory_text(use)[1].startswith("Only 5.1 GB of 9.0 GB were free, so ")
+    assert memory_text(use)[1].startswith("Only 5.1 GB of the 9.0 GB it needs were free, so ")
 
 
 def test_nothing_is_told_of_the_memory_of_a_model_that_is_not_there() -> None:

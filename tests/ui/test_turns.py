@@ -92,7 +92,7 @@ def test_those_who_come_when_many_wait_are_told_so_at_once(
             opening.go_on.set()
     refused = [job.exception() for job in jobs if job.exception()]
     assert [str(error) for error in refused] == [
-        "Many large pictures are being opened just now: please try again in a minute."
+        "Many large pictures are being opened right now: please try again in a minute."
     ]
     # Whoever ends makes room for others.
     assert build_request("variation", sent["large"]).references
@@ -107,7 +107,7 @@ def test_pictures_for_which_there_is_no_room_are_not_opened(
         request = GenerateRequest(task="mix", prompt="a cat", steps=100)
         for _ in range(3):
             engine.submit(request)
-        with pytest.raises(UserError, match="The studio is busy"), opening_turn(sent["large"], engine=engine):
+        with pytest.raises(UserError, match="The app is busy"), opening_turn(sent["large"], engine=engine):
             build_request("variation", sent["large"])
         assert opening.opened == 0
         assert 'ipa_refused_total{reason="engine.busy"} 1.0' in engine.metrics.text().decode()

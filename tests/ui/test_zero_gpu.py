@@ -182,7 +182,7 @@ def test_stopping_ends_the_work_in_the_other_process(engine: Engine, lender: Len
 def test_a_failure_there_keeps_its_words(engine: Engine, model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = type("", (), {"flags": lambda *_: True})()
     monkeypatch.setitem(vars(model), "safety", everything)
-    assert "took what was drawn (seed 4) for unsuitable" in failure(engine, seed=4)
+    assert "found what was drawn (seed 4) unsuitable" in failure(engine, seed=4)
 
 
 @pytest.mark.parametrize(
@@ -196,10 +196,10 @@ def test_a_failure_there_keeps_its_words(engine: Engine, model: LoadedModel, mon
         ("ZeroGPU quota exceeded", "Space app has reached its GPU limit. Try", "used up: please try again later"),
         ("ZeroGPU quota exceeded", "No GPU was available after 60s. Try re-running", "No GPU is free at the moment"),
         ("ZeroGPU queue timeout", "No GPU was available after 60s. <a>", "No GPU is free at the moment"),
-        ("ZeroGPU client error", "Expired ZeroGPU proxy token", "please load the page anew"),
+        ("ZeroGPU client error", "Expired ZeroGPU proxy token", "please reload the page"),
         ("ZeroGPU illegal duration", "The requested GPU duration (900s) is larger", "please ask for fewer pictures"),
         ("ZeroGPU worker error", "GPU task aborted", "longer than expected: please ask for fewer pictures"),
-        ("ZeroGPU worker error", "RuntimeError", "Something went wrong inside the studio"),
+        ("ZeroGPU worker error", "RuntimeError", "Something went wrong inside the app"),
         ("ZeroGPU pending credits exceeded", "You have too many ZeroGPU", "please wait until they are done"),
     ],
 )
