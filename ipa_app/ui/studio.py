@@ -291,7 +291,7 @@ class Studio:
         self._forget_later([job_id for job_id in known if job_id in self._jobs])
 
     def cancel(self, job_id: str | None, *, older_than: float = 0.0) -> None:
-        """Stop a job that waits or was submitted at least `older_than` seconds ago; ignore one that is over or unknown."""
+        """Stop a job that waits or was submitted at least `older_than` seconds ago; ignore it if over or unknown."""
         running = self._jobs.get(job_id or "")
         waits = running is not None and isinstance(running.job, Job) and running.job.waits
         if running is not None and (waits or time.monotonic() - running.began >= older_than):
