@@ -32,7 +32,7 @@ class WaitingRecord:
     Attributes:
         id: names the order, 32 hexadecimal digits.
         asked: when it was submitted, in seconds since 1970.
-        visitor: the visitor; None for nobody else's.
+        visitor: the visitor; None if the order counts as a visitor of its own.
         is_series: whether its parts are shown as one series.
         previews: whether its progress has previews.
         parts: its requests, as JSON.
