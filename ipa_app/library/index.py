@@ -158,7 +158,7 @@ class PictureIndex:
     def found(self, search: Search, *, offset: int, count: int) -> tuple[list[Entry], int]:
         """Return the pictures that match a search, newest first, and their total number.
 
-        Files that have not been read yet match an empty search, but none for words, a task, a model or an adapter.
+        Files that have not been read yet match no search for words, a task, a model or an adapter, but all others.
 
         Args:
             search: the search.

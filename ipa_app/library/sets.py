@@ -46,7 +46,7 @@ class NamedFiles:
         return sorted(self._paths(), key=str.casefold)
 
     def save(self, name: str, content: str) -> bool:
-        """Write a file; return whether it replaced one of the same name, which goes to the deleted files.
+        """Write a file; return whether it replaced a different one of the same name, which goes to the deleted files.
 
         Raises:
             UserError: there are too many files for a new one.

@@ -320,7 +320,7 @@ class Live:
             yield from self._followed(job, {**drawn, "is_draft": True}, begun)
         except Cancelled:
             raise
-        except Exception as error:  # noqa: BLE001 - logged by `explain`; the picture itself is drawn all the same
+        except Exception as error:  # noqa: BLE001 - logged by `explain`; the picture itself is still drawn
             explain(error)
 
     def _followed(self, job: str, drawn: Mapping[str, Any], begun: Update) -> Iterator[Update]:
