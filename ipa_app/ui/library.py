@@ -223,7 +223,7 @@ class LibraryView:
 
     def look_again(self, is_open: Any, *searched: Any) -> Update:
         """Show new results too if the first page is open; on other pages change nothing."""
-        return self._shown(*searched) if is_open is True and searched[-1] == 0 else {}
+        return self._shown(*searched) if is_open is True and searched[-1] == 0 else gr.skip()
 
     def look_for(self, *searched: Any) -> Update:
         """Show the newest matches of the search."""

@@ -66,6 +66,8 @@ def test_what_was_drawn_is_found_by_its_words_and_gone_on_from(open_page: Any, s
     page.fill("#mix-prompt textarea", "a yellow robot")
     page.fill("#count input[type=number]", "1")
     press(page, "#mix-generate")
+    rest(page)
+    assert page.locator(".toast-body").count() == 0
     page.fill("#mix-prompt textarea", "")
     open_library(page)
     assert not page.is_visible("#count") and not page.is_visible("#more-settings"), "nothing is made here"
