@@ -21,18 +21,18 @@ from ipa_app.runtime import (
 end_with_a_sentence()
 limit_malloc_arenas()
 allow_many_files()
-# The environment is read when the libraries are imported.
+# Libraries read these variables when they are imported below.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-# Gradio would keep ten thousand calls, and sum all of them up after each one, for a page that is not served.
+# Gradio would keep ten thousand calls and sum them up after each one, for an analytics page that is not served.
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
 if not os.environ.get("GRADIO_TEMP_DIR"):
     os.environ["GRADIO_TEMP_DIR"] = str(temporary_folder())
 os.environ.setdefault("OMP_NUM_THREADS", str(thread_count(whole_number(os.environ, "IPA_REPLICAS", 1))))
-# Threads that wait give up spinning before long: the core may be another program's.
+# Waiting threads soon stop spinning: another program may need the core.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-# Gradio reads it then, too, and at what is no number it fails.
+# Checked before the imports below: Gradio reads it at import and fails with a traceback if it is not a number.
 PORT = whole_number(os.environ, "GRADIO_SERVER_PORT", 0) or None
 
 from ipa_app.engine.keeping import build_keeper  # noqa: E402
@@ -53,7 +53,7 @@ DEFAULT_MODEL = "toybox"
 EXAMPLES = Path(__file__).resolve().parent / "assets" / "examples"
 LIMITS = Limits.from_environment(os.environ)
 FINISH_SECONDS = whole_number(os.environ, "IPA_FINISH_SECONDS", 60)
-# Whoever waits has a thread of their own; further ones serve what does not draw.
+# Each waiting request holds a thread of its own; the extra ones serve requests that do not draw.
 THREADS = LIMITS.total + 64
 
 engine = build_engine(
@@ -70,8 +70,8 @@ demo = build_page(studio, examples=read_examples(EXAMPLES), default_model=DEFAUL
 
 
 def launch(page: StudioBlocks) -> None:
-    """Open the page first, then load the model behind it; returns when the server has been stopped."""
-    # A page that was open before may come at once and ask for its own.
+    """Open the page first, then load the model in the background; return when the server has been stopped."""
+    # Before serving: a page left open across a restart may reconnect at once and ask for its job.
     studio.take_up()
     begin_clearing(page)
     serve(

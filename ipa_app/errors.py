@@ -1,4 +1,4 @@
-"""The two ways in which a request ends without pictures and without being a bug."""
+"""The two ways in which a request can end without pictures when there is no bug."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from ipa_app.messages import Message
 
 
 class UserError(Exception):
-    """Something a person can put right.
+    """An error that the user can put right.
 
-    The message is one clear sentence that says what to do; the page and the API show it as it is.
+    The message is one clear sentence that says what to do; the page and the API show it unchanged.
     Every other exception is a bug and leaves a traceback in the log.
 
     Attributes:
         message: the sentence.
-        field: name of the request's field that is to blame, where it is a single one; programs know it by this name.
+        field: the API name of the request's field that is to blame, if it is a single one.
     """
 
     message: Message
     field: str | None = None
 
     def __init__(self, said: str | Message, /, **values: object) -> None:
-        """Make an error of a sentence.
+        """Make an error from a sentence.
 
         Args:
-            said: its key, or the sentence itself where it was made before.
-            values: what stands in its placeholders.
+            said: the key of the sentence, or a message that was made before.
+            values: the values of the sentence's placeholders.
         """
         self.message = said if isinstance(said, Message) else Message(said, **values)
         super().__init__(self.message)
 
     @classmethod
     def plain(cls, text: str) -> UserError:
-        """Return an error that only programs see, or who types commands: in English, without a key."""
+        """Return an error that is only seen by programs or at the command line: in English, without a key."""
         return cls(Message.plain(text))
 
     def blaming(self, field: str) -> UserError:
-        """Name the field that is to blame."""
+        """Set the field that is to blame, and return the error."""
         self.field = field
         return self
 
@@ -52,7 +52,7 @@ class Cancelled(Exception):  # noqa: N818 - an outcome somebody asked for, not a
 
 @contextmanager
 def blaming(field: str) -> Iterator[None]:
-    """Let every `UserError` out of the block name the field that is to blame, unless it names one already."""
+    """Set the field of every `UserError` raised in the block, unless it names one already."""
     try:
         yield
     except UserError as error:

@@ -1,7 +1,6 @@
-"""What can be set, each thing declared once: what it is called, what it means, what is allowed, and its default.
+"""Options, each declared once: its name, its meaning, its allowed values and its default.
 
-An option is a field of a dataclass. Whatever else is to know of it, the check, the API and the page, reads the
-declaration:
+An option is a field of a dataclass. The check, the API and the page all read this declaration:
 
     @dataclass(frozen=True, kw_only=True)
     class Request:
@@ -32,32 +31,32 @@ _SHOWN_CHARACTERS = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A declaration.
+    """The declaration of an option.
 
     Attributes:
-        title: what it is called in sentences, such as "The seed"; by default its label in quotation marks, or its name.
-        doc: what it means, in a line for programmers; may name its own bounds as in "{least:g} to {most:g}", and other
-            options by what programs call them as in "{seed}". What has none is not offered to programs.
-        between: the smallest and the largest number allowed; the latter may be infinite, and is no number then.
-        excluded: one of these bounds, where something else refuses it, and says why in words of its own.
+        title: its name in sentences, such as "The seed"; by default its label in quotation marks, or its field's name.
+        doc: what it means, in one line for programmers; may contain its own bounds, as in "{least:g} to {most:g}", and
+            other options by their API names, as in "{seed}". An option without it is not offered to programs.
+        between: the smallest and the largest number allowed; the latter may be infinity, which is itself not allowed.
+        excluded: one of these bounds, if it is refused elsewhere, with an error of its own.
         or_zero: whether 0 is allowed too.
         multiple: what a whole number must be divisible by.
-        longest: the most characters of a text.
-        label: what its control on the page is called; what has none is laid out by hand.
-        help: what that means, in plain words.
-        among: the texts to choose from, where its type does not say them.
-        kind: what sort of picture it is, which says how large it is kept in a result's file.
-        shown: what its choices are called on the page, in their order.
-        step: between two values of its slider; a number without is typed.
-        low: where its slider begins, if not at the least.
-        initial: where its control stands when the page opens, if not at the default.
-        beside: the field of the picture that it says something of: without one it counts for nothing.
-        is_rare: whether it is noted in a result's file only where it is other than the default.
-        api: what programs call it; by default as the field.
-        name: of the field.
-        type: of the field. Numbers, text, switches, Literals and classes of pictures are checked.
-        default: of the field, MISSING where it has none.
-        declared_in: the class that declares it, one of those that the dataclass inherits from or itself.
+        longest: the largest number of characters of a text.
+        label: the label of its control on the page; a control without one is laid out by hand.
+        help: the explanation under the label, in plain words.
+        among: the texts to choose from, if its type does not list them.
+        kind: the sort of picture, which determines the size at which it is kept in a result's file.
+        shown: the names of its choices on the page, in the same order.
+        step: the step of its slider; a number without one is typed.
+        low: the lower end of its slider, if not the smallest number allowed.
+        initial: the value of its control when the page opens, if not the default.
+        beside: the field of the picture that it belongs to; without that picture it has no effect.
+        is_rare: whether a result's file notes it only if it differs from the default.
+        api: its name in the API; by default the field's name.
+        name: the name of the field.
+        type: the type of the field. Numbers, text, switches, Literals and picture classes are checked.
+        default: the default of the field, MISSING if there is none.
+        declared_in: the class that declares it: the dataclass itself or one of its bases.
     """
 
     title: str = ""
@@ -95,27 +94,27 @@ class Option:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values to choose from; empty for what is no choice."""
+        """The values to choose from; empty if the option is not a choice."""
         return get_args(self.type) if get_origin(self.type) is Literal else self.among
 
     @property
     def is_picture(self) -> bool:
-        """Whether its values are pictures, which come as uploads."""
+        """Whether its values are pictures, which arrive as uploads."""
         return Image.Image in (self.type, *get_args(self.type))
 
     @property
     def called(self) -> Message:
-        """What it is called in sentences."""
+        """Its name in sentences."""
         return Message.declared(f"option.{self.api}.title", self.title)
 
     @property
     def documentation(self) -> str:
-        """What it means, for programmers: begins with the name that they know it by."""
+        """Its meaning, for programmers; begins with its API name."""
         return f"{self.api}: {self.doc.format_map(_Named(least=self.least, most=self.most))}"
 
 
 class _Named(dict[str, object]):
-    """What stands in the places of a line for programmers: an option that is named there, as it is named."""
+    """The placeholders of a line for programmers; another option's name stands for itself."""
 
     def __missing__(self, name: str) -> str:
         return name
@@ -125,8 +124,8 @@ def option(default: Any = MISSING, **declared: Any) -> Any:
     """Declare a field of a dataclass as an option.
 
     Args:
-        default: of the field; without one it must be given.
-        declared: attributes of `Option`, but for the last four, which the field itself says.
+        default: the default of the field; without one, a value is required.
+        declared: attributes of `Option`, except the last four, which come from the field itself.
 
     Returns:
         The field.
@@ -137,7 +136,7 @@ def option(default: Any = MISSING, **declared: Any) -> Any:
 
 @functools.cache
 def options(cls: type) -> Mapping[str, Option]:
-    """Return the options of a dataclass by the names of their fields, in the order in which they are declared."""
+    """Return the options of a dataclass by field name, in the order of declaration."""
     hints = get_type_hints(cls)
     declared = {item.name: item.metadata[_KEY] for item in fields(cls) if _KEY in item.metadata}
     return MappingProxyType(
@@ -160,10 +159,10 @@ def _declaring(cls: type, name: str) -> type:
 
 
 def check_options(instance: Any) -> None:
-    """Check every option of a frozen dataclass that is being made, and keep each as the check gives it (4 for 4.0).
+    """Check every option of a frozen dataclass in its `__post_init__`, and store the checked values (4 for 4.0).
 
     Raises:
-        UserError: a value is not allowed; it names the field, the value and what is allowed.
+        UserError: a value is not allowed; the error names the field, the value and what is allowed.
     """
     for name, declared in options(type(instance)).items():
         object.__setattr__(instance, name, check(declared, getattr(instance, name)))
@@ -173,10 +172,10 @@ def check(option: Option, value: object) -> Any:
     """Check the value of an option.
 
     Returns:
-        The value, of the option's type: a whole number also where it came as 4.0, as sliders send it.
+        The value, of the option's type: 4.0, as sliders send it, becomes 4 for a whole number.
 
     Raises:
-        UserError: it is not allowed; the option is to blame.
+        UserError: the value is not allowed; the option is to blame.
     """
     with blaming(option.api):
         return _checked(option, value)
@@ -198,7 +197,7 @@ def _checked(option: Option, value: object) -> Any:
 
 def _number(option: Option, value: object) -> float:
     number = _real(value)
-    # Neither NaN nor infinity is within any range.
+    # NaN is within no range; infinity could be, and is refused below.
     is_within = number is not None and (option.least <= number <= option.most or (option.or_zero and number == 0))
     is_whole = option.type is int
     if number is None or number == inf or not is_within or (is_whole and number % option.multiple):
@@ -210,7 +209,7 @@ def _allowed_numbers(option: Option) -> Message:
     kind = Message("allowed.number") if option.type is float else Message("allowed.whole_number")
     if option.multiple > 1:
         kind = Message("allowed.multiple", multiple=option.multiple)
-    # Large whole numbers are written out.
+    # Whole numbers without exponents, however large.
     least, most = (f"{bound:g}" if option.type is float else str(bound) for bound in option.between)
     if option.most == inf:
         return Message("allowed.at_least", kind=kind, least=least)
@@ -249,14 +248,14 @@ def _picture(option: Option, value: object) -> object:
 
 
 def _real(value: object) -> float | None:
-    """Return a real number of any kind, numpy's too, as it is, and None for anything else."""
+    """Return a real number of any kind, including numpy's, unchanged; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
     return cast(float, value)
 
 
 def one_of(choices: Sequence[str]) -> Message:
-    """Return a message that says that one of several values is allowed."""
+    """Return a message that lists the allowed values."""
     *others, last = choices
     told: str = last
     for choice in reversed(others):
@@ -265,8 +264,8 @@ def one_of(choices: Sequence[str]) -> Message:
 
 
 def wrong_value(name: str, value: object, allowed: str) -> UserError:
-    """Make the error that says what a value is and what it must be."""
-    # Python refuses to write out the longest whole numbers.
+    """Return the error that says what a value is and what it must be."""
+    # Python refuses to convert very long whole numbers to text.
     is_huge = isinstance(value, int) and abs(value) > 10**_SHOWN_CHARACTERS
     shown = Message("option.huge_number") if is_huge else repr(value)
     if len(shown) > _SHOWN_CHARACTERS:

@@ -1,4 +1,4 @@
-"""What the whole process shares: the locks under which networks are built, its threads, variables and files."""
+"""Process-wide matters: the locks for building networks, threads, environment variables and files."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from types import TracebackType
 from ipa_app.errors import UserError
 
 BUILD_LOCK = threading.RLock()
-"""Held while a network is built. While from_pretrained() runs, diffusers has torch build every module of the process
-without weights, whatever thread builds it; and two loads that overlap would leave it so for ever."""
+"""Held while a network is built. While from_pretrained() runs, diffusers patches torch so that modules are built
+without weights in every thread of the process; two overlapping loads would leave the patch in place for good."""
 COMPILE_LOCK = threading.RLock()
-"""Held while a network is compiled, which takes minutes, and by what must not happen meanwhile. Taken before the other
-one where both are; see `building`."""
+"""Held while a network is compiled, which takes minutes, and by whatever must not run meanwhile. Where both locks are
+taken, this one comes first; see `building`."""
 
 _LOOK_EVERY_S = 0.2
 _NICENESS = 5
@@ -37,11 +37,11 @@ _M_ARENA_MAX = -8
 
 @contextmanager
 def held(lock: threading.RLock, check: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold one of the locks of above.
+    """Hold one of the locks above.
 
     Args:
-        lock: to be held.
-        check: called several times a second while it is waited for; may raise to give up.
+        lock: the lock to hold.
+        check: called several times a second while waiting for the lock; may raise to give up.
     """
     while not lock.acquire(timeout=_LOOK_EVERY_S):
         check()
@@ -53,7 +53,9 @@ def held(lock: threading.RLock, check: Callable[[], None] = lambda: None) -> Ite
 
 @contextmanager
 def building(check: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Build networks by what changes torch meanwhile, as from_pretrained() and peft do: nothing is compiled then.
+    """Hold both locks, to build networks with code that patches torch meanwhile, as from_pretrained() and peft do.
+
+    Nothing is compiled while they are held.
 
     Args:
         check: as for `held`.
@@ -63,10 +65,10 @@ def building(check: Callable[[], None] = lambda: None) -> Iterator[None]:
 
 
 def is_on(environment: Mapping[str, str], variable: str) -> bool:
-    """Return whether a variable switches something on, by "1" or "true"; "0", "false" and nothing do not.
+    """Return whether a variable is on: "1" and "true" are on; "0", "false", empty and unset are off.
 
     Raises:
-        UserError: it says something else.
+        UserError: the variable has another value.
     """
     text = environment.get(variable, "").strip()
     if text.lower() in ("1", "true"):
@@ -77,19 +79,21 @@ def is_on(environment: Mapping[str, str], variable: str) -> bool:
 
 
 def compile_backend(environment: Mapping[str, str]) -> str | None:
-    """Return what UNets are compiled with, where IPA_COMPILE says that they shall be, by torch's name.
+    """Return the torch backend to compile UNets with if IPA_COMPILE is on, else None.
 
     Raises:
-        UserError: it says neither 1 nor 0.
+        UserError: IPA_COMPILE is neither on nor off; see `is_on`.
     """
     return "inductor" if is_on(environment, "IPA_COMPILE") else None
 
 
 def device_name(environment: Mapping[str, str]) -> str | None:
-    """Return the torch device that IPA_DEVICE names; None for the fastest. Whether it is there, shows with a model.
+    """Return the torch device that IPA_DEVICE names; None for the fastest.
+
+    Whether the device exists is only found out when a model is loaded.
 
     Raises:
-        UserError: it names none that models can be drawn with.
+        UserError: it names no device that models can run on.
     """
     text = environment.get("IPA_DEVICE", "").strip()
     if text and not _DEVICE.fullmatch(text):
@@ -98,10 +102,10 @@ def device_name(environment: Mapping[str, str]) -> str | None:
 
 
 def whole_number(environment: Mapping[str, str], variable: str, default: int) -> int:
-    """Return a variable's number, the default where it is not set or empty.
+    """Return a variable's number, or the default if it is unset or empty.
 
     Raises:
-        UserError: it is no whole number of at least 1.
+        UserError: it is not a whole number of at least 1.
     """
     text = environment.get(variable, "").strip()
     if not text:
@@ -112,29 +116,29 @@ def whole_number(environment: Mapping[str, str], variable: str, default: int) ->
 
 
 def thread_count(processes: int = 1) -> int:
-    """Threads for a model: a core is left to the browser and the page, or to whatever else asks for pictures.
+    """Return the number of threads for a model. One core is left to the browser and the page, or to other clients.
 
-    The threads of a small model wait for one another thousands of times a picture, so that one that cannot run holds up
-    all of them.
+    The threads of a small model wait for one another thousands of times per picture, so one that gets no core holds
+    them all up.
 
     Args:
-        processes: that draw on this machine, and share the rest.
+        processes: how many processes draw on this machine and share the other cores.
     """
     return max(1, ((os.cpu_count() or 1) - 1) // processes)
 
 
 def yield_to_others() -> None:
-    """Let others have a core first that this thread would take, and those which it begins from now on.
+    """Lower the priority of this thread and of the threads that it starts from now on.
 
-    Where there are no threads of their own niceness, as on macOS, that counts for the whole process; nothing is done on
-    Windows, which has none.
+    Where threads have no niceness of their own, as on macOS, this affects the whole process. On Windows, which has no
+    niceness, it does nothing.
     """
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
 
 
 def end_with_a_sentence() -> None:
-    """Have this process, where it cannot begin by its settings, say why in one sentence and not by a traceback."""
+    """Make an uncaught `UserError`, such as a wrong setting at start-up, print one sentence and no traceback."""
 
     def said(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         if isinstance(error, UserError):
@@ -146,32 +150,32 @@ def end_with_a_sentence() -> None:
 
 
 def begin_log() -> None:
-    """Log what this app says, and no addresses that it asks others for, which may have secrets in them."""
+    """Set up logging, without the URLs that HTTP libraries log, which may contain secrets."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     for name in ("httpx", "httpcore", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def allow_many_files() -> None:
-    """Let this process have as many files open as it may have, which every page that is open counts among."""
+    """Raise the process's limit of open files as far as allowed; every open page needs one."""
     if sys.platform != "win32":
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
         if soft != resource.RLIM_INFINITY and soft < most:
-            with suppress(ValueError, OSError):  # macOS has a limit of its own besides
+            with suppress(ValueError, OSError):  # macOS has a further limit of its own
                 resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def limit_malloc_arenas() -> None:
-    """Have the threads of this process share few of glibc's heaps, unless its MALLOC_ARENA_MAX says how many there are.
+    """Limit the number of glibc's malloc arenas, unless MALLOC_ARENA_MAX sets it.
 
-    Each heap keeps what its busiest moment took, and glibc makes eight for each core: with a thread for whoever waits,
-    memory would grow for hours. Nothing is drawn more slowly. For the beginning of a process, before it has threads.
+    Each arena keeps its peak memory, and glibc makes up to eight per core: with a thread for each waiting request,
+    memory would grow for hours. Drawing gets no slower. Call this at process start, before there are threads.
     """
     if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
-        # Another C library may have no such setting.
+        # Other C libraries may lack this setting.
         set_option = getattr(ctypes.CDLL(None), "mallopt", None)
         if set_option is not None:
             set_option(_M_ARENA_MAX, _ARENAS)
@@ -179,12 +183,12 @@ def limit_malloc_arenas() -> None:
 
 @contextmanager
 def written_whole(path: Path, *, by_many: bool = False) -> Iterator[Path]:
-    """Yield where to write a file, which then takes its place in one step: half of one is never taken for all.
+    """Yield a path to write a file to, then move the file into place atomically, so that nobody reads half of it.
 
-    Whoever may read new files here may read it, though some libraries write for their user alone.
+    It gets the usual permissions of new files, though some libraries write files that only their user may read.
 
     Args:
-        path: where to; a file of that name is replaced.
+        path: the final path; an existing file is replaced.
         by_many: whether others may be writing the same file at the same time.
     """
     part = path.with_name(f"{uuid.uuid4().hex if by_many else path.name}.part")
@@ -196,19 +200,19 @@ def written_whole(path: Path, *, by_many: bool = False) -> Iterator[Path]:
         part.chmod(mode)
         part.replace(path)
     finally:
-        part.unlink(missing_ok=True)  # half a file helps nobody, least of all on a full disk
+        part.unlink(missing_ok=True)  # half a file is useless, and takes space on a full disk
 
 
 def temporary_folder() -> Path:
-    """Return a folder for what visitors send and get, which is this user's own; nobody else of the machine reads it.
+    """Return a folder for visitors' uploads and results that only this user of the machine can read.
 
-    Gradio's usual one is the same for all users of a machine, so that the second of them could not write there.
+    Gradio's default folder is the same for all users of a machine, so a second user could not write there.
 
     Raises:
-        UserError: something that is not this user's has its name.
+        UserError: the path is taken by something that does not belong to this user.
     """
     if sys.platform == "win32":
-        # There the system's folder is each user's own.
+        # On Windows each user has a temporary folder of their own.
         return Path(tempfile.gettempdir()) / "gradio"
     folder = Path(tempfile.gettempdir()) / f"gradio-{os.getuid()}"
     if not (folder.is_symlink() or folder.exists()):
@@ -219,7 +223,7 @@ def temporary_folder() -> Path:
 
 
 def give_back_unused() -> None:
-    """Return to the device what torch merely keeps for later; torch is not imported for it."""
+    """Free the device memory that torch caches; torch is not imported for this."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is None:

@@ -1,8 +1,8 @@
-"""What was made and what waits, in one folder on the disk, so that a restart goes on.
+"""Results and waiting requests in one folder on the disk, so that a restart loses nothing.
 
-pictures/     everything made, PNG files by day; what lies here is the truth
-deleted/      what was deleted on the page, for thirty days
-waiting/      requests that wait, as JSON, and in pictures/ what they need, each named by its content
-index.sqlite  what is known of the files in pictures/; made anew where it is missing
-lock          held by the process that the folder belongs to
+pictures/     all results, by day; these files are the source of truth
+deleted/      files that were deleted on the page, for thirty days
+waiting/      waiting requests as JSON, and in its pictures/ their input pictures, named by the hash of their content
+index.sqlite  the index of the files in pictures/; rebuilt if it is missing
+lock          held by the process that uses the folder
 """

@@ -1,6 +1,6 @@
-"""What is known of the files of the library, in SQLite, so that not each of them is looked into every time.
+"""The SQLite index of the library's files, which saves reading all of them every time.
 
-All of it is made anew from the files where it is missing or damaged, and in memory where it cannot be written.
+It is rebuilt from the files if it is missing or damaged, and kept in memory if it cannot be written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TypeVar
 
 logger = logging.getLogger(__name__)
 
-# A number that says what the tables look like: an index of others is made anew.
+# The version of the tables' layout: an index with another version is rebuilt.
 _VERSION = 2
 _TABLES = """
 CREATE TABLE pictures (
@@ -30,9 +30,9 @@ CREATE TABLE pictures (
 CREATE INDEX by_time ON pictures (mtime_ns DESC, name DESC);
 CREATE TABLE thumbnails (name TEXT PRIMARY KEY, jpeg BLOB NOT NULL);
 """
-# Another process may be writing a whole folder's.
+# Another process may be indexing a whole folder.
 _PATIENCE_S = 30.0
-# What is pasted may be a whole text, and SQLite takes a thousand conditions at most.
+# A whole text may be pasted, and SQLite takes a thousand conditions at most.
 _MOST_LETTERS, _MOST_WORDS = 200, 20
 _NEWEST_FIRST = "ORDER BY mtime_ns DESC, name DESC"
 
@@ -41,12 +41,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Stamp:
-    """What is to be seen of a file from outside.
+    """What is known of a file without reading it.
 
     Attributes:
-        mtime_ns: when it was last changed.
+        mtime_ns: when it was last modified, in nanoseconds.
         size: in bytes.
-        is_favourite: whether it is somebody's favourite.
+        is_favourite: whether it is marked as a favourite.
     """
 
     mtime_ns: int
@@ -56,15 +56,15 @@ class Stamp:
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What was found in a file.
+    """What was read from a file.
 
     Attributes:
-        is_picture: whether it is one, with nothing missing.
-        task: that it was made by; "" where none is noted.
-        model: that it was made with, as `task`.
-        adapter: that it was made with, as `task`.
-        caption: what was asked for in words.
-        words: all that a search is to find it by, in small letters.
+        is_picture: whether it is a complete picture.
+        task: the task that made it; "" if none is noted.
+        model: the model that drew it; "" if none is noted.
+        adapter: the adapter that was used; "" if none is noted.
+        caption: the prompt.
+        words: the text that searches look in, case-folded.
     """
 
     is_picture: bool
@@ -77,15 +77,14 @@ class Contents:
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What is looked for: pictures of which all of this is true. "" stands for any.
+    """The conditions of a search, all of which must hold. "" stands for any.
 
     Attributes:
-        words: that are in what was asked for or in the file's name, as a whole or as parts of others; of a long text
-            what it begins with.
-        task: that made it.
-        model: that drew it.
-        adapter: that was used.
-        favourites: whether it is a favourite; False for all.
+        words: words in the prompts or the file's name, also as parts of other words; a long text is cut off.
+        task: the task that made the picture.
+        model: the model that drew it.
+        adapter: the adapter that was used.
+        favourites: True for favourites only, False for all.
     """
 
     words: str = ""
@@ -100,8 +99,8 @@ class Entry:
     """A picture that was found.
 
     Attributes:
-        name: its place in the folder.
-        caption: what was asked for in words; None where nobody has looked into the file.
+        name: its path within the folder.
+        caption: the prompt; None if the file has not been read yet.
         is_favourite: whether it is a favourite.
     """
 
@@ -111,14 +110,14 @@ class Entry:
 
 
 class PictureIndex:
-    """A file of SQLite that may be thrown away at any time. Its methods may be called anywhere."""
+    """The index, in an SQLite file that may be deleted at any time. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         self._tables = _opened(path)
 
     def update(self, there: Mapping[str, Stamp]) -> None:
-        """Bring it to what lies in the folder."""
+        """Update the index to the files in the folder."""
 
         def bring(tables: sqlite3.Connection) -> None:
             rows = tables.execute("SELECT name, mtime_ns, size, is_favourite FROM pictures")
@@ -141,29 +140,29 @@ class PictureIndex:
         self._use(bring)
 
     def unread(self, count: int) -> list[str]:
-        """Return names of files that nobody has looked into, the newest first, and so many at most."""
+        """Return the names of up to `count` files that have not been read yet, newest first."""
         query = f"SELECT name FROM pictures WHERE is_picture IS NULL {_NEWEST_FIRST} LIMIT ?"
         return [name for (name,) in self._use(lambda tables: tables.execute(query, (count,)).fetchall())]
 
     def unread_count(self) -> int:
-        """Return how many files nobody has looked into."""
+        """Return how many files have not been read yet."""
         query = "SELECT COUNT(*) FROM pictures WHERE is_picture IS NULL"
         return self._use(lambda tables: tables.execute(query).fetchone()[0])
 
     def note(self, found: Mapping[str, Contents]) -> None:
-        """Keep what was found in files."""
+        """Store what was read from files."""
         columns = ", ".join(f"{each.name} = ?" for each in fields(Contents))
         rows = [(*astuple(each), name) for name, each in found.items()]
         self._use(lambda tables: tables.executemany(f"UPDATE pictures SET {columns} WHERE name = ?", rows))
 
     def found(self, search: Search, *, offset: int, count: int) -> tuple[list[Entry], int]:
-        """Return pictures that are looked for, the newest first, and how many there are in all.
+        """Return the pictures that match a search, newest first, and their total number.
 
-        What nobody has looked into is among all that there is, and not among what has certain words, or a task.
+        Files that have not been read yet match no search for words, a task, a model or an adapter, but all others.
 
         Args:
-            search: what is looked for.
-            offset: how many to pass over.
+            search: the search.
+            offset: how many matches to skip.
             count: how many to return at most.
         """
         where, values = _condition(search)
@@ -177,19 +176,19 @@ class PictureIndex:
         return self._use(look)
 
     def choices(self, column: str) -> list[str]:
-        """Return all that there is of "task", "model" or "adapter", in order."""
+        """Return all values of "task", "model" or "adapter", sorted."""
         query = f"SELECT DISTINCT {column} FROM pictures WHERE is_picture AND {column} != '' ORDER BY {column}"
         return [value for (value,) in self._use(lambda tables: tables.execute(query).fetchall())]
 
     def thumbnail(self, name: str) -> bytes | None:
-        """Return a picture, small, as JPEG; None where none has been kept."""
+        """Return a picture's thumbnail as JPEG; None if none is stored."""
         query = "SELECT jpeg FROM thumbnails WHERE name = ?"
         row = self._use(lambda tables: tables.execute(query, (name,)).fetchone())
         return row[0] if row else None
 
     def keep_thumbnail(self, name: str, jpeg: bytes) -> None:
-        """Keep a picture, small, until its file changes or goes."""
-        # Not where the file has gone meanwhile.
+        """Store a picture's thumbnail until its file changes or is removed."""
+        # Nothing is stored if the file has been removed meanwhile.
         query = "INSERT OR REPLACE INTO thumbnails SELECT name, ? FROM pictures WHERE name = ?"
         self._use(lambda tables: tables.execute(query, (jpeg, name)))
 
@@ -199,20 +198,20 @@ class PictureIndex:
             self._tables.close()
 
     def _use(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Read or change it, whole or not at all; in memory from then on where it cannot be used any more.
+        """Run a transaction; if the index has become unusable, replace it by one in memory, and run it there.
 
         Raises:
-            sqlite3.Error: what is asked for is no question to it.
+            sqlite3.Error: the query itself is wrong.
         """
         with self._lock:
             try:
                 with self._tables:
                     return work(self._tables)
-            # Of what was asked, and no matter of the tables.
+            # Errors of the query, not of the tables.
             except (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError):
                 raise
             except sqlite3.Error as error:
-                # It may be on a full disk, or not be tables any more.
+                # The disk may be full, or the file damaged.
                 logger.warning("The index of the library is made anew, in memory: %s", error)
                 self._tables.close()
                 self._tables = _empty(":memory:")
@@ -221,7 +220,7 @@ class PictureIndex:
 
 
 def in_small_letters(*texts: str) -> str:
-    """Return texts as they are searched for, and in."""
+    """Return texts joined and case-folded, the form in which they are searched."""
     return "\n".join(texts).casefold()
 
 
@@ -239,7 +238,7 @@ def _place(stamp: Stamp | None) -> tuple[int, int] | None:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    """Open an index, one that cannot be read anew, and in memory where there is no room for it."""
+    """Open an index; rebuild it if it cannot be read, and in memory if it cannot be written."""
     try:
         with _closed_on_error(_connected(path)) as tables:
             if tables.execute("PRAGMA user_version").fetchone() == (_VERSION,):
@@ -258,7 +257,7 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _connected(path: Path | str) -> sqlite3.Connection:
-    # Whoever uses it holds a lock.
+    # Used by several threads, but only with the lock held.
     return sqlite3.connect(path, check_same_thread=False, timeout=_PATIENCE_S)
 
 

@@ -1,4 +1,4 @@
-"""The folder: where it is, and whose."""
+"""The library's folder: its location, and which process it belongs to."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ _USUAL = "IP-Adapter Studio"
 
 
 class Library:
-    """Pictures that were made and requests that wait, in a folder that is this process's alone.
+    """Results and waiting requests, in a folder that this process holds the lock of.
 
     Attributes:
-        folder: it.
-        pictures: what was made.
-        waiting: what is to be drawn.
+        folder: the folder.
+        pictures: the results.
+        waiting: the waiting requests.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open a folder, which is made where it is missing.
+        """Open a folder, which is created if it is missing.
 
         Raises:
             OSError: it cannot be written to.
             Timeout: another process has it.
         """
         self.folder = folder.resolve()
-        # Where it is made here, nobody else of the machine reads it.
+        # If created here, no other user of the machine can read it.
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # The system lets go of it when the process ends, in whatever way.
+        # The system releases the lock when the process ends, in whatever way.
         self._lock = FileLock(self.folder / "lock", timeout=0)
         self._lock.acquire()
         self.pictures = Pictures(
@@ -51,21 +51,21 @@ class Library:
         self.waiting = WaitingRequests(self.folder / "waiting")
 
     def named_files(self, folder: str, name_in: Callable[[bytes], str | None]) -> NamedFiles:
-        """Return files that people keep under names, in a folder of the library; `name_in` is as for `NamedFiles`."""
+        """Return the named files in a folder of the library; `name_in` is as for `NamedFiles`."""
         return NamedFiles(self.folder / folder, deleted=self.folder / "deleted", name_in=name_in)
 
     def remove_deleted(self) -> None:
-        """Remove what was deleted long ago, for good."""
+        """Remove old deletions for good."""
         remove_for_good(self.folder / "deleted")
 
     def close(self) -> None:
-        """Let another process have it."""
+        """Close the index, and release the lock."""
         self.pictures.close()
         self._lock.release()
 
 
 def open_library(environment: Mapping[str, str]) -> Library | None:
-    """Open the folder that `chosen_folder` names; None without one, or where it cannot be used, which the log says."""
+    """Open the folder from `chosen_folder`; return None without one, or with a warning if it cannot be used."""
     folder = chosen_folder(environment)
     if folder is None:
         return None
@@ -79,13 +79,13 @@ def open_library(environment: Mapping[str, str]) -> Library | None:
 
 
 def chosen_folder(environment: Mapping[str, str]) -> Path | None:
-    """Return where things are kept: the folder that `IPA_LIBRARY` names, where it is set, none where that is empty.
+    """Return the library's folder: the one that `IPA_LIBRARY` names if it is set, None if that is empty.
 
-    Otherwise it is one in the home folder of whoever runs the app for themselves, and none where others can reach it,
-    or where there is no such folder, which the log says.
+    If it is not set: a folder in the user's home, but None if others can reach the app, or, with a warning, if there is
+    no home folder.
 
     Raises:
-        UserError: it is named by somebody's home folder whom this machine does not know.
+        UserError: `IPA_LIBRARY` begins with the home folder of an unknown user, as in "~name".
     """
     named = environment.get(VARIABLE)
     if named is None and others_can_come(environment):
@@ -102,7 +102,7 @@ def chosen_folder(environment: Mapping[str, str]) -> Path | None:
 
 
 def is_shown(environment: Mapping[str, str]) -> bool:
-    """Return whether everybody who opens the page may see, and delete, what all have made.
+    """Return whether every visitor may see, and delete, the results of all.
 
     Raises:
         UserError: `IPA_LIBRARY_SHARED` is neither 1 nor 0.
@@ -111,13 +111,13 @@ def is_shown(environment: Mapping[str, str]) -> bool:
 
 
 def others_can_come(environment: Mapping[str, str]) -> bool:
-    """Return whether the app runs on a Space or listens beyond this machine, as Gradio's own variables say."""
+    """Return whether others can reach the app: on a Space, by a share link, or by a server name beyond loopback."""
     is_shared = environment.get("GRADIO_SHARE", "").strip().lower() == "true"
     return "SPACE_ID" in environment or is_shared or not is_loopback(environment.get("GRADIO_SERVER_NAME", ""))
 
 
 def is_loopback(server_name: str) -> bool:
-    """Return whether a name or an address, empty where none is given, leads to this machine from itself alone."""
+    """Return whether a server name or address is a loopback one; so is an empty one, Gradio's default."""
     name = server_name.strip().strip("[]")
     try:
         return name in ("", "localhost") or ipaddress.ip_address(name).is_loopback

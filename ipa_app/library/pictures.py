@@ -1,4 +1,4 @@
-"""The files of what was made. They are the truth; the index only spares looking into each of them every time."""
+"""The files of results. They are the source of truth; the index only saves reading all of them every time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ipa_app.library.index import Contents, Entry, PictureIndex, Search, Stamp, 
 logger = logging.getLogger(__name__)
 
 FAVOURITE = ".favourite"
-"""An empty file beside a picture, of its name and this, says that it is a favourite."""
+"""Suffix of the empty file beside a picture that marks it as a favourite."""
 
 _THUMBNAIL = 192
 _THUMBNAIL_QUALITY = 80
@@ -35,12 +35,12 @@ _READ_AT_ONCE = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """Some of the pictures that were looked for.
+    """A page of the matches of a search.
 
     Attributes:
-        entries: they, newest first.
-        total: how many there are in all.
-        unread: files that nobody has looked into: of what is looked for, there may be more among them.
+        entries: the pictures, newest first.
+        total: the number of all matches.
+        unread: the number of files that have not been read yet, among which there may be more matches.
     """
 
     entries: Sequence[Entry]
@@ -50,11 +50,11 @@ class Page:
 
 @dataclass(frozen=True, kw_only=True)
 class Deletion:
-    """What was deleted at once, so that it can be brought back.
+    """One deletion, which can be undone.
 
     Attributes:
-        id: names it.
-        count: of the files.
+        id: names the deletion.
+        count: the number of files.
     """
 
     id: str
@@ -62,21 +62,21 @@ class Deletion:
 
 
 class Pictures:
-    """A folder of result files, by day. Files may come and go by anybody's hand. Its methods may be called anywhere.
+    """A folder of result files, by day, to which others may add files or remove them. Thread-safe.
 
-    A picture's name is its place in the folder. Names may be anybody's making: no one leads out of the folder.
+    A picture's name is its path within the folder. Names are untrusted: none leads out of the folder.
     """
 
     def __init__(self, folder: Path, *, index: Path, deleted: Path) -> None:
-        """Open the folder, which is made where it is missing; what was deleted long ago is removed.
+        """Open the folder, which is created if it is missing, and remove old deletions.
 
         Args:
-            folder: of the files.
-            index: a file of SQLite.
-            deleted: where files go that are deleted; on the same disk.
+            folder: the folder of the files.
+            index: the SQLite file of the index.
+            deleted: the folder for deleted files; on the same disk.
 
         Raises:
-            OSError: the folder cannot be made.
+            OSError: the folder cannot be created.
         """
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,12 +87,12 @@ class Pictures:
     def save(
         self, image: Image.Image, *, name: str, made: float, settings: Mapping[str, Any], inputs: Mapping[str, str]
     ) -> Path:
-        """Write a picture with its settings, as `write_result` does, and return the file; it outlives a power failure.
+        """Write a picture with its settings, as `write_result` does, sync it to the disk, and return the file.
 
         Args:
             image: the result.
-            name: of the file, without an ending.
-            made: when it was asked for, in seconds since 1970; with the name it says which file it is.
+            name: the file's name, without time and suffix.
+            made: when it was requested, in seconds since 1970; together with the name it determines the path.
             settings: as for `write_result`.
             inputs: as for `write_result`.
 
@@ -110,20 +110,20 @@ class Pictures:
         return path
 
     def newest(self, count: int) -> list[Path]:
-        """Return the latest files that are pictures, newest first, and so many at most."""
+        """Return the files of up to `count` of the latest pictures, newest first."""
         return [self.folder / each.name for each in self.page(Search(), offset=0, count=count).entries]
 
     def page(self, search: Search, *, offset: int, count: int, reading_s: float = 0.0) -> Page:
-        """Return pictures that are looked for, the newest first.
+        """Return the pictures that match a search, newest first.
 
-        Files that nobody has looked into yet are looked into, newest first, where they are to be returned, and as many
-        others as there is time for: only then they are found by their words, task, model or adapter.
+        Unread files are read first, newest first, as many as time allows, and then those that are to be returned: only
+        read files match words, a task, a model or an adapter.
 
         Args:
-            search: what is looked for.
-            offset: how many to pass over.
+            search: the search.
+            offset: how many matches to skip.
             count: how many to return at most.
-            reading_s: seconds for looking into others.
+            reading_s: seconds for reading files that need not be returned.
         """
         self._index.update(dict(_files_in(self.folder)))
         until = time.monotonic() + reading_s
@@ -137,11 +137,11 @@ class Pictures:
             self._read(unread)
 
     def choices(self, what: str) -> list[str]:
-        """Return every "task", "model" or "adapter" that pictures were made with, of those that were looked into."""
+        """Return every "task", "model" or "adapter" of the pictures that have been read."""
         return self._index.choices(what)
 
     def thumbnail(self, name: str) -> bytes | None:
-        """Return a picture, small, as JPEG; None where it has gone or cannot be opened."""
+        """Return a picture's thumbnail as JPEG; None if the picture is gone or cannot be opened."""
         kept = self._index.thumbnail(name)
         if kept is not None:
             return kept
@@ -161,17 +161,17 @@ class Pictures:
         return file.getvalue()
 
     def file(self, name: str) -> Path | None:
-        """Return the file of a picture; None where there is none of that name in the folder itself."""
+        """Return the file of a picture; None if there is none of that name within the folder."""
         try:
             root = os.path.realpath(self.folder)
-            path = os.path.join(root, *name.split("/"))  # noqa: PTH118 - pathlib would pass over what is odd in a name
+            path = os.path.join(root, *name.split("/"))  # noqa: PTH118 - pathlib would normalise odd names
             is_there = path.startswith(root + os.sep) and os.path.realpath(path) == path and Path(path).is_file()
-        except (ValueError, OSError):  # a name that none can have
+        except (ValueError, OSError):  # an impossible name
             return None
         return Path(path) if is_there and path.lower().endswith(FILE_SUFFIXES) else None
 
     def set_favourite(self, name: str, *, is_favourite: bool) -> None:
-        """Make a picture a favourite, or not; one that has gone is left alone.
+        """Mark or unmark a picture as a favourite; one that is gone is ignored.
 
         Raises:
             OSError: the folder cannot be written to.
@@ -184,15 +184,15 @@ class Pictures:
                 mark.unlink(missing_ok=True)
 
     def is_favourite(self, name: str) -> bool:
-        """Whether a picture is there and a favourite."""
+        """Whether a picture exists and is a favourite."""
         path = self.file(name)
         return path is not None and _mark(path).exists()
 
     def delete(self, names: Iterable[str]) -> Deletion:
-        """Put files where they can be brought back from for some time; what has gone already is no error.
+        """Move files to the deleted ones, from where they can be restored for some time; missing files are ignored.
 
         Raises:
-            OSError: the folder cannot be written to; what was deleted of it until then is there again.
+            OSError: the folder cannot be written to; files that were already moved are restored.
         """
         deletion = Deletion(id=new_deletion(), count=0)
         try:
@@ -206,7 +206,7 @@ class Pictures:
         return deletion
 
     def restore(self, deletion_id: str) -> int:
-        """Bring back what was deleted at once, beside what has taken its name meanwhile; return how many files.
+        """Restore a deletion, and return the number of files. A file whose name is taken gets a new name.
 
         Raises:
             OSError: the folder cannot be written to.
@@ -233,7 +233,7 @@ class Pictures:
 
 
 def _contents(path: Path, name: str) -> Contents:
-    """Look into a file."""
+    """Read a file."""
     if not is_whole_file(path):
         if path.exists():
             logger.warning("%s is left out of the library: it is damaged, or no picture.", path)
@@ -254,14 +254,14 @@ def _contents(path: Path, name: str) -> Contents:
 
 
 def _text(value: object) -> str:
-    """Return a text that anybody may have written into a file, as SQLite can hold it."""
+    """Return an untrusted text from a file in a form that SQLite can store; "" for anything else."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def _bring_to_disk(path: Path) -> None:
-    """Wait until a file, or what a folder says of its files, is on the disk and not only on its way there."""
+    """Sync a file, or a folder's list of its files, to the disk."""
     if path.is_dir() and os.name != "posix":
-        return  # elsewhere folders cannot be opened, and need not be
+        return  # elsewhere folders cannot be opened, and need no sync
     opened = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -274,7 +274,7 @@ def _mark(path: Path) -> Path:
 
 
 def _moved(path: Path, target: Path) -> bool:
-    """Move a file and what says that it is a favourite; return whether it was there."""
+    """Move a file and its favourite mark; return whether the file existed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     is_there = False
     # The mark goes first: a picture is never seen without it.
@@ -286,7 +286,7 @@ def _moved(path: Path, target: Path) -> bool:
 
 
 def _free(path: Path) -> Path:
-    """Return a name that nothing has yet, the one that is given where it is free."""
+    """Return a path that is not taken: the given one if possible."""
     free, number = path, 1
     while free.exists():
         number += 1
@@ -295,14 +295,14 @@ def _free(path: Path) -> Path:
 
 
 def _files_in(folder: Path, beneath: str = "") -> Iterator[tuple[str, Stamp]]:
-    """Yield every file below a folder that may be a result, by its place there, with what is to be seen of it.
+    """Yield every file below a folder that may be a result, as its path within the folder and its stamp.
 
     Links are not followed.
     """
     entries = _entries(folder)
     names = {entry.name for entry in entries}
     for entry in entries:
-        with suppress(OSError):  # it has gone meanwhile
+        with suppress(OSError):  # removed meanwhile
             if entry.is_dir(follow_symlinks=False):
                 yield from _files_in(Path(entry.path), f"{beneath}{entry.name}/")
             elif entry.is_file(follow_symlinks=False) and entry.name.lower().endswith(FILE_SUFFIXES):
@@ -314,7 +314,7 @@ def _files_in(folder: Path, beneath: str = "") -> Iterator[tuple[str, Stamp]]:
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            # What is no text cannot be a row's, nor a page's.
+            # A name that is not valid Unicode can be in neither the index nor the page.
             return [entry for entry in entries if _is_text(entry.name)]
     except OSError:
         return []

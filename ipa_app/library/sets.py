@@ -1,4 +1,4 @@
-"""Files under a name that people give them: sets of references. What is in them, others say."""
+"""Files that people save under a name: sets of references. Their content is defined elsewhere."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ MOST_FILES = 500
 _LARGEST_FILE = 64 * 2**20
 
 _Stamp = tuple[int, int, int]
-"""What tells a file from what it was before: its inode, when it was written in nanoseconds, its size in bytes."""
+"""Identifies a version of a file: its inode, its modification time in nanoseconds, its size in bytes."""
 
 
 class NamedFiles:
-    """A folder of JSON files, each of which has its name in it. Files may come and go by anybody's hand.
+    """A folder of JSON files, each of which contains its name. Others may add files or remove them.
 
-    No name becomes a path: what a file is called follows from the hash of its name, and says nothing.
+    Names never become paths: a file is called by the hash of its name.
     """
 
     def __init__(self, folder: Path, *, deleted: Path, name_in: Callable[[bytes], str | None]) -> None:
-        """Look at a folder, which need not be there.
+        """Take a folder, which need not exist yet.
 
         Args:
-            folder: of the files.
-            deleted: where files go that are deleted; on the same disk.
-            name_in: returns the name that is in a file, None for a file of another kind.
+            folder: the folder of the files.
+            deleted: the folder for deleted files; on the same disk.
+            name_in: returns the name in a file's content, None for a file of another kind.
         """
         self._folder = folder
         self._deleted = deleted
@@ -42,14 +42,14 @@ class NamedFiles:
         self._known: dict[Path, tuple[_Stamp, str | None]] = {}
 
     def names(self) -> list[str]:
-        """Return the names of all, in their order."""
+        """Return all names, sorted without regard to case."""
         return sorted(self._paths(), key=str.casefold)
 
     def save(self, name: str, content: str) -> bool:
-        """Write a file, and return whether there was another one of the same name, which goes to what is deleted.
+        """Write a file; return whether it replaced a different one of the same name, which goes to the deleted files.
 
         Raises:
-            UserError: there are so many that no other one is taken.
+            UserError: there are too many files for a new one.
             OSError: there is no room for it, or the folder cannot be written to.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ class NamedFiles:
         path = before or self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:20]}.json"
         is_replaced = before is not None and before.read_bytes() != content.encode()
         if is_replaced:
-            # A copy, so that at no time there is no set of this name.
+            # Copied, not moved, so that there is a set of this name at any time.
             shutil.copy2(path, self._deleted_as(path))
         with whole_file(path) as file:
             file.write(content.encode())
@@ -69,14 +69,14 @@ class NamedFiles:
         return is_replaced
 
     def read(self, name: str) -> bytes | None:
-        """Return the content of a file; None where there is none of this name any more."""
+        """Return the content of a file; None if there is none of this name any more."""
         path = self._paths().get(name)
         with suppress(OSError):
             return path.read_bytes() if path else None
         return None
 
     def delete(self, name: str) -> bool:
-        """Move a file to what is deleted, where it lies for a while; return whether it was there.
+        """Move a file to the deleted ones, where it is kept for a while; return whether it existed.
 
         Raises:
             OSError: the folder cannot be written to.
@@ -102,7 +102,7 @@ class NamedFiles:
                     continue
                 stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
                 before = self._known.get(path)
-                # A file is as large as its pictures, and is read anew only when it is another one.
+                # Files contain their pictures and are large, so one is only read again after a change.
                 named = before if before and before[0] == stamp else (stamp, self._name_in(path.read_bytes()))
                 known[path] = named
                 if named[1]:

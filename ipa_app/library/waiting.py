@@ -1,4 +1,4 @@
-"""Requests that wait: a JSON file for each, and the pictures that they need, each once and named by its content."""
+"""Waiting requests: a JSON file for each, and their input pictures, each stored once, by the hash of its content."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from ipa_app.imaging.result_files import whole_file
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[0-9a-f]{32}")
-# Seconds since 1970, more than any clock says.
+# Seconds since 1970, later than any clock shows.
 _LATEST = 2.0**33
 _HASH = re.compile(r"[0-9a-f]{64}")
-# They are needed for minutes: fast, and not as small as can be.
+# The pictures are needed for minutes only, so they are compressed fast rather than well.
 _COMPRESSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class WaitingRecord:
-    """What is kept of a visitor's order.
+    """The record of a visitor's order.
 
     Attributes:
-        id: names it, 32 hexadecimal digits.
-        asked: when it came, in seconds since 1970.
-        visitor: whose it is; None for nobody else's.
-        is_series: whether its parts are shown as one.
-        previews: whether somebody watches how they are drawn.
+        id: names the order, 32 hexadecimal digits.
+        asked: when it was submitted, in seconds since 1970.
+        visitor: the visitor; None if the order counts as a visitor of its own.
+        is_series: whether its parts are shown as one series.
+        previews: whether its progress has previews.
         parts: its requests, as JSON.
-        pictures: names of the pictures that these need.
-        begun: how often each part has been begun and not ended.
-        refusal: why it is drawn no more, as JSON; None while it is to be drawn.
+        pictures: the names of the pictures that they need.
+        begun: how often each part was begun without ending.
+        refusal: why it is not drawn any more, as JSON; None while it is to be drawn.
     """
 
     id: str
@@ -53,10 +53,10 @@ class WaitingRecord:
 
 
 class WaitingRequests:
-    """The folder of requests that wait. Its methods may be called from any thread."""
+    """The folder of waiting requests. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the folder, which is made where it is missing; what no request needs is removed.
+        """Open the folder, which is created if it is missing, and remove pictures that no request needs.
 
         Raises:
             OSError: it cannot be written to.
@@ -70,19 +70,19 @@ class WaitingRequests:
         self._remove_pictures(path.stem for path in self._pictures.glob("*.png"))
 
     def records(self) -> list[WaitingRecord]:
-        """Return all that wait, in the order in which they came; a file that is damaged is left out, and logged."""
+        """Return all records in the order of submission; a damaged file is left out, with a warning."""
         read = [_read(path) for path in sorted(self._folder.glob("*.json"))]
         return sorted((each for each in read if each is not None), key=lambda each: (each.asked, each.id))
 
     def put(self, record: WaitingRecord, pictures: Mapping[str, Image.Image] | None = None) -> None:
-        """Keep a record, in place of an older one of the same id.
+        """Store a record, replacing an older one with the same id.
 
         Args:
-            record: what is to be kept.
-            pictures: those that it needs and that may not be there yet, by the names in the record.
+            record: the record.
+            pictures: the pictures that it needs and that may not be stored yet, by their names in the record.
 
         Raises:
-            OSError: there is no room for it, and nothing of it is kept.
+            OSError: there is no room for it; nothing of a new record is kept then.
         """
         with self._lock:
             was = self._needed.get(record.id)
@@ -99,7 +99,7 @@ class WaitingRequests:
             self._remove_pictures(set(was or ()) - set(record.pictures))
 
     def remove(self, record_id: str) -> None:
-        """Forget a record and the pictures that no other one needs; one that is not there is no error."""
+        """Remove a record and the pictures that no other one needs; an unknown id is ignored."""
         with self._lock:
             if record_id in self._needed:
                 self._forget(record_id)
@@ -108,7 +108,7 @@ class WaitingRequests:
         """Return a picture by its name in a record.
 
         Raises:
-            OSError: it is not there, or damaged.
+            OSError: it is missing or damaged.
         """
         if not _HASH.fullmatch(name):
             raise OSError("no name of a picture")

@@ -1,12 +1,12 @@
-"""Every sentence that the program says, by its key, in every language that there is a file for.
+"""Every sentence that the app shows, by its key, in every language that has a file here.
 
-`en.json` has the sentences themselves, by keys that name the thing: `mask.empty`, `adapter.other_base`. Every other
-file here is a language with the same keys. A sentence may have placeholders such as {title}; it may depend on a number
-that is called `count`, and is then given once for each of the language's plural forms; and it may have the marks
-<strong>, <em> and <br>, which the page shows and plain text leaves out.
+`en.json` holds the English sentences, by keys that name the thing: `mask.empty`, `adapter.other_base`. Every other file
+is a language with the same keys. A sentence may have placeholders such as {title}. It may depend on a number called
+`count`, and is then given once for each plural form of the language. It may contain the tags <strong>, <em> and <br>,
+which the page shows and plain text leaves out.
 
-A `Message` is such a sentence with its values. As text it is English, as programs and the log read it; the page says it
-in the visitor's language by the key and the values, which may be messages themselves.
+A `Message` is such a sentence with its values. As a string it is English, for programs and the log. The page translates
+it into the visitor's language from the key and the values, which may be messages themselves.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ logger = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent
 PLAIN = ""
-"""The key of what is said in English only, to programs and at the command line."""
+"""The key of messages that exist in English only, for programs and the command line."""
 
 _MARKS = re.compile(r"</?(?:strong|em)>|<br>")
 _ESCAPED_MARKS = re.compile(r"&lt;(/?(?:strong|em)|br)&gt;")
-# What somebody typed, or a file is called, breaks no line and turns no sentence around: control characters, marks of
-# direction and halves of characters, by their Unicode categories. Emoji and some scripts are spelled with the joiners.
+# Replacements by Unicode category for control characters, direction marks and lone surrogates, so that typed text and
+# file names cannot break a line or reverse a sentence. The joiners stay: emoji and some scripts are spelled with them.
 _BREAKS = {"Cc": " ", "Cf": " ", "Zl": " ", "Zp": " ", "Cs": "\N{REPLACEMENT CHARACTER}"}
 _JOINERS = "\u200c\u200d"
 _LONGEST_VALUE = 400
-"""Most characters of what somebody typed, or a file says, in a sentence."""
+"""The most characters that typed text, or text from a file, may take up in a sentence."""
 
 Sentence = str | Mapping[str, str]
-"""A sentence, or its forms by the plural categories of Unicode ("one", "other", ...)."""
+"""A sentence, or its forms by Unicode plural category ("one", "other", ...)."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Language:
     """A language that the page can be shown in.
 
     Attributes:
-        code: name of its file, a language tag such as "zh".
-        sentences: by their keys.
+        code: the name of its file, a language tag such as "zh".
+        sentences: the sentences by key.
     """
 
     code: str
@@ -57,12 +57,12 @@ class Language:
 
     @property
     def name(self) -> str:
-        """What it is called by those who speak it."""
+        """Its name in the language itself."""
         return str(self.sentences.get("language.name", self.code))
 
 
 def languages(folder: Path = FOLDER) -> dict[str, Language]:
-    """Return the languages that a folder has files for by their codes, English first.
+    """Return the languages that a folder has files for, by code, English first.
 
     A file that cannot be read is left out, with a warning in the log.
     """
@@ -84,17 +84,17 @@ def _read(path: Path) -> Language:
 
 @cache
 def english() -> Language:
-    """Return the language that programs are told in."""
+    """Return English, the language that programs and the log get."""
     return _read(FOLDER / "en.json")
 
 
 class Message(str):
-    """A sentence, or a part of one, which is the English text and knows how it came about.
+    """A sentence, or a part of one: the English text, together with the key and values that it was made from.
 
     Attributes:
-        key: of the sentence.
-        values: what stands in its placeholders, by their names: messages, numbers, what somebody typed or a file is
-            called, or several of these; anything else is taken as its text.
+        key: the key of the sentence.
+        values: the values of its placeholders by name: messages, numbers, typed text, file names, or tuples of these;
+            anything else is converted to text.
     """
 
     key: str
@@ -103,17 +103,17 @@ class Message(str):
     __slots__ = ("key", "values")
 
     def __new__(cls, key: str, /, **values: object) -> Message:
-        """Return the sentence that has a key."""
+        """Return the sentence with this key, filled with the values."""
         return cls._made(english().sentences[key], key, values)
 
     @classmethod
     def declared(cls, key: str, text: str, /, **values: object) -> Message:
-        """Return what is declared elsewhere in English, as options are; other languages have it by the key."""
+        """Return a text whose English is declared in the code, as for options; other languages have it by the key."""
         return cls._made(text, key, values)
 
     @classmethod
     def plain(cls, text: str) -> Message:
-        """Return a message for programs or at the command line, where all is English."""
+        """Return a message for programs or the command line, where everything is in English."""
         return cls._restored(text, PLAIN, {})
 
     @classmethod
@@ -128,17 +128,17 @@ class Message(str):
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Keep the key and the values when a message goes to another process."""
+        """Keep the key and the values when a message is pickled."""
         return self._restored, (str(self), self.key, dict(self.values))
 
 
 def titled(key: str, name: str) -> str:
-    """Return what people call something by a key; what has no sentence is somebody's own, and called by its name."""
+    """Return the sentence for a key; without one, the thing was added by a user, and its name is returned."""
     return Message(key) if key in english().sentences else name
 
 
 def as_data(value: object) -> Any:
-    """Return a value as JSON holds it: a message that has a key as an object of `key` and `values`."""
+    """Return a value as JSON data; a message that has a key becomes an object of `key` and `values`."""
     if isinstance(value, Message) and value.key != PLAIN:
         return {"key": value.key, "values": {name: as_data(each) for name, each in value.values.items()}}
     if isinstance(value, str | int):
@@ -147,7 +147,7 @@ def as_data(value: object) -> Any:
 
 
 def from_data(data: Any) -> Any:
-    """Return what `as_data` was given, numbers with a fraction as their text.
+    """Return the value that `as_data` was given; floats come back as text.
 
     Raises:
         KeyError: there is no such sentence, or a value of it is missing.
@@ -158,7 +158,7 @@ def from_data(data: Any) -> Any:
 
 
 def without_folders(value: Any) -> Any:
-    """Return a message that names files and folders but not where they lie, which is for the log and nobody else."""
+    """Return a message with absolute paths cut down to the last name; full paths are for the log only."""
     if isinstance(value, Message):
         values = {name: without_folders(each) for name, each in value.values.items()}
         return Message(value.key, **values) if value.key in english().sentences else value
@@ -204,7 +204,7 @@ def _form(sentence: Sentence, values: Mapping[str, object]) -> str:
 
 
 class _Formatter(string.Formatter):
-    """Joins what is several, and lets what begins a line begin with a capital where a sentence says {name:capital}."""
+    """Joins tuples with commas, and capitalises the first letter of a value where a sentence says {name:capital}."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
         if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""What the page says about a model: what it draws, the words it knows, and kindly which ones it does not."""
+"""What the page says about a model: what it draws, which words it knows, and which words of a prompt it does not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUNDLED_MODEL = "toybox"
 
 _PROMPT, _NEGATIVE = (options(GenerateRequest)[name].called for name in ("prompt", "negative_prompt"))
 
-# The model knows them, but nobody needs to be told.
+# Groups that the model knows but the page does not list.
 _SILENT_GROUPS = ("glue", "small words")
 _LITTLE_WORDS = frozenset(
     ("a", "among", "an", "and", "at", "both", "by", "for", "from", "in", "of", "on", "one", "out", "the", "to")
@@ -30,14 +30,14 @@ _LITTLE_WORDS = frozenset(
 
 
 def model_note(entry: ModelEntry) -> str:
-    """Return the line under the header; that the bundled model draws toys and nothing else is said plainly."""
+    """Return the line under the header; for the bundled model it says plainly that it only draws toys."""
     text = Message("page.toybox_note") if entry.name == BUNDLED_MODEL else entry.about
     note = said(text, tag="p", css_class="ipa-model-note") if text else ""
     return f"{note}{known([words_heading(entry)])}"
 
 
 def memory_text(use: MemoryUse) -> tuple[Message, ...]:
-    """Return where a loaded model runs, how much memory it takes, and what was done because memory was short."""
+    """Return sentences on where a loaded model runs, how much memory it takes, and what was done to save memory."""
     runs = Message(f"memory.runs.{use.device}.{use.precision}", size=size_text(use.needed))
     if not use.savings:
         return (runs,)
@@ -51,11 +51,11 @@ def memory_note(use: MemoryUse | None) -> str:
 
 
 def described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict[str, Any]:
-    """Describe a model and where it stands, for programs.
+    """Describe a model and its state, for programs.
 
     Args:
-        entry: of the model.
-        state: where it stands.
+        entry: the model's catalogue entry.
+        state: its state.
         downloaded: whether its files are there.
     """
     way = entry.fast
@@ -91,7 +91,7 @@ def described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict
 
 
 def left_out_note(left_out: Mapping[str, Message]) -> str:
-    """Return the lines under the choice of models that name what was meant to be one, and why it is none."""
+    """Return the lines under the choice of models that list the models left out, and why."""
     lines = [f"<li><b>{html.escape(name)}</b> {said(text)}</li>" for name, text in left_out.items()]
     return f'<div class="ipa-help">{said(Message("catalog.left_out"), tag="p")}<ul>{"".join(lines)}</ul></div>'
 
@@ -104,16 +104,16 @@ def words_heading(entry: ModelEntry) -> Message:
 def words_html(entry: ModelEntry) -> str:
     """Return the words the model knows, grouped; empty when it knows ordinary English.
 
-    In a language that the model has a dictionary of, they are those of the dictionary.
+    In a language that the model has a dictionary for, the words are those of the dictionary.
     """
     groups = "".join(_group(name, words, entry) for name, words in entry.words.items())
     return f"{said(Message('words.help'), tag='p', css_class='ipa-help')}{groups}" if groups else ""
 
 
 def unknown_words_note(prompt: str | None, *, entry: ModelEntry, called: Message = _PROMPT) -> str:
-    """Return what of a prompt the model does not know, what means nothing and what is refused; often empty.
+    """Return notes on the parts of a prompt that the model does not know, ignores or refuses; often empty.
 
-    Nothing is said of what is beyond the longest prompt: a request with it is refused.
+    Text beyond the longest allowed prompt is not looked at: a request with it is refused anyway.
     """
     text = readable((prompt or "")[:LONGEST_PROMPT])
     problem = weights_problem(text, prompt=called)
@@ -122,7 +122,7 @@ def unknown_words_note(prompt: str | None, *, entry: ModelEntry, called: Message
 
 
 def word_notes(request: GenerateRequest, *, entry: ModelEntry) -> tuple[Message, ...]:
-    """Return how the words of a result's request were read, where that may not be what was meant."""
+    """Return notes on how the words of a request were read, where that may not be what was meant."""
     typed = {_PROMPT: request.prompt, _NEGATIVE: request.negative_prompt}
     typed |= {words_of_region(number): each.region_prompt for number, each in enumerate(request.references, start=1)}
     notes = _unknown_words([readable(text) for text in typed.values()], entry)
@@ -164,6 +164,6 @@ def _chips(words: Sequence[str], attributes: str) -> str:
 
 
 def _group_heading(name: str) -> str:
-    """Name a group of words; one that is somebody's own is called as in the model's file."""
+    """Return the heading of a group of words; a group without a sentence is named as in the model's file."""
     key = f"words.group.{name}"
     return said(Message(key) if key in english().sentences else name.replace("_", " "), tag="h3")

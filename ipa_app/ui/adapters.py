@@ -1,4 +1,4 @@
-"""The choice of adapters: those that a model has, and those whose files a visitor brings."""
+"""The choice of adapters: those that a model has, and those whose files a visitor uploads."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ MOST_OWN = 8
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterPanel:
-    """The choice of the adapter, and where a file of another one can be dropped.
+    """The choice of the adapter, and the box where the file of another one can be dropped.
 
-    `own` holds the keys of those that this visitor has brought; when the visit is over, they are let go of.
+    `own` holds the keys of the adapters that this visitor has uploaded; they are removed when the session ends.
     """
 
     choice: gr.Radio
@@ -43,11 +43,11 @@ class AdapterPanel:
 
 
 def adapter_choice(entry: ModelEntry, *, chosen: str) -> tuple[gr.Radio, gr.HTML]:
-    """Lay out the choice, and room for what cannot be chosen.
+    """Lay out the choice, and the list of adapters that cannot be used.
 
     Args:
         entry: the model that is chosen when the page opens.
-        chosen: the adapter that is chosen then.
+        chosen: the adapter that is chosen when the page opens.
     """
     choices = adapter_choices(entry)
     told = known(label for label, _ in choices)
@@ -62,12 +62,12 @@ def adapter_choice(entry: ModelEntry, *, chosen: str) -> tuple[gr.Radio, gr.HTML
 
 
 def adapter_panel(choice: gr.Radio, left_out: gr.HTML, *, studio: Studio) -> AdapterPanel:
-    """Lay out where a file can be dropped, for a choice that is laid out already.
+    """Lay out the drop box for adapter files, for a choice that is laid out already.
 
     Args:
-        choice: of adapters.
-        left_out: what cannot be chosen.
-        studio: lets go of what a visitor has brought.
+        choice: the choice of adapters.
+        left_out: the list of adapters that cannot be used.
+        studio: removes a visitor's own adapters at the end of the session.
     """
     with gr.Accordion(Message("page.adapter.file_heading"), open=False, elem_id="adapter-file-panel"):
         gr.HTML(said(Message("page.adapter.file_help"), tag="p", css_class="ipa-help"), padding=False)
@@ -84,7 +84,7 @@ def adapter_panel(choice: gr.Radio, left_out: gr.HTML, *, studio: Studio) -> Ada
 
 
 def adapters_to_compare(entry: ModelEntry) -> gr.CheckboxGroup:
-    """Lay out which adapters are compared; there is no choice between two."""
+    """Lay out the choice of the adapters to compare, hidden where there are no more than two."""
     choices = adapter_choices(entry)
     return gr.CheckboxGroup(
         label=Message("page.series.adapters"),
@@ -96,7 +96,7 @@ def adapters_to_compare(entry: ModelEntry) -> gr.CheckboxGroup:
 
 
 def connect_adapters(parts: Parts, *, page: gr.Blocks, studio: Studio) -> None:
-    """Let a dropped file become a choice, and the page show what there is when it is opened."""
+    """Connect the drop box, and update the choice when the page is opened."""
     menu, panel = AdapterMenu(parts, studio=studio), parts.panel.adapters
     inputs = [parts.settings.model, panel.own, panel.choice, *menu.compared]
     page.load(menu.show, inputs, menu.outputs, preprocess=False, **AT_ONCE)
@@ -119,15 +119,15 @@ class AdapterMenu:
         return [panel.choice, panel.left_out, panel.note, panel.own, *self.compared]
 
     def show(self, model: str, own: Sequence[str], chosen: str | None, *compared: Sequence[str]) -> Update:
-        """Show the adapters of a model; what is chosen stays where the model has it.
+        """Show the adapters of a model; the current choice stays if the model has it.
 
-        What stays is not named in the update: by the time it arrives, the visitor may have chosen anew.
+        A choice that stays is not part of the update: by the time it arrives, the visitor may have chosen another one.
 
         Args:
             model: the name of the model.
-            own: the keys of those that the visitor has brought.
-            chosen: the one to draw with.
-            compared: those to compare, of each tab that compares; without them the first two of the model.
+            own: the keys of the adapters that the visitor has uploaded.
+            chosen: the adapter to draw with.
+            compared: the adapters to compare, for each tab that compares; by default the model's first two.
         """
         entry = self._studio.entry(model)
         choices = adapter_choices(entry, own)
@@ -143,7 +143,7 @@ class AdapterMenu:
         return {**updates, self._panel.left_out: told}
 
     def add(self, payload: Any, model: str, own: Sequence[str], chosen: str | None, *compared: Sequence[str]) -> Update:
-        """Offer a dropped file to this visitor, and choose it; the drop box is empty again afterwards."""
+        """Add a dropped file to this visitor's choice, choose it, and empty the drop box."""
         panel, added = self._panel, None
         with explained():
             try:
@@ -162,38 +162,38 @@ class AdapterMenu:
 
 
 def adapter_choices(entry: ModelEntry, own: Collection[str] = ()) -> list[Choice]:
-    """List the adapters that a visitor may choose: what is shown, and what requests call it.
+    """Return the adapters that a visitor may choose, as pairs of the label and the name in requests.
 
     Args:
         entry: the model.
-        own: the keys of those that the visitor has brought.
+        own: the keys of the adapters that the visitor has uploaded.
     """
     seen = {**entry.listed_adapters, **{key: entry.adapters[key] for key in own if key in entry.adapters}}
     return [(_label(adapter), name) for name, adapter in seen.items()]
 
 
 def adapters_named(entry: ModelEntry, names: Sequence[str] | None) -> Mapping[str, AdapterEntry]:
-    """Find several adapters by what requests call them; by None the first two of the model.
+    """Return adapters by their names in requests; for None, the model's first two.
 
     Raises:
-        UserError: the model has not all of them.
+        UserError: the model lacks one of them.
     """
     names = list(entry.listed_adapters)[:2] if names is None else names
     return {name: entry.adapter(name) for name in names}
 
 
 def adapter_title(entry: ModelEntry, name: str) -> str:
-    """Return what people call an adapter that a result names."""
+    """Return the title of an adapter that a result names."""
     return entry.adapters[name].title if name in entry.adapters else name
 
 
 def name_to_ask(entry: ModelEntry, name: str, own: Collection[str]) -> str:
-    """Return what requests call the adapter that a result names.
+    """Return the name in requests of the adapter that a result names.
 
     Args:
         entry: the model.
-        name: as it is noted in the result.
-        own: the keys of those that the visitor has brought.
+        name: the name noted in the result.
+        own: the keys of the adapters that the visitor has uploaded.
     """
     mine = (key for key in own if key in entry.adapters and entry.adapters[key].name == name)
     if (key := next(mine, None)) is not None:
@@ -201,12 +201,12 @@ def name_to_ask(entry: ModelEntry, name: str, own: Collection[str]) -> str:
     try:
         found = entry.adapter(name)
     except UserError:
-        return name  # which the request then refuses, in words
+        return name  # the request then refuses it with a sentence
     return next(listed for listed, each in entry.adapters.items() if each is found)
 
 
 def left_out_html(entry: ModelEntry) -> str:
-    """Return which adapter files cannot be used with a model, and why; empty where there are none."""
+    """Return the list of adapter files that cannot be used with a model, and why; empty if there are none."""
     if not entry.left_out:
         return ""
     heading = said(Message("adapters.left_out", count=len(entry.left_out)), tag="summary")

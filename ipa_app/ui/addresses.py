@@ -1,9 +1,9 @@
-"""Pictures that programs send as addresses: of the web, fetched here, and of data URLs.
+"""Pictures that programs send as URLs: web addresses, which are fetched here, and data URLs.
 
-Gradio would take anything of any size, and unpack it.
+Gradio would accept any content of any size, and decompress it.
 
-Whoever sends an address decides what this machine connects to. So only public machines are asked, at every redirect
-anew, as Gradio does it: the name is looked up once, and what it stands for is connected to.
+The sender of a URL decides what this machine connects to. So only public hosts are contacted, which is checked again at
+every redirect, as in Gradio: the name is resolved once, and the connection goes to that address.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _LONGEST_SHOWN = 200
 
 
 class NotPublicError(ValueError):
-    """An address leads to no machine that everybody can reach; whether to any at all is not told apart."""
+    """A URL does not lead to a public host; this does not tell whether the host exists."""
 
 
 class TooLargeError(ValueError):
-    """There is more behind an address than a picture may have."""
+    """The file at a URL is larger than a picture may be."""
 
 
 class Fetching:
@@ -58,15 +58,15 @@ class Fetching:
         self._turns = asyncio.Semaphore(_MOST_AT_ONCE)
 
     async def brought(self, value: Any, *, field: str) -> Any:
-        """Return what was sent with a file in place of an address.
+        """Return an input's value with the URL replaced by a local file.
 
         Args:
-            value: of one input, of any content.
+            value: the value of one input, of any content.
             field: the input's name for the message.
 
         Raises:
-            UserError: it cannot be fetched, or is larger than any picture may be.
-            SpentError: its sender has brought too much lately.
+            UserError: the file cannot be fetched, or is larger than a picture may be.
+            SpentError: its sender has uploaded too much lately.
         """
         path = value.get("path") if isinstance(value, dict) else None
         if not isinstance(path, str):
@@ -96,15 +96,15 @@ class Fetching:
 
 
 def kept_here(url: str, *, field: str) -> str:
-    """Put what a data URL holds where uploads lie, and return an address that leads to it from here alone.
+    """Save the content of a data URL among the uploads, and return a URL for it that only this app understands.
 
     Args:
-        url: as `is_data_url` knows it.
+        url: a data URL, as `is_data_url` recognises it.
         field: the input's name for the message.
 
     Raises:
-        UserError: it is not written in base64.
-        SpentError: its sender has brought too much lately.
+        UserError: it is not in base64.
+        SpentError: its sender has uploaded too much lately.
         OSError: there is no room for it.
     """
     return served_address(_embedded(url, field=field))
@@ -117,7 +117,7 @@ def _embedded(url: str, *, field: str) -> str:
 
 
 def _saved(data: bytes, name: str) -> str:
-    """Put a file where uploads lie, in a folder named after what is in it, and return its path.
+    """Save a file among the uploads, in a folder named by the hash of its content, and return its path.
 
     Raises:
         OSError: there is no room for it.
@@ -133,10 +133,10 @@ def _saved(data: bytes, name: str) -> str:
 
 
 async def _content(address: str, spend: Spend) -> bytes:
-    """Return what is behind an address, or behind where it leads, and count it as it arrives.
+    """Return the content of a URL, following redirects, and count the bytes as they arrive.
 
     Raises:
-        Exception: it cannot be had; anything that the network and a server come up with.
+        Exception: it cannot be fetched; any exception that networks and servers can cause.
     """
     for _ in range(_MOST_REDIRECTS + 1):
         async with (
@@ -150,11 +150,11 @@ async def _content(address: str, spend: Spend) -> bytes:
 
 
 async def _transport(address: str) -> httpx.AsyncBaseTransport | None:
-    """Return what connects to the one machine that an address was found to stand for.
+    """Return a transport that connects only to the address that a URL's host was resolved to; None for trusted hosts.
 
     Raises:
-        NotPublicError: it is none that everybody can reach.
-        ValueError: this is no address.
+        NotPublicError: the host is not public.
+        ValueError: this is not a web address.
     """
     host = httpx.URL(address).host
     if not is_address(address) or not host:
@@ -165,18 +165,19 @@ async def _transport(address: str) -> httpx.AsyncBaseTransport | None:
         number = await safehttpx.async_validate_url(host)
     except ValueError as error:
         raise NotPublicError("not a public address") from error
-    # Carriers' own networks (100.64.0.0/10) are neither private nor public.
+    # Carrier-grade NAT addresses (100.64.0.0/10) are neither private nor global.
     if not ipaddress.ip_address(number).is_global:
         raise NotPublicError("not a public address")
     return safehttpx.AsyncSecureTransport(number)
 
 
 async def _read(response: httpx.Response, spend: Spend) -> bytes:
-    """Return the body, as it was sent: unpacked, a little may become any amount.
+    """Return the body as it was sent, never decompressed: a small body could expand to any size.
 
     Raises:
-        ValueError: there is none, or it is packed, or larger than any picture may be.
-        SpentError: so much is not left to whoever asks for it.
+        ValueError: the status is not 200, or the body is compressed.
+        TooLargeError: the body is larger than a picture may be.
+        SpentError: the sender's allowance does not cover it.
     """
     if response.status_code != httpx.codes.OK or response.headers.get("content-encoding", "identity") != "identity":
         raise ValueError(f"answered with {response.status_code}, or packed")

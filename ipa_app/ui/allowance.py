@@ -1,7 +1,7 @@
-"""How much may be uploaded from one address: whoever fills the disk fills it for everybody.
+"""The limit on uploads from one address: a full disk affects everybody.
 
-Uploads are not a session's: Gradio's page sends them without saying whose they are. What is fetched for a call counts
-as uploaded by whoever made it.
+It is kept per address because Gradio's page sends uploads without naming the session. Files fetched for a call count as
+uploaded by its caller.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _HOST_BITS = 64
 
 
 Spend = Callable[[int], None]
-"""Counts bytes that have arrived, or raises a SpentError where they are too many."""
+"""Counts bytes that have arrived, or raises a SpentError if they are too many."""
 
 _SPEND: ContextVar[Spend] = ContextVar("spend", default=lambda _: None)
 
 
 def spend() -> Spend:
-    """Return what counts what is brought with the call that is being handled; what has no limit is not counted."""
+    """Return the function that counts bytes uploaded with the current call; without a limit it does nothing."""
     return _SPEND.get()
 
 
 def set_spend(spend: Spend) -> None:
-    """Set what counts what is brought with the call that is about to be handled."""
+    """Set the function that counts bytes uploaded with the call that is about to be handled."""
     _SPEND.set(spend)
 
 
@@ -50,14 +50,14 @@ class _Spent:
 
 
 class Allowance:
-    """What has been uploaded from each address lately; to be asked from any thread."""
+    """Counts what has been uploaded from each address lately; thread-safe."""
 
     def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin with nothing uploaded.
 
         Args:
-            most: bytes of one address at once; what is spent of it comes back steadily, all of it within an hour.
-            clock: tells the seconds.
+            most: bytes that one address may upload at once; the allowance refills steadily, fully within an hour.
+            clock: returns the time in seconds.
         """
         self._most = most
         self._clock = clock
@@ -66,30 +66,30 @@ class Allowance:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Allowance:
-        """Read what an operator allows.
+        """Build the allowance from `IPA_UPLOAD_MEGABYTES`.
 
         Raises:
-            UserError: the value is no whole number of at least 1.
+            UserError: the value is not a whole number of at least 1.
         """
         return cls(whole_number(environment, "IPA_UPLOAD_MEGABYTES", _MEGABYTES) * 10**6)
 
     def spend(self, address: str, size: int, *, ahead: int = 0) -> None:
-        """Count what has arrived from an address.
+        """Count bytes that have arrived from an address.
 
         Args:
-            address: of whoever sends it.
-            size: in bytes.
-            ahead: bytes that are announced besides, for which there must be enough left.
+            address: the sender's address.
+            size: bytes that have arrived.
+            ahead: further announced bytes, which must still fit into the allowance.
 
         Raises:
-            SpentError: there is not; nothing is counted then.
+            SpentError: the allowance does not cover them; nothing is counted then.
         """
         now, name = self._clock(), _network(address)
         with self._lock:
             spent = self._left_of(self._spent.get(name), now)
             if spent + size + ahead > self._most:
                 raise SpentError("gate.uploads_spent", most=size_text(self._most))
-            self._spent.pop(name, None)  # to be the latest
+            self._spent.pop(name, None)  # re-inserted below as the latest
             self._spent[name] = _Spent(spent + size, now)
             while len(self._spent) > _MOST_ADDRESSES:
                 del self._spent[next(iter(self._spent))]
@@ -99,7 +99,7 @@ class Allowance:
 
 
 def _network(address: str) -> str:
-    """Return what is one visitor's: of IPv6 everybody has a whole network of addresses."""
+    """Return the address, or its /64 network for IPv6, where each visitor has a whole network of addresses."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""How much of the picture, in one choice: named points that move its strength and its range together."""
+"""One choice for how much of the picture counts: named points that set its strength and its range together."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ NAMES = ("hint", "usual", "strong", "copy")
 
 @dataclass(frozen=True)
 class Amount:
-    """Where a named point puts the sliders: the strength, and from when to when it counts, as shares of the steps."""
+    """The slider values of a named point: the strength, and where it starts and ends, as shares of the steps."""
 
     scale: float
     start: float = 0.0
     end: float = 1.0
 
 
-# Beside the usual one. With words, about half is what the method's authors advise for Stable Diffusion 1.5 and XL, and
-# 1 leaves words little; what each point takes over with Toybox is counted by `python -m bench.quality --amounts`
-# (docs/toybox.md). What comes late leaves the place to them.
+# The points other than the usual one. With words, the method's authors recommend about 0.5 for Stable Diffusion 1.5 and
+# XL, and 1 leaves words little influence; `python -m bench.quality --amounts` measures what each point takes over from
+# the picture with Toybox (docs/toybox.md). A late start leaves the layout to the words.
 _WITH_WORDS = (Amount(0.4, start=0.2), Amount(0.8), Amount(1.0))
 _ALONE = (Amount(0.5, start=0.2), Amount(1.2), Amount(1.4))
 
@@ -51,8 +51,8 @@ _SCRIPT = """
     const points = amounts[open?.id.split("-")[1]] ?? amounts["%s"];
     const isThere = (name) => points[name].every((value, i) => Math.abs(value - set[i]) < 0.001);
 """
-# The sliders answer a choice a moment later, and what they say then must not undo the next one, which somebody at the
-# keyboard has made meanwhile: until they are where the newest choice puts them, that one stands.
+# The sliders follow a choice with a delay, and their change events must not undo a newer choice that was made meanwhile
+# with the keyboard: until the sliders are where the newest choice puts them, that choice stands.
 _HEARD = """
 window.addEventListener("input", ({target}) => {
     window.ipaAmount = target.closest("#amount") ? target.value : null;
@@ -72,7 +72,7 @@ _MOVED = """(...set) => {%s
 
 
 def amount_choice() -> gr.Radio:
-    """Lay out the choice; between the points, none is chosen."""
+    """Lay out the choice; with the sliders between the points, none is chosen."""
     gr.HTML("", js_on_load=_HEARD, visible="hidden")
     return gr.Radio(
         choices=[(Message(f"page.amount.{name}"), name) for name in NAMES],
@@ -84,7 +84,7 @@ def amount_choice() -> gr.Radio:
 
 
 def connect_amounts(parts: Parts) -> None:
-    """Let the sliders follow the choice, and the choice the sliders. All of it happens in the page."""
+    """Make the sliders follow the choice, and the choice the sliders, in the browser alone."""
     amounts: dict[str, Any] = {task: {name: astuple(each) for name, each in amounts_of(task).items()} for task in TASKS}
     look = _SCRIPT % (json.dumps(amounts), OPENING)
     panel = parts.panel

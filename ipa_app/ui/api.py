@@ -1,7 +1,7 @@
 """The public API: named, typed endpoints for other programs, over the same code path as the page.
 
-What an endpoint takes is a promise to those programs. It follows from the options of a request: each is a parameter,
-and a component that never shows, which gives it its type, its default and a line of documentation.
+The parameters of an endpoint are a promise to those programs. They follow from the options of a request: each becomes a
+parameter, and a component that is never shown, which gives it its type, default and documentation.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ _SET_BY = {
     "inpaint.from_surroundings": "surroundings",
     "prompt.negative_without_guidance": "guidance",
 }
-"""The parameters that programs have for what notes, by their keys, call by its name on the page."""
+"""The API parameters for what notes call by its name on the page, by the note's key."""
 _CALLED = {
     "upload.reference_number": "reference",
     "region.reference": "reference",
     "region.words_of": "region_prompt",
 }
-"""The parameters that are meant, by the keys of what references, and what is said of them, are called on the page: by a
-`number` among those that there are."""
+"""The API parameters by the keys of the names that references and their options have on the page. There they have a
+`number`, counted among the references that are given."""
 _HOW_REFERENCES_COUNT = ("adapter", "scale", "start", "end", "part")
-"""What says something of all references."""
+"""The options that apply to all references."""
 _OF_FURTHER = ("reference", "weight", "region", "region_mask")
-"""What programs can say of each reference after the first; for all else the defaults count."""
+"""The options that programs can set for each reference after the first; all others keep their defaults."""
 _OF_FURTHER_SINCE = (("reference_start", "reference_end"), ("region_prompt",))
-"""The same of what came later, and stands at the end; each time that something came."""
+"""The same for options that were added later and stand at the end, grouped by when they were added."""
 _ORDER = (
     *("image", "mask", "pose", "reference", "prompt", "adapter", "scale", "control_scale", "negative_prompt", "count"),
     *("seed", "steps", "guidance", "width", "height", "model", "start", "end", "view", "centre_x", "centre_y"),
@@ -80,8 +80,8 @@ _ORDER = (
     ),
     *("guidance_start", "guidance_end", "surroundings"),
 )
-"""The order that programs were promised; a tab may name others that come first. Whatever must be given comes before all
-else, and what is newer, and thus not named here, at the end."""
+"""The parameter order that programs were promised; a tab may name others that come first. Required parameters come
+before all others, and newer ones, which are not named here, at the end."""
 
 
 def add_api(studio: Studio) -> None:
@@ -100,7 +100,7 @@ def add_api(studio: Studio) -> None:
             api_name=task,
             preprocess=False,
             show_progress="hidden",
-            # The engine has the queue; here everybody may wait in it.
+            # The queue is in the engine; here any number of calls may wait for it.
             concurrency_limit=None,
         )
 
@@ -113,7 +113,7 @@ def add_api(studio: Studio) -> None:
 
 
 def parameters(task: str) -> dict[str, Option]:
-    """Return what the endpoint of a task takes, by name, in the order in which it is promised."""
+    """Return the parameters of a task's endpoint by name, in the promised order."""
     declared = [*options(GenerateRequest).values(), *options(Reference).values()]
     offered = {each.api: each for each in declared if each.doc and TASKS[task].takes(each)}
     for number in range(2, MOST_REFERENCES + 1):
@@ -130,21 +130,21 @@ def parameters(task: str) -> dict[str, Option]:
 
 
 def _numbered(doc: str, number: int) -> str:
-    """Return what is said of an option as it is of a further reference's: of its own other options."""
+    """Return an option's documentation for a further reference, with the names of that reference's other options."""
     for name in (*_OF_FURTHER, *chain(*_OF_FURTHER_SINCE)):
         doc = doc.replace(f"{{{name}}}", slot_name(name, number))
     return doc
 
 
 def endpoint_of(task: str, *, studio: Studio) -> Endpoint:
-    """Make the endpoint of a task: a function whose signature says what it takes."""
+    """Make the endpoint of a task: a function whose signature lists its parameters."""
 
     def endpoint(*, progress: gr.Progress = gr.Progress(), **sent: object) -> Outcome:
         return _make(task, sent, studio=studio, progress=progress)
 
     taken = parameters(task)
     endpoint.__name__ = task
-    # Language models are told of parameters what stands here.
+    # MCP clients get the parameters' documentation from this docstring.
     endpoint.__doc__ = "\n".join([tab_for(task).about, "", "Args:", *(each.documentation for each in taken.values())])
     endpoint.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [_parameter(name, option, task=task) for name, option in taken.items()]
@@ -167,9 +167,9 @@ def hidden_inputs(task: str, *, shared: dict[_Described, Block]) -> dict[str, Bl
     """Return the components behind an endpoint's parameters.
 
     Args:
-        task: whose endpoint it is.
-        shared: what other endpoints have. What is the same there is taken, and what is made is added: each component is
-            told to every page that opens.
+        task: the endpoint's task.
+        shared: the components of other endpoints. Identical ones are reused and new ones added, as every component is
+            sent to every page that opens.
     """
     inputs = {}
     for name, option in parameters(task).items():
@@ -215,9 +215,10 @@ def _make(task: str, sent: Mapping[str, object], *, studio: Studio, progress: gr
 
 
 def _settings(result: GenerateResult) -> dict[str, Any]:
-    """Return a result's settings by the engine's own names, and by those that programs know them by.
+    """Return a result's settings by the engine's own names, and by the API names.
 
-    Sent back, they give the same picture: a side that is a picture's own, and could not be asked for, is 0.
+    Sent back, they give the same picture: a width or height that follows from an input picture, and could not be
+    requested, is 0.
     """
     declared, settings = options(GenerateRequest), dict(result.settings)
     for side in ("width", "height"):
@@ -229,18 +230,18 @@ def _settings(result: GenerateResult) -> dict[str, Any]:
 
 
 def _told(result: GenerateResult, sent: Mapping[str, object]) -> list[str]:
-    """Return a result's notes as programs understand them: by the names of parameters."""
+    """Return a result's notes for programs, in terms of API parameters."""
     given = [number for number in range(1, MOST_REFERENCES + 1) if sent.get(slot_name("reference", number))]
     texts = ((note, str(_by_parameters(note, given))) for note in result.notes)
     return [f"{_SET_BY[note.key]}: {text}" if note.key in _SET_BY else text for note, text in texts]
 
 
 def _by_parameters(value: object, given: Sequence[int]) -> object:
-    """Return a note, or what stands in one, with parameters in place of what they are called on the page.
+    """Return a note, or a part of one, with parameter names in place of the names on the page.
 
     Args:
         value: the note, or a part of it.
-        given: the numbers, among the parameters, of the references that there are.
+        given: the slot numbers of the references that were given.
     """
     if isinstance(value, tuple):
         return tuple(_by_parameters(each, given) for each in value)
@@ -255,13 +256,13 @@ def _by_parameters(value: object, given: Sequence[int]) -> object:
 
 
 def _without_effect(task: str, sent: Mapping[str, object], result: GenerateResult) -> list[str]:
-    """Return what was given and counted for nothing, as the picture that it says something of was not."""
+    """Return notes on parameters that had no effect, as the picture that they apply to was not given."""
     found: dict[str, list[str]] = {}
     for number in range(1, MOST_REFERENCES + 1):
         of_slot = ((slot_name(each.api, number), each.default) for each in options(Reference).values())
         found[slot_name("reference", number)] = [name for name, usual in of_slot if sent.get(name) not in (None, usual)]
     if result.settings["scale"] == 0 and not any(sent.get(picture) for picture in found):
-        # A task may have made a reference of its own, for which they count.
+        # Only at scale 0: otherwise a task may have made a reference of its own, to which they apply.
         found["reference"] = [*_of_all_references(task, sent), *found["reference"]]
     for option in options(GenerateRequest).values():
         if option.beside and _is_given(option, task=task, sent=sent):
@@ -275,7 +276,7 @@ def _without_effect(task: str, sent: Mapping[str, object], result: GenerateResul
 
 
 def _of_all_references(task: str, sent: Mapping[str, object]) -> list[str]:
-    """Return what was given and says how references count; a scale of 0 says that they shall not."""
+    """Return the given parameters that apply to all references, without a scale of 0, which switches them off."""
     declared = options(GenerateRequest)
     given = (name for name in _HOW_REFERENCES_COUNT if _is_given(declared[name], task=task, sent=sent))
     return [name for name in given if name != "scale" or sent["scale"]]

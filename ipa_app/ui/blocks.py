@@ -1,7 +1,7 @@
-"""Gradio's Blocks, saying in words whatever goes wrong before and after a handler, and who still waits for a result.
+"""Gradio's Blocks, with sentences for errors before and after a handler, and knowledge of who still waits for a result.
 
-Gradio checks what was sent before it calls a handler, and writes what it returns afterwards; what fails there reaches
-programs as `{"error": null}` and the page as nothing.
+Gradio checks what was sent before it calls a handler, and writes files for what the handler returns. Errors there would
+reach programs as `{"error": null}`, and the page not at all.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from ipa_app.ui.uploads import check_files, keep_uploads_apart, paths_in
 _SCHEMAS = ("api_info_as_input", "api_info_as_output")
 _HEAD = f"<script>{{{Path(__file__).with_name('storage.js').read_text(encoding='utf-8')}}}</script>"
 _LOOK_EVERY_S = 0.01
-"""Gradio itself looks for new calls a thousand times a second: an idle page takes a fiftieth of a core."""
+"""Interval of looking for new calls. Gradio's own, a millisecond, takes 2 % of a core for an idle page."""
 _TELL_EVERY_S = 0.1
-"""For progress to be told; Gradio itself looks for it a hundred times a second."""
+"""Interval of sending progress; Gradio's own is a hundredth of a second."""
 
 
 class StudioBlocks(gr.Blocks):
     """The page and the API over it.
 
     Attributes:
-        files_of_session: the state that has a set for the files of each session whose files are to be known.
+        files_of_session: the state that holds the set of a session's files, for sessions whose files are recorded.
     """
 
     files_of_session: gr.State | None = None
@@ -66,14 +66,14 @@ class StudioBlocks(gr.Blocks):
         return {str(function.api_name): function.fn for function in functions if function.fn is not None}
 
     def queue(self, *args: Any, **kwargs: Any) -> Any:
-        """Have calls wait for one another as Gradio does, and look for them, and for their progress, less often."""
+        """Set up Gradio's queue, with less frequent polling for calls and their progress."""
         queued = super().queue(*args, **kwargs)
         self._queue.sleep_when_free = max(self._queue.sleep_when_free, _LOOK_EVERY_S)
         self._queue.progress_update_sleep_when_free = _TELL_EVERY_S
         return queued
 
     def launch(self, *args: Any, app_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> Any:
-        """Serve the page as Gradio does; calls that reach no handler are answered in words, too."""
+        """Serve the page as Gradio does; calls that reach no handler are answered with a sentence, too."""
         self._allowance = Allowance.from_environment(os.environ)
         ours = {
             "middleware": [
@@ -97,16 +97,16 @@ class StudioBlocks(gr.Blocks):
         return launched
 
     def get_config_file(self) -> BlocksConfigDict:
-        """Describe the page as Gradio does, but for schemas that nobody reads: the API's documentation is made of them.
+        """Return Gradio's description of the page, without the schemas that nobody reads.
 
-        Of a component that no public endpoint has they are left out, and where they say the same twice, once. Where no
-        progress is shown, none is told to any component.
+        Only the API's documentation is made from schemas: they are left out for components of no public endpoint, and
+        where two are the same, one is. Where no progress is shown, none is sent to any component.
         """
         config = super().get_config_file()
         for function in config.get("dependencies", ()):
             if function["show_progress"] == "hidden":
-                # To say how far something is, Gradio's page asks components for all that they hold: an editor for its
-                # pictures, which it uploads, at each of these messages.
+                # To show progress, Gradio's page asks components for their values at each message; an editor would
+                # upload its pictures each time.
                 function["show_progress_on"] = []
         public = [function for function in self.fns.values() if _is_public(function)]
         documented = {block._id for function in public for block in (*function.inputs, *function.outputs)}
@@ -121,13 +121,13 @@ class StudioBlocks(gr.Blocks):
         return config
 
     async def _check_event(self, request: Request) -> None:
-        """Refuse to wait for a call that there is not: Gradio would break off its answer."""
+        """Refuse to wait for a call that does not exist: Gradio would break off its response."""
         event = request.path_params.get("event_id")
         if event is not None and request.method == "GET" and not self._knows(event):
             raise HTTPException(404, f"There is no call {event!r} to wait for: it is over, or it was given up.")
 
     def _knows(self, name: str) -> bool:
-        """Whether somebody may still fetch the result of a call; who has hung up has nothing to fetch it from."""
+        """Whether the result of a call may still be fetched; that of a disconnected client may not."""
         queue = self._queue
         event = queue.event_ids_to_events.get(name)
         if event is not None:
@@ -137,12 +137,12 @@ class StudioBlocks(gr.Blocks):
 
     @property
     def is_awaited(self) -> bool:
-        """Whether an answer is on its way, or may be fetched: not by those who have hung up."""
+        """Whether any result is on its way or may still be fetched, disconnected clients aside."""
         pending = list(self._queue.pending_event_ids_session.values())
         return any(self._knows(name) for names in pending for name in tuple(names))
 
     def _forget(self, event: Event) -> None:
-        """Forget a call that is over and was given up, and whatever else nobody can fetch: Gradio would keep it all."""
+        """Forget a finished call that was given up, and all results that nobody can fetch: Gradio would keep them."""
         queue = self._queue
         pending = queue.pending_event_ids_session
         for session, events in list(pending.items()):
@@ -154,7 +154,7 @@ class StudioBlocks(gr.Blocks):
                 del pending[session]
 
     async def process_api(self, block_fn: BlockFunction | int, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Call a handler as Gradio does. It can know who still waits, and whatever goes wrong is said in words."""
+        """Call a handler as Gradio does. It can ask whether its caller still waits; errors become sentences."""
         function = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
         event, request = kwargs.get("event_id"), kwargs.get("request")
         if event:
@@ -165,11 +165,11 @@ class StudioBlocks(gr.Blocks):
             return await super().process_api(block_fn, *args, **kwargs)
 
     def _take_over(self, name: str) -> None:
-        """Take over the task that carries out a call of the queue, which comes here for each of its results."""
+        """Rename the asyncio task that runs a queued call, and clean up when it ends; called for each result."""
         task, event = asyncio.current_task(), self._queue.event_ids_to_events.get(name)
         if event is None or task is None or task.get_name() == name:
             return
-        # By tasks' names Gradio would end all calls that a client has of this endpoint when one is cancelled.
+        # Gradio cancels by task name, which would end all of a client's calls of this endpoint when one is cancelled.
         task.set_name(name)
         task.add_done_callback(lambda _: self._forget(event))
 
@@ -184,7 +184,7 @@ class StudioBlocks(gr.Blocks):
         return lambda: True
 
     def _spend(self, request: Any) -> Spend:
-        """Return what counts what is fetched for the sender of a call, as what they upload is counted."""
+        """Return the function that counts files fetched for a call towards the upload allowance of its caller."""
         if request is None:
             return lambda _: None
         calls, client = self._tool_calls, request.client
@@ -197,17 +197,17 @@ class StudioBlocks(gr.Blocks):
         return partial(self._allowance.spend, address)
 
     def _awaits(self, event_id: str) -> bool:
-        """Whether the sender of an event of the queue still waits for it; one who does not hears no more of it."""
+        """Whether the sender of a queued event still waits for it; if not, nothing more is sent."""
         event = self._queue.event_ids_to_events.get(event_id)
         if event is None:
             return False
-        # Gradio tells a client that cancels at once that its call is over, and takes it off this list.
+        # When a client cancels, Gradio ends its call at once, and takes it off this list.
         pending = self._queue.pending_event_ids_session.get(event.session_hash, ())
         event.alive = event.alive and event_id in pending
         return event.alive
 
     def _note_files(self, state: SessionState | None, values: Sequence[Any]) -> None:
-        # Not by looking it up, which would begin a state: a session without any goes before all others.
+        # A plain lookup would create a state, and sessions without states are the first to be evicted.
         files = state.get(self.files_of_session._id) if state and self.files_of_session else None
         if files is not None:
             files.update(paths_in(values))
@@ -215,7 +215,7 @@ class StudioBlocks(gr.Blocks):
     async def postprocess_data(
         self, block_fn: BlockFunction, predictions: Any, state: SessionState | None
     ) -> list[Any]:
-        """Write what a handler returns as Gradio does, and note the files in it."""
+        """Postprocess what a handler returns as Gradio does, and record its files."""
         shown = await super().postprocess_data(block_fn, predictions, state)
         self._note_files(state, shown)
         return shown
@@ -223,10 +223,10 @@ class StudioBlocks(gr.Blocks):
     async def preprocess_data(
         self, block_fn: BlockFunction, inputs: Sequence[Any], state: SessionState | None, *args: Any, **kwargs: Any
     ) -> Any:
-        """Check what was sent, and note the files in it, then take it as Gradio does.
+        """Check what was sent and record its files, then preprocess it as Gradio does.
 
         Raises:
-            UserError: it cannot be taken, and why.
+            UserError: a value is refused, and why.
         """
         sent, names = list(inputs), [Message("upload.image")] * len(inputs)
         if _is_public(block_fn):

@@ -1,6 +1,6 @@
-"""Calls of public endpoints: the parameters that one must have, each of its type, and whether its sender still waits.
+"""Calls of public endpoints: checks of their parameters, and whether the caller still waits.
 
-Gradio looks at parameters before an endpoint is reached, and says nothing, or nothing that names a parameter.
+Gradio checks parameters before an endpoint is reached, and its errors say nothing, or do not name the parameter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a n
 
 
 class Picture:
-    """Marks a parameter that is an uploaded image file; it arrives undecoded."""
+    """The annotation of a parameter that is an uploaded image file; it arrives undecoded."""
 
 
 def parameters_of(endpoint: Endpoint) -> Mapping[str, inspect.Parameter]:
@@ -36,18 +36,18 @@ def parameters_of(endpoint: Endpoint) -> Mapping[str, inspect.Parameter]:
 
 
 def pictures_of(endpoint: Endpoint) -> set[str]:
-    """Return which of an endpoint's parameters are uploaded image files."""
+    """Return the names of an endpoint's parameters that are uploaded image files."""
     return {name for name, parameter in parameters_of(endpoint).items() if _is_picture(parameter.annotation)}
 
 
 def checked_values(endpoint: Endpoint, values: Sequence[Any]) -> list[Any]:
-    """Check the values of a call by their places. Whether each is of its type and within bounds, the request says.
+    """Check the positional values of a call. Types and bounds are checked when the request is built.
 
     Returns:
         The values; pictures in the form that Gradio takes.
 
     Raises:
-        UserError: there are too few or too many, or something is no picture that should be one.
+        UserError: there are too few or too many values, or one that should be a picture is not.
     """
     parameters = parameters_of(endpoint)
     names = list(parameters)
@@ -63,10 +63,10 @@ def checked_values(endpoint: Endpoint, values: Sequence[Any]) -> list[Any]:
 
 
 def checked_named(endpoint: Endpoint, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the values of a call by their names, as language models give them: pictures as addresses.
+    """Check the named values of a call, as language models send them, with pictures as URLs.
 
     Returns:
-        The values that are given; None is as good as none.
+        The values that are given; None counts as not given.
 
     Raises:
         UserError: one is unknown, missing, or not of its parameter's type.
@@ -83,16 +83,16 @@ def checked_named(endpoint: Endpoint, values: Mapping[str, Any]) -> dict[str, An
 
 
 def unknown_parameter(name: str, endpoint: Endpoint, *, by_name: bool = False) -> UserError:
-    """Make the error that names a parameter which does not exist, and those that do."""
+    """Return the error that names a parameter which does not exist, and those that do."""
     return UserError.plain(f"There is no parameter {name!r}; {parameters_in_words(endpoint, by_name=by_name)}")
 
 
 def parameters_in_words(endpoint: Endpoint, *, by_name: bool = False) -> str:
-    """Return which parameters an endpoint takes.
+    """Return a sentence that lists the parameters of an endpoint.
 
     Args:
-        endpoint: takes them.
-        by_name: whether their names are all that whoever calls can give them by, as language models do.
+        endpoint: the endpoint.
+        by_name: whether the caller can give parameters by name only, as language models do.
     """
     names = ", ".join(parameters_of(endpoint))
     taken = _NAMES if by_name else _ORDER
@@ -100,7 +100,7 @@ def parameters_in_words(endpoint: Endpoint, *, by_name: bool = False) -> str:
 
 
 def missing_parameter(name: str, endpoint: Endpoint, *, by_name: bool = False) -> UserError:
-    """Make the error that names a parameter which has no value."""
+    """Return the error that names a parameter which has no value."""
     return UserError.plain(f"{name} is missing; {parameters_in_words(endpoint, by_name=by_name)}")
 
 
@@ -113,7 +113,7 @@ def _checked_named(name: str, value: Any, hint: Any) -> Any:
 
 
 def _checked_picture(name: str, value: Any) -> str:
-    """Return the address of a picture as Gradio's MCP server takes it, which knows schemes in small letters alone."""
+    """Return a picture's URL with its scheme in lower case, as Gradio's MCP server requires."""
     if not (isinstance(value, str) and (is_address(value) or is_data_url(value))):
         raise wrong_value(name, value, _ADDRESS)
     if is_data_url(value):
@@ -128,7 +128,7 @@ def _is_picture(hint: Any) -> bool:
 
 
 def _is_of(value: Any, hint: Any) -> bool:
-    """Whether a value is of a parameter's type; whether it is within bounds shows when the request is made."""
+    """Whether a value is of a parameter's type; bounds are checked when the request is built."""
     if get_origin(hint) is Literal:
         return isinstance(value, str) and value in get_args(hint)
     if hint in (str, bool):
@@ -142,16 +142,16 @@ def _kind(hint: Any) -> str:
 
 
 Awaited = Callable[[], bool]
-"""Whether somebody still waits: clients cancel, hang up, close tabs. To be asked at any time by the handler."""
+"""Whether the caller still waits: clients cancel, disconnect, close tabs. The handler may ask at any time."""
 
 _AWAITED: ContextVar[Awaited] = ContextVar("awaited", default=lambda: True)
 
 
 def awaited() -> Awaited:
-    """Return what tells of the sender of what is being handled."""
+    """Return the function that tells whether the caller of the current handler still waits."""
     return _AWAITED.get()
 
 
 def set_awaited(awaited: Awaited) -> None:
-    """Set what tells whether the sender of what is about to be handled still waits."""
+    """Set the function that tells whether the caller of the next handler still waits."""
     _AWAITED.set(awaited)

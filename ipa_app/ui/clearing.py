@@ -1,6 +1,6 @@
-"""Clears away what visitors sent and got, a day later, whichever process it was that kept it.
+"""Deletes visitors' uploads and results after a day, whichever process wrote them.
 
-Gradio clears away what its own process has made, and nothing any more of one that has ended.
+Gradio only deletes files of its own process, and never those of one that has ended.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ logger = logging.getLogger(__name__)
 KEPT_S = 86400
 _EVERY_S = 3600
 
-# Gradio keeps every file in a folder of the SHA-256 of what it holds, and `uploads` those of pages in ones of as many
-# random digits; uploads on their way lie beside these.
+# Gradio keeps each file in a folder named by the SHA-256 of its content, and `uploads` keeps those of pages in folders
+# of as many random digits. Unfinished uploads are files beside these folders.
 _FOLDER = re.compile(r"[0-9a-f]{64}")
 _UPLOADING = re.compile(r"tmp[a-z0-9_]{8}")
-# And beside these, what was made.
+# Folders of results, also beside these.
 _MADE = re.compile(rf"(?:{JOB_FOLDER}|{ZIP_FOLDER})[0-9a-f]{{32}}(?:-[0-9]+)?")
 
 
 def begin_clearing(page: gr.Blocks) -> None:
-    """Clear away what is old now, and once an hour from now on, in a thread of its own."""
+    """Delete old files now and then every hour, in a thread of its own."""
 
     def run() -> None:
         while True:
@@ -48,15 +48,15 @@ def begin_clearing(page: gr.Blocks) -> None:
 
 
 def clear_away(folder: Path, *, kept: Collection[str] = (), older_than_s: float = KEPT_S) -> None:
-    """Remove old files from Gradio's folders and the studio's in a folder, and those that are empty; all else stays.
+    """Delete old files from Gradio's and the studio's folders in a folder, and empty ones of these; all else stays.
 
     Args:
-        folder: where Gradio keeps what it serves. Others may be using it at the same time.
-        kept: files that this process needs as long as it runs; they count as new, for other processes as well.
-        older_than_s: seconds since a file was last written or kept again.
+        folder: where Gradio keeps the files that it serves. Other processes may be using it.
+        kept: files that this process needs as long as it runs; touched, so that other processes keep them too.
+        older_than_s: minimum age in seconds, since a file was last written or touched.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the folder cannot be read.
     """
     for path in kept:
         with suppress(OSError):
@@ -78,7 +78,7 @@ def _clear(folder: Path, *, since: float, is_old: bool) -> None:
     for entry in _entries(folder):
         if _is_older(entry, since):
             _remove(entry)
-    # One in which something has just been made or removed is left, as more may be about to come.
+    # A folder that has just changed stays, as more files may be about to come.
     if is_old:
         folder.rmdir()
 
@@ -93,7 +93,7 @@ def _is_older(entry: os.DirEntry[str], since: float) -> bool:
         found = entry.stat(follow_symlinks=False)
     except OSError:
         return False
-    # A copy is as old as what it was made of by the one, and not by the other.
+    # A copy may have the mtime of its original, but has a ctime of its own.
     return max(found.st_ctime, found.st_mtime) < since
 
 
@@ -108,5 +108,5 @@ def _is_for_all_programs(folder: Path) -> bool:
 
 
 def _kept(page: gr.Blocks) -> set[str]:
-    """Return the files that the page itself has, beside those of its visitors."""
+    """Return the files of the page itself, as opposed to its visitors'."""
     return {path for block in page.blocks.values() for path in getattr(block, "keep_in_cache", ())}

@@ -1,7 +1,7 @@
-"""What the server sends, made small for the way: the page and its configuration, and Gradio's scripts and styles.
+"""Compression of responses: of the page and its configuration, and of Gradio's scripts and styles.
 
-Gradio compresses files as it sends them, by the endings of their names. The page and what programs are told have none;
-and a first visit takes a hundred scripts, which would be compressed anew for every visitor.
+Gradio compresses by file extension, which the page and API responses do not have. And it would compress the hundred
+scripts of a first visit anew for every visitor.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from starlette.types import Receive, Scope, Send
 _LEVEL = 6
 _ENDINGS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _KEPT = "public, max-age=31536000, immutable"
-"""A script that changes has another name."""
+"""Safe for good, as a script that changes has another name."""
 
 
 class Compression(GZipMiddleware):
-    """Compresses what has no ending. Events are never held back, and pictures and archives come as they are."""
+    """Compresses responses to paths without an extension. Events are never held back; pictures and archives stay."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -35,7 +35,7 @@ class Compression(GZipMiddleware):
 
 
 def assets_route() -> Route:
-    """Return the route of Gradio's scripts and styles, which are compressed once and kept."""
+    """Return the route of Gradio's scripts and styles, which are compressed once and cached."""
     files = {path.name: path for path in Path(BUILD_PATH_LIB).iterdir()}
 
     def asset(request: Request) -> Response:

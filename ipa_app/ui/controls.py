@@ -1,4 +1,4 @@
-"""The page's controls, of each option the one that suits its type as it declares it, and how their listeners run."""
+"""The page's controls, built from the declarations of options, and the settings of event listeners."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from ipa_app.models.entry import ModelEntry
 
 Update = dict[Any, Any]
-"""What a listener answers: new values or properties, by component."""
+"""What a listener returns: new values or properties, by component."""
 PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-"""What every listener of the page has; the public API has its own."""
+"""For every listener of the page; the public API has listeners of its own."""
 AT_ONCE: dict[str, Any] = {"queue": False, **PRIVATE}
-"""For what cannot fail: without the queue an error reaches the page as a bare HTTP 500."""
+"""For listeners that cannot fail: outside the queue an error reaches the page as a bare HTTP 500."""
 CHECKED: dict[str, Any] = {"concurrency_limit": None, **PRIVATE}
-"""For what may raise gr.Error, whose sentence only comes through the queue. Nobody waits there: the engine has the
-queue of what is drawn."""
+"""For listeners that may raise gr.Error, whose sentence only arrives through the queue. Nothing waits in Gradio's
+queue: requests to draw wait in the engine's."""
 IN_TURN: dict[str, Any] = {"trigger_mode": "multiple", **CHECKED}
-"""The same for what the page has one of at a time, to which the page's turn sees: of one that is over for the visitor
-the end may be on its way still, and until it is there Gradio drops what is pressed."""
+"""The same for what a page does one of at a time, which its `Turn` ensures. Gradio's own "once" would drop a press
+while the end of the previous run, over for the visitor, is still on its way."""
 LATEST: dict[str, Any] = {"trigger_mode": "always_last", **CHECKED}
-"""For what is chosen, entered or brought: of several quick acts the last one counts. Gradio would drop it otherwise."""
+"""For choices, inputs and uploads: of several in quick succession the last one counts, which Gradio would else drop."""
 LATEST_AT_ONCE: dict[str, Any] = {"trigger_mode": "always_last", **AT_ONCE}
-"""The same for what cannot fail."""
+"""The same for listeners that cannot fail."""
 ONE_BY_ONE: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_limit": 1, **PRIVATE}
-"""`LATEST` for what an event tells beside the inputs, such as which picture was chosen: of those that came meanwhile
-Gradio has only what the first one told. They are answered in turn, each of them in no time."""
+"""`LATEST` for listeners that use event data, such as which picture was chosen: of events that are held back, Gradio
+keeps only the first one's data. So all of them are handled in turn, which takes next to no time."""
 
 KEEP_IN_SIGHT = """
     show(matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth");
@@ -50,10 +50,10 @@ KEEP_IN_SIGHT = """
     for (const act of ["wheel", "touchmove", "keydown", "pointerdown"])
         addEventListener(act, () => over.abort(), { signal, passive: true });
 }"""
-"""The end of a script that has said what to `show` and how, which stays in sight for a while."""
+"""The end of a script that has defined `show`: calls it now, and for a while again, to keep the element in view."""
 
 AS_TEXT = "(...values) => JSON.stringify(values)"
-"""For values that may name files. As files, one that is gone by now would be refused, and with it all the others."""
+"""For values that may name files. Sent as files, one that has been deleted would make Gradio refuse all the others."""
 
 _DROPPED = "(dropped) => dropped"
 _EXCHANGED = """(there, exchanged) => {
@@ -63,16 +63,16 @@ _EXCHANGED = """(there, exchanged) => {
     return { path: exchanged.shown, url, meta: { _type: "gradio.FileData" } };
 }"""
 
-# Of a mask's canvas, in pixels. A larger one takes a browser longer to gather, and is shown smaller than it is.
+# Side of a mask's canvas in pixels. A larger one takes the browser longer to export, and is scaled down on the page.
 _CANVAS_SIDE = 512
 _BRUSH = 48
 
 
 def show_opened(elem_id: str) -> str:
-    """Return the script that brings into sight what a press has opened, as soon as it is there.
+    """Return the script that scrolls an element that a button has opened into view as soon as it appears.
 
     Args:
-        elem_id: of it, in the page.
+        elem_id: the element's id.
     """
     return f"""() => {{
     const show = (behavior) => document.getElementById("{elem_id}")?.scrollIntoView({{ behavior, block: "nearest" }});
@@ -83,8 +83,8 @@ def control(option: Option | str, **properties: Any) -> Any:
     """Lay out the control of an option: a slider, a box, a switch, a choice or a box for a picture.
 
     Args:
-        option: itself, or the name of a request's field.
-        properties: of the component, beside those that follow from the option or in place of them.
+        option: the option, or the name of a request's field.
+        properties: of the component, in addition to those that follow from the option, or in place of them.
     """
     declared = options(GenerateRequest)[option] if isinstance(option, str) else option
     common: dict[str, Any] = {"label": declared.label, "elem_id": declared.api.replace("_", "-"), **properties}
@@ -102,7 +102,7 @@ def control(option: Option | str, **properties: Any) -> Any:
 
 
 def controls(*names: str, **properties: Any) -> dict[str, Any]:
-    """Lay out the controls of several fields of a request, and return them by what programs know the options by."""
+    """Lay out the controls of several fields of a request, and return them by API name."""
     declared = options(GenerateRequest)
     return {declared[name].api: control(name, **properties) for name in names}
 
@@ -110,14 +110,14 @@ def controls(*names: str, **properties: Any) -> dict[str, Any]:
 def picture_input(
     *, label: str, elem_id: str, height: int = 240, value: Path | None = None, is_kept: bool = False
 ) -> gr.Image:
-    """Return an upload box for one picture; what it is stands above it, not on it.
+    """Return an upload box for one picture, without a visible label; its caption stands above it.
 
     Args:
-        label: what it is.
-        elem_id: of the box.
+        label: the caption.
+        elem_id: the id of the box.
         height: in pixels.
-        value: a picture that is in it from the beginning.
-        is_kept: the file stays as it was uploaded. Otherwise what browsers do not show is exchanged for what they do.
+        value: the initial picture.
+        is_kept: whether the file stays as it was uploaded. Otherwise a format that browsers cannot show is converted.
     """
     box = gr.Image(
         value=None if value is None else str(value),
@@ -140,22 +140,22 @@ def picture_input(
 
 
 def _exchanged(upload: Any) -> dict[str, str] | None:
-    """Return the file that a browser shows in an upload's place, and of which it is; None where it shows the upload."""
+    """Return the upload's path and a converted file to show instead; None where browsers can show the upload."""
     shown = show_anywhere(upload)
     return {"of": upload["path"], "shown": shown} if isinstance(shown, str) else None
 
 
 def dropped_into(box: gr.File) -> tuple[Callable[..., Any], gr.JSON]:
-    """Return the event of a file that is dropped into a box, and what was dropped.
+    """Return the event of a file being dropped into a box, and the component that holds the dropped file.
 
-    Whoever listens empties the box: what comes meanwhile would be gone with that, were it read from the box itself.
+    Listeners empty the box. If they read the file from the box itself, one that is dropped meanwhile would be lost.
     """
     taken = gr.JSON(visible=False)
     return box.upload(None, box, taken, js=_DROPPED, **AT_ONCE).then, taken
 
 
 def style_title(name: str) -> str:
-    """Return what people call a style; one that is somebody's own is called as in its file."""
+    """Return the title of a style; one that does not ship with the app is named as in its file."""
     return titled(f"style.{name}", name)
 
 
@@ -164,14 +164,14 @@ def style_choice(entry: ModelEntry, *, elem_id: str) -> gr.Dropdown:
 
     Args:
         entry: the model that is chosen when the page opens.
-        elem_id: of the choice.
+        elem_id: the id of the choice.
     """
     return gr.Dropdown(
         label=options(GenerateRequest)["style"].label,
         choices=_styles_of(entry),
         value="",
         visible=bool(entry.styles),
-        # Gradio looks for what is typed in the English names, whatever the page's language.
+        # Gradio's filter only matches the English names, whatever the page's language.
         filterable=False,
         elem_id=elem_id,
         scale=1,
@@ -180,7 +180,7 @@ def style_choice(entry: ModelEntry, *, elem_id: str) -> gr.Dropdown:
 
 
 def offer_styles(entry: ModelEntry, *, chosen: str) -> dict[str, Any]:
-    """Update the choice of styles for a model; what is chosen stays where the model has it."""
+    """Update the choice of styles for a model; the current choice stays if the model has it."""
     value = chosen if chosen in entry.styles else ""
     return gr.update(choices=_styles_of(entry), value=value, visible=bool(entry.styles))
 
@@ -190,12 +190,12 @@ def _styles_of(entry: ModelEntry) -> list[tuple[str, str]]:
 
 
 def mask_editor(label: Message, *, elem_id: str, colour: str, height: int) -> gr.ImageEditor:
-    """Return an area to paint a mask in, with one colour, and nothing else to do in it.
+    """Return an area to paint a mask in, with one colour and no other tools but an eraser.
 
     Args:
         label: what is painted.
-        elem_id: of the area.
-        colour: of the brush, as "#rrggbb".
+        elem_id: the id of the area.
+        colour: the brush's colour, as "#rrggbb".
         height: in pixels.
     """
     return gr.ImageEditor(
@@ -217,17 +217,17 @@ def mask_editor(label: Message, *, elem_id: str, colour: str, height: int) -> gr
 
 
 def on_canvas(picture: Image.Image) -> dict[str, Any]:
-    """Return what such an area shows: a copy of a picture, of a size that is handy to paint on, and nothing painted."""
+    """Return the value of such an area: a copy of a picture, at a size that is handy to paint on, and no strokes."""
     copy = picture.convert("RGB").resize(fitted_size(picture.size, (_CANVAS_SIDE, _CANVAS_SIDE)))
     return {"background": keep_picture(copy), "layers": [], "composite": None}
 
 
 def mask_box(label: Message, *, elem_id: str, height: int) -> tuple[gr.Accordion, gr.Image]:
-    """Lay out an upload box for a mask beside what is painted, and return the accordion that it lies in, and it.
+    """Lay out an upload box for a mask file, in addition to painting, and return its accordion and the box.
 
     Args:
-        label: what it means.
-        elem_id: of the box.
+        label: what the mask means.
+        elem_id: the id of the box.
         height: in pixels.
     """
     with gr.Accordion(Message("page.inpaint.mask_accordion"), open=False, elem_id=f"{elem_id}-panel") as fold:

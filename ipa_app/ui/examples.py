@@ -1,8 +1,7 @@
 """The example pictures on the page, read from a folder; an empty folder just means no examples.
 
-`examples.json` is a list of objects. "file" (the reference picture) and "tab" (the task's name) are needed;
-"prompt", "adapter", "scale" and "seed" are optional, and so are "image" and "mask" (inpainting) and
-"pose" (the name of a preset).
+`examples.json` is a list of objects. "file" (the reference picture) and "tab" (the task's name) are required; "prompt",
+"adapter", "scale", "seed", "image" and "mask" (inpainting) and "pose" (the name of a preset) are optional.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One click's worth of inputs. `file`, `image` and `mask` exist."""
+    """The inputs that one click sets. The files `file`, `image` and `mask` exist."""
 
     tab: str
     file: Path
@@ -37,12 +36,12 @@ class Example:
 
     @property
     def title(self) -> str:
-        """What is to be seen in its picture; one that does not ship with the app is called like its file."""
+        """What its picture shows; for an example that does not ship with the app, the file name."""
         return titled(f"example.{self.file.stem.replace('-', '_')}", self.file.name)
 
 
 def read_examples(folder: Path) -> tuple[Example, ...]:
-    """Read the folder's `examples.json`; an entry that is not usable is logged and left out."""
+    """Read the folder's `examples.json`; an unusable entry is logged and left out."""
     listing = folder / "examples.json"
     if not listing.is_file():
         return ()

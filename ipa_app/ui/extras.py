@@ -1,4 +1,4 @@
-"""What can be done with pictures once they are there: pick one, go on from it, look at earlier ones again."""
+"""What can be done with results: pick one, continue from it, look at earlier ones again."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def connect_drawing(
     order: Order | None = None,
     beside: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Let something that is pressed draw what a tab's form asks for.
+    """Connect an event to drawing what a tab's form asks for.
 
     Args:
-        parts: of the page.
+        parts: the parts of the page.
         press: the event.
-        tab: whose form.
-        runner: that draws.
-        order: of a series.
-        beside: further inputs by their names.
+        tab: the tab with the form.
+        runner: runs the request.
+        order: the series to draw; None for a single request.
+        beside: further inputs by name.
     """
     kept = {"history": parts.results.history, "presented": parts.presentation.is_on}
     runner.connect(press, task=tab.task, inputs={**parts.inputs_of(tab), **kept, **beside}, order=order)
@@ -94,7 +94,7 @@ def _connect_enlarging(parts: Parts) -> None:
 
 
 def _connect_more_like_this(parts: Parts, *, runner: Runner) -> None:
-    """Put the picked picture into the place of the reference and make variations of it."""
+    """Make the picked picture the reference, and draw variations of it."""
     panel, tab = parts.panel, parts.tab_of(OPENING)
 
     def take(*, picked: str, scale: float, suited: float, over: Replaced) -> Update:
@@ -102,7 +102,7 @@ def _connect_more_like_this(parts: Parts, *, runner: Runner) -> None:
         updates = {parts.tasks: gr.update(selected=tab.task), panel.suited_scale: tab.default_scale}
         if scale == suited:
             updates[panel.scale] = tab.default_scale
-        # On a set seed pressing it again would give the same pictures.
+        # With a fixed seed, pressing it again would give the same pictures.
         updates[parts.settings.seed] = RANDOM_SEED
         return {**updates, **panel.references.fill([Filling(path=picked)], over=over)}
 
@@ -117,7 +117,7 @@ def _connect_more_like_this(parts: Parts, *, runner: Runner) -> None:
 
 
 def _connect_new_seed(parts: Parts) -> None:
-    """Let the button beside the status give up the seed that is set, and go."""
+    """Make the button beside the status switch back to random seeds, and disappear."""
     seed, button = parts.settings.seed, parts.results.new_seed
     button.click(lambda: (RANDOM_SEED, gr.update(visible=False)), None, [seed, button], **AT_ONCE)
 
@@ -135,7 +135,11 @@ def _connect_history(parts: Parts) -> None:
 
 
 def _index(event: gr.SelectData, paths: Sequence[str]) -> int:
-    """The place of the picture that was chosen; the page may still show what is gone here."""
+    """Return the index of the chosen picture; the page may still show pictures that are gone here.
+
+    Raises:
+        gr.Error: the picture is gone.
+    """
     index = event.index
     if not isinstance(index, int) or not 0 <= index < len(paths):
         raise gradio_error(Message("result.gone"))

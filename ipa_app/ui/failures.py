@@ -1,4 +1,4 @@
-"""The one place that turns an exception into what a visitor or an API client is told."""
+"""The one place that turns exceptions into sentences for visitors and API clients."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _log = logging.getLogger(__name__)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _LONGEST_LINE = 300
-"""In the log. What an error says may have in it what somebody sent, which is of any length, and not for the log."""
+"""In the log. An error may quote what somebody sent, which can be of any length, and does not belong in the log."""
 
 
 def explain(error: Exception) -> Message:
-    """Return one plain sentence for a person; a bug leaves its traceback in the log."""
+    """Return one plain sentence for the user; a bug leaves its traceback in the log."""
     if isinstance(error, UserError):
         return error.message
     if isinstance(error, Cancelled):
@@ -42,7 +42,7 @@ def _traced(error: Exception) -> str:
 
 
 def explain_to_program(error: Exception) -> str:
-    """Return one plain sentence that names the parameter to blame as programs know it."""
+    """Return one plain sentence that names the parameter to blame by its API name."""
     text = explain(error)
     field = error.field if isinstance(error, UserError) else None
     subject = re.split(" is |;", text)[0]
@@ -50,12 +50,12 @@ def explain_to_program(error: Exception) -> str:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether there was no room to write something."""
+    """Whether an error means that the disk, or the user's quota, is full."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
 def gradio_error(message: Message) -> gr.Error:
-    """Wrap an explanation for the page, which shows it as HTML and can say it in other languages."""
+    """Wrap a message for the page, which shows it as HTML and can translate it."""
     return _error(said_in_toast(message))
 
 
@@ -65,10 +65,10 @@ def _error(told: str) -> gr.Error:
 
 @contextmanager
 def explained(*, to_program: bool = False) -> Iterator[None]:
-    """Let nothing but `gr.Error` out of the block.
+    """Turn every exception that leaves the block into a `gr.Error`.
 
     Args:
-        to_program: whether a program is told, which knows parameters by their names.
+        to_program: whether the error goes to a program, which needs API parameter names.
     """
     try:
         yield
@@ -81,7 +81,7 @@ def explained(*, to_program: bool = False) -> Iterator[None]:
 
 @contextmanager
 def written() -> Iterator[None]:
-    """Let nothing but `gr.Error` out of the block, where the folder is written to."""
+    """Do as `explained` does, for a block that writes to the library: failing to write is a `UserError`."""
     with explained():
         try:
             yield

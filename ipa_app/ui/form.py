@@ -1,4 +1,4 @@
-"""From the values of a form, page or API alike, to a validated request."""
+"""Building a validated request from the values of a form, for the page and the API alike."""
 
 from __future__ import annotations
 
@@ -21,30 +21,29 @@ from ipa_app.ui.turns import opening_turn
 from ipa_app.ui.uploads import file_path, painted_files
 
 PAINTED = "region_painted"
-"""What the page has beside a reference's options: what was painted, as the painting area sends it."""
+"""A further input on the page, beside a reference's options: the painted region, as the painting area sends it."""
 
 _BEHIND_TRANSPARENCY = {
     "reference": (CLIP_MEAN, "picture.transparent_reference"),
     "negative_reference": (CLIP_MEAN, "picture.transparent_reference"),
     "pose": (BLACK, "picture.transparent_pose"),
 }
-"""What shows through where an upload is transparent, and the key of how that is said: for a reference the colour that
-says nothing to CLIP, for a pose the ground that skeletons are drawn on. Pictures that are to be changed keep their
+"""The background of transparent uploads, and the key of the note on it: for a reference CLIP's mean colour, which
+carries no information, for a pose the black that skeletons are drawn on. Pictures to be edited keep their
 transparency."""
 
 
 def build_request(task: str, sent: Mapping[str, object]) -> GenerateRequest:
-    """Turn what a form holds into a request: open the uploaded pictures and check everything.
+    """Build a request from the values of a form: open the uploaded pictures and check everything.
 
     Args:
-        task: of the request.
-        sent: raw values by the names that programs know the options by, pictures as uploads. What belongs to a further
-            reference is named by `slot_name`. None means "not given". What the page has beside these is named and read
-            by the tab.
+        task: the request's task.
+        sent: raw values by API name, pictures as uploads. The options of a further reference are named by `slot_name`.
+            None means "not given". Inputs that only the page has are named and read by the tab.
 
     Raises:
-        UserError: something a person can put right, named.
-        TypeError: there is no such option, which is a mistake of ours: programs' names are checked before.
+        UserError: something that the user can put right; it names the field.
+        TypeError: there is no such option, which is a bug: names from programs are checked before.
     """
     if unknown := sent.keys() - _names():
         raise TypeError(f"no option of a request is called {', '.join(sorted(unknown))}")
@@ -64,7 +63,7 @@ def _build(task: str, sent: Mapping[str, object]) -> GenerateRequest:
 
 
 def checked_values(task: str, sent: Mapping[str, object], *, names: Sequence[str]) -> dict[str, Any]:
-    """Read some of a request's values, by their fields' names, from what `build_request` takes.
+    """Read some of a request's values, by field name, from what `build_request` takes.
 
     Raises:
         UserError: a value is not allowed.
@@ -75,7 +74,7 @@ def checked_values(task: str, sent: Mapping[str, object], *, names: Sequence[str
 
 
 def _names() -> set[str]:
-    """All names that a form may have."""
+    """Return all names that a form may have."""
     of_references = {
         slot_name(each.api, number) for each in options(Reference).values() for number in range(1, MOST_REFERENCES + 1)
     }
@@ -87,7 +86,7 @@ def _names() -> set[str]:
 def _split(
     declared: Mapping[str, Option], sent: Mapping[str, object], *, task: str, number: int = 1
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Take the options of a task out of what was sent: the values by their fields' names, and the uploads."""
+    """Return the options of a task from what was sent: the values and the uploads, each by field name."""
     of = TASKS[task]
     found = {name: sent.get(slot_name(each.api, number)) for name, each in declared.items() if of.takes(each)}
     given = {name: of.default_of(declared[name]) if value is None else value for name, value in found.items()}
@@ -97,11 +96,11 @@ def _split(
 
 
 def read_references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Reference, ...], list[Message]]:
-    """Open the references, and say how. What is said of one that is not there must be right all the same.
+    """Open the references, and return them with notes on how. Options of a missing reference are checked all the same.
 
     Args:
         sent: as for `build_request`.
-        task: of the request.
+        task: the request's task.
 
     Raises:
         UserError: as `build_request` does.
@@ -137,7 +136,7 @@ def _read_references(sent: Mapping[str, object], *, task: str) -> tuple[tuple[Re
 def _slot(
     declared: Mapping[str, Option], sent: Mapping[str, object], *, task: str, number: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Take out what is said of a reference. On the page words for its place wait while it counts everywhere."""
+    """Return the values and uploads of a reference. On the page, its region's words wait while it counts everywhere."""
     values, uploads = _split(declared, sent, task=task, number=number)
     if slot_name(PAINTED, number) in sent and values["region"] == "everywhere":
         values["region_prompt"] = declared["region_prompt"].default
@@ -146,7 +145,7 @@ def _slot(
 
 @contextmanager
 def _of_slot(number: int) -> Iterator[None]:
-    """Let every error out of the block name the option of the reference that has this number."""
+    """Make every error from the block name the parameter of the reference with this number."""
     try:
         yield
     except UserError as error:
@@ -155,15 +154,15 @@ def _of_slot(number: int) -> Iterator[None]:
 
 
 def read_region(sent: Mapping[str, object], upload: Any, *, region: str, number: int) -> MaskFile | None:
-    """Open where a reference counts: a file of any kind, what was painted on the page, or both.
+    """Read the mask of a reference's region: an uploaded file of any kind, what was painted on the page, or both.
 
-    On the page both wait while another place is chosen.
+    On the page, both are ignored while another region than "painted" is chosen.
 
     Args:
         sent: as for `build_request`.
-        upload: the file; None where there is none.
-        region: the chosen place.
-        number: of the reference.
+        upload: the uploaded mask; None if there is none.
+        region: the chosen region.
+        number: the reference's number.
 
     Raises:
         UserError: as `build_request` does.
@@ -180,18 +179,18 @@ def read_region(sent: Mapping[str, object], upload: Any, *, region: str, number:
 
 
 def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
-    """Open an uploaded picture as it is used.
+    """Open an uploaded picture for use in a request.
 
     Args:
         upload: as for `file_path`.
-        field: of a request or a `Reference`; a reference's picture is called "reference".
-        name: what the picture is called in its notes; by default after the field.
+        field: a field of a request or a `Reference`; a reference's picture is called "reference".
+        name: the picture's name in its notes; by default after the field.
 
     Returns:
-        Mode "RGB"; pictures that are to be changed may have the mode "RGBA".
+        Mode "RGB"; pictures to be edited may have the mode "RGBA".
 
     Raises:
-        UserError: it is no picture that can be used.
+        UserError: it is not a usable picture.
     """
     name = name or upload_name(field)
     with blaming(field), opening_turn(upload):
@@ -205,13 +204,13 @@ def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
 
 
 def upload_name(field: str) -> Message:
-    """Return what an input picture is called, by the name of its field."""
+    """Return the name of an input picture in sentences, by its field."""
     key = f"upload.{field}"
     return Message(key) if key in english().sentences else options(GenerateRequest)[field].called
 
 
 def reference_name(number: int) -> Message:
-    """Return what a reference is called where there are several."""
+    """Return the name of a reference in sentences where there are several."""
     return Message("upload.reference_number", number=number)
 
 

@@ -1,7 +1,7 @@
-"""What stands before everything that is served: it turns away what this app never needs, and bodies without an end.
+"""The middleware in front of the whole app: it rejects routes that the app never needs, and bodies without limit.
 
-Gradio serves more than its page asks for, takes bodies of any size, and answers to any name. What it does with them
-costs memory, disk and processor of everybody, or is done in the name of whoever runs the app for themselves.
+Gradio serves more routes than its page uses, accepts bodies of any size, and answers to any host name. That costs
+memory, disk and CPU time at everybody's expense, or acts in the name of somebody who runs the app for themselves.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from ipa_app.ui.uploads import LARGEST_PICTURE, check_room
 
 HOSTS_VARIABLE = "IPA_HOSTS"
 LARGEST_BODY = 10**6
-"""Pictures are uploads. The largest that the page sends besides is a skeleton of as many as may be in one: 200 kB."""
+"""Pictures are uploads. The largest other body from the page is a skeleton with the most people allowed: 200 kB."""
 MOST_VALUES = 50_000
 """That skeleton has 13,000. Each value costs far more time and memory than its bytes."""
 LARGEST_TOOL_CALL = 2 * LARGEST_PICTURE
-"""Language models' tools have pictures in what they send, which takes a third more room."""
+"""MCP calls contain pictures in base64, which takes a third more space."""
 LARGEST_UPLOADS = 16 * LARGEST_PICTURE
-"""Bytes of all files that are uploaded at once, if no larger adapter may be."""
+"""Bytes of all files in one upload, unless a larger adapter is allowed."""
 
 _FRAMING = 2**20
-"""What the names of the files take beside them."""
+"""Bytes for the multipart framing and the file names."""
 _LOOK_EVERY = 2**20
-"""Bytes of an upload after which it is looked whether there is room for more."""
+"""Bytes of an upload between two checks of the free disk space."""
 _BEFORE_VALUES = (b"[", b"{", b",")
-"""Bytes that each begin a value, in JSON of any encoding; those inside of texts are counted as well."""
+"""Bytes that precede a value in JSON, in any encoding; those inside strings are counted as well."""
 _READING = {"GET", "HEAD", "OPTIONS"}
 _UNNEEDED = re.compile(
     r"[^=]*/(?:gradio_api/(?:"
-    # What Gradio's components and tools for developers call; by none of them does this page call anything.
+    # Routes of Gradio components and developer tools that this page does not use.
     r"(?:component_server|process_recording|stream|deep_link|profiling|vibe-[a-z-]+|undo-vibe-edit)(?:/|$)"
     # Files of other servers, which this one would fetch.
     r"|proxy=|file[=/]https?://)"
@@ -55,16 +55,16 @@ _UNNEEDED = re.compile(
 
 
 class Gate:
-    """Answers what goes no further."""
+    """The middleware that answers rejected requests, and measures the bodies of the others."""
 
     def __init__(self, app: ASGIApp, *, environment: Mapping[str, str], allowance: Allowance) -> None:
-        """Stand before an app.
+        """Wrap an app.
 
         Args:
-            app: the rest.
-            environment: names in `IPA_HOSTS` the hosts, separated by commas, that the app is called by besides this
-                machine's own.
-            allowance: how much others may upload.
+            app: the rest of the app.
+            environment: its `IPA_HOSTS` lists, separated by commas, the host names that the app is reached by, besides
+                this machine's own.
+            allowance: how much may be uploaded from elsewhere.
         """
         self._allowance = allowance
         self._app = app
@@ -82,7 +82,7 @@ class Gate:
             await self._measured(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """Return the answer to what is not asked for here, or not by this name or by this page; None for all else."""
+        """Return the response to an unneeded route, a foreign host name or a foreign page; None for all else."""
         headers, page = Headers(scope=scope), scope["app"].get_blocks()
         hosts = self._hosts | {get_hostname(page.root_path or "")}
         host = get_hostname(headers.get("host", ""))
@@ -95,7 +95,7 @@ class Gate:
         return None
 
     async def _measured(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the app answer as long as no more arrives than may."""
+        """Pass a request on to the app, with limits on its body."""
         if _is_upload(scope):
             spend = partial(self._allowance.spend, (scope.get("client") or ("",))[0])
             body = _Upload(receive, send, spend=None if is_for_itself(scope["app"].get_blocks()) else spend)
@@ -106,7 +106,7 @@ class Gate:
             try:
                 await self._app(scope, body.receive, body.send)
             except Exception:
-                # What was refused is answered below, whatever the app has made of it.
+                # A refused body is answered below, whatever error it caused in the app.
                 if body.refused is None:
                     raise
         if body.refused is not None and not body.is_answered:
@@ -114,11 +114,11 @@ class Gate:
 
 
 class _Body:
-    """A body on its way to the app, and the app's answer on its way back.
+    """A request body on its way to the app, and the app's response on its way back.
 
     Attributes:
-        refused: why no more of it is taken; what the app answers from then on is nobody's.
-        is_answered: whether the app has begun to answer.
+        refused: why the body was refused, else None; a response that begins after that is dropped.
+        is_answered: whether the app's response has begun.
     """
 
     _holds_values = True
@@ -134,7 +134,7 @@ class _Body:
         self._is_whole = False
 
     def takes(self, size: int) -> bool:
-        """Return whether a body of so many bytes, or more, is taken; why not is then in `refused`."""
+        """Return whether a body of at least this many bytes is accepted; if not, `refused` holds the reason."""
         try:
             self._check(size)
         except (UserError, OSError) as error:
@@ -148,10 +148,10 @@ class _Body:
             raise UserError("gate.too_many_values", most=f"{MOST_VALUES:,}")
 
     async def receive(self) -> Event:
-        """Receive what comes next.
+        """Receive the next event.
 
         Raises:
-            MultiPartException: it is too much. Gradio then removes what it has of the files.
+            MultiPartException: the body is too large. Gradio then deletes its partial files.
         """
         event = await self._receive()
         if event["type"] == "http.request":
@@ -165,7 +165,7 @@ class _Body:
         return event
 
     async def send(self, event: Event) -> None:
-        """Send what the app answers, unless it is about what was refused."""
+        """Send the app's response, unless the body was refused before it began."""
         if self.refused is None:
             self.is_answered = True
         if self.is_answered:
@@ -173,17 +173,17 @@ class _Body:
 
 
 class _Upload(_Body):
-    """Files, which take room on the disk."""
+    """The body of a file upload, which takes disk space."""
 
     _holds_values = False
 
     def __init__(self, receive: Receive, send: Send, *, spend: Callable[..., None] | None) -> None:
-        """Take files.
+        """Wrap an upload.
 
         Args:
-            receive: what comes.
-            send: the answer.
-            spend: counts what its sender uploads; None where that has no limit.
+            receive: the ASGI receive function.
+            send: the ASGI send function.
+            spend: counts the sender's uploads; None if they have no limit.
         """
         super().__init__(receive, send, most=max(LARGEST_UPLOADS, largest_added()) + _FRAMING)
         self._spend = spend
@@ -193,7 +193,7 @@ class _Upload(_Body):
     def _check(self, size: int) -> None:
         if self._count - self._looked >= _LOOK_EVERY:
             self._looked = self._count
-            # Others may have taken, meanwhile, what there was when this began.
+            # Other uploads may have taken the space that was free when this one began.
             check_room(size - self._count)
         if size > self._most:
             raise UserError("gate.uploads_too_large", most=size_text(self._most - _FRAMING))
@@ -202,10 +202,10 @@ class _Upload(_Body):
             self._spent = self._count
 
     async def receive(self) -> Event:
-        """Receive what comes next.
+        """Receive the next event.
 
         Raises:
-            MultiPartException: it is too much, or nothing more comes. Gradio then removes what it has of the files.
+            MultiPartException: the upload is too large, or was broken off. Gradio then deletes its partial files.
         """
         event = await super().receive()
         if event["type"] == "http.disconnect" and not self._is_whole:
@@ -214,13 +214,13 @@ class _Upload(_Body):
 
 
 def is_for_itself(page: gr.Blocks) -> bool:
-    """Whether only this machine can reach a page: whoever comes by a name has been led here by somebody else."""
+    """Whether only this machine can reach a page. A request by a foreign host name then comes from DNS rebinding."""
     server = getattr(page, "server_name", None)
     return server is not None and is_loopback(server) and not (page.share or getattr(page, "is_colab", False))
 
 
 def _is_address(host: str) -> bool:
-    """Whether a host is no name that somebody could lead here."""
+    """Whether a host is an IP address or loopback name, not a name that somebody could point at this machine."""
     try:
         return is_loopback(host) or bool(ipaddress.ip_address(host))
     except ValueError:
@@ -228,10 +228,10 @@ def _is_address(host: str) -> bool:
 
 
 def _is_foreign(headers: Headers, *, host: str, hosts: set[str]) -> bool:
-    """Whether the page of somebody else sends this, which Gradio's own rules (CORS) forbid where an app is local.
+    """Whether a request comes from a foreign page, which Gradio's CORS rules forbid for a local app.
 
-    Programs name no origin, and browsers say which pages have the same one as what they send to. A proxy may have put
-    its own host in place of that which the page was reached by.
+    Programs send no Origin header, and browsers mark same-origin requests. A proxy may have replaced the host name that
+    the page was reached by with its own.
     """
     origin = headers.get("origin")
     if origin is None or headers.get("sec-fetch-site") == "same-origin" or not _is_local(host):
@@ -260,7 +260,7 @@ def _most(scope: Scope) -> int:
 
 
 def _answer(scope: Scope, status: int, text: str) -> Response:
-    """Return a sentence as an answer: plain where people see all of it, as of an upload, and else as JSON."""
+    """Return a sentence as a response: plain text where people see it whole, as for uploads, else JSON."""
     if scope["method"] in _READING or _is_upload(scope):
         return PlainTextResponse(text, status)
     return JSONResponse({"error": text}, status)

@@ -1,7 +1,6 @@
-"""What is entered stays when the page is loaded anew: the browser keeps it for as long as its tab is open.
+"""Keeping the inputs when the page is reloaded: the browser stores them for as long as its tab is open.
 
-Further references, the weights among them, and what is painted, are kept nowhere. Where the app is shown to others
-nothing is.
+Further references, weights and anything painted are not stored. In presentation mode nothing is.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 _STORED = "ipa-entered"
 _TAB = "ipa-tab"
 _KEPT = (gr.Textbox, gr.Number, gr.Slider, gr.Checkbox, gr.Radio, gr.Dropdown, gr.Image)
-# While the page opens, what it opens with must not take the place of what is kept.
+# While the page opens, its initial values must not overwrite the stored ones.
 _KEEP = f"""(...values) => {{
     if (!window.ipaOpened || {IS_PRESENTED}) return;
     const entered = Object.fromEntries(%s.map((name, place) => [name, values[place]]));
@@ -29,14 +28,14 @@ _KEEP = f"""(...values) => {{
     if (entered["region-1"] === "painted") delete entered["region-1"];
     sessionStorage.setItem("{_STORED}", JSON.stringify(entered));
 }}"""
-# What is not kept is left alone: the visitor may have been quicker than the page.
+# Inputs that are not stored are left alone: the visitor may have been quicker than the page.
 _RESTORE = f"""() => {{
     const entered = {IS_PRESENTED} ? {{}} : JSON.parse(sessionStorage.getItem("{_STORED}") ?? "{{}}");
     return %s.map((name) => name in entered ? entered[name] : {{ __type__: "update" }});
 }}"""
 _SHOW_WORDS = "(region) => ({ __type__: 'update', visible: region !== 'everywhere' })"
-# The tabs are mounted after the page has begun to load, the first of them selected. Of a page that is shown to others
-# nothing is kept either while it changes into one that is not.
+# The tabs are mounted after the page has begun to load, with the first one selected. A page in presentation mode stores
+# nothing while it leaves that mode, either.
 _OPEN_TAB = f"""async () => {{
     const selected = () => document.querySelector("#tasks [role=tab][aria-selected=true]")?.id;
     while (!selected()) await new Promise(requestAnimationFrame);
@@ -51,7 +50,7 @@ _OPEN_TAB = f"""async () => {{
 
 
 def connect_kept(parts: Parts, *, page: gr.Blocks) -> None:
-    """Let the browser keep what is entered, and the page that is loaded anew have it."""
+    """Make the browser store the inputs, and restore them when the page is reloaded."""
     kept = _entered(parts)
     names, components = json.dumps(list(kept)), list(kept.values())
     gr.on([each.change for each in components], None, components, None, js=_KEEP % names, **AT_ONCE)
@@ -62,7 +61,7 @@ def connect_kept(parts: Parts, *, page: gr.Blocks) -> None:
 
 
 def _entered(parts: Parts) -> dict[str, Any]:
-    """Name what is kept: words, numbers, choices, and pictures but for those of boxes that have to be asked for."""
+    """Return the stored inputs by name: texts, numbers, choices and pictures, except those of further references."""
     slot, *others = parts.panel.references.slots
     asked_for = [slot.controls["weight"]._id, *(part._id for other in others for part in other.parts)]
     inputs = [part for tab in parts.tabs for part in parts.inputs_of(tab).values()]

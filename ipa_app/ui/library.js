@@ -1,11 +1,11 @@
-// Gradio runs this file as the body of a function of `element`, `trigger` and `watch`: `element` holds the
-// pictures of the library and what is said of those that are ticked. A press on one asks for it with "select", a press
-// on its heart says so with "like". What is ticked stays ticked where other pictures are shown, and when the same ones
-// are laid out anew. `TICKED`, how their number is said in English, is put before it by library.py.
+// Gradio runs this file as the body of a function of `element`, `trigger` and `watch`: `element` contains the
+// library's pictures and the line on the ticked ones. Pressing a picture triggers "select", pressing its heart "like".
+// Ticks survive when other pictures are shown, or the same ones are laid out again. library.py puts `TICKED`, the
+// English text for their number, before this script.
 
 const itemOf = (node) => node.closest("li[data-name]");
 const boxes = () => [...element.querySelectorAll("input[type=checkbox]")];
-const acts = new Map(); // the newest press on each picture's heart
+const acts = new Map(); // the latest press on each picture's heart
 const ticked = (window.ipaTicked = new Set()); // for library.py, in the order of ticking
 
 function show() {
@@ -46,7 +46,7 @@ element.addEventListener("click", ({ target }) => {
   trigger("like", { name, liked, act });
 });
 
-// What has come of the presses; of all but the newest nobody need hear.
+// The outcome of presses on hearts; all but the latest press on each are ignored.
 window.addEventListener("ipa-hearts", ({ detail }) => {
   for (const [name, { act, liked }] of Object.entries(detail)) {
     const item = boxes().map(itemOf).find((each) => each.dataset.name === name);

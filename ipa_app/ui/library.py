@@ -1,6 +1,6 @@
-"""The Library tab: everything that was ever made, to look through, find again and go on from.
+"""The Library tab: everything that was ever made, to browse, search and continue from.
 
-Pictures that are opened appear beside it, where new ones do, with all that can be done with those.
+Opened pictures appear beside it, among the results, with the same buttons as new ones.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ON_A_PAGE = 32
 MOST_TICKED = 200
 _READING_S = 0.4
-"""How long files are looked into, that nobody has looked into yet, before the page is answered."""
+"""Seconds for reading files that are not indexed yet before the page gets its response."""
 _SCRIPT = Path(__file__).with_name("library.js")
 _TICKED = "(_, ...others) => [[...window.ipaTicked], ...others]"
 _UNTICK = "() => { window.dispatchEvent(new Event('ipa-untick')); }"
@@ -54,10 +54,10 @@ _FILTERS = ("task", "model", "adapter")
 class LibraryPanel:
     """The tab.
 
-    `search` are the controls that say what is looked for, by the fields of a `Search`. The states are this visitor's:
-    `offset` is how many pictures come before those that are shown, `deletions` what was deleted, the last at the end.
-    `hearts` what came of presses on hearts. Never seen are `is_open`, by which the page says whether the tab is,
-    `ticked`, into which it puts the names of what is, and `liked`, by which it hears of those presses.
+    `search` holds the search controls by the fields of a `Search`. The states are per session: `offset` is the number
+    of pictures before those that are shown, `deletions` holds the visitor's deletions, the latest last, and `hearts`
+    the outcome of presses on hearts. Three components are hidden: through `is_open` the page sends whether the tab is
+    open, through `ticked` the names of the ticked pictures, and through `liked` it receives the outcome of presses.
     """
 
     tab: gr.Tab
@@ -87,7 +87,7 @@ class LibraryPanel:
 
 
 def library_tab() -> LibraryPanel:
-    """Lay out the tab; what it shows comes when it is opened."""
+    """Lay out the tab, which is filled when it is opened."""
     with gr.Tab(Message("page.library.tab"), id="library", elem_id="tab-library") as tab:
         help_text(Message("page.library.help"))
         words = gr.Textbox(
@@ -151,7 +151,7 @@ def _all() -> Message:
 
 
 def connect_library(parts: Parts, *, studio: Studio) -> None:
-    """Connect the tab; nothing to do where there is no library."""
+    """Connect the tab, if there is a library."""
     panel, pictures = parts.library, studio.library
     if panel is None or pictures is None:
         return
@@ -159,7 +159,7 @@ def connect_library(parts: Parts, *, studio: Studio) -> None:
     inputs = [*panel.search.values(), panel.offset]
 
     def on(event: Callable[..., Any], handler: Callable[..., Any], *before: Any, js: str | None = None) -> None:
-        # Another page may have changed what the filters offer meanwhile.
+        # Unchecked, as another page may have changed what the filters offer meanwhile.
         shared: dict[str, Any] = {"preprocess": False, **LATEST}
         event(handler, [*before, *inputs], panel.outputs, js=js, **shared)
 
@@ -167,7 +167,7 @@ def connect_library(parts: Parts, *, studio: Studio) -> None:
     on(parts.results.history.change, view.look_again, panel.is_open, js=_IS_OPEN)
     on(panel.timer.tick, view.read_on)
     for name, each in panel.search.items():
-        # Cleared and pasted text counts as what is typed.
+        # Clearing and pasting text count as typing.
         on(each.change if name == "words" else each.input, view.look_for)
     on(panel.newer.click, view.newer)
     on(panel.older.click, view.older)
@@ -182,7 +182,7 @@ def connect_library(parts: Parts, *, studio: Studio) -> None:
 
 
 def _connect_results(parts: Parts, panel: LibraryPanel, *, view: LibraryView) -> None:
-    """Let pictures of the library be shown with the results, and count as references."""
+    """Connect the buttons that show pictures of the library among the results, or use them as references."""
     results, references = parts.results, parts.panel.references
 
     def show(ticked: Any) -> Update:
@@ -209,7 +209,7 @@ def _connect_results(parts: Parts, panel: LibraryPanel, *, view: LibraryView) ->
 
 
 class LibraryView:
-    """What the tab shows of the library, as updates of the page."""
+    """The tab's event handlers, which return updates of the page."""
 
     def __init__(self, panel: LibraryPanel, *, pictures: Pictures, studio: Studio) -> None:
         self._panel = panel
@@ -218,31 +218,31 @@ class LibraryView:
         self._pressing = threading.Lock()
 
     def look(self, *searched: Any) -> Update:
-        """Show what is there now, where the visitor was."""
+        """Refresh the current page of pictures."""
         return self._shown(*searched)
 
     def look_again(self, is_open: Any, *searched: Any) -> Update:
-        """Show what has just been made as well, where the newest are in sight; others stay where they are."""
+        """Show new results too if the first page is open; on other pages change nothing."""
         return self._shown(*searched) if is_open is True and searched[-1] == 0 else gr.skip()
 
     def look_for(self, *searched: Any) -> Update:
-        """Show the newest of what is looked for."""
+        """Show the newest matches of the search."""
         return self._shown(*searched[:-1], 0)
 
     def newer(self, *searched: Any) -> Update:
-        """Show the pictures that come before."""
+        """Show the previous page of pictures."""
         return self._shown(*searched[:-1], searched[-1] - ON_A_PAGE)
 
     def older(self, *searched: Any) -> Update:
-        """Show the pictures that come next."""
+        """Show the next page of pictures."""
         return self._shown(*searched[:-1], searched[-1] + ON_A_PAGE)
 
     def read_on(self, *searched: Any) -> Update:
-        """Look into further files, and show what was found by then; what all see stays as it is, and where one is."""
+        """Index further files, and show new matches of the search; without a search, leave the pictures alone."""
         return self._shown(*searched) if any(searched[:-1]) else self._told(*self._found(*searched))
 
     def delete(self, ticked: Any, deletions: list[str], *searched: Any) -> Update:
-        """Delete what is ticked."""
+        """Delete the ticked pictures."""
         with written():
             deletion = self._pictures.delete(_names(ticked))
         update = self._shown(*searched)
@@ -255,7 +255,7 @@ class LibraryView:
         }
 
     def undo(self, deletions: list[str], *searched: Any) -> Update:
-        """Bring back what was deleted last."""
+        """Restore the latest deletion."""
         with written():
             count = self._pictures.restore(deletions[-1]) if deletions else 0
         left = deletions[:-1]
@@ -272,10 +272,10 @@ class LibraryView:
             self._pictures.set_favourite(str(event.name), is_favourite=event.liked is True)
 
     def press(self, hearts: dict[str, dict[str, Any]], event: gr.EventData) -> Iterator[dict[str, dict[str, Any]]]:
-        """Do what a press on a heart says, unless a later one on the same heart overtook it, and tell what came of it.
+        """Apply a press on a heart, unless a later press on the same heart overtook it, and yield the outcome.
 
         Args:
-            hearts: by pictures' names the number of this visitor's newest press, and what came of it; it grows.
+            hearts: the number of this visitor's latest press and its outcome, by picture; updated in place.
             event: the press.
         """
         name, failed = str(event.name), None
@@ -285,7 +285,7 @@ class LibraryView:
                 try:
                     self.like(event)
                 except gr.Error as error:
-                    failed = error  # once the page has heard
+                    failed = error  # raised once the page has the outcome
                 if self._pictures.file(name):
                     hearts[name] = {"act": act, "liked": self._pictures.is_favourite(name)}
         yield dict(hearts)
@@ -293,10 +293,10 @@ class LibraryView:
             raise failed
 
     def kept(self, ticked: Any) -> list[str]:
-        """Return copies of the files that are named, for the page.
+        """Return copies of the ticked files, for the page.
 
         Raises:
-            gr.Error: none is named, or none of them is there any more.
+            gr.Error: none is ticked, or none of them exists any more.
         """
         with explained():
             kept = keep_files(path for path in map(self._pictures.file, _names(ticked)) if path)
@@ -315,18 +315,18 @@ class LibraryView:
         }
 
     def _found(self, *searched: Any) -> tuple[Search, Page, int]:
-        """Return what is looked for, what there is of it on a page, and where that begins."""
+        """Return the search, a page of its matches, and the page's offset."""
         sent, offset = zip(self._panel.search, searched[:-1], strict=True), searched[-1]
         search = Search(**{name: value for name, value in sent if type(value) is type(getattr(Search, name))})
         page = self._pictures.page(search, offset=max(0, offset), count=ON_A_PAGE, reading_s=_READING_S)
         if not page.entries and page.total:
-            # What came last has been deleted.
+            # The last page has been deleted meanwhile.
             offset = (page.total - 1) // ON_A_PAGE * ON_A_PAGE
             page = self._pictures.page(search, offset=offset, count=ON_A_PAGE)
         return search, page, max(0, offset) if page.entries else 0
 
     def _told(self, search: Search, page: Page, offset: int) -> Update:
-        """Return what is said beside the pictures, and what can be chosen."""
+        """Return the updates of the note and the filters."""
         panel = self._panel
         filters = {name: self._filter(name, chosen=getattr(search, name)) for name in _FILTERS}
         titles = (label for each in filters.values() for label, _ in each["choices"])
@@ -337,14 +337,14 @@ class LibraryView:
         }
 
     def _filter(self, name: str, *, chosen: str) -> Update:
-        """Offer all that there is; what is chosen stays, even where there is nothing of it any more."""
+        """Offer all values in the library; the chosen one stays, even if no picture has it any more."""
         there = self._pictures.choices(name)
         values = there if chosen in ("", *there) else [*there, chosen]
         choices = [(_all(), ""), *((self._title(name, value), value) for value in values)]
         return gr.update(choices=choices, value=chosen, visible=len(choices) > 1)
 
     def _title(self, what: str, value: str) -> str:
-        """Return what people call a task, a model or an adapter."""
+        """Return the title of a task, a model or an adapter."""
         catalog = self._studio.catalog
         if what == "task":
             return Message(f"page.{value}.tab") if value in TASKS else value
@@ -360,7 +360,7 @@ class LibraryView:
 
 
 def _item(entry: Entry, jpeg: bytes) -> str:
-    """Lay out a picture with its tick and its heart; what it says of itself is anybody's making."""
+    """Return the HTML of a picture with its tick and its heart; its caption and name are untrusted text."""
     caption = entry.caption or entry.name.split("/")[-1]
     tick, heart, opens = (Message(f"library.item.{what}", caption=caption) for what in ("tick", "heart", "open"))
     return (
@@ -374,7 +374,7 @@ def _item(entry: Entry, jpeg: bytes) -> str:
 
 
 def _counted(page: Page, *, offset: int) -> list[Message]:
-    """Return which pictures are shown, of how many, and how many files are still to be looked into."""
+    """Return which pictures are shown, out of how many, and how many files are not indexed yet."""
     told = [Message("library.none_found")]
     if page.entries:
         first, last = offset + 1, offset + len(page.entries)
@@ -383,10 +383,10 @@ def _counted(page: Page, *, offset: int) -> list[Message]:
 
 
 def _names(ticked: Any) -> list[str]:
-    """Return what is ticked, as the page sent it, each once.
+    """Return the names of the ticked pictures, as the page sent them, without duplicates.
 
     Raises:
-        gr.Error: nothing is, or more than may be.
+        gr.Error: none is ticked, or more than are allowed.
     """
     sent = ticked if isinstance(ticked, list) else []
     names = list(dict.fromkeys(name for name in sent if isinstance(name, str)))

@@ -1,21 +1,21 @@
-// Gradio runs this file once for each tab, as the body of a function of `props` and `trigger`. What people change says
-// so with "ipa-changed"; where the mode is on and the tab is open, "release" asks for a picture and "input" says that
-// the one under way is overtaken. Where somebody has painted since, "apply" asks for it: what was painted is gathered
-// first. Nothing is sent to the server while the mode is off.
+// Gradio runs this file once for each tab, as the body of a function of `props` and `trigger`. Changed inputs dispatch
+// "ipa-changed". If live mode is on and the tab is open, "input" then says that the picture under way is overtaken, and
+// "release" requests a new one. If something was painted since, "apply" takes the place of "release", as the painting has
+// to be exported first. Nothing is sent to the server while live mode is off.
 
 const { task, editors } = props;
 const isOn = () => document.querySelector("#live input")?.checked;
 const isOpen = () => document.querySelector(`#tab-${task}-button`)?.getAttribute("aria-selected") === "true";
 
-// While the page opens, one thing changes after another, and all of them are one change: the first picture is asked for
-// when there is nothing else to do.
+// While the page opens, many inputs change one after another. They count as one change: the first picture is requested
+// when the browser is idle.
 let isOpened = !window.requestIdleCallback;
 const whenOpened = (then) => (isOpened ? then() : requestIdleCallback(then, { timeout: 2000 }));
 
 let pending = null;
 let painted = editors.length > 0;
 function follow() {
-  // After what changes has told the page its value; several changes at a time are one.
+  // After a short delay, so that the new value has reached the page, and several changes at a time count as one.
   pending ??= setTimeout(() => whenOpened(() => {
     pending = null;
     isOpened = true;
@@ -34,7 +34,7 @@ function repaint() {
   follow();
 }
 
-// PixiJS, which draws the editors, tells its developers' tools of each of its canvases by this name.
+// PixiJS, which draws the editors, passes each of its applications to its developer tools through this function.
 if (!window.ipaCanvases) {
   const [canvases, told] = [new Set(), window.__PIXI_APP_INIT__];
   window.ipaCanvases = canvases;
@@ -44,12 +44,12 @@ if (!window.ipaCanvases) {
   };
 }
 
-// An editor draws itself anew for half a second after each stroke, in which the browser does not come to gathering what
-// was painted. Once is enough; the next event of the mouse wakes it.
+// An editor redraws itself for half a second after each stroke, which keeps the browser from exporting the painting. One
+// redraw is enough; the next pointer event wakes the editor.
 function rest(canvas) {
   requestAnimationFrame(() => {
     for (const app of window.ipaCanvases) {
-      if (!app.renderer) window.ipaCanvases.delete(app); // taken away, with its picture
+      if (!app.renderer) window.ipaCanvases.delete(app); // destroyed, with its picture
       else if (app.canvas === canvas) app.ticker.stop();
     }
   });
@@ -60,8 +60,8 @@ if (editors.length) {
   const isButton = (event) => isIn(event) && event.target.closest("button");
   let stroke = null;
   window.addEventListener("ipa-repainted", repaint);
-  // An editor tells nobody of a stroke unless it sends all its pictures at each of them. One may end outside of it; and
-  // what its buttons do is done when they have been clicked.
+  // An editor reports strokes only to listeners, for which it uploads all its pictures each time; so pointer events are
+  // used. A stroke may end outside the editor. Its buttons act on click.
   window.addEventListener("pointerdown", (event) => { stroke = isIn(event) ? event.target : null; }, true);
   for (const end of ["pointerup", "pointercancel"]) {
     window.addEventListener(end, () => {

@@ -1,11 +1,11 @@
-"""Live mode: one large picture that follows what is entered, while it is changed.
+"""Live mode: one large picture that follows the inputs while they are changed.
 
-The page has one picture of this kind under way, and when it is there the newest input is next: Gradio's own
-"always_last". One that takes its time is given up when it is overtaken. A model that suits live mode and can draw fast
-does that first, and draws the picture as it was asked for once nothing newer has come. Pictures travel inside the
-page's HTML, and are nowhere kept until somebody says so.
+The page draws one such picture at a time, and then the newest input is next: Gradio's own "always_last". A picture that
+takes long is cancelled when a newer one is wanted. A model that suits live mode and has a fast way draws a draft with
+it first, and then, unless something newer has come, the picture as requested. Pictures are sent inside the page's HTML,
+and are not saved until the visitor asks for it.
 
-Where a GPU is lent for each picture, live mode is not offered.
+On hardware that lends a GPU for each picture, live mode is not offered.
 """
 
 from __future__ import annotations
@@ -47,10 +47,9 @@ _STAYS_IN_SIGHT = Path(__file__).with_name("live_picture.js")
 _SCRIPT = Path(__file__).with_name("live.js")
 _STORED = "ipa-live"
 _FINISHES_S = 0.7
-"""From its beginning, a picture that is overtaken has so long to be finished: while somebody drags, there would never
-be one."""
+"""An overtaken picture may still finish within this time from its start: otherwise none would while somebody drags."""
 
-# Said to the page alone; live.js hears it and decides whether to ask for a picture, and the status ends what is over.
+# Events within the page: live.js decides whether to request a picture, and the status line clears what is outdated.
 _CHANGED = "() => { window.dispatchEvent(new Event('ipa-changed')); }"
 _REPAINTED = "() => { window.dispatchEvent(new Event('ipa-repainted')); }"
 _TAKEN = "(...painted) => [...painted, performance.now()]"
@@ -67,10 +66,10 @@ _SUITED = f"""(model) => {{
 
 @dataclass(frozen=True, kw_only=True)
 class LivePanel:
-    """The switch and what it shows.
+    """The switch and the panel that it shows.
 
-    The states are this visitor's: `under_way` is the `UnderWay` of the newest picture, `seed` the one that all have
-    where none is entered, and `drawn` what the picture that is shown was drawn from, as the page sent it.
+    The states are per session: `under_way` is the `UnderWay` of the newest picture, `seed` the seed of all pictures for
+    which none is entered, and `drawn` the inputs of the picture that is shown, as the page sent them.
     """
 
     switch: gr.Checkbox
@@ -87,7 +86,7 @@ def live_panel(*, offered: bool) -> LivePanel:
     """Lay out the panel, switched off.
 
     Args:
-        offered: whether it can be switched on.
+        offered: whether live mode can be switched on.
     """
     help_text = Message("page.live_help") if offered else Message("page.live_not_here")
     switch = gr.Checkbox(
@@ -122,12 +121,12 @@ def _picture() -> gr.HTML:
 
 
 def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
-    """Connect the switch, everything that a picture follows, and the button that keeps it."""
+    """Connect the switch, all inputs that a picture depends on, and the button that keeps it."""
     studio, panel = runner.studio, parts.live
     if not studio.engine.device.offers_live:
         return
     live = Live(panel, studio=studio)
-    # On where the model suits it, until the visitor sets it.
+    # Until the visitor sets it, live mode is on if the model suits it.
     suited = _SUITED % json.dumps([entry.name for entry in studio.catalog.values() if entry.live])
     opened = f"""(model) => {{
         if (location.hash === "#live") sessionStorage.setItem("{_STORED}", true);
@@ -143,7 +142,7 @@ def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
 
     def keep(drawn: Mapping[str, Any] | None, history: Sequence[str], presented: bool, turn: Turn) -> Iterator[Update]:
         if drawn:
-            # Its seed is the live picture's, and not set for what is drawn next.
+            # The seed is the live picture's, and was not set by the visitor.
             run = runner.run(drawn["task"], tells_seed=False)
             yield from run(history=history, presented=presented, turn=turn, **drawn["sent"])
 
@@ -152,7 +151,7 @@ def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
 
 
 def tell_changes(parts: Parts) -> None:
-    """Let the page's scripts hear of changes to everything that requests are made from."""
+    """Send the page's scripts an event when any input of a request changes."""
     gr.on(_changes(parts), None, None, None, js=_CHANGED, **AT_ONCE)
     for tab in parts.tabs:
         if tab.told_by:
@@ -160,10 +159,10 @@ def tell_changes(parts: Parts) -> None:
 
 
 def _connect_tab(parts: Parts, tab: TaskTab, *, live: Live) -> None:
-    """Let what a tab asks for be drawn when live.js says so.
+    """Draw a tab's request when live.js asks for it.
 
-    What was painted takes the page a while to gather, and Gradio gathers all inputs of a listener several times. So it
-    is gathered once after each stroke, into a component that is not shown.
+    Exporting a painting takes the browser a while, and Gradio collects all inputs of a listener several times. So each
+    editor is exported once after each stroke, into a hidden component.
     """
     panel, inputs = parts.live, parts.inputs_of(tab)
     editors = [part for part in inputs.values() if isinstance(part, gr.ImageEditor)]
@@ -184,30 +183,30 @@ def _connect_tab(parts: Parts, tab: TaskTab, *, live: Live) -> None:
 
 
 def _changes(parts: Parts) -> list[Any]:
-    """List the events of everything that requests are made from, but for what live.js hears of by itself."""
+    """Return the change events of all inputs of requests, except those that live.js notices itself."""
     watched = {}
     for tab in parts.tabs:
         inputs = parts.inputs_of(tab)
         watched |= {part._id: part for name, part in inputs.items() if name not in tab.told_by}
-    # An editor that somebody listens to sends all its pictures at each stroke.
+    # An editor with a listener uploads all its pictures at each stroke.
     unwatched = (gr.State, gr.ImageEditor)
     changes = [part.change for part in watched.values() if not isinstance(part, unwatched)]
     return [*changes, *(tab.tab.select for tab in parts.tabs)]
 
 
 def _watch(task: str, *, editors: Sequence[gr.ImageEditor]) -> gr.HTML:
-    """Lay out what nobody sees: its events say that a task's picture is wanted, or overtaken.
+    """Lay out the hidden component whose events say that a task's picture is wanted, or overtaken.
 
     Args:
-        task: whose.
-        editors: what the tab has to paint on.
+        task: the task.
+        editors: the tab's painting areas.
     """
     script = _SCRIPT.read_text(encoding="utf-8")
     return gr.HTML("", js_on_load=script, visible="hidden", task=task, editors=[f"#{each.elem_id}" for each in editors])
 
 
 def _kept(value: Any) -> Any:
-    """Return what is looked at of a value: of uploaded files and painting areas, whatever else was sent with them."""
+    """Return the part of a value that matters: for uploads and painting areas, without what else was sent with them."""
     if isinstance(value, dict) and isinstance(value.get("path"), str):
         return {"path": value["path"]}
     if isinstance(value, dict) and isinstance(value.get("layers"), list):
@@ -216,7 +215,7 @@ def _kept(value: Any) -> Any:
 
 
 class UnderWay:
-    """A live picture on its way: a draft where there is one, and then what was asked for; for any thread."""
+    """A live picture being drawn: a draft if there is one, and then the picture as requested. Thread-safe."""
 
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
@@ -225,7 +224,7 @@ class UnderWay:
         self._is_overtaken = self._stops_at_once = False
 
     def submit(self, request: GenerateRequest) -> str:
-        """Queue the draft, or what comes next, and return its job's id.
+        """Queue the draft or the picture after it, and return the job's id.
 
         Raises:
             Cancelled: a newer picture is wanted.
@@ -238,16 +237,16 @@ class UnderWay:
             return self._jobs[-1]
 
     def overtake(self, *, at_once: bool = False) -> None:
-        """Stop, as a newer picture is wanted or, at once, none.
+        """Stop the picture, as a newer one is wanted; with `at_once`, as none is.
 
-        What has just begun may go on for a moment if nothing is shown: whoever follows it stops it then.
+        Unless `at_once`, a first job that has just begun may go on for `_FINISHES_S`; its follower then stops it.
         """
         with self._lock:
             self._is_overtaken, self._stops_at_once = True, at_once
         self.stop_if_late()
 
     def stop_if_late(self) -> None:
-        """Stop what is overtaken and waits or takes long; for whoever follows it, to call several times a second."""
+        """Stop an overtaken job that waits or takes long; its follower calls this several times a second."""
         with self._lock:
             finishes_s = _FINISHES_S if len(self._jobs) == 1 and not self._stops_at_once else 0.0
             if self._is_overtaken and self._jobs:
@@ -255,7 +254,7 @@ class UnderWay:
 
 
 class Live:
-    """The page's side of live pictures."""
+    """The event handlers of live pictures."""
 
     def __init__(self, panel: LivePanel, *, studio: Studio) -> None:
         self._panel = panel
@@ -268,18 +267,18 @@ class Live:
         return [panel.picture, panel.note, panel.keep, panel.under_way, panel.seed, panel.drawn]
 
     def switch(self, on: bool, under_way: UnderWay | None) -> Update:
-        """Show or hide the panel; switched off, nothing is drawn any more."""
+        """Show or hide the panel; hiding it stops the picture under way."""
         if under_way is not None and not on:
             under_way.overtake(at_once=True)
         return gr.update(visible=on)
 
     def overtake(self, under_way: UnderWay | None) -> None:
-        """Stop the picture under way, where it is not about to be finished."""
+        """Stop the picture under way, unless it is about to finish."""
         if under_way is not None:
             under_way.overtake()
 
     def follow(self, task: str) -> Callable[..., Iterator[Update]]:
-        """Return the handler that draws what a task's form asks for; what goes wrong is said under the picture."""
+        """Return the handler that draws a task's request; errors are shown under the picture."""
 
         def draw(
             *, live_seed: int | None = None, live_drawn: Mapping[str, Any] | None = None, **sent: Any
@@ -302,7 +301,7 @@ class Live:
 
     def _draw(self, drawn: Mapping[str, Any], *, seed: int) -> Iterator[Update]:
         panel, under_way = self._panel, UnderWay(self._studio)
-        # As many steps as suit the model, whatever is entered for pictures that are waited for.
+        # The model's own number of steps: the one entered is for pictures that people wait for.
         sent = {**drawn["sent"], "steps": 0}
         with opening_turn(sent, engine=self._studio.engine, live=True):
             request = build_request(drawn["task"], sent)
@@ -315,17 +314,17 @@ class Live:
         yield from self._followed(job, drawn, begun)
 
     def _drafted(self, job: str, drawn: Mapping[str, Any], begun: Update) -> Iterator[Update]:
-        """Show a draft, if it succeeds; whoever wants the fast way itself is told why it does not."""
+        """Show a draft, if it succeeds; a failure is only logged, as requesting the fast way itself would show it."""
         try:
-            # Told apart from the picture itself, so that the same input draws that if it has not come to it.
+            # Marked as a draft, so that the same inputs still draw the picture itself if it was not reached.
             yield from self._followed(job, {**drawn, "is_draft": True}, begun)
         except Cancelled:
             raise
-        except Exception as error:  # noqa: BLE001 - logged by `explain`; what was asked for is drawn all the same
+        except Exception as error:  # noqa: BLE001 - logged by `explain`; the picture itself is still drawn
             explain(error)
 
     def _followed(self, job: str, drawn: Mapping[str, Any], begun: Update) -> Iterator[Update]:
-        """Yield what has begun, what becomes of it, and at last its picture; who goes away takes the job along."""
+        """Yield the updates for a job's start, its progress and its picture; a follower who leaves cancels the job."""
         panel, is_draft, is_there = self._panel, "is_draft" in drawn, awaited()
         under_way: UnderWay = begun[panel.under_way]
 

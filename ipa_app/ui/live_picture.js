@@ -1,13 +1,13 @@
-// Gradio runs this file as the body of a function of `element` and `watch`: `element` holds the live picture. Where columns
-// lie one above the other, one that is out of sight lies over what is changed (style.css): large, or small in the bar where
-// somebody has pressed it, and while it would lie on what is painted or drawn on.
+// Gradio runs this file as the body of a function of `element` and `watch`: `element` contains the live picture. Where the
+// columns are stacked, a live picture that is scrolled out of view floats over the page (style.css): large, or small in the
+// bar if it was pressed, or while it would cover a painting area or the skeleton.
 
 const DRAWN_ON = ".pixi-target, .ipa-skel-picture";
 const box = element.closest("#live-picture");
 let isSmall = false;
-let isInsisted = false; // that it is large all the same
+let isInsisted = false; // whether it was pressed to be large even over a drawing area
 
-// Where it lies, or would lie, while it is large: as in style.css.
+// Its rectangle while it is large, as in style.css.
 function lies() {
   const image = box.querySelector("img");
   const width = Math.min(0.38 * innerWidth, 0.32 * innerHeight, 200);
@@ -19,7 +19,7 @@ function lies() {
 function isOverDrawing() {
   const { left, right, top, bottom } = lies();
   return [...document.querySelectorAll(DRAWN_ON)].some((each) => {
-    const under = each.getBoundingClientRect(); // without a size, where it is not shown
+    const under = each.getBoundingClientRect(); // empty if it is not shown
     return under.width && under.left < right && under.right > left && under.top < bottom && under.bottom > top;
   });
 }

@@ -1,4 +1,4 @@
-"""Choosing a model: one that is there is loaded, one that is not is offered, and nothing is downloaded unasked."""
+"""Choosing a model: a local one is loaded, any other is offered for download; nothing is downloaded unasked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def connect_model_choice(parts: Parts, *, studio: Studio) -> None:
     choice.timer.tick(choice.look, [offer.chosen, offer.model], choice.outputs, **AT_ONCE)
     adapters = [parts.panel.adapters.own, parts.panel.adapters.choice]
     styles = [tab.style for tab in parts.tabs]
-    # What is restored chooses a model and one of its adapters at once; Gradio would look for it among those of before.
+    # Without preprocessing: restoring sets a model and its adapter at once, and Gradio would check that adapter against
+    # the choices of the previous model.
     chosen = [model, offer.chosen, offer.model, *adapters, *styles]
     model.change(choice.choose, chosen, choice.outputs, preprocess=False, **LATEST)
     offer.download.click(choice.download, [offer.model, offer.chosen], choice.outputs, **CHECKED)
@@ -34,7 +35,7 @@ def connect_model_choice(parts: Parts, *, studio: Studio) -> None:
 
 
 class ModelChoice:
-    """What the page shows of its models. A model on offer becomes the chosen one when it is ready, and not before."""
+    """The event handlers of the choice of models. A model on offer only becomes the chosen one when it is ready."""
 
     def __init__(self, parts: Parts, *, studio: Studio, timer: gr.Timer) -> None:
         self.timer = timer
@@ -58,7 +59,7 @@ class ModelChoice:
         return [self.timer, *shown, *self._offer.outputs]
 
     def look(self, chosen: str, offered: str) -> Update:
-        """Return where the chosen model stands, and the one on offer; the latter is chosen as soon as it is ready."""
+        """Show the state of the chosen model and of the one on offer; choose the latter as soon as it is ready."""
         manager, entry = self._studio.manager, self._studio.entry(chosen)
         state = manager.state(entry.name)
         pill = model_pill(state, title=entry.title)
@@ -77,7 +78,7 @@ class ModelChoice:
     def choose(
         self, name: str, chosen: str, offered: str, own: Sequence[str] = (), adapter: str | None = None, *styles: str
     ) -> Update:
-        """Load the chosen model; offer one that is not there, and stay with the one before it until it is."""
+        """Load the chosen model; if it is not downloaded, offer it and keep the previous model meanwhile."""
         manager, entry = self._studio.manager, self._studio.entry(name)
         with explained():
             if manager.needs_download(entry.name) or manager.state(entry.name).phase == "downloading":
@@ -100,13 +101,13 @@ class ModelChoice:
         }
 
     def download(self, offered: str, chosen: str) -> Update:
-        """Begin to download the model on offer."""
+        """Start to download the model on offer."""
         with explained():
             self._studio.manager.download(offered)
             return self._offered(offered, chosen)
 
     def dismiss(self, offered: str, chosen: str) -> Update:
-        """Stop the download, or take the offer away where there is none."""
+        """Stop the download, or hide the offer if there is none."""
         with explained():
             if self._studio.manager.state(offered).phase == "downloading":
                 self._studio.manager.cancel(offered)

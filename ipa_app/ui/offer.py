@@ -1,4 +1,4 @@
-"""What is shown of a model that has to be downloaded first: what it takes, and then how far it is."""
+"""The offer to download a model: what it needs, and then its progress."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BUSY = ("downloading", "loading")
 class OfferPanel:
     """The offer under the choice of models, hidden while there is none.
 
-    `model` is the name of the model on offer, "" for none. `chosen` is the one that requests go to meanwhile.
+    `model` is the name of the model on offer, "" for none. `chosen` is the model that requests use meanwhile.
     """
 
     model: gr.State
@@ -37,12 +37,12 @@ class OfferPanel:
         return list(vars(self).values())
 
     def show(self, entry: ModelEntry, state: ModelState, *, meanwhile: str) -> dict[Any, Any]:
-        """Return the update that offers a model, or tells how far it is.
+        """Return the update that offers a model, or shows its progress.
 
         Args:
-            entry: of the model.
-            state: where it stands.
-            meanwhile: title of the model that is used until it is there.
+            entry: the model's catalogue entry.
+            state: its state.
+            meanwhile: the title of the model that is used until it is ready.
         """
         busy = state.phase in _BUSY
         again = Message("page.offer.again") if state.phase == "failed" else Message("page.offer.download")
@@ -58,7 +58,7 @@ class OfferPanel:
         }
 
     def hide(self) -> dict[Any, Any]:
-        """Return the update that takes the offer away."""
+        """Return the update that hides the offer."""
         return {self.model: "", self.column: gr.update(visible=False)}
 
 
@@ -66,7 +66,7 @@ def offer_panel(*, chosen: str) -> OfferPanel:
     """Lay out the offer, hidden.
 
     Args:
-        chosen: the model that requests go to at first.
+        chosen: the model that requests use at first.
     """
     with gr.Column(visible=False, elem_id="model-offer", elem_classes="ipa-offer") as column:
         text = gr.HTML("", padding=False, elem_id="offer-text")
@@ -79,7 +79,7 @@ def offer_panel(*, chosen: str) -> OfferPanel:
 
 
 def offer_html(entry: ModelEntry, state: ModelState, *, meanwhile: str) -> str:
-    """Return what a model takes, how far its download is, or why it failed."""
+    """Return what a model needs, the progress of its download, or why it failed."""
     if state.phase in _BUSY:
         line = Message(f"model.state.{state.phase}_now", title=entry.title, doing=state.message or "")
         bar = status_line(line, kind="busy", fraction=state.progress or None)

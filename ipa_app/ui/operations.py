@@ -1,4 +1,4 @@
-"""What an operator needs beside the page: whether it works, its numbers, and an end that leaves nobody alone."""
+"""What an operator needs besides the page: a health check, metrics, and a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from ipa_app.models.offered import Models
 from ipa_app.ui.blocks import StudioBlocks
 
 _TELLING_S = 5.0
-"""How long the last answers may be on their way."""
+"""Seconds for the last responses to arrive."""
 _FETCHING_S = 3.0
-"""How long after that the pictures they name can still be fetched."""
+"""Seconds after that in which their pictures can still be fetched."""
 _LOOK_EVERY_S = 0.1
 
 
 def operator_routes(engine: Engine, *, model: str) -> list[Route]:
-    """Return the routes `/healthz` and `/metrics` of an app that draws by an engine.
+    """Return the routes `/healthz` and `/metrics`.
 
     Args:
-        engine: draws.
-        model: the one that the app begins with.
+        engine: the app's engine.
+        model: the model that the app starts with.
     """
 
     def healthz(_request: Request) -> Response:
@@ -50,7 +50,7 @@ def operator_routes(engine: Engine, *, model: str) -> list[Route]:
 
 
 def _trouble_with(models: Models, first: str) -> Message | None:
-    """Return why the first model cannot be drawn with, where no other one can be either."""
+    """Return why the first model does not work, if no other one works either."""
     if any(models.state(name).phase not in ("absent", "failed") for name in tuple(models.catalog)):
         return None
     try:
@@ -61,22 +61,22 @@ def _trouble_with(models: Models, first: str) -> Message | None:
 
 
 def _standing(report: Report) -> str:
-    """Return what a replica has in memory, or is about to, and how many requests it has."""
+    """Return the models that a replica has loaded or is loading, and its number of requests."""
     models = [f"{name} {each.phase}" for name, each in report.states.items() if each.phase != "absent"]
     return ", ".join([*models, f"requests: {report.drawing}"])
 
 
 def serve(page: gr.Blocks, engine: Engine, *, port: int | None, **launch: Any) -> None:
-    """Serve a page as Gradio does, which would take the next port where one is taken that somebody named.
+    """Serve a page as Gradio does, but fail, with a sentence, if the requested port is taken.
 
     Args:
-        page: to be served.
-        engine: draws for it; closed where it cannot be served.
-        port: None for the first that is free from Gradio's own on.
-        launch: what else Gradio's `launch` takes.
+        page: the page to serve.
+        engine: the app's engine; closed if the page cannot be served.
+        port: the port; None for the first free one from Gradio's default on.
+        launch: further arguments of Gradio's `launch`.
 
     Raises:
-        UserError: the port cannot be had, or nothing can listen at the name that somebody gave.
+        UserError: the port is not available, or GRADIO_SERVER_NAME is not an address of this machine.
     """
     try:
         page.launch(server_port=port, **launch)
@@ -97,7 +97,7 @@ def serve(page: gr.Blocks, engine: Engine, *, port: int | None, **launch: Any) -
 
 
 def _is_here(name: str) -> bool:
-    """Whether a name or an address is one of this machine, at which something can listen."""
+    """Whether a name or an address belongs to this machine, so that a server can listen on it."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(name.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as listening:
@@ -108,15 +108,15 @@ def _is_here(name: str) -> bool:
 
 
 def serve_until_told(page: StudioBlocks, engine: Engine, *, limit_s: float) -> None:
-    """Wait in the main thread until this process shall end, and end well.
+    """Wait in the main thread until this process is told to end, and shut down gracefully.
 
-    On SIGTERM nothing more is taken, what waits is told so, and what is being drawn has some time to end. On SIGINT all
-    ends at once.
+    On SIGTERM no more requests are accepted, waiting ones are refused with a sentence, and those being drawn get some
+    time to finish. On SIGINT everything ends at once.
 
     Args:
-        page: is served.
-        engine: draws for it; closed in the end.
-        limit_s: seconds for what is being drawn.
+        page: the served page.
+        engine: the app's engine; closed in the end.
+        limit_s: seconds for the requests being drawn.
     """
     ending = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
@@ -133,7 +133,7 @@ def serve_until_told(page: StudioBlocks, engine: Engine, *, limit_s: float) -> N
 
 
 def _wait_until_told(page: StudioBlocks) -> None:
-    """Wait until everybody who asked has had an answer."""
+    """Wait until all pending responses have been delivered, `_TELLING_S` at most, and their pictures fetched."""
     latest = time.monotonic() + _TELLING_S
     while page.is_awaited and time.monotonic() < latest:
         time.sleep(_LOOK_EVERY_S)

@@ -1,4 +1,4 @@
-"""What one press of a button asks for: a single request, or a series, and how its pictures are shown."""
+"""The series that buttons draw, and how their pictures are shown."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ipa_app.ui.adapters import adapter_title
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """A series that a button stands for.
+    """A series that a button draws.
 
     Attributes:
-        button: key of what the button says.
-        parts: plans it from what is entered, and the adapters that are to be compared.
-        caption: names each of its pictures, which the given model has drawn.
-        done: says what is to be seen, from the captions and the seed.
-        columns: most pictures side by side.
-        compared: where there are two pictures, they lie on each other, with a handle between them.
+        button: the key of the button's text.
+        parts: plans the series from the request and the adapters to compare.
+        caption: returns the caption of a result, given the model that drew it.
+        done: returns the sentence on the finished series, from the captions and the seed.
+        columns: the most pictures side by side.
+        compared: whether two pictures are shown on top of each other, with a slider between them.
     """
 
     button: str

@@ -1,4 +1,4 @@
-"""The page: three columns that tell the story from left to right. What its parts do is in `wiring`."""
+"""The page: three columns, to be used from left to right. The behaviour of its parts is in `wiring`."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def build_page(
     default_model: str = "toybox",
     languages: Mapping[str, Language] | None = None,
 ) -> StudioBlocks:
-    """Build the page and the public API over it; nothing heavy is imported or loaded by this.
+    """Build the page and the public API; nothing heavy is imported or loaded for this.
 
     Args:
-        studio: runs what is asked for.
-        examples: the first one of the first tab is what the page opens with.
-        default_model: the chosen one when the page opens; of the catalogue.
-        languages: that the page can be shown in, by their codes; by default all that there are.
+        studio: runs the requests.
+        examples: the example pictures; the page opens with the first one of the first tab.
+        default_model: the model that is chosen when the page opens; one of the catalogue.
+        languages: the languages of the page by code; by default all that have a file.
     """
     files = [*(example.file for example in examples), *preset_pictures().values()]
     gr.set_static_paths(sorted({str(path.parent.resolve()) for path in files}))
@@ -102,7 +102,7 @@ def _header(
 
 
 def _known() -> list[Message]:
-    """List what stands in components from the beginning and has values, so that it cannot be looked up by its key."""
+    """Return the initial texts of components that have values, and so cannot be looked up by their English alone."""
     numbers = range(1, MOST_REFERENCES + 1)
     presets = [preset_title(name) for name in preset_pictures()]
     return [*map(reference_name, numbers), *map(weight_label, numbers), *presets]

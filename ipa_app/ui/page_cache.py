@@ -1,8 +1,7 @@
-"""The page as it is sent: made once for every address that it is asked for at, and not anew for every visitor.
+"""A cache of the page's HTML: it is made once for each address that it is requested at, not anew for every visitor.
 
-Gradio copies and writes out the description of all components for each visit. On this page that takes a tenth of a
-second, in which nobody else is answered, and the same comes of it every time. So does what programs are told, which is
-the same description.
+Gradio copies and serialises the description of all components for each visit. For this page that takes a tenth of a
+second, in which no other request is answered, and gives the same every time. The API's description is the same case.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ _ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
     "identity": bytes,
 }
 _ADDRESS = ("host", "x-forwarded-host", "x-forwarded-proto", "x-gradio-server")
-"""The headers that Gradio reads the page's own address from, which stands in it."""
+"""The headers from which Gradio derives the page's own address, which is part of the page."""
 
-# What Gradio says by itself it says in the browser's language, whichever is chosen on the page, and it looks before
-# anything of ours has begun. The page's script, which goes by `navigator.languages`, says it in all from the English.
+# Gradio shows its own texts in the browser's language, whichever is chosen on the page, and reads that language before
+# any script of ours runs. So it gets English, which the page's script, which uses `navigator.languages`, translates.
 _IN_ENGLISH = '<script>Object.defineProperty(navigator, "language", { value: "en" });</script>'
 
 _Key = tuple[Any, ...]
@@ -52,17 +51,17 @@ class _Kept:
 
 
 class PageCache:
-    """Answers for the page, where it is the same for everybody: without a login.
+    """The middleware that serves the page from the cache, if it is the same for everybody: without a login.
 
-    What stands behind a question mark, such as the view, is the browser's own matter. Links to a state of the page,
-    which would be not, are not offered here.
+    Query parameters, such as the view, only concern the browser. Gradio's links to a state of the page, which would
+    not, are not offered here.
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        """Stand before an app."""
+        """Wrap an app."""
         self._app = app
         self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
-        # One at a time: anybody can make up addresses, and each has a page of its own.
+        # One at a time, as anybody can make up addresses, and each needs a page of its own.
         self._making = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +69,7 @@ class PageCache:
         if not _is_for_everybody(scope):
             await self._app(scope, receive, send)
             return
-        # A page that is loaded anew while it is being written has another description.
+        # Gradio's reload mode replaces the description while the app runs; a cached page is only valid for its own.
         config = scope["app"].get_blocks().config
         scope["query_string"] = _query(scope, config)
         key = _key(scope)
@@ -96,7 +95,7 @@ class PageCache:
         return answer
 
     async def _asked(self, scope: Scope, receive: Receive, *, encoding: str, types: Collection[str]) -> Response:
-        """Let the app answer, and return that, with what a page will fetch, and compressed."""
+        """Return the app's response, compressed, and for the page with its preload links."""
         messages: list[Message] = []
 
         async def take(message: Message) -> None:
@@ -134,7 +133,7 @@ def _is_for_everybody(scope: Scope) -> bool:
 
 
 def _query(scope: Scope, config: BlocksConfigDict) -> bytes:
-    """Return what of a link's query there is another answer for."""
+    """Return the part of the query that changes the response."""
     asked = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
     counts: dict[str, str] = {}
     if scope["path"] != _PAGE and asked.get("page") in config["page"]:
@@ -145,7 +144,7 @@ def _query(scope: Scope, config: BlocksConfigDict) -> bytes:
 
 
 def _key(scope: Scope) -> _Key:
-    """Return what an answer depends on: first how it is compressed, then by which address the page was reached."""
+    """Return what a response depends on: its compression, first, and the address that it was requested at."""
     headers = Headers(scope=scope)
     accepted = headers.get("accept-encoding", "")
     encoding = next((each for each in _ENCODINGS if each in accepted), "identity")

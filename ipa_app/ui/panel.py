@@ -1,4 +1,4 @@
-"""The parts that every task shares: the references on the left, the settings and the restoring under the tabs."""
+"""The panels that all tasks share: the picture prompt on the left, the settings and the restoring under the tabs."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from ipa_app.ui.tabs import OPENING
 class PicturePanel:
     """The picture prompt: reference pictures, adapters and strength.
 
-    `inputs` are the controls beside the pictures by the name that programs know the option by, `part` and `scale` among
-    them; `amount` moves three of them at once. `folds` are the accordions that inputs lie in, by the input's name.
-    `suited_scale` is the strength that suits the present tab: one that is still at it moves along to the next tab.
+    `inputs` holds the controls other than the pictures by API name, including `part` and `scale`; `amount` sets three
+    of them at once. `folds` holds the accordions around inputs, by the input's name. `suited_scale` is the default
+    strength of the current tab: if the strength still has this value, it changes to the next tab's default.
     """
 
     references: References
@@ -45,9 +45,9 @@ class PicturePanel:
 
 @dataclass(frozen=True, kw_only=True)
 class SettingsPanel:
-    """Settings with good defaults that most visitors never open.
+    """Settings with good defaults, which most visitors never open.
 
-    `inputs` are all of them by the name that programs know the option by, those that follow among them.
+    `inputs` holds all of them by API name, including `speed`, `seed` and `model`.
     """
 
     inputs: Mapping[str, Any]
@@ -62,9 +62,9 @@ def picture_panel(*, references: References, adapter: str, entry: ModelEntry, st
     """Lay out the adapters and the strength, under the reference pictures.
 
     Args:
-        references: the pictures.
-        adapter: the chosen one when the page opens.
-        entry: the model that is chosen then.
+        references: the reference pictures.
+        adapter: the adapter that is chosen when the page opens.
+        entry: the model that is chosen when the page opens.
         studio: knows the adapters.
     """
     choice = adapter_choice(entry, chosen=adapter)
@@ -91,22 +91,22 @@ def picture_panel(*, references: References, adapter: str, entry: ModelEntry, st
 
 
 def offer_parts(entry: ModelEntry) -> dict[str, Any]:
-    """Update the choice of what counts for a model; where there is no choice, everything does."""
+    """Update the choice of the part of the picture that counts, for a model; without a choice, everything counts."""
     return gr.update(visible=True) if entry.presets else gr.update(visible=False, value="all")
 
 
 def offer_speeds(entry: ModelEntry) -> dict[str, Any]:
-    """Update the choice of speeds for a model; where there is no choice, it is the best."""
+    """Update the choice of speeds for a model; without a choice, it is "best"."""
     return gr.update(visible=True) if entry.fast else gr.update(visible=False, value="best")
 
 
 def settings_panel(*, catalog: Catalog, entry: ModelEntry, elsewhere: Collection[str]) -> SettingsPanel:
-    """Lay out count, speed, seed, steps, guidance, size, negative words, whatever has no other place, and the model.
+    """Lay out count, speed, seed, steps, guidance, size, negative prompt, options without another place, and the model.
 
     Args:
-        catalog: the models there are.
-        entry: the one that is chosen when the page opens.
-        elsewhere: the options whose controls lie elsewhere on the page.
+        catalog: all models.
+        entry: the model that is chosen when the page opens.
+        elsewhere: the options whose controls are elsewhere on the page.
     """
     inputs = controls("count")
     speed = inputs["speed"] = control("speed", visible=entry.fast is not None)
@@ -133,14 +133,14 @@ def settings_panel(*, catalog: Catalog, entry: ModelEntry, elsewhere: Collection
 
 
 def _without_place(placed: Collection[str]) -> list[str]:
-    """Name the fields of a request whose options have a control, but no place of their own on the page."""
+    """Return the fields of a request whose options have a control, but no place of their own on the page."""
     declared = options(GenerateRequest).items()
     return [name for name, option in declared if option.label and option.api not in placed]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestorePanel:
-    """The drop box, and the line that says how it went."""
+    """The drop box for a result's file, and the note on the outcome."""
 
     file: gr.File
     note: gr.HTML

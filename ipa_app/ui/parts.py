@@ -1,4 +1,4 @@
-"""The page's parts by name, so that they can be connected after they are laid out."""
+"""The parts of the page by name, so that they can be connected after the layout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ipa_app.ui.tabs.shared import TaskTab
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Everything on the page that does something."""
+    """All parts of the page that have event handlers or are updated by them."""
 
     pill: gr.HTML
     note: gr.HTML
@@ -36,11 +36,11 @@ class Parts:
     sets: SetsPanel
 
     def tab_of(self, task: str) -> TaskTab:
-        """The tab of a task."""
+        """Return the tab of a task."""
         return next(tab for tab in self.tabs if tab.task == task)
 
     def inputs_of(self, tab: TaskTab) -> dict[str, Any]:
-        """Everything that a tab's request is made from, named as `build_request` reads it."""
+        """Return all inputs of a tab's request, by the names that `build_request` expects."""
         panel = self.panel
         beside = {**panel.references.inputs, **panel.inputs, **self.settings.inputs}
         return {**beside, "prompt": tab.prompt, "style": tab.style, **tab.inputs}

@@ -1,4 +1,4 @@
-"""Pictures for the page: kept among the files that Gradio serves and clears away in time, or inside the page's HTML."""
+"""Pictures for the page: saved among the files that Gradio serves and later deletes, or inline in the page's HTML."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _TOLD_FOR_S = 12
 
 
 def keep_picture(image: Image.Image, *, format: Literal["png", "jpeg"] = "png") -> str:
-    """Keep a picture for one page and return its path; the same picture has another path each time.
+    """Save a picture for one page and return its path; the same picture gets another path each time.
 
-    Gradio's components, and `save_pil_to_cache`, have one for each picture, and write to it in place: a browser which
-    is just loading the file from an earlier event gets half of it, and who deletes it takes it from others.
+    Gradio's components and `save_pil_to_cache` use one path per picture, and write to it in place: a browser that is
+    still loading the file from an earlier event gets half of it, and deleting it takes it from other visitors.
 
     Args:
-        image: of a mode that the format can hold.
-        format: "png" keeps it exactly, "jpeg" is for looking at.
+        image: a picture in a mode that the format supports.
+        format: "png" is exact, "jpeg" is for display.
     """
     buffer = io.BytesIO()
     image.save(buffer, format=format)
@@ -42,9 +42,9 @@ def keep_picture(image: Image.Image, *, format: Literal["png", "jpeg"] = "png") 
 
 
 def keep_files(paths: Iterable[Path]) -> list[str]:
-    """Keep copies of files as they are, and return their paths; what has gone, or there is no room for, is left out.
+    """Copy files for the page unchanged, and return the paths; files that are gone or do not fit are left out.
 
-    Where others may put files, nothing is served from: a page of HTML among them would be one of this app's.
+    Nothing is served directly from folders that others can write to: an HTML file there would run as part of this app.
     """
     kept = []
     for path in paths:
@@ -54,15 +54,15 @@ def keep_files(paths: Iterable[Path]) -> list[str]:
 
 
 def keep_text(text: str, *, name: str) -> str:
-    """Keep a text for one page as a file of a name, and return its path."""
+    """Save a text for one page as a file with this name, and return its path."""
     return keep_data(text.encode(), name=name)
 
 
 def check_there(path: str | None) -> str:
-    """Return the path of a picture's file. Files are cleared away after a day.
+    """Return the path of a picture's file, which may have been deleted: files are kept for a day.
 
     Raises:
-        gr.Error: it is gone.
+        gr.Error: the file is gone.
     """
     if path is None or not Path(path).is_file():
         raise gradio_error(Message("result.gone"))
@@ -70,15 +70,15 @@ def check_there(path: str | None) -> str:
 
 
 def show_anywhere(upload: Any) -> Any:
-    """Exchange an upload that browsers do not show, such as HEIC, for the same picture as PNG; others stay as they are.
+    """Convert an upload that browsers cannot show, such as HEIC, to PNG; skip all others.
 
-    What is to be said of the file is said now, as the PNG knows nothing of it any more.
+    Notes on the original file are shown now, as they cannot be derived from the PNG.
 
     Args:
         upload: as for `file_path`.
 
     Raises:
-        gr.Error: it is no picture that can be used.
+        gr.Error: it is not a usable picture.
     """
     with explained():
         path = file_path(upload, field="image")
@@ -97,12 +97,12 @@ _QUALITY = 80
 
 
 def inline_picture(image: Image.Image, *, alt: Message, css_class: str) -> str:
-    """Return an <img> that holds the picture itself, as JPEG.
+    """Return an <img> that contains the picture itself, as JPEG.
 
     Args:
-        image: mode "RGB"; small, a page holds it as text.
-        alt: what is to be seen.
-        css_class: how it looks.
+        image: mode "RGB"; small, as it becomes text in the page.
+        alt: the alternative text.
+        css_class: the CSS class.
     """
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=_QUALITY)
@@ -110,6 +110,6 @@ def inline_picture(image: Image.Image, *, alt: Message, css_class: str) -> str:
 
 
 def inline_jpeg(jpeg: bytes, *, alt: str, css_class: str) -> str:
-    """Return an <img> that holds a JPEG file; `alt` and `css_class` are as for `inline_picture`."""
+    """Return an <img> that contains a JPEG file; `alt` and `css_class` are as for `inline_picture`."""
     data = base64.b64encode(jpeg).decode("ascii")
     return f'<img class="{css_class}"{attribute("alt", alt)} src="data:image/jpeg;base64,{data}">'

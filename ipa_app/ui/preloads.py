@@ -1,8 +1,8 @@
-"""What a first visit of the page fetches, told to the browser at once.
+"""Preload links for all that a first visit of the page fetches.
 
-Gradio's page is a hundred scripts and styles, of which one asks for the next: the browser would wait for each of them
-before it knows what comes after. Which there are is written in the scripts: Vite, by which they are made, puts a list
-of all that a part needs beside each place that asks for the part.
+Gradio's page has a hundred scripts and styles that import one another: the browser would have to load each before it
+learns of the next. The list comes from the scripts themselves: Vite, which bundles them, puts next to each dynamic
+import the list of all files that the imported chunk needs.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _PART = r"import\(`\./([\w.-]+)`\)[^`]*?__vite__mapDeps\(\[([\d,]*)\]\)"
 _IMPORT = re.compile(_PART)
 _COMPONENT = re.compile(rf"[{{,][\"`]?([\w-]+)[\"`]?:\{{(?:(?!component:).)*?component:\(\)=>\w+\(\(\)=>{_PART}")
 _PAGE = "Blocks-"
-"""How the part's name begins that lays out the components; beside it there is one for a login."""
+"""Prefix of the chunk that lays out the components; another one is for a login."""
 
 
 def preload_links(page: str, *, types: Collection[str]) -> str:
-    """Return the links for a page's head; none for a Gradio whose scripts say it in another way.
+    """Return the links for a page's head; none if this version of Gradio is bundled in another way.
 
     Args:
-        page: the HTML that Gradio answers.
-        types: of the components that are loaded when it opens.
+        page: the HTML from Gradio.
+        types: the types of the components that are loaded when the page opens.
     """
     entry = _ENTRY.search(page)
     files = dict.fromkeys(_needed(entry[1], types)) if entry else {}
@@ -53,12 +53,12 @@ def _script(name: str) -> str:
 
 
 def _parts(script: str) -> Mapping[str, list[str]]:
-    """Return what the parts need that a script asks for by their names."""
+    """Return the files that a script's dynamic imports need, by the name of the imported chunk."""
     return {name: _listed(script, numbers) for name, numbers in _IMPORT.findall(_COMPONENT.sub("", script))}
 
 
 def _components(script: str) -> Mapping[str, list[str]]:
-    """Return what components need, by their types."""
+    """Return the files that components need, by component type."""
     return {kind: _listed(script, numbers) for kind, _, numbers in _COMPONENT.findall(script)}
 
 

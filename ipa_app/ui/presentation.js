@@ -1,10 +1,10 @@
-// Gradio runs this file as the body of a function of `element`, `props` and `trigger`: `element` holds the button, what
-// is asked before it leads into the mode, and the start screen. The mode is in the page's address, so that a page that is
-// loaded anew is in it again. The button leads into it and not out: visitors would come upon earlier pictures of whoever
-// shows the app. Whoever pressed it can go back.
+// Gradio runs this file as the body of a function of `element`, `props` and `trigger`: `element` contains the button, its
+// confirmation dialog and the start screen. The mode is in the page's address, so that a reloaded page is in it again. The
+// button only switches the mode on: if it switched it off, visitors could come upon the presenter's earlier pictures.
+// Whoever pressed it can go back in the browser.
 
 const MODE = "#presentation";
-// All that the page keeps in the browser begins so.
+// Prefix of everything that the page stores in the browser.
 const STORED = "ipa-";
 
 const screen = element.querySelector(".ipa-start");
@@ -14,7 +14,7 @@ const isOn = name === MODE;
 const idle = 1000 * (Number(seconds) || props.idle_s);
 
 element.querySelector("button").addEventListener("click", () => {
-  asked.returnValue = ""; // what was answered before
+  asked.returnValue = ""; // clears the previous answer
   asked.showModal();
 });
 asked.addEventListener("close", () => { if (asked.returnValue) location.hash = MODE; });
@@ -24,9 +24,9 @@ window.addEventListener("hashchange", () => {
 
 const isBusy = () => document.querySelector("#status .ipa-busy") !== null;
 
-// The next one finds nothing of the one before: what was set goes with the page, what was kept is deleted.
+// The next visitor finds nothing of the previous one: inputs go with the page, and what the browser stored is deleted.
 function beginAnew() {
-  // Whatever keeps the server from answering, and whatever goes wrong here.
+  // Reload even if the server does not respond, or something fails here.
   setTimeout(() => location.reload(), 5000);
   trigger("apply");
   sessionStorage.clear();
@@ -36,7 +36,7 @@ function beginAnew() {
 if (isOn) {
   document.body.toggleAttribute("data-presented", true);
   screen.showModal();
-  // Where nothing is to be pressed, too.
+  // A press anywhere on the screen closes it.
   screen.addEventListener("click", ({ target }) => { if (!target.closest("button")) screen.close(); });
   screen.addEventListener("close", () => { if (screen.returnValue) trigger("select", { number: screen.returnValue }); });
   let last = performance.now();

@@ -1,9 +1,8 @@
-"""Showing the app to others: large pictures and few controls, and a start screen that comes back by itself.
+"""Presentation mode, for showing the app to others: large pictures, few controls, and a start screen that returns.
 
-The page is in this mode where its address ends in `#presentation`, and until that is taken out of it;
-`#presentation=60` waits 60 seconds, not 20, until the start screen comes back. Nothing that is made meanwhile gets into
-the library, nothing of earlier visits is shown, and what one visitor brought and made is deleted before the next one
-comes.
+The page is in this mode as long as its address ends in `#presentation`; with `#presentation=60` the start screen
+returns after 60 idle seconds instead of 20. Results do not get into the library, nothing from earlier visits is shown,
+and a visitor's uploads and results are deleted before the next visitor begins.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ _IDLE_S = 20
 _MOST_SHOWN = 5
 IS_PRESENTED = '(location.hash.split("=")[0] === "#presentation")'
 AS_PRESENTED = f"(running, history, presented, turn) => [{KEPT_RUNNING}, history, {IS_PRESENTED}, turn]"
-"""What the page is loaded with, whichever mode it is in."""
+"""The script that collects the inputs of the page's load event, in either mode."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PresentationPanel:
-    """The button and the start screen, and whether the page is in this mode, which is never seen.
+    """The button and the start screen, and the hidden switch that holds whether the page is in this mode.
 
-    The state `files` has the files of a visit, as they come and go; None in the other mode.
+    The state `files` holds the set of files that a visit has sent and received; None outside this mode.
     """
 
     screen: gr.HTML
@@ -52,7 +51,7 @@ class PresentationPanel:
 
 
 def presentation_panel(examples: Sequence[Example]) -> PresentationPanel:
-    """Lay out the button; the start screen shows some of the examples, once it is there."""
+    """Lay out the button and the start screen, which shows some of the examples."""
     name = Message("page.presentation.name")
     shown = "".join(_picture(example, number) for number, example in enumerate(_shown(examples), start=1))
     screen = gr.HTML(
@@ -74,7 +73,7 @@ def presentation_panel(examples: Sequence[Example]) -> PresentationPanel:
 
 
 def _asked(name: Message) -> str:
-    """Lay out what is asked of whoever presses the button, who may be a visitor that knows nothing of all this."""
+    """Return the dialog that asks for confirmation when the button is pressed: it may be a visitor who presses it."""
     warning = Message("page.presentation.warning", seconds=_IDLE_S)
     stay, go = said(Message("page.presentation.stay")), said(Message("page.presentation.go"))
     return (
@@ -85,20 +84,20 @@ def _asked(name: Message) -> str:
 
 
 def _shown(examples: Sequence[Example]) -> list[Example]:
-    """Return some of the examples, one of those that have the same picture."""
+    """Return the examples for the start screen, without repeating a picture."""
     return list({example.file: example for example in examples}.values())[:_MOST_SHOWN]
 
 
 def _picture(example: Example, number: int) -> str:
     title = Message("page.presentation.begin_with", number=number, picture=example.title)
     name = attribute("aria-label", title)
-    # A start screen that nobody sees loads nothing.
+    # Lazily, so that a start screen that is not shown loads nothing.
     image = f'<img loading="lazy" alt="" src="gradio_api/file={html.escape(str(example.file))}">'
     return f'<button value="{number}"{name}>{image}</button>'
 
 
 def connect_presentation(parts: Parts, *, page: StudioBlocks, examples: Sequence[Example]) -> None:
-    """Let the page know its mode, begin with a pressed picture, and forget a visitor when the screen comes back."""
+    """Set the page's mode, start with a pressed picture, and forget a visitor when the start screen returns."""
     panel = parts.presentation
     pictures = {str(number): str(example.file) for number, example in enumerate(_shown(examples), start=1)}
 
@@ -123,13 +122,13 @@ def _begin(presented: bool) -> set[str] | None:
 
 
 def forget(told: str, files: Iterable[str] | None) -> None:
-    """Delete what a visitor brought and made, of all that lies among the files that are served.
+    """Delete a visitor's uploads and results from the folder of served files.
 
-    Each page has files of its own there, whatever is in them, so that nobody else loses any.
+    Each page has its own files there, even if their content is the same, so nobody else loses any.
 
     Args:
-        told: what is in the page's components, as JSON; some of it the server may not have heard of yet.
-        files: all that the visit sent and was shown.
+        told: the values of the page's components, as JSON; the server may not have seen all of them yet.
+        files: the files that the visit has sent and received.
     """
     for path in dict.fromkeys((*paths_in(json.loads(told)), *(files or ()))):
         if is_in_or_equal(path, get_upload_folder()):

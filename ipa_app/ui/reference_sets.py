@@ -1,4 +1,4 @@
-"""Sets of pictures: all that is said of the references, kept under a name, and handed on as one file."""
+"""Reference sets: the references with all their options, saved under a name, and shared as one file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FILE_NAME = "references.json"
 
 @dataclass(frozen=True, kw_only=True)
 class SetsPanel:
-    """The accordion; what needs a library is not shown without one."""
+    """The accordion; controls that need a library are hidden without one."""
 
     fold: gr.Accordion
     saved: gr.Dropdown
@@ -52,7 +52,7 @@ def sets_panel(*, kept: bool) -> SetsPanel:
     """Lay out the accordion.
 
     Args:
-        kept: whether there is a library to keep sets in.
+        kept: whether there is a library to save sets in.
     """
     help_text = Message("page.sets.help") if kept else Message("page.sets.help_file")
     with gr.Accordion(Message("page.sets.heading"), open=False, elem_id="sets-panel") as fold:
@@ -78,8 +78,8 @@ def connect_sets(parts: Parts, *, files: NamedFiles | None) -> None:
     """Connect the accordion.
 
     Args:
-        parts: of the page.
-        files: where sets are kept; None where they are nowhere.
+        parts: the parts of the page.
+        files: the saved sets; None without a library.
     """
     panel, references = parts.sets, parts.panel.references
     sets = Sets(panel, references=references, files=files)
@@ -88,7 +88,7 @@ def connect_sets(parts: Parts, *, files: NamedFiles | None) -> None:
     panel.save.click(sets.save, inputs_kwargs=inputs, outputs=panel.outputs, preprocess=False, **CHECKED)
     references.let_fill(panel.upload.upload, sets.open, {"upload": panel.upload}, **filled)
     if files is not None:
-        # What is offered changes, of which Gradio's own check knows nothing.
+        # Gradio's own check does not know that the choices change.
         unchecked = {"preprocess": False, **CHECKED}
         panel.fold.expand(sets.look, panel.saved, panel.saved, **unchecked)
         references.let_fill(panel.saved.input, sets.choose, {"name": panel.saved}, **filled)
@@ -96,7 +96,7 @@ def connect_sets(parts: Parts, *, files: NamedFiles | None) -> None:
 
 
 class Sets:
-    """What the accordion does, as updates of the page."""
+    """The event handlers of the accordion, which return updates of the page."""
 
     def __init__(self, panel: SetsPanel, *, references: References, files: NamedFiles | None) -> None:
         self._panel = panel
@@ -104,12 +104,12 @@ class Sets:
         self._files = files
 
     def look(self, chosen: str | None) -> Any:
-        """Offer the sets that there are now."""
+        """Refresh the list of saved sets."""
         names = self._files.names() if self._files else []
         return gr.update(choices=names, value=chosen if chosen in names else None)
 
     def save(self, *, name: str | None, **sent: Any) -> Update:
-        """Keep the pictures and all that is said of them under a name."""
+        """Save the references and their options under a name."""
         with written():
             references, _ = read_references(sent, task=OPENING)
             made = ReferenceSet(name=name or "", references=references)
@@ -120,7 +120,7 @@ class Sets:
             return {**self._shown(made), self._panel.note: status_note(told)}
 
     def choose(self, name: str | None, *, over: Replaced | None = None) -> Update:
-        """Put a set's pictures in their places. By the time they arrive, the visitor may have chosen another one."""
+        """Fill the references from a saved set; the choice itself is not updated, as it may have changed meanwhile."""
         with explained():
             data = self._files.read(name) if self._files and name else None
             if data is None:
@@ -129,13 +129,13 @@ class Sets:
         return {part: update for part, update in updates.items() if part is not self._panel.saved}
 
     def open(self, upload: Any, *, over: Replaced | None = None) -> Update:
-        """Put the pictures of a set that somebody handed on in their places."""
+        """Fill the references from the file of a set."""
         with explained():
             path = file_path(upload, field=Message("upload.set"), most=LARGEST_SET)
             return self._filled(ReferenceSet.from_json(Path(path).read_bytes()), over)
 
     def delete(self, name: str | None) -> Update:
-        """Delete the chosen set; the pictures stay where they are."""
+        """Delete the chosen set; the references on the page stay."""
         with written():
             if not self._files or not name or not self._files.delete(name):
                 raise UserError("set.gone")

@@ -1,4 +1,4 @@
-"""One to four reference pictures, each with its own weight; all but the first wait until they are asked for."""
+"""One to four reference pictures, each with its own weight; all but the first are hidden until they are added."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from ipa_app.ui.uploads import check_files
 
 _DECLARED = options(Reference)
 _MOST_UNDONE = 20
-"""How often in a row can be gone back to the pictures before."""
+"""The number of undo steps for replaced references."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """Room for one reference: its box on the page, the picture, its square and what is said of it.
+    """The slot of one reference: its box on the page, the picture, its square and its options.
 
     Attributes:
-        box: holds the others.
+        box: contains all others.
         image: the picture.
-        seen: the square of it that the model looks at.
-        fold: holds the choice of the square and of the region.
-        place: holds the sliders that move the crop.
-        region: where its region is painted.
-        controls: of everything else that is said of a reference, by its field's name; all but the weight lie in `fold`.
+        seen: the square of the picture that the model sees.
+        fold: the accordion with the choice of the square and of the region.
+        place: the column of the sliders that move the crop.
+        region: the panel of its region.
+        controls: the controls of all other options of a reference, by field name; all but the weight are in `fold`.
     """
 
     box: gr.Column
@@ -56,7 +56,7 @@ class Slot:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What a reference is made from, by the names that programs know its options by."""
+        """The inputs of a reference by API name."""
         declared = {"image": self.image, "region_mask": self.region.file, **self.controls}
         return {**{_DECLARED[name].api: part for name, part in declared.items()}, PAINTED: self.region.editor}
 
@@ -69,19 +69,19 @@ class Slot:
 
 @dataclass(frozen=True, kw_only=True)
 class Filling:
-    """What goes into a slot: a picture's file, and what is said of it other than usual, by a reference's fields."""
+    """The content of a slot: a picture's file, and the options that are not at their defaults, by field name."""
 
     path: str | None = None
     said: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def as_sent(cls, sent: Mapping[str, Any], number: int) -> Filling:
-        """Return what a slot holds by what the page sends of it; a number that was cleared is as usual again."""
+        """Return the content of a slot from the values that the page sent; a cleared number is back at its default."""
         given = {name: sent.get(slot_name(option.api, number)) for name, option in _DECLARED.items()}
         said = {name: value for name, value in given.items() if value is not None}
         image, upload = said.pop("image", None), said.pop("region_mask", None)
         painted = None
-        with suppress(UserError):  # such a mask was of no use
+        with suppress(UserError):  # an unusable mask is dropped
             painted = read_region(sent, upload, region="painted", number=number)
         if painted:
             said["region_mask"] = painted.mask
@@ -90,28 +90,28 @@ class Filling:
         return cls(path=image and image["path"], said=said)
 
     def value(self, name: str) -> Any:
-        """The value of one of a reference's fields."""
+        """Return the value of one of a reference's fields."""
         return self.said.get(name, _DECLARED[name].default)
 
     def is_usual(self, name: str) -> bool:
-        """Whether a field is as usual."""
+        """Whether a field has its default value."""
         return self.value(name) == _DECLARED[name].default
 
     @property
     def seen(self) -> str:
-        """What the model looks at, as HTML."""
+        """The squares that the model sees, as HTML."""
         upload = None if self.path is None else {"path": self.path}
         return seen_html(upload, view=self.value("view"), centre=(self.value("centre_x"), self.value("centre_y")))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replaced:
-    """What others take the place of.
+    """The references that are about to be replaced.
 
     Attributes:
-        told: what is in the slots, as JSON.
-        shown: how many of them are shown.
-        before: what was in them before.
+        told: the values of all slots, as JSON.
+        shown: the number of visible slots.
+        before: the earlier contents that can be restored, oldest first.
     """
 
     told: str
@@ -121,10 +121,10 @@ class Replaced:
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """All slots, the buttons that show one more or take the last away, and what is said where there are several.
+    """All slots, the buttons that add a slot or remove the last one, and the note for several references.
 
-    The state `before` has what was in the slots each time that others took its place, the last at the end, and `undo`
-    goes back to that. Never seen is `told`, into which the page puts what is in them.
+    The state `before` holds the contents of the slots each time before they were replaced, the latest last; `undo`
+    restores these. Into the hidden `told` the page puts the current contents.
     """
 
     slots: tuple[Slot, ...]
@@ -138,7 +138,7 @@ class References:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What the references are made from, named as a form's values are."""
+        """The inputs of all references, by the names of a form's values."""
         return {
             slot_name(name, number): part
             for number, slot in enumerate(self.slots, start=1)
@@ -152,7 +152,7 @@ class References:
         return [*own, *(part for slot in self.slots for part in slot.parts)]
 
     def show(self, count: int) -> dict[Any, Any]:
-        """Return the updates that show so many slots; a single picture needs no weight."""
+        """Return the updates that show the first `count` slots; a single picture needs no weight."""
         several = count > 1
         updates: dict[Any, Any] = {slot.box: gr.update(visible=index < count) for index, slot in enumerate(self.slots)}
         updates[self.slots[0].controls["weight"]] = gr.update(visible=several)
@@ -162,13 +162,13 @@ class References:
     def let_fill(
         self, press: Callable[..., Any], handler: Callable[..., Update], own: Mapping[str, Any], **listener: Any
     ) -> Any:
-        """Let a handler fill the slots when something is pressed, so that it can be undone, and return its listener.
+        """Connect an event to a handler that fills the slots, with undo, and return the handler's listener.
 
         Args:
             press: the event.
-            handler: takes its own inputs by their names, and beside them what `fill` takes as `over`.
-            own: its own inputs.
-            **listener: how it listens, and what its updates may name.
+            handler: takes its own inputs by name, and `over`, which it passes to `fill`.
+            own: the handler's own inputs.
+            **listener: the listener's settings, with the components that its updates may name.
         """
         told = press(None, list(self.inputs.values()), self.told, js=AS_TEXT, **AT_ONCE)
 
@@ -179,11 +179,11 @@ class References:
         return told.then(fill_over, inputs_kwargs=inputs, preprocess=False, **listener)
 
     def fill(self, references: Sequence[Filling], *, over: Replaced | None = None) -> Update:
-        """Return the updates that fill so many slots, and empty the others.
+        """Return the updates that fill the first slots, and empty the others.
 
         Args:
-            references: what goes into the slots.
-            over: what is in them, where it is to be had back.
+            references: the new contents of the slots.
+            over: the current contents, if undo is to restore them.
         """
         updates = self.show(max(1, len(references)))
         sent = dict(zip(self.inputs, json.loads(over.told), strict=True)) if over else {}
@@ -197,13 +197,13 @@ class References:
         return updates
 
     def fill_again(self, before: Sequence[Mapping[str, Any]]) -> Update:
-        """Return the updates that fill the slots as they were before they were filled last.
+        """Return the updates that undo the latest filling of the slots.
 
         Args:
-            before: what the state has of earlier times.
+            before: the value of the state `before`.
 
         Raises:
-            gr.Error: a file is gone; they are cleared away after a day.
+            gr.Error: a file is gone; files are kept for a day.
         """
         *earlier, last = before
         with explained(), opening_turn(last["sent"]):
@@ -215,25 +215,25 @@ class References:
         return {self.before: before, self.undo: gr.update(visible=bool(before))}
 
     def remove_last(self, shown: int) -> dict[Any, Any]:
-        """Return the updates that empty the last of the slots that are shown, and hide it; one always stays."""
+        """Return the updates that empty and hide the last visible slot; one always stays."""
         if shown <= 1:
             return self.show(1)
         return {**_filled(self.slots[shown - 1], Filling(), weighted=True), **self.show(shown - 1)}
 
 
 def _filled(slot: Slot, filling: Filling, *, weighted: bool) -> dict[Any, Any]:
-    """Return the updates that fill a slot, whose weight is shown or not."""
+    """Return the updates that fill a slot; `weighted` says whether its weight is shown."""
     updates = {control: filling.value(name) for name, control in slot.controls.items()}
     weight = gr.update(value=filling.value("weight"), visible=weighted)
     is_open = not all(filling.is_usual(name) for name in slot.controls if name != "weight")
     updates |= {slot.image: filling.path, slot.controls["weight"]: weight, slot.fold: gr.update(open=is_open)}
-    # What lies in a closed accordion tells of no change, so that the square is set here.
+    # Components in a closed accordion send no change event, so the square is set here.
     updates |= {slot.seen: filling.seen, slot.place: gr.update(visible=filling.value("view") == "crop")}
     return updates | fill_region(slot.region, filling.said.get("region_mask"), region=filling.value("region"))
 
 
 def reference_slots(*, first_picture: Path | None) -> References:
-    """Lay out the slots and let the button show one more at a time."""
+    """Lay out and connect the slots and their buttons."""
     slots = tuple(_slot(number, picture=first_picture) for number in range(1, MOST_REFERENCES + 1))
     together = gr.HTML(
         said(Message("page.references_together"), tag="p", css_class="ipa-help"),
@@ -266,7 +266,7 @@ def reference_slots(*, first_picture: Path | None) -> References:
 
 
 def weight_label(number: int) -> Message:
-    """Return what the weight of a reference is called."""
+    """Return the label of a reference's weight."""
     return Message.declared("option.weight.label", _DECLARED["weight"].label, number=number)
 
 
@@ -288,7 +288,7 @@ def _slot(number: int, *, picture: Path | None) -> Slot:
 
 
 def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dict[str, Any]:
-    """Lay out what the model looks at, the choice of it, which it follows, and all else that is said of a reference."""
+    """Lay out the square that the model sees, the choice that it follows, and all other options of a reference."""
     first = Filling(path=None if picture is None else str(picture))
     seen = gr.HTML(first.seen, padding=False, elem_id=f"seen-{number}")
     with gr.Accordion(Message("page.seen_heading"), open=False, elem_id=f"seen-panel-{number}") as fold:
@@ -316,8 +316,8 @@ def _square_choice(number: int, *, image: gr.Image, picture: Path | None) -> dic
 
 
 def _look(payload: Any, view: SquareMode, across: float | None, down: float | None) -> tuple[str, Any]:
-    """Show the square as it is now; only a crop can be moved."""
-    # A number that was cleared counts as the middle, as in a request.
+    """Show the current square; only a crop can be moved."""
+    # A cleared number means the middle, as in a request.
     x, y = (
         _DECLARED[name].default if value is None else value
         for name, value in (("centre_x", across), ("centre_y", down))
@@ -329,7 +329,7 @@ _SIDE = 144
 
 
 def seen_html(payload: Any, *, view: SquareMode, centre: tuple[float, float]) -> str:
-    """Show what the model looks at; nothing where there is no picture, and why where it is none.
+    """Return the HTML of what the model sees: empty without a picture, and a note if the upload is unusable.
 
     Args:
         payload: an upload, or None.

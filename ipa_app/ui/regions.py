@@ -1,4 +1,4 @@
-"""Where a reference counts: its own words for that place, and a painting area of the new picture's shape."""
+"""The region in which a reference counts: its own words, and a painting area with the new picture's shape."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ _WHITE = (255, 255, 255)
 
 @dataclass(frozen=True, kw_only=True)
 class RegionPanel:
-    """Where one reference counts, painted or as a file, its words for that place, and all regions to be looked at.
+    """The region of one reference, painted or as a file, its words, and the view of all regions.
 
     Attributes:
-        words_box: holds the next two; shown where the reference has a place.
-        words: for that place.
-        unknown: where those are named that the model does not know.
-        box: holds the others; shown where the reference counts in what is painted.
-        editor: to paint in.
-        softness: of the edge.
-        file: a mask beside what is painted.
-        fold: holds it.
-        show: the button.
+        words_box: contains the next two; visible if the reference has a region.
+        words: the region's own words.
+        unknown: the note on words that the model does not know.
+        box: contains the others; visible if the region is painted.
+        editor: the painting area.
+        softness: the softness of the edge.
+        file: a mask file, in addition to what is painted.
+        fold: the accordion around the file.
+        show: the button that shows all regions.
         shown: all regions, each in its colour.
-        colour: of this one.
+        colour: the colour of this region.
     """
 
     words_box: gr.Column
@@ -113,9 +113,9 @@ def region_panel(number: int) -> RegionPanel:
 
 
 def fill_region(panel: RegionPanel, mask: Image.Image | None, *, region: RegionName) -> Update:
-    """Return the updates that show a restored region, a painted one as a file, which is exact.
+    """Return the updates that show a restored region; its mask goes into the file, which is exact.
 
-    What is painted waits while another place is chosen.
+    The mask stays there, hidden, while another region than "painted" is chosen.
     """
     updates: Update = {panel.words_box: gr.update(visible=region != "everywhere"), panel.unknown: ""}
     if mask is None:
@@ -131,7 +131,7 @@ def fill_region(panel: RegionPanel, mask: Image.Image | None, *, region: RegionN
 
 
 def connect_regions(parts: Parts, *, studio: Studio) -> None:
-    """Let painting areas appear in the shape of the new picture, and all regions be looked at."""
+    """Connect the painting areas, which take the shape of the new picture, and the buttons that show all regions."""
     references = parts.panel.references
     task = gr.State(OPENING)
     for tab in parts.tabs:
@@ -152,14 +152,15 @@ def _constant(value: str) -> Callable[[], str]:
 
 
 def _connect_canvas(slot: Slot, *, shape: Mapping[str, Any], regions: Regions) -> None:
-    """Show room for words and a painting area where they are asked for; what was in them before is there still."""
+    """Show the words and the painting area when the chosen region needs them; their contents stay while hidden."""
     panel = slot.region
     inputs = {"region": slot.controls["region"], "painted": panel.editor, **shape}
 
     def choose(region: str, painted: Any, task: str, **sent: Any) -> list[Any]:
         with explained():
             if region != "painted":
-                # What was laid out stays in the page, with what is in it. Gradio would show what never was.
+                # An editor that was shown before is hidden but stays mounted, with its contents. One that never was is
+                # skipped: Gradio would show it.
                 return [_shown(region != "everywhere"), _shown(False) if painted else gr.skip(), gr.skip()]
             is_new = painted_files(painted, field="region_mask") is None
             return [_shown(True), _shown(True), on_canvas(regions.canvas(task, sent)) if is_new else gr.skip()]
@@ -174,17 +175,17 @@ def _connect_canvas(slot: Slot, *, shape: Mapping[str, Any], regions: Regions) -
 
 
 class Regions:
-    """What regions are painted on, and what they look like."""
+    """The backgrounds for painting regions, and the view of them."""
 
     def __init__(self, tabs: Mapping[str, TaskTab], *, studio: Studio) -> None:
         self._tabs = tabs
         self._studio = studio
 
     def ground(self, task: str, sent: Mapping[str, Any]) -> Image.Image:
-        """Return a picture of the shape of the next one: white, or the picture that the open tab changes.
+        """Return a background with the shape of the next picture: white, or the picture that the open tab edits.
 
         Raises:
-            UserError: the size cannot be drawn.
+            UserError: the size is not allowed.
         """
         shape_of = self._tabs[task].shape_of
         if shape_of is not None and (own := shape_of(sent, self._studio)) is not None:
@@ -193,7 +194,7 @@ class Regions:
         return self._white(sent, width=values["width"], height=values["height"])
 
     def canvas(self, task: str, sent: Mapping[str, Any]) -> Image.Image:
-        """Return what to paint on: the `ground`, or the model's own shape where the size has yet to be put right."""
+        """Return the background to paint on: the `ground`, or the model's default shape if the size is not allowed."""
         try:
             return self.ground(task, sent)
         except UserError as error:
@@ -205,7 +206,7 @@ class Regions:
         return Image.new("RGB", (width or entry.width, height or entry.height), _WHITE)
 
     def show(self, task: str, **sent: Any) -> str:
-        """Show where all references count, as HTML: each in its own colour, and a list of these."""
+        """Return the HTML that shows the regions of all references, each in its own colour, with a legend."""
         with explained():
             ground = self.ground(task, sent)
             references, _ = read_references(sent, task=task)
@@ -227,5 +228,5 @@ def _named(number: int, colour: tuple[int, int, int], reference: Reference) -> s
 
 
 def _shown(is_visible: bool) -> dict[str, Any]:
-    """Show what is in the page in any case, with what is in it, or hide it."""
+    """Show a component, or hide it but keep it mounted, with its contents."""
     return gr.update(visible=True if is_visible else "hidden")

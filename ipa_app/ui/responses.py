@@ -1,4 +1,4 @@
-"""What the server answers to a call that reaches no handler: JSON with a sentence as "error"."""
+"""Responses to calls that reach no handler: JSON with a sentence as "error"."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ipa_app.ui.failures import explain, is_disk_full
 
 _BY_PLACE = 'JSON that holds a list of values as "data"'
 _NOT_SAID_TO_BE_JSON = "A call must have the header Content-Type: application/json; without it, no JSON is looked for."
-# FastAPI's words for what is no text, or no JSON that Python can hold.
+# FastAPI's message for a body that is not text, or JSON that Python cannot represent.
 _UNREADABLE = "There was an error parsing the body"
 _CALL = re.compile(r"/(?:call|run|api)(?P<by_name>/v2)?/(?P<name>[^/]+)/?$")
-# How gradio_client, which Gradio itself asks, says what is wrong with parameters given by name.
+# Error messages on named parameters by gradio_client, which Gradio itself uses.
 _UNKNOWN = re.compile(r"Parameter `(.*)` is not a valid key-word argument")
 _MISSING = re.compile(r"No value provided for required argument: (\w+)")
 
@@ -34,15 +34,15 @@ Handler = Callable[[Request, Any], Any]
 
 
 class Responses:
-    """The handlers of what is raised on the way to an endpoint."""
+    """The handlers of exceptions that are raised before an endpoint is reached."""
 
     def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
-        """Know the public endpoints, by name."""
+        """Take the public endpoints, by name."""
         self._endpoints = endpoints
 
     @property
     def handlers(self) -> dict[type[Exception], Handler]:
-        """The handlers as FastAPI takes them."""
+        """The handlers by exception type, as FastAPI expects them."""
         return {
             RequestValidationError: self._not_understood,
             HTTPException: self._refused,
@@ -54,7 +54,7 @@ class Responses:
         }
 
     def _not_understood(self, request: Request, error: Exception) -> Response:
-        """Answer what is no JSON, or JSON of another shape."""
+        """Answer a body that is not JSON, or not of the right shape."""
         call = _CALL.search(request.url.path)
         if call is None:
             return _answer(422, "This is not what can be sent to this address.")
@@ -67,7 +67,7 @@ class Responses:
         return _answer(422, f"A call must be {shape}; {parameters_in_words(endpoint)}")
 
     def _refused(self, request: Request, error: HTTPException) -> Response:
-        """Answer what Gradio or FastAPI refused themselves; others read their "detail"."""
+        """Answer what Gradio or FastAPI refused; their own "detail" stays, as clients read it."""
         if error.detail == _UNREADABLE:
             return self._not_understood(request, error)
         return JSONResponse({"detail": error.detail, "error": str(error.detail)}, error.status_code, error.headers)
@@ -91,14 +91,14 @@ class Responses:
     def _failed(self, request: Request, error: Exception) -> Response:
         status, text = 507 if is_disk_full(error) else 500, explain(error)
         if request.url.path.endswith("/upload"):
-            return PlainTextResponse(text, status)  # the page shows the whole answer
+            return PlainTextResponse(text, status)  # the page shows the whole body
         return _answer(status, text)
 
 
 def find_by_name() -> None:
-    """Have a path that names a public endpoint lead to it, whatever number is sent, and unknown numbers be said so.
+    """Patch Gradio: a path with a public endpoint's name leads there, whatever number is sent; unknown numbers are 404.
 
-    The page calls its own handlers by their numbers, at a path that names no endpoint.
+    The page calls its own handlers by number, at a path without an endpoint's name.
     """
     setattr(route_utils, _get_fn.__name__, _found)
 

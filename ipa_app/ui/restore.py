@@ -1,4 +1,4 @@
-"""Setting every control as it was for a picture made here, and as near as can be for one made elsewhere."""
+"""Restoring every control from a picture made here, or as closely as possible from one made elsewhere."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ from ipa_app.ui.studio import Studio
 from ipa_app.ui.uploads import file_path
 
 _LONGEST_NAME = 60
-"""Of what a file, which may be anybody's, says that it was drawn with."""
+"""Characters of names that a file gives, which may come from anybody."""
 
 
 def connect_restore(parts: Parts, *, restorer: Restorer) -> None:
-    """Let a dropped file set the controls."""
+    """Connect the drop box to setting the controls."""
     press, payload = dropped_into(parts.restore.file)
     parts.panel.references.let_fill(
         press,
@@ -64,10 +64,10 @@ def connect_restore(parts: Parts, *, restorer: Restorer) -> None:
 
 
 class Restorer:
-    """Turns a result's file into updates of the page: of every control, or of none and a sentence that says why."""
+    """Turns a result's file into updates of the page: of every control, or of none, with a sentence that says why."""
 
     def __init__(self, parts: Parts, *, studio: Studio, examples: Sequence[Example] = ()) -> None:
-        """Take the parts of the page, and the examples, whose pictures a link need not hold."""
+        """Take the parts of the page, and the examples, whose pictures need not be in a link."""
         self._parts = parts
         self._studio = studio
         self._examples = examples
@@ -91,13 +91,13 @@ class Restorer:
     def from_upload(
         self, payload: Any, own: Sequence[str] = (), model: str = "", *, over: Replaced | None = None
     ) -> Update:
-        """Set everything as it was for the dropped picture; the drop box is empty again afterwards.
+        """Set everything as it was for the dropped picture, and empty the drop box.
 
         Args:
             payload: the upload.
-            own: the keys of the adapters that the visitor has brought.
-            model: the chosen one, which stays for a picture that was made by a model that is not here.
-            over: the references that it takes the place of, as `References.fill` takes them.
+            own: the keys of the adapters that the visitor has uploaded.
+            model: the chosen model, which stays for a picture that was made by a model that is not here.
+            over: the current references, as for `References.fill`.
         """
         parts = self._parts
         with explained():
@@ -109,16 +109,16 @@ class Restorer:
         return {**updates, parts.restore.file: None}
 
     def from_result(self, path: str, own: Sequence[str] = (), *, over: Replaced | None = None) -> Update:
-        """Set everything as it was for a picture of this visit; `own` and `over` are as for `from_upload`."""
+        """Set everything as it was for a result on the page; `own` and `over` are as for `from_upload`."""
         with explained():
             adopted = self._read(check_there(path), own, model="")
             updates = self._set(adopted, over)
-        # Where dropped files have their note, an accordion is closed.
+        # In toasts, as the note for dropped files is in a closed accordion.
         _say(adopted.told)
         return updates
 
     def from_link(self, code: str, own: Sequence[str] = ()) -> Update:
-        """Set everything as a link has it, but for pictures that are not here; `own` is as for `from_upload`."""
+        """Set everything from a link, except pictures that are not here; `own` is as for `from_upload`."""
         with explained():
             recipe = read_code(code, known=self._known_pictures)
             adopted = self._as_it_was(recipe.request, recipe.settings, own, told=Message("restored.link"))
@@ -148,7 +148,7 @@ class Restorer:
         return {**updates, self._parts.restore.note: status_note(*adopted.told)}
 
     def _made_here(self, path: str, own: Sequence[str]) -> Adopted:
-        """Read the request of a picture made here, and say that all is as it was, or which pictures or adapter not."""
+        """Read the request of a picture made here, with sentences on which pictures or adapter have changed, if any."""
         request, settings = read_request(path), read_settings(path) or {}
         changed = [_picture_name(name) for name in pictures_not_as_noted(request, settings)]
         told = Message("restored.nearly", pictures=changed) if changed else Message("restored.all")
@@ -179,7 +179,7 @@ class Restorer:
         missing: Sequence[str] = (),
         over: Replaced | None = None,
     ) -> Update:
-        """Return the updates that set a request; the boxes of pictures that are missing are empty."""
+        """Return the updates that set a request; the boxes of missing pictures are emptied."""
         parts, tab = self._parts, self._parts.tab_of(request.task)
         entry = self._studio.entry(request.model)
         request = _without_usual_size(_without_the_ways_own(request, entry=entry), entry=entry)
@@ -187,7 +187,7 @@ class Restorer:
         references = [_filling(each, picture not in missing, mask not in missing) for each, picture, mask in names]
         updates: Update = {
             parts.tasks: gr.update(selected=request.task),
-            # The strength stays as it is set here when the tab changes.
+            # Set together with the tab, so that selecting the tab does not change the restored strength.
             parts.panel.suited_scale: tab.default_scale,
             **parts.panel.references.fill(references, over=over),
             **self._unknown_words(request),
@@ -204,7 +204,7 @@ class Restorer:
         return updates | _opened({**parts.panel.folds, **tab.folds}, values=values)
 
     def _unknown_words(self, request: GenerateRequest) -> Update:
-        """Name the words for places that the model does not know; a box in a closed accordion tells of no change."""
+        """Note unknown words of regions here, as a box in a closed accordion sends no change event."""
         entry = self._studio.entry(request.model)
         slots = zip(self._parts.panel.references.slots, request.references, strict=False)
         return {
@@ -221,7 +221,10 @@ def _say(sentences: Sequence[Message]) -> None:
 def _with_style(
     request: GenerateRequest, settings: Mapping[str, Any], *, entry: ModelEntry
 ) -> tuple[GenerateRequest, str]:
-    """Return a request as its picture was made, and the style that stands in its prompts, being another one now."""
+    """Return a request as its picture was made, and the name of its style if that differs now, else "".
+
+    Such a style is already contained in the returned prompts.
+    """
     name = request.style
     style = entry.styles.get(name)
     texts = request.prompt, request.negative_prompt
@@ -231,7 +234,7 @@ def _with_style(
 
 
 def _drawn_otherwise(plan: Plan, settings: Mapping[str, Any], state: ModelState) -> list[Message]:
-    """Return what a picture would be drawn with that it was not drawn with then, as far as the model is loaded."""
+    """Return notes on a scheduler or precision that differs from the picture's, as far as the model is loaded."""
     now = {"scheduler": plan.fast.scheduler if plan.fast else state.scheduler, "precision": state.precision}
     then = {name: noted for name in now if isinstance(noted := settings.get(name), str)}
     return [
@@ -242,7 +245,7 @@ def _drawn_otherwise(plan: Plan, settings: Mapping[str, Any], state: ModelState)
 
 
 def _without_the_ways_own(request: GenerateRequest, *, entry: ModelEntry) -> GenerateRequest:
-    """Return a request whose fast way's own numbers are not asked for: whoever chooses Best then has that one's."""
+    """Return a fast request without the fast way's own steps and guidance, so that switching to Best uses its own."""
     if request.speed != "fast":
         return request
     steps = 0 if request.steps == entry.fast_way().steps else request.steps
@@ -250,27 +253,27 @@ def _without_the_ways_own(request: GenerateRequest, *, entry: ModelEntry) -> Gen
 
 
 def _without_usual_size(request: GenerateRequest, *, entry: ModelEntry) -> GenerateRequest:
-    """Return a request that asks for no size where it would have the same: on another tab another one is usual."""
+    """Return a request without a width or height that is the default anyway: other tabs have other defaults."""
     usual = TASKS[request.task].result_size(replace(request, width=0, height=0), entry)
     sides = zip(("width", "height"), usual, strict=True)
     return replace(request, **{side: 0 for side, pixels in sides if getattr(request, side) == pixels})
 
 
 def _filling(reference: Reference, has_picture: bool, has_mask: bool) -> Filling:
-    """Return what goes into a slot; a place to be painted is everywhere where its mask is missing."""
+    """Return the content of a slot; a painted region becomes "everywhere" if its mask is missing."""
     said = vars(reference) if has_mask else {**vars(reference), "region": "everywhere", "region_mask": None}
     return Filling(path=keep_picture(reference.image) if has_picture else None, said=said)
 
 
 def _picture_name(name: str) -> str:
-    """Return what people call an input picture that a result's file names."""
+    """Return the name in sentences of an input picture that a result's file names."""
     if name in REFERENCE_NAMES:
         return reference_name(REFERENCE_NAMES.index(name) + 1)
     return upload_name("region_mask" if name in REGION_NAMES else name)
 
 
 def _opened(folds: Mapping[str, gr.Accordion], *, values: Mapping[str, Any]) -> Update:
-    """Open the accordions in which anything is other than usual, and close the others."""
+    """Open the accordions in which a value differs from its default, and close the others."""
     usual = {each.api: each.default for each in options(GenerateRequest).values()}
     unusual: dict[gr.Accordion, bool] = {}
     for name, fold in folds.items():

@@ -1,4 +1,4 @@
-"""The right-hand side: status line, pictures with their seeds, how they were made, and those made before."""
+"""The right-hand side: status line, pictures with their seeds, their settings, and earlier pictures."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ipa_app.ui.sharing import sharing_box
 from ipa_app.ui.status import UNTIL_CHANGED, made_html, status_line
 
 LONGEST_HISTORY = 30
-# On a phone the results lie far below the buttons, and live pictures push them down. Under the status come the
-# pictures, which take the lower half of the window.
+# On a phone the results are far below the buttons, and live pictures push them down. The pictures follow the status
+# line, and need the lower half of the window.
 SHOW_RESULTS = f"""() => {{
     const status = document.querySelector("#status");
     const show = (behavior) => {{
@@ -29,13 +29,13 @@ SHOW_RESULTS = f"""() => {{
         const least = parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop) || 0;
         if (top < least || bottom > innerHeight / 2) status.scrollIntoView({{ behavior }});
     }};{KEEP_IN_SIGHT}"""
-# Strokes are told to nobody; see live.js.
+# Strokes send no event; see live.js.
 _END_WHAT_IS_OVER = f"""
 const end = () => {{ if (props.value?.includes("{UNTIL_CHANGED}")) props.value = IDLE; }};
 for (const change of ["ipa-changed", "ipa-repainted"]) window.addEventListener(change, end);
 window.addEventListener("pointerup", ({{ target }}) => {{ if (target.closest?.(".pixi-target")) end(); }});
 """
-# Each tab has a job of its own. That of a tab that was closed is found by the next one that is opened, if nobody
+# Each browser tab has a job of its own. The job of a closed tab is taken over by the next tab that is opened, if nobody
 # follows it by then.
 _KEEP_RUNNING = """
 let mine = null;
@@ -54,15 +54,15 @@ KEPT_RUNNING = """(() => {
     const other = kept(localStorage);
     return kept(sessionStorage) ?? (other && { ...other, elsewhere: true });
 })()"""
-"""What the browser has kept for this tab, or of another tab; null where there is nothing."""
+"""The job that the browser has stored for this tab, or else for another tab; null if there is none."""
 _THUMBNAIL = 96
-"""Pixels of its longer side, twice of what it takes on most screens."""
+"""Pixels of its longer side, twice its size on most screens."""
 
 
 class Turn:
-    """What a page has under way: one thing at a time, which can be stopped before it has a job.
+    """The one run that a page may have under way; it can be stopped before it has a job.
 
-    A page knows only after a while that something has begun, so that two buttons may be pressed, or Stop.
+    The page learns with a delay that a run has begun, so another button, or Stop, may be pressed before that.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Turn:
         self._free = [True]
 
     def take(self) -> bool:
-        """Begin something; False where something is under way."""
+        """Begin a run; return False if one is under way."""
         try:
             self._free.pop()  # of two threads one gets it
         except IndexError:
@@ -80,18 +80,18 @@ class Turn:
         return True
 
     def give_back(self) -> None:
-        """Let the next begin."""
+        """End the run, so that the next may begin."""
         self._free.append(True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResultsPanel:
-    """Where pictures appear.
+    """The panel in which pictures appear.
 
-    The states hold what is this visitor's: `turn` what is under way, the same object all the time, `shown` the files in
-    the gallery, `picked` the one that the buttons below act on, `history` the latest files, newest first. `running`
-    hands what is needed to follow the job to the browser, which keeps it for the page that is loaded anew. `new_seed`
-    stands beside pictures of a set seed, whose own box is in a closed accordion.
+    The states are per session: `turn` is the run under way, always the same object, `shown` the files in the gallery,
+    `picked` the file that the buttons below act on, `history` the latest files, newest first. `running` passes what is
+    needed to follow the job to the browser, which stores it in case the page is reloaded. `new_seed` is shown beside
+    pictures with a fixed seed, as the seed's own box is in a closed accordion.
     """
 
     newest: gr.HTML
@@ -125,12 +125,12 @@ class ResultsPanel:
 
 
 def newest_picture() -> gr.HTML:
-    """Lay out the place of the newest picture in the bar that is always in sight, outside of all columns."""
+    """Lay out the place of the newest picture in the bar that is always visible, outside of all columns."""
     return gr.HTML("", elem_id="newest", padding=False)
 
 
 def results_panel(newest: gr.HTML) -> ResultsPanel:
-    """Lay out the results, but for the newest picture in the bar."""
+    """Lay out the results, except the newest picture in the bar."""
     preview = gr.HTML("", visible=False, elem_id="preview", padding=False)
     idle = status_line(Message("page.idle"))
     script = f"const IDLE = {json.dumps(idle)};\n{_END_WHAT_IS_OVER}"
@@ -222,11 +222,11 @@ def show_pictures(
     """Return the updates that show pictures and pick the first one.
 
     Args:
-        panel: where.
+        panel: the panel.
         pictures: file and caption of each, at least one.
         columns: how many side by side.
-        download: the file that holds them all.
-        compared: the two pictures lie on each other, too.
+        download: the file that contains them all.
+        compared: whether the two pictures are also shown on top of each other.
     """
     paths = [path for path, _ in pictures]
     text = Message("page.download_one") if len(paths) == 1 else Message("page.download_all")
@@ -244,11 +244,11 @@ def show_pictures(
 
 
 def show_earlier(panel: ResultsPanel, paths: Sequence[str], *, download: str) -> dict[Any, Any]:
-    """Return the updates that show pictures which were made before; two lie on each other, too.
+    """Return the updates that show earlier pictures; two are also shown on top of each other.
 
     Args:
-        panel: where.
-        paths: of the pictures, at least one.
+        panel: the panel.
+        paths: the pictures' files, at least one.
         download: as for `show_pictures`.
     """
     seeds = [(read_settings(path) or {}).get("seed", "?") for path in paths]
@@ -259,7 +259,7 @@ def show_earlier(panel: ResultsPanel, paths: Sequence[str], *, download: str) ->
 
 
 def _thumbnail(path: str) -> str:
-    """Return the button in the bar that leads to the results."""
+    """Return the button in the bar that scrolls to the results."""
     image = on_white(open_image(path))
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     shown = inline_picture(image, alt=Message("page.newest"), css_class="ipa-thumbnail")
@@ -272,10 +272,10 @@ def show_picked(
     """Return the updates that pick one of the pictures shown: the buttons act on it, its settings are shown.
 
     Args:
-        panel: where.
-        paths: of the pictures.
-        index: of the one to pick.
-        captions: of the pictures, where they are shown for the first time.
+        panel: the panel.
+        paths: the pictures' files.
+        index: the index of the one to pick.
+        captions: the pictures' captions, if they are shown for the first time.
     """
     settings = read_settings(paths[index]) or {}
     seed = settings.get("seed", "?")
@@ -287,14 +287,14 @@ def show_picked(
         panel.picked_note: said(note, tag="p", css_class="ipa-help") + known(captions),
         panel.made: made_html(settings),
         panel.settings: settings,
-        # They are of the one that was picked before.
+        # These belong to the picture that was picked before.
         panel.enlarged: gr.update(value=None, visible=False),
         panel.sharing: gr.update(visible=False),
     }
 
 
 def remember(panel: ResultsPanel, history: Sequence[str], paths: Sequence[str]) -> dict[Any, Any]:
-    """Return the updates that put new files before the earlier ones; the oldest are forgotten."""
+    """Return the updates that put new files before the earlier ones; the oldest are dropped."""
     kept = [*paths, *(path for path in history if path not in paths)][:LONGEST_HISTORY]
     return {
         panel.history: kept,
@@ -304,7 +304,7 @@ def remember(panel: ResultsPanel, history: Sequence[str], paths: Sequence[str]) 
 
 
 def columns_for(count: int) -> int:
-    """How many pictures side by side suit their number."""
+    """Return how many columns suit a number of pictures."""
     if count == 1:
         return 1
     return 2 if count <= 4 else 3

@@ -1,4 +1,4 @@
-"""What happens between a button and the pictures, step by step, as updates of the page."""
+"""From a button to the pictures: the event handlers that run a job, as updates of the page."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from ipa_app.ui.tabs.shared import TaskTab
 from ipa_app.ui.turns import opening_turn
 
 _PATIENCE = 120.0
-"""Seconds that a job goes on with nobody watching: long enough to load the page anew, on a busy machine too."""
+"""Seconds that a job goes on without a follower: long enough to reload the page, even on a busy machine."""
 _CLOSING_S = 3.0
-"""Seconds until it is noticed that a page was closed, if it was."""
+"""Seconds within which a closed page is noticed."""
 _REST_S = 0.3
-"""Seconds between two updates of a job's progress; each takes a little of what draws, and nobody reads faster."""
+"""Seconds between two updates of a job's progress; each slows drawing a little, and nobody reads faster."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Wish:
-    """What was pressed, and with what on the page beside the form."""
+    """What a press asks for, besides the form's values."""
 
     order: Order | None
     history: Sequence[str]
@@ -51,7 +51,7 @@ class _Wish:
 
 @dataclass(frozen=True, kw_only=True)
 class _Kept:
-    """What the browser keeps of a job: by this a page that is loaded anew follows it."""
+    """What the browser stores of a job, so that a reloaded page can follow it."""
 
     job: str
     series: str | None = None
@@ -61,7 +61,7 @@ class _Kept:
 
     @classmethod
     def read(cls, sent: object) -> _Kept | None:
-        """Read what a browser sent, which may be anything; None where it is no such thing."""
+        """Read what a browser sent, which may be anything; None if it is not valid."""
         if not isinstance(sent, dict) or not isinstance(job := sent.get("job"), str):
             return None
         series = sent.get("series")
@@ -78,10 +78,10 @@ class Runner:
         """Begin with nothing running.
 
         Args:
-            studio: runs what is asked for.
-            results: where pictures appear.
-            tabs: whose buttons start and stop a job.
-            beside: further buttons that start one; as the page has one job at a time, none can be pressed meanwhile.
+            studio: runs the requests.
+            results: the panel in which pictures appear.
+            tabs: the tabs whose buttons start and stop a job.
+            beside: further buttons that start a job; all are disabled meanwhile, as a page has one job at a time.
         """
         self.studio = studio
         self.results = results
@@ -101,25 +101,25 @@ class Runner:
     def connect(
         self, press: Callable[..., Any], *, task: str, inputs: dict[str, Any], order: Order | None = None
     ) -> None:
-        """Let something that is pressed draw.
+        """Connect an event to drawing.
 
         Args:
             press: the event, such as a button's `click`.
-            task: the tab's.
-            inputs: components by the names that `run` takes; they reach it as the browser sent them.
-            order: of a series; None draws what the form asks for.
+            task: the tab's task.
+            inputs: components by the names of the handler's arguments; their values arrive as the browser sent them.
+            order: the series to draw; None for a single request.
         """
         handler = self.run(task, order)
         inputs = {**inputs, "turn": self.results.turn}
         press(handler, inputs_kwargs=inputs, outputs=self.outputs, preprocess=False, **IN_TURN)
 
     def run(self, task: str, order: Order | None = None, *, tells_seed: bool = True) -> Callable[..., Iterator[Update]]:
-        """Return the handler of one of the task's buttons: Generate, or the one of a series.
+        """Return the handler of one of the task's buttons: Generate, or that of a series.
 
         Args:
-            task: the tab's.
+            task: the tab's task.
             order: as for `connect`.
-            tells_seed: whether it is said that a seed is set, where one is.
+            tells_seed: whether a fixed seed is mentioned in the status.
         """
 
         def generate(
@@ -142,15 +142,15 @@ class Runner:
         return generate
 
     def stop(self, turn: Turn) -> None:
-        """Stop what the visitor has under way, also where its job is still to come; its own handler then says so."""
+        """Stop the run under way, even if it has no job yet; its own handler then reports that."""
         turn.is_stopped = True
         self.studio.cancel(turn.job)
 
     def in_turn(self, turn: Turn | None, begin: Callable[[Turn], Iterator[Update]]) -> Iterator[Update]:
-        """Go through a job's updates as `guarded` does, unless the page has something under way already.
+        """Yield a run's updates as `guarded` does, unless the page has one under way already.
 
         Args:
-            turn: the page's; None for one of its own, where nobody else could begin anything.
+            turn: the page's turn; None for a new one, where nothing else can begin.
             begin: yields the updates.
         """
         turn = turn or Turn()
@@ -161,12 +161,12 @@ class Runner:
             held.callback(turn.give_back)
             for update in told:
                 if update.get(self.stop_buttons[0]) == gr.update(interactive=False):
-                    # Before the page hears of it: what is pressed next may be here before this goes on.
+                    # Released before the page gets this update: the next press may come before this generator resumes.
                     held.close()
                 yield update
 
     def guarded(self, updates: Iterator[Update]) -> Generator[Update]:
-        """Go through a job's updates; what goes wrong is said in the status line, and errors in a message as well."""
+        """Yield a job's updates; failures are shown in the status line, and errors also as a toast."""
         try:
             yield from updates
         except Cancelled:
@@ -177,7 +177,7 @@ class Runner:
             of_input = isinstance(error, UserError) and not is_unsaved
             update = self.finished(status_line(text, kind="failed", until_changed=of_input))
             if is_unsaved:
-                # What the browser keeps of the job stays: the page that is loaded anew saves its pictures.
+                # The browser keeps the stored job: when the page is reloaded, its pictures are saved.
                 del update[self.results.running]
             yield update
             raise gradio_error(text) from None
@@ -185,12 +185,12 @@ class Runner:
     def resume(
         self, running: Any, history: Sequence[str], presented: bool = False, turn: Turn | None = None
     ) -> Iterator[Update]:
-        """Follow on the job that ran when the page was left or loaded anew.
+        """Follow the job that was running when the page was left or reloaded.
 
         Args:
-            running: what the browser kept, as `_begin` gave it; "elsewhere" where another tab did.
+            running: what the browser stored, as `_follow` yields it, with "elsewhere" if it is another tab's.
             history: the files of this visit.
-            presented: whether the page is shown to others, who see nothing of earlier visits.
+            presented: whether the page is in presentation mode, which shows nothing of earlier visits.
             turn: as for `in_turn`.
         """
         history = history or ([] if presented else self._from_library())
@@ -204,7 +204,7 @@ class Runner:
         yield from self.in_turn(turn, lambda turn: chain([begun], self._follow(wish, turn, job_id=kept.job)))
 
     def _can_follow(self, kept: _Kept) -> bool:
-        """Whether a job is there for one more; one of another tab is its own for as long as that tab follows it."""
+        """Whether a job can be followed; another tab's job, only once that tab no longer follows it."""
         if not kept.elsewhere:
             return self.studio.can_be_followed(kept.job)
         until = time.monotonic() + _CLOSING_S
@@ -215,7 +215,7 @@ class Runner:
         return False
 
     def _from_library(self) -> list[str]:
-        """Return the latest pictures of earlier visits."""
+        """Return copies of the latest pictures of earlier visits."""
         library = self.studio.library
         return keep_files(library.newest(LONGEST_HISTORY)) if library else []
 
@@ -253,20 +253,20 @@ class Runner:
         return self.studio.submit(request, previews=True, keep=not wish.presented)
 
     def _preview(self, progress: Progress) -> Update:
-        """Show what is there so far; the last look stays until there is another."""
+        """Show the preview, if there is one; otherwise the last one stays."""
         if progress.preview is None:
             return {}
         strip = inline_picture(progress.preview, alt=Message("page.preview_label"), css_class="ipa-preview")
         return {self.results.preview: gr.update(value=strip, visible=True)}
 
     def started(self) -> Update:
-        """Return the update that says that something has begun, which can be stopped."""
+        """Return the update that shows that a run has begun, and enables Stop."""
         busy: Update = dict.fromkeys(self.generate_buttons, gr.update(interactive=False))
         busy |= dict.fromkeys(self.stop_buttons, gr.update(interactive=True))
         return busy | {self.results.status: status_line(Message("page.starting"), kind="busy")}
 
     def began(self, turn: Turn, job_id: str) -> None:
-        """Note the job of what is under way, and stop it where Stop was pressed before it was there."""
+        """Note the job of a run, and stop it if Stop was pressed before it existed."""
         turn.job = job_id
         if turn.is_stopped:
             self.stop(turn)
@@ -280,11 +280,11 @@ class Runner:
         seconds: float,
         failed: Sequence[Message],
     ) -> Update:
-        """Save and show what came, and say why what failed of a series did."""
+        """Save and show the results, and report why parts of a series failed."""
         order, pictures = wish.order, []
         series = [order.caption(each, self.studio.entry(each.settings["model"])) for each in results] if order else []
         for part, result in enumerate(results):
-            # In a series all pictures have one seed, and thus one name: a folder for each.
+            # In a series all pictures have the same seed, and thus file name: each gets a folder.
             paths = save_pictures(result, job_id=f"{job_id}-{part}")
             pictures += zip(paths, _captions(result, series=series[part] if order else None), strict=True)
         paths = [path for path, _ in pictures]
@@ -305,7 +305,7 @@ class Runner:
         return {**done, **seed, **shown, **remember(self.results, wish.history, paths)}
 
     def finished(self, status: str) -> Update:
-        """Return the update that says how something has ended."""
+        """Return the update that shows the outcome of a run."""
         idle: Update = dict.fromkeys(self.generate_buttons, gr.update(interactive=True))
         idle |= dict.fromkeys(self.stop_buttons, gr.update(interactive=False))
         gone = gr.update(value="", visible=False)
@@ -320,7 +320,7 @@ def done_text(
     series: Sequence[str],
     failed: Sequence[Message] = (),
 ) -> tuple[Message, ...]:
-    """Return how many pictures were made in which time, what came of the others, and what is noted of their inputs."""
+    """Return how many pictures were made in what time, what became of the others, and the notes on their inputs."""
     withheld = [seed for result in results for seed in result.withheld]
     count = sum(len(result.seeds) for result in results) - len(withheld)
     said = [Message("result.done", count=count, seconds=f"{seconds:.1f}")]
@@ -329,7 +329,7 @@ def done_text(
     said += failed
     if withheld:
         if order:
-            # All have one seed; which it was stands under the picture.
+            # All have the same seed; the caption under each picture says which part it was.
             said.append(Message("result.withheld_parts", count=len(withheld)))
         else:
             said.append(Message("result.withheld_count", count=len(withheld), seeds=", ".join(map(str, withheld))))
@@ -338,7 +338,7 @@ def done_text(
 
 
 def _lie_on_each_other(results: Sequence[GenerateResult], *, order: Order | None) -> bool:
-    """Whether the pictures are two to be compared."""
+    """Whether there are exactly two pictures to compare, neither of them withheld."""
     compared = order is not None and order.compared and len(results) == 2
     return compared and not any(result.withheld for result in results)
 

@@ -1,8 +1,8 @@
-"""What the server keeps of each visitor while the page is open: the values of its states, and no more than that.
+"""What the server keeps per session: the values of its states, and nothing else.
 
-Gradio describes every component of the page for each new session, and again after each event, for links to a page as it
-stands, which are not offered here. On this page that is 50 ms, in the thread that answers everybody, and 0.8 MB that
-stay. A call of the API without a session is one as well.
+Gradio describes every component of the page for each new session, and again after each event, for links to the page's
+current state, which are not offered here. For this page that takes 50 ms, in the thread that serves everybody, and
+0.8 MB that stay. An API call without a session gets a session of its own as well.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ MOST_SESSIONS = 1000
 LONGEST_NAME = 64
 
 _NAMES = ("session_hash", "event_id", "upload_id")
-"""What clients make up names for, by which things are then kept; Gradio's own have at most 36 characters."""
+"""Parameters whose values clients make up, and that the server then uses as keys; Gradio's have at most 36
+characters."""
 _HEARTBEAT = re.compile(r".*/gradio_api/heartbeat/([^/]+)")
 
 
 class Session(SessionState):
-    """One visitor's states."""
+    """The states of one session, without descriptions of components."""
 
     def __init__(self, blocks: gr.Blocks) -> None:
-        """Begin one.
+        """Begin a session.
 
         Args:
             blocks: the page.
         """
-        # Those that are named by `blocks` would be described.
+        # With an empty `blocks`: every component in it would be described.
         super().__init__(cast(gr.Blocks, SimpleNamespace(default_config=blocks.default_config, blocks=())))
 
     def _update_config(self, key: int) -> None:
@@ -51,8 +52,9 @@ class Session(SessionState):
 class Sessions(StateHolder):
     """The sessions of all visitors.
 
-    Where there are too many, one goes that holds nothing, or else one whose page was closed, or else the least used
-    that no page has open. Anybody can make up names of sessions; only an open page keeps a connection for its own.
+    If there are too many, one is evicted: first those without states, then those whose page was closed, then the least
+    recently used one that no page has open. Anybody can make up session names, but only an open page keeps a
+    connection for its session.
     """
 
     def __init__(self) -> None:
@@ -61,21 +63,21 @@ class Sessions(StateHolder):
 
     @classmethod
     def take_over(cls, app: App, page: gr.Blocks) -> None:
-        """Keep the sessions of a served page from now on."""
+        """Replace the session store of a served page."""
         sessions, before = cls(), app.state_holder
         sessions.session_data, sessions.time_last_used = before.session_data, before.time_last_used
         sessions.set_blocks(page)
         app.state_holder = sessions
 
     def __getitem__(self, session_id: str) -> SessionState:
-        """Return a session, which begins when it is first asked for."""
+        """Return a session; it is created when first requested."""
         if session_id not in self.session_data:
             self.session_data[session_id] = Session(self.blocks)
         return super().__getitem__(session_id)
 
     @contextmanager
     def open(self, session_id: str) -> Iterator[None]:
-        """Know, inside of the block, that a page has a session open."""
+        """Count a session as open in a page for the duration of the block."""
         self._open[session_id] += 1
         if session_id in self.session_data:
             self.session_data[session_id].is_closed = False
@@ -83,10 +85,10 @@ class Sessions(StateHolder):
             yield
         finally:
             self._open[session_id] -= 1
-            self._open += Counter()  # forgets those that are open nowhere
+            self._open += Counter()  # drops counts of 0
 
     def update(self, session_id: str) -> None:
-        """Note that a session is used, and let another one go where there are too many; its states are told."""
+        """Note that a session is used, and evict another one if there are too many, calling its states' callbacks."""
         with self.lock:
             if session_id in self.session_data:
                 self.session_data.move_to_end(session_id)
@@ -98,7 +100,7 @@ class Sessions(StateHolder):
                 self.time_last_used.pop(gone, None)
 
     def _most_dispensable(self, session_id: str) -> str | None:
-        """Return which one goes for another; None where all are open but that, which goes for the next of its kind."""
+        """Return the session to evict for another; None if all except that one are open: it goes for the next one."""
         others = {name: self._worth(name) for name in list(self.session_data) if name != session_id}
         gone = min(others, key=others.__getitem__)
         return None if gone in self._open and session_id not in self._open else gone
@@ -111,14 +113,14 @@ class Sessions(StateHolder):
 
 
 async def check_names(request: Request) -> None:
-    """Refuse a request that gives something too long a name: a name is kept as long as what it names.
+    """Refuse a request with too long a name for a session, event or upload: names are kept in memory as keys.
 
     Raises:
-        HTTPException: it does.
+        HTTPException: a name is too long.
     """
     given: dict[str, Any] = {**request.query_params, **request.path_params}
     if request.method == "POST" and "form" not in request.headers.get("content-type", ""):
-        with suppress(ValueError, RecursionError):  # no JSON, which is answered by those who need it
+        with suppress(ValueError, RecursionError):  # not JSON; routes that need it answer that themselves
             body = await request.json()
             given |= body if isinstance(body, dict) else {}
     for name in _NAMES:
@@ -127,10 +129,10 @@ async def check_names(request: Request) -> None:
 
 
 class OpenPages:
-    """Tells the sessions which of them have a page open: as long as it is, it has a connection for that."""
+    """The middleware that notes which sessions have a page open: such a page keeps a heartbeat connection."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Stand before an app."""
+        """Wrap an app."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""Handing on how a picture was made: as a link that opens the page with everything set, and as a file."""
+"""Sharing how a picture was made: as a link that opens the page with everything set, and as a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 _FILE_NAME = "recipe.json"
-# The server does not know by which address the page was reached.
+# In the browser, as the server does not know the page's address.
 _AS_LINK = "(code) => `${location.origin}${location.pathname}#recipe=${code}`"
 _STORED = "ipa-opened"
 _OPENED = f"""
@@ -43,7 +43,7 @@ _IS_SET = f"""() => {{ sessionStorage.setItem("{_STORED}", location.hash); }}"""
 
 
 def sharing_box() -> tuple[gr.Column, gr.Textbox, gr.DownloadButton]:
-    """Lay out where the link and the file of the picked picture appear, hidden until they are asked for."""
+    """Lay out the box for the link and the file of the picked picture, hidden at first."""
     with gr.Column(visible=False, elem_id="sharing") as box:
         gr.HTML(said(Message("page.share.help"), tag="p", css_class="ipa-help"), padding=False)
         link = gr.Textbox(
@@ -53,7 +53,7 @@ def sharing_box() -> tuple[gr.Column, gr.Textbox, gr.DownloadButton]:
 
 
 def connect_sharing(parts: Parts, *, restorer: Restorer) -> None:
-    """Let the picked picture's recipe be handed on, and open the page with the one that a link has."""
+    """Connect sharing the picked picture's recipe, and restoring the recipe in the page's link."""
     results = parts.results
 
     def share(picked: str | None) -> Update:

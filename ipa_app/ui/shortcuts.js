@@ -1,13 +1,13 @@
-// Gradio runs this file as the body of a function of `element`, which holds the button and the list of the keys. Beside
-// the keys it knows the way from the newest picture, small in the bar, to the results.
+// Gradio runs this file as the body of a function of `element`, which contains the button and the list of the keys. It also
+// makes the thumbnail of the newest picture in the bar scroll to the results.
 
 const list = element.querySelector("dialog");
 const TYPED_IN = "textarea, select, [contenteditable], input:not([type=range], [type=checkbox], [type=radio])";
-// Lists of choices that are open and pictures over the whole page close at Esc; so does the gallery, which says so.
+// Esc closes open dropdowns and full-screen pictures; so it does the gallery, which prevents the event's default.
 const OPEN_CHOICE = "input[aria-expanded=true]";
 
 const isShown = (node) => node.getClientRects().length > 0;
-// What is drawn has been asked for on any tab, and can be stopped on all of them.
+// A run may have been started on any tab, and can be stopped on all of them.
 const pressFirst = (which, isMeant) =>
   [...document.querySelectorAll(`.tabitem .ipa-actions button[id$="-${which}"]`)].find(isMeant)?.click();
 
@@ -17,7 +17,7 @@ function showList() {
 
 document.addEventListener("keydown", (event) => {
   const { key, target, ctrlKey, metaKey, altKey } = event;
-  // A key that composes a sign, as in Chinese, means that sign.
+  // Keys that compose a character, as in Chinese, are no shortcuts.
   if (event.defaultPrevented || event.isComposing || event.repeat || document.querySelector("dialog[open]")) return;
   if (key === "Enter" && (ctrlKey || metaKey)) {
     event.preventDefault();
@@ -39,21 +39,20 @@ document.addEventListener("click", ({ target }) => {
   document.querySelector("#results button")?.focus({ preventScroll: true });
 });
 
-// Gradio names every radio button differently, and anew whenever one is chosen, so that to the browser each is a choice of
-// its own: Tab stops at all of them, and no arrow key leads from one to the next.
+// Gradio gives every radio button its own name, and a new one at each choice, so the browser does not group them: Tab stops
+// at each of them, and arrow keys do not move between them.
 document.addEventListener("keydown", ({ key }) => {
   if (key !== "Tab" && !key.startsWith("Arrow")) return;
   for (const radio of document.querySelectorAll("fieldset[id] input[type=radio]")) radio.name = radio.closest("fieldset").id;
 }, true);
 
-// A list of choices opens at any key, Gradio takes those which lead away from it for one, and hears of them when the list
-// has been left.
+// Gradio opens a dropdown at any key, including those that leave it, and handles these only after the focus has moved.
 document.addEventListener("keydown", (event) => {
   const opensNothing = ["Tab", "Shift", "Control", "Alt", "Meta"].includes(event.key);
   if (opensNothing && event.target.matches("input[role=combobox]")) event.stopPropagation();
 }, true);
 
-// Where the tabs stay in sight above all else, what is chosen by them may lie far below.
+// Where the tab bar is fixed to the window, the content of the chosen tab may be far out of view.
 document.addEventListener("click", ({ target }) => {
   const bar = target.closest("#tasks > .tab-wrapper");
   if (!bar || !target.closest("[role=tab]") || getComputedStyle(bar).position !== "fixed") return;
@@ -62,10 +61,10 @@ document.addEventListener("click", ({ target }) => {
   if (top < 0 || top > innerHeight / 2) card.scrollIntoView();
 });
 
-// Gradio's tabs are stops of the Tab key each; arrow keys lead from one to the next as well, which opens.
+// In Gradio only the Tab key moves between tabs; with this, arrow keys do too, and open the tab.
 document.addEventListener("keydown", ({ key, target, ctrlKey, metaKey, altKey }) => {
   const step = { ArrowLeft: -1, ArrowRight: 1 }[key];
-  // With one of these held down, the browser goes back to the page before.
+  // With a modifier, an arrow key is the browser's "Back" or "Forward".
   if (!step || ctrlKey || metaKey || altKey || !target.matches("[role=tab]")) return;
   const tabs = [...target.closest("[role=tablist]").querySelectorAll("[role=tab]")].filter(isShown);
   const next = tabs[(tabs.indexOf(target) + step + tabs.length) % tabs.length];

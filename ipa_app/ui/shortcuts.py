@@ -1,4 +1,4 @@
-"""Keys that draw and stop from anywhere on the page, and the list of them."""
+"""Keyboard shortcuts that draw and stop from anywhere on the page, and the list of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KEYS = {
 
 
 def shortcuts() -> gr.HTML:
-    """Lay out the button that lists the keys; what they do is in the script."""
+    """Lay out the button that lists the keys; the script implements them."""
     name = Message("page.keys.heading")
     rows = "".join(f"<dt>{keys}</dt>{said(Message(does), tag='dd')}" for keys, does in _KEYS.items())
     return gr.HTML(

@@ -1,4 +1,4 @@
-"""Small pieces of HTML: the model's state in the header, the line that says what is being done, and what was."""
+"""Small pieces of HTML: the model's state in the header, the status line, and how a picture was made."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ipa_app.ui.controls import style_title
 from ipa_app.ui.language.markup import attribute, said
 
 UNTIL_CHANGED = "data-until-changed"
-"""The attribute of a status that the page's script ends when something is changed."""
+"""The attribute of a status that the page's script clears when an input changes."""
 _PHASES = {"queued": "progress.waiting", "denoising": "progress.drawing"}
 
 
@@ -25,10 +25,10 @@ def status_line(*messages: str, kind: str = "idle", fraction: float | None = Non
     """Return the status line.
 
     Args:
-        messages: sentences; one that is no `Message` is said as it is.
+        messages: sentences; a plain string is not translated.
         kind: "idle", "busy", "done" or "failed".
-        fraction: how much is done, 0..1; None where that is not known.
-        until_changed: whether it is over as soon as anything that is entered changes.
+        fraction: how much is done, 0..1; None if that is unknown.
+        until_changed: whether the status is cleared as soon as an input changes.
     """
     bar = ""
     if kind == "busy":
@@ -47,7 +47,7 @@ def _bar(fraction: float | None) -> str:
 
 
 def progress_line(progress: Progress) -> str:
-    """Return the status line for what the engine reports."""
+    """Return the status line for the engine's progress."""
     doing = progress.message or Message("doing.drawing")
     key = _PHASES.get(progress.phase, "progress.alone")
     if doing.key == "doing.drawing":
@@ -57,14 +57,14 @@ def progress_line(progress: Progress) -> str:
 
 
 def notes_html(notes: Iterable[Message]) -> str:
-    """Return what is said beside an upload: how it was understood, or why it was not."""
+    """Return the notes beside an upload: how it was understood, or why it was not."""
     return "".join(said(note, tag="p", css_class="ipa-note", role="status") for note in notes)
 
 
 def model_pill(state: ModelState, *, title: str) -> str:
-    """Return the model's state for the header, in one line, and whole where the mouse rests, with more on it.
+    """Return the model's state for the header: in one line, with details in its tooltip.
 
-    A failure's reason is shown.
+    The reason of a failure is shown beside it.
     """
     text = Message(f"model.state.{state.phase}", title=title)
     if state.phase == "downloading" and state.progress:
@@ -76,10 +76,10 @@ def model_pill(state: ModelState, *, title: str) -> str:
 
 
 def made_html(settings: Mapping[str, Any]) -> str:
-    """List how a picture was made as the page calls it, without what is rarely looked for.
+    """Return the list of the main settings of a picture, under their labels on the page.
 
     Args:
-        settings: of a result's file, of any content.
+        settings: the settings in a result's file, of any content.
     """
     rows = "".join(f"<dt>{said(label)}</dt><dd>{_value(value)}</dd>" for label, value in _made(settings))
     return f'<dl class="ipa-made">{rows}</dl>' if rows else ""
@@ -108,5 +108,5 @@ def _made(settings: Mapping[str, Any]) -> Iterator[tuple[Message, Any]]:
 
 
 def _value(value: Any) -> str:
-    # What somebody typed stays as it is in every language.
+    # Typed text is not translated.
     return said(value) if isinstance(value, Message) else f'<span class="ipa-typed">{html.escape(str(value))}</span>'

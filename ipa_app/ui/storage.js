@@ -1,5 +1,5 @@
-// What browsers keep for a page: where they are told to keep nothing, as for a page within another one, even asking
-// throws, which would be the end of Gradio's page. In its place comes what is kept until the page closes.
+// A fallback for web storage. Where browsers are set to store nothing, for example for embedded pages, even reading throws,
+// which would break Gradio's page. The fallback keeps values until the page is closed.
 
 class Kept {
   getItem(key) {

@@ -41,17 +41,17 @@ from ipa_app.ui.failures import is_disk_full
 from ipa_app.ui.visitor import visitor
 
 MOST_FOLLOWERS = 4
-"""Of one job: each takes a thread and one of the places that all visitors share."""
+"""Per job: each follower takes a thread and one of the places that all visitors share."""
 JOB_FOLDER, ZIP_FOLDER = "job-", "zip-"
-"""How folders of what was made begin, among the files that are served."""
+"""Prefixes of the folders of results, among the files that are served."""
 _RELOADED_S = 5.0
-"""How long a page may be away until its job lets others pass: loaded anew, it is back by then."""
+"""Seconds that a page may be away before its job lets others pass: a reloaded page is back by then."""
 _KEEP_UNSAVED_S = 3600.0
-"""How long pictures are held that there was no room for on the disk, or that nobody has come for yet."""
+"""Seconds that pictures are held for which the disk had no room, or that nobody has fetched yet."""
 
 
 class UnsavedError(UserError):
-    """There was no room on the disk for pictures that were drawn."""
+    """The disk was too full to save pictures that were drawn."""
 
     def __init__(self) -> None:
         super().__init__("page.disk_full_pictures")
@@ -62,13 +62,13 @@ class _Running:
     """A job or a search of a visitor.
 
     Attributes:
-        job: what runs.
-        kept: what was asked for, from which the same can be begun anew; None for what need not wait for its turn.
-        began: since when, in seconds of the monotonic clock.
-        followers: how many follow it.
-        left: whether all who followed it went away some seconds ago, and may come back.
-        stepped_aside: whether it was stopped meanwhile, as others waited.
-        leaving: forgets it, if nobody follows it again before.
+        job: the job itself.
+        kept: the order, from which the job can be queued again; None for a search, which does not wait in the queue.
+        began: when it began, in seconds of the monotonic clock.
+        followers: the number of followers.
+        left: whether its last follower left some seconds ago, and may come back.
+        stepped_aside: whether it was stopped after that, as others waited.
+        leaving: the timer that forgets it, unless somebody follows it again before.
     """
 
     job: Job | Series | PoseSearch | Observable[GenerateResult]
@@ -81,7 +81,7 @@ class _Running:
 
 
 class Studio:
-    """What the page and the API talk to: the engine, the models, and the jobs that visitors have running."""
+    """The interface for the page and the API: the engine, the models, and the visitors' running jobs."""
 
     def __init__(self, *, engine: Engine, manager: Models, keeper: Keeper | None = None) -> None:
         self.engine = engine
@@ -93,8 +93,8 @@ class Studio:
     def submit(self, request: GenerateRequest, *, previews: bool = False, live: bool = False, keep: bool = True) -> str:
         """Queue a request and return its job's id, by which it can be followed and cancelled.
 
-        With previews, its progress now and then shows what is there so far. A live one takes the place of the visitor's
-        live one before, and comes after all that is not live. What is not to be kept leaves nothing in the library.
+        With `previews`, some of its progress has a preview. A `live` request replaces the visitor's previous live one,
+        and comes after all that are not live. Without `keep`, nothing of it gets into the library.
         """
         part = Part(title="", request=self._noted(request.with_seed()))
         return self._start(Order(parts=(part,), visitor=visitor(), previews=previews, live=live), keep=keep)
@@ -105,7 +105,7 @@ class Studio:
         return self._start(Order(parts=parts, visitor=visitor(), is_series=True, previews=previews), keep=keep)
 
     def take_up(self) -> None:
-        """Queue what an earlier process left; it is drawn whether or not anybody comes back for it, by its old id."""
+        """Queue what an earlier process left, under its old ids; it is drawn even if nobody comes back for it."""
         taken = self._keeper.left_over()
         for kept in taken:
             try:
@@ -122,21 +122,21 @@ class Studio:
 
     @property
     def sets(self) -> NamedFiles | None:
-        """The sets of references that are kept; None where none are."""
+        """The saved sets of references; None without a library."""
         return self._keeper.sets
 
     @property
     def library(self) -> Pictures | None:
-        """The pictures of earlier visits that may be shown; None where there are none."""
+        """The pictures of earlier visits; None if there is no library, or it may not be shown."""
         return self._keeper.shown
 
     def note_on_keeping(self, job_id: str) -> Message | None:
-        """Return what is to be said of the keeping of a job's pictures; None where all is well."""
+        """Return a note on problems with keeping a job's pictures in the library; None if there are none."""
         kept = self._jobs[job_id].kept
         return kept.note() if kept else None
 
     def _noted(self, request: GenerateRequest) -> GenerateRequest:
-        """Note how the words of a request will be read."""
+        """Return a request with notes on how its words will be read."""
         return replace(request, notes=(*request.notes, *word_notes(request, entry=self.entry(request.model))))
 
     def _start(self, order: Order, *, keep: bool) -> str:
@@ -152,11 +152,11 @@ class Studio:
         return kept.id
 
     def _add(self, job_id: str, running: _Running) -> None:
-        with self._lock:  # somebody may be going through all of them
+        with self._lock:  # another thread may be iterating over the jobs
             self._jobs[job_id] = running
 
     def _queued(self, kept: KeptOrder, *, admitted: bool = False, stopped: Series | None = None) -> Job | Series:
-        """Put an order into the engine's queue, for the first time or again; of a series what has not ended."""
+        """Put an order into the engine's queue, for the first time or again; of a series, the unfinished parts."""
         order, observers = kept.order, kept.observers
         shared: Any = {"previews": order.previews, "visitor": order.visitor, "admitted": admitted}
         if order.is_series:
@@ -164,7 +164,7 @@ class Studio:
         return self.engine.submit(order.parts[0].request, live=order.live, observer=observers[0], **shared)
 
     def _let_pass(self) -> None:
-        """Stop what nobody follows just now where more than a live picture waits; called with the lock held."""
+        """Stop abandoned jobs if any other job, live ones aside, waits or runs; call with the lock held."""
         jobs = [each for each in self._jobs.values() if each.kept and not each.kept.order.live and not each.job.done]
         if any(not each.left for each in jobs):
             for each in jobs:
@@ -181,22 +181,22 @@ class Studio:
         return make_plan(request, self.manager.entry(request.model))
 
     def knows(self, job_id: str) -> bool:
-        """Whether a job can be followed: it runs, or ended so lately that nobody may have seen its result."""
+        """Whether a job can be followed: it runs, or ended recently and its result may not have been seen."""
         return job_id in self._jobs
 
     def can_be_followed(self, job_id: str, *, most: int = MOST_FOLLOWERS) -> bool:
-        """Whether one more may follow a job, so that `most` do."""
+        """Whether a job exists and has fewer than `most` followers."""
         running = self._jobs.get(job_id)
         return running is not None and running.followers < most
 
     def began(self, job_id: str) -> float:
-        """When a job was submitted, by the monotonic clock in seconds."""
+        """Return when a job was submitted, in seconds of the monotonic clock."""
         return self._jobs[job_id].began
 
     def follow(
         self, job_id: str, *, awaited: Callable[[], bool] = lambda: True
     ) -> Iterator[Progress | GenerateResult | FailedPart | PoseSheet]:
-        """Yield all that `following` gives; for those who have nothing else to do before the first of it is there."""
+        """Yield all events of `following`, for callers that do nothing before the first one."""
         with self.following(job_id, awaited=awaited) as events:
             yield from events
 
@@ -210,21 +210,21 @@ class Studio:
         rest_s: float = 0.0,
         patience: float = 0.0,
     ) -> Iterator[Iterator[Progress | GenerateResult | FailedPart | PoseSheet]]:
-        """Yield the job's progress from its beginning, and at last its result; of a series each when it is there.
+        """Yield the events of a job: its progress from the beginning, then its result; of a series, each when ready.
 
-        The last follower that goes away takes the job with it: nobody is left to see the pictures.
+        When the last follower leaves, the job is cancelled: nobody is left to see the pictures.
 
         Args:
-            job_id: of a job that `knows` knows.
-            awaited: asked several times a second whether this follower is still there.
-            newest: leave out progress that other progress has overtaken.
-            rest_s: seconds to let pass after progress; the end cuts them short.
-            patience: seconds to wait for somebody to follow it again, as a page does; before long it lets others pass.
+            job_id: the id of a job that `knows` knows.
+            awaited: called several times a second; returns whether this follower is still there.
+            newest: whether to skip progress that newer progress has overtaken.
+            rest_s: seconds to pause after progress; the end of the job cuts them short.
+            patience: seconds to wait for another follower before the job is cancelled; after a few it lets others pass.
 
         Raises:
             Cancelled: the job was stopped.
             Left: this follower has gone away.
-            UserError: the request failed, and why; or too many follow it.
+            UserError: the request failed, and why; or the job has too many followers.
         """
         running, wait = self._join(job_id), 0.0
         try:
@@ -239,7 +239,7 @@ class Studio:
                     self._leave_later(running, job_id, min(wait, _RELOADED_S), wait - _RELOADED_S)
 
     def _leave_later(self, running: _Running, job_id: str, wait: float, further: float = 0.0) -> None:
-        """Do as `_leave` does after some seconds, unless somebody follows the job by then; with the lock held."""
+        """Call `_leave` after some seconds, unless somebody follows the job by then; call with the lock held."""
         running.leaving = threading.Timer(wait, self._leave, [job_id, further])
         running.leaving.daemon = True
         running.leaving.start()
@@ -259,7 +259,7 @@ class Studio:
         return running
 
     def _leave(self, job_id: str, further: float) -> None:
-        """Let others pass a job that nobody follows, and forget it once it was waited for so many seconds further."""
+        """Let others pass a job that nobody follows, and forget it after `further` seconds without a follower."""
         with self._lock:
             running = self._jobs.get(job_id)
             if running is None or running.followers:
@@ -270,13 +270,13 @@ class Studio:
                 self._leave_later(running, job_id, further)
                 return
             del self._jobs[job_id]
-        # Who goes away because the process ends may come back to the next one.
+        # If the process is ending, its followers may come back to the next one, so the order stays.
         if self.engine.trouble is None:
             _drop(running)
         running.job.cancel()
 
     def _forget_later(self, job_ids: Sequence[str]) -> None:
-        """Forget what nobody comes for, once it has been there for a while."""
+        """Forget jobs once they are done and nobody follows them, checked every `_KEEP_UNSAVED_S` seconds."""
         if job_ids:
             later = threading.Timer(_KEEP_UNSAVED_S, self._forget_unclaimed, [job_ids])
             later.daemon = True
@@ -291,7 +291,7 @@ class Studio:
         self._forget_later([job_id for job_id in known if job_id in self._jobs])
 
     def cancel(self, job_id: str | None, *, older_than: float = 0.0) -> None:
-        """Stop a job that waits, or that was submitted so many seconds ago; leave one that is over or unknown."""
+        """Stop a job that waits or was submitted at least `older_than` seconds ago; ignore it if over or unknown."""
         running = self._jobs.get(job_id or "")
         waits = running is not None and isinstance(running.job, Job) and running.job.waits
         if running is not None and (waits or time.monotonic() - running.began >= older_than):
@@ -299,9 +299,9 @@ class Studio:
             running.job.cancel()
 
     def find_pose(self, photo: Image.Image, *, model: str, options: PoseOptions) -> str:
-        """Begin to look for the pose in a photo (mode "RGB"), and return an id by which that is followed and cancelled.
+        """Start to look for the pose in a photo (mode "RGB"), and return an id by which it is followed and cancelled.
 
-        With a model that draws toy characters, those are recognised too. The last that is followed is the pose.
+        With a model that draws toy characters, those are recognised too. The last event is the pose.
 
         Raises:
             UserError: there is no such model.
@@ -312,15 +312,15 @@ class Studio:
 
     @property
     def catalog(self) -> Catalog:
-        """The models there are, by name, and what is left out."""
+        """The models by name, and those that are left out."""
         return self.manager.catalog
 
     def entry(self, model: str) -> ModelEntry:
-        """Return a model's catalogue entry, the first one's for a name that is not there."""
+        """Return a model's catalogue entry; for an unknown name, the first one."""
         return self.manager.entry(model if model in self.catalog else next(iter(self.catalog)))
 
     def models(self) -> dict[str, dict[str, Any]]:
-        """Describe every model and its state, for programs; what is left out has failed, and its message says why."""
+        """Describe every model and its state, for programs; those left out are "failed", and their message says why."""
         manager = self.manager
         there = {
             name: described(self.entry(name), manager.state(name), downloaded=not manager.needs_download(name))
@@ -338,16 +338,16 @@ class Studio:
 
 
 def _drop(running: _Running) -> None:
-    """Let what was asked for go, for good."""
+    """Drop a job's order for good."""
     if running.kept:
         running.kept.drop()
 
 
 def save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
-    """Write the result's pictures as files of the format that was asked for.
+    """Write the result's pictures as files in the requested format.
 
-    Each has its own settings and the pictures it was made from. They lie among the files that Gradio serves and clears
-    away.
+    Each contains its settings and the pictures that it was made from. They are among the files that Gradio serves and
+    later deletes.
 
     Returns:
         The files' paths, in the order of the seeds.
@@ -374,7 +374,7 @@ def _save_pictures(result: GenerateResult, *, job_id: str) -> list[str]:
 def save_zip(paths: Sequence[str]) -> str:
     """Put result files into a ZIP file, numbered, and return its path.
 
-    They are stored as they are: pictures' files cannot be packed any tighter.
+    They are stored without compression, as picture files are compressed already.
 
     Raises:
         UnsavedError: the disk is full.

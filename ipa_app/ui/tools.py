@@ -1,4 +1,4 @@
-"""The public endpoints as tools of language models: what Gradio's MCP server is called with, and by whom."""
+"""The public endpoints as MCP tools: checks of what Gradio's MCP server is called with, and by whom."""
 
 from __future__ import annotations
 
@@ -26,27 +26,28 @@ from ipa_app.ui.gate import LARGEST_TOOL_CALL
 from ipa_app.ui.uploads import is_data_url
 
 CALL_HEADER = "x-ipa-tool-call"
-"""Gradio's MCP server calls the endpoints as a client of its own, with the headers that it was called with."""
+"""The header that identifies a tool call. Gradio's MCP server calls the endpoints through a client of its own, and
+passes on the headers of the tool call."""
 
 _LOOK_EVERY_S = 0.2
 
 
 class ToolCalls:
-    """Stands before the MCP server of a page: it checks what tools are called with, and notices who hangs up."""
+    """Wraps the MCP server of a page: checks the arguments of tool calls, and notices clients that disconnect."""
 
     def __init__(
         self, server: GradioMCPServer, endpoints: Mapping[str, Endpoint], *, spend: Callable[[str], Spend]
     ) -> None:
-        """Take the place before a server.
+        """Wrap a server.
 
         Args:
-            server: of a page.
-            endpoints: its public endpoints by name.
-            spend: gives what counts what is brought from an address.
+            server: the MCP server of a page.
+            endpoints: the page's public endpoints by name.
+            spend: returns the function that counts uploads from an address.
         """
         _tell_defaults(server)
-        setattr(server, "postprocess_output_data", _contents)  # noqa: B010 - its own would be one text of all
-        # Of its own it takes 4 MiB, which is no large picture.
+        setattr(server, "postprocess_output_data", _contents)  # noqa: B010 - Gradio's returns one text for all
+        # The default is 4 MiB, too little for a large picture.
         server.manager.asgi_app.max_body_size = LARGEST_TOOL_CALL
         self._server = server.mcp_server
         self._spend = spend
@@ -57,18 +58,18 @@ class ToolCalls:
         self._server.request_handlers[CallToolRequest] = self._call
 
     def is_left(self, call: str) -> bool:
-        """Whether the one who made a call, known by its header, has hung up."""
+        """Whether the caller of a tool call, identified by its header, has disconnected."""
         return call in self._left
 
     def caller(self, call: str) -> str | None:
-        """Return the address of the one who made a call, known by its header; None where there is no such call."""
+        """Return the address of a tool call's caller, by the call's header; None if there is no such call."""
         return self._callers.get(call)
 
     async def _call(self, request: CallToolRequest) -> ServerResult:
         endpoint = self._endpoints.get(request.params.name)
         if endpoint is not None:
             try:
-                # Before the MCP library does, whose errors name the value and not the parameter.
+                # Checked before the MCP library does, whose errors name the value but not the parameter.
                 request.params.arguments = self._brought(endpoint, await self._sent())
             except (UserError, OSError) as error:
                 return ServerResult(
@@ -77,20 +78,20 @@ class ToolCalls:
         return await self._handle(request)
 
     async def _sent(self) -> dict[str, Any]:
-        """Return the arguments as they were sent: the MCP library makes null of what is no number, as nothing is."""
+        """Return the arguments as they were sent: the MCP library turns NaN and the like into null, as if not given."""
         context: Any = self._server.request_context
         params = json.loads(await context.request.body())["params"]
         return params.get("arguments") or {}
 
     def _brought(self, endpoint: Endpoint, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Check arguments, and return them with the addresses of files here in place of data URLs.
+        """Check arguments, and return them with data URLs replaced by URLs of files saved here.
 
-        Gradio would keep those itself, without a look at the room that there is, and upload them to itself.
+        Gradio would save data URLs itself, without checking for free disk space, and upload them to itself.
 
         Raises:
-            UserError: something is wrong with them.
-            SpentError: their sender has brought too much lately.
-            OSError: there is no room for them.
+            UserError: an argument is refused.
+            SpentError: the caller has uploaded too much lately.
+            OSError: there is no room for the files.
         """
         set_spend(self._spend(self._host))
         pictures = pictures_of(endpoint)
@@ -101,12 +102,12 @@ class ToolCalls:
 
     @property
     def _host(self) -> str:
-        """The address of the one whose call is being handled."""
+        """The address of the caller of the current tool call."""
         client = getattr(self._server.request_context.request, "client", None)
         return client.host if client else ""
 
     async def _handle(self, request: CallToolRequest) -> ServerResult:
-        """Let Gradio handle a call, and meanwhile look whether the client is still there."""
+        """Let Gradio handle a call, and meanwhile watch whether the client is still connected."""
         context: Any = self._server.request_context
         call = uuid.uuid4().hex
         headers = [*context.request.headers.raw, (CALL_HEADER.encode(), call.encode())]
@@ -127,11 +128,11 @@ class ToolCalls:
 
 
 def _contents(data: Sequence[Any], root_url: str) -> list[TextContent | ImageContent]:
-    """Return what an endpoint gives as language models take it: pictures, each with its address, and JSON.
+    """Return an endpoint's outputs as MCP contents: pictures, each with its URL, and JSON.
 
     Args:
-        data: its outputs; where nobody is told of the progress, in a list of their own.
-        root_url: of the app, for the addresses.
+        data: its outputs; nested in another list if the client gets no progress.
+        root_url: the app's root URL, for the pictures' URLs.
     """
     outputs = data[0] if len(data) == 1 and isinstance(data[0], list | tuple) else data
     contents: list[TextContent | ImageContent] = []
@@ -152,7 +153,7 @@ def _picture(path: str) -> ImageContent:
 
 
 def _tell_defaults(server: GradioMCPServer) -> None:
-    """Have tools tell defaults such as 0 as well, which Gradio takes for none."""
+    """Add defaults such as 0 to the tools' descriptions, which Gradio takes for missing."""
     for endpoint in server.api_info["named_endpoints"].values():
         for parameter in endpoint["parameters"]:
             default = parameter.get("parameter_default")

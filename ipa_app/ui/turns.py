@@ -1,6 +1,6 @@
-"""Large pictures are opened a few at a time: each takes hundreds of megabytes, however small its file is.
+"""Opening large pictures only a few at a time: each may take hundreds of megabytes, however small its file is.
 
-Whoever sends one waits here before it is opened, and is turned away here where there would be no room for it later.
+Their requests wait here before the pictures are opened, and are refused here if the queue would have no room for them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ipa_app.ui.uploads import paths_in
 from ipa_app.ui.visitor import visitor
 
 LARGE_PIXELS = 4_000_000
-"""From so many on pictures wait for one another, all those together that are sent at once."""
+"""From this many pixels on, over all pictures of a request, pictures wait for one another."""
 _MOST_AT_ONCE = 2
 _MOST_WAITING = 32
 _BYTES_PER_PIXEL = 4
@@ -30,14 +30,14 @@ _room = threading.Semaphore(_MOST_AT_ONCE + _MOST_WAITING)
 
 @contextmanager
 def opening_turn(sent: Any, *, engine: Engine | None = None, live: bool = False) -> Iterator[None]:
-    """Wait, where what was sent has large pictures, until there is a turn for them, and have it inside of the block.
+    """Wait, if large pictures were sent, until it is their turn, and hold the turn during the block.
 
-    Blocks inside of others are part of them, and wait for nothing more.
+    A block nested in another one is part of it, and does not wait.
 
     Args:
-        sent: of any content. Its files are only looked at.
-        engine: will be asked, inside of the block, to draw from it; None where nothing will wait with its pictures.
-        live: whether it is to be drawn live.
+        sent: values of any content; only the files' headers are read.
+        engine: the engine that the request will be submitted to inside the block; None if none will be.
+        live: whether the request is live.
 
     Raises:
         UserError: too much waits, here or in the engine's queue.

@@ -1,7 +1,7 @@
 """Reading what the browser or an API client uploaded, before anything has decoded it.
 
-The listeners run with `preprocess=False`: Gradio's own components would open a file first, and fail at an odd one
-with messages of their own.
+Listeners run with `preprocess=False`: Gradio's own components would open a file first, and fail on an unusual one with
+messages of their own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ipa_app.runtime import written_whole
 
 LARGEST_PICTURE = 32 * 10**6
 _MOST_SPARED = 256 * 10**6
-"""Bytes that uploads leave on the disk for what is made; of a small disk a twentieth."""
+"""Bytes of disk space that uploads leave free for results; on a small disk, a twentieth of it."""
 
 _PICTURE = (
     'a picture, which gradio_client sends as handle_file(...), and others as {"path": ...} with the path that an '
@@ -41,21 +41,21 @@ _NO_FILES = 'An upload has files in its fields "files"; curl sends one so: -F fi
 _SERVED = "/gradio_api/file="
 _MARK = {"_type": "gradio.FileData"}
 _NAME_BYTES = 32
-"""Of a folder's name: as many as there are in those that Gradio makes of what is in them."""
+"""Bytes of a folder's name in hexadecimal: as many as in the SHA-256 hashes that Gradio uses."""
 
 
 class _PageUploads(GradioMultiPartParser):
-    """Reads uploads as Gradio does, and has each that a page sends lie in a folder of its own.
+    """Reads uploads as Gradio does, but puts each upload from a page into a folder of its own.
 
-    Gradio names folders after what is in them, so that all who bring the same picture have the same file, and lose it
-    when the first of them deletes what is theirs. Programs, which delete nothing, and send the same file with every
-    call, have it once.
+    Gradio names folders by the hash of their content, so everybody who uploads the same picture shares one file, and
+    loses it when the first of them deletes theirs. Programs never delete, and often send the same file with every call,
+    so theirs are still stored once.
     """
 
     def on_headers_finished(self) -> None:
         super().on_headers_finished()
         file = self._current_part.file
-        # Every browser says which page sends something, and programs come from none.
+        # Every browser sends the page's origin; programs send none.
         if isinstance(file, GradioUploadFile) and "origin" in self.headers:
             file.sha.update(secrets.token_bytes(_NAME_BYTES))
 
@@ -71,16 +71,16 @@ class _PageUploads(GradioMultiPartParser):
 
 
 def keep_uploads_apart() -> None:
-    """Have what two pages upload be two files, whatever is in them; and an upload of no files is said to be none."""
+    """Patch Gradio to store each page's uploads in files of their own, and to refuse uploads without files."""
     setattr(route_utils, GradioMultiPartParser.__name__, _PageUploads)
 
 
 def keep_data(data: bytes, *, name: str) -> str:
-    """Keep data for one page, in a file that no other has, among the uploads, and return its path.
+    """Save data for one page among the uploads, in a file that no other page has, and return its path.
 
     Args:
-        data: what is in it.
-        name: of the file.
+        data: the file's content.
+        name: the file's name.
 
     Raises:
         OSError: there is no room for it.
@@ -93,7 +93,7 @@ def keep_data(data: bytes, *, name: str) -> str:
 
 
 def input_name(field: str) -> str:
-    """Return what an input is called in sentences; those of the API's own names have one in every language."""
+    """Return the name of an input in sentences; inputs without a translation keep their API name."""
     key = f"input.{field}"
     return Message(key) if key in english().sentences else field
 
@@ -102,13 +102,13 @@ def file_path(payload: Any, *, field: str, most: int | None = LARGEST_PICTURE) -
     """Return the uploaded file's path.
 
     Args:
-        payload: what a File or Image component sends, a dict with "path". Gradio has checked that the path lies
-            among its uploads.
+        payload: what a File or Image component sends, a dict with "path". Gradio has checked that the path is among
+            its uploads.
         field: the input's name for the message.
-        most: bytes that it may have; None where somebody else looks at that.
+        most: the largest size in bytes; None if the caller checks it.
 
     Raises:
-        UserError: several files, no file at all in what was sent, or a larger one.
+        UserError: there are several files or none in the payload, or the file is too large.
     """
     if isinstance(payload, list):
         if len(payload) > 1:
@@ -123,10 +123,10 @@ def file_path(payload: Any, *, field: str, most: int | None = LARGEST_PICTURE) -
 
 
 def sent_picture(payload: Any, *, field: str) -> dict[str, Any] | None:
-    """Return what a program sent as a picture in the form that Gradio takes: its mark may have been left out.
+    """Return a picture that a program sent in the form that Gradio requires, adding the "meta" mark if it is missing.
 
     Raises:
-        UserError: it is nothing of the kind, and how a picture is sent.
+        UserError: it is not a picture; the message says how to send one.
     """
     if payload is None or payload == []:
         return None
@@ -135,20 +135,20 @@ def sent_picture(payload: Any, *, field: str) -> dict[str, Any] | None:
         raise UserError("upload.several", name=input_name(field))
     if not isinstance(given, dict) or not isinstance(given.get("path"), str):
         raise wrong_value(field, given, _PICTURE)
-    # What else files are described by is Gradio's own to say, and nothing here reads it.
+    # The other fields of a file's description are left to Gradio, and nothing here reads them.
     name = {"orig_name": given["orig_name"]} if isinstance(given.get("orig_name"), str) else {}
     return {"path": given["path"], **name, "meta": _MARK}
 
 
 def is_address(path: str) -> bool:
-    """Whether this is a web address, which is fetched."""
+    """Whether this is a web address, to be fetched."""
     return path[:8].lower().startswith(("http://", "https://"))
 
 
 def served_file(address: str) -> str | None:
-    """Return the path that is in an address as this app gives them of its files; None where there is no such file here.
+    """Return the path in a URL of a file that this app serves; None if there is no such file here.
 
-    By whatever name the app was called there: who knows the path could have sent that.
+    The host does not matter: whoever knows the path could have sent that.
     """
     try:
         path = unquote(urlsplit(address).path.partition(_SERVED)[2])
@@ -158,24 +158,24 @@ def served_file(address: str) -> str | None:
 
 
 def served_address(path: str) -> str:
-    """Return an address that `served_file` finds a file by; of no use elsewhere."""
+    """Return a URL by which `served_file` finds a file; it is of no use elsewhere."""
     return f"http://localhost{_SERVED}{quote(path)}"
 
 
 def is_data_url(path: str) -> bool:
-    """Whether this says itself what is in the file."""
+    """Whether this is a data URL, which contains the file itself."""
     return path[:5].lower() == "data:"
 
 
 def embedded_file(url: str, *, field: str) -> bytes:
-    """Return what a data URL says that is in the file.
+    """Return the content of a data URL.
 
     Args:
-        url: as `is_data_url` knows it.
+        url: a data URL, as `is_data_url` recognises it.
         field: the input's name for the message.
 
     Raises:
-        UserError: it is not written in base64.
+        UserError: it is not in base64.
     """
     head, _, data = url.partition(",")
     try:
@@ -187,10 +187,10 @@ def embedded_file(url: str, *, field: str) -> bytes:
 
 
 def painted_files(sent: Any, *, field: str) -> dict[str, Any] | None:
-    """Return the files of what a painting area sent, as `imaging.masks` takes them; None where nothing was painted.
+    """Return the files that a painting area sent, as `imaging.masks` takes them; None if nothing was painted.
 
     Args:
-        sent: by gr.ImageEditor, which sends files as long as nobody listens to its strokes.
+        sent: the value of a gr.ImageEditor: files, as long as nothing listens to its strokes.
         field: the input's name for the message.
 
     Raises:
@@ -201,13 +201,13 @@ def painted_files(sent: Any, *, field: str) -> dict[str, Any] | None:
 
 
 def check_room(size: int) -> None:
-    """Make sure that there is room for an upload, and some besides: a disk that is full is full for everybody.
+    """Check that the disk has room for an upload, and some to spare: a full disk affects everybody.
 
     Args:
-        size: of what is still to come, in bytes.
+        size: the bytes that are still to come.
 
     Raises:
-        OSError: there is not, as if it had been tried.
+        OSError: there is no room; the same error as if it had been written.
     """
     folder = Path(get_upload_folder())
     folder.mkdir(parents=True, exist_ok=True)
@@ -217,14 +217,14 @@ def check_room(size: int) -> None:
 
 
 def check_files(value: Any, *, field: str) -> None:
-    """Make sure that all files in what was sent are there, and were uploaded.
+    """Check that all files in an input's value were uploaded and still exist.
 
     Args:
-        value: of one input, of any content.
+        value: the value of one input, of any content.
         field: the input's name for the message.
 
     Raises:
-        UserError: one is not; or the page has it from long ago, and it has been cleared away.
+        UserError: a file was not uploaded, or is so old that it has been deleted.
     """
     for path in paths_in(value):
         if not _is_known(path):
@@ -234,12 +234,12 @@ def check_files(value: Any, *, field: str) -> None:
 
 
 def paths_in(value: Any) -> Iterator[str]:
-    """Yield the paths and addresses of all files in what was sent."""
+    """Yield the paths and URLs of all files in what was sent."""
     if isinstance(value, list | tuple):
         for item in value:
             yield from paths_in(item)
     elif isinstance(value, dict):
-        # With Gradio's mark or without it: that is how a file is sent, and `file_path` takes it.
+        # With Gradio's mark or without it, as `file_path` accepts both.
         if isinstance(value.get("path"), str):
             yield value["path"]
         for item in value.values():
@@ -247,10 +247,10 @@ def paths_in(value: Any) -> Iterator[str]:
 
 
 def _is_known(path: str) -> bool:
-    """Whether a path leads to where uploads and the app's own files lie."""
+    """Whether a path is among the uploads or the app's own static files."""
     try:
         return is_in_or_equal(path, get_upload_folder()) or is_static_file(path)
-    except (OSError, ValueError):  # too long for a name, or with characters that none can have
+    except (OSError, ValueError):  # too long, or with characters that no path can have
         return False
 
 

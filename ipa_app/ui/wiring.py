@@ -1,4 +1,4 @@
-"""What happens when something on the page is pressed, chosen or typed. All of it is private to the page."""
+"""The wiring of the page's event handlers. All of them are private to the page."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def _connect_generate(parts: Parts, *, runner: Runner) -> None:
 
 
 def _connect_reload(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
-    """Go on with a job that was running when the page was loaded anew."""
+    """Connect resuming a job that was running when the page was reloaded."""
     results = parts.results
     inputs = [results.running, results.history, parts.presentation.is_on, results.turn]
     page.load(runner.resume, inputs, runner.outputs, js=AS_PRESENTED, preprocess=False, **CHECKED)
 
 
 def _connect_prompts(parts: Parts, *, studio: Studio) -> None:
-    """Name the words that the chosen model does not know: of a prompt as it is typed, of all with another model."""
+    """Connect the notes on unknown words: of a prompt while it is typed, and of all when the model changes."""
     prompt = options(GenerateRequest)["prompt"].called
     boxes = [(tab.prompt, tab.unknown, prompt) for tab in parts.tabs]
     slots = enumerate(parts.panel.references.slots, start=1)
@@ -98,7 +98,7 @@ def _connect_prompts(parts: Parts, *, studio: Studio) -> None:
 
 
 def _connect_scale(parts: Parts) -> None:
-    """Move the strength to what suits the tab, unless the visitor has set it; in the page, before they can."""
+    """Set the strength to the tab's default, unless the visitor has set it; in the browser, before they can."""
     both = [parts.panel.scale, parts.panel.suited_scale]
     for tab in parts.tabs:
         suits = tab.default_scale
@@ -129,7 +129,7 @@ def _add_examples(tab: TaskTab, *, parts: Parts, examples: Sequence[Example]) ->
         example = examples[event.index]
         own = tab.from_example(example) if tab.from_example else {}
         values = [str(example.file), example.adapter, example.scale, example.prompt, example.seed]
-        # What an example has nothing for is left as it is.
+        # Inputs that an example has no value for stay.
         return values + [own.get(name, gr.skip()) for name in tab.inputs]
 
     first, adapter = panel.references.slots[0].image, panel.adapters.choice

@@ -1,9 +1,9 @@
-"""Spaces on ZeroGPU, whose GPU is lent for one call at a time. The only module that knows the package `spaces`.
+"""Support for Spaces on ZeroGPU, which lends a GPU for one call at a time. The only module that uses `spaces`.
 
-There, a function decorated by `spaces.GPU` runs in a process forked from this one, and only that process has CUDA.
-Models are put on "cuda" here all the same, before the page opens and in the main thread: `spaces` takes note of them
-and brings them to the GPU in the forked process. A process that was forked once is used again, so that a model loaded
-later would not be in it.
+There, a function decorated with `spaces.GPU` runs in a process forked from this one, and only that process has CUDA.
+Models are moved to "cuda" here all the same, before the page opens and in the main thread: `spaces` records them, and
+moves them to the GPU in the forked process. Forked processes are reused, so a model loaded later would be missing
+there.
 
 Source: spaces 0.51.3, zero/wrappers.py, zero/client.py and zero/torch/patching.py.
 """
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "SPACES_ZERO_GPU"
 
-# Estimates for the share of an H200 that ZeroGPU lends, on the long side: a call that takes longer is cut off, one
-# that asks for less comes earlier. Stable Diffusion 1.5 needs about a third of this, a first call a few seconds more.
+# Generous estimates for the share of an H200 that ZeroGPU lends: a call that takes longer is cut off, but a shorter
+# request is scheduled earlier. Stable Diffusion 1.5 needs about a third of this, a first call a few seconds more.
 _SECONDS_AT_FIRST = 10.0
 _SECONDS_PER_PICTURE = 1.0
 _SECONDS_PER_STEP_AND_MEGAPIXEL = 0.25
@@ -53,11 +53,11 @@ _SENTENCES = {
     "ZeroGPU illegal duration": "gpu.too_long",
     "ZeroGPU pending credits exceeded": "gpu.held",
 }
-"""Their keys, by what the title or the message of an error of `spaces` begins with."""
+"""Keys of sentences, by how the title or the message of an error from `spaces` begins."""
 
 
 def is_zero_gpu() -> bool:
-    """Whether this process runs on ZeroGPU, told as `spaces` itself tells it."""
+    """Whether this process runs on ZeroGPU, by the same check as in `spaces`."""
     return os.environ.get(VARIABLE, "").lower() in ("1", "t", "true")
 
 
@@ -71,18 +71,17 @@ def build_engine(
 ) -> Engine:
     """Build the engine that suits the hardware: this process's device, ZeroGPU, or the cluster that IPA_CLUSTER names.
 
-    On ZeroGPU this loads every model; call it in the main thread. What cannot be loaded there is left out, and the
-    others work.
+    On ZeroGPU this loads every model; call it in the main thread. A model that cannot be loaded there is left out.
 
     Args:
-        catalog: the models that may be asked for.
+        catalog: the models that may be requested.
         device: a torch device; None takes the fastest there is.
         exact: as for `ModelManager`.
         compile_backend: as for `ModelManager`; not for ZeroGPU.
         limits: how much may wait.
 
     Raises:
-        UserError: the package that this needs is missing, there is no such cluster, or nothing can be compiled here.
+        UserError: a required package is missing, there is no such cluster, or nothing can be compiled here.
     """
     adapters = AdapterSet(os.environ.get(ADAPTERS_VARIABLE, ""))
     cluster = ClusterSettings.from_environment(os.environ)
@@ -132,18 +131,18 @@ def _on_cluster(
 
 
 def drawing_on(models: Mapping[str, LoadedModel], *, gpu: Callable[..., Any], exact: bool) -> RemoteDraw:
-    """Return what draws on a GPU that is lent for each request.
+    """Return the function that draws on a GPU that is lent for each request.
 
     Args:
-        models: all that may be asked for, by name; loaded.
+        models: all models that may be requested, by name; loaded.
         gpu: the decorator, `spaces.GPU`.
         exact: as for `usual_batch_limit`.
     """
-    # Never used in this process: its lock must not be taken when the other one is forked.
+    # Never used in this process: its lock must not be held when the other one is forked.
     detector = PoseDetector()
 
     def seconds(request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> int:
-        del previews  # keeps to a tenth of the time
+        del previews  # they take at most a tenth of the time
         entry = with_adapter(models[request.model].entry, adapter, called=request.adapter)
         return estimated_seconds(make_plan(request, entry))
 
@@ -169,14 +168,14 @@ def drawing_on(models: Mapping[str, LoadedModel], *, gpu: Callable[..., Any], ex
 
 
 def estimated_seconds(plan: Plan) -> int:
-    """Estimate how long a request needs a GPU; rather too long, as more is cut off."""
+    """Estimate the seconds that a request needs a GPU; rather too many, as a longer call is cut off."""
     width, height = plan.canvas_size
     per_picture = _SECONDS_PER_PICTURE + plan.drawn_steps * _SECONDS_PER_STEP_AND_MEGAPIXEL * width * height / 10**6
     return math.ceil(_SECONDS_AT_FIRST + plan.request.count * per_picture)
 
 
 def explained(error: gr.Error) -> UserError:
-    """Return an error that says in one sentence why there was no GPU, or none for long enough."""
+    """Return an error that says in one sentence why there was no GPU, or not for long enough."""
     title, message = str(error.title), str(error.message)
     for beginning, key in _SENTENCES.items():
         if message.startswith(beginning) or title.startswith(beginning):

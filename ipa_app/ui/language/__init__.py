@@ -1,9 +1,9 @@
-"""The page in the language that a visitor chooses, one of those that `messages/` has files for.
+"""Translation of the page into the language that a visitor chooses, one of those with a file in `messages/`.
 
-What the server sends is English, and says by what messages it was made: `markup` puts their keys and values into the
-HTML, and `speak.js` says them anew in the browser, where all of the page meets. Labels and the like of Gradio's
-components have no place for a key: they are looked up, whole and letter by letter, in a list of what the page can say
-there. The same is done for Gradio's own words, which follow the browser's language only, and leave much in English.
+The server sends English, together with the messages that it was made from: `markup` puts their keys and values into the
+HTML, and `speak.js` translates them in the browser, where all parts of the page come together. Labels and the like of
+Gradio's components have no place for a key: their whole texts are looked up, exactly, in a list of the texts that can
+appear there. So are Gradio's own texts, which otherwise follow the browser's language only, and are often untranslated.
 
-What a visitor types, what the model knows and what the log says stay as they are, and so does the API.
+What visitors type, the words that a model knows, the log and the API are not translated.
 """

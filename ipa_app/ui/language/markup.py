@@ -1,4 +1,4 @@
-"""HTML that knows what it says: by keys and values, for the page's script to say it in another language."""
+"""HTML that carries its messages' keys and values, from which the page's script translates it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def said(*messages: str, tag: str = "span", css_class: str = "", role: str = "")
     """Return an element with sentences in it.
 
     Args:
-        messages: what is no `Message` is said as it is, in every language. All is escaped but for the marks of
-            sentences.
-        tag: of the element.
-        css_class: of the element.
-        role: of the element; by default it has none.
+        messages: the sentences. A plain string is the same in every language. Everything but the sentences' own tags
+            is escaped.
+        tag: the element's tag.
+        css_class: the element's class.
+        role: the element's role; by default it has none.
     """
     plain = {"class": css_class, "role": role}
     attributes = "".join(f' {name}="{value}"' for name, value in plain.items() if value)
@@ -30,16 +30,16 @@ def status_note(*messages: str, css_class: str = "ipa-note") -> str:
 
 
 def attribute(name: str, *messages: str) -> str:
-    """Return an element's attribute that says something, such as its title; begins with a space."""
+    """Return an attribute of an element whose value is text, such as its title; begins with a space."""
     return f' {name}="{html.escape(" ".join(messages))}"{_data(f"-{name}", messages)}'
 
 
 def spoken(*, only: str = "", besides: Sequence[str] = ()) -> str:
-    """Return the attributes of an element that is shown in some languages and not in others; begins with a space.
+    """Return the attributes of an element that is only shown in some languages; begins with a space.
 
     Args:
-        only: the language that it is shown in, by its tag.
-        besides: those that it is not shown in, where something else stands for it.
+        only: the tag of the one language that it is shown in.
+        besides: the languages that it is not shown in, where another element takes its place.
     """
     if only:
         return f' lang="{html.escape(only)}" data-only="{html.escape(only)}" hidden'
@@ -47,12 +47,12 @@ def spoken(*, only: str = "", besides: Sequence[str] = ()) -> str:
 
 
 def said_in_toast(message: Message) -> str:
-    """Return a sentence as HTML for Gradio's own messages, which keep no attributes of data, but this one."""
+    """Return a sentence as HTML for Gradio's toasts, which strip data attributes but keep `content`."""
     return f'<span content="{_json((message,))}">{in_html(message)}</span>'
 
 
 def known(messages: Iterable[str]) -> str:
-    """Return what is not seen: it tells the page's script of messages that stand in components, which have no keys."""
+    """Return a hidden element that tells the page's script which messages are in components, which hold no keys."""
     told = [(message, as_data(message)) for message in messages if isinstance(message, Message)]
     return f'<span hidden data-known="{html.escape(json.dumps(told))}"></span>' if told else ""
 

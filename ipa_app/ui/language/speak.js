@@ -1,16 +1,16 @@
-// Gradio runs this file as the body of a function of `element` and `props`: `element` holds the choice of languages.
-// What is shown later is said anew as it appears.
+// Gradio runs this file as the body of a function of `element` and `props`: `element` contains the language menu.
+// Content that is added later is translated as it appears.
 
 const { languages, texts, patterns } = props.setup;
 const STORED = "ipa-language";
 const ENGLISH = "en";
 
-// ---------------------------------------------------------------- saying a message
+// ---------------------------------------------------------------- translating a message
 
 const PLACEHOLDER = /\{([a-z_]\w*)(?::(\w+))?\}/gi;
 const MARKS = /&lt;(\/?(?:strong|em)|br)&gt;/g;
 const SIGNS = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
-const WIDE = / *([，。：；！？（）、]) */g; // these have their space within themselves
+const WIDE = / *([，。：；！？（）、]) */g; // full-width punctuation contains its own space
 
 let language = languages.find(({ code }) => code === ENGLISH);
 
@@ -19,7 +19,7 @@ const asText = (text) => text;
 
 function sentence({ key, values }, as) {
   const forms = language.sentences[key];
-  // A language without that category may all the same have words of its own for a single thing.
+  // For a count of 1 "one" is tried first: languages without this plural category may still have a form for it.
   const form = ({ count }) => (count === 1 ? "one" : new Intl.PluralRules(language.code).select(count));
   const own = typeof forms === "string" ? forms : (forms[form(values)] ?? forms.other);
   const text = as === asHtml ? asHtml(own).replace(MARKS, "<$1>") : own.replace(/<[^>]+>/g, "");
@@ -37,7 +37,7 @@ function spoken(value, as) {
 const all = (messages, as) =>
   messages.map((each) => spoken(each, as)).join(language.sentences["sentence.separator"]).replace(WIDE, "$1");
 
-// ---------------------------------------------------------------- what has no key: texts of components
+// ---------------------------------------------------------------- texts without keys, in components
 
 const asMessage = (told) => (typeof told === "string" ? { key: told, values: {} } : told);
 const known = new Map(texts.map(([text, told]) => [text, asMessage(told)]));
@@ -61,16 +61,16 @@ function lookedUp(text) {
   return message && text.replace(text.trim(), () => all([message], asText));
 }
 
-// How what stands in a place is looked up.
+// Returns the function that looks up a text in this place.
 function lookUpIn(place) {
   const [, ours] = NAMED.find(([where]) => place?.closest(where)) ?? [];
   if (!ours) return lookedUp;
   return (text) => (ours.test(messageOf(text.trim())?.key) ? lookedUp(text) : null);
 }
 
-const read = new WeakMap(); // node -> what it told last: Gradio has the same one tell of the next pictures
+const read = new WeakMap(); // node -> its last data-known: Gradio reuses the node for the next pictures
 
-// Learns what stands in components; true where any of it is news.
+// Adds the messages in components; returns whether any of them is new.
 function learn(node) {
   if (read.get(node) === node.dataset.known) return false;
   read.set(node, node.dataset.known);
@@ -80,14 +80,14 @@ function learn(node) {
   return isNews;
 }
 
-// ---------------------------------------------------------------- putting the words in
+// ---------------------------------------------------------------- updating the page
 
 const TOLD = "data-known";
 const ATTRIBUTES = ["placeholder", "title", "aria-label", "alt"];
-// What visitors type and files say is theirs, and the words a model knows have to be typed as they are.
+// Not translated: what visitors type, what files contain, and the words a model knows, which have to be typed as they are.
 const UNTOUCHED = "script, style, textarea, pre, code, kbd, [contenteditable], #result-settings, .ipa-typed, #words li";
-// So are the names that they give: of sets, of models, and of pictures in the library, whose files say them; of styles and
-// adapters some are. Where such names stand, what is said is of these keys alone.
+// Nor are names that users give: of sets, models and library pictures, and some of styles and adapters. In places with such
+// names, only texts with these keys are translated.
 const NAMED = [
   [":is(#sets-saved, #model) :is([role=option], [role=combobox]), .ipa-library", /(?!)/],
   ["[id$='-style'] :is([role=option], [role=combobox])", /^(page\.)?style\./],
@@ -96,9 +96,9 @@ const NAMED = [
   ["#library-model label", /^page\.library\.filter\.all$/],
   ["#results :is(img, .caption, .thumbnail-item)", /^(adapter\.|result\.|gradio\.thumbnail_of$)/],
 ];
-const before = new WeakMap(); // node -> {key: [English, said]}, to go back
+const before = new WeakMap(); // node -> {key: [English, translation]}, to restore the English
 
-// In English goes back to what stood there, in every other language says it; `say` gives null for what is not known.
+// Restores the original in English, and translates into any other language; `say` returns null for an unknown text.
 function change(node, key, now, say, write) {
   const had = before.get(node) ?? {};
   if (language.code === ENGLISH) {
@@ -106,7 +106,7 @@ function change(node, key, now, say, write) {
     return;
   }
   const english = now();
-  if (had[key]?.[1] === english) return; // said already
+  if (had[key]?.[1] === english) return; // translated already
   const text = say(english);
   if (text === null || text === english) return;
   write(text);
@@ -139,14 +139,14 @@ function sayWhole(node) {
 function visitAttributes(node) {
   for (const name of ATTRIBUTES.filter((each) => node.hasAttribute(each))) {
     const told = node.getAttribute(`data-message-${name}`);
-    // A field is labelled by the page, whatever is chosen in it.
+    // The label of a dropdown is the page's own, whatever is chosen in it.
     const say = told ? () => all(JSON.parse(told), asText) : node.matches(CHOICE) ? lookedUp : lookUpIn(node);
     change(node, name, () => node.getAttribute(name), say, (text) => node.setAttribute(name, text));
   }
 }
 
-// What is chosen in a dropdown is the value of a text field, and no observer hears of values. Gradio goes on to read and
-// to write the English, and the field shows what that says.
+// The choice in a dropdown is the value of a text field, which mutation observers do not see. Gradio still reads and writes
+// the English, while the field shows the translation.
 const CHOICE = "input[role=combobox]";
 const VALUE = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value");
 
@@ -175,9 +175,9 @@ const observer = new MutationObserver((changes) => {
   }
 });
 
-// ---------------------------------------------------------------- what pictures of galleries are called
+// ---------------------------------------------------------------- labels of gallery pictures
 
-// Gradio tells screen readers of each nothing but its place, whatever is written under it.
+// Gradio only gives screen readers the position of each picture, even if it has a caption.
 function nameByCaption() {
   for (const caption of document.querySelectorAll(".thumbnail-item > .caption-label")) {
     const [picture, text] = [caption.parentElement, caption.textContent.trim()];
@@ -189,14 +189,14 @@ new MutationObserver(nameByCaption).observe(document.body, {
   childList: true, characterData: true, subtree: true, attributes: true, attributeFilter: ["aria-label"],
 });
 
-// ---------------------------------------------------------------- the choice
+// ---------------------------------------------------------------- the menu
 
 const choice = element.querySelector("select");
 choice.append(...languages.map(({ code, name }) => new Option(name, code)));
 
 function speak(code) {
   observer.disconnect();
-  // By way of English, which is what the keys of texts are.
+  // By way of English, by which texts are looked up.
   for (const next of new Set([ENGLISH, code])) {
     language = languages.find((each) => each.code === next);
     visit(document.body);

@@ -1,4 +1,4 @@
-"""The choice of the language, and all that the page can say in each."""
+"""The language menu, and all texts of the page in each language."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ipa_app.ui.language.markup import attribute
 
 _SCRIPT = Path(__file__).with_name("speak.js")
 _IN_COMPONENTS = ("page.", "style.", "example.", "gradio.")
-"""How the keys begin of what stands in Gradio's components, styles and examples among it, and of what Gradio says."""
+"""Prefixes of the keys of texts in Gradio's components, styles and examples included, and of Gradio's own texts."""
 
 
 def language_switch(languages: Mapping[str, Language], *, known: Iterable[Message]) -> gr.HTML:
-    """Lay out the choice. The page opens in the browser's language, or in the one that was chosen last.
+    """Lay out the menu. The page opens in the browser's language, or in the one that was chosen last.
 
     Args:
-        languages: by their codes, English among them.
-        known: what stands in components when the page opens, and has values.
+        languages: the languages by code, including English.
+        known: the messages with values that are in components when the page opens.
     """
     label = attribute("aria-label", Message("language.choose"))
     return gr.HTML(
@@ -42,10 +42,10 @@ def language_switch(languages: Mapping[str, Language], *, known: Iterable[Messag
 
 
 def setup(languages: Mapping[str, Language], *, known: Iterable[Message]) -> dict[str, Any]:
-    """Return what the script is given: the languages, and what is looked up by its English text.
+    """Return the script's data: the languages, and the texts that are looked up by their English.
 
-    That are `texts`, looked up whole, each with the key of what it says or the message; and Gradio's own `patterns`,
-    with something else in between.
+    These are `texts`, looked up whole, each with its key or its message, and `patterns`, Gradio's own texts with
+    placeholders.
 
     Args:
         languages: as for `language_switch`.
@@ -60,7 +60,7 @@ def setup(languages: Mapping[str, Language], *, known: Iterable[Message]) -> dic
 
 
 def declared_texts() -> Iterator[tuple[str, str]]:
-    """Yield all that people see and that is declared elsewhere in English, each by its key: of options, of kinds."""
+    """Yield the key and English of all texts that are declared in the code: of options, detectors and ControlNets."""
     yield from _option_texts()
     yield from ((f"detector.{name}.help", each.help) for name, each in DETECTORS.items())
     yield from ((f"controlnet.{name}.purpose", each.purpose) for name, each in CONTROLNET_KINDS.items())
@@ -74,9 +74,9 @@ def _option_texts() -> Iterator[tuple[str, str]]:
 
 
 def _spoken(language: Language) -> dict[str, Any]:
-    """Return a language as the script takes it; what its file lacks is said in English.
+    """Return a language for the script; sentences missing from its file are in English.
 
-    Of English it takes what it is called only: that stands on the page already.
+    English only needs its own name: its sentences are on the page already.
     """
     sentences: dict[str, Any] = {**english().sentences, **dict(declared_texts()), **language.sentences}
     if language.code == english().code:

@@ -1,4 +1,4 @@
-"""The editor as a Gradio component: an empty box, the script that fills it, and the body's data for the script."""
+"""The editor as a Gradio component: an empty box, the script that fills it, and the script's data on the body."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ipa_app.pose.sheet import PoseSheet
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("poses.js", "elements.js", "editor.js")
 _WORDS = "page.skeleton."
-# Where the page shows pictures that can be laid behind the skeleton; the first one found is taken.
+# Selectors of pictures on the page that can be shown behind the skeleton; the first one found is used.
 _BEHIND = ("#results img", "#reference img")
 
 
@@ -48,13 +48,13 @@ def skeleton_editor(sheet: PoseSheet | None) -> gr.HTML:
 
 
 def _script() -> str:
-    """Return the script, its data before it: properties are gone when an event names what lies in a closed tab."""
+    """Return the script with its data: a component's properties are lost when an event names it in a closed tab."""
     scripts = ((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     return "".join((f'"use strict";\nconst setup = {json.dumps(_setup())};\n', *scripts))
 
 
 def _setup() -> dict[str, Any]:
-    """Return what the script knows about bodies, and every word that it shows."""
+    """Return the script's data: the body's joints and bones, and all texts that it shows."""
     return {
         "joints": JOINT_NAMES,
         "jointColours": [_css(colour) for colour in JOINT_COLOURS],
@@ -69,13 +69,13 @@ def _setup() -> dict[str, Any]:
 
 
 def _labels() -> dict[str, Any]:
-    """Return the editor's words in English by the last part of their keys."""
+    """Return the editor's English texts by the last part of their keys."""
     sentences = english().sentences.items()
     return {key.removeprefix(_WORDS): text for key, text in sentences if key.startswith(_WORDS)}
 
 
 def _part(part: str) -> dict[str, Any]:
-    """Return where a hand or the face hangs, what it becomes in a mirror, and how it looks on 512 pixels."""
+    """Return the joint that a hand or the face is attached to, its mirror image, and its look at 512 pixels."""
     if part == "face":
         look = {"lines": (), "colours": (), "dot": _css(FACE_POINT_COLOUR), "radius": 3}
         return {"joint": JOINT_NAMES.index("nose"), "mirror": {"other": part, "points": FACE_MIRRORED}, "look": look}

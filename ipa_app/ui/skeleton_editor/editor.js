@@ -1,32 +1,32 @@
 // The skeleton editor. Gradio runs poses.js, elements.js and this file as the body of one function of `element`,
-// `props` and `watch`: `element` holds the empty box, `props.value` is the text of an OpenPose file, and `watch` calls
-// back when Python sets the value. `setup` is put before them by component.py.
+// `props` and `watch`: `element` contains the empty box, `props.value` is the text of an OpenPose file, and `watch` calls
+// back when Python sets the value. component.py puts `setup` before them.
 
 const { jointColours, boneColours, behind, labels } = setup;
-const STEP = 0.01; // of the shorter side, for an arrow key
+const STEP = 0.01; // of an arrow key, relative to the shorter side
 const BIG_STEP = 0.05; // with Shift
 const GROWTH = 1.1;
 const MOST_UNDO = 200;
 const ECHO_MS = 5000; // a busy browser takes its time
-// How far from a joint or a bone a press is still meant for it, of the shorter side: fingers are broad.
+// Hit distances for joints and bones, relative to the shorter side; larger for touch, as fingers are broad.
 const REACH = { joint: 0.05, bone: 0.012 };
 const TOUCH_REACH = { joint: 0.065, bone: 0.035 };
 const TURNS = { PageUp: -1, PageDown: 1 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-// ---------------------------------------------------------------- what is chosen, done and undone
+// ---------------------------------------------------------------- state, undo and redo
 
 const opened = props.value ?? "";
-let current = opened; // as the page holds it
+let current = opened; // the value on the page
 let usedElsewhere = false; // whether anything outside the editor was pressed, typed or dropped since it opened
-let chosen = current; // what reset goes back to
+let chosen = current; // the value that reset restores
 let pose = readPose(current);
 let selected = null; // {person, joint}: the last one touched
-let touched = null; // the joint under the last press, null where there was none
+let touched = null; // the joint under the last press, null if there was none
 let drag = null;
 const done = [];
 const undone = [];
-const told = new Map(); // what the page was told lately, and when
+const told = new Map(); // values sent to the page lately, with their times
 
 function show(text) {
   current = text;
@@ -34,7 +34,7 @@ function show(text) {
   draw();
 }
 
-// Another pose than the one before: of what somebody was at in that one, only what is in this one too goes on.
+// Replaces the pose: a drag ends, and the selection only stays if the new pose has that person.
 function hold(another) {
   pose = another;
   drag = null;
@@ -70,7 +70,7 @@ function pass(text) {
   props.value = text;
 }
 
-// The page learns of a joint on its way only where a live picture follows it; what is done and undone knows whole ways.
+// During a drag, values are only sent to the page if a live picture follows them; undo steps are whole drags.
 function passOnTheWay() {
   if (document.body.hasAttribute("data-live")) pass(writePose(pose, { whole: true }));
 }
@@ -103,7 +103,7 @@ const said = html("p", "ipa-help ipa-skel-said");
 let backdrop = null;
 let figures = []; // per person: {lines, dots, details}
 
-// What a joint is called: in English, and for the page's script, which says it in other languages, by keys and values.
+// A joint's label in English, and its messages, from which the page's script translates it.
 function jointLabel({ person, joint }) {
   const parts = [[joints[joint], `joint.${joints[joint].replace(" ", "_")}`]];
   const number = person + 1;
@@ -119,7 +119,7 @@ function say({ text, message = "" }) {
   said.textContent = text;
 }
 
-// New elements only where the number of people changes: the one that has the focus must stay.
+// Elements are only rebuilt when the number of people changes, so that the focused one stays.
 function build() {
   svg.replaceChildren();
   if (backdrop) svg.append(backdrop);
@@ -161,7 +161,7 @@ function drawBone(line, from, to) {
   set(line, { x1: from.x, y1: from.y, x2: to.x, y2: to.y, "stroke-width": (9 / 512) * shorterSide(pose) });
 }
 
-// Hands and face, which are looked at and not touched.
+// Hands and face, which are shown but cannot be dragged.
 function drawDetails(group, details) {
   const unit = shorterSide(pose) / 512;
   group.replaceChildren();
@@ -181,14 +181,14 @@ function drawJoint(node, { x, y, seen }, which) {
   const [hit, ring, dot] = node.children;
   const unit = shorterSide(pose);
   const { text, message } = jointLabel(which);
-  // All joints are one stop of Tab: the one that was touched last.
+  // All joints are a single tab stop: the one that was selected last.
   const { person, joint } = selected ?? { person: 0, joint: 0 };
   set(node, { tabindex: which.person === person && which.joint === joint ? 0 : -1 });
   set(node, { transform: `translate(${x} ${y})`, "data-message-aria-label": message, "aria-label": text });
   node.classList.toggle("ipa-skel-hidden", !seen);
   set(hit, { r: REACH.joint * unit });
   set(ring, { r: 0.026 * unit, "stroke-width": 0.008 * unit });
-  // With a length of its own, the dashes of a hidden joint are the same on every canvas.
+  // With a fixed pathLength, the dashes of a hidden joint are the same on every canvas.
   set(dot, { r: 0.014 * unit, fill: jointColours[which.joint], "stroke-width": 0.004 * unit, pathLength: 40 });
 }
 
@@ -203,8 +203,8 @@ function which(node) {
   return found && { person: Number(found.dataset.person), joint: Number(found.dataset.joint) };
 }
 
-// What a press is meant for: a joint or, with no joint, somebody's bone. Told by distance, as joints of a face lie close
-// together and browsers do not report what is thin under a finger.
+// The target of a press: a joint or else a person, by their bones. Found by distance, as joints of a face are close
+// together, and browsers do not report thin elements under a finger.
 function meant(event) {
   const at = spot(event);
   const reach = event.pointerType === "touch" ? TOUCH_REACH : REACH;
@@ -223,7 +223,7 @@ function select(one) {
   draw();
 }
 
-// The joint after or before one, of the next or the last figure after all of its own.
+// The joint `by` steps after or before another one, going on to the next or previous figure.
 function beside({ person, joint }, by) {
   const dots = figures.flatMap((each) => each.dots);
   return dots.at((person * joints.length + joint + by) % dots.length);
@@ -256,8 +256,8 @@ svg.addEventListener("pointerup", (event) => {
   passBack();
 });
 
-// A finger that drags does not scroll the page; beside joints and bones it does. Inside SVG, browsers do not heed
-// `touch-action` on what is drawn.
+// A dragging finger does not scroll the page; elsewhere it does. This is not done with `touch-action`, which browsers
+// ignore on elements inside SVG.
 svg.addEventListener("touchmove", (event) => drag && event.preventDefault(), { passive: false });
 svg.addEventListener("pointercancel", (event) => {
   if (drag?.pointer !== event.pointerId) return;
@@ -266,7 +266,7 @@ svg.addEventListener("pointercancel", (event) => {
 });
 svg.addEventListener("focusin", (event) => which(event.target) && select(which(event.target)));
 svg.addEventListener("dblclick", () => touched && toggle(touched));
-// Or else the focus goes on to the joint on top.
+// Otherwise the focus would move to the topmost joint under the pointer.
 svg.addEventListener("mousedown", (event) => drag && event.preventDefault());
 
 svg.addEventListener("keydown", (event) => {
@@ -332,7 +332,7 @@ async function copy() {
     await navigator.clipboard.writeText(text);
     say({ text: labels.copied });
   } catch {
-    // Browsers give the clipboard only to pages that came over https or from this machine, and only if allowed.
+    // Browsers only allow the clipboard on pages from https or localhost, and with permission.
     say({ text: labels.not_copied });
   }
 }
@@ -376,9 +376,9 @@ for (const kind of ["pointerdown", "keydown", "drop"]) {
 watch("value", () => {
   const text = props.value ?? "";
   if (text === current) return;
-  // A busy page may set what the editor opened with once more, when somebody has begun to edit already.
+  // A busy page may set the initial value again after somebody has begun to edit.
   if (text === opened && !usedElsewhere) return void (props.value = current);
-  // What the page was told comes back, and where keys are pressed quickly, after the next one was told.
+  // Values sent to the page come back, and after quick key presses, only when the next one has been sent.
   if (performance.now() - (told.get(text) ?? -Infinity) < ECHO_MS) return void (props.value = current);
   if (pose) remember();
   chosen = text;

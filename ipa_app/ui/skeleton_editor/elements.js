@@ -1,4 +1,4 @@
-// Making elements of the page and of its SVG pictures.
+// Helpers that create HTML and SVG elements.
 
 const SVG = "http://www.w3.org/2000/svg";
 

@@ -1,11 +1,11 @@
-// Poses as the editor holds them, {width, height, people: [[{x, y, seen}]], parts: [{name: [{x, y, seen}]}]} in pixels of
-// the canvas, the parts being each person's hands and face: reading and writing OpenPose's files, and moving joints about
-// within the canvas. Comes before editor.js in one and the same function (see component.py); knows nothing of the page.
+// The editor's poses, {width, height, people: [[{x, y, seen}]], parts: [{name: [{x, y, seen}]}]} in pixels of the canvas,
+// where parts are each person's hands and face: reading and writing OpenPose files, and moving joints within the canvas.
+// Comes before editor.js in the same function (see component.py), and does not access the page.
 
-// `parts` has for each part of a person its name in OpenPose's files, the joint that it hangs on, and what it becomes in
-// a mirror: which part, and of that which points.
+// `parts` holds for each part of a person its name in OpenPose files, the joint that it is attached to, and its mirror
+// image: the other part, and the order of its points.
 const { joints, bones, mirrored, restPose, parts } = setup;
-const SMALLEST = 0.1; // of the canvas's shorter side: how small a pose may get
+const SMALLEST = 0.1; // minimum size of a pose, relative to the canvas's shorter side
 
 const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
 const cents = (value) => Math.round(value * 100) / 100;
@@ -30,10 +30,10 @@ function readParts(person) {
   return Object.fromEntries(there.map(([name, { file }]) => [name, readPoints(person[file])]));
 }
 
-// The points of a part that have a place, seen or hidden; nobody knows where the others are.
+// The points of a part that have a position, visible or hidden; that of the others is unknown.
 const placed = (points) => points.filter(({ x, y }) => x !== 0 || y !== 0);
 
-// The points that hang on a joint: a hand on its wrist, a face on its nose.
+// The points attached to a joint: a hand to its wrist, a face to its nose.
 function hanging(pose, { person, joint }) {
   const found = Object.entries(pose.parts[person]).find(([name]) => parts[name].joint === joint);
   return found ? placed(found[1]) : [];
@@ -42,8 +42,7 @@ function hanging(pose, { person, joint }) {
 // All points of a person that move with the whole figure.
 const figure = (pose, person) => [...pose.people[person], ...Object.values(pose.parts[person]).flatMap(placed)];
 
-// A joint that is not seen has no place in OpenPose's files: it waits to be shown where it would be on somebody who
-// stands, seen from its neighbour.
+// Hidden joints have no position in OpenPose files: each is placed relative to its neighbour as in the rest pose.
 function placeUnseen(person, canvas) {
   const known = person.map(({ x, y, seen }) => seen || x !== 0 || y !== 0);
   for (let round = 0; round < joints.length; round += 1) {
@@ -58,7 +57,7 @@ function placeUnseen(person, canvas) {
   }
 }
 
-// `whole`: with the places of hidden joints, for ourselves; other programs expect zeros there.
+// `whole`: whether to include the positions of hidden joints, for the editor itself; other programs expect zeros there.
 function writePose(pose, { whole }) {
   const { width, height, people } = pose;
   const values = ({ x, y, seen }) => (seen ? [x, y, 1] : whole ? [x, y, 0] : [0, 0, 0]);
@@ -70,7 +69,7 @@ function writePose(pose, { whole }) {
   return JSON.stringify({ people: written, canvas_width: width, canvas_height: height });
 }
 
-// How far a spot is from the nearest bone of a person that is drawn; infinite where none is.
+// The distance of a spot from the nearest drawn bone of a person; infinite if none is drawn.
 function distanceToBones(spot, points) {
   const drawn = bones.map((ends) => ends.map((joint) => points[joint])).filter((ends) => ends.every(({ seen }) => seen));
   return Math.min(...drawn.map(([from, to]) => distanceToLine(spot, from, to)));
@@ -89,7 +88,7 @@ function box(points) {
   return { left: Math.min(...xs), right: Math.max(...xs), top: Math.min(...ys), bottom: Math.max(...ys) };
 }
 
-// Shift joints from their `starts` together, no further than to the edge of the canvas, and from outside up to it.
+// Move joints together from their `starts`, no further than the edge of the canvas; joints outside it are moved inside.
 function shift(points, { starts, canvas, dx, dy }) {
   const { left, right, top, bottom } = box(starts);
   const x = clamp(dx, -left, canvas.width - right);
@@ -100,7 +99,7 @@ function shift(points, { starts, canvas, dx, dy }) {
   });
 }
 
-// Make everybody bigger or smaller about their common middle, and no bigger than the canvas.
+// Scale all people about their common centre, to no more than the canvas.
 function resize(pose, factor) {
   const all = pose.people.flatMap((_, person) => figure(pose, person));
   const { left, right, top, bottom } = box(all);
@@ -112,7 +111,7 @@ function resize(pose, factor) {
   shift(all, { starts: grown, canvas: pose, dx: 0, dy: 0 });
 }
 
-// Left and right change places, as in a mirror: the right wrist becomes the left one.
+// Mirror the pose, swapping left and right: the right wrist becomes the left one.
 function mirror(pose) {
   const turned = ({ x, ...point }) => ({ ...point, x: cents(pose.width - x) });
   pose.people = pose.people.map((person) => mirrored.map((from) => turned(person[from])));
@@ -126,7 +125,7 @@ function mirror(pose) {
   });
 }
 
-// Take one figure out of several.
+// Remove a figure, unless it is the only one.
 function remove(pose, person) {
   if (pose.people.length < 2) return;
   pose.people.splice(person, 1);

@@ -1,4 +1,4 @@
-"""The tabs, one per task: each in a module of its task's name, which says as `TAB` all that is to be known of it."""
+"""The tabs, one per task: each is a module with its task's name, which describes the tab in its constant `TAB`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from ipa_app.ui.tabs.shared import Tab
 
 OPENING = next(iter(TASKS))
-"""The task whose tab the page opens with: new pictures after a picture."""
+"""The task whose tab is open at first."""
 
 
 def tab_for(task: str) -> Tab:
-    """Return what there is to know of the tab of a task."""
+    """Return the description of a task's tab."""
     return import_module(f"{__name__}.{task}").TAB

@@ -1,8 +1,7 @@
 """Inpaint: paint over part of a picture and have it redrawn after the reference.
 
-The picture keeps its own full size on the server; the editor shows a handy copy to paint on, and only the
-painted mask is taken from it. Before anything is drawn, the mask can be changed and looked at: the picture with
-everything tinted that would change.
+The picture stays at full size on the server; the editor shows a smaller copy to paint on, and only the painted mask is
+taken from it. Before drawing, the mask can be adjusted and shown: as the picture with the area to be redrawn tinted.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ _LARGE_SHARE = 0.5
 
 
 def inpaint_tab(entry: ModelEntry) -> TaskTab:
-    """Lay out the tab and its chain from uploaded picture to editor; see `variation_tab`."""
+    """Lay out the tab, and connect the uploaded picture to the editor; see `variation_tab`."""
     with gr.Tab(Message("page.inpaint.tab"), id="inpaint", elem_id="tab-inpaint") as tab:
         help_text(Message("page.inpaint.help"))
         subheading(Message("page.inpaint.image_label"))
@@ -93,7 +92,7 @@ def inpaint_tab(entry: ModelEntry) -> TaskTab:
 
 
 def _picture_to_change(sent: Mapping[str, Any], studio: Studio) -> Image.Image | None:
-    """Return the picture as it will be continued, without a mask; None where there is none yet."""
+    """Return the picture with its extensions, without a mask; None if there is no picture yet."""
     if sent["image"] is None:
         return None
     opened = open_upload(sent["image"], field="image")
@@ -105,9 +104,9 @@ def _picture_to_change(sent: Mapping[str, Any], studio: Studio) -> Image.Image |
 def read_mask_input(
     sent: Mapping[str, Any], values: Mapping[str, Any], opened: Mapping[str, Opened]
 ) -> tuple[dict[str, Any], list[Message]]:
-    """Open what was painted on the page, which means what it shows, and a file, which may be anything.
+    """Read the mask from what was painted on the page and from an uploaded file, whose meaning has to be worked out.
 
-    Where there is a file, what was painted is added to it.
+    If there is a file, what was painted is added to it.
     """
     mask, picture = sent.get("mask"), opened.get("image")
     if picture is None:
@@ -118,13 +117,13 @@ def read_mask_input(
         if mask is None:
             return {"mask": painted and fit_mask(painted, picture.image.size, may_be_empty=may_be_empty)}, []
         read = read_mask(file_path(mask, field="mask"), picture, may_be_empty=may_be_empty)
-    # Who swaps a mask has seen how much of the picture it marks.
+    # Whoever inverts a mask has seen how much of the picture it marks.
     notes = [*read.notes, *([] if values.get("mask_invert") else _note_of_size(read.mask))]
     return {"mask": join_masks(read.mask, painted)}, notes
 
 
 def _note_of_size(mask: Image.Image) -> list[Message]:
-    """Return how much is marked where that is most of the picture, as where a mask was meant the other way round."""
+    """Return a note if most of the picture is marked, as when a mask is the wrong way round."""
     share = mask.histogram()[255] / (mask.width * mask.height)
     if share <= _LARGE_SHARE:
         return []
@@ -138,7 +137,7 @@ def _from_example(example: Example) -> dict[str, Any]:
 
 
 def _from_request(editor: gr.ImageEditor, request: GenerateRequest) -> Update:
-    # Until the page has told that the picture came, what was painted before would be added.
+    # Without this, the previous painting would count until the page reports the new picture.
     return {} if request.image is None else {editor: _canvas_of(request.image)}
 
 
@@ -152,9 +151,9 @@ def _editor() -> gr.ImageEditor:
 
 
 def _paintable_copy(payload: Any, shown: str | None) -> tuple[Any, Any, Any, Any, str | None]:
-    """Show the editor with a copy of the picture, of a size that is handy to paint on, and how that was understood.
+    """Show the editor with a copy of the picture, at a size that is handy to paint on, and notes on the upload.
 
-    The page tells of a picture once more when it hides it; the strokes that are there by then must stay.
+    The page reports a picture again when it hides it; strokes that were painted by then must stay.
     """
     with explained():
         if payload is None:
@@ -170,7 +169,7 @@ def _paintable_copy(payload: Any, shown: str | None) -> tuple[Any, Any, Any, Any
 
 @dataclass(frozen=True, kw_only=True)
 class MaskEdges:
-    """The accordion, its inputs by the request's field, and where the outcome can be looked at."""
+    """The accordion, its inputs by the request's field, and the view of the resulting mask."""
 
     fold: gr.Accordion
     inputs: dict[str, Any]
@@ -178,13 +177,13 @@ class MaskEdges:
 
 
 def mask_edges() -> MaskEdges:
-    """Lay out the accordion; as it opens, it changes nothing."""
+    """Lay out the accordion; its initial values change nothing."""
     with gr.Accordion(Message("page.inpaint.edges_accordion"), open=False, elem_id="edges-panel") as fold:
         inputs = controls("mask_invert", "mask_grow", "mask_feather")
         inputs["area"] = control("area", elem_id="inpaint-area")
         inputs |= {**controls("mask_padding", "surroundings"), **_extensions()}
         show = gr.Button(Message("page.inpaint.mask_show"), size="sm", elem_id="mask-show")
-    # Beside the accordion, as a mask in a file is shown while this is closed.
+    # Outside the accordion, as a mask from a file is shown while this is closed.
     return MaskEdges(fold=fold, inputs=inputs, view=_view(show))
 
 
@@ -222,9 +221,9 @@ _SHOWN_OF = (*(each.api for each in options(InpaintOptions).values()), "painted"
 
 @dataclass(frozen=True, kw_only=True)
 class MaskView:
-    """The button that shows the mask as it will be used, and where.
+    """The button that shows the mask as it will be used, and the view.
 
-    `box` holds all of it: the notes, and `understood` with the picture where the mask could be understood.
+    `box` contains the whole view: the notes, and `understood` with the picture, if the mask could be understood.
     """
 
     show: gr.Button
@@ -235,10 +234,10 @@ class MaskView:
 
 
 def painted_mask(sent: Any) -> Image.Image | None:
-    """Return what was painted, white on black; None where nothing was.
+    """Return what was painted, white on black; None if nothing was.
 
     Args:
-        sent: by the editor, which sends files as long as nobody listens to its strokes.
+        sent: the editor's value: files, as long as nothing listens to its strokes.
     """
     painted = painted_files(sent, field="mask")
     if painted is None:
@@ -252,7 +251,7 @@ def painted_mask(sent: Any) -> Image.Image | None:
 
 
 def connect_mask_view(view: MaskView, parts: Parts, runner: Runner) -> None:
-    """Let the mask be shown. What was shown goes away when the mask would look different."""
+    """Connect the view of the mask, which is hidden when the mask would look different."""
     inputs = parts.inputs_of(parts.tab_of(Inpaint.name))
     shown_of = {name: inputs[name] for name in _SHOWN_OF}
     outputs = [view.box, view.notes, view.understood, view.picture]
@@ -287,7 +286,7 @@ def connect_mask_view(view: MaskView, parts: Parts, runner: Runner) -> None:
 
 
 def _shown(view: MaskView, runner: Runner, sent: Mapping[str, object]) -> dict[Any, Any]:
-    """Show the mask of what the form holds, as an update of the page."""
+    """Return the update that shows the mask of the form's values."""
     request = build_request(Inpaint.name, sent)
     area = mark_area(runner.studio.plan(request))
     return {

@@ -1,4 +1,4 @@
-"""Text + image: the picture says who, the words say where."""
+"""Text + image: the reference says who, the prompt says where."""
 
 from __future__ import annotations
 

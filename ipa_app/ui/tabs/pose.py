@@ -1,7 +1,7 @@
 """Pose: the reference says who, a stick figure says how they stand.
 
-The stick figure is the one in the editor, whose keypoints are drawn for the size of the output, unless there is a
-picture of one in the upload box: then the editor steps aside.
+The stick figure comes from the editor, whose keypoints are drawn at the output's size. If there is a picture of one in
+the upload box, that is used instead, and the editor is hidden.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from ipa_app.ui.uploads import file_path
 
 @dataclass(frozen=True, kw_only=True)
 class _Keypoints:
-    """Where keypoints come in: as text or as a file, and the size of their picture where they do not say it."""
+    """The inputs for keypoints, as text or as a file, and for the size of their picture, if they do not contain it."""
 
     text: gr.Textbox
     use: gr.Button
@@ -53,7 +53,7 @@ class _Keypoints:
 
 @dataclass(frozen=True, kw_only=True)
 class _PoseParts:
-    """Everything that says which pose it is."""
+    """All components that determine the pose."""
 
     presets: gr.Gallery
     editing: gr.Column
@@ -109,7 +109,7 @@ def pose_tab(entry: ModelEntry) -> TaskTab:
 def read_skeleton(
     sent: Mapping[str, Any], values: Mapping[str, Any], opened: Mapping[str, Opened]
 ) -> tuple[dict[str, Any], list[Message]]:
-    """Read the editor's skeleton, the text of an OpenPose file, which counts where there is no picture."""
+    """Read the editor's skeleton, the text of an OpenPose file, which is used if there is no picture."""
     del values
     skeleton = None if "pose" in opened else sent.get("skeleton")
     return ({"pose": PoseSheet.from_json(skeleton)} if skeleton else {}), []
@@ -117,7 +117,7 @@ def read_skeleton(
 
 def _from_example(example: Example) -> dict[str, Any]:
     sheet = preset_sheets().get(example.pose or "")
-    # The preset goes into the editor, and a picture would be used instead of it.
+    # The preset goes into the editor; a picture would be used instead of it.
     return {} if sheet is None else {"skeleton": sheet.to_json(), "pose": None}
 
 
@@ -126,7 +126,7 @@ def _from_request(parts: _PoseParts, request: GenerateRequest) -> Update:
     if isinstance(request.pose, PoseSheet):
         updates = {parts.picture: None, parts.skeleton: request.pose.to_json()}
     if request.pose_detector not in detectors():
-        # Not offered otherwise; or else nobody could choose another one.
+        # A detector that is not offered here is shown, so that another one can be chosen.
         updates[parts.options["pose_detector"]] = gr.update(value=request.pose_detector, visible=True)
     return updates
 
@@ -187,7 +187,7 @@ def _keypoints() -> _Keypoints:
 
 
 def _photo_options() -> dict[str, Any]:
-    """Lay out how people are looked for in a photo; by whom only where there is a choice."""
+    """Lay out the options for finding people in a photo; the detector only if there is a choice."""
     with gr.Row():
         finding = controls("pose_hands", "pose_face", min_width=140)
     detector = controls("pose_detector", visible=len(detectors()) > 1)
@@ -213,7 +213,7 @@ def _presets_gallery() -> gr.Gallery:
 
 
 def _connect(parts: _PoseParts) -> None:
-    """Let every way to a pose lead into the editor, except a picture, which makes it step aside."""
+    """Connect presets to the editor, and hide it while a picture sets the pose."""
     sheets = list(preset_sheets().values())
 
     def chosen(event: gr.SelectData) -> tuple[str, None, str]:
@@ -228,7 +228,7 @@ def _connect(parts: _PoseParts) -> None:
 
 
 def _connect_readers(own: _PoseParts, parts: Parts, runner: Runner) -> None:
-    """Let keypoints and found poses come into the editor fitted to the chosen model's body, where that is wanted."""
+    """Bring keypoints and found poses into the editor, fitted to the chosen model's body if that is switched on."""
     options = {**own.options, **own.fit}
     searched = gr.Textbox(visible=False)
     finder = PoseFinder(find=own.find, options=options, picture=own.picture, skeleton=own.skeleton, searched=searched)
@@ -256,20 +256,20 @@ def _connect_readers(own: _PoseParts, parts: Parts, runner: Runner) -> None:
 def read_keypoints(
     text: Any, width: Any = 0, height: Any = 0, *, fit: Callable[[PoseSheet], PoseSheet] = lambda sheet: sheet
 ) -> tuple[Any, str, Any]:
-    """Read what was pasted.
+    """Read pasted keypoints.
 
     Args:
         text: the file's content.
-        width: of the picture that the points are of, in pixels; 0 where nobody has said it.
-        height: of that picture, in pixels; 0 where nobody has said it.
-        fit: brings the pose to what the model knows.
+        width: of the picture that the keypoints belong to, in pixels; 0 if unknown.
+        height: of that picture, in pixels; 0 if unknown.
+        fit: fits the pose to the model.
 
     Returns:
-        The pose as the editor takes it, what was left out of it, and nothing for the box; where the size of the picture
-        is asked for, nothing for the editor, the question, and the text, so that it can be read again.
+        The editor's value, the notes on what was left out, and no update for the text box. If the size of the picture
+        is needed: no update for the editor, the question, and the text, so that it can be read again.
 
     Raises:
-        gr.Error: it is no pose, and why.
+        gr.Error: it is not a pose, and why.
     """
     with explained():
         if not text:
@@ -288,11 +288,11 @@ def read_keypoints_file(
     """Read an uploaded file, as `read_keypoints` does.
 
     Raises:
-        gr.Error: it is no pose, and why.
+        gr.Error: it is not a pose, and why.
     """
     with explained():
         path = Path(file_path(payload, field="keypoints", most=None))
-        # No character is written with more bytes than four.
+        # No character takes more than four bytes.
         if path.stat().st_size > 4 * LONGEST_JSON:
             raise UserError("keypoints.file_too_long")
         content = path.read_bytes()
@@ -304,17 +304,17 @@ def read_keypoints_file(
 
 
 def read_canvas(payload: Any) -> tuple[int, int]:
-    """Take the size of the picture that keypoints are of.
+    """Return the size of the picture that keypoints belong to.
 
     Raises:
-        gr.Error: it is no picture, and why.
+        gr.Error: it is not a picture, and why.
     """
     with explained(), opening_turn(payload):
         return open_image(file_path(payload, field="pose")).size
 
 
 def _step_aside(payload: Any) -> tuple[Any, Any]:
-    """Hide the editor, with what was done in it, while a picture sets the pose."""
+    """Hide the editor, keeping its contents, while a picture sets the pose."""
     free = payload is None
     return gr.update(visible=True if free else "hidden"), gr.update(visible=not free)
 

@@ -1,4 +1,4 @@
-"""Finding the pose in a picture of one's own: a stick figure, a photo, or a toy where the chosen model draws such."""
+"""Finding the pose in an uploaded picture: a stick figure, a photo, or a toy if the chosen model draws toys."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from ipa_app.ui.running import Runner, Update
 from ipa_app.ui.status import progress_line, status_line
 from ipa_app.ui.studio import Studio
 
-# Another picture may have been chosen meanwhile.
+# Empties the box, unless another picture has been chosen meanwhile.
 _WITHOUT_SEARCHED = "(picture, searched) => picture?.path === searched ? null : picture"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoseFinder:
-    """The button that finds the pose in the picture, and where that goes.
+    """The button that finds the pose in the picture, and where the pose goes.
 
-    `options` are the inputs that say how people are looked for, and whether they are fitted to the model's body, by the
-    request's field. `searched` is never seen: it has the file of the picture in which a pose was found.
+    `options` holds the inputs for how people are found, and whether they are fitted to the model's body, by the
+    request's field. The hidden `searched` holds the file of the picture in which a pose was found.
     """
 
     find: gr.Button
@@ -44,7 +44,7 @@ class PoseFinder:
 
 
 def connect_pose_finder(finder: PoseFinder, parts: Parts, runner: Runner) -> None:
-    """Let the button bring the pose that is found into the skeleton editor, which takes the picture's place."""
+    """Connect the button: the pose goes into the skeleton editor, which replaces the picture."""
     inputs = {"picture": finder.picture, "model": parts.settings.model, "turn": runner.results.turn, **finder.options}
     outputs = [*runner.outputs, finder.skeleton, finder.searched]
     handler = find_pose(finder, runner=runner)
@@ -53,7 +53,7 @@ def connect_pose_finder(finder: PoseFinder, parts: Parts, runner: Runner) -> Non
 
 
 def find_pose(finder: PoseFinder, *, runner: Runner) -> Callable[..., Iterator[Update]]:
-    """Return the handler of the button. It tells how far it is where results do, and Stop stops it."""
+    """Return the handler of the button. Progress is shown where that of results is, and Stop stops it."""
 
     def find(*, picture: Any, model: str, turn: Turn | None = None, **sent: object) -> Iterator[Update]:
         look = partial(_look, finder, runner, picture=picture, model=model, sent=sent)
@@ -69,11 +69,11 @@ def _look(
 
     Args:
         finder: where the pose goes.
-        runner: knows the studio, and shows what is done.
-        turn: the page's.
-        picture: the upload, None where there is none.
-        model: name of the chosen model.
-        sent: how people are looked for, as the form says it.
+        runner: knows the studio, and shows the progress.
+        turn: the page's turn.
+        picture: the upload; None if there is none.
+        model: the name of the chosen model.
+        sent: the values of the finder's options, as the form sends them.
 
     Raises:
         UserError: there is no picture, or no pose in it, and why.
@@ -101,10 +101,10 @@ def _look(
 
 
 def fit_for(studio: Studio, *, pose_fit: Any, model: str) -> Callable[[PoseSheet], PoseSheet]:
-    """Return what brings a pose to the body of the chosen model, where that is switched on."""
+    """Return the function that fits a pose to the chosen model's body, if that is switched on."""
     return partial(fitted_for, studio.entry(model)) if pose_fit else lambda sheet: sheet
 
 
 def found_text(sheet: PoseSheet) -> Message:
-    """Return a message that says how many were found, and what to do with them."""
+    """Return a message that says how many people were found, and what to do with them."""
     return Message("pose.found", count=len(sheet.skeleton.people))

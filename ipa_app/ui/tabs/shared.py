@@ -1,4 +1,4 @@
-"""What the tabs have in common: words and the buttons."""
+"""What the tabs have in common: the prompt and the buttons."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ Fields = tuple[dict[str, Any], list[Message]]
 
 @dataclass(frozen=True, kw_only=True)
 class Tab:
-    """What is to be known of a tab before it is laid out.
+    """The description of a tab, before it is laid out.
 
     Attributes:
-        lay_out: lays it out, given the model that is chosen when the page opens.
-        about: what the endpoint of its task does, for programmers, in English alone.
-        first: what comes first in that endpoint beside what must be given, where it is not what comes first in others.
-        beside: its inputs that are no options of a request, by name.
-        opens: the pictures that `read` opens, by the names of their options.
-        read: turns these, and what is beside, into fields of a request, and sentences on how they were understood. It
-            is given all that was sent, the values of the request's other fields, and the other pictures as they were
+        lay_out: lays out the tab, given the model that is chosen when the page opens.
+        about: what the endpoint of its task does, for programmers, in English only.
+        first: the endpoint's first parameters after the required ones, if they differ from the usual order.
+        beside: the names of its inputs that are not options of a request.
+        opens: the names of the picture options that `read` opens.
+        read: turns these, and the inputs in `beside`, into fields of a request and notes on how they were understood.
+            Its arguments are all that was sent, the values of the request's other fields, and its other pictures,
             opened.
     """
 
@@ -59,25 +59,25 @@ class TaskTab:
     """One tab.
 
     Attributes:
-        task: the engine's name for it.
+        task: the engine's name for the task.
         tab: the tab itself.
-        prompt: its box for words.
-        style: the choice of a style for them.
-        unknown: where words that the model does not know are named.
+        prompt: its prompt box.
+        style: the choice of a style for the prompt.
+        unknown: the note on words that the model does not know.
         generate: its main button.
         stop: the button that stops its job.
-        examples: slot that the page fills with the tab's examples.
+        examples: the column that the page fills with the tab's examples.
         inputs: further inputs by the request's field.
-        folds: the accordion that an input lies in, by the input's name; opened where one in it is not as usual.
-        extras: further buttons that draw something, by the name of their series.
-        compared: which adapters one of these compares.
-        told_by: the event that tells of an input's change, by the input's name, where its own does not.
-        starting: buttons of its own that start what its Stop stops.
+        folds: the accordions around inputs, by the input's name; opened if a value in them is not the default.
+        extras: further buttons that draw, by the name of their series.
+        compared: the choice of adapters for the series that compares them.
+        told_by: the event for an input's change, by the input's name, if it is not the input's own.
+        starting: the tab's own buttons that start something that Stop stops.
         connect: connects what only this tab has.
-        from_example: the values of its own inputs for an example, by the input's name; others stay as they are.
-        from_request: further updates of its own components where a request is restored.
-        shape_inputs: those of its inputs that say what shape its pictures have, beside width and height.
-        shape_of: returns a picture of that shape to paint on, mode "RGB", of what was sent; None where there is none.
+        from_example: returns the values of its own inputs for an example, by the input's name; others stay.
+        from_request: returns further updates of its own components when a request is restored.
+        shape_inputs: those of its inputs that determine the shape of its pictures, besides width and height.
+        shape_of: returns a picture of that shape to paint on, mode "RGB", from what was sent; None if there is none.
     """
 
     task: str
@@ -102,17 +102,17 @@ class TaskTab:
 
     @property
     def default_scale(self) -> float:
-        """The strength of the picture that suits this task."""
+        """The default strength of the reference for this task."""
         return TASKS[self.task].default_of(options(GenerateRequest)["scale"])
 
 
 def help_text(*texts: Message) -> None:
-    """Show in a line or two what the tab does."""
+    """Lay out a line or two of help."""
     gr.HTML(said(*texts, tag="p", css_class="ipa-help"), padding=False, elem_classes="ipa-text")
 
 
 def subheading(text: Message) -> None:
-    """Name what follows."""
+    """Lay out a heading for what follows."""
     gr.HTML(said(text, tag="h3"), padding=False, elem_classes="ipa-subheading")
 
 
@@ -126,16 +126,16 @@ def finish_tab(
     extras: Mapping[str, Message] = MappingProxyType({}),
     compared: Callable[[], gr.CheckboxGroup] | None = None,
 ) -> TaskTab:
-    """Lay out the words, the buttons and room for examples, the same way in every tab.
+    """Lay out the prompt, the buttons and the column for examples, the same way in every tab.
 
     Args:
-        task: the engine's name for it.
+        task: the engine's name for the task.
         tab: the tab itself.
         entry: the model that is chosen when the page opens.
-        label: of the words.
-        placeholder: an example of them.
-        extras: what the further buttons say, by the name of their series.
-        compared: lays out the choice of what they compare.
+        label: the prompt's label.
+        placeholder: an example of a prompt.
+        extras: the texts of further buttons, by the name of their series.
+        compared: lays out the choice of the adapters to compare.
     """
     prompt, style = _prompt_and_style(task, entry, label=label, placeholder=placeholder)
     help_text(Message("page.prompt_help"))
