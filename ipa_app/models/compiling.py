@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 MOST_LAYOUTS = 32
 """Most layouts that a model's UNets are compiled for; calls of further layouts run uncompiled."""
 _FROZEN_UP_TO = 256 * 2**20
-# While PyTorch traces a network, calls of all threads go through the tracer, and compiled networks cannot be called: the
-# lock is held for either.
+# While PyTorch traces a network, calls of all threads go through the tracer, and compiled networks cannot be called:
+# the lock is held for either.
 _TRACING = threading.Lock()
 
 
@@ -135,7 +135,7 @@ def _layout_of(value: Any) -> Hashable:
 
 
 def _keep_sizes(value: Any) -> None:
-    """Have PyTorch compile for this height and width alone: code for any size is slower."""
+    """Have PyTorch compile for this height and width alone: one compiled for any size takes longer."""
     match value:
         case Tensor() if value.ndim == 4:
             torch._dynamo.mark_static(value, 2)
