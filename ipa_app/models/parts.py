@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 # Weights in formats that are not read here.
 _OTHER_FORMATS = {".gguf", ".onnx", ".msgpack", ".h5", ".pth", ".pt", ".ckpt", ".xml", ".mlmodelc"}
-# What older versions of the libraries saved beside the weights, and parts of a whole CLIP that one encoder lacks.
+# What older versions of the libraries saved beside the weights, and parts of a whole CLIP unused by one encoder.
 _SURPLUS = ("position_ids", "logit_scale", "text_projection.weight", "visual_projection.weight")
 _OTHER_TOWERS = ("vision_model.", "text_model.")
 
