@@ -33,7 +33,7 @@ class Estimate:
 
     Attributes:
         step_seconds: measured duration of one step.
-        processor_seconds: CPU time of one step over all cores; below `step_seconds` where other programs compete for them.
+        processor_seconds: CPU time of one step over all cores; below `step_seconds` if other programs use them too.
         encode_seconds: time to encode all examples once; 0 if they are not cached.
         cache_bytes: size of the encoded examples; 0 if they are not cached.
         frozen: number of frozen weights per part.
