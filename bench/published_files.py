@@ -15,7 +15,7 @@ _BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Write a CLIP tokenizer in the published files and size; it encodes every character separately."""
+    """Write a CLIP tokenizer in the published files and size; it spells everything out."""
     letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
     known = [*letters, *(f"{letter}</w>" for letter in letters), "ab"]
     # Single characters, as every longer entry would need its own merge.
