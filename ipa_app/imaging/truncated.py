@@ -1,7 +1,7 @@
 """Open truncated files as viewers do, but only if almost nothing is missing.
 
 A decoder does not tell how much is missing: it either rejects the file or silently fills the gap. So the file is
-completed in two ways: pixels that agree were in the file, and those that differ were not.
+completed in several ways: pixels that agree were in the file, and those that differ were not.
 """
 
 from __future__ import annotations
