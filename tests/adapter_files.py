@@ -90,7 +90,7 @@ def write_shapes(path: Path, shapes: Shapes) -> Path:
 
 
 def write_model(folder: Path, base: str, *, tower: str | None = "ViT-H") -> Path:
-    """Write what adapters must fit of a published model: the UNet's cross-attention weights, the tower's configuration."""
+    """Write what adapters must fit of a published model: the UNet's cross-attention layers, the tower's config."""
     shapes = {
         f"{layer.name.removesuffix('.processor')}.to_k.weight": (layer.hidden_size, layer.cross_attention_dim)
         for layer in attention_layers(published_unet(base))

@@ -154,7 +154,7 @@ def tiny_text_encoder(tokenizer: CLIPTokenizer, *, seed: int = 0) -> CLIPTextMod
 def tiny_second_text_encoder(
     tokenizer: CLIPTokenizer, *, seed: int = 0, shape: Mapping[str, int] = MappingProxyType({})
 ) -> CLIPTextModelWithProjection:
-    """Build an SDXL's second text encoder, its pooled embedding 32 wide: as large as the first unless `shape` says so."""
+    """Build an SDXL's second text encoder, its pooled embedding 32 wide; by default as large as the first."""
     torch.manual_seed(seed + 100)
     tower = CLIPTextModelWithProjection(_text_config(tokenizer, projection_dim=32, **shape)).eval()
     _amplify(tower)
@@ -383,7 +383,7 @@ def save_extras(folder: Path, unet: UNet2DConditionModel, *, seed: int, title: s
 
 
 def _amplify(module: torch.nn.Module, factor: float = 8.0) -> None:
-    """Scale up a fresh transformer's weights: with their initial std of 0.02 its outputs hardly depend on its inputs."""
+    """Scale up a fresh transformer's weights: at their initial std of 0.02 its outputs hardly depend on its inputs."""
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.ndim > 1:
