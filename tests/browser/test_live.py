@@ -62,7 +62,7 @@ def switch_on(page: Any) -> None:
 
 
 def newest(page: Any, engine: WatchedEngine) -> GenerateRequest:
-    """Wait until the page is idle, check that it shows its last request as drawn by the engine alone, and return that."""
+    """Wait until the page is idle, check that it shows its last request as the engine draws it, and return that."""
     while True:
         rest(page)
         asked, request = len(engine.jobs), engine.jobs[-1].plan.request
