@@ -94,7 +94,7 @@ def free_port() -> int:
 def running_app(
     bundle: Path, temporary: Path, *, library: Path | None = None
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run `python app.py` over a tiny model, and yield once it can draw; `library` keeps results, by default nothing does."""
+    """Run `python app.py` over a tiny model, and yield once it can draw; it has no library unless one is given."""
     port = free_port()
     environment = {
         **os.environ,
