@@ -1,4 +1,4 @@
-""""Adapter files" of docs/inputs.md: each row is made and handed to the app, and the outcome compared word for word."""
+"""Every row of "Adapter files" in docs/inputs.md: made, handed to the app, and its outcome compared word for word."""
 
 from __future__ import annotations
 

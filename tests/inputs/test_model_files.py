@@ -1,4 +1,4 @@
-""""Model files" of docs/inputs.md: each row is made and handed to the app, and the outcome compared word for word."""
+"""Every row of "Model files" in docs/inputs.md: made, handed to the app, and its outcome compared word for word."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ LORA = random_lora_tensors(tiny_unet())
 def fast(
     here: Place, tensors: Mapping[str, Tensor], *, name: str = "loras/few.safetensors", size: int | None = None
 ) -> Outcome:
-    """Return the outcome of a model with a fast way whose LoRA file is cut to `size` bytes, or missing without `tensors`."""
+    """Return the outcome of a model with a fast way whose LoRA file is cut to `size` bytes; without `tensors` it has none."""
     folder = here.copy()
     path = folder / name
     if tensors:

@@ -64,7 +64,7 @@ def as_it_is(*pictures: Image.Image) -> str | None:
 
 
 def anew(*pictures: Image.Image, spots: Spots = STANDING, by: tuple[float, float] = (0, 0)) -> str | None:
-    """Check that the joints found in each picture are those of `spots`, and that they are redrawn in the app's style."""
+    """Check that each picture's joints are found where `spots` are, shifted `by`, and redrawn in the app's style."""
     for picture in pictures:
         sheet = find_pose(picture, find=nobody)
         person = sheet.skeleton.people[0]
