@@ -110,7 +110,7 @@ def prefixed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def saved_by_accelerate(tensors: Mapping[str, Tensor], unet: UNet2DConditionModel) -> dict[str, Tensor]:
-    """Rename tensors as accelerate saves all trained modules: of a tensor's two names it keeps the UNet's."""
+    """Return the state dict accelerate saves of all trained modules; of a tensor's two names it keeps the UNet's."""
     whole = {f"unet.{key}": tensor for key, tensor in unet.state_dict().items()}
     names = {str(layer.index): f"unet.{layer.name}" for layer in attention_layers(unet)}
     for key, tensor in tensors.items():

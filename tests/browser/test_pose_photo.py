@@ -1,4 +1,4 @@
-"""The pose in a photo: its download is shown, can be stopped and goes on; a photo without people is reported."""
+"""The pose in a photo: the download for it is shown, can be stopped and goes on; a photo without people is reported."""
 
 from __future__ import annotations
 

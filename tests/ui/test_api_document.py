@@ -1,4 +1,4 @@
-"""The example in docs/api.md runs as printed, and its numbers are within the stated bounds."""
+"""The example in docs/api.md runs as printed, and its ranges of numbers are those the API accepts."""
 
 from __future__ import annotations
 

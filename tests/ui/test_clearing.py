@@ -131,7 +131,7 @@ def test_the_app_clears_as_it_begins_and_keeps_what_its_page_has(
         gr.Image(str(tmp_path / "picture.png"))
     (own,) = (path for path in cache.rglob("*") if path.is_file())
     (old,) = made(cache, f"{NAME}/picture.png")
-    # The files' times cannot be changed, so a very short age counts as old instead.
+    # Kept files are touched, so they are never old; a very short age makes only the other file old.
     monkeypatch.setattr(clear_away, "__kwdefaults__", {"kept": (), "older_than_s": 0.2})
     time.sleep(0.4)
     begin_clearing(page)
