@@ -160,7 +160,7 @@ LORA = random_lora_tensors(tiny_unet())
 def fast(
     here: Place, tensors: Mapping[str, Tensor], *, name: str = "loras/few.safetensors", size: int | None = None
 ) -> Outcome:
-    """Return the outcome of a model with a fast way whose LoRA file has `size` bytes; without `tensors` it is missing."""
+    """Return the outcome of a model with a fast way whose LoRA file has `size` bytes; no `tensors`, no file."""
     folder = here.copy()
     path = folder / name
     if tensors:
