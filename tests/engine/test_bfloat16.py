@@ -1,4 +1,4 @@
-"""A processor that calculates in bfloat16 draws in it: the same picture every time, and nearly that of float32."""
+"""A processor that computes in bfloat16 draws the same picture every time, and nearly the one of float32."""
 
 from __future__ import annotations
 

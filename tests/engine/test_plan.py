@@ -115,7 +115,7 @@ def test_the_settings_hold_every_input_as_used_and_are_json() -> None:
     ("asked", "name"), [("base", "base"), ("a", "base"), ("toys", "toys"), ("fine", "toys"), ("mine~secret", "mine")]
 )
 def test_an_adapter_is_found_by_every_name_it_has_and_noted_by_one(asked: str, name: str) -> None:
-    """By its own, by its file's, as the usual one of its kind, or by the key of the visitor who brought it."""
+    """Its own name, its file's name, the default of its kind, or the key of an uploaded adapter."""
     request = GenerateRequest(task="variation", references=(Reference(image=PICTURE),), adapter=asked)
     plan = make_plan(request.with_seed(), ENTRY)
     assert plan.adapter is not None
@@ -238,7 +238,7 @@ TOGETHER = [
 
 
 def batch_key(**fields: Any) -> Any:
-    """The key of a plan by the model that its request names, which has a ControlNet."""
+    """Return the batch key of a request whose model has a ControlNet."""
     request = GenerateRequest(**fields)
     controlnets = {"pose": usual_controlnet("pose", Path("c"))}
     return make_plan(request, dataclasses.replace(ENTRY, name=request.model, controlnets=controlnets)).batch_key

@@ -1,4 +1,4 @@
-"""Half precision that runs out of range is drawn again in single precision, and the model is as it was."""
+"""A picture that overflows in half precision is redrawn in single precision, and the model is left unchanged."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_what_runs_out_of_range_is_drawn_in_single_precision(
     before = {name: value.clone() for name, value in pose_pipeline(half_model).unet.state_dict().items()}
     drawn = _drawn(half_model, entry)
     assert "once more in float32" in caplog.text
-    assert len(set(drawn)) > 10  # neither black nor of one colour
+    assert len(set(drawn)) > 10  # neither black nor a single colour
     assert drawn != calm
     after = pose_pipeline(half_model).unet.state_dict()
     assert all(torch.equal(after[name], value) and value.dtype == torch.float16 for name, value in before.items())
