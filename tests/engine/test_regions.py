@@ -77,8 +77,8 @@ def halved(direction: str) -> tuple[Reference, ...]:
 def test_two_halves_are_what_they_are_in_diffusers(
     generate: Generate, tiny_bundle_dir: Path, size: tuple[int, int], direction: str, adapter: str
 ) -> None:
-    # Nine cells along the halved side become five in a deeper layer. Seven become four: diffusers gives two whole ones to
-    # each half, and the app weights them by the cells they come from.
+    # Nine cells along the halved side become five in a deeper layer. Seven become four: diffusers gives two whole cells
+    # to each half, and the app weights them by the cells they come from.
     size = size if direction == "across" else (size[1], size[0])
     fields = {**WISH, "adapter": adapter, "width": size[0], "height": size[1]}
     drawn = generate(**fields, references=halved(direction)).images[0]

@@ -88,7 +88,7 @@ def _options(kind: Any) -> dict[str, Any]:
 
 
 def by_diffusers(studio: Studio) -> Image.Image:
-    """Return diffusers' picture for the prompt and a reference, with the masked part hidden as the model card shows it."""
+    """Return diffusers' picture for the prompt and a reference; the masked part is hidden as in the model card."""
     pipeline = studio.pipeline
     pipeline.load_ip_adapter(
         str(studio.folder),

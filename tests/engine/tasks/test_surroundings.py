@@ -32,7 +32,7 @@ REQUEST_FIELDS = [field.name for field in dataclasses.fields(GenerateRequest) if
 
 
 def holed(colour: str = "white", size: tuple[int, int] = (64, 64)) -> dict[str, Any]:
-    """Return a picture with a hole of one colour, and its mask, without feathering that would let the hole show through."""
+    """Return a picture with a hole of one colour, and its mask, unfeathered so that the hole does not show through."""
     picture, mask = noise_picture(1, size), Image.new("L", size)
     picture.paste(colour, BOX)
     mask.paste(255, BOX)
