@@ -1,4 +1,4 @@
-"""What was measured lies in bench/results, and the documents say that and nothing else."""
+"""Measurements are kept in bench/results, and the documents agree with them."""
 
 from __future__ import annotations
 
