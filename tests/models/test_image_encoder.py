@@ -1,4 +1,4 @@
-"""The vision tower of adapters: alone or in a complete CLIP, in the app and in training, it is read by its weights."""
+"""The adapters' image encoder, alone or in a complete CLIP: app and training read it by its weights."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_another_kind_of_tower_is_named(copy: Path, is_training: bool, changes: 
 
 @pytest.mark.parametrize("is_training", [False, True])
 def test_a_tower_without_projection_is_named(copy: Path, is_training: bool) -> None:
-    """The library would give it a random one."""
+    """The library would initialise it at random."""
     path = copy / "image_encoder" / "model.safetensors"
     tensors = load_file(path)
     del tensors["visual_projection.weight"]
