@@ -1,6 +1,6 @@
 """Every published adapter with every base model and image encoder: it fits, or the error names both sides.
 
-All at published sizes, without memory for the weights.
+All have the published sizes, without memory allocated for the weights.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Regional prompts: each layer shares its text attention among them, and no other row changes.
 
-The oracle is diffusers' own processor, asked once for each text. As the shares of a place add up to 1, what it answers
-may be weighted after its last projection as well as before.
+The oracle is diffusers' own processor, called once for each text. As the shares of a place add up to 1, its outputs may
+be weighted after the last projection as well as before.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.tiny_models import CROSS_ATTENTION_DIM, tiny_unet
 HIDDEN = 24
 PLAIN = AttnProcessor2_0()
 Words = list[tuple[Tensor, Tensor]]
-"""Of one picture: what is said, (tokens, dim), and the share of each place, (height, width)."""
+"""One picture's texts: hidden states, (tokens, dim), and the share of each place, (height, width)."""
 
 
 @dataclass

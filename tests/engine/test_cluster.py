@@ -1,6 +1,6 @@
 """Drawing on local Ray Serve replicas: the pictures, and what happens when a replica ends.
 
-Ray is not required by the other tests: `pip install -r requirements-cluster.txt`.
+Ray is not among the tests' requirements: `pip install -r requirements-cluster.txt`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from tests.engine.conftest import TIMEOUT_S, Generate, reference
 from tests.engine.test_offload import ORDERS
 
 ROUNDING = 6.0
-"""Of 255, on average: what half precision may cost with random weights, which make more of it than real ones."""
+"""Mean error of 255 that half precision may cause; random weights amplify it more than real ones."""
 
 
 @pytest.fixture(scope="module", params=DEVICES)

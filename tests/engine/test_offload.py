@@ -1,6 +1,6 @@
-"""A model whose parts wait for their turn draws what it draws with all of them in place.
+"""An offloaded model draws the same as one that is on the device as a whole.
 
-Where there is no GPU, the device they move to is the CPU, which shows the order of things but no other memory.
+Without a GPU the device is the CPU, which shows the order of the moves but has no memory of its own.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ APART = [
     ("pose", {"control_start": 0.5}),
     ("pose", {"control_end": 0.5}),
 ]
-"""What a batch has once: all its pictures are drawn with it."""
+"""Settings that all pictures of a batch share."""
 TOGETHER = [
     ("mix", {"prompt": "a dog"}),
     ("mix", {"negative_prompt": "a dog"}),
@@ -234,7 +234,7 @@ TOGETHER = [
     ("inpaint", {"image": PICTURE.rotate(180)}),
     ("pose", {"pose": PICTURE.rotate(180)}),
 ]
-"""What each picture of a batch has for itself, or what says nothing where it stands."""
+"""Settings that each picture of a batch has of its own, or that have no effect in the request."""
 
 
 def batch_key(**fields: Any) -> Any:

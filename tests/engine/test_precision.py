@@ -23,7 +23,7 @@ from tests.checkpoints import pose_pipeline
 from tests.engine.conftest import TIMEOUT_S, noise_picture
 
 TOO_LOUD = 100_000
-"""What the first convolution is multiplied with; the group norm behind it takes the loudness away again."""
+"""Factor of the first convolution's weights; the group norm after it undoes the scaling."""
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def opencv_tiff(values: np.ndarray, compression: int) -> bytes:
 def lzw_tiff(values: np.ndarray, byteorder: str, orientation: int) -> bytes:
     """Return a TIFF like tifffile's, but with LZW, which tifffile needs a package for; TIFF 6.0, section 13.
 
-    The table of codes is cleared so often that each has nine bits.
+    The code table is cleared so often that every code has nine bits.
     """
     plain = values.astype(values.dtype.newbyteorder(byteorder)).tobytes()
     codes = [code for at in range(0, len(plain), 250) for code in (256, *plain[at : at + 250])]

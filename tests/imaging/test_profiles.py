@@ -79,7 +79,7 @@ OF_EUROPE = ((0.64, 0.33), (0.29, 0.60), (0.15, 0.06), D65)
 OF_AMERICA = ((0.63, 0.34), (0.31, 0.595), (0.155, 0.07), D65)
 OF_CINEMA = ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06))
 SOFT = (COLOURS + 2 * 128) // 3
-"""In the middle of every space."""
+"""Colours well inside every space."""
 
 
 def to_xyz(places: Places) -> np.ndarray:

@@ -24,11 +24,11 @@ WRONG_PROJECTION = 512
 
 
 def write_complete_clip(folder: Path, *, nested: str = "vision_config") -> None:
-    """Put a complete CLIP with the tiny tower in it in place of the tower, its settings as most repositories have them.
+    """Replace the tiny tower by a complete CLIP that contains it, configured as in most repositories.
 
     Args:
         folder: of the image encoder.
-        nested: what the tower's own settings are called in config.json.
+        nested: key of the tower's own settings in config.json.
     """
     tower = tiny_clip_vision()
     text = CLIPTextConfig(

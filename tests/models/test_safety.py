@@ -26,7 +26,7 @@ from tests.engine.conftest import TIMEOUT_S, noise_picture
 from tests.tiny_models import tiny_clip_vision
 
 NEVER, ALWAYS = 2.0, -2.0
-"""Thresholds beyond what a cosine can be."""
+"""Thresholds outside the range of a cosine."""
 SOME_PICTURE = noise_picture(1, (64, 64))
 
 

@@ -1,6 +1,6 @@
-"""People found by DWPose, through networks of its shapes that always find the same two; skipped where it is missing.
+"""People detected by DWPose, with networks of its shapes that always find the same two; skipped without rtmlib.
 
-What is asked of rtmlib, and what becomes of its answers, is also held where there is none, by a stand-in for it.
+Without rtmlib, a stand-in still tests the calls to it and the handling of its results.
 """
 
 from __future__ import annotations

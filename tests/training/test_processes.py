@@ -1,6 +1,6 @@
 """Several processes act as one run.
 
-They are started as `accelerate launch --multi_gpu` starts them, which itself works with GPUs alone.
+They are started in the way of `accelerate launch --multi_gpu`, which itself works on GPUs only.
 """
 
 from __future__ import annotations
