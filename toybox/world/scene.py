@@ -17,16 +17,16 @@ BACKGROUNDS: tuple[str, ...] = ("wall", "meadow", "beach", "snow", "night", "cit
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A pose in front of a background. By default centred and without jitter.
+    """A pose in front of a background; by default centred and without jitter.
 
     Attributes:
         background_color: the wall's colour; "none" for every other background.
         mirrored: whether the pose is flipped left to right.
         x: shift to the right, in picture widths.
         size: 1.0 is a figure of about 85 % of the picture's height.
-        seed: fixes the jitter of the joints and the small things of the background; 0 leaves the joints alone.
-        is_free: whether the limbs point anywhere, as the seed decides; of the pose remain the trunk and, where nobody
-            stands on them, the legs.
+        seed: fixes the jitter of the joints and the small details of the background; 0 leaves the joints as posed.
+        is_free: whether the limbs point in random directions, fixed by the seed; only the trunk, and the legs if nobody
+            stands on them, keep the pose.
     """
 
     pose: str

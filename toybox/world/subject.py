@@ -28,7 +28,7 @@ _TOO_CLOSE: tuple[frozenset[str], ...] = tuple(
 class Subject:
     """A toy character; every field is a word of `ATTRIBUTES`.
 
-    `pattern_color` is "none" exactly for a plain shirt, `accessory_color` exactly without an accessory.
+    `pattern_color` is "none" for a plain shirt only, `accessory_color` only without an accessory.
     """
 
     species: str
