@@ -55,7 +55,7 @@ BLACK_INK, PINK_INK = (0, 0, 0), (255, 45, 120)
 def test_a_ground_has_a_hole_and_strokes_leave_the_edge_free(
     colour: tuple[int, int, int], box: tuple[int, int, int, int], note: str
 ) -> None:
-    """A ground covers two thirds of the edge, black strokes cover one third of it."""
+    """A ground covers more than 65 % of the edge, black strokes less than 35 %, other strokes less than 65 %."""
     mask, opaque = Image.new("RGBA", SIZE, (*colour, 0)), Image.new("1", SIZE)
     mask.paste((*colour, 255), box)
     opaque.paste(1, box)
