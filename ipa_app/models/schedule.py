@@ -216,7 +216,10 @@ def _chosen(name: str | None, config: Mapping[str, Any], told: Sampling, *, titl
     """Choose the class and settings of a scheduler from its configuration and what is known from elsewhere."""
     if told.scheduler and not (name or "").startswith("EDM"):
         name, config = told.scheduler, {}
-    kind, settings = _scheduler_class(name, title=title), {**config, **told.settings}
+    # A scheduler's configuration lists what is a default of its class. from_config() leaves that out, told or not.
+    defaults = ("_use_default_values", *config.get("_use_default_values", ()))
+    own = {key: value for key, value in config.items() if key not in defaults}
+    kind, settings = _scheduler_class(name, title=title), {**own, **told.settings}
     if "rescale_betas_zero_snr" in told.settings:
         if settings.get("prediction_type", "epsilon") == "epsilon":
             # Predicting the noise of pure noise gives no information: there is no such model.
