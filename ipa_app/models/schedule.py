@@ -179,20 +179,28 @@ def _found(params: object, *keys: str) -> object:
 
 
 def build_scheduler(
-    name: str | None, config: Mapping[str, Any], *, title: str, sampling: Sampling | None = None
+    name: str | None,
+    config: Mapping[str, Any],
+    *,
+    title: str,
+    sampling: Sampling | None = None,
+    corrections: Mapping[str, Any] | None = None,
 ) -> SchedulerMixin:
     """Build a model's scheduler and try it, so that problems are reported before anything is drawn.
 
     Args:
         name: of its class in diffusers, as in model_index.json.
-        config: the content of its scheduler_config.json.
+        config: the content of its scheduler_config.json, or another scheduler's configuration.
         title: of the model, for the message.
         sampling: what is known from elsewhere; it overrides the configuration.
+        corrections: of its family; they override both, if the class has these settings.
 
     Raises:
         UserError: there is no such scheduler here, or it does not work with Stable Diffusion models.
     """
     kind, settings = _chosen(name, config, sampling or Sampling(), title=title)
+    taken = inspect.signature(kind.__init__).parameters
+    settings |= {key: value for key, value in (corrections or {}).items() if key in taken}
     predicted = settings.get("prediction_type", "epsilon")
     if predicted not in _PREDICTIONS:
         raise UserError(

@@ -15,6 +15,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    LMSDiscreteScheduler,
     PNDMScheduler,
     SchedulerMixin,
     StableDiffusionPipeline,
@@ -26,7 +27,7 @@ from ipa_app.engine.results import Progress
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from ipa_app.pose.presets import preset_sheets
-from tests.engine.conftest import TIMEOUT_S, pixels
+from tests.engine.conftest import TIMEOUT_S, noise_picture, pixels
 
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 SCHEDULERS: dict[str, Callable[[], SchedulerMixin]] = {
@@ -35,6 +36,13 @@ SCHEDULERS: dict[str, Callable[[], SchedulerMixin]] = {
     "sdxl": lambda: EulerDiscreteScheduler(steps_offset=1, timestep_spacing="leading", **BETAS),
     "dpm": lambda: DPMSolverMultistepScheduler(use_karras_sigmas=True, **BETAS),
     "heun": lambda: HeunDiscreteScheduler(**BETAS),
+}
+WORDS = GenerateRequest(task="mix", prompt="a red cat", seed=5, steps=3)
+TASKS = {
+    "words": WORDS,
+    "start": replace(WORDS, start_image=noise_picture(6, (64, 64)), strength=0.7),
+    "inpaint": replace(WORDS, task="inpaint", image=noise_picture(3), mask=noise_picture(4).convert("L")),
+    "pose": replace(WORDS, task="pose", pose=next(iter(preset_sheets().values()))),
 }
 
 
@@ -46,6 +54,31 @@ def with_scheduler(bundle: Path, folder: Path, scheduler: SchedulerMixin) -> Pat
     index["scheduler"] = ["diffusers", type(scheduler).__name__]
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
+
+
+def with_configuration(bundle: Path, folder: Path, kind: type[SchedulerMixin], **config: object) -> Path:
+    """A model whose scheduler_config.json says no more than this."""
+    with_scheduler(bundle, folder, kind())
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({"_class_name": kind.__name__, **BETAS, **config}))
+    return folder
+
+
+def draw(folder: Path, request: GenerateRequest) -> list[bytes]:
+    engine = Engine(ModelManager({"toybox": entry_from_folder(folder, name="toybox")}, device="cpu"))
+    try:
+        return pixels(engine.submit(request).result(TIMEOUT_S))
+    finally:
+        engine.close()
+
+
+def draw_plainly(folder: Path) -> list[bytes]:
+    """What plain diffusers draws after `WORDS`."""
+    plain = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    plain.set_progress_bar_config(disable=True)
+    noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(5))
+    images = plain("a red cat", latents=noise, num_inference_steps=3, guidance_scale=3.0, width=64, height=64).images
+    return [image.tobytes() for image in images]
 
 
 @pytest.mark.parametrize("name", ["sd15", "heun"])
@@ -71,7 +104,7 @@ def test_it_draws_as_in_diffusers_and_counts_its_steps(tiny_bundle_dir: Path, tm
 
     engine = Engine(ModelManager({"toybox": entry_from_folder(folder, name="toybox")}, device="cpu"))
     try:
-        job = engine.submit(GenerateRequest(task="mix", prompt="a red cat", seed=5, steps=3))
+        job = engine.submit(WORDS)
         drawn = job.result(TIMEOUT_S)
     finally:
         engine.close()
@@ -79,11 +112,28 @@ def test_it_draws_as_in_diffusers_and_counts_its_steps(tiny_bundle_dir: Path, tm
     assert [event.step for event in progress] == [0, 1, 2, 3]
     assert [event.phase for event in progress] == ["denoising"] * 3 + ["decoding"]
     assert drawn.settings["scheduler"] == type(scheduler).__name__
+    assert pixels(drawn) == draw_plainly(folder)
 
-    plain = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    plain.set_progress_bar_config(disable=True)
-    noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(5))
-    expected = plain("a red cat", latents=noise, num_inference_steps=3, guidance_scale=3.0, width=64, height=64).images[
-        0
+
+@pytest.mark.filterwarnings("ignore:The configuration file of this scheduler:FutureWarning")
+@pytest.mark.parametrize("config", [{}, {"clip_sample": True, "steps_offset": 0}], ids=["left out", "written"])
+@pytest.mark.parametrize(
+    "kind", [DDIMScheduler, EulerDiscreteScheduler, LMSDiscreteScheduler, HeunDiscreteScheduler, PNDMScheduler]
+)
+def test_what_diffusers_corrects_is_corrected_as_there(
+    tiny_bundle_dir: Path, tmp_path: Path, kind: type[SchedulerMixin], config: dict[str, object]
+) -> None:
+    """Its pipelines draw without clipping, and from an offset of 1, whatever a configuration says or leaves out."""
+    own = {"timestep_spacing": "leading", "skip_prk_steps": True, **config}
+    folder = with_configuration(tiny_bundle_dir, tmp_path / "model", kind, **own)
+    assert draw(folder, WORDS) == draw_plainly(folder)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_draws_on_the_corrected_schedule(tiny_bundle_dir: Path, tmp_path: Path, task: str) -> None:
+    right, wrong = {"clip_sample": False, "steps_offset": 1}, {"clip_sample": True, "steps_offset": 0}
+    drawn = [
+        draw(with_configuration(tiny_bundle_dir, tmp_path / str(number), DDIMScheduler, **config), TASKS[task])
+        for number, config in enumerate((right, wrong, {}))
     ]
-    assert pixels(drawn) == [expected.tobytes()]
+    assert drawn == drawn[:1] * 3
