@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 MARKS = ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.")
 _PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 _STEPS_TRIED = 3
+_FAILURES = (AssertionError, IndexError, RuntimeError, ValueError)  # of schedulers that cannot do that many steps
 # Source: Stability AI's CosXL in diffusers: EDMEulerScheduler with an exponential schedule and data of deviation 1.
 _COSXL = {
     "sigma_min": 0.002,
@@ -211,7 +213,7 @@ def build_scheduler(
             last=_PREDICTIONS[-1],
         )
     try:
-        _try(kind.from_config(settings))
+        _try(kind.from_config(settings), steps=_STEPS_TRIED)
     except Exception as error:
         if kind.__name__.startswith("Flow"):
             raise UserError("schedule.flow_matching", title=title, sort=kind.__name__) from error
@@ -252,10 +254,36 @@ def _scheduler_class(name: str | None, *, title: str) -> Any:
     return found
 
 
-def _try(scheduler: Any) -> None:
+@contextmanager
+def step_errors(scheduler: SchedulerMixin, steps: int, *, title: str) -> Iterator[None]:
+    """Turn an error inside into a `UserError` if the scheduler cannot do that many steps.
+
+    LCM and TCD have a limit of their own; others fail at some numbers of steps with some settings.
+
+    Args:
+        scheduler: what draws inside.
+        steps: how many it is asked for.
+        title: of the model, for the message.
+
+    Raises:
+        UserError: it cannot; any other error is raised as it is.
+    """
+    try:
+        yield
+    except _FAILURES as error:
+        try:
+            _try(type(scheduler).from_config(scheduler.config), steps=steps)
+        except _FAILURES:
+            sort = type(scheduler).__name__
+            logger.exception("%s cannot do %d steps with %s", sort, steps, dict(scheduler.config))
+            raise UserError("schedule.other_steps", title=title, sort=sort, steps=steps).blaming("steps") from error
+        raise
+
+
+def _try(scheduler: Any, *, steps: int) -> None:
     """Use a scheduler as the pipelines do, on small tensors; it raises if anything is wrong with it."""
     with torch.random.fork_rng(devices=[]):
-        scheduler.set_timesteps(_STEPS_TRIED)
+        scheduler.set_timesteps(steps)
         noise = torch.randn(1, 4, 8, 8)
         latents = noise * scheduler.init_noise_sigma
         for timestep in scheduler.timesteps:

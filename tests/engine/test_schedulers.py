@@ -15,15 +15,19 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    LCMScheduler,
     LMSDiscreteScheduler,
     PNDMScheduler,
+    SASolverScheduler,
     SchedulerMixin,
     StableDiffusionPipeline,
 )
 
 from ipa_app.engine.engine import Engine
+from ipa_app.engine.observable import InternalError
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.results import Progress
+from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.manager import ModelManager
 from ipa_app.pose.presets import preset_sheets
@@ -137,3 +141,32 @@ def test_every_task_draws_on_the_corrected_schedule(tiny_bundle_dir: Path, tmp_p
         for number, config in enumerate((right, wrong, {}))
     ]
     assert drawn == drawn[:1] * 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "most"),
+    [
+        (LCMScheduler, {}, 50),
+        (SASolverScheduler, {"use_karras_sigmas": True, "beta_schedule": "squaredcos_cap_v2"}, 5),
+    ],
+)
+def test_a_number_of_steps_that_a_scheduler_cannot_do_is_named(
+    tiny_bundle_dir: Path, tmp_path: Path, kind: type[SchedulerMixin], config: dict[str, object], most: int
+) -> None:
+    folder = with_configuration(tiny_bundle_dir, tmp_path / "model", kind, **config)
+    assert draw(folder, replace(WORDS, steps=most))
+    with pytest.raises(UserError, match=f"which cannot do {most + 2} steps .* another number of steps") as caught:
+        draw(folder, replace(WORDS, steps=most + 2))
+    assert caught.value.field == "steps"
+
+
+def test_what_else_goes_wrong_is_no_matter_of_the_steps(
+    tiny_bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(*_: object, **__: object) -> None:
+        raise ValueError("a bug")
+
+    folder = with_configuration(tiny_bundle_dir, tmp_path / "model", DDIMScheduler)
+    monkeypatch.setattr("ipa_app.engine.drawing.prompt_inputs", spoiled)
+    with pytest.raises(InternalError):
+        draw(folder, WORDS)
