@@ -58,8 +58,7 @@ def draw(
         A picture per item, mode "RGB"; None for one that the model's safety checker withholds.
 
     Raises:
-        UserError: the model's numbers ran out of range, in single precision too, or its scheduler cannot do so many
-            steps.
+        UserError: the model cannot do so many steps, or its numbers ran out of range, in single precision too.
     """
 
     def attempt() -> torch.Tensor:
@@ -83,9 +82,6 @@ def denoise(
 
     Returns:
         (batch, channels, height / factor, width / factor), in the range that the model draws in.
-
-    Raises:
-        UserError: the model's scheduler cannot do so many steps.
     """
     pipeline: Any = model.pipeline(plan.pipeline_task, controlnet=plan.controlnet, is_fast=plan.fast is not None)
     if previewer is not None:

@@ -133,6 +133,18 @@ def test_what_diffusers_corrects_is_corrected_as_there(
     assert draw(folder, WORDS) == draw_plainly(folder)
 
 
+@pytest.mark.parametrize("bundle", ["tiny_bundle_dir", "tiny_sdxl_dir"])
+def test_pndm_draws_without_the_steps_that_a_configuration_may_forget_to_skip(
+    bundle: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Diffusers takes them by default, and draws nothing with fewer than four steps then."""
+    drawn = [
+        draw(with_configuration(request.getfixturevalue(bundle), tmp_path / name, PNDMScheduler, **config), WORDS)
+        for name, config in (("skipped", {"skip_prk_steps": True}), ("left out", {}))
+    ]
+    assert drawn[0] == drawn[1]
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_draws_on_the_corrected_schedule(tiny_bundle_dir: Path, tmp_path: Path, task: str) -> None:
     right, wrong = {"clip_sample": False, "steps_offset": 1}, {"clip_sample": True, "steps_offset": 0}
