@@ -17,6 +17,7 @@ from ipa_app.models.guidance import GuidedSteps
 from ipa_app.models.latents import decode, in_tiles
 from ipa_app.models.memory import OutOfMemoryError, memory_errors
 from ipa_app.models.prompt_encoding import prompt_inputs
+from ipa_app.models.schedule import step_errors
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -57,7 +58,7 @@ def draw(
         A picture per item, mode "RGB"; None for one that the model's safety checker withholds.
 
     Raises:
-        UserError: the model's numbers ran out of range, in single precision too.
+        UserError: the model cannot do so many steps, or its numbers ran out of range, in single precision too.
     """
 
     def attempt() -> torch.Tensor:
@@ -102,17 +103,18 @@ def denoise(
         return {}
 
     generators = [torch.Generator().manual_seed(item.seed) for item in items]
-    return pipeline(
-        num_inference_steps=plan.steps,
-        guidance_scale=plan.guidance_scale,
-        generator=generators,
-        cross_attention_kwargs=told or None,
-        callback_on_step_end=after_step,
-        output_type="latent",
-        **_prompt_inputs(items, model=model, pipeline=pipeline, guidance=guidance),
-        **_start_inputs(model, plan=plan, generators=generators),
-        **_acting(plan.task.pipeline_inputs(plan, items), scheduler=pipeline.scheduler, steps=plan.steps),
-    ).images
+    with step_errors(pipeline.scheduler, plan.steps, title=model.entry.title):
+        return pipeline(
+            num_inference_steps=plan.steps,
+            guidance_scale=plan.guidance_scale,
+            generator=generators,
+            cross_attention_kwargs=told or None,
+            callback_on_step_end=after_step,
+            output_type="latent",
+            **_prompt_inputs(items, model=model, pipeline=pipeline, guidance=guidance),
+            **_start_inputs(model, plan=plan, generators=generators),
+            **_acting(plan.task.pipeline_inputs(plan, items), scheduler=pipeline.scheduler, steps=plan.steps),
+        ).images
 
 
 def _acting(inputs: dict[str, Any], *, scheduler: Any, steps: int) -> dict[str, Any]:

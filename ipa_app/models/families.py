@@ -57,6 +57,7 @@ class Family:
         modules: library and class of each part that has weights, by the name of its folder.
         tokenizers: names of the tokenizers' folders.
         options: arguments of every pipeline beside the parts.
+        scheduler_corrections: settings that override the configuration of a scheduler that has them.
         noted: options that a model records in its model_index.json.
         added: kind of the UNet's added conditions, as its config.json names it.
         side: in pixels, of the pictures that its usual models were trained on.
@@ -80,6 +81,7 @@ class Family:
     modules: Mapping[str, tuple[str, str]]
     tokenizers: tuple[str, ...]
     options: Mapping[str, Any]
+    scheduler_corrections: Mapping[str, Any] = field(default_factory=dict)
     noted: tuple[str, ...] = ()
     added: str | None = None
     side: int
@@ -245,6 +247,9 @@ SD1 = Family(
     tokenizers=("tokenizer",),
     # Decoding and the safety checker are outside the pipelines.
     options=MappingProxyType({"safety_checker": None, "requires_safety_checker": False}),
+    # Diffusers' pipelines make them when they are built: text-to-image and image-to-image the first two, inpainting the
+    # last two, those with a ControlNet none. Here every task draws on the same schedule.
+    scheduler_corrections=MappingProxyType({"clip_sample": False, "steps_offset": 1, "skip_prk_steps": True}),
     side=512,
     checkpoint_encoders=("cond_stage_model.transformer.",),
     # By least squares. Source: discuss.huggingface.co/t/decoding-latents-to-rgb-without-upscaling/23204
@@ -272,6 +277,7 @@ SDXL = _StableDiffusionXL(
     modules=MappingProxyType({**SD1.modules, "text_encoder_2": ("transformers", "CLIPTextModelWithProjection")}),
     tokenizers=("tokenizer", "tokenizer_2"),
     options=MappingProxyType({"add_watermarker": False}),
+    scheduler_corrections=MappingProxyType({"skip_prk_steps": True}),  # otherwise PNDM needs four steps or more
     noted=("force_zeros_for_empty_prompt",),
     added="text_time",
     side=1024,

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 MARKS = ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.")
 _PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 _STEPS_TRIED = 3
+_FAILURES = (AssertionError, IndexError, RuntimeError, ValueError)  # of schedulers that cannot do that many steps
 # Source: Stability AI's CosXL in diffusers: EDMEulerScheduler with an exponential schedule and data of deviation 1.
 _COSXL = {
     "sigma_min": 0.002,
@@ -179,20 +181,28 @@ def _found(params: object, *keys: str) -> object:
 
 
 def build_scheduler(
-    name: str | None, config: Mapping[str, Any], *, title: str, sampling: Sampling | None = None
+    name: str | None,
+    config: Mapping[str, Any],
+    *,
+    title: str,
+    sampling: Sampling | None = None,
+    corrections: Mapping[str, Any] | None = None,
 ) -> SchedulerMixin:
     """Build a model's scheduler and try it, so that problems are reported before anything is drawn.
 
     Args:
         name: of its class in diffusers, as in model_index.json.
-        config: the content of its scheduler_config.json.
+        config: the content of its scheduler_config.json, or another scheduler's configuration.
         title: of the model, for the message.
         sampling: what is known from elsewhere; it overrides the configuration.
+        corrections: of its family; they override both, if the class has these settings.
 
     Raises:
         UserError: there is no such scheduler here, or it does not work with Stable Diffusion models.
     """
     kind, settings = _chosen(name, config, sampling or Sampling(), title=title)
+    taken = inspect.signature(kind.__init__).parameters
+    settings |= {key: value for key, value in (corrections or {}).items() if key in taken}
     predicted = settings.get("prediction_type", "epsilon")
     if predicted not in _PREDICTIONS:
         raise UserError(
@@ -203,7 +213,7 @@ def build_scheduler(
             last=_PREDICTIONS[-1],
         )
     try:
-        _try(kind.from_config(settings))
+        _try(kind.from_config(settings), steps=_STEPS_TRIED)
     except Exception as error:
         if kind.__name__.startswith("Flow"):
             raise UserError("schedule.flow_matching", title=title, sort=kind.__name__) from error
@@ -216,7 +226,10 @@ def _chosen(name: str | None, config: Mapping[str, Any], told: Sampling, *, titl
     """Choose the class and settings of a scheduler from its configuration and what is known from elsewhere."""
     if told.scheduler and not (name or "").startswith("EDM"):
         name, config = told.scheduler, {}
-    kind, settings = _scheduler_class(name, title=title), {**config, **told.settings}
+    # A scheduler's configuration lists what is a default of its class. from_config() leaves that out, told or not.
+    defaults = ("_use_default_values", *config.get("_use_default_values", ()))
+    own = {key: value for key, value in config.items() if key not in defaults}
+    kind, settings = _scheduler_class(name, title=title), {**own, **told.settings}
     if "rescale_betas_zero_snr" in told.settings:
         if settings.get("prediction_type", "epsilon") == "epsilon":
             # Predicting the noise of pure noise gives no information: there is no such model.
@@ -241,10 +254,36 @@ def _scheduler_class(name: str | None, *, title: str) -> Any:
     return found
 
 
-def _try(scheduler: Any) -> None:
+@contextmanager
+def step_errors(scheduler: SchedulerMixin, steps: int, *, title: str) -> Iterator[None]:
+    """Turn an error inside into a `UserError` if the scheduler cannot do that many steps.
+
+    LCM and TCD have a limit of their own; others fail at some numbers of steps with some settings.
+
+    Args:
+        scheduler: what draws inside.
+        steps: how many it is asked for.
+        title: of the model, for the message.
+
+    Raises:
+        UserError: it cannot; any other error is raised as it is.
+    """
+    try:
+        yield
+    except _FAILURES as error:
+        try:
+            _try(type(scheduler).from_config(scheduler.config), steps=steps)
+        except _FAILURES:
+            sort = type(scheduler).__name__
+            logger.exception("%s cannot do %d steps with %s", sort, steps, dict(scheduler.config))
+            raise UserError("schedule.other_steps", title=title, sort=sort, steps=steps).blaming("steps") from error
+        raise
+
+
+def _try(scheduler: Any, *, steps: int) -> None:
     """Use a scheduler as the pipelines do, on small tensors; it raises if anything is wrong with it."""
     with torch.random.fork_rng(devices=[]):
-        scheduler.set_timesteps(_STEPS_TRIED)
+        scheduler.set_timesteps(steps)
         noise = torch.randn(1, 4, 8, 8)
         latents = noise * scheduler.init_noise_sigma
         for timestep in scheduler.timesteps:

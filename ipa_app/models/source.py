@@ -243,7 +243,8 @@ def open_source(entry: ModelEntry) -> Source:
         sampling = sampling_of_tensors(parts["unet"].weights().header, parts["unet"].tensor, name=title)
     if not config:
         raise UserError("model.no_file", title=title, folder=folder / "scheduler", file="scheduler_config.json")
-    scheduler = build_scheduler(name, config, title=title, sampling=sampling)
+    corrections = family.scheduler_corrections
+    scheduler = build_scheduler(name, config, title=title, sampling=sampling, corrections=corrections)
     found: dict[str, Any] = {"title": title, "family": family, "folder": folder, "index": index}
     found |= {"scheduler": scheduler, "sampling": sampling, "parts": parts}
     return _Folder(**found) if checkpoint is None else _SingleFile(**found, checkpoint=checkpoint)

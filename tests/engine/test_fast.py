@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -198,6 +200,23 @@ def test_changes_of_the_schedulers_configuration_count(tiny_bundle_dir: Path, fa
         engine.close()
         other.close()
     assert len({tuple(each) for each in drawn}) == 3
+
+
+def test_they_count_where_the_models_own_configuration_leaves_them_out(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    """As Hyper-SD's spacing does with Stable Diffusion 1.5, whose configuration has none."""
+    copy = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
+    path = copy / "scheduler" / "scheduler_config.json"
+    config = json.loads(path.read_text())
+    spacing = {"timestep_spacing": config.pop("timestep_spacing")}
+    path.write_text(json.dumps(config))
+    changes = ((tiny_bundle_dir, {}), (copy, spacing), (copy, {}))
+    engines = [engine_of(bundle, scheduler="DDIMScheduler", scheduler_config=told) for bundle, told in changes]
+    try:
+        written, told, neither = [pixels(draw(engine, **TASKS["mix"])) for engine in engines]
+    finally:
+        for engine in engines:
+            engine.close()
+    assert told == written != neither
 
 
 def test_what_has_no_effect_without_guidance_changes_nothing_and_is_said(fast_engine: Engine) -> None:
