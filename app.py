@@ -10,6 +10,7 @@ from ipa_app.runtime import (
     begin_log,
     compile_backend,
     device_name,
+    end_when_told,
     end_with_a_sentence,
     is_on,
     limit_malloc_arenas,
@@ -18,6 +19,7 @@ from ipa_app.runtime import (
     whole_number,
 )
 
+end_when_told()
 end_with_a_sentence()
 limit_malloc_arenas()
 allow_many_files()

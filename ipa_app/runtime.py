@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import re
+import signal
 import stat
 import sys
 import tempfile
@@ -143,6 +144,17 @@ def end_with_a_sentence() -> None:
             sys.__excepthook__(kind, error, traceback)
 
     sys.excepthook = said
+
+
+def end_when_told() -> None:
+    """Have this process end on SIGTERM from its beginning on, with code 0, until it has something to finish first.
+
+    The first process of a container would go on: there the system drops a signal that nobody handles.
+    """
+    # Whoever loads the app anew does so in another thread, where no signal can be handled.
+    if threading.current_thread() is threading.main_thread():
+        # Without waiting for any thread: nothing has been begun that a kill would break.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 def begin_log() -> None:

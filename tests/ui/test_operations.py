@@ -128,9 +128,9 @@ def running_app(
         process.wait()
 
 
-def ended_at_once(model: Path, temporary: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run an app that cannot be served, with these settings, until it has ended."""
-    environment = {
+def settings_of(model: Path, temporary: Path, **settings: str) -> dict[str, str]:
+    """The environment of an app over a tiny model, with these settings."""
+    return {
         **os.environ,
         "GRADIO_SERVER_PORT": str(free_port()),
         "GRADIO_TEMP_DIR": str(temporary),
@@ -140,6 +140,11 @@ def ended_at_once(model: Path, temporary: Path, **settings: str) -> subprocess.C
         "IPA_LIBRARY": "",
         **settings,
     }
+
+
+def ended_at_once(model: Path, temporary: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run an app that cannot be served, with these settings, until it has ended."""
+    environment = settings_of(model, temporary, **settings)
     command = [sys.executable, "app.py"]
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert ended.returncode == 1
@@ -183,6 +188,28 @@ def test_a_port_that_is_taken_ends_the_start_with_a_sentence(tiny_bundle_dir: Pa
         "or name another."
     )
     assert "Running on" not in ended.stdout
+
+
+def heeds_sigterm(process: subprocess.Popen[str]) -> bool:
+    """Whether a process has a handler for SIGTERM, without which the first one of a container never hears of it."""
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which signals a process handles")
+def test_a_process_that_is_told_to_end_while_it_starts_ends(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    environment = settings_of(tiny_bundle_dir, tmp_path)
+    command = [sys.executable, "app.py"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            until(lambda: heeds_sigterm(process))
+            process.terminate()
+            assert process.wait(TIMEOUT_S) == 0
+            assert "Running on" not in process.communicate()[0]
+        finally:
+            process.kill()
 
 
 def begun(job: ClientJob) -> ClientJob:
