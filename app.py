@@ -14,6 +14,8 @@ from ipa_app.runtime import (
     end_with_a_sentence,
     is_on,
     limit_malloc_arenas,
+    named_folder,
+    root_path,
     temporary_folder,
     thread_count,
     whole_number,
@@ -28,14 +30,18 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # Gradio would keep ten thousand calls, and sum all of them up after each one, for a page that is not served.
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
-if not os.environ.get("GRADIO_TEMP_DIR"):
-    os.environ["GRADIO_TEMP_DIR"] = str(temporary_folder())
+for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT"):
+    # Gradio would listen at every address for an empty name, and fails at an empty port.
+    if not os.environ.get(name, "").strip():
+        os.environ.pop(name, None)
+os.environ["GRADIO_TEMP_DIR"] = str(named_folder(os.environ, "GRADIO_TEMP_DIR") or temporary_folder())
 os.environ.setdefault("OMP_NUM_THREADS", str(thread_count(whole_number(os.environ, "IPA_REPLICAS", 1))))
 # Threads that wait give up spinning before long: the core may be another program's.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # Gradio reads it then, too, and at what is no number it fails.
 PORT = whole_number(os.environ, "GRADIO_SERVER_PORT", 0) or None
+ROOT_PATH = root_path(os.environ)
 
 from ipa_app.engine.keeping import build_keeper  # noqa: E402
 from ipa_app.engine.queue import Limits  # noqa: E402
@@ -80,6 +86,7 @@ def launch(page: StudioBlocks) -> None:
         page,
         engine,
         port=PORT,
+        root_path=ROOT_PATH,
         theme=build_theme(),
         css_paths=[CSS_FILE],
         footer_links=["api", "settings"],

@@ -112,6 +112,49 @@ def whole_number(environment: Mapping[str, str], variable: str, default: int) ->
     return int(text)
 
 
+def root_path(environment: Mapping[str, str]) -> str:
+    """Return the path or address, by GRADIO_ROOT_PATH, under which a proxy shows the page; empty for its own.
+
+    Raises:
+        UserError: it is neither; Gradio would begin all the same, and the page would stay empty.
+    """
+    text = bare(environment.get("GRADIO_ROOT_PATH", "")).rstrip("/")
+    if text and not re.match(r"(?:https?:/)?/[^/\s]", text):
+        raise UserError.plain(
+            f"GRADIO_ROOT_PATH is {text!r}; it must be a path that begins with /, as /studio does, or a whole address, "
+            "as https://example.org/studio is."
+        )
+    return text
+
+
+def bare(text: str) -> str:
+    """Return what somebody typed without spaces and quotes around it, which not everything that reads it takes off."""
+    return text.strip().strip("\"'").strip()
+
+
+def absolute(text: str) -> Path:
+    """Return the whole path of what somebody typed. A link stays one: what is behind it may be called otherwise."""
+    text = bare(text)
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # nobody of that name has a home
+        path = Path(text)
+    return Path(os.path.normpath(path.absolute()))
+
+
+def named_folder(environment: Mapping[str, str], variable: str) -> Path | None:
+    """Return the whole path of the folder that a variable names; None where it is not set or empty.
+
+    Raises:
+        UserError: it is named by somebody's home folder whom this machine does not know.
+    """
+    text = bare(environment.get(variable, ""))
+    try:
+        return Path(os.path.normpath(Path(text).expanduser().absolute())) if text else None
+    except RuntimeError:
+        raise UserError.plain(f"{variable} is {text!r}; there is no home folder that this begins with.") from None
+
+
 def thread_count(processes: int = 1) -> int:
     """Threads for a model: a core is left to the browser and the page, or to whatever else asks for pictures.
 

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ipa_app.errors import UserError
 from ipa_app.library.deleted import remove_for_good
 from ipa_app.library.pictures import Pictures
 from ipa_app.library.sets import NamedFiles
 from ipa_app.library.waiting import WaitingRequests
-from ipa_app.runtime import is_on
+from ipa_app.runtime import is_on, named_folder
 
 logger = logging.getLogger(__name__)
 
@@ -87,18 +86,15 @@ def chosen_folder(environment: Mapping[str, str]) -> Path | None:
     Raises:
         UserError: it is named by somebody's home folder whom this machine does not know.
     """
-    named = environment.get(VARIABLE)
-    if named is None and others_can_come(environment):
-        return None
-    if named is not None and not named.strip():
+    if VARIABLE in environment:
+        return named_folder(environment, VARIABLE)
+    if others_can_come(environment):
         return None
     try:
-        return Path.home() / _USUAL if named is None else Path(named.strip()).expanduser()
+        return Path.home() / _USUAL
     except RuntimeError:
-        if named is not None:
-            raise UserError.plain(f"{VARIABLE} is {named!r}; there is no home folder that this begins with.") from None
-    logger.warning("There is no home folder, so that nothing made here is kept; %s may name a folder.", VARIABLE)
-    return None
+        logger.warning("There is no home folder, so that nothing made here is kept; %s may name a folder.", VARIABLE)
+        return None
 
 
 def is_shown(environment: Mapping[str, str]) -> bool:

@@ -83,10 +83,10 @@ def serve(page: gr.Blocks, engine: Engine, *, port: int | None, **launch: Any) -
     except (OSError, OverflowError) as error:
         engine.close()
         name = os.environ.get("GRADIO_SERVER_NAME", "")
-        if name and not _is_here(name):
+        if name and (wrong := _wrong_with(name)):
             raise UserError.plain(
-                f"GRADIO_SERVER_NAME is {name!r}, which is no address of this machine: please name one, or 0.0.0.0 for "
-                "all that it has, or leave it out to be reached from this machine alone."
+                f"GRADIO_SERVER_NAME is {name!r}, which is {wrong}, or 0.0.0.0 for all that it has, or leave "
+                "it out to be reached from this machine alone."
             ) from None
         if port is None or not (isinstance(error, OverflowError) or "empty port" in str(error)):
             raise
@@ -96,15 +96,18 @@ def serve(page: gr.Blocks, engine: Engine, *, port: int | None, **launch: Any) -
         ) from None
 
 
-def _is_here(name: str) -> bool:
-    """Whether a name or an address is one of this machine, at which something can listen."""
+def _wrong_with(name: str) -> str:
+    """Return what a name or an address is that Gradio cannot listen at; nothing where it is one of this machine's."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(name.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as listening:
-            listening.bind(address)
+        found = socket.getaddrinfo(name.strip("[]"), 0, type=socket.SOCK_STREAM)
+        ours = [(kind, address) for family, kind, _, _, address in found if family == socket.AF_INET]
+        if not ours:
+            return "one of IPv6, and Gradio listens on IPv4 alone: please name an address of IPv4 of this machine"
+        with socket.socket(socket.AF_INET, ours[0][0]) as listening:
+            listening.bind(ours[0][1])
     except (OSError, UnicodeError):  # unknown, another machine's, or no name at all
-        return False
-    return True
+        return "no address of this machine: please name one"
+    return ""
 
 
 def serve_until_told(page: StudioBlocks, engine: Engine, *, limit_s: float) -> None:

@@ -132,6 +132,7 @@ def settings_of(model: Path, temporary: Path, **settings: str) -> dict[str, str]
     """The environment of an app over a tiny model, with these settings."""
     return {
         **os.environ,
+        "PYTHONUNBUFFERED": "1",
         "GRADIO_SERVER_PORT": str(free_port()),
         "GRADIO_TEMP_DIR": str(temporary),
         "IPA_MODELS": str(model),
@@ -162,11 +163,26 @@ def ended_at_once(model: Path, temporary: Path, **settings: str) -> subprocess.C
             "0.0.0.0 for all that it has, or leave it out to be reached from this machine alone.",
         ),
         (
+            {"GRADIO_SERVER_NAME": "[::1]"},
+            "GRADIO_SERVER_NAME is '[::1]', which is one of IPv6, and Gradio listens on IPv4 alone: please name an "
+            "address of IPv4 of this machine, or 0.0.0.0 for all that it has, or leave it out to be reached from this "
+            "machine alone.",
+        ),
+        (
+            {"GRADIO_ROOT_PATH": "studio"},
+            "GRADIO_ROOT_PATH is 'studio'; it must be a path that begins with /, as /studio does, or a whole address, "
+            "as https://example.org/studio is.",
+        ),
+        (
             {"IPA_LIBRARY": "~nobody-of-that-name/x"},
             "IPA_LIBRARY is '~nobody-of-that-name/x'; there is no home folder that this begins with.",
         ),
+        (
+            {"GRADIO_TEMP_DIR": "~nobody-of-that-name/x"},
+            "GRADIO_TEMP_DIR is '~nobody-of-that-name/x'; there is no home folder that this begins with.",
+        ),
     ],
-    ids=["port", "name", "library"],
+    ids=["port", "name", "IPv6", "root path", "library", "temporary folder"],
 )
 def test_a_setting_that_cannot_be_ends_the_start_with_a_sentence(
     tiny_bundle_dir: Path, tmp_path: Path, settings: dict[str, str], told: str
@@ -208,6 +224,19 @@ def test_a_process_that_is_told_to_end_while_it_starts_ends(tiny_bundle_dir: Pat
             process.terminate()
             assert process.wait(TIMEOUT_S) == 0
             assert "Running on" not in process.communicate()[0]
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+def test_an_empty_setting_is_none(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    empty = dict.fromkeys(("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "GRADIO_TEMP_DIR", "GRADIO_ROOT_PATH"), "")
+    environment = settings_of(tiny_bundle_dir, tmp_path, **empty)
+    command = [sys.executable, "app.py"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            assert "http://127.0.0.1:" in process.stdout.readline()
         finally:
             process.kill()
 
