@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -42,12 +44,43 @@ class Library:
         # Where it is made here, nobody else of the machine reads it.
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The system lets go of it when the process ends, in whatever way.
-        self._lock = FileLock(self.folder / "lock", timeout=0)
+        self._lock = FileLock(self.folder / "lock", timeout=0, thread_local=False)
         self._lock.acquire()
+        self._locked, self._holding = self._lock_file(), threading.Lock()
         self.pictures = Pictures(
-            self.folder / "pictures", index=self.folder / "index.sqlite", deleted=self.folder / "deleted"
+            self.folder / "pictures",
+            index=self.folder / "index.sqlite",
+            deleted=self.folder / "deleted",
+            hold=self._hold,
         )
-        self.waiting = WaitingRequests(self.folder / "waiting")
+        self.waiting = WaitingRequests(self.folder / "waiting", hold=self._hold)
+
+    def _lock_file(self) -> tuple[int, int] | None:
+        """Return which file bears the lock's name; None where there is none."""
+        try:
+            found = (self.folder / "lock").stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _hold(self) -> None:
+        """Make sure that the folder is this process's still: one that was away, with its disk, has another lock.
+
+        Raises:
+            OSError: it cannot be written to, or another process has it by now.
+        """
+        with self._holding:
+            if self._locked is not None and self._lock_file() == self._locked:
+                return
+            self._locked = None
+            self._lock.release()
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise OSError(errno.EBUSY, "another process has it", str(self.folder)) from None
+            self._locked = self._lock_file()
+            logger.warning("The library %s was away; it is locked anew, and things are kept there again.", self.folder)
 
     def named_files(self, folder: str, name_in: Callable[[bytes], str | None]) -> NamedFiles:
         """Return files that people keep under names, in a folder of the library; `name_in` is as for `NamedFiles`."""

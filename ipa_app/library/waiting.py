@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,17 @@ class WaitingRecord:
 class WaitingRequests:
     """The folder of requests that wait. Its methods may be called from any thread."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, hold: Callable[[], None] = lambda: None) -> None:
         """Open the folder, which is made where it is missing; what no request needs is removed.
+
+        Args:
+            folder: of the files.
+            hold: called before anything is written; raises an OSError where that may not be.
 
         Raises:
             OSError: it cannot be written to.
         """
+        self._hold = hold
         self._folder, self._pictures = folder, folder / "pictures"
         self._pictures.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
@@ -84,6 +89,9 @@ class WaitingRequests:
         Raises:
             OSError: there is no room for it, and nothing of it is kept.
         """
+        self._hold()
+        # It may have been away, as the disk that it is on may.
+        self._pictures.mkdir(parents=True, exist_ok=True)
         with self._lock:
             was = self._needed.get(record.id)
             self._needed[record.id] = record.pictures
