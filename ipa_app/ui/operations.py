@@ -40,7 +40,7 @@ def operator_routes(engine: Engine, *, model: str) -> list[Route]:
     def healthz(_request: Request) -> Response:
         trouble = engine.trouble or engine.device.trouble or _trouble_with(engine.manager, model)
         replicas = [f"{each.replica} ({each.place}): {_standing(each)}" for each in engine.device.reports()]
-        said = [trouble or "This process can draw.", *replicas]
+        said = [trouble or _loading(engine.manager) or "This process can draw.", *replicas]
         return PlainTextResponse("\n".join(said), status_code=503 if trouble else 200)
 
     def metrics(_request: Request) -> Response:
@@ -58,6 +58,15 @@ def _trouble_with(models: Models, first: str) -> Message | None:
     except UserError as error:  # left out
         return error.message
     return state.message if state.phase == "failed" else None
+
+
+def _loading(models: Models) -> str:
+    """Return what is being brought into memory, where no model is there yet; nothing where there is one."""
+    states = {name: models.state(name) for name in tuple(models.catalog)}
+    if any(state.phase == "ready" for state in states.values()):
+        return ""
+    coming = [name for name, state in states.items() if state.phase in ("downloading", "loading")]
+    return "".join(f"{models.entry(name).title} is being loaded; requests wait for it." for name in coming[:1])
 
 
 def _standing(report: Report) -> str:

@@ -20,6 +20,7 @@ from gradio_client.client import Job as ClientJob
 from ipa_app.engine.engine import Engine
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
+from ipa_app.runtime import BUILD_LOCK
 from ipa_app.ui.operations import operator_routes
 from tests.engine.conftest import TIMEOUT_S
 from tests.ui.serving import WatchedEngine, served_engine
@@ -31,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_process_that_can_draw_is_healthy_until_it_closes(served_app: tuple[str, WatchedEngine]) -> None:
     url, engine = served_app
+    engine.manager.get("toybox", TIMEOUT_S)
     answer = httpx.get(f"{url}healthz")
     assert (answer.status_code, answer.text) == (200, "This process can draw.")
     other = Engine(engine.manager)
@@ -49,6 +51,13 @@ def test_a_process_whose_models_cannot_be_loaded_is_not_healthy(tiny_bundle_dir:
         answer = httpx.get(f"{url}healthz")
         assert (answer.status_code, answer.text) == (503, str(failed.value))
     assert "IPA_DEVICE is cuda:99, which this machine does not have" in answer.text
+
+
+def test_one_whose_first_model_is_still_being_loaded_says_so(tiny_bundle_dir: Path) -> None:
+    with BUILD_LOCK, served_engine(tiny_bundle_dir) as (url, engine):
+        answer = httpx.get(f"{url}healthz")
+        title = engine.manager.entry("toybox").title
+        assert (answer.status_code, answer.text) == (200, f"{title} is being loaded; requests wait for it.")
 
 
 def test_one_that_draws_with_another_model_is_healthy(tiny_bundle_dir: Path, tmp_path: Path) -> None:
