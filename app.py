@@ -10,14 +10,18 @@ from ipa_app.runtime import (
     begin_log,
     compile_backend,
     device_name,
+    end_when_told,
     end_with_a_sentence,
     is_on,
     limit_malloc_arenas,
+    named_folder,
+    root_path,
     temporary_folder,
     thread_count,
     whole_number,
 )
 
+end_when_told()
 end_with_a_sentence()
 limit_malloc_arenas()
 allow_many_files()
@@ -26,14 +30,18 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # Gradio would keep ten thousand calls and sum them up after each one, for an analytics page that is not served.
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
-if not os.environ.get("GRADIO_TEMP_DIR"):
-    os.environ["GRADIO_TEMP_DIR"] = str(temporary_folder())
+for name in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT"):
+    # Gradio would listen at every address for an empty name, and fails at an empty port.
+    if not os.environ.get(name, "").strip():
+        os.environ.pop(name, None)
+os.environ["GRADIO_TEMP_DIR"] = str(named_folder(os.environ, "GRADIO_TEMP_DIR") or temporary_folder())
 os.environ.setdefault("OMP_NUM_THREADS", str(thread_count(whole_number(os.environ, "IPA_REPLICAS", 1))))
 # Waiting threads soon stop spinning: another program may need the core.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # Checked before the imports below: Gradio reads it at import and fails with a traceback if it is not a number.
 PORT = whole_number(os.environ, "GRADIO_SERVER_PORT", 0) or None
+ROOT_PATH = root_path(os.environ)
 
 from ipa_app.engine.keeping import build_keeper  # noqa: E402
 from ipa_app.engine.queue import Limits  # noqa: E402
@@ -78,6 +86,7 @@ def launch(page: StudioBlocks) -> None:
         page,
         engine,
         port=PORT,
+        root_path=ROOT_PATH,
         theme=build_theme(),
         css_paths=[CSS_FILE],
         footer_links=["api", "settings"],

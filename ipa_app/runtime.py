@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import re
+import signal
 import stat
 import sys
 import tempfile
@@ -115,6 +116,49 @@ def whole_number(environment: Mapping[str, str], variable: str, default: int) ->
     return int(text)
 
 
+def root_path(environment: Mapping[str, str]) -> str:
+    """Return GRADIO_ROOT_PATH: the path or address under which a proxy serves the page; empty if there is none.
+
+    Raises:
+        UserError: it is neither a path nor an address; Gradio would start, but the page would stay empty.
+    """
+    text = bare(environment.get("GRADIO_ROOT_PATH", "")).rstrip("/")
+    if text and not re.match(r"(?:https?:/)?/[^/\s]", text):
+        raise UserError.plain(
+            f"GRADIO_ROOT_PATH is {text!r}; it must be a path that begins with /, as /studio does, or a whole address, "
+            "as https://example.org/studio is."
+        )
+    return text
+
+
+def bare(text: str) -> str:
+    """Return typed text without surrounding spaces and quotes, which some env files keep."""
+    return text.strip().strip("\"'").strip()
+
+
+def absolute(text: str) -> Path:
+    """Return the absolute path of typed text. Links are not resolved: their targets may have other names."""
+    text = bare(text)
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # there is no home folder for that user name
+        path = Path(text)
+    return Path(os.path.normpath(path.absolute()))
+
+
+def named_folder(environment: Mapping[str, str], variable: str) -> Path | None:
+    """Return the absolute path of the folder that a variable names; None if it is unset or empty.
+
+    Raises:
+        UserError: it begins with the home folder of an unknown user, as in "~name".
+    """
+    text = bare(environment.get(variable, ""))
+    try:
+        return Path(os.path.normpath(Path(text).expanduser().absolute())) if text else None
+    except RuntimeError:
+        raise UserError.plain(f"{variable} is {text!r}; there is no home folder that this begins with.") from None
+
+
 def thread_count(processes: int = 1) -> int:
     """Return the number of threads for a model. One core is left to the browser and the page, or to other clients.
 
@@ -147,6 +191,17 @@ def end_with_a_sentence() -> None:
             sys.__excepthook__(kind, error, traceback)
 
     sys.excepthook = said
+
+
+def end_when_told() -> None:
+    """Exit with code 0 on SIGTERM during start-up, until there is something to finish first.
+
+    Without a handler the first process of a container would ignore the signal.
+    """
+    # Gradio's reload mode imports the app in another thread, where signal handlers cannot be set.
+    if threading.current_thread() is threading.main_thread():
+        # Exits without waiting for any thread: nothing has been started that this could break.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 def begin_log() -> None:

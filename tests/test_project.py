@@ -249,6 +249,14 @@ def test_space_names_an_entry_point_and_a_python_that_exist():
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
 
 
+def test_the_image_is_given_what_it_copies_and_nothing_else():
+    recipe = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    copied = {name for line in re.findall(r"^COPY (.+)$", recipe, flags=re.MULTILINE) for name in line.split()[:-1]}
+    rules = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "*" in rules
+    assert {rule.removeprefix("!") for rule in rules if rule.startswith("!")} == copied
+
+
 def test_commands_name_files_that_exist():
     blocks = "".join(
         block for text in DOCUMENTS.values() for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ipa_app.errors import UserError
-from ipa_app.runtime import compile_backend, device_name, is_on, temporary_folder, whole_number
+from ipa_app.runtime import compile_backend, device_name, is_on, named_folder, root_path, temporary_folder, whole_number
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,6 +93,50 @@ def test_an_operator_has_unets_compiled() -> None:
 def test_a_limit_that_is_no_number_is_refused_by_its_name(text: str) -> None:
     with pytest.raises(UserError, match="IPA_MOST_WAITING is .*; it must be a whole number of at least 1"):
         whole_number({"IPA_MOST_WAITING": text}, "IPA_MOST_WAITING", 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("/studio", "/studio"),
+        (" '/studio/' ", "/studio"),
+        ("https://example.org/studio/", "https://example.org/studio"),
+        ("http://localhost:8000", "http://localhost:8000"),
+        ("/", ""),
+        ("", ""),
+    ],
+)
+def test_a_page_may_be_shown_under_a_path(text: str, path: str) -> None:
+    assert root_path({"GRADIO_ROOT_PATH": text}) == path
+    assert root_path({}) == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["studio", "example.org/studio", "https://", "ftp://example.org", "//studio", "./studio"]
+)
+def test_what_is_no_path_to_a_page_is_refused_at_the_start(text: str) -> None:
+    with pytest.raises(UserError, match="GRADIO_ROOT_PATH is .*; it must be a path that begins with /, as"):
+        root_path({"GRADIO_ROOT_PATH": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "folder"),
+    [
+        ("'/quoted/by docker'", Path("/quoted/by docker")),
+        (' "~/made" ', Path.home() / "made"),
+        ("made/../here", Path.cwd() / "here"),
+        ("''", None),
+        (" ", None),
+    ],
+)
+def test_a_folder_is_named_as_people_write_it(text: str, folder: Path | None) -> None:
+    assert named_folder({"GRADIO_TEMP_DIR": text}, "GRADIO_TEMP_DIR") == folder
+    assert named_folder({}, "GRADIO_TEMP_DIR") is None
+
+
+def test_a_folder_in_the_home_of_nobody_is_refused() -> None:
+    with pytest.raises(UserError, match="GRADIO_TEMP_DIR is '~nobody-of-that-name/x'; there is no home folder"):
+        named_folder({"GRADIO_TEMP_DIR": "~nobody-of-that-name/x"}, "GRADIO_TEMP_DIR")
 
 
 # Ten threads that allocate more than Python's small-object allocator takes, and glibc's report of its heaps then.

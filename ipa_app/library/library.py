@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ipa_app.errors import UserError
 from ipa_app.library.deleted import remove_for_good
 from ipa_app.library.pictures import Pictures
 from ipa_app.library.sets import NamedFiles
 from ipa_app.library.waiting import WaitingRequests
-from ipa_app.runtime import is_on
+from ipa_app.runtime import is_on, named_folder
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +44,43 @@ class Library:
         # If created here, no other user of the machine can read it.
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The system releases the lock when the process ends, in whatever way.
-        self._lock = FileLock(self.folder / "lock", timeout=0)
+        self._lock = FileLock(self.folder / "lock", timeout=0, thread_local=False)
         self._lock.acquire()
+        self._locked, self._holding = self._lock_file(), threading.Lock()
         self.pictures = Pictures(
-            self.folder / "pictures", index=self.folder / "index.sqlite", deleted=self.folder / "deleted"
+            self.folder / "pictures",
+            index=self.folder / "index.sqlite",
+            deleted=self.folder / "deleted",
+            hold=self._hold,
         )
-        self.waiting = WaitingRequests(self.folder / "waiting")
+        self.waiting = WaitingRequests(self.folder / "waiting", hold=self._hold)
+
+    def _lock_file(self) -> tuple[int, int] | None:
+        """Return the device and inode of the lock file; None if there is none."""
+        try:
+            found = (self.folder / "lock").stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _hold(self) -> None:
+        """Check that this process still holds the folder, and lock it again if it has been replaced.
+
+        Raises:
+            OSError: it cannot be written to, or another process holds it now.
+        """
+        with self._holding:
+            if self._locked is not None and self._lock_file() == self._locked:
+                return
+            self._locked = None
+            self._lock.release()
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise OSError(errno.EBUSY, "another process has it", str(self.folder)) from None
+            self._locked = self._lock_file()
+            logger.warning("The library %s was away; it is locked anew, and things are kept there again.", self.folder)
 
     def named_files(self, folder: str, name_in: Callable[[bytes], str | None]) -> NamedFiles:
         """Return the named files in a folder of the library; `name_in` is as for `NamedFiles`."""
@@ -87,18 +119,15 @@ def chosen_folder(environment: Mapping[str, str]) -> Path | None:
     Raises:
         UserError: `IPA_LIBRARY` begins with the home folder of an unknown user, as in "~name".
     """
-    named = environment.get(VARIABLE)
-    if named is None and others_can_come(environment):
-        return None
-    if named is not None and not named.strip():
+    if VARIABLE in environment:
+        return named_folder(environment, VARIABLE)
+    if others_can_come(environment):
         return None
     try:
-        return Path.home() / _USUAL if named is None else Path(named.strip()).expanduser()
+        return Path.home() / _USUAL
     except RuntimeError:
-        if named is not None:
-            raise UserError.plain(f"{VARIABLE} is {named!r}; there is no home folder that this begins with.") from None
-    logger.warning("There is no home folder, so that nothing made here is kept; %s may name a folder.", VARIABLE)
-    return None
+        logger.warning("There is no home folder, so that nothing made here is kept; %s may name a folder.", VARIABLE)
+        return None
 
 
 def is_shown(environment: Mapping[str, str]) -> bool:

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,17 +67,19 @@ class Pictures:
     A picture's name is its path within the folder. Names are untrusted: none leads out of the folder.
     """
 
-    def __init__(self, folder: Path, *, index: Path, deleted: Path) -> None:
+    def __init__(self, folder: Path, *, index: Path, deleted: Path, hold: Callable[[], None] = lambda: None) -> None:
         """Open the folder, which is created if it is missing, and remove old deletions.
 
         Args:
             folder: the folder of the files.
             index: the SQLite file of the index.
             deleted: the folder for deleted files; on the same disk.
+            hold: called before a picture is written; raises an OSError if it must not be.
 
         Raises:
             OSError: the folder cannot be created.
         """
+        self._hold = hold
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._deleted = deleted
@@ -99,6 +101,7 @@ class Pictures:
         Raises:
             OSError: there is no room for it, or the folder cannot be written to.
         """
+        self._hold()
         local = time.localtime(made)
         output_format = settings["output_format"]
         file = f"{time.strftime('%H%M%S', local)}-{name}{file_suffix(output_format)}"

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,17 @@ class WaitingRecord:
 class WaitingRequests:
     """The folder of waiting requests. Thread-safe."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, hold: Callable[[], None] = lambda: None) -> None:
         """Open the folder, which is created if it is missing, and remove pictures that no request needs.
+
+        Args:
+            folder: of the files.
+            hold: called before anything is written; raises an OSError if it must not be.
 
         Raises:
             OSError: it cannot be written to.
         """
+        self._hold = hold
         self._folder, self._pictures = folder, folder / "pictures"
         self._pictures.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
@@ -84,6 +89,9 @@ class WaitingRequests:
         Raises:
             OSError: there is no room for it; nothing of a new record is kept then.
         """
+        self._hold()
+        # The folder may be gone, for instance with its disk.
+        self._pictures.mkdir(parents=True, exist_ok=True)
         with self._lock:
             was = self._needed.get(record.id)
             self._needed[record.id] = record.pictures

@@ -28,11 +28,12 @@ from ipa_app.models.folder import (
     read_json,
     read_words,
 )
-from ipa_app.models.listed import absolute, listed
+from ipa_app.models.listed import listed
 from ipa_app.models.published import published_models
 from ipa_app.models.styles import STYLES_VARIABLE, Style, find_styles
 from ipa_app.models.vocabulary import read_dictionaries
 from ipa_app.models.weights import quantised, read_header
+from ipa_app.runtime import absolute
 
 logger = logging.getLogger(__name__)
 

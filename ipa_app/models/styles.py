@@ -16,8 +16,9 @@ from typing import Any
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
-from ipa_app.models.listed import absolute, listed
+from ipa_app.models.listed import listed
 from ipa_app.models.prompt_weights import check_weights, without_weights
+from ipa_app.runtime import absolute
 
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "styles.json"
 STYLES_VARIABLE = "IPA_STYLES"

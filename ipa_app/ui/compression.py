@@ -11,6 +11,7 @@ from pathlib import Path
 
 import brotli
 from gradio.route_utils import BUILD_PATH_LIB
+from starlette._utils import get_route_path
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -28,7 +29,7 @@ class Compression(GZipMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if scope["type"] == "http" and "." not in scope["path"]:
+        if scope["type"] == "http" and "." not in get_route_path(scope):
             await super().__call__(scope, receive, send)
         else:
             await self.app(scope, receive, send)

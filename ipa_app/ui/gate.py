@@ -14,6 +14,7 @@ from functools import partial
 import gradio as gr
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from gradio.route_utils import get_hostname
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -90,7 +91,7 @@ class Gate:
             return _answer(scope, 403, UserError("gate.foreign_host", host=host, variable=HOSTS_VARIABLE).message)
         if scope["method"] not in _READING and _is_foreign(headers, host=host, hosts=hosts):
             return _answer(scope, 403, UserError("gate.foreign_page", variable=HOSTS_VARIABLE).message)
-        if _UNNEEDED.match(scope["path"]):
+        if _UNNEEDED.match(get_route_path(scope)):
             return _answer(scope, 404, UserError("gate.not_offered").message)
         return None
 

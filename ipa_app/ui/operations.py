@@ -40,7 +40,7 @@ def operator_routes(engine: Engine, *, model: str) -> list[Route]:
     def healthz(_request: Request) -> Response:
         trouble = engine.trouble or engine.device.trouble or _trouble_with(engine.manager, model)
         replicas = [f"{each.replica} ({each.place}): {_standing(each)}" for each in engine.device.reports()]
-        said = [trouble or "This process can draw.", *replicas]
+        said = [trouble or _loading(engine.manager) or "This process can draw.", *replicas]
         return PlainTextResponse("\n".join(said), status_code=503 if trouble else 200)
 
     def metrics(_request: Request) -> Response:
@@ -58,6 +58,15 @@ def _trouble_with(models: Models, first: str) -> Message | None:
     except UserError as error:  # left out
         return error.message
     return state.message if state.phase == "failed" else None
+
+
+def _loading(models: Models) -> str:
+    """Return which model is being loaded; empty if one is ready."""
+    states = {name: models.state(name) for name in tuple(models.catalog)}
+    if any(state.phase == "ready" for state in states.values()):
+        return ""
+    coming = [name for name, state in states.items() if state.phase in ("downloading", "loading")]
+    return "".join(f"{models.entry(name).title} is being loaded; requests wait for it." for name in coming[:1])
 
 
 def _standing(report: Report) -> str:
@@ -83,10 +92,10 @@ def serve(page: gr.Blocks, engine: Engine, *, port: int | None, **launch: Any) -
     except (OSError, OverflowError) as error:
         engine.close()
         name = os.environ.get("GRADIO_SERVER_NAME", "")
-        if name and not _is_here(name):
+        if name and (wrong := _wrong_with(name)):
             raise UserError.plain(
-                f"GRADIO_SERVER_NAME is {name!r}, which is no address of this machine: please name one, or 0.0.0.0 for "
-                "all that it has, or leave it out to be reached from this machine alone."
+                f"GRADIO_SERVER_NAME is {name!r}, which is {wrong}, or 0.0.0.0 for all that it has, or leave "
+                "it out to be reached from this machine alone."
             ) from None
         if port is None or not (isinstance(error, OverflowError) or "empty port" in str(error)):
             raise
@@ -96,15 +105,18 @@ def serve(page: gr.Blocks, engine: Engine, *, port: int | None, **launch: Any) -
         ) from None
 
 
-def _is_here(name: str) -> bool:
-    """Whether a name or an address belongs to this machine, so that a server can listen on it."""
+def _wrong_with(name: str) -> str:
+    """Return why Gradio cannot listen on a name or an address; empty if it can."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(name.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as listening:
-            listening.bind(address)
+        found = socket.getaddrinfo(name.strip("[]"), 0, type=socket.SOCK_STREAM)
+        ours = [(kind, address) for family, kind, _, _, address in found if family == socket.AF_INET]
+        if not ours:
+            return "one of IPv6, and Gradio listens on IPv4 alone: please name an address of IPv4 of this machine"
+        with socket.socket(socket.AF_INET, ours[0][0]) as listening:
+            listening.bind(ours[0][1])
     except (OSError, UnicodeError):  # unknown, another machine's, or no name at all
-        return False
-    return True
+        return "no address of this machine: please name one"
+    return ""
 
 
 def serve_until_told(page: StudioBlocks, engine: Engine, *, limit_s: float) -> None:

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlencode
 import brotli
 from anyio import to_thread
 from gradio.data_classes import BlocksConfigDict
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -110,7 +111,7 @@ class PageCache:
         if encoding != "identity":
             headers["content-encoding"] = encoding
         body = b"".join(message.get("body", b"") for message in messages[1:])
-        if scope["path"] == _PAGE:
+        if get_route_path(scope) == _PAGE:
             body = await to_thread.run_sync(_with_links, body, types)
         body = await to_thread.run_sync(_ENCODINGS[encoding], body)
         return Response(body, messages[0]["status"], dict(headers))
@@ -127,18 +128,19 @@ def _shown(config: BlocksConfigDict) -> set[str]:
 
 
 def _is_for_everybody(scope: Scope) -> bool:
-    if scope["type"] != "http" or (scope["path"], scope["method"]) not in _ANSWERED:
+    if scope["type"] != "http" or (get_route_path(scope), scope["method"]) not in _ANSWERED:
         return False
     return scope["app"].auth is None and scope["app"].auth_dependency is None
 
 
 def _query(scope: Scope, config: BlocksConfigDict) -> bytes:
     """Return the part of the query that changes the response."""
+    path = get_route_path(scope)
     asked = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
     counts: dict[str, str] = {}
-    if scope["path"] != _PAGE and asked.get("page") in config["page"]:
+    if path != _PAGE and asked.get("page") in config["page"]:
         counts["page"] = asked["page"]
-    if scope["path"] == _INFO and asked.get("all_endpoints"):
+    if path == _INFO and asked.get("all_endpoints"):
         counts["all_endpoints"] = "1"
     return urlencode(counts).encode()
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from filelock import Timeout
+from PIL import Image
 
 from ipa_app.errors import UserError
 from ipa_app.library.library import Library, chosen_folder, is_shown, open_library, others_can_come
+from ipa_app.library.waiting import WaitingRecord
 
 USUAL = Path.home() / "IP-Adapter Studio"
 
@@ -30,6 +33,7 @@ USUAL = Path.home() / "IP-Adapter Studio"
         ({"SPACE_ID": "somebody/studio", "IPA_LIBRARY": "/data/library"}, Path("/data/library")),
         ({"GRADIO_SERVER_NAME": "0.0.0.0", "IPA_LIBRARY": " /data/library "}, Path("/data/library")),
         ({"IPA_LIBRARY": "~/made"}, Path.home() / "made"),
+        ({"IPA_LIBRARY": "'/data/library'"}, Path("/data/library")),
         ({"IPA_LIBRARY": ""}, None),
         ({"IPA_LIBRARY": " "}, None),
     ],
@@ -86,6 +90,38 @@ def test_a_folder_is_one_process_s_at_a_time(tmp_path: Path, caplog: pytest.LogC
     second = open_library({"IPA_LIBRARY": str(tmp_path / "made")})
     assert second is not None
     second.close()
+
+
+def waiting_record(letter: str) -> WaitingRecord:
+    return WaitingRecord(
+        id=letter * 32, asked=1.0, visitor=None, is_series=False, previews=False, parts=({},), pictures=(), begun=(0,)
+    )
+
+
+def test_a_folder_that_was_away_is_kept_in_and_locked_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    library = Library(tmp_path / "made")
+    shutil.rmtree(tmp_path / "made")
+    picture = {"name": "a", "made": 1.0, "settings": {"output_format": "png"}, "inputs": {}}
+    with caplog.at_level(logging.WARNING):
+        library.waiting.put(waiting_record("a"))
+        library.pictures.save(Image.new("RGB", (8, 8)), **picture)
+    assert caplog.text.count("was away") == 1
+    assert [each.id for each in library.waiting.records()] == ["a" * 32]
+    with pytest.raises(Timeout):
+        Library(tmp_path / "made")
+    library.close()
+    Library(tmp_path / "made").close()
+
+
+def test_a_folder_that_another_process_took_meanwhile_is_that_ones_until_it_ends(tmp_path: Path) -> None:
+    library = Library(tmp_path / "made")
+    (tmp_path / "made").rename(tmp_path / "away")
+    other = Library(tmp_path / "made")
+    with pytest.raises(OSError, match="another process has it"):
+        library.waiting.put(waiting_record("a"))
+    other.close()
+    library.waiting.put(waiting_record("a"))
+    library.close()
 
 
 def test_a_folder_that_cannot_be_made_is_said_in_the_log_and_stops_nothing(

@@ -11,6 +11,8 @@ from pathlib import Path
 import gradio as gr
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from ipa_app.ui.blocks import StudioBlocks
 from tests.engine.conftest import TIMEOUT_S
@@ -50,6 +52,15 @@ def test_the_page_and_its_configuration_are_compressed(app_url: str, path: str) 
     plain = httpx.get(f"{app_url}{path}", headers={"Accept-Encoding": "identity"}, timeout=TIMEOUT_S)
     assert "content-encoding" not in plain.headers
     assert plain.content == text
+
+
+def test_a_dot_in_the_path_of_a_proxy_is_no_ending() -> None:
+    routes = [Route("/long", lambda _request: PlainTextResponse("word " * 1000))]
+    with StudioBlocks(analytics_enabled=False) as page:
+        pass
+    with served_page(page, root_path="/v1.2", app_kwargs={"routes": routes}) as url:
+        answer = httpx.get(f"{url}v1.2/long", headers=GZIP, timeout=TIMEOUT_S)
+    assert (answer.headers["content-encoding"], answer.text) == ("gzip", "word " * 1000)
 
 
 def test_events_arrive_one_by_one(gate: tuple[str, Gate]) -> None:

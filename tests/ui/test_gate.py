@@ -16,9 +16,10 @@ import pytest
 from ipa_app.pose.skeleton import MOST_PEOPLE
 from ipa_app.ui import gate, uploads
 from ipa_app.ui.allowance import Allowance
+from ipa_app.ui.blocks import StudioBlocks
 from ipa_app.ui.gate import Gate
 from tests.engine.conftest import TIMEOUT_S
-from tests.ui.serving import served
+from tests.ui.serving import served, served_page
 from tests.waiting import until
 
 LIMIT = 200_000
@@ -78,6 +79,17 @@ def test_what_the_page_never_asks_for_is_not_there(app_url: str, method: str, pa
     answer = httpx.request(method, f"{app_url}gradio_api/{path}", timeout=TIMEOUT_S)
     assert answer.status_code == 404
     assert "The app does not offer this" in answer.text
+
+
+def test_it_looks_behind_the_path_of_a_proxy() -> None:
+    with StudioBlocks(analytics_enabled=False) as page:
+        pass
+    with served_page(page, root_path="/monitoring") as url:
+        root = f"{url}monitoring"
+        assert httpx.get(f"{root}/config", timeout=TIMEOUT_S).status_code == 200
+        for path in ("monitoring", "gradio_api/deep_link?session_hash=a"):
+            answer = httpx.get(f"{root}/{path}", timeout=TIMEOUT_S)
+            assert (answer.status_code, "does not offer this" in answer.text) == (404, True)
 
 
 def test_no_painting_area_has_to_send_its_strokes_beside_the_queue(app_url: str) -> None:

@@ -20,6 +20,7 @@ from gradio_client.client import Job as ClientJob
 from ipa_app.engine.engine import Engine
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
+from ipa_app.runtime import BUILD_LOCK
 from ipa_app.ui.operations import operator_routes
 from tests.engine.conftest import TIMEOUT_S
 from tests.ui.serving import WatchedEngine, served_engine
@@ -31,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_process_that_can_draw_is_healthy_until_it_closes(served_app: tuple[str, WatchedEngine]) -> None:
     url, engine = served_app
+    engine.manager.get("toybox", TIMEOUT_S)
     answer = httpx.get(f"{url}healthz")
     assert (answer.status_code, answer.text) == (200, "This process can draw.")
     other = Engine(engine.manager)
@@ -49,6 +51,13 @@ def test_a_process_whose_models_cannot_be_loaded_is_not_healthy(tiny_bundle_dir:
         answer = httpx.get(f"{url}healthz")
         assert (answer.status_code, answer.text) == (503, str(failed.value))
     assert "IPA_DEVICE is cuda:99, which this computer does not have" in answer.text
+
+
+def test_one_whose_first_model_is_still_being_loaded_says_so(tiny_bundle_dir: Path) -> None:
+    with BUILD_LOCK, served_engine(tiny_bundle_dir) as (url, engine):
+        answer = httpx.get(f"{url}healthz")
+        title = engine.manager.entry("toybox").title
+        assert (answer.status_code, answer.text) == (200, f"{title} is being loaded; requests wait for it.")
 
 
 def test_one_that_draws_with_another_model_is_healthy(tiny_bundle_dir: Path, tmp_path: Path) -> None:
@@ -128,10 +137,11 @@ def running_app(
         process.wait()
 
 
-def ended_at_once(model: Path, temporary: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run an app that cannot be served, with these settings, until it exits."""
-    environment = {
+def settings_of(model: Path, temporary: Path, **settings: str) -> dict[str, str]:
+    """The environment of an app over a tiny model, with these settings."""
+    return {
         **os.environ,
+        "PYTHONUNBUFFERED": "1",
         "GRADIO_SERVER_PORT": str(free_port()),
         "GRADIO_TEMP_DIR": str(temporary),
         "IPA_MODELS": str(model),
@@ -140,6 +150,11 @@ def ended_at_once(model: Path, temporary: Path, **settings: str) -> subprocess.C
         "IPA_LIBRARY": "",
         **settings,
     }
+
+
+def ended_at_once(model: Path, temporary: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run an app that cannot be served, with these settings, until it exits."""
+    environment = settings_of(model, temporary, **settings)
     command = [sys.executable, "app.py"]
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert ended.returncode == 1
@@ -157,11 +172,26 @@ def ended_at_once(model: Path, temporary: Path, **settings: str) -> subprocess.C
             "0.0.0.0 for all that it has, or leave it out to be reached from this machine alone.",
         ),
         (
+            {"GRADIO_SERVER_NAME": "[::1]"},
+            "GRADIO_SERVER_NAME is '[::1]', which is one of IPv6, and Gradio listens on IPv4 alone: please name an "
+            "address of IPv4 of this machine, or 0.0.0.0 for all that it has, or leave it out to be reached from this "
+            "machine alone.",
+        ),
+        (
+            {"GRADIO_ROOT_PATH": "studio"},
+            "GRADIO_ROOT_PATH is 'studio'; it must be a path that begins with /, as /studio does, or a whole address, "
+            "as https://example.org/studio is.",
+        ),
+        (
             {"IPA_LIBRARY": "~nobody-of-that-name/x"},
             "IPA_LIBRARY is '~nobody-of-that-name/x'; there is no home folder that this begins with.",
         ),
+        (
+            {"GRADIO_TEMP_DIR": "~nobody-of-that-name/x"},
+            "GRADIO_TEMP_DIR is '~nobody-of-that-name/x'; there is no home folder that this begins with.",
+        ),
     ],
-    ids=["port", "name", "library"],
+    ids=["port", "name", "IPv6", "root path", "library", "temporary folder"],
 )
 def test_a_setting_that_cannot_be_ends_the_start_with_a_sentence(
     tiny_bundle_dir: Path, tmp_path: Path, settings: dict[str, str], told: str
@@ -183,6 +213,41 @@ def test_a_port_that_is_taken_ends_the_start_with_a_sentence(tiny_bundle_dir: Pa
         "or name another."
     )
     assert "Running on" not in ended.stdout
+
+
+def heeds_sigterm(process: subprocess.Popen[str]) -> bool:
+    """Whether a process has a handler for SIGTERM, without which the first one of a container never hears of it."""
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which signals a process handles")
+def test_a_process_that_is_told_to_end_while_it_starts_ends(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    environment = settings_of(tiny_bundle_dir, tmp_path)
+    command = [sys.executable, "app.py"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            until(lambda: heeds_sigterm(process))
+            process.terminate()
+            assert process.wait(TIMEOUT_S) == 0
+            assert "Running on" not in process.communicate()[0]
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+def test_an_empty_setting_is_none(tiny_bundle_dir: Path, tmp_path: Path) -> None:
+    empty = dict.fromkeys(("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "GRADIO_TEMP_DIR", "GRADIO_ROOT_PATH"), "")
+    environment = settings_of(tiny_bundle_dir, tmp_path, **empty)
+    command = [sys.executable, "app.py"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            assert "http://127.0.0.1:" in process.stdout.readline()
+        finally:
+            process.kill()
 
 
 def begun(job: ClientJob) -> ClientJob:

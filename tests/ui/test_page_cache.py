@@ -110,6 +110,22 @@ def test_every_address_has_its_own(app_url: str) -> None:
     assert root_of(asked(app_url)) == at_home
 
 
+@pytest.mark.parametrize("kept", ["/studio", ""], ids=["kept", "taken off"])
+def test_it_is_made_once_under_a_path_of_a_proxy(kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with StudioBlocks(analytics_enabled=False) as page:
+        gr.Textbox(label="words").submit(str, gr.Textbox(), gr.Textbox(), api_name="words")
+    with served_page(page, root_path="/studio") as url:
+        root = f"{url.rstrip('/')}{kept}"
+        before = [asked(f"{root}{path}", accept_encoding="br") for path in ("/", "/config", "/gradio_api/info")]
+        assert root_of(before[0]) == f"{url}studio"
+        assert ADDED.search(before[0].text)
+        assert before[2].json()["named_endpoints"].keys() == {"/words"}
+        monkeypatch.setattr(gradio.routes.templates, "TemplateResponse", None)
+        monkeypatch.setattr(gradio.utils, "safe_deepcopy", None)
+        after = [asked(f"{root}{path}?utm=1", accept_encoding="br") for path in ("/", "/config", "/gradio_api/info")]
+    assert [each.content for each in after] == [each.content for each in before]
+
+
 def test_a_page_with_a_login_is_nobody_elses() -> None:
     with StudioBlocks(analytics_enabled=False) as page:
         gr.Textbox(label="A secret")
