@@ -48,7 +48,7 @@ def test_an_app_that_cannot_begin_says_why_in_a_sentence() -> None:
     code = "from ipa_app.runtime import *; end_with_a_sentence(); device_name({'IPA_DEVICE': 'gpu7'})"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert ended.stderr == "IPA_DEVICE is 'gpu7'; it must be cpu, cuda or mps, or one of several, as cuda:1 is.\n"
+    assert ended.stderr == "IPA_DEVICE is 'gpu7'; it must be cpu, cuda or mps, or one of several, such as cuda:1.\n"
 
 
 def run(code: str) -> str:
@@ -141,7 +141,7 @@ class TestTemporaryFolder:
     def test_that_of_another_user_is_not_taken(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "getuid", lambda: 12345)
         (place / "gradio-12345").mkdir()
-        with pytest.raises(UserError, match="gradio-12345 is not this user's; please set GRADIO_TEMP_DIR"):
+        with pytest.raises(UserError, match="gradio-12345 belongs to another user; please set GRADIO_TEMP_DIR"):
             temporary_folder()
 
     @pytest.mark.parametrize("points_nowhere", [True, False])
@@ -150,5 +150,5 @@ class TestTemporaryFolder:
         if not points_nowhere:
             target.mkdir()
         (place / f"gradio-{os.getuid()}").symlink_to(target)
-        with pytest.raises(UserError, match="is not this user's"):
+        with pytest.raises(UserError, match="belongs to another user"):
             temporary_folder()

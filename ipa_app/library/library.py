@@ -72,9 +72,9 @@ def open_library(environment: Mapping[str, str]) -> Library | None:
     try:
         return Library(folder)
     except Timeout:
-        logger.warning("The library %s is in use by another process, so that nothing made here is kept.", folder)
+        logger.warning("The library %s is in use by another process, so nothing made here is kept.", folder)
     except OSError as error:
-        logger.warning("The library %s cannot be written to, so that nothing made here is kept: %s", folder, error)
+        logger.warning("The library %s cannot be written to, so nothing made here is kept: %s", folder, error)
     return None
 
 
@@ -96,8 +96,10 @@ def chosen_folder(environment: Mapping[str, str]) -> Path | None:
         return Path.home() / _USUAL if named is None else Path(named.strip()).expanduser()
     except RuntimeError:
         if named is not None:
-            raise UserError.plain(f"{VARIABLE} is {named!r}; there is no home folder that this begins with.") from None
-    logger.warning("There is no home folder, so that nothing made here is kept; %s may name a folder.", VARIABLE)
+            raise UserError.plain(
+                f"{VARIABLE} is {named!r}, but there is no home folder for it to start from."
+            ) from None
+    logger.warning("There is no home folder, so nothing made here is kept; %s can name a folder for it.", VARIABLE)
     return None
 
 

@@ -94,4 +94,4 @@ def test_a_folder_that_cannot_be_made_is_said_in_the_log_and_stops_nothing(
     (tmp_path / "file").touch()
     with caplog.at_level(logging.WARNING):
         assert open_library({"IPA_LIBRARY": str(tmp_path / "file" / "made")}) is None
-    assert "cannot be written to, so that nothing made here is kept" in caplog.text
+    assert "cannot be written to, so nothing made here is kept" in caplog.text

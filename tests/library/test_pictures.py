@@ -97,7 +97,7 @@ def test_what_is_damaged_or_no_picture_is_left_out_until_it_changes(
         assert pictures.newest(5) == [good]
         assert pictures.newest(5) == [good]
     assert sorted(record.getMessage() for record in caplog.records) == sorted(
-        f"{path} is left out of the library: it is damaged, or no picture." for path in (half, text)
+        f"{path} is left out of the library: it is damaged, or not a picture." for path in (half, text)
     )
     half.write_bytes(whole)
     assert set(pictures.newest(5)) == {good, half}
