@@ -95,7 +95,7 @@ def test_what_a_run_has_drawn_is_none_of_the_data(mark: str, write, tmp_path: Pa
     found = read_listing(tmp_path / "toys")
     assert [entry.image for entry in found.entries] == ["a.png", "samples-3.png"]
     run = tmp_path / "toys" / "runs" / "first"
-    assert f"The folder {run} is passed over: it is the --output of a run." in found.notes
+    assert f"The folder {run} is skipped, as it is the --output of a run." in found.notes
     write(mark)  # the data's own folder is one too
     assert [entry.image for entry in read_listing(tmp_path / "toys").entries] == ["a.png"]
 
