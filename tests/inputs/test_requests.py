@@ -162,8 +162,8 @@ TWO_PASSES = {"1": SECOND_PASS, "2": node("LatentUpscale", samples=["3", 0], wid
 
 CALLS: dict[str, Callable[[Api], Said]] = {
     "Every value of an endpoint, in its order": lambda api: api.mix(),
-    "A value too few": lambda api: api.call("mix", json.dumps({"data": values(prompt="a cat")[:-1]})),
-    "A value too many": lambda api: api.call("models", '{"data": [1]}'),
+    "One value too few": lambda api: api.call("mix", json.dumps({"data": values(prompt="a cat")[:-1]})),
+    "One value too many": lambda api: api.call("models", '{"data": [1]}'),
     "By their names (`/call/v2/…`): those that differ from the defaults": lambda api: api.by_names(
         prompt="a cat", steps=1
     ),
@@ -171,10 +171,10 @@ CALLS: dict[str, Callable[[Api], Said]] = {
     "By their names: one that is needed is missing": lambda api: api.by_names(steps=1),
     "`null` where there is a default": lambda api: api.mix(seed=None, view=None, negative_prompt=None),
     "`null` where something is needed": lambda api: api.variation(None),
-    "Text for a number": lambda api: api.mix(steps="many"),
-    "A list for a number": lambda api: api.mix(scale=[0.6]),
+    "Text instead of a number": lambda api: api.mix(steps="many"),
+    "A list instead of a number": lambda api: api.mix(scale=[0.6]),
     "NaN or infinity": lambda api: api.mix(scale=float("nan")),
-    "A number out of bounds": lambda api: api.mix(centre_x=3),
+    "A number out of range": lambda api: api.mix(centre_x=3),
     "A word that is not among the choices": lambda api: api.mix(view="half"),
     "A picture as text: a path, an address, a data URL": lambda api: api.variation("data:image/png;base64,AAAA"),
     'A picture as `{"path": …}`, uploaded before': lambda api: api.variation({"path": api.uploaded}),
@@ -186,10 +186,10 @@ CALLS: dict[str, Callable[[Api], Said]] = {
     'A data URL as `{"path": …}`': lambda api: api.variation({"path": data_url(noise_picture())}),
     "A data URL that is not in base64": lambda api: api.variation({"path": "data:,hello"}),
     "A path whose file has been cleared away": lambda api: api.variation({"path": f"{api.uploaded}.png"}),
-    "An address that is not public, or is nowhere": lambda api: api.variation({"path": "http://127.0.0.1:1/a.png"}),
+    "An address that is not public, or does not exist": lambda api: api.variation({"path": "http://127.0.0.1:1/a.png"}),
     "Two files for one picture": lambda api: api.variation([{"path": api.uploaded}] * 2),
-    "A file that is no picture": lambda api: api.variation({"path": str(not_a_picture(api))}),
-    'What is no JSON, or has no "data"': lambda api: api.call("models", "prompt=a cat"),
+    "A file that is not a picture": lambda api: api.variation({"path": str(not_a_picture(api))}),
+    'Something that is not JSON, or has no "data"': lambda api: api.call("models", "prompt=a cat"),
     "JSON without the header that says so, as curl sends it by itself": lambda api: same_of(
         api.call(name, '{"prompt": "a cat"}', kind=kind)
         for name in ("mix", "v2/mix")
@@ -204,7 +204,7 @@ CALLS: dict[str, Callable[[Api], Said]] = {
     ),
     "A result that was fetched before": lambda api: api.result_of("0a1b"),
     "An upload for which the disk has no room": lambda api: api.upload_of(10**15),
-    '`speed="fast"` of a model that has no fast way': lambda api: api.by_names(prompt="a cat", speed="fast"),
+    '`speed="fast"` for a model that cannot draw fast': lambda api: api.by_names(prompt="a cat", speed="fast"),
     "JPEG asked for where the picture to be changed is transparent": lambda api: api.by_names(
         prompt="a cat", start_image={"path": api.transparent}, output_format="jpeg"
     ),
@@ -225,19 +225,19 @@ FILES: dict[str, Callable[[Box], Said]] = {
     ),
     "A picture of AUTOMATIC1111 or Forge": lambda box: box.png(parameters=sized(INFOTEXT)),
     "A picture of ComfyUI": lambda box: box.png(prompt=sized(COMFY)),
-    "A picture of ComfyUI that went through several samplers": lambda box: box.png(prompt=sized(TWO_PASSES)),
+    "A picture of ComfyUI that used several samplers": lambda box: box.png(prompt=sized(TWO_PASSES)),
     "A picture of Fooocus": lambda box: box.png(parameters=sized(FOOOCUS)),
     "A picture of InvokeAI": lambda box: box.png(invokeai_metadata=sized(INVOKE)),
-    "One with LoRAs, ControlNets, pictures as prompts": lambda box: box.png(
+    "One with LoRAs, ControlNets, image prompts": lambda box: box.png(
         parameters=f'{sized(INFOTEXT)}, Lora hashes: "ink: 0a", ControlNet 0: "Module: ip-adapter, Weight: 1"'
     ),
-    "One with numbers out of bounds": lambda box: box.png(
+    "One with numbers out of range": lambda box: box.png(
         parameters=INFOTEXT.replace("4242", "1102676403634909").replace("24,", "150,")
     ),
     "One that does not say everything": lambda box: box.png(
         invokeai_metadata={"positive_prompt": "a fox", "seed": 7, "width": 64, "height": 64}
     ),
-    "A picture that says nothing": lambda box: box.silent(),
+    "A picture without settings": lambda box: box.silent(),
 }
 
 
