@@ -2,10 +2,10 @@
 
     python -m bench.baseline --work WORK [--subjects 48] [--json FILE] [--sheet FILE]
 
-WORK is where `python -m bench.baseline_training --work WORK` has left its results. Three answer
-the same questions, on the same held-out characters, seeds, steps and guidance, in every step whatever the model leaves
-without: the fine-tuned UNet, a base adapter that saw as many samples of the same pairs, and the base adapter of the
-model. Counted is as in `bench.quality`.
+WORK is the folder in which `python -m bench.baseline_training --work WORK` left its results. Three are compared, on the
+same held-out characters, seeds, steps and guidance, which counts in every step even if the model skips it in some: the
+fine-tuned UNet, a base adapter that saw as many samples of the same pairs, and the base adapter of the model. They are
+counted as in `bench.quality`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Trains what the method is compared with: the whole UNet on image embeddings, and an adapter from nothing beside it.
+"""Trains what the method is compared with: the whole UNet on image embeddings, and an adapter from scratch.
 
     python -m bench.baseline_training --work DIR [--samples 12000] [--start-from assets/toybox]
 
-The UNet learns to draw from the picture's embedding in place of words, as was done before adapters: sd-image-variations
+The UNet learns to draw from the picture's embedding instead of words, as was done before adapters: sd-image-variations
 (lambdalabs/sd-image-variations-diffusers), which the IP-Adapter paper (Ye et al. 2023) calls a fine-tuned model. It
 starts from the trained UNet. The adapter is a base adapter as in the paper, which has not learned from the text first.
 Both see the very same pairs in the same order. `python -m bench.baseline --work DIR` compares them.

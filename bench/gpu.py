@@ -1,15 +1,15 @@
-"""What a GPU has to show, in parts of a few minutes each, the most telling first: right pictures, then speed.
+"""Checks of the app on a GPU, in parts of a few minutes each, the most telling first: right pictures, then speed.
 
     python -m bench.gpu [PART ...] [--json FILE]
     python -m bench.gpu --table FILE
     python -m bench.gpu --device cpu --tiny --json FILE
 
 The parts, in this order: `tests`, `sd15`, `sdxl`, `memory`, `speed`, `compiled` (see `gpu_parts`). Each runs in a
-process of its own and is ended when it takes too long; what it had found until then is in the file already, and the
-next part begins. Everything is made here with random weights of the published shapes. That takes 5 GB of disk for SD
-1.5 and 13 GB for SDXL, in memory where the machine has a RAM disk of that size. Needed is what
-requirements-dev.txt lists, its browser and linters aside (the part `tests` is run by pytest), and no network. The last
-command rehearses all of it on a processor.
+process of its own and is stopped if it takes too long; what it found until then is already in the file, and the next
+part begins. Everything is made here with random weights of the published shapes. That takes 5 GB of disk for SD 1.5 and
+13 GB for SDXL, in memory if the machine has a RAM disk of that size. It needs what requirements-dev.txt lists (the part
+`tests` is run by pytest), except the browser and the linters, and no network. The last command rehearses everything on
+a processor.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python -m bench.judging [--judge FOLDER] [--drawings 2000]
 
-counts what a judge reads in drawings of characters that it has never seen: as they are, soft, noisy and after JPEG.
+Counts what a judge reads in drawings of characters that it has never seen: as they are, soft, noisy and after JPEG.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Many visitors at once against a running app: `python -m bench.load URL --visitors 100`.
 
-Every visitor asks for one picture over HTTP, all at the same time, as the page does, and with a session of their own.
-Afterwards each picture is drawn once more, alone, and compared; drawn in a batch, pixels may differ by 1 of 255, and
-with `IPA_EXACT=1` by nothing. `--hog 100` lets the first visitor ask for so many pictures at once; the others' waits
-are what is printed then. Ends with an error where somebody was refused or a picture differs.
+All visitors ask for one picture each over HTTP at the same time, as the page does, each with a session of their own.
+Afterwards each picture is drawn again, alone, and compared; in a batch, pixels may differ by 1 of 255, and with
+`IPA_EXACT=1` not at all. `--hog 100` makes the first visitor ask for that many pictures at once, and prints how long
+the others wait. Ends with an error if anyone was refused or a picture differs.
 
-`--replicas 2` asks for something else: how much more two replicas draw than one. Visitors who never pause, one of them
-or two, take turns for `--rounds` rounds each, so that whatever else the machine does befalls both.
+`--replicas 2` measures something else: how much more two replicas draw than one. Visitors who never pause, first one
+and then two, take turns for `--rounds` rounds each, so that other work on the machine affects both alike.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """What a first visit of the page costs: `python -m bench.page URL [--visits 5]`.
 
-The app runs at URL. Prints how large the page and `/config` are, how many bytes of them and of everything that a first
-visit fetches go over the wire, after how long *Generate* can be pressed, and how much processor time the page's own
-thread takes until then, which other work on the machine changes little; each time in a browser that has never been
-there: Chromium, on this machine.
+The app runs at URL. Prints how large the page and `/config` are, how many bytes they and a whole first visit send over
+the network, how long it takes until *Generate* can be pressed, and how much processor time the page's own thread takes
+until then, which other work on the machine hardly changes. Each visit has a fresh browser: Chromium, on this machine.
 """
 
 from __future__ import annotations

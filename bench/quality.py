@@ -9,13 +9,13 @@
     python -m bench.quality --looks
     python -m bench.quality --beside FILE FILE ...
 
-The judge comes with the project (`bench/judge`) and is first tried on drawings: one that cannot read those counts
-nothing. Every picture is drawn through the app's own engine, on fixed seeds. Printed is the share of attributes, or of
-joints, that the judge reads in the pictures as they were asked for, with a 95 % interval, and beside it that of the
-mouths alone, the hardest; the last lines are what it reads in the drawings themselves, which no model can beat, and
+The judge comes with the project (`bench/judge`) and is first tried on drawings; one that cannot read them is not used.
+Every picture is drawn through the app's own engine, on fixed seeds. What is printed is the share of attributes, or of
+joints, that the judge reads in the pictures as they were asked for, with a 95 % interval, and beside it the share for
+mouths alone, the hardest. The last lines are what it reads in the drawings themselves, which no model can beat, and
 what it would read in a drawing of somebody else. `--looks` draws many pictures from words instead and says how far
-they are from drawings, whatever they show. `--beside` counts nothing: it prints by how much runs that `--json` has
-written differ, picture by picture; of one run, by how much its holes differ with what is around them, or its amounts.
+they are from drawings, whatever they show. `--beside` counts nothing: it prints how much runs written by `--json`
+differ, picture by picture; or, for one run, how much its holes differ with what is around them, or its amounts.
 """
 
 from __future__ import annotations

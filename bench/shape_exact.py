@@ -5,13 +5,13 @@
     python -m bench.shape_exact sdxl --whole --device cuda --half
 
 Builds the family with random weights in half precision, in the Hub's file layout (see `published`; some 5 GB), unless
-the folder holds it already. Then two processes, one after the other, draw the same pictures in single precision: the
-app through its ordinary ModelManager and Engine, and plain diffusers. An inpainting is timed and not compared: the app
-draws the hole and what is around it alone, larger, and puts it back. SD 1.5 is built whole and needs 12 GB of memory;
-SDXL with narrower blocks but every layer it has, and its adapters also at full size, to see that they are read.
+the folder already holds it. Then two processes, one after the other, draw the same pictures in single precision: the
+app through its ordinary ModelManager and Engine, and plain diffusers. Inpainting is timed but not compared: the app
+draws only the hole and what is around it, enlarged, and puts it back. SD 1.5 is built whole and needs 12 GB of memory;
+SDXL is built with narrower blocks but all its layers, and its adapters also at full size, to check that they are read.
 
-With `--half` both draw in half precision, as a GPU does, and plain diffusers once more in single precision: the app has
-to be as close to that as plain diffusers is. SDXL with `--whole` takes 13 GB of disk and 20 GB of memory.
+With `--half` both draw in half precision, as on a GPU, and plain diffusers again in single precision: the app must be
+as close to that as plain diffusers is. SDXL with `--whole` takes 13 GB of disk and 20 GB of memory.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Hours of visitors who come and go, against a running app: `python -m bench.soak URL --minutes 120`.
 
-One visitor a second: most ask for a picture, by words or with a picture that they upload, some for several. Of ten, six
-wait for it; one would stop it and three would close the page, at a moment within the time that the last one waited who
-stayed, unless they have it by then. Meanwhile the app's memory, threads and open files are read from its /metrics.
-Writes the curve as JSON and as a picture; ends with an error where memory after the first ten minutes grows by more
-than 2 %, or threads or files are left over when all have gone.
+One visitor comes every second. Most ask for a picture, with words or with a picture that they upload; some ask for
+several. Of ten, six wait for it; one would stop it and three would close the page, at a moment within the time that the
+last visitor who stayed had waited, unless they have it by then. Meanwhile the app's memory, threads and open files are
+read from its /metrics. Writes the curve as JSON and as a picture; ends with an error if memory grows by more than 2 %
+after the first ten minutes, or if threads or files are left over when all have gone.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@
     python -m bench.speed --table bench/results/speed/NAME.json
 
 Both work in this process, in turn, on as many threads as the app takes; plain diffusers in single precision, with 20
-steps of DDIM where nothing else is said, as it would be used without this app. Each round has a reference of its own,
-which both encode. A row's figure is the median of the ratios of its rounds, so that a machine that is busy now and then
-changes little in it; the seconds beside it are medians, too. `--json` writes the figures with what the machine is;
-`--table` prints such a file as a table of Markdown.
+steps of DDIM unless stated otherwise, as it would be used without this app. Each round has a reference of its own,
+which both encode. A row's figure is the median of the ratios of its rounds, so it hardly changes if the machine is busy
+now and then; the seconds beside it are medians, too. `--json` writes the figures and the kind of machine;
+`--table` prints such a file as a Markdown table.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Screenshots for README, of the app as a new visitor meets it: `python -m bench.tour URL [--folder assets/tour]`.
 
 The app runs at URL, on the bundled model. Every tab is opened, filled with its first example and drawn once; the
-script ends with an error where the page leaves the machine or puts an error on the browser's console. Other commands
-and the tests of the page drive the same browser.
+script ends with an error if the page contacts another machine or writes an error to the browser's console. Other
+commands and the tests of the page drive the same browser.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     python -m bench.training_cost sdxl
     python -m bench.training_cost sd15 --timed DIR
 
-One training step is carried out on tensors that have shapes but no numbers, so that it needs no weights, no GPU and
-little memory. What all living tensors take at the fullest moment is what a GPU needs, apart from its libraries' own
-working memory. `--timed` builds SD 1.5 with random weights in the folder (some 5 GB), unless it is there already, and
+One training step is carried out on tensors that have shapes but no numbers, so it needs no weights, no GPU and little
+memory. What all living tensors take at their peak is what a GPU needs, apart from its libraries' own working
+memory. `--timed` builds SD 1.5 with random weights in the folder (some 5 GB), unless it is there already, and
 lets `python -m ipa_app.training --dry-run` take a few real steps.
 """
 

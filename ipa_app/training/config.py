@@ -80,7 +80,7 @@ class TrainConfig:
         "no", doc="arithmetic of the forward pass; the adapter's own weights stay float32"
     )
     gradient_checkpointing: bool = option(
-        False, doc="compute parts of the UNet twice instead of keeping them: slower, but in much less memory"
+        False, doc="compute parts of the UNet twice instead of keeping them: slower, but uses much less memory"
     )
     save_precision: Literal["fp16", "fp32"] = option("fp16", doc="precision of the finished adapter file")
     seed: int = option(
@@ -147,7 +147,7 @@ class DataConfig:
     size: int = option(0, doc="side of the training pictures in pixels; 0 = the base model's own")
     cache_gb: float = option(
         8.0,
-        doc="keep all encoded pictures and texts in memory and in the output folder if they need no more than this",
+        doc="keep all encoded pictures and texts in memory and in the output folder if they need no more GB than this",
     )
     workers: int = option(4, between=(1, inf), doc="threads that open pictures")
 

@@ -81,8 +81,8 @@ def test_a_date_or_a_year_before_a_folder_s_name_is_no_number_of_times(write, tm
     ]
     said = [note for note in found.notes if "taken for a part of its name" in note]
     assert [note.split(" is taken")[0] for note in said] == [
-        "The number of 20230615_birthday",
-        "The number of 2023_holiday",
+        "The number in 20230615_birthday",
+        "The number in 2023_holiday",
     ]
 
 
