@@ -32,7 +32,7 @@ from tests.ui.test_restore import drop, result_file
 ROWS = rows("Requests")
 MARK = {"_type": "gradio.FileData"}
 SMALL = {"512": "64", "384": "64"}
-UNSAID = "drawn after the words, or after nothing"
+UNSAID = "drawn from the words, or freely"
 MASK = Image.new("L", noise_picture().size)
 MASK.paste(255, (10, 10, 30, 30))
 
@@ -87,7 +87,7 @@ class Api:
         began = httpx.post(f"{self.url}/call/v2/inpaint", json={**pictures, "steps": 1, "seed": 1, **given})
         answer = httpx.get(f"{self.url}/call/inpaint/{began.json()['event_id']}", timeout=TIMEOUT_S).text
         notes = json.loads(re.findall(r"event: complete\ndata: (.*)", answer)[-1])[1]["notes"]
-        return ("drawn after what is around the mask", " ".join(notes)) if notes else (UNSAID, None)
+        return ("drawn to match what is around the mask", " ".join(notes)) if notes else (UNSAID, None)
 
     def upload_of(self, size: int) -> Said:
         """Begin an upload of so many bytes."""
@@ -205,7 +205,7 @@ CALLS: dict[str, Callable[[Api], Said]] = {
     "A result that was fetched before": lambda api: api.result_of("0a1b"),
     "An upload for which the disk has no room": lambda api: api.upload_of(10**15),
     '`speed="fast"` for a model that cannot draw fast': lambda api: api.by_names(prompt="a cat", speed="fast"),
-    "JPEG asked for where the picture to be changed is transparent": lambda api: api.by_names(
+    "JPEG asked for when the picture to change is transparent": lambda api: api.by_names(
         prompt="a cat", start_image={"path": api.transparent}, output_format="jpeg"
     ),
     "Inpainting with no reference, no words and no style": lambda api: api.inpaint(),
@@ -217,7 +217,7 @@ CALLS: dict[str, Callable[[Api], Said]] = {
 FILES: dict[str, Callable[[Box], Said]] = {
     "A PNG that was made here": lambda box: box.own(),
     "A JPEG or WebP that was made here": lambda box: same_of(box.own(output_format=each) for each in ("jpeg", "webp")),
-    "A result whose settings are cut off or no JSON, in any of the three formats": lambda box: same_of(
+    "A result whose settings are cut off or not JSON, in any of the three formats": lambda box: same_of(
         box.noted(each, note) for each in get_args(OutputFormat) for note in ('{"task": "mi', "prompt: a cat")
     ),
     "A JPEG or WebP with damaged EXIF data and nothing else": lambda box: same_of(

@@ -79,7 +79,7 @@ def test_a_date_or_a_year_before_a_folder_s_name_is_no_number_of_times(write, tm
         Entry(image="20230615_birthday/a.png", text=""),
         Entry(image="2023_holiday/b.png", text=""),
     ]
-    said = [note for note in found.notes if "taken for a part of its name" in note]
+    said = [note for note in found.notes if "taken as part of its name" in note]
     assert [note.split(" is taken")[0] for note in said] == [
         "The number in 20230615_birthday",
         "The number in 2023_holiday",
